@@ -1,0 +1,95 @@
+//! Who may see what on a stream route: a principal's claims and the path's parameters become a selector over keys.
+//!
+//! Live events and replay pass the same selector, so they cannot disagree. Verifying tokens is `auth`'s job.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+/// Who opened a stream: the verified claims of a token.
+#[derive(Clone, Debug)]
+pub struct Principal {
+    pub claims: Arc<Map<String, Value>>,
+    /// The token's `exp`, in milliseconds since the Unix epoch; the stream ends then.
+    pub expires_at: Option<i64>,
+}
+
+/// Where the value of a bound key comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A claim, by its path: `claims.sub`, `claims.org.id`.
+    Claim(Box<[Box<str>]>),
+    /// A parameter of the route's pattern: `path.orderId`.
+    Path(Box<str>),
+}
+
+/// A key that a route binds: only events whose key has the source's value are delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    pub key: Arc<str>,
+    pub source: Source,
+}
+
+/// What a subscription sees: events that carry every one of these keys with just this value. Sorted by name.
+/// Empty: everything on the stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Selector(pub Box<[(Arc<str>, Box<str>)]>);
+
+/// Why a route's bindings could not be filled: 403.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    #[error("the route needs a token")]
+    NoPrincipal,
+    #[error("the token has no usable claim `{0}`")]
+    MissingClaim(String),
+    #[error("the path has no parameter `{0}`")]
+    MissingParameter(String),
+}
+
+impl Selector {
+    /// Fills a route's bindings from the path's parameters (already percent-decoded) and the principal.
+    ///
+    /// Claims may be strings, numbers or booleans; anything else, and an empty string, counts as missing.
+    pub fn bind(
+        bindings: &[Binding],
+        params: &[(Box<str>, Box<str>)],
+        principal: Option<&Principal>,
+    ) -> Result<Self, Denied> {
+        let mut keys = Vec::with_capacity(bindings.len());
+        for binding in bindings {
+            let value = match &binding.source {
+                Source::Path(name) => params
+                    .iter()
+                    .find(|(n, _)| n == name)
+                    .map(|(_, value)| value.clone())
+                    .ok_or_else(|| Denied::MissingParameter(name.to_string()))?,
+                Source::Claim(path) => {
+                    let principal = principal.ok_or(Denied::NoPrincipal)?;
+                    claim(principal, path).ok_or_else(|| Denied::MissingClaim(path.join(".")))?
+                }
+            };
+            keys.push((binding.key.clone(), value));
+        }
+        keys.sort();
+        Ok(Self(keys.into()))
+    }
+}
+
+fn claim(principal: &Principal, path: &[Box<str>]) -> Option<Box<str>> {
+    let (last, parents) = path.split_last()?;
+    let mut object = &*principal.claims;
+    for name in parents {
+        object = object.get(&**name)?.as_object()?;
+    }
+    scalar_text(object.get(&**last)?)
+}
+
+/// The text under which a scalar JSON value is compared as a key; nothing for objects, arrays, null and `""`.
+pub fn scalar_text(value: &Value) -> Option<Box<str>> {
+    match value {
+        Value::String(text) if !text.is_empty() => Some(text.as_str().into()),
+        Value::Number(number) => Some(number.to_string().into()),
+        Value::Bool(flag) => Some(if *flag { "true" } else { "false" }.into()),
+        _ => None,
+    }
+}

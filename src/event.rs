@@ -1,0 +1,210 @@
+//! The event: what a Kafka record becomes, and what every stream sends.
+//!
+//! It knows its identity, its keys and its canonical envelope, and remembers each encoding that was made of it, so
+//! that an encoding is made once and shared. It does not know any wire format.
+
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+/// The name of a Kafka topic: 1 to 249 characters of `[A-Za-z0-9._-]`.
+pub type Topic = Arc<str>;
+
+/// Where a record stands in the Kafka log: `topic:partition:offset`.
+///
+/// The offset may be -1, "before the first record": a cursor for a partition that is still empty.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct EventId {
+    pub topic: Topic,
+    pub partition: i32,
+    pub offset: i64,
+}
+
+/// Why a text is no event id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected topic:partition:offset")]
+pub struct BadEventId;
+
+/// The longest name Kafka gives a topic, in bytes.
+pub const TOPIC_NAME_BYTES_MAX: usize = 249;
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.topic, self.partition, self.offset)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = BadEventId;
+
+    fn from_str(text: &str) -> Result<Self, BadEventId> {
+        let mut parts = text.split(':');
+        let (Some(topic), Some(partition), Some(offset), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(BadEventId);
+        };
+        if !is_topic_name(topic) {
+            return Err(BadEventId);
+        }
+        let partition: i32 = partition.parse().map_err(|_| BadEventId)?;
+        let offset: i64 = offset.parse().map_err(|_| BadEventId)?;
+        // i64::MAX is left out so that "the offset after this one" always exists.
+        if partition < 0 || !(-1..i64::MAX).contains(&offset) {
+            return Err(BadEventId);
+        }
+        Ok(Self { topic: topic.into(), partition, offset })
+    }
+}
+
+/// Whether Kafka would accept this text as a topic's name.
+pub fn is_topic_name(text: &str) -> bool {
+    (1..=TOPIC_NAME_BYTES_MAX).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// One event, immutable once built and shared by every window, queue and writer.
+#[derive(Debug)]
+pub struct Event {
+    pub id: EventId,
+    /// Milliseconds since the Unix epoch.
+    pub ts: i64,
+    /// The envelope's `type`.
+    pub kind: Arc<str>,
+    /// The declared keys this event carries, sorted by name: `("userId", "u123")`.
+    pub keys: Box<[(Arc<str>, Box<str>)]>,
+    /// The canonical envelope: one JSON object without line breaks, `{"id":...,"ts":...,"type":...,...,"data":...}`.
+    pub envelope: Bytes,
+    /// Where in `envelope` the value of `data` stands.
+    pub payload: Range<usize>,
+    /// When the record was taken from Kafka.
+    pub received: Instant,
+    /// The encodings made so far.
+    pub frames: Frames,
+}
+
+impl Event {
+    /// The value of a declared key, if this event carries it.
+    pub fn key(&self, name: &str) -> Option<&str> {
+        self.keys.iter().find(|(n, _)| **n == *name).map(|(_, value)| &**value)
+    }
+
+    /// The JSON of `data` alone.
+    pub fn data(&self) -> &[u8] {
+        &self.envelope[self.payload.clone()]
+    }
+}
+
+/// Names one encoding of an event: which stream's cursor it carries and which form it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FrameKey(pub u32);
+
+/// The encodings of one event, each made at most once: a lock-free list that only grows, a handful long.
+#[derive(Debug, Default)]
+pub struct Frames {
+    first: OnceLock<Box<Frame>>,
+}
+
+#[derive(Debug)]
+struct Frame {
+    key: FrameKey,
+    bytes: Bytes,
+    next: OnceLock<Box<Frame>>,
+}
+
+impl Frames {
+    /// The encoding under `key`, if somebody made it.
+    pub fn get(&self, key: FrameKey) -> Option<&Bytes> {
+        let mut slot = &self.first;
+        while let Some(frame) = slot.get() {
+            if frame.key == key {
+                return Some(&frame.bytes);
+            }
+            slot = &frame.next;
+        }
+        None
+    }
+
+    /// The encoding under `key`, made by `encode` if nobody made it before.
+    ///
+    /// Two threads may encode at the same time; one result is kept and both see it.
+    pub fn get_or_encode(&self, key: FrameKey, encode: impl FnOnce() -> Bytes) -> &Bytes {
+        if let Some(bytes) = self.get(key) {
+            return bytes;
+        }
+        let bytes = encode();
+        let mut slot = &self.first;
+        loop {
+            let frame = slot.get_or_init(|| Box::new(Frame { key, bytes: bytes.clone(), next: OnceLock::new() }));
+            if frame.key == key {
+                return &frame.bytes;
+            }
+            slot = &frame.next;
+        }
+    }
+}
+
+/// Why events are missing: the `cause` of a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GapCause {
+    /// The client read too slowly and its queue was full.
+    Overflow,
+    /// The replay window (or the log) no longer holds what the client asked for.
+    Retention,
+    /// The cursor lies beyond the end of the log: the log lost its tail, or the cursor is made up.
+    Truncated,
+    /// The topic is not the one the cursor was made on.
+    TopicRecreated,
+    /// A record that could not be read as an event.
+    Undecodable,
+    /// More was asked for than one replay may hold.
+    ReplayLimit,
+}
+
+impl GapCause {
+    /// The name on the wire and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Overflow => "overflow",
+            Self::Retention => "retention",
+            Self::Truncated => "truncated",
+            Self::TopicRecreated => "topic-recreated",
+            Self::Undecodable => "undecodable",
+            Self::ReplayLimit => "replay-limit",
+        }
+    }
+}
+
+/// Offsets `from..=to` of one partition that a client does not get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GapRange {
+    pub topic: Topic,
+    pub partition: i32,
+    pub from: i64,
+    pub to: i64,
+}
+
+/// What the source hands to the hub, in the order every writer sees it.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    Event(Arc<Event>),
+    /// Records that will never be events (undecodable), or that the source lost (retention, truncation).
+    Gap {
+        cause: GapCause,
+        range: GapRange,
+    },
+}
+
+/// One message from the source to every writer.
+#[derive(Clone, Debug)]
+pub enum Feed {
+    /// What is read of a topic: the next offset to be read of partition 0, 1, 2, ... Sent before the topic's first
+    /// entry, and again when partitions are added or a position was moved (a recreated topic).
+    Assigned { topic: Topic, next: Arc<[i64]> },
+    /// Entries in hub order; those of one partition are in offset order.
+    Batch(Arc<[Entry]>),
+}

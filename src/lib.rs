@@ -1,0 +1,56 @@
+//! sidestream: a reverse proxy beside a REST service that ends the streaming paths itself, fed by Kafka.
+//!
+//! This file is the map of the house and holds no code. Data goes from the top of this list to the bottom:
+//!
+//! | room | what it is |
+//! |---|---|
+//! | [`kafka`] | records in: assign, poll, decode; the embedded broker of the demo |
+//! | [`gateway`] | requests in: proxied to the upstream, or negotiated and admitted as a stream |
+//! | [`writer`] | one thread per core: owns its sockets, their sessions, its share of the index, one timer wheel |
+//! | [`admin`] | `/metrics`, `/livez`, `/readyz` |
+//! | [`auth`] | tokens to principals |
+//! | [`config`] | what the user wrote, compiled into a snapshot |
+//! | [`app`], [`cli`], [`demo`] | the composition root, the command line, the demo |
+//!
+//! Below the wall (no I/O, no clock, no runtime; built alone by `--no-default-features`):
+//!
+//! | room | what it is |
+//! |---|---|
+//! | [`event`], [`cursor`] | the event, its identity, and a position in a stream |
+//! | [`hub`] | replay window, key index, bounded queue, resume |
+//! | [`codec`] | bytes on the wire: SSE, NDJSON, WebSocket, HTTP heads and chunks |
+//! | [`session`] | one stream's protocol state: inputs and a time in, bytes and one close reason out |
+//! | [`route`], [`access`] | which path is which stream, and who may see what on it |
+
+pub mod access;
+pub mod codec;
+pub mod cursor;
+pub mod event;
+pub mod hub;
+pub mod route;
+pub mod session;
+
+#[cfg(feature = "server")]
+pub mod admin;
+#[cfg(feature = "server")]
+pub mod app;
+#[cfg(feature = "server")]
+pub mod auth;
+#[cfg(feature = "server")]
+pub mod cli;
+#[cfg(feature = "server")]
+pub mod config;
+#[cfg(feature = "server")]
+pub mod demo;
+#[cfg(feature = "server")]
+pub mod gateway;
+#[cfg(feature = "server")]
+pub mod kafka;
+#[cfg(feature = "server")]
+pub mod metrics;
+#[cfg(feature = "server")]
+pub mod shutdown;
+#[cfg(feature = "server")]
+pub mod telemetry;
+#[cfg(feature = "server")]
+pub mod writer;

@@ -1,0 +1,205 @@
+//! Every metric: its name, help, labels and buckets. Nothing else in the house names a metric.
+//!
+//! Label values are bounded: transports, reasons and causes are enums, event types are cut off after
+//! [`EVENT_TYPES_MAX`] distinct ones, topics and partitions are those of the configuration.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+use crate::route::Transport;
+
+/// How many distinct event types get a label value of their own; the rest count as `other`.
+pub const EVENT_TYPES_MAX: usize = 64;
+/// The longest event type that gets a label value of its own, in bytes.
+pub const EVENT_TYPE_BYTES_MAX: usize = 64;
+
+/// Seconds, from a tenth of a millisecond to ten seconds.
+const LATENCY_BUCKETS: &[f64] =
+    &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// The metrics of one process, shared by all rooms.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    transports: [TransportMetrics; 3],
+    events_sent: IntCounterVec,
+    event_types: Mutex<HashSet<Arc<str>>>,
+    /// Gaps told to clients, by cause.
+    pub gaps: IntCounterVec,
+    /// Events dropped from a session's queue, by overflow policy.
+    pub events_dropped: IntCounterVec,
+    /// Requests refused on stream routes, by reason (see `gateway`).
+    pub streams_rejected: IntCounterVec,
+    /// Event time to flush, in seconds.
+    pub event_to_flush: HistogramVec,
+    /// Kafka receipt to flush, in seconds.
+    pub receive_to_flush: HistogramVec,
+    /// Frames and messages a WebSocket client got wrong, by kind.
+    pub websocket_errors: IntCounterVec,
+    /// Records taken from Kafka, by topic.
+    pub records: IntCounterVec,
+    /// Records that could not be read as events, by topic.
+    pub undecodable: IntCounterVec,
+    /// How far the source is behind the log, in records.
+    pub consumer_lag: IntGaugeVec,
+    /// Errors of the Kafka client, by kind.
+    pub kafka_errors: IntCounterVec,
+    /// 1 while at least one broker answers.
+    pub kafka_connected: IntGauge,
+    /// Proxied requests, by status class (`2xx`, ...).
+    pub proxy_requests: IntCounterVec,
+    /// Proxied requests the upstream failed, by kind (`connect`, `timeout`, `closed`, ...).
+    pub upstream_errors: IntCounterVec,
+    /// Requests refused before they reached a route, by reason.
+    pub bad_requests: IntCounterVec,
+}
+
+/// The metrics every transport has.
+#[derive(Debug)]
+pub struct TransportMetrics {
+    pub active_connections: IntGauge,
+    pub events_sent: IntCounter,
+    pub bytes: IntCounter,
+    /// Streams opened with a position to resume from.
+    pub reconnects: IntCounter,
+    pub heartbeats: IntCounter,
+    /// By close reason (see `session::close`).
+    pub disconnects: IntCounterVec,
+    pub event_to_flush: Histogram,
+    pub receive_to_flush: Histogram,
+}
+
+impl Metrics {
+    /// Registers everything under `prefix` (the seeds' `notifications`).
+    ///
+    /// Fails where the prefix is no metric name.
+    pub fn new(prefix: &str) -> prometheus::Result<Self> {
+        let make = Maker { registry: Registry::new(), prefix };
+        let event_to_flush = make.histograms(
+            "event_to_flush_seconds",
+            "From the event's own time to the write that carried it.",
+            &["transport"],
+        )?;
+        let receive_to_flush = make.histograms(
+            "receive_to_flush_seconds",
+            "From the record's receipt from Kafka to the write that carried it.",
+            &["transport"],
+        )?;
+        let [sse, ndjson, websocket] =
+            Transport::ALL.map(|transport| TransportMetrics::new(&make, transport, &event_to_flush, &receive_to_flush));
+        Ok(Self {
+            transports: [sse?, ndjson?, websocket?],
+            events_sent: make.counters("events_sent_total", "Events sent on all transports, by type.", &["type"])?,
+            event_types: Mutex::default(),
+            gaps: make.counters("gaps_total", "Gaps told to clients.", &["cause"])?,
+            events_dropped: make.counters("events_dropped_total", "Events dropped from full queues.", &["policy"])?,
+            streams_rejected: make.counters("streams_rejected_total", "Streams refused.", &["reason"])?,
+            event_to_flush,
+            receive_to_flush,
+            websocket_errors: make.counters("ws_client_errors_total", "What clients got wrong.", &["kind"])?,
+            records: make.counters("kafka_records_total", "Records taken from Kafka.", &["topic"])?,
+            undecodable: make.counters("kafka_undecodable_total", "Records that are no events.", &["topic"])?,
+            consumer_lag: make.unprefixed_gauges(
+                "kafka_consumer_lag",
+                "Records between the source's position and the end of the partition.",
+                &["topic", "partition"],
+            )?,
+            kafka_errors: make.counters("kafka_errors_total", "Errors of the Kafka client.", &["kind"])?,
+            kafka_connected: make.gauge("kafka_connected", "1 while a broker answers.")?,
+            proxy_requests: make.counters("proxy_requests_total", "Proxied requests.", &["status"])?,
+            upstream_errors: make.counters("upstream_errors_total", "Requests the upstream failed.", &["kind"])?,
+            bad_requests: make.counters("bad_requests_total", "Requests refused as malformed.", &["reason"])?,
+            registry: make.registry,
+        })
+    }
+
+    pub fn transport(&self, transport: Transport) -> &TransportMetrics {
+        &self.transports[transport as usize]
+    }
+
+    /// The counter of events sent of this type; keep it rather than asking per event.
+    pub fn events_sent(&self, kind: &Arc<str>) -> IntCounter {
+        let mut known = self.event_types.lock().unwrap_or_else(PoisonError::into_inner);
+        let own_label = known.contains(kind) || (known.len() < EVENT_TYPES_MAX && kind.len() <= EVENT_TYPE_BYTES_MAX);
+        if own_label {
+            known.insert(kind.clone());
+        }
+        self.events_sent.with_label_values(&[if own_label { &**kind } else { "other" }])
+    }
+
+    /// Everything in Prometheus' text format.
+    pub fn render(&self) -> prometheus::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+impl TransportMetrics {
+    fn new(
+        make: &Maker<'_>,
+        transport: Transport,
+        event_to_flush: &HistogramVec,
+        receive_to_flush: &HistogramVec,
+    ) -> prometheus::Result<Self> {
+        let name = transport.metric_name();
+        Ok(Self {
+            active_connections: make.gauge(&format!("{name}_active_connections"), "Streams open now.")?,
+            events_sent: make.counter(&format!("{name}_events_sent_total"), "Events sent.")?,
+            bytes: make.counter(&format!("{name}_bytes_total"), "Bytes written to clients.")?,
+            reconnects: make
+                .counter(&format!("{name}_reconnects_total"), "Streams opened with a position to resume from.")?,
+            heartbeats: make.counter(&format!("{name}_heartbeats_total"), "Heartbeats sent.")?,
+            disconnects: make.counters(
+                &format!("{name}_disconnects_total"),
+                "Streams ended, by reason.",
+                &["reason"],
+            )?,
+            event_to_flush: event_to_flush.with_label_values(&[transport.as_str()]),
+            receive_to_flush: receive_to_flush.with_label_values(&[transport.as_str()]),
+        })
+    }
+}
+
+/// Makes and registers metrics under one prefix.
+struct Maker<'a> {
+    registry: Registry,
+    prefix: &'a str,
+}
+
+impl Maker<'_> {
+    fn opts(&self, name: &str, help: &str) -> Opts {
+        Opts::new(format!("{}_{name}", self.prefix), help)
+    }
+
+    fn register<M: prometheus::core::Collector + Clone + 'static>(&self, metric: M) -> prometheus::Result<M> {
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        self.register(IntCounter::with_opts(self.opts(name, help))?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+        self.register(IntCounterVec::new(self.opts(name, help), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        self.register(IntGauge::with_opts(self.opts(name, help))?)
+    }
+
+    fn unprefixed_gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+        self.register(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<HistogramVec> {
+        let opts = HistogramOpts::from(self.opts(name, help)).buckets(LATENCY_BUCKETS.to_vec());
+        self.register(HistogramVec::new(opts, labels)?)
+    }
+}

