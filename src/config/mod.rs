@@ -1,1 +1,3 @@
-//! (to be written)
+//! Configuration in three forms: the file as written, compiled with every error reported, and the running snapshot.
+
+pub mod snapshot;
