@@ -131,10 +131,9 @@ mod tests {
             "{\"id\":\"orders:0:4\",\"cursor\":\"orders:0:4~AQ\",\"ts\":4,\"type\":\"test\",\"orderId\":\"order-1\",\"data\":{\"n\":4}}\n"
         );
         assert_eq!(show(Ndjson, Payload, Field::None, false, "orders:0:4"), "{\"n\":4}\n");
-        let message = show(WebSocket, Payload, Field::None, false, "orders:0:4~AQ");
-        assert_eq!(
-            &message[4..],
-            r#"{"id":"orders:0:4","type":"event","timestamp":"1970-01-01T00:00:00.004Z","cursor":"orders:0:4~AQ","data":{"n":4}}"#
-        );
+        let form = Form { transport: WebSocket, data: Payload, event_field: Field::None, chunked: false };
+        let text = r#"{"id":"orders:0:4","type":"event","timestamp":"1970-01-01T00:00:00.004Z","cursor":"orders:0:4~AQ","data":{"n":4}}"#;
+        let message = form.event(&event, b"orders:0:4~AQ");
+        assert_eq!(&message[..], [&[0x81, text.len() as u8], text.as_bytes()].concat());
     }
 }
