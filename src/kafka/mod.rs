@@ -1,1 +1,3 @@
-//! (to be written)
+//! Records in.
+
+pub mod decode;
