@@ -2,6 +2,7 @@
 //!
 //! Its own log is quiet: an outage is told once, by [`Link`], however often the client retries.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -96,7 +97,7 @@ pub(super) struct Link {
     connected: AtomicBool,
     metrics: Arc<Metrics>,
     /// What was logged since the connection last changed: one line a kind.
-    told: Mutex<HashSet<&'static str>>,
+    told: Mutex<HashSet<Cow<'static, str>>>,
 }
 
 impl Link {
@@ -122,7 +123,7 @@ impl Link {
             self.metrics.kafka_connected.set(0);
             self.told().clear();
         }
-        if self.told().insert("down") {
+        if self.told().insert("down".into()) {
             tracing::warn!(reason, "Kafka does not answer; trying on");
         }
     }
@@ -135,12 +136,20 @@ impl Link {
             "transport" if code == Some(RDKafkaErrorCode::AllBrokersDown) => self.down(reason),
             // One broker of several: not an outage, and told by the line above when it is.
             "transport" => tracing::debug!(reason, "Kafka connection error"),
-            _ if self.told().insert(kind) => tracing::warn!(kind, reason, "Kafka error"),
+            _ if self.told().insert(kind.into()) => tracing::warn!(kind, reason, "Kafka error"),
             _ => tracing::debug!(kind, reason, "Kafka error"),
         }
     }
 
-    fn told(&self) -> std::sync::MutexGuard<'_, HashSet<&'static str>> {
+    /// A topic is not there, or may not be read. Told once a topic, until the connection changes.
+    pub(super) fn missing_topic(&self, topic: &str, code: RDKafkaErrorCode) {
+        self.metrics.kafka_errors.with_label_values(&[kind_of(Some(code))]).inc();
+        if self.told().insert(format!("topic {topic}").into()) {
+            tracing::warn!(topic, %code, "topic not found; looking on");
+        }
+    }
+
+    fn told(&self) -> std::sync::MutexGuard<'_, HashSet<Cow<'static, str>>> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -176,10 +185,12 @@ impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         // These repeat with every attempt to connect, and reach `error` as well.
         let retried = matches!(facility, "FAIL" | "ERROR" | "REQTMOUT" | "APIVERSION");
-        if level <= RDKafkaLogLevel::Warning && !retried {
-            tracing::warn!(target: "librdkafka", facility, message);
-        } else {
-            tracing::debug!(target: "librdkafka", facility, message);
+        match level {
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+                tracing::debug!(target: "librdkafka", facility, message);
+            }
+            _ if retried => tracing::debug!(target: "librdkafka", facility, message),
+            _ => tracing::warn!(target: "librdkafka", facility, message),
         }
     }
 
@@ -250,9 +261,10 @@ impl PartitionStatistics {
         (end >= 0).then(|| (end - next.max(self.app_offset)).max(0))
     }
 
-    /// Whether everything below `offset` was fetched and given to us: true, too, where the log ends in offsets that
-    /// hold no records for us (compacted, aborted), which the position never passes.
-    pub(super) fn has_passed(&self, offset: i64) -> bool {
-        self.eof_offset >= offset && self.fetchq_cnt == 0
+    /// Whether the end of what may be read was reached since the assignment, and everything before it given to us.
+    /// True, too, where the log ends in offsets that hold no records for us (compacted, aborted or not yet
+    /// committed), which the position never passes.
+    pub(super) fn reached_end(&self) -> bool {
+        self.eof_offset >= 0 && self.fetchq_cnt == 0
     }
 }
