@@ -238,3 +238,116 @@ pub(super) enum Mended {
     /// Without an entry nobody was told of a position yet, and the topic is to be joined anew.
     Replaced(Option<Entry>),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader(logs: &[(i64, i64)]) -> TopicReader {
+        let config = TopicConfig { name: "a".into(), keys: [].into(), replay_events: 10, replay_bytes: 1000 };
+        let mut topic = TopicReader::new(config, &Metrics::new("test").unwrap());
+        topic.join(logs);
+        topic
+    }
+
+    fn live(logs: &[(i64, i64)]) -> TopicReader {
+        let mut topic = reader(logs);
+        topic.finish_warm_up().unwrap();
+        topic
+    }
+
+    /// Takes an empty record; gives how many entries came out.
+    fn take(topic: &mut TopicReader, partition: i32, offset: i64) -> usize {
+        let (mut batch, received) = (Vec::new(), Instant::now());
+        let value = Some(&b"{}"[..]);
+        let record = Record { partition, offset, timestamp: Some(1), key: None, value, received, received_ms: 1 };
+        topic.take(&record, &mut batch);
+        batch.len()
+    }
+
+    fn next(topic: &TopicReader) -> Vec<i64> {
+        topic.next().collect()
+    }
+
+    fn range(mended: Mended) -> (GapCause, i64, i64) {
+        match mended {
+            Mended::Skipped(Entry::Gap { cause, range }) | Mended::Replaced(Some(Entry::Gap { cause, range })) => {
+                (cause, range.from, range.to)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn it_starts_a_window_before_the_end_but_within_the_log() {
+        assert_eq!(next(&reader(&[(0, 100), (95, 100), (0, 3), (7, 7)])), [90, 95, 0, 7]);
+    }
+
+    #[test]
+    fn records_are_taken_once_and_only_of_known_partitions() {
+        let mut topic = live(&[(0, 0)]);
+        assert_eq!([0, 1, 1, 0, 5, 3].map(|offset| take(&mut topic, 0, offset)), [1, 1, 0, 0, 1, 0]);
+        assert_eq!([1, -1].map(|partition| take(&mut topic, partition, 0)), [0, 0]);
+        assert_eq!(next(&topic), [6]);
+    }
+
+    #[test]
+    fn it_has_caught_up_by_record_by_position_or_by_the_end_of_the_log() {
+        let nowhere = |_| None;
+        let mut topic = reader(&[(0, 3)]);
+        assert!(!topic.has_caught_up(nowhere));
+        assert_eq!(take(&mut topic, 0, 1), 0, "kept back");
+        assert!(!topic.has_caught_up(|_| Some(2)));
+        assert!(topic.has_caught_up(|_| Some(3)), "the last offset may be a control record");
+        topic.reached_end(0);
+        assert!(topic.has_caught_up(nowhere), "the last offsets may be compacted away");
+        let mut topic = reader(&[(0, 3), (5, 5)]);
+        take(&mut topic, 0, 2);
+        assert!(topic.has_caught_up(nowhere));
+    }
+
+    #[test]
+    fn added_partitions_are_read_from_their_start_and_announced_once_live() {
+        let mut topic = reader(&[(0, 1)]);
+        topic.grow(&[(4, 9)]);
+        assert!(topic.announcement().is_none());
+        let (Feed::Assigned { next: announced, .. }, _) = topic.finish_warm_up().unwrap() else { panic!() };
+        assert_eq!(*announced, [0, 4]);
+        topic.grow(&[(0, 100)]);
+        let Some(Feed::Assigned { next: announced, .. }) = topic.announcement() else { panic!() };
+        assert_eq!(*announced, [0, 4, 0]);
+    }
+
+    #[test]
+    fn a_log_that_lost_its_start_is_a_gap_up_to_it() {
+        let mut topic = live(&[(0, 5), (0, 5)]);
+        take(&mut topic, 0, 4);
+        assert_eq!(range(topic.mend(0, 20, 30, None)), (GapCause::Retention, 5, 19));
+        assert_eq!(next(&topic), [20, 0]);
+        take(&mut topic, 1, 4);
+        assert_eq!(range(topic.mend(1, 20, 30, Some(8))), (GapCause::Retention, 8, 19), "5 to 7 held no records");
+        assert!(matches!(topic.mend(1, 20, 30, None), Mended::Sound));
+    }
+
+    #[test]
+    fn a_log_that_ends_before_the_position_is_another_log() {
+        let mut topic = live(&[(0, 50)]);
+        take(&mut topic, 0, 49);
+        assert_eq!(range(topic.mend(0, 0, 30, None)), (GapCause::Truncated, 30, 49));
+        assert_eq!(next(&topic), [20], "a window before the end of what is there now");
+        assert_eq!(take(&mut topic, 0, 20), 1);
+    }
+
+    #[test]
+    fn a_position_lost_while_warming_is_nobodys_gap() {
+        let mut topic = reader(&[(0, 5)]);
+        assert!(matches!(topic.mend(0, 2, 9, None), Mended::Sound));
+        let (Feed::Assigned { next: announced, .. }, _) = topic.finish_warm_up().unwrap() else { panic!() };
+        assert_eq!(*announced, [2]);
+        let mut topic = reader(&[(0, 5)]);
+        take(&mut topic, 0, 4);
+        assert!(matches!(topic.mend(0, 0, 3, None), Mended::Replaced(None)));
+        topic.leave();
+        assert!(topic.is_absent());
+    }
+}
