@@ -1,6 +1,7 @@
 //! The source against a real client and a mock broker, in this process.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -43,32 +44,29 @@ impl Bench {
 
     fn start(&self) -> (Source, Feeds) {
         let (sender, receiver) = channel();
-        (self.start_into(sender), Feeds { receiver, entries: Vec::new().into_iter() })
-    }
-
-    fn start_into(&self, sender: Sender<Feed>) -> Source {
         // A closed channel is a test that has seen enough.
         let sink = Box::new(move |feed| sender.send(feed).unwrap_or_default());
-        Source::start(self.config.clone(), sink, self.metrics.clone()).unwrap()
+        let source = Source::start(self.config.clone(), sink, self.metrics.clone()).unwrap();
+        (source, Feeds { receiver, entries: VecDeque::new() })
     }
 
     /// Produces and waits until the broker has it. The payload's time is the record's.
     fn produce(&self, topic: &str, partition: i32, ts: i64, payload: &str) {
         let record = BaseRecord::to(topic).partition(partition).timestamp(ts).key("").payload(payload);
         self.broker.producer.send(record).map_err(|(error, _)| error).unwrap();
-        self.broker.producer.flush(PATIENCE).unwrap();
+        until("the broker has it", || self.broker.producer.in_flight_count() == 0);
     }
 }
 
 struct Feeds {
     receiver: Receiver<Feed>,
-    entries: std::vec::IntoIter<Entry>,
+    entries: VecDeque<Entry>,
 }
 
 impl Feeds {
     /// The next announcement: `topic [next of 0, next of 1, ...]`.
     fn assigned(&mut self) -> String {
-        assert!(self.entries.len() == 0, "entries come before the announcement");
+        assert!(self.entries.is_empty(), "entries come before the announcement");
         match self.receiver.recv_timeout(PATIENCE).unwrap() {
             Feed::Assigned { topic, next } => format!("{topic} {next:?}"),
             Feed::Batch(entries) => panic!("expected an announcement, got {entries:?}"),
@@ -78,11 +76,11 @@ impl Feeds {
     /// The next entry.
     fn entry(&mut self) -> Entry {
         loop {
-            if let Some(entry) = self.entries.next() {
+            if let Some(entry) = self.entries.pop_front() {
                 return entry;
             }
             match self.receiver.recv_timeout(PATIENCE).unwrap() {
-                Feed::Batch(entries) => self.entries = entries.to_vec().into_iter(),
+                Feed::Batch(entries) => self.entries.extend(entries.iter().cloned()),
                 assigned @ Feed::Assigned { .. } => panic!("expected entries, got {assigned:?}"),
             }
         }
