@@ -46,9 +46,9 @@ fn found(table: &RouteTable, path: &str) -> String {
     match table.find(path) {
         Found::Upstream => "upstream".into(),
         Found::Disguised => "disguised".into(),
-        Found::Stream { route, params } => params
-            .iter()
-            .fold(route.pattern.to_string(), |text, (name, value)| format!("{text} {name}={value}")),
+        Found::Stream { route, params } => {
+            params.iter().fold(route.pattern.to_string(), |text, (name, value)| format!("{text} {name}={value}"))
+        }
     }
 }
 
