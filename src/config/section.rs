@@ -30,7 +30,8 @@ impl<'a> Section<'a> {
             Value::Map(entries) => entries,
             Value::Nothing => &[],
             other => {
-                diagnostics.expected(node.place, format!("found {}", other.describe()), "a mapping of keys");
+                let subject = if path.is_empty() { String::new() } else { format!("`{path}`: ") };
+                diagnostics.expected(node.place, format!("{subject}found {}", other.describe()), "a mapping of keys");
                 &[]
             }
         };
@@ -83,9 +84,15 @@ impl<'a> Section<'a> {
         let node = self.get(key)?;
         let value = read(&node.value);
         if value.is_none() {
-            self.diagnostics.expected(node.place, format!("found {}", node.value.describe()), expected.to_string());
+            self.reject(key, node, expected);
         }
         value
+    }
+
+    /// Reports the value of a key, or an element of it, as not what it should be.
+    pub(super) fn reject(&self, key: &str, node: &Node, expected: impl Display) {
+        let message = format!("`{}`: found {}", self.path_of(key), node.value.describe());
+        self.diagnostics.expected(node.place, message, expected.to_string());
     }
 
     /// The elements of a list; none where it is absent.
