@@ -62,7 +62,7 @@ pub(super) fn compile(root: &Node, base_dir: &Path, diagnostics: &Diagnostics) -
 fn upstream(root: &Section<'_>) -> Upstream {
     let section = root.section("upstream");
     section.require("address", "the `host:port` of the service that sidestream stands beside");
-    let timeout = |key, default| section.duration(key, TIMEOUT).unwrap_or(Duration::from_secs(default));
+    let timeout = |key, default| section.duration(key, TIMEOUT).unwrap_or_else(|| Duration::from_secs(default));
     Upstream {
         address: section
             .read("address", "`host:port` such as `127.0.0.1:3000`", |value| {
@@ -129,9 +129,9 @@ fn limits(root: &Section<'_>, diagnostics: &Diagnostics) -> Limits {
         let message = format!("`limits.streams` is more than `limits.connections`, {connections}, allows");
         diagnostics.wrong(section.place_of("streams"), message);
     }
-    let timeout = |key, default| section.duration(key, LONG_TIMEOUT).unwrap_or(Duration::from_secs(default));
+    let timeout = |key, default| section.duration(key, LONG_TIMEOUT).unwrap_or_else(|| Duration::from_secs(default));
     Limits {
-        max_streams: streams.unwrap_or(STREAMS_MAX.min(connections)) as usize,
+        max_streams: streams.unwrap_or_else(|| STREAMS_MAX.min(connections)) as usize,
         max_connections: connections as usize,
         header_timeout: timeout("header_timeout", 10),
         idle_timeout: timeout("idle_timeout", 75),

@@ -227,6 +227,9 @@ fn refuses_topics_nobody_carries_and_empty_streams() {
         "no stream carries the topic `order` (did you mean `orders`?)",
     );
     refused("streams: { s: { topics: @@[] } }\n", "`topics` of the stream `s` is empty");
+    refused("streams: { s: { topics: @@5 } }\n", "found `5`; expected a list");
+    refused("streams: { s: @@5 }\n", "`streams.s`: found `5`; expected a mapping");
+    refused("routes: [@@5]\n", "`routes`: found `5`; expected a mapping");
     refused("streams: { s: @@{} }\n", "`streams.s.topics` is missing");
     refused("streams: { s: { topics: [t, @@t] } }\n", "the topic `t` is listed twice");
     refused("streams: { s: { topics: [t], keys: [a, @@a] } }\n", "the key `a` is listed twice");

@@ -139,7 +139,8 @@ impl Compiler<'_> {
         if self.section.flag("public").unwrap_or_default() {
             return Admission::Public;
         }
-        if !self.has_auth {
+        // Without a path there is no route yet, and that was reported.
+        if !self.has_auth && self.section.has("path") {
             let message = "this route would be open to everybody: tokens can't be verified without `auth`";
             self.diagnostics.expected(self.section.place_of("path"), message, "`public: true`, or `auth`");
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use crate::config::diagnostic::Diagnostics;
-use crate::config::file::{Name, Node};
+use crate::config::file::{Name, Node, Value};
 use crate::config::section::{Section, text};
 use crate::event::{TOPIC_NAME_BYTES_MAX, Topic, is_topic_name};
 use crate::route::Stream;
@@ -46,7 +46,7 @@ fn stream(name: &Name, node: &Node, diagnostics: &Diagnostics) -> Stream {
         }
         topics.push(topic.into());
     }
-    if section.has("topics") && section.list("topics").is_empty() {
+    if section.get("topics").is_some_and(|node| matches!(&node.value, Value::List(list) if list.is_empty())) {
         let message = format!("`topics` of the stream `{}` is empty: it carries one at least", name.text);
         diagnostics.wrong(section.place_of("topics"), message);
     }
