@@ -3,11 +3,18 @@
 //! Matching works on the raw path as it came; a path that only *means* a stream route after normalization is refused,
 //! so that no spelling of a path goes around a route's rules.
 
+mod normal;
+mod pattern;
+mod table;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::Binding;
 use crate::event::Topic;
+
+pub use pattern::{BadPattern, PATTERN_SEGMENTS_MAX, Pattern};
+pub use table::{BadRoutes, Found, NORMALIZED_PATH_BYTES_MAX, Params, RouteTable};
 
 /// A named stream: the topics it carries, in one hub order.
 #[derive(Debug, PartialEq, Eq)]
@@ -174,35 +181,6 @@ pub struct StreamRoute {
     pub allowed_origins: Box<[Box<str>]>,
     /// The WebSocket subprotocols this route speaks, in order of preference; the first offered one is echoed.
     pub subprotocols: Box<[Box<str>]>,
-}
-
-/// Parameters of a matched pattern: names and percent-decoded values.
-pub type Params = Box<[(Box<str>, Box<str>)]>;
-
-/// What a path is.
-#[derive(Debug, PartialEq)]
-pub enum Found<'a> {
-    /// No stream route: the upstream's.
-    Upstream,
-    Stream {
-        route: &'a Arc<StreamRoute>,
-        params: Params,
-    },
-    /// Not a stream route as it came, but one once normalized (`//events`, `/x/%2e%2e/events`, `%2Fevents`): 400.
-    Disguised,
-}
-
-/// All stream routes of a snapshot.
-#[derive(Debug, Default)]
-pub struct RouteTable {
-    routes: Vec<Arc<StreamRoute>>,
-}
-
-impl RouteTable {
-    pub fn find(&self, _raw_path: &str) -> Found<'_> {
-        let _ = &self.routes;
-        Found::Upstream
-    }
 }
 
 impl StreamRoute {
