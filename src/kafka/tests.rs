@@ -47,7 +47,7 @@ impl Bench {
         // A closed channel is a test that has seen enough.
         let sink = Box::new(move |feed| sender.send(feed).unwrap_or_default());
         let source = Source::start(self.config.clone(), sink, self.metrics.clone()).unwrap();
-        (source, Feeds { receiver, entries: VecDeque::new() })
+        (source, Feeds { receiver, entries: VecDeque::new(), live: 0 })
     }
 
     /// Produces and waits until the broker has it. The payload's time is the record's.
@@ -61,15 +61,27 @@ impl Bench {
 struct Feeds {
     receiver: Receiver<Feed>,
     entries: VecDeque<Entry>,
+    /// How many warm-ups ended so far.
+    live: usize,
 }
 
 impl Feeds {
     /// The next announcement: `topic [next of 0, next of 1, ...]`.
     fn assigned(&mut self) -> String {
         assert!(self.entries.is_empty(), "entries come before the announcement");
-        match self.receiver.recv_timeout(PATIENCE).unwrap() {
+        match self.next() {
             Feed::Assigned { topic, next } => format!("{topic} {next:?}"),
-            Feed::Batch(entries) => panic!("expected an announcement, got {entries:?}"),
+            other => panic!("expected an announcement, got {other:?}"),
+        }
+    }
+
+    /// The next message that is not just the end of a warm-up.
+    fn next(&mut self) -> Feed {
+        loop {
+            match self.receiver.recv_timeout(PATIENCE).unwrap() {
+                Feed::Live => self.live += 1,
+                feed => return feed,
+            }
         }
     }
 
@@ -79,9 +91,9 @@ impl Feeds {
             if let Some(entry) = self.entries.pop_front() {
                 return entry;
             }
-            match self.receiver.recv_timeout(PATIENCE).unwrap() {
+            match self.next() {
                 Feed::Batch(entries) => self.entries.extend(entries.iter().cloned()),
-                assigned @ Feed::Assigned { .. } => panic!("expected entries, got {assigned:?}"),
+                other => panic!("expected entries, got {other:?}"),
             }
         }
     }
@@ -127,6 +139,7 @@ fn the_window_is_warmed_in_the_order_of_time_and_live_records_follow() {
 
     bench.produce("orders", 1, 1, r#"{"type":"paid","userId":"u1","data":1}"#);
     let Entry::Event(event) = feeds.entry() else { panic!("no event") };
+    assert_eq!(feeds.live, 1, "the hub was told between the two");
     assert_eq!(
         std::str::from_utf8(&event.envelope).unwrap(),
         r#"{"id":"orders:1:2","ts":1,"type":"paid","userId":"u1","data":1}"#
@@ -236,6 +249,8 @@ fn what_the_log_lost_before_it_was_read_is_a_gap() {
     let _source = Source::start(bench.config.clone(), sink, bench.metrics.clone()).unwrap();
     assert!(matches!(receiver.recv_timeout(PATIENCE).unwrap(), Feed::Assigned { .. }));
     permit.send(()).unwrap();
+    assert!(matches!(receiver.recv_timeout(PATIENCE).unwrap(), Feed::Live));
+    permit.send(()).unwrap();
     bench.produce("orders", 0, 1, "{}");
     let Feed::Batch(first) = receiver.recv_timeout(PATIENCE).unwrap() else { panic!("announced twice") };
     assert_eq!(first.len(), 1);
@@ -294,7 +309,7 @@ fn a_stop_is_quick_and_waits_for_the_thread() {
     source.stop();
     assert!(begun.elapsed() < STOP_WAIT);
     // The sink is gone with the thread.
-    assert!(feeds.receiver.recv().is_err());
+    assert!(feeds.receiver.iter().all(|feed| matches!(feed, Feed::Live)));
 }
 
 #[test]
