@@ -60,27 +60,6 @@ impl Problem {
         response
     }
 
-    /// The whole response as HTTP/1.1 bytes that end the connection, for sockets no HTTP session owns.
-    pub fn into_closing_bytes(self) -> Vec<u8> {
-        let (parts, body) = self.into_response().into_parts();
-        let mut bytes = Vec::with_capacity(512);
-        bytes.extend_from_slice(b"HTTP/1.1 ");
-        bytes.extend_from_slice(parts.status.as_str().as_bytes());
-        bytes.push(b' ');
-        bytes.extend_from_slice(phrase(parts.status).as_bytes());
-        for (name, value) in &parts.headers {
-            bytes.extend_from_slice(b"\r\n");
-            bytes.extend_from_slice(name.as_str().as_bytes());
-            bytes.extend_from_slice(b": ");
-            bytes.extend_from_slice(value.as_bytes());
-        }
-        bytes.extend_from_slice(b"\r\ndate: ");
-        bytes.extend_from_slice(httpdate::fmt_http_date(SystemTime::now()).as_bytes());
-        bytes.extend_from_slice(b"\r\nconnection: close\r\n\r\n");
-        bytes.extend_from_slice(&body);
-        bytes
-    }
-
     fn body(&self) -> Vec<u8> {
         let mut object = Map::new();
         object.insert("title".to_owned(), phrase(self.status).into());
@@ -89,6 +68,27 @@ impl Problem {
         object.extend(self.members.clone());
         Value::Object(object).to_string().into_bytes()
     }
+}
+
+/// A response as HTTP/1.1 bytes that end the connection, for sockets no HTTP session owns.
+pub fn closing_bytes(response: http::Response<Vec<u8>>) -> Vec<u8> {
+    let (parts, body) = response.into_parts();
+    let mut bytes = Vec::with_capacity(512);
+    bytes.extend_from_slice(b"HTTP/1.1 ");
+    bytes.extend_from_slice(parts.status.as_str().as_bytes());
+    bytes.push(b' ');
+    bytes.extend_from_slice(phrase(parts.status).as_bytes());
+    for (name, value) in &parts.headers {
+        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+    }
+    bytes.extend_from_slice(b"\r\ndate: ");
+    bytes.extend_from_slice(httpdate::fmt_http_date(SystemTime::now()).as_bytes());
+    bytes.extend_from_slice(b"\r\nconnection: close\r\n\r\n");
+    bytes.extend_from_slice(&body);
+    bytes
 }
 
 fn phrase(status: StatusCode) -> &'static str {
@@ -101,10 +101,10 @@ mod tests {
 
     #[test]
     fn closing_bytes_are_a_whole_response() {
-        let bytes = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "full")
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "full")
             .retry_after(Duration::from_millis(4_200))
-            .member("limit", 3)
-            .into_closing_bytes();
+            .member("limit", 3);
+        let bytes = closing_bytes(problem.into_response());
         let mut headers = [httparse::EMPTY_HEADER; 16];
         let mut response = httparse::Response::new(&mut headers);
         let httparse::Status::Complete(head) = response.parse(&bytes).unwrap() else { panic!("whole head") };

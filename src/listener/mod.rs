@@ -28,7 +28,7 @@ pub use connection::{Connection, Parts};
 pub use head::{BadHead, HEAD_BYTES_MAX, HEADER_FIELDS_MAX, TARGET_BYTES_MAX};
 
 use crate::metrics::Metrics;
-use crate::problem::Problem;
+use crate::problem::{Problem, closing_bytes};
 use connection::NoHead;
 
 /// Connections the kernel keeps until they are accepted.
@@ -164,7 +164,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
     async fn refuse(&self, mut connection: Box<Connection>, bad: BadHead) {
         tracing::debug!(reason = bad.as_str(), "refused a request head");
         self.metrics.bad_requests.with_label_values(&[bad.as_str()]).inc();
-        let answer = bad.problem().into_closing_bytes();
+        let answer = closing_bytes(bad.problem().into_response());
         // A client that does not take its answer within the linger time goes without.
         let _ = timeout(LINGER, async {
             connection.write_all(&answer).await?;
@@ -197,7 +197,7 @@ async fn drain(connection: &mut Connection) -> io::Result<()> {
 /// Tells a client beyond the limit of connections; an empty socket takes the answer without waiting.
 fn turn_away(stream: &TcpStream) {
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the limit of connections is reached");
-    let answer = problem.retry_after(RETRY_AFTER).into_closing_bytes();
+    let answer = closing_bytes(problem.retry_after(RETRY_AFTER).into_response());
     if let Err(error) = stream.try_write(&answer) {
         tracing::debug!(%error, "cannot tell a client that the limit of connections is reached");
     }
