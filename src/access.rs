@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use crate::event::Event;
+
 /// Who opened a stream: the verified claims of a token.
 #[derive(Clone, Debug)]
 pub struct Principal {
@@ -72,6 +74,19 @@ impl Selector {
         }
         keys.sort();
         Ok(Self(keys.into()))
+    }
+
+    /// The same selector with one key replaced or added.
+    pub fn with(&self, key: &Arc<str>, value: &str) -> Self {
+        let mut keys: Vec<_> = self.0.iter().filter(|(name, _)| name != key).cloned().collect();
+        keys.push((key.clone(), value.into()));
+        keys.sort();
+        Self(keys.into())
+    }
+
+    /// Whether the event carries every key with the wanted value.
+    pub fn matches(&self, event: &Event) -> bool {
+        self.0.iter().all(|(key, value)| event.key(key) == Some(value))
     }
 }
 

@@ -1,12 +1,199 @@
-//! A position in a stream, as clients hold it: `topic:partition:offset`, or the same followed by `~` and an opaque
-//! part with the position in every partition of the stream. (contract; parse is final, the rest is being written)
+//! A position in a stream, as clients hold it.
+//!
+//! `topic:partition:offset` names the last event seen. On a stream with more than one partition it is followed by `~`
+//! and a base64url text with the next offset of every partition, so that another replica, which reads the partitions
+//! in another order, can go on exactly there. Characters: `[A-Za-z0-9._:~-]`, fit for a header and a URL.
+//!
+//! The cursor is not signed: it only says where to go on, and authorization is applied to everything sent after it.
 
-use crate::event::EventId;
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::event::{BadEventId, EventId, Topic};
+
+/// The longest cursor that is read, in bytes: room for some 1,000 partitions.
+pub const CURSOR_BYTES_MAX: usize = 4096;
+
+/// The most partitions of one topic that a cursor may name.
+const PARTITIONS_MAX: usize = 10_000;
+
+/// The first byte of the opaque part.
+const VERSION: u8 = 1;
 
 /// What a client says it has seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
     pub id: EventId,
-    /// The opaque part, still encoded.
+    /// The opaque part, still encoded: what it means depends on the stream it is used on.
     pub opaque: Option<Box<str>>,
+}
+
+impl FromStr for Cursor {
+    type Err = BadEventId;
+
+    fn from_str(text: &str) -> Result<Self, BadEventId> {
+        if text.len() > CURSOR_BYTES_MAX {
+            return Err(BadEventId);
+        }
+        let (id, opaque) = match text.split_once('~') {
+            Some((id, opaque)) => (id, Some(opaque)),
+            None => (text, None),
+        };
+        let readable = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if opaque.is_some_and(|opaque| !opaque.bytes().all(readable)) {
+            return Err(BadEventId);
+        }
+        Ok(Self { id: id.parse()?, opaque: opaque.map(Into::into) })
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.opaque {
+            Some(opaque) => write!(f, "{}~{opaque}", self.id),
+            None => self.id.fmt(f),
+        }
+    }
+}
+
+/// The next offset of every partition of every topic of a stream, in the order of the stream's topics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Positions(pub Vec<Vec<i64>>);
+
+impl Positions {
+    /// Whether an event id alone says it all.
+    pub fn is_single(&self) -> bool {
+        self.0.len() == 1 && self.0[0].len() == 1
+    }
+
+    /// Notes that everything up to `offset` of this partition has been passed.
+    pub fn pass(&mut self, topic_index: usize, partition: i32, offset: i64) {
+        if let Some(next) = self.0.get_mut(topic_index).and_then(|topic| topic.get_mut(partition as usize)) {
+            *next = offset + 1;
+        }
+    }
+
+    /// The cursor of a client that has seen everything before these positions, `id` last.
+    pub fn cursor(&self, topics: &[Topic], id: EventId) -> Cursor {
+        Cursor { id, opaque: (!self.is_single()).then(|| self.encode(topics)) }
+    }
+
+    fn encode(&self, topics: &[Topic]) -> Box<str> {
+        let mut bytes = Vec::with_capacity(8 + 3 * self.0.iter().map(Vec::len).sum::<usize>());
+        bytes.push(VERSION);
+        bytes.extend_from_slice(&fingerprint(topics).to_le_bytes());
+        for topic in &self.0 {
+            put_varint(&mut bytes, 0); // the topic's epoch: 0 = not known
+            put_varint(&mut bytes, topic.len() as u64);
+            for next in topic {
+                put_varint(&mut bytes, u64::try_from(*next).unwrap_or(0));
+            }
+        }
+        URL_SAFE_NO_PAD.encode(bytes).into()
+    }
+
+    /// Reads the opaque part of a cursor made on a stream with these topics; nothing where it was made on another one
+    /// or is no such text.
+    pub fn decode(opaque: &str, topics: &[Topic]) -> Option<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(opaque).ok()?;
+        let rest = bytes.strip_prefix(&[VERSION])?;
+        let mut rest = rest.strip_prefix(&fingerprint(topics).to_le_bytes())?;
+        let mut positions = Vec::with_capacity(topics.len());
+        for _ in topics {
+            let _epoch = take_varint(&mut rest)?;
+            let partitions = usize::try_from(take_varint(&mut rest)?).ok().filter(|n| *n <= PARTITIONS_MAX)?;
+            let next = (0..partitions)
+                .map(|_| i64::try_from(take_varint(&mut rest)?).ok().filter(|next| *next < i64::MAX))
+                .collect::<Option<Vec<_>>>()?;
+            positions.push(next);
+        }
+        rest.is_empty().then_some(Self(positions))
+    }
+}
+
+/// Tells streams with other topics apart (FNV-1a over the names).
+fn fingerprint(topics: &[Topic]) -> u32 {
+    let bytes = topics.iter().flat_map(|topic| topic.bytes().chain([0]));
+    bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+fn put_varint(bytes: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+}
+
+fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0u64;
+    for shift in (0..u64::BITS).step_by(7) {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn topics(names: &[&str]) -> Vec<Topic> {
+        names.iter().map(|name| Topic::from(*name)).collect()
+    }
+
+    #[test]
+    fn a_single_partition_needs_no_opaque_part() {
+        let positions = Positions(vec![vec![8]]);
+        let id: EventId = "orders:0:7".parse().unwrap();
+        assert_eq!(positions.cursor(&topics(&["orders"]), id).to_string(), "orders:0:7");
+    }
+
+    #[test]
+    fn an_opaque_part_of_other_topics_means_nothing() {
+        let opaque = Positions(vec![vec![1, 2]]).encode(&topics(&["orders"]));
+        assert_eq!(Positions::decode(&opaque, &topics(&["orders"])), Some(Positions(vec![vec![1, 2]])));
+        assert_eq!(Positions::decode(&opaque, &topics(&["refunds"])), None);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for text in ["", "orders", "orders:0", "orders:0:x", "orders:-1:5", "o:0:1:2", "o r:0:1", "o:0:1~a/b", "o:0:-2"]
+        {
+            assert!(text.parse::<Cursor>().is_err(), "{text}");
+        }
+        assert!("o:0:9223372036854775807".parse::<Cursor>().is_err());
+        assert!(format!("o:0:1~{}", "A".repeat(CURSOR_BYTES_MAX)).parse::<Cursor>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_cursor_survives_its_text(parts in prop::collection::vec(prop::collection::vec(0..i64::MAX, 1..9), 1..4)) {
+            let names: Vec<String> = (0..parts.len()).map(|n| format!("topic-{n}")).collect();
+            let topics: Vec<Topic> = names.iter().map(|n| n.as_str().into()).collect();
+            let positions = Positions(parts);
+            let id = EventId { topic: topics[0].clone(), partition: 0, offset: 5 };
+            let cursor = positions.cursor(&topics, id);
+            let text = cursor.to_string();
+            prop_assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:~-".contains(&b)));
+            prop_assert_eq!(&text.parse::<Cursor>().unwrap(), &cursor);
+            if let Some(opaque) = &cursor.opaque {
+                prop_assert_eq!(Positions::decode(opaque, &topics), Some(positions));
+            }
+        }
+
+        #[test]
+        fn decoding_never_panics(text in "[A-Za-z0-9_-]{0,64}") {
+            let _ = Positions::decode(&text, &topics(&["orders"]));
+        }
+    }
 }

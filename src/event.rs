@@ -117,6 +117,11 @@ struct Frame {
 }
 
 impl Frames {
+    /// Whether nobody ever wanted this event.
+    pub fn is_empty(&self) -> bool {
+        self.first.get().is_none()
+    }
+
     /// The encoding under `key`, if somebody made it.
     pub fn get(&self, key: FrameKey) -> Option<&Bytes> {
         let mut slot = &self.first;
@@ -207,4 +212,7 @@ pub enum Feed {
     Assigned { topic: Topic, next: Arc<[i64]> },
     /// Entries in hub order; those of one partition are in offset order.
     Batch(Arc<[Entry]>),
+    /// The topics assigned so far have been read up to where the log ended when reading began: what is in the window
+    /// now can be resumed from. Sent after every warm-up.
+    Live,
 }

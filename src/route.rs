@@ -204,3 +204,14 @@ impl RouteTable {
         Found::Upstream
     }
 }
+
+impl StreamRoute {
+    /// The key whose values a WebSocket client may choose among: one that the path binds, or else one the stream
+    /// declares; never one that a claim binds.
+    pub fn chosen_key(&self) -> Option<&Arc<str>> {
+        use crate::access::Source;
+        let by_path = self.bindings.iter().find(|binding| matches!(binding.source, Source::Path(_)));
+        let free = || self.stream.keys.iter().find(|key| !self.bindings.iter().any(|binding| binding.key == **key));
+        by_path.map(|binding| &binding.key).or_else(free)
+    }
+}

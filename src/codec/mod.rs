@@ -1,1 +1,139 @@
-//! (to be written)
+//! Bytes on the wire. Codecs turn events, losses and heartbeats into bytes and client frames into messages; they keep
+//! no connection state (but for the WebSocket decoder's unfinished frame) and decide nothing.
+//!
+//! Frames of all transports concatenate: each is complete, down to its HTTP chunk, so that whatever is ready goes out
+//! in one write, and one encoding serves every connection that has the same [`Form`].
+
+pub mod http;
+pub mod json;
+pub mod ndjson;
+pub mod sse;
+pub mod websocket;
+
+use bytes::Bytes;
+
+use crate::event::{Event, FrameKey};
+use crate::route::{DataForm, EventField, Stream, Transport};
+
+/// How events look on one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    pub transport: Transport,
+    pub data: DataForm,
+    /// SSE only.
+    pub event_field: EventField,
+    /// Each frame is an HTTP/1.1 chunk (RFC 9112 section 7.1).
+    pub chunked: bool,
+}
+
+/// The form under which an event's cursor is kept, beside its encodings.
+const CURSOR_FORM: u32 = 0xff;
+
+impl Form {
+    /// The name of this encoding on this stream: the stream counts since its cursor is part of the bytes.
+    pub fn key(self, stream: &Stream) -> FrameKey {
+        let form = self.transport as u32
+            | (self.data as u32) << 2
+            | (self.event_field as u32) << 3
+            | u32::from(self.chunked) << 4;
+        FrameKey(u32::from(stream.id) << 8 | form)
+    }
+
+    /// The form that a name stands for.
+    pub fn of(key: FrameKey) -> Self {
+        let bit = |n: u32| key.0 >> n & 1 == 1;
+        Self {
+            transport: Transport::ALL[(key.0 as usize & 3).min(Transport::ALL.len() - 1)],
+            data: if bit(2) { DataForm::Payload } else { DataForm::Envelope },
+            event_field: if bit(3) { EventField::Type } else { EventField::None },
+            chunked: bit(4),
+        }
+    }
+
+    /// An event; `cursor` is the client's position after it.
+    pub fn event(self, event: &Event, cursor: &[u8]) -> Bytes {
+        match self.transport {
+            Transport::Sse => self.framed(sse::event(event, cursor, self.data, self.event_field)),
+            Transport::Ndjson => self.framed(ndjson::event(event, cursor, self.data)),
+            Transport::WebSocket => json::websocket_event(event, cursor, self.data).into(),
+        }
+    }
+
+    /// Puts a piece of an SSE or NDJSON body into an HTTP chunk where the connection has chunks.
+    pub fn framed(self, body: Vec<u8>) -> Bytes {
+        if self.chunked { http::chunk(&body) } else { body }.into()
+    }
+}
+
+/// The name under which a stream's cursor is kept with an event.
+pub fn cursor_key(stream: &Stream) -> FrameKey {
+    FrameKey(u32::from(stream.id) << 8 | CURSOR_FORM)
+}
+
+/// The cursor that belongs to an encoding.
+pub fn cursor_key_of(frame: FrameKey) -> FrameKey {
+    FrameKey(frame.0 | CURSOR_FORM)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::testing::{event, stream};
+
+    fn forms() -> impl Iterator<Item = Form> {
+        Transport::ALL.into_iter().flat_map(|transport| {
+            (0..8).map(move |bits| Form {
+                transport,
+                data: if bits & 1 == 0 { DataForm::Envelope } else { DataForm::Payload },
+                event_field: if bits & 2 == 0 { EventField::None } else { EventField::Type },
+                chunked: bits & 4 != 0,
+            })
+        })
+    }
+
+    #[test]
+    fn every_form_has_a_name_of_its_own() {
+        let stream = stream(7, &["orders"]);
+        let names: std::collections::HashSet<_> = forms().map(|form| form.key(&stream)).collect();
+        assert_eq!(names.len(), 24);
+        assert!(!names.contains(&cursor_key(&stream)));
+        for form in forms() {
+            assert_eq!(Form::of(form.key(&stream)), form);
+            assert_eq!(cursor_key_of(form.key(&stream)), cursor_key(&stream));
+        }
+    }
+
+    /// The golden bytes of docs/protocol.md.
+    #[test]
+    fn golden_bytes_of_an_event() {
+        let event = event("orders", 0, 4, &[("orderId", "order-1")]);
+        let show = |transport, data, event_field, chunked, cursor: &str| {
+            let form = Form { transport, data, event_field, chunked };
+            String::from_utf8(form.event(&event, cursor.as_bytes()).to_vec()).unwrap()
+        };
+        use {DataForm::*, EventField as Field, Transport::*};
+        let envelope = r#"{"id":"orders:0:4","ts":4,"type":"test","orderId":"order-1","data":{"n":4}}"#;
+        assert_eq!(
+            show(Sse, Envelope, Field::None, false, "orders:0:4"),
+            format!("id: orders:0:4\ndata: {envelope}\n\n")
+        );
+        assert_eq!(
+            show(Sse, Payload, Field::Type, false, "orders:0:4~AQ"),
+            "id: orders:0:4~AQ\nevent: test\ndata: {\"n\":4}\n\n"
+        );
+        assert_eq!(
+            show(Sse, Payload, Field::None, true, "orders:0:4"),
+            "1e\r\nid: orders:0:4\ndata: {\"n\":4}\n\n\r\n"
+        );
+        assert_eq!(show(Ndjson, Envelope, Field::None, false, "orders:0:4"), format!("{envelope}\n"));
+        assert_eq!(
+            show(Ndjson, Envelope, Field::None, false, "orders:0:4~AQ"),
+            "{\"id\":\"orders:0:4\",\"cursor\":\"orders:0:4~AQ\",\"ts\":4,\"type\":\"test\",\"orderId\":\"order-1\",\"data\":{\"n\":4}}\n"
+        );
+        assert_eq!(show(Ndjson, Payload, Field::None, false, "orders:0:4"), "{\"n\":4}\n");
+        let form = Form { transport: WebSocket, data: Payload, event_field: Field::None, chunked: false };
+        let text = r#"{"id":"orders:0:4","type":"event","timestamp":"1970-01-01T00:00:00.004Z","cursor":"orders:0:4~AQ","data":{"n":4}}"#;
+        let message = form.event(&event, b"orders:0:4~AQ");
+        assert_eq!(&message[..], [&[0x81, text.len() as u8], text.as_bytes()].concat());
+    }
+}

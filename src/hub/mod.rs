@@ -1,1 +1,17 @@
-//! (to be written)
+//! The hub: what was read lately, who wants what of it, and what waits for whom.
+//!
+//! Each writer has a hub of its own and applies the same entries in the same order, so nothing here is locked and the
+//! hand-over from replay to live events is exact: both happen between two entries. Events are shared, windows are
+//! only pointers to them.
+
+pub mod index;
+pub mod queue;
+pub mod resume;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod window;
+
+pub use index::{Index, Subscriber};
+pub use queue::{Gap, Pushed, Queue};
+pub use resume::{Plan, Replay};
+pub use window::{Hub, Seq, WindowLimits, last_id, matching};

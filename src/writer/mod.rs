@@ -1,15 +1,37 @@
 //! The stream writers: one thread per core, each owning its sockets, their sessions, its share of the index and one
-//! timer wheel. (contract: these signatures stay; the body is being written by the core's author)
+//! timer wheel. Nothing else writes stream bytes.
+//!
+//! Every writer is told every entry, in the same order, as one message per batch; a connection stays with the writer
+//! it was handed to. Writers belong to no async runtime: they sleep in `epoll`.
 
+mod connection;
+mod shard;
+mod wheel;
+
+use std::io;
 use std::net::TcpStream;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use mio::Waker;
 
-use crate::event::Feed;
+use crate::event::{Feed, Topic};
+use crate::hub::WindowLimits;
 use crate::metrics::Metrics;
 use crate::session::Request;
+
+use shard::Shard;
+
+/// Batches a writer may be behind before the source waits for it.
+const FEEDS_AHEAD: usize = 64;
+/// Connections that may wait to be taken over by a writer.
+const OPENINGS_AHEAD: usize = 4096;
+/// How often a drain looks whether all streams are gone.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
 /// A connection taken out of the proxy, with its admitted request.
 pub struct Opening {
@@ -24,25 +46,122 @@ pub struct Opening {
 
 /// The running writers. Cheap to clone.
 #[derive(Clone)]
-pub struct Writers {}
+pub struct Writers {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    writers: Vec<Writer>,
+    draining: AtomicBool,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// The way to one writer.
+struct Writer {
+    inbox: SyncSender<Message>,
+    openings: SyncSender<Opening>,
+    waker: Arc<Waker>,
+    /// Streams it owns or is about to.
+    streams: Arc<AtomicUsize>,
+}
+
+/// What a writer is told.
+enum Message {
+    Feed(Feed),
+    /// End every stream, spread over this time.
+    Drain(Duration),
+    Stop,
+}
 
 impl Writers {
-    /// Starts `threads` writers.
-    pub fn start(_threads: usize, _metrics: Arc<Metrics>) -> std::io::Result<Self> {
-        Ok(Self {})
+    /// Starts `threads` writers with these replay windows.
+    pub fn start(threads: usize, windows: &[(Topic, WindowLimits)], metrics: &Arc<Metrics>) -> io::Result<Self> {
+        let mut writers = Vec::with_capacity(threads);
+        let mut handles = Vec::with_capacity(threads);
+        for n in 0..threads.max(1) {
+            let (inbox, messages) = sync_channel(FEEDS_AHEAD);
+            let (openings, opened) = sync_channel(OPENINGS_AHEAD);
+            let streams = Arc::new(AtomicUsize::new(0));
+            let shard = Shard::new(windows, metrics.clone(), messages, opened, streams.clone())?;
+            writers.push(Writer { inbox, openings, waker: shard.waker(), streams });
+            handles.push(std::thread::Builder::new().name(format!("writer-{n}")).spawn(move || shard.run())?);
+        }
+        let threads = Mutex::new(handles);
+        Ok(Self { inner: Arc::new(Inner { writers, draining: AtomicBool::new(false), threads }) })
     }
 
     /// Hands entries to every writer. Blocks while a writer is far behind: the log is the buffer.
-    pub fn feed(&self, _feed: Feed) {}
-
-    /// Hands a connection over; gives it back where the writers take no more (draining, or inbox full): 503.
-    pub fn open(&self, opening: Opening) -> Result<(), Box<Opening>> {
-        Err(Box::new(opening))
+    pub fn feed(&self, feed: &Feed) {
+        for writer in &self.inner.writers {
+            writer.tell(Message::Feed(feed.clone()));
+        }
     }
 
-    /// Ends every stream at a record boundary (SSE `retry`, WebSocket 1012) and takes no new ones. Returns when all
-    /// are gone or at `deadline`, whichever is first; blocks its thread. Gives the number of streams still open.
-    pub fn drain(&self, _deadline: Instant, _spread: Duration) -> usize {
-        0
+    /// Hands a connection to the writer with the fewest; gives it back where the writers take no more (draining, or
+    /// too many waiting): 503.
+    pub fn open(&self, opening: Opening) -> Result<(), Box<Opening>> {
+        let fewest = self.inner.writers.iter().min_by_key(|writer| writer.streams.load(Ordering::Relaxed));
+        let Some(writer) = fewest.filter(|_| !self.is_draining()) else { return Err(Box::new(opening)) };
+        writer.streams.fetch_add(1, Ordering::Relaxed);
+        match writer.openings.try_send(opening) {
+            Ok(()) => {
+                writer.wake();
+                Ok(())
+            }
+            Err(TrySendError::Full(opening) | TrySendError::Disconnected(opening)) => {
+                writer.streams.fetch_sub(1, Ordering::Relaxed);
+                Err(Box::new(opening))
+            }
+        }
+    }
+
+    /// Streams open now.
+    pub fn streams(&self) -> usize {
+        self.inner.writers.iter().map(|writer| writer.streams.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Ends every stream at a record boundary (SSE `retry`, WebSocket 1012), spread over `spread`, and takes no new
+    /// ones. Returns when all are gone or at `deadline`, whichever is first; blocks its thread. Gives the number of
+    /// streams that were still open then. The writers end.
+    pub fn drain(&self, deadline: Instant, spread: Duration) -> usize {
+        self.inner.draining.store(true, Ordering::Relaxed);
+        self.tell_all(|| Message::Drain(spread));
+        while self.streams() > 0 && Instant::now() < deadline {
+            std::thread::sleep(DRAIN_LOOK);
+        }
+        let left = self.streams();
+        self.tell_all(|| Message::Stop);
+        let handles = std::mem::take(&mut *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for handle in handles {
+            if handle.join().is_err() {
+                tracing::error!("a stream writer panicked");
+            }
+        }
+        left
+    }
+
+    fn is_draining(&self) -> bool {
+        self.inner.draining.load(Ordering::Relaxed)
+    }
+
+    fn tell_all(&self, message: impl Fn() -> Message) {
+        for writer in &self.inner.writers {
+            writer.tell(message());
+        }
+    }
+}
+
+impl Writer {
+    /// A writer that is gone needs to be told nothing.
+    fn tell(&self, message: Message) {
+        if self.inbox.send(message).is_ok() {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Err(error) = self.waker.wake() {
+            tracing::error!(%error, "a stream writer can't be woken");
+        }
     }
 }

@@ -1,0 +1,84 @@
+//! The HTTP/1.1 bytes a stream needs once it has left the proxy: response heads and chunks (RFC 9112).
+
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
+
+use crate::session::Handshake;
+
+/// The end of a chunked body.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// What keeps every hop from buffering, storing or transforming a stream.
+const UNBUFFERED: &str = "Cache-Control: no-cache, no-store, no-transform\r\nX-Accel-Buffering: no\r\n";
+
+/// The head of an SSE or NDJSON stream. Without chunks (HTTP/1.0) the body ends with the connection.
+pub fn stream_head(content_type: &str, chunked: bool, unix_ms: i64) -> Vec<u8> {
+    let framing =
+        if chunked { "Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n" } else { "Connection: close\r\n" };
+    let date = date(unix_ms);
+    format!("HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Type: {content_type}\r\n{UNBUFFERED}{framing}\r\n").into_bytes()
+}
+
+/// The answer to a WebSocket handshake (RFC 6455 section 4.2.2).
+pub fn websocket_head(handshake: &Handshake, unix_ms: i64) -> Vec<u8> {
+    let mut head = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nDate: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {}\r\n",
+        date(unix_ms),
+        handshake.accept
+    );
+    if let Some(subprotocol) = &handshake.subprotocol {
+        let _ = write!(head, "Sec-WebSocket-Protocol: {subprotocol}\r\n");
+    }
+    head.push_str("\r\n");
+    head.into_bytes()
+}
+
+/// A whole answer with a problem document, after which the connection closes. `headers` are whole lines.
+pub fn problem(status: &str, headers: &str, body: &[u8], unix_ms: i64) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 {status}\r\nDate: {}\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\n\
+         Cache-Control: no-store\r\n{headers}Connection: close\r\n\r\n",
+        date(unix_ms),
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+/// One chunk. Nothing for no bytes: an empty chunk would end the body.
+pub fn chunk(body: &[u8]) -> Vec<u8> {
+    if body.is_empty() {
+        return Vec::new();
+    }
+    let mut bytes = Vec::with_capacity(body.len() + 12);
+    bytes.extend_from_slice(format!("{:x}\r\n", body.len()).as_bytes());
+    bytes.extend_from_slice(body);
+    bytes.extend_from_slice(b"\r\n");
+    bytes
+}
+
+fn date(unix_ms: i64) -> httpdate::HttpDate {
+    let since_epoch = Duration::from_millis(u64::try_from(unix_ms).unwrap_or(0));
+    SystemTime::UNIX_EPOCH.checked_add(since_epoch).unwrap_or(SystemTime::UNIX_EPOCH).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_concatenate() {
+        assert_eq!(
+            [chunk(b"data: 1\n\n"), chunk(&[b'x'; 16])].concat(),
+            b"9\r\ndata: 1\n\n\r\n10\r\nxxxxxxxxxxxxxxxx\r\n"
+        );
+        assert!(chunk(b"").is_empty());
+    }
+
+    #[test]
+    fn an_old_client_gets_no_chunks_and_no_keep_alive() {
+        let head = String::from_utf8(stream_head("text/event-stream", false, 0)).unwrap();
+        assert!(head.contains("Connection: close\r\n") && !head.contains("chunked"));
+        assert!(head.contains("Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"));
+    }
+}

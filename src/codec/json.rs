@@ -1,0 +1,141 @@
+//! The JSON objects of the protocol: envelopes with their cursor, gaps, heartbeats, WebSocket messages, problems.
+
+use serde::Serialize;
+use serde_json::json;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::event::Event;
+use crate::hub::Gap;
+use crate::route::DataForm;
+
+use super::websocket;
+
+/// What is sent of an event: a line of JSON.
+pub fn body(event: &Event, data: DataForm) -> &[u8] {
+    match data {
+        DataForm::Envelope => &event.envelope,
+        DataForm::Payload => event.data(),
+    }
+}
+
+/// The envelope, with `"cursor"` beside `"id"` where the two differ.
+pub fn put_envelope_with_cursor(out: &mut Vec<u8>, event: &Event, cursor: &[u8]) {
+    let (id, rest) = event.envelope.split_at(id_member_len(event));
+    out.extend_from_slice(id);
+    put_cursor_member(out, event, cursor);
+    out.extend_from_slice(rest);
+}
+
+/// One WebSocket message with an event: its `id` is the event's, its `timestamp` the event's time.
+pub fn websocket_event(event: &Event, cursor: &[u8], data: DataForm) -> Vec<u8> {
+    let body = body(event, data);
+    let mut text = Vec::with_capacity(body.len() + cursor.len() + 128);
+    text.extend_from_slice(&event.envelope[..id_member_len(event)]);
+    text.extend_from_slice(br#","type":"event","timestamp":""#);
+    text.extend_from_slice(timestamp(event.ts).as_bytes());
+    text.push(b'"');
+    put_cursor_member(&mut text, event, cursor);
+    text.extend_from_slice(br#","data":"#);
+    text.extend_from_slice(body);
+    text.push(b'}');
+    websocket::frame(websocket::Opcode::Text, &text)
+}
+
+/// One WebSocket message of the session's own: an event that is not in the log, or a response. `data` is JSON.
+pub fn websocket_message(
+    number: u64,
+    kind: &str,
+    in_reply_to: Option<&serde_json::Value>,
+    unix_ms: i64,
+    data: &[u8],
+) -> Vec<u8> {
+    let reply = in_reply_to.map(|id| format!(r#","inReplyTo":{id}"#)).unwrap_or_default();
+    let mut text =
+        format!(r#"{{"id":"msg-{number}","type":"{kind}"{reply},"timestamp":"{}","data":"#, timestamp(unix_ms))
+            .into_bytes();
+    text.extend_from_slice(data);
+    text.push(b'}');
+    text
+}
+
+/// A loss. `cursor` is where the client stands after it, `refresh` the URL of a full snapshot.
+pub fn gap(gap: &Gap, refresh: Option<&str>) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Range<'a> {
+        topic: &'a str,
+        partition: i32,
+        from: i64,
+        to: i64,
+    }
+    #[derive(Serialize)]
+    struct Object<'a> {
+        r#type: &'static str,
+        cause: &'static str,
+        ranges: Vec<Range<'a>>,
+        missed: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        refresh: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cursor: Option<&'a str>,
+    }
+    let ranges =
+        gap.ranges.iter().map(|r| Range { topic: &r.topic, partition: r.partition, from: r.from, to: r.to }).collect();
+    text(&Object {
+        r#type: "gap",
+        cause: gap.cause.as_str(),
+        ranges,
+        missed: gap.missed,
+        refresh,
+        cursor: gap.cursor.as_deref().and_then(|cursor| std::str::from_utf8(cursor).ok()),
+    })
+}
+
+/// A heartbeat that scripts see. `ts` is in milliseconds since the Unix epoch.
+pub fn heartbeat(ts: i64, cursor: Option<&str>) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Object<'a> {
+        r#type: &'static str,
+        ts: i64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cursor: Option<&'a str>,
+    }
+    text(&Object { r#type: "heartbeat", ts, cursor })
+}
+
+/// A problem document (RFC 9457) with its status, and members of its own.
+pub fn problem(status: u16, title: &str, detail: &str, extra: serde_json::Value) -> Vec<u8> {
+    let mut problem = json!({ "type": "about:blank", "title": title, "status": status, "detail": detail });
+    if let (Some(problem), serde_json::Value::Object(extra)) = (problem.as_object_mut(), extra) {
+        problem.extend(extra);
+    }
+    text(&problem)
+}
+
+/// RFC 3339, in UTC, of milliseconds since the Unix epoch; times beyond the year 9999 are shown as its end.
+pub fn timestamp(unix_ms: i64) -> String {
+    let nanos = i128::from(unix_ms) * 1_000_000;
+    let time = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok().filter(|time| (0..10_000).contains(&time.year()));
+    let text = time.and_then(|time| time.format(&Rfc3339).ok());
+    text.unwrap_or_else(|| "9999-12-31T23:59:59Z".into())
+}
+
+/// Serializes; every type here has string keys and no failing parts, so an error can't occur and gives `null`.
+pub fn text(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_else(|_| b"null".to_vec())
+}
+
+/// How much of the canonical envelope is `{"id":"..."`.
+fn id_member_len(event: &Event) -> usize {
+    let quoted = event.envelope[r#"{"id":""#.len()..].iter().position(|byte| *byte == b'"');
+    r#"{"id":""#.len() + quoted.unwrap_or(0) + 1
+}
+
+fn put_cursor_member(out: &mut Vec<u8>, event: &Event, cursor: &[u8]) {
+    let id = &event.envelope[r#"{"id":""#.len()..id_member_len(event) - 1];
+    if id != cursor {
+        out.extend_from_slice(br#","cursor":""#);
+        out.extend_from_slice(cursor);
+        out.push(b'"');
+    }
+}

@@ -1,0 +1,120 @@
+//! Server-Sent Events (WHATWG HTML section 9.2).
+
+use crate::event::Event;
+use crate::route::{DataForm, EventField};
+
+use super::json;
+
+/// A heartbeat that scripts don't see.
+pub const COMMENT: &[u8] = b": keep-alive\n\n";
+
+/// One event.
+pub fn event(event: &Event, cursor: &[u8], data: DataForm, field: EventField) -> Vec<u8> {
+    let kind = (field == EventField::Type).then_some(&*event.kind);
+    record(Some(cursor), kind, json::body(event, data))
+}
+
+/// The first record: how long to wait before a reconnect, and where the client stands before its first event. It has
+/// no data, so browsers store the id and dispatch nothing.
+pub fn priming(retry_ms: u64, cursor: Option<&[u8]>) -> Vec<u8> {
+    let mut bytes = format!("retry: {retry_ms}\n").into_bytes();
+    if let Some(cursor) = cursor {
+        put_field(&mut bytes, b"id", cursor);
+    }
+    bytes.push(b'\n');
+    bytes
+}
+
+/// Any other record.
+pub fn record(id: Option<&[u8]>, kind: Option<&str>, data: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(data.len() + 64);
+    if let Some(id) = id {
+        put_field(&mut bytes, b"id", id);
+    }
+    if let Some(kind) = kind {
+        put_field(&mut bytes, b"event", kind.as_bytes());
+    }
+    put_data(&mut bytes, data);
+    bytes.push(b'\n');
+    bytes
+}
+
+/// A field of one line: what would end it, or void an id (NUL), is left out.
+fn put_field(bytes: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    bytes.extend_from_slice(name);
+    bytes.extend_from_slice(b": ");
+    bytes.extend(value.iter().filter(|byte| !matches!(byte, b'\0' | b'\r' | b'\n')));
+    bytes.push(b'\n');
+}
+
+/// One `data` field a line; lines end with LF, CR or CRLF.
+fn put_data(bytes: &mut Vec<u8>, mut data: &[u8]) {
+    loop {
+        let end = data.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+        let (line, rest) = data.split_at(end.unwrap_or(data.len()));
+        bytes.extend_from_slice(b"data: ");
+        bytes.extend_from_slice(line);
+        bytes.push(b'\n');
+        data = match rest {
+            [] => return,
+            [b'\r', b'\n', rest @ ..] | [_, rest @ ..] => rest,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(bytes: Vec<u8>) -> String {
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn priming_has_no_data() {
+        assert_eq!(text(priming(3210, Some(b"orders:0:4"))), "retry: 3210\nid: orders:0:4\n\n");
+        assert_eq!(text(priming(3210, None)), "retry: 3210\n\n");
+    }
+
+    #[test]
+    fn every_kind_of_line_end_starts_a_data_field() {
+        let bytes = record(None, None, b"a\nb\r\nc\rd\n");
+        assert_eq!(text(bytes), "data: a\ndata: b\ndata: c\ndata: d\ndata: \n\n");
+    }
+
+    #[test]
+    fn a_type_cannot_break_out_of_its_field() {
+        assert_eq!(text(record(None, Some("a\ndata: b\r\0"), b"x")), "event: adata: b\ndata: x\n\n");
+    }
+
+    /// The parser of the specification, for one record: (id, event, data).
+    fn parse(record: &str) -> (String, String, String) {
+        let (mut id, mut event, mut data) = (String::new(), String::new(), String::new());
+        for line in record.split('\n').take_while(|line| !line.is_empty()) {
+            let (name, value) = line.split_once(": ").unwrap();
+            match name {
+                "id" => id = value.into(),
+                "event" => event = value.into(),
+                "data" => data.extend([value, "\n"]),
+                other => panic!("field {other}"),
+            }
+        }
+        data.pop();
+        (id, event, data)
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_is_read_back_as_it_was(kind in "[a-z\r\n\0]{0,8}", data in "[a-c:\r\n ]{0,20}") {
+            let bytes = text(record(Some(b"t:0:1"), Some(&kind), data.as_bytes()));
+            prop_assert!(bytes.ends_with("\n\n") && !bytes[..bytes.len() - 1].contains("\n\n"));
+            prop_assert!(!bytes.contains('\r'));
+            let (id, event, read) = parse(&bytes);
+            prop_assert_eq!(id, "t:0:1");
+            prop_assert_eq!(event, kind.replace(['\r', '\n', '\0'], ""));
+            prop_assert_eq!(read, data.replace("\r\n", "\n").replace('\r', "\n"));
+        }
+    }
+}

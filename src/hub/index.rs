@@ -1,0 +1,203 @@
+//! The index: from an event's keys to the subscribers it matches, so that an event costs those and not all.
+//!
+//! A subscription is filed under its topic, the names of the keys it selects by (its shape) and their values. A topic
+//! has as many shapes as there are different sets of bound keys on its routes: a handful.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::access::Selector;
+use crate::event::{Event, FrameKey, Topic};
+use crate::route::Stream;
+
+/// Who gets a matching event, and in which encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscriber {
+    /// The writer's number for the session.
+    pub session: u32,
+    pub frame: FrameKey,
+}
+
+/// Which subscribers an event of a topic matches.
+#[derive(Debug, Default)]
+pub struct Index {
+    topics: FxHashMap<Topic, Vec<Shape>>,
+}
+
+#[derive(Debug)]
+struct Shape {
+    keys: Box<[Arc<str>]>,
+    subscribers: FxHashMap<Box<str>, Vec<(Arc<Stream>, Vec<Subscriber>)>>,
+}
+
+impl Index {
+    /// Files a subscription. The same one filed twice is delivered twice: the session keeps them apart.
+    pub fn subscribe(&mut self, stream: &Arc<Stream>, selector: &Selector, subscriber: Subscriber) {
+        for topic in &stream.topics {
+            let shapes = self.topics.entry(topic.clone()).or_default();
+            let at = shapes.iter().position(|shape| shape.is_of(selector)).unwrap_or_else(|| {
+                shapes.push(Shape::of(selector));
+                shapes.len() - 1
+            });
+            let streams = shapes[at].subscribers.entry(filed_under(selector).into()).or_default();
+            match streams.iter_mut().find(|(known, _)| known.id == stream.id) {
+                Some((_, subscribers)) => subscribers.push(subscriber),
+                None => streams.push((stream.clone(), vec![subscriber])),
+            }
+        }
+    }
+
+    /// Takes one subscription out again.
+    pub fn unsubscribe(&mut self, stream: &Stream, selector: &Selector, subscriber: Subscriber) {
+        for topic in &stream.topics {
+            let Some(shapes) = self.topics.get_mut(topic) else { continue };
+            let Some(shape) = shapes.iter().position(|shape| shape.is_of(selector)) else { continue };
+            shapes[shape].remove(stream, &filed_under(selector), subscriber);
+            if shapes[shape].subscribers.is_empty() {
+                shapes.swap_remove(shape);
+            }
+        }
+    }
+
+    /// Calls `deliver` for every stream on which somebody wants this event, with all who do.
+    pub fn matches(&self, event: &Event, mut deliver: impl FnMut(&Stream, &[Subscriber])) {
+        let Some(shapes) = self.topics.get(&event.id.topic) else { return };
+        for shape in shapes {
+            for (stream, subscribers) in shape.wanting(event) {
+                deliver(stream, subscribers);
+            }
+        }
+    }
+
+    /// Calls `deliver` for everybody on any stream with this topic, whatever they select: for losses that could have
+    /// been anybody's.
+    pub fn everybody(&self, topic: &Topic, mut deliver: impl FnMut(&Stream, &[Subscriber])) {
+        let shapes = self.topics.get(topic).into_iter().flatten();
+        for (stream, subscribers) in shapes.flat_map(|shape| shape.subscribers.values()).flatten() {
+            deliver(stream, subscribers);
+        }
+    }
+}
+
+impl Shape {
+    fn of(selector: &Selector) -> Self {
+        Self { keys: selector.0.iter().map(|(key, _)| key.clone()).collect(), subscribers: FxHashMap::default() }
+    }
+
+    fn is_of(&self, selector: &Selector) -> bool {
+        self.keys.iter().eq(selector.0.iter().map(|(key, _)| key))
+    }
+
+    fn wanting(&self, event: &Event) -> &[(Arc<Stream>, Vec<Subscriber>)] {
+        let found = match &*self.keys {
+            [] => self.subscribers.get(""),
+            [key] => event.key(key).and_then(|value| self.subscribers.get(value)),
+            keys => {
+                let values = keys.iter().map(|key| event.key(key)).collect::<Option<Vec<_>>>();
+                values.and_then(|values| self.subscribers.get(joined(&values).as_str()))
+            }
+        };
+        found.map_or(&[], Vec::as_slice)
+    }
+
+    fn remove(&mut self, stream: &Stream, value: &str, subscriber: Subscriber) {
+        let Some(streams) = self.subscribers.get_mut(value) else { return };
+        if let Some((_, subscribers)) = streams.iter_mut().find(|(known, _)| known.id == stream.id)
+            && let Some(at) = subscribers.iter().position(|s| *s == subscriber)
+        {
+            subscribers.swap_remove(at);
+        }
+        streams.retain(|(_, subscribers)| !subscribers.is_empty());
+        if streams.is_empty() {
+            self.subscribers.remove(value);
+        }
+    }
+}
+
+/// The text a selector is filed under: its one value, or all of them told apart.
+fn filed_under(selector: &Selector) -> String {
+    match &*selector.0 {
+        [] => String::new(),
+        [(_, value)] => value.to_string(),
+        keys => joined(&keys.iter().map(|(_, value)| &**value).collect::<Vec<_>>()),
+    }
+}
+
+/// Values with their lengths in front, so that no two lists look the same.
+fn joined(values: &[&str]) -> String {
+    values.iter().map(|value| format!("{}:{value}", value.len())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::hub::testing::{event, selector, stream};
+
+    fn who(index: &Index, event: &Event) -> Vec<u32> {
+        let mut found = Vec::new();
+        index.matches(event, |_, subscribers| found.extend(subscribers.iter().map(|s| s.session)));
+        found.sort_unstable();
+        found
+    }
+
+    fn subscriber(session: u32) -> Subscriber {
+        Subscriber { session, frame: FrameKey(0) }
+    }
+
+    #[test]
+    fn an_event_reaches_those_it_matches_and_nobody_else() {
+        let stream = stream(1, &["orders"]);
+        let mut index = Index::default();
+        index.subscribe(&stream, &selector(&[]), subscriber(1));
+        index.subscribe(&stream, &selector(&[("userId", "a")]), subscriber(2));
+        index.subscribe(&stream, &selector(&[("userId", "b")]), subscriber(3));
+        index.subscribe(&stream, &selector(&[("orderId", "7"), ("userId", "a")]), subscriber(4));
+        assert_eq!(who(&index, &event("orders", 0, 1, &[("userId", "a")])), [1, 2]);
+        assert_eq!(who(&index, &event("orders", 0, 2, &[("orderId", "7"), ("userId", "a")])), [1, 2, 4]);
+        assert_eq!(who(&index, &event("orders", 0, 3, &[])), [1]);
+        assert_eq!(who(&index, &event("refunds", 0, 3, &[("userId", "a")])), [0; 0]);
+    }
+
+    proptest! {
+        /// The index finds just those whom a look at every selector would find, through any history.
+        #[test]
+        fn the_index_agrees_with_the_selectors(
+            steps in prop::collection::vec((any::<bool>(), 0..6u32, 0..3usize, 0..3usize), 1..60),
+        ) {
+            let stream = stream(1, &["orders"]);
+            let choose = |a: usize, b: usize| {
+                let mut keys = Vec::new();
+                if a > 0 { keys.push(("orderId", ["", "x", "1:x"][a])); }
+                if b > 0 { keys.push(("userId", ["", "x", "y"][b])); }
+                keys
+            };
+            let mut index = Index::default();
+            let mut model: Vec<(u32, Selector)> = Vec::new();
+            for (add, session, a, b) in steps {
+                let selector = selector(&choose(a, b));
+                if add {
+                    index.subscribe(&stream, &selector, subscriber(session));
+                    model.push((session, selector));
+                } else if let Some(at) = model.iter().position(|known| *known == (session, selector.clone())) {
+                    index.unsubscribe(&stream, &selector, subscriber(session));
+                    model.swap_remove(at);
+                }
+                for a in 0..3 {
+                    for b in 0..3 {
+                        let event = event("orders", 0, 1, &choose(a, b));
+                        let mut expected: Vec<u32> =
+                            model.iter().filter(|(_, s)| s.matches(&event)).map(|(n, _)| *n).collect();
+                        expected.sort_unstable();
+                        prop_assert_eq!(who(&index, &event), expected);
+                    }
+                }
+            }
+            if model.is_empty() {
+                prop_assert!(index.topics.values().all(Vec::is_empty));
+            }
+        }
+    }
+}

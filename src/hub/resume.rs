@@ -1,0 +1,340 @@
+//! Resuming: from a client's cursor to the entries it has not seen, and the losses it must be told of.
+//!
+//! A cursor with all positions is exact on every replica. A bare event id is exact where this process read the event
+//! live or sent it before, since then hub order is what the client saw; otherwise everything of the other partitions
+//! in the window is sent again, at least once.
+
+use crate::cursor::{Cursor, Positions};
+use crate::event::{Entry, EventId, GapCause, GapRange, Topic};
+use crate::route::Stream;
+
+use super::queue::Gap;
+use super::window::{Hub, Seq, TopicWindow, place};
+
+/// How a client goes on.
+#[derive(Debug)]
+pub struct Plan {
+    /// What it can't get any more: at most one loss a cause.
+    pub gaps: Vec<Gap>,
+    pub replay: Replay,
+}
+
+/// A walk through the window, from where a client stands to the newest entry.
+#[derive(Debug)]
+pub struct Replay {
+    next: Seq,
+    positions: Positions,
+}
+
+impl Hub {
+    /// Works out how to resume from `cursor`. The stream must be ready.
+    pub fn plan(&self, stream: &Stream, cursor: &Cursor) -> Plan {
+        let full = cursor.opaque.as_ref().and_then(|opaque| Positions::decode(opaque, &stream.topics));
+        match full {
+            Some(seen) => self.plan_exact(stream, seen),
+            None => self.plan_from_id(stream, &cursor.id),
+        }
+    }
+
+    /// The whole window, for a client whose position means nothing here.
+    pub fn plan_unknown(&self, stream: &Stream) -> Plan {
+        let gap = Gap { cause: GapCause::Truncated, ranges: Vec::new(), missed: None, cursor: None };
+        Plan { gaps: vec![gap], replay: self.replay_from_base(stream) }
+    }
+
+    fn plan_exact(&self, stream: &Stream, mut seen: Positions) -> Plan {
+        let mut losses = Losses::default();
+        for (topic, next) in stream.topics.iter().zip(&mut seen.0) {
+            let window = self.topic(topic);
+            let partitions = window.map_or(0, |window| window.next.len());
+            for (partition, position) in next.iter().enumerate().skip(partitions) {
+                losses.truncated(topic, partition, 0, *position);
+            }
+            next.truncate(partitions);
+            let Some(window) = window else { continue };
+            for (partition, position) in next.iter_mut().enumerate() {
+                *position = losses.clamp(window, topic, partition, *position);
+            }
+            // Partitions that were added since the cursor was made.
+            next.extend_from_slice(&window.base[next.len()..]);
+        }
+        losses.plan(Replay { next: 0, positions: seen })
+    }
+
+    fn plan_from_id(&self, stream: &Stream, id: &EventId) -> Plan {
+        let known = stream.topics.iter().position(|topic| *topic == id.topic);
+        let Some((topic_index, window)) = known.zip(self.topic(&id.topic)) else { return self.plan_unknown(stream) };
+        let partition = id.partition as usize;
+        if partition >= window.next.len() {
+            return self.plan_unknown(stream);
+        }
+        if let Some(seq) = window.seen_here(id) {
+            return Plan { gaps: Vec::new(), replay: self.replay_after(stream, seq) };
+        }
+        let mut losses = Losses::default();
+        let mut replay = self.replay_from_base(stream);
+        replay.positions.0[topic_index][partition] = losses.clamp(window, &id.topic, partition, id.offset + 1);
+        losses.plan(replay)
+    }
+
+    fn replay_from_base(&self, stream: &Stream) -> Replay {
+        let base = |topic| self.topic(topic).map_or_else(Vec::new, |window| window.base.clone());
+        Replay { next: 0, positions: Positions(stream.topics.iter().map(base).collect()) }
+    }
+
+    fn replay_after(&self, stream: &Stream, seq: Seq) -> Replay {
+        let mut replay = self.replay_from_base(stream);
+        while replay.next <= seq && replay.step(self, stream).is_some() {}
+        replay
+    }
+}
+
+impl Replay {
+    /// The next entry the client has not seen; nothing where it has caught up.
+    pub fn step<'hub>(&mut self, hub: &'hub Hub, stream: &Stream) -> Option<&'hub Entry> {
+        loop {
+            let (seq, entry) = hub.next_entry(stream, self.next)?;
+            self.next = seq + 1;
+            let (topic, partition, last) = place(entry);
+            let topic_index = stream.topics.iter().position(|known| known == topic)?;
+            let next = self.positions.0.get(topic_index).and_then(|topic| topic.get(partition as usize));
+            if next.is_none_or(|next| last >= *next) {
+                self.positions.pass(topic_index, partition, last);
+                return Some(entry);
+            }
+        }
+    }
+
+    /// What fell out of the window before this walk came to it, since the client reads slowly.
+    pub fn lost(&mut self, hub: &Hub, stream: &Stream) -> Option<Gap> {
+        let mut ranges = Vec::new();
+        for (topic, next) in stream.topics.iter().zip(&mut self.positions.0) {
+            let Some(window) = hub.topic(topic) else { continue };
+            for (partition, (next, base)) in next.iter_mut().zip(&window.base).enumerate() {
+                if *next < *base {
+                    let partition = partition as i32;
+                    ranges.push(GapRange { topic: topic.clone(), partition, from: *next, to: base - 1 });
+                    *next = *base;
+                }
+            }
+        }
+        let gap = Gap { cause: GapCause::Overflow, ranges, missed: None, cursor: None };
+        (!gap.ranges.is_empty()).then_some(gap)
+    }
+
+    /// The cursor of a client that has everything up to here, `id` last.
+    pub fn cursor(&self, stream: &Stream, id: &EventId) -> Cursor {
+        self.positions.cursor(&stream.topics, id.clone())
+    }
+
+    /// The same where no event is at hand: some partition's last offset stands for the id.
+    pub fn cursor_now(&self, stream: &Stream) -> Option<Cursor> {
+        let (topic, next) = stream.topics.iter().zip(&self.positions.0).find(|(_, next)| !next.is_empty())?;
+        Some(self.cursor(stream, &EventId { topic: topic.clone(), partition: 0, offset: next[0] - 1 }))
+    }
+}
+
+impl TopicWindow {
+    /// Where an event stands in the window, if hub order up to there is what its reader saw.
+    fn seen_here(&self, id: &EventId) -> Option<Seq> {
+        let is_it = |entry: &Entry| match entry {
+            Entry::Event(event) => event.id == *id,
+            Entry::Gap { .. } => false,
+        };
+        let (seq, Entry::Event(event)) = self.entries.iter().rev().find(|(_, entry)| is_it(entry))? else {
+            return None;
+        };
+        (self.is_live(*seq) || !event.frames.is_empty()).then_some(*seq)
+    }
+}
+
+/// Collects what can't be served while a plan is made.
+#[derive(Default)]
+struct Losses {
+    retention: Vec<GapRange>,
+    truncated: Vec<GapRange>,
+}
+
+impl Losses {
+    /// The position to go on from: what was asked for, or the nearest that can be served.
+    fn clamp(&mut self, window: &TopicWindow, topic: &Topic, partition: usize, position: i64) -> i64 {
+        let (base, next) = (window.base[partition], window.next[partition]);
+        if position < base {
+            let partition = partition as i32;
+            self.retention.push(GapRange { topic: topic.clone(), partition, from: position, to: base - 1 });
+        } else if position > next {
+            self.truncated(topic, partition, next, position);
+        }
+        position.clamp(base, next)
+    }
+
+    fn truncated(&mut self, topic: &Topic, partition: usize, next: i64, position: i64) {
+        if position > next {
+            let partition = partition as i32;
+            self.truncated.push(GapRange { topic: topic.clone(), partition, from: next, to: position - 1 });
+        }
+    }
+
+    fn plan(self, replay: Replay) -> Plan {
+        let causes = [(GapCause::Retention, self.retention), (GapCause::Truncated, self.truncated)];
+        let gaps = causes.into_iter().filter(|(_, ranges)| !ranges.is_empty());
+        let gaps = gaps.map(|(cause, ranges)| Gap { cause, ranges, missed: None, cursor: None }).collect();
+        Plan { gaps, replay }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::hub::WindowLimits;
+    use crate::hub::testing::{event, stream};
+
+    const TOPICS: [&str; 2] = ["a", "b"];
+    const PARTITIONS: usize = 3;
+
+    fn hub(events: usize) -> Hub {
+        let limits = WindowLimits { events, bytes: usize::MAX };
+        let mut hub = Hub::new(TOPICS.map(|topic| (topic.into(), limits)));
+        for topic in TOPICS {
+            hub.assign(&topic.into(), &[0; PARTITIONS]);
+        }
+        hub.go_live();
+        hub
+    }
+
+    /// Reads (topic, partition) choices as a log; each partition counts its own offsets.
+    fn log(choices: &[(usize, usize)]) -> Vec<Entry> {
+        let mut next = [[0; PARTITIONS]; 2];
+        let mut take = |(topic, partition): (usize, usize)| {
+            next[topic][partition] += 1;
+            Entry::Event(event(TOPICS[topic], partition as i32, next[topic][partition] - 1, &[]))
+        };
+        choices.iter().map(|choice| take(*choice)).collect()
+    }
+
+    fn ids(hub: &Hub, stream: &Stream, mut plan: Plan) -> Vec<String> {
+        let steps = std::iter::from_fn(|| plan.replay.step(hub, stream).map(|e| super::super::last_id(e).to_string()));
+        steps.collect()
+    }
+
+    fn resume(hub: &Hub, stream: &Stream, cursor: &str) -> (Vec<GapCause>, Vec<String>) {
+        let plan = hub.plan(stream, &cursor.parse().unwrap());
+        (plan.gaps.iter().map(|gap| gap.cause).collect(), ids(hub, stream, plan))
+    }
+
+    #[test]
+    fn losses_are_told_with_their_place() {
+        let stream = stream(1, &["a"]);
+        let mut hub = hub(2);
+        for entry in log(&[(0, 0), (0, 0), (0, 0), (0, 0)]) {
+            hub.append(&entry);
+        }
+        assert_eq!(resume(&hub, &stream, "a:0:1"), (vec![], vec!["a:0:2".into(), "a:0:3".into()]));
+        let plan = hub.plan(&stream, &"a:0:0".parse().unwrap());
+        assert_eq!(plan.gaps[0].cause, GapCause::Retention);
+        assert_eq!(plan.gaps[0].ranges, [GapRange { topic: "a".into(), partition: 0, from: 1, to: 1 }]);
+        assert_eq!(resume(&hub, &stream, "a:0:99").0, [GapCause::Truncated]);
+        assert_eq!(resume(&hub, &stream, "a:7:0").0, [GapCause::Truncated]);
+        assert_eq!(resume(&hub, &stream, "other:0:0").0, [GapCause::Truncated]);
+        assert_eq!(resume(&hub, &stream, "a:0:3"), (vec![], vec![]), "caught up");
+    }
+
+    #[test]
+    fn an_id_read_from_the_log_at_start_resumes_at_least_once() {
+        let stream = stream(1, &["a"]);
+        let mut hub = Hub::new([("a".into(), WindowLimits { events: 9, bytes: 999 })]);
+        hub.assign(&"a".into(), &[0, 0]);
+        for entry in log(&[(0, 0), (0, 1), (0, 0)]) {
+            hub.append(&entry);
+        }
+        assert!(!hub.is_ready(&stream));
+        hub.go_live();
+        assert_eq!(resume(&hub, &stream, "a:0:0").1, ["a:1:0", "a:0:1"]);
+        assert_eq!(resume(&hub, &stream, "a:1:0").1, ["a:0:0", "a:0:1"], "a:0:0 may not have been seen elsewhere");
+    }
+
+    #[test]
+    fn a_walk_that_is_too_slow_tells_what_it_lost() {
+        let stream = stream(1, &["a"]);
+        let mut hub = hub(2);
+        let entries = log(&[(0, 0), (0, 0), (0, 0), (0, 0), (0, 0)]);
+        hub.append(&entries[0]);
+        hub.append(&entries[1]);
+        let mut replay = hub.plan(&stream, &"a:0:-1".parse().unwrap()).replay;
+        replay.step(&hub, &stream);
+        entries[2..].iter().for_each(|entry| {
+            hub.append(entry);
+        });
+        let lost = replay.lost(&hub, &stream).unwrap();
+        assert_eq!(lost.ranges, [GapRange { topic: "a".into(), partition: 0, from: 1, to: 2 }]);
+        assert_eq!(replay.lost(&hub, &stream), None);
+    }
+
+    proptest! {
+        /// A client cut anywhere and resumed with its full cursor, on this replica or on one that read the partitions
+        /// in another order, gets every event once, or is told which it can't get.
+        #[test]
+        fn a_full_cursor_is_exact_everywhere(
+            choices in prop::collection::vec((0..2usize, 0..PARTITIONS), 1..60),
+            order in prop::collection::vec(any::<u32>(), 60),
+            cut in any::<prop::sample::Index>(),
+            window in 1..80usize,
+        ) {
+            let stream = stream(1, &TOPICS);
+            let entries = log(&choices);
+            let cut = cut.index(entries.len());
+            let mut here = hub(window);
+            let mut cursor = String::new();
+            for (n, entry) in entries.iter().enumerate() {
+                here.append(entry);
+                if n == cut {
+                    cursor = here.cursor_at(&stream, &super::super::last_id(entry)).to_string();
+                }
+            }
+            // Another replica: the same partitions, interleaved otherwise.
+            let mut there = hub(window);
+            let mut queues: Vec<Vec<&Entry>> = vec![Vec::new(); 2 * PARTITIONS];
+            for (entry, (topic, partition)) in entries.iter().zip(&choices).rev() {
+                queues[topic * PARTITIONS + partition].push(entry);
+            }
+            let mut order = order.into_iter().cycle();
+            while queues.iter().any(|queue| !queue.is_empty()) {
+                let at = order.next().unwrap() as usize % queues.len();
+                let at = (0..queues.len()).map(|n| (at + n) % queues.len()).find(|n| !queues[*n].is_empty()).unwrap();
+                there.append(queues[at].pop().unwrap());
+            }
+            for hub in [&here, &there] {
+                let plan = hub.plan(&stream, &cursor.parse().unwrap());
+                let lost: Vec<String> = plan.gaps.iter().flat_map(|gap| &gap.ranges).flat_map(|range| {
+                    (range.from..=range.to).map(|offset| format!("{}:{}:{offset}", range.topic, range.partition))
+                }).collect();
+                let mut got = ids(hub, &stream, plan);
+                got.extend(lost);
+                got.sort();
+                let mut expected: Vec<String> =
+                    entries[cut + 1..].iter().map(|e| super::super::last_id(e).to_string()).collect();
+                expected.sort();
+                prop_assert_eq!(got, expected);
+            }
+        }
+
+        /// A bare id of an event that was read live resumes exactly on the replica that sent it.
+        #[test]
+        fn a_bare_id_is_exact_on_the_same_replica(
+            choices in prop::collection::vec((0..2usize, 0..PARTITIONS), 1..60),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let stream = stream(1, &TOPICS);
+            let entries = log(&choices);
+            let mut hub = hub(100);
+            entries.iter().for_each(|entry| { hub.append(entry); });
+            let cut = cut.index(entries.len());
+            let id = super::super::last_id(&entries[cut]).to_string();
+            let expected: Vec<String> =
+                entries[cut + 1..].iter().map(|e| super::super::last_id(e).to_string()).collect();
+            prop_assert_eq!(resume(&hub, &stream, &id), (vec![], expected));
+        }
+    }
+}

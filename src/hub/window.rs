@@ -1,0 +1,203 @@
+//! The replay window: the newest entries of every topic in the order they were read, and the position of every
+//! partition at both ends of it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::access::Selector;
+use crate::cursor::{Cursor, Positions};
+use crate::event::{Entry, Event, EventId, Topic};
+use crate::route::Stream;
+
+/// The place of an entry in hub order: one count over all topics.
+pub type Seq = u64;
+
+/// How much of a topic is kept for replay; whichever limit is met first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowLimits {
+    pub events: usize,
+    /// Bytes of envelopes.
+    pub bytes: usize,
+}
+
+/// All windows of one writer.
+#[derive(Debug, Default)]
+pub struct Hub {
+    topics: FxHashMap<Topic, TopicWindow>,
+    limits: FxHashMap<Topic, WindowLimits>,
+    next_seq: Seq,
+}
+
+/// The window of one topic.
+#[derive(Debug)]
+pub(super) struct TopicWindow {
+    pub(super) entries: VecDeque<(Seq, Entry)>,
+    bytes: usize,
+    limits: WindowLimits,
+    /// Per partition: the next offset before the window's first entry, and after its last one.
+    pub(super) base: Vec<i64>,
+    pub(super) next: Vec<i64>,
+    /// Entries before this one were read from the log at start, not live. Nothing while that is still going on.
+    live_from: Option<Seq>,
+}
+
+impl Hub {
+    pub fn new(limits: impl IntoIterator<Item = (Topic, WindowLimits)>) -> Self {
+        Self { limits: limits.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Takes note of a topic's partitions. Known partitions whose position is what it was keep their window; where
+    /// one was moved, the topic is not the one it was and its window is forgotten.
+    pub fn assign(&mut self, topic: &Topic, next: &[i64]) {
+        let limits = self.limits.get(topic).copied().unwrap_or(WindowLimits { events: 0, bytes: 0 });
+        let window = self.topics.entry(topic.clone()).or_insert_with(|| TopicWindow::new(limits));
+        if next.starts_with(&window.next) {
+            let added = &next[window.next.len()..];
+            window.base.extend_from_slice(added);
+            window.next.extend_from_slice(added);
+        } else {
+            *window = TopicWindow {
+                base: next.to_vec(),
+                next: next.to_vec(),
+                live_from: window.live_from,
+                ..TopicWindow::new(limits)
+            };
+        }
+    }
+
+    /// What was read so far of the topics assigned so far came from the log at start; what comes now is live.
+    pub fn go_live(&mut self) {
+        for window in self.topics.values_mut() {
+            window.live_from.get_or_insert(self.next_seq);
+        }
+    }
+
+    /// Appends the next entry in hub order. One for a topic or partition that was never assigned is not kept.
+    pub fn append(&mut self, entry: &Entry) -> Seq {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        if let Some(window) = self.topics.get_mut(place(entry).0) {
+            window.append(seq, entry.clone());
+        }
+        seq
+    }
+
+    /// Whether the newest part of the log has been read, so that there is something to resume from. A topic that
+    /// does not exist (yet) doesn't hold the others up.
+    pub fn is_ready(&self, stream: &Stream) -> bool {
+        let mut known = stream.topics.iter().filter_map(|topic| self.topics.get(topic)).peekable();
+        known.peek().is_some() && known.all(|window| window.live_from.is_some())
+    }
+
+    /// Where the stream stands now. Topics not read yet have no partitions.
+    pub fn positions(&self, stream: &Stream) -> Positions {
+        Positions(stream.topics.iter().map(|t| self.topics.get(t).map_or_else(Vec::new, |w| w.next.clone())).collect())
+    }
+
+    /// The cursor of a client that just received the newest entry, which is `id`.
+    pub fn cursor_at(&self, stream: &Stream, id: &EventId) -> Cursor {
+        self.positions(stream).cursor(&stream.topics, id.clone())
+    }
+
+    /// The cursor of a client that has seen everything so far; nothing before the stream's topics are read.
+    pub fn cursor_now(&self, stream: &Stream) -> Option<Cursor> {
+        if !self.is_ready(stream) {
+            return None;
+        }
+        let newest =
+            stream.topics.iter().filter_map(|t| self.topics.get(t)?.entries.back()).max_by_key(|(seq, _)| *seq);
+        let id = match newest {
+            Some((_, entry)) => last_id(entry),
+            None => self.id_before(&stream.topics[0]),
+        };
+        Some(self.cursor_at(stream, &id))
+    }
+
+    /// The first entry of the stream at or after `from`, in hub order.
+    pub fn next_entry(&self, stream: &Stream, from: Seq) -> Option<(Seq, &Entry)> {
+        let firsts = stream.topics.iter().filter_map(|topic| {
+            let entries = &self.topics.get(topic)?.entries;
+            entries.get(entries.partition_point(|(seq, _)| *seq < from)).map(|(seq, entry)| (*seq, entry))
+        });
+        firsts.min_by_key(|(seq, _)| *seq)
+    }
+
+    /// The newest event of the stream in the window that the selector matches.
+    pub fn newest(&self, stream: &Stream, selector: &Selector) -> Option<&Arc<Event>> {
+        let newest = stream.topics.iter().filter_map(|topic| {
+            let entries = self.topics.get(topic)?.entries.iter().rev();
+            entries.filter_map(|(seq, entry)| Some((*seq, matching(entry, selector)?))).next()
+        });
+        newest.max_by_key(|(seq, _)| *seq).map(|(_, event)| event)
+    }
+
+    /// The sequence number the next entry will get.
+    pub fn next_seq(&self) -> Seq {
+        self.next_seq
+    }
+
+    pub(super) fn topic(&self, topic: &Topic) -> Option<&TopicWindow> {
+        self.topics.get(topic)
+    }
+
+    /// An id for "before anything was read" of a topic.
+    fn id_before(&self, topic: &Topic) -> EventId {
+        let offset = self.topics.get(topic).and_then(|w| w.next.first()).map_or(-1, |next| next - 1);
+        EventId { topic: topic.clone(), partition: 0, offset }
+    }
+}
+
+impl TopicWindow {
+    fn new(limits: WindowLimits) -> Self {
+        Self { entries: VecDeque::new(), bytes: 0, limits, base: Vec::new(), next: Vec::new(), live_from: None }
+    }
+
+    pub(super) fn is_live(&self, seq: Seq) -> bool {
+        self.live_from.is_some_and(|live_from| seq >= live_from)
+    }
+
+    fn append(&mut self, seq: Seq, entry: Entry) {
+        let (_, partition, last) = place(&entry);
+        let Some(next) = self.next.get_mut(partition as usize) else { return };
+        *next = last + 1;
+        self.bytes += weight(&entry);
+        self.entries.push_back((seq, entry));
+        while self.entries.len() > self.limits.events || self.bytes > self.limits.bytes {
+            let Some((_, oldest)) = self.entries.pop_front() else { break };
+            self.bytes -= weight(&oldest);
+            let (_, partition, last) = place(&oldest);
+            self.base[partition as usize] = last + 1;
+        }
+    }
+}
+
+/// Whether an entry is an event the selector lets through.
+pub fn matching<'a>(entry: &'a Entry, selector: &Selector) -> Option<&'a Arc<Event>> {
+    match entry {
+        Entry::Event(event) => selector.matches(event).then_some(event),
+        Entry::Gap { .. } => None,
+    }
+}
+
+/// The topic, the partition and the last offset of an entry.
+pub fn place(entry: &Entry) -> (&Topic, i32, i64) {
+    match entry {
+        Entry::Event(event) => (&event.id.topic, event.id.partition, event.id.offset),
+        Entry::Gap { range, .. } => (&range.topic, range.partition, range.to),
+    }
+}
+
+/// The id of the last record an entry stands for.
+pub fn last_id(entry: &Entry) -> EventId {
+    let (topic, partition, offset) = place(entry);
+    EventId { topic: topic.clone(), partition, offset }
+}
+
+fn weight(entry: &Entry) -> usize {
+    match entry {
+        Entry::Event(event) => event.envelope.len(),
+        Entry::Gap { .. } => 0,
+    }
+}

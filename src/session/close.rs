@@ -1,0 +1,85 @@
+//! The one table of why streams end: what it is called in metrics, what a WebSocket is told, whether an SSE client is
+//! told when to come back.
+
+use crate::codec::websocket::Violation;
+
+/// Why a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The peer closed its side (FIN), or a WebSocket said goodbye.
+    ClientClosed,
+    /// The connection broke: RST, or sent bytes not acknowledged within `TCP_USER_TIMEOUT`.
+    ClientLost,
+    /// No pong within its deadline.
+    PongTimeout,
+    /// The queue was full and the route's policy is to disconnect, or the client doesn't read its answers.
+    SlowConsumer,
+    TokenExpired,
+    /// The process is shutting down.
+    Drain,
+    /// A WebSocket client broke the protocol.
+    Protocol(Violation),
+    /// A WebSocket client sent a binary message.
+    BinaryMessage,
+    /// A WebSocket client sent more commands than it may.
+    CommandRate,
+    /// What the client asked to resume from can't be served; the stream never started.
+    ReplayNotPossible,
+    /// The client asked to resume before the log has been read; the stream never started.
+    NotReady,
+}
+
+/// The consequences of a reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closing {
+    /// The metric label.
+    pub label: &'static str,
+    /// The WebSocket close code (RFC 6455 section 7.4.1) and reason; none where nobody is there to read it.
+    pub websocket: Option<(u16, &'static str)>,
+    /// Whether an SSE client is told when to come back.
+    pub retry: bool,
+}
+
+impl CloseReason {
+    pub fn closing(self) -> Closing {
+        let (label, websocket, retry) = match self {
+            Self::ClientClosed => ("client-closed", Some((1000, "")), false),
+            Self::ClientLost => ("client-lost", None, false),
+            Self::PongTimeout => ("pong-timeout", Some((1001, "no pong in time")), false),
+            Self::SlowConsumer => ("slow-consumer", Some((1013, "too slow: reconnect and resume")), true),
+            Self::TokenExpired => ("token-expired", Some((1008, "token expired")), false),
+            Self::Drain => ("drain", Some((1012, "restarting: reconnect and resume")), true),
+            Self::Protocol(Violation::Protocol(what)) => ("protocol-error", Some((1002, what)), false),
+            Self::Protocol(Violation::NotUtf8) => ("invalid-text", Some((1007, "text is not UTF-8")), false),
+            Self::Protocol(Violation::TooBig) => ("message-too-big", Some((1009, "message is too big")), false),
+            Self::BinaryMessage => ("binary-message", Some((1003, "only text is understood")), false),
+            Self::CommandRate => ("command-rate", Some((1008, "too many commands")), false),
+            Self::ReplayNotPossible => ("replay-not-possible", None, false),
+            Self::NotReady => ("not-ready", None, false),
+        };
+        Closing { label, websocket, retry }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::websocket::CLOSE_REASON_MAX;
+
+    #[test]
+    fn reasons_fit_a_close_frame() {
+        let all = [
+            CloseReason::ClientClosed,
+            CloseReason::PongTimeout,
+            CloseReason::SlowConsumer,
+            CloseReason::TokenExpired,
+            CloseReason::Drain,
+            CloseReason::Protocol(Violation::TooBig),
+            CloseReason::BinaryMessage,
+            CloseReason::CommandRate,
+        ];
+        assert!(
+            all.iter().all(|reason| reason.closing().websocket.is_some_and(|(_, text)| text.len() <= CLOSE_REASON_MAX))
+        );
+    }
+}

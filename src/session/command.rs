@@ -1,0 +1,289 @@
+//! What WebSocket clients say: frames to commands, and exactly one response to each command.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::access::Selector;
+use crate::codec::json;
+use crate::codec::websocket::{self, Decoder, Message, Opcode};
+use crate::cursor::Cursor;
+use crate::route::{Admission, Found, OnGap, Stream, StreamRoute};
+
+use super::{CloseReason, Desk, Now, Session};
+
+/// The longest command id that is repeated in a response, in bytes.
+const ID_BYTES_MAX: usize = 256;
+
+/// The reading side of a WebSocket.
+#[derive(Debug)]
+pub(super) struct WebSocketSide {
+    decoder: Decoder,
+    pub(super) last_read: Instant,
+    pub(super) pong_due: Option<Instant>,
+    /// Commands that may still be sent, refilled with time.
+    allowance: f64,
+    refilled: Instant,
+}
+
+/// A message that could not be carried out; the client was told. The label of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Not JSON, or not of the form of a command.
+    Malformed,
+    UnknownCommand,
+    /// A resource that doesn't exist or may not be seen, or a position that can't be served.
+    Subscription,
+}
+
+impl Refused {
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::UnknownCommand => "unknown-command",
+            Self::Subscription => "subscription",
+        }
+    }
+}
+
+/// The seeds' bare `{"command": ...}` or the whole message.
+#[derive(Deserialize)]
+struct Incoming {
+    id: Option<Value>,
+    r#type: Option<String>,
+    data: Option<Command>,
+    #[serde(flatten)]
+    bare: Command,
+}
+
+#[derive(Deserialize)]
+struct Command {
+    command: Option<String>,
+    resource: Option<String>,
+    since: Option<String>,
+}
+
+type Answer = Result<Value, (Refused, String)>;
+
+impl WebSocketSide {
+    pub(super) fn new(route: &StreamRoute, now: Now) -> Self {
+        Self {
+            decoder: Decoder::default(),
+            last_read: now.instant,
+            pong_due: None,
+            allowance: f64::from(route.websocket.commands_per_second),
+            refilled: now.instant,
+        }
+    }
+
+    /// Takes one command off the allowance; false where there is none left.
+    fn may_command(&mut self, per_second: u32, now: Instant) -> bool {
+        let refill = now.saturating_duration_since(self.refilled).as_secs_f64() * f64::from(per_second);
+        self.allowance = (self.allowance + refill).min(f64::from(per_second));
+        self.refilled = now;
+        self.allowance -= 1.0;
+        self.allowance >= 0.0
+    }
+}
+
+impl Session {
+    pub(super) fn read_messages(&mut self, bytes: &[u8], desk: &mut Desk<'_>) -> Vec<Refused> {
+        if let Some(side) = &mut self.websocket {
+            side.last_read = desk.now.instant;
+            side.pong_due = None;
+            side.decoder.feed(bytes);
+        }
+        let mut refused = Vec::new();
+        while self.closed.is_none() {
+            let limit = self.request.route.websocket.message_bytes;
+            match self.websocket.as_mut().map(|side| side.decoder.next(limit)) {
+                Some(Ok(Some(message))) => refused.extend(self.take(message, desk)),
+                Some(Err(violation)) => self.close(CloseReason::Protocol(violation)),
+                Some(Ok(None)) | None => break,
+            }
+        }
+        refused
+    }
+
+    fn take(&mut self, message: Message, desk: &mut Desk<'_>) -> Option<Refused> {
+        match message {
+            Message::Text(text) => return self.command(&text, desk),
+            Message::Ping(payload) => self.answer_with(websocket::frame(Opcode::Pong, &payload)),
+            Message::Pong => {}
+            Message::Binary => self.close(CloseReason::BinaryMessage),
+            Message::Close(code) => {
+                self.queue.clear_unsent();
+                self.answer_with(
+                    code.map_or_else(|| websocket::frame(Opcode::Close, b""), |code| websocket::close_frame(code, "")),
+                );
+                self.closed.get_or_insert(CloseReason::ClientClosed);
+            }
+        }
+        None
+    }
+
+    fn answer_with(&mut self, frame: Vec<u8>) {
+        if !self.queue.push_control(frame.into()) {
+            self.close(CloseReason::SlowConsumer);
+        }
+    }
+
+    fn command(&mut self, text: &str, desk: &mut Desk<'_>) -> Option<Refused> {
+        let per_second = self.request.route.websocket.commands_per_second;
+        if self.websocket.as_mut().is_some_and(|side| !side.may_command(per_second, desk.now.instant)) {
+            self.close(CloseReason::CommandRate);
+            return None;
+        }
+        let (id, command) = match serde_json::from_str::<Incoming>(text) {
+            Ok(incoming) => incoming.parts(),
+            Err(error) => (Value::Null, Err(format!("not a command: {error}"))),
+        };
+        let name = command.as_ref().ok().and_then(|command| command.command.clone());
+        let subscriptions = self.subscriptions.len();
+        let answer = match command {
+            Ok(command) => self.carry_out(&command, desk),
+            Err(why) => Err((Refused::Malformed, why)),
+        };
+        let data = match &answer {
+            Ok(result) => json!({ "command": name, "status": "ok", "result": result }),
+            Err((_, why)) => json!({ "command": name, "status": "error", "error": why }),
+        };
+        self.messages += 1;
+        let data = json::text(&data);
+        let response = json::websocket_message(self.messages, "response", Some(&id), desk.now.unix_ms, &data);
+        // The response comes before what was subscribed to.
+        self.answer_with(websocket::frame(Opcode::Text, &response));
+        if self.subscriptions.len() > subscriptions && self.closed.is_none() {
+            self.start_last(desk);
+        }
+        answer.err().map(|(refused, _)| refused)
+    }
+
+    fn carry_out(&mut self, command: &Command, desk: &mut Desk<'_>) -> Answer {
+        match command.command.as_deref() {
+            Some("ping") => Ok(json!("pong")),
+            Some("get-status") => self.status(command, desk),
+            Some("subscribe") => self.subscribe(command, desk),
+            Some("unsubscribe") => self.unsubscribe(command, desk),
+            Some(other) => {
+                let known = "subscribe, unsubscribe, get-status, ping";
+                Err((Refused::UnknownCommand, format!("unknown command `{other}`; there are {known}")))
+            }
+            None => Err((Refused::Malformed, "no `command`".into())),
+        }
+    }
+
+    /// The newest event in the window for the route's key, or for the resource.
+    fn status(&self, command: &Command, desk: &Desk<'_>) -> Answer {
+        let (stream, selector) = match &command.resource {
+            Some(resource) => self.resolve(resource)?,
+            None => (self.request.route.stream.clone(), self.request.selector.clone()),
+        };
+        let newest = desk.hub.newest(&stream, &selector);
+        let body = newest.map(|event| json::body(event, self.form.data));
+        Ok(body.and_then(|body| serde_json::from_slice(body).ok()).unwrap_or(Value::Null))
+    }
+
+    fn subscribe(&mut self, command: &Command, desk: &Desk<'_>) -> Answer {
+        let resource = command.resource.as_deref().ok_or((Refused::Malformed, "no `resource`".to_owned()))?;
+        let (stream, selector) = self.resolve(resource)?;
+        if self.subscriptions.iter().any(|known| known.stream.id == stream.id && known.selector == selector) {
+            return Err((Refused::Subscription, format!("`{resource}` is subscribed already")));
+        }
+        let most = self.request.route.websocket.subscriptions;
+        if self.subscriptions.len() >= most {
+            return Err((Refused::Subscription, format!("a connection may hold {most} subscriptions")));
+        }
+        let plan = match &command.since {
+            Some(since) => Some(self.plan_since(since, &stream, desk)?),
+            None => None,
+        };
+        let from = match &plan {
+            Some(plan) => plan.replay.cursor_now(&stream),
+            None => desk.hub.cursor_now(&stream),
+        };
+        self.add_subscription(stream, selector);
+        if let Some(plan) = plan {
+            self.begin_replay(self.subscriptions.len() - 1, plan);
+        }
+        Ok(json!({ "resource": resource, "cursor": from.map(|cursor| cursor.to_string()) }))
+    }
+
+    fn plan_since(&self, since: &str, stream: &Stream, desk: &Desk<'_>) -> Result<crate::hub::Plan, (Refused, String)> {
+        let refused = |why: &str| (Refused::Subscription, why.to_owned());
+        let cursor: Cursor = since.parse().map_err(|error| refused(&format!("`since`: {error}")))?;
+        if !desk.hub.is_ready(stream) {
+            return Err(refused("the log has not been read yet; ask again"));
+        }
+        let plan = desk.hub.plan(stream, &cursor);
+        if !plan.gaps.is_empty() && self.request.route.on_gap == OnGap::Gone {
+            return Err(refused("the events asked for can't be served any more; subscribe without `since`"));
+        }
+        Ok(plan)
+    }
+
+    /// Starts the subscription that was added last.
+    fn start_last(&mut self, desk: &mut Desk<'_>) {
+        let n = self.subscriptions.len() - 1;
+        if self.subscriptions[n].replay.is_some() { self.catch_up(desk) } else { self.enlist(n, desk) }
+    }
+
+    fn unsubscribe(&mut self, command: &Command, desk: &mut Desk<'_>) -> Answer {
+        let gone: Vec<usize> = match &command.resource {
+            None => (0..self.subscriptions.len()).collect(),
+            Some(resource) => {
+                let (stream, selector) = self.resolve(resource)?;
+                let is_it = |n: &usize| {
+                    self.subscriptions[*n].stream.id == stream.id && self.subscriptions[*n].selector == selector
+                };
+                let found = (0..self.subscriptions.len()).find(is_it);
+                vec![found.ok_or_else(|| (Refused::Subscription, format!("`{resource}` is not subscribed")))?]
+            }
+        };
+        for n in gone.into_iter().rev() {
+            self.delist(n, desk);
+            self.subscriptions.remove(n);
+        }
+        Ok(json!({ "subscriptions": self.subscriptions.len() }))
+    }
+
+    /// A resource is another stream route's path, or a value of this route's key.
+    fn resolve(&self, resource: &str) -> Result<(Arc<Stream>, Selector), (Refused, String)> {
+        let refused = |why: String| (Refused::Subscription, why);
+        if resource.starts_with('/') {
+            let Found::Stream { route, params } = self.request.routes.find(resource) else {
+                return Err(refused(format!("`{resource}` is no stream")));
+            };
+            let principal = self.request.principal.as_ref();
+            if route.admission == Admission::Token && principal.is_none() {
+                return Err(refused(format!("`{resource}` needs a token")));
+            }
+            let selector = Selector::bind(&route.bindings, &params, principal);
+            return selector.map(|s| (route.stream.clone(), s)).map_err(|denied| refused(denied.to_string()));
+        }
+        let route = &self.request.route;
+        let key = route.chosen_key().ok_or_else(|| refused("this route has no key to choose by".to_owned()))?;
+        Ok((route.stream.clone(), self.request.selector.with(key, resource)))
+    }
+}
+
+impl Incoming {
+    /// The id to repeat and the command.
+    fn parts(self) -> (Value, Result<Command, String>) {
+        let id = match self.id {
+            Some(Value::String(id)) if id.len() <= ID_BYTES_MAX => Value::String(id),
+            Some(Value::Number(id)) => Value::Number(id),
+            _ => Value::Null,
+        };
+        let command = match (self.r#type.as_deref(), self.data) {
+            (Some("command"), Some(data)) => Ok(data),
+            (Some("command"), None) => Err("a command has `data`".to_owned()),
+            (Some(other), _) => Err(format!("clients send messages of type `command`, not `{other}`")),
+            (None, Some(data)) if data.command.is_some() => Ok(data),
+            (None, _) => Ok(self.bare),
+        };
+        (id, command)
+    }
+}

@@ -1,0 +1,462 @@
+//! Sessions without sockets: a desk with a hub and an index, a clock that is set by hand.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use super::*;
+use crate::access::{Binding, Principal, Selector, Source};
+use crate::codec::websocket::{CONTROL_PAYLOAD_MAX, Opcode, frame};
+use crate::event::{Entry, GapCause, GapRange};
+use crate::hub::WindowLimits;
+use crate::hub::testing::{event, selector, stream};
+use crate::route::{
+    Admission, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, RouteTable, StreamRoute,
+    WebSocketLimits,
+};
+
+/// A writer without sockets.
+struct Bench {
+    hub: Hub,
+    index: Index,
+    now: Now,
+    stream: Arc<Stream>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let limits = WindowLimits { events: 4, bytes: 10_000 };
+        let mut hub = Hub::new([("orders".into(), limits)]);
+        hub.assign(&"orders".into(), &[0]);
+        hub.go_live();
+        let now = Now { instant: Instant::now(), unix_ms: 1_000_000 };
+        Self { hub, index: Index::default(), now, stream: stream(1, &["orders"]) }
+    }
+
+    fn desk(&mut self) -> Desk<'_> {
+        Desk { hub: &self.hub, index: &mut self.index, session: 0, now: self.now }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now.instant += time;
+        self.now.unix_ms += time.as_millis() as i64;
+    }
+
+    fn route(&self) -> StreamRoute {
+        StreamRoute {
+            pattern: "/orders".into(),
+            stream: self.stream.clone(),
+            offer: Offer::Auto,
+            admission: Admission::Public,
+            bindings: Box::new([]),
+            other_methods: OtherMethods::Refuse,
+            data: DataForm::Envelope,
+            event_field: EventField::None,
+            heartbeat: Duration::from_secs(15),
+            heartbeat_form: HeartbeatForm::Silent,
+            retry: Duration::from_secs(2),
+            on_gap: OnGap::Gone,
+            refresh: Some("/all".into()),
+            queue: QueueLimits { events: 8, bytes: 10_000, overflow: Overflow::DropOldest },
+            websocket: WebSocketLimits {
+                message_bytes: 1000,
+                commands_per_second: 5,
+                subscriptions: 2,
+                pong_timeout: Duration::from_secs(10),
+            },
+            max_streams: None,
+            allowed_origins: Box::new([]),
+            subprotocols: Box::new([]),
+        }
+    }
+
+    fn open(&mut self, transport: Transport, change: impl FnOnce(&mut Request, &mut StreamRoute)) -> Session {
+        let mut route = self.route();
+        let mut request = Request {
+            route: Arc::new(self.route()),
+            transport,
+            content_type: "text/event-stream",
+            http11: false,
+            selector: Selector::default(),
+            subscribe: true,
+            resume: None,
+            heartbeat_form: HeartbeatForm::Silent,
+            principal: None,
+            websocket: (transport == Transport::WebSocket)
+                .then(|| Handshake { accept: "key".into(), subprotocol: None }),
+            routes: Arc::new(RouteTable::default()),
+        };
+        change(&mut request, &mut route);
+        request.heartbeat_form = route.heartbeat_form;
+        request.route = Arc::new(route);
+        Session::open(request, 0.5, &mut self.desk())
+    }
+
+    /// Appends an event and offers it to the session as the writer does.
+    fn append(&mut self, session: &mut Session, offset: i64, keys: &[(&str, &str)]) {
+        let event = event("orders", 0, offset, keys);
+        let seq = self.hub.append(&Entry::Event(event.clone()));
+        let hub = &self.hub;
+        self.index.matches(&event, |stream, subscribers| {
+            let cursor = Bytes::from(hub.cursor_at(stream, &event.id).to_string());
+            event.frames.get_or_encode(cursor_key(stream), || cursor.clone());
+            for subscriber in subscribers {
+                event.frames.get_or_encode(subscriber.frame, || Form::of(subscriber.frame).event(&event, &cursor));
+                session.offer(&event, subscriber.frame, &cursor, seq);
+            }
+        });
+    }
+
+    /// What the session has to say, all of it.
+    fn written(&mut self, session: &mut Session) -> String {
+        String::from_utf8_lossy(&self.bytes(session)).into_owned()
+    }
+
+    fn bytes(&mut self, session: &mut Session) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        loop {
+            session.catch_up(&mut self.desk());
+            session.prepare(self.now);
+            let ready: Vec<u8> = session.chunks().collect::<Vec<_>>().concat();
+            if ready.is_empty() {
+                return bytes;
+            }
+            session.wrote(ready.len(), self.now, |_| {});
+            bytes.extend(ready);
+        }
+    }
+
+    /// What a WebSocket answers to a command, without its frame.
+    fn ask(&mut self, session: &mut Session, command: &Value) -> Vec<Value> {
+        session.read(&masked(Opcode::Text, command.to_string().as_bytes()), &mut self.desk());
+        let text = self.written(session);
+        let starts: Vec<usize> = text.match_indices(r#"{"id":"#).map(|(at, _)| at).collect();
+        let messages = starts.iter().map(|at| serde_json::Deserializer::from_str(&text[*at..]).into_iter().next());
+        // Envelopes inside messages start alike; messages have a timestamp.
+        messages.filter_map(|value| value?.ok()).filter(|value: &Value| value.get("timestamp").is_some()).collect()
+    }
+}
+
+fn masked(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = frame(opcode, payload);
+    let head = bytes.len() - payload.len();
+    bytes[1] |= 0x80;
+    bytes.splice(head..head, [0; 4]);
+    bytes
+}
+
+fn resume(cursor: &str) -> Option<Resume> {
+    Some(Resume::From(cursor.parse().unwrap()))
+}
+
+fn token(sub: &str, expires_at: Option<i64>) -> Principal {
+    let claims: Map<String, Value> = [("sub".to_owned(), json!(sub))].into_iter().collect();
+    Principal { claims: Arc::new(claims), expires_at }
+}
+
+#[test]
+fn an_sse_stream_starts_with_its_head_and_a_priming_record() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::Sse, |request, _| request.http11 = true);
+    let text = bench.written(&mut session);
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"));
+    for line in [
+        "Content-Type: text/event-stream",
+        "Cache-Control: no-cache, no-store, no-transform",
+        "X-Accel-Buffering: no",
+        "Connection: keep-alive",
+        "Transfer-Encoding: chunked",
+    ] {
+        assert!(head.contains(line), "{line}");
+    }
+    assert_eq!(body, "1d\r\nretry: 2500\nid: orders:0:-1\n\n\r\n");
+    bench.append(&mut session, 0, &[]);
+    assert!(bench.written(&mut session).contains("id: orders:0:0\ndata: {\"id\":\"orders:0:0\""));
+}
+
+#[test]
+fn a_resumed_stream_goes_on_exactly_and_then_live() {
+    let mut bench = Bench::new();
+    let mut first = bench.open(Transport::Ndjson, |_, _| {});
+    for offset in 0..3 {
+        bench.append(&mut first, offset, &[]);
+    }
+    first.close(CloseReason::ClientLost);
+    first.leave(&mut bench.desk());
+    let mut session = bench.open(Transport::Ndjson, |request, _| request.resume = resume("orders:0:0"));
+    bench.append(&mut session, 3, &[]);
+    let body = bench.written(&mut session).split_once("\r\n\r\n").unwrap().1.to_owned();
+    let ids: Vec<_> = body.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].clone()).collect();
+    assert_eq!(ids, ["orders:0:1", "orders:0:2", "orders:0:3"]);
+}
+
+#[test]
+fn what_fell_out_of_the_window_is_410_or_a_gap() {
+    let mut bench = Bench::new();
+    let mut other = bench.open(Transport::Sse, |_, _| {});
+    for offset in 0..8 {
+        bench.append(&mut other, offset, &[]);
+    }
+    let mut gone = bench.open(Transport::Ndjson, |request, _| request.resume = resume("orders:0:1"));
+    assert_eq!(gone.closed(), Some(CloseReason::ReplayNotPossible));
+    let text = bench.written(&mut gone);
+    assert!(text.starts_with("HTTP/1.1 410 Gone\r\n") && text.contains("X-Replay-Not-Possible: true\r\n"), "{text}");
+    assert!(text.contains(r#""refresh":"/all""#) && text.contains(r#""cause":"retention""#), "{text}");
+
+    let mut told = bench.open(Transport::Ndjson, |request, route| {
+        request.resume = resume("orders:0:1");
+        route.on_gap = OnGap::Continue;
+    });
+    let text = bench.written(&mut told);
+    assert!(text.contains(r#"{"type":"gap","cause":"retention","ranges":[{"topic":"orders","partition":0,"from":2,"to":3}],"missed":null,"refresh":"/all","cursor":"orders:0:3"}"#), "{text}");
+    assert_eq!(text.matches("\"data\":{").count(), 4);
+
+    let mut sse = bench.open(Transport::Sse, |request, _| request.resume = Some(Resume::Unreadable));
+    assert!(bench.written(&mut sse).contains("event: gap\ndata: {\"type\":\"gap\",\"cause\":\"truncated\""));
+}
+
+#[test]
+fn an_sse_client_that_resumes_too_early_waits_and_others_come_back() {
+    let mut bench = Bench::new();
+    bench.hub = Hub::new([("orders".into(), WindowLimits { events: 9, bytes: 999 })]);
+    let mut sse = bench.open(Transport::Sse, |request, _| request.resume = resume("orders:0:0"));
+    assert!(bench.written(&mut sse).ends_with("retry: 2500\n\n"));
+    let mut ndjson = bench.open(Transport::Ndjson, |request, _| request.resume = resume("orders:0:0"));
+    assert!(bench.written(&mut ndjson).starts_with("HTTP/1.1 503 "));
+
+    bench.hub.assign(&"orders".into(), &[0]);
+    for offset in 0..2 {
+        bench.append(&mut sse, offset, &[]);
+    }
+    assert_eq!(bench.written(&mut sse), "", "nothing before all is read");
+    bench.hub.go_live();
+    assert!(bench.written(&mut sse).starts_with("id: orders:0:1\n"));
+    bench.append(&mut sse, 2, &[]);
+    assert!(bench.written(&mut sse).starts_with("id: orders:0:2\n"));
+}
+
+#[test]
+fn only_a_quiet_stream_beats() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::Sse, |_, _| {});
+    bench.written(&mut session);
+    bench.pass(Duration::from_secs(10));
+    bench.append(&mut session, 0, &[]);
+    bench.written(&mut session);
+    bench.pass(Duration::from_secs(10));
+    assert!(!session.tick(&mut bench.desk()));
+    assert_eq!(session.deadline(), bench.now.instant + Duration::from_secs(5));
+    bench.pass(Duration::from_secs(5));
+    assert!(session.tick(&mut bench.desk()));
+    assert_eq!(bench.written(&mut session), ": keep-alive\n\n");
+    assert_eq!(session.deadline(), bench.now.instant + Duration::from_secs(15));
+}
+
+#[test]
+fn heartbeats_can_be_seen() {
+    let mut bench = Bench::new();
+    let mut beat = |transport| {
+        let mut session = bench.open(transport, |_, route| route.heartbeat_form = HeartbeatForm::Visible);
+        bench.written(&mut session);
+        bench.pass(Duration::from_secs(15));
+        assert!(session.tick(&mut bench.desk()));
+        bench.written(&mut session)
+    };
+    assert!(
+        beat(Transport::Sse).starts_with("id: orders:0:-1\nevent: heartbeat\ndata: {\"type\":\"heartbeat\",\"ts\":")
+    );
+    assert!(beat(Transport::Ndjson).contains("\"cursor\":\"orders:0:-1\"}\n"));
+    assert!(beat(Transport::WebSocket).contains("\"data\":{\"type\":\"heartbeat\""));
+}
+
+#[test]
+fn a_missed_pong_ends_a_websocket_and_any_frame_counts_as_one() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::WebSocket, |_, _| {});
+    bench.written(&mut session);
+    bench.pass(Duration::from_secs(15));
+    assert!(session.tick(&mut bench.desk()));
+    assert_eq!(bench.bytes(&mut session), frame(Opcode::Ping, b""));
+    session.read(&masked(Opcode::Ping, b"x"), &mut bench.desk());
+    assert_eq!(bench.bytes(&mut session), frame(Opcode::Pong, b"x"));
+    bench.pass(Duration::from_secs(15));
+    assert!(session.tick(&mut bench.desk()));
+    bench.written(&mut session);
+    bench.pass(Duration::from_secs(10));
+    session.tick(&mut bench.desk());
+    assert_eq!(session.closed(), Some(CloseReason::PongTimeout));
+}
+
+#[test]
+fn streams_end_with_their_token() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::WebSocket, |request, _| {
+        request.principal = Some(token("a", Some(1_000_000 + 5_000)));
+    });
+    bench.written(&mut session);
+    assert_eq!(session.deadline(), bench.now.instant + Duration::from_secs(5));
+    bench.pass(Duration::from_secs(5));
+    session.tick(&mut bench.desk());
+    assert_eq!(session.closed(), Some(CloseReason::TokenExpired));
+    assert_eq!(bench.bytes(&mut session), websocket::close_frame(1008, "token expired"));
+}
+
+#[test]
+fn a_drain_ends_streams_at_a_record_boundary() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::Sse, |request, _| request.http11 = true);
+    bench.append(&mut session, 0, &[]);
+    session.close(CloseReason::Drain);
+    session.leave(&mut bench.desk());
+    bench.append(&mut session, 1, &[]);
+    let text = bench.written(&mut session);
+    assert!(text.contains("orders:0:0") && !text.contains("orders:0:1"));
+    assert!(text.ends_with("retry: 2500\n\n\r\n0\r\n\r\n"), "{text}");
+    assert!(session.is_flushed());
+}
+
+#[test]
+fn a_full_queue_drops_and_tells_or_ends_the_stream() {
+    let mut bench = Bench::new();
+    let queue = |overflow| QueueLimits { events: 2, bytes: 10_000, overflow };
+    let mut dropping = bench.open(Transport::Sse, |_, route| route.queue = queue(Overflow::DropOldest));
+    bench.written(&mut dropping);
+    for offset in 0..5 {
+        bench.append(&mut dropping, offset, &[]);
+    }
+    let text = bench.written(&mut dropping);
+    assert!(text.starts_with("id: orders:0:2\nevent: gap\n"), "{text}");
+    assert!(text.contains(r#""missed":3"#) && text.contains("id: orders:0:3\n") && text.contains("id: orders:0:4\n"));
+    dropping.leave(&mut bench.desk());
+
+    let mut strict = bench.open(Transport::WebSocket, |_, route| route.queue = queue(Overflow::Disconnect));
+    bench.written(&mut strict);
+    for offset in 5..8 {
+        bench.append(&mut strict, offset, &[]);
+    }
+    assert_eq!(strict.closed(), Some(CloseReason::SlowConsumer));
+    assert!(!bench.written(&mut strict).contains("orders:0"), "nothing after the loss is sent");
+}
+
+#[test]
+fn losses_at_the_source_are_told_to_everybody_live_and_replayed() {
+    let mut bench = Bench::new();
+    let mut live = bench.open(Transport::Sse, |request, _| request.selector = selector(&[("userId", "a")]));
+    bench.written(&mut live);
+    let range = GapRange { topic: "orders".into(), partition: 0, from: 0, to: 0 };
+    let seq = bench.hub.append(&Entry::Gap { cause: GapCause::Undecodable, range: range.clone() });
+    assert!(live.tell(Gap::at_source(GapCause::Undecodable, range, "orders:0:0".into()), seq));
+    assert!(bench.written(&mut live).starts_with("id: orders:0:0\nevent: gap\n"));
+    let mut late = bench.open(Transport::Sse, |request, _| request.resume = resume("orders:0:-1"));
+    assert!(bench.written(&mut late).contains("id: orders:0:0\nevent: gap\n"));
+}
+
+#[test]
+fn every_command_has_one_response() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::WebSocket, |request, route| {
+        request.subscribe = false;
+        route.stream = Arc::new(Stream {
+            id: 1,
+            name: "orders".into(),
+            topics: Box::new(["orders".into()]),
+            keys: Box::new(["orderId".into()]),
+        });
+    });
+    bench.written(&mut session);
+    bench.append(&mut session, 0, &[("orderId", "7")]);
+    let command = |id: &str, data: Value| json!({ "id": id, "type": "command", "data": data });
+
+    let answer = bench.ask(&mut session, &json!({ "command": "get-status" }));
+    assert_eq!(answer[0]["type"], "response");
+    assert_eq!(answer[0]["inReplyTo"], Value::Null);
+    assert_eq!(answer[0]["data"]["result"]["id"], "orders:0:0");
+
+    let answer = bench.ask(&mut session, &command("m1", json!({ "command": "subscribe", "resource": "7" })));
+    assert_eq!(answer.len(), 1);
+    assert_eq!(answer[0]["inReplyTo"], "m1");
+    assert_eq!(answer[0]["data"]["status"], "ok");
+    bench.append(&mut session, 1, &[("orderId", "7")]);
+    bench.append(&mut session, 2, &[("orderId", "8")]);
+    let text = bench.written(&mut session);
+    assert!(text.contains("orders:0:1") && !text.contains("orders:0:2"));
+
+    let since = json!({ "command": "subscribe", "resource": "8", "since": "orders:0:0" });
+    let answer = bench.ask(&mut session, &command("m2", since));
+    assert_eq!((answer.len(), &answer[0]["type"], &answer[1]["id"]), (2, &json!("response"), &json!("orders:0:2")));
+
+    bench.pass(Duration::from_secs(1));
+    let answer = bench.ask(&mut session, &command("m3", json!({ "command": "subscribe", "resource": "9" })));
+    assert_eq!(answer[0]["data"]["status"], "error", "two subscriptions are the limit here");
+    let answer = bench.ask(&mut session, &command("m4", json!({ "command": "unsubscribe", "resource": "7" })));
+    assert_eq!(answer[0]["data"]["result"]["subscriptions"], 1);
+    bench.append(&mut session, 3, &[("orderId", "7")]);
+    assert_eq!(bench.written(&mut session), "");
+    let answer = bench.ask(&mut session, &command("m5", json!({ "command": "ping" })));
+    assert_eq!(answer[0]["data"], json!({ "command": "ping", "status": "ok", "result": "pong" }));
+}
+
+#[test]
+fn nonsense_is_answered_and_the_connection_stays() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::WebSocket, |_, _| {});
+    bench.written(&mut session);
+    for nonsense in [json!("text"), json!([1]), json!({}), json!({ "command": 7 }), json!({ "command": "fly" })] {
+        bench.pass(Duration::from_secs(1));
+        let answer = bench.ask(&mut session, &nonsense);
+        assert_eq!(answer[0]["data"]["status"], "error", "{nonsense}");
+        assert!(answer[0]["data"]["error"].is_string());
+    }
+    assert_eq!(session.closed(), None);
+    for _ in 0..6 {
+        session.read(&masked(Opcode::Text, br#"{"command":"ping"}"#), &mut bench.desk());
+    }
+    assert_eq!(session.closed(), Some(CloseReason::CommandRate));
+}
+
+#[test]
+fn a_claim_cannot_be_chosen_away() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::WebSocket, |request, route| {
+        request.principal = Some(token("a", None));
+        request.selector = selector(&[("userId", "a")]);
+        route.bindings = Box::new([Binding { key: "userId".into(), source: Source::Claim(Box::new(["sub".into()])) }]);
+        route.stream = Arc::new(Stream {
+            id: 1,
+            name: "orders".into(),
+            topics: Box::new(["orders".into()]),
+            keys: Box::new(["userId".into()]),
+        });
+    });
+    bench.written(&mut session);
+    let answer = bench.ask(&mut session, &json!({ "command": "subscribe", "resource": "b" }));
+    assert_eq!(answer[0]["data"]["status"], "error");
+    bench.append(&mut session, 0, &[("userId", "b")]);
+    bench.append(&mut session, 1, &[("userId", "a")]);
+    let text = bench.written(&mut session);
+    assert!(!text.contains("orders:0:0") && text.contains("orders:0:1"));
+}
+
+#[test]
+fn a_goodbye_is_answered_with_its_code() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::WebSocket, |_, _| {});
+    bench.written(&mut session);
+    session.read(&masked(Opcode::Close, &1001u16.to_be_bytes()), &mut bench.desk());
+    assert_eq!(session.closed(), Some(CloseReason::ClientClosed));
+    assert_eq!(bench.bytes(&mut session), websocket::close_frame(1001, ""));
+}
+
+#[test]
+fn answers_nobody_reads_end_the_connection() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::WebSocket, |_, _| {});
+    let ping = masked(Opcode::Ping, &[0; CONTROL_PAYLOAD_MAX]);
+    for _ in 0..10_000 {
+        session.read(&ping, &mut bench.desk());
+    }
+    assert_eq!(session.closed(), Some(CloseReason::SlowConsumer));
+}

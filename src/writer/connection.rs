@@ -1,0 +1,130 @@
+//! One connection of a writer: a socket and its session, and the bytes between them.
+
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::time::Instant;
+
+use bytes::Bytes;
+use mio::net::TcpStream;
+
+use crate::event::Event;
+use crate::session::{CloseReason, Desk, ITEMS_PER_WRITE, Now, Refused, Session};
+
+use super::wheel::Tick;
+
+/// Bytes read at once.
+pub(super) const READ_BYTES: usize = 16 * 1024;
+/// Reads of one connection before the others have their turn.
+const READS_PER_TURN: usize = 16;
+
+pub(super) struct Connection {
+    pub(super) socket: TcpStream,
+    pub(super) session: Session,
+    /// Whether it is on the list of those with something to write.
+    pub(super) dirty: bool,
+    /// Whether the socket took everything last time.
+    pub(super) writable: bool,
+    /// The timer that counts; older ones are forgotten.
+    pub(super) timer: Tick,
+    /// When a goodbye that the peer doesn't answer is over.
+    pub(super) linger: Option<Instant>,
+    /// Whether our side is closed.
+    shut: bool,
+    _slot: Box<dyn Send>,
+}
+
+/// What reading came to.
+pub(super) enum ReadEnd {
+    /// Nothing more for now.
+    Later,
+    /// There may be more.
+    Again,
+    Gone(CloseReason),
+}
+
+impl Connection {
+    pub(super) fn new(socket: TcpStream, session: Session, slot: Box<dyn Send>) -> Self {
+        Self { socket, session, dirty: false, writable: true, timer: 0, linger: None, shut: false, _slot: slot }
+    }
+
+    /// Hands what the client sent to its session.
+    pub(super) fn read(
+        &mut self,
+        scratch: &mut [u8],
+        desk: &mut Desk<'_>,
+        mut refused: impl FnMut(Refused),
+    ) -> ReadEnd {
+        for _ in 0..READS_PER_TURN {
+            match self.socket.read(scratch) {
+                Ok(0) => return ReadEnd::Gone(CloseReason::ClientClosed),
+                Ok(n) => self.session.read(&scratch[..n], desk).into_iter().for_each(&mut refused),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => return ReadEnd::Later,
+                    ErrorKind::Interrupted => {}
+                    _ => return ReadEnd::Gone(CloseReason::ClientLost),
+                },
+            }
+        }
+        ReadEnd::Again
+    }
+
+    /// What the client sent before its connection came here.
+    pub(super) fn read_early(&mut self, early: &Bytes, desk: &mut Desk<'_>, refused: impl FnMut(Refused)) {
+        if !early.is_empty() {
+            self.session.read(early, desk).into_iter().for_each(refused);
+        }
+    }
+
+    /// Writes everything that is ready, in as few writes as there can be; events that went out whole are `sent`.
+    /// Gives the number of bytes written, or an error where the peer is gone.
+    pub(super) fn write(&mut self, desk: &mut Desk<'_>, mut sent: impl FnMut(&Event, Now)) -> io::Result<usize> {
+        let mut written = 0;
+        while self.writable {
+            if self.session.is_behind() {
+                self.session.catch_up(desk);
+            }
+            self.session.prepare(desk.now);
+            let mut slices = [IoSlice::new(&[]); ITEMS_PER_WRITE];
+            let mut count = 0;
+            for (slice, chunk) in slices.iter_mut().zip(self.session.chunks()) {
+                *slice = IoSlice::new(chunk);
+                count += 1;
+            }
+            if count == 0 {
+                break;
+            }
+            let result = match &slices[..count] {
+                [only] => self.socket.write(only),
+                all => self.socket.write_vectored(all),
+            };
+            match result {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    written += n;
+                    let now = Now { instant: Instant::now(), ..desk.now };
+                    self.session.wrote(n, now, |event| sent(event, now));
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => self.writable = false,
+                    ErrorKind::Interrupted => {}
+                    _ => return Err(error),
+                },
+            }
+        }
+        Ok(written)
+    }
+
+    /// Ends our side of a closed session's connection once everything is written, or gives up on a peer that reads
+    /// nothing more at `until`. The peer closes its side then, so that nothing it has not read is thrown away
+    /// (RFC 9112 section 9.6). Gives whether the time to wait for was set now.
+    pub(super) fn say_goodbye(&mut self, until: Instant) -> bool {
+        if self.session.is_flushed() && !self.shut {
+            self.shut = true;
+            // A peer that is gone already needs no goodbye.
+            let _ = self.socket.shutdown(Shutdown::Write);
+        }
+        let first = self.linger.is_none();
+        self.linger.get_or_insert(until);
+        first
+    }
+}

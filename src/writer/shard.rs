@@ -1,0 +1,436 @@
+//! One writer's loop: sockets, entries, new connections and timers in, one write per connection and wake-up out.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use mio::event::Event as Readiness;
+use mio::{Events, Interest, Poll, Token, Waker};
+use prometheus::IntCounter;
+use slab::Slab;
+
+use crate::codec::{Form, cursor_key};
+use crate::event::{Entry, Event, Feed, GapCause, GapRange, Topic};
+use crate::hub::{Gap, Hub, Index, Seq, WindowLimits};
+use crate::metrics::{EVENT_TYPES_MAX, Metrics};
+use crate::session::{CloseReason, Desk, Now, Offered, Session};
+
+use super::connection::{Connection, READ_BYTES, ReadEnd};
+use super::wheel::Wheel;
+use super::{Message, Opening};
+
+/// Sockets looked at per wake-up.
+const READY_MAX: usize = 1024;
+/// Batches applied, and connections taken over, before sockets have their turn again.
+const MESSAGES_PER_TURN: usize = 16;
+const OPENINGS_PER_TURN: usize = 256;
+/// How long a client may take to close its side after our goodbye.
+const LINGER: Duration = Duration::from_secs(1);
+/// Unsent bytes the kernel may hold for a stream: what is beyond waits in the session's queue, where it is bounded,
+/// counted, and dropped by policy.
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+/// In how many steps a drain is spread.
+const DRAIN_STEP: Duration = Duration::from_millis(50);
+
+const WAKE: Token = Token(usize::MAX);
+
+pub(super) struct Shard {
+    poll: Poll,
+    waker: Arc<Waker>,
+    messages: Receiver<Message>,
+    openings: Receiver<Opening>,
+    streams: Arc<AtomicUsize>,
+    connections: Slab<Connection>,
+    hub: Hub,
+    index: Index,
+    wheel: Wheel,
+    /// Connections with something to write.
+    dirty: Vec<usize>,
+    /// Connections with something left to read.
+    unread: Vec<usize>,
+    drain: Option<Draining>,
+    count: Counting,
+}
+
+/// A drain under way.
+struct Draining {
+    started: Instant,
+    spread: Duration,
+    /// How many streams there were.
+    total: usize,
+    /// Those still to be ended, last first.
+    left: Vec<usize>,
+}
+
+impl Shard {
+    pub(super) fn new(
+        windows: &[(Topic, WindowLimits)],
+        metrics: Arc<Metrics>,
+        messages: Receiver<Message>,
+        openings: Receiver<Opening>,
+        streams: Arc<AtomicUsize>,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+        Ok(Self {
+            poll,
+            waker,
+            messages,
+            openings,
+            streams,
+            connections: Slab::new(),
+            hub: Hub::new(windows.iter().cloned()),
+            index: Index::default(),
+            wheel: Wheel::new(Instant::now()),
+            dirty: Vec::new(),
+            unread: Vec::new(),
+            drain: None,
+            count: Counting { metrics, kinds: HashMap::new() },
+        })
+    }
+
+    pub(super) fn waker(&self) -> Arc<Waker> {
+        self.waker.clone()
+    }
+
+    /// Runs until it is told to stop.
+    pub(super) fn run(mut self) {
+        let mut ready = Events::with_capacity(READY_MAX);
+        let mut scratch = vec![0; READ_BYTES];
+        let mut more = false;
+        loop {
+            let wait = if more || !self.unread.is_empty() { Some(Duration::ZERO) } else { self.wait() };
+            if let Err(error) = self.poll.poll(&mut ready, wait)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                tracing::error!(%error, "epoll failed; the stream writer ends");
+                return;
+            }
+            let now = time();
+            for key in std::mem::take(&mut self.unread) {
+                self.read(key, &mut scratch, now);
+            }
+            for readiness in &ready {
+                self.socket_is_ready(readiness, &mut scratch, now);
+            }
+            more = self.take_over(now);
+            match self.messages(now) {
+                Turn::Done => {}
+                Turn::More => more = true,
+                Turn::Stop => return,
+            }
+            self.timers(now);
+            self.drain_some(now);
+            self.write_all(now);
+        }
+    }
+
+    fn wait(&self) -> Option<Duration> {
+        let timer = self.wheel.wait(Instant::now());
+        let drain = self.drain.as_ref().filter(|drain| !drain.left.is_empty()).map(|_| DRAIN_STEP);
+        timer.into_iter().chain(drain).min()
+    }
+
+    fn socket_is_ready(&mut self, readiness: &Readiness, scratch: &mut [u8], now: Now) {
+        let Token(key) = readiness.token();
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if readiness.is_writable() {
+            connection.writable = true;
+            mark(&mut self.dirty, key, connection);
+        }
+        if readiness.is_readable() || readiness.is_read_closed() || readiness.is_error() {
+            self.read(key, scratch, now);
+        }
+    }
+
+    fn read(&mut self, key: usize, scratch: &mut [u8], now: Now) {
+        let Self { connections, hub, index, count, dirty, unread, .. } = self;
+        let Some(connection) = connections.get_mut(key) else { return };
+        let mut desk = Desk { hub, index, session: key as u32, now };
+        match connection.read(scratch, &mut desk, |refused| count.refused(refused.label())) {
+            ReadEnd::Later => mark(dirty, key, connection),
+            ReadEnd::Again => {
+                unread.push(key);
+                mark(dirty, key, connection);
+            }
+            ReadEnd::Gone(reason) => self.remove(key, reason, now),
+        }
+        self.schedule(key);
+    }
+
+    /// Takes over connections that were handed to this writer. Whether there may be more.
+    fn take_over(&mut self, now: Now) -> bool {
+        for _ in 0..OPENINGS_PER_TURN {
+            let Ok(opening) = self.openings.try_recv() else { return false };
+            if let Err(error) = self.open(opening, now) {
+                self.streams.fetch_sub(1, Ordering::Relaxed);
+                tracing::warn!(%error, "a stream's socket could not be watched");
+            }
+        }
+        true
+    }
+
+    fn open(&mut self, opening: Opening, now: Now) -> io::Result<()> {
+        let Opening { socket, early, request, slot } = opening;
+        // Without it more waits in the kernel, and the client is dropped to freshness later: worse, not wrong.
+        if let Err(error) = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
+            tracing::debug!(%error, "TCP_NOTSENT_LOWAT is not to be had");
+        }
+        let mut socket = mio::net::TcpStream::from_std(socket);
+        let entry = self.connections.vacant_entry();
+        let key = entry.key();
+        self.poll.registry().register(&mut socket, Token(key), Interest::READABLE | Interest::WRITABLE)?;
+        let mut desk = Desk { hub: &self.hub, index: &mut self.index, session: key as u32, now };
+        let session = Session::open(request, fastrand::f64(), &mut desk);
+        self.count.opened(&session);
+        let connection = entry.insert(Connection::new(socket, session, slot));
+        connection.read_early(&early, &mut desk, |refused| self.count.refused(refused.label()));
+        mark(&mut self.dirty, key, connection);
+        if let Some(drain) = &mut self.drain {
+            drain.left.push(key);
+        }
+        self.schedule(key);
+        Ok(())
+    }
+
+    fn messages(&mut self, now: Now) -> Turn {
+        for _ in 0..MESSAGES_PER_TURN {
+            match self.messages.try_recv() {
+                Ok(Message::Feed(feed)) => self.apply(&feed),
+                Ok(Message::Drain(spread)) => self.start_drain(spread, now),
+                Ok(Message::Stop) => return Turn::Stop,
+                Err(_) => return Turn::Done,
+            }
+        }
+        Turn::More
+    }
+
+    fn apply(&mut self, feed: &Feed) {
+        match feed {
+            Feed::Assigned { topic, next } => self.hub.assign(topic, next),
+            Feed::Live => {
+                self.hub.go_live();
+                let behind = self.connections.iter_mut().filter(|(_, connection)| connection.session.is_behind());
+                behind.for_each(|(key, connection)| mark(&mut self.dirty, key, connection));
+            }
+            Feed::Batch(entries) => entries.iter().for_each(|entry| self.append(entry)),
+        }
+    }
+
+    fn append(&mut self, entry: &Entry) {
+        let seq = self.hub.append(entry);
+        match entry {
+            Entry::Event(event) => self.deliver(event, seq),
+            Entry::Gap { cause, range } => self.tell(*cause, range, seq),
+        }
+    }
+
+    /// Queues an event for everybody it matches, encoded once a form.
+    fn deliver(&mut self, event: &Arc<Event>, seq: Seq) {
+        let Self { index, hub, connections, dirty, count, .. } = self;
+        index.matches(event, |stream, subscribers| {
+            let cursor = || Bytes::from(hub.cursor_at(stream, &event.id).to_string());
+            let cursor = event.frames.get_or_encode(cursor_key(stream), cursor);
+            for subscriber in subscribers {
+                let key = subscriber.session as usize;
+                let Some(connection) = connections.get_mut(key) else { continue };
+                event.frames.get_or_encode(subscriber.frame, || Form::of(subscriber.frame).event(event, cursor));
+                match connection.session.offer(event, subscriber.frame, cursor, seq) {
+                    Offered::Accepted => {}
+                    Offered::Dropped(events, policy) => count.dropped(events, policy.as_str()),
+                }
+                mark(dirty, key, connection);
+            }
+        });
+    }
+
+    /// Tells everybody who could have been meant of a loss at the source.
+    fn tell(&mut self, cause: GapCause, range: &GapRange, seq: Seq) {
+        let Self { index, hub, connections, dirty, .. } = self;
+        let id = crate::event::EventId { topic: range.topic.clone(), partition: range.partition, offset: range.to };
+        index.everybody(&range.topic, |stream, subscribers| {
+            let cursor = Bytes::from(hub.cursor_at(stream, &id).to_string());
+            for subscriber in subscribers {
+                let key = subscriber.session as usize;
+                let Some(connection) = connections.get_mut(key) else { continue };
+                if connection.session.tell(Gap::at_source(cause, range.clone(), cursor.clone()), seq) {
+                    mark(dirty, key, connection);
+                }
+            }
+        });
+    }
+
+    fn timers(&mut self, now: Now) {
+        let mut due = Vec::new();
+        self.wheel.expire(now.instant, |key, tick| due.push((key, tick)));
+        for (key, tick) in due {
+            let Self { connections, hub, index, count, dirty, .. } = self;
+            let Some(connection) = connections.get_mut(key).filter(|connection| connection.timer == tick) else {
+                continue;
+            };
+            if connection.linger.is_some_and(|until| until <= now.instant) {
+                self.remove(key, CloseReason::ClientLost, now);
+                continue;
+            }
+            let mut desk = Desk { hub, index, session: key as u32, now };
+            if connection.session.tick(&mut desk) {
+                count.heartbeat(&connection.session);
+            }
+            mark(dirty, key, connection);
+            connection.timer = 0;
+            self.schedule(key);
+        }
+    }
+
+    /// Sets the connection's timer where it would fire too late, or not at all.
+    fn schedule(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let deadline = connection.linger.unwrap_or_else(|| connection.session.deadline());
+        if connection.timer == 0 || self.wheel.is_before(deadline, connection.timer) {
+            connection.timer = self.wheel.set(key, deadline);
+        }
+    }
+
+    fn start_drain(&mut self, spread: Duration, now: Now) {
+        let left: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
+        self.drain = Some(Draining { started: now.instant, spread, total: left.len(), left });
+    }
+
+    /// Ends as many streams as the spread says.
+    fn drain_some(&mut self, now: Now) {
+        let Some(drain) = &mut self.drain else { return };
+        let elapsed = now.instant.saturating_duration_since(drain.started);
+        let keep = if elapsed >= drain.spread {
+            0
+        } else {
+            (drain.total as f64 * (1.0 - elapsed.as_secs_f64() / drain.spread.as_secs_f64())) as usize
+        };
+        while drain.left.len() > keep {
+            let Some(key) = drain.left.pop() else { break };
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.session.close(CloseReason::Drain);
+                mark(&mut self.dirty, key, connection);
+            }
+        }
+    }
+
+    /// One write for every connection that has something.
+    fn write_all(&mut self, now: Now) {
+        for key in std::mem::take(&mut self.dirty) {
+            self.write(key, now);
+        }
+    }
+
+    fn write(&mut self, key: usize, now: Now) {
+        let Self { connections, hub, index, count, .. } = self;
+        let Some(connection) = connections.get_mut(key) else { return };
+        connection.dirty = false;
+        let transport = connection.session.transport();
+        let mut desk = Desk { hub, index, session: key as u32, now };
+        match connection.write(&mut desk, |event, now| count.sent(transport, event, now)) {
+            Ok(bytes) => count.metrics.transport(transport).bytes.inc_by(bytes as u64),
+            Err(_) => return self.remove(key, CloseReason::ClientLost, now),
+        }
+        if connection.session.closed().is_some() {
+            connection.session.leave(&mut desk);
+            if connection.say_goodbye(now.instant + LINGER) {
+                self.schedule(key);
+            }
+        }
+    }
+
+    /// Forgets a connection; `reason` counts where the session itself had none.
+    fn remove(&mut self, key: usize, reason: CloseReason, now: Now) {
+        let Some(mut connection) = self.connections.try_remove(key) else { return };
+        connection.session.close(reason);
+        let mut desk = Desk { hub: &self.hub, index: &mut self.index, session: key as u32, now };
+        connection.session.leave(&mut desk);
+        self.count.closed(&connection.session);
+        self.streams.fetch_sub(1, Ordering::Relaxed);
+        // The socket leaves epoll by being closed.
+    }
+}
+
+/// Whether a turn ended with everything done.
+enum Turn {
+    Done,
+    More,
+    Stop,
+}
+
+fn mark(dirty: &mut Vec<usize>, key: usize, connection: &mut Connection) {
+    if !connection.dirty {
+        connection.dirty = true;
+        dirty.push(key);
+    }
+}
+
+fn time() -> Now {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now { instant: Instant::now(), unix_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX) }
+}
+
+/// Counts what sessions report.
+struct Counting {
+    metrics: Arc<Metrics>,
+    /// Counters by event type, so that they need not be looked up by label each time.
+    kinds: HashMap<Arc<str>, IntCounter>,
+}
+
+impl Counting {
+    fn opened(&self, session: &Session) {
+        match session.closed() {
+            Some(refused) => {
+                self.metrics.streams_rejected.with_label_values(&[refused.closing().label]).inc();
+            }
+            None => {
+                let transport = self.metrics.transport(session.transport());
+                transport.active_connections.inc();
+                if session.request().resume.is_some() {
+                    transport.reconnects.inc();
+                }
+            }
+        }
+    }
+
+    fn closed(&self, session: &Session) {
+        let reason = session.closed().unwrap_or(CloseReason::ClientLost);
+        if !matches!(reason, CloseReason::ReplayNotPossible | CloseReason::NotReady) {
+            let transport = self.metrics.transport(session.transport());
+            transport.active_connections.dec();
+            transport.disconnects.with_label_values(&[reason.closing().label]).inc();
+        }
+    }
+
+    fn sent(&mut self, transport: crate::route::Transport, event: &Event, now: Now) {
+        let metrics = self.metrics.transport(transport);
+        metrics.events_sent.inc();
+        let since_event = Duration::from_millis(u64::try_from(now.unix_ms - event.ts).unwrap_or(0));
+        metrics.event_to_flush.observe(since_event.as_secs_f64());
+        metrics.receive_to_flush.observe(now.instant.saturating_duration_since(event.received).as_secs_f64());
+        if let Some(counter) = self.kinds.get(&event.kind) {
+            return counter.inc();
+        }
+        let counter = self.metrics.events_sent(&event.kind);
+        counter.inc();
+        if self.kinds.len() < EVENT_TYPES_MAX {
+            self.kinds.insert(event.kind.clone(), counter);
+        }
+    }
+
+    fn heartbeat(&self, session: &Session) {
+        self.metrics.transport(session.transport()).heartbeats.inc();
+    }
+
+    fn dropped(&self, events: u64, policy: &str) {
+        self.metrics.events_dropped.with_label_values(&[policy]).inc_by(events);
+    }
+
+    fn refused(&self, kind: &str) {
+        self.metrics.websocket_errors.with_label_values(&[kind]).inc();
+    }
+}
