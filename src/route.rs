@@ -3,11 +3,18 @@
 //! Matching works on the raw path as it came; a path that only *means* a stream route after normalization is refused,
 //! so that no spelling of a path goes around a route's rules.
 
+mod normal;
+mod pattern;
+mod table;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::Binding;
 use crate::event::Topic;
+
+pub use pattern::{BadPattern, PATTERN_SEGMENTS_MAX, Pattern};
+pub use table::{BadRoutes, Found, NORMALIZED_PATH_BYTES_MAX, Params, RouteTable};
 
 /// A named stream: the topics it carries, in one hub order.
 #[derive(Debug, PartialEq, Eq)]
@@ -175,6 +182,7 @@ pub struct StreamRoute {
     /// The WebSocket subprotocols this route speaks, in order of preference; the first offered one is echoed.
     pub subprotocols: Box<[Box<str>]>,
 }
+<<<<<<< HEAD
 
 /// Parameters of a matched pattern: names and percent-decoded values.
 pub type Params = Box<[(Box<str>, Box<str>)]>;
@@ -215,3 +223,5 @@ impl StreamRoute {
         by_path.map(|binding| &binding.key).or_else(free)
     }
 }
+=======
+>>>>>>> config

@@ -1,10 +1,10 @@
 //! The compiled configuration: what the running process reads. One snapshot serves a request for its whole life.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::Verifier;
 use crate::event::Topic;
 use crate::route::RouteTable;
 
@@ -17,8 +17,8 @@ pub struct Snapshot {
     pub forwarded: ForwardedTrust,
     pub kafka: Kafka,
     pub routes: Arc<RouteTable>,
-    /// Absent where every route is public.
-    pub tokens: Option<Tokens>,
+    /// Absent where no token is ever asked for: every route is public then.
+    pub verifier: Option<Arc<Verifier>>,
     pub limits: Limits,
     pub metrics_prefix: String,
     /// How long a SIGTERM may take before the process ends with streams still open.
@@ -79,32 +79,6 @@ pub struct TopicConfig {
     pub replay_events: usize,
     /// Bytes of envelopes kept for replay; whichever limit is met first.
     pub replay_bytes: usize,
-}
-
-/// How tokens are verified.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tokens {
-    /// HMAC secret or PEM public key.
-    pub key_file: PathBuf,
-    pub key: TokenKey,
-    /// Allow-listed algorithms, by their JWA names (`HS256`).
-    pub algorithms: Vec<String>,
-    pub issuer: Option<String>,
-    pub audience: Option<String>,
-    /// The cookie that may carry the token beside `Authorization: Bearer`.
-    pub cookie: Option<String>,
-    /// Clock skew tolerated for `exp` and `nbf`.
-    pub leeway: Duration,
-}
-
-/// Key material, kept out of debug output.
-#[derive(Clone, PartialEq, Eq)]
-pub struct TokenKey(pub Vec<u8>);
-
-impl std::fmt::Debug for TokenKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TokenKey(redacted)")
-    }
 }
 
 /// Limits of the whole process.

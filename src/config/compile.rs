@@ -1,0 +1,182 @@
+//! Compiles what the user wrote into a snapshot, and reports everything that is wrong with it.
+//!
+//! Every part is compiled whatever is wrong with the others; a part that is wrong is replaced by a default, so that
+//! one mistake is not reported twice. The snapshot counts only if nothing was reported.
+
+mod kafka;
+mod routes;
+mod streams;
+mod tokens;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use super::diagnostic::Diagnostics;
+use super::file::{Node, Value};
+use super::read_limited;
+use super::section::{Section, text};
+use super::snapshot::{ForwardedTrust, Limits, Snapshot, Upstream};
+
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
+const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9090);
+const METRICS_PREFIX: &str = "notifications";
+const STREAMS_MAX: u32 = 10_000;
+const CONNECTIONS_MAX: u32 = 20_000;
+const WRITERS_MAX: u32 = 256;
+/// Of streams, connections, queued events: what nobody needs more of.
+const COUNT: RangeInclusive<u32> = 1..=10_000_000;
+const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
+/// Timers of whole connections, where less than a second would cut healthy ones.
+const LONG_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+const DRAIN_BUDGET: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(10 * 60);
+/// The largest file with a key or a secret, in bytes.
+const SECRET_BYTES_MAX: u64 = 64 * 1024;
+
+/// Compiles the whole file.
+pub(super) fn compile(root: &Node, base_dir: &Path, diagnostics: &Diagnostics) -> Option<Snapshot> {
+    let root = Section::open("", root, diagnostics);
+    let verifier = tokens::compile(&root, base_dir, diagnostics);
+    let streams = streams::compile(&root, diagnostics);
+    let kafka = kafka::compile(&root, &streams, base_dir, diagnostics);
+    let routes = routes::compile(&root, &streams, diagnostics);
+    Some(Snapshot {
+        listen: root.address("listen").unwrap_or(LISTEN),
+        admin: root.section("admin").address("listen").unwrap_or(ADMIN),
+        upstream: upstream(&root),
+        forwarded: forwarded(&root, diagnostics),
+        kafka,
+        verifier: verifier.map(Arc::new),
+        limits: limits(&root, diagnostics),
+        metrics_prefix: metrics_prefix(&root.section("metrics")),
+        drain_budget: root.section("drain").duration("budget", DRAIN_BUDGET).unwrap_or(Duration::from_secs(10)),
+        writers: root.count("writers", 1..=WRITERS_MAX).map_or_else(cores, |count| count as usize),
+        // Last: what returns early leaves keys unread, which would count as unknown.
+        routes: Arc::new(routes?),
+    })
+}
+
+fn upstream(root: &Section<'_>) -> Upstream {
+    let section = root.section("upstream");
+    section.require("address", "the `host:port` of the service that sidestream stands beside");
+    let timeout = |key, default| section.duration(key, TIMEOUT).unwrap_or(Duration::from_secs(default));
+    Upstream {
+        address: section
+            .read("address", "`host:port` such as `127.0.0.1:3000`", |value| {
+                text(value).filter(|text| is_host_port(text))
+            })
+            .unwrap_or_default()
+            .into(),
+        connect_timeout: timeout("connect_timeout", 5),
+        read_timeout: timeout("read_timeout", 60),
+        write_timeout: timeout("write_timeout", 60),
+        keepalive: timeout("keepalive", 60),
+        pool: section.count("pool", 1..=65_536).unwrap_or(128) as usize,
+        retries: section.count("retries", 0..=10).unwrap_or(1) as usize,
+    }
+}
+
+/// A name or an IP address (a version 6 one in brackets) and a port.
+fn is_host_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let is_host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_')),
+    };
+    is_host && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+fn forwarded(root: &Section<'_>, diagnostics: &Diagnostics) -> ForwardedTrust {
+    const EXPECTED: &str = "`none`, `all` or a list of networks such as `[10.0.0.0/8]`";
+    let section = root.section("forwarded");
+    let trust = section.read("trust", EXPECTED, |value| match value {
+        Value::Text(text) if text == "none" => Some(ForwardedTrust::Nobody),
+        Value::Text(text) if text == "all" => Some(ForwardedTrust::Everybody),
+        Value::List(networks) => {
+            let networks = networks.iter().filter_map(|node| {
+                let network = text(&node.value).and_then(network);
+                if network.is_none() {
+                    let found = format!("found {}", node.value.describe());
+                    diagnostics.expected(node.place, found, "an address or a network such as `10.0.0.0/8`");
+                }
+                network
+            });
+            Some(ForwardedTrust::Networks(networks.collect()))
+        }
+        _ => None,
+    });
+    trust.unwrap_or(ForwardedTrust::Nobody)
+}
+
+/// `10.0.0.0/8`, or a single address.
+fn network(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+    let address: IpAddr = address.parse().ok()?;
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    let prefix = prefix.map_or(Some(bits), |prefix| prefix.parse().ok())?;
+    (prefix <= bits).then_some((address, prefix))
+}
+
+fn limits(root: &Section<'_>, diagnostics: &Diagnostics) -> Limits {
+    let section = root.section("limits");
+    let connections = section.count("connections", COUNT).unwrap_or(CONNECTIONS_MAX);
+    let streams = section.count("streams", COUNT);
+    if streams.is_some_and(|streams| streams > connections) {
+        let message = format!("more streams than the {connections} connections that `limits.connections` allows");
+        diagnostics.wrong(section.place_of("streams"), message);
+    }
+    let timeout = |key, default| section.duration(key, LONG_TIMEOUT).unwrap_or(Duration::from_secs(default));
+    Limits {
+        max_streams: streams.unwrap_or(STREAMS_MAX.min(connections)) as usize,
+        max_connections: connections as usize,
+        header_timeout: timeout("header_timeout", 10),
+        idle_timeout: timeout("idle_timeout", 75),
+        tcp_user_timeout: timeout("tcp_user_timeout", 30),
+    }
+}
+
+fn metrics_prefix(section: &Section<'_>) -> String {
+    // A metric's name may also hold colons, but those are kept for recording rules.
+    let prefix = section.read("prefix", "a metric name's beginning: `[a-zA-Z_][a-zA-Z0-9_]*`", |value| {
+        text(value).filter(|text| {
+            text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+                && text.bytes().next().is_some_and(|b| !b.is_ascii_digit())
+        })
+    });
+    prefix.unwrap_or(METRICS_PREFIX).into()
+}
+
+fn cores() -> usize {
+    available_parallelism().map_or(1, |cores| cores.get().min(WRITERS_MAX as usize))
+}
+
+/// The content of a file that a node names, without the line break at its end.
+fn secret_file(node: &Node, base_dir: &Path, diagnostics: &Diagnostics) -> Option<Vec<u8>> {
+    let Some(name) = text(&node.value).filter(|name| !name.is_empty()) else {
+        diagnostics.expected(node.place, format!("found {}", node.value.describe()), "the name of a file");
+        return None;
+    };
+    let path: PathBuf = base_dir.join(name);
+    match read_limited(&path, SECRET_BYTES_MAX) {
+        Ok(mut bytes) => {
+            for end in *b"\n\r" {
+                bytes.pop_if(|last| *last == end);
+            }
+            Some(bytes)
+        }
+        Err(error) => {
+            diagnostics.wrong(node.place, format!("`{}` cannot be read: {error}", path.display()));
+            None
+        }
+    }
+}
+
+/// A token of HTTP (RFC 9110 section 5.6.2).
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}

@@ -1,0 +1,309 @@
+//! `routes`: each stream route with its pattern, its admission and its options.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::streams::Streams;
+use super::{COUNT, is_token};
+use crate::access::{Binding, Source};
+use crate::config::diagnostic::{Diagnostics, alternatives, did_you_mean};
+use crate::config::file::{Node, Place};
+use crate::config::section::{Section, text};
+use crate::route::{
+    Admission, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, Overflow, Pattern, QueueLimits,
+    RouteTable, Stream, StreamRoute, Transport, WebSocketLimits,
+};
+
+const HEARTBEAT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10 * 60);
+const RETRY: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(10 * 60);
+const PONG_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10 * 60);
+/// Bytes a session may have queued.
+const QUEUE_BYTES: RangeInclusive<u64> = 1024..=1024 * 1024 * 1024;
+/// Bytes of a WebSocket message; a subscribe command must fit.
+const MESSAGE_BYTES: RangeInclusive<u64> = 1024..=16 * 1024 * 1024;
+
+const TRANSPORTS: [(&str, Offer); 4] = [
+    ("sse", Offer::Only(Transport::Sse)),
+    ("ndjson", Offer::Only(Transport::Ndjson)),
+    ("ws", Offer::Only(Transport::WebSocket)),
+    ("auto", Offer::Auto),
+];
+/// Each transport's own word does for all.
+const HEARTBEATS: [(&str, HeartbeatForm); 5] = [
+    ("comment", HeartbeatForm::Silent),
+    ("ping", HeartbeatForm::Silent),
+    ("line", HeartbeatForm::Silent),
+    ("event", HeartbeatForm::Visible),
+    ("message", HeartbeatForm::Visible),
+];
+const OVERFLOWS: [(&str, Overflow); 3] = [
+    ("drop-oldest", Overflow::DropOldest),
+    ("drop-newest", Overflow::DropNewest),
+    ("disconnect", Overflow::Disconnect),
+];
+
+/// Nothing where the routes make no table, which is reported then.
+pub(super) fn compile(root: &Section<'_>, streams: &Streams, diagnostics: &Diagnostics) -> Option<RouteTable> {
+    let has_auth = root.has("auth");
+    let mut patterns: Vec<(Pattern, Place)> = Vec::new();
+    let mut routes = Vec::new();
+    for node in root.list("routes") {
+        let section = Section::open("routes.*", node, diagnostics);
+        let pattern = pattern(&section, &mut patterns, diagnostics);
+        let route = Compiler { section, streams, has_auth, diagnostics }.route(pattern.as_ref());
+        routes.extend(route.map(Arc::new));
+    }
+    RouteTable::new(routes).ok()
+}
+
+/// The route's pattern, if it is one and no other route's.
+fn pattern(section: &Section<'_>, earlier: &mut Vec<(Pattern, Place)>, diagnostics: &Diagnostics) -> Option<Pattern> {
+    section.require("path", "the path or pattern that the route serves");
+    let written = section.text("path", "a path such as `/orders/{orderId}/events`")?;
+    let place = section.place_of("path");
+    let pattern = Pattern::parse(written)
+        .map_err(|error| diagnostics.wrong(place, format!("`{written}` is no pattern: {error}")))
+        .ok()?;
+    if let Some((_, other)) = earlier.iter().find(|(other, _)| other.overlaps(&pattern)) {
+        let message = format!("`{written}` matches the same paths as the route in line {}", other.line);
+        diagnostics.wrong(place, message);
+        return None;
+    }
+    earlier.push((pattern.clone(), place));
+    Some(pattern)
+}
+
+/// Compiles one route.
+struct Compiler<'a> {
+    section: Section<'a>,
+    streams: &'a Streams,
+    has_auth: bool,
+    diagnostics: &'a Diagnostics,
+}
+
+impl Compiler<'_> {
+    /// Everything is compiled, whatever is wrong; nothing comes out without a pattern and a stream.
+    fn route(self, pattern: Option<&Pattern>) -> Option<StreamRoute> {
+        let section = &self.section;
+        let stream = self.stream();
+        let admission = self.admission();
+        let bindings = self.bindings(pattern, stream.as_deref(), admission);
+        let websocket = section.section("websocket");
+        let choices = self.choices();
+        let queue = self.queue();
+        let max_streams = section.count("max_streams", COUNT).map(|count| count as usize);
+        let heartbeat = section.duration("heartbeat_interval", HEARTBEAT).unwrap_or(Duration::from_secs(15));
+        let retry = section.duration("retry", RETRY).unwrap_or(Duration::from_secs(3));
+        let refresh = self.refresh();
+        let allowed_origins = self.allowed_origins();
+        let subprotocols = self.subprotocols(&websocket);
+        let websocket = websocket_limits(&websocket);
+        pattern?;
+        Some(StreamRoute {
+            pattern: section.text("path", "")?.into(),
+            stream: stream?,
+            offer: choices.offer,
+            admission,
+            bindings,
+            other_methods: choices.other_methods,
+            data: choices.data,
+            event_field: choices.event_field,
+            heartbeat,
+            heartbeat_form: choices.heartbeat_form,
+            retry,
+            on_gap: choices.on_gap,
+            refresh,
+            queue,
+            websocket,
+            max_streams,
+            allowed_origins,
+            subprotocols,
+        })
+    }
+
+    fn stream(&self) -> Option<Arc<Stream>> {
+        self.section.require("stream", "the name of the stream that the route serves");
+        let name = self.section.text("stream", "the name of a stream")?;
+        let stream = self.streams.get(name);
+        if stream.is_none() {
+            let names = || self.streams.keys().map(|name| &**name);
+            let message = format!("there is no stream `{name}`{}", did_you_mean(name, names()));
+            self.diagnostics.expected(self.section.place_of("stream"), message, alternatives(names()));
+        }
+        stream.cloned()
+    }
+
+    /// A stream is public only if the configuration says so in as many words.
+    fn admission(&self) -> Admission {
+        if self.section.flag("public").unwrap_or_default() {
+            return Admission::Public;
+        }
+        if !self.has_auth {
+            let message = "this route would be open to everybody: tokens can't be verified without `auth`";
+            self.diagnostics.expected(self.section.place_of("path"), message, "`public: true`, or `auth`");
+        }
+        Admission::Token
+    }
+
+    fn bindings(&self, pattern: Option<&Pattern>, stream: Option<&Stream>, admission: Admission) -> Box<[Binding]> {
+        let mut bindings = Vec::new();
+        for (key, node) in self.section.entries("bind") {
+            if let Some(stream) = stream
+                && !stream.keys.iter().any(|declared| **declared == *key.text)
+            {
+                let names = || stream.keys.iter().map(|name| &**name);
+                let hint = did_you_mean(&key.text, names());
+                let message = format!("the stream `{}` declares no key `{}`{hint}", stream.name, key.text);
+                self.diagnostics.expected(key.place, message, alternatives(names()));
+            }
+            if let Some(source) = self.source(node, pattern, admission) {
+                bindings.push(Binding { key: key.text.as_str().into(), source });
+            }
+        }
+        bindings.into()
+    }
+
+    fn source(&self, node: &Node, pattern: Option<&Pattern>, admission: Admission) -> Option<Source> {
+        let source = text(&node.value).and_then(source);
+        match &source {
+            None => self.diagnostics.expected(
+                node.place,
+                format!("found {}", node.value.describe()),
+                "`path.<parameter>` or `claims.<claim>`, such as `claims.sub`",
+            ),
+            Some(Source::Claim(_)) if admission == Admission::Public => {
+                self.diagnostics.wrong(node.place, "a public route has no token, and so no claims");
+            }
+            Some(Source::Path(name)) => {
+                if let Some(pattern) = pattern.filter(|pattern| !pattern.parameters().any(|known| known == &**name)) {
+                    let hint = did_you_mean(name, pattern.parameters());
+                    let message = format!("the path has no parameter `{name}`{hint}");
+                    self.diagnostics.expected(node.place, message, alternatives(pattern.parameters()));
+                }
+            }
+            Some(Source::Claim(_)) => {}
+        }
+        source
+    }
+
+    fn choices(&self) -> Choices {
+        let section = &self.section;
+        Choices {
+            offer: section.choice("transport", &TRANSPORTS).unwrap_or(Offer::Auto),
+            other_methods: section
+                .choice("other_methods", &[("refuse", OtherMethods::Refuse), ("upstream", OtherMethods::Upstream)])
+                .unwrap_or(OtherMethods::Refuse),
+            data: section
+                .choice("data", &[("envelope", DataForm::Envelope), ("payload", DataForm::Payload)])
+                .unwrap_or(DataForm::Envelope),
+            event_field: section
+                .choice("event", &[("none", EventField::None), ("type", EventField::Type)])
+                .unwrap_or(EventField::None),
+            heartbeat_form: section.choice("heartbeat", &HEARTBEATS).unwrap_or(HeartbeatForm::Silent),
+            on_gap: section
+                .choice("on_gap", &[("gone", OnGap::Gone), ("continue", OnGap::Continue)])
+                .unwrap_or(OnGap::Gone),
+        }
+    }
+
+    fn queue(&self) -> QueueLimits {
+        let section = self.section.section("queue");
+        QueueLimits {
+            events: section.count("events", COUNT).unwrap_or(1024) as usize,
+            bytes: section.size("bytes", QUEUE_BYTES).unwrap_or(1024 * 1024),
+            overflow: section.choice("overflow", &OVERFLOWS).unwrap_or(Overflow::DropOldest),
+        }
+    }
+
+    fn refresh(&self) -> Option<Arc<str>> {
+        let refresh = self.section.read("refresh", "a URL, or a path that begins with `/`", |value| {
+            text(value).filter(|text| {
+                ["/", "http://", "https://"].iter().any(|start| text.starts_with(start))
+                    && text.bytes().all(|b| b.is_ascii_graphic())
+            })
+        });
+        refresh.map(Arc::from)
+    }
+
+    fn allowed_origins(&self) -> Box<[Box<str>]> {
+        self.checked_list(
+            "allowed_origins",
+            &self.section,
+            is_origin,
+            |found| (found == "*").then_some("`*` would let every site open streams with the user's cookie"),
+            "an origin as browsers send it, such as `https://app.example`",
+        )
+    }
+
+    fn subprotocols(&self, websocket: &Section<'_>) -> Box<[Box<str>]> {
+        self.checked_list("subprotocols", websocket, is_token, |_| None, "a subprotocol's name, an HTTP token")
+    }
+
+    /// A list of texts that `is_good`, without repetition. `reason` may explain a bad one.
+    fn checked_list(
+        &self,
+        key: &'static str,
+        section: &Section<'_>,
+        is_good: fn(&str) -> bool,
+        reason: fn(&str) -> Option<&'static str>,
+        expected: &str,
+    ) -> Box<[Box<str>]> {
+        let mut good: Vec<Box<str>> = Vec::new();
+        for node in section.list(key) {
+            let written = text(&node.value).unwrap_or_default();
+            if !is_good(written) {
+                let found = reason(written).map_or_else(|| format!("found {}", node.value.describe()), String::from);
+                self.diagnostics.expected(node.place, found, expected);
+            } else if good.iter().any(|earlier| **earlier == *written) {
+                self.diagnostics.wrong(node.place, format!("`{written}` is listed twice"));
+            } else {
+                good.push(written.into());
+            }
+        }
+        good.into()
+    }
+}
+
+/// The options that are one word.
+struct Choices {
+    offer: Offer,
+    other_methods: OtherMethods,
+    data: DataForm,
+    event_field: EventField,
+    heartbeat_form: HeartbeatForm,
+    on_gap: OnGap,
+}
+
+fn websocket_limits(section: &Section<'_>) -> WebSocketLimits {
+    WebSocketLimits {
+        message_bytes: section.size("message", MESSAGE_BYTES).unwrap_or(64 * 1024),
+        commands_per_second: section.count("commands_per_second", 1..=10_000).unwrap_or(20),
+        subscriptions: section.count("subscriptions", 1..=10_000).unwrap_or(32) as usize,
+        pong_timeout: section.duration("pong_timeout", PONG_TIMEOUT).unwrap_or(Duration::from_secs(10)),
+    }
+}
+
+/// `path.orderId` or `claims.org.id`.
+fn source(text: &str) -> Option<Source> {
+    match text.split_once('.')? {
+        ("path", name) if !name.is_empty() => Some(Source::Path(name.into())),
+        ("claims", path) if path.split('.').all(|name| !name.is_empty()) => {
+            Some(Source::Claim(path.split('.').map(Box::from).collect()))
+        }
+        _ => None,
+    }
+}
+
+/// An origin as browsers serialize it (RFC 6454 section 6.2): scheme and host in lower case, no `/` at the end.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, authority)) = text.split_once("://") else {
+        return false;
+    };
+    let is_scheme_byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.');
+    let is_host_byte = |b: u8| is_scheme_byte(b) || matches!(b, b':' | b'[' | b']' | b'_');
+    !scheme.is_empty()
+        && scheme.bytes().all(is_scheme_byte)
+        && !authority.is_empty()
+        && authority.bytes().all(is_host_byte)
+}

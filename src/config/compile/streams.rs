@@ -1,0 +1,83 @@
+//! `streams`: which topics a stream carries and which keys its events are found by.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use crate::config::diagnostic::Diagnostics;
+use crate::config::file::{Name, Node};
+use crate::config::section::{Section, text};
+use crate::event::{TOPIC_NAME_BYTES_MAX, Topic, is_topic_name};
+use crate::route::Stream;
+
+/// Fields of the envelope that are always ours, and so can't be a key.
+const RESERVED_KEYS: [&str; 5] = ["id", "ts", "type", "data", "cursor"];
+/// The longest name of a key, in bytes.
+const KEY_NAME_BYTES_MAX: usize = 64;
+
+/// Streams by name. A stream with a mistake is in it all the same, so that routes don't complain of its absence.
+pub(super) type Streams = BTreeMap<Arc<str>, Arc<Stream>>;
+
+pub(super) fn compile(root: &Section<'_>, diagnostics: &Diagnostics) -> Streams {
+    root.entries("streams")
+        .iter()
+        .map(|(name, node)| {
+            let stream = stream(name, node, diagnostics);
+            (stream.name.clone(), Arc::new(stream))
+        })
+        .collect()
+}
+
+fn stream(name: &Name, node: &Node, diagnostics: &Diagnostics) -> Stream {
+    if !is_topic_name(&name.text) {
+        diagnostics.expected(name.place, format!("`{}` is no name of a stream", name.text), "`[A-Za-z0-9._-]+`");
+    }
+    let section = Section::open("streams.*", node, diagnostics);
+    section.require("topics", "the topics that the stream carries");
+    let mut topics: Vec<Topic> = Vec::new();
+    for node in section.list("topics") {
+        let Some(topic) = text(&node.value).filter(|text| is_topic_name(text)) else {
+            let expected = format!("a topic's name: 1 to {TOPIC_NAME_BYTES_MAX} characters of `[A-Za-z0-9._-]`");
+            diagnostics.expected(node.place, format!("found {}", node.value.describe()), expected);
+            continue;
+        };
+        if topics.iter().any(|earlier| **earlier == *topic) {
+            diagnostics.wrong(node.place, format!("the topic `{topic}` is listed twice"));
+        }
+        topics.push(topic.into());
+    }
+    if section.has("topics") && section.list("topics").is_empty() {
+        diagnostics.wrong(section.place_of("topics"), "a stream carries one topic at least");
+    }
+    topics.sort();
+    Stream { id: next_id(), name: name.text.as_str().into(), topics: topics.into(), keys: keys(&section, diagnostics) }
+}
+
+fn keys(section: &Section<'_>, diagnostics: &Diagnostics) -> Box<[Arc<str>]> {
+    let mut keys: Vec<Arc<str>> = Vec::new();
+    for node in section.list("keys") {
+        let Some(key) = text(&node.value).filter(|text| is_key_name(text)) else {
+            let expected = format!("a key: 1 to {KEY_NAME_BYTES_MAX} characters of `[A-Za-z0-9_.-]`");
+            diagnostics.expected(node.place, format!("found {}", node.value.describe()), expected);
+            continue;
+        };
+        if RESERVED_KEYS.contains(&key) {
+            diagnostics.wrong(node.place, format!("`{key}` is a field of every event and can't be a key"));
+        } else if keys.iter().any(|earlier| **earlier == *key) {
+            diagnostics.wrong(node.place, format!("the key `{key}` is listed twice"));
+        }
+        keys.push(key.into());
+    }
+    keys.into()
+}
+
+fn is_key_name(text: &str) -> bool {
+    (1..=KEY_NAME_BYTES_MAX).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+}
+
+/// Ids are not used again within a process until they wrap around, long after events that remember them are gone.
+fn next_id() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}

@@ -1,0 +1,201 @@
+//! Reads the keys of one mapping: each asked for by name and type, wrong ones reported where they stand.
+//!
+//! Nothing here stops at a mistake: it is reported, and the answer is as if the key were absent. A section reports,
+//! when it is dropped, the keys that nobody asked for.
+
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::diagnostic::{Diagnostics, alternatives, did_you_mean};
+use super::file::{Name, Node, Place, Value};
+use super::units::{parse_duration, parse_size, write_duration, write_size};
+
+/// A mapping being read.
+pub(super) struct Section<'a> {
+    /// Its path for messages, without positions in lists: `routes.queue`. Empty for the whole file.
+    path: String,
+    entries: &'a [(Name, Node)],
+    place: Place,
+    asked: RefCell<Vec<&'static str>>,
+    diagnostics: &'a Diagnostics,
+}
+
+impl<'a> Section<'a> {
+    /// The section that this node holds; an empty one where it holds nothing, or something else.
+    pub(super) fn open(path: &str, node: &'a Node, diagnostics: &'a Diagnostics) -> Self {
+        let entries: &[_] = match &node.value {
+            Value::Map(entries) => entries,
+            Value::Nothing => &[],
+            other => {
+                diagnostics.expected(node.place, format!("found {}", other.describe()), "a mapping of keys");
+                &[]
+            }
+        };
+        let section = Self { path: path.into(), entries, place: node.place, asked: RefCell::default(), diagnostics };
+        section.report_repetitions(entries);
+        section
+    }
+
+    /// The section under this key; an empty one where it is absent.
+    pub(super) fn section(&self, key: &'static str) -> Self {
+        let path = self.path_of(key);
+        match self.get(key) {
+            Some(node) => Self::open(&path, node, self.diagnostics),
+            None => {
+                Self { path, entries: &[], place: self.place, asked: RefCell::default(), diagnostics: self.diagnostics }
+            }
+        }
+    }
+
+    /// Where the value of this key stands, or the section where it is absent.
+    pub(super) fn place_of(&self, key: &'static str) -> Place {
+        self.get(key).map_or(self.place, |node| node.place)
+    }
+
+    pub(super) fn has(&self, key: &'static str) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// Reports an absent key.
+    pub(super) fn require(&self, key: &'static str, meaning: &str) {
+        if !self.has(key) {
+            self.diagnostics.wrong(self.place, format!("`{}` is missing: {meaning}", self.path_of(key)));
+        }
+    }
+
+    /// The value of a key as it was written. `key:` with nothing behind it counts as absent.
+    pub(super) fn get(&self, key: &'static str) -> Option<&'a Node> {
+        self.asked.borrow_mut().push(key);
+        let node = self.entries.iter().find(|(name, _)| name.text == key).map(|(_, node)| node);
+        node.filter(|node| !matches!(node.value, Value::Nothing))
+    }
+
+    /// The value of a key, if `read` can read it.
+    pub(super) fn read<T>(
+        &self,
+        key: &'static str,
+        expected: impl Display,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Option<T> {
+        let node = self.get(key)?;
+        let value = read(&node.value);
+        if value.is_none() {
+            self.diagnostics.expected(node.place, format!("found {}", node.value.describe()), expected.to_string());
+        }
+        value
+    }
+
+    /// The elements of a list; none where it is absent.
+    pub(super) fn list(&self, key: &'static str) -> &'a [Node] {
+        let list = self.read(key, "a list", |value| match value {
+            Value::List(list) => Some(&list[..]),
+            _ => None,
+        });
+        list.unwrap_or_default()
+    }
+
+    /// The entries of a mapping whose keys the user chooses.
+    pub(super) fn entries(&self, key: &'static str) -> &'a [(Name, Node)] {
+        let entries = self.read(key, "a mapping", |value| match value {
+            Value::Map(entries) => Some(&entries[..]),
+            _ => None,
+        });
+        let entries = entries.unwrap_or_default();
+        self.report_repetitions(entries);
+        entries
+    }
+
+    pub(super) fn text(&self, key: &'static str, expected: &str) -> Option<&'a str> {
+        self.read(key, expected, text)
+    }
+
+    pub(super) fn flag(&self, key: &'static str) -> Option<bool> {
+        self.read(key, "`true` or `false`", |value| match value {
+            Value::Flag(flag) => Some(*flag),
+            _ => None,
+        })
+    }
+
+    /// An address to listen on; port 0 takes a free one.
+    pub(super) fn address(&self, key: &'static str) -> Option<SocketAddr> {
+        self.read(key, "an IP address and a port such as `0.0.0.0:8080`", |value| text(value)?.parse().ok())
+    }
+
+    /// One of these words.
+    pub(super) fn choice<T: Copy>(&self, key: &'static str, choices: &[(&str, T)]) -> Option<T> {
+        self.read(key, alternatives(choices.iter().map(|(name, _)| *name)), |value| {
+            let written = text(value)?;
+            choices.iter().find(|(name, _)| *name == written).map(|(_, choice)| *choice)
+        })
+    }
+
+    pub(super) fn duration(&self, key: &'static str, range: RangeInclusive<Duration>) -> Option<Duration> {
+        let [low, high] = [*range.start(), *range.end()].map(write_duration);
+        let expected = format!("a duration with its unit (ms, s, m, h) between {low} and {high}");
+        self.read(key, expected, |value| parse_duration(text(value)?).filter(|duration| range.contains(duration)))
+    }
+
+    /// A size in bytes.
+    pub(super) fn size(&self, key: &'static str, range: RangeInclusive<u64>) -> Option<usize> {
+        let [low, high] = [*range.start(), *range.end()].map(write_size);
+        let expected = format!("a size (bytes, or with KiB, MiB, GiB, KB, MB, GB) between {low} and {high}");
+        self.read(key, expected, |value| {
+            let bytes = match value {
+                Value::Integer(number) => u64::try_from(*number).ok()?,
+                _ => parse_size(text(value)?)?,
+            };
+            usize::try_from(bytes).ok().filter(|_| range.contains(&bytes))
+        })
+    }
+
+    /// A plain number.
+    pub(super) fn count(&self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
+        let expected = format!("a whole number between {} and {}", range.start(), range.end());
+        self.read(key, expected, |value| match value {
+            Value::Integer(number) => u32::try_from(*number).ok().filter(|number| range.contains(number)),
+            _ => None,
+        })
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() { key.into() } else { format!("{}.{key}", self.path) }
+    }
+
+    fn report_repetitions(&self, entries: &[(Name, Node)]) {
+        for (index, (name, _)) in entries.iter().enumerate() {
+            if entries[..index].iter().any(|(earlier, _)| earlier.text == name.text) {
+                self.diagnostics.wrong(name.place, format!("`{}` is given twice", name.text));
+            }
+        }
+    }
+}
+
+impl Drop for Section<'_> {
+    fn drop(&mut self) {
+        let mut known = std::mem::take(&mut *self.asked.borrow_mut());
+        known.sort_unstable();
+        known.dedup();
+        #[cfg(test)]
+        for key in &known {
+            let is_there = self.entries.iter().any(|(name, _)| name.text == *key);
+            *self.diagnostics.asked.borrow_mut().entry(self.path_of(key)).or_default() |= is_there;
+        }
+        for (name, _) in self.entries.iter().filter(|(name, _)| !known.contains(&name.text.as_str())) {
+            let written = self.path_of(&name.text);
+            let hint = did_you_mean(&name.text, known.iter().copied());
+            let expected = alternatives(known.iter().copied());
+            self.diagnostics.expected(name.place, format!("unknown key `{written}`{hint}"), expected);
+        }
+    }
+}
+
+/// A text. Numbers and `true` are none: they may not be spelled as they were written.
+pub(super) fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::Text(text) => Some(text),
+        _ => None,
+    }
+}

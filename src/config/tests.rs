@@ -1,0 +1,309 @@
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::snapshot::{ForwardedTrust, TopicConfig};
+use super::*;
+use crate::access::Source;
+use crate::route::{Admission, Found, HeartbeatForm, Offer, StreamRoute, Transport};
+
+const MINIMAL: &str = "upstream: { address: 127.0.0.1:3000 }\nkafka: { brokers: kafka:9092 }\n";
+
+fn example() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/sidestream.yaml")
+}
+
+/// A configuration in a folder with a secret in it.
+fn check(text: &str) -> Result<Snapshot, LoadError> {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("jwt.key"), "a secret of at least 32 bytes, for tests\n").unwrap();
+    fs::write(folder.path().join("empty.key"), "\n").unwrap();
+    fs::write(folder.path().join("password"), "pass word\r\n").unwrap();
+    parse(text, "x.yaml", folder.path())
+}
+
+/// The mistakes in a configuration, a line each.
+fn mistakes(text: &str) -> Vec<String> {
+    match check(text).unwrap_err() {
+        LoadError::Invalid(found) => found.iter().map(Diagnostic::to_string).collect(),
+        LoadError::Unreadable { .. } => panic!("nothing was read"),
+    }
+}
+
+/// The minimal configuration with this behind it has just one mistake, where `@@` stands, and its message begins so.
+#[track_caller]
+fn refused(text: &str, message: &str) {
+    let (before, behind) = text.split_once("@@").unwrap();
+    let line = MINIMAL.lines().count() + before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap().len() + 1;
+    let start = format!("x.yaml:{line}:{column}: {message}");
+    let found = mistakes(&format!("{MINIMAL}{before}{behind}"));
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].starts_with(&start), "{:?} is not {start:?}", found[0]);
+}
+
+fn route(text: &str) -> Arc<StreamRoute> {
+    let streams = "streams: { s: { topics: [t], keys: [userId] } }\nauth: { key_file: jwt.key, algorithms: [HS256] }\n";
+    let snapshot =
+        check(&format!("{MINIMAL}{streams}routes:\n  - {{ path: '/x/{{id}}', stream: s, {text} }}\n")).unwrap();
+    snapshot.routes.routes().next().unwrap().clone()
+}
+
+#[test]
+fn the_example_is_valid() {
+    let snapshot = load(&example()).unwrap_or_else(|error| panic!("{error}"));
+    let found = snapshot.routes.find("/orders/42/events");
+    let Found::Stream { route, params } = found else { panic!("{found:?}") };
+    assert_eq!((&*route.stream.name, &*params[0].1), ("orders", "42"));
+    assert_eq!(snapshot.verifier.unwrap().cookie(), Some("session"));
+    assert_eq!(snapshot.writers, 2);
+}
+
+#[test]
+fn the_example_holds_every_key_there_is() {
+    let text = fs::read_to_string(example()).unwrap();
+    let diagnostics = Diagnostics::new("");
+    let root = file::read(&text, &diagnostics).unwrap();
+    compile::compile(&root, example().parent().unwrap(), &diagnostics).unwrap();
+    let asked = diagnostics.asked.borrow();
+    let missing: Vec<_> = asked.iter().filter(|(_, is_there)| !**is_there).map(|(key, _)| key).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    assert!(asked.contains_key("routes.*.websocket.pong_timeout"), "{asked:?}");
+}
+
+#[test]
+fn the_examples_values_are_the_defaults() {
+    let example = load(&example()).unwrap();
+    let minimal = check(MINIMAL).unwrap();
+    assert_eq!((example.listen, example.admin), (minimal.listen, minimal.admin));
+    assert_eq!(example.upstream, minimal.upstream);
+    assert_eq!(example.forwarded, minimal.forwarded);
+    assert_eq!((example.kafka.warm_up, &example.kafka.brokers), (minimal.kafka.warm_up, &minimal.kafka.brokers));
+    assert_eq!(example.limits, minimal.limits);
+    assert_eq!((example.metrics_prefix, example.drain_budget), (minimal.metrics_prefix, minimal.drain_budget));
+    let [listed, unlisted] = &example.kafka.topics[..] else { panic!("{:?}", example.kafka.topics) };
+    assert_eq!((listed.replay_events, listed.replay_bytes), (unlisted.replay_events, unlisted.replay_bytes));
+
+    let routes: Vec<_> = example.routes.routes().collect();
+    let (full, plain) = (routes[0], routes[1]);
+    assert_eq!((full.heartbeat, full.heartbeat_form), (plain.heartbeat, plain.heartbeat_form));
+    assert_eq!((full.retry, full.on_gap, full.data), (plain.retry, plain.on_gap, plain.data));
+    assert_eq!((full.queue, full.websocket), (plain.queue, plain.websocket));
+    assert_eq!((full.event_field, full.other_methods), (plain.event_field, plain.other_methods));
+}
+
+#[test]
+fn what_is_written_reaches_the_snapshot() {
+    let snapshot = check(
+        "listen: 127.0.0.1:0\n\
+         upstream: { address: '[::1]:3000', read_timeout: 250ms, retries: 0 }\n\
+         forwarded: { trust: [10.0.0.0/8, '::1'] }\n\
+         kafka:\n\
+         \x20 brokers: a:1,b:2\n\
+         \x20 properties: { security.protocol: SASL_SSL, fetch.wait.max.ms: 10, check.crcs: true }\n\
+         \x20 property_files: { sasl.password: password }\n\
+         topics: { t: { replay: { events: 7, bytes: 16MB } } }\n\
+         streams: { s: { topics: [u, t], keys: [b] }, other: { topics: [t], keys: [a, b] } }\n",
+    )
+    .unwrap();
+    assert_eq!(snapshot.listen.to_string(), "127.0.0.1:0");
+    assert_eq!(snapshot.upstream.read_timeout, Duration::from_millis(250));
+    let networks = [(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8), ("::1".parse().unwrap(), 128)];
+    assert_eq!(snapshot.forwarded, ForwardedTrust::Networks(networks.into()));
+    let properties = [
+        ("security.protocol", "SASL_SSL"),
+        ("fetch.wait.max.ms", "10"),
+        ("check.crcs", "true"),
+        ("sasl.password", "pass word"),
+    ];
+    assert_eq!(snapshot.kafka.properties, properties.map(|(name, value)| (name.into(), value.into())));
+    let keys = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect();
+    let t = TopicConfig { name: "t".into(), keys: keys(&["a", "b"]), replay_events: 7, replay_bytes: 16_000_000 };
+    let u = TopicConfig { name: "u".into(), keys: keys(&["b"]), replay_events: 500, replay_bytes: 16 << 20 };
+    assert_eq!(snapshot.kafka.topics, [t, u]);
+}
+
+#[test]
+fn a_route_is_compiled() {
+    let compiled = route("transport: ws, heartbeat: message, bind: { userId: claims.org.id }, max_streams: 3");
+    assert_eq!(compiled.offer, Offer::Only(Transport::WebSocket));
+    assert_eq!(compiled.heartbeat_form, HeartbeatForm::Visible);
+    assert_eq!(compiled.bindings[0].source, Source::Claim(["org".into(), "id".into()].into()));
+    assert_eq!((compiled.admission, compiled.max_streams), (Admission::Token, Some(3)));
+    assert_eq!(route("public: true, bind: { userId: path.id }").bindings[0].source, Source::Path("id".into()));
+    assert_eq!(route("public: true").admission, Admission::Public);
+    assert_eq!(route("public: false").admission, Admission::Token);
+}
+
+#[test]
+fn stream_ids_differ_across_loads() {
+    let text =
+        format!("{MINIMAL}streams: {{ s: {{ topics: [t] }} }}\nroutes: [{{ path: /, stream: s, public: true }}]\n");
+    let id = || check(&text).unwrap().routes.routes().next().unwrap().stream.id;
+    assert_ne!(id(), id());
+}
+
+#[test]
+fn every_mistake_is_reported_at_once_where_it_stands() {
+    let text = "\
+listen: 8080
+upstream: { adress: localhost, connect_timeout: 5 }
+kafka:
+  brokers: kafka:9092
+  properties: { group.id: x }
+streams:
+  orders: { topics: [or ders], keys: [type] }
+routes:
+  - path: /orders/{id}
+    stream: order
+    heartbeat_interval: 0s
+    bind: { id: path.orderId }
+  - path: /orders/{other}
+    stream: orders
+    public: true
+    queue: { overflow: block }
+colour: red
+";
+    let expected = [
+        "x.yaml:1:9: found `8080`; expected an IP address and a port such as `0.0.0.0:8080`",
+        "x.yaml:2:11: `upstream.address` is missing: the `host:port` of the service that sidestream stands beside",
+        "x.yaml:2:13: unknown key `upstream.adress` (did you mean `address`?); expected `address`, `connect_timeout`, \
+         `keepalive`, `pool`, `read_timeout`, `retries` or `write_timeout`",
+        "x.yaml:2:49: found `5`; expected a duration with its unit (ms, s, m, h) between 1ms and 24h",
+        "x.yaml:5:17: `group.id` can't be set: every replica reads all partitions, outside of any consumer group",
+        "x.yaml:7:22: found `or ders`; expected a topic's name: 1 to 249 characters of `[A-Za-z0-9._-]`",
+        "x.yaml:7:39: `type` is a field of every event and can't be a key",
+        "x.yaml:9:11: this route would be open to everybody: tokens can't be verified without `auth`; expected \
+         `public: true`, or `auth`",
+        "x.yaml:10:13: there is no stream `order` (did you mean `orders`?); expected `orders`",
+        "x.yaml:11:25: found `0s`; expected a duration with its unit (ms, s, m, h) between 1s and 10m",
+        "x.yaml:12:17: the path has no parameter `orderId`; expected `id`",
+        "x.yaml:13:11: `/orders/{other}` matches the same paths as the route in line 9",
+        "x.yaml:16:24: found `block`; expected `drop-oldest`, `drop-newest` or `disconnect`",
+        "x.yaml:17:1: unknown key `colour`; expected `admin`, `auth`, `drain`, `forwarded`, `kafka`, `limits`, \
+         `listen`, `metrics`, `routes`, `streams`, `topics`, `upstream` or `writers`",
+    ];
+    assert_eq!(mistakes(text), expected);
+}
+
+#[test]
+fn refuses_what_is_no_yaml_or_no_mapping() {
+    assert_eq!(mistakes("a: [1\nb: 2"), ["x.yaml:2:2: not valid YAML: illegal placement of ':' indicator"]);
+    assert_eq!(
+        mistakes("a: 1\n---\nb: 2\n"),
+        ["x.yaml:3:1: a second YAML document begins here; a configuration is one"]
+    );
+    assert!(mistakes("").iter().all(|mistake| mistake.starts_with("x.yaml:1:1: ") && mistake.contains("is missing")));
+    assert!(mistakes("- a\n").contains(&"x.yaml:1:1: found a list; expected a mapping of keys".into()));
+    refused("limits: @@5\n", "found `5`; expected a mapping");
+    refused("drain: { budget: 1s }\n@@drain: { budget: 2s }\n", "`drain` is given twice");
+}
+
+#[test]
+fn refuses_values_out_of_range() {
+    refused("admin: { listen: @@':9090' }\n", "found `:9090`; expected an IP address and a port");
+    refused("limits: { streams: @@0 }\n", "found `0`; expected a whole number between 1 and");
+    refused("limits: { streams: @@11, connections: 10 }\n", "more streams than the 10 connections");
+    refused("limits: { idle_timeout: @@1.5s }\n", "found `1.5s`; expected a duration");
+    refused("drain: { budget: @@0s }\n", "found `0s`; expected a duration");
+    refused("drain: { budget: @@1h }\n", "found `1h`; expected a duration");
+    refused("writers: @@0\n", "found `0`");
+    refused("writers: @@two\n", "found `two`");
+    refused("metrics: { prefix: @@2fast }\n", "found `2fast`; expected a metric name");
+    refused("metrics: { prefix: @@a-b }\n", "found `a-b`; expected a metric name");
+    refused("forwarded: { trust: @@some }\n", "found `some`; expected `none`, `all` or a list");
+    refused("forwarded: { trust: [@@10.0.0.0/33] }\n", "found `10.0.0.0/33`");
+}
+
+#[test]
+fn refuses_topics_nobody_carries_and_empty_streams() {
+    let stream = "streams: { s: { topics: [orders] } }\n";
+    refused(
+        &format!("{stream}topics: {{ @@order: }}\n"),
+        "no stream carries the topic `order` (did you mean `orders`?)",
+    );
+    refused("streams: { s: { topics: @@[] } }\n", "a stream carries one topic at least");
+    refused("streams: { s: @@{} }\n", "`streams.*.topics` is missing");
+    refused("streams: { s: { topics: [t, @@t] } }\n", "the topic `t` is listed twice");
+    refused("streams: { s: { topics: [t], keys: [a, @@a] } }\n", "the key `a` is listed twice");
+    refused("streams: { @@'s s': { topics: [t] } }\n", "`s s` is no name of a stream");
+}
+
+#[test]
+fn refuses_routes_that_would_do_harm() {
+    let stream = "streams: { s: { topics: [t], keys: [userId] } }\n";
+    let public = |text: &str| format!("{stream}routes: [{{ public: true, path: /x, stream: s, {text} }}]\n");
+    refused(&public("bind: { userId: @@claims.sub }"), "a public route has no token");
+    refused(&public("bind: { userId: @@path.id }"), "the path has no parameter `id`");
+    refused(&public("bind: { userId: @@sub }"), "found `sub`; expected `path.<parameter>` or");
+    refused(&public("allowed_origins: [@@'*']"), "`*` would let every site");
+    refused(&public("allowed_origins: [@@https://a.b/]"), "found `https://a.b/`; expected an origin");
+    refused(&public("refresh: @@orders"), "found `orders`; expected a URL");
+    refused(&public("heartbeat_interval: @@11m"), "found `11m`");
+    refused(&public("queue: { events: @@0 }"), "found `0`");
+    refused(&public("queue: { bytes: @@1k }"), "found `1k`; expected a size");
+    refused(&public("websocket: { subprotocols: [@@a b] }"), "found `a b`");
+    let route = |text: &str| format!("{stream}routes: [{{ stream: s, {text} }}]\n");
+    refused(&route("path: @@/x"), "this route would be open to everybody");
+    refused(&route("path: @@x, public: true"), "`x` is no pattern");
+    refused(
+        &route("path: '/x/{id}', public: true, bind: { @@user: path.id }"),
+        "the stream `s` declares no key `user`",
+    );
+    refused(
+        &route("path: '/x/{id}', public: true, bind: { userId: @@path.di }"),
+        "the path has no parameter `di` (did",
+    );
+    refused(
+        &format!("auth: {{ key_file: jwt.key, algorithms: [HS256] }}\n{}", route("path: /x, public: @@yes")),
+        "found `yes`",
+    );
+}
+
+#[test]
+fn refuses_keys_and_algorithms_that_do_not_fit() {
+    let auth = |text: &str| format!("auth: {text}\n");
+    refused(&auth("@@{ key_file: jwt.key }"), "`auth.algorithms` is missing");
+    refused(&auth("@@{ algorithms: [HS256] }"), "`auth.key_file` is missing");
+    refused(&auth("{ key_file: jwt.key, algorithms: @@[] }"), "no algorithm is allowed");
+    refused(&auth("{ key_file: jwt.key, algorithms: [@@none] }"), "found `none`; expected `HS256`");
+    refused(&auth("{ key_file: jwt.key, algorithms: @@[HS256, RS256] }"), "the algorithms are of several families");
+    refused(&auth("{ key_file: @@jwt.key, algorithms: [RS256] }"), "the key is no PEM public key");
+    refused(&auth("{ key_file: @@empty.key, algorithms: [HS256] }"), "the secret is empty");
+    refused(&auth("{ key_file: @@nowhere.key, algorithms: [HS256] }"), "`");
+    refused(&auth("{ key_file: jwt.key, algorithms: [HS256], cookie: @@'a b' }"), "found `a b`");
+    refused(&auth("{ key_file: jwt.key, algorithms: [HS256], leeway: @@6m }"), "found `6m`");
+}
+
+#[test]
+fn refuses_properties_the_source_owns_and_tells_no_secrets() {
+    for (property, _) in [("bootstrap.servers", ()), ("enable.auto.commit", ()), ("auto.offset.reset", ())] {
+        let text =
+            format!("upstream: {{ address: a:1 }}\nkafka: {{ brokers: a:1, properties: {{ {property}: x }} }}\n");
+        let found = mistakes(&text);
+        assert!(found[0].starts_with("x.yaml:2:38: `") && found[0].contains("can't be set"), "{found:?}");
+    }
+    let found = mistakes(
+        "upstream: { address: a:1 }\n\
+         kafka:\n\
+         \x20 brokers: a:1\n\
+         \x20 properties: { sasl.password: 12.5, Sasl.user: secret }\n\
+         \x20 property_files: { sasl.password: password, ssl.key.password: nowhere }\n",
+    );
+    assert_eq!(found.len(), 4, "{found:#?}");
+    assert!(!found.concat().contains("12.5") && !found.concat().contains("secret"), "{found:#?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_not_an_invalid_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.yaml");
+    assert!(matches!(load(&path), Err(LoadError::Unreadable { .. })));
+    assert!(matches!(load(folder.path()), Err(LoadError::Unreadable { .. })));
+    fs::write(&path, b"a: b\nc: \xff").unwrap();
+    let error = load(&path).unwrap_err().to_string();
+    assert_eq!(error, format!("{}:2:4: not UTF-8", path.display()));
+    fs::write(&path, MINIMAL).unwrap();
+    assert!(load(&path).is_ok());
+}

@@ -1,0 +1,141 @@
+//! A route's pattern: `/orders/{orderId}/events`, taken apart. It matches nothing itself; the table does.
+
+/// The most segments a pattern may have; it bounds the depth of the table.
+pub const PATTERN_SEGMENTS_MAX: usize = 32;
+
+/// A parsed pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    pub(super) segments: Box<[Segment]>,
+}
+
+/// One segment of a pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Segment {
+    /// Matches itself, case-sensitively.
+    Literal(Box<str>),
+    /// `{name}`: matches one whole, non-empty segment.
+    Parameter(Box<str>),
+}
+
+/// Why a text is no pattern.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadPattern {
+    #[error("it must begin with `/`")]
+    NotAbsolute,
+    #[error("it has an empty segment: no `//`, and no `/` at the end")]
+    EmptySegment,
+    #[error("`{0}` is not a parameter: a parameter is a whole segment `{{name}}`, its name of `[A-Za-z0-9_]`")]
+    BadParameter(Box<str>),
+    #[error("the parameter `{0}` stands in it twice")]
+    RepeatedParameter(Box<str>),
+    #[error("`{0}` can't stand in a path as it is (RFC 3986 section 3.3), or would be normalized away")]
+    BadLiteral(Box<str>),
+    #[error("it has more than {PATTERN_SEGMENTS_MAX} segments")]
+    TooLong,
+}
+
+impl Pattern {
+    /// Takes a pattern apart. Literal segments are plain path characters (RFC 3986 `pchar`) without percent-encoding
+    /// and without `;`, so that there is one spelling of each; `.` and `..` are no segments.
+    pub fn parse(text: &str) -> Result<Self, BadPattern> {
+        let path = text.strip_prefix('/').ok_or(BadPattern::NotAbsolute)?;
+        let mut segments = Vec::new();
+        for text in path.split('/').filter(|_| !path.is_empty()) {
+            let segment = Segment::parse(text)?;
+            if let Segment::Parameter(name) = &segment
+                && segments.contains(&segment)
+            {
+                return Err(BadPattern::RepeatedParameter(name.clone()));
+            }
+            segments.push(segment);
+        }
+        if segments.len() > PATTERN_SEGMENTS_MAX {
+            return Err(BadPattern::TooLong);
+        }
+        Ok(Self { segments: segments.into() })
+    }
+
+    /// The names of its parameters, from the left.
+    pub fn parameters(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().filter_map(|segment| match segment {
+            Segment::Parameter(name) => Some(&**name),
+            Segment::Literal(_) => None,
+        })
+    }
+
+    /// Whether both match the same paths: they differ in the names of parameters at most.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.segments.len() == other.segments.len()
+            && self.segments.iter().zip(&other.segments).all(|pair| match pair {
+                (Segment::Parameter(_), Segment::Parameter(_)) => true,
+                (one, other) => one == other,
+            })
+    }
+}
+
+impl Segment {
+    fn parse(text: &str) -> Result<Self, BadPattern> {
+        if text.is_empty() {
+            return Err(BadPattern::EmptySegment);
+        }
+        if text.contains(['{', '}']) {
+            let name = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default();
+            if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+                return Err(BadPattern::BadParameter(text.into()));
+            }
+            return Ok(Self::Parameter(name.into()));
+        }
+        if matches!(text, "." | "..") || !text.bytes().all(is_literal_byte) {
+            return Err(BadPattern::BadLiteral(text.into()));
+        }
+        Ok(Self::Literal(text.into()))
+    }
+}
+
+/// `pchar` of RFC 3986 without `%` and without `;` (which many servers cut off).
+fn is_literal_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_a_pattern_apart() {
+        let pattern = Pattern::parse("/orders/{orderId}/events").unwrap();
+        assert_eq!(pattern.parameters().collect::<Vec<_>>(), ["orderId"]);
+        assert_eq!(Pattern::parse("/").unwrap().segments.len(), 0);
+    }
+
+    #[test]
+    fn says_why_a_text_is_no_pattern() {
+        let cases = [
+            ("orders", BadPattern::NotAbsolute),
+            ("", BadPattern::NotAbsolute),
+            ("/orders/", BadPattern::EmptySegment),
+            ("//orders", BadPattern::EmptySegment),
+            ("/a/{}", BadPattern::BadParameter("{}".into())),
+            ("/a/x{id}", BadPattern::BadParameter("x{id}".into())),
+            ("/a/{b c}", BadPattern::BadParameter("{b c}".into())),
+            ("/{a}/{a}", BadPattern::RepeatedParameter("a".into())),
+            ("/a/../b", BadPattern::BadLiteral("..".into())),
+            ("/a%20b", BadPattern::BadLiteral("a%20b".into())),
+            ("/ä", BadPattern::BadLiteral("ä".into())),
+            ("/a?b", BadPattern::BadLiteral("a?b".into())),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(Pattern::parse(text), Err(expected), "{text}");
+        }
+        assert_eq!(Pattern::parse(&"/a".repeat(PATTERN_SEGMENTS_MAX + 1)), Err(BadPattern::TooLong));
+    }
+
+    #[test]
+    fn patterns_overlap_whatever_their_parameters_are_called() {
+        let parse = |text| Pattern::parse(text).unwrap();
+        assert!(parse("/a/{x}").overlaps(&parse("/a/{y}")));
+        assert!(!parse("/a/{x}").overlaps(&parse("/a/b")));
+        assert!(!parse("/a/{x}").overlaps(&parse("/a/{x}/c")));
+    }
+}
