@@ -1,1 +1,108 @@
-//! (to be written)
+//! Records in: one thread reads every partition of the configured topics and hands entries to the hub.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `consumer` | the thread: find topics, warm the window, drain, mend lost positions |
+//! | [`decode`] | a record becomes an event (pure) |
+//! | `topic`, `warm` | where a topic stands; what is kept back until its window is warm (both without a client) |
+//! | `client` | librdkafka's configuration, connection state, statistics |
+//! | [`embedded`] | the broker of the demo |
+//!
+//! It keeps no history (that is the hub's), joins no consumer group, and commits nothing: after a restart the window
+//! is warmed from the log again.
+
+mod client;
+mod consumer;
+pub mod decode;
+pub mod embedded;
+#[cfg(test)]
+mod tests;
+mod topic;
+mod warm;
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use self::client::Link;
+pub use self::client::{PropertyError, check_properties};
+use self::consumer::Reader;
+use crate::config::snapshot::Kafka;
+use crate::event::Feed;
+use crate::metrics::Metrics;
+
+/// Takes what was read; may block while the writers are far behind, since the log is the buffer.
+///
+/// Per topic, in this order: one [`Feed::Assigned`], the entries of the warmed window, then live entries as they
+/// come. Another `Assigned` follows when partitions were added, or after a `truncated` gap.
+pub type Sink = Box<dyn FnMut(Feed) + Send>;
+
+/// How long [`Source::stop`] waits for the thread. Closing a client whose brokers do not answer can take minutes.
+pub const STOP_WAIT: Duration = Duration::from_secs(5);
+
+/// The running source. Dropping it ends the thread, without waiting.
+#[derive(Debug)]
+pub struct Source {
+    link: Arc<Link>,
+    warm: Arc<AtomicBool>,
+    warm_at_latest: Instant,
+    stop: Arc<AtomicBool>,
+    /// Disconnected when the thread is gone.
+    ended: mpsc::Receiver<Infallible>,
+}
+
+/// How the source is, for readiness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The replay window was warmed, or the time for it is over.
+    pub warm: bool,
+    /// A broker answers.
+    pub connected: bool,
+}
+
+impl Source {
+    /// Starts the thread. It connects by itself, and tries on for ever: an error here is one of starting threads.
+    pub fn start(config: Kafka, sink: Sink, metrics: Arc<Metrics>) -> io::Result<Self> {
+        let (alive, ended) = mpsc::channel();
+        let source = Self {
+            link: Arc::new(Link::new(metrics.clone())),
+            warm: Arc::default(),
+            warm_at_latest: Instant::now() + config.warm_up,
+            stop: Arc::default(),
+            ended,
+        };
+        let (link, warm, stop) = (source.link.clone(), source.warm.clone(), source.stop.clone());
+        let reader = Reader { config, sink, metrics, link, warm, stop };
+        thread::Builder::new().name("kafka".into()).spawn(move || {
+            reader.run();
+            drop(alive);
+        })?;
+        Ok(source)
+    }
+
+    /// Cheap: reads two flags.
+    pub fn status(&self) -> Status {
+        Status {
+            warm: self.warm.load(Ordering::Relaxed) || Instant::now() >= self.warm_at_latest,
+            connected: self.link.is_up(),
+        }
+    }
+
+    /// Ends the thread and waits for it, at most [`STOP_WAIT`]; then it is left behind.
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(STOP_WAIT) {
+            tracing::warn!("the Kafka client is still closing; not waiting for it");
+        }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,270 @@
+//! The Kafka client: its configuration, and what it says about itself (connection, errors, statistics).
+//!
+//! Its own log is quiet: an outage is told once, by [`Link`], however often the client retries.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaConfRes;
+use serde::Deserialize;
+
+use crate::config::snapshot::Kafka;
+use crate::metrics::Metrics;
+
+pub(super) type Client = BaseConsumer<Context>;
+
+/// What a sidecar sets differently from librdkafka; the configuration's properties go before.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("client.id", "sidestream"),
+    // librdkafka assigns partitions only where a group is named; it is never joined and nothing is committed to it.
+    ("group.id", "sidestream"),
+    // Fetched and not yet decoded: 16 MiB and 10,000 records instead of 64 MiB and 100,000.
+    ("queued.max.messages.kbytes", "16384"),
+    ("queued.min.messages", "10000"),
+    ("fetch.max.bytes", "16777216"),
+    // Added partitions are seen after half a minute instead of five.
+    ("topic.metadata.refresh.interval.ms", "30000"),
+    ("reconnect.backoff.max.ms", "5000"),
+];
+
+/// What the consumer's logic depends on: a configuration that sets one of these is refused.
+const OWNED: &[(&str, &str)] = &[
+    ("enable.auto.commit", "false"),
+    // A position outside the log is an error to be told as a gap, not something to skip over in silence.
+    ("auto.offset.reset", "error"),
+    ("enable.partition.eof", "false"),
+    ("statistics.interval.ms", "2000"),
+];
+
+/// Why a property of the configuration cannot be used. Never shows a value: it may be a secret.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PropertyError {
+    #[error("`{0}` is no property of librdkafka")]
+    Unknown(String),
+    #[error("`{0}` does not take this value")]
+    Value(String),
+    #[error("`{0}` is set by sidestream itself")]
+    Owned(String),
+}
+
+/// Checks every property by name and value, without connecting to anything.
+pub fn check_properties(properties: &[(String, String)]) -> Result<(), PropertyError> {
+    for (name, value) in properties {
+        if name == "bootstrap.servers" || OWNED.iter().any(|(owned, _)| owned == name) {
+            return Err(PropertyError::Owned(name.clone()));
+        }
+        let checked = ClientConfig::new().set(name, value).create_native_config();
+        if let Err(error) = checked {
+            return Err(match error {
+                KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..) => {
+                    PropertyError::Unknown(name.clone())
+                }
+                _ => PropertyError::Value(name.clone()),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Makes the consumer; fails on a property that does not fit (say, a certificate that is not there yet).
+pub(super) fn connect(config: &Kafka, context: Context) -> Result<Client, KafkaError> {
+    let mut client = ClientConfig::new();
+    // The log level is librdkafka's own; what of it is shown is decided in `Context::log`.
+    client.set_log_level(RDKafkaLogLevel::Info);
+    for (name, value) in DEFAULTS {
+        client.set(*name, *value);
+    }
+    for (name, value) in &config.properties {
+        client.set(name, value);
+    }
+    for (name, value) in OWNED {
+        client.set(*name, *value);
+    }
+    client.set("bootstrap.servers", &config.brokers);
+    client.create_with_context(context)
+}
+
+/// Whether Kafka answers, shared with whoever asks for the status.
+#[derive(Debug)]
+pub(super) struct Link {
+    connected: AtomicBool,
+    metrics: Arc<Metrics>,
+    /// What was logged since the connection last changed: one line a kind.
+    told: Mutex<HashSet<Cow<'static, str>>>,
+}
+
+impl Link {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        metrics.kafka_connected.set(0);
+        Self { connected: AtomicBool::new(false), metrics, told: Mutex::default() }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn up(&self) {
+        if !self.connected.swap(true, Ordering::Relaxed) {
+            self.metrics.kafka_connected.set(1);
+            self.told().clear();
+            tracing::info!("connected to Kafka");
+        }
+    }
+
+    pub(super) fn down(&self, reason: &str) {
+        if self.connected.swap(false, Ordering::Relaxed) {
+            self.metrics.kafka_connected.set(0);
+            self.told().clear();
+        }
+        if self.told().insert("down".into()) {
+            tracing::warn!(reason, "Kafka does not answer; trying on");
+        }
+    }
+
+    /// Counts an error of the client, and logs the first of its kind since the connection changed.
+    pub(super) fn error(&self, code: Option<RDKafkaErrorCode>, reason: &str) {
+        let kind = kind_of(code);
+        self.metrics.kafka_errors.with_label_values(&[kind]).inc();
+        match kind {
+            "transport" if code == Some(RDKafkaErrorCode::AllBrokersDown) => self.down(reason),
+            // One broker of several: not an outage, and told by the line above when it is.
+            "transport" => tracing::debug!(reason, "Kafka connection error"),
+            _ if self.told().insert(kind.into()) => tracing::warn!(kind, reason, "Kafka error"),
+            _ => tracing::debug!(kind, reason, "Kafka error"),
+        }
+    }
+
+    /// A topic is not there, or may not be read. Told once a topic, until the connection changes.
+    pub(super) fn missing_topic(&self, topic: &str, code: RDKafkaErrorCode) {
+        self.metrics.kafka_errors.with_label_values(&[kind_of(Some(code))]).inc();
+        if self.told().insert(format!("topic {topic}").into()) {
+            tracing::warn!(topic, %code, "topic not found; looking on");
+        }
+    }
+
+    fn told(&self) -> std::sync::MutexGuard<'_, HashSet<Cow<'static, str>>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The value of the metric's label: a handful, however many codes there are.
+fn kind_of(code: Option<RDKafkaErrorCode>) -> &'static str {
+    use RDKafkaErrorCode as Code;
+    match code {
+        Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::NetworkException) => "transport",
+        Some(Code::Resolve) => "resolve",
+        Some(Code::OperationTimedOut | Code::RequestTimedOut | Code::TimedOutQueue) => "timeout",
+        Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL) => "authentication",
+        Some(Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed) => {
+            "authorization"
+        }
+        Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition) => "topic",
+        Some(Code::AutoOffsetReset | Code::LogTruncation | Code::OffsetOutOfRange) => "offset",
+        _ => "other",
+    }
+}
+
+/// Receives what the client says about itself, on the thread that polls it.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) link: Arc<Link>,
+    /// The latest statistics nobody has looked at.
+    pub(super) statistics: Mutex<Option<Statistics>>,
+}
+
+impl ConsumerContext for Context {}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // These repeat with every attempt to connect, and reach `error` as well.
+        let retried = matches!(facility, "FAIL" | "ERROR" | "REQTMOUT" | "APIVERSION");
+        match level {
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+                tracing::debug!(target: "librdkafka", facility, message);
+            }
+            _ if retried => tracing::debug!(target: "librdkafka", facility, message),
+            _ => tracing::warn!(target: "librdkafka", facility, message),
+        }
+    }
+
+    fn stats_raw(&self, json: &[u8]) {
+        match serde_json::from_slice(json) {
+            Ok(statistics) => {
+                *self.statistics.lock().unwrap_or_else(PoisonError::into_inner) = Some(statistics);
+            }
+            Err(error) => tracing::debug!(%error, "unreadable librdkafka statistics"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.link.error(error.rdkafka_error_code(), reason);
+    }
+}
+
+/// What is used of librdkafka's statistics (its STATISTICS.md).
+#[derive(Debug, Deserialize)]
+pub(super) struct Statistics {
+    brokers: BTreeMap<String, BrokerStatistics>,
+    topics: BTreeMap<String, TopicStatistics>,
+}
+
+#[derive(Debug, Deserialize)]
+struct BrokerStatistics {
+    state: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct TopicStatistics {
+    partitions: BTreeMap<i32, PartitionStatistics>,
+}
+
+/// One partition. Offsets are negative while unknown.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(super) struct PartitionStatistics {
+    unknown: bool,
+    fetchq_cnt: i64,
+    /// The offset after the last record given to us.
+    app_offset: i64,
+    eof_offset: i64,
+    hi_offset: i64,
+    ls_offset: i64,
+}
+
+impl Statistics {
+    /// Whether a broker answers.
+    pub(super) fn connected(&self) -> bool {
+        self.brokers.values().any(|broker| broker.state == "UP")
+    }
+
+    /// How many partitions the topic has, as far as is known.
+    pub(super) fn partitions(&self, topic: &str) -> usize {
+        let partitions = self.topics.get(topic).map(|topic| &topic.partitions);
+        partitions.map_or(0, |all| all.iter().filter(|(id, partition)| **id >= 0 && !partition.unknown).count())
+    }
+
+    pub(super) fn partition(&self, topic: &str, partition: i32) -> Option<&PartitionStatistics> {
+        self.topics.get(topic)?.partitions.get(&partition)
+    }
+}
+
+impl PartitionStatistics {
+    /// Records between `next` and the end of what may be read, if that is known.
+    pub(super) fn lag(&self, next: i64) -> Option<i64> {
+        let end = if self.ls_offset >= 0 { self.ls_offset } else { self.hi_offset };
+        (end >= 0).then(|| (end - next.max(self.app_offset)).max(0))
+    }
+
+    /// Whether the end of what may be read was reached since the assignment, and everything before it given to us.
+    /// True, too, where the log ends in offsets that hold no records for us (compacted, aborted or not yet
+    /// committed), which the position never passes.
+    pub(super) fn reached_end(&self) -> bool {
+        self.eof_offset >= 0 && self.fetchq_cnt == 0
+    }
+}

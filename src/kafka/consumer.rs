@@ -1,0 +1,420 @@
+//! The thread that reads Kafka: it finds the topics, warms the window, then hands on one batch per drain.
+//!
+//! All partitions are assigned by hand, from positions this thread keeps: no group is joined, nothing is committed.
+//! Whatever fails is tried again for ever; start-up and the rest of the process never wait for it.
+
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rdkafka::Message;
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::Consumer;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::topic_partition_list::Offset;
+use rustc_hash::FxHashMap;
+
+use super::client::{Client, Context, Link, Statistics, connect};
+use super::decode::Record;
+use super::topic::{Mended, TopicReader};
+use super::{Sink, warm};
+use crate::config::snapshot::Kafka;
+use crate::event::{Entry, Feed, Topic};
+use crate::metrics::Metrics;
+
+/// How long a poll waits for the first record of a batch: the longest a stop goes unseen.
+const POLL_WAIT: Duration = Duration::from_millis(100);
+/// How many records are polled for one batch.
+const BATCH_RECORDS_MAX: usize = 1000;
+/// A batch is handed on once its records' values have this many bytes together.
+const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// How long one question to a broker (a topic's partitions, a partition's offsets) may take.
+const QUERY_WAIT: Duration = Duration::from_secs(1);
+/// The pauses between attempts at anything: doubled from the first to the second.
+const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// Everything the thread owns beside the client.
+pub(super) struct Reader {
+    pub(super) config: Kafka,
+    pub(super) sink: Sink,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) link: Arc<Link>,
+    pub(super) warm: Arc<AtomicBool>,
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+impl Reader {
+    /// Reads until told to stop. The client is dropped on this thread, which may take long.
+    pub(super) fn run(self) {
+        let Some(client) = self.connect() else { return };
+        let stop = self.stop.clone();
+        let mut reading = Reading::new(self, client);
+        while !stop.load(Ordering::Relaxed) {
+            reading.step();
+        }
+    }
+
+    fn connect(&self) -> Option<Client> {
+        let mut retry = Retry::default();
+        while !self.stop.load(Ordering::Relaxed) {
+            if !retry.is_due() {
+                thread::sleep(POLL_WAIT);
+                continue;
+            }
+            let context = Context { link: self.link.clone(), statistics: None.into() };
+            match connect(&self.config, context) {
+                Ok(client) => return Some(client),
+                Err(error) => self.link.error(error.rdkafka_error_code(), &error.to_string()),
+            }
+            retry.pause();
+        }
+        None
+    }
+}
+
+/// The reader at work.
+struct Reading {
+    base: Reader,
+    client: Client,
+    topics: Vec<TopicReader>,
+    index: FxHashMap<Topic, usize>,
+    /// When the warm-up under way ends at the latest.
+    warm_until: Option<Instant>,
+    /// When absent topics are looked for.
+    look: Retry,
+    /// When positions are compared with the log: set while a position is lost.
+    mend: Option<Retry>,
+}
+
+impl Reading {
+    fn new(base: Reader, client: Client) -> Self {
+        let topics: Vec<_> =
+            base.config.topics.iter().map(|topic| TopicReader::new(topic.clone(), &base.metrics)).collect();
+        let index = topics.iter().enumerate().map(|(index, topic)| (topic.name().clone(), index)).collect();
+        Self { base, client, topics, index, warm_until: None, look: Retry::default(), mend: None }
+    }
+
+    fn step(&mut self) {
+        self.look_for_topics();
+        self.drain();
+        self.mend_positions();
+        self.finish_warm_up();
+        self.observe();
+    }
+
+    /// Joins the topics that are there by now.
+    fn look_for_topics(&mut self) {
+        if !self.look.is_due() || !self.topics.iter().any(TopicReader::is_absent) {
+            return;
+        }
+        let (mut joined, mut answered) = (false, true);
+        for index in 0..self.topics.len() {
+            if !self.topics[index].is_absent() {
+                continue;
+            }
+            match self.join(index) {
+                Ok(found) => joined |= found,
+                Err(error) => {
+                    self.failed(&error);
+                    answered = false;
+                    break;
+                }
+            }
+        }
+        if joined {
+            self.assign();
+            self.warm_until.get_or_insert_with(|| Instant::now() + self.base.config.warm_up);
+        } else if answered && !self.topics.iter().any(TopicReader::is_warming) {
+            // Kafka answers and has nothing to warm: none of the topics is there.
+            self.base.warm.store(true, Ordering::Relaxed);
+        }
+        self.look.pause();
+    }
+
+    /// Whether the topic was found. Fails where no broker answered.
+    fn join(&mut self, index: usize) -> Result<bool, KafkaError> {
+        let name = self.topics[index].name().clone();
+        let count = match self.partition_count(&name)? {
+            Ok(count) => count,
+            Err(code) => {
+                self.base.link.missing_topic(&name, code);
+                return Ok(false);
+            }
+        };
+        let logs = self.logs(&name, 0..count)?;
+        self.topics[index].join(&logs);
+        tracing::info!(topic = &*name, partitions = count, "topic found");
+        Ok(true)
+    }
+
+    /// How many partitions a topic has, or the code the cluster answered instead.
+    fn partition_count(&self, topic: &str) -> Result<Result<i32, RDKafkaErrorCode>, KafkaError> {
+        let metadata = self.client.fetch_metadata(Some(topic), QUERY_WAIT)?;
+        self.base.link.up();
+        let unknown = RDKafkaErrorCode::UnknownTopicOrPartition;
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+            return Ok(Err(unknown));
+        };
+        if let Some(code) = found.error() {
+            return Ok(Err(code.into()));
+        }
+        Ok(found.partitions().iter().map(|partition| partition.id() + 1).max().ok_or(unknown))
+    }
+
+    /// The first offset and the one after the last, of some partitions.
+    fn logs(&self, topic: &str, partitions: std::ops::Range<i32>) -> Result<Vec<(i64, i64)>, KafkaError> {
+        partitions.map(|partition| self.client.fetch_watermarks(topic, partition, QUERY_WAIT)).collect()
+    }
+
+    /// Assigns everything, each partition from where it is to be read next. What the client had fetched beyond is
+    /// fetched again; this happens when topics or partitions appear or a position was lost, not in between.
+    fn assign(&mut self) {
+        let mut list = TopicPartitionList::new();
+        for topic in &self.topics {
+            for (partition, next) in (0..).zip(topic.next()) {
+                if let Err(error) = list.add_partition_offset(topic.name(), partition, Offset::Offset(next)) {
+                    self.base.link.error(error.rdkafka_error_code(), &error.to_string());
+                }
+            }
+        }
+        if let Err(error) = self.client.assign(&list) {
+            self.base.link.error(error.rdkafka_error_code(), &error.to_string());
+            self.mend.get_or_insert_default().pause();
+        }
+    }
+
+    /// Takes what is there, up to a batch, and hands it on.
+    fn drain(&mut self) {
+        let (mut batch, mut bytes, mut wait) = (Vec::new(), 0, POLL_WAIT);
+        for _ in 0..BATCH_RECORDS_MAX {
+            match self.client.poll(wait) {
+                None => break,
+                Some(Ok(message)) => {
+                    bytes += message.payload_len();
+                    if let Some(index) = self.index.get(message.topic()) {
+                        self.topics[*index].take(&record(&message), &mut batch);
+                    }
+                }
+                // Counted and logged by the context already.
+                Some(Err(error)) if lost_position(&error) => {
+                    self.mend.get_or_insert_default();
+                }
+                Some(Err(_)) => {}
+            }
+            if bytes >= BATCH_BYTES_MAX {
+                break;
+            }
+            wait = Duration::ZERO;
+        }
+        self.hand_on(batch);
+    }
+
+    fn hand_on(&mut self, batch: Vec<Entry>) {
+        if !batch.is_empty() {
+            (self.base.sink)(Feed::Batch(batch.into()));
+        }
+    }
+
+    /// Finds the partitions whose position lies outside of the log, tells the gaps, and reads on where it can.
+    ///
+    /// The client does not say which partitions they are, and leaves them until they are assigned again.
+    fn mend_positions(&mut self) {
+        let Some(mut retry) = self.mend.take_if(|retry| retry.is_due()) else { return };
+        if let Err(error) = self.try_mend() {
+            self.failed(&error);
+            retry.pause();
+            self.mend = Some(retry);
+        }
+    }
+
+    fn try_mend(&mut self) -> Result<(), KafkaError> {
+        // All questions first: nothing is told twice where one of them fails.
+        let logs = self.topics.iter().map(|topic| self.logs(topic.name(), 0..partition_ids_end(topic)));
+        let logs = logs.collect::<Result<Vec<_>, _>>()?;
+        let positions = Positions::of(&self.client)?;
+        for (index, logs) in logs.iter().enumerate() {
+            self.mend_topic(index, logs, &positions);
+        }
+        self.assign();
+        Ok(())
+    }
+
+    fn mend_topic(&mut self, index: usize, logs: &[(i64, i64)], positions: &Positions) {
+        let topic = &mut self.topics[index];
+        let (mut gaps, mut replaced) = (Vec::new(), false);
+        for (id, (low, high)) in (0..).zip(logs) {
+            match topic.mend(id, *low, *high, positions.get(topic.name(), id)) {
+                Mended::Sound => {}
+                Mended::Skipped(gap) => gaps.push(gap),
+                Mended::Replaced(Some(gap)) => {
+                    gaps.push(gap);
+                    replaced = true;
+                }
+                Mended::Replaced(None) => {
+                    topic.leave();
+                    self.look = Retry::default();
+                    return;
+                }
+            }
+        }
+        if !gaps.is_empty() {
+            tracing::warn!(topic = &**topic.name(), ?gaps, "the log does not hold what was to be read next");
+        }
+        let announcement = topic.announcement().filter(|_| replaced);
+        self.hand_on(gaps);
+        if let Some(announcement) = announcement {
+            (self.base.sink)(announcement);
+        }
+    }
+
+    /// Hands on what was kept back, once all topics being warmed are at the end of their logs or time is up.
+    fn finish_warm_up(&mut self) {
+        let Some(until) = self.warm_until else { return };
+        if Instant::now() < until && !self.has_caught_up() {
+            return;
+        }
+        self.warm_until = None;
+        let mut warmed = Vec::new();
+        for topic in &mut self.topics {
+            if let Some((assigned, warm)) = topic.finish_warm_up() {
+                (self.base.sink)(assigned);
+                warmed.push(warm);
+            }
+        }
+        let entries = warm::merge(warmed);
+        tracing::info!(entries = entries.len(), "replay window warmed");
+        for batch in entries.chunks(BATCH_RECORDS_MAX) {
+            (self.base.sink)(Feed::Batch(batch.into()));
+        }
+        self.base.warm.store(true, Ordering::Relaxed);
+    }
+
+    fn has_caught_up(&self) -> bool {
+        let mut warming = self.topics.iter().filter(|topic| topic.is_warming());
+        let Ok(positions) = Positions::of(&self.client) else { return false };
+        warming.all(|topic| topic.has_caught_up(|partition| positions.get(topic.name(), partition)))
+    }
+
+    /// Looks at the client's statistics, where there are new ones: connection, lag, end of logs, added partitions.
+    fn observe(&mut self) {
+        let statistics = self.client.context().statistics.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(statistics) = statistics else { return };
+        if statistics.connected() {
+            self.base.link.up();
+        } else if self.base.link.is_up() {
+            self.base.link.down("no connection to a broker");
+        }
+        let mut grown = false;
+        for index in 0..self.topics.len() {
+            self.observe_topic(index, &statistics);
+            match self.grow(index, &statistics) {
+                Ok(added) => grown |= added,
+                Err(error) => self.failed(&error),
+            }
+        }
+        if grown {
+            self.assign();
+        }
+    }
+
+    fn observe_topic(&mut self, index: usize, statistics: &Statistics) {
+        let topic = &mut self.topics[index];
+        let next: Vec<_> = topic.next().collect();
+        for (id, next) in (0..).zip(next) {
+            let Some(partition) = statistics.partition(topic.name(), id) else { continue };
+            if let Some(lag) = partition.lag(next) {
+                let label = id.to_string();
+                self.base.metrics.consumer_lag.with_label_values(&[&**topic.name(), label.as_str()]).set(lag);
+            }
+            if partition.reached_end() {
+                topic.reached_end(usize::try_from(id).unwrap_or(usize::MAX));
+            }
+        }
+    }
+
+    /// Whether partitions were added.
+    fn grow(&mut self, index: usize, statistics: &Statistics) -> Result<bool, KafkaError> {
+        let topic = &self.topics[index];
+        let (have, found) = (partition_ids_end(topic), statistics.partitions(topic.name()));
+        let found = i32::try_from(found).unwrap_or(i32::MAX);
+        if topic.is_absent() || found <= have {
+            return Ok(false);
+        }
+        let logs = self.logs(topic.name(), have..found)?;
+        let topic = &mut self.topics[index];
+        topic.grow(&logs);
+        tracing::info!(topic = &**topic.name(), partitions = found, "partitions were added");
+        if let Some(announcement) = topic.announcement() {
+            (self.base.sink)(announcement);
+        }
+        Ok(true)
+    }
+
+    /// A question to the brokers was not answered.
+    fn failed(&self, error: &KafkaError) {
+        let reason = error.to_string();
+        self.base.link.error(error.rdkafka_error_code(), &reason);
+        if !self.base.link.is_up() {
+            self.base.link.down(&reason);
+        }
+    }
+}
+
+/// The client's positions: behind the last offset it passed, records or not.
+struct Positions(std::collections::HashMap<(String, i32), Offset>);
+
+impl Positions {
+    fn of(client: &Client) -> Result<Self, KafkaError> {
+        Ok(Self(client.position()?.to_topic_map()))
+    }
+
+    fn get(&self, topic: &str, partition: i32) -> Option<i64> {
+        match self.0.get(&(topic.to_owned(), partition)) {
+            Some(Offset::Offset(offset)) => Some(*offset),
+            _ => None,
+        }
+    }
+}
+
+/// When something is tried next.
+#[derive(Debug, Default)]
+struct Retry {
+    at: Option<Instant>,
+    pause: Duration,
+}
+
+impl Retry {
+    fn is_due(&self) -> bool {
+        self.at.is_none_or(|at| Instant::now() >= at)
+    }
+
+    fn pause(&mut self) {
+        let (first, longest) = RETRY_PAUSES;
+        self.pause = (2 * self.pause).clamp(first, longest);
+        self.at = Some(Instant::now() + self.pause);
+    }
+}
+
+fn lost_position(error: &KafkaError) -> bool {
+    matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::LogTruncation))
+}
+
+fn partition_ids_end(topic: &TopicReader) -> i32 {
+    i32::try_from(topic.next().len()).unwrap_or(i32::MAX)
+}
+
+fn record<'a>(message: &'a BorrowedMessage<'_>) -> Record<'a> {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Record {
+        partition: message.partition(),
+        offset: message.offset(),
+        timestamp: message.timestamp().to_millis(),
+        key: message.key(),
+        value: message.payload(),
+        received: Instant::now(),
+        received_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX),
+    }
+}

@@ -1,0 +1,74 @@
+//! The broker of the demo and of tests: librdkafka's mock cluster, in this process, on a free port of 127.0.0.1.
+//!
+//! It keeps the newest 5 MiB of each partition in memory. It is no Kafka: no transactions, no compaction, no
+//! retention by time, and topics are made here, not by clients.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+
+/// What its clients should set: the mock does not wake a waiting fetch when data arrives, so that the default wait of
+/// half a second would be the latency. Apache Kafka wakes it, and needs none of this.
+pub const PROPERTIES: &[(&str, &str)] = &[("fetch.wait.max.ms", "10")];
+
+/// The largest record its producer takes, in bytes.
+const RECORD_BYTES_MAX: &str = "20000000";
+/// How long a drop waits for records still on their way to the broker.
+const FLUSH_WAIT: Duration = Duration::from_secs(2);
+
+/// A running broker with a producer; dropping it ends both.
+pub struct Embedded {
+    /// Owns the cluster. Its own bootstrap servers are the cluster's.
+    pub(super) producer: ThreadedProducer<DefaultProducerContext>,
+}
+
+/// Why the broker did not start or a record was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddedError {
+    #[error("the embedded broker: {0}")]
+    Kafka(#[from] KafkaError),
+    #[error("the embedded broker did not start")]
+    NoCluster,
+}
+
+impl Embedded {
+    /// Starts one broker with these topics, each with its number of partitions.
+    pub fn start(topics: &[(&str, i32)]) -> Result<Self, EmbeddedError> {
+        let producer = ClientConfig::new()
+            .set("test.mock.num.brokers", "1")
+            .set("linger.ms", "0")
+            .set("message.max.bytes", RECORD_BYTES_MAX)
+            .create()?;
+        let embedded = Self { producer };
+        for (topic, partitions) in topics {
+            embedded.cluster()?.create_topic(topic, *partitions, 1)?;
+        }
+        Ok(embedded)
+    }
+
+    /// `127.0.0.1:port`
+    pub fn bootstrap_servers(&self) -> Result<String, EmbeddedError> {
+        Ok(self.cluster()?.bootstrap_servers())
+    }
+
+    /// Hands a record to the producer, which sends it at once; its partition follows from the key. Does not wait.
+    pub fn produce(&self, topic: &str, key: &str, payload: &[u8]) -> Result<(), EmbeddedError> {
+        let record = BaseRecord::to(topic).key(key).payload(payload);
+        self.producer.send(record).map_err(|(error, _)| error.into())
+    }
+
+    pub(super) fn cluster(&self) -> Result<MockCluster<'_, DefaultProducerContext>, EmbeddedError> {
+        self.producer.client().mock_cluster().ok_or(EmbeddedError::NoCluster)
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        if let Err(error) = self.producer.flush(FLUSH_WAIT) {
+            tracing::debug!(%error, "records were lost with the embedded broker");
+        }
+    }
+}

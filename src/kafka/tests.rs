@@ -1,0 +1,312 @@
+//! The source against a real client and a mock broker, in this process.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::producer::{BaseRecord, Producer};
+
+use super::embedded::{Embedded, PROPERTIES};
+use super::*;
+use crate::config::snapshot::TopicConfig;
+use crate::event::{Entry, GapCause};
+
+/// Nothing here takes near as long: it only keeps a broken test from hanging.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A source that reads from an embedded broker into a channel.
+struct Bench {
+    broker: Embedded,
+    metrics: Arc<Metrics>,
+    config: Kafka,
+}
+
+impl Bench {
+    /// A broker with these topics; the source is going to read `read`, each topic with a window of three events.
+    fn new(topics: &[(&str, i32)], read: &[&str]) -> Self {
+        let broker = Embedded::start(topics).unwrap();
+        let topic = |name: &&str| TopicConfig {
+            name: (*name).into(),
+            keys: ["userId".into()].into(),
+            replay_events: 3,
+            replay_bytes: 64 * 1024 * 1024,
+        };
+        let config = Kafka {
+            brokers: broker.bootstrap_servers().unwrap(),
+            properties: PROPERTIES.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+            topics: read.iter().map(topic).collect(),
+            warm_up: PATIENCE,
+            required_for_readiness: false,
+        };
+        Self { broker, metrics: Arc::new(Metrics::new("test").unwrap()), config }
+    }
+
+    fn start(&self) -> (Source, Feeds) {
+        let (sender, receiver) = channel();
+        (self.start_into(sender), Feeds { receiver, entries: Vec::new().into_iter() })
+    }
+
+    fn start_into(&self, sender: Sender<Feed>) -> Source {
+        // A closed channel is a test that has seen enough.
+        let sink = Box::new(move |feed| sender.send(feed).unwrap_or_default());
+        Source::start(self.config.clone(), sink, self.metrics.clone()).unwrap()
+    }
+
+    /// Produces and waits until the broker has it. The payload's time is the record's.
+    fn produce(&self, topic: &str, partition: i32, ts: i64, payload: &str) {
+        let record = BaseRecord::to(topic).partition(partition).timestamp(ts).key("").payload(payload);
+        self.broker.producer.send(record).map_err(|(error, _)| error).unwrap();
+        self.broker.producer.flush(PATIENCE).unwrap();
+    }
+}
+
+struct Feeds {
+    receiver: Receiver<Feed>,
+    entries: std::vec::IntoIter<Entry>,
+}
+
+impl Feeds {
+    /// The next announcement: `topic [next of 0, next of 1, ...]`.
+    fn assigned(&mut self) -> String {
+        assert!(self.entries.len() == 0, "entries come before the announcement");
+        match self.receiver.recv_timeout(PATIENCE).unwrap() {
+            Feed::Assigned { topic, next } => format!("{topic} {next:?}"),
+            Feed::Batch(entries) => panic!("expected an announcement, got {entries:?}"),
+        }
+    }
+
+    /// The next entry.
+    fn entry(&mut self) -> Entry {
+        loop {
+            if let Some(entry) = self.entries.next() {
+                return entry;
+            }
+            match self.receiver.recv_timeout(PATIENCE).unwrap() {
+                Feed::Batch(entries) => self.entries = entries.to_vec().into_iter(),
+                assigned @ Feed::Assigned { .. } => panic!("expected entries, got {assigned:?}"),
+            }
+        }
+    }
+
+    /// The places of the next `n` entries; of a gap with its cause.
+    fn places(&mut self, n: usize) -> Vec<String> {
+        let place = |entry| match entry {
+            Entry::Event(event) => event.id.to_string(),
+            Entry::Gap { cause, range } => {
+                format!("{} {}:{}:{}-{}", cause.as_str(), range.topic, range.partition, range.from, range.to)
+            }
+        };
+        (0..n).map(|_| place(self.entry())).collect()
+    }
+}
+
+fn until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn the_window_is_warmed_in_the_order_of_time_and_live_records_follow() {
+    let bench = Bench::new(&[("orders", 2), ("notes", 1)], &["orders", "notes"]);
+    for (topic, partition, ts) in [
+        ("orders", 0, 10),
+        ("orders", 0, 30),
+        ("orders", 0, 50),
+        ("orders", 1, 20),
+        ("orders", 1, 40),
+        ("notes", 0, 35),
+    ] {
+        bench.produce(topic, partition, ts, "{}");
+    }
+    let (source, mut feeds) = bench.start();
+    assert_eq!(feeds.assigned(), "orders [1, 1]", "10 and 20 are older than the window");
+    assert_eq!(feeds.assigned(), "notes [0]");
+    assert_eq!(feeds.places(4), ["orders:0:1", "notes:0:0", "orders:1:1", "orders:0:2"]);
+    until("warm after the warm-up", || source.status() == Status { warm: true, connected: true });
+
+    bench.produce("orders", 1, 1, r#"{"type":"paid","userId":"u1","data":1}"#);
+    let Entry::Event(event) = feeds.entry() else { panic!("no event") };
+    assert_eq!(
+        std::str::from_utf8(&event.envelope).unwrap(),
+        r#"{"id":"orders:1:2","ts":1,"type":"paid","userId":"u1","data":1}"#
+    );
+    for i in 0..5 {
+        bench.produce("notes", 0, i, "{}");
+    }
+    assert_eq!(feeds.places(5), ["notes:0:1", "notes:0:2", "notes:0:3", "notes:0:4", "notes:0:5"]);
+    assert_eq!(bench.metrics.records.with_label_values(&["notes"]).get(), 6);
+    source.stop();
+}
+
+#[test]
+fn empty_topics_are_announced_and_warm_at_once() {
+    let bench = Bench::new(&[("orders", 3)], &["orders"]);
+    let (source, mut feeds) = bench.start();
+    assert_eq!(feeds.assigned(), "orders [0, 0, 0]");
+    until("warm", || source.status().warm);
+    bench.produce("orders", 2, 1, "{}");
+    assert_eq!(feeds.places(1), ["orders:2:0"]);
+}
+
+#[test]
+fn undecodable_records_are_gaps_in_their_place_and_counted() {
+    let bench = Bench::new(&[("orders", 1)], &["orders"]);
+    bench.produce("orders", 0, 1, "garbage");
+    bench.produce("orders", 0, 2, "{}");
+    let (_source, mut feeds) = bench.start();
+    assert_eq!(feeds.assigned(), "orders [0]");
+    assert_eq!(feeds.places(2), ["undecodable orders:0:0-0", "orders:0:1"]);
+    bench.produce("orders", 0, 3, "{\"half\":");
+    bench.produce("orders", 0, 4, "{}");
+    assert_eq!(feeds.places(2), ["undecodable orders:0:2-2", "orders:0:3"]);
+    assert_eq!(bench.metrics.undecodable.with_label_values(&["orders"]).get(), 2);
+}
+
+#[test]
+fn an_outage_is_seen_and_nothing_is_lost_or_twice_after_it() {
+    let bench = Bench::new(&[("orders", 2)], &["orders"]);
+    let (source, mut feeds) = bench.start();
+    assert_eq!(feeds.assigned(), "orders [0, 0]");
+    bench.produce("orders", 0, 1, "{}");
+    assert_eq!(feeds.places(1), ["orders:0:0"]);
+
+    bench.broker.cluster().unwrap().broker_down(-1).unwrap();
+    until("the outage is seen", || !source.status().connected);
+    assert_eq!(bench.metrics.kafka_connected.get(), 0);
+    assert!(source.status().warm, "an outage does not make the window cold");
+    bench.broker.cluster().unwrap().broker_up(-1).unwrap();
+    until("its end is seen", || source.status().connected);
+    bench.produce("orders", 1, 2, "{}");
+    bench.produce("orders", 0, 3, "{}");
+    let mut places = feeds.places(2);
+    places.sort();
+    assert_eq!(places, ["orders:0:1", "orders:1:0"]);
+    assert!(bench.metrics.kafka_errors.with_label_values(&["transport"]).get() > 0);
+}
+
+#[test]
+fn kafka_may_come_after_the_warm_up_is_over() {
+    let mut bench = Bench::new(&[("orders", 1)], &["orders"]);
+    bench.produce("orders", 0, 1, "{}");
+    bench.broker.cluster().unwrap().broker_down(-1).unwrap();
+    bench.config.warm_up = Duration::from_millis(1);
+    let (source, mut feeds) = bench.start();
+    until("readiness waits no longer", || source.status().warm);
+    assert!(!source.status().connected);
+
+    bench.broker.cluster().unwrap().broker_up(-1).unwrap();
+    assert_eq!(feeds.assigned(), "orders [0]");
+    assert_eq!(feeds.places(1), ["orders:0:0"]);
+}
+
+#[test]
+fn a_missing_topic_keeps_nobody_waiting_and_is_found_later() {
+    let bench = Bench::new(&[("orders", 1)], &["later", "orders"]);
+    bench.produce("orders", 0, 1, "{}");
+    let (source, mut feeds) = bench.start();
+    assert_eq!(feeds.assigned(), "orders [0]");
+    assert_eq!(feeds.places(1), ["orders:0:0"]);
+    until("warm without it", || source.status().warm);
+    assert!(bench.metrics.kafka_errors.with_label_values(&["topic"]).get() > 0);
+
+    bench.broker.cluster().unwrap().create_topic("later", 2, 1).unwrap();
+    bench.produce("later", 1, 1, "{}");
+    assert_eq!(feeds.assigned(), "later [0, 0]");
+    assert_eq!(feeds.places(1), ["later:1:0"]);
+    bench.produce("orders", 0, 1, "{}");
+    assert_eq!(feeds.places(1), ["orders:0:1"]);
+}
+
+#[test]
+fn what_the_log_lost_before_it_was_read_is_a_gap() {
+    let mut bench = Bench::new(&[("orders", 1)], &["orders"]);
+    // Next to nothing is fetched ahead, so that the log can pass the reader.
+    for (name, value) in
+        [("queued.max.messages.kbytes", "1"), ("queued.min.messages", "1"), ("fetch.max.bytes", "1000000")]
+    {
+        bench.config.properties.push((name.into(), value.into()));
+    }
+    let (sender, receiver) = channel();
+    let (permit, permits) = channel();
+    let sink = Box::new(move |feed| {
+        sender.send(feed).unwrap_or_default();
+        permits.recv().unwrap_or_default();
+    });
+    let _source = Source::start(bench.config.clone(), sink, bench.metrics.clone()).unwrap();
+    assert!(matches!(receiver.recv_timeout(PATIENCE).unwrap(), Feed::Assigned { .. }));
+    permit.send(()).unwrap();
+    bench.produce("orders", 0, 1, "{}");
+    let Feed::Batch(first) = receiver.recv_timeout(PATIENCE).unwrap() else { panic!("announced twice") };
+    assert_eq!(first.len(), 1);
+    // The reader stands in the sink with this record while the broker, which keeps 5 MiB, forgets the next ones.
+    let large = format!("\"{}\"", "x".repeat(1_000_000));
+    (0..12).for_each(|_| bench.produce("orders", 0, 1, &large));
+    drop(permit);
+
+    let mut offsets = vec![0];
+    let mut gaps = Vec::new();
+    while offsets.last() != Some(&12) {
+        let Feed::Batch(batch) = receiver.recv_timeout(PATIENCE).unwrap() else { panic!("announced twice") };
+        for entry in batch.iter() {
+            match entry {
+                Entry::Event(event) => offsets.push(event.id.offset),
+                Entry::Gap { cause: GapCause::Retention, range } => {
+                    gaps.push((range.from, range.to));
+                    offsets.extend(range.from..=range.to);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(offsets, (0..=12).collect::<Vec<_>>(), "each offset is an event or told as a gap, once");
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+}
+
+#[test]
+fn a_record_of_ten_megabytes_arrives() {
+    let bench = Bench::new(&[("orders", 1)], &["orders"]);
+    let (_source, mut feeds) = bench.start();
+    assert_eq!(feeds.assigned(), "orders [0]");
+    bench.produce("orders", 0, 1, &format!("\"{}\"", "x".repeat(10_000_000)));
+    let Entry::Event(event) = feeds.entry() else { panic!("no event") };
+    assert_eq!(event.data().len(), 10_000_002);
+}
+
+#[test]
+fn lag_is_what_the_log_has_and_we_have_not() {
+    let bench = Bench::new(&[("orders", 1)], &["orders"]);
+    bench.produce("orders", 0, 1, "{}");
+    let (_source, mut feeds) = bench.start();
+    feeds.assigned();
+    feeds.places(1);
+    let lag = bench.metrics.consumer_lag.with_label_values(&["orders", "0"]);
+    lag.set(-7);
+    until("the lag is measured", || lag.get() == 0);
+}
+
+#[test]
+fn a_stop_is_quick_and_waits_for_the_thread() {
+    let bench = Bench::new(&[("orders", 1)], &["orders"]);
+    let (source, mut feeds) = bench.start();
+    feeds.assigned();
+    let begun = Instant::now();
+    source.stop();
+    assert!(begun.elapsed() < STOP_WAIT);
+    // The sink is gone with the thread.
+    assert!(feeds.receiver.recv().is_err());
+}
+
+#[test]
+fn properties_are_checked_by_name_and_value() {
+    let check = |name: &str, value: &str| check_properties(&[(name.into(), value.into())]);
+    assert_eq!(check("security.protocol", "SASL_SSL"), Ok(()));
+    assert_eq!(check("sasl.password", "secret"), Ok(()));
+    assert_eq!(check("no.such.property", "1"), Err(PropertyError::Unknown("no.such.property".into())));
+    let refused = check("security.protocol", "s3cret").unwrap_err();
+    assert_eq!(refused, PropertyError::Value("security.protocol".into()));
+    assert!(!refused.to_string().contains("s3cret"));
+    assert_eq!(check("auto.offset.reset", "latest"), Err(PropertyError::Owned("auto.offset.reset".into())));
+}
