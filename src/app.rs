@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -12,9 +12,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admin::{Admin, Readiness};
-use crate::config::snapshot::{Limits, Snapshot};
+use crate::config::snapshot::{Kafka, Limits, Snapshot, TopicConfig};
+use crate::event::Topic;
 use crate::gateway::Gateway;
-use crate::kafka::Source;
+use crate::hub::WindowLimits;
+use crate::kafka::{Source, Status};
 use crate::listener::{Bound, ListenerLimits};
 use crate::metrics::Metrics;
 use crate::shutdown::{Draining, Signals};
@@ -61,6 +63,9 @@ pub fn run_with(snapshot: Snapshot, on_ready: impl FnOnce(&Addresses)) -> anyhow
     Ok(())
 }
 
+/// The source, which readiness asks and the drain takes.
+type SharedSource = Arc<Mutex<Option<Source>>>;
+
 /// The running sidecar.
 pub struct App {
     addresses: Addresses,
@@ -70,7 +75,7 @@ pub struct App {
     stop_gateway: watch::Sender<bool>,
     gateway: JoinHandle<std::io::Result<()>>,
     writers: Writers,
-    source: Arc<Source>,
+    source: SharedSource,
 }
 
 impl App {
@@ -85,10 +90,11 @@ impl App {
             kafka: snapshot.kafka.brokers.clone(),
         };
         let metrics = Arc::new(Metrics::new(&snapshot.metrics_prefix).context("the metrics' prefix")?);
-        let writers = Writers::start(snapshot.writers, metrics.clone()).context("cannot start the writers")?;
+        let windows = windows(&snapshot.kafka);
+        let writers = Writers::start(snapshot.writers, &windows, &metrics).context("cannot start the writers")?;
         let sink = writers.clone();
-        let source = Source::start(snapshot.kafka.clone(), Box::new(move |feed| sink.feed(feed)), metrics.clone());
-        let source = Arc::new(source);
+        let source = Source::start(snapshot.kafka.clone(), Box::new(move |feed| sink.feed(&feed)), metrics.clone());
+        let source = Arc::new(Mutex::new(Some(source.context("cannot start the source")?)));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("gateway")
             .enable_all()
@@ -113,7 +119,7 @@ impl App {
         });
         drop(entered);
         let asked = source.clone();
-        readiness.serve_source(Box::new(move || asked.status()));
+        readiness.serve_source(Box::new(move || status(&asked)));
         Ok(Self { addresses, runtime, drain_budget, draining, stop_gateway, gateway, writers, source })
     }
 
@@ -138,14 +144,24 @@ impl App {
         if finished.is_err() {
             tracing::warn!("requests were still in flight when the drain budget ended");
         }
-        // The admin task, which asks the source, ends with the runtime.
-        self.runtime.shutdown_background();
-        match Arc::try_unwrap(self.source) {
-            Ok(source) => source.stop(),
-            Err(_) => tracing::debug!("the source is still being asked; the process's end stops it"),
+        let source = self.source.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(source) = source {
+            source.stop();
         }
+        self.runtime.shutdown_background();
         tracing::info!(elapsed_ms = started.elapsed().as_millis() as u64, "drained");
     }
+}
+
+fn status(source: &SharedSource) -> Status {
+    let source = source.lock().unwrap_or_else(PoisonError::into_inner);
+    source.as_ref().map_or(Status { warm: true, connected: false }, Source::status)
+}
+
+/// What is kept of each topic for replay.
+fn windows(kafka: &Kafka) -> Vec<(Topic, WindowLimits)> {
+    let limits = |topic: &TopicConfig| WindowLimits { events: topic.replay_events, bytes: topic.replay_bytes };
+    kafka.topics.iter().map(|topic| (topic.name.clone(), limits(topic))).collect()
 }
 
 fn listener_limits(limits: &Limits) -> ListenerLimits {

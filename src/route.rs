@@ -182,37 +182,6 @@ pub struct StreamRoute {
     /// The WebSocket subprotocols this route speaks, in order of preference; the first offered one is echoed.
     pub subprotocols: Box<[Box<str>]>,
 }
-<<<<<<< HEAD
-
-/// Parameters of a matched pattern: names and percent-decoded values.
-pub type Params = Box<[(Box<str>, Box<str>)]>;
-
-/// What a path is.
-#[derive(Debug, PartialEq)]
-pub enum Found<'a> {
-    /// No stream route: the upstream's.
-    Upstream,
-    Stream {
-        route: &'a Arc<StreamRoute>,
-        params: Params,
-    },
-    /// Not a stream route as it came, but one once normalized (`//events`, `/x/%2e%2e/events`, `%2Fevents`): 400.
-    Disguised,
-}
-
-/// All stream routes of a snapshot.
-#[derive(Debug, Default)]
-pub struct RouteTable {
-    routes: Vec<Arc<StreamRoute>>,
-}
-
-impl RouteTable {
-    pub fn find(&self, _raw_path: &str) -> Found<'_> {
-        let _ = &self.routes;
-        Found::Upstream
-    }
-}
-
 impl StreamRoute {
     /// The key whose values a WebSocket client may choose among: one that the path binds, or else one the stream
     /// declares; never one that a claim binds.
@@ -223,5 +192,3 @@ impl StreamRoute {
         by_path.map(|binding| &binding.key).or_else(free)
     }
 }
-=======
->>>>>>> config

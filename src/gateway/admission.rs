@@ -1,7 +1,6 @@
 //! How many streams may be open: in the process, and on each route. Counts, and refuses; nothing waits here.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -69,10 +68,7 @@ impl Drop for Counted {
 /// A delay between [`RETRY_AFTER`] and [`RETRY_AFTER`] + [`RETRY_SPREAD`], so that those refused together don't come
 /// back together.
 pub(super) fn retry_delay() -> Duration {
-    // A fresh `RandomState` has fresh keys: randomness enough to spread clients.
-    let random = RandomState::new().hash_one(0u8);
-    let spread = u64::try_from(RETRY_SPREAD.as_millis()).unwrap_or(u64::MAX);
-    RETRY_AFTER + Duration::from_millis(random % spread.max(1))
+    RETRY_AFTER + RETRY_SPREAD.mul_f64(fastrand::f64())
 }
 
 #[cfg(test)]

@@ -29,9 +29,8 @@ pub(super) fn authorize(
         Admission::Public => None,
         Admission::Token => Some(identify(route, transport, headers, verifier, now_unix_ms)?),
     };
-    let selector = Selector::bind(&route.bindings, params, principal.as_ref()).map_err(|denied| {
-        Refusal::new(Reason::Forbidden, Problem::new(StatusCode::FORBIDDEN, denied.to_string()))
-    })?;
+    let selector = Selector::bind(&route.bindings, params, principal.as_ref())
+        .map_err(|denied| Refusal::new(Reason::Forbidden, Problem::new(StatusCode::FORBIDDEN, denied.to_string())))?;
     Ok(Authorized { selector, principal })
 }
 
@@ -61,8 +60,8 @@ fn identify(
 
 /// RFC 6750 section 3: no error code where no token came.
 fn unauthorized(challenge: &'static str, detail: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
-    let problem = Problem::new(StatusCode::UNAUTHORIZED, detail)
-        .header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    let problem =
+        Problem::new(StatusCode::UNAUTHORIZED, detail).header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     Refusal::new(Reason::Unauthorized, problem)
 }
 
@@ -111,9 +110,8 @@ mod tests {
     #[test]
     fn no_token_no_stream() {
         let private = StreamRoute { admission: Admission::Token, ..route("/x") };
-        let open = |route: &StreamRoute| {
-            authorize(route, &Params::default(), Transport::Sse, &HeaderMap::new(), None, 0)
-        };
+        let open =
+            |route: &StreamRoute| authorize(route, &Params::default(), Transport::Sse, &HeaderMap::new(), None, 0);
         assert!(open(&route("/x")).is_ok());
         let refusal = open(&private).unwrap_err();
         assert_eq!(refusal.reason(), Reason::Unauthorized);

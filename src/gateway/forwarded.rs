@@ -88,7 +88,8 @@ mod tests {
             request.append_header(*name, *value).unwrap();
         }
         forward(&mut request, Some(client.parse().unwrap()), trust).unwrap();
-        let all = |name| request.headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>().join("|");
+        let all =
+            |name| request.headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>().join("|");
         [FOR, PROTO, HOST_NAME, "x-forwarded-port", "forwarded"].map(all).to_vec()
     }
 
@@ -123,9 +124,8 @@ mod tests {
 
     #[test]
     fn networks() {
-        let is_in = |network: &str, prefix, address: &str| {
-            contains(network.parse().unwrap(), prefix, address.parse().unwrap())
-        };
+        let is_in =
+            |network: &str, prefix, address: &str| contains(network.parse().unwrap(), prefix, address.parse().unwrap());
         assert!(is_in("10.1.0.0", 16, "10.1.255.255"));
         assert!(!is_in("10.1.0.0", 16, "10.2.0.0"));
         assert!(is_in("0.0.0.0", 0, "203.0.113.9"));

@@ -80,12 +80,7 @@ impl Gateway {
         proxy
     }
 
-    pub fn new(
-        snapshot: Arc<ArcSwap<Snapshot>>,
-        writers: Writers,
-        metrics: Arc<Metrics>,
-        draining: Draining,
-    ) -> Self {
+    pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, writers: Writers, metrics: Arc<Metrics>, draining: Draining) -> Self {
         Self {
             snapshot,
             writers,

@@ -85,9 +85,13 @@ mod tests {
 
     #[test]
     fn hop_by_hop_fields_stay_behind() {
-        let headers = [("connection", "x-hop, keep-alive"), ("keep-alive", "timeout=5"), ("x-hop", "1"), ("x-end", "2")];
+        let headers =
+            [("connection", "x-hop, keep-alive"), ("keep-alive", "timeout=5"), ("x-hop", "1"), ("x-end", "2")];
         assert_eq!(names(&headers), ["x-end"]);
-        assert_eq!(names(&[("connection", "transfer-encoding"), ("transfer-encoding", "chunked")]), ["transfer-encoding"]);
+        assert_eq!(
+            names(&[("connection", "transfer-encoding"), ("transfer-encoding", "chunked")]),
+            ["transfer-encoding"]
+        );
     }
 
     #[test]
@@ -100,7 +104,10 @@ mod tests {
         let stream = ("content-type", "Text/Event-Stream; charset=utf-8");
         assert_eq!(cache(&[stream]), "no-cache, no-store, no-transform");
         assert_eq!(cache(&[stream, ("cache-control", "private")]), "private, no-transform");
-        assert_eq!(cache(&[stream, ("cache-control", "No-Transform"), ("cache-control", "no-store")]), "No-Transform, no-store");
+        assert_eq!(
+            cache(&[stream, ("cache-control", "No-Transform"), ("cache-control", "no-store")]),
+            "No-Transform, no-store"
+        );
         assert_eq!(names(&[("content-type", "application/json")]), ["content-type"]);
     }
 

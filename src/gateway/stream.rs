@@ -150,9 +150,8 @@ async fn open(
 }
 
 fn admit(gateway: &Gateway, snapshot: &Snapshot, route: &StreamRoute) -> Result<Slot, Refusal> {
-    let later = |reason, status, detail| {
-        Err(Refusal::new(reason, Problem::new(status, detail).retry_after(retry_delay())))
-    };
+    let later =
+        |reason, status, detail| Err(Refusal::new(reason, Problem::new(status, detail).retry_after(retry_delay())));
     if gateway.draining.is_set() {
         return later(Reason::Draining, StatusCode::SERVICE_UNAVAILABLE, "this instance is shutting down");
     }
