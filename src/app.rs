@@ -1,1 +1,190 @@
-//! (to be written)
+//! The composition root: the only file that sees every room. It starts them, and ends them in order.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::admin::{Admin, Readiness};
+use crate::config::snapshot::{Kafka, Limits, Snapshot, TopicConfig};
+use crate::event::Topic;
+use crate::gateway::Gateway;
+use crate::hub::WindowLimits;
+use crate::kafka::{Source, Status};
+use crate::listener::{Bound, ListenerLimits};
+use crate::metrics::Metrics;
+use crate::shutdown::{Draining, Signals};
+use crate::writer::Writers;
+
+/// Connections to the admin listener: probes, a scraper, a person.
+const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Left of the drain budget for what comes after the streams: requests in flight, the source, the exit.
+const DRAIN_RESERVE: Duration = Duration::from_secs(1);
+/// The streams' ends are spread over this share of the drain budget, so that their clients don't all come at once.
+const DRAIN_SPREAD_SHARE: u32 = 4;
+
+/// Where the running sidecar is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    pub listen: SocketAddr,
+    pub admin: SocketAddr,
+    /// The brokers, as configured.
+    pub kafka: String,
+}
+
+/// Serves until SIGTERM or SIGINT, then drains. A second signal ends the process at once, with exit code 1.
+pub fn run(snapshot: Snapshot) -> anyhow::Result<()> {
+    run_with(snapshot, |_| {})
+}
+
+/// As [`run`]; `on_ready` is called when requests are served, just before the ready line is printed.
+pub fn run_with(snapshot: Snapshot, on_ready: impl FnOnce(&Addresses)) -> anyhow::Result<()> {
+    let app = App::start(snapshot)?;
+    let mut signals = {
+        let _entered = app.runtime.enter();
+        Signals::install().context("cannot listen to signals")?
+    };
+    on_ready(&app.addresses);
+    print_ready(&app.addresses).context("cannot write to standard output")?;
+    let name = app.runtime.block_on(signals.termination());
+    tracing::info!(signal = name, "draining");
+    app.runtime.spawn(async move {
+        signals.termination().await;
+        tracing::warn!("ended by a second signal");
+        std::process::exit(1);
+    });
+    app.drain();
+    Ok(())
+}
+
+/// The source, which readiness asks and the drain takes.
+type SharedSource = Arc<Mutex<Option<Source>>>;
+
+/// The running sidecar.
+pub struct App {
+    addresses: Addresses,
+    runtime: Runtime,
+    drain_budget: Duration,
+    draining: Draining,
+    stop_gateway: watch::Sender<bool>,
+    gateway: JoinHandle<std::io::Result<()>>,
+    writers: Writers,
+    source: SharedSource,
+}
+
+impl App {
+    /// Binds both listeners, starts every room, and serves. Kafka need not be there.
+    pub fn start(snapshot: Snapshot) -> anyhow::Result<Self> {
+        raise_descriptor_limit();
+        let listen = Bound::bind(snapshot.listen).with_context(|| format!("cannot listen on {}", snapshot.listen))?;
+        let admin = Bound::bind(snapshot.admin).with_context(|| format!("cannot listen on {}", snapshot.admin))?;
+        let addresses = Addresses {
+            listen: listen.local_addr()?,
+            admin: admin.local_addr()?,
+            kafka: snapshot.kafka.brokers.clone(),
+        };
+        let metrics = Arc::new(Metrics::new(&snapshot.metrics_prefix).context("the metrics' prefix")?);
+        let windows = windows(&snapshot.kafka);
+        let writers = Writers::start(snapshot.writers, &windows, &metrics).context("cannot start the writers")?;
+        let sink = writers.clone();
+        let source = Source::start(snapshot.kafka.clone(), Box::new(move |feed| sink.feed(&feed)), metrics.clone());
+        let source = Arc::new(Mutex::new(Some(source.context("cannot start the source")?)));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .thread_name("gateway")
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+
+        let draining = Draining::default();
+        let readiness = Arc::new(Readiness::new(draining.clone(), snapshot.kafka.required_for_readiness));
+        let (drain_budget, limits) = (snapshot.drain_budget, listener_limits(&snapshot.limits));
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+        let gateway = Gateway::new(snapshot, writers.clone(), metrics.clone(), draining.clone());
+        let (stop_gateway, stopped) = watch::channel(false);
+        let entered = runtime.enter();
+        let gateway = runtime.spawn(listen.serve(gateway.into_app(), limits.clone(), stopped, metrics.clone()));
+        let admin_limits = ListenerLimits { connections: ADMIN_CONNECTIONS_MAX, ..limits };
+        // Probes and scrapes are answered to the very end.
+        let (never, never_stopped) = watch::channel(false);
+        let admin_app = Admin::new(metrics.clone(), readiness.clone());
+        runtime.spawn(async move {
+            let _never = never;
+            admin.serve(admin_app, admin_limits, never_stopped, metrics).await
+        });
+        drop(entered);
+        let asked = source.clone();
+        readiness.serve_source(Box::new(move || status(&asked)));
+        Ok(Self { addresses, runtime, drain_budget, draining, stop_gateway, gateway, writers, source })
+    }
+
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Ends in order, within the drain budget: not ready and no new streams; the streams end at record boundaries;
+    /// the listener closes and requests in flight finish; the source stops.
+    pub fn drain(self) {
+        let started = Instant::now();
+        let deadline = started + self.drain_budget;
+        self.draining.set();
+        let streams_deadline = deadline - DRAIN_RESERVE.min(self.drain_budget / 2);
+        let streams = self.writers.drain(streams_deadline, self.drain_budget / DRAIN_SPREAD_SHARE);
+        if streams > 0 {
+            tracing::warn!(streams, "streams were still open when the drain budget ended");
+        }
+        self.stop_gateway.send_replace(true);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let finished = self.runtime.block_on(async { tokio::time::timeout(left, self.gateway).await });
+        if finished.is_err() {
+            tracing::warn!("requests were still in flight when the drain budget ended");
+        }
+        let source = self.source.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(source) = source {
+            source.stop();
+        }
+        self.runtime.shutdown_background();
+        tracing::info!(elapsed_ms = started.elapsed().as_millis() as u64, "drained");
+    }
+}
+
+fn status(source: &SharedSource) -> Status {
+    let source = source.lock().unwrap_or_else(PoisonError::into_inner);
+    source.as_ref().map_or(Status { warm: true, connected: false }, Source::status)
+}
+
+/// What is kept of each topic for replay.
+fn windows(kafka: &Kafka) -> Vec<(Topic, WindowLimits)> {
+    let limits = |topic: &TopicConfig| WindowLimits { events: topic.replay_events, bytes: topic.replay_bytes };
+    kafka.topics.iter().map(|topic| (topic.name.clone(), limits(topic))).collect()
+}
+
+fn listener_limits(limits: &Limits) -> ListenerLimits {
+    ListenerLimits {
+        connections: limits.max_connections,
+        header_timeout: limits.header_timeout,
+        idle_timeout: limits.idle_timeout,
+    }
+}
+
+/// Every stream is a descriptor: takes as many as the process may have.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "cannot raise the limit of open descriptors");
+    }
+}
+
+fn print_ready(addresses: &Addresses) -> std::io::Result<()> {
+    let Addresses { listen, admin, kafka } = addresses;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "ready listen={listen} admin={admin} kafka={kafka}")?;
+    out.flush()
+}

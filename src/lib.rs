@@ -5,6 +5,7 @@
 //! | room | what it is |
 //! |---|---|
 //! | [`kafka`] | records in: assign, poll, decode; the embedded broker of the demo |
+//! | [`listener`] | connections in: counted, one checked request head at a time |
 //! | [`gateway`] | requests in: proxied to the upstream, or negotiated and admitted as a stream |
 //! | [`writer`] | one thread per core: owns its sockets, their sessions, its share of the index, one timer wheel |
 //! | [`admin`] | `/metrics`, `/livez`, `/readyz` |
@@ -47,7 +48,11 @@ pub mod gateway;
 #[cfg(feature = "server")]
 pub mod kafka;
 #[cfg(feature = "server")]
+pub mod listener;
+#[cfg(feature = "server")]
 pub mod metrics;
+#[cfg(feature = "server")]
+pub mod problem;
 #[cfg(feature = "server")]
 pub mod shutdown;
 #[cfg(feature = "server")]

@@ -1,1 +1,279 @@
-//! (to be written)
+//! The proxy: Pingora's phases, each of which delegates in a few lines.
+//!
+//! A request is the upstream's, or opens a stream and leaves Pingora with its socket. One configuration snapshot
+//! serves a request for its whole life. Streams are not written here, and Kafka is unknown here.
+
+mod admission;
+mod asked;
+mod authorize;
+mod failure;
+#[cfg(test)]
+mod fixtures;
+mod forwarded;
+mod handover;
+mod handshake;
+mod negotiate;
+mod refusal;
+mod response;
+mod stream;
+mod upstream;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use http::header::{CONTENT_LENGTH, EXPECT};
+use http::{StatusCode, Version};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora::server::configuration::ServerConf;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType};
+
+use crate::config::snapshot::Snapshot;
+use crate::metrics::Metrics;
+use crate::shutdown::Draining;
+use crate::writer::Writers;
+use admission::Admission;
+use failure::{Failure, Fault, Seldom};
+use refusal::Reason;
+use upstream::{Attempts, Resolver};
+
+/// A refused request's body of up to this many bytes is read, so that its connection can be kept; a longer one ends it.
+const DRAINED_BODY_BYTES_MAX: u64 = 64 * 1024;
+/// How long reading such a body may take.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What all requests share.
+pub struct Gateway {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    writers: Writers,
+    metrics: Arc<Metrics>,
+    draining: Draining,
+    admission: Admission,
+    resolver: Resolver,
+    failures: Seldom,
+}
+
+/// What one request carries through the phases.
+pub struct Exchange {
+    snapshot: Arc<Snapshot>,
+    attempts: Attempts,
+    /// The request went past the stream routes: it is the upstream's.
+    is_proxied: bool,
+}
+
+impl Gateway {
+    /// The application to be served by a listener. The size of the pool is taken from the snapshot of this moment.
+    pub fn into_app(self) -> HttpProxy<Self> {
+        let upstream = &self.snapshot.load().upstream;
+        let conf = ServerConf {
+            upstream_keepalive_pool_size: upstream.pool,
+            // The last line of defence: `Attempts` decides, within this.
+            max_retries: upstream.retries + upstream::ADDRESSES_MAX,
+            ..ServerConf::default()
+        };
+        let mut proxy = HttpProxy::new(self, Arc::new(conf));
+        proxy.handle_init_modules();
+        proxy
+    }
+
+    pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, writers: Writers, metrics: Arc<Metrics>, draining: Draining) -> Self {
+        Self {
+            snapshot,
+            writers,
+            metrics,
+            draining,
+            admission: Admission::default(),
+            resolver: Resolver::default(),
+            failures: Seldom::default(),
+        }
+    }
+
+    fn count_refusal(&self, reason: Reason) {
+        self.metrics.streams_rejected.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    fn report(&self, failure: Failure, error: &Error) {
+        match failure.fault {
+            Fault::Client => self.metrics.bad_requests.with_label_values(&[failure.kind]).inc(),
+            Fault::Upstream | Fault::Internal => {
+                self.metrics.upstream_errors.with_label_values(&[failure.kind]).inc();
+                if let Some(left_out) = self.failures.due(Instant::now()) {
+                    tracing::warn!(kind = failure.kind, %error, left_out, "cannot serve a request from the upstream");
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Exchange;
+
+    fn new_ctx(&self) -> Exchange {
+        Exchange { snapshot: self.snapshot.load_full(), attempts: Attempts::default(), is_proxied: false }
+    }
+
+    /// None: bodies pass as they come.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> pingora::Result<()> {
+        let upstream = &exchange.snapshot.upstream;
+        // A client may be as silent, and as slow to take what is sent, as the upstream may.
+        session.set_read_timeout(Some(upstream.read_timeout));
+        session.set_write_timeout(Some(upstream.write_timeout));
+        if session.req_header().version == Version::HTTP_10 {
+            // HTTP/1.0 knows no 1xx (RFC 9110 section 15.2).
+            session.set_ignore_info_resp(true);
+        }
+        if self.draining.is_set() {
+            session.set_keepalive(None);
+        }
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> pingora::Result<bool> {
+        let is_answered = stream::intercept(self, session, &exchange.snapshot).await?;
+        exchange.is_proxied = !is_answered;
+        Ok(is_answered)
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, exchange: &mut Exchange) -> pingora::Result<Box<HttpPeer>> {
+        exchange.attempts.next(&self.resolver, &exchange.snapshot.upstream).await
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        exchange: &mut Exchange,
+    ) -> pingora::Result<()> {
+        upstream::origin_form(request);
+        let client = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
+        forwarded::forward(request, client, &exchange.snapshot.forwarded)
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        _exchange: &mut Exchange,
+    ) -> pingora::Result<()> {
+        if response.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "101 to a request without Upgrade").into_up());
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        _exchange: &mut Exchange,
+    ) -> pingora::Result<()> {
+        let is_http10 = session.req_header().version == Version::HTTP_10;
+        if response::correct(response, is_http10)? || self.draining.is_set() {
+            session.set_keepalive(None);
+        }
+        Ok(())
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        exchange: &mut Exchange,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        exchange.attempts.not_connected(error, &exchange.snapshot.upstream)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        exchange: &mut Exchange,
+        was_kept: bool,
+    ) -> Box<Error> {
+        exchange.attempts.broken(error, &exchange.snapshot.upstream, session, was_kept)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, _exchange: &mut Exchange) -> FailToProxy {
+        let none = FailToProxy { error_code: 0, can_reuse_downstream: false };
+        let Some(failure) = Failure::of(error) else { return none };
+        self.report(failure, error);
+        session.set_keepalive(None);
+        if session.response_written().is_some_and(|written| !written.status.is_informational()) {
+            // The answer has begun: its end without an end is what the client can still be told.
+            return none;
+        }
+        if let Err(error) = answer(session, failure.problem().into_response()).await {
+            tracing::debug!(%error, "the client left before its answer");
+        }
+        FailToProxy { error_code: failure.status.as_u16(), can_reuse_downstream: false }
+    }
+
+    /// Failures are counted, and logged seldom, in `fail_to_proxy`.
+    fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _exchange: &Exchange,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+
+    /// Only of proxied requests: after a handover the session is an empty one, whose head must not be asked for.
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, exchange: &mut Exchange) {
+        if !exchange.is_proxied {
+            return;
+        }
+        let status = session.response_written().map(|response| response.status.as_u16());
+        self.metrics.proxy_requests.with_label_values(&[status_class(status)]).inc();
+        tracing::debug!(request = session.request_summary(), status, "proxied");
+    }
+}
+
+fn status_class(status: Option<u16>) -> &'static str {
+    match status {
+        Some(100..=199) => "1xx",
+        Some(200..=299) => "2xx",
+        Some(300..=399) => "3xx",
+        Some(400..=499) => "4xx",
+        Some(500..=599) => "5xx",
+        _ => "none",
+    }
+}
+
+/// Writes a whole response of ours; always true, for the phase that asks whether the request was answered.
+async fn answer(session: &mut Session, response: http::Response<Vec<u8>>) -> pingora::Result<bool> {
+    keep_if_body_is_short(session);
+    let (parts, body) = response.into_parts();
+    let is_bodyless = body.is_empty();
+    session.write_response_header(Box::new(ResponseHeader::from(parts)), is_bodyless).await?;
+    if !is_bodyless {
+        session.write_response_body(Some(body.into()), true).await?;
+    }
+    Ok(true)
+}
+
+/// A connection with an unread body can only be closed, and closing it may take the answer from the client: short
+/// bodies are read instead.
+fn keep_if_body_is_short(session: &mut Session) {
+    let headers = &session.req_header().headers;
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
+    let is_short = length.is_some_and(|length: u64| length <= DRAINED_BODY_BYTES_MAX);
+    if is_short && !headers.contains_key(EXPECT) {
+        session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
+        session.set_close_on_response_before_downstream_finish(false);
+    }
+}

@@ -1,0 +1,100 @@
+//! How many streams may be open: in the process, and on each route. Counts, and refuses; nothing waits here.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::route::StreamRoute;
+
+/// When a client whose stream was refused may come again: at least this much later, plus up to [`RETRY_SPREAD`].
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(5);
+pub(super) const RETRY_SPREAD: Duration = Duration::from_secs(10);
+
+/// Which limit is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    Process,
+    Route,
+}
+
+/// The streams open now. Counters outlive configurations: a route that stays keeps its count.
+#[derive(Debug, Default)]
+pub(super) struct Admission {
+    process: Arc<AtomicUsize>,
+    /// By pattern; as many as configurations ever named.
+    routes: Mutex<HashMap<Arc<str>, Arc<AtomicUsize>>>,
+}
+
+/// The right to have one stream open.
+#[derive(Debug)]
+pub(super) struct Slot {
+    _process: Counted,
+    _route: Counted,
+}
+
+impl Admission {
+    /// Takes a slot, if `max_streams` of the process and the route's own limit allow.
+    pub(super) fn admit(&self, route: &StreamRoute, max_streams: usize) -> Result<Slot, Full> {
+        let process = Counted::take(&self.process, max_streams).ok_or(Full::Process)?;
+        let on_route = self.of_route(&route.pattern);
+        let on_route = Counted::take(&on_route, route.max_streams.unwrap_or(usize::MAX)).ok_or(Full::Route)?;
+        Ok(Slot { _process: process, _route: on_route })
+    }
+
+    fn of_route(&self, pattern: &Arc<str>) -> Arc<AtomicUsize> {
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        routes.entry(pattern.clone()).or_default().clone()
+    }
+}
+
+/// One, counted until it is dropped.
+#[derive(Debug)]
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn take(count: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
+        let more = |open: usize| (open < limit).then_some(open + 1);
+        count.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok().map(|_| Self(count.clone()))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A delay between [`RETRY_AFTER`] and [`RETRY_AFTER`] + [`RETRY_SPREAD`], so that those refused together don't come
+/// back together.
+pub(super) fn retry_delay() -> Duration {
+    RETRY_AFTER + RETRY_SPREAD.mul_f64(fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::fixtures::route;
+
+    #[test]
+    fn limits_hold_and_slots_return() {
+        let admission = Admission::default();
+        let narrow = StreamRoute { max_streams: Some(1), ..route("/narrow") };
+        let wide = route("/wide");
+        let first = admission.admit(&narrow, 2).unwrap();
+        assert_eq!(admission.admit(&narrow, 2).unwrap_err(), Full::Route);
+        let second = admission.admit(&wide, 2).unwrap();
+        assert_eq!(admission.admit(&wide, 2).unwrap_err(), Full::Process);
+        drop(first);
+        drop(admission.admit(&narrow, 2).unwrap());
+        drop(second);
+        assert_eq!(admission.process.load(Ordering::Acquire), 0);
+    }
+
+    #[test]
+    fn delays_are_spread() {
+        let delays: Vec<_> = std::iter::repeat_with(retry_delay).take(64).collect();
+        assert!(delays.iter().all(|delay| (RETRY_AFTER..RETRY_AFTER + RETRY_SPREAD).contains(delay)));
+        assert!(delays.iter().any(|delay| delay != &delays[0]));
+    }
+}

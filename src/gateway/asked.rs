@@ -1,0 +1,127 @@
+//! What a stream request asks for beside its path: where to resume, how heartbeats look, whether to subscribe.
+
+use std::borrow::Cow;
+
+use http::HeaderMap;
+use percent_encoding::percent_decode_str;
+
+use crate::cursor::Cursor;
+use crate::route::{HeartbeatForm, StreamRoute, Transport};
+use crate::session::Resume;
+
+/// The longest position a client may send, in bytes.
+pub(super) const CURSOR_BYTES_MAX: usize = 4096;
+
+/// Where SSE clients say their position, the strongest first; `EventSource` cannot set headers on its first connect.
+const SSE_PARAMETERS: [&str; 3] = ["last_event_id", "lastEventId", "since"];
+
+/// The position is no cursor: 400 for NDJSON and WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BadPosition;
+
+/// The position to resume from. An empty one means none, as `EventSource` sends it after `id:` without a value.
+pub(super) fn resume(transport: Transport, headers: &HeaderMap, query: &str) -> Result<Option<Resume>, BadPosition> {
+    match transport {
+        Transport::Sse => Ok(sse_position(headers, query).map(|text| parse(&text).unwrap_or(Resume::Unreadable))),
+        Transport::Ndjson | Transport::WebSocket => match parameter(query, "since").filter(|text| !text.is_empty()) {
+            Some(text) => parse(&text).map(Some).ok_or(BadPosition),
+            None => Ok(None),
+        },
+    }
+}
+
+/// How heartbeats look: `?heartbeat=event` (or `message`) makes them visible, otherwise the route decides.
+pub(super) fn heartbeat_form(route: &StreamRoute, query: &str) -> HeartbeatForm {
+    match parameter(query, "heartbeat").as_deref() {
+        Some("event" | "message") => HeartbeatForm::Visible,
+        _ => route.heartbeat_form,
+    }
+}
+
+/// Whether a subscription comes with the stream: `?subscribe=manual` leaves it to a WebSocket's commands.
+pub(super) fn subscribes(transport: Transport, query: &str) -> bool {
+    transport != Transport::WebSocket || parameter(query, "subscribe").as_deref() != Some("manual")
+}
+
+/// `Last-Event-ID` wins over the parameters; it is UTF-8 (WHATWG HTML section 9.2.4), not just ASCII.
+fn sse_position<'a>(headers: &'a HeaderMap, query: &'a str) -> Option<Cow<'a, str>> {
+    let header = headers.get("last-event-id").map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let parameters = SSE_PARAMETERS.iter().filter_map(|name| parameter(query, name));
+    header.into_iter().chain(parameters).find(|text| !text.is_empty())
+}
+
+fn parse(text: &str) -> Option<Resume> {
+    if text.len() > CURSOR_BYTES_MAX {
+        return None;
+    }
+    text.parse::<Cursor>().ok().map(Resume::From)
+}
+
+/// The first value of a query parameter, decoded as HTML forms encode (WHATWG URL section 5.1).
+fn parameter<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
+    query.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decoded(key) == name).then(|| decoded(value))
+    })
+}
+
+fn decoded(text: &str) -> Cow<'_, str> {
+    if text.contains('+') {
+        let spaced = text.replace('+', " ");
+        return Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned());
+    }
+    percent_decode_str(text).decode_utf8_lossy()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::fixtures::route;
+
+    fn position(transport: Transport, header: Option<&str>, query: &str) -> Result<Option<String>, BadPosition> {
+        let mut headers = HeaderMap::new();
+        if let Some(value) = header {
+            headers.insert("last-event-id", value.parse().unwrap());
+        }
+        let resume = resume(transport, &headers, query)?;
+        Ok(resume.map(|resume| match resume {
+            Resume::From(cursor) => cursor.id.to_string(),
+            Resume::Unreadable => "unreadable".to_owned(),
+        }))
+    }
+
+    #[test]
+    fn the_strongest_position_wins() {
+        let sse = |header, query| position(Transport::Sse, header, query).unwrap();
+        let query = "since=t:0:1&lastEventId=t:0:2&last_event_id=t:0:3";
+        assert_eq!(sse(Some("t:0:4"), query).as_deref(), Some("t:0:4"));
+        assert_eq!(sse(None, query).as_deref(), Some("t:0:3"));
+        assert_eq!(sse(Some(""), "lastEventId=t%3A0%3A2").as_deref(), Some("t:0:2"));
+        assert_eq!(sse(None, "since=t:0:1").as_deref(), Some("t:0:1"));
+        assert_eq!(sse(Some(""), "a=b"), None);
+    }
+
+    #[test]
+    fn what_is_no_cursor() {
+        let long = "t".repeat(CURSOR_BYTES_MAX + 1);
+        for text in ["nonsense", &long] {
+            assert_eq!(position(Transport::Sse, Some(text), "").unwrap().as_deref(), Some("unreadable"));
+            for transport in [Transport::Ndjson, Transport::WebSocket] {
+                assert_eq!(position(transport, None, &format!("since={text}")), Err(BadPosition));
+                assert_eq!(position(transport, Some(text), "since="), Ok(None));
+            }
+        }
+    }
+
+    #[test]
+    fn parameters() {
+        let route = route("/x");
+        assert_eq!(heartbeat_form(&route, "a=b"), HeartbeatForm::Silent);
+        assert_eq!(heartbeat_form(&route, "a=b&heartbeat=event"), HeartbeatForm::Visible);
+        assert_eq!(heartbeat_form(&route, "heartbeat=message"), HeartbeatForm::Visible);
+        assert!(!subscribes(Transport::WebSocket, "subscribe=manual"));
+        assert!(subscribes(Transport::WebSocket, "subscribe=auto"));
+        assert!(subscribes(Transport::Sse, "subscribe=manual"));
+        assert_eq!(decoded("a+b%2Bc"), "a b+c");
+    }
+}

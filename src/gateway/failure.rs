@@ -1,0 +1,170 @@
+//! What a failed exchange is: whose fault, which status, which name in metrics; and how often it is logged.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use pingora::{Error, ErrorSource, ErrorType};
+
+use super::upstream::RESOLVE_ERROR;
+use crate::problem::Problem;
+
+/// One line of a kind of failure is logged in this time, with the number of those left out.
+const LOGGED_EVERY: Duration = Duration::from_secs(5);
+
+/// A failed exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub fault: Fault,
+    /// The name in metrics.
+    pub kind: &'static str,
+    pub status: StatusCode,
+    detail: &'static str,
+}
+
+/// Whose fault it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    Client,
+    Upstream,
+    Internal,
+}
+
+impl Failure {
+    /// Classifies Pingora's error; nothing where the client is gone and no one is left to be told.
+    pub(super) fn of(error: &Error) -> Option<Self> {
+        match error.esource() {
+            ErrorSource::Upstream => Some(of_upstream(error)),
+            ErrorSource::Downstream => of_client(error),
+            ErrorSource::Internal | ErrorSource::Unset => Some(INTERNAL),
+        }
+    }
+
+    pub(super) fn problem(self) -> Problem {
+        Problem::new(self.status, self.detail)
+    }
+}
+
+const INTERNAL: Failure = Failure {
+    fault: Fault::Internal,
+    kind: "internal",
+    status: StatusCode::INTERNAL_SERVER_ERROR,
+    detail: "the request could not be served",
+};
+
+fn of_upstream(error: &Error) -> Failure {
+    let failed = |kind, status, detail| Failure { fault: Fault::Upstream, kind, status, detail };
+    let bad_gateway = |kind, detail| failed(kind, StatusCode::BAD_GATEWAY, detail);
+    let timeout = |kind, detail| failed(kind, StatusCode::GATEWAY_TIMEOUT, detail);
+    if is_exhausted(error) {
+        let detail = "no connection to the upstream can be opened now";
+        return failed("capacity", StatusCode::SERVICE_UNAVAILABLE, detail);
+    }
+    match error.etype() {
+        ErrorType::ConnectTimedout => timeout("connect-timeout", "the upstream did not accept a connection in time"),
+        ErrorType::ReadTimedout => timeout("read-timeout", "the upstream did not answer in time"),
+        ErrorType::WriteTimedout => timeout("write-timeout", "the upstream did not take the request in time"),
+        ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError | ErrorType::SocketError => {
+            bad_gateway("connect", "the upstream cannot be reached")
+        }
+        ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError => {
+            bad_gateway("closed", "the upstream closed the connection before its answer was complete")
+        }
+        kind if *kind == RESOLVE_ERROR => bad_gateway("resolve", "the upstream's name cannot be resolved"),
+        _ => bad_gateway("protocol", "the upstream's answer is not valid HTTP/1.1"),
+    }
+}
+
+fn of_client(error: &Error) -> Option<Failure> {
+    let failed = |kind, status, detail| Some(Failure { fault: Fault::Client, kind, status, detail });
+    match error.etype() {
+        ErrorType::ReadError if io_cause(error).is_some_and(|cause| cause.kind() == io::ErrorKind::InvalidData) => {
+            failed("body", StatusCode::BAD_REQUEST, "the request's chunked body is malformed")
+        }
+        ErrorType::ReadTimedout => {
+            failed("body-timeout", StatusCode::REQUEST_TIMEOUT, "the request's body did not arrive in time")
+        }
+        ErrorType::ReadError | ErrorType::WriteError | ErrorType::WriteTimedout | ErrorType::ConnectionClosed => None,
+        _ => failed("request", StatusCode::BAD_REQUEST, "the request is malformed"),
+    }
+}
+
+/// Whether this process or its host ran out of descriptors, ports or buffers.
+fn is_exhausted(error: &Error) -> bool {
+    let code = io_cause(error).and_then(io::Error::raw_os_error);
+    matches!(code, Some(libc::EMFILE | libc::ENFILE | libc::EADDRNOTAVAIL | libc::ENOBUFS))
+}
+
+fn io_cause(error: &Error) -> Option<&io::Error> {
+    error.root_cause().downcast_ref()
+}
+
+/// Lets one log line through now and then.
+#[derive(Debug)]
+pub(super) struct Seldom {
+    since: Instant,
+    /// Milliseconds after `since`, plus one; 0: never yet.
+    last: AtomicU64,
+    left_out: AtomicU64,
+}
+
+impl Default for Seldom {
+    fn default() -> Self {
+        Self { since: Instant::now(), last: AtomicU64::new(0), left_out: AtomicU64::new(0) }
+    }
+}
+
+impl Seldom {
+    /// How many lines were left out since the last one, if it is time for one.
+    pub(super) fn due(&self, now: Instant) -> Option<u64> {
+        let now = u64::try_from((now - self.since).as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        let last = self.last.load(Ordering::Relaxed);
+        let is_due = last == 0 || now.saturating_sub(last) >= LOGGED_EVERY.as_millis() as u64;
+        if is_due && self.last.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            return Some(self.left_out.swap(0, Ordering::Relaxed));
+        }
+        self.left_out.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(error: Box<Error>) -> Option<(u16, &'static str)> {
+        Failure::of(&error).map(|failure| (failure.status.as_u16(), failure.kind))
+    }
+
+    #[test]
+    fn whose_fault_it_is() {
+        let upstream = |etype| status(Error::new(etype).into_up());
+        assert_eq!(upstream(ErrorType::ConnectRefused), Some((502, "connect")));
+        assert_eq!(upstream(ErrorType::ConnectTimedout), Some((504, "connect-timeout")));
+        assert_eq!(upstream(ErrorType::ReadTimedout), Some((504, "read-timeout")));
+        assert_eq!(upstream(ErrorType::ConnectionClosed), Some((502, "closed")));
+        assert_eq!(upstream(ErrorType::InvalidHTTPHeader), Some((502, "protocol")));
+        assert_eq!(upstream(RESOLVE_ERROR), Some((502, "resolve")));
+        let exhausted = io::Error::from_raw_os_error(libc::EMFILE);
+        let error = Error::because(ErrorType::SocketError, "socket()", exhausted).into_up();
+        assert_eq!(status(error), Some((503, "capacity")));
+        let client = |etype| status(Error::new(etype).into_down());
+        assert_eq!(client(ErrorType::ConnectionClosed), None);
+        assert_eq!(client(ErrorType::ReadTimedout), Some((408, "body-timeout")));
+        assert_eq!(client(ErrorType::InvalidHTTPHeader), Some((400, "request")));
+        let chunk = io::Error::new(io::ErrorKind::InvalidData, "chunk");
+        assert_eq!(status(Error::because(ErrorType::ReadError, "body", chunk).into_down()), Some((400, "body")));
+        assert_eq!(status(Error::new(ErrorType::InternalError)), Some((500, "internal")));
+    }
+
+    #[test]
+    fn repeated_failures_are_logged_seldom() {
+        let seldom = Seldom::default();
+        let start = seldom.since;
+        assert_eq!(seldom.due(start), Some(0));
+        assert_eq!(seldom.due(start + LOGGED_EVERY / 2), None);
+        assert_eq!(seldom.due(start + LOGGED_EVERY / 2), None);
+        assert_eq!(seldom.due(start + LOGGED_EVERY), Some(2));
+    }
+}

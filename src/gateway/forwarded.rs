@@ -1,0 +1,138 @@
+//! `X-Forwarded-For`, `-Proto` and `-Host` towards the upstream: kept and extended where the client is trusted,
+//! replaced where it is not. The standard `Forwarded` header (RFC 7239) is not written.
+
+use std::net::IpAddr;
+
+use http::HeaderValue;
+use http::header::{FORWARDED, HOST};
+use pingora::http::RequestHeader;
+
+use crate::config::snapshot::ForwardedTrust;
+
+const FOR: &str = "x-forwarded-for";
+const PROTO: &str = "x-forwarded-proto";
+const HOST_NAME: &str = "x-forwarded-host";
+
+/// Sets the headers of a request that came from `client`.
+pub(super) fn forward(
+    request: &mut RequestHeader,
+    client: Option<IpAddr>,
+    trust: &ForwardedTrust,
+) -> pingora::Result<()> {
+    if !client.is_some_and(|client| is_trusted(trust, client)) {
+        remove_claims(request);
+    }
+    if let Some(client) = client {
+        let chain = chain(request, client.to_canonical());
+        request.insert_header(FOR, chain)?;
+    }
+    if !request.headers.contains_key(PROTO) {
+        request.insert_header(PROTO, "http")?;
+    }
+    if let Some(host) = request.headers.get(HOST).cloned().filter(|_| !request.headers.contains_key(HOST_NAME)) {
+        request.insert_header(HOST_NAME, host)?;
+    }
+    Ok(())
+}
+
+fn is_trusted(trust: &ForwardedTrust, client: IpAddr) -> bool {
+    match trust {
+        ForwardedTrust::Nobody => false,
+        ForwardedTrust::Everybody => true,
+        ForwardedTrust::Networks(networks) => {
+            networks.iter().any(|&(network, prefix)| contains(network, prefix, client.to_canonical()))
+        }
+    }
+}
+
+fn contains(network: IpAddr, prefix: u8, address: IpAddr) -> bool {
+    let (network, address, width) = match (network, address) {
+        (IpAddr::V4(network), IpAddr::V4(address)) => (u32::from(network).into(), u32::from(address).into(), 32),
+        (IpAddr::V6(network), IpAddr::V6(address)) => (u128::from(network), u128::from(address), 128),
+        _ => return false,
+    };
+    let ignored = width - u32::from(prefix).min(width);
+    // Shifting by the whole width is no shift: every address is in a network of prefix 0.
+    network.checked_shr(ignored).unwrap_or(0) == address.checked_shr(ignored).unwrap_or(0)
+}
+
+/// Removes everything a stranger may claim about where a request came from.
+fn remove_claims(request: &mut RequestHeader) {
+    let is_claim = |name: &http::HeaderName| *name == FORWARDED || name.as_str().starts_with("x-forwarded-");
+    let claims: Vec<_> = request.headers.keys().filter(|name| is_claim(name)).cloned().collect();
+    for name in &claims {
+        request.remove_header(name);
+    }
+}
+
+/// The addresses named so far and the client's own.
+fn chain(request: &RequestHeader, client: IpAddr) -> HeaderValue {
+    let mut chain = Vec::new();
+    for value in request.headers.get_all(FOR) {
+        chain.extend_from_slice(value.as_bytes());
+        chain.extend_from_slice(b", ");
+    }
+    chain.extend_from_slice(client.to_string().as_bytes());
+    // Header values joined by blanks and commas are a header value; were they not, the client's own address is.
+    HeaderValue::from_bytes(&chain).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forwarded(trust: &ForwardedTrust, client: &str, headers: &[(&'static str, &'static str)]) -> Vec<String> {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        request.insert_header(HOST, "api.example").unwrap();
+        for (name, value) in headers {
+            request.append_header(*name, *value).unwrap();
+        }
+        forward(&mut request, Some(client.parse().unwrap()), trust).unwrap();
+        let all =
+            |name| request.headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>().join("|");
+        [FOR, PROTO, HOST_NAME, "x-forwarded-port", "forwarded"].map(all).to_vec()
+    }
+
+    const CLAIMS: [(&str, &str); 6] = [
+        ("x-forwarded-for", "1.1.1.1"),
+        ("x-forwarded-for", "2.2.2.2"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "shop.example"),
+        ("x-forwarded-port", "443"),
+        ("forwarded", "for=1.1.1.1"),
+    ];
+
+    #[test]
+    fn strangers_are_not_believed() {
+        assert_eq!(
+            forwarded(&ForwardedTrust::Nobody, "10.0.0.9", &CLAIMS),
+            ["10.0.0.9", "http", "api.example", "", ""]
+        );
+    }
+
+    #[test]
+    fn trusted_proxies_are_extended() {
+        let networks = ForwardedTrust::Networks([("10.0.0.0".parse().unwrap(), 8)].into());
+        for trust in [ForwardedTrust::Everybody, networks] {
+            assert_eq!(
+                forwarded(&trust, "::ffff:10.0.0.9", &CLAIMS),
+                ["1.1.1.1, 2.2.2.2, 10.0.0.9", "https", "shop.example", "443", "for=1.1.1.1"]
+            );
+            assert_eq!(forwarded(&trust, "10.0.0.9", &[]), ["10.0.0.9", "http", "api.example", "", ""]);
+        }
+    }
+
+    #[test]
+    fn networks() {
+        let is_in =
+            |network: &str, prefix, address: &str| contains(network.parse().unwrap(), prefix, address.parse().unwrap());
+        assert!(is_in("10.1.0.0", 16, "10.1.255.255"));
+        assert!(!is_in("10.1.0.0", 16, "10.2.0.0"));
+        assert!(is_in("0.0.0.0", 0, "203.0.113.9"));
+        assert!(is_in("192.0.2.1", 32, "192.0.2.1"));
+        assert!(!is_in("192.0.2.1", 32, "192.0.2.2"));
+        assert!(is_in("2001:db8::", 32, "2001:db8:1::1"));
+        assert!(is_in("::", 0, "::1"));
+        assert!(!is_in("::", 0, "10.0.0.1"));
+    }
+}

@@ -1,0 +1,44 @@
+//! Takes a request's socket out of Pingora's session, which costs some 30 KB as long as it lives.
+//!
+//! It neither reads nor writes the socket.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pingora::protocols::http::ServerSession;
+use pingora::proxy::Session;
+use socket2::SockRef;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::listener::Connection;
+
+/// A socket that left the proxy.
+pub(super) struct Detached {
+    /// Non-blocking, TCP_NODELAY set since it was accepted.
+    pub socket: std::net::TcpStream,
+    /// What the client sent behind the request's head.
+    pub early: Bytes,
+    /// Counts as an open connection while it is held.
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// Why a socket could not be taken. The request can't be answered any more: its connection is closed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HandoverError {
+    #[error("the session is not HTTP/1.1 on a connection of ours")]
+    Foreign,
+    #[error("the socket cannot leave its runtime: {0}")]
+    Socket(#[from] std::io::Error),
+}
+
+/// Takes the socket; the session is left with an empty one, whose head must not be asked for. `user_timeout` is how
+/// long sent bytes may stay unacknowledged.
+pub(super) fn take(session: &mut Session, user_timeout: Duration) -> Result<Detached, HandoverError> {
+    let empty = ServerSession::new_http1(Box::new(std::io::Cursor::new(Vec::<u8>::new())));
+    let taken = std::mem::replace(&mut session.downstream_session, Box::new(empty));
+    let ServerSession::H1(http1) = *taken else { return Err(HandoverError::Foreign) };
+    let connection = http1.into_inner().into_any().downcast::<Connection>();
+    let parts = connection.map_err(|_| HandoverError::Foreign)?.into_parts()?;
+    SockRef::from(&parts.socket).set_tcp_user_timeout(Some(user_timeout))?;
+    Ok(Detached { socket: parts.socket, early: parts.early.freeze(), permit: parts.permit })
+}

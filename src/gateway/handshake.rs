@@ -1,0 +1,157 @@
+//! The server's side of the WebSocket opening handshake (RFC 6455 section 4.2). Writes nothing: the 101 answer is the
+//! session's first bytes.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{CONNECTION, HeaderName, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use sha1::{Digest, Sha1};
+
+use crate::problem::Problem;
+use crate::session::Handshake;
+
+/// RFC 6455 section 1.3.
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+/// The bytes a key holds once decoded (section 4.2.1).
+const KEY_BYTES: usize = 16;
+
+/// Whether the request names `websocket` in `Upgrade`: it wants one, well formed or not.
+pub(super) fn is_asked(headers: &HeaderMap) -> bool {
+    has_token(headers, UPGRADE, "websocket")
+}
+
+/// Checks the handshake and computes its answer.
+pub(super) fn accept(
+    method: &Method,
+    version: Version,
+    headers: &HeaderMap,
+    subprotocols: &[Box<str>],
+) -> Result<Handshake, Problem> {
+    let bad = |detail: &'static str| Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+    if method != Method::GET || version != Version::HTTP_11 {
+        return bad("a WebSocket is opened by GET with HTTP/1.1");
+    }
+    if !has_token(headers, CONNECTION, "upgrade") {
+        return bad("Connection must name Upgrade");
+    }
+    match single(headers, &SEC_WEBSOCKET_VERSION) {
+        Some("13") => {}
+        Some(_) => return Err(other_version()),
+        None => return bad("Sec-WebSocket-Version is required, once"),
+    }
+    let key = single(headers, &SEC_WEBSOCKET_KEY).filter(|key| is_key(key));
+    let Some(key) = key else {
+        return bad("Sec-WebSocket-Key must be 16 bytes in base64, once");
+    };
+    Ok(Handshake { accept: answer(key), subprotocol: subprotocol(headers, subprotocols) })
+}
+
+/// 426, what to upgrade to, and which version (RFC 9110 section 15.5.22, RFC 6455 section 4.4).
+pub(super) fn upgrade_required(detail: &'static str) -> Problem {
+    Problem::new(StatusCode::UPGRADE_REQUIRED, detail)
+        .header(UPGRADE, HeaderValue::from_static("websocket"))
+        .header(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
+}
+
+fn other_version() -> Problem {
+    upgrade_required("only version 13 of the WebSocket protocol is spoken")
+}
+
+fn answer(key: &str) -> String {
+    let digest = Sha1::new().chain_update(key).chain_update(GUID).finalize();
+    STANDARD.encode(digest)
+}
+
+fn is_key(key: &str) -> bool {
+    STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == KEY_BYTES)
+}
+
+/// The route's most preferred subprotocol among those offered.
+fn subprotocol(headers: &HeaderMap, known: &[Box<str>]) -> Option<Box<str>> {
+    known.iter().find(|name| tokens(headers, SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == &***name)).cloned()
+}
+
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok().map(str::trim),
+        _ => None,
+    }
+}
+
+fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|t| t.eq_ignore_ascii_case(token))
+}
+
+fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(changed: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("upgrade", "WebSocket"),
+            ("connection", "keep-alive, Upgrade"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        for (name, value) in changed {
+            match *value {
+                "" => drop(headers.remove(*name)),
+                value => drop(headers.insert(*name, HeaderValue::from_static(value))),
+            }
+        }
+        headers
+    }
+
+    fn status(method: Method, version: Version, changed: &[(&'static str, &'static str)]) -> u16 {
+        match accept(&method, version, &headers(changed), &[]) {
+            Ok(_) => 101,
+            Err(problem) => problem.status().as_u16(),
+        }
+    }
+
+    #[test]
+    fn the_sample_of_the_rfc() {
+        let subprotocols = ["v2".into(), "v1".into()];
+        let offered = headers(&[("sec-websocket-protocol", "v1, v2, v3")]);
+        let handshake = accept(&Method::GET, Version::HTTP_11, &offered, &subprotocols).unwrap();
+        assert_eq!(handshake.accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(handshake.subprotocol.as_deref(), Some("v2"));
+        let others = headers(&[("sec-websocket-protocol", "v3")]);
+        assert_eq!(accept(&Method::GET, Version::HTTP_11, &others, &subprotocols).unwrap().subprotocol, None);
+    }
+
+    #[test]
+    fn malformed_handshakes_are_refused() {
+        let (get, http11) = (Method::GET, Version::HTTP_11);
+        assert_eq!(status(get.clone(), http11, &[]), 101);
+        assert_eq!(status(Method::HEAD, http11, &[]), 400);
+        assert_eq!(status(get.clone(), Version::HTTP_10, &[]), 400);
+        for (name, value, expected) in [
+            ("connection", "close", 400),
+            ("connection", "", 400),
+            ("sec-websocket-version", "", 400),
+            ("sec-websocket-version", "8", 426),
+            ("sec-websocket-key", "", 400),
+            ("sec-websocket-key", "dGhlIHNhbXBsZQ==", 400),
+            ("sec-websocket-key", "not base64 at all!!!!!!!", 400),
+        ] {
+            assert_eq!(status(get.clone(), http11, &[(name, value)]), expected, "{name}: {value}");
+        }
+        let mut twice = headers(&[]);
+        twice.append("sec-websocket-key", HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="));
+        assert!(accept(&get, http11, &twice, &[]).is_err());
+    }
+}

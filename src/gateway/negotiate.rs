@@ -1,0 +1,144 @@
+//! Which transport a request gets: the route's offer against `Accept` (RFC 9110 section 12.5.1) and `Upgrade`.
+
+use crate::route::{Offer, Transport};
+
+/// The content types a transport may have, its own first.
+const SSE_TYPES: [&str; 1] = ["text/event-stream"];
+const NDJSON_TYPES: [&str; 3] = ["application/x-ndjson", "application/jsonl", "application/json"];
+/// The WebSocket transport has none: a placeholder nobody writes.
+const WEBSOCKET_TYPE: &str = "";
+
+/// What was agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Agreed {
+    pub transport: Transport,
+    pub content_type: &'static str,
+}
+
+/// Why nothing was agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Disagreed {
+    /// 406: what is offered.
+    NotAcceptable(&'static [&'static str]),
+    /// 426: the route speaks WebSocket only.
+    UpgradeRequired,
+}
+
+/// Every content type of an `auto` route, the preferred ones first.
+const AUTO_TYPES: [&str; 4] = [NDJSON_TYPES[0], NDJSON_TYPES[1], NDJSON_TYPES[2], SSE_TYPES[0]];
+
+/// Agrees on a transport. Without `Accept`, or with wildcards only, an `auto` route answers NDJSON: `EventSource`
+/// always names its type, and what names none is a script that reads lines.
+pub(super) fn negotiate(offer: Offer, accept: Option<&str>, asks_websocket: bool) -> Result<Agreed, Disagreed> {
+    let types: &'static [&'static str] = match offer {
+        Offer::Only(Transport::WebSocket) | Offer::Auto if asks_websocket => {
+            return Ok(Agreed { transport: Transport::WebSocket, content_type: WEBSOCKET_TYPE });
+        }
+        Offer::Only(Transport::WebSocket) => return Err(Disagreed::UpgradeRequired),
+        Offer::Only(Transport::Sse) => &SSE_TYPES,
+        Offer::Only(Transport::Ndjson) => &NDJSON_TYPES,
+        Offer::Auto => &AUTO_TYPES,
+    };
+    let content_type = preferred(types, accept).ok_or(Disagreed::NotAcceptable(types))?;
+    let transport = if content_type == SSE_TYPES[0] { Transport::Sse } else { Transport::Ndjson };
+    Ok(Agreed { transport, content_type })
+}
+
+/// The acceptable type with the highest quality; then the one named more specifically; then ours first.
+fn preferred(types: &'static [&'static str], accept: Option<&str>) -> Option<&'static str> {
+    let Some(accept) = accept.filter(|accept| !accept.trim().is_empty()) else {
+        return types.first().copied();
+    };
+    let mut best: Option<((u16, u8), &'static str)> = None;
+    for &offered in types {
+        let rank = rank(offered, accept);
+        if rank.0 > 0 && best.is_none_or(|(known, _)| rank > known) {
+            best = Some((rank, offered));
+        }
+    }
+    best.map(|(_, offered)| offered)
+}
+
+/// The quality (in thousandths) that the most specific matching range gives a type, and how specific that is.
+fn rank(offered: &str, accept: &str) -> (u16, u8) {
+    let ranges = accept.split(',').filter_map(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let specificity = specificity(offered, parts.next()?)?;
+        let quality = parts.find_map(|parameter| {
+            let (name, value) = parameter.split_once('=')?;
+            name.trim().eq_ignore_ascii_case("q").then(|| quality(value.trim()))
+        });
+        Some((quality.unwrap_or(1000), specificity))
+    });
+    ranges.max_by_key(|&(quality, specificity)| (specificity, quality)).unwrap_or((0, 0))
+}
+
+fn specificity(offered: &str, range: &str) -> Option<u8> {
+    if range == "*/*" {
+        return Some(1);
+    }
+    if range.eq_ignore_ascii_case(offered) {
+        return Some(3);
+    }
+    let kind = range.strip_suffix("/*")?;
+    offered.split_once('/').is_some_and(|(own, _)| own.eq_ignore_ascii_case(kind)).then_some(2)
+}
+
+/// A weight in thousandths; what is no weight counts as none given.
+fn quality(text: &str) -> u16 {
+    match text.parse::<f32>() {
+        Ok(weight) if (0.0..=1.0).contains(&weight) => (weight * 1000.0).round() as u16,
+        _ => 1000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agreed(offer: Offer, accept: &str) -> Option<&'static str> {
+        let accept = (accept != "-").then_some(accept);
+        negotiate(offer, accept, false).ok().map(|agreed| agreed.content_type)
+    }
+
+    #[test]
+    fn accept_decides() {
+        let sse = Offer::Only(Transport::Sse);
+        let ndjson = Offer::Only(Transport::Ndjson);
+        for (offer, accept, expected) in [
+            (sse, "-", Some("text/event-stream")),
+            (sse, "", Some("text/event-stream")),
+            (sse, "*/*", Some("text/event-stream")),
+            (sse, "text/*", Some("text/event-stream")),
+            (sse, "Text/Event-Stream", Some("text/event-stream")),
+            (sse, "application/json", None),
+            (sse, "text/event-stream;q=0, */*", None),
+            (ndjson, "-", Some("application/x-ndjson")),
+            (ndjson, "application/json", Some("application/json")),
+            (ndjson, "application/jsonl, application/json;q=0.5", Some("application/jsonl")),
+            (ndjson, "application/json, */*;q=0.1", Some("application/json")),
+            (ndjson, "application/*", Some("application/x-ndjson")),
+            (ndjson, "text/event-stream", None),
+            (Offer::Auto, "-", Some("application/x-ndjson")),
+            (Offer::Auto, "*/*", Some("application/x-ndjson")),
+            (Offer::Auto, "text/event-stream", Some("text/event-stream")),
+            (Offer::Auto, "*/*, text/event-stream", Some("text/event-stream")),
+            (Offer::Auto, "text/event-stream;q=0.5, application/json;q=0.9", Some("application/json")),
+            (Offer::Auto, "text/html, */*;q=0.8", Some("application/x-ndjson")),
+            (Offer::Auto, "text/html", None),
+        ] {
+            assert_eq!(agreed(offer, accept), expected, "{offer:?} {accept}");
+        }
+    }
+
+    #[test]
+    fn upgrade_decides() {
+        let websocket = Offer::Only(Transport::WebSocket);
+        assert_eq!(negotiate(websocket, None, false), Err(Disagreed::UpgradeRequired));
+        for offer in [websocket, Offer::Auto] {
+            assert_eq!(negotiate(offer, Some("text/html"), true).unwrap().transport, Transport::WebSocket);
+        }
+        // A server may ignore an upgrade it was asked for (RFC 9110 section 7.8).
+        assert_eq!(negotiate(Offer::Only(Transport::Sse), None, true).unwrap().transport, Transport::Sse);
+    }
+}

@@ -1,0 +1,291 @@
+//! The way of a request to a stream: route, method, transport, who it is, where to resume, a slot, then the socket
+//! goes to a writer, which says everything an admitted client hears.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use pingora::http::RequestHeader;
+use pingora::proxy::Session;
+
+use super::admission::{Full, Slot, retry_delay};
+use super::authorize::authorize;
+use super::handover;
+use super::negotiate::{Agreed, Disagreed, negotiate};
+use super::refusal::{Reason, Refusal};
+use super::{Gateway, answer, asked, handshake};
+use crate::config::snapshot::Snapshot;
+use crate::problem::{Problem, closing_bytes};
+use crate::route::{Found, OtherMethods, Params, StreamRoute, Transport};
+use crate::session::Request;
+use crate::writer::Opening;
+
+/// What a stream's path answers to.
+const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
+/// The media type and the caching of every stream response.
+const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+const NO_CACHING: HeaderValue = HeaderValue::from_static("no-cache, no-store, no-transform");
+
+/// Serves a request whose path is a stream's. False: it is the upstream's.
+pub(super) async fn intercept(gateway: &Gateway, session: &mut Session, snapshot: &Snapshot) -> pingora::Result<bool> {
+    let header = session.req_header();
+    let (path, query) = split_target(header);
+    let (route, params) = match snapshot.routes.find(path) {
+        Found::Upstream => return Ok(false),
+        Found::Disguised => {
+            let problem = Problem::new(StatusCode::BAD_REQUEST, "the path must be written in its normal form");
+            return refuse(gateway, session, None, Refusal::new(Reason::Disguised, problem)).await;
+        }
+        Found::Stream { route, params } => (route.clone(), params),
+    };
+    match header.method {
+        Method::GET | Method::HEAD => {}
+        Method::OPTIONS => return answer(session, options()).await,
+        _ if route.other_methods == OtherMethods::Upstream => return Ok(false),
+        _ => return refuse(gateway, session, None, method_not_allowed()).await,
+    }
+    let method = header.method.clone();
+    let query = query.to_owned();
+    let has_body = !session.is_body_empty();
+    match decide(snapshot, &route, &params, session.req_header(), &query, has_body) {
+        Err((transport, refusal)) => refuse(gateway, session, transport, refusal).await,
+        Ok(request) if method == Method::HEAD => answer(session, head(&request)).await,
+        Ok(request) => open(gateway, session, snapshot, request).await,
+    }
+}
+
+/// The path and the query as they came, also of an absolute target. A checked head holds ASCII only.
+fn split_target(header: &RequestHeader) -> (&str, &str) {
+    let target = std::str::from_utf8(header.raw_path()).unwrap_or_default();
+    let origin_form = match target.split_once("://") {
+        Some((_, rest)) if !target.starts_with('/') => rest.find(['/', '?']).map_or("/", |at| &rest[at..]),
+        _ => target,
+    };
+    origin_form.split_once('?').unwrap_or((origin_form, ""))
+}
+
+/// Everything that is decided before a slot is taken. A refusal names the transport, once that is known.
+fn decide(
+    snapshot: &Snapshot,
+    route: &Arc<StreamRoute>,
+    params: &Params,
+    header: &RequestHeader,
+    query: &str,
+    has_body: bool,
+) -> Result<Request, (Option<Transport>, Refusal)> {
+    if has_body {
+        let problem = Problem::new(StatusCode::BAD_REQUEST, "a stream is requested without a body");
+        return Err((None, Refusal::new(Reason::Body, problem)));
+    }
+    let headers = &header.headers;
+    let agreed = negotiate(route.offer, joined(headers, ACCEPT).as_deref(), handshake::is_asked(headers))
+        .map_err(|disagreed| (None, not_negotiated(disagreed)))?;
+    prepare(snapshot, route, params, header, query, agreed).map_err(|refusal| (Some(agreed.transport), refusal))
+}
+
+fn prepare(
+    snapshot: &Snapshot,
+    route: &Arc<StreamRoute>,
+    params: &Params,
+    header: &RequestHeader,
+    query: &str,
+    agreed: Agreed,
+) -> Result<Request, Refusal> {
+    let (transport, headers) = (agreed.transport, &header.headers);
+    let websocket = match transport {
+        Transport::WebSocket => {
+            let handshake = handshake::accept(&header.method, header.version, headers, &route.subprotocols);
+            Some(handshake.map_err(|problem| Refusal::new(Reason::Handshake, problem))?)
+        }
+        Transport::Sse | Transport::Ndjson => None,
+    };
+    let authorized = authorize(route, params, transport, headers, snapshot.verifier.as_deref(), now_unix_ms())?;
+    let resume = asked::resume(transport, headers, query).map_err(|asked::BadPosition| {
+        Refusal::new(Reason::Position, Problem::new(StatusCode::BAD_REQUEST, "`since` is no position of this stream"))
+    })?;
+    Ok(Request {
+        transport,
+        content_type: agreed.content_type,
+        http11: header.version == Version::HTTP_11,
+        selector: authorized.selector,
+        subscribe: asked::subscribes(transport, query),
+        resume,
+        heartbeat_form: asked::heartbeat_form(route, query),
+        principal: authorized.principal,
+        websocket,
+        routes: snapshot.routes.clone(),
+        route: route.clone(),
+    })
+}
+
+/// Takes a slot and hands the socket over.
+async fn open(
+    gateway: &Gateway,
+    session: &mut Session,
+    snapshot: &Snapshot,
+    request: Request,
+) -> pingora::Result<bool> {
+    let transport = request.transport;
+    let slot = match admit(gateway, snapshot, &request.route) {
+        Ok(slot) => slot,
+        Err(refusal) => return refuse(gateway, session, Some(transport), refusal).await,
+    };
+    let detached = match handover::take(session, snapshot.limits.tcp_user_timeout) {
+        Ok(detached) => detached,
+        Err(error) => {
+            tracing::error!(%error, "a stream's connection is lost");
+            gateway.count_refusal(Reason::Internal);
+            return Ok(true);
+        }
+    };
+    let slot = Box::new((slot, detached.permit));
+    let opening = Opening { socket: detached.socket, early: detached.early, request, slot };
+    if let Err(refused) = gateway.writers.open(opening) {
+        gateway.count_refusal(Reason::Internal);
+        turn_away(&refused);
+    }
+    Ok(true)
+}
+
+fn admit(gateway: &Gateway, snapshot: &Snapshot, route: &StreamRoute) -> Result<Slot, Refusal> {
+    let later =
+        |reason, status, detail| Err(Refusal::new(reason, Problem::new(status, detail).retry_after(retry_delay())));
+    if gateway.draining.is_set() {
+        return later(Reason::Draining, StatusCode::SERVICE_UNAVAILABLE, "this instance is shutting down");
+    }
+    match gateway.admission.admit(route, snapshot.limits.max_streams) {
+        Ok(slot) => Ok(slot),
+        Err(Full::Process) => {
+            later(Reason::ProcessLimit, StatusCode::SERVICE_UNAVAILABLE, "the limit of streams is reached")
+        }
+        Err(Full::Route) => {
+            later(Reason::RouteLimit, StatusCode::TOO_MANY_REQUESTS, "the route's limit of streams is reached")
+        }
+    }
+}
+
+async fn refuse(
+    gateway: &Gateway,
+    session: &mut Session,
+    transport: Option<Transport>,
+    refusal: Refusal,
+) -> pingora::Result<bool> {
+    let reason = refusal.reason();
+    gateway.count_refusal(reason);
+    tracing::debug!(reason = reason.as_str(), "refused a stream");
+    let is_temporary = matches!(reason, Reason::ProcessLimit | Reason::RouteLimit | Reason::Draining);
+    let response = match transport {
+        Some(Transport::Sse) if is_temporary => polite_retry(),
+        _ => refusal.into_problem().into_response(),
+    };
+    answer(session, response).await
+}
+
+/// No writer took the socket, which no HTTP session owns any more.
+fn turn_away(refused: &Opening) {
+    let response = match refused.request.transport {
+        Transport::Sse => polite_retry(),
+        Transport::Ndjson | Transport::WebSocket => {
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no stream can be opened now");
+            problem.retry_after(retry_delay()).into_response()
+        }
+    };
+    // One small write to an empty socket does not wait; a client that is gone needs no answer.
+    if let Err(error) = std::io::Write::write(&mut &refused.socket, &closing_bytes(response)) {
+        tracing::debug!(%error, "cannot answer a refused stream");
+    }
+}
+
+/// `EventSource` gives up for good on any status but 200: it is told to come again instead (WHATWG HTML 9.2.3).
+fn polite_retry() -> http::Response<Vec<u8>> {
+    let delay = retry_delay();
+    let body = format!("retry: {}\n\n", delay.as_millis()).into_bytes();
+    let length = body.len();
+    let mut response = http::Response::new(body);
+    stream_headers(response.headers_mut(), "text/event-stream");
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(delay.as_secs()));
+    response
+}
+
+/// What GET would answer, without the stream.
+fn head(request: &Request) -> http::Response<Vec<u8>> {
+    let mut response = http::Response::new(Vec::new());
+    stream_headers(response.headers_mut(), request.content_type);
+    response
+}
+
+fn stream_headers(headers: &mut HeaderMap, content_type: &'static str) {
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, NO_CACHING);
+    headers.insert(NO_BUFFERING, HeaderValue::from_static("no"));
+}
+
+fn options() -> http::Response<Vec<u8>> {
+    let mut response = http::Response::new(Vec::new());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(ALLOW, ALLOWED);
+    response
+}
+
+fn method_not_allowed() -> Refusal {
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "a stream is read with GET").header(ALLOW, ALLOWED);
+    Refusal::new(Reason::Method, problem)
+}
+
+fn not_negotiated(disagreed: Disagreed) -> Refusal {
+    match disagreed {
+        Disagreed::NotAcceptable(types) => {
+            let problem = Problem::new(StatusCode::NOT_ACCEPTABLE, "none of the accepted types is offered here");
+            Refusal::new(Reason::NotAcceptable, problem.member("offered", types))
+        }
+        Disagreed::UpgradeRequired => {
+            Refusal::new(Reason::Handshake, handshake::upgrade_required("this path is a WebSocket"))
+        }
+    }
+}
+
+/// A list field's lines as one value (RFC 9110 section 5.3).
+fn joined(headers: &HeaderMap, name: HeaderName) -> Option<Cow<'_, str>> {
+    let mut lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    let first = lines.next()?;
+    Some(lines.fold(Cow::Borrowed(first), |all, line| Cow::Owned(format!("{all}, {line}"))))
+}
+
+fn now_unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_split_as_they_came() {
+        for (target, path, query) in [
+            ("/a/b?c=d?e", "/a/b", "c=d?e"),
+            ("/a//b", "/a//b", ""),
+            ("http://host/a?b", "/a", "b"),
+            ("http://host", "/", ""),
+            ("/a?u=http://x/y", "/a", "u=http://x/y"),
+            ("*", "*", ""),
+        ] {
+            let header = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
+            assert_eq!(split_target(&header), (path, query), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_polite_retry_is_an_event_stream() {
+        let response = polite_retry();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()[CONTENT_TYPE], "text/event-stream");
+        let body = String::from_utf8(response.into_body()).unwrap();
+        let delay: u64 = body.strip_prefix("retry: ").unwrap().trim_end().parse().unwrap();
+        assert!((5_000..15_000).contains(&delay), "{delay}");
+        assert!(body.ends_with("\n\n"));
+    }
+}

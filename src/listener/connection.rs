@@ -1,0 +1,274 @@
+//! One client's TCP connection, as the proxy is allowed to see it: exactly one request at a time.
+//!
+//! The proxy behind gets a whole, checked head, then the bytes of that request's body and not one more; what the
+//! client sent ahead stays here for the next request, or for the stream that takes the socket. It knows no TLS and
+//! no HTTP/2.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
+    UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use super::framing::Framing;
+use super::head::{self, BadHead, HEAD_BYTES_MAX};
+
+/// What is read at a time while a head is incomplete, in bytes.
+const HEAD_READ_BYTES: usize = 4096;
+/// Small writes are gathered up to this many bytes: a head and a short body leave in one packet.
+const OUT_BYTES_MAX: usize = 4096;
+
+/// An accepted connection.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    digest: Arc<SocketDigest>,
+    /// Read from the socket, not yet given to anybody.
+    ahead: BytesMut,
+    /// Written by the proxy, not yet to the socket.
+    out: BytesMut,
+    /// What is left of the current request's body.
+    framing: Framing,
+    permit: OwnedSemaphorePermit,
+}
+
+/// A connection taken from the proxy.
+#[derive(Debug)]
+pub struct Parts {
+    /// Non-blocking.
+    pub socket: std::net::TcpStream,
+    /// What the client sent behind the last head.
+    pub early: BytesMut,
+    /// Counts as an open connection while it is held.
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// Why no request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoHead {
+    /// The client left, or was idle for too long: nobody waits for an answer.
+    Closed,
+    Refused(BadHead),
+}
+
+impl Connection {
+    pub(super) fn new(stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) -> Self {
+        let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
+        // Fresh, so it is empty and takes the value.
+        let _ = digest.peer_addr.set(Some(peer.into()));
+        Self {
+            stream,
+            digest: Arc::new(digest),
+            ahead: BytesMut::new(),
+            out: BytesMut::new(),
+            framing: Framing::Length(0),
+            permit,
+        }
+    }
+
+    /// The socket, for whoever goes on without the proxy. What the proxy wrote is not flushed: it must not have.
+    pub fn into_parts(self) -> io::Result<Parts> {
+        Ok(Parts { socket: self.stream.into_std()?, early: self.ahead, permit: self.permit })
+    }
+
+    /// Waits until the client says something, without holding buffers; false where it left or `idle` passed.
+    pub(super) async fn is_speaking(&mut self, idle: Duration) -> bool {
+        if !self.ahead.is_empty() {
+            return true;
+        }
+        self.ahead = BytesMut::new();
+        self.out = BytesMut::new();
+        matches!(timeout(idle, self.stream.readable()).await, Ok(Ok(())))
+    }
+
+    /// Reads and checks the next head, in at most `limit` from now.
+    pub(super) async fn next_head(&mut self, limit: Duration) -> Result<BytesMut, NoHead> {
+        match timeout(limit, self.read_head()).await {
+            Ok(head) => head,
+            Err(_) if self.ahead.is_empty() => Err(NoHead::Closed),
+            Err(_) => Err(NoHead::Refused(BadHead::Timeout)),
+        }
+    }
+
+    async fn read_head(&mut self) -> Result<BytesMut, NoHead> {
+        let mut seen = 0;
+        loop {
+            // RFC 9112 section 2.2: empty lines before a request line are ignored.
+            let blank = self.ahead.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+            self.ahead.advance(blank);
+            if let Some(end) = head::end(&self.ahead, seen) {
+                if end > HEAD_BYTES_MAX {
+                    return Err(NoHead::Refused(BadHead::TooLarge));
+                }
+                self.framing = head::check(&self.ahead[..end]).map_err(NoHead::Refused)?;
+                return Ok(self.ahead.split_to(end));
+            }
+            seen = self.ahead.len();
+            if seen > HEAD_BYTES_MAX {
+                return Err(NoHead::Refused(BadHead::TooLarge));
+            }
+            self.ahead.reserve(HEAD_READ_BYTES);
+            match self.stream.read_buf(&mut self.ahead).await {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return Err(NoHead::Closed),
+            }
+        }
+    }
+
+    /// Reads everything from now on, whatever it is.
+    pub(super) fn forget_framing(&mut self) {
+        self.framing = Framing::Tunnel;
+    }
+
+    /// Gives the body's share of what was read ahead.
+    fn read_ahead(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
+        let offered = self.ahead.len().min(buf.remaining());
+        let taken = self.framing.take(&self.ahead[..offered]).map_err(malformed)?;
+        buf.put_slice(&self.ahead[..taken]);
+        self.ahead.advance(taken);
+        Ok(())
+    }
+
+    /// Reads from the socket and keeps what lies behind the body.
+    fn poll_read_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let new = &buf.filled()[before..];
+        let taken = self.framing.take(new).map_err(malformed)?;
+        self.ahead.extend_from_slice(&new[taken..]);
+        buf.set_filled(before + taken);
+        Poll::Ready(Ok(()))
+    }
+
+    /// The body is over: the proxy only wants to know whether the client is still there.
+    fn poll_hangup(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut byte = [0];
+        match ready!(self.stream.poll_peek(cx, &mut ReadBuf::new(&mut byte))) {
+            Ok(0) => Poll::Ready(Ok(())),
+            // The next request: it waits its turn, and nobody needs to be woken for it.
+            Ok(_) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    fn poll_flush_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.out.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.out))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.out.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn malformed(error: super::framing::BadChunk) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        // Who waits for the client has said what there was to say: nothing written may stay behind.
+        if let Poll::Ready(Err(error)) = this.poll_flush_out(cx) {
+            return Poll::Ready(Err(error));
+        }
+        if this.framing.is_over() {
+            return this.poll_hangup(cx);
+        }
+        if !this.ahead.is_empty() {
+            return Poll::Ready(this.read_ahead(buf));
+        }
+        this.poll_read_body(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let total = slices.iter().map(|slice| slice.len()).sum::<usize>();
+        if this.out.len() + total > OUT_BYTES_MAX {
+            ready!(this.poll_flush_out(cx))?;
+        }
+        if total >= OUT_BYTES_MAX {
+            return Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
+        }
+        for slice in slices {
+            this.out.extend_from_slice(slice);
+        }
+        Poll::Ready(Ok(total))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_flush_out(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_flush_out(cx))?;
+        Pin::new(&mut this.stream).poll_shutdown(cx)
+    }
+}
+
+#[async_trait]
+impl Shutdown for Connection {
+    async fn shutdown(&mut self) {
+        // The peer may be gone already, which is what was wanted.
+        let _ = tokio::io::AsyncWriteExt::shutdown(self).await;
+    }
+}
+
+impl UniqueID for Connection {
+    fn id(&self) -> UniqueIDType {
+        self.stream.as_raw_fd()
+    }
+}
+
+impl Ssl for Connection {}
+
+impl Peek for Connection {}
+
+impl GetTimingDigest for Connection {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for Connection {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for Connection {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        Some(self.digest.clone())
+    }
+}

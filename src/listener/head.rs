@@ -1,0 +1,290 @@
+//! The head of a request: where it ends, and whether it means the same to everybody (RFC 9112 sections 2 to 6).
+//!
+//! It looks at bytes only; what the request asks for is decided elsewhere. It is stricter than the parser behind it:
+//! what proxies and servers read differently is refused, never repaired.
+
+use http::StatusCode;
+
+use super::framing::{Chunks, Framing};
+use crate::problem::Problem;
+
+/// The longest head, in bytes.
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// The most header fields of a head.
+pub const HEADER_FIELDS_MAX: usize = 100;
+/// The longest request target, in bytes.
+pub const TARGET_BYTES_MAX: usize = 16 * 1024;
+
+/// Why a head is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadHead {
+    #[error("the request is not HTTP/1.1 syntax")]
+    Syntax,
+    #[error("lines of a request head end with CR LF")]
+    BareNewline,
+    #[error("the request target is not an HTTP request target")]
+    Target,
+    #[error("the request target is longer than {TARGET_BYTES_MAX} bytes")]
+    TargetTooLong,
+    #[error("this server speaks HTTP/1.1 and HTTP/1.0")]
+    Version,
+    #[error("CONNECT is not offered")]
+    Connect,
+    #[error("exactly one valid Host is required")]
+    Host,
+    #[error("Content-Length must be given once, in digits")]
+    ContentLength,
+    #[error("a transfer coding other than a single `chunked`, or one beside Content-Length, is not accepted")]
+    TransferEncoding,
+    #[error("the request head is longer than {HEAD_BYTES_MAX} bytes")]
+    TooLarge,
+    #[error("the request head has more than {HEADER_FIELDS_MAX} fields")]
+    TooManyFields,
+    #[error("the request head took too long")]
+    Timeout,
+}
+
+impl BadHead {
+    /// The name in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Syntax => "syntax",
+            Self::BareNewline => "bare-newline",
+            Self::Target => "target",
+            Self::TargetTooLong => "target-too-long",
+            Self::Version => "version",
+            Self::Connect => "connect",
+            Self::Host => "host",
+            Self::ContentLength => "content-length",
+            Self::TransferEncoding => "transfer-encoding",
+            Self::TooLarge => "head-too-large",
+            Self::TooManyFields => "too-many-fields",
+            Self::Timeout => "head-timeout",
+        }
+    }
+
+    pub fn problem(self) -> Problem {
+        Problem::new(self.status(), self.to_string())
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            Self::Connect => StatusCode::NOT_IMPLEMENTED,
+            Self::TooLarge | Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Timeout => StatusCode::REQUEST_TIMEOUT,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+/// Where the head ends (behind its empty line), if it does; bytes before `from` were looked at before.
+pub(super) fn end(bytes: &[u8], from: usize) -> Option<usize> {
+    // The empty line may have begun up to three bytes before the new ones.
+    let from = from.saturating_sub(3).min(bytes.len());
+    memchr::memchr_iter(b'\n', &bytes[from..]).find_map(|at| {
+        let next = from + at + 1;
+        match &bytes[next..] {
+            [b'\n', ..] => Some(next + 1),
+            [b'\r', b'\n', ..] => Some(next + 2),
+            _ => None,
+        }
+    })
+}
+
+/// Checks a whole head and says what body follows it.
+pub(super) fn check(head: &[u8]) -> Result<Framing, BadHead> {
+    if memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r') {
+        return Err(BadHead::BareNewline);
+    }
+    let mut fields = [httparse::EMPTY_HEADER; HEADER_FIELDS_MAX];
+    let mut request = httparse::Request::new(&mut fields);
+    match request.parse(head) {
+        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
+        Ok(_) => return Err(BadHead::Syntax),
+        Err(httparse::Error::TooManyHeaders) => return Err(BadHead::TooManyFields),
+        Err(httparse::Error::Version) if has_other_version(head) => return Err(BadHead::Version),
+        Err(_) => return Err(bad_line(head)),
+    }
+    let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
+        return Err(BadHead::Syntax);
+    };
+    let fields = Fields(request.headers);
+    if method == "CONNECT" {
+        return Err(BadHead::Connect);
+    }
+    check_host(check_target(method, target)?, fields, version)?;
+    framing(fields, version)
+}
+
+/// The fields of a head.
+#[derive(Clone, Copy)]
+struct Fields<'a>(&'a [httparse::Header<'a>]);
+
+impl<'a> Fields<'a> {
+    fn all(self, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
+        self.0.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    }
+
+    /// The value of a field that may stand once.
+    fn single(self, name: &'static str) -> Result<Option<&'a [u8]>, ()> {
+        let mut values = self.all(name);
+        match (values.next(), values.next()) {
+            (value, None) => Ok(value),
+            _ => Err(()),
+        }
+    }
+}
+
+/// Whether the request line is well formed but for an HTTP version that is not spoken here.
+fn has_other_version(head: &[u8]) -> bool {
+    let line = head.split(|&b| b == b'\r').next().unwrap_or_default();
+    let mut parts = line.split(|&b| b == b' ');
+    matches!((parts.nth(2), parts.next()), (Some(version), None) if version.starts_with(b"HTTP/"))
+}
+
+/// Tells a bad target from other bad syntax.
+fn bad_line(head: &[u8]) -> BadHead {
+    let line = head.split(|&b| b == b'\r').next().unwrap_or_default();
+    let blanks = line.iter().filter(|&&b| b == b' ').count();
+    let strange = line.iter().any(|&b| !(b' '..0x7f).contains(&b));
+    if blanks > 2 || strange { BadHead::Target } else { BadHead::Syntax }
+}
+
+/// Checks the target (RFC 9112 section 3.2) and gives its authority, where it has one.
+fn check_target<'a>(method: &str, target: &'a str) -> Result<Option<&'a str>, BadHead> {
+    if target.len() > TARGET_BYTES_MAX {
+        return Err(BadHead::TargetTooLong);
+    }
+    if target.bytes().any(|b| !(b'!'..=b'~').contains(&b) || b == b'#') {
+        return Err(BadHead::Target);
+    }
+    if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
+        return Ok(None);
+    }
+    let absolute = ["http://", "https://"].iter().find_map(|scheme| {
+        let start = target.get(..scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then(|| &target[scheme.len()..])
+    });
+    let rest = absolute.ok_or(BadHead::Target)?;
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    if authority.is_empty() { Err(BadHead::Target) } else { Ok(Some(authority)) }
+}
+
+/// RFC 9112 section 3.2: one `Host` in HTTP/1.1, and it names what an absolute target names.
+fn check_host(authority: Option<&str>, fields: Fields<'_>, version: u8) -> Result<(), BadHead> {
+    let host = fields.single("host").map_err(|()| BadHead::Host)?;
+    let Some(host) = host else {
+        return if version == 0 { Ok(()) } else { Err(BadHead::Host) };
+    };
+    // The characters of a host and port: RFC 3986 section 3.2.2, without user information.
+    let is_valid = host.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%:[]".contains(b));
+    let agrees = authority.is_none_or(|authority| authority.as_bytes() == host);
+    if is_valid && agrees { Ok(()) } else { Err(BadHead::Host) }
+}
+
+/// RFC 9112 section 6: the length of the body.
+fn framing(fields: Fields<'_>, version: u8) -> Result<Framing, BadHead> {
+    let coding = fields.single("transfer-encoding").map_err(|()| BadHead::TransferEncoding)?;
+    let length = fields.single("content-length").map_err(|()| BadHead::ContentLength)?;
+    match (coding, length) {
+        (Some(coding), None) if version == 1 && coding.eq_ignore_ascii_case(b"chunked") => {
+            Ok(Framing::Chunked(Chunks::default()))
+        }
+        (Some(_), _) => Err(BadHead::TransferEncoding),
+        (None, Some(length)) => parse_length(length).map(Framing::Length).ok_or(BadHead::ContentLength),
+        (None, None) if version == 1 && fields.all("upgrade").next().is_some() => Ok(Framing::Tunnel),
+        (None, None) => Ok(Framing::Length(0)),
+    }
+}
+
+fn parse_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(lines: &str) -> Result<Framing, BadHead> {
+        let head = format!("{}\r\n\r\n", lines.replace('\n', "\r\n"));
+        assert_eq!(end(head.as_bytes(), 0), Some(head.len()));
+        check(head.as_bytes())
+    }
+
+    #[test]
+    fn ordinary_heads_pass() {
+        assert_eq!(checked("GET /a?b=c HTTP/1.1\nHost: example:80"), Ok(Framing::Length(0)));
+        assert_eq!(checked("GET / HTTP/1.0"), Ok(Framing::Length(0)));
+        assert_eq!(checked("GET / HTTP/1.1\nHost:"), Ok(Framing::Length(0)));
+        assert_eq!(checked("OPTIONS * HTTP/1.1\nHost: [::1]:8080"), Ok(Framing::Length(0)));
+        assert_eq!(checked("GET HTTP://h:1/x HTTP/1.1\nHost: h:1"), Ok(Framing::Length(0)));
+        assert_eq!(checked("POST / HTTP/1.1\nHost: h\ncontent-length: 42"), Ok(Framing::Length(42)));
+        assert_eq!(
+            checked("POST / HTTP/1.1\nHost: h\nTransfer-Encoding: Chunked"),
+            Ok(Framing::Chunked(Chunks::default()))
+        );
+        assert_eq!(checked("GET / HTTP/1.1\nHost: h\nUpgrade: websocket"), Ok(Framing::Tunnel));
+    }
+
+    #[test]
+    fn heads_that_mean_two_things_are_refused() {
+        for (lines, reason) in [
+            ("GET / HTTP/1.1", BadHead::Host),
+            ("GET / HTTP/1.1\nHost: a\nHost: a", BadHead::Host),
+            ("GET / HTTP/1.1\nHost: a@b", BadHead::Host),
+            ("GET / HTTP/1.1\nHost: a, b", BadHead::Host),
+            ("GET http://b/ HTTP/1.1\nHost: a", BadHead::Host),
+            ("POST / HTTP/1.1\nHost: a\nContent-Length: 5\nContent-Length: 5", BadHead::ContentLength),
+            ("POST / HTTP/1.1\nHost: a\nContent-Length: 5, 5", BadHead::ContentLength),
+            ("POST / HTTP/1.1\nHost: a\nContent-Length: +5", BadHead::ContentLength),
+            ("POST / HTTP/1.1\nHost: a\nContent-Length: 18446744073709551616", BadHead::ContentLength),
+            ("POST / HTTP/1.1\nHost: a\nContent-Length: 5\nTransfer-Encoding: chunked", BadHead::TransferEncoding),
+            ("POST / HTTP/1.1\nHost: a\nTransfer-Encoding: gzip, chunked", BadHead::TransferEncoding),
+            ("POST / HTTP/1.1\nHost: a\nTransfer-Encoding: identity", BadHead::TransferEncoding),
+            ("POST / HTTP/1.0\nHost: a\nTransfer-Encoding: chunked", BadHead::TransferEncoding),
+            ("GET /a b HTTP/1.1\nHost: a", BadHead::Target),
+            ("GET /a\0b HTTP/1.1\nHost: a", BadHead::Target),
+            ("GET /a#b HTTP/1.1\nHost: a", BadHead::Target),
+            ("GET /é HTTP/1.1\nHost: a", BadHead::Target),
+            ("GET a HTTP/1.1\nHost: a", BadHead::Target),
+            ("GET * HTTP/1.1\nHost: a", BadHead::Target),
+            ("GET ftp://a/ HTTP/1.1\nHost: a", BadHead::Target),
+            ("GET / HTTP/2.0\nHost: a", BadHead::Version),
+            ("CONNECT a:1 HTTP/1.1\nHost: a:1", BadHead::Connect),
+            ("GET / HTTP/1.1\nHost: a\nX : y", BadHead::Syntax),
+            ("GET / HTTP/1.1\nHost: a\n folded", BadHead::Syntax),
+            ("GET / HTTP/1.1\nHost: a\nX: a\0b", BadHead::Syntax),
+            ("GET", BadHead::Syntax),
+        ] {
+            assert_eq!(checked(lines), Err(reason), "{}", lines.escape_debug());
+        }
+    }
+
+    #[test]
+    fn line_ends_are_cr_lf() {
+        assert_eq!(check(b"GET / HTTP/1.1\nHost: a\n\n"), Err(BadHead::BareNewline));
+        assert_eq!(check(b"GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n"), Err(BadHead::Syntax));
+    }
+
+    #[test]
+    fn fields_and_targets_are_bounded() {
+        let many = "\nX: y".repeat(HEADER_FIELDS_MAX);
+        assert_eq!(checked(&format!("GET / HTTP/1.1\nHost: a{many}")), Err(BadHead::TooManyFields));
+        let long = "a".repeat(TARGET_BYTES_MAX);
+        assert_eq!(checked(&format!("GET /{long} HTTP/1.1\nHost: a")), Err(BadHead::TargetTooLong));
+    }
+
+    #[test]
+    fn the_end_is_found_across_any_cut() {
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        for seen in 0..head.len() {
+            assert_eq!(end(&head[..seen], 0), None);
+            assert_eq!(end(head, seen), Some(head.len()), "seen {seen}");
+        }
+    }
+}
