@@ -26,7 +26,7 @@ const TOTAL_MAX: f64 = 1_000_000.0;
 const PAGE: &str = include_str!("page.html");
 /// The page needs nothing from elsewhere: its style and script are inline, its connections go back to where it came from.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
-     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'";
+     connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'";
 
 /// The service's answer, whole.
 pub(super) type Answer = Response<Vec<u8>>;
