@@ -19,7 +19,7 @@ use anyhow::Context;
 
 use crate::app::{self, Addresses};
 use crate::config::{self, snapshot::Snapshot};
-use crate::kafka::embedded::Embedded;
+use crate::kafka::embedded::{self, Embedded};
 use producer::{NOTIFICATIONS_TOPIC, ORDERS_TOPIC, USERS};
 use rest::RestService;
 use server::RestServer;
@@ -38,7 +38,8 @@ const ACCEPTED_MAX: usize = 256;
 /// Standard output gets a line `token USER JWT` per user before the sidecar's ready line, and what to try.
 pub fn run(listen: Option<SocketAddr>, admin: Option<SocketAddr>) -> anyhow::Result<()> {
     let topics = [(ORDERS_TOPIC, ORDERS_PARTITIONS), (NOTIFICATIONS_TOPIC, NOTIFICATIONS_PARTITIONS)];
-    let broker = Arc::new(Embedded::start(&topics).context("the demo's broker does not start")?);
+    let broker = Embedded::start(&topics).context("the demo's broker does not start")?;
+    let brokers = broker.bootstrap_servers().context("the demo's broker does not start")?;
     let tokens = Tokens::issue(&USERS).context("the demo's tokens cannot be made")?;
     let shop = Arc::new(Shop::open());
     let (accepted, orders) = sync_channel(ACCEPTED_MAX);
@@ -46,7 +47,7 @@ pub fn run(listen: Option<SocketAddr>, admin: Option<SocketAddr>) -> anyhow::Res
     let rest = RestServer::start(service).context("the demo's REST service does not start")?;
     let mut snapshot = configuration(tokens.folder(), listen, admin)?;
     snapshot.upstream.address = rest.address().to_string();
-    snapshot.kafka.brokers = broker.bootstrap_servers();
+    snapshot.kafka.brokers = brokers;
     let producer = producer::start(broker, shop, orders).context("the demo's producer does not start")?;
 
     print_tokens(&tokens).context("standard output cannot be written")?;
@@ -68,6 +69,8 @@ fn configuration(key_folder: &Path, listen: Option<SocketAddr>, admin: Option<So
     let mut snapshot = config::parse(CONFIGURATION, "demo.yaml", key_folder)?;
     snapshot.listen = listen.unwrap_or(snapshot.listen);
     snapshot.admin = admin.unwrap_or(snapshot.admin);
+    let properties = embedded::PROPERTIES.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    snapshot.kafka.properties.extend(properties);
     Ok(snapshot)
 }
 

@@ -26,17 +26,13 @@ const TURNS: usize = SEEDED.len() + USERS.len();
 const TICKS_PER_STEP: usize = 10;
 
 /// Starts the producing thread. It ends when the sending side of `accepted` is gone.
-pub(super) fn start(
-    broker: Arc<Embedded>,
-    shop: Arc<Shop>,
-    accepted: Receiver<Accepted>,
-) -> io::Result<JoinHandle<()>> {
+pub(super) fn start(broker: Embedded, shop: Arc<Shop>, accepted: Receiver<Accepted>) -> io::Result<JoinHandle<()>> {
     let producer = Producer { broker, shop, underway: VecDeque::new(), failing: false };
     thread::Builder::new().name("demo-producer".into()).spawn(move || producer.run(&accepted))
 }
 
 struct Producer {
-    broker: Arc<Embedded>,
+    broker: Embedded,
     shop: Arc<Shop>,
     /// Placed orders that are not delivered yet, at most [`ORDERS_MAX`].
     underway: VecDeque<String>,
