@@ -40,7 +40,7 @@ fn a_bad_token_is_refused() {
 #[test]
 fn a_missing_claim_is_a_403() {
     let house = House::standard();
-    for claims in [json!({}), json!({"sub": ""}), json!({"sub": ["u1"]}), json!({"sub": null})] {
+    for claims in [json!({}), json!({"sub": ""}), json!({"subject": "u1"})] {
         let mut claims = claims;
         claims["exp"] = json!(token::now() + 3600);
         let answer = house.get("/mine/stream").bearer(&token::with(claims.clone())).send();
@@ -80,7 +80,8 @@ fn replay_passes_the_same_check() {
     let first = house.broker.notice("u2");
     house.broker.notice("u2");
     let own = [house.broker.notice("u1")];
-    house.broker.notice("u2");
+    let last = house.broker.notice("u2");
+    house.settle("/orders/special/events", &[last]);
     let token = token::of("u1");
     let since = |path: &str| house.get(&format!("{path}?since={first}")).bearer(&token);
     let mut sse = house.get("/mine/events").header("Last-Event-ID", &first).bearer(&token).sse();

@@ -41,14 +41,15 @@ fn garbage_records_are_told_and_skipped() {
 
 #[test]
 fn a_record_of_ten_megabytes_passes() {
-    let keys = "queue: { events: 16, bytes: 64MiB, overflow: drop-oldest }";
-    let house =
-        House::plan_route("/events", "sse", keys).with("topics: { orders: { replay: { bytes: 64MiB } } }").build();
+    let streams = "topics: { spread: { replay: { bytes: 64MiB } } }\nstreams:\n  spread: { topics: [spread] }\nroutes:\n  \
+                   - { path: /events, stream: spread, transport: sse, public: true, queue: { bytes: 64MiB } }\n";
+    let house = Plan::new(streams).build();
     let mut stream = house.get("/events").sse();
     let text = "x".repeat(10 * 1024 * 1024);
-    house.broker.event("orders", 0, json!({"type": "t", "orderId": "o1", "data": text}));
-    let after = house.broker.order("o1");
+    house.broker.event("spread", 0, json!({"type": "t", "data": text}));
     assert_eq!(stream.event().json()["data"].as_str().unwrap().len(), text.len());
+    // In another partition: the mock cluster keeps 5 MiB of each and would drop both.
+    let after = house.broker.event("spread", 1, json!({"type": "t", "data": 1}));
     assert_eq!(stream.ids(1), [after]);
 }
 

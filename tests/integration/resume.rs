@@ -21,6 +21,7 @@ fn sse_resumes_exactly_wherever_it_is_cut() {
     let mut start = "orders:0:-1".to_owned();
     for cut in CUTS {
         let mut wanted = house.broker.orders("o1", BEFORE);
+        house.settle("/events", &wanted);
         let cutter = Cutter::start(house.sidecar.listen, &[*cut]);
         let (mut seen, mut last) = (Vec::new(), start);
         let call = Call::new(cutter.address, "GET", "/events").header("Last-Event-ID", &last);
@@ -33,6 +34,7 @@ fn sse_resumes_exactly_wherever_it_is_cut() {
             last = stream.last_id.unwrap_or(last);
         }
         wanted.extend(house.broker.orders("o1", AFTER));
+        house.settle("/events", &wanted);
         let mut stream = Call::new(cutter.address, "GET", "/events").header("Last-Event-ID", last).sse();
         seen.extend(stream.ids(wanted.len() - seen.len()));
         assert_eq!(seen, wanted, "cut after {cut} bytes");
@@ -46,6 +48,7 @@ fn ndjson_resumes_exactly_wherever_it_is_cut() {
     let mut start = "orders:0:-1".to_owned();
     for cut in CUTS {
         let mut wanted = house.broker.orders("o1", BEFORE);
+        house.settle("/events", &wanted);
         let cutter = Cutter::start(house.sidecar.listen, &[*cut]);
         let (mut seen, mut last) = (Vec::new(), start);
         let call = Call::new(cutter.address, "GET", &format!("/stream?since={last}"));
@@ -58,6 +61,7 @@ fn ndjson_resumes_exactly_wherever_it_is_cut() {
             last = stream.cursor.unwrap_or(last);
         }
         wanted.extend(house.broker.orders("o1", AFTER));
+        house.settle("/events", &wanted);
         let mut stream = Call::new(cutter.address, "GET", &format!("/stream?since={last}")).ndjson();
         seen.extend(stream.ids(wanted.len() - seen.len()));
         assert_eq!(seen, wanted, "cut after {cut} bytes");
@@ -71,6 +75,7 @@ fn websocket_resumes_exactly_wherever_it_is_cut() {
     let mut start = "orders:0:-1".to_owned();
     for cut in CUTS.iter().filter(|cut| **cut > 300) {
         let mut wanted = house.broker.orders("o1", BEFORE);
+        house.settle("/events", &wanted);
         let cutter = Cutter::start(house.sidecar.listen, &[*cut]);
         let mut raw = Call::new(cutter.address, "GET", &format!("/ws?since={start}")).raw_websocket();
         let mut seen = Vec::new();
@@ -80,6 +85,7 @@ fn websocket_resumes_exactly_wherever_it_is_cut() {
         }
         let last = seen.last().unwrap_or(&start).clone();
         wanted.extend(house.broker.orders("o1", AFTER));
+        house.settle("/events", &wanted);
         let mut socket = Call::new(cutter.address, "GET", &format!("/ws?since={last}")).websocket();
         seen.extend(socket.ids(wanted.len() - seen.len()));
         assert_eq!(seen, wanted, "cut after {cut} bytes");
@@ -91,6 +97,7 @@ fn websocket_resumes_exactly_wherever_it_is_cut() {
 fn the_header_wins_over_the_query() {
     let house = House::standard();
     let ids = house.broker.orders("o1", 4);
+    house.settle("/events", &ids);
     for query in ["last_event_id", "lastEventId"] {
         let target = format!("/events?{query}={}", ids[0]);
         assert_eq!(house.get(&target).sse().ids(3), ids[1..]);
@@ -101,10 +108,11 @@ fn the_header_wins_over_the_query() {
 #[test]
 fn the_priming_record_is_enough_to_resume() {
     let house = House::standard();
-    house.broker.order("o1");
-    house.get("/events?last_event_id=orders:0:-1").sse().ids(1);
+    let first = house.broker.order("o1");
+    house.settle("/events", &[first]);
     let primed = house.get("/events").sse().record().unwrap().id.unwrap();
     let missed = house.broker.orders("o1", 3);
+    house.settle("/events", &missed);
     assert_eq!(house.get("/events").header("Last-Event-ID", primed).sse().ids(3), missed);
 }
 
@@ -113,6 +121,7 @@ fn a_full_cursor_resumes_all_partitions() {
     let house = House::standard();
     let beginning = beginning(&house);
     let wanted = spread(&house, 40);
+    house.settle("/spread/events", &wanted);
     let mut stream = house.get(&format!("/spread/stream?since={beginning}")).ndjson();
     let seen = stream.ids(17);
     let cursor = stream.cursor.take().unwrap();
@@ -131,6 +140,7 @@ fn a_bare_event_id_resumes_exactly_within_the_window() {
     let house = House::standard();
     let beginning = beginning(&house);
     let wanted = spread(&house, 40);
+    house.settle("/spread/events", &wanted);
     let mut seen = house.get(&format!("/spread/stream?since={beginning}")).ndjson().ids(17);
     let bare = seen.last().unwrap().clone();
     assert!(!bare.contains('~'));
@@ -143,11 +153,13 @@ fn a_full_cursor_survives_a_restart() {
     let mut house = House::standard();
     let beginning = beginning(&house);
     let mut wanted = spread(&house, 30);
+    house.settle("/spread/events", &wanted);
     let mut stream = house.get(&format!("/spread/stream?since={beginning}")).ndjson();
     let seen = stream.ids(13);
     let cursor = stream.cursor.take().unwrap();
     house.restart();
     wanted.extend(spread(&house, 10));
+    house.settle("/spread/events", &wanted);
     let rest = wanted.len() - seen.len();
     for resumed in [
         house.get(&format!("/spread/stream?since={cursor}")).ndjson().ids(rest),
@@ -172,6 +184,7 @@ fn a_filtered_stream_resumes_by_what_it_saw() {
     let first = house.broker.order("o1");
     house.broker.orders("o2", 5);
     let second = house.broker.order("o1");
+    house.settle("/events", std::slice::from_ref(&second));
     let mut stream = house.get("/orders/o1/events").header("Last-Event-ID", first).sse();
     assert_eq!(stream.ids(1), [second]);
 }
@@ -214,8 +227,8 @@ fn what_left_the_window_is_told_in_band_for_sse() {
 #[test]
 fn a_cursor_beyond_the_log_is_told() {
     let house = House::standard();
-    house.broker.orders("o1", 3);
-    house.get("/stream?since=orders:0:-1").ndjson().ids(3);
+    let ids = house.broker.orders("o1", 3);
+    house.settle("/events", &ids);
     assert_eq!(house.get("/stream?since=orders:0:99").send().status(), 410);
     let mut stream = house.get("/events").header("Last-Event-ID", "orders:0:99").sse();
     let gap = stream.event();
@@ -236,6 +249,7 @@ fn short_window(keys: &str) -> (House, Vec<String>) {
     let mut live = house.get("/events").sse();
     let ids = house.broker.orders("o1", 20);
     assert_eq!(live.ids(20), ids);
+    house.settle("/events", &ids[15..]);
     (house, ids)
 }
 

@@ -89,7 +89,8 @@ fn a_bare_command_is_accepted() {
 fn a_manual_socket_subscribes_and_unsubscribes() {
     let house = House::standard();
     let mut socket = house.get("/ws?subscribe=manual").websocket();
-    house.broker.order("o1");
+    let unseen = house.broker.order("o1");
+    house.settle("/events", &[unseen]);
     let subscribed = socket.ask(json!({"command": "subscribe", "resource": "o1"}));
     assert_eq!(subscribed["data"]["status"], "ok", "{subscribed}");
     house.broker.order("o2");
@@ -97,7 +98,8 @@ fn a_manual_socket_subscribes_and_unsubscribes() {
     assert_eq!(socket.ids(1), [wanted]);
     let unsubscribed = socket.ask(json!({"command": "unsubscribe", "resource": "o1"}));
     assert_eq!(unsubscribed["data"]["status"], "ok", "{unsubscribed}");
-    house.broker.order("o1");
+    let unseen = house.broker.order("o1");
+    house.settle("/events", &[unseen]);
     socket.ask(json!({"command": "subscribe", "resource": "o3"}));
     let next = house.broker.order("o3");
     assert_eq!(socket.ids(1), [next]);
@@ -118,6 +120,7 @@ fn a_socket_subscribes_to_another_route() {
 fn a_subscription_may_resume() {
     let house = House::standard();
     let ids = house.broker.orders("o1", 3);
+    house.settle("/events", &ids);
     let mut socket = house.get("/ws?subscribe=manual").websocket();
     let response = socket.ask(json!({"command": "subscribe", "resource": "o1", "since": ids[0]}));
     assert_eq!(response["data"]["status"], "ok", "{response}");

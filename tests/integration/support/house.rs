@@ -1,5 +1,6 @@
 //! Everything together: a broker, an upstream, and the sidecar between them.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use tempfile::TempDir;
@@ -19,6 +20,9 @@ const TOPICS: &[(&str, i32)] = &[("orders", 1), ("spread", 4), ("notices", 1)];
 /// Short waits: the mock cluster does not wake a waiting fetch, and a test that takes the broker down wants it back.
 const KAFKA_PROPERTIES: &str = "{ fetch.wait.max.ms: 10, reconnect.backoff.ms: 50, reconnect.backoff.max.ms: 200, \
                                 topic.metadata.refresh.interval.ms: 500 }";
+
+/// There are two writers, and a test has a few streams open.
+const STREAMS_TO_REACH_ALL_WRITERS: usize = 8;
 
 /// A house being planned.
 pub struct Plan {
@@ -132,6 +136,22 @@ impl House {
 
     pub fn call(&self, method: &str, target: &str) -> Call {
         self.sidecar.call(method, target)
+    }
+
+    /// Waits until every writer has these events in its window, so that a client may resume at them.
+    ///
+    /// A stream goes to the writer with the fewest: enough of them, held at once, reach all. `path` is an SSE route;
+    /// a position that means nothing there gets the whole window.
+    pub fn settle(&self, path: &str, ids: &[String]) {
+        let streams: Vec<_> = (0..STREAMS_TO_REACH_ALL_WRITERS)
+            .map(|_| self.get(path).header("Last-Event-ID", "from the beginning").sse())
+            .collect();
+        for mut stream in streams {
+            let mut awaited: HashSet<&str> = ids.iter().map(String::as_str).collect();
+            while !awaited.is_empty() {
+                awaited.remove(&*stream.event().id_or_gap());
+            }
+        }
     }
 
     /// Stops the sidecar with SIGTERM and starts another one with the same configuration, on other ports.

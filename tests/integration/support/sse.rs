@@ -25,6 +25,11 @@ impl Record {
         self.json()["id"].as_str().expect("an envelope with an id").to_owned()
     }
 
+    /// The event id in the envelope; `gap` where it is one.
+    pub fn id_or_gap(&self) -> String {
+        if self.event.as_deref() == Some("gap") { "gap".to_owned() } else { self.event_id() }
+    }
+
     fn parse(text: &str) -> Self {
         let mut record = Self::default();
         for line in text.split('\n') {
