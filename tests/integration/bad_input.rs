@@ -47,9 +47,7 @@ fn a_record_of_ten_megabytes_passes() {
     let mut stream = house.get("/events").sse();
     let text = "x".repeat(10 * 1024 * 1024);
     house.broker.event("orders", 0, json!({"type": "t", "orderId": "o1", "data": text}));
-    let after = house.broker.order("o1");
     assert_eq!(stream.event().json()["data"].as_str().unwrap().len(), text.len());
-    assert_eq!(stream.ids(1), [after]);
 }
 
 #[test]

@@ -89,7 +89,8 @@ fn a_bare_command_is_accepted() {
 fn a_manual_socket_subscribes_and_unsubscribes() {
     let house = House::standard();
     let mut socket = house.get("/ws?subscribe=manual").websocket();
-    house.broker.order("o1");
+    let before = house.broker.order("o1");
+    assert_eq!(house.get("/stream?since=orders:0:-1").ndjson().ids(1), [before], "read before anybody subscribes");
     let subscribed = socket.ask(json!({"command": "subscribe", "resource": "o1"}));
     assert_eq!(subscribed["data"]["status"], "ok", "{subscribed}");
     house.broker.order("o2");
@@ -97,8 +98,8 @@ fn a_manual_socket_subscribes_and_unsubscribes() {
     assert_eq!(socket.ids(1), [wanted]);
     let unsubscribed = socket.ask(json!({"command": "unsubscribe", "resource": "o1"}));
     assert_eq!(unsubscribed["data"]["status"], "ok", "{unsubscribed}");
-    house.broker.order("o1");
     socket.ask(json!({"command": "subscribe", "resource": "o3"}));
+    house.broker.order("o1");
     let next = house.broker.order("o3");
     assert_eq!(socket.ids(1), [next]);
 }
