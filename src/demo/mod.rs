@@ -40,12 +40,13 @@ pub fn run(listen: Option<SocketAddr>, admin: Option<SocketAddr>) -> anyhow::Res
     let topics = [(ORDERS_TOPIC, ORDERS_PARTITIONS), (NOTIFICATIONS_TOPIC, NOTIFICATIONS_PARTITIONS)];
     let broker = Embedded::start(&topics).context("the demo's broker does not start")?;
     let brokers = broker.bootstrap_servers().context("the demo's broker does not start")?;
-    let tokens = Tokens::issue(&USERS).context("the demo's tokens cannot be made")?;
+    let (tokens, secret) = tokens::issue(&USERS).context("the demo's tokens cannot be made")?;
+    let mut snapshot = configuration(secret.folder(), listen, admin)?;
+    drop(secret); // was read: nothing of it stays on disk, however the demo ends
     let shop = Arc::new(Shop::open());
     let (accepted, orders) = sync_channel(ACCEPTED_MAX);
     let service = RestService::new(shop.clone(), accepted, &tokens);
     let rest = RestServer::start(service).context("the demo's REST service does not start")?;
-    let mut snapshot = configuration(tokens.folder(), listen, admin)?;
     snapshot.upstream.address = rest.address().to_string();
     snapshot.kafka.brokers = brokers;
     let producer = producer::start(broker, shop, orders).context("the demo's producer does not start")?;
@@ -87,7 +88,7 @@ fn print_tokens(tokens: &Tokens) -> io::Result<()> {
 /// its own.
 fn introduce(addresses: &Addresses, tokens: &Tokens) -> io::Result<()> {
     let Addresses { listen, admin, kafka } = addresses;
-    let (user, token) = tokens.iter().next().unwrap_or_default();
+    let (user, token) = tokens.first().map_or(("", ""), |(user, token)| (*user, token.as_str()));
     let mut out = io::stdout().lock();
     writeln!(out, "  page     http://{listen}/")?;
     writeln!(out, "  metrics  http://{admin}/metrics")?;
@@ -101,4 +102,29 @@ fn introduce(addresses: &Addresses, tokens: &Tokens) -> io::Result<()> {
          -H 'Sec-WebSocket-Key: c2lkZXN0cmVhbSBkZW1vIQ==' http://{listen}/orders/order-123/ws"
     )?;
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::{Admission, Found};
+
+    #[test]
+    fn the_demos_configuration_compiles_and_keeps_notifications_for_the_bearer_of_a_token() {
+        let (_tokens, secret) = tokens::issue(&USERS).unwrap();
+        let snapshot = configuration(secret.folder(), None, None).unwrap();
+        let admission = |path| match snapshot.routes.find(path) {
+            Found::Stream { route, .. } => Some(route.admission),
+            _ => None,
+        };
+        for path in ["/stream", "/events", "/ws", "/orders/stream", "/orders/order-123/ws", "/events/order-updates"] {
+            assert_eq!(admission(path), Some(Admission::Public), "{path}");
+        }
+        for path in ["/notifications/sse", "/notifications/stream"] {
+            assert_eq!(admission(path), Some(Admission::Token), "{path}");
+        }
+        for path in ["/", "/orders", "/orders/order-123", "/operations/op-1"] {
+            assert_eq!(admission(path), None, "{path}");
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! The demo's tokens: a secret made for this run, kept in a private folder until the demo ends, and a JWT per user.
+//! The demo's tokens: a secret made for this run, in a private file until the configuration has read it, and a JWT
+//! per user.
 //!
 //! Signing exists for the demo only: the sidecar itself verifies tokens and never makes any.
 
@@ -20,10 +21,12 @@ const LIFETIME_SECONDS: u64 = 24 * 60 * 60;
 /// HS256 wants a secret at least as long as its digest (RFC 7518 section 3.2).
 const SECRET_BYTES: usize = 32;
 
-/// A secret on disk and the tokens signed with it; dropping it removes the secret.
-pub(super) struct Tokens {
+/// Users and their tokens.
+pub(super) type Tokens = Vec<(&'static str, String)>;
+
+/// The secret on disk: in a folder of its own that only this user may enter, and that goes when this is dropped.
+pub(super) struct Secret {
     folder: PathBuf,
-    tokens: Vec<(&'static str, String)>,
 }
 
 #[derive(Serialize)]
@@ -33,39 +36,36 @@ struct Claims<'a> {
     exp: u64,
 }
 
-impl Tokens {
-    /// Makes a secret and a token for each user.
-    pub(super) fn issue(users: &[&'static str]) -> io::Result<Self> {
-        let secret = random_text()?;
-        let folder = std::env::temp_dir().join(format!("sidestream-demo-{}", random_text()?));
-        DirBuilder::new().mode(0o700).create(&folder)?;
-        let mut issued = Self { folder, tokens: Vec::with_capacity(users.len()) };
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(issued.folder.join(KEY_FILE))?;
-        file.write_all(secret.as_bytes())?;
+/// Makes a secret and signs a token for each user with it.
+pub(super) fn issue(users: &[&'static str]) -> io::Result<(Tokens, Secret)> {
+    let text = random_text()?;
+    let secret = Secret::write(&text)?;
+    let key = EncodingKey::from_secret(text.as_bytes());
+    let exp = jsonwebtoken::get_current_timestamp() + LIFETIME_SECONDS;
+    let token = |user: &&'static str| {
+        let token = jsonwebtoken::encode(&Header::default(), &Claims { sub: user, exp }, &key);
+        Ok((*user, token.map_err(io::Error::other)?))
+    };
+    Ok((users.iter().map(token).collect::<io::Result<_>>()?, secret))
+}
 
-        let key = EncodingKey::from_secret(secret.as_bytes());
-        let exp = jsonwebtoken::get_current_timestamp() + LIFETIME_SECONDS;
-        for user in users {
-            let claims = Claims { sub: user, exp };
-            let token = jsonwebtoken::encode(&Header::default(), &claims, &key).map_err(io::Error::other)?;
-            issued.tokens.push((user, token));
-        }
-        Ok(issued)
-    }
-
+impl Secret {
     /// The folder that holds [`KEY_FILE`].
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Users and their tokens.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.tokens.iter().map(|(user, token)| (*user, token.as_str()))
+    fn write(text: &str) -> io::Result<Self> {
+        let folder = std::env::temp_dir().join(format!("sidestream-demo-{}", random_text()?));
+        DirBuilder::new().mode(0o700).create(&folder)?;
+        let secret = Self { folder };
+        let path = secret.folder.join(KEY_FILE);
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())?;
+        Ok(secret)
     }
 }
 
-impl Drop for Tokens {
+impl Drop for Secret {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.folder) {
             tracing::warn!(folder = %self.folder.display(), %error, "the demo's secret could not be removed");
@@ -89,14 +89,14 @@ mod tests {
 
     #[test]
     fn tokens_verify_with_the_secret_on_disk_which_is_private_and_goes_away() {
-        let tokens = Tokens::issue(&["u123"]).unwrap();
-        let file = tokens.folder().join(KEY_FILE);
+        let (tokens, secret) = issue(&["u123"]).unwrap();
+        let file = secret.folder().join(KEY_FILE);
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         let key = DecodingKey::from_secret(&fs::read(&file).unwrap());
-        let (user, token) = tokens.iter().next().unwrap();
+        let (user, token) = &tokens[0];
         let claims = decode::<serde_json::Value>(token, &key, &Validation::default()).unwrap().claims;
-        assert_eq!((user, claims["sub"].as_str()), ("u123", Some("u123")));
-        drop(tokens);
+        assert_eq!((*user, claims["sub"].as_str()), ("u123", Some("u123")));
+        drop(secret);
         assert!(!file.exists());
     }
 }

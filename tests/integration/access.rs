@@ -29,6 +29,8 @@ fn a_bad_token_is_refused() {
         token::signed(Algorithm::HS384, token::SECRET, &good),
         token::with(json!({"sub": "u1", "exp": token::now() - 60})),
         token::with(json!({"sub": "u1", "exp": token::now() + 3600, "nbf": token::now() + 1800})),
+        // RFC 7519 section 4.1.2: a string.
+        token::with(json!({"sub": ["u1"], "exp": token::now() + 3600})),
         format!("{}x", token::of("u1")),
     ];
     for token in bad {

@@ -16,6 +16,7 @@ fn every_name_of_the_contract_is_there() {
     eventually_true("the events are counted", || {
         house.sidecar.metric("notifications_events_sent_total{type=\"order-updated\"}") == Some(3.0)
     });
+    // Told by the client's statistics, every two seconds.
     let lag = "kafka_consumer_lag{partition=\"0\",topic=\"orders\"}";
     eventually_true("the lag is measured", || house.sidecar.metric(lag).is_some());
     let text = house.sidecar.admin("/metrics").text();
@@ -26,6 +27,7 @@ fn every_name_of_the_contract_is_there() {
         }
         assert!(text.contains(&format!("# TYPE notifications_{transport}_active_connections gauge")));
     }
+    assert!(text.contains("notifications_kafka_records_total{topic=\"orders\"}"));
 }
 
 #[test]

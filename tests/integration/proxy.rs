@@ -83,10 +83,13 @@ fn streams_of_the_upstream_pass_unbuffered() {
 #[test]
 fn an_upgrade_becomes_a_tunnel() {
     let house = House::standard();
-    let mut tunnel = house.get("/tunnel").raw_websocket();
-    for bytes in [&b"no frames,"[..], b"just bytes"] {
-        tunnel.connection.write(bytes);
-        assert_eq!(tunnel.connection.exactly(bytes.len()).unwrap(), bytes);
+    // Often, since how fast the upstream answers must not matter (cloudflare/pingora issue 946).
+    for _ in 0..50 {
+        let mut tunnel = house.get("/tunnel").raw_websocket();
+        for bytes in [&b"no frames,"[..], b"just bytes"] {
+            tunnel.connection.write(bytes);
+            assert_eq!(tunnel.connection.exactly(bytes.len()).as_deref(), Some(bytes));
+        }
     }
 }
 

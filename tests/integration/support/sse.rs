@@ -22,7 +22,7 @@ impl Record {
 
     /// The event id in the envelope.
     pub fn event_id(&self) -> String {
-        self.json()["id"].as_str().expect("an envelope with an id").to_owned()
+        self.json()["id"].as_str().unwrap_or_else(|| panic!("no id: {:.300?}", self)).to_owned()
     }
 
     /// The event id in the envelope; `gap` where it is one.
@@ -55,6 +55,8 @@ pub struct Sse {
     pub head: Head,
     pub body: Body,
     text: Vec<u8>,
+    /// How much of `text` has no record's end.
+    searched: usize,
     /// The connection ended before the body did; what there was of a record is void.
     pub cut: bool,
     /// The last id seen: what a browser would send as `Last-Event-ID`.
@@ -74,13 +76,15 @@ impl Call {
 
 impl Sse {
     pub fn over(head: Head, body: Body) -> Self {
-        Self { head, body, text: Vec::new(), cut: false, last_id: None }
+        Self { head, body, text: Vec::new(), searched: 0, cut: false, last_id: None }
     }
 
     /// The next record of any kind; nothing at the stream's proper end.
     pub fn record(&mut self) -> Option<Record> {
         loop {
-            if let Some(end) = self.text.windows(2).position(|two| two == b"\n\n") {
+            let from = self.searched.saturating_sub(1);
+            if let Some(end) = self.text[from..].windows(2).position(|two| two == b"\n\n").map(|at| from + at) {
+                self.searched = 0;
                 let raw: Vec<u8> = self.text.drain(..end + 2).take(end).collect();
                 let record = Record::parse(std::str::from_utf8(&raw).expect("SSE is UTF-8"));
                 if record.id.is_some() {
@@ -88,6 +92,7 @@ impl Sse {
                 }
                 return Some(record);
             }
+            self.searched = self.text.len();
             match self.body.next() {
                 Ok(Some(bytes)) => self.text.extend(bytes),
                 Ok(None) => {
