@@ -16,6 +16,7 @@ mod negotiate;
 mod refusal;
 mod response;
 mod stream;
+mod target;
 mod upstream;
 
 use std::sync::Arc;
@@ -151,7 +152,7 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         exchange: &mut Exchange,
     ) -> pingora::Result<()> {
-        upstream::origin_form(request);
+        target::make_local(request)?;
         let client = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
         forwarded::forward(request, client, &exchange.snapshot.forwarded)
     }

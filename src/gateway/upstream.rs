@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
@@ -138,14 +137,6 @@ impl Attempts {
     }
 }
 
-/// The target in origin form: upstreams behind a proxy expect no absolute one (RFC 9112 section 3.2.1).
-pub(super) fn origin_form(request: &mut RequestHeader) {
-    let Some(path) = request.uri.path_and_query().filter(|_| request.uri.authority().is_some()).cloned() else {
-        return;
-    };
-    request.set_uri(path.into());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,14 +190,5 @@ mod tests {
         assert_eq!(resolved.address(), Some(addresses[0]));
         assert!(attempts.not_connected(Error::new(ErrorType::ConnectRefused), &upstream(0)).retry());
         assert_eq!(resolved.address(), Some(addresses[1]));
-    }
-
-    #[test]
-    fn absolute_targets_become_origin_form() {
-        let mut request = RequestHeader::build("GET", b"http://api.example/a?b", None).unwrap();
-        origin_form(&mut request);
-        assert_eq!(request.raw_path(), b"/a?b");
-        origin_form(&mut request);
-        assert_eq!(request.raw_path(), b"/a?b");
     }
 }
