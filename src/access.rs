@@ -99,11 +99,12 @@ fn claim(principal: &Principal, path: &[Box<str>]) -> Option<Box<str>> {
     scalar_text(object.get(&**last)?)
 }
 
-/// The text under which a scalar JSON value is compared as a key; nothing for objects, arrays, null and `""`.
+/// The text under which a scalar JSON value is compared as a key; nothing for objects, arrays, null and `""`, nor for
+/// numbers that are no integers of 64 bits: rounded, two of them could be taken for each other.
 pub fn scalar_text(value: &Value) -> Option<Box<str>> {
     match value {
         Value::String(text) if !text.is_empty() => Some(text.as_str().into()),
-        Value::Number(number) => Some(number.to_string().into()),
+        Value::Number(number) if !number.is_f64() => Some(number.to_string().into()),
         Value::Bool(flag) => Some(if *flag { "true" } else { "false" }.into()),
         _ => None,
     }

@@ -182,6 +182,7 @@ pub struct StreamRoute {
     /// The WebSocket subprotocols this route speaks, in order of preference; the first offered one is echoed.
     pub subprotocols: Box<[Box<str>]>,
 }
+
 impl StreamRoute {
     /// The key whose values a WebSocket client may choose among: one that the path binds, or else one the stream
     /// declares; never one that a claim binds.

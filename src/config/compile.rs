@@ -47,7 +47,7 @@ pub(super) fn compile(root: &Node, base_dir: &Path, diagnostics: &Diagnostics) -
         listen: root.address("listen").unwrap_or(LISTEN),
         admin: root.section("admin").address("listen").unwrap_or(ADMIN),
         upstream: upstream(&root),
-        forwarded: forwarded(&root, diagnostics),
+        forwarded: forwarded(&root),
         kafka,
         verifier: verifier.map(Arc::new),
         limits: limits(&root, diagnostics),
@@ -62,7 +62,7 @@ pub(super) fn compile(root: &Node, base_dir: &Path, diagnostics: &Diagnostics) -
 fn upstream(root: &Section<'_>) -> Upstream {
     let section = root.section("upstream");
     section.require("address", "the `host:port` of the service that sidestream stands beside");
-    let timeout = |key, default| section.duration(key, TIMEOUT).unwrap_or(Duration::from_secs(default));
+    let timeout = |key, default| section.duration(key, TIMEOUT).unwrap_or_else(|| Duration::from_secs(default));
     Upstream {
         address: section
             .read("address", "`host:port` such as `127.0.0.1:3000`", |value| {
@@ -91,7 +91,7 @@ fn is_host_port(text: &str) -> bool {
     is_host && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-fn forwarded(root: &Section<'_>, diagnostics: &Diagnostics) -> ForwardedTrust {
+fn forwarded(root: &Section<'_>) -> ForwardedTrust {
     const EXPECTED: &str = "`none`, `all` or a list of networks such as `[10.0.0.0/8]`";
     let section = root.section("forwarded");
     let trust = section.read("trust", EXPECTED, |value| match value {
@@ -101,8 +101,7 @@ fn forwarded(root: &Section<'_>, diagnostics: &Diagnostics) -> ForwardedTrust {
             let networks = networks.iter().filter_map(|node| {
                 let network = text(&node.value).and_then(network);
                 if network.is_none() {
-                    let found = format!("found {}", node.value.describe());
-                    diagnostics.expected(node.place, found, "an address or a network such as `10.0.0.0/8`");
+                    section.reject("trust", node, "an address or a network such as `10.0.0.0/8`");
                 }
                 network
             });
@@ -127,12 +126,12 @@ fn limits(root: &Section<'_>, diagnostics: &Diagnostics) -> Limits {
     let connections = section.count("connections", COUNT).unwrap_or(CONNECTIONS_MAX);
     let streams = section.count("streams", COUNT);
     if streams.is_some_and(|streams| streams > connections) {
-        let message = format!("more streams than the {connections} connections that `limits.connections` allows");
+        let message = format!("`limits.streams` is more than `limits.connections`, {connections}, allows");
         diagnostics.wrong(section.place_of("streams"), message);
     }
-    let timeout = |key, default| section.duration(key, LONG_TIMEOUT).unwrap_or(Duration::from_secs(default));
+    let timeout = |key, default| section.duration(key, LONG_TIMEOUT).unwrap_or_else(|| Duration::from_secs(default));
     Limits {
-        max_streams: streams.unwrap_or(STREAMS_MAX.min(connections)) as usize,
+        max_streams: streams.unwrap_or_else(|| STREAMS_MAX.min(connections)) as usize,
         max_connections: connections as usize,
         header_timeout: timeout("header_timeout", 10),
         idle_timeout: timeout("idle_timeout", 75),
@@ -155,10 +154,16 @@ fn cores() -> usize {
     available_parallelism().map_or(1, |cores| cores.get().min(WRITERS_MAX as usize))
 }
 
-/// The content of a file that a node names, without the line break at its end.
-fn secret_file(node: &Node, base_dir: &Path, diagnostics: &Diagnostics) -> Option<Vec<u8>> {
+/// The content of a file that a node under this key names, without the line break at its end.
+fn secret_file(
+    section: &Section<'_>,
+    key: &str,
+    node: &Node,
+    base_dir: &Path,
+    diagnostics: &Diagnostics,
+) -> Option<Vec<u8>> {
     let Some(name) = text(&node.value).filter(|name| !name.is_empty()) else {
-        diagnostics.expected(node.place, format!("found {}", node.value.describe()), "the name of a file");
+        section.reject(key, node, "the name of a file");
         return None;
     };
     let path: PathBuf = base_dir.join(name);
@@ -170,7 +175,7 @@ fn secret_file(node: &Node, base_dir: &Path, diagnostics: &Diagnostics) -> Optio
             Some(bytes)
         }
         Err(error) => {
-            diagnostics.wrong(node.place, format!("`{}` cannot be read: {error}", path.display()));
+            diagnostics.wrong(node.place, format!("the file `{}` cannot be read: {error}", path.display()));
             None
         }
     }

@@ -59,10 +59,11 @@ impl Diagnostics {
         self.push(place, message.into(), Some(expected.into()));
     }
 
-    /// What was found, in the order of the file.
+    /// What was found, in the order of the file; a key that was read twice is wrong once.
     pub(super) fn into_found(self) -> Vec<Diagnostic> {
         let mut found = self.found.into_inner();
         found.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
+        found.dedup();
         found
     }
 

@@ -10,6 +10,11 @@ use serde_saphyr::{DuplicateKeyPolicy, Error, Location, Spanned};
 
 use super::diagnostic::Diagnostics;
 
+/// How deep mappings and lists may be nested. A configuration needs 5 levels; a thousand would overflow the stack.
+const DEPTH_MAX: usize = 32;
+/// How many values there may be, those that aliases repeat included.
+const VALUES_MAX: usize = 50_000;
+
 /// Where something stands in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
@@ -56,6 +61,7 @@ pub(super) fn read(text: &str, diagnostics: &Diagnostics) -> Option<Node> {
         strict_booleans: true,
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
+        budget: serde_saphyr::budget! { max_depth: DEPTH_MAX, max_nodes: VALUES_MAX },
         // Repeated keys come through, to be reported with all else.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
     };
@@ -71,11 +77,16 @@ pub(super) fn read(text: &str, diagnostics: &Diagnostics) -> Option<Node> {
 
 /// The parser's message without the place, which the diagnostic has.
 fn yaml_message(error: &Error) -> String {
-    if let Error::MultipleDocuments { .. } = error {
-        return "a second YAML document begins here; a configuration is one".into();
+    match error {
+        Error::MultipleDocuments { .. } => return "a second YAML document begins here; a configuration is one".into(),
+        Error::Budget { .. } => {
+            return format!("nested deeper than {DEPTH_MAX} levels, or more than {VALUES_MAX} values");
+        }
+        Error::AliasError { error, .. } => return yaml_message(error),
+        _ => {}
     }
     let message = error.render();
-    let end = message.rfind(" at line ").unwrap_or(message.len());
+    let end = message.find(" at line ").unwrap_or(message.len());
     format!("not valid YAML: {}", &message[..end])
 }
 

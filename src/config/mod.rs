@@ -40,7 +40,7 @@ pub fn load(path: &Path) -> Result<Snapshot, LoadError> {
     let bytes = read_limited(path, CONFIG_BYTES_MAX).map_err(unreadable)?;
     let origin = path.display().to_string();
     match std::str::from_utf8(&bytes) {
-        Ok(text) => parse(text, &origin, path.parent().unwrap_or(Path::new(""))),
+        Ok(text) => parse(text, &origin, path.parent().unwrap_or_else(|| Path::new(""))),
         Err(error) => Err(not_utf8(&bytes[..error.valid_up_to()], &origin)),
     }
 }

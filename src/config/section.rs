@@ -19,6 +19,8 @@ pub(super) struct Section<'a> {
     path: String,
     entries: &'a [(Name, Node)],
     place: Place,
+    /// Something else than a mapping stands here, which was reported: nothing is missing then.
+    is_mistaken: bool,
     asked: RefCell<Vec<&'static str>>,
     diagnostics: &'a Diagnostics,
 }
@@ -26,16 +28,17 @@ pub(super) struct Section<'a> {
 impl<'a> Section<'a> {
     /// The section that this node holds; an empty one where it holds nothing, or something else.
     pub(super) fn open(path: &str, node: &'a Node, diagnostics: &'a Diagnostics) -> Self {
-        let entries: &[_] = match &node.value {
-            Value::Map(entries) => entries,
-            Value::Nothing => &[],
+        let mut section = Self::empty(path, node.place, diagnostics);
+        match &node.value {
+            Value::Map(entries) => section.entries = entries,
+            Value::Nothing => {}
             other => {
-                diagnostics.expected(node.place, format!("found {}", other.describe()), "a mapping of keys");
-                &[]
+                let subject = if path.is_empty() { String::new() } else { format!("`{path}`: ") };
+                diagnostics.expected(node.place, format!("{subject}found {}", other.describe()), "a mapping of keys");
+                section.is_mistaken = true;
             }
-        };
-        let section = Self { path: path.into(), entries, place: node.place, asked: RefCell::default(), diagnostics };
-        section.report_repetitions(entries);
+        }
+        section.report_repetitions(section.entries);
         section
     }
 
@@ -44,10 +47,13 @@ impl<'a> Section<'a> {
         let path = self.path_of(key);
         match self.get(key) {
             Some(node) => Self::open(&path, node, self.diagnostics),
-            None => {
-                Self { path, entries: &[], place: self.place, asked: RefCell::default(), diagnostics: self.diagnostics }
-            }
+            None => Self::empty(&path, self.place, self.diagnostics),
         }
+    }
+
+    fn empty(path: &str, place: Place, diagnostics: &'a Diagnostics) -> Self {
+        let asked = RefCell::default();
+        Self { path: path.into(), entries: &[], place, is_mistaken: false, asked, diagnostics }
     }
 
     /// Where the value of this key stands, or the section where it is absent.
@@ -59,9 +65,9 @@ impl<'a> Section<'a> {
         self.get(key).is_some()
     }
 
-    /// Reports an absent key.
+    /// Reports a key that must be there and is not.
     pub(super) fn require(&self, key: &'static str, meaning: &str) {
-        if !self.has(key) {
+        if !self.has(key) && !self.is_mistaken {
             self.diagnostics.wrong(self.place, format!("`{}` is missing: {meaning}", self.path_of(key)));
         }
     }
@@ -83,9 +89,15 @@ impl<'a> Section<'a> {
         let node = self.get(key)?;
         let value = read(&node.value);
         if value.is_none() {
-            self.diagnostics.expected(node.place, format!("found {}", node.value.describe()), expected.to_string());
+            self.reject(key, node, expected);
         }
         value
+    }
+
+    /// Reports the value of a key, or an element of it, as not what it should be.
+    pub(super) fn reject(&self, key: &str, node: &Node, expected: impl Display) {
+        let message = format!("`{}`: found {}", self.path_of(key), node.value.describe());
+        self.diagnostics.expected(node.place, message, expected.to_string());
     }
 
     /// The elements of a list; none where it is absent.

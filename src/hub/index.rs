@@ -28,8 +28,10 @@ pub struct Index {
 #[derive(Debug)]
 struct Shape {
     keys: Box<[Arc<str>]>,
-    subscribers: FxHashMap<Box<str>, Vec<(Arc<Stream>, Vec<Subscriber>)>>,
+    subscribers: FxHashMap<Box<str>, Vec<StreamSubscribers>>,
 }
+
+type StreamSubscribers = (Arc<Stream>, Vec<Subscriber>);
 
 impl Index {
     /// Files a subscription. The same one filed twice is delivered twice: the session keeps them apart.
@@ -89,7 +91,7 @@ impl Shape {
         self.keys.iter().eq(selector.0.iter().map(|(key, _)| key))
     }
 
-    fn wanting(&self, event: &Event) -> &[(Arc<Stream>, Vec<Subscriber>)] {
+    fn wanting(&self, event: &Event) -> &[StreamSubscribers] {
         let found = match &*self.keys {
             [] => self.subscribers.get(""),
             [key] => event.key(key).and_then(|value| self.subscribers.get(value)),

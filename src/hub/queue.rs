@@ -226,7 +226,9 @@ impl Gap {
             }
         }
         self.missed = self.missed.zip(later.missed).map(|(a, b)| a + b);
-        self.cursor = later.cursor.or(self.cursor.take());
+        if later.cursor.is_some() {
+            self.cursor = later.cursor;
+        }
     }
 }
 

@@ -57,7 +57,8 @@ pub enum PropertyError {
 /// Checks every property by name and value, without connecting to anything.
 pub fn check_properties(properties: &[(String, String)]) -> Result<(), PropertyError> {
     for (name, value) in properties {
-        if name == "bootstrap.servers" || OWNED.iter().any(|(owned, _)| owned == name) {
+        let brokers = ["bootstrap.servers", "metadata.broker.list"].contains(&name.as_str());
+        if brokers || OWNED.iter().any(|(owned, _)| owned == name) {
             return Err(PropertyError::Owned(name.clone()));
         }
         let checked = ClientConfig::new().set(name, value).create_native_config();

@@ -18,6 +18,7 @@ use rdkafka::topic_partition_list::Offset;
 use rustc_hash::FxHashMap;
 
 use super::client::{Client, Context, Link, Statistics, connect};
+use super::cluster::{Positions, logs, partition_count};
 use super::decode::Record;
 use super::topic::{Mended, TopicReader};
 use super::{Sink, warm};
@@ -31,8 +32,6 @@ const POLL_WAIT: Duration = Duration::from_millis(100);
 const BATCH_RECORDS_MAX: usize = 1000;
 /// A batch is handed on once its records' values have this many bytes together.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
-/// How long one question to a broker (a topic's partitions, a partition's offsets) may take.
-const QUERY_WAIT: Duration = Duration::from_secs(1);
 /// The pauses between attempts at anything: doubled from the first to the second.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
@@ -137,36 +136,19 @@ impl Reading {
     /// Whether the topic was found. Fails where no broker answered.
     fn join(&mut self, index: usize) -> Result<bool, KafkaError> {
         let name = self.topics[index].name().clone();
-        let count = match self.partition_count(&name)? {
+        let answer = partition_count(&self.client, &name)?;
+        self.base.link.up();
+        let count = match answer {
             Ok(count) => count,
             Err(code) => {
                 self.base.link.missing_topic(&name, code);
                 return Ok(false);
             }
         };
-        let logs = self.logs(&name, 0..count)?;
+        let logs = logs(&self.client, &name, 0..count)?;
         self.topics[index].join(&logs);
         tracing::info!(topic = &*name, partitions = count, "topic found");
         Ok(true)
-    }
-
-    /// How many partitions a topic has, or the code the cluster answered instead.
-    fn partition_count(&self, topic: &str) -> Result<Result<i32, RDKafkaErrorCode>, KafkaError> {
-        let metadata = self.client.fetch_metadata(Some(topic), QUERY_WAIT)?;
-        self.base.link.up();
-        let unknown = RDKafkaErrorCode::UnknownTopicOrPartition;
-        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
-            return Ok(Err(unknown));
-        };
-        if let Some(code) = found.error() {
-            return Ok(Err(code.into()));
-        }
-        Ok(found.partitions().iter().map(|partition| partition.id() + 1).max().ok_or(unknown))
-    }
-
-    /// The first offset and the one after the last, of some partitions.
-    fn logs(&self, topic: &str, partitions: std::ops::Range<i32>) -> Result<Vec<(i64, i64)>, KafkaError> {
-        partitions.map(|partition| self.client.fetch_watermarks(topic, partition, QUERY_WAIT)).collect()
     }
 
     /// Assigns everything, each partition from where it is to be read next. What the client had fetched beyond is
@@ -232,14 +214,34 @@ impl Reading {
 
     fn try_mend(&mut self) -> Result<(), KafkaError> {
         // All questions first: nothing is told twice where one of them fails.
-        let logs = self.topics.iter().map(|topic| self.logs(topic.name(), 0..partition_ids_end(topic)));
-        let logs = logs.collect::<Result<Vec<_>, _>>()?;
+        let logs = self.topics.iter().map(|topic| self.logs_of(topic)).collect::<Result<Vec<_>, _>>()?;
         let positions = Positions::of(&self.client)?;
         for (index, logs) in logs.iter().enumerate() {
-            self.mend_topic(index, logs, &positions);
+            match logs {
+                Some(logs) => self.mend_topic(index, logs, &positions),
+                None => self.leave(index),
+            }
         }
         self.assign();
         Ok(())
+    }
+
+    /// The logs of a topic's partitions; nothing where it has fewer of them than before, or is gone.
+    fn logs_of(&self, topic: &TopicReader) -> Result<Option<Vec<(i64, i64)>>, KafkaError> {
+        if topic.is_absent() {
+            return Ok(Some(Vec::new()));
+        }
+        let have = partition_ids_end(topic);
+        match partition_count(&self.client, topic.name())? {
+            Ok(count) if count >= have => logs(&self.client, topic.name(), 0..have).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Looks for the topic anew, at once.
+    fn leave(&mut self, index: usize) {
+        self.topics[index].leave();
+        self.look = Retry::default();
     }
 
     fn mend_topic(&mut self, index: usize, logs: &[(i64, i64)], positions: &Positions) {
@@ -253,11 +255,7 @@ impl Reading {
                     gaps.push(gap);
                     replaced = true;
                 }
-                Mended::Replaced(None) => {
-                    topic.leave();
-                    self.look = Retry::default();
-                    return;
-                }
+                Mended::Replaced(None) => return self.leave(index),
             }
         }
         if !gaps.is_empty() {
@@ -289,6 +287,7 @@ impl Reading {
         for batch in entries.chunks(BATCH_RECORDS_MAX) {
             (self.base.sink)(Feed::Batch(batch.into()));
         }
+        (self.base.sink)(Feed::Live);
         self.base.warm.store(true, Ordering::Relaxed);
     }
 
@@ -303,7 +302,10 @@ impl Reading {
         let statistics = self.client.context().statistics.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(statistics) = statistics else { return };
         if statistics.connected() {
-            self.base.link.up();
+            if !self.base.link.is_up() {
+                self.base.link.up();
+                self.look = Retry::default();
+            }
         } else if self.base.link.is_up() {
             self.base.link.down("no connection to a broker");
         }
@@ -343,7 +345,7 @@ impl Reading {
         if topic.is_absent() || found <= have {
             return Ok(false);
         }
-        let logs = self.logs(topic.name(), have..found)?;
+        let logs = logs(&self.client, topic.name(), have..found)?;
         let topic = &mut self.topics[index];
         topic.grow(&logs);
         tracing::info!(topic = &**topic.name(), partitions = found, "partitions were added");
@@ -359,22 +361,6 @@ impl Reading {
         self.base.link.error(error.rdkafka_error_code(), &reason);
         if !self.base.link.is_up() {
             self.base.link.down(&reason);
-        }
-    }
-}
-
-/// The client's positions: behind the last offset it passed, records or not.
-struct Positions(std::collections::HashMap<(String, i32), Offset>);
-
-impl Positions {
-    fn of(client: &Client) -> Result<Self, KafkaError> {
-        Ok(Self(client.position()?.to_topic_map()))
-    }
-
-    fn get(&self, topic: &str, partition: i32) -> Option<i64> {
-        match self.0.get(&(topic.to_owned(), partition)) {
-            Some(Offset::Offset(offset)) => Some(*offset),
-            _ => None,
         }
     }
 }

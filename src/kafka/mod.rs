@@ -5,13 +5,14 @@
 //! | `consumer` | the thread: find topics, warm the window, drain, mend lost positions |
 //! | [`decode`] | a record becomes an event (pure) |
 //! | `topic`, `warm` | where a topic stands; what is kept back until its window is warm (both without a client) |
-//! | `client` | librdkafka's configuration, connection state, statistics |
+//! | `client`, `cluster` | librdkafka's configuration, connection state, statistics; questions to the brokers |
 //! | [`embedded`] | the broker of the demo |
 //!
 //! It keeps no history (that is the hub's), joins no consumer group, and commits nothing: after a restart the window
 //! is warmed from the log again.
 
 mod client;
+mod cluster;
 mod consumer;
 pub mod decode;
 pub mod embedded;

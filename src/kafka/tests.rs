@@ -1,6 +1,7 @@
 //! The source against a real client and a mock broker, in this process.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -43,47 +44,56 @@ impl Bench {
 
     fn start(&self) -> (Source, Feeds) {
         let (sender, receiver) = channel();
-        (self.start_into(sender), Feeds { receiver, entries: Vec::new().into_iter() })
-    }
-
-    fn start_into(&self, sender: Sender<Feed>) -> Source {
         // A closed channel is a test that has seen enough.
         let sink = Box::new(move |feed| sender.send(feed).unwrap_or_default());
-        Source::start(self.config.clone(), sink, self.metrics.clone()).unwrap()
+        let source = Source::start(self.config.clone(), sink, self.metrics.clone()).unwrap();
+        (source, Feeds { receiver, entries: VecDeque::new(), live: 0 })
     }
 
     /// Produces and waits until the broker has it. The payload's time is the record's.
     fn produce(&self, topic: &str, partition: i32, ts: i64, payload: &str) {
         let record = BaseRecord::to(topic).partition(partition).timestamp(ts).key("").payload(payload);
         self.broker.producer.send(record).map_err(|(error, _)| error).unwrap();
-        self.broker.producer.flush(PATIENCE).unwrap();
+        until("the broker has it", || self.broker.producer.in_flight_count() == 0);
     }
 }
 
 struct Feeds {
     receiver: Receiver<Feed>,
-    entries: std::vec::IntoIter<Entry>,
+    entries: VecDeque<Entry>,
+    /// How many warm-ups ended so far.
+    live: usize,
 }
 
 impl Feeds {
     /// The next announcement: `topic [next of 0, next of 1, ...]`.
     fn assigned(&mut self) -> String {
-        assert!(self.entries.len() == 0, "entries come before the announcement");
-        match self.receiver.recv_timeout(PATIENCE).unwrap() {
+        assert!(self.entries.is_empty(), "entries come before the announcement");
+        match self.next() {
             Feed::Assigned { topic, next } => format!("{topic} {next:?}"),
-            Feed::Batch(entries) => panic!("expected an announcement, got {entries:?}"),
+            other => panic!("expected an announcement, got {other:?}"),
+        }
+    }
+
+    /// The next message that is not just the end of a warm-up.
+    fn next(&mut self) -> Feed {
+        loop {
+            match self.receiver.recv_timeout(PATIENCE).unwrap() {
+                Feed::Live => self.live += 1,
+                feed => return feed,
+            }
         }
     }
 
     /// The next entry.
     fn entry(&mut self) -> Entry {
         loop {
-            if let Some(entry) = self.entries.next() {
+            if let Some(entry) = self.entries.pop_front() {
                 return entry;
             }
-            match self.receiver.recv_timeout(PATIENCE).unwrap() {
-                Feed::Batch(entries) => self.entries = entries.to_vec().into_iter(),
-                assigned @ Feed::Assigned { .. } => panic!("expected entries, got {assigned:?}"),
+            match self.next() {
+                Feed::Batch(entries) => self.entries.extend(entries.iter().cloned()),
+                other => panic!("expected entries, got {other:?}"),
             }
         }
     }
@@ -129,6 +139,7 @@ fn the_window_is_warmed_in_the_order_of_time_and_live_records_follow() {
 
     bench.produce("orders", 1, 1, r#"{"type":"paid","userId":"u1","data":1}"#);
     let Entry::Event(event) = feeds.entry() else { panic!("no event") };
+    assert_eq!(feeds.live, 1, "the hub was told between the two");
     assert_eq!(
         std::str::from_utf8(&event.envelope).unwrap(),
         r#"{"id":"orders:1:2","ts":1,"type":"paid","userId":"u1","data":1}"#
@@ -238,6 +249,8 @@ fn what_the_log_lost_before_it_was_read_is_a_gap() {
     let _source = Source::start(bench.config.clone(), sink, bench.metrics.clone()).unwrap();
     assert!(matches!(receiver.recv_timeout(PATIENCE).unwrap(), Feed::Assigned { .. }));
     permit.send(()).unwrap();
+    assert!(matches!(receiver.recv_timeout(PATIENCE).unwrap(), Feed::Live));
+    permit.send(()).unwrap();
     bench.produce("orders", 0, 1, "{}");
     let Feed::Batch(first) = receiver.recv_timeout(PATIENCE).unwrap() else { panic!("announced twice") };
     assert_eq!(first.len(), 1);
@@ -296,7 +309,7 @@ fn a_stop_is_quick_and_waits_for_the_thread() {
     source.stop();
     assert!(begun.elapsed() < STOP_WAIT);
     // The sink is gone with the thread.
-    assert!(feeds.receiver.recv().is_err());
+    assert!(feeds.receiver.iter().all(|feed| matches!(feed, Feed::Live)));
 }
 
 #[test]

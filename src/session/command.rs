@@ -187,7 +187,7 @@ impl Session {
     }
 
     fn subscribe(&mut self, command: &Command, desk: &Desk<'_>) -> Answer {
-        let resource = command.resource.as_deref().ok_or((Refused::Malformed, "no `resource`".to_owned()))?;
+        let resource = command.resource.as_deref().ok_or_else(|| (Refused::Malformed, "no `resource`".to_owned()))?;
         let (stream, selector) = self.resolve(resource)?;
         if self.subscriptions.iter().any(|known| known.stream.id == stream.id && known.selector == selector) {
             return Err((Refused::Subscription, format!("`{resource}` is subscribed already")));

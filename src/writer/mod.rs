@@ -6,6 +6,8 @@
 
 mod connection;
 mod shard;
+#[cfg(test)]
+mod tests;
 mod wheel;
 
 use std::io;

@@ -79,7 +79,7 @@ fn properties(section: &Section<'_>, base_dir: &Path, diagnostics: &Diagnostics)
         if written.iter().any(|(other, _)| other.text == name.text) {
             diagnostics.wrong(name.place, format!("`{}` is given in `kafka.properties` too", name.text));
         }
-        let bytes = secret_file(node, base_dir, diagnostics);
+        let bytes = secret_file(section, "property_files", node, base_dir, diagnostics);
         match bytes.map(String::from_utf8) {
             Some(Ok(value)) => properties.push((name.text.clone(), value)),
             Some(Err(_)) => diagnostics.wrong(node.place, "the file is not UTF-8"),
@@ -119,7 +119,7 @@ fn topics(root: &Section<'_>, streams: &Streams, diagnostics: &Diagnostics) -> V
     }
     let mut replay: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     for (name, node) in root.entries("topics") {
-        let section = Section::open("topics.*", node, diagnostics);
+        let section = Section::open(&format!("topics.{}", name.text), node, diagnostics);
         let limits = section.section("replay");
         let events = limits.count("events", REPLAY_EVENTS_RANGE).unwrap_or(REPLAY_EVENTS) as usize;
         let bytes = limits.size("bytes", REPLAY_BYTES_RANGE).unwrap_or(REPLAY_BYTES);

@@ -49,7 +49,7 @@ pub(super) fn compile(root: &Section<'_>, streams: &Streams, diagnostics: &Diagn
     let mut patterns: Vec<(Pattern, Place)> = Vec::new();
     let mut routes = Vec::new();
     for node in root.list("routes") {
-        let section = Section::open("routes.*", node, diagnostics);
+        let section = Section::open("routes", node, diagnostics);
         let pattern = pattern(&section, &mut patterns, diagnostics);
         let route = Compiler { section, streams, has_auth, diagnostics }.route(pattern.as_ref());
         routes.extend(route.map(Arc::new));
@@ -63,10 +63,10 @@ fn pattern(section: &Section<'_>, earlier: &mut Vec<(Pattern, Place)>, diagnosti
     let written = section.text("path", "a path such as `/orders/{orderId}/events`")?;
     let place = section.place_of("path");
     let pattern = Pattern::parse(written)
-        .map_err(|error| diagnostics.wrong(place, format!("`{written}` is no pattern: {error}")))
+        .map_err(|error| diagnostics.wrong(place, format!("`routes.path`: `{written}` is no pattern: {error}")))
         .ok()?;
     if let Some((_, other)) = earlier.iter().find(|(other, _)| other.overlaps(&pattern)) {
-        let message = format!("`{written}` matches the same paths as the route in line {}", other.line);
+        let message = format!("`routes.path`: `{written}` matches the same paths as the route in line {}", other.line);
         diagnostics.wrong(place, message);
         return None;
     }
@@ -139,7 +139,8 @@ impl Compiler<'_> {
         if self.section.flag("public").unwrap_or_default() {
             return Admission::Public;
         }
-        if !self.has_auth {
+        // Without a path there is no route yet, and that was reported.
+        if !self.has_auth && self.section.has("path") {
             let message = "this route would be open to everybody: tokens can't be verified without `auth`";
             self.diagnostics.expected(self.section.place_of("path"), message, "`public: true`, or `auth`");
         }
@@ -167,11 +168,7 @@ impl Compiler<'_> {
     fn source(&self, node: &Node, pattern: Option<&Pattern>, admission: Admission) -> Option<Source> {
         let source = text(&node.value).and_then(source);
         match &source {
-            None => self.diagnostics.expected(
-                node.place,
-                format!("found {}", node.value.describe()),
-                "`path.<parameter>` or `claims.<claim>`, such as `claims.sub`",
-            ),
+            None => self.section.reject("bind", node, "`path.<parameter>` or `claims.<claim>`, such as `claims.sub`"),
             Some(Source::Claim(_)) if admission == Admission::Public => {
                 self.diagnostics.wrong(node.place, "a public route has no token, and so no claims");
             }
@@ -253,8 +250,10 @@ impl Compiler<'_> {
         for node in section.list(key) {
             let written = text(&node.value).unwrap_or_default();
             if !is_good(written) {
-                let found = reason(written).map_or_else(|| format!("found {}", node.value.describe()), String::from);
-                self.diagnostics.expected(node.place, found, expected);
+                match reason(written) {
+                    Some(reason) => self.diagnostics.expected(node.place, reason, expected),
+                    None => section.reject(key, node, expected),
+                }
             } else if good.iter().any(|earlier| **earlier == *written) {
                 self.diagnostics.wrong(node.place, format!("`{written}` is listed twice"));
             } else {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use crate::config::diagnostic::Diagnostics;
-use crate::config::file::{Name, Node};
+use crate::config::file::{Name, Node, Value};
 use crate::config::section::{Section, text};
 use crate::event::{TOPIC_NAME_BYTES_MAX, Topic, is_topic_name};
 use crate::route::Stream;
@@ -32,13 +32,13 @@ fn stream(name: &Name, node: &Node, diagnostics: &Diagnostics) -> Stream {
     if !is_topic_name(&name.text) {
         diagnostics.expected(name.place, format!("`{}` is no name of a stream", name.text), "`[A-Za-z0-9._-]+`");
     }
-    let section = Section::open("streams.*", node, diagnostics);
+    let section = Section::open(&format!("streams.{}", name.text), node, diagnostics);
     section.require("topics", "the topics that the stream carries");
     let mut topics: Vec<Topic> = Vec::new();
     for node in section.list("topics") {
         let Some(topic) = text(&node.value).filter(|text| is_topic_name(text)) else {
             let expected = format!("a topic's name: 1 to {TOPIC_NAME_BYTES_MAX} characters of `[A-Za-z0-9._-]`");
-            diagnostics.expected(node.place, format!("found {}", node.value.describe()), expected);
+            section.reject("topics", node, expected);
             continue;
         };
         if topics.iter().any(|earlier| **earlier == *topic) {
@@ -46,8 +46,9 @@ fn stream(name: &Name, node: &Node, diagnostics: &Diagnostics) -> Stream {
         }
         topics.push(topic.into());
     }
-    if section.has("topics") && section.list("topics").is_empty() {
-        diagnostics.wrong(section.place_of("topics"), "a stream carries one topic at least");
+    if section.get("topics").is_some_and(|node| matches!(&node.value, Value::List(list) if list.is_empty())) {
+        let message = format!("`topics` of the stream `{}` is empty: it carries one at least", name.text);
+        diagnostics.wrong(section.place_of("topics"), message);
     }
     topics.sort();
     Stream { id: next_id(), name: name.text.as_str().into(), topics: topics.into(), keys: keys(&section, diagnostics) }
@@ -58,7 +59,7 @@ fn keys(section: &Section<'_>, diagnostics: &Diagnostics) -> Box<[Arc<str>]> {
     for node in section.list("keys") {
         let Some(key) = text(&node.value).filter(|text| is_key_name(text)) else {
             let expected = format!("a key: 1 to {KEY_NAME_BYTES_MAX} characters of `[A-Za-z0-9_.-]`");
-            diagnostics.expected(node.place, format!("found {}", node.value.describe()), expected);
+            section.reject("keys", node, expected);
             continue;
         };
         if RESERVED_KEYS.contains(&key) {

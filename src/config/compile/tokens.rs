@@ -33,11 +33,11 @@ pub(super) fn compile(root: &Section<'_>, base_dir: &Path, diagnostics: &Diagnos
     let section = root.section("auth");
     section.require("key_file", "the file with the HMAC secret or the PEM public key");
     section.require("algorithms", "the algorithms that tokens may be signed with, such as `[HS256]`");
-    let key = section.get("key_file").and_then(|node| secret_file(node, base_dir, diagnostics));
+    let key = section.get("key_file").and_then(|node| secret_file(&section, "key_file", node, base_dir, diagnostics));
     let listed = section.list("algorithms").len();
     let tokens = Tokens {
         key: TokenKey(key.clone().unwrap_or_default()),
-        algorithms: algorithms(&section, diagnostics),
+        algorithms: algorithms(&section),
         issuer: section.text("issuer", "what `iss` must be").map(String::from),
         audience: section.text("audience", "what `aud` must contain").map(String::from),
         cookie: cookie(&section),
@@ -54,21 +54,18 @@ pub(super) fn compile(root: &Section<'_>, base_dir: &Path, diagnostics: &Diagnos
                 BadKey::NoAlgorithm | BadKey::MixedFamilies => "algorithms",
                 BadKey::EmptySecret | BadKey::WrongKey => "key_file",
             };
-            diagnostics.wrong(section.place_of(key), error.to_string());
+            diagnostics.wrong(section.place_of(key), format!("`auth.{key}`: {error}"));
         })
         .ok()
 }
 
-fn algorithms(section: &Section<'_>, diagnostics: &Diagnostics) -> Vec<Algorithm> {
+fn algorithms(section: &Section<'_>) -> Vec<Algorithm> {
     let mut algorithms = Vec::new();
     for node in section.list("algorithms") {
         let written = text(&node.value).unwrap_or_default();
         match ALGORITHMS.iter().find(|(name, _)| *name == written) {
             Some((_, algorithm)) => algorithms.push(*algorithm),
-            None => {
-                let found = format!("found {}", node.value.describe());
-                diagnostics.expected(node.place, found, alternatives(ALGORITHMS.map(|(name, _)| name)));
-            }
+            None => section.reject("algorithms", node, alternatives(ALGORITHMS.map(|(name, _)| name))),
         }
     }
     algorithms

@@ -1,0 +1,47 @@
+# What a user and a contributor run. `make help` lists it.
+
+CLIENTS := target/clients
+export SIDESTREAM_CLIENTS := $(CURDIR)/$(CLIENTS)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build test check clients deps deny clean
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: deps ## Build release and run the demo (ARGS="--listen 127.0.0.1:8080")
+	cargo run --release --locked -- demo $(ARGS)
+
+build: deps ## Build release: target/release/sidestream
+	cargo build --release --locked
+
+test: ## Run every test there is; the last line adds them up
+	@tests/all
+
+check: ## What is quick: format, lints, the core's tests
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	cargo test --no-default-features --lib --locked
+
+clients: $(CLIENTS)/installed ## Install the independent clients that the tests drive
+
+deps: ## Install the Debian packages that the build needs, where they are missing
+	@tests/packages build
+
+# npm and pip install beside the build, never into the source tree.
+$(CLIENTS)/installed: tests/clients/package.json tests/clients/package-lock.json tests/clients/.npmrc \
+		tests/clients/requirements.txt
+	tests/packages clients
+	mkdir -p $(CLIENTS)
+	cp tests/clients/package.json tests/clients/package-lock.json tests/clients/.npmrc $(CLIENTS)/
+	cd $(CLIENTS) && npm ci
+	python3 -m venv $(CLIENTS)/venv
+	$(CLIENTS)/venv/bin/pip install --quiet --requirement tests/clients/requirements.txt
+	touch $@
+
+deny: ## Check licenses, advisories and sources, where cargo-deny is there
+	@command -v cargo-deny >/dev/null || { echo "cargo-deny is not installed: cargo install --locked cargo-deny"; exit 1; }
+	cargo deny check
+
+clean: ## Remove everything that was built
+	cargo clean

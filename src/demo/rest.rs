@@ -1,0 +1,226 @@
+//! The demo's upstream: a small REST service over the shop, on a free loopback port, with the demo's page at `/`.
+//!
+//! It knows nothing of streams: that is the point. Orders are placed asynchronously (202 and an operation to poll).
+
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+
+use http::{Method, Response, StatusCode, header};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::shop::{Accepted, Shop};
+use super::tokens::Tokens;
+
+/// The largest request body taken, in bytes.
+pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Orders on a page where the request does not say.
+const PAGE_SIZE: usize = 20;
+const PAGE_SIZE_MAX: usize = 100;
+/// What an order costs where the request names no `total`, in cents.
+const TOTAL_DEFAULT: u32 = 9_999;
+/// The most an order may cost, in units of `total`.
+const TOTAL_MAX: f64 = 1_000_000.0;
+
+const PAGE: &str = include_str!("page.html");
+/// The page needs nothing from elsewhere: its style and script are inline, its connections go back to where it came from.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
+     connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'";
+
+/// The service's answer, whole.
+pub(super) type Answer = Response<Vec<u8>>;
+
+/// What the service answers; `server` carries it over HTTP.
+pub(super) struct RestService {
+    shop: Arc<Shop>,
+    accepted: SyncSender<Accepted>,
+    /// Users and tokens for the page: `{"u123":"<JWT>"}`.
+    tokens: Value,
+}
+
+impl RestService {
+    pub(super) fn new(shop: Arc<Shop>, accepted: SyncSender<Accepted>, tokens: &Tokens) -> Self {
+        Self { shop, accepted, tokens: tokens.iter().map(|(user, token)| ((*user).to_owned(), json!(token))).collect() }
+    }
+
+    /// Answers one request; HEAD is answered like GET, the body being left out on the way.
+    pub(super) fn answer(&self, method: &Method, path: &str, query: &str, body: &[u8]) -> Answer {
+        let read = method == Method::GET || method == Method::HEAD;
+        let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+        match segments[..] {
+            [""] if read => page(),
+            ["demo", "tokens"] if read => answer_json(StatusCode::OK, &self.tokens),
+            ["orders"] if read => self.list(query),
+            ["orders"] if method == Method::POST => self.place(body),
+            ["orders", id] if read => found(self.shop.order(id), "order"),
+            ["operations", id] if read => found(self.shop.operation(id), "operation"),
+            ["orders"] => not_allowed("GET, HEAD, POST"),
+            [""] | ["demo", "tokens"] | ["orders" | "operations", _] => not_allowed("GET, HEAD"),
+            _ => problem(StatusCode::NOT_FOUND, "there is nothing under this path"),
+        }
+    }
+
+    fn list(&self, query: &str) -> Answer {
+        let (Ok(page), Ok(size)) = (parameter(query, "page", 0), parameter(query, "size", PAGE_SIZE)) else {
+            return problem(StatusCode::BAD_REQUEST, "page and size are whole numbers");
+        };
+        let size = size.clamp(1, PAGE_SIZE_MAX);
+        let (orders, total) = self.shop.page(page, size);
+        let meta = json!({"pagination": {"page": page, "size": size, "totalElements": total}});
+        answer_json(StatusCode::OK, &json!({"data": orders, "meta": meta}))
+    }
+
+    fn place(&self, body: &[u8]) -> Answer {
+        let Ok(Value::Object(order)) = serde_json::from_slice(body) else {
+            return problem(StatusCode::BAD_REQUEST, "an order is a JSON object");
+        };
+        let total = match order.get("total") {
+            None => TOTAL_DEFAULT,
+            Some(total) => match total.as_f64().filter(|total| (0.0..=TOTAL_MAX).contains(total)) {
+                // The range was checked: no more than 100,000,000 cents.
+                Some(total) => (total * 100.0).round() as u32,
+                None => return problem(StatusCode::BAD_REQUEST, "total is a number from 0 to 1000000"),
+            },
+        };
+        let accepted = self.shop.accept(total);
+        let operation_id = accepted.operation_id.clone();
+        if self.accepted.try_send(accepted).is_err() {
+            self.shop.withdraw(&operation_id);
+            let busy = problem(StatusCode::SERVICE_UNAVAILABLE, "too many orders wait to be made");
+            return with(busy, header::RETRY_AFTER, "1");
+        }
+        let location = format!("/operations/{operation_id}");
+        let body = json!({"operationId": operation_id, "status": "PROCESSING"});
+        with(answer_json(StatusCode::ACCEPTED, &body), header::LOCATION, &location)
+    }
+}
+
+/// An RFC 9457 problem without a type of its own.
+pub(super) fn problem(status: StatusCode, detail: &str) -> Answer {
+    let title = status.canonical_reason().unwrap_or("Error");
+    let body = json!({"type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail});
+    with(answer_json(status, &body), header::CONTENT_TYPE, "application/problem+json")
+}
+
+fn page() -> Answer {
+    let answer = answer_bytes(StatusCode::OK, "text/html; charset=utf-8", PAGE.into());
+    with(answer, header::CONTENT_SECURITY_POLICY, PAGE_POLICY)
+}
+
+fn found(thing: Option<impl Serialize>, what: &str) -> Answer {
+    match thing {
+        Some(thing) => answer_json(StatusCode::OK, &thing),
+        None => problem(StatusCode::NOT_FOUND, &format!("no such {what}")),
+    }
+}
+
+fn not_allowed(allow: &'static str) -> Answer {
+    with(problem(StatusCode::METHOD_NOT_ALLOWED, &format!("allowed here: {allow}")), header::ALLOW, allow)
+}
+
+fn answer_json(status: StatusCode, body: &impl Serialize) -> Answer {
+    match serde_json::to_vec(body) {
+        Ok(body) => answer_bytes(status, "application/json", body),
+        Err(_) => answer_bytes(StatusCode::INTERNAL_SERVER_ERROR, "application/json", b"null".to_vec()),
+    }
+}
+
+fn answer_bytes(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Answer {
+    let length = body.len();
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
+    headers.insert(header::CONTENT_LENGTH, length.into());
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    answer
+}
+
+fn with(mut answer: Answer, name: header::HeaderName, value: &str) -> Answer {
+    if let Ok(value) = value.parse() {
+        answer.headers_mut().insert(name, value);
+    }
+    answer
+}
+
+/// A whole number from the query, or `default` where it is absent.
+fn parameter(query: &str, name: &str, default: usize) -> Result<usize, std::num::ParseIntError> {
+    let value = query.split('&').filter_map(|pair| pair.split_once('=')).find(|(n, _)| *n == name);
+    value.map_or(Ok(default), |(_, value)| value.parse())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    use super::*;
+
+    fn service(waiting_max: usize) -> (RestService, Receiver<Accepted>) {
+        let (sender, receiver) = sync_channel(waiting_max);
+        let tokens = vec![("u123", "a.b.c".to_owned())];
+        (RestService::new(Arc::new(Shop::open()), sender, &tokens), receiver)
+    }
+
+    fn body(answer: &Answer) -> Value {
+        serde_json::from_slice(answer.body()).unwrap()
+    }
+
+    #[test]
+    fn orders_come_in_pages() {
+        let (service, _receiver) = service(1);
+        let answer = service.answer(&Method::GET, "/orders", "page=1&size=2", b"");
+        assert_eq!(
+            body(&answer),
+            json!({
+                "data": [{"id": "order-789", "status": "CREATED", "total": 1299.0}],
+                "meta": {"pagination": {"page": 1, "size": 2, "totalElements": 3}},
+            })
+        );
+        assert_eq!(service.answer(&Method::GET, "/orders", "page=x", b"").status(), 400);
+    }
+
+    #[test]
+    fn placing_an_order_gives_an_operation_and_wakes_the_producer() {
+        let (service, receiver) = service(1);
+        let answer = service.answer(&Method::POST, "/orders", "", br#"{"total":12.34}"#);
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["location"]),
+            (202, &"/operations/op-1".parse().unwrap())
+        );
+        assert_eq!(body(&answer), json!({"operationId": "op-1", "status": "PROCESSING"}));
+        assert_eq!(body(&service.answer(&Method::GET, "/operations/op-1", "", b"")), body(&answer));
+        assert_eq!(receiver.recv().unwrap(), Accepted { operation_id: "op-1".into(), total: 1_234 });
+    }
+
+    #[test]
+    fn orders_that_cannot_be_made_are_refused() {
+        let (service, _receiver) = service(1);
+        for bad in ["", "[]", "{", r#"{"total":-1}"#, r#"{"total":1e9}"#, r#"{"total":"1"}"#] {
+            assert_eq!(service.answer(&Method::POST, "/orders", "", bad.as_bytes()).status(), 400, "{bad}");
+        }
+        assert_eq!(service.answer(&Method::POST, "/orders", "", b"{}").status(), 202);
+        let busy = service.answer(&Method::POST, "/orders", "", b"{}");
+        assert_eq!((busy.status().as_u16(), busy.headers().contains_key("retry-after")), (503, true));
+        assert_eq!(service.answer(&Method::GET, "/operations/op-2", "", b"").status(), 404);
+    }
+
+    #[test]
+    fn what_is_not_there_is_a_problem() {
+        let (service, _receiver) = service(1);
+        for path in ["/nothing", "/orders/order-0", "/operations/op-0", "/orders/order-123/x"] {
+            let answer = service.answer(&Method::GET, path, "", b"");
+            assert_eq!(answer.status(), 404, "{path}");
+            assert_eq!(answer.headers()["content-type"], "application/problem+json");
+        }
+        let answer = service.answer(&Method::DELETE, "/orders", "", b"");
+        assert_eq!((answer.status().as_u16(), &answer.headers()["allow"]), (405, &"GET, HEAD, POST".parse().unwrap()));
+    }
+
+    #[test]
+    fn the_page_and_its_tokens_are_served() {
+        let (service, _receiver) = service(1);
+        assert_eq!(service.answer(&Method::GET, "/", "", b"").headers()["content-type"], "text/html; charset=utf-8");
+        assert!(body(&service.answer(&Method::GET, "/demo/tokens", "", b""))["u123"] == "a.b.c");
+    }
+}

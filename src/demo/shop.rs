@@ -1,0 +1,247 @@
+//! The demo shop: a few orders that never rest, the orders visitors place, and the operations that place them.
+//!
+//! State and its limits only; it knows neither HTTP nor Kafka and has no clock.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+
+/// The orders that exist from the start, move for ever and are never evicted.
+pub(super) const SEEDED: [&str; 3] = ["order-123", "order-456", "order-789"];
+/// Orders kept, seeded ones included; beyond, the oldest placed one is forgotten.
+pub(super) const ORDERS_MAX: usize = 1_000;
+/// Operations kept; beyond, the oldest is forgotten.
+pub(super) const OPERATIONS_MAX: usize = 1_000;
+
+/// Cents: what the seeded orders cost.
+const SEEDED_TOTALS: [u32; SEEDED.len()] = [9_999, 4_250, 129_900];
+/// Placed orders are numbered from here, apart from the seeded ones.
+const FIRST_PLACED_NUMBER: u64 = 1_000;
+
+/// Where an order is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(super) enum Status {
+    Created,
+    Processing,
+    Shipped,
+    Delivered,
+}
+
+impl Status {
+    /// The `type` of the event that tells of it.
+    pub(super) fn event_type(self) -> &'static str {
+        match self {
+            Self::Created => "order-created",
+            Self::Processing => "order-updated",
+            Self::Shipped => "order-shipped",
+            Self::Delivered => "order-delivered",
+        }
+    }
+
+    fn next(self) -> Option<Self> {
+        match self {
+            Self::Created => Some(Self::Processing),
+            Self::Processing => Some(Self::Shipped),
+            Self::Shipped => Some(Self::Delivered),
+            Self::Delivered => None,
+        }
+    }
+}
+
+/// An order, as `GET /orders/{orderId}` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Order {
+    pub(super) id: String,
+    pub(super) status: Status,
+    pub(super) total: f64,
+}
+
+/// What became of a `POST /orders`, as `GET /operations/{id}` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Operation {
+    pub(super) operation_id: String,
+    pub(super) status: OperationStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) result: Option<OperationResult>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(super) enum OperationStatus {
+    Processing,
+    Completed,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct OperationResult {
+    pub(super) order_id: String,
+}
+
+/// An order somebody asked for that does not exist yet.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Accepted {
+    pub(super) operation_id: String,
+    /// Cents.
+    pub(super) total: u32,
+}
+
+/// The shop, shared by the REST service and the producer.
+#[derive(Debug)]
+pub(super) struct Shop {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Oldest first; the seeded ones stand at the front.
+    orders: VecDeque<Order>,
+    /// Oldest first.
+    operations: VecDeque<Operation>,
+    next_order: u64,
+    next_operation: u64,
+}
+
+impl Shop {
+    /// A shop with the seeded orders.
+    pub(super) fn open() -> Self {
+        let orders = SEEDED.iter().zip(SEEDED_TOTALS).map(|(id, total)| new_order((*id).to_owned(), total)).collect();
+        let state = State { orders, operations: VecDeque::new(), next_order: FIRST_PLACED_NUMBER, next_operation: 1 };
+        Self { state: Mutex::new(state) }
+    }
+
+    /// The `page`th group of `size` orders, oldest first, and how many orders there are.
+    pub(super) fn page(&self, page: usize, size: usize) -> (Vec<Order>, usize) {
+        let state = self.state();
+        let orders = state.orders.iter().skip(page.saturating_mul(size)).take(size).cloned().collect();
+        (orders, state.orders.len())
+    }
+
+    pub(super) fn order(&self, id: &str) -> Option<Order> {
+        self.state().orders.iter().find(|order| order.id == id).cloned()
+    }
+
+    pub(super) fn operation(&self, id: &str) -> Option<Operation> {
+        self.state().operations.iter().find(|operation| operation.operation_id == id).cloned()
+    }
+
+    /// Notes that an order worth `total` cents was asked for.
+    pub(super) fn accept(&self, total: u32) -> Accepted {
+        let mut state = self.state();
+        let operation_id = format!("op-{}", state.next_operation);
+        state.next_operation += 1;
+        if state.operations.len() == OPERATIONS_MAX {
+            state.operations.pop_front();
+        }
+        state.operations.push_back(Operation {
+            operation_id: operation_id.clone(),
+            status: OperationStatus::Processing,
+            result: None,
+        });
+        Accepted { operation_id, total }
+    }
+
+    /// Forgets an accepted order that nobody has the time to make.
+    pub(super) fn withdraw(&self, operation_id: &str) {
+        self.state().operations.retain(|operation| operation.operation_id != operation_id);
+    }
+
+    /// Makes the order that was asked for.
+    pub(super) fn create(&self, accepted: &Accepted) -> Order {
+        let mut state = self.state();
+        let order = new_order(format!("order-{}", state.next_order), accepted.total);
+        state.next_order += 1;
+        if state.orders.len() == ORDERS_MAX {
+            state.orders.remove(SEEDED.len());
+        }
+        state.orders.push_back(order.clone());
+        order
+    }
+
+    /// Ends an operation with the order it made.
+    pub(super) fn complete(&self, operation_id: &str, order_id: &str) {
+        let mut state = self.state();
+        if let Some(operation) = state.operations.iter_mut().find(|o| o.operation_id == operation_id) {
+            operation.status = OperationStatus::Completed;
+            operation.result = Some(OperationResult { order_id: order_id.to_owned() });
+        }
+    }
+
+    /// Moves an order one step on; nothing where it is delivered or no longer known.
+    pub(super) fn advance(&self, id: &str) -> Option<Order> {
+        let mut state = self.state();
+        let order = state.orders.iter_mut().find(|order| order.id == id)?;
+        order.status = order.status.next()?;
+        Some(order.clone())
+    }
+
+    /// Moves a seeded order one step on; what was delivered is ordered again.
+    pub(super) fn advance_seeded(&self, index: usize) -> Option<Order> {
+        let mut state = self.state();
+        let order = state.orders.get_mut(index % SEEDED.len())?;
+        order.status = order.status.next().unwrap_or(Status::Created);
+        Some(order.clone())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn new_order(id: String, cents: u32) -> Order {
+    Order { id, status: Status::Created, total: f64::from(cents) / 100.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_placed_order_goes_through_its_life_once() {
+        let shop = Shop::open();
+        let accepted = shop.accept(1_250);
+        assert_eq!(shop.operation("op-1").unwrap().status, OperationStatus::Processing);
+        let order = shop.create(&accepted);
+        shop.complete(&accepted.operation_id, &order.id);
+        assert_eq!(shop.operation("op-1").unwrap().result, Some(OperationResult { order_id: "order-1000".into() }));
+        let steps: Vec<_> = std::iter::from_fn(|| shop.advance(&order.id)).map(|o| o.status).collect();
+        assert_eq!(steps, [Status::Processing, Status::Shipped, Status::Delivered]);
+    }
+
+    #[test]
+    fn seeded_orders_start_over() {
+        let shop = Shop::open();
+        let steps: Vec<_> = (0..4).filter_map(|_| shop.advance_seeded(0)).map(|o| o.status.event_type()).collect();
+        assert_eq!(steps, ["order-updated", "order-shipped", "order-delivered", "order-created"]);
+    }
+
+    #[test]
+    fn the_oldest_placed_order_and_operation_are_forgotten_and_seeded_orders_never() {
+        let shop = Shop::open();
+        for _ in 0..=ORDERS_MAX.max(OPERATIONS_MAX) {
+            let accepted = shop.accept(1);
+            shop.create(&accepted);
+        }
+        assert_eq!(shop.page(0, usize::MAX).1, ORDERS_MAX);
+        assert!(shop.order("order-1000").is_none() && shop.operation("op-1").is_none());
+        assert!(SEEDED.iter().all(|id| shop.order(id).is_some()));
+    }
+
+    #[test]
+    fn a_page_beyond_the_end_is_empty() {
+        let shop = Shop::open();
+        assert_eq!(shop.page(1, 2).0.len(), 1);
+        assert_eq!(shop.page(usize::MAX, usize::MAX).0, []);
+    }
+
+    #[test]
+    fn a_withdrawn_operation_is_unknown() {
+        let shop = Shop::open();
+        let accepted = shop.accept(1);
+        shop.withdraw(&accepted.operation_id);
+        assert_eq!(shop.operation("op-1"), None);
+    }
+}

@@ -1,0 +1,189 @@
+//! Writers with real sockets, fed by hand.
+
+use std::io::Read;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::access::Selector;
+use crate::event::Entry;
+use crate::hub::testing::{event, stream};
+use crate::route::*;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+struct Bench {
+    writers: Writers,
+    metrics: Arc<Metrics>,
+    stream: Arc<Stream>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let metrics = Arc::new(Metrics::new("test").unwrap());
+        let windows = [("orders".into(), WindowLimits { events: 100, bytes: 1 << 20 })];
+        let writers = Writers::start(2, &windows, &metrics).unwrap();
+        writers.feed(&Feed::Assigned { topic: "orders".into(), next: [0].into() });
+        writers.feed(&Feed::Live);
+        Self { writers, metrics, stream: stream(1, &["orders"]) }
+    }
+
+    fn open(&self, transport: Transport, queue_events: usize) -> TcpStream {
+        self.try_open(transport, queue_events).unwrap()
+    }
+
+    /// A client, unless the writers refused it.
+    fn try_open(&self, transport: Transport, queue_events: usize) -> Option<TcpStream> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
+        let (socket, _) = listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let request = Request {
+            route: Arc::new(self.route(queue_events)),
+            transport,
+            content_type: "application/x-ndjson",
+            http11: false,
+            selector: Selector::default(),
+            subscribe: true,
+            resume: None,
+            heartbeat_form: HeartbeatForm::Silent,
+            principal: None,
+            websocket: None,
+            routes: Arc::new(RouteTable::default()),
+        };
+        let opening = Opening { socket, early: Bytes::new(), request, slot: Box::new(()) };
+        self.writers.open(opening).is_ok().then_some(client)
+    }
+
+    fn route(&self, queue_events: usize) -> StreamRoute {
+        StreamRoute {
+            pattern: "/orders".into(),
+            stream: self.stream.clone(),
+            offer: Offer::Auto,
+            admission: Admission::Public,
+            bindings: Box::new([]),
+            other_methods: OtherMethods::Refuse,
+            data: DataForm::Envelope,
+            event_field: EventField::None,
+            heartbeat: Duration::from_millis(100),
+            heartbeat_form: HeartbeatForm::Silent,
+            retry: Duration::from_secs(2),
+            on_gap: OnGap::Gone,
+            refresh: None,
+            queue: QueueLimits { events: queue_events, bytes: usize::MAX, overflow: Overflow::DropOldest },
+            websocket: WebSocketLimits {
+                message_bytes: 1000,
+                commands_per_second: 5,
+                subscriptions: 2,
+                pong_timeout: Duration::from_secs(10),
+            },
+            max_streams: None,
+            allowed_origins: Box::new([]),
+            subprotocols: Box::new([]),
+        }
+    }
+
+    fn feed(&self, offsets: std::ops::Range<i64>) {
+        let entries: Arc<[Entry]> = offsets.map(|offset| Entry::Event(event("orders", 0, offset, &[]))).collect();
+        self.writers.feed(&Feed::Batch(entries));
+    }
+
+    fn wait_for(&self, condition: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + DEADLINE;
+        while !condition(self) {
+            assert!(Instant::now() < deadline, "the condition never came true");
+            std::thread::yield_now();
+        }
+    }
+}
+
+fn read_until(client: &mut TcpStream, end: &str) -> String {
+    let mut text = Vec::new();
+    let mut buffer = [0; 65536];
+    loop {
+        let n = client.read(&mut buffer).unwrap();
+        assert!(n > 0, "the stream ended after {}", String::from_utf8_lossy(&text));
+        let seen = text.len().saturating_sub(end.len());
+        text.extend_from_slice(&buffer[..n]);
+        if text[seen..].windows(end.len()).any(|window| window == end.as_bytes()) {
+            return String::from_utf8(text).unwrap();
+        }
+    }
+}
+
+#[test]
+fn events_reach_every_client_of_every_writer_in_order() {
+    let bench = Bench::new();
+    let mut clients: Vec<_> = (0..5).map(|_| bench.open(Transport::Ndjson, 100)).collect();
+    clients.iter_mut().for_each(|client| drop(read_until(client, "\r\n\r\n")));
+    bench.feed(0..50);
+    bench.feed(50..60);
+    for client in &mut clients {
+        let text = read_until(client, "\"id\":\"orders:0:59\"");
+        let ids: Vec<_> = text.lines().filter_map(|line| line.split('"').nth(3)).map(str::to_owned).collect();
+        assert_eq!(ids, (0..60).map(|n| format!("orders:0:{n}")).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_client_that_leaves_is_noticed_at_once_and_frees_its_place() {
+    let bench = Bench::new();
+    let client = bench.open(Transport::Sse, 100);
+    bench.wait_for(|bench| bench.metrics.transport(Transport::Sse).active_connections.get() == 1);
+    client.shutdown(Shutdown::Write).unwrap();
+    bench.wait_for(|bench| bench.metrics.transport(Transport::Sse).active_connections.get() == 0);
+    bench.wait_for(|bench| bench.writers.streams() == 0);
+}
+
+#[test]
+fn a_quiet_stream_beats_again_and_again() {
+    let bench = Bench::new();
+    let mut client = bench.open(Transport::Sse, 100);
+    let mut text = String::new();
+    while text.matches(": keep-alive\n\n").count() < 3 {
+        text.push_str(&read_until(&mut client, "\n\n"));
+    }
+    assert!(bench.metrics.transport(Transport::Sse).heartbeats.get() >= 3);
+}
+
+#[test]
+fn a_client_that_never_reads_loses_its_own_events_only_and_is_told() {
+    let bench = Bench::new();
+    let mut slow = bench.open(Transport::Ndjson, 10);
+    let mut quick = bench.open(Transport::Ndjson, 100_000);
+    read_until(&mut quick, "\r\n\r\n");
+    let total = 30_000;
+    let reader = std::thread::spawn(move || read_until(&mut quick, &format!("\"id\":\"orders:0:{}\"", total - 1)));
+    for start in (0..total).step_by(1000) {
+        bench.feed(start..start + 1000);
+    }
+    let text = reader.join().unwrap();
+    assert_eq!(text.lines().filter(|line| line.starts_with("{\"id\"")).count() as i64, total);
+    bench.wait_for(|bench| bench.metrics.events_dropped.with_label_values(&["drop-oldest"]).get() > 0);
+    let text = read_until(&mut slow, &format!("\"id\":\"orders:0:{}\"", total - 1));
+    let told: i64 = text
+        .lines()
+        .filter_map(|line| line.split_once("\"missed\":"))
+        .filter_map(|(_, rest)| rest.split(',').next()?.parse::<i64>().ok())
+        .sum();
+    let got = text.lines().filter(|line| line.starts_with("{\"id\"")).count() as i64;
+    assert!(told > 0);
+    assert_eq!(got + told, total);
+}
+
+#[test]
+fn a_drain_says_goodbye_and_takes_nothing_new() {
+    let bench = Bench::new();
+    let mut client = bench.open(Transport::Sse, 100);
+    read_until(&mut client, "\n\n");
+    let writers = bench.writers.clone();
+    let drain = std::thread::spawn(move || writers.drain(Instant::now() + DEADLINE, Duration::ZERO));
+    let mut rest = String::new();
+    client.read_to_string(&mut rest).unwrap();
+    assert!(rest.ends_with("\n\n") && rest.contains("retry: "), "{rest:?}");
+    drop(client);
+    assert_eq!(drain.join().unwrap(), 0);
+    assert!(bench.try_open(Transport::Sse, 100).is_none());
+}

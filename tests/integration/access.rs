@@ -1,0 +1,157 @@
+//! Who may see what: tokens, claims bound to keys, cookies and origins, and the end of a token's time.
+
+use jsonwebtoken::Algorithm;
+use serde_json::json;
+
+use crate::support::house::{House, Plan, STANDARD};
+use crate::support::token;
+
+#[test]
+fn a_private_route_wants_a_token() {
+    let house = House::standard();
+    let answer = house.get("/mine/stream").send();
+    answer.problem(401);
+    assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer"));
+    house.get("/mine/events").send().problem(401);
+    assert_eq!(house.get("/mine/ws").upgrade().send().status(), 401);
+    assert!(house.upstream.seen().requests.is_empty());
+}
+
+#[test]
+fn a_bad_token_is_refused() {
+    let house = House::standard();
+    let good = json!({"sub": "u1", "exp": token::now() + 3600});
+    let unsigned = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ1MSIsImV4cCI6OTk5OTk5OTk5OX0.";
+    let bad = [
+        "garbage".to_owned(),
+        unsigned.to_owned(),
+        token::signed(Algorithm::HS256, "another secret", &good),
+        token::signed(Algorithm::HS384, token::SECRET, &good),
+        token::with(json!({"sub": "u1", "exp": token::now() - 60})),
+        // RFC 7519 section 4.1.2: a string.
+        token::with(json!({"sub": ["u1"], "exp": token::now() + 3600})),
+        token::with(json!({"sub": "u1", "exp": token::now() + 3600, "nbf": token::now() + 1800})),
+        format!("{}x", token::of("u1")),
+    ];
+    for token in bad {
+        house.get("/mine/stream").bearer(&token).send().problem(401);
+    }
+    house.get("/mine/stream").header("Authorization", "Basic dTE6cHc=").send().problem(401);
+}
+
+#[test]
+fn a_missing_claim_is_a_403() {
+    let house = House::standard();
+    for claims in [json!({}), json!({"sub": ""}), json!({"sub": null})] {
+        let mut claims = claims;
+        claims["exp"] = json!(token::now() + 3600);
+        let answer = house.get("/mine/stream").bearer(&token::with(claims.clone())).send();
+        assert_eq!(answer.status(), 403, "{claims}");
+    }
+}
+
+#[test]
+fn issuer_and_audience_are_checked() {
+    let settings = STANDARD.replace("algorithms: [HS256],", "algorithms: [HS256], issuer: shop, audience: streams,");
+    let house = Plan::new(settings).build();
+    let claims = |issuer: &str, audience: &str| {
+        token::with(json!({"sub": "u1", "exp": token::now() + 3600, "iss": issuer, "aud": audience}))
+    };
+    house.get("/mine/stream").bearer(&token::of("u1")).send().problem(401);
+    house.get("/mine/stream").bearer(&claims("other", "streams")).send().problem(401);
+    house.get("/mine/stream").bearer(&claims("shop", "other")).send().problem(401);
+    house.get("/mine/stream").bearer(&claims("shop", "streams")).ndjson();
+}
+
+#[test]
+fn another_users_event_never_arrives() {
+    let house = House::standard();
+    let token = token::of("u1");
+    let mut sse = house.get("/mine/events").bearer(&token).sse();
+    let mut ndjson = house.get("/mine/stream").bearer(&token).ndjson();
+    let mut websocket = house.get("/mine/ws").bearer(&token).websocket();
+    house.broker.notice("u2");
+    house.broker.event("notices", 0, json!({"type": "notice", "data": "nobody's"}));
+    let own = [house.broker.notice("u1"), house.broker.notice("u1")];
+    assert_eq!((sse.ids(2), ndjson.ids(2), websocket.ids(2)), (own.to_vec(), own.to_vec(), own.to_vec()));
+}
+
+#[test]
+fn replay_passes_the_same_check() {
+    let house = House::standard();
+    let first = house.broker.notice("u2");
+    house.broker.notice("u2");
+    let own = [house.broker.notice("u1")];
+    house.broker.notice("u2");
+    let token = token::of("u1");
+    let since = |path: &str| house.get(&format!("{path}?since={first}")).bearer(&token);
+    let mut sse = house.get("/mine/events").header("Last-Event-ID", &first).bearer(&token).sse();
+    let (mut ndjson, mut websocket) = (since("/mine/stream").ndjson(), since("/mine/ws").websocket());
+    let ids = [sse.ids(1), ndjson.ids(1), websocket.ids(1)];
+    assert_eq!(ids, [own.to_vec(), own.to_vec(), own.to_vec()]);
+    let next = [house.broker.notice("u1")];
+    assert_eq!((sse.ids(1), ndjson.ids(1), websocket.ids(1)), (next.to_vec(), next.to_vec(), next.to_vec()));
+}
+
+#[test]
+fn a_socket_cannot_ask_for_another_user() {
+    let house = House::standard();
+    house.broker.notice("u2");
+    let mut socket = house.get("/mine/ws").bearer(&token::of("u1")).websocket();
+    socket.ask(json!({"command": "subscribe", "resource": "u2"}));
+    let status = socket.ask(json!({"command": "get-status"}));
+    assert!(!status.to_string().contains("u2"), "{status}");
+    house.broker.notice("u2");
+    let own = house.broker.notice("u1");
+    assert_eq!(socket.ids(1), [own]);
+}
+
+#[test]
+fn a_cookie_may_carry_the_token() {
+    let house = House::standard();
+    let cookie = format!("theme=dark; session={}; x=y", token::of("u1"));
+    let mut stream = house.get("/mine/events").header("Cookie", cookie).sse();
+    house.broker.notice("u2");
+    let own = house.broker.notice("u1");
+    assert_eq!(stream.ids(1), [own]);
+}
+
+#[test]
+fn a_websocket_by_cookie_must_come_from_a_known_origin() {
+    let house = House::standard();
+    let by_cookie = || house.get("/mine/ws").header("Cookie", format!("session={}", token::of("u1")));
+    let from = |origin: &str| by_cookie().header("Origin", origin).upgrade();
+    for origin in ["https://evil.example", "null", "https://app.example.evil.example", "http://shop.example.evil"] {
+        assert_eq!(from(origin).send().status(), 403, "{origin}");
+    }
+    assert_eq!(by_cookie().upgrade().send().status(), 403, "no origin at all");
+    for origin in ["https://app.example", "http://shop.example"] {
+        assert_eq!(from(origin).open().0.status, 101, "{origin}");
+    }
+}
+
+#[test]
+fn a_websocket_by_bearer_needs_no_origin() {
+    let house = House::standard();
+    house.get("/mine/ws").bearer(&token::of("u1")).header("Origin", "https://evil.example").websocket();
+}
+
+#[test]
+fn a_stream_ends_with_its_token() {
+    let house = House::standard();
+    let token = token::with(json!({"sub": "u1", "exp": token::now() + 3}));
+    let mut sse = house.get("/mine/events").bearer(&token).sse();
+    let mut ndjson = house.get("/mine/stream").bearer(&token).ndjson();
+    let mut websocket = house.get("/mine/ws").bearer(&token).websocket();
+    let own = house.broker.notice("u1");
+    assert_eq!((sse.ids(1), ndjson.ids(1), websocket.ids(1)), (vec![own.clone()], vec![own.clone()], vec![own]));
+    sse.rest();
+    assert!(ndjson.object().is_none() && !ndjson.cut);
+    assert_eq!(websocket.closed(), 1008);
+}
+
+#[test]
+fn a_public_route_needs_no_token_and_ignores_a_bad_one() {
+    let house = House::standard();
+    house.get("/events").bearer("garbage").sse();
+}

@@ -1,0 +1,128 @@
+//! `sidestream demo`: one command, everything alive.
+
+use serde_json::Value;
+
+use crate::support::http::Call;
+use crate::support::sidecar::Sidecar;
+
+/// Eleven events in a row may be this far apart, in milliseconds: two a second.
+const TEN_INTERVALS_MS_MAX: i64 = 5_000;
+
+struct Demo {
+    sidecar: Sidecar,
+    _directory: tempfile::TempDir,
+}
+
+impl Demo {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let sidecar = Sidecar::start(&["demo"], &directory.path().join("demo.log"));
+        Self { sidecar, _directory: directory }
+    }
+
+    fn get(&self, target: &str) -> Call {
+        self.sidecar.call("GET", target)
+    }
+
+    /// One of the orders that the REST service lists.
+    fn an_order(&self) -> String {
+        let order = self.get("/orders").send().json()["data"][0].clone();
+        order["orderId"].as_str().or_else(|| order["id"].as_str()).unwrap().to_owned()
+    }
+
+    /// The token that it printed for this user.
+    fn token(&self, user: &str) -> String {
+        let start = format!("token {user} ");
+        let tokens: Vec<_> = self.sidecar.preamble.iter().filter_map(|line| line.strip_prefix(&start)).collect();
+        assert_eq!(tokens.len(), 1, "{:?}", self.sidecar.preamble);
+        tokens[0].to_owned()
+    }
+}
+
+#[test]
+fn it_says_where_everything_is() {
+    let demo = Demo::start();
+    assert!(demo.sidecar.kafka.starts_with("127.0.0.1:"), "{}", demo.sidecar.kafka);
+    assert_eq!(demo.token("u123").split('.').count(), 3);
+    assert_ne!(demo.token("u123"), demo.token("u456"));
+    assert_eq!(demo.sidecar.admin("/livez").status(), 200);
+    let page = demo.get("/").send();
+    assert!(page.text().contains("EventSource") && page.text().contains("WebSocket"));
+}
+
+#[test]
+fn the_rest_service_answers_through_the_sidecar() {
+    let demo = Demo::start();
+    let id = demo.an_order();
+    assert_eq!(demo.get(&format!("/orders/{id}")).send().status(), 200);
+    let mut stream = demo.get("/orders/stream").ndjson();
+    let order = r#"{"customerId":"c1","items":[{"sku":"a","quantity":1}]}"#;
+    let posted = demo.sidecar.call("POST", "/orders").header("Content-Type", "application/json").body(order).send();
+    assert_eq!(posted.status(), 202);
+    let operation = posted.header("location").unwrap().to_owned();
+    assert!(operation.starts_with("/operations/"), "{operation}");
+    assert_eq!(demo.get(&operation).send().status(), 200);
+    while stream.event()["type"] != "order-created" {}
+}
+
+#[test]
+fn every_stream_moves() {
+    let demo = Demo::start();
+    let order = demo.an_order();
+    for target in ["/events".to_owned(), "/events/order-updates".to_owned(), format!("/orders/{order}/events")] {
+        let mut stream = demo.get(&target).sse();
+        assert_moving(&target, || stream.event().json());
+    }
+    for target in ["/stream", "/orders/stream"] {
+        let mut stream = demo.get(target).ndjson();
+        assert_moving(target, || stream.event());
+    }
+    for target in ["/ws".to_owned(), format!("/orders/{order}/ws")] {
+        let mut socket = demo.get(&target).websocket();
+        assert_moving(&target, || socket.event()["data"].clone());
+    }
+}
+
+#[test]
+fn notifications_are_each_users_own() {
+    let demo = Demo::start();
+    assert_eq!(demo.get("/notifications/sse").send().status(), 401);
+    for user in ["u123", "u456"] {
+        let token = demo.token(user);
+        let mut sse = demo.get("/notifications/sse").bearer(&token).sse();
+        let mut ndjson = demo.get("/notifications/stream").bearer(&token).ndjson();
+        let own = |event: Value| {
+            assert_eq!(event["userId"], user, "{event}");
+            event
+        };
+        assert_moving("/notifications/sse", || own(sse.event().json()));
+        assert_moving("/notifications/stream", || own(ndjson.event()));
+    }
+}
+
+#[test]
+fn it_ends_cleanly() {
+    let mut demo = Demo::start();
+    let _stream = demo.get("/events").sse();
+    demo.sidecar.terminate();
+}
+
+#[test]
+fn kcat_reaches_all_transports() {
+    let demo = Demo::start();
+    let mut sse = demo.get("/orders/from-kcat/events").sse();
+    let mut socket = demo.get("/orders/from-kcat/ws").websocket();
+    let mut lines = demo.get("/stream").ndjson();
+    let record = r#"{"type":"order-created","orderId":"from-kcat","data":{"by":"kcat"}}"#;
+    crate::oracles::kcat(&demo.sidecar.kafka, "orders", record);
+    assert_eq!(sse.event().json()["data"]["by"], "kcat");
+    assert_eq!(socket.event()["data"]["data"]["by"], "kcat");
+    while lines.event()["orderId"] != "from-kcat" {}
+}
+
+#[track_caller]
+fn assert_moving(target: &str, mut next: impl FnMut() -> Value) {
+    let times: Vec<i64> = (0..11).map(|_| next()["ts"].as_i64().expect("a time")).collect();
+    let span = times[10] - times[0];
+    assert!(span <= TEN_INTERVALS_MS_MAX, "{target}: eleven events in {span} ms");
+}

@@ -1,0 +1,125 @@
+//! Limits: how many streams, how many commands, how long a connection may say nothing.
+
+use serde_json::json;
+
+use crate::support::eventually_true;
+use crate::support::house::{House, Plan, STANDARD};
+use crate::support::http::Connection;
+
+const ONE_EACH: &str = "streams:\n  orders: { topics: [orders], keys: [orderId] }\nroutes:\n  - { path: /events, stream: \
+                        orders, transport: sse, public: true, max_streams: 1 }\n  - { path: /stream, stream: orders, \
+                        transport: ndjson, public: true, max_streams: 1 }\n  - { path: /ws, stream: orders, transport: \
+                        ws, public: true, max_streams: 1 }\n";
+
+#[test]
+fn a_full_route_is_a_429() {
+    let house = Plan::new(ONE_EACH).build();
+    let first = house.get("/stream").ndjson();
+    let answer = house.get("/stream").send();
+    answer.problem(429);
+    assert!(answer.header("retry-after").unwrap().parse::<u32>().unwrap() > 0);
+    let socket = house.get("/ws").websocket();
+    assert_eq!(house.get("/ws").upgrade().send().status(), 429);
+    drop((first, socket));
+    eventually_true("the places are free again", || {
+        house.get("/stream").open().0.status == 200 && house.get("/ws").upgrade().open().0.status == 101
+    });
+}
+
+#[test]
+fn a_full_route_asks_an_event_source_to_come_back() {
+    let house = Plan::new(ONE_EACH).build();
+    let mut first = house.get("/events").sse();
+    let turned_away = house.get("/events").sse().rest();
+    assert_eq!(turned_away.len(), 1);
+    assert!(turned_away[0].retry.unwrap() >= 1000 && turned_away[0].data.is_none(), "{turned_away:?}");
+    let id = house.broker.order("o1");
+    assert_eq!(first.ids(1), [id]);
+}
+
+#[test]
+fn a_full_process_is_a_503() {
+    let house = Plan::new(STANDARD).with("limits: { streams: 2 }").build();
+    let streams = (house.get("/stream").ndjson(), house.get("/events").sse());
+    let answer = house.get("/orders/1/stream").send();
+    answer.problem(503);
+    assert!(answer.header("retry-after").is_some());
+    assert_eq!(house.get("/ws").upgrade().send().status(), 503);
+    assert_eq!(house.get("/echo").send().status(), 200, "proxied requests are no streams");
+    assert!(house.sidecar.metric_sum("notifications_streams_rejected_total") >= 2.0);
+    drop(streams);
+    eventually_true("the places are free again", || house.get("/stream").open().0.status == 200);
+}
+
+#[test]
+fn refused_streams_leave_no_place_taken() {
+    let house = Plan::new(ONE_EACH).build();
+    for _ in 0..5 {
+        assert_eq!(house.get("/stream?since=orders:0:99").send().status(), 410);
+        assert_eq!(house.get("/stream?since=garbage").send().status(), 400);
+    }
+    eventually_true("the one place is free", || house.get("/stream").open().0.status == 200);
+}
+
+#[test]
+fn an_idle_connection_is_closed() {
+    let house = Plan::new(STANDARD).with("limits: { idle_timeout: 1s, header_timeout: 1s }").build();
+    let mut connection = Connection::open(house.sidecar.listen);
+    connection.write(&house.get("/echo").bytes());
+    connection.answer();
+    assert!(connection.ended());
+}
+
+#[test]
+fn half_a_head_is_not_waited_for() {
+    let house = Plan::new(STANDARD).with("limits: { header_timeout: 1s }").build();
+    let mut connection = Connection::open(house.sidecar.listen);
+    connection.write(b"GET /echo HTTP/1.1\r\nHost: a\r\nX-Slow");
+    assert!(connection.try_head().is_none_or(|head| head.status == 408));
+}
+
+#[test]
+fn a_head_that_drips_is_not_waited_for() {
+    let house = Plan::new(STANDARD).with("limits: { header_timeout: 1s }").build();
+    let mut connection = Connection::open(house.sidecar.listen);
+    connection.write(b"GET /echo HTTP/1.1\r\nHost: a\r\nX-Slow: ");
+    // Each byte comes well within the limit; the whole head never does.
+    eventually_true("the connection is given up", || {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        !connection.try_write(b"x")
+    });
+}
+
+#[test]
+fn idle_limits_do_not_end_streams() {
+    let house = Plan::new(STANDARD).with("limits: { idle_timeout: 1s, header_timeout: 1s }").build();
+    let mut stream = house.get("/events").sse();
+    let mut idle = Connection::open(house.sidecar.listen);
+    idle.write(&house.get("/echo").bytes());
+    idle.answer();
+    assert!(idle.ended(), "the limit has passed once");
+    let id = house.broker.order("o1");
+    assert_eq!(stream.ids(1), [id]);
+}
+
+#[test]
+fn commands_are_limited() {
+    let house = House::with_route("/ws", "ws", "websocket: { commands_per_second: 3 }");
+    let mut socket = house.get("/ws").websocket();
+    for n in 0..50 {
+        socket.send(&json!({"id": format!("m{n}"), "type": "command", "data": {"command": "ping"}}).to_string());
+    }
+    assert_eq!(socket.closed(), 1008);
+}
+
+#[test]
+fn subscriptions_are_limited() {
+    let house = House::with_route("/ws", "ws", "websocket: { subscriptions: 2 }");
+    let mut socket = house.get("/ws?subscribe=manual").websocket();
+    let mut subscribe = |key: &str| socket.ask(json!({"command": "subscribe", "resource": key}))["data"].clone();
+    assert_eq!((&subscribe("a")["status"], &subscribe("b")["status"]), (&json!("ok"), &json!("ok")));
+    assert_eq!(subscribe("c")["status"], "error");
+    socket.ask(json!({"command": "unsubscribe", "resource": "a"}));
+    let again = socket.ask(json!({"command": "subscribe", "resource": "c"}));
+    assert_eq!(again["data"]["status"], "ok", "{again}");
+}

@@ -1,0 +1,24 @@
+//! Tests of the real binary: each starts its own broker, upstream and sidecar on free ports and needs nothing else.
+//!
+//! One module per theme; `cargo test --test integration sse::` runs one. What the tests speak with is in `support`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test panics to fail; so do its words.
+#![allow(unreachable_pub)] // Nothing is reachable from outside of a test binary.
+
+mod access;
+mod bad_input;
+mod config;
+mod demo;
+mod kafka;
+mod limits;
+mod metrics;
+mod ndjson;
+mod oracles;
+mod proxy;
+mod resume;
+mod routes;
+mod shutdown;
+mod slow_reader;
+mod sse;
+mod support;
+mod vocabulary;
+mod websocket;

@@ -1,0 +1,121 @@
+//! Metrics and health: the names exist, they move, and their labels are bounded.
+
+use serde_json::json;
+
+use crate::support::eventually_true;
+use crate::support::house::{House, Plan, STANDARD};
+
+#[test]
+fn every_name_of_the_contract_is_there() {
+    let house = House::standard();
+    let mut sse = house.get("/events").sse();
+    let mut ndjson = house.get("/stream").ndjson();
+    let mut websocket = house.get("/ws").websocket();
+    let id = [house.broker.order("o1")];
+    assert!(sse.ids(1) == id && ndjson.ids(1) == id && websocket.ids(1) == id);
+    eventually_true("the events are counted", || {
+        house.sidecar.metric("notifications_events_sent_total{type=\"order-updated\"}") == Some(3.0)
+    });
+    // Told by the client's statistics, every two seconds.
+    let lag = "kafka_consumer_lag{partition=\"0\",topic=\"orders\"}";
+    eventually_true("the lag is known", || house.sidecar.metric(lag).is_some());
+    let text = house.sidecar.admin("/metrics").text();
+    for transport in ["sse", "stream", "ws"] {
+        for name in ["active_connections", "events_sent_total", "bytes_total", "reconnects_total", "heartbeats_total"] {
+            let name = format!("notifications_{transport}_{name}");
+            assert!(text.lines().any(|line| line.starts_with(&format!("{name} "))), "{name} is missing");
+        }
+        assert!(text.contains(&format!("# TYPE notifications_{transport}_active_connections gauge")));
+    }
+    assert!(text.contains("notifications_kafka_records_total"));
+}
+
+#[test]
+fn streams_move_their_metrics() {
+    let house = House::standard();
+    for (transport, target) in [("sse", "/events"), ("stream", "/stream")] {
+        let name = |what: &str| format!("notifications_{transport}_{what}");
+        let first = house.broker.order("o1");
+        house.get("/stream?since=orders:0:-1").ndjson().ids(1);
+        let reconnects = house.sidecar.metric(&name("reconnects_total")).unwrap();
+        let stream = house.get(&format!("{target}?since={first}&last_event_id={first}")).open();
+        house.sidecar.await_metric(&name("reconnects_total"), reconnects + 1.0);
+        eventually_true("open", || house.sidecar.metric(&name("active_connections")).unwrap() >= 1.0);
+        drop(stream);
+        house.sidecar.await_metric(&name("active_connections"), 0.0);
+        assert!(house.sidecar.metric_sum(&name("disconnects_total")) >= 1.0);
+        assert!(house.sidecar.metric(&name("bytes_total")).unwrap() > 0.0);
+    }
+}
+
+#[test]
+fn heartbeats_are_counted() {
+    let house = House::with_route("/events", "sse", "heartbeat_interval: 1s");
+    let mut stream = house.get("/events").sse();
+    stream.until("a heartbeat", |record| !record.comments.is_empty());
+    eventually_true("counted", || house.sidecar.metric("notifications_sse_heartbeats_total").unwrap() >= 1.0);
+}
+
+#[test]
+fn latencies_are_measured_per_transport() {
+    let house = House::standard();
+    let mut stream = house.get("/events").sse();
+    house.broker.order("o1");
+    stream.ids(1);
+    for name in ["event_to_flush_seconds", "receive_to_flush_seconds"] {
+        let series = format!("notifications_{name}_count{{transport=\"sse\"}}");
+        eventually_true(&series, || house.sidecar.metric(&series) == Some(1.0));
+    }
+}
+
+#[test]
+fn the_prefix_is_configurable() {
+    let house = Plan::new(STANDARD).with("metrics: { prefix: shop }").build();
+    let text = house.sidecar.admin("/metrics").text();
+    assert!(text.contains("\nshop_sse_active_connections 0"));
+    assert!(!text.contains("notifications_"));
+}
+
+#[test]
+fn event_types_do_not_explode_the_labels() {
+    let house = House::standard();
+    let mut stream = house.get("/events").sse();
+    let values: Vec<String> =
+        (0..200).map(|n| json!({"type": format!("t{n}"), "orderId": "o", "data": n}).to_string()).collect();
+    let ids = house.broker.produce_all("orders", 0, values.iter().map(String::as_bytes));
+    assert_eq!(stream.ids(200), ids);
+    eventually_true("all are counted", || house.sidecar.metric_sum("notifications_events_sent_total") == 200.0);
+    let text = house.sidecar.admin("/metrics").text();
+    let series = text.lines().filter(|line| line.starts_with("notifications_events_sent_total{")).count();
+    assert!(series <= 65, "{series} series");
+    assert!(text.contains("notifications_events_sent_total{type=\"other\"}"));
+}
+
+#[test]
+fn lag_goes_back_to_zero() {
+    let house = House::standard();
+    let mut stream = house.get("/events").sse();
+    house.broker.orders("o1", 100);
+    stream.ids(100);
+    house.sidecar.await_metric("kafka_consumer_lag{partition=\"0\",topic=\"orders\"}", 0.0);
+}
+
+#[test]
+fn proxied_requests_are_counted() {
+    let house = Plan::new(STANDARD).upstream("read_timeout: 300ms").build();
+    house.get("/echo").send();
+    house.get("/hang").send();
+    eventually_true("both are counted", || house.sidecar.metric_sum("notifications_proxy_requests_total") >= 2.0);
+    assert!(house.sidecar.metric_sum("notifications_upstream_errors_total") >= 1.0);
+}
+
+#[test]
+fn health_is_on_the_admin_port_alone() {
+    let house = House::standard();
+    for target in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(house.sidecar.admin(target).status(), 200);
+        assert_eq!(house.get(target).send().json()["target"], target, "the upstream's on the public port");
+    }
+    assert_eq!(house.sidecar.admin("/elsewhere").status(), 404);
+    assert!(house.sidecar.admin("/metrics").header("content-type").unwrap().starts_with("text/plain"));
+}

@@ -1,0 +1,92 @@
+//! NDJSON on the wire.
+
+use serde_json::json;
+
+use crate::support::house::House;
+
+#[test]
+fn the_head_keeps_everybody_from_buffering() {
+    let house = House::standard();
+    let head = house.get("/stream").ndjson().head;
+    assert_eq!(head.header("content-type"), Some("application/x-ndjson"));
+    assert_eq!(head.header("cache-control"), Some("no-cache, no-store, no-transform"));
+    assert_eq!(head.header("x-accel-buffering"), Some("no"));
+    assert_eq!(head.headers("connection"), ["keep-alive"]);
+    assert_eq!(head.headers("transfer-encoding"), ["chunked"]);
+    assert_eq!((head.header("content-length"), head.header("content-encoding")), (None, None));
+}
+
+#[test]
+fn the_content_type_is_the_one_asked_for() {
+    let house = House::standard();
+    for content_type in ["application/x-ndjson", "application/jsonl", "application/json"] {
+        let stream = house.get("/stream").header("Accept", content_type).ndjson();
+        assert_eq!(stream.head.header("content-type"), Some(content_type));
+    }
+}
+
+#[test]
+fn an_event_is_a_line() {
+    let house = House::standard();
+    let mut stream = house.get("/stream").ndjson();
+    let id = house.broker.event("orders", 0, json!({"ts": 1, "type": "t", "orderId": "o", "data": {"a": [1, 2]}}));
+    assert_eq!(stream.event(), json!({"id": id, "ts": 1, "type": "t", "orderId": "o", "data": {"a": [1, 2]}}));
+}
+
+#[test]
+fn numbers_keep_every_digit() {
+    let house = House::standard();
+    let mut stream = house.get("/bare/stream").ndjson();
+    let value = r#"{"type":"t","data":{"amount":12345678901234567890.10,"big":123456789012345678901234567890}}"#;
+    house.broker.produce("orders", 0, None, Some(value.as_bytes()));
+    let line = stream.line().unwrap();
+    assert!(line.contains("12345678901234567890.10") && line.contains("123456789012345678901234567890"), "{line}");
+}
+
+#[test]
+fn a_path_parameter_selects_events() {
+    let house = House::standard();
+    let mut stream = house.get("/orders/o2/stream").ndjson();
+    house.broker.order("o1");
+    let wanted = house.broker.order("o2");
+    assert_eq!(stream.ids(1), [wanted]);
+}
+
+#[test]
+fn the_cursor_stands_beside_the_id_where_they_differ() {
+    let house = House::standard();
+    let mut single = house.get("/stream").ndjson();
+    let mut several = house.get("/spread/stream").ndjson();
+    house.broker.order("a");
+    let id = house.broker.event("spread", 2, json!({"type": "t", "data": 1}));
+    assert!(single.event().get("cursor").is_none());
+    let cursor = several.event()["cursor"].as_str().unwrap().to_owned();
+    assert!(cursor.starts_with(&format!("{id}~")), "{cursor}");
+    assert!(cursor.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:~-".contains(&byte)), "{cursor}");
+}
+
+#[test]
+fn a_quiet_stream_sends_empty_lines() {
+    let house = House::with_route("/stream", "ndjson", "heartbeat_interval: 1s");
+    let mut stream = house.get("/stream").ndjson();
+    assert_eq!(stream.line().as_deref(), Some(""));
+    let id = house.broker.order("a");
+    assert_eq!(stream.ids(1), [id]);
+}
+
+#[test]
+fn a_client_may_ask_for_heartbeat_objects() {
+    let house = House::with_route("/stream", "ndjson", "heartbeat_interval: 1s");
+    let id = house.broker.order("a");
+    let mut stream = house.get("/stream?heartbeat=event&since=orders:0:-1").ndjson();
+    assert_eq!(stream.ids(1), std::slice::from_ref(&id));
+    let beat = stream.event();
+    assert_eq!((&beat["type"], &beat["cursor"]), (&json!("heartbeat"), &json!(id)));
+    assert!(beat["ts"].as_i64().unwrap() > 1_600_000_000_000);
+}
+
+#[test]
+fn a_route_may_send_heartbeat_objects() {
+    let house = House::with_route("/stream", "ndjson", "heartbeat_interval: 1s, heartbeat: event");
+    assert_eq!(house.get("/stream").ndjson().event()["type"], "heartbeat");
+}

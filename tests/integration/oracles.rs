@@ -1,0 +1,108 @@
+//! Independent clients as oracles: they know nothing of the sidecar but what its specifications say.
+//!
+//! Each reads records produced from outside through a network that cuts it in the middle, twice, and resumes by
+//! itself; what it saw must be what was produced.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use crate::support::client::Client;
+use crate::support::cutter::Cutter;
+use crate::support::house::House;
+use crate::support::token;
+
+const EVENTS: usize = 100;
+/// Bytes from the server until the first and the second cut: both within a record.
+const CUTS: &[usize] = &[2_345, 3_456];
+
+#[test]
+fn eventsource_sees_everything_once() {
+    resumes_exactly("eventsource.cjs", "http", "/events");
+}
+
+#[test]
+fn sseclient_py_sees_everything_once() {
+    resumes_exactly("sseclient_reader.py", "http", "/events");
+}
+
+#[test]
+fn requests_sees_every_line_once() {
+    resumes_exactly("ndjson_reader.py", "http", "/stream");
+}
+
+#[test]
+fn ws_sees_everything_once() {
+    resumes_exactly("ws.cjs", "ws", "/ws");
+}
+
+#[test]
+fn websockets_py_sees_everything_once() {
+    resumes_exactly("websockets_reader.py", "ws", "/ws");
+}
+
+#[test]
+fn a_user_sees_only_their_own_in_every_client() {
+    let house = House::standard();
+    let token = token::of("u1");
+    let clients: Vec<Client> = [
+        ("eventsource.cjs", "http", "/mine/events"),
+        ("sseclient_reader.py", "http", "/mine/events"),
+        ("ndjson_reader.py", "http", "/mine/stream"),
+        ("ws.cjs", "ws", "/mine/ws"),
+        ("websockets_reader.py", "ws", "/mine/ws"),
+    ]
+    .iter()
+    .map(|(script, scheme, path)| {
+        Client::start(script, &[&format!("{scheme}://{}{path}", house.sidecar.listen), "2", &token])
+    })
+    .collect();
+    clients.iter().for_each(Client::await_open);
+    house.broker.notice("u2");
+    let first = house.broker.notice("u1");
+    house.broker.notice("u2");
+    let second = house.broker.notice("u1");
+    for client in clients {
+        assert_eq!(client.ids(2), [first.clone(), second.clone()]);
+    }
+}
+
+#[test]
+fn what_kcat_produces_arrives() {
+    let house = House::standard();
+    let mut sse = house.get("/orders/o1/events").sse();
+    let mut ndjson = house.get("/orders/o1/stream").ndjson();
+    let mut websocket = house.get("/orders/o1/ws").websocket();
+    let record = r#"{"type":"order-created","orderId":"o1","data":{"by":"kcat"}}"#;
+    kcat(&house.broker.address(), "orders", record);
+    let wanted = json!({"by": "kcat"});
+    assert_eq!(sse.event().json()["data"], wanted);
+    assert_eq!(ndjson.event()["data"], wanted);
+    assert_eq!(websocket.event()["data"]["data"], wanted);
+}
+
+/// Produces one record with kcat.
+pub(crate) fn kcat(brokers: &str, topic: &str, value: &str) {
+    let mut kcat = Command::new("kcat")
+        .args(["-P", "-b", brokers, "-t", topic])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("kcat, which `make clients` installs");
+    kcat.stdin.take().unwrap().write_all(value.as_bytes()).unwrap();
+    assert!(kcat.wait().unwrap().success());
+}
+
+#[track_caller]
+fn resumes_exactly(script: &str, scheme: &str, path: &str) {
+    let house = House::standard();
+    let cutter = Cutter::start(house.sidecar.listen, CUTS);
+    let client = Client::start(script, &[&format!("{scheme}://{}{path}", cutter.address), &EVENTS.to_string()]);
+    client.await_open();
+    let mut wanted = house.broker.orders("o1", EVENTS / 2);
+    // The first cut is behind it when the second half is produced.
+    crate::support::eventually_true("the first cut", || cutter.cuts() >= 1);
+    wanted.extend(house.broker.orders("o1", EVENTS / 2));
+    assert_eq!(client.ids(EVENTS), wanted);
+    assert_eq!(cutter.cuts(), CUTS.len());
+}

@@ -1,0 +1,275 @@
+//! Resume: after any cut a client gets exactly what it missed, or is told what it cannot get.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::support::cutter::Cutter;
+use crate::support::house::{House, Plan};
+use crate::support::http::Call;
+use crate::support::ndjson::Ndjson;
+use crate::support::sse::Sse;
+
+/// Where the cuts are, in bytes from the server: in the head, between records, and inside them.
+const CUTS: &[usize] = &[100, 301, 777, 1234, 2000, 2345, 3210];
+const BEFORE: usize = 40;
+const AFTER: usize = 10;
+
+#[test]
+fn sse_resumes_exactly_wherever_it_is_cut() {
+    let house = House::standard();
+    let mut start = "orders:0:-1".to_owned();
+    for cut in CUTS {
+        let mut wanted = house.broker.orders("o1", BEFORE);
+        let cutter = Cutter::start(house.sidecar.listen, &[*cut]);
+        let (mut seen, mut last) = (Vec::new(), start);
+        let call = Call::new(cutter.address, "GET", "/events").header("Last-Event-ID", &last);
+        if let Some((head, body)) = call.try_open() {
+            let mut stream = Sse::over(head, body);
+            while let Some(record) = stream.record() {
+                seen.extend(record.data.is_some().then(|| record.event_id()));
+            }
+            assert!(stream.cut);
+            last = stream.last_id.unwrap_or(last);
+        }
+        wanted.extend(house.broker.orders("o1", AFTER));
+        let mut stream = Call::new(cutter.address, "GET", "/events").header("Last-Event-ID", last).sse();
+        seen.extend(stream.ids(wanted.len() - seen.len()));
+        assert_eq!(seen, wanted, "cut after {cut} bytes");
+        start = wanted.pop().unwrap();
+    }
+}
+
+#[test]
+fn ndjson_resumes_exactly_wherever_it_is_cut() {
+    let house = House::standard();
+    let mut start = "orders:0:-1".to_owned();
+    for cut in CUTS {
+        let mut wanted = house.broker.orders("o1", BEFORE);
+        let cutter = Cutter::start(house.sidecar.listen, &[*cut]);
+        let (mut seen, mut last) = (Vec::new(), start);
+        let call = Call::new(cutter.address, "GET", &format!("/stream?since={last}"));
+        if let Some((head, body)) = call.try_open() {
+            let mut stream = Ndjson::over(head, body);
+            while let Some(event) = stream.object() {
+                seen.push(event["id"].as_str().unwrap().to_owned());
+            }
+            assert!(stream.cut);
+            last = stream.cursor.unwrap_or(last);
+        }
+        wanted.extend(house.broker.orders("o1", AFTER));
+        let mut stream = Call::new(cutter.address, "GET", &format!("/stream?since={last}")).ndjson();
+        seen.extend(stream.ids(wanted.len() - seen.len()));
+        assert_eq!(seen, wanted, "cut after {cut} bytes");
+        start = wanted.pop().unwrap();
+    }
+}
+
+#[test]
+fn websocket_resumes_exactly_wherever_it_is_cut() {
+    let house = House::standard();
+    let mut start = "orders:0:-1".to_owned();
+    for cut in CUTS.iter().filter(|cut| **cut > 300) {
+        let mut wanted = house.broker.orders("o1", BEFORE);
+        let cutter = Cutter::start(house.sidecar.listen, &[*cut]);
+        let mut raw = Call::new(cutter.address, "GET", &format!("/ws?since={start}")).raw_websocket();
+        let mut seen = Vec::new();
+        while let Some(frame) = raw.frame() {
+            let event: Value = serde_json::from_slice(&frame.payload).unwrap();
+            seen.push(event["id"].as_str().unwrap().to_owned());
+        }
+        let last = seen.last().unwrap_or(&start).clone();
+        wanted.extend(house.broker.orders("o1", AFTER));
+        let mut socket = Call::new(cutter.address, "GET", &format!("/ws?since={last}")).websocket();
+        seen.extend(socket.ids(wanted.len() - seen.len()));
+        assert_eq!(seen, wanted, "cut after {cut} bytes");
+        start = wanted.pop().unwrap();
+    }
+}
+
+#[test]
+fn the_header_wins_over_the_query() {
+    let house = House::standard();
+    let ids = house.broker.orders("o1", 4);
+    for query in ["last_event_id", "lastEventId"] {
+        let target = format!("/events?{query}={}", ids[0]);
+        assert_eq!(house.get(&target).sse().ids(3), ids[1..]);
+        assert_eq!(house.get(&target).header("Last-Event-ID", &ids[2]).sse().ids(1), ids[3..]);
+    }
+}
+
+#[test]
+fn the_priming_record_is_enough_to_resume() {
+    let house = House::standard();
+    house.broker.order("o1");
+    house.get("/events?last_event_id=orders:0:-1").sse().ids(1);
+    let primed = house.get("/events").sse().record().unwrap().id.unwrap();
+    let missed = house.broker.orders("o1", 3);
+    assert_eq!(house.get("/events").header("Last-Event-ID", primed).sse().ids(3), missed);
+}
+
+#[test]
+fn a_full_cursor_resumes_all_partitions() {
+    let house = House::standard();
+    let beginning = beginning(&house);
+    let wanted = spread(&house, 40);
+    let mut stream = house.get(&format!("/spread/stream?since={beginning}")).ndjson();
+    let seen = stream.ids(17);
+    let cursor = stream.cursor.take().unwrap();
+    assert!(cursor.contains('~'), "{cursor}");
+    for resumed in [
+        house.get(&format!("/spread/stream?since={cursor}")).ndjson().ids(23),
+        house.get("/spread/events").header("Last-Event-ID", &cursor).sse().ids(23),
+        house.get(&format!("/spread/ws?since={cursor}")).websocket().ids(23),
+    ] {
+        assert_exactly(&[seen.clone(), resumed].concat(), &wanted);
+    }
+}
+
+#[test]
+fn a_bare_event_id_resumes_exactly_within_the_window() {
+    let house = House::standard();
+    let beginning = beginning(&house);
+    let wanted = spread(&house, 40);
+    let mut seen = house.get(&format!("/spread/stream?since={beginning}")).ndjson().ids(17);
+    let bare = seen.last().unwrap().clone();
+    assert!(!bare.contains('~'));
+    seen.extend(house.get(&format!("/spread/stream?since={bare}")).ndjson().ids(23));
+    assert_exactly(&seen, &wanted);
+}
+
+#[test]
+fn a_full_cursor_survives_a_restart() {
+    let mut house = House::standard();
+    let beginning = beginning(&house);
+    let mut wanted = spread(&house, 30);
+    let mut stream = house.get(&format!("/spread/stream?since={beginning}")).ndjson();
+    let seen = stream.ids(13);
+    let cursor = stream.cursor.take().unwrap();
+    house.restart();
+    wanted.extend(spread(&house, 10));
+    let rest = wanted.len() - seen.len();
+    for resumed in [
+        house.get(&format!("/spread/stream?since={cursor}")).ndjson().ids(rest),
+        house.get("/spread/events").header("Last-Event-ID", &cursor).sse().ids(rest),
+        house.get(&format!("/spread/ws?since={cursor}")).websocket().ids(rest),
+    ] {
+        assert_exactly(&[seen.clone(), resumed].concat(), &wanted);
+    }
+}
+
+#[test]
+fn an_event_id_of_one_partition_survives_a_restart() {
+    let mut house = House::standard();
+    let ids = house.broker.orders("o1", 10);
+    house.restart();
+    assert_eq!(house.get(&format!("/stream?since={}", ids[3])).ndjson().ids(6), ids[4..]);
+}
+
+#[test]
+fn a_filtered_stream_resumes_by_what_it_saw() {
+    let house = House::standard();
+    let first = house.broker.order("o1");
+    house.broker.orders("o2", 5);
+    let second = house.broker.order("o1");
+    let mut stream = house.get("/orders/o1/events").header("Last-Event-ID", first).sse();
+    assert_eq!(stream.ids(1), [second]);
+}
+
+#[test]
+fn what_left_the_window_is_gone_for_ndjson_and_websocket() {
+    let (house, ids) = short_window("refresh: /orders");
+    let answer = house.get(&format!("/stream?since={}", ids[2])).send();
+    let problem = answer.problem(410);
+    assert_eq!(answer.header("x-replay-not-possible"), Some("true"));
+    assert_eq!(problem["refresh"], "/orders");
+    assert_eq!(house.get(&format!("/ws?since={}", ids[2])).upgrade().send().status(), 410);
+    assert_eq!(house.get(&format!("/stream?since={}", ids[14])).ndjson().ids(5), ids[15..]);
+}
+
+#[test]
+fn what_left_the_window_is_told_where_the_route_goes_on() {
+    let (house, ids) = short_window("on_gap: continue, refresh: /orders");
+    let mut stream = house.get(&format!("/stream?since={}", ids[2])).ndjson();
+    assert_gap(&stream.event(), "retention", 3, 14);
+    assert_eq!(stream.ids(5), ids[15..]);
+    let mut socket = house.get(&format!("/ws?since={}", ids[2])).websocket();
+    assert_gap(&socket.event()["data"], "retention", 3, 14);
+    assert_eq!(socket.ids(5), ids[15..]);
+}
+
+#[test]
+fn what_left_the_window_is_told_in_band_for_sse() {
+    let (house, ids) = short_window("refresh: /orders");
+    let mut stream = house.get("/events").header("Last-Event-ID", &ids[2]).sse();
+    let gap = stream.event();
+    assert_eq!(gap.event.as_deref(), Some("gap"));
+    assert_gap(&gap.json(), "retention", 3, 14);
+    // A client that drops after the gap is not told twice.
+    let cursor = gap.json()["cursor"].as_str().unwrap().to_owned();
+    assert_eq!(house.get("/events").header("Last-Event-ID", cursor).sse().ids(5), ids[15..]);
+    assert_eq!(stream.ids(5), ids[15..]);
+}
+
+#[test]
+fn a_cursor_beyond_the_log_is_told() {
+    let house = House::standard();
+    house.broker.orders("o1", 3);
+    house.get("/stream?since=orders:0:-1").ndjson().ids(3);
+    assert_eq!(house.get("/stream?since=orders:0:99").send().status(), 410);
+    let mut stream = house.get("/events").header("Last-Event-ID", "orders:0:99").sse();
+    let gap = stream.event();
+    assert_eq!((gap.event.as_deref(), &gap.json()["cause"]), (Some("gap"), &json!("truncated")));
+    let id = house.broker.order("o1");
+    assert_eq!(stream.ids(1), [id]);
+}
+
+/// A house whose window keeps five events of `orders`, of which there are 20.
+fn short_window(keys: &str) -> (House, Vec<String>) {
+    let routes = format!(
+        "topics:\n  orders: {{ replay: {{ events: 5 }} }}\nstreams:\n  orders: {{ topics: [orders], keys: [orderId] \
+         }}\nroutes:\n  - {{ path: /events, stream: orders, transport: sse, public: true, {keys} }}\n  - {{ path: \
+         /stream, stream: orders, transport: ndjson, public: true, {keys} }}\n  - {{ path: /ws, stream: orders, \
+         transport: ws, public: true, {keys} }}\n"
+    );
+    let house = Plan::new(routes).build();
+    let mut live = house.get("/events").sse();
+    let ids = house.broker.orders("o1", 20);
+    assert_eq!(live.ids(20), ids);
+    (house, ids)
+}
+
+#[track_caller]
+fn assert_gap(gap: &Value, cause: &str, from: i64, to: i64) {
+    assert_eq!((&gap["type"], &gap["cause"]), (&json!("gap"), &json!(cause)), "{gap}");
+    assert_eq!(gap["ranges"], json!([{"topic": "orders", "partition": 0, "from": from, "to": to}]));
+    assert!(gap["missed"].is_null() || gap["missed"] == to - from + 1, "{gap}");
+    assert_eq!(gap["refresh"], "/orders");
+    assert!(gap["cursor"].is_string(), "{gap}");
+}
+
+/// Produces to all partitions of `spread`, to some more than to others.
+fn spread(house: &House, count: usize) -> Vec<String> {
+    let event = |n: usize| house.broker.event("spread", (n * 7 / 3 % 4) as i32, json!({"type": "t", "data": n}));
+    (0..count).map(event).collect()
+}
+
+/// The cursor of a client that has seen nothing of `spread` yet, taken before there is anything.
+fn beginning(house: &House) -> String {
+    house.get("/spread/events").sse().record().unwrap().id.unwrap()
+}
+
+/// The same ids without repetition, those of each partition in order.
+#[track_caller]
+fn assert_exactly(seen: &[String], wanted: &[String]) {
+    assert_eq!(by_partition(seen), by_partition(wanted));
+}
+
+fn by_partition(ids: &[String]) -> BTreeMap<&str, Vec<i64>> {
+    let mut partitions: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
+    for id in ids {
+        let (partition, offset) = id.rsplit_once(':').unwrap();
+        partitions.entry(partition).or_default().push(offset.parse().unwrap());
+    }
+    partitions
+}

@@ -1,0 +1,207 @@
+//! A client that does not read costs its bound, is told what it lost, and costs the others nothing.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
+
+use crate::support::DEADLINE;
+use crate::support::house::House;
+use crate::support::http::{Body, Call, Connection, Head};
+use crate::support::ndjson::Ndjson;
+use crate::support::sse::Sse;
+
+/// Enough to fill the kernel's buffers on both sides many times over.
+const EVENTS: usize = 1500;
+const EVENT_BYTES: usize = 16 * 1024;
+/// What a session may hold beyond its queue, and the allocator beyond that, in KiB.
+const GROWTH_KIB_MAX: u64 = 64 * 1024;
+
+const SMALL: &str = "queue: { events: 32, bytes: 1MiB, overflow: drop-oldest }";
+
+#[test]
+fn the_oldest_are_dropped_and_told() {
+    let house = House::with_route("/stream", "ndjson", SMALL);
+    let mut slow = deaf_ndjson(&house);
+    let wanted = flood(&house, "/stream");
+    // What came last is what a slow reader still gets.
+    let account = Account::of(&mut slow, wanted.last().unwrap());
+    account.assert_covers(&wanted);
+    assert!(account.missed > 0, "nothing was dropped");
+}
+
+#[test]
+fn the_newest_are_dropped_and_told() {
+    let house = House::with_route("/stream", "ndjson", &SMALL.replace("oldest", "newest"));
+    let mut slow = deaf_ndjson(&house);
+    let mut wanted = flood(&house, "/stream");
+    let before = Account::until_gap(&mut slow);
+    assert!(!before.seen.contains(wanted.last().unwrap()), "the newest should be gone");
+    wanted.push(house.broker.order("o1"));
+    let mut account = Account::of(&mut slow, wanted.last().unwrap());
+    account.add(before);
+    account.assert_covers(&wanted);
+}
+
+#[test]
+fn a_slow_reader_may_be_disconnected() {
+    let house = House::with_route("/stream", "ndjson", &SMALL.replace("drop-oldest", "disconnect"));
+    let mut slow = deaf_ndjson(&house);
+    let wanted = flood(&house, "/stream");
+    house.sidecar.await_metric("notifications_stream_active_connections", 0.0);
+    let seen: Vec<String> = std::iter::from_fn(|| slow.object()).filter_map(|event| event_id(&event)).collect();
+    assert_eq!(seen, wanted[..seen.len()], "what came is whole");
+    assert!(seen.len() < wanted.len());
+    assert!(house.sidecar.metric_sum("notifications_stream_disconnects_total") >= 1.0);
+}
+
+#[test]
+fn sse_tells_the_overflow_in_band() {
+    let house = House::with_route("/events", "sse", SMALL);
+    let (head, body) = deaf(&house, house.get("/events"));
+    let mut slow = Sse::over(head, body);
+    flood(&house, "/events");
+    let gap = slow.until("a gap", |record| record.event.as_deref() == Some("gap")).json();
+    assert_eq!((&gap["cause"], gap["ranges"][0]["topic"].as_str()), (&json!("overflow"), Some("orders")));
+    assert!(gap["missed"].as_u64().unwrap() > 0 && gap["cursor"].is_string(), "{gap}");
+}
+
+#[test]
+fn websocket_tells_the_overflow_in_an_event() {
+    let house = House::with_route("/ws", "ws", SMALL);
+    let mut slow = house.get("/ws").raw_websocket();
+    let mut reader = house.get("/ws").websocket();
+    flood_with(&house, || Box::new(move || reader.ids(1).remove(0)));
+    let gap = loop {
+        let message = slow.json();
+        if message["data"]["type"] == "gap" {
+            break message;
+        }
+    };
+    assert_eq!((&gap["type"], &gap["data"]["cause"]), (&json!("event"), &json!("overflow")));
+}
+
+#[test]
+fn many_deaf_clients_cost_their_bound() {
+    let house = House::with_route("/stream", "ndjson", SMALL);
+    let deaf: Vec<_> = (0..20).map(|_| deaf_ndjson(&house)).collect();
+    flood(&house, "/stream");
+    let before = house.sidecar.resident_kib();
+    for _ in 0..2 {
+        flood(&house, "/stream");
+    }
+    let after = house.sidecar.resident_kib();
+    assert!(after < before + GROWTH_KIB_MAX, "{before} KiB, then {after} KiB");
+    assert!(house.sidecar.metric_sum("notifications_events_dropped_total") > 0.0);
+    drop(deaf);
+}
+
+/// Produces more than anybody buffers, while a reader that reads gets every event in order.
+fn flood(house: &House, target: &str) -> Vec<String> {
+    let call = house.get(target);
+    if target == "/events" {
+        flood_with(house, || {
+            let mut stream = call.sse();
+            Box::new(move || stream.event().event_id())
+        })
+    } else {
+        flood_with(house, || {
+            let mut stream = call.ndjson();
+            Box::new(move || event_id(&stream.event()).expect("an event, not a gap"))
+        })
+    }
+}
+
+type NextId = Box<dyn FnMut() -> String>;
+
+fn flood_with(house: &House, reader: impl FnOnce() -> NextId) -> Vec<String> {
+    let value = json!({"type": "t", "orderId": "o1", "data": "x".repeat(EVENT_BYTES)}).to_string();
+    let mut next = reader();
+    let mut ids = Vec::with_capacity(EVENTS);
+    // In portions smaller than the queue, so that the one who reads never overflows.
+    while ids.len() < EVENTS {
+        let portion = house.broker.produce_all("orders", 0, std::iter::repeat_n(value.as_bytes(), 20));
+        for id in &portion {
+            assert_eq!(next(), *id, "the one who reads gets everything");
+        }
+        ids.extend(portion);
+    }
+    ids
+}
+
+fn deaf_ndjson(house: &House) -> Ndjson {
+    let (head, body) = deaf(house, house.get("/stream"));
+    Ndjson::over(head, body)
+}
+
+/// Opens a stream on a socket with a small receive buffer and reads nothing but the head.
+fn deaf(house: &House, call: Call) -> (Head, Body) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect_timeout(&house.sidecar.listen.into(), DEADLINE).unwrap();
+    let (head, body) = call.try_open_on(Connection::on(socket.into())).unwrap();
+    assert_eq!(head.status, 200);
+    (head, body)
+}
+
+/// What a client got and what it was told it did not get.
+#[derive(Default)]
+struct Account {
+    seen: Vec<String>,
+    told: BTreeSet<i64>,
+    missed: u64,
+}
+
+impl Account {
+    /// Reads up to the event with this id.
+    fn of(stream: &mut Ndjson, last: &str) -> Self {
+        let mut account = Self::default();
+        while account.seen.last().is_none_or(|seen| seen != last) {
+            account.note(&stream.event());
+        }
+        account
+    }
+
+    /// Reads up to the first gap.
+    fn until_gap(stream: &mut Ndjson) -> Self {
+        let mut account = Self::default();
+        while account.missed == 0 {
+            account.note(&stream.event());
+        }
+        account
+    }
+
+    fn note(&mut self, message: &Value) {
+        if let Some(id) = event_id(message) {
+            self.seen.push(id);
+            return;
+        }
+        assert_eq!((&message["type"], &message["cause"]), (&json!("gap"), &json!("overflow")), "{message}");
+        for range in message["ranges"].as_array().unwrap() {
+            self.told.extend(range["from"].as_i64().unwrap()..=range["to"].as_i64().unwrap());
+        }
+        self.missed += message["missed"].as_u64().unwrap();
+    }
+
+    fn add(&mut self, earlier: Self) {
+        self.seen.extend(earlier.seen);
+        self.told.extend(earlier.told);
+        self.missed += earlier.missed;
+    }
+
+    /// Every event was seen once or told as missed, never both, never neither.
+    #[track_caller]
+    fn assert_covers(&self, wanted: &[String]) {
+        let offset = |id: &String| id.rsplit(':').next().unwrap().parse::<i64>().unwrap();
+        let seen: BTreeSet<i64> = self.seen.iter().map(offset).collect();
+        assert_eq!(seen.len(), self.seen.len(), "an event came twice");
+        assert!(seen.is_disjoint(&self.told), "an event came and was told as missed");
+        let all: BTreeSet<i64> = seen.union(&self.told).copied().collect();
+        assert_eq!(all, wanted.iter().map(offset).collect());
+        assert_eq!(self.missed, self.told.len() as u64);
+    }
+}
+
+fn event_id(message: &Value) -> Option<String> {
+    (message["type"] != "gap").then(|| message["id"].as_str().unwrap().to_owned())
+}

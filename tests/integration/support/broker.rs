@@ -1,0 +1,132 @@
+//! A Kafka broker in the test's own process: librdkafka's mock cluster, and a producer that says where records went.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer, ProducerContext};
+use serde_json::{Value, json};
+
+use super::eventually;
+
+/// All brokers of the mock cluster, in librdkafka's words.
+const ALL_BROKERS: i32 = -1;
+/// Larger than any record a test sends, in bytes.
+const RECORD_BYTES_MAX: &str = "33554432";
+const POLL: Duration = Duration::from_millis(5);
+
+pub struct Broker {
+    producer: BaseProducer<Receipts>,
+    cluster: MockCluster<'static, DefaultProducerContext>,
+}
+
+impl Broker {
+    /// A broker with these topics and numbers of partitions.
+    pub fn start(topics: &[(&str, i32)]) -> Self {
+        let cluster = MockCluster::new(1).unwrap();
+        for (name, partitions) in topics {
+            cluster.create_topic(name, *partitions, 1).unwrap();
+        }
+        let producer = ClientConfig::new()
+            .set("bootstrap.servers", cluster.bootstrap_servers())
+            .set("linger.ms", "0")
+            .set("message.max.bytes", RECORD_BYTES_MAX)
+            .set("reconnect.backoff.max.ms", "200")
+            .create_with_context(Receipts)
+            .unwrap();
+        Self { producer, cluster }
+    }
+
+    pub fn address(&self) -> String {
+        self.cluster.bootstrap_servers()
+    }
+
+    /// Appends a record and gives its event id, `topic:partition:offset`, once the broker has it.
+    pub fn produce(&self, topic: &str, partition: i32, key: Option<&str>, value: Option<&[u8]>) -> String {
+        let receipt = self.send(topic, partition, key, value);
+        self.await_receipt(&receipt)
+    }
+
+    /// Appends many records at once, in order.
+    pub fn produce_all<'a>(&self, topic: &str, partition: i32, values: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
+        let receipts: Vec<_> = values.map(|value| self.send(topic, partition, None, Some(value))).collect();
+        receipts.iter().map(|receipt| self.await_receipt(receipt)).collect()
+    }
+
+    /// An event on topic `orders` that carries the key `orderId`.
+    pub fn order(&self, order_id: &str) -> String {
+        self.event("orders", 0, json!({"type": "order-updated", "orderId": order_id, "data": {"orderId": order_id}}))
+    }
+
+    /// `count` events on topic `orders`, all of one order.
+    pub fn orders(&self, order_id: &str, count: usize) -> Vec<String> {
+        let values: Vec<String> = (0..count)
+            .map(|n| json!({"type": "order-updated", "orderId": order_id, "data": {"n": n}}).to_string())
+            .collect();
+        self.produce_all("orders", 0, values.iter().map(String::as_bytes))
+    }
+
+    /// An event on topic `notices` that carries the key `userId`.
+    pub fn notice(&self, user_id: &str) -> String {
+        self.event("notices", 0, json!({"type": "notice", "userId": user_id, "data": {"for": user_id}}))
+    }
+
+    /// A record whose value is this JSON.
+    pub fn event(&self, topic: &str, partition: i32, envelope: Value) -> String {
+        self.produce(topic, partition, None, Some(envelope.to_string().as_bytes()))
+    }
+
+    /// Cuts every connection and refuses new ones.
+    pub fn down(&self) {
+        self.cluster.broker_down(ALL_BROKERS).unwrap();
+    }
+
+    pub fn up(&self) {
+        self.cluster.broker_up(ALL_BROKERS).unwrap();
+    }
+
+    fn send(&self, topic: &str, partition: i32, key: Option<&str>, value: Option<&[u8]>) -> Receipt {
+        let receipt = Receipt::default();
+        let mut record =
+            BaseRecord::<str, [u8], _>::with_opaque_to(topic, Box::new(receipt.clone())).partition(partition);
+        record.key = key;
+        record.payload = value;
+        self.producer.send(record).map_err(|(error, _)| error).unwrap();
+        receipt
+    }
+
+    fn await_receipt(&self, receipt: &Receipt) -> String {
+        eventually("the broker's receipt of a record", || {
+            self.producer.poll(POLL);
+            receipt.lock().unwrap().take()
+        })
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // What a failed test left unsent must not hold up the producer's end.
+        self.producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
+    }
+}
+
+type Receipt = Arc<Mutex<Option<String>>>;
+
+/// Notes where each record went.
+struct Receipts;
+
+impl ClientContext for Receipts {}
+
+impl ProducerContext for Receipts {
+    type DeliveryOpaque = Box<Receipt>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, receipt: Box<Receipt>) {
+        if let Ok(record) = result {
+            let id = format!("{}:{}:{}", record.topic(), record.partition(), record.offset());
+            *receipt.lock().unwrap() = Some(id);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Everything together: a broker, an upstream, and the sidecar between them.
+
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use super::broker::Broker;
+use super::http::Call;
+use super::sidecar::Sidecar;
+use super::upstream::Upstream;
+use super::{eventually_true, token};
+
+/// Streams and routes for most tests; see the file.
+pub const STANDARD: &str = include_str!("standard.yaml");
+
+/// The topics of every house and their partitions.
+const TOPICS: &[(&str, i32)] = &[("orders", 1), ("spread", 4), ("notices", 1)];
+
+/// Short waits: the mock cluster does not wake a waiting fetch, and a test that takes the broker down wants it back.
+const KAFKA_PROPERTIES: &str = "{ fetch.wait.max.ms: 10, reconnect.backoff.ms: 50, reconnect.backoff.max.ms: 200, \
+                                topic.metadata.refresh.interval.ms: 500 }";
+
+/// A house being planned.
+pub struct Plan {
+    upstream: String,
+    kafka: String,
+    settings: String,
+    broker_down: bool,
+    await_ready: bool,
+}
+
+impl Plan {
+    /// The topics, streams, auth and routes, and whatever other sections, as YAML.
+    pub fn new(settings: impl Into<String>) -> Self {
+        Self {
+            upstream: String::new(),
+            kafka: String::new(),
+            settings: settings.into(),
+            broker_down: false,
+            await_ready: true,
+        }
+    }
+
+    /// More keys of the `upstream` section: `read_timeout: 1s`; with `address` it replaces the test's own upstream.
+    pub fn upstream(mut self, keys: &str) -> Self {
+        self.upstream = keys.to_owned();
+        self
+    }
+
+    /// More keys of the `kafka` section, the same way.
+    pub fn kafka(mut self, keys: &str) -> Self {
+        self.kafka = keys.to_owned();
+        self
+    }
+
+    /// Another section.
+    pub fn with(mut self, section: &str) -> Self {
+        self.settings += &format!("\n{section}\n");
+        self
+    }
+
+    /// The broker is down when the sidecar starts.
+    pub fn broker_down(mut self) -> Self {
+        self.broker_down = true;
+        self
+    }
+
+    /// Goes on before `/readyz` says so.
+    pub fn unready(mut self) -> Self {
+        self.await_ready = false;
+        self
+    }
+
+    pub fn build(self) -> House {
+        let broker = Broker::start(TOPICS);
+        let upstream = Upstream::start();
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("sidestream.yaml");
+        std::fs::write(directory.path().join("jwt.key"), token::SECRET).unwrap();
+        std::fs::write(&config, self.yaml(&broker, &upstream)).unwrap();
+        if self.broker_down {
+            broker.down();
+        }
+        let sidecar = Sidecar::run(&config);
+        let house = House { broker, upstream, sidecar, config, await_ready: self.await_ready, _directory: directory };
+        house.await_ready();
+        house
+    }
+
+    fn yaml(&self, broker: &Broker, upstream: &Upstream) -> String {
+        let own = |keys: &str, key: &str, value: &str| {
+            if keys.contains(&format!("{key}:")) { keys.to_owned() } else { format!("{key}: {value}, {keys}") }
+        };
+        let upstream = own(&self.upstream, "address", &upstream.address.to_string());
+        let kafka = own(&self.kafka, "brokers", &format!("\"{}\"", broker.address()));
+        let kafka = own(&kafka, "properties", KAFKA_PROPERTIES);
+        format!("upstream: {{ {upstream} }}\nkafka: {{ {kafka} }}\nwriters: 2\n{}", self.settings)
+    }
+}
+
+/// A running house; fields are dropped in this order, the sidecar first.
+pub struct House {
+    pub sidecar: Sidecar,
+    pub broker: Broker,
+    pub upstream: Upstream,
+    config: PathBuf,
+    await_ready: bool,
+    _directory: TempDir,
+}
+
+impl House {
+    /// With the standard streams and routes.
+    pub fn standard() -> Self {
+        Plan::new(STANDARD).build()
+    }
+
+    /// With one stream, `orders`, one public route on it, and these further keys of the route.
+    pub fn with_route(path: &str, transport: &str, keys: &str) -> Self {
+        Self::plan_route(path, transport, keys).build()
+    }
+
+    pub fn plan_route(path: &str, transport: &str, keys: &str) -> Plan {
+        Plan::new(format!(
+            "streams:\n  orders: {{ topics: [orders], keys: [orderId] }}\nroutes:\n  - {{ path: \"{path}\", stream: \
+             orders, transport: {transport}, public: true, {keys} }}\n"
+        ))
+    }
+
+    pub fn get(&self, target: &str) -> Call {
+        self.sidecar.call("GET", target)
+    }
+
+    pub fn call(&self, method: &str, target: &str) -> Call {
+        self.sidecar.call(method, target)
+    }
+
+    /// Stops the sidecar with SIGTERM and starts another one with the same configuration, on other ports.
+    pub fn restart(&mut self) {
+        self.sidecar.terminate();
+        self.sidecar = Sidecar::run(&self.config);
+        self.await_ready();
+    }
+
+    fn await_ready(&self) {
+        if self.await_ready {
+            eventually_true("/readyz", || self.sidecar.admin("/readyz").status() == 200);
+        }
+    }
+}

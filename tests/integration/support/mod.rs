@@ -1,0 +1,39 @@
+//! The vocabulary of the tests: a broker, an upstream, the sidecar between them, and clients that read what it sends.
+//!
+//! Nothing here judges the product; the tests do. Every wait is for a condition and ends at [`DEADLINE`].
+
+pub mod broker;
+pub mod client;
+pub mod cutter;
+pub mod house;
+pub mod http;
+pub mod ndjson;
+pub mod sidecar;
+pub mod sse;
+pub mod token;
+pub mod upstream;
+pub mod websocket;
+
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test calls it missing.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+/// How often a condition is looked at that nothing announces.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// Waits until `look` finds something.
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// Waits until `holds` does.
+pub fn eventually_true(what: &str, mut holds: impl FnMut() -> bool) {
+    eventually(what, || holds().then_some(()));
+}

@@ -1,0 +1,28 @@
+//! Tokens as an issuer would make them.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use serde_json::{Value, json};
+
+/// The content of the configuration's `key_file`.
+pub const SECRET: &str = "a secret of the tests, thirty-two bytes and more";
+
+/// Seconds since the Unix epoch.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// A valid token of this user, good for an hour.
+pub fn of(user: &str) -> String {
+    with(json!({"sub": user, "exp": now() + 3600}))
+}
+
+/// A well-signed token with these claims.
+pub fn with(claims: Value) -> String {
+    signed(Algorithm::HS256, SECRET, &claims)
+}
+
+pub fn signed(algorithm: Algorithm, secret: &str, claims: &Value) -> String {
+    encode(&Header::new(algorithm), claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
+}
