@@ -198,9 +198,9 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         error: Box<Error>,
         exchange: &mut Exchange,
-        was_kept: bool,
+        _was_kept: bool,
     ) -> Box<Error> {
-        exchange.attempts.broken(error, &exchange.snapshot.upstream, session, was_kept)
+        exchange.attempts.broken(error, &exchange.snapshot.upstream, session)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, _exchange: &mut Exchange) -> FailToProxy {
