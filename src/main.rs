@@ -6,13 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use sidestream::cli::{self, Cli, Command};
-use sidestream::config::{self, LoadError};
-use sidestream::{app, demo, telemetry};
-
-/// The configuration is invalid, or the process could not go on.
-const INVALID: u8 = 1;
-/// The configuration cannot be read.
-const UNREADABLE: u8 = 2;
+use sidestream::{app, config, demo, telemetry};
 
 fn main() -> ExitCode {
     let arguments = Cli::parse();
@@ -29,10 +23,7 @@ fn run(path: &Path, listen: Option<SocketAddr>, admin: Option<SocketAddr>) -> Ex
         Ok(snapshot) => snapshot,
         Err(error) => {
             tracing::error!("{error}");
-            return match error {
-                LoadError::Invalid(_) => ExitCode::from(INVALID),
-                LoadError::Unreadable { .. } => ExitCode::from(UNREADABLE),
-            };
+            return cli::exit_code(&error);
         }
     };
     snapshot.listen = listen.unwrap_or(snapshot.listen);
@@ -45,7 +36,7 @@ fn ended(result: anyhow::Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
-            ExitCode::from(INVALID)
+            ExitCode::FAILURE
         }
     }
 }

@@ -16,6 +16,7 @@ mod negotiate;
 mod refusal;
 mod response;
 mod stream;
+mod target;
 mod upstream;
 
 use std::sync::Arc;
@@ -151,7 +152,7 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         exchange: &mut Exchange,
     ) -> pingora::Result<()> {
-        upstream::origin_form(request);
+        target::make_local(request)?;
         let client = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
         forwarded::forward(request, client, &exchange.snapshot.forwarded)
     }
@@ -197,9 +198,9 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         error: Box<Error>,
         exchange: &mut Exchange,
-        was_kept: bool,
+        _was_kept: bool,
     ) -> Box<Error> {
-        exchange.attempts.broken(error, &exchange.snapshot.upstream, session, was_kept)
+        exchange.attempts.broken(error, &exchange.snapshot.upstream, session)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, _exchange: &mut Exchange) -> FailToProxy {

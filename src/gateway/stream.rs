@@ -15,7 +15,7 @@ use super::authorize::authorize;
 use super::handover;
 use super::negotiate::{Agreed, Disagreed, negotiate};
 use super::refusal::{Reason, Refusal};
-use super::{Gateway, answer, asked, handshake};
+use super::{Gateway, answer, asked, handshake, target};
 use crate::config::snapshot::Snapshot;
 use crate::problem::{Problem, closing_bytes};
 use crate::route::{Found, OtherMethods, Params, StreamRoute, Transport};
@@ -31,7 +31,7 @@ const NO_CACHING: HeaderValue = HeaderValue::from_static("no-cache, no-store, no
 /// Serves a request whose path is a stream's. False: it is the upstream's.
 pub(super) async fn intercept(gateway: &Gateway, session: &mut Session, snapshot: &Snapshot) -> pingora::Result<bool> {
     let header = session.req_header();
-    let (path, query) = split_target(header);
+    let (path, query) = target::split(header);
     let (route, params) = match snapshot.routes.find(path) {
         Found::Upstream => return Ok(false),
         Found::Disguised => {
@@ -47,23 +47,13 @@ pub(super) async fn intercept(gateway: &Gateway, session: &mut Session, snapshot
         _ => return refuse(gateway, session, None, method_not_allowed()).await,
     }
     let method = header.method.clone();
-    let query = query.to_owned();
+    let query = query.unwrap_or_default().to_owned();
     let has_body = !session.is_body_empty();
     match decide(snapshot, &route, &params, session.req_header(), &query, has_body) {
         Err((transport, refusal)) => refuse(gateway, session, transport, refusal).await,
         Ok(request) if method == Method::HEAD => answer(session, head(&request)).await,
         Ok(request) => open(gateway, session, snapshot, request).await,
     }
-}
-
-/// The path and the query as they came, also of an absolute target. A checked head holds ASCII only.
-fn split_target(header: &RequestHeader) -> (&str, &str) {
-    let target = std::str::from_utf8(header.raw_path()).unwrap_or_default();
-    let origin_form = match target.split_once("://") {
-        Some((_, rest)) if !target.starts_with('/') => rest.find(['/', '?']).map_or("/", |at| &rest[at..]),
-        _ => target,
-    };
-    origin_form.split_once('?').unwrap_or((origin_form, ""))
 }
 
 /// Everything that is decided before a slot is taken. A refusal names the transport, once that is known.
@@ -262,21 +252,6 @@ fn now_unix_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn targets_are_split_as_they_came() {
-        for (target, path, query) in [
-            ("/a/b?c=d?e", "/a/b", "c=d?e"),
-            ("/a//b", "/a//b", ""),
-            ("http://host/a?b", "/a", "b"),
-            ("http://host", "/", ""),
-            ("/a?u=http://x/y", "/a", "u=http://x/y"),
-            ("*", "*", ""),
-        ] {
-            let header = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
-            assert_eq!(split_target(&header), (path, query), "{target}");
-        }
-    }
 
     #[test]
     fn a_polite_retry_is_an_event_stream() {

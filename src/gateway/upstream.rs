@@ -7,10 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType};
+use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::config::snapshot::Upstream;
 
@@ -118,32 +117,18 @@ impl Attempts {
         error
     }
 
-    /// A connection that broke: repeated only if it was a kept one that turned out closed, nothing of an answer came,
-    /// no body was sent, and the method is idempotent (RFC 9110 section 9.2.2).
-    pub(super) fn broken(
-        &self,
-        mut error: Box<Error>,
-        upstream: &Upstream,
-        session: &Session,
-        was_kept: bool,
-    ) -> Box<Error> {
-        error.retry.decide_reuse(was_kept);
+    /// A connection that broke: repeated only if it closed, no byte of an answer was passed on, nothing of a body was
+    /// sent, and the method is idempotent (RFC 9110 section 9.2.2). Silence is no reason: the upstream may be at work.
+    pub(super) fn broken(&self, mut error: Box<Error>, upstream: &Upstream, session: &Session) -> Box<Error> {
+        let is_closed =
+            matches!(error.etype(), ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError);
         let is_safe = session.req_header().method.is_idempotent()
             && session.upstream_body_bytes_sent().unwrap_or(0) == 0
             && session.response_written().is_none();
-        if !is_safe || self.started > upstream.retries {
-            error.set_retry(false);
-        }
+        let is_upstreams = *error.esource() == ErrorSource::Upstream;
+        error.set_retry(is_closed && is_safe && is_upstreams && self.started <= upstream.retries);
         error
     }
-}
-
-/// The target in origin form: upstreams behind a proxy expect no absolute one (RFC 9112 section 3.2.1).
-pub(super) fn origin_form(request: &mut RequestHeader) {
-    let Some(path) = request.uri.path_and_query().filter(|_| request.uri.authority().is_some()).cloned() else {
-        return;
-    };
-    request.set_uri(path.into());
 }
 
 #[cfg(test)]
@@ -199,14 +184,5 @@ mod tests {
         assert_eq!(resolved.address(), Some(addresses[0]));
         assert!(attempts.not_connected(Error::new(ErrorType::ConnectRefused), &upstream(0)).retry());
         assert_eq!(resolved.address(), Some(addresses[1]));
-    }
-
-    #[test]
-    fn absolute_targets_become_origin_form() {
-        let mut request = RequestHeader::build("GET", b"http://api.example/a?b", None).unwrap();
-        origin_form(&mut request);
-        assert_eq!(request.raw_path(), b"/a?b");
-        origin_form(&mut request);
-        assert_eq!(request.raw_path(), b"/a?b");
     }
 }

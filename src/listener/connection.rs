@@ -85,14 +85,26 @@ impl Connection {
         Ok(Parts { socket: self.stream.into_std()?, early: self.ahead, permit: self.permit })
     }
 
-    /// Waits until the client says something, without holding buffers; false where it left or `idle` passed.
+    /// Waits for the client's next bytes, without holding buffers meanwhile; false where it left or `idle` passed.
     pub(super) async fn is_speaking(&mut self, idle: Duration) -> bool {
         if !self.ahead.is_empty() {
             return true;
         }
         self.ahead = BytesMut::new();
         self.out = BytesMut::new();
-        matches!(timeout(idle, self.stream.readable()).await, Ok(Ok(())))
+        matches!(timeout(idle, self.read_first()).await, Ok(Ok(1..)))
+    }
+
+    async fn read_first(&mut self) -> io::Result<usize> {
+        loop {
+            // Readiness may be left over from before: only bytes are bytes.
+            self.stream.readable().await?;
+            self.ahead.reserve(HEAD_READ_BYTES);
+            match self.stream.try_read_buf(&mut self.ahead) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.ahead = BytesMut::new(),
+                read => return read,
+            }
+        }
     }
 
     /// Reads and checks the next head, in at most `limit` from now.

@@ -188,14 +188,14 @@ fn check_host(authority: Option<&str>, fields: Fields<'_>, version: u8) -> Resul
 fn framing(fields: Fields<'_>, version: u8) -> Result<Framing, BadHead> {
     let coding = fields.single("transfer-encoding").map_err(|()| BadHead::TransferEncoding)?;
     let length = fields.single("content-length").map_err(|()| BadHead::ContentLength)?;
+    let length = length.map(|text| parse_length(text).ok_or(BadHead::ContentLength)).transpose()?;
     match (coding, length) {
         (Some(coding), None) if version == 1 && coding.eq_ignore_ascii_case(b"chunked") => {
             Ok(Framing::Chunked(Chunks::default()))
         }
         (Some(_), _) => Err(BadHead::TransferEncoding),
-        (None, Some(length)) => parse_length(length).map(Framing::Length).ok_or(BadHead::ContentLength),
-        (None, None) if version == 1 && fields.all("upgrade").next().is_some() => Ok(Framing::Tunnel),
-        (None, None) => Ok(Framing::Length(0)),
+        (None, None | Some(0)) if version == 1 && fields.all("upgrade").next().is_some() => Ok(Framing::Tunnel),
+        (None, length) => Ok(Framing::Length(length.unwrap_or(0))),
     }
 }
 
@@ -229,6 +229,9 @@ mod tests {
             Ok(Framing::Chunked(Chunks::default()))
         );
         assert_eq!(checked("GET / HTTP/1.1\nHost: h\nUpgrade: websocket"), Ok(Framing::Tunnel));
+        let with_length = |n| checked(&format!("GET / HTTP/1.1\nHost: h\nUpgrade: websocket\nContent-Length: {n}"));
+        assert_eq!(with_length(0), Ok(Framing::Tunnel));
+        assert_eq!(with_length(3), Ok(Framing::Length(3)));
     }
 
     #[test]

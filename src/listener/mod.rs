@@ -7,6 +7,8 @@
 mod connection;
 mod framing;
 mod head;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::SocketAddr;

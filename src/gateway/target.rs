@@ -1,0 +1,56 @@
+//! The request target as path and query, whichever of its forms came (RFC 9112 section 3.2).
+
+use pingora::http::RequestHeader;
+
+/// The path and the query as they came; a checked head holds ASCII only.
+pub(super) fn split(request: &RequestHeader) -> (&str, Option<&str>) {
+    let target = std::str::from_utf8(request.raw_path()).unwrap_or_default();
+    let local = after_authority(target).unwrap_or(target);
+    let (path, query) = local.split_once('?').map_or((local, None), |(path, query)| (path, Some(query)));
+    // RFC 9110 section 4.2.3: an empty path is `/`.
+    (if path.is_empty() { "/" } else { path }, query)
+}
+
+/// Gives the upstream an absolute target in origin form, the only one it must expect behind a proxy.
+pub(super) fn make_local(request: &mut RequestHeader) -> pingora::Result<()> {
+    if std::str::from_utf8(request.raw_path()).ok().and_then(after_authority).is_none() {
+        return Ok(());
+    }
+    let local = match split(request) {
+        (path, Some(query)) => format!("{path}?{query}"),
+        (path, None) => path.to_owned(),
+    };
+    request.set_raw_path(local.as_bytes())
+}
+
+/// What follows the authority of an absolute target.
+fn after_authority(target: &str) -> Option<&str> {
+    if target.starts_with('/') {
+        return None;
+    }
+    let (_, rest) = target.split_once("://")?;
+    Some(rest.find(['/', '?']).map_or("", |at| &rest[at..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_split_as_they_came() {
+        for (target, path, query, local) in [
+            ("/a/b?c=d?e", "/a/b", Some("c=d?e"), "/a/b?c=d?e"),
+            ("/a//b", "/a//b", None, "/a//b"),
+            ("http://host/a?b", "/a", Some("b"), "/a?b"),
+            ("http://host", "/", None, "/"),
+            ("http://host?a", "/", Some("a"), "/?a"),
+            ("/a?u=http://x/y", "/a", Some("u=http://x/y"), "/a?u=http://x/y"),
+            ("*", "*", None, "*"),
+        ] {
+            let mut request = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
+            assert_eq!(split(&request), (path, query), "{target}");
+            make_local(&mut request).unwrap();
+            assert_eq!(request.raw_path(), local.as_bytes(), "{target}");
+        }
+    }
+}

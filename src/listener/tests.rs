@@ -1,0 +1,175 @@
+//! A listener with a small application behind it, talked to in raw bytes.
+
+use async_trait::async_trait;
+use pingora::apps::http_app::ServeHttp;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::*;
+
+/// Answers a request's path and the number of its body's bytes, and says when it begins.
+struct Echo {
+    began: mpsc::UnboundedSender<String>,
+}
+
+#[async_trait]
+impl ServeHttp for Echo {
+    async fn response(&self, session: &mut ServerSession) -> http::Response<Vec<u8>> {
+        let path = session.req_header().uri.path().to_owned();
+        self.began.send(path.clone()).unwrap();
+        let mut length = 0;
+        while let Ok(Some(bytes)) = session.read_request_body().await {
+            length += bytes.len();
+        }
+        let body = format!("[{path} {length}]").into_bytes();
+        http::Response::builder().header("content-length", body.len()).body(body).unwrap()
+    }
+}
+
+struct Fixture {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<io::Result<()>>,
+    /// The paths of requests that began.
+    began: mpsc::UnboundedReceiver<String>,
+}
+
+/// Long enough to never matter, short enough to end a test that hangs.
+const LONG: Duration = Duration::from_secs(30);
+
+fn serve(connections: usize, header_timeout: Duration, idle_timeout: Duration) -> Fixture {
+    let bound = Bound::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = bound.local_addr().unwrap();
+    let (stop, stopped) = watch::channel(false);
+    let limits = ListenerLimits { connections, header_timeout, idle_timeout };
+    let metrics = Arc::new(Metrics::new("test").unwrap());
+    let (begins, began) = mpsc::unbounded_channel();
+    let server = tokio::spawn(bound.serve(Echo { began: begins }, limits, stopped, metrics));
+    Fixture { address, stop, server, began }
+}
+
+impl Fixture {
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// Sends bytes, closes this side's writing never, and gives everything until the server closes.
+    async fn until_closed(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect().await;
+        stream.write_all(bytes).await.unwrap();
+        until_closed(&mut stream).await
+    }
+
+    async fn stop(self) {
+        self.stop.send_replace(true);
+        timeout(LONG, self.server).await.unwrap().unwrap().unwrap();
+    }
+}
+
+async fn until_closed(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    // A reset ends an answer as well as a close does.
+    let _ = timeout(LONG, stream.read_to_end(&mut answer)).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+/// What was answered to whom, without heads.
+fn bodies(answers: &str) -> Vec<&str> {
+    answers.split('[').skip(1).filter_map(|rest| rest.split(']').next()).collect()
+}
+
+#[tokio::test]
+async fn requests_sent_at_once_are_answered_in_order() {
+    let server = serve(8, LONG, LONG);
+    let answers = server
+        .until_closed(
+            b"\r\nPOST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello\
+              POST /b HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX: y\r\n\r\n\
+              GET /c HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+        )
+        .await;
+    assert_eq!(bodies(&answers), ["/a 5", "/b 3", "/c 0"]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_in_pieces_is_one_body() {
+    let server = serve(8, LONG, LONG);
+    let mut stream = server.connect().await;
+    for piece in ["POST /a HT", "TP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 4\r\n\r", "\nab", "cd"] {
+        stream.write_all(piece.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bodies(&until_closed(&mut stream).await), ["/a 4"]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_follows_a_body_in_one_read_is_the_next_request() {
+    let mut server = serve(8, LONG, LONG);
+    let mut stream = server.connect().await;
+    stream.write_all(b"POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+    server.began.recv().await.unwrap();
+    let rest = b"3\r\nabc\r\n0\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    stream.write_all(rest).await.unwrap();
+    assert_eq!(bodies(&until_closed(&mut stream).await), ["/a 3", "/b 0"]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn refused_heads_get_an_answer_and_a_close() {
+    let server = serve(8, LONG, LONG);
+    let long = format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "x".repeat(HEAD_BYTES_MAX));
+    for (head, status) in [("GET / HTTP/1.1\r\n\r\n", "400"), (&long, "431"), ("GET / HTTP/3.0\r\n\r\n", "505")] {
+        let answer = server.until_closed(head.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(answer.contains("application/problem+json"), "{answer}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_head_may_take_so_long_in_all() {
+    let server = serve(8, Duration::from_millis(50), LONG);
+    assert!(server.until_closed(b"GET / HTTP/1.1\r\nHost: h\r\n").await.starts_with("HTTP/1.1 408 "));
+    assert_eq!(server.until_closed(b"").await, "");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_closed() {
+    let server = serve(8, LONG, Duration::from_millis(50));
+    let answer = server.until_closed(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    assert_eq!(bodies(&answer), ["/a 0"]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_turned_away() {
+    let server = serve(1, LONG, LONG);
+    let mut first = server.connect().await;
+    first.write_all(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    let mut answer = [0; 16];
+    first.read_exact(&mut answer).await.unwrap();
+    let refusal = server.until_closed(b"").await;
+    assert!(refusal.starts_with("HTTP/1.1 503 ") && refusal.contains("retry-after: 5\r\n"), "{refusal}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn stopping_closes_idle_connections_and_waits_for_requests() {
+    let mut server = serve(8, LONG, LONG);
+    let mut idle = server.connect().await;
+    idle.write_all(b"GET /b HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    let mut busy = server.connect().await;
+    busy.write_all(b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\na").await.unwrap();
+    while server.began.recv().await.unwrap() != "/a" {}
+    server.stop.send_replace(true);
+    assert_eq!(bodies(&until_closed(&mut idle).await), ["/b 0"]);
+    assert!(!server.server.is_finished());
+    busy.write_all(b"b").await.unwrap();
+    assert_eq!(bodies(&until_closed(&mut busy).await), ["/a 2"]);
+    server.stop().await;
+}
