@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::admin::{Admin, Readiness};
+use crate::config::Reading;
+use crate::config::reload::{Origin, Reloader, record_success};
 use crate::config::snapshot::{Kafka, Limits, Snapshot, TopicConfig};
 use crate::event::Topic;
 use crate::gateway::Gateway;
@@ -38,24 +40,38 @@ pub struct Addresses {
     pub kafka: String,
 }
 
-/// Serves until SIGTERM or SIGINT, then drains. A second signal ends the process at once, with exit code 1.
-pub fn run(snapshot: Snapshot) -> anyhow::Result<()> {
-    run_with(snapshot, |_| {})
+/// Serves what a file says, and follows its changes, until SIGTERM or SIGINT; then drains. A second signal ends the
+/// process at once, with exit code 1. `reading` is what `origin` gave.
+pub fn run(origin: Origin, reading: Reading) -> anyhow::Result<()> {
+    let Reading { snapshot, files, fingerprint, sha256, .. } = reading;
+    let app = App::start(snapshot?)?;
+    let reloader = Reloader::new(origin, app.snapshot.clone(), app.metrics.clone(), fingerprint, &files);
+    record_success(&app.metrics, &sha256);
+    serve(app, Some(reloader), |_| {})
 }
 
-/// As [`run`]; `on_ready` is called when requests are served, just before the ready line is printed.
+/// Serves a snapshot that comes from no file, the same way; `on_ready` is called when requests are served, just before
+/// the ready line is printed.
 pub fn run_with(snapshot: Snapshot, on_ready: impl FnOnce(&Addresses)) -> anyhow::Result<()> {
-    let app = App::start(snapshot)?;
+    serve(App::start(snapshot)?, None, on_ready)
+}
+
+fn serve(app: App, reloader: Option<Reloader>, on_ready: impl FnOnce(&Addresses)) -> anyhow::Result<()> {
     let mut signals = {
         let _entered = app.runtime.enter();
         Signals::install().context("cannot listen to signals")?
     };
+    let reload = reloader.map(|reloader| app.follow(reloader));
+    let on_hangup = move || match &reload {
+        Some(reload) => reload.notify_one(),
+        None => tracing::info!("SIGHUP ignored: there is no configuration file"),
+    };
     on_ready(&app.addresses);
     print_ready(&app.addresses).context("cannot write to standard output")?;
-    let name = app.runtime.block_on(signals.termination());
+    let name = app.runtime.block_on(signals.termination(on_hangup));
     tracing::info!(signal = name, "draining");
     app.runtime.spawn(async move {
-        signals.termination().await;
+        signals.termination(|| {}).await;
         tracing::warn!("ended by a second signal");
         std::process::exit(1);
     });
@@ -70,7 +86,9 @@ type SharedSource = Arc<Mutex<Option<Source>>>;
 pub struct App {
     addresses: Addresses,
     runtime: Runtime,
-    drain_budget: Duration,
+    /// The one that requests take when they begin.
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    metrics: Arc<Metrics>,
     draining: Draining,
     stop_gateway: watch::Sender<bool>,
     gateway: JoinHandle<std::io::Result<()>>,
@@ -103,38 +121,48 @@ impl App {
 
         let draining = Draining::default();
         let readiness = Arc::new(Readiness::new(draining.clone(), snapshot.kafka.required_for_readiness));
-        let (drain_budget, limits) = (snapshot.drain_budget, listener_limits(&snapshot.limits));
+        let limits = listener_limits(&snapshot.limits);
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-        let gateway = Gateway::new(snapshot, writers.clone(), metrics.clone(), draining.clone());
+        let gateway = Gateway::new(snapshot.clone(), writers.clone(), metrics.clone(), draining.clone());
         let (stop_gateway, stopped) = watch::channel(false);
         let entered = runtime.enter();
         let gateway = runtime.spawn(listen.serve(gateway.into_app(), limits.clone(), stopped, metrics.clone()));
         let admin_limits = ListenerLimits { connections: ADMIN_CONNECTIONS_MAX, ..limits };
         // Probes and scrapes are answered to the very end.
         let (never, never_stopped) = watch::channel(false);
+        let shared_metrics = metrics.clone();
         let admin_app = Admin::new(metrics.clone(), readiness.clone());
         runtime.spawn(async move {
             let _never = never;
-            admin.serve(admin_app, admin_limits, never_stopped, metrics).await
+            admin.serve(admin_app, admin_limits, never_stopped, shared_metrics).await
         });
         drop(entered);
         let asked = source.clone();
         readiness.serve_source(Box::new(move || status(&asked)));
-        Ok(Self { addresses, runtime, drain_budget, draining, stop_gateway, gateway, writers, source })
+        record_success(&metrics, "");
+        Ok(Self { addresses, runtime, snapshot, metrics, draining, stop_gateway, gateway, writers, source })
     }
 
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
     }
 
+    /// Lets the configuration be reloaded from now on: when its files change, and when what this gives is notified.
+    fn follow(&self, reloader: Reloader) -> Arc<Notify> {
+        let asked = Arc::new(Notify::new());
+        self.runtime.spawn(reloader.run(asked.clone()));
+        asked
+    }
+
     /// Ends in order, within the drain budget: not ready and no new streams; the streams end at record boundaries;
     /// the listener closes and requests in flight finish; the source stops.
     pub fn drain(self) {
         let started = Instant::now();
-        let deadline = started + self.drain_budget;
+        let budget = self.snapshot.load().drain_budget;
+        let deadline = started + budget;
         self.draining.set();
-        let streams_deadline = deadline - DRAIN_RESERVE.min(self.drain_budget / 2);
-        let streams = self.writers.drain(streams_deadline, self.drain_budget / DRAIN_SPREAD_SHARE);
+        let streams_deadline = deadline - DRAIN_RESERVE.min(budget / 2);
+        let streams = self.writers.drain(streams_deadline, budget / DRAIN_SPREAD_SHARE);
         if streams > 0 {
             tracing::warn!(streams, "streams were still open when the drain budget ended");
         }

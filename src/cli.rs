@@ -59,14 +59,18 @@ pub enum Command {
 
 /// Validates a configuration: a line on standard output if it is good, every mistake on standard error if not.
 pub fn check(path: &Path) -> ExitCode {
-    match config::load(path) {
+    let reading = config::read(path);
+    for warning in &reading.warnings {
+        say(io::stderr(), warning.render());
+    }
+    match &reading.snapshot {
         Ok(snapshot) => {
-            say(io::stdout(), summary(path, &snapshot));
+            say(io::stdout(), summary(path, snapshot));
             ExitCode::SUCCESS
         }
         Err(error) => {
-            say(io::stderr(), &error);
-            exit_code(&error)
+            say(io::stderr(), error);
+            exit_code(error)
         }
     }
 }

@@ -7,8 +7,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::route::Transport;
@@ -57,6 +57,14 @@ pub struct Metrics {
     pub upstream_errors: IntCounterVec,
     /// Requests refused before they reached a route, by reason.
     pub bad_requests: IntCounterVec,
+    /// 1 where the last configuration that was looked at is the running one.
+    pub config_last_reload_successful: IntGauge,
+    /// When the running configuration was taken over, in seconds since the Unix epoch.
+    pub config_last_reload_success_timestamp: Gauge,
+    /// Reloads, by result (see `config::reload`).
+    pub config_reloads: IntCounterVec,
+    /// 1 for the hash of the running configuration's file.
+    pub config_info: IntGaugeVec,
 }
 
 /// The metrics every transport has.
@@ -114,6 +122,19 @@ impl Metrics {
             proxy_requests: make.counters("proxy_requests_total", "Proxied requests.", &["status"])?,
             upstream_errors: make.counters("upstream_errors_total", "Requests the upstream failed.", &["kind"])?,
             bad_requests: make.counters("bad_requests_total", "Requests refused as malformed.", &["reason"])?,
+            config_last_reload_successful: make.gauge(
+                "config_last_reload_successful",
+                "1 where the configuration last looked at is the running one.",
+            )?,
+            config_last_reload_success_timestamp: make.register(Gauge::with_opts(make.opts(
+                "config_last_reload_success_timestamp_seconds",
+                "When the running configuration was taken over.",
+            ))?)?,
+            config_reloads: make.counters("config_reloads_total", "Reloads of the configuration.", &["result"])?,
+            config_info: make.register(IntGaugeVec::new(
+                make.opts("config_info", "The SHA-256 of the running configuration's file."),
+                &["sha256"],
+            )?)?,
             registry: make.registry,
         })
     }

@@ -1,4 +1,4 @@
-//! The end of a process: the signals that ask for it, and the mark that it has begun.
+//! The signals a process listens to, and the mark that its end has begun.
 //!
 //! What is then done, and in which order, is `app`'s.
 
@@ -38,14 +38,14 @@ impl Signals {
         })
     }
 
-    /// Waits for SIGTERM or SIGINT and gives its name. SIGHUP, which would kill a process that does not listen, is
-    /// noted and ignored: configurations are not reloaded yet.
-    pub async fn termination(&mut self) -> &'static str {
+    /// Waits for SIGTERM or SIGINT and gives its name. SIGHUP, which would kill a process that does not listen, calls
+    /// `on_hangup`.
+    pub async fn termination(&mut self, on_hangup: impl Fn()) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hangup.recv() => tracing::info!("SIGHUP ignored: the configuration is read at start only"),
+                _ = self.hangup.recv() => on_hangup(),
             }
         }
     }

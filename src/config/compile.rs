@@ -17,9 +17,8 @@ use std::time::Duration;
 
 use super::diagnostic::Diagnostics;
 use super::file::{Node, Value};
-use super::read_limited;
 use super::section::{Section, text};
-use super::snapshot::{ForwardedTrust, Limits, Snapshot, Upstream};
+use super::snapshot::{ForwardedTrust, Limits, RETRIES_MAX, Snapshot, Upstream};
 
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
 const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9090);
@@ -75,7 +74,7 @@ fn upstream(root: &Section<'_>) -> Upstream {
         write_timeout: timeout("write_timeout", 60),
         keepalive: timeout("keepalive", 60),
         pool: section.count("pool", 1..=65_536).unwrap_or(128) as usize,
-        retries: section.count("retries", 0..=10).unwrap_or(1) as usize,
+        retries: section.count("retries", 0..=RETRIES_MAX).unwrap_or(1) as usize,
     }
 }
 
@@ -167,7 +166,8 @@ fn secret_file(
         return None;
     };
     let path: PathBuf = base_dir.join(name);
-    match read_limited(&path, SECRET_BYTES_MAX) {
+    let read = diagnostics.sources.borrow_mut().read(&path, SECRET_BYTES_MAX);
+    match read {
         Ok(mut bytes) => {
             for end in *b"\n\r" {
                 bytes.pop_if(|last| *last == end);

@@ -1,13 +1,26 @@
-//! What is wrong with a configuration, and where.
+//! What is wrong with a configuration, or probably not meant, and where.
 
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
-use super::file::Place;
+use serde::Serialize;
 
-/// One mistake in a configuration. Its text is `conf/x.yaml:12:5: what is wrong; expected what`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use super::excerpt::{self, Excerpt};
+use super::file::{Node, Place};
+use super::source::Sources;
+
+/// Whether a configuration can be used in spite of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    Error,
+    Warning,
+}
+
+/// One mistake in a configuration. Its text is `conf/x.yaml:12:5: what is wrong; expected what`; as JSON it is an
+/// object of these fields.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
     /// The file, as it was named.
     pub file: Arc<str>,
@@ -15,13 +28,29 @@ pub struct Diagnostic {
     pub line: u64,
     /// From 1, in characters.
     pub column: u64,
+    pub severity: Severity,
     pub message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,
+    /// The line at fault; absent where there is none, or where it may hold a secret.
+    #[serde(skip)]
+    pub(super) excerpt: Option<Excerpt>,
+}
+
+impl Diagnostic {
+    /// The text, and below it the line with what is meant marked.
+    pub fn render(&self) -> String {
+        match &self.excerpt {
+            Some(excerpt) => format!("{self}\n{}", excerpt.render(self.line)),
+            None => self.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.message)?;
+        let severity = if self.severity == Severity::Warning { "warning: " } else { "" };
+        write!(f, "{}:{}:{}: {severity}{}", self.file, self.line, self.column, self.message)?;
         match &self.expected {
             Some(expected) => write!(f, "; expected {expected}"),
             None => Ok(()),
@@ -29,10 +58,11 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Collects the mistakes of one file.
+/// Collects the mistakes of one file, and which other files it made the compiler read.
 #[derive(Debug)]
 pub(super) struct Diagnostics {
     file: Arc<str>,
+    pub(super) sources: RefCell<Sources>,
     found: RefCell<Vec<Diagnostic>>,
     /// Every key the compiler asked for, and whether it was there: what the annotated example must hold.
     #[cfg(test)]
@@ -43,6 +73,7 @@ impl Diagnostics {
     pub(super) fn new(file: &str) -> Self {
         Self {
             file: file.into(),
+            sources: RefCell::default(),
             found: RefCell::default(),
             #[cfg(test)]
             asked: RefCell::default(),
@@ -51,25 +82,33 @@ impl Diagnostics {
 
     /// Something is wrong here, and no list of good values would help.
     pub(super) fn wrong(&self, place: Place, message: impl Into<String>) {
-        self.push(place, message.into(), None);
+        self.push(place, Severity::Error, message.into(), None);
     }
 
     /// Something is wrong here, and this would be right.
     pub(super) fn expected(&self, place: Place, message: impl Into<String>, expected: impl Into<String>) {
-        self.push(place, message.into(), Some(expected.into()));
+        self.push(place, Severity::Error, message.into(), Some(expected.into()));
     }
 
-    /// What was found, in the order of the file; a key that was read twice is wrong once.
-    pub(super) fn into_found(self) -> Vec<Diagnostic> {
+    /// Something here can be done, and is probably not meant.
+    pub(super) fn warn(&self, place: Place, message: impl Into<String>) {
+        self.push(place, Severity::Warning, message.into(), None);
+    }
+
+    /// Errors and warnings, each in the order of the file; a key that was read twice is wrong once. `text` and `root`
+    /// are the file.
+    pub(super) fn into_found(self, text: &str, root: Option<&Node>) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
         let mut found = self.found.into_inner();
         found.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
         found.dedup();
-        found
+        excerpt::add(&mut found, text, root);
+        found.into_iter().partition(|diagnostic| diagnostic.severity == Severity::Error)
     }
 
-    fn push(&self, place: Place, message: String, expected: Option<String>) {
+    fn push(&self, place: Place, severity: Severity, message: String, expected: Option<String>) {
         let Place { line, column } = place;
-        self.found.borrow_mut().push(Diagnostic { file: self.file.clone(), line, column, message, expected });
+        let file = self.file.clone();
+        self.found.borrow_mut().push(Diagnostic { file, line, column, severity, message, expected, excerpt: None });
     }
 }
 

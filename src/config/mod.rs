@@ -1,24 +1,29 @@
 //! Configuration in three forms: the file as written, compiled with every error reported, and the running snapshot.
 //!
-//! It reads files (the configuration, the token key, files with secret properties) and nothing else: no environment,
-//! no network. Watching files for changes is not done here.
+//! It reads files (the configuration, keys of tokens, files with secret properties) and nothing else: no environment,
+//! no network. [`reload`] watches them, and swaps snapshots while the process runs.
 
 mod compile;
 mod diagnostic;
+mod diff;
+mod excerpt;
 mod file;
+pub mod reload;
 mod section;
 pub mod snapshot;
+mod source;
 mod units;
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
-pub use diagnostic::Diagnostic;
+pub use diagnostic::{Diagnostic, Severity};
 pub use snapshot::Snapshot;
+pub use source::Fingerprint;
 
 use diagnostic::Diagnostics;
 use file::Place;
+use source::Sources;
 
 /// The largest configuration, in bytes.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
@@ -29,40 +34,65 @@ pub enum LoadError {
     /// The file itself could not be read.
     #[error("{}: cannot be read: {source}", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
-    /// Everything that is wrong in it, in the order of the file; one line each.
+    /// Everything that is wrong in it, in the order of the file, each with its line of the file.
     #[error("{}", lines(.0))]
     Invalid(Vec<Diagnostic>),
 }
 
+/// What came of a file, good or not.
+#[derive(Debug)]
+pub struct Reading {
+    pub snapshot: Result<Snapshot, LoadError>,
+    /// What can be done and is probably not meant, in the order of the file.
+    pub warnings: Vec<Diagnostic>,
+    /// Every file that was read, or should have been; the configuration is the first.
+    pub files: Vec<PathBuf>,
+    /// Of all those files.
+    pub fingerprint: Fingerprint,
+    /// The SHA-256 of the configuration alone, as `sha256sum` prints it; empty where it can't be read.
+    pub sha256: String,
+}
+
 /// Reads and compiles a configuration. File names in it are relative to its folder.
-pub fn load(path: &Path) -> Result<Snapshot, LoadError> {
-    let unreadable = |source| LoadError::Unreadable { path: path.into(), source };
-    let bytes = read_limited(path, CONFIG_BYTES_MAX).map_err(unreadable)?;
+pub fn read(path: &Path) -> Reading {
     let origin = path.display().to_string();
-    match std::str::from_utf8(&bytes) {
-        Ok(text) => parse(text, &origin, path.parent().unwrap_or_else(|| Path::new(""))),
-        Err(error) => Err(not_utf8(&bytes[..error.valid_up_to()], &origin)),
-    }
+    let mut sources = Sources::default();
+    let bytes = match sources.read(path, CONFIG_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(source) => {
+            let error = LoadError::Unreadable { path: path.into(), source };
+            let (files, fingerprint) = sources.finish();
+            return Reading { snapshot: Err(error), warnings: Vec::new(), files, fingerprint, sha256: String::new() };
+        }
+    };
+    let base_dir = path.parent().unwrap_or_else(|| Path::new(""));
+    let mut reading = match std::str::from_utf8(&bytes) {
+        Ok(text) => compile_text(text, &origin, base_dir, sources),
+        Err(error) => {
+            let (files, fingerprint) = sources.finish();
+            let snapshot = Err(not_utf8(&bytes[..error.valid_up_to()], &origin));
+            Reading { snapshot, warnings: Vec::new(), files, fingerprint, sha256: String::new() }
+        }
+    };
+    reading.sha256 = source::sha256(&bytes);
+    reading
 }
 
 /// Compiles a configuration from its text. `origin` is what diagnostics call it; file names in it are relative to
 /// `base_dir`.
 pub fn parse(text: &str, origin: &str, base_dir: &Path) -> Result<Snapshot, LoadError> {
-    let diagnostics = Diagnostics::new(origin);
-    let snapshot = file::read(text, &diagnostics).and_then(|root| compile::compile(&root, base_dir, &diagnostics));
-    let found = diagnostics.into_found();
-    snapshot.filter(|_| found.is_empty()).ok_or(LoadError::Invalid(found))
+    compile_text(text, origin, base_dir, Sources::default()).snapshot
 }
 
-/// Reads a file of `limit` bytes at most. A longer one is an error, and so is a folder.
-fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    // One byte more than allowed tells a file that is too long from one that just fits.
-    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {limit} bytes")));
-    }
-    Ok(bytes)
+fn compile_text(text: &str, origin: &str, base_dir: &Path, sources: Sources) -> Reading {
+    let diagnostics = Diagnostics::new(origin);
+    diagnostics.sources.replace(sources);
+    let root = file::read(text, &diagnostics);
+    let snapshot = root.as_ref().and_then(|root| compile::compile(root, base_dir, &diagnostics));
+    let (files, fingerprint) = diagnostics.sources.take().finish();
+    let (errors, warnings) = diagnostics.into_found(text, root.as_ref());
+    let snapshot = snapshot.filter(|_| errors.is_empty()).ok_or(LoadError::Invalid(errors));
+    Reading { snapshot, warnings, files, fingerprint, sha256: String::new() }
 }
 
 fn not_utf8(valid: &[u8], origin: &str) -> LoadError {
@@ -72,11 +102,11 @@ fn not_utf8(valid: &[u8], origin: &str) -> LoadError {
     let place = Place { line, column: last_line.chars().count() as u64 + 1 };
     let diagnostics = Diagnostics::new(origin);
     diagnostics.wrong(place, "not UTF-8");
-    LoadError::Invalid(diagnostics.into_found())
+    LoadError::Invalid(diagnostics.into_found("", None).0)
 }
 
 fn lines(diagnostics: &[Diagnostic]) -> String {
-    diagnostics.iter().map(Diagnostic::to_string).collect::<Vec<_>>().join("\n")
+    diagnostics.iter().map(Diagnostic::render).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -8,6 +8,9 @@ use crate::auth::Verifier;
 use crate::event::Topic;
 use crate::route::RouteTable;
 
+/// The most further attempts of a failed request that a configuration may ask for.
+pub const RETRIES_MAX: u32 = 10;
+
 /// A valid configuration, compiled.
 #[derive(Debug)]
 pub struct Snapshot {

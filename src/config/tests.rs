@@ -14,6 +14,10 @@ fn example() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/sidestream.yaml")
 }
 
+fn load(path: &Path) -> Result<Snapshot, LoadError> {
+    read(path).snapshot
+}
+
 /// A configuration in a folder with a secret in it.
 fn check(text: &str) -> Result<Snapshot, LoadError> {
     let folder = tempfile::tempdir().unwrap();
@@ -137,11 +141,16 @@ fn a_route_is_compiled() {
 }
 
 #[test]
-fn stream_ids_differ_across_loads() {
-    let text =
-        format!("{MINIMAL}streams: {{ s: {{ topics: [t] }} }}\nroutes: [{{ path: /, stream: s, public: true }}]\n");
-    let id = || check(&text).unwrap().routes.routes().next().unwrap().stream.id;
-    assert_ne!(id(), id());
+fn a_stream_keeps_its_id_across_loads_and_another_one_does_not_get_it() {
+    let id = |stream: &str| {
+        let text =
+            format!("{MINIMAL}streams: {{ s: {{ {stream} }} }}\nroutes: [{{ path: /, stream: s, public: true }}]\n");
+        check(&text).unwrap().routes.routes().next().unwrap().stream.id
+    };
+    let first = id("topics: [t]");
+    let others = [id("topics: [t, u]"), id("topics: [t], keys: [k]")];
+    assert_eq!(id("topics: [t]"), first);
+    assert!(!others.contains(&first) && others[0] != others[1], "{first} {others:?}");
 }
 
 #[test]

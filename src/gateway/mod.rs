@@ -33,7 +33,7 @@ use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 
-use crate::config::snapshot::Snapshot;
+use crate::config::snapshot::{RETRIES_MAX, Snapshot};
 use crate::metrics::Metrics;
 use crate::shutdown::Draining;
 use crate::writer::Writers;
@@ -69,11 +69,11 @@ pub struct Exchange {
 impl Gateway {
     /// The application to be served by a listener. The size of the pool is taken from the snapshot of this moment.
     pub fn into_app(self) -> HttpProxy<Self> {
-        let upstream = &self.snapshot.load().upstream;
+        let snapshot = self.snapshot.load();
         let conf = ServerConf {
-            upstream_keepalive_pool_size: upstream.pool,
+            upstream_keepalive_pool_size: snapshot.upstream.pool,
             // The last line of defence: `Attempts` decides, within this.
-            max_retries: upstream.retries + upstream::ADDRESSES_MAX,
+            max_retries: RETRIES_MAX as usize + upstream::ADDRESSES_MAX,
             ..ServerConf::default()
         };
         let mut proxy = HttpProxy::new(self, Arc::new(conf));

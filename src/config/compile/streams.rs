@@ -1,8 +1,7 @@
 //! `streams`: which topics a stream carries and which keys its events are found by.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::diagnostic::Diagnostics;
 use crate::config::file::{Name, Node, Value};
@@ -51,7 +50,9 @@ fn stream(name: &Name, node: &Node, diagnostics: &Diagnostics) -> Stream {
         diagnostics.wrong(section.place_of("topics"), message);
     }
     topics.sort();
-    Stream { id: next_id(), name: name.text.as_str().into(), topics: topics.into(), keys: keys(&section, diagnostics) }
+    let keys = keys(&section, diagnostics);
+    let id = id_of(&name.text, &topics, &keys);
+    Stream { id, name: name.text.as_str().into(), topics: topics.into(), keys }
 }
 
 fn keys(section: &Section<'_>, diagnostics: &Diagnostics) -> Box<[Arc<str>]> {
@@ -77,8 +78,16 @@ fn is_key_name(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }
 
-/// Ids are not used again within a process until they wrap around, long after events that remember them are gone.
-fn next_id() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    NEXT.fetch_add(1, Ordering::Relaxed)
+/// The id of a stream: the same one whenever the same stream is compiled in this process, so that encodings stay shared
+/// over reloads. Ids are used again after 65,536 different streams, long after events that remember them are gone.
+fn id_of(name: &str, topics: &[Topic], keys: &[Arc<str>]) -> u16 {
+    static IDS: Mutex<BTreeMap<String, u16>> = Mutex::new(BTreeMap::new());
+    let mut ids = IDS.lock().unwrap_or_else(PoisonError::into_inner);
+    // Commas are in no name.
+    let identity = format!("{name}|{}|{}", topics.join(","), keys.join(","));
+    if ids.len() > usize::from(u16::MAX) {
+        ids.clear();
+    }
+    let next = ids.len() as u16;
+    *ids.entry(identity).or_insert(next)
 }

@@ -1,0 +1,144 @@
+//! What is different between two snapshots: what a running process can take over, and what it can't.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::snapshot::{Kafka, Snapshot, TopicConfig, Upstream};
+use crate::route::StreamRoute;
+
+/// The way from one snapshot to the next.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Diff {
+    /// Keys that are read at start only, as they are written: `kafka.brokers`. Not empty: the new snapshot can't be
+    /// taken over.
+    pub(super) needs_restart: Vec<String>,
+    /// Sections or keys that changed and can be taken over.
+    pub(super) changed: Vec<&'static str>,
+    /// Patterns of routes.
+    pub(super) routes_added: Vec<Arc<str>>,
+    pub(super) routes_removed: Vec<Arc<str>>,
+    pub(super) routes_changed: Vec<Arc<str>>,
+}
+
+impl Diff {
+    pub(super) fn between(old: &Snapshot, new: &Snapshot) -> Self {
+        let mut diff = Self { needs_restart: needs_restart(old, new), changed: changed(old, new), ..Self::default() };
+        diff.compare_routes(old, new);
+        diff
+    }
+
+    fn compare_routes(&mut self, old: &Snapshot, new: &Snapshot) {
+        let by_pattern = |snapshot: &Snapshot| -> BTreeMap<Arc<str>, Arc<StreamRoute>> {
+            snapshot.routes.routes().map(|route| (route.pattern.clone(), route.clone())).collect()
+        };
+        let (old, new) = (by_pattern(old), by_pattern(new));
+        self.routes_added = new.keys().filter(|pattern| !old.contains_key(*pattern)).cloned().collect();
+        for (pattern, route) in old {
+            match new.get(&pattern) {
+                None => self.routes_removed.push(pattern),
+                Some(same) if *same == route => {}
+                Some(_) => self.routes_changed.push(pattern),
+            }
+        }
+    }
+}
+
+/// `routes added: /a, /b; changed: limits.streams`
+impl fmt::Display for Diff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [
+            part("needs a restart", &self.needs_restart),
+            part("routes added", &self.routes_added),
+            part("routes removed", &self.routes_removed),
+            part("routes changed", &self.routes_changed),
+            part("changed", &self.changed),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        f.write_str(if parts.is_empty() { "nothing changed" } else { "" })?;
+        f.write_str(&parts.join("; "))
+    }
+}
+
+fn part<T: AsRef<str>>(title: &str, names: &[T]) -> Option<String> {
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    (!names.is_empty()).then(|| format!("{title}: {}", names.join(", ")))
+}
+
+/// The names of those that are true.
+fn named<const N: usize>(differences: [(&'static str, bool); N]) -> impl Iterator<Item = &'static str> {
+    differences.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name)
+}
+
+fn changed(old: &Snapshot, new: &Snapshot) -> Vec<&'static str> {
+    // The pool is the one part of it that is made at start.
+    let upstream_of = |snapshot: &Snapshot| Upstream { pool: 0, ..snapshot.upstream.clone() };
+    let tokens_of = |snapshot: &Snapshot| snapshot.verifier.as_ref().map(|verifier| verifier.tokens().clone());
+    named([
+        ("upstream", upstream_of(old) != upstream_of(new)),
+        ("forwarded", old.forwarded != new.forwarded),
+        ("auth", tokens_of(old) != tokens_of(new)),
+        ("limits.streams", old.limits.max_streams != new.limits.max_streams),
+        ("limits.tcp_user_timeout", old.limits.tcp_user_timeout != new.limits.tcp_user_timeout),
+        ("drain.budget", old.drain_budget != new.drain_budget),
+    ])
+    .collect()
+}
+
+fn needs_restart(old: &Snapshot, new: &Snapshot) -> Vec<String> {
+    let process = named([
+        ("listen", old.listen != new.listen),
+        ("admin.listen", old.admin != new.admin),
+        ("upstream.pool", old.upstream.pool != new.upstream.pool),
+        ("writers", old.writers != new.writers),
+        ("metrics.prefix", old.metrics_prefix != new.metrics_prefix),
+        ("limits.connections", old.limits.max_connections != new.limits.max_connections),
+        ("limits.header_timeout", old.limits.header_timeout != new.limits.header_timeout),
+        ("limits.idle_timeout", old.limits.idle_timeout != new.limits.idle_timeout),
+    ]);
+    process.map(String::from).chain(source(&old.kafka, &new.kafka)).collect()
+}
+
+/// The source reads everything it is told at start.
+fn source(old: &Kafka, new: &Kafka) -> Vec<String> {
+    if old == new {
+        return Vec::new();
+    }
+    let mut names: Vec<String> = named([
+        ("kafka.brokers", old.brokers != new.brokers),
+        ("kafka.properties", old.properties != new.properties),
+        ("kafka.warm_up", old.warm_up != new.warm_up),
+        ("kafka.required_for_readiness", old.required_for_readiness != new.required_for_readiness),
+    ])
+    .map(String::from)
+    .collect();
+    let by_name = |kafka: &Kafka| -> BTreeMap<Arc<str>, TopicConfig> {
+        kafka.topics.iter().map(|topic| ((*topic.name).into(), topic.clone())).collect()
+    };
+    let (mut before, after) = (by_name(old), by_name(new));
+    for (name, topic) in after {
+        match before.remove(&name) {
+            Some(earlier) => names.extend(topic_difference(&name, &earlier, &topic)),
+            None => names.push(format!("topics.{name} (new)")),
+        }
+    }
+    names.extend(before.into_keys().map(|name| format!("topics.{name} (gone)")));
+    // Whatever else there is that the source reads.
+    if names.is_empty() {
+        names.push("kafka".into());
+    }
+    names
+}
+
+fn topic_difference(name: &str, old: &TopicConfig, new: &TopicConfig) -> Option<String> {
+    if old == new {
+        return None;
+    }
+    Some(if (old.replay_events, old.replay_bytes) != (new.replay_events, new.replay_bytes) {
+        format!("topics.{name}.replay")
+    } else if old.keys != new.keys {
+        format!("topics.{name} (keys of its streams)")
+    } else {
+        format!("topics.{name}")
+    })
+}

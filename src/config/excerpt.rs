@@ -1,0 +1,126 @@
+//! The line of a file that a diagnostic is about, with what it means marked. Shows no line that may hold a secret.
+
+use std::collections::BTreeSet;
+
+use super::diagnostic::Diagnostic;
+use super::file::{Node, Value};
+
+/// Characters of a line that are shown.
+const SHOWN_CHARS_MAX: usize = 120;
+/// Characters before the marked text that are kept of a longer line.
+const BEFORE_CHARS: usize = 40;
+/// The key whose values are never shown: properties of the Kafka client, passwords among them.
+const SECRETIVE_KEY: &str = "properties";
+
+/// A line as it is written, or a part of a long one, and what of it is marked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Excerpt {
+    text: String,
+    /// Characters before the mark.
+    indent: usize,
+    /// Characters that are marked.
+    width: usize,
+}
+
+impl Excerpt {
+    /// The excerpt with its line number, and a line of carets below.
+    pub(super) fn render(&self, line: u64) -> String {
+        let Self { text, indent, width } = self;
+        format!("{line:>6} | {text}\n       | {:indent$}{:^<width$}", "", "")
+    }
+}
+
+/// Gives every diagnostic its excerpt. `root` is absent where the text is no YAML: then nobody knows which lines hold
+/// secrets, and none after the first that could is shown.
+pub(super) fn add(diagnostics: &mut [Diagnostic], text: &str, root: Option<&Node>) {
+    let hidden = root.map(|root| {
+        let mut lines = BTreeSet::new();
+        hide(root, false, &mut lines);
+        lines
+    });
+    let first_secret = text.lines().position(|line| line.contains(SECRETIVE_KEY)).map_or(u64::MAX, |at| at as u64 + 1);
+    for diagnostic in diagnostics {
+        let is_hidden = match &hidden {
+            Some(lines) => lines.contains(&diagnostic.line),
+            None => diagnostic.line >= first_secret,
+        };
+        if !is_hidden {
+            diagnostic.excerpt = excerpt(text, diagnostic.line, diagnostic.column);
+        }
+    }
+}
+
+/// Collects the lines on which values stand that may be secret. As deep as the tree, which is limited.
+fn hide(node: &Node, is_secret: bool, lines: &mut BTreeSet<u64>) {
+    match &node.value {
+        Value::Map(entries) => {
+            for (name, value) in entries {
+                hide(value, is_secret || name.text == SECRETIVE_KEY, lines);
+            }
+        }
+        Value::List(list) => list.iter().for_each(|value| hide(value, is_secret, lines)),
+        _ if is_secret => {
+            lines.insert(node.place.line);
+        }
+        _ => {}
+    }
+}
+
+fn excerpt(text: &str, line: u64, column: u64) -> Option<Excerpt> {
+    let line = text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
+    // What a terminal would act on is not repeated.
+    let chars: Vec<char> = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let at = usize::try_from(column).ok()?.checked_sub(1)?;
+    let marked = chars.get(at..)?;
+    let cut = if at < SHOWN_CHARS_MAX { 0 } else { at - BEFORE_CHARS };
+    let text: String = chars[cut..].iter().take(SHOWN_CHARS_MAX).collect();
+    let width = width(marked).clamp(1, SHOWN_CHARS_MAX - (at - cut));
+    Some(Excerpt { text: text.trim_end().into(), indent: at - cut, width })
+}
+
+/// How much of what stands here is one key or value.
+fn width(chars: &[char]) -> usize {
+    match chars {
+        [quote @ ('"' | '\''), rest @ ..] => rest.iter().position(|c| c == quote).map_or(1, |end| end + 2),
+        _ => {
+            let ends_at = |at: &usize| match chars[*at] {
+                ',' | ']' | '}' => true,
+                ':' => chars.get(at + 1).is_none_or(|next| *next == ' '),
+                '#' => *at > 0 && chars[at - 1] == ' ',
+                _ => false,
+            };
+            let end = (0..chars.len()).find(ends_at).unwrap_or(chars.len());
+            chars[..end].iter().rposition(|c| *c != ' ').map_or(1, |last| last + 1)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marked(text: &str, line: u64, column: u64) -> String {
+        excerpt(text, line, column).unwrap().render(line)
+    }
+
+    #[test]
+    fn the_mark_covers_the_key_or_the_value() {
+        let text = "a: 1\nroutes: [{ heartbeet: 5s, path: '/x y' }] # why\n  key: a value # why\n\u{1b}[2J: 1";
+        let line = "     2 | routes: [{ heartbeet: 5s, path: '/x y' }] # why\n       | ";
+        assert_eq!(marked(text, 2, 12), format!("{line}           ^^^^^^^^^"));
+        assert_eq!(marked(text, 2, 23), format!("{line}                      ^^"));
+        assert_eq!(marked(text, 2, 33), format!("{line}                                ^^^^^^"));
+        assert_eq!(marked(text, 2, 9), format!("{line}        ^^^^^^^^^^^^"));
+        assert_eq!(marked(text, 3, 8), "     3 |   key: a value # why\n       |        ^^^^^^^");
+        assert!(!marked(text, 4, 1).contains('\u{1b}'));
+        assert_eq!(excerpt(text, 5, 1), None);
+        assert_eq!(excerpt(text, 1, 9), None);
+    }
+
+    #[test]
+    fn of_a_long_line_the_part_around_the_mark_is_shown() {
+        let text = format!("{}end", "x".repeat(1000));
+        let excerpt = excerpt(&text, 1, 1001).unwrap();
+        assert_eq!((excerpt.indent, excerpt.width, excerpt.text.len()), (BEFORE_CHARS, 3, BEFORE_CHARS + 3));
+    }
+}

@@ -1,0 +1,176 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::Instant;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::route::Found;
+
+const BASE: &str = "\
+upstream: { address: 127.0.0.1:3000 }
+kafka: { brokers: kafka:9092 }
+streams: { s: { topics: [t], keys: [k] } }
+auth: { key_file: jwt.key, algorithms: [HS256] }
+";
+const ONE: &str = "routes: [{ path: /one, stream: s, public: true }]\n";
+const TWO: &str = "routes: [{ path: /two, stream: s, public: true }]\n";
+
+/// A folder with a configuration in it, and what follows it.
+struct Bench {
+    folder: TempDir,
+    reloader: Reloader,
+}
+
+impl Bench {
+    fn new(text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("jwt.key"), "a secret of at least 32 bytes, for tests").unwrap();
+        let path = folder.path().join("x.yaml");
+        fs::write(&path, format!("{BASE}{text}")).unwrap();
+        let reloader = follow(&path);
+        Self { folder, reloader }
+    }
+
+    /// What comes of this text in the place of the one before.
+    fn write(&mut self, text: &str) -> Option<Outcome> {
+        fs::write(&self.reloader.origin.path, text).unwrap();
+        self.reloader.look(false)
+    }
+
+    fn has(&self, path: &str) -> bool {
+        has(&self.reloader.current, path)
+    }
+}
+
+fn follow(path: &Path) -> Reloader {
+    let origin = Origin { path: path.into(), listen: None, admin: None };
+    let Reading { snapshot, files, fingerprint, .. } = origin.read();
+    let current = Arc::new(ArcSwap::from_pointee(snapshot.unwrap()));
+    Reloader::new(origin, current, Arc::new(Metrics::new("x").unwrap()), fingerprint, &files)
+}
+
+fn has(current: &ArcSwap<Snapshot>, path: &str) -> bool {
+    matches!(current.load().routes.find(path), Found::Stream { .. })
+}
+
+#[test]
+fn another_content_is_taken_over_and_the_same_is_not_looked_at() {
+    let mut bench = Bench::new(ONE);
+    assert_eq!(bench.reloader.look(false), None);
+    let before = bench.reloader.current.load_full();
+    assert_eq!(bench.write(&format!("{BASE}{TWO}")), Some(Outcome::Success));
+    assert!(bench.has("/two") && !bench.has("/one"));
+    assert!(before.routes.find("/one") != Found::Upstream, "who has the old one keeps it");
+    assert_eq!(bench.reloader.look(false), None);
+    assert_eq!(bench.reloader.look(true), Some(Outcome::Success), "whoever asks is not refused");
+}
+
+#[test]
+fn what_is_broken_changes_nothing_and_the_next_content_is_tried_again() {
+    let mut bench = Bench::new(ONE);
+    let metrics = bench.reloader.metrics.clone();
+    assert_eq!(bench.write(&format!("{BASE}{TWO}nonsense: 1\n")), Some(Outcome::Invalid));
+    assert_eq!(bench.reloader.look(false), None, "told once");
+    assert_eq!(metrics.config_last_reload_successful.get(), 0);
+    fs::remove_file(&bench.reloader.origin.path).unwrap();
+    assert_eq!(bench.reloader.look(false), Some(Outcome::Unreadable));
+    assert_eq!(bench.reloader.look(false), None, "told once");
+    assert!(bench.has("/one"));
+    assert_eq!(bench.write(&format!("{BASE}{TWO}")), Some(Outcome::Success));
+    assert!(bench.has("/two"));
+    assert_eq!(metrics.config_last_reload_successful.get(), 1);
+    let count = |outcome: Outcome| metrics.config_reloads.with_label_values(&[outcome.as_str()]).get();
+    assert_eq!(Outcome::ALL.map(count), [1, 1, 1, 0]);
+}
+
+#[test]
+fn a_key_that_changes_is_a_change() {
+    let mut bench = Bench::new(ONE);
+    let key = bench.folder.path().join("jwt.key");
+    fs::write(&key, "another secret of at least 32 bytes, for tests").unwrap();
+    assert_eq!(bench.reloader.look(false), Some(Outcome::Success));
+    fs::remove_file(&key).unwrap();
+    assert_eq!(bench.reloader.look(false), Some(Outcome::Invalid));
+    fs::write(&key, "a third secret of at least 32 bytes, for tests").unwrap();
+    assert_eq!(bench.reloader.look(false), Some(Outcome::Success));
+}
+
+#[test]
+fn what_is_read_at_start_only_is_named_and_refused_with_all_else() {
+    let mut bench = Bench::new(ONE);
+    let changed = BASE.replace("kafka:9092", "other:9092").replace("[t]", "[t, u]").replace("[k]", "[k, l]");
+    let text = format!("{changed}{TWO}topics: {{ t: {{ replay: {{ events: 7 }} }} }}\nwriters: 7\n");
+    fs::write(&bench.reloader.origin.path, &text).unwrap();
+    let next = bench.reloader.origin.read().snapshot.unwrap();
+    let diff = Diff::between(&bench.reloader.current.load(), &next);
+    assert_eq!(diff.needs_restart, ["writers", "kafka.brokers", "topics.t.replay", "topics.u (new)"]);
+    assert!(diff.to_string().starts_with("needs a restart: writers, kafka.brokers, "), "{diff}");
+    assert_eq!(bench.reloader.look(false), Some(Outcome::NeedsRestart));
+    assert!(bench.has("/one") && !bench.has("/two"));
+    let keys = bench.write(&BASE.replace("[k]", "[k, l]"));
+    assert_eq!(keys, Some(Outcome::NeedsRestart));
+}
+
+#[test]
+fn differences_are_told_by_name() {
+    let bench = Bench::new(&format!("{ONE}limits: {{ streams: 5 }}\n"));
+    let old = bench.reloader.current.load_full();
+    let diff = |text: &str| {
+        fs::write(&bench.reloader.origin.path, text).unwrap();
+        Diff::between(&old, &bench.reloader.origin.read().snapshot.unwrap()).to_string()
+    };
+    assert_eq!(diff(&format!("{BASE}{ONE}limits: {{ streams: 5 }}\n")), "nothing changed");
+    assert_eq!(
+        diff(&format!("{BASE}{TWO}limits: {{ streams: 6 }}\ndrain: {{ budget: 1s }}\n")),
+        "routes added: /two; routes removed: /one; changed: limits.streams, drain.budget"
+    );
+    let retry = ONE.replace("public: true", "public: true, retry: 1s");
+    assert_eq!(diff(&format!("{BASE}{retry}limits: {{ streams: 5 }}\n")), "routes changed: /one");
+    let rest = BASE.replace(":3000", ":3001").replace("HS256", "HS384");
+    assert_eq!(
+        diff(&format!("{rest}{ONE}limits: {{ streams: 5 }}\nforwarded: {{ trust: all }}\n")),
+        "changed: upstream, forwarded, auth"
+    );
+}
+
+/// The way a kubelet updates a volume: files are links into `..data`, which is a link that is renamed.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_swap_of_a_volumes_symlink_is_heard_of() {
+    let volume = tempfile::tempdir().unwrap();
+    let at = |name: &str| volume.path().join(name);
+    let version = |name: &str, text: &str| {
+        fs::create_dir(at(name)).unwrap();
+        fs::write(at(name).join("x.yaml"), format!("{BASE}{text}")).unwrap();
+        fs::write(at(name).join("jwt.key"), "a secret of at least 32 bytes, for tests").unwrap();
+    };
+    version("..1", ONE);
+    symlink("..1", at("..data")).unwrap();
+    symlink("..data/x.yaml", at("x.yaml")).unwrap();
+    symlink("..data/jwt.key", at("jwt.key")).unwrap();
+    let reloader = follow(&at("x.yaml"));
+    let current = reloader.current.clone();
+    let running = tokio::spawn(reloader.run(Arc::default()));
+
+    for (name, text, path) in [("..2", TWO, "/two"), ("..3", ONE, "/one")] {
+        version(name, text);
+        symlink(name, at("..data_tmp")).unwrap();
+        fs::rename(at("..data_tmp"), at("..data")).unwrap();
+        let deadline = Instant::now() + LOOK_AGAIN / 2;
+        while !has(&current, path) {
+            assert!(Instant::now() < deadline, "{path}");
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+    running.abort();
+}
+
+#[test]
+fn our_own_reading_is_no_change() {
+    use notify::event::{CreateKind, ModifyKind, RenameMode};
+    assert!(!is_change(&EventKind::Access(AccessKind::Open(AccessMode::Any))));
+    assert!(!is_change(&EventKind::Access(AccessKind::Close(AccessMode::Read))));
+    assert!(is_change(&EventKind::Access(AccessKind::Close(AccessMode::Write))));
+    assert!(is_change(&EventKind::Create(CreateKind::File)));
+    assert!(is_change(&EventKind::Modify(ModifyKind::Name(RenameMode::To))));
+}
