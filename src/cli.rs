@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, LoadError, Snapshot};
+use crate::config::{self, Brief, LoadError, Reading, Snapshot};
 
 /// Exit code: the configuration is invalid.
 const INVALID: u8 = 1;
@@ -29,10 +29,14 @@ const ENVIRONMENT: &str = "Logs go to standard error. SIDESTREAM_LOG filters the
 #[derive(Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Serve: proxy to the upstream, and stream what Kafka brings.
+    ///
+    /// Without a file, --upstream, --brokers and --topic stream topics to everybody at /stream, /events and /ws.
     Run {
-        /// The configuration, a YAML file.
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
+        /// The configuration, a YAML file; reloaded when it changes.
+        #[arg(long, value_name = "FILE", required_unless_present = "upstream")]
+        config: Option<PathBuf>,
+        #[command(flatten)]
+        brief: Option<BriefArguments>,
         /// Listen here instead of where the configuration says; port 0 takes a free one.
         #[arg(long, value_name = "ADDR")]
         listen: Option<SocketAddr>,
@@ -54,25 +58,78 @@ pub enum Command {
         /// The configuration, a YAML file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// What to print: lines for people, or an array of every mistake and warning.
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
     },
 }
 
-/// Validates a configuration: a line on standard output if it is good, every mistake on standard error if not.
-pub fn check(path: &Path) -> ExitCode {
+/// The form of what `check` finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Text,
+    Json,
+}
+
+/// What stands in place of a file: all of it, or nothing.
+#[derive(Args, Debug, PartialEq, Eq)]
+#[group(conflicts_with = "config")]
+pub struct BriefArguments {
+    /// The REST service, in place of a file.
+    #[arg(long, value_name = "HOST:PORT", required = false, requires_all = ["brokers", "topic"])]
+    upstream: String,
+    /// The Kafka brokers, in place of a file.
+    #[arg(long, value_name = "HOST:PORT,...", required = false, requires = "upstream")]
+    brokers: String,
+    /// A topic to stream, in place of a file; may be given several times.
+    #[arg(long, value_name = "NAME", required = false, requires = "upstream")]
+    topic: Vec<String>,
+}
+
+impl BriefArguments {
+    pub fn into_brief(self, listen: Option<SocketAddr>, admin: Option<SocketAddr>) -> Brief {
+        let Self { upstream, brokers, topic: topics } = self;
+        Brief { upstream, brokers, topics, listen, admin }
+    }
+}
+
+/// Says what a start without a file assumes: a line each in the log, and on standard error the same as a file.
+pub fn say_assumptions(brief: &Brief, snapshot: &Snapshot) {
+    for assumption in brief.assumptions(snapshot) {
+        tracing::info!("{assumption}");
+    }
+    say(io::stderr(), format_args!("# no configuration file was given; this one says the same:\n{}", brief.written()));
+}
+
+/// Validates a configuration. As text: a line on standard output if it is good, warnings and every mistake on standard
+/// error. As JSON: an array on standard output of objects with `file`, `line`, `column`, `severity` (`error` or
+/// `warning`), `message` and perhaps `expected`; empty where nothing was found.
+pub fn check(path: &Path, output: Output) -> ExitCode {
     let reading = config::read(path);
+    match output {
+        Output::Text => say_text(path, &reading),
+        Output::Json => say_json(&reading),
+    }
+    reading.snapshot.as_ref().map_or_else(exit_code, |_| ExitCode::SUCCESS)
+}
+
+fn say_text(path: &Path, reading: &Reading) {
     for warning in &reading.warnings {
         say(io::stderr(), warning.render());
     }
     match &reading.snapshot {
-        Ok(snapshot) => {
-            say(io::stdout(), summary(path, snapshot));
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            say(io::stderr(), error);
-            exit_code(error)
-        }
+        Ok(snapshot) => say(io::stdout(), summary(path, snapshot)),
+        Err(error) => say(io::stderr(), error),
     }
+}
+
+fn say_json(reading: &Reading) {
+    let mut found = match &reading.snapshot {
+        Ok(_) => Vec::new(),
+        Err(error) => error.diagnostics(),
+    };
+    found.extend(reading.warnings.iter().cloned());
+    say(io::stdout(), serde_json::json!(found));
 }
 
 /// The exit code of a process that can't load its configuration.
@@ -113,11 +170,32 @@ mod tests {
     fn commands_and_their_options() {
         let listen = Some("127.0.0.1:0".parse().unwrap());
         let run = parse(&["run", "--config", "x.yaml", "--listen", "127.0.0.1:0"]).unwrap();
-        assert_eq!(run, Command::Run { config: "x.yaml".into(), listen, admin: None });
+        assert_eq!(run, Command::Run { config: Some("x.yaml".into()), brief: None, listen, admin: None });
+        let run = parse(&["run", "--upstream", "u:1", "--brokers", "b:1", "--topic", "one", "--topic", "two"]).unwrap();
+        let brief = Some(BriefArguments {
+            upstream: "u:1".into(),
+            brokers: "b:1".into(),
+            topic: vec!["one".into(), "two".into()],
+        });
+        assert_eq!(run, Command::Run { config: None, brief, listen: None, admin: None });
         let demo = parse(&["demo", "--admin", "127.0.0.1:0"]).unwrap();
         assert_eq!(demo, Command::Demo { listen: None, admin: listen });
-        assert_eq!(parse(&["check", "--config", "x"]).unwrap(), Command::Check { config: "x".into() });
-        for wrong in [&["run"][..], &["check"], &["run", "--config", "x", "--listen", "8080"], &[]] {
+        let check = |output| Command::Check { config: "x".into(), output };
+        assert_eq!(parse(&["check", "--config", "x"]).unwrap(), check(Output::Text));
+        assert_eq!(parse(&["check", "--config", "x", "--output", "json"]).unwrap(), check(Output::Json));
+        let wrong = [
+            &["run"][..],
+            &["check"],
+            &["run", "--config", "x", "--listen", "8080"],
+            &[],
+            &["run", "--config", "x", "--topic", "t"],
+            &["run", "--config", "x", "--upstream", "u:1", "--brokers", "b:1", "--topic", "t"],
+            &["run", "--upstream", "u:1", "--brokers", "b:1"],
+            &["run", "--upstream", "u:1", "--topic", "t"],
+            &["run", "--brokers", "b:1", "--topic", "t"],
+            &["run", "--topic", "t"],
+        ];
+        for wrong in wrong {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
     }
@@ -126,10 +204,10 @@ mod tests {
     fn check_tells_good_from_invalid_from_unreadable() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.yaml");
-        assert_eq!(check(&path), ExitCode::from(2));
+        assert_eq!(check(&path, Output::Text), ExitCode::from(2));
         std::fs::write(&path, "nonsense: 1").unwrap();
-        assert_eq!(check(&path), ExitCode::from(1));
+        assert_eq!(check(&path, Output::Text), ExitCode::from(1));
         std::fs::write(&path, "upstream: { address: a:1 }\nkafka: { brokers: a:1 }").unwrap();
-        assert_eq!(check(&path), ExitCode::SUCCESS);
+        assert_eq!(check(&path, Output::Text), ExitCode::SUCCESS);
     }
 }

@@ -1,26 +1,26 @@
 //! The story of a start and a stop: arguments, configuration, the app, an exit code.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use sidestream::cli::{self, Cli, Command};
-use sidestream::config::reload::Origin;
+use sidestream::config::{Brief, reload::Origin};
 use sidestream::{app, demo, telemetry};
 
 fn main() -> ExitCode {
     let arguments = Cli::parse();
     telemetry::init();
     match arguments.command {
-        Command::Run { config, listen, admin } => run(config, listen, admin),
+        Command::Run { config: Some(path), listen, admin, .. } => run(Origin { path, listen, admin }),
+        Command::Run { brief: Some(brief), listen, admin, .. } => run_briefly(&brief.into_brief(listen, admin)),
+        // The arguments' own rules leave nothing else.
+        Command::Run { .. } => ExitCode::FAILURE,
         Command::Demo { listen, admin } => ended(demo::run(listen, admin)),
-        Command::Check { config } => cli::check(&config),
+        Command::Check { config, output } => cli::check(&config, output),
     }
 }
 
-fn run(path: PathBuf, listen: Option<SocketAddr>, admin: Option<SocketAddr>) -> ExitCode {
-    let origin = Origin { path, listen, admin };
+fn run(origin: Origin) -> ExitCode {
     let reading = origin.read();
     for warning in &reading.warnings {
         tracing::warn!("{warning}");
@@ -30,6 +30,19 @@ fn run(path: PathBuf, listen: Option<SocketAddr>, admin: Option<SocketAddr>) -> 
         return cli::exit_code(error);
     }
     ended(app::run(origin, reading))
+}
+
+fn run_briefly(brief: &Brief) -> ExitCode {
+    match brief.compile() {
+        Ok(snapshot) => {
+            cli::say_assumptions(brief, &snapshot);
+            ended(app::run_with(snapshot, |_| {}))
+        }
+        Err(error) => {
+            tracing::error!("{error}");
+            cli::exit_code(&error)
+        }
+    }
 }
 
 fn ended(result: anyhow::Result<()>) -> ExitCode {

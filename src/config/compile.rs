@@ -41,7 +41,8 @@ pub(super) fn compile(root: &Node, base_dir: &Path, diagnostics: &Diagnostics) -
     let verifier = tokens::compile(&root, base_dir, diagnostics);
     let streams = streams::compile(&root, diagnostics);
     let kafka = kafka::compile(&root, &streams, base_dir, diagnostics);
-    let routes = routes::compile(&root, &streams, diagnostics);
+    let limits = limits(&root, diagnostics);
+    let routes = routes::compile(&root, &streams, limits.idle_timeout, diagnostics);
     Some(Snapshot {
         listen: root.address("listen").unwrap_or(LISTEN),
         admin: root.section("admin").address("listen").unwrap_or(ADMIN),
@@ -49,7 +50,7 @@ pub(super) fn compile(root: &Node, base_dir: &Path, diagnostics: &Diagnostics) -
         forwarded: forwarded(&root),
         kafka,
         verifier: verifier.map(Arc::new),
-        limits: limits(&root, diagnostics),
+        limits,
         metrics_prefix: metrics_prefix(&root.section("metrics")),
         drain_budget: root.section("drain").duration("budget", DRAIN_BUDGET).unwrap_or(Duration::from_secs(10)),
         writers: root.count("writers", 1..=WRITERS_MAX).map_or_else(cores, |count| count as usize),

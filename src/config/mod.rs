@@ -3,6 +3,7 @@
 //! It reads files (the configuration, keys of tokens, files with secret properties) and nothing else: no environment,
 //! no network. [`reload`] watches them, and swaps snapshots while the process runs.
 
+mod brief;
 mod compile;
 mod diagnostic;
 mod diff;
@@ -17,6 +18,7 @@ mod units;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use brief::Brief;
 pub use diagnostic::{Diagnostic, Severity};
 pub use snapshot::Snapshot;
 pub use source::Fingerprint;
@@ -37,6 +39,20 @@ pub enum LoadError {
     /// Everything that is wrong in it, in the order of the file, each with its line of the file.
     #[error("{}", lines(.0))]
     Invalid(Vec<Diagnostic>),
+}
+
+impl LoadError {
+    /// What is wrong, one for each mistake. A file that can't be read is wrong at its beginning.
+    pub fn diagnostics(&self) -> Vec<Diagnostic> {
+        match self {
+            Self::Invalid(found) => found.clone(),
+            Self::Unreadable { path, source } => {
+                let diagnostics = Diagnostics::new(&path.display().to_string());
+                diagnostics.wrong(Place::START, format!("cannot be read: {source}"));
+                diagnostics.into_found("", None).0
+            }
+        }
+    }
 }
 
 /// What came of a file, good or not.

@@ -160,7 +160,7 @@ listen: 8080
 upstream: { adress: localhost, connect_timeout: 5 }
 kafka:
   brokers: kafka:9092
-  properties: { group.id: x }
+  properties: { enable.auto.commit: x }
 streams:
   orders: { topics: [or ders], keys: [type] }
 routes:
@@ -180,7 +180,7 @@ colour: red
         "x.yaml:2:13: unknown key `upstream.adress` (did you mean `address`?); expected `address`, `connect_timeout`, \
          `keepalive`, `pool`, `read_timeout`, `retries` or `write_timeout`",
         "x.yaml:2:49: `upstream.connect_timeout`: found `5`; expected a duration with its unit (ms, s, m, h) between 1ms and 24h",
-        "x.yaml:5:17: `group.id` can't be set: every replica reads all partitions, outside of any consumer group",
+        "x.yaml:5:17: `enable.auto.commit` is set by sidestream itself",
         "x.yaml:7:22: `streams.orders.topics`: found `or ders`; expected a topic's name: 1 to 249 characters of `[A-Za-z0-9._-]`",
         "x.yaml:7:39: `type` is a field of every event and can't be a key",
         "x.yaml:9:11: this route would be open to everybody: tokens can't be verified without `auth`; expected \
@@ -297,8 +297,10 @@ fn refuses_properties_the_source_owns_and_tells_no_secrets() {
         let text =
             format!("upstream: {{ address: a:1 }}\nkafka: {{ brokers: a:1, properties: {{ {property}: x }} }}\n");
         let found = mistakes(&text);
-        assert!(found[0].starts_with("x.yaml:2:38: `") && found[0].contains("can't be set"), "{found:?}");
+        assert!(found[0].starts_with("x.yaml:2:38: `") && found[0].contains("is set by sidestream itself"), "{found:?}");
     }
+    refused_of_client("check.crcs: @@perhaps", "`check.crcs` does not take this value");
+    refused_of_client("@@compresion: x", "`compresion` is no property of librdkafka");
     let found = mistakes(
         "upstream: { address: a:1 }\n\
          kafka:\n\
@@ -308,6 +310,67 @@ fn refuses_properties_the_source_owns_and_tells_no_secrets() {
     );
     assert_eq!(found.len(), 4, "{found:#?}");
     assert!(!found.concat().contains("12.5") && !found.concat().contains("secret"), "{found:#?}");
+}
+
+/// A property of the Kafka client has just this mistake, where `@@` stands.
+#[track_caller]
+fn refused_of_client(property: &str, message: &str) {
+    let line = format!("kafka: {{ brokers: a:1, properties: {{ {property} }} }}");
+    let column = line.find("@@").unwrap() + 1;
+    let found = mistakes(&format!("upstream: {{ address: a:1 }}\n{}\n", line.replace("@@", "")));
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].starts_with(&format!("x.yaml:2:{column}: {message}")), "{found:#?}");
+}
+
+/// What is warned of in a valid configuration, a line each.
+fn warnings(text: &str) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("short.key"), "short").unwrap();
+    let path = folder.path().join("x.yaml");
+    fs::write(&path, format!("{MINIMAL}{text}")).unwrap();
+    let reading = read(&path);
+    reading.snapshot.unwrap_or_else(|error| panic!("{error}"));
+    let place = format!("{}:", path.display());
+    reading.warnings.iter().map(|warning| warning.to_string().replace(&place, "")).collect()
+}
+
+#[test]
+fn warns_of_what_is_probably_not_meant() {
+    let route = |heartbeat: &str, rest: &str| {
+        warnings(&format!(
+            "streams: {{ s: {{ topics: [t] }} }}\nroutes: [{{ path: /, stream: s, public: true, heartbeat_interval: \
+             {heartbeat} }}]\n{rest}"
+        ))
+    };
+    assert_eq!(route("59s", ""), [""; 0]);
+    let found = route("1m", "");
+    assert!(found.len() == 1 && found[0].starts_with("4:64: warning: proxies on the way"), "{found:?}");
+    let found = route("59s", "limits: { idle_timeout: 30s }\n");
+    assert!(found.len() == 1 && found[0].contains("`limits.idle_timeout`, 30s"), "{found:?}");
+    let found = warnings("auth: { key_file: short.key, algorithms: [HS256] }\n");
+    assert!(found.len() == 1 && found[0].starts_with("3:19: warning: the secret has 5 bytes"), "{found:?}");
+    let text = "upstream: { address: a:1 }\nkafka: { brokers: a:1, required_for_readiness: true }\n";
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("x.yaml"), text).unwrap();
+    let found = read(&folder.path().join("x.yaml")).warnings;
+    assert!(found.len() == 1 && (found[0].line, found[0].column) == (2, 48), "{found:?}");
+}
+
+#[test]
+fn a_mistake_is_shown_with_its_line_and_secrets_are_not() {
+    let error = |text: &str| parse(text, "x.yaml", Path::new("")).unwrap_err().to_string();
+    let text = "upstream: { address: a:1 }\nkafka: { brokers: a:1 }\nlimits: { steams: 5 }\n";
+    assert!(error(text).contains("(did you mean `streams`?)"));
+    assert!(error(text).ends_with("\n     3 | limits: { steams: 5 }\n       |           ^^^^^^"), "{}", error(text));
+    let hidden = [
+        "kafka: { brokers: a:1, properties: { sasl.password: hunter2 }, nonsense: 1 }\n",
+        "kafka:\n  properties: [hunter2]\n",
+        "kafka:\n  properties:\n    sasl.password: hunter2 ]\n",
+        "kafka:\n  properties:\n    sasl.password: \"hunter2\n",
+    ];
+    for text in hidden {
+        assert!(!error(text).contains("hunter2"), "{}", error(text));
+    }
 }
 
 #[test]

@@ -40,6 +40,10 @@ const OWNED: &[(&str, &str)] = &[
     // A position outside the log is an error to be told as a gap, not something to skip over in silence.
     ("auto.offset.reset", "error"),
     ("enable.partition.eof", "false"),
+    // The lag in the statistics is measured from the stored position.
+    ("enable.auto.offset.store", "true"),
+    // Reading a topic must not create it.
+    ("allow.auto.create.topics", "false"),
     ("statistics.interval.ms", "2000"),
 ];
 

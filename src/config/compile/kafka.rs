@@ -9,10 +9,11 @@ use std::time::Duration;
 use super::secret_file;
 use super::streams::Streams;
 use crate::config::diagnostic::{Diagnostics, did_you_mean};
-use crate::config::file::{Name, Value};
+use crate::config::file::{Name, Place, Value};
 use crate::config::section::{Section, text};
 use crate::config::snapshot::{Kafka, TopicConfig};
 use crate::event::Topic;
+use crate::kafka::{PropertyError, check_properties};
 
 const WARM_UP: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10 * 60);
 const REPLAY_EVENTS: u32 = 500;
@@ -21,34 +22,23 @@ const REPLAY_EVENTS_RANGE: RangeInclusive<u32> = 1..=10_000_000;
 const REPLAY_BYTES: usize = 16 * 1024 * 1024;
 const REPLAY_BYTES_RANGE: RangeInclusive<u64> = 1024..=64 * 1024 * 1024 * 1024;
 
-/// Properties of librdkafka that the source depends on, and why they are not the user's.
-const OWN_PROPERTIES: [(&str, &str); 12] = [
-    ("bootstrap.servers", "`kafka.brokers` says it"),
-    ("metadata.broker.list", "`kafka.brokers` says it"),
-    ("group.id", "every replica reads all partitions, outside of any consumer group"),
-    ("group.instance.id", "every replica reads all partitions, outside of any consumer group"),
-    ("group.protocol", "every replica reads all partitions, outside of any consumer group"),
-    ("partition.assignment.strategy", "every replica reads all partitions, outside of any consumer group"),
-    ("auto.offset.reset", "a position that is out of range must become a gap, not a silent jump"),
-    ("enable.auto.commit", "positions belong to clients, nothing is committed"),
-    ("enable.auto.offset.store", "the source measures its lag by it"),
-    ("enable.partition.eof", "the source follows its own positions"),
-    ("statistics.interval.ms", "metrics are made of the statistics"),
-    ("allow.auto.create.topics", "reading a topic must not create it"),
-];
-
 pub(super) fn compile(root: &Section<'_>, streams: &Streams, base_dir: &Path, diagnostics: &Diagnostics) -> Kafka {
     let section = root.section("kafka");
     section.require("brokers", "the `host:port` of one or more brokers, with commas between");
     let brokers = section.read("brokers", "`host:port`, or several with commas between", |value| {
         text(value).filter(|text| text.split(',').all(|broker| is_broker(broker.trim())))
     });
+    let required_for_readiness = section.flag("required_for_readiness").unwrap_or_default();
+    if required_for_readiness {
+        let message = "while no broker answers, `/readyz` fails and takes the service's own traffic with it";
+        diagnostics.warn(section.place_of("required_for_readiness"), message);
+    }
     Kafka {
         brokers: brokers.unwrap_or_default().into(),
         properties: properties(&section, base_dir, diagnostics),
         topics: topics(root, streams, diagnostics),
         warm_up: section.duration("warm_up", WARM_UP).unwrap_or(Duration::from_secs(10)),
-        required_for_readiness: section.flag("required_for_readiness").unwrap_or_default(),
+        required_for_readiness,
     }
 }
 
@@ -64,9 +54,8 @@ fn properties(section: &Section<'_>, base_dir: &Path, diagnostics: &Diagnostics)
     let in_files = section.entries("property_files");
     let mut properties = Vec::new();
     for (name, node) in written {
-        check_property(name, diagnostics);
         match property_value(&node.value) {
-            Some(value) => properties.push((name.text.clone(), value)),
+            Some(value) => properties.push(property(name, value, node.place, diagnostics)),
             None => diagnostics.expected(
                 node.place,
                 format!("the value of `{}` is no text, whole number or flag", name.text),
@@ -75,13 +64,12 @@ fn properties(section: &Section<'_>, base_dir: &Path, diagnostics: &Diagnostics)
         }
     }
     for (name, node) in in_files {
-        check_property(name, diagnostics);
         if written.iter().any(|(other, _)| other.text == name.text) {
             diagnostics.wrong(name.place, format!("`{}` is given in `kafka.properties` too", name.text));
         }
         let bytes = secret_file(section, "property_files", node, base_dir, diagnostics);
         match bytes.map(String::from_utf8) {
-            Some(Ok(value)) => properties.push((name.text.clone(), value)),
+            Some(Ok(value)) => properties.push(property(name, value, node.place, diagnostics)),
             Some(Err(_)) => diagnostics.wrong(node.place, "the file is not UTF-8"),
             None => {}
         }
@@ -89,15 +77,19 @@ fn properties(section: &Section<'_>, base_dir: &Path, diagnostics: &Diagnostics)
     properties
 }
 
-fn check_property(name: &Name, diagnostics: &Diagnostics) {
-    let own = OWN_PROPERTIES.iter().find(|(own, _)| *own == name.text);
-    if let Some((own, reason)) = own {
-        diagnostics.wrong(name.place, format!("`{own}` can't be set: {reason}"));
+/// The property, tried on the Kafka client.
+fn property(name: &Name, value: String, place: Place, diagnostics: &Diagnostics) -> (String, String) {
+    let property = [(name.text.clone(), value)];
+    match check_properties(&property) {
+        Ok(()) => {}
+        Err(error @ PropertyError::Value(_)) => diagnostics.wrong(place, error.to_string()),
+        Err(error @ PropertyError::Owned(_)) => diagnostics.wrong(name.place, error.to_string()),
+        Err(error @ PropertyError::Unknown(_)) => {
+            diagnostics.expected(name.place, error.to_string(), "a name such as `security.protocol`");
+        }
     }
-    if !name.text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_')) {
-        let message = format!("`{}` is no property of librdkafka", name.text);
-        diagnostics.expected(name.place, message, "a name such as `security.protocol`");
-    }
+    let [property] = property;
+    property
 }
 
 fn property_value(value: &Value) -> Option<String> {

@@ -10,12 +10,15 @@ use crate::access::{Binding, Source};
 use crate::config::diagnostic::{Diagnostics, alternatives, did_you_mean};
 use crate::config::file::{Node, Place};
 use crate::config::section::{Section, text};
+use crate::config::units::write_duration;
 use crate::route::{
     Admission, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, Overflow, Pattern, QueueLimits,
     RouteTable, Stream, StreamRoute, Transport, WebSocketLimits,
 };
 
 const HEARTBEAT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10 * 60);
+/// Of load balancers and reverse proxies (nginx' `proxy_read_timeout`, an AWS load balancer's idle timeout).
+const USUAL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const RETRY: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(10 * 60);
 const PONG_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10 * 60);
 /// Bytes a session may have queued.
@@ -44,14 +47,19 @@ const OVERFLOWS: [(&str, Overflow); 3] = [
 ];
 
 /// Nothing where the routes make no table, which is reported then.
-pub(super) fn compile(root: &Section<'_>, streams: &Streams, diagnostics: &Diagnostics) -> Option<RouteTable> {
+pub(super) fn compile(
+    root: &Section<'_>,
+    streams: &Streams,
+    idle_timeout: Duration,
+    diagnostics: &Diagnostics,
+) -> Option<RouteTable> {
     let has_auth = root.has("auth");
     let mut patterns: Vec<(Pattern, Place)> = Vec::new();
     let mut routes = Vec::new();
     for node in root.list("routes") {
         let section = Section::open("routes", node, diagnostics);
         let pattern = pattern(&section, &mut patterns, diagnostics);
-        let route = Compiler { section, streams, has_auth, diagnostics }.route(pattern.as_ref());
+        let route = Compiler { section, streams, has_auth, idle_timeout, diagnostics }.route(pattern.as_ref());
         routes.extend(route.map(Arc::new));
     }
     RouteTable::new(routes).ok()
@@ -79,6 +87,7 @@ struct Compiler<'a> {
     section: Section<'a>,
     streams: &'a Streams,
     has_auth: bool,
+    idle_timeout: Duration,
     diagnostics: &'a Diagnostics,
 }
 
@@ -93,7 +102,7 @@ impl Compiler<'_> {
         let choices = self.choices();
         let queue = self.queue();
         let max_streams = section.count("max_streams", COUNT).map(|count| count as usize);
-        let heartbeat = section.duration("heartbeat_interval", HEARTBEAT).unwrap_or(Duration::from_secs(15));
+        let heartbeat = self.heartbeat();
         let retry = section.duration("retry", RETRY).unwrap_or(Duration::from_secs(3));
         let refresh = self.refresh();
         let allowed_origins = self.allowed_origins();
@@ -211,6 +220,19 @@ impl Compiler<'_> {
             bytes: section.size("bytes", QUEUE_BYTES).unwrap_or(1024 * 1024),
             overflow: section.choice("overflow", &OVERFLOWS).unwrap_or(Overflow::DropOldest),
         }
+    }
+
+    fn heartbeat(&self) -> Duration {
+        let heartbeat = self.section.duration("heartbeat_interval", HEARTBEAT).unwrap_or(Duration::from_secs(15));
+        let warn = |message: String| self.diagnostics.warn(self.section.place_of("heartbeat_interval"), message);
+        if heartbeat > self.idle_timeout {
+            let limit = write_duration(self.idle_timeout);
+            warn(format!("heartbeats are rarer than `limits.idle_timeout`, {limit}, lets a connection be silent"));
+        } else if heartbeat >= USUAL_IDLE_TIMEOUT {
+            let limit = write_duration(USUAL_IDLE_TIMEOUT);
+            warn(format!("proxies on the way usually cut what is silent for {limit}: heartbeats should be more often"));
+        }
+        heartbeat
     }
 
     fn refresh(&self) -> Option<Arc<str>> {
