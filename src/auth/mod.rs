@@ -2,34 +2,39 @@
 //!
 //! It decides who somebody is, never what they may see (that is `access`), and it never logs a token or a key.
 
+mod keys;
 mod presented;
 mod verifier;
-
-use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 pub use jsonwebtoken::Algorithm;
+pub use keys::{BadKey, JWKS_KEYS_MAX};
 pub use presented::{TokenOrigin, presented};
-pub use verifier::{BadKey, SECRET_BYTES_MIN, TOKEN_BYTES_MAX, TokenError, Verifier};
+pub use verifier::{SECRET_BYTES_MIN, TOKEN_BYTES_MAX, TokenError, TrustedIssuer, Verifier};
 
-/// How tokens are verified.
+/// Whose tokens are accepted, and how they are verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tokens {
-    pub key: TokenKey,
-    /// The allow-list; all of one family, which is the key's.
-    pub algorithms: Vec<Algorithm>,
-    /// What `iss` must be.
-    pub issuer: Option<String>,
+pub struct Issuer {
+    /// What `iss` must be. Where absent, `iss` is not looked at.
+    pub name: Option<String>,
     /// What `aud` must be or contain. Where absent, `aud` is not looked at.
     pub audience: Option<String>,
-    /// The cookie that may carry the token beside `Authorization: Bearer`.
-    pub cookie: Option<String>,
-    /// Clock skew tolerated for `exp` and `nbf`.
-    pub leeway: Duration,
+    pub key_file: KeyFile,
+    /// The allow-list; of a single key all of one family, which is the key's.
+    pub algorithms: Vec<Algorithm>,
 }
 
-/// Key material, an HMAC secret or a PEM public key, kept out of debug output.
+/// The content of a file with keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyFile {
+    /// An HMAC secret, or a PEM public key.
+    Single(TokenKey),
+    /// A JWKS (RFC 7517 section 5).
+    Set(TokenKey),
+}
+
+/// Key material, kept out of debug output.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TokenKey(pub Vec<u8>);
 

@@ -1,15 +1,18 @@
-//! Verification of JWTs (RFC 7519) against one key and an allow-list of algorithms. The time is an argument.
+//! Verification of JWTs (RFC 7519) against the keys of their issuer and its allow-list of algorithms. The time is an
+//! argument.
 //!
-//! It fetches nothing: no JWKS, no introspection.
+//! It fetches nothing: keys are given, and there is no introspection.
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use jsonwebtoken::Validation;
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{AlgorithmFamily, DecodingKey, Validation};
 use serde_json::{Map, Value};
 
-use super::Tokens;
+use super::Issuer;
+use super::keys::{BadKey, Keys};
 use crate::access::Principal;
 
 /// The longest token that is looked at, in bytes.
@@ -32,6 +35,9 @@ pub enum TokenError {
     Expired,
     #[error("the token is not valid yet")]
     NotYetValid,
+    /// No key has its `kid`, or it has none and several keys could be meant.
+    #[error("the token's key is not known")]
+    Key,
     #[error("the token is from another issuer")]
     Issuer,
     #[error("the token is for another audience")]
@@ -51,6 +57,7 @@ impl TokenError {
             Self::Signature => "signature",
             Self::Expired => "expired",
             Self::NotYetValid => "not-yet-valid",
+            Self::Key => "key",
             Self::Issuer => "issuer",
             Self::Audience => "audience",
             Self::Critical => "critical",
@@ -58,68 +65,85 @@ impl TokenError {
     }
 }
 
-/// Why a key and its algorithms don't fit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadKey {
-    #[error("no algorithm is allowed")]
-    NoAlgorithm,
-    #[error("the algorithms are of several families, which no key serves")]
-    MixedFamilies,
-    #[error("the secret is empty")]
-    EmptySecret,
-    #[error("the key is no PEM public key for these algorithms")]
-    WrongKey,
+/// An issuer whose keys fit its algorithms.
+pub struct TrustedIssuer {
+    issuer: Issuer,
+    keys: Keys,
+    validation: Validation,
+}
+
+impl TrustedIssuer {
+    /// Prepares the keys. Fails where they don't fit the algorithms.
+    pub fn new(issuer: Issuer) -> Result<Self, BadKey> {
+        let keys = Keys::new(&issuer.key_file, &issuer.algorithms)?;
+        let mut validation = Validation::default();
+        validation.required_spec_claims.clear();
+        // `exp` and `nbf` are checked by the verifier, against the time it is told.
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        validation.validate_aud = issuer.audience.is_some();
+        if let Some(name) = &issuer.name {
+            validation.set_issuer(&[name]);
+            validation.required_spec_claims.insert("iss".into());
+        }
+        if let Some(audience) = &issuer.audience {
+            validation.set_audience(&[audience]);
+            validation.required_spec_claims.insert("aud".into());
+        }
+        Ok(Self { issuer, keys, validation })
+    }
+
+    /// The length of its shortest HMAC secret, in bytes; nothing where it has none. See [`SECRET_BYTES_MIN`].
+    pub fn shortest_secret(&self) -> Option<usize> {
+        self.keys.shortest_secret()
+    }
+
+    fn decode(&self, token: &str) -> Result<jsonwebtoken::TokenData<Map<String, Value>>, TokenError> {
+        let refused = |error: jsonwebtoken::errors::Error| refusal(error.kind(), token);
+        let header = jsonwebtoken::decode_header(token).map_err(refused)?;
+        if !self.issuer.algorithms.contains(&header.alg) {
+            return Err(TokenError::Algorithm);
+        }
+        let key = self.keys.find(header.kid.as_deref(), header.alg).ok_or(TokenError::Key)?;
+        // The library wants every algorithm to be of the key's family.
+        let validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
+        jsonwebtoken::decode(token, key, &validation).map_err(refused)
+    }
 }
 
 /// Verifies tokens. Made once per configuration.
 pub struct Verifier {
-    tokens: Tokens,
-    key: DecodingKey,
-    validation: Validation,
+    issuers: Vec<TrustedIssuer>,
+    cookie: Option<String>,
+    leeway: Duration,
 }
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier").field("tokens", &self.tokens).finish_non_exhaustive()
+        let issuers: Vec<_> = self.issuers.iter().map(|trusted| &trusted.issuer).collect();
+        f.debug_struct("Verifier").field("issuers", &issuers).finish_non_exhaustive()
+    }
+}
+
+/// Verifiers are equal that accept the same tokens in the same places.
+impl PartialEq for Verifier {
+    fn eq(&self, other: &Self) -> bool {
+        let issuers = |verifier: &'_ Self| verifier.issuers.iter().map(|trusted| trusted.issuer.clone()).collect();
+        let (ours, theirs): (Vec<Issuer>, Vec<Issuer>) = (issuers(self), issuers(other));
+        ours == theirs && (&self.cookie, self.leeway) == (&other.cookie, other.leeway)
     }
 }
 
 impl Verifier {
-    /// Prepares the key. Fails where it does not fit the algorithms.
-    pub fn new(tokens: Tokens) -> Result<Self, BadKey> {
-        let key = decoding_key(&tokens)?;
-        if tokens.key.0.len() < SECRET_BYTES_MIN {
-            tracing::warn!(
-                bytes = tokens.key.0.len(),
-                "the secret of tokens is short: {SECRET_BYTES_MIN} bytes are safe"
-            );
-        }
-        let mut validation = Validation::default();
-        validation.algorithms.clone_from(&tokens.algorithms);
-        validation.required_spec_claims.clear();
-        // `exp` and `nbf` are checked below, against the time we are told.
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        validation.validate_aud = tokens.audience.is_some();
-        if let Some(issuer) = &tokens.issuer {
-            validation.set_issuer(&[issuer]);
-            validation.required_spec_claims.insert("iss".into());
-        }
-        if let Some(audience) = &tokens.audience {
-            validation.set_audience(&[audience]);
-            validation.required_spec_claims.insert("aud".into());
-        }
-        Ok(Self { tokens, key, validation })
+    /// Of several issuers each needs a name of its own. `cookie` is the one that may carry the token beside
+    /// `Authorization: Bearer`; `leeway` is the clock skew tolerated for `exp` and `nbf`.
+    pub fn new(issuers: Vec<TrustedIssuer>, cookie: Option<String>, leeway: Duration) -> Self {
+        Self { issuers, cookie, leeway }
     }
 
     /// The name of the cookie that may carry the token.
     pub fn cookie(&self) -> Option<&str> {
-        self.tokens.cookie.as_deref()
-    }
-
-    /// How tokens are verified, as configured.
-    pub fn tokens(&self) -> &Tokens {
-        &self.tokens
+        self.cookie.as_deref()
     }
 
     /// Verifies signature, `exp`, `nbf` and, where configured, `iss` and `aud`. `exp` and `nbf` may be absent: a token
@@ -128,12 +152,11 @@ impl Verifier {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::TooLong);
         }
-        let data = jsonwebtoken::decode::<Map<String, Value>>(token, &self.key, &self.validation)
-            .map_err(|error| refusal(error.kind(), token))?;
+        let data = self.issuer_of(token)?.decode(token)?;
         if data.header.crit.is_some() {
             return Err(TokenError::Critical);
         }
-        let leeway = i64::try_from(self.tokens.leeway.as_millis()).unwrap_or(i64::MAX);
+        let leeway = i64::try_from(self.leeway.as_millis()).unwrap_or(i64::MAX);
         let expires_at = numeric_date(&data.claims, "exp")?;
         if expires_at.is_some_and(|exp| now_unix_ms >= exp.saturating_add(leeway)) {
             return Err(TokenError::Expired);
@@ -143,25 +166,20 @@ impl Verifier {
         }
         Ok(Principal { claims: Arc::new(data.claims), expires_at })
     }
-}
 
-fn decoding_key(tokens: &Tokens) -> Result<DecodingKey, BadKey> {
-    let family = tokens.algorithms.first().ok_or(BadKey::NoAlgorithm)?.family();
-    if tokens.algorithms.iter().any(|algorithm| algorithm.family() != family) {
-        return Err(BadKey::MixedFamilies);
+    /// Whose keys a token is tried with. Where there are several issuers, what the token says of itself chooses among
+    /// them; the chosen one's key then decides whether it is true.
+    fn issuer_of(&self, token: &str) -> Result<&TrustedIssuer, TokenError> {
+        if let [only] = &self.issuers[..] {
+            return Ok(only);
+        }
+        let claims = jsonwebtoken::decode_header(token)
+            .and_then(|_| jsonwebtoken::dangerous::insecure_decode_claims::<Map<String, Value>>(token))
+            .map_err(|error| refusal(error.kind(), token))?;
+        let name = claims.get("iss").and_then(Value::as_str).ok_or(TokenError::Issuer)?;
+        let named = |trusted: &&TrustedIssuer| trusted.issuer.name.as_deref() == Some(name);
+        self.issuers.iter().find(named).ok_or(TokenError::Issuer)
     }
-    let bytes = &tokens.key.0[..];
-    let key = match family {
-        AlgorithmFamily::Hmac if bytes.is_empty() => return Err(BadKey::EmptySecret),
-        AlgorithmFamily::Hmac => Ok(DecodingKey::from_secret(bytes)),
-        AlgorithmFamily::Rsa => DecodingKey::from_rsa_pem(bytes),
-        AlgorithmFamily::Ec => DecodingKey::from_ec_pem(bytes),
-        AlgorithmFamily::Ed => DecodingKey::from_ed_pem(bytes),
-    };
-    let key = key.map_err(|_| BadKey::WrongKey)?;
-    // A key of another curve is found only when it is used; an empty signature is refused by every fitting key.
-    let fits = |algorithm| jsonwebtoken::crypto::verify("", b"", &key, algorithm).is_ok();
-    tokens.algorithms.iter().all(|&algorithm| fits(algorithm)).then_some(key).ok_or(BadKey::WrongKey)
 }
 
 fn refusal(kind: &ErrorKind, token: &str) -> TokenError {

@@ -1,28 +1,60 @@
 use std::time::Duration;
 
+use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
 
 use super::*;
-use crate::auth::{TokenKey, sign_hs256};
+use crate::auth::{JWKS_KEYS_MAX, KeyFile, TokenKey, sign_hs256};
 
 const SECRET: &[u8] = b"a secret of at least 32 bytes, for tests";
 const NOW_S: i64 = 1_800_000_000;
 const NOW: i64 = NOW_S * 1000;
 
-fn tokens(key: &[u8], algorithms: &[Algorithm]) -> Tokens {
-    Tokens {
-        key: TokenKey(key.into()),
-        algorithms: algorithms.into(),
-        issuer: None,
-        audience: None,
-        cookie: None,
-        leeway: Duration::from_secs(5),
-    }
+fn issuer(key: &[u8], algorithms: &[Algorithm]) -> Issuer {
+    let key_file = KeyFile::Single(TokenKey(key.into()));
+    Issuer { name: None, audience: None, key_file, algorithms: algorithms.into() }
+}
+
+/// An issuer with these keys and names of theirs.
+fn set(keys: &[(&str, &EncodingKey, Algorithm)], algorithms: &[Algorithm]) -> Issuer {
+    let keys: Vec<Value> = keys.iter().map(|(id, key, algorithm)| jwk(id, key, *algorithm)).collect();
+    let text = json!({ "keys": keys }).to_string();
+    Issuer { key_file: KeyFile::Set(TokenKey(text.into())), ..issuer(b"", algorithms) }
+}
+
+fn jwk(id: &str, key: &EncodingKey, algorithm: Algorithm) -> Value {
+    let mut jwk = Jwk::from_encoding_key(key, algorithm).unwrap();
+    jwk.common.key_id = Some(id.into()).filter(|id: &String| !id.is_empty());
+    jwk.common.key_algorithm = None;
+    serde_json::to_value(jwk).unwrap()
+}
+
+fn verifier(issuers: Vec<Issuer>) -> Verifier {
+    let trusted = issuers.into_iter().map(|issuer| TrustedIssuer::new(issuer).unwrap_or_else(|e| panic!("{e}")));
+    Verifier::new(trusted.collect(), None, Duration::from_secs(5))
 }
 
 fn hs256() -> Verifier {
-    Verifier::new(tokens(SECRET, &[Algorithm::HS256])).unwrap()
+    verifier(vec![issuer(SECRET, &[Algorithm::HS256])])
+}
+
+fn rsa() -> EncodingKey {
+    EncodingKey::from_rsa_pem(include_bytes!("test_keys/rsa-private.pem")).unwrap()
+}
+
+fn ec() -> EncodingKey {
+    EncodingKey::from_ec_pem(include_bytes!("test_keys/ec-private.pem")).unwrap()
+}
+
+fn ed() -> EncodingKey {
+    EncodingKey::from_ed_pem(include_bytes!("test_keys/ed-private.pem")).unwrap()
+}
+
+/// A token with this `kid`, or none.
+fn token(key: &EncodingKey, algorithm: Algorithm, kid: Option<&str>, claims: &Value) -> String {
+    let header = Header { kid: kid.map(String::from), ..Header::new(algorithm) };
+    jsonwebtoken::encode(&header, claims, key).unwrap()
 }
 
 fn claims(value: Value) -> Map<String, Value> {
@@ -68,10 +100,8 @@ fn times_are_checked_with_the_leeway() {
 
 #[test]
 fn issuer_and_audience_are_checked_where_configured() {
-    let mut tokens = tokens(SECRET, &[Algorithm::HS256]);
-    tokens.issuer = Some("me".into());
-    tokens.audience = Some("app".into());
-    let verifier = Verifier::new(tokens).unwrap();
+    let (name, audience) = (Some("me".into()), Some("app".into()));
+    let verifier = verifier(vec![Issuer { name, audience, ..issuer(SECRET, &[Algorithm::HS256]) }]);
     let cases = [
         (json!({"iss": "me", "aud": "app"}), None),
         (json!({"iss": "me", "aud": ["other", "app"]}), None),
@@ -103,7 +133,7 @@ fn algorithm_none_is_refused_in_every_spelling() {
 #[test]
 fn a_public_key_is_no_hmac_secret() {
     let public = include_bytes!("test_keys/ec-public.pem");
-    let verifier = Verifier::new(tokens(public, &[Algorithm::ES256])).unwrap();
+    let verifier = verifier(vec![issuer(public, &[Algorithm::ES256])]);
     let forged = sign_hs256(&claims(json!({"sub": "u123"})), public).unwrap();
     assert_eq!(refused(&verifier, &forged), TokenError::Algorithm);
 }
@@ -145,9 +175,7 @@ fn a_critical_extension_is_refused() {
 
 #[test]
 fn public_keys_of_every_family_verify() {
-    let rsa = EncodingKey::from_rsa_pem(include_bytes!("test_keys/rsa-private.pem")).unwrap();
-    let ec = EncodingKey::from_ec_pem(include_bytes!("test_keys/ec-private.pem")).unwrap();
-    let ed = EncodingKey::from_ed_pem(include_bytes!("test_keys/ed-private.pem")).unwrap();
+    let (rsa, ec, ed) = (rsa(), ec(), ed());
     let rsa_public = &include_bytes!("test_keys/rsa-public.pem")[..];
     let cases = [
         (Algorithm::RS256, &rsa, rsa_public),
@@ -157,7 +185,7 @@ fn public_keys_of_every_family_verify() {
     ];
     for (algorithm, private, public) in cases {
         let token = jsonwebtoken::encode(&Header::new(algorithm), &json!({"sub": "u"}), private).unwrap();
-        let verifier = Verifier::new(tokens(public, &[algorithm])).unwrap();
+        let verifier = verifier(vec![issuer(public, &[algorithm])]);
         assert!(verifier.verify(&token, NOW).is_ok(), "{algorithm:?}");
     }
 }
@@ -167,18 +195,18 @@ fn a_key_that_does_not_fit_is_refused_at_once() {
     use Algorithm::{ES256, ES384, EdDSA, HS256, RS256};
     let ec = &include_bytes!("test_keys/ec-public.pem")[..];
     let cases = [
-        (tokens(SECRET, &[]), BadKey::NoAlgorithm),
-        (tokens(SECRET, &[HS256, RS256]), BadKey::MixedFamilies),
-        (tokens(b"", &[HS256]), BadKey::EmptySecret),
-        (tokens(SECRET, &[RS256]), BadKey::WrongKey),
-        (tokens(ec, &[RS256]), BadKey::WrongKey),
-        (tokens(ec, &[EdDSA]), BadKey::WrongKey),
-        (tokens(ec, &[ES256, ES384]), BadKey::WrongKey),
-        (tokens(include_bytes!("test_keys/ec-private.pem"), &[ES256]), BadKey::WrongKey),
+        (issuer(SECRET, &[]), BadKey::NoAlgorithm),
+        (issuer(SECRET, &[HS256, RS256]), BadKey::MixedFamilies),
+        (issuer(b"", &[HS256]), BadKey::EmptySecret),
+        (issuer(SECRET, &[RS256]), BadKey::WrongKey),
+        (issuer(ec, &[RS256]), BadKey::WrongKey),
+        (issuer(ec, &[EdDSA]), BadKey::WrongKey),
+        (issuer(ec, &[ES256, ES384]), BadKey::WrongKey),
+        (issuer(include_bytes!("test_keys/ec-private.pem"), &[ES256]), BadKey::WrongKey),
     ];
-    for (tokens, expected) in cases {
-        let algorithms = format!("{:?}", tokens.algorithms);
-        assert_eq!(Verifier::new(tokens).err(), Some(expected), "{algorithms}");
+    for (issuer, expected) in cases {
+        let algorithms = format!("{:?}", issuer.algorithms);
+        assert_eq!(TrustedIssuer::new(issuer).err(), Some(expected), "{algorithms}");
     }
 }
 
@@ -186,4 +214,90 @@ fn a_key_that_does_not_fit_is_refused_at_once() {
 fn debug_output_shows_no_key() {
     let text = format!("{:?}", hs256());
     assert!(text.contains("redacted") && !text.contains(&format!("{}", SECRET[0])), "{text}");
+}
+
+#[test]
+fn the_key_of_a_set_is_found_by_its_id() {
+    use Algorithm::{ES256, EdDSA, PS256, RS256};
+    let (rsa, ec, ed) = (rsa(), ec(), ed());
+    let keys = [("r", &rsa, RS256), ("e", &ec, ES256), ("d", &ed, EdDSA)];
+    let verifier = verifier(vec![set(&keys, &[RS256, ES256, EdDSA])]);
+    let claims = json!({"sub": "u"});
+    let good = [(&rsa, RS256, "r"), (&ec, ES256, "e"), (&ed, EdDSA, "d")];
+    for (key, algorithm, id) in good {
+        for kid in [Some(id), None] {
+            let token = token(key, algorithm, kid, &claims);
+            assert_eq!(verifier.verify(&token, NOW).err(), None, "{algorithm:?} {kid:?}");
+        }
+    }
+    let bad = [
+        (token(&rsa, RS256, Some("gone"), &claims), TokenError::Key),
+        (token(&rsa, RS256, Some("e"), &claims), TokenError::Key),
+        (token(&rsa, PS256, Some("r"), &claims), TokenError::Algorithm),
+    ];
+    for (token, expected) in bad {
+        assert_eq!(refused(&verifier, &token), expected);
+    }
+}
+
+#[test]
+fn a_key_must_be_named_where_several_could_be_meant() {
+    use Algorithm::HS256;
+    let [one, two] = [b"the first of two secrets, 32 bytes.", b"the other of two secrets, 32 bytes."];
+    let [one, two] = [one, two].map(|secret| EncodingKey::from_secret(secret));
+    let claims = json!({"sub": "u"});
+    let verifier = verifier(vec![set(&[("1", &one, HS256), ("2", &two, HS256)], &[HS256])]);
+    assert!(verifier.verify(&token(&two, HS256, Some("2"), &claims), NOW).is_ok());
+    assert_eq!(refused(&verifier, &token(&two, HS256, Some("1"), &claims)), TokenError::Signature);
+    assert_eq!(refused(&verifier, &token(&two, HS256, None, &claims)), TokenError::Key);
+}
+
+#[test]
+fn of_a_set_only_what_verifies_with_an_allowed_algorithm_counts() {
+    use Algorithm::{ES256, RS256, RS512};
+    let (rsa, ec) = (rsa(), ec());
+    let with = |name: &str, value: Value| {
+        let mut jwk = jwk("r", &rsa, RS256);
+        jwk[name] = value;
+        let text = json!({ "keys": [{"kty": "XYZ"}, 5, jwk] }).to_string();
+        let issuer = Issuer { key_file: KeyFile::Set(TokenKey(text.into())), ..issuer(b"", &[RS256]) };
+        TrustedIssuer::new(issuer).err()
+    };
+    assert_eq!(with("x", json!(1)), None);
+    assert_eq!(with("use", json!("sig")), None);
+    assert_eq!(with("use", json!("enc")), Some(BadKey::NoUsableKey));
+    assert_eq!(with("key_ops", json!(["encrypt"])), Some(BadKey::NoUsableKey));
+    assert_eq!(with("alg", json!("RS256")), None);
+    assert_eq!(with("alg", json!("RS512")), Some(BadKey::NoUsableKey));
+    assert_eq!(TrustedIssuer::new(set(&[("e", &ec, ES256)], &[RS512])).err(), Some(BadKey::NoUsableKey));
+    assert_eq!(TrustedIssuer::new(set(&[], &[])).err(), Some(BadKey::NoAlgorithm));
+    let many: Vec<_> = (0..=JWKS_KEYS_MAX).map(|_| ("", &ec, ES256)).collect();
+    assert_eq!(TrustedIssuer::new(set(&many, &[ES256])).err(), Some(BadKey::TooManyKeys));
+    let no_set = Issuer { key_file: KeyFile::Set(TokenKey(b"[]".into())), ..issuer(b"", &[RS256]) };
+    assert_eq!(TrustedIssuer::new(no_set).err(), Some(BadKey::NoSet));
+}
+
+#[test]
+fn each_issuer_has_its_own_keys() {
+    use Algorithm::{ES256, HS256};
+    let (ec, secret) = (ec(), EncodingKey::from_secret(SECRET));
+    let name = |name: &str| Some(name.to_owned());
+    let verifier = verifier(vec![
+        Issuer { name: name("one"), ..issuer(SECRET, &[HS256]) },
+        Issuer { name: name("two"), audience: name("app"), ..set(&[("e", &ec, ES256)], &[ES256]) },
+    ]);
+    let cases = [
+        (token(&secret, HS256, None, &json!({"iss": "one"})), None),
+        (token(&ec, ES256, Some("e"), &json!({"iss": "two", "aud": "app"})), None),
+        (token(&ec, ES256, Some("e"), &json!({"iss": "two"})), Some(TokenError::Audience)),
+        (token(&secret, HS256, None, &json!({"iss": "two", "aud": "app"})), Some(TokenError::Algorithm)),
+        (token(&ec, ES256, Some("e"), &json!({"iss": "one"})), Some(TokenError::Algorithm)),
+        (token(&secret, HS256, None, &json!({"iss": "three"})), Some(TokenError::Issuer)),
+        (token(&secret, HS256, None, &json!({"sub": "u"})), Some(TokenError::Issuer)),
+        (token(&secret, HS256, None, &json!({"iss": ["one"]})), Some(TokenError::Issuer)),
+        ("a.b.c".into(), Some(TokenError::Malformed)),
+    ];
+    for (token, expected) in cases {
+        assert_eq!(verifier.verify(&token, NOW).err(), expected, "{token}");
+    }
 }

@@ -53,7 +53,10 @@ impl Brief {
     /// What nobody said and is so nonetheless, a sentence each.
     pub fn assumptions(&self, snapshot: &Snapshot) -> Vec<String> {
         vec![
-            format!("{} is streamed whole at /stream (NDJSON), /events (SSE) and /ws (WebSocket)", self.topics.join(", ")),
+            format!(
+                "{} is streamed whole at /stream (NDJSON), /events (SSE) and /ws (WebSocket)",
+                self.topics.join(", ")
+            ),
             "the streams are public: whoever can connect sees every event, and no token is asked for".into(),
             format!("everything else goes to http://{}", self.upstream),
             format!("clients connect to {}; metrics and health are at {}", snapshot.listen, snapshot.admin),
@@ -76,8 +79,7 @@ mod tests {
         let mut brief = brief("127.0.0.1:3000", &["orders", "invoices"]);
         brief.listen = Some("[::1]:0".parse().unwrap());
         let snapshot = brief.compile().unwrap();
-        let expected =
-            [("/stream", Transport::Ndjson), ("/events", Transport::Sse), ("/ws", Transport::WebSocket)];
+        let expected = [("/stream", Transport::Ndjson), ("/events", Transport::Sse), ("/ws", Transport::WebSocket)];
         for (path, transport) in expected {
             let Found::Stream { route, .. } = snapshot.routes.find(path) else { panic!("{path}") };
             assert_eq!((route.offer, route.admission), (Offer::Only(transport), Admission::Public));

@@ -73,11 +73,10 @@ fn named<const N: usize>(differences: [(&'static str, bool); N]) -> impl Iterato
 fn changed(old: &Snapshot, new: &Snapshot) -> Vec<&'static str> {
     // The pool is the one part of it that is made at start.
     let upstream_of = |snapshot: &Snapshot| Upstream { pool: 0, ..snapshot.upstream.clone() };
-    let tokens_of = |snapshot: &Snapshot| snapshot.verifier.as_ref().map(|verifier| verifier.tokens().clone());
     named([
         ("upstream", upstream_of(old) != upstream_of(new)),
         ("forwarded", old.forwarded != new.forwarded),
-        ("auth", tokens_of(old) != tokens_of(new)),
+        ("auth", old.verifier != new.verifier),
         ("limits.streams", old.limits.max_streams != new.limits.max_streams),
         ("limits.tcp_user_timeout", old.limits.tcp_user_timeout != new.limits.tcp_user_timeout),
         ("drain.budget", old.drain_budget != new.drain_budget),

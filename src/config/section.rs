@@ -172,7 +172,8 @@ impl<'a> Section<'a> {
         })
     }
 
-    fn path_of(&self, key: &str) -> String {
+    /// The key with the section's path before it, for messages.
+    pub(super) fn path_of(&self, key: &str) -> String {
         if self.path.is_empty() { key.into() } else { format!("{}.{key}", self.path) }
     }
 

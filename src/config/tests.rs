@@ -281,6 +281,16 @@ fn refuses_keys_and_algorithms_that_do_not_fit() {
     let auth = |text: &str| format!("auth: {text}\n");
     refused(&auth("@@{ key_file: jwt.key }"), "`auth.algorithms` is missing");
     refused(&auth("@@{ algorithms: [HS256] }"), "`auth.key_file` is missing");
+    refused(&auth("{ key_file: jwt.key, jwks_file: @@jwt.key, algorithms: [HS256] }"), "expected one of them");
+    refused(&auth("{ jwks_file: @@jwt.key, algorithms: [HS256] }"), "`auth.jwks_file`: the file is no JWKS");
+    refused(&auth("{ issuers: @@[] }"), "`auth.issuers` lists nobody");
+    refused(&auth("{ issuers: [@@{ key_file: jwt.key, algorithms: [HS256] }] }"), "`auth.issuers.issuer` is missing");
+    let one = "{ issuer: i, key_file: jwt.key, algorithms: [HS256] }";
+    refused(&auth(&format!("{{ issuers: [{one}, {}] }}", one.replace(": i", ": @@i"))), "`i` is listed twice");
+    refused(
+        &auth(&format!("{{ @@key_file: jwt.key, issuers: [{one}] }}")),
+        "unknown key `auth.key_file`; expected `cookie`",
+    );
     refused(&auth("{ key_file: jwt.key, algorithms: @@[] }"), "no algorithm is allowed");
     refused(&auth("{ key_file: jwt.key, algorithms: [@@none] }"), "found `none`; expected `HS256`");
     refused(&auth("{ key_file: jwt.key, algorithms: @@[HS256, RS256] }"), "the algorithms are of several families");
@@ -297,7 +307,10 @@ fn refuses_properties_the_source_owns_and_tells_no_secrets() {
         let text =
             format!("upstream: {{ address: a:1 }}\nkafka: {{ brokers: a:1, properties: {{ {property}: x }} }}\n");
         let found = mistakes(&text);
-        assert!(found[0].starts_with("x.yaml:2:38: `") && found[0].contains("is set by sidestream itself"), "{found:?}");
+        assert!(
+            found[0].starts_with("x.yaml:2:38: `") && found[0].contains("is set by sidestream itself"),
+            "{found:?}"
+        );
     }
     refused_of_client("check.crcs: @@perhaps", "`check.crcs` does not take this value");
     refused_of_client("@@compresion: x", "`compresion` is no property of librdkafka");
@@ -344,7 +357,7 @@ fn warns_of_what_is_probably_not_meant() {
     };
     assert_eq!(route("59s", ""), [""; 0]);
     let found = route("1m", "");
-    assert!(found.len() == 1 && found[0].starts_with("4:64: warning: proxies on the way"), "{found:?}");
+    assert!(found.len() == 1 && found[0].starts_with("4:66: warning: proxies on the way"), "{found:?}");
     let found = route("59s", "limits: { idle_timeout: 30s }\n");
     assert!(found.len() == 1 && found[0].contains("`limits.idle_timeout`, 30s"), "{found:?}");
     let found = warnings("auth: { key_file: short.key, algorithms: [HS256] }\n");

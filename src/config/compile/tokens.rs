@@ -1,14 +1,15 @@
-//! `auth`: the key that tokens are verified with, read and tried against the algorithms.
+//! `auth`: whose tokens are accepted; their keys are read and tried against the algorithms.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
 use super::secret_file;
-use crate::auth::{Algorithm, BadKey, TokenKey, Tokens, Verifier};
+use crate::auth::{Algorithm, BadKey, Issuer, KeyFile, SECRET_BYTES_MIN, TokenKey, TrustedIssuer, Verifier};
 use crate::config::diagnostic::{Diagnostics, alternatives};
 use crate::config::section::{Section, text};
 
+const ISSUER: &str = "what `iss` must be";
 const LEEWAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(5 * 60);
 const ALGORITHMS: [(&str, Algorithm); 12] = [
     ("HS256", Algorithm::HS256),
@@ -31,32 +32,82 @@ pub(super) fn compile(root: &Section<'_>, base_dir: &Path, diagnostics: &Diagnos
         return None;
     }
     let section = root.section("auth");
-    section.require("key_file", "the file with the HMAC secret or the PEM public key");
-    section.require("algorithms", "the algorithms that tokens may be signed with, such as `[HS256]`");
-    let key = section.get("key_file").and_then(|node| secret_file(&section, "key_file", node, base_dir, diagnostics));
-    let listed = section.list("algorithms").len();
-    let tokens = Tokens {
-        key: TokenKey(key.clone().unwrap_or_default()),
-        algorithms: algorithms(&section),
-        issuer: section.text("issuer", "what `iss` must be").map(String::from),
-        audience: section.text("audience", "what `aud` must contain").map(String::from),
-        cookie: cookie(&section),
-        leeway: section.duration("leeway", LEEWAY).unwrap_or(Duration::from_secs(5)),
+    let issuers = if section.has("issuers") {
+        several(&section, base_dir, diagnostics)
+    } else {
+        issuer(&section, base_dir, diagnostics).map(|only| vec![only])
     };
-    // With a part missing, the verifier could only complain of what was reported already.
-    let complete = key.is_some() && section.has("algorithms") && tokens.algorithms.len() == listed;
-    if !complete {
+    let leeway = section.duration("leeway", LEEWAY).unwrap_or(Duration::from_secs(5));
+    let cookie = cookie(&section);
+    issuers.map(|issuers| Verifier::new(issuers, cookie, leeway))
+}
+
+/// Tokens choose among them by `iss`: each has a name of its own.
+fn several(auth: &Section<'_>, base_dir: &Path, diagnostics: &Diagnostics) -> Option<Vec<TrustedIssuer>> {
+    let nodes = auth.list("issuers");
+    if nodes.is_empty() {
+        diagnostics.wrong(auth.place_of("issuers"), "`auth.issuers` lists nobody whose tokens would be accepted");
+    }
+    let mut names: Vec<&str> = Vec::new();
+    let mut issuers = Vec::new();
+    for node in nodes {
+        let section = Section::open("auth.issuers", node, diagnostics);
+        section.require("issuer", "what `iss` is in its tokens");
+        if let Some(name) = section.text("issuer", ISSUER) {
+            if names.contains(&name) {
+                diagnostics.wrong(section.place_of("issuer"), format!("the issuer `{name}` is listed twice"));
+            }
+            names.push(name);
+        }
+        issuers.extend(issuer(&section, base_dir, diagnostics));
+    }
+    (!issuers.is_empty()).then_some(issuers)
+}
+
+fn issuer(section: &Section<'_>, base_dir: &Path, diagnostics: &Diagnostics) -> Option<TrustedIssuer> {
+    section.require("algorithms", "the algorithms that tokens may be signed with, such as `[HS256]`");
+    let (key, file) = key_file(section, base_dir, diagnostics);
+    let listed = section.list("algorithms").len();
+    let issuer = Issuer {
+        name: section.text("issuer", ISSUER).map(String::from),
+        audience: section.text("audience", "what `aud` must contain").map(String::from),
+        algorithms: algorithms(section),
+        key_file: file?,
+    };
+    // With a part missing, there would only be complaints of what was reported already.
+    if !section.has("algorithms") || issuer.algorithms.len() != listed {
         return None;
     }
-    Verifier::new(tokens)
-        .map_err(|error| {
-            let key = match error {
-                BadKey::NoAlgorithm | BadKey::MixedFamilies => "algorithms",
-                BadKey::EmptySecret | BadKey::WrongKey => "key_file",
-            };
-            diagnostics.wrong(section.place_of(key), format!("`auth.{key}`: {error}"));
-        })
-        .ok()
+    let trusted = TrustedIssuer::new(issuer).map_err(|error| {
+        let key = if matches!(error, BadKey::NoAlgorithm | BadKey::MixedFamilies) { "algorithms" } else { key };
+        diagnostics.wrong(section.place_of(key), format!("`{}`: {error}", section.path_of(key)));
+    });
+    let trusted = trusted.ok()?;
+    if let Some(bytes) = trusted.shortest_secret().filter(|bytes| *bytes < SECRET_BYTES_MIN) {
+        let message = format!("the secret has {bytes} bytes: with less than {SECRET_BYTES_MIN} it can be guessed");
+        diagnostics.warn(section.place_of(key), message);
+    }
+    Some(trusted)
+}
+
+/// The one of the two keys that is given, and the content of its file.
+fn key_file(section: &Section<'_>, base_dir: &Path, diagnostics: &Diagnostics) -> (&'static str, Option<KeyFile>) {
+    let content = |key| {
+        let bytes = section.get(key).and_then(|node| secret_file(section, key, node, base_dir, diagnostics));
+        bytes.map(TokenKey)
+    };
+    match (section.has("key_file"), section.has("jwks_file")) {
+        (_, false) => {
+            section.require("key_file", "the file with the HMAC secret or the PEM public key; or `jwks_file`");
+            ("key_file", content("key_file").map(KeyFile::Single))
+        }
+        (false, true) => ("jwks_file", content("jwks_file").map(KeyFile::Set)),
+        (true, true) => {
+            let message = format!("`{}` and `key_file` are two answers to one question", section.path_of("jwks_file"));
+            diagnostics.expected(section.place_of("jwks_file"), message, "one of them");
+            ("jwks_file", None)
+        }
+    }
 }
 
 fn algorithms(section: &Section<'_>) -> Vec<Algorithm> {
