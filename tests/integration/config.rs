@@ -66,6 +66,36 @@ fn all_mistakes_are_told_at_once() {
 }
 
 #[test]
+fn a_mistake_is_shown_in_its_line() {
+    let said = said(&check(&format!("{GOOD}drain: {{ bugdet: 1s }}\n")));
+    assert!(said.contains("(did you mean `budget`?)"), "{said}");
+    assert!(said.contains("     3 | drain: { bugdet: 1s }\n       |          ^^^^^^\n"), "{said}");
+}
+
+#[test]
+fn what_is_found_can_be_had_as_json() {
+    let directory = tempfile::tempdir().unwrap();
+    let check = |yaml: &str| {
+        let file = write(directory.path(), yaml);
+        let output = binary(&["check", "--config", &file, "--output", "json"]).output().unwrap();
+        let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code(), found, file)
+    };
+    assert_eq!(check(GOOD).1, serde_json::json!([]));
+    let (code, found, file) =
+        check(&format!("{}drain: {{ budget: 10 }}\n", GOOD.replace(" }\n", ", required_for_readiness: true }\n")));
+    assert_eq!(code, Some(1));
+    let severities: Vec<_> = found.as_array().unwrap().iter().map(|one| one["severity"].as_str().unwrap()).collect();
+    assert!(severities.contains(&"error") && severities.contains(&"warning"), "{found}");
+    let budget = found.as_array().unwrap().iter().find(|one| one["line"] == 3).unwrap();
+    assert_eq!((&budget["file"], &budget["column"]), (&file.into(), &18.into()));
+    assert!(budget["expected"].as_str().unwrap().contains("a duration with its unit"), "{budget}");
+    let nowhere = binary(&["check", "--config", "/nowhere.yaml", "--output", "json"]).output().unwrap();
+    assert_eq!(nowhere.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&nowhere.stdout).starts_with(r#"[{"#));
+}
+
+#[test]
 fn an_unreadable_file_is_a_2() {
     assert_eq!(binary(&["check", "--config", "/nowhere/at/all.yaml"]).output().unwrap().status.code(), Some(2));
     let directory = tempfile::tempdir().unwrap();

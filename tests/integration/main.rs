@@ -14,6 +14,7 @@ mod metrics;
 mod ndjson;
 mod oracles;
 mod proxy;
+mod reload;
 mod resume;
 mod routes;
 mod shutdown;

@@ -107,7 +107,7 @@ pub struct House {
     pub sidecar: Sidecar,
     pub broker: Broker,
     pub upstream: Upstream,
-    config: PathBuf,
+    pub config: PathBuf,
     await_ready: bool,
     _directory: TempDir,
 }
