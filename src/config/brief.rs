@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_mistake_is_told_as_in_a_file() {
-        let error = brief("127.0.0.1:3000\"}\nwriters: 3 #", &["or ders"]).compile().unwrap_err().to_string();
+        let error = brief("127.0.0.1:3000 }\nwriters: 3 #", &["or ders"]).compile().unwrap_err().to_string();
         assert!(error.contains("`upstream.address`: found") && error.contains("found `or ders`"), "{error}");
         assert!(error.starts_with("(from the command line):1:22: "), "{error}");
     }

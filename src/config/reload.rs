@@ -91,6 +91,10 @@ impl Reloader {
         fingerprint: Fingerprint,
         files: &[PathBuf],
     ) -> Self {
+        // Every result is there from the start: rates need a zero to begin from.
+        for outcome in Outcome::ALL {
+            metrics.config_reloads.with_label_values(&[outcome.as_str()]).inc_by(0);
+        }
         let mut watch = Watch::new();
         watch.follow(files);
         Self { origin, current, metrics, fingerprint, watch }
