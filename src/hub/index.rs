@@ -146,7 +146,7 @@ mod tests {
     }
 
     fn subscriber(session: u32) -> Subscriber {
-        Subscriber { session, frame: FrameKey(0) }
+        Subscriber { session, frame: FrameKey::new(0, 0) }
     }
 
     #[test]

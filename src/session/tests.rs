@@ -85,7 +85,7 @@ impl Bench {
             heartbeat_form: HeartbeatForm::Silent,
             principal: None,
             websocket: (transport == Transport::WebSocket)
-                .then(|| Handshake { accept: "key".into(), subprotocol: None }),
+                .then(|| http::Handshake { accept: "key".into(), subprotocol: None }),
             routes: Arc::new(RouteTable::default()),
         };
         change(&mut request, &mut route);
@@ -101,7 +101,7 @@ impl Bench {
         let hub = &self.hub;
         self.index.matches(&event, |stream, subscribers| {
             let cursor = Bytes::from(hub.cursor_at(stream, &event.id).to_string());
-            event.frames.get_or_encode(cursor_key(stream), || cursor.clone());
+            event.frames.get_or_encode(FrameKey::cursor(stream.id), || cursor.clone());
             for subscriber in subscribers {
                 event.frames.get_or_encode(subscriber.frame, || Form::of(subscriber.frame).event(&event, &cursor));
                 session.offer(&event, subscriber.frame, &cursor, seq);
