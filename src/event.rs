@@ -186,12 +186,8 @@ pub enum GapCause {
     Retention,
     /// The cursor lies beyond the end of the log: the log lost its tail, or the cursor is made up.
     Truncated,
-    /// The topic is not the one the cursor was made on.
-    TopicRecreated,
     /// A record that could not be read as an event.
     Undecodable,
-    /// More was asked for than one replay may hold.
-    ReplayLimit,
 }
 
 impl GapCause {
@@ -201,9 +197,7 @@ impl GapCause {
             Self::Overflow => "overflow",
             Self::Retention => "retention",
             Self::Truncated => "truncated",
-            Self::TopicRecreated => "topic-recreated",
             Self::Undecodable => "undecodable",
-            Self::ReplayLimit => "replay-limit",
         }
     }
 }

@@ -63,7 +63,7 @@ impl Form {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::testing::{event, stream};
+    use crate::testing::{event, stream};
 
     fn forms() -> impl Iterator<Item = Form> {
         Transport::ALL.into_iter().flat_map(|transport| {

@@ -136,7 +136,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::hub::testing::{event, selector, stream};
+    use crate::testing::{event, selector, stream};
 
     fn who(index: &Index, event: &Event) -> Vec<u32> {
         let mut found = Vec::new();

@@ -241,7 +241,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::hub::testing::event;
+    use crate::testing::event;
 
     fn frame() -> FrameKey {
         FrameKey::new(1, 0)
