@@ -106,7 +106,7 @@ fn a_routes_places_stay_taken() {
 fn a_key_is_rotated_by_changing_its_file() {
     let house = Plan::new(STANDARD).build();
     let status =
-        |token: &str| house.get("/mine/events").header("Authorization", &format!("Bearer {token}")).open().0.status;
+        |token: &str| house.get("/mine/events").header("Authorization", format!("Bearer {token}")).open().0.status;
     let new = "another secret of the tests, thirty-two bytes and more";
     let claims = json!({"sub": "u1", "exp": token::now() + 3600});
     let [old, new_token] =
