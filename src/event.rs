@@ -101,7 +101,31 @@ impl Event {
 
 /// Names one encoding of an event: which stream's cursor it carries and which form it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FrameKey(pub u32);
+pub struct FrameKey(u32);
+
+impl FrameKey {
+    /// The form under which a stream's cursor is kept, beside the event's encodings.
+    const CURSOR_FORM: u8 = u8::MAX;
+
+    /// `form` is below 255; what it means is the codec's.
+    pub fn new(stream_id: u16, form: u8) -> Self {
+        Self(u32::from(stream_id) << 8 | u32::from(form))
+    }
+
+    /// The name of a stream's cursor.
+    pub fn cursor(stream_id: u16) -> Self {
+        Self::new(stream_id, Self::CURSOR_FORM)
+    }
+
+    /// The name of the cursor that this encoding carries.
+    pub fn its_cursor(self) -> Self {
+        Self(self.0 | u32::from(Self::CURSOR_FORM))
+    }
+
+    pub fn form(self) -> u8 {
+        self.0 as u8
+    }
+}
 
 /// The encodings of one event, each made at most once: a lock-free list that only grows, a handful long.
 #[derive(Debug, Default)]
@@ -162,12 +186,8 @@ pub enum GapCause {
     Retention,
     /// The cursor lies beyond the end of the log: the log lost its tail, or the cursor is made up.
     Truncated,
-    /// The topic is not the one the cursor was made on.
-    TopicRecreated,
     /// A record that could not be read as an event.
     Undecodable,
-    /// More was asked for than one replay may hold.
-    ReplayLimit,
 }
 
 impl GapCause {
@@ -177,9 +197,7 @@ impl GapCause {
             Self::Overflow => "overflow",
             Self::Retention => "retention",
             Self::Truncated => "truncated",
-            Self::TopicRecreated => "topic-recreated",
             Self::Undecodable => "undecodable",
-            Self::ReplayLimit => "replay-limit",
         }
     }
 }

@@ -7,8 +7,6 @@ mod admission;
 mod asked;
 mod authorize;
 mod failure;
-#[cfg(test)]
-mod fixtures;
 mod forwarded;
 mod handover;
 mod handshake;

@@ -174,7 +174,7 @@ impl Queue {
         let Some(item) = self.items.remove(at) else { return false };
         self.forget(&item);
         let Item::Event(event, frame) = item else { return false };
-        let gap = Gap::of_event(&event, event.frames.get(crate::codec::cursor_key_of(frame)).cloned());
+        let gap = Gap::of_event(&event, event.frames.get(frame.its_cursor()).cloned());
         match at.checked_sub(1).and_then(|before| self.items.get_mut(before)) {
             Some(Item::Gap(before)) if before.cause == gap.cause => before.join(gap),
             _ => self.items.insert(at, Item::Gap(Box::new(gap))),
@@ -241,20 +241,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::codec::cursor_key_of;
-    use crate::hub::testing::event;
+    use crate::testing::event;
 
-    const FRAME: FrameKey = FrameKey(0x100);
+    fn frame() -> FrameKey {
+        FrameKey::new(1, 0)
+    }
 
     fn framed(offset: i64, len: usize) -> Arc<Event> {
         let event = event("t", 0, offset, &[]);
-        event.frames.get_or_encode(cursor_key_of(FRAME), || format!("t:0:{offset}").into());
-        event.frames.get_or_encode(FRAME, || vec![b'x'; len].into());
+        event.frames.get_or_encode(frame().its_cursor(), || format!("t:0:{offset}").into());
+        event.frames.get_or_encode(frame(), || vec![b'x'; len].into());
         event
     }
 
     fn push(queue: &mut Queue, offset: i64, len: usize, limits: &QueueLimits) -> Pushed {
-        queue.push_event(framed(offset, len), FRAME, &format!("t:0:{offset}").into(), limits)
+        queue.push_event(framed(offset, len), frame(), &format!("t:0:{offset}").into(), limits)
     }
 
     /// Writes everything, at most `step` bytes at a time; what arrived, as offsets, and what was told as lost.

@@ -189,7 +189,7 @@ mod tests {
 
     use super::*;
     use crate::hub::WindowLimits;
-    use crate::hub::testing::{event, stream};
+    use crate::testing::{event, stream};
 
     const TOPICS: [&str; 2] = ["a", "b"];
     const PARTITIONS: usize = 3;

@@ -16,14 +16,14 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::access::Selector;
-use crate::codec::{Form, cursor_key, http, json, ndjson, sse, websocket};
+use crate::codec::{Form, http, json, ndjson, sse, websocket};
 use crate::event::{Entry, Event, FrameKey};
 use crate::hub::{Gap, Hub, Index, Pushed, Queue, Replay, Seq, Subscriber, last_id, matching};
 use crate::route::{HeartbeatForm, Overflow, QueueLimits, Stream, Transport};
 
 pub use close::CloseReason;
 pub use command::Refused;
-pub use request::{Handshake, Request, Resume};
+pub use request::{Request, Resume};
 
 /// How many replayed events may wait in a queue before the walk through the window pauses.
 const REPLAY_EVENTS_AHEAD: usize = 64;
@@ -173,7 +173,7 @@ impl Session {
             let Some(entry) = replay.step(hub, stream) else { return true };
             let cursor = || Bytes::from(replay.cursor(stream, &last_id(entry)).to_string());
             if let Some(event) = matching(entry, selector) {
-                let cursor = event.frames.get_or_encode(cursor_key(stream), cursor).clone();
+                let cursor = event.frames.get_or_encode(FrameKey::cursor(stream.id), cursor).clone();
                 event.frames.get_or_encode(*frame, || self.form.event(event, &cursor));
                 self.queue.push_event(event.clone(), *frame, &cursor, &unlimited);
             } else if let Entry::Gap { cause, range } = entry {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::access::{Principal, Selector};
+use crate::codec::http::Handshake;
 use crate::cursor::Cursor;
 use crate::route::{HeartbeatForm, RouteTable, StreamRoute, Transport};
 
@@ -33,12 +34,4 @@ pub enum Resume {
     From(Cursor),
     /// An SSE client sent something that is no cursor: it gets a gap, since `EventSource` would give up on a 400.
     Unreadable,
-}
-
-/// The parts of a WebSocket handshake that the 101 answer repeats (RFC 6455 section 4.2.2).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Handshake {
-    /// `Sec-WebSocket-Accept`
-    pub accept: String,
-    pub subprotocol: Option<Box<str>>,
 }

@@ -11,11 +11,8 @@ use crate::access::{Binding, Principal, Selector, Source};
 use crate::codec::websocket::{CONTROL_PAYLOAD_MAX, Opcode, frame};
 use crate::event::{Entry, GapCause, GapRange};
 use crate::hub::WindowLimits;
-use crate::hub::testing::{event, selector, stream};
-use crate::route::{
-    Admission, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, RouteTable, StreamRoute,
-    WebSocketLimits,
-};
+use crate::route::{HeartbeatForm, OnGap, RouteTable, StreamRoute};
+use crate::testing::{self, event, selector, stream};
 
 /// A writer without sockets.
 struct Bench {
@@ -45,31 +42,8 @@ impl Bench {
     }
 
     fn route(&self) -> StreamRoute {
-        StreamRoute {
-            pattern: "/orders".into(),
-            stream: self.stream.clone(),
-            offer: Offer::Auto,
-            admission: Admission::Public,
-            bindings: Box::new([]),
-            other_methods: OtherMethods::Refuse,
-            data: DataForm::Envelope,
-            event_field: EventField::None,
-            heartbeat: Duration::from_secs(15),
-            heartbeat_form: HeartbeatForm::Silent,
-            retry: Duration::from_secs(2),
-            on_gap: OnGap::Gone,
-            refresh: Some("/all".into()),
-            queue: QueueLimits { events: 8, bytes: 10_000, overflow: Overflow::DropOldest },
-            websocket: WebSocketLimits {
-                message_bytes: 1000,
-                commands_per_second: 5,
-                subscriptions: 2,
-                pong_timeout: Duration::from_secs(10),
-            },
-            max_streams: None,
-            allowed_origins: Box::new([]),
-            subprotocols: Box::new([]),
-        }
+        let queue = QueueLimits { events: 8, bytes: 10_000, overflow: Overflow::DropOldest };
+        StreamRoute { stream: self.stream.clone(), refresh: Some("/all".into()), queue, ..testing::route("/orders") }
     }
 
     fn open(&mut self, transport: Transport, change: impl FnOnce(&mut Request, &mut StreamRoute)) -> Session {
@@ -85,7 +59,7 @@ impl Bench {
             heartbeat_form: HeartbeatForm::Silent,
             principal: None,
             websocket: (transport == Transport::WebSocket)
-                .then(|| Handshake { accept: "key".into(), subprotocol: None }),
+                .then(|| http::Handshake { accept: "key".into(), subprotocol: None }),
             routes: Arc::new(RouteTable::default()),
         };
         change(&mut request, &mut route);
@@ -101,7 +75,7 @@ impl Bench {
         let hub = &self.hub;
         self.index.matches(&event, |stream, subscribers| {
             let cursor = Bytes::from(hub.cursor_at(stream, &event.id).to_string());
-            event.frames.get_or_encode(cursor_key(stream), || cursor.clone());
+            event.frames.get_or_encode(FrameKey::cursor(stream.id), || cursor.clone());
             for subscriber in subscribers {
                 event.frames.get_or_encode(subscriber.frame, || Form::of(subscriber.frame).event(&event, &cursor));
                 session.offer(&event, subscriber.frame, &cursor, seq);

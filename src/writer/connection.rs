@@ -128,3 +128,16 @@ impl Connection {
         first
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::Request;
+
+    /// What an idle stream costs is mostly these two; they may shrink, and grow only for a reason.
+    #[test]
+    fn an_idle_stream_stays_small() {
+        assert!(size_of::<Connection>() <= 280, "{} bytes", size_of::<Connection>());
+        assert!(size_of::<Request>() <= 176, "{} bytes", size_of::<Request>());
+    }
+}
