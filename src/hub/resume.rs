@@ -23,7 +23,11 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct Replay {
     next: Seq,
+    /// Where the client stands.
     positions: Positions,
+    /// Where a client stands that saw the window in hub order and nothing else: what encodings made once and shared
+    /// may say. Never ahead of anybody who was sent the same entry.
+    order: Positions,
 }
 
 impl Hub {
@@ -58,7 +62,7 @@ impl Hub {
             // Partitions that were added since the cursor was made.
             next.extend_from_slice(&window.base[next.len()..]);
         }
-        losses.plan(Replay { next: 0, positions: seen })
+        losses.plan(Replay { positions: seen, ..self.replay_from_base(stream) })
     }
 
     fn plan_from_id(&self, stream: &Stream, id: &EventId) -> Plan {
@@ -79,7 +83,8 @@ impl Hub {
 
     fn replay_from_base(&self, stream: &Stream) -> Replay {
         let base = |topic| self.topic(topic).map_or_else(Vec::new, |window| window.base.clone());
-        Replay { next: 0, positions: Positions(stream.topics.iter().map(base).collect()) }
+        let positions = Positions(stream.topics.iter().map(base).collect());
+        Replay { next: 0, order: positions.clone(), positions }
     }
 
     fn replay_after(&self, stream: &Stream, seq: Seq) -> Replay {
@@ -97,6 +102,7 @@ impl Replay {
             self.next = seq + 1;
             let (topic, partition, last) = place(entry);
             let topic_index = stream.topics.iter().position(|known| known == topic)?;
+            self.order.pass(topic_index, partition, last);
             let next = self.positions.0.get(topic_index).and_then(|topic| topic.get(partition as usize));
             if next.is_none_or(|next| last >= *next) {
                 self.positions.pass(topic_index, partition, last);
@@ -108,8 +114,9 @@ impl Replay {
     /// What fell out of the window before this walk came to it, since the client reads slowly.
     pub fn lost(&mut self, hub: &Hub, stream: &Stream) -> Option<Gap> {
         let mut ranges = Vec::new();
-        for (topic, next) in stream.topics.iter().zip(&mut self.positions.0) {
+        for ((topic, next), order) in stream.topics.iter().zip(&mut self.positions.0).zip(&mut self.order.0) {
             let Some(window) = hub.topic(topic) else { continue };
+            order.iter_mut().zip(&window.base).for_each(|(order, base)| *order = (*order).max(*base));
             for (partition, (next, base)) in next.iter_mut().zip(&window.base).enumerate() {
                 if *next < *base {
                     let partition = partition as i32;
@@ -127,7 +134,17 @@ impl Replay {
         self.positions.cursor(&stream.topics, id.clone())
     }
 
-    /// The same where no event is at hand: some partition's last offset stands for the id.
+    /// The cursor at `id` of a client that goes by hub order alone.
+    pub fn cursor_in_order(&self, stream: &Stream, id: &EventId) -> Cursor {
+        self.order.cursor(&stream.topics, id.clone())
+    }
+
+    /// Whether the client stands where hub order has it stand, so that what is shared fits it.
+    pub fn is_in_order(&self) -> bool {
+        self.positions == self.order
+    }
+
+    /// The client's cursor where no event is at hand: some partition's last offset stands for the id.
     pub fn cursor_now(&self, stream: &Stream) -> Option<Cursor> {
         let (topic, next) = stream.topics.iter().zip(&self.positions.0).find(|(_, next)| !next.is_empty())?;
         Some(self.cursor(stream, &EventId { topic: topic.clone(), partition: 0, offset: next[0] - 1 }))
