@@ -155,11 +155,6 @@ struct Frame {
 }
 
 impl Frames {
-    /// Whether nobody ever wanted this event.
-    pub fn is_empty(&self) -> bool {
-        self.first.get().is_none()
-    }
-
     /// The encoding under `key`, if somebody made it.
     pub fn get(&self, key: FrameKey) -> Option<&Bytes> {
         let mut slot = &self.first;

@@ -1,8 +1,9 @@
 //! Resuming: from a client's cursor to the entries it has not seen, and the losses it must be told of.
 //!
 //! A cursor with all positions is exact on every replica. A bare event id is exact where this process read the event
-//! live or sent it before, since then hub order is what the client saw; otherwise everything of the other partitions
-//! in the window is sent again, at least once.
+//! live, since then hub order is what the client saw; otherwise everything of the other partitions in the window is
+//! sent again, at least once. That this process sent such an event since says nothing: it may have been to another
+//! client than the one that comes back from elsewhere.
 
 use crate::cursor::{Cursor, Positions};
 use crate::event::{Entry, EventId, GapCause, GapRange, Topic};
@@ -25,8 +26,7 @@ pub struct Replay {
     next: Seq,
     /// Where the client stands.
     positions: Positions,
-    /// Where a client stands that saw the window in hub order and nothing else: what encodings made once and shared
-    /// may say. Never ahead of anybody who was sent the same entry.
+    /// Where a client stands that saw the window in hub order and nothing else: what shared encodings may say.
     order: Positions,
 }
 
@@ -134,11 +134,6 @@ impl Replay {
         self.positions.cursor(&stream.topics, id.clone())
     }
 
-    /// The cursor at `id` of a client that goes by hub order alone.
-    pub fn cursor_in_order(&self, stream: &Stream, id: &EventId) -> Cursor {
-        self.order.cursor(&stream.topics, id.clone())
-    }
-
     /// Whether the client stands where hub order has it stand, so that what is shared fits it.
     pub fn is_in_order(&self) -> bool {
         self.positions == self.order
@@ -158,10 +153,8 @@ impl TopicWindow {
             Entry::Event(event) => event.id == *id,
             Entry::Gap { .. } => false,
         };
-        let (seq, Entry::Event(event)) = self.entries.iter().rev().find(|(_, entry)| is_it(entry))? else {
-            return None;
-        };
-        (self.is_live(*seq) || !event.frames.is_empty()).then_some(*seq)
+        let (seq, _) = self.entries.iter().rev().find(|(_, entry)| is_it(entry))?;
+        self.is_live(*seq).then_some(*seq)
     }
 }
 
@@ -205,6 +198,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::event::FrameKey;
     use crate::hub::WindowLimits;
     use crate::testing::{event, stream};
 
@@ -268,6 +262,11 @@ mod tests {
         }
         assert!(!hub.is_ready(&stream));
         hub.go_live();
+        // That somebody was sent it since says nothing of who asks now.
+        for (_, entry) in &hub.topic(&"a".into()).unwrap().entries {
+            let Entry::Event(event) = entry else { continue };
+            event.frames.get_or_encode(FrameKey::cursor(stream.id), || "cursor".into());
+        }
         assert_eq!(resume(&hub, &stream, "a:0:0").1, ["a:1:0", "a:0:1"]);
         assert_eq!(resume(&hub, &stream, "a:1:0").1, ["a:0:0", "a:0:1"], "a:0:0 may not have been seen elsewhere");
     }

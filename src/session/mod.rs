@@ -174,8 +174,6 @@ impl Session {
             let cursor = || Bytes::from(replay.cursor(stream, &last_id(entry)).to_string());
             if let Some(event) = matching(entry, selector) {
                 let key = FrameKey::cursor(stream.id);
-                let in_order = || Bytes::from(replay.cursor_in_order(stream, &event.id).to_string());
-                event.frames.get_or_encode(key, in_order);
                 // A client that is ahead in some partition has cursors of its own, which would mislead others.
                 let event = if replay.is_in_order() { event.clone() } else { Arc::new(event.without_frames()) };
                 let cursor = event.frames.get_or_encode(key, cursor).clone();
