@@ -35,7 +35,7 @@ fn open_streams_stay_and_new_requests_see_the_new_routes() {
     let mut old = house.get("/events").sse();
     rewrite(&house, |text| text.replace("/events", "/changed"));
     house.sidecar.await_metric(SUCCESSES, 1.0);
-    house.get("/events").send();
+    house.get("/events").open();
     assert_eq!(house.upstream.count("GET /events"), 1, "it is the upstream's now");
     let mut new = house.get("/changed").sse();
     let id = house.broker.order("a");
