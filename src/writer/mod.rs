@@ -5,6 +5,7 @@
 //! it was handed to. Writers belong to no async runtime: they sleep in `epoll`.
 
 mod connection;
+mod counting;
 mod shard;
 #[cfg(test)]
 mod tests;

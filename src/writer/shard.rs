@@ -1,6 +1,5 @@
 //! One writer's loop: sockets, entries, new connections and timers in, one write per connection and wake-up out.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,16 +9,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use mio::event::Event as Readiness;
 use mio::{Events, Interest, Poll, Token, Waker};
-use prometheus::IntCounter;
 use slab::Slab;
 
-use crate::codec::{Form, cursor_key};
-use crate::event::{Entry, Event, Feed, GapCause, GapRange, Topic};
+use crate::codec::Form;
+use crate::event::{Entry, Event, EventId, Feed, FrameKey, GapCause, GapRange, Topic};
 use crate::hub::{Gap, Hub, Index, Seq, WindowLimits};
-use crate::metrics::{EVENT_TYPES_MAX, Metrics};
+use crate::metrics::Metrics;
 use crate::session::{CloseReason, Desk, Now, Offered, Session};
 
 use super::connection::{Connection, READ_BYTES, ReadEnd};
+use super::counting::Counting;
 use super::wheel::Wheel;
 use super::{Message, Opening};
 
@@ -89,7 +88,7 @@ impl Shard {
             dirty: Vec::new(),
             unread: Vec::new(),
             drain: None,
-            count: Counting { metrics, kinds: HashMap::new() },
+            count: Counting::new(metrics),
         })
     }
 
@@ -234,7 +233,7 @@ impl Shard {
         let Self { index, hub, connections, dirty, count, .. } = self;
         index.matches(event, |stream, subscribers| {
             let cursor = || Bytes::from(hub.cursor_at(stream, &event.id).to_string());
-            let cursor = event.frames.get_or_encode(cursor_key(stream), cursor);
+            let cursor = event.frames.get_or_encode(FrameKey::cursor(stream.id), cursor);
             for subscriber in subscribers {
                 let key = subscriber.session as usize;
                 let Some(connection) = connections.get_mut(key) else { continue };
@@ -251,7 +250,7 @@ impl Shard {
     /// Tells everybody who could have been meant of a loss at the source.
     fn tell(&mut self, cause: GapCause, range: &GapRange, seq: Seq) {
         let Self { index, hub, connections, dirty, .. } = self;
-        let id = crate::event::EventId { topic: range.topic.clone(), partition: range.partition, offset: range.to };
+        let id = EventId { topic: range.topic.clone(), partition: range.partition, offset: range.to };
         index.everybody(&range.topic, |stream, subscribers| {
             let cursor = Bytes::from(hub.cursor_at(stream, &id).to_string());
             for subscriber in subscribers {
@@ -331,8 +330,8 @@ impl Shard {
         connection.dirty = false;
         let transport = connection.session.transport();
         let mut desk = Desk { hub, index, session: key as u32, now };
-        match connection.write(&mut desk, |event, now| count.sent(transport, event, now)) {
-            Ok(bytes) => count.metrics.transport(transport).bytes.inc_by(bytes as u64),
+        match connection.write(&mut desk, |told, now| count.told(transport, told, now)) {
+            Ok(bytes) => count.wrote(transport, bytes),
             Err(_) => return self.remove(key, CloseReason::ClientLost, now),
         }
         if connection.session.closed().is_some() {
@@ -372,65 +371,4 @@ fn mark(dirty: &mut Vec<usize>, key: usize, connection: &mut Connection) {
 fn time() -> Now {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Now { instant: Instant::now(), unix_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX) }
-}
-
-/// Counts what sessions report.
-struct Counting {
-    metrics: Arc<Metrics>,
-    /// Counters by event type, so that they need not be looked up by label each time.
-    kinds: HashMap<Arc<str>, IntCounter>,
-}
-
-impl Counting {
-    fn opened(&self, session: &Session) {
-        match session.closed() {
-            Some(refused) => {
-                self.metrics.streams_rejected.with_label_values(&[refused.closing().label]).inc();
-            }
-            None => {
-                let transport = self.metrics.transport(session.transport());
-                transport.active_connections.inc();
-                if session.request().resume.is_some() {
-                    transport.reconnects.inc();
-                }
-            }
-        }
-    }
-
-    fn closed(&self, session: &Session) {
-        let reason = session.closed().unwrap_or(CloseReason::ClientLost);
-        if !matches!(reason, CloseReason::ReplayNotPossible | CloseReason::NotReady) {
-            let transport = self.metrics.transport(session.transport());
-            transport.active_connections.dec();
-            transport.disconnects.with_label_values(&[reason.closing().label]).inc();
-        }
-    }
-
-    fn sent(&mut self, transport: crate::route::Transport, event: &Event, now: Now) {
-        let metrics = self.metrics.transport(transport);
-        metrics.events_sent.inc();
-        let since_event = Duration::from_millis(u64::try_from(now.unix_ms - event.ts).unwrap_or(0));
-        metrics.event_to_flush.observe(since_event.as_secs_f64());
-        metrics.receive_to_flush.observe(now.instant.saturating_duration_since(event.received).as_secs_f64());
-        if let Some(counter) = self.kinds.get(&event.kind) {
-            return counter.inc();
-        }
-        let counter = self.metrics.events_sent(&event.kind);
-        counter.inc();
-        if self.kinds.len() < EVENT_TYPES_MAX {
-            self.kinds.insert(event.kind.clone(), counter);
-        }
-    }
-
-    fn heartbeat(&self, session: &Session) {
-        self.metrics.transport(session.transport()).heartbeats.inc();
-    }
-
-    fn dropped(&self, events: u64, policy: &str) {
-        self.metrics.events_dropped.with_label_values(&[policy]).inc_by(events);
-    }
-
-    fn refused(&self, kind: &str) {
-        self.metrics.websocket_errors.with_label_values(&[kind]).inc();
-    }
 }
