@@ -11,7 +11,7 @@ const say = (line) => process.stdout.write(JSON.stringify(line) + "\n");
 async function open(url, options) {
   const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", headless: true, args: FLAGS });
   const page = await browser.newPage(options);
-  page.on("console", (message) => say({ console: `${message.type()}: ${message.text()}` }));
+  page.on("console", (message) => say({ console: `${message.type()}: ${message.text()} (${message.location().url})` }));
   page.on("pageerror", (error) => say({ console: `uncaught: ${error.message}` }));
   await page.exposeFunction("say", say);
   await page.goto(url, { waitUntil: "domcontentloaded" });

@@ -75,7 +75,9 @@ fn tombstones_are_deletes_and_what_compaction_took_is_no_gap() {
         ("max.compaction.lag.ms", "200"),
     ];
     admin.create_topic("compacted", 1, &eager);
-    let mut house = plan(node, &["compacted"]).build();
+    // More than are produced until the broker gets round to it.
+    let window = "topics: { compacted: { replay: { events: 10000 } } }";
+    let mut house = plan(node, &["compacted"]).with(window).build();
     let mut live = house.get("/stream").ndjson();
     let value = |n: usize| json!({"type": "t", "orderId": "o1", "data": n}).to_string();
     let mut ids: Vec<_> =

@@ -43,6 +43,7 @@ impl RealBroker {
         fs::write(folder.join("server.properties"), properties(&folder, plain, secure, controller)).unwrap();
         fs::create_dir_all(logs).unwrap();
         let launcher = Launcher { folder: folder.clone(), log: logs.join(format!("{name}.log")) };
+        File::create(&launcher.log).unwrap();
         launcher.format();
         let child = launcher.launch();
         let (address, secure_address) = (format!("127.0.0.1:{plain}"), format!("127.0.0.1:{secure}"));
