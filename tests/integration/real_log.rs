@@ -86,8 +86,8 @@ fn tombstones_are_deletes_and_what_compaction_took_is_no_gap() {
     assert_eq!(live.ids(5), ids[..5]);
     let tombstone = live.event();
     assert_eq!(
-        (&tombstone["id"], &tombstone["type"], &tombstone["data"]),
-        (&json!(ids[5]), &json!("delete"), &Value::Null)
+        (&tombstone["id"], &tombstone["type"], &tombstone["key"], &tombstone["data"]),
+        (&json!(ids[5]), &json!("delete"), &json!("o2"), &Value::Null)
     );
     // The active segment is never compacted: a record of another key starts a new one, once it is old enough.
     eventually_true("the first segment compacted", || {
