@@ -4,7 +4,7 @@
 //! Each record carries the time it was handed to the producer, which sends at once (`linger.ms=0`); a client notes the
 //! time it reads it. All of it shares one machine, the JVM too: figures are of a small pod, not of a network. Nothing
 //! is judged here. Loopback only; ends by itself.
-#![allow(clippy::print_stdout)] // What it prints is what it is for.
+#![allow(clippy::print_stdout, reason = "a benchmark's figures are its output")]
 
 #[path = "../tests/integration/support/real_broker.rs"]
 #[allow(clippy::unwrap_used, clippy::expect_used)] // Written for tests, which fail by it; here the run ends as well.
