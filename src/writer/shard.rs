@@ -100,7 +100,7 @@ impl Shard {
     }
 
     /// Runs until it is told to stop.
-    pub(super) fn run(mut self) {
+    pub(super) fn run(mut self) -> Ended {
         let mut ready = Events::with_capacity(READY_MAX);
         let mut scratch = vec![0; READ_BYTES];
         let mut more = false;
@@ -109,8 +109,8 @@ impl Shard {
             if let Err(error) = self.poll.poll(&mut ready, wait)
                 && error.kind() != io::ErrorKind::Interrupted
             {
-                tracing::error!(%error, "epoll failed; the stream writer ends");
-                return;
+                tracing::error!(%error, "epoll failed");
+                return Ended::Failed;
             }
             let now = time();
             for key in std::mem::take(&mut self.unread) {
@@ -123,7 +123,7 @@ impl Shard {
             match self.messages(now) {
                 Turn::Done => {}
                 Turn::More => more = true,
-                Turn::Stop => return,
+                Turn::Stop => return Ended::Told,
             }
             self.timers(now);
             self.drain_some(now);
@@ -367,6 +367,12 @@ impl Shard {
         self.streams.fetch_sub(1, Ordering::Relaxed);
         // The socket leaves epoll by being closed.
     }
+}
+
+/// Why a writer ended.
+pub(super) enum Ended {
+    Told,
+    Failed,
 }
 
 /// Whether a turn ended with everything done.
