@@ -230,7 +230,9 @@ pub enum Feed {
     Assigned { topic: Topic, next: Arc<[i64]> },
     /// Entries in hub order; those of one partition are in offset order.
     Batch(Arc<[Entry]>),
-    /// The topics assigned so far have been read up to where the log ended when reading began: what is in the window
-    /// now can be resumed from. Sent after every warm-up.
-    Live,
+    /// A source is done with waiting: those of its topics that were assigned have been read up to where their logs
+    /// ended when reading began, so that what is in their windows can be resumed from; the others are not there, or
+    /// could not be read in time. Sent after every warm-up, with all topics of the source; those of other sources may
+    /// still be warming.
+    Live { topics: Arc<[Topic]> },
 }

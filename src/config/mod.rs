@@ -6,6 +6,7 @@
 mod compile;
 mod diagnostic;
 mod file;
+pub mod mapping;
 mod section;
 pub mod snapshot;
 mod units;

@@ -82,7 +82,8 @@ fn the_examples_values_are_the_defaults() {
     assert_eq!((example.kafka.warm_up, &example.kafka.brokers), (minimal.kafka.warm_up, &minimal.kafka.brokers));
     assert_eq!(example.limits, minimal.limits);
     assert_eq!((example.metrics_prefix, example.drain_budget), (minimal.metrics_prefix, minimal.drain_budget));
-    let [listed, unlisted] = &example.kafka.topics[..] else { panic!("{:?}", example.kafka.topics) };
+    let (listed, unlisted) = (&example.clusters[0].topics[0], &example.kafka.topics[0]);
+    assert_eq!((listed.format, &listed.headers), (unlisted.format, &unlisted.headers));
     assert_eq!((listed.replay_events, listed.replay_bytes), (unlisted.replay_events, unlisted.replay_bytes));
 
     let routes: Vec<_> = example.routes.routes().collect();
@@ -118,9 +119,10 @@ fn what_is_written_reaches_the_snapshot() {
         ("sasl.password", "pass word"),
     ];
     assert_eq!(snapshot.kafka.properties, properties.map(|(name, value)| (name.into(), value.into())));
-    let keys = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect();
-    let t = TopicConfig { name: "t".into(), keys: keys(&["a", "b"]), replay_events: 7, replay_bytes: 16_000_000 };
-    let u = TopicConfig { name: "u".into(), keys: keys(&["b"]), replay_events: 500, replay_bytes: 16 << 20 };
+    let keys = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect::<Vec<_>>();
+    let t =
+        TopicConfig { replay_events: 7, replay_bytes: 16_000_000, ..TopicConfig::new("t".into(), keys(&["a", "b"])) };
+    let u = TopicConfig { replay_events: 500, replay_bytes: 16 << 20, ..TopicConfig::new("u".into(), keys(&["b"])) };
     assert_eq!(snapshot.kafka.topics, [t, u]);
 }
 
@@ -173,7 +175,7 @@ colour: red
         "x.yaml:2:49: `upstream.connect_timeout`: found `5`; expected a duration with its unit (ms, s, m, h) between 1ms and 24h",
         "x.yaml:5:17: `group.id` can't be set: every replica reads all partitions, outside of any consumer group",
         "x.yaml:7:22: `streams.orders.topics`: found `or ders`; expected a topic's name: 1 to 249 characters of `[A-Za-z0-9._-]`",
-        "x.yaml:7:39: `type` is a field of every event and can't be a key",
+        "x.yaml:7:39: `type` is a field of events and can't be a key",
         "x.yaml:9:11: this route would be open to everybody: tokens can't be verified without `auth`; expected \
          `public: true`, or `auth`",
         "x.yaml:10:13: there is no stream `order` (did you mean `orders`?); expected `orders`",
@@ -181,7 +183,7 @@ colour: red
         "x.yaml:12:17: the path has no parameter `orderId`; expected `id`",
         "x.yaml:13:11: `routes.path`: `/orders/{other}` matches the same paths as the route in line 9",
         "x.yaml:16:24: `routes.queue.overflow`: found `block`; expected `drop-oldest`, `drop-newest` or `disconnect`",
-        "x.yaml:17:1: unknown key `colour`; expected `admin`, `auth`, `drain`, `forwarded`, `kafka`, `limits`, \
+        "x.yaml:17:1: unknown key `colour`; expected `admin`, `auth`, `clusters`, `drain`, `forwarded`, `kafka`, `limits`, \
          `listen`, `metrics`, `routes`, `streams`, `topics`, `upstream` or `writers`",
     ];
     assert_eq!(mistakes(text), expected);

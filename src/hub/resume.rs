@@ -200,7 +200,7 @@ mod tests {
         for topic in TOPICS {
             hub.assign(&topic.into(), &[0; PARTITIONS]);
         }
-        hub.go_live();
+        hub.go_live(&TOPICS.map(Into::into));
         hub
     }
 
@@ -250,7 +250,7 @@ mod tests {
             hub.append(&entry);
         }
         assert!(!hub.is_ready(&stream));
-        hub.go_live();
+        hub.go_live(&["a".into()]);
         assert_eq!(resume(&hub, &stream, "a:0:0").1, ["a:1:0", "a:0:1"]);
         assert_eq!(resume(&hub, &stream, "a:1:0").1, ["a:0:0", "a:0:1"], "a:0:0 may not have been seen elsewhere");
     }

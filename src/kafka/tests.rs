@@ -27,12 +27,12 @@ impl Bench {
     fn new(topics: &[(&str, i32)], read: &[&str]) -> Self {
         let broker = Embedded::start(topics).unwrap();
         let topic = |name: &&str| TopicConfig {
-            name: (*name).into(),
-            keys: ["userId".into()].into(),
             replay_events: 3,
             replay_bytes: 64 * 1024 * 1024,
+            ..TopicConfig::new((*name).into(), ["userId".into()])
         };
         let config = Kafka {
+            cluster: "kafka".into(),
             brokers: broker.bootstrap_servers().unwrap(),
             properties: PROPERTIES.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
             topics: read.iter().map(topic).collect(),
@@ -79,7 +79,7 @@ impl Feeds {
     fn next(&mut self) -> Feed {
         loop {
             match self.receiver.recv_timeout(PATIENCE).unwrap() {
-                Feed::Live => self.live += 1,
+                Feed::Live { .. } => self.live += 1,
                 feed => return feed,
             }
         }
@@ -249,7 +249,7 @@ fn what_the_log_lost_before_it_was_read_is_a_gap() {
     let _source = Source::start(bench.config.clone(), sink, bench.metrics.clone()).unwrap();
     assert!(matches!(receiver.recv_timeout(PATIENCE).unwrap(), Feed::Assigned { .. }));
     permit.send(()).unwrap();
-    assert!(matches!(receiver.recv_timeout(PATIENCE).unwrap(), Feed::Live));
+    assert!(matches!(receiver.recv_timeout(PATIENCE).unwrap(), Feed::Live { .. }));
     permit.send(()).unwrap();
     bench.produce("orders", 0, 1, "{}");
     let Feed::Batch(first) = receiver.recv_timeout(PATIENCE).unwrap() else { panic!("announced twice") };
@@ -309,7 +309,7 @@ fn a_stop_is_quick_and_waits_for_the_thread() {
     source.stop();
     assert!(begun.elapsed() < STOP_WAIT);
     // The sink is gone with the thread.
-    assert!(feeds.receiver.iter().all(|feed| matches!(feed, Feed::Live)));
+    assert!(feeds.receiver.iter().all(|feed| matches!(feed, Feed::Live { .. })));
 }
 
 #[test]

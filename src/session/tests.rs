@@ -27,7 +27,7 @@ impl Bench {
         let limits = WindowLimits { events: 4, bytes: 10_000 };
         let mut hub = Hub::new([("orders".into(), limits)]);
         hub.assign(&"orders".into(), &[0]);
-        hub.go_live();
+        hub.go_live(&["orders".into()]);
         let now = Now { instant: Instant::now(), unix_ms: 1_000_000 };
         Self { hub, index: Index::default(), now, stream: stream(1, &["orders"]) }
     }
@@ -206,7 +206,7 @@ fn an_sse_client_that_resumes_too_early_waits_and_others_come_back() {
         bench.append(&mut sse, offset, &[]);
     }
     assert_eq!(bench.written(&mut sse), "", "nothing before all is read");
-    bench.hub.go_live();
+    bench.hub.go_live(&["orders".into()]);
     assert!(bench.written(&mut sse).starts_with("id: orders:0:1\n"));
     bench.append(&mut sse, 2, &[]);
     assert!(bench.written(&mut sse).starts_with("id: orders:0:2\n"));

@@ -211,8 +211,8 @@ impl Shard {
     fn apply(&mut self, feed: &Feed) {
         match feed {
             Feed::Assigned { topic, next } => self.hub.assign(topic, next),
-            Feed::Live => {
-                self.hub.go_live();
+            Feed::Live { topics } => {
+                self.hub.go_live(topics);
                 let behind = self.connections.iter_mut().filter(|(_, connection)| connection.session.is_behind());
                 behind.for_each(|(key, connection)| mark(&mut self.dirty, key, connection));
             }

@@ -25,7 +25,7 @@ impl Bench {
         let windows = [("orders".into(), WindowLimits { events: 100, bytes: 1 << 20 })];
         let writers = Writers::start(2, &windows, &metrics).unwrap();
         writers.feed(&Feed::Assigned { topic: "orders".into(), next: [0].into() });
-        writers.feed(&Feed::Live);
+        writers.feed(&Feed::Live { topics: ["orders".into()].into() });
         Self { writers, metrics, stream: stream(1, &["orders"]) }
     }
 

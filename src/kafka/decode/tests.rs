@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
+use crate::access::scalar_text;
 
 fn record(value: Option<&[u8]>) -> Record<'_> {
     Record {
@@ -12,15 +13,19 @@ fn record(value: Option<&[u8]>) -> Record<'_> {
         offset: 42,
         timestamp: Some(1000),
         key: None,
+        headers: &[],
         value,
         received: Instant::now(),
         received_ms: 2000,
     }
 }
 
+fn topic(keys: &[&str]) -> TopicConfig {
+    TopicConfig::new("orders".into(), keys.iter().map(|key| Arc::from(*key)))
+}
+
 fn decoder(keys: &[&str]) -> Decoder {
-    let keys: Vec<Arc<str>> = keys.iter().map(|key| Arc::from(*key)).collect();
-    Decoder::new("orders".into(), &keys)
+    Decoder::new(&topic(keys))
 }
 
 fn decode(keys: &[&str], value: &str) -> Event {
