@@ -3,7 +3,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::snapshot::{ForwardedTrust, TopicConfig};
+use super::mapping::Origin;
+use super::snapshot::{Format, ForwardedTrust, ShownHeaders, TopicConfig};
 use super::*;
 use crate::access::Source;
 use crate::route::{Admission, Found, HeartbeatForm, Offer, StreamRoute, Transport};
@@ -124,6 +125,61 @@ fn what_is_written_reaches_the_snapshot() {
         TopicConfig { replay_events: 7, replay_bytes: 16_000_000, ..TopicConfig::new("t".into(), keys(&["a", "b"])) };
     let u = TopicConfig { replay_events: 500, replay_bytes: 16 << 20, ..TopicConfig::new("u".into(), keys(&["b"])) };
     assert_eq!(snapshot.kafka.topics, [t, u]);
+}
+
+#[test]
+fn a_topic_is_compiled() {
+    let snapshot = check(&format!(
+        "{MINIMAL}clusters:\n\
+         \x20 eu: {{ brokers: 'eu:1', properties: {{ client.id: x }} }}\n\
+         \x20 idle: {{ brokers: 'idle:1' }}\n\
+         topics:\n\
+         \x20 a: {{ cluster: eu, topic: a.v1, format: json, headers: [h], map: {{ ts: 'header:t', keys: {{ x: key }} }} }}\n\
+         \x20 b: {{ cluster: eu, headers: true, format: binary }}\n\
+         streams: {{ s: {{ topics: [a, b, c], keys: [x, y] }} }}\n"
+    ))
+    .unwrap();
+    let [eu] = &snapshot.clusters[..] else { panic!("{:?}", snapshot.clusters) };
+    assert_eq!(
+        (&*eu.cluster, &*eu.brokers, eu.properties.len(), eu.warm_up),
+        ("eu", "eu:1", 1, snapshot.kafka.warm_up)
+    );
+    let names = |cluster: &super::snapshot::Kafka| {
+        cluster.topics.iter().map(|topic| topic.name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!((names(eu), names(&snapshot.kafka)), (vec!["a".into(), "b".into()], vec!["c".into()]));
+    let (a, b) = (&eu.topics[0], &eu.topics[1]);
+    assert_eq!((&*a.source, &*b.source, b.format, &b.headers), ("a.v1", "b", Format::Binary, &ShownHeaders::All));
+    assert_eq!(a.headers, ShownHeaders::Named(["h".into()].into()));
+    let mapping = a.mapping.as_ref().unwrap();
+    assert_eq!((&mapping.kind, &mapping.ts), (&Origin::field("type"), &Origin::Header("t".into())));
+    assert_eq!(*mapping.keys, [("x".into(), Origin::Key), ("y".into(), Origin::field("y"))]);
+    assert_eq!(b.mapping, None);
+}
+
+#[test]
+fn refuses_topics_that_cannot_be_read_as_written() {
+    let topic = |text: &str| {
+        format!(
+            "clusters: {{ eu: {{ brokers: 'a:1' }} }}\nstreams: {{ s: {{ topics: [t, u], keys: [userId] }} }}\ntopics: {{ t: {{ {text} }} }}\n"
+        )
+    };
+    refused(&topic("format: @@xml"), "found `xml`; expected `json`, `text` or `binary`");
+    refused(&topic("headers: @@yes"), "found `yes`; expected `true`, `false` or a list of names");
+    refused(&topic("headers: @@[5]"), "found a list; expected `true`");
+    refused(&topic("cluster: @@us"), "there is no cluster `us`; expected `kafka` or `eu`");
+    refused(&topic("topic: @@'a b'"), "found `a b`; expected a topic's name");
+    refused(&topic("topic: @@u"), "the topic `u` of the cluster `kafka` is read as");
+    refused(&topic("map: { type: @@eventType }"), "found `eventType`; expected a JSON pointer such as");
+    refused(&topic("map: { ts: @@'const:1' }"), "the time of every event can't be one constant");
+    refused(&topic("map: { keys: { userId: @@user } }"), "`topics.t.map.keys`: found `user`; expected a JSON pointer");
+    refused(&topic("map: { keys: { @@userid: key } }"), "declares the key `userid` (did you mean `userId`?)");
+    refused(&topic("map: { @@kind: key }"), "unknown key `topics.t.map.kind`");
+    refused(&topic("format: text, map: { type: @@/a }"), "points at nothing in text or bytes");
+    refused(&topic("format: binary, map: { keys: { userId: @@/a } }"), "points at nothing in text or bytes");
+    refused("clusters: { eu: @@{} }\n", "`clusters.eu.brokers` is missing");
+    refused("clusters: { @@kafka: { brokers: 'a:1' } }\n", "`kafka` is the cluster of the section `kafka`");
+    refused("clusters: { eu: { brokers: 'a:1', properties: { @@group.id: x } } }\n", "`group.id` can't be set");
 }
 
 #[test]

@@ -256,6 +256,27 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_waits_for_every_topic_that_somebody_still_looks_for() {
+        let (both, of_a) = (stream(1, &["a", "b"]), stream(2, &["a"]));
+        let mut hub = Hub::new([]);
+        hub.assign(&"a".into(), &[0]);
+        hub.go_live(&["a".into()]);
+        assert!(hub.is_ready(&of_a) && !hub.is_ready(&both), "the source of `b` has said nothing yet");
+        hub.assign(&"b".into(), &[0]);
+        hub.go_live(&["a".into()]);
+        assert!(!hub.is_ready(&both), "`b` is being read, whatever another source says");
+        hub.go_live(&["b".into()]);
+        assert!(hub.is_ready(&both));
+
+        let mut hub = Hub::new([]);
+        hub.go_live(&["b".into()]);
+        assert!(!hub.is_ready(&both), "there is nothing to resume from");
+        hub.assign(&"a".into(), &[0]);
+        hub.go_live(&["a".into()]);
+        assert!(hub.is_ready(&both), "`b` is not there, and its source said so");
+    }
+
+    #[test]
     fn a_walk_that_is_too_slow_tells_what_it_lost() {
         let stream = stream(1, &["a"]);
         let mut hub = hub(2);

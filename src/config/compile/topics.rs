@@ -43,14 +43,16 @@ pub(super) fn compile(
     }
     let mut compiler = Compiler { clusters, diagnostics, read: BTreeMap::new() };
     let listed = root.entries("topics");
-    let mut topics: Vec<_> = listed.iter().filter_map(|(name, node)| compiler.topic(name, node, &carried)).collect();
-    for (name, keys) in carried {
-        if !listed.iter().any(|(listed, _)| *listed.text == *name) {
-            let place = root.place_of("streams");
-            compiler.claim(place, DEFAULT_CLUSTER, &name, &name);
-            topics.push(Placed { cluster: DEFAULT_CLUSTER.into(), topic: TopicConfig::new(name, keys) });
+    let mut topics = Vec::new();
+    // Those that are not listed first, so that a clash is reported where something was written.
+    for (name, keys) in &carried {
+        if !listed.iter().any(|(listed, _)| *listed.text == **name) {
+            compiler.claim(root.place_of("streams"), DEFAULT_CLUSTER, name, name);
+            let topic = TopicConfig::new(name.clone(), keys.iter().cloned());
+            topics.push(Placed { cluster: DEFAULT_CLUSTER.into(), topic });
         }
     }
+    topics.extend(listed.iter().filter_map(|(name, node)| compiler.topic(name, node, &carried)));
     topics.sort_by(|a, b| a.topic.name.cmp(&b.topic.name));
     topics
 }

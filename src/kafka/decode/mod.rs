@@ -23,6 +23,8 @@
 
 mod cloudevents;
 mod draft;
+#[cfg(test)]
+mod foreign_tests;
 mod headers;
 mod json;
 mod label;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::*;
 use crate::access::scalar_text;
 
-fn record(value: Option<&[u8]>) -> Record<'_> {
+pub(super) fn record(value: Option<&[u8]>) -> Record<'_> {
     Record {
         partition: 3,
         offset: 42,
@@ -20,7 +20,7 @@ fn record(value: Option<&[u8]>) -> Record<'_> {
     }
 }
 
-fn topic(keys: &[&str]) -> TopicConfig {
+pub(super) fn topic(keys: &[&str]) -> TopicConfig {
     TopicConfig::new("orders".into(), keys.iter().map(|key| Arc::from(*key)))
 }
 
@@ -36,7 +36,7 @@ fn envelope(keys: &[&str], value: &str) -> String {
     String::from_utf8(decode(keys, value).envelope.to_vec()).unwrap()
 }
 
-fn keys(event: &Event) -> Vec<(&str, &str)> {
+pub(super) fn keys(event: &Event) -> Vec<(&str, &str)> {
     event.keys.iter().map(|(name, value)| (&**name, &**value)).collect()
 }
 
