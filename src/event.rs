@@ -81,6 +81,8 @@ pub struct Event {
     pub envelope: Bytes,
     /// Where in `envelope` the value of `data` stands.
     pub payload: Range<usize>,
+    /// `data` is a string that holds bytes in base64 (RFC 4648 section 4).
+    pub is_base64: bool,
     /// When the record was taken from Kafka.
     pub received: Instant,
     /// The encodings made so far.

@@ -307,6 +307,7 @@ fn refuses_routes_that_would_do_harm() {
     refused(&public("heartbeat_interval: @@11m"), "found `11m`");
     refused(&public("queue: { events: @@0 }"), "found `0`");
     refused(&public("queue: { bytes: @@1k }"), "found `1k`; expected a size");
+    refused(&public("websocket: { frames: @@binary }"), "binary frames hold the payload alone, not an envelope");
     refused(&public("websocket: { subprotocols: [@@a b] }"), "found `a b`");
     let route = |text: &str| format!("{stream}routes: [{{ stream: s, {text} }}]\n");
     refused(&route("path: @@/x"), "this route would be open to everybody");

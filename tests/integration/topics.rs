@@ -1,6 +1,7 @@
 //! Topics that already exist: mapped, of text or bytes, CloudEvents, and read from several clusters.
 
 use serde_json::json;
+use tungstenite::Message;
 
 use crate::support::broker::Broker;
 use crate::support::eventually;
@@ -62,6 +63,23 @@ fn text_and_bytes_arrive_on_every_transport() {
     binary.broker.produce("orders", 0, Some("o-1"), Some(b"\xff\0\x01"));
     let event = one.event();
     assert_eq!((&event["encoding"], &event["data"]), (&json!("base64"), &json!("/wAB")));
+}
+
+#[test]
+fn a_websocket_gets_bytes_as_bytes_where_the_route_asks() {
+    let house = Plan::new(
+        "topics:\n  orders: { format: binary }\nstreams:\n  orders: { topics: [orders, notices] }\nroutes:\n  - { path: \
+         /ws, stream: orders, transport: ws, data: payload, websocket: { frames: binary }, public: true }\n",
+    )
+    .build();
+    let mut socket = house.get("/ws").websocket();
+    house.broker.produce("orders", 0, None, Some(b"\xff\0\x01"));
+    assert_eq!(socket.any(), Message::Binary(b"\xff\0\x01"[..].into()));
+    house.broker.produce("notices", 0, None, Some(b"{\"n\": 1}"));
+    assert_eq!(socket.any(), Message::Binary(b"{\"n\":1}"[..].into()));
+    socket.send(r#"{"command":"ping"}"#);
+    let Message::Text(response) = socket.any() else { panic!("responses are text") };
+    assert!(response.contains(r#""result":"pong""#), "{response}");
 }
 
 #[test]

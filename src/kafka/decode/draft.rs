@@ -117,7 +117,8 @@ impl Draft {
     }
 
     pub(super) fn finish(mut self, data: &Data<'_>, keys: Keys) -> Result<Event, Undecodable> {
-        if matches!(data, Data::Bytes(_) | Data::Base64(_)) {
+        let is_base64 = matches!(data, Data::Bytes(_) | Data::Base64(_));
+        if is_base64 {
             self.text_field("encoding", "base64");
         }
         self.name("data");
@@ -138,6 +139,7 @@ impl Draft {
             keys,
             envelope: Bytes::from(self.envelope),
             payload,
+            is_base64,
             received: self.received,
             frames: Frames::default(),
         })
