@@ -15,6 +15,7 @@ mod refusal;
 mod response;
 mod stream;
 mod target;
+mod upgrade;
 mod upstream;
 
 use std::sync::Arc;
@@ -62,6 +63,8 @@ pub struct Exchange {
     attempts: Attempts,
     /// The request went past the stream routes: it is the upstream's.
     is_proxied: bool,
+    /// It asks the upstream for an upgrade.
+    is_held_open: bool,
 }
 
 impl Gateway {
@@ -113,7 +116,12 @@ impl ProxyHttp for Gateway {
     type CTX = Exchange;
 
     fn new_ctx(&self) -> Exchange {
-        Exchange { snapshot: self.snapshot.load_full(), attempts: Attempts::default(), is_proxied: false }
+        Exchange {
+            snapshot: self.snapshot.load_full(),
+            attempts: Attempts::default(),
+            is_proxied: false,
+            is_held_open: false,
+        }
     }
 
     /// None: bodies pass as they come.
@@ -137,6 +145,7 @@ impl ProxyHttp for Gateway {
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> pingora::Result<bool> {
         let is_answered = stream::intercept(self, session, &exchange.snapshot).await?;
         exchange.is_proxied = !is_answered;
+        exchange.is_held_open = !is_answered && upgrade::hold_open(session)?;
         Ok(is_answered)
     }
 
@@ -150,6 +159,9 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         exchange: &mut Exchange,
     ) -> pingora::Result<()> {
+        if exchange.is_held_open {
+            upgrade::restore(request);
+        }
         target::make_local(request)?;
         let client = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
         forwarded::forward(request, client, &exchange.snapshot.forwarded)
@@ -171,8 +183,11 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        _exchange: &mut Exchange,
+        exchange: &mut Exchange,
     ) -> pingora::Result<()> {
+        if exchange.is_held_open {
+            upgrade::answered(session, response.status, exchange.snapshot.upstream.read_timeout);
+        }
         let is_http10 = session.req_header().version == Version::HTTP_10;
         if response::correct(response, is_http10)? || self.draining.is_set() {
             session.set_keepalive(None);

@@ -50,6 +50,7 @@ impl Refused {
 
 /// The seeds' bare `{"command": ...}` or the whole message.
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Incoming {
     id: Option<Value>,
     r#type: Option<String>,
@@ -59,6 +60,7 @@ struct Incoming {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Command {
     command: Option<String>,
     resource: Option<String>,

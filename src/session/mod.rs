@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use crate::access::Selector;
 use crate::codec::{Form, http, json, ndjson, sse, websocket};
-use crate::event::{Entry, Event, FrameKey};
+use crate::event::{Entry, Event, FrameKey, GapCause};
 use crate::hub::{Gap, Hub, Index, Pushed, Queue, Replay, Seq, Subscriber, last_id, matching};
 use crate::route::{HeartbeatForm, Overflow, QueueLimits, Stream, Transport};
 
@@ -183,11 +183,13 @@ impl Session {
         false
     }
 
-    /// Makes the next items ready to be written: losses are encoded now that no later one can join them.
-    pub fn prepare(&mut self, now: Now) {
+    /// Makes the next items ready to be written: losses are encoded now that no later one can join them. Calls `told`
+    /// with the cause of each.
+    pub fn prepare(&mut self, now: Now, mut told: impl FnMut(GapCause)) {
         let Self { request, form, queue, messages, .. } = self;
         queue.settle_gaps(ITEMS_PER_WRITE, |gap| {
             *messages += 1;
+            told(gap.cause);
             let data = json::gap(gap, request.route.refresh.as_deref());
             object(*form, *messages, now, "gap", gap.cursor.as_deref(), data)
         });
@@ -241,7 +243,8 @@ impl Session {
     fn beat(&mut self, desk: &Desk<'_>) -> bool {
         let now = desk.now.instant;
         let interval = self.request.route.heartbeat;
-        let quiet_since = self.websocket.as_ref().map_or(self.last_sent, |side| side.last_read);
+        // A WebSocket that has nothing to say is pinged as well: proxies on the way count what comes from us.
+        let quiet_since = self.websocket.as_ref().map_or(self.last_sent, |side| self.last_sent.min(side.last_read));
         if quiet_since + interval > now {
             self.heartbeat_due = quiet_since + interval;
             return false;
@@ -253,7 +256,8 @@ impl Session {
         }
         let bytes = self.heartbeat(desk);
         if let Some(side) = &mut self.websocket {
-            side.pong_due = Some(now + self.request.route.websocket.pong_timeout);
+            // A later ping does not give a peer that owes a pong more time.
+            side.pong_due.get_or_insert(now + self.request.route.websocket.pong_timeout);
         }
         self.queue.push_control(bytes)
     }

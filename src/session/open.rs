@@ -28,7 +28,7 @@ impl Session {
         session.add_subscription(session.request.route.stream.clone(), session.request.selector.clone());
         match session.request.resume.clone() {
             None => session.start_now(desk),
-            Some(_) if !desk.hub.is_ready(&session.request.route.stream) => session.start_later(desk),
+            Some(resume) if !desk.hub.is_ready(&session.request.route.stream) => session.start_later(&resume, desk),
             Some(resume) => session.start_at(&resume, desk),
         }
         session
@@ -72,10 +72,12 @@ impl Session {
     }
 
     /// The log has not been read yet. An SSE client is told in-band, once it has; others can ask again.
-    fn start_later(&mut self, desk: &Desk<'_>) {
+    fn start_later(&mut self, resume: &Resume, desk: &Desk<'_>) {
         if self.form.transport == Transport::Sse {
             self.write_head(desk);
-            self.prime(None);
+            // Its own position: a record without an id would let it forget where it stands (WHATWG HTML 9.2.6).
+            let cursor = resume.cursor().map(|cursor| cursor.to_string());
+            self.prime(cursor.as_deref());
             self.waiting = true;
         } else {
             let headers = format!("Retry-After: {NOT_READY_RETRY_S}\r\n");

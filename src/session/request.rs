@@ -35,3 +35,13 @@ pub enum Resume {
     /// An SSE client sent something that is no cursor: it gets a gap, since `EventSource` would give up on a 400.
     Unreadable,
 }
+
+impl Resume {
+    /// The position, if it is one.
+    pub fn cursor(&self) -> Option<&Cursor> {
+        match self {
+            Self::From(cursor) => Some(cursor),
+            Self::Unreadable => None,
+        }
+    }
+}

@@ -92,7 +92,7 @@ impl Bench {
         let mut bytes = Vec::new();
         loop {
             session.catch_up(&mut self.desk());
-            session.prepare(self.now);
+            session.prepare(self.now, |_| {});
             let ready: Vec<u8> = session.chunks().collect::<Vec<_>>().concat();
             if ready.is_empty() {
                 return bytes;
@@ -197,7 +197,7 @@ fn an_sse_client_that_resumes_too_early_waits_and_others_come_back() {
     let mut bench = Bench::new();
     bench.hub = Hub::new([("orders".into(), WindowLimits { events: 9, bytes: 999 })]);
     let mut sse = bench.open(Transport::Sse, |request, _| request.resume = resume("orders:0:0"));
-    assert!(bench.written(&mut sse).ends_with("retry: 2500\n\n"));
+    assert!(bench.written(&mut sse).ends_with("retry: 2500\nid: orders:0:0\n\n"), "it keeps its place meanwhile");
     let mut ndjson = bench.open(Transport::Ndjson, |request, _| request.resume = resume("orders:0:0"));
     assert!(bench.written(&mut ndjson).starts_with("HTTP/1.1 503 "));
 
@@ -261,6 +261,32 @@ fn a_missed_pong_ends_a_websocket_and_any_frame_counts_as_one() {
     bench.written(&mut session);
     bench.pass(Duration::from_secs(10));
     session.tick(&mut bench.desk());
+    assert_eq!(session.closed(), Some(CloseReason::PongTimeout));
+}
+
+#[test]
+fn a_websocket_that_has_nothing_to_say_is_pinged_however_much_its_client_says() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::WebSocket, |_, _| {});
+    bench.written(&mut session);
+    for _ in 0..3 {
+        bench.pass(Duration::from_secs(5));
+        session.read(&masked(Opcode::Pong, b""), &mut bench.desk());
+    }
+    assert!(session.tick(&mut bench.desk()));
+    assert_eq!(bench.bytes(&mut session), frame(Opcode::Ping, b""));
+}
+
+#[test]
+fn pings_more_often_than_the_pong_deadline_do_not_put_it_off() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::WebSocket, |_, route| route.heartbeat = Duration::from_secs(4));
+    bench.written(&mut session);
+    for _ in 0..4 {
+        bench.pass(Duration::from_secs(4));
+        session.tick(&mut bench.desk());
+        bench.written(&mut session);
+    }
     assert_eq!(session.closed(), Some(CloseReason::PongTimeout));
 }
 

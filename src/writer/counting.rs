@@ -11,6 +11,8 @@ use crate::metrics::{EVENT_TYPES_MAX, Metrics};
 use crate::route::Transport;
 use crate::session::{CloseReason, Now, Session};
 
+use super::connection::Told;
+
 /// Counts what sessions report.
 pub(super) struct Counting {
     metrics: Arc<Metrics>,
@@ -51,7 +53,14 @@ impl Counting {
         }
     }
 
-    pub(super) fn sent(&mut self, transport: Transport, event: &Event, now: Now) {
+    pub(super) fn told(&mut self, transport: Transport, told: Told<'_>, now: Now) {
+        match told {
+            Told::Event(event) => self.sent(transport, event, now),
+            Told::Gap(cause) => self.metrics.gaps.with_label_values(&[cause.as_str()]).inc(),
+        }
+    }
+
+    fn sent(&mut self, transport: Transport, event: &Event, now: Now) {
         let metrics = self.metrics.transport(transport);
         metrics.events_sent.inc();
         let since_event = Duration::from_millis(u64::try_from(now.unix_ms - event.ts).unwrap_or(0));

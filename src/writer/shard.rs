@@ -330,7 +330,7 @@ impl Shard {
         connection.dirty = false;
         let transport = connection.session.transport();
         let mut desk = Desk { hub, index, session: key as u32, now };
-        match connection.write(&mut desk, |event, now| count.sent(transport, event, now)) {
+        match connection.write(&mut desk, |told, now| count.told(transport, told, now)) {
             Ok(bytes) => count.wrote(transport, bytes),
             Err(_) => return self.remove(key, CloseReason::ClientLost, now),
         }

@@ -178,6 +178,8 @@ fn a_client_that_never_reads_loses_its_own_events_only_and_is_told() {
     let got = text.lines().filter(|line| line.starts_with("{\"id\"")).count() as i64;
     assert!(told > 0);
     assert_eq!(got + told, total);
+    let gaps = text.lines().filter(|line| line.starts_with("{\"type\":\"gap\"")).count() as u64;
+    assert_eq!(bench.metrics.gaps.with_label_values(&["overflow"]).get(), gaps);
 }
 
 #[test]

@@ -94,6 +94,19 @@ fn an_upgrade_becomes_a_tunnel() {
 }
 
 #[test]
+fn a_declined_upgrade_is_an_ordinary_answer() {
+    let house = House::standard();
+    let mut connection = Connection::open(house.sidecar.listen);
+    let asking = b"GET /echo/1 HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    connection.write(&[&asking[..], &house.get("/echo/2").bytes()].concat());
+    let declined = connection.answer().json();
+    assert_eq!(declined["target"], "/echo/1");
+    assert_eq!((header(&declined, "upgrade").len(), header(&declined, "transfer-encoding").len()), (1, 0));
+    assert_eq!(connection.answer().json()["target"], "/echo/2", "the connection goes on");
+    house.get("/close").header("Connection", "Upgrade").header("Upgrade", "websocket").send().problem(502);
+}
+
+#[test]
 fn a_101_that_nobody_asked_for_is_refused() {
     let house = House::standard();
     let answer = house.get("/sly").send();
