@@ -77,7 +77,7 @@ impl Form {
 fn payload(event: &Event) -> Cow<'_, [u8]> {
     let base64 = event.data().strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
     let bytes = base64.filter(|_| event.is_base64).and_then(|base64| STANDARD.decode(base64).ok());
-    bytes.map_or(event.data().into(), Cow::Owned)
+    bytes.map_or_else(|| event.data().into(), Cow::Owned)
 }
 
 #[cfg(test)]
