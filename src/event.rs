@@ -95,6 +95,21 @@ impl Event {
         self.keys.iter().find(|(n, _)| **n == *name).map(|(_, value)| &**value)
     }
 
+    /// The same event, of which no encoding was made: for a client whose cursors are its own.
+    pub fn without_frames(&self) -> Self {
+        Self {
+            id: self.id.clone(),
+            ts: self.ts,
+            kind: self.kind.clone(),
+            keys: self.keys.clone(),
+            envelope: self.envelope.clone(),
+            payload: self.payload.clone(),
+            is_base64: self.is_base64,
+            received: self.received,
+            frames: Frames::default(),
+        }
+    }
+
     /// The JSON of `data` alone.
     pub fn data(&self) -> &[u8] {
         &self.envelope[self.payload.clone()]
@@ -143,11 +158,6 @@ struct Frame {
 }
 
 impl Frames {
-    /// Whether nobody ever wanted this event.
-    pub fn is_empty(&self) -> bool {
-        self.first.get().is_none()
-    }
-
     /// The encoding under `key`, if somebody made it.
     pub fn get(&self, key: FrameKey) -> Option<&Bytes> {
         let mut slot = &self.first;

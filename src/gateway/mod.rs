@@ -63,8 +63,6 @@ pub struct Exchange {
     attempts: Attempts,
     /// The request went past the stream routes: it is the upstream's.
     is_proxied: bool,
-    /// It asks the upstream for an upgrade.
-    is_held_open: bool,
 }
 
 impl Gateway {
@@ -116,12 +114,7 @@ impl ProxyHttp for Gateway {
     type CTX = Exchange;
 
     fn new_ctx(&self) -> Exchange {
-        Exchange {
-            snapshot: self.snapshot.load_full(),
-            attempts: Attempts::default(),
-            is_proxied: false,
-            is_held_open: false,
-        }
+        Exchange { snapshot: self.snapshot.load_full(), attempts: Attempts::default(), is_proxied: false }
     }
 
     /// None: bodies pass as they come.
@@ -145,12 +138,16 @@ impl ProxyHttp for Gateway {
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> pingora::Result<bool> {
         let is_answered = stream::intercept(self, session, &exchange.snapshot).await?;
         exchange.is_proxied = !is_answered;
-        exchange.is_held_open = !is_answered && upgrade::hold_open(session)?;
         Ok(is_answered)
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, exchange: &mut Exchange) -> pingora::Result<Box<HttpPeer>> {
-        exchange.attempts.next(&self.resolver, &exchange.snapshot.upstream).await
+    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> pingora::Result<Box<HttpPeer>> {
+        let upstream = &exchange.snapshot.upstream;
+        let mut peer = exchange.attempts.next(&self.resolver, upstream).await?;
+        if session.is_upgrade_req() {
+            upgrade::prepare(&mut peer, upstream.connect_timeout);
+        }
+        Ok(peer)
     }
 
     async fn upstream_request_filter(
@@ -159,9 +156,6 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         exchange: &mut Exchange,
     ) -> pingora::Result<()> {
-        if exchange.is_held_open {
-            upgrade::restore(request);
-        }
         target::make_local(request)?;
         let client = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
         forwarded::forward(request, client, &exchange.snapshot.forwarded)
@@ -183,11 +177,8 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        exchange: &mut Exchange,
+        _exchange: &mut Exchange,
     ) -> pingora::Result<()> {
-        if exchange.is_held_open {
-            upgrade::answered(session, response.status, exchange.snapshot.upstream.read_timeout);
-        }
         let is_http10 = session.req_header().version == Version::HTTP_10;
         if response::correct(response, is_http10)? || self.draining.is_set() {
             session.set_keepalive(None);

@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::framing::{Framing, LAST_CHUNK};
+use super::framing::Framing;
 use super::head::{self, BadHead, HEAD_BYTES_MAX};
 
 /// What is read at a time while a head is incomplete, in bytes.
@@ -200,15 +200,8 @@ impl AsyncRead for Connection {
         if let Poll::Ready(Err(error)) = this.poll_flush_out(cx) {
             return Poll::Ready(Err(error));
         }
-        match this.framing {
-            Framing::Declined => {
-                this.framing = Framing::Length(0);
-                buf.put_slice(LAST_CHUNK);
-                return Poll::Ready(Ok(()));
-            }
-            Framing::Asked => return this.poll_hangup(cx),
-            framing if framing.is_over() => return this.poll_hangup(cx),
-            _ => {}
+        if this.framing.is_over() {
+            return this.poll_hangup(cx);
         }
         if !this.ahead.is_empty() {
             return Poll::Ready(this.read_ahead(buf));
@@ -229,9 +222,6 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let total = slices.iter().map(|slice| slice.len()).sum::<usize>();
-        if let (Framing::Asked, Some(head)) = (this.framing, slices.iter().find(|slice| !slice.is_empty())) {
-            this.framing.answered(head);
-        }
         if this.out.len() + total > OUT_BYTES_MAX {
             ready!(this.poll_flush_out(cx))?;
         }

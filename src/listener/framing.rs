@@ -14,16 +14,9 @@ pub(super) enum Framing {
     /// So many bytes.
     Length(u64),
     Chunked(Chunks),
-    /// Everything until the connection ends.
+    /// Everything until the connection ends: the client asked for an upgrade.
     Tunnel,
-    /// The client asked for an upgrade, so what follows depends on the answer: see [`Framing::answered`].
-    Asked,
-    /// The upgrade was declined: what was held open is ended.
-    Declined,
 }
-
-/// The end of a chunked body.
-pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// The chunked coding is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,19 +29,9 @@ impl Framing {
         matches!(self, Self::Length(0) | Self::Chunked(Chunks { state: State::Over, .. }))
     }
 
-    /// Takes note of the first bytes of an answer: 101 opens the tunnel, any other final status declines it.
-    pub(super) fn answered(&mut self, head: &[u8]) {
-        *self = match head {
-            [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1', b' ', b'1', b'0', b'1', ..] => Self::Tunnel,
-            [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1', b' ', b'1', ..] => return,
-            _ => Self::Declined,
-        }
-    }
-
     /// How many of these bytes, the next ones of the connection, belong to the body.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<usize, BadChunk> {
         match self {
-            Self::Asked | Self::Declined => Ok(0),
             Self::Tunnel => Ok(bytes.len()),
             Self::Length(left) => {
                 let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());

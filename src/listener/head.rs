@@ -194,7 +194,7 @@ fn framing(fields: Fields<'_>, version: u8) -> Result<Framing, BadHead> {
             Ok(Framing::Chunked(Chunks::default()))
         }
         (Some(_), _) => Err(BadHead::TransferEncoding),
-        (None, None | Some(0)) if version == 1 && fields.all("upgrade").next().is_some() => Ok(Framing::Asked),
+        (None, None | Some(0)) if version == 1 && fields.all("upgrade").next().is_some() => Ok(Framing::Tunnel),
         (None, length) => Ok(Framing::Length(length.unwrap_or(0))),
     }
 }
@@ -228,9 +228,9 @@ mod tests {
             checked("POST / HTTP/1.1\nHost: h\nTransfer-Encoding: Chunked"),
             Ok(Framing::Chunked(Chunks::default()))
         );
-        assert_eq!(checked("GET / HTTP/1.1\nHost: h\nUpgrade: websocket"), Ok(Framing::Asked));
+        assert_eq!(checked("GET / HTTP/1.1\nHost: h\nUpgrade: websocket"), Ok(Framing::Tunnel));
         let with_length = |n| checked(&format!("GET / HTTP/1.1\nHost: h\nUpgrade: websocket\nContent-Length: {n}"));
-        assert_eq!(with_length(0), Ok(Framing::Asked));
+        assert_eq!(with_length(0), Ok(Framing::Tunnel));
         assert_eq!(with_length(3), Ok(Framing::Length(3)));
     }
 

@@ -173,9 +173,12 @@ impl Session {
             let Some(entry) = replay.step(hub, stream) else { return true };
             let cursor = || Bytes::from(replay.cursor(stream, &last_id(entry)).to_string());
             if let Some(event) = matching(entry, selector) {
-                let cursor = event.frames.get_or_encode(FrameKey::cursor(stream.id), cursor).clone();
-                event.frames.get_or_encode(*frame, || self.form.event(event, &cursor));
-                self.queue.push_event(event.clone(), *frame, &cursor, &unlimited);
+                let key = FrameKey::cursor(stream.id);
+                // A client that is ahead in some partition has cursors of its own, which would mislead others.
+                let event = if replay.is_in_order() { event.clone() } else { Arc::new(event.without_frames()) };
+                let cursor = event.frames.get_or_encode(key, cursor).clone();
+                event.frames.get_or_encode(*frame, || self.form.event(&event, &cursor));
+                self.queue.push_event(event, *frame, &cursor, &unlimited);
             } else if let Entry::Gap { cause, range } = entry {
                 self.queue.push_gap(Gap::at_source(*cause, range.clone(), cursor()));
             }

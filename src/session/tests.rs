@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::*;
 use crate::access::{Binding, Principal, Selector, Source};
 use crate::codec::websocket::{CONTROL_PAYLOAD_MAX, Opcode, frame};
+use crate::cursor::Positions;
 use crate::event::{Entry, GapCause, GapRange};
 use crate::hub::WindowLimits;
 use crate::route::{HeartbeatForm, OnGap, RouteTable, StreamRoute};
@@ -210,6 +211,38 @@ fn an_sse_client_that_resumes_too_early_waits_and_others_come_back() {
     assert!(bench.written(&mut sse).starts_with("id: orders:0:1\n"));
     bench.append(&mut sse, 2, &[]);
     assert!(bench.written(&mut sse).starts_with("id: orders:0:2\n"));
+}
+
+/// After a restart clients come back from the hub order of the process before, each with positions of its own.
+#[test]
+fn a_client_that_is_ahead_does_not_take_others_along() {
+    let mut bench = Bench::new();
+    bench.hub = Hub::new([("orders".into(), WindowLimits { events: 9, bytes: 9999 })]);
+    bench.hub.assign(&"orders".into(), &[0, 0]);
+    for (partition, offset) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
+        bench.hub.append(&Entry::Event(event("orders", partition, offset, &[])));
+    }
+    bench.hub.go_live(&["orders".into()]);
+    let topics = bench.stream.topics.clone();
+    let at = |next: [i64; 2]| {
+        let id = format!("orders:0:{}", next[0] - 1).parse().unwrap();
+        Some(Resume::From(Positions(vec![next.to_vec()]).cursor(&topics, id)))
+    };
+    let mut sent = |resume: Option<Resume>| {
+        let mut session = bench.open(Transport::Sse, |request, _| request.resume = resume.clone());
+        let text = bench.written(&mut session);
+        session.leave(&mut bench.desk());
+        let ids = text.lines().filter_map(|line| line.strip_prefix("id: ")).skip(1).map(str::to_owned);
+        ids.collect::<Vec<_>>()
+    };
+    let names = |ids: &[String]| ids.iter().map(|id| id.split('~').next().unwrap().to_owned()).collect::<Vec<_>>();
+    let ahead = sent(at([0, 2]));
+    assert_eq!(names(&ahead), ["orders:0:0", "orders:0:1"]);
+    let behind = sent(at([0, 0]));
+    assert_eq!(names(&behind), ["orders:0:0", "orders:1:0", "orders:0:1", "orders:1:1"]);
+    for (ids, left) in [(&ahead, &["orders:0:1"][..]), (&behind, &["orders:1:0", "orders:0:1", "orders:1:1"])] {
+        assert_eq!(names(&sent(resume(&ids[0]))), left, "cut after its first event");
+    }
 }
 
 #[test]
