@@ -40,6 +40,25 @@ impl Hub {
         }
     }
 
+    /// Whether a client has seen more than was read here so far: it comes from a writer or replica that is a moment
+    /// ahead, or from a log that is gone. Only waiting can tell.
+    pub fn is_behind_of(&self, stream: &Stream, cursor: &Cursor) -> bool {
+        let next = |topic: &Topic, partition: usize| self.topic(topic).and_then(|w| w.next.get(partition)).copied();
+        let is_beyond = |topic: &Topic, partition: usize, position: i64| match next(topic, partition) {
+            Some(next) => position > next,
+            None => position > 0,
+        };
+        match cursor.opaque.as_ref().and_then(|opaque| Positions::decode(opaque, &stream.topics)) {
+            Some(seen) => stream.topics.iter().zip(&seen.0).any(|(topic, seen)| {
+                seen.iter().enumerate().any(|(partition, position)| is_beyond(topic, partition, *position))
+            }),
+            None => {
+                let id = &cursor.id;
+                stream.topics.contains(&id.topic) && is_beyond(&id.topic, id.partition as usize, id.offset + 1)
+            }
+        }
+    }
+
     /// The whole window, for a client whose position means nothing here.
     pub fn plan_unknown(&self, stream: &Stream) -> Plan {
         let gap = Gap { cause: GapCause::Truncated, ranges: Vec::new(), missed: None, cursor: None };
@@ -250,6 +269,22 @@ mod tests {
         assert_eq!(resume(&hub, &stream, "a:7:0").0, [GapCause::Truncated]);
         assert_eq!(resume(&hub, &stream, "other:0:0").0, [GapCause::Truncated]);
         assert_eq!(resume(&hub, &stream, "a:0:3"), (vec![], vec![]), "caught up");
+    }
+
+    #[test]
+    fn a_client_that_is_ahead_is_told_from_one_that_is_not() {
+        let stream = stream(1, &["a"]);
+        let mut here = hub(9);
+        let mut there = hub(9);
+        let entries = log(&[(0, 0), (0, 1)]);
+        here.append(&entries[0]);
+        there.append(&entries[0]);
+        let even = there.cursor_at(&stream, &super::super::last_id(&entries[0]));
+        there.append(&entries[1]);
+        let ahead = there.cursor_at(&stream, &super::super::last_id(&entries[1]));
+        assert!(!here.is_behind_of(&stream, &even) && here.is_behind_of(&stream, &ahead));
+        assert!(!here.is_behind_of(&stream, &even.id.clone().into()) && here.is_behind_of(&stream, &ahead.id.into()));
+        assert!(!here.is_behind_of(&stream, &"other:0:99".parse().unwrap()), "waiting would not help");
     }
 
     #[test]

@@ -58,8 +58,8 @@ pub struct Session {
     subscriptions: Vec<Subscription>,
     /// The last entry delivered live, so that two subscriptions that match it send it once.
     last_seq: Option<Seq>,
-    /// Resuming waits until the log has been read.
-    waiting: bool,
+    /// Resuming waits until what the client has seen was read here as well, or until this time.
+    waiting: Option<Instant>,
     heartbeat_due: Instant,
     last_sent: Instant,
     expires: Option<Instant>,
@@ -111,7 +111,17 @@ impl Session {
 
     /// Whether [`Self::catch_up`] has something to do.
     pub fn is_behind(&self) -> bool {
-        self.closed.is_none() && (self.waiting || self.subscriptions.iter().any(|s| s.replay.is_some()))
+        self.closed.is_none() && (self.waiting.is_some() || self.subscriptions.iter().any(|s| s.replay.is_some()))
+    }
+
+    /// Whether it waits to resume: then every feed may be what it waits for.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// Whether not even the head of the answer is decided.
+    pub fn is_unanswered(&self) -> bool {
+        self.waiting.is_some() && self.form.transport != Transport::Sse
     }
 
     /// Offers a live event under an encoding that was made before.
@@ -144,9 +154,8 @@ impl Session {
 
     /// Goes on with replay as far as the queue has room; what has caught up is filed in the index.
     pub fn catch_up(&mut self, desk: &mut Desk<'_>) {
-        if self.waiting && desk.hub.is_ready(&self.request.route.stream) {
-            self.waiting = false;
-            self.resume_late(desk);
+        if self.closed.is_none() {
+            self.start_waiting(desk);
         }
         if self.closed.is_some() {
             return;
@@ -221,7 +230,7 @@ impl Session {
     /// When [`Self::tick`] wants to be called next.
     pub fn deadline(&self) -> Instant {
         let pong = self.websocket.as_ref().and_then(|side| side.pong_due);
-        [self.expires, pong].into_iter().flatten().fold(self.heartbeat_due, Instant::min)
+        [self.expires, pong, self.waiting].into_iter().flatten().fold(self.heartbeat_due, Instant::min)
     }
 
     /// Does what is due. Gives whether a heartbeat was queued.
@@ -253,6 +262,9 @@ impl Session {
             return false;
         }
         self.heartbeat_due = now + interval;
+        if self.is_unanswered() {
+            return false;
+        }
         // A client with something waiting is not idle but slow; one more frame would not reach it either.
         if !self.queue.is_empty() {
             return false;
@@ -291,7 +303,11 @@ impl Session {
         if self.closed.is_some() {
             return;
         }
+        let is_unanswered = self.is_unanswered();
         self.closed = Some(reason);
+        if is_unanswered {
+            return;
+        }
         let closing = reason.closing();
         let goodbye = match self.form.transport {
             Transport::Sse if closing.retry => self.form.framed(format!("retry: {}\n\n", self.retry_ms).into_bytes()),
@@ -311,7 +327,7 @@ impl Session {
             self.delist(n, desk);
         }
         self.subscriptions = Vec::new();
-        self.waiting = false;
+        self.waiting = None;
     }
 
     fn enlist(&mut self, n: usize, desk: &mut Desk<'_>) {
@@ -321,7 +337,7 @@ impl Session {
 
     fn delist(&mut self, n: usize, desk: &mut Desk<'_>) {
         let Subscription { stream, selector, frame, replay } = &self.subscriptions[n];
-        if replay.is_none() && !self.waiting {
+        if replay.is_none() && self.waiting.is_none() {
             desk.index.unsubscribe(stream, selector, Subscriber { session: desk.session, frame: *frame });
         }
     }

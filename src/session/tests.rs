@@ -200,7 +200,13 @@ fn an_sse_client_that_resumes_too_early_waits_and_others_come_back() {
     let mut sse = bench.open(Transport::Sse, |request, _| request.resume = resume("orders:0:0"));
     assert!(bench.written(&mut sse).ends_with("retry: 2500\nid: orders:0:0\n\n"), "it keeps its place meanwhile");
     let mut ndjson = bench.open(Transport::Ndjson, |request, _| request.resume = resume("orders:0:0"));
+    assert_eq!(bench.written(&mut ndjson), "");
+    assert_eq!(ndjson.deadline(), bench.now.instant + Duration::from_secs(1));
+    bench.pass(Duration::from_secs(1));
+    assert!(!ndjson.tick(&mut bench.desk()) && !sse.tick(&mut bench.desk()));
     assert!(bench.written(&mut ndjson).starts_with("HTTP/1.1 503 "));
+    assert_eq!(bench.written(&mut sse), "");
+    assert!(sse.deadline() > bench.now.instant, "it goes on waiting");
 
     bench.hub.assign(&"orders".into(), &[0]);
     for offset in 0..2 {
@@ -211,6 +217,31 @@ fn an_sse_client_that_resumes_too_early_waits_and_others_come_back() {
     assert!(bench.written(&mut sse).starts_with("id: orders:0:1\n"));
     bench.append(&mut sse, 2, &[]);
     assert!(bench.written(&mut sse).starts_with("id: orders:0:2\n"));
+}
+
+#[test]
+fn a_client_that_has_seen_more_than_this_writer_waits_for_it() {
+    let mut bench = Bench::new();
+    let open = |bench: &mut Bench, transport| bench.open(transport, |request, _| request.resume = resume("orders:0:1"));
+    let mut early = Transport::ALL.map(|transport| open(&mut bench, transport));
+    let mut other = bench.open(Transport::Sse, |_, _| {});
+    for session in &mut early[1..] {
+        assert_eq!(bench.bytes(session), b"", "neither 200 nor 410 before it is known");
+    }
+    // A WebSocket client may be early with its words as well.
+    early[2].read(&masked(Opcode::Text, br#"{"command":"ping"}"#), &mut bench.desk());
+    for offset in 0..3 {
+        bench.append(&mut other, offset, &[]);
+    }
+    for session in &mut early {
+        let text = bench.written(session);
+        assert!(text.contains("orders:0:2") && !text.contains("gap"), "{text}");
+    }
+    let mut lost = open(&mut Bench::new(), Transport::Ndjson);
+    let mut bench = Bench::new();
+    assert_eq!(bench.written(&mut lost), "");
+    bench.pass(Duration::from_secs(2));
+    assert!(bench.written(&mut lost).starts_with("HTTP/1.1 410 "), "the log does not hold it after all");
 }
 
 /// After a restart clients come back from the hub order of the process before, each with positions of its own.

@@ -30,6 +30,8 @@ pub(super) struct Connection {
     pub(super) linger: Option<Instant>,
     /// Whether our side is closed.
     shut: bool,
+    /// Whether it counts as an open stream, or as a refused one: once its answer is decided.
+    pub(super) counted: bool,
     _slot: Box<dyn Send>,
 }
 
@@ -52,7 +54,17 @@ pub(super) enum ReadEnd {
 
 impl Connection {
     pub(super) fn new(socket: TcpStream, session: Session, slot: Box<dyn Send>) -> Self {
-        Self { socket, session, dirty: false, writable: true, timer: 0, linger: None, shut: false, _slot: slot }
+        Self {
+            socket,
+            session,
+            dirty: false,
+            writable: true,
+            timer: 0,
+            linger: None,
+            shut: false,
+            counted: false,
+            _slot: slot,
+        }
     }
 
     /// Hands what the client sent to its session.
@@ -145,7 +157,7 @@ mod tests {
     /// What an idle stream costs is mostly these two; they may shrink, and grow only for a reason.
     #[test]
     fn an_idle_stream_stays_small() {
-        assert!(size_of::<Connection>() <= 280, "{} bytes", size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 296, "{} bytes", size_of::<Connection>());
         assert!(size_of::<Request>() <= 176, "{} bytes", size_of::<Request>());
     }
 }

@@ -31,10 +31,10 @@ impl Counting {
 
     pub(super) fn opened(&self, session: &Session) {
         match session.closed() {
-            Some(refused) => {
-                self.metrics.streams_rejected.with_label_values(&[refused.closing().label]).inc();
+            Some(reason) if is_refusal(reason) => {
+                self.metrics.streams_rejected.with_label_values(&[reason.closing().label]).inc();
             }
-            None => {
+            _ => {
                 let transport = self.metrics.transport(session.transport());
                 transport.active_connections.inc();
                 if session.request().resume.is_some() {
@@ -44,9 +44,10 @@ impl Counting {
         }
     }
 
+    /// To be called for sessions that were counted as opened.
     pub(super) fn closed(&self, session: &Session) {
         let reason = session.closed().unwrap_or(CloseReason::ClientLost);
-        if !matches!(reason, CloseReason::ReplayNotPossible | CloseReason::NotReady) {
+        if !is_refusal(reason) {
             let transport = self.metrics.transport(session.transport());
             transport.active_connections.dec();
             transport.disconnects.with_label_values(&[reason.closing().label]).inc();
@@ -87,4 +88,9 @@ impl Counting {
     pub(super) fn refused(&self, kind: &str) {
         self.metrics.websocket_errors.with_label_values(&[kind]).inc();
     }
+}
+
+/// Whether the stream never started.
+fn is_refusal(reason: CloseReason) -> bool {
+    matches!(reason, CloseReason::ReplayNotPossible | CloseReason::NotReady)
 }

@@ -49,6 +49,8 @@ pub(super) struct Shard {
     wheel: Wheel,
     /// Connections with something to write.
     dirty: Vec<usize>,
+    /// Connections that wait to resume.
+    waiting: Vec<usize>,
     /// Connections with something left to read.
     unread: Vec<usize>,
     drain: Option<Draining>,
@@ -86,6 +88,7 @@ impl Shard {
             index: Index::default(),
             wheel: Wheel::new(Instant::now()),
             dirty: Vec::new(),
+            waiting: Vec::new(),
             unread: Vec::new(),
             drain: None,
             count: Counting::new(metrics),
@@ -97,7 +100,7 @@ impl Shard {
     }
 
     /// Runs until it is told to stop.
-    pub(super) fn run(mut self) {
+    pub(super) fn run(mut self) -> Ended {
         let mut ready = Events::with_capacity(READY_MAX);
         let mut scratch = vec![0; READ_BYTES];
         let mut more = false;
@@ -106,8 +109,8 @@ impl Shard {
             if let Err(error) = self.poll.poll(&mut ready, wait)
                 && error.kind() != io::ErrorKind::Interrupted
             {
-                tracing::error!(%error, "epoll failed; the stream writer ends");
-                return;
+                tracing::error!(%error, "epoll failed");
+                return Ended::Failed;
             }
             let now = time();
             for key in std::mem::take(&mut self.unread) {
@@ -120,7 +123,7 @@ impl Shard {
             match self.messages(now) {
                 Turn::Done => {}
                 Turn::More => more = true,
-                Turn::Stop => return,
+                Turn::Stop => return Ended::Told,
             }
             self.timers(now);
             self.drain_some(now);
@@ -185,7 +188,9 @@ impl Shard {
         self.poll.registry().register(&mut socket, Token(key), Interest::READABLE | Interest::WRITABLE)?;
         let mut desk = Desk { hub: &self.hub, index: &mut self.index, session: key as u32, now };
         let session = Session::open(request, fastrand::f64(), &mut desk);
-        self.count.opened(&session);
+        if session.is_waiting() {
+            self.waiting.push(key);
+        }
         let connection = entry.insert(Connection::new(socket, session, slot));
         connection.read_early(&early, &mut desk, |refused| self.count.refused(refused.label()));
         mark(&mut self.dirty, key, connection);
@@ -211,12 +216,14 @@ impl Shard {
     fn apply(&mut self, feed: &Feed) {
         match feed {
             Feed::Assigned { topic, next } => self.hub.assign(topic, next),
-            Feed::Live { topics } => {
-                self.hub.go_live(topics);
-                let behind = self.connections.iter_mut().filter(|(_, connection)| connection.session.is_behind());
-                behind.for_each(|(key, connection)| mark(&mut self.dirty, key, connection));
-            }
+            Feed::Live { topics } => self.hub.go_live(topics),
             Feed::Batch(entries) => entries.iter().for_each(|entry| self.append(entry)),
+        }
+        // Each feed may be what they wait for.
+        for key in &self.waiting {
+            if let Some(connection) = self.connections.get_mut(*key) {
+                mark(&mut self.dirty, *key, connection);
+            }
         }
     }
 
@@ -322,6 +329,8 @@ impl Shard {
         for key in std::mem::take(&mut self.dirty) {
             self.write(key, now);
         }
+        let Self { connections, waiting, .. } = self;
+        waiting.retain(|key| connections.get(*key).is_some_and(|connection| connection.session.is_waiting()));
     }
 
     fn write(&mut self, key: usize, now: Now) {
@@ -333,6 +342,10 @@ impl Shard {
         match connection.write(&mut desk, |told, now| count.told(transport, told, now)) {
             Ok(bytes) => count.wrote(transport, bytes),
             Err(_) => return self.remove(key, CloseReason::ClientLost, now),
+        }
+        if !connection.counted && !connection.session.is_unanswered() {
+            connection.counted = true;
+            count.opened(&connection.session);
         }
         if connection.session.closed().is_some() {
             connection.session.leave(&mut desk);
@@ -348,10 +361,18 @@ impl Shard {
         connection.session.close(reason);
         let mut desk = Desk { hub: &self.hub, index: &mut self.index, session: key as u32, now };
         connection.session.leave(&mut desk);
-        self.count.closed(&connection.session);
+        if connection.counted {
+            self.count.closed(&connection.session);
+        }
         self.streams.fetch_sub(1, Ordering::Relaxed);
         // The socket leaves epoll by being closed.
     }
+}
+
+/// Why a writer ended.
+pub(super) enum Ended {
+    Told,
+    Failed,
 }
 
 /// Whether a turn ended with everything done.
