@@ -1,10 +1,11 @@
 # What a user and a contributor run. `make help` lists it.
 
 CLIENTS := target/clients
+KAFKA := target/kafka
 export SIDESTREAM_CLIENTS := $(CURDIR)/$(CLIENTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check clients deps deny clean
+.PHONY: help demo build test check clients kafka deps deny clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -25,6 +26,8 @@ check: ## What is quick: format, lints, the core's tests
 
 clients: $(CLIENTS)/installed ## Install the independent clients that the tests drive
 
+kafka: $(KAFKA)/installed ## Install Apache Kafka, which the tests start
+
 deps: ## Install the Debian packages that the build needs, where they are missing
 	@tests/packages build
 
@@ -37,6 +40,15 @@ $(CLIENTS)/installed: tests/clients/package.json tests/clients/package-lock.json
 	cd $(CLIENTS) && npm ci
 	python3 -m venv $(CLIENTS)/venv
 	$(CLIENTS)/venv/bin/pip install --quiet --requirement tests/clients/requirements.txt
+	touch $@
+
+# Jars alone, from Maven Central; a newer pom replaces them all.
+$(KAFKA)/installed: tests/kafka/pom.xml
+	tests/packages kafka
+	rm -rf $(KAFKA)
+	mkdir -p $(KAFKA)
+	mvn -q -B -f tests/kafka/pom.xml dependency:copy-dependencies -DincludeScope=runtime \
+		-DoutputDirectory=$(CURDIR)/$(KAFKA)/lib
 	touch $@
 
 deny: ## Check licenses, advisories and sources, where cargo-deny is there

@@ -6,6 +6,7 @@
 
 mod access;
 mod bad_input;
+mod browser;
 mod config;
 mod demo;
 mod kafka;
@@ -14,6 +15,8 @@ mod metrics;
 mod ndjson;
 mod oracles;
 mod proxy;
+mod real_kafka;
+mod real_log;
 mod resume;
 mod routes;
 mod shutdown;

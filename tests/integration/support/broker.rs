@@ -1,4 +1,5 @@
-//! A Kafka broker in the test's own process: librdkafka's mock cluster, and a producer that says where records went.
+//! A producer that says where records went, and the broker it talks to: librdkafka's mock cluster in the test's own
+//! process, or one that stands elsewhere.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,8 +20,10 @@ const RECORD_BYTES_MAX: &str = "33554432";
 const POLL: Duration = Duration::from_millis(5);
 
 pub struct Broker {
-    producer: BaseProducer<Receipts>,
-    cluster: MockCluster<'static, DefaultProducerContext>,
+    producer: Sender,
+    address: String,
+    /// Nothing where the broker stands elsewhere.
+    cluster: Option<MockCluster<'static, DefaultProducerContext>>,
 }
 
 impl Broker {
@@ -30,18 +33,24 @@ impl Broker {
         for (name, partitions) in topics {
             cluster.create_topic(name, *partitions, 1).unwrap();
         }
+        let address = cluster.bootstrap_servers();
+        Self { cluster: Some(cluster), ..Self::at(&address) }
+    }
+
+    /// One that runs already.
+    pub fn at(address: &str) -> Self {
         let producer = ClientConfig::new()
-            .set("bootstrap.servers", cluster.bootstrap_servers())
+            .set("bootstrap.servers", address)
             .set("linger.ms", "0")
             .set("message.max.bytes", RECORD_BYTES_MAX)
             .set("reconnect.backoff.max.ms", "200")
             .create_with_context(Receipts)
             .unwrap();
-        Self { producer, cluster }
+        Self { producer: Sender(producer), address: address.to_owned(), cluster: None }
     }
 
     pub fn address(&self) -> String {
-        self.cluster.bootstrap_servers()
+        self.address.clone()
     }
 
     /// Appends a record and gives its event id, `topic:partition:offset`, once the broker has it.
@@ -81,11 +90,15 @@ impl Broker {
 
     /// Cuts every connection and refuses new ones.
     pub fn down(&self) {
-        self.cluster.broker_down(ALL_BROKERS).unwrap();
+        self.mock().broker_down(ALL_BROKERS).unwrap();
     }
 
     pub fn up(&self) {
-        self.cluster.broker_up(ALL_BROKERS).unwrap();
+        self.mock().broker_up(ALL_BROKERS).unwrap();
+    }
+
+    fn mock(&self) -> &MockCluster<'static, DefaultProducerContext> {
+        self.cluster.as_ref().expect("a broker of the test's own")
     }
 
     fn send(&self, topic: &str, partition: i32, key: Option<&str>, value: Option<&[u8]>) -> Receipt {
@@ -94,22 +107,25 @@ impl Broker {
             BaseRecord::<str, [u8], _>::with_opaque_to(topic, Box::new(receipt.clone())).partition(partition);
         record.key = key;
         record.payload = value;
-        self.producer.send(record).map_err(|(error, _)| error).unwrap();
+        self.producer.0.send(record).map_err(|(error, _)| error).unwrap();
         receipt
     }
 
     fn await_receipt(&self, receipt: &Receipt) -> String {
         eventually("the broker's receipt of a record", || {
-            self.producer.poll(POLL);
+            self.producer.0.poll(POLL);
             receipt.lock().unwrap().take()
         })
     }
 }
 
-impl Drop for Broker {
+/// Dropped before the cluster.
+struct Sender(BaseProducer<Receipts>);
+
+impl Drop for Sender {
     fn drop(&mut self) {
         // What a failed test left unsent must not hold up the producer's end.
-        self.producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
+        self.0.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
     }
 }
 

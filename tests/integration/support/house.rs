@@ -29,6 +29,7 @@ pub struct Plan {
     upstream: String,
     kafka: String,
     settings: String,
+    broker: Option<Broker>,
     broker_down: bool,
     await_ready: bool,
 }
@@ -40,6 +41,7 @@ impl Plan {
             upstream: String::new(),
             kafka: String::new(),
             settings: settings.into(),
+            broker: None,
             broker_down: false,
             await_ready: true,
         }
@@ -63,6 +65,12 @@ impl Plan {
         self
     }
 
+    /// With this broker instead of a mock one.
+    pub fn broker(mut self, broker: Broker) -> Self {
+        self.broker = Some(broker);
+        self
+    }
+
     /// The broker is down when the sidecar starts.
     pub fn broker_down(mut self) -> Self {
         self.broker_down = true;
@@ -75,8 +83,8 @@ impl Plan {
         self
     }
 
-    pub fn build(self) -> House {
-        let broker = Broker::start(TOPICS);
+    pub fn build(mut self) -> House {
+        let broker = self.broker.take().unwrap_or_else(|| Broker::start(TOPICS));
         let upstream = Upstream::start();
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("sidestream.yaml");

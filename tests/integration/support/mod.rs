@@ -2,12 +2,16 @@
 //!
 //! Nothing here judges the product; the tests do. Every wait is for a condition and ends at [`DEADLINE`].
 
+pub mod admin;
 pub mod broker;
 pub mod client;
 pub mod cutter;
 pub mod house;
 pub mod http;
 pub mod ndjson;
+pub mod real;
+pub mod real_broker;
+pub mod relay;
 pub mod sidecar;
 pub mod sse;
 pub mod token;

@@ -11,6 +11,7 @@
 //! | `/sse`, `/ndjson` | sends one record, and a second one after the release |
 //! | `/halves` | sends the first half of its body, and the second one after the release |
 //! | `/tunnel` | 101, then echoes bytes |
+//! | `/resume.html` | a page with three clients, see `tests/clients` |
 //! | `/sly` | answers 101 whatever it was asked |
 
 use std::io::{Read, Write};
@@ -162,6 +163,11 @@ fn answer(socket: &mut TcpStream, request: &Request, shared: &Shared) -> Option<
             )?;
             std::io::copy(&mut socket.try_clone().ok()?, socket).ok()?;
             None
+        }
+        "/resume.html" => {
+            let page = include_str!("../../clients/resume.html");
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n", page.len());
+            write(socket, format!("{head}{page}").as_bytes())
         }
         "/sly" => {
             write(

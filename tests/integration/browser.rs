@@ -1,0 +1,123 @@
+//! A real browser: what a page sees when its streams are cut and the sidecar is replaced, and the demo's page at work.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::support::client::Client;
+use crate::support::house::House;
+use crate::support::relay::Relay;
+use crate::support::sidecar::Sidecar;
+
+const STREAMS: [&str; 3] = ["sse", "ndjson", "ws"];
+/// Events before the cut, between the cut and the restart, and after it.
+const ROUNDS: usize = 3;
+const EVENTS_PER_ROUND: usize = 40;
+
+#[test]
+fn a_page_resumes_exactly_on_every_transport() {
+    let mut house = House::standard();
+    let relay = Relay::start(house.sidecar.listen);
+    let url = format!("http://{}/resume.html", relay.address);
+    let mut page = Page::open("browser_resume.cjs", &[&url, &(ROUNDS * EVENTS_PER_ROUND).to_string()]);
+    page.until("three open streams", |page| page.opened.len() == STREAMS.len());
+    let mut wanted = house.broker.orders("o1", EVENTS_PER_ROUND);
+    page.await_ids(&wanted);
+    relay.cut();
+    wanted.extend(house.broker.orders("o1", EVENTS_PER_ROUND));
+    page.await_ids(&wanted);
+    // With SIGTERM; until the other one is there, nobody listens.
+    house.restart();
+    relay.point_at(house.sidecar.listen);
+    wanted.extend(house.broker.orders("o1", EVENTS_PER_ROUND));
+    page.await_ids(&wanted);
+    page.until("its end", |page| page.ended);
+    for stream in STREAMS {
+        assert_eq!(page.ids[stream], wanted, "{stream}");
+        assert!(page.opened[stream] >= ROUNDS, "{stream} was cut each time: {:?}", page.opened);
+    }
+    assert_eq!(page.gaps, Vec::<Value>::new());
+    // Chromium itself reports a connection that is refused, by nobody listening or by a sidecar that is draining.
+    let refused = |line: &&String| line.contains("net::ERR_") || line.contains(" 503");
+    let unexpected: Vec<_> = page.console.iter().filter(|line| !refused(line)).collect();
+    assert!(unexpected.is_empty(), "{unexpected:?}");
+}
+
+#[test]
+fn the_demos_page_is_alive() {
+    let directory = tempfile::tempdir().unwrap();
+    let screens = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-logs/screens");
+    std::fs::create_dir_all(&screens).unwrap();
+    let demo = Sidecar::start(&["demo"], &directory.path().join("demo.log"));
+    let url = format!("http://{}/", demo.listen);
+    let mut page = Page::open("browser_demo.cjs", &[&url, screens.to_str().unwrap()]);
+    page.until("its end", |page| page.ended);
+    let said =
+        |name: &str| -> Vec<&Value> { page.other.iter().map(|line| &line[name]).filter(|v| !v.is_null()).collect() };
+    assert_eq!(said("live"), STREAMS);
+    assert_eq!(said("lit"), STREAMS, "the order's event in every panel");
+    assert_eq!(said("screen"), ["desktop-light.png", "desktop-dark.png", "phone-light.png", "phone-dark.png"]);
+    assert_eq!(said("overflow"), [&json!(0); 4], "nothing sticks out sideways");
+    assert_eq!(page.console, Vec::<String>::new());
+}
+
+/// What a page in Chromium said so far.
+struct Page {
+    client: Client,
+    /// How often each stream was opened.
+    opened: BTreeMap<String, usize>,
+    ids: BTreeMap<String, Vec<String>>,
+    gaps: Vec<Value>,
+    console: Vec<String>,
+    other: Vec<Value>,
+    ended: bool,
+}
+
+impl Page {
+    fn open(script: &str, arguments: &[&str]) -> Self {
+        Self {
+            client: Client::start(script, arguments),
+            opened: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            gaps: Vec::new(),
+            console: Vec::new(),
+            other: Vec::new(),
+            ended: false,
+        }
+    }
+
+    /// Listens until it has said enough.
+    #[track_caller]
+    fn until(&mut self, what: &str, enough: impl Fn(&Self) -> bool) {
+        while !enough(self) {
+            assert!(!self.ended, "the page ended before {what}");
+            let line = self.client.line();
+            self.note(line);
+        }
+    }
+
+    #[track_caller]
+    fn await_ids(&mut self, wanted: &[String]) {
+        self.until("the events", |page| {
+            STREAMS.iter().all(|stream| page.ids.get(*stream).is_some_and(|ids| ids.len() >= wanted.len()))
+        });
+    }
+
+    fn note(&mut self, line: Value) {
+        let text = |name: &str| line[name].as_str().map(str::to_owned);
+        if let Some(stream) = text("open") {
+            *self.opened.entry(stream).or_default() += 1;
+        } else if let (Some(stream), Some(id)) = (text("stream"), text("id")) {
+            self.ids.entry(stream).or_default().push(id);
+        } else if let Some(message) = text("console") {
+            self.console.push(message);
+        } else if line["end"] == true {
+            self.ended = true;
+        } else if line["gap"].is_null() {
+            self.other.push(line);
+        } else {
+            self.gaps.push(line);
+        }
+    }
+}

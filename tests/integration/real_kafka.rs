@@ -1,0 +1,218 @@
+//! Apache Kafka itself: produce to event, a crash under live streams, codecs, TLS and SASL, keys and many partitions.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::admin::Admin;
+use crate::support::broker::Broker;
+use crate::support::eventually_true;
+use crate::support::house::House;
+use crate::support::real::{house, house_on, plan, shared, start};
+use crate::support::real_broker::{PASSWORD, RealBroker, USER};
+
+/// A record whose repetition any codec makes use of, in bytes.
+const COMPRESSIBLE: usize = 2_000;
+/// How many events are produced around a crash, when it comes, and up to where they are sent without a broker.
+const EVENTS: usize = 300;
+const CRASH_AFTER: usize = 100;
+const SENT_INTO_THE_OUTAGE: usize = 200;
+/// Between two events, so that the crash finds the producer at work.
+const PACE: Duration = Duration::from_millis(2);
+
+#[test]
+fn a_record_arrives_on_every_transport() {
+    let house = house(&[("first", 1)]);
+    let mut sse = house.get("/events").sse();
+    let mut ndjson = house.get("/stream").ndjson();
+    let mut socket = house.get("/ws").websocket();
+    let id = house.broker.event("first", 0, json!({"type": "order-created", "orderId": "o1", "data": {"n": 1}}));
+    let event = sse.event().json();
+    assert_eq!(event["id"], id);
+    assert!(event["ts"].as_i64().is_some_and(|ts| ts > 0), "Kafka's timestamp: {event}");
+    let rest = (&event["type"], &event["orderId"], &event["data"]);
+    assert_eq!(rest, (&json!("order-created"), &json!("o1"), &json!({"n": 1})));
+    assert_eq!(ndjson.event()["data"], json!({"n": 1}));
+    assert_eq!(socket.event()["data"], event);
+}
+
+#[test]
+fn a_crash_of_the_broker_costs_no_stream_anything() {
+    let mut node = start("crash");
+    let house = house_on(&node, &[("crash", 1)]);
+    let mut sse = house.get("/events").sse();
+    let mut ndjson = house.get("/stream").ndjson();
+    let mut socket = house.get("/ws").websocket();
+    let (back, wait_until_back) = channel();
+    let value = json!({"type": "t", "orderId": "o1", "data": 1}).to_string();
+    let last = thread::scope(|scope| {
+        let address = node.address.clone();
+        let value = &value;
+        let producer = scope.spawn(move || {
+            let paced = (0..EVENTS).map(|n| {
+                if n == SENT_INTO_THE_OUTAGE {
+                    wait_until_back.recv().unwrap();
+                }
+                thread::sleep(PACE);
+                value.as_bytes()
+            });
+            Broker::at(&address).produce_all("crash", 0, paced).pop().unwrap()
+        });
+        let mut seen = sse.ids(CRASH_AFTER);
+        node.kill();
+        house.sidecar.await_metric("notifications_kafka_connected", 0.0);
+        assert_eq!(house.get("/echo").send().status(), 200);
+        node.start_again();
+        back.send(()).unwrap();
+        let last = producer.join().unwrap();
+        // What the producer sent again since it got no receipt is in the log twice: the log is what counts.
+        let end: usize = last.rsplit(':').next().unwrap().parse().unwrap();
+        let log: Vec<_> = (0..=end).map(|offset| format!("crash:0:{offset}")).collect();
+        assert!(log.len() >= EVENTS);
+        seen.extend(sse.ids(log.len() - seen.len()));
+        assert_eq!(seen, log);
+        assert_eq!(ndjson.ids(log.len()), log);
+        assert_eq!(socket.ids(log.len()), log);
+        last
+    });
+    assert!(house.get(&format!("/stream?since={last}")).open().0.status == 200);
+    house.sidecar.await_metric("notifications_kafka_connected", 1.0);
+}
+
+#[test]
+fn every_codec_of_the_broker_is_read() {
+    // The codec's number is in the lowest three bits of a batch's attributes (Kafka's message format, record batch).
+    const CODECS: [(&str, u8); 5] = [("uncompressed", 0), ("gzip", 1), ("snappy", 2), ("lz4", 3), ("zstd", 4)];
+    const ATTRIBUTES_LOW_BYTE: usize = 22;
+    let admin = Admin::of(&shared().address);
+    let topics = CODECS.map(|(codec, _)| format!("codec-{codec}"));
+    for (topic, (codec, _)) in topics.iter().zip(CODECS) {
+        admin.create_topic(topic, 1, &[("compression.type", codec)]);
+    }
+    let house = plan(shared(), &topics.each_ref().map(String::as_str)).build();
+    let mut stream = house.get("/stream").ndjson();
+    for (topic, (codec, number)) in topics.iter().zip(CODECS) {
+        let text = codec.repeat(COMPRESSIBLE / codec.len());
+        let id = house.broker.event(topic, 0, json!({"type": "t", "data": text}));
+        let event = stream.event();
+        assert_eq!((&event["id"], &event["data"]), (&json!(id), &json!(text)));
+        assert_eq!(shared().segment(topic, 0)[ATTRIBUTES_LOW_BYTE] & 0b111, number, "{codec} on the broker's disk");
+    }
+}
+
+#[test]
+fn tls_and_a_scram_password_from_a_file() {
+    let house = secure_house("secure", PASSWORD);
+    let mut stream = house.get("/events").sse();
+    let id = house.broker.event("secure", 0, json!({"type": "t", "data": 1}));
+    assert_eq!(stream.ids(1), [id]);
+    assert!(!house.sidecar.log().contains(PASSWORD));
+}
+
+#[test]
+fn a_wrong_password_is_told_and_proxying_goes_on() {
+    let wrong = "a wrong password";
+    let house = secure_house("refused", wrong);
+    assert_eq!(house.get("/echo").send().status(), 200);
+    house.get("/events").sse();
+    eventually_true("the reason in the log", || house.sidecar.log().contains("SASL authentication error"));
+    assert_eq!(house.sidecar.metric("notifications_kafka_connected"), Some(0.0));
+    assert!(!house.sidecar.log().contains(wrong));
+}
+
+#[test]
+fn a_listener_of_an_unknown_authority_is_not_believed() {
+    let node = shared();
+    Admin::of(&node.address).create_topic("believed", 1, &[]);
+    let keys = format!(
+        "brokers: \"{}\", warm_up: 200ms, properties: {{ security.protocol: SASL_SSL, sasl.mechanism: SCRAM-SHA-512, \
+         sasl.username: {USER}, sasl.password: x }}",
+        node.secure_address
+    );
+    let house = plan(node, &["believed"]).kafka(&keys).build();
+    eventually_true("the reason in the log", || house.sidecar.log().contains("certificate verify failed"));
+    assert_eq!(house.sidecar.metric("notifications_kafka_connected"), Some(0.0));
+}
+
+#[test]
+fn a_keys_events_stay_in_order() {
+    const ORDERS: [&str; 5] = ["o1", "o2", "o3", "o4", "o5"];
+    const ROUNDS: usize = 10;
+    /// Where the producer's partitioner decides, by key.
+    const BY_KEY: i32 = -1;
+    let house = house(&[("keyed", 6)]);
+    let mut streams = ORDERS.map(|order| house.get(&format!("/orders/{order}/stream")).ndjson());
+    let mut wanted: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for n in 0..ROUNDS {
+        for order in ORDERS {
+            let value = json!({"type": "t", "orderId": order, "data": n}).to_string();
+            let id = house.broker.produce("keyed", BY_KEY, Some(order), Some(value.as_bytes()));
+            wanted.entry(order).or_default().push(id);
+        }
+    }
+    for (order, stream) in ORDERS.iter().zip(&mut streams) {
+        assert_eq!(stream.ids(ROUNDS), wanted[order]);
+    }
+}
+
+#[test]
+fn three_topics_of_six_partitions_resume_exactly_over_a_restart() {
+    const TOPICS: [(&str, i32); 3] = [("wide-a", 6), ("wide-b", 6), ("wide-c", 6)];
+    const ROUNDS: usize = 10;
+    let mut house = house(&TOPICS);
+    let mut stream = house.get("/stream").ndjson();
+    let mut wanted = Vec::new();
+    for n in 0..ROUNDS {
+        for (topic, partitions) in TOPICS {
+            for partition in 0..partitions {
+                wanted.push(house.broker.event(topic, partition, json!({"type": "t", "data": n})));
+            }
+        }
+    }
+    let seen = stream.ids(wanted.len() / 3);
+    let cursor = stream.cursor.take().unwrap();
+    house.restart();
+    let left = wanted.len() - seen.len();
+    for resumed in [
+        house.get(&format!("/stream?since={cursor}")).ndjson().ids(left),
+        house.get("/events").header("Last-Event-ID", &cursor).sse().ids(left),
+        house.get(&format!("/ws?since={cursor}")).websocket().ids(left),
+    ] {
+        assert_in_order_of_partitions(&[seen.clone(), resumed].concat(), &wanted);
+    }
+}
+
+/// All of them, each once, and those of one partition in the order they were produced.
+#[track_caller]
+fn assert_in_order_of_partitions(seen: &[String], wanted: &[String]) {
+    let by_partition = |ids: &[String]| {
+        let mut partitions: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for id in ids {
+            let (partition, offset) = id.rsplit_once(':').unwrap();
+            partitions.entry(partition.to_owned()).or_default().push(offset.to_owned());
+        }
+        partitions
+    };
+    assert_eq!(by_partition(seen), by_partition(wanted));
+}
+
+/// A house that reads a topic through the secure listener, with this password in a file.
+fn secure_house(topic: &str, password: &str) -> House {
+    let node: &RealBroker = shared();
+    Admin::of(&node.address).create_topic(topic, 1, &[]);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("password");
+    fs::write(&file, format!("{password}\n")).unwrap();
+    let keys = format!(
+        "brokers: \"{}\", warm_up: 5s, properties: {{ security.protocol: SASL_SSL, ssl.ca.location: \"{}\", \
+         sasl.mechanism: SCRAM-SHA-512, sasl.username: {USER} }}, property_files: {{ sasl.password: \"{}\" }}",
+        node.secure_address,
+        node.authority().display(),
+        file.display()
+    );
+    plan(node, &[topic]).kafka(&keys).build()
+}

@@ -1,0 +1,125 @@
+//! What happens to a log on Apache Kafka: partitions added, transactions, records deleted, compaction, a new topic.
+
+use serde_json::{Value, json};
+
+use crate::support::admin::Admin;
+use crate::support::broker::Broker;
+use crate::support::eventually_true;
+use crate::support::real::{house, plan, shared};
+
+#[test]
+fn added_partitions_are_read_from_their_start() {
+    let house = house(&[("growing", 1)]);
+    let mut stream = house.get("/stream").ndjson();
+    let id = house.broker.event("growing", 0, json!({"type": "t", "data": 0}));
+    assert_eq!(stream.ids(1), [id]);
+    Admin::of(&shared().address).grow("growing", 3);
+    // A producer that does not remember how many there were.
+    let producer = Broker::at(&shared().address);
+    for partition in [2, 1, 0] {
+        let id = producer.event("growing", partition, json!({"type": "t", "data": partition}));
+        assert_eq!(stream.ids(1), [id]);
+    }
+}
+
+#[test]
+fn aborted_records_never_appear_and_leave_no_gap() {
+    let mut house = house(&[("transactions", 1)]);
+    let admin = Admin::of(&shared().address);
+    let values = |kind: &str| -> Vec<String> { (0..3).map(|n| json!({"type": kind, "data": n}).to_string()).collect() };
+    let mut live = house.get("/stream").ndjson();
+    // Offsets 0 to 2 and a control record, then 4 to 6 and another.
+    admin.transaction("transactions", &values("aborted"), false);
+    admin.transaction("transactions", &values("committed"), true);
+    let last = house.broker.event("transactions", 0, json!({"type": "plain", "data": 3}));
+    let wanted = ["transactions:0:4", "transactions:0:5", "transactions:0:6", &last];
+    assert_eq!(last, "transactions:0:8");
+    assert_eq!(live.ids(4), wanted);
+    // The log ends with records that are none.
+    admin.transaction("transactions", &values("aborted"), false);
+    house.restart();
+    for since in ["transactions:0:1", "transactions:0:3"] {
+        assert_eq!(house.get(&format!("/stream?since={since}")).ndjson().ids(4), wanted);
+        assert_eq!(house.get("/events").header("Last-Event-ID", since).sse().ids(4), wanted);
+    }
+    let mut resumed = house.get(&format!("/stream?since={last}")).ndjson();
+    let next = house.broker.event("transactions", 0, json!({"type": "plain", "data": 4}));
+    assert_eq!(resumed.ids(1), [next]);
+}
+
+#[test]
+fn deleted_records_are_told() {
+    let mut house = house(&[("deleted", 1)]);
+    let ids: Vec<_> = (0..10).map(|n| house.broker.event("deleted", 0, json!({"type": "t", "data": n}))).collect();
+    Admin::of(&shared().address).delete_before("deleted", 6);
+    house.restart();
+    let mut stream = house.get("/events").header("Last-Event-ID", &ids[2]).sse();
+    let gap = stream.event();
+    assert_eq!(gap.event.as_deref(), Some("gap"));
+    let gap = gap.json();
+    let lost = json!([{"topic": "deleted", "partition": 0, "from": 3, "to": 5}]);
+    assert_eq!((&gap["cause"], &gap["ranges"]), (&json!("retention"), &lost));
+    assert_eq!(stream.ids(4), ids[6..]);
+    let refused = house.get(&format!("/stream?since={}", ids[2])).send();
+    assert_eq!((refused.status(), &refused.json()["ranges"]), (410, &lost));
+}
+
+#[test]
+fn tombstones_are_deletes_and_what_compaction_took_is_no_gap() {
+    let node = shared();
+    let admin = Admin::of(&node.address);
+    let eager = [
+        ("cleanup.policy", "compact"),
+        ("min.cleanable.dirty.ratio", "0.001"),
+        ("segment.ms", "200"),
+        ("max.compaction.lag.ms", "200"),
+    ];
+    admin.create_topic("compacted", 1, &eager);
+    // More than are produced until the broker gets round to it.
+    let window = "topics: { compacted: { replay: { events: 10000 } } }";
+    let mut house = plan(node, &["compacted"]).with(window).build();
+    let mut live = house.get("/stream").ndjson();
+    let value = |n: usize| json!({"type": "t", "orderId": "o1", "data": n}).to_string();
+    let mut ids: Vec<_> =
+        (0..5).map(|n| house.broker.produce("compacted", 0, Some("o1"), Some(value(n).as_bytes()))).collect();
+    ids.push(house.broker.produce("compacted", 0, Some("o2"), None));
+    assert_eq!(live.ids(5), ids[..5]);
+    let tombstone = live.event();
+    assert_eq!(
+        (&tombstone["id"], &tombstone["type"], &tombstone["key"], &tombstone["data"]),
+        (&json!(ids[5]), &json!("delete"), &json!("o2"), &Value::Null)
+    );
+    // The active segment is never compacted: a record of another key starts a new one, once it is old enough.
+    eventually_true("the first segment compacted", || {
+        ids.push(house.broker.produce("compacted", 0, Some("o3"), Some(value(9).as_bytes())));
+        first_segment_lost_values(&node.segment("compacted", 0), 4)
+    });
+    house.restart();
+    let mut stream = house.get(&format!("/stream?since={}", ids[0])).ndjson();
+    let first = stream.event();
+    assert_eq!((&first["id"], &first["data"]), (&json!(ids[4]), &json!(4)), "the newest of its key, and no gap");
+    assert_eq!(stream.event()["id"], json!(ids[5]));
+}
+
+#[test]
+fn a_topic_made_anew_is_told_and_read() {
+    let house = house(&[("anew", 1)]);
+    let admin = Admin::of(&shared().address);
+    let mut stream = house.get("/events").sse();
+    let ids: Vec<_> = (0..5).map(|n| house.broker.event("anew", 0, json!({"type": "t", "data": n}))).collect();
+    assert_eq!(stream.ids(5), ids);
+    admin.delete_topic("anew");
+    admin.create_topic("anew", 1, &[]);
+    let producer = Broker::at(&shared().address);
+    let id = producer.event("anew", 0, json!({"type": "t", "data": "new"}));
+    let gap = stream.event();
+    assert_eq!((gap.event.as_deref(), &gap.json()["cause"]), (Some("gap"), &json!("truncated")));
+    let event = stream.event();
+    assert_eq!((event.event_id(), &event.json()["data"]), (id, &json!("new")));
+}
+
+/// Whether so many of the values are no longer in the segment.
+fn first_segment_lost_values(segment: &[u8], count: usize) -> bool {
+    let text = String::from_utf8_lossy(segment);
+    (0..count).all(|n| !text.contains(&format!("\"data\":{n},")))
+}

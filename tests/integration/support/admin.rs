@@ -1,0 +1,80 @@
+//! What only a real broker does: topics that are made, grown and cut, and transactions.
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::DEADLINE;
+
+/// Asks a broker to change something, and waits for it.
+pub struct Admin {
+    client: AdminClient<DefaultClientContext>,
+    runtime: tokio::runtime::Runtime,
+    address: String,
+}
+
+impl Admin {
+    pub fn of(address: &str) -> Self {
+        let client = ClientConfig::new().set("bootstrap.servers", address).create().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self { client, runtime, address: address.to_owned() }
+    }
+
+    /// Makes a topic with these settings of its own.
+    pub fn create_topic(&self, name: &str, partitions: i32, config: &[(&str, &str)]) {
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        topic.config = config.to_vec();
+        let made = self.runtime.block_on(self.client.create_topics([&topic], &options())).unwrap();
+        assert_eq!(made, [Ok(name.to_owned())]);
+    }
+
+    /// Gives a topic this many partitions in all.
+    pub fn grow(&self, name: &str, partitions: usize) {
+        let wanted = NewPartitions::new(name, partitions);
+        let grown = self.runtime.block_on(self.client.create_partitions([&wanted], &options())).unwrap();
+        assert_eq!(grown, [Ok(name.to_owned())]);
+    }
+
+    /// Deletes what stands before this offset of partition 0.
+    pub fn delete_before(&self, name: &str, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(name, 0, Offset::Offset(offset)).unwrap();
+        let left = self.runtime.block_on(self.client.delete_records(&list, &options())).unwrap();
+        assert_eq!(left.elements()[0].offset(), Offset::Offset(offset), "{left:?}");
+    }
+
+    pub fn delete_topic(&self, name: &str) {
+        let deleted = self.runtime.block_on(self.client.delete_topics(&[name], &options())).unwrap();
+        assert_eq!(deleted, [Ok(name.to_owned())]);
+    }
+
+    /// Appends these values to partition 0 in one transaction, which is committed or aborted.
+    pub fn transaction(&self, topic: &str, values: &[String], commit: bool) {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &self.address)
+            .set("transactional.id", format!("of-{topic}"))
+            .create()
+            .unwrap();
+        producer.init_transactions(DEADLINE).unwrap();
+        producer.begin_transaction().unwrap();
+        for value in values {
+            let record = BaseRecord::<(), _>::to(topic).partition(0).payload(value);
+            producer.send(record).map_err(|(error, _)| error).unwrap();
+        }
+        // Aborted records have to be in the log as well: an abort alone would drop what is still in the queue.
+        producer.flush(DEADLINE).unwrap();
+        if commit {
+            producer.commit_transaction(DEADLINE).unwrap();
+        } else {
+            producer.abort_transaction(DEADLINE).unwrap();
+        }
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(DEADLINE)).request_timeout(Some(Duration::from_secs(30)))
+}

@@ -1,0 +1,51 @@
+//! Houses on the real Kafka. The tests share one node, since a JVM takes seconds to start and half a gigabyte to run.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use super::admin::Admin;
+use super::broker::Broker;
+use super::house::{House, Plan};
+use super::real_broker::RealBroker;
+
+/// Short waits where a test takes something away and wants it back. Those for records are Kafka's own.
+const PROPERTIES: &str =
+    "properties: { reconnect.backoff.ms: 50, reconnect.backoff.max.ms: 200, topic.metadata.refresh.interval.ms: 500 }";
+
+/// The node that all tests share; topics are each test's own. It is killed when the process ends.
+pub fn shared() -> &'static RealBroker {
+    static SHARED: OnceLock<RealBroker> = OnceLock::new();
+    SHARED.get_or_init(|| start("shared"))
+}
+
+/// A node that a test may kill.
+pub fn start(name: &str) -> RealBroker {
+    let logs = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-logs/kafka");
+    RealBroker::start(name, &PathBuf::from(env!("CARGO_TARGET_TMPDIR")), &logs)
+}
+
+/// Makes the topics and a house with all of them in one stream, on the shared node.
+pub fn house(topics: &[(&str, i32)]) -> House {
+    house_on(shared(), topics)
+}
+
+/// The same on a node of the test's own.
+pub fn house_on(node: &RealBroker, topics: &[(&str, i32)]) -> House {
+    let admin = Admin::of(&node.address);
+    for (name, partitions) in topics {
+        admin.create_topic(name, *partitions, &[]);
+    }
+    plan(node, &topics.iter().map(|(name, _)| *name).collect::<Vec<_>>()).build()
+}
+
+/// A house with these topics in one stream, served at `/events`, `/stream` and `/ws`, by `orderId` under `/orders`.
+pub fn plan(node: &RealBroker, topics: &[&str]) -> Plan {
+    let settings = format!(
+        "streams:\n  all: {{ topics: [{}], keys: [orderId] }}\nroutes:\n  - {{ path: /events, stream: all, transport: \
+         sse, public: true, retry: 200ms }}\n  - {{ path: /stream, stream: all, transport: ndjson, public: true }}\n  \
+         - {{ path: /ws, stream: all, transport: ws, public: true }}\n  - {{ path: \"/orders/{{orderId}}/stream\", \
+         stream: all, transport: ndjson, public: true, bind: {{ orderId: path.orderId }} }}\n",
+        topics.join(", ")
+    );
+    Plan::new(settings).broker(Broker::at(&node.address)).kafka(PROPERTIES)
+}

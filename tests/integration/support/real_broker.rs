@@ -1,0 +1,224 @@
+//! Apache Kafka as a child process: one node in KRaft mode with a plain and a SASL/TLS listener, on loopback.
+//!
+//! It is what `make kafka` put into `target/kafka`. Shared with the latency benchmark, so it uses nothing of its
+//! surroundings. A node never outlives the process that started it, however that ends.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A JVM on a busy two-core machine, with a log to recover.
+const START: Duration = Duration::from_secs(120);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Below those the kernel gives to outgoing connections, so that none of these takes a node's port while it is down.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+const SIGKILL: i32 = 9;
+
+/// The user of the SASL listener and their password.
+pub const USER: &str = "sidestream";
+pub const PASSWORD: &str = "correct horse battery staple";
+
+pub struct RealBroker {
+    /// `host:port`, plain.
+    pub address: String,
+    /// `host:port` of the listener that wants TLS and SCRAM-SHA-512.
+    pub secure_address: String,
+    folder: PathBuf,
+    child: Child,
+    launcher: Launcher,
+}
+
+impl RealBroker {
+    /// A new node. `place` is where its data may go, `logs` where what it printed is kept as `NAME.log`.
+    pub fn start(name: &str, place: &Path, logs: &Path) -> Self {
+        let folder = new_folder(place, name);
+        let [plain, secure, controller] = [free_port(), free_port(), free_port()];
+        make_certificates(&folder);
+        fs::write(folder.join("server.properties"), properties(&folder, plain, secure, controller)).unwrap();
+        fs::create_dir_all(logs).unwrap();
+        let launcher = Launcher { folder: folder.clone(), log: logs.join(format!("{name}.log")) };
+        File::create(&launcher.log).unwrap();
+        launcher.format();
+        let child = launcher.launch();
+        let (address, secure_address) = (format!("127.0.0.1:{plain}"), format!("127.0.0.1:{secure}"));
+        let mut broker = Self { address, secure_address, folder, child, launcher };
+        broker.await_start();
+        broker
+    }
+
+    /// The certificate of the authority that signed the secure listener's.
+    pub fn authority(&self) -> PathBuf {
+        self.folder.join("ca.pem")
+    }
+
+    /// The first segment of a partition's log.
+    pub fn segment(&self, topic: &str, partition: i32) -> Vec<u8> {
+        fs::read(self.folder.join(format!("data/{topic}-{partition}/{:020}.log", 0))).unwrap()
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        assert_eq!(self.child.wait().unwrap().signal(), Some(SIGKILL));
+    }
+
+    /// Starts it again on what is on its disk.
+    pub fn start_again(&mut self) {
+        self.child = self.launcher.launch();
+        self.await_start();
+    }
+
+    fn await_start(&mut self) {
+        let deadline = Instant::now() + START;
+        while [&self.address, &self.secure_address].iter().any(|address| TcpStream::connect(address).is_err()) {
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none(), "Kafka ended ({ended:?}): see {}", self.launcher.log.display());
+            assert!(Instant::now() < deadline, "no Kafka in {START:?}: see {}", self.launcher.log.display());
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+}
+
+impl Drop for RealBroker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+struct Launcher {
+    folder: PathBuf,
+    log: PathBuf,
+}
+
+impl Launcher {
+    fn format(&self) {
+        let scram = format!("SCRAM-SHA-512=[name={USER},password={PASSWORD}]");
+        let status = self
+            .java("kafka.tools.StorageTool")
+            .args(["format", "--cluster-id", "c2lkZXN0cmVhbS10ZXN0cw", "--add-scram", &scram, "--config"])
+            .arg(self.folder.join("server.properties"))
+            .status();
+        assert!(status.expect("java").success(), "see {}", self.log.display());
+    }
+
+    fn launch(&self) -> Child {
+        let mut command = self.java("kafka.Kafka");
+        command.arg(self.folder.join("server.properties"));
+        spawn(command)
+    }
+
+    fn java(&self, class: &str) -> Command {
+        let jars = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/kafka/lib");
+        assert!(jars.exists(), "Kafka is not in {}: run `make kafka`", jars.display());
+        let log = File::options().create(true).append(true).open(&self.log).unwrap();
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+            .args(["-Dlog4j2.level=INFO", "-cp"])
+            .arg(jars.join("*"))
+            .arg(class)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        command
+    }
+}
+
+/// Starts a process that is killed when this one ends.
+///
+/// The kernel does so when the *thread* that started it ends, so that has to be one which never does.
+fn spawn(command: Command) -> Child {
+    static SPAWNER: std::sync::OnceLock<Sender<(Command, Sender<Child>)>> = std::sync::OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (sender, commands): (_, Receiver<(Command, Sender<Child>)>) = channel();
+        thread::spawn(move || {
+            for (mut command, answer) in commands {
+                let _ = answer.send(command.spawn().expect("setpriv and java"));
+            }
+        });
+        sender
+    });
+    let (answer, child) = channel();
+    spawner.send((command, answer)).unwrap();
+    child.recv().unwrap()
+}
+
+/// `PLACE/kafka-PID-NAME`; those of processes that are gone are removed.
+fn new_folder(place: &Path, name: &str) -> PathBuf {
+    fs::create_dir_all(place).unwrap();
+    for entry in fs::read_dir(place).unwrap().flatten() {
+        let file_name = entry.file_name().to_string_lossy().into_owned();
+        let pid = file_name.strip_prefix("kafka-").and_then(|rest| rest.split('-').next());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    let folder = place.join(format!("kafka-{}-{name}", std::process::id()));
+    fs::create_dir(&folder).unwrap();
+    folder
+}
+
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let span = PORTS.end - PORTS.start;
+    // Processes that run at the same time start at different places.
+    let first = (std::process::id() % u32::from(span)) as u16;
+    (0..span)
+        .map(|_| PORTS.start + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % span)
+        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        .expect("a free port")
+}
+
+/// `ca.pem`, and `server.pem` for 127.0.0.1 which it signed, key included.
+fn make_certificates(folder: &Path) {
+    const SCRIPT: &str = "set -e; cd \"$1\"; day=1
+        new='openssl req -newkey rsa:2048 -nodes -batch'
+        $new -x509 -days $day -subj '/CN=test authority' -keyout ca.key -out ca.pem
+        $new -subj '/CN=127.0.0.1' -keyout server.key -out server.csr
+        printf 'subjectAltName=IP:127.0.0.1' > server.ext
+        openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days $day \\
+            -extfile server.ext -out server.crt
+        cat server.key server.crt ca.pem > server.pem";
+    let output = Command::new("sh").args(["-c", SCRIPT, "sh"]).arg(folder).output().expect("sh");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn properties(folder: &Path, plain: u16, secure: u16, controller: u16) -> String {
+    let folder = folder.display();
+    format!(
+        "process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+controller.listener.names=CONTROLLER
+listeners=PLAIN://127.0.0.1:{plain},SECURE://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAIN://127.0.0.1:{plain},SECURE://127.0.0.1:{secure}
+listener.security.protocol.map=PLAIN:PLAINTEXT,SECURE:SASL_SSL,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAIN
+sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.secure.scram-sha-512.sasl.jaas.config=\\
+    org.apache.kafka.common.security.scram.ScramLoginModule required;
+ssl.keystore.type=PEM
+ssl.keystore.location={folder}/server.pem
+log.dirs={folder}/data
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+log.retention.check.interval.ms=1000
+log.cleaner.dedupe.buffer.size=16777216
+log.cleaner.backoff.ms=200
+"
+    )
+}
