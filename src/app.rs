@@ -36,7 +36,7 @@ const DRAIN_SPREAD_SHARE: u32 = 4;
 pub struct Addresses {
     pub listen: SocketAddr,
     pub admin: SocketAddr,
-    /// The brokers, as configured.
+    /// The brokers of the section `kafka`, as configured.
     pub kafka: String,
 }
 
@@ -79,8 +79,8 @@ fn serve(app: App, reloader: Option<Reloader>, on_ready: impl FnOnce(&Addresses)
     Ok(())
 }
 
-/// The source, which readiness asks and the drain takes.
-type SharedSource = Arc<Mutex<Option<Source>>>;
+/// The sources, one a cluster, which readiness asks and the drain takes.
+type SharedSources = Arc<Mutex<Vec<Source>>>;
 
 /// The running sidecar.
 pub struct App {
@@ -93,7 +93,7 @@ pub struct App {
     stop_gateway: watch::Sender<bool>,
     gateway: JoinHandle<std::io::Result<()>>,
     writers: Writers,
-    source: SharedSource,
+    sources: SharedSources,
 }
 
 impl App {
@@ -108,11 +108,9 @@ impl App {
             kafka: snapshot.kafka.brokers.clone(),
         };
         let metrics = Arc::new(Metrics::new(&snapshot.metrics_prefix).context("the metrics' prefix")?);
-        let windows = windows(&snapshot.kafka);
+        let windows = windows(&snapshot);
         let writers = Writers::start(snapshot.writers, &windows, &metrics).context("cannot start the writers")?;
-        let sink = writers.clone();
-        let source = Source::start(snapshot.kafka.clone(), Box::new(move |feed| sink.feed(&feed)), metrics.clone());
-        let source = Arc::new(Mutex::new(Some(source.context("cannot start the source")?)));
+        let sources = Arc::new(Mutex::new(start_sources(&snapshot, &writers, &metrics)?));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("gateway")
             .enable_all()
@@ -137,10 +135,10 @@ impl App {
             admin.serve(admin_app, admin_limits, never_stopped, shared_metrics).await
         });
         drop(entered);
-        let asked = source.clone();
+        let asked = sources.clone();
         readiness.serve_source(Box::new(move || status(&asked)));
         record_success(&metrics, "");
-        Ok(Self { addresses, runtime, snapshot, metrics, draining, stop_gateway, gateway, writers, source })
+        Ok(Self { addresses, runtime, snapshot, metrics, draining, stop_gateway, gateway, writers, sources })
     }
 
     pub fn addresses(&self) -> &Addresses {
@@ -172,24 +170,34 @@ impl App {
         if finished.is_err() {
             tracing::warn!("requests were still in flight when the drain budget ended");
         }
-        let source = self.source.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(source) = source {
-            source.stop();
-        }
+        let sources = std::mem::take(&mut *self.sources.lock().unwrap_or_else(PoisonError::into_inner));
+        Source::stop_all(sources);
         self.runtime.shutdown_background();
         tracing::info!(elapsed_ms = started.elapsed().as_millis() as u64, "drained");
     }
 }
 
-fn status(source: &SharedSource) -> Status {
-    let source = source.lock().unwrap_or_else(PoisonError::into_inner);
-    source.as_ref().map_or(Status { warm: true, connected: false }, Source::status)
+/// One source a cluster, all feeding the same writers.
+fn start_sources(snapshot: &Snapshot, writers: &Writers, metrics: &Arc<Metrics>) -> anyhow::Result<Vec<Source>> {
+    let start = |kafka: &Kafka| {
+        let sink = writers.clone();
+        Source::start(kafka.clone(), Box::new(move |feed| sink.feed(&feed)), metrics.clone())
+            .with_context(|| format!("cannot start the source of the cluster `{}`", kafka.cluster))
+    };
+    snapshot.sources().map(start).collect()
+}
+
+/// Warm and connected where all sources are. They are gone once the drain has taken them.
+fn status(sources: &SharedSources) -> Status {
+    let sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
+    let all = |is: fn(Status) -> bool| sources.iter().map(Source::status).all(is);
+    Status { warm: all(|status| status.warm), connected: !sources.is_empty() && all(|status| status.connected) }
 }
 
 /// What is kept of each topic for replay.
-fn windows(kafka: &Kafka) -> Vec<(Topic, WindowLimits)> {
+fn windows(snapshot: &Snapshot) -> Vec<(Topic, WindowLimits)> {
     let limits = |topic: &TopicConfig| WindowLimits { events: topic.replay_events, bytes: topic.replay_bytes };
-    kafka.topics.iter().map(|topic| (topic.name.clone(), limits(topic))).collect()
+    snapshot.sources().flat_map(|kafka| &kafka.topics).map(|topic| (topic.name.clone(), limits(topic))).collect()
 }
 
 fn listener_limits(limits: &Limits) -> ListenerLimits {

@@ -142,7 +142,7 @@ pub fn exit_code(error: &LoadError) -> ExitCode {
 
 fn summary(path: &Path, snapshot: &Snapshot) -> String {
     let routes = snapshot.routes.routes().count();
-    let topics = snapshot.kafka.topics.len();
+    let topics: usize = snapshot.sources().map(|cluster| cluster.topics.len()).sum();
     format!("{}: OK ({routes} stream routes, {topics} topics)", path.display())
 }
 

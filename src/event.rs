@@ -81,6 +81,8 @@ pub struct Event {
     pub envelope: Bytes,
     /// Where in `envelope` the value of `data` stands.
     pub payload: Range<usize>,
+    /// `data` is a string that holds bytes in base64 (RFC 4648 section 4).
+    pub is_base64: bool,
     /// When the record was taken from Kafka.
     pub received: Instant,
     /// The encodings made so far.
@@ -102,6 +104,7 @@ impl Event {
             keys: self.keys.clone(),
             envelope: self.envelope.clone(),
             payload: self.payload.clone(),
+            is_base64: self.is_base64,
             received: self.received,
             frames: Frames::default(),
         }
@@ -239,7 +242,9 @@ pub enum Feed {
     Assigned { topic: Topic, next: Arc<[i64]> },
     /// Entries in hub order; those of one partition are in offset order.
     Batch(Arc<[Entry]>),
-    /// The topics assigned so far have been read up to where the log ended when reading began: what is in the window
-    /// now can be resumed from. Sent after every warm-up.
-    Live,
+    /// A source is done with waiting: those of its topics that were assigned have been read up to where their logs
+    /// ended when reading began, so that what is in their windows can be resumed from; the others are not there, or
+    /// could not be read in time. Sent after every warm-up, with all topics of the source; those of other sources may
+    /// still be warming.
+    Live { topics: Arc<[Topic]> },
 }

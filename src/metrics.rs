@@ -49,7 +49,7 @@ pub struct Metrics {
     pub consumer_lag: IntGaugeVec,
     /// Errors of the Kafka client, by kind.
     pub kafka_errors: IntCounterVec,
-    /// 1 while at least one broker answers.
+    /// How many clusters have a broker that answers.
     pub kafka_connected: IntGauge,
     /// Proxied requests, by status class (`2xx`, ...).
     pub proxy_requests: IntCounterVec,
@@ -118,7 +118,7 @@ impl Metrics {
                 &["topic", "partition"],
             )?,
             kafka_errors: make.counters("kafka_errors_total", "Errors of the Kafka client.", &["kind"])?,
-            kafka_connected: make.gauge("kafka_connected", "1 while a broker answers.")?,
+            kafka_connected: make.gauge("kafka_connected", "Clusters of which a broker answers.")?,
             proxy_requests: make.counters("proxy_requests_total", "Proxied requests.", &["status"])?,
             upstream_errors: make.counters("upstream_errors_total", "Requests the upstream failed.", &["kind"])?,
             bad_requests: make.counters("bad_requests_total", "Requests refused as malformed.", &["reason"])?,

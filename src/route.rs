@@ -96,6 +96,15 @@ pub enum EventField {
     Type,
 }
 
+/// What a WebSocket sends of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WebSocketFrames {
+    /// A text message of JSON, with the event's id and cursor.
+    Text,
+    /// A binary message: the payload's bytes and nothing else.
+    Binary,
+}
+
 /// How a heartbeat looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeartbeatForm {
@@ -166,6 +175,7 @@ pub struct StreamRoute {
     pub other_methods: OtherMethods,
     pub data: DataForm,
     pub event_field: EventField,
+    pub frames: WebSocketFrames,
     pub heartbeat: Duration,
     pub heartbeat_form: HeartbeatForm,
     /// The reconnect delay told to SSE clients; each is told this plus up to half of it.

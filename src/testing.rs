@@ -7,7 +7,7 @@ use crate::access::Selector;
 use crate::event::{Event, EventId, Frames};
 use crate::route::{
     Admission, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, Overflow, QueueLimits, Stream,
-    StreamRoute, Transport, WebSocketLimits,
+    StreamRoute, Transport, WebSocketFrames, WebSocketLimits,
 };
 
 pub(crate) fn selector(keys: &[(&str, &str)]) -> Selector {
@@ -30,6 +30,7 @@ pub(crate) fn route(pattern: &str) -> StreamRoute {
         other_methods: OtherMethods::Refuse,
         data: DataForm::Envelope,
         event_field: EventField::None,
+        frames: WebSocketFrames::Text,
         heartbeat: Duration::from_secs(15),
         heartbeat_form: HeartbeatForm::Silent,
         retry: Duration::from_secs(2),
@@ -62,6 +63,7 @@ pub(crate) fn event(topic: &str, partition: i32, offset: i64, keys: &[(&str, &st
         keys: pairs(keys),
         envelope: envelope.into(),
         payload,
+        is_base64: false,
         received: Instant::now(),
         frames: Frames::default(),
     })

@@ -10,10 +10,14 @@ pub mod ndjson;
 pub mod sse;
 pub mod websocket;
 
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use crate::event::{Event, FrameKey};
-use crate::route::{DataForm, EventField, Stream, Transport};
+use crate::route::{DataForm, EventField, Stream, Transport, WebSocketFrames};
 
 /// How events look on one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +26,8 @@ pub struct Form {
     pub data: DataForm,
     /// SSE only.
     pub event_field: EventField,
+    /// WebSocket only.
+    pub frames: WebSocketFrames,
     /// Each frame is an HTTP/1.1 chunk (RFC 9112 section 7.1).
     pub chunked: bool,
 }
@@ -29,8 +35,11 @@ pub struct Form {
 impl Form {
     /// The name of this encoding on this stream: the stream counts since its cursor is part of the bytes.
     pub fn key(self, stream: &Stream) -> FrameKey {
-        let form =
-            self.transport as u8 | (self.data as u8) << 2 | (self.event_field as u8) << 3 | u8::from(self.chunked) << 4;
+        let form = self.transport as u8
+            | (self.data as u8) << 2
+            | (self.event_field as u8) << 3
+            | u8::from(self.chunked) << 4
+            | (self.frames as u8) << 5;
         FrameKey::new(stream.id, form)
     }
 
@@ -42,6 +51,7 @@ impl Form {
             data: if bit(2) { DataForm::Payload } else { DataForm::Envelope },
             event_field: if bit(3) { EventField::Type } else { EventField::None },
             chunked: bit(4),
+            frames: if bit(5) { WebSocketFrames::Binary } else { WebSocketFrames::Text },
         }
     }
 
@@ -50,7 +60,10 @@ impl Form {
         match self.transport {
             Transport::Sse => self.framed(sse::event(event, cursor, self.data, self.event_field)),
             Transport::Ndjson => self.framed(ndjson::event(event, cursor, self.data)),
-            Transport::WebSocket => json::websocket_event(event, cursor, self.data).into(),
+            Transport::WebSocket => match self.frames {
+                WebSocketFrames::Text => json::websocket_event(event, cursor, self.data).into(),
+                WebSocketFrames::Binary => websocket::frame(websocket::Opcode::Binary, &payload(event)).into(),
+            },
         }
     }
 
@@ -60,6 +73,13 @@ impl Form {
     }
 }
 
+/// The payload's own bytes: those that base64 stands for, or else the JSON of `data`.
+fn payload(event: &Event) -> Cow<'_, [u8]> {
+    let base64 = event.data().strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    let bytes = base64.filter(|_| event.is_base64).and_then(|base64| STANDARD.decode(base64).ok());
+    bytes.map_or_else(|| event.data().into(), Cow::Owned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,11 +87,12 @@ mod tests {
 
     fn forms() -> impl Iterator<Item = Form> {
         Transport::ALL.into_iter().flat_map(|transport| {
-            (0..8).map(move |bits| Form {
+            (0..16).map(move |bits| Form {
                 transport,
                 data: if bits & 1 == 0 { DataForm::Envelope } else { DataForm::Payload },
                 event_field: if bits & 2 == 0 { EventField::None } else { EventField::Type },
                 chunked: bits & 4 != 0,
+                frames: if bits & 8 == 0 { WebSocketFrames::Text } else { WebSocketFrames::Binary },
             })
         })
     }
@@ -80,7 +101,7 @@ mod tests {
     fn every_form_has_a_name_of_its_own() {
         let stream = stream(7, &["orders"]);
         let names: std::collections::HashSet<_> = forms().map(|form| form.key(&stream)).collect();
-        assert_eq!(names.len(), 24);
+        assert_eq!(names.len(), 48);
         assert!(!names.contains(&FrameKey::cursor(stream.id)));
         for form in forms() {
             assert_eq!(Form::of(form.key(&stream)), form);
@@ -93,7 +114,7 @@ mod tests {
     fn golden_bytes_of_an_event() {
         let event = event("orders", 0, 4, &[("orderId", "order-1")]);
         let show = |transport, data, event_field, chunked, cursor: &str| {
-            let form = Form { transport, data, event_field, chunked };
+            let form = Form { transport, data, event_field, chunked, frames: WebSocketFrames::Text };
             String::from_utf8(form.event(&event, cursor.as_bytes()).to_vec()).unwrap()
         };
         use {DataForm::*, EventField as Field, Transport::*};
@@ -116,9 +137,12 @@ mod tests {
             "{\"id\":\"orders:0:4\",\"cursor\":\"orders:0:4~AQ\",\"ts\":4,\"type\":\"test\",\"orderId\":\"order-1\",\"data\":{\"n\":4}}\n"
         );
         assert_eq!(show(Ndjson, Payload, Field::None, false, "orders:0:4"), "{\"n\":4}\n");
-        let form = Form { transport: WebSocket, data: Payload, event_field: Field::None, chunked: false };
+        let frames = WebSocketFrames::Text;
+        let form = Form { transport: WebSocket, data: Payload, event_field: Field::None, chunked: false, frames };
         let text = r#"{"id":"orders:0:4","type":"event","timestamp":"1970-01-01T00:00:00.004Z","cursor":"orders:0:4~AQ","data":{"n":4}}"#;
         let message = form.event(&event, b"orders:0:4~AQ");
         assert_eq!(&message[..], [&[0x81, text.len() as u8], text.as_bytes()].concat());
+        let binary = Form { frames: WebSocketFrames::Binary, ..form };
+        assert_eq!(&binary.event(&event, b"orders:0:4")[..], b"\x82\x07{\"n\":4}");
     }
 }

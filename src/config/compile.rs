@@ -7,6 +7,7 @@ mod kafka;
 mod routes;
 mod streams;
 mod tokens;
+mod topics;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -40,7 +41,7 @@ pub(super) fn compile(root: &Node, base_dir: &Path, diagnostics: &Diagnostics) -
     let root = Section::open("", root, diagnostics);
     let verifier = tokens::compile(&root, base_dir, diagnostics);
     let streams = streams::compile(&root, diagnostics);
-    let kafka = kafka::compile(&root, &streams, base_dir, diagnostics);
+    let mut clusters = kafka::compile(&root, &streams, base_dir, diagnostics);
     let limits = limits(&root, diagnostics);
     let routes = routes::compile(&root, &streams, limits.idle_timeout, diagnostics);
     Some(Snapshot {
@@ -48,7 +49,8 @@ pub(super) fn compile(root: &Node, base_dir: &Path, diagnostics: &Diagnostics) -
         admin: root.section("admin").address("listen").unwrap_or(ADMIN),
         upstream: upstream(&root),
         forwarded: forwarded(&root),
-        kafka,
+        kafka: clusters.remove(0),
+        clusters,
         verifier: verifier.map(Arc::new),
         limits,
         metrics_prefix: metrics_prefix(&root.section("metrics")),

@@ -1,10 +1,10 @@
 //! What is different between two snapshots: what a running process can take over, and what it can't.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::snapshot::{Kafka, Snapshot, TopicConfig, Upstream};
+use super::snapshot::{DEFAULT_CLUSTER, Kafka, Snapshot, TopicConfig, Upstream};
 use crate::route::StreamRoute;
 
 /// The way from one snapshot to the next.
@@ -95,21 +95,34 @@ fn needs_restart(old: &Snapshot, new: &Snapshot) -> Vec<String> {
         ("limits.header_timeout", old.limits.header_timeout != new.limits.header_timeout),
         ("limits.idle_timeout", old.limits.idle_timeout != new.limits.idle_timeout),
     ]);
-    process.map(String::from).chain(source(&old.kafka, &new.kafka)).collect()
+    process.map(String::from).chain(sources(old, new)).collect()
 }
 
-/// The source reads everything it is told at start.
+/// Sources read everything they are told at start.
+fn sources(old: &Snapshot, new: &Snapshot) -> Vec<String> {
+    let of = |snapshot: &Snapshot, cluster: &str| snapshot.sources().find(|kafka| &*kafka.cluster == cluster).cloned();
+    let clusters: BTreeSet<Arc<str>> = old.sources().chain(new.sources()).map(|kafka| kafka.cluster.clone()).collect();
+    let differences = clusters.iter().map(|cluster| match (of(old, cluster), of(new, cluster)) {
+        (Some(old), Some(new)) => source(&old, &new),
+        (None, _) => vec![format!("clusters.{cluster} (new)")],
+        (_, None) => vec![format!("clusters.{cluster} (gone)")],
+    });
+    differences.flatten().collect()
+}
+
 fn source(old: &Kafka, new: &Kafka) -> Vec<String> {
     if old == new {
         return Vec::new();
     }
+    let section =
+        if &*old.cluster == DEFAULT_CLUSTER { "kafka".to_owned() } else { format!("clusters.{}", old.cluster) };
     let mut names: Vec<String> = named([
-        ("kafka.brokers", old.brokers != new.brokers),
-        ("kafka.properties", old.properties != new.properties),
-        ("kafka.warm_up", old.warm_up != new.warm_up),
-        ("kafka.required_for_readiness", old.required_for_readiness != new.required_for_readiness),
+        ("brokers", old.brokers != new.brokers),
+        ("properties", old.properties != new.properties),
+        ("warm_up", old.warm_up != new.warm_up),
+        ("required_for_readiness", old.required_for_readiness != new.required_for_readiness),
     ])
-    .map(String::from)
+    .map(|key| format!("{section}.{key}"))
     .collect();
     let by_name = |kafka: &Kafka| -> BTreeMap<Arc<str>, TopicConfig> {
         kafka.topics.iter().map(|topic| ((*topic.name).into(), topic.clone())).collect()
@@ -124,7 +137,7 @@ fn source(old: &Kafka, new: &Kafka) -> Vec<String> {
     names.extend(before.into_keys().map(|name| format!("topics.{name} (gone)")));
     // Whatever else there is that the source reads.
     if names.is_empty() {
-        names.push("kafka".into());
+        names.push(section);
     }
     names
 }

@@ -9,6 +9,7 @@ mod diagnostic;
 mod diff;
 mod excerpt;
 mod file;
+pub mod mapping;
 pub mod reload;
 mod section;
 pub mod snapshot;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Verifier;
+use crate::config::mapping::Mapping;
 use crate::event::Topic;
 use crate::route::RouteTable;
 
@@ -19,6 +20,8 @@ pub struct Snapshot {
     pub upstream: Upstream,
     pub forwarded: ForwardedTrust,
     pub kafka: Kafka,
+    /// Further clusters that topics are read from.
+    pub clusters: Vec<Kafka>,
     pub routes: Arc<RouteTable>,
     /// Absent where no token is ever asked for: every route is public then.
     pub verifier: Option<Arc<Verifier>>,
@@ -28,6 +31,13 @@ pub struct Snapshot {
     pub drain_budget: Duration,
     /// Threads that write streams.
     pub writers: usize,
+}
+
+impl Snapshot {
+    /// Every cluster that is read from.
+    pub fn sources(&self) -> impl Iterator<Item = &Kafka> {
+        std::iter::once(&self.kafka).chain(&self.clusters)
+    }
 }
 
 /// The REST service behind the sidecar.
@@ -58,13 +68,19 @@ pub enum ForwardedTrust {
     Networks(Box<[(std::net::IpAddr, u8)]>),
 }
 
-/// The source of events.
+/// What topics call the cluster of the section `kafka`.
+pub const DEFAULT_CLUSTER: &str = "kafka";
+
+/// A source of events: one cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kafka {
+    /// What the configuration calls the cluster.
+    pub cluster: Arc<str>,
     /// `host:port,...`
     pub brokers: String,
     /// librdkafka properties as written, those from files already read. Never logged.
     pub properties: Vec<(String, String)>,
+    /// What is read of it.
     pub topics: Vec<TopicConfig>,
     /// How long readiness waits for the replay window to be warmed from the log.
     pub warm_up: Duration,
@@ -72,16 +88,62 @@ pub struct Kafka {
     pub required_for_readiness: bool,
 }
 
-/// One topic: what is taken from its envelopes and how much of it is kept for replay.
+/// One topic: what its records mean and how much of it is kept for replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicConfig {
+    /// What streams, event ids and metrics call it.
     pub name: Topic,
+    /// What its cluster calls it.
+    pub source: Topic,
     /// The union of the keys declared by the streams that carry the topic, sorted.
     pub keys: Box<[Arc<str>]>,
+    pub format: Format,
+    /// Absent: envelopes and CloudEvents are recognized, everything else is a bare payload.
+    pub mapping: Option<Arc<Mapping>>,
+    pub headers: ShownHeaders,
     /// Events kept for replay.
     pub replay_events: usize,
     /// Bytes of envelopes kept for replay; whichever limit is met first.
     pub replay_bytes: usize,
+}
+
+impl TopicConfig {
+    /// Events kept for replay where the configuration does not say.
+    pub const REPLAY_EVENTS: usize = 500;
+    /// Bytes kept for replay where the configuration does not say.
+    pub const REPLAY_BYTES: usize = 16 * 1024 * 1024;
+
+    /// A topic of which nothing is said but the keys that streams declare.
+    pub fn new(name: Topic, keys: impl IntoIterator<Item = Arc<str>>) -> Self {
+        Self {
+            source: name.clone(),
+            name,
+            keys: keys.into_iter().collect(),
+            format: Format::Json,
+            mapping: None,
+            headers: ShownHeaders::Named([].into()),
+            replay_events: Self::REPLAY_EVENTS,
+            replay_bytes: Self::REPLAY_BYTES,
+        }
+    }
+}
+
+/// What the values of a topic's records are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Json,
+    /// Any UTF-8 text: sent as a JSON string.
+    Text,
+    /// Any bytes: sent as a JSON string in base64 (RFC 4648 section 4).
+    Binary,
+}
+
+/// Which of a record's headers stand in the envelope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ShownHeaders {
+    All,
+    /// Those with these names; often none.
+    Named(Box<[Box<str>]>),
 }
 
 /// Limits of the whole process.

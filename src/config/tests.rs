@@ -3,7 +3,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::snapshot::{ForwardedTrust, TopicConfig};
+use super::mapping::Origin;
+use super::snapshot::{Format, ForwardedTrust, ShownHeaders, TopicConfig};
 use super::*;
 use crate::access::Source;
 use crate::route::{Admission, Found, HeartbeatForm, Offer, StreamRoute, Transport};
@@ -86,7 +87,8 @@ fn the_examples_values_are_the_defaults() {
     assert_eq!((example.kafka.warm_up, &example.kafka.brokers), (minimal.kafka.warm_up, &minimal.kafka.brokers));
     assert_eq!(example.limits, minimal.limits);
     assert_eq!((example.metrics_prefix, example.drain_budget), (minimal.metrics_prefix, minimal.drain_budget));
-    let [listed, unlisted] = &example.kafka.topics[..] else { panic!("{:?}", example.kafka.topics) };
+    let (listed, unlisted) = (&example.clusters[0].topics[0], &example.kafka.topics[0]);
+    assert_eq!((listed.format, &listed.headers), (unlisted.format, &unlisted.headers));
     assert_eq!((listed.replay_events, listed.replay_bytes), (unlisted.replay_events, unlisted.replay_bytes));
 
     let routes: Vec<_> = example.routes.routes().collect();
@@ -122,10 +124,67 @@ fn what_is_written_reaches_the_snapshot() {
         ("sasl.password", "pass word"),
     ];
     assert_eq!(snapshot.kafka.properties, properties.map(|(name, value)| (name.into(), value.into())));
-    let keys = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect();
-    let t = TopicConfig { name: "t".into(), keys: keys(&["a", "b"]), replay_events: 7, replay_bytes: 16_000_000 };
-    let u = TopicConfig { name: "u".into(), keys: keys(&["b"]), replay_events: 500, replay_bytes: 16 << 20 };
+    let keys = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect::<Vec<_>>();
+    let t =
+        TopicConfig { replay_events: 7, replay_bytes: 16_000_000, ..TopicConfig::new("t".into(), keys(&["a", "b"])) };
+    let u = TopicConfig { replay_events: 500, replay_bytes: 16 << 20, ..TopicConfig::new("u".into(), keys(&["b"])) };
     assert_eq!(snapshot.kafka.topics, [t, u]);
+}
+
+#[test]
+fn a_topic_is_compiled() {
+    let snapshot = check(&format!(
+        "{MINIMAL}clusters:\n\
+         \x20 eu: {{ brokers: 'eu:1', properties: {{ client.id: x }} }}\n\
+         \x20 idle: {{ brokers: 'idle:1' }}\n\
+         topics:\n\
+         \x20 a: {{ cluster: eu, topic: a.v1, format: json, headers: [h], map: {{ ts: 'header:t', keys: {{ x: key }} }} }}\n\
+         \x20 b: {{ cluster: eu, headers: true, format: binary }}\n\
+         streams: {{ s: {{ topics: [a, b, c], keys: [x, y] }} }}\n"
+    ))
+    .unwrap();
+    let [eu] = &snapshot.clusters[..] else { panic!("{:?}", snapshot.clusters) };
+    assert_eq!(
+        (&*eu.cluster, &*eu.brokers, eu.properties.len(), eu.warm_up),
+        ("eu", "eu:1", 1, snapshot.kafka.warm_up)
+    );
+    let names = |cluster: &super::snapshot::Kafka| {
+        cluster.topics.iter().map(|topic| topic.name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!((names(eu), names(&snapshot.kafka)), (vec!["a".into(), "b".into()], vec!["c".into()]));
+    let (a, b) = (&eu.topics[0], &eu.topics[1]);
+    assert_eq!((&*a.source, &*b.source, b.format, &b.headers), ("a.v1", "b", Format::Binary, &ShownHeaders::All));
+    assert_eq!(a.headers, ShownHeaders::Named(["h".into()].into()));
+    let mapping = a.mapping.as_ref().unwrap();
+    assert_eq!((&mapping.kind, &mapping.ts), (&Origin::field("type"), &Origin::Header("t".into())));
+    assert_eq!(*mapping.keys, [("x".into(), Origin::Key), ("y".into(), Origin::field("y"))]);
+    assert_eq!(b.mapping, None);
+}
+
+#[test]
+fn refuses_topics_that_cannot_be_read_as_written() {
+    let topic = |text: &str| {
+        format!(
+            "clusters: {{ eu: {{ brokers: 'a:1' }} }}\nstreams: {{ s: {{ topics: [t, u], keys: [userId] }} }}\ntopics: {{ t: {{ {text} }} }}\n"
+        )
+    };
+    refused(&topic("format: @@xml"), "found `xml`; expected `json`, `text` or `binary`");
+    refused(&topic("headers: @@yes"), "found `yes`; expected `true`, `false` or a list of names");
+    refused(&topic("headers: @@[5]"), "found a list; expected `true`");
+    refused(&topic("cluster: @@us"), "there is no cluster `us`; expected `kafka` or `eu`");
+    refused(&topic("topic: @@'a b'"), "found `a b`; expected a topic's name");
+    refused(&topic("topic: @@u"), "the topic `u` of the cluster `kafka` is read as");
+    refused(&topic("map: { type: @@eventType }"), "found `eventType`; expected a JSON pointer such as");
+    refused(&topic("map: { ts: @@'const:1' }"), "the time of every event can't be one constant");
+    refused(&topic("map: { keys: { userId: @@user } }"), "`topics.t.map.keys`: found `user`; expected a JSON pointer");
+    refused(&topic("map: { keys: { @@userid: key } }"), "declares the key `userid` (did you mean `userId`?)");
+    refused(&topic("map: { @@kind: key }"), "unknown key `topics.t.map.kind`");
+    refused(&topic("format: text, map: { type: @@/a }"), "points at nothing in text or bytes");
+    refused(&topic("format: binary, map: { keys: { userId: @@/a } }"), "points at nothing in text or bytes");
+    refused("clusters: { eu: @@{} }\n", "`clusters.eu.brokers` is missing");
+    refused("clusters: { @@kafka: { brokers: 'a:1' } }\n", "`kafka` is the cluster of the section `kafka`");
+    let owned = "clusters: { eu: { brokers: 'a:1', properties: { @@enable.auto.commit: true } } }\n";
+    refused(owned, "`enable.auto.commit` is set by sidestream itself");
 }
 
 #[test]
@@ -182,7 +241,7 @@ colour: red
         "x.yaml:2:49: `upstream.connect_timeout`: found `5`; expected a duration with its unit (ms, s, m, h) between 1ms and 24h",
         "x.yaml:5:17: `enable.auto.commit` is set by sidestream itself",
         "x.yaml:7:22: `streams.orders.topics`: found `or ders`; expected a topic's name: 1 to 249 characters of `[A-Za-z0-9._-]`",
-        "x.yaml:7:39: `type` is a field of every event and can't be a key",
+        "x.yaml:7:39: `type` is a field of events and can't be a key",
         "x.yaml:9:11: this route would be open to everybody: tokens can't be verified without `auth`; expected \
          `public: true`, or `auth`",
         "x.yaml:10:13: there is no stream `order` (did you mean `orders`?); expected `orders`",
@@ -190,7 +249,7 @@ colour: red
         "x.yaml:12:17: the path has no parameter `orderId`; expected `id`",
         "x.yaml:13:11: `routes.path`: `/orders/{other}` matches the same paths as the route in line 9",
         "x.yaml:16:24: `routes.queue.overflow`: found `block`; expected `drop-oldest`, `drop-newest` or `disconnect`",
-        "x.yaml:17:1: unknown key `colour`; expected `admin`, `auth`, `drain`, `forwarded`, `kafka`, `limits`, \
+        "x.yaml:17:1: unknown key `colour`; expected `admin`, `auth`, `clusters`, `drain`, `forwarded`, `kafka`, `limits`, \
          `listen`, `metrics`, `routes`, `streams`, `topics`, `upstream` or `writers`",
     ];
     assert_eq!(mistakes(text), expected);
@@ -258,6 +317,7 @@ fn refuses_routes_that_would_do_harm() {
     refused(&public("heartbeat_interval: @@11m"), "found `11m`");
     refused(&public("queue: { events: @@0 }"), "found `0`");
     refused(&public("queue: { bytes: @@1k }"), "found `1k`; expected a size");
+    refused(&public("websocket: { frames: @@binary }"), "binary frames hold the payload alone, not an envelope");
     refused(&public("websocket: { subprotocols: [@@a b] }"), "found `a b`");
     let route = |text: &str| format!("{stream}routes: [{{ stream: s, {text} }}]\n");
     refused(&route("path: @@/x"), "this route would be open to everybody");

@@ -230,7 +230,7 @@ mod tests {
         for topic in TOPICS {
             hub.assign(&topic.into(), &[0; PARTITIONS]);
         }
-        hub.go_live();
+        hub.go_live(&TOPICS.map(Into::into));
         hub
     }
 
@@ -296,7 +296,7 @@ mod tests {
             hub.append(&entry);
         }
         assert!(!hub.is_ready(&stream));
-        hub.go_live();
+        hub.go_live(&["a".into()]);
         // That somebody was sent it since says nothing of who asks now.
         for (_, entry) in &hub.topic(&"a".into()).unwrap().entries {
             let Entry::Event(event) = entry else { continue };
@@ -304,6 +304,27 @@ mod tests {
         }
         assert_eq!(resume(&hub, &stream, "a:0:0").1, ["a:1:0", "a:0:1"]);
         assert_eq!(resume(&hub, &stream, "a:1:0").1, ["a:0:0", "a:0:1"], "a:0:0 may not have been seen elsewhere");
+    }
+
+    #[test]
+    fn a_stream_waits_for_every_topic_that_somebody_still_looks_for() {
+        let (both, of_a) = (stream(1, &["a", "b"]), stream(2, &["a"]));
+        let mut hub = Hub::new([]);
+        hub.assign(&"a".into(), &[0]);
+        hub.go_live(&["a".into()]);
+        assert!(hub.is_ready(&of_a) && !hub.is_ready(&both), "the source of `b` has said nothing yet");
+        hub.assign(&"b".into(), &[0]);
+        hub.go_live(&["a".into()]);
+        assert!(!hub.is_ready(&both), "`b` is being read, whatever another source says");
+        hub.go_live(&["b".into()]);
+        assert!(hub.is_ready(&both));
+
+        let mut hub = Hub::new([]);
+        hub.go_live(&["b".into()]);
+        assert!(!hub.is_ready(&both), "there is nothing to resume from");
+        hub.assign(&"a".into(), &[0]);
+        hub.go_live(&["a".into()]);
+        assert!(hub.is_ready(&both), "`b` is not there, and its source said so");
     }
 
     #[test]

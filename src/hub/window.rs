@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::access::Selector;
 use crate::cursor::{Cursor, Positions};
@@ -27,6 +27,8 @@ pub struct WindowLimits {
 pub struct Hub {
     topics: FxHashMap<Topic, TopicWindow>,
     limits: FxHashMap<Topic, WindowLimits>,
+    /// Topics nobody waits for any more, whether they were found or not.
+    settled: FxHashSet<Topic>,
     next_seq: Seq,
 }
 
@@ -67,10 +69,13 @@ impl Hub {
         }
     }
 
-    /// What was read so far of the topics assigned so far came from the log at start; what comes now is live.
-    pub fn go_live(&mut self) {
-        for window in self.topics.values_mut() {
-            window.live_from.get_or_insert(self.next_seq);
+    /// What was read so far of these topics came from the log at start; what comes now is live.
+    pub fn go_live(&mut self, topics: &[Topic]) {
+        for topic in topics {
+            self.settled.insert(topic.clone());
+            if let Some(window) = self.topics.get_mut(topic) {
+                window.live_from.get_or_insert(self.next_seq);
+            }
         }
     }
 
@@ -85,10 +90,11 @@ impl Hub {
     }
 
     /// Whether the newest part of the log has been read, so that there is something to resume from. A topic that
-    /// does not exist (yet) doesn't hold the others up.
+    /// does not exist (yet), or whose cluster did not answer in time, doesn't hold the others up.
     pub fn is_ready(&self, stream: &Stream) -> bool {
-        let mut known = stream.topics.iter().filter_map(|topic| self.topics.get(topic)).peekable();
-        known.peek().is_some() && known.all(|window| window.live_from.is_some())
+        let is_read = |topic| self.topics.get(topic).map(|window: &TopicWindow| window.live_from.is_some());
+        stream.topics.iter().any(|topic| self.topics.contains_key(topic))
+            && stream.topics.iter().all(|topic| is_read(topic).unwrap_or_else(|| self.settled.contains(topic)))
     }
 
     /// Where the stream stands now. Topics not read yet have no partitions.

@@ -99,6 +99,7 @@ pub(super) fn connect(config: &Kafka, context: Context) -> Result<Client, KafkaE
 /// Whether Kafka answers, shared with whoever asks for the status.
 #[derive(Debug)]
 pub(super) struct Link {
+    cluster: Arc<str>,
     connected: AtomicBool,
     metrics: Arc<Metrics>,
     /// What was logged since the connection last changed: one line a kind.
@@ -106,9 +107,8 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        metrics.kafka_connected.set(0);
-        Self { connected: AtomicBool::new(false), metrics, told: Mutex::default() }
+    pub(super) fn new(cluster: Arc<str>, metrics: Arc<Metrics>) -> Self {
+        Self { cluster, connected: AtomicBool::new(false), metrics, told: Mutex::default() }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -117,19 +117,19 @@ impl Link {
 
     pub(super) fn up(&self) {
         if !self.connected.swap(true, Ordering::Relaxed) {
-            self.metrics.kafka_connected.set(1);
+            self.metrics.kafka_connected.inc();
             self.told().clear();
-            tracing::info!("connected to Kafka");
+            tracing::info!(cluster = &*self.cluster, "connected to Kafka");
         }
     }
 
     pub(super) fn down(&self, reason: &str) {
         if self.connected.swap(false, Ordering::Relaxed) {
-            self.metrics.kafka_connected.set(0);
+            self.metrics.kafka_connected.dec();
             self.told().clear();
         }
         if self.told().insert("down".into()) {
-            tracing::warn!(reason, "Kafka does not answer; trying on");
+            tracing::warn!(cluster = &*self.cluster, reason, "Kafka does not answer; trying on");
         }
     }
 
@@ -140,9 +140,11 @@ impl Link {
         match kind {
             "transport" if code == Some(RDKafkaErrorCode::AllBrokersDown) => self.down(reason),
             // One broker of several: not an outage, and told by the line above when it is.
-            "transport" => tracing::debug!(reason, "Kafka connection error"),
-            _ if self.told().insert(kind.into()) => tracing::warn!(kind, reason, "Kafka error"),
-            _ => tracing::debug!(kind, reason, "Kafka error"),
+            "transport" => tracing::debug!(cluster = &*self.cluster, reason, "Kafka connection error"),
+            _ if self.told().insert(kind.into()) => {
+                tracing::warn!(cluster = &*self.cluster, kind, reason, "Kafka error");
+            }
+            _ => tracing::debug!(cluster = &*self.cluster, kind, reason, "Kafka error"),
         }
     }
 
@@ -150,12 +152,20 @@ impl Link {
     pub(super) fn missing_topic(&self, topic: &str, code: RDKafkaErrorCode) {
         self.metrics.kafka_errors.with_label_values(&[kind_of(Some(code))]).inc();
         if self.told().insert(format!("topic {topic}").into()) {
-            tracing::warn!(topic, %code, "topic not found; looking on");
+            tracing::warn!(cluster = &*self.cluster, topic, %code, "topic not found; looking on");
         }
     }
 
     fn told(&self) -> std::sync::MutexGuard<'_, HashSet<Cow<'static, str>>> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if self.is_up() {
+            self.metrics.kafka_connected.dec();
+        }
     }
 }
 

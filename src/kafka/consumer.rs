@@ -19,7 +19,8 @@ use rustc_hash::FxHashMap;
 
 use super::client::{Client, Context, Link, Statistics, connect};
 use super::cluster::{Positions, logs, partition_count};
-use super::decode::Record;
+use super::decode::{Header, Record};
+use super::headers::headers;
 use super::topic::{Mended, TopicReader};
 use super::{Sink, warm};
 use crate::config::snapshot::Kafka;
@@ -43,11 +44,13 @@ pub(super) struct Reader {
     pub(super) link: Arc<Link>,
     pub(super) warm: Arc<AtomicBool>,
     pub(super) stop: Arc<AtomicBool>,
+    /// When nobody should wait for the topics any longer; nothing once that was said.
+    pub(super) settle_at: Option<Instant>,
 }
 
 impl Reader {
     /// Reads until told to stop. The client is dropped on this thread, which may take long.
-    pub(super) fn run(self) {
+    pub(super) fn run(mut self) {
         let Some(client) = self.connect() else { return };
         let stop = self.stop.clone();
         let mut reading = Reading::new(self, client);
@@ -56,9 +59,10 @@ impl Reader {
         }
     }
 
-    fn connect(&self) -> Option<Client> {
+    fn connect(&mut self) -> Option<Client> {
         let mut retry = Retry::default();
         while !self.stop.load(Ordering::Relaxed) {
+            self.settle_if_due();
             if !retry.is_due() {
                 thread::sleep(POLL_WAIT);
                 continue;
@@ -72,6 +76,20 @@ impl Reader {
         }
         None
     }
+
+    /// Says that there is no more to wait for: streams go on without the topics that were not found.
+    fn settle(&mut self) {
+        self.settle_at = None;
+        (self.sink)(Feed::Live { topics: self.config.topics.iter().map(|topic| topic.name.clone()).collect() });
+        self.warm.store(true, Ordering::Relaxed);
+    }
+
+    /// The time for the first warm-up is over, and no topic was found.
+    fn settle_if_due(&mut self) {
+        if self.settle_at.is_some_and(|at| Instant::now() >= at) {
+            self.settle();
+        }
+    }
 }
 
 /// The reader at work.
@@ -79,6 +97,7 @@ struct Reading {
     base: Reader,
     client: Client,
     topics: Vec<TopicReader>,
+    /// By what the brokers call them.
     index: FxHashMap<Topic, usize>,
     /// When the warm-up under way ends at the latest.
     warm_until: Option<Instant>,
@@ -92,7 +111,7 @@ impl Reading {
     fn new(base: Reader, client: Client) -> Self {
         let topics: Vec<_> =
             base.config.topics.iter().map(|topic| TopicReader::new(topic.clone(), &base.metrics)).collect();
-        let index = topics.iter().enumerate().map(|(index, topic)| (topic.name().clone(), index)).collect();
+        let index = topics.iter().enumerate().map(|(index, topic)| (topic.source().clone(), index)).collect();
         Self { base, client, topics, index, warm_until: None, look: Retry::default(), mend: None }
     }
 
@@ -101,6 +120,9 @@ impl Reading {
         self.drain();
         self.mend_positions();
         self.finish_warm_up();
+        if self.warm_until.is_none() {
+            self.base.settle_if_due();
+        }
         self.observe();
     }
 
@@ -126,28 +148,28 @@ impl Reading {
         if joined {
             self.assign();
             self.warm_until.get_or_insert_with(|| Instant::now() + self.base.config.warm_up);
-        } else if answered && !self.topics.iter().any(TopicReader::is_warming) {
+        } else if answered && self.base.settle_at.is_some() && !self.topics.iter().any(TopicReader::is_warming) {
             // Kafka answers and has nothing to warm: none of the topics is there.
-            self.base.warm.store(true, Ordering::Relaxed);
+            self.base.settle();
         }
         self.look.pause();
     }
 
     /// Whether the topic was found. Fails where no broker answered.
     fn join(&mut self, index: usize) -> Result<bool, KafkaError> {
-        let name = self.topics[index].name().clone();
-        let answer = partition_count(&self.client, &name)?;
+        let source = self.topics[index].source().clone();
+        let answer = partition_count(&self.client, &source)?;
         self.base.link.up();
         let count = match answer {
             Ok(count) => count,
             Err(code) => {
-                self.base.link.missing_topic(&name, code);
+                self.base.link.missing_topic(&source, code);
                 return Ok(false);
             }
         };
-        let logs = logs(&self.client, &name, 0..count)?;
+        let logs = logs(&self.client, &source, 0..count)?;
         self.topics[index].join(&logs);
-        tracing::info!(topic = &*name, partitions = count, "topic found");
+        tracing::info!(topic = &**self.topics[index].name(), partitions = count, "topic found");
         Ok(true)
     }
 
@@ -157,7 +179,7 @@ impl Reading {
         let mut list = TopicPartitionList::new();
         for topic in &self.topics {
             for (partition, next) in (0..).zip(topic.next()) {
-                if let Err(error) = list.add_partition_offset(topic.name(), partition, Offset::Offset(next)) {
+                if let Err(error) = list.add_partition_offset(topic.source(), partition, Offset::Offset(next)) {
                     self.base.link.error(error.rdkafka_error_code(), &error.to_string());
                 }
             }
@@ -177,7 +199,8 @@ impl Reading {
                 Some(Ok(message)) => {
                     bytes += message.payload_len();
                     if let Some(index) = self.index.get(message.topic()) {
-                        self.topics[*index].take(&record(&message), &mut batch);
+                        let headers = headers(&message);
+                        self.topics[*index].take(&record(&message, &headers), &mut batch);
                     }
                 }
                 // Counted and logged by the context already.
@@ -232,8 +255,8 @@ impl Reading {
             return Ok(Some(Vec::new()));
         }
         let have = partition_ids_end(topic);
-        match partition_count(&self.client, topic.name())? {
-            Ok(count) if count >= have => logs(&self.client, topic.name(), 0..have).map(Some),
+        match partition_count(&self.client, topic.source())? {
+            Ok(count) if count >= have => logs(&self.client, topic.source(), 0..have).map(Some),
             _ => Ok(None),
         }
     }
@@ -248,7 +271,7 @@ impl Reading {
         let topic = &mut self.topics[index];
         let (mut gaps, mut replaced) = (Vec::new(), false);
         for (id, (low, high)) in (0..).zip(logs) {
-            match topic.mend(id, *low, *high, positions.get(topic.name(), id)) {
+            match topic.mend(id, *low, *high, positions.get(topic.source(), id)) {
                 Mended::Sound => {}
                 Mended::Skipped(gap) => gaps.push(gap),
                 Mended::Replaced(Some(gap)) => {
@@ -287,14 +310,13 @@ impl Reading {
         for batch in entries.chunks(BATCH_RECORDS_MAX) {
             (self.base.sink)(Feed::Batch(batch.into()));
         }
-        (self.base.sink)(Feed::Live);
-        self.base.warm.store(true, Ordering::Relaxed);
+        self.base.settle();
     }
 
     fn has_caught_up(&self) -> bool {
         let mut warming = self.topics.iter().filter(|topic| topic.is_warming());
         let Ok(positions) = Positions::of(&self.client) else { return false };
-        warming.all(|topic| topic.has_caught_up(|partition| positions.get(topic.name(), partition)))
+        warming.all(|topic| topic.has_caught_up(|partition| positions.get(topic.source(), partition)))
     }
 
     /// Looks at the client's statistics, where there are new ones: connection, lag, end of logs, added partitions.
@@ -326,7 +348,7 @@ impl Reading {
         let topic = &mut self.topics[index];
         let next: Vec<_> = topic.next().collect();
         for (id, next) in (0..).zip(next) {
-            let Some(partition) = statistics.partition(topic.name(), id) else { continue };
+            let Some(partition) = statistics.partition(topic.source(), id) else { continue };
             if let Some(lag) = partition.lag(next) {
                 let label = id.to_string();
                 self.base.metrics.consumer_lag.with_label_values(&[&**topic.name(), label.as_str()]).set(lag);
@@ -340,12 +362,12 @@ impl Reading {
     /// Whether partitions were added.
     fn grow(&mut self, index: usize, statistics: &Statistics) -> Result<bool, KafkaError> {
         let topic = &self.topics[index];
-        let (have, found) = (partition_ids_end(topic), statistics.partitions(topic.name()));
+        let (have, found) = (partition_ids_end(topic), statistics.partitions(topic.source()));
         let found = i32::try_from(found).unwrap_or(i32::MAX);
         if topic.is_absent() || found <= have {
             return Ok(false);
         }
-        let logs = logs(&self.client, topic.name(), have..found)?;
+        let logs = logs(&self.client, topic.source(), have..found)?;
         let topic = &mut self.topics[index];
         topic.grow(&logs);
         tracing::info!(topic = &**topic.name(), partitions = found, "partitions were added");
@@ -392,13 +414,14 @@ fn partition_ids_end(topic: &TopicReader) -> i32 {
     i32::try_from(topic.next().len()).unwrap_or(i32::MAX)
 }
 
-fn record<'a>(message: &'a BorrowedMessage<'_>) -> Record<'a> {
+fn record<'a>(message: &'a BorrowedMessage<'_>, headers: &'a [Header<'a>]) -> Record<'a> {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Record {
         partition: message.partition(),
         offset: message.offset(),
         timestamp: message.timestamp().to_millis(),
         key: message.key(),
+        headers,
         value: message.payload(),
         received: Instant::now(),
         received_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX),

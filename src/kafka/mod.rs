@@ -1,10 +1,11 @@
-//! Records in: one thread reads every partition of the configured topics and hands entries to the hub.
+//! Records in: one thread a cluster reads every partition of the configured topics and hands entries to the hub.
 //!
 //! | file | what it is |
 //! |---|---|
 //! | `consumer` | the thread: find topics, warm the window, drain, mend lost positions |
 //! | [`decode`] | a record becomes an event (pure) |
 //! | `topic`, `warm` | where a topic stands; what is kept back until its window is warm (both without a client) |
+//! | `headers` | a record's headers, read without rdkafka's panic |
 //! | `client`, `cluster` | librdkafka's configuration, connection state, statistics; questions to the brokers |
 //! | [`embedded`] | the broker of the demo |
 //!
@@ -16,6 +17,7 @@ mod cluster;
 mod consumer;
 pub mod decode;
 pub mod embedded;
+mod headers;
 #[cfg(test)]
 mod tests;
 mod topic;
@@ -69,15 +71,17 @@ impl Source {
     /// Starts the thread. It connects by itself, and tries on for ever: an error here is one of starting threads.
     pub fn start(config: Kafka, sink: Sink, metrics: Arc<Metrics>) -> io::Result<Self> {
         let (alive, ended) = mpsc::channel();
+        let warm_at_latest = Instant::now() + config.warm_up;
         let source = Self {
-            link: Arc::new(Link::new(metrics.clone())),
-            warm: Arc::default(),
-            warm_at_latest: Instant::now() + config.warm_up,
+            link: Arc::new(Link::new(config.cluster.clone(), metrics.clone())),
+            // Where nothing is read, nothing is waited for.
+            warm: Arc::new(config.topics.is_empty().into()),
+            warm_at_latest,
             stop: Arc::default(),
             ended,
         };
         let (link, warm, stop) = (source.link.clone(), source.warm.clone(), source.stop.clone());
-        let reader = Reader { config, sink, metrics, link, warm, stop };
+        let reader = Reader { config, sink, metrics, link, warm, stop, settle_at: Some(warm_at_latest) };
         thread::Builder::new().name("kafka".into()).spawn(move || {
             reader.run();
             drop(alive);
@@ -95,9 +99,18 @@ impl Source {
 
     /// Ends the thread and waits for it, at most [`STOP_WAIT`]; then it is left behind.
     pub fn stop(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(STOP_WAIT) {
-            tracing::warn!("the Kafka client is still closing; not waiting for it");
+        Self::stop_all(vec![self]);
+    }
+
+    /// Ends the threads of all these and waits for them, at most [`STOP_WAIT`] for all together.
+    pub fn stop_all(sources: Vec<Self>) {
+        let deadline = Instant::now() + STOP_WAIT;
+        sources.iter().for_each(|source| source.stop.store(true, Ordering::Relaxed));
+        for source in sources {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if let Err(RecvTimeoutError::Timeout) = source.ended.recv_timeout(left) {
+                tracing::warn!("a Kafka client is still closing; not waiting for it");
+            }
         }
     }
 }

@@ -5,11 +5,12 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer};
 
 use super::embedded::{Embedded, PROPERTIES};
 use super::*;
-use crate::config::snapshot::TopicConfig;
+use crate::config::snapshot::{ShownHeaders, TopicConfig};
 use crate::event::{Entry, GapCause};
 
 /// Nothing here takes near as long: it only keeps a broken test from hanging.
@@ -27,12 +28,12 @@ impl Bench {
     fn new(topics: &[(&str, i32)], read: &[&str]) -> Self {
         let broker = Embedded::start(topics).unwrap();
         let topic = |name: &&str| TopicConfig {
-            name: (*name).into(),
-            keys: ["userId".into()].into(),
             replay_events: 3,
             replay_bytes: 64 * 1024 * 1024,
+            ..TopicConfig::new((*name).into(), ["userId".into()])
         };
         let config = Kafka {
+            cluster: "kafka".into(),
             brokers: broker.bootstrap_servers().unwrap(),
             properties: PROPERTIES.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
             topics: read.iter().map(topic).collect(),
@@ -79,7 +80,7 @@ impl Feeds {
     fn next(&mut self) -> Feed {
         loop {
             match self.receiver.recv_timeout(PATIENCE).unwrap() {
-                Feed::Live => self.live += 1,
+                Feed::Live { .. } => self.live += 1,
                 feed => return feed,
             }
         }
@@ -249,7 +250,7 @@ fn what_the_log_lost_before_it_was_read_is_a_gap() {
     let _source = Source::start(bench.config.clone(), sink, bench.metrics.clone()).unwrap();
     assert!(matches!(receiver.recv_timeout(PATIENCE).unwrap(), Feed::Assigned { .. }));
     permit.send(()).unwrap();
-    assert!(matches!(receiver.recv_timeout(PATIENCE).unwrap(), Feed::Live));
+    assert!(matches!(receiver.recv_timeout(PATIENCE).unwrap(), Feed::Live { .. }));
     permit.send(()).unwrap();
     bench.produce("orders", 0, 1, "{}");
     let Feed::Batch(first) = receiver.recv_timeout(PATIENCE).unwrap() else { panic!("announced twice") };
@@ -301,6 +302,57 @@ fn lag_is_what_the_log_has_and_we_have_not() {
 }
 
 #[test]
+fn a_topic_may_be_called_otherwise_here_and_its_headers_arrive() {
+    let mut bench = Bench::new(&[("orders.v1", 2)], &["orders"]);
+    bench.config.topics[0].source = "orders.v1".into();
+    bench.config.topics[0].headers = ShownHeaders::All;
+    bench.produce("orders.v1", 1, 1, "1");
+    let (source, mut feeds) = bench.start();
+    assert_eq!(feeds.assigned(), "orders [0, 0]");
+    assert_eq!(feeds.places(1), ["orders:1:0"]);
+    let header = |key, value| Header { key, value };
+    let headers = OwnedHeaders::new()
+        .insert(header("a", Some("1")))
+        .insert(header("empty", Some("")))
+        .insert(header("null", None))
+        .insert(header("a", Some("2")));
+    let record = BaseRecord::to("orders.v1").partition(0).timestamp(5).key("").payload("7").headers(headers);
+    bench.broker.producer.send(record).map_err(|(error, _)| error).unwrap();
+    let Entry::Event(event) = feeds.entry() else { panic!("no event") };
+    assert_eq!(
+        std::str::from_utf8(&event.envelope).unwrap(),
+        r#"{"id":"orders:0:0","ts":5,"type":"message","headers":{"empty":"","null":null,"a":"2"},"data":7}"#
+    );
+    let lag = bench.metrics.consumer_lag.with_label_values(&["orders", "0"]);
+    lag.set(-7);
+    until("the lag is measured under our name", || lag.get() == 0);
+    source.stop();
+}
+
+#[test]
+fn a_cluster_that_does_not_answer_is_not_waited_for_for_ever() {
+    let mut bench = Bench::new(&[("orders", 1)], &["orders"]);
+    bench.broker.cluster().unwrap().broker_down(-1).unwrap();
+    bench.config.warm_up = Duration::from_millis(1);
+    let (_source, feeds) = bench.start();
+    let Feed::Live { topics } = feeds.receiver.recv_timeout(PATIENCE).unwrap() else { panic!("nothing can be read") };
+    assert_eq!(*topics, ["orders".into()]);
+}
+
+#[test]
+fn each_connected_cluster_counts() {
+    let (eu, us) = (Bench::new(&[("orders", 1)], &["orders"]), Bench::new(&[("orders", 1)], &["orders"]));
+    let us = Bench { metrics: eu.metrics.clone(), ..us };
+    let ((one, mut of_eu), (two, mut of_us)) = (eu.start(), us.start());
+    assert_eq!((of_eu.assigned(), of_us.assigned()), ("orders [0]".into(), "orders [0]".into()));
+    until("both are connected", || eu.metrics.kafka_connected.get() == 2);
+    us.broker.cluster().unwrap().broker_down(-1).unwrap();
+    until("one is", || eu.metrics.kafka_connected.get() == 1);
+    Source::stop_all(vec![one, two]);
+    assert_eq!(eu.metrics.kafka_connected.get(), 0, "those that ended are not connected");
+}
+
+#[test]
 fn a_stop_is_quick_and_waits_for_the_thread() {
     let bench = Bench::new(&[("orders", 1)], &["orders"]);
     let (source, mut feeds) = bench.start();
@@ -309,7 +361,7 @@ fn a_stop_is_quick_and_waits_for_the_thread() {
     source.stop();
     assert!(begun.elapsed() < STOP_WAIT);
     // The sink is gone with the thread.
-    assert!(feeds.receiver.iter().all(|feed| matches!(feed, Feed::Live)));
+    assert!(feeds.receiver.iter().all(|feed| matches!(feed, Feed::Live { .. })));
 }
 
 #[test]

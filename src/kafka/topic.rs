@@ -53,7 +53,7 @@ impl TopicReader {
     pub(super) fn new(config: TopicConfig, metrics: &Metrics) -> Self {
         let label = [&*config.name];
         Self {
-            decoder: Decoder::new(config.name.clone(), &config.keys),
+            decoder: Decoder::new(&config),
             records: metrics.records.with_label_values(&label),
             undecodable: metrics.undecodable.with_label_values(&label),
             config,
@@ -64,8 +64,14 @@ impl TopicReader {
         }
     }
 
+    /// What events, metrics and the hub call it.
     pub(super) fn name(&self) -> &Topic {
         &self.config.name
+    }
+
+    /// What the brokers call it.
+    pub(super) fn source(&self) -> &Topic {
+        &self.config.source
     }
 
     pub(super) fn is_absent(&self) -> bool {
@@ -244,7 +250,7 @@ mod tests {
     use super::*;
 
     fn reader(logs: &[(i64, i64)]) -> TopicReader {
-        let config = TopicConfig { name: "a".into(), keys: [].into(), replay_events: 10, replay_bytes: 1000 };
+        let config = TopicConfig { replay_events: 10, replay_bytes: 1000, ..TopicConfig::new("a".into(), []) };
         let mut topic = TopicReader::new(config, &Metrics::new("test").unwrap());
         topic.join(logs);
         topic
@@ -260,7 +266,8 @@ mod tests {
     fn take(topic: &mut TopicReader, partition: i32, offset: i64) -> usize {
         let (mut batch, received) = (Vec::new(), Instant::now());
         let value = Some(&b"{}"[..]);
-        let record = Record { partition, offset, timestamp: Some(1), key: None, value, received, received_ms: 1 };
+        let (timestamp, headers) = (Some(1), &[][..]);
+        let record = Record { partition, offset, timestamp, key: None, headers, value, received, received_ms: 1 };
         topic.take(&record, &mut batch);
         batch.len()
     }

@@ -48,6 +48,7 @@ impl Session {
                 transport: request.transport,
                 data: route.data,
                 event_field: route.event_field,
+                frames: route.frames,
                 chunked: request.http11 && request.transport != Transport::WebSocket,
             },
             queue: Queue::default(),

@@ -28,7 +28,7 @@ impl Bench {
         let limits = WindowLimits { events: 4, bytes: 10_000 };
         let mut hub = Hub::new([("orders".into(), limits)]);
         hub.assign(&"orders".into(), &[0]);
-        hub.go_live();
+        hub.go_live(&["orders".into()]);
         let now = Now { instant: Instant::now(), unix_ms: 1_000_000 };
         Self { hub, index: Index::default(), now, stream: stream(1, &["orders"]) }
     }
@@ -213,7 +213,7 @@ fn an_sse_client_that_resumes_too_early_waits_and_others_come_back() {
         bench.append(&mut sse, offset, &[]);
     }
     assert_eq!(bench.written(&mut sse), "", "nothing before all is read");
-    bench.hub.go_live();
+    bench.hub.go_live(&["orders".into()]);
     assert!(bench.written(&mut sse).starts_with("id: orders:0:1\n"));
     bench.append(&mut sse, 2, &[]);
     assert!(bench.written(&mut sse).starts_with("id: orders:0:2\n"));
@@ -253,7 +253,7 @@ fn a_client_that_is_ahead_does_not_take_others_along() {
     for (partition, offset) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
         bench.hub.append(&Entry::Event(event("orders", partition, offset, &[])));
     }
-    bench.hub.go_live();
+    bench.hub.go_live(&["orders".into()]);
     let topics = bench.stream.topics.clone();
     let at = |next: [i64; 2]| {
         let id = format!("orders:0:{}", next[0] - 1).parse().unwrap();

@@ -57,6 +57,8 @@ pub struct Writers {
 
 struct Inner {
     writers: Vec<Writer>,
+    /// Held while a feed is handed to all writers: several sources feed at once, and all writers see one order.
+    order: Mutex<()>,
     draining: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -92,11 +94,15 @@ impl Writers {
             handles.push(std::thread::Builder::new().name(format!("writer-{n}")).spawn(move || watch(shard))?);
         }
         let threads = Mutex::new(handles);
-        Ok(Self { inner: Arc::new(Inner { writers, draining: AtomicBool::new(false), threads }) })
+        Ok(Self {
+            inner: Arc::new(Inner { writers, order: Mutex::default(), draining: AtomicBool::new(false), threads }),
+        })
     }
 
-    /// Hands entries to every writer. Blocks while a writer is far behind: the log is the buffer.
+    /// Hands entries to every writer, in the same order whichever source they come from. Blocks while a writer is far
+    /// behind: the log is the buffer.
     pub fn feed(&self, feed: &Feed) {
+        let _order = self.inner.order.lock().unwrap_or_else(PoisonError::into_inner);
         for writer in &self.inner.writers {
             writer.tell(Message::Feed(feed.clone()));
         }

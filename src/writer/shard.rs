@@ -216,7 +216,7 @@ impl Shard {
     fn apply(&mut self, feed: &Feed) {
         match feed {
             Feed::Assigned { topic, next } => self.hub.assign(topic, next),
-            Feed::Live => self.hub.go_live(),
+            Feed::Live { topics } => self.hub.go_live(topics),
             Feed::Batch(entries) => entries.iter().for_each(|entry| self.append(entry)),
         }
         // Each feed may be what they wait for.

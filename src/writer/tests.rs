@@ -25,7 +25,7 @@ impl Bench {
         let windows = [("orders".into(), WindowLimits { events: 100, bytes: 1 << 20 })];
         let writers = Writers::start(2, &windows, &metrics).unwrap();
         writers.feed(&Feed::Assigned { topic: "orders".into(), next: [0].into() });
-        writers.feed(&Feed::Live);
+        writers.feed(&Feed::Live { topics: ["orders".into()].into() });
         Self { writers, metrics, stream: stream(1, &["orders"]) }
     }
 
@@ -103,6 +103,35 @@ fn events_reach_every_client_of_every_writer_in_order() {
         let ids: Vec<_> = text.lines().filter_map(|line| line.split('"').nth(3)).map(str::to_owned).collect();
         assert_eq!(ids, (0..60).map(|n| format!("orders:0:{n}")).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn all_writers_see_one_order_of_several_sources() {
+    const EVENTS: i64 = 300;
+    let windows = ["a", "b"].map(|topic| (topic.into(), WindowLimits { events: 10, bytes: 1 << 20 }));
+    let metrics = Arc::new(Metrics::new("test").unwrap());
+    let writers = Writers::start(2, &windows, &metrics).unwrap();
+    for topic in ["a", "b"] {
+        writers.feed(&Feed::Assigned { topic: topic.into(), next: [0].into() });
+    }
+    let bench = Bench { writers, metrics, stream: stream(1, &["a", "b"]) };
+    let mut clients: Vec<_> = (0..4).map(|_| bench.open(Transport::Ndjson, 2 * EVENTS as usize)).collect();
+    clients.iter_mut().for_each(|client| drop(read_until(client, "\r\n\r\n")));
+    std::thread::scope(|scope| {
+        for topic in ["a", "b"] {
+            let writers = &bench.writers;
+            scope.spawn(move || {
+                (0..EVENTS).for_each(|n| writers.feed(&Feed::Batch([Entry::Event(event(topic, 0, n, &[]))].into())));
+            });
+        }
+    });
+    bench.writers.feed(&Feed::Batch([Entry::Event(event("a", 0, EVENTS, &[]))].into()));
+    let end = format!("\"id\":\"a:0:{EVENTS}\"");
+    let texts: Vec<_> = clients.iter_mut().map(|client| read_until(client, &end)).collect();
+    let ids =
+        |text: &str| text.lines().filter_map(|line| line.split('"').nth(3)).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(ids(&texts[0]).len() as i64, 2 * EVENTS + 1);
+    assert!(texts.iter().all(|text| ids(text) == ids(&texts[0])));
 }
 
 #[test]

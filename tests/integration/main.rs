@@ -24,5 +24,6 @@ mod shutdown;
 mod slow_reader;
 mod sse;
 mod support;
+mod topics;
 mod vocabulary;
 mod websocket;

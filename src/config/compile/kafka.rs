@@ -1,44 +1,78 @@
-//! `kafka` and `topics`: the brokers, properties passed on to librdkafka, and what of each topic is kept.
+//! `kafka` and `clusters`: the brokers of each cluster, properties passed on to librdkafka, and its topics.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::secret_file;
 use super::streams::Streams;
-use crate::config::diagnostic::{Diagnostics, did_you_mean};
+use super::{secret_file, topics};
+use crate::config::diagnostic::Diagnostics;
 use crate::config::file::{Name, Place, Value};
 use crate::config::section::{Section, text};
-use crate::config::snapshot::{Kafka, TopicConfig};
-use crate::event::Topic;
+use crate::config::snapshot::{DEFAULT_CLUSTER, Kafka};
 use crate::kafka::{PropertyError, check_properties};
 
-const WARM_UP: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10 * 60);
-const REPLAY_EVENTS: u32 = 500;
-const REPLAY_EVENTS_RANGE: RangeInclusive<u32> = 1..=10_000_000;
-/// In bytes.
-const REPLAY_BYTES: usize = 16 * 1024 * 1024;
-const REPLAY_BYTES_RANGE: RangeInclusive<u64> = 1024..=64 * 1024 * 1024 * 1024;
+/// Each is a client with threads and buffers of its own.
+const CLUSTERS_MAX: usize = 16;
 
-pub(super) fn compile(root: &Section<'_>, streams: &Streams, base_dir: &Path, diagnostics: &Diagnostics) -> Kafka {
+const WARM_UP: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10 * 60);
+
+/// The clusters that topics are read from: that of the section `kafka` first, whatever it has, then the others.
+pub(super) fn compile(root: &Section<'_>, streams: &Streams, base_dir: &Path, diagnostics: &Diagnostics) -> Vec<Kafka> {
     let section = root.section("kafka");
+    let mut clusters = vec![cluster(DEFAULT_CLUSTER, &section, base_dir, diagnostics)];
+    clusters[0].warm_up = section.duration("warm_up", WARM_UP).unwrap_or(Duration::from_secs(10));
+    clusters[0].required_for_readiness = required_for_readiness(&section, diagnostics);
+    for (name, node) in root.entries("clusters") {
+        check_cluster_name(name, diagnostics);
+        let section = Section::open(&format!("clusters.{}", name.text), node, diagnostics);
+        let Kafka { warm_up, required_for_readiness, .. } = clusters[0];
+        let other = cluster(&name.text, &section, base_dir, diagnostics);
+        clusters.push(Kafka { warm_up, required_for_readiness, ..other });
+    }
+    if clusters.len() > CLUSTERS_MAX {
+        diagnostics.wrong(root.place_of("clusters"), format!("more than {CLUSTERS_MAX} clusters"));
+    }
+    let names: Vec<_> = clusters.iter().map(|cluster| cluster.cluster.clone()).collect();
+    let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+    for placed in topics::compile(root, streams, &names, diagnostics) {
+        let cluster = clusters.iter_mut().find(|cluster| cluster.cluster == placed.cluster);
+        cluster.into_iter().for_each(|cluster| cluster.topics.push(placed.topic.clone()));
+    }
+    // Nothing is read from a cluster that no topic names.
+    let mut index = 0..;
+    clusters.retain(|cluster| index.next() == Some(0) || !cluster.topics.is_empty());
+    clusters
+}
+
+fn required_for_readiness(section: &Section<'_>, diagnostics: &Diagnostics) -> bool {
+    let required = section.flag("required_for_readiness").unwrap_or_default();
+    if required {
+        let message = "while no broker answers, `/readyz` fails and takes the service's own traffic with it";
+        diagnostics.warn(section.place_of("required_for_readiness"), message);
+    }
+    required
+}
+
+fn check_cluster_name(name: &Name, diagnostics: &Diagnostics) {
+    if name.text == DEFAULT_CLUSTER {
+        let message = format!("`{DEFAULT_CLUSTER}` is the cluster of the section `kafka`");
+        diagnostics.expected(name.place, message, "another name");
+    }
+}
+
+fn cluster(name: &str, section: &Section<'_>, base_dir: &Path, diagnostics: &Diagnostics) -> Kafka {
     section.require("brokers", "the `host:port` of one or more brokers, with commas between");
     let brokers = section.read("brokers", "`host:port`, or several with commas between", |value| {
         text(value).filter(|text| text.split(',').all(|broker| is_broker(broker.trim())))
     });
-    let required_for_readiness = section.flag("required_for_readiness").unwrap_or_default();
-    if required_for_readiness {
-        let message = "while no broker answers, `/readyz` fails and takes the service's own traffic with it";
-        diagnostics.warn(section.place_of("required_for_readiness"), message);
-    }
     Kafka {
+        cluster: name.into(),
         brokers: brokers.unwrap_or_default().into(),
-        properties: properties(&section, base_dir, diagnostics),
-        topics: topics(root, streams, diagnostics),
-        warm_up: section.duration("warm_up", WARM_UP).unwrap_or(Duration::from_secs(10)),
-        required_for_readiness,
+        properties: properties(section, base_dir, diagnostics),
+        topics: Vec::new(),
+        warm_up: Duration::ZERO,
+        required_for_readiness: false,
     }
 }
 
@@ -65,7 +99,7 @@ fn properties(section: &Section<'_>, base_dir: &Path, diagnostics: &Diagnostics)
     }
     for (name, node) in in_files {
         if written.iter().any(|(other, _)| other.text == name.text) {
-            diagnostics.wrong(name.place, format!("`{}` is given in `kafka.properties` too", name.text));
+            diagnostics.wrong(name.place, format!("`{}` is given in `properties` too", name.text));
         }
         let bytes = secret_file(section, "property_files", node, base_dir, diagnostics);
         match bytes.map(String::from_utf8) {
@@ -99,33 +133,4 @@ fn property_value(value: &Value) -> Option<String> {
         Value::Flag(flag) => Some(flag.to_string()),
         Value::Nothing | Value::Fraction(_) | Value::List(_) | Value::Map(_) => None,
     }
-}
-
-/// The topics that streams carry, sorted by name; `topics` says how much of them is kept.
-fn topics(root: &Section<'_>, streams: &Streams, diagnostics: &Diagnostics) -> Vec<TopicConfig> {
-    let mut keys: BTreeMap<Topic, BTreeSet<Arc<str>>> = BTreeMap::new();
-    for stream in streams.values() {
-        for topic in &stream.topics {
-            keys.entry(topic.clone()).or_default().extend(stream.keys.iter().cloned());
-        }
-    }
-    let mut replay: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-    for (name, node) in root.entries("topics") {
-        let section = Section::open(&format!("topics.{}", name.text), node, diagnostics);
-        let limits = section.section("replay");
-        let events = limits.count("events", REPLAY_EVENTS_RANGE).unwrap_or(REPLAY_EVENTS) as usize;
-        let bytes = limits.size("bytes", REPLAY_BYTES_RANGE).unwrap_or(REPLAY_BYTES);
-        replay.insert(&name.text, (events, bytes));
-        if !keys.contains_key(&*name.text) {
-            let hint = did_you_mean(&name.text, keys.keys().map(|topic| &**topic));
-            diagnostics.wrong(name.place, format!("no stream carries the topic `{}`{hint}", name.text));
-        }
-    }
-    keys.into_iter()
-        .map(|(name, keys)| {
-            let (replay_events, replay_bytes) =
-                replay.get(&*name).copied().unwrap_or((REPLAY_EVENTS as usize, REPLAY_BYTES));
-            TopicConfig { name, keys: keys.into_iter().collect(), replay_events, replay_bytes }
-        })
-        .collect()
 }

@@ -13,7 +13,7 @@ use crate::config::section::{Section, text};
 use crate::config::units::write_duration;
 use crate::route::{
     Admission, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, Overflow, Pattern, QueueLimits,
-    RouteTable, Stream, StreamRoute, Transport, WebSocketLimits,
+    RouteTable, Stream, StreamRoute, Transport, WebSocketFrames, WebSocketLimits,
 };
 
 const HEARTBEAT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10 * 60);
@@ -100,6 +100,7 @@ impl Compiler<'_> {
         let bindings = self.bindings(pattern, stream.as_deref(), admission);
         let websocket = section.section("websocket");
         let choices = self.choices();
+        let frames = self.frames(&websocket, choices.data);
         let queue = self.queue();
         let max_streams = section.count("max_streams", COUNT).map(|count| count as usize);
         let heartbeat = self.heartbeat();
@@ -118,6 +119,7 @@ impl Compiler<'_> {
             other_methods: choices.other_methods,
             data: choices.data,
             event_field: choices.event_field,
+            frames,
             heartbeat,
             heartbeat_form: choices.heartbeat_form,
             retry,
@@ -211,6 +213,18 @@ impl Compiler<'_> {
                 .choice("on_gap", &[("gone", OnGap::Gone), ("continue", OnGap::Continue)])
                 .unwrap_or(OnGap::Gone),
         }
+    }
+
+    /// Bare bytes have no place for an envelope.
+    fn frames(&self, websocket: &Section<'_>, data: DataForm) -> WebSocketFrames {
+        let frames = websocket
+            .choice("frames", &[("text", WebSocketFrames::Text), ("binary", WebSocketFrames::Binary)])
+            .unwrap_or(WebSocketFrames::Text);
+        if frames == WebSocketFrames::Binary && data == DataForm::Envelope {
+            let message = "binary frames hold the payload alone, not an envelope";
+            self.diagnostics.expected(websocket.place_of("frames"), message, "`data: payload` beside `websocket`");
+        }
+        frames
     }
 
     fn queue(&self) -> QueueLimits {

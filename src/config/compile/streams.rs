@@ -9,8 +9,8 @@ use crate::config::section::{Section, text};
 use crate::event::{TOPIC_NAME_BYTES_MAX, Topic, is_topic_name};
 use crate::route::Stream;
 
-/// Fields of the envelope that are always ours, and so can't be a key.
-const RESERVED_KEYS: [&str; 5] = ["id", "ts", "type", "data", "cursor"];
+/// Fields of the envelope that are ours, and so can't be a key.
+const RESERVED_KEYS: [&str; 8] = ["id", "ts", "type", "data", "cursor", "headers", "encoding", "ce"];
 /// The longest name of a key, in bytes.
 const KEY_NAME_BYTES_MAX: usize = 64;
 
@@ -64,7 +64,7 @@ fn keys(section: &Section<'_>, diagnostics: &Diagnostics) -> Box<[Arc<str>]> {
             continue;
         };
         if RESERVED_KEYS.contains(&key) {
-            diagnostics.wrong(node.place, format!("`{key}` is a field of every event and can't be a key"));
+            diagnostics.wrong(node.place, format!("`{key}` is a field of events and can't be a key"));
         } else if keys.iter().any(|earlier| **earlier == *key) {
             diagnostics.wrong(node.place, format!("the key `{key}` is listed twice"));
         }

@@ -1,12 +1,17 @@
 //! A Kafka record becomes an event: pure, no Kafka types, no clock.
 //!
+//! In a topic of JSON without a mapping:
+//!
 //! | the record's value | the event |
 //! |---|---|
-//! | an object with `data` | an envelope: its fields stay in their order, `id` is replaced by ours |
+//! | a CloudEvent, by its fields or the record's headers | see `cloudevents` |
+//! | any other object with `data` | an envelope: its fields stay in their order, `id` is replaced by ours |
 //! | any other object | a bare payload: `data` is the object, declared keys are lifted out of it |
 //! | any other JSON value | `data` is the value |
 //! | none (a tombstone) | `"type":"delete"`, `"key"` the record's key, `"data":null` |
-//! | anything else | undecodable |
+//! | anything else, and nothing (zero bytes) | undecodable |
+//!
+//! With a mapping (see `mapped`) the value is `data`, whatever it is. In topics of text or binary `data` is a string.
 //!
 //! The canonical envelope is one line, `{"id":...,"ts":...,"type":...,<the other fields>,"data":...}`. Values are copied
 //! byte for byte but for whitespace between tokens, so numbers keep every digit. `ts` and `type` are taken from the
@@ -14,24 +19,32 @@
 //! its label. Of repeated `ts`, `type`, `data` and declared keys the last one counts and stands alone, so that what
 //! an event is routed by is what its reader sees; other repeated names are passed on as they came.
 //!
-//! It does not map, filter or validate by a schema, and reads no format but JSON.
+//! It does not filter or validate by a schema.
 
+mod cloudevents;
+mod draft;
+#[cfg(test)]
+mod foreign_tests;
+mod headers;
 mod json;
+mod label;
+mod mapped;
 #[cfg(test)]
 mod tests;
 
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
+use self::draft::{Data, Draft};
+pub use self::headers::{HEADERS_MAX, Header};
 pub use self::json::{DEPTH_MAX, FIELDS_MAX};
-use self::json::{Fields, TooDeep, append_on_one_line, append_string};
-use crate::access::scalar_text;
-use crate::event::{Event, EventId, Frames, Topic};
+use self::json::{Fields, TooDeep};
+use self::label::{key_text, timestamp, ts_of_number, type_of_string};
+use crate::config::mapping::Mapping;
+use crate::config::snapshot::{Format, ShownHeaders, TopicConfig};
+use crate::event::{Event, Topic};
 
 /// The longest value that is decoded, in bytes. Above what brokers take by default (1 MiB), with room for 10 MB.
 pub const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -43,8 +56,6 @@ pub const TYPE_BYTES_MAX: usize = 256;
 pub const TS_MAX_MS: i64 = 253_402_300_799_999;
 /// How many distinct types share their text among events, so that a hostile producer fills no memory.
 const KINDS_MAX: usize = 64;
-/// The bytes of an envelope beside the topic and the value: id, ts, a short type, the names.
-const ENVELOPE_OVERHEAD_BYTES: usize = 112;
 
 /// A record as it came from Kafka.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +65,8 @@ pub struct Record<'a> {
     /// Milliseconds since the Unix epoch.
     pub timestamp: Option<i64>,
     pub key: Option<&'a [u8]>,
+    /// In the order of the record; names may repeat.
+    pub headers: &'a [Header<'a>],
     /// Absent: a tombstone.
     pub value: Option<&'a [u8]>,
     pub received: Instant,
@@ -74,6 +87,8 @@ pub enum Undecodable {
     TooDeep,
     #[error("the envelope has more than {FIELDS_MAX} fields")]
     TooManyFields,
+    #[error("the record has more than {HEADERS_MAX} headers")]
+    TooManyHeaders,
 }
 
 /// Decodes the records of one topic.
@@ -81,16 +96,25 @@ pub enum Undecodable {
 pub struct Decoder {
     topic: Topic,
     /// Sorted, so that the keys of an event are.
-    keys: Box<[Arc<str>]>,
+    keys: Arc<[Arc<str>]>,
+    format: Format,
+    mapping: Option<Arc<Mapping>>,
+    headers: ShownHeaders,
     kinds: Vec<Arc<str>>,
 }
 
 impl Decoder {
-    /// `keys` are the topic's declared keys.
-    pub fn new(topic: Topic, keys: &[Arc<str>]) -> Self {
-        let mut keys: Box<[Arc<str>]> = keys.into();
+    pub fn new(topic: &TopicConfig) -> Self {
+        let mut keys = topic.keys.to_vec();
         keys.sort();
-        Self { topic, keys, kinds: Vec::new() }
+        Self {
+            topic: topic.name.clone(),
+            keys: keys.into(),
+            format: topic.format,
+            mapping: topic.mapping.clone(),
+            headers: topic.headers.clone(),
+            kinds: Vec::new(),
+        }
     }
 
     /// Makes an event of a record.
@@ -99,26 +123,48 @@ impl Decoder {
         if value.len() > RECORD_BYTES_MAX {
             return Err(Undecodable::TooLong);
         }
-        let text = std::str::from_utf8(value).map_err(|_| Undecodable::NotUtf8)?;
-        if text.trim_ascii_start().starts_with('{') {
-            self.object(record, text)
-        } else {
-            let value: &RawValue = serde_json::from_str(text)?;
-            let draft = Draft::open(self, record, timestamp(record), "message", text.len());
-            draft.finish(value.get(), Box::default())
+        match self.format {
+            Format::Json if self.mapping.is_none() && cloudevents::is_binary(record) => {
+                cloudevents::binary(self, record, value)
+            }
+            Format::Json => self.json(record, utf8(value)?),
+            Format::Text => self.opaque(record, None, &Data::Text(utf8(value)?)),
+            Format::Binary => self.opaque(record, None, &Data::Bytes(value)),
         }
+    }
+
+    fn json(&mut self, record: &Record<'_>, text: &str) -> Result<Event, Undecodable> {
+        if self.mapping.is_none() && text.trim_ascii_start().starts_with('{') {
+            return self.object(record, text);
+        }
+        let value: &RawValue = serde_json::from_str(text)?;
+        self.opaque(record, Some(value), &Data::Json(value.get()))
+    }
+
+    /// The whole value is `data`, whatever it says.
+    fn opaque(&mut self, record: &Record<'_>, value: Option<&RawValue>, data: &Data<'_>) -> Result<Event, Undecodable> {
+        if let Some(mapping) = self.mapping.clone() {
+            return mapped::event(self, &mapping, record, value, data);
+        }
+        let draft = Draft::open(self, record, timestamp(record), "message", record.value.map_or(0, <[u8]>::len))?;
+        draft.finish(data, Box::default())
     }
 
     fn object(&mut self, record: &Record<'_>, text: &str) -> Result<Event, Undecodable> {
         let fields = Fields::read(text, &self.keys)?;
-        let ts = fields.ts.and_then(usable_ts).unwrap_or_else(|| timestamp(record));
-        let kind = fields.kind.and_then(usable_type);
-        let mut draft = Draft::open(self, record, ts, kind.as_deref().unwrap_or("message"), text.len());
+        if cloudevents::is_structured(&fields) {
+            return cloudevents::structured(self, record, &fields);
+        }
+        let ts = fields.ts.and_then(ts_of_number).unwrap_or_else(|| timestamp(record));
+        let kind = fields.kind.and_then(type_of_string);
+        let mut draft = Draft::open(self, record, ts, kind.as_deref().unwrap_or("message"), text.len())?;
         for field in &fields.others {
             match field.declared {
                 Some(index) => draft.field(&field.name, fields.declared[index].unwrap_or(field.value))?,
                 // What is left of a bare payload stands in its `data`.
                 None if fields.data.is_none() => {}
+                // Ours stand there already.
+                None if field.name == "headers" && self.headers.any() => {}
                 None => draft.field(&field.name, field.value)?,
             }
         }
@@ -127,24 +173,28 @@ impl Decoder {
         }
         let keys = self.keys.iter().zip(&fields.declared);
         let keys = keys.filter_map(|(name, value)| Some((name.clone(), key_text((*value)?)?))).collect();
-        draft.finish(fields.data.map_or(text, RawValue::get), keys)
+        draft.finish(&Data::Json(fields.data.map_or(text, RawValue::get)), keys)
     }
 
-    /// A tombstone: the record's key is all it says, so it fills the declared key if there is just one.
+    /// A tombstone: the record's key is all it says, so it fills the declared key if there is just one, unless a
+    /// mapping says where keys are.
     fn tombstone(&mut self, record: &Record<'_>) -> Result<Event, Undecodable> {
-        let key = record.key.and_then(|key| std::str::from_utf8(key).ok());
-        let mut draft = Draft::open(self, record, timestamp(record), "delete", 2 * record.key.map_or(0, <[u8]>::len));
-        let mut keys = Box::default();
-        if let Some(text) = key {
-            if let ([name], false) = (&*self.keys, text.is_empty()) {
-                keys = Box::from([(name.clone(), text.into())]);
-                if !matches!(&**name, "id" | "ts" | "type" | "key" | "data") {
-                    draft.text_field(name, text);
-                }
-            }
-            draft.text_field("key", text);
+        if self.mapping.is_some() {
+            return self.opaque(record, None, &Data::Json("null"));
         }
-        draft.finish("null", keys)
+        let size = 2 * record.key.map_or(0, <[u8]>::len);
+        let mut draft = Draft::open(self, record, timestamp(record), "delete", size)?;
+        let mut keys = Box::default();
+        if let (Some(text), [name]) = (record.key_text(), &*self.keys)
+            && !text.is_empty()
+        {
+            keys = Box::from([(name.clone(), text.into())]);
+            if !matches!(&**name, "id" | "ts" | "type" | "key" | "data") {
+                draft.text_field(name, text);
+            }
+        }
+        draft.record_key(record);
+        draft.finish(&Data::Json("null"), keys)
     }
 
     /// The shared text of a type.
@@ -160,64 +210,12 @@ impl Decoder {
     }
 }
 
-/// An event whose envelope is being written.
-struct Draft {
-    id: EventId,
-    ts: i64,
-    kind: Arc<str>,
-    received: Instant,
-    envelope: Vec<u8>,
-}
-
-impl Draft {
-    /// Writes the envelope up to its `type`. `bytes` is about how much is going to follow.
-    fn open(decoder: &mut Decoder, record: &Record<'_>, ts: i64, kind: &str, bytes: usize) -> Self {
-        let id = EventId { topic: decoder.topic.clone(), partition: record.partition, offset: record.offset };
-        let mut envelope = Vec::with_capacity(ENVELOPE_OVERHEAD_BYTES + id.topic.len() + bytes);
-        // Writing to a vector cannot fail, and a topic's name needs no escapes.
-        let _ = write!(envelope, r#"{{"id":"{id}","ts":{ts},"type":"#);
-        append_string(kind, &mut envelope);
-        Self { id, ts, kind: decoder.kind(kind), received: record.received, envelope }
-    }
-
-    fn name(&mut self, name: &str) {
-        self.envelope.push(b',');
-        append_string(name, &mut self.envelope);
-        self.envelope.push(b':');
-    }
-
-    fn field(&mut self, name: &str, value: &RawValue) -> Result<(), TooDeep> {
-        self.name(name);
-        append_on_one_line(value.get(), &mut self.envelope)
-    }
-
-    fn text_field(&mut self, name: &str, text: &str) {
-        self.name(name);
-        append_string(text, &mut self.envelope);
-    }
-
-    fn finish(mut self, data: &str, keys: Keys) -> Result<Event, Undecodable> {
-        self.name("data");
-        let start = self.envelope.len();
-        append_on_one_line(data, &mut self.envelope)?;
-        let payload = start..self.envelope.len();
-        self.envelope.push(b'}');
-        // The window keeps envelopes for long: an exact allocation spares `Bytes` a second one, too.
-        self.envelope.shrink_to_fit();
-        Ok(Event {
-            id: self.id,
-            ts: self.ts,
-            kind: self.kind,
-            keys,
-            envelope: Bytes::from(self.envelope),
-            payload,
-            received: self.received,
-            frames: Frames::default(),
-        })
+impl<'a> Record<'a> {
+    /// The key, where it is text.
+    fn key_text(&self) -> Option<&'a str> {
+        std::str::from_utf8(self.key?).ok()
     }
 }
-
-type Keys = Box<[(Arc<str>, Box<str>)]>;
 
 impl From<TooDeep> for Undecodable {
     fn from(_: TooDeep) -> Self {
@@ -225,34 +223,6 @@ impl From<TooDeep> for Undecodable {
     }
 }
 
-/// The record's own time, or the time of its receipt.
-fn timestamp(record: &Record<'_>) -> i64 {
-    record.timestamp.filter(|ts| (0..=TS_MAX_MS).contains(ts)).unwrap_or(record.received_ms)
-}
-
-fn usable_ts(value: &RawValue) -> Option<i64> {
-    value.get().parse().ok().filter(|ts| (0..=TS_MAX_MS).contains(ts))
-}
-
-fn usable_type(value: &RawValue) -> Option<String> {
-    // Checked first, so that a huge value is not unescaped: an escape takes at most 6 bytes for one of text.
-    if value.get().len() > 6 * TYPE_BYTES_MAX + 2 {
-        return None;
-    }
-    let text: String = serde_json::from_str(value.get()).ok()?;
-    let usable = !text.is_empty() && text.len() <= TYPE_BYTES_MAX && !text.chars().any(char::is_control);
-    usable.then_some(text)
-}
-
-/// The text a key is compared by. Numbers that are no integers of 64 bits are no keys: rounded, two would be equal
-/// and one user would see the other's events.
-fn key_text(value: &RawValue) -> Option<Box<str>> {
-    if value.get().starts_with(['{', '[']) {
-        return None;
-    }
-    let value: Value = serde_json::from_str(value.get()).ok()?;
-    if value.is_f64() {
-        return None;
-    }
-    scalar_text(&value)
+fn utf8(value: &[u8]) -> Result<&str, Undecodable> {
+    std::str::from_utf8(value).map_err(|_| Undecodable::NotUtf8)
 }

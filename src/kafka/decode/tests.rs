@@ -5,22 +5,27 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
+use crate::access::scalar_text;
 
-fn record(value: Option<&[u8]>) -> Record<'_> {
+pub(super) fn record(value: Option<&[u8]>) -> Record<'_> {
     Record {
         partition: 3,
         offset: 42,
         timestamp: Some(1000),
         key: None,
+        headers: &[],
         value,
         received: Instant::now(),
         received_ms: 2000,
     }
 }
 
+pub(super) fn topic(keys: &[&str]) -> TopicConfig {
+    TopicConfig::new("orders".into(), keys.iter().map(|key| Arc::from(*key)))
+}
+
 fn decoder(keys: &[&str]) -> Decoder {
-    let keys: Vec<Arc<str>> = keys.iter().map(|key| Arc::from(*key)).collect();
-    Decoder::new("orders".into(), &keys)
+    Decoder::new(&topic(keys))
 }
 
 fn decode(keys: &[&str], value: &str) -> Event {
@@ -31,7 +36,7 @@ fn envelope(keys: &[&str], value: &str) -> String {
     String::from_utf8(decode(keys, value).envelope.to_vec()).unwrap()
 }
 
-fn keys(event: &Event) -> Vec<(&str, &str)> {
+pub(super) fn keys(event: &Event) -> Vec<(&str, &str)> {
     event.keys.iter().map(|(name, value)| (&**name, &**value)).collect()
 }
 

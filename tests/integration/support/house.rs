@@ -18,7 +18,7 @@ pub const STANDARD: &str = include_str!("standard.yaml");
 const TOPICS: &[(&str, i32)] = &[("orders", 1), ("spread", 4), ("notices", 1)];
 
 /// Short waits: the mock cluster does not wake a waiting fetch, and a test that takes the broker down wants it back.
-const KAFKA_PROPERTIES: &str = "{ fetch.wait.max.ms: 10, reconnect.backoff.ms: 50, reconnect.backoff.max.ms: 200, \
+pub const KAFKA_PROPERTIES: &str = "{ fetch.wait.max.ms: 10, reconnect.backoff.ms: 50, reconnect.backoff.max.ms: 200, \
                                 topic.metadata.refresh.interval.ms: 500 }";
 
 /// There are two writers, and a test has a few streams open.

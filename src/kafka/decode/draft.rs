@@ -1,0 +1,155 @@
+//! An event whose envelope is being written.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Instant;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use super::headers::append_headers;
+use super::json::{TooDeep, append_on_one_line, append_string};
+use super::label::key_text;
+use super::{Decoder, Record, Undecodable};
+use crate::event::{Event, EventId, Frames};
+
+/// The bytes of an envelope beside the topic and the value: id, ts, a short type, the names.
+const ENVELOPE_OVERHEAD_BYTES: usize = 112;
+
+/// An event's keys, sorted by name.
+pub(super) type Keys = Box<[(Arc<str>, Box<str>)]>;
+
+/// What `data` is going to be.
+pub(super) enum Data<'a> {
+    /// A JSON value.
+    Json(&'a str),
+    /// Text, to become a JSON string.
+    Text(&'a str),
+    /// Bytes, to become a JSON string in base64.
+    Bytes(&'a [u8]),
+    /// A JSON string that is base64 already.
+    Base64(&'a str),
+}
+
+/// What was found where a key is looked for.
+pub(super) enum Found<'a> {
+    Json(&'a RawValue),
+    Text(&'a str),
+}
+
+pub(super) struct Draft {
+    id: EventId,
+    ts: i64,
+    kind: Arc<str>,
+    received: Instant,
+    envelope: Vec<u8>,
+}
+
+impl Draft {
+    /// Writes the envelope up to its `type`, and the headers that are shown. `bytes` is about how much follows.
+    pub(super) fn open(
+        decoder: &mut Decoder,
+        record: &Record<'_>,
+        ts: i64,
+        kind: &str,
+        bytes: usize,
+    ) -> Result<Self, Undecodable> {
+        let id = EventId { topic: decoder.topic.clone(), partition: record.partition, offset: record.offset };
+        let mut envelope = Vec::with_capacity(ENVELOPE_OVERHEAD_BYTES + id.topic.len() + bytes);
+        // Writing to a vector cannot fail, and a topic's name needs no escapes.
+        let _ = write!(envelope, r#"{{"id":"{id}","ts":{ts},"type":"#);
+        append_string(kind, &mut envelope);
+        append_headers(record, &decoder.headers, &mut envelope)?;
+        Ok(Self { id, ts, kind: decoder.kind(kind), received: record.received, envelope })
+    }
+
+    pub(super) fn field(&mut self, name: &str, value: &RawValue) -> Result<(), TooDeep> {
+        self.name(name);
+        append_on_one_line(value.get(), &mut self.envelope)
+    }
+
+    pub(super) fn text_field(&mut self, name: &str, text: &str) {
+        self.name(name);
+        append_string(text, &mut self.envelope);
+    }
+
+    /// Writes the keys that were found and can be keys, a number as a number, and gives them.
+    pub(super) fn keys<'a>(
+        &mut self,
+        found: impl Iterator<Item = (&'a Arc<str>, Option<Found<'a>>)>,
+    ) -> Result<Keys, Undecodable> {
+        let mut keys = Vec::new();
+        for (name, found) in found {
+            match found {
+                Some(Found::Json(value)) => {
+                    if let Some(text) = key_text(value) {
+                        self.field(name, value)?;
+                        keys.push((name.clone(), text));
+                    }
+                }
+                Some(Found::Text(text)) if !text.is_empty() => {
+                    self.text_field(name, text);
+                    keys.push((name.clone(), text.into()));
+                }
+                _ => {}
+            }
+        }
+        Ok(keys.into())
+    }
+
+    /// Writes the record's key, where it is text.
+    pub(super) fn record_key(&mut self, record: &Record<'_>) {
+        if let Some(text) = record.key_text() {
+            self.text_field("key", text);
+        }
+    }
+
+    /// Opens an object: the fields that follow stand in it.
+    pub(super) fn open_object(&mut self, name: &str) {
+        self.name(name);
+        self.envelope.push(b'{');
+    }
+
+    pub(super) fn close_object(&mut self) {
+        self.envelope.push(b'}');
+    }
+
+    pub(super) fn finish(mut self, data: &Data<'_>, keys: Keys) -> Result<Event, Undecodable> {
+        let is_base64 = matches!(data, Data::Bytes(_) | Data::Base64(_));
+        if is_base64 {
+            self.text_field("encoding", "base64");
+        }
+        self.name("data");
+        let start = self.envelope.len();
+        match data {
+            Data::Json(value) | Data::Base64(value) => append_on_one_line(value, &mut self.envelope)?,
+            Data::Text(text) => append_string(text, &mut self.envelope),
+            Data::Bytes(bytes) => append_string(&STANDARD.encode(bytes), &mut self.envelope),
+        }
+        let payload = start..self.envelope.len();
+        self.envelope.push(b'}');
+        // The window keeps envelopes for long: an exact allocation spares `Bytes` a second one, too.
+        self.envelope.shrink_to_fit();
+        Ok(Event {
+            id: self.id,
+            ts: self.ts,
+            kind: self.kind,
+            keys,
+            envelope: Bytes::from(self.envelope),
+            payload,
+            is_base64,
+            received: self.received,
+            frames: Frames::default(),
+        })
+    }
+
+    fn name(&mut self, name: &str) {
+        if self.envelope.last() != Some(&b'{') {
+            self.envelope.push(b',');
+        }
+        append_string(name, &mut self.envelope);
+        self.envelope.push(b':');
+    }
+}

@@ -1,0 +1,240 @@
+//! Records that were not made for us: mapped, text, bytes, with headers, CloudEvents.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::tests::{keys, record, topic};
+use super::*;
+use crate::config::mapping::Origin;
+
+fn origin(text: &str) -> Origin {
+    Origin::parse(text).unwrap()
+}
+
+/// A decoder of a topic with this mapping: type, ts, and keys by name.
+fn mapped(format: Format, kind: &str, ts: &str, keys: &[(&str, &str)]) -> Decoder {
+    let names: Vec<_> = keys.iter().map(|(name, _)| *name).collect();
+    let keys = keys.iter().map(|(name, from)| (Arc::from(*name), origin(from))).collect();
+    let mapping = Some(Arc::new(Mapping { kind: origin(kind), ts: origin(ts), keys }));
+    Decoder::new(&TopicConfig { format, mapping, ..topic(&names) })
+}
+
+fn of_format(format: Format) -> Decoder {
+    Decoder::new(&TopicConfig { format, ..topic(&["userId"]) })
+}
+
+fn with_headers(shown: ShownHeaders) -> Decoder {
+    Decoder::new(&TopicConfig { headers: shown, ..topic(&[]) })
+}
+
+/// What is sent of a record with this value and these headers, but for its id and topic.
+#[track_caller]
+fn sent(decoder: &mut Decoder, key: Option<&str>, headers: &[Header<'_>], value: Option<&[u8]>) -> String {
+    let record = Record { key: key.map(str::as_bytes), headers, ..record(value) };
+    let event = decoder.decode(&record).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&event.envelope).unwrap()["type"], *event.kind);
+    let envelope = std::str::from_utf8(&event.envelope).unwrap();
+    envelope.strip_prefix(r#"{"id":"orders:3:42","ts":"#).unwrap().into()
+}
+
+#[test]
+fn a_mapping_finds_type_time_and_keys_and_the_value_is_data() {
+    let keys = &[("deep", "/user/ids/1"), ("orderId", "key"), ("site", "const:eu"), ("tenant", "header:tenant")];
+    let mut decoder = mapped(Format::Json, "/eventType", "/meta/at", keys);
+    let value = br#"{"eventType": "paid", "data": 1, "user": {"ids": [7, 8.0, 9]}, "meta": {"at": "2026-11-22T10:00:00.1239Z"}}"#;
+    let headers: &[Header<'_>] = &[("tenant", Some(b"t1")), ("tenant", Some(b"t2"))];
+    assert_eq!(
+        sent(&mut decoder, Some("o-1"), headers, Some(value)),
+        r#"1795341600123,"type":"paid","orderId":"o-1","site":"eu","tenant":"t2","data":{"eventType":"paid","data":1,"user":{"ids":[7,8.0,9]},"meta":{"at":"2026-11-22T10:00:00.1239Z"}}}"#,
+        "8.0 is no key"
+    );
+    let integer = br#"{"user":{"ids":[7,8]},"eventType":5,"meta":{"at":12}}"#;
+    let event = decoder.decode(&Record { key: Some(b"o-2"), ..record(Some(integer)) }).unwrap();
+    assert_eq!(super::tests::keys(&event), [("deep", "8"), ("orderId", "o-2"), ("site", "eu")]);
+    assert_eq!((&*event.kind, event.ts, event.data()), ("5", 12, &integer[..]));
+}
+
+#[test]
+fn what_a_mapping_does_not_find_counts_as_absent() {
+    let mut decoder = mapped(Format::Json, "header:type", "key", &[("a", "/a/b"), ("b", "header:b")]);
+    for value in
+        ["1", "[]", r#"{"a":1}"#, r#"{"a":{"b":null}}"#, r#"{"a":{"b":""}}"#, r#"{"a":{"b":{}}}"#, r#"{"a":{"b":1.5}}"#]
+    {
+        let headers: &[Header<'_>] = &[("b", Some(b"\xff")), ("type", Some(b"a\nb"))];
+        let expected = format!(r#"1000,"type":"message","data":{value}}}"#);
+        assert_eq!(sent(&mut decoder, Some("soon"), headers, Some(value.as_bytes())), expected);
+    }
+    let refused = decoder.decode(&record(Some(b""))).unwrap_err();
+    assert!(matches!(refused, Undecodable::NotJson(_)), "zero bytes are no JSON: {refused}");
+}
+
+#[test]
+fn a_pointer_sees_what_a_reader_sees() {
+    let find = |pointer: &str, value: &str| {
+        let event = mapped(Format::Json, "const:t", "/ts", &[("k", pointer)]).decode(&record(Some(value.as_bytes())));
+        event.unwrap().key("k").map(str::to_owned)
+    };
+    assert_eq!(find("/a", r#"{"a":1,"\u0061":2}"#).as_deref(), Some("2"), "the last of a repeated name");
+    assert_eq!(find("/a/0", r#"{"a":["x"]}"#).as_deref(), Some("x"));
+    assert_eq!(find("/a/0", r#"{"a":{"0":"x"}}"#).as_deref(), Some("x"));
+    for none in ["/a/00", "/a/-", "/a/1", "/a/0/0", "/b"] {
+        assert_eq!(find(none, r#"{"a":["x"]}"#), None, "{none}");
+    }
+    assert_eq!(find("/a~1b/", r#"{"a/b":{"":"x"}}"#).as_deref(), Some("x"));
+}
+
+#[test]
+fn a_tombstone_keeps_the_keys_that_need_no_value() {
+    let mut decoder =
+        mapped(Format::Json, "const:changed", "header:ts", &[("a", "/a"), ("orderId", "key"), ("t", "header:t")]);
+    let headers: &[Header<'_>] = &[("t", Some(b"x")), ("ts", Some(b"77"))];
+    assert_eq!(
+        sent(&mut decoder, Some("o-1"), headers, None),
+        r#"77,"type":"delete","orderId":"o-1","t":"x","key":"o-1","data":null}"#
+    );
+    let mut by_value = mapped(Format::Json, "/type", "/ts", &[("userId", "/user")]);
+    let event = by_value.decode(&Record { key: Some(b"o-1"), ..record(None) }).unwrap();
+    assert!(keys(&event).is_empty(), "the mapping does not say that the record's key is the user");
+    assert_eq!(sent(&mut of_format(Format::Binary), None, &[], None), r#"1000,"type":"delete","data":null}"#);
+}
+
+#[test]
+fn text_and_bytes_are_strings() {
+    let mut text = of_format(Format::Text);
+    assert_eq!(sent(&mut text, None, &[], Some(b"a \"b\"\n")), r#"1000,"type":"message","data":"a \"b\"\n"}"#);
+    assert_eq!(sent(&mut text, None, &[], Some(b"{}")), r#"1000,"type":"message","data":"{}"}"#);
+    assert_eq!(sent(&mut text, None, &[], Some(b"")), r#"1000,"type":"message","data":""}"#);
+    assert!(matches!(text.decode(&record(Some(b"\xff"))), Err(Undecodable::NotUtf8)));
+    let mut binary = of_format(Format::Binary);
+    assert_eq!(
+        sent(&mut binary, None, &[], Some(b"\xff\0\x01")),
+        r#"1000,"type":"message","encoding":"base64","data":"/wAB"}"#
+    );
+    assert_eq!(sent(&mut binary, None, &[], Some(b"")), r#"1000,"type":"message","encoding":"base64","data":""}"#);
+    let mut keyed = mapped(Format::Binary, "header:type", "header:ts", &[("userId", "key")]);
+    assert_eq!(
+        sent(&mut keyed, Some("u1"), &[("type", Some(b"frame"))], Some(b"\xff")),
+        r#"1000,"type":"frame","userId":"u1","encoding":"base64","data":"/w=="}"#
+    );
+}
+
+#[test]
+fn headers_are_shown_on_request_each_once() {
+    let headers: &[Header<'_>] =
+        &[("a", Some(b"1")), ("b", None), ("c", Some(b"\xff")), ("a", Some(b"\"2\"")), ("d", Some(b""))];
+    let show = |shown| sent(&mut with_headers(shown), None, headers, Some(br#"{"headers":7,"x":1,"data":2}"#));
+    assert_eq!(
+        show(ShownHeaders::All),
+        r#"1000,"type":"message","headers":{"b":null,"c":{"base64":"/w=="},"a":"\"2\"","d":""},"x":1,"data":2}"#
+    );
+    assert_eq!(
+        show(ShownHeaders::Named(["a".into(), "z".into()].into())),
+        r#"1000,"type":"message","headers":{"a":"\"2\""},"x":1,"data":2}"#
+    );
+    assert_eq!(show(ShownHeaders::Named([].into())), r#"1000,"type":"message","headers":7,"x":1,"data":2}"#);
+    let many = vec![("a", None); HEADERS_MAX + 1];
+    let refused = with_headers(ShownHeaders::All).decode(&Record { headers: &many, ..record(Some(b"1")) });
+    assert!(matches!(refused, Err(Undecodable::TooManyHeaders)));
+    assert!(
+        with_headers(ShownHeaders::Named([].into())).decode(&Record { headers: &many, ..record(Some(b"1")) }).is_ok()
+    );
+}
+
+fn cloud_event(rest: &str) -> String {
+    format!(r#"{{"specversion":"1.0","type":"com.shop.paid","source":"/shop","id":"A1"{rest}}}"#)
+}
+
+#[test]
+fn a_structured_cloudevent_is_recognized() {
+    let decoder = || Decoder::new(&topic(&["orderId", "userid"]));
+    let value = cloud_event(r#","time":"2026-11-22T10:00:00Z","userid":"u1","data":{"orderId":7}"#);
+    assert_eq!(
+        sent(&mut decoder(), None, &[], Some(value.as_bytes())),
+        r#"1795341600000,"type":"com.shop.paid","orderId":7,"userid":"u1","ce":{"id":"A1","specversion":"1.0","source":"/shop","time":"2026-11-22T10:00:00Z","userid":"u1"},"data":{"orderId":7}}"#
+    );
+    assert_eq!(
+        sent(&mut decoder(), None, &[], Some(cloud_event(r#","data_base64":"/wA=""#).as_bytes())),
+        r#"1000,"type":"com.shop.paid","ce":{"id":"A1","specversion":"1.0","source":"/shop"},"encoding":"base64","data":"/wA="}"#
+    );
+    assert_eq!(
+        sent(&mut decoder(), None, &[], Some(cloud_event("").as_bytes())),
+        r#"1000,"type":"com.shop.paid","ce":{"id":"A1","specversion":"1.0","source":"/shop"},"data":null}"#
+    );
+    for missing in [r#""id":"A1""#, r#""source":"/shop""#, r#""type":"com.shop.paid""#, r#""specversion":"1.0""#] {
+        let value = cloud_event(r#","data":1"#).replace(missing, r#""x":1"#);
+        assert!(!sent(&mut decoder(), None, &[], Some(value.as_bytes())).contains(r#""ce""#), "{missing}");
+    }
+}
+
+#[test]
+fn a_binary_cloudevent_is_recognized_and_its_data_is_what_its_content_type_says() {
+    let attributes: [Header<'_>; 6] = [
+        ("ce_specversion", Some(b"1.0")),
+        ("ce_type", Some(b"paid")),
+        ("ce_source", Some(b"/shop")),
+        ("ce_id", Some(b"A1")),
+        ("ce_time", Some(b"2026-11-22T10:00:00Z")),
+        ("ce_userid", Some(b"u1")),
+    ];
+    let sent_as = |content_type: Option<&str>, value: &[u8]| {
+        let mut headers = attributes.to_vec();
+        headers.extend(content_type.map(|text| ("content-type", Some(text.as_bytes()))));
+        let record = Record { headers: &headers, ..record(Some(value)) };
+        let event = Decoder::new(&topic(&["orderId", "userid"])).decode(&record)?;
+        Ok::<_, Undecodable>(serde_json::from_slice::<Value>(&event.envelope).unwrap())
+    };
+    let event = sent_as(Some("application/json; charset=utf-8"), br#"{"orderId":"o1"}"#).unwrap();
+    let ce = json!({"specversion": "1.0", "source": "/shop", "id": "A1", "time": "2026-11-22T10:00:00Z",
+        "userid": "u1", "datacontenttype": "application/json; charset=utf-8"});
+    assert_eq!((&event["ce"], &event["type"], &event["ts"]), (&ce, &json!("paid"), &json!(1_795_341_600_000_i64)));
+    assert_eq!(
+        (&event["orderId"], &event["userid"], &event["data"]),
+        (&json!("o1"), &json!("u1"), &json!({"orderId": "o1"}))
+    );
+    assert_eq!(sent_as(None, b"5").unwrap()["data"], 5);
+    assert_eq!(sent_as(Some("application/vnd.x+JSON"), b"5").unwrap()["data"], 5);
+    assert_eq!(sent_as(Some("text/plain"), b"5").unwrap()["data"], "5");
+    let bytes = sent_as(Some("application/avro"), b"5").unwrap();
+    assert_eq!((&bytes["data"], &bytes["encoding"]), (&json!("NQ=="), &json!("base64")));
+    assert!(matches!(sent_as(Some("application/json"), b"{"), Err(Undecodable::NotJson(_))));
+    let partial = Record { headers: &attributes[1..], ..record(Some(b"5")) };
+    assert_eq!(&*Decoder::new(&topic(&[])).decode(&partial).unwrap().kind, "message");
+}
+
+#[test]
+fn a_mapping_and_other_formats_turn_recognition_off() {
+    let value = cloud_event(r#","data":1"#);
+    let mut decoder = mapped(Format::Json, "/type", "/time", &[]);
+    assert_eq!(
+        sent(&mut decoder, None, &[], Some(value.as_bytes())),
+        format!(r#"1000,"type":"com.shop.paid","data":{value}}}"#)
+    );
+    let mut text = of_format(Format::Text);
+    assert!(!sent(&mut text, None, &[], Some(value.as_bytes())).contains(r#""ce""#));
+}
+
+proptest! {
+    #[test]
+    fn no_record_makes_it_panic_and_every_envelope_is_one_line_of_json(
+        value in any::<Option<Vec<u8>>>(),
+        text in r#"\{("(a|b|type|ts)":(1|"x"|\[1,2\]|\{"b":null\}|"2026-11-22T10:00:00Z"),){0,5}"a":\[0\]\}"#,
+        key in any::<Option<Vec<u8>>>(),
+        headers in prop::collection::vec(("a|ce_id|ce_type|ce_source|ce_specversion|content-type", any::<Option<Vec<u8>>>()), 0..8),
+    ) {
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+        for format in [Format::Json, Format::Text, Format::Binary] {
+            let mut mapped = mapped(format, "/type", "/ts", &[("k", "/a/0"), ("l", "key"), ("m", "header:a")]);
+            let mut shown = Decoder::new(&TopicConfig { format, headers: ShownHeaders::All, ..topic(&["a"]) });
+            for value in [value.as_deref(), Some(text.as_bytes())] {
+                let record = Record { key: key.as_deref(), headers: &headers, ..record(value) };
+                for event in [mapped.decode(&record), shown.decode(&record)].into_iter().flatten() {
+                    prop_assert!(!event.envelope.iter().any(|b| matches!(b, b'\n' | b'\r')));
+                    let envelope: Value = serde_json::from_slice(&event.envelope).unwrap();
+                    prop_assert_eq!(&envelope["data"], &serde_json::from_slice::<Value>(event.data()).unwrap());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Topics that already exist: mapped, of text or bytes, CloudEvents, and read from several clusters.
+
+use serde_json::json;
+use tungstenite::Message;
+
+use crate::support::broker::Broker;
+use crate::support::eventually;
+use crate::support::house::{House, KAFKA_PROPERTIES, Plan};
+use crate::support::ndjson::Ndjson;
+
+/// A stream of `orders` and these settings of the topic, with routes for everything, for one order, and in SSE.
+fn orders(topic: &str) -> House {
+    Plan::new(format!(
+        "topics:\n  orders: {{ {topic} }}\nstreams:\n  orders: {{ topics: [orders], keys: [orderId] }}\nroutes:\n  - {{ \
+         path: /stream, stream: orders, public: true }}\n  - {{ path: \"/orders/{{id}}\", stream: orders, public: true, \
+         bind: {{ orderId: path.id }} }}\n  - {{ path: /sse, stream: orders, transport: sse, event: type, data: \
+         payload, public: true }}\n"
+    ))
+    .build()
+}
+
+#[test]
+fn a_mapped_topic_is_routed_typed_and_sent_whole() {
+    let house = orders("map: { type: /kind, ts: /at, keys: { orderId: /order/id } }");
+    let (mut all, mut one, mut sse) =
+        (house.get("/stream").ndjson(), house.get("/orders/7").ndjson(), house.get("/sse").sse());
+    let value = r#"{"kind":"paid","at":"2026-11-22T10:00:00Z","data":"theirs","order":{"id":7}}"#;
+    house.broker.produce("orders", 0, None, Some(br#"{"order":{"id":8}}"#));
+    let id = house.broker.produce("orders", 0, None, Some(value.as_bytes()));
+    let event = one.event();
+    assert_eq!((&event["id"], &event["type"], &event["orderId"]), (&json!(id), &json!("paid"), &json!(7)));
+    assert_eq!((&event["ts"], &event["data"]), (&json!(1_795_341_600_000_i64), &serde_json::from_str(value).unwrap()));
+    assert_eq!(all.ids(2)[1], id);
+    assert_eq!(sse.event().data.as_deref(), Some(r#"{"order":{"id":8}}"#));
+    let paid = sse.event();
+    assert_eq!((paid.event.as_deref(), paid.data.as_deref()), (Some("paid"), Some(value)));
+}
+
+#[test]
+fn a_deleted_key_reaches_those_who_watch_it() {
+    let house = orders("map: { type: /kind, keys: { orderId: key } }");
+    let mut one = house.get("/orders/o-1").ndjson();
+    house.broker.produce("orders", 0, Some("o-2"), None);
+    let id = house.broker.produce("orders", 0, Some("o-1"), None);
+    let event = one.event();
+    assert_eq!((&event["id"], &event["type"], &event["orderId"]), (&json!(id), &json!("delete"), &json!("o-1")));
+    assert_eq!(event["data"], json!(null));
+}
+
+#[test]
+fn text_and_bytes_arrive_on_every_transport() {
+    let text = orders("format: text");
+    let (mut lines, mut sse) = (text.get("/stream").ndjson(), text.get("/sse").sse());
+    let mut socket = text.get("/stream").websocket();
+    for value in ["two\nlines", "{", ""] {
+        text.broker.produce("orders", 0, None, Some(value.as_bytes()));
+        assert_eq!(lines.event()["data"], value);
+        assert_eq!(sse.event().data, Some(json!(value).to_string()));
+        assert_eq!(socket.event()["data"]["data"], value);
+    }
+    let binary = orders("format: binary, map: { keys: { orderId: key } }");
+    let mut one = binary.get("/orders/o-1").ndjson();
+    binary.broker.produce("orders", 0, Some("o-1"), Some(b"\xff\0\x01"));
+    let event = one.event();
+    assert_eq!((&event["encoding"], &event["data"]), (&json!("base64"), &json!("/wAB")));
+}
+
+#[test]
+fn a_websocket_gets_bytes_as_bytes_where_the_route_asks() {
+    let house = Plan::new(
+        "topics:\n  orders: { format: binary }\nstreams:\n  orders: { topics: [orders, notices] }\nroutes:\n  - { path: \
+         /ws, stream: orders, transport: ws, data: payload, websocket: { frames: binary }, public: true }\n",
+    )
+    .build();
+    let mut socket = house.get("/ws").websocket();
+    house.broker.produce("orders", 0, None, Some(b"\xff\0\x01"));
+    assert_eq!(socket.any(), Message::Binary(b"\xff\0\x01"[..].into()));
+    house.broker.produce("notices", 0, None, Some(b"{\"n\": 1}"));
+    assert_eq!(socket.any(), Message::Binary(b"{\"n\":1}"[..].into()));
+    socket.send(r#"{"command":"ping"}"#);
+    let Message::Text(response) = socket.any() else { panic!("responses are text") };
+    assert!(response.contains(r#""result":"pong""#), "{response}");
+}
+
+#[test]
+fn a_cloudevent_keeps_its_id_beside_ours() {
+    let house = orders("headers: false");
+    let mut one = house.get("/orders/o-1").ndjson();
+    let id = house.broker.event(
+        "orders",
+        0,
+        json!({"specversion": "1.0", "id": "A-1", "source": "/shop", "type": "com.shop.paid",
+               "time": "2026-11-22T10:00:00Z", "data": {"orderId": "o-1"}}),
+    );
+    let event = one.event();
+    assert_eq!(
+        (&event["id"], &event["ce"]["id"], &event["ce"]["source"]),
+        (&json!(id), &json!("A-1"), &json!("/shop"))
+    );
+    assert_eq!((&event["type"], &event["ts"]), (&json!("com.shop.paid"), &json!(1_795_341_600_000_i64)));
+}
+
+/// A stream of the topic `orders` of two clusters, the second one's under the name `eu-orders`.
+fn two_clusters(eu: &Broker) -> Plan {
+    Plan::new(format!(
+        "clusters:\n  eu: {{ brokers: \"{}\", properties: {KAFKA_PROPERTIES} }}\ntopics:\n  eu-orders: {{ cluster: eu, \
+         topic: orders }}\nstreams:\n  all: {{ topics: [orders, eu-orders], keys: [orderId] }}\nroutes:\n  - {{ path: \
+         /stream, stream: all, public: true }}\n  - {{ path: /sse, stream: all, transport: sse, public: true }}\n",
+        eu.address()
+    ))
+}
+
+/// The id that a record of the second cluster has here.
+fn here(id: &str) -> String {
+    format!("eu-{id}")
+}
+
+#[test]
+fn a_stream_of_two_clusters_resumes_exactly_in_both() {
+    let eu = Broker::start(&[("orders", 1)]);
+    let mut house = two_clusters(&eu).build();
+    house.sidecar.await_metric("notifications_kafka_connected", 2.0);
+    let mut stream = house.get("/stream").ndjson();
+    let ids = [here(&eu.order("o1")), house.broker.order("o1")];
+    let mut seen = stream.ids(2);
+    seen.sort();
+    assert_eq!(seen, ids);
+    let cursor = stream.cursor.clone().unwrap();
+    let mut missed = [here(&eu.order("o2")), here(&eu.order("o3")), house.broker.order("o2")];
+    house.restart();
+    let mut resumed = house.get(&format!("/stream?since={cursor}")).ndjson();
+    let mut seen = resumed.ids(3);
+    seen.sort();
+    missed.sort();
+    assert_eq!(seen, missed);
+    let next = here(&eu.order("o4"));
+    assert_eq!(resumed.ids(1), [next], "nothing twice");
+}
+
+#[test]
+fn one_cluster_does_not_wait_for_the_other() {
+    let eu = Broker::start(&[("orders", 1)]);
+    eu.down();
+    let house = two_clusters(&eu).kafka("warm_up: 500ms").build();
+    house.sidecar.await_metric("notifications_kafka_connected", 1.0);
+    let first = house.broker.order("o1");
+    // Once the time for the warm-up is over, a client may resume without the cluster that does not answer.
+    let (head, body) = eventually("a resume", || {
+        house.get("/stream?since=orders:0:-1").try_open().filter(|(head, _)| head.status == 200)
+    });
+    let mut stream = Ndjson::over(head, body);
+    assert_eq!(stream.ids(1), [first]);
+    eu.up();
+    let other = here(&eu.order("o1"));
+    assert_eq!(stream.ids(1), [other]);
+}
