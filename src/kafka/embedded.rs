@@ -12,7 +12,13 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedPr
 
 /// What its clients should set: the mock does not wake a waiting fetch when data arrives, so that the default wait of
 /// half a second would be the latency. Apache Kafka wakes it, and needs none of this.
-pub const PROPERTIES: &[(&str, &str)] = &[("fetch.wait.max.ms", "10")];
+///
+/// After an outage a client should not take ten seconds (the default) to look whether the broker is back.
+pub const PROPERTIES: &[(&str, &str)] = &[("fetch.wait.max.ms", "10"), RECONNECT];
+
+const RECONNECT: (&str, &str) = ("reconnect.backoff.max.ms", "500");
+/// What the mock takes for "every broker".
+const ALL_BROKERS: i32 = -1;
 
 /// The largest record its producer takes, in bytes.
 const RECORD_BYTES_MAX: &str = "20000000";
@@ -41,6 +47,9 @@ impl Embedded {
             .set("test.mock.num.brokers", "1")
             .set("linger.ms", "0")
             .set("message.max.bytes", RECORD_BYTES_MAX)
+            // What an outage interrupts is sent again: once, and in order.
+            .set("enable.idempotence", "true")
+            .set(RECONNECT.0, RECONNECT.1)
             .create()?;
         let embedded = Self { producer };
         for (topic, partitions) in topics {
@@ -58,6 +67,14 @@ impl Embedded {
     pub fn produce(&self, topic: &str, key: &str, payload: &[u8]) -> Result<(), EmbeddedError> {
         let record = BaseRecord::to(topic).key(key).payload(payload);
         self.producer.send(record).map_err(|(error, _)| error.into())
+    }
+
+    /// Takes the broker off the network, cutting its connections, or puts it back. It keeps its records, and what is
+    /// produced meanwhile waits in the producer. Does not wait.
+    pub fn set_reachable(&self, reachable: bool) -> Result<(), EmbeddedError> {
+        let cluster = self.cluster()?;
+        let outcome = if reachable { cluster.broker_up(ALL_BROKERS) } else { cluster.broker_down(ALL_BROKERS) };
+        Ok(outcome?)
     }
 
     pub(super) fn cluster(&self) -> Result<MockCluster<'_, DefaultProducerContext>, EmbeddedError> {
