@@ -29,9 +29,9 @@ const TICKS_PER_STEP: usize = 10;
 /// The most events one burst may have.
 pub(super) const BURST_EVENTS_MAX: usize = 10_000;
 /// Events of a burst in one tick: less than the smallest queue in `demo.yaml`, so that only who does not read loses any.
-const BURST_EVENTS_PER_TICK: usize = 200;
+const BURST_EVENTS_PER_TICK: usize = 250;
 /// Bytes of padding in an event of a burst: with them a few thousand events fill the buffers of browser and kernel.
-const BURST_PADDING: usize = 600;
+const BURST_PADDING: usize = 1_000;
 /// Keys that the events of a burst have in turn.
 const BURST_KEYS: usize = 64;
 /// How long an outage of the broker lasts.

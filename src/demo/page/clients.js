@@ -108,7 +108,7 @@ class NdjsonStream extends Stream {
   connect() {
     const { signal } = this.abort = new AbortController();
     // A refused, broken or finished stream: nothing to do but to come back. After an abort somebody else does that.
-    this.read(signal).catch(() => {}).then((wait) => signal.aborted || this.reconnect('waiting', wait));
+    this.read(signal).catch(() => {}).then((wait = 0) => signal.aborted || this.reconnect('waiting', wait));
   }
 
   disconnect() {
@@ -121,8 +121,10 @@ class NdjsonStream extends Stream {
       // What came after the cursor is no longer there: load the whole state from `refresh`, and go on from now.
       const { cause, ranges, refresh } = await response.json();
       this.cursor = null;
-      return this.on.gap?.({ type: 'gap', cause, ranges, missed: null, refresh }, null);
+      this.on.gap?.({ type: 'gap', cause, ranges, missed: null, refresh }, null);
+      return 0;
     }
+    // No token, or one that may not: another attempt with the same one would change nothing.
     if (response.status === 401 || response.status === 403) return this.close('refused', response.status);
     if (!response.ok) return 1_000 * (Number(response.headers.get('Retry-After')) || 0);
 
