@@ -1,5 +1,7 @@
 //! `sidestream demo`: one command, everything alive.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use crate::support::http::Call;
@@ -48,6 +50,9 @@ fn it_says_where_everything_is() {
     assert_eq!(demo.sidecar.admin("/livez").status(), 200);
     let page = demo.get("/").send();
     assert!(page.text().contains("EventSource") && page.text().contains("WebSocket"));
+    for part in ["/page.css", "/page.js", "/clients.js"] {
+        assert_eq!(demo.get(part).send().status(), 200, "{part}");
+    }
 }
 
 #[test]
@@ -97,6 +102,45 @@ fn notifications_are_each_users_own() {
         };
         assert_moving("/notifications/sse", || own(sse.event().json()));
         assert_moving("/notifications/stream", || own(ndjson.event()));
+    }
+}
+
+#[test]
+fn an_outage_of_kafka_loses_nothing() {
+    let demo = Demo::start();
+    let mut lines = demo.get("/stream").ndjson();
+    lines.event();
+    assert_eq!(demo.sidecar.call("POST", "/demo/kafka/restart").send().status(), 202);
+    demo.sidecar.await_metric("notifications_kafka_connected", 0.0);
+    let order = demo.sidecar.call("POST", "/orders").body("{}").send();
+    assert_eq!(order.status(), 202);
+    // What was placed during the outage comes after it, and no offset before it is missing or comes twice.
+    let mut next = HashMap::new();
+    loop {
+        let event = lines.event();
+        assert_ne!(event["type"], "gap", "{event}");
+        let (partition, offset) = event["id"].as_str().unwrap().rsplit_once(':').unwrap();
+        let offset: u64 = offset.parse().unwrap();
+        let expected = next.insert(partition.to_owned(), offset + 1).unwrap_or(offset);
+        assert_eq!(offset, expected, "{event}");
+        if event["orderId"] == "order-1000" {
+            break;
+        }
+    }
+    demo.sidecar.await_metric("notifications_kafka_connected", 1.0);
+}
+
+#[test]
+fn a_burst_reaches_those_who_read() {
+    const EVENTS: u64 = 3_000;
+    let demo = Demo::start();
+    let mut lines = demo.get("/stream").ndjson();
+    assert_eq!(demo.sidecar.call("POST", &format!("/demo/burst?events={EVENTS}")).send().status(), 202);
+    let mut seen = 0;
+    while seen < EVENTS {
+        let event = lines.event();
+        assert_ne!(event["type"], "gap", "{event}");
+        seen += u64::from(event["type"] == "burst");
     }
 }
 
