@@ -8,6 +8,7 @@ mod access;
 mod bad_input;
 mod config;
 mod demo;
+mod documents;
 mod kafka;
 mod limits;
 mod metrics;
