@@ -10,7 +10,7 @@ use crate::support::eventually_true;
 use crate::support::house::House;
 
 /// Maps of the configuration whose keys are the user's own names.
-const NAMED_BY_USERS: [&str; 6] = ["topics", "streams", "clusters", "properties", "property_files", "bind"];
+const NAMED_BY_USERS: [&str; 7] = ["topics", "streams", "clusters", "properties", "property_files", "bind", "keys"];
 /// How `metrics.rs` makes a metric; its name is the first text that follows.
 const METRIC_MAKERS: [&str; 6] =
     [".counter(", ".counters(", ".gauge(", ".gauges(", ".unprefixed_gauges(", ".histograms("];
@@ -107,11 +107,11 @@ fn block<'a>(document: &'a str, name: &str) -> &'a str {
     code.split("\n```").next().unwrap()
 }
 
-/// Every key there is, as `upstream.address`, without the names that users give.
+/// Every key there is, as `upstream.address`; names that users give are `*`.
 fn key_paths(value: &Value, path: &str, paths: &mut Vec<String>) {
     match value {
         Value::Object(map) if NAMED_BY_USERS.contains(&path.rsplit('.').next().unwrap()) => {
-            map.values().for_each(|inner| key_paths(inner, path, paths));
+            map.values().for_each(|inner| key_paths(inner, &format!("{path}.*"), paths));
         }
         Value::Object(map) => {
             for (key, inner) in map {
@@ -125,10 +125,9 @@ fn key_paths(value: &Value, path: &str, paths: &mut Vec<String>) {
     }
 }
 
-/// Whether a document names a key, by the whole path or an end of it.
+/// Whether a document names a key, by the whole path or an end of it. A map is named by the keys in it.
 fn names(document: &str, path: &str) -> bool {
     let ends = path.match_indices('.').map(|(at, _)| &path[at + 1..]);
-    // A map's own key is documented by those within it.
     std::iter::once(path)
         .chain(ends)
         .any(|end| document.contains(&format!("`{end}`")) || document.contains(&format!("`{end}.")))
