@@ -5,6 +5,8 @@
 //! same. Figures are the server process's own: resident memory per idle stream and CPU time per delivery (event and
 //! stream). Clients share the machine, so trust the ratio, not the absolute figures. Loopback only; ends by itself.
 
+#![allow(clippy::print_stdout, reason = "a benchmark's figures are its output")]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -106,7 +108,7 @@ fn floor(streams: usize, bytes: usize) -> Fallible<()> {
         socket.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
         sockets.push(socket);
     }
-    for tick in std::io::stdin().bytes() {
+    for tick in BufReader::new(std::io::stdin()).bytes() {
         tick?;
         for socket in &mut sockets {
             socket.write_all(&payload)?;

@@ -50,6 +50,12 @@ impl FromStr for Cursor {
     }
 }
 
+impl From<EventId> for Cursor {
+    fn from(id: EventId) -> Self {
+        Self { id, opaque: None }
+    }
+}
+
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.opaque {

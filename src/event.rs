@@ -93,6 +93,20 @@ impl Event {
         self.keys.iter().find(|(n, _)| **n == *name).map(|(_, value)| &**value)
     }
 
+    /// The same event, of which no encoding was made: for a client whose cursors are its own.
+    pub fn without_frames(&self) -> Self {
+        Self {
+            id: self.id.clone(),
+            ts: self.ts,
+            kind: self.kind.clone(),
+            keys: self.keys.clone(),
+            envelope: self.envelope.clone(),
+            payload: self.payload.clone(),
+            received: self.received,
+            frames: Frames::default(),
+        }
+    }
+
     /// The JSON of `data` alone.
     pub fn data(&self) -> &[u8] {
         &self.envelope[self.payload.clone()]
@@ -101,7 +115,31 @@ impl Event {
 
 /// Names one encoding of an event: which stream's cursor it carries and which form it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FrameKey(pub u32);
+pub struct FrameKey(u32);
+
+impl FrameKey {
+    /// The form under which a stream's cursor is kept, beside the event's encodings.
+    const CURSOR_FORM: u8 = u8::MAX;
+
+    /// `form` is below 255; what it means is the codec's.
+    pub fn new(stream_id: u16, form: u8) -> Self {
+        Self(u32::from(stream_id) << 8 | u32::from(form))
+    }
+
+    /// The name of a stream's cursor.
+    pub fn cursor(stream_id: u16) -> Self {
+        Self::new(stream_id, Self::CURSOR_FORM)
+    }
+
+    /// The name of the cursor that this encoding carries.
+    pub fn its_cursor(self) -> Self {
+        Self(self.0 | u32::from(Self::CURSOR_FORM))
+    }
+
+    pub fn form(self) -> u8 {
+        self.0 as u8
+    }
+}
 
 /// The encodings of one event, each made at most once: a lock-free list that only grows, a handful long.
 #[derive(Debug, Default)]
@@ -117,11 +155,6 @@ struct Frame {
 }
 
 impl Frames {
-    /// Whether nobody ever wanted this event.
-    pub fn is_empty(&self) -> bool {
-        self.first.get().is_none()
-    }
-
     /// The encoding under `key`, if somebody made it.
     pub fn get(&self, key: FrameKey) -> Option<&Bytes> {
         let mut slot = &self.first;
@@ -162,12 +195,8 @@ pub enum GapCause {
     Retention,
     /// The cursor lies beyond the end of the log: the log lost its tail, or the cursor is made up.
     Truncated,
-    /// The topic is not the one the cursor was made on.
-    TopicRecreated,
     /// A record that could not be read as an event.
     Undecodable,
-    /// More was asked for than one replay may hold.
-    ReplayLimit,
 }
 
 impl GapCause {
@@ -177,9 +206,7 @@ impl GapCause {
             Self::Overflow => "overflow",
             Self::Retention => "retention",
             Self::Truncated => "truncated",
-            Self::TopicRecreated => "topic-recreated",
             Self::Undecodable => "undecodable",
-            Self::ReplayLimit => "replay-limit",
         }
     }
 }

@@ -33,6 +33,8 @@ pub mod event;
 pub mod hub;
 pub mod route;
 pub mod session;
+#[cfg(test)]
+pub(crate) mod testing;
 
 #[cfg(feature = "server")]
 pub mod admin;

@@ -3,13 +3,19 @@
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
-use crate::session::Handshake;
-
 /// The end of a chunked body.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// What keeps every hop from buffering, storing or transforming a stream.
 const UNBUFFERED: &str = "Cache-Control: no-cache, no-store, no-transform\r\nX-Accel-Buffering: no\r\n";
+
+/// The parts of a WebSocket handshake that the 101 answer repeats (RFC 6455 section 4.2.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handshake {
+    /// `Sec-WebSocket-Accept`
+    pub accept: String,
+    pub subprotocol: Option<Box<str>>,
+}
 
 /// The head of an SSE or NDJSON stream. Without chunks (HTTP/1.0) the body ends with the connection.
 pub fn stream_head(content_type: &str, chunked: bool, unix_ms: i64) -> Vec<u8> {

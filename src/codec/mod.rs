@@ -26,24 +26,19 @@ pub struct Form {
     pub chunked: bool,
 }
 
-/// The form under which an event's cursor is kept, beside its encodings.
-const CURSOR_FORM: u32 = 0xff;
-
 impl Form {
     /// The name of this encoding on this stream: the stream counts since its cursor is part of the bytes.
     pub fn key(self, stream: &Stream) -> FrameKey {
-        let form = self.transport as u32
-            | (self.data as u32) << 2
-            | (self.event_field as u32) << 3
-            | u32::from(self.chunked) << 4;
-        FrameKey(u32::from(stream.id) << 8 | form)
+        let form =
+            self.transport as u8 | (self.data as u8) << 2 | (self.event_field as u8) << 3 | u8::from(self.chunked) << 4;
+        FrameKey::new(stream.id, form)
     }
 
     /// The form that a name stands for.
     pub fn of(key: FrameKey) -> Self {
-        let bit = |n: u32| key.0 >> n & 1 == 1;
+        let bit = |n: u32| key.form() >> n & 1 == 1;
         Self {
-            transport: Transport::ALL[(key.0 as usize & 3).min(Transport::ALL.len() - 1)],
+            transport: Transport::ALL[usize::from(key.form() & 3).min(Transport::ALL.len() - 1)],
             data: if bit(2) { DataForm::Payload } else { DataForm::Envelope },
             event_field: if bit(3) { EventField::Type } else { EventField::None },
             chunked: bit(4),
@@ -65,20 +60,10 @@ impl Form {
     }
 }
 
-/// The name under which a stream's cursor is kept with an event.
-pub fn cursor_key(stream: &Stream) -> FrameKey {
-    FrameKey(u32::from(stream.id) << 8 | CURSOR_FORM)
-}
-
-/// The cursor that belongs to an encoding.
-pub fn cursor_key_of(frame: FrameKey) -> FrameKey {
-    FrameKey(frame.0 | CURSOR_FORM)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::testing::{event, stream};
+    use crate::testing::{event, stream};
 
     fn forms() -> impl Iterator<Item = Form> {
         Transport::ALL.into_iter().flat_map(|transport| {
@@ -96,10 +81,10 @@ mod tests {
         let stream = stream(7, &["orders"]);
         let names: std::collections::HashSet<_> = forms().map(|form| form.key(&stream)).collect();
         assert_eq!(names.len(), 24);
-        assert!(!names.contains(&cursor_key(&stream)));
+        assert!(!names.contains(&FrameKey::cursor(stream.id)));
         for form in forms() {
             assert_eq!(Form::of(form.key(&stream)), form);
-            assert_eq!(cursor_key_of(form.key(&stream)), cursor_key(&stream));
+            assert_eq!(form.key(&stream).its_cursor(), FrameKey::cursor(stream.id));
         }
     }
 

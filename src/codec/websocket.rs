@@ -95,6 +95,11 @@ impl Decoder {
         self.unread.extend_from_slice(bytes);
     }
 
+    /// Bytes taken and not read yet.
+    pub fn unread(&self) -> usize {
+        self.unread.len()
+    }
+
     /// The next whole message of at most `limit` bytes; nothing while more bytes are needed.
     pub fn next(&mut self, limit: usize) -> Result<Option<Message>, Violation> {
         while let Some(head) = self.head(limit)? {

@@ -74,7 +74,7 @@ pub(super) fn retry_delay() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::fixtures::route;
+    use crate::testing::route;
 
     #[test]
     fn limits_hold_and_slots_return() {

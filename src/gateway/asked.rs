@@ -76,7 +76,7 @@ fn decoded(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::fixtures::route;
+    use crate::testing::route;
 
     fn position(transport: Transport, header: Option<&str>, query: &str) -> Result<Option<String>, BadPosition> {
         let mut headers = HeaderMap::new();

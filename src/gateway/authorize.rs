@@ -82,7 +82,7 @@ fn is_own_origin(route: &StreamRoute, headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::fixtures::route;
+    use crate::testing::route;
 
     fn is_own(origin: Option<&'static str>, host: &'static str) -> bool {
         let route = StreamRoute { allowed_origins: ["https://app.example".into()].into(), ..route("/x") };

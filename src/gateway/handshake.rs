@@ -7,8 +7,8 @@ use http::header::{CONNECTION, HeaderName, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROT
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use sha1::{Digest, Sha1};
 
+use crate::codec::http::Handshake;
 use crate::problem::Problem;
-use crate::session::Handshake;
 
 /// RFC 6455 section 1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";

@@ -7,8 +7,6 @@ mod admission;
 mod asked;
 mod authorize;
 mod failure;
-#[cfg(test)]
-mod fixtures;
 mod forwarded;
 mod handover;
 mod handshake;
@@ -17,6 +15,7 @@ mod refusal;
 mod response;
 mod stream;
 mod target;
+mod upgrade;
 mod upstream;
 
 use std::sync::Arc;
@@ -142,8 +141,13 @@ impl ProxyHttp for Gateway {
         Ok(is_answered)
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, exchange: &mut Exchange) -> pingora::Result<Box<HttpPeer>> {
-        exchange.attempts.next(&self.resolver, &exchange.snapshot.upstream).await
+    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> pingora::Result<Box<HttpPeer>> {
+        let upstream = &exchange.snapshot.upstream;
+        let mut peer = exchange.attempts.next(&self.resolver, upstream).await?;
+        if session.is_upgrade_req() {
+            upgrade::prepare(&mut peer, upstream.connect_timeout);
+        }
+        Ok(peer)
     }
 
     async fn upstream_request_filter(

@@ -16,10 +16,11 @@ use super::handover;
 use super::negotiate::{Agreed, Disagreed, negotiate};
 use super::refusal::{Reason, Refusal};
 use super::{Gateway, answer, asked, handshake, target};
+use crate::codec::sse;
 use crate::config::snapshot::Snapshot;
 use crate::problem::{Problem, closing_bytes};
 use crate::route::{Found, OtherMethods, Params, StreamRoute, Transport};
-use crate::session::Request;
+use crate::session::{Request, Resume};
 use crate::writer::Opening;
 
 /// What a stream's path answers to.
@@ -36,7 +37,7 @@ pub(super) async fn intercept(gateway: &Gateway, session: &mut Session, snapshot
         Found::Upstream => return Ok(false),
         Found::Disguised => {
             let problem = Problem::new(StatusCode::BAD_REQUEST, "the path must be written in its normal form");
-            return refuse(gateway, session, None, Refusal::new(Reason::Disguised, problem)).await;
+            return refuse(gateway, session, Refusal::new(Reason::Disguised, problem)).await;
         }
         Found::Stream { route, params } => (route.clone(), params),
     };
@@ -44,19 +45,19 @@ pub(super) async fn intercept(gateway: &Gateway, session: &mut Session, snapshot
         Method::GET | Method::HEAD => {}
         Method::OPTIONS => return answer(session, options()).await,
         _ if route.other_methods == OtherMethods::Upstream => return Ok(false),
-        _ => return refuse(gateway, session, None, method_not_allowed()).await,
+        _ => return refuse(gateway, session, method_not_allowed()).await,
     }
     let method = header.method.clone();
     let query = query.unwrap_or_default().to_owned();
     let has_body = !session.is_body_empty();
     match decide(snapshot, &route, &params, session.req_header(), &query, has_body) {
-        Err((transport, refusal)) => refuse(gateway, session, transport, refusal).await,
+        Err(refusal) => refuse(gateway, session, refusal).await,
         Ok(request) if method == Method::HEAD => answer(session, head(&request)).await,
         Ok(request) => open(gateway, session, snapshot, request).await,
     }
 }
 
-/// Everything that is decided before a slot is taken. A refusal names the transport, once that is known.
+/// Everything that is decided before a slot is taken.
 fn decide(
     snapshot: &Snapshot,
     route: &Arc<StreamRoute>,
@@ -64,15 +65,15 @@ fn decide(
     header: &RequestHeader,
     query: &str,
     has_body: bool,
-) -> Result<Request, (Option<Transport>, Refusal)> {
+) -> Result<Request, Refusal> {
     if has_body {
         let problem = Problem::new(StatusCode::BAD_REQUEST, "a stream is requested without a body");
-        return Err((None, Refusal::new(Reason::Body, problem)));
+        return Err(Refusal::new(Reason::Body, problem));
     }
     let headers = &header.headers;
     let agreed = negotiate(route.offer, joined(headers, ACCEPT).as_deref(), handshake::is_asked(headers))
-        .map_err(|disagreed| (None, not_negotiated(disagreed)))?;
-    prepare(snapshot, route, params, header, query, agreed).map_err(|refusal| (Some(agreed.transport), refusal))
+        .map_err(not_negotiated)?;
+    prepare(snapshot, route, params, header, query, agreed)
 }
 
 fn prepare(
@@ -117,10 +118,13 @@ async fn open(
     snapshot: &Snapshot,
     request: Request,
 ) -> pingora::Result<bool> {
-    let transport = request.transport;
     let slot = match admit(gateway, snapshot, &request.route) {
         Ok(slot) => slot,
-        Err(refusal) => return refuse(gateway, session, Some(transport), refusal).await,
+        Err(refusal) if request.transport == Transport::Sse => {
+            count_refusal(gateway, refusal.reason());
+            return answer(session, polite_retry(request.resume.as_ref())).await;
+        }
+        Err(refusal) => return refuse(gateway, session, refusal).await,
     };
     let detached = match handover::take(session, snapshot.limits.tcp_user_timeout) {
         Ok(detached) => detached,
@@ -156,27 +160,20 @@ fn admit(gateway: &Gateway, snapshot: &Snapshot, route: &StreamRoute) -> Result<
     }
 }
 
-async fn refuse(
-    gateway: &Gateway,
-    session: &mut Session,
-    transport: Option<Transport>,
-    refusal: Refusal,
-) -> pingora::Result<bool> {
-    let reason = refusal.reason();
+async fn refuse(gateway: &Gateway, session: &mut Session, refusal: Refusal) -> pingora::Result<bool> {
+    count_refusal(gateway, refusal.reason());
+    answer(session, refusal.into_problem().into_response()).await
+}
+
+fn count_refusal(gateway: &Gateway, reason: Reason) {
     gateway.count_refusal(reason);
     tracing::debug!(reason = reason.as_str(), "refused a stream");
-    let is_temporary = matches!(reason, Reason::ProcessLimit | Reason::RouteLimit | Reason::Draining);
-    let response = match transport {
-        Some(Transport::Sse) if is_temporary => polite_retry(),
-        _ => refusal.into_problem().into_response(),
-    };
-    answer(session, response).await
 }
 
 /// No writer took the socket, which no HTTP session owns any more.
 fn turn_away(refused: &Opening) {
     let response = match refused.request.transport {
-        Transport::Sse => polite_retry(),
+        Transport::Sse => polite_retry(refused.request.resume.as_ref()),
         Transport::Ndjson | Transport::WebSocket => {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no stream can be opened now");
             problem.retry_after(retry_delay()).into_response()
@@ -189,9 +186,12 @@ fn turn_away(refused: &Opening) {
 }
 
 /// `EventSource` gives up for good on any status but 200: it is told to come again instead (WHATWG HTML 9.2.3).
-fn polite_retry() -> http::Response<Vec<u8>> {
+/// Its position comes back to it, since a record without an id would let it forget where it stands (9.2.6).
+fn polite_retry(resume: Option<&Resume>) -> http::Response<Vec<u8>> {
     let delay = retry_delay();
-    let body = format!("retry: {}\n\n", delay.as_millis()).into_bytes();
+    let cursor = resume.and_then(Resume::cursor).map(|cursor| cursor.to_string());
+    let retry_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+    let body = sse::priming(retry_ms, cursor.as_deref().map(str::as_bytes));
     let length = body.len();
     let mut response = http::Response::new(body);
     stream_headers(response.headers_mut(), "text/event-stream");
@@ -255,12 +255,18 @@ mod tests {
 
     #[test]
     fn a_polite_retry_is_an_event_stream() {
-        let response = polite_retry();
+        let response = polite_retry(None);
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()[CONTENT_TYPE], "text/event-stream");
         let body = String::from_utf8(response.into_body()).unwrap();
         let delay: u64 = body.strip_prefix("retry: ").unwrap().trim_end().parse().unwrap();
         assert!((5_000..15_000).contains(&delay), "{delay}");
         assert!(body.ends_with("\n\n"));
+    }
+    #[test]
+    fn a_polite_retry_leaves_the_client_its_position() {
+        let resume = Resume::From("orders:0:7".parse().unwrap());
+        let body = String::from_utf8(polite_retry(Some(&resume)).into_body()).unwrap();
+        assert!(body.ends_with("\nid: orders:0:7\n\n"), "{body}");
     }
 }

@@ -136,7 +136,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::hub::testing::{event, selector, stream};
+    use crate::testing::{event, selector, stream};
 
     fn who(index: &Index, event: &Event) -> Vec<u32> {
         let mut found = Vec::new();
@@ -146,7 +146,7 @@ mod tests {
     }
 
     fn subscriber(session: u32) -> Subscriber {
-        Subscriber { session, frame: FrameKey(0) }
+        Subscriber { session, frame: FrameKey::new(0, 0) }
     }
 
     #[test]

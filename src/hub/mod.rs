@@ -7,8 +7,6 @@
 pub mod index;
 pub mod queue;
 pub mod resume;
-#[cfg(test)]
-pub(crate) mod testing;
 pub mod window;
 
 pub use index::{Index, Subscriber};

@@ -10,6 +10,8 @@ use crate::route::{Overflow, QueueLimits};
 
 /// Bytes of answers, heartbeats and other control data that may wait; beyond, the client is a slow consumer.
 pub const CONTROL_BYTES_MAX: usize = 256 * 1024;
+/// What keeping one piece of control data costs beside its bytes: thousands of two-byte pongs are not small.
+const CONTROL_ITEM_BYTES: usize = 128;
 
 /// The queue of one session. Empty, it owns no memory.
 #[derive(Debug, Default)]
@@ -92,21 +94,18 @@ impl Queue {
         if dropped == 0 { Pushed::Queued } else { Pushed::Dropped(dropped) }
     }
 
-    /// Appends a loss, joining it to one that is last in the queue.
+    /// Appends a loss, joining it to those that are last in the queue.
     pub fn push_gap(&mut self, gap: Gap) {
-        match self.items.back_mut() {
-            Some(Item::Gap(last)) if last.cause == gap.cause => last.join(gap),
-            _ => self.items.push_back(Item::Gap(Box::new(gap))),
-        }
+        self.put_gap(self.items.len(), gap);
     }
 
     /// Appends bytes of the session's own. False where too much of that waits already: nothing was appended.
     #[must_use]
     pub fn push_control(&mut self, bytes: Bytes) -> bool {
-        if self.control_bytes + bytes.len() > CONTROL_BYTES_MAX {
+        if self.control_bytes + control_cost(&bytes) > CONTROL_BYTES_MAX {
             return false;
         }
-        self.control_bytes += bytes.len();
+        self.control_bytes += control_cost(&bytes);
         self.items.push_back(Item::Control(Box::new(bytes)));
         true
     }
@@ -129,7 +128,7 @@ impl Queue {
         for item in self.items.iter_mut().take(items) {
             if let Item::Gap(gap) = item {
                 let bytes = encode(gap);
-                self.control_bytes += bytes.len();
+                self.control_bytes += control_cost(&bytes);
                 *item = Item::Control(Box::new(bytes));
             }
         }
@@ -174,12 +173,35 @@ impl Queue {
         let Some(item) = self.items.remove(at) else { return false };
         self.forget(&item);
         let Item::Event(event, frame) = item else { return false };
-        let gap = Gap::of_event(&event, event.frames.get(crate::codec::cursor_key_of(frame)).cloned());
-        match at.checked_sub(1).and_then(|before| self.items.get_mut(before)) {
-            Some(Item::Gap(before)) if before.cause == gap.cause => before.join(gap),
-            _ => self.items.insert(at, Item::Gap(Box::new(gap))),
+        let gap = Gap::of_event(&event, event.frames.get(frame.its_cursor()).cloned());
+        let mut end = self.put_gap(at, gap);
+        // The losses before and after the event are neighbours now.
+        while matches!(self.items.get(end), Some(Item::Gap(_))) {
+            let Some(Item::Gap(next)) = self.items.remove(end) else { break };
+            end = self.put_gap(end, *next);
         }
         true
+    }
+
+    /// Puts a loss behind the losses that end before `at`, joined to the one of its cause: a run of losses holds each
+    /// cause once, or a client that reads nothing would collect them without end. Gives where the run ends then.
+    ///
+    /// The last of a run says where the client stands after it. Those before keep their own, earlier position: a
+    /// client that is cut off between them must still be told of the rest.
+    fn put_gap(&mut self, at: usize, mut gap: Gap) -> usize {
+        let run = self.items.range(..at).rev().take_while(|item| matches!(item, Item::Gap(_))).count();
+        let is_kin = |item: &Item| matches!(item, Item::Gap(known) if known.cause == gap.cause);
+        let Some(kin) = (at - run..at).find(|n| is_kin(&self.items[*n])) else {
+            self.items.insert(at, Item::Gap(Box::new(gap)));
+            return at + 1;
+        };
+        if let (Some(cursor), Some(Item::Gap(last))) = (gap.cursor.take(), self.items.get_mut(at - 1)) {
+            last.cursor = Some(cursor);
+        }
+        if let Some(Item::Gap(known)) = self.items.get_mut(kin) {
+            known.join(gap);
+        }
+        at
     }
 
     fn forget(&mut self, item: &Item) {
@@ -188,7 +210,7 @@ impl Queue {
                 self.events -= 1;
                 self.event_bytes -= frame_len(event, *frame);
             }
-            Item::Control(bytes) => self.control_bytes -= bytes.len(),
+            Item::Control(bytes) => self.control_bytes -= control_cost(bytes),
             Item::Gap(_) => {}
         }
     }
@@ -216,7 +238,7 @@ impl Gap {
         Self { cause: GapCause::Overflow, ranges: vec![range], missed: Some(1), cursor }
     }
 
-    /// Takes a later loss of the same cause in.
+    /// Takes a later loss of the same cause in; where the client stands then is not this gap's to say.
     fn join(&mut self, later: Self) {
         for range in later.ranges {
             match self.ranges.iter_mut().find(|known| known.topic == range.topic && known.partition == range.partition)
@@ -226,9 +248,6 @@ impl Gap {
             }
         }
         self.missed = self.missed.zip(later.missed).map(|(a, b)| a + b);
-        if later.cursor.is_some() {
-            self.cursor = later.cursor;
-        }
     }
 }
 
@@ -236,25 +255,30 @@ fn frame_len(event: &Event, frame: FrameKey) -> usize {
     event.frames.get(frame).map_or(0, Bytes::len)
 }
 
+fn control_cost(bytes: &Bytes) -> usize {
+    bytes.len() + CONTROL_ITEM_BYTES
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::codec::cursor_key_of;
-    use crate::hub::testing::event;
+    use crate::testing::event;
 
-    const FRAME: FrameKey = FrameKey(0x100);
+    fn frame() -> FrameKey {
+        FrameKey::new(1, 0)
+    }
 
     fn framed(offset: i64, len: usize) -> Arc<Event> {
         let event = event("t", 0, offset, &[]);
-        event.frames.get_or_encode(cursor_key_of(FRAME), || format!("t:0:{offset}").into());
-        event.frames.get_or_encode(FRAME, || vec![b'x'; len].into());
+        event.frames.get_or_encode(frame().its_cursor(), || format!("t:0:{offset}").into());
+        event.frames.get_or_encode(frame(), || vec![b'x'; len].into());
         event
     }
 
     fn push(queue: &mut Queue, offset: i64, len: usize, limits: &QueueLimits) -> Pushed {
-        queue.push_event(framed(offset, len), FRAME, &format!("t:0:{offset}").into(), limits)
+        queue.push_event(framed(offset, len), frame(), &format!("t:0:{offset}").into(), limits)
     }
 
     /// Writes everything, at most `step` bytes at a time; what arrived, as offsets, and what was told as lost.
@@ -303,6 +327,49 @@ mod tests {
         let mut queue = Queue::default();
         assert_eq!(push(&mut queue, 0, 1, &limits), Pushed::Queued);
         assert_eq!(push(&mut queue, 1, 1, &limits), Pushed::Full);
+    }
+
+    fn at_source(offset: i64) -> Gap {
+        let range = GapRange { topic: "t".into(), partition: 0, from: offset, to: offset };
+        Gap::at_source(GapCause::Undecodable, range, format!("t:0:{offset}").into())
+    }
+
+    #[test]
+    fn losses_of_two_causes_do_not_pile_up() {
+        for overflow in [Overflow::DropOldest, Overflow::DropNewest] {
+            let limits = QueueLimits { events: 4, bytes: 999, overflow };
+            let mut queue = Queue::default();
+            for offset in 0..1000 {
+                push(&mut queue, 2 * offset, 1, &limits);
+                queue.push_gap(at_source(2 * offset + 1));
+            }
+            assert!(queue.items.len() <= 3 * (limits.events + 1), "{overflow:?}: {} items", queue.items.len());
+            let gaps = queue.items.iter().filter_map(|item| match item {
+                Item::Gap(gap) => Some(gap),
+                _ => None,
+            });
+            let missed = gaps.clone().filter(|gap| gap.cause == GapCause::Overflow).filter_map(|gap| gap.missed);
+            assert_eq!(missed.sum::<u64>(), 996);
+            // Nobody is said to stand behind what the next record tells.
+            let stands: Vec<i64> = gaps.map(|gap| stand(gap)).collect();
+            assert!(stands.is_sorted(), "{overflow:?}: {stands:?}");
+            assert_eq!(stands.last(), Some(&1999));
+        }
+    }
+
+    /// The offset of a gap's cursor.
+    fn stand(gap: &Gap) -> i64 {
+        let cursor = std::str::from_utf8(gap.cursor.as_ref().unwrap()).unwrap();
+        cursor.rsplit(':').next().unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn many_small_answers_are_not_small() {
+        let mut queue = Queue::default();
+        let taken = (0..100_000).take_while(|_| queue.push_control(Bytes::from_static(b"ok"))).count();
+        assert!((100..CONTROL_BYTES_MAX / 100).contains(&taken), "{taken}");
+        queue.advance(2 * taken, |_| {});
+        assert_eq!((queue.items.len(), queue.control_bytes), (0, 0));
     }
 
     #[test]

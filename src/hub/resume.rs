@@ -1,8 +1,9 @@
 //! Resuming: from a client's cursor to the entries it has not seen, and the losses it must be told of.
 //!
 //! A cursor with all positions is exact on every replica. A bare event id is exact where this process read the event
-//! live or sent it before, since then hub order is what the client saw; otherwise everything of the other partitions
-//! in the window is sent again, at least once.
+//! live, since then hub order is what the client saw; otherwise everything of the other partitions in the window is
+//! sent again, at least once. That this process sent such an event since says nothing: it may have been to another
+//! client than the one that comes back from elsewhere.
 
 use crate::cursor::{Cursor, Positions};
 use crate::event::{Entry, EventId, GapCause, GapRange, Topic};
@@ -23,7 +24,10 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct Replay {
     next: Seq,
+    /// Where the client stands.
     positions: Positions,
+    /// Where a client stands that saw the window in hub order and nothing else: what shared encodings may say.
+    order: Positions,
 }
 
 impl Hub {
@@ -33,6 +37,25 @@ impl Hub {
         match full {
             Some(seen) => self.plan_exact(stream, seen),
             None => self.plan_from_id(stream, &cursor.id),
+        }
+    }
+
+    /// Whether a client has seen more than was read here so far: it comes from a writer or replica that is a moment
+    /// ahead, or from a log that is gone. Only waiting can tell.
+    pub fn is_behind_of(&self, stream: &Stream, cursor: &Cursor) -> bool {
+        let next = |topic: &Topic, partition: usize| self.topic(topic).and_then(|w| w.next.get(partition)).copied();
+        let is_beyond = |topic: &Topic, partition: usize, position: i64| match next(topic, partition) {
+            Some(next) => position > next,
+            None => position > 0,
+        };
+        match cursor.opaque.as_ref().and_then(|opaque| Positions::decode(opaque, &stream.topics)) {
+            Some(seen) => stream.topics.iter().zip(&seen.0).any(|(topic, seen)| {
+                seen.iter().enumerate().any(|(partition, position)| is_beyond(topic, partition, *position))
+            }),
+            None => {
+                let id = &cursor.id;
+                stream.topics.contains(&id.topic) && is_beyond(&id.topic, id.partition as usize, id.offset + 1)
+            }
         }
     }
 
@@ -58,7 +81,7 @@ impl Hub {
             // Partitions that were added since the cursor was made.
             next.extend_from_slice(&window.base[next.len()..]);
         }
-        losses.plan(Replay { next: 0, positions: seen })
+        losses.plan(Replay { positions: seen, ..self.replay_from_base(stream) })
     }
 
     fn plan_from_id(&self, stream: &Stream, id: &EventId) -> Plan {
@@ -79,7 +102,8 @@ impl Hub {
 
     fn replay_from_base(&self, stream: &Stream) -> Replay {
         let base = |topic| self.topic(topic).map_or_else(Vec::new, |window| window.base.clone());
-        Replay { next: 0, positions: Positions(stream.topics.iter().map(base).collect()) }
+        let positions = Positions(stream.topics.iter().map(base).collect());
+        Replay { next: 0, order: positions.clone(), positions }
     }
 
     fn replay_after(&self, stream: &Stream, seq: Seq) -> Replay {
@@ -97,6 +121,7 @@ impl Replay {
             self.next = seq + 1;
             let (topic, partition, last) = place(entry);
             let topic_index = stream.topics.iter().position(|known| known == topic)?;
+            self.order.pass(topic_index, partition, last);
             let next = self.positions.0.get(topic_index).and_then(|topic| topic.get(partition as usize));
             if next.is_none_or(|next| last >= *next) {
                 self.positions.pass(topic_index, partition, last);
@@ -108,8 +133,9 @@ impl Replay {
     /// What fell out of the window before this walk came to it, since the client reads slowly.
     pub fn lost(&mut self, hub: &Hub, stream: &Stream) -> Option<Gap> {
         let mut ranges = Vec::new();
-        for (topic, next) in stream.topics.iter().zip(&mut self.positions.0) {
+        for ((topic, next), order) in stream.topics.iter().zip(&mut self.positions.0).zip(&mut self.order.0) {
             let Some(window) = hub.topic(topic) else { continue };
+            order.iter_mut().zip(&window.base).for_each(|(order, base)| *order = (*order).max(*base));
             for (partition, (next, base)) in next.iter_mut().zip(&window.base).enumerate() {
                 if *next < *base {
                     let partition = partition as i32;
@@ -127,7 +153,12 @@ impl Replay {
         self.positions.cursor(&stream.topics, id.clone())
     }
 
-    /// The same where no event is at hand: some partition's last offset stands for the id.
+    /// Whether the client stands where hub order has it stand, so that what is shared fits it.
+    pub fn is_in_order(&self) -> bool {
+        self.positions == self.order
+    }
+
+    /// The client's cursor where no event is at hand: some partition's last offset stands for the id.
     pub fn cursor_now(&self, stream: &Stream) -> Option<Cursor> {
         let (topic, next) = stream.topics.iter().zip(&self.positions.0).find(|(_, next)| !next.is_empty())?;
         Some(self.cursor(stream, &EventId { topic: topic.clone(), partition: 0, offset: next[0] - 1 }))
@@ -141,10 +172,8 @@ impl TopicWindow {
             Entry::Event(event) => event.id == *id,
             Entry::Gap { .. } => false,
         };
-        let (seq, Entry::Event(event)) = self.entries.iter().rev().find(|(_, entry)| is_it(entry))? else {
-            return None;
-        };
-        (self.is_live(*seq) || !event.frames.is_empty()).then_some(*seq)
+        let (seq, _) = self.entries.iter().rev().find(|(_, entry)| is_it(entry))?;
+        self.is_live(*seq).then_some(*seq)
     }
 }
 
@@ -188,8 +217,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::event::FrameKey;
     use crate::hub::WindowLimits;
-    use crate::hub::testing::{event, stream};
+    use crate::testing::{event, stream};
 
     const TOPICS: [&str; 2] = ["a", "b"];
     const PARTITIONS: usize = 3;
@@ -242,6 +272,22 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_is_ahead_is_told_from_one_that_is_not() {
+        let stream = stream(1, &["a"]);
+        let mut here = hub(9);
+        let mut there = hub(9);
+        let entries = log(&[(0, 0), (0, 1)]);
+        here.append(&entries[0]);
+        there.append(&entries[0]);
+        let even = there.cursor_at(&stream, &super::super::last_id(&entries[0]));
+        there.append(&entries[1]);
+        let ahead = there.cursor_at(&stream, &super::super::last_id(&entries[1]));
+        assert!(!here.is_behind_of(&stream, &even) && here.is_behind_of(&stream, &ahead));
+        assert!(!here.is_behind_of(&stream, &even.id.clone().into()) && here.is_behind_of(&stream, &ahead.id.into()));
+        assert!(!here.is_behind_of(&stream, &"other:0:99".parse().unwrap()), "waiting would not help");
+    }
+
+    #[test]
     fn an_id_read_from_the_log_at_start_resumes_at_least_once() {
         let stream = stream(1, &["a"]);
         let mut hub = Hub::new([("a".into(), WindowLimits { events: 9, bytes: 999 })]);
@@ -251,6 +297,11 @@ mod tests {
         }
         assert!(!hub.is_ready(&stream));
         hub.go_live();
+        // That somebody was sent it since says nothing of who asks now.
+        for (_, entry) in &hub.topic(&"a".into()).unwrap().entries {
+            let Entry::Event(event) = entry else { continue };
+            event.frames.get_or_encode(FrameKey::cursor(stream.id), || "cursor".into());
+        }
         assert_eq!(resume(&hub, &stream, "a:0:0").1, ["a:1:0", "a:0:1"]);
         assert_eq!(resume(&hub, &stream, "a:1:0").1, ["a:0:0", "a:0:1"], "a:0:0 may not have been seen elsewhere");
     }

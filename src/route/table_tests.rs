@@ -1,44 +1,10 @@
-use std::time::Duration;
-
 use proptest::prelude::*;
 
 use super::*;
-use crate::route::{
-    Admission, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, Overflow, QueueLimits, Stream,
-    WebSocketLimits,
-};
-
-fn route(pattern: &str) -> Arc<StreamRoute> {
-    let stream = Stream { id: 0, name: "s".into(), topics: Box::new(["t".into()]), keys: Box::new([]) };
-    Arc::new(StreamRoute {
-        pattern: pattern.into(),
-        stream: Arc::new(stream),
-        offer: Offer::Auto,
-        admission: Admission::Public,
-        bindings: Box::new([]),
-        other_methods: OtherMethods::Refuse,
-        data: DataForm::Envelope,
-        event_field: EventField::None,
-        heartbeat: Duration::from_secs(15),
-        heartbeat_form: HeartbeatForm::Silent,
-        retry: Duration::from_secs(3),
-        on_gap: OnGap::Gone,
-        refresh: None,
-        queue: QueueLimits { events: 1, bytes: 1, overflow: Overflow::DropOldest },
-        websocket: WebSocketLimits {
-            message_bytes: 1,
-            commands_per_second: 1,
-            subscriptions: 1,
-            pong_timeout: Duration::from_secs(1),
-        },
-        max_streams: None,
-        allowed_origins: Box::new([]),
-        subprotocols: Box::new([]),
-    })
-}
+use crate::testing::route;
 
 fn table(patterns: &[&str]) -> RouteTable {
-    RouteTable::new(patterns.iter().map(|pattern| route(pattern)).collect()).unwrap()
+    RouteTable::new(patterns.iter().map(|pattern| route(pattern).into()).collect()).unwrap()
 }
 
 /// What a path is, as text: the pattern and its parameters, or `upstream`, or `disguised`.
@@ -160,10 +126,10 @@ fn a_path_too_long_to_normalize_is_refused_unless_it_is_plain() {
 
 #[test]
 fn two_patterns_for_the_same_paths_make_no_table() {
-    let refused = RouteTable::new(vec![route("/a/{x}"), route("/a/b"), route("/a/{y}")]);
+    let refused = RouteTable::new(["/a/{x}", "/a/b", "/a/{y}"].map(|pattern| route(pattern).into()).into());
     assert_eq!(refused.err(), Some(BadRoutes::Overlap { one: "/a/{x}".into(), other: "/a/{y}".into() }));
     let cause = BadPattern::NotAbsolute;
-    assert_eq!(RouteTable::new(vec![route("a")]).err(), Some(BadRoutes::Pattern { pattern: "a".into(), cause }));
+    assert_eq!(RouteTable::new(vec![route("a").into()]).err(), Some(BadRoutes::Pattern { pattern: "a".into(), cause }));
 }
 
 /// Ways to spell a piece of a path that some server reads as the piece itself.

@@ -50,6 +50,7 @@ impl Refused {
 
 /// The seeds' bare `{"command": ...}` or the whole message.
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Incoming {
     id: Option<Value>,
     r#type: Option<String>,
@@ -59,6 +60,7 @@ struct Incoming {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Command {
     command: Option<String>,
     resource: Option<String>,
@@ -95,7 +97,20 @@ impl Session {
             side.pong_due = None;
             side.decoder.feed(bytes);
         }
+        self.read_on(desk)
+    }
+
+    /// Carries out what was read so far. A client that speaks before it was answered has to wait, within the limit of
+    /// one message.
+    pub(super) fn read_on(&mut self, desk: &mut Desk<'_>) -> Vec<Refused> {
         let mut refused = Vec::new();
+        if self.is_unanswered() {
+            let most = websocket::unread_max(self.request.route.websocket.message_bytes);
+            if self.websocket.as_ref().is_some_and(|side| side.decoder.unread() > most) {
+                self.close(CloseReason::Protocol(websocket::Violation::TooBig));
+            }
+            return refused;
+        }
         while self.closed.is_none() {
             let limit = self.request.route.websocket.message_bytes;
             match self.websocket.as_mut().map(|side| side.decoder.next(limit)) {
@@ -216,6 +231,9 @@ impl Session {
         let cursor: Cursor = since.parse().map_err(|error| refused(&format!("`since`: {error}")))?;
         if !desk.hub.is_ready(stream) {
             return Err(refused("the log has not been read yet; ask again"));
+        }
+        if desk.hub.is_behind_of(stream, &cursor) {
+            return Err(refused("`since` lies beyond what was read here so far; ask again, or start without it"));
         }
         let plan = desk.hub.plan(stream, &cursor);
         if !plan.gaps.is_empty() && self.request.route.on_gap == OnGap::Gone {

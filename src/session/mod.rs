@@ -16,14 +16,14 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::access::Selector;
-use crate::codec::{Form, cursor_key, http, json, ndjson, sse, websocket};
-use crate::event::{Entry, Event, FrameKey};
+use crate::codec::{Form, http, json, ndjson, sse, websocket};
+use crate::event::{Entry, Event, FrameKey, GapCause};
 use crate::hub::{Gap, Hub, Index, Pushed, Queue, Replay, Seq, Subscriber, last_id, matching};
 use crate::route::{HeartbeatForm, Overflow, QueueLimits, Stream, Transport};
 
 pub use close::CloseReason;
 pub use command::Refused;
-pub use request::{Handshake, Request, Resume};
+pub use request::{Request, Resume};
 
 /// How many replayed events may wait in a queue before the walk through the window pauses.
 const REPLAY_EVENTS_AHEAD: usize = 64;
@@ -58,8 +58,8 @@ pub struct Session {
     subscriptions: Vec<Subscription>,
     /// The last entry delivered live, so that two subscriptions that match it send it once.
     last_seq: Option<Seq>,
-    /// Resuming waits until the log has been read.
-    waiting: bool,
+    /// Resuming waits until what the client has seen was read here as well, or until this time.
+    waiting: Option<Instant>,
     heartbeat_due: Instant,
     last_sent: Instant,
     expires: Option<Instant>,
@@ -111,7 +111,17 @@ impl Session {
 
     /// Whether [`Self::catch_up`] has something to do.
     pub fn is_behind(&self) -> bool {
-        self.closed.is_none() && (self.waiting || self.subscriptions.iter().any(|s| s.replay.is_some()))
+        self.closed.is_none() && (self.waiting.is_some() || self.subscriptions.iter().any(|s| s.replay.is_some()))
+    }
+
+    /// Whether it waits to resume: then every feed may be what it waits for.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// Whether not even the head of the answer is decided.
+    pub fn is_unanswered(&self) -> bool {
+        self.waiting.is_some() && self.form.transport != Transport::Sse
     }
 
     /// Offers a live event under an encoding that was made before.
@@ -144,9 +154,8 @@ impl Session {
 
     /// Goes on with replay as far as the queue has room; what has caught up is filed in the index.
     pub fn catch_up(&mut self, desk: &mut Desk<'_>) {
-        if self.waiting && desk.hub.is_ready(&self.request.route.stream) {
-            self.waiting = false;
-            self.resume_late(desk);
+        if self.closed.is_none() {
+            self.start_waiting(desk);
         }
         if self.closed.is_some() {
             return;
@@ -173,9 +182,12 @@ impl Session {
             let Some(entry) = replay.step(hub, stream) else { return true };
             let cursor = || Bytes::from(replay.cursor(stream, &last_id(entry)).to_string());
             if let Some(event) = matching(entry, selector) {
-                let cursor = event.frames.get_or_encode(cursor_key(stream), cursor).clone();
-                event.frames.get_or_encode(*frame, || self.form.event(event, &cursor));
-                self.queue.push_event(event.clone(), *frame, &cursor, &unlimited);
+                let key = FrameKey::cursor(stream.id);
+                // A client that is ahead in some partition has cursors of its own, which would mislead others.
+                let event = if replay.is_in_order() { event.clone() } else { Arc::new(event.without_frames()) };
+                let cursor = event.frames.get_or_encode(key, cursor).clone();
+                event.frames.get_or_encode(*frame, || self.form.event(&event, &cursor));
+                self.queue.push_event(event, *frame, &cursor, &unlimited);
             } else if let Entry::Gap { cause, range } = entry {
                 self.queue.push_gap(Gap::at_source(*cause, range.clone(), cursor()));
             }
@@ -183,11 +195,13 @@ impl Session {
         false
     }
 
-    /// Makes the next items ready to be written: losses are encoded now that no later one can join them.
-    pub fn prepare(&mut self, now: Now) {
+    /// Makes the next items ready to be written: losses are encoded now that no later one can join them. Calls `told`
+    /// with the cause of each.
+    pub fn prepare(&mut self, now: Now, mut told: impl FnMut(GapCause)) {
         let Self { request, form, queue, messages, .. } = self;
         queue.settle_gaps(ITEMS_PER_WRITE, |gap| {
             *messages += 1;
+            told(gap.cause);
             let data = json::gap(gap, request.route.refresh.as_deref());
             object(*form, *messages, now, "gap", gap.cursor.as_deref(), data)
         });
@@ -216,7 +230,7 @@ impl Session {
     /// When [`Self::tick`] wants to be called next.
     pub fn deadline(&self) -> Instant {
         let pong = self.websocket.as_ref().and_then(|side| side.pong_due);
-        [self.expires, pong].into_iter().flatten().fold(self.heartbeat_due, Instant::min)
+        [self.expires, pong, self.waiting].into_iter().flatten().fold(self.heartbeat_due, Instant::min)
     }
 
     /// Does what is due. Gives whether a heartbeat was queued.
@@ -241,19 +255,24 @@ impl Session {
     fn beat(&mut self, desk: &Desk<'_>) -> bool {
         let now = desk.now.instant;
         let interval = self.request.route.heartbeat;
-        let quiet_since = self.websocket.as_ref().map_or(self.last_sent, |side| side.last_read);
+        // A WebSocket that has nothing to say is pinged as well: proxies on the way count what comes from us.
+        let quiet_since = self.websocket.as_ref().map_or(self.last_sent, |side| self.last_sent.min(side.last_read));
         if quiet_since + interval > now {
             self.heartbeat_due = quiet_since + interval;
             return false;
         }
         self.heartbeat_due = now + interval;
+        if self.is_unanswered() {
+            return false;
+        }
         // A client with something waiting is not idle but slow; one more frame would not reach it either.
         if !self.queue.is_empty() {
             return false;
         }
         let bytes = self.heartbeat(desk);
         if let Some(side) = &mut self.websocket {
-            side.pong_due = Some(now + self.request.route.websocket.pong_timeout);
+            // A later ping does not give a peer that owes a pong more time.
+            side.pong_due.get_or_insert(now + self.request.route.websocket.pong_timeout);
         }
         self.queue.push_control(bytes)
     }
@@ -284,7 +303,11 @@ impl Session {
         if self.closed.is_some() {
             return;
         }
+        let is_unanswered = self.is_unanswered();
         self.closed = Some(reason);
+        if is_unanswered {
+            return;
+        }
         let closing = reason.closing();
         let goodbye = match self.form.transport {
             Transport::Sse if closing.retry => self.form.framed(format!("retry: {}\n\n", self.retry_ms).into_bytes()),
@@ -304,7 +327,7 @@ impl Session {
             self.delist(n, desk);
         }
         self.subscriptions = Vec::new();
-        self.waiting = false;
+        self.waiting = None;
     }
 
     fn enlist(&mut self, n: usize, desk: &mut Desk<'_>) {
@@ -314,7 +337,7 @@ impl Session {
 
     fn delist(&mut self, n: usize, desk: &mut Desk<'_>) {
         let Subscription { stream, selector, frame, replay } = &self.subscriptions[n];
-        if replay.is_none() && !self.waiting {
+        if replay.is_none() && self.waiting.is_none() {
             desk.index.unsubscribe(stream, selector, Subscriber { session: desk.session, frame: *frame });
         }
     }

@@ -13,6 +13,9 @@ use super::{CloseReason, Desk, Request, Resume, Session, Subscription};
 
 /// How long a client that asked too early is told to wait, in seconds.
 const NOT_READY_RETRY_S: u32 = 2;
+/// How long resuming waits for what the client has seen to be read here as well: it may come from another writer or
+/// replica that is a moment ahead, or ask before the log has been read.
+const RESUME_WAIT: Duration = Duration::from_secs(1);
 
 impl Session {
     /// Starts the session of an admitted request: its answer's head waits to be written afterwards. Where the client
@@ -28,7 +31,7 @@ impl Session {
         session.add_subscription(session.request.route.stream.clone(), session.request.selector.clone());
         match session.request.resume.clone() {
             None => session.start_now(desk),
-            Some(_) if !desk.hub.is_ready(&session.request.route.stream) => session.start_later(desk),
+            Some(resume) if session.is_early(&resume, desk) => session.start_later(&resume, desk),
             Some(resume) => session.start_at(&resume, desk),
         }
         session
@@ -50,7 +53,7 @@ impl Session {
             queue: Queue::default(),
             subscriptions: Vec::new(),
             last_seq: None,
-            waiting: false,
+            waiting: None,
             heartbeat_due: now.instant + route.heartbeat,
             last_sent: now.instant,
             expires: expires.and_then(|at| now.instant.checked_add(until_expiry(at))),
@@ -70,17 +73,53 @@ impl Session {
         self.enlist(0, desk);
     }
 
-    /// The log has not been read yet. An SSE client is told in-band, once it has; others can ask again.
-    fn start_later(&mut self, desk: &Desk<'_>) {
+    /// Whether what the client has seen may still be read.
+    fn is_early(&self, resume: &Resume, desk: &Desk<'_>) -> bool {
+        let stream = &self.request.route.stream;
+        !desk.hub.is_ready(stream) || resume.cursor().is_some_and(|cursor| desk.hub.is_behind_of(stream, cursor))
+    }
+
+    /// Waits. An SSE client is answered meanwhile; others are when it is known whether they can resume.
+    fn start_later(&mut self, resume: &Resume, desk: &Desk<'_>) {
+        self.waiting = Some(desk.now.instant + RESUME_WAIT);
         if self.form.transport == Transport::Sse {
             self.write_head(desk);
-            self.prime(None);
-            self.waiting = true;
-        } else {
-            let headers = format!("Retry-After: {NOT_READY_RETRY_S}\r\n");
-            let detail = "the log has not been read yet, so there is nothing to resume from";
-            self.refuse(CloseReason::NotReady, 503, "Service Unavailable", &headers, detail, json!({}), desk);
+            // Its own position: a record without an id would let it forget where it stands (WHATWG HTML 9.2.6).
+            let cursor = resume.cursor().map(|cursor| cursor.to_string());
+            self.prime(cursor.as_deref());
         }
+    }
+
+    /// Ends the wait where there is nothing more to wait for.
+    pub(super) fn start_waiting(&mut self, desk: &mut Desk<'_>) {
+        let (Some(until), Some(resume)) = (self.waiting, self.request.resume.clone()) else { return };
+        let is_over = until <= desk.now.instant;
+        if !is_over && self.is_early(&resume, desk) {
+            return;
+        }
+        let is_ready = desk.hub.is_ready(&self.request.route.stream);
+        if self.form.transport != Transport::Sse {
+            self.waiting = None;
+            if is_ready {
+                self.start_at(&resume, desk)
+            } else {
+                self.refuse_early(desk)
+            }
+            // What it said too early; errors in that are its own.
+            self.read_on(desk);
+        } else if is_ready {
+            self.waiting = None;
+            let plan = self.plan(&resume, desk);
+            self.begin_replay(0, plan);
+        } else {
+            self.waiting = Some(desk.now.instant + RESUME_WAIT);
+        }
+    }
+
+    fn refuse_early(&mut self, desk: &Desk<'_>) {
+        let headers = format!("Retry-After: {NOT_READY_RETRY_S}\r\n");
+        let detail = "the log has not been read yet, so there is nothing to resume from";
+        self.refuse(CloseReason::NotReady, 503, "Service Unavailable", &headers, detail, json!({}), desk);
     }
 
     fn start_at(&mut self, resume: &Resume, desk: &mut Desk<'_>) {
@@ -88,9 +127,8 @@ impl Session {
         let can_continue = self.form.transport == Transport::Sse || self.request.route.on_gap == OnGap::Continue;
         match plan.gaps.first() {
             Some(gap) if !can_continue => {
-                let extra: serde_json::Value =
+                let mut extra: serde_json::Value =
                     serde_json::from_slice(&json::gap(gap, self.request.route.refresh.as_deref())).unwrap_or_default();
-                let mut extra = extra;
                 if let Some(object) = extra.as_object_mut() {
                     object.retain(|key, _| matches!(&**key, "cause" | "ranges" | "refresh"));
                 }
@@ -105,14 +143,6 @@ impl Session {
                 self.begin_replay(0, plan);
                 self.catch_up(desk);
             }
-        }
-    }
-
-    /// What [`Self::start_later`] put off.
-    pub(super) fn resume_late(&mut self, desk: &Desk<'_>) {
-        if let Some(resume) = self.request.resume.clone() {
-            let plan = self.plan(&resume, desk);
-            self.begin_replay(0, plan);
         }
     }
 

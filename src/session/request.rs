@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::access::{Principal, Selector};
+use crate::codec::http::Handshake;
 use crate::cursor::Cursor;
 use crate::route::{HeartbeatForm, RouteTable, StreamRoute, Transport};
 
@@ -35,10 +36,12 @@ pub enum Resume {
     Unreadable,
 }
 
-/// The parts of a WebSocket handshake that the 101 answer repeats (RFC 6455 section 4.2.2).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Handshake {
-    /// `Sec-WebSocket-Accept`
-    pub accept: String,
-    pub subprotocol: Option<Box<str>>,
+impl Resume {
+    /// The position, if it is one.
+    pub fn cursor(&self) -> Option<&Cursor> {
+        match self {
+            Self::From(cursor) => Some(cursor),
+            Self::Unreadable => None,
+        }
+    }
 }

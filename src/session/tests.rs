@@ -9,13 +9,11 @@ use serde_json::{Map, Value, json};
 use super::*;
 use crate::access::{Binding, Principal, Selector, Source};
 use crate::codec::websocket::{CONTROL_PAYLOAD_MAX, Opcode, frame};
+use crate::cursor::Positions;
 use crate::event::{Entry, GapCause, GapRange};
 use crate::hub::WindowLimits;
-use crate::hub::testing::{event, selector, stream};
-use crate::route::{
-    Admission, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, RouteTable, StreamRoute,
-    WebSocketLimits,
-};
+use crate::route::{HeartbeatForm, OnGap, RouteTable, StreamRoute};
+use crate::testing::{self, event, selector, stream};
 
 /// A writer without sockets.
 struct Bench {
@@ -45,31 +43,8 @@ impl Bench {
     }
 
     fn route(&self) -> StreamRoute {
-        StreamRoute {
-            pattern: "/orders".into(),
-            stream: self.stream.clone(),
-            offer: Offer::Auto,
-            admission: Admission::Public,
-            bindings: Box::new([]),
-            other_methods: OtherMethods::Refuse,
-            data: DataForm::Envelope,
-            event_field: EventField::None,
-            heartbeat: Duration::from_secs(15),
-            heartbeat_form: HeartbeatForm::Silent,
-            retry: Duration::from_secs(2),
-            on_gap: OnGap::Gone,
-            refresh: Some("/all".into()),
-            queue: QueueLimits { events: 8, bytes: 10_000, overflow: Overflow::DropOldest },
-            websocket: WebSocketLimits {
-                message_bytes: 1000,
-                commands_per_second: 5,
-                subscriptions: 2,
-                pong_timeout: Duration::from_secs(10),
-            },
-            max_streams: None,
-            allowed_origins: Box::new([]),
-            subprotocols: Box::new([]),
-        }
+        let queue = QueueLimits { events: 8, bytes: 10_000, overflow: Overflow::DropOldest };
+        StreamRoute { stream: self.stream.clone(), refresh: Some("/all".into()), queue, ..testing::route("/orders") }
     }
 
     fn open(&mut self, transport: Transport, change: impl FnOnce(&mut Request, &mut StreamRoute)) -> Session {
@@ -85,7 +60,7 @@ impl Bench {
             heartbeat_form: HeartbeatForm::Silent,
             principal: None,
             websocket: (transport == Transport::WebSocket)
-                .then(|| Handshake { accept: "key".into(), subprotocol: None }),
+                .then(|| http::Handshake { accept: "key".into(), subprotocol: None }),
             routes: Arc::new(RouteTable::default()),
         };
         change(&mut request, &mut route);
@@ -101,7 +76,7 @@ impl Bench {
         let hub = &self.hub;
         self.index.matches(&event, |stream, subscribers| {
             let cursor = Bytes::from(hub.cursor_at(stream, &event.id).to_string());
-            event.frames.get_or_encode(cursor_key(stream), || cursor.clone());
+            event.frames.get_or_encode(FrameKey::cursor(stream.id), || cursor.clone());
             for subscriber in subscribers {
                 event.frames.get_or_encode(subscriber.frame, || Form::of(subscriber.frame).event(&event, &cursor));
                 session.offer(&event, subscriber.frame, &cursor, seq);
@@ -118,7 +93,7 @@ impl Bench {
         let mut bytes = Vec::new();
         loop {
             session.catch_up(&mut self.desk());
-            session.prepare(self.now);
+            session.prepare(self.now, |_| {});
             let ready: Vec<u8> = session.chunks().collect::<Vec<_>>().concat();
             if ready.is_empty() {
                 return bytes;
@@ -223,9 +198,15 @@ fn an_sse_client_that_resumes_too_early_waits_and_others_come_back() {
     let mut bench = Bench::new();
     bench.hub = Hub::new([("orders".into(), WindowLimits { events: 9, bytes: 999 })]);
     let mut sse = bench.open(Transport::Sse, |request, _| request.resume = resume("orders:0:0"));
-    assert!(bench.written(&mut sse).ends_with("retry: 2500\n\n"));
+    assert!(bench.written(&mut sse).ends_with("retry: 2500\nid: orders:0:0\n\n"), "it keeps its place meanwhile");
     let mut ndjson = bench.open(Transport::Ndjson, |request, _| request.resume = resume("orders:0:0"));
+    assert_eq!(bench.written(&mut ndjson), "");
+    assert_eq!(ndjson.deadline(), bench.now.instant + Duration::from_secs(1));
+    bench.pass(Duration::from_secs(1));
+    assert!(!ndjson.tick(&mut bench.desk()) && !sse.tick(&mut bench.desk()));
     assert!(bench.written(&mut ndjson).starts_with("HTTP/1.1 503 "));
+    assert_eq!(bench.written(&mut sse), "");
+    assert!(sse.deadline() > bench.now.instant, "it goes on waiting");
 
     bench.hub.assign(&"orders".into(), &[0]);
     for offset in 0..2 {
@@ -236,6 +217,63 @@ fn an_sse_client_that_resumes_too_early_waits_and_others_come_back() {
     assert!(bench.written(&mut sse).starts_with("id: orders:0:1\n"));
     bench.append(&mut sse, 2, &[]);
     assert!(bench.written(&mut sse).starts_with("id: orders:0:2\n"));
+}
+
+#[test]
+fn a_client_that_has_seen_more_than_this_writer_waits_for_it() {
+    let mut bench = Bench::new();
+    let open = |bench: &mut Bench, transport| bench.open(transport, |request, _| request.resume = resume("orders:0:1"));
+    let mut early = Transport::ALL.map(|transport| open(&mut bench, transport));
+    let mut other = bench.open(Transport::Sse, |_, _| {});
+    for session in &mut early[1..] {
+        assert_eq!(bench.bytes(session), b"", "neither 200 nor 410 before it is known");
+    }
+    // A WebSocket client may be early with its words as well.
+    early[2].read(&masked(Opcode::Text, br#"{"command":"ping"}"#), &mut bench.desk());
+    for offset in 0..3 {
+        bench.append(&mut other, offset, &[]);
+    }
+    for session in &mut early {
+        let text = bench.written(session);
+        assert!(text.contains("orders:0:2") && !text.contains("gap"), "{text}");
+    }
+    let mut lost = open(&mut Bench::new(), Transport::Ndjson);
+    let mut bench = Bench::new();
+    assert_eq!(bench.written(&mut lost), "");
+    bench.pass(Duration::from_secs(2));
+    assert!(bench.written(&mut lost).starts_with("HTTP/1.1 410 "), "the log does not hold it after all");
+}
+
+/// After a restart clients come back from the hub order of the process before, each with positions of its own.
+#[test]
+fn a_client_that_is_ahead_does_not_take_others_along() {
+    let mut bench = Bench::new();
+    bench.hub = Hub::new([("orders".into(), WindowLimits { events: 9, bytes: 9999 })]);
+    bench.hub.assign(&"orders".into(), &[0, 0]);
+    for (partition, offset) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
+        bench.hub.append(&Entry::Event(event("orders", partition, offset, &[])));
+    }
+    bench.hub.go_live();
+    let topics = bench.stream.topics.clone();
+    let at = |next: [i64; 2]| {
+        let id = format!("orders:0:{}", next[0] - 1).parse().unwrap();
+        Some(Resume::From(Positions(vec![next.to_vec()]).cursor(&topics, id)))
+    };
+    let mut sent = |resume: Option<Resume>| {
+        let mut session = bench.open(Transport::Sse, |request, _| request.resume = resume.clone());
+        let text = bench.written(&mut session);
+        session.leave(&mut bench.desk());
+        let ids = text.lines().filter_map(|line| line.strip_prefix("id: ")).skip(1).map(str::to_owned);
+        ids.collect::<Vec<_>>()
+    };
+    let names = |ids: &[String]| ids.iter().map(|id| id.split('~').next().unwrap().to_owned()).collect::<Vec<_>>();
+    let ahead = sent(at([0, 2]));
+    assert_eq!(names(&ahead), ["orders:0:0", "orders:0:1"]);
+    let behind = sent(at([0, 0]));
+    assert_eq!(names(&behind), ["orders:0:0", "orders:1:0", "orders:0:1", "orders:1:1"]);
+    for (ids, left) in [(&ahead, &["orders:0:1"][..]), (&behind, &["orders:1:0", "orders:0:1", "orders:1:1"])] {
+        assert_eq!(names(&sent(resume(&ids[0]))), left, "cut after its first event");
+    }
 }
 
 #[test]
@@ -287,6 +325,32 @@ fn a_missed_pong_ends_a_websocket_and_any_frame_counts_as_one() {
     bench.written(&mut session);
     bench.pass(Duration::from_secs(10));
     session.tick(&mut bench.desk());
+    assert_eq!(session.closed(), Some(CloseReason::PongTimeout));
+}
+
+#[test]
+fn a_websocket_that_has_nothing_to_say_is_pinged_however_much_its_client_says() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::WebSocket, |_, _| {});
+    bench.written(&mut session);
+    for _ in 0..3 {
+        bench.pass(Duration::from_secs(5));
+        session.read(&masked(Opcode::Pong, b""), &mut bench.desk());
+    }
+    assert!(session.tick(&mut bench.desk()));
+    assert_eq!(bench.bytes(&mut session), frame(Opcode::Ping, b""));
+}
+
+#[test]
+fn pings_more_often_than_the_pong_deadline_do_not_put_it_off() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::WebSocket, |_, route| route.heartbeat = Duration::from_secs(4));
+    bench.written(&mut session);
+    for _ in 0..4 {
+        bench.pass(Duration::from_secs(4));
+        session.tick(&mut bench.desk());
+        bench.written(&mut session);
+    }
     assert_eq!(session.closed(), Some(CloseReason::PongTimeout));
 }
 

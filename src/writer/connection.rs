@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use mio::net::TcpStream;
 
-use crate::event::Event;
+use crate::event::{Event, GapCause};
 use crate::session::{CloseReason, Desk, ITEMS_PER_WRITE, Now, Refused, Session};
 
 use super::wheel::Tick;
@@ -30,7 +30,17 @@ pub(super) struct Connection {
     pub(super) linger: Option<Instant>,
     /// Whether our side is closed.
     shut: bool,
+    /// Whether it counts as an open stream, or as a refused one: once its answer is decided.
+    pub(super) counted: bool,
     _slot: Box<dyn Send>,
+}
+
+/// What a client is told.
+pub(super) enum Told<'a> {
+    /// An event that went out whole.
+    Event(&'a Event),
+    /// A loss whose turn to be written has come.
+    Gap(GapCause),
 }
 
 /// What reading came to.
@@ -44,7 +54,17 @@ pub(super) enum ReadEnd {
 
 impl Connection {
     pub(super) fn new(socket: TcpStream, session: Session, slot: Box<dyn Send>) -> Self {
-        Self { socket, session, dirty: false, writable: true, timer: 0, linger: None, shut: false, _slot: slot }
+        Self {
+            socket,
+            session,
+            dirty: false,
+            writable: true,
+            timer: 0,
+            linger: None,
+            shut: false,
+            counted: false,
+            _slot: slot,
+        }
     }
 
     /// Hands what the client sent to its session.
@@ -75,15 +95,15 @@ impl Connection {
         }
     }
 
-    /// Writes everything that is ready, in as few writes as there can be; events that went out whole are `sent`.
+    /// Writes everything that is ready, in as few writes as there can be; what went out is `told`.
     /// Gives the number of bytes written, or an error where the peer is gone.
-    pub(super) fn write(&mut self, desk: &mut Desk<'_>, mut sent: impl FnMut(&Event, Now)) -> io::Result<usize> {
+    pub(super) fn write(&mut self, desk: &mut Desk<'_>, mut told: impl FnMut(Told<'_>, Now)) -> io::Result<usize> {
         let mut written = 0;
         while self.writable {
             if self.session.is_behind() {
                 self.session.catch_up(desk);
             }
-            self.session.prepare(desk.now);
+            self.session.prepare(desk.now, |cause| told(Told::Gap(cause), desk.now));
             let mut slices = [IoSlice::new(&[]); ITEMS_PER_WRITE];
             let mut count = 0;
             for (slice, chunk) in slices.iter_mut().zip(self.session.chunks()) {
@@ -102,7 +122,7 @@ impl Connection {
                 Ok(n) => {
                     written += n;
                     let now = Now { instant: Instant::now(), ..desk.now };
-                    self.session.wrote(n, now, |event| sent(event, now));
+                    self.session.wrote(n, now, |event| told(Told::Event(event), now));
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => self.writable = false,
@@ -126,5 +146,18 @@ impl Connection {
         let first = self.linger.is_none();
         self.linger.get_or_insert(until);
         first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::Request;
+
+    /// What an idle stream costs is mostly these two; they may shrink, and grow only for a reason.
+    #[test]
+    fn an_idle_stream_stays_small() {
+        assert!(size_of::<Connection>() <= 296, "{} bytes", size_of::<Connection>());
+        assert!(size_of::<Request>() <= 176, "{} bytes", size_of::<Request>());
     }
 }

@@ -5,6 +5,7 @@
 //! it was handed to. Writers belong to no async runtime: they sleep in `epoll`.
 
 mod connection;
+mod counting;
 mod shard;
 #[cfg(test)]
 mod tests;
@@ -26,12 +27,14 @@ use crate::hub::WindowLimits;
 use crate::metrics::Metrics;
 use crate::session::Request;
 
-use shard::Shard;
+use shard::{Ended, Shard};
 
 /// Batches a writer may be behind before the source waits for it.
 const FEEDS_AHEAD: usize = 64;
 /// Connections that may wait to be taken over by a writer.
 const OPENINGS_AHEAD: usize = 4096;
+/// The exit code where a writer failed (EX_SOFTWARE of sysexits.h).
+const WRITER_FAILED_EXIT: i32 = 70;
 /// How often a drain looks whether all streams are gone.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
@@ -86,7 +89,7 @@ impl Writers {
             let streams = Arc::new(AtomicUsize::new(0));
             let shard = Shard::new(windows, metrics.clone(), messages, opened, streams.clone())?;
             writers.push(Writer { inbox, openings, waker: shard.waker(), streams });
-            handles.push(std::thread::Builder::new().name(format!("writer-{n}")).spawn(move || shard.run())?);
+            handles.push(std::thread::Builder::new().name(format!("writer-{n}")).spawn(move || watch(shard))?);
         }
         let threads = Mutex::new(handles);
         Ok(Self { inner: Arc::new(Inner { writers, draining: AtomicBool::new(false), threads }) })
@@ -150,6 +153,16 @@ impl Writers {
         for writer in &self.inner.writers {
             writer.tell(message());
         }
+    }
+}
+
+/// Runs a writer. Without one of them its streams are dead and its share of new ones would die: the process ends then,
+/// to be started anew, rather than look alive.
+fn watch(shard: Shard) {
+    let run = std::panic::AssertUnwindSafe(|| shard.run());
+    if !matches!(std::panic::catch_unwind(run), Ok(Ended::Told)) {
+        tracing::error!("a stream writer failed; ending the process");
+        std::process::exit(WRITER_FAILED_EXIT);
     }
 }
 

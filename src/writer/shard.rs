@@ -1,6 +1,5 @@
 //! One writer's loop: sockets, entries, new connections and timers in, one write per connection and wake-up out.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,16 +9,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use mio::event::Event as Readiness;
 use mio::{Events, Interest, Poll, Token, Waker};
-use prometheus::IntCounter;
 use slab::Slab;
 
-use crate::codec::{Form, cursor_key};
-use crate::event::{Entry, Event, Feed, GapCause, GapRange, Topic};
+use crate::codec::Form;
+use crate::event::{Entry, Event, EventId, Feed, FrameKey, GapCause, GapRange, Topic};
 use crate::hub::{Gap, Hub, Index, Seq, WindowLimits};
-use crate::metrics::{EVENT_TYPES_MAX, Metrics};
+use crate::metrics::Metrics;
 use crate::session::{CloseReason, Desk, Now, Offered, Session};
 
 use super::connection::{Connection, READ_BYTES, ReadEnd};
+use super::counting::Counting;
 use super::wheel::Wheel;
 use super::{Message, Opening};
 
@@ -50,6 +49,8 @@ pub(super) struct Shard {
     wheel: Wheel,
     /// Connections with something to write.
     dirty: Vec<usize>,
+    /// Connections that wait to resume.
+    waiting: Vec<usize>,
     /// Connections with something left to read.
     unread: Vec<usize>,
     drain: Option<Draining>,
@@ -87,9 +88,10 @@ impl Shard {
             index: Index::default(),
             wheel: Wheel::new(Instant::now()),
             dirty: Vec::new(),
+            waiting: Vec::new(),
             unread: Vec::new(),
             drain: None,
-            count: Counting { metrics, kinds: HashMap::new() },
+            count: Counting::new(metrics),
         })
     }
 
@@ -98,7 +100,7 @@ impl Shard {
     }
 
     /// Runs until it is told to stop.
-    pub(super) fn run(mut self) {
+    pub(super) fn run(mut self) -> Ended {
         let mut ready = Events::with_capacity(READY_MAX);
         let mut scratch = vec![0; READ_BYTES];
         let mut more = false;
@@ -107,8 +109,8 @@ impl Shard {
             if let Err(error) = self.poll.poll(&mut ready, wait)
                 && error.kind() != io::ErrorKind::Interrupted
             {
-                tracing::error!(%error, "epoll failed; the stream writer ends");
-                return;
+                tracing::error!(%error, "epoll failed");
+                return Ended::Failed;
             }
             let now = time();
             for key in std::mem::take(&mut self.unread) {
@@ -121,7 +123,7 @@ impl Shard {
             match self.messages(now) {
                 Turn::Done => {}
                 Turn::More => more = true,
-                Turn::Stop => return,
+                Turn::Stop => return Ended::Told,
             }
             self.timers(now);
             self.drain_some(now);
@@ -186,7 +188,9 @@ impl Shard {
         self.poll.registry().register(&mut socket, Token(key), Interest::READABLE | Interest::WRITABLE)?;
         let mut desk = Desk { hub: &self.hub, index: &mut self.index, session: key as u32, now };
         let session = Session::open(request, fastrand::f64(), &mut desk);
-        self.count.opened(&session);
+        if session.is_waiting() {
+            self.waiting.push(key);
+        }
         let connection = entry.insert(Connection::new(socket, session, slot));
         connection.read_early(&early, &mut desk, |refused| self.count.refused(refused.label()));
         mark(&mut self.dirty, key, connection);
@@ -212,12 +216,14 @@ impl Shard {
     fn apply(&mut self, feed: &Feed) {
         match feed {
             Feed::Assigned { topic, next } => self.hub.assign(topic, next),
-            Feed::Live => {
-                self.hub.go_live();
-                let behind = self.connections.iter_mut().filter(|(_, connection)| connection.session.is_behind());
-                behind.for_each(|(key, connection)| mark(&mut self.dirty, key, connection));
-            }
+            Feed::Live => self.hub.go_live(),
             Feed::Batch(entries) => entries.iter().for_each(|entry| self.append(entry)),
+        }
+        // Each feed may be what they wait for.
+        for key in &self.waiting {
+            if let Some(connection) = self.connections.get_mut(*key) {
+                mark(&mut self.dirty, *key, connection);
+            }
         }
     }
 
@@ -234,7 +240,7 @@ impl Shard {
         let Self { index, hub, connections, dirty, count, .. } = self;
         index.matches(event, |stream, subscribers| {
             let cursor = || Bytes::from(hub.cursor_at(stream, &event.id).to_string());
-            let cursor = event.frames.get_or_encode(cursor_key(stream), cursor);
+            let cursor = event.frames.get_or_encode(FrameKey::cursor(stream.id), cursor);
             for subscriber in subscribers {
                 let key = subscriber.session as usize;
                 let Some(connection) = connections.get_mut(key) else { continue };
@@ -251,7 +257,7 @@ impl Shard {
     /// Tells everybody who could have been meant of a loss at the source.
     fn tell(&mut self, cause: GapCause, range: &GapRange, seq: Seq) {
         let Self { index, hub, connections, dirty, .. } = self;
-        let id = crate::event::EventId { topic: range.topic.clone(), partition: range.partition, offset: range.to };
+        let id = EventId { topic: range.topic.clone(), partition: range.partition, offset: range.to };
         index.everybody(&range.topic, |stream, subscribers| {
             let cursor = Bytes::from(hub.cursor_at(stream, &id).to_string());
             for subscriber in subscribers {
@@ -323,6 +329,8 @@ impl Shard {
         for key in std::mem::take(&mut self.dirty) {
             self.write(key, now);
         }
+        let Self { connections, waiting, .. } = self;
+        waiting.retain(|key| connections.get(*key).is_some_and(|connection| connection.session.is_waiting()));
     }
 
     fn write(&mut self, key: usize, now: Now) {
@@ -331,9 +339,13 @@ impl Shard {
         connection.dirty = false;
         let transport = connection.session.transport();
         let mut desk = Desk { hub, index, session: key as u32, now };
-        match connection.write(&mut desk, |event, now| count.sent(transport, event, now)) {
-            Ok(bytes) => count.metrics.transport(transport).bytes.inc_by(bytes as u64),
+        match connection.write(&mut desk, |told, now| count.told(transport, told, now)) {
+            Ok(bytes) => count.wrote(transport, bytes),
             Err(_) => return self.remove(key, CloseReason::ClientLost, now),
+        }
+        if !connection.counted && !connection.session.is_unanswered() {
+            connection.counted = true;
+            count.opened(&connection.session);
         }
         if connection.session.closed().is_some() {
             connection.session.leave(&mut desk);
@@ -349,10 +361,18 @@ impl Shard {
         connection.session.close(reason);
         let mut desk = Desk { hub: &self.hub, index: &mut self.index, session: key as u32, now };
         connection.session.leave(&mut desk);
-        self.count.closed(&connection.session);
+        if connection.counted {
+            self.count.closed(&connection.session);
+        }
         self.streams.fetch_sub(1, Ordering::Relaxed);
         // The socket leaves epoll by being closed.
     }
+}
+
+/// Why a writer ended.
+pub(super) enum Ended {
+    Told,
+    Failed,
 }
 
 /// Whether a turn ended with everything done.
@@ -372,65 +392,4 @@ fn mark(dirty: &mut Vec<usize>, key: usize, connection: &mut Connection) {
 fn time() -> Now {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Now { instant: Instant::now(), unix_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX) }
-}
-
-/// Counts what sessions report.
-struct Counting {
-    metrics: Arc<Metrics>,
-    /// Counters by event type, so that they need not be looked up by label each time.
-    kinds: HashMap<Arc<str>, IntCounter>,
-}
-
-impl Counting {
-    fn opened(&self, session: &Session) {
-        match session.closed() {
-            Some(refused) => {
-                self.metrics.streams_rejected.with_label_values(&[refused.closing().label]).inc();
-            }
-            None => {
-                let transport = self.metrics.transport(session.transport());
-                transport.active_connections.inc();
-                if session.request().resume.is_some() {
-                    transport.reconnects.inc();
-                }
-            }
-        }
-    }
-
-    fn closed(&self, session: &Session) {
-        let reason = session.closed().unwrap_or(CloseReason::ClientLost);
-        if !matches!(reason, CloseReason::ReplayNotPossible | CloseReason::NotReady) {
-            let transport = self.metrics.transport(session.transport());
-            transport.active_connections.dec();
-            transport.disconnects.with_label_values(&[reason.closing().label]).inc();
-        }
-    }
-
-    fn sent(&mut self, transport: crate::route::Transport, event: &Event, now: Now) {
-        let metrics = self.metrics.transport(transport);
-        metrics.events_sent.inc();
-        let since_event = Duration::from_millis(u64::try_from(now.unix_ms - event.ts).unwrap_or(0));
-        metrics.event_to_flush.observe(since_event.as_secs_f64());
-        metrics.receive_to_flush.observe(now.instant.saturating_duration_since(event.received).as_secs_f64());
-        if let Some(counter) = self.kinds.get(&event.kind) {
-            return counter.inc();
-        }
-        let counter = self.metrics.events_sent(&event.kind);
-        counter.inc();
-        if self.kinds.len() < EVENT_TYPES_MAX {
-            self.kinds.insert(event.kind.clone(), counter);
-        }
-    }
-
-    fn heartbeat(&self, session: &Session) {
-        self.metrics.transport(session.transport()).heartbeats.inc();
-    }
-
-    fn dropped(&self, events: u64, policy: &str) {
-        self.metrics.events_dropped.with_label_values(&[policy]).inc_by(events);
-    }
-
-    fn refused(&self, kind: &str) {
-        self.metrics.websocket_errors.with_label_values(&[kind]).inc();
-    }
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::access::Selector;
 use crate::event::Entry;
-use crate::hub::testing::{event, stream};
 use crate::route::*;
+use crate::testing::{self, event, stream};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -58,31 +58,9 @@ impl Bench {
     }
 
     fn route(&self, queue_events: usize) -> StreamRoute {
-        StreamRoute {
-            pattern: "/orders".into(),
-            stream: self.stream.clone(),
-            offer: Offer::Auto,
-            admission: Admission::Public,
-            bindings: Box::new([]),
-            other_methods: OtherMethods::Refuse,
-            data: DataForm::Envelope,
-            event_field: EventField::None,
-            heartbeat: Duration::from_millis(100),
-            heartbeat_form: HeartbeatForm::Silent,
-            retry: Duration::from_secs(2),
-            on_gap: OnGap::Gone,
-            refresh: None,
-            queue: QueueLimits { events: queue_events, bytes: usize::MAX, overflow: Overflow::DropOldest },
-            websocket: WebSocketLimits {
-                message_bytes: 1000,
-                commands_per_second: 5,
-                subscriptions: 2,
-                pong_timeout: Duration::from_secs(10),
-            },
-            max_streams: None,
-            allowed_origins: Box::new([]),
-            subprotocols: Box::new([]),
-        }
+        let queue = QueueLimits { events: queue_events, bytes: usize::MAX, overflow: Overflow::DropOldest };
+        let heartbeat = Duration::from_millis(100);
+        StreamRoute { stream: self.stream.clone(), heartbeat, queue, ..testing::route("/orders") }
     }
 
     fn feed(&self, offsets: std::ops::Range<i64>) {
@@ -171,6 +149,8 @@ fn a_client_that_never_reads_loses_its_own_events_only_and_is_told() {
     let got = text.lines().filter(|line| line.starts_with("{\"id\"")).count() as i64;
     assert!(told > 0);
     assert_eq!(got + told, total);
+    let gaps = text.lines().filter(|line| line.starts_with("{\"type\":\"gap\"")).count() as u64;
+    assert_eq!(bench.metrics.gaps.with_label_values(&["overflow"]).get(), gaps);
 }
 
 #[test]

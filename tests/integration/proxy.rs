@@ -94,6 +94,19 @@ fn an_upgrade_becomes_a_tunnel() {
 }
 
 #[test]
+fn a_declined_upgrade_is_an_ordinary_answer() {
+    let house = House::standard();
+    let mut connection = Connection::open(house.sidecar.listen);
+    let asking = b"GET /echo/1 HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    connection.write(asking);
+    let declined = connection.answer().json();
+    assert_eq!((&declined["target"], header(&declined, "upgrade").len()), (&"/echo/1".into(), 1), "{declined}");
+    connection.write(&house.get("/echo/2").bytes());
+    assert_eq!(connection.answer().json()["target"], "/echo/2", "the connection goes on");
+    house.get("/close").header("Connection", "Upgrade").header("Upgrade", "websocket").send().problem(502);
+}
+
+#[test]
 fn a_101_that_nobody_asked_for_is_refused() {
     let house = House::standard();
     let answer = house.get("/sly").send();
@@ -158,9 +171,15 @@ fn a_request_is_tried_again_where_a_kept_connection_was_closed() {
 }
 
 #[test]
+fn a_request_without_a_body_is_tried_again() {
+    let house = Plan::new(STANDARD).upstream("retries: 1").build();
+    assert_eq!(house.get("/flaky").send().status(), 200);
+    assert_eq!(house.upstream.count("GET /flaky"), 2);
+}
+
+#[test]
 fn retries_may_be_turned_off() {
     let house = Plan::new(STANDARD).upstream("retries: 0").build();
-    house.get("/echo").send();
     house.get("/flaky").send().problem(502);
 }
 

@@ -37,3 +37,19 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 pub fn eventually_true(what: &str, mut holds: impl FnMut() -> bool) {
     eventually(what, || holds().then_some(()));
 }
+
+/// A deadline for loops that heartbeats would keep alive.
+pub struct Patience {
+    until: Instant,
+}
+
+impl Patience {
+    pub fn start() -> Self {
+        Self { until: Instant::now() + DEADLINE }
+    }
+
+    #[track_caller]
+    pub fn check(&self, what: &str) {
+        assert!(Instant::now() < self.until, "not within {DEADLINE:?}: {what}");
+    }
+}

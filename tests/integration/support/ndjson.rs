@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::Patience;
 use super::http::{Body, Call, Cut, Head};
 
 pub struct Ndjson {
@@ -52,7 +53,12 @@ impl Ndjson {
 
     /// The next object; nothing at the stream's end.
     pub fn object(&mut self) -> Option<Value> {
-        let line = std::iter::from_fn(|| self.line()).find(|line| !line.is_empty())?;
+        let patience = Patience::start();
+        let mut line = self.line()?;
+        while line.is_empty() {
+            patience.check("an object");
+            line = self.line()?;
+        }
         let object: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line:?}"));
         if let Some(cursor) = object["cursor"].as_str().or_else(|| object["id"].as_str()) {
             self.cursor = Some(cursor.to_owned());

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::Patience;
 use super::http::{Body, Call, Cut, Head};
 
 /// One record: the lines up to an empty one.
@@ -116,7 +117,9 @@ impl Sse {
     /// The next record that fits.
     #[track_caller]
     pub fn until(&mut self, what: &str, fits: impl Fn(&Record) -> bool) -> Record {
+        let patience = Patience::start();
         loop {
+            patience.check(what);
             let record = self.record().unwrap_or_else(|| panic!("the stream ended before {what}"));
             if fits(&record) {
                 return record;
@@ -133,7 +136,12 @@ impl Sse {
     /// Reads until the stream ends, which must be at a record boundary; gives what came.
     #[track_caller]
     pub fn rest(&mut self) -> Vec<Record> {
-        let records = std::iter::from_fn(|| self.record()).collect();
+        let patience = Patience::start();
+        let mut next = || {
+            patience.check("the stream's end");
+            self.record()
+        };
+        let records = std::iter::from_fn(&mut next).collect();
         assert!(!self.cut, "the connection ended before the body did");
         records
     }

@@ -9,8 +9,8 @@ use tungstenite::protocol::frame::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Error, Message};
 
-use super::DEADLINE;
 use super::http::{Call, Connection, Head};
+use super::{DEADLINE, Patience};
 
 /// A client that keeps to the protocol.
 pub struct WebSocket {
@@ -54,7 +54,9 @@ impl Call {
 impl WebSocket {
     /// The next text message; the code of the close where that comes first.
     pub fn message(&mut self) -> Result<Value, u16> {
+        let patience = Patience::start();
         loop {
+            patience.check("a message");
             match self.socket.read() {
                 Ok(Message::Text(text)) => return Ok(serde_json::from_str(&text).expect("a JSON message")),
                 Ok(Message::Close(frame)) => return Err(frame.map_or(1005, |frame| frame.code.into())),
@@ -128,7 +130,9 @@ impl WebSocket {
 
     /// Waits for the close and gives its code.
     pub fn closed(&mut self) -> u16 {
+        let patience = Patience::start();
         loop {
+            patience.check("the close");
             if let Err(code) = self.message() {
                 return code;
             }
@@ -188,7 +192,9 @@ impl RawWebSocket {
 
     /// The next frame with this opcode.
     pub fn frame_of(&mut self, opcode: u8) -> Frame {
+        let patience = Patience::start();
         loop {
+            patience.check("a frame");
             let frame = self.frame().expect("a frame before the end");
             if frame.opcode == opcode {
                 return frame;

@@ -1,11 +1,14 @@
-//! Events, streams and selectors for the tests of the core.
+//! What unit tests share: events, streams, selectors and routes.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::access::Selector;
 use crate::event::{Event, EventId, Frames};
-use crate::route::Stream;
+use crate::route::{
+    Admission, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, Overflow, QueueLimits, Stream,
+    StreamRoute, Transport, WebSocketLimits,
+};
 
 pub(crate) fn selector(keys: &[(&str, &str)]) -> Selector {
     Selector(pairs(keys))
@@ -14,6 +17,35 @@ pub(crate) fn selector(keys: &[(&str, &str)]) -> Selector {
 pub(crate) fn stream(id: u16, topics: &[&str]) -> Arc<Stream> {
     let topics = topics.iter().map(|topic| (*topic).into()).collect();
     Arc::new(Stream { id, name: format!("stream-{id}").into(), topics, keys: Box::new([]) })
+}
+
+/// A public SSE route of a stream of topic `orders`.
+pub(crate) fn route(pattern: &str) -> StreamRoute {
+    StreamRoute {
+        pattern: pattern.into(),
+        stream: stream(1, &["orders"]),
+        offer: Offer::Only(Transport::Sse),
+        admission: Admission::Public,
+        bindings: [].into(),
+        other_methods: OtherMethods::Refuse,
+        data: DataForm::Envelope,
+        event_field: EventField::None,
+        heartbeat: Duration::from_secs(15),
+        heartbeat_form: HeartbeatForm::Silent,
+        retry: Duration::from_secs(2),
+        on_gap: OnGap::Gone,
+        refresh: None,
+        queue: QueueLimits { events: 16, bytes: 1 << 16, overflow: Overflow::DropOldest },
+        websocket: WebSocketLimits {
+            message_bytes: 1000,
+            commands_per_second: 5,
+            subscriptions: 2,
+            pong_timeout: Duration::from_secs(10),
+        },
+        max_streams: None,
+        allowed_origins: [].into(),
+        subprotocols: [].into(),
+    }
 }
 
 /// An event with data `{"n":<offset>}` whose time is its offset.

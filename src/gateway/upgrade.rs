@@ -1,0 +1,138 @@
+//! The way to the upstream for upgrades (a WebSocket of its own), which must not be told too soon that they worked.
+//!
+//! Pingora takes the end of the request's empty body, where it comes after the 101 answer, for the end of the tunnel
+//! (cloudflare/pingora issue 946): where the upstream answers fast, a tunnel would be closed as soon as it opens. So
+//! these connections look at an answer only in their third turn after a request was written. By then Pingora has
+//! passed the end of the body on: both halves of its exchange have run once, in one task.
+
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::connectors::L4Connect;
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::protocols::l4::stream::Stream;
+use pingora::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// Turns that are let pass before an answer is looked at.
+const TURNS: u8 = 2;
+/// Kept connections of this kind are not mixed with the others.
+const GROUP: u64 = 1;
+
+/// Makes the peer's connections patient.
+pub(super) fn prepare(peer: &mut HttpPeer, connect_timeout: Duration) {
+    peer.group_key = GROUP;
+    peer.options.custom_l4 = Some(Arc::new(Connector { connect_timeout }));
+}
+
+#[derive(Debug)]
+struct Connector {
+    connect_timeout: Duration,
+}
+
+#[async_trait]
+impl L4Connect for Connector {
+    async fn connect(&self, address: &SocketAddr) -> pingora::Result<Stream> {
+        let address = address.as_inet().ok_or_else(|| Error::new(ErrorType::SocketError))?;
+        let connecting = tokio::time::timeout(self.connect_timeout, TcpStream::connect(address));
+        let stream = match connecting.await {
+            Ok(connected) => connected.map_err(not_connected)?,
+            Err(elapsed) => return Err(Error::because(ErrorType::ConnectTimedout, "upgrade", elapsed)),
+        };
+        let patient = Patient { stream, turns: 0 };
+        Ok(Stream::from(VirtualSocketStream::new(Box::new(patient))))
+    }
+}
+
+fn not_connected(error: io::Error) -> Box<Error> {
+    let kind = match error.kind() {
+        ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => ErrorType::ConnectNoRoute,
+        _ => ErrorType::ConnectError,
+    };
+    Error::because(kind, "upgrade", error)
+}
+
+/// A connection that is in no hurry to read.
+#[derive(Debug)]
+struct Patient {
+    stream: TcpStream,
+    /// Turns left to let pass.
+    turns: u8,
+}
+
+impl AsyncRead for Patient {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.turns > 0 {
+            self.turns -= 1;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Patient {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.turns = TURNS;
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl VirtualSocket for Patient {
+    fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
+        match option {
+            VirtualSockOpt::NoDelay => self.stream.set_nodelay(true),
+            // Not asked for: an idle tunnel has its own limit.
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_is_there_already_waits_two_turns() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut upstream, _) = listener.accept().await.unwrap();
+        let mut patient = Patient { stream, turns: 0 };
+        patient.write_all(b"ask").await.unwrap();
+        upstream.write_all(b"answer").await.unwrap();
+        patient.stream.readable().await.unwrap();
+
+        let mut turns = 0;
+        let mut buffer = [0; 6];
+        let mut read = ReadBuf::new(&mut buffer);
+        std::future::poll_fn(|cx| {
+            turns += 1;
+            Pin::new(&mut patient).poll_read(cx, &mut read)
+        })
+        .await
+        .unwrap();
+        assert_eq!((turns, read.filled()), (3, &b"answer"[..]));
+        upstream.write_all(b"!").await.unwrap();
+        patient.stream.readable().await.unwrap();
+        assert_eq!(patient.read_u8().await.unwrap(), b'!');
+        assert_eq!(patient.turns, 0, "no more waiting until something is written");
+    }
+}

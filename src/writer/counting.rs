@@ -1,0 +1,96 @@
+//! What a writer counts: it turns what sessions report into metrics.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::IntCounter;
+
+use crate::event::Event;
+use crate::metrics::{EVENT_TYPES_MAX, Metrics};
+use crate::route::Transport;
+use crate::session::{CloseReason, Now, Session};
+
+use super::connection::Told;
+
+/// Counts what sessions report.
+pub(super) struct Counting {
+    metrics: Arc<Metrics>,
+    /// Counters by event type, so that they need not be looked up by label each time.
+    kinds: HashMap<Arc<str>, IntCounter>,
+}
+
+impl Counting {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, kinds: HashMap::new() }
+    }
+
+    pub(super) fn wrote(&self, transport: Transport, bytes: usize) {
+        self.metrics.transport(transport).bytes.inc_by(bytes as u64);
+    }
+
+    pub(super) fn opened(&self, session: &Session) {
+        match session.closed() {
+            Some(reason) if is_refusal(reason) => {
+                self.metrics.streams_rejected.with_label_values(&[reason.closing().label]).inc();
+            }
+            _ => {
+                let transport = self.metrics.transport(session.transport());
+                transport.active_connections.inc();
+                if session.request().resume.is_some() {
+                    transport.reconnects.inc();
+                }
+            }
+        }
+    }
+
+    /// To be called for sessions that were counted as opened.
+    pub(super) fn closed(&self, session: &Session) {
+        let reason = session.closed().unwrap_or(CloseReason::ClientLost);
+        if !is_refusal(reason) {
+            let transport = self.metrics.transport(session.transport());
+            transport.active_connections.dec();
+            transport.disconnects.with_label_values(&[reason.closing().label]).inc();
+        }
+    }
+
+    pub(super) fn told(&mut self, transport: Transport, told: Told<'_>, now: Now) {
+        match told {
+            Told::Event(event) => self.sent(transport, event, now),
+            Told::Gap(cause) => self.metrics.gaps.with_label_values(&[cause.as_str()]).inc(),
+        }
+    }
+
+    fn sent(&mut self, transport: Transport, event: &Event, now: Now) {
+        let metrics = self.metrics.transport(transport);
+        metrics.events_sent.inc();
+        let since_event = Duration::from_millis(u64::try_from(now.unix_ms - event.ts).unwrap_or(0));
+        metrics.event_to_flush.observe(since_event.as_secs_f64());
+        metrics.receive_to_flush.observe(now.instant.saturating_duration_since(event.received).as_secs_f64());
+        if let Some(counter) = self.kinds.get(&event.kind) {
+            return counter.inc();
+        }
+        let counter = self.metrics.events_sent(&event.kind);
+        counter.inc();
+        if self.kinds.len() < EVENT_TYPES_MAX {
+            self.kinds.insert(event.kind.clone(), counter);
+        }
+    }
+
+    pub(super) fn heartbeat(&self, session: &Session) {
+        self.metrics.transport(session.transport()).heartbeats.inc();
+    }
+
+    pub(super) fn dropped(&self, events: u64, policy: &str) {
+        self.metrics.events_dropped.with_label_values(&[policy]).inc_by(events);
+    }
+
+    pub(super) fn refused(&self, kind: &str) {
+        self.metrics.websocket_errors.with_label_values(&[kind]).inc();
+    }
+}
+
+/// Whether the stream never started.
+fn is_refusal(reason: CloseReason) -> bool {
+    matches!(reason, CloseReason::ReplayNotPossible | CloseReason::NotReady)
+}
