@@ -8,9 +8,12 @@
 //! | [`listener`] | connections in: counted, one checked request head at a time |
 //! | [`gateway`] | requests in: proxied to the upstream, or negotiated and admitted as a stream |
 //! | [`writer`] | one thread per core: owns its sockets, their sessions, its share of the index, one timer wheel |
+//! | [`problem`] | refusals, as `application/problem+json` |
 //! | [`admin`] | `/metrics`, `/livez`, `/readyz` |
 //! | [`auth`] | tokens to principals |
 //! | [`config`] | what the user wrote, compiled into a snapshot |
+//! | [`metrics`], [`telemetry`] | every metric there is; logs |
+//! | [`shutdown`] | the signals that end a process, and the mark that its end has begun |
 //! | [`app`], [`cli`], [`demo`] | the composition root, the command line, the demo |
 //!
 //! Below the wall (no I/O, no clock, no runtime; built alone by `--no-default-features`):

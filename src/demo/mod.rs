@@ -30,8 +30,8 @@ const CONFIGURATION: &str = include_str!("demo.yaml");
 /// Partitions of the demo's topics.
 const ORDERS_PARTITIONS: i32 = 6;
 const NOTIFICATIONS_PARTITIONS: i32 = 3;
-/// Orders that wait to be made; beyond, `POST /orders` gets 503.
-const ACCEPTED_MAX: usize = 256;
+/// Orders and other wishes that wait for the producer; beyond, a request for more gets 503.
+const ASKS_MAX: usize = 256;
 
 /// Runs the demo until it is told to stop. Without addresses it listens on 127.0.0.1:8080 and 127.0.0.1:9090.
 ///
@@ -44,12 +44,12 @@ pub fn run(listen: Option<SocketAddr>, admin: Option<SocketAddr>) -> anyhow::Res
     let mut snapshot = configuration(secret.folder(), listen, admin)?;
     drop(secret); // was read: nothing of it stays on disk, however the demo ends
     let shop = Arc::new(Shop::open());
-    let (accepted, orders) = sync_channel(ACCEPTED_MAX);
-    let service = RestService::new(shop.clone(), accepted, &tokens);
+    let (ask, asks) = sync_channel(ASKS_MAX);
+    let service = RestService::new(shop.clone(), ask, &tokens);
     let rest = RestServer::start(service).context("the demo's REST service does not start")?;
     snapshot.upstream.address = rest.address().to_string();
     snapshot.kafka.brokers = brokers;
-    let producer = producer::start(broker, shop, orders).context("the demo's producer does not start")?;
+    let producer = producer::start(broker, shop, asks).context("the demo's producer does not start")?;
 
     print_tokens(&tokens).context("standard output cannot be written")?;
     let outcome = app::run_with(snapshot, |addresses| {
@@ -58,7 +58,7 @@ pub fn run(listen: Option<SocketAddr>, admin: Option<SocketAddr>) -> anyhow::Res
         }
     });
 
-    // The service holds the sending side of the orders: with it gone the producer ends.
+    // The service holds the asking side: with it gone the producer ends.
     rest.stop();
     if producer.join().is_err() {
         tracing::error!("the demo's producer panicked");
@@ -123,7 +123,7 @@ mod tests {
         for path in ["/notifications/sse", "/notifications/stream"] {
             assert_eq!(admission(path), Some(Admission::Token), "{path}");
         }
-        for path in ["/", "/orders", "/orders/order-123", "/operations/op-1"] {
+        for path in ["/", "/orders", "/orders/order-123", "/operations/op-1", "/demo/burst", "/demo/kafka/restart"] {
             assert_eq!(admission(path), None, "{path}");
         }
     }

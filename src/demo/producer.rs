@@ -1,4 +1,5 @@
-//! Keeps the demo's topics moving: one thread that produces for ever, and makes the orders that were placed.
+//! Keeps the demo's topics moving: one thread that produces for ever, and does what visitors ask for: orders, bursts,
+//! outages of the broker.
 //!
 //! It decides what happens in the shop and when; delivery to the broker is the embedded broker's business.
 
@@ -25,10 +26,31 @@ const TURNS: usize = SEEDED.len() + USERS.len();
 /// One placed order moves on every so many ticks.
 const TICKS_PER_STEP: usize = 10;
 
-/// Starts the producing thread. It ends when the sending side of `accepted` is gone.
-pub(super) fn start(broker: Embedded, shop: Arc<Shop>, accepted: Receiver<Accepted>) -> io::Result<JoinHandle<()>> {
-    let producer = Producer { broker, shop, underway: VecDeque::new(), failing: false };
-    thread::Builder::new().name("demo-producer".into()).spawn(move || producer.run(&accepted))
+/// The most events one burst may have.
+pub(super) const BURST_EVENTS_MAX: usize = 10_000;
+/// Events of a burst in one tick: less than the smallest queue in `demo.yaml`, so that only who does not read loses any.
+const BURST_EVENTS_PER_TICK: usize = 250;
+/// Bytes of padding in an event of a burst: with them a few thousand events fill the buffers of browser and kernel.
+const BURST_PADDING: usize = 1_000;
+/// Keys that the events of a burst have in turn.
+const BURST_KEYS: usize = 64;
+/// How long an outage of the broker lasts.
+pub(super) const OUTAGE: Duration = Duration::from_secs(3);
+
+/// What the REST service asks of the producer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    Order(Accepted),
+    /// This many events as fast as live readers take them, at most [`BURST_EVENTS_MAX`].
+    Burst(usize),
+    /// The broker goes away and comes back after [`OUTAGE`].
+    Outage,
+}
+
+/// Starts the producing thread. It ends when the sending side of `asks` is gone.
+pub(super) fn start(broker: Embedded, shop: Arc<Shop>, asks: Receiver<Ask>) -> io::Result<JoinHandle<()>> {
+    let producer = Producer { broker, shop, underway: VecDeque::new(), burst: 0, back: None, failing: false };
+    thread::Builder::new().name("demo-producer".into()).spawn(move || producer.run(&asks))
 }
 
 struct Producer {
@@ -36,35 +58,77 @@ struct Producer {
     shop: Arc<Shop>,
     /// Placed orders that are not delivered yet, at most [`ORDERS_MAX`].
     underway: VecDeque<String>,
+    /// Events of a burst that are still to come.
+    burst: usize,
+    /// When the broker comes back, during an outage.
+    back: Option<Instant>,
     /// Whether the last record was refused, so that a failure is logged once.
     failing: bool,
 }
 
 impl Producer {
-    fn run(mut self, accepted: &Receiver<Accepted>) {
+    fn run(mut self, asks: &Receiver<Ask>) {
         let mut due = Instant::now();
         for tick in 0.. {
-            if !self.make_accepted_until(due, accepted) {
+            if !self.serve_until(due, asks) {
                 return;
             }
             self.tick(tick);
+            self.continue_burst();
+            self.end_outage();
             // After a stall the lost ticks stay lost: no burst follows.
             due = (due + TICK).max(Instant::now());
         }
     }
 
-    /// Makes what is ordered until `due`; false when no more orders can come.
-    fn make_accepted_until(&mut self, due: Instant, accepted: &Receiver<Accepted>) -> bool {
+    /// Does what is asked for until `due`; false when nobody can ask any more.
+    fn serve_until(&mut self, due: Instant, asks: &Receiver<Ask>) -> bool {
         loop {
             let left = due.saturating_duration_since(Instant::now());
-            match accepted.recv_timeout(left) {
-                Ok(order) => self.make(&order),
+            match asks.recv_timeout(left) {
+                Ok(Ask::Order(order)) => self.make(&order),
+                Ok(Ask::Burst(events)) => self.burst = (self.burst + events).min(BURST_EVENTS_MAX),
+                Ok(Ask::Outage) => self.begin_outage(),
                 Err(RecvTimeoutError::Timeout) => return true,
                 Err(RecvTimeoutError::Disconnected) => return false,
             }
             if Instant::now() >= due {
                 return true;
             }
+        }
+    }
+
+    fn begin_outage(&mut self) {
+        if self.back.is_none() && self.set_reachable(false) {
+            self.back = Some(Instant::now() + OUTAGE);
+        }
+    }
+
+    fn end_outage(&mut self) {
+        if self.back.is_some_and(|back| back <= Instant::now()) && self.set_reachable(true) {
+            self.back = None;
+        }
+    }
+
+    fn set_reachable(&self, reachable: bool) -> bool {
+        let outcome = self.broker.set_reachable(reachable);
+        match &outcome {
+            Ok(()) => tracing::info!(reachable, "the demo's broker was asked to go or to come back"),
+            Err(error) => tracing::warn!(reachable, %error, "the demo's broker does not go or come back"),
+        }
+        outcome.is_ok()
+    }
+
+    fn continue_burst(&mut self) {
+        let now = self.burst.min(BURST_EVENTS_PER_TICK);
+        self.burst -= now;
+        let padding = ".".repeat(if now > 0 { BURST_PADDING } else { 0 });
+        for left in (self.burst..self.burst + now).rev() {
+            // Many keys, so that all partitions get some.
+            let order_id = format!("burst-{}", left % BURST_KEYS);
+            let data = BurstData { left, padding: &padding };
+            let record = OrderRecord { ts: unix_ms(), kind: "burst", order_id: &order_id, data };
+            self.produce(ORDERS_TOPIC, &order_id, &record);
         }
     }
 
@@ -139,12 +203,19 @@ impl Producer {
 /// A record of the topic `orders`, keyed by the order.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct OrderRecord<'a> {
+struct OrderRecord<'a, D> {
     ts: u64,
     #[serde(rename = "type")]
     kind: &'static str,
     order_id: &'a str,
-    data: OrderData<'a>,
+    data: D,
+}
+
+#[derive(Serialize)]
+struct BurstData<'a> {
+    /// Events of the burst that follow this one.
+    left: usize,
+    padding: &'a str,
 }
 
 #[derive(Serialize)]

@@ -1,4 +1,5 @@
-//! The demo's upstream: a small REST service over the shop, on a free loopback port, with the demo's page at `/`.
+//! The demo's upstream: a small REST service over the shop, on a free loopback port, with the demo's page at `/` and the
+//! page's switches under `/demo`.
 //!
 //! It knows nothing of streams: that is the point. Orders are placed asynchronously (202 and an operation to poll).
 
@@ -9,7 +10,8 @@ use http::{Method, Response, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::shop::{Accepted, Shop};
+use super::producer::{Ask, BURST_EVENTS_MAX, OUTAGE};
+use super::shop::Shop;
 use super::tokens::Tokens;
 
 /// The largest request body taken, in bytes.
@@ -23,10 +25,19 @@ const TOTAL_DEFAULT: u32 = 9_999;
 /// The most an order may cost, in units of `total`.
 const TOTAL_MAX: f64 = 1_000_000.0;
 
-const PAGE: &str = include_str!("page.html");
-/// The page needs nothing from elsewhere: its style and script are inline, its connections go back to where it came from.
-const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
-     connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'";
+/// Events in a burst where the request does not say.
+const BURST_EVENTS: usize = 4_000;
+
+/// The page: path, content type, content.
+const PAGE: [(&str, &str, &str); 4] = [
+    ("", "text/html; charset=utf-8", include_str!("page/index.html")),
+    ("page.css", "text/css; charset=utf-8", include_str!("page/page.css")),
+    ("page.js", "text/javascript; charset=utf-8", include_str!("page/page.js")),
+    ("clients.js", "text/javascript; charset=utf-8", include_str!("page/clients.js")),
+];
+/// The page needs nothing from elsewhere, and its connections go back to where it came from.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self' ws: wss:; \
+     img-src data:; base-uri 'none'; form-action 'none'";
 
 /// The service's answer, whole.
 pub(super) type Answer = Response<Vec<u8>>;
@@ -34,14 +45,14 @@ pub(super) type Answer = Response<Vec<u8>>;
 /// What the service answers; `server` carries it over HTTP.
 pub(super) struct RestService {
     shop: Arc<Shop>,
-    accepted: SyncSender<Accepted>,
+    ask: SyncSender<Ask>,
     /// Users and tokens for the page: `{"u123":"<JWT>"}`.
     tokens: Value,
 }
 
 impl RestService {
-    pub(super) fn new(shop: Arc<Shop>, accepted: SyncSender<Accepted>, tokens: &Tokens) -> Self {
-        Self { shop, accepted, tokens: tokens.iter().map(|(user, token)| ((*user).to_owned(), json!(token))).collect() }
+    pub(super) fn new(shop: Arc<Shop>, ask: SyncSender<Ask>, tokens: &Tokens) -> Self {
+        Self { shop, ask, tokens: tokens.iter().map(|(user, token)| ((*user).to_owned(), json!(token))).collect() }
     }
 
     /// Answers one request; HEAD is answered like GET, the body being left out on the way.
@@ -49,14 +60,18 @@ impl RestService {
         let read = method == Method::GET || method == Method::HEAD;
         let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         match segments[..] {
-            [""] if read => page(),
+            [file] if read && on_page(file).is_some() => page(file),
             ["demo", "tokens"] if read => answer_json(StatusCode::OK, &self.tokens),
+            ["demo", "burst"] if method == Method::POST => self.burst(query),
+            ["demo", "kafka", "restart"] if method == Method::POST => self.restart(),
             ["orders"] if read => self.list(query),
             ["orders"] if method == Method::POST => self.place(body),
             ["orders", id] if read => found(self.shop.order(id), "order"),
             ["operations", id] if read => found(self.shop.operation(id), "operation"),
             ["orders"] => not_allowed("GET, HEAD, POST"),
-            [""] | ["demo", "tokens"] | ["orders" | "operations", _] => not_allowed("GET, HEAD"),
+            ["demo", "burst"] | ["demo", "kafka", "restart"] => not_allowed("POST"),
+            ["demo", "tokens"] | ["orders" | "operations", _] => not_allowed("GET, HEAD"),
+            [file] if on_page(file).is_some() => not_allowed("GET, HEAD"),
             _ => problem(StatusCode::NOT_FOUND, "there is nothing under this path"),
         }
     }
@@ -85,14 +100,28 @@ impl RestService {
         };
         let accepted = self.shop.accept(total);
         let operation_id = accepted.operation_id.clone();
-        if self.accepted.try_send(accepted).is_err() {
+        if self.ask.try_send(Ask::Order(accepted)).is_err() {
             self.shop.withdraw(&operation_id);
-            let busy = problem(StatusCode::SERVICE_UNAVAILABLE, "too many orders wait to be made");
-            return with(busy, header::RETRY_AFTER, "1");
+            return busy();
         }
         let location = format!("/operations/{operation_id}");
         let body = json!({"operationId": operation_id, "status": "PROCESSING"});
         with(answer_json(StatusCode::ACCEPTED, &body), header::LOCATION, &location)
+    }
+
+    fn burst(&self, query: &str) -> Answer {
+        match parameter(query, "events", BURST_EVENTS) {
+            Ok(events @ 1..=BURST_EVENTS_MAX) => self.accept(Ask::Burst(events), &json!({"events": events})),
+            _ => problem(StatusCode::BAD_REQUEST, &format!("events is a number from 1 to {BURST_EVENTS_MAX}")),
+        }
+    }
+
+    fn restart(&self) -> Answer {
+        self.accept(Ask::Outage, &json!({"downMs": OUTAGE.as_millis() as u64}))
+    }
+
+    fn accept(&self, ask: Ask, body: &Value) -> Answer {
+        self.ask.try_send(ask).map_or_else(|_| busy(), |()| answer_json(StatusCode::ACCEPTED, body))
     }
 }
 
@@ -103,8 +132,20 @@ pub(super) fn problem(status: StatusCode, detail: &str) -> Answer {
     with(answer_json(status, &body), header::CONTENT_TYPE, "application/problem+json")
 }
 
-fn page() -> Answer {
-    let answer = answer_bytes(StatusCode::OK, "text/html; charset=utf-8", PAGE.into());
+fn busy() -> Answer {
+    let busy = problem(StatusCode::SERVICE_UNAVAILABLE, "too much waits to be done");
+    with(busy, header::RETRY_AFTER, "1")
+}
+
+fn on_page(file: &str) -> Option<(&'static str, &'static str)> {
+    PAGE.iter().find(|(path, ..)| *path == file).map(|(_, content_type, content)| (*content_type, *content))
+}
+
+fn page(file: &str) -> Answer {
+    let Some((content_type, content)) = on_page(file) else {
+        return problem(StatusCode::NOT_FOUND, "there is nothing under this path");
+    };
+    let answer = answer_bytes(StatusCode::OK, content_type, content.into());
     with(answer, header::CONTENT_SECURITY_POLICY, PAGE_POLICY)
 }
 
@@ -154,9 +195,10 @@ fn parameter(query: &str, name: &str, default: usize) -> Result<usize, std::num:
 mod tests {
     use std::sync::mpsc::{Receiver, sync_channel};
 
+    use super::super::shop::Accepted;
     use super::*;
 
-    fn service(waiting_max: usize) -> (RestService, Receiver<Accepted>) {
+    fn service(waiting_max: usize) -> (RestService, Receiver<Ask>) {
         let (sender, receiver) = sync_channel(waiting_max);
         let tokens = vec![("u123", "a.b.c".to_owned())];
         (RestService::new(Arc::new(Shop::open()), sender, &tokens), receiver)
@@ -190,7 +232,7 @@ mod tests {
         );
         assert_eq!(body(&answer), json!({"operationId": "op-1", "status": "PROCESSING"}));
         assert_eq!(body(&service.answer(&Method::GET, "/operations/op-1", "", b"")), body(&answer));
-        assert_eq!(receiver.recv().unwrap(), Accepted { operation_id: "op-1".into(), total: 1_234 });
+        assert_eq!(receiver.recv().unwrap(), Ask::Order(Accepted { operation_id: "op-1".into(), total: 1_234 }));
     }
 
     #[test]
@@ -220,7 +262,25 @@ mod tests {
     #[test]
     fn the_page_and_its_tokens_are_served() {
         let (service, _receiver) = service(1);
-        assert_eq!(service.answer(&Method::GET, "/", "", b"").headers()["content-type"], "text/html; charset=utf-8");
+        let page = service.answer(&Method::GET, "/", "", b"");
+        assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
+        let page = String::from_utf8(page.into_body()).unwrap();
+        for (file, ..) in &PAGE[1..] {
+            assert!(page.contains(&format!("\"{file}\"")), "the page does not use {file}");
+            assert_eq!(service.answer(&Method::GET, &format!("/{file}"), "", b"").status(), 200);
+        }
         assert!(body(&service.answer(&Method::GET, "/demo/tokens", "", b""))["u123"] == "a.b.c");
+    }
+
+    #[test]
+    fn bursts_are_bounded_and_outages_are_passed_on() {
+        let (service, receiver) = service(2);
+        for (query, status) in [("events=0", 400), ("events=10001", 400), ("events=-1", 400), ("events=10000", 202)] {
+            assert_eq!(service.answer(&Method::POST, "/demo/burst", query, b"").status(), status, "{query}");
+        }
+        assert_eq!(body(&service.answer(&Method::POST, "/demo/kafka/restart", "", b"")), json!({"downMs": 3000}));
+        assert_eq!(service.answer(&Method::POST, "/demo/burst", "", b"").status(), 503);
+        assert_eq!(service.answer(&Method::GET, "/demo/burst", "", b"").status(), 405);
+        assert_eq!((receiver.recv().unwrap(), receiver.recv().unwrap()), (Ask::Burst(10_000), Ask::Outage));
     }
 }

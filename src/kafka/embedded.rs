@@ -5,14 +5,22 @@
 
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
+use rdkafka::message::DeliveryResult;
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 
 /// What its clients should set: the mock does not wake a waiting fetch when data arrives, so that the default wait of
 /// half a second would be the latency. Apache Kafka wakes it, and needs none of this.
-pub const PROPERTIES: &[(&str, &str)] = &[("fetch.wait.max.ms", "10")];
+///
+/// After an outage a client should not take ten seconds (the default) to look whether the broker is back.
+pub const PROPERTIES: &[(&str, &str)] = &[("fetch.wait.max.ms", "10"), RECONNECT];
+
+const RECONNECT: (&str, &str) = ("reconnect.backoff.max.ms", "500");
+/// What the mock takes for "every broker".
+const ALL_BROKERS: i32 = -1;
 
 /// The largest record its producer takes, in bytes.
 const RECORD_BYTES_MAX: &str = "20000000";
@@ -22,7 +30,7 @@ const FLUSH_WAIT: Duration = Duration::from_secs(2);
 /// A running broker with a producer; dropping it ends both.
 pub struct Embedded {
     /// Owns the cluster. Its own bootstrap servers are the cluster's.
-    pub(super) producer: ThreadedProducer<DefaultProducerContext>,
+    pub(super) producer: ThreadedProducer<Quiet>,
 }
 
 /// Why the broker did not start or a record was not taken.
@@ -41,7 +49,10 @@ impl Embedded {
             .set("test.mock.num.brokers", "1")
             .set("linger.ms", "0")
             .set("message.max.bytes", RECORD_BYTES_MAX)
-            .create()?;
+            // What an outage interrupts is sent again: once, and in order.
+            .set("enable.idempotence", "true")
+            .set(RECONNECT.0, RECONNECT.1)
+            .create_with_context(Quiet)?;
         let embedded = Self { producer };
         for (topic, partitions) in topics {
             embedded.cluster()?.create_topic(topic, *partitions, 1)?;
@@ -60,9 +71,36 @@ impl Embedded {
         self.producer.send(record).map_err(|(error, _)| error.into())
     }
 
-    pub(super) fn cluster(&self) -> Result<MockCluster<'_, DefaultProducerContext>, EmbeddedError> {
+    /// Takes the broker off the network, cutting its connections, or puts it back. It keeps its records, and what is
+    /// produced meanwhile waits in the producer. Does not wait.
+    pub fn set_reachable(&self, reachable: bool) -> Result<(), EmbeddedError> {
+        let cluster = self.cluster()?;
+        let outcome = if reachable { cluster.broker_up(ALL_BROKERS) } else { cluster.broker_down(ALL_BROKERS) };
+        Ok(outcome?)
+    }
+
+    pub(super) fn cluster(&self) -> Result<MockCluster<'_, Quiet>, EmbeddedError> {
         self.producer.client().mock_cluster().ok_or(EmbeddedError::NoCluster)
     }
+}
+
+/// The producer's view of an outage would only repeat the source's, which logs it once.
+pub(super) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(facility, message, "the embedded broker's producer");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "the embedded broker's producer");
+    }
+}
+
+impl ProducerContext for Quiet {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _result: &DeliveryResult<'_>, _opaque: ()) {}
 }
 
 impl Drop for Embedded {

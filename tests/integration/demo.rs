@@ -1,5 +1,7 @@
 //! `sidestream demo`: one command, everything alive.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use crate::support::http::Call;
@@ -7,6 +9,11 @@ use crate::support::sidecar::Sidecar;
 
 /// Eleven events in a row may be this far apart, in milliseconds: two a second.
 const TEN_INTERVALS_MS_MAX: i64 = 5_000;
+
+/// The events of an outage and a while after it.
+const OUTAGE_EVENTS_MAX: usize = 200;
+/// The demo's own events while a burst is delivered.
+const BESIDE_BURST_MAX: u64 = 100;
 
 struct Demo {
     sidecar: Sidecar,
@@ -48,6 +55,9 @@ fn it_says_where_everything_is() {
     assert_eq!(demo.sidecar.admin("/livez").status(), 200);
     let page = demo.get("/").send();
     assert!(page.text().contains("EventSource") && page.text().contains("WebSocket"));
+    for part in ["/page.css", "/page.js", "/clients.js"] {
+        assert_eq!(demo.get(part).send().status(), 200, "{part}");
+    }
 }
 
 #[test]
@@ -98,6 +108,48 @@ fn notifications_are_each_users_own() {
         assert_moving("/notifications/sse", || own(sse.event().json()));
         assert_moving("/notifications/stream", || own(ndjson.event()));
     }
+}
+
+#[test]
+fn an_outage_of_kafka_loses_nothing() {
+    let demo = Demo::start();
+    let mut lines = demo.get("/stream").ndjson();
+    lines.event();
+    assert_eq!(demo.sidecar.call("POST", "/demo/kafka/restart").send().status(), 202);
+    demo.sidecar.await_metric("notifications_kafka_connected", 0.0);
+    let order = demo.sidecar.call("POST", "/orders").body("{}").send();
+    assert_eq!(order.status(), 202);
+    demo.sidecar.await_metric("notifications_kafka_connected", 1.0);
+    // What was placed during the outage comes after it, and no offset before it is missing or comes twice.
+    let mut next = HashMap::new();
+    let placed = (0..OUTAGE_EVENTS_MAX).any(|_| {
+        let event = lines.event();
+        assert_ne!(event["type"], "gap", "{event}");
+        let (partition, offset) = event["id"].as_str().unwrap().rsplit_once(':').unwrap();
+        let offset: u64 = offset.parse().unwrap();
+        let expected = next.insert(partition.to_owned(), offset + 1).unwrap_or(offset);
+        assert_eq!(offset, expected, "{event}");
+        event["orderId"] == "order-1000"
+    });
+    assert!(placed, "the order did not come");
+}
+
+#[test]
+fn a_burst_reaches_those_who_read() {
+    const EVENTS: u64 = 3_000;
+    let demo = Demo::start();
+    let mut lines = demo.get("/stream").ndjson();
+    assert_eq!(demo.sidecar.call("POST", &format!("/demo/burst?events={EVENTS}")).send().status(), 202);
+    let mut seen = 0;
+    for _ in 0..EVENTS + BESIDE_BURST_MAX {
+        let event = lines.event();
+        assert_ne!(event["type"], "gap", "{event}");
+        seen += u64::from(event["type"] == "burst");
+        if seen == EVENTS {
+            return;
+        }
+    }
+    panic!("{seen} events of the burst came");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod bad_input;
 mod browser;
 mod config;
 mod demo;
+mod documents;
 mod kafka;
 mod limits;
 mod metrics;

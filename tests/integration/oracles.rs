@@ -43,6 +43,13 @@ fn websockets_py_sees_everything_once() {
 }
 
 #[test]
+fn the_pages_clients_see_everything_once() {
+    resumes_exactly("page.cjs", "http", "/events");
+    resumes_exactly("page.cjs", "http", "/stream");
+    resumes_exactly("page.cjs", "http", "/ws");
+}
+
+#[test]
 fn a_user_sees_only_their_own_in_every_client() {
     let house = House::standard();
     let token = token::of("u1");

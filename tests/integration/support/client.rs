@@ -19,12 +19,15 @@ pub struct Client {
 }
 
 impl Client {
-    /// Starts a script of `tests/clients` with these arguments: `.cjs` with node, `.py` with the venv's Python.
+    /// Starts a script of `tests/clients` with these arguments: `.cjs` with node, `.py` with the venv's Python,
+    /// `.sh` with `sh`. A script elsewhere has an absolute path.
     pub fn start(script: &str, arguments: &[&str]) -> Self {
         let installed = installed();
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(script);
         let mut command = if script.ends_with(".py") {
             Command::new(installed.join("venv/bin/python"))
+        } else if script.ends_with(".sh") {
+            Command::new("sh")
         } else {
             let mut node = Command::new("node");
             node.env("NODE_PATH", installed.join("node_modules"));

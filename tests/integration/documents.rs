@@ -1,0 +1,142 @@
+//! The documents against the code: what they list is all there is, and the clients they offer for copying work.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::client::Client;
+use crate::support::cutter::Cutter;
+use crate::support::eventually_true;
+use crate::support::house::House;
+
+/// Maps of the configuration whose keys are the user's own names.
+const NAMED_BY_USERS: [&str; 7] = ["topics", "streams", "clusters", "properties", "property_files", "bind", "keys"];
+/// How `metrics.rs` makes a metric; its name is the first text that follows.
+const METRIC_MAKERS: [&str; 6] =
+    [".counter(", ".counters(", ".gauge(", ".gauges(", ".unprefixed_gauges(", ".histograms("];
+/// Bytes from the server until each cut: both within a record.
+const CUTS: &[usize] = &[2_345, 3_456];
+const EVENTS: usize = 100;
+
+#[test]
+fn every_configuration_key_is_documented() {
+    let written: Value = serde_saphyr::from_str(&read("conf/sidestream.yaml")).unwrap();
+    let mut paths = Vec::new();
+    key_paths(&written, "", &mut paths);
+    assert!(paths.len() > 40, "{paths:?}");
+    let document = read("docs/configuration.md");
+    let missing: Vec<_> = paths.iter().filter(|path| !names(&document, path)).collect();
+    assert!(missing.is_empty(), "not in docs/configuration.md: {missing:?}");
+}
+
+#[test]
+fn every_metric_is_documented() {
+    let source = read("src/metrics.rs");
+    let source = source.split("#[cfg(test)]").next().unwrap();
+    let metrics: Vec<&str> = METRIC_MAKERS
+        .iter()
+        .flat_map(|maker| source.split(maker).skip(1))
+        .filter_map(|rest| rest.split('"').nth(1))
+        .map(|name| name.trim_start_matches("{name}"))
+        .collect();
+    assert!(metrics.len() > 20, "{metrics:?}");
+    let document = read("docs/operations.md");
+    let missing: Vec<_> = metrics.iter().filter(|name| !document.contains(**name)).collect();
+    assert!(missing.is_empty(), "not in docs/operations.md: {missing:?}");
+}
+
+#[test]
+fn every_room_is_on_the_map() {
+    let (map, library) = (read("ARCHITECTURE.md"), read("src/lib.rs"));
+    for room in library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')) {
+        let on_map = map.contains(&format!("src/{room}/")) || map.contains(&format!("src/{room}.rs"));
+        assert!(on_map, "{room} is not in ARCHITECTURE.md");
+        assert!(library.contains(&format!("[`{room}`]")), "{room} is not in the map of src/lib.rs");
+    }
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut documents = vec!["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"];
+    documents.extend(["docs/protocol.md", "docs/configuration.md", "docs/operations.md", "docs/clients.md"]);
+    documents.push("docs/first-steps.md");
+    for document in documents {
+        let text = read(document);
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = target.split('#').next().unwrap();
+            let place = path(document).with_file_name(file);
+            assert!(file.is_empty() || file.contains("://") || place.exists(), "{document} links to {target}");
+        }
+    }
+}
+
+#[test]
+fn the_python_client_resumes_exactly() {
+    resumes_exactly("ndjson.py");
+}
+
+#[test]
+fn the_shell_client_resumes_exactly() {
+    resumes_exactly("follow.sh");
+}
+
+/// Runs the script of `docs/clients.md` against a network that cuts it twice, each time in the middle of a record.
+#[track_caller]
+fn resumes_exactly(script: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let copied = folder.path().join(script);
+    std::fs::write(&copied, block(&read("docs/clients.md"), script)).unwrap();
+    let house = House::standard();
+    let cutter = Cutter::start(house.sidecar.listen, CUTS);
+    let cursor_file = folder.path().join("cursor");
+    let url = format!("http://{}/stream", cutter.address);
+    let client = Client::start(copied.to_str().unwrap(), &[&url, cursor_file.to_str().unwrap()]);
+    house.sidecar.await_metric("notifications_stream_active_connections", 1.0);
+    let mut wanted = house.broker.orders("o1", EVENTS / 2);
+    // The first cut is behind it when the second half is produced.
+    eventually_true("the first cut", || cutter.cuts() >= 1);
+    wanted.extend(house.broker.orders("o1", EVENTS / 2));
+    assert_eq!(client.ids(EVENTS), wanted);
+    assert_eq!(cutter.cuts(), CUTS.len());
+}
+
+/// The code block that follows `<!-- NAME -->`.
+fn block<'a>(document: &'a str, name: &str) -> &'a str {
+    let (_, rest) = document.split_once(&format!("<!-- {name} -->\n```")).expect("the block");
+    let (_, code) = rest.split_once('\n').unwrap();
+    code.split("\n```").next().unwrap()
+}
+
+/// Every key there is, as `upstream.address`; names that users give are `*`.
+fn key_paths(value: &Value, path: &str, paths: &mut Vec<String>) {
+    match value {
+        Value::Object(map) if NAMED_BY_USERS.contains(&path.rsplit('.').next().unwrap()) => {
+            map.values().for_each(|inner| key_paths(inner, &format!("{path}.*"), paths));
+        }
+        Value::Object(map) => {
+            for (key, inner) in map {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                key_paths(inner, &path, paths);
+                paths.push(path);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| key_paths(item, path, paths)),
+        _ => {}
+    }
+}
+
+/// Whether a document names a key, by the whole path or an end of it. A map is named by the keys in it.
+fn names(document: &str, path: &str) -> bool {
+    let ends = path.match_indices('.').map(|(at, _)| &path[at + 1..]);
+    std::iter::once(path)
+        .chain(ends)
+        .any(|end| document.contains(&format!("`{end}`")) || document.contains(&format!("`{end}.")))
+}
+
+fn path(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
+}
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(path(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
