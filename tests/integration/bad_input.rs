@@ -54,17 +54,13 @@ fn a_record_of_ten_megabytes_passes() {
 }
 
 #[test]
-fn a_record_larger_than_the_queue_is_told() {
+fn a_record_larger_than_the_queue_passes_alone() {
     let house = House::with_route("/events", "sse", "queue: { events: 16, bytes: 64KiB, overflow: drop-oldest }");
     let mut stream = house.get("/events").sse();
     let large = house.broker.event("orders", 0, json!({"type": "t", "data": "x".repeat(1024 * 1024)}));
+    assert_eq!(stream.ids(1), [large]);
+    // What is large is on its way no more, so that there is room again.
     let after = house.broker.order("o1");
-    let first = stream.event();
-    if first.event.as_deref() == Some("gap") {
-        assert_eq!(first.json()["cause"], "overflow");
-    } else {
-        assert_eq!(first.event_id(), large);
-    }
     assert_eq!(stream.ids(1), [after]);
 }
 
