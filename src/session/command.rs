@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use crate::access::Selector;
@@ -67,7 +68,19 @@ struct Command {
     since: Option<String>,
 }
 
-type Answer = Result<Value, (Refused, String)>;
+/// The result is JSON as it is sent: an event's numbers are not read and written anew.
+type Answer = Result<Box<RawValue>, (Refused, String)>;
+
+/// The `data` of a response.
+#[derive(Serialize)]
+struct Response<'a> {
+    command: Option<&'a str>,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
 
 impl WebSocketSide {
     pub(super) fn new(route: &StreamRoute, now: Now) -> Self {
@@ -161,9 +174,10 @@ impl Session {
             Ok(command) => self.carry_out(&command, desk),
             Err(why) => Err((Refused::Malformed, why)),
         };
+        let command = name.as_deref();
         let data = match &answer {
-            Ok(result) => json!({ "command": name, "status": "ok", "result": result }),
-            Err((_, why)) => json!({ "command": name, "status": "error", "error": why }),
+            Ok(result) => Response { command, status: "ok", result: Some(result), error: None },
+            Err((_, why)) => Response { command, status: "error", result: None, error: Some(why) },
         };
         self.messages += 1;
         let data = json::text(&data);
@@ -178,7 +192,7 @@ impl Session {
 
     fn carry_out(&mut self, command: &Command, desk: &mut Desk<'_>) -> Answer {
         match command.command.as_deref() {
-            Some("ping") => Ok(json!("pong")),
+            Some("ping") => result(&"pong"),
             Some("get-status") => self.status(command, desk),
             Some("subscribe") => self.subscribe(command, desk),
             Some("unsubscribe") => self.unsubscribe(command, desk),
@@ -197,8 +211,8 @@ impl Session {
             None => (self.request.route.stream.clone(), self.request.selector.clone()),
         };
         let newest = desk.hub.newest(&stream, &selector);
-        let body = newest.map(|event| json::body(event, self.form.data));
-        Ok(body.and_then(|body| serde_json::from_slice(body).ok()).unwrap_or(Value::Null))
+        let body = newest.map(|event| serde_json::from_slice::<&RawValue>(json::body(event, self.form.data)));
+        result(&body.transpose().map_err(internal)?)
     }
 
     fn subscribe(&mut self, command: &Command, desk: &Desk<'_>) -> Answer {
@@ -223,7 +237,7 @@ impl Session {
         if let Some(plan) = plan {
             self.begin_replay(self.subscriptions.len() - 1, plan);
         }
-        Ok(json!({ "resource": resource, "cursor": from.map(|cursor| cursor.to_string()) }))
+        result(&json!({ "resource": resource, "cursor": from.map(|cursor| cursor.to_string()) }))
     }
 
     fn plan_since(&self, since: &str, stream: &Stream, desk: &Desk<'_>) -> Result<crate::hub::Plan, (Refused, String)> {
@@ -264,7 +278,7 @@ impl Session {
             self.delist(n, desk);
             self.subscriptions.remove(n);
         }
-        Ok(json!({ "subscriptions": self.subscriptions.len() }))
+        result(&json!({ "subscriptions": self.subscriptions.len() }))
     }
 
     /// A resource is another stream route's path, or a value of this route's key.
@@ -304,4 +318,13 @@ impl Incoming {
         };
         (id, command)
     }
+}
+
+fn result(value: &impl Serialize) -> Answer {
+    to_raw_value(value).map_err(internal)
+}
+
+/// Envelopes are valid JSON and results have string keys, so this does not happen.
+fn internal(error: serde_json::Error) -> (Refused, String) {
+    (Refused::Malformed, format!("the result can't be shown: {error}"))
 }

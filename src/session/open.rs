@@ -139,8 +139,12 @@ impl Session {
             }
             _ => {
                 self.write_head(desk);
-                let cursor = plan.replay.cursor_now(&self.request.route.stream).map(|cursor| cursor.to_string());
-                self.prime(cursor.as_deref());
+                let stream = &self.request.route.stream;
+                let cursor = match resume.cursor() {
+                    Some(seen) if plan.gaps.is_empty() => Some(plan.replay.cursor(stream, &seen.id)),
+                    _ => plan.replay.cursor_now(stream),
+                };
+                self.prime(cursor.map(|cursor| cursor.to_string()).as_deref());
                 self.begin_replay(0, plan);
                 self.catch_up(desk);
             }

@@ -438,6 +438,9 @@ fn every_command_has_one_response() {
     assert_eq!(answer[0]["type"], "response");
     assert_eq!(answer[0]["inReplyTo"], Value::Null);
     assert_eq!(answer[0]["data"]["result"]["id"], "orders:0:0");
+    session.read(&masked(Opcode::Text, br#"{"command":"get-status"}"#), &mut bench.desk());
+    let envelope = std::str::from_utf8(&event("orders", 0, 0, &[("orderId", "7")]).envelope).unwrap().to_owned();
+    assert!(bench.written(&mut session).contains(&envelope), "byte for byte");
 
     let answer = bench.ask(&mut session, &command("m1", json!({ "command": "subscribe", "resource": "7" })));
     assert_eq!(answer.len(), 1);
