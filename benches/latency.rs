@@ -194,8 +194,10 @@ impl Drop for Sidecar {
 }
 
 fn configuration(brokers: &str) -> String {
+    // The client passes over frames and answers no pings: none must come while it runs.
+    let options = "public: true, heartbeat_interval: 10m";
     let route =
-        |transport: &str| format!("  - {{ path: /{transport}, stream: s, transport: {transport}, public: true }}\n");
+        |transport: &str| format!("  - {{ path: /{transport}, stream: s, transport: {transport}, {options} }}\n");
     let routes = ["sse", "ndjson", "ws"].map(route).concat();
     format!(
         "upstream: {{ address: 127.0.0.1:9 }}\nkafka: {{ brokers: '{brokers}' }}\nstreams: {{ s: {{ topics: [{TOPIC}] }} \
