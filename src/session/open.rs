@@ -93,7 +93,8 @@ impl Session {
 
     /// Ends the wait where there is nothing more to wait for.
     pub(super) fn start_waiting(&mut self, desk: &mut Desk<'_>) {
-        let (Some(until), Some(resume)) = (self.waiting, self.request.resume.clone()) else { return };
+        let Some(until) = self.waiting else { return };
+        let Some(resume) = self.request.resume.clone() else { return };
         let is_over = until <= desk.now.instant;
         if !is_over && self.is_early(&resume, desk) {
             return;
