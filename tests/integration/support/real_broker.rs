@@ -31,6 +31,7 @@ pub struct RealBroker {
     /// `host:port` of the listener that wants TLS and SCRAM-SHA-512.
     pub secure_address: String,
     /// `host:port` of the plain listeners behind the fronts it was started with, in their order.
+    #[allow(dead_code)] // The soak's: it stands between the node and its clients.
     pub behind: Vec<SocketAddr>,
     folder: PathBuf,
     child: Child,
