@@ -114,6 +114,7 @@ impl World {
             Fault::Grow(topic) => self.grow(*topic),
             Fault::Reset(clients) => self.tell(clients, Whim::Reset),
             Fault::Stall(clients, time) => self.tell(clients, Whim::Stall(*time)),
+            Fault::Leave(clients, time) => self.tell(clients, Whim::Leave(*time)),
         }
     }
 
@@ -123,7 +124,7 @@ impl World {
             Fault::Cut(n) => self.replicas[*n].mend(),
             Fault::BadReload(n) => self.replicas[*n].repair(),
             Fault::Broker => self.node.start_again(),
-            Fault::Reload(_) | Fault::Grow(_) | Fault::Reset(_) | Fault::Stall(..) => {}
+            Fault::Reload(_) | Fault::Grow(_) | Fault::Reset(_) | Fault::Stall(..) | Fault::Leave(..) => {}
         }
     }
 
