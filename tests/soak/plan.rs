@@ -145,9 +145,10 @@ struct Planner {
     steps: Vec<Step>,
     /// The kinds that are still to come before one comes again.
     deck: Vec<usize>,
-    /// Until when each replica, and the broker, are to be left alone.
+    /// Until when each replica is to be left alone.
     busy: [Duration; REPLICAS],
-    broker_busy: Duration,
+    /// When the broker was last started again.
+    broker_back: Option<Duration>,
     partitions: [i32; TOPICS.len()],
 }
 
@@ -158,8 +159,8 @@ impl Planner {
         // Other numbers than those of the drafts.
         let rng = Rng::with_seed(seed ^ 0x5eed);
         let partitions = TOPICS.map(|topic| topic.partitions);
-        let (busy, broker_busy) = ([Duration::ZERO; REPLICAS], Duration::ZERO);
-        Self { rng, clients, steps: Vec::new(), deck: Vec::new(), busy, broker_busy, partitions }
+        let busy = [Duration::ZERO; REPLICAS];
+        Self { rng, clients, steps: Vec::new(), deck: Vec::new(), busy, broker_back: None, partitions }
     }
 
     fn add(&mut self, at: Duration, duration: Duration) {
@@ -187,7 +188,7 @@ impl Planner {
             Some(3) => self.replica(at, until).map(Fault::Reload),
             Some(4) => self.replica(at, until).map(Fault::BadReload),
             Some(5) => self.broker(at, until),
-            Some(6) => self.grow(),
+            Some(6) => self.grow(at),
             Some(7) => Some(Fault::Stall(self.some_clients(), until - at)),
             Some(8) => Some(self.leave()),
             _ => None,
@@ -196,8 +197,11 @@ impl Planner {
     }
 
     fn broker(&mut self, at: Duration, until: Duration) -> Option<Fault> {
-        let is_idle = self.broker_busy <= at;
-        is_idle.then(|| self.broker_busy = until + BROKER_PAUSE).map(|()| Fault::Broker)
+        if self.broker_back.is_some_and(|back| at < back + BROKER_PAUSE) {
+            return None;
+        }
+        self.broker_back = Some(until);
+        Some(Fault::Broker)
     }
 
     /// One with which nothing is wrong, if any.
@@ -208,7 +212,11 @@ impl Planner {
         Some(replica)
     }
 
-    fn grow(&mut self) -> Option<Fault> {
+    /// Only where there is somebody to ask.
+    fn grow(&mut self, at: Duration) -> Option<Fault> {
+        if self.broker_back.is_some_and(|back| at < back) {
+            return None;
+        }
         let open: Vec<_> = (0..TOPICS.len()).filter(|n| self.partitions[*n] < TOPICS[*n].partitions_max).collect();
         let topic = *self.rng.choice(&open)?;
         self.partitions[topic] += 1;
@@ -267,6 +275,8 @@ mod tests {
                     assert!(if step.begins { down.insert(replica) } else { down.remove(&replica) });
                 } else if let Fault::Reload(replica) | Fault::BadReload(replica) | Fault::Cut(replica) = step.fault {
                     assert!(!down.contains(&replica));
+                } else if let Fault::Grow(_) = step.fault {
+                    assert!(!down.contains(&REPLICAS), "nobody could be asked");
                 } else if step.fault == Fault::Broker {
                     assert!(if step.begins { down.insert(REPLICAS) } else { down.remove(&REPLICAS) });
                 }
