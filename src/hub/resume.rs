@@ -5,12 +5,12 @@
 //! sent again, at least once. That this process sent such an event since says nothing: it may have been to another
 //! client than the one that comes back from elsewhere.
 
-use crate::cursor::{Cursor, Positions};
+use crate::cursor::{Cursor, Positions, TopicPosition};
 use crate::event::{Entry, EventId, GapCause, GapRange, Topic};
 use crate::route::Stream;
 
 use super::queue::Gap;
-use super::window::{Hub, Seq, TopicWindow, place};
+use super::window::{Hub, Seq, TopicWindow, is_other, place, rest_of_log};
 
 /// How a client goes on.
 #[derive(Debug)]
@@ -50,7 +50,8 @@ impl Hub {
         };
         match cursor.opaque.as_ref().and_then(|opaque| Positions::decode(opaque, &stream.topics)) {
             Some(seen) => stream.topics.iter().zip(&seen.0).any(|(topic, seen)| {
-                seen.iter().enumerate().any(|(partition, position)| is_beyond(topic, partition, *position))
+                let is_anew = is_other(seen.epoch, self.topic(topic).map_or(0, |window| window.epoch));
+                !is_anew && seen.next.iter().enumerate().any(|(n, position)| is_beyond(topic, n, *position))
             }),
             None => {
                 let id = &cursor.id;
@@ -67,19 +68,26 @@ impl Hub {
 
     fn plan_exact(&self, stream: &Stream, mut seen: Positions) -> Plan {
         let mut losses = Losses::default();
-        for (topic, next) in stream.topics.iter().zip(&mut seen.0) {
+        for (topic, seen) in stream.topics.iter().zip(&mut seen.0) {
             let window = self.topic(topic);
+            if let Some(window) = window.filter(|window| is_other(window.epoch, seen.epoch)) {
+                losses.recreated.extend(rest_of_log(topic, &seen.next));
+                *seen = window.start();
+                continue;
+            }
             let partitions = window.map_or(0, |window| window.next.len());
-            for (partition, position) in next.iter().enumerate().skip(partitions) {
+            for (partition, position) in seen.next.iter().enumerate().skip(partitions) {
                 losses.truncated(topic, partition, 0, *position);
             }
-            next.truncate(partitions);
+            seen.next.truncate(partitions);
             let Some(window) = window else { continue };
-            for (partition, position) in next.iter_mut().enumerate() {
+            seen.epoch = window.epoch;
+            for (partition, position) in seen.next.iter_mut().enumerate() {
                 *position = losses.clamp(window, topic, partition, *position);
             }
             // Partitions that were added since the cursor was made.
-            next.extend_from_slice(&window.base[next.len()..]);
+            let known = seen.next.len();
+            seen.next.extend_from_slice(&window.base[known..]);
         }
         losses.plan(Replay { positions: seen, ..self.replay_from_base(stream) })
     }
@@ -96,13 +104,13 @@ impl Hub {
         }
         let mut losses = Losses::default();
         let mut replay = self.replay_from_base(stream);
-        replay.positions.0[topic_index][partition] = losses.clamp(window, &id.topic, partition, id.offset + 1);
+        replay.positions.0[topic_index].next[partition] = losses.clamp(window, &id.topic, partition, id.offset + 1);
         losses.plan(replay)
     }
 
     fn replay_from_base(&self, stream: &Stream) -> Replay {
-        let base = |topic| self.topic(topic).map_or_else(Vec::new, |window| window.base.clone());
-        let positions = Positions(stream.topics.iter().map(base).collect());
+        let start = |topic| self.topic(topic).map_or_else(TopicPosition::default, TopicWindow::start);
+        let positions = Positions(stream.topics.iter().map(start).collect());
         Replay { next: 0, order: positions.clone(), positions }
     }
 
@@ -122,7 +130,7 @@ impl Replay {
             let (topic, partition, last) = place(entry);
             let topic_index = stream.topics.iter().position(|known| known == topic)?;
             self.order.pass(topic_index, partition, last);
-            let next = self.positions.0.get(topic_index).and_then(|topic| topic.get(partition as usize));
+            let next = self.positions.0.get(topic_index).and_then(|topic| topic.next.get(partition as usize));
             if next.is_none_or(|next| last >= *next) {
                 self.positions.pass(topic_index, partition, last);
                 return Some(entry);
@@ -130,22 +138,30 @@ impl Replay {
         }
     }
 
-    /// What fell out of the window before this walk came to it, since the client reads slowly.
-    pub fn lost(&mut self, hub: &Hub, stream: &Stream) -> Option<Gap> {
-        let mut ranges = Vec::new();
-        for ((topic, next), order) in stream.topics.iter().zip(&mut self.positions.0).zip(&mut self.order.0) {
+    /// What fell out of the window before this walk came to it, since the client reads slowly, or went with a log that
+    /// is gone.
+    pub fn lost(&mut self, hub: &Hub, stream: &Stream) -> Vec<Gap> {
+        let mut losses = Losses::default();
+        for ((topic, seen), order) in stream.topics.iter().zip(&mut self.positions.0).zip(&mut self.order.0) {
             let Some(window) = hub.topic(topic) else { continue };
-            order.iter_mut().zip(&window.base).for_each(|(order, base)| *order = (*order).max(*base));
-            for (partition, (next, base)) in next.iter_mut().zip(&window.base).enumerate() {
-                if *next < *base {
-                    let partition = partition as i32;
-                    ranges.push(GapRange { topic: topic.clone(), partition, from: *next, to: base - 1 });
-                    *next = *base;
+            if is_other(window.epoch, seen.epoch) {
+                losses.recreated.extend(rest_of_log(topic, &seen.next));
+                (*seen, *order) = (window.start(), window.start());
+                continue;
+            }
+            order.next.iter_mut().zip(&window.base).for_each(|(order, base)| *order = (*order).max(*base));
+            for (partition, next) in seen.next.iter_mut().enumerate().take(window.next.len()) {
+                let (low, high) = (window.base[partition], window.next[partition]);
+                if *next > high {
+                    losses.truncated(topic, partition, low, *next);
+                    *next = low;
+                } else if *next < low {
+                    losses.overflow.push(range(topic, partition, *next, low - 1));
+                    *next = low;
                 }
             }
         }
-        let gap = Gap { cause: GapCause::Overflow, ranges, missed: None, cursor: None };
-        (!gap.ranges.is_empty()).then_some(gap)
+        losses.into_gaps()
     }
 
     /// The cursor of a client that has everything up to here, `id` last.
@@ -160,12 +176,18 @@ impl Replay {
 
     /// The client's cursor where no event is at hand: some partition's last offset stands for the id.
     pub fn cursor_now(&self, stream: &Stream) -> Option<Cursor> {
-        let (topic, next) = stream.topics.iter().zip(&self.positions.0).find(|(_, next)| !next.is_empty())?;
-        Some(self.cursor(stream, &EventId { topic: topic.clone(), partition: 0, offset: next[0] - 1 }))
+        let mut firsts = stream.topics.iter().zip(self.positions.0.iter().map(|seen| seen.next.first()));
+        let (topic, next) = firsts.find_map(|(topic, next)| Some((topic, next?)))?;
+        Some(self.cursor(stream, &EventId { topic: topic.clone(), partition: 0, offset: next - 1 }))
     }
 }
 
 impl TopicWindow {
+    /// The position of a client that is to see all of the window.
+    fn start(&self) -> TopicPosition {
+        TopicPosition { epoch: self.epoch, next: self.base.clone() }
+    }
+
     /// Where an event stands in the window, if hub order up to there is what its reader saw.
     fn seen_here(&self, id: &EventId) -> Option<Seq> {
         let is_it = |entry: &Entry| match entry {
@@ -180,8 +202,10 @@ impl TopicWindow {
 /// Collects what can't be served while a plan is made.
 #[derive(Default)]
 struct Losses {
+    recreated: Vec<GapRange>,
     retention: Vec<GapRange>,
     truncated: Vec<GapRange>,
+    overflow: Vec<GapRange>,
 }
 
 impl Losses {
@@ -189,8 +213,7 @@ impl Losses {
     fn clamp(&mut self, window: &TopicWindow, topic: &Topic, partition: usize, position: i64) -> i64 {
         let (base, next) = (window.base[partition], window.next[partition]);
         if position < base {
-            let partition = partition as i32;
-            self.retention.push(GapRange { topic: topic.clone(), partition, from: position, to: base - 1 });
+            self.retention.push(range(topic, partition, position, base - 1));
         } else if position > next {
             self.truncated(topic, partition, next, position);
         }
@@ -199,17 +222,29 @@ impl Losses {
 
     fn truncated(&mut self, topic: &Topic, partition: usize, next: i64, position: i64) {
         if position > next {
-            let partition = partition as i32;
-            self.truncated.push(GapRange { topic: topic.clone(), partition, from: next, to: position - 1 });
+            self.truncated.push(range(topic, partition, next, position - 1));
         }
     }
 
-    fn plan(self, replay: Replay) -> Plan {
-        let causes = [(GapCause::Retention, self.retention), (GapCause::Truncated, self.truncated)];
+    /// At most one a cause.
+    fn into_gaps(self) -> Vec<Gap> {
+        let causes = [
+            (GapCause::TopicRecreated, self.recreated),
+            (GapCause::Retention, self.retention),
+            (GapCause::Truncated, self.truncated),
+            (GapCause::Overflow, self.overflow),
+        ];
         let gaps = causes.into_iter().filter(|(_, ranges)| !ranges.is_empty());
-        let gaps = gaps.map(|(cause, ranges)| Gap { cause, ranges, missed: None, cursor: None }).collect();
-        Plan { gaps, replay }
+        gaps.map(|(cause, ranges)| Gap { cause, ranges, missed: None, cursor: None }).collect()
     }
+
+    fn plan(self, replay: Replay) -> Plan {
+        Plan { gaps: self.into_gaps(), replay }
+    }
+}
+
+fn range(topic: &Topic, partition: usize, from: i64, to: i64) -> GapRange {
+    GapRange { topic: topic.clone(), partition: partition as i32, from, to }
 }
 
 #[cfg(test)]
@@ -228,7 +263,7 @@ mod tests {
         let limits = WindowLimits { events, bytes: usize::MAX };
         let mut hub = Hub::new(TOPICS.map(|topic| (topic.into(), limits)));
         for topic in TOPICS {
-            hub.assign(&topic.into(), &[0; PARTITIONS]);
+            hub.assign(&topic.into(), 0, &[0; PARTITIONS]);
         }
         hub.go_live(&TOPICS.map(Into::into));
         hub
@@ -291,7 +326,7 @@ mod tests {
     fn an_id_read_from_the_log_at_start_resumes_at_least_once() {
         let stream = stream(1, &["a"]);
         let mut hub = Hub::new([("a".into(), WindowLimits { events: 9, bytes: 999 })]);
-        hub.assign(&"a".into(), &[0, 0]);
+        hub.assign(&"a".into(), 0, &[0, 0]);
         for entry in log(&[(0, 0), (0, 1), (0, 0)]) {
             hub.append(&entry);
         }
@@ -310,10 +345,10 @@ mod tests {
     fn a_stream_waits_for_every_topic_that_somebody_still_looks_for() {
         let (both, of_a) = (stream(1, &["a", "b"]), stream(2, &["a"]));
         let mut hub = Hub::new([]);
-        hub.assign(&"a".into(), &[0]);
+        hub.assign(&"a".into(), 0, &[0]);
         hub.go_live(&["a".into()]);
         assert!(hub.is_ready(&of_a) && !hub.is_ready(&both), "the source of `b` has said nothing yet");
-        hub.assign(&"b".into(), &[0]);
+        hub.assign(&"b".into(), 0, &[0]);
         hub.go_live(&["a".into()]);
         assert!(!hub.is_ready(&both), "`b` is being read, whatever another source says");
         hub.go_live(&["b".into()]);
@@ -322,9 +357,35 @@ mod tests {
         let mut hub = Hub::new([]);
         hub.go_live(&["b".into()]);
         assert!(!hub.is_ready(&both), "there is nothing to resume from");
-        hub.assign(&"a".into(), &[0]);
+        hub.assign(&"a".into(), 0, &[0]);
         hub.go_live(&["a".into()]);
         assert!(hub.is_ready(&both), "`b` is not there, and its source said so");
+    }
+
+    #[test]
+    fn a_topic_that_was_made_anew_is_told_and_read_from_its_start() {
+        let stream = stream(1, &["a"]);
+        let mut hub = hub(9);
+        hub.assign(&"a".into(), 1, &[0; PARTITIONS]);
+        let entries = log(&[(0, 0), (0, 1), (0, 0)]);
+        entries.iter().for_each(|entry| {
+            hub.append(entry);
+        });
+        let cursor = hub.cursor_at(&stream, &super::super::last_id(&entries[2])).to_string();
+        let mut walk = hub.plan(&stream, &cursor.parse().unwrap()).replay;
+        let rest = [(0, 2), (1, 1), (2, 0)].map(|(n, from)| range(&"a".into(), n, from, GapRange::OPEN));
+        assert_eq!(hub.assign(&"a".into(), 2, &[0]), rest);
+        // The new log is already longer than where the client stood.
+        for offset in 0..5 {
+            hub.append(&Entry::Event(event("a", 0, offset, &[])));
+        }
+        let plan = hub.plan(&stream, &cursor.parse().unwrap());
+        assert_eq!((plan.gaps[0].cause, &plan.gaps[0].ranges[..]), (GapCause::TopicRecreated, &rest[..]));
+        assert_eq!(ids(&hub, &stream, plan), ["a:0:0", "a:0:1", "a:0:2", "a:0:3", "a:0:4"]);
+        assert_eq!(walk.lost(&hub, &stream)[0].ranges, rest);
+        assert_eq!(ids(&hub, &stream, Plan { gaps: Vec::new(), replay: walk }).len(), 5);
+        assert!(hub.assign(&"a".into(), 0, &[5]).is_empty(), "an epoch that is not known says nothing");
+        assert!(hub.assign(&"a".into(), 2, &[5, 0]).is_empty());
     }
 
     #[test]
@@ -339,9 +400,10 @@ mod tests {
         entries[2..].iter().for_each(|entry| {
             hub.append(entry);
         });
-        let lost = replay.lost(&hub, &stream).unwrap();
-        assert_eq!(lost.ranges, [GapRange { topic: "a".into(), partition: 0, from: 1, to: 2 }]);
-        assert_eq!(replay.lost(&hub, &stream), None);
+        let lost = replay.lost(&hub, &stream);
+        assert_eq!((lost.len(), lost[0].cause), (1, GapCause::Overflow));
+        assert_eq!(lost[0].ranges, [GapRange { topic: "a".into(), partition: 0, from: 1, to: 2 }]);
+        assert_eq!(replay.lost(&hub, &stream), []);
     }
 
     proptest! {

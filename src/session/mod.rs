@@ -142,14 +142,16 @@ impl Session {
         }
     }
 
-    /// Tells the client of a loss at the source. Gives whether it was told now (rather than once before).
-    pub fn tell(&mut self, gap: Gap, seq: Seq) -> bool {
-        let tell = self.closed.is_none() && self.last_seq != Some(seq);
-        if tell {
-            self.last_seq = Some(seq);
-            self.queue.push_gap(gap);
+    /// Tells the client of a loss at the source, which came as entry `seq` or as none. Gives whether it was told now
+    /// (rather than once before).
+    pub fn tell(&mut self, gap: Gap, seq: Option<Seq>) -> bool {
+        let is_told = seq.is_some() && self.last_seq == seq;
+        if self.closed.is_some() || is_told {
+            return false;
         }
-        tell
+        self.last_seq = seq.or(self.last_seq);
+        self.queue.push_gap(gap);
+        true
     }
 
     /// Goes on with replay as far as the queue has room; what has caught up is filed in the index.
@@ -175,9 +177,8 @@ impl Session {
     fn replay(&mut self, n: usize, replay: &mut Replay, hub: &Hub) -> bool {
         let unlimited = QueueLimits { events: usize::MAX, bytes: usize::MAX, overflow: Overflow::DropNewest };
         let Subscription { stream, selector, frame, .. } = &self.subscriptions[n];
-        if let Some(gap) = replay.lost(hub, stream) {
-            self.queue.push_gap(gap);
-        }
+        let lost = replay.lost(hub, stream);
+        lost.into_iter().for_each(|gap| self.queue.push_gap(gap));
         while self.queue.events() < REPLAY_EVENTS_AHEAD && self.queue.event_bytes() < REPLAY_BYTES_AHEAD {
             let Some(entry) = replay.step(hub, stream) else { return true };
             let cursor = || Bytes::from(replay.cursor(stream, &last_id(entry)).to_string());

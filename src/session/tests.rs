@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::*;
 use crate::access::{Binding, Principal, Selector, Source};
 use crate::codec::websocket::{CONTROL_PAYLOAD_MAX, Opcode, frame};
-use crate::cursor::Positions;
+use crate::cursor::{Positions, TopicPosition};
 use crate::event::{Entry, GapCause, GapRange};
 use crate::hub::WindowLimits;
 use crate::route::{HeartbeatForm, OnGap, RouteTable, StreamRoute};
@@ -27,7 +27,7 @@ impl Bench {
     fn new() -> Self {
         let limits = WindowLimits { events: 4, bytes: 10_000 };
         let mut hub = Hub::new([("orders".into(), limits)]);
-        hub.assign(&"orders".into(), &[0]);
+        hub.assign(&"orders".into(), 0, &[0]);
         hub.go_live(&["orders".into()]);
         let now = Now { instant: Instant::now(), unix_ms: 1_000_000 };
         Self { hub, index: Index::default(), now, stream: stream(1, &["orders"]) }
@@ -208,7 +208,7 @@ fn an_sse_client_that_resumes_too_early_waits_and_others_come_back() {
     assert_eq!(bench.written(&mut sse), "");
     assert!(sse.deadline() > bench.now.instant, "it goes on waiting");
 
-    bench.hub.assign(&"orders".into(), &[0]);
+    bench.hub.assign(&"orders".into(), 0, &[0]);
     for offset in 0..2 {
         bench.append(&mut sse, offset, &[]);
     }
@@ -249,7 +249,7 @@ fn a_client_that_has_seen_more_than_this_writer_waits_for_it() {
 fn a_client_that_is_ahead_does_not_take_others_along() {
     let mut bench = Bench::new();
     bench.hub = Hub::new([("orders".into(), WindowLimits { events: 9, bytes: 9999 })]);
-    bench.hub.assign(&"orders".into(), &[0, 0]);
+    bench.hub.assign(&"orders".into(), 0, &[0, 0]);
     for (partition, offset) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
         bench.hub.append(&Entry::Event(event("orders", partition, offset, &[])));
     }
@@ -257,7 +257,7 @@ fn a_client_that_is_ahead_does_not_take_others_along() {
     let topics = bench.stream.topics.clone();
     let at = |next: [i64; 2]| {
         let id = format!("orders:0:{}", next[0] - 1).parse().unwrap();
-        Some(Resume::From(Positions(vec![next.to_vec()]).cursor(&topics, id)))
+        Some(Resume::From(Positions(vec![TopicPosition { epoch: 0, next: next.to_vec() }]).cursor(&topics, id)))
     };
     let mut sent = |resume: Option<Resume>| {
         let mut session = bench.open(Transport::Sse, |request, _| request.resume = resume.clone());
@@ -412,7 +412,7 @@ fn losses_at_the_source_are_told_to_everybody_live_and_replayed() {
     bench.written(&mut live);
     let range = GapRange { topic: "orders".into(), partition: 0, from: 0, to: 0 };
     let seq = bench.hub.append(&Entry::Gap { cause: GapCause::Undecodable, range: range.clone() });
-    assert!(live.tell(Gap::at_source(GapCause::Undecodable, range, "orders:0:0".into()), seq));
+    assert!(live.tell(Gap::at_source(GapCause::Undecodable, range, "orders:0:0".into()), Some(seq)));
     assert!(bench.written(&mut live).starts_with("id: orders:0:0\nevent: gap\n"));
     let mut late = bench.open(Transport::Sse, |request, _| request.resume = resume("orders:0:-1"));
     assert!(bench.written(&mut late).contains("id: orders:0:0\nevent: gap\n"));

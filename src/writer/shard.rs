@@ -12,8 +12,8 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
 use crate::codec::Form;
-use crate::event::{Entry, Event, EventId, Feed, FrameKey, GapCause, GapRange, Topic};
-use crate::hub::{Gap, Hub, Index, Seq, WindowLimits};
+use crate::event::{Entry, Epoch, Event, EventId, Feed, FrameKey, GapCause, Topic};
+use crate::hub::{Gap, Hub, Index, Seq, WindowLimits, last_id};
 use crate::metrics::Metrics;
 use crate::session::{CloseReason, Desk, Now, Offered, Session};
 
@@ -215,7 +215,7 @@ impl Shard {
 
     fn apply(&mut self, feed: &Feed) {
         match feed {
-            Feed::Assigned { topic, next } => self.hub.assign(topic, next),
+            Feed::Assigned { topic, epoch, next } => self.assign(topic, *epoch, next),
             Feed::Live { topics } => self.hub.go_live(topics),
             Feed::Batch(entries) => entries.iter().for_each(|entry| self.append(entry)),
         }
@@ -227,11 +227,22 @@ impl Shard {
         }
     }
 
+    fn assign(&mut self, topic: &Topic, epoch: Epoch, next: &[i64]) {
+        let lost = self.hub.assign(topic, epoch, next);
+        if !lost.is_empty() {
+            let id = self.hub.id_before(topic);
+            self.tell(&Gap { cause: GapCause::TopicRecreated, ranges: lost, missed: None, cursor: None }, &id, None);
+        }
+    }
+
     fn append(&mut self, entry: &Entry) {
         let seq = self.hub.append(entry);
         match entry {
             Entry::Event(event) => self.deliver(event, seq),
-            Entry::Gap { cause, range } => self.tell(*cause, range, seq),
+            Entry::Gap { cause, range } => {
+                let gap = Gap { cause: *cause, ranges: vec![range.clone()], missed: None, cursor: None };
+                self.tell(&gap, &last_id(entry), Some(seq));
+            }
         }
     }
 
@@ -254,16 +265,15 @@ impl Shard {
         });
     }
 
-    /// Tells everybody who could have been meant of a loss at the source.
-    fn tell(&mut self, cause: GapCause, range: &GapRange, seq: Seq) {
+    /// Tells everybody who could have been meant of a loss at the source, `last` the last record that is passed then.
+    fn tell(&mut self, gap: &Gap, last: &EventId, seq: Option<Seq>) {
         let Self { index, hub, connections, dirty, .. } = self;
-        let id = EventId { topic: range.topic.clone(), partition: range.partition, offset: range.to };
-        index.everybody(&range.topic, |stream, subscribers| {
-            let cursor = Bytes::from(hub.cursor_at(stream, &id).to_string());
+        index.everybody(&last.topic, |stream, subscribers| {
+            let cursor = Some(Bytes::from(hub.cursor_at(stream, last).to_string()));
             for subscriber in subscribers {
                 let key = subscriber.session as usize;
                 let Some(connection) = connections.get_mut(key) else { continue };
-                if connection.session.tell(Gap::at_source(cause, range.clone(), cursor.clone()), seq) {
+                if connection.session.tell(Gap { cursor: cursor.clone(), ..gap.clone() }, seq) {
                     mark(dirty, key, connection);
                 }
             }

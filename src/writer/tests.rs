@@ -24,7 +24,7 @@ impl Bench {
         let metrics = Arc::new(Metrics::new("test").unwrap());
         let windows = [("orders".into(), WindowLimits { events: 100, bytes: 1 << 20 })];
         let writers = Writers::start(2, &windows, &metrics).unwrap();
-        writers.feed(&Feed::Assigned { topic: "orders".into(), next: [0].into() });
+        writers.feed(&Feed::Assigned { topic: "orders".into(), epoch: 0, next: [0].into() });
         writers.feed(&Feed::Live { topics: ["orders".into()].into() });
         Self { writers, metrics, stream: stream(1, &["orders"]) }
     }
@@ -112,7 +112,7 @@ fn all_writers_see_one_order_of_several_sources() {
     let metrics = Arc::new(Metrics::new("test").unwrap());
     let writers = Writers::start(2, &windows, &metrics).unwrap();
     for topic in ["a", "b"] {
-        writers.feed(&Feed::Assigned { topic: topic.into(), next: [0].into() });
+        writers.feed(&Feed::Assigned { topic: topic.into(), epoch: 0, next: [0].into() });
     }
     let bench = Bench { writers, metrics, stream: stream(1, &["a", "b"]) };
     let mut clients: Vec<_> = (0..4).map(|_| bench.open(Transport::Ndjson, 2 * EVENTS as usize)).collect();
