@@ -18,7 +18,7 @@ use crate::config::snapshot::{Kafka, Limits, Snapshot, TopicConfig};
 use crate::drain::Drain;
 use crate::event::Topic;
 use crate::gateway::Gateway;
-use crate::hub::WindowLimits;
+use crate::hub::{Log, NoLog, WindowLimits};
 use crate::kafka::{Source, Status};
 use crate::listener::{Bound, ListenerLimits};
 use crate::metrics::Metrics;
@@ -105,7 +105,8 @@ impl App {
         };
         let metrics = Arc::new(Metrics::new(&snapshot.metrics_prefix).context("the metrics' prefix")?);
         let windows = windows(&snapshot);
-        let writers = Writers::start(snapshot.writers, &windows, &metrics).context("cannot start the writers")?;
+        let log: Arc<dyn Log> = Arc::new(NoLog);
+        let writers = Writers::start(snapshot.writers, &windows, &log, &metrics).context("cannot start the writers")?;
         let sources = Arc::new(Mutex::new(start_sources(&snapshot, &writers, &metrics)?));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("gateway")

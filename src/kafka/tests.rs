@@ -71,7 +71,7 @@ impl Feeds {
     fn assigned(&mut self) -> String {
         assert!(self.entries.is_empty(), "entries come before the announcement");
         match self.next() {
-            Feed::Assigned { topic, next } => format!("{topic} {next:?}"),
+            Feed::Assigned { topic, next, .. } => format!("{topic} {next:?}"),
             other => panic!("expected an announcement, got {other:?}"),
         }
     }

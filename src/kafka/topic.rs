@@ -201,7 +201,7 @@ impl TopicReader {
     }
 
     fn assigned(&self, next: Arc<[i64]>) -> Feed {
-        Feed::Assigned { topic: self.config.name.clone(), next }
+        Feed::Assigned { topic: self.config.name.clone(), epoch: 0, next }
     }
 
     fn entry(&mut self, record: &Record<'_>) -> Entry {

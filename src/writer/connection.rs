@@ -46,6 +46,13 @@ pub(super) enum Told<'a> {
     Gap(GapCause),
 }
 
+/// What writing came to.
+pub(super) struct Wrote {
+    pub(super) bytes: usize,
+    /// Whether there is more that could be written at once: a client that catches up, and reads.
+    pub(super) more: bool,
+}
+
 /// What reading came to.
 pub(super) enum ReadEnd {
     /// Nothing more for now.
@@ -98,14 +105,12 @@ impl Connection {
         }
     }
 
-    /// Writes everything that is ready, in as few writes as there can be; what went out is `told`.
-    /// Gives the number of bytes written, or an error where the peer is gone.
-    pub(super) fn write(&mut self, desk: &mut Desk<'_>, mut told: impl FnMut(Told<'_>, Now)) -> io::Result<usize> {
-        let mut written = 0;
+    /// Writes everything that is ready, in as few writes as there can be; what went out is `told`. A session that
+    /// catches up gets on by a piece. An error where the peer is gone.
+    pub(super) fn write(&mut self, desk: &mut Desk<'_>, mut told: impl FnMut(Told<'_>, Now)) -> io::Result<Wrote> {
+        let mut bytes = 0;
+        let more = self.writable && self.session.is_behind() && self.session.catch_up(desk);
         while self.writable {
-            if self.session.is_behind() {
-                self.session.catch_up(desk);
-            }
             self.session.prepare(desk.now, |cause| told(Told::Gap(cause), desk.now));
             let mut slices = [IoSlice::new(&[]); ITEMS_PER_WRITE];
             let mut count = 0;
@@ -123,7 +128,7 @@ impl Connection {
             match result {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(n) => {
-                    written += n;
+                    bytes += n;
                     let now = Now { instant: Instant::now(), ..desk.now };
                     self.session.wrote(n, now, |event| told(Told::Event(event), now));
                 }
@@ -134,7 +139,7 @@ impl Connection {
                 },
             }
         }
-        Ok(written)
+        Ok(Wrote { bytes, more: more && self.writable })
     }
 
     /// Ends our side of a closed session's connection once everything is written. The peer closes its side then, so
