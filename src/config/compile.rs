@@ -19,10 +19,11 @@ use std::time::Duration;
 use super::diagnostic::Diagnostics;
 use super::file::{Node, Value};
 use super::section::{Section, text};
-use super::snapshot::{ForwardedTrust, Limits, RETRIES_MAX, Snapshot, Upstream};
+use super::snapshot::{DrainLimits, ForwardedTrust, Limits, RETRIES_MAX, Snapshot, Upstream};
 
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
-const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9090);
+/// Where metrics and health are served unless the configuration says otherwise.
+pub const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9090);
 const METRICS_PREFIX: &str = "notifications";
 const STREAMS_MAX: u32 = 10_000;
 const CONNECTIONS_MAX: u32 = 20_000;
@@ -54,7 +55,7 @@ pub(super) fn compile(root: &Node, base_dir: &Path, diagnostics: &Diagnostics) -
         verifier: verifier.map(Arc::new),
         limits,
         metrics_prefix: metrics_prefix(&root.section("metrics")),
-        drain_budget: root.section("drain").duration("budget", DRAIN_BUDGET).unwrap_or(Duration::from_secs(10)),
+        drain: drain(&root.section("drain")),
         writers: root.count("writers", 1..=WRITERS_MAX).map_or_else(cores, |count| count as usize),
         // Last: what returns early leaves keys unread, which would count as unknown.
         routes: Arc::new(routes?),
@@ -138,6 +139,13 @@ fn limits(root: &Section<'_>, diagnostics: &Diagnostics) -> Limits {
         header_timeout: timeout("header_timeout", 10),
         idle_timeout: timeout("idle_timeout", 75),
         tcp_user_timeout: timeout("tcp_user_timeout", 30),
+    }
+}
+
+fn drain(section: &Section<'_>) -> DrainLimits {
+    DrainLimits {
+        budget: section.duration("budget", DRAIN_BUDGET).unwrap_or(Duration::from_secs(10)),
+        reconnects_per_second: section.count("reconnects_per_second", 1..=100_000).unwrap_or(100),
     }
 }
 

@@ -79,7 +79,7 @@ fn changed(old: &Snapshot, new: &Snapshot) -> Vec<&'static str> {
         ("auth", old.verifier != new.verifier),
         ("limits.streams", old.limits.max_streams != new.limits.max_streams),
         ("limits.tcp_user_timeout", old.limits.tcp_user_timeout != new.limits.tcp_user_timeout),
-        ("drain.budget", old.drain_budget != new.drain_budget),
+        ("drain", old.drain != new.drain),
     ])
     .collect()
 }

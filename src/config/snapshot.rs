@@ -27,8 +27,7 @@ pub struct Snapshot {
     pub verifier: Option<Arc<Verifier>>,
     pub limits: Limits,
     pub metrics_prefix: String,
-    /// How long a SIGTERM may take before the process ends with streams still open.
-    pub drain_budget: Duration,
+    pub drain: DrainLimits,
     /// Threads that write streams.
     pub writers: usize,
 }
@@ -144,6 +143,15 @@ pub enum ShownHeaders {
     All,
     /// Those with these names; often none.
     Named(Box<[Box<str>]>),
+}
+
+/// How streams are ended, by a drain or by a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainLimits {
+    /// How long it may take before the streams that are still open are cut.
+    pub budget: Duration,
+    /// How many streams a second are told to come back elsewhere, if the budget allows.
+    pub reconnects_per_second: u32,
 }
 
 /// Limits of the whole process.

@@ -86,7 +86,7 @@ fn the_examples_values_are_the_defaults() {
     assert_eq!(example.forwarded, minimal.forwarded);
     assert_eq!((example.kafka.warm_up, &example.kafka.brokers), (minimal.kafka.warm_up, &minimal.kafka.brokers));
     assert_eq!(example.limits, minimal.limits);
-    assert_eq!((example.metrics_prefix, example.drain_budget), (minimal.metrics_prefix, minimal.drain_budget));
+    assert_eq!((example.metrics_prefix, example.drain), (minimal.metrics_prefix, minimal.drain));
     let (listed, unlisted) = (&example.clusters[0].topics[0], &example.kafka.topics[0]);
     assert_eq!((listed.format, &listed.headers), (unlisted.format, &unlisted.headers));
     assert_eq!((listed.replay_events, listed.replay_bytes), (unlisted.replay_events, unlisted.replay_bytes));

@@ -6,6 +6,7 @@
 
 mod connection;
 mod counting;
+mod ending;
 mod shard;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use crate::hub::{Log, WindowLimits};
 use crate::metrics::Metrics;
 use crate::session::Request;
 
+pub use ending::Pace;
 use shard::{Ended, Shard};
 
 /// Batches a writer may be behind before the source waits for it.
@@ -77,8 +79,8 @@ enum Message {
     Feed(Feed),
     /// What these sessions asked of the log may be there.
     Call(Vec<u32>),
-    /// End every stream, spread over this time.
-    Drain(Duration),
+    /// End every stream.
+    Drain(Pace),
     Stop,
 }
 
@@ -145,13 +147,14 @@ impl Writers {
         self.inner.writers.iter().map(|writer| writer.streams.load(Ordering::Relaxed)).sum()
     }
 
-    /// Ends every stream at a record boundary (SSE `retry`, WebSocket 1012), spread over `spread`, and takes no new
-    /// ones. Returns when all are gone or at `deadline`, whichever is first; blocks its thread. Gives the number of
-    /// streams that were still open then. The writers end.
-    pub fn drain(&self, deadline: Instant, spread: Duration) -> usize {
+    /// Ends every stream at a record boundary (SSE `retry`, WebSocket 1012), one after the other, and takes no new
+    /// ones. Returns when all are gone or the time of `pace` is over, whichever is first; blocks its thread. Gives the
+    /// number of streams that were still open then. The writers end.
+    pub fn drain(&self, pace: Pace) -> usize {
         self.inner.draining.store(true, Ordering::Relaxed);
-        self.tell_all(|| Message::Drain(spread));
-        while self.streams() > 0 && Instant::now() < deadline {
+        let pace = pace.shared_by(self.inner.writers.len());
+        self.tell_all(|| Message::Drain(pace));
+        while self.streams() > 0 && Instant::now() < pace.until {
             std::thread::sleep(DRAIN_LOOK);
         }
         let left = self.streams();

@@ -19,6 +19,7 @@ use crate::session::{CloseReason, Desk, Now, Offered, Session};
 
 use super::connection::{Connection, READ_BYTES, ReadEnd, Wrote};
 use super::counting::Counting;
+use super::ending::{Ending, Pace};
 use super::wheel::Wheel;
 use super::{Message, Opening};
 
@@ -29,13 +30,11 @@ const MESSAGES_PER_TURN: usize = 16;
 const OPENINGS_PER_TURN: usize = 256;
 /// Connections that catch up, and are served before those that are live have their turn again.
 const REPLAYS_PER_TURN: usize = 64;
-/// How long a client may take to close its side after our goodbye.
-const LINGER: Duration = Duration::from_secs(1);
 /// Unsent bytes the kernel may hold for a stream: what is beyond waits in the session's queue, where it is bounded,
 /// counted, and dropped by policy.
 const UNSENT_BYTES_MAX: u32 = 128 * 1024;
-/// In how many steps a drain is spread.
-const DRAIN_STEP: Duration = Duration::from_millis(50);
+/// How often is looked whose turn it is while streams are ended.
+const ENDING_STEP: Duration = Duration::from_millis(50);
 
 const WAKE: Token = Token(usize::MAX);
 
@@ -60,18 +59,9 @@ pub(super) struct Shard {
     later: Vec<usize>,
     /// Connections with something left to read.
     unread: Vec<usize>,
-    drain: Option<Draining>,
+    /// Streams that are being ended, since when there may be none left.
+    ending: Option<Ending>,
     count: Counting,
-}
-
-/// A drain under way.
-struct Draining {
-    started: Instant,
-    spread: Duration,
-    /// How many streams there were.
-    total: usize,
-    /// Those still to be ended, last first.
-    left: Vec<usize>,
 }
 
 impl Shard {
@@ -102,7 +92,7 @@ impl Shard {
             log,
             number,
             unread: Vec::new(),
-            drain: None,
+            ending: None,
             count: Counting::new(metrics),
         })
     }
@@ -139,18 +129,21 @@ impl Shard {
             match self.messages(now) {
                 Turn::Done => {}
                 Turn::More => more = true,
-                Turn::Stop => return Ended::Told,
+                Turn::Stop => {
+                    self.remove_all(now);
+                    return Ended::Told;
+                }
             }
             self.timers(now);
-            self.drain_some(now);
+            self.end_some(now);
             self.write_all(now);
         }
     }
 
     fn wait(&self) -> Option<Duration> {
         let timer = self.wheel.wait(Instant::now());
-        let drain = self.drain.as_ref().filter(|drain| !drain.left.is_empty()).map(|_| DRAIN_STEP);
-        timer.into_iter().chain(drain).min()
+        let ending = self.ending.as_ref().filter(|ending| !ending.is_over()).map(|_| ENDING_STEP);
+        timer.into_iter().chain(ending).min()
     }
 
     fn socket_is_ready(&mut self, readiness: &Readiness, scratch: &mut [u8], now: Now) {
@@ -217,8 +210,8 @@ impl Shard {
         let connection = entry.insert(Connection::new(socket, session, slot));
         connection.read_early(&early, &mut desk, |refused| self.count.refused(refused.label()));
         mark(&mut self.dirty, key, connection);
-        if let Some(drain) = &mut self.drain {
-            drain.left.push(key);
+        if let Some(ending) = &mut self.ending {
+            ending.add(key);
         }
         self.schedule(key);
         Ok(())
@@ -229,7 +222,7 @@ impl Shard {
             match self.messages.try_recv() {
                 Ok(Message::Feed(feed)) => self.apply(&feed),
                 Ok(Message::Call(sessions)) => sessions.iter().for_each(|session| self.call(*session as usize)),
-                Ok(Message::Drain(spread)) => self.start_drain(spread, now),
+                Ok(Message::Drain(pace)) => self.start_drain(pace, now),
                 Ok(Message::Stop) => return Turn::Stop,
                 Err(_) => return Turn::Done,
             }
@@ -342,24 +335,18 @@ impl Shard {
         }
     }
 
-    fn start_drain(&mut self, spread: Duration, now: Now) {
-        let left: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
-        self.drain = Some(Draining { started: now.instant, spread, total: left.len(), left });
+    fn start_drain(&mut self, pace: Pace, now: Now) {
+        let everybody = self.connections.iter().map(|(key, _)| key).collect();
+        self.ending = Some(Ending::start(CloseReason::Drain, everybody, pace, now.instant));
     }
 
-    /// Ends as many streams as the spread says.
-    fn drain_some(&mut self, now: Now) {
-        let Some(drain) = &mut self.drain else { return };
-        let elapsed = now.instant.saturating_duration_since(drain.started);
-        let keep = if elapsed >= drain.spread {
-            0
-        } else {
-            (drain.total as f64 * (1.0 - elapsed.as_secs_f64() / drain.spread.as_secs_f64())) as usize
-        };
-        while drain.left.len() > keep {
-            let Some(key) = drain.left.pop() else { break };
+    /// Ends the streams whose turn has come.
+    fn end_some(&mut self, now: Now) {
+        let Some(ending) = &mut self.ending else { return };
+        let reason = ending.reason;
+        for key in ending.due(now.instant) {
             if let Some(connection) = self.connections.get_mut(key) {
-                connection.session.close(CloseReason::Drain);
+                connection.session.close(reason);
                 mark(&mut self.dirty, key, connection);
             }
         }
@@ -405,9 +392,8 @@ impl Shard {
         }
         if connection.session.closed().is_some() {
             connection.session.leave(&mut desk);
-            if connection.say_goodbye(now.instant + LINGER) {
-                self.schedule(key);
-            }
+            connection.say_goodbye(now.instant, self.ending.as_ref().map(|ending| ending.until));
+            self.schedule(key);
         } else if connection.session.is_behind() {
             self.schedule(key);
         }
@@ -431,6 +417,14 @@ impl Shard {
         }
         self.streams.fetch_sub(1, Ordering::Relaxed);
         // The socket leaves epoll by being closed.
+    }
+
+    /// Forgets those that are still open when the writer ends.
+    fn remove_all(&mut self, now: Now) {
+        let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.remove(key, CloseReason::Drain, now);
+        }
     }
 }
 

@@ -193,7 +193,8 @@ fn a_drain_says_goodbye_and_takes_nothing_new() {
     let mut client = bench.open(Transport::Sse, 100);
     read_until(&mut client, "\n\n");
     let writers = bench.writers.clone();
-    let drain = std::thread::spawn(move || writers.drain(Instant::now() + DEADLINE, Duration::ZERO));
+    let pace = Pace { per_second: 100.0, within: Duration::ZERO, until: Instant::now() + DEADLINE };
+    let drain = std::thread::spawn(move || writers.drain(pace));
     let mut rest = String::new();
     client.read_to_string(&mut rest).unwrap();
     assert!(rest.ends_with("\n\n") && rest.contains("retry: "), "{rest:?}");
