@@ -5,7 +5,7 @@ KAFKA := target/kafka
 export SIDESTREAM_CLIENTS := $(CURDIR)/$(CLIENTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check clients kafka deps fuzz deny clean
+.PHONY: help demo build test check clients kafka deps fuzz soak deny clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -18,6 +18,9 @@ build: deps ## Build release: target/release/sidestream
 
 test: ## Run every test there is; the last line adds them up
 	@tests/all
+
+soak: kafka ## Break things for a while and check what clients were sent (DURATION=300 SEED=1 HISTORY=file)
+	cargo test --locked --test soak -- --ignored --exact soak --nocapture
 
 check: ## What is quick: format, lints, the core's tests
 	cargo fmt --check
