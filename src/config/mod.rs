@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 pub use brief::Brief;
 pub use diagnostic::{Diagnostic, Severity};
 pub use snapshot::Snapshot;
-pub use source::Fingerprint;
+pub use source::{Fingerprint, read_secret_text};
 
 use diagnostic::Diagnostics;
 use file::Place;
