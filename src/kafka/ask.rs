@@ -26,7 +26,7 @@ pub(super) struct Question<A> {
     queue: *mut sys::rd_kafka_queue_t,
     read: fn(&Event) -> A,
     /// The queue is the client's: it has to live longer.
-    client: Arc<Client>,
+    _client: Arc<Client>,
 }
 
 impl<A> Question<A> {
@@ -41,7 +41,7 @@ impl<A> Question<A> {
         // SAFETY: the event is not null, and lives until it is dropped.
         let error = unsafe { sys::rd_kafka_event_error(event.0) };
         Some(match code(error) {
-            Some(code) => Err(KafkaError::AdminOp(code)),
+            Some(code) => Err(KafkaError::MetadataFetch(code)),
             None => Ok((self.read)(&event)),
         })
     }
@@ -60,7 +60,7 @@ impl<A> Question<A> {
         send(&Call { client: handle, options, queue });
         // SAFETY: the options are ours, and every question copies them.
         unsafe { sys::rd_kafka_AdminOptions_destroy(options) };
-        Self { queue, read, client: client.clone() }
+        Self { queue, read, _client: client.clone() }
     }
 }
 
