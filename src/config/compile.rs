@@ -20,6 +20,7 @@ use super::diagnostic::Diagnostics;
 use super::file::{Node, Value};
 use super::section::{Section, text};
 use super::snapshot::{DrainLimits, ForwardedTrust, Limits, RETRIES_MAX, Snapshot, Upstream};
+use super::source::{SECRET_BYTES_MAX, without_line_break};
 
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
 /// Where metrics and health are served unless the configuration says otherwise.
@@ -34,8 +35,6 @@ const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::f
 /// Timers of whole connections, where less than a second would cut healthy ones.
 const LONG_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 const DRAIN_BUDGET: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(10 * 60);
-/// The largest file with a key or a secret, in bytes.
-const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
 /// Compiles the whole file.
 pub(super) fn compile(root: &Node, base_dir: &Path, diagnostics: &Diagnostics) -> Option<Snapshot> {
@@ -179,12 +178,7 @@ fn secret_file(
     let path: PathBuf = base_dir.join(name);
     let read = diagnostics.sources.borrow_mut().read(&path, SECRET_BYTES_MAX);
     match read {
-        Ok(mut bytes) => {
-            for end in *b"\n\r" {
-                bytes.pop_if(|last| *last == end);
-            }
-            Some(bytes)
-        }
+        Ok(bytes) => Some(without_line_break(bytes)),
         Err(error) => {
             diagnostics.wrong(node.place, format!("the file `{}` cannot be read: {error}", path.display()));
             None

@@ -119,6 +119,7 @@ fn source(old: &Kafka, new: &Kafka) -> Vec<String> {
     let mut names: Vec<String> = named([
         ("brokers", old.brokers != new.brokers),
         ("properties", old.properties != new.properties),
+        ("property_files", old.property_files != new.property_files),
         ("warm_up", old.warm_up != new.warm_up),
         ("required_for_readiness", old.required_for_readiness != new.required_for_readiness),
     ])

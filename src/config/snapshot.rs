@@ -1,6 +1,7 @@
 //! The compiled configuration: what the running process reads. One snapshot serves a request for its whole life.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,8 +78,11 @@ pub struct Kafka {
     pub cluster: Arc<str>,
     /// `host:port,...`
     pub brokers: String,
-    /// librdkafka properties as written, those from files already read. Never logged.
+    /// librdkafka properties as written. Never logged.
     pub properties: Vec<(String, String)>,
+    /// Those whose value stands in a file. It was read once to be checked, and is read again with every new client, so
+    /// that a secret may change while the process runs.
+    pub property_files: Vec<(String, PathBuf)>,
     /// What is read of it.
     pub topics: Vec<TopicConfig>,
     /// How long readiness waits for the replay window to be warmed from the log.

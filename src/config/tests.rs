@@ -117,13 +117,10 @@ fn what_is_written_reaches_the_snapshot() {
     assert_eq!(snapshot.upstream.read_timeout, Duration::from_millis(250));
     let networks = [(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8), ("::1".parse().unwrap(), 128)];
     assert_eq!(snapshot.forwarded, ForwardedTrust::Networks(networks.into()));
-    let properties = [
-        ("security.protocol", "SASL_SSL"),
-        ("fetch.wait.max.ms", "10"),
-        ("check.crcs", "true"),
-        ("sasl.password", "pass word"),
-    ];
+    let properties = [("security.protocol", "SASL_SSL"), ("fetch.wait.max.ms", "10"), ("check.crcs", "true")];
     assert_eq!(snapshot.kafka.properties, properties.map(|(name, value)| (name.into(), value.into())));
+    let [(name, path)] = &snapshot.kafka.property_files[..] else { panic!("one file") };
+    assert_eq!((&**name, read_secret_text(path).unwrap()), ("sasl.password", "pass word".into()));
     let keys = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect::<Vec<_>>();
     let t =
         TopicConfig { replay_events: 7, replay_bytes: 16_000_000, ..TopicConfig::new("t".into(), keys(&["a", "b"])) };
