@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::auth::Verifier;
 use crate::config::mapping::Mapping;
 use crate::event::Topic;
+use crate::hub::ReplayLimits;
 use crate::route::RouteTable;
 
 /// The most further attempts of a failed request that a configuration may ask for.
@@ -26,6 +27,7 @@ pub struct Snapshot {
     /// Absent where no token is ever asked for: every route is public then.
     pub verifier: Option<Arc<Verifier>>,
     pub limits: Limits,
+    pub replay: ReplayLog,
     pub metrics_prefix: String,
     /// How long a SIGTERM may take before the process ends with streams still open.
     pub drain_budget: Duration,
@@ -144,6 +146,14 @@ pub enum ShownHeaders {
     All,
     /// Those with these names; often none.
     Named(Box<[Box<str>]>),
+}
+
+/// What is read from the log for replay, beyond the windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayLog {
+    pub limits: ReplayLimits,
+    /// Bytes of what was read that are kept for others, of all topics together.
+    pub cache_bytes: usize,
 }
 
 /// Limits of the whole process.

@@ -78,8 +78,9 @@ pub fn check_properties(properties: &[(String, String)]) -> Result<(), PropertyE
     Ok(())
 }
 
-/// Makes the consumer; fails on a property that does not fit (say, a certificate that is not there yet).
-pub(super) fn connect(config: &Kafka, context: Context) -> Result<Client, KafkaError> {
+/// Makes the consumer; fails on a property that does not fit (say, a certificate that is not there yet). What `own` says
+/// goes before everything else.
+pub(super) fn connect(config: &Kafka, own: &[(&str, &str)], context: Context) -> Result<Client, KafkaError> {
     let mut client = ClientConfig::new();
     // The log level is librdkafka's own; what of it is shown is decided in `Context::log`.
     client.set_log_level(RDKafkaLogLevel::Info);
@@ -89,7 +90,7 @@ pub(super) fn connect(config: &Kafka, context: Context) -> Result<Client, KafkaE
     for (name, value) in &config.properties {
         client.set(name, value);
     }
-    for (name, value) in OWNED {
+    for (name, value) in OWNED.iter().chain(own) {
         client.set(*name, *value);
     }
     client.set("bootstrap.servers", &config.brokers);

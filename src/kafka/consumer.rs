@@ -68,7 +68,7 @@ impl Reader {
                 continue;
             }
             let context = Context { link: self.link.clone(), statistics: None.into() };
-            match connect(&self.config, context) {
+            match connect(&self.config, &[], context) {
                 Ok(client) => return Some(client),
                 Err(error) => self.link.error(error.rdkafka_error_code(), &error.to_string()),
             }

@@ -7,6 +7,7 @@
 //! | `topic`, `warm` | where a topic stands; what is kept back until its window is warm (both without a client) |
 //! | `headers` | a record's headers, read without rdkafka's panic |
 //! | `client`, `cluster` | librdkafka's configuration, connection state, statistics; questions to the brokers |
+//! | [`history`] | pages of the log, for replay beyond the window |
 //! | [`embedded`] | the broker of the demo |
 //!
 //! It keeps no history (that is the hub's), joins no consumer group, and commits nothing: after a restart the window
@@ -18,6 +19,7 @@ mod consumer;
 pub mod decode;
 pub mod embedded;
 mod headers;
+pub mod history;
 #[cfg(test)]
 mod tests;
 mod topic;
