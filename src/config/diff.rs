@@ -89,6 +89,7 @@ fn needs_restart(old: &Snapshot, new: &Snapshot) -> Vec<String> {
         ("listen", old.listen != new.listen),
         ("admin.listen", old.admin != new.admin),
         ("upstream.pool", old.upstream.pool != new.upstream.pool),
+        ("replay", old.replay != new.replay),
         ("writers", old.writers != new.writers),
         ("metrics.prefix", old.metrics_prefix != new.metrics_prefix),
         ("limits.connections", old.limits.max_connections != new.limits.max_connections),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::auth::Verifier;
 use crate::config::mapping::Mapping;
 use crate::event::Topic;
+use crate::hub::ReplayLimits;
 use crate::route::RouteTable;
 
 /// The most further attempts of a failed request that a configuration may ask for.
@@ -27,6 +28,7 @@ pub struct Snapshot {
     /// Absent where no token is ever asked for: every route is public then.
     pub verifier: Option<Arc<Verifier>>,
     pub limits: Limits,
+    pub replay: ReplayLog,
     pub metrics_prefix: String,
     pub drain: DrainLimits,
     /// Threads that write streams.
@@ -156,6 +158,14 @@ pub struct DrainLimits {
     pub budget: Duration,
     /// How many streams a second are told to come back elsewhere, if the budget allows.
     pub reconnects_per_second: u32,
+}
+
+/// What is read from the log for replay, beyond the windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayLog {
+    pub limits: ReplayLimits,
+    /// Bytes of what was read that are kept for others, of all topics together.
+    pub cache_bytes: usize,
 }
 
 /// Limits of the whole process.
