@@ -12,7 +12,7 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::event::{BadEventId, EventId, Topic};
+use crate::event::{BadEventId, Epoch, EventId, Topic};
 
 /// The longest cursor that is read, in bytes: room for some 1,000 partitions.
 pub const CURSOR_BYTES_MAX: usize = 4096;
@@ -65,19 +65,28 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// The next offset of every partition of every topic of a stream, in the order of the stream's topics.
+/// Where a client stands in every partition of every topic of a stream, in the order of the stream's topics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Positions(pub Vec<Vec<i64>>);
+pub struct Positions(pub Vec<TopicPosition>);
+
+/// Where a client stands in one topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopicPosition {
+    /// Which topic of that name it was; 0 where that is not known.
+    pub epoch: Epoch,
+    /// The next offset of partition 0, 1, 2, ...
+    pub next: Vec<i64>,
+}
 
 impl Positions {
     /// Whether an event id alone says it all.
     pub fn is_single(&self) -> bool {
-        self.0.len() == 1 && self.0[0].len() == 1
+        self.0.len() == 1 && self.0[0].next.len() == 1
     }
 
     /// Notes that everything up to `offset` of this partition has been passed.
     pub fn pass(&mut self, topic_index: usize, partition: i32, offset: i64) {
-        if let Some(next) = self.0.get_mut(topic_index).and_then(|topic| topic.get_mut(partition as usize)) {
+        if let Some(next) = self.0.get_mut(topic_index).and_then(|topic| topic.next.get_mut(partition as usize)) {
             *next = offset + 1;
         }
     }
@@ -88,13 +97,13 @@ impl Positions {
     }
 
     fn encode(&self, topics: &[Topic]) -> Box<str> {
-        let mut bytes = Vec::with_capacity(8 + 3 * self.0.iter().map(Vec::len).sum::<usize>());
+        let mut bytes = Vec::with_capacity(16 + 4 * self.0.iter().map(|topic| topic.next.len()).sum::<usize>());
         bytes.push(VERSION);
         bytes.extend_from_slice(&fingerprint(topics).to_le_bytes());
         for topic in &self.0 {
-            put_varint(&mut bytes, 0); // the topic's epoch: 0 = not known
-            put_varint(&mut bytes, topic.len() as u64);
-            for next in topic {
+            put_varint(&mut bytes, topic.epoch.into());
+            put_varint(&mut bytes, topic.next.len() as u64);
+            for next in &topic.next {
                 put_varint(&mut bytes, u64::try_from(*next).unwrap_or(0));
             }
         }
@@ -109,12 +118,12 @@ impl Positions {
         let mut rest = rest.strip_prefix(&fingerprint(topics).to_le_bytes())?;
         let mut positions = Vec::with_capacity(topics.len());
         for _ in topics {
-            let _epoch = take_varint(&mut rest)?;
+            let epoch = Epoch::try_from(take_varint(&mut rest)?).ok()?;
             let partitions = usize::try_from(take_varint(&mut rest)?).ok().filter(|n| *n <= PARTITIONS_MAX)?;
             let next = (0..partitions)
                 .map(|_| i64::try_from(take_varint(&mut rest)?).ok().filter(|next| *next < i64::MAX))
                 .collect::<Option<Vec<_>>>()?;
-            positions.push(next);
+            positions.push(TopicPosition { epoch, next });
         }
         rest.is_empty().then_some(Self(positions))
     }
@@ -157,17 +166,21 @@ mod tests {
         names.iter().map(|name| Topic::from(*name)).collect()
     }
 
+    fn positions(next: &[&[i64]]) -> Positions {
+        Positions(next.iter().map(|next| TopicPosition { epoch: 7, next: next.to_vec() }).collect())
+    }
+
     #[test]
     fn a_single_partition_needs_no_opaque_part() {
-        let positions = Positions(vec![vec![8]]);
+        let positions = positions(&[&[8]]);
         let id: EventId = "orders:0:7".parse().unwrap();
         assert_eq!(positions.cursor(&topics(&["orders"]), id).to_string(), "orders:0:7");
     }
 
     #[test]
     fn an_opaque_part_of_other_topics_means_nothing() {
-        let opaque = Positions(vec![vec![1, 2]]).encode(&topics(&["orders"]));
-        assert_eq!(Positions::decode(&opaque, &topics(&["orders"])), Some(Positions(vec![vec![1, 2]])));
+        let opaque = positions(&[&[1, 2]]).encode(&topics(&["orders"]));
+        assert_eq!(Positions::decode(&opaque, &topics(&["orders"])), Some(positions(&[&[1, 2]])));
         assert_eq!(Positions::decode(&opaque, &topics(&["refunds"])), None);
     }
 
@@ -183,10 +196,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cursor_survives_its_text(parts in prop::collection::vec(prop::collection::vec(0..i64::MAX, 1..9), 1..4)) {
+        fn a_cursor_survives_its_text(
+            parts in prop::collection::vec((any::<Epoch>(), prop::collection::vec(0..i64::MAX, 1..9)), 1..4),
+        ) {
             let names: Vec<String> = (0..parts.len()).map(|n| format!("topic-{n}")).collect();
             let topics: Vec<Topic> = names.iter().map(|n| n.as_str().into()).collect();
-            let positions = Positions(parts);
+            let positions = parts.into_iter().map(|(epoch, next)| TopicPosition { epoch, next });
+            let positions = Positions(positions.collect());
             let id = EventId { topic: topics[0].clone(), partition: 0, offset: 5 };
             let cursor = positions.cursor(&topics, id);
             let text = cursor.to_string();

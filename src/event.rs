@@ -198,6 +198,10 @@ pub enum GapCause {
     Retention,
     /// The cursor lies beyond the end of the log: the log lost its tail, or the cursor is made up.
     Truncated,
+    /// The topic was deleted and made anew: what its old log held beyond the client's position is gone.
+    TopicRecreated,
+    /// The log holds what was asked for, but it is more than one client is read out of it.
+    ReplayLimit,
     /// A record that could not be read as an event.
     Undecodable,
 }
@@ -209,6 +213,8 @@ impl GapCause {
             Self::Overflow => "overflow",
             Self::Retention => "retention",
             Self::Truncated => "truncated",
+            Self::TopicRecreated => "topic-recreated",
+            Self::ReplayLimit => "replay-limit",
             Self::Undecodable => "undecodable",
         }
     }
@@ -220,8 +226,18 @@ pub struct GapRange {
     pub topic: Topic,
     pub partition: i32,
     pub from: i64,
+    /// [`Self::OPEN`] where nobody knows how far the log went.
     pub to: i64,
 }
+
+impl GapRange {
+    /// The end of a range of a log that is gone: no offset is this high.
+    pub const OPEN: i64 = i64::MAX;
+}
+
+/// Which topic of a name it is: drawn from the topic's UUID, so that one made anew under the same name is told from the
+/// one before. 0 where it is not known.
+pub type Epoch = u32;
 
 /// What the source hands to the hub, in the order every writer sees it.
 #[derive(Clone, Debug)]
@@ -238,8 +254,9 @@ pub enum Entry {
 #[derive(Clone, Debug)]
 pub enum Feed {
     /// What is read of a topic: the next offset to be read of partition 0, 1, 2, ... Sent before the topic's first
-    /// entry, and again when partitions are added or a position was moved (a recreated topic).
-    Assigned { topic: Topic, next: Arc<[i64]> },
+    /// entry, and again when partitions are added, a position was moved, or the topic was made anew: then its epoch is
+    /// another one.
+    Assigned { topic: Topic, epoch: Epoch, next: Arc<[i64]> },
     /// Entries in hub order; those of one partition are in offset order.
     Batch(Arc<[Entry]>),
     /// A source is done with waiting: those of its topics that were assigned have been read up to where their logs

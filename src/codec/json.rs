@@ -5,7 +5,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::event::Event;
+use crate::event::{Event, GapRange};
 use crate::hub::Gap;
 use crate::route::DataForm;
 
@@ -66,7 +66,7 @@ pub fn gap(gap: &Gap, refresh: Option<&str>) -> Vec<u8> {
         topic: &'a str,
         partition: i32,
         from: i64,
-        to: i64,
+        to: Option<i64>,
     }
     #[derive(Serialize)]
     struct Object<'a> {
@@ -79,8 +79,10 @@ pub fn gap(gap: &Gap, refresh: Option<&str>) -> Vec<u8> {
         #[serde(skip_serializing_if = "Option::is_none")]
         cursor: Option<&'a str>,
     }
+    let end = |to: i64| (to != GapRange::OPEN).then_some(to);
+    let ranges = gap.ranges.iter();
     let ranges =
-        gap.ranges.iter().map(|r| Range { topic: &r.topic, partition: r.partition, from: r.from, to: r.to }).collect();
+        ranges.map(|r| Range { topic: &r.topic, partition: r.partition, from: r.from, to: end(r.to) }).collect();
     text(&Object {
         r#type: "gap",
         cause: gap.cause.as_str(),

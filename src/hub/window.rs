@@ -7,8 +7,8 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::access::Selector;
-use crate::cursor::{Cursor, Positions};
-use crate::event::{Entry, Event, EventId, Topic};
+use crate::cursor::{Cursor, Positions, TopicPosition};
+use crate::event::{Entry, Epoch, Event, EventId, GapRange, Topic};
 use crate::route::Stream;
 
 /// The place of an entry in hub order: one count over all topics.
@@ -38,6 +38,7 @@ pub(super) struct TopicWindow {
     pub(super) entries: VecDeque<(Seq, Entry)>,
     bytes: usize,
     limits: WindowLimits,
+    pub(super) epoch: Epoch,
     /// Per partition: the next offset before the window's first entry, and after its last one.
     pub(super) base: Vec<i64>,
     pub(super) next: Vec<i64>,
@@ -51,11 +52,14 @@ impl Hub {
     }
 
     /// Takes note of a topic's partitions. Known partitions whose position is what it was keep their window; where
-    /// one was moved, the topic is not the one it was and its window is forgotten.
-    pub fn assign(&mut self, topic: &Topic, next: &[i64]) {
+    /// one was moved, or the topic was made anew, its window is forgotten. Gives what is lost to everybody on a topic
+    /// that was made anew: the rest of its old log.
+    pub fn assign(&mut self, topic: &Topic, epoch: Epoch, next: &[i64]) -> Vec<GapRange> {
         let limits = self.limits.get(topic).copied().unwrap_or(WindowLimits { events: 0, bytes: 0 });
         let window = self.topics.entry(topic.clone()).or_insert_with(|| TopicWindow::new(limits));
-        if next.starts_with(&window.next) {
+        let is_anew = is_other(window.epoch, epoch);
+        let lost = if is_anew { rest_of_log(topic, &window.next) } else { Vec::new() };
+        if !is_anew && next.starts_with(&window.next) {
             let added = &next[window.next.len()..];
             window.base.extend_from_slice(added);
             window.next.extend_from_slice(added);
@@ -67,6 +71,8 @@ impl Hub {
                 ..TopicWindow::new(limits)
             };
         }
+        window.epoch = if epoch == 0 { window.epoch } else { epoch };
+        lost
     }
 
     /// What was read so far of these topics came from the log at start; what comes now is live.
@@ -99,7 +105,8 @@ impl Hub {
 
     /// Where the stream stands now. Topics not read yet have no partitions.
     pub fn positions(&self, stream: &Stream) -> Positions {
-        Positions(stream.topics.iter().map(|t| self.topics.get(t).map_or_else(Vec::new, |w| w.next.clone())).collect())
+        let position = |topic| self.topics.get(topic).map_or_else(TopicPosition::default, TopicWindow::position);
+        Positions(stream.topics.iter().map(position).collect())
     }
 
     /// The cursor of a client that just received the newest entry, which is `id`.
@@ -119,6 +126,11 @@ impl Hub {
             None => self.id_before(&stream.topics[0]),
         };
         Some(self.cursor_at(stream, &id))
+    }
+
+    /// The place of the stream's newest entry, where there is one.
+    pub fn newest_seq(&self, stream: &Stream) -> Option<Seq> {
+        stream.topics.iter().filter_map(|topic| self.topics.get(topic)?.entries.back()).map(|(seq, _)| *seq).max()
     }
 
     /// The first entry of the stream at or after `from`, in hub order.
@@ -149,7 +161,7 @@ impl Hub {
     }
 
     /// An id for "before anything was read" of a topic.
-    fn id_before(&self, topic: &Topic) -> EventId {
+    pub fn id_before(&self, topic: &Topic) -> EventId {
         let offset = self.topics.get(topic).and_then(|w| w.next.first()).map_or(-1, |next| next - 1);
         EventId { topic: topic.clone(), partition: 0, offset }
     }
@@ -157,7 +169,12 @@ impl Hub {
 
 impl TopicWindow {
     fn new(limits: WindowLimits) -> Self {
-        Self { entries: VecDeque::new(), bytes: 0, limits, base: Vec::new(), next: Vec::new(), live_from: None }
+        let (base, next) = (Vec::new(), Vec::new());
+        Self { entries: VecDeque::new(), bytes: 0, limits, epoch: 0, base, next, live_from: None }
+    }
+
+    fn position(&self) -> TopicPosition {
+        TopicPosition { epoch: self.epoch, next: self.next.clone() }
     }
 
     pub(super) fn is_live(&self, seq: Seq) -> bool {
@@ -177,6 +194,18 @@ impl TopicWindow {
             self.base[partition as usize] = last + 1;
         }
     }
+}
+
+/// Whether two epochs are of two topics of one name; those that are not known say nothing.
+pub(super) fn is_other(one: Epoch, other: Epoch) -> bool {
+    one != 0 && other != 0 && one != other
+}
+
+/// What a client that stood at `next` misses of a log that is gone.
+pub(super) fn rest_of_log(topic: &Topic, next: &[i64]) -> Vec<GapRange> {
+    let range =
+        |(partition, from): (i32, &i64)| GapRange { topic: topic.clone(), partition, from: *from, to: GapRange::OPEN };
+    (0..).zip(next).map(range).collect()
 }
 
 /// Whether an entry is an event the selector lets through.

@@ -36,6 +36,7 @@ impl Bench {
             cluster: "kafka".into(),
             brokers: broker.bootstrap_servers().unwrap(),
             properties: PROPERTIES.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+            property_files: Vec::new(),
             topics: read.iter().map(topic).collect(),
             warm_up: PATIENCE,
             required_for_readiness: false,
@@ -71,7 +72,7 @@ impl Feeds {
     fn assigned(&mut self) -> String {
         assert!(self.entries.is_empty(), "entries come before the announcement");
         match self.next() {
-            Feed::Assigned { topic, next } => format!("{topic} {next:?}"),
+            Feed::Assigned { topic, next, .. } => format!("{topic} {next:?}"),
             other => panic!("expected an announcement, got {other:?}"),
         }
     }

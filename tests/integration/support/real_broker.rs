@@ -75,6 +75,17 @@ impl RealBroker {
         fs::read(self.folder.join(format!("data/{topic}-{partition}/{:020}.log", 0))).unwrap()
     }
 
+    /// Lets another user in at the secure listener, with Kafka's own tool.
+    pub fn add_user(&self, name: &str, password: &str) {
+        let status = self
+            .launcher
+            .java("kafka.admin.ConfigCommand")
+            .args(["--bootstrap-server", &self.address, "--alter", "--entity-type", "users", "--entity-name", name])
+            .args(["--add-config", &format!("SCRAM-SHA-512=[password={password}]")])
+            .status();
+        assert!(status.expect("java").success(), "see {}", self.launcher.log.display());
+    }
+
     /// Ends it as a power cut would.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
