@@ -27,6 +27,8 @@ pub struct Verdict {
     pub unauthorized: u64,
     /// Clients that did not see every fence.
     pub unreached: u64,
+    /// Replicas that ended by themselves. Nobody is wronged by it, so it is no count of the last line.
+    pub crashes: u64,
     pub events: u64,
     pub faults: u64,
     pub reconnects: u64,
@@ -106,6 +108,9 @@ pub fn judge(history: &[Record]) -> Verdict {
                 clients.get_mut(client).into_iter().for_each(|client| client.miss(now, reason, ranges));
             }
             Op::Fault { phase: Phase::Begin, .. } => verdict.faults += 1,
+            Op::Crash { replica, status } => {
+                verdict.find(|v| &mut v.crashes, || format!("replica {replica} ended by itself: {status}"));
+            }
             Op::End { client, gave_up: false } => {
                 clients.get_mut(client).into_iter().for_each(|client| client.ended = true);
             }
@@ -378,6 +383,12 @@ mod tests {
         let receipt = |off| Op::Produce { place: place(0, off), key: "".into(), uid: uid(0, off), acl: MINE.into() };
         assert_eq!(counts([receipt(0), log(MINE, 0, 0)]), [0; 5]);
         assert_eq!(counts([receipt(0), receipt(1), log(MINE, 0, 0)]), [1, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_crash_is_never_clean() {
+        let crash = Op::Crash { replica: 0, status: "signal 11".into() };
+        assert_eq!(judge(&[Record { t: 0, op: crash }]).crashes, 1);
     }
 
     #[test]

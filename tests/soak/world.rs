@@ -88,6 +88,7 @@ impl World {
         let start = Instant::now();
         for Step { at, fault, begins } in steps {
             thread::sleep((start + *at).saturating_duration_since(Instant::now()));
+            self.look_after_replicas();
             // Noted before it begins and after it ended.
             if *begins {
                 self.note(fault, Phase::Begin);
@@ -95,6 +96,17 @@ impl World {
             } else {
                 self.end(fault);
                 self.note(fault, Phase::End);
+            }
+        }
+    }
+
+    /// Notes who ended by itself, and starts it again.
+    pub fn look_after_replicas(&mut self) {
+        for n in 0..REPLICAS {
+            let is_gone = self.replicas[n].sidecar.as_mut().is_some_and(|sidecar| !sidecar.is_running());
+            if is_gone && let Some(mut sidecar) = self.take_replica(n) {
+                self.ground.recorder.note(Op::Crash { replica: n, status: sidecar.wait().to_string() });
+                self.start_replica(n);
             }
         }
     }
