@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -18,7 +18,8 @@ use crate::config::snapshot::{Kafka, Limits, Snapshot, TopicConfig};
 use crate::drain::{self, Drain};
 use crate::event::Topic;
 use crate::gateway::Gateway;
-use crate::hub::{Log, NoLog, WindowLimits};
+use crate::hub::{Log, WindowLimits};
+use crate::kafka::history::{Call, History};
 use crate::kafka::{Source, Status};
 use crate::listener::{Bound, ListenerLimits};
 use crate::metrics::Metrics;
@@ -102,6 +103,7 @@ pub struct App {
     stop_gateway: watch::Sender<bool>,
     gateway: JoinHandle<std::io::Result<()>>,
     sources: SharedSources,
+    history: Arc<History>,
 }
 
 impl App {
@@ -116,9 +118,7 @@ impl App {
             kafka: snapshot.kafka.brokers.clone(),
         };
         let metrics = Arc::new(Metrics::new(&snapshot.metrics_prefix).context("the metrics' prefix")?);
-        let windows = windows(&snapshot);
-        let log: Arc<dyn Log> = Arc::new(NoLog);
-        let writers = Writers::start(snapshot.writers, &windows, &log, &metrics).context("cannot start the writers")?;
+        let (writers, history) = start_writers(&snapshot, &metrics)?;
         let sources = Arc::new(Mutex::new(start_sources(&snapshot, &writers, &metrics)?));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("gateway")
@@ -149,7 +149,7 @@ impl App {
         let asked = sources.clone();
         readiness.serve_source(Box::new(move || status(&asked)));
         record_success(&metrics, "");
-        Ok(Self { addresses, runtime, snapshot, metrics, writers, drain, stop_gateway, gateway, sources })
+        Ok(Self { addresses, runtime, snapshot, metrics, writers, drain, stop_gateway, gateway, sources, history })
     }
 
     pub fn addresses(&self) -> &Addresses {
@@ -176,9 +176,27 @@ impl App {
         }
         let sources = std::mem::take(&mut *self.sources.lock().unwrap_or_else(PoisonError::into_inner));
         Source::stop_all(sources);
+        self.history.stop();
         self.runtime.shutdown_background();
         tracing::info!(elapsed_ms = started.elapsed().as_millis() as u64, "ended");
     }
+}
+
+/// The writers and the log behind their windows, each of which calls on the other.
+fn start_writers(snapshot: &Snapshot, metrics: &Arc<Metrics>) -> anyhow::Result<(Writers, Arc<History>)> {
+    let called: Arc<OnceLock<Writers>> = Arc::default();
+    let writers = called.clone();
+    let call: Call = Arc::new(move |writer, sessions| {
+        if let Some(writers) = writers.get() {
+            writers.call(writer, sessions);
+        }
+    });
+    let history = History::start(snapshot.sources(), &snapshot.replay, metrics, &call);
+    let history = Arc::new(history.context("cannot start reading the log")?);
+    let log: Arc<dyn Log> = history.clone();
+    let writers = Writers::start(snapshot.writers, &windows(snapshot), &log, metrics);
+    let writers = writers.context("cannot start the writers")?;
+    Ok((called.get_or_init(|| writers).clone(), history))
 }
 
 /// One source a cluster, all feeding the same writers.

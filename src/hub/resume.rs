@@ -1,14 +1,13 @@
 //! Resuming: from a client's cursor to where its replay starts, and the losses it must be told of.
 //!
 //! A cursor with all positions is exact on every replica. A bare event id is exact on a stream with one partition, and
-//! where this process read the event live, since then hub order is what the client saw. Otherwise the other
-//! partitions' events are sent again from before it, at least once. That this process sent such an event since says
-//! nothing: it may have been to another client than the one that comes back from elsewhere.
+//! where this process read the event live and sent it on this stream, since then hub order is what the client saw.
+//! Otherwise the other partitions' events are sent again from before it, at least once.
 
 use std::sync::Arc;
 
 use crate::cursor::{Cursor, Positions, TopicPosition};
-use crate::event::{Entry, EventId, GapCause, GapRange, Topic};
+use crate::event::{Entry, EventId, FrameKey, GapCause, GapRange, Topic};
 use crate::route::Stream;
 
 use super::log::{Place, ReplayLimits};
@@ -125,7 +124,7 @@ impl Hub {
         }
         let mut replay = self.replay_from_base(stream);
         if !replay.positions.is_single()
-            && let Some(seq) = window.seen_here(id)
+            && let Some(seq) = window.sent_here(stream, id)
         {
             return Plan { gaps: Vec::new(), replay: self.replay_after(stream, seq) };
         }
@@ -156,10 +155,11 @@ impl TopicWindow {
         TopicPosition { epoch: self.epoch, next: self.base.clone() }
     }
 
-    /// Where an event stands in the window, if hub order up to there is what its reader saw.
-    fn seen_here(&self, id: &EventId) -> Option<Seq> {
+    /// Where an event stands in the window, if somebody on the stream got it when it was read: hub order up to there is
+    /// what they saw. Of one that was read at start, or that nobody here was sent, the client saw it elsewhere.
+    fn sent_here(&self, stream: &Stream, id: &EventId) -> Option<Seq> {
         let is_it = |entry: &Entry| match entry {
-            Entry::Event(event) => event.id == *id,
+            Entry::Event(event) => event.id == *id && event.frames.get(FrameKey::cursor(stream.id)).is_some(),
             Entry::Gap { .. } => false,
         };
         let (seq, _) = self.entries.iter().rev().find(|(_, entry)| is_it(entry))?;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::FrameKey;
+use crate::hub::window::place;
 use crate::hub::{Asker, Log, Lookup, NoLog, WindowLimits, last_id};
 use crate::testing::{Shelf, event, stream};
 
@@ -18,6 +18,14 @@ fn hub(events: usize) -> Hub {
     }
     hub.go_live(&TOPICS.map(Into::into));
     hub
+}
+
+/// Appends an entry that somebody on the stream is sent.
+fn send(hub: &mut Hub, stream: &Stream, entry: &Entry) {
+    hub.append(entry);
+    if let Entry::Event(event) = entry {
+        event.frames.get_or_encode(FrameKey::cursor(stream.id), || "cursor".into());
+    }
 }
 
 /// Reads (topic, partition) choices as a log; each partition counts its own offsets.
@@ -337,7 +345,8 @@ proptest! {
         }
     }
 
-    /// A bare id of an event that was read live resumes exactly on the replica that sent it.
+    /// A bare id of an event that was read live resumes exactly on the replica that sent it, and at least once on
+    /// another one that nobody was sent it by.
     #[test]
     fn a_bare_id_is_exact_on_the_same_replica(
         choices in prop::collection::vec((0..2usize, 0..PARTITIONS), 1..60),
@@ -346,8 +355,16 @@ proptest! {
         let stream = stream(1, &TOPICS);
         let entries = log(&choices);
         let mut hub = hub(100);
-        entries.iter().for_each(|entry| { hub.append(entry); });
+        let mut elsewhere = self::hub(100);
+        entries.iter().for_each(|entry| { elsewhere.append(entry); });
         let cut = cut.index(entries.len());
+        let again = resume(&elsewhere, &stream, &last_id(&entries[cut]).to_string()).1;
+        let own = place(&entries[cut]);
+        for (n, entry) in entries.iter().enumerate() {
+            let is_seen = n <= cut && (place(entry).0, place(entry).1) == (own.0, own.1);
+            prop_assert!(is_seen || again.contains(&last_id(entry).to_string()));
+        }
+        entries.iter().for_each(|entry| send(&mut hub, &stream, entry));
         let id = last_id(&entries[cut]).to_string();
         let expected: Vec<String> =
             entries[cut + 1..].iter().map(|e| last_id(e).to_string()).collect();

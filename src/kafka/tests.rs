@@ -36,6 +36,7 @@ impl Bench {
             cluster: "kafka".into(),
             brokers: broker.bootstrap_servers().unwrap(),
             properties: PROPERTIES.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+            property_files: Vec::new(),
             topics: read.iter().map(topic).collect(),
             warm_up: PATIENCE,
             required_for_readiness: false,
