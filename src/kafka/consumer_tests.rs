@@ -49,19 +49,22 @@ fn fail(client: &Client) {
 
 #[test]
 fn a_client_that_ended_is_made_anew_and_nothing_is_missing_or_twice() {
-    let bench = Bench::new(&[("orders", 1)], &["orders"]);
+    let mut bench = Bench::new(&[("orders", 1)], &["orders"]);
+    // librdkafka has fatal errors for members of this kind only, and ends clients of others that have one never.
+    bench.config.properties.push(("group.instance.id".into(), "one".into()));
     let (mut reading, feeds) = reading(&bench);
     bench.produce("orders", 0, 1, "{}");
     assert_eq!(event(&mut reading, &feeds), "orders:0:0");
     for offset in 1..3 {
-        let old = reading.client.clone();
-        fail(&old);
+        let old = Arc::as_ptr(&reading.client);
+        fail(&reading.client);
         until("another client", || {
             reading.step();
-            !Arc::ptr_eq(&old, &reading.client)
+            old != Arc::as_ptr(&reading.client)
         });
         bench.produce("orders", 0, 1, "{}");
         assert_eq!(event(&mut reading, &feeds), format!("orders:0:{offset}"));
     }
+    until("the end of those before", || reading.closing.iter().all(JoinHandle::is_finished));
     assert_eq!(bench.metrics.records.with_label_values(&["orders"]).get(), 3);
 }
