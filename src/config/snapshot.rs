@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::auth::Verifier;
 use crate::config::mapping::Mapping;
 use crate::event::Topic;
+use crate::hub::ReplayLimits;
 use crate::route::RouteTable;
 
 /// The most further attempts of a failed request that a configuration may ask for.
@@ -27,9 +28,9 @@ pub struct Snapshot {
     /// Absent where no token is ever asked for: every route is public then.
     pub verifier: Option<Arc<Verifier>>,
     pub limits: Limits,
+    pub replay: ReplayLog,
     pub metrics_prefix: String,
-    /// How long a SIGTERM may take before the process ends with streams still open.
-    pub drain_budget: Duration,
+    pub drain: DrainLimits,
     /// Threads that write streams.
     pub writers: usize,
 }
@@ -148,6 +149,23 @@ pub enum ShownHeaders {
     All,
     /// Those with these names; often none.
     Named(Box<[Box<str>]>),
+}
+
+/// How streams are ended, by a drain or by a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainLimits {
+    /// How long it may take before the streams that are still open are cut.
+    pub budget: Duration,
+    /// How many streams a second are told to come back elsewhere, if the budget allows.
+    pub reconnects_per_second: u32,
+}
+
+/// What is read from the log for replay, beyond the windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayLog {
+    pub limits: ReplayLimits,
+    /// Bytes of what was read that are kept for others, of all topics together.
+    pub cache_bytes: usize,
 }
 
 /// Limits of the whole process.

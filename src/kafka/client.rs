@@ -99,8 +99,8 @@ impl ConnectError {
 }
 
 /// Makes the consumer; fails on a property that does not fit (say, a certificate that is not there yet). What stands in
-/// files is read now, by librdkafka or here.
-pub(super) fn connect(config: &Kafka, context: Context) -> Result<Client, ConnectError> {
+/// files is read now, by librdkafka or here. What `own` says goes before everything else.
+pub(super) fn connect(config: &Kafka, own: &[(&str, &str)], context: Context) -> Result<Client, ConnectError> {
     let mut client = ClientConfig::new();
     // The log level is librdkafka's own; what of it is shown is decided in `Context::log`.
     client.set_log_level(RDKafkaLogLevel::Info);
@@ -114,7 +114,7 @@ pub(super) fn connect(config: &Kafka, context: Context) -> Result<Client, Connec
         let value = read_secret_text(path);
         client.set(name, value.map_err(|error| ConnectError::File { property: name.clone(), error })?);
     }
-    for (name, value) in OWNED {
+    for (name, value) in OWNED.iter().chain(own) {
         client.set(*name, *value);
     }
     client.set("bootstrap.servers", &config.brokers);

@@ -85,7 +85,7 @@ impl Reader {
     }
 
     fn connect(&self) -> Option<Arc<Client>> {
-        match connect(&self.config, Context::new(self.link.clone())) {
+        match connect(&self.config, &[], Context::new(self.link.clone())) {
             Ok(client) => Some(Arc::new(client)),
             Err(error) => {
                 self.link.error(error.code(), &error.to_string());

@@ -9,6 +9,7 @@
 //! | `headers` | a record's headers, read without rdkafka's panic |
 //! | `client`, `positions` | librdkafka's configuration, connection state, statistics; where it stands |
 //! | `retry` | when something is tried next |
+//! | [`history`] | pages of the log, for replay beyond the window |
 //! | [`embedded`] | the broker of the demo |
 //!
 //! It keeps no history (that is the hub's), joins no consumer group, and commits nothing: after a restart the window
@@ -20,6 +21,7 @@ mod consumer;
 pub mod decode;
 pub mod embedded;
 mod headers;
+pub mod history;
 mod positions;
 mod retry;
 mod survey;

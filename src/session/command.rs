@@ -10,10 +10,9 @@ use serde_json::{Value, json};
 use crate::access::Selector;
 use crate::codec::json;
 use crate::codec::websocket::{self, Decoder, Message, Opcode};
-use crate::cursor::Cursor;
 use crate::route::{Admission, Found, OnGap, Stream, StreamRoute};
 
-use super::{CloseReason, Desk, Now, Session};
+use super::{CloseReason, Desk, Now, Progress, Resume, Session};
 
 /// The longest command id that is repeated in a response, in bytes.
 const ID_BYTES_MAX: usize = 256;
@@ -225,41 +224,45 @@ impl Session {
         if self.subscriptions.len() >= most {
             return Err((Refused::Subscription, format!("a connection may hold {most} subscriptions")));
         }
-        let plan = match &command.since {
-            Some(since) => Some(self.plan_since(since, &stream, desk)?),
-            None => None,
-        };
-        let from = match &plan {
-            Some(plan) => plan.replay.cursor_now(&stream),
+        let resume = command.since.as_deref().map(|since| self.since(since, &stream, desk)).transpose()?;
+        let from = match resume.as_ref().map(Resume::cursor) {
+            Some(cursor) => cursor.cloned(),
             None => desk.hub.cursor_now(&stream),
         };
         self.add_subscription(stream, selector);
-        if let Some(plan) = plan {
-            self.begin_replay(self.subscriptions.len() - 1, plan);
+        if let Some(resume) = resume {
+            self.resume(self.subscriptions.len() - 1, resume, desk);
         }
         result(&json!({ "resource": resource, "cursor": from.map(|cursor| cursor.to_string()) }))
     }
 
-    fn plan_since(&self, since: &str, stream: &Stream, desk: &Desk<'_>) -> Result<crate::hub::Plan, (Refused, String)> {
+    /// Where to resume. What the log has to be asked for is told in the stream, where it is lost.
+    fn since(&self, since: &str, stream: &Stream, desk: &Desk<'_>) -> Result<Resume, (Refused, String)> {
         let refused = |why: &str| (Refused::Subscription, why.to_owned());
-        let cursor: Cursor = since.parse().map_err(|error| refused(&format!("`since`: {error}")))?;
+        let resume: Resume = since.parse().map_err(|error| refused(&format!("`since`: {error}")))?;
         if !desk.hub.is_ready(stream) {
             return Err(refused("the log has not been read yet; ask again"));
         }
-        if desk.hub.is_behind_of(stream, &cursor) {
+        let Some(cursor) = resume.cursor() else { return Ok(resume) };
+        if desk.hub.is_behind_of(stream, cursor) {
             return Err(refused("`since` lies beyond what was read here so far; ask again, or start without it"));
         }
-        let plan = desk.hub.plan(stream, &cursor);
-        if !plan.gaps.is_empty() && self.request.route.on_gap == OnGap::Gone {
+        let limits = desk.log.limits();
+        let is_lost = || !desk.hub.plan(stream, cursor, &limits).gaps.is_empty();
+        let is_late = desk.hub.is_time_needed(stream, cursor, &limits).is_some();
+        if self.request.route.on_gap == OnGap::Gone && !is_late && is_lost() {
             return Err(refused("the events asked for can't be served any more; subscribe without `since`"));
         }
-        Ok(plan)
+        Ok(resume)
     }
 
     /// Starts the subscription that was added last.
     fn start_last(&mut self, desk: &mut Desk<'_>) {
         let n = self.subscriptions.len() - 1;
-        if self.subscriptions[n].replay.is_some() { self.catch_up(desk) } else { self.enlist(n, desk) }
+        match self.subscriptions[n].progress {
+            Progress::Live => self.enlist(n, desk),
+            Progress::Waiting(_) | Progress::Replaying(_) => drop(self.catch_up(desk)),
+        }
     }
 
     fn unsubscribe(&mut self, command: &Command, desk: &mut Desk<'_>) -> Answer {

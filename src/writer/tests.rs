@@ -8,10 +8,15 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::access::Selector;
 use crate::event::Entry;
+use crate::hub::NoLog;
 use crate::route::*;
 use crate::testing::{self, event, stream};
 
 const DEADLINE: Duration = Duration::from_secs(10);
+
+fn no_log() -> Arc<dyn Log> {
+    Arc::new(NoLog)
+}
 
 struct Bench {
     writers: Writers,
@@ -23,7 +28,7 @@ impl Bench {
     fn new() -> Self {
         let metrics = Arc::new(Metrics::new("test").unwrap());
         let windows = [("orders".into(), WindowLimits { events: 100, bytes: 1 << 20 })];
-        let writers = Writers::start(2, &windows, &metrics).unwrap();
+        let writers = Writers::start(2, &windows, &no_log(), &metrics).unwrap();
         writers.feed(&Feed::Assigned { topic: "orders".into(), epoch: 0, next: [0].into() });
         writers.feed(&Feed::Live { topics: ["orders".into()].into() });
         Self { writers, metrics, stream: stream(1, &["orders"]) }
@@ -110,7 +115,7 @@ fn all_writers_see_one_order_of_several_sources() {
     const EVENTS: i64 = 300;
     let windows = ["a", "b"].map(|topic| (topic.into(), WindowLimits { events: 10, bytes: 1 << 20 }));
     let metrics = Arc::new(Metrics::new("test").unwrap());
-    let writers = Writers::start(2, &windows, &metrics).unwrap();
+    let writers = Writers::start(2, &windows, &no_log(), &metrics).unwrap();
     for topic in ["a", "b"] {
         writers.feed(&Feed::Assigned { topic: topic.into(), epoch: 0, next: [0].into() });
     }
@@ -188,7 +193,8 @@ fn a_drain_says_goodbye_and_takes_nothing_new() {
     let mut client = bench.open(Transport::Sse, 100);
     read_until(&mut client, "\n\n");
     let writers = bench.writers.clone();
-    let drain = std::thread::spawn(move || writers.drain(Instant::now() + DEADLINE, Duration::ZERO));
+    let pace = Pace { per_second: 100.0, within: Duration::ZERO, until: Instant::now() + DEADLINE };
+    let drain = std::thread::spawn(move || writers.drain(pace));
     let mut rest = String::new();
     client.read_to_string(&mut rest).unwrap();
     assert!(rest.ends_with("\n\n") && rest.contains("retry: "), "{rest:?}");
