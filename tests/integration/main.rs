@@ -16,6 +16,7 @@ mod metrics;
 mod ndjson;
 mod oracles;
 mod proxy;
+mod real_history;
 mod real_kafka;
 mod real_log;
 mod reload;

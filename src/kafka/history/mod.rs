@@ -47,7 +47,7 @@ use self::sync::{Mutex, PoisonError};
 use self::thread::Thread;
 use self::topic::TopicLog;
 use crate::config::snapshot::{Kafka, ReplayLog};
-use crate::event::Topic;
+use crate::event::{Epoch, Topic};
 use crate::hub::{Asker, Log, Lookup, Page, Place, ReplayLimits};
 use crate::kafka::STOP_WAIT;
 use crate::metrics::Metrics;
@@ -119,6 +119,15 @@ impl History {
             drop(alive);
         })?;
         Ok(ended)
+    }
+
+    /// Says which topic of a name there is now: pages of another one are forgotten, and those read from now on say this.
+    /// Until it is said it is 0, not known.
+    pub fn topic_is(&self, topic: &Topic, epoch: Epoch) {
+        if let Some((cluster, topic)) = self.topics.get(topic) {
+            self.desk.topic_is(*topic, epoch);
+            self.bells[*cluster].ring();
+        }
     }
 
     /// Ends the threads and waits for them, at most [`STOP_WAIT`]; then they are left behind.
