@@ -1,6 +1,5 @@
-//! Those who ask for pages of the log and the thread that reads them, in every order in which their steps can come (see
-//! [`PREEMPTIONS_MAX`]):
-//! nobody who asked waits for a page that is there, and what several ask for is read once.
+//! Those who ask for pages of the log and the thread that reads them, in every order in which their steps can come (with
+//! [`PREEMPTIONS_MAX`]): nobody who asked waits for a page that is there, and what several ask for is read once.
 //!
 //! loom runs the files of the product themselves, with its own locks in place of the standard library's. Whoever waits
 //! for ever in one of the orders is a deadlock that it reports. No broker here, and no time: those have tests of their
