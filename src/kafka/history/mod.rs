@@ -6,7 +6,7 @@
 //! | `cache`, `requests`, `times` | what lies on it: pages, who waits for which, offsets of times (pure) |
 //! | `draft` | a page while it is read (pure) |
 //! | `thread`, `reading`, `topic` | one thread and client a cluster; a partition it reads; what records become |
-//! | `bell` | wakes the thread |
+//! | `questions`, `bell` | what is asked of the brokers beside records; what wakes the thread |
 //!
 //! Nobody waits in here: who asks is answered at once, and called when asking again helps. What a client may be read,
 //! and what is told where it ends, is the session's to decide.
@@ -15,6 +15,7 @@ mod bell;
 mod cache;
 mod desk;
 mod draft;
+mod questions;
 mod reading;
 mod requests;
 #[cfg(test)]

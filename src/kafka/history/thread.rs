@@ -9,18 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::Offset;
 
 use super::Call;
 use super::bell::Bell;
 use super::desk::{Desk, Job};
 use super::draft::{Draft, Fit};
+use super::questions::{QUERY_WAIT, is_refusal, offsets_at};
 use super::reading::{Progress, Reading};
 use super::requests::{CALL_AGAIN, TopicPartition};
-use super::times::{NONE_YET, Time};
 use super::topic::TopicLog;
 use crate::config::snapshot::Kafka;
 use crate::event::Epoch;
@@ -43,8 +41,6 @@ const PROPERTIES: &[(&str, &str)] = &[
 
 /// How many partitions are read at a time.
 const PARTITIONS_MAX: usize = 8;
-/// How long one question to the brokers may take. Nothing is read meanwhile.
-const QUERY_WAIT: Duration = Duration::from_secs(1);
 /// How many times are looked up before it is the pages' turn.
 const TIMES_PER_TURN: usize = 16;
 /// How many of the client's own events are taken in a turn.
@@ -419,43 +415,4 @@ impl Work {
             self.base.call(self.base.desk.up(self.base.cluster, now));
         }
     }
-}
-
-/// Whether the brokers are there and will not have the topic read, or do not know it.
-fn is_refusal(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode as Code;
-    matches!(
-        code,
-        Code::UnknownTopic
-            | Code::UnknownTopicOrPartition
-            | Code::UnknownPartition
-            | Code::UnknownTopicId
-            | Code::InvalidTopic
-            | Code::TopicAuthorizationFailed
-    )
-}
-
-/// The first offset at or after a time of each partition.
-fn offsets_at(client: &Client, topic: &str, (_, ms): Time) -> Result<Arc<[i64]>, KafkaError> {
-    let metadata = client.fetch_metadata(Some(topic), QUERY_WAIT)?;
-    let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
-    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Err(unknown) };
-    if let Some(code) = found.error() {
-        return Err(KafkaError::MetadataFetch(code.into()));
-    }
-    let mut times = TopicPartitionList::new();
-    for partition in found.partitions() {
-        times.add_partition_offset(topic, partition.id(), Offset::Offset(ms))?;
-    }
-    let answered = client.offsets_for_times(times, QUERY_WAIT)?;
-    let mut offsets =
-        vec![NONE_YET; found.partitions().iter().map(|partition| partition.id() + 1).max().unwrap_or(0) as usize];
-    for element in answered.elements() {
-        element.error()?;
-        let place = usize::try_from(element.partition()).ok().and_then(|id| offsets.get_mut(id));
-        if let (Some(place), Offset::Offset(offset)) = (place, element.offset()) {
-            *place = offset;
-        }
-    }
-    Ok(offsets.into())
 }
