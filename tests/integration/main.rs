@@ -18,6 +18,7 @@ mod ndjson;
 mod oracles;
 mod proxy;
 mod real_access;
+mod real_history;
 mod real_kafka;
 mod real_life;
 mod real_log;
