@@ -1,7 +1,7 @@
 //! The command line: what may be said, and `check`. Running is the composition root's job.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,11 +9,14 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Brief, LoadError, Reading, Snapshot};
+use crate::ingress::{self, Class, INPUT_BYTES_MAX};
 
 /// Exit code: the configuration is invalid.
 const INVALID: u8 = 1;
 /// Exit code: the configuration cannot be read.
 const UNREADABLE: u8 = 2;
+/// Exit code: what was to be imported holds nothing for a configuration.
+const NOTHING_MAPPED: u8 = 3;
 
 /// A reverse proxy beside a REST service that turns Kafka topics into NDJSON, Server-Sent Events and WebSocket streams.
 #[derive(Debug, Parser)]
@@ -62,6 +65,11 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
+    /// Turn ingress-nginx's Ingresses and ConfigMap, YAML on standard input, into a configuration on standard output.
+    ///
+    /// A report on standard error says what becomes of each setting. Exits with 0 (something was mapped), 1 (no YAML, or
+    /// no Kubernetes objects: its place), 2 (cannot be read) or 3 (nothing in it to map).
+    ImportIngress,
 }
 
 /// The form of what `check` finds.
@@ -132,6 +140,32 @@ fn say_json(reading: &Reading) {
     say(io::stdout(), serde_json::json!(found));
 }
 
+/// Imports the settings of ingress-nginx: the configuration goes to standard output, the report to standard error.
+pub fn import_ingress(input: impl Read) -> ExitCode {
+    let mut text = String::new();
+    // One byte more than allowed tells an input that is too long from one that just fits.
+    let read = input.take(INPUT_BYTES_MAX + 1).read_to_string(&mut text);
+    let read = read.and_then(|length| match length as u64 {
+        ..=INPUT_BYTES_MAX => Ok(()),
+        _ => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {INPUT_BYTES_MAX} bytes"))),
+    });
+    if let Err(error) = read {
+        say(io::stderr(), format_args!("standard input: cannot be read: {error}"));
+        return ExitCode::from(UNREADABLE);
+    }
+    match ingress::import(&text) {
+        Ok(import) => {
+            say(io::stdout(), import.configuration.trim_end());
+            say(io::stderr(), &import.report);
+            if import.report.count(Class::Mapped) > 0 { ExitCode::SUCCESS } else { ExitCode::from(NOTHING_MAPPED) }
+        }
+        Err(error) => {
+            say(io::stderr(), format_args!("standard input:{error}"));
+            ExitCode::from(INVALID)
+        }
+    }
+}
+
 /// The exit code of a process that can't load its configuration.
 pub fn exit_code(error: &LoadError) -> ExitCode {
     ExitCode::from(match error {
@@ -183,6 +217,7 @@ mod tests {
         let check = |output| Command::Check { config: "x".into(), output };
         assert_eq!(parse(&["check", "--config", "x"]).unwrap(), check(Output::Text));
         assert_eq!(parse(&["check", "--config", "x", "--output", "json"]).unwrap(), check(Output::Json));
+        assert_eq!(parse(&["import-ingress"]).unwrap(), Command::ImportIngress);
         let wrong = [
             &["run"][..],
             &["check"],
@@ -198,6 +233,25 @@ mod tests {
         for wrong in wrong {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn import_tells_mapped_from_invalid_from_unreadable_from_nothing() {
+        let import = |text: &str| import_ingress(text.as_bytes());
+        let with = |annotation: &str| {
+            format!(
+                "apiVersion: networking.k8s.io/v1\nkind: Ingress\n\
+                 metadata: {{ name: x, annotations: {{ nginx.ingress.kubernetes.io/{annotation} }} }}"
+            )
+        };
+        assert_eq!(import(&with("proxy-read-timeout: '30'")), ExitCode::SUCCESS);
+        assert_eq!(import(&with("proxy-body-size: 1m")), ExitCode::from(NOTHING_MAPPED));
+        assert_eq!(import(""), ExitCode::from(NOTHING_MAPPED));
+        assert_eq!(import("a: [b"), ExitCode::from(INVALID));
+        assert_eq!(import("a: b"), ExitCode::from(INVALID));
+        assert_eq!(import_ingress(&b"\xff"[..]), ExitCode::from(UNREADABLE));
+        let endless = io::repeat(b'#');
+        assert_eq!(import_ingress(endless), ExitCode::from(UNREADABLE));
     }
 
     #[test]
