@@ -1,7 +1,7 @@
 //! nginx's directives as they stand in snippets, and what becomes of them.
 //!
 //! Not every directive there is: those that make sense in a snippet, from nginx's own documentation and that of the
-//! modules ingress-nginx was built with. Some depend on their first argument; see `header_fate`.
+//! modules ingress-nginx was built with. Some depend on what they say; see `directive_fate`.
 
 use super::fate::Fate::{Gateway, Mapped, NotNeeded};
 use super::fate::{Entry, Fate, find};
@@ -13,14 +13,12 @@ const HEADERS: &str = "change headers at the gateway, or let the service set the
 const LIMITS: &str = "limit at the gateway";
 const LOGS: &str = "logs are the gateway's";
 const LUA: &str = "a script of the gateway's; nothing here runs code";
-const ROUTING: &str = "routing, rewriting and redirecting are the gateway's";
+const ROUTING: &str = "routing, rewriting, redirecting and caching are the gateway's";
 const TLS: &str = "TLS is the gateway's";
 
-/// Headers of requests that sidestream sets, or passes on, by itself.
-const OWN_REQUEST_HEADERS: [&str; 7] =
-    ["connection", "host", "upgrade", "x-accel-buffering", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
-/// Headers of streams that sidestream sets by itself.
-const OWN_RESPONSE_HEADERS: [&str; 2] = ["x-accel-buffering", "cache-control"];
+/// Headers that are as sidestream would have them anyway.
+const OWN_HEADERS: &str = "sidestream does so by itself: it passes on `Host` and upgrades, sets `X-Forwarded-*` as \
+                           `forwarded.trust` says, and marks streams as not to be buffered, cached or transformed";
 
 pub(super) const DIRECTIVES: &[Entry] = &[
     Entry { names: "proxy_connect_timeout", fate: Mapped(Setting::ConnectTimeout) },
@@ -31,8 +29,8 @@ pub(super) const DIRECTIVES: &[Entry] = &[
     Entry { names: "keepalive_timeout", fate: Mapped(Setting::IdleTimeout) },
     Entry { names: "worker_shutdown_timeout", fate: Mapped(Setting::DrainBudget) },
     Entry {
-        names: "proxy_buffer_size proxy_buffering proxy_buffers proxy_busy_buffers_size proxy_cache \
-                proxy_cache_bypass proxy_ignore_headers proxy_max_temp_file_size proxy_no_cache \
+        names: "proxy_buffer_size proxy_buffering proxy_buffers proxy_busy_buffers_size \
+                proxy_ignore_headers proxy_max_temp_file_size \
                 proxy_request_buffering proxy_temp_file_write_size client_body_buffer_size client_body_timeout \
                 postpone_output",
         fate: NotNeeded(BUFFERING),
@@ -91,7 +89,7 @@ pub(super) const DIRECTIVES: &[Entry] = &[
                 resolver resolver_timeout return rewrite rewrite_log root server server_name server_name_in_redirect \
                 set split_clients try_files types upstream zone keepalive least_conn grpc_pass grpc_read_timeout \
                 grpc_send_timeout grpc_connect_timeout grpc_socket_keepalive fastcgi_pass fastcgi_param \
-                fastcgi_read_timeout uwsgi_pass uwsgi_read_timeout proxy_cache_path proxy_cache_key \
+                fastcgi_read_timeout uwsgi_pass uwsgi_read_timeout proxy_cache proxy_cache_bypass proxy_no_cache proxy_cache_path proxy_cache_key \
                 proxy_cache_valid proxy_cache_lock proxy_cache_use_stale proxy_cache_methods proxy_cache_min_uses \
                 proxy_cache_revalidate proxy_cache_background_update proxy_timeout proxy_protocol proxy_responses \
                 ssl_preread stub_status",
@@ -135,24 +133,68 @@ pub(super) const DIRECTIVES: &[Entry] = &[
 
 /// What becomes of a directive.
 pub(super) fn directive_fate(name: &str, arguments: &[String]) -> Option<Fate> {
-    header_fate(name, arguments).or_else(|| match (name, arguments) {
-        ("gzip" | "brotli", [off]) if off == "off" => Some(NotNeeded("streams are not compressed")),
-        ("map", [from, ..]) if from == "$http_upgrade" => Some(NotNeeded("`Upgrade: websocket` is passed on")),
-        _ => find(DIRECTIVES, name),
-    })
+    let first = arguments.first().map(String::as_str);
+    let is_own = match (name, first) {
+        ("gzip" | "brotli", Some("off")) => return Some(NotNeeded("streams are not compressed")),
+        ("proxy_cache", Some("off")) => return Some(NotNeeded(BUFFERING)),
+        ("map", Some("$http_upgrade")) => return Some(NotNeeded("`Upgrade: websocket` is passed on")),
+        ("proxy_set_header", Some(header)) => is_own_request_header(header, &arguments[1..]),
+        ("add_header", Some(header)) => is_own_response_header(header, &arguments[1..].join(" ")),
+        ("more_set_headers", Some(_)) => arguments.iter().all(|field| {
+            let (header, value) = field.split_once(':').unwrap_or((field, ""));
+            is_own_response_header(header.trim(), value)
+        }),
+        _ => false,
+    };
+    if is_own { Some(NotNeeded(OWN_HEADERS)) } else { find(DIRECTIVES, name) }
 }
 
-/// What becomes of a header's directive, where sidestream does the same by itself.
-fn header_fate(name: &str, arguments: &[String]) -> Option<Fate> {
-    let header = arguments.first()?.split(':').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let header = header.as_str();
-    match name {
-        "proxy_set_header" if OWN_REQUEST_HEADERS.contains(&header) => {
-            Some(NotNeeded("sidestream passes on `Host`, upgrades, and `X-Forwarded-*` as `forwarded.trust` says"))
+/// A header of requests that sidestream sets, or passes on, as this does: what is fixed instead is something else.
+fn is_own_request_header(header: &str, value: &[String]) -> bool {
+    let header = header.to_ascii_lowercase();
+    match header.as_str() {
+        "connection" | "upgrade" | "x-accel-buffering" => true,
+        "host" | "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto" => {
+            value.iter().all(|value| value.starts_with('$'))
         }
-        "add_header" | "more_set_headers" if OWN_RESPONSE_HEADERS.contains(&header) => {
-            Some(NotNeeded("every stream is marked as neither to be buffered nor cached nor transformed"))
-        }
-        _ => None,
+        _ => false,
+    }
+}
+
+/// A header that sidestream gives to every stream.
+fn is_own_response_header(header: &str, value: &str) -> bool {
+    match header.to_ascii_lowercase().as_str() {
+        "x-accel-buffering" => true,
+        "cache-control" => ["no-cache", "no-store", "no-transform"].iter().any(|word| value.contains(word)),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_ours_only_as_sidestream_sets_them() {
+        let is_ours = |directive: &str| {
+            let words: Vec<String> = directive.split('|').map(String::from).collect();
+            directive_fate(&words[0], &words[1..]) == Some(NotNeeded(OWN_HEADERS))
+        };
+        let ours = [
+            "proxy_set_header|Connection|upgrade",
+            "proxy_set_header|Host|$http_host",
+            "add_header|X-Accel-Buffering|no",
+            "add_header|Cache-Control|no-cache, private",
+            "more_set_headers|X-Accel-Buffering: no|Cache-Control: no-store",
+        ];
+        let others = [
+            "proxy_set_header|Host|other.example",
+            "proxy_set_header|X-Tenant|$tenant",
+            "add_header|Cache-Control|public, max-age=600",
+            "more_set_headers|X-Accel-Buffering: no|X-Frame-Options: DENY",
+            "more_set_headers",
+        ];
+        assert!(ours.iter().all(|directive| is_ours(directive)));
+        assert!(!others.iter().any(|directive| is_ours(directive)));
     }
 }

@@ -3,7 +3,6 @@
 //! What they say about paths is kept as `Facts`; what an Ingress's rules are is `rules`'s.
 
 use super::annotations::{ANNOTATIONS, PREFIX};
-use super::class::ANNOTATION as CLASS_ANNOTATION;
 use super::configmap::KEYS;
 use super::directives::{DIRECTIVES, directive_fate};
 use super::draft::{Candidate, Draft, Level};
@@ -45,7 +44,17 @@ impl Reader<'_> {
         let Some(annotations) = at(ingress.node, &["metadata", "annotations"]) else {
             return facts;
         };
-        for (key, node) in entries(annotations).iter().filter(|(key, _)| key.text != CLASS_ANNOTATION) {
+        if !matches!(annotations.value, Value::Map(_)) {
+            let subject = ingress.subject("metadata.annotations", annotations.place);
+            self.report.add(Class::Unknown, &subject, "not a mapping");
+        }
+        // What they say together decides about each, wherever it stands.
+        for (key, node) in entries(annotations) {
+            if let (Some(name), Some(value)) = (key.text.strip_prefix(PREFIX), scalar(&node.value)) {
+                note(name, &value, &mut facts);
+            }
+        }
+        for (key, node) in entries(annotations) {
             let subject = ingress.subject(key.text.as_str(), key.place);
             let Some(value) = self.text(&subject, node) else {
                 continue;
@@ -55,7 +64,6 @@ impl Reader<'_> {
                 continue;
             };
             let subject = ingress.subject(name, key.place);
-            note(name, &value, &mut facts);
             let found = Found { subject, name, value: &value, level: Level::Ingress };
             self.setting(ANNOTATIONS, &found, node, Some(&mut facts));
         }
@@ -124,6 +132,9 @@ impl Reader<'_> {
         if name.ends_with("next-upstream") && value.trim() != "off" {
             return self.conditions(subject, value.split_whitespace());
         }
+        if let Some(reason) = facts.as_ref().and_then(|facts| facts.no_streams) {
+            return self.report.add(Class::Gateway, subject, format!("it does not count here: {reason}"));
+        }
         let derived = match setting.derive(value) {
             Ok(derived) => derived,
             Err(reason) => return self.report.add(Class::Unknown, subject, format!("`{}`: {reason}", shown(value))),
@@ -169,7 +180,7 @@ impl Reader<'_> {
         for (line, mistake) in snippet.mistakes {
             self.report.add(Class::Unknown, &at_line(line, found.name.into()), mistake);
         }
-        if let Some(facts) = facts.as_deref_mut() {
+        if let (Scope::Requests, Some(facts)) = (scope, facts.as_deref_mut()) {
             facts.locations.extend(locations(&snippet.directives, |directive| {
                 at_line(directive.line, format!("{}: {}", found.name, written(directive)))
             }));
@@ -253,6 +264,7 @@ fn note(name: &str, value: &str, facts: &mut Facts) {
         ("rewrite-target", target) => facts.rewrite_target = Some(target.to_owned()),
         ("use-regex", _) => facts.uses_regex = is_true,
         ("proxy-buffering", switch) => facts.buffering = Some(switch == "on"),
+        ("auth-url" | "auth-secret" | "auth-tls-secret", _) => facts.login = Some(name.to_owned()),
         ("canary", _) if is_true => facts.no_streams = Some("a canary repeats the paths of another Ingress"),
         ("ssl-passthrough", _) if is_true => facts.no_streams = Some("TLS passes through to the service, unseen"),
         ("backend-protocol", "GRPC" | "GRPCS") => {

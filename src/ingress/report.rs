@@ -98,8 +98,8 @@ impl fmt::Display for Report {
             writeln!(f, "not read, as they hold no settings: {}", kinds.join(", "))?;
         }
         let counts: Vec<_> =
-            Class::ALL.iter().map(|class| format!("{} {}", self.count(*class), class.name())).collect();
-        write!(f, "{}", counts.join(", "))
+            Class::ALL.iter().map(|class| format!("{} {}", class.name(), self.count(*class))).collect();
+        write!(f, "in all: {}", counts.join(", "))
     }
 }
 

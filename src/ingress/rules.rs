@@ -8,8 +8,9 @@ use super::manifest::{Object, at, entries, get, list, plain, scalar};
 use super::path::{self, Translated};
 use super::report::{Class, Report, Subject, shown};
 use super::setting::{heartbeat, nginx_time};
+use super::strangers::CLASS;
 use super::written::topic_like;
-use crate::config::Node;
+use crate::config::{Node, Value};
 
 /// From this read timeout on somebody had streams in mind: 5 minutes, in milliseconds.
 const LONG_MS: u64 = 300_000;
@@ -22,6 +23,8 @@ pub(super) struct Facts {
     /// Why nothing of it can be a stream: canaries repeat the paths of another one, gRPC does not go through.
     pub(super) no_streams: Option<&'static str>,
     pub(super) buffering: Option<bool>,
+    /// The annotation that asks for a login.
+    pub(super) login: Option<String>,
     /// Milliseconds, and where they stand.
     pub(super) read_timeout: Option<(u64, Subject)>,
     /// Names of services that `nginx.org/websocket-services` lists.
@@ -56,7 +59,7 @@ pub(super) fn read(ingress: &Object<'_>, facts: &Facts, draft: &mut Draft, repor
     gateway_fields(ingress, spec, report);
     let rules: Vec<_> = list(get(spec, "rules")).iter().flat_map(|rule| rules_of(ingress, rule)).collect();
     for rule in &rules {
-        if !rule.service.is_empty() {
+        if !rule.service.is_empty() && facts.no_streams.is_none() {
             draft.services.insert(rule.service.clone());
         }
         let guess = facts.no_streams.map_or_else(
@@ -85,6 +88,11 @@ fn add_route(rule: &Rule<'_>, stream: Stream, facts: &Facts, draft: &mut Draft, 
         is_vague,
     };
     draft.add_route(route, report);
+    if let Some(login) = &facts.login {
+        let text =
+            format!("{login} asked for a login, which stays at the gateway; behind it, the route is `public: true`");
+        report.warn(&rule.subject, text);
+    }
     if facts.buffering == Some(true) {
         let text = "proxy-buffering was on for it: what stands before sidestream must not buffer a stream";
         report.warn(&rule.subject, text);
@@ -96,7 +104,7 @@ fn gateway_fields(ingress: &Object<'_>, spec: &Node, report: &mut Report) {
     let mut tell =
         |key: &str, node: &Node, text: &str| report.add(Class::Gateway, &ingress.subject(key, node.place), text);
     if let Some(class) = get(spec, "ingressClassName") {
-        tell("spec.ingressClassName", class, "which gateway it is stays the gateway's matter");
+        tell("spec.ingressClassName", class, CLASS);
     }
     if let Some(tls) = get(spec, "tls") {
         tell("spec.tls", tls, "TLS of clients ends at the gateway; sidestream listens in plain HTTP");
@@ -113,6 +121,9 @@ fn gateway_fields(ingress: &Object<'_>, spec: &Node, report: &mut Report) {
             host,
             &format!("the host {name} is told apart at the gateway; sidestream serves its routes on any"),
         );
+    }
+    if let Some(rules) = get(spec, "rules").filter(|rules| !matches!(rules.value, Value::List(_))) {
+        report.add(Class::Unknown, &ingress.subject("spec.rules", rules.place), "not a list");
     }
     for (name, node) in entries(spec) {
         if !["ingressClassName", "tls", "defaultBackend", "backend", "rules"].contains(&name.text.as_str()) {
@@ -190,7 +201,7 @@ fn guess(rule: &Rule<'_>, facts: &Facts, is_alone: bool) -> Guess {
         Ok(path) => path,
         Err(reason) => {
             let text =
-                format!("it is proxied; if it is a stream, write its route as sidestream sees the path. {reason}");
+                format!("it is proxied; if it is a stream, write its route as sidestream sees the path: {reason}");
             return Guess::Told(Class::Unknown, text);
         }
     };

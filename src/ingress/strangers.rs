@@ -1,10 +1,13 @@
 //! Annotations that are not ingress-nginx's: whose they are, by their prefix, or what was probably meant.
 
 use super::annotations::{ANNOTATIONS, PREFIX};
+use super::class::ANNOTATION as CLASS_ANNOTATION;
 use super::fate::{find, names};
 use super::report::Class;
 use crate::config::did_you_mean;
 
+/// What is said of an Ingress's class, however it is written.
+pub(super) const CLASS: &str = "which gateway it is stays the gateway's matter";
 const F5: &str = "of F5's NGINX Ingress Controller, another product, whose annotations ingress-nginx ignores";
 const OTHER_CONTROLLER: &str = "another controller's, which ingress-nginx ignores";
 const OTHER_TOOL: &str = "another tool reads it; it belongs on whatever takes the Ingress's place";
@@ -45,6 +48,9 @@ const PREFIXES: [(&str, Class, &str); 29] = [
 
 /// The class of an annotation without ingress-nginx's prefix, and what to say of it.
 pub(super) fn stranger(key: &str) -> (Class, String) {
+    if key == CLASS_ANNOTATION {
+        return (Class::Gateway, CLASS.into());
+    }
     if let Some((_, class, text)) = PREFIXES.iter().find(|(prefix, ..)| key.starts_with(prefix)) {
         return (*class, (*text).into());
     }

@@ -1,13 +1,13 @@
 //! The import as a whole: manifests with what became of them, and the tables against ingress-nginx's documentation.
 //!
-//! `SIDESTREAM_UPDATE=1 cargo test --lib ingress` writes the golden files and the tables of `docs/migration.md` anew.
+//! `SIDESTREAM_UPDATE=1 cargo test --lib ingress` writes the golden files and what `docs/migration.md` shows anew.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::fate::{Entry, Fate, names};
-use super::{Class, annotations, configmap, directives, import};
+use super::{Class, Import, annotations, configmap, directives, import};
 use crate::config;
 
 /// Set to write what is otherwise compared.
@@ -53,6 +53,26 @@ fn manifests_become_what_they_should() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(100))]
+
+    /// Whatever stands in an annotation, a path or a rewriting: there is an answer, and `check` accepts it.
+    #[test]
+    fn any_text_is_survived(snippet in ".{0,80}", path in "[/a-z(){}\\[\\]$|.*+^?0-9%-]{0,30}(/events)?", target in "[/a-z$0-9]{0,10}") {
+        let [snippet, path, target] = [snippet, path, target].map(|text| serde_json::json!(text).to_string());
+        let prefix = annotations::PREFIX;
+        let annotations = format!("{prefix}server-snippet: {snippet}, {prefix}rewrite-target: {target}");
+        for annotations in [annotations.as_str(), ""] {
+            let text = ingress(annotations, &format!("{{ path: {path} }}"));
+            // Some characters no YAML may hold, quoted or not.
+            if let Ok(import) = import(&text) {
+                let config = config::parse(&import.configuration, "written", Path::new(""));
+                assert!(config.is_ok(), "{text}\n{}\n{}", config.unwrap_err(), import.configuration);
+            }
+        }
+    }
+}
+
 /// What a snippet, an annotation or a key says has its line in the report, whatever it is.
 #[test]
 fn nothing_goes_without_a_line() {
@@ -69,6 +89,7 @@ fn nothing_goes_without_a_line() {
                 .map(|(_, rest)| rest)
                 .and_then(|rest| rest.split_once(':'))
             {
+                let annotation = annotation.trim_matches('"');
                 assert!(report.contains(&format!(", {annotation}")), "{name}: {annotation}\n{report}");
             }
         }
@@ -104,20 +125,34 @@ fn every_name_has_one_fate() {
 }
 
 #[test]
-fn the_document_shows_the_tables() {
+fn the_document_shows_the_tables_and_an_example() {
     let file = "docs/migration.md";
+    let sections = [
+        ("annotations", shown(annotations::ANNOTATIONS)),
+        ("configmap", shown(configmap::KEYS)),
+        ("example", example("sse-of-the-guide")),
+    ];
     let mut document = read(file);
-    for (mark, table) in [("annotations", annotations::ANNOTATIONS), ("configmap", configmap::KEYS)] {
+    for (mark, section) in sections {
         let (begin, end) = (format!("<!-- {mark} -->\n"), format!("<!-- end of {mark} -->"));
         let (before, rest) = document.split_once(&begin).expect("the mark");
         let (_, after) = rest.split_once(&end).expect("the end mark");
-        document = format!("{before}{begin}\n{}\n{end}{after}", shown(table));
+        document = format!("{before}{begin}\n{section}\n{end}{after}");
     }
     if std::env::var_os(UPDATE).is_some() {
         std::fs::write(path(file), document).unwrap();
     } else {
-        assert!(document == read(file), "{file} does not show the tables; write it anew with {UPDATE}=1");
+        assert!(document == read(file), "{file} does not show what there is; write it anew with {UPDATE}=1");
     }
+}
+
+fn example(name: &str) -> String {
+    let manifest = read(&format!("tests/ingress/{name}.yaml"));
+    let Import { configuration, report } = import(&manifest).unwrap();
+    format!(
+        "This Ingress:\n\n```yaml\n{manifest}```\n\nbecomes this configuration:\n\n```yaml\n{configuration}```\n\n\
+         and this report:\n\n```\n{report}\n```\n"
+    )
 }
 
 fn shown(table: &[Entry]) -> String {

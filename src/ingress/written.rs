@@ -37,11 +37,9 @@ pub(super) fn write(draft: &Draft, settled: &[Candidate]) -> String {
 
 fn write_upstream(text: &mut String, draft: &Draft, settled: &[Candidate]) {
     let services: Vec<_> = draft.services.iter().map(String::as_str).collect();
-    let whose = if services.is_empty() { String::new() } else { format!(" of {}", services.join("; or of ")) };
-    let _ = writeln!(
-        text,
-        "\nupstream:\n  address: 127.0.0.1:3000 # PLACEHOLDER: the port of the service's container{whose}"
-    );
+    let whose =
+        if services.is_empty() { String::new() } else { format!("; the Service is {}", services.join(", or ")) };
+    let _ = writeln!(text, "\nupstream:\n  address: 127.0.0.1:3000 # PLACEHOLDER: the port of the container{whose}");
     *text += &of_section(settled, "upstream");
 }
 
@@ -69,7 +67,7 @@ fn write_routes(text: &mut String, routes: &[Route]) {
     streams.sort_unstable();
     streams.dedup();
     for stream in streams {
-        let _ = writeln!(text, "  {}: {{ topics: [{}] }}", json!(stream), json!(format!("{TOPIC_PREFIX}{stream}")));
+        let _ = writeln!(text, "  {}: {{ topics: [{TOPIC_PREFIX}{stream}] }}", plain_or_quoted(stream));
     }
     *text += "\n# PLACEHOLDER: who may open a stream. `public: true` is everybody who reaches sidestream; the alternative is\n\
               # `auth` with keys for tokens, and `bind` for what a token's owner may see.\nroutes:\n";
@@ -81,7 +79,7 @@ fn write_routes(text: &mut String, routes: &[Route]) {
 fn write_route(text: &mut String, route: &Route) {
     let Route { pattern, transport, stream, heartbeat, why, subject, is_vague } = route;
     let _ = writeln!(text, "  # GUESS: {subject}: {why}");
-    let _ = writeln!(text, "  - path: {}\n    stream: {}", json!(pattern), json!(stream));
+    let _ = writeln!(text, "  - path: {}\n    stream: {}", plain_or_quoted(pattern), plain_or_quoted(stream));
     let _ = writeln!(text, "    transport: {transport}\n    public: true # PLACEHOLDER");
     if *is_vague {
         *text += "    other_methods: upstream # as the path may be more than a stream\n";
@@ -90,6 +88,15 @@ fn write_route(text: &mut String, route: &Route) {
         let written = Setting::ReadTimeout.write(*ms);
         let _ = writeln!(text, "    heartbeat_interval: {written} # a third of {origin}, 1s to 20s");
     }
+}
+
+/// A text in YAML: in quotes, unless it is plainly none of YAML's own words. JSON's quotes are YAML's, too.
+fn plain_or_quoted(text: &str) -> String {
+    const WORDS: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
+    let begins_well = text.starts_with(|c: char| c == '/' || c.is_ascii_alphabetic());
+    let is_plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'_' | b'.' | b'-'));
+    let is_word = WORDS.contains(&text.to_ascii_lowercase().as_str());
+    if begins_well && is_plain && !is_word { text.to_owned() } else { json!(text).to_string() }
 }
 
 /// A name that Kafka takes for a topic: letters, digits, `.`, `_`, `-`, not too many.
