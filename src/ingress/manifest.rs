@@ -49,9 +49,8 @@ fn collect<'a>(
         return Err((node.place, format!("found {}, not a Kubernetes object", shown(&node.value.describe()))));
     };
     let own = |key| get(node, key).and_then(|node| plain(&node.value));
-    let (Some(kind), Some(api)) =
-        (own("kind").or(assumed.map(|(kind, _)| kind)), own("apiVersion").or(assumed.map(|(_, api)| api)))
-    else {
+    let (kind, api) = (own("kind"), own("apiVersion"));
+    let Some((kind, api)) = kind.zip(api).or(assumed) else {
         return Err((node.place, "not a Kubernetes object: it has no `kind` and `apiVersion`".into()));
     };
     match (kind.strip_suffix("List"), get(node, "items").map(|items| &items.value)) {

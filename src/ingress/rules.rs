@@ -3,6 +3,8 @@
 //! An Ingress does not say what streams. Names of paths and settings that only streams need are all there is, so every
 //! route is a guess and says so; what is no stream is proxied, which takes no key.
 
+use std::borrow::Cow;
+
 use super::draft::{Draft, Route};
 use super::manifest::{Object, at, entries, get, list, plain, scalar};
 use super::path::{self, Translated};
@@ -140,7 +142,8 @@ fn rules_of<'a>(ingress: &Object<'_>, rule: &'a Node) -> Vec<Rule<'a>> {
     let paths = list(at(rule, &["http", "paths"])).iter();
     let rules = paths.map(|node| {
         let written = get(node, "path");
-        let path = written.and_then(|node| scalar(&node.value)).filter(|path| !path.is_empty()).unwrap_or("/".into());
+        let path =
+            written.and_then(|node| scalar(&node.value)).filter(|path| !path.is_empty()).unwrap_or(Cow::Borrowed("/"));
         let kind = get(node, "pathType").and_then(|node| plain(&node.value)).unwrap_or("ImplementationSpecific");
         let place = written.map_or(node.place, |node| node.place);
         let subject = ingress.subject(format!("path {}", shown(&path)), place);

@@ -297,7 +297,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_told_with_its_line_and_the_rest_is_read() {
-        let cases: [(&str, &[&str], &[(u64, &str)]); 6] = [
+        type Case = (&'static str, &'static [&'static str], &'static [(u64, &'static str)]);
+        let cases: [Case; 6] = [
             ("a b\nproxy_x off;", &["1: a [\"b\"]", "2: proxy_x [\"off\"]"], &[(1, "`a` is not ended by `;`")]),
             ("a \"b;\nc d;", &["2: c [\"d\"]"], &[(1, "a quote is opened and not closed in this line")]),
             ("}\na;", &["2: a []"], &[(1, "`}` closes nothing")]),
