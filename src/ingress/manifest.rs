@@ -122,10 +122,15 @@ pub(super) fn scalar(value: &Value) -> Option<Cow<'_, str>> {
     }
 }
 
-/// The line on which a text begins: of a block (`|`) the line after its mark. `lines` are those of the input.
-pub(super) fn first_line(lines: &[&str], node: &Node) -> u64 {
+/// The line of the input on which this line of a text stands; `lines` are those of the input. In quotes a text has one
+/// line as far as can be told, and so do its lines.
+pub(super) fn line_of(lines: &[&str], node: &Node, text: &str, line: u64) -> u64 {
     let index = |count: u64| usize::try_from(count - 1).unwrap_or(usize::MAX);
-    let line = lines.get(index(node.place.line)).copied().unwrap_or_default();
-    let is_block = line.chars().nth(index(node.place.column)) == Some('|');
-    node.place.line + u64::from(is_block)
+    let first = lines.get(index(node.place.line)).and_then(|line| line.chars().nth(index(node.place.column)));
+    if matches!(first, Some('"' | '\'')) {
+        return node.place.line;
+    }
+    // The place of a block is that of its first line with something in it.
+    let empty = text.chars().take_while(|c| *c == '\n').count() as u64;
+    (node.place.line + line).saturating_sub(empty + 1)
 }

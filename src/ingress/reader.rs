@@ -7,7 +7,7 @@ use super::configmap::KEYS;
 use super::directives::{DIRECTIVES, directive_fate};
 use super::draft::{Candidate, Draft, Level};
 use super::fate::{Entry, Fate, Scope, find, names};
-use super::manifest::{Object, at, entries, first_line, get, plain, scalar};
+use super::manifest::{Object, at, entries, get, line_of, plain, scalar};
 use super::report::{Class, Report, Subject, shown};
 use super::rules::{Facts, Location};
 use super::setting::Setting;
@@ -169,11 +169,14 @@ impl Reader<'_> {
     }
 
     fn snippet(&mut self, scope: Scope, found: &Found<'_>, node: &Node, mut facts: Option<&mut Facts>) {
-        let before = first_line(self.lines, node) - 1;
         let is_known = |name: &str| find(DIRECTIVES, name).is_some();
         let snippet = snippet::parse(found.value, is_known);
-        let at_line =
-            |line: u64, key: String| Subject { key: key.into(), line: before + line, ..found.subject.clone() };
+        let lines = self.lines;
+        let at_line = |line: u64, key: String| Subject {
+            key: key.into(),
+            line: line_of(lines, node, found.value, line),
+            ..found.subject.clone()
+        };
         if snippet.directives.is_empty() && snippet.mistakes.is_empty() {
             return self.report.add(Class::NotNeeded, &found.subject, "nothing stands in it");
         }

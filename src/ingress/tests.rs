@@ -246,6 +246,33 @@ fn lines_of_a_snippet_are_lines_of_the_input() {
 }
 
 #[test]
+fn lines_are_right_however_a_snippet_is_written() {
+    let cases = [
+        ("|\n      nonsense;\n", 5),
+        ("|\n\n\n      nonsense;\n", 7),
+        ("|-\n      # why\n      nonsense;\n", 6),
+        ("|2\n      nonsense;\n", 5),
+        (">\n      gzip off;\n      nonsense;\n", 5),
+        ("\"gzip off;\\nnonsense;\"\n", 4),
+        ("\"gzip off;\\nnonsense;\\n\n      gzip off;\"\n", 4),
+        ("nonsense;\n", 4),
+    ];
+    let mut wrong = Vec::new();
+    for (written, line) in cases {
+        let annotation =
+            format!("metadata:\n  annotations:\n    nginx.ingress.kubernetes.io/server-snippet: {written}");
+        let text = format!("{annotation}kind: Ingress\napiVersion: networking.k8s.io/v1\n");
+        let text = format!("\n{text}");
+        let lines = lines(&text);
+        let expected = format!("server-snippet: nonsense (line {line})");
+        if !lines.iter().any(|line| line.contains(&expected)) {
+            wrong.push(format!("{written:?}: {expected}: {}", lines.join("\n")));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
 fn what_is_no_kubernetes_has_its_place() {
     let cases = [
         ("a: [b\n", "1:4: not valid YAML"),
