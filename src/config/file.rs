@@ -77,7 +77,13 @@ fn options(values_max: usize) -> serde_saphyr::Options {
         strict_booleans: true,
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
-        budget: serde_saphyr::budget! { max_depth: DEPTH_MAX, max_nodes: values_max },
+        budget: serde_saphyr::budget! {
+            max_depth: DEPTH_MAX,
+            max_nodes: values_max,
+            // What the parser counts besides: every value has a beginning and an end, and every document.
+            max_events: values_max.saturating_mul(4),
+            max_documents: values_max,
+        },
         // Repeated keys come through, to be reported with all else.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
     }

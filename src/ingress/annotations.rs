@@ -15,8 +15,10 @@ const BUFFERING: &str =
     "nothing is buffered: answers pass on as they come, and a stream's client has a bounded queue (`queue`)";
 const CANARY: &str = "split traffic at the gateway; both versions may have a sidestream";
 const CERTIFICATES: &str = "certificates of clients are verified where TLS ends, at the gateway";
-const CORS: &str = "answer preflights and set CORS headers at the gateway (`allowed_origins` of a route is about WebSockets with cookies)";
-const LIMITS: &str = "limit per client address at the gateway; sidestream limits streams of a route (`max_streams`) and of the process (`limits`)";
+const CORS: &str = "answer preflights and set CORS headers at the gateway (`allowed_origins` of a route is about \
+                    WebSockets with cookies)";
+const LIMITS: &str = "limit per client address at the gateway; sidestream limits streams of a route (`max_streams`) \
+                      and of the process (`limits`)";
 const LOGS: &str = "access logs and traces are the gateway's";
 const MIRROR: &str = "mirror at the gateway";
 const MODSECURITY: &str = "a firewall belongs before sidestream, at the gateway";

@@ -13,8 +13,8 @@ const USUAL: &str = "nginx";
 pub(super) const ANNOTATION: &str = "kubernetes.io/ingress.class";
 const DEFAULT_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
 /// Classes that are other controllers' by their documentation.
-const FOREIGN: &str = "alb ambassador apisix application-gateway avi azure-application-gateway azure/application-gateway \
-                       caddy cce cilium citrix contour f5 gce gce-internal gloo haproxy higress istio kong kourier \
+const FOREIGN: &str = "alb ambassador apisix application-gateway avi azure-application-gateway \
+                       azure/application-gateway caddy cce cilium citrix contour f5 gce gce-internal gloo haproxy higress istio kong kourier \
                        openshift-default pomerium skipper traefik traefik-internal tyk voyager";
 
 /// The IngressClasses of the input.
@@ -87,8 +87,8 @@ impl Classes {
             return Owner::IngressNginx;
         }
         let spec = get(ingress.node, "spec").unwrap_or(ingress.node);
-        let text = "it names no class: ingress-nginx takes it only as the default class, or with --watch-ingress-without-class; \
-                    it was read as if it were so";
+        let text = "it names no class: ingress-nginx takes it only as the default class, or with \
+                    --watch-ingress-without-class; it was read as if it were so";
         Owner::Perhaps(ingress.subject("spec.ingressClassName", spec.place), text.into())
     }
 }

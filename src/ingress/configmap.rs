@@ -18,7 +18,8 @@ const ERRORS: &str = "error pages are the gateway's; sidestream's own refusals a
 const HEADERS: &str = "change headers at the gateway, or let the service set them";
 const HEADS: &str = "a request's head may have 64 KiB and 100 fields, which is fixed";
 const HTTP2: &str = "HTTP/2 ends at the gateway";
-const LIMITS: &str = "limit per client address at the gateway; sidestream limits streams of a route (`max_streams`) and of the process (`limits`)";
+const LIMITS: &str = "limit per client address at the gateway; sidestream limits streams of a route (`max_streams`) \
+                      and of the process (`limits`)";
 const LOGS: &str = "access logs are the gateway's; sidestream logs to standard error (SIDESTREAM_LOG)";
 const MODSECURITY: &str = "a firewall belongs before sidestream, at the gateway";
 const PROCESS: &str = "sidestream has no such thing to tune; a figure for a whole gateway says nothing of one pod";
@@ -27,7 +28,8 @@ const REMOVED: &str = "later versions of ingress-nginx no longer had it; if your
 const TCP: &str = "TCP and UDP services are the gateway's";
 const TLS: &str = "TLS of clients ends at the gateway; sidestream listens in plain HTTP";
 const TRACING: &str = "traces are the gateway's";
-const TRUST: &str = "whom the gateway believes stays there; sidestream has to believe the gateway: put its addresses into `forwarded.trust`";
+const TRUST: &str = "whom the gateway believes stays there; sidestream has to believe the gateway: put its addresses \
+                     into `forwarded.trust`";
 
 pub(super) const KEYS: &[Entry] = &[
     // Becomes a key

@@ -89,7 +89,8 @@ pub(super) const DIRECTIVES: &[Entry] = &[
                 resolver resolver_timeout return rewrite rewrite_log root server server_name server_name_in_redirect \
                 set split_clients try_files types upstream zone keepalive least_conn grpc_pass grpc_read_timeout \
                 grpc_send_timeout grpc_connect_timeout grpc_socket_keepalive fastcgi_pass fastcgi_param \
-                fastcgi_read_timeout uwsgi_pass uwsgi_read_timeout proxy_cache proxy_cache_bypass proxy_no_cache proxy_cache_path proxy_cache_key \
+                fastcgi_read_timeout uwsgi_pass uwsgi_read_timeout proxy_cache proxy_cache_bypass \
+                proxy_no_cache proxy_cache_path proxy_cache_key \
                 proxy_cache_valid proxy_cache_lock proxy_cache_use_stale proxy_cache_methods proxy_cache_min_uses \
                 proxy_cache_revalidate proxy_cache_background_update proxy_timeout proxy_protocol proxy_responses \
                 ssl_preread stub_status",

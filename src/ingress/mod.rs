@@ -1,8 +1,8 @@
 //! From ingress-nginx: reads Ingresses and the controller's ConfigMap, and writes a configuration and a report.
 //!
-//! Text in, text out: it asks no cluster. An Ingress knows no topics and does not say which of its paths are streams, so
-//! the configuration holds placeholders and guesses, and marks them. Nothing that is found goes without a line in the
-//! report: it is mapped, not needed any more, for the gateway, or unknown.
+//! Text in, text out: it asks no cluster. An Ingress knows no topics and does not say which of its paths are streams,
+//! so the configuration holds placeholders and guesses, and marks them. Nothing that is found goes without a line in
+//! the report: it is mapped, not needed any more, for the gateway, or unknown.
 
 mod annotations;
 mod class;
@@ -104,8 +104,8 @@ fn warn_of_services(draft: &Draft, report: &mut Report) {
     };
     let services: Vec<_> = draft.services.iter().map(String::as_str).collect();
     let text = format!(
-        "the Ingresses lead to {} services ({}), and sidestream stands beside one: leave each its routes, or import the \
-         Ingresses of one at a time",
+        "the Ingresses lead to {} services ({}), and sidestream stands beside one: leave each its routes, or import \
+         the Ingresses of one at a time",
         services.len(),
         services.join("; ")
     );

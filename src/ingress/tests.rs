@@ -308,6 +308,13 @@ fn the_longest_time_and_the_fewest_attempts_are_taken() {
     );
 }
 
+/// More documents than the parser allows by itself.
+#[test]
+fn a_whole_cluster_fits() {
+    let documents = vec![ingress("nginx.ingress.kubernetes.io/proxy-read-timeout: '60'", ""); 2_000].join("---\n");
+    assert_eq!(import(&documents).unwrap().report.count(Class::Mapped), 2_000);
+}
+
 #[test]
 fn hostile_names_stay_in_their_comments() {
     let path = r#"{ path: "/a\n\nlisten: 1/events", pathType: Exact, backend: { service: { name: "s\nx: y", port: { number: 1 } } } }"#;

@@ -69,7 +69,7 @@ fn write_routes(text: &mut String, routes: &[Route]) {
     for stream in streams {
         let _ = writeln!(text, "  {}: {{ topics: [{TOPIC_PREFIX}{stream}] }}", plain_or_quoted(stream));
     }
-    *text += "\n# PLACEHOLDER: who may open a stream. `public: true` is everybody who reaches sidestream; the alternative is\n\
+    *text += "\n# PLACEHOLDER: who may open a stream. `public: true` is everybody who reaches sidestream; else it takes\n\
               # `auth` with keys for tokens, and `bind` for what a token's owner may see.\nroutes:\n";
     for route in routes {
         write_route(text, route);
