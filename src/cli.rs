@@ -1,15 +1,21 @@
-//! The command line: what may be said, and `check`. Running is the composition root's job.
+//! The command line: what may be said, `check`, `drain` and `import-ingress`. Running is the composition root's job.
+
+mod drain;
+mod import;
 
 use std::fmt::Display;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Brief, LoadError, Reading, Snapshot};
-use crate::ingress::{self, Class, INPUT_BYTES_MAX};
+
+pub use drain::drain;
+pub use import::import_ingress;
 
 /// Exit code: the configuration is invalid.
 const INVALID: u8 = 1;
@@ -27,7 +33,8 @@ pub struct Cli {
 }
 
 const ENVIRONMENT: &str = "Logs go to standard error. SIDESTREAM_LOG filters them (error, warn, info, debug, trace, \
-                           or target=level,...); SIDESTREAM_LOG_FORMAT=json makes one JSON object a line of them.";
+                           or target=level,...); SIDESTREAM_LOG_FORMAT=json makes one JSON object a line of them. \
+                           SIDESTREAM_CONFIG is the configuration where --config is not given.";
 
 #[derive(Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
@@ -36,7 +43,7 @@ pub enum Command {
     /// Without a file, --upstream, --brokers and --topic stream topics to everybody at /stream, /events and /ws.
     Run {
         /// The configuration, a YAML file; reloaded when it changes.
-        #[arg(long, value_name = "FILE", required_unless_present = "upstream")]
+        #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE, required_unless_present = "upstream")]
         config: Option<PathBuf>,
         #[command(flatten)]
         brief: Option<BriefArguments>,
@@ -59,7 +66,7 @@ pub enum Command {
     /// Validate a configuration. Exits with 0 (good), 1 (invalid: every mistake with its place) or 2 (cannot be read).
     Check {
         /// The configuration, a YAML file.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE)]
         config: PathBuf,
         /// What to print: lines for people, or an array of every mistake and warning.
         #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -70,6 +77,30 @@ pub enum Command {
     /// A report on standard error says what becomes of each setting. Exits with 0 (something was mapped), 1 (no YAML, or
     /// no Kubernetes objects: its place), 2 (cannot be read) or 3 (nothing in it to map).
     ImportIngress,
+    /// End the streams of the sidestream that runs on this host, and wait until they are gone: for a preStop hook.
+    ///
+    /// Its clients come back elsewhere, at a bounded rate. It goes on serving ordinary requests until it is told to end.
+    /// Exits with 0 once it has drained, whoever asked first, and with 1 where it did not.
+    Drain {
+        /// The configuration it runs with, to find its admin listener; else that is taken to be where it is by default.
+        #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE)]
+        config: Option<PathBuf>,
+        /// Its admin listener, whatever the configuration says.
+        #[arg(long, value_name = "ADDR")]
+        admin: Option<SocketAddr>,
+        /// How long to wait. It goes on by itself beyond.
+        #[arg(long, value_name = "DURATION", default_value = "11m", value_parser = duration)]
+        timeout: Duration,
+    },
+}
+
+/// The environment variable that names the configuration: in a pod, once for the process and its hooks.
+const CONFIG_VARIABLE: &str = "SIDESTREAM_CONFIG";
+
+fn duration(text: &str) -> Result<Duration, String> {
+    config::parse_duration(text)
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "a number with a unit, such as `30s`".into())
 }
 
 /// The form of what `check` finds.
@@ -140,32 +171,6 @@ fn say_json(reading: &Reading) {
     say(io::stdout(), serde_json::json!(found));
 }
 
-/// Imports the settings of ingress-nginx: the configuration goes to standard output, the report to standard error.
-pub fn import_ingress(input: impl Read) -> ExitCode {
-    let mut text = String::new();
-    // One byte more than allowed tells an input that is too long from one that just fits.
-    let read = input.take(INPUT_BYTES_MAX + 1).read_to_string(&mut text);
-    let read = read.and_then(|length| match length as u64 {
-        ..=INPUT_BYTES_MAX => Ok(()),
-        _ => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {INPUT_BYTES_MAX} bytes"))),
-    });
-    if let Err(error) = read {
-        say(io::stderr(), format_args!("standard input: cannot be read: {error}"));
-        return ExitCode::from(UNREADABLE);
-    }
-    match ingress::import(&text) {
-        Ok(import) => {
-            say(io::stdout(), import.configuration.trim_end());
-            say(io::stderr(), &import.report);
-            if import.report.count(Class::Mapped) > 0 { ExitCode::SUCCESS } else { ExitCode::from(NOTHING_MAPPED) }
-        }
-        Err(error) => {
-            say(io::stderr(), format_args!("standard input:{error}"));
-            ExitCode::from(INVALID)
-        }
-    }
-}
-
 /// The exit code of a process that can't load its configuration.
 pub fn exit_code(error: &LoadError) -> ExitCode {
     ExitCode::from(match error {
@@ -218,8 +223,18 @@ mod tests {
         assert_eq!(parse(&["check", "--config", "x"]).unwrap(), check(Output::Text));
         assert_eq!(parse(&["check", "--config", "x", "--output", "json"]).unwrap(), check(Output::Json));
         assert_eq!(parse(&["import-ingress"]).unwrap(), Command::ImportIngress);
+        let drain = |config: Option<&str>, admin, seconds| Command::Drain {
+            config: config.map(PathBuf::from),
+            admin,
+            timeout: Duration::from_secs(seconds),
+        };
+        assert_eq!(parse(&["drain"]).unwrap(), drain(None, None, 660));
+        let said = parse(&["drain", "--config", "x", "--admin", "127.0.0.1:0", "--timeout", "30s"]).unwrap();
+        assert_eq!(said, drain(Some("x"), listen, 30));
         let wrong = [
             &["run"][..],
+            &["drain", "--timeout", "30"],
+            &["drain", "--timeout", "0s"],
             &["check"],
             &["run", "--config", "x", "--listen", "8080"],
             &[],

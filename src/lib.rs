@@ -15,6 +15,7 @@
 //! | [`ingress`] | ingress-nginx's settings in, a configuration and a report out |
 //! | [`metrics`], [`telemetry`] | every metric there is; logs |
 //! | [`shutdown`] | the signals that end a process, and the mark that its end has begun |
+//! | [`drain`] | ends every stream, once, at a bounded pace |
 //! | [`app`], [`cli`], [`demo`] | the composition root, the command line, the demo |
 //!
 //! Below the wall (no I/O, no clock, no runtime; built alone by `--no-default-features`):
@@ -49,6 +50,8 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "server")]
 pub mod demo;
+#[cfg(feature = "server")]
+pub mod drain;
 #[cfg(feature = "server")]
 pub mod gateway;
 #[cfg(feature = "server")]
