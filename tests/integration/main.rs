@@ -11,6 +11,7 @@ mod config;
 mod demo;
 mod documents;
 mod drain;
+mod ingress;
 mod kafka;
 mod limits;
 mod metrics;
