@@ -48,7 +48,8 @@ use crate::metrics::Metrics;
 /// Takes what was read; may block while the writers are far behind, since the log is the buffer.
 ///
 /// Per topic, in this order: one [`Feed::Assigned`], the entries of the warmed window, then live entries as they
-/// come. Another `Assigned` follows when partitions were added, or after a `truncated` gap.
+/// come. Another `Assigned` follows when partitions were added, after a `truncated` gap, and with another epoch where the
+/// topic was made anew.
 pub type Sink = Box<dyn FnMut(Feed) + Send>;
 
 /// How long [`Source::stop`] waits for the thread. Closing a client whose brokers do not answer can take minutes.
