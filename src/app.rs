@@ -13,9 +13,9 @@ use tokio::task::JoinHandle;
 
 use crate::admin::{Admin, Readiness};
 use crate::config::Reading;
-use crate::config::reload::{Origin, Reloader, record_success};
+use crate::config::reload::{OnReload, Origin, Reloader, record_success};
 use crate::config::snapshot::{Kafka, Limits, Snapshot, TopicConfig};
-use crate::drain::Drain;
+use crate::drain::{self, Drain};
 use crate::event::Topic;
 use crate::gateway::Gateway;
 use crate::hub::{Log, WindowLimits};
@@ -23,6 +23,7 @@ use crate::kafka::history::{Call, History};
 use crate::kafka::{Source, Status};
 use crate::listener::{Bound, ListenerLimits};
 use crate::metrics::Metrics;
+use crate::session;
 use crate::shutdown::{Draining, Signals};
 use crate::writer::Writers;
 
@@ -43,7 +44,8 @@ pub struct Addresses {
 pub fn run(origin: Origin, reading: Reading) -> anyhow::Result<()> {
     let Reading { snapshot, files, fingerprint, sha256, .. } = reading;
     let app = App::start(snapshot?)?;
-    let reloader = Reloader::new(origin, app.snapshot.clone(), app.metrics.clone(), fingerprint, &files);
+    let (current, metrics) = (app.snapshot.clone(), app.metrics.clone());
+    let reloader = Reloader::new(origin, current, metrics, fingerprint, &files, keep_streams(app.writers.clone()));
     record_success(&app.metrics, &sha256);
     serve(app, Some(reloader), |_| {})
 }
@@ -77,6 +79,15 @@ fn serve(app: App, reloader: Option<Reloader>, on_ready: impl FnOnce(&Addresses)
     Ok(())
 }
 
+/// Lets the open streams go on under a new configuration where they can.
+fn keep_streams(writers: Writers) -> OnReload {
+    Box::new(move |before, now| {
+        let trusted = now.verifier.iter().flat_map(|verifier| verifier.authorities());
+        let reload = session::Reload::new(&before.routes, now.routes.clone(), trusted);
+        writers.reload(reload, drain::pace(now.drain, Instant::now()));
+    })
+}
+
 /// The sources, one a cluster, which readiness asks and the drain takes.
 type SharedSources = Arc<Mutex<Vec<Source>>>;
 
@@ -87,6 +98,7 @@ pub struct App {
     /// The one that requests take when they begin.
     snapshot: Arc<ArcSwap<Snapshot>>,
     metrics: Arc<Metrics>,
+    writers: Writers,
     drain: Arc<Drain>,
     stop_gateway: watch::Sender<bool>,
     gateway: JoinHandle<std::io::Result<()>>,
@@ -119,7 +131,7 @@ impl App {
         let limits = listener_limits(&snapshot.limits);
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let gateway = Gateway::new(snapshot.clone(), writers.clone(), metrics.clone(), draining.clone());
-        let drain = Arc::new(Drain::new(draining, snapshot.clone(), writers));
+        let drain = Arc::new(Drain::new(draining, snapshot.clone(), writers.clone()));
         let (stop_gateway, stopped) = watch::channel(false);
         let entered = runtime.enter();
         let gateway = runtime.spawn(listen.serve(gateway.into_app(), limits.clone(), stopped, metrics.clone()));
@@ -137,7 +149,7 @@ impl App {
         let asked = sources.clone();
         readiness.serve_source(Box::new(move || status(&asked)));
         record_success(&metrics, "");
-        Ok(Self { addresses, runtime, snapshot, metrics, drain, stop_gateway, gateway, sources, history })
+        Ok(Self { addresses, runtime, snapshot, metrics, writers, drain, stop_gateway, gateway, sources, history })
     }
 
     pub fn addresses(&self) -> &Addresses {

@@ -47,7 +47,7 @@ fn follow(path: &Path) -> Reloader {
     let origin = Origin { path: path.into(), listen: None, admin: None };
     let Reading { snapshot, files, fingerprint, .. } = origin.read();
     let current = Arc::new(ArcSwap::from_pointee(snapshot.unwrap()));
-    Reloader::new(origin, current, Arc::new(Metrics::new("x").unwrap()), fingerprint, &files)
+    Reloader::new(origin, current, Arc::new(Metrics::new("x").unwrap()), fingerprint, &files, Box::new(|_, _| {}))
 }
 
 fn has(current: &ArcSwap<Snapshot>, path: &str) -> bool {

@@ -205,18 +205,19 @@ impl Session {
 
     /// The newest event in the window for the route's key, or for the resource.
     fn status(&self, command: &Command, desk: &Desk<'_>) -> Answer {
-        let (stream, selector) = match &command.resource {
+        let (route, selector) = match &command.resource {
             Some(resource) => self.resolve(resource)?,
-            None => (self.request.route.stream.clone(), self.request.selector.clone()),
+            None => (self.request.route.clone(), self.request.selector.clone()),
         };
-        let newest = desk.hub.newest(&stream, &selector);
+        let newest = desk.hub.newest(&route.stream, &selector);
         let body = newest.map(|event| serde_json::from_slice::<&RawValue>(json::body(event, self.form.data)));
         result(&body.transpose().map_err(internal)?)
     }
 
     fn subscribe(&mut self, command: &Command, desk: &Desk<'_>) -> Answer {
         let resource = command.resource.as_deref().ok_or_else(|| (Refused::Malformed, "no `resource`".to_owned()))?;
-        let (stream, selector) = self.resolve(resource)?;
+        let (route, selector) = self.resolve(resource)?;
+        let stream = route.stream.clone();
         if self.subscriptions.iter().any(|known| known.stream.id == stream.id && known.selector == selector) {
             return Err((Refused::Subscription, format!("`{resource}` is subscribed already")));
         }
@@ -229,7 +230,7 @@ impl Session {
             Some(cursor) => cursor.cloned(),
             None => desk.hub.cursor_now(&stream),
         };
-        self.add_subscription(stream, selector);
+        self.add_subscription(route, selector);
         if let Some(resume) = resume {
             self.resume(self.subscriptions.len() - 1, resume, desk);
         }
@@ -269,9 +270,9 @@ impl Session {
         let gone: Vec<usize> = match &command.resource {
             None => (0..self.subscriptions.len()).collect(),
             Some(resource) => {
-                let (stream, selector) = self.resolve(resource)?;
+                let (route, selector) = self.resolve(resource)?;
                 let is_it = |n: &usize| {
-                    self.subscriptions[*n].stream.id == stream.id && self.subscriptions[*n].selector == selector
+                    self.subscriptions[*n].stream.id == route.stream.id && self.subscriptions[*n].selector == selector
                 };
                 let found = (0..self.subscriptions.len()).find(is_it);
                 vec![found.ok_or_else(|| (Refused::Subscription, format!("`{resource}` is not subscribed")))?]
@@ -285,7 +286,7 @@ impl Session {
     }
 
     /// A resource is another stream route's path, or a value of this route's key.
-    fn resolve(&self, resource: &str) -> Result<(Arc<Stream>, Selector), (Refused, String)> {
+    fn resolve(&self, resource: &str) -> Result<(Arc<StreamRoute>, Selector), (Refused, String)> {
         let refused = |why: String| (Refused::Subscription, why);
         if resource.starts_with('/') {
             let Found::Stream { route, params } = self.request.routes.find(resource) else {
@@ -296,11 +297,11 @@ impl Session {
                 return Err(refused(format!("`{resource}` needs a token")));
             }
             let selector = Selector::bind(&route.bindings, &params, principal);
-            return selector.map(|s| (route.stream.clone(), s)).map_err(|denied| refused(denied.to_string()));
+            return selector.map(|s| (route.clone(), s)).map_err(|denied| refused(denied.to_string()));
         }
         let route = &self.request.route;
         let key = route.chosen_key().ok_or_else(|| refused("this route has no key to choose by".to_owned()))?;
-        Ok((route.stream.clone(), self.request.selector.with(key, resource)))
+        Ok((route.clone(), self.request.selector.with(key, resource)))
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod close;
 mod command;
 mod open;
+mod reload;
 mod request;
 mod resume;
 #[cfg(test)]
@@ -23,10 +24,11 @@ use crate::codec::{Form, http, json, ndjson, sse, websocket};
 use crate::cursor::Cursor;
 use crate::event::{Event, FrameKey, GapCause};
 use crate::hub::{Asker, Gap, Hub, Index, Log, Pushed, Queue, Seq, Subscriber};
-use crate::route::{HeartbeatForm, Overflow, Stream, Transport};
+use crate::route::{HeartbeatForm, Overflow, Stream, StreamRoute, Transport};
 
 pub use close::CloseReason;
 pub use command::Refused;
+pub use reload::Reload;
 pub use request::{BadPosition, POSITION_BYTES_MAX, Request, Resume};
 
 /// How many items of a queue are prepared for one write.
@@ -87,6 +89,8 @@ pub struct Session {
 /// What a session wants of a stream.
 #[derive(Debug)]
 struct Subscription {
+    /// Whose rules it was admitted by.
+    route: Arc<StreamRoute>,
     stream: Arc<Stream>,
     selector: Selector,
     frame: FrameKey,
@@ -237,8 +241,7 @@ impl Session {
     fn beat(&mut self, desk: &Desk<'_>) -> bool {
         let now = desk.now.instant;
         let interval = self.request.route.heartbeat;
-        // A WebSocket that has nothing to say is pinged as well: proxies on the way count what comes from us.
-        let quiet_since = self.websocket.as_ref().map_or(self.last_sent, |side| self.last_sent.min(side.last_read));
+        let quiet_since = self.quiet_since();
         if quiet_since + interval > now {
             self.heartbeat_due = quiet_since + interval;
             return false;
@@ -257,6 +260,11 @@ impl Session {
             side.pong_due.get_or_insert(now + self.request.route.websocket.pong_timeout);
         }
         self.queue.push_control(bytes)
+    }
+
+    /// A WebSocket that has nothing to say is pinged as well: proxies on the way count what comes from us.
+    fn quiet_since(&self) -> Instant {
+        self.websocket.as_ref().map_or(self.last_sent, |side| self.last_sent.min(side.last_read))
     }
 
     fn heartbeat(&mut self, desk: &Desk<'_>) -> Bytes {
@@ -332,7 +340,7 @@ impl Session {
     }
 
     fn delist(&mut self, n: usize, desk: &mut Desk<'_>) {
-        let Subscription { stream, selector, frame, progress } = &self.subscriptions[n];
+        let Subscription { stream, selector, frame, progress, .. } = &self.subscriptions[n];
         if matches!(progress, Progress::Live) {
             desk.index.unsubscribe(stream, selector, Subscriber { session: desk.session, frame: *frame });
         }

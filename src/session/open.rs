@@ -24,7 +24,7 @@ impl Session {
             session.write_head(desk);
             return session;
         }
-        session.add_subscription(session.request.route.stream.clone(), session.request.selector.clone());
+        session.add_subscription(session.request.route.clone(), session.request.selector.clone());
         match session.request.resume.clone() {
             None => session.start_now(desk),
             Some(resume) => session.start_from(resume, desk),
@@ -108,11 +108,12 @@ impl Session {
 
     pub(super) fn add_subscription(
         &mut self,
-        stream: std::sync::Arc<crate::route::Stream>,
+        route: std::sync::Arc<crate::route::StreamRoute>,
         selector: crate::access::Selector,
     ) {
+        let stream = route.stream.clone();
         let frame = self.form.key(&stream);
-        self.subscriptions.push(Subscription { stream, selector, frame, progress: Progress::Live });
+        self.subscriptions.push(Subscription { route, stream, selector, frame, progress: Progress::Live });
     }
 
     pub(super) fn write_head(&mut self, desk: &Desk<'_>) {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::access::{Binding, Principal, Selector, Source};
+use crate::access::{Authority, Binding, Principal, Selector, Source};
 use crate::codec::websocket::{CONTROL_PAYLOAD_MAX, Opcode, frame};
 use crate::cursor::{Positions, TopicPosition};
 use crate::event::{Entry, EventId, GapCause, GapRange};
@@ -139,7 +139,7 @@ pub(super) fn resume(cursor: &str) -> Option<Resume> {
 
 fn token(sub: &str, expires_at: Option<i64>) -> Principal {
     let claims: Map<String, Value> = [("sub".to_owned(), json!(sub))].into_iter().collect();
-    Principal { claims: Arc::new(claims), expires_at }
+    Principal { claims: Arc::new(claims), expires_at, authority: Authority(1) }
 }
 
 #[test]

@@ -31,6 +31,8 @@ pub(super) struct Connection {
     pub(super) timer: Tick,
     /// When waiting for the peer of a closed session is over.
     pub(super) linger: Option<Instant>,
+    /// Whether it is one of those that are being ended.
+    pub(super) is_ending: bool,
     /// Whether our side is closed.
     shut: bool,
     /// Whether it counts as an open stream, or as a refused one: once its answer is decided.
@@ -71,6 +73,7 @@ impl Connection {
             writable: true,
             timer: 0,
             linger: None,
+            is_ending: false,
             shut: false,
             counted: false,
             _slot: slot,
@@ -169,6 +172,6 @@ mod tests {
     #[test]
     fn an_idle_stream_stays_small() {
         assert!(size_of::<Connection>() <= 296, "{} bytes", size_of::<Connection>());
-        assert!(size_of::<Request>() <= 176, "{} bytes", size_of::<Request>());
+        assert!(size_of::<Request>() <= 184, "{} bytes", size_of::<Request>());
     }
 }

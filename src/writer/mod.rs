@@ -26,7 +26,7 @@ use mio::Waker;
 use crate::event::{Feed, Topic};
 use crate::hub::{Log, WindowLimits};
 use crate::metrics::Metrics;
-use crate::session::Request;
+use crate::session::{Reload, Request};
 
 pub use ending::Pace;
 use shard::{Ended, Shard};
@@ -79,6 +79,8 @@ enum Message {
     Feed(Feed),
     /// What these sessions asked of the log may be there.
     Call(Vec<u32>),
+    /// Go on under another configuration; end the streams that can't.
+    Reload(Arc<Reload>, Pace),
     /// End every stream.
     Drain(Pace),
     Stop,
@@ -145,6 +147,12 @@ impl Writers {
     /// Streams open now.
     pub fn streams(&self) -> usize {
         self.inner.writers.iter().map(|writer| writer.streams.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Lets the streams go on under another configuration, and ends those that can't, one after the other.
+    pub fn reload(&self, reload: Reload, pace: Pace) {
+        let (reload, pace) = (Arc::new(reload), pace.shared_by(self.inner.writers.len()));
+        self.tell_all(|| Message::Reload(reload.clone(), pace));
     }
 
     /// Ends every stream at a record boundary (SSE `retry`, WebSocket 1012), one after the other, and takes no new

@@ -1,5 +1,7 @@
 //! One writer's loop: sockets, entries, new connections and timers in, one write per connection and wake-up out.
 
+mod ends;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,9 +21,10 @@ use crate::session::{CloseReason, Desk, Now, Offered, Session};
 
 use super::connection::{Connection, READ_BYTES, ReadEnd, Wrote};
 use super::counting::Counting;
-use super::ending::{Ending, Pace};
+use super::ending::Ending;
 use super::wheel::Wheel;
 use super::{Message, Opening};
+use ends::Reloads;
 
 /// Sockets looked at per wake-up.
 const READY_MAX: usize = 1024;
@@ -59,8 +62,9 @@ pub(super) struct Shard {
     later: Vec<usize>,
     /// Connections with something left to read.
     unread: Vec<usize>,
-    /// Streams that are being ended, since when there may be none left.
+    /// Streams that are being ended, of which there may be none left.
     ending: Option<Ending>,
+    reloads: Reloads,
     count: Counting,
 }
 
@@ -93,6 +97,7 @@ impl Shard {
             number,
             unread: Vec::new(),
             ending: None,
+            reloads: Reloads::default(),
             count: Counting::new(metrics),
         })
     }
@@ -210,9 +215,7 @@ impl Shard {
         let connection = entry.insert(Connection::new(socket, session, slot));
         connection.read_early(&early, &mut desk, |refused| self.count.refused(refused.label()));
         mark(&mut self.dirty, key, connection);
-        if let Some(ending) = &mut self.ending {
-            ending.add(key);
-        }
+        self.settle(key);
         self.schedule(key);
         Ok(())
     }
@@ -222,6 +225,7 @@ impl Shard {
             match self.messages.try_recv() {
                 Ok(Message::Feed(feed)) => self.apply(&feed),
                 Ok(Message::Call(sessions)) => sessions.iter().for_each(|session| self.call(*session as usize)),
+                Ok(Message::Reload(reload, pace)) => self.reload(reload, pace, now),
                 Ok(Message::Drain(pace)) => self.start_drain(pace, now),
                 Ok(Message::Stop) => return Turn::Stop,
                 Err(_) => return Turn::Done,
@@ -335,23 +339,6 @@ impl Shard {
         }
     }
 
-    fn start_drain(&mut self, pace: Pace, now: Now) {
-        let everybody = self.connections.iter().map(|(key, _)| key).collect();
-        self.ending = Some(Ending::start(CloseReason::Drain, everybody, pace, now.instant));
-    }
-
-    /// Ends the streams whose turn has come.
-    fn end_some(&mut self, now: Now) {
-        let Some(ending) = &mut self.ending else { return };
-        let reason = ending.reason;
-        for key in ending.due(now.instant) {
-            if let Some(connection) = self.connections.get_mut(key) {
-                connection.session.close(reason);
-                mark(&mut self.dirty, key, connection);
-            }
-        }
-    }
-
     /// One write for every connection that has something.
     fn write_all(&mut self, now: Now) {
         let mut replays = REPLAYS_PER_TURN;
@@ -417,14 +404,6 @@ impl Shard {
         }
         self.streams.fetch_sub(1, Ordering::Relaxed);
         // The socket leaves epoll by being closed.
-    }
-
-    /// Forgets those that are still open when the writer ends.
-    fn remove_all(&mut self, now: Now) {
-        let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            self.remove(key, CloseReason::Drain, now);
-        }
     }
 }
 
