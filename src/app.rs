@@ -16,7 +16,7 @@ use crate::config::Reading;
 use crate::config::reload::{OnReload, Origin, Reloader, record_success};
 use crate::config::snapshot::{Kafka, Limits, Snapshot, TopicConfig};
 use crate::drain::{self, Drain};
-use crate::event::Topic;
+use crate::event::{Feed, Topic};
 use crate::gateway::Gateway;
 use crate::hub::{Log, WindowLimits};
 use crate::kafka::history::{Call, History};
@@ -119,7 +119,7 @@ impl App {
         };
         let metrics = Arc::new(Metrics::new(&snapshot.metrics_prefix).context("the metrics' prefix")?);
         let (writers, history) = start_writers(&snapshot, &metrics)?;
-        let sources = Arc::new(Mutex::new(start_sources(&snapshot, &writers, &metrics)?));
+        let sources = Arc::new(Mutex::new(start_sources(&snapshot, &writers, &history, &metrics)?));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("gateway")
             .enable_all()
@@ -200,10 +200,22 @@ fn start_writers(snapshot: &Snapshot, metrics: &Arc<Metrics>) -> anyhow::Result<
 }
 
 /// One source a cluster, all feeding the same writers.
-fn start_sources(snapshot: &Snapshot, writers: &Writers, metrics: &Arc<Metrics>) -> anyhow::Result<Vec<Source>> {
+fn start_sources(
+    snapshot: &Snapshot,
+    writers: &Writers,
+    history: &Arc<History>,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Vec<Source>> {
     let start = |kafka: &Kafka| {
-        let sink = writers.clone();
-        Source::start(kafka.clone(), Box::new(move |feed| sink.feed(&feed)), metrics.clone())
+        let (writers, history) = (writers.clone(), history.clone());
+        let sink = move |feed| {
+            // Before anybody asks for pages of the one that was made anew.
+            if let Feed::Assigned { topic, epoch, .. } = &feed {
+                history.topic_is(topic, *epoch);
+            }
+            writers.feed(&feed);
+        };
+        Source::start(kafka.clone(), Box::new(sink), metrics.clone())
             .with_context(|| format!("cannot start the source of the cluster `{}`", kafka.cluster))
     };
     snapshot.sources().map(start).collect()

@@ -1,6 +1,7 @@
-//! The command line: what may be said, `check`, and `drain`. Running is the composition root's job.
+//! The command line: what may be said, `check`, `drain` and `import-ingress`. Running is the composition root's job.
 
 mod drain;
+mod import;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -14,11 +15,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::config::{self, Brief, LoadError, Reading, Snapshot};
 
 pub use drain::drain;
+pub use import::import_ingress;
 
 /// Exit code: the configuration is invalid.
 const INVALID: u8 = 1;
 /// Exit code: the configuration cannot be read.
 const UNREADABLE: u8 = 2;
+/// Exit code: what was to be imported holds nothing for a configuration.
+const NOTHING_MAPPED: u8 = 3;
 
 /// A reverse proxy beside a REST service that turns Kafka topics into NDJSON, Server-Sent Events and WebSocket streams.
 #[derive(Debug, Parser)]
@@ -68,6 +72,11 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
+    /// Turn ingress-nginx's Ingresses and ConfigMap, YAML on standard input, into a configuration on standard output.
+    ///
+    /// A report on standard error says what becomes of each setting. Exits with 0 (something was mapped), 1 (no YAML, or
+    /// no Kubernetes objects: its place), 2 (cannot be read) or 3 (nothing in it to map).
+    ImportIngress,
     /// End the streams of the sidestream that runs on this host, and wait until they are gone: for a preStop hook.
     ///
     /// Its clients come back elsewhere, at a bounded rate. It goes on serving ordinary requests until it is told to end.
@@ -213,6 +222,7 @@ mod tests {
         let check = |output| Command::Check { config: "x".into(), output };
         assert_eq!(parse(&["check", "--config", "x"]).unwrap(), check(Output::Text));
         assert_eq!(parse(&["check", "--config", "x", "--output", "json"]).unwrap(), check(Output::Json));
+        assert_eq!(parse(&["import-ingress"]).unwrap(), Command::ImportIngress);
         let drain = |config: Option<&str>, admin, seconds| Command::Drain {
             config: config.map(PathBuf::from),
             admin,
@@ -238,6 +248,25 @@ mod tests {
         for wrong in wrong {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn import_tells_mapped_from_invalid_from_unreadable_from_nothing() {
+        let import = |text: &str| import_ingress(text.as_bytes());
+        let with = |annotation: &str| {
+            format!(
+                "apiVersion: networking.k8s.io/v1\nkind: Ingress\n\
+                 metadata: {{ name: x, annotations: {{ nginx.ingress.kubernetes.io/{annotation} }} }}"
+            )
+        };
+        assert_eq!(import(&with("proxy-read-timeout: '30'")), ExitCode::SUCCESS);
+        assert_eq!(import(&with("proxy-body-size: 1m")), ExitCode::from(NOTHING_MAPPED));
+        assert_eq!(import(""), ExitCode::from(NOTHING_MAPPED));
+        assert_eq!(import("a: [b"), ExitCode::from(INVALID));
+        assert_eq!(import("a: b"), ExitCode::from(INVALID));
+        assert_eq!(import_ingress(&b"\xff"[..]), ExitCode::from(UNREADABLE));
+        let endless = io::repeat(b'#');
+        assert_eq!(import_ingress(endless), ExitCode::from(UNREADABLE));
     }
 
     #[test]

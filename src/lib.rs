@@ -12,6 +12,7 @@
 //! | [`admin`] | `/metrics`, `/livez`, `/readyz` |
 //! | [`auth`] | tokens to principals |
 //! | [`config`] | what the user wrote, compiled into a snapshot |
+//! | [`ingress`] | ingress-nginx's settings in, a configuration and a report out |
 //! | [`metrics`], [`telemetry`] | every metric there is; logs |
 //! | [`shutdown`] | the signals that end a process, and the mark that its end has begun |
 //! | [`drain`] | ends every stream, once, at a bounded pace |
@@ -53,6 +54,8 @@ pub mod demo;
 pub mod drain;
 #[cfg(feature = "server")]
 pub mod gateway;
+#[cfg(feature = "server")]
+pub mod ingress;
 #[cfg(feature = "server")]
 pub mod kafka;
 #[cfg(feature = "server")]

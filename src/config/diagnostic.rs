@@ -113,7 +113,7 @@ impl Diagnostics {
 }
 
 /// ` (did you mean `x`?)` where one of the names is close to what was written, or nothing.
-pub(super) fn did_you_mean<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn did_you_mean<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     /// Edits between two names of which one is taken for a slip of the other.
     const EDITS_MAX: usize = 2;
     names

@@ -17,33 +17,33 @@ const VALUES_MAX: usize = 50_000;
 
 /// Where something stands in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// From 1.
-    pub(super) line: u64,
+    pub(crate) line: u64,
     /// From 1, in characters.
-    pub(super) column: u64,
+    pub(crate) column: u64,
 }
 
 impl Place {
-    pub(super) const START: Self = Self { line: 1, column: 1 };
+    pub(crate) const START: Self = Self { line: 1, column: 1 };
 }
 
 /// A value and its place.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) value: Value,
-    pub(super) place: Place,
+pub(crate) struct Node {
+    pub(crate) value: Value,
+    pub(crate) place: Place,
 }
 
 /// A key and its place.
 #[derive(Debug)]
-pub(super) struct Name {
-    pub(super) text: String,
-    pub(super) place: Place,
+pub(crate) struct Name {
+    pub(crate) text: String,
+    pub(crate) place: Place,
 }
 
 #[derive(Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     /// `key:` with nothing behind it.
     Nothing,
     Flag(bool),
@@ -56,33 +56,51 @@ pub(super) enum Value {
 
 /// Reads the tree. A text that is no YAML has one mistake: the parser can't know how it goes on.
 pub(super) fn read(text: &str, diagnostics: &Diagnostics) -> Option<Node> {
-    let options = serde_saphyr::options! {
-        with_snippet: false,
-        strict_booleans: true,
-        leading_zero_numbers_as_strings: true,
-        underscored_numbers_as_strings: true,
-        budget: serde_saphyr::budget! { max_depth: DEPTH_MAX, max_nodes: VALUES_MAX },
-        // Repeated keys come through, to be reported with all else.
-        duplicate_keys: DuplicateKeyPolicy::PassThrough,
-    };
-    match serde_saphyr::from_str_with_options(text, options) {
+    match serde_saphyr::from_str_with_options(text, options(VALUES_MAX)) {
         Ok(node) => Some(node),
         Err(error) => {
-            let place = error.location().map_or(Place::START, Place::from);
-            diagnostics.wrong(place, yaml_message(&error));
+            diagnostics.wrong(place(&error), yaml_message(&error, VALUES_MAX));
             None
         }
     }
 }
 
+/// Reads the trees of all documents of a text, of `values_max` values in all; empty documents are left out.
+pub(crate) fn read_documents(text: &str, values_max: usize) -> Result<Vec<Node>, (Place, String)> {
+    serde_saphyr::from_multiple_with_options(text, options(values_max))
+        .map_err(|error| (place(&error), yaml_message(&error, values_max)))
+}
+
+fn options(values_max: usize) -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        with_snippet: false,
+        strict_booleans: true,
+        leading_zero_numbers_as_strings: true,
+        underscored_numbers_as_strings: true,
+        budget: serde_saphyr::budget! {
+            max_depth: DEPTH_MAX,
+            max_nodes: values_max,
+            // What the parser counts besides: every value has a beginning and an end, and every document.
+            max_events: values_max.saturating_mul(4),
+            max_documents: values_max,
+        },
+        // Repeated keys come through, to be reported with all else.
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
+    }
+}
+
+fn place(error: &Error) -> Place {
+    error.location().map_or(Place::START, Place::from)
+}
+
 /// The parser's message without the place, which the diagnostic has.
-fn yaml_message(error: &Error) -> String {
+fn yaml_message(error: &Error, values_max: usize) -> String {
     match error {
         Error::MultipleDocuments { .. } => return "a second YAML document begins here; a configuration is one".into(),
         Error::Budget { .. } => {
-            return format!("nested deeper than {DEPTH_MAX} levels, or more than {VALUES_MAX} values");
+            return format!("nested deeper than {DEPTH_MAX} levels, or more than {values_max} values");
         }
-        Error::AliasError { error, .. } => return yaml_message(error),
+        Error::AliasError { error, .. } => return yaml_message(error, values_max),
         _ => {}
     }
     let message = error.render();
@@ -92,7 +110,7 @@ fn yaml_message(error: &Error) -> String {
 
 impl Value {
     /// What was found, for messages: scalars as written, shortened.
-    pub(super) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         /// Characters of a value that are repeated in a message.
         const SHOWN_CHARS_MAX: usize = 60;
         match self {

@@ -26,8 +26,11 @@ pub use snapshot::Snapshot;
 pub use source::{Fingerprint, read_secret_text};
 pub use units::parse_duration;
 
+pub(crate) use diagnostic::did_you_mean;
+pub(crate) use file::{Name, Node, Place, Value, read_documents};
+pub(crate) use units::write_duration;
+
 use diagnostic::Diagnostics;
-use file::Place;
 use source::Sources;
 
 /// The largest configuration, in bytes.

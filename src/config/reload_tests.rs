@@ -100,12 +100,13 @@ fn a_key_that_changes_is_a_change() {
 fn what_is_read_at_start_only_is_named_and_refused_with_all_else() {
     let mut bench = Bench::new(ONE);
     let changed = BASE.replace("kafka:9092", "other:9092").replace("[t]", "[t, u]").replace("[k]", "[k, l]");
-    let text = format!("{changed}{TWO}topics: {{ t: {{ replay: {{ events: 7 }} }} }}\nwriters: 7\n");
+    let text =
+        format!("{changed}{TWO}topics: {{ t: {{ replay: {{ events: 7 }} }} }}\nwriters: 7\nreplay: {{ events: 7 }}\n");
     fs::write(&bench.reloader.origin.path, &text).unwrap();
     let next = bench.reloader.origin.read().snapshot.unwrap();
     let diff = Diff::between(&bench.reloader.current.load(), &next);
-    assert_eq!(diff.needs_restart, ["writers", "kafka.brokers", "topics.t.replay", "topics.u (new)"]);
-    assert!(diff.to_string().starts_with("needs a restart: writers, kafka.brokers, "), "{diff}");
+    assert_eq!(diff.needs_restart, ["replay", "writers", "kafka.brokers", "topics.t.replay", "topics.u (new)"]);
+    assert!(diff.to_string().starts_with("needs a restart: replay, writers, kafka.brokers, "), "{diff}");
     assert_eq!(bench.reloader.look(false), Some(Outcome::NeedsRestart));
     assert!(bench.has("/one") && !bench.has("/two"));
     let keys = bench.write(&BASE.replace("[k]", "[k, l]"));

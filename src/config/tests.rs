@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::mapping::Origin;
-use super::snapshot::{Format, ForwardedTrust, ShownHeaders, TopicConfig};
+use super::snapshot::{Format, ForwardedTrust, ReplayLog, ShownHeaders, TopicConfig};
 use super::*;
 use crate::access::Source;
+use crate::hub::ReplayLimits;
 use crate::route::{Admission, Found, HeartbeatForm, Offer, StreamRoute, Transport};
 
 const MINIMAL: &str = "upstream: { address: 127.0.0.1:3000 }\nkafka: { brokers: kafka:9092 }\n";
@@ -85,7 +86,7 @@ fn the_examples_values_are_the_defaults() {
     assert_eq!(example.upstream, minimal.upstream);
     assert_eq!(example.forwarded, minimal.forwarded);
     assert_eq!((example.kafka.warm_up, &example.kafka.brokers), (minimal.kafka.warm_up, &minimal.kafka.brokers));
-    assert_eq!(example.limits, minimal.limits);
+    assert_eq!((&example.limits, example.replay), (&minimal.limits, minimal.replay));
     assert_eq!((example.metrics_prefix, example.drain), (minimal.metrics_prefix, minimal.drain));
     let (listed, unlisted) = (&example.clusters[0].topics[0], &example.kafka.topics[0]);
     assert_eq!((listed.format, &listed.headers), (unlisted.format, &unlisted.headers));
@@ -110,6 +111,7 @@ fn what_is_written_reaches_the_snapshot() {
          \x20 properties: { security.protocol: SASL_SSL, fetch.wait.max.ms: 10, check.crcs: true }\n\
          \x20 property_files: { sasl.password: password }\n\
          topics: { t: { replay: { events: 7, bytes: 16MB } } }\n\
+         replay: { events: 0, bytes: 1MB, time: 5s, cache: 8MiB }\n\
          streams: { s: { topics: [u, t], keys: [b] }, other: { topics: [t], keys: [a, b] } }\n",
     )
     .unwrap();
@@ -126,6 +128,8 @@ fn what_is_written_reaches_the_snapshot() {
         TopicConfig { replay_events: 7, replay_bytes: 16_000_000, ..TopicConfig::new("t".into(), keys(&["a", "b"])) };
     let u = TopicConfig { replay_events: 500, replay_bytes: 16 << 20, ..TopicConfig::new("u".into(), keys(&["b"])) };
     assert_eq!(snapshot.kafka.topics, [t, u]);
+    let limits = ReplayLimits { events: 0, bytes: 1_000_000, time: Duration::from_secs(5) };
+    assert_eq!(snapshot.replay, ReplayLog { limits, cache_bytes: 8 << 20 });
 }
 
 #[test]
@@ -276,6 +280,8 @@ fn refuses_values_out_of_range() {
     refused("limits: { idle_timeout: @@1.5s }\n", "found `1.5s`; expected a duration");
     refused("drain: { budget: @@0s }\n", "found `0s`; expected a duration");
     refused("drain: { budget: @@1h }\n", "found `1h`; expected a duration");
+    refused("replay: { time: @@0s }\n", "found `0s`; expected a duration");
+    refused("replay: { cache: @@1MiB }\n", "found `1MiB`; expected a size");
     refused("writers: @@0\n", "found `0`");
     refused("writers: @@two\n", "found `two`");
     refused("metrics: { prefix: @@2fast }\n", "found `2fast`; expected a metric name");

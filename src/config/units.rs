@@ -27,7 +27,7 @@ pub(super) fn parse_size(text: &str) -> Option<u64> {
 }
 
 /// A duration as it would be written.
-pub(super) fn write_duration(duration: Duration) -> String {
+pub(crate) fn write_duration(duration: Duration) -> String {
     let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     if ms == 0 { "0s".into() } else { write(ms, &DURATION_UNITS) }
 }

@@ -4,6 +4,8 @@
 //! The step from the log to the window is exact, since both go by position: what the log gave, the window does not give
 //! again. While the window moves on faster than the client reads, the walk goes on in the log.
 
+use std::borrow::Cow;
+
 use crate::cursor::{Cursor, Positions};
 use crate::event::{Entry, EventId, GapRange};
 use crate::route::Stream;
@@ -23,6 +25,17 @@ pub struct Replay {
     order: Positions,
     /// The times of the pages read last, by topic and partition: the oldest goes on, so that partitions keep in step.
     times: Vec<((usize, usize), i64)>,
+}
+
+/// What of an entry lies in `from..until`.
+pub fn cut(entry: &Entry, from: i64, until: i64) -> Option<Cow<'_, Entry>> {
+    match entry {
+        Entry::Event(event) => (from..until).contains(&event.id.offset).then_some(Cow::Borrowed(entry)),
+        Entry::Gap { cause, range } => {
+            let part = GapRange { from: range.from.max(from), to: range.to.min(until - 1), ..range.clone() };
+            (part.from <= part.to).then(|| Cow::Owned(Entry::Gap { cause: *cause, range: part }))
+        }
+    }
 }
 
 impl Replay {
@@ -61,12 +74,18 @@ impl Replay {
     }
 
     /// The entries of a page that the client has not seen, before the offset `until`: what comes after it may not have
-    /// been read here yet. Each must be [passed](Self::pass), and the page [ended](Self::end_page).
-    pub fn unseen<'page>(&self, stream: &Stream, page: &'page Page, until: i64) -> &'page [Entry] {
+    /// been read here yet. Losses are cut to what lies between. Each must be [passed](Self::pass), and the page
+    /// [ended](Self::end_page).
+    pub fn unseen<'page>(
+        &self,
+        stream: &Stream,
+        page: &'page Page,
+        until: i64,
+    ) -> impl Iterator<Item = Cow<'page, Entry>> + use<'page> {
         let next = self.lane(stream, page).and_then(|(topic, n)| self.positions.0[topic].next.get(n).copied());
-        let Some(next) = next else { return &[] };
-        let first_from = |offset: i64| page.entries.partition_point(|entry| place(entry).2 < offset);
-        &page.entries[first_from(next)..first_from(until.max(next))]
+        let next = next.unwrap_or(until);
+        let entries = &page.entries[page.entries.partition_point(|entry| place(entry).2 < next)..];
+        entries.iter().map_while(move |entry| cut(entry, next, until))
     }
 
     /// Whether a page is of the log that this walk goes through, rather than of one made anew under its name.

@@ -70,26 +70,25 @@ impl Hub {
         })
     }
 
-    /// Everything from these offsets on, one list a topic of the stream; `i64::MAX`: nothing that was read so far.
-    /// `id` was seen last, if anything was.
+    /// Everything from these offsets on, one list a topic of the stream; where that is `i64::MAX`, from `ends` on, where
+    /// the stream stood before they were asked for. `id` was seen last, if anything was.
     pub fn plan_at(
         &self,
         stream: &Stream,
         offsets: &[Arc<[i64]>],
+        ends: &Positions,
         id: Option<&EventId>,
         limits: &ReplayLimits,
     ) -> Plan {
-        let position = |(topic, offsets): (&Topic, &Arc<[i64]>)| {
-            let Some(window) = self.topic(topic) else { return TopicPosition::default() };
-            let mut next: Vec<i64> = offsets.iter().zip(&window.next).map(|(at, next)| *at.min(next)).collect();
+        let mut positions = ends.clone();
+        for ((topic, offsets), seen) in stream.topics.iter().zip(offsets).zip(&mut positions.0) {
+            seen.next.iter_mut().zip(&**offsets).for_each(|(next, at)| *next = (*next).min(*at));
             if let Some(id) = id.filter(|id| id.topic == *topic)
-                && let Some(next) = next.get_mut(id.partition as usize)
+                && let Some(next) = seen.next.get_mut(id.partition as usize)
             {
                 *next = id.offset + 1;
             }
-            TopicPosition { epoch: window.epoch, next }
-        };
-        let positions = Positions(stream.topics.iter().zip(offsets).map(position).collect());
+        }
         self.plan_exact(stream, positions, limits)
     }
 

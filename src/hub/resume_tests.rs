@@ -71,15 +71,15 @@ fn walk(hub: &mut Hub, stream: &Stream, mut plan: Plan, log: &Shelf, mut append:
         let Some(place) = plan.replay.place(hub, stream) else { break };
         let Lookup::Found(page) = log.page(&place, asker) else { continue };
         for entry in plan.replay.unseen(stream, &page, place.until) {
-            match entry {
-                Entry::Event(_) => got.push(last_id(entry).to_string()),
+            match &*entry {
+                Entry::Event(_) => got.push(last_id(&entry).to_string()),
                 Entry::Gap { range, .. } => {
                     let gap =
                         Gap { cause: GapCause::Retention, ranges: vec![range.clone()], missed: None, cursor: None };
                     got.extend(lost(&[gap]));
                 }
             }
-            plan.replay.pass(stream, entry);
+            plan.replay.pass(stream, &entry);
         }
         plan.replay.end_page(stream, &page, place.until);
     }
@@ -184,6 +184,26 @@ fn a_topic_that_was_made_anew_is_told_and_read_from_its_start() {
     assert_eq!(ids(&hub, &stream, Plan { gaps: Vec::new(), replay: walk }).len(), 5);
     assert!(hub.assign(&"a".into(), 0, &[5]).is_empty(), "an epoch that is not known says nothing");
     assert!(hub.assign(&"a".into(), 2, &[5, 0]).is_empty());
+}
+
+#[test]
+fn a_page_read_for_others_says_no_more_than_this_client_lost() {
+    let stream = stream(1, &["a"]);
+    let mut hub = hub(2);
+    let entries = log(&[(0, 0); 12]);
+    entries.iter().for_each(|entry| {
+        hub.append(entry);
+    });
+    let shelf = Shelf { low: 11, ..Shelf::new(entries, 20) };
+    let replay = hub.plan(&stream, &"a:0:3".parse().unwrap(), &shelf.limits).replay;
+    let place = replay.place(&hub, &stream).unwrap();
+    assert_eq!((place.offset, place.until), (4, 10));
+    // Somebody else asked for all of it, of which nothing before 11 is left.
+    let page = shelf.read(&Place { offset: 0, until: 12, ..place.clone() });
+    let unseen: Vec<_> = replay.unseen(&stream, &page, place.until).collect();
+    let [gap] = &unseen[..] else { panic!("{unseen:?}") };
+    let Entry::Gap { range, .. } = &**gap else { panic!("{gap:?}") };
+    assert_eq!((range.from, range.to), (4, 9));
 }
 
 #[test]
@@ -336,7 +356,7 @@ proptest! {
             let id = last_id(&entries[cut]);
             let stopped = hub.next_seq();
             let times: Vec<Arc<[i64]>> = TOPICS.iter().map(|_| Arc::from([0; PARTITIONS])).collect();
-            let plan = hub.plan_at(&stream, &times, Some(&id), &shelf.limits);
+            let plan = hub.plan_at(&stream, &times, &hub.positions(&stream), Some(&id), &shelf.limits);
             let got: std::collections::HashSet<_> = walk(&mut hub, &stream, plan, &shelf, |_| {}).into_iter().collect();
             prop_assert_eq!(hub.next_seq(), stopped);
             for entry in &entries[cut + 1..appended] {

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Positions};
 use crate::event::{Entry, Event, EventId, FrameKey, GapCause};
-use crate::hub::{Gap, Hub, Lookup, Page, Place, Plan, Replay, ReplayLimits, last_id, matching};
+use crate::hub::{Gap, Hub, Lookup, Page, Place, Plan, Replay, ReplayLimits, cut, last_id, matching};
 use crate::route::{OnGap, Overflow, QueueLimits, Stream, Transport};
 
 use super::{Desk, Progress, Resume, Session, Subscription};
@@ -37,6 +37,8 @@ const UNLIMITED: QueueLimits = QueueLimits { events: usize::MAX, bytes: usize::M
 pub(super) struct Waiting {
     start: Start,
     since: Instant,
+    /// Where the stream stood when the log was asked first: where it had nothing as late as that, this is where to go on.
+    ends: Option<Positions>,
 }
 
 /// Where a client wants to start, the time it means worked out.
@@ -113,18 +115,23 @@ impl Session {
             Resume::At(ms) => Start::Time(ms),
             Resume::Ago(_) | Resume::Unreadable => Start::Unreadable,
         };
-        let waiting = Waiting { start, since: desk.now.instant };
+        let waiting = Waiting { start, since: desk.now.instant, ends: None };
         self.subscriptions[n].progress = Progress::Waiting(Box::new(waiting));
     }
 
     /// Ends the wait where there is nothing more to wait for.
     fn try_start(&mut self, n: usize, desk: &mut Desk<'_>) {
-        let Progress::Waiting(waiting) = &self.subscriptions[n].progress else { return };
+        let Subscription { stream, progress, .. } = &mut self.subscriptions[n];
+        let Progress::Waiting(waiting) = progress else { return };
         let waited = desk.now.instant.saturating_duration_since(waiting.since);
-        if let Some(plan) = self.locate(n, &waiting.start, waited, desk) {
-            return self.start(n, plan, desk);
+        let is_ready = desk.hub.is_ready(stream);
+        if is_ready {
+            let ends = waiting.ends.get_or_insert_with(|| desk.hub.positions(stream)).clone();
+            let start = waiting.start.clone();
+            if let Some(plan) = self.locate(n, &start, &ends, waited, desk) {
+                return self.start(n, plan, desk);
+            }
         }
-        let is_ready = desk.hub.is_ready(&self.subscriptions[n].stream);
         let patience = if is_ready { ANSWER_WAIT } else { RESUME_WAIT };
         if !self.answered && waited >= patience {
             self.refuse_early(is_ready, desk);
@@ -136,18 +143,17 @@ impl Session {
     }
 
     /// Where to start; nothing where that has to wait.
-    fn locate(&self, n: usize, start: &Start, waited: Duration, desk: &Desk<'_>) -> Option<Plan> {
+    fn locate(&self, n: usize, start: &Start, ends: &Positions, waited: Duration, desk: &Desk<'_>) -> Option<Plan> {
         let (hub, stream, limits) = (desk.hub, &*self.subscriptions[n].stream, desk.log.limits());
-        if !hub.is_ready(stream) {
-            return None;
-        }
         let mut plan = match start {
             Start::Cursor(cursor) if waited < RESUME_WAIT && hub.is_behind_of(stream, cursor) => return None,
             Start::Cursor(cursor) => match hub.is_time_needed(stream, cursor, &limits) {
-                Some(place) => plan_by_id(stream, &cursor.id, &place, &limits, desk)?,
+                Some(place) => plan_by_id(stream, &cursor.id, &place, ends, desk)?,
                 None => hub.plan(stream, cursor, &limits),
             },
-            Start::Time(ms) if limits.events > 0 => hub.plan_at(stream, &offsets_at(stream, *ms, desk)?, None, &limits),
+            Start::Time(ms) if limits.events > 0 => {
+                hub.plan_at(stream, &offsets_at(stream, *ms, desk)?, ends, None, &limits)
+            }
             Start::Time(_) | Start::Unreadable => hub.plan_unknown(stream),
         };
         if !self.answered && !self.can_continue() && plan.gaps.is_empty() {
@@ -253,10 +259,10 @@ impl Session {
             if !self.has_room(left) {
                 return false;
             }
-            replay.pass(&stream, entry);
-            reading.count(entry);
-            let cursor = || Bytes::from(replay.cursor(&stream, &last_id(entry)).to_string());
-            match entry {
+            replay.pass(&stream, &entry);
+            reading.count(&entry);
+            let cursor = || Bytes::from(replay.cursor(&stream, &last_id(&entry)).to_string());
+            match &*entry {
                 Entry::Event(event) if self.subscriptions[n].selector.matches(event) => {
                     let cursor = cursor();
                     // Those who come back from one place have the same cursors, and share what they are sent.
@@ -328,13 +334,13 @@ impl Reading {
 
 /// The plan of a client that names an event which left the window: the other partitions go by the event's time. Nothing
 /// where the log has to be asked first.
-fn plan_by_id(stream: &Stream, id: &EventId, place: &Place, limits: &ReplayLimits, desk: &Desk<'_>) -> Option<Plan> {
+fn plan_by_id(stream: &Stream, id: &EventId, place: &Place, ends: &Positions, desk: &Desk<'_>) -> Option<Plan> {
     let Lookup::Found(page) = desk.log.page(place, desk.asker()) else { return None };
     let is_gone = page.entries.first().is_some_and(|entry| loss(entry).is_some());
     let skew = i64::try_from(SKEW.as_millis()).unwrap_or(i64::MAX);
     // Of an event that is gone the time is not known: everything there is may be new to the client.
     let ms = page.first_ms.filter(|_| !is_gone).map_or(0, |ms| ms.saturating_sub(skew).max(0));
-    Some(desk.hub.plan_at(stream, &offsets_at(stream, ms, desk)?, Some(id), limits))
+    Some(desk.hub.plan_at(stream, &offsets_at(stream, ms, desk)?, ends, Some(id), &desk.log.limits()))
 }
 
 /// The first offsets of all partitions at or after a time; nothing where the log has to be asked first.
@@ -348,11 +354,13 @@ fn offsets_at(stream: &Stream, ms: i64, desk: &Desk<'_>) -> Option<Vec<Arc<[i64]
 /// What the log itself no longer holds of what the client wants to see first; nothing where it has to be asked.
 fn first_losses(stream: &Stream, replay: &Replay, desk: &Desk<'_>) -> Option<Vec<Gap>> {
     let places = replay.places(desk.hub, stream);
+    // All are asked for before any is waited for.
     let asked: Vec<_> = places.iter().map(|place| desk.log.page(place, desk.asker())).collect();
     let mut gaps: Vec<Gap> = Vec::new();
-    for lookup in asked {
+    for (place, lookup) in places.iter().zip(asked) {
         let Lookup::Found(page) = lookup else { return None };
-        let Some((cause, range)) = page.entries.first().and_then(loss) else { continue };
+        let first = page.entries.first().and_then(|first| cut(first, place.offset, place.until));
+        let Some((cause, range)) = first.as_deref().and_then(loss) else { continue };
         match gaps.iter_mut().find(|gap| gap.cause == cause) {
             Some(gap) => gap.ranges.push(range.clone()),
             None => gaps.push(Gap { cause, ranges: vec![range.clone()], missed: None, cursor: None }),

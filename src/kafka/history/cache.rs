@@ -91,6 +91,12 @@ impl Cache {
         }
     }
 
+    /// Drops all pages of a topic.
+    pub(super) fn forget(&mut self, topic: usize) {
+        let of_topic = self.pages.keys().filter(|(partition, _)| partition.topic == topic);
+        of_topic.copied().collect::<Vec<_>>().into_iter().for_each(|key| self.remove(key));
+    }
+
     fn remove(&mut self, key: Key) {
         if let Some(cached) = self.pages.remove(&key) {
             self.by_use.remove(&cached.used);
@@ -167,6 +173,16 @@ mod tests {
         assert!(cache.get(P0, 5, now).is_some());
         assert!(cache.get(P0, 5, now + second).is_none());
         assert_eq!((cache.bytes, cache.pages.len(), cache.by_use.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_topic_can_be_forgotten() {
+        let mut cache = Cache::new(LARGE);
+        let other = TopicPartition { topic: 1, partition: 0 };
+        [P0, P1, other].into_iter().for_each(|partition| cache.insert(partition, page(0..10), None));
+        cache.forget(0);
+        assert_eq!([P0, P1, other].map(|partition| found(&mut cache, partition, 5)), [None, None, Some(0..10)]);
+        assert_eq!((cache.pages.len(), cache.by_use.len()), (1, 1));
     }
 
     #[test]

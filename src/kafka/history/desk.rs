@@ -7,10 +7,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustc_hash::FxHashMap;
+
 use super::cache::Cache;
 use super::requests::{BLOCK_OFFSETS, Requests, TopicPartition, Wanted};
 use super::sync::{Mutex, MutexGuard, PoisonError};
 use super::times::{Time, Times};
+use crate::event::Epoch;
 use crate::hub::{Asker, Lookup, Page};
 
 /// How long a page that says the log ends before what was asked for is kept: it may have grown again.
@@ -28,6 +31,8 @@ pub(super) struct Desk {
 struct Book {
     cache: Cache,
     clusters: Vec<Cluster>,
+    /// Which topics there are now, by their numbers, where that is known.
+    epochs: FxHashMap<usize, Epoch>,
 }
 
 #[derive(Debug, Default)]
@@ -49,7 +54,8 @@ impl Desk {
     /// Pages of all clusters together have at most so many bytes.
     pub(super) fn new(clusters: usize, cache_bytes: usize) -> Self {
         let clusters = (0..clusters).map(|_| Cluster::default()).collect();
-        Self { book: Mutex::new(Book { cache: Cache::new(cache_bytes), clusters }) }
+        let epochs = FxHashMap::default();
+        Self { book: Mutex::new(Book { cache: Cache::new(cache_bytes), clusters, epochs }) }
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -101,16 +107,34 @@ impl Desk {
         Some(Job { wanted: wanted.offset, start, stop: stop(wanted, &hole) })
     }
 
-    /// The page of a partition that who stands at this offset comes to by reading on.
-    pub(super) fn job_at(&self, cluster: usize, partition: TopicPartition, offset: i64) -> Option<Job> {
+    /// The page of a partition that who stands at this offset comes to by reading on. Who has done so for long is
+    /// `tired`, and leaves off where an older page is wanted elsewhere.
+    pub(super) fn job_at(&self, cluster: usize, partition: TopicPartition, offset: i64, tired: bool) -> Option<Job> {
         let book = self.book();
-        let wanted = book.clusters[cluster].requests.at(partition, offset)?;
+        let requests = &book.clusters[cluster].requests;
+        let wanted = requests.at(partition, offset)?;
+        if tired && requests.oldest_of(partition) != Some(wanted) {
+            return None;
+        }
         let hole = book.cache.hole(partition, wanted.offset);
         let job = Job { wanted: wanted.offset, start: offset, stop: stop(wanted, &hole) };
         (hole.start <= offset).then_some(job)
     }
 
-    /// The page is there: those who wait for it.
+    /// Which topic there is now: the pages of another one are forgotten.
+    pub(super) fn topic_is(&self, topic: usize, epoch: Epoch) {
+        let mut book = self.book();
+        if book.epochs.insert(topic, epoch).unwrap_or_default() != epoch {
+            book.cache.forget(topic);
+        }
+    }
+
+    /// Which topic there is now; 0: not known.
+    pub(super) fn epoch(&self, topic: usize) -> Epoch {
+        self.book().epochs.get(&topic).copied().unwrap_or_default()
+    }
+
+    /// The page is there: those who wait for it. One of a topic that is no more is dropped, and still waited for.
     pub(super) fn publish(
         &self,
         cluster: usize,
@@ -120,6 +144,9 @@ impl Desk {
         now: Instant,
     ) -> Vec<Asker> {
         let mut book = self.book();
+        if page.epoch != book.epochs.get(&partition.topic).copied().unwrap_or_default() {
+            return Vec::new();
+        }
         let offsets = page.offsets.clone();
         book.cache.insert(partition, Arc::new(page), is_truncated.then(|| now + TRUNCATED_KEPT));
         book.clusters[cluster].requests.answer(partition, &offsets)
@@ -225,8 +252,19 @@ mod tests {
         desk.publish(0, P0, page(300..400), false, now);
         assert!(matches!(ask(&desk, 200, 1000, now), Lookup::Asked));
         assert_eq!(desk.job(0, P0, SMALL), Some(Job { wanted: 200, start: 150, stop: 300 }));
-        assert_eq!(desk.job_at(0, P0, 150), Some(Job { wanted: 200, start: 150, stop: 300 }));
-        assert_eq!(desk.job_at(0, P0, 140), None, "who stands before the other page would read that again");
+        assert_eq!(desk.job_at(0, P0, 150, false), Some(Job { wanted: 200, start: 150, stop: 300 }));
+        assert_eq!(desk.job_at(0, P0, 140, false), None, "who stands before the other page would read that again");
+    }
+
+    #[test]
+    fn who_read_on_for_long_leaves_off_for_what_was_asked_for_before() {
+        let (desk, now) = desk();
+        assert!(matches!(ask(&desk, 9000, 9999, now), Lookup::Asked));
+        assert!(matches!(ask(&desk, 512, 9999, now), Lookup::Asked));
+        let on = Some(Job { wanted: 512, start: 512, stop: 9999 });
+        assert_eq!([false, true].map(|tired| desk.job_at(0, P0, 512, tired)), [on, None]);
+        desk.publish(0, P0, page(9000..9999), false, now);
+        assert_eq!(desk.job_at(0, P0, 512, true).map(|job| job.wanted), Some(512), "nothing else is wanted");
     }
 
     #[test]
@@ -252,6 +290,21 @@ mod tests {
         assert_eq!(desk.up(0, now), [asker(0), asker(1)]);
         assert!(desk.up(0, now).is_empty());
         assert!(matches!(ask(&desk, 15, 20, now), Lookup::Asked));
+    }
+
+    #[test]
+    fn pages_of_a_topic_that_is_no_more_are_forgotten() {
+        let (desk, now) = desk();
+        desk.topic_is(0, 0);
+        desk.publish(0, P0, page(0..10), false, now);
+        desk.topic_is(0, 0);
+        assert!(matches!(ask(&desk, 5, 20, now), Lookup::Found(_)));
+        desk.topic_is(0, 7);
+        assert!(matches!(ask(&desk, 5, 20, now), Lookup::Asked));
+        assert!(desk.publish(0, P0, page(0..10), false, now).is_empty(), "it was read before");
+        assert!(matches!(ask(&desk, 5, 20, now), Lookup::Asked));
+        assert_eq!(desk.publish(0, P0, Page { epoch: 7, ..page(0..10) }, false, now), [asker(0)]);
+        assert!(matches!(ask(&desk, 5, 20, now), Lookup::Found(_)));
     }
 
     #[test]

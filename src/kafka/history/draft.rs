@@ -141,9 +141,10 @@ impl Draft {
     /// Drops what lies before the wanted offset while the page is too large with it.
     fn make_room(&mut self) {
         while self.is_large() {
-            let Some(first) = self.records.pop_front_if(|first| first.offset < self.wanted) else { return };
+            let Some(first) = self.records.front().filter(|first| first.offset < self.wanted) else { return };
             self.bytes -= bytes_of(&first.entry);
             self.start = first.offset + 1;
+            self.records.pop_front();
         }
     }
 

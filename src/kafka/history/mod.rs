@@ -6,7 +6,7 @@
 //! | `cache`, `requests`, `times` | what lies on it: pages, who waits for which, offsets of times (pure) |
 //! | `draft` | a page while it is read (pure) |
 //! | `thread`, `reading`, `topic` | one thread and client a cluster; a partition it reads; what records become |
-//! | `bell` | wakes the thread |
+//! | `questions`, `bell` | what is asked of the brokers beside records; what wakes the thread |
 //!
 //! Nobody waits in here: who asks is answered at once, and called when asking again helps. What a client may be read,
 //! and what is told where it ends, is the session's to decide.
@@ -15,6 +15,7 @@ mod bell;
 mod cache;
 mod desk;
 mod draft;
+mod questions;
 mod reading;
 mod requests;
 #[cfg(test)]
@@ -47,7 +48,7 @@ use self::sync::{Mutex, PoisonError};
 use self::thread::Thread;
 use self::topic::TopicLog;
 use crate::config::snapshot::{Kafka, ReplayLog};
-use crate::event::Topic;
+use crate::event::{Epoch, Topic};
 use crate::hub::{Asker, Log, Lookup, Page, Place, ReplayLimits};
 use crate::kafka::STOP_WAIT;
 use crate::metrics::Metrics;
@@ -119,6 +120,15 @@ impl History {
             drop(alive);
         })?;
         Ok(ended)
+    }
+
+    /// Says which topic of a name there is now: pages of another one are forgotten, and those read from now on say this.
+    /// Until it is said it is 0, not known.
+    pub fn topic_is(&self, topic: &Topic, epoch: Epoch) {
+        if let Some((cluster, topic)) = self.topics.get(topic) {
+            self.desk.topic_is(*topic, epoch);
+            self.bells[*cluster].ring();
+        }
     }
 
     /// Ends the threads and waits for them, at most [`STOP_WAIT`]; then they are left behind.

@@ -13,14 +13,19 @@ use super::bell::Bell;
 use super::desk::Job;
 use super::draft::{Draft, Read, Taken};
 use super::topic::TopicLog;
+use crate::event::Epoch;
 use crate::kafka::client::{Client, Context};
 
 /// How many records are taken before it is another partition's turn. A page has fewer.
 const RECORDS_PER_TURN: usize = 1024;
+/// How many pages are read on to while others wait.
+const PAGES_IN_A_ROW: usize = 32;
 
 pub(super) struct Reading {
     /// What the client fetched of this partition, and of no other.
     queue: PartitionQueue<Context>,
+    /// Which topic it is a partition of.
+    pub(super) epoch: Epoch,
     /// Where the log ended just before the partition was assigned.
     log_end: i64,
     /// Where the next page begins that is read on to.
@@ -29,6 +34,8 @@ pub(super) struct Reading {
     behind: Option<Read>,
     /// The page that is read.
     draft: Option<Draft>,
+    /// How many pages were read on to.
+    pages: usize,
     /// Since when nothing came, or nothing was read.
     pub(super) quiet_since: Instant,
 }
@@ -53,7 +60,7 @@ impl Reading {
         bell: &Arc<Bell>,
         (topic, partition): (&str, i32),
         draft: Draft,
-        log_end: i64,
+        (epoch, log_end): (Epoch, i64),
         now: Instant,
     ) -> Result<Self, KafkaError> {
         let unknown = || KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownPartition);
@@ -64,7 +71,16 @@ impl Reading {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(draft.next()))?;
         client.incremental_assign(&list)?;
-        Ok(Self { queue, log_end, next: draft.next(), behind: None, draft: Some(draft), quiet_since: now })
+        Ok(Self {
+            queue,
+            epoch,
+            log_end,
+            next: draft.next(),
+            behind: None,
+            draft: Some(draft),
+            pages: 0,
+            quiet_since: now,
+        })
     }
 
     /// The client fetches it no longer.
@@ -86,6 +102,12 @@ impl Reading {
     pub(super) fn go_on(&mut self, job: Job, now: Instant) {
         self.draft = Some(Draft::new(job.wanted, job.start, job.stop));
         self.quiet_since = now;
+        self.pages += 1;
+    }
+
+    /// Whether it is time to look whether others wait.
+    pub(super) fn is_tired(&self) -> bool {
+        self.pages >= PAGES_IN_A_ROW
     }
 
     /// The page that is read, which is given up here.

@@ -309,6 +309,19 @@ fn each_partition_is_asked_for_its_offset_at_a_time() {
 }
 
 #[test]
+fn pages_say_which_topic_they_are_of_and_are_forgotten_with_it() {
+    let bench = Bench::new(&[("orders", 1)]);
+    bench.produce("orders", 0, 100, "{}");
+    let epochs = |walk: &Walk| walk.pages.iter().map(|page| page.epoch).collect::<Vec<_>>();
+    assert_eq!(epochs(&bench.walk("orders", 0, 0, 50)), [0]);
+    bench.history.topic_is(&"orders".into(), 7);
+    // The partition is assigned already, to read the topic that is no more; what comes now begins at the block's start.
+    assert_eq!(epochs(&bench.walk("orders", 0, 50, 60)), [7]);
+    assert_eq!(epochs(&bench.walk("orders", 0, 0, 60)), [7]);
+    assert_eq!(bench.records_read("orders"), 50 + 60);
+}
+
+#[test]
 fn it_ends_when_told() {
     let bench = Bench::new(&[("orders", 1)]);
     bench.produce("orders", 0, 10, "{}");

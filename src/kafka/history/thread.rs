@@ -9,20 +9,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::Offset;
 
 use super::Call;
 use super::bell::Bell;
 use super::desk::{Desk, Job};
 use super::draft::{Draft, Fit};
+use super::questions::{QUERY_WAIT, is_refusal, offsets_at};
 use super::reading::{Progress, Reading};
 use super::requests::{CALL_AGAIN, TopicPartition};
-use super::times::{NONE_YET, Time};
 use super::topic::TopicLog;
 use crate::config::snapshot::Kafka;
+use crate::event::Epoch;
 use crate::hub::Asker;
 use crate::kafka::client::{Client, Context, Link, connect};
 use crate::metrics::Metrics;
@@ -42,8 +41,6 @@ const PROPERTIES: &[(&str, &str)] = &[
 
 /// How many partitions are read at a time.
 const PARTITIONS_MAX: usize = 8;
-/// How long one question to the brokers may take. Nothing is read meanwhile.
-const QUERY_WAIT: Duration = Duration::from_secs(1);
 /// How many times are looked up before it is the pages' turn.
 const TIMES_PER_TURN: usize = 16;
 /// How many of the client's own events are taken in a turn.
@@ -208,18 +205,37 @@ impl Work {
 
     /// Gives those that finished a page the next one: where they stand, or after a while elsewhere.
     fn go_on(&mut self, now: Instant) {
+        let is_crowded = self.is_crowded(now);
         let Some(open) = &mut self.open else { return };
-        let mut elsewhere = Vec::new();
+        let (mut elsewhere, mut leaving) = (Vec::new(), Vec::new());
         for (partition, reading) in open.readings.iter_mut().filter(|(_, reading)| reading.is_idle()) {
-            if let Some(job) = self.base.desk.job_at(self.base.cluster, *partition, reading.next()) {
+            let is_tired = reading.is_tired();
+            if reading.epoch != self.base.desk.epoch(partition.topic) || (is_tired && is_crowded) {
+                leaving.push(*partition);
+            } else if let Some(job) = self.base.desk.job_at(self.base.cluster, *partition, reading.next(), is_tired) {
                 reading.go_on(job, now);
-            } else if now.duration_since(reading.quiet_since) >= LINGER {
+            } else if is_tired || now.duration_since(reading.quiet_since) >= LINGER {
                 elsewhere.push(*partition);
             }
         }
-        for partition in elsewhere.into_iter().filter(|_| !self.is_down(now)).collect::<Vec<_>>() {
-            self.start_oldest(partition, now);
+        leaving.into_iter().for_each(|partition| self.stop(partition));
+        for partition in elsewhere {
+            if !self.is_down(now) {
+                self.start_oldest(partition, now);
+            }
         }
+    }
+
+    /// Whether a partition is asked for that there is no room for.
+    fn is_crowded(&self, now: Instant) -> bool {
+        self.open.as_ref().is_some_and(|open| open.readings.len() >= PARTITIONS_MAX) && self.other(now).is_some()
+    }
+
+    /// The partition that is not read and was asked for before the others.
+    fn other(&self, now: Instant) -> Option<TopicPartition> {
+        let (base, open) = (&self.base, self.open.as_ref()?);
+        let but = |asked: TopicPartition| open.readings.contains_key(&asked) || base.is_refused(asked.topic, now);
+        base.desk.oldest(base.cluster, but).map(|(partition, _)| partition)
     }
 
     /// Reads partitions that are not read yet, as far as there is room.
@@ -228,11 +244,8 @@ impl Work {
             if self.is_down(now) {
                 return;
             }
-            let Some(open) = &self.open else { return };
-            let base = &self.base;
-            let but = |asked: TopicPartition| open.readings.contains_key(&asked) || base.is_refused(asked.topic, now);
-            let Some((partition, _)) = base.desk.oldest(base.cluster, but) else { return };
-            if open.readings.len() >= PARTITIONS_MAX && !self.make_room(now) {
+            let Some(partition) = self.other(now) else { return };
+            if self.is_crowded(now) && !self.make_room(now) {
                 return;
             }
             self.start_oldest(partition, now);
@@ -272,13 +285,13 @@ impl Work {
 
     fn try_start(&mut self, partition: TopicPartition, mut draft: Draft, now: Instant) -> Result<(), KafkaError> {
         let (Some(open), Some(topic)) = (&mut self.open, self.base.topics.get(&partition.topic)) else { return Ok(()) };
-        let place = (&*topic.source, partition.partition);
+        let (place, epoch) = ((&*topic.source, partition.partition), self.base.desk.epoch(partition.topic));
         let (low, high) = open.client.fetch_watermarks(place.0, place.1, QUERY_WAIT)?;
         if draft.fit(low, high) == Fit::Done {
-            self.publish(partition, draft, now);
+            self.publish(partition, draft, epoch, now);
             return Ok(());
         }
-        let reading = Reading::start(&open.client, &self.base.bell, place, draft, high, now)?;
+        let reading = Reading::start(&open.client, &self.base.bell, place, draft, (epoch, high), now)?;
         open.readings.insert(partition, reading);
         open.probe_at = now + PROBE_AFTER;
         Ok(())
@@ -302,16 +315,16 @@ impl Work {
             match reading.read(topic, now) {
                 Progress::Waiting => {}
                 Progress::More => is_more = true,
-                ended_so => ended.push((*partition, ended_so)),
+                ended_so => ended.push((*partition, reading.epoch, ended_so)),
             }
             is_heard |= reading.quiet_since != quiet_since;
         }
         if is_heard {
             self.up(now);
         }
-        for (partition, progress) in ended {
+        for (partition, epoch, progress) in ended {
             match progress {
-                Progress::Done(draft) => self.publish(partition, draft, now),
+                Progress::Done(draft) => self.publish(partition, draft, epoch, now),
                 Progress::Lost(draft) => self.start(partition, draft, now),
                 Progress::Refused(error) => self.failed(partition.topic, &error, now),
                 Progress::Waiting | Progress::More => {}
@@ -321,10 +334,10 @@ impl Work {
         is_more
     }
 
-    fn publish(&mut self, partition: TopicPartition, draft: Draft, now: Instant) {
+    fn publish(&mut self, partition: TopicPartition, draft: Draft, epoch: Epoch, now: Instant) {
         let Some(topic) = self.base.topics.get_mut(&partition.topic) else { return };
         let is_truncated = draft.is_truncated();
-        let page = topic.page(draft, partition.partition);
+        let page = topic.page(draft, partition.partition, epoch);
         self.base.metrics.replay_pages.with_label_values(&["log"]).inc();
         self.base.call(self.base.desk.publish(self.base.cluster, partition, page, is_truncated, now));
     }
@@ -402,43 +415,4 @@ impl Work {
             self.base.call(self.base.desk.up(self.base.cluster, now));
         }
     }
-}
-
-/// Whether the brokers are there and will not have the topic read, or do not know it.
-fn is_refusal(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode as Code;
-    matches!(
-        code,
-        Code::UnknownTopic
-            | Code::UnknownTopicOrPartition
-            | Code::UnknownPartition
-            | Code::UnknownTopicId
-            | Code::InvalidTopic
-            | Code::TopicAuthorizationFailed
-    )
-}
-
-/// The first offset at or after a time of each partition.
-fn offsets_at(client: &Client, topic: &str, (_, ms): Time) -> Result<Arc<[i64]>, KafkaError> {
-    let metadata = client.fetch_metadata(Some(topic), QUERY_WAIT)?;
-    let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
-    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Err(unknown) };
-    if let Some(code) = found.error() {
-        return Err(KafkaError::MetadataFetch(code.into()));
-    }
-    let mut times = TopicPartitionList::new();
-    for partition in found.partitions() {
-        times.add_partition_offset(topic, partition.id(), Offset::Offset(ms))?;
-    }
-    let answered = client.offsets_for_times(times, QUERY_WAIT)?;
-    let mut offsets =
-        vec![NONE_YET; found.partitions().iter().map(|partition| partition.id() + 1).max().unwrap_or(0) as usize];
-    for element in answered.elements() {
-        element.error()?;
-        let place = usize::try_from(element.partition()).ok().and_then(|id| offsets.get_mut(id));
-        if let (Some(place), Offset::Offset(offset)) = (place, element.offset()) {
-            *place = offset;
-        }
-    }
-    Ok(offsets.into())
 }

@@ -22,8 +22,6 @@ pub(super) struct TopicLog {
     /// What the brokers call it.
     pub(super) source: Topic,
     decoder: Decoder,
-    /// Which topic of its name it is.
-    epoch: Epoch,
     /// What an envelope of the last page had on average. Much before there was one.
     pub(super) record_bytes: usize,
     /// The brokers refused to read it: it is left alone until then.
@@ -39,8 +37,6 @@ impl TopicLog {
             name: config.name.clone(),
             source: config.source.clone(),
             decoder: Decoder::new(config),
-            // Not known: nobody asks the brokers yet.
-            epoch: 0,
             record_bytes: usize::MAX,
             refused_until: None,
             records: metrics.replay_records.with_label_values(&label),
@@ -78,8 +74,9 @@ impl TopicLog {
         Entry::Gap { cause: GapCause::Undecodable, range }
     }
 
-    pub(super) fn page(&mut self, draft: Draft, partition: i32) -> Page {
-        let page = draft.finish(&self.name, partition, self.epoch);
+    /// The page as far as it was read, of the topic that this epoch tells.
+    pub(super) fn page(&mut self, draft: Draft, partition: i32, epoch: Epoch) -> Page {
+        let page = draft.finish(&self.name, partition, epoch);
         if let Some(mean) = page.bytes.checked_div(page.entries.len()) {
             self.record_bytes = mean;
         }

@@ -1,0 +1,164 @@
+//! Every annotation of ingress-nginx and what becomes of it, without the prefix `nginx.ingress.kubernetes.io/`.
+//!
+//! The names are those of its documentation as of its archiving (`tests/ingress/documented/`), and those that older
+//! versions had. `docs/migration.md` shows this table; a test compares them.
+
+use super::fate::Fate::{Gateway, Mapped, NotNeeded, Snippet};
+use super::fate::{Entry, Scope};
+use super::setting::Setting;
+
+const AFFINITY: &str =
+    "streams resume by cursor on any replica; keep it at the gateway only if the service's own requests need it";
+const AUTH: &str =
+    "keep it at the gateway; sidestream itself knows JWTs (`auth`), and nothing of basic, forwarded or other logins";
+const BUFFERING: &str =
+    "nothing is buffered: answers pass on as they come, and a stream's client has a bounded queue (`queue`)";
+const CANARY: &str = "split traffic at the gateway; both versions may have a sidestream";
+const CERTIFICATES: &str = "certificates of clients are verified where TLS ends, at the gateway";
+const CORS: &str = "answer preflights and set CORS headers at the gateway (`allowed_origins` of a route is about \
+                    WebSockets with cookies)";
+const LIMITS: &str = "limit per client address at the gateway; sidestream limits streams of a route (`max_streams`) \
+                      and of the process (`limits`)";
+const LOGS: &str = "access logs and traces are the gateway's";
+const MIRROR: &str = "mirror at the gateway";
+const MODSECURITY: &str = "a firewall belongs before sidestream, at the gateway";
+const NETWORKS: &str = "allow and deny addresses at the gateway, which sees them";
+const REDIRECTS: &str = "redirect at the gateway";
+const REMOVED: &str = "later versions of ingress-nginx no longer had it; if yours does, it is the gateway's";
+const REWRITING: &str = "rewrite at the gateway; routes are written as sidestream sees the path, rewritten";
+const TLS: &str = "TLS of clients ends at the gateway; sidestream listens in plain HTTP";
+const UPSTREAM_TLS: &str =
+    "sidestream speaks plain HTTP to the service, within the pod; let the service listen without TLS there";
+
+pub(super) const PREFIX: &str = "nginx.ingress.kubernetes.io/";
+
+pub(super) const ANNOTATIONS: &[Entry] = &[
+    // Becomes a key
+    Entry { names: "proxy-connect-timeout", fate: Mapped(Setting::ConnectTimeout) },
+    Entry { names: "proxy-read-timeout", fate: Mapped(Setting::ReadTimeout) },
+    Entry { names: "proxy-send-timeout", fate: Mapped(Setting::WriteTimeout) },
+    Entry { names: "proxy-next-upstream proxy-next-upstream-tries", fate: Mapped(Setting::Retries) },
+    // Read directive by directive
+    Entry { names: "configuration-snippet server-snippet", fate: Snippet(Scope::Requests) },
+    Entry { names: "auth-snippet", fate: Snippet(Scope::Authentication) },
+    Entry { names: "stream-snippet", fate: Snippet(Scope::Tcp) },
+    // Not needed any more
+    Entry {
+        names: "proxy-buffering proxy-buffers-number proxy-buffer-size proxy-busy-buffers-size \
+                proxy-max-temp-file-size",
+        fate: NotNeeded(BUFFERING),
+    },
+    Entry {
+        names: "proxy-request-buffering client-body-buffer-size",
+        fate: NotNeeded("requests' bodies pass on as they come, without a buffer"),
+    },
+    Entry {
+        names: "proxy-next-upstream-timeout",
+        fate: NotNeeded("attempts are bounded by their number (`upstream.retries`) and by `upstream.connect_timeout`"),
+    },
+    Entry {
+        names: "proxy-http-version connection-proxy-header",
+        fate: NotNeeded("sidestream speaks HTTP/1.1 to the service and keeps connections"),
+    },
+    Entry {
+        names: "affinity affinity-mode affinity-canary-behavior session-cookie-change-on-failure \
+                session-cookie-conditional-samesite-none session-cookie-domain session-cookie-expires \
+                session-cookie-hash session-cookie-max-age session-cookie-name session-cookie-partitioned \
+                session-cookie-path session-cookie-samesite session-cookie-secure upstream-hash-by \
+                upstream-hash-by-subset upstream-hash-by-subset-size",
+        fate: NotNeeded(AFFINITY),
+    },
+    Entry { names: "http2-push-preload", fate: NotNeeded("browsers have dropped HTTP/2 push") },
+    Entry { names: "enable-rewrite-log", fate: NotNeeded("sidestream rewrites nothing") },
+    Entry {
+        names: "add-base-url base-url-scheme enable-dynamic-tls-records enable-influxdb enable-opentracing \
+                global-rate-limit global-rate-limit-ignored-cidrs global-rate-limit-key global-rate-limit-window \
+                grpc-backend influxdb-host influxdb-measurement influxdb-port influxdb-server-name lua-resty-waf \
+                opentracing-operation-name opentracing-trust-incoming-span secure-backends secure-verify-ca-secret \
+                upstream-fail-timeout upstream-max-fails",
+        fate: NotNeeded(REMOVED),
+    },
+    // Stays at the gateway
+    Entry {
+        names: "proxy-body-size",
+        fate: Gateway("limit bodies at the gateway; sidestream passes them on whatever their size"),
+    },
+    Entry {
+        names: "enable-cors cors-allow-credentials cors-allow-headers cors-allow-methods cors-allow-origin \
+                cors-expose-headers cors-max-age",
+        fate: Gateway(CORS),
+    },
+    Entry {
+        names: "auth-always-set-cookie auth-cache-duration auth-cache-key auth-keepalive auth-keepalive-requests \
+                auth-keepalive-share-vars auth-keepalive-timeout auth-method auth-proxy-set-headers auth-realm \
+                auth-request-redirect auth-response-headers auth-secret auth-secret-type auth-signin \
+                auth-signin-redirect-param auth-type auth-url enable-global-auth satisfy",
+        fate: Gateway(AUTH),
+    },
+    Entry {
+        names: "auth-tls-error-page auth-tls-match-cn auth-tls-pass-certificate-to-upstream auth-tls-secret \
+                auth-tls-verify-client auth-tls-verify-depth",
+        fate: Gateway(CERTIFICATES),
+    },
+    Entry {
+        names: "limit-allowlist limit-burst-multiplier limit-connections limit-rate limit-rate-after limit-rpm \
+                limit-rps limit-whitelist",
+        fate: Gateway(LIMITS),
+    },
+    Entry { names: "allowlist-source-range denylist-source-range whitelist-source-range", fate: Gateway(NETWORKS) },
+    Entry {
+        names: "canary canary-by-cookie canary-by-header canary-by-header-pattern canary-by-header-value \
+                canary-weight canary-weight-total",
+        fate: Gateway(CANARY),
+    },
+    Entry { names: "rewrite-target use-regex x-forwarded-prefix", fate: Gateway(REWRITING) },
+    Entry {
+        names: "app-root force-ssl-redirect from-to-www-redirect permanent-redirect permanent-redirect-code \
+                preserve-trailing-slash proxy-redirect-from proxy-redirect-to relative-redirects ssl-redirect \
+                temporal-redirect temporal-redirect-code use-port-in-redirects",
+        fate: Gateway(REDIRECTS),
+    },
+    Entry { names: "ssl-ciphers ssl-passthrough ssl-prefer-server-ciphers", fate: Gateway(TLS) },
+    Entry {
+        names: "proxy-ssl-ciphers proxy-ssl-name proxy-ssl-protocols proxy-ssl-secret proxy-ssl-server-name \
+                proxy-ssl-verify proxy-ssl-verify-depth",
+        fate: Gateway(UPSTREAM_TLS),
+    },
+    Entry {
+        names: "backend-protocol",
+        fate: Gateway(
+            "sidestream speaks HTTP/1.1 to the service; route gRPC, FastCGI and TLS past it, to the service's own port",
+        ),
+    },
+    Entry {
+        names: "fastcgi-index fastcgi-params-configmap",
+        fate: Gateway("sidestream speaks HTTP/1.1 to the service; route FastCGI past it, to the service's own port"),
+    },
+    Entry {
+        names: "load-balance service-upstream",
+        fate: Gateway("balance at the gateway; sidestream has one service, the one in its pod"),
+    },
+    Entry {
+        names: "upstream-vhost",
+        fate: Gateway("set the Host header at the gateway; sidestream passes it on as it came"),
+    },
+    Entry { names: "server-alias", fate: Gateway("hosts are the gateway's; sidestream serves its routes on any") },
+    Entry {
+        names: "custom-headers proxy-cookie-domain proxy-cookie-path",
+        fate: Gateway("change headers of answers at the gateway, or let the service set them"),
+    },
+    Entry {
+        names: "custom-http-errors default-backend disable-proxy-intercept-errors",
+        fate: Gateway("error pages are the gateway's; sidestream's own refusals are `application/problem+json`"),
+    },
+    Entry { names: "mirror-host mirror-request-body mirror-target", fate: Gateway(MIRROR) },
+    Entry {
+        names: "enable-modsecurity enable-owasp-core-rules modsecurity-snippet modsecurity-transaction-id",
+        fate: Gateway(MODSECURITY),
+    },
+    Entry {
+        names: "enable-access-log enable-opentelemetry opentelemetry-operation-name \
+                opentelemetry-trust-incoming-span",
+        fate: Gateway(LOGS),
+    },
+];

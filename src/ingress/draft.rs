@@ -1,0 +1,141 @@
+//! The configuration as it comes together: values for keys, and routes, each with where it comes from.
+//!
+//! It chooses where several speak of the same; how it is written as YAML is `written`'s.
+
+use std::collections::BTreeSet;
+
+use super::report::{Class, Report, Subject};
+use super::setting::Setting;
+use crate::route::Pattern;
+
+/// Routes of one configuration.
+const ROUTES_MAX: usize = 500;
+
+/// How far a value reaches. One of an Ingress goes before one of the ConfigMap, as in ingress-nginx.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Level {
+    ConfigMap,
+    Ingress,
+}
+
+/// A value for a key.
+#[derive(Clone, Debug)]
+pub(super) struct Candidate {
+    pub(super) setting: Setting,
+    /// Milliseconds, or a count.
+    pub(super) value: u64,
+    pub(super) level: Level,
+    pub(super) subject: Subject,
+    /// How the value came about, where it is not the one that was written.
+    pub(super) reason: Option<String>,
+}
+
+/// A stream's path, as it was guessed.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    pub(super) pattern: String,
+    pub(super) transport: &'static str,
+    pub(super) stream: String,
+    /// Milliseconds, and what they were derived from.
+    pub(super) heartbeat: Option<(u64, Subject)>,
+    /// What spoke for a stream.
+    pub(super) why: String,
+    pub(super) subject: Subject,
+    /// Nothing but settings spoke for a stream: whatever else is asked of the path goes on to the service.
+    pub(super) is_vague: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Draft {
+    candidates: Vec<Candidate>,
+    pub(super) routes: Vec<Route>,
+    /// The services that the Ingresses lead to, with their ports.
+    pub(super) services: BTreeSet<String>,
+}
+
+impl Draft {
+    pub(super) fn propose(&mut self, candidate: Candidate) {
+        self.candidates.push(candidate);
+    }
+
+    /// The read timeout that the ConfigMap sets for all.
+    pub(super) fn general_read_timeout(&self) -> Option<(u64, Subject)> {
+        let general = self
+            .candidates
+            .iter()
+            .rfind(|candidate| candidate.setting == Setting::ReadTimeout && candidate.level == Level::ConfigMap)?;
+        Some((general.value, general.subject.clone()))
+    }
+
+    /// Adds a route, unless there is one for its paths.
+    pub(super) fn add_route(&mut self, route: Route, report: &mut Report) {
+        let pattern = Pattern::parse(&route.pattern);
+        let overlaps = |other: &&Route| match (&pattern, Pattern::parse(&other.pattern)) {
+            (Ok(pattern), Ok(other)) => pattern.overlaps(&other),
+            _ => false,
+        };
+        if let Some(earlier) = self.routes.iter().find(overlaps) {
+            let text = format!("the route {}, of line {}, serves it too", earlier.pattern, earlier.subject.line);
+            return report.add(Class::Mapped, &route.subject, text);
+        }
+        if self.routes.len() >= ROUTES_MAX {
+            let text = format!(
+                "more than {ROUTES_MAX} streams: it was left out; import the Ingresses of one service at a time"
+            );
+            return report.add(Class::Unknown, &route.subject, text);
+        }
+        let Route { pattern, transport, why, .. } = &route;
+        let text = format!("a route, {pattern} ({transport}): a GUESS, as {why}");
+        report.add(Class::Mapped, &route.subject, text);
+        if let Some((heartbeat, origin)) = &route.heartbeat {
+            let heartbeat = Setting::ReadTimeout.write(*heartbeat);
+            let text = format!("`heartbeat_interval: {heartbeat}` of the route {pattern}: a third of it, 1s to 20s");
+            report.add(Class::Mapped, origin, text);
+        }
+        self.routes.push(route);
+    }
+
+    /// The value for each key, in the order of the file. What was not taken is told with what was.
+    pub(super) fn settle(&mut self, report: &mut Report) -> Vec<Candidate> {
+        let mut settled: Vec<Candidate> = Vec::new();
+        for candidate in &self.candidates {
+            match settled.iter_mut().find(|other| other.setting == candidate.setting) {
+                None => settled.push(candidate.clone()),
+                Some(other) if candidate.is_before(other) => *other = candidate.clone(),
+                Some(_) => {}
+            }
+        }
+        for candidate in &self.candidates {
+            if let Some(taken) = settled.iter().find(|taken| taken.setting == candidate.setting) {
+                report.add(Class::Mapped, &candidate.subject, candidate.told_beside(taken));
+            }
+        }
+        settled.sort_by_key(|candidate| candidate.setting);
+        settled
+    }
+}
+
+impl Candidate {
+    /// Times and sizes should be long enough for everybody; attempts should be few enough.
+    fn is_before(&self, other: &Self) -> bool {
+        let is_better =
+            if self.setting == Setting::Retries { self.value < other.value } else { self.value > other.value };
+        self.level > other.level || self.level == other.level && is_better
+    }
+
+    /// What the report says of it, where `taken` is the value of its key.
+    fn told_beside(&self, taken: &Self) -> String {
+        let Self { setting, value, subject, reason, .. } = self;
+        let (path, written) = (setting.path(), setting.write(taken.value));
+        if subject == &taken.subject {
+            let reason = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+            return format!("`{path}: {written}`{reason}");
+        }
+        let asked = if *value == taken.value {
+            "it says the same".into()
+        } else {
+            format!("it says {}", setting.write(*value))
+        };
+        format!("`{path}: {written}` of line {} was taken; {asked}", taken.subject.line)
+    }
+}

@@ -1,0 +1,326 @@
+//! The import as a whole: manifests with what became of them, and the tables against ingress-nginx's documentation.
+//!
+//! `SIDESTREAM_UPDATE=1 cargo test --lib ingress` writes the golden files and what `docs/migration.md` shows anew.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use super::fate::{Entry, Fate, names};
+use super::{Class, Import, annotations, configmap, directives, import};
+use crate::config;
+
+/// Set to write what is otherwise compared.
+const UPDATE: &str = "SIDESTREAM_UPDATE";
+
+fn path(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
+}
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(path(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// The manifests of `tests/ingress`, by name.
+fn manifests() -> Vec<String> {
+    let files = std::fs::read_dir(path("tests/ingress")).unwrap();
+    let names = files.filter_map(|file| Some(file.unwrap().file_name().to_str()?.strip_suffix(".yaml")?.to_owned()));
+    let mut names: Vec<_> = names.collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn manifests_become_what_they_should() {
+    let manifests = manifests();
+    assert!(manifests.len() >= 30, "{manifests:?}");
+    let mut wrong = Vec::new();
+    for name in &manifests {
+        let import =
+            import(&read(&format!("tests/ingress/{name}.yaml"))).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let config = config::parse(&import.configuration, name, Path::new(""));
+        assert!(config.is_ok(), "{name}: {}\n{}", config.unwrap_err(), import.configuration);
+        let report = format!("{}\n", import.report);
+        for (file, text) in [(format!("{name}.yaml"), &import.configuration), (format!("{name}.txt"), &report)] {
+            let golden = path("tests/ingress/golden").join(&file);
+            if std::env::var_os(UPDATE).is_some() {
+                std::fs::write(&golden, text).unwrap();
+            } else if std::fs::read_to_string(&golden).unwrap_or_default() != *text {
+                wrong.push(format!("{file} is now:\n{text}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(100))]
+
+    /// Whatever stands in an annotation, a path or a rewriting: there is an answer, and `check` accepts it.
+    #[test]
+    fn any_text_is_survived(snippet in ".{0,80}", path in "[/a-z(){}\\[\\]$|.*+^?0-9%-]{0,30}(/events)?", target in "[/a-z$0-9]{0,10}") {
+        let [snippet, path, target] = [snippet, path, target].map(|text| serde_json::json!(text).to_string());
+        let prefix = annotations::PREFIX;
+        let annotations = format!("{prefix}server-snippet: {snippet}, {prefix}rewrite-target: {target}");
+        for annotations in [annotations.as_str(), ""] {
+            let text = ingress(annotations, &format!("{{ path: {path} }}"));
+            // Some characters no YAML may hold, quoted or not.
+            if let Ok(import) = import(&text) {
+                let config = config::parse(&import.configuration, "written", Path::new(""));
+                assert!(config.is_ok(), "{text}\n{}\n{}", config.unwrap_err(), import.configuration);
+            }
+        }
+    }
+}
+
+/// What a snippet, an annotation or a key says has its line in the report, whatever it is.
+#[test]
+fn nothing_goes_without_a_line() {
+    for name in manifests() {
+        let text = read(&format!("tests/ingress/{name}.yaml"));
+        let report = import(&text).unwrap().report.to_string();
+        if report.contains("nothing of it was read") {
+            continue;
+        }
+        for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
+            if let Some((annotation, _)) = line
+                .trim()
+                .split_once("nginx.ingress.kubernetes.io/")
+                .map(|(_, rest)| rest)
+                .and_then(|rest| rest.split_once(':'))
+            {
+                let annotation = annotation.trim_matches('"');
+                assert!(report.contains(&format!(", {annotation}")), "{name}: {annotation}\n{report}");
+            }
+        }
+    }
+}
+
+fn documented(file: &str) -> Vec<String> {
+    let text = read(&format!("tests/ingress/documented/{file}"));
+    text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).map(String::from).collect()
+}
+
+#[test]
+fn everything_that_is_documented_is_known() {
+    for (file, table, least) in [("annotations", annotations::ANNOTATIONS, 140), ("configmap", configmap::KEYS, 200)] {
+        let known: BTreeSet<_> = names(table).collect();
+        let documented = documented(file);
+        let missing: Vec<_> = documented.iter().filter(|name| !known.contains(name.as_str())).collect();
+        println!("{file}: {} of {} documented names are known", documented.len() - missing.len(), documented.len());
+        assert!(missing.is_empty() && documented.len() >= least, "{file}: unknown: {missing:?}");
+    }
+}
+
+#[test]
+fn every_name_has_one_fate() {
+    for table in [annotations::ANNOTATIONS, configmap::KEYS, directives::DIRECTIVES] {
+        let all: Vec<_> = names(table).collect();
+        let distinct: BTreeSet<_> = all.iter().collect();
+        let mut twice = all.clone();
+        twice.sort_unstable();
+        let twice: Vec<_> = twice.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
+        assert!(all.len() == distinct.len() && !all.contains(&""), "{twice:?}");
+    }
+}
+
+#[test]
+fn the_document_shows_the_tables_and_an_example() {
+    let file = "docs/migration.md";
+    let sections = [
+        ("annotations", shown(annotations::ANNOTATIONS)),
+        ("configmap", shown(configmap::KEYS)),
+        ("example", example("sse-of-the-guide")),
+    ];
+    let mut document = read(file);
+    for (mark, section) in sections {
+        let (begin, end) = (format!("<!-- {mark} -->\n"), format!("<!-- end of {mark} -->"));
+        let (before, rest) = document.split_once(&begin).expect("the mark");
+        let (_, after) = rest.split_once(&end).expect("the end mark");
+        document = format!("{before}{begin}\n{section}\n{end}{after}");
+    }
+    if std::env::var_os(UPDATE).is_some() {
+        std::fs::write(path(file), document).unwrap();
+    } else {
+        assert!(document == read(file), "{file} does not show what there is; write it anew with {UPDATE}=1");
+    }
+}
+
+fn example(name: &str) -> String {
+    let manifest = read(&format!("tests/ingress/{name}.yaml"));
+    let Import { configuration, report } = import(&manifest).unwrap();
+    format!(
+        "This Ingress:\n\n```yaml\n{manifest}```\n\nbecomes this configuration:\n\n```yaml\n{configuration}```\n\n\
+         and this report:\n\n```\n{report}\n```\n"
+    )
+}
+
+fn shown(table: &[Entry]) -> String {
+    let mut text = "| setting | class | what to do, and why |\n|---|---|---|\n".to_owned();
+    for Entry { names, fate } in table {
+        let (class, why) = match fate {
+            Fate::Mapped(setting) => (Class::Mapped.name(), format!("`{}`", setting.path())),
+            Fate::NotNeeded(why) => (Class::NotNeeded.name(), (*why).into()),
+            Fate::Gateway(why) => (Class::Gateway.name(), (*why).into()),
+            Fate::Snippet(_) => ("each line its own", "read directive by directive".into()),
+        };
+        let names: Vec<_> = names.split(' ').map(|name| format!("`{name}`")).collect();
+        let _ = writeln!(text, "| {} | {class} | {why} |", names.join(", "));
+    }
+    text
+}
+
+fn lines(text: &str) -> Vec<String> {
+    let import = import(text).unwrap();
+    import.report.to_string().lines().map(String::from).collect()
+}
+
+/// An Ingress of ingress-nginx with these annotations and paths, as flow mappings.
+fn ingress(annotations: &str, paths: &str) -> String {
+    format!(
+        "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{ name: x, annotations: {{ {annotations} }} }}\n\
+         spec: {{ ingressClassName: nginx, rules: [ {{ http: {{ paths: [ {paths} ] }} }} ] }}\n"
+    )
+}
+
+#[track_caller]
+fn assert_line(text: &str, expected: &str) {
+    let lines = lines(text);
+    assert!(lines.iter().any(|line| line.contains(expected)), "no {expected:?} in\n{}", lines.join("\n"));
+}
+
+#[test]
+fn slips_and_strangers_are_named() {
+    let cases = [
+        (
+            "nginx.ingress.kubernetes.io/proxy-read-timout: '60'",
+            "unknown: Ingress x, proxy-read-timout (line 3): no setting of ingress-nginx (did you mean `proxy-read-timeout`?)",
+        ),
+        ("nginx.ingress.kubernetes.io/proxy-read-timeout: soon", "`soon`: not a time as nginx writes it"),
+        ("nginx.ingress.kubernets.io/proxy-read-timeout: '60'", "(did you mean `nginx.ingress.kubernetes.io`?)"),
+        ("nginx.org/proxy-read-timeout: 60s", "of F5's NGINX Ingress Controller"),
+        ("ingress.kubernetes.io/proxy-body-size: 8m", "the prefix of ingress-nginx before 0.9"),
+        ("proxy-body-size: 8m", "it lacks the prefix"),
+        ("nginx.internal/proxy-body-size: 8m", "--annotations-prefix=nginx.internal"),
+        ("example.com/team: blue", "no annotation of ingress-nginx"),
+        (
+            "nginx.ingress.kubernetes.io/proxy-read-timeout: 60s",
+            "warning: Ingress x, proxy-read-timeout (line 3): ingress-nginx takes a bare number",
+        ),
+        (
+            "nginx.ingress.kubernetes.io/proxy-read-timeout: 60",
+            "warning: Ingress x, nginx.ingress.kubernetes.io/proxy-read-timeout (line 3): found `60` where",
+        ),
+    ];
+    for (annotation, expected) in cases {
+        assert_line(&ingress(annotation, ""), expected);
+    }
+}
+
+#[test]
+fn the_class_says_whose_an_ingress_is() {
+    let class = |class: &str| ingress("", "").replace("ingressClassName: nginx, ", class);
+    assert_line(&class("ingressClassName: traefik, "), "`traefik` is another controller's class");
+    assert_line(&class("ingressClassName: nginx-internal, "), "whether `nginx-internal` is a class of ingress-nginx");
+    assert_line(&class(""), "it names no class");
+    let declared = |controller: &str| {
+        format!(
+            "{}---\napiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: {{ name: edge }}\nspec: {{ controller: {controller} }}\n",
+            class("ingressClassName: edge, ")
+        )
+    };
+    assert_line(&declared("nginx.org/ingress-controller"), "`edge` is a class of `nginx.org/ingress-controller`");
+    assert!(lines(&declared("k8s.io/ingress-nginx")).iter().all(|line| !line.starts_with("warning")));
+}
+
+#[test]
+fn lines_of_a_snippet_are_lines_of_the_input() {
+    let annotations = "metadata:\n  name: x\n  annotations:\n    nginx.ingress.kubernetes.io/configuration-snippet: |\n      # why\n\n      \
+                       proxy_bufering off;\n      proxy_read_timeout \"5m;\n";
+    let text = ingress("", "").replace("metadata: { name: x, annotations: {  } }\n", annotations);
+    assert_line(
+        &text,
+        "configuration-snippet: proxy_bufering off (line 9): no directive of nginx that is known here (did you mean `proxy_buffering`?)",
+    );
+    assert_line(&text, "configuration-snippet (line 10): a quote is opened and not closed");
+}
+
+#[test]
+fn lines_are_right_however_a_snippet_is_written() {
+    let cases = [
+        ("|\n      nonsense;\n", 5),
+        ("|\n\n\n      nonsense;\n", 7),
+        ("|-\n      # why\n      nonsense;\n", 6),
+        ("|2\n      nonsense;\n", 5),
+        (">\n      gzip off;\n      nonsense;\n", 5),
+        ("\"gzip off;\\nnonsense;\"\n", 4),
+        ("\"gzip off;\\nnonsense;\\n\n      gzip off;\"\n", 4),
+        ("nonsense;\n", 4),
+    ];
+    let mut wrong = Vec::new();
+    for (written, line) in cases {
+        let annotation =
+            format!("metadata:\n  annotations:\n    nginx.ingress.kubernetes.io/server-snippet: {written}");
+        let text = format!("{annotation}kind: Ingress\napiVersion: networking.k8s.io/v1\n");
+        let text = format!("\n{text}");
+        let lines = lines(&text);
+        let expected = format!("server-snippet: nonsense (line {line})");
+        if !lines.iter().any(|line| line.contains(&expected)) {
+            wrong.push(format!("{written:?}: {expected}: {}", lines.join("\n")));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn what_is_no_kubernetes_has_its_place() {
+    let cases = [
+        ("a: [b\n", "1:4: not valid YAML"),
+        ("---\n- a\n", "2:1: found a list, not a Kubernetes object"),
+        ("kind: Ingress\n", "1:1: not a Kubernetes object: it has no `kind` and `apiVersion`"),
+        ("apiVersion: v1\nkind: List\nitems:\n  - x\n", "4:5: found `x`, not a Kubernetes object"),
+        ("a:\n\tb: c\n", "2:"),
+    ];
+    for (text, expected) in cases {
+        let error = import(text).unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{text:?}: {error}");
+    }
+}
+
+#[test]
+fn the_longest_time_and_the_fewest_attempts_are_taken() {
+    let one = ingress(
+        "nginx.ingress.kubernetes.io/proxy-read-timeout: '60', nginx.ingress.kubernetes.io/proxy-next-upstream: 'off'",
+        "",
+    );
+    let other = ingress(
+        "nginx.ingress.kubernetes.io/proxy-read-timeout: '90', nginx.ingress.kubernetes.io/proxy-next-upstream-tries: '3'",
+        "",
+    );
+    let general = "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: c }\ndata: { proxy-read-timeout: '600' }\n";
+    let text = format!("{general}---\n{one}---\n{other}");
+    let written = import(&text).unwrap().configuration;
+    assert!(written.contains("\n  read_timeout: 90s # Ingress x, proxy-read-timeout (line 13)\n"), "{written}");
+    assert!(written.contains("\n  retries: 0 # "), "{written}");
+    assert_line(
+        &text,
+        "mapped: ConfigMap c, proxy-read-timeout (line 4): `upstream.read_timeout: 90s` of line 13 was taken; it says 10m",
+    );
+}
+
+/// More documents than the parser allows by itself.
+#[test]
+fn a_whole_cluster_fits() {
+    let documents = vec![ingress("nginx.ingress.kubernetes.io/proxy-read-timeout: '60'", ""); 2_000].join("---\n");
+    assert_eq!(import(&documents).unwrap().report.count(Class::Mapped), 2_000);
+}
+
+#[test]
+fn hostile_names_stay_in_their_comments() {
+    let path = r#"{ path: "/a\n\nlisten: 1/events", pathType: Exact, backend: { service: { name: "s\nx: y", port: { number: 1 } } } }"#;
+    let text = ingress("", &format!(r#"{path}, {{ path: /b/events, backend: {{ service: {{ name: "s\nx: y" }} }} }}"#));
+    let text = text.replace("name: x,", r#"name: "x\ny: 1","#);
+    let written = import(&text).unwrap().configuration;
+    assert!(config::parse(&written, "written", Path::new("")).is_ok(), "{written}");
+    assert!(!written.contains("\ny: 1") && !written.contains("\nx: y"), "{written}");
+}

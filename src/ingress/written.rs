@@ -1,0 +1,108 @@
+//! The draft as YAML that `check` accepts, with a comment on everything: where it comes from, or that somebody has to
+//! fill it in.
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+
+use super::draft::{Candidate, Draft, Route};
+use super::setting::Setting;
+
+/// What stands in for names that nobody has; they are no one's, so that nothing is streamed by mistake.
+const BROKERS: &str = "REPLACE-kafka:9092";
+const TOPIC_PREFIX: &str = "REPLACE-";
+
+const HEAD: &str = "\
+# Written by `sidestream import-ingress`. It is valid (`sidestream check`), and not finished:
+#   PLACEHOLDER  what an Ingress does not say; fill it in
+#   GUESS        what was concluded from names and settings; look at it
+";
+
+/// The configuration. `settled` is a value for each key, in the order of the file.
+pub(super) fn write(draft: &Draft, settled: &[Candidate]) -> String {
+    let mut text = HEAD.to_owned();
+    write_upstream(&mut text, draft, settled);
+    text += "\n# Whose X-Forwarded-* are believed: nobody's, until the gateway's addresses stand here. PLACEHOLDER\n\
+             # forwarded: { trust: [10.0.0.0/8] }\n";
+    let _ = writeln!(text, "\nkafka:\n  brokers: {BROKERS} # PLACEHOLDER");
+    write_routes(&mut text, &draft.routes);
+    for section in ["limits", "drain"] {
+        let keys = of_section(settled, section);
+        if !keys.is_empty() {
+            let _ = writeln!(text, "\n{section}:\n{keys}", keys = keys.trim_end());
+        }
+    }
+    text
+}
+
+fn write_upstream(text: &mut String, draft: &Draft, settled: &[Candidate]) {
+    let services: Vec<_> = draft.services.iter().map(String::as_str).collect();
+    let whose =
+        if services.is_empty() { String::new() } else { format!("; the Service is {}", services.join(", or ")) };
+    let _ = writeln!(text, "\nupstream:\n  address: 127.0.0.1:3000 # PLACEHOLDER: the port of the container{whose}");
+    *text += &of_section(settled, "upstream");
+}
+
+/// The lines of a section's keys.
+fn of_section(settled: &[Candidate], section: &str) -> String {
+    let mut lines = String::new();
+    for Candidate { setting, value, subject, reason, .. } in settled {
+        if let Some(key) = setting.path().strip_prefix(section).and_then(|rest| rest.strip_prefix('.')) {
+            let reason = reason.as_ref().map(|reason| format!("; {reason}")).unwrap_or_default();
+            let _ = writeln!(lines, "  {key}: {} # {subject}{reason}", setting.write(*value));
+        }
+    }
+    lines
+}
+
+fn write_routes(text: &mut String, routes: &[Route]) {
+    if routes.is_empty() {
+        *text += "\n# Nothing looked like a stream. A stream and its route, to begin from:\n\
+                  # streams:\n#   orders: { topics: [orders], keys: [orderId] }\n\
+                  # routes:\n#   - { path: /orders/events, stream: orders, transport: sse, public: true }\n";
+        return;
+    }
+    *text += "\n# PLACEHOLDER: the topics of each stream, and the keys by which its events are told apart\nstreams:\n";
+    let mut streams: Vec<_> = routes.iter().map(|route| route.stream.as_str()).collect();
+    streams.sort_unstable();
+    streams.dedup();
+    for stream in streams {
+        let _ = writeln!(text, "  {}: {{ topics: [{TOPIC_PREFIX}{stream}] }}", plain_or_quoted(stream));
+    }
+    *text += "\n# PLACEHOLDER: who may open a stream. `public: true` is everybody who reaches sidestream; else it takes\n\
+              # `auth` with keys for tokens, and `bind` for what a token's owner may see.\nroutes:\n";
+    for route in routes {
+        write_route(text, route);
+    }
+}
+
+fn write_route(text: &mut String, route: &Route) {
+    let Route { pattern, transport, stream, heartbeat, why, subject, is_vague } = route;
+    let _ = writeln!(text, "  # GUESS: {subject}: {why}");
+    let _ = writeln!(text, "  - path: {}\n    stream: {}", plain_or_quoted(pattern), plain_or_quoted(stream));
+    let _ = writeln!(text, "    transport: {transport}\n    public: true # PLACEHOLDER");
+    if *is_vague {
+        *text += "    other_methods: upstream # as the path may be more than a stream\n";
+    }
+    if let Some((ms, origin)) = heartbeat {
+        let written = Setting::ReadTimeout.write(*ms);
+        let _ = writeln!(text, "    heartbeat_interval: {written} # a third of {origin}, 1s to 20s");
+    }
+}
+
+/// A text in YAML: in quotes, unless it is plainly none of YAML's own words. JSON's quotes are YAML's, too.
+fn plain_or_quoted(text: &str) -> String {
+    const WORDS: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
+    let begins_well = text.starts_with(|c: char| c == '/' || c.is_ascii_alphabetic());
+    let is_plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'_' | b'.' | b'-'));
+    let is_word = WORDS.contains(&text.to_ascii_lowercase().as_str());
+    if begins_well && is_plain && !is_word { text.to_owned() } else { json!(text).to_string() }
+}
+
+/// A name that Kafka takes for a topic: letters, digits, `.`, `_`, `-`, not too many.
+pub(super) fn topic_like(name: &str) -> String {
+    /// Kafka allows 249; the placeholder's beginning belongs to it.
+    const CHARS_MAX: usize = 100;
+    let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    name.chars().take(CHARS_MAX).map(|c| if is_good(c) { c } else { '-' }).collect()
+}

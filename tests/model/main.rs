@@ -1,0 +1,121 @@
+//! Those who ask for pages of the log and the thread that reads them, in every order in which their steps can come (with
+//! [`PREEMPTIONS_MAX`]): nobody who asked waits for a page that is there, and what several ask for is read once.
+//!
+//! loom runs the files of the product themselves, with its own locks in place of the standard library's. Whoever waits
+//! for ever in one of the orders is a deadlock that it reports. No broker here, and no time: those have tests of their
+//! own.
+#![allow(dead_code, unused_imports)] // The model uses a part of the files, without their tests.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+#[path = "../../src/kafka/history/bell.rs"]
+mod bell;
+#[path = "../../src/kafka/history/cache.rs"]
+mod cache;
+#[path = "../../src/kafka/history/desk.rs"]
+mod desk;
+#[path = "../../src/kafka/history/requests.rs"]
+mod requests;
+#[path = "../../src/kafka/history/times.rs"]
+mod times;
+mod sync {
+    pub(super) use std::sync::PoisonError;
+
+    pub(super) use loom::sync::{Condvar, Mutex, MutexGuard};
+}
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::thread;
+use sidestream::{event, hub};
+
+use self::bell::Bell;
+use self::desk::Desk;
+use self::hub::{Asker, Lookup, Page};
+use self::requests::{TopicPartition, Wanted};
+
+const PARTITION: TopicPartition = TopicPartition { topic: 0, partition: 0 };
+const CACHE_BYTES: usize = 1 << 20;
+/// How often a thread is interrupted where it could go on: all orders with so many. What goes wrong between threads needs
+/// two or fewer as a rule, and all orders without such a bound take hours.
+const PREEMPTIONS_MAX: usize = 2;
+/// loom's clock stands still: this is until the bell rings.
+const FOR_EVER: Duration = Duration::MAX;
+
+fn main() {
+    // Two in one page, and two in two.
+    for (offsets, pages) in [([3, 5], 1), ([3, 905], 2)] {
+        meet(offsets, pages);
+        println!("two ask for {offsets:?}: both get it, in every order");
+    }
+}
+
+/// Two sessions ask for these offsets while they are read; so many pages hold them.
+fn meet(offsets: [i64; 2], pages: usize) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(PREEMPTIONS_MAX);
+    model.check(move || {
+        let place = Arc::new(Meeting::new());
+        let askers = [0, 1].map(|session| {
+            let (place, offset) = (place.clone(), offsets[session]);
+            thread::spawn(move || place.ask(session, offset))
+        });
+        assert_eq!(place.read(), pages);
+        askers.into_iter().for_each(|asker| asker.join().unwrap());
+    });
+}
+
+struct Meeting {
+    desk: Desk,
+    /// The reader's.
+    bell: Bell,
+    /// Each session's: it is called.
+    calls: [Bell; 2],
+    served: AtomicUsize,
+    now: Instant,
+}
+
+impl Meeting {
+    fn new() -> Self {
+        Self {
+            desk: Desk::new(1, CACHE_BYTES),
+            bell: Bell::default(),
+            calls: Default::default(),
+            served: AtomicUsize::new(0),
+            now: Instant::now(),
+        }
+    }
+
+    /// A session: asks, and asks again whenever it is called, until it has the page.
+    fn ask(&self, session: usize, offset: i64) {
+        let (wanted, asker) = (Wanted { offset, until: 1000 }, Asker { writer: 0, session: session as u32 });
+        while !matches!(self.desk.page(0, PARTITION, wanted, asker, self.now), Lookup::Found(_)) {
+            self.bell.ring();
+            self.calls[session].wait(FOR_EVER);
+        }
+        self.served.fetch_add(1, Ordering::AcqRel);
+        self.bell.ring();
+    }
+
+    /// The thread that reads: publishes what is asked for until both have it. How many pages it read.
+    fn read(&self) -> usize {
+        let mut pages = 0;
+        while self.served.load(Ordering::Acquire) < self.calls.len() {
+            let Some(job) = self.desk.job(0, PARTITION, 1) else {
+                self.bell.wait(FOR_EVER);
+                continue;
+            };
+            pages += 1;
+            for asker in self.desk.publish(0, PARTITION, page(job.start..job.start + 100), false, self.now) {
+                self.calls[asker.session as usize].ring();
+            }
+        }
+        pages
+    }
+}
+
+fn page(offsets: Range<i64>) -> Page {
+    Page { topic: "a".into(), partition: 0, epoch: 0, offsets, entries: [].into(), first_ms: None, bytes: 0 }
+}
