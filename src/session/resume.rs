@@ -173,7 +173,9 @@ impl Session {
                 let stream = &self.subscriptions[n].stream;
                 let cursor = match self.request.resume.as_ref().and_then(Resume::cursor) {
                     Some(seen) if plan.gaps.is_empty() => Some(plan.replay.cursor(stream, &seen.id)),
-                    _ => plan.replay.cursor_now(stream),
+                    // Where it stood: cut off before it is told of a loss, it has to be told when it comes back.
+                    Some(seen) => Some(seen.clone()),
+                    None => plan.replay.cursor_now(stream),
                 };
                 self.prime(cursor.map(|cursor| cursor.to_string()).as_deref());
                 self.begin_replay(n, plan);
@@ -199,8 +201,11 @@ impl Session {
             return;
         }
         let cursor = replay.cursor_now(&self.subscriptions[n].stream).map(|cursor| cursor.to_string().into());
-        for gap in gaps {
-            self.queue.push_gap(Gap { cursor: cursor.clone(), ..gap });
+        let last = gaps.len() - 1;
+        for (n, gap) in gaps.into_iter().enumerate() {
+            // It stands behind them all once it was told of all.
+            let cursor = cursor.clone().filter(|_| n == last);
+            self.queue.push_gap(Gap { cursor, ..gap });
         }
     }
 

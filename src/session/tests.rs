@@ -10,7 +10,7 @@ use super::*;
 use crate::access::{Authority, Binding, Principal, Selector, Source};
 use crate::codec::websocket::{CONTROL_PAYLOAD_MAX, Opcode, frame};
 use crate::cursor::{Positions, TopicPosition};
-use crate::event::{Entry, GapCause, GapRange};
+use crate::event::{Entry, EventId, GapCause, GapRange};
 use crate::hub::{NoLog, WindowLimits};
 use crate::route::{HeartbeatForm, OnGap, QueueLimits, RouteTable, StreamRoute};
 use crate::testing::{self, event, selector, stream};
@@ -202,6 +202,31 @@ fn what_fell_out_of_the_window_is_410_or_a_gap() {
 
     let mut sse = bench.open(Transport::Sse, |request, _| request.resume = Some(Resume::Unreadable));
     assert!(bench.written(&mut sse).contains("event: gap\ndata: {\"type\":\"gap\",\"cause\":\"truncated\""));
+}
+
+#[test]
+fn nobody_is_said_to_stand_behind_a_loss_before_it_is_told() {
+    let mut bench = Bench::new();
+    bench.hub.assign(&"orders".into(), 0, &[0, 0]);
+    let mut other = bench.open(Transport::Sse, |_, _| {});
+    for offset in 0..8 {
+        bench.append(&mut other, offset, &[]);
+    }
+    let at = |next: [i64; 2]| {
+        let id = EventId { topic: "orders".into(), partition: 0, offset: next[0] - 1 };
+        let position = TopicPosition { epoch: 0, next: next.to_vec() };
+        Positions(vec![position]).cursor(&["orders".into()], id)
+    };
+    let mut fell_out = bench.open(Transport::Sse, |request, _| request.resume = Some(Resume::From(at([2, 0]))));
+    let text = bench.written(&mut fell_out);
+    assert!(text.contains(&format!("retry: 2500\nid: {}\n\nid: {}\nevent: gap\n", at([2, 0]), at([4, 0]))), "{text}");
+
+    let mut twice = bench.open(Transport::Sse, |request, _| request.resume = Some(Resume::From(at([2, 5]))));
+    bench.pass(Duration::from_secs(1));
+    let text = bench.written(&mut twice);
+    let gaps: Vec<&str> = text.split("\n\n").filter(|record| record.contains("event: gap\n")).collect();
+    assert_eq!(gaps.len(), 2, "{text}");
+    assert!(gaps[0].starts_with("event: gap") && gaps[1].starts_with("id: "), "{text}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub type Text = Arc<str>;
 
@@ -112,13 +112,18 @@ impl Place {
     }
 }
 
-/// Offsets of one partition, both ends included, as gaps tell them.
+/// Offsets of one partition, both ends included, as gaps tell them; an end that is null is none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {
     pub topic: Text,
     pub partition: i32,
     pub from: i64,
+    #[serde(deserialize_with = "or_endless")]
     pub to: i64,
+}
+
+fn or_endless<'de, D: Deserializer<'de>>(value: D) -> Result<i64, D::Error> {
+    Ok(Option::deserialize(value)?.unwrap_or(i64::MAX))
 }
 
 impl Range {
