@@ -161,8 +161,11 @@ fn epoch_of(high: i64, low: i64) -> Epoch {
     bytes.iter().fold(OFFSET_BASIS, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(PRIME)).max(1)
 }
 
-/// One end of each log, by the topic as the cluster calls it and the partition, or why it is not known.
-pub(super) type Offsets = HashMap<(String, i32), Result<i64, RDKafkaErrorCode>>;
+/// A topic as the cluster calls it, and a partition.
+pub(super) type LogName = (String, i32);
+
+/// One end of each log, or why it is not known.
+pub(super) type Offsets = HashMap<LogName, Result<i64, RDKafkaErrorCode>>;
 
 /// Asks for one end of each of these logs, as the offsets in the list say: `Beginning` or `End`.
 pub(super) fn offsets(client: &Arc<Client>, list: &TopicPartitionList, limit: Duration) -> Question<Offsets> {
@@ -187,7 +190,7 @@ fn read_offsets(event: &Event) -> Offsets {
     found.iter().map(|info| read_offset(*info)).collect()
 }
 
-fn read_offset(info: *const sys::rd_kafka_ListOffsetsResultInfo_t) -> ((String, i32), Result<i64, RDKafkaErrorCode>) {
+fn read_offset(info: *const sys::rd_kafka_ListOffsetsResultInfo_t) -> (LogName, Result<i64, RDKafkaErrorCode>) {
     // SAFETY: what was found is a live event's (`read_offsets`), and so is the partition in it, whose topic is a
     // NUL-terminated string.
     let (topic, partition) = unsafe {
@@ -196,6 +199,8 @@ fn read_offset(info: *const sys::rd_kafka_ListOffsetsResultInfo_t) -> ((String, 
     };
     let offset = match code(partition.err) {
         Some(code) => Err(code),
+        // Its leader did not answer in time.
+        None if partition.offset < 0 => Err(RDKafkaErrorCode::OperationTimedOut),
         None => Ok(partition.offset),
     };
     ((topic.to_string_lossy().into_owned(), partition.partition), offset)

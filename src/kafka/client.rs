@@ -219,16 +219,14 @@ pub(super) struct Context {
     pub(super) statistics: Mutex<Option<Statistics>>,
     /// A broker refused the credentials since somebody looked.
     pub(super) refused: AtomicBool,
-    /// The client ended by an error that it cannot recover from.
-    pub(super) failed: AtomicBool,
     /// The client is closing: what it says is of no interest.
     pub(super) retired: AtomicBool,
 }
 
 impl Context {
     pub(super) fn new(link: Arc<Link>) -> Self {
-        let (statistics, [refused, failed, retired]) = (Mutex::default(), Default::default());
-        Self { link, statistics, refused, failed, retired }
+        let (statistics, refused, retired) = Default::default();
+        Self { link, statistics, refused, retired }
     }
 }
 
@@ -261,10 +259,8 @@ impl ClientContext for Context {
             return;
         }
         let code = error.rdkafka_error_code();
-        match code {
-            Some(RDKafkaErrorCode::Fatal) => self.failed.store(true, Ordering::Relaxed),
-            _ if kind_of(code) == "authentication" => self.refused.store(true, Ordering::Relaxed),
-            _ => {}
+        if kind_of(code) == "authentication" {
+            self.refused.store(true, Ordering::Relaxed);
         }
         self.link.error(code, reason);
     }

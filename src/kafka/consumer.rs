@@ -119,7 +119,7 @@ pub(super) struct Reading {
     survey: Survey,
     /// When the warm-up under way ends at the latest.
     warm_until: Option<Instant>,
-    /// The client is of no use any more: when another one is made.
+    /// When another client may be made, where this one is of no use any more.
     renewal: Retry,
     needs_renewal: bool,
     /// Clients of before, which may take minutes to end where their brokers do not answer.
@@ -234,9 +234,7 @@ impl Reading {
 
     /// Makes another client where this one ended, or was refused: credentials are read anew with it.
     fn renew_if_needed(&mut self) {
-        let context = self.client.context();
-        let is_refused = context.refused.swap(false, Ordering::Relaxed);
-        self.needs_renewal |= is_refused || context.failed.load(Ordering::Relaxed);
+        self.needs_renewal |= self.client.context().refused.swap(false, Ordering::Relaxed);
         if self.needs_renewal && self.renewal.is_due() {
             self.renewal.pause();
             self.renew();
@@ -283,6 +281,7 @@ impl Reading {
                 }
                 // Counted and logged by the context already.
                 Some(Err(error)) if lost_position(&error) => self.survey.position_lost(),
+                Some(Err(KafkaError::MessageConsumptionFatal(_))) => self.needs_renewal = true,
                 Some(Err(_)) => self.survey.hasten(),
             }
             if bytes >= BATCH_BYTES_MAX {
@@ -381,3 +380,7 @@ fn record<'a>(message: &'a BorrowedMessage<'_>, headers: &'a [Header<'a>]) -> Re
         received_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX),
     }
 }
+
+#[cfg(test)]
+#[path = "consumer_tests.rs"]
+mod tests;

@@ -13,7 +13,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset;
 
-use super::ask::{self, DescribedOrNot, Offsets, Question};
+use super::ask::{self, DescribedOrNot, LogName, Offsets, Question};
 use super::client::Client;
 use super::retry::Retry;
 use super::topic::{Described, Seen, TopicReader};
@@ -21,8 +21,8 @@ use super::topic::{Described, Seen, TopicReader};
 /// How long the client may take to connect to the first broker, each time it is asked to. Nothing else happens
 /// meanwhile.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// How long the brokers may take for one answer.
-const ANSWER_WAIT: Duration = Duration::from_secs(5);
+/// How long the brokers may take for one answer. Connections are made meanwhile, and last.
+const ANSWER_WAIT: Duration = Duration::from_secs(2);
 /// The pauses between two surveys, doubled from the first to the second. The second is how long it takes to see what
 /// nothing hints at: a missing topic that appears, or one made anew whose log is longer already than what was read.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -142,15 +142,17 @@ impl Survey {
                     if asked.iter().all(|asked| asked.wanted.is_empty()) {
                         return Ok(Some(findings(asked, topics, &Offsets::new(), &Offsets::new())));
                     }
-                    let question = ask::offsets(client, &list(&asked, topics, Offset::Beginning)?, ANSWER_WAIT);
-                    self.stage = Stage::Starts(asked, question);
+                    let list = list(&asked, topics, Offset::Beginning, |_| true)?;
+                    self.stage = Stage::Starts(asked, ask::offsets(client, &list, ANSWER_WAIT));
                 }
             },
             Stage::Starts(asked, question) => match question.answer().transpose()? {
                 None => self.stage = Stage::Starts(asked, question),
                 Some(starts) => {
-                    let question = ask::offsets(client, &list(&asked, topics, Offset::End)?, ANSWER_WAIT);
-                    self.stage = Stage::Ends(asked, starts, question);
+                    // Who does not answer now was waited for once.
+                    let is_known = |log: &LogName| starts.get(log).is_some_and(Result::is_ok);
+                    let list = list(&asked, topics, Offset::End, is_known)?;
+                    self.stage = Stage::Ends(asked, starts, ask::offsets(client, &list, ANSWER_WAIT));
                 }
             },
             Stage::Ends(asked, starts, question) => match question.answer().transpose()? {
@@ -182,12 +184,19 @@ impl Survey {
     }
 }
 
-/// The partitions that are wanted, each with the end of its log that is asked for.
-fn list(asked: &[Asked], topics: &[TopicReader], end: Offset) -> Result<TopicPartitionList, KafkaError> {
+/// The partitions that are wanted and fit, each with the end of its log that is asked for.
+fn list(
+    asked: &[Asked],
+    topics: &[TopicReader],
+    end: Offset,
+    fits: impl Fn(&LogName) -> bool,
+) -> Result<TopicPartitionList, KafkaError> {
     let mut list = TopicPartitionList::new();
     for (asked, topic) in asked.iter().zip(topics) {
-        for partition in asked.wanted.clone() {
-            list.add_partition_offset(topic.source(), partition, end)?;
+        for log in asked.wanted.clone().map(|partition| (topic.source().to_string(), partition)) {
+            if fits(&log) {
+                list.add_partition_offset(&log.0, log.1, end)?;
+            }
         }
     }
     Ok(list)

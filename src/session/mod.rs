@@ -151,6 +151,11 @@ impl Session {
         !self.answered
     }
 
+    /// Whether an event of so many bytes would be taken without dropping another.
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        self.queue.has_room_for(bytes, &self.request.route.queue)
+    }
+
     /// Offers a live event under an encoding that was made before.
     pub fn offer(&mut self, event: &Arc<Event>, frame: FrameKey, cursor: &Bytes, seq: Seq) -> Offered {
         if self.closed.is_some() || self.last_seq == Some(seq) {

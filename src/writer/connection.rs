@@ -110,11 +110,17 @@ impl Connection {
 
     /// Writes everything that is ready, in as few writes as there can be; what went out is `told`. A session that
     /// catches up gets on by a piece. An error where the peer is gone.
-    pub(super) fn write(&mut self, desk: &mut Desk<'_>, mut told: impl FnMut(Told<'_>, Now)) -> io::Result<Wrote> {
-        let mut bytes = 0;
+    pub(super) fn write(&mut self, desk: &mut Desk<'_>, told: impl FnMut(Told<'_>, Now)) -> io::Result<Wrote> {
         let more = self.writable && self.session.is_behind() && self.session.catch_up(desk);
+        let bytes = self.flush(desk.now, told)?;
+        Ok(Wrote { bytes, more: more && self.writable })
+    }
+
+    /// Writes what waits. Gives the number of bytes written, or an error where the peer is gone.
+    pub(super) fn flush(&mut self, now: Now, mut told: impl FnMut(Told<'_>, Now)) -> io::Result<usize> {
+        let mut bytes = 0;
         while self.writable {
-            self.session.prepare(desk.now, |cause| told(Told::Gap(cause), desk.now));
+            self.session.prepare(now, |cause| told(Told::Gap(cause), now));
             let mut slices = [IoSlice::new(&[]); ITEMS_PER_WRITE];
             let mut count = 0;
             for (slice, chunk) in slices.iter_mut().zip(self.session.chunks()) {
@@ -132,7 +138,7 @@ impl Connection {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(n) => {
                     bytes += n;
-                    let now = Now { instant: Instant::now(), ..desk.now };
+                    let now = Now { instant: Instant::now(), ..now };
                     self.session.wrote(n, now, |event| told(Told::Event(event), now));
                 }
                 Err(error) => match error.kind() {
@@ -142,7 +148,7 @@ impl Connection {
                 },
             }
         }
-        Ok(Wrote { bytes, more: more && self.writable })
+        Ok(bytes)
     }
 
     /// Ends our side of a closed session's connection once everything is written. The peer closes its side then, so

@@ -223,7 +223,7 @@ impl Shard {
     fn messages(&mut self, now: Now) -> Turn {
         for _ in 0..MESSAGES_PER_TURN {
             match self.messages.try_recv() {
-                Ok(Message::Feed(feed)) => self.apply(&feed),
+                Ok(Message::Feed(feed)) => self.apply(&feed, now),
                 Ok(Message::Call(sessions)) => sessions.iter().for_each(|session| self.call(*session as usize)),
                 Ok(Message::Reload(reload, pace)) => self.reload(reload, pace, now),
                 Ok(Message::Drain(pace)) => self.start_drain(pace, now),
@@ -234,11 +234,11 @@ impl Shard {
         Turn::More
     }
 
-    fn apply(&mut self, feed: &Feed) {
+    fn apply(&mut self, feed: &Feed, now: Now) {
         match feed {
             Feed::Assigned { topic, epoch, next } => self.assign(topic, *epoch, next),
             Feed::Live { topics } => self.hub.go_live(topics),
-            Feed::Batch(entries) => entries.iter().for_each(|entry| self.append(entry)),
+            Feed::Batch(entries) => entries.iter().for_each(|entry| self.append(entry, now)),
         }
         // Each feed may be what they wait for.
         for key in &self.waiting {
@@ -263,10 +263,10 @@ impl Shard {
         }
     }
 
-    fn append(&mut self, entry: &Entry) {
+    fn append(&mut self, entry: &Entry, now: Now) {
         let seq = self.hub.append(entry);
         match entry {
-            Entry::Event(event) => self.deliver(event, seq),
+            Entry::Event(event) => self.deliver(event, seq, now),
             Entry::Gap { cause, range } => {
                 let gap = Gap { cause: *cause, ranges: vec![range.clone()], missed: None, cursor: None };
                 self.tell(&gap, &last_id(entry), Some(seq));
@@ -275,7 +275,7 @@ impl Shard {
     }
 
     /// Queues an event for everybody it matches, encoded once a form.
-    fn deliver(&mut self, event: &Arc<Event>, seq: Seq) {
+    fn deliver(&mut self, event: &Arc<Event>, seq: Seq, now: Now) {
         let Self { index, hub, connections, dirty, count, .. } = self;
         index.matches(event, |stream, subscribers| {
             let cursor = || Bytes::from(hub.cursor_at(stream, &event.id).to_string());
@@ -283,7 +283,16 @@ impl Shard {
             for subscriber in subscribers {
                 let key = subscriber.session as usize;
                 let Some(connection) = connections.get_mut(key) else { continue };
-                event.frames.get_or_encode(subscriber.frame, || Form::of(subscriber.frame).event(event, cursor));
+                let frame =
+                    event.frames.get_or_encode(subscriber.frame, || Form::of(subscriber.frame).event(event, cursor));
+                // A burst larger than the queue is no reason to call a client slow that takes all it is given.
+                if connection.writable && !connection.session.has_room_for(frame.len()) {
+                    let transport = connection.session.transport();
+                    // Who is gone is found gone again at its turn.
+                    if let Ok(bytes) = connection.flush(now, |told, now| count.told(transport, told, now)) {
+                        count.wrote(transport, bytes);
+                    }
+                }
                 match connection.session.offer(event, subscriber.frame, cursor, seq) {
                     Offered::Accepted => {}
                     Offered::Dropped(events, policy) => count.dropped(events, policy.as_str()),

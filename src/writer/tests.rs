@@ -116,6 +116,17 @@ fn events_reach_every_client_of_every_writer_in_order() {
 }
 
 #[test]
+fn a_burst_beyond_the_queue_costs_nothing_where_the_socket_takes_it() {
+    let bench = Bench::new();
+    let mut client = bench.open(Transport::Ndjson, 10);
+    read_until(&mut client, "\r\n\r\n");
+    bench.feed(0..500);
+    let text = read_until(&mut client, "\"id\":\"orders:0:499\"");
+    assert_eq!(text.lines().filter(|line| line.starts_with("{\"id\"")).count(), 500);
+    assert!(!text.contains("gap"));
+}
+
+#[test]
 fn all_writers_see_one_order_of_several_sources() {
     const EVENTS: i64 = 300;
     let windows = ["a", "b"].map(|topic| (topic.into(), WindowLimits { events: 10, bytes: 1 << 20 }));

@@ -3,6 +3,8 @@
 //! The truth is the log as it was read at the end. Every client began before the first record, so it must have got
 //! each record that is in its scope, once, in the order of its partition, but for what a gap named to it.
 //!
+//! A gap counts where it is told in time: before the client gets what follows in the partition.
+//!
 //! A `truncated` gap says that a client's position lies beyond what its replica has read: it goes on from the range's
 //! start, so what it had seen of the range may come again. Nothing else may.
 
@@ -25,6 +27,8 @@ pub struct Verdict {
     pub unauthorized: u64,
     /// Clients that did not see every fence.
     pub unreached: u64,
+    /// Replicas that ended by themselves. Nobody is wronged by it, so it is no count of the last line.
+    pub crashes: u64,
     pub events: u64,
     pub faults: u64,
     pub reconnects: u64,
@@ -84,7 +88,7 @@ pub fn judge(history: &[Record]) -> Verdict {
     let log = Log::of(history);
     let mut verdict = Verdict::default();
     let mut clients: BTreeMap<usize, Client<'_>> = BTreeMap::new();
-    for Record { op, .. } in history {
+    for (now, Record { op, .. }) in history.iter().enumerate() {
         match op {
             Op::Produce { place, uid, .. } => log.check_receipt(place, uid, &mut verdict),
             Op::Open { client, proto, scope, topics, status, .. } => {
@@ -94,16 +98,19 @@ pub fn judge(history: &[Record]) -> Verdict {
             Op::Recv { client, uid, place, .. } => {
                 verdict.events += 1;
                 match clients.get_mut(client) {
-                    Some(known) => known.receive(*client, place, uid, &log, &mut verdict),
+                    Some(known) => known.receive(now, *client, place, uid, &log, &mut verdict),
                     None => verdict.find(|v| &mut v.unauthorized, || format!("client {client} got {place:?} unopened")),
                 }
             }
             Op::Gap { client, reason, ranges, .. } => {
                 verdict.gaps += 1;
                 *verdict.reasons.entry(reason.clone()).or_default() += 1;
-                clients.get_mut(client).into_iter().for_each(|client| client.miss(reason, ranges));
+                clients.get_mut(client).into_iter().for_each(|client| client.miss(now, reason, ranges));
             }
             Op::Fault { phase: Phase::Begin, .. } => verdict.faults += 1,
+            Op::Crash { replica, status } => {
+                verdict.find(|v| &mut v.crashes, || format!("replica {replica} ended by itself: {status}"));
+            }
             Op::End { client, gave_up: false } => {
                 clients.get_mut(client).into_iter().for_each(|client| client.ended = true);
             }
@@ -156,13 +163,15 @@ struct Client<'h> {
     opened: bool,
     ended: bool,
     lanes: HashMap<Lane, Seen>,
-    told: Vec<&'h Range>,
+    /// What it was told of, and when.
+    told: Vec<(usize, &'h Range)>,
 }
 
 /// What a client has seen of a partition.
 #[derive(Default)]
 struct Seen {
-    offsets: BTreeSet<i64>,
+    /// And when it did first.
+    offsets: BTreeMap<i64, usize>,
     /// Those that may come once more.
     again: BTreeSet<i64>,
     /// The offset after the last one seen, or where a gap set the client back to.
@@ -181,7 +190,7 @@ impl<'h> Client<'h> {
         self.opened |= granted;
     }
 
-    fn receive(&mut self, name: usize, place: &'h Place, uid: &Text, log: &Log<'h>, verdict: &mut Verdict) {
+    fn receive(&mut self, now: usize, name: usize, place: &'h Place, uid: &Text, log: &Log<'h>, verdict: &mut Verdict) {
         *verdict.by_transport.entry(self.proto).or_default() += 1;
         let Some(entry) = log.get(place).filter(|entry| entry.uid == uid) else {
             let what = || format!("client {name} got {uid} at {place:?}; the log has something else there");
@@ -194,7 +203,8 @@ impl<'h> Client<'h> {
         let lane = self.lanes.entry((place.topic.clone(), place.part)).or_default();
         let next = lane.next;
         lane.next = next.max(place.off + 1);
-        let is_new = lane.offsets.insert(place.off);
+        let is_new = !lane.offsets.contains_key(&place.off);
+        lane.offsets.entry(place.off).or_insert(now);
         if !is_new && !lane.again.remove(&place.off) {
             verdict.find(|v| &mut v.duplicates, || format!("client {name} got {place:?} again, {next} was next"));
         } else if is_new && place.off < next {
@@ -202,43 +212,55 @@ impl<'h> Client<'h> {
         }
     }
 
-    fn miss(&mut self, reason: &str, ranges: &'h [Range]) {
-        self.told.extend(ranges);
+    fn miss(&mut self, now: usize, reason: &str, ranges: &'h [Range]) {
+        self.told.extend(ranges.iter().map(|range| (now, range)));
         for range in ranges.iter().filter(|_| reason == TRUNCATED) {
             let Some(lane) = self.lanes.get_mut(&(range.topic.clone(), range.partition)) else { continue };
-            lane.again.extend(lane.offsets.range(range.from..=range.to));
+            lane.again.extend(lane.offsets.range(range.from..=range.to).map(|(off, _)| off));
             lane.next = lane.next.min(range.from);
         }
     }
 
-    /// What is missing. A client that gave up may miss what lies behind the last it got, which makes it unreached.
+    /// What is missing.
     fn settle(&self, name: usize, log: &Log<'h>, verdict: &mut Verdict) {
         let mut reached = self.ended;
-        for (key @ (topic, part), entries) in log.0.iter().filter(|((topic, _), _)| self.topics.contains(topic)) {
-            let lane = self.lanes.get(key);
-            let told: Vec<_> =
-                self.told.iter().filter(|range| range.topic == *topic && range.partition == *part).collect();
+        for (lane, entries) in log.0.iter().filter(|((topic, _), _)| self.topics.contains(topic)) {
+            let (unseen, told) = (Seen::default(), self.told_of(lane));
+            let seen = self.lanes.get(lane).unwrap_or(&unseen);
             for (off, entry) in entries.iter().filter(|(_, entry)| self.scope.contains(entry.acl)) {
-                let is_seen = lane.is_some_and(|lane| lane.offsets.contains(off));
-                if told.iter().any(|range| (range.from..=range.to).contains(off)) {
-                    *(if is_seen { &mut verdict.told.1 } else { &mut verdict.told.0 }) += 1;
-                    continue;
-                }
-                if is_seen {
-                    continue;
-                }
-                if entry.uid.starts_with(FENCE) {
-                    reached = false;
-                }
-                if self.ended || lane.is_some_and(|lane| *off < lane.next) {
-                    let what = || format!("client {name} never got {} at {topic}:{part}:{off}", entry.uid);
-                    verdict.find(|v| &mut v.unreported_losses, what);
+                let told = told.iter().find(|(_, range)| (range.from..=range.to).contains(off));
+                match (seen.offsets.contains_key(off), told) {
+                    (true, None) => {}
+                    (true, Some(_)) => verdict.told.1 += 1,
+                    (false, Some((when, _))) if seen.follower(*off).is_none_or(|next| *when < next) => {
+                        verdict.told.0 += 1;
+                    }
+                    // One that gave up may miss what follows the last it got, which makes it unreached.
+                    (false, _) if self.ended || *off < seen.next => {
+                        let what = || format!("client {name} never got {} at {lane:?} {off}", entry.uid);
+                        verdict.find(|v| &mut v.unreported_losses, what);
+                        reached &= !entry.uid.starts_with(FENCE);
+                    }
+                    (false, _) => {}
                 }
             }
         }
         if !reached {
             verdict.find(|v| &mut v.unreached, || format!("client {name} did not see every fence"));
         }
+    }
+
+    /// What it was told of a partition, first things first.
+    fn told_of(&self, (topic, part): &Lane) -> Vec<(usize, &'h Range)> {
+        let of_lane = |(_, range): &&(usize, &Range)| range.topic == *topic && range.partition == *part;
+        self.told.iter().filter(of_lane).copied().collect()
+    }
+}
+
+impl Seen {
+    /// When the first one after this was seen.
+    fn follower(&self, off: i64) -> Option<usize> {
+        self.offsets.range(off..).next().map(|(_, when)| *when)
     }
 }
 
@@ -320,6 +342,7 @@ mod tests {
         assert_eq!(of([0, 3, 4].map(|off| recv(0, off))), [1, 0, 0, 0, 0]);
         assert_eq!(of([recv(0, 0), gap("overflow", 1, 1), recv(0, 3), recv(0, 4)]), [0; 5]);
         assert_eq!(of([recv(0, 0), gap("overflow", 2, 3), recv(0, 4)]), [1, 0, 0, 0, 0], "the range says what");
+        assert_eq!(of([recv(0, 0), recv(0, 3), gap("overflow", 1, 1), recv(0, 4)]), [1, 0, 0, 0, 0], "too late");
     }
 
     #[test]
@@ -360,6 +383,12 @@ mod tests {
         let receipt = |off| Op::Produce { place: place(0, off), key: "".into(), uid: uid(0, off), acl: MINE.into() };
         assert_eq!(counts([receipt(0), log(MINE, 0, 0)]), [0; 5]);
         assert_eq!(counts([receipt(0), receipt(1), log(MINE, 0, 0)]), [1, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_crash_is_never_clean() {
+        let crash = Op::Crash { replica: 0, status: "signal 11".into() };
+        assert_eq!(judge(&[Record { t: 0, op: crash }]).crashes, 1);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::support::http::Call;
 const LIFE_MS: std::ops::Range<u64> = 1_000..10_000;
 /// Before the next attempt, in milliseconds: some at once, some later than a short window remembers.
 const PAUSE_MS: std::ops::Range<u64> = 5..300;
-/// How long a stalled client sleeps before it looks whether all is over.
+/// How long a client sleeps before it looks whether all is over.
 const NAP: Duration = Duration::from_millis(50);
 
 /// What is done to a client.
@@ -26,6 +26,8 @@ const NAP: Duration = Duration::from_millis(50);
 pub enum Whim {
     Reset,
     Stall(Duration),
+    /// A reset, and so long nothing.
+    Leave(Duration),
 }
 
 /// The last record of a partition for one acl.
@@ -167,7 +169,12 @@ impl Client {
                     stream.reset();
                     break By::Reset;
                 }
-                Ok(Whim::Stall(time)) => self.stall(time),
+                Ok(Whim::Leave(time)) => {
+                    stream.reset();
+                    self.sleep(time);
+                    break By::Reset;
+                }
+                Ok(Whim::Stall(time)) => self.sleep(time),
                 Err(_) => {}
             }
             match stream.next() {
@@ -179,7 +186,7 @@ impl Client {
         self.ground.recorder.note(Op::Close { client: self.number, conn: self.conn, by });
     }
 
-    fn stall(&self, time: Duration) {
+    fn sleep(&self, time: Duration) {
         let end = Instant::now() + time;
         while Instant::now() < end && !self.is_over() {
             thread::sleep(NAP);

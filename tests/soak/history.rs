@@ -82,6 +82,11 @@ pub enum Op {
         kind: &'static str,
         phase: Phase,
     },
+    /// A replica ended that nobody asked to.
+    Crash {
+        replica: usize,
+        status: String,
+    },
     /// The client has seen every fence that is for it, or will not.
     End {
         client: usize,

@@ -37,6 +37,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 const BROKER_PAUSE: Duration = Duration::from_secs(25);
 /// How long a fault that lasts does so, in milliseconds.
 const HOLD_MS: std::ops::Range<u64> = 300..4_000;
+/// How long clients stay away, in milliseconds: longer than a short window remembers.
+const AWAY_MS: std::ops::Range<u64> = 1_000..10_000;
 /// How many clients a fault of clients meets.
 const CLIENTS_HIT: usize = 6;
 /// Bytes that fill a record, so that a client which does not read is noticed.
@@ -94,6 +96,8 @@ pub enum Fault {
     Reset(Vec<usize>),
     /// Clients stop reading for so long.
     Stall(Vec<usize>, Duration),
+    /// Clients break their connections and come back after so long.
+    Leave(Vec<usize>, Duration),
 }
 
 impl Fault {
@@ -108,6 +112,7 @@ impl Fault {
             Self::Grow(_) => "grow",
             Self::Reset(_) => "reset",
             Self::Stall(..) => "stall",
+            Self::Leave(..) => "leave",
         }
     }
 }
@@ -140,28 +145,32 @@ struct Planner {
     steps: Vec<Step>,
     /// The kinds that are still to come before one comes again.
     deck: Vec<usize>,
-    /// Until when each replica, and the broker, are to be left alone.
+    /// Until when each replica is to be left alone.
     busy: [Duration; REPLICAS],
-    broker_busy: Duration,
+    /// When the broker was last started again.
+    broker_back: Option<Duration>,
     partitions: [i32; TOPICS.len()],
 }
 
 impl Planner {
-    const KINDS: usize = 9;
+    const KINDS: usize = 10;
 
     fn new(seed: u64, clients: usize) -> Self {
         // Other numbers than those of the drafts.
         let rng = Rng::with_seed(seed ^ 0x5eed);
         let partitions = TOPICS.map(|topic| topic.partitions);
-        let (busy, broker_busy) = ([Duration::ZERO; REPLICAS], Duration::ZERO);
-        Self { rng, clients, steps: Vec::new(), deck: Vec::new(), busy, broker_busy, partitions }
+        let busy = [Duration::ZERO; REPLICAS];
+        Self { rng, clients, steps: Vec::new(), deck: Vec::new(), busy, broker_back: None, partitions }
     }
 
     fn add(&mut self, at: Duration, duration: Duration) {
         let until = (at + Duration::from_millis(self.rng.u64(HOLD_MS))).min(duration);
         let fault = self.draw(at, until);
-        let lasts = !matches!(fault, Fault::Reload(_) | Fault::Grow(_) | Fault::Reset(_));
-        let end = if lasts { until } else { at };
+        let end = match fault {
+            Fault::Reload(_) | Fault::Grow(_) | Fault::Reset(_) => at,
+            Fault::Leave(_, away) => (at + away).min(duration),
+            _ => until,
+        };
         self.steps.push(Step { at, fault: fault.clone(), begins: true });
         self.steps.push(Step { at: end, fault, begins: false });
     }
@@ -179,16 +188,20 @@ impl Planner {
             Some(3) => self.replica(at, until).map(Fault::Reload),
             Some(4) => self.replica(at, until).map(Fault::BadReload),
             Some(5) => self.broker(at, until),
-            Some(6) => self.grow(),
+            Some(6) => self.grow(at),
             Some(7) => Some(Fault::Stall(self.some_clients(), until - at)),
+            Some(8) => Some(self.leave()),
             _ => None,
         };
         fault.unwrap_or_else(|| Fault::Reset(self.some_clients()))
     }
 
     fn broker(&mut self, at: Duration, until: Duration) -> Option<Fault> {
-        let is_idle = self.broker_busy <= at;
-        is_idle.then(|| self.broker_busy = until + BROKER_PAUSE).map(|()| Fault::Broker)
+        if self.broker_back.is_some_and(|back| at < back + BROKER_PAUSE) {
+            return None;
+        }
+        self.broker_back = Some(until);
+        Some(Fault::Broker)
     }
 
     /// One with which nothing is wrong, if any.
@@ -199,11 +212,20 @@ impl Planner {
         Some(replica)
     }
 
-    fn grow(&mut self) -> Option<Fault> {
+    /// Only where there is somebody to ask.
+    fn grow(&mut self, at: Duration) -> Option<Fault> {
+        if self.broker_back.is_some_and(|back| at < back) {
+            return None;
+        }
         let open: Vec<_> = (0..TOPICS.len()).filter(|n| self.partitions[*n] < TOPICS[*n].partitions_max).collect();
         let topic = *self.rng.choice(&open)?;
         self.partitions[topic] += 1;
         Some(Fault::Grow(topic))
+    }
+
+    fn leave(&mut self) -> Fault {
+        let away = Duration::from_millis(self.rng.u64(AWAY_MS));
+        Fault::Leave(self.some_clients(), away)
     }
 
     fn some_clients(&mut self) -> Vec<usize> {
@@ -230,10 +252,10 @@ mod tests {
     #[test]
     fn every_fault_comes_and_ends_in_time() {
         for seed in 0..50 {
-            let steps = faults(seed, DURATION, 24);
+            let steps = faults(seed, DURATION * 2, 24);
             let (begun, ended): (Vec<_>, Vec<_>) = steps.iter().partition(|step| step.begins);
             assert_eq!(begun.len(), ended.len());
-            assert!(steps.iter().all(|step| step.at <= DURATION));
+            assert!(steps.iter().all(|step| step.at <= DURATION * 2));
             assert_eq!(kinds(&steps), Planner::KINDS, "{steps:?}");
         }
         assert_eq!(kinds(&faults(crate::SHORT_SEED, crate::SHORT, 24)), Planner::KINDS);
@@ -253,6 +275,8 @@ mod tests {
                     assert!(if step.begins { down.insert(replica) } else { down.remove(&replica) });
                 } else if let Fault::Reload(replica) | Fault::BadReload(replica) | Fault::Cut(replica) = step.fault {
                     assert!(!down.contains(&replica));
+                } else if let Fault::Grow(_) = step.fault {
+                    assert!(!down.contains(&REPLICAS), "nobody could be asked");
                 } else if step.fault == Fault::Broker {
                     assert!(if step.begins { down.insert(REPLICAS) } else { down.remove(&REPLICAS) });
                 }

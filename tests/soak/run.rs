@@ -39,6 +39,7 @@ impl Run {
         let mut world = World::start(&format!("soak-{}", self.seed), ground.clone());
         world.await_ready();
         self.stir(&mut world, &ground);
+        world.look_after_replicas();
         log::read(world.brokers(), &world.partitions, &ground.recorder);
         ground.recorder.take()
     }

@@ -88,6 +88,7 @@ impl World {
         let start = Instant::now();
         for Step { at, fault, begins } in steps {
             thread::sleep((start + *at).saturating_duration_since(Instant::now()));
+            self.look_after_replicas();
             // Noted before it begins and after it ended.
             if *begins {
                 self.note(fault, Phase::Begin);
@@ -95,6 +96,17 @@ impl World {
             } else {
                 self.end(fault);
                 self.note(fault, Phase::End);
+            }
+        }
+    }
+
+    /// Notes who ended by itself, and starts it again.
+    pub fn look_after_replicas(&mut self) {
+        for n in 0..REPLICAS {
+            let is_gone = self.replicas[n].sidecar.as_mut().is_some_and(|sidecar| !sidecar.is_running());
+            if is_gone && let Some(mut sidecar) = self.take_replica(n) {
+                self.ground.recorder.note(Op::Crash { replica: n, status: sidecar.wait().to_string() });
+                self.start_replica(n);
             }
         }
     }
@@ -114,6 +126,7 @@ impl World {
             Fault::Grow(topic) => self.grow(*topic),
             Fault::Reset(clients) => self.tell(clients, Whim::Reset),
             Fault::Stall(clients, time) => self.tell(clients, Whim::Stall(*time)),
+            Fault::Leave(clients, time) => self.tell(clients, Whim::Leave(*time)),
         }
     }
 
@@ -123,7 +136,7 @@ impl World {
             Fault::Cut(n) => self.replicas[*n].mend(),
             Fault::BadReload(n) => self.replicas[*n].repair(),
             Fault::Broker => self.node.start_again(),
-            Fault::Reload(_) | Fault::Grow(_) | Fault::Reset(_) | Fault::Stall(..) => {}
+            Fault::Reload(_) | Fault::Grow(_) | Fault::Reset(_) | Fault::Stall(..) | Fault::Leave(..) => {}
         }
     }
 
