@@ -313,28 +313,3 @@ proptest! {
         }
     }
 }
-#[test]
-fn measure_cost() {
-    for (limit, states) in [(1024usize, 1024i64), (1024, 5000), (4096, 20000)] {
-        for overflow in [Overflow::DropOldest, Overflow::Coalesce] {
-            let limits = QueueLimits { events: limit, bytes: usize::MAX, overflow };
-            let n = 50_000i64;
-            let mut x = 1u64;
-            let events: Vec<_> = (0..n)
-                .map(|o| {
-                    x ^= x << 13;
-                    x ^= x >> 7;
-                    x ^= x << 17;
-                    of_state(&(x % states as u64).to_string(), 0, o, 1)
-                })
-                .collect();
-            let mut queue = Queue::default();
-            let c: Bytes = "t:0:0".into();
-            let start = std::time::Instant::now();
-            for e in events {
-                queue.push_event(e, frame(), &c, &limits);
-            }
-            println!("{limit} {states} {} {} ns/event", overflow.as_str(), start.elapsed().as_nanos() / n as u128);
-        }
-    }
-}
