@@ -129,6 +129,9 @@ pub enum Overflow {
     DropOldest,
     DropNewest,
     Disconnect,
+    /// Of the events that tell of the same state (the same topic and declared keys) only the newest waits; if that is
+    /// still too much, the oldest goes.
+    Coalesce,
 }
 
 impl Overflow {
@@ -137,6 +140,7 @@ impl Overflow {
             Self::DropOldest => "drop-oldest",
             Self::DropNewest => "drop-newest",
             Self::Disconnect => "disconnect",
+            Self::Coalesce => "coalesce",
         }
     }
 }

@@ -8,7 +8,7 @@ use super::snapshot::{Format, ForwardedTrust, ReplayLog, ShownHeaders, TopicConf
 use super::*;
 use crate::access::Source;
 use crate::hub::ReplayLimits;
-use crate::route::{Admission, Found, HeartbeatForm, Offer, StreamRoute, Transport};
+use crate::route::{Admission, Found, HeartbeatForm, Offer, Overflow, StreamRoute, Transport};
 
 const MINIMAL: &str = "upstream: { address: 127.0.0.1:3000 }\nkafka: { brokers: kafka:9092 }\n";
 
@@ -249,7 +249,7 @@ colour: red
         "x.yaml:11:25: `routes.heartbeat_interval`: found `0s`; expected a duration with its unit (ms, s, m, h) between 1s and 10m",
         "x.yaml:12:17: the path has no parameter `orderId`; expected `id`",
         "x.yaml:13:11: `routes.path`: `/orders/{other}` matches the same paths as the route in line 9",
-        "x.yaml:16:24: `routes.queue.overflow`: found `block`; expected `drop-oldest`, `drop-newest` or `disconnect`",
+        "x.yaml:16:24: `routes.queue.overflow`: found `block`; expected `drop-oldest`, `drop-newest`, `disconnect` or `coalesce`",
         "x.yaml:17:1: unknown key `colour`; expected `admin`, `auth`, `clusters`, `drain`, `forwarded`, `kafka`, `limits`, \
          `listen`, `metrics`, `replay`, `routes`, `streams`, `topics`, `upstream` or `writers`",
     ];
@@ -460,4 +460,21 @@ fn a_file_that_cannot_be_read_is_not_an_invalid_one() {
     assert_eq!(error, format!("{}:2:4: not UTF-8", path.display()));
     fs::write(&path, MINIMAL).unwrap();
     assert!(load(&path).is_ok());
+}
+
+#[test]
+fn states_are_coalesced_where_there_are_keys_and_queues_are_not_too_long() {
+    let coalesce = route("queue: { overflow: coalesce, events: 4096 }").queue;
+    assert_eq!((coalesce.overflow, coalesce.events), (Overflow::Coalesce, 4096));
+    let streams = "streams: { s: { topics: [t], keys: [k] }, none: { topics: [t] } }\nroutes:\n";
+    refused(
+        &format!(
+            "{streams}  - {{ path: /x, stream: s, public: true, queue: {{ overflow: coalesce, events: @@4097 }} }}\n"
+        ),
+        "a queue of more than 4096 events can't be coalesced",
+    );
+    refused(
+        &format!("{streams}  - {{ path: /x, stream: none, public: true, queue: {{ overflow: @@coalesce }} }}\n"),
+        "the stream `none` declares no keys",
+    );
 }

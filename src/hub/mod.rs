@@ -13,7 +13,7 @@ pub mod window;
 
 pub use index::{Index, Subscriber};
 pub use log::{Asker, Log, Lookup, NoLog, Page, Place, ReplayLimits};
-pub use queue::{Gap, Pushed, Queue};
+pub use queue::{COALESCED_EVENTS_MAX, Gap, Pushed, Queue};
 pub use replay::{Replay, cut};
 pub use resume::Plan;
 pub use window::{Hub, Seq, WindowLimits, last_id, matching};

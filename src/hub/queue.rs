@@ -1,5 +1,7 @@
 //! What waits to be written to one client: bounded in events and bytes, and told where something was dropped.
 
+mod coalesce;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -8,10 +10,13 @@ use bytes::Bytes;
 use crate::event::{Event, FrameKey, GapCause, GapRange};
 use crate::route::{Overflow, QueueLimits};
 
+pub use coalesce::COALESCED_EVENTS_MAX;
+use coalesce::Mark;
+
 /// Bytes of answers, heartbeats and other control data that may wait; beyond, the client is a slow consumer.
-pub const CONTROL_BYTES_MAX: usize = 256 * 1024;
+pub const CONTROL_BYTES_MAX: u32 = 256 * 1024;
 /// What keeping one piece of control data costs beside its bytes: thousands of two-byte pongs are not small.
-const CONTROL_ITEM_BYTES: usize = 128;
+const CONTROL_ITEM_BYTES: u32 = 128;
 
 /// The queue of one session. Empty, it owns no memory.
 #[derive(Debug, Default)]
@@ -19,16 +24,18 @@ pub struct Queue {
     items: VecDeque<Item>,
     events: usize,
     event_bytes: usize,
-    control_bytes: usize,
+    control_bytes: u32,
     /// How much of the front item has been written.
     written: usize,
+    /// Whether each waiting event is the only one of its state; see `coalesce`.
+    is_coalesced: bool,
 }
 
 /// One thing to write.
 #[derive(Debug)]
-pub enum Item {
+enum Item {
     /// An event; its bytes are kept with the event under this key.
-    Event(Arc<Event>, FrameKey),
+    Event(Arc<Event>, FrameKey, Mark),
     /// A loss, encoded when its turn comes, so that later losses still join it.
     Gap(Box<Gap>),
     /// Anything that belongs to this session alone.
@@ -82,12 +89,15 @@ impl Queue {
     /// One event alone may be larger than the limit in bytes: it would never get through otherwise.
     pub fn push_event(&mut self, event: Arc<Event>, frame: FrameKey, cursor: &Bytes, limits: &QueueLimits) -> Pushed {
         let bytes = frame_len(&event, frame);
-        let mut dropped = 0;
+        let mut dropped = match limits.overflow {
+            Overflow::Coalesce => self.coalesce(&event, bytes, limits),
+            Overflow::DropOldest | Overflow::DropNewest | Overflow::Disconnect => 0,
+        };
         while self.is_over(bytes, limits) {
             match limits.overflow {
                 Overflow::Disconnect => return Pushed::Full,
-                Overflow::DropOldest if self.drop_oldest() => dropped += 1,
-                Overflow::DropOldest | Overflow::DropNewest => {
+                Overflow::DropOldest | Overflow::Coalesce if self.drop_oldest() => dropped += 1,
+                Overflow::DropOldest | Overflow::Coalesce | Overflow::DropNewest => {
                     self.push_gap(Gap::of_event(&event, Some(cursor.clone())));
                     return Pushed::Dropped(dropped + 1);
                 }
@@ -95,7 +105,8 @@ impl Queue {
         }
         self.events += 1;
         self.event_bytes += bytes;
-        self.items.push_back(Item::Event(event, frame));
+        let mark = if self.is_coalesced { Mark::of(&event) } else { Mark::NONE };
+        self.items.push_back(Item::Event(event, frame, mark));
         if dropped == 0 { Pushed::Queued } else { Pushed::Dropped(dropped) }
     }
 
@@ -107,7 +118,7 @@ impl Queue {
     /// Appends bytes of the session's own. False where too much of that waits already: nothing was appended.
     #[must_use]
     pub fn push_control(&mut self, bytes: Bytes) -> bool {
-        if self.control_bytes + control_cost(&bytes) > CONTROL_BYTES_MAX {
+        if self.control_bytes.saturating_add(control_cost(&bytes)) > CONTROL_BYTES_MAX {
             return false;
         }
         self.control_bytes += control_cost(&bytes);
@@ -118,7 +129,7 @@ impl Queue {
     /// Drops everything that is not yet on its way; the front item is kept if part of it was written. Gives the
     /// number of events dropped.
     pub fn clear_unsent(&mut self) -> usize {
-        let keep = usize::from(self.written > 0);
+        let keep = self.on_its_way();
         let mut dropped = 0;
         while self.items.len() > keep {
             let Some(item) = self.items.pop_back() else { break };
@@ -156,12 +167,13 @@ impl Queue {
             self.written = 0;
             let Some(item) = self.items.pop_front() else { return };
             self.forget(&item);
-            if let Item::Event(event, _) = &item {
+            if let Item::Event(event, ..) = &item {
                 sent(event);
             }
         }
         if self.items.is_empty() {
             self.items = VecDeque::new();
+            self.is_coalesced = false;
         }
     }
 
@@ -171,13 +183,19 @@ impl Queue {
 
     /// Turns the oldest event that is not on its way into a loss told in its place. False where there is none.
     fn drop_oldest(&mut self) -> bool {
-        let first = usize::from(self.written > 0);
+        let first = self.on_its_way();
         let Some(at) = (first..self.items.len()).find(|at| matches!(self.items[*at], Item::Event(..))) else {
             return false;
         };
-        let Some(item) = self.items.remove(at) else { return false };
+        self.lose(at);
+        true
+    }
+
+    /// Turns the event at this place into a loss told there.
+    fn lose(&mut self, at: usize) {
+        let Some(item) = self.items.remove(at) else { return };
         self.forget(&item);
-        let Item::Event(event, frame) = item else { return false };
+        let Item::Event(event, frame, _) = item else { return };
         let gap = Gap::of_event(&event, event.frames.get(frame.its_cursor()).cloned());
         let mut end = self.put_gap(at, gap);
         // The losses before and after the event are neighbours now.
@@ -185,7 +203,6 @@ impl Queue {
             let Some(Item::Gap(next)) = self.items.remove(end) else { break };
             end = self.put_gap(end, *next);
         }
-        true
     }
 
     /// Puts a loss behind the losses that end before `at`, joined to the one of its cause: a run of losses holds each
@@ -211,7 +228,7 @@ impl Queue {
 
     fn forget(&mut self, item: &Item) {
         match item {
-            Item::Event(event, frame) => {
+            Item::Event(event, frame, _) => {
                 self.events -= 1;
                 self.event_bytes -= frame_len(event, *frame);
             }
@@ -224,7 +241,7 @@ impl Queue {
 impl Item {
     fn bytes(&self) -> Option<&[u8]> {
         match self {
-            Self::Event(event, frame) => event.frames.get(*frame).map(|bytes| &bytes[..]),
+            Self::Event(event, frame, _) => event.frames.get(*frame).map(|bytes| &bytes[..]),
             Self::Control(bytes) => Some(bytes),
             Self::Gap(_) => None,
         }
@@ -260,155 +277,10 @@ fn frame_len(event: &Event, frame: FrameKey) -> usize {
     event.frames.get(frame).map_or(0, Bytes::len)
 }
 
-fn control_cost(bytes: &Bytes) -> usize {
-    bytes.len() + CONTROL_ITEM_BYTES
+fn control_cost(bytes: &Bytes) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX).saturating_add(CONTROL_ITEM_BYTES)
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::testing::event;
-
-    fn frame() -> FrameKey {
-        FrameKey::new(1, 0)
-    }
-
-    fn framed(offset: i64, len: usize) -> Arc<Event> {
-        let event = event("t", 0, offset, &[]);
-        event.frames.get_or_encode(frame().its_cursor(), || format!("t:0:{offset}").into());
-        event.frames.get_or_encode(frame(), || vec![b'x'; len].into());
-        event
-    }
-
-    fn push(queue: &mut Queue, offset: i64, len: usize, limits: &QueueLimits) -> Pushed {
-        queue.push_event(framed(offset, len), frame(), &format!("t:0:{offset}").into(), limits)
-    }
-
-    /// Writes everything, at most `step` bytes at a time; what arrived, as offsets, and what was told as lost.
-    fn write_all(queue: &mut Queue, step: usize) -> (Vec<i64>, u64) {
-        let (mut sent, mut missed) = (Vec::new(), 0);
-        while !queue.is_empty() {
-            queue.settle_gaps(8, |gap| {
-                missed += gap.missed.unwrap_or(0);
-                "gap".into()
-            });
-            let ready = queue.chunks().map(<[u8]>::len).sum::<usize>().min(step);
-            queue.advance(ready, |event| sent.push(event.id.offset));
-        }
-        (sent, missed)
-    }
-
-    #[test]
-    fn what_is_dropped_is_told_where_it_is_missing() {
-        let limits = |overflow| QueueLimits { events: 2, bytes: 999, overflow };
-        let mut oldest = Queue::default();
-        let mut newest = Queue::default();
-        for offset in 0..5 {
-            push(&mut oldest, offset, 1, &limits(Overflow::DropOldest));
-            push(&mut newest, offset, 1, &limits(Overflow::DropNewest));
-        }
-        assert!(matches!(&oldest.items[0], Item::Gap(gap) if gap.missed == Some(3)
-            && gap.ranges[0].from == 0 && gap.ranges[0].to == 2 && gap.cursor.as_deref() == Some(b"t:0:2")));
-        assert!(matches!(&newest.items[2], Item::Gap(gap) if gap.missed == Some(3)
-            && gap.ranges[0].from == 2 && gap.ranges[0].to == 4 && gap.cursor.as_deref() == Some(b"t:0:4")));
-        assert_eq!(write_all(&mut oldest, 1), (vec![3, 4], 3));
-        assert_eq!(write_all(&mut newest, 1), (vec![0, 1], 3));
-    }
-
-    #[test]
-    fn an_event_larger_than_the_queue_passes_alone() {
-        let limits = QueueLimits { events: 9, bytes: 10, overflow: Overflow::DropOldest };
-        let mut queue = Queue::default();
-        assert_eq!(push(&mut queue, 0, 100, &limits), Pushed::Queued);
-        assert_eq!(push(&mut queue, 1, 5, &limits), Pushed::Dropped(1));
-        assert_eq!(write_all(&mut queue, 7), (vec![1], 1));
-    }
-
-    #[test]
-    fn disconnect_takes_nothing_more() {
-        let limits = QueueLimits { events: 1, bytes: 10, overflow: Overflow::Disconnect };
-        let mut queue = Queue::default();
-        assert_eq!(push(&mut queue, 0, 1, &limits), Pushed::Queued);
-        assert_eq!(push(&mut queue, 1, 1, &limits), Pushed::Full);
-    }
-
-    fn at_source(offset: i64) -> Gap {
-        let range = GapRange { topic: "t".into(), partition: 0, from: offset, to: offset };
-        Gap::at_source(GapCause::Undecodable, range, format!("t:0:{offset}").into())
-    }
-
-    #[test]
-    fn losses_of_two_causes_do_not_pile_up() {
-        for overflow in [Overflow::DropOldest, Overflow::DropNewest] {
-            let limits = QueueLimits { events: 4, bytes: 999, overflow };
-            let mut queue = Queue::default();
-            for offset in 0..1000 {
-                push(&mut queue, 2 * offset, 1, &limits);
-                queue.push_gap(at_source(2 * offset + 1));
-            }
-            assert!(queue.items.len() <= 3 * (limits.events + 1), "{overflow:?}: {} items", queue.items.len());
-            let gaps = queue.items.iter().filter_map(|item| match item {
-                Item::Gap(gap) => Some(gap),
-                _ => None,
-            });
-            let missed = gaps.clone().filter(|gap| gap.cause == GapCause::Overflow).filter_map(|gap| gap.missed);
-            assert_eq!(missed.sum::<u64>(), 996);
-            // Nobody is said to stand behind what the next record tells.
-            let stands: Vec<i64> = gaps.map(|gap| stand(gap)).collect();
-            assert!(stands.is_sorted(), "{overflow:?}: {stands:?}");
-            assert_eq!(stands.last(), Some(&1999));
-        }
-    }
-
-    /// The offset of a gap's cursor.
-    fn stand(gap: &Gap) -> i64 {
-        let cursor = std::str::from_utf8(gap.cursor.as_ref().unwrap()).unwrap();
-        cursor.rsplit(':').next().unwrap().parse().unwrap()
-    }
-
-    #[test]
-    fn many_small_answers_are_not_small() {
-        let mut queue = Queue::default();
-        let taken = (0..100_000).take_while(|_| queue.push_control(Bytes::from_static(b"ok"))).count();
-        assert!((100..CONTROL_BYTES_MAX / 100).contains(&taken), "{taken}");
-        queue.advance(2 * taken, |_| {});
-        assert_eq!((queue.items.len(), queue.control_bytes), (0, 0));
-    }
-
-    #[test]
-    fn an_empty_queue_owns_no_memory() {
-        let limits = QueueLimits { events: 9, bytes: 10, overflow: Overflow::DropOldest };
-        let mut queue = Queue::default();
-        push(&mut queue, 0, 1, &limits);
-        write_all(&mut queue, 9);
-        assert_eq!(queue.items.capacity(), 0);
-    }
-
-    proptest! {
-        /// However writes and events alternate: order is kept, limits hold, and every event arrives or is told.
-        #[test]
-        fn nothing_is_lost_silently(
-            drop_oldest in any::<bool>(),
-            steps in prop::collection::vec((1..6usize, 0..12usize), 1..80),
-            events in 1..5usize,
-        ) {
-            let overflow = if drop_oldest { Overflow::DropOldest } else { Overflow::DropNewest };
-            let limits = QueueLimits { events, bytes: 12, overflow };
-            let mut queue = Queue::default();
-            let (mut sent, mut missed) = (Vec::new(), 0);
-            for (offset, (len, written)) in steps.iter().enumerate() {
-                push(&mut queue, offset as i64, *len, &limits);
-                prop_assert!(queue.events() <= events && (queue.event_bytes() <= 12 || queue.events() == 1));
-                queue.settle_gaps(8, |gap| { missed += gap.missed.unwrap_or(0); "gap".into() });
-                let ready = queue.chunks().map(<[u8]>::len).sum::<usize>().min(*written);
-                queue.advance(ready, |event| sent.push(event.id.offset));
-            }
-            let (rest, told) = write_all(&mut queue, 3);
-            sent.extend(rest);
-            prop_assert!(sent.is_sorted());
-            prop_assert_eq!(sent.len() as u64 + missed + told, steps.len() as u64);
-        }
-    }
-}
+#[path = "queue_tests.rs"]
+mod tests;

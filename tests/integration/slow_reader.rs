@@ -12,6 +12,8 @@ use crate::support::sse::Sse;
 /// Enough to fill the kernel's buffers on both sides many times over.
 const EVENTS: usize = 1500;
 const EVENT_BYTES: usize = 16 * 1024;
+/// Orders that the events tell of, in turn.
+const STATES: usize = 8;
 /// What a session may hold beyond its queue, and the allocator beyond that, in KiB.
 const GROWTH_KIB_MAX: u64 = 64 * 1024;
 
@@ -51,6 +53,20 @@ fn a_slow_reader_may_be_disconnected() {
     assert_eq!(seen, wanted[..seen.len()], "what came is whole");
     assert!(seen.len() < wanted.len());
     assert!(house.sidecar.metric_sum("notifications_stream_disconnects_total") >= 1.0);
+}
+
+#[test]
+fn of_each_state_the_newest_is_kept_and_the_rest_told() {
+    let house = House::with_route("/stream", "ndjson", &SMALL.replace("drop-oldest", "coalesce"));
+    let mut slow = deaf_ndjson(&house);
+    let wanted = flood(&house, "/stream");
+    let account = Account::of(&mut slow, wanted.last().unwrap());
+    account.assert_covers(&wanted);
+    // The states take turns.
+    assert!(account.seen.ends_with(&wanted[EVENTS - STATES..]), "{:?}", account.seen);
+    assert!(account.missed > 0, "nothing was superseded");
+    let superseded = house.sidecar.metric("notifications_events_dropped_total{policy=\"coalesce\"}");
+    assert_eq!(superseded, Some(account.missed as f64));
 }
 
 #[test]
@@ -113,12 +129,13 @@ fn flood(house: &House, target: &str) -> Vec<String> {
 type NextId = Box<dyn FnMut() -> String>;
 
 fn flood_with(house: &House, reader: impl FnOnce() -> NextId) -> Vec<String> {
-    let value = json!({"type": "t", "orderId": "o1", "data": "x".repeat(EVENT_BYTES)}).to_string();
+    let value = |n: usize| json!({"type": "t", "orderId": n % STATES, "data": "x".repeat(EVENT_BYTES)}).to_string();
     let mut next = reader();
     let mut ids = Vec::with_capacity(EVENTS);
     // In portions smaller than the queue, so that the one who reads never overflows.
     while ids.len() < EVENTS {
-        let portion = house.broker.produce_all("orders", 0, std::iter::repeat_n(value.as_bytes(), 20));
+        let values: Vec<String> = (ids.len()..ids.len() + 20).map(value).collect();
+        let portion = house.broker.produce_all("orders", 0, values.iter().map(String::as_bytes));
         for id in &portion {
             assert_eq!(next(), *id, "the one who reads gets everything");
         }

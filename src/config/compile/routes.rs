@@ -11,6 +11,7 @@ use crate::config::diagnostic::{Diagnostics, alternatives, did_you_mean};
 use crate::config::file::{Node, Place};
 use crate::config::section::{Section, text};
 use crate::config::units::write_duration;
+use crate::hub::COALESCED_EVENTS_MAX;
 use crate::route::{
     Admission, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, Overflow, Pattern, QueueLimits,
     RouteTable, Stream, StreamRoute, Transport, WebSocketFrames, WebSocketLimits,
@@ -40,10 +41,11 @@ const HEARTBEATS: [(&str, HeartbeatForm); 5] = [
     ("event", HeartbeatForm::Visible),
     ("message", HeartbeatForm::Visible),
 ];
-const OVERFLOWS: [(&str, Overflow); 3] = [
+const OVERFLOWS: [(&str, Overflow); 4] = [
     ("drop-oldest", Overflow::DropOldest),
     ("drop-newest", Overflow::DropNewest),
     ("disconnect", Overflow::Disconnect),
+    ("coalesce", Overflow::Coalesce),
 ];
 
 /// Nothing where the routes make no table, which is reported then.
@@ -101,7 +103,7 @@ impl Compiler<'_> {
         let websocket = section.section("websocket");
         let choices = self.choices();
         let frames = self.frames(&websocket, choices.data);
-        let queue = self.queue();
+        let queue = self.queue(stream.as_deref());
         let max_streams = section.count("max_streams", COUNT).map(|count| count as usize);
         let heartbeat = self.heartbeat();
         let retry = section.duration("retry", RETRY).unwrap_or(Duration::from_secs(3));
@@ -227,13 +229,25 @@ impl Compiler<'_> {
         frames
     }
 
-    fn queue(&self) -> QueueLimits {
+    fn queue(&self, stream: Option<&Stream>) -> QueueLimits {
         let section = self.section.section("queue");
-        QueueLimits {
+        let limits = QueueLimits {
             events: section.count("events", COUNT).unwrap_or(1024) as usize,
             bytes: section.size("bytes", QUEUE_BYTES).unwrap_or(1024 * 1024),
             overflow: section.choice("overflow", &OVERFLOWS).unwrap_or(Overflow::DropOldest),
+        };
+        if limits.overflow == Overflow::Coalesce {
+            if limits.events > COALESCED_EVENTS_MAX {
+                let message = format!("a queue of more than {COALESCED_EVENTS_MAX} events can't be coalesced");
+                self.diagnostics.wrong(section.place_of("events"), message);
+            }
+            if let Some(stream) = stream.filter(|stream| stream.keys.is_empty()) {
+                let message =
+                    format!("the stream `{}` declares no keys by which its states could be told", stream.name);
+                self.diagnostics.wrong(section.place_of("overflow"), message);
+            }
         }
+        limits
     }
 
     fn heartbeat(&self) -> Duration {

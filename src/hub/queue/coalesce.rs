@@ -1,0 +1,113 @@
+//! The policy `coalesce`, for streams of states: of the events that tell of the same state only the newest waits. What
+//! was superseded is told as a loss in its place, like what is dropped.
+//!
+//! A state is what the events of one topic with the same declared keys tell of. Events without keys are no states. A
+//! queue that is over its limit is coalesced as a whole, and kept so, event by event, until it is half empty: so that
+//! the whole is looked at once in half a queue's events at most.
+
+use std::hash::{Hash, Hasher};
+use std::mem;
+use std::sync::Arc;
+
+use rustc_hash::{FxHashSet, FxHasher};
+
+use crate::event::{Event, Topic};
+use crate::route::QueueLimits;
+
+use super::{Gap, Item, Queue};
+
+/// The most events of a queue that can be coalesced: an event for a full queue is compared with the marks of all.
+pub const COALESCED_EVENTS_MAX: usize = 4096;
+
+/// A short hash of an event's state, so that most comparisons need not look at the event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark(u16);
+
+/// What an event tells of.
+type State<'a> = (&'a Topic, &'a [(Arc<str>, Box<str>)]);
+
+impl Mark {
+    /// Of no state, or not looked at yet.
+    pub(super) const NONE: Self = Self(0);
+
+    pub(super) fn of(event: &Event) -> Self {
+        let Some(state) = state(event) else { return Self::NONE };
+        let mut hasher = FxHasher::default();
+        state.hash(&mut hasher);
+        Self(hasher.finish() as u16 | 1)
+    }
+}
+
+impl Queue {
+    /// Makes room for an event of so many bytes by taking out those that it and others supersede, where the queue is over
+    /// its limit or was lately. Gives how many that were.
+    pub(super) fn coalesce(&mut self, event: &Event, bytes: usize, limits: &QueueLimits) -> u64 {
+        let is_half_empty = self.events <= limits.events / 2 && self.event_bytes <= limits.bytes / 2;
+        self.is_coalesced &= !is_half_empty;
+        if self.is_coalesced {
+            return self.supersede(event);
+        }
+        if !self.is_over(bytes, limits) {
+            return 0;
+        }
+        self.is_coalesced = true;
+        self.keep_newest(event)
+    }
+
+    /// Takes out the one waiting event of the same state.
+    fn supersede(&mut self, newest: &Event) -> u64 {
+        let mark = Mark::of(newest);
+        let is_it =
+            |item: &Item| matches!(item, Item::Event(event, _, its) if *its == mark && state(event) == state(newest));
+        let Some(found) = self.items.iter().skip(self.on_its_way()).position(is_it).filter(|_| mark != Mark::NONE)
+        else {
+            return 0;
+        };
+        self.lose(self.on_its_way() + found);
+        1
+    }
+
+    /// Takes out every waiting event that a later one supersedes, and marks the others.
+    fn keep_newest(&mut self, newest: &Event) -> u64 {
+        let keeps = self.newest_of_each(newest);
+        let before = self.events;
+        for (item, keep) in mem::take(&mut self.items).into_iter().zip(keeps) {
+            match item {
+                Item::Event(event, frame, _) if keep => {
+                    let mark = Mark::of(&event);
+                    self.items.push_back(Item::Event(event, frame, mark));
+                }
+                Item::Event(ref event, frame, _) => {
+                    self.forget(&item);
+                    self.push_gap(Gap::of_event(event, event.frames.get(frame.its_cursor()).cloned()));
+                }
+                // What was between two losses may be gone.
+                Item::Gap(gap) => self.push_gap(*gap),
+                Item::Control(_) => self.items.push_back(item),
+            }
+        }
+        (before - self.events) as u64
+    }
+
+    /// For each item whether it stays: all but events that a later one, or the one to come, supersedes.
+    fn newest_of_each(&self, to_come: &Event) -> Vec<bool> {
+        let mut known: FxHashSet<State<'_>> = state(to_come).into_iter().collect();
+        let first = self.on_its_way();
+        let mut keeps = vec![true; self.items.len()];
+        for at in (first..self.items.len()).rev() {
+            if let Item::Event(event, ..) = &self.items[at] {
+                keeps[at] = state(event).is_none_or(|state| known.insert(state));
+            }
+        }
+        keeps
+    }
+
+    /// How many items are partly written, and so can't be taken back.
+    pub(super) fn on_its_way(&self) -> usize {
+        usize::from(self.written > 0)
+    }
+}
+
+fn state(event: &Event) -> Option<State<'_>> {
+    (!event.keys.is_empty()).then_some((&event.id.topic, &event.keys))
+}

@@ -1,0 +1,315 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::event::EventId;
+use crate::testing::event;
+
+fn frame() -> FrameKey {
+    FrameKey::new(1, 0)
+}
+
+fn framed(offset: i64, len: usize) -> Arc<Event> {
+    let event = event("t", 0, offset, &[]);
+    event.frames.get_or_encode(frame().its_cursor(), || format!("t:0:{offset}").into());
+    event.frames.get_or_encode(frame(), || vec![b'x'; len].into());
+    event
+}
+
+fn push(queue: &mut Queue, offset: i64, len: usize, limits: &QueueLimits) -> Pushed {
+    queue.push_event(framed(offset, len), frame(), &format!("t:0:{offset}").into(), limits)
+}
+
+/// Writes everything, at most `step` bytes at a time; what arrived, as offsets, and what was told as lost.
+fn write_all(queue: &mut Queue, step: usize) -> (Vec<i64>, u64) {
+    let (mut sent, mut missed) = (Vec::new(), 0);
+    while !queue.is_empty() {
+        queue.settle_gaps(8, |gap| {
+            missed += gap.missed.unwrap_or(0);
+            "gap".into()
+        });
+        let ready = queue.chunks().map(<[u8]>::len).sum::<usize>().min(step);
+        queue.advance(ready, |event| sent.push(event.id.offset));
+    }
+    (sent, missed)
+}
+
+#[test]
+fn what_is_dropped_is_told_where_it_is_missing() {
+    let limits = |overflow| QueueLimits { events: 2, bytes: 999, overflow };
+    let mut oldest = Queue::default();
+    let mut newest = Queue::default();
+    for offset in 0..5 {
+        push(&mut oldest, offset, 1, &limits(Overflow::DropOldest));
+        push(&mut newest, offset, 1, &limits(Overflow::DropNewest));
+    }
+    assert!(matches!(&oldest.items[0], Item::Gap(gap) if gap.missed == Some(3)
+        && gap.ranges[0].from == 0 && gap.ranges[0].to == 2 && gap.cursor.as_deref() == Some(b"t:0:2")));
+    assert!(matches!(&newest.items[2], Item::Gap(gap) if gap.missed == Some(3)
+        && gap.ranges[0].from == 2 && gap.ranges[0].to == 4 && gap.cursor.as_deref() == Some(b"t:0:4")));
+    assert_eq!(write_all(&mut oldest, 1), (vec![3, 4], 3));
+    assert_eq!(write_all(&mut newest, 1), (vec![0, 1], 3));
+}
+
+#[test]
+fn an_event_larger_than_the_queue_passes_alone() {
+    let limits = QueueLimits { events: 9, bytes: 10, overflow: Overflow::DropOldest };
+    let mut queue = Queue::default();
+    assert_eq!(push(&mut queue, 0, 100, &limits), Pushed::Queued);
+    assert_eq!(push(&mut queue, 1, 5, &limits), Pushed::Dropped(1));
+    assert_eq!(write_all(&mut queue, 7), (vec![1], 1));
+}
+
+#[test]
+fn disconnect_takes_nothing_more() {
+    let limits = QueueLimits { events: 1, bytes: 10, overflow: Overflow::Disconnect };
+    let mut queue = Queue::default();
+    assert_eq!(push(&mut queue, 0, 1, &limits), Pushed::Queued);
+    assert_eq!(push(&mut queue, 1, 1, &limits), Pushed::Full);
+}
+
+fn at_source(offset: i64) -> Gap {
+    let range = GapRange { topic: "t".into(), partition: 0, from: offset, to: offset };
+    Gap::at_source(GapCause::Undecodable, range, format!("t:0:{offset}").into())
+}
+
+#[test]
+fn losses_of_two_causes_do_not_pile_up() {
+    for overflow in [Overflow::DropOldest, Overflow::DropNewest] {
+        let limits = QueueLimits { events: 4, bytes: 999, overflow };
+        let mut queue = Queue::default();
+        for offset in 0..1000 {
+            push(&mut queue, 2 * offset, 1, &limits);
+            queue.push_gap(at_source(2 * offset + 1));
+        }
+        assert!(queue.items.len() <= 3 * (limits.events + 1), "{overflow:?}: {} items", queue.items.len());
+        let gaps = queue.items.iter().filter_map(|item| match item {
+            Item::Gap(gap) => Some(gap),
+            _ => None,
+        });
+        let missed = gaps.clone().filter(|gap| gap.cause == GapCause::Overflow).filter_map(|gap| gap.missed);
+        assert_eq!(missed.sum::<u64>(), 996);
+        // Nobody is said to stand behind what the next record tells.
+        let stands: Vec<i64> = gaps.map(|gap| stand(gap)).collect();
+        assert!(stands.is_sorted(), "{overflow:?}: {stands:?}");
+        assert_eq!(stands.last(), Some(&1999));
+    }
+}
+
+/// The offset of a gap's cursor.
+fn stand(gap: &Gap) -> i64 {
+    let cursor = std::str::from_utf8(gap.cursor.as_ref().unwrap()).unwrap();
+    cursor.rsplit(':').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn many_small_answers_are_not_small() {
+    let mut queue = Queue::default();
+    let taken = (0..100_000).take_while(|_| queue.push_control(Bytes::from_static(b"ok"))).count();
+    assert!((100..CONTROL_BYTES_MAX as usize / 100).contains(&taken), "{taken}");
+    queue.advance(2 * taken, |_| {});
+    assert_eq!((queue.items.len(), queue.control_bytes), (0, 0));
+}
+
+#[test]
+fn an_empty_queue_owns_no_memory() {
+    let limits = QueueLimits { events: 9, bytes: 10, overflow: Overflow::DropOldest };
+    let mut queue = Queue::default();
+    push(&mut queue, 0, 1, &limits);
+    write_all(&mut queue, 9);
+    assert_eq!(queue.items.capacity(), 0);
+}
+
+proptest! {
+    /// However writes and events alternate: order is kept, limits hold, and every event arrives or is told.
+    #[test]
+    fn nothing_is_lost_silently(
+        drop_oldest in any::<bool>(),
+        steps in prop::collection::vec((1..6usize, 0..12usize), 1..80),
+        events in 1..5usize,
+    ) {
+        let overflow = if drop_oldest { Overflow::DropOldest } else { Overflow::DropNewest };
+        let limits = QueueLimits { events, bytes: 12, overflow };
+        let mut queue = Queue::default();
+        let (mut sent, mut missed) = (Vec::new(), 0);
+        for (offset, (len, written)) in steps.iter().enumerate() {
+            push(&mut queue, offset as i64, *len, &limits);
+            prop_assert!(queue.events() <= events && (queue.event_bytes() <= 12 || queue.events() == 1));
+            queue.settle_gaps(8, |gap| { missed += gap.missed.unwrap_or(0); "gap".into() });
+            let ready = queue.chunks().map(<[u8]>::len).sum::<usize>().min(*written);
+            queue.advance(ready, |event| sent.push(event.id.offset));
+        }
+        let (rest, told) = write_all(&mut queue, 3);
+        sent.extend(rest);
+        prop_assert!(sent.is_sorted());
+        prop_assert_eq!(sent.len() as u64 + missed + told, steps.len() as u64);
+    }
+}
+
+/// An event of the state `key`; without one where that is empty.
+fn of_state(key: &str, partition: i32, offset: i64, len: usize) -> Arc<Event> {
+    let keys: &[(&str, &str)] = if key.is_empty() { &[] } else { &[("orderId", key)] };
+    let event = event("t", partition, offset, keys);
+    event.frames.get_or_encode(frame().its_cursor(), || format!("t:{partition}:{offset}").into());
+    event.frames.get_or_encode(frame(), || vec![b'x'; len].into());
+    event
+}
+
+fn push_state(queue: &mut Queue, key: &str, offset: i64, limits: &QueueLimits) -> Pushed {
+    queue.push_event(of_state(key, 0, offset, 1), frame(), &format!("t:0:{offset}").into(), limits)
+}
+
+/// What waits, in order: offsets, and ranges of losses.
+fn shown(queue: &Queue) -> String {
+    let show = |item: &Item| match item {
+        Item::Event(event, ..) => event.id.offset.to_string(),
+        Item::Gap(gap) => format!("({}-{} {})", gap.ranges[0].from, gap.ranges[0].to, gap.missed.unwrap()),
+        Item::Control(_) => "c".into(),
+    };
+    queue.items.iter().map(show).collect::<Vec<_>>().join(" ")
+}
+
+const COALESCE: QueueLimits = QueueLimits { events: 4, bytes: 999, overflow: Overflow::Coalesce };
+
+#[test]
+fn of_each_state_the_newest_waits_once_there_is_too_much() {
+    let mut queue = Queue::default();
+    for (offset, key) in ["a", "b", "a", "b"].iter().enumerate() {
+        assert_eq!(push_state(&mut queue, key, offset as i64, &COALESCE), Pushed::Queued);
+    }
+    assert_eq!(shown(&queue), "0 1 2 3");
+    assert_eq!(push_state(&mut queue, "c", 4, &COALESCE), Pushed::Dropped(2));
+    assert_eq!(shown(&queue), "(0-1 2) 2 3 4");
+    // From now on event by event, though there is room for one more.
+    assert_eq!(push_state(&mut queue, "b", 5, &COALESCE), Pushed::Dropped(1));
+    assert_eq!(shown(&queue), "(0-1 2) 2 (3-3 1) 4 5");
+    assert_eq!(push_state(&mut queue, "a", 6, &COALESCE), Pushed::Dropped(1));
+    assert_eq!(shown(&queue), "(0-3 4) 4 5 6");
+    // Nothing is superseded: as with `drop-oldest`.
+    assert_eq!(push_state(&mut queue, "d", 7, &COALESCE), Pushed::Queued);
+    assert_eq!(push_state(&mut queue, "e", 8, &COALESCE), Pushed::Dropped(1));
+    assert_eq!(shown(&queue), "(0-4 5) 5 6 7 8");
+}
+
+#[test]
+fn events_without_keys_are_no_states_and_topics_have_their_own() {
+    let mut queue = Queue::default();
+    for offset in 0..4 {
+        push_state(&mut queue, "", offset, &COALESCE);
+    }
+    assert_eq!(push_state(&mut queue, "", 4, &COALESCE), Pushed::Dropped(1));
+    assert_eq!(shown(&queue), "(0-0 1) 1 2 3 4");
+    let mut queue = Queue::default();
+    for (n, topic) in ["t", "u", "t", "u"].into_iter().enumerate() {
+        let event = event(topic, 0, n as i64, &[("orderId", "a")]);
+        event.frames.get_or_encode(frame(), || "x".into());
+        queue.push_event(event, frame(), &"".into(), &COALESCE);
+    }
+    push_state(&mut queue, "b", 4, &COALESCE);
+    assert_eq!(queue.items.iter().filter(|item| matches!(item, Item::Event(..))).count(), 3);
+}
+
+#[test]
+fn what_is_on_its_way_is_not_superseded() {
+    let mut queue = Queue::default();
+    for offset in 0..4 {
+        queue.push_event(of_state("a", 0, offset, 3), frame(), &"".into(), &COALESCE);
+    }
+    queue.advance(1, |_| {});
+    push_state(&mut queue, "a", 4, &COALESCE);
+    assert_eq!(shown(&queue), "0 (1-3 3) 4");
+    assert_eq!(write_all(&mut queue, 2), (vec![0, 4], 3));
+    assert!(!queue.is_coalesced);
+}
+
+/// Thousands of updates of more states than fit: what is kept stays within the limit, losses included.
+#[test]
+fn a_client_that_never_reads_costs_its_bound() {
+    let limits = QueueLimits { events: 100, bytes: 150, overflow: Overflow::Coalesce };
+    let mut queue = Queue::default();
+    for offset in 0..50_000_i64 {
+        let key = (offset * offset % 131).to_string();
+        push_state(&mut queue, &key, offset, &limits);
+        assert!(queue.events() <= 100 && queue.event_bytes() <= 150);
+        assert!(queue.items.len() <= 2 * limits.events + 1, "{} items", queue.items.len());
+    }
+    assert!(queue.items.capacity() <= 1024 && size_of::<Item>() <= 16);
+    let (sent, missed) = write_all(&mut queue, 1000);
+    assert_eq!(sent.len() as u64 + missed, 50_000);
+}
+
+/// A client of states: what it has by what it got, and what it was told it did not get.
+#[derive(Default)]
+struct StateClient {
+    has: std::collections::BTreeMap<String, EventId>,
+    got: Vec<EventId>,
+    told: Vec<EventId>,
+    missed: u64,
+}
+
+impl StateClient {
+    fn read(&mut self, queue: &mut Queue, bytes: usize) {
+        queue.settle_gaps(8, |gap| {
+            self.missed += gap.missed.unwrap();
+            for range in &gap.ranges {
+                let GapRange { topic, partition, from, to } = range;
+                let id = |offset| EventId { topic: topic.clone(), partition: *partition, offset };
+                self.told.extend((*from..=*to).map(id));
+            }
+            "gap".into()
+        });
+        let ready = queue.chunks().map(<[u8]>::len).sum::<usize>().min(bytes);
+        queue.advance(ready, |event| {
+            self.got.push(event.id.clone());
+            if let Some(key) = event.key("orderId") {
+                self.has.insert(key.to_owned(), event.id.clone());
+            }
+        });
+    }
+}
+
+proptest! {
+    /// However reads and events alternate: the client ends with the newest event of every state, or was told that it
+    /// missed it, which is only where there are more states than fit. Nothing comes twice, or out of order, or is
+    /// both sent and told.
+    #[test]
+    fn a_coalesced_client_has_the_newest_of_every_state(
+        steps in prop::collection::vec((0..7usize, 0..2i32, 1..6usize, 0..9usize), 1..120),
+        events in 2..10usize,
+        bytes in prop::option::of(6..30usize),
+    ) {
+        let limits = QueueLimits { events, bytes: bytes.unwrap_or(usize::MAX), overflow: Overflow::Coalesce };
+        let (mut queue, mut client) = (Queue::default(), StateClient::default());
+        let mut newest = std::collections::BTreeMap::new();
+        let mut offsets = [0; 2];
+        for (key, partition, len, read) in &steps {
+            // The last key stands for events that have none.
+            let key = ["a", "b", "c", "d", "e", "f", ""][*key];
+            let offset = offsets[*partition as usize];
+            offsets[*partition as usize] += 1;
+            let event = of_state(key, *partition, offset, *len);
+            if !key.is_empty() {
+                newest.insert(key.to_owned(), event.id.clone());
+            }
+            queue.push_event(event, frame(), &"".into(), &limits);
+            prop_assert!(queue.events() <= events && (queue.event_bytes() <= limits.bytes || queue.events() == 1));
+            client.read(&mut queue, *read);
+        }
+        while !queue.is_empty() {
+            client.read(&mut queue, 3);
+        }
+        prop_assert_eq!(client.got.len() as u64 + client.missed, steps.len() as u64);
+        for partition in 0..2 {
+            let of = |ids: &[EventId]| ids.iter().filter(|id| id.partition == partition).map(|id| id.offset).collect::<Vec<_>>();
+            let (got, told) = (of(&client.got), of(&client.told));
+            prop_assert!(got.is_sorted());
+            let all: std::collections::BTreeSet<_> = got.iter().chain(&told).collect();
+            prop_assert_eq!(all.len(), got.len() + told.len());
+        }
+        let has_keyless = steps.iter().any(|step| step.0 == 6);
+        for (key, id) in newest {
+            let has = client.has.get(&key) == Some(&id);
+            let fits = events > 7 && bytes.is_none() && !has_keyless;
+            prop_assert!(has || (!fits && client.told.contains(&id)), "{key}: {id:?}");
+        }
+    }
+}
