@@ -130,15 +130,16 @@ impl Shard {
             for readiness in &ready {
                 self.socket_is_ready(readiness, &mut scratch, now);
             }
-            more = self.take_over(now);
-            match self.messages(now) {
-                Turn::Done => {}
-                Turn::More => more = true,
+            // Feeds first: who comes once the process said it is ready finds the log read.
+            more = match self.messages(now) {
+                Turn::Done => false,
+                Turn::More => true,
                 Turn::Stop => {
                     self.remove_all(now);
                     return Ended::Told;
                 }
-            }
+            };
+            more |= self.take_over(now);
             self.timers(now);
             self.end_some(now);
             self.write_all(now);
