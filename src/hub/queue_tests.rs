@@ -273,7 +273,7 @@ proptest! {
     /// both sent and told.
     #[test]
     fn a_coalesced_client_has_the_newest_of_every_state(
-        steps in prop::collection::vec((0..7usize, 0..2i32, 1..6usize, 0..9usize), 1..120),
+        steps in prop::collection::vec((0..7usize, 0..2i32, 1..6usize, 0..4usize), 1..25),
         states in 1..8usize,
         events in 2..10usize,
         bytes in prop::option::of(6..30usize),
