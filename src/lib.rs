@@ -14,6 +14,7 @@
 //! | [`config`] | what the user wrote, compiled into a snapshot |
 //! | [`metrics`], [`telemetry`] | every metric there is; logs |
 //! | [`shutdown`] | the signals that end a process, and the mark that its end has begun |
+//! | [`inject`] | Kubernetes manifests with the sidecar in them: text in, text out |
 //! | [`app`], [`cli`], [`demo`] | the composition root, the command line, the demo |
 //!
 //! Below the wall (no I/O, no clock, no runtime; built alone by `--no-default-features`):
@@ -50,6 +51,8 @@ pub mod config;
 pub mod demo;
 #[cfg(feature = "server")]
 pub mod gateway;
+#[cfg(feature = "server")]
+pub mod inject;
 #[cfg(feature = "server")]
 pub mod kafka;
 #[cfg(feature = "server")]
