@@ -10,6 +10,7 @@ mod browser;
 mod config;
 mod demo;
 mod documents;
+mod inject;
 mod kafka;
 mod limits;
 mod metrics;
