@@ -6,7 +6,7 @@ K8S := target/k8s
 export SIDESTREAM_CLIENTS := $(CURDIR)/$(CLIENTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check clients kafka k8s manifests deps deny clean
+.PHONY: help demo build test check clients kafka k8s manifests deps fuzz soak deny clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -19,6 +19,9 @@ build: deps ## Build release: target/release/sidestream
 
 test: ## Run every test there is; the last line adds them up
 	@tests/all
+
+soak: kafka ## Break things for a while and check what clients were sent (DURATION=300 SEED=1 HISTORY=file)
+	cargo test --locked --test soak -- --ignored --exact soak --nocapture
 
 check: ## What is quick: format, lints, the core's tests
 	cargo fmt --check
@@ -70,6 +73,20 @@ $(K8S)/installed: tests/k8s/go.mod tests/k8s/go.sum tests/k8s/admission/main.go 
 	python3 -m venv $(K8S)/venv
 	$(K8S)/venv/bin/pip install --quiet --requirement tests/k8s/requirements.txt
 	touch $@
+
+# No sanitizer: the code is safe Rust, and stable compilers have none. cargo-fuzz is not needed either.
+FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cdebug-assertions --cfg fuzzing \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table
+FUZZ_SECONDS := 60
+
+fuzz: ## Fuzz what clients send as their position (FUZZ_SECONDS=60 a target)
+	cd tests/fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --locked --target x86_64-unknown-linux-gnu \
+		--target-dir $(CURDIR)/target/fuzz
+	for target in cursor since; do \
+		mkdir -p target/fuzz/corpus/$$target && \
+		target/fuzz/x86_64-unknown-linux-gnu/release/$$target -max_total_time=$(FUZZ_SECONDS) -max_len=300 \
+			-artifact_prefix=target/fuzz/ -print_final_stats=1 target/fuzz/corpus/$$target tests/fuzz/seeds || exit 1; \
+	done
 
 deny: ## Check licenses, advisories and sources, where cargo-deny is there
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is not installed: cargo install --locked cargo-deny"; exit 1; }

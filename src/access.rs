@@ -14,7 +14,13 @@ pub struct Principal {
     pub claims: Arc<Map<String, Value>>,
     /// The token's `exp`, in milliseconds since the Unix epoch; the stream ends then.
     pub expires_at: Option<i64>,
+    pub authority: Authority,
 }
+
+/// What the acceptance of a token rests on: its issuer with the audience asked for, its algorithm and the key. A token is
+/// still good where its authority is still trusted. The number means nothing outside of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Authority(pub u64);
 
 /// Where the value of a bound key comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -13,23 +13,22 @@ use tokio::task::JoinHandle;
 
 use crate::admin::{Admin, Readiness};
 use crate::config::Reading;
-use crate::config::reload::{Origin, Reloader, record_success};
+use crate::config::reload::{OnReload, Origin, Reloader, record_success};
 use crate::config::snapshot::{Kafka, Limits, Snapshot, TopicConfig};
+use crate::drain::{self, Drain};
 use crate::event::Topic;
 use crate::gateway::Gateway;
-use crate::hub::WindowLimits;
+use crate::hub::{Log, WindowLimits};
+use crate::kafka::history::{Call, History};
 use crate::kafka::{Source, Status};
 use crate::listener::{Bound, ListenerLimits};
 use crate::metrics::Metrics;
+use crate::session;
 use crate::shutdown::{Draining, Signals};
 use crate::writer::Writers;
 
 /// Connections to the admin listener: probes, a scraper, a person.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
-/// Left of the drain budget for what comes after the streams: requests in flight, the source, the exit.
-const DRAIN_RESERVE: Duration = Duration::from_secs(1);
-/// The streams' ends are spread over this share of the drain budget, so that their clients don't all come at once.
-const DRAIN_SPREAD_SHARE: u32 = 4;
 
 /// Where the running sidecar is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +44,8 @@ pub struct Addresses {
 pub fn run(origin: Origin, reading: Reading) -> anyhow::Result<()> {
     let Reading { snapshot, files, fingerprint, sha256, .. } = reading;
     let app = App::start(snapshot?)?;
-    let reloader = Reloader::new(origin, app.snapshot.clone(), app.metrics.clone(), fingerprint, &files);
+    let (current, metrics) = (app.snapshot.clone(), app.metrics.clone());
+    let reloader = Reloader::new(origin, current, metrics, fingerprint, &files, keep_streams(app.writers.clone()));
     record_success(&app.metrics, &sha256);
     serve(app, Some(reloader), |_| {})
 }
@@ -69,14 +69,23 @@ fn serve(app: App, reloader: Option<Reloader>, on_ready: impl FnOnce(&Addresses)
     on_ready(&app.addresses);
     print_ready(&app.addresses).context("cannot write to standard output")?;
     let name = app.runtime.block_on(signals.termination(on_hangup));
-    tracing::info!(signal = name, "draining");
+    tracing::info!(signal = name, "ending");
     app.runtime.spawn(async move {
         signals.termination(|| {}).await;
         tracing::warn!("ended by a second signal");
         std::process::exit(1);
     });
-    app.drain();
+    app.end();
     Ok(())
+}
+
+/// Lets the open streams go on under a new configuration where they can.
+fn keep_streams(writers: Writers) -> OnReload {
+    Box::new(move |before, now| {
+        let trusted = now.verifier.iter().flat_map(|verifier| verifier.authorities());
+        let reload = session::Reload::new(&before.routes, now.routes.clone(), trusted);
+        writers.reload(reload, drain::pace(now.drain, Instant::now()));
+    })
 }
 
 /// The sources, one a cluster, which readiness asks and the drain takes.
@@ -89,11 +98,12 @@ pub struct App {
     /// The one that requests take when they begin.
     snapshot: Arc<ArcSwap<Snapshot>>,
     metrics: Arc<Metrics>,
-    draining: Draining,
+    writers: Writers,
+    drain: Arc<Drain>,
     stop_gateway: watch::Sender<bool>,
     gateway: JoinHandle<std::io::Result<()>>,
-    writers: Writers,
     sources: SharedSources,
+    history: Arc<History>,
 }
 
 impl App {
@@ -108,8 +118,7 @@ impl App {
             kafka: snapshot.kafka.brokers.clone(),
         };
         let metrics = Arc::new(Metrics::new(&snapshot.metrics_prefix).context("the metrics' prefix")?);
-        let windows = windows(&snapshot);
-        let writers = Writers::start(snapshot.writers, &windows, &metrics).context("cannot start the writers")?;
+        let (writers, history) = start_writers(&snapshot, &metrics)?;
         let sources = Arc::new(Mutex::new(start_sources(&snapshot, &writers, &metrics)?));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("gateway")
@@ -122,6 +131,7 @@ impl App {
         let limits = listener_limits(&snapshot.limits);
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let gateway = Gateway::new(snapshot.clone(), writers.clone(), metrics.clone(), draining.clone());
+        let drain = Arc::new(Drain::new(draining, snapshot.clone(), writers.clone()));
         let (stop_gateway, stopped) = watch::channel(false);
         let entered = runtime.enter();
         let gateway = runtime.spawn(listen.serve(gateway.into_app(), limits.clone(), stopped, metrics.clone()));
@@ -129,7 +139,8 @@ impl App {
         // Probes and scrapes are answered to the very end.
         let (never, never_stopped) = watch::channel(false);
         let shared_metrics = metrics.clone();
-        let admin_app = Admin::new(metrics.clone(), readiness.clone());
+        let asked = drain.clone();
+        let admin_app = Admin::new(metrics.clone(), readiness.clone(), Arc::new(move || asked.run()));
         runtime.spawn(async move {
             let _never = never;
             admin.serve(admin_app, admin_limits, never_stopped, shared_metrics).await
@@ -138,7 +149,7 @@ impl App {
         let asked = sources.clone();
         readiness.serve_source(Box::new(move || status(&asked)));
         record_success(&metrics, "");
-        Ok(Self { addresses, runtime, snapshot, metrics, draining, stop_gateway, gateway, writers, sources })
+        Ok(Self { addresses, runtime, snapshot, metrics, writers, drain, stop_gateway, gateway, sources, history })
     }
 
     pub fn addresses(&self) -> &Addresses {
@@ -153,28 +164,39 @@ impl App {
     }
 
     /// Ends in order, within the drain budget: not ready and no new streams; the streams end at record boundaries;
-    /// the listener closes and requests in flight finish; the source stops.
-    pub fn drain(self) {
+    /// the listener closes and requests in flight finish; the source stops. What was drained before is not again.
+    pub fn end(self) {
         let started = Instant::now();
-        let budget = self.snapshot.load().drain_budget;
-        let deadline = started + budget;
-        self.draining.set();
-        let streams_deadline = deadline - DRAIN_RESERVE.min(budget / 2);
-        let streams = self.writers.drain(streams_deadline, budget / DRAIN_SPREAD_SHARE);
-        if streams > 0 {
-            tracing::warn!(streams, "streams were still open when the drain budget ended");
-        }
+        let drained = self.drain.run();
         self.stop_gateway.send_replace(true);
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = drained.time_left(Instant::now());
         let finished = self.runtime.block_on(async { tokio::time::timeout(left, self.gateway).await });
         if finished.is_err() {
             tracing::warn!("requests were still in flight when the drain budget ended");
         }
         let sources = std::mem::take(&mut *self.sources.lock().unwrap_or_else(PoisonError::into_inner));
         Source::stop_all(sources);
+        self.history.stop();
         self.runtime.shutdown_background();
-        tracing::info!(elapsed_ms = started.elapsed().as_millis() as u64, "drained");
+        tracing::info!(elapsed_ms = started.elapsed().as_millis() as u64, "ended");
     }
+}
+
+/// The writers and the log behind their windows, each of which calls on the other.
+fn start_writers(snapshot: &Snapshot, metrics: &Arc<Metrics>) -> anyhow::Result<(Writers, Arc<History>)> {
+    let called: Arc<OnceLock<Writers>> = Arc::default();
+    let writers = called.clone();
+    let call: Call = Arc::new(move |writer, sessions| {
+        if let Some(writers) = writers.get() {
+            writers.call(writer, sessions);
+        }
+    });
+    let history = History::start(snapshot.sources(), &snapshot.replay, metrics, &call);
+    let history = Arc::new(history.context("cannot start reading the log")?);
+    let log: Arc<dyn Log> = history.clone();
+    let writers = Writers::start(snapshot.writers, &windows(snapshot), &log, metrics);
+    let writers = writers.context("cannot start the writers")?;
+    Ok((called.get_or_init(|| writers).clone(), history))
 }
 
 /// One source a cluster, all feeding the same writers.

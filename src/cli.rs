@@ -1,5 +1,6 @@
-//! The command line: what may be said, `check` and `inject`. Running is the composition root's job.
+//! The command line: what may be said, `check`, `drain` and `inject`. Running is the composition root's job.
 
+mod drain;
 mod inject;
 
 use std::fmt::Display;
@@ -7,11 +8,13 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Brief, LoadError, Reading, Snapshot};
 
+pub use drain::drain;
 pub use inject::{InjectArguments, inject};
 
 /// Exit code: the configuration is invalid.
@@ -33,6 +36,7 @@ const UPSTREAM_PORT: &str = "SIDESTREAM_UPSTREAM_PORT";
 
 const ENVIRONMENT: &str = "Logs go to standard error. SIDESTREAM_LOG filters them (error, warn, info, debug, trace, \
                            or target=level,...); SIDESTREAM_LOG_FORMAT=json makes one JSON object a line of them. \
+                           SIDESTREAM_CONFIG is the configuration where --config is not given. \
                            SIDESTREAM_UPSTREAM_PORT=PORT, with --config: the REST service is at this port of 127.0.0.1, \
                            whatever the file says.";
 
@@ -43,7 +47,7 @@ pub enum Command {
     /// Without a file, --upstream, --brokers and --topic stream topics to everybody at /stream, /events and /ws.
     Run {
         /// The configuration, a YAML file; reloaded when it changes.
-        #[arg(long, value_name = "FILE", required_unless_present = "upstream")]
+        #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE, required_unless_present = "upstream")]
         config: Option<PathBuf>,
         #[command(flatten)]
         brief: Option<BriefArguments>,
@@ -66,7 +70,7 @@ pub enum Command {
     /// Validate a configuration. Exits with 0 (good), 1 (invalid: every mistake with its place) or 2 (cannot be read).
     Check {
         /// The configuration, a YAML file.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE)]
         config: PathBuf,
         /// What to print: lines for people, or an array of every mistake and warning.
         #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -77,6 +81,30 @@ pub enum Command {
     /// Into workloads that are labelled `sidestream.io/inject: "true"`, and with them the Services that select their
     /// pods. What is not changed stays byte for byte. See docs/kubernetes.md.
     Inject(InjectArguments),
+    /// End the streams of the sidestream that runs on this host, and wait until they are gone: for a preStop hook.
+    ///
+    /// Its clients come back elsewhere, at a bounded rate. It goes on serving ordinary requests until it is told to end.
+    /// Exits with 0 once it has drained, whoever asked first, and with 1 where it did not.
+    Drain {
+        /// The configuration it runs with, to find its admin listener; else that is taken to be where it is by default.
+        #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE)]
+        config: Option<PathBuf>,
+        /// Its admin listener, whatever the configuration says.
+        #[arg(long, value_name = "ADDR")]
+        admin: Option<SocketAddr>,
+        /// How long to wait. It goes on by itself beyond.
+        #[arg(long, value_name = "DURATION", default_value = "11m", value_parser = duration)]
+        timeout: Duration,
+    },
+}
+
+/// The environment variable that names the configuration: in a pod, once for the process and its hooks.
+const CONFIG_VARIABLE: &str = "SIDESTREAM_CONFIG";
+
+fn duration(text: &str) -> Result<Duration, String> {
+    config::parse_duration(text)
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "a number with a unit, such as `30s`".into())
 }
 
 /// The form of what `check` finds.
@@ -208,8 +236,18 @@ mod tests {
         let check = |output| Command::Check { config: "x".into(), output };
         assert_eq!(parse(&["check", "--config", "x"]).unwrap(), check(Output::Text));
         assert_eq!(parse(&["check", "--config", "x", "--output", "json"]).unwrap(), check(Output::Json));
+        let drain = |config: Option<&str>, admin, seconds| Command::Drain {
+            config: config.map(PathBuf::from),
+            admin,
+            timeout: Duration::from_secs(seconds),
+        };
+        assert_eq!(parse(&["drain"]).unwrap(), drain(None, None, 660));
+        let said = parse(&["drain", "--config", "x", "--admin", "127.0.0.1:0", "--timeout", "30s"]).unwrap();
+        assert_eq!(said, drain(Some("x"), listen, 30));
         let wrong = [
             &["run"][..],
+            &["drain", "--timeout", "30"],
+            &["drain", "--timeout", "0s"],
             &["check"],
             &["run", "--config", "x", "--listen", "8080"],
             &[],
@@ -232,9 +270,13 @@ mod tests {
     fn what_a_pod_runs_can_be_said() {
         let pod = include_str!("../k8s/sidecar.yaml").split("\n---\n").nth(1).unwrap();
         let pod: serde_json::Value = serde_saphyr::from_str(pod).unwrap();
-        let arguments = pod.pointer("/spec/template/spec/initContainers/0/args").unwrap().as_array().unwrap();
-        let arguments: Vec<&str> = arguments.iter().map(|argument| argument.as_str().unwrap()).collect();
-        assert!(matches!(parse(&arguments), Ok(Command::Run { config: Some(_), .. })), "{arguments:?}");
+        let container = pod.pointer("/spec/template/spec/initContainers/0").unwrap();
+        let texts = |pointer| container.pointer(pointer).and_then(serde_json::Value::as_array).unwrap().iter();
+        let run: Vec<&str> = texts("/args").filter_map(serde_json::Value::as_str).collect();
+        assert!(matches!(parse(&run), Ok(Command::Run { config: Some(_), .. })), "{run:?}");
+        let hook: Vec<&str> = texts("/lifecycle/preStop/exec/command").filter_map(serde_json::Value::as_str).collect();
+        assert_eq!(hook[0], "sidestream");
+        assert!(matches!(parse(&hook[1..]), Ok(Command::Drain { admin: Some(_), .. })), "{hook:?}");
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! | [`config`] | what the user wrote, compiled into a snapshot |
 //! | [`metrics`], [`telemetry`] | every metric there is; logs |
 //! | [`shutdown`] | the signals that end a process, and the mark that its end has begun |
+//! | [`drain`] | ends every stream, once, at a bounded pace |
 //! | [`inject`] | Kubernetes manifests with the sidecar in them: text in, text out |
 //! | [`app`], [`cli`], [`demo`] | the composition root, the command line, the demo |
 //!
@@ -49,6 +50,8 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "server")]
 pub mod demo;
+#[cfg(feature = "server")]
+pub mod drain;
 #[cfg(feature = "server")]
 pub mod gateway;
 #[cfg(feature = "server")]

@@ -45,6 +45,12 @@ pub struct Metrics {
     pub records: IntCounterVec,
     /// Records that could not be read as events, by topic.
     pub undecodable: IntCounterVec,
+    /// Records read from the log for replay, by topic. They count in no other metric.
+    pub replay_records: IntCounterVec,
+    /// Bytes of their keys and values.
+    pub replay_bytes: IntCounterVec,
+    /// Pages of the log for replay: read from Kafka, or found in the cache by who asked.
+    pub replay_pages: IntCounterVec,
     /// How far the source is behind the log, in records.
     pub consumer_lag: IntGaugeVec,
     /// Errors of the Kafka client, by kind.
@@ -112,6 +118,13 @@ impl Metrics {
             websocket_errors: make.counters("ws_client_errors_total", "What clients got wrong.", &["kind"])?,
             records: make.counters("kafka_records_total", "Records taken from Kafka.", &["topic"])?,
             undecodable: make.counters("kafka_undecodable_total", "Records that are no events.", &["topic"])?,
+            replay_records: make.counters(
+                "replay_records_total",
+                "Records read from the log for replay.",
+                &["topic"],
+            )?,
+            replay_bytes: make.counters("replay_bytes_total", "Bytes of keys and values of these.", &["topic"])?,
+            replay_pages: make.counters("replay_pages_total", "Pages read, and pages found.", &["from"])?,
             consumer_lag: make.unprefixed_gauges(
                 "kafka_consumer_lag",
                 "Records between the source's position and the end of the partition.",

@@ -1,10 +1,13 @@
 //! What unit tests share: events, streams, selectors and routes.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::access::Selector;
-use crate::event::{Event, EventId, Frames};
+use crate::event::{Entry, Event, EventId, Frames, GapCause, GapRange, Topic};
+use crate::hub::window::place;
+use crate::hub::{Asker, Log, Lookup, Page, Place, ReplayLimits};
 use crate::route::{
     Admission, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, Overflow, QueueLimits, Stream,
     StreamRoute, Transport, WebSocketFrames, WebSocketLimits,
@@ -73,4 +76,76 @@ fn pairs(keys: &[(&str, &str)]) -> Box<[(Arc<str>, Box<str>)]> {
     let mut pairs: Vec<_> = keys.iter().map(|(key, value)| (Arc::from(*key), Box::from(*value))).collect();
     pairs.sort();
     pairs.into()
+}
+
+/// A log on a shelf: entries by partition, in pages of a few. What is asked for is there when it is asked for again.
+#[derive(Debug)]
+pub(crate) struct Shelf {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) page_entries: usize,
+    pub(crate) limits: ReplayLimits,
+    /// The first offset that every partition still holds.
+    pub(crate) low: i64,
+    pub(crate) asked: Mutex<HashSet<String>>,
+}
+
+impl Shelf {
+    pub(crate) fn new(entries: Vec<Entry>, page_entries: usize) -> Self {
+        let limits = ReplayLimits { events: 1000, bytes: 1 << 20, time: Duration::from_secs(10) };
+        Self { entries, page_entries, limits, low: 0, asked: Mutex::default() }
+    }
+
+    pub(crate) fn read(&self, wanted: &Place) -> Page {
+        let is_of = |entry: &&Entry| {
+            let (topic, partition, last) = place(entry);
+            let is_there = (wanted.offset.max(self.low)..wanted.until).contains(&last);
+            *topic == wanted.topic && partition == wanted.partition && is_there
+        };
+        let mut entries: Vec<Entry> = self.entries.iter().filter(is_of).take(self.page_entries).cloned().collect();
+        let is_full = entries.len() == self.page_entries;
+        let end = if is_full { entries.last().map_or(wanted.until, |e| place(e).2 + 1) } else { wanted.until };
+        let first_ms = entries.first().map(|entry| place(entry).2);
+        if wanted.offset < self.low {
+            let to = self.low.min(wanted.until) - 1;
+            let range = GapRange { topic: wanted.topic.clone(), partition: wanted.partition, from: wanted.offset, to };
+            entries.insert(0, Entry::Gap { cause: GapCause::Retention, range });
+        }
+        Page {
+            topic: wanted.topic.clone(),
+            partition: wanted.partition,
+            epoch: wanted.epoch,
+            offsets: wanted.offset..end,
+            entries: entries.into(),
+            first_ms,
+            bytes: 1,
+        }
+    }
+
+    /// False the first time.
+    fn is_known(&self, what: String) -> bool {
+        !self.asked.lock().unwrap().insert(what)
+    }
+}
+
+impl Log for Shelf {
+    fn page(&self, wanted: &Place, _: Asker) -> Lookup<Arc<Page>> {
+        if self.is_known(format!("{wanted:?}")) { Lookup::Found(Arc::new(self.read(wanted))) } else { Lookup::Asked }
+    }
+
+    /// The time of an event is its offset.
+    fn offsets_at(&self, topic: &Topic, ms: i64, _: Asker) -> Lookup<Arc<[i64]>> {
+        if !self.is_known(format!("{topic} at {ms}")) {
+            return Lookup::Asked;
+        }
+        let offsets = (0..3).map(|partition| {
+            let mut places = self.entries.iter().map(place);
+            let found = places.find(|(t, p, last)| (*t, *p) == (topic, partition) && *last >= ms);
+            found.map_or(i64::MAX, |(_, _, last)| last)
+        });
+        Lookup::Found(offsets.collect())
+    }
+
+    fn limits(&self) -> ReplayLimits {
+        self.limits
+    }
 }

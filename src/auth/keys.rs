@@ -3,7 +3,7 @@
 //! It fetches nothing: who rotates keys changes the file.
 
 use jsonwebtoken::jwk::{Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
-use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
 use serde::Deserialize;
 
 use super::{KeyFile, TokenKey};
@@ -96,6 +96,11 @@ impl Keys {
         found.map(|key| &key.key)
     }
 
+    /// Every key with each algorithm that it serves.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&DecodingKey, Algorithm)> {
+        self.0.iter().flat_map(|key| key.algorithms.iter().map(move |algorithm| (&key.key, *algorithm)))
+    }
+
     /// The length of the shortest HMAC secret, in bytes.
     pub(super) fn shortest_secret(&self) -> Option<usize> {
         let secrets = self.0.iter().filter(|key| key.key.family() == AlgorithmFamily::Hmac);
@@ -118,6 +123,14 @@ impl Key {
             algorithms.retain(|algorithm| KeyAlgorithm::from(*algorithm) == own);
         }
         (!algorithms.is_empty()).then_some(Self { id: jwk.common.key_id, key, algorithms })
+    }
+}
+
+/// The key itself, whatever it is called.
+pub(super) fn material(key: &DecodingKey) -> (&[u8], &[u8]) {
+    match key.kind() {
+        DecodingKeyKind::SecretOrDer(bytes) => (bytes, &[]),
+        DecodingKeyKind::RsaModulusExponent { n, e } => (n, e),
     }
 }
 

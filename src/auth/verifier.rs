@@ -4,16 +4,17 @@
 //! It fetches nothing: keys are given, and there is no introspection.
 
 use std::fmt;
-use std::sync::Arc;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use jsonwebtoken::Validation;
 use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Map, Value};
 
 use super::Issuer;
-use super::keys::{BadKey, Keys};
-use crate::access::Principal;
+use super::keys::{BadKey, Keys, material};
+use crate::access::{Authority, Principal};
 
 /// The longest token that is looked at, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
@@ -98,7 +99,7 @@ impl TrustedIssuer {
         self.keys.shortest_secret()
     }
 
-    fn decode(&self, token: &str) -> Result<jsonwebtoken::TokenData<Map<String, Value>>, TokenError> {
+    fn decode(&self, token: &str) -> Result<(jsonwebtoken::TokenData<Map<String, Value>>, Authority), TokenError> {
         let refused = |error: jsonwebtoken::errors::Error| refusal(error.kind(), token);
         let header = jsonwebtoken::decode_header(token).map_err(refused)?;
         if !self.issuer.algorithms.contains(&header.alg) {
@@ -107,7 +108,15 @@ impl TrustedIssuer {
         let key = self.keys.find(header.kid.as_deref(), header.alg).ok_or(TokenError::Key)?;
         // The library wants every algorithm to be of the key's family.
         let validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
-        jsonwebtoken::decode(token, key, &validation).map_err(refused)
+        let data = jsonwebtoken::decode(token, key, &validation).map_err(refused)?;
+        Ok((data, self.authority(key, header.alg)))
+    }
+
+    /// Hashed with a secret of the process, so that it tells nothing of the key.
+    fn authority(&self, key: &DecodingKey, algorithm: Algorithm) -> Authority {
+        static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let Issuer { name, audience, .. } = &self.issuer;
+        Authority(SECRET.hash_one((name, audience, algorithm, material(key))))
     }
 }
 
@@ -146,13 +155,21 @@ impl Verifier {
         self.cookie.as_deref()
     }
 
+    /// Everything that the acceptance of a token may rest on.
+    pub fn authorities(&self) -> impl Iterator<Item = Authority> {
+        let of = |trusted: &TrustedIssuer| {
+            trusted.keys.all().map(|(key, algorithm)| trusted.authority(key, algorithm)).collect::<Vec<_>>()
+        };
+        self.issuers.iter().flat_map(of)
+    }
+
     /// Verifies signature, `exp`, `nbf` and, where configured, `iss` and `aud`. `exp` and `nbf` may be absent: a token
     /// without `exp` opens streams that end for other reasons only.
     pub fn verify(&self, token: &str, now_unix_ms: i64) -> Result<Principal, TokenError> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::TooLong);
         }
-        let data = self.issuer_of(token)?.decode(token)?;
+        let (data, authority) = self.issuer_of(token)?.decode(token)?;
         if data.header.crit.is_some() {
             return Err(TokenError::Critical);
         }
@@ -164,7 +181,7 @@ impl Verifier {
         if numeric_date(&data.claims, "nbf")?.is_some_and(|nbf| now_unix_ms.saturating_add(leeway) < nbf) {
             return Err(TokenError::NotYetValid);
         }
-        Ok(Principal { claims: Arc::new(data.claims), expires_at })
+        Ok(Principal { claims: Arc::new(data.claims), expires_at, authority })
     }
 
     /// Whose keys a token is tried with. Where there are several issuers, what the token says of itself chooses among

@@ -301,3 +301,25 @@ fn each_issuer_has_its_own_keys() {
         assert_eq!(verifier.verify(&token, NOW).err(), expected, "{token}");
     }
 }
+
+/// What a reload asks: whether a token that was accepted before still would be, as far as its key goes.
+#[test]
+fn a_token_rests_on_its_key_its_algorithm_its_issuer_and_its_audience() {
+    let (one, two) =
+        (EncodingKey::from_secret(SECRET), EncodingKey::from_secret(b"another secret of at least 32 bytes, for tests"));
+    let (hs256, hs384) = (Algorithm::HS256, Algorithm::HS384);
+    let before = set(&[("a", &one, hs256)], &[hs256]);
+    let token = token(&one, hs256, Some("a"), &json!({}));
+    let authority = verifier(vec![before.clone()]).verify(&token, NOW).unwrap().authority;
+    let trusts = |issuers: Vec<Issuer>| verifier(issuers).authorities().any(|known| known == authority);
+    assert!(trusts(vec![before.clone()]));
+    assert!(
+        trusts(vec![set(&[("b", &two, hs256), ("a", &one, hs256)], &[hs384, hs256])]),
+        "a key and an algorithm more"
+    );
+    assert!(trusts(vec![issuer(SECRET, &[hs256])]), "the same secret, from another kind of file");
+    assert!(!trusts(vec![set(&[("a", &two, hs256)], &[hs256])]), "another key of the same name");
+    assert!(!trusts(vec![set(&[("a", &one, hs256)], &[hs384])]), "the algorithm is not allowed any more");
+    assert!(!trusts(vec![Issuer { audience: Some("app".into()), ..before.clone() }]));
+    assert!(!trusts(vec![Issuer { name: Some("x".into()), ..before }]));
+}

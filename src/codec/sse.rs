@@ -5,8 +5,15 @@ use crate::route::{DataForm, EventField};
 
 use super::json;
 
-/// A heartbeat that scripts don't see.
-pub const COMMENT: &[u8] = b": keep-alive\n\n";
+/// A heartbeat that scripts don't see; with the client's position, where it moved on.
+pub fn keep_alive(cursor: Option<&[u8]>) -> Vec<u8> {
+    let mut bytes = b": keep-alive\n".to_vec();
+    if let Some(cursor) = cursor {
+        put_field(&mut bytes, b"id", cursor);
+    }
+    bytes.push(b'\n');
+    bytes
+}
 
 /// One event.
 pub fn event(event: &Event, cursor: &[u8], data: DataForm, field: EventField) -> Vec<u8> {

@@ -19,10 +19,13 @@ use std::time::Duration;
 use super::diagnostic::Diagnostics;
 use super::file::{Node, Value};
 use super::section::{Section, text};
-use super::snapshot::{ForwardedTrust, Limits, RETRIES_MAX, Snapshot, Upstream};
+use super::snapshot::{DrainLimits, ForwardedTrust, Limits, RETRIES_MAX, ReplayLog, Snapshot, Upstream};
+use super::source::{SECRET_BYTES_MAX, without_line_break};
+use crate::hub::ReplayLimits;
 
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
-const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9090);
+/// Where metrics and health are served unless the configuration says otherwise.
+pub const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9090);
 const METRICS_PREFIX: &str = "notifications";
 const STREAMS_MAX: u32 = 10_000;
 const CONNECTIONS_MAX: u32 = 20_000;
@@ -33,8 +36,13 @@ const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::f
 /// Timers of whole connections, where less than a second would cut healthy ones.
 const LONG_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 const DRAIN_BUDGET: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(10 * 60);
-/// The largest file with a key or a secret, in bytes.
-const SECRET_BYTES_MAX: u64 = 64 * 1024;
+/// Of one client, from the log. 0: the log is not read.
+const REPLAY_EVENTS: RangeInclusive<u32> = 0..=100_000_000;
+/// In bytes.
+const REPLAY_BYTES: RangeInclusive<u64> = 1024..=64 << 30;
+const REPLAY_TIME: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+/// In bytes. Less would not hold a page of each partition that is read until those who asked for it have seen it.
+const REPLAY_CACHE: RangeInclusive<u64> = 4 << 20..=64 << 30;
 
 /// Compiles the whole file.
 pub(super) fn compile(root: &Node, base_dir: &Path, diagnostics: &Diagnostics) -> Option<Snapshot> {
@@ -53,8 +61,9 @@ pub(super) fn compile(root: &Node, base_dir: &Path, diagnostics: &Diagnostics) -
         clusters,
         verifier: verifier.map(Arc::new),
         limits,
+        replay: replay(&root.section("replay")),
         metrics_prefix: metrics_prefix(&root.section("metrics")),
-        drain_budget: root.section("drain").duration("budget", DRAIN_BUDGET).unwrap_or(Duration::from_secs(10)),
+        drain: drain(&root.section("drain")),
         writers: root.count("writers", 1..=WRITERS_MAX).map_or_else(cores, |count| count as usize),
         // Last: what returns early leaves keys unread, which would count as unknown.
         routes: Arc::new(routes?),
@@ -141,6 +150,22 @@ fn limits(root: &Section<'_>, diagnostics: &Diagnostics) -> Limits {
     }
 }
 
+fn drain(section: &Section<'_>) -> DrainLimits {
+    DrainLimits {
+        budget: section.duration("budget", DRAIN_BUDGET).unwrap_or(Duration::from_secs(10)),
+        reconnects_per_second: section.count("reconnects_per_second", 1..=100_000).unwrap_or(100),
+    }
+}
+
+fn replay(section: &Section<'_>) -> ReplayLog {
+    let limits = ReplayLimits {
+        events: section.count("events", REPLAY_EVENTS).unwrap_or(100_000).into(),
+        bytes: section.size("bytes", REPLAY_BYTES).unwrap_or(64 << 20) as u64,
+        time: section.duration("time", REPLAY_TIME).unwrap_or(Duration::from_secs(60)),
+    };
+    ReplayLog { limits, cache_bytes: section.size("cache", REPLAY_CACHE).unwrap_or(32 << 20) }
+}
+
 fn metrics_prefix(section: &Section<'_>) -> String {
     // A metric's name may also hold colons, but those are kept for recording rules.
     let prefix = section.read("prefix", "a metric name's beginning: `[a-zA-Z_][a-zA-Z0-9_]*`", |value| {
@@ -171,12 +196,7 @@ fn secret_file(
     let path: PathBuf = base_dir.join(name);
     let read = diagnostics.sources.borrow_mut().read(&path, SECRET_BYTES_MAX);
     match read {
-        Ok(mut bytes) => {
-            for end in *b"\n\r" {
-                bytes.pop_if(|last| *last == end);
-            }
-            Some(bytes)
-        }
+        Ok(bytes) => Some(without_line_break(bytes)),
         Err(error) => {
             diagnostics.wrong(node.place, format!("the file `{}` cannot be read: {error}", path.display()));
             None

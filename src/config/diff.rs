@@ -79,7 +79,7 @@ fn changed(old: &Snapshot, new: &Snapshot) -> Vec<&'static str> {
         ("auth", old.verifier != new.verifier),
         ("limits.streams", old.limits.max_streams != new.limits.max_streams),
         ("limits.tcp_user_timeout", old.limits.tcp_user_timeout != new.limits.tcp_user_timeout),
-        ("drain.budget", old.drain_budget != new.drain_budget),
+        ("drain", old.drain != new.drain),
     ])
     .collect()
 }
@@ -89,6 +89,7 @@ fn needs_restart(old: &Snapshot, new: &Snapshot) -> Vec<String> {
         ("listen", old.listen != new.listen),
         ("admin.listen", old.admin != new.admin),
         ("upstream.pool", old.upstream.pool != new.upstream.pool),
+        ("replay", old.replay != new.replay),
         ("writers", old.writers != new.writers),
         ("metrics.prefix", old.metrics_prefix != new.metrics_prefix),
         ("limits.connections", old.limits.max_connections != new.limits.max_connections),
@@ -119,6 +120,7 @@ fn source(old: &Kafka, new: &Kafka) -> Vec<String> {
     let mut names: Vec<String> = named([
         ("brokers", old.brokers != new.brokers),
         ("properties", old.properties != new.properties),
+        ("property_files", old.property_files != new.property_files),
         ("warm_up", old.warm_up != new.warm_up),
         ("required_for_readiness", old.required_for_readiness != new.required_for_readiness),
     ])

@@ -20,9 +20,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use brief::Brief;
+pub use compile::ADMIN as ADMIN_LISTEN;
 pub use diagnostic::{Diagnostic, Severity};
 pub use snapshot::Snapshot;
-pub use source::Fingerprint;
+pub use source::{Fingerprint, read_secret_text};
+pub use units::parse_duration;
 
 use diagnostic::Diagnostics;
 use file::Place;

@@ -1,5 +1,5 @@
 //! Reloads: watches the files a configuration is made of, compiles them when their content changes, and swaps the
-//! snapshot. Requests take the snapshot when they begin and keep it, so streams that are open don't notice.
+//! snapshot. Requests take the snapshot when they begin; whoever holds streams that are open is told of the change.
 //!
 //! Directories are watched, not files: a mounted ConfigMap or Secret changes by the renaming of a symlink beside it,
 //! which no watch on the file sees. What counts in the end is the content, looked at every now and then in any case.
@@ -77,6 +77,9 @@ impl Outcome {
     }
 }
 
+/// Hears of a snapshot that was taken over: the one before, and the new one.
+pub type OnReload = Box<dyn Fn(&Snapshot, &Snapshot) + Send>;
+
 /// Keeps the running snapshot the one that the file says, as far as that is possible.
 pub struct Reloader {
     origin: Origin,
@@ -85,6 +88,7 @@ pub struct Reloader {
     /// Of the content that was last looked at, good or not.
     fingerprint: Fingerprint,
     watch: Watch,
+    on_reload: OnReload,
 }
 
 impl Reloader {
@@ -95,6 +99,7 @@ impl Reloader {
         metrics: Arc<Metrics>,
         fingerprint: Fingerprint,
         files: &[PathBuf],
+        on_reload: OnReload,
     ) -> Self {
         // Every result is there from the start: rates need a zero to begin from.
         for outcome in Outcome::ALL {
@@ -102,7 +107,7 @@ impl Reloader {
         }
         let mut watch = Watch::new();
         watch.follow(files);
-        Self { origin, current, metrics, fingerprint, watch }
+        Self { origin, current, metrics, fingerprint, watch, on_reload }
     }
 
     /// Reloads whenever the content changes, or when `asked` says so whatever the content. Never ends.
@@ -160,9 +165,11 @@ impl Reloader {
             tracing::error!("the configuration before stays; {diff}");
             return Outcome::NeedsRestart;
         }
-        self.current.store(Arc::new(snapshot));
+        let snapshot = Arc::new(snapshot);
+        let before = self.current.swap(snapshot.clone());
         record_success(&self.metrics, &reading.sha256);
         tracing::info!("configuration reloaded; {diff}");
+        (self.on_reload)(&before, &snapshot);
         Outcome::Success
     }
 }

@@ -1,12 +1,14 @@
 //! The compiled configuration: what the running process reads. One snapshot serves a request for its whole life.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Verifier;
 use crate::config::mapping::Mapping;
 use crate::event::Topic;
+use crate::hub::ReplayLimits;
 use crate::route::RouteTable;
 
 /// The most further attempts of a failed request that a configuration may ask for.
@@ -26,9 +28,9 @@ pub struct Snapshot {
     /// Absent where no token is ever asked for: every route is public then.
     pub verifier: Option<Arc<Verifier>>,
     pub limits: Limits,
+    pub replay: ReplayLog,
     pub metrics_prefix: String,
-    /// How long a SIGTERM may take before the process ends with streams still open.
-    pub drain_budget: Duration,
+    pub drain: DrainLimits,
     /// Threads that write streams.
     pub writers: usize,
 }
@@ -78,8 +80,11 @@ pub struct Kafka {
     pub cluster: Arc<str>,
     /// `host:port,...`
     pub brokers: String,
-    /// librdkafka properties as written, those from files already read. Never logged.
+    /// librdkafka properties as written. Never logged.
     pub properties: Vec<(String, String)>,
+    /// Those whose value stands in a file. It was read once to be checked, and is read again with every new client, so
+    /// that a secret may change while the process runs.
+    pub property_files: Vec<(String, PathBuf)>,
     /// What is read of it.
     pub topics: Vec<TopicConfig>,
     /// How long readiness waits for the replay window to be warmed from the log.
@@ -144,6 +149,23 @@ pub enum ShownHeaders {
     All,
     /// Those with these names; often none.
     Named(Box<[Box<str>]>),
+}
+
+/// How streams are ended, by a drain or by a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainLimits {
+    /// How long it may take before the streams that are still open are cut.
+    pub budget: Duration,
+    /// How many streams a second are told to come back elsewhere, if the budget allows.
+    pub reconnects_per_second: u32,
+}
+
+/// What is read from the log for replay, beyond the windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayLog {
+    pub limits: ReplayLimits,
+    /// Bytes of what was read that are kept for others, of all topics together.
+    pub cache_bytes: usize,
 }
 
 /// Limits of the whole process.

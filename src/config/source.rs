@@ -43,6 +43,23 @@ impl fmt::Debug for Sources {
     }
 }
 
+/// The largest file with a key or a secret, in bytes.
+pub(super) const SECRET_BYTES_MAX: u64 = 64 * 1024;
+
+/// A secret of text, without the line break at its file's end: for whoever needs it anew while the process runs.
+pub fn read_secret_text(path: &Path) -> io::Result<String> {
+    let bytes = without_line_break(read_limited(path, SECRET_BYTES_MAX)?);
+    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
+}
+
+/// Editors end files with a line break, which belongs to no secret.
+pub(super) fn without_line_break(mut bytes: Vec<u8>) -> Vec<u8> {
+    for end in *b"\n\r" {
+        bytes.pop_if(|last| *last == end);
+    }
+    bytes
+}
+
 /// The SHA-256 of these bytes, as hexadecimal digits.
 pub(super) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()

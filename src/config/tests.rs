@@ -86,7 +86,7 @@ fn the_examples_values_are_the_defaults() {
     assert_eq!(example.forwarded, minimal.forwarded);
     assert_eq!((example.kafka.warm_up, &example.kafka.brokers), (minimal.kafka.warm_up, &minimal.kafka.brokers));
     assert_eq!(example.limits, minimal.limits);
-    assert_eq!((example.metrics_prefix, example.drain_budget), (minimal.metrics_prefix, minimal.drain_budget));
+    assert_eq!((example.metrics_prefix, example.drain), (minimal.metrics_prefix, minimal.drain));
     let (listed, unlisted) = (&example.clusters[0].topics[0], &example.kafka.topics[0]);
     assert_eq!((listed.format, &listed.headers), (unlisted.format, &unlisted.headers));
     assert_eq!((listed.replay_events, listed.replay_bytes), (unlisted.replay_events, unlisted.replay_bytes));
@@ -117,13 +117,10 @@ fn what_is_written_reaches_the_snapshot() {
     assert_eq!(snapshot.upstream.read_timeout, Duration::from_millis(250));
     let networks = [(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8), ("::1".parse().unwrap(), 128)];
     assert_eq!(snapshot.forwarded, ForwardedTrust::Networks(networks.into()));
-    let properties = [
-        ("security.protocol", "SASL_SSL"),
-        ("fetch.wait.max.ms", "10"),
-        ("check.crcs", "true"),
-        ("sasl.password", "pass word"),
-    ];
+    let properties = [("security.protocol", "SASL_SSL"), ("fetch.wait.max.ms", "10"), ("check.crcs", "true")];
     assert_eq!(snapshot.kafka.properties, properties.map(|(name, value)| (name.into(), value.into())));
+    let [(name, path)] = &snapshot.kafka.property_files[..] else { panic!("one file") };
+    assert!(name == "sasl.password" && path.ends_with("password"), "{name} {path:?}");
     let keys = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect::<Vec<_>>();
     let t =
         TopicConfig { replay_events: 7, replay_bytes: 16_000_000, ..TopicConfig::new("t".into(), keys(&["a", "b"])) };
@@ -250,7 +247,7 @@ colour: red
         "x.yaml:13:11: `routes.path`: `/orders/{other}` matches the same paths as the route in line 9",
         "x.yaml:16:24: `routes.queue.overflow`: found `block`; expected `drop-oldest`, `drop-newest` or `disconnect`",
         "x.yaml:17:1: unknown key `colour`; expected `admin`, `auth`, `clusters`, `drain`, `forwarded`, `kafka`, `limits`, \
-         `listen`, `metrics`, `routes`, `streams`, `topics`, `upstream` or `writers`",
+         `listen`, `metrics`, `replay`, `routes`, `streams`, `topics`, `upstream` or `writers`",
     ];
     assert_eq!(mistakes(text), expected);
 }

@@ -17,7 +17,7 @@ const SIZE_UNITS: [(&str, u64); 7] = [
 ];
 
 /// `250ms`, `15s`, `2m`, `1h`. A number needs its unit, even 0.
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+pub fn parse_duration(text: &str) -> Option<Duration> {
     parse(text, &DURATION_UNITS).map(Duration::from_millis)
 }
 

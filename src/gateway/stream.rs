@@ -20,7 +20,7 @@ use crate::codec::sse;
 use crate::config::snapshot::Snapshot;
 use crate::problem::{Problem, closing_bytes};
 use crate::route::{Found, OtherMethods, Params, StreamRoute, Transport};
-use crate::session::{Request, Resume};
+use crate::session::{BadPosition, Request, Resume};
 use crate::writer::Opening;
 
 /// What a stream's path answers to.
@@ -93,8 +93,9 @@ fn prepare(
         Transport::Sse | Transport::Ndjson => None,
     };
     let authorized = authorize(route, params, transport, headers, snapshot.verifier.as_deref(), now_unix_ms())?;
-    let resume = asked::resume(transport, headers, query).map_err(|asked::BadPosition| {
-        Refusal::new(Reason::Position, Problem::new(StatusCode::BAD_REQUEST, "`since` is no position of this stream"))
+    let resume = asked::resume(transport, headers, query).map_err(|_: BadPosition| {
+        let detail = format!("`since` is no position: {BadPosition}");
+        Refusal::new(Reason::Position, Problem::new(StatusCode::BAD_REQUEST, detail))
     })?;
     Ok(Request {
         transport,

@@ -7,11 +7,13 @@
 pub mod index;
 pub mod log;
 pub mod queue;
+pub mod replay;
 pub mod resume;
 pub mod window;
 
 pub use index::{Index, Subscriber};
 pub use log::{Asker, Log, Lookup, NoLog, Page, Place, ReplayLimits};
 pub use queue::{Gap, Pushed, Queue};
-pub use resume::{Plan, Replay};
+pub use replay::Replay;
+pub use resume::Plan;
 pub use window::{Hub, Seq, WindowLimits, last_id, matching};

@@ -72,6 +72,11 @@ impl Queue {
         self.event_bytes
     }
 
+    /// Whether an event of so many bytes would be taken without dropping another.
+    pub fn has_room_for(&self, bytes: usize, limits: &QueueLimits) -> bool {
+        !self.is_over(bytes, limits)
+    }
+
     /// Appends an event whose encoding under `frame` is made; `cursor` is the client's position after it.
     ///
     /// One event alone may be larger than the limit in bytes: it would never get through otherwise.

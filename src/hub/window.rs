@@ -128,6 +128,11 @@ impl Hub {
         Some(self.cursor_at(stream, &id))
     }
 
+    /// The place of the stream's newest entry, where there is one.
+    pub fn newest_seq(&self, stream: &Stream) -> Option<Seq> {
+        stream.topics.iter().filter_map(|topic| self.topics.get(topic)?.entries.back()).map(|(seq, _)| *seq).max()
+    }
+
     /// The first entry of the stream at or after `from`, in hub order.
     pub fn next_entry(&self, stream: &Stream, from: Seq) -> Option<(Seq, &Entry)> {
         let firsts = stream.topics.iter().filter_map(|topic| {

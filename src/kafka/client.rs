@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,6 +16,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaConfRes;
 use serde::Deserialize;
 
+use crate::config::read_secret_text;
 use crate::config::snapshot::Kafka;
 use crate::metrics::Metrics;
 
@@ -78,8 +80,27 @@ pub fn check_properties(properties: &[(String, String)]) -> Result<(), PropertyE
     Ok(())
 }
 
-/// Makes the consumer; fails on a property that does not fit (say, a certificate that is not there yet).
-pub(super) fn connect(config: &Kafka, context: Context) -> Result<Client, KafkaError> {
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    #[error("{0}")]
+    Kafka(#[from] KafkaError),
+    #[error("the file with `{property}` cannot be read: {error}")]
+    File { property: String, error: io::Error },
+}
+
+impl ConnectError {
+    pub(super) fn code(&self) -> Option<RDKafkaErrorCode> {
+        match self {
+            Self::Kafka(error) => error.rdkafka_error_code(),
+            Self::File { .. } => None,
+        }
+    }
+}
+
+/// Makes the consumer; fails on a property that does not fit (say, a certificate that is not there yet). What stands in
+/// files is read now, by librdkafka or here. What `own` says goes before everything else.
+pub(super) fn connect(config: &Kafka, own: &[(&str, &str)], context: Context) -> Result<Client, ConnectError> {
     let mut client = ClientConfig::new();
     // The log level is librdkafka's own; what of it is shown is decided in `Context::log`.
     client.set_log_level(RDKafkaLogLevel::Info);
@@ -89,11 +110,15 @@ pub(super) fn connect(config: &Kafka, context: Context) -> Result<Client, KafkaE
     for (name, value) in &config.properties {
         client.set(name, value);
     }
-    for (name, value) in OWNED {
+    for (name, path) in &config.property_files {
+        let value = read_secret_text(path);
+        client.set(name, value.map_err(|error| ConnectError::File { property: name.clone(), error })?);
+    }
+    for (name, value) in OWNED.iter().chain(own) {
         client.set(*name, *value);
     }
     client.set("bootstrap.servers", &config.brokers);
-    client.create_with_context(context)
+    Ok(client.create_with_context(context)?)
 }
 
 /// Whether Kafka answers, shared with whoever asks for the status.
@@ -189,9 +214,20 @@ fn kind_of(code: Option<RDKafkaErrorCode>) -> &'static str {
 /// Receives what the client says about itself, on the thread that polls it.
 #[derive(Debug)]
 pub(super) struct Context {
-    pub(super) link: Arc<Link>,
+    link: Arc<Link>,
     /// The latest statistics nobody has looked at.
     pub(super) statistics: Mutex<Option<Statistics>>,
+    /// A broker refused the credentials since somebody looked.
+    pub(super) refused: AtomicBool,
+    /// The client is closing: what it says is of no interest.
+    pub(super) retired: AtomicBool,
+}
+
+impl Context {
+    pub(super) fn new(link: Arc<Link>) -> Self {
+        let (statistics, refused, retired) = Default::default();
+        Self { link, statistics, refused, retired }
+    }
 }
 
 impl ConsumerContext for Context {}
@@ -219,7 +255,14 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.link.error(error.rdkafka_error_code(), reason);
+        if self.retired.load(Ordering::Relaxed) {
+            return;
+        }
+        let code = error.rdkafka_error_code();
+        if kind_of(code) == "authentication" {
+            self.refused.store(true, Ordering::Relaxed);
+        }
+        self.link.error(code, reason);
     }
 }
 
@@ -232,6 +275,8 @@ pub(super) struct Statistics {
 
 #[derive(Debug, Deserialize)]
 struct BrokerStatistics {
+    /// Negative for an address of which nobody said yet whose it is.
+    nodeid: i32,
     state: String,
 }
 
@@ -256,6 +301,12 @@ impl Statistics {
     /// Whether a broker answers.
     pub(super) fn connected(&self) -> bool {
         self.brokers.values().any(|broker| broker.state == "UP")
+    }
+
+    /// The brokers that answer, those whose ids are known.
+    pub(super) fn brokers(&self) -> Vec<i32> {
+        let up = self.brokers.values().filter(|broker| broker.state == "UP" && broker.nodeid >= 0);
+        up.map(|broker| broker.nodeid).collect()
     }
 
     /// How many partitions the topic has, as far as is known.

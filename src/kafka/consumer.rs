@@ -1,12 +1,13 @@
-//! The thread that reads Kafka: it finds the topics, warms the window, then hands on one batch per drain.
+//! The thread that reads Kafka: it warms the window, then hands on one batch per drain, and keeps the client going.
 //!
 //! All partitions are assigned by hand, from positions this thread keeps: no group is joined, nothing is committed.
-//! Whatever fails is tried again for ever; start-up and the rest of the process never wait for it.
+//! Whatever fails is tried again for ever; start-up and the rest of the process never wait for it. What is to be read
+//! is found by [`super::survey`]; no question to a broker holds up reading.
 
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::Message;
@@ -18,10 +19,12 @@ use rdkafka::topic_partition_list::Offset;
 use rustc_hash::FxHashMap;
 
 use super::client::{Client, Context, Link, Statistics, connect};
-use super::cluster::{Positions, logs, partition_count};
 use super::decode::{Header, Record};
 use super::headers::headers;
-use super::topic::{Mended, TopicReader};
+use super::positions::Positions;
+use super::retry::Retry;
+use super::survey::{Finding, Survey};
+use super::topic::{Assign, TopicReader};
 use super::{Sink, warm};
 use crate::config::snapshot::Kafka;
 use crate::event::{Entry, Feed, Topic};
@@ -29,12 +32,18 @@ use crate::metrics::Metrics;
 
 /// How long a poll waits for the first record of a batch: the longest a stop goes unseen.
 const POLL_WAIT: Duration = Duration::from_millis(100);
+/// The same while the cluster is asked something: the longest an answer goes unseen.
+const POLL_WAIT_ASKING: Duration = Duration::from_millis(20);
 /// How many records are polled for one batch.
 const BATCH_RECORDS_MAX: usize = 1000;
 /// A batch is handed on once its records' values have this many bytes together.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
-/// The pauses between attempts at anything: doubled from the first to the second.
-const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// The pauses between attempts to make the first client.
+const CONNECT_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// The pauses between one client and the next, where the one before is of no use.
+const RENEWAL_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// How many clients may be closing, each on a thread of its own, before another one is made.
+const CLOSING_MAX: usize = 4;
 
 /// Everything the thread owns beside the client.
 pub(super) struct Reader {
@@ -51,7 +60,7 @@ pub(super) struct Reader {
 impl Reader {
     /// Reads until told to stop. The client is dropped on this thread, which may take long.
     pub(super) fn run(mut self) {
-        let Some(client) = self.connect() else { return };
+        let Some(client) = self.first_client() else { return };
         let stop = self.stop.clone();
         let mut reading = Reading::new(self, client);
         while !stop.load(Ordering::Relaxed) {
@@ -59,22 +68,30 @@ impl Reader {
         }
     }
 
-    fn connect(&mut self) -> Option<Client> {
-        let mut retry = Retry::default();
+    fn first_client(&mut self) -> Option<Arc<Client>> {
+        let mut retry = Retry::new(CONNECT_PAUSES);
         while !self.stop.load(Ordering::Relaxed) {
             self.settle_if_due();
             if !retry.is_due() {
                 thread::sleep(POLL_WAIT);
                 continue;
             }
-            let context = Context { link: self.link.clone(), statistics: None.into() };
-            match connect(&self.config, context) {
-                Ok(client) => return Some(client),
-                Err(error) => self.link.error(error.rdkafka_error_code(), &error.to_string()),
+            if let Some(client) = self.connect() {
+                return Some(client);
             }
             retry.pause();
         }
         None
+    }
+
+    fn connect(&self) -> Option<Arc<Client>> {
+        match connect(&self.config, &[], Context::new(self.link.clone())) {
+            Ok(client) => Some(Arc::new(client)),
+            Err(error) => {
+                self.link.error(error.code(), &error.to_string());
+                None
+            }
+        }
     }
 
     /// Says that there is no more to wait for: streams go on without the topics that were not found.
@@ -93,84 +110,109 @@ impl Reader {
 }
 
 /// The reader at work.
-struct Reading {
+pub(super) struct Reading {
     base: Reader,
-    client: Client,
+    client: Arc<Client>,
     topics: Vec<TopicReader>,
     /// By what the brokers call them.
     index: FxHashMap<Topic, usize>,
+    survey: Survey,
     /// When the warm-up under way ends at the latest.
     warm_until: Option<Instant>,
-    /// When absent topics are looked for.
-    look: Retry,
-    /// When positions are compared with the log: set while a position is lost.
-    mend: Option<Retry>,
+    /// When another client may be made, where this one is of no use any more.
+    renewal: Retry,
+    needs_renewal: bool,
+    /// Clients of before, which may take minutes to end where their brokers do not answer.
+    closing: Vec<JoinHandle<()>>,
 }
 
 impl Reading {
-    fn new(base: Reader, client: Client) -> Self {
+    fn new(base: Reader, client: Arc<Client>) -> Self {
         let topics: Vec<_> =
             base.config.topics.iter().map(|topic| TopicReader::new(topic.clone(), &base.metrics)).collect();
         let index = topics.iter().enumerate().map(|(index, topic)| (topic.source().clone(), index)).collect();
-        Self { base, client, topics, index, warm_until: None, look: Retry::default(), mend: None }
+        Self {
+            base,
+            client,
+            topics,
+            index,
+            survey: Survey::new(),
+            warm_until: None,
+            renewal: Retry::new(RENEWAL_PAUSES),
+            needs_renewal: false,
+            closing: Vec::new(),
+        }
     }
 
     fn step(&mut self) {
-        self.look_for_topics();
+        self.survey();
         self.drain();
-        self.mend_positions();
         self.finish_warm_up();
         if self.warm_until.is_none() {
             self.base.settle_if_due();
         }
         self.observe();
+        self.renew_if_needed();
     }
 
-    /// Joins the topics that are there by now.
-    fn look_for_topics(&mut self) {
-        if !self.look.is_due() || !self.topics.iter().any(TopicReader::is_absent) {
-            return;
-        }
-        let (mut joined, mut answered) = (false, true);
-        for index in 0..self.topics.len() {
-            if !self.topics[index].is_absent() {
-                continue;
-            }
-            match self.join(index) {
-                Ok(found) => joined |= found,
-                Err(error) => {
-                    self.failed(&error);
-                    answered = false;
-                    break;
+    /// Looks at the topics, as far as answers are there.
+    fn survey(&mut self) {
+        match self.survey.step(&self.client, &self.topics) {
+            None => {}
+            Some(Ok(findings)) => self.take_in(&findings),
+            Some(Err(error)) => {
+                let reason = error.to_string();
+                self.base.link.error(error.rdkafka_error_code(), &reason);
+                if !self.base.link.is_up() {
+                    self.base.link.down(&reason);
                 }
             }
         }
-        if joined {
-            self.assign();
+    }
+
+    /// Tells what changed, and reads what is there now.
+    fn take_in(&mut self, findings: &[Finding]) {
+        self.base.link.up();
+        let positions = Positions::of(&self.client).unwrap_or_default();
+        let (mut assign, mut is_open) = (Assign::AsItIs, false);
+        for (index, finding) in findings.iter().enumerate() {
+            let topic = &mut self.topics[index];
+            match finding {
+                Finding::Missing(code) => self.base.link.missing_topic(topic.source(), *code),
+                Finding::Unanswered(code) => {
+                    is_open = true;
+                    self.base.link.error(Some(*code), "where a log begins and ends is not known");
+                }
+                Finding::Found(seen) => {
+                    let source = topic.source().clone();
+                    let change = topic.take_in(seen, |partition| positions.get(&source, partition));
+                    assign = assign.max(change.assign);
+                    self.hand_on(change.gaps);
+                    change.announcement.into_iter().for_each(&mut self.base.sink);
+                }
+            }
+        }
+        self.follow(assign);
+        let is_warming = self.topics.iter().any(TopicReader::is_warming);
+        if is_warming {
             self.warm_until.get_or_insert_with(|| Instant::now() + self.base.config.warm_up);
-        } else if answered && self.base.settle_at.is_some() && !self.topics.iter().any(TopicReader::is_warming) {
+        } else if self.base.settle_at.is_some() && !is_open {
             // Kafka answers and has nothing to warm: none of the topics is there.
             self.base.settle();
         }
-        self.look.pause();
     }
 
-    /// Whether the topic was found. Fails where no broker answered.
-    fn join(&mut self, index: usize) -> Result<bool, KafkaError> {
-        let source = self.topics[index].source().clone();
-        let answer = partition_count(&self.client, &source)?;
-        self.base.link.up();
-        let count = match answer {
-            Ok(count) => count,
-            Err(code) => {
-                self.base.link.missing_topic(&source, code);
-                return Ok(false);
+    fn follow(&mut self, assign: Assign) {
+        match assign {
+            Assign::AsItIs => {}
+            Assign::Again => self.assign(),
+            Assign::OnNewClient if self.renew() => {}
+            Assign::OnNewClient => {
+                // Until there is a new one, the old one must not go on where it was.
+                self.needs_renewal = true;
+                self.assign();
             }
-        };
-        let logs = logs(&self.client, &source, 0..count)?;
-        self.topics[index].join(&logs);
-        tracing::info!(topic = &**self.topics[index].name(), partitions = count, "topic found");
-        Ok(true)
+        }
     }
 
     /// Assigns everything, each partition from where it is to be read next. What the client had fetched beyond is
@@ -186,13 +228,47 @@ impl Reading {
         }
         if let Err(error) = self.client.assign(&list) {
             self.base.link.error(error.rdkafka_error_code(), &error.to_string());
-            self.mend.get_or_insert_default().pause();
+            self.needs_renewal = true;
+        }
+    }
+
+    /// Makes another client where this one ended, or was refused: credentials are read anew with it.
+    fn renew_if_needed(&mut self) {
+        self.needs_renewal |= self.client.context().refused.swap(false, Ordering::Relaxed);
+        if self.needs_renewal && self.renewal.is_due() {
+            self.renewal.pause();
+            self.renew();
+        }
+    }
+
+    /// Goes on with a new client, which knows nothing of before. Whether there is one.
+    fn renew(&mut self) -> bool {
+        self.closing.retain(|thread| !thread.is_finished());
+        if self.closing.len() >= CLOSING_MAX {
+            return false;
+        }
+        let Some(client) = self.base.connect() else { return false };
+        tracing::info!(cluster = &*self.base.config.cluster, "the Kafka client is made anew");
+        self.survey.start_over();
+        self.needs_renewal = false;
+        let old = std::mem::replace(&mut self.client, client);
+        self.assign();
+        self.close(old);
+        true
+    }
+
+    fn close(&mut self, client: Arc<Client>) {
+        client.context().retired.store(true, Ordering::Relaxed);
+        match thread::Builder::new().name("kafka-close".into()).spawn(move || drop(client)) {
+            Ok(thread) => self.closing.push(thread),
+            Err(error) => tracing::warn!(%error, "no thread for a Kafka client to end on"),
         }
     }
 
     /// Takes what is there, up to a batch, and hands it on.
     fn drain(&mut self) {
-        let (mut batch, mut bytes, mut wait) = (Vec::new(), 0, POLL_WAIT);
+        let mut wait = if self.survey.awaits_answer() { POLL_WAIT_ASKING } else { POLL_WAIT };
+        let (mut batch, mut bytes) = (Vec::new(), 0);
         for _ in 0..BATCH_RECORDS_MAX {
             match self.client.poll(wait) {
                 None => break,
@@ -204,10 +280,9 @@ impl Reading {
                     }
                 }
                 // Counted and logged by the context already.
-                Some(Err(error)) if lost_position(&error) => {
-                    self.mend.get_or_insert_default();
-                }
-                Some(Err(_)) => {}
+                Some(Err(error)) if lost_position(&error) => self.survey.position_lost(),
+                Some(Err(KafkaError::MessageConsumptionFatal(_))) => self.needs_renewal = true,
+                Some(Err(_)) => self.survey.hasten(),
             }
             if bytes >= BATCH_BYTES_MAX {
                 break;
@@ -220,74 +295,6 @@ impl Reading {
     fn hand_on(&mut self, batch: Vec<Entry>) {
         if !batch.is_empty() {
             (self.base.sink)(Feed::Batch(batch.into()));
-        }
-    }
-
-    /// Finds the partitions whose position lies outside of the log, tells the gaps, and reads on where it can.
-    ///
-    /// The client does not say which partitions they are, and leaves them until they are assigned again.
-    fn mend_positions(&mut self) {
-        let Some(mut retry) = self.mend.take_if(|retry| retry.is_due()) else { return };
-        if let Err(error) = self.try_mend() {
-            self.failed(&error);
-            retry.pause();
-            self.mend = Some(retry);
-        }
-    }
-
-    fn try_mend(&mut self) -> Result<(), KafkaError> {
-        // All questions first: nothing is told twice where one of them fails.
-        let logs = self.topics.iter().map(|topic| self.logs_of(topic)).collect::<Result<Vec<_>, _>>()?;
-        let positions = Positions::of(&self.client)?;
-        for (index, logs) in logs.iter().enumerate() {
-            match logs {
-                Some(logs) => self.mend_topic(index, logs, &positions),
-                None => self.leave(index),
-            }
-        }
-        self.assign();
-        Ok(())
-    }
-
-    /// The logs of a topic's partitions; nothing where it has fewer of them than before, or is gone.
-    fn logs_of(&self, topic: &TopicReader) -> Result<Option<Vec<(i64, i64)>>, KafkaError> {
-        if topic.is_absent() {
-            return Ok(Some(Vec::new()));
-        }
-        let have = partition_ids_end(topic);
-        match partition_count(&self.client, topic.source())? {
-            Ok(count) if count >= have => logs(&self.client, topic.source(), 0..have).map(Some),
-            _ => Ok(None),
-        }
-    }
-
-    /// Looks for the topic anew, at once.
-    fn leave(&mut self, index: usize) {
-        self.topics[index].leave();
-        self.look = Retry::default();
-    }
-
-    fn mend_topic(&mut self, index: usize, logs: &[(i64, i64)], positions: &Positions) {
-        let topic = &mut self.topics[index];
-        let (mut gaps, mut replaced) = (Vec::new(), false);
-        for (id, (low, high)) in (0..).zip(logs) {
-            match topic.mend(id, *low, *high, positions.get(topic.source(), id)) {
-                Mended::Sound => {}
-                Mended::Skipped(gap) => gaps.push(gap),
-                Mended::Replaced(Some(gap)) => {
-                    gaps.push(gap);
-                    replaced = true;
-                }
-                Mended::Replaced(None) => return self.leave(index),
-            }
-        }
-        if !gaps.is_empty() {
-            tracing::warn!(topic = &**topic.name(), ?gaps, "the log does not hold what was to be read next");
-        }
-        let announcement = topic.announcement().filter(|_| replaced);
-        self.hand_on(gaps);
-        if let Some(announcement) = announcement {
-            (self.base.sink)(announcement);
         }
     }
 
@@ -323,30 +330,26 @@ impl Reading {
     fn observe(&mut self) {
         let statistics = self.client.context().statistics.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(statistics) = statistics else { return };
+        self.survey.connected(statistics.brokers());
         if statistics.connected() {
             if !self.base.link.is_up() {
                 self.base.link.up();
-                self.look = Retry::default();
+                self.survey.hasten();
             }
         } else if self.base.link.is_up() {
             self.base.link.down("no connection to a broker");
         }
-        let mut grown = false;
         for index in 0..self.topics.len() {
             self.observe_topic(index, &statistics);
-            match self.grow(index, &statistics) {
-                Ok(added) => grown |= added,
-                Err(error) => self.failed(&error),
-            }
-        }
-        if grown {
-            self.assign();
         }
     }
 
     fn observe_topic(&mut self, index: usize, statistics: &Statistics) {
         let topic = &mut self.topics[index];
         let next: Vec<_> = topic.next().collect();
+        if statistics.partitions(topic.source()) > next.len() {
+            self.survey.hasten();
+        }
         for (id, next) in (0..).zip(next) {
             let Some(partition) = statistics.partition(topic.source(), id) else { continue };
             if let Some(lag) = partition.lag(next) {
@@ -358,60 +361,10 @@ impl Reading {
             }
         }
     }
-
-    /// Whether partitions were added.
-    fn grow(&mut self, index: usize, statistics: &Statistics) -> Result<bool, KafkaError> {
-        let topic = &self.topics[index];
-        let (have, found) = (partition_ids_end(topic), statistics.partitions(topic.source()));
-        let found = i32::try_from(found).unwrap_or(i32::MAX);
-        if topic.is_absent() || found <= have {
-            return Ok(false);
-        }
-        let logs = logs(&self.client, topic.source(), have..found)?;
-        let topic = &mut self.topics[index];
-        topic.grow(&logs);
-        tracing::info!(topic = &**topic.name(), partitions = found, "partitions were added");
-        if let Some(announcement) = topic.announcement() {
-            (self.base.sink)(announcement);
-        }
-        Ok(true)
-    }
-
-    /// A question to the brokers was not answered.
-    fn failed(&self, error: &KafkaError) {
-        let reason = error.to_string();
-        self.base.link.error(error.rdkafka_error_code(), &reason);
-        if !self.base.link.is_up() {
-            self.base.link.down(&reason);
-        }
-    }
-}
-
-/// When something is tried next.
-#[derive(Debug, Default)]
-struct Retry {
-    at: Option<Instant>,
-    pause: Duration,
-}
-
-impl Retry {
-    fn is_due(&self) -> bool {
-        self.at.is_none_or(|at| Instant::now() >= at)
-    }
-
-    fn pause(&mut self) {
-        let (first, longest) = RETRY_PAUSES;
-        self.pause = (2 * self.pause).clamp(first, longest);
-        self.at = Some(Instant::now() + self.pause);
-    }
 }
 
 fn lost_position(error: &KafkaError) -> bool {
     matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::LogTruncation))
-}
-
-fn partition_ids_end(topic: &TopicReader) -> i32 {
-    i32::try_from(topic.next().len()).unwrap_or(i32::MAX)
 }
 
 fn record<'a>(message: &'a BorrowedMessage<'_>, headers: &'a [Header<'a>]) -> Record<'a> {
@@ -427,3 +380,7 @@ fn record<'a>(message: &'a BorrowedMessage<'_>, headers: &'a [Header<'a>]) -> Re
         received_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX),
     }
 }
+
+#[cfg(test)]
+#[path = "consumer_tests.rs"]
+mod tests;

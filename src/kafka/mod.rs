@@ -2,22 +2,29 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `consumer` | the thread: find topics, warm the window, drain, mend lost positions |
+//! | `consumer` | the thread: warm the window, drain, keep the client going |
+//! | `survey`, `ask` | which topics are there, and where their logs begin and end; questions that nobody waits for |
 //! | [`decode`] | a record becomes an event (pure) |
 //! | `topic`, `warm` | where a topic stands; what is kept back until its window is warm (both without a client) |
 //! | `headers` | a record's headers, read without rdkafka's panic |
-//! | `client`, `cluster` | librdkafka's configuration, connection state, statistics; questions to the brokers |
+//! | `client`, `positions` | librdkafka's configuration, connection state, statistics; where it stands |
+//! | `retry` | when something is tried next |
+//! | [`history`] | pages of the log, for replay beyond the window |
 //! | [`embedded`] | the broker of the demo |
 //!
 //! It keeps no history (that is the hub's), joins no consumer group, and commits nothing: after a restart the window
 //! is warmed from the log again.
 
+mod ask;
 mod client;
-mod cluster;
 mod consumer;
 pub mod decode;
 pub mod embedded;
 mod headers;
+pub mod history;
+mod positions;
+mod retry;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod topic;

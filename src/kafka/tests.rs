@@ -5,10 +5,12 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::mocking::MockCoordinator;
 use rdkafka::producer::{BaseRecord, Producer};
 
-use super::embedded::{Embedded, PROPERTIES};
+use super::embedded::{Embedded, PROPERTIES, Quiet};
 use super::*;
 use crate::config::snapshot::{ShownHeaders, TopicConfig};
 use crate::event::{Entry, GapCause};
@@ -17,16 +19,36 @@ use crate::event::{Entry, GapCause};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A source that reads from an embedded broker into a channel.
-struct Bench {
-    broker: Embedded,
-    metrics: Arc<Metrics>,
-    config: Kafka,
+pub(super) struct Bench {
+    pub(super) broker: Embedded,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) config: Kafka,
 }
 
 impl Bench {
     /// A broker with these topics; the source is going to read `read`, each topic with a window of three events.
-    fn new(topics: &[(&str, i32)], read: &[&str]) -> Self {
-        let broker = Embedded::start(topics).unwrap();
+    pub(super) fn new(topics: &[(&str, i32)], read: &[&str]) -> Self {
+        Self::at(Embedded::start(topics).unwrap(), read)
+    }
+
+    /// Three brokers with these topics of one partition, each led by the broker with this number.
+    fn of_three(topics: &[(&str, i32)], read: &[&str]) -> Self {
+        let producer = ClientConfig::new()
+            .set("test.mock.num.brokers", "3")
+            .set("linger.ms", "0")
+            .set("enable.idempotence", "true")
+            .set("reconnect.backoff.max.ms", "500")
+            .create_with_context(Quiet)
+            .unwrap();
+        let broker = Embedded { producer };
+        for (topic, leader) in topics {
+            broker.cluster().unwrap().create_topic(topic, 1, 3).unwrap();
+            broker.cluster().unwrap().partition_leader(topic, 0, Some(*leader)).unwrap();
+        }
+        Self::at(broker, read)
+    }
+
+    fn at(broker: Embedded, read: &[&str]) -> Self {
         let topic = |name: &&str| TopicConfig {
             replay_events: 3,
             replay_bytes: 64 * 1024 * 1024,
@@ -36,6 +58,7 @@ impl Bench {
             cluster: "kafka".into(),
             brokers: broker.bootstrap_servers().unwrap(),
             properties: PROPERTIES.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+            property_files: Vec::new(),
             topics: read.iter().map(topic).collect(),
             warm_up: PATIENCE,
             required_for_readiness: false,
@@ -52,7 +75,7 @@ impl Bench {
     }
 
     /// Produces and waits until the broker has it. The payload's time is the record's.
-    fn produce(&self, topic: &str, partition: i32, ts: i64, payload: &str) {
+    pub(super) fn produce(&self, topic: &str, partition: i32, ts: i64, payload: &str) {
         let record = BaseRecord::to(topic).partition(partition).timestamp(ts).key("").payload(payload);
         self.broker.producer.send(record).map_err(|(error, _)| error).unwrap();
         until("the broker has it", || self.broker.producer.in_flight_count() == 0);
@@ -111,7 +134,7 @@ impl Feeds {
     }
 }
 
-fn until(what: &str, condition: impl Fn() -> bool) {
+pub(super) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "{what}");
@@ -197,6 +220,45 @@ fn an_outage_is_seen_and_nothing_is_lost_or_twice_after_it() {
     places.sort();
     assert_eq!(places, ["orders:0:1", "orders:1:0"]);
     assert!(bench.metrics.kafka_errors.with_label_values(&["transport"]).get() > 0);
+}
+
+#[test]
+fn leaders_may_move() {
+    let bench = Bench::of_three(&[("orders", 1)], &["orders"]);
+    let (_source, mut feeds) = bench.start();
+    assert_eq!(feeds.assigned(), "orders [0]");
+    for (offset, leader) in [2, 3, 1].into_iter().enumerate() {
+        bench.broker.cluster().unwrap().partition_leader("orders", 0, Some(leader)).unwrap();
+        bench.broker.cluster().unwrap().coordinator(MockCoordinator::Group("sidestream".into()), leader).unwrap();
+        bench.produce("orders", 0, 1, "{}");
+        assert_eq!(feeds.places(1), [format!("orders:0:{offset}")]);
+    }
+}
+
+#[test]
+fn a_leader_that_does_not_answer_holds_up_its_own_topics_only() {
+    let bench = Bench::of_three(&[("there", 1), ("away", 2)], &["away", "there"]);
+    bench.broker.cluster().unwrap().broker_down(2).unwrap();
+    let (_source, mut feeds) = bench.start();
+    assert_eq!(feeds.assigned(), "there [0]");
+    bench.produce("there", 0, 1, "{}");
+    assert_eq!(feeds.places(1), ["there:0:0"]);
+    bench.broker.cluster().unwrap().broker_up(2).unwrap();
+    assert_eq!(feeds.assigned(), "away [0]");
+    bench.produce("away", 0, 1, "{}");
+    assert_eq!(feeds.places(1), ["away:0:0"]);
+}
+
+#[test]
+fn a_topics_uuid_is_its_epoch() {
+    let bench = Bench::new(&[("orders", 1), ("notes", 1)], &["orders", "notes"]);
+    let (_source, mut feeds) = bench.start();
+    let mut epoch = || match feeds.next() {
+        Feed::Assigned { epoch, .. } => epoch,
+        other => panic!("expected an announcement, got {other:?}"),
+    };
+    let (one, other) = (epoch(), epoch());
+    assert!(one != 0 && other != 0 && one != other, "{one} {other}");
 }
 
 #[test]

@@ -1,16 +1,19 @@
 //! One topic as it is read: where its partitions stand, and whether its records warm the window or go out at once.
 //!
-//! No client here: records come in, entries come out.
+//! No client here: records come in, entries come out. What the cluster says of the topic is taken in by [`change`].
+
+mod change;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
 
+pub(super) use self::change::{Assign, Described, Seen};
 use super::decode::{Decoder, Record};
 use super::warm::Warm;
 use crate::config::snapshot::TopicConfig;
-use crate::event::{Entry, Feed, GapCause, GapRange, Topic};
+use crate::event::{Entry, Epoch, Feed, GapCause, GapRange, Topic};
 use crate::metrics::Metrics;
 
 /// The least time between two log lines about a topic's undecodable records.
@@ -20,6 +23,10 @@ const UNDECODABLE_LOG_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct TopicReader {
     config: TopicConfig,
     phase: Phase,
+    /// 0 where it is not known.
+    epoch: Epoch,
+    /// That of the topic which was deleted: a broker that lags behind may still tell it.
+    former: Epoch,
     partitions: Vec<Partition>,
     decoder: Decoder,
     records: IntCounter,
@@ -58,6 +65,8 @@ impl TopicReader {
             undecodable: metrics.undecodable.with_label_values(&label),
             config,
             phase: Phase::Absent,
+            epoch: 0,
+            former: 0,
             partitions: Vec::new(),
             quiet_until: None,
             untold: 0,
@@ -91,34 +100,6 @@ impl TopicReader {
     pub(super) fn start(&self, low: i64, high: i64) -> i64 {
         let window = i64::try_from(self.config.replay_events).unwrap_or(i64::MAX);
         high.saturating_sub(window).max(low)
-    }
-
-    /// Starts the warm-up, given the log of each partition (low, high).
-    pub(super) fn join(&mut self, logs: &[(i64, i64)]) {
-        let mut warm = Warm::new(self.config.replay_events, self.config.replay_bytes);
-        self.partitions.clear();
-        for (low, high) in logs {
-            let start = self.start(*low, *high);
-            warm.add_partition(start);
-            self.partitions.push(Partition { next: start, end: *high, reached_end: false });
-        }
-        self.phase = Phase::Warming(warm);
-    }
-
-    /// The topic is to be looked for anew.
-    pub(super) fn leave(&mut self) {
-        self.partitions.clear();
-        self.phase = Phase::Absent;
-    }
-
-    /// Adds partitions the topic got since. Their records are new, so they are read from the start of their logs.
-    pub(super) fn grow(&mut self, logs: &[(i64, i64)]) {
-        for (low, high) in logs {
-            if let Phase::Warming(warm) = &mut self.phase {
-                warm.add_partition(*low);
-            }
-            self.partitions.push(Partition { next: *low, end: *high, reached_end: false });
-        }
     }
 
     /// Takes a record: its entry goes to `batch`, or is kept back while warming. What was taken before is ignored.
@@ -172,36 +153,8 @@ impl TopicReader {
         matches!(self.phase, Phase::Live).then(|| self.assigned(self.next().collect()))
     }
 
-    /// Compares a partition with its log (`low..high`) after the client lost its position there. `position` is the
-    /// client's: it may be beyond ours where offsets held no records.
-    pub(super) fn mend(&mut self, id: i32, low: i64, high: i64, position: Option<i64>) -> Mended {
-        let (start, name) = (self.start(low, high), self.config.name.clone());
-        let index = usize::try_from(id).unwrap_or(usize::MAX);
-        let Some(partition) = self.partitions.get_mut(index) else { return Mended::Sound };
-        let gap = |cause, from, to| Entry::Gap { cause, range: GapRange { topic: name, partition: id, from, to } };
-        let next = partition.next;
-        if next < low {
-            partition.next = low;
-            if let Phase::Warming(warm) = &mut self.phase {
-                // Nobody was told of a position yet: the window just starts later.
-                warm.raise_floor(index, low);
-                return Mended::Sound;
-            }
-            let from = position.unwrap_or(next).max(next);
-            if from < low { Mended::Skipped(gap(GapCause::Retention, from, low - 1)) } else { Mended::Sound }
-        } else if next > high {
-            if let Phase::Warming(_) = self.phase {
-                return Mended::Replaced(None);
-            }
-            partition.next = start;
-            Mended::Replaced(Some(gap(GapCause::Truncated, high, next - 1)))
-        } else {
-            Mended::Sound
-        }
-    }
-
     fn assigned(&self, next: Arc<[i64]>) -> Feed {
-        Feed::Assigned { topic: self.config.name.clone(), epoch: 0, next }
+        Feed::Assigned { topic: self.config.name.clone(), epoch: self.epoch, next }
     }
 
     fn entry(&mut self, record: &Record<'_>) -> Entry {
@@ -233,128 +186,6 @@ impl TopicReader {
     }
 }
 
-/// What [`TopicReader::mend`] found.
-#[derive(Debug)]
-pub(super) enum Mended {
-    /// The position lies within the log, or nobody needs to know that it did not.
-    Sound,
-    /// The log lost its start up to beyond the position: reading goes on at its new start.
-    Skipped(Entry),
-    /// The log ends before the position: it is another log, to be read from its start or a window before its end.
-    /// Without an entry nobody was told of a position yet, and the topic is to be joined anew.
-    Replaced(Option<Entry>),
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn reader(logs: &[(i64, i64)]) -> TopicReader {
-        let config = TopicConfig { replay_events: 10, replay_bytes: 1000, ..TopicConfig::new("a".into(), []) };
-        let mut topic = TopicReader::new(config, &Metrics::new("test").unwrap());
-        topic.join(logs);
-        topic
-    }
-
-    fn live(logs: &[(i64, i64)]) -> TopicReader {
-        let mut topic = reader(logs);
-        topic.finish_warm_up().unwrap();
-        topic
-    }
-
-    /// Takes an empty record; gives how many entries came out.
-    fn take(topic: &mut TopicReader, partition: i32, offset: i64) -> usize {
-        let (mut batch, received) = (Vec::new(), Instant::now());
-        let value = Some(&b"{}"[..]);
-        let (timestamp, headers) = (Some(1), &[][..]);
-        let record = Record { partition, offset, timestamp, key: None, headers, value, received, received_ms: 1 };
-        topic.take(&record, &mut batch);
-        batch.len()
-    }
-
-    fn next(topic: &TopicReader) -> Vec<i64> {
-        topic.next().collect()
-    }
-
-    fn range(mended: Mended) -> (GapCause, i64, i64) {
-        match mended {
-            Mended::Skipped(Entry::Gap { cause, range }) | Mended::Replaced(Some(Entry::Gap { cause, range })) => {
-                (cause, range.from, range.to)
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn it_starts_a_window_before_the_end_but_within_the_log() {
-        assert_eq!(next(&reader(&[(0, 100), (95, 100), (0, 3), (7, 7)])), [90, 95, 0, 7]);
-    }
-
-    #[test]
-    fn records_are_taken_once_and_only_of_known_partitions() {
-        let mut topic = live(&[(0, 0)]);
-        assert_eq!([0, 1, 1, 0, 5, 3].map(|offset| take(&mut topic, 0, offset)), [1, 1, 0, 0, 1, 0]);
-        assert_eq!([1, -1].map(|partition| take(&mut topic, partition, 0)), [0, 0]);
-        assert_eq!(next(&topic), [6]);
-    }
-
-    #[test]
-    fn it_has_caught_up_by_record_by_position_or_by_the_end_of_the_log() {
-        let nowhere = |_| None;
-        let mut topic = reader(&[(0, 3)]);
-        assert!(!topic.has_caught_up(nowhere));
-        assert_eq!(take(&mut topic, 0, 1), 0, "kept back");
-        assert!(!topic.has_caught_up(|_| Some(2)));
-        assert!(topic.has_caught_up(|_| Some(3)), "the last offset may be a control record");
-        topic.reached_end(0);
-        assert!(topic.has_caught_up(nowhere), "the last offsets may be compacted away");
-        let mut topic = reader(&[(0, 3), (5, 5)]);
-        take(&mut topic, 0, 2);
-        assert!(topic.has_caught_up(nowhere));
-    }
-
-    #[test]
-    fn added_partitions_are_read_from_their_start_and_announced_once_live() {
-        let mut topic = reader(&[(0, 1)]);
-        topic.grow(&[(4, 9)]);
-        assert!(topic.announcement().is_none());
-        let (Feed::Assigned { next: announced, .. }, _) = topic.finish_warm_up().unwrap() else { panic!() };
-        assert_eq!(*announced, [0, 4]);
-        topic.grow(&[(0, 100)]);
-        let Some(Feed::Assigned { next: announced, .. }) = topic.announcement() else { panic!() };
-        assert_eq!(*announced, [0, 4, 0]);
-    }
-
-    #[test]
-    fn a_log_that_lost_its_start_is_a_gap_up_to_it() {
-        let mut topic = live(&[(0, 5), (0, 5)]);
-        take(&mut topic, 0, 4);
-        assert_eq!(range(topic.mend(0, 20, 30, None)), (GapCause::Retention, 5, 19));
-        assert_eq!(next(&topic), [20, 0]);
-        take(&mut topic, 1, 4);
-        assert_eq!(range(topic.mend(1, 20, 30, Some(8))), (GapCause::Retention, 8, 19), "5 to 7 held no records");
-        assert!(matches!(topic.mend(1, 20, 30, None), Mended::Sound));
-    }
-
-    #[test]
-    fn a_log_that_ends_before_the_position_is_another_log() {
-        let mut topic = live(&[(0, 50)]);
-        take(&mut topic, 0, 49);
-        assert_eq!(range(topic.mend(0, 0, 30, None)), (GapCause::Truncated, 30, 49));
-        assert_eq!(next(&topic), [20], "a window before the end of what is there now");
-        assert_eq!(take(&mut topic, 0, 20), 1);
-    }
-
-    #[test]
-    fn a_position_lost_while_warming_is_nobodys_gap() {
-        let mut topic = reader(&[(0, 5)]);
-        assert!(matches!(topic.mend(0, 2, 9, None), Mended::Sound));
-        let (Feed::Assigned { next: announced, .. }, _) = topic.finish_warm_up().unwrap() else { panic!() };
-        assert_eq!(*announced, [2]);
-        let mut topic = reader(&[(0, 5)]);
-        take(&mut topic, 0, 4);
-        assert!(matches!(topic.mend(0, 0, 3, None), Mended::Replaced(None)));
-        topic.leave();
-        assert!(topic.is_absent());
-    }
-}
+#[path = "topic_tests.rs"]
+mod tests;

@@ -72,6 +72,20 @@ impl Pattern {
                 (one, other) => one == other,
             })
     }
+
+    /// Whether some of the paths that `other` matches are this one's, which is more specific: a literal segment wins over
+    /// a parameter, segment by segment from the left.
+    pub fn takes_from(&self, other: &Self) -> bool {
+        use Segment::{Literal, Parameter};
+        let pairs = || self.segments.iter().zip(&other.segments);
+        self.segments.len() == other.segments.len()
+            && !pairs().any(|pair| matches!(pair, (Literal(one), Literal(other)) if one != other))
+            && pairs().find_map(|pair| match pair {
+                (Literal(_), Parameter(_)) => Some(true),
+                (Parameter(_), Literal(_)) => Some(false),
+                _ => None,
+            }) == Some(true)
+    }
 }
 
 impl Segment {
@@ -137,5 +151,18 @@ mod tests {
         assert!(parse("/a/{x}").overlaps(&parse("/a/{y}")));
         assert!(!parse("/a/{x}").overlaps(&parse("/a/b")));
         assert!(!parse("/a/{x}").overlaps(&parse("/a/{x}/c")));
+    }
+
+    #[test]
+    fn the_more_specific_pattern_takes_paths_from_the_other() {
+        let takes = |one, other| Pattern::parse(one).unwrap().takes_from(&Pattern::parse(other).unwrap());
+        for (one, other) in [("/a/b", "/a/{x}"), ("/a/{x}", "/{y}/b"), ("/a/{x}/c", "/{y}/{x}/c")] {
+            assert!(takes(one, other) && !takes(other, one), "{one} and {other}");
+        }
+        for (one, other) in
+            [("/a/b", "/a/b"), ("/a/{x}", "/a/{y}"), ("/a/b", "/b/{x}"), ("/a/b", "/{x}"), ("/", "/{x}")]
+        {
+            assert!(!takes(one, other), "{one} and {other}");
+        }
     }
 }

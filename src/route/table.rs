@@ -79,6 +79,19 @@ impl RouteTable {
         self.routes.iter()
     }
 
+    /// Whether one of the routes has just this pattern.
+    pub fn has(&self, pattern: &str) -> bool {
+        self.routes.iter().any(|route| *route.pattern == *pattern)
+    }
+
+    /// Every route with the patterns of those that take paths from it.
+    pub fn routes_and_exceptions(&self) -> impl Iterator<Item = (&Arc<StreamRoute>, Vec<&Arc<str>>)> {
+        self.routes.iter().zip(&self.patterns).map(|(route, pattern)| {
+            let takers = self.routes.iter().zip(&self.patterns).filter(|(_, other)| other.takes_from(pattern));
+            (route, takers.map(|(taker, _)| &taker.pattern).collect())
+        })
+    }
+
     /// What this path is: as it came, without the query.
     ///
     /// A literal segment beats a parameter, segment by segment from the left. Allocates nothing for a plain path that

@@ -17,6 +17,8 @@ pub enum CloseReason {
     TokenExpired,
     /// The process is shutting down.
     Drain,
+    /// The configuration changed, and what the stream was opened as is no longer there.
+    Reload,
     /// A WebSocket client broke the protocol.
     Protocol(Violation),
     /// A WebSocket client sent a binary message.
@@ -49,6 +51,7 @@ impl CloseReason {
             Self::SlowConsumer => ("slow-consumer", Some((1013, "too slow: reconnect and resume")), true),
             Self::TokenExpired => ("token-expired", Some((1008, "token expired")), false),
             Self::Drain => ("drain", Some((1012, "restarting: reconnect and resume")), true),
+            Self::Reload => ("reload", Some((1012, "configuration changed: reconnect and resume")), true),
             Self::Protocol(Violation::Protocol(what)) => ("protocol-error", Some((1002, what)), false),
             Self::Protocol(Violation::NotUtf8) => ("invalid-text", Some((1007, "text is not UTF-8")), false),
             Self::Protocol(Violation::TooBig) => ("message-too-big", Some((1009, "message is too big")), false),
@@ -74,6 +77,7 @@ mod tests {
             CloseReason::SlowConsumer,
             CloseReason::TokenExpired,
             CloseReason::Drain,
+            CloseReason::Reload,
             CloseReason::Protocol(Violation::TooBig),
             CloseReason::BinaryMessage,
             CloseReason::CommandRate,

@@ -10,10 +10,9 @@ use serde_json::{Value, json};
 use crate::access::Selector;
 use crate::codec::json;
 use crate::codec::websocket::{self, Decoder, Message, Opcode};
-use crate::cursor::Cursor;
 use crate::route::{Admission, Found, OnGap, Stream, StreamRoute};
 
-use super::{CloseReason, Desk, Now, Session};
+use super::{CloseReason, Desk, Now, Progress, Resume, Session};
 
 /// The longest command id that is repeated in a response, in bytes.
 const ID_BYTES_MAX: usize = 256;
@@ -206,18 +205,19 @@ impl Session {
 
     /// The newest event in the window for the route's key, or for the resource.
     fn status(&self, command: &Command, desk: &Desk<'_>) -> Answer {
-        let (stream, selector) = match &command.resource {
+        let (route, selector) = match &command.resource {
             Some(resource) => self.resolve(resource)?,
-            None => (self.request.route.stream.clone(), self.request.selector.clone()),
+            None => (self.request.route.clone(), self.request.selector.clone()),
         };
-        let newest = desk.hub.newest(&stream, &selector);
+        let newest = desk.hub.newest(&route.stream, &selector);
         let body = newest.map(|event| serde_json::from_slice::<&RawValue>(json::body(event, self.form.data)));
         result(&body.transpose().map_err(internal)?)
     }
 
     fn subscribe(&mut self, command: &Command, desk: &Desk<'_>) -> Answer {
         let resource = command.resource.as_deref().ok_or_else(|| (Refused::Malformed, "no `resource`".to_owned()))?;
-        let (stream, selector) = self.resolve(resource)?;
+        let (route, selector) = self.resolve(resource)?;
+        let stream = route.stream.clone();
         if self.subscriptions.iter().any(|known| known.stream.id == stream.id && known.selector == selector) {
             return Err((Refused::Subscription, format!("`{resource}` is subscribed already")));
         }
@@ -225,50 +225,54 @@ impl Session {
         if self.subscriptions.len() >= most {
             return Err((Refused::Subscription, format!("a connection may hold {most} subscriptions")));
         }
-        let plan = match &command.since {
-            Some(since) => Some(self.plan_since(since, &stream, desk)?),
-            None => None,
-        };
-        let from = match &plan {
-            Some(plan) => plan.replay.cursor_now(&stream),
+        let resume = command.since.as_deref().map(|since| self.since(since, &stream, desk)).transpose()?;
+        let from = match resume.as_ref().map(Resume::cursor) {
+            Some(cursor) => cursor.cloned(),
             None => desk.hub.cursor_now(&stream),
         };
-        self.add_subscription(stream, selector);
-        if let Some(plan) = plan {
-            self.begin_replay(self.subscriptions.len() - 1, plan);
+        self.add_subscription(route, selector);
+        if let Some(resume) = resume {
+            self.resume(self.subscriptions.len() - 1, resume, desk);
         }
         result(&json!({ "resource": resource, "cursor": from.map(|cursor| cursor.to_string()) }))
     }
 
-    fn plan_since(&self, since: &str, stream: &Stream, desk: &Desk<'_>) -> Result<crate::hub::Plan, (Refused, String)> {
+    /// Where to resume. What the log has to be asked for is told in the stream, where it is lost.
+    fn since(&self, since: &str, stream: &Stream, desk: &Desk<'_>) -> Result<Resume, (Refused, String)> {
         let refused = |why: &str| (Refused::Subscription, why.to_owned());
-        let cursor: Cursor = since.parse().map_err(|error| refused(&format!("`since`: {error}")))?;
+        let resume: Resume = since.parse().map_err(|error| refused(&format!("`since`: {error}")))?;
         if !desk.hub.is_ready(stream) {
             return Err(refused("the log has not been read yet; ask again"));
         }
-        if desk.hub.is_behind_of(stream, &cursor) {
+        let Some(cursor) = resume.cursor() else { return Ok(resume) };
+        if desk.hub.is_behind_of(stream, cursor) {
             return Err(refused("`since` lies beyond what was read here so far; ask again, or start without it"));
         }
-        let plan = desk.hub.plan(stream, &cursor);
-        if !plan.gaps.is_empty() && self.request.route.on_gap == OnGap::Gone {
+        let limits = desk.log.limits();
+        let is_lost = || !desk.hub.plan(stream, cursor, &limits).gaps.is_empty();
+        let is_late = desk.hub.is_time_needed(stream, cursor, &limits).is_some();
+        if self.request.route.on_gap == OnGap::Gone && !is_late && is_lost() {
             return Err(refused("the events asked for can't be served any more; subscribe without `since`"));
         }
-        Ok(plan)
+        Ok(resume)
     }
 
     /// Starts the subscription that was added last.
     fn start_last(&mut self, desk: &mut Desk<'_>) {
         let n = self.subscriptions.len() - 1;
-        if self.subscriptions[n].replay.is_some() { self.catch_up(desk) } else { self.enlist(n, desk) }
+        match self.subscriptions[n].progress {
+            Progress::Live => self.enlist(n, desk),
+            Progress::Waiting(_) | Progress::Replaying(_) => drop(self.catch_up(desk)),
+        }
     }
 
     fn unsubscribe(&mut self, command: &Command, desk: &mut Desk<'_>) -> Answer {
         let gone: Vec<usize> = match &command.resource {
             None => (0..self.subscriptions.len()).collect(),
             Some(resource) => {
-                let (stream, selector) = self.resolve(resource)?;
+                let (route, selector) = self.resolve(resource)?;
                 let is_it = |n: &usize| {
-                    self.subscriptions[*n].stream.id == stream.id && self.subscriptions[*n].selector == selector
+                    self.subscriptions[*n].stream.id == route.stream.id && self.subscriptions[*n].selector == selector
                 };
                 let found = (0..self.subscriptions.len()).find(is_it);
                 vec![found.ok_or_else(|| (Refused::Subscription, format!("`{resource}` is not subscribed")))?]
@@ -282,7 +286,7 @@ impl Session {
     }
 
     /// A resource is another stream route's path, or a value of this route's key.
-    fn resolve(&self, resource: &str) -> Result<(Arc<Stream>, Selector), (Refused, String)> {
+    fn resolve(&self, resource: &str) -> Result<(Arc<StreamRoute>, Selector), (Refused, String)> {
         let refused = |why: String| (Refused::Subscription, why);
         if resource.starts_with('/') {
             let Found::Stream { route, params } = self.request.routes.find(resource) else {
@@ -293,11 +297,11 @@ impl Session {
                 return Err(refused(format!("`{resource}` needs a token")));
             }
             let selector = Selector::bind(&route.bindings, &params, principal);
-            return selector.map(|s| (route.stream.clone(), s)).map_err(|denied| refused(denied.to_string()));
+            return selector.map(|s| (route.clone(), s)).map_err(|denied| refused(denied.to_string()));
         }
         let route = &self.request.route;
         let key = route.chosen_key().ok_or_else(|| refused("this route has no key to choose by".to_owned()))?;
-        Ok((route.stream.clone(), self.request.selector.with(key, resource)))
+        Ok((route.clone(), self.request.selector.with(key, resource)))
     }
 }
 

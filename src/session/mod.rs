@@ -6,7 +6,11 @@
 pub mod close;
 mod command;
 mod open;
+mod reload;
 mod request;
+mod resume;
+#[cfg(test)]
+mod resume_tests;
 #[cfg(test)]
 mod tests;
 
@@ -17,18 +21,16 @@ use bytes::Bytes;
 
 use crate::access::Selector;
 use crate::codec::{Form, http, json, ndjson, sse, websocket};
-use crate::event::{Entry, Event, FrameKey, GapCause};
-use crate::hub::{Gap, Hub, Index, Pushed, Queue, Replay, Seq, Subscriber, last_id, matching};
-use crate::route::{HeartbeatForm, Overflow, QueueLimits, Stream, Transport};
+use crate::cursor::Cursor;
+use crate::event::{Event, FrameKey, GapCause};
+use crate::hub::{Asker, Gap, Hub, Index, Log, Pushed, Queue, Seq, Subscriber};
+use crate::route::{HeartbeatForm, Overflow, Stream, StreamRoute, Transport};
 
 pub use close::CloseReason;
 pub use command::Refused;
-pub use request::{Request, Resume};
+pub use reload::Reload;
+pub use request::{BadPosition, POSITION_BYTES_MAX, Request, Resume};
 
-/// How many replayed events may wait in a queue before the walk through the window pauses.
-const REPLAY_EVENTS_AHEAD: usize = 64;
-/// The same in bytes.
-const REPLAY_BYTES_AHEAD: usize = 256 * 1024;
 /// How many items of a queue are prepared for one write.
 pub const ITEMS_PER_WRITE: usize = 64;
 
@@ -44,9 +46,19 @@ pub struct Now {
 pub struct Desk<'a> {
     pub hub: &'a Hub,
     pub index: &'a mut Index,
+    pub log: &'a dyn Log,
+    /// The writer's own number.
+    pub writer: u32,
     /// The writer's number for this session.
     pub session: u32,
     pub now: Now,
+}
+
+impl Desk<'_> {
+    /// Who is called when what was asked of the log is there.
+    fn asker(&self) -> Asker {
+        Asker { writer: self.writer, session: self.session }
+    }
 }
 
 /// One open stream.
@@ -56,10 +68,13 @@ pub struct Session {
     form: Form,
     queue: Queue,
     subscriptions: Vec<Subscription>,
-    /// The last entry delivered live, so that two subscriptions that match it send it once.
+    /// The last entry the client knows of: two subscriptions that match it send it once, and a heartbeat says how far
+    /// others came since.
     last_seq: Option<Seq>,
-    /// Resuming waits until what the client has seen was read here as well, or until this time.
-    waiting: Option<Instant>,
+    /// Whether the head of the answer is decided.
+    answered: bool,
+    /// When what a subscription waits for is looked at again, at the latest.
+    look_at: Option<Instant>,
     heartbeat_due: Instant,
     last_sent: Instant,
     expires: Option<Instant>,
@@ -74,11 +89,23 @@ pub struct Session {
 /// What a session wants of a stream.
 #[derive(Debug)]
 struct Subscription {
+    /// Whose rules it was admitted by.
+    route: Arc<StreamRoute>,
     stream: Arc<Stream>,
     selector: Selector,
     frame: FrameKey,
-    /// While it catches up it is not in the index.
-    replay: Option<Box<Replay>>,
+    progress: Progress,
+}
+
+/// How far a subscription has come.
+#[derive(Debug)]
+enum Progress {
+    /// Where it starts is not known yet.
+    Waiting(Box<resume::Waiting>),
+    /// It catches up.
+    Replaying(Box<resume::Replaying>),
+    /// It has caught up, and is in the index.
+    Live,
 }
 
 /// What an offered event did.
@@ -111,17 +138,22 @@ impl Session {
 
     /// Whether [`Self::catch_up`] has something to do.
     pub fn is_behind(&self) -> bool {
-        self.closed.is_none() && (self.waiting.is_some() || self.subscriptions.iter().any(|s| s.replay.is_some()))
+        self.closed.is_none() && !self.subscriptions.iter().all(|s| matches!(s.progress, Progress::Live))
     }
 
-    /// Whether it waits to resume: then every feed may be what it waits for.
+    /// Whether it waits to know where it starts: then every feed may be what it waits for.
     pub fn is_waiting(&self) -> bool {
-        self.waiting.is_some()
+        self.closed.is_none() && self.subscriptions.iter().any(|s| matches!(s.progress, Progress::Waiting(_)))
     }
 
     /// Whether not even the head of the answer is decided.
     pub fn is_unanswered(&self) -> bool {
-        self.waiting.is_some() && self.form.transport != Transport::Sse
+        !self.answered
+    }
+
+    /// Whether an event of so many bytes would be taken without dropping another.
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        self.queue.has_room_for(bytes, &self.request.route.queue)
     }
 
     /// Offers a live event under an encoding that was made before.
@@ -152,48 +184,6 @@ impl Session {
         self.last_seq = seq.or(self.last_seq);
         self.queue.push_gap(gap);
         true
-    }
-
-    /// Goes on with replay as far as the queue has room; what has caught up is filed in the index.
-    pub fn catch_up(&mut self, desk: &mut Desk<'_>) {
-        if self.closed.is_none() {
-            self.start_waiting(desk);
-        }
-        if self.closed.is_some() {
-            return;
-        }
-        for n in 0..self.subscriptions.len() {
-            if let Some(mut replay) = self.subscriptions[n].replay.take() {
-                if self.replay(n, &mut replay, desk.hub) {
-                    self.enlist(n, desk);
-                } else {
-                    self.subscriptions[n].replay = Some(replay);
-                }
-            }
-        }
-    }
-
-    /// Walks through the window for one subscription. True once it has caught up.
-    fn replay(&mut self, n: usize, replay: &mut Replay, hub: &Hub) -> bool {
-        let unlimited = QueueLimits { events: usize::MAX, bytes: usize::MAX, overflow: Overflow::DropNewest };
-        let Subscription { stream, selector, frame, .. } = &self.subscriptions[n];
-        let lost = replay.lost(hub, stream);
-        lost.into_iter().for_each(|gap| self.queue.push_gap(gap));
-        while self.queue.events() < REPLAY_EVENTS_AHEAD && self.queue.event_bytes() < REPLAY_BYTES_AHEAD {
-            let Some(entry) = replay.step(hub, stream) else { return true };
-            let cursor = || Bytes::from(replay.cursor(stream, &last_id(entry)).to_string());
-            if let Some(event) = matching(entry, selector) {
-                let key = FrameKey::cursor(stream.id);
-                // A client that is ahead in some partition has cursors of its own, which would mislead others.
-                let event = if replay.is_in_order() { event.clone() } else { Arc::new(event.without_frames()) };
-                let cursor = event.frames.get_or_encode(key, cursor).clone();
-                event.frames.get_or_encode(*frame, || self.form.event(&event, &cursor));
-                self.queue.push_event(event, *frame, &cursor, &unlimited);
-            } else if let Entry::Gap { cause, range } = entry {
-                self.queue.push_gap(Gap::at_source(*cause, range.clone(), cursor()));
-            }
-        }
-        false
     }
 
     /// Makes the next items ready to be written: losses are encoded now that no later one can join them. Calls `told`
@@ -231,7 +221,7 @@ impl Session {
     /// When [`Self::tick`] wants to be called next.
     pub fn deadline(&self) -> Instant {
         let pong = self.websocket.as_ref().and_then(|side| side.pong_due);
-        [self.expires, pong, self.waiting].into_iter().flatten().fold(self.heartbeat_due, Instant::min)
+        [self.expires, pong, self.look_at].into_iter().flatten().fold(self.heartbeat_due, Instant::min)
     }
 
     /// Does what is due. Gives whether a heartbeat was queued.
@@ -256,8 +246,7 @@ impl Session {
     fn beat(&mut self, desk: &Desk<'_>) -> bool {
         let now = desk.now.instant;
         let interval = self.request.route.heartbeat;
-        // A WebSocket that has nothing to say is pinged as well: proxies on the way count what comes from us.
-        let quiet_since = self.websocket.as_ref().map_or(self.last_sent, |side| self.last_sent.min(side.last_read));
+        let quiet_since = self.quiet_since();
         if quiet_since + interval > now {
             self.heartbeat_due = quiet_since + interval;
             return false;
@@ -278,6 +267,11 @@ impl Session {
         self.queue.push_control(bytes)
     }
 
+    /// A WebSocket that has nothing to say is pinged as well: proxies on the way count what comes from us.
+    fn quiet_since(&self) -> Instant {
+        self.websocket.as_ref().map_or(self.last_sent, |side| self.last_sent.min(side.last_read))
+    }
+
     fn heartbeat(&mut self, desk: &Desk<'_>) -> Bytes {
         let visible = (self.request.heartbeat_form == HeartbeatForm::Visible).then(|| self.visible_heartbeat(desk));
         let silent: &[u8] = match self.form.transport {
@@ -285,10 +279,23 @@ impl Session {
                 let ping = websocket::frame(websocket::Opcode::Ping, b"");
                 return [&visible.unwrap_or_default()[..], &ping].concat().into();
             }
-            Transport::Sse => sse::COMMENT,
-            Transport::Ndjson => ndjson::EMPTY_LINE,
+            Transport::Sse if visible.is_none() => {
+                let cursor = self.moved_on(desk).map(|cursor| cursor.to_string());
+                return self.form.framed(sse::keep_alive(cursor.as_deref().map(str::as_bytes)));
+            }
+            Transport::Sse | Transport::Ndjson => ndjson::EMPTY_LINE,
         };
         visible.unwrap_or_else(|| self.form.framed(silent.to_vec()))
+    }
+
+    /// Where the client stands, if events that were not for it came since it was told last: else it would come back to
+    /// a position that is no longer to be had.
+    fn moved_on(&mut self, desk: &Desk<'_>) -> Option<Cursor> {
+        let stream = &self.request.route.stream;
+        let newest = desk.hub.newest_seq(stream).filter(|newest| self.last_seq.is_none_or(|last| last < *newest))?;
+        let cursor = desk.hub.cursor_now(stream).filter(|_| !self.is_behind())?;
+        self.last_seq = Some(newest);
+        Some(cursor)
     }
 
     fn visible_heartbeat(&mut self, desk: &Desk<'_>) -> Bytes {
@@ -328,17 +335,18 @@ impl Session {
             self.delist(n, desk);
         }
         self.subscriptions = Vec::new();
-        self.waiting = None;
+        self.look_at = None;
     }
 
     fn enlist(&mut self, n: usize, desk: &mut Desk<'_>) {
         let Subscription { stream, selector, frame, .. } = &self.subscriptions[n];
+        self.last_seq = self.last_seq.max(desk.hub.newest_seq(stream));
         desk.index.subscribe(stream, selector, Subscriber { session: desk.session, frame: *frame });
     }
 
     fn delist(&mut self, n: usize, desk: &mut Desk<'_>) {
-        let Subscription { stream, selector, frame, replay } = &self.subscriptions[n];
-        if replay.is_none() && self.waiting.is_none() {
+        let Subscription { stream, selector, frame, progress, .. } = &self.subscriptions[n];
+        if matches!(progress, Progress::Live) {
             desk.index.unsubscribe(stream, selector, Subscriber { session: desk.session, frame: *frame });
         }
     }

@@ -5,18 +5,14 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::codec::{Form, http, json, sse};
-use crate::hub::{Plan, Queue};
-use crate::route::{OnGap, Transport};
+use crate::hub::{Gap, Queue};
+use crate::route::Transport;
 
 use super::command::WebSocketSide;
-use super::{CloseReason, Desk, Request, Resume, Session, Subscription};
+use super::{CloseReason, Desk, Progress, Request, Resume, Session, Subscription};
 
 /// How long a client that asked too early is told to wait, in seconds.
 const NOT_READY_RETRY_S: u32 = 2;
-/// How long resuming waits for what the client has seen to be read here as well: it may come from another writer or
-/// replica that is a moment ahead, or ask before the log has been read.
-const RESUME_WAIT: Duration = Duration::from_secs(1);
-
 impl Session {
     /// Starts the session of an admitted request: its answer's head waits to be written afterwards. Where the client
     /// can't resume as it asked, that is the answer, and the session is closed.
@@ -28,11 +24,10 @@ impl Session {
             session.write_head(desk);
             return session;
         }
-        session.add_subscription(session.request.route.stream.clone(), session.request.selector.clone());
+        session.add_subscription(session.request.route.clone(), session.request.selector.clone());
         match session.request.resume.clone() {
             None => session.start_now(desk),
-            Some(resume) if session.is_early(&resume, desk) => session.start_later(&resume, desk),
-            Some(resume) => session.start_at(&resume, desk),
+            Some(resume) => session.start_from(resume, desk),
         }
         session
     }
@@ -54,7 +49,8 @@ impl Session {
             queue: Queue::default(),
             subscriptions: Vec::new(),
             last_seq: None,
-            waiting: None,
+            look_at: None,
+            answered: false,
             heartbeat_due: now.instant + route.heartbeat,
             last_sent: now.instant,
             expires: expires.and_then(|at| now.instant.checked_add(until_expiry(at))),
@@ -74,113 +70,54 @@ impl Session {
         self.enlist(0, desk);
     }
 
-    /// Whether what the client has seen may still be read.
-    fn is_early(&self, resume: &Resume, desk: &Desk<'_>) -> bool {
-        let stream = &self.request.route.stream;
-        !desk.hub.is_ready(stream) || resume.cursor().is_some_and(|cursor| desk.hub.is_behind_of(stream, cursor))
-    }
-
-    /// Waits. An SSE client is answered meanwhile; others are when it is known whether they can resume.
-    fn start_later(&mut self, resume: &Resume, desk: &Desk<'_>) {
-        self.waiting = Some(desk.now.instant + RESUME_WAIT);
-        if self.form.transport == Transport::Sse {
+    /// From where the client wants to resume. Where that has to wait, an SSE client is answered meanwhile; others are
+    /// when it is known whether they can.
+    fn start_from(&mut self, resume: Resume, desk: &mut Desk<'_>) {
+        let cursor = resume.cursor().map(|cursor| cursor.to_string());
+        self.resume(0, resume, desk);
+        self.catch_up(desk);
+        if !self.answered && self.form.transport == Transport::Sse {
             self.write_head(desk);
             // Its own position: a record without an id would let it forget where it stands (WHATWG HTML 9.2.6).
-            let cursor = resume.cursor().map(|cursor| cursor.to_string());
             self.prime(cursor.as_deref());
         }
     }
 
-    /// Ends the wait where there is nothing more to wait for.
-    pub(super) fn start_waiting(&mut self, desk: &mut Desk<'_>) {
-        let Some(until) = self.waiting else { return };
-        let Some(resume) = self.request.resume.clone() else { return };
-        let is_over = until <= desk.now.instant;
-        if !is_over && self.is_early(&resume, desk) {
-            return;
-        }
-        let is_ready = desk.hub.is_ready(&self.request.route.stream);
-        if self.form.transport != Transport::Sse {
-            self.waiting = None;
-            if is_ready {
-                self.start_at(&resume, desk)
-            } else {
-                self.refuse_early(desk)
-            }
-            // What it said too early; errors in that are its own.
-            self.read_on(desk);
-        } else if is_ready {
-            self.waiting = None;
-            let plan = self.plan(&resume, desk);
-            self.begin_replay(0, plan);
-        } else {
-            self.waiting = Some(desk.now.instant + RESUME_WAIT);
-        }
-    }
-
-    fn refuse_early(&mut self, desk: &Desk<'_>) {
+    /// Answers that it is too early to say whether the client can resume.
+    pub(super) fn refuse_early(&mut self, is_read: bool, desk: &Desk<'_>) {
         let headers = format!("Retry-After: {NOT_READY_RETRY_S}\r\n");
-        let detail = "the log has not been read yet, so there is nothing to resume from";
+        let detail = if is_read {
+            "the log does not answer, and what is asked for is only to be had there"
+        } else {
+            "the log has not been read yet, so there is nothing to resume from"
+        };
         self.refuse(CloseReason::NotReady, 503, "Service Unavailable", &headers, detail, json!({}), desk);
     }
 
-    fn start_at(&mut self, resume: &Resume, desk: &mut Desk<'_>) {
-        let plan = self.plan(resume, desk);
-        let can_continue = self.form.transport == Transport::Sse || self.request.route.on_gap == OnGap::Continue;
-        match plan.gaps.first() {
-            Some(gap) if !can_continue => {
-                let mut extra: serde_json::Value =
-                    serde_json::from_slice(&json::gap(gap, self.request.route.refresh.as_deref())).unwrap_or_default();
-                if let Some(object) = extra.as_object_mut() {
-                    object.retain(|key, _| matches!(&**key, "cause" | "ranges" | "refresh"));
-                }
-                let detail = "the events asked for can't be served any more; start afresh without `since`";
-                let headers = "X-Replay-Not-Possible: true\r\n";
-                self.refuse(CloseReason::ReplayNotPossible, 410, "Gone", headers, detail, extra, desk);
-            }
-            _ => {
-                self.write_head(desk);
-                let stream = &self.request.route.stream;
-                let cursor = match resume.cursor() {
-                    Some(seen) if plan.gaps.is_empty() => Some(plan.replay.cursor(stream, &seen.id)),
-                    _ => plan.replay.cursor_now(stream),
-                };
-                self.prime(cursor.map(|cursor| cursor.to_string()).as_deref());
-                self.begin_replay(0, plan);
-                self.catch_up(desk);
-            }
+    /// Answers that what the client asked for can't be served any more.
+    pub(super) fn refuse_gone(&mut self, gap: &Gap, desk: &Desk<'_>) {
+        let mut extra: serde_json::Value =
+            serde_json::from_slice(&json::gap(gap, self.request.route.refresh.as_deref())).unwrap_or_default();
+        if let Some(object) = extra.as_object_mut() {
+            object.retain(|key, _| matches!(&**key, "cause" | "ranges" | "refresh"));
         }
-    }
-
-    fn plan(&self, resume: &Resume, desk: &Desk<'_>) -> Plan {
-        let stream = &self.request.route.stream;
-        match resume {
-            Resume::From(cursor) => desk.hub.plan(stream, cursor),
-            Resume::Unreadable => desk.hub.plan_unknown(stream),
-        }
-    }
-
-    /// Tells what is lost, then lets the subscription walk to the present.
-    pub(super) fn begin_replay(&mut self, n: usize, plan: Plan) {
-        let stream = &self.subscriptions[n].stream;
-        let cursor = plan.replay.cursor_now(stream).map(|cursor| cursor.to_string().into());
-        for mut gap in plan.gaps {
-            gap.cursor.clone_from(&cursor);
-            self.queue.push_gap(gap);
-        }
-        self.subscriptions[n].replay = Some(Box::new(plan.replay));
+        let detail = "the events asked for can't be served any more; start afresh without `since`";
+        let headers = "X-Replay-Not-Possible: true\r\n";
+        self.refuse(CloseReason::ReplayNotPossible, 410, "Gone", headers, detail, extra, desk);
     }
 
     pub(super) fn add_subscription(
         &mut self,
-        stream: std::sync::Arc<crate::route::Stream>,
+        route: std::sync::Arc<crate::route::StreamRoute>,
         selector: crate::access::Selector,
     ) {
+        let stream = route.stream.clone();
         let frame = self.form.key(&stream);
-        self.subscriptions.push(Subscription { stream, selector, frame, replay: None });
+        self.subscriptions.push(Subscription { route, stream, selector, frame, progress: Progress::Live });
     }
 
-    fn write_head(&mut self, desk: &Desk<'_>) {
+    pub(super) fn write_head(&mut self, desk: &Desk<'_>) {
+        self.answered = true;
         let unix_ms = desk.now.unix_ms;
         let head = match self.request.websocket.take() {
             Some(handshake) => http::websocket_head(&handshake, unix_ms),
@@ -190,7 +127,7 @@ impl Session {
     }
 
     /// SSE: the first record. Others have none: their head alone says that the stream is open.
-    fn prime(&mut self, cursor: Option<&str>) {
+    pub(super) fn prime(&mut self, cursor: Option<&str>) {
         if self.form.transport == Transport::Sse {
             let record = sse::priming(self.retry_ms, cursor.map(str::as_bytes));
             self.push_first(self.form.framed(record));
@@ -218,6 +155,7 @@ impl Session {
         self.push_first(http::problem(&format!("{status} {title}"), headers, &body, desk.now.unix_ms).into());
         self.subscriptions = Vec::new();
         self.websocket = None;
+        self.answered = true;
         self.closed = Some(reason);
     }
 }

@@ -1,10 +1,15 @@
 //! What a session is opened with: an admitted request, everything decided but where it can resume.
 
+use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::access::{Principal, Selector};
 use crate::codec::http::Handshake;
-use crate::cursor::Cursor;
+use crate::cursor::{CURSOR_BYTES_MAX, Cursor};
 use crate::route::{HeartbeatForm, RouteTable, StreamRoute, Transport};
 
 /// An admitted stream request: everything a session needs, decided before the head is written.
@@ -32,8 +37,38 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resume {
     From(Cursor),
-    /// An SSE client sent something that is no cursor: it gets a gap, since `EventSource` would give up on a 400.
+    /// With what happened since then, in milliseconds since the Unix epoch.
+    At(i64),
+    /// With what happened in the time before now.
+    Ago(Duration),
+    /// An SSE client sent something that is no position: it gets a gap, since `EventSource` would give up on a 400.
     Unreadable,
+}
+
+/// The longest position that is read, in bytes.
+pub const POSITION_BYTES_MAX: usize = CURSOR_BYTES_MAX;
+
+/// A text is no position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected an event id, a cursor, a time such as `2026-11-22T10:00:00Z`, or how long ago, such as `-15m`")]
+pub struct BadPosition;
+
+impl FromStr for Resume {
+    type Err = BadPosition;
+
+    /// A cursor, an RFC 3339 time, or `-` and a number with `s`, `m`, `h` or `d`.
+    fn from_str(text: &str) -> Result<Self, BadPosition> {
+        if text.len() > POSITION_BYTES_MAX {
+            return Err(BadPosition);
+        }
+        if let Some(ago) = text.strip_prefix('-') {
+            return duration(ago).map(Self::Ago).ok_or(BadPosition);
+        }
+        if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
+            return i64::try_from(time.unix_timestamp_nanos() / 1_000_000).map(Self::At).map_err(|_| BadPosition);
+        }
+        text.parse().map(Self::From).map_err(|_| BadPosition)
+    }
 }
 
 impl Resume {
@@ -41,7 +76,55 @@ impl Resume {
     pub fn cursor(&self) -> Option<&Cursor> {
         match self {
             Self::From(cursor) => Some(cursor),
-            Self::Unreadable => None,
+            Self::At(_) | Self::Ago(_) | Self::Unreadable => None,
         }
+    }
+
+    /// The same, with the time that is meant. Of a time ago whole seconds count, so that clients that ask together ask
+    /// for the same.
+    pub fn at(self, unix_ms: i64) -> Self {
+        match self {
+            Self::Ago(ago) => {
+                let ms = unix_ms.saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)).max(0);
+                Self::At(ms - ms % 1000)
+            }
+            other => other,
+        }
+    }
+}
+
+/// `15m`
+fn duration(text: &str) -> Option<Duration> {
+    let unit = match text.as_bytes().last()? {
+        b's' => 1,
+        b'm' => 60,
+        b'h' => 60 * 60,
+        b'd' => 24 * 60 * 60,
+        _ => return None,
+    };
+    let digits = &text[..text.len() - 1];
+    let number: u64 = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())??;
+    number.checked_mul(unit).map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_and_what_is_none() {
+        let parse = |text: &str| text.parse::<Resume>();
+        assert_eq!(parse("orders:0:7"), Ok(Resume::From("orders:0:7".parse().unwrap())));
+        assert_eq!(parse("1970-01-01T00:00:01.5Z"), Ok(Resume::At(1500)));
+        assert_eq!(parse("1970-01-01T02:00:00+02:00"), Ok(Resume::At(0)));
+        assert_eq!(parse("-15m"), Ok(Resume::Ago(Duration::from_secs(900))));
+        assert_eq!(parse("-15m").unwrap().at(1_000_999), Resume::At(100_000).at(0));
+        assert_eq!(parse("-9999d").unwrap().at(5), Resume::At(0));
+        for wrong in ["", "-", "-m", "-1", "-1w", "--1s", "-+1s", "-99999999999999999999s", "-213503982334602d", "now"]
+        {
+            assert_eq!(parse(wrong), Err(BadPosition), "{wrong}");
+        }
+        assert_eq!(parse("2026-11-22"), Err(BadPosition), "a day is no time");
+        assert_eq!(parse(&format!("o:0:1~{}", "A".repeat(POSITION_BYTES_MAX))), Err(BadPosition));
     }
 }

@@ -7,37 +7,38 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::access::{Binding, Principal, Selector, Source};
+use crate::access::{Authority, Binding, Principal, Selector, Source};
 use crate::codec::websocket::{CONTROL_PAYLOAD_MAX, Opcode, frame};
 use crate::cursor::{Positions, TopicPosition};
 use crate::event::{Entry, GapCause, GapRange};
-use crate::hub::WindowLimits;
-use crate::route::{HeartbeatForm, OnGap, RouteTable, StreamRoute};
+use crate::hub::{NoLog, WindowLimits};
+use crate::route::{HeartbeatForm, OnGap, QueueLimits, RouteTable, StreamRoute};
 use crate::testing::{self, event, selector, stream};
 
 /// A writer without sockets.
-struct Bench {
-    hub: Hub,
+pub(super) struct Bench {
+    pub(super) hub: Hub,
     index: Index,
+    pub(super) log: Arc<dyn Log>,
     now: Now,
     stream: Arc<Stream>,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let limits = WindowLimits { events: 4, bytes: 10_000 };
         let mut hub = Hub::new([("orders".into(), limits)]);
         hub.assign(&"orders".into(), 0, &[0]);
         hub.go_live(&["orders".into()]);
         let now = Now { instant: Instant::now(), unix_ms: 1_000_000 };
-        Self { hub, index: Index::default(), now, stream: stream(1, &["orders"]) }
+        Self { hub, index: Index::default(), log: Arc::new(NoLog), now, stream: stream(1, &["orders"]) }
     }
 
-    fn desk(&mut self) -> Desk<'_> {
-        Desk { hub: &self.hub, index: &mut self.index, session: 0, now: self.now }
+    pub(super) fn desk(&mut self) -> Desk<'_> {
+        Desk { hub: &self.hub, index: &mut self.index, log: &*self.log, writer: 0, session: 0, now: self.now }
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         self.now.instant += time;
         self.now.unix_ms += time.as_millis() as i64;
     }
@@ -47,7 +48,11 @@ impl Bench {
         StreamRoute { stream: self.stream.clone(), refresh: Some("/all".into()), queue, ..testing::route("/orders") }
     }
 
-    fn open(&mut self, transport: Transport, change: impl FnOnce(&mut Request, &mut StreamRoute)) -> Session {
+    pub(super) fn open(
+        &mut self,
+        transport: Transport,
+        change: impl FnOnce(&mut Request, &mut StreamRoute),
+    ) -> Session {
         let mut route = self.route();
         let mut request = Request {
             route: Arc::new(self.route()),
@@ -70,7 +75,7 @@ impl Bench {
     }
 
     /// Appends an event and offers it to the session as the writer does.
-    fn append(&mut self, session: &mut Session, offset: i64, keys: &[(&str, &str)]) {
+    pub(super) fn append(&mut self, session: &mut Session, offset: i64, keys: &[(&str, &str)]) {
         let event = event("orders", 0, offset, keys);
         let seq = self.hub.append(&Entry::Event(event.clone()));
         let hub = &self.hub;
@@ -85,19 +90,25 @@ impl Bench {
     }
 
     /// What the session has to say, all of it.
-    fn written(&mut self, session: &mut Session) -> String {
+    pub(super) fn written(&mut self, session: &mut Session) -> String {
         String::from_utf8_lossy(&self.bytes(session)).into_owned()
     }
 
     fn bytes(&mut self, session: &mut Session) -> Vec<u8> {
-        let mut bytes = Vec::new();
+        let (mut bytes, mut silent) = (Vec::new(), 0);
         loop {
             session.catch_up(&mut self.desk());
             session.prepare(self.now, |_| {});
             let ready: Vec<u8> = session.chunks().collect::<Vec<_>>().concat();
             if ready.is_empty() {
-                return bytes;
+                // What was asked of the log is there at the next look, where something else may have to be asked.
+                silent += 1;
+                if silent > 4 {
+                    return bytes;
+                }
+                continue;
             }
+            silent = 0;
             session.wrote(ready.len(), self.now, |_| {});
             bytes.extend(ready);
         }
@@ -122,13 +133,13 @@ fn masked(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn resume(cursor: &str) -> Option<Resume> {
+pub(super) fn resume(cursor: &str) -> Option<Resume> {
     Some(Resume::From(cursor.parse().unwrap()))
 }
 
 fn token(sub: &str, expires_at: Option<i64>) -> Principal {
     let claims: Map<String, Value> = [("sub".to_owned(), json!(sub))].into_iter().collect();
-    Principal { claims: Arc::new(claims), expires_at }
+    Principal { claims: Arc::new(claims), expires_at, authority: Authority(1) }
 }
 
 #[test]

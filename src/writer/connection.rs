@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mio::net::TcpStream;
@@ -14,6 +14,9 @@ use super::wheel::Tick;
 
 /// Bytes read at once.
 pub(super) const READ_BYTES: usize = 16 * 1024;
+/// How long a peer may take to close its side once our goodbye is with the kernel, or to take what it did not want to
+/// read before.
+const LINGER: Duration = Duration::from_secs(1);
 /// Reads of one connection before the others have their turn.
 const READS_PER_TURN: usize = 16;
 
@@ -26,8 +29,10 @@ pub(super) struct Connection {
     pub(super) writable: bool,
     /// The timer that counts; older ones are forgotten.
     pub(super) timer: Tick,
-    /// When a goodbye that the peer doesn't answer is over.
+    /// When waiting for the peer of a closed session is over.
     pub(super) linger: Option<Instant>,
+    /// Whether it is one of those that are being ended.
+    pub(super) is_ending: bool,
     /// Whether our side is closed.
     shut: bool,
     /// Whether it counts as an open stream, or as a refused one: once its answer is decided.
@@ -41,6 +46,13 @@ pub(super) enum Told<'a> {
     Event(&'a Event),
     /// A loss whose turn to be written has come.
     Gap(GapCause),
+}
+
+/// What writing came to.
+pub(super) struct Wrote {
+    pub(super) bytes: usize,
+    /// Whether there is more that could be written at once: a client that catches up, and reads.
+    pub(super) more: bool,
 }
 
 /// What reading came to.
@@ -61,6 +73,7 @@ impl Connection {
             writable: true,
             timer: 0,
             linger: None,
+            is_ending: false,
             shut: false,
             counted: false,
             _slot: slot,
@@ -95,15 +108,19 @@ impl Connection {
         }
     }
 
-    /// Writes everything that is ready, in as few writes as there can be; what went out is `told`.
-    /// Gives the number of bytes written, or an error where the peer is gone.
-    pub(super) fn write(&mut self, desk: &mut Desk<'_>, mut told: impl FnMut(Told<'_>, Now)) -> io::Result<usize> {
-        let mut written = 0;
+    /// Writes everything that is ready, in as few writes as there can be; what went out is `told`. A session that
+    /// catches up gets on by a piece. An error where the peer is gone.
+    pub(super) fn write(&mut self, desk: &mut Desk<'_>, told: impl FnMut(Told<'_>, Now)) -> io::Result<Wrote> {
+        let more = self.writable && self.session.is_behind() && self.session.catch_up(desk);
+        let bytes = self.flush(desk.now, told)?;
+        Ok(Wrote { bytes, more: more && self.writable })
+    }
+
+    /// Writes what waits. Gives the number of bytes written, or an error where the peer is gone.
+    pub(super) fn flush(&mut self, now: Now, mut told: impl FnMut(Told<'_>, Now)) -> io::Result<usize> {
+        let mut bytes = 0;
         while self.writable {
-            if self.session.is_behind() {
-                self.session.catch_up(desk);
-            }
-            self.session.prepare(desk.now, |cause| told(Told::Gap(cause), desk.now));
+            self.session.prepare(now, |cause| told(Told::Gap(cause), now));
             let mut slices = [IoSlice::new(&[]); ITEMS_PER_WRITE];
             let mut count = 0;
             for (slice, chunk) in slices.iter_mut().zip(self.session.chunks()) {
@@ -120,8 +137,8 @@ impl Connection {
             match result {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(n) => {
-                    written += n;
-                    let now = Now { instant: Instant::now(), ..desk.now };
+                    bytes += n;
+                    let now = Now { instant: Instant::now(), ..now };
                     self.session.wrote(n, now, |event| told(Told::Event(event), now));
                 }
                 Err(error) => match error.kind() {
@@ -131,21 +148,24 @@ impl Connection {
                 },
             }
         }
-        Ok(written)
+        Ok(bytes)
     }
 
-    /// Ends our side of a closed session's connection once everything is written, or gives up on a peer that reads
-    /// nothing more at `until`. The peer closes its side then, so that nothing it has not read is thrown away
-    /// (RFC 9112 section 9.6). Gives whether the time to wait for was set now.
-    pub(super) fn say_goodbye(&mut self, until: Instant) -> bool {
-        if self.session.is_flushed() && !self.shut {
+    /// Ends our side of a closed session's connection once everything is written. The peer closes its side then, so
+    /// that nothing it has not read is thrown away (RFC 9112 section 9.6).
+    ///
+    /// A peer that reads slowly has until `until`, where streams are being ended, to take what waits for it: a stream is
+    /// not cut inside a record while there is time.
+    pub(super) fn say_goodbye(&mut self, now: Instant, until: Option<Instant>) {
+        if !self.session.is_flushed() {
+            let soon = now + LINGER;
+            self.linger.get_or_insert_with(|| until.map_or(soon, |until| until.max(soon)));
+        } else if !self.shut {
             self.shut = true;
+            self.linger = Some(now + LINGER);
             // A peer that is gone already needs no goodbye.
             let _ = self.socket.shutdown(Shutdown::Write);
         }
-        let first = self.linger.is_none();
-        self.linger.get_or_insert(until);
-        first
     }
 }
 
@@ -158,6 +178,6 @@ mod tests {
     #[test]
     fn an_idle_stream_stays_small() {
         assert!(size_of::<Connection>() <= 296, "{} bytes", size_of::<Connection>());
-        assert!(size_of::<Request>() <= 176, "{} bytes", size_of::<Request>());
+        assert!(size_of::<Request>() <= 184, "{} bytes", size_of::<Request>());
     }
 }

@@ -6,6 +6,7 @@
 
 mod connection;
 mod counting;
+mod ending;
 mod shard;
 #[cfg(test)]
 mod tests;
@@ -23,10 +24,11 @@ use bytes::Bytes;
 use mio::Waker;
 
 use crate::event::{Feed, Topic};
-use crate::hub::WindowLimits;
+use crate::hub::{Log, WindowLimits};
 use crate::metrics::Metrics;
-use crate::session::Request;
+use crate::session::{Reload, Request};
 
+pub use ending::Pace;
 use shard::{Ended, Shard};
 
 /// Batches a writer may be behind before the source waits for it.
@@ -75,21 +77,30 @@ struct Writer {
 /// What a writer is told.
 enum Message {
     Feed(Feed),
-    /// End every stream, spread over this time.
-    Drain(Duration),
+    /// What these sessions asked of the log may be there.
+    Call(Vec<u32>),
+    /// Go on under another configuration; end the streams that can't.
+    Reload(Arc<Reload>, Pace),
+    /// End every stream.
+    Drain(Pace),
     Stop,
 }
 
 impl Writers {
-    /// Starts `threads` writers with these replay windows.
-    pub fn start(threads: usize, windows: &[(Topic, WindowLimits)], metrics: &Arc<Metrics>) -> io::Result<Self> {
+    /// Starts `threads` writers with these replay windows, and the log behind them.
+    pub fn start(
+        threads: usize,
+        windows: &[(Topic, WindowLimits)],
+        log: &Arc<dyn Log>,
+        metrics: &Arc<Metrics>,
+    ) -> io::Result<Self> {
         let mut writers = Vec::with_capacity(threads);
         let mut handles = Vec::with_capacity(threads);
-        for n in 0..threads.max(1) {
+        for n in 0..u32::try_from(threads.max(1)).unwrap_or(u32::MAX) {
             let (inbox, messages) = sync_channel(FEEDS_AHEAD);
             let (openings, opened) = sync_channel(OPENINGS_AHEAD);
             let streams = Arc::new(AtomicUsize::new(0));
-            let shard = Shard::new(windows, metrics.clone(), messages, opened, streams.clone())?;
+            let shard = Shard::new(n, windows, log.clone(), metrics.clone(), messages, opened, streams.clone())?;
             writers.push(Writer { inbox, openings, waker: shard.waker(), streams });
             handles.push(std::thread::Builder::new().name(format!("writer-{n}")).spawn(move || watch(shard))?);
         }
@@ -105,6 +116,13 @@ impl Writers {
         let _order = self.inner.order.lock().unwrap_or_else(PoisonError::into_inner);
         for writer in &self.inner.writers {
             writer.tell(Message::Feed(feed.clone()));
+        }
+    }
+
+    /// Says that what these sessions of a writer asked of the log may be there.
+    pub fn call(&self, writer: u32, sessions: Vec<u32>) {
+        if let Some(writer) = self.inner.writers.get(writer as usize) {
+            writer.tell(Message::Call(sessions));
         }
     }
 
@@ -131,13 +149,20 @@ impl Writers {
         self.inner.writers.iter().map(|writer| writer.streams.load(Ordering::Relaxed)).sum()
     }
 
-    /// Ends every stream at a record boundary (SSE `retry`, WebSocket 1012), spread over `spread`, and takes no new
-    /// ones. Returns when all are gone or at `deadline`, whichever is first; blocks its thread. Gives the number of
-    /// streams that were still open then. The writers end.
-    pub fn drain(&self, deadline: Instant, spread: Duration) -> usize {
+    /// Lets the streams go on under another configuration, and ends those that can't, one after the other.
+    pub fn reload(&self, reload: Reload, pace: Pace) {
+        let (reload, pace) = (Arc::new(reload), pace.shared_by(self.inner.writers.len()));
+        self.tell_all(|| Message::Reload(reload.clone(), pace));
+    }
+
+    /// Ends every stream at a record boundary (SSE `retry`, WebSocket 1012), one after the other, and takes no new
+    /// ones. Returns when all are gone or the time of `pace` is over, whichever is first; blocks its thread. Gives the
+    /// number of streams that were still open then. The writers end.
+    pub fn drain(&self, pace: Pace) -> usize {
         self.inner.draining.store(true, Ordering::Relaxed);
-        self.tell_all(|| Message::Drain(spread));
-        while self.streams() > 0 && Instant::now() < deadline {
+        let pace = pace.shared_by(self.inner.writers.len());
+        self.tell_all(|| Message::Drain(pace));
+        while self.streams() > 0 && Instant::now() < pace.until {
             std::thread::sleep(DRAIN_LOOK);
         }
         let left = self.streams();

@@ -1,5 +1,7 @@
 //! One writer's loop: sockets, entries, new connections and timers in, one write per connection and wake-up out.
 
+mod ends;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,27 +15,29 @@ use slab::Slab;
 
 use crate::codec::Form;
 use crate::event::{Entry, Epoch, Event, EventId, Feed, FrameKey, GapCause, Topic};
-use crate::hub::{Gap, Hub, Index, Seq, WindowLimits, last_id};
+use crate::hub::{Gap, Hub, Index, Log, Seq, WindowLimits, last_id};
 use crate::metrics::Metrics;
 use crate::session::{CloseReason, Desk, Now, Offered, Session};
 
-use super::connection::{Connection, READ_BYTES, ReadEnd};
+use super::connection::{Connection, READ_BYTES, ReadEnd, Wrote};
 use super::counting::Counting;
+use super::ending::Ending;
 use super::wheel::Wheel;
 use super::{Message, Opening};
+use ends::Reloads;
 
 /// Sockets looked at per wake-up.
 const READY_MAX: usize = 1024;
 /// Batches applied, and connections taken over, before sockets have their turn again.
 const MESSAGES_PER_TURN: usize = 16;
 const OPENINGS_PER_TURN: usize = 256;
-/// How long a client may take to close its side after our goodbye.
-const LINGER: Duration = Duration::from_secs(1);
+/// Connections that catch up, and are served before those that are live have their turn again.
+const REPLAYS_PER_TURN: usize = 64;
 /// Unsent bytes the kernel may hold for a stream: what is beyond waits in the session's queue, where it is bounded,
 /// counted, and dropped by policy.
 const UNSENT_BYTES_MAX: u32 = 128 * 1024;
-/// In how many steps a drain is spread.
-const DRAIN_STEP: Duration = Duration::from_millis(50);
+/// How often is looked whose turn it is while streams are ended.
+const ENDING_STEP: Duration = Duration::from_millis(50);
 
 const WAKE: Token = Token(usize::MAX);
 
@@ -46,30 +50,29 @@ pub(super) struct Shard {
     connections: Slab<Connection>,
     hub: Hub,
     index: Index,
+    log: Arc<dyn Log>,
+    /// Which of the writers this is.
+    number: u32,
     wheel: Wheel,
     /// Connections with something to write.
     dirty: Vec<usize>,
     /// Connections that wait to resume.
     waiting: Vec<usize>,
+    /// Connections that catch up and have to wait for their turn.
+    later: Vec<usize>,
     /// Connections with something left to read.
     unread: Vec<usize>,
-    drain: Option<Draining>,
+    /// Streams that are being ended, of which there may be none left.
+    ending: Option<Ending>,
+    reloads: Reloads,
     count: Counting,
-}
-
-/// A drain under way.
-struct Draining {
-    started: Instant,
-    spread: Duration,
-    /// How many streams there were.
-    total: usize,
-    /// Those still to be ended, last first.
-    left: Vec<usize>,
 }
 
 impl Shard {
     pub(super) fn new(
+        number: u32,
         windows: &[(Topic, WindowLimits)],
+        log: Arc<dyn Log>,
         metrics: Arc<Metrics>,
         messages: Receiver<Message>,
         openings: Receiver<Opening>,
@@ -89,8 +92,12 @@ impl Shard {
             wheel: Wheel::new(Instant::now()),
             dirty: Vec::new(),
             waiting: Vec::new(),
+            later: Vec::new(),
+            log,
+            number,
             unread: Vec::new(),
-            drain: None,
+            ending: None,
+            reloads: Reloads::default(),
             count: Counting::new(metrics),
         })
     }
@@ -105,7 +112,11 @@ impl Shard {
         let mut scratch = vec![0; READ_BYTES];
         let mut more = false;
         loop {
-            let wait = if more || !self.unread.is_empty() { Some(Duration::ZERO) } else { self.wait() };
+            let wait = if more || !self.unread.is_empty() || !self.later.is_empty() {
+                Some(Duration::ZERO)
+            } else {
+                self.wait()
+            };
             if let Err(error) = self.poll.poll(&mut ready, wait)
                 && error.kind() != io::ErrorKind::Interrupted
             {
@@ -123,18 +134,21 @@ impl Shard {
             match self.messages(now) {
                 Turn::Done => {}
                 Turn::More => more = true,
-                Turn::Stop => return Ended::Told,
+                Turn::Stop => {
+                    self.remove_all(now);
+                    return Ended::Told;
+                }
             }
             self.timers(now);
-            self.drain_some(now);
+            self.end_some(now);
             self.write_all(now);
         }
     }
 
     fn wait(&self) -> Option<Duration> {
         let timer = self.wheel.wait(Instant::now());
-        let drain = self.drain.as_ref().filter(|drain| !drain.left.is_empty()).map(|_| DRAIN_STEP);
-        timer.into_iter().chain(drain).min()
+        let ending = self.ending.as_ref().filter(|ending| !ending.is_over()).map(|_| ENDING_STEP);
+        timer.into_iter().chain(ending).min()
     }
 
     fn socket_is_ready(&mut self, readiness: &Readiness, scratch: &mut [u8], now: Now) {
@@ -150,9 +164,9 @@ impl Shard {
     }
 
     fn read(&mut self, key: usize, scratch: &mut [u8], now: Now) {
-        let Self { connections, hub, index, count, dirty, unread, .. } = self;
+        let Self { connections, hub, index, log, number, count, dirty, unread, .. } = self;
         let Some(connection) = connections.get_mut(key) else { return };
-        let mut desk = Desk { hub, index, session: key as u32, now };
+        let mut desk = Desk { hub, index, log: &**log, writer: *number, session: key as u32, now };
         match connection.read(scratch, &mut desk, |refused| count.refused(refused.label())) {
             ReadEnd::Later => mark(dirty, key, connection),
             ReadEnd::Again => {
@@ -186,7 +200,14 @@ impl Shard {
         let entry = self.connections.vacant_entry();
         let key = entry.key();
         self.poll.registry().register(&mut socket, Token(key), Interest::READABLE | Interest::WRITABLE)?;
-        let mut desk = Desk { hub: &self.hub, index: &mut self.index, session: key as u32, now };
+        let mut desk = Desk {
+            hub: &self.hub,
+            index: &mut self.index,
+            log: &*self.log,
+            writer: self.number,
+            session: key as u32,
+            now,
+        };
         let session = Session::open(request, fastrand::f64(), &mut desk);
         if session.is_waiting() {
             self.waiting.push(key);
@@ -194,9 +215,7 @@ impl Shard {
         let connection = entry.insert(Connection::new(socket, session, slot));
         connection.read_early(&early, &mut desk, |refused| self.count.refused(refused.label()));
         mark(&mut self.dirty, key, connection);
-        if let Some(drain) = &mut self.drain {
-            drain.left.push(key);
-        }
+        self.settle(key);
         self.schedule(key);
         Ok(())
     }
@@ -204,8 +223,10 @@ impl Shard {
     fn messages(&mut self, now: Now) -> Turn {
         for _ in 0..MESSAGES_PER_TURN {
             match self.messages.try_recv() {
-                Ok(Message::Feed(feed)) => self.apply(&feed),
-                Ok(Message::Drain(spread)) => self.start_drain(spread, now),
+                Ok(Message::Feed(feed)) => self.apply(&feed, now),
+                Ok(Message::Call(sessions)) => sessions.iter().for_each(|session| self.call(*session as usize)),
+                Ok(Message::Reload(reload, pace)) => self.reload(reload, pace, now),
+                Ok(Message::Drain(pace)) => self.start_drain(pace, now),
                 Ok(Message::Stop) => return Turn::Stop,
                 Err(_) => return Turn::Done,
             }
@@ -213,17 +234,24 @@ impl Shard {
         Turn::More
     }
 
-    fn apply(&mut self, feed: &Feed) {
+    fn apply(&mut self, feed: &Feed, now: Now) {
         match feed {
             Feed::Assigned { topic, epoch, next } => self.assign(topic, *epoch, next),
             Feed::Live { topics } => self.hub.go_live(topics),
-            Feed::Batch(entries) => entries.iter().for_each(|entry| self.append(entry)),
+            Feed::Batch(entries) => entries.iter().for_each(|entry| self.append(entry, now)),
         }
         // Each feed may be what they wait for.
         for key in &self.waiting {
             if let Some(connection) = self.connections.get_mut(*key) {
                 mark(&mut self.dirty, *key, connection);
             }
+        }
+    }
+
+    /// What a session asked of the log may be there. It may be gone, and another in its place: looking does no harm.
+    fn call(&mut self, key: usize) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            mark(&mut self.dirty, key, connection);
         }
     }
 
@@ -235,10 +263,10 @@ impl Shard {
         }
     }
 
-    fn append(&mut self, entry: &Entry) {
+    fn append(&mut self, entry: &Entry, now: Now) {
         let seq = self.hub.append(entry);
         match entry {
-            Entry::Event(event) => self.deliver(event, seq),
+            Entry::Event(event) => self.deliver(event, seq, now),
             Entry::Gap { cause, range } => {
                 let gap = Gap { cause: *cause, ranges: vec![range.clone()], missed: None, cursor: None };
                 self.tell(&gap, &last_id(entry), Some(seq));
@@ -247,7 +275,7 @@ impl Shard {
     }
 
     /// Queues an event for everybody it matches, encoded once a form.
-    fn deliver(&mut self, event: &Arc<Event>, seq: Seq) {
+    fn deliver(&mut self, event: &Arc<Event>, seq: Seq, now: Now) {
         let Self { index, hub, connections, dirty, count, .. } = self;
         index.matches(event, |stream, subscribers| {
             let cursor = || Bytes::from(hub.cursor_at(stream, &event.id).to_string());
@@ -255,7 +283,16 @@ impl Shard {
             for subscriber in subscribers {
                 let key = subscriber.session as usize;
                 let Some(connection) = connections.get_mut(key) else { continue };
-                event.frames.get_or_encode(subscriber.frame, || Form::of(subscriber.frame).event(event, cursor));
+                let frame =
+                    event.frames.get_or_encode(subscriber.frame, || Form::of(subscriber.frame).event(event, cursor));
+                // A burst larger than the queue is no reason to call a client slow that takes all it is given.
+                if connection.writable && !connection.session.has_room_for(frame.len()) {
+                    let transport = connection.session.transport();
+                    // Who is gone is found gone again at its turn.
+                    if let Ok(bytes) = connection.flush(now, |told, now| count.told(transport, told, now)) {
+                        count.wrote(transport, bytes);
+                    }
+                }
                 match connection.session.offer(event, subscriber.frame, cursor, seq) {
                     Offered::Accepted => {}
                     Offered::Dropped(events, policy) => count.dropped(events, policy.as_str()),
@@ -284,7 +321,7 @@ impl Shard {
         let mut due = Vec::new();
         self.wheel.expire(now.instant, |key, tick| due.push((key, tick)));
         for (key, tick) in due {
-            let Self { connections, hub, index, count, dirty, .. } = self;
+            let Self { connections, hub, index, log, number, count, dirty, .. } = self;
             let Some(connection) = connections.get_mut(key).filter(|connection| connection.timer == tick) else {
                 continue;
             };
@@ -292,7 +329,7 @@ impl Shard {
                 self.remove(key, CloseReason::ClientLost, now);
                 continue;
             }
-            let mut desk = Desk { hub, index, session: key as u32, now };
+            let mut desk = Desk { hub, index, log: &**log, writer: *number, session: key as u32, now };
             if connection.session.tick(&mut desk) {
                 count.heartbeat(&connection.session);
             }
@@ -311,32 +348,18 @@ impl Shard {
         }
     }
 
-    fn start_drain(&mut self, spread: Duration, now: Now) {
-        let left: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
-        self.drain = Some(Draining { started: now.instant, spread, total: left.len(), left });
-    }
-
-    /// Ends as many streams as the spread says.
-    fn drain_some(&mut self, now: Now) {
-        let Some(drain) = &mut self.drain else { return };
-        let elapsed = now.instant.saturating_duration_since(drain.started);
-        let keep = if elapsed >= drain.spread {
-            0
-        } else {
-            (drain.total as f64 * (1.0 - elapsed.as_secs_f64() / drain.spread.as_secs_f64())) as usize
-        };
-        while drain.left.len() > keep {
-            let Some(key) = drain.left.pop() else { break };
-            if let Some(connection) = self.connections.get_mut(key) {
-                connection.session.close(CloseReason::Drain);
-                mark(&mut self.dirty, key, connection);
-            }
-        }
-    }
-
     /// One write for every connection that has something.
     fn write_all(&mut self, now: Now) {
-        for key in std::mem::take(&mut self.dirty) {
+        let mut replays = REPLAYS_PER_TURN;
+        let later = std::mem::take(&mut self.later);
+        for key in later.into_iter().chain(std::mem::take(&mut self.dirty)) {
+            if self.connections.get(key).is_some_and(|connection| connection.session.is_behind()) {
+                if replays == 0 {
+                    self.later.push(key);
+                    continue;
+                }
+                replays -= 1;
+            }
             self.write(key, now);
         }
         let Self { connections, waiting, .. } = self;
@@ -344,13 +367,19 @@ impl Shard {
     }
 
     fn write(&mut self, key: usize, now: Now) {
-        let Self { connections, hub, index, count, .. } = self;
+        let Self { connections, hub, index, log, number, count, later, .. } = self;
         let Some(connection) = connections.get_mut(key) else { return };
         connection.dirty = false;
         let transport = connection.session.transport();
-        let mut desk = Desk { hub, index, session: key as u32, now };
+        let mut desk = Desk { hub, index, log: &**log, writer: *number, session: key as u32, now };
         match connection.write(&mut desk, |told, now| count.told(transport, told, now)) {
-            Ok(bytes) => count.wrote(transport, bytes),
+            Ok(Wrote { bytes, more }) => {
+                count.wrote(transport, bytes);
+                if more {
+                    connection.dirty = true;
+                    later.push(key);
+                }
+            }
             Err(_) => return self.remove(key, CloseReason::ClientLost, now),
         }
         if !connection.counted && !connection.session.is_unanswered() {
@@ -359,9 +388,10 @@ impl Shard {
         }
         if connection.session.closed().is_some() {
             connection.session.leave(&mut desk);
-            if connection.say_goodbye(now.instant + LINGER) {
-                self.schedule(key);
-            }
+            connection.say_goodbye(now.instant, self.ending.as_ref().map(|ending| ending.until));
+            self.schedule(key);
+        } else if connection.session.is_behind() {
+            self.schedule(key);
         }
     }
 
@@ -369,7 +399,14 @@ impl Shard {
     fn remove(&mut self, key: usize, reason: CloseReason, now: Now) {
         let Some(mut connection) = self.connections.try_remove(key) else { return };
         connection.session.close(reason);
-        let mut desk = Desk { hub: &self.hub, index: &mut self.index, session: key as u32, now };
+        let mut desk = Desk {
+            hub: &self.hub,
+            index: &mut self.index,
+            log: &*self.log,
+            writer: self.number,
+            session: key as u32,
+            now,
+        };
         connection.session.leave(&mut desk);
         if connection.counted {
             self.count.closed(&connection.session);

@@ -8,10 +8,15 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::access::Selector;
 use crate::event::Entry;
+use crate::hub::NoLog;
 use crate::route::*;
 use crate::testing::{self, event, stream};
 
 const DEADLINE: Duration = Duration::from_secs(10);
+
+fn no_log() -> Arc<dyn Log> {
+    Arc::new(NoLog)
+}
 
 struct Bench {
     writers: Writers,
@@ -23,7 +28,7 @@ impl Bench {
     fn new() -> Self {
         let metrics = Arc::new(Metrics::new("test").unwrap());
         let windows = [("orders".into(), WindowLimits { events: 100, bytes: 1 << 20 })];
-        let writers = Writers::start(2, &windows, &metrics).unwrap();
+        let writers = Writers::start(2, &windows, &no_log(), &metrics).unwrap();
         writers.feed(&Feed::Assigned { topic: "orders".into(), epoch: 0, next: [0].into() });
         writers.feed(&Feed::Live { topics: ["orders".into()].into() });
         Self { writers, metrics, stream: stream(1, &["orders"]) }
@@ -35,6 +40,11 @@ impl Bench {
 
     /// A client, unless the writers refused it.
     fn try_open(&self, transport: Transport, queue_events: usize) -> Option<TcpStream> {
+        self.try_open_under(&Arc::default(), transport, queue_events)
+    }
+
+    /// The same, admitted under these routes.
+    fn try_open_under(&self, routes: &Arc<RouteTable>, transport: Transport, queue_events: usize) -> Option<TcpStream> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         client.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -51,7 +61,7 @@ impl Bench {
             heartbeat_form: HeartbeatForm::Silent,
             principal: None,
             websocket: None,
-            routes: Arc::new(RouteTable::default()),
+            routes: routes.clone(),
         };
         let opening = Opening { socket, early: Bytes::new(), request, slot: Box::new(()) };
         self.writers.open(opening).is_ok().then_some(client)
@@ -106,11 +116,22 @@ fn events_reach_every_client_of_every_writer_in_order() {
 }
 
 #[test]
+fn a_burst_beyond_the_queue_costs_nothing_where_the_socket_takes_it() {
+    let bench = Bench::new();
+    let mut client = bench.open(Transport::Ndjson, 10);
+    read_until(&mut client, "\r\n\r\n");
+    bench.feed(0..500);
+    let text = read_until(&mut client, "\"id\":\"orders:0:499\"");
+    assert_eq!(text.lines().filter(|line| line.starts_with("{\"id\"")).count(), 500);
+    assert!(!text.contains("gap"));
+}
+
+#[test]
 fn all_writers_see_one_order_of_several_sources() {
     const EVENTS: i64 = 300;
     let windows = ["a", "b"].map(|topic| (topic.into(), WindowLimits { events: 10, bytes: 1 << 20 }));
     let metrics = Arc::new(Metrics::new("test").unwrap());
-    let writers = Writers::start(2, &windows, &metrics).unwrap();
+    let writers = Writers::start(2, &windows, &no_log(), &metrics).unwrap();
     for topic in ["a", "b"] {
         writers.feed(&Feed::Assigned { topic: topic.into(), epoch: 0, next: [0].into() });
     }
@@ -188,11 +209,57 @@ fn a_drain_says_goodbye_and_takes_nothing_new() {
     let mut client = bench.open(Transport::Sse, 100);
     read_until(&mut client, "\n\n");
     let writers = bench.writers.clone();
-    let drain = std::thread::spawn(move || writers.drain(Instant::now() + DEADLINE, Duration::ZERO));
+    let pace = Pace { per_second: 100.0, within: Duration::ZERO, until: Instant::now() + DEADLINE };
+    let drain = std::thread::spawn(move || writers.drain(pace));
     let mut rest = String::new();
     client.read_to_string(&mut rest).unwrap();
     assert!(rest.ends_with("\n\n") && rest.contains("retry: "), "{rest:?}");
     drop(client);
     assert_eq!(drain.join().unwrap(), 0);
     assert!(bench.try_open(Transport::Sse, 100).is_none());
+}
+
+/// Everything until the stream's end, which heartbeats must not put off for ever.
+fn read_to_end(client: &mut TcpStream) -> String {
+    let deadline = Instant::now() + DEADLINE;
+    let mut text = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        assert!(Instant::now() < deadline, "the stream does not end: {}", String::from_utf8_lossy(&text));
+        match client.read(&mut buffer).unwrap() {
+            0 => return String::from_utf8(text).unwrap(),
+            n => text.extend_from_slice(&buffer[..n]),
+        }
+    }
+}
+
+fn no_haste() -> Pace {
+    Pace { per_second: 1000.0, within: DEADLINE, until: Instant::now() + DEADLINE }
+}
+
+#[test]
+fn a_reload_ends_the_streams_whose_route_is_gone_and_no_others() {
+    let bench = Bench::new();
+    let route = || StreamRoute { stream: bench.stream.clone(), ..testing::route("/orders") };
+    let [old, same] = [(); 2].map(|()| Arc::new(RouteTable::new(vec![Arc::new(route())]).unwrap()));
+    let mut clients: Vec<_> = (0..4).map(|_| bench.try_open_under(&old, Transport::Sse, 100).unwrap()).collect();
+    clients.iter_mut().for_each(|client| drop(read_until(client, "\n\n")));
+    bench.writers.reload(Reload::new(&old, same.clone(), []), no_haste());
+    bench.feed(0..1);
+    clients.iter_mut().for_each(|client| drop(read_until(client, "orders:0:0")));
+    let none = Arc::default();
+    bench.writers.reload(Reload::new(&same, Arc::clone(&none), []), no_haste());
+    for client in &mut clients {
+        let rest = read_to_end(client);
+        assert!(rest.ends_with("\n\n") && rest.contains("retry: "), "{rest:?}");
+    }
+    // Two that were admitted before and came too late, one after the other's routes were replaced as well.
+    for late in [old, same] {
+        let mut client = bench.try_open_under(&late, Transport::Sse, 100).unwrap();
+        let all = read_to_end(&mut client);
+        assert!(all.ends_with("\n\n") && all.matches("retry: ").count() == 2, "{all:?}");
+    }
+    drop(clients);
+    let ended = &bench.metrics.transport(Transport::Sse).disconnects;
+    bench.wait_for(|_| ended.with_label_values(&["reload"]).get() == 6);
 }

@@ -1,7 +1,6 @@
 //! Apache Kafka itself: produce to event, a crash under live streams, codecs, TLS and SASL, keys and many partitions.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
@@ -10,10 +9,7 @@ use serde_json::json;
 
 use crate::support::admin::Admin;
 use crate::support::broker::Broker;
-use crate::support::eventually_true;
-use crate::support::house::House;
 use crate::support::real::{house, house_on, plan, shared, start};
-use crate::support::real_broker::{PASSWORD, RealBroker, USER};
 
 /// A record whose repetition any codec makes use of, in bytes.
 const COMPRESSIBLE: usize = 2_000;
@@ -105,40 +101,6 @@ fn every_codec_of_the_broker_is_read() {
 }
 
 #[test]
-fn tls_and_a_scram_password_from_a_file() {
-    let house = secure_house("secure", PASSWORD);
-    let mut stream = house.get("/events").sse();
-    let id = house.broker.event("secure", 0, json!({"type": "t", "data": 1}));
-    assert_eq!(stream.ids(1), [id]);
-    assert!(!house.sidecar.log().contains(PASSWORD));
-}
-
-#[test]
-fn a_wrong_password_is_told_and_proxying_goes_on() {
-    let wrong = "a wrong password";
-    let house = secure_house("refused", wrong);
-    assert_eq!(house.get("/echo").send().status(), 200);
-    house.get("/events").sse();
-    eventually_true("the reason in the log", || house.sidecar.log().contains("SASL authentication error"));
-    assert_eq!(house.sidecar.metric("notifications_kafka_connected"), Some(0.0));
-    assert!(!house.sidecar.log().contains(wrong));
-}
-
-#[test]
-fn a_listener_of_an_unknown_authority_is_not_believed() {
-    let node = shared();
-    Admin::of(&node.address).create_topic("believed", 1, &[]);
-    let keys = format!(
-        "brokers: \"{}\", warm_up: 200ms, properties: {{ security.protocol: SASL_SSL, sasl.mechanism: SCRAM-SHA-512, \
-         sasl.username: {USER}, sasl.password: x }}",
-        node.secure_address
-    );
-    let house = plan(node, &["believed"]).kafka(&keys).build();
-    eventually_true("the reason in the log", || house.sidecar.log().contains("certificate verify failed"));
-    assert_eq!(house.sidecar.metric("notifications_kafka_connected"), Some(0.0));
-}
-
-#[test]
 fn a_keys_events_stay_in_order() {
     const ORDERS: [&str; 5] = ["o1", "o2", "o3", "o4", "o5"];
     const ROUNDS: usize = 10;
@@ -198,21 +160,4 @@ fn assert_in_order_of_partitions(seen: &[String], wanted: &[String]) {
         partitions
     };
     assert_eq!(by_partition(seen), by_partition(wanted));
-}
-
-/// A house that reads a topic through the secure listener, with this password in a file.
-fn secure_house(topic: &str, password: &str) -> House {
-    let node: &RealBroker = shared();
-    Admin::of(&node.address).create_topic(topic, 1, &[]);
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("password");
-    fs::write(&file, format!("{password}\n")).unwrap();
-    let keys = format!(
-        "brokers: \"{}\", warm_up: 5s, properties: {{ security.protocol: SASL_SSL, ssl.ca.location: \"{}\", \
-         sasl.mechanism: SCRAM-SHA-512, sasl.username: {USER} }}, property_files: {{ sasl.password: \"{}\" }}",
-        node.secure_address,
-        node.authority().display(),
-        file.display()
-    );
-    plan(node, &[topic]).kafka(&keys).build()
 }

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use crate::support::admin::Admin;
 use crate::support::broker::Broker;
 use crate::support::eventually_true;
+use crate::support::house::House;
 use crate::support::real::{house, plan, shared};
+use crate::support::sse::Sse;
 
 #[test]
 fn added_partitions_are_read_from_their_start() {
@@ -45,6 +47,46 @@ fn aborted_records_never_appear_and_leave_no_gap() {
     let mut resumed = house.get(&format!("/stream?since={last}")).ndjson();
     let next = house.broker.event("transactions", 0, json!({"type": "plain", "data": 4}));
     assert_eq!(resumed.ids(1), [next]);
+}
+
+#[test]
+fn a_log_that_ends_with_records_of_nobody_is_warm_at_once() {
+    let admin = Admin::of(&shared().address);
+    admin.create_topic("nobodys", 1, &[]);
+    admin.transaction("nobodys", &[json!({"type": "t", "data": 1}).to_string()], false);
+    // Readiness would not come by time.
+    let house = plan(shared(), &["nobodys"]).kafka("warm_up: 600s").build();
+    let id = house.broker.event("nobodys", 0, json!({"type": "t", "data": 2}));
+    assert_eq!(house.get("/stream?since=nobodys:0:1").ndjson().ids(1), [id]);
+}
+
+#[test]
+fn records_deleted_under_a_live_stream_are_told() {
+    let house = house(&[("cut", 1)]);
+    let mut stream = house.get("/events").sse();
+    let first = house.broker.event("cut", 0, json!({"type": "t", "data": 0}));
+    assert_eq!(stream.ids(1), [first]);
+    let last = while_stopped(&house, || {
+        let ids: Vec<_> = (1..10).map(|n| house.broker.event("cut", 0, json!({"type": "t", "data": n}))).collect();
+        Admin::of(&shared().address).delete_before("cut", 6);
+        ids.last().unwrap().clone()
+    });
+    assert!(assert_all_or_told(&mut stream, 1, &last) > 0, "what was deleted is told");
+}
+
+#[test]
+fn records_that_grew_too_old_under_a_live_stream_are_told() {
+    let admin = Admin::of(&shared().address);
+    admin.create_topic("aged", 1, &[("retention.ms", "1000")]);
+    let house = plan(shared(), &["aged"]).build();
+    let mut stream = house.get("/events").sse();
+    let last = while_stopped(&house, || {
+        (0..6).for_each(|n| drop(house.broker.event("aged", 0, json!({"type": "t", "data": n}))));
+        eventually_true("all of them too old", || admin.start_of("aged") == 6);
+        admin.configure("aged", &[("retention.ms", "-1")]);
+        house.broker.event("aged", 0, json!({"type": "t", "data": 6}))
+    });
+    assert!(assert_all_or_told(&mut stream, 0, &last) > 0, "what is gone is told");
 }
 
 #[test]
@@ -113,9 +155,59 @@ fn a_topic_made_anew_is_told_and_read() {
     let producer = Broker::at(&shared().address);
     let id = producer.event("anew", 0, json!({"type": "t", "data": "new"}));
     let gap = stream.event();
-    assert_eq!((gap.event.as_deref(), &gap.json()["cause"]), (Some("gap"), &json!("truncated")));
+    assert_eq!((gap.event.as_deref(), &gap.json()["cause"]), (Some("gap"), &json!("topic-recreated")));
     let event = stream.event();
     assert_eq!((event.event_id(), &event.json()["data"]), (id, &json!("new")));
+}
+
+#[test]
+fn a_topic_made_anew_is_read_from_its_start_though_it_is_longer_already() {
+    const NEW: usize = 10;
+    let house = house(&[("longer", 1)]);
+    let admin = Admin::of(&shared().address);
+    let mut stream = house.get("/events").sse();
+    let ids: Vec<_> = (0..3).map(|n| house.broker.event("longer", 0, json!({"type": "t", "data": n}))).collect();
+    assert_eq!(stream.ids(3), ids);
+    admin.delete_topic("longer");
+    admin.create_topic("longer", 1, &[]);
+    let values: Vec<_> = (0..NEW).map(|n| json!({"type": "t", "data": n}).to_string()).collect();
+    let new = Broker::at(&shared().address).produce_all("longer", 0, values.iter().map(String::as_bytes));
+    // Those that came before the change was seen come again.
+    let gap = stream.until("the gap", |record| record.event.as_deref() == Some("gap")).json();
+    assert_eq!(gap["cause"], "topic-recreated");
+    assert_eq!(stream.ids(NEW), new);
+}
+
+/// Does something while the sidecar stands still. It reads one more record afterwards at most that was there before:
+/// the answer to the fetch that was under way.
+fn while_stopped<T>(house: &House, act: impl FnOnce() -> T) -> T {
+    house.sidecar.signal("STOP");
+    let result = act();
+    house.sidecar.signal("CONT");
+    result
+}
+
+/// Reads up to the record `last` of partition 0: each offset from `first` on is an event or told as a gap, once and in
+/// order. Gives how many were told.
+#[track_caller]
+fn assert_all_or_told(stream: &mut Sse, first: i64, last: &str) -> usize {
+    let (mut next, mut told) = (first, 0);
+    let end: i64 = last.rsplit(':').next().unwrap().parse().unwrap();
+    while next <= end {
+        let record = stream.event();
+        if record.event.as_deref() == Some("gap") {
+            let gap = record.json();
+            let range = &gap["ranges"][0];
+            assert_eq!((&gap["cause"], &range["from"]), (&json!("retention"), &json!(next)));
+            let to = range["to"].as_i64().unwrap();
+            told += (to + 1 - next) as usize;
+            next = to + 1;
+        } else {
+            assert_eq!(record.event_id().rsplit(':').next(), Some(&*next.to_string()));
+            next += 1;
+        }
+    }
+    told
 }
 
 /// Whether so many of the values are no longer in the segment.

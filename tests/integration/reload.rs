@@ -3,12 +3,16 @@
 use std::fs;
 use std::path::Path;
 
-use serde_json::json;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
 
 use crate::support::broker::Broker;
 use crate::support::eventually_true;
 use crate::support::house::{House, Plan, STANDARD};
+use crate::support::ndjson::Ndjson;
 use crate::support::sidecar::Sidecar;
+use crate::support::slow::deaf;
 use crate::support::token;
 use crate::support::upstream::Upstream;
 
@@ -30,18 +34,151 @@ fn one_route(keys: &str) -> House {
 }
 
 #[test]
-fn open_streams_stay_and_new_requests_see_the_new_routes() {
+fn a_route_that_is_gone_ends_its_streams_and_new_requests_see_the_new_routes() {
     let house = one_route("");
     let mut old = house.get("/events").sse();
     rewrite(&house, |text| text.replace("/events", "/changed"));
     house.sidecar.await_metric(SUCCESSES, 1.0);
+    assert!(old.rest().last().unwrap().retry.is_some());
     house.get("/events").open();
     assert_eq!(house.upstream.count("GET /events"), 1, "it is the upstream's now");
     let mut new = house.get("/changed").sse();
     let id = house.broker.order("a");
-    assert_eq!((old.ids(1), new.ids(1)), (vec![id.clone()], vec![id]));
+    assert_eq!(new.ids(1), [id]);
     let log = house.sidecar.log();
     assert!(log.contains("routes added: /changed; routes removed: /events"), "{log}");
+}
+
+#[test]
+fn streams_go_on_with_new_settings() {
+    let house = House::plan_route("/auto", "auto", "heartbeat_interval: 10m").build();
+    let mut sse = house.get("/auto").header("Accept", "text/event-stream").sse();
+    let mut ndjson = house.get("/auto").ndjson();
+    let mut websocket = house.get("/auto").websocket();
+    let first = house.broker.order("a");
+    assert_eq!((sse.ids(1), ndjson.ids(1), websocket.ids(1)), (vec![first.clone()], vec![first.clone()], vec![first]));
+    rewrite(&house, |text| {
+        text.replace("heartbeat_interval: 10m", "heartbeat_interval: 1s, retry: 1s, on_gap: continue")
+    });
+    house.sidecar.await_metric(SUCCESSES, 1.0);
+    sse.until("a heartbeat of the new interval", |record| !record.comments.is_empty());
+    assert_eq!(ndjson.line().as_deref(), Some(""));
+    assert!(matches!(websocket.any(), tungstenite::Message::Ping(_)));
+    let second = house.broker.order("b");
+    let second = vec![second];
+    assert_eq!((sse.ids(1), ndjson.ids(1), websocket.ids(1)), (second.clone(), second.clone(), second));
+    assert_eq!(disconnects(&house), 0.0, "all on the sockets that they were opened on");
+    house.sidecar.signal("TERM");
+    let told = sse.rest().last().unwrap().retry.unwrap();
+    assert!((1000..=1500).contains(&told), "the new `retry`: {told}");
+}
+
+#[test]
+fn a_queue_and_what_it_tells_are_those_of_now() {
+    let house = House::with_route("/stream", "ndjson", "queue: { events: 1000000, bytes: 1GiB }, refresh: /old");
+    let (head, body) = deaf(&house, house.get("/stream"));
+    let mut slow = Ndjson::over(head, body);
+    rewrite(&house, |text| text.replace("events: 1000000, bytes: 1GiB }, refresh: /old", "events: 2 }, refresh: /new"));
+    house.sidecar.await_metric(SUCCESSES, 1.0);
+    let mut prompt = house.get("/stream").ndjson();
+    let large = json!({"type": "t", "orderId": "o", "data": "x".repeat(64 * 1024)}).to_string();
+    while house.sidecar.metric_sum("notifications_events_dropped_total") == 0.0 {
+        let id = house.broker.produce("orders", 0, None, Some(large.as_bytes()));
+        assert_eq!(prompt.ids(1), [id]);
+    }
+    let gap = std::iter::from_fn(|| slow.object()).find(|object| object["type"] == "gap").unwrap();
+    assert_eq!((&gap["cause"], &gap["refresh"]), (&json!("overflow"), &json!("/new")));
+}
+
+#[test]
+fn what_changed_in_meaning_ends_and_all_else_stays() {
+    let house = Plan::new(STANDARD).build();
+    let mut stays = house.get("/auto").ndjson();
+    let mut other_stream = house.get("/events").sse();
+    let mut other_data = house.get("/stream").ndjson();
+    let mut unbound = house.get("/orders/o1/ws").websocket();
+    let mut shadowed = house.get("/orders/o1/events").sse();
+    rewrite(&house, |text| {
+        text.replace("path: /events, stream: orders", "path: /events, stream: notices")
+            .replace("path: /stream, stream: orders,", "path: /stream, stream: orders, data: payload,")
+            .replace(
+                "/ws\", stream: orders, transport: ws, public: true, bind: { orderId: path.orderId } }",
+                "/ws\", stream: orders, public: true }",
+            )
+            + "\n  - { path: /orders/o1/events, stream: notices, public: true }\n"
+    });
+    house.sidecar.await_metric(SUCCESSES, 1.0);
+    for mut stream in [other_stream.rest(), shadowed.rest()] {
+        assert!(stream.pop().unwrap().retry.is_some());
+    }
+    assert!(other_data.object().is_none() && !other_data.cut);
+    assert_eq!(unbound.closed(), 1012);
+    let id = house.broker.order("o1");
+    assert_eq!(stays.ids(1), [id]);
+    drop((other_stream, other_data, unbound, shadowed));
+    eventually_true("all are counted", || disconnects(&house) == 4.0);
+    for (transport, ended) in [("sse", 2.0), ("stream", 1.0), ("ws", 1.0)] {
+        let series = format!("notifications_{transport}_disconnects_total{{reason=\"reload\"}}");
+        assert_eq!(house.sidecar.metric(&series), Some(ended), "{transport}");
+    }
+}
+
+#[test]
+fn a_sockets_further_subscriptions_count_as_well() {
+    let house = Plan::new(STANDARD).build();
+    let mut alone = house.get("/ws").websocket();
+    let mut both = house.get("/ws").websocket();
+    assert_eq!(both.ask(json!({"command": "subscribe", "resource": "/spread/ws"}))["data"]["status"], "ok");
+    rewrite(&house, |text| {
+        text.replace("path: /spread/ws, stream: spread,", "path: /spread/ws, stream: spread, heartbeat_interval: 7s,")
+            + "\n  - { path: /new/ws, stream: notices, transport: ws, public: true }\n"
+    });
+    house.sidecar.await_metric(SUCCESSES, 1.0);
+    let spread = house.broker.event("spread", 0, json!({"type": "t", "data": 1}));
+    assert_eq!(both.ids(1), [spread]);
+    assert_eq!(
+        alone.ask(json!({"command": "subscribe", "resource": "/new/ws"}))["data"]["status"],
+        "ok",
+        "a new route"
+    );
+    rewrite(&house, |text| text.replace("  - { path: /spread/ws,", "  - { path: /gone/ws,"));
+    house.sidecar.await_metric(SUCCESSES, 2.0);
+    assert_eq!(both.closed(), 1012);
+    let id = house.broker.notice("u");
+    assert_eq!(alone.ids(1), [id]);
+}
+
+#[test]
+fn streams_stay_as_long_as_their_tokens_key_is_trusted() {
+    let house = Plan::new(STANDARD).build();
+    let claims = json!({"sub": "u1", "exp": token::now() + 3600});
+    let bearer = token::signed(jsonwebtoken::Algorithm::HS256, token::SECRET, &claims);
+    let mut mine = house.get("/mine/events").bearer(&bearer).sse();
+    let mut public = house.get("/stream").ndjson();
+    let key = |id: &str, secret: &str| json!({"kty": "oct", "kid": id, "k": URL_SAFE_NO_PAD.encode(secret)});
+    let (old, new) = (key("old", token::SECRET), key("new", "another secret of the tests, thirty-two bytes and more"));
+    let publish = |keys: &[&Value]| {
+        fs::write(house.config.with_file_name("jwks.json"), json!({ "keys": keys }).to_string()).unwrap();
+    };
+    publish(&[&old]);
+    rewrite(&house, |text| text.replace("key_file: jwt.key", "jwks_file: jwks.json"));
+    house.sidecar.await_metric(SUCCESSES, 1.0);
+    publish(&[&new, &old]);
+    house.sidecar.await_metric(SUCCESSES, 2.0);
+    let id = house.broker.notice("u1");
+    assert_eq!(mine.ids(1), [id]);
+    publish(&[&new]);
+    house.sidecar.await_metric(SUCCESSES, 3.0);
+    assert!(mine.rest().last().unwrap().retry.is_some());
+    let id = house.broker.order("a");
+    assert_eq!(public.ids(1), [id]);
+}
+
+fn disconnects(house: &House) -> f64 {
+    ["sse", "stream", "ws"]
+        .iter()
+        .map(|name| house.sidecar.metric_sum(&format!("notifications_{name}_disconnects_total")))
+        .sum()
 }
 
 #[test]

@@ -14,6 +14,8 @@ use crate::support::sse::Sse;
 const CUTS: &[usize] = &[100, 301, 777, 1234, 2000, 2345, 3210];
 const BEFORE: usize = 40;
 const AFTER: usize = 10;
+/// A configuration that never reads the log for replay.
+const WINDOW_ALONE: &str = "replay: { events: 0 }\n";
 
 #[test]
 fn sse_resumes_exactly_wherever_it_is_cut() {
@@ -190,8 +192,39 @@ fn a_filtered_stream_resumes_by_what_it_saw() {
 }
 
 #[test]
+fn what_left_the_window_comes_from_the_log() {
+    let (house, ids) = short_window("refresh: /orders", "");
+    assert_eq!(house.get("/events").header("Last-Event-ID", &ids[2]).sse().ids(17), ids[3..]);
+    assert_eq!(house.get(&format!("/stream?since={}", ids[2])).ndjson().ids(17), ids[3..]);
+    let mut socket = house.get(&format!("/ws?since={}", ids[2])).websocket();
+    assert_eq!(socket.ids(17), ids[3..]);
+    let next = house.broker.order("o1");
+    assert_eq!(socket.ids(1), [next], "and then live");
+    let read = house.sidecar.metric(r#"notifications_replay_records_total{topic="orders"}"#).unwrap();
+    assert!(read < 40.0, "{read} records: one reading does for all");
+}
+
+#[test]
+fn a_full_cursor_resumes_all_partitions_from_the_log() {
+    let house = Plan::new(
+        "topics: { spread: { replay: { events: 3 } } }\nstreams: { spread: { topics: [spread] } }\nroutes:\n  - { \
+         path: /spread/stream, stream: spread, public: true, transport: ndjson }\n  - { path: /spread/events, stream: \
+         spread, public: true, transport: sse }\n",
+    )
+    .build();
+    let beginning = beginning(&house);
+    let wanted = spread(&house, 60);
+    house.settle("/spread/events", &wanted[57..]);
+    let mut stream = house.get(&format!("/spread/stream?since={beginning}")).ndjson();
+    let seen = stream.ids(23);
+    let cursor = stream.cursor.take().unwrap();
+    let rest = house.get("/spread/events").header("Last-Event-ID", &cursor).sse().ids(37);
+    assert_exactly(&[seen, rest].concat(), &wanted);
+}
+
+#[test]
 fn what_left_the_window_is_gone_for_ndjson_and_websocket() {
-    let (house, ids) = short_window("refresh: /orders");
+    let (house, ids) = short_window("refresh: /orders", WINDOW_ALONE);
     let answer = house.get(&format!("/stream?since={}", ids[2])).send();
     let problem = answer.problem(410);
     assert_eq!(answer.header("x-replay-not-possible"), Some("true"));
@@ -202,7 +235,7 @@ fn what_left_the_window_is_gone_for_ndjson_and_websocket() {
 
 #[test]
 fn what_left_the_window_is_told_where_the_route_goes_on() {
-    let (house, ids) = short_window("on_gap: continue, refresh: /orders");
+    let (house, ids) = short_window("on_gap: continue, refresh: /orders", WINDOW_ALONE);
     let mut stream = house.get(&format!("/stream?since={}", ids[2])).ndjson();
     assert_gap(&stream.event(), "retention", 3, 14);
     assert_eq!(stream.ids(5), ids[15..]);
@@ -213,7 +246,7 @@ fn what_left_the_window_is_told_where_the_route_goes_on() {
 
 #[test]
 fn what_left_the_window_is_told_in_band_for_sse() {
-    let (house, ids) = short_window("refresh: /orders");
+    let (house, ids) = short_window("refresh: /orders", WINDOW_ALONE);
     let mut stream = house.get("/events").header("Last-Event-ID", &ids[2]).sse();
     let gap = stream.event();
     assert_eq!(gap.event.as_deref(), Some("gap"));
@@ -238,9 +271,9 @@ fn a_cursor_beyond_the_log_is_told() {
 }
 
 /// A house whose window keeps five events of `orders`, of which there are 20.
-fn short_window(keys: &str) -> (House, Vec<String>) {
+fn short_window(keys: &str, more: &str) -> (House, Vec<String>) {
     let routes = format!(
-        "topics:\n  orders: {{ replay: {{ events: 5 }} }}\nstreams:\n  orders: {{ topics: [orders], keys: [orderId] \
+        "{more}topics:\n  orders: {{ replay: {{ events: 5 }} }}\nstreams:\n  orders: {{ topics: [orders], keys: [orderId] \
          }}\nroutes:\n  - {{ path: /events, stream: orders, transport: sse, public: true, {keys} }}\n  - {{ path: \
          /stream, stream: orders, transport: ndjson, public: true, {keys} }}\n  - {{ path: /ws, stream: orders, \
          transport: ws, public: true, {keys} }}\n"

@@ -3,12 +3,10 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use socket2::{Domain, Socket, Type};
 
-use crate::support::DEADLINE;
 use crate::support::house::House;
-use crate::support::http::{Body, Call, Connection, Head};
 use crate::support::ndjson::Ndjson;
+use crate::support::slow::deaf;
 use crate::support::sse::Sse;
 
 /// Enough to fill the kernel's buffers on both sides many times over.
@@ -132,16 +130,6 @@ fn flood_with(house: &House, reader: impl FnOnce() -> NextId) -> Vec<String> {
 fn deaf_ndjson(house: &House) -> Ndjson {
     let (head, body) = deaf(house, house.get("/stream"));
     Ndjson::over(head, body)
-}
-
-/// Opens a stream on a socket with a small receive buffer and reads nothing but the head.
-fn deaf(house: &House, call: Call) -> (Head, Body) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    socket.connect_timeout(&house.sidecar.listen.into(), DEADLINE).unwrap();
-    let (head, body) = call.try_open_on(Connection::on(socket.into())).unwrap();
-    assert_eq!(head.status, 200);
-    (head, body)
 }
 
 /// What a client got and what it was told it did not get.

@@ -1,7 +1,7 @@
 //! `kafka` and `clusters`: the brokers of each cluster, properties passed on to librdkafka, and its topics.
 
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::streams::Streams;
@@ -69,7 +69,8 @@ fn cluster(name: &str, section: &Section<'_>, base_dir: &Path, diagnostics: &Dia
     Kafka {
         cluster: name.into(),
         brokers: brokers.unwrap_or_default().into(),
-        properties: properties(section, base_dir, diagnostics),
+        properties: properties(section, diagnostics),
+        property_files: property_files(section, base_dir, diagnostics),
         topics: Vec::new(),
         warm_up: Duration::ZERO,
         required_for_readiness: false,
@@ -83,11 +84,9 @@ fn is_broker(text: &str) -> bool {
 }
 
 /// Values are in no message: they may be secrets.
-fn properties(section: &Section<'_>, base_dir: &Path, diagnostics: &Diagnostics) -> Vec<(String, String)> {
-    let written = section.entries("properties");
-    let in_files = section.entries("property_files");
+fn properties(section: &Section<'_>, diagnostics: &Diagnostics) -> Vec<(String, String)> {
     let mut properties = Vec::new();
-    for (name, node) in written {
+    for (name, node) in section.entries("properties") {
         match property_value(&node.value) {
             Some(value) => properties.push(property(name, value, node.place, diagnostics)),
             None => diagnostics.expected(
@@ -97,18 +96,26 @@ fn properties(section: &Section<'_>, base_dir: &Path, diagnostics: &Diagnostics)
             ),
         }
     }
-    for (name, node) in in_files {
+    properties
+}
+
+/// Those in files: the values are checked, and left where they are.
+fn property_files(section: &Section<'_>, base_dir: &Path, diagnostics: &Diagnostics) -> Vec<(String, PathBuf)> {
+    let written = section.entries("properties");
+    let mut files = Vec::new();
+    for (name, node) in section.entries("property_files") {
         if written.iter().any(|(other, _)| other.text == name.text) {
             diagnostics.wrong(name.place, format!("`{}` is given in `properties` too", name.text));
         }
         let bytes = secret_file(section, "property_files", node, base_dir, diagnostics);
         match bytes.map(String::from_utf8) {
-            Some(Ok(value)) => properties.push(property(name, value, node.place, diagnostics)),
+            Some(Ok(value)) => drop(property(name, value, node.place, diagnostics)),
             Some(Err(_)) => diagnostics.wrong(node.place, "the file is not UTF-8"),
             None => {}
         }
+        files.push((name.text.clone(), base_dir.join(text(&node.value).unwrap_or_default())));
     }
-    properties
+    files
 }
 
 /// The property, tried on the Kafka client.

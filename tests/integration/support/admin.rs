@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -45,6 +47,20 @@ impl Admin {
         list.add_partition_offset(name, 0, Offset::Offset(offset)).unwrap();
         let left = self.runtime.block_on(self.client.delete_records(&list, &options())).unwrap();
         assert_eq!(left.elements()[0].offset(), Offset::Offset(offset), "{left:?}");
+    }
+
+    /// Where the log of partition 0 begins.
+    pub fn start_of(&self, topic: &str) -> i64 {
+        self.client.inner().fetch_watermarks(topic, 0, DEADLINE).unwrap().0
+    }
+
+    /// Gives a topic these settings of its own, and no others.
+    pub fn configure(&self, topic: &str, config: &[(&str, &str)]) {
+        let wanted = config
+            .iter()
+            .fold(AlterConfig::new(ResourceSpecifier::Topic(topic)), |wanted, (name, value)| wanted.set(name, value));
+        let done = self.runtime.block_on(self.client.alter_configs([&wanted], &options())).unwrap();
+        assert!(done.iter().all(Result::is_ok), "{done:?}");
     }
 
     pub fn delete_topic(&self, name: &str) {

@@ -276,6 +276,13 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {:?}", self.text()))
     }
 
+    /// Why `/readyz` says no.
+    #[track_caller]
+    pub fn reasons(&self) -> Vec<String> {
+        assert_eq!(self.status(), 503, "{}", self.text());
+        serde_json::from_value(self.json()["reasons"].clone()).unwrap()
+    }
+
     /// Asserts an RFC 9457 problem of this status and gives it.
     #[track_caller]
     pub fn problem(&self, status: u16) -> Value {

@@ -13,6 +13,7 @@ pub mod real;
 pub mod real_broker;
 pub mod relay;
 pub mod sidecar;
+pub mod slow;
 pub mod sse;
 pub mod token;
 pub mod upstream;
@@ -50,6 +51,11 @@ pub struct Patience {
 impl Patience {
     pub fn start() -> Self {
         Self { until: Instant::now() + DEADLINE }
+    }
+
+    /// For clients that live through a whole test.
+    pub fn long() -> Self {
+        Self { until: Instant::now() + 4 * DEADLINE }
     }
 
     #[track_caller]

@@ -38,12 +38,13 @@ pub fn house_on(node: &RealBroker, topics: &[(&str, i32)]) -> House {
     plan(node, &topics.iter().map(|(name, _)| *name).collect::<Vec<_>>()).build()
 }
 
-/// A house with these topics in one stream, served at `/events`, `/stream` and `/ws`, by `orderId` under `/orders`.
+/// A house with these topics in one stream, served at `/events`, `/stream` and `/ws`, by `orderId` under `/orders`. The
+/// test answers pings only while it reads, which a node that starts again may keep it from for long.
 pub fn plan(node: &RealBroker, topics: &[&str]) -> Plan {
     let settings = format!(
         "streams:\n  all: {{ topics: [{}], keys: [orderId] }}\nroutes:\n  - {{ path: /events, stream: all, transport: \
          sse, public: true, retry: 200ms }}\n  - {{ path: /stream, stream: all, transport: ndjson, public: true }}\n  \
-         - {{ path: /ws, stream: all, transport: ws, public: true }}\n  - {{ path: \"/orders/{{orderId}}/stream\", \
+         - {{ path: /ws, stream: all, transport: ws, public: true, websocket: {{ pong_timeout: 60s }} }}\n  - {{ path: \"/orders/{{orderId}}/stream\", \
          stream: all, transport: ndjson, public: true, bind: {{ orderId: path.orderId }} }}\n",
         topics.join(", ")
     );

@@ -1,10 +1,11 @@
-//! Apache Kafka as a child process: one node in KRaft mode with a plain and a SASL/TLS listener, on loopback.
+//! Apache Kafka as a child process: one node in KRaft mode with a plain and a SASL/TLS listener, on loopback, and
+//! listeners behind fronts where a test wants to stand between the node and its clients.
 //!
 //! It is what `make kafka` put into `target/kafka`. Shared with the latency benchmark, so it uses nothing of its
 //! surroundings. A node never outlives the process that started it, however that ends.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -29,6 +30,9 @@ pub struct RealBroker {
     pub address: String,
     /// `host:port` of the listener that wants TLS and SCRAM-SHA-512.
     pub secure_address: String,
+    /// `host:port` of the plain listeners behind the fronts it was started with, in their order.
+    #[allow(dead_code)] // The soak's: it stands between the node and its clients.
+    pub behind: Vec<SocketAddr>,
     folder: PathBuf,
     child: Child,
     launcher: Launcher,
@@ -37,17 +41,26 @@ pub struct RealBroker {
 impl RealBroker {
     /// A new node. `place` is where its data may go, `logs` where what it printed is kept as `NAME.log`.
     pub fn start(name: &str, place: &Path, logs: &Path) -> Self {
+        Self::start_behind(name, place, logs, &[])
+    }
+
+    /// The same with a plain listener more for each of these addresses, which it tells clients to come by: a Kafka
+    /// client goes where the node says it is, whatever address it began with.
+    pub fn start_behind(name: &str, place: &Path, logs: &Path, fronts: &[SocketAddr]) -> Self {
         let folder = new_folder(place, name);
         let [plain, secure, controller] = [free_port(), free_port(), free_port()];
+        let behind: Vec<_> = fronts.iter().map(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))).collect();
         make_certificates(&folder);
-        fs::write(folder.join("server.properties"), properties(&folder, plain, secure, controller)).unwrap();
+        let fronts: Vec<_> = behind.iter().copied().zip(fronts.iter().copied()).collect();
+        let properties = properties(&folder, plain, secure, controller, &fronts);
+        fs::write(folder.join("server.properties"), properties).unwrap();
         fs::create_dir_all(logs).unwrap();
         let launcher = Launcher { folder: folder.clone(), log: logs.join(format!("{name}.log")) };
         File::create(&launcher.log).unwrap();
         launcher.format();
         let child = launcher.launch();
         let (address, secure_address) = (format!("127.0.0.1:{plain}"), format!("127.0.0.1:{secure}"));
-        let mut broker = Self { address, secure_address, folder, child, launcher };
+        let mut broker = Self { address, secure_address, behind, folder, child, launcher };
         broker.await_start();
         broker
     }
@@ -60,6 +73,17 @@ impl RealBroker {
     /// The first segment of a partition's log.
     pub fn segment(&self, topic: &str, partition: i32) -> Vec<u8> {
         fs::read(self.folder.join(format!("data/{topic}-{partition}/{:020}.log", 0))).unwrap()
+    }
+
+    /// Lets another user in at the secure listener, with Kafka's own tool.
+    pub fn add_user(&self, name: &str, password: &str) {
+        let status = self
+            .launcher
+            .java("kafka.admin.ConfigCommand")
+            .args(["--bootstrap-server", &self.address, "--alter", "--entity-type", "users", "--entity-name", name])
+            .args(["--add-config", &format!("SCRAM-SHA-512=[password={password}]")])
+            .status();
+        assert!(status.expect("java").success(), "see {}", self.launcher.log.display());
     }
 
     /// Ends it as a power cut would.
@@ -191,16 +215,24 @@ fn make_certificates(folder: &Path) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn properties(folder: &Path, plain: u16, secure: u16, controller: u16) -> String {
+/// `fronts` are listeners (where they are, where they say they are). A node that was killed is let in again once its
+/// session is over, nine seconds by default. Shorter ones end while a busy machine keeps it from its heartbeats.
+fn properties(folder: &Path, plain: u16, secure: u16, controller: u16, fronts: &[(SocketAddr, SocketAddr)]) -> String {
     let folder = folder.display();
+    let each = |line: &dyn Fn(usize, SocketAddr, SocketAddr) -> String| -> String {
+        fronts.iter().enumerate().map(|(n, (is, says))| line(n, *is, *says)).collect()
+    };
+    let behind = each(&|n, is, _| format!(",FRONT{n}://{is}"));
+    let advertised = each(&|n, _, says| format!(",FRONT{n}://{says}"));
+    let protocols = each(&|n, _, _| format!(",FRONT{n}:PLAINTEXT"));
     format!(
         "process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
 controller.listener.names=CONTROLLER
-listeners=PLAIN://127.0.0.1:{plain},SECURE://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAIN://127.0.0.1:{plain},SECURE://127.0.0.1:{secure}
-listener.security.protocol.map=PLAIN:PLAINTEXT,SECURE:SASL_SSL,CONTROLLER:PLAINTEXT
+listeners=PLAIN://127.0.0.1:{plain},SECURE://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{controller}{behind}
+advertised.listeners=PLAIN://127.0.0.1:{plain},SECURE://127.0.0.1:{secure}{advertised}
+listener.security.protocol.map=PLAIN:PLAINTEXT,SECURE:SASL_SSL,CONTROLLER:PLAINTEXT{protocols}
 inter.broker.listener.name=PLAIN
 sasl.enabled.mechanisms=SCRAM-SHA-512
 listener.name.secure.scram-sha-512.sasl.jaas.config=\\

@@ -31,7 +31,8 @@ impl Record {
         if self.event.as_deref() == Some("gap") { "gap".to_owned() } else { self.event_id() }
     }
 
-    fn parse(text: &str) -> Self {
+    /// Of the text between two empty lines.
+    pub fn parse(text: &str) -> Self {
         let mut record = Self::default();
         for line in text.split('\n') {
             let (field, value) = line.split_once(':').unwrap_or((line, ""));

@@ -1,0 +1,182 @@
+//! A walk from where a client stands to the present: through pages of the log where its position lies before the
+//! window, then through the window, until it has caught up.
+//!
+//! The step from the log to the window is exact, since both go by position: what the log gave, the window does not give
+//! again. While the window moves on faster than the client reads, the walk goes on in the log.
+
+use crate::cursor::{Cursor, Positions};
+use crate::event::{Entry, EventId, GapRange};
+use crate::route::Stream;
+
+use super::log::{Page, Place};
+use super::queue::Gap;
+use super::resume::{Losses, range};
+use super::window::{Hub, Seq, is_other, place, rest_of_log};
+
+/// A walk through the log and the window.
+#[derive(Debug)]
+pub struct Replay {
+    pub(super) next: Seq,
+    /// Where the client stands.
+    pub(super) positions: Positions,
+    /// Where a client stands that saw the window in hub order and nothing else: what shared encodings may say.
+    order: Positions,
+    /// The times of the pages read last, by topic and partition: the oldest goes on, so that partitions keep in step.
+    times: Vec<((usize, usize), i64)>,
+}
+
+impl Replay {
+    /// From where a client stands, `order` where the window starts.
+    pub(super) fn new(positions: Positions, order: Positions) -> Self {
+        Self { next: 0, order, positions, times: Vec::new() }
+    }
+
+    /// The next entry of the window that the client has not seen; nothing where it has caught up. No partition's
+    /// position may lie before the window.
+    pub fn step<'hub>(&mut self, hub: &'hub Hub, stream: &Stream) -> Option<&'hub Entry> {
+        loop {
+            let (seq, entry) = hub.next_entry(stream, self.next)?;
+            self.next = seq + 1;
+            let (topic, partition, last) = place(entry);
+            let topic_index = stream.topics.iter().position(|known| known == topic)?;
+            self.order.pass(topic_index, partition, last);
+            let next = self.positions.0.get(topic_index).and_then(|topic| topic.next.get(partition as usize));
+            if next.is_none_or(|next| last >= *next) {
+                self.positions.pass(topic_index, partition, last);
+                return Some(entry);
+            }
+        }
+    }
+
+    /// What is to be read of the log next; nothing where the window holds all the rest.
+    pub fn place(&self, hub: &Hub, stream: &Stream) -> Option<Place> {
+        let time = |lane: &(usize, usize)| self.times.iter().find(|(known, _)| known == lane).map(|(_, time)| *time);
+        let behind = self.behind(hub, stream).min_by_key(|(lane, _)| time(lane));
+        behind.map(|(_, place)| place)
+    }
+
+    /// What is to be read first of every partition whose position lies before the window.
+    pub fn places(&self, hub: &Hub, stream: &Stream) -> Vec<Place> {
+        self.behind(hub, stream).map(|(_, place)| place).collect()
+    }
+
+    /// The entries of a page that the client has not seen, before the offset `until`: what comes after it may not have
+    /// been read here yet. Each must be [passed](Self::pass), and the page [ended](Self::end_page).
+    pub fn unseen<'page>(&self, stream: &Stream, page: &'page Page, until: i64) -> &'page [Entry] {
+        let next = self.lane(stream, page).and_then(|(topic, n)| self.positions.0[topic].next.get(n).copied());
+        let Some(next) = next else { return &[] };
+        let first_from = |offset: i64| page.entries.partition_point(|entry| place(entry).2 < offset);
+        &page.entries[first_from(next)..first_from(until.max(next))]
+    }
+
+    /// Whether a page is of the log that this walk goes through, rather than of one made anew under its name.
+    pub fn is_of(&self, stream: &Stream, page: &Page) -> bool {
+        self.lane(stream, page).is_some_and(|(topic, _)| !is_other(self.positions.0[topic].epoch, page.epoch))
+    }
+
+    pub fn pass(&mut self, stream: &Stream, entry: &Entry) {
+        let (topic, partition, last) = place(entry);
+        if let Some(topic_index) = stream.topics.iter().position(|known| known == topic) {
+            self.positions.pass(topic_index, partition, last);
+        }
+    }
+
+    /// Takes note that everything of a page before `until` was passed, offsets without records as well.
+    pub fn end_page(&mut self, stream: &Stream, page: &Page, until: i64) {
+        let Some(lane) = self.lane(stream, page) else { return };
+        if let Some(next) = self.positions.0[lane.0].next.get_mut(lane.1) {
+            *next = (*next).max(page.offsets.end.min(until));
+        }
+        let Some(time) = page.first_ms else { return };
+        match self.times.iter_mut().find(|(known, _)| *known == lane) {
+            Some((_, known)) => *known = time,
+            None => self.times.push((lane, time)),
+        }
+    }
+
+    /// Leaves out the oldest of what lies before the window, so that at most `records` are left to be read of the log,
+    /// an equal share of each partition. Gives what was left out.
+    pub fn keep_newest(&mut self, hub: &Hub, stream: &Stream, records: u64) -> Vec<GapRange> {
+        let records = i64::try_from(records).unwrap_or(i64::MAX);
+        let behind: Vec<_> = self.behind(hub, stream).collect();
+        let distance = |place: &Place| place.until.saturating_sub(place.offset);
+        if behind.iter().map(|(_, place)| distance(place)).fold(0, i64::saturating_add) <= records {
+            return Vec::new();
+        }
+        let share = records / i64::try_from(behind.len()).unwrap_or(1).max(1);
+        let mut left_out = Vec::new();
+        for ((topic, n), place) in behind.into_iter().filter(|(_, place)| distance(place) > share) {
+            let start = place.until - share;
+            left_out.push(range(&place.topic, n, place.offset, start - 1));
+            self.positions.0[topic].next[n] = start;
+        }
+        left_out
+    }
+
+    /// What went with a log that is gone or shorter than it was. Partitions that were added meanwhile join the walk.
+    pub fn lost(&mut self, hub: &Hub, stream: &Stream) -> Vec<Gap> {
+        let mut losses = Losses::default();
+        for ((topic, seen), order) in stream.topics.iter().zip(&mut self.positions.0).zip(&mut self.order.0) {
+            let Some(window) = hub.topic(topic) else { continue };
+            if is_other(window.epoch, seen.epoch) {
+                losses.recreated.extend(rest_of_log(topic, &seen.next));
+                (*seen, *order) = (window.start(), window.start());
+                continue;
+            }
+            let known = seen.next.len().min(window.base.len());
+            seen.next.extend(window.base[known..].iter().map(|_| 0));
+            order.next.extend_from_slice(&window.base[known..]);
+            order.next.iter_mut().zip(&window.base).for_each(|(order, base)| *order = (*order).max(*base));
+            for (partition, next) in seen.next.iter_mut().enumerate().take(window.next.len()) {
+                if *next > window.next[partition] {
+                    losses.truncated(topic, partition, window.base[partition], *next);
+                    *next = window.base[partition];
+                }
+            }
+        }
+        losses.into_gaps()
+    }
+
+    /// What fell out of the window before this walk came to it, where there is no log to read it from.
+    pub fn fell_out(&mut self, hub: &Hub, stream: &Stream) -> Vec<Gap> {
+        let overflow = self.keep_newest(hub, stream, 0);
+        Losses { overflow, ..Losses::default() }.into_gaps()
+    }
+
+    /// The cursor of a client that has everything up to here, `id` last.
+    pub fn cursor(&self, stream: &Stream, id: &EventId) -> Cursor {
+        self.positions.cursor(&stream.topics, id.clone())
+    }
+
+    /// Whether the client stands where hub order has it stand, so that what is shared fits it.
+    pub fn is_in_order(&self) -> bool {
+        self.positions == self.order
+    }
+
+    /// The client's cursor where no event is at hand: some partition's last offset stands for the id.
+    pub fn cursor_now(&self, stream: &Stream) -> Option<Cursor> {
+        let mut firsts = stream.topics.iter().zip(self.positions.0.iter().map(|seen| seen.next.first()));
+        let (topic, next) = firsts.find_map(|(topic, next)| Some((topic, next?)))?;
+        Some(self.cursor(stream, &EventId { topic: topic.clone(), partition: 0, offset: next - 1 }))
+    }
+
+    /// The partitions whose position lies before the window.
+    fn behind<'a>(&'a self, hub: &'a Hub, stream: &'a Stream) -> impl Iterator<Item = ((usize, usize), Place)> + 'a {
+        let topics = stream.topics.iter().zip(&self.positions.0).enumerate();
+        let windows = topics.filter_map(|(n, (topic, seen))| Some((n, topic, seen, hub.topic(topic)?)));
+        windows.flat_map(|(topic_index, topic, seen, window)| {
+            let lanes = seen.next.iter().zip(&window.base).enumerate();
+            lanes.filter(|(_, (next, base))| next < base).map(move |(n, (next, base))| {
+                let (epoch, partition) = (window.epoch, n as i32);
+                let place = Place { topic: topic.clone(), partition, epoch, offset: *next, until: *base };
+                ((topic_index, n), place)
+            })
+        })
+    }
+
+    /// The topic and partition of a page, as positions count them.
+    fn lane(&self, stream: &Stream, page: &Page) -> Option<(usize, usize)> {
+        let topic = stream.topics.iter().position(|topic| *topic == page.topic)?;
+        Some((topic, usize::try_from(page.partition).ok()?))
+    }
+}

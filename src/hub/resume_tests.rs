@@ -1,0 +1,373 @@
+//! Plans and walks, without a log and with one of pages made by hand.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::hub::window::place;
+use crate::hub::{Asker, Log, Lookup, NoLog, WindowLimits, last_id};
+use crate::testing::{Shelf, event, stream};
+
+const TOPICS: [&str; 2] = ["a", "b"];
+const PARTITIONS: usize = 3;
+
+fn hub(events: usize) -> Hub {
+    let limits = WindowLimits { events, bytes: usize::MAX };
+    let mut hub = Hub::new(TOPICS.map(|topic| (topic.into(), limits)));
+    for topic in TOPICS {
+        hub.assign(&topic.into(), 0, &[0; PARTITIONS]);
+    }
+    hub.go_live(&TOPICS.map(Into::into));
+    hub
+}
+
+/// Appends an entry that somebody on the stream is sent.
+fn send(hub: &mut Hub, stream: &Stream, entry: &Entry) {
+    hub.append(entry);
+    if let Entry::Event(event) = entry {
+        event.frames.get_or_encode(FrameKey::cursor(stream.id), || "cursor".into());
+    }
+}
+
+/// Reads (topic, partition) choices as a log; each partition counts its own offsets.
+fn log(choices: &[(usize, usize)]) -> Vec<Entry> {
+    let mut next = [[0; PARTITIONS]; 2];
+    let mut take = |(topic, partition): (usize, usize)| {
+        next[topic][partition] += 1;
+        Entry::Event(event(TOPICS[topic], partition as i32, next[topic][partition] - 1, &[]))
+    };
+    choices.iter().map(|choice| take(*choice)).collect()
+}
+
+fn ids(hub: &Hub, stream: &Stream, mut plan: Plan) -> Vec<String> {
+    let steps = std::iter::from_fn(|| plan.replay.step(hub, stream).map(|e| last_id(e).to_string()));
+    steps.collect()
+}
+
+fn plan(hub: &Hub, stream: &Stream, cursor: &str) -> Plan {
+    hub.plan(stream, &cursor.parse().unwrap(), &NoLog.limits())
+}
+
+fn resume(hub: &Hub, stream: &Stream, cursor: &str) -> (Vec<GapCause>, Vec<String>) {
+    let plan = plan(hub, stream, cursor);
+    (plan.gaps.iter().map(|gap| gap.cause).collect(), ids(hub, stream, plan))
+}
+
+fn lost(gaps: &[Gap]) -> Vec<String> {
+    let ranges = gaps.iter().flat_map(|gap| &gap.ranges);
+    let offsets = ranges.flat_map(|range| {
+        (range.from..=range.to).map(|offset| format!("{}:{}:{offset}", range.topic, range.partition))
+    });
+    offsets.collect()
+}
+
+/// Walks a client to the present through the log and the window, `append` called before each page; gives what it got
+/// and what it was told to have lost.
+fn walk(hub: &mut Hub, stream: &Stream, mut plan: Plan, log: &Shelf, mut append: impl FnMut(&mut Hub)) -> Vec<String> {
+    let mut got = lost(&plan.gaps);
+    let asker = Asker { writer: 0, session: 0 };
+    loop {
+        append(hub);
+        got.extend(lost(&plan.replay.lost(hub, stream)));
+        let Some(place) = plan.replay.place(hub, stream) else { break };
+        let Lookup::Found(page) = log.page(&place, asker) else { continue };
+        for entry in plan.replay.unseen(stream, &page, place.until) {
+            match entry {
+                Entry::Event(_) => got.push(last_id(entry).to_string()),
+                Entry::Gap { range, .. } => {
+                    let gap =
+                        Gap { cause: GapCause::Retention, ranges: vec![range.clone()], missed: None, cursor: None };
+                    got.extend(lost(&[gap]));
+                }
+            }
+            plan.replay.pass(stream, entry);
+        }
+        plan.replay.end_page(stream, &page, place.until);
+    }
+    got.extend(ids(hub, stream, plan));
+    got
+}
+
+#[test]
+fn losses_are_told_with_their_place() {
+    let stream = stream(1, &["a"]);
+    let mut hub = hub(2);
+    for entry in log(&[(0, 0), (0, 0), (0, 0), (0, 0)]) {
+        hub.append(&entry);
+    }
+    assert_eq!(resume(&hub, &stream, "a:0:1"), (vec![], vec!["a:0:2".into(), "a:0:3".into()]));
+    let plan = plan(&hub, &stream, "a:0:0");
+    assert_eq!(plan.gaps[0].cause, GapCause::Retention);
+    assert_eq!(plan.gaps[0].ranges, [GapRange { topic: "a".into(), partition: 0, from: 1, to: 1 }]);
+    assert_eq!(resume(&hub, &stream, "a:0:99").0, [GapCause::Truncated]);
+    assert_eq!(resume(&hub, &stream, "a:7:0").0, [GapCause::Truncated]);
+    assert_eq!(resume(&hub, &stream, "other:0:0").0, [GapCause::Truncated]);
+    assert_eq!(resume(&hub, &stream, "a:0:3"), (vec![], vec![]), "caught up");
+}
+
+#[test]
+fn a_client_that_is_ahead_is_told_from_one_that_is_not() {
+    let stream = stream(1, &["a"]);
+    let mut here = hub(9);
+    let mut there = hub(9);
+    let entries = log(&[(0, 0), (0, 1)]);
+    here.append(&entries[0]);
+    there.append(&entries[0]);
+    let even = there.cursor_at(&stream, &last_id(&entries[0]));
+    there.append(&entries[1]);
+    let ahead = there.cursor_at(&stream, &last_id(&entries[1]));
+    assert!(!here.is_behind_of(&stream, &even) && here.is_behind_of(&stream, &ahead));
+    assert!(!here.is_behind_of(&stream, &even.id.clone().into()) && here.is_behind_of(&stream, &ahead.id.into()));
+    assert!(!here.is_behind_of(&stream, &"other:0:99".parse().unwrap()), "waiting would not help");
+}
+
+#[test]
+fn an_id_read_from_the_log_at_start_resumes_at_least_once() {
+    let stream = stream(1, &["a"]);
+    let mut hub = Hub::new([("a".into(), WindowLimits { events: 9, bytes: 999 })]);
+    hub.assign(&"a".into(), 0, &[0, 0]);
+    for entry in log(&[(0, 0), (0, 1), (0, 0)]) {
+        hub.append(&entry);
+    }
+    assert!(!hub.is_ready(&stream));
+    hub.go_live(&["a".into()]);
+    // That somebody was sent it since says nothing of who asks now.
+    for (_, entry) in &hub.topic(&"a".into()).unwrap().entries {
+        let Entry::Event(event) = entry else { continue };
+        event.frames.get_or_encode(FrameKey::cursor(stream.id), || "cursor".into());
+    }
+    assert_eq!(resume(&hub, &stream, "a:0:0").1, ["a:1:0", "a:0:1"]);
+    assert_eq!(resume(&hub, &stream, "a:1:0").1, ["a:0:0", "a:0:1"], "a:0:0 may not have been seen elsewhere");
+}
+
+#[test]
+fn a_stream_waits_for_every_topic_that_somebody_still_looks_for() {
+    let (both, of_a) = (stream(1, &["a", "b"]), stream(2, &["a"]));
+    let mut hub = Hub::new([]);
+    hub.assign(&"a".into(), 0, &[0]);
+    hub.go_live(&["a".into()]);
+    assert!(hub.is_ready(&of_a) && !hub.is_ready(&both), "the source of `b` has said nothing yet");
+    hub.assign(&"b".into(), 0, &[0]);
+    hub.go_live(&["a".into()]);
+    assert!(!hub.is_ready(&both), "`b` is being read, whatever another source says");
+    hub.go_live(&["b".into()]);
+    assert!(hub.is_ready(&both));
+
+    let mut hub = Hub::new([]);
+    hub.go_live(&["b".into()]);
+    assert!(!hub.is_ready(&both), "there is nothing to resume from");
+    hub.assign(&"a".into(), 0, &[0]);
+    hub.go_live(&["a".into()]);
+    assert!(hub.is_ready(&both), "`b` is not there, and its source said so");
+}
+
+#[test]
+fn a_topic_that_was_made_anew_is_told_and_read_from_its_start() {
+    let stream = stream(1, &["a"]);
+    let mut hub = hub(9);
+    hub.assign(&"a".into(), 1, &[0; PARTITIONS]);
+    let entries = log(&[(0, 0), (0, 1), (0, 0)]);
+    entries.iter().for_each(|entry| {
+        hub.append(entry);
+    });
+    let cursor = hub.cursor_at(&stream, &last_id(&entries[2])).to_string();
+    let mut walk = plan(&hub, &stream, &cursor).replay;
+    let rest = [(0, 2), (1, 1), (2, 0)].map(|(n, from)| range(&"a".into(), n, from, GapRange::OPEN));
+    assert_eq!(hub.assign(&"a".into(), 2, &[0]), rest);
+    // The new log is already longer than where the client stood.
+    for offset in 0..5 {
+        hub.append(&Entry::Event(event("a", 0, offset, &[])));
+    }
+    let plan = plan(&hub, &stream, &cursor);
+    assert_eq!((plan.gaps[0].cause, &plan.gaps[0].ranges[..]), (GapCause::TopicRecreated, &rest[..]));
+    assert_eq!(ids(&hub, &stream, plan), ["a:0:0", "a:0:1", "a:0:2", "a:0:3", "a:0:4"]);
+    assert_eq!(walk.lost(&hub, &stream)[0].ranges, rest);
+    assert_eq!(ids(&hub, &stream, Plan { gaps: Vec::new(), replay: walk }).len(), 5);
+    assert!(hub.assign(&"a".into(), 0, &[5]).is_empty(), "an epoch that is not known says nothing");
+    assert!(hub.assign(&"a".into(), 2, &[5, 0]).is_empty());
+}
+
+#[test]
+fn more_than_a_client_is_read_is_left_out_and_told() {
+    let stream = stream(1, &["a"]);
+    let mut hub = hub(2);
+    let entries = log(&[(0, 0); 12].into_iter().chain([(0, 1); 4]).collect::<Vec<_>>());
+    entries.iter().for_each(|entry| {
+        hub.append(entry);
+    });
+    let mut shelf = Shelf::new(entries, 3);
+    shelf.limits.events = 8;
+    let nothing_seen = hub.plan(&stream, &"a:0:-1".parse().unwrap(), &shelf.limits);
+    assert_eq!(nothing_seen.gaps[0].cause, GapCause::ReplayLimit);
+    // Twelve before the window, of which the newest eight are read.
+    assert_eq!(nothing_seen.gaps[0].ranges, [range(&"a".into(), 0, 0, 3)]);
+    let got = walk(&mut hub, &stream, nothing_seen, &shelf, |_| {});
+    assert_eq!(got.len(), 4 + 8 + 2, "{got:?}");
+}
+
+#[test]
+fn partitions_that_came_after_the_cursor_are_read_from_their_start() {
+    let stream = stream(1, &["a"]);
+    let limits = WindowLimits { events: 2, bytes: usize::MAX };
+    let mut hub = Hub::new([("a".into(), limits)]);
+    hub.assign(&"a".into(), 3, &[0]);
+    hub.go_live(&["a".into()]);
+    let cursor =
+        Positions(vec![TopicPosition { epoch: 3, next: vec![0] }]).cursor(&stream.topics, "a:0:-1".parse().unwrap());
+    hub.assign(&"a".into(), 3, &[0, 0]);
+    let entries = log(&[(0, 1), (0, 1), (0, 1), (0, 1), (0, 0)]);
+    entries.iter().for_each(|entry| {
+        hub.append(entry);
+    });
+    let shelf = Shelf::new(entries, 2);
+    // One partition then, so the cursor is a bare id: what else there is starts with the window.
+    assert_eq!(cursor.opaque, None);
+    let opaque = Positions(vec![TopicPosition { epoch: 3, next: vec![0] }]);
+    let plan = hub.plan_exact(&stream, opaque, &shelf.limits);
+    let got = walk(&mut hub, &stream, plan, &shelf, |_| {});
+    assert_eq!(got, ["a:1:0", "a:1:1", "a:1:2", "a:1:3", "a:0:0"]);
+}
+
+#[test]
+fn a_walk_that_is_too_slow_tells_what_it_lost() {
+    let stream = stream(1, &["a"]);
+    let mut hub = hub(2);
+    let entries = log(&[(0, 0), (0, 0), (0, 0), (0, 0), (0, 0)]);
+    hub.append(&entries[0]);
+    hub.append(&entries[1]);
+    let mut replay = plan(&hub, &stream, "a:0:-1").replay;
+    replay.step(&hub, &stream);
+    entries[2..].iter().for_each(|entry| {
+        hub.append(entry);
+    });
+    assert_eq!(replay.lost(&hub, &stream), []);
+    let lost = replay.fell_out(&hub, &stream);
+    assert_eq!((lost.len(), lost[0].cause), (1, GapCause::Overflow));
+    assert_eq!(lost[0].ranges, [GapRange { topic: "a".into(), partition: 0, from: 1, to: 2 }]);
+    assert_eq!(replay.fell_out(&hub, &stream), []);
+}
+
+proptest! {
+    /// A client cut anywhere and resumed with its full cursor, on this replica or on one that read the partitions
+    /// in another order, gets every event once, or is told which it can't get.
+    #[test]
+    fn a_full_cursor_is_exact_everywhere(
+        choices in prop::collection::vec((0..2usize, 0..PARTITIONS), 1..60),
+        order in prop::collection::vec(any::<u32>(), 60),
+        cut in any::<prop::sample::Index>(),
+        window in 1..80usize,
+    ) {
+        let stream = stream(1, &TOPICS);
+        let entries = log(&choices);
+        let cut = cut.index(entries.len());
+        let mut here = hub(window);
+        let mut cursor = String::new();
+        for (n, entry) in entries.iter().enumerate() {
+            here.append(entry);
+            if n == cut {
+                cursor = here.cursor_at(&stream, &last_id(entry)).to_string();
+            }
+        }
+        // Another replica: the same partitions, interleaved otherwise.
+        let mut there = hub(window);
+        let mut queues: Vec<Vec<&Entry>> = vec![Vec::new(); 2 * PARTITIONS];
+        for (entry, (topic, partition)) in entries.iter().zip(&choices).rev() {
+            queues[topic * PARTITIONS + partition].push(entry);
+        }
+        let mut order = order.into_iter().cycle();
+        while queues.iter().any(|queue| !queue.is_empty()) {
+            let at = order.next().unwrap() as usize % queues.len();
+            let at = (0..queues.len()).map(|n| (at + n) % queues.len()).find(|n| !queues[*n].is_empty()).unwrap();
+            there.append(queues[at].pop().unwrap());
+        }
+        for hub in [&here, &there] {
+            let plan = plan(hub, &stream, &cursor);
+            let lost = lost(&plan.gaps);
+            let mut got = ids(hub, &stream, plan);
+            got.extend(lost);
+            got.sort();
+            let mut expected: Vec<String> =
+                entries[cut + 1..].iter().map(|e| last_id(e).to_string()).collect();
+            expected.sort();
+            prop_assert_eq!(got, expected);
+        }
+    }
+
+    /// With the log behind it, whatever the window's size and while events keep arriving: every event comes once,
+    /// each partition's in order. Only what the log itself lost is told as lost.
+    #[test]
+    fn the_log_and_the_window_join_without_gap_or_duplicate(
+        choices in prop::collection::vec((0..2usize, 0..PARTITIONS), 1..60),
+        live in prop::collection::vec((0..2usize, 0..PARTITIONS), 0..40),
+        cut in any::<prop::sample::Index>(),
+        (window, page_entries, low) in (1..20usize, 1..6usize, 0..4i64),
+        has_id_only in any::<bool>(),
+    ) {
+        let stream = stream(1, &TOPICS);
+        let entries = log(&[choices.clone(), live].concat());
+        let cut = cut.index(choices.len());
+        let mut hub = hub(window);
+        let mut cursor = String::new();
+        for (n, entry) in entries[..choices.len()].iter().enumerate() {
+            hub.append(entry);
+            if n == cut {
+                cursor = hub.cursor_at(&stream, &last_id(entry)).to_string();
+            }
+        }
+        let shelf = Shelf { low, ..Shelf::new(entries.clone(), page_entries) };
+        let plan = hub.plan(&stream, &cursor.parse().unwrap(), &shelf.limits);
+        prop_assert!(plan.gaps.is_empty());
+        let mut rest = entries[choices.len()..].iter();
+        let got = walk(&mut hub, &stream, plan, &shelf, |hub| {
+            rest.next().map(|entry| hub.append(entry));
+        });
+        let appended = entries.len() - rest.len();
+        let mut sorted = got.clone();
+        sorted.sort();
+        let mut expected: Vec<String> = entries[cut + 1..appended].iter().map(|e| last_id(e).to_string()).collect();
+        expected.sort();
+        prop_assert_eq!(&sorted, &expected);
+        for n in 0..2 * PARTITIONS {
+            let of = format!("{}:{}:", TOPICS[n / PARTITIONS], n % PARTITIONS);
+            let offsets: Vec<i64> = got.iter().filter_map(|id| id.strip_prefix(&of)?.parse().ok()).collect();
+            prop_assert!(offsets.is_sorted());
+        }
+        if has_id_only {
+            // A bare id beyond the window, its time known: at least everything that comes after it.
+            let id = last_id(&entries[cut]);
+            let stopped = hub.next_seq();
+            let times: Vec<Arc<[i64]>> = TOPICS.iter().map(|_| Arc::from([0; PARTITIONS])).collect();
+            let plan = hub.plan_at(&stream, &times, Some(&id), &shelf.limits);
+            let got: std::collections::HashSet<_> = walk(&mut hub, &stream, plan, &shelf, |_| {}).into_iter().collect();
+            prop_assert_eq!(hub.next_seq(), stopped);
+            for entry in &entries[cut + 1..appended] {
+                prop_assert!(got.contains(&last_id(entry).to_string()));
+            }
+        }
+    }
+
+    /// A bare id of an event that was read live resumes exactly on the replica that sent it, and at least once on
+    /// another one that nobody was sent it by.
+    #[test]
+    fn a_bare_id_is_exact_on_the_same_replica(
+        choices in prop::collection::vec((0..2usize, 0..PARTITIONS), 1..60),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let stream = stream(1, &TOPICS);
+        let entries = log(&choices);
+        let mut hub = hub(100);
+        let mut elsewhere = self::hub(100);
+        entries.iter().for_each(|entry| { elsewhere.append(entry); });
+        let cut = cut.index(entries.len());
+        let again = resume(&elsewhere, &stream, &last_id(&entries[cut]).to_string()).1;
+        let own = place(&entries[cut]);
+        for (n, entry) in entries.iter().enumerate() {
+            let is_seen = n <= cut && (place(entry).0, place(entry).1) == (own.0, own.1);
+            prop_assert!(is_seen || again.contains(&last_id(entry).to_string()));
+        }
+        entries.iter().for_each(|entry| send(&mut hub, &stream, entry));
+        let id = last_id(&entries[cut]).to_string();
+        let expected: Vec<String> =
+            entries[cut + 1..].iter().map(|e| last_id(e).to_string()).collect();
+        prop_assert_eq!(resume(&hub, &stream, &id), (vec![], expected));
+    }
+}

@@ -1,0 +1,248 @@
+//! Questions to the brokers that nobody waits for: one is sent, and its answer picked up once it is there.
+//!
+//! rdkafka's own interface knows no topic's UUID, and tells the ends of logs for one partition at a time, to a caller
+//! who stands still meanwhile. So this asks librdkafka itself (`rd_kafka_DescribeTopics`, `rd_kafka_ListOffsets`), on
+//! the reading client's connections. What follows from an answer is not decided here.
+#![allow(unsafe_code)]
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
+use std::ptr;
+use std::slice;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::bindings as sys;
+use rdkafka::consumer::Consumer;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::client::Client;
+use super::topic::Described;
+use crate::event::{Epoch, Topic};
+
+/// A question under way. Dropping it is giving it up.
+pub(super) struct Question<A> {
+    queue: *mut sys::rd_kafka_queue_t,
+    read: fn(&Event) -> A,
+    /// The queue is the client's: it has to live longer.
+    _client: Arc<Client>,
+}
+
+impl<A> Question<A> {
+    /// The answer, or why there is none. Does not wait; the limit that was given is when one of them is there.
+    pub(super) fn answer(&self) -> Option<Result<A, KafkaError>> {
+        // SAFETY: the queue is ours until it is destroyed in `drop`.
+        let event = unsafe { sys::rd_kafka_queue_poll(self.queue, 0) };
+        if event.is_null() {
+            return None;
+        }
+        let event = Event(event);
+        // SAFETY: the event is not null, and lives until it is dropped.
+        let error = unsafe { sys::rd_kafka_event_error(event.0) };
+        Some(match code(error) {
+            Some(code) => Err(KafkaError::MetadataFetch(code)),
+            None => Ok((self.read)(&event)),
+        })
+    }
+
+    /// Sends a question by `send`, which is given the client, the options and where the answer is to go.
+    fn send(client: &Arc<Client>, limit: Duration, read: fn(&Event) -> A, send: impl FnOnce(&Call)) -> Self {
+        let handle = client.client().native_ptr();
+        let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: the client is alive; librdkafka makes a queue for it, destroyed in `drop`, and options, destroyed
+        // below. A limit that it does not take (above an hour) leaves the client's own.
+        let (queue, options) = unsafe {
+            let options = sys::rd_kafka_AdminOptions_new(handle, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_ANY);
+            sys::rd_kafka_AdminOptions_set_request_timeout(options, limit, ptr::null_mut(), 0);
+            (sys::rd_kafka_queue_new(handle), options)
+        };
+        send(&Call { client: handle, options, queue });
+        // SAFETY: the options are ours, and every question copies them.
+        unsafe { sys::rd_kafka_AdminOptions_destroy(options) };
+        Self { queue, read, _client: client.clone() }
+    }
+}
+
+impl<A> Drop for Question<A> {
+    fn drop(&mut self) {
+        // SAFETY: the queue is ours and not used again; a question still under way holds it until it has its answer.
+        // The client, which is a field, is still alive.
+        unsafe { sys::rd_kafka_queue_destroy(self.queue) };
+    }
+}
+
+/// What librdkafka needs for any question.
+struct Call {
+    client: *mut sys::rd_kafka_t,
+    options: *mut sys::rd_kafka_AdminOptions_t,
+    queue: *mut sys::rd_kafka_queue_t,
+}
+
+/// Asks this broker what these topics are: each answer is of the topic in the same place, or says why there is none.
+/// Without a broker librdkafka would wait for the controller, which its mock cluster does not have.
+pub(super) fn topics(
+    client: &Arc<Client>,
+    broker: i32,
+    names: &[Topic],
+    limit: Duration,
+) -> Question<Vec<DescribedOrNot>> {
+    // A name with a NUL in it is no topic's, and no configuration holds one.
+    let names: Vec<_> = names.iter().map(|name| CString::new(&**name).unwrap_or_default()).collect();
+    let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
+    Question::send(client, limit, read_topics, |call| {
+        // SAFETY: the pointers are to NUL-terminated strings that outlive the collection, which copies them, as the
+        // question copies the collection; client, options and queue are alive (`Question::send`).
+        unsafe {
+            sys::rd_kafka_AdminOptions_set_broker(call.options, broker, ptr::null_mut(), 0);
+            let topics = sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
+            sys::rd_kafka_DescribeTopics(call.client, topics, call.options, call.queue);
+            sys::rd_kafka_TopicCollection_destroy(topics);
+        }
+    })
+}
+
+/// One topic's answer.
+pub(super) type DescribedOrNot = Result<Described, RDKafkaErrorCode>;
+
+fn read_topics(event: &Event) -> Vec<DescribedOrNot> {
+    let mut count = 0;
+    // SAFETY: the event is alive. Of another kind of event the result is null; the descriptions are the event's.
+    let topics = unsafe {
+        let result = sys::rd_kafka_event_DescribeTopics_result(event.0);
+        if result.is_null() {
+            return Vec::new();
+        }
+        let topics = sys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
+        event.list(topics, count)
+    };
+    topics.iter().map(|topic| describe(*topic)).collect()
+}
+
+fn describe(topic: *const sys::rd_kafka_TopicDescription_t) -> DescribedOrNot {
+    if topic.is_null() {
+        // The broker left it out.
+        return Err(RDKafkaErrorCode::UnknownTopicOrPartition);
+    }
+    let mut partitions = 0;
+    // SAFETY: the description is a live event's (`read_topics`), and so is what it points at; an error that is null
+    // has the code for none.
+    let (error, id) = unsafe {
+        sys::rd_kafka_TopicDescription_partitions(topic, &raw mut partitions);
+        let error = sys::rd_kafka_error_code(sys::rd_kafka_TopicDescription_error(topic));
+        (error, sys::rd_kafka_TopicDescription_topic_id(topic))
+    };
+    if let Some(code) = code(error) {
+        return Err(code);
+    }
+    let epoch = if id.is_null() {
+        0
+    } else {
+        // SAFETY: the UUID is not null, and the live description's.
+        unsafe { epoch_of(sys::rd_kafka_Uuid_most_significant_bits(id), sys::rd_kafka_Uuid_least_significant_bits(id)) }
+    };
+    match i32::try_from(partitions) {
+        // A topic that is being made.
+        Ok(0) | Err(_) => Err(RDKafkaErrorCode::UnknownTopicOrPartition),
+        Ok(partitions) => Ok(Described { epoch, partitions }),
+    }
+}
+
+/// A topic's UUID as an epoch: the FNV-1a hash of its 16 bytes (the Internet draft "The FNV Non-Cryptographic Hash
+/// Algorithm"), 0 taken for 1, and 0 for the UUID of zeros, which is none. Two UUIDs of one name get the same epoch once
+/// in four thousand million times.
+fn epoch_of(high: i64, low: i64) -> Epoch {
+    const OFFSET_BASIS: u32 = 0x811c_9dc5;
+    const PRIME: u32 = 0x0100_0193;
+    if (high, low) == (0, 0) {
+        return 0;
+    }
+    let bytes = [high.to_be_bytes(), low.to_be_bytes()].concat();
+    bytes.iter().fold(OFFSET_BASIS, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(PRIME)).max(1)
+}
+
+/// A topic as the cluster calls it, and a partition.
+pub(super) type LogName = (String, i32);
+
+/// One end of each log, or why it is not known.
+pub(super) type Offsets = HashMap<LogName, Result<i64, RDKafkaErrorCode>>;
+
+/// Asks for one end of each of these logs, as the offsets in the list say: `Beginning` or `End`.
+pub(super) fn offsets(client: &Arc<Client>, list: &TopicPartitionList, limit: Duration) -> Question<Offsets> {
+    Question::send(client, limit, read_offsets, |call| {
+        // SAFETY: the list is alive, and the question copies it; client, options and queue are alive
+        // (`Question::send`).
+        unsafe { sys::rd_kafka_ListOffsets(call.client, list.ptr(), call.options, call.queue) };
+    })
+}
+
+fn read_offsets(event: &Event) -> Offsets {
+    let mut count = 0;
+    // SAFETY: the event is alive. Of another kind of event the result is null; what is found is the event's.
+    let found = unsafe {
+        let result = sys::rd_kafka_event_ListOffsets_result(event.0);
+        if result.is_null() {
+            return Offsets::new();
+        }
+        let found = sys::rd_kafka_ListOffsets_result_infos(result, &raw mut count);
+        event.list(found, count)
+    };
+    found.iter().map(|info| read_offset(*info)).collect()
+}
+
+fn read_offset(info: *const sys::rd_kafka_ListOffsetsResultInfo_t) -> (LogName, Result<i64, RDKafkaErrorCode>) {
+    // SAFETY: what was found is a live event's (`read_offsets`), and so is the partition in it, whose topic is a
+    // NUL-terminated string.
+    let (topic, partition) = unsafe {
+        let partition = &*sys::rd_kafka_ListOffsetsResultInfo_topic_partition(info);
+        (CStr::from_ptr(partition.topic), partition)
+    };
+    let offset = match code(partition.err) {
+        Some(code) => Err(code),
+        // Its leader did not answer in time.
+        None if partition.offset < 0 => Err(RDKafkaErrorCode::OperationTimedOut),
+        None => Ok(partition.offset),
+    };
+    ((topic.to_string_lossy().into_owned(), partition.partition), offset)
+}
+
+/// An answer that came.
+struct Event(*mut sys::rd_kafka_event_t);
+
+impl Event {
+    /// The elements of a list that librdkafka gave.
+    ///
+    /// # Safety
+    /// Where it is not null, `first` is an array of `count` that lives as long as the event.
+    unsafe fn list<T>(&self, first: *mut T, count: usize) -> &[T] {
+        if first.is_null() || count == 0 {
+            return &[];
+        }
+        // SAFETY: the caller's word.
+        unsafe { slice::from_raw_parts(first, count) }
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: the event is ours, and what was read of it was copied or borrowed it.
+        unsafe { sys::rd_kafka_event_destroy(self.0) };
+    }
+}
+
+fn code(error: sys::rd_kafka_resp_err_t) -> Option<RDKafkaErrorCode> {
+    (error != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_uuid_but_none_is_an_epoch() {
+        assert_eq!(epoch_of(0, 0), 0);
+        // "foobar" behind ten zeros, by another implementation.
+        assert_eq!(epoch_of(0, 0x0000_666f_6f62_6172), 0xb925_97b0);
+        assert_ne!(epoch_of(1, 0), epoch_of(0, 1));
+    }
+}

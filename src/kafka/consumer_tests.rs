@@ -1,0 +1,70 @@
+//! What happens to the client itself, which no broker does.
+
+use std::sync::mpsc::{Receiver, channel};
+
+use rdkafka::bindings::{rd_kafka_resp_err_t, rd_kafka_test_fatal_error};
+
+use super::*;
+use crate::kafka::tests::{Bench, until};
+
+fn reading(bench: &Bench) -> (Reading, Receiver<Feed>) {
+    let (sender, feeds) = channel();
+    let reader = Reader {
+        config: bench.config.clone(),
+        sink: Box::new(move |feed| sender.send(feed).unwrap_or_default()),
+        metrics: bench.metrics.clone(),
+        link: Arc::new(Link::new("kafka".into(), bench.metrics.clone())),
+        warm: Arc::default(),
+        stop: Arc::default(),
+        settle_at: None,
+    };
+    let client = reader.connect().unwrap();
+    (Reading::new(reader, client), feeds)
+}
+
+/// Works until an event comes out; gives its id.
+fn event(reading: &mut Reading, feeds: &Receiver<Feed>) -> String {
+    let mut id = None;
+    until("an event", || {
+        reading.step();
+        let mut entries = feeds.try_iter().filter_map(|feed| match feed {
+            Feed::Batch(entries) => entries.first().cloned(),
+            _ => None,
+        });
+        if let Some(Entry::Event(event)) = entries.next() {
+            id = Some(event.id.to_string());
+        }
+        id.is_some()
+    });
+    id.unwrap()
+}
+
+/// Ends the client as an error does that it cannot recover from.
+#[allow(unsafe_code)]
+fn fail(client: &Client) {
+    let code = rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID;
+    // SAFETY: the client is alive, and the reason is a NUL-terminated string.
+    unsafe { rd_kafka_test_fatal_error(client.client().native_ptr(), code, c"a test".as_ptr()) };
+}
+
+#[test]
+fn a_client_that_ended_is_made_anew_and_nothing_is_missing_or_twice() {
+    let mut bench = Bench::new(&[("orders", 1)], &["orders"]);
+    // librdkafka has fatal errors for members of this kind only, and ends clients of others that have one never.
+    bench.config.properties.push(("group.instance.id".into(), "one".into()));
+    let (mut reading, feeds) = reading(&bench);
+    bench.produce("orders", 0, 1, "{}");
+    assert_eq!(event(&mut reading, &feeds), "orders:0:0");
+    for offset in 1..3 {
+        let old = Arc::as_ptr(&reading.client);
+        fail(&reading.client);
+        until("another client", || {
+            reading.step();
+            old != Arc::as_ptr(&reading.client)
+        });
+        bench.produce("orders", 0, 1, "{}");
+        assert_eq!(event(&mut reading, &feeds), format!("orders:0:{offset}"));
+    }
+    until("the end of those before", || reading.closing.iter().all(JoinHandle::is_finished));
+    assert_eq!(bench.metrics.records.with_label_values(&["orders"]).get(), 3);
+}

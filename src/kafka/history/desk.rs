@@ -1,0 +1,264 @@
+//! Where those who ask for pages and the threads that read them meet: one lock, so that a page can't come between
+//! "not there" and "asked for".
+//!
+//! It calls nobody: whom to call is returned, and called by the thread without the lock.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::cache::Cache;
+use super::requests::{BLOCK_OFFSETS, Requests, TopicPartition, Wanted};
+use super::sync::{Mutex, MutexGuard, PoisonError};
+use super::times::{Time, Times};
+use crate::hub::{Asker, Lookup, Page};
+
+/// How long a page that says the log ends before what was asked for is kept: it may have grown again.
+const TRUNCATED_KEPT: Duration = Duration::from_secs(5);
+/// What a partition's records may have in bytes for pages to begin at a block's start: more in front of the wanted
+/// offset than this would be read for nobody.
+const BLOCK_BYTES_MAX: usize = 64 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Desk {
+    book: Mutex<Book>,
+}
+
+#[derive(Debug)]
+struct Book {
+    cache: Cache,
+    clusters: Vec<Cluster>,
+}
+
+#[derive(Debug, Default)]
+struct Cluster {
+    requests: Requests,
+    times: Times,
+    is_down: bool,
+}
+
+/// A page to be read: it has to hold `wanted`, should begin at `start`, and ends at `stop` at the latest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Job {
+    pub(super) wanted: i64,
+    pub(super) start: i64,
+    pub(super) stop: i64,
+}
+
+impl Desk {
+    /// Pages of all clusters together have at most so many bytes.
+    pub(super) fn new(clusters: usize, cache_bytes: usize) -> Self {
+        let clusters = (0..clusters).map(|_| Cluster::default()).collect();
+        Self { book: Mutex::new(Book { cache: Cache::new(cache_bytes), clusters }) }
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn page(
+        &self,
+        cluster: usize,
+        partition: TopicPartition,
+        wanted: Wanted,
+        asker: Asker,
+        now: Instant,
+    ) -> Lookup<Arc<Page>> {
+        let mut book = self.book();
+        if let Some(page) = book.cache.get(partition, wanted.offset, now) {
+            return Lookup::Found(page);
+        }
+        let cluster = &mut book.clusters[cluster];
+        let is_noted = cluster.requests.add(partition, wanted, asker, now);
+        cluster.noted(is_noted)
+    }
+
+    pub(super) fn offsets_at(&self, cluster: usize, time: Time, asker: Asker, now: Instant) -> Lookup<Arc<[i64]>> {
+        let cluster = &mut self.book().clusters[cluster];
+        if let Some(offsets) = cluster.times.get(time, asker, now) {
+            return Lookup::Found(offsets);
+        }
+        let is_noted = cluster.times.ask(time, asker, now);
+        cluster.noted(is_noted)
+    }
+
+    /// The oldest page that is asked for, of all partitions but these.
+    pub(super) fn oldest(
+        &self,
+        cluster: usize,
+        but: impl Fn(TopicPartition) -> bool,
+    ) -> Option<(TopicPartition, Wanted)> {
+        self.book().clusters[cluster].requests.oldest(but)
+    }
+
+    /// The oldest page of a partition that is asked for. It begins at its block's start where records of
+    /// `record_bytes` each let that be cheap.
+    pub(super) fn job(&self, cluster: usize, partition: TopicPartition, record_bytes: usize) -> Option<Job> {
+        let book = self.book();
+        let wanted = book.clusters[cluster].requests.oldest_of(partition)?;
+        let hole = book.cache.hole(partition, wanted.offset);
+        let start = aligned(wanted.offset, record_bytes).max(hole.start);
+        Some(Job { wanted: wanted.offset, start, stop: stop(wanted, &hole) })
+    }
+
+    /// The page of a partition that who stands at this offset comes to by reading on.
+    pub(super) fn job_at(&self, cluster: usize, partition: TopicPartition, offset: i64) -> Option<Job> {
+        let book = self.book();
+        let wanted = book.clusters[cluster].requests.at(partition, offset)?;
+        let hole = book.cache.hole(partition, wanted.offset);
+        let job = Job { wanted: wanted.offset, start: offset, stop: stop(wanted, &hole) };
+        (hole.start <= offset).then_some(job)
+    }
+
+    /// The page is there: those who wait for it.
+    pub(super) fn publish(
+        &self,
+        cluster: usize,
+        partition: TopicPartition,
+        page: Page,
+        is_truncated: bool,
+        now: Instant,
+    ) -> Vec<Asker> {
+        let mut book = self.book();
+        let offsets = page.offsets.clone();
+        book.cache.insert(partition, Arc::new(page), is_truncated.then(|| now + TRUNCATED_KEPT));
+        book.clusters[cluster].requests.answer(partition, &offsets)
+    }
+
+    /// The oldest question that is not about one of these topics.
+    pub(super) fn time(&self, cluster: usize, but: impl Fn(usize) -> bool) -> Option<Time> {
+        self.book().clusters[cluster].times.next(but)
+    }
+
+    /// The answer is there: those who wait for it.
+    pub(super) fn publish_time(&self, cluster: usize, time: Time, offsets: Arc<[i64]>, now: Instant) -> Vec<Asker> {
+        self.book().clusters[cluster].times.answer(time, offsets, now)
+    }
+
+    /// No broker answers.
+    pub(super) fn down(&self, cluster: usize) {
+        self.book().clusters[cluster].is_down = true;
+    }
+
+    /// A broker answers: all who wait, where none did before.
+    pub(super) fn up(&self, cluster: usize, now: Instant) -> Vec<Asker> {
+        let cluster = &mut self.book().clusters[cluster];
+        if !std::mem::take(&mut cluster.is_down) {
+            return Vec::new();
+        }
+        [cluster.requests.everybody(now), cluster.times.everybody(now)].concat()
+    }
+
+    /// Those who wait for too long and should look again.
+    pub(super) fn overdue(&self, cluster: usize, now: Instant) -> Vec<Asker> {
+        let cluster = &mut self.book().clusters[cluster];
+        [cluster.requests.overdue(now), cluster.times.overdue(now)].concat()
+    }
+
+    /// Whether nothing is asked for.
+    pub(super) fn is_empty(&self, cluster: usize) -> bool {
+        let cluster = &self.book().clusters[cluster];
+        cluster.requests.is_empty() && cluster.times.is_empty()
+    }
+}
+
+impl Cluster {
+    fn noted<T>(&self, is_noted: bool) -> Lookup<T> {
+        match (is_noted, self.is_down) {
+            (false, _) => Lookup::Busy,
+            (true, true) => Lookup::Down,
+            (true, false) => Lookup::Asked,
+        }
+    }
+}
+
+fn stop(wanted: Wanted, hole: &Range<i64>) -> i64 {
+    // A place that is none: it holds its offset at least.
+    wanted.until.min(hole.end).max(wanted.offset.saturating_add(1))
+}
+
+/// The offset, or one before it from which on so few bytes have to be read that a common start is worth them.
+fn aligned(offset: i64, record_bytes: usize) -> i64 {
+    let block = i64::try_from(BLOCK_BYTES_MAX / record_bytes.max(1)).unwrap_or(i64::MAX).min(BLOCK_OFFSETS);
+    // The greatest power of two that is not above.
+    let block = block.checked_ilog2().map_or(1, |log| 1 << log);
+    offset & !(block - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const P0: TopicPartition = TopicPartition { topic: 0, partition: 0 };
+    const SMALL: usize = 100;
+
+    fn asker(session: u32) -> Asker {
+        Asker { writer: 0, session }
+    }
+
+    fn page(offsets: Range<i64>) -> Page {
+        Page { topic: "a".into(), partition: 0, epoch: 0, offsets, entries: [].into(), first_ms: None, bytes: 0 }
+    }
+
+    fn desk() -> (Desk, Instant) {
+        (Desk::new(1, 1 << 20), Instant::now())
+    }
+
+    fn ask(desk: &Desk, offset: i64, until: i64, now: Instant) -> Lookup<Arc<Page>> {
+        desk.page(0, P0, Wanted { offset, until }, asker(0), now)
+    }
+
+    #[test]
+    fn what_is_asked_for_is_found_once_it_is_there() {
+        let (desk, now) = desk();
+        assert!(matches!(ask(&desk, 200, 1000, now), Lookup::Asked));
+        assert_eq!(desk.job(0, P0, SMALL), Some(Job { wanted: 200, start: 128, stop: 1000 }));
+        assert_eq!(desk.publish(0, P0, page(128..640), false, now), [asker(0)]);
+        assert!(matches!(ask(&desk, 200, 1000, now), Lookup::Found(found) if found.offsets == (128..640)));
+        assert!(desk.is_empty(0));
+    }
+
+    #[test]
+    fn a_page_fills_the_hole_between_others() {
+        let (desk, now) = desk();
+        desk.publish(0, P0, page(100..150), false, now);
+        desk.publish(0, P0, page(300..400), false, now);
+        assert!(matches!(ask(&desk, 200, 1000, now), Lookup::Asked));
+        assert_eq!(desk.job(0, P0, SMALL), Some(Job { wanted: 200, start: 150, stop: 300 }));
+        assert_eq!(desk.job_at(0, P0, 150), Some(Job { wanted: 200, start: 150, stop: 300 }));
+        assert_eq!(desk.job_at(0, P0, 140), None, "who stands before the other page would read that again");
+    }
+
+    #[test]
+    fn pages_of_large_records_begin_where_they_are_wanted() {
+        let starts = [1, 512, 1000, 20_000, 10_000_000].map(|bytes| aligned(1_023, bytes));
+        assert_eq!(starts, [896, 896, 960, 1_022, 1_023]);
+    }
+
+    #[test]
+    fn a_log_that_ended_too_early_is_looked_at_again() {
+        let (desk, now) = desk();
+        desk.publish(0, P0, page(10..20), true, now);
+        assert!(matches!(ask(&desk, 15, 20, now), Lookup::Found(_)));
+        assert!(matches!(ask(&desk, 15, 20, now + TRUNCATED_KEPT), Lookup::Asked));
+    }
+
+    #[test]
+    fn all_who_wait_are_called_when_the_brokers_are_back() {
+        let (desk, now) = desk();
+        desk.down(0);
+        assert!(matches!(ask(&desk, 15, 20, now), Lookup::Down));
+        assert!(matches!(desk.offsets_at(0, (0, 5), asker(1), now), Lookup::Down));
+        assert_eq!(desk.up(0, now), [asker(0), asker(1)]);
+        assert!(desk.up(0, now).is_empty());
+        assert!(matches!(ask(&desk, 15, 20, now), Lookup::Asked));
+    }
+
+    #[test]
+    fn clusters_have_requests_of_their_own() {
+        let (desk, now) = (Desk::new(2, 1 << 20), Instant::now());
+        assert!(matches!(desk.page(1, P0, Wanted { offset: 5, until: 9 }, asker(0), now), Lookup::Asked));
+        assert!(desk.oldest(0, |_| false).is_none() && desk.is_empty(0));
+        assert_eq!(desk.oldest(1, |_| false), Some((P0, Wanted { offset: 5, until: 9 })));
+    }
+}

@@ -1,0 +1,321 @@
+//! A page while it is read: which records go into it, where it ends, and what it says of a log that does not hold what
+//! was asked for. Pure.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use crate::event::{Entry, Epoch, GapCause, GapRange, Topic};
+use crate::hub::Page;
+
+/// A page is full with so many records,
+const RECORDS_MAX: usize = 512;
+/// or so many bytes of envelopes, whichever comes first. A record is never divided.
+const BYTES_MAX: usize = 256 * 1024;
+
+/// A record that was read.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) offset: i64,
+    /// Its time, in milliseconds since the Unix epoch.
+    pub(super) ms: Option<i64>,
+    pub(super) entry: Entry,
+}
+
+#[derive(Debug)]
+pub(super) struct Draft {
+    /// The offset that the page must hold. What lies before it is welcome.
+    wanted: i64,
+    /// Where the page begins.
+    start: i64,
+    /// Up to where it was read: the page's end so far.
+    next: i64,
+    /// Where it ends at the latest.
+    stop: i64,
+    gap: Option<(GapCause, Range<i64>)>,
+    records: VecDeque<Read>,
+    bytes: usize,
+}
+
+/// What became of a record.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// The page goes on.
+    More,
+    /// The page is complete.
+    Full,
+    /// The page is complete without this record, which lies behind it.
+    Behind(Read),
+}
+
+/// What is to be done for a page, given the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// Reading goes on at [`Draft::next`].
+    Read,
+    /// Nothing: the page is complete.
+    Done,
+}
+
+impl Draft {
+    /// A page that holds `wanted`, and what is read from `start` (not above it) on, but ends at `stop` (above it).
+    pub(super) fn new(wanted: i64, start: i64, stop: i64) -> Self {
+        Self { wanted, start, next: start, stop, gap: None, records: VecDeque::new(), bytes: 0 }
+    }
+
+    /// The offset that is to be read next.
+    pub(super) fn next(&self) -> i64 {
+        self.next
+    }
+
+    /// The offset where the page ends at the latest.
+    pub(super) fn stop(&self) -> i64 {
+        self.stop
+    }
+
+    /// Whether the page says that the log ends before what was asked for. It may have grown when somebody looks again.
+    pub(super) fn is_truncated(&self) -> bool {
+        matches!(self.gap, Some((GapCause::Truncated, _)))
+    }
+
+    /// Looks at the log, of offsets `low..high`, before it is read.
+    pub(super) fn fit(&mut self, low: i64, high: i64) -> Fit {
+        if self.next < low {
+            if self.next > self.wanted {
+                // What is lost from here on begins the next page.
+                return Fit::Done;
+            }
+            self.begin_again(low.min(self.stop));
+        }
+        if self.next < self.stop && high < self.stop {
+            if high > self.wanted {
+                self.stop = high.max(self.next);
+            } else if self.next <= self.wanted {
+                self.begin_again(self.wanted);
+                self.gap = Some((GapCause::Truncated, self.wanted..self.stop));
+                self.next = self.stop;
+            } else {
+                self.stop = self.next;
+            }
+        }
+        if self.next < self.stop { Fit::Read } else { Fit::Done }
+    }
+
+    /// What was read is not needed, and nothing before `low` is there.
+    fn begin_again(&mut self, low: i64) {
+        self.records.clear();
+        (self.bytes, self.gap) = (0, None);
+        if low > self.wanted {
+            self.gap = Some((GapCause::Retention, self.wanted..low));
+        }
+        (self.start, self.next) = (low.min(self.wanted), low);
+    }
+
+    pub(super) fn take(&mut self, read: Read) -> Taken {
+        if read.offset < self.next {
+            return Taken::More;
+        }
+        if read.offset >= self.stop {
+            self.reach_stop();
+            return Taken::Behind(read);
+        }
+        let is_before_or_at = self.next <= self.wanted;
+        self.next = read.offset + 1;
+        self.bytes += bytes_of(&read.entry);
+        self.records.push_back(read);
+        if is_before_or_at {
+            self.make_room();
+        }
+        let is_full = self.next >= self.stop || (self.is_large() && self.next > self.wanted);
+        if is_full { Taken::Full } else { Taken::More }
+    }
+
+    /// There are no more records up to where the page ends.
+    pub(super) fn reach_stop(&mut self) {
+        self.next = self.stop;
+    }
+
+    fn is_large(&self) -> bool {
+        self.bytes >= BYTES_MAX || self.records.len() >= RECORDS_MAX
+    }
+
+    /// Drops what lies before the wanted offset while the page is too large with it.
+    fn make_room(&mut self) {
+        while self.is_large() {
+            let Some(first) = self.records.pop_front_if(|first| first.offset < self.wanted) else { return };
+            self.bytes -= bytes_of(&first.entry);
+            self.start = first.offset + 1;
+        }
+    }
+
+    /// The page, as far as it was read.
+    pub(super) fn finish(self, topic: &Topic, partition: i32, epoch: Epoch) -> Page {
+        let first_ms = self.records.front().and_then(|read| read.ms);
+        let gap = self.gap.map(|(cause, offsets)| {
+            let range = GapRange { topic: topic.clone(), partition, from: offsets.start, to: offsets.end - 1 };
+            Entry::Gap { cause, range }
+        });
+        let entries = gap.into_iter().chain(self.records.into_iter().map(|read| read.entry)).collect();
+        let (topic, offsets, bytes) = (topic.clone(), self.start..self.next, self.bytes);
+        Page { topic, partition, epoch, offsets, entries, first_ms, bytes }
+    }
+}
+
+fn bytes_of(entry: &Entry) -> usize {
+    match entry {
+        Entry::Event(event) => event.envelope.len(),
+        Entry::Gap { .. } => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::event;
+
+    const LOG: (i64, i64) = (0, 10_000);
+
+    fn read(offset: i64) -> Read {
+        Read { offset, ms: Some(10 * offset), entry: Entry::Event(event("a", 0, offset, &[])) }
+    }
+
+    /// An event whose envelope has somewhat more than these bytes.
+    fn large(offset: i64, bytes: usize) -> Read {
+        let text = "x".repeat(bytes);
+        Read { offset, ms: None, entry: Entry::Event(event("a", 0, offset, &[("k", &text)])) }
+    }
+
+    /// Takes these offsets; the page is complete with the last one.
+    #[track_caller]
+    fn take(draft: &mut Draft, offsets: impl IntoIterator<Item = i64>) -> Taken {
+        let mut last = Taken::More;
+        for offset in offsets {
+            assert!(matches!(last, Taken::More), "complete before {offset}");
+            last = draft.take(read(offset));
+        }
+        last
+    }
+
+    /// Its offsets, and those of its entries; a gap's as its first and last one with the cause.
+    fn finish(draft: Draft) -> (Range<i64>, Vec<String>) {
+        let page = draft.finish(&"a".into(), 0, 0);
+        let text = |entry: &Entry| match entry {
+            Entry::Event(event) => event.id.offset.to_string(),
+            Entry::Gap { cause, range } => format!("{} {}-{}", cause.as_str(), range.from, range.to),
+        };
+        (page.offsets, page.entries.iter().map(text).collect())
+    }
+
+    #[test]
+    fn it_is_full_after_so_many_records() {
+        let mut draft = Draft::new(100, 0, 10_000);
+        assert!(matches!(take(&mut draft, 0..512), Taken::Full));
+        let page = draft.finish(&"a".into(), 0, 7);
+        assert_eq!((page.offsets, page.entries.len(), page.first_ms, page.epoch), (0..512, 512, Some(0), 7));
+    }
+
+    #[test]
+    fn what_lies_before_the_wanted_offset_gives_way_to_it() {
+        let mut draft = Draft::new(3, 0, 10_000);
+        for offset in 0..3 {
+            assert!(matches!(draft.take(large(offset, 200_000)), Taken::More));
+        }
+        assert!(matches!(draft.take(large(3, 300_000)), Taken::Full));
+        assert_eq!(finish(draft), (3..4, vec!["3".into()]));
+        let mut draft = Draft::new(1, 0, 10_000);
+        assert!(matches!(draft.take(large(0, 100_000)), Taken::More));
+        assert!(matches!(draft.take(large(1, 100_000)), Taken::More));
+        assert!(matches!(draft.take(large(2, 100_000)), Taken::Full));
+        assert_eq!(finish(draft), (0..3, vec!["0".into(), "1".into(), "2".into()]));
+    }
+
+    #[test]
+    fn it_ends_where_it_should_and_the_record_behind_is_handed_back() {
+        let mut draft = Draft::new(0, 0, 3);
+        assert!(matches!(take(&mut draft, 0..3), Taken::Full));
+        assert_eq!(finish(draft).0, 0..3);
+        // A hole of a million offsets around the end.
+        let mut draft = Draft::new(0, 0, 500_000);
+        assert!(matches!(take(&mut draft, [0, 1_000_000]), Taken::Behind(Read { offset: 1_000_000, .. })));
+        assert_eq!(finish(draft), (0..500_000, vec!["0".into()]));
+    }
+
+    #[test]
+    fn a_hole_is_covered() {
+        let mut draft = Draft::new(5, 0, 4_000_000);
+        assert!(matches!(take(&mut draft, [3_000_000]), Taken::More));
+        draft.reach_stop();
+        assert_eq!(finish(draft), (0..4_000_000, vec!["3000000".into()]));
+    }
+
+    #[test]
+    fn records_come_once() {
+        let mut draft = Draft::new(5, 5, 10);
+        take(&mut draft, [4, 5, 5, 6, 5]);
+        assert_eq!(finish(draft), (5..7, vec!["5".into(), "6".into()]));
+    }
+
+    #[test]
+    fn a_log_that_holds_it_all_is_read() {
+        let mut draft = Draft::new(130, 128, 1000);
+        assert_eq!(draft.fit(LOG.0, LOG.1), Fit::Read);
+        assert_eq!((draft.next(), draft.stop()), (128, 1000));
+    }
+
+    #[test]
+    fn a_log_that_lost_its_start_begins_with_a_gap() {
+        let mut draft = Draft::new(130, 128, 1000);
+        assert_eq!((draft.fit(129, 5000), draft.next()), (Fit::Read, 129));
+        take(&mut draft, [129, 130]);
+        assert_eq!(finish(draft), (129..131, vec!["129".into(), "130".into()]));
+
+        let mut draft = Draft::new(130, 128, 1000);
+        assert_eq!((draft.fit(200, 5000), draft.next()), (Fit::Read, 200));
+        take(&mut draft, [201]);
+        assert_eq!(finish(draft), (130..202, vec!["retention 130-199".into(), "201".into()]));
+
+        let mut draft = Draft::new(130, 128, 1000);
+        assert_eq!(draft.fit(2000, 5000), Fit::Done);
+        assert_eq!(finish(draft), (130..1000, vec!["retention 130-999".into()]));
+    }
+
+    #[test]
+    fn a_log_that_lost_more_meanwhile_ends_the_page_or_begins_it_again() {
+        let mut draft = Draft::new(130, 128, 1000);
+        take(&mut draft, 128..132);
+        assert_eq!(draft.fit(500, 5000), Fit::Done);
+        assert_eq!(finish(draft).0, 128..132);
+
+        let mut draft = Draft::new(140, 128, 1000);
+        take(&mut draft, 128..132);
+        assert_eq!((draft.fit(135, 5000), draft.next()), (Fit::Read, 135));
+        take(&mut draft, [140]);
+        assert_eq!(finish(draft), (135..141, vec!["140".into()]));
+    }
+
+    #[test]
+    fn a_log_that_ends_before_is_told() {
+        let mut draft = Draft::new(130, 128, 1000);
+        assert_eq!((draft.fit(0, 130), draft.is_truncated()), (Fit::Done, true));
+        assert_eq!(finish(draft), (130..1000, vec!["truncated 130-999".into()]));
+
+        let mut draft = Draft::new(130, 128, 1000);
+        assert_eq!((draft.fit(0, 500), draft.stop(), draft.is_truncated()), (Fit::Read, 500, false));
+
+        // All that there was is gone, and it was less.
+        let mut draft = Draft::new(130, 128, 1000);
+        assert_eq!(draft.fit(500, 500), Fit::Done);
+        assert_eq!(finish(draft), (130..500, vec!["retention 130-499".into()]));
+    }
+
+    #[test]
+    fn a_log_that_was_cut_while_it_was_read_ends_the_page() {
+        let mut draft = Draft::new(130, 128, 1000);
+        take(&mut draft, 128..140);
+        assert_eq!(draft.fit(0, 135), Fit::Done);
+        assert_eq!(finish(draft).0, 128..140);
+        let mut draft = Draft::new(130, 128, 1000);
+        take(&mut draft, 128..140);
+        assert_eq!(draft.fit(0, 120), Fit::Done);
+        assert_eq!(finish(draft).0, 128..140);
+    }
+}

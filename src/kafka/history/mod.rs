@@ -1,0 +1,182 @@
+//! The log behind the windows, read in pages: each piece of it once, for all who walk through it.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `desk` | where those who ask and the threads that read meet: one lock |
+//! | `cache`, `requests`, `times` | what lies on it: pages, who waits for which, offsets of times (pure) |
+//! | `draft` | a page while it is read (pure) |
+//! | `thread`, `reading`, `topic` | one thread and client a cluster; a partition it reads; what records become |
+//! | `bell` | wakes the thread |
+//!
+//! Nobody waits in here: who asks is answered at once, and called when asking again helps. What a client may be read,
+//! and what is told where it ends, is the session's to decide.
+
+mod bell;
+mod cache;
+mod desk;
+mod draft;
+mod reading;
+mod requests;
+#[cfg(test)]
+mod tests;
+mod thread;
+mod times;
+mod topic;
+/// The locks, which the model of `desk` (tests/model) replaces.
+mod sync {
+    pub(super) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+}
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread::Builder;
+use std::time::Instant;
+
+use prometheus::IntCounter;
+use rustc_hash::FxHashMap;
+
+use self::bell::Bell;
+use self::desk::Desk;
+use self::requests::{TopicPartition, Wanted};
+use self::sync::{Mutex, PoisonError};
+use self::thread::Thread;
+use self::topic::TopicLog;
+use crate::config::snapshot::{Kafka, ReplayLog};
+use crate::event::Topic;
+use crate::hub::{Asker, Log, Lookup, Page, Place, ReplayLimits};
+use crate::kafka::STOP_WAIT;
+use crate::metrics::Metrics;
+
+/// Tells a writer (first) which of its sessions should ask again. It may block a little.
+pub type Call = Arc<dyn Fn(u32, Vec<u32>) + Send + Sync>;
+
+/// The logs of all clusters. Dropping it ends the threads, without waiting.
+pub struct History {
+    desk: Arc<Desk>,
+    /// The number of each topic's cluster, and its own.
+    topics: FxHashMap<Topic, (usize, usize)>,
+    /// One a cluster.
+    bells: Vec<Arc<Bell>>,
+    limits: ReplayLimits,
+    found: IntCounter,
+    stop: Arc<AtomicBool>,
+    /// Each disconnected when its thread is gone.
+    ended: Mutex<Vec<Receiver<Infallible>>>,
+}
+
+impl History {
+    /// Starts a thread a cluster, which connects when a page is asked for: an error here is one of starting threads.
+    pub fn start<'a>(
+        sources: impl IntoIterator<Item = &'a Kafka>,
+        replay: &ReplayLog,
+        metrics: &Arc<Metrics>,
+        call: &Call,
+    ) -> io::Result<Self> {
+        let sources: Vec<&Kafka> = sources.into_iter().collect();
+        let mut history = Self {
+            desk: Arc::new(Desk::new(sources.len(), replay.cache_bytes)),
+            topics: FxHashMap::default(),
+            bells: Vec::new(),
+            limits: replay.limits,
+            found: metrics.replay_pages.with_label_values(&["cache"]),
+            stop: Arc::default(),
+            ended: Mutex::default(),
+        };
+        let mut ended = Vec::new();
+        for source in sources {
+            ended.push(history.start_thread(source, metrics, call)?);
+        }
+        history.ended = Mutex::new(ended);
+        Ok(history)
+    }
+
+    fn start_thread(
+        &mut self,
+        config: &Kafka,
+        metrics: &Arc<Metrics>,
+        call: &Call,
+    ) -> io::Result<Receiver<Infallible>> {
+        let cluster = self.bells.len();
+        let mut topics = BTreeMap::new();
+        for topic in &config.topics {
+            let number = self.topics.len();
+            self.topics.insert(topic.name.clone(), (cluster, number));
+            topics.insert(number, TopicLog::new(topic, metrics));
+        }
+        let bell: Arc<Bell> = Arc::default();
+        self.bells.push(bell.clone());
+        let (desk, stop) = (self.desk.clone(), self.stop.clone());
+        let (config, call, metrics) = (config.clone(), call.clone(), metrics.clone());
+        let thread = Thread { cluster, config, topics, desk, bell, call, metrics, stop };
+        let (alive, ended) = mpsc::channel();
+        Builder::new().name("kafka-replay".into()).spawn(move || {
+            thread.run();
+            drop(alive);
+        })?;
+        Ok(ended)
+    }
+
+    /// Ends the threads and waits for them, at most [`STOP_WAIT`]; then they are left behind.
+    pub fn stop(&self) {
+        self.tell_to_stop();
+        let deadline = Instant::now() + STOP_WAIT;
+        for ended in self.ended.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(left) {
+                tracing::warn!("a Kafka client for replay is still closing; not waiting for it");
+            }
+        }
+    }
+
+    fn tell_to_stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.bells.iter().for_each(|bell| bell.ring());
+    }
+
+    /// Wakes the thread where it has something to do.
+    fn ring<T>(&self, cluster: usize, looked: Lookup<T>) -> Lookup<T> {
+        if matches!(looked, Lookup::Asked | Lookup::Down) {
+            self.bells[cluster].ring();
+        }
+        looked
+    }
+}
+
+impl Log for History {
+    fn page(&self, place: &Place, asker: Asker) -> Lookup<Arc<Page>> {
+        let Some((cluster, topic)) = self.topics.get(&place.topic).copied() else { return Lookup::Busy };
+        let partition = TopicPartition { topic, partition: place.partition };
+        let wanted = Wanted { offset: place.offset, until: place.until };
+        let looked = self.desk.page(cluster, partition, wanted, asker, Instant::now());
+        if matches!(looked, Lookup::Found(_)) {
+            self.found.inc();
+        }
+        self.ring(cluster, looked)
+    }
+
+    fn offsets_at(&self, topic: &Topic, ms: i64, asker: Asker) -> Lookup<Arc<[i64]>> {
+        let Some((cluster, topic)) = self.topics.get(topic).copied() else { return Lookup::Busy };
+        self.ring(cluster, self.desk.offsets_at(cluster, (topic, ms), asker, Instant::now()))
+    }
+
+    fn limits(&self) -> ReplayLimits {
+        self.limits
+    }
+}
+
+impl fmt::Debug for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("History").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl Drop for History {
+    fn drop(&mut self) {
+        self.tell_to_stop();
+    }
+}

@@ -1,0 +1,321 @@
+//! Pages of a log, read by a real client from a mock broker in this process.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use rdkafka::message::ToBytes;
+use rdkafka::producer::{BaseRecord, Producer};
+
+use super::*;
+use crate::config::snapshot::TopicConfig;
+use crate::event::{Entry, EventId};
+use crate::kafka::embedded::{Embedded, PROPERTIES};
+
+/// Nothing here takes near as long: it only keeps a broken test from hanging.
+const PATIENCE: Duration = Duration::from_secs(30);
+const WRITERS: u32 = 2;
+
+/// A broker, and what is read of it by sessions that the test plays.
+struct Bench {
+    broker: Embedded,
+    metrics: Arc<Metrics>,
+    history: History,
+    calls: Receiver<(u32, Vec<u32>)>,
+}
+
+impl Bench {
+    fn new(topics: &[(&str, i32)]) -> Self {
+        Self::with_cache(topics, 32 << 20)
+    }
+
+    fn with_cache(topics: &[(&str, i32)], cache_bytes: usize) -> Self {
+        let broker = Embedded::start(topics).unwrap();
+        let config = Kafka {
+            cluster: "kafka".into(),
+            brokers: broker.bootstrap_servers().unwrap(),
+            property_files: Vec::new(),
+            properties: PROPERTIES.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+            topics: topics.iter().map(|(name, _)| TopicConfig::new((*name).into(), [])).collect(),
+            warm_up: PATIENCE,
+            required_for_readiness: false,
+        };
+        let metrics = Arc::new(Metrics::new("test").unwrap());
+        let (sender, calls) = channel();
+        // A closed channel is a test that has seen enough.
+        let call: Call = Arc::new(move |writer, sessions| sender.send((writer, sessions)).unwrap_or_default());
+        let limits = ReplayLimits { events: 1, bytes: 1, time: PATIENCE };
+        let history = History::start([&config], &ReplayLog { limits, cache_bytes }, &metrics, &call).unwrap();
+        Self { broker, metrics, history, calls }
+    }
+
+    /// Produces to a partition and waits until the broker has it all.
+    fn produce<P: ToBytes + ?Sized>(&self, topic: &str, partition: i32, count: usize, payload: &P) {
+        for _ in 0..count {
+            let record = BaseRecord::to(topic).partition(partition).timestamp(7).key("").payload(payload);
+            self.broker.producer.send(record).map_err(|(error, _)| error).unwrap();
+        }
+        self.broker.producer.flush(PATIENCE).unwrap();
+    }
+
+    /// Walks from an offset to another, as one session.
+    fn walk(&self, topic: &str, partition: i32, from: i64, until: i64) -> Walk {
+        let mut walks = self.walk_all([Walk::new(topic, partition, from, until)]);
+        walks.pop().unwrap()
+    }
+
+    /// Lets sessions 0, 1, ... of all writers in turn walk at the same time, to their ends.
+    fn walk_all(&self, walks: impl IntoIterator<Item = Walk>) -> Vec<Walk> {
+        let mut walks: Vec<_> = walks.into_iter().collect();
+        let mut called: VecDeque<usize> = (0..walks.len()).collect();
+        let deadline = Instant::now() + PATIENCE;
+        while walks.iter().any(|walk| !walk.is_at_its_end()) {
+            while let Some(index) = called.pop_front() {
+                walks[index].go(&self.history, asker(index));
+            }
+            if walks.iter().all(Walk::is_at_its_end) {
+                break;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let (writer, sessions) = self.calls.recv_timeout(left).expect("everybody who asked is called");
+            assert!(sessions.is_sorted_by(|a, b| a < b), "each once: {sessions:?}");
+            assert!(sessions.iter().all(|session| session % WRITERS == writer));
+            // Others may be waiting for something else.
+            called.extend(sessions.iter().map(|session| *session as usize).filter(|index| *index < walks.len()));
+        }
+        walks
+    }
+
+    fn records_read(&self, topic: &str) -> u64 {
+        self.metrics.replay_records.with_label_values(&[topic]).get()
+    }
+
+    fn pages(&self, from: &str) -> u64 {
+        self.metrics.replay_pages.with_label_values(&[from]).get()
+    }
+}
+
+/// Sessions are numbered over all writers here.
+fn asker(index: usize) -> Asker {
+    let session = u32::try_from(index).unwrap();
+    Asker { writer: session % WRITERS, session }
+}
+
+/// A session's way through pages.
+struct Walk {
+    place: Place,
+    pages: Vec<Arc<Page>>,
+    was_down: bool,
+}
+
+impl Walk {
+    fn new(topic: &str, partition: i32, from: i64, until: i64) -> Self {
+        let place = Place { topic: topic.into(), partition, epoch: 0, offset: from, until };
+        Self { place, pages: Vec::new(), was_down: false }
+    }
+
+    fn is_at_its_end(&self) -> bool {
+        self.place.offset >= self.place.until
+    }
+
+    /// As far as pages are at hand.
+    fn go(&mut self, history: &History, asker: Asker) {
+        while !self.is_at_its_end() {
+            match history.page(&self.place, asker) {
+                Lookup::Found(page) => {
+                    assert!(
+                        page.offsets.contains(&self.place.offset),
+                        "{:?} holds {}",
+                        page.offsets,
+                        self.place.offset
+                    );
+                    assert_eq!((&page.topic, page.partition), (&self.place.topic, self.place.partition));
+                    self.place.offset = page.offsets.end;
+                    self.pages.push(page);
+                }
+                Lookup::Down => return self.was_down = true,
+                Lookup::Asked => return,
+                Lookup::Busy => panic!("busy"),
+            }
+        }
+    }
+
+    /// The places of what was seen from an offset on; of a gap with its cause.
+    fn seen(&self, from: i64) -> Vec<String> {
+        let entries = self.pages.iter().flat_map(|page| &page.entries);
+        let places = entries.filter_map(|entry| match entry {
+            Entry::Event(event) => (event.id.offset >= from).then(|| event.id.to_string()),
+            Entry::Gap { cause, range } => {
+                (range.to >= from).then(|| format!("{} {}-{}", cause.as_str(), range.from, range.to))
+            }
+        });
+        places.collect()
+    }
+}
+
+/// The ids of all records of these offsets.
+fn ids(topic: &str, partition: i32, offsets: std::ops::Range<i64>) -> Vec<String> {
+    offsets.map(|offset| EventId { topic: topic.into(), partition, offset }.to_string()).collect()
+}
+
+#[test]
+fn a_range_of_the_log_is_read_page_by_page_and_exactly() {
+    let bench = Bench::new(&[("orders", 1)]);
+    bench.produce("orders", 0, 2000, r#"{"type":"paid","data":1}"#);
+    let walk = bench.walk("orders", 0, 300, 1900);
+    assert_eq!(walk.seen(300), ids("orders", 0, 300..1900));
+    let offsets: Vec<_> = walk.pages.iter().map(|page| page.offsets.clone()).collect();
+    assert_eq!(offsets, [300..812, 812..1324, 1324..1836, 1836..1900]);
+    let page = &walk.pages[0];
+    assert_eq!((page.first_ms, page.epoch), (Some(7), 0));
+    let Entry::Event(event) = &page.entries[0] else { panic!("no event") };
+    assert_eq!(&*event.envelope, br#"{"id":"orders:0:300","ts":7,"type":"paid","data":1}"#);
+    assert_eq!(bench.metrics.records.with_label_values(&["orders"]).get(), 0, "those are the live ones");
+}
+
+#[test]
+fn many_sessions_share_one_reading_of_the_log() {
+    const RECORDS: i64 = 5000;
+    let bench = Bench::new(&[("orders", 1)]);
+    bench.produce("orders", 0, RECORDS as usize, "{}");
+    // Some start from the beginning, others later, not all in step.
+    let starts: Vec<i64> = (0..200).map(|n| (n % 10) * 97).collect();
+    let walks = bench.walk_all(starts.iter().map(|start| Walk::new("orders", 0, *start, RECORDS)));
+    let wanted = ids("orders", 0, 0..RECORDS);
+    for (walk, start) in walks.iter().zip(starts) {
+        assert_eq!(walk.seen(start), wanted[start as usize..]);
+    }
+    assert_eq!(bench.records_read("orders"), RECORDS as u64);
+    assert!(bench.pages("cache") >= 200 * bench.pages("log") - 1000, "{} pages", bench.pages("cache"));
+    let pages = bench.pages("log");
+    // Who comes later finds it all.
+    assert_eq!(bench.walk("orders", 0, 0, RECORDS).seen(0), wanted);
+    assert_eq!((bench.records_read("orders"), bench.pages("log")), (RECORDS as u64, pages));
+}
+
+#[test]
+fn partitions_and_topics_are_read_at_the_same_time() {
+    let bench = Bench::new(&[("orders", 12), ("notes", 2)]);
+    let all = (0..12).map(|partition| ("orders", partition)).chain([("notes", 0), ("notes", 1)]);
+    let all: Vec<_> = all.collect();
+    all.iter().for_each(|(topic, partition)| bench.produce(topic, *partition, 700, "{}"));
+    let walks = bench.walk_all(all.iter().map(|(topic, partition)| Walk::new(topic, *partition, 0, 700)));
+    for ((topic, partition), walk) in all.iter().zip(walks) {
+        assert_eq!(walk.seen(0), ids(topic, *partition, 0..700));
+    }
+    assert_eq!(bench.records_read("orders"), 12 * 700);
+}
+
+#[test]
+fn two_readers_far_apart_in_one_partition_both_arrive() {
+    let bench = Bench::new(&[("orders", 1)]);
+    bench.produce("orders", 0, 6000, "{}");
+    let walks = bench.walk_all([Walk::new("orders", 0, 0, 2000), Walk::new("orders", 0, 4000, 6000)]);
+    assert_eq!(walks[0].seen(0), ids("orders", 0, 0..2000));
+    assert_eq!(walks[1].seen(4000), ids("orders", 0, 4000..6000));
+}
+
+#[test]
+fn undecodable_records_are_gaps_and_not_counted_again() {
+    let bench = Bench::new(&[("orders", 1)]);
+    bench.produce("orders", 0, 1, "{}");
+    bench.produce("orders", 0, 1, "garbage");
+    bench.produce("orders", 0, 1, "{}");
+    assert_eq!(bench.walk("orders", 0, 0, 3).seen(0), ["orders:0:0", "undecodable 1-1", "orders:0:2"]);
+    assert_eq!(bench.metrics.undecodable.with_label_values(&["orders"]).get(), 0);
+}
+
+#[test]
+fn what_the_log_lost_is_a_gap_in_front() {
+    let bench = Bench::new(&[("orders", 1)]);
+    // The broker keeps 5 MiB.
+    let large = format!("\"{}\"", "x".repeat(100_000));
+    bench.produce("orders", 0, 100, &large);
+    let walk = bench.walk("orders", 0, 3, 100);
+    let first = &walk.pages[0];
+    let Entry::Gap { cause, range } = &first.entries[0] else { panic!("{:?}", first.entries[0]) };
+    assert_eq!((cause.as_str(), range.from, first.offsets.start), ("retention", 3, 3));
+    assert!((40..60).contains(&range.to), "{range:?}");
+    let mut wanted = vec![format!("retention 3-{}", range.to)];
+    wanted.extend(ids("orders", 0, range.to + 1..100));
+    assert_eq!(walk.seen(3), wanted);
+    // All of what is wanted is gone.
+    assert_eq!(bench.walk("orders", 0, 1, 3).seen(1), ["retention 1-2"]);
+}
+
+#[test]
+fn a_log_that_ends_before_what_is_wanted_is_told() {
+    let bench = Bench::new(&[("orders", 1)]);
+    bench.produce("orders", 0, 10, "{}");
+    let walk = bench.walk("orders", 0, 5, 50);
+    let mut wanted = ids("orders", 0, 5..10);
+    wanted.push("truncated 10-49".into());
+    assert_eq!(walk.seen(5), wanted);
+    assert_eq!(bench.walk("orders", 0, 30, 40).seen(30), ["truncated 10-49"]);
+}
+
+#[test]
+fn large_records_come_alone_and_those_before_them_are_not_kept() {
+    let bench = Bench::new(&[("orders", 1)]);
+    bench.produce("orders", 0, 4, &format!("\"{}\"", "x".repeat(1_200_000)));
+    let walk = bench.walk("orders", 0, 1, 4);
+    assert_eq!(walk.seen(1), ids("orders", 0, 1..4));
+    let offsets: Vec<_> = walk.pages.iter().map(|page| page.offsets.clone()).collect();
+    assert_eq!(offsets, [1..2, 2..3, 3..4]);
+}
+
+#[test]
+fn an_outage_is_told_and_over_when_the_broker_is_back() {
+    let bench = Bench::new(&[("orders", 2)]);
+    bench.produce("orders", 0, 100, "{}");
+    bench.produce("orders", 1, 1500, "{}");
+    assert_eq!(bench.walk("orders", 0, 0, 100).seen(0).len(), 100);
+    bench.broker.set_reachable(false).unwrap();
+    let mut walk = Walk::new("orders", 1, 100, 1500);
+    // It is called as long as it waits, and told once that is known.
+    while !walk.was_down {
+        walk.go(&bench.history, asker(0));
+        bench.calls.recv_timeout(PATIENCE).expect("those who wait are called now and then");
+    }
+    bench.broker.set_reachable(true).unwrap();
+    let walks = bench.walk_all([walk]);
+    assert_eq!(walks[0].seen(100), ids("orders", 1, 100..1500));
+}
+
+#[test]
+fn a_topic_that_is_not_there_keeps_nobody_waiting_nor_others() {
+    let bench = Bench::new(&[("orders", 1)]);
+    bench.produce("orders", 0, 10, "{}");
+    let nowhere = Place { topic: "orders".into(), partition: 7, epoch: 0, offset: 0, until: 10 };
+    assert!(matches!(bench.history.page(&nowhere, asker(1)), Lookup::Asked));
+    let (_, called) = bench.calls.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(called, [1], "to look at its own limits");
+    assert!(matches!(bench.history.page(&nowhere, asker(1)), Lookup::Asked));
+    assert_eq!(bench.walk("orders", 0, 0, 10).seen(0), ids("orders", 0, 0..10));
+    let unknown = Place { topic: "unknown".into(), ..nowhere };
+    assert!(matches!(bench.history.page(&unknown, asker(1)), Lookup::Busy));
+}
+
+#[test]
+fn each_partition_is_asked_for_its_offset_at_a_time() {
+    let bench = Bench::new(&[("orders", 3)]);
+    bench.produce("orders", 0, 10, "{}");
+    let topic: Topic = "orders".into();
+    assert!(matches!(bench.history.offsets_at(&topic, 5, asker(0)), Lookup::Asked));
+    assert_eq!(bench.calls.recv_timeout(PATIENCE).unwrap(), (0, vec![0]));
+    // The mock cluster says that there is none, whatever it holds.
+    let found = bench.history.offsets_at(&topic, 5, asker(0));
+    assert!(matches!(&found, Lookup::Found(offsets) if **offsets == [i64::MAX; 3]), "{found:?}");
+}
+
+#[test]
+fn it_ends_when_told() {
+    let bench = Bench::new(&[("orders", 1)]);
+    bench.produce("orders", 0, 10, "{}");
+    bench.walk("orders", 0, 0, 10);
+    let begun = Instant::now();
+    bench.history.stop();
+    assert!(begun.elapsed() < STOP_WAIT);
+    let left: BTreeMap<u32, Vec<u32>> = bench.calls.try_iter().collect();
+    assert!(left.is_empty(), "nobody was waiting");
+}

@@ -1,0 +1,168 @@
+//! Which offsets belong to a time: questions that wait for the brokers, of one cluster, and answers for a few seconds.
+//! Pure.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::requests::CALL_AGAIN;
+use crate::hub::Asker;
+
+/// How many different questions may wait, and how many answers are kept.
+const TIMES_MAX: usize = 4096;
+/// How long an answer is kept.
+const ANSWER_KEPT: Duration = Duration::from_secs(5);
+/// What is answered where there is no such offset yet.
+pub(super) const NONE_YET: i64 = i64::MAX;
+
+/// A topic by its number, and milliseconds since the Unix epoch.
+pub(super) type Time = (usize, i64);
+
+#[derive(Debug, Default)]
+pub(super) struct Times {
+    answers: FxHashMap<Time, Answer>,
+    /// In the order they came.
+    questions: VecDeque<Question>,
+}
+
+#[derive(Debug)]
+struct Answer {
+    offsets: Arc<[i64]>,
+    until: Instant,
+    /// Where a partition had none yet, the next record may be one: then the answer is theirs only who asked before.
+    only: Option<FxHashSet<Asker>>,
+}
+
+#[derive(Debug)]
+struct Question {
+    time: Time,
+    /// When it was asked, or its askers were called last.
+    since: Instant,
+    askers: FxHashSet<Asker>,
+}
+
+impl Times {
+    pub(super) fn get(&self, time: Time, asker: Asker, now: Instant) -> Option<Arc<[i64]>> {
+        let answer = self.answers.get(&time).filter(|answer| now < answer.until)?;
+        let is_theirs = answer.only.as_ref().is_none_or(|only| only.contains(&asker));
+        is_theirs.then(|| answer.offsets.clone())
+    }
+
+    /// Whether there is room for the question.
+    #[must_use]
+    pub(super) fn ask(&mut self, time: Time, asker: Asker, now: Instant) -> bool {
+        if let Some(question) = self.questions.iter_mut().find(|question| question.time == time) {
+            question.askers.insert(asker);
+            return true;
+        }
+        if self.questions.len() >= TIMES_MAX {
+            return false;
+        }
+        self.questions.push_back(Question { time, since: now, askers: FxHashSet::from_iter([asker]) });
+        true
+    }
+
+    /// The oldest question that is not about one of these topics.
+    pub(super) fn next(&self, but: impl Fn(usize) -> bool) -> Option<Time> {
+        self.questions.iter().map(|question| question.time).find(|(topic, _)| !but(*topic))
+    }
+
+    /// Keeps an answer; gives those who waited for it.
+    pub(super) fn answer(&mut self, time: Time, offsets: Arc<[i64]>, now: Instant) -> Vec<Asker> {
+        let Some(index) = self.questions.iter().position(|question| question.time == time) else { return Vec::new() };
+        let askers = self.questions.remove(index).map(|question| question.askers).unwrap_or_default();
+        let called = askers.iter().copied().collect();
+        self.answers.retain(|_, answer| now < answer.until);
+        if self.answers.len() >= TIMES_MAX {
+            // They are asked again.
+            self.answers.clear();
+        }
+        let only = offsets.contains(&NONE_YET).then_some(askers);
+        self.answers.insert(time, Answer { offsets, until: now + ANSWER_KEPT, only });
+        called
+    }
+
+    /// Those who wait for too long and should look again. A question that nobody renewed since is dropped.
+    pub(super) fn overdue(&mut self, now: Instant) -> Vec<Asker> {
+        self.call(now, |question| now.duration_since(question.since) >= CALL_AGAIN)
+    }
+
+    /// All who wait.
+    pub(super) fn everybody(&mut self, now: Instant) -> Vec<Asker> {
+        self.call(now, |question| !question.askers.is_empty())
+    }
+
+    fn call(&mut self, now: Instant, is_due: impl Fn(&Question) -> bool) -> Vec<Asker> {
+        self.questions.retain(|question| !(is_due(question) && question.askers.is_empty()));
+        let mut called = Vec::new();
+        for question in self.questions.iter_mut().filter(|question| is_due(question)) {
+            called.extend(question.askers.drain());
+            question.since = now;
+        }
+        called
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.questions.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asker(session: u32) -> Asker {
+        Asker { writer: 0, session }
+    }
+
+    #[test]
+    fn an_answer_is_everybodys_for_a_while() {
+        let (mut times, now) = (Times::default(), Instant::now());
+        assert!(
+            times.ask((0, 7), asker(1), now) && times.ask((0, 7), asker(2), now) && times.ask((1, 7), asker(3), now)
+        );
+        assert_eq!(times.next(|_| false), Some((0, 7)));
+        assert_eq!(times.next(|topic| topic == 0), Some((1, 7)));
+        assert_eq!(times.answer((0, 7), [4, 5].into(), now).len(), 2);
+        assert_eq!(times.get((0, 7), asker(9), now).as_deref(), Some(&[4, 5][..]));
+        assert_eq!(times.get((0, 7), asker(9), now + ANSWER_KEPT), None);
+        assert_eq!(times.next(|_| false), Some((1, 7)));
+    }
+
+    #[test]
+    fn where_there_is_none_yet_the_answer_is_theirs_who_asked_before() {
+        let (mut times, now) = (Times::default(), Instant::now());
+        assert!(times.ask((0, 7), asker(1), now));
+        times.answer((0, 7), [4, NONE_YET].into(), now);
+        assert!(times.get((0, 7), asker(1), now).is_some());
+        assert!(times.get((0, 7), asker(2), now).is_none(), "there may be one by now");
+    }
+
+    #[test]
+    fn who_waits_is_called_again_and_forgotten_where_it_does_not_ask_again() {
+        let (mut times, now) = (Times::default(), Instant::now());
+        assert!(times.ask((0, 7), asker(1), now));
+        assert!(times.overdue(now).is_empty());
+        assert_eq!(times.overdue(now + CALL_AGAIN), [asker(1)]);
+        assert!(!times.is_empty());
+        assert!(times.overdue(now + 2 * CALL_AGAIN).is_empty());
+        assert!(times.is_empty());
+    }
+
+    #[test]
+    fn questions_and_answers_are_bounded() {
+        let (mut times, now) = (Times::default(), Instant::now());
+        for ms in 0..TIMES_MAX as i64 {
+            assert!(times.ask((0, ms), asker(1), now));
+        }
+        assert!(!times.ask((0, -1), asker(1), now));
+        for ms in 0..TIMES_MAX as i64 {
+            times.answer((0, ms), [0].into(), now);
+        }
+        assert!(times.ask((0, -1), asker(1), now));
+        times.answer((0, -1), [0].into(), now);
+        assert!(times.answers.len() <= TIMES_MAX && times.get((0, -1), asker(1), now).is_some());
+    }
+}

@@ -1,0 +1,92 @@
+//! A topic of which pages are read: what its records become, and what is known of it.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use prometheus::IntCounter;
+use rdkafka::Message;
+use rdkafka::message::BorrowedMessage;
+
+use super::draft::{Draft, Read};
+use crate::config::snapshot::TopicConfig;
+use crate::event::{Entry, Epoch, GapCause, GapRange, Topic};
+use crate::hub::Page;
+use crate::kafka::decode::{Decoder, Record};
+use crate::kafka::headers::headers;
+use crate::metrics::Metrics;
+
+#[derive(Debug)]
+pub(super) struct TopicLog {
+    /// What events, metrics and the hub call it.
+    name: Topic,
+    /// What the brokers call it.
+    pub(super) source: Topic,
+    decoder: Decoder,
+    /// Which topic of its name it is.
+    epoch: Epoch,
+    /// What an envelope of the last page had on average. Much before there was one.
+    pub(super) record_bytes: usize,
+    /// The brokers refused to read it: it is left alone until then.
+    pub(super) refused_until: Option<Instant>,
+    records: IntCounter,
+    bytes: IntCounter,
+}
+
+impl TopicLog {
+    pub(super) fn new(config: &TopicConfig, metrics: &Metrics) -> Self {
+        let label = [&*config.name];
+        Self {
+            name: config.name.clone(),
+            source: config.source.clone(),
+            decoder: Decoder::new(config),
+            // Not known: nobody asks the brokers yet.
+            epoch: 0,
+            record_bytes: usize::MAX,
+            refused_until: None,
+            records: metrics.replay_records.with_label_values(&label),
+            bytes: metrics.replay_bytes.with_label_values(&label),
+        }
+    }
+
+    /// What the record becomes: the same as when it was read live.
+    pub(super) fn read(&mut self, message: &BorrowedMessage<'_>) -> Read {
+        self.records.inc();
+        self.bytes.inc_by((message.key_len() + message.payload_len()) as u64);
+        let headers = headers(message);
+        let (offset, ms) = (message.offset(), message.timestamp().to_millis());
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let record = Record {
+            partition: message.partition(),
+            offset,
+            timestamp: ms,
+            key: message.key(),
+            headers: &headers,
+            value: message.payload(),
+            received: Instant::now(),
+            received_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX),
+        };
+        let entry = match self.decoder.decode(&record) {
+            Ok(event) => Entry::Event(Arc::new(event)),
+            // Counted and logged when it was read live.
+            Err(_) => self.undecodable(record.partition, offset),
+        };
+        Read { offset, ms, entry }
+    }
+
+    fn undecodable(&self, partition: i32, offset: i64) -> Entry {
+        let range = GapRange { topic: self.name.clone(), partition, from: offset, to: offset };
+        Entry::Gap { cause: GapCause::Undecodable, range }
+    }
+
+    pub(super) fn page(&mut self, draft: Draft, partition: i32) -> Page {
+        let page = draft.finish(&self.name, partition, self.epoch);
+        if let Some(mean) = page.bytes.checked_div(page.entries.len()) {
+            self.record_bytes = mean;
+        }
+        page
+    }
+
+    pub(super) fn is_refused(&self, now: Instant) -> bool {
+        self.refused_until.is_some_and(|until| now < until)
+    }
+}

@@ -1,0 +1,222 @@
+//! Looks at the cluster, again and again: which topics are there, whether they are those that were read so far, how
+//! many partitions they have, and from where to where the logs go that somebody wants to know of.
+//!
+//! One question at a time, and reading goes on meanwhile. What follows from the answers is decided in [`super::topic`].
+
+use std::mem;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::Consumer;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::Offset;
+
+use super::ask::{self, DescribedOrNot, LogName, Offsets, Question};
+use super::client::Client;
+use super::retry::Retry;
+use super::topic::{Described, Seen, TopicReader};
+
+/// How long the client may take to connect to the first broker, each time it is asked to. Nothing else happens
+/// meanwhile.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// How long the brokers may take for one answer. Connections are made meanwhile, and last.
+const ANSWER_WAIT: Duration = Duration::from_secs(2);
+/// The pauses between two surveys, doubled from the first to the second. The second is how long it takes to see what
+/// nothing hints at: a missing topic that appears, or one made anew whose log is longer already than what was read.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+pub(super) struct Survey {
+    stage: Stage,
+    next: Retry,
+    /// Those that were connected lately; which one is asked for the topics takes turns when it does not answer.
+    brokers: Vec<i32>,
+    turn: usize,
+    /// The client lost a position since the survey under way began, and before.
+    lost: bool,
+    looks_for_lost: bool,
+}
+
+#[derive(Default)]
+enum Stage {
+    #[default]
+    Resting,
+    Topics(Question<Vec<DescribedOrNot>>),
+    Starts(Vec<Asked>, Question<Offsets>),
+    Ends(Vec<Asked>, Offsets, Question<Offsets>),
+}
+
+/// One topic of a survey under way.
+#[derive(Debug)]
+struct Asked {
+    described: DescribedOrNot,
+    wanted: Range<i32>,
+    was: Vec<i64>,
+}
+
+/// What was found of a topic.
+#[derive(Debug)]
+pub(super) enum Finding {
+    Found(Seen),
+    /// It is not there, or may not be read.
+    Missing(RDKafkaErrorCode),
+    /// It is there, but where its logs begin and end was not to be had.
+    Unanswered(RDKafkaErrorCode),
+}
+
+impl Survey {
+    /// The first survey is due at once.
+    pub(super) fn new() -> Self {
+        Self {
+            stage: Stage::Resting,
+            next: Retry::new(PAUSES),
+            brokers: Vec::new(),
+            turn: 0,
+            lost: false,
+            looks_for_lost: false,
+        }
+    }
+
+    /// These brokers are connected.
+    pub(super) fn connected(&mut self, brokers: Vec<i32>) {
+        if !brokers.is_empty() {
+            self.brokers = brokers;
+        }
+    }
+
+    /// Something may have changed.
+    pub(super) fn hasten(&mut self) {
+        self.next.hasten();
+    }
+
+    /// The client lost its position in some partition, and does not say in which.
+    pub(super) fn position_lost(&mut self) {
+        self.lost = true;
+        self.hasten();
+    }
+
+    /// Gives up what is under way, with the client that was asked.
+    pub(super) fn start_over(&mut self) {
+        self.stage = Stage::Resting;
+        self.lost |= mem::take(&mut self.looks_for_lost);
+        self.hasten();
+    }
+
+    pub(super) fn awaits_answer(&self) -> bool {
+        !matches!(self.stage, Stage::Resting)
+    }
+
+    /// Goes on where it can. At the end of a survey it gives what was found, in the order of the topics, or why no
+    /// broker answered. Does not wait.
+    pub(super) fn step(
+        &mut self,
+        client: &Arc<Client>,
+        topics: &[TopicReader],
+    ) -> Option<Result<Vec<Finding>, KafkaError>> {
+        let outcome = self.advance(client, topics).transpose()?;
+        let is_whole = |found: &Finding| !matches!(found, Finding::Unanswered(_));
+        if !outcome.as_ref().is_ok_and(|findings| findings.iter().all(is_whole)) {
+            self.lost |= self.looks_for_lost;
+        }
+        self.looks_for_lost = false;
+        self.turn += usize::from(outcome.is_err());
+        self.next.pause();
+        Some(outcome)
+    }
+
+    /// One step to the next stage, if its question was answered.
+    fn advance(&mut self, client: &Arc<Client>, topics: &[TopicReader]) -> Result<Option<Vec<Finding>>, KafkaError> {
+        match mem::take(&mut self.stage) {
+            Stage::Resting if topics.is_empty() || !self.next.is_due() => {}
+            Stage::Resting => {
+                let names: Vec<_> = topics.iter().map(|topic| topic.source().clone()).collect();
+                let broker = self.broker(client, &names[0])?;
+                self.looks_for_lost = mem::take(&mut self.lost);
+                self.stage = Stage::Topics(ask::topics(client, broker, &names, ANSWER_WAIT));
+            }
+            Stage::Topics(question) => match question.answer().transpose()? {
+                None => self.stage = Stage::Topics(question),
+                Some(described) => {
+                    let asked = self.take_in(described, topics);
+                    if asked.iter().all(|asked| asked.wanted.is_empty()) {
+                        return Ok(Some(findings(asked, topics, &Offsets::new(), &Offsets::new())));
+                    }
+                    let list = list(&asked, topics, Offset::Beginning, |_| true)?;
+                    self.stage = Stage::Starts(asked, ask::offsets(client, &list, ANSWER_WAIT));
+                }
+            },
+            Stage::Starts(asked, question) => match question.answer().transpose()? {
+                None => self.stage = Stage::Starts(asked, question),
+                Some(starts) => {
+                    // Who does not answer now was waited for once.
+                    let is_known = |log: &LogName| starts.get(log).is_some_and(Result::is_ok);
+                    let list = list(&asked, topics, Offset::End, is_known)?;
+                    self.stage = Stage::Ends(asked, starts, ask::offsets(client, &list, ANSWER_WAIT));
+                }
+            },
+            Stage::Ends(asked, starts, question) => match question.answer().transpose()? {
+                None => self.stage = Stage::Ends(asked, starts, question),
+                Some(ends) => return Ok(Some(findings(asked, topics, &starts, &ends))),
+            },
+        }
+        Ok(None)
+    }
+
+    /// The broker to ask. Any is as good as another, but the client has to be told one; only for the first, while
+    /// there is nothing to be read, is waited.
+    fn broker(&mut self, client: &Client, topic: &str) -> Result<i32, KafkaError> {
+        if self.brokers.is_empty() {
+            self.brokers.push(client.fetch_metadata(Some(topic), FIRST_WAIT)?.orig_broker_id());
+        }
+        Ok(self.brokers[self.turn % self.brokers.len()])
+    }
+
+    /// What is still to be asked of each topic.
+    fn take_in(&self, described: Vec<DescribedOrNot>, topics: &[TopicReader]) -> Vec<Asked> {
+        let mut described = described.into_iter();
+        let ask = |topic: &TopicReader| {
+            let described = described.next().unwrap_or(Err(RDKafkaErrorCode::UnknownTopicOrPartition));
+            let wanted = described.map_or(0..0, |described| topic.wanted(&described, self.looks_for_lost));
+            Asked { described, wanted, was: topic.next().collect() }
+        };
+        topics.iter().map(ask).collect()
+    }
+}
+
+/// The partitions that are wanted and fit, each with the end of its log that is asked for.
+fn list(
+    asked: &[Asked],
+    topics: &[TopicReader],
+    end: Offset,
+    fits: impl Fn(&LogName) -> bool,
+) -> Result<TopicPartitionList, KafkaError> {
+    let mut list = TopicPartitionList::new();
+    for (asked, topic) in asked.iter().zip(topics) {
+        for log in asked.wanted.clone().map(|partition| (topic.source().to_string(), partition)) {
+            if fits(&log) {
+                list.add_partition_offset(&log.0, log.1, end)?;
+            }
+        }
+    }
+    Ok(list)
+}
+
+fn findings(asked: Vec<Asked>, topics: &[TopicReader], starts: &Offsets, ends: &Offsets) -> Vec<Finding> {
+    let found = |(asked, topic): (Asked, &TopicReader)| match asked.described {
+        Err(code) => Finding::Missing(code),
+        Ok(described) => found(topic.source(), described, asked, starts, ends),
+    };
+    asked.into_iter().zip(topics).map(found).collect()
+}
+
+fn found(source: &str, described: Described, asked: Asked, starts: &Offsets, ends: &Offsets) -> Finding {
+    let offset = |of: &Offsets, partition| {
+        of.get(&(source.to_owned(), partition)).copied().unwrap_or(Err(RDKafkaErrorCode::UnknownPartition))
+    };
+    let log = |partition| Ok((offset(starts, partition)?, offset(ends, partition)?));
+    match asked.wanted.map(log).collect() {
+        Ok(logs) => Finding::Found(Seen { described, logs, was: asked.was }),
+        Err(code) => Finding::Unanswered(code),
+    }
+}

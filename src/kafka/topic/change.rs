@@ -1,0 +1,202 @@
+//! What a survey saw of a topic, and what follows from it: found, grown, made anew, or a log that lost what was to be
+//! read next.
+//!
+//! No client here, either, and nothing is told from here: what is to be told is returned.
+
+use std::ops::Range;
+
+use super::{Partition, Phase, TopicReader};
+use crate::event::{Entry, Epoch, Feed, GapCause, GapRange};
+use crate::kafka::warm::Warm;
+
+/// What the cluster says of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::kafka) struct Described {
+    /// 0 where the cluster gives topics no UUID (before Kafka 2.8).
+    pub(in crate::kafka) epoch: Epoch,
+    /// How many partitions it has.
+    pub(in crate::kafka) partitions: i32,
+}
+
+/// What a survey saw of a topic.
+#[derive(Debug)]
+pub(in crate::kafka) struct Seen {
+    pub(in crate::kafka) described: Described,
+    /// The logs (the first offset, and the one after the last) of the last partitions: those that were wanted.
+    pub(in crate::kafka) logs: Vec<(i64, i64)>,
+    /// Where reading stood when they were asked for.
+    pub(in crate::kafka) was: Vec<i64>,
+}
+
+impl Seen {
+    /// The logs with their partitions.
+    fn logs(&self) -> impl Iterator<Item = (i32, (i64, i64))> {
+        let count = i32::try_from(self.logs.len()).unwrap_or(i32::MAX);
+        (self.described.partitions - count..).zip(self.logs.iter().copied())
+    }
+}
+
+/// What follows from what a survey saw, in this order.
+#[derive(Debug, Default)]
+pub(in crate::kafka) struct Change {
+    /// What the log does not hold any more.
+    pub(in crate::kafka) gaps: Vec<Entry>,
+    pub(in crate::kafka) announcement: Option<Feed>,
+    pub(in crate::kafka) assign: Assign,
+}
+
+/// Whether the client has to be told where to read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::kafka) enum Assign {
+    #[default]
+    AsItIs,
+    Again,
+    /// The client must not remember the log that is gone: it takes the leaders of one made anew for outdated, since
+    /// their epochs begin at 0 again (librdkafka 2.12, `rd_kafka_toppar_leader_update`), and does not read it.
+    OnNewClient,
+}
+
+impl TopicReader {
+    /// Which partitions' logs have to be known before this can be taken in; `lost` where the client lost a position.
+    pub(in crate::kafka) fn wanted(&self, described: &Described, lost: bool) -> Range<i32> {
+        let have = i32::try_from(self.partitions.len()).unwrap_or(i32::MAX);
+        let all = self.is_absent() || lost || self.is_another(described);
+        if all { 0..described.partitions } else { have..described.partitions.max(have) }
+    }
+
+    /// Takes in what a survey saw. `position` is the client's: it may be beyond ours where offsets held no records.
+    pub(in crate::kafka) fn take_in(&mut self, seen: &Seen, position: impl Fn(i32) -> Option<i64>) -> Change {
+        let is_another = self.is_another(&seen.described);
+        if self.is_absent() {
+            tracing::info!(topic = &*self.config.name, partitions = seen.described.partitions, "topic found");
+            return self.join(seen, Assign::Again);
+        }
+        if is_another {
+            tracing::warn!(topic = &*self.config.name, "the topic was deleted and made anew");
+            return self.replace(seen);
+        }
+        let is_news = self.epoch == 0 && seen.described.epoch != self.former && seen.described.epoch != 0;
+        if is_news {
+            self.epoch = seen.described.epoch;
+        }
+        let mut change = self.mend(seen, position);
+        let has_grown = self.grow(seen);
+        if has_grown {
+            change.assign = change.assign.max(Assign::Again);
+        }
+        if is_news || has_grown {
+            change.announcement = self.announcement();
+        }
+        change
+    }
+
+    /// Whether it is not the topic that was read so far. A topic that lost partitions is one, too, where no epoch tells.
+    fn is_another(&self, described: &Described) -> bool {
+        match (self.epoch, described.epoch) {
+            (0, _) | (_, 0) => (described.partitions as usize) < self.partitions.len(),
+            (_, told) if told == self.former => false,
+            (known, told) => known != told,
+        }
+    }
+
+    /// Starts the warm-up.
+    fn join(&mut self, seen: &Seen, assign: Assign) -> Change {
+        let mut warm = Warm::new(self.config.replay_events, self.config.replay_bytes);
+        self.partitions.clear();
+        for (low, high) in &seen.logs {
+            let start = self.start(*low, *high);
+            warm.add_partition(start);
+            self.partitions.push(Partition { next: start, end: *high, reached_end: false });
+        }
+        self.phase = Phase::Warming(warm);
+        self.epoch = seen.described.epoch;
+        Change { assign, ..Change::default() }
+    }
+
+    /// Reads the new log from its first record on, whatever its length: nobody has seen any of it.
+    fn replace(&mut self, seen: &Seen) -> Change {
+        self.former = self.epoch;
+        if self.is_warming() {
+            // Nobody was told of a position yet.
+            return self.join(seen, Assign::OnNewClient);
+        }
+        let is_told = self.epoch != 0 && seen.described.epoch != 0;
+        // Where no epoch tells what is lost, gaps do.
+        let gaps = if is_told { Vec::new() } else { self.beyond(&seen.logs) };
+        self.epoch = seen.described.epoch;
+        let partition = |(low, high): &(i64, i64)| Partition { next: *low, end: *high, reached_end: false };
+        self.partitions = seen.logs.iter().map(partition).collect();
+        Change { gaps, announcement: self.announcement(), assign: Assign::OnNewClient }
+    }
+
+    /// What was read beyond the ends of these logs.
+    fn beyond(&self, logs: &[(i64, i64)]) -> Vec<Entry> {
+        let high = |id: i32| logs.get(id as usize).map_or(0, |(_, high)| *high);
+        let partitions = (0..).zip(&self.partitions).filter(|(id, partition)| partition.next > high(*id));
+        partitions.map(|(id, partition)| self.gap(GapCause::Truncated, id, high(id), partition.next)).collect()
+    }
+
+    /// Adds partitions the topic got since. Their records are new, so they are read from the start of their logs.
+    fn grow(&mut self, seen: &Seen) -> bool {
+        let have = self.partitions.len();
+        for (_, (low, high)) in seen.logs().filter(|(id, _)| *id as usize >= have) {
+            if let Phase::Warming(warm) = &mut self.phase {
+                warm.add_partition(low);
+            }
+            self.partitions.push(Partition { next: low, end: high, reached_end: false });
+        }
+        let has_grown = self.partitions.len() > have;
+        if has_grown {
+            tracing::info!(topic = &*self.config.name, partitions = self.partitions.len(), "partitions were added");
+        }
+        has_grown
+    }
+
+    /// Compares the partitions with their logs where the client lost a position, in one that it does not name.
+    fn mend(&mut self, seen: &Seen, position: impl Fn(i32) -> Option<i64>) -> Change {
+        let mut change = Change::default();
+        let known = seen.logs().take_while(|(id, _)| (*id as usize) < self.partitions.len());
+        for (id, (low, high)) in known.collect::<Vec<_>>() {
+            // A position that was lost is assigned again, if only to the same place.
+            change.assign = change.assign.max(Assign::Again);
+            let next = self.partitions[id as usize].next;
+            if seen.was.get(id as usize) != Some(&next) {
+                // It goes on: its log is longer now than it was when it was asked for.
+            } else if next < low {
+                change.gaps.extend(self.skip(id, low, position(id)));
+            } else if next > high && self.is_warming() {
+                // Nobody was told of a position yet.
+                return self.join(seen, Assign::OnNewClient);
+            } else if next > high {
+                change.gaps.push(self.gap(GapCause::Truncated, id, high, next));
+                self.partitions[id as usize].next = self.start(low, high);
+                change.assign = Assign::OnNewClient;
+            }
+        }
+        if !change.gaps.is_empty() {
+            let gaps = &change.gaps;
+            tracing::warn!(topic = &*self.config.name, ?gaps, "the log does not hold what was to be read next");
+        }
+        if change.assign == Assign::OnNewClient {
+            change.announcement = self.announcement();
+        }
+        change
+    }
+
+    /// Goes on at the log's new start. Offsets up to `position` are known to have held no records.
+    fn skip(&mut self, id: i32, low: i64, position: Option<i64>) -> Option<Entry> {
+        let partition = &mut self.partitions[id as usize];
+        let from = position.unwrap_or(partition.next).max(partition.next);
+        partition.next = low;
+        if let Phase::Warming(warm) = &mut self.phase {
+            // Nobody was told of a position yet: the window just starts later.
+            warm.raise_floor(id as usize, low);
+            return None;
+        }
+        (from < low).then(|| self.gap(GapCause::Retention, id, from, low))
+    }
+
+    fn gap(&self, cause: GapCause, partition: i32, from: i64, end: i64) -> Entry {
+        Entry::Gap { cause, range: GapRange { topic: self.config.name.clone(), partition, from, to: end - 1 } }
+    }
+}

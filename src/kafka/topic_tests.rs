@@ -1,0 +1,197 @@
+//! Where a topic stands, record by record and survey by survey.
+
+use super::change::Change;
+use super::*;
+
+/// A topic's epoch, and that of the one made anew.
+const EPOCH: Epoch = 7;
+const ANEW: Epoch = 8;
+
+fn absent() -> TopicReader {
+    let config = TopicConfig { replay_events: 10, replay_bytes: 1000, ..TopicConfig::new("a".into(), []) };
+    TopicReader::new(config, &Metrics::new("test").unwrap())
+}
+
+fn reader(logs: &[(i64, i64)]) -> TopicReader {
+    let mut topic = absent();
+    assert_eq!(survey(&mut topic, EPOCH, logs).assign, Assign::Again);
+    topic
+}
+
+fn live(logs: &[(i64, i64)]) -> TopicReader {
+    let mut topic = reader(logs);
+    topic.finish_warm_up().unwrap();
+    topic
+}
+
+/// A survey finds the topic with these logs, whether it wants to know them or not.
+fn survey(topic: &mut TopicReader, epoch: Epoch, logs: &[(i64, i64)]) -> Change {
+    look(topic, epoch, logs, false, None)
+}
+
+/// The same after the client lost a position; `position` is the client's own.
+fn survey_lost(topic: &mut TopicReader, logs: &[(i64, i64)], position: Option<i64>) -> Change {
+    look(topic, EPOCH, logs, true, position)
+}
+
+fn look(topic: &mut TopicReader, epoch: Epoch, logs: &[(i64, i64)], lost: bool, position: Option<i64>) -> Change {
+    let described = Described { epoch, partitions: logs.len() as i32 };
+    let wanted = topic.wanted(&described, lost);
+    let logs = logs[wanted.start as usize..].iter().take(wanted.len()).copied().collect();
+    topic.take_in(&Seen { described, logs, was: next(topic) }, |_| position)
+}
+
+/// Epoch and positions of an announcement.
+fn announced(feed: Option<Feed>) -> Option<(Epoch, Vec<i64>)> {
+    match feed? {
+        Feed::Assigned { epoch, next, .. } => Some((epoch, next.to_vec())),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn gaps(change: &Change) -> Vec<(GapCause, i32, i64, i64)> {
+    let gap = |entry: &Entry| match entry {
+        Entry::Gap { cause, range } => (*cause, range.partition, range.from, range.to),
+        Entry::Event(event) => panic!("{event:?}"),
+    };
+    change.gaps.iter().map(gap).collect()
+}
+
+/// Takes an empty record; gives how many entries came out.
+fn take(topic: &mut TopicReader, partition: i32, offset: i64) -> usize {
+    let (mut batch, received) = (Vec::new(), Instant::now());
+    let value = Some(&b"{}"[..]);
+    let (timestamp, headers) = (Some(1), &[][..]);
+    let record = Record { partition, offset, timestamp, key: None, headers, value, received, received_ms: 1 };
+    topic.take(&record, &mut batch);
+    batch.len()
+}
+
+fn next(topic: &TopicReader) -> Vec<i64> {
+    topic.next().collect()
+}
+
+#[test]
+fn it_starts_a_window_before_the_end_but_within_the_log() {
+    assert_eq!(next(&reader(&[(0, 100), (95, 100), (0, 3), (7, 7)])), [90, 95, 0, 7]);
+}
+
+#[test]
+fn records_are_taken_once_and_only_of_known_partitions() {
+    let mut topic = live(&[(0, 0)]);
+    assert_eq!([0, 1, 1, 0, 5, 3].map(|offset| take(&mut topic, 0, offset)), [1, 1, 0, 0, 1, 0]);
+    assert_eq!([1, -1].map(|partition| take(&mut topic, partition, 0)), [0, 0]);
+    assert_eq!(next(&topic), [6]);
+}
+
+#[test]
+fn it_has_caught_up_by_record_by_position_or_by_the_end_of_the_log() {
+    let nowhere = |_| None;
+    let mut topic = reader(&[(0, 3)]);
+    assert!(!topic.has_caught_up(nowhere));
+    assert_eq!(take(&mut topic, 0, 1), 0, "kept back");
+    assert!(!topic.has_caught_up(|_| Some(2)));
+    assert!(topic.has_caught_up(|_| Some(3)), "the last offset may be a control record");
+    topic.reached_end(0);
+    assert!(topic.has_caught_up(nowhere), "the last offsets may be compacted away");
+    let mut topic = reader(&[(0, 3), (5, 5)]);
+    take(&mut topic, 0, 2);
+    assert!(topic.has_caught_up(nowhere));
+}
+
+#[test]
+fn added_partitions_are_read_from_their_start_and_announced_once_live() {
+    let mut topic = reader(&[(0, 1)]);
+    let grown = survey(&mut topic, EPOCH, &[(0, 1), (4, 9)]);
+    assert_eq!((grown.assign, announced(grown.announcement)), (Assign::Again, None));
+    let (feed, _) = topic.finish_warm_up().unwrap();
+    assert_eq!(announced(Some(feed)), Some((EPOCH, vec![0, 4])));
+    let grown = survey(&mut topic, EPOCH, &[(0, 1), (4, 9), (0, 100)]);
+    assert_eq!((grown.assign, announced(grown.announcement)), (Assign::Again, Some((EPOCH, vec![0, 4, 0]))));
+    let same = survey(&mut topic, EPOCH, &[(0, 1), (4, 9), (0, 100)]);
+    assert_eq!((same.assign, announced(same.announcement)), (Assign::AsItIs, None));
+}
+
+#[test]
+fn a_log_that_lost_its_start_is_a_gap_up_to_it() {
+    let mut topic = live(&[(0, 5), (0, 5)]);
+    take(&mut topic, 0, 4);
+    take(&mut topic, 1, 4);
+    let change = survey_lost(&mut topic, &[(20, 30), (5, 30)], None);
+    assert_eq!((gaps(&change), change.assign), (vec![(GapCause::Retention, 0, 5, 19)], Assign::Again));
+    assert_eq!(next(&topic), [20, 5]);
+    let change = survey_lost(&mut topic, &[(20, 30), (20, 30)], Some(8));
+    assert_eq!(gaps(&change), [(GapCause::Retention, 1, 8, 19)], "5 to 7 held no records");
+    let change = survey_lost(&mut topic, &[(20, 30), (20, 30)], None);
+    assert_eq!((gaps(&change), change.assign), (vec![], Assign::Again), "a stuck partition is assigned again");
+}
+
+#[test]
+fn a_log_that_ends_before_the_position_is_another_log() {
+    let mut topic = live(&[(0, 50)]);
+    take(&mut topic, 0, 49);
+    let change = survey_lost(&mut topic, &[(0, 30)], None);
+    assert_eq!((gaps(&change), change.assign), (vec![(GapCause::Truncated, 0, 30, 49)], Assign::OnNewClient));
+    assert_eq!(announced(change.announcement), Some((EPOCH, vec![20])), "a window before the end of what is there");
+    assert_eq!(take(&mut topic, 0, 20), 1);
+}
+
+#[test]
+fn a_partition_that_went_on_since_its_log_was_asked_for_is_sound() {
+    let mut topic = live(&[(0, 5)]);
+    let described = Described { epoch: EPOCH, partitions: 1 };
+    let was = next(&topic);
+    (5..9).for_each(|offset| assert_eq!(take(&mut topic, 0, offset), 1));
+    let change = topic.take_in(&Seen { described, logs: vec![(0, 6)], was }, |_| None);
+    assert_eq!((gaps(&change), next(&topic)), (vec![], vec![9]));
+}
+
+#[test]
+fn a_position_lost_while_warming_is_nobodys_gap() {
+    let mut topic = reader(&[(0, 5)]);
+    assert!(gaps(&survey_lost(&mut topic, &[(2, 9)], None)).is_empty());
+    let (feed, _) = topic.finish_warm_up().unwrap();
+    assert_eq!(announced(Some(feed)), Some((EPOCH, vec![2])));
+    let mut topic = reader(&[(0, 5)]);
+    take(&mut topic, 0, 4);
+    let change = survey_lost(&mut topic, &[(0, 3)], None);
+    assert_eq!((gaps(&change), change.assign, next(&topic)), (vec![], Assign::OnNewClient, vec![0]));
+    assert!(topic.is_warming());
+}
+
+#[test]
+fn a_topic_made_anew_is_read_from_its_first_record() {
+    let mut topic = live(&[(0, 5), (0, 5)]);
+    take(&mut topic, 0, 4);
+    // Longer than what was read of the old one, and with fewer partitions.
+    let change = survey(&mut topic, ANEW, &[(3, 100)]);
+    assert_eq!((gaps(&change), change.assign), (vec![], Assign::OnNewClient), "the epoch tells what is lost");
+    assert_eq!(announced(change.announcement), Some((ANEW, vec![3])));
+    assert_eq!(take(&mut topic, 0, 3), 1);
+    let stale = survey(&mut topic, EPOCH, &[(0, 5), (0, 5)]);
+    assert_eq!((stale.assign, next(&topic)), (Assign::Again, vec![4, 0]), "UUIDs do not come back");
+}
+
+#[test]
+fn a_topic_made_anew_while_warming_is_nobodys_news() {
+    let mut topic = reader(&[(0, 5)]);
+    take(&mut topic, 0, 4);
+    let change = survey(&mut topic, ANEW, &[(0, 100)]);
+    assert_eq!((change.assign, announced(change.announcement)), (Assign::OnNewClient, None));
+    let (feed, _) = topic.finish_warm_up().unwrap();
+    assert_eq!(announced(Some(feed)), Some((ANEW, vec![90])));
+}
+
+#[test]
+fn without_epochs_only_positions_and_partitions_tell() {
+    let mut topic = absent();
+    survey(&mut topic, 0, &[(0, 5), (0, 5)]);
+    topic.finish_warm_up().unwrap();
+    (0..5).for_each(|offset| assert_eq!(take(&mut topic, 1, offset), 1));
+    assert_eq!(survey(&mut topic, 0, &[(0, 100), (0, 100)]).assign, Assign::AsItIs);
+    let change = survey(&mut topic, 0, &[(0, 100)]);
+    assert_eq!(gaps(&change), [(GapCause::Truncated, 1, 0, 4)]);
+    assert_eq!(announced(change.announcement), Some((0, vec![0])));
+    let known = survey(&mut topic, EPOCH, &[(0, 100)]);
+    assert_eq!((known.assign, announced(known.announcement)), (Assign::AsItIs, Some((EPOCH, vec![0]))));
+}

@@ -1,0 +1,124 @@
+//! What a reload means for a stream that is open: it goes on, under the new settings, where what it was opened as is
+//! still there; else it has to end. It decides; ending many at a bounded rate is the writer's.
+
+use std::sync::{Arc, Weak};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::access::Authority;
+use crate::route::{Offer, RouteTable, StreamRoute, Transport};
+
+use super::{Request, Session};
+
+/// A configuration that takes another one's place, as far as streams are concerned.
+#[derive(Debug)]
+pub struct Reload {
+    before: Weak<RouteTable>,
+    routes: Arc<RouteTable>,
+    by_pattern: FxHashMap<Arc<str>, Successor>,
+    trusted: FxHashSet<Authority>,
+}
+
+/// A route of the new configuration.
+#[derive(Debug)]
+struct Successor {
+    route: Arc<StreamRoute>,
+    /// Patterns of routes that take paths from it.
+    exceptions: Box<[Arc<str>]>,
+}
+
+impl Reload {
+    /// `trusted` is everything that the acceptance of a token may rest on from now on.
+    pub fn new(
+        before: &Arc<RouteTable>,
+        routes: Arc<RouteTable>,
+        trusted: impl IntoIterator<Item = Authority>,
+    ) -> Self {
+        let successors = routes.routes_and_exceptions().map(|(route, exceptions)| {
+            let exceptions = exceptions.into_iter().cloned().collect();
+            (route.pattern.clone(), Successor { route: route.clone(), exceptions })
+        });
+        let by_pattern = successors.collect();
+        Self { before: Arc::downgrade(before), routes, by_pattern, trusted: trusted.into_iter().collect() }
+    }
+
+    /// The routes whose place it takes.
+    pub fn before(&self) -> Weak<RouteTable> {
+        self.before.clone()
+    }
+
+    /// The route on which a stream with this request goes on, if it can: its token is trusted, and what it was opened as
+    /// is still there.
+    pub fn goes_on(&self, request: &Request) -> Option<&Arc<StreamRoute>> {
+        let is_trusted = request.principal.as_ref().is_none_or(|who| self.trusted.contains(&who.authority));
+        let route = self.successor(&request.route, &request.routes).filter(|_| is_trusted)?;
+        shows_the_same(&request.route, route, request.transport).then_some(route)
+    }
+
+    /// The route that goes on delivering what `old`, one of `known`, delivers: of the same pattern and for the same
+    /// paths, with the same stream for the same people.
+    fn successor(&self, old: &StreamRoute, known: &RouteTable) -> Option<&Arc<StreamRoute>> {
+        let Successor { route, exceptions } = self.by_pattern.get(&old.pattern)?;
+        let is_whole = exceptions.iter().all(|pattern| known.has(pattern));
+        (is_whole && delivers_the_same(old, route)).then_some(route)
+    }
+}
+
+impl Session {
+    /// Goes on under the new configuration, with its heartbeat interval, `retry`, queue, `refresh`, `on_gap` and limits.
+    /// False where it can't: then nothing was changed, and the stream has to end.
+    pub fn take_over(&mut self, reload: &Reload) -> bool {
+        if Arc::ptr_eq(&self.request.routes, &reload.routes) || self.closed.is_some() {
+            return true;
+        }
+        let Some(route) = reload.goes_on(&self.request) else { return false };
+        let known = &self.request.routes;
+        let sources = self.subscriptions.iter().map(|subscription| reload.successor(&subscription.route, known));
+        let Some(sources) = sources.collect::<Option<Vec<_>>>() else { return false };
+        for (subscription, source) in self.subscriptions.iter_mut().zip(sources) {
+            subscription.route = source.clone();
+        }
+        self.settle_in(route, reload);
+        true
+    }
+
+    fn settle_in(&mut self, route: &Arc<StreamRoute>, reload: &Reload) {
+        // Everybody keeps their own share of the jitter.
+        let jitter = self.retry_ms as f64 / self.request.route.retry.as_millis().max(1) as f64;
+        self.retry_ms = (route.retry.as_millis() as f64 * jitter) as u64;
+        self.request.route = route.clone();
+        self.request.routes = reload.routes.clone();
+        self.heartbeat_due = self.quiet_since() + route.heartbeat;
+    }
+
+    /// Whether it was opened under these routes.
+    pub fn is_of(&self, routes: &Weak<RouteTable>) -> bool {
+        std::ptr::eq(routes.as_ptr(), Arc::as_ptr(&self.request.routes))
+    }
+}
+
+/// Whether the same people get the same events.
+fn delivers_the_same(old: &StreamRoute, new: &StreamRoute) -> bool {
+    let is_bound = |one: &StreamRoute, other: &StreamRoute| one.bindings.iter().all(|b| other.bindings.contains(b));
+    old.stream == new.stream && old.admission == new.admission && is_bound(old, new) && is_bound(new, old)
+}
+
+/// Whether a stream of this transport looks the same and could still be opened as it was.
+fn shows_the_same(old: &StreamRoute, new: &StreamRoute, transport: Transport) -> bool {
+    let still = |old: &[Box<str>], new: &[Box<str>]| old.iter().all(|one| new.contains(one));
+    let is_offered = new.offer == Offer::Auto || new.offer == Offer::Only(transport);
+    let is_same = match transport {
+        Transport::Sse => old.event_field == new.event_field,
+        Transport::Ndjson => true,
+        Transport::WebSocket => {
+            old.frames == new.frames
+                && still(&old.subprotocols, &new.subprotocols)
+                && still(&old.allowed_origins, &new.allowed_origins)
+        }
+    };
+    is_offered && is_same && old.data == new.data
+}
+
+#[cfg(test)]
+#[path = "reload_tests.rs"]
+mod tests;

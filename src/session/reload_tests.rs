@@ -1,0 +1,123 @@
+use std::time::Duration;
+
+use super::*;
+use crate::access::{Binding, Principal, Selector, Source};
+use crate::route::*;
+use crate::testing::{self, stream};
+
+const PATTERN: &str = "/orders/{id}/x";
+
+/// A route on which everything is said that may be.
+fn route() -> StreamRoute {
+    StreamRoute {
+        admission: Admission::Token,
+        bindings: [by_path("id"), by_claim("sub")].into(),
+        offer: Offer::Auto,
+        allowed_origins: ["https://a".into()].into(),
+        subprotocols: ["one".into()].into(),
+        ..testing::route(PATTERN)
+    }
+}
+
+fn by_path(name: &str) -> Binding {
+    Binding { key: "orderId".into(), source: Source::Path(name.into()) }
+}
+
+fn by_claim(name: &str) -> Binding {
+    Binding { key: "userId".into(), source: Source::Claim([name.into()].into()) }
+}
+
+fn table(routes: impl IntoIterator<Item = StreamRoute>) -> Arc<RouteTable> {
+    Arc::new(RouteTable::new(routes.into_iter().map(Arc::new).collect()).unwrap())
+}
+
+/// A request for the route's stream that was admitted by authority 1.
+fn request(transport: Transport, routes: &Arc<RouteTable>) -> Request {
+    let principal = Principal { claims: Arc::default(), expires_at: None, authority: Authority(1) };
+    Request {
+        route: routes.routes().next().unwrap().clone(),
+        transport,
+        content_type: "text/event-stream",
+        http11: true,
+        selector: Selector::default(),
+        subscribe: true,
+        resume: None,
+        heartbeat_form: HeartbeatForm::Silent,
+        principal: Some(principal),
+        websocket: None,
+        routes: routes.clone(),
+    }
+}
+
+/// Which streams go on when these routes take the place of the one.
+fn who_goes_on(routes: impl IntoIterator<Item = StreamRoute>) -> Vec<Transport> {
+    let before = table([route()]);
+    let reload = Reload::new(&before, table(routes), [Authority(0), Authority(1)]);
+    let goes_on = |transport: &Transport| reload.goes_on(&request(*transport, &before)).is_some();
+    Transport::ALL.into_iter().filter(goes_on).collect()
+}
+
+/// What may change, and who goes on then.
+#[test]
+fn what_ends_streams_and_what_does_not() {
+    use Transport::{Ndjson, Sse, WebSocket};
+    type Change = fn(&mut StreamRoute);
+    let cases: [(&str, Change, &[Transport]); 27] = [
+        ("nothing", |_| {}, &Transport::ALL),
+        ("heartbeat", |r| r.heartbeat = Duration::from_secs(1), &Transport::ALL),
+        ("heartbeat form", |r| r.heartbeat_form = HeartbeatForm::Visible, &Transport::ALL),
+        ("retry", |r| r.retry = Duration::from_secs(9), &Transport::ALL),
+        ("queue", |r| r.queue.overflow = Overflow::Disconnect, &Transport::ALL),
+        ("refresh", |r| r.refresh = Some("/all".into()), &Transport::ALL),
+        ("on_gap", |r| r.on_gap = OnGap::Continue, &Transport::ALL),
+        ("max_streams", |r| r.max_streams = Some(1), &Transport::ALL),
+        ("other methods", |r| r.other_methods = OtherMethods::Upstream, &Transport::ALL),
+        ("websocket limits", |r| r.websocket.commands_per_second = 1, &Transport::ALL),
+        ("order of bindings", |r| r.bindings.reverse(), &Transport::ALL),
+        ("another pattern", |r| r.pattern = "/orders/{other}/x".into(), &[]),
+        ("another topic", |r| r.stream = stream(2, &["refunds"]), &[]),
+        ("another stream of the topic", |r| r.stream = stream(2, &["orders"]), &[]),
+        ("public", |r| r.admission = Admission::Public, &[]),
+        ("a binding less", |r| r.bindings = [by_path("id")].into(), &[]),
+        ("a binding more", |r| r.bindings = [by_path("id"), by_claim("sub"), by_claim("org")].into(), &[]),
+        ("another claim", |r| r.bindings = [by_path("id"), by_claim("org")].into(), &[]),
+        ("payload", |r| r.data = DataForm::Payload, &[]),
+        ("event field", |r| r.event_field = EventField::Type, &[Ndjson, WebSocket]),
+        ("frames", |r| r.frames = WebSocketFrames::Binary, &[Sse, Ndjson]),
+        ("only SSE", |r| r.offer = Offer::Only(Sse), &[Sse]),
+        ("only WebSocket", |r| r.offer = Offer::Only(WebSocket), &[WebSocket]),
+        ("an origin less", |r| r.allowed_origins = [].into(), &[Sse, Ndjson]),
+        ("an origin more", |r| r.allowed_origins = ["https://b".into(), "https://a".into()].into(), &Transport::ALL),
+        ("another subprotocol", |r| r.subprotocols = ["two".into()].into(), &[Sse, Ndjson]),
+        ("a subprotocol more", |r| r.subprotocols = ["two".into(), "one".into()].into(), &Transport::ALL),
+    ];
+    for (what, change, expected) in cases {
+        let mut route = route();
+        change(&mut route);
+        assert_eq!(who_goes_on([route]), expected, "{what}");
+    }
+}
+
+#[test]
+fn a_route_that_is_gone_or_loses_some_of_its_paths_ends_its_streams() {
+    assert!(who_goes_on([]).is_empty());
+    assert_eq!(who_goes_on([route(), testing::route("/orders/special/y")]), Transport::ALL);
+    assert!(who_goes_on([route(), testing::route("/orders/special/x")]).is_empty());
+    // An exception that was there before is none of its paths.
+    let before = table([route(), testing::route("/orders/special/x")]);
+    let reload = Reload::new(&before, table([route(), testing::route("/orders/special/x")]), [Authority(1)]);
+    assert!(reload.goes_on(&request(Transport::Sse, &before)).is_some());
+}
+
+#[test]
+fn a_token_counts_as_long_as_what_it_rests_on_is_trusted() {
+    let before = table([route()]);
+    let with = |trusted: &[u64], principal: bool| {
+        let mut request = request(Transport::Sse, &before);
+        request.principal = request.principal.filter(|_| principal);
+        let trusted = trusted.iter().copied().map(Authority);
+        Reload::new(&before, table([route()]), trusted).goes_on(&request).is_some()
+    };
+    assert!(with(&[1], true) && with(&[2, 1], true) && with(&[], false));
+    assert!(!with(&[2], true) && !with(&[], true));
+}

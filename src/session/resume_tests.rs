@@ -1,0 +1,189 @@
+//! Sessions that resume from the log behind the window.
+
+use std::time::Duration;
+
+use super::tests::{Bench, resume};
+use super::*;
+use crate::event::{Entry, GapRange};
+use crate::hub::{NoLog, ReplayLimits};
+use crate::route::{OnGap, StreamRoute};
+use crate::testing::{Shelf, event, selector};
+
+/// A window of four behind which the log holds all of `events`, the users of which take turns.
+fn bench(events: i64, change: impl FnOnce(&mut Shelf)) -> Bench {
+    let mut bench = Bench::new();
+    let users = ["a", "b"];
+    let entries: Vec<Entry> =
+        (0..events).map(|n| Entry::Event(event("orders", 0, n, &[("userId", users[n as usize % 2])]))).collect();
+    entries.iter().for_each(|entry| {
+        bench.hub.append(entry);
+    });
+    let mut shelf = Shelf::new(entries, 3);
+    change(&mut shelf);
+    bench.log = Arc::new(shelf);
+    bench
+}
+
+fn since(position: &str) -> impl FnOnce(&mut Request, &mut StreamRoute) {
+    let resume = position.parse().unwrap();
+    move |request, _| request.resume = Some(resume)
+}
+
+/// The offsets of the events in an answer, and the causes of its gaps, in order.
+fn told(answer: &str) -> Vec<String> {
+    let objects =
+        answer.lines().filter_map(|line| line.strip_prefix("data: ").or_else(|| line.starts_with('{').then_some(line)));
+    let objects = objects.filter_map(|text| serde_json::from_str::<serde_json::Value>(text).ok());
+    objects.map(|o| o.get("cause").unwrap_or_else(|| &o["data"]["n"]).to_string().replace('"', "")).collect()
+}
+
+#[test]
+fn what_left_the_window_comes_from_the_log() {
+    let mut bench = bench(20, |_| {});
+    let mut sse = bench.open(Transport::Sse, since("orders:0:4"));
+    assert_eq!(told(&bench.written(&mut sse)), (5..20).map(|n| n.to_string()).collect::<Vec<_>>());
+    bench.append(&mut sse, 20, &[]);
+    assert_eq!(told(&bench.written(&mut sse)), ["20"], "and then live");
+    let mut own = bench.open(Transport::Ndjson, |request, _| {
+        request.resume = resume("orders:0:4");
+        request.selector = selector(&[("userId", "a")]);
+    });
+    let answer = bench.written(&mut own);
+    assert!(answer.starts_with("HTTP/1.1 200"));
+    assert_eq!(told(&answer), ["6", "8", "10", "12", "14", "16", "18"], "each user's own");
+}
+
+#[test]
+fn what_the_log_lost_is_told_in_place_of_the_stream_or_in_it() {
+    let mut bench = bench(20, |shelf| shelf.low = 7);
+    let mut gone = bench.open(Transport::Ndjson, since("orders:0:4"));
+    let answer = bench.written(&mut gone);
+    assert!(answer.starts_with("HTTP/1.1 410"), "{answer}");
+    assert!(
+        answer.contains(r#""cause":"retention""#) && answer.contains(r#""from":5,"partition":0,"to":6"#),
+        "{answer}"
+    );
+    for transport in [Transport::Sse, Transport::Ndjson] {
+        let mut session = bench.open(transport, |request, route| {
+            request.resume = resume("orders:0:4");
+            route.on_gap = OnGap::Continue;
+        });
+        let answer = bench.written(&mut session);
+        assert_eq!(told(&answer)[..3], ["retention", "7", "8"], "{answer}");
+        assert_eq!(told(&answer).len(), 14);
+    }
+}
+
+#[test]
+fn a_client_is_not_answered_before_it_is_known_whether_it_can_resume() {
+    let mut bench = bench(20, |_| {});
+    let mut session = bench.open(Transport::Ndjson, since("orders:0:4"));
+    assert!(session.is_unanswered() && session.is_flushed());
+    bench.written(&mut session);
+    assert!(!session.is_unanswered());
+
+    // The log never answers: who can be told so is, the others wait.
+    bench.log = Arc::new(Mute);
+    let mut refused = bench.open(Transport::Ndjson, since("orders:0:4"));
+    let mut waits = bench.open(Transport::Sse, since("orders:0:4"));
+    assert!(bench.written(&mut waits).contains("id: orders:0:4\n"));
+    bench.pass(Duration::from_secs(6));
+    assert!(bench.written(&mut refused).starts_with("HTTP/1.1 503"));
+    bench.pass(Duration::from_secs(9));
+    assert!(waits.tick(&mut bench.desk()));
+    assert_eq!(bench.written(&mut waits), ": keep-alive\n\n");
+    let shelf = Shelf::new(bench_entries(20), 5);
+    bench.log = Arc::new(shelf);
+    assert_eq!(told(&bench.written(&mut waits)).len(), 15, "it was not held to the time without a broker");
+}
+
+fn bench_entries(events: i64) -> Vec<Entry> {
+    (0..events).map(|n| Entry::Event(event("orders", 0, n, &[]))).collect()
+}
+
+/// A log whose brokers are down.
+#[derive(Debug)]
+struct Mute;
+
+impl Log for Mute {
+    fn page(&self, _: &crate::hub::Place, _: Asker) -> crate::hub::Lookup<Arc<crate::hub::Page>> {
+        crate::hub::Lookup::Down
+    }
+
+    fn offsets_at(&self, _: &crate::event::Topic, _: i64, _: Asker) -> crate::hub::Lookup<Arc<[i64]>> {
+        crate::hub::Lookup::Down
+    }
+
+    fn limits(&self) -> ReplayLimits {
+        ReplayLimits { events: 100, bytes: 1 << 20, time: Duration::from_secs(10) }
+    }
+}
+
+#[test]
+fn a_time_is_a_position() {
+    let mut bench = bench(20, |_| {});
+    // An event's time is its offset in milliseconds.
+    let mut session = bench.open(Transport::Ndjson, since("1970-01-01T00:00:00.012Z"));
+    assert_eq!(told(&bench.written(&mut session)), (12..20).map(|n| n.to_string()).collect::<Vec<_>>());
+    let mut session = bench.open(Transport::Ndjson, since("1970-01-01T00:00:09Z"));
+    assert_eq!(told(&bench.written(&mut session)), Vec::<String>::new(), "nothing yet");
+    bench.append(&mut session, 20, &[]);
+    assert_eq!(told(&bench.written(&mut session)), ["20"]);
+    let mut session = bench.open(Transport::Ndjson, since("-1s"));
+    assert_eq!(told(&bench.written(&mut session)), Vec::<String>::new());
+}
+
+#[test]
+fn reading_the_log_has_limits() {
+    let mut bench = bench(20, |shelf| shelf.limits.events = 6);
+    let mut gone = bench.open(Transport::Ndjson, since("orders:0:4"));
+    assert!(bench.written(&mut gone).contains(r#""cause":"replay-limit""#));
+    let mut session = bench.open(Transport::Sse, since("orders:0:4"));
+    let answer = bench.written(&mut session);
+    assert_eq!(told(&answer)[..2], ["replay-limit", "10"], "{answer}");
+    assert!(answer.contains(r#""ranges":[{"topic":"orders","partition":0,"from":5,"to":9}]"#));
+
+    let mut bench = self::bench(20, |shelf| shelf.limits.bytes = 1);
+    let mut session = bench.open(Transport::Sse, since("orders:0:4"));
+    let told_of = told(&bench.written(&mut session));
+    assert_eq!(told_of, ["5", "6", "7", "replay-limit", "16", "17", "18", "19"], "a page is read to its end");
+}
+
+#[test]
+fn without_a_log_the_window_is_all_there_is() {
+    let mut bench = bench(20, |_| {});
+    bench.log = Arc::new(NoLog);
+    let mut session = bench.open(Transport::Sse, since("orders:0:4"));
+    let answer = bench.written(&mut session);
+    assert_eq!(told(&answer)[..2], ["retention", "16"], "{answer}");
+}
+
+#[test]
+fn a_heartbeat_says_how_far_others_came() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::Sse, |request, _| request.selector = selector(&[("userId", "a")]));
+    bench.written(&mut session);
+    let beat = |bench: &mut Bench, session: &mut Session| {
+        bench.pass(Duration::from_secs(15));
+        assert!(session.tick(&mut bench.desk()));
+        bench.written(session)
+    };
+    assert_eq!(beat(&mut bench, &mut session), ": keep-alive\n\n");
+    bench.append(&mut session, 0, &[("userId", "b")]);
+    assert_eq!(beat(&mut bench, &mut session), ": keep-alive\nid: orders:0:0\n\n");
+    assert_eq!(beat(&mut bench, &mut session), ": keep-alive\n\n", "once");
+    bench.append(&mut session, 1, &[("userId", "a")]);
+    assert!(bench.written(&mut session).starts_with("id: orders:0:1\n"));
+    assert_eq!(beat(&mut bench, &mut session), ": keep-alive\n\n", "it knows");
+}
+
+#[test]
+fn records_that_are_no_events_are_told_from_the_log_as_well() {
+    let range = |from| GapRange { topic: "orders".into(), partition: 0, from, to: from };
+    let mut bench = bench(20, |shelf| {
+        let entries = (5..7).map(|from| Entry::Gap { cause: GapCause::Undecodable, range: range(from) });
+        shelf.entries.splice(5..7, entries);
+    });
+    let mut session = bench.open(Transport::Sse, since("orders:0:4"));
+    assert_eq!(told(&bench.written(&mut session))[..2], ["undecodable", "7"]);
+}

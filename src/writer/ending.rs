@@ -1,0 +1,111 @@
+//! Streams that are ended one after the other, so that their clients don't all come back at once. It says whose turn it
+//! is; closing them is the shard's.
+
+use std::time::{Duration, Instant};
+
+use crate::session::CloseReason;
+
+/// How fast streams are ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Streams a second, of all writers together.
+    pub per_second: f64,
+    /// By this much later all have had their turn, whatever that makes of the rate.
+    pub within: Duration,
+    /// Until then a client that reads slowly may take what still waits for it.
+    pub until: Instant,
+}
+
+impl Pace {
+    /// How long it takes to end so many streams.
+    pub fn spread(&self, streams: usize) -> Duration {
+        let seconds = streams.saturating_sub(1) as f64 / self.per_second;
+        Duration::try_from_secs_f64(seconds).unwrap_or(self.within).min(self.within)
+    }
+
+    /// Each writer's share of the rate.
+    pub(super) fn shared_by(self, writers: usize) -> Self {
+        Self { per_second: self.per_second / writers.max(1) as f64, ..self }
+    }
+}
+
+/// Some of a writer's streams on their way to their end.
+pub(super) struct Ending {
+    pub(super) reason: CloseReason,
+    pub(super) until: Instant,
+    started: Instant,
+    spread: Duration,
+    /// How many there were at the start.
+    total: usize,
+    /// Those still to be ended, last first.
+    left: Vec<usize>,
+}
+
+impl Ending {
+    pub(super) fn start(reason: CloseReason, streams: Vec<usize>, pace: Pace, now: Instant) -> Self {
+        let spread = pace.spread(streams.len());
+        Self { reason, until: pace.until, started: now, spread, total: streams.len(), left: streams }
+    }
+
+    /// Somebody who came meanwhile.
+    pub(super) fn add(&mut self, stream: usize) {
+        self.left.push(stream);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    /// Those whose turn has come; the first at once.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<usize> {
+        let elapsed = now.saturating_duration_since(self.started);
+        let keep = if elapsed >= self.spread {
+            0
+        } else {
+            let share = elapsed.as_secs_f64() / self.spread.as_secs_f64();
+            self.total.saturating_sub(1) - (self.total.saturating_sub(1) as f64 * share) as usize
+        };
+        self.left.split_off(keep.min(self.left.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pace(per_second: f64) -> Pace {
+        Pace { per_second, within: Duration::from_secs(6), until: Instant::now() }
+    }
+
+    #[test]
+    fn few_are_ended_quickly_and_many_within_the_time() {
+        let spread = |streams| pace(100.0).spread(streams).as_millis();
+        assert_eq!([0, 1, 2, 101, 601, 10_000].map(spread), [0, 0, 10, 1_000, 6_000, 6_000]);
+        assert_eq!(pace(100.0).shared_by(4).spread(101), Duration::from_secs(4));
+        assert_eq!(pace(f64::MIN_POSITIVE).spread(2), Duration::from_secs(6));
+    }
+
+    #[test]
+    fn everybody_has_one_turn_and_never_more_than_the_rate_in_a_second() {
+        let start = Instant::now();
+        let mut ending = Ending::start(CloseReason::Drain, (0..200).collect(), pace(100.0), start);
+        let mut ended = Vec::new();
+        for step in 0..=40 {
+            let before = ended.len();
+            ended.extend(ending.due(start + Duration::from_millis(50 * step)));
+            assert!(ended.len() - before <= 6, "{before} to {}", ended.len());
+            assert!(step > 0 || ended.len() == 1, "the first goes at once");
+        }
+        ended.sort_unstable();
+        assert_eq!(ended, (0..200).collect::<Vec<_>>());
+        assert!(ending.is_over());
+        ending.add(7);
+        assert_eq!(ending.due(start + Duration::from_secs(3)), [7]);
+    }
+
+    #[test]
+    fn nobody_is_ended_where_nobody_is() {
+        let mut ending = Ending::start(CloseReason::Drain, Vec::new(), pace(1.0), Instant::now());
+        assert!(ending.is_over() && ending.due(Instant::now()).is_empty());
+    }
+}

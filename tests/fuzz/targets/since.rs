@@ -1,0 +1,18 @@
+//! Any text as `since`: it is refused, or means a cursor or a time.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sidestream::session::{POSITION_BYTES_MAX, Resume};
+
+fuzz_target!(|input: (&str, i64)| {
+    let (text, now) = input;
+    match text.parse::<Resume>() {
+        Err(_) => {}
+        Ok(Resume::From(cursor)) => assert_eq!(cursor.to_string().parse(), Ok(Resume::From(cursor))),
+        Ok(resume) => {
+            assert!(text.len() <= POSITION_BYTES_MAX);
+            assert!(matches!(resume.at(now), Resume::At(_)));
+        }
+    }
+});

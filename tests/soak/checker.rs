@@ -1,0 +1,398 @@
+//! From a history to a verdict. Pure: no process, no clock, no file.
+//!
+//! The truth is the log as it was read at the end. Every client began before the first record, so it must have got
+//! each record that is in its scope, once, in the order of its partition, but for what a gap named to it.
+//!
+//! A gap counts where it is told in time: before the client gets what follows in the partition.
+//!
+//! A `truncated` gap says that a client's position lies beyond what its replica has read: it goes on from the range's
+//! start, so what it had seen of the range may come again. Nothing else may.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+
+use crate::history::{FENCE, Op, Phase, Place, Proto, Range, Record, Text};
+
+/// How many violations are described; all are counted.
+const FINDINGS_MAX: usize = 50;
+/// The one cause of a gap that sets a client back.
+const TRUNCATED: &str = "truncated";
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    pub unreported_losses: u64,
+    pub duplicates: u64,
+    pub order_violations: u64,
+    pub unauthorized: u64,
+    /// Clients that did not see every fence.
+    pub unreached: u64,
+    /// Replicas that ended by themselves. Nobody is wronged by it, so it is no count of the last line.
+    pub crashes: u64,
+    pub events: u64,
+    pub faults: u64,
+    pub reconnects: u64,
+    pub gaps: u64,
+    pub by_transport: BTreeMap<Proto, u64>,
+    /// The first violations in words.
+    pub findings: Vec<String>,
+    /// Gaps by their reasons.
+    pub reasons: BTreeMap<Text, u64>,
+    /// Events that gaps named to clients they were for: never got, and got all the same.
+    pub told: (u64, u64),
+}
+
+impl Verdict {
+    /// Nothing wrong, and something to be wrong with.
+    pub fn is_clean(&self) -> bool {
+        let wrong = [self.unreported_losses, self.duplicates, self.order_violations, self.unauthorized, self.unreached];
+        let [sse, ndjson, ws] = self.received();
+        let covered = [self.events, self.faults, self.reconnects, sse, ndjson, ws];
+        wrong.iter().all(|count| *count == 0) && covered.iter().all(|count| *count > 0)
+    }
+
+    fn received(&self) -> [u64; 3] {
+        [Proto::Sse, Proto::Ndjson, Proto::Ws].map(|proto| self.by_transport.get(&proto).copied().unwrap_or(0))
+    }
+
+    fn find(&mut self, count: impl Fn(&mut Self) -> &mut u64, what: impl FnOnce() -> String) {
+        *count(self) += 1;
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(what());
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [sse, ndjson, ws] = self.received();
+        write!(
+            f,
+            "unreported_losses={} duplicates={} order_violations={} unauthorized={} unreached={} events={} faults={} \
+             reconnects={} gaps={} sse={sse} ndjson={ndjson} ws={ws}",
+            self.unreported_losses,
+            self.duplicates,
+            self.order_violations,
+            self.unauthorized,
+            self.unreached,
+            self.events,
+            self.faults,
+            self.reconnects,
+            self.gaps,
+        )
+    }
+}
+
+/// Judges a whole history.
+pub fn judge(history: &[Record]) -> Verdict {
+    let log = Log::of(history);
+    let mut verdict = Verdict::default();
+    let mut clients: BTreeMap<usize, Client<'_>> = BTreeMap::new();
+    for (now, Record { op, .. }) in history.iter().enumerate() {
+        match op {
+            Op::Produce { place, uid, .. } => log.check_receipt(place, uid, &mut verdict),
+            Op::Open { client, proto, scope, topics, status, .. } => {
+                let client = clients.entry(*client).or_insert_with(|| Client::new(*proto, scope, topics));
+                client.answered(*status, &mut verdict);
+            }
+            Op::Recv { client, uid, place, .. } => {
+                verdict.events += 1;
+                match clients.get_mut(client) {
+                    Some(known) => known.receive(now, *client, place, uid, &log, &mut verdict),
+                    None => verdict.find(|v| &mut v.unauthorized, || format!("client {client} got {place:?} unopened")),
+                }
+            }
+            Op::Gap { client, reason, ranges, .. } => {
+                verdict.gaps += 1;
+                *verdict.reasons.entry(reason.clone()).or_default() += 1;
+                clients.get_mut(client).into_iter().for_each(|client| client.miss(now, reason, ranges));
+            }
+            Op::Fault { phase: Phase::Begin, .. } => verdict.faults += 1,
+            Op::Crash { replica, status } => {
+                verdict.find(|v| &mut v.crashes, || format!("replica {replica} ended by itself: {status}"));
+            }
+            Op::End { client, gave_up: false } => {
+                clients.get_mut(client).into_iter().for_each(|client| client.ended = true);
+            }
+            _ => {}
+        }
+    }
+    clients.iter().for_each(|(name, client)| client.settle(*name, &log, &mut verdict));
+    verdict
+}
+
+/// The records there are: by partition, by offset.
+struct Log<'h>(BTreeMap<Lane, BTreeMap<i64, Entry<'h>>>);
+
+/// A topic's partition.
+type Lane = (Text, i32);
+
+struct Entry<'h> {
+    uid: &'h Text,
+    acl: &'h Text,
+}
+
+impl<'h> Log<'h> {
+    fn of(history: &'h [Record]) -> Self {
+        let mut log: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for Record { op, .. } in history {
+            if let Op::Log { place, uid, acl } = op {
+                log.entry((place.topic.clone(), place.part)).or_default().insert(place.off, Entry { uid, acl });
+            }
+        }
+        Self(log)
+    }
+
+    fn get(&self, place: &Place) -> Option<&Entry<'h>> {
+        self.0.get(&(place.topic.clone(), place.part))?.get(&place.off)
+    }
+
+    /// What the broker acknowledged is in the log under the id it said.
+    fn check_receipt(&self, place: &Place, uid: &Text, verdict: &mut Verdict) {
+        if self.get(place).is_none_or(|entry| entry.uid != uid) {
+            verdict
+                .find(|v| &mut v.unreported_losses, || format!("{uid} was acknowledged at {place:?}; it isn't there"));
+        }
+    }
+}
+
+struct Client<'h> {
+    proto: Proto,
+    scope: BTreeSet<&'h Text>,
+    topics: &'h [Text],
+    opened: bool,
+    ended: bool,
+    lanes: HashMap<Lane, Seen>,
+    /// What it was told of, and when.
+    told: Vec<(usize, &'h Range)>,
+}
+
+/// What a client has seen of a partition.
+#[derive(Default)]
+struct Seen {
+    /// And when it did first.
+    offsets: BTreeMap<i64, usize>,
+    /// Those that may come once more.
+    again: BTreeSet<i64>,
+    /// The offset after the last one seen, or where a gap set the client back to.
+    next: i64,
+}
+
+impl<'h> Client<'h> {
+    fn new(proto: Proto, scope: &'h [Text], topics: &'h [Text]) -> Self {
+        let scope = scope.iter().collect();
+        Self { proto, scope, topics, opened: false, ended: false, lanes: HashMap::new(), told: Vec::new() }
+    }
+
+    fn answered(&mut self, status: u16, verdict: &mut Verdict) {
+        let granted = matches!(status, 101 | 200);
+        verdict.reconnects += u64::from(granted && self.opened);
+        self.opened |= granted;
+    }
+
+    fn receive(&mut self, now: usize, name: usize, place: &'h Place, uid: &Text, log: &Log<'h>, verdict: &mut Verdict) {
+        *verdict.by_transport.entry(self.proto).or_default() += 1;
+        let Some(entry) = log.get(place).filter(|entry| entry.uid == uid) else {
+            let what = || format!("client {name} got {uid} at {place:?}; the log has something else there");
+            return verdict.find(|v| &mut v.unauthorized, what);
+        };
+        if !self.scope.contains(entry.acl) || !self.topics.contains(&place.topic) {
+            let what = || format!("client {name} got {uid} at {place:?}, which is {}'s", entry.acl);
+            return verdict.find(|v| &mut v.unauthorized, what);
+        }
+        let lane = self.lanes.entry((place.topic.clone(), place.part)).or_default();
+        let next = lane.next;
+        lane.next = next.max(place.off + 1);
+        let is_new = !lane.offsets.contains_key(&place.off);
+        lane.offsets.entry(place.off).or_insert(now);
+        if !is_new && !lane.again.remove(&place.off) {
+            verdict.find(|v| &mut v.duplicates, || format!("client {name} got {place:?} again, {next} was next"));
+        } else if is_new && place.off < next {
+            verdict.find(|v| &mut v.order_violations, || format!("client {name} got {place:?} when {next} was next"));
+        }
+    }
+
+    fn miss(&mut self, now: usize, reason: &str, ranges: &'h [Range]) {
+        self.told.extend(ranges.iter().map(|range| (now, range)));
+        for range in ranges.iter().filter(|_| reason == TRUNCATED) {
+            let Some(lane) = self.lanes.get_mut(&(range.topic.clone(), range.partition)) else { continue };
+            lane.again.extend(lane.offsets.range(range.from..=range.to).map(|(off, _)| off));
+            lane.next = lane.next.min(range.from);
+        }
+    }
+
+    /// What is missing.
+    fn settle(&self, name: usize, log: &Log<'h>, verdict: &mut Verdict) {
+        let mut reached = self.ended;
+        for (lane, entries) in log.0.iter().filter(|((topic, _), _)| self.topics.contains(topic)) {
+            let (unseen, told) = (Seen::default(), self.told_of(lane));
+            let seen = self.lanes.get(lane).unwrap_or(&unseen);
+            for (off, entry) in entries.iter().filter(|(_, entry)| self.scope.contains(entry.acl)) {
+                let told = told.iter().find(|(_, range)| (range.from..=range.to).contains(off));
+                match (seen.offsets.contains_key(off), told) {
+                    (true, None) => {}
+                    (true, Some(_)) => verdict.told.1 += 1,
+                    (false, Some((when, _))) if seen.follower(*off).is_none_or(|next| *when < next) => {
+                        verdict.told.0 += 1;
+                    }
+                    // One that gave up may miss what follows the last it got, which makes it unreached.
+                    (false, _) if self.ended || *off < seen.next => {
+                        let what = || format!("client {name} never got {} at {lane:?} {off}", entry.uid);
+                        verdict.find(|v| &mut v.unreported_losses, what);
+                        reached &= !entry.uid.starts_with(FENCE);
+                    }
+                    (false, _) => {}
+                }
+            }
+        }
+        if !reached {
+            verdict.find(|v| &mut v.unreached, || format!("client {name} did not see every fence"));
+        }
+    }
+
+    /// What it was told of a partition, first things first.
+    fn told_of(&self, (topic, part): &Lane) -> Vec<(usize, &'h Range)> {
+        let of_lane = |(_, range): &&(usize, &Range)| range.topic == *topic && range.partition == *part;
+        self.told.iter().filter(of_lane).copied().collect()
+    }
+}
+
+impl Seen {
+    /// When the first one after this was seen.
+    fn follower(&self, off: i64) -> Option<usize> {
+        self.offsets.range(off..).next().map(|(_, when)| *when)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::By;
+
+    const MINE: &str = "a/u0";
+    const THEIRS: &str = "b/u0";
+
+    fn place(part: i32, off: i64) -> Place {
+        Place { topic: "t".into(), part, off }
+    }
+
+    fn uid(part: i32, off: i64) -> Text {
+        format!("p-{part}-{off}").into()
+    }
+
+    fn log(acl: &str, part: i32, off: i64) -> Op {
+        Op::Log { place: place(part, off), uid: uid(part, off), acl: acl.into() }
+    }
+
+    fn fence(part: i32, off: i64) -> [Op; 2] {
+        let uid: Text = format!("{FENCE}{part}").into();
+        let place = place(part, off);
+        let id = format!("t:{part}:{off}").into();
+        [
+            Op::Log { place: place.clone(), uid: uid.clone(), acl: MINE.into() },
+            Op::Recv { client: 0, conn: 0, id, uid, place },
+        ]
+    }
+
+    fn open() -> Op {
+        let (scope, topics) = ([MINE.into()].into(), ["t".into()].into());
+        Op::Open { client: 0, conn: 0, proto: Proto::Sse, scope, topics, last: None, status: 200 }
+    }
+
+    fn recv(part: i32, off: i64) -> Op {
+        let id = format!("t:{part}:{off}").into();
+        Op::Recv { client: 0, conn: 0, id, uid: uid(part, off), place: place(part, off) }
+    }
+
+    fn gap(reason: &str, from: i64, to: i64) -> Op {
+        let range = Range { topic: "t".into(), partition: 0, from, to };
+        Op::Gap { client: 0, conn: 0, reason: reason.into(), ranges: vec![range] }
+    }
+
+    fn end() -> Op {
+        Op::End { client: 0, gave_up: false }
+    }
+
+    /// Counts of: losses, duplicates, order, unauthorized, unreached.
+    fn counts(ops: impl IntoIterator<Item = Op>) -> [u64; 5] {
+        let history: Vec<_> = ops.into_iter().map(|op| Record { t: 0, op }).collect();
+        let verdict = judge(&history);
+        [
+            verdict.unreported_losses,
+            verdict.duplicates,
+            verdict.order_violations,
+            verdict.unauthorized,
+            verdict.unreached,
+        ]
+    }
+
+    /// Offsets 0 to 4 are the client's but 2, which is another's; then its fence, which it saw.
+    fn of(received: impl IntoIterator<Item = Op>) -> [u64; 5] {
+        let records = (0..5).map(|off| log(if off == 2 { THEIRS } else { MINE }, 0, off));
+        counts(records.chain([open()]).chain(received).chain(fence(0, 5)).chain([end()]))
+    }
+
+    #[test]
+    fn what_is_whole_is_clean() {
+        assert_eq!(of([0, 1, 3, 4].map(|off| recv(0, off))), [0; 5]);
+    }
+
+    #[test]
+    fn what_is_missing_is_a_loss_unless_it_was_told() {
+        assert_eq!(of([0, 3, 4].map(|off| recv(0, off))), [1, 0, 0, 0, 0]);
+        assert_eq!(of([recv(0, 0), gap("overflow", 1, 1), recv(0, 3), recv(0, 4)]), [0; 5]);
+        assert_eq!(of([recv(0, 0), gap("overflow", 2, 3), recv(0, 4)]), [1, 0, 0, 0, 0], "the range says what");
+        assert_eq!(of([recv(0, 0), recv(0, 3), gap("overflow", 1, 1), recv(0, 4)]), [1, 0, 0, 0, 0], "too late");
+    }
+
+    #[test]
+    fn what_comes_twice_is_a_duplicate_unless_the_client_was_set_back() {
+        assert_eq!(of([0, 1, 1, 3, 4].map(|off| recv(0, off))), [0, 1, 0, 0, 0]);
+        let again = |reason| of([recv(0, 0), recv(0, 1), gap(reason, 1, 1), recv(0, 1), recv(0, 3), recv(0, 4)]);
+        assert_eq!((again("truncated"), again("overflow")), ([0; 5], [0, 1, 0, 0, 0]));
+    }
+
+    #[test]
+    fn what_comes_late_is_out_of_order_in_its_partition_only() {
+        assert_eq!(of([0, 3, 1, 4].map(|off| recv(0, off))), [0, 0, 1, 0, 0]);
+        let two = [log(MINE, 0, 0), log(MINE, 1, 9), open(), recv(1, 9), recv(0, 0)];
+        assert_eq!(counts(two.into_iter().chain(fence(0, 1)).chain(fence(1, 10)).chain([end()])), [0; 5]);
+    }
+
+    #[test]
+    fn what_is_anothers_or_nobodys_is_unauthorized() {
+        assert_eq!(of([0, 1, 2, 3, 4].map(|off| recv(0, off))), [0, 0, 0, 1, 0]);
+        assert_eq!(of([0, 1, 3, 4, 77].map(|off| recv(0, off))), [0, 0, 0, 1, 0]);
+        let id: Text = "t:0:1".into();
+        let renamed = Op::Recv { client: 0, conn: 0, id, uid: "other".into(), place: place(0, 1) };
+        assert_eq!(of([recv(0, 0), renamed, recv(0, 3), recv(0, 4)]), [1, 0, 0, 1, 0], "and what it should be is lost");
+    }
+
+    #[test]
+    fn who_gave_up_or_lies_about_the_fence_is_unreached() {
+        let given_up = Op::End { client: 0, gave_up: true };
+        let close = Op::Close { client: 0, conn: 0, by: By::Client };
+        let [of_log, seen] = fence(0, 1);
+        assert_eq!(counts([log(MINE, 0, 0), of_log.clone(), open(), recv(0, 0), close, given_up]), [0, 0, 0, 0, 1]);
+        assert_eq!(counts([log(MINE, 0, 0), of_log.clone(), open(), recv(0, 0), seen]), [0, 0, 0, 0, 1]);
+        assert_eq!(counts([log(MINE, 0, 0), of_log, open(), recv(0, 0), end()]), [1, 0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn what_was_acknowledged_must_be_in_the_log() {
+        let receipt = |off| Op::Produce { place: place(0, off), key: "".into(), uid: uid(0, off), acl: MINE.into() };
+        assert_eq!(counts([receipt(0), log(MINE, 0, 0)]), [0; 5]);
+        assert_eq!(counts([receipt(0), receipt(1), log(MINE, 0, 0)]), [1, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_crash_is_never_clean() {
+        let crash = Op::Crash { replica: 0, status: "signal 11".into() };
+        assert_eq!(judge(&[Record { t: 0, op: crash }]).crashes, 1);
+    }
+
+    #[test]
+    fn a_run_in_which_nothing_happened_is_not_clean() {
+        assert!(!judge(&[]).is_clean());
+    }
+}

@@ -1,0 +1,218 @@
+//! A client: one thread that follows a stream from before the first record to the fences, over whatever replica there
+//! is, and notes what it is sent. It keeps the cursor of the last whole frame and judges nothing.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Mutex, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::history::{By, FENCE, Op, Place, Proto, Range, Recorder, Text};
+use crate::people::{CONTINUE, Persona};
+use crate::stream::{Frame, Next, Opened, Problem, Stream, Told, open};
+use crate::support::http::Call;
+
+/// How long a connection lasts that nothing happens to, in milliseconds.
+const LIFE_MS: std::ops::Range<u64> = 1_000..10_000;
+/// Before the next attempt, in milliseconds: some at once, some later than a short window remembers.
+const PAUSE_MS: std::ops::Range<u64> = 5..300;
+/// How long a client sleeps before it looks whether all is over.
+const NAP: Duration = Duration::from_millis(50);
+
+/// What is done to a client.
+#[derive(Clone, Copy, Debug)]
+pub enum Whim {
+    Reset,
+    Stall(Duration),
+    /// A reset, and so long nothing.
+    Leave(Duration),
+}
+
+/// The last record of a partition for one acl.
+pub struct Fence {
+    pub place: Place,
+    pub uid: Text,
+    pub acl: Text,
+}
+
+/// What all clients share.
+pub struct Ground {
+    pub recorder: Recorder,
+    /// Of the replicas that run.
+    pub addresses: Mutex<Vec<Option<SocketAddr>>>,
+    /// Set once there is nothing more to come.
+    pub fences: OnceLock<Vec<Fence>>,
+    /// Whoever is not through gives up.
+    pub over: AtomicBool,
+}
+
+pub struct Client {
+    number: usize,
+    persona: Persona,
+    ground: std::sync::Arc<Ground>,
+    whims: Receiver<Whim>,
+    rng: fastrand::Rng,
+    cursor: Text,
+    conn: u32,
+    /// The last answer was a 410: the next request is for a stream that goes on.
+    gone: bool,
+    /// The uids of the fences that came.
+    fences: HashSet<Text>,
+    told: Vec<Range>,
+}
+
+impl Client {
+    /// `cursor` was made before anything was produced.
+    pub fn new(
+        number: usize,
+        persona: Persona,
+        ground: std::sync::Arc<Ground>,
+        whims: Receiver<Whim>,
+        seed: u64,
+        cursor: Text,
+    ) -> Self {
+        let rng = fastrand::Rng::with_seed(seed.wrapping_mul(1_000).wrapping_add(number as u64));
+        let (fences, told) = (HashSet::new(), Vec::new());
+        Self { number, persona, ground, whims, rng, cursor, conn: 0, gone: false, fences, told }
+    }
+
+    /// Until it has seen every fence, or is told to give up.
+    pub fn run(mut self) {
+        while !self.is_through() && !self.is_over() {
+            if let Some(stream) = self.open() {
+                self.listen(stream);
+            }
+            thread::sleep(Duration::from_millis(self.rng.u64(PAUSE_MS)));
+        }
+        self.ground.recorder.note(Op::End { client: self.number, gave_up: !self.is_through() });
+    }
+
+    fn is_over(&self) -> bool {
+        self.ground.over.load(Ordering::Relaxed)
+    }
+
+    fn is_through(&self) -> bool {
+        let Some(fences) = self.ground.fences.get() else { return false };
+        let mut mine = fences.iter().filter(|fence| {
+            self.persona.scope.contains(&fence.acl) && self.persona.topics.contains(&fence.place.topic)
+        });
+        mine.all(|fence| self.fences.contains(&fence.uid) || self.told.iter().any(|range| range.holds(&fence.place)))
+    }
+
+    fn open(&mut self) -> Option<Stream> {
+        let addresses: Vec<_> = self.ground.addresses.lock().unwrap().iter().flatten().copied().collect();
+        let address = *self.rng.choice(&addresses)?;
+        let call = self.call(address);
+        let opened = open(self.persona.proto, &call);
+        let status = match &opened {
+            Opened::Granted(status, _) | Opened::Refused(status, _) => *status,
+            Opened::Nobody => return None,
+        };
+        self.conn += 1;
+        self.ground.recorder.note(Op::Open {
+            client: self.number,
+            conn: self.conn,
+            proto: self.persona.proto,
+            scope: self.persona.scope.clone(),
+            topics: self.persona.topics.clone(),
+            last: Some(self.cursor.clone()),
+            status,
+        });
+        match opened {
+            Opened::Granted(_, stream) => {
+                self.gone = false;
+                Some(stream)
+            }
+            Opened::Refused(status, problem) => {
+                self.refused(status, problem);
+                None
+            }
+            Opened::Nobody => None,
+        }
+    }
+
+    fn call(&mut self, address: SocketAddr) -> Call {
+        let token = self.persona.token(&mut self.rng);
+        let end = if self.persona.continues || self.gone { CONTINUE } else { "" };
+        let heartbeat = if self.rng.bool() { "event" } else { "line" };
+        let target = format!("{}{end}?heartbeat={heartbeat}", self.persona.path);
+        if self.persona.proto == Proto::Sse {
+            Call::new(address, "GET", &target).bearer(&token).header("Last-Event-ID", &self.cursor)
+        } else {
+            Call::new(address, "GET", &format!("{target}&since={}", self.cursor)).bearer(&token)
+        }
+    }
+
+    fn refused(&mut self, status: u16, problem: Problem) {
+        match (status, problem.cause) {
+            (410, Some(cause)) => {
+                self.gone = true;
+                self.miss(cause, problem.ranges);
+            }
+            // Not ready, or draining: another one may be.
+            (503, _) => {}
+            (status, cause) => panic!("client {} ({}) got {status}, {cause:?}", self.number, self.persona.path),
+        }
+    }
+
+    fn listen(&mut self, mut stream: Stream) {
+        let end = Instant::now() + Duration::from_millis(self.rng.u64(LIFE_MS));
+        let by = loop {
+            if Instant::now() >= end || self.is_through() || self.is_over() {
+                stream.close();
+                break By::Client;
+            }
+            match self.whims.try_recv() {
+                Ok(Whim::Reset) => {
+                    stream.reset();
+                    break By::Reset;
+                }
+                Ok(Whim::Leave(time)) => {
+                    stream.reset();
+                    self.sleep(time);
+                    break By::Reset;
+                }
+                Ok(Whim::Stall(time)) => self.sleep(time),
+                Err(_) => {}
+            }
+            match stream.next() {
+                Next::Frame(frame) => self.take(frame),
+                Next::Quiet => {}
+                Next::Ended(by) => break by,
+            }
+        };
+        self.ground.recorder.note(Op::Close { client: self.number, conn: self.conn, by });
+    }
+
+    fn sleep(&self, time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end && !self.is_over() {
+            thread::sleep(NAP);
+        }
+    }
+
+    fn take(&mut self, frame: Frame) {
+        match frame.told {
+            Told::Event { id, uid } => {
+                let place = Place::of(&id).unwrap_or_else(|| panic!("no event id: {id}"));
+                if uid.starts_with(FENCE) {
+                    self.fences.insert(uid.clone());
+                }
+                let (client, conn) = (self.number, self.conn);
+                self.ground.recorder.note(Op::Recv { client, conn, id, uid, place });
+            }
+            Told::Gap { reason, ranges } => self.miss(reason, ranges),
+            Told::Nothing => {}
+        }
+        if let Some(cursor) = frame.cursor {
+            self.cursor = cursor;
+        }
+    }
+
+    fn miss(&mut self, reason: Text, ranges: Vec<Range>) {
+        self.told.extend(ranges.iter().cloned());
+        self.ground.recorder.note(Op::Gap { client: self.number, conn: self.conn, reason, ranges });
+    }
+}

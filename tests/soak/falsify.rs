@@ -1,0 +1,105 @@
+//! Lies about a true history, each in one place, as a broken product would tell them: the checker must find them all.
+
+use crate::checker::{Verdict, judge};
+use crate::history::{FENCE, Op, Record};
+
+/// What a lie is, how it is told, and the count that must find it.
+type Lie = (&'static str, fn(&mut Vec<Record>), fn(&Verdict) -> u64);
+
+const LIES: [Lie; 6] = [
+    ("an event is skipped", skip, |verdict| verdict.unreported_losses),
+    ("a resume is one too early", repeat, |verdict| verdict.duplicates),
+    ("two events change places", |history| swap(history), |verdict| verdict.order_violations),
+    ("an event goes to another tenant", leak, |verdict| verdict.unauthorized),
+    ("an id names another record", |history| rename(history), |verdict| verdict.unauthorized),
+    ("a client never ends", lose_an_end, |verdict| verdict.unreached),
+];
+
+/// Tells each lie about a history that is true otherwise.
+pub fn assert_every_lie_is_found(history: &[Record]) {
+    assert!(judge(history).is_clean());
+    for (name, tell, count) in LIES {
+        let mut lied = history.to_vec();
+        tell(&mut lied);
+        let verdict = judge(&lied);
+        assert_eq!(count(&verdict), 1, "{name}: {verdict}\n{:#?}", verdict.findings);
+        assert!(!verdict.is_clean(), "{name}");
+    }
+}
+
+fn skip(history: &mut Vec<Record>) {
+    let (at, _) = two(history);
+    history.remove(at);
+}
+
+fn repeat(history: &mut Vec<Record>) {
+    let (at, next) = two(history);
+    let again = history[at].clone();
+    history.insert(next + 1, again);
+}
+
+fn swap(history: &mut [Record]) {
+    let (at, next) = two(history);
+    history.swap(at, next);
+}
+
+fn leak(history: &mut Vec<Record>) {
+    let (at, _) = two(history);
+    let mut copy = history[at].clone();
+    let Op::Recv { client, .. } = &mut copy.op else { unreachable!() };
+    *client = of_another_tenant(history, *client);
+    history.insert(at, copy);
+}
+
+fn rename(history: &mut [Record]) {
+    let (at, next) = two(history);
+    let Op::Recv { uid: other, .. } = history[next].op.clone() else { unreachable!() };
+    let Op::Recv { uid, .. } = &mut history[at].op else { unreachable!() };
+    *uid = other;
+}
+
+fn lose_an_end(history: &mut Vec<Record>) {
+    history.retain(|record| !matches!(record.op, Op::End { client: 0, .. }));
+}
+
+/// Two events that one client got of one partition, the second after the first, in the middle of the history and where
+/// no gap excuses anything.
+fn two(history: &[Record]) -> (usize, usize) {
+    let events = || history.iter().enumerate().skip(history.len() / 3);
+    events()
+        .filter(|(_, record)| is_plain(history, record))
+        .find_map(|(at, first)| {
+            let (next, second) = events().find(|(next, record)| *next > at && of_one_lane(first, record))?;
+            is_plain(history, second).then_some((at, next))
+        })
+        .expect("two events")
+}
+
+fn of_one_lane(one: &Record, other: &Record) -> bool {
+    let lane = |record: &Record| match &record.op {
+        Op::Recv { client, place, .. } => Some((*client, place.topic.clone(), place.part)),
+        _ => None,
+    };
+    lane(one).is_some() && lane(one) == lane(other)
+}
+
+/// An event, no fence, that no gap names to its client.
+fn is_plain(history: &[Record], record: &Record) -> bool {
+    let Op::Recv { client, place, uid, .. } = &record.op else { return false };
+    let is_told = history.iter().any(|told| match &told.op {
+        Op::Gap { client: who, ranges, .. } => who == client && ranges.iter().any(|range| range.holds(place)),
+        _ => false,
+    });
+    !uid.starts_with(FENCE) && !is_told
+}
+
+fn of_another_tenant(history: &[Record], client: usize) -> usize {
+    let scopes = || {
+        history.iter().filter_map(|record| match &record.op {
+            Op::Open { client, scope, .. } => Some((*client, scope[0].split_once('/')?.0)),
+            _ => None,
+        })
+    };
+    let (_, mine) = scopes().find(|(who, _)| *who == client).expect("an opened client");
+    scopes().find(|(_, tenant)| *tenant != mine).expect("a client of another tenant").0
+}

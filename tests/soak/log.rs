@@ -1,0 +1,51 @@
+//! The log as it is: read from its start to its end by a consumer that knows nothing of sidestream.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Message;
+use rdkafka::{Offset, TopicPartitionList};
+use serde_json::Value;
+
+use crate::history::{Op, Place, Recorder};
+use crate::plan::TOPICS;
+use crate::producer::Partitions;
+
+const ANSWER: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(100);
+/// For all of it.
+const READ: Duration = Duration::from_secs(120);
+
+/// Notes every record there is.
+pub fn read(brokers: &str, partitions: &Partitions, recorder: &Recorder) {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", "soak")
+        .set("enable.auto.commit", "false")
+        .create()
+        .unwrap();
+    let mut list = TopicPartitionList::new();
+    let mut left = 0;
+    for (topic, partitions) in TOPICS.iter().zip(partitions) {
+        for partition in 0..partitions.load(Ordering::Relaxed) {
+            let (low, high) = consumer.fetch_watermarks(topic.name, partition, ANSWER).unwrap();
+            list.add_partition_offset(topic.name, partition, Offset::Offset(low)).unwrap();
+            left += high - low;
+        }
+    }
+    consumer.assign(&list).unwrap();
+    let deadline = Instant::now() + READ;
+    while left > 0 {
+        assert!(Instant::now() < deadline, "the log is not read within {READ:?}");
+        let Some(record) = consumer.poll(POLL) else { continue };
+        let Ok(record) = record else { continue };
+        let value: Value = serde_json::from_slice(record.payload().expect("a value")).unwrap();
+        let text = |name: &str| value[name].as_str().unwrap_or_default();
+        let place = Place { topic: record.topic().into(), part: record.partition(), off: record.offset() };
+        let uid = value["data"]["uid"].as_str().expect("a uid").into();
+        recorder.note(Op::Log { place, uid, acl: format!("{}/{}", text("tenant"), text("user")).into() });
+        left -= 1;
+    }
+}

@@ -1,0 +1,102 @@
+//! Who listens: on which route, with which token, and so to whose records. The routes are made from the same table.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::history::{Proto, Text};
+use crate::plan::{TENANTS, TOPICS, USERS};
+use crate::support::token;
+
+/// The streams and their topics.
+const STREAMS: [(&str, &[&str]); 2] =
+    [("all", &[TOPICS[0].name, TOPICS[1].name, TOPICS[2].name]), ("ledger", &[TOPICS[0].name])];
+const PROTOS: [(Proto, &str); 3] = [(Proto::Sse, "sse"), (Proto::Ndjson, "ndjson"), (Proto::Ws, "ws")];
+/// What routes bind, by how their paths begin.
+const SCOPES: [(&str, &str); 3] = [
+    ("/tenant", "tenant: claims.tenant"),
+    ("/mine", "tenant: claims.tenant, user: claims.sub"),
+    ("/users/{user}", "tenant: claims.tenant, user: path.user"),
+];
+/// How the path of a route ends that goes on after a gap.
+pub const CONTINUE: &str = "/continue";
+/// Short, so that streams end by it in every run, in seconds.
+const TOKEN_S: std::ops::Range<u64> = 3..30;
+
+/// Somebody who listens.
+#[derive(Clone, Debug)]
+pub struct Persona {
+    pub proto: Proto,
+    /// A path but for [`CONTINUE`].
+    pub path: String,
+    pub stream: &'static str,
+    /// Whether it asks for [`CONTINUE`] from the start, or only once it got a 410.
+    pub continues: bool,
+    pub scope: Arc<[Text]>,
+    pub topics: Arc<[Text]>,
+    claims: Value,
+}
+
+impl Persona {
+    /// A token that is good for some seconds.
+    pub fn token(&self, rng: &mut fastrand::Rng) -> String {
+        let mut claims = self.claims.clone();
+        claims["exp"] = (token::now() + rng.u64(TOKEN_S)).into();
+        token::with(claims)
+    }
+}
+
+/// One of each tenant on every transport and every kind of route; one kind reads a single topic.
+pub fn everybody() -> Vec<Persona> {
+    let mut people = Vec::new();
+    for tenant in TENANTS {
+        for (n, (proto, _)) in PROTOS.iter().enumerate() {
+            let user = USERS[n];
+            people.push(persona(*proto, tenant, None, "/tenant", STREAMS[0]));
+            people.push(persona(*proto, tenant, None, "/tenant", STREAMS[1]));
+            people.push(persona(*proto, tenant, Some(user), "/mine", STREAMS[0]));
+            people.push(persona(*proto, tenant, Some(user), &format!("/users/{user}"), STREAMS[0]));
+        }
+    }
+    people.iter_mut().skip(1).step_by(2).for_each(|person| person.continues = true);
+    people
+}
+
+fn persona(
+    proto: Proto,
+    tenant: &str,
+    user: Option<&str>,
+    begin: &str,
+    (stream, topics): (&'static str, &[&str]),
+) -> Persona {
+    let (_, name) = PROTOS[proto as usize];
+    let users = USERS.iter().filter(|known| user.is_none_or(|user| user == **known));
+    Persona {
+        proto,
+        path: format!("{begin}/{stream}/{name}"),
+        stream,
+        continues: false,
+        scope: users.map(|user| format!("{tenant}/{user}").into()).collect(),
+        topics: topics.iter().map(|topic| (*topic).into()).collect(),
+        claims: json!({"tenant": tenant, "sub": user.unwrap_or("nobody")}),
+    }
+}
+
+/// The `streams` and `routes` of the configuration.
+pub fn sections() -> String {
+    let mut yaml = "streams:\n".to_owned();
+    for (stream, topics) in STREAMS {
+        yaml += &format!("  {stream}: {{ topics: [{}], keys: [tenant, user] }}\n", topics.join(", "));
+    }
+    yaml += "routes:\n";
+    let options = "retry: 100ms, heartbeat_interval: 1s, queue: { events: 128 }";
+    for (begin, bind) in SCOPES {
+        for ((stream, _), (_, proto)) in STREAMS.iter().flat_map(|stream| PROTOS.map(|proto| (stream, proto))) {
+            let route = format!("stream: {stream}, transport: {proto}, bind: {{ {bind} }}, {options}");
+            let path = format!("{begin}/{stream}/{proto}");
+            yaml += &format!("  - {{ path: \"{path}\", {route} }}\n");
+            yaml += &format!("  - {{ path: \"{path}{CONTINUE}\", {route}, on_gap: continue }}\n");
+        }
+    }
+    yaml
+}

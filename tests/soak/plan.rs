@@ -1,0 +1,287 @@
+//! What a seed decides before anything starts: who is there, what is produced, and which fault comes when. Pure.
+//!
+//! What it can't decide is what the machine makes of it: how long a broker takes to start, say. Faults come in this
+//! order all the same.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use crate::history::Text;
+
+/// A topic, its partitions at the start and at most, and how many of its events replicas keep.
+pub struct Topic {
+    pub name: &'static str,
+    pub partitions: i32,
+    pub partitions_max: i32,
+    pub replay_events: usize,
+}
+
+/// The last one is kept so short that who is away for some seconds needs more than the window.
+pub const TOPICS: [Topic; 3] = [
+    Topic { name: "ledger", partitions: 4, partitions_max: 6, replay_events: 20_000 },
+    Topic { name: "orders", partitions: 3, partitions_max: 6, replay_events: 20_000 },
+    Topic { name: "brief", partitions: 2, partitions_max: 4, replay_events: 300 },
+];
+pub const TENANTS: [&str; 2] = ["blue", "green"];
+/// Both tenants have users of these names.
+pub const USERS: [&str; 4] = ["u0", "u1", "u2", "u3"];
+pub const REPLICAS: usize = 3;
+/// Events per second.
+pub const RATE: u32 = 500;
+
+/// The most and the least time between two faults.
+const PAUSE_MAX: Duration = Duration::from_secs(3);
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+/// From a broker's start to when it may be killed again: it takes its time to come back, and a run is no outage.
+const BROKER_PAUSE: Duration = Duration::from_secs(25);
+/// How long a fault that lasts does so, in milliseconds.
+const HOLD_MS: std::ops::Range<u64> = 300..4_000;
+/// How long clients stay away, in milliseconds: longer than a short window remembers.
+const AWAY_MS: std::ops::Range<u64> = 1_000..10_000;
+/// How many clients a fault of clients meets.
+const CLIENTS_HIT: usize = 6;
+/// Bytes that fill a record, so that a client which does not read is noticed.
+const PADDING: std::ops::Range<usize> = 0..1_000;
+
+/// Everybody a record may be for.
+pub fn acls() -> Vec<Text> {
+    TENANTS.iter().flat_map(|tenant| USERS.iter().map(move |user| format!("{tenant}/{user}").into())).collect()
+}
+
+/// A record to be produced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    pub uid: String,
+    /// An index into [`TOPICS`].
+    pub topic: usize,
+    /// The partition is the remainder by the number there are.
+    pub draw: u32,
+    /// An index into [`acls`].
+    pub acl: usize,
+    pub padding: usize,
+}
+
+/// The records of a run, without an end.
+pub fn drafts(seed: u64) -> impl Iterator<Item = Draft> {
+    let mut rng = Rng::with_seed(seed);
+    let acls = TENANTS.len() * USERS.len();
+    (0..).map(move |n: u64| Draft {
+        uid: format!("p-{n}"),
+        topic: rng.usize(..TOPICS.len()),
+        draw: rng.u32(..),
+        acl: rng.usize(..acls),
+        padding: rng.usize(PADDING),
+    })
+}
+
+/// Replicas, clients and topics by their numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A replica is killed, later started again.
+    Kill(usize),
+    /// A replica is asked to end, later started again.
+    Drain(usize),
+    /// A replica's network to the broker is cut.
+    Cut(usize),
+    /// A replica's configuration changes.
+    Reload(usize),
+    /// A replica's configuration is no good for a while.
+    BadReload(usize),
+    /// The broker is killed, later started again on its disk.
+    Broker,
+    /// A topic gets a partition more.
+    Grow(usize),
+    /// Clients break their connections.
+    Reset(Vec<usize>),
+    /// Clients stop reading for so long.
+    Stall(Vec<usize>, Duration),
+    /// Clients break their connections and come back after so long.
+    Leave(Vec<usize>, Duration),
+}
+
+impl Fault {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Kill(_) => "kill",
+            Self::Drain(_) => "drain",
+            Self::Cut(_) => "cut",
+            Self::Reload(_) => "reload",
+            Self::BadReload(_) => "bad-reload",
+            Self::Broker => "broker",
+            Self::Grow(_) => "grow",
+            Self::Reset(_) => "reset",
+            Self::Stall(..) => "stall",
+            Self::Leave(..) => "leave",
+        }
+    }
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub at: Duration,
+    pub fault: Fault,
+    /// It begins, or it ends.
+    pub begins: bool,
+}
+
+/// The faults of a run, all of which have ended when it is over, in the order of their times.
+pub fn faults(seed: u64, duration: Duration, clients: usize) -> Vec<Step> {
+    let mut planner = Planner::new(seed, clients);
+    let pause = (duration / 12).clamp(PAUSE_MIN, PAUSE_MAX);
+    let mut at = pause;
+    while at + pause < duration {
+        planner.add(at, duration);
+        at += pause.mul_f64(0.5 + planner.rng.f64());
+    }
+    planner.steps.sort_by_key(|step| step.at);
+    planner.steps
+}
+
+struct Planner {
+    rng: Rng,
+    clients: usize,
+    steps: Vec<Step>,
+    /// The kinds that are still to come before one comes again.
+    deck: Vec<usize>,
+    /// Until when each replica is to be left alone.
+    busy: [Duration; REPLICAS],
+    /// When the broker was last started again.
+    broker_back: Option<Duration>,
+    partitions: [i32; TOPICS.len()],
+}
+
+impl Planner {
+    const KINDS: usize = 10;
+
+    fn new(seed: u64, clients: usize) -> Self {
+        // Other numbers than those of the drafts.
+        let rng = Rng::with_seed(seed ^ 0x5eed);
+        let partitions = TOPICS.map(|topic| topic.partitions);
+        let busy = [Duration::ZERO; REPLICAS];
+        Self { rng, clients, steps: Vec::new(), deck: Vec::new(), busy, broker_back: None, partitions }
+    }
+
+    fn add(&mut self, at: Duration, duration: Duration) {
+        let until = (at + Duration::from_millis(self.rng.u64(HOLD_MS))).min(duration);
+        let fault = self.draw(at, until);
+        let end = match fault {
+            Fault::Reload(_) | Fault::Grow(_) | Fault::Reset(_) => at,
+            Fault::Leave(_, away) => (at + away).min(duration),
+            _ => until,
+        };
+        self.steps.push(Step { at, fault: fault.clone(), begins: true });
+        self.steps.push(Step { at: end, fault, begins: false });
+    }
+
+    /// The next of the deck; a reset where that one can't be.
+    fn draw(&mut self, at: Duration, until: Duration) -> Fault {
+        if self.deck.is_empty() {
+            self.deck = (0..Self::KINDS).collect();
+            self.rng.shuffle(&mut self.deck);
+        }
+        let fault = match self.deck.pop() {
+            Some(0) => self.replica(at, until).map(Fault::Kill),
+            Some(1) => self.replica(at, until).map(Fault::Drain),
+            Some(2) => self.replica(at, until).map(Fault::Cut),
+            Some(3) => self.replica(at, until).map(Fault::Reload),
+            Some(4) => self.replica(at, until).map(Fault::BadReload),
+            Some(5) => self.broker(at, until),
+            Some(6) => self.grow(at),
+            Some(7) => Some(Fault::Stall(self.some_clients(), until - at)),
+            Some(8) => Some(self.leave()),
+            _ => None,
+        };
+        fault.unwrap_or_else(|| Fault::Reset(self.some_clients()))
+    }
+
+    fn broker(&mut self, at: Duration, until: Duration) -> Option<Fault> {
+        if self.broker_back.is_some_and(|back| at < back + BROKER_PAUSE) {
+            return None;
+        }
+        self.broker_back = Some(until);
+        Some(Fault::Broker)
+    }
+
+    /// One with which nothing is wrong, if any.
+    fn replica(&mut self, at: Duration, until: Duration) -> Option<usize> {
+        let idle: Vec<_> = (0..REPLICAS).filter(|replica| self.busy[*replica] <= at).collect();
+        let replica = *self.rng.choice(&idle)?;
+        self.busy[replica] = until;
+        Some(replica)
+    }
+
+    /// Only where there is somebody to ask.
+    fn grow(&mut self, at: Duration) -> Option<Fault> {
+        if self.broker_back.is_some_and(|back| at < back) {
+            return None;
+        }
+        let open: Vec<_> = (0..TOPICS.len()).filter(|n| self.partitions[*n] < TOPICS[*n].partitions_max).collect();
+        let topic = *self.rng.choice(&open)?;
+        self.partitions[topic] += 1;
+        Some(Fault::Grow(topic))
+    }
+
+    fn leave(&mut self) -> Fault {
+        let away = Duration::from_millis(self.rng.u64(AWAY_MS));
+        Fault::Leave(self.some_clients(), away)
+    }
+
+    fn some_clients(&mut self) -> Vec<usize> {
+        let count = CLIENTS_HIT.min(self.clients);
+        self.rng.choose_multiple(0..self.clients, count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DURATION: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_seed_gives_the_same_plan_and_another_one_another() {
+        assert_eq!(faults(7, DURATION, 24), faults(7, DURATION, 24));
+        assert_ne!(faults(7, DURATION, 24), faults(8, DURATION, 24));
+        let drafts = |seed| drafts(seed).take(1_000).collect::<Vec<_>>();
+        assert_eq!(drafts(7), drafts(7));
+        assert_ne!(drafts(7), drafts(8));
+    }
+
+    #[test]
+    fn every_fault_comes_and_ends_in_time() {
+        for seed in 0..50 {
+            let steps = faults(seed, DURATION * 2, 24);
+            let (begun, ended): (Vec<_>, Vec<_>) = steps.iter().partition(|step| step.begins);
+            assert_eq!(begun.len(), ended.len());
+            assert!(steps.iter().all(|step| step.at <= DURATION * 2));
+            assert_eq!(kinds(&steps), Planner::KINDS, "{steps:?}");
+        }
+        assert_eq!(kinds(&faults(crate::SHORT_SEED, crate::SHORT, 24)), Planner::KINDS);
+    }
+
+    fn kinds(steps: &[Step]) -> usize {
+        let kinds: std::collections::BTreeSet<_> = steps.iter().map(|step| step.fault.name()).collect();
+        kinds.len()
+    }
+
+    #[test]
+    fn what_is_down_is_not_taken_down_again() {
+        for seed in 0..50 {
+            let mut down = std::collections::BTreeSet::new();
+            for step in faults(seed, DURATION * 5, 24) {
+                if let Fault::Kill(replica) | Fault::Drain(replica) = step.fault {
+                    assert!(if step.begins { down.insert(replica) } else { down.remove(&replica) });
+                } else if let Fault::Reload(replica) | Fault::BadReload(replica) | Fault::Cut(replica) = step.fault {
+                    assert!(!down.contains(&replica));
+                } else if let Fault::Grow(_) = step.fault {
+                    assert!(!down.contains(&REPLICAS), "nobody could be asked");
+                } else if step.fault == Fault::Broker {
+                    assert!(if step.begins { down.insert(REPLICAS) } else { down.remove(&REPLICAS) });
+                }
+            }
+            assert!(down.is_empty());
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! One run: the world, its clients and its producer, from an empty log to the last fence.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Mutex, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::client::{Client, Ground};
+use crate::history::{Record, Recorder};
+use crate::people::everybody;
+use crate::plan::{REPLICAS, faults};
+use crate::world::World;
+use crate::{log, producer};
+
+/// How long clients may take to get from the last fault to the fences.
+const FINISH: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+pub struct Run {
+    /// Of the faults and the producer; what comes before and after takes its time.
+    pub duration: Duration,
+    pub seed: u64,
+    /// Where the history is kept beside.
+    pub history: Option<PathBuf>,
+}
+
+impl Run {
+    /// Gives everything that happened.
+    pub fn carry_out(&self) -> Vec<Record> {
+        let ground = Arc::new(Ground {
+            recorder: Recorder::new(self.history.as_deref()),
+            addresses: Mutex::new(vec![None; REPLICAS]),
+            fences: OnceLock::new(),
+            over: AtomicBool::new(false),
+        });
+        let mut world = World::start(&format!("soak-{}", self.seed), ground.clone());
+        world.await_ready();
+        self.stir(&mut world, &ground);
+        world.look_after_replicas();
+        log::read(world.brokers(), &world.partitions, &ground.recorder);
+        ground.recorder.take()
+    }
+
+    fn stir(&self, world: &mut World, ground: &Arc<Ground>) {
+        // Clients and producer end even where this thread fails.
+        let _over = Over(ground);
+        let (whims, clients): (Vec<_>, Vec<_>) = everybody()
+            .into_iter()
+            .enumerate()
+            .map(|(number, persona)| {
+                let ((sender, whims), cursor) = (channel(), world.first_cursor(&persona));
+                let client = Client::new(number, persona, ground.clone(), whims, self.seed, cursor);
+                (sender, thread::spawn(|| client.run()))
+            })
+            .unzip();
+        world.attend(whims);
+        let (brokers, partitions) = (world.brokers().to_owned(), world.partitions.clone());
+        let (seed, duration, shared) = (self.seed, self.duration, ground.clone());
+        let producer = thread::spawn(move || producer::produce(&brokers, &shared, seed, duration, &partitions));
+        world.carry_out(&faults(self.seed, self.duration, clients.len()));
+        producer.join().expect("the producer");
+        let fences = producer::fence(world.brokers(), ground, &world.partitions);
+        assert!(ground.fences.set(fences).is_ok());
+        let deadline = Instant::now() + FINISH;
+        while Instant::now() < deadline && !clients.iter().all(thread::JoinHandle::is_finished) {
+            thread::sleep(LOOK_AGAIN);
+        }
+        ground.over.store(true, Ordering::Relaxed);
+        clients.into_iter().for_each(|client| client.join().expect("a client"));
+    }
+}
+
+struct Over<'a>(&'a Ground);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.over.store(true, Ordering::Relaxed);
+    }
+}
