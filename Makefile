@@ -2,13 +2,14 @@
 
 CLIENTS := target/clients
 KAFKA := target/kafka
+K8S := target/k8s
 export SIDESTREAM_CLIENTS := $(CURDIR)/$(CLIENTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check clients kafka deps fuzz soak deny clean
+.PHONY: help demo build test check clients kafka k8s manifests deps fuzz soak deny clean
 
 help: ## Say what there is
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
 
 demo: deps ## Build release and run the demo (ARGS="--listen 127.0.0.1:8080")
 	cargo run --release --locked -- demo $(ARGS)
@@ -31,6 +32,15 @@ clients: $(CLIENTS)/installed ## Install the independent clients that the tests 
 
 kafka: $(KAFKA)/installed ## Install Apache Kafka, which the tests start
 
+k8s: $(K8S)/installed ## Install what judges Kubernetes manifests: schemas, kustomize, the API server's admission
+
+manifests: ## Print the manifests of k8s/ anew from the binary
+	cargo build --locked
+	mkdir -p k8s/component
+	target/debug/sidestream inject --print component > k8s/component/kustomization.yaml
+	target/debug/sidestream inject --print policy > k8s/policy.yaml
+	target/debug/sidestream inject < k8s/example/app.yaml > k8s/sidecar.yaml
+
 deps: ## Install the Debian packages that the build needs, where they are missing
 	@tests/packages build
 
@@ -52,6 +62,16 @@ $(KAFKA)/installed: tests/kafka/pom.xml
 	mkdir -p $(KAFKA)
 	mvn -q -B -f tests/kafka/pom.xml dependency:copy-dependencies -DincludeScope=runtime \
 		-DoutputDirectory=$(CURDIR)/$(KAFKA)/lib
+	touch $@
+
+# Built from modules of fixed versions, once; a Go older than the modules need fetches a newer one.
+$(K8S)/installed: tests/k8s/go.mod tests/k8s/go.sum tests/k8s/admission/main.go tests/k8s/requirements.txt
+	tests/packages k8s
+	mkdir -p $(K8S)/bin
+	cd tests/k8s && GOTOOLCHAIN=auto go build -buildvcs=false -o $(CURDIR)/$(K8S)/bin/ \
+		./admission sigs.k8s.io/kustomize/kustomize/v5
+	python3 -m venv $(K8S)/venv
+	$(K8S)/venv/bin/pip install --quiet --requirement tests/k8s/requirements.txt
 	touch $@
 
 # No sanitizer: the code is safe Rust, and stable compilers have none. cargo-fuzz is not needed either.

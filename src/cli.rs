@@ -1,7 +1,8 @@
-//! The command line: what may be said, `check`, `drain` and `import-ingress`. Running is the composition root's job.
+//! The command line: what may be said, `check`, and the commands that run once. Running is the composition root's job.
 
 mod drain;
 mod import;
+mod inject;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -16,6 +17,7 @@ use crate::config::{self, Brief, LoadError, Reading, Snapshot};
 
 pub use drain::drain;
 pub use import::import_ingress;
+pub use inject::{InjectArguments, inject};
 
 /// Exit code: the configuration is invalid.
 const INVALID: u8 = 1;
@@ -32,9 +34,15 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// The environment variable that says which port of this host the REST service listens on, whatever the configuration
+/// says. In a pod it comes from an annotation; empty is as good as absent.
+const UPSTREAM_PORT: &str = "SIDESTREAM_UPSTREAM_PORT";
+
 const ENVIRONMENT: &str = "Logs go to standard error. SIDESTREAM_LOG filters them (error, warn, info, debug, trace, \
                            or target=level,...); SIDESTREAM_LOG_FORMAT=json makes one JSON object a line of them. \
-                           SIDESTREAM_CONFIG is the configuration where --config is not given.";
+                           SIDESTREAM_CONFIG is the configuration where --config is not given. \
+                           SIDESTREAM_UPSTREAM_PORT=PORT, with --config: the REST service is at this port of 127.0.0.1, \
+                           whatever the file says.";
 
 #[derive(Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
@@ -77,6 +85,11 @@ pub enum Command {
     /// A report on standard error says what becomes of each setting. Exits with 0 (something was mapped), 1 (no YAML, or
     /// no Kubernetes objects: its place), 2 (cannot be read) or 3 (nothing in it to map).
     ImportIngress,
+    /// Put sidestream into Kubernetes manifests, from standard input to standard output.
+    ///
+    /// Into workloads that are labelled `sidestream.io/inject: "true"`, and with them the Services that select their
+    /// pods. What is not changed stays byte for byte. See docs/kubernetes.md.
+    Inject(InjectArguments),
     /// End the streams of the sidestream that runs on this host, and wait until they are gone: for a preStop hook.
     ///
     /// Its clients come back elsewhere, at a bounded rate. It goes on serving ordinary requests until it is told to end.
@@ -171,6 +184,13 @@ fn say_json(reading: &Reading) {
     say(io::stdout(), serde_json::json!(found));
 }
 
+/// The port that the environment names as the REST service's.
+pub fn upstream_port() -> anyhow::Result<Option<u16>> {
+    let Some(written) = std::env::var_os(UPSTREAM_PORT).filter(|written| !written.is_empty()) else { return Ok(None) };
+    let port = written.to_str().and_then(|written| written.parse().ok()).filter(|port| *port > 0);
+    port.map(Some).ok_or_else(|| anyhow::anyhow!("{UPSTREAM_PORT} is no port: {}", written.display()))
+}
+
 /// The exit code of a process that can't load its configuration.
 pub fn exit_code(error: &LoadError) -> ExitCode {
     ExitCode::from(match error {
@@ -219,6 +239,9 @@ mod tests {
         assert_eq!(run, Command::Run { config: None, brief, listen: None, admin: None });
         let demo = parse(&["demo", "--admin", "127.0.0.1:0"]).unwrap();
         assert_eq!(demo, Command::Demo { listen: None, admin: listen });
+        let inject = parse(&["inject", "--image", "r.example/s:1", "--upstream-port", "3000", "--uninject"]);
+        assert!(matches!(inject, Ok(Command::Inject(_))), "{inject:?}");
+        assert!(matches!(parse(&["inject", "--print", "policy"]), Ok(Command::Inject(_))));
         let check = |output| Command::Check { config: "x".into(), output };
         assert_eq!(parse(&["check", "--config", "x"]).unwrap(), check(Output::Text));
         assert_eq!(parse(&["check", "--config", "x", "--output", "json"]).unwrap(), check(Output::Json));
@@ -244,6 +267,9 @@ mod tests {
             &["run", "--upstream", "u:1", "--topic", "t"],
             &["run", "--brokers", "b:1", "--topic", "t"],
             &["run", "--topic", "t"],
+            &["inject", "--image", "a\"b"],
+            &["inject", "--upstream-port", "0"],
+            &["inject", "--print", "policy", "--uninject"],
         ];
         for wrong in wrong {
             assert!(parse(wrong).is_err(), "{wrong:?}");
@@ -267,6 +293,19 @@ mod tests {
         assert_eq!(import_ingress(&b"\xff"[..]), ExitCode::from(UNREADABLE));
         let endless = io::repeat(b'#');
         assert_eq!(import_ingress(endless), ExitCode::from(UNREADABLE));
+    }
+
+    #[test]
+    fn what_a_pod_runs_can_be_said() {
+        let pod = include_str!("../k8s/sidecar.yaml").split("\n---\n").nth(1).unwrap();
+        let pod: serde_json::Value = serde_saphyr::from_str(pod).unwrap();
+        let container = pod.pointer("/spec/template/spec/initContainers/0").unwrap();
+        let texts = |pointer| container.pointer(pointer).and_then(serde_json::Value::as_array).unwrap().iter();
+        let run: Vec<&str> = texts("/args").filter_map(serde_json::Value::as_str).collect();
+        assert!(matches!(parse(&run), Ok(Command::Run { config: Some(_), .. })), "{run:?}");
+        let hook: Vec<&str> = texts("/lifecycle/preStop/exec/command").filter_map(serde_json::Value::as_str).collect();
+        assert_eq!(hook[0], "sidestream");
+        assert!(matches!(parse(&hook[1..]), Ok(Command::Drain { admin: Some(_), .. })), "{hook:?}");
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! | [`metrics`], [`telemetry`] | every metric there is; logs |
 //! | [`shutdown`] | the signals that end a process, and the mark that its end has begun |
 //! | [`drain`] | ends every stream, once, at a bounded pace |
+//! | [`inject`] | Kubernetes manifests with the sidecar in them: text in, text out |
 //! | [`app`], [`cli`], [`demo`] | the composition root, the command line, the demo |
 //!
 //! Below the wall (no I/O, no clock, no runtime; built alone by `--no-default-features`):
@@ -56,6 +57,8 @@ pub mod drain;
 pub mod gateway;
 #[cfg(feature = "server")]
 pub mod ingress;
+#[cfg(feature = "server")]
+pub mod inject;
 #[cfg(feature = "server")]
 pub mod kafka;
 #[cfg(feature = "server")]

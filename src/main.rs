@@ -11,7 +11,10 @@ fn main() -> ExitCode {
     let arguments = Cli::parse();
     telemetry::init();
     match arguments.command {
-        Command::Run { config: Some(path), listen, admin, .. } => run(Origin { path, listen, admin }),
+        Command::Run { config: Some(path), listen, admin, .. } => match cli::upstream_port() {
+            Ok(upstream_port) => run(Origin { path, listen, admin, upstream_port }),
+            Err(error) => ended(Err(error)),
+        },
         Command::Run { brief: Some(brief), listen, admin, .. } => run_briefly(&brief.into_brief(listen, admin)),
         // The arguments' own rules leave nothing else.
         Command::Run { .. } => ExitCode::FAILURE,
@@ -19,6 +22,7 @@ fn main() -> ExitCode {
         Command::Check { config, output } => cli::check(&config, output),
         Command::ImportIngress => cli::import_ingress(std::io::stdin()),
         Command::Drain { config, admin, timeout } => cli::drain(config.as_deref(), admin, timeout),
+        Command::Inject(arguments) => cli::inject(arguments),
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Origin {
     /// Where to listen, whatever the file says.
     pub listen: Option<SocketAddr>,
     pub admin: Option<SocketAddr>,
+    /// The port of this host that the upstream is at, whatever the file says.
+    pub upstream_port: Option<u16>,
 }
 
 impl Origin {
@@ -41,6 +43,9 @@ impl Origin {
         if let Ok(snapshot) = &mut reading.snapshot {
             snapshot.listen = self.listen.unwrap_or(snapshot.listen);
             snapshot.admin = self.admin.unwrap_or(snapshot.admin);
+            if let Some(port) = self.upstream_port {
+                snapshot.upstream.address = format!("127.0.0.1:{port}");
+            }
         }
         reading
     }

@@ -44,7 +44,7 @@ impl Bench {
 }
 
 fn follow(path: &Path) -> Reloader {
-    let origin = Origin { path: path.into(), listen: None, admin: None };
+    let origin = Origin { path: path.into(), listen: None, admin: None, upstream_port: None };
     let Reading { snapshot, files, fingerprint, .. } = origin.read();
     let current = Arc::new(ArcSwap::from_pointee(snapshot.unwrap()));
     Reloader::new(origin, current, Arc::new(Metrics::new("x").unwrap()), fingerprint, &files, Box::new(|_, _| {}))

@@ -12,6 +12,7 @@ mod demo;
 mod documents;
 mod drain;
 mod ingress;
+mod inject;
 mod kafka;
 mod limits;
 mod metrics;

@@ -1,0 +1,83 @@
+//! `inject`: manifests from standard input to standard output.
+
+use std::io::{self, Read as _, Write as _};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+
+use super::say;
+use crate::inject::{self, Changed, INPUT_BYTES_MAX, Names, Options};
+
+/// What `inject` is told.
+#[derive(Args, Debug, PartialEq, Eq)]
+pub struct InjectArguments {
+    /// The image with this binary.
+    #[arg(long, value_name = "IMAGE", value_parser = inject::name, default_value_t = Names::default().image)]
+    image: String,
+    /// The ConfigMap that has the configuration under the key `sidestream.yaml`; a pod's annotation sidestream.io/config-map wins.
+    #[arg(long, value_name = "NAME", value_parser = inject::name, default_value_t = Names::default().config_map)]
+    config_map: String,
+    /// The Secret with keys and passwords, which may be absent; a pod's annotation sidestream.io/secret wins.
+    #[arg(long, value_name = "NAME", value_parser = inject::name, default_value_t = Names::default().secret)]
+    secret: String,
+    /// The port that the app listens on; a pod's annotation sidestream.io/upstream-port wins.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    upstream_port: Option<u16>,
+    /// Take back what an injection did.
+    #[arg(long)]
+    uninject: bool,
+    /// Read nothing; print the manifests that make kustomize or Kubernetes inject.
+    #[arg(long, value_enum, value_name = "WHAT", conflicts_with_all = ["uninject", "upstream_port"])]
+    print: Option<Print>,
+}
+
+/// Manifests that inject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Print {
+    /// A kustomize Component, its kustomization.yaml
+    Component,
+    /// Admission policies, their bindings and parameters
+    Policy,
+}
+
+/// Changes what comes on standard input, or prints a manifest. Says on standard error what it did. Nothing is written
+/// where anything is wrong.
+pub fn inject(arguments: InjectArguments) -> ExitCode {
+    match written(arguments).and_then(|text| Ok(io::stdout().write_all(text.as_bytes())?)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(io::stderr(), format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn written(arguments: InjectArguments) -> anyhow::Result<String> {
+    let InjectArguments { image, config_map, secret, upstream_port, uninject, print } = arguments;
+    let names = Names { image, config_map, secret };
+    match print {
+        Some(Print::Component) => Ok(inject::component(&names)?),
+        Some(Print::Policy) => Ok(inject::policy(&names)?),
+        None => {
+            let text = read()?;
+            let changed = if uninject {
+                inject::uninject(&text)
+            } else {
+                inject::inject(&text, &Options { names, upstream_port })
+            };
+            let Changed { text, said } = changed.map_err(|error| anyhow::anyhow!("(standard input):{error}"))?;
+            said.iter().for_each(|line| say(io::stderr(), line));
+            Ok(text)
+        }
+    }
+}
+
+fn read() -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    io::stdin().take(INPUT_BYTES_MAX + 1).read_to_end(&mut bytes).context("standard input cannot be read")?;
+    if bytes.len() as u64 > INPUT_BYTES_MAX {
+        anyhow::bail!("standard input is longer than {} MiB", INPUT_BYTES_MAX / 1024 / 1024);
+    }
+    String::from_utf8(bytes).context("standard input is not UTF-8")
+}

@@ -1,0 +1,117 @@
+//! Services: those that select injected pods send their traffic to the sidecar, which passes on what is no stream.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::edit::{Edits, Insertion};
+use super::tree::{Id, Tree};
+use super::workload::{Object, Workload, annotate, texts};
+use super::{Error, MEMORY};
+
+const TARGET: &str = "targetPort";
+
+/// What a Service's ports were wired to, by port, as it was written, quotes included; or nothing, for the port's own
+/// number.
+type Memory = BTreeMap<String, Option<String>>;
+
+/// Wires the ports that lead to the app of a selected workload to the sidecar's `port`. Says what it did.
+pub(super) fn rewire(
+    tree: &Tree,
+    service: &Object,
+    workloads: &[Workload],
+    port: u16,
+    edits: &mut Edits<'_>,
+) -> Result<Vec<String>, Error> {
+    let selector = texts(tree, tree.find(service.id, &["spec", "selector"]));
+    let mut selected =
+        workloads.iter().filter(|workload| workload.namespace == service.namespace && workload.is_selected(&selector));
+    let (Some(workload), None) = (selected.next(), memory(tree, service)?) else { return Ok(Vec::new()) };
+    if let Some(other) = selected.find(|other| other.upstream_port != workload.upstream_port) {
+        let message = format!("{} and {} have different upstream ports", workload.title, other.title);
+        return Err(tree.error(service.id, message));
+    }
+    let mut memory = Memory::new();
+    let mut said = Vec::new();
+    for id in upstream_ports(tree, service, workload, port)? {
+        let number = tree.text_at(id, &["port"]).unwrap_or_default();
+        let target = target(tree, id);
+        point(tree, id, port, edits)?;
+        said.push(format!("{}: port {number} leads to the sidecar instead of {target}", service.title()));
+        let before = tree.entry(id, TARGET);
+        memory.insert(number.into(), before.map(|entry| edits.written(entry.value).into()));
+    }
+    if !memory.is_empty() {
+        let metadata = tree.own(service.id, "metadata")?;
+        let metadata = metadata.ok_or_else(|| tree.error(service.id, "a Service without `metadata`"))?;
+        annotate(tree, metadata, &[(MEMORY.into(), json!(memory).to_string())], edits)?;
+    }
+    Ok(said)
+}
+
+/// Wires a Service as it was before. Says what it did.
+pub(super) fn restore(tree: &Tree, service: &Object, edits: &mut Edits<'_>) -> Result<Vec<String>, Error> {
+    let Some(memory) = memory(tree, service)? else { return Ok(Vec::new()) };
+    for id in ports(tree, service) {
+        let before = tree.text_at(id, &["port"]).and_then(|port| memory.get(port));
+        let (Some(before), Some(entry)) = (before, tree.own(id, TARGET)?) else { continue };
+        match before {
+            Some(written) => edits.replace(entry.value, written.clone()),
+            None => edits.remove(entry.value),
+        }
+    }
+    let annotations = tree.find(service.id, &["metadata", "annotations"]);
+    let annotation = annotations.and_then(|annotations| tree.entry(annotations, MEMORY));
+    annotation.into_iter().for_each(|entry| edits.remove(entry.value));
+    Ok(vec![format!("{}: as it was", service.title())])
+}
+
+/// The ports that lead to the workload's app. Without a word about which that is: the only one there is.
+fn upstream_ports(tree: &Tree, service: &Object, workload: &Workload, own: u16) -> Result<Vec<Id>, Error> {
+    let leads_to = |id: Id| workload.port(target(tree, id));
+    let ports: Vec<Id> = ports(tree, service).filter(|id| leads_to(*id) != Some(own)).collect();
+    match (workload.upstream_port, ports.len()) {
+        (Some(upstream), _) => Ok(ports.into_iter().filter(|id| leads_to(*id) == Some(upstream)).collect()),
+        (None, 0 | 1) => Ok(ports),
+        (None, _) => Err(tree.error(
+            service.id,
+            format!(
+                "{} has several ports: say which the app of {} listens on, by the annotation {} of its pods or by \
+                 --upstream-port",
+                service.title(),
+                workload.title,
+                super::UPSTREAM_PORT
+            ),
+        )),
+    }
+}
+
+/// TCP ports; sidestream speaks nothing else.
+fn ports(tree: &Tree, service: &Object) -> impl Iterator<Item = Id> {
+    let list = tree.find(service.id, &["spec", "ports"]);
+    let ports = list.into_iter().flat_map(|list| tree.items(list));
+    ports.filter(|port| tree.text_at(*port, &["protocol"]).unwrap_or("TCP") == "TCP")
+}
+
+/// Where a port leads, as written: a number or a name.
+fn target(tree: &Tree, port: Id) -> &str {
+    let target = tree.text_at(port, &[TARGET]).filter(|target| !target.is_empty());
+    target.or_else(|| tree.text_at(port, &["port"])).unwrap_or_default()
+}
+
+fn point(tree: &Tree, port: Id, at: u16, edits: &mut Edits<'_>) -> Result<(), Error> {
+    match tree.own(port, TARGET)? {
+        Some(entry) => edits.replace(entry.value, at.to_string()),
+        None => {
+            let insertion = Insertion { block: format!("{TARGET}: {at}\n"), flow: format!("\"{TARGET}\": {at}") };
+            edits.insert_into_item(port, &insertion);
+        }
+    }
+    Ok(())
+}
+
+fn memory(tree: &Tree, service: &Object) -> Result<Option<Memory>, Error> {
+    let written = tree.text_at(service.id, &["metadata", "annotations", MEMORY]);
+    let broken = |error| tree.error(service.id, format!("the annotation {MEMORY} is broken: {error}"));
+    written.map(|written| serde_json::from_str(written).map_err(broken)).transpose()
+}

@@ -1,0 +1,294 @@
+//! Manifests in every style that people and tools write, there and back.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+/// A Deployment and its Service as people write them.
+const ORDERS: &str = r#"# The orders service.
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: orders   # two spaces, on purpose
+spec:
+  template:
+    metadata:
+      labels:
+        app: orders
+        sidestream.io/inject: "true"
+    spec:
+      # One container.
+      containers:
+      - name: app
+        image: 'example/orders:1'
+        ports:
+        - {name: http, containerPort: 3000}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: orders
+spec:
+  selector: {app: orders}
+  ports:
+    - port: 80
+      targetPort: http # by name
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: other}
+data:
+  text: |+
+    kind: Deployment
+
+"#;
+
+fn injected(text: &str) -> Changed {
+    inject(text, &Options::default()).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+fn value(text: &str) -> Value {
+    serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+/// What is there and back is what it was; a second time changes nothing.
+#[track_caller]
+fn there_and_back(text: &str) -> String {
+    let there = injected(text).text;
+    assert_ne!(there, text);
+    assert_eq!(injected(&there).text, there, "a second time");
+    let back = uninject(&there).unwrap().text;
+    assert_eq!(back, text, "by way of {there}");
+    there
+}
+
+fn wrong(text: &str) -> String {
+    inject(text, &Options::default()).unwrap_err().to_string()
+}
+
+/// The pod spec of the first document.
+fn spec(text: &str) -> Value {
+    let first = value(text.split("\n---").next().unwrap());
+    let pointers = ["/spec/jobTemplate/spec/template/spec", "/spec/template/spec", "/spec"];
+    pointers.iter().find_map(|pointer| first.pointer(pointer)).unwrap().clone()
+}
+
+#[test]
+fn what_is_not_changed_stays_as_it_was_written() {
+    let there = there_and_back(ORDERS);
+    let kept: Vec<&str> = ORDERS.lines().filter(|line| !line.contains("targetPort")).collect();
+    let mut lines = there.lines();
+    for line in kept {
+        assert!(lines.any(|other| other == line), "{line:?} is not in its place in\n{there}");
+    }
+    assert!(there.contains("      targetPort: 18080 # by name\n"), "{there}");
+    let pod = spec(&there);
+    assert_eq!(pod["initContainers"][0]["name"], "sidestream");
+    assert_eq!(pod["initContainers"][0]["restartPolicy"], "Always");
+    assert_eq!(pod["terminationGracePeriodSeconds"], 40);
+    assert_eq!(pod["volumes"][1]["secret"], json!({ "secretName": "sidestream", "optional": true }));
+    assert_eq!(pod["containers"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn it_says_what_it_did() {
+    let said = injected(ORDERS).said;
+    let rewired = "Service orders: port 80 leads to the sidecar instead of http";
+    assert_eq!(said, ["Deployment orders: injected", rewired]);
+    assert_eq!(injected(&injected(ORDERS).text).said, ["Deployment orders: has the sidecar already"]);
+}
+
+#[test]
+fn nothing_is_done_to_what_did_not_ask() {
+    for text in [
+        "",
+        "# nothing\n",
+        "just text",
+        "- 1\n- 2\n",
+        &ORDERS.replace("sidestream.io/inject: \"true\"", "sidestream.io/inject: \"false\""),
+        &ORDERS.replace("        sidestream.io/inject: \"true\"\n", ""),
+        &ORDERS.replace("apps/v1", "apps.example/v1"),
+        &ORDERS.replace("kind: Deployment\nmeta", "kind: Rollout\nmeta"),
+    ] {
+        assert_eq!(injected(text), Changed { text: text.into(), said: Vec::new() });
+        assert_eq!(uninject(text).unwrap().text, text);
+    }
+}
+
+#[test]
+fn every_kind_keeps_its_pods_somewhere() {
+    let pod = "metadata: {labels: {sidestream.io/inject: \"true\"}}\nspec:\n  containers: []\n";
+    let indented = |depth: usize| pod.lines().map(|line| format!("{}{line}\n", " ".repeat(depth))).collect::<String>();
+    let mut containers = Vec::new();
+    for kind in ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"] {
+        let text = format!("apiVersion: apps/v1\nkind: {kind}\nspec:\n  template:\n{}", indented(4));
+        containers.push(spec(&there_and_back(&text)));
+    }
+    let job = format!("apiVersion: batch/v1\nkind: Job\nspec:\n  template:\n{}", indented(4));
+    containers.push(spec(&there_and_back(&job)));
+    let nested = "apiVersion: batch/v1\nkind: CronJob\nspec:\n  jobTemplate:\n    spec:\n      template:\n";
+    containers.push(spec(&there_and_back(&format!("{nested}{}", indented(8)))));
+    containers.push(spec(&there_and_back(&format!("apiVersion: v1\nkind: Pod\n{pod}"))));
+    assert!(containers.windows(2).all(|pair| pair[0] == pair[1]), "{containers:#?}");
+}
+
+#[test]
+fn lists_and_json() {
+    let service =
+        "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {selector: {app: orders}, ports: [{port: 80}]}}";
+    let deployment = ORDERS.split("\n---").next().unwrap();
+    let item: String = deployment.lines().map(|line| format!("    {line}\n")).collect();
+    let list = format!("apiVersion: v1\nkind: List\nitems:\n  -\n{item}  - {service}\n");
+    let there = value(&there_and_back(&list));
+    assert_eq!(there["items"][0]["spec"]["template"]["spec"]["initContainers"][0]["name"], "sidestream");
+    assert_eq!(there["items"][1]["spec"]["ports"][0]["targetPort"], 18080);
+    // The items of a typed list need not say what they are.
+    let mut object = value(deployment);
+    let bare = object.as_object_mut().unwrap();
+    bare.remove("kind");
+    bare.remove("apiVersion");
+    let typed = json!({ "apiVersion": "apps/v1", "kind": "DeploymentList", "items": [object] });
+    for json in [typed.to_string(), serde_json::to_string_pretty(&typed).unwrap()] {
+        let there = there_and_back(&json);
+        let there: Value = serde_json::from_str(&there).expect("JSON stays JSON");
+        assert_eq!(there["items"][0]["spec"]["template"]["spec"], spec(&injected(ORDERS).text));
+    }
+}
+
+#[test]
+fn every_mixture_of_what_may_be_there_already() {
+    let choices = [
+        ["", "      annotations:\n        # Whose it is.\n        team: a\n", "      annotations: {team: a}\n"],
+        ["", "      volumes:\n      # The first.\n      - name: own\n        emptyDir: {}\n", "      volumes: []\n"],
+        ["", "      initContainers: [{name: first, image: i}]\n", "      initContainers:\n        - name: first\n"],
+        ["", "      terminationGracePeriodSeconds: 7 # short\n", "      terminationGracePeriodSeconds: 90\n"],
+        ["\n", "\r\n", "\n\n"],
+    ];
+    for mixture in 0..3_usize.pow(5) {
+        let choice = |at: usize| choices[at][mixture / 3_usize.pow(at as u32) % 3];
+        let text = format!(
+            "apiVersion: apps/v1\nkind: Deployment\nspec:\n  template:\n    metadata:\n{}      labels: {{sidestream.io/inject: \"true\"}}\n    spec:\n{}{}{}      containers: []\n",
+            choice(0),
+            choice(1),
+            choice(2),
+            choice(3)
+        );
+        let there = there_and_back(&text.replace('\n', choice(4)));
+        let pod = spec(&there);
+        assert_eq!(pod["initContainers"][0], spec(&injected(ORDERS).text)["initContainers"][0], "{there}");
+        assert_eq!(pod["terminationGracePeriodSeconds"], if choice(3).contains("90") { 90 } else { 40 });
+        assert_eq!(there.contains("\r\n"), choice(4) == "\r\n");
+        assert!(choice(4) != "\r\n" || !there.replace("\r\n", "").contains('\n'), "{there:?}");
+    }
+}
+
+#[test]
+fn a_template_without_metadata_gets_some() {
+    let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {labels: {sidestream.io/inject: \"true\"}}\nspec:\n  template:\n    spec:\n      containers: []\n";
+    let there = there_and_back(text);
+    let annotations = &value(&there)["spec"]["template"]["metadata"]["annotations"];
+    assert_eq!(annotations["prometheus.io/port"], "19090");
+}
+
+#[test]
+fn keys_without_values_are_filled() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata:\n  labels: {sidestream.io/inject: \"true\"}\n  annotations:\nspec:\n  volumes: null\n  initContainers: ~\n  containers: []\n";
+    let there = injected(text).text;
+    assert_eq!(value(&there)["spec"]["volumes"].as_array().unwrap().len(), 2);
+    let mut back = value(&uninject(&there).unwrap().text);
+    assert_eq!(back["metadata"]["annotations"].take(), json!({}));
+    assert_eq!(back["spec"]["volumes"], json!([]));
+}
+
+#[test]
+fn what_prometheus_is_told_already_stays() {
+    let own = "      annotations: {prometheus.io/scrape: \"true\", prometheus.io/port: \"3001\"}\n      labels:\n";
+    let there = there_and_back(&ORDERS.replace("      labels:\n", own));
+    let first = value(there.split("\n---").next().unwrap());
+    assert_eq!(first["spec"]["template"]["metadata"]["annotations"]["prometheus.io/port"], "3001");
+}
+
+#[test]
+fn names_come_from_flags_and_annotations() {
+    let names = Names { image: "r.example/s@sha256:0".into(), config_map: "streams".into(), secret: "keys".into() };
+    let options = Options { names, upstream_port: Some(3000) };
+    let there = inject(ORDERS, &options).unwrap().text;
+    assert_eq!(uninject(&there).unwrap().text, ORDERS);
+    let pod = spec(&there);
+    assert_eq!(pod["initContainers"][0]["image"], "r.example/s@sha256:0");
+    assert_eq!(pod["volumes"][0]["configMap"]["name"], "streams");
+    assert_eq!(pod["volumes"][1]["secret"]["secretName"], "keys");
+    assert!(there.contains("sidestream.io/upstream-port: \"3000\""), "{there}");
+    let own = "      annotations: {sidestream.io/config-map: own, sidestream.io/secret: mine}\n      labels:\n";
+    let pod = spec(&inject(&ORDERS.replace("      labels:\n", own), &options).unwrap().text);
+    assert_eq!(
+        (&pod["volumes"][0]["configMap"]["name"], &pod["volumes"][1]["secret"]["secretName"]),
+        (&json!("own"), &json!("mine"))
+    );
+}
+
+#[test]
+fn services_lead_to_the_sidecar_where_they_led_to_the_app() {
+    let with_ports = |ports: &str| ORDERS.replace("    - port: 80\n      targetPort: http # by name\n", ports);
+    let targets = |text: &str| {
+        let service = value(text.split("\n---").nth(1).unwrap());
+        service["spec"]["ports"].as_array().unwrap().iter().map(|port| port["targetPort"].clone()).collect::<Vec<_>>()
+    };
+    let several = "    - port: 3000\n      name: http\n    - {port: 9, targetPort: 9999, name: other}\n    - {name: named, targetPort: 'http', port: 81}\n    - {port: 3000, protocol: UDP, name: udp}\n";
+    let named = Options { upstream_port: Some(3000), ..Options::default() };
+    let there = inject(&with_ports(several), &named).unwrap().text;
+    assert_eq!(targets(&there), [json!(18080), json!(9999), json!(18080), json!(null)]);
+    assert_eq!(uninject(&there).unwrap().text, with_ports(several));
+    assert_eq!(inject(&there, &named).unwrap().text, there);
+    assert!(
+        wrong(&with_ports(several)).contains("Service orders has several ports"),
+        "{}",
+        wrong(&with_ports(several))
+    );
+    // Other pods' Services, and those of another namespace.
+    for other in [
+        ORDERS.replace("selector: {app: orders}", "selector: {app: others}"),
+        ORDERS.replace("selector: {app: orders}", "selector: {}"),
+        ORDERS.replace("kind: Service\nmetadata:\n", "kind: Service\nmetadata:\n  namespace: elsewhere\n"),
+    ] {
+        assert_eq!(targets(&there_and_back(&other)), [json!("http")]);
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_told_with_its_place() {
+    let twice = |body: &str| ORDERS.replace("    spec:\n      # One", &format!("    spec:{body}\n      # One"));
+    for (text, said) in [
+        (ORDERS.replace("spec:\n  template:", "spec: [\n  template:"), "no YAML"),
+        (ORDERS.replace("containerPort: 3000", "containerPort: 18080"), "18:11: port 18080 is the sidecar's"),
+        (ORDERS.replace("- name: app\n", "- name: sidestream\n"), "15:9: this name is the sidecar's"),
+        (twice("\n      terminationGracePeriodSeconds: soon"), "is no number of seconds"),
+        (
+            ORDERS
+                .replace("      labels:\n", "      annotations: {sidestream.io/upstream-port: http}\n      labels:\n"),
+            "is no port: http",
+        ),
+    ] {
+        let error = wrong(&text);
+        assert!(error.contains(said), "{error}: {said}");
+    }
+}
+
+#[test]
+fn shared_and_merged_templates_are_left_alone() {
+    let shared = "x: &pod\n  metadata: {labels: {sidestream.io/inject: \"true\"}}\n  spec: {containers: []}\napiVersion: apps/v1\nkind: Deployment\nspec:\n";
+    assert_eq!(
+        wrong(&format!("{shared}  template: *pod\n")),
+        "7:13: `template` is shared by an alias; written out it could be changed"
+    );
+    let merged = wrong(&format!("{shared}  template:\n    <<: *pod\n"));
+    assert_eq!(merged, "8:5: `spec` is merged into this from elsewhere, and can't be changed here");
+}
+
+#[test]
+fn the_policy_and_the_component_have_the_names_they_were_given() {
+    let names = Names { image: "r.example/s:2".into(), ..Names::default() };
+    assert!(policy(&names).unwrap().contains("  image: \"r.example/s:2\"\n"));
+    assert!(component(&names).unwrap().contains("image: \"r.example/s:2\"\n"));
+    assert!(!policy(&names).unwrap().contains('$'));
+}

@@ -1,0 +1,333 @@
+//! Workloads: where they keep their pods' template, whether one is to get a sidecar, and putting it in or taking it out.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::edit::{Edits, Insertion};
+use super::sidecar::{self, Sidecar};
+use super::tree::{Entry, Id, Tree};
+use super::{CONFIG_MAP, Error, LABEL, MEMORY, Names, Options, SECRET, UPSTREAM_PORT, quoted};
+
+/// The kinds that have pods, with their API group and the way to the template.
+const KINDS: [(&str, &str, &[&str]); 7] = [
+    ("", "Pod", &[]),
+    ("apps", "Deployment", &["spec", "template"]),
+    ("apps", "StatefulSet", &["spec", "template"]),
+    ("apps", "DaemonSet", &["spec", "template"]),
+    ("apps", "ReplicaSet", &["spec", "template"]),
+    ("batch", "Job", &["spec", "template"]),
+    ("batch", "CronJob", &["spec", "jobTemplate", "spec", "template"]),
+];
+const GRACE: &str = "terminationGracePeriodSeconds";
+/// One of these on a pod, and its owner says how Prometheus finds it.
+const SCRAPE: &str = "prometheus.io/scrape";
+
+/// An object of Kubernetes.
+pub(super) struct Object {
+    pub(super) id: Id,
+    group: String,
+    pub(super) kind: String,
+    pub(super) name: String,
+    pub(super) namespace: String,
+}
+
+impl Object {
+    /// Every object of a text; those of lists one by one. What is no object is left out.
+    pub(super) fn all(tree: &Tree) -> Vec<Self> {
+        let mut found = Vec::new();
+        for root in &tree.roots {
+            collect(tree, *root, None, &mut found);
+        }
+        found
+    }
+
+    /// `Deployment orders`
+    pub(super) fn title(&self) -> String {
+        format!("{} {}", self.kind, self.name)
+    }
+
+    pub(super) fn is_service(&self) -> bool {
+        self.group.is_empty() && self.kind == "Service"
+    }
+}
+
+/// Puts the object, or the objects of a list, into `found`. Typed lists may leave out what their items are.
+fn collect(tree: &Tree, id: Id, typed: Option<(&str, &str)>, found: &mut Vec<Object>) {
+    let kind = tree.text_at(id, &["kind"]).or_else(|| typed.map(|(kind, _)| kind));
+    let version = tree.text_at(id, &["apiVersion"]).or_else(|| typed.map(|(_, version)| version));
+    let (Some(kind), Some(version)) = (kind, version) else { return };
+    if let (Some(item_kind), Some(items)) = (kind.strip_suffix("List"), tree.get(id, "items")) {
+        let typed = Some((item_kind, version)).filter(|_| !item_kind.is_empty());
+        tree.items(items).for_each(|item| collect(tree, item, typed, found));
+        return;
+    }
+    let text = |path: &[&str]| tree.text_at(id, path).unwrap_or_default().to_owned();
+    found.push(Object {
+        id,
+        group: version.split_once('/').map_or("", |(group, _)| group).into(),
+        kind: kind.into(),
+        name: text(&["metadata", "name"]),
+        namespace: text(&["metadata", "namespace"]),
+    });
+}
+
+/// A workload with a sidecar, or that is to get one: what Services need to know.
+pub(super) struct Workload {
+    pub(super) title: String,
+    pub(super) namespace: String,
+    labels: BTreeMap<String, String>,
+    /// Names of ports of its containers.
+    ports: BTreeMap<String, u16>,
+    pub(super) upstream_port: Option<u16>,
+}
+
+impl Workload {
+    /// Whether a Service's selector means its pods. An empty selector means nobody's.
+    pub(super) fn is_selected(&self, selector: &BTreeMap<String, String>) -> bool {
+        !selector.is_empty() && selector.iter().all(|(key, value)| self.labels.get(key) == Some(value))
+    }
+
+    /// The number of a target port, which is a number or the name of a container's port.
+    pub(super) fn port(&self, target: &str) -> Option<u16> {
+        target.parse().ok().or_else(|| self.ports.get(target).copied())
+    }
+}
+
+/// Where a workload keeps its pods' template: the keys on the way, and the template.
+pub(super) struct Template<'a> {
+    tree: &'a Tree,
+    /// The entry of the template in its map; a Pod is its own template.
+    entry: Option<Entry>,
+    root: Id,
+    object: &'a Object,
+}
+
+/// What was there before, kept in an annotation: what to take away again, and what to put back.
+#[derive(Debug, Default, Deserialize, Serialize)]
+struct Memory {
+    /// Annotations, and perhaps `terminationGracePeriodSeconds`.
+    added: Vec<String>,
+    /// `terminationGracePeriodSeconds`, where there was one that was too short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    grace: Option<u64>,
+}
+
+impl<'a> Template<'a> {
+    /// The template of a workload's pods; none where it is no workload. An error where it can't be changed.
+    pub(super) fn of(tree: &'a Tree, object: &'a Object) -> Result<Option<Self>, Error> {
+        let is_kind = |(group, kind, _): &&(&str, &str, &[&str])| *group == object.group && *kind == object.kind;
+        let Some((_, _, path)) = KINDS.iter().find(is_kind) else { return Ok(None) };
+        if !is_chosen(tree, object.id, path) {
+            return Ok(None);
+        }
+        let mut template = Self { tree, entry: None, root: object.id, object };
+        for key in *path {
+            let Some(entry) = tree.own(template.root, key)? else { return Ok(None) };
+            (template.entry, template.root) = (Some(entry), entry.value);
+        }
+        Ok(Some(template))
+    }
+
+    /// What Services need to know of it. The flag's port is for those that don't name one.
+    pub(super) fn workload(&self, flag: Option<u16>) -> Result<Workload, Error> {
+        let tree = self.tree;
+        let ports = self.container_ports().filter_map(|port| {
+            Some((tree.text_at(port, &["name"])?.to_owned(), tree.text_at(port, &["containerPort"])?.parse().ok()?))
+        });
+        Ok(Workload {
+            title: self.object.title(),
+            namespace: self.object.namespace.clone(),
+            labels: texts(tree, tree.find(self.root, &["metadata", "labels"])),
+            ports: ports.collect(),
+            upstream_port: self.upstream_port()?.or(flag),
+        })
+    }
+
+    pub(super) fn has_sidecar(&self) -> bool {
+        self.sidecar().is_some()
+    }
+
+    /// Puts the sidecar in.
+    pub(super) fn inject(&self, options: &Options, edits: &mut Edits<'_>) -> Result<(), Error> {
+        let names = Names {
+            image: options.names.image.clone(),
+            config_map: self.annotated(CONFIG_MAP).unwrap_or(&options.names.config_map).into(),
+            secret: self.annotated(SECRET).unwrap_or(&options.names.secret).into(),
+        };
+        names.check().map_err(|message| self.tree.error(self.root, message))?;
+        let sidecar = Sidecar::new(&names)?;
+        self.look_for_collisions(&sidecar)?;
+        let spec = self.spec()?;
+        let mut memory = self.lengthen(spec, sidecar.grace(), edits)?;
+        for list in ["initContainers", "volumes"] {
+            match self.tree.own(spec.value, list)? {
+                Some(entry) if self.tree.is_null(entry.value) => {
+                    edits.fill(entry, &format!("[{}]", sidecar.items(list).flow))
+                }
+                Some(entry) => edits.insert_under(entry, &sidecar.items(list))?,
+                None => edits.insert_under(spec, &sidecar.keyed(list))?,
+            }
+        }
+        let mut annotations: Vec<(String, String)> = Vec::new();
+        if self.annotated(SCRAPE).is_none() {
+            annotations.extend(sidecar.annotations().map(|(key, value)| (key.into(), value.into())));
+        }
+        if let (Some(port), None) = (options.upstream_port, self.upstream_port()?) {
+            annotations.push((UPSTREAM_PORT.into(), port.to_string()));
+        }
+        memory.added.extend(annotations.iter().map(|(key, _)| key.clone()));
+        annotations.push((MEMORY.into(), json!(memory).to_string()));
+        self.annotate(&annotations, edits)
+    }
+
+    /// Takes the sidecar out, and puts back what was there before.
+    pub(super) fn restore(&self, edits: &mut Edits<'_>) -> Result<(), Error> {
+        let memory: Memory = match self.annotated(MEMORY) {
+            Some(written) => serde_json::from_str(written)
+                .map_err(|error| self.tree.error(self.root, format!("the annotation {MEMORY} is broken: {error}")))?,
+            None => Memory::default(),
+        };
+        let spec = self.spec()?;
+        self.sidecar().into_iter().for_each(|container| edits.remove(container));
+        let ours: Vec<String> = volume_names(&Sidecar::new(&Names::default())?).collect();
+        self.named(&["spec", "volumes"], &ours).for_each(|volume| edits.remove(volume));
+        if let (Some(before), Some(entry)) = (memory.grace, self.tree.own(spec.value, GRACE)?) {
+            edits.replace(entry.value, before.to_string());
+        }
+        let annotations = self.tree.find(self.root, &["metadata", "annotations"]);
+        for key in memory.added.iter().map(String::as_str).chain([MEMORY]) {
+            let map = if key == GRACE { Some(spec.value) } else { annotations };
+            let entry = map.and_then(|map| self.tree.entry(map, key));
+            entry.into_iter().for_each(|entry| edits.remove(entry.value));
+        }
+        Ok(())
+    }
+
+    fn spec(&self) -> Result<Entry, Error> {
+        let spec = self.tree.own(self.root, "spec")?;
+        spec.ok_or_else(|| self.tree.error(self.root, format!("{} has no `spec` of a pod", self.object.title())))
+    }
+
+    /// The port that the pod's annotation names as the app's.
+    fn upstream_port(&self) -> Result<Option<u16>, Error> {
+        let port = |written: &str| match written.parse() {
+            Ok(port) if port > 0 => Ok(port),
+            _ => Err(self.tree.error(self.root, format!("the annotation {UPSTREAM_PORT} is no port: {written}"))),
+        };
+        self.annotated(UPSTREAM_PORT).map(port).transpose()
+    }
+
+    fn annotated(&self, key: &str) -> Option<&'a str> {
+        self.tree.text_at(self.root, &["metadata", "annotations", key])
+    }
+
+    fn container_ports(&self) -> impl Iterator<Item = Id> {
+        let tree = self.tree;
+        let lists = ["containers", "initContainers"].map(|list| tree.find(self.root, &["spec", list]));
+        let containers = lists.into_iter().flatten().flat_map(|list| tree.items(list));
+        containers.filter_map(|container| tree.get(container, "ports")).flat_map(|ports| tree.items(ports))
+    }
+
+    /// The items of a list that have one of these names.
+    fn named(&self, path: &[&str], names: &[String]) -> impl Iterator<Item = Id> {
+        let list = self.tree.find(self.root, path);
+        let items = list.into_iter().flat_map(|list| self.tree.items(list));
+        items.filter(|item| self.tree.text_at(*item, &["name"]).is_some_and(|name| names.iter().any(|own| own == name)))
+    }
+
+    fn sidecar(&self) -> Option<Id> {
+        self.named(&["spec", "initContainers"], &[sidecar::NAME.into()]).next()
+    }
+
+    /// What the pod has already can't be the sidecar's too.
+    fn look_for_collisions(&self, sidecar: &Sidecar) -> Result<(), Error> {
+        let tree = self.tree;
+        for port in self.container_ports() {
+            let number = tree.text_at(port, &["containerPort"]).and_then(|number| number.parse().ok());
+            if sidecar.ports().any(|own| Some(own) == number) {
+                return Err(tree.error(port, format!("port {} is the sidecar's", number.unwrap_or_default())));
+            }
+        }
+        let volumes: Vec<String> = volume_names(sidecar).collect();
+        let taken = self
+            .named(&["spec", "volumes"], &volumes)
+            .chain(self.named(&["spec", "containers"], &[sidecar::NAME.into()]))
+            .next();
+        taken.map_or(Ok(()), |taken| Err(tree.error(taken, "this name is the sidecar's")))
+    }
+
+    /// Makes the time to end long enough, and says what was there before.
+    fn lengthen(&self, spec: Entry, least: u64, edits: &mut Edits<'_>) -> Result<Memory, Error> {
+        let Some(entry) = self.tree.own(spec.value, GRACE)? else {
+            let (block, flow) = (format!("{GRACE}: {least}\n"), format!("\"{GRACE}\": {least}"));
+            edits.insert_under(spec, &Insertion { block, flow })?;
+            return Ok(Memory { added: vec![GRACE.into()], grace: None });
+        };
+        let written = self.tree.text(entry.value).and_then(|written| written.parse::<u64>().ok());
+        let written =
+            written.ok_or_else(|| self.tree.error(entry.value, format!("`{GRACE}` is no number of seconds")))?;
+        if written >= least {
+            return Ok(Memory::default());
+        }
+        edits.replace(entry.value, least.to_string());
+        Ok(Memory { added: Vec::new(), grace: Some(written) })
+    }
+
+    fn annotate(&self, annotations: &[(String, String)], edits: &mut Edits<'_>) -> Result<(), Error> {
+        let Some(metadata) = self.tree.own(self.root, "metadata")?.filter(|entry| !self.tree.is_null(entry.value))
+        else {
+            // A template may have none; a Pod has at least a name.
+            let template = self.entry.ok_or_else(|| self.tree.error(self.root, "a Pod without `metadata`"))?;
+            return edits.insert_under(template, &under("metadata", &under("annotations", &pairs(annotations))));
+        };
+        annotate(self.tree, metadata, annotations, edits)
+    }
+}
+
+/// Puts annotations into the `metadata` of an object or template.
+pub(super) fn annotate(
+    tree: &Tree,
+    metadata: Entry,
+    annotations: &[(String, String)],
+    edits: &mut Edits<'_>,
+) -> Result<(), Error> {
+    match tree.own(metadata.value, "annotations")? {
+        Some(entry) if tree.is_null(entry.value) => {
+            edits.fill(entry, &format!("{{{}}}", pairs(annotations).flow));
+            Ok(())
+        }
+        Some(entry) => edits.insert_under(entry, &pairs(annotations)),
+        None => edits.insert_under(metadata, &under("annotations", &pairs(annotations))),
+    }
+}
+
+/// A map of texts, as labels are.
+pub(super) fn texts(tree: &Tree, map: Option<Id>) -> BTreeMap<String, String> {
+    let entries = map.map_or(&[][..], |map| tree.entries(map));
+    entries.iter().filter_map(|entry| Some((tree.text(entry.key)?.into(), tree.text(entry.value)?.into()))).collect()
+}
+
+/// The label is on the pods, or on the workload itself.
+fn is_chosen(tree: &Tree, object: Id, template: &[&str]) -> bool {
+    let label = ["metadata", "labels", LABEL];
+    let on_pods: Vec<&str> = template.iter().chain(&label).copied().collect();
+    [&label[..], &on_pods].iter().any(|path| tree.text_at(object, path) == Some("true"))
+}
+
+fn volume_names(sidecar: &Sidecar) -> impl Iterator<Item = String> {
+    sidecar.list("volumes").filter_map(|volume| sidecar.tree.text_at(volume, &["name"]).map(str::to_owned))
+}
+
+fn pairs(annotations: &[(String, String)]) -> Insertion {
+    let block = annotations.iter().map(|(key, value)| format!("{key}: {}\n", quoted(value))).collect();
+    let flow: Vec<_> = annotations.iter().map(|(key, value)| format!("{}: {}", json!(key), json!(value))).collect();
+    Insertion { block, flow: flow.join(", ") }
+}
+
+/// A map with its key.
+fn under(key: &str, inner: &Insertion) -> Insertion {
+    let lines: String = inner.block.lines().map(|line| format!("  {line}\n")).collect();
+    Insertion { block: format!("{key}:\n{lines}"), flow: format!("\"{key}\": {{{}}}", inner.flow) }
+}

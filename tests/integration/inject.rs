@@ -1,0 +1,283 @@
+//! Injection judged by the tools of others: Kubernetes' schemas, kustomize, and the admission plugins of its API server.
+//!
+//! What is compared is what a pod ends up as. `sidestream inject` also leaves an annotation by which it can take itself
+//! back; nobody else does, and it is left out of comparisons.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::http::Call;
+use crate::support::sidecar::binary;
+use crate::support::upstream::Upstream;
+
+const MEMORY: &str = "sidestream.io/injected";
+/// Namespaces of the pods in these tests; the first one is labelled.
+const NAMESPACES: &str = "\
+apiVersion: v1
+kind: Namespace
+metadata: { name: shop, labels: { sidestream.io/inject: \"true\" } }
+---
+apiVersion: v1
+kind: Namespace
+metadata: { name: elsewhere }
+";
+
+#[test]
+fn the_manifests_in_the_repository_are_the_printed_ones() {
+    let printed = [
+        ("k8s/component/kustomization.yaml", sidestream(&["inject", "--print", "component"], "")),
+        ("k8s/policy.yaml", sidestream(&["inject", "--print", "policy"], "")),
+        ("k8s/sidecar.yaml", sidestream(&["inject"], &read("k8s/example/app.yaml"))),
+    ];
+    for (file, text) in printed {
+        assert!(read(file) == text, "{file} is not what is printed: run `make manifests`");
+    }
+}
+
+#[test]
+fn what_was_injected_is_taken_back() {
+    assert_eq!(sidestream(&["inject", "--uninject"], &read("k8s/sidecar.yaml")), read("k8s/example/app.yaml"));
+}
+
+#[test]
+fn what_cannot_be_injected_writes_nothing_and_says_where() {
+    let mut child =
+        binary(&["inject"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"kind: Pod\nspec: [unclosed\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), &*output.stdout), (Some(1), &b""[..]));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("(standard input):2:7: no YAML"), "{said}");
+}
+
+#[test]
+fn every_manifest_is_of_kubernetes_schema() {
+    let files = ["k8s/sidecar.yaml", "k8s/example/app.yaml", "k8s/policy.yaml"].map(path);
+    let mut validate = Command::new(tool("venv/bin/kubernetes-validate"));
+    let output = validate.args(["--strict", "--kubernetes-version", "1.36"]).args(&files).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    // It has to be the one that sees what is wrong.
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = folder.path().join("wrong.yaml");
+    std::fs::write(&wrong, read("k8s/sidecar.yaml").replace("startupProbe:", "startUpProbe:")).unwrap();
+    assert!(
+        !Command::new(tool("venv/bin/kubernetes-validate"))
+            .arg("--strict")
+            .arg(&wrong)
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
+}
+
+#[test]
+fn the_component_does_what_inject_does() {
+    let built = Command::new(tool("bin/kustomize")).arg("build").arg(path("k8s/example")).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let built = objects(&String::from_utf8(built.stdout).unwrap());
+    let injected = objects(&read("k8s/sidecar.yaml"));
+    assert_eq!(built.len(), 3);
+    for (name, object) in &injected {
+        assert_eq!(built.get(name), Some(object), "{name}");
+    }
+}
+
+#[test]
+fn the_policy_does_what_inject_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [path("k8s/policy.yaml"), namespaces(folder.path())];
+    let pods = [
+        pod(json!({}), json!({})),
+        pod(json!({ "team": "a", "prometheus.io/scrape": "true", "prometheus.io/port": "3001" }), json!({})),
+        pod(json!({ "sidestream.io/config-map": "own", "sidestream.io/secret": "mine" }), json!({})),
+        pod(json!({}), json!({ "terminationGracePeriodSeconds": 90 })),
+        pod(
+            json!({}),
+            json!({
+                "initContainers": [{ "name": "first", "image": "i:1" }],
+                "volumes": [{ "name": "own", "emptyDir": {} }],
+                "terminationGracePeriodSeconds": 30,
+            }),
+        ),
+    ];
+    let by_policy = admitted(&files, &pods);
+    // Admitted as they are, since they have the sidecar already: brought into the API server's own form.
+    let injected: Vec<Value> = pods.iter().map(|pod| json_of(&sidestream(&["inject"], &pod.to_string()))).collect();
+    let by_inject = admitted(&files, &injected);
+    for (by_policy, by_inject) in by_policy.iter().zip(&by_inject) {
+        let (mut one, mut other) = (by_policy["pod"].clone(), by_inject["pod"].clone());
+        forget(&mut one);
+        forget(&mut other);
+        assert_eq!(one["spec"]["initContainers"][0]["name"], "sidestream", "{by_policy}");
+        assert_eq!(one, other);
+    }
+    assert_eq!(by_policy.len(), pods.len());
+}
+
+#[test]
+fn the_policy_leaves_alone_who_did_not_ask() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [path("k8s/policy.yaml"), namespaces(folder.path())];
+    let mut unlabelled = pod(json!({}), json!({}));
+    unlabelled["metadata"]["labels"] = json!({ "app": "orders" });
+    let once = admitted(&files, &[unlabelled.clone(), pod(json!({}), json!({}))]);
+    assert_eq!(once[0]["pod"]["spec"]["initContainers"], Value::Null, "{}", once[0]);
+    let twice = admitted(&files, &[once[1]["pod"].clone()]);
+    assert_eq!(twice[0], once[1], "a second time");
+}
+
+#[test]
+fn the_guard_refuses_pods_that_were_left_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [path("k8s/policy.yaml"), namespaces(folder.path())];
+    let mut elsewhere = pod(json!({}), json!({}));
+    elsewhere["metadata"]["namespace"] = json!("elsewhere");
+    let injected = json_of(&sidestream(&["inject"], &elsewhere.to_string()));
+    // An init container that ends before the app begins is no sidecar, whatever it is called.
+    let mut ended = elsewhere.clone();
+    ended["spec"]["initContainers"] = json!([{ "name": "sidestream", "image": "example/other:1" }]);
+    let found = admitted(&files, &[elsewhere, injected, ended]);
+    assert!(denied(&found[2]).contains("without the sidecar"), "{}", found[2]);
+    assert!(denied(&found[0]).contains("without the sidecar. Is its namespace labelled"), "{}", found[0]);
+    assert_eq!(found[1]["pod"]["spec"]["initContainers"][0]["name"], "sidestream", "{}", found[1]);
+
+    // Its policy's binding is gone, or its parameters are.
+    let asks = [pod(json!({}), json!({}))];
+    let without = |kind: &str| {
+        let policy = read("k8s/policy.yaml");
+        let rest: Vec<_> =
+            policy.split("\n---\n").filter(|text| !text.contains(&format!("\nkind: {kind}\n"))).collect();
+        let file = folder.path().join(format!("{kind}.yaml"));
+        std::fs::write(&file, rest.join("\n---\n")).unwrap();
+        admitted(&[file, namespaces(folder.path())], &asks)
+    };
+    let unbound = without("MutatingAdmissionPolicyBinding");
+    assert!(denied(&unbound[0]).contains("without the sidecar"), "{}", unbound[0]);
+    let unknown = without("ConfigMap");
+    assert!(denied(&unknown[0]).contains("inject.sidestream.io"), "{}", unknown[0]);
+}
+
+#[test]
+fn a_pods_annotation_says_where_the_app_is() {
+    let upstream = Upstream::start();
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("sidestream.yaml");
+    std::fs::write(&config, "upstream: { address: 127.0.0.1:1 }\nkafka: { brokers: 127.0.0.1:1 }\n").unwrap();
+    let run = |port: &str| {
+        let mut run = binary(&["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"]);
+        run.arg(&config)
+            .env("SIDESTREAM_UPSTREAM_PORT", port)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let mut child = run(&upstream.address.port().to_string());
+    let mut ready = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    let listen = ready.split("listen=").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
+    let answer = listen.map(|listen| Call::new(listen, "GET", "/echo").send());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(answer.expect("a ready line").status(), 200);
+
+    let output = run("http").wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && said.contains("SIDESTREAM_UPSTREAM_PORT is no port: http"), "{said}");
+}
+
+/// A labelled pod as it comes before admission, with these annotations and this beside its container.
+fn pod(annotations: Value, spec: Value) -> Value {
+    let mut pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": "orders-1", "namespace": "shop", "labels": { "app": "orders", "sidestream.io/inject": "true" },
+        },
+        "spec": { "containers": [{ "name": "app", "image": "example/orders:1" }] },
+    });
+    if annotations.as_object().is_some_and(|annotations| !annotations.is_empty()) {
+        pod["metadata"]["annotations"] = annotations;
+    }
+    pod["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    pod
+}
+
+/// What the API server's admission makes of each pod.
+fn admitted(files: &[PathBuf], pods: &[Value]) -> Vec<Value> {
+    let mut admission = Command::new(tool("bin/admission"));
+    let mut child =
+        admission.args(files).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(json!(pods).to_string().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout.lines().map(|line| json_of(&line.unwrap())).collect()
+}
+
+fn denied(verdict: &Value) -> &str {
+    verdict["denied"].as_str().unwrap_or_default()
+}
+
+/// Every object of a text, by kind and name, without the memory of `inject`.
+fn objects(text: &str) -> BTreeMap<String, Value> {
+    let parse = |document: &str| -> Value { serde_saphyr::from_str(document).unwrap() };
+    let objects = text.split("\n---\n").map(parse).map(|mut object| {
+        forget(&mut object);
+        if let Some(template) = object.pointer_mut("/spec/template") {
+            forget(template);
+        }
+        (format!("{} {}", object["kind"], object["metadata"]["name"]), object)
+    });
+    objects.collect()
+}
+
+/// Takes away what `inject` remembers itself by.
+fn forget(object: &mut Value) {
+    let Some(metadata) = object["metadata"].as_object_mut() else { return };
+    let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) else { return };
+    annotations.remove(MEMORY);
+    if annotations.is_empty() {
+        metadata.remove("annotations");
+    }
+}
+
+fn namespaces(folder: &Path) -> PathBuf {
+    let file = folder.join("namespaces.yaml");
+    std::fs::write(&file, NAMESPACES).unwrap();
+    file
+}
+
+/// What the binary prints for this input.
+#[track_caller]
+fn sidestream(arguments: &[&str], input: &str) -> String {
+    let mut child =
+        binary(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn json_of(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// Where `make k8s` put it.
+fn tool(name: &str) -> PathBuf {
+    let tool = path("target/k8s").join(name);
+    assert!(tool.exists(), "{} is not there: run `make k8s`", tool.display());
+    tool
+}
+
+fn path(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
+}
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(path(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
