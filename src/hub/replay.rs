@@ -167,9 +167,10 @@ impl Replay {
         self.positions.cursor(&stream.topics, id.clone())
     }
 
-    /// Whether the client stands where hub order has it stand, so that what is shared fits it.
-    pub fn is_in_order(&self) -> bool {
-        self.positions == self.order
+    /// Whether the client stands where hub order had those stand who got the entry it got last, so that what is shared
+    /// of that fits it. Windows of different lengths forget where they stood at an older entry of another topic.
+    pub fn is_in_order(&self, hub: &Hub, stream: &Stream) -> bool {
+        self.positions == self.order && hub.is_order_known(stream, self.next.saturating_sub(1))
     }
 
     /// The client's cursor where no event is at hand: some partition's last offset stands for the id.

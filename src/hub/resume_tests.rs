@@ -88,6 +88,25 @@ fn walk(hub: &mut Hub, stream: &Stream, mut plan: Plan, log: &Shelf, mut append:
 }
 
 #[test]
+fn what_was_shared_at_an_entry_fits_nobody_once_a_shorter_window_forgot_where_it_stood() {
+    let stream = stream(1, &TOPICS);
+    let limits = |events| WindowLimits { events, bytes: usize::MAX };
+    let mut hub = Hub::new([("a".into(), limits(9)), ("b".into(), limits(1))]);
+    TOPICS.iter().for_each(|topic| drop(hub.assign(&(*topic).into(), 0, &[0])));
+    hub.go_live(&TOPICS.map(Into::into));
+    let entries = log(&[(1, 0), (0, 0), (1, 0), (1, 0), (0, 0)]);
+    entries.iter().for_each(|entry| send(&mut hub, &stream, entry));
+    // Whoever got a:0:0 live stood before b:0:1, which has left the window.
+    let position = |next| TopicPosition { epoch: 0, next: vec![next] };
+    let seen = Positions(vec![position(0), position(2)]).cursor(&stream.topics, last_id(&entries[0]));
+    let mut replay = hub.plan(&stream, &seen, &NoLog.limits()).replay;
+    assert_eq!(replay.step(&hub, &stream).map(last_id), Some(last_id(&entries[1])));
+    assert!(!replay.is_in_order(&hub, &stream));
+    while replay.step(&hub, &stream).is_some() {}
+    assert!(replay.is_in_order(&hub, &stream), "what is newer is known");
+}
+
+#[test]
 fn losses_are_told_with_their_place() {
     let stream = stream(1, &["a"]);
     let mut hub = hub(2);

@@ -44,6 +44,8 @@ pub(super) struct TopicWindow {
     pub(super) next: Vec<i64>,
     /// Entries before this one were read from the log at start, not live. Nothing while that is still going on.
     live_from: Option<Seq>,
+    /// Where the topic stood at entries before this one, of whatever topic, is forgotten.
+    order_from: Seq,
 }
 
 impl Hub {
@@ -57,6 +59,9 @@ impl Hub {
     pub fn assign(&mut self, topic: &Topic, epoch: Epoch, next: &[i64]) -> Vec<GapRange> {
         let limits = self.limits.get(topic).copied().unwrap_or(WindowLimits { events: 0, bytes: 0 });
         let window = self.topics.entry(topic.clone()).or_insert_with(|| TopicWindow::new(limits));
+        if window.next.len() != next.len() || !next.starts_with(&window.next) {
+            window.order_from = self.next_seq;
+        }
         let is_anew = is_other(window.epoch, epoch);
         let lost = if is_anew { rest_of_log(topic, &window.next) } else { Vec::new() };
         if !is_anew && next.starts_with(&window.next) {
@@ -68,6 +73,7 @@ impl Hub {
                 base: next.to_vec(),
                 next: next.to_vec(),
                 live_from: window.live_from,
+                order_from: self.next_seq,
                 ..TopicWindow::new(limits)
             };
         }
@@ -151,6 +157,12 @@ impl Hub {
         newest.max_by_key(|(seq, _)| *seq).map(|(_, event)| event)
     }
 
+    /// Whether the windows still tell where every topic stood at this entry: of each topic only what came before it has
+    /// left.
+    pub(super) fn is_order_known(&self, stream: &Stream, seq: Seq) -> bool {
+        stream.topics.iter().filter_map(|topic| self.topics.get(topic)).all(|window| window.order_from <= seq)
+    }
+
     /// The sequence number the next entry will get.
     pub fn next_seq(&self) -> Seq {
         self.next_seq
@@ -170,7 +182,7 @@ impl Hub {
 impl TopicWindow {
     fn new(limits: WindowLimits) -> Self {
         let (base, next) = (Vec::new(), Vec::new());
-        Self { entries: VecDeque::new(), bytes: 0, limits, epoch: 0, base, next, live_from: None }
+        Self { entries: VecDeque::new(), bytes: 0, limits, epoch: 0, base, next, live_from: None, order_from: 0 }
     }
 
     fn position(&self) -> TopicPosition {
@@ -188,7 +200,8 @@ impl TopicWindow {
         self.bytes += weight(&entry);
         self.entries.push_back((seq, entry));
         while self.entries.len() > self.limits.events || self.bytes > self.limits.bytes {
-            let Some((_, oldest)) = self.entries.pop_front() else { break };
+            let Some((seq, oldest)) = self.entries.pop_front() else { break };
+            self.order_from = seq + 1;
             self.bytes -= weight(&oldest);
             let (_, partition, last) = place(&oldest);
             self.base[partition as usize] = last + 1;

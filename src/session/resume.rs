@@ -285,7 +285,7 @@ impl Session {
             let cursor = || Bytes::from(replay.cursor(&stream, &last_id(entry)).to_string());
             if let Some(event) = matching(entry, &self.subscriptions[n].selector) {
                 // A client that is ahead in some partition has cursors of its own, which would mislead others.
-                let is_shared = replay.is_in_order();
+                let is_shared = replay.is_in_order(hub, &stream);
                 let known = event.frames.get(FrameKey::cursor(stream.id)).filter(|_| is_shared);
                 let cursor = known.cloned().unwrap_or_else(cursor);
                 self.push_replayed(n, event, is_shared, &cursor);
