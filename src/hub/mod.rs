@@ -15,5 +15,5 @@ pub use index::{Index, Subscriber};
 pub use log::{Asker, Log, Lookup, NoLog, Page, Place, ReplayLimits};
 pub use queue::{COALESCED_EVENTS_MAX, Gap, Pushed, Queue};
 pub use replay::{Replay, cut};
-pub use resume::Plan;
+pub use resume::{Ahead, Plan};
 pub use window::{Hub, Seq, WindowLimits, last_id, matching};

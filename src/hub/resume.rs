@@ -23,6 +23,32 @@ pub struct Plan {
     pub replay: Replay,
 }
 
+/// What a client has seen beyond what was read here.
+#[derive(Debug, Default)]
+pub struct Ahead {
+    /// Of partitions that are read here: from where that ended to where the client stands.
+    pub places: Vec<Place>,
+    /// Whether there are partitions, or whole topics, that are not known here.
+    pub unknown: bool,
+}
+
+impl Ahead {
+    pub fn is_nothing(&self) -> bool {
+        self.places.is_empty() && !self.unknown
+    }
+
+    fn look(&mut self, topic: &Topic, window: Option<&TopicWindow>, n: usize, position: i64) {
+        match window.and_then(|window| Some((window.epoch, *window.next.get(n)?))) {
+            Some((epoch, next)) if position > next => {
+                let (topic, partition) = (topic.clone(), n as i32);
+                self.places.push(Place { topic, partition, epoch, offset: next, until: position });
+            }
+            Some(_) => {}
+            None => self.unknown |= position > 0,
+        }
+    }
+}
+
 impl Hub {
     /// Works out how to resume from `cursor`. The stream must be ready.
     pub fn plan(&self, stream: &Stream, cursor: &Cursor, limits: &ReplayLimits) -> Plan {
@@ -33,45 +59,48 @@ impl Hub {
         }
     }
 
-    /// Whether a client has seen more than was read here so far: it comes from a writer or replica that is a moment
-    /// ahead, or from a log that is gone. Only waiting can tell.
-    pub fn is_behind_of(&self, stream: &Stream, cursor: &Cursor) -> bool {
-        let next = |topic: &Topic, partition: usize| self.topic(topic).and_then(|w| w.next.get(partition)).copied();
-        let is_beyond = |topic: &Topic, partition: usize, position: i64| match next(topic, partition) {
-            Some(next) => position > next,
-            None => position > 0,
-        };
+    /// What a client has seen that was not read here so far: it comes from a writer or replica that is ahead, or from a
+    /// log that is gone.
+    pub fn ahead(&self, stream: &Stream, cursor: &Cursor) -> Ahead {
+        let mut ahead = Ahead::default();
         match cursor.opaque.as_ref().and_then(|opaque| Positions::decode(opaque, &stream.topics)) {
-            Some(seen) => stream.topics.iter().zip(&seen.0).any(|(topic, seen)| {
-                let is_anew = is_other(seen.epoch, self.topic(topic).map_or(0, |window| window.epoch));
-                !is_anew && seen.next.iter().enumerate().any(|(n, position)| is_beyond(topic, n, *position))
-            }),
-            None => {
-                let id = &cursor.id;
-                stream.topics.contains(&id.topic) && is_beyond(&id.topic, id.partition as usize, id.offset + 1)
+            Some(seen) => {
+                for (topic, seen) in stream.topics.iter().zip(&seen.0) {
+                    let is_anew = is_other(seen.epoch, self.topic(topic).map_or(0, |window| window.epoch));
+                    for (n, position) in seen.next.iter().enumerate().filter(|_| !is_anew) {
+                        ahead.look(topic, self.topic(topic), n, *position);
+                    }
+                }
             }
+            None if stream.topics.contains(&cursor.id.topic) => {
+                let EventId { topic, partition, offset } = &cursor.id;
+                ahead.look(topic, self.topic(topic), *partition as usize, offset + 1);
+            }
+            None => {}
         }
+        ahead
     }
 
-    /// Where in the log an event stands whose time must be known to resume from its id alone: it left the window, and
-    /// where the client stands in the other partitions can only be told by the time.
+    /// Where in the log an event stands whose time must be known to resume from its id alone: nobody on the stream got it
+    /// here, or it is too long ago, so that where the client stands in the other partitions can only be told by the time.
     pub fn is_time_needed(&self, stream: &Stream, cursor: &Cursor, limits: &ReplayLimits) -> Option<Place> {
         let id = &cursor.id;
         let is_full = cursor.opaque.as_ref().is_some_and(|o| Positions::decode(o, &stream.topics).is_some());
         let window = self.topic(&id.topic).filter(|_| stream.topics.contains(&id.topic))?;
-        let base = *window.base.get(id.partition as usize)?;
-        let is_single = self.positions(stream).is_single();
-        (!is_full && !is_single && limits.events > 0 && id.offset >= 0 && id.offset < base).then(|| Place {
+        let next = *window.next.get(id.partition as usize)?;
+        let is_exact = is_full || self.positions(stream).is_single() || self.sent_here(stream, id).is_some();
+        (!is_exact && limits.events > 0 && (0..next).contains(&id.offset)).then(|| Place {
             topic: id.topic.clone(),
             partition: id.partition,
             epoch: window.epoch,
             offset: id.offset,
-            until: base,
+            until: next,
         })
     }
 
     /// Everything from these offsets on, one list a topic of the stream; where that is `i64::MAX`, from `ends` on, where
-    /// the stream stood before they were asked for. `id` was seen last, if anything was.
+    /// the stream stood before they were asked for. `id` was seen last, if anything was; all of the window comes with it,
+    /// whatever the times of its events.
     pub fn plan_at(
         &self,
         stream: &Stream,
@@ -83,9 +112,9 @@ impl Hub {
         let mut positions = ends.clone();
         for ((topic, offsets), seen) in stream.topics.iter().zip(offsets).zip(&mut positions.0) {
             seen.next.iter_mut().zip(&**offsets).for_each(|(next, at)| *next = (*next).min(*at));
-            if let Some(id) = id.filter(|id| id.topic == *topic)
-                && let Some(next) = seen.next.get_mut(id.partition as usize)
-            {
+            let Some((id, window)) = id.zip(self.topic(topic)) else { continue };
+            seen.next.iter_mut().zip(&window.base).for_each(|(next, base)| *next = (*next).min(*base));
+            if let Some(next) = seen.next.get_mut(id.partition as usize).filter(|_| id.topic == *topic) {
                 *next = id.offset + 1;
             }
         }
@@ -123,12 +152,25 @@ impl Hub {
         }
         let mut replay = self.replay_from_base(stream);
         if !replay.positions.is_single()
-            && let Some(seq) = window.sent_here(stream, id)
+            && let Some(seq) = self.sent_here(stream, id)
         {
             return Plan { gaps: Vec::new(), replay: self.replay_after(stream, seq) };
         }
         replay.positions.0[topic_index].next[partition] = id.offset + 1;
         self.plan_exact(stream, replay.positions, limits)
+    }
+
+    /// Where an event stands in the window, if somebody on the stream got it when it was read, and the windows still tell
+    /// what came before it: hub order up to there is what they saw. Of one that was read at start, or that nobody here
+    /// was sent, the client saw it elsewhere.
+    fn sent_here(&self, stream: &Stream, id: &EventId) -> Option<Seq> {
+        let is_it = |entry: &Entry| match entry {
+            Entry::Event(event) => event.id == *id && event.frames.get(FrameKey::cursor(stream.id)).is_some(),
+            Entry::Gap { .. } => false,
+        };
+        let window = self.topic(&id.topic)?;
+        let (seq, _) = window.entries.iter().rev().find(|(_, entry)| is_it(entry))?;
+        (window.is_live(*seq) && self.is_order_known(stream, *seq)).then_some(*seq)
     }
 
     fn replay_from_base(&self, stream: &Stream) -> Replay {
@@ -152,17 +194,6 @@ impl TopicWindow {
     /// The position of a client that is to see all of the window.
     pub(super) fn start(&self) -> TopicPosition {
         TopicPosition { epoch: self.epoch, next: self.base.clone() }
-    }
-
-    /// Where an event stands in the window, if somebody on the stream got it when it was read: hub order up to there is
-    /// what they saw. Of one that was read at start, or that nobody here was sent, the client saw it elsewhere.
-    fn sent_here(&self, stream: &Stream, id: &EventId) -> Option<Seq> {
-        let is_it = |entry: &Entry| match entry {
-            Entry::Event(event) => event.id == *id && event.frames.get(FrameKey::cursor(stream.id)).is_some(),
-            Entry::Gap { .. } => false,
-        };
-        let (seq, _) = self.entries.iter().rev().find(|(_, entry)| is_it(entry))?;
-        self.is_live(*seq).then_some(*seq)
     }
 }
 

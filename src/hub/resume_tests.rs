@@ -134,9 +134,11 @@ fn a_client_that_is_ahead_is_told_from_one_that_is_not() {
     let even = there.cursor_at(&stream, &last_id(&entries[0]));
     there.append(&entries[1]);
     let ahead = there.cursor_at(&stream, &last_id(&entries[1]));
-    assert!(!here.is_behind_of(&stream, &even) && here.is_behind_of(&stream, &ahead));
-    assert!(!here.is_behind_of(&stream, &even.id.clone().into()) && here.is_behind_of(&stream, &ahead.id.into()));
-    assert!(!here.is_behind_of(&stream, &"other:0:99".parse().unwrap()), "waiting would not help");
+    let is_ahead = |cursor: &Cursor| !here.ahead(&stream, cursor).is_nothing();
+    assert!(!is_ahead(&even) && is_ahead(&ahead));
+    assert!(!is_ahead(&even.id.clone().into()) && is_ahead(&ahead.id.into()));
+    assert!(!is_ahead(&"other:0:99".parse().unwrap()), "waiting would not help");
+    assert!(here.ahead(&stream, &"a:9:5".parse().unwrap()).unknown, "a partition that was not heard of");
 }
 
 #[test]

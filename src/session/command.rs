@@ -245,7 +245,7 @@ impl Session {
             return Err(refused("the log has not been read yet; ask again"));
         }
         let Some(cursor) = resume.cursor() else { return Ok(resume) };
-        if desk.hub.is_behind_of(stream, cursor) {
+        if !desk.hub.ahead(stream, cursor).is_nothing() {
             return Err(refused("`since` lies beyond what was read here so far; ask again, or start without it"));
         }
         let limits = desk.log.limits();

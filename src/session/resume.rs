@@ -21,8 +21,10 @@ const ENTRIES_PER_TURN: usize = 2048;
 /// How long resuming waits for what the client has seen to be read here as well: it may come from another writer or
 /// replica that is a moment ahead, or ask before the log has been read.
 const RESUME_WAIT: Duration = Duration::from_secs(1);
+/// How long a partition, or a topic, that a client has seen may be unknown here: how long it takes to hear of a new one.
+const PARTITION_WAIT: Duration = Duration::from_secs(8);
 /// How long a client waits for its answer while the log is asked whether it can resume.
-const ANSWER_WAIT: Duration = Duration::from_secs(5);
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// How often what is waited for is looked at, whoever forgets to call.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How far apart in time two replicas, or two producers' clocks, may be. What other partitions got this long before an
@@ -146,7 +148,7 @@ impl Session {
     fn locate(&self, n: usize, start: &Start, ends: &Positions, waited: Duration, desk: &Desk<'_>) -> Option<Plan> {
         let (hub, stream, limits) = (desk.hub, &*self.subscriptions[n].stream, desk.log.limits());
         let mut plan = match start {
-            Start::Cursor(cursor) if waited < RESUME_WAIT && hub.is_behind_of(stream, cursor) => return None,
+            Start::Cursor(cursor) if may_come(stream, cursor, waited, desk) => return None,
             Start::Cursor(cursor) => match hub.is_time_needed(stream, cursor, &limits) {
                 Some(place) => plan_by_id(stream, &cursor.id, &place, ends, desk)?,
                 None => hub.plan(stream, cursor, &limits),
@@ -330,6 +332,25 @@ impl Reading {
             self.bytes = self.bytes.saturating_sub(event.envelope.len() as u64);
         }
     }
+}
+
+/// Whether what a client has seen beyond what was read here may still be read. That it was not within a moment does not
+/// say that it is gone: Kafka may be away, for this replica alone. The log says so.
+fn may_come(stream: &Stream, cursor: &Cursor, waited: Duration, desk: &Desk<'_>) -> bool {
+    let ahead = desk.hub.ahead(stream, cursor);
+    if ahead.is_nothing() || waited < RESUME_WAIT || desk.log.limits().events == 0 {
+        return !ahead.is_nothing() && waited < RESUME_WAIT;
+    }
+    if ahead.unknown {
+        return waited < PARTITION_WAIT;
+    }
+    let is_gone = |place: &Place| match desk.log.page(place, desk.asker()) {
+        Lookup::Found(page) => page.entries.first().is_some_and(
+            |first| matches!(first, Entry::Gap { cause: GapCause::Truncated, range } if range.from <= place.offset),
+        ),
+        Lookup::Asked | Lookup::Down | Lookup::Busy => false,
+    };
+    !ahead.places.iter().any(is_gone)
 }
 
 /// The plan of a client that names an event which left the window: the other partitions go by the event's time. Nothing

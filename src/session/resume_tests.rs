@@ -87,9 +87,9 @@ fn a_client_is_not_answered_before_it_is_known_whether_it_can_resume() {
     let mut refused = bench.open(Transport::Ndjson, since("orders:0:4"));
     let mut waits = bench.open(Transport::Sse, since("orders:0:4"));
     assert!(bench.written(&mut waits).contains("id: orders:0:4\n"));
-    bench.pass(Duration::from_secs(6));
+    bench.pass(Duration::from_secs(10));
     assert!(bench.written(&mut refused).starts_with("HTTP/1.1 503"));
-    bench.pass(Duration::from_secs(9));
+    bench.pass(Duration::from_secs(5));
     assert!(waits.tick(&mut bench.desk()));
     assert_eq!(bench.written(&mut waits), ": keep-alive\n\n");
     let shelf = Shelf::new(bench_entries(20), 5);
@@ -117,6 +117,23 @@ impl Log for Mute {
     fn limits(&self) -> ReplayLimits {
         ReplayLimits { events: 100, bytes: 1 << 20, time: Duration::from_secs(10) }
     }
+}
+
+#[test]
+fn a_client_that_is_ahead_is_told_of_a_loss_only_once_the_log_says_so() {
+    // This replica has read four; the client has seen ten, elsewhere.
+    let mut bench = bench(4, |_| {});
+    bench.log = Arc::new(Mute);
+    let mut waits = bench.open(Transport::Sse, since("orders:0:9"));
+    bench.written(&mut waits);
+    bench.pass(Duration::from_secs(60));
+    assert_eq!(bench.written(&mut waits), "", "Kafka is away: nobody knows what it holds");
+    bench.log = Arc::new(Shelf::new(bench_entries(12), 20));
+    assert_eq!(bench.written(&mut waits), "", "it is there, and will be read here");
+    for entry in &bench_entries(12)[4..] {
+        bench.hub.append(entry);
+    }
+    assert_eq!(told(&bench.written(&mut waits)), ["10", "11"]);
 }
 
 #[test]
