@@ -194,6 +194,16 @@ mod tests {
         assert!(format!("o:0:1~{}", "A".repeat(CURSOR_BYTES_MAX)).parse::<Cursor>().is_err());
     }
 
+    /// The table of docs/protocol.md.
+    #[test]
+    fn a_cursor_is_as_long_as_its_partitions_make_it() {
+        let length = |partitions: usize| {
+            let positions = Positions(vec![TopicPosition { epoch: u32::MAX, next: vec![1_000_000; partitions] }]);
+            positions.cursor(&topics(&["orders"]), "orders:0:999999".parse().unwrap()).to_string().len()
+        };
+        assert_eq!([1, 12, 64, 1000].map(length), [15, 79, 287, 4032]);
+    }
+
     proptest! {
         #[test]
         fn a_cursor_survives_its_text(
