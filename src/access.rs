@@ -90,6 +90,11 @@ impl Selector {
         Self(keys.into())
     }
 
+    /// Whether one of its keys, whichever, has this value.
+    pub fn has_value(&self, value: &str) -> bool {
+        self.0.iter().any(|(_, bound)| **bound == *value)
+    }
+
     /// Whether the event carries every key with the wanted value.
     pub fn matches(&self, event: &Event) -> bool {
         self.0.iter().all(|(key, value)| event.key(key) == Some(value))

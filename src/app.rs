@@ -8,12 +8,12 @@ use std::time::Instant;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::runtime::Runtime;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::admin::{Admin, Readiness};
+use crate::admin::{Admin, Readiness, Status as AdminStatus};
 use crate::config::Reading;
-use crate::config::reload::{OnReload, Origin, Reloader, record_success};
+use crate::config::reload::{Asker, OnReload, Origin, Reloader, record_success};
 use crate::config::snapshot::{Kafka, Limits, Snapshot, TopicConfig};
 use crate::drain::{self, Drain};
 use crate::event::{Feed, Topic};
@@ -61,9 +61,13 @@ fn serve(app: App, reloader: Option<Reloader>, on_ready: impl FnOnce(&Addresses)
         let _entered = app.runtime.enter();
         Signals::install().context("cannot listen to signals")?
     };
-    let reload = reloader.map(|reloader| app.follow(reloader));
-    let on_hangup = move || match &reload {
-        Some(reload) => reload.notify_one(),
+    if let Some(reloader) = reloader {
+        app.follow(reloader);
+    }
+    let reload = app.reload.clone();
+    let on_hangup = move || match reload.get() {
+        // Nobody waits for what it comes to: the log tells.
+        Some(reload) => drop(reload.ask()),
         None => tracing::info!("SIGHUP ignored: there is no configuration file"),
     };
     on_ready(&app.addresses);
@@ -104,6 +108,8 @@ pub struct App {
     gateway: JoinHandle<std::io::Result<()>>,
     sources: SharedSources,
     history: Arc<History>,
+    /// Set where there is a file to follow.
+    reload: Arc<OnceLock<Asker>>,
 }
 
 impl App {
@@ -140,7 +146,16 @@ impl App {
         let (never, never_stopped) = watch::channel(false);
         let shared_metrics = metrics.clone();
         let asked = drain.clone();
-        let admin_app = Admin::new(metrics.clone(), readiness.clone(), Arc::new(move || asked.run()));
+        let reload = Arc::<OnceLock<Asker>>::default();
+        let told = AdminStatus {
+            snapshot: snapshot.clone(),
+            writers: writers.clone(),
+            metrics: metrics.clone(),
+            readiness: readiness.clone(),
+            reload: reload.clone(),
+            started: Instant::now(),
+        };
+        let admin_app = Admin::new(told, Arc::new(move || asked.run()));
         runtime.spawn(async move {
             let _never = never;
             admin.serve(admin_app, admin_limits, never_stopped, shared_metrics).await
@@ -149,18 +164,29 @@ impl App {
         let asked = sources.clone();
         readiness.serve_source(Box::new(move || status(&asked)));
         record_success(&metrics, "");
-        Ok(Self { addresses, runtime, snapshot, metrics, writers, drain, stop_gateway, gateway, sources, history })
+        Ok(Self {
+            addresses,
+            runtime,
+            snapshot,
+            metrics,
+            writers,
+            drain,
+            stop_gateway,
+            gateway,
+            sources,
+            history,
+            reload,
+        })
     }
 
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
     }
 
-    /// Lets the configuration be reloaded from now on: when its files change, and when what this gives is notified.
-    fn follow(&self, reloader: Reloader) -> Arc<Notify> {
-        let asked = Arc::new(Notify::new());
-        self.runtime.spawn(reloader.run(asked.clone()));
-        asked
+    /// Lets the configuration be reloaded from now on: when its files change, and when somebody asks for it.
+    fn follow(&self, reloader: Reloader) {
+        let _ = self.reload.set(reloader.asker());
+        self.runtime.spawn(reloader.run());
     }
 
     /// Ends in order, within the drain budget: not ready and no new streams; the streams end at record boundaries;

@@ -1,5 +1,6 @@
 //! The command line: what may be said, `check`, and the commands that run once. Running is the composition root's job.
 
+mod configuration;
 mod drain;
 mod import;
 mod inject;
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Brief, LoadError, Reading, Snapshot};
 
+pub use configuration::configuration;
 pub use drain::drain;
 pub use import::import_ingress;
 pub use inject::{InjectArguments, inject};
@@ -80,6 +82,9 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
+    /// Show what a configuration says, what another one would change, or what one may hold.
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Turn ingress-nginx's Ingresses and ConfigMap, YAML on standard input, into a configuration on standard output.
     ///
     /// A report on standard error says what becomes of each setting. Exits with 0 (something was mapped), 1 (no YAML, or
@@ -105,6 +110,29 @@ pub enum Command {
         #[arg(long, value_name = "DURATION", default_value = "11m", value_parser = duration)]
         timeout: Duration,
     },
+}
+
+#[derive(Debug, PartialEq, Eq, Subcommand)]
+pub enum ConfigCommand {
+    /// Print a configuration with all defaults filled in, as YAML; values of Kafka's properties are left out.
+    ///
+    /// Exits as `check` does.
+    Effective {
+        /// The configuration, a YAML file.
+        #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE)]
+        config: PathBuf,
+    },
+    /// Print what a reload from one configuration to another would change, need a restart for, and which streams it ends.
+    ///
+    /// Exits with 0 (nothing changes), 1 (something does) or 2 (one of them is invalid, or cannot be read).
+    Diff {
+        /// The configuration that runs.
+        before: PathBuf,
+        /// The one that is to replace it.
+        after: PathBuf,
+    },
+    /// Print the JSON Schema (draft 2020-12) of a configuration.
+    Schema,
 }
 
 /// The environment variable that names the configuration: in a pod, once for the process and its hooks.
@@ -245,6 +273,9 @@ mod tests {
         let check = |output| Command::Check { config: "x".into(), output };
         assert_eq!(parse(&["check", "--config", "x"]).unwrap(), check(Output::Text));
         assert_eq!(parse(&["check", "--config", "x", "--output", "json"]).unwrap(), check(Output::Json));
+        assert_eq!(parse(&["config", "schema"]).unwrap(), Command::Config(ConfigCommand::Schema));
+        let diff = ConfigCommand::Diff { before: "a".into(), after: "b".into() };
+        assert_eq!(parse(&["config", "diff", "a", "b"]).unwrap(), Command::Config(diff));
         assert_eq!(parse(&["import-ingress"]).unwrap(), Command::ImportIngress);
         let drain = |config: Option<&str>, admin, seconds| Command::Drain {
             config: config.map(PathBuf::from),

@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Command::Run { .. } => ExitCode::FAILURE,
         Command::Demo { listen, admin } => ended(demo::run(listen, admin)),
         Command::Check { config, output } => cli::check(&config, output),
+        Command::Config(command) => cli::configuration(&command),
         Command::ImportIngress => cli::import_ingress(std::io::stdin()),
         Command::Drain { config, admin, timeout } => cli::drain(config.as_deref(), admin, timeout),
         Command::Inject(arguments) => cli::inject(arguments),

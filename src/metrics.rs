@@ -1,7 +1,8 @@
 //! Every metric: its name, help, labels and buckets. Nothing else in the house names a metric.
 //!
 //! Label values are bounded: transports, reasons and causes are enums, event types are cut off after
-//! [`EVENT_TYPES_MAX`] distinct ones, topics and partitions are those of the configuration.
+//! [`EVENT_TYPES_MAX`] distinct ones, topics, partitions
+//! and routes are those of the configuration.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,6 +36,8 @@ pub struct Metrics {
     pub events_dropped: IntCounterVec,
     /// Requests refused on stream routes, by reason (see `gateway`).
     pub streams_rejected: IntCounterVec,
+    /// Streams open now, by the pattern of their route.
+    pub route_streams: IntGaugeVec,
     /// Event time to flush, in seconds.
     pub event_to_flush: HistogramVec,
     /// Kafka receipt to flush, in seconds.
@@ -113,6 +116,7 @@ impl Metrics {
             gaps: make.counters("gaps_total", "Gaps told to clients.", &["cause"])?,
             events_dropped: make.counters("events_dropped_total", "Events dropped from full queues.", &["policy"])?,
             streams_rejected: make.counters("streams_rejected_total", "Streams refused.", &["reason"])?,
+            route_streams: make.gauges("route_streams", "Streams open now, by route.", &["route"])?,
             event_to_flush,
             receive_to_flush,
             websocket_errors: make.counters("ws_client_errors_total", "What clients got wrong.", &["kind"])?,
@@ -144,10 +148,7 @@ impl Metrics {
                 "When the running configuration was taken over.",
             ))?)?,
             config_reloads: make.counters("config_reloads_total", "Reloads of the configuration.", &["result"])?,
-            config_info: make.register(IntGaugeVec::new(
-                make.opts("config_info", "The SHA-256 of the running configuration's file."),
-                &["sha256"],
-            )?)?,
+            config_info: make.gauges("config_info", "The SHA-256 of the running configuration's file.", &["sha256"])?,
             registry: make.registry,
         })
     }
@@ -226,6 +227,10 @@ impl Maker<'_> {
 
     fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
         self.register(IntGauge::with_opts(self.opts(name, help))?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+        self.register(IntGaugeVec::new(self.opts(name, help), labels)?)
     }
 
     fn unprefixed_gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {

@@ -1,21 +1,24 @@
-//! The pod's view of the process: `/metrics`, `/livez`, `/readyz`, which only read; and `/-/drain`, which acts, and so
-//! is answered where the peer is on the same host only. There is no other protection, and nothing else is served.
+//! The pod's view of the process: `/metrics`, `/livez`, `/readyz` for everybody; and for the same host alone the admin
+//! page at `/` with what it shows, and `/-/drain` and `/-/reload`, which act. There is no other protection, no token is
+//! read, and nothing else is served.
 
+mod guard;
 mod readiness;
+mod status;
 
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::l4::socket::SocketAddr;
 use serde_json::json;
 
 pub use readiness::Readiness;
+pub use status::Status;
 
+use crate::config::reload::{Asker, Outcome};
 use crate::drain::Drained;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
@@ -23,8 +26,18 @@ use crate::problem::Problem;
 /// Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What acts is below this path.
-const ACTIONS: &str = "/-/";
+/// What everybody may read.
+const PUBLIC: [&str; 3] = ["/metrics", "/livez", "/readyz"];
+/// What the same host may read beside it.
+const READ: [&str; 5] = ["/", "/page.css", "/page.js", "/status", "/-/streams"];
+/// What the same host may ask for.
+const ACTIONS: [&str; 2] = ["/-/drain", "/-/reload"];
+
+/// The page loads nothing from elsewhere, sends nothing elsewhere, and stands in no frame.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; frame-ancestors 'none'";
+
+/// The longest value of a key that streams are looked for by, in bytes as it is written in the URL.
+const VALUE_BYTES_MAX: usize = 1024;
 
 /// Drains, or waits for the drain under way; blocks its thread.
 type Drain = Arc<dyn Fn() -> Drained + Send + Sync>;
@@ -33,36 +46,55 @@ type Drain = Arc<dyn Fn() -> Drained + Send + Sync>;
 pub struct Admin {
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
+    reload: Arc<OnceLock<Asker>>,
+    status: Arc<Status>,
     drain: Drain,
 }
 
 impl Admin {
-    pub fn new(metrics: Arc<Metrics>, readiness: Arc<Readiness>, drain: Drain) -> Self {
-        Self { metrics, readiness, drain }
+    pub fn new(status: Status, drain: Drain) -> Self {
+        let Status { metrics, readiness, reload, .. } = &status;
+        let (metrics, readiness, reload) = (metrics.clone(), readiness.clone(), reload.clone());
+        Self { metrics, readiness, reload, status: Arc::new(status), drain }
     }
 
-    fn answer(&self, method: &Method, path: &str) -> Response<Vec<u8>> {
-        if !["/metrics", "/livez", "/readyz"].contains(&path) {
-            return Problem::new(StatusCode::NOT_FOUND, "there is nothing here").into_response();
+    async fn answer(&self, method: &Method, path: &str, query: &str, is_neighbour: bool) -> Response<Vec<u8>> {
+        let is_public = PUBLIC.contains(&path);
+        if !is_public && !is_neighbour {
+            return self.elsewhere(path);
         }
-        if !matches!(*method, Method::GET | Method::HEAD) {
-            let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this is only read");
-            return problem.header(ALLOW, HeaderValue::from_static("GET, HEAD")).into_response();
-        }
+        let is_read = is_public || READ.contains(&path);
+        let is_get = matches!(*method, Method::GET | Method::HEAD);
         match path {
+            _ if is_read && !is_get => not_by("this is only read", "GET, HEAD"),
+            _ if ACTIONS.contains(&path) && method != Method::POST => not_by("this acts: ask by POST", "POST"),
             "/metrics" => self.metrics(),
             "/livez" => json(StatusCode::OK, &json!({"status": "live"})),
-            _ => self.readyz(),
+            "/readyz" => self.readyz(),
+            "/" => page("text/html; charset=utf-8", include_str!("page/index.html")),
+            "/page.css" => page("text/css; charset=utf-8", include_str!("page/page.css")),
+            "/page.js" => page("text/javascript; charset=utf-8", include_str!("page/page.js")),
+            "/status" => self.status().await,
+            "/-/streams" => self.streams(query).await,
+            "/-/drain" => self.drain().await,
+            "/-/reload" => self.reload().await,
+            _ => Problem::new(StatusCode::NOT_FOUND, "there is nothing here").into_response(),
         }
+    }
+
+    /// What others are told of what is for the same host.
+    fn elsewhere(&self, path: &str) -> Response<Vec<u8>> {
+        if READ.contains(&path) || path.starts_with("/-/") {
+            let why = "this is answered on the same host only; `kubectl port-forward` counts as that, at `localhost`";
+            return Problem::new(StatusCode::FORBIDDEN, why).into_response();
+        }
+        Problem::new(StatusCode::NOT_FOUND, "there is nothing here").into_response()
     }
 
     fn metrics(&self) -> Response<Vec<u8>> {
         match self.metrics.render() {
             Ok(text) => reply(StatusCode::OK, METRICS_TYPE, text),
-            Err(error) => {
-                tracing::error!(%error, "cannot render the metrics");
-                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be rendered").into_response()
-            }
+            Err(error) => failed("the metrics cannot be rendered", &error),
         }
     }
 
@@ -74,24 +106,52 @@ impl Admin {
         json(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "not ready", "reasons": reasons}))
     }
 
-    async fn act(&self, method: &Method, path: &str, is_neighbour: bool) -> Response<Vec<u8>> {
-        if !is_neighbour {
-            return Problem::new(StatusCode::FORBIDDEN, "this is answered on the same host only").into_response();
+    async fn status(&self) -> Response<Vec<u8>> {
+        let status = self.status.clone();
+        match tokio::task::spawn_blocking(move || status.tell()).await {
+            Ok(told) => json(StatusCode::OK, &told),
+            Err(error) => failed("the status cannot be told", &error),
         }
-        if path != "/-/drain" {
-            return Problem::new(StatusCode::NOT_FOUND, "there is nothing here").into_response();
+    }
+
+    /// `?value=...`, percent-encoded.
+    async fn streams(&self, query: &str) -> Response<Vec<u8>> {
+        let written = query.split('&').find_map(|pair| pair.strip_prefix("value="));
+        let decoded = |text| percent_encoding::percent_decode_str(text).decode_utf8().ok();
+        let written = written.filter(|text| (1..=VALUE_BYTES_MAX).contains(&text.len()));
+        let Some(value) = written.and_then(decoded).map(String::from) else {
+            let why = "`?value=` has to be the value of a key, percent-encoded";
+            return Problem::new(StatusCode::BAD_REQUEST, why).into_response();
+        };
+        let status = self.status.clone();
+        match tokio::task::spawn_blocking(move || status.find(&value)).await {
+            Ok(found) => json(StatusCode::OK, &json!({ "streams": found })),
+            Err(error) => failed("the streams cannot be found", &error),
         }
-        if *method != Method::POST {
-            let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this acts: ask by POST");
-            return problem.header(ALLOW, HeaderValue::from_static("POST")).into_response();
-        }
+    }
+
+    async fn drain(&self) -> Response<Vec<u8>> {
         let drain = self.drain.clone();
         match tokio::task::spawn_blocking(move || drain()).await {
             Ok(drained) => json(StatusCode::OK, &json!(drained)),
-            Err(error) => {
-                tracing::error!(%error, "the drain failed");
-                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the drain failed").into_response()
-            }
+            Err(error) => failed("the drain failed", &error),
+        }
+    }
+
+    /// 200 where the configuration runs that the file says, 422 where it does not.
+    async fn reload(&self) -> Response<Vec<u8>> {
+        let Some(asker) = self.reload.get() else {
+            let why = "there is no configuration file to reload";
+            return Problem::new(StatusCode::CONFLICT, why).into_response();
+        };
+        let Some(told) = asker.ask() else {
+            let why = "too many wait for a reload already";
+            return Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+        };
+        match told.await {
+            Ok(reloaded) if reloaded.outcome == Outcome::Success => json(StatusCode::OK, &json!(*reloaded)),
+            Ok(reloaded) => json(StatusCode::UNPROCESSABLE_ENTITY, &json!(*reloaded)),
+            Err(error) => failed("the reload failed", &error),
         }
     }
 }
@@ -99,21 +159,30 @@ impl Admin {
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let host = |address: Option<&SocketAddr>| Some(address?.as_inet()?.ip());
-        let is_neighbour = is_neighbour(host(session.client_addr()), host(session.server_addr()));
+        let is_neighbour = guard::is_for(session);
         let header = session.req_header();
         let (method, path) = (header.method.clone(), header.uri.path().to_owned());
-        if path.starts_with(ACTIONS) {
-            return self.act(&method, &path, is_neighbour).await;
-        }
-        self.answer(&method, &path)
+        let query = header.uri.query().unwrap_or_default().to_owned();
+        self.answer(&method, &path, &query, is_neighbour).await
     }
 }
 
-/// Whether the peer is on this host: it comes from loopback, or from the very address that it connected to.
-fn is_neighbour(peer: Option<IpAddr>, local: Option<IpAddr>) -> bool {
-    let (peer, local) = (peer.map(|ip| ip.to_canonical()), local.map(|ip| ip.to_canonical()));
-    peer.is_some_and(|peer| peer.is_loopback() || Some(peer) == local)
+fn not_by(why: &'static str, allowed: &'static str) -> Response<Vec<u8>> {
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, why);
+    problem.header(ALLOW, HeaderValue::from_static(allowed)).into_response()
+}
+
+fn failed(what: &'static str, error: &dyn std::error::Error) -> Response<Vec<u8>> {
+    tracing::error!(%error, "{what}");
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, what).into_response()
+}
+
+fn page(content_type: &'static str, text: &str) -> Response<Vec<u8>> {
+    let mut response = reply(StatusCode::OK, content_type, text.into());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
+    headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+    response
 }
 
 fn json(status: StatusCode, value: &serde_json::Value) -> Response<Vec<u8>> {
@@ -133,73 +202,78 @@ fn reply(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Respo
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::time::Instant;
+
+    use arc_swap::ArcSwap;
+
     use super::*;
+    use crate::hub::{Log, NoLog};
     use crate::shutdown::Draining;
+    use crate::writer::Writers;
 
     fn admin(draining: &Draining) -> Admin {
         let metrics = Arc::new(Metrics::new("notifications").unwrap());
         let readiness = Readiness::new(draining.clone(), false);
         readiness.serve_source(Box::new(|| crate::kafka::Status { warm: true, connected: false }));
-        Admin::new(metrics, Arc::new(readiness), Arc::new(|| unreachable!("nobody asks for it")))
+        let written = "upstream: { address: a:1 }\nkafka: { brokers: a:1 }\nstreams: { s: { topics: [t] } }\n\
+                       routes: [{ path: /x, stream: s, public: true }]\n";
+        let snapshot = crate::config::parse(written, "", Path::new("")).unwrap();
+        let log: Arc<dyn Log> = Arc::new(NoLog);
+        let status = Status {
+            snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+            writers: Writers::start(2, &[], &log, &metrics).unwrap(),
+            metrics,
+            readiness: Arc::new(readiness),
+            reload: Arc::default(),
+            started: Instant::now(),
+        };
+        Admin::new(status, Arc::new(|| unreachable!("nobody asks for it")))
     }
 
-    #[test]
-    fn what_is_here_and_what_is_not() {
+    #[tokio::test]
+    async fn what_is_here_and_for_whom() {
         let admin = admin(&Draining::default());
-        for (method, path, status) in [
-            (Method::GET, "/metrics", 200),
-            (Method::HEAD, "/livez", 200),
-            (Method::GET, "/readyz", 200),
-            (Method::POST, "/readyz", 405),
-            (Method::GET, "/", 404),
+        for (method, path, elsewhere, here) in [
+            (Method::GET, "/metrics", 200, 200),
+            (Method::HEAD, "/livez", 200, 200),
+            (Method::GET, "/readyz", 200, 200),
+            (Method::POST, "/readyz", 405, 405),
+            (Method::GET, "/", 403, 200),
+            (Method::GET, "/page.js", 403, 200),
+            (Method::GET, "/status", 403, 200),
+            (Method::POST, "/status", 403, 405),
+            (Method::GET, "/-/streams", 403, 400),
+            (Method::GET, "/nothing", 404, 404),
+            (Method::POST, "/-/drain", 403, 405),
+            (Method::POST, "/-/reload", 403, 409),
+            (Method::POST, "/-/anything", 403, 404),
         ] {
-            assert_eq!(admin.answer(&method, path).status(), status, "{method} {path}");
+            let method = if path == "/-/drain" { &Method::GET } else { &method };
+            assert_eq!(admin.answer(method, path, "", false).await.status(), elsewhere, "{method} {path} elsewhere");
+            assert_eq!(admin.answer(method, path, "", true).await.status(), here, "{method} {path} here");
         }
-        let text = String::from_utf8(admin.answer(&Method::GET, "/metrics").into_body()).unwrap();
+        let text = String::from_utf8(admin.answer(&Method::GET, "/metrics", "", false).await.into_body()).unwrap();
         assert!(text.contains("notifications_sse_active_connections 0"));
     }
 
     #[tokio::test]
-    async fn what_acts_is_for_the_same_host_and_by_post() {
+    async fn the_status_names_the_routes() {
         let admin = admin(&Draining::default());
-        for (method, path, is_neighbour, status) in [
-            (Method::POST, "/-/drain", false, 403),
-            (Method::POST, "/-/anything", false, 403),
-            (Method::POST, "/-/anything", true, 404),
-            (Method::GET, "/-/drain", true, 405),
-        ] {
-            assert_eq!(admin.act(&method, path, is_neighbour).await.status(), status, "{method} {path}");
-        }
+        let told = admin.answer(&Method::GET, "/status", "", true).await.into_body();
+        let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
+        assert_eq!((&told["routes"][0]["path"], &told["routes"][0]["open"]), (&json!("/x"), &json!(0)));
+        assert_eq!((&told["reload"], &told["follows_file"], &told["slow"]), (&json!(null), &json!(false), &json!([])));
     }
 
-    #[test]
-    fn who_is_on_the_same_host() {
-        let ip = |text: &str| Some(text.parse::<IpAddr>().unwrap());
-        for (peer, local) in [
-            ("127.0.0.1", "127.0.0.1"),
-            ("127.0.0.9", "10.0.0.1"),
-            ("::1", "::1"),
-            ("::ffff:127.0.0.1", "::1"),
-            ("10.0.0.1", "10.0.0.1"),
-            ("::ffff:10.0.0.1", "10.0.0.1"),
-            ("fd00::1", "fd00::1"),
-        ] {
-            assert!(is_neighbour(ip(peer), ip(local)), "{peer} at {local}");
-        }
-        for (peer, local) in [("10.0.0.2", "10.0.0.1"), ("fd00::2", "fd00::1"), ("::ffff:10.0.0.2", "10.0.0.1")] {
-            assert!(!is_neighbour(ip(peer), ip(local)), "{peer} at {local}");
-        }
-        assert!(!is_neighbour(None, None) && !is_neighbour(None, ip("127.0.0.1")));
-    }
-
-    #[test]
-    fn a_draining_process_is_alive_but_not_ready() {
+    #[tokio::test]
+    async fn a_draining_process_is_alive_but_not_ready() {
         let draining = Draining::default();
         let admin = admin(&draining);
         draining.set();
-        let ready = admin.answer(&Method::GET, "/readyz");
+        let ready = admin.answer(&Method::GET, "/readyz", "", false).await;
         assert_eq!(ready.status(), 503);
         assert_eq!(ready.into_body(), br#"{"reasons":["draining"],"status":"not ready"}"#);
-        assert_eq!(admin.answer(&Method::GET, "/livez").status(), 200);
+        assert_eq!(admin.answer(&Method::GET, "/livez", "", false).await.status(), 200);
     }
 }

@@ -9,23 +9,29 @@ use crate::route::StreamRoute;
 
 /// The way from one snapshot to the next.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Diff {
+pub struct Diff {
     /// Keys that are read at start only, as they are written: `kafka.brokers`. Not empty: the new snapshot can't be
     /// taken over.
-    pub(super) needs_restart: Vec<String>,
+    pub needs_restart: Vec<String>,
     /// Sections or keys that changed and can be taken over.
-    pub(super) changed: Vec<&'static str>,
+    pub changed: Vec<&'static str>,
     /// Patterns of routes.
-    pub(super) routes_added: Vec<Arc<str>>,
-    pub(super) routes_removed: Vec<Arc<str>>,
-    pub(super) routes_changed: Vec<Arc<str>>,
+    pub routes_added: Vec<Arc<str>>,
+    pub routes_removed: Vec<Arc<str>>,
+    pub routes_changed: Vec<Arc<str>>,
 }
 
 impl Diff {
-    pub(super) fn between(old: &Snapshot, new: &Snapshot) -> Self {
+    /// What is another in `new`.
+    pub fn between(old: &Snapshot, new: &Snapshot) -> Self {
         let mut diff = Self { needs_restart: needs_restart(old, new), changed: changed(old, new), ..Self::default() };
         diff.compare_routes(old, new);
         diff
+    }
+
+    /// Whether the two say the same.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 
     fn compare_routes(&mut self, old: &Snapshot, new: &Snapshot) {

@@ -10,20 +10,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
-use tokio::sync::Notify;
+use serde::Serialize;
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::sleep;
 
 use super::diff::Diff;
-use super::{Fingerprint, LoadError, Reading, Snapshot, read};
+use super::{Diagnostic, Fingerprint, LoadError, Reading, Snapshot, read};
 use crate::metrics::Metrics;
 
 /// How often the files are looked at though nothing was heard of them: some file systems don't tell.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// How long a change is left to finish before it is looked at: files are written in several steps.
 const SETTLE: Duration = Duration::from_millis(200);
+
+/// How many may wait for the reload they asked for.
+const ASKED_AHEAD: usize = 16;
 
 /// A file that a configuration is read from, and what the command line says beside it.
 #[derive(Clone, Debug)]
@@ -77,6 +81,55 @@ impl Outcome {
     }
 }
 
+/// What a reload came to, for whoever asked for it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Reloaded {
+    #[serde(skip)]
+    pub outcome: Outcome,
+    /// `applied`, `unchanged`, or the outcome's name.
+    pub result: &'static str,
+    /// What is different, in a line; empty where there is nothing to compare.
+    pub changed: String,
+    /// What is wrong, each with its place.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub diagnostics: Vec<Diagnostic>,
+    /// In milliseconds since the Unix epoch.
+    pub at: u64,
+}
+
+impl Reloaded {
+    fn success(diff: &Diff) -> Self {
+        let result = if diff.is_empty() { "unchanged" } else { "applied" };
+        Self { result, ..Self::failure(Outcome::Success, diff.to_string(), Vec::new()) }
+    }
+
+    fn failure(outcome: Outcome, changed: String, diagnostics: Vec<Diagnostic>) -> Self {
+        let at = since_epoch().as_millis() as u64;
+        Self { outcome, result: outcome.as_str(), changed, diagnostics, at }
+    }
+}
+
+/// The way to a running reloader. Cheap to clone.
+#[derive(Clone)]
+pub struct Asker {
+    asked: mpsc::Sender<oneshot::Sender<Arc<Reloaded>>>,
+    last: Arc<ArcSwapOption<Reloaded>>,
+}
+
+impl Asker {
+    /// Asks for a reload, whatever the content; what it comes to is told to who waits for it. Nothing where too many
+    /// have asked before, or where reloads have ended.
+    pub fn ask(&self) -> Option<oneshot::Receiver<Arc<Reloaded>>> {
+        let (tell, told) = oneshot::channel();
+        self.asked.try_send(tell).ok().map(|()| told)
+    }
+
+    /// What the last reload came to, if there was one.
+    pub fn last(&self) -> Option<Arc<Reloaded>> {
+        self.last.load_full()
+    }
+}
+
 /// Hears of a snapshot that was taken over: the one before, and the new one.
 pub type OnReload = Box<dyn Fn(&Snapshot, &Snapshot) + Send>;
 
@@ -89,6 +142,8 @@ pub struct Reloader {
     fingerprint: Fingerprint,
     watch: Watch,
     on_reload: OnReload,
+    asked: mpsc::Receiver<oneshot::Sender<Arc<Reloaded>>>,
+    asker: Asker,
 }
 
 impl Reloader {
@@ -107,78 +162,101 @@ impl Reloader {
         }
         let mut watch = Watch::new();
         watch.follow(files);
-        Self { origin, current, metrics, fingerprint, watch, on_reload }
+        let (ask, asked) = mpsc::channel(ASKED_AHEAD);
+        let asker = Asker { asked: ask, last: Arc::default() };
+        Self { origin, current, metrics, fingerprint, watch, on_reload, asked, asker }
     }
 
-    /// Reloads whenever the content changes, or when `asked` says so whatever the content. Never ends.
-    pub async fn run(mut self, asked: Arc<Notify>) {
+    /// The way to ask for reloads once it runs.
+    pub fn asker(&self) -> Asker {
+        self.asker.clone()
+    }
+
+    /// Reloads whenever the content changes, or when somebody asks for it whatever the content. Never ends.
+    pub async fn run(mut self) {
         // What changed between the first reading and the first watch was not heard of.
-        let mut is_asked = false;
+        let mut waits = None;
         loop {
             // Compiling is a matter of milliseconds, but it reads files.
-            tokio::task::block_in_place(|| self.look(is_asked));
-            is_asked = tokio::select! {
-                () = asked.notified() => true,
+            let reloaded = tokio::task::block_in_place(|| self.look(waits.is_some()));
+            if let (Some(waits), Some(reloaded)) = (waits.take(), reloaded) {
+                // Who asked by a signal does not wait.
+                let _: Result<(), _> = oneshot::Sender::send(waits, reloaded);
+            }
+            waits = tokio::select! {
+                waits = self.asked.recv() => waits,
                 () = self.watch.changed.notified() => {
                     sleep(SETTLE).await;
-                    false
+                    None
                 }
-                () = sleep(LOOK_AGAIN) => false,
+                () = sleep(LOOK_AGAIN) => None,
             };
         }
     }
 
     /// Reads the files, and reloads where their content is another one than it was, or `is_asked`.
-    fn look(&mut self, is_asked: bool) -> Option<Outcome> {
+    fn look(&mut self, is_asked: bool) -> Option<Arc<Reloaded>> {
         let reading = self.origin.read();
         self.watch.follow(&reading.files);
         if reading.fingerprint == self.fingerprint && !is_asked {
             return None;
         }
         self.fingerprint = reading.fingerprint;
-        let outcome = self.reload(reading);
-        self.metrics.config_reloads.with_label_values(&[outcome.as_str()]).inc();
-        self.metrics.config_last_reload_successful.set((outcome == Outcome::Success).into());
-        Some(outcome)
+        let reloaded = Arc::new(self.reload(reading));
+        self.metrics.config_reloads.with_label_values(&[reloaded.outcome.as_str()]).inc();
+        self.metrics.config_last_reload_successful.set((reloaded.outcome == Outcome::Success).into());
+        self.asker.last.store(Some(reloaded.clone()));
+        Some(reloaded)
     }
 
-    fn reload(&self, reading: Reading) -> Outcome {
+    fn reload(&self, reading: Reading) -> Reloaded {
         for warning in &reading.warnings {
             tracing::warn!("{warning}");
         }
         let snapshot = match reading.snapshot {
             Ok(snapshot) => snapshot,
-            Err(LoadError::Invalid(mistakes)) => {
-                tracing::error!(mistakes = mistakes.len(), "the configuration is invalid; the one before stays");
-                for mistake in mistakes {
-                    tracing::error!("{mistake}");
-                }
-                return Outcome::Invalid;
-            }
-            Err(error @ LoadError::Unreadable { .. }) => {
-                tracing::error!("{error}; the configuration before stays");
-                return Outcome::Unreadable;
-            }
+            Err(error) => return stays(&error),
         };
         let diff = Diff::between(&self.current.load(), &snapshot);
         if !diff.needs_restart.is_empty() {
             tracing::error!("the configuration before stays; {diff}");
-            return Outcome::NeedsRestart;
+            return Reloaded::failure(Outcome::NeedsRestart, diff.to_string(), Vec::new());
         }
         let snapshot = Arc::new(snapshot);
         let before = self.current.swap(snapshot.clone());
         record_success(&self.metrics, &reading.sha256);
         tracing::info!("configuration reloaded; {diff}");
         (self.on_reload)(&before, &snapshot);
-        Outcome::Success
+        Reloaded::success(&diff)
     }
+}
+
+/// Says why there is no other configuration.
+fn stays(error: &LoadError) -> Reloaded {
+    let outcome = match error {
+        LoadError::Invalid(mistakes) => {
+            tracing::error!(mistakes = mistakes.len(), "the configuration is invalid; the one before stays");
+            for mistake in mistakes {
+                tracing::error!("{mistake}");
+            }
+            Outcome::Invalid
+        }
+        LoadError::Unreadable { .. } => {
+            tracing::error!("{error}; the configuration before stays");
+            Outcome::Unreadable
+        }
+    };
+    Reloaded::failure(outcome, String::new(), error.diagnostics())
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Notes in the metrics that a configuration was taken over; also the one of the start, which is no reload.
 pub fn record_success(metrics: &Metrics, sha256: &str) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     metrics.config_last_reload_successful.set(1);
-    metrics.config_last_reload_success_timestamp.set(now.as_secs_f64());
+    metrics.config_last_reload_success_timestamp.set(since_epoch().as_secs_f64());
     metrics.config_info.reset();
     if !sha256.is_empty() {
         metrics.config_info.with_label_values(&[sha256]).set(1);

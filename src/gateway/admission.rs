@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use prometheus::{IntGauge, IntGaugeVec};
+
+use crate::metrics::Metrics;
 use crate::route::StreamRoute;
 
 /// When a client whose stream was refused may come again: at least this much later, plus up to [`RETRY_SPREAD`].
@@ -19,11 +22,19 @@ pub(super) enum Full {
 }
 
 /// The streams open now. Counters outlive configurations: a route that stays keeps its count.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Admission {
     process: Arc<AtomicUsize>,
     /// By pattern; as many as configurations ever named.
-    routes: Mutex<HashMap<Arc<str>, Arc<AtomicUsize>>>,
+    routes: Mutex<HashMap<Arc<str>, OnRoute>>,
+    shown: IntGaugeVec,
+}
+
+/// The streams of one route: the number that is held against a limit, and the one that is shown.
+#[derive(Clone, Debug)]
+struct OnRoute {
+    open: Arc<AtomicUsize>,
+    shown: IntGauge,
 }
 
 /// The right to have one stream open.
@@ -31,20 +42,33 @@ pub(super) struct Admission {
 pub(super) struct Slot {
     _process: Counted,
     _route: Counted,
+    shown: IntGauge,
 }
 
 impl Admission {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        Self { process: Arc::default(), routes: Mutex::default(), shown: metrics.route_streams.clone() }
+    }
+
     /// Takes a slot, if `max_streams` of the process and the route's own limit allow.
     pub(super) fn admit(&self, route: &StreamRoute, max_streams: usize) -> Result<Slot, Full> {
         let process = Counted::take(&self.process, max_streams).ok_or(Full::Process)?;
-        let on_route = self.of_route(&route.pattern);
-        let on_route = Counted::take(&on_route, route.max_streams.unwrap_or(usize::MAX)).ok_or(Full::Route)?;
-        Ok(Slot { _process: process, _route: on_route })
+        let OnRoute { open, shown } = self.of_route(&route.pattern);
+        let on_route = Counted::take(&open, route.max_streams.unwrap_or(usize::MAX)).ok_or(Full::Route)?;
+        shown.inc();
+        Ok(Slot { _process: process, _route: on_route, shown })
     }
 
-    fn of_route(&self, pattern: &Arc<str>) -> Arc<AtomicUsize> {
+    fn of_route(&self, pattern: &Arc<str>) -> OnRoute {
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        routes.entry(pattern.clone()).or_default().clone()
+        let new = || OnRoute { open: Arc::default(), shown: self.shown.with_label_values(&[&**pattern]) };
+        routes.entry(pattern.clone()).or_insert_with(new).clone()
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.shown.dec();
     }
 }
 
@@ -78,17 +102,20 @@ mod tests {
 
     #[test]
     fn limits_hold_and_slots_return() {
-        let admission = Admission::default();
+        let metrics = Metrics::new("x").unwrap();
+        let admission = Admission::new(&metrics);
         let narrow = StreamRoute { max_streams: Some(1), ..route("/narrow") };
         let wide = route("/wide");
         let first = admission.admit(&narrow, 2).unwrap();
         assert_eq!(admission.admit(&narrow, 2).unwrap_err(), Full::Route);
+        assert_eq!(metrics.route_streams.with_label_values(&["/narrow"]).get(), 1);
         let second = admission.admit(&wide, 2).unwrap();
         assert_eq!(admission.admit(&wide, 2).unwrap_err(), Full::Process);
         drop(first);
         drop(admission.admit(&narrow, 2).unwrap());
         drop(second);
         assert_eq!(admission.process.load(Ordering::Acquire), 0);
+        assert_eq!(metrics.route_streams.with_label_values(&["/narrow"]).get(), 0);
     }
 
     #[test]

@@ -84,9 +84,9 @@ impl Gateway {
         Self {
             snapshot,
             writers,
+            admission: Admission::new(&metrics),
             metrics,
             draining,
-            admission: Admission::default(),
             resolver: Resolver::default(),
             failures: Seldom::default(),
         }

@@ -136,6 +136,16 @@ impl Session {
         self.queue.is_empty()
     }
 
+    /// Events that wait to be written, and their bytes.
+    pub fn waiting(&self) -> (usize, usize) {
+        (self.queue.events(), self.queue.event_bytes())
+    }
+
+    /// What its subscriptions see.
+    pub fn selectors(&self) -> impl Iterator<Item = &Selector> {
+        self.subscriptions.iter().map(|subscription| &subscription.selector)
+    }
+
     /// Whether [`Self::catch_up`] has something to do.
     pub fn is_behind(&self) -> bool {
         self.closed.is_none() && !self.subscriptions.iter().all(|s| matches!(s.progress, Progress::Live))

@@ -55,6 +55,14 @@ impl Reload {
         shows_the_same(&request.route, route, request.transport).then_some(route)
     }
 
+    /// The transports whose streams on `old`, one of `known`, end whatever their tokens; all of them, or none, or some.
+    pub fn ends(&self, old: &StreamRoute, known: &RouteTable) -> Vec<Transport> {
+        let successor = self.successor(old, known);
+        let offered = |transport: &Transport| old.offer == Offer::Auto || old.offer == Offer::Only(*transport);
+        let ends = |transport: &Transport| successor.is_none_or(|new| !shows_the_same(old, new, *transport));
+        Transport::ALL.into_iter().filter(offered).filter(ends).collect()
+    }
+
     /// The route that goes on delivering what `old`, one of `known`, delivers: of the same pattern and for the same
     /// paths, with the same stream for the same people.
     fn successor(&self, old: &StreamRoute, known: &RouteTable) -> Option<&Arc<StreamRoute>> {

@@ -8,6 +8,7 @@ mod connection;
 mod counting;
 mod ending;
 mod shard;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod wheel;
@@ -30,6 +31,7 @@ use crate::session::{Reload, Request};
 
 pub use ending::Pace;
 use shard::{Ended, Shard};
+pub use survey::{Sight, Survey};
 
 /// Batches a writer may be behind before the source waits for it.
 const FEEDS_AHEAD: usize = 64;
@@ -37,6 +39,8 @@ const FEEDS_AHEAD: usize = 64;
 const OPENINGS_AHEAD: usize = 4096;
 /// The exit code where a writer failed (EX_SOFTWARE of sysexits.h).
 const WRITER_FAILED_EXIT: i32 = 70;
+/// How long a survey waits for a writer that is busy.
+const SURVEY_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a drain looks whether all streams are gone.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
@@ -81,6 +85,8 @@ enum Message {
     Call(Vec<u32>),
     /// Go on under another configuration; end the streams that can't.
     Reload(Arc<Reload>, Pace),
+    /// Tell of some streams.
+    Survey(Arc<Survey>, SyncSender<Vec<Sight>>),
     /// End every stream.
     Drain(Pace),
     Stop,
@@ -147,6 +153,19 @@ impl Writers {
     /// Streams open now.
     pub fn streams(&self) -> usize {
         self.inner.writers.iter().map(|writer| writer.streams.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Tells of some of the open streams. Blocks its thread until every writer has answered, or is too busy to.
+    pub fn survey(&self, survey: Survey) -> Vec<Sight> {
+        let (tell, told) = sync_channel(self.inner.writers.len());
+        let survey = Arc::new(survey);
+        self.tell_all(|| Message::Survey(survey.clone(), tell.clone()));
+        drop(tell);
+        let mut sights = Vec::new();
+        while let Ok(more) = told.recv_timeout(SURVEY_TIMEOUT) {
+            sights.extend(more);
+        }
+        Survey::merge(sights)
     }
 
     /// Lets the streams go on under another configuration, and ends those that can't, one after the other.

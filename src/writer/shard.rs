@@ -227,6 +227,10 @@ impl Shard {
                 Ok(Message::Feed(feed)) => self.apply(&feed, now),
                 Ok(Message::Call(sessions)) => sessions.iter().for_each(|session| self.call(*session as usize)),
                 Ok(Message::Reload(reload, pace)) => self.reload(reload, pace, now),
+                Ok(Message::Survey(survey, tell)) => {
+                    // There is room for each writer's answer; who has stopped waiting needs none.
+                    let _ = tell.try_send(survey.of(self.connections.iter().map(|(_, connection)| connection)));
+                }
                 Ok(Message::Drain(pace)) => self.start_drain(pace, now),
                 Ok(Message::Stop) => return Turn::Stop,
                 Err(_) => return Turn::Done,

@@ -1,4 +1,4 @@
-//! A real browser: what a page sees when its streams are cut and the sidecar is replaced, and the demo's page at work.
+//! A real browser: what a page sees when its streams are cut and the sidecar is replaced; the demo's page and the admin page at work.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,6 +14,8 @@ const STREAMS: [&str; 3] = ["sse", "ndjson", "ws"];
 /// Events before the cut, between the cut and the restart, and after it.
 const ROUNDS: usize = 3;
 const EVENTS_PER_ROUND: usize = 40;
+/// How often the admin page looks before it is judged.
+const ADMIN_LOOKS: usize = 6;
 
 #[test]
 fn a_page_resumes_exactly_on_every_transport() {
@@ -58,6 +60,38 @@ fn the_demos_page_is_alive() {
     assert_eq!(said("live"), STREAMS);
     assert_eq!(said("lit"), STREAMS, "the order's event in every panel");
     assert_eq!(said("screen"), ["desktop-light.png", "desktop-dark.png", "phone-light.png", "phone-dark.png"]);
+    assert_eq!(said("overflow"), [&json!(0); 4], "nothing sticks out sideways");
+    assert_eq!(page.console, Vec::<String>::new());
+}
+
+#[test]
+fn the_admin_page_shows_what_is_open_and_reloads() {
+    let house = House::standard();
+    let screens = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-logs/screens");
+    std::fs::create_dir_all(&screens).unwrap();
+    let mut everybody: Vec<_> = (0..5).map(|_| house.get("/events").sse()).collect();
+    let mut mine = house.get("/orders/o1/events").sse();
+    let url = format!("http://{}/", house.sidecar.admin);
+    let mut page = Page::open("browser_admin.cjs", &[&url, screens.to_str().unwrap(), "o1"]);
+    for look in 1..=ADMIN_LOOKS {
+        let ids = house.broker.orders("o1", EVENTS_PER_ROUND);
+        assert_eq!(mine.ids(ids.len()), ids);
+        everybody.iter_mut().for_each(|stream| assert_eq!(stream.ids(ids.len()), ids));
+        page.until("a look", |page| page.other.iter().any(|line| line["drawn"] == look));
+    }
+    page.until("the reload", |page| page.other.iter().any(|line| line["reloaded"] == true));
+    let broken = std::fs::read_to_string(&house.config).unwrap() + "nonsense: 1\n";
+    std::fs::write(&house.config, broken).unwrap();
+    page.until("its end", |page| page.ended);
+    let said =
+        |name: &str| -> Vec<&Value> { page.other.iter().map(|line| &line[name]).filter(|v| !v.is_null()).collect() };
+    assert!(said("route").contains(&&json!("/events|orders|sse|anybody|5")), "{:?}", said("route"));
+    assert_eq!(said("found"), [&json!("/orders/{orderId}/events (sse)orderId=o100")]);
+    assert!(said("mistakes")[0].as_str().unwrap().contains("unknown key `nonsense`"), "{:?}", said("mistakes"));
+    assert_ne!(said("value"), [&json!("–")]);
+    let screens =
+        ["desktop-light", "desktop-dark", "phone-light", "phone-dark"].map(|name| format!("admin-{name}.png"));
+    assert_eq!(said("screen"), screens.each_ref().map(|name| name.as_str()));
     assert_eq!(said("overflow"), [&json!(0); 4], "nothing sticks out sideways");
     assert_eq!(page.console, Vec::<String>::new());
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Output;
 
+use crate::support::client::Client;
 use crate::support::house::STANDARD;
 use crate::support::sidecar::binary;
 use crate::support::token;
@@ -150,4 +151,116 @@ fn write(directory: &Path, yaml: &str) -> String {
 
 fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// With what every configuration needs.
+const LEAST: &str = "upstream: { address: 'a:1' }\nkafka: { brokers: 'a:1' }\n";
+
+/// Lines that are wrong in their form, each behind `LEAST`.
+const MISFORMED: &[&str] = &[
+    "nonsense: 1",
+    "listen: 8080",
+    "listen: localhost:1",
+    "writers: 0",
+    "writers: 257",
+    "limits: { streams: -1 }",
+    "metrics: { prefix: 1a }",
+    "drain: { budget: 5 }",
+    "replay: { bytes: many }",
+    "forwarded: { trust: some }",
+    "streams: { s: {} }",
+    "streams: { s: { topics: [] } }",
+    "streams: { s: { topics: ['a b'] } }",
+    "routes: {}",
+    "routes: [{ path: /x }]",
+    "clusters: { eu: {} }",
+    "auth: { algorithms: [HS256] }",
+    "auth: { key_file: jwt.key }",
+    "auth: { key_file: jwt.key, jwks_file: jwt.key, algorithms: [HS256] }",
+    "auth: { key_file: jwt.key, algorithms: [none] }",
+    "auth: { issuers: [] }",
+    "auth: { issuers: [{ key_file: jwt.key, algorithms: [HS256] }] }",
+];
+
+/// Keys that are wrong in their form, on a route that is good without them.
+const MISFORMED_KEYS: &[&str] = &[
+    "transport: tcp",
+    "heartbeat_interval: 15",
+    "queue: { events: 0 }",
+    "queue: { overflow: drop }",
+    "queue: 5",
+    "bind: { k: sub }",
+    "public: yes",
+    "max_streams: 1.5",
+    "refresh: x",
+    "allowed_origins: ['*']",
+    "websocket: { message: 1kb }",
+    "websocket: { subprotocols: ['a b'] }",
+    "event: 5",
+    "retries: 1",
+];
+
+#[test]
+fn a_validator_and_check_agree_on_what_is_misformed() {
+    let route = |keys: &str| {
+        let streams = "streams: { s: { topics: [t], keys: [k] } }\n";
+        format!("{LEAST}{streams}routes: [{{ path: /x, stream: s, {keys} }}]\n")
+    };
+    let example = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/sidestream.yaml")).unwrap();
+    let mut files = vec![(example, true), (LEAST.to_owned(), true), (route("public: true"), true)];
+    files.extend(MISFORMED.iter().map(|line| (format!("{LEAST}{line}\n"), false)));
+    files.extend(MISFORMED_KEYS.iter().map(|keys| (route(&format!("{keys}, public: true")), false)));
+    let folder = tempfile::tempdir().unwrap();
+    for (n, (text, _)) in files.iter().enumerate() {
+        let value: serde_json::Value = serde_saphyr::from_str(text).unwrap();
+        std::fs::write(folder.path().join(format!("{n:03}.json")), value.to_string()).unwrap();
+    }
+    let schema = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(schema.path(), binary(&["config", "schema"]).output().unwrap().stdout).unwrap();
+    let validator = Client::start("schema.py", &[schema.path().to_str().unwrap(), folder.path().to_str().unwrap()]);
+    assert_eq!(validator.line()["schema"], true);
+    for (n, (text, is_good)) in files.iter().enumerate() {
+        let wrong = validator.line()["wrong"].as_array().unwrap().clone();
+        assert_eq!(wrong.is_empty(), *is_good, "the schema on {text}: {wrong:?}");
+        // The example was checked where its keys are.
+        let is_checked = n == 0 || check(text).status.success();
+        assert_eq!(is_checked, *is_good, "`check` on {text}");
+    }
+}
+
+#[test]
+fn a_configuration_is_shown_with_its_defaults_and_without_secrets() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = write(directory.path(), &GOOD.replace("brokers:", "properties: { sasl.username: hunter2 }, brokers:"));
+    let output = binary(&["config", "effective", "--config", &file]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let shown: serde_json::Value = serde_saphyr::from_str(&String::from_utf8(output.stdout).unwrap()).unwrap();
+    assert_eq!(shown["drain"]["budget"], "10s");
+    assert_eq!(shown["kafka"]["properties"]["sasl.username"], "(redacted)");
+    assert!(!shown.to_string().contains("hunter2"));
+    assert_eq!(binary(&["config", "effective", "--config", "/nowhere"]).output().unwrap().status.code(), Some(2));
+}
+
+#[test]
+fn two_configurations_are_compared() {
+    let directory = tempfile::tempdir().unwrap();
+    let route = |keys: &str| {
+        format!(
+            "{LEAST}streams: {{ s: {{ topics: [t] }} }}\nroutes:\n  - {{ path: /auto, stream: s, public: true, {keys} }}\n"
+        )
+    };
+    let before = write(directory.path(), &route(""));
+    let diff = |text: &str| {
+        let after = directory.path().join("after.yaml");
+        std::fs::write(&after, text).unwrap();
+        let output = binary(&["config", "diff", &before, after.to_str().unwrap()]).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(diff(&route("")), (0, "nothing changed\n".into()));
+    assert_eq!(diff(&route("retry: 1s")), (1, "routes changed: /auto\n".into()));
+    assert_eq!(diff(&route("event: type")), (1, "routes changed: /auto\nstreams end: /auto (sse)\n".into()));
+    assert_eq!(diff(&route("data: payload")), (1, "routes changed: /auto\nstreams end: /auto\n".into()));
+    let (code, said) = diff(&format!("{}writers: 77\n", route("data: payload")));
+    assert!(code == 1 && said.starts_with("needs a restart: writers; routes changed: /auto\na reload would"), "{said}");
+    assert_eq!(diff("nonsense: 1").0, 2);
 }

@@ -1,0 +1,264 @@
+// The admin page: asks /status and /metrics every two seconds, keeps ten minutes, and draws them. It changes nothing but
+// by its one button, and shows what it is told as text only.
+"use strict";
+
+const EVERY_MS = 2000;
+const TIMEOUT_MS = 5000;
+const SAMPLES_MAX = 300; // ten minutes
+const RATE_SAMPLES = 5; // rates and quantiles are over ten seconds
+const NONE = "none";
+
+const $ = (id) => document.getElementById(id);
+const number = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
+const samples = [];
+let before = [];
+
+// Prometheus' text format: [{ name, labels, value }].
+function parse(text) {
+  const series = [];
+  for (const line of text.split("\n")) {
+    const found = /^([\w:]+)(?:\{(.*)\})? (\S+)$/.exec(line);
+    if (!found) continue;
+    const labels = {};
+    for (const [, name, value] of (found[2] ?? "").matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)) {
+      labels[name] = value.replace(/\\(.)/g, (_, escaped) => (escaped === "n" ? "\n" : escaped));
+    }
+    series.push({ name: found[1], labels, value: Number(found[3].replace("Inf", "Infinity")) });
+  }
+  return series;
+}
+
+const named = (series, name) => series.filter((one) => one.name === name);
+const sum = (series, name) => named(series, name).reduce((total, one) => total + one.value, 0);
+
+// The counts of all transports by their upper bound, the smallest first.
+function buckets(series, name) {
+  const byBound = new Map();
+  for (const { labels, value } of named(series, `${name}_bucket`)) {
+    const bound = labels.le === "+Inf" ? Infinity : Number(labels.le);
+    byBound.set(bound, (byBound.get(bound) ?? 0) + value);
+  }
+  return [...byBound].sort(([a], [b]) => a - b);
+}
+
+// What this share of what came in between took at most, in seconds; between two bounds it is taken for even.
+function quantile(share, old, now) {
+  const counts = now.map(([bound, count], n) => [bound, count - (old[n]?.[1] ?? 0)]);
+  const all = counts.at(-1)?.[1] ?? 0;
+  if (all <= 0) return null;
+  let [low, below] = [0, 0];
+  for (const [bound, count] of counts) {
+    if (count >= share * all) {
+      return bound === Infinity ? low : low + (bound - low) * ((share * all - below) / (count - below || 1));
+    }
+    [low, below] = [bound, count];
+  }
+  return low;
+}
+
+function take(status, series) {
+  const latency = buckets(series, `${status.prefix}_receive_to_flush_seconds`);
+  const sent = ["sse", "stream", "ws"].reduce((all, name) => all + sum(series, `${status.prefix}_${name}_events_sent_total`), 0);
+  const now = { at: performance.now(), sent, latency };
+  // Counters that fell are another process's.
+  if (before.length && before.at(-1).sent > sent) before = [];
+  const old = before[0];
+  before.push(now);
+  if (before.length > RATE_SAMPLES) before.shift();
+  keep({
+    streams: status.streams,
+    events: old ? ((sent - old.sent) * 1000) / (now.at - old.at) : null,
+    p50: old ? quantile(0.5, old.latency, latency) : null,
+    p99: old ? quantile(0.99, old.latency, latency) : null,
+    lag: sum(series, "kafka_consumer_lag"),
+  });
+}
+
+function keep(sample) {
+  samples.push(sample);
+  if (samples.length > SAMPLES_MAX) samples.shift();
+}
+
+function milliseconds(seconds) {
+  if (seconds == null) return "–";
+  return seconds < 1 ? `${number.format(seconds * 1000)} ms` : `${number.format(seconds)} s`;
+}
+
+function draw() {
+  const last = samples.at(-1) ?? {};
+  const plain = (value) => (value == null ? "–" : number.format(value));
+  plot("streams", ["streams"], plain, [[plain(last.streams)]]);
+  plot("events", ["events"], plain, [[plain(last.events)]]);
+  plot("latency", ["p50", "p99"], milliseconds,
+    [[milliseconds(last.p50), "first"], [" half, ", "small"], [milliseconds(last.p99), "second"], [" 99%", "small"]]);
+  plot("lag", ["lag"], plain, [[plain(last.lag)]]);
+}
+
+function plot(id, names, format, parts) {
+  const card = $(id);
+  card.querySelector(".value").replaceChildren(...parts.map(([text, kind]) => element(kind === "small" ? "small" : "span", text, kind)));
+  const values = names.flatMap((name) => samples.map((sample) => sample[name])).filter((value) => value != null);
+  const top = Math.max(...values, 0);
+  const svg = card.querySelector("svg") ?? card.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "svg"));
+  svg.setAttribute("viewBox", `0 0 ${SAMPLES_MAX - 1} 100`);
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("role", "img");
+  svg.setAttribute("aria-label", `${card.querySelector("h2").textContent}: at most ${format(top)}`);
+  svg.replaceChildren(...names.flatMap((name, n) => lines(name, top, n ? "second" : "first")));
+  const axis = card.querySelector(".axis") ?? card.appendChild(element("div", "", "axis"));
+  axis.replaceChildren(element("span", "10 min ago"), element("span", values.length ? `at most ${format(top)}` : ""), element("span", "now"));
+}
+
+// One line for each stretch without a missing sample.
+function lines(name, top, kind) {
+  const stretches = [[]];
+  samples.forEach((sample, n) => {
+    const value = sample[name];
+    if (value == null) return stretches.push([]);
+    const x = SAMPLES_MAX - samples.length + n;
+    return stretches.at(-1).push(`${x},${top ? 96 - (value / top) * 90 : 96}`);
+  });
+  return stretches.filter((points) => points.length > 1).map((points) => {
+    const line = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
+    line.setAttribute("points", points.join(" "));
+    line.setAttribute("class", kind);
+    return line;
+  });
+}
+
+function element(name, text, kind) {
+  const made = document.createElement(name);
+  made.textContent = text;
+  if (kind) made.className = kind;
+  return made;
+}
+
+function rows(table, cells, empty) {
+  const made = cells.map((row) => {
+    const tr = document.createElement("tr");
+    tr.append(...row.map((cell) => (cell instanceof Node ? cell : element("td", cell))));
+    return tr;
+  });
+  if (!made.length) {
+    const none = element("td", empty, "none");
+    none.colSpan = 9;
+    made.push(document.createElement("tr"));
+    made[0].append(none);
+  }
+  $(table).tBodies[0].replaceChildren(...made);
+}
+
+// The command by which a person follows a route themselves: past this page, and by the route's own rules.
+function command(status, route) {
+  const token = route.public ? "" : ' -H "Authorization: Bearer $TOKEN"';
+  const url = `http://localhost:${status.listen_port}${route.path}`;
+  if (route.transport === "ws") return `websocat${token} 'ws${url.slice(4)}'`;
+  return `curl -gN${token} '${url}'`;
+}
+
+function copyButton(text) {
+  const button = element("button", "Copy command");
+  button.title = text;
+  button.onclick = async () => {
+    await navigator.clipboard.writeText(text).then(() => (button.textContent = "Copied"), () => prompt("To follow it:", text));
+    setTimeout(() => (button.textContent = "Copy command"), EVERY_MS);
+  };
+  return button;
+}
+
+let shownRoutes = "";
+function showRoutes(status) {
+  // Anew only where something changed: a button that is being pressed stays.
+  const now = JSON.stringify([status.routes, status.listen_port]);
+  if (now === shownRoutes) return;
+  shownRoutes = now;
+  rows("routes", status.routes.map((route) => {
+    const follow = document.createElement("td");
+    follow.append(copyButton(command(status, route)));
+    const open = number.format(route.open) + (route.max == null ? "" : ` of ${number.format(route.max)}`);
+    return [element("td", route.path, "path"), route.stream, route.transport, route.public ? "anybody" : "by token",
+      element("td", open, "number"), follow];
+  }), NONE);
+}
+
+const sight = (one) => [element("td", `${one.route} (${one.transport}${one.is_behind ? ", catching up" : ""})`, "path"),
+  one.keys.join(", ") || "everything", element("td", number.format(one.events), "number"),
+  element("td", number.format(one.bytes), "number")];
+
+function showLosses(status, series) {
+  const counted = (name, title, label) => named(series, `${status.prefix}_${name}`).filter((one) => one.value > 0)
+    .map((one) => [title, one.labels[label] ?? "", element("td", number.format(one.value), "number")]);
+  rows("losses", [...counted("gaps_total", "gaps", "cause"), ...counted("events_dropped_total", "events dropped", "policy"),
+    ...counted("streams_rejected_total", "streams refused", "reason"), ...counted("kafka_undecodable_total", "records that are no events", "topic"),
+    ...counted("kafka_errors_total", "errors of the Kafka client", "kind")], NONE);
+}
+
+function showReload({ reload, follows_file }) {
+  const text = $("reloaded");
+  $("reload").hidden = !follows_file;
+  const isGood = !reload || ["applied", "unchanged"].includes(reload.result);
+  text.className = isGood ? "" : "bad";
+  if (!follows_file) text.textContent = "It was given on the command line; there is no file to follow.";
+  else if (!reload) text.textContent = "As it was at the start.";
+  else {
+    const what = reload.changed ? `: ${reload.changed}` : "";
+    text.textContent = `${new Date(reload.at).toLocaleTimeString()}, ${reload.result}${what}${isGood ? "" : "; the one before stays"}`;
+  }
+  $("mistakes").replaceChildren(...(reload?.diagnostics ?? []).map((one) =>
+    element("li", `${one.file}:${one.line}:${one.column}: ${one.message}${one.expected ? `; expected ${one.expected}` : ""}`)));
+}
+
+function showState(status) {
+  const state = $("state");
+  state.dataset.state = status.not_ready.length ? "waiting" : "ready";
+  state.textContent = status.not_ready.length ? `not ready: ${status.not_ready.join(", ")}` : "ready";
+  const minutes = Math.floor(status.uptime_seconds / 60);
+  const up = minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  $("about").textContent = `${status.version}, up ${up}, ${number.format(status.streams)} of ${number.format(status.streams_max)} streams`;
+}
+
+async function ask(path, options) {
+  return fetch(path, { signal: AbortSignal.timeout(TIMEOUT_MS), cache: "no-store", ...options });
+}
+
+async function look() {
+  const [status, metrics] = await Promise.all([ask("status").then((answer) => answer.json()), ask("metrics").then((answer) => answer.text())]);
+  const series = parse(metrics);
+  take(status, series);
+  showState(status);
+  showRoutes(status);
+  rows("slow", status.slow.map(sight), NONE);
+  showLosses(status, series);
+  showReload(status);
+}
+
+async function watch() {
+  try {
+    await look();
+  } catch {
+    $("state").dataset.state = "away";
+    $("state").textContent = "does not answer";
+    keep({});
+  }
+  draw();
+  setTimeout(watch, EVERY_MS);
+}
+
+$("find").onsubmit = async (event) => {
+  event.preventDefault();
+  const value = $("value").value;
+  const said = await ask(`-/streams?value=${encodeURIComponent(value)}`).then((answer) => answer.json()).catch(() => ({}));
+  $("found").hidden = !said.streams?.length;
+  if (!said.streams) $("finding").textContent = said.detail ?? said.title ?? "There was no answer.";
+  else $("finding").textContent = `${said.streams.length || "No"} open ${said.streams.length === 1 ? "stream is" : "streams are"} bound to ${value}.`;
+  if (said.streams?.length) rows("found", said.streams.map(sight), NONE);
+};
+
+$("reload").onclick = async () => {
+  $("reload").disabled = true;
+  await ask("-/reload", { method: "POST" }).catch(() => {});
+  await look().catch(() => {});
+  $("reload").disabled = false;
+};
+
+watch();

@@ -1,0 +1,67 @@
+//! What the admin page shows beside the metrics: routes with their streams, who is slow, the last reload; and the
+//! streams that are bound to a key's value. It reads only.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use serde_json::{Value, json};
+
+use super::Readiness;
+use crate::config::reload::Asker;
+use crate::config::snapshot::Snapshot;
+use crate::metrics::Metrics;
+use crate::route::{Admission, Offer, StreamRoute};
+use crate::writer::{Sight, Survey, Writers};
+
+/// What there is to be told.
+pub struct Status {
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub writers: Writers,
+    pub metrics: Arc<Metrics>,
+    pub readiness: Arc<Readiness>,
+    pub reload: Arc<OnceLock<Asker>>,
+    pub started: Instant,
+}
+
+impl Status {
+    /// Blocks its thread until the writers have answered.
+    pub(super) fn tell(&self) -> Value {
+        let snapshot = self.snapshot.load();
+        let routes: Vec<Value> = snapshot.routes.routes().map(|route| self.route(route)).collect();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime_seconds": self.started.elapsed().as_secs(),
+            "prefix": snapshot.metrics_prefix,
+            "listen_port": snapshot.listen.port(),
+            "not_ready": self.readiness.reasons_against(),
+            "streams": self.writers.streams(),
+            "streams_max": snapshot.limits.max_streams,
+            "routes": routes,
+            "slow": self.writers.survey(Survey::MostWaiting),
+            "reload": self.reload.get().and_then(Asker::last).map(|last| json!(*last)),
+            "follows_file": self.reload.get().is_some(),
+        })
+    }
+
+    /// The streams that are bound to this value of a key, whichever key.
+    pub(super) fn find(&self, value: &str) -> Vec<Sight> {
+        self.writers.survey(Survey::BoundTo(value.into()))
+    }
+
+    fn route(&self, route: &StreamRoute) -> Value {
+        let transport = match route.offer {
+            Offer::Only(transport) => transport.as_str(),
+            Offer::Auto => "auto",
+        };
+        json!({
+            "path": &*route.pattern,
+            "stream": &*route.stream.name,
+            "topics": &*route.stream.topics,
+            "transport": transport,
+            "public": route.admission == Admission::Public,
+            "open": self.metrics.route_streams.with_label_values(&[&*route.pattern]).get(),
+            "max": route.max_streams,
+        })
+    }
+}

@@ -1,0 +1,99 @@
+//! `sidestream config`: a configuration with its defaults, the way from one to another, and the schema of all of them.
+//! It asks no running process.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::{ConfigCommand, UNREADABLE, exit_code, say};
+use crate::access::Authority;
+use crate::config::{self, Diff, SCHEMA, Snapshot};
+use crate::route::{Admission, Offer, StreamRoute, Transport};
+use crate::session::Reload;
+
+/// Exit code: something would change.
+const CHANGES: u8 = 1;
+
+pub fn configuration(command: &ConfigCommand) -> ExitCode {
+    match command {
+        ConfigCommand::Effective { config } => effective(config),
+        ConfigCommand::Diff { before, after } => diff(before, after),
+        ConfigCommand::Schema => {
+            say(io::stdout(), SCHEMA.trim_end());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn effective(path: &Path) -> ExitCode {
+    let filled = match config::effective(path) {
+        Ok(filled) => filled,
+        Err(error) => {
+            say(io::stderr(), &error);
+            return exit_code(&error);
+        }
+    };
+    match serde_saphyr::to_string(&filled) {
+        Ok(yaml) => {
+            say(io::stdout(), yaml.trim_end());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            say(io::stderr(), error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn diff(before: &Path, after: &Path) -> ExitCode {
+    let (before, after) = (config::read(before).snapshot, config::read(after).snapshot);
+    let (before, after) = match (before, after) {
+        (Ok(before), Ok(after)) => (before, after),
+        (before, after) => {
+            for error in [before.err(), after.err()].into_iter().flatten() {
+                say(io::stderr(), error);
+            }
+            return ExitCode::from(UNREADABLE);
+        }
+    };
+    let diff = Diff::between(&before, &after);
+    say(io::stdout(), told(&diff, &before, &after));
+    if diff.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(CHANGES) }
+}
+
+/// A line for what is different, and one each for the streams that end.
+fn told(diff: &Diff, before: &Snapshot, after: &Snapshot) -> String {
+    let mut text = diff.to_string();
+    if !diff.needs_restart.is_empty() {
+        text += "\na reload would change nothing: what needs a restart is refused with all else";
+        return text;
+    }
+    let trusted: HashSet<Authority> = authorities(after).collect();
+    let reload = Reload::new(&before.routes, after.routes.clone(), trusted.iter().copied());
+    let is_distrusting = authorities(before).any(|authority| !trusted.contains(&authority));
+    for route in before.routes.routes() {
+        let ends = reload.ends(route, &before.routes);
+        if !ends.is_empty() {
+            let _ = write!(text, "\nstreams end: {}{}", route.pattern, some(route, &ends));
+        } else if is_distrusting && route.admission == Admission::Token {
+            let _ = write!(text, "\nstreams end: {} (whose token's key is no longer trusted)", route.pattern);
+        }
+    }
+    text
+}
+
+fn authorities(snapshot: &Snapshot) -> impl Iterator<Item = Authority> {
+    snapshot.verifier.iter().flat_map(|verifier| verifier.authorities())
+}
+
+/// ` (sse, ws)` where it is not all that the route offers.
+fn some(route: &StreamRoute, ends: &[Transport]) -> String {
+    let is_all = match route.offer {
+        Offer::Only(_) => true,
+        Offer::Auto => ends.len() == Transport::ALL.len(),
+    };
+    let names: Vec<_> = ends.iter().map(|transport| transport.as_str()).collect();
+    if is_all { String::new() } else { format!(" ({})", names.join(", ")) }
+}

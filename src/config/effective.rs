@@ -1,0 +1,112 @@
+//! The JSON Schema of the configuration, and a configuration with every default that the schema names filled in.
+//!
+//! The schema is a file, `conf/sidestream.schema.json`: descriptions, defaults and units for people and editors. It
+//! checks nothing here: the compiler does, and tests hold the two together.
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use serde_json::{Map, Number, Value as Json, json};
+
+use super::diagnostic::Diagnostics;
+use super::file::{self, Node, Value};
+use super::snapshot::{Snapshot, TopicConfig};
+use super::source::Sources;
+use super::{CONFIG_BYTES_MAX, LoadError, not_utf8, parse};
+
+/// The JSON Schema (draft 2020-12) of a configuration.
+pub const SCHEMA: &str = include_str!("../../conf/sidestream.schema.json");
+
+/// What stands in place of a value that may be a secret.
+const REDACTED: &str = "(redacted)";
+
+static PARSED: LazyLock<Json> = LazyLock::new(|| serde_json::from_str(SCHEMA).unwrap_or_default());
+
+/// The configuration of a file with all defaults filled in. Values of `properties` are left out, and files of secrets
+/// are named, not read out.
+pub fn effective(path: &Path) -> Result<Json, LoadError> {
+    let origin = path.display().to_string();
+    let bytes = Sources::default()
+        .read(path, CONFIG_BYTES_MAX)
+        .map_err(|source| LoadError::Unreadable { path: path.into(), source })?;
+    let text = std::str::from_utf8(&bytes).map_err(|error| not_utf8(&bytes[..error.valid_up_to()], &origin))?;
+    let snapshot = parse(text, &origin, path.parent().unwrap_or_else(|| Path::new("")))?;
+    let tree = file::read(text, &Diagnostics::new(&origin));
+    let mut filled = fill(&PARSED, tree.as_ref());
+    fill_from(&snapshot, &mut filled);
+    Ok(filled)
+}
+
+/// The defaults that depend on other values, or on the machine.
+fn fill_from(snapshot: &Snapshot, filled: &mut Json) {
+    filled["writers"] = json!(snapshot.writers);
+    filled["limits"]["streams"] = json!(snapshot.limits.max_streams);
+    for cluster in snapshot.sources() {
+        for TopicConfig { name, source, .. } in &cluster.topics {
+            let topic = &mut filled["topics"][&**name];
+            if topic.is_null() {
+                *topic = fill(&PARSED["$defs"]["topic"], None);
+            }
+            topic["topic"] = json!(&**source);
+        }
+    }
+}
+
+/// What is written, as this schema has it, with its defaults.
+fn fill(schema: &Json, node: Option<&Node>) -> Json {
+    let schema = resolve(schema);
+    match node.map(|node| &node.value) {
+        None | Some(Value::Nothing) => unwritten(schema),
+        Some(Value::Map(entries)) => {
+            let written = |name: &str| entries.iter().find(|(key, _)| key.text == name).map(|(_, node)| node);
+            let mut object = declared(schema, written);
+            for (name, node) in entries.iter().filter(|(name, _)| schema["properties"].get(&name.text).is_none()) {
+                object.insert(name.text.clone(), fill(&schema["additionalProperties"], Some(node)));
+            }
+            Json::Object(object)
+        }
+        Some(Value::List(list)) => list.iter().map(|node| fill(&schema["items"], Some(node))).collect(),
+        Some(_) if schema["writeOnly"] == true => json!(REDACTED),
+        Some(Value::Flag(flag)) => json!(flag),
+        Some(Value::Integer(number)) => i64::try_from(*number).map_or(Json::Null, Json::from),
+        Some(Value::Fraction(number)) => Number::from_f64(*number).map_or(Json::Null, Json::Number),
+        Some(Value::Text(text)) => json!(text),
+    }
+}
+
+/// A section that is not written has the defaults of its keys.
+fn unwritten(schema: &Json) -> Json {
+    if schema["properties"].is_object() {
+        return Json::Object(declared(schema, |_| None));
+    }
+    schema["default"].clone()
+}
+
+/// The keys that a schema declares, with what is written of them, or their defaults; without those that have neither.
+fn declared<'a>(schema: &Json, written: impl Fn(&str) -> Option<&'a Node>) -> Map<String, Json> {
+    let mut object = Map::new();
+    for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+        let node = written(name).filter(|node| !matches!(node.value, Value::Nothing));
+        let default = inner.get("default").or_else(|| resolve(inner).get("default"));
+        match (node, default) {
+            (None, None) => {}
+            (None, Some(default)) if !resolve(inner)["properties"].is_object() => {
+                object.insert(name.clone(), default.clone());
+            }
+            (node, _) => {
+                object.insert(name.clone(), fill(inner, node));
+            }
+        }
+    }
+    object
+}
+
+/// The schema that is meant by a reference into `$defs`.
+fn resolve(schema: &Json) -> &Json {
+    let name = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/"));
+    name.map_or(schema, |name| &PARSED["$defs"][name])
+}
+
+#[cfg(test)]
+#[path = "effective_tests.rs"]
+mod tests;

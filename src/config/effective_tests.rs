@@ -1,0 +1,94 @@
+//! The schema against the compiler and the annotated example. A validator tries it in `tests/integration/config.rs`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use super::*;
+use crate::config::{Diff, compile, read};
+
+fn example() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/sidestream.yaml")
+}
+
+/// Every key the schema declares, as the compiler calls it; names that users give are `*`.
+fn keys_of(schema: &Json, path: &str, keys: &mut BTreeSet<String>) {
+    let schema = resolve(schema);
+    for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        keys_of(inner, &path, keys);
+        keys.insert(path);
+    }
+    if schema["items"].is_object() {
+        keys_of(&schema["items"], path, keys);
+    }
+    if schema["additionalProperties"].is_object() {
+        keys_of(&schema["additionalProperties"], &format!("{path}.*"), keys);
+    }
+}
+
+/// The keys the compiler asks for in this configuration.
+fn asked(text: &str) -> BTreeSet<String> {
+    let diagnostics = Diagnostics::new("");
+    let root = file::read(text, &diagnostics).unwrap();
+    compile::compile(&root, example().parent().unwrap(), &diagnostics).unwrap();
+    let named = |key: &String| {
+        let mut parts: Vec<&str> = key.split('.').collect();
+        if parts.len() > 1 && ["topics", "streams", "clusters"].contains(&parts[0]) {
+            parts[1] = "*";
+        }
+        parts.join(".")
+    };
+    diagnostics.asked.borrow().keys().map(named).collect()
+}
+
+#[test]
+fn schema_compiler_and_example_know_the_same_keys() {
+    let text = fs::read_to_string(example()).unwrap();
+    let one_issuer = "upstream: { address: a:1 }\nkafka: { brokers: a:1 }\n\
+                      auth: { key_file: example-jwt.key, algorithms: [HS256] }\n";
+    let mut compiled = asked(&text);
+    compiled.extend(asked(one_issuer));
+    let mut declared = BTreeSet::new();
+    keys_of(&PARSED, "", &mut declared);
+    let difference: Vec<_> = declared.symmetric_difference(&compiled).collect();
+    assert!(difference.is_empty(), "{difference:?}");
+}
+
+/// The schema's defaults are the compiler's: with them written out, nothing is another.
+#[test]
+fn what_is_effective_is_the_same_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["example-jwt.key", "example-jwks.json"] {
+        fs::copy(example().with_file_name(name), folder.path().join(name)).unwrap();
+    }
+    let sparse = "upstream: { address: a:1 }\nkafka: { brokers: a:1 }\nstreams: { s: { topics: [t, u], keys: [k] } }\n\
+                  topics: { t: { map: {} } }\nauth: { key_file: example-jwt.key, algorithms: [HS256] }\n\
+                  routes: [{ path: /x, stream: s }]\n";
+    // Values of properties are not shown, so that a file with some is no longer the same.
+    let whole = fs::read_to_string(example()).unwrap().replace("    client.id: sidestream\n", "    {}\n");
+    for text in [sparse, &whole] {
+        let path = folder.path().join("x.yaml");
+        fs::write(&path, text).unwrap();
+        let before = read(&path).snapshot.unwrap_or_else(|error| panic!("{error}"));
+        let filled = effective(&path).unwrap();
+        fs::write(&path, serde_saphyr::to_string(&filled).unwrap()).unwrap();
+        let now = read(&path).snapshot.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(Diff::between(&before, &now).to_string(), "nothing changed");
+        assert_eq!(effective(&path).unwrap(), filled, "and there is nothing left to fill in");
+        assert!(filled["routes"][0]["websocket"]["pong_timeout"].is_string(), "{filled}");
+    }
+}
+
+#[test]
+fn secrets_are_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.yaml");
+    fs::write(folder.path().join("pw"), "hunter3").unwrap();
+    let kafka = "brokers: a:1, properties: { sasl.username: hunter1 }, property_files: { sasl.password: pw }";
+    fs::write(&path, format!("upstream: {{ address: a:1 }}\nkafka: {{ {kafka} }}\n")).unwrap();
+    let filled = effective(&path).unwrap();
+    assert!(!filled.to_string().contains("hunter"), "{filled}");
+    assert_eq!(filled["kafka"]["property_files"]["sasl.password"], "pw");
+    assert!(matches!(effective(&folder.path().join("none")), Err(LoadError::Unreadable { .. })));
+}

@@ -1,0 +1,75 @@
+//! Looks at the open streams for people: which ones are slow, and which ones are bound to a key's value.
+//!
+//! Each look goes over all streams of a writer once, between two turns; nothing is kept for it.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::connection::Connection;
+use crate::session::Session;
+
+/// Streams that are told of, of all writers together.
+pub(super) const SIGHTS_MAX: usize = 50;
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub enum Survey {
+    /// Streams with something waiting, the most bytes first.
+    MostWaiting,
+    /// Streams that are bound to this value of any key.
+    BoundTo(String),
+}
+
+/// A stream, as people are told of it.
+#[derive(Debug, Serialize)]
+pub struct Sight {
+    /// The route's pattern.
+    pub route: Arc<str>,
+    pub transport: &'static str,
+    /// What it is bound to, `orderId=o1`; with more than one subscription, of each.
+    pub keys: Vec<String>,
+    /// Events that wait to be written.
+    pub events: usize,
+    pub bytes: usize,
+    /// Whether it still reads what was before.
+    pub is_behind: bool,
+}
+
+impl Survey {
+    /// What one writer has to tell.
+    pub(super) fn of<'a>(&self, connections: impl Iterator<Item = &'a Connection>) -> Vec<Sight> {
+        let sessions = connections.map(|connection| &connection.session).filter(|session| session.closed().is_none());
+        match self {
+            Self::BoundTo(value) => {
+                let is_bound = |session: &&Session| session.selectors().any(|selector| selector.has_value(value));
+                sessions.filter(is_bound).take(SIGHTS_MAX).map(sight).collect()
+            }
+            Self::MostWaiting => {
+                let mut waiting: Vec<_> = sessions.filter(|session| session.waiting().0 > 0).collect();
+                waiting.sort_by_key(|session| std::cmp::Reverse(session.waiting().1));
+                waiting.into_iter().take(SIGHTS_MAX).map(sight).collect()
+            }
+        }
+    }
+
+    /// What all writers have to tell.
+    pub(super) fn merge(mut sights: Vec<Sight>) -> Vec<Sight> {
+        sights.sort_by_key(|sight| std::cmp::Reverse(sight.bytes));
+        sights.truncate(SIGHTS_MAX);
+        sights
+    }
+}
+
+fn sight(session: &Session) -> Sight {
+    let (events, bytes) = session.waiting();
+    let keys = session.selectors().flat_map(|selector| &*selector.0).map(|(key, value)| format!("{key}={value}"));
+    Sight {
+        route: session.request().route.pattern.clone(),
+        transport: session.transport().as_str(),
+        keys: keys.collect(),
+        events,
+        bytes,
+        is_behind: session.is_behind(),
+    }
+}
