@@ -8,8 +8,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    CounterVec, Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::route::Transport;
@@ -38,10 +38,16 @@ pub struct Metrics {
     pub streams_rejected: IntCounterVec,
     /// Streams open now, by the pattern of their route.
     pub route_streams: IntGaugeVec,
-    /// Event time to flush, in seconds.
+    /// Event time to flush, in seconds, of events that came live.
     pub event_to_flush: HistogramVec,
-    /// Kafka receipt to flush, in seconds.
+    /// Kafka receipt to flush, in seconds, of events that came live.
     pub receive_to_flush: HistogramVec,
+    /// Subscriptions that asked to resume, by where that came from: `window`, `log`, `refused`.
+    pub resumes: IntCounterVec,
+    /// What waits for clients that are behind.
+    pub backlog: Backlog,
+    /// Seconds in which a writer did not sleep, by writer.
+    pub writer_busy: CounterVec,
     /// Frames and messages a WebSocket client got wrong, by kind.
     pub websocket_errors: IntCounterVec,
     /// Records taken from Kafka, by topic.
@@ -76,6 +82,14 @@ pub struct Metrics {
     pub config_info: IntGaugeVec,
 }
 
+/// What waits for clients whose sockets take no more, looked at every few seconds.
+#[derive(Clone, Debug)]
+pub struct Backlog {
+    pub streams: IntGauge,
+    pub events: IntGauge,
+    pub bytes: IntGauge,
+}
+
 /// The metrics every transport has.
 #[derive(Debug)]
 pub struct TransportMetrics {
@@ -99,12 +113,12 @@ impl Metrics {
         let make = Maker { registry: Registry::new(), prefix };
         let event_to_flush = make.histograms(
             "event_to_flush_seconds",
-            "From the event's own time to the write that carried it.",
+            "From a live event's own time to the write that carried it.",
             &["transport"],
         )?;
         let receive_to_flush = make.histograms(
             "receive_to_flush_seconds",
-            "From the record's receipt from Kafka to the write that carried it.",
+            "From a live record's receipt from Kafka to the write that carried it.",
             &["transport"],
         )?;
         let [sse, ndjson, websocket] =
@@ -119,6 +133,17 @@ impl Metrics {
             route_streams: make.gauges("route_streams", "Streams open now, by route.", &["route"])?,
             event_to_flush,
             receive_to_flush,
+            resumes: make.counters("resumes_total", "Subscriptions that asked to resume.", &["from"])?,
+            backlog: Backlog {
+                streams: make.gauge("slow_streams", "Streams whose clients take no more for now.")?,
+                events: make.gauge("queued_events", "Events that wait for these.")?,
+                bytes: make.gauge("queued_bytes", "Bytes of these events, counted once a stream.")?,
+            },
+            writer_busy: make.float_counters(
+                "writer_busy_seconds_total",
+                "Seconds in which a writer did not sleep.",
+                &["writer"],
+            )?,
             websocket_errors: make.counters("ws_client_errors_total", "What clients got wrong.", &["kind"])?,
             records: make.counters("kafka_records_total", "Records taken from Kafka.", &["topic"])?,
             undecodable: make.counters("kafka_undecodable_total", "Records that are no events.", &["topic"])?,
@@ -223,6 +248,10 @@ impl Maker<'_> {
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
         self.register(IntCounterVec::new(self.opts(name, help), labels)?)
+    }
+
+    fn float_counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<CounterVec> {
+        self.register(CounterVec::new(self.opts(name, help), labels)?)
     }
 
     fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {

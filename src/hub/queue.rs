@@ -34,8 +34,8 @@ pub struct Queue {
 /// One thing to write.
 #[derive(Debug)]
 enum Item {
-    /// An event; its bytes are kept with the event under this key.
-    Event(Arc<Event>, FrameKey, Mark),
+    /// An event; its bytes are kept with the event under this key. And whether it came live.
+    Event(Arc<Event>, FrameKey, Mark, bool),
     /// A loss, encoded when its turn comes, so that later losses still join it.
     Gap(Box<Gap>),
     /// Anything that belongs to this session alone.
@@ -103,11 +103,13 @@ impl Queue {
                 }
             }
         }
-        self.events += 1;
-        self.event_bytes += bytes;
-        let mark = if self.is_coalesced { Mark::of(&event) } else { Mark::NONE };
-        self.items.push_back(Item::Event(event, frame, mark));
+        self.append(event, frame, true);
         if dropped == 0 { Pushed::Queued } else { Pushed::Dropped(dropped) }
+    }
+
+    /// Appends an event of a replay, whatever waits already: how much that may be is up to who replays.
+    pub fn push_replayed(&mut self, event: Arc<Event>, frame: FrameKey) {
+        self.append(event, frame, false);
     }
 
     /// Appends a loss, joining it to those that are last in the queue.
@@ -156,8 +158,9 @@ impl Queue {
         chunks.enumerate().map(|(n, bytes)| if n == 0 { &bytes[self.written..] } else { bytes })
     }
 
-    /// Takes note that `bytes` more were written, and calls `sent` with each event that is complete now.
-    pub fn advance(&mut self, mut bytes: usize, mut sent: impl FnMut(&Event)) {
+    /// Takes note that `bytes` more were written, and calls `sent` with each event that is complete now, and whether it
+    /// came live rather than of a replay.
+    pub fn advance(&mut self, mut bytes: usize, mut sent: impl FnMut(&Event, bool)) {
         while let Some(left) = self.items.front().and_then(Item::bytes).map(|front| front.len() - self.written) {
             if left > bytes {
                 self.written += bytes;
@@ -167,14 +170,21 @@ impl Queue {
             self.written = 0;
             let Some(item) = self.items.pop_front() else { return };
             self.forget(&item);
-            if let Item::Event(event, ..) = &item {
-                sent(event);
+            if let Item::Event(event, _, _, is_live) = &item {
+                sent(event, *is_live);
             }
         }
         if self.items.is_empty() {
             self.items = VecDeque::new();
             self.is_coalesced = false;
         }
+    }
+
+    fn append(&mut self, event: Arc<Event>, frame: FrameKey, is_live: bool) {
+        self.events += 1;
+        self.event_bytes += frame_len(&event, frame);
+        let mark = if self.is_coalesced { Mark::of(&event) } else { Mark::NONE };
+        self.items.push_back(Item::Event(event, frame, mark, is_live));
     }
 
     fn is_over(&self, bytes: usize, limits: &QueueLimits) -> bool {
@@ -195,7 +205,7 @@ impl Queue {
     fn lose(&mut self, at: usize) {
         let Some(item) = self.items.remove(at) else { return };
         self.forget(&item);
-        let Item::Event(event, frame, _) = item else { return };
+        let Item::Event(event, frame, ..) = item else { return };
         let gap = Gap::of_event(&event, event.frames.get(frame.its_cursor()).cloned());
         let mut end = self.put_gap(at, gap);
         // The losses before and after the event are neighbours now.
@@ -228,7 +238,7 @@ impl Queue {
 
     fn forget(&mut self, item: &Item) {
         match item {
-            Item::Event(event, frame, _) => {
+            Item::Event(event, frame, ..) => {
                 self.events -= 1;
                 self.event_bytes -= frame_len(event, *frame);
             }
@@ -241,7 +251,7 @@ impl Queue {
 impl Item {
     fn bytes(&self) -> Option<&[u8]> {
         match self {
-            Self::Event(event, frame, _) => event.frames.get(*frame).map(|bytes| &bytes[..]),
+            Self::Event(event, frame, ..) => event.frames.get(*frame).map(|bytes| &bytes[..]),
             Self::Control(bytes) => Some(bytes),
             Self::Gap(_) => None,
         }

@@ -28,9 +28,31 @@ fn write_all(queue: &mut Queue, step: usize) -> (Vec<i64>, u64) {
             "gap".into()
         });
         let ready = queue.chunks().map(<[u8]>::len).sum::<usize>().min(step);
-        queue.advance(ready, |event| sent.push(event.id.offset));
+        queue.advance(ready, |event, _| sent.push(event.id.offset));
     }
     (sent, missed)
+}
+
+#[test]
+fn what_was_replayed_is_known_from_what_came_live() {
+    let limits = QueueLimits { events: 1, bytes: 1, overflow: Overflow::DropOldest };
+    let mut queue = Queue::default();
+    queue.push_replayed(framed(0, 5), frame());
+    queue.push_replayed(framed(1, 5), frame());
+    assert_eq!((queue.events(), queue.event_bytes()), (2, 10), "beyond the limits of what comes live");
+    queue.clear_unsent();
+    queue.push_replayed(framed(2, 5), frame());
+    let mut sent = Vec::new();
+    queue.advance(5, |event, is_live| sent.push((event.id.offset, is_live)));
+    push(&mut queue, 3, 5, &limits);
+    queue.advance(5, |event, is_live| sent.push((event.id.offset, is_live)));
+    assert_eq!(sent, [(2, false), (3, true)]);
+    assert!(queue.is_empty() && queue.event_bytes() == 0);
+}
+
+#[test]
+fn what_waits_stays_small() {
+    assert!(size_of::<Item>() <= 16, "{} bytes", size_of::<Item>());
 }
 
 #[test]
@@ -106,7 +128,7 @@ fn many_small_answers_are_not_small() {
     let mut queue = Queue::default();
     let taken = (0..100_000).take_while(|_| queue.push_control(Bytes::from_static(b"ok"))).count();
     assert!((100..CONTROL_BYTES_MAX as usize / 100).contains(&taken), "{taken}");
-    queue.advance(2 * taken, |_| {});
+    queue.advance(2 * taken, |_, _| {});
     assert_eq!((queue.items.len(), queue.control_bytes), (0, 0));
 }
 
@@ -136,7 +158,7 @@ proptest! {
             prop_assert!(queue.events() <= events && (queue.event_bytes() <= 12 || queue.events() == 1));
             queue.settle_gaps(8, |gap| { missed += gap.missed.unwrap_or(0); "gap".into() });
             let ready = queue.chunks().map(<[u8]>::len).sum::<usize>().min(*written);
-            queue.advance(ready, |event| sent.push(event.id.offset));
+            queue.advance(ready, |event, _| sent.push(event.id.offset));
         }
         let (rest, told) = write_all(&mut queue, 3);
         sent.extend(rest);
@@ -214,7 +236,7 @@ fn what_is_on_its_way_is_not_superseded() {
     for offset in 0..4 {
         queue.push_event(of_state("a", 0, offset, 3), frame(), &"".into(), &COALESCE);
     }
-    queue.advance(1, |_| {});
+    queue.advance(1, |_, _| {});
     push_state(&mut queue, "a", 4, &COALESCE);
     assert_eq!(shown(&queue), "0 (1-3 3) 4");
     assert_eq!(write_all(&mut queue, 2), (vec![0, 4], 3));
@@ -258,7 +280,7 @@ impl StateClient {
             "gap".into()
         });
         let ready = queue.chunks().map(<[u8]>::len).sum::<usize>().min(bytes);
-        queue.advance(ready, |event| {
+        queue.advance(ready, |event, _| {
             self.got.push(event.id.clone());
             if let Some(key) = event.key("orderId") {
                 self.has.insert(key.to_owned(), event.id.clone());

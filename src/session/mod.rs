@@ -73,6 +73,7 @@ pub struct Session {
     last_seq: Option<Seq>,
     /// Whether the head of the answer is decided.
     answered: bool,
+    resumes: Resumes,
     /// When what a subscription waits for is looked at again, at the latest.
     look_at: Option<Instant>,
     heartbeat_due: Instant,
@@ -108,6 +109,17 @@ enum Progress {
     Live,
 }
 
+/// How often subscriptions resumed, each as its start was decided; nothing here goes beyond 255.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resumes {
+    /// From the replay window alone.
+    pub window: u8,
+    /// From the log behind it.
+    pub log: u8,
+    /// Not at all: what was asked for is gone, or can't be had now.
+    pub refused: u8,
+}
+
 /// What an offered event did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offered {
@@ -137,13 +149,18 @@ impl Session {
     }
 
     /// Events that wait to be written, and their bytes.
-    pub fn waiting(&self) -> (usize, usize) {
+    pub fn backlog(&self) -> (usize, usize) {
         (self.queue.events(), self.queue.event_bytes())
     }
 
     /// What its subscriptions see.
     pub fn selectors(&self) -> impl Iterator<Item = &Selector> {
         self.subscriptions.iter().map(|subscription| &subscription.selector)
+    }
+
+    /// What became of resuming since this was asked last.
+    pub fn take_resumes(&mut self) -> Resumes {
+        std::mem::take(&mut self.resumes)
     }
 
     /// Whether [`Self::catch_up`] has something to do.
@@ -213,8 +230,9 @@ impl Session {
         self.queue.chunks().take(ITEMS_PER_WRITE)
     }
 
-    /// Takes note of bytes written; calls `sent` with each event that went out whole.
-    pub fn wrote(&mut self, bytes: usize, now: Now, sent: impl FnMut(&Event)) {
+    /// Takes note of bytes written; calls `sent` with each event that went out whole, and whether it came live rather
+    /// than of a replay.
+    pub fn wrote(&mut self, bytes: usize, now: Now, sent: impl FnMut(&Event, bool)) {
         if bytes > 0 {
             self.last_sent = now.instant;
         }

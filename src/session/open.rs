@@ -9,7 +9,7 @@ use crate::hub::{Gap, Queue};
 use crate::route::Transport;
 
 use super::command::WebSocketSide;
-use super::{CloseReason, Desk, Progress, Request, Resume, Session, Subscription};
+use super::{CloseReason, Desk, Progress, Request, Resume, Resumes, Session, Subscription};
 
 /// How long a client that asked too early is told to wait, in seconds.
 const NOT_READY_RETRY_S: u32 = 2;
@@ -51,6 +51,7 @@ impl Session {
             last_seq: None,
             look_at: None,
             answered: false,
+            resumes: Resumes::default(),
             heartbeat_due: now.instant + route.heartbeat,
             last_sent: now.instant,
             expires: expires.and_then(|at| now.instant.checked_add(until_expiry(at))),
@@ -151,6 +152,7 @@ impl Session {
         extra: serde_json::Value,
         desk: &Desk<'_>,
     ) {
+        self.resumes.refused = self.resumes.refused.saturating_add(1);
         let body = json::problem(status, title, detail, extra);
         self.push_first(http::problem(&format!("{status} {title}"), headers, &body, desk.now.unix_ms).into());
         self.subscriptions = Vec::new();

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use crate::cursor::{Cursor, Positions};
 use crate::event::{Entry, Event, EventId, FrameKey, GapCause};
 use crate::hub::{Gap, Hub, Lookup, Page, Place, Plan, Replay, ReplayLimits, cut, last_id, matching};
-use crate::route::{OnGap, Overflow, QueueLimits, Stream, Transport};
+use crate::route::{OnGap, Stream, Transport};
 
-use super::{Desk, Progress, Resume, Session, Subscription};
+use super::{Desk, Progress, Resume, Resumes, Session, Subscription};
 
 /// How many replayed events may wait in a queue before the walk pauses.
 const REPLAY_EVENTS_AHEAD: usize = 64;
@@ -30,9 +30,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How far apart in time two replicas, or two producers' clocks, may be. What other partitions got this long before an
 /// event is sent again to a client that names the event alone.
 const SKEW: Duration = Duration::from_secs(60);
-
-/// What waits in the queue of a client that catches up is bounded by how far the walk goes, not by the route.
-const UNLIMITED: QueueLimits = QueueLimits { events: usize::MAX, bytes: usize::MAX, overflow: Overflow::DropNewest };
 
 /// A subscription that waits to know where it starts.
 #[derive(Debug)]
@@ -166,7 +163,7 @@ impl Session {
 
     fn start(&mut self, n: usize, plan: Plan, desk: &mut Desk<'_>) {
         if self.answered {
-            return self.begin_replay(n, plan);
+            return self.begin_replay(n, plan, desk);
         }
         match plan.gaps.first() {
             Some(gap) if !self.can_continue() => self.refuse_gone(gap, desk),
@@ -180,7 +177,7 @@ impl Session {
                     None => plan.replay.cursor_now(stream),
                 };
                 self.prime(cursor.map(|cursor| cursor.to_string()).as_deref());
-                self.begin_replay(n, plan);
+                self.begin_replay(n, plan, desk);
                 self.read_on(desk);
             }
         }
@@ -192,7 +189,11 @@ impl Session {
     }
 
     /// Tells what is lost, then lets the subscription walk to the present.
-    pub(super) fn begin_replay(&mut self, n: usize, plan: Plan) {
+    fn begin_replay(&mut self, n: usize, plan: Plan, desk: &Desk<'_>) {
+        let needs_log = plan.replay.place(desk.hub, &self.subscriptions[n].stream).is_some();
+        let Resumes { window, log, .. } = &mut self.resumes;
+        let resumes = if needs_log && desk.log.limits().events > 0 { log } else { window };
+        *resumes = resumes.saturating_add(1);
         self.tell_lost(n, plan.gaps, &plan.replay);
         let replaying = Replaying { replay: plan.replay, reading: None };
         self.subscriptions[n].progress = Progress::Replaying(Box::new(replaying));
@@ -298,13 +299,14 @@ impl Session {
         Walked::Pauses
     }
 
-    /// Queues an event whose encodings are everybody's, or this client's alone.
+    /// Queues an event whose encodings are everybody's, or this client's alone. How much waits is bounded by how far the
+    /// walk goes, not by the route.
     fn push_replayed(&mut self, n: usize, event: &Arc<Event>, is_shared: bool, cursor: &Bytes) {
         let Subscription { stream, frame, .. } = &self.subscriptions[n];
         let event = if is_shared { event.clone() } else { Arc::new(event.without_frames()) };
         event.frames.get_or_encode(FrameKey::cursor(stream.id), || cursor.clone());
         event.frames.get_or_encode(*frame, || self.form.event(&event, cursor));
-        self.queue.push_event(event, *frame, cursor, &UNLIMITED);
+        self.queue.push_replayed(event, *frame);
     }
 
     fn has_room(&self, left: &mut usize) -> bool {

@@ -109,7 +109,7 @@ impl Bench {
                 continue;
             }
             silent = 0;
-            session.wrote(ready.len(), self.now, |_| {});
+            session.wrote(ready.len(), self.now, |_, _| {});
             bytes.extend(ready);
         }
     }

@@ -37,13 +37,21 @@ pub(super) struct Connection {
     shut: bool,
     /// Whether it counts as an open stream, or as a refused one: once its answer is decided.
     pub(super) counted: bool,
+    pub(super) tally: Tally,
     _slot: Box<dyn Send>,
+}
+
+/// What a stream came to, for the line in the log at its end.
+pub(super) struct Tally {
+    pub(super) opened: Instant,
+    pub(super) events: u64,
+    pub(super) bytes: u64,
 }
 
 /// What a client is told.
 pub(super) enum Told<'a> {
-    /// An event that went out whole.
-    Event(&'a Event),
+    /// An event that went out whole, and whether it came live.
+    Event(&'a Event, bool),
     /// A loss whose turn to be written has come.
     Gap(GapCause),
 }
@@ -65,7 +73,7 @@ pub(super) enum ReadEnd {
 }
 
 impl Connection {
-    pub(super) fn new(socket: TcpStream, session: Session, slot: Box<dyn Send>) -> Self {
+    pub(super) fn new(socket: TcpStream, session: Session, slot: Box<dyn Send>, now: Instant) -> Self {
         Self {
             socket,
             session,
@@ -76,6 +84,7 @@ impl Connection {
             is_ending: false,
             shut: false,
             counted: false,
+            tally: Tally { opened: now, events: 0, bytes: 0 },
             _slot: slot,
         }
     }
@@ -139,7 +148,12 @@ impl Connection {
                 Ok(n) => {
                     bytes += n;
                     let now = Now { instant: Instant::now(), ..now };
-                    self.session.wrote(n, now, |event| told(Told::Event(event), now));
+                    self.tally.bytes += n as u64;
+                    let Self { session, tally, .. } = self;
+                    session.wrote(n, now, |event, is_live| {
+                        tally.events += 1;
+                        told(Told::Event(event, is_live), now);
+                    });
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => self.writable = false,
@@ -177,7 +191,8 @@ mod tests {
     /// What an idle stream costs is mostly these two; they may shrink, and grow only for a reason.
     #[test]
     fn an_idle_stream_stays_small() {
-        assert!(size_of::<Connection>() <= 296, "{} bytes", size_of::<Connection>());
+        // Of these, 32 are the tally for the log.
+        assert!(size_of::<Connection>() <= 336, "{} bytes", size_of::<Connection>());
         assert!(size_of::<Request>() <= 184, "{} bytes", size_of::<Request>());
     }
 }

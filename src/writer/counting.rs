@@ -9,9 +9,12 @@ use prometheus::IntCounter;
 use crate::event::Event;
 use crate::metrics::{EVENT_TYPES_MAX, Metrics};
 use crate::route::Transport;
-use crate::session::{CloseReason, Now, Session};
+use crate::session::{CloseReason, Now, Resumes, Session};
 
-use super::connection::Told;
+use super::connection::{Connection, Tally, Told};
+
+/// The target of the line that is logged at a stream's end: `SIDESTREAM_LOG=info,stream=off` leaves it out.
+const STREAM_TARGET: &str = "stream";
 
 /// Counts what sessions report.
 pub(super) struct Counting {
@@ -44,29 +47,42 @@ impl Counting {
         }
     }
 
-    /// To be called for sessions that were counted as opened.
-    pub(super) fn closed(&self, session: &Session) {
+    /// To be called for connections that were counted as opened.
+    pub(super) fn closed(&self, connection: &Connection, now: Now) {
+        let session = &connection.session;
         let reason = session.closed().unwrap_or(CloseReason::ClientLost);
         if !is_refusal(reason) {
             let transport = self.metrics.transport(session.transport());
             transport.active_connections.dec();
             transport.disconnects.with_label_values(&[reason.closing().label]).inc();
+            log_end(session, reason, &connection.tally, now);
+        }
+    }
+
+    pub(super) fn resumed(&self, Resumes { window, log, refused }: Resumes) {
+        for (from, times) in [("window", window), ("log", log), ("refused", refused)] {
+            if times > 0 {
+                self.metrics.resumes.with_label_values(&[from]).inc_by(u64::from(times));
+            }
         }
     }
 
     pub(super) fn told(&mut self, transport: Transport, told: Told<'_>, now: Now) {
         match told {
-            Told::Event(event) => self.sent(transport, event, now),
+            Told::Event(event, is_live) => self.sent(transport, event, is_live, now),
             Told::Gap(cause) => self.metrics.gaps.with_label_values(&[cause.as_str()]).inc(),
         }
     }
 
-    fn sent(&mut self, transport: Transport, event: &Event, now: Now) {
+    fn sent(&mut self, transport: Transport, event: &Event, is_live: bool, now: Now) {
         let metrics = self.metrics.transport(transport);
         metrics.events_sent.inc();
-        let since_event = Duration::from_millis(u64::try_from(now.unix_ms - event.ts).unwrap_or(0));
-        metrics.event_to_flush.observe(since_event.as_secs_f64());
-        metrics.receive_to_flush.observe(now.instant.saturating_duration_since(event.received).as_secs_f64());
+        // How old a replayed event is says when its client was away, not how fast this process is.
+        if is_live {
+            let since_event = Duration::from_millis(u64::try_from(now.unix_ms - event.ts).unwrap_or(0));
+            metrics.event_to_flush.observe(since_event.as_secs_f64());
+            metrics.receive_to_flush.observe(now.instant.saturating_duration_since(event.received).as_secs_f64());
+        }
         if let Some(counter) = self.kinds.get(&event.kind) {
             return counter.inc();
         }
@@ -88,6 +104,20 @@ impl Counting {
     pub(super) fn refused(&self, kind: &str) {
         self.metrics.websocket_errors.with_label_values(&[kind]).inc();
     }
+}
+
+/// One line a stream, which says nothing of who it was for: neither token nor path parameters.
+fn log_end(session: &Session, reason: CloseReason, tally: &Tally, now: Now) {
+    tracing::info!(
+        target: STREAM_TARGET,
+        route = &*session.request().route.pattern,
+        transport = session.transport().as_str(),
+        reason = reason.closing().label,
+        duration_ms = now.instant.saturating_duration_since(tally.opened).as_millis() as u64,
+        events = tally.events,
+        bytes = tally.bytes,
+        "stream ended"
+    );
 }
 
 /// Whether the stream never started.

@@ -1,6 +1,7 @@
 //! One writer's loop: sockets, entries, new connections and timers in, one write per connection and wake-up out.
 
 mod ends;
+mod load;
 
 use std::io;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use super::ending::Ending;
 use super::wheel::Wheel;
 use super::{Message, Opening};
 use ends::Reloads;
+use load::Load;
 
 /// Sockets looked at per wake-up.
 const READY_MAX: usize = 1024;
@@ -65,6 +67,7 @@ pub(super) struct Shard {
     /// Streams that are being ended, of which there may be none left.
     ending: Option<Ending>,
     reloads: Reloads,
+    load: Load,
     count: Counting,
 }
 
@@ -98,6 +101,7 @@ impl Shard {
             unread: Vec::new(),
             ending: None,
             reloads: Reloads::default(),
+            load: Load::new(number, &metrics, Instant::now()),
             count: Counting::new(metrics),
         })
     }
@@ -143,13 +147,14 @@ impl Shard {
             self.timers(now);
             self.end_some(now);
             self.write_all(now);
+            self.take_stock(now.instant);
         }
     }
 
     fn wait(&self) -> Option<Duration> {
         let timer = self.wheel.wait(Instant::now());
         let ending = self.ending.as_ref().filter(|ending| !ending.is_over()).map(|_| ENDING_STEP);
-        timer.into_iter().chain(ending).min()
+        timer.into_iter().chain(ending).chain(self.load.wait()).min()
     }
 
     fn socket_is_ready(&mut self, readiness: &Readiness, scratch: &mut [u8], now: Now) {
@@ -213,7 +218,7 @@ impl Shard {
         if session.is_waiting() {
             self.waiting.push(key);
         }
-        let connection = entry.insert(Connection::new(socket, session, slot));
+        let connection = entry.insert(Connection::new(socket, session, slot, now.instant));
         connection.read_early(&early, &mut desk, |refused| self.count.refused(refused.label()));
         mark(&mut self.dirty, key, connection);
         self.settle(key);
@@ -387,6 +392,7 @@ impl Shard {
             }
             Err(_) => return self.remove(key, CloseReason::ClientLost, now),
         }
+        count.resumed(connection.session.take_resumes());
         if !connection.counted && !connection.session.is_unanswered() {
             connection.counted = true;
             count.opened(&connection.session);
@@ -413,8 +419,9 @@ impl Shard {
             now,
         };
         connection.session.leave(&mut desk);
+        self.count.resumed(connection.session.take_resumes());
         if connection.counted {
-            self.count.closed(&connection.session);
+            self.count.closed(&connection, now);
         }
         self.streams.fetch_sub(1, Ordering::Relaxed);
         // The socket leaves epoll by being closed.

@@ -46,8 +46,8 @@ impl Survey {
                 sessions.filter(is_bound).take(SIGHTS_MAX).map(sight).collect()
             }
             Self::MostWaiting => {
-                let mut waiting: Vec<_> = sessions.filter(|session| session.waiting().0 > 0).collect();
-                waiting.sort_by_key(|session| std::cmp::Reverse(session.waiting().1));
+                let mut waiting: Vec<_> = sessions.filter(|session| session.backlog().0 > 0).collect();
+                waiting.sort_by_key(|session| std::cmp::Reverse(session.backlog().1));
                 waiting.into_iter().take(SIGHTS_MAX).map(sight).collect()
             }
         }
@@ -62,7 +62,7 @@ impl Survey {
 }
 
 fn sight(session: &Session) -> Sight {
-    let (events, bytes) = session.waiting();
+    let (events, bytes) = session.backlog();
     let keys = session.selectors().flat_map(|selector| &*selector.0).map(|(key, value)| format!("{key}={value}"));
     Sight {
         route: session.request().route.pattern.clone(),

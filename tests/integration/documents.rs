@@ -12,8 +12,8 @@ use crate::support::house::House;
 /// Maps of the configuration whose keys are the user's own names.
 const NAMED_BY_USERS: [&str; 7] = ["topics", "streams", "clusters", "properties", "property_files", "bind", "keys"];
 /// How `metrics.rs` makes a metric; its name is the first text that follows.
-const METRIC_MAKERS: [&str; 6] =
-    [".counter(", ".counters(", ".gauge(", ".gauges(", ".unprefixed_gauges(", ".histograms("];
+const METRIC_MAKERS: [&str; 7] =
+    [".counter(", ".counters(", ".float_counters(", ".gauge(", ".gauges(", ".unprefixed_gauges(", ".histograms("];
 /// Bytes from the server until each cut: both within a record.
 const CUTS: &[usize] = &[2_345, 3_456];
 const EVENTS: usize = 100;

@@ -70,6 +70,72 @@ fn latencies_are_measured_per_transport() {
 }
 
 #[test]
+fn replayed_events_count_in_no_latency() {
+    let house = House::standard();
+    let ids = house.broker.orders("o1", 5);
+    house.settle("/events", &ids);
+    let mut stream = house.get(&format!("/stream?since={}", ids[0])).ndjson();
+    assert_eq!(stream.ids(4), ids[1..]);
+    house.sidecar.await_metric("notifications_stream_events_sent_total", 4.0);
+    let latency = "notifications_receive_to_flush_seconds_count{transport=\"ndjson\"}";
+    assert_eq!(house.sidecar.metric(latency), Some(0.0));
+    let next = house.broker.order("o1");
+    assert_eq!(stream.ids(1), [next]);
+    house.sidecar.await_metric(latency, 1.0);
+}
+
+#[test]
+fn resumes_are_counted_by_where_they_came_from() {
+    let routes = "streams:\n  orders: { topics: [orders], keys: [orderId] }\nroutes:\n  - { path: /events, stream: orders, \
+                  transport: sse, public: true }\n  - { path: /ws, stream: orders, transport: ws, public: true }\n";
+    let topics = "topics: { orders: { replay: { events: 5, bytes: 1MiB } } }";
+    let house = Plan::new(format!("{topics}\n{routes}")).build();
+    let ids = house.broker.orders("o1", 20);
+    house.settle("/events", &ids[15..]);
+    let resumes = |from: &str| format!("notifications_resumes_total{{from=\"{from}\"}}");
+    assert_eq!(house.get("/events").header("Last-Event-ID", &ids[16]).sse().ids(3), ids[17..]);
+    assert_eq!(house.get("/events").header("Last-Event-ID", &ids[2]).sse().ids(17), ids[3..]);
+    assert_eq!(house.get("/ws?since=orders:0:99").upgrade().send().status(), 410);
+    house.sidecar.await_metric(&resumes("log"), 1.0);
+    house.sidecar.await_metric(&resumes("refused"), 1.0);
+    // All others found what they wanted in memory.
+    eventually_true("the others", || {
+        let reconnects = house.sidecar.metric("notifications_sse_reconnects_total").unwrap();
+        reconnects >= 3.0 && house.sidecar.metric(&resumes("window")) == Some(reconnects - 1.0)
+    });
+}
+
+#[test]
+fn how_busy_each_writer_is_can_be_seen() {
+    let house = House::standard();
+    let mut stream = house.get("/events").sse();
+    house.broker.order("o1");
+    stream.ids(1);
+    for writer in ["0", "1"] {
+        let series = format!("notifications_writer_busy_seconds_total{{writer=\"{writer}\"}}");
+        eventually_true(&series, || house.sidecar.metric(&series).is_some_and(|seconds| seconds > 0.0));
+    }
+}
+
+#[test]
+fn a_stream_ends_with_one_line_in_the_log_that_names_nobody() {
+    let house = House::standard();
+    let mut stream = house.get("/orders/secret-order/stream").ndjson();
+    let id = house.broker.order("secret-order");
+    assert_eq!(stream.ids(1), [id]);
+    drop(stream);
+    house.sidecar.await_metric("notifications_stream_active_connections", 0.0);
+    let log = house.sidecar.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("stream ended")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    let line = lines[0];
+    for field in ["/orders/{orderId}/stream", "ndjson", "client-", "duration_ms", "events", "bytes"] {
+        assert!(line.contains(field), "no {field} in {line}");
+    }
+    assert!(!log.contains("secret-order"), "{line}");
+}
+
+#[test]
 fn the_prefix_is_configurable() {
     let house = Plan::new(STANDARD).with("metrics: { prefix: shop }").build();
     let text = house.sidecar.admin("/metrics").text();

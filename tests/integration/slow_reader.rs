@@ -96,6 +96,20 @@ fn websocket_tells_the_overflow_in_an_event() {
 }
 
 #[test]
+fn what_waits_for_slow_clients_is_seen_until_they_are_gone() {
+    let house = House::with_route("/stream", "ndjson", SMALL);
+    let slow = deaf_ndjson(&house);
+    flood(&house, "/stream");
+    house.sidecar.await_metric("notifications_slow_streams", 1.0);
+    house.sidecar.await_metric("notifications_queued_events", 32.0);
+    assert!(house.sidecar.metric("notifications_queued_bytes").unwrap() > 32.0 * EVENT_BYTES as f64);
+    drop(slow);
+    for name in ["slow_streams", "queued_events", "queued_bytes"] {
+        house.sidecar.await_metric(&format!("notifications_{name}"), 0.0);
+    }
+}
+
+#[test]
 fn many_deaf_clients_cost_their_bound() {
     let house = House::with_route("/stream", "ndjson", SMALL);
     let deaf: Vec<_> = (0..20).map(|_| deaf_ndjson(&house)).collect();

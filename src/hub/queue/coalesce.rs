@@ -57,8 +57,7 @@ impl Queue {
     /// Takes out the one waiting event of the same state.
     fn supersede(&mut self, newest: &Event) -> u64 {
         let mark = Mark::of(newest);
-        let is_it =
-            |item: &Item| matches!(item, Item::Event(event, _, its) if *its == mark && state(event) == state(newest));
+        let is_it = |item: &Item| matches!(item, Item::Event(event, _, its, _) if *its == mark && state(event) == state(newest));
         let Some(found) = self.items.iter().skip(self.on_its_way()).position(is_it).filter(|_| mark != Mark::NONE)
         else {
             return 0;
@@ -73,11 +72,11 @@ impl Queue {
         let before = self.events;
         for (item, keep) in mem::take(&mut self.items).into_iter().zip(keeps) {
             match item {
-                Item::Event(event, frame, _) if keep => {
+                Item::Event(event, frame, _, is_live) if keep => {
                     let mark = Mark::of(&event);
-                    self.items.push_back(Item::Event(event, frame, mark));
+                    self.items.push_back(Item::Event(event, frame, mark, is_live));
                 }
-                Item::Event(ref event, frame, _) => {
+                Item::Event(ref event, frame, ..) => {
                     self.forget(&item);
                     self.push_gap(Gap::of_event(event, event.frames.get(frame.its_cursor()).cloned()));
                 }

@@ -1,0 +1,78 @@
+//! How loaded a writer is: how long its turns take, and, looked at now and then, what waits for slow clients. Nothing is
+//! counted when an event is delivered.
+
+use std::time::{Duration, Instant};
+
+use prometheus::Counter;
+
+use crate::metrics::{Backlog, Metrics};
+
+use super::Shard;
+
+/// How often all connections are looked at: ten thousand take about a millisecond.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+pub(super) struct Load {
+    /// Seconds this writer did not sleep.
+    busy: Counter,
+    /// What all writers' slow clients wait for together.
+    total: Backlog,
+    /// This writer's share, when it was looked at last.
+    waiting: Waiting,
+    look_at: Instant,
+}
+
+/// What waits for clients whose sockets take no more.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Waiting {
+    streams: i64,
+    events: i64,
+    bytes: i64,
+}
+
+impl Load {
+    pub(super) fn new(writer: u32, metrics: &Metrics, now: Instant) -> Self {
+        Self {
+            busy: metrics.writer_busy.with_label_values(&[&*writer.to_string()]),
+            total: metrics.backlog.clone(),
+            waiting: Waiting::default(),
+            look_at: now + LOOK_EVERY,
+        }
+    }
+
+    /// How long the writer may sleep: nobody may wake it when what waited is gone.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        (self.waiting != Waiting::default()).then(|| self.look_at.saturating_duration_since(Instant::now()))
+    }
+
+    fn waits(&mut self, now: Waiting) {
+        let before = std::mem::replace(&mut self.waiting, now);
+        self.total.streams.add(now.streams - before.streams);
+        self.total.events.add(now.events - before.events);
+        self.total.bytes.add(now.bytes - before.bytes);
+    }
+}
+
+impl Shard {
+    /// Ends a turn that began then.
+    pub(super) fn take_stock(&mut self, began: Instant) {
+        let now = Instant::now();
+        self.load.busy.inc_by(now.saturating_duration_since(began).as_secs_f64());
+        if self.load.look_at <= now {
+            self.load.look_at = now + LOOK_EVERY;
+            let waiting = self.waiting_now();
+            self.load.waits(waiting);
+        }
+    }
+
+    fn waiting_now(&self) -> Waiting {
+        let mut waiting = Waiting::default();
+        for (_, connection) in self.connections.iter().filter(|(_, connection)| !connection.writable) {
+            let (events, bytes) = connection.session.backlog();
+            waiting.streams += 1;
+            waiting.events += events as i64;
+            waiting.bytes += bytes as i64;
+        }
+        waiting
+    }
+}
