@@ -2,7 +2,7 @@
 //!
 //! Live events and replay pass the same selector, so they cannot disagree. Verifying tokens is `auth`'s job.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::{Map, Value};
 
@@ -39,9 +39,9 @@ pub struct Binding {
 }
 
 /// What a subscription sees: events that carry every one of these keys with just this value. Sorted by name.
-/// Empty: everything on the stream.
+/// Empty: everything on the stream. Shared: a request and its subscription keep it once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Selector(pub Box<[(Arc<str>, Box<str>)]>);
+pub struct Selector(pub Arc<[(Arc<str>, Box<str>)]>);
 
 /// Why a route's bindings could not be filled: 403.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +52,14 @@ pub enum Denied {
     MissingClaim(String),
     #[error("the path has no parameter `{0}`")]
     MissingParameter(String),
+}
+
+impl Principal {
+    /// Keeps only what a stream rests on, for one that will bind nothing more.
+    pub fn forget_claims(&mut self) {
+        static NONE: LazyLock<Arc<Map<String, Value>>> = LazyLock::new(Arc::default);
+        self.claims = NONE.clone();
+    }
 }
 
 impl Selector {

@@ -7,6 +7,10 @@ use sidestream::cli::{self, Cli, Command};
 use sidestream::config::{Brief, reload::Origin};
 use sidestream::{app, demo, telemetry};
 
+/// Thousands of connections come in by one thread and leave by another: glibc's allocator keeps what they leave behind.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let arguments = Cli::parse();
     telemetry::init();

@@ -14,7 +14,7 @@ use crate::route::{
 };
 
 pub(crate) fn selector(keys: &[(&str, &str)]) -> Selector {
-    Selector(pairs(keys))
+    Selector(pairs(keys).into())
 }
 
 pub(crate) fn stream(id: u16, topics: &[&str]) -> Arc<Stream> {

@@ -45,7 +45,11 @@ impl Index {
             let streams = shapes[at].subscribers.entry(filed_under(selector).into()).or_default();
             match streams.iter_mut().find(|(known, _)| known.id == stream.id) {
                 Some((_, subscribers)) => subscribers.push(subscriber),
-                None => streams.push((stream.clone(), vec![subscriber])),
+                None => {
+                    // One, mostly, for each of the keys: no room for more.
+                    streams.reserve_exact(1);
+                    streams.push((stream.clone(), vec![subscriber]));
+                }
             }
         }
     }

@@ -18,7 +18,10 @@ pub const CONTROL_BYTES_MAX: u32 = 256 * 1024;
 /// What keeping one piece of control data costs beside its bytes: thousands of two-byte pongs are not small.
 const CONTROL_ITEM_BYTES: u32 = 128;
 
-/// The queue of one session. Empty, it owns no memory.
+/// Room that an empty queue keeps, in items, some 16 bytes each: the next event needs none of the allocator.
+const ITEMS_KEPT: usize = 4;
+
+/// The queue of one session. Empty, it owns next to no memory.
 #[derive(Debug, Default)]
 pub struct Queue {
     items: VecDeque<Item>,
@@ -175,8 +178,10 @@ impl Queue {
             }
         }
         if self.items.is_empty() {
-            self.items = VecDeque::new();
             self.is_coalesced = false;
+            if self.items.capacity() > ITEMS_KEPT {
+                self.items = VecDeque::new();
+            }
         }
     }
 

@@ -133,12 +133,17 @@ fn many_small_answers_are_not_small() {
 }
 
 #[test]
-fn an_empty_queue_owns_no_memory() {
+fn an_empty_queue_gives_back_what_a_burst_took() {
     let limits = QueueLimits { events: 9, bytes: 10, overflow: Overflow::DropOldest };
     let mut queue = Queue::default();
-    push(&mut queue, 0, 1, &limits);
+    for offset in 0..9 {
+        push(&mut queue, offset, 1, &limits);
+    }
     write_all(&mut queue, 9);
     assert_eq!(queue.items.capacity(), 0);
+    push(&mut queue, 9, 1, &limits);
+    write_all(&mut queue, 9);
+    assert_eq!(queue.items.capacity(), ITEMS_KEPT);
 }
 
 proptest! {

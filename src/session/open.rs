@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::access::Principal;
 use crate::codec::{Form, http, json, sse};
 use crate::hub::{Gap, Queue};
 use crate::route::Transport;
@@ -32,7 +33,11 @@ impl Session {
         session
     }
 
-    fn new(request: Request, jitter: f64, desk: &Desk<'_>) -> Self {
+    fn new(mut request: Request, jitter: f64, desk: &Desk<'_>) -> Self {
+        if request.transport != Transport::WebSocket {
+            // Only commands ask for them later, and they are larger than all the rest of an idle stream.
+            request.principal.iter_mut().for_each(Principal::forget_claims);
+        }
         let route = request.route.clone();
         let now = desk.now;
         let until_expiry = |at: i64| Duration::from_millis(u64::try_from(at - now.unix_ms).unwrap_or(0));
@@ -114,6 +119,8 @@ impl Session {
     ) {
         let stream = route.stream.clone();
         let frame = self.form.key(&stream);
+        // Most streams have one, and a vector that grows by itself has room for four.
+        self.subscriptions.reserve_exact(1);
         self.subscriptions.push(Subscription { route, stream, selector, frame, progress: Progress::Live });
     }
 

@@ -1,10 +1,10 @@
 //! What a writer counts: it turns what sessions report into metrics.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::IntCounter;
+use rustc_hash::FxHashMap;
 
 use crate::event::Event;
 use crate::metrics::{EVENT_TYPES_MAX, Metrics};
@@ -20,12 +20,12 @@ const STREAM_TARGET: &str = "stream";
 pub(super) struct Counting {
     metrics: Arc<Metrics>,
     /// Counters by event type, so that they need not be looked up by label each time.
-    kinds: HashMap<Arc<str>, IntCounter>,
+    kinds: FxHashMap<Arc<str>, IntCounter>,
 }
 
 impl Counting {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, kinds: HashMap::new() }
+        Self { metrics, kinds: FxHashMap::default() }
     }
 
     pub(super) fn wrote(&self, transport: Transport, bytes: usize) {

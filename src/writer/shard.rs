@@ -424,6 +424,10 @@ impl Shard {
             self.count.closed(&connection, now);
         }
         self.streams.fetch_sub(1, Ordering::Relaxed);
+        if self.connections.is_empty() {
+            // What a storm of connections took is given back.
+            self.connections = Slab::new();
+        }
         // The socket leaves epoll by being closed.
     }
 }
