@@ -5,7 +5,7 @@ KAFKA := target/kafka
 export SIDESTREAM_CLIENTS := $(CURDIR)/$(CLIENTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check clients kafka deps fuzz soak deny clean
+.PHONY: help demo build test check clients kafka rules deps fuzz soak deny clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -30,6 +30,10 @@ check: ## What is quick: format, lints, the core's tests
 clients: $(CLIENTS)/installed ## Install the independent clients that the tests drive
 
 kafka: $(KAFKA)/installed ## Install Apache Kafka, which the tests start
+
+rules: ## Check the alerts, the dashboard and the names of the metrics with promtool
+	cargo build --locked
+	tests/rules/run
 
 deps: ## Install the Debian packages that the build needs, where they are missing
 	@tests/packages build
