@@ -6,7 +6,7 @@ K8S := target/k8s
 export SIDESTREAM_CLIENTS := $(CURDIR)/$(CLIENTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check clients kafka k8s manifests deps fuzz soak deny clean
+.PHONY: help demo build test check clients kafka k8s manifests rules deps fuzz soak deny clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -40,6 +40,10 @@ manifests: ## Print the manifests of k8s/ anew from the binary
 	target/debug/sidestream inject --print component > k8s/component/kustomization.yaml
 	target/debug/sidestream inject --print policy > k8s/policy.yaml
 	target/debug/sidestream inject < k8s/example/app.yaml > k8s/sidecar.yaml
+
+rules: ## Check the alerts, the dashboard and the names of the metrics with promtool
+	cargo build --locked
+	tests/rules/run
 
 deps: ## Install the Debian packages that the build needs, where they are missing
 	@tests/packages build

@@ -106,13 +106,14 @@ impl Queue {
                 }
             }
         }
-        self.append(event, frame, true);
+        self.append(event, frame, bytes, true);
         if dropped == 0 { Pushed::Queued } else { Pushed::Dropped(dropped) }
     }
 
     /// Appends an event of a replay, whatever waits already: how much that may be is up to who replays.
     pub fn push_replayed(&mut self, event: Arc<Event>, frame: FrameKey) {
-        self.append(event, frame, false);
+        let bytes = frame_len(&event, frame);
+        self.append(event, frame, bytes, false);
     }
 
     /// Appends a loss, joining it to those that are last in the queue.
@@ -185,9 +186,9 @@ impl Queue {
         }
     }
 
-    fn append(&mut self, event: Arc<Event>, frame: FrameKey, is_live: bool) {
+    fn append(&mut self, event: Arc<Event>, frame: FrameKey, bytes: usize, is_live: bool) {
         self.events += 1;
-        self.event_bytes += frame_len(&event, frame);
+        self.event_bytes += bytes;
         let mark = if self.is_coalesced { Mark::of(&event) } else { Mark::NONE };
         self.items.push_back(Item::Event(event, frame, mark, is_live));
     }

@@ -57,7 +57,10 @@ impl Queue {
     /// Takes out the one waiting event of the same state.
     fn supersede(&mut self, newest: &Event) -> u64 {
         let mark = Mark::of(newest);
-        let is_it = |item: &Item| matches!(item, Item::Event(event, _, its, _) if *its == mark && state(event) == state(newest));
+        let is_it = |item: &Item| match item {
+            Item::Event(event, _, its, _) => *its == mark && state(event) == state(newest),
+            Item::Gap(_) | Item::Control(_) => false,
+        };
         let Some(found) = self.items.iter().skip(self.on_its_way()).position(is_it).filter(|_| mark != Mark::NONE)
         else {
             return 0;
