@@ -190,7 +190,7 @@ const MISFORMED_KEYS: &[&str] = &[
     "queue: { overflow: drop }",
     "queue: 5",
     "bind: { k: sub }",
-    "public: yes",
+    "other_methods: drop",
     "max_streams: 1.5",
     "refresh: x",
     "allowed_origins: ['*']",

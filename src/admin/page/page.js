@@ -5,6 +5,7 @@
 const EVERY_MS = 2000;
 const TIMEOUT_MS = 5000;
 const SAMPLES_MAX = 300; // ten minutes
+const SAMPLES_SHOWN_MIN = 30; // a minute, for a page that was just opened
 const RATE_SAMPLES = 5; // rates and quantiles are over ten seconds
 const NONE = "none";
 
@@ -90,7 +91,7 @@ function draw() {
   plot("streams", ["streams"], plain, [[plain(last.streams)]]);
   plot("events", ["events"], plain, [[plain(last.events)]]);
   plot("latency", ["p50", "p99"], milliseconds,
-    [[milliseconds(last.p50), "first"], [" half, ", "small"], [milliseconds(last.p99), "second"], [" 99%", "small"]]);
+    [["p50 ", "small"], [milliseconds(last.p50), "first"], [" p99 ", "small"], [milliseconds(last.p99), "second"]]);
   plot("lag", ["lag"], plain, [[plain(last.lag)]]);
 }
 
@@ -100,14 +101,17 @@ function plot(id, names, format, parts) {
   const values = names.flatMap((name) => samples.map((sample) => sample[name])).filter((value) => value != null);
   const top = Math.max(...values, 0);
   const svg = card.querySelector("svg") ?? card.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "svg"));
-  svg.setAttribute("viewBox", `0 0 ${SAMPLES_MAX - 1} 100`);
+  svg.setAttribute("viewBox", `0 0 ${shown() - 1} 100`);
   svg.setAttribute("preserveAspectRatio", "none");
   svg.setAttribute("role", "img");
   svg.setAttribute("aria-label", `${card.querySelector("h2").textContent}: at most ${format(top)}`);
   svg.replaceChildren(...names.flatMap((name, n) => lines(name, top, n ? "second" : "first")));
   const axis = card.querySelector(".axis") ?? card.appendChild(element("div", "", "axis"));
-  axis.replaceChildren(element("span", "10 min ago"), element("span", values.length ? `at most ${format(top)}` : ""), element("span", "now"));
+  axis.replaceChildren(element("span", `${Math.round((shown() * EVERY_MS) / 60000)} min ago`), element("span", values.length ? `at most ${format(top)}` : ""), element("span", "now"));
 }
+
+// How many samples there is room for.
+const shown = () => Math.max(samples.length, SAMPLES_SHOWN_MIN);
 
 // One line for each stretch without a missing sample.
 function lines(name, top, kind) {
@@ -115,7 +119,7 @@ function lines(name, top, kind) {
   samples.forEach((sample, n) => {
     const value = sample[name];
     if (value == null) return stretches.push([]);
-    const x = SAMPLES_MAX - samples.length + n;
+    const x = shown() - samples.length + n;
     return stretches.at(-1).push(`${x},${top ? 96 - (value / top) * 90 : 96}`);
   });
   return stretches.filter((points) => points.length > 1).map((points) => {
@@ -157,11 +161,11 @@ function command(status, route) {
 }
 
 function copyButton(text) {
-  const button = element("button", "Copy command");
-  button.title = text;
+  const button = element("button", "Copy");
+  button.title = `The command that follows it: ${text}`;
   button.onclick = async () => {
     await navigator.clipboard.writeText(text).then(() => (button.textContent = "Copied"), () => prompt("To follow it:", text));
-    setTimeout(() => (button.textContent = "Copy command"), EVERY_MS);
+    setTimeout(() => (button.textContent = "Copy"), EVERY_MS);
   };
   return button;
 }
