@@ -281,7 +281,10 @@ impl Gap {
         for range in later.ranges {
             match self.ranges.iter_mut().find(|known| known.topic == range.topic && known.partition == range.partition)
             {
-                Some(known) => known.to = known.to.max(range.to),
+                Some(known) => {
+                    known.from = known.from.min(range.from);
+                    known.to = known.to.max(range.to);
+                }
                 None => self.ranges.push(range),
             }
         }

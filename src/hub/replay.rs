@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use crate::cursor::{Cursor, Positions};
+use crate::cursor::{Cursor, Positions, TopicPosition};
 use crate::event::{Entry, EventId, GapRange};
 use crate::route::Stream;
 
@@ -139,9 +139,12 @@ impl Replay {
             let Some(window) = hub.topic(topic) else { continue };
             if is_other(window.epoch, seen.epoch) {
                 losses.recreated.extend(rest_of_log(topic, &seen.next));
-                (*seen, *order) = (window.start(), window.start());
+                // Nothing of the new log was seen; what left the window already comes from the log, or is told.
+                *seen = TopicPosition { epoch: window.epoch, next: vec![0; window.next.len()] };
+                *order = window.start();
                 continue;
             }
+            seen.epoch = if window.epoch == 0 { seen.epoch } else { window.epoch };
             let known = seen.next.len().min(window.base.len());
             seen.next.extend(window.base[known..].iter().map(|_| 0));
             order.next.extend_from_slice(&window.base[known..]);

@@ -26,7 +26,7 @@ pub struct Plan {
 /// What a client has seen beyond what was read here.
 #[derive(Debug, Default)]
 pub struct Ahead {
-    /// Of partitions that are read here: from where that ended to where the client stands.
+    /// Of partitions that are read here: the last offset it has seen.
     pub places: Vec<Place>,
     /// Whether there are partitions, or whole topics, that are not known here.
     pub unknown: bool,
@@ -41,7 +41,7 @@ impl Ahead {
         match window.and_then(|window| Some((window.epoch, *window.next.get(n)?))) {
             Some((epoch, next)) if position > next => {
                 let (topic, partition) = (topic.clone(), n as i32);
-                self.places.push(Place { topic, partition, epoch, offset: next, until: position });
+                self.places.push(Place { topic, partition, epoch, offset: position - 1, until: position });
             }
             Some(_) => {}
             None => self.unknown |= position > 0,

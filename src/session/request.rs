@@ -65,7 +65,9 @@ impl FromStr for Resume {
             return duration(ago).map(Self::Ago).ok_or(BadPosition);
         }
         if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
-            return i64::try_from(time.unix_timestamp_nanos() / 1_000_000).map(Self::At).map_err(|_| BadPosition);
+            return i64::try_from(time.unix_timestamp_nanos() / 1_000_000)
+                .map(|ms| Self::At(ms.max(0)))
+                .map_err(|_| BadPosition);
         }
         text.parse().map(Self::From).map_err(|_| BadPosition)
     }
@@ -117,6 +119,7 @@ mod tests {
         assert_eq!(parse("orders:0:7"), Ok(Resume::From("orders:0:7".parse().unwrap())));
         assert_eq!(parse("1970-01-01T00:00:01.5Z"), Ok(Resume::At(1500)));
         assert_eq!(parse("1970-01-01T02:00:00+02:00"), Ok(Resume::At(0)));
+        assert_eq!(parse("1969-12-31T00:00:00Z"), Ok(Resume::At(0)), "Kafka has no time before its epoch");
         assert_eq!(parse("-15m"), Ok(Resume::Ago(Duration::from_secs(900))));
         assert_eq!(parse("-15m").unwrap().at(1_000_999), Resume::At(100_000).at(0));
         assert_eq!(parse("-9999d").unwrap().at(5), Resume::At(0));

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::cursor::{Cursor, Positions};
-use crate::event::{Entry, Event, EventId, FrameKey, GapCause};
+use crate::cursor::{Cursor, Positions, TopicPosition};
+use crate::event::{Entry, Event, EventId, FrameKey, GapCause, Topic};
 use crate::hub::{Gap, Hub, Lookup, Page, Place, Plan, Replay, ReplayLimits, cut, last_id, matching};
 use crate::route::{OnGap, Stream, Transport};
 
@@ -151,7 +151,7 @@ impl Session {
                 None => hub.plan(stream, cursor, &limits),
             },
             Start::Time(ms) if limits.events > 0 => {
-                hub.plan_at(stream, &offsets_at(stream, *ms, desk)?, ends, None, &limits)
+                hub.plan_at(stream, &offsets_at(stream, *ms, ends, desk)?, ends, None, &limits)
             }
             Start::Time(_) | Start::Unreadable => hub.plan_unknown(stream),
         };
@@ -174,7 +174,8 @@ impl Session {
                     Some(seen) if plan.gaps.is_empty() => Some(plan.replay.cursor(stream, &seen.id)),
                     // Where it stood: cut off before it is told of a loss, it has to be told when it comes back.
                     Some(seen) => Some(seen.clone()),
-                    None => plan.replay.cursor_now(stream),
+                    None if plan.gaps.is_empty() => plan.replay.cursor_now(stream),
+                    None => None,
                 };
                 self.prime(cursor.map(|cursor| cursor.to_string()).as_deref());
                 self.begin_replay(n, plan, desk);
@@ -232,12 +233,17 @@ impl Session {
                 continue;
             }
             let page = match lookup {
-                Lookup::Found(page) if page.offsets.contains(&place.offset) && replay.is_of(&stream, &page) => page,
+                Lookup::Found(page)
+                    if page.offsets.contains(&place.offset) && replay.is_of(&stream, &page) && !is_cut_short(&page) =>
+                {
+                    page
+                }
                 Lookup::Down => {
                     reading.until = desk.now.instant + limits.time;
                     return Walked::Waits;
                 }
-                // Found, but of another topic of the name: the hub will hear of that.
+                // Found, but of another topic of the name, or of a log that ends before what was read here: the hub
+                // will hear of that.
                 Lookup::Found(_) | Lookup::Asked | Lookup::Busy => return Walked::Waits,
             };
             if !self.read_page(n, &page, &place, replay, reading, &mut left) {
@@ -343,8 +349,8 @@ fn may_come(stream: &Stream, cursor: &Cursor, waited: Duration, desk: &Desk<'_>)
     if ahead.is_nothing() || waited < RESUME_WAIT || desk.log.limits().events == 0 {
         return !ahead.is_nothing() && waited < RESUME_WAIT;
     }
-    if ahead.unknown {
-        return waited < PARTITION_WAIT;
+    if ahead.unknown && waited < PARTITION_WAIT {
+        return true;
     }
     let is_gone = |place: &Place| match desk.log.page(place, desk.asker()) {
         Lookup::Found(page) => page.entries.first().is_some_and(
@@ -352,7 +358,7 @@ fn may_come(stream: &Stream, cursor: &Cursor, waited: Duration, desk: &Desk<'_>)
         ),
         Lookup::Asked | Lookup::Down | Lookup::Busy => false,
     };
-    !ahead.places.iter().any(is_gone)
+    !ahead.places.is_empty() && !ahead.places.iter().any(is_gone)
 }
 
 /// The plan of a client that names an event which left the window: the other partitions go by the event's time. Nothing
@@ -363,13 +369,18 @@ fn plan_by_id(stream: &Stream, id: &EventId, place: &Place, ends: &Positions, de
     let skew = i64::try_from(SKEW.as_millis()).unwrap_or(i64::MAX);
     // Of an event that is gone the time is not known: everything there is may be new to the client.
     let ms = page.first_ms.filter(|_| !is_gone).map_or(0, |ms| ms.saturating_sub(skew).max(0));
-    Some(desk.hub.plan_at(stream, &offsets_at(stream, ms, desk)?, ends, Some(id), &desk.log.limits()))
+    Some(desk.hub.plan_at(stream, &offsets_at(stream, ms, ends, desk)?, ends, Some(id), &desk.log.limits()))
 }
 
 /// The first offsets of all partitions at or after a time; nothing where the log has to be asked first.
-fn offsets_at(stream: &Stream, ms: i64, desk: &Desk<'_>) -> Option<Vec<Arc<[i64]>>> {
+fn offsets_at(stream: &Stream, ms: i64, ends: &Positions, desk: &Desk<'_>) -> Option<Vec<Arc<[i64]>>> {
     // All are asked for before any is waited for.
-    let asked: Vec<_> = stream.topics.iter().map(|topic| desk.log.offsets_at(topic, ms, desk.asker())).collect();
+    let ask = |(topic, end): (&Topic, &TopicPosition)| match end.next.is_empty() {
+        // A topic that is not there holds nobody up.
+        true => Lookup::Found(Arc::from([])),
+        false => desk.log.offsets_at(topic, ms, desk.asker()),
+    };
+    let asked: Vec<_> = stream.topics.iter().zip(&ends.0).map(ask).collect();
     let found = asked.into_iter().map(|lookup| if let Lookup::Found(offsets) = lookup { Some(offsets) } else { None });
     found.collect()
 }
@@ -392,10 +403,15 @@ fn first_losses(stream: &Stream, replay: &Replay, desk: &Desk<'_>) -> Option<Vec
     Some(gaps)
 }
 
+/// Whether a page says that its log ended before it.
+fn is_cut_short(page: &Page) -> bool {
+    matches!(page.entries.first(), Some(Entry::Gap { cause: GapCause::Truncated, .. }))
+}
+
 /// What an entry says is missing in the log, rather than unreadable.
 fn loss(entry: &Entry) -> Option<(GapCause, &crate::event::GapRange)> {
     match entry {
-        Entry::Gap { cause, range } if *cause != GapCause::Undecodable => Some((*cause, range)),
+        Entry::Gap { cause: GapCause::Retention, range } => Some((GapCause::Retention, range)),
         _ => None,
     }
 }

@@ -363,7 +363,7 @@ impl Shard {
         let mut replays = REPLAYS_PER_TURN;
         let later = std::mem::take(&mut self.later);
         for key in later.into_iter().chain(std::mem::take(&mut self.dirty)) {
-            if self.connections.get(key).is_some_and(|connection| connection.session.is_behind()) {
+            if self.connections.get(key).is_some_and(|c| c.writable && c.session.is_behind()) {
                 if replays == 0 {
                     self.later.push(key);
                     continue;

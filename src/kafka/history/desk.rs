@@ -17,7 +17,7 @@ use crate::event::Epoch;
 use crate::hub::{Asker, Lookup, Page};
 
 /// How long a page that says the log ends before what was asked for is kept: it may have grown again.
-const TRUNCATED_KEPT: Duration = Duration::from_secs(5);
+const TRUNCATED_KEPT: Duration = Duration::from_secs(1);
 /// What a partition's records may have in bytes for pages to begin at a block's start: more in front of the wanted
 /// offset than this would be read for nobody.
 const BLOCK_BYTES_MAX: usize = 64 * 1024;

@@ -14,18 +14,10 @@ use crate::kafka::client::Client;
 /// How long one question to the brokers may take. Nothing is read meanwhile.
 pub(super) const QUERY_WAIT: Duration = Duration::from_secs(1);
 
-/// Whether the brokers are there and will not have the topic read, or do not know it.
-pub(super) fn is_refusal(code: RDKafkaErrorCode) -> bool {
+/// Whether no broker can be reached, rather than one that does not answer for this topic.
+pub(super) fn is_outage(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
-    matches!(
-        code,
-        Code::UnknownTopic
-            | Code::UnknownTopicOrPartition
-            | Code::UnknownPartition
-            | Code::UnknownTopicId
-            | Code::InvalidTopic
-            | Code::TopicAuthorizationFailed
-    )
+    matches!(code, Code::AllBrokersDown | Code::BrokerTransportFailure | Code::Resolve)
 }
 
 /// The first offset at or after a time of each partition.

@@ -16,7 +16,7 @@ use super::Call;
 use super::bell::Bell;
 use super::desk::{Desk, Job};
 use super::draft::{Draft, Fit};
-use super::questions::{QUERY_WAIT, is_refusal, offsets_at};
+use super::questions::{QUERY_WAIT, is_outage, offsets_at};
 use super::reading::{Progress, Reading};
 use super::requests::{CALL_AGAIN, TopicPartition};
 use super::topic::TopicLog;
@@ -389,7 +389,8 @@ impl Work {
         let Some(open) = &self.open else { return };
         let code = error.rdkafka_error_code();
         open.link.error(code, &error.to_string());
-        if !code.is_some_and(is_refusal) {
+        // One topic's trouble, a partition without a leader for one, holds up nobody else.
+        if code.is_some_and(is_outage) {
             return self.down(now);
         }
         let of_topic = open.readings.keys().filter(|partition| partition.topic == topic);
