@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::support::cutter::Cutter;
+use crate::support::eventually;
 use crate::support::house::{House, Plan};
 use crate::support::http::Call;
 use crate::support::ndjson::Ndjson;
@@ -303,7 +304,8 @@ fn spread(house: &House, count: usize) -> Vec<String> {
 
 /// The cursor of a client that has seen nothing of `spread` yet, taken before there is anything.
 fn beginning(house: &House) -> String {
-    house.get("/spread/events").sse().record().unwrap().id.unwrap()
+    let primed = || house.get("/spread/events").sse().record()?.id;
+    eventually("the stream has a position", primed)
 }
 
 /// The same ids without repetition, those of each partition in order.
