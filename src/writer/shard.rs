@@ -30,8 +30,9 @@ use load::Load;
 
 /// Sockets looked at per wake-up.
 const READY_MAX: usize = 1024;
-/// Batches applied, and connections taken over, before sockets have their turn again.
-const MESSAGES_PER_TURN: usize = 16;
+/// Batches applied, and connections taken over, before sockets have their turn again: a client that reads makes room
+/// between two batches.
+const MESSAGES_PER_TURN: usize = 1;
 const OPENINGS_PER_TURN: usize = 256;
 /// Connections that catch up, and are served before those that are live have their turn again.
 const REPLAYS_PER_TURN: usize = 64;
