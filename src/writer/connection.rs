@@ -53,6 +53,8 @@ pub(super) struct Wrote {
     pub(super) bytes: usize,
     /// Whether there is more that could be written at once: a client that catches up, and reads.
     pub(super) more: bool,
+    /// Whether what is queued waits for more to go with it.
+    pub(super) gathers: bool,
 }
 
 /// What reading came to.
@@ -113,6 +115,9 @@ impl Connection {
     pub(super) fn write(&mut self, desk: &mut Desk<'_>, mut told: impl FnMut(Told<'_>, Now)) -> io::Result<Wrote> {
         let mut bytes = 0;
         let more = self.writable && self.session.is_behind() && self.session.catch_up(desk);
+        if self.session.gathers(desk.now.instant) {
+            return Ok(Wrote { bytes, more: false, gathers: true });
+        }
         while self.writable {
             self.session.prepare(desk.now, |cause| told(Told::Gap(cause), desk.now));
             let mut slices = [IoSlice::new(&[]); ITEMS_PER_WRITE];
@@ -142,7 +147,7 @@ impl Connection {
                 },
             }
         }
-        Ok(Wrote { bytes, more: more && self.writable })
+        Ok(Wrote { bytes, more: more && self.writable, gathers: false })
     }
 
     /// Ends our side of a closed session's connection once everything is written. The peer closes its side then, so

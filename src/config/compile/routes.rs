@@ -12,7 +12,7 @@ use crate::config::file::{Node, Place};
 use crate::config::section::{Section, text};
 use crate::config::units::write_duration;
 use crate::route::{
-    Admission, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, Overflow, Pattern, QueueLimits,
+    Admission, Batch, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, Overflow, Pattern, QueueLimits,
     RouteTable, Stream, StreamRoute, Transport, WebSocketFrames, WebSocketLimits,
 };
 
@@ -103,6 +103,7 @@ impl Compiler<'_> {
         let frames = self.frames(&websocket, choices.data);
         let queue = self.queue();
         let max_streams = section.count("max_streams", COUNT).map(|count| count as usize);
+        let batch = self.batch();
         let heartbeat = self.heartbeat();
         let retry = section.duration("retry", RETRY).unwrap_or(Duration::from_secs(3));
         let refresh = self.refresh();
@@ -126,6 +127,7 @@ impl Compiler<'_> {
             on_gap: choices.on_gap,
             refresh,
             queue,
+            batch,
             websocket,
             max_streams,
             allowed_origins,
@@ -234,6 +236,14 @@ impl Compiler<'_> {
             bytes: section.size("bytes", QUEUE_BYTES).unwrap_or(1024 * 1024),
             overflow: section.choice("overflow", &OVERFLOWS).unwrap_or(Overflow::DropOldest),
         }
+    }
+
+    /// Only where the section is there: whoever did not ask for it never waits.
+    fn batch(&self) -> Option<Batch> {
+        let section = self.section.section("batch");
+        let events = section.count("size", 1..=Batch::EVENTS_MAX).unwrap_or(Batch::EVENTS);
+        let window = section.duration("window", Batch::WINDOW_MIN..=Batch::WINDOW_MAX).unwrap_or(Batch::WINDOW);
+        Batch::new(events, window).filter(|_| self.section.has("batch"))
     }
 
     fn heartbeat(&self) -> Duration {
