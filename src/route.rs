@@ -7,6 +7,7 @@ mod normal;
 mod pattern;
 mod table;
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -154,6 +155,40 @@ pub struct QueueLimits {
     pub overflow: Overflow,
 }
 
+/// Events that are gathered before they are written: fewer writes, for a little time. What is said once for many events
+/// (a system call, a packet, a wake-up of the client) is most of what small events cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// A batch goes out once it holds so many events, 1 to [`Self::EVENTS_MAX`]...
+    events: NonZeroU16,
+    /// ...or its first one waited so long: milliseconds, [`Self::WINDOW_MIN`] to [`Self::WINDOW_MAX`].
+    window_ms: u16,
+}
+
+impl Batch {
+    pub const EVENTS_MAX: u32 = 1000;
+    pub const WINDOW_MIN: Duration = Duration::from_millis(1);
+    pub const WINDOW_MAX: Duration = Duration::from_secs(5);
+    /// What counts where only the other is given.
+    pub const EVENTS: u32 = 100;
+    pub const WINDOW: Duration = Duration::from_millis(50);
+
+    /// Nothing where one of them is out of its bounds.
+    pub fn new(events: u32, window: Duration) -> Option<Self> {
+        let is_within = events <= Self::EVENTS_MAX && (Self::WINDOW_MIN..=Self::WINDOW_MAX).contains(&window);
+        let window_ms = u16::try_from(window.as_millis()).ok().filter(|_| is_within)?;
+        Some(Self { events: NonZeroU16::new(u16::try_from(events).ok()?)?, window_ms })
+    }
+
+    pub fn events(self) -> u32 {
+        self.events.get().into()
+    }
+
+    pub fn window(self) -> Duration {
+        Duration::from_millis(self.window_ms.into())
+    }
+}
+
 /// The limits of a WebSocket's incoming side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WebSocketLimits {
@@ -188,6 +223,8 @@ pub struct StreamRoute {
     /// The URL of a full snapshot, told in gaps and 410 answers.
     pub refresh: Option<Arc<str>>,
     pub queue: QueueLimits,
+    /// NDJSON and SSE, unless the client asks for another.
+    pub batch: Option<Batch>,
     pub websocket: WebSocketLimits,
     /// The most streams open on this route at a time.
     pub max_streams: Option<usize>,

@@ -1,11 +1,13 @@
-//! What a stream request asks for beside its path: where to resume, how heartbeats look, whether to subscribe.
+//! What a stream request asks for beside its path: where to resume, how heartbeats look, what is gathered, whether to
+//! subscribe.
 
 use std::borrow::Cow;
 
 use http::HeaderMap;
 use percent_encoding::percent_decode_str;
 
-use crate::route::{HeartbeatForm, StreamRoute, Transport};
+use crate::config::parse_duration;
+use crate::route::{Batch, HeartbeatForm, StreamRoute, Transport};
 use crate::session::{BadPosition, Resume};
 
 /// Where SSE clients say their position, the strongest first; `EventSource` cannot set headers on its first connect.
@@ -29,6 +31,26 @@ pub(super) fn heartbeat_form(route: &StreamRoute, query: &str) -> HeartbeatForm 
         Some("event" | "message") => HeartbeatForm::Visible,
         _ => route.heartbeat_form,
     }
+}
+
+/// What is gathered before it is written: `?batchSize=` and `?batchWindow=`, or else as the route has it. WebSockets have
+/// no batches. An error says what is wrong.
+pub(super) fn batch(route: &StreamRoute, transport: Transport, query: &str) -> Result<Option<Batch>, &'static str> {
+    let (size, window) = (parameter(query, "batchSize"), parameter(query, "batchWindow"));
+    if transport == Transport::WebSocket {
+        return Ok(None);
+    }
+    if size.is_none() && window.is_none() {
+        return Ok(route.batch);
+    }
+    let default = (Batch::EVENTS, Batch::WINDOW);
+    let (events, time) = route.batch.map_or(default, |batch| (batch.events(), batch.window()));
+    let events = size.map_or(Some(events), |text| text.parse().ok());
+    let time = window.map_or(Some(time), |text| parse_duration(&text));
+    let batch = events.zip(time).and_then(|(events, time)| Batch::new(events, time));
+    batch.map(Some).ok_or(
+        "`batchSize` is a whole number from 1 to 1000, `batchWindow` a duration from 1ms to 5s with its unit (ms, s)",
+    )
 }
 
 /// Whether a subscription comes with the stream: `?subscribe=manual` leaves it to a WebSocket's commands.
@@ -61,6 +83,8 @@ fn decoded(text: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::testing::route;
 
@@ -97,6 +121,26 @@ mod tests {
                 assert_eq!(position(transport, Some(text), "since="), Ok(None));
             }
         }
+    }
+
+    #[test]
+    fn batches_are_asked_for() {
+        let plain = route("/x");
+        let own = StreamRoute { batch: Batch::new(7, Duration::from_millis(9)), ..route("/x") };
+        let ask = |route, query| {
+            let batch = batch(route, Transport::Ndjson, query).ok()?;
+            Some(batch.map(|batch| (batch.events(), batch.window().as_millis())))
+        };
+        assert_eq!(ask(&plain, "a=b"), Some(None));
+        assert_eq!(ask(&plain, "batchSize=10"), Some(Some((10, 50))));
+        assert_eq!(ask(&plain, "batchWindow=1s"), Some(Some((100, 1000))));
+        assert_eq!(ask(&own, ""), Some(Some((7, 9))));
+        assert_eq!(ask(&own, "batchSize=1000&batchWindow=5s"), Some(Some((1000, 5000))));
+        for wrong in ["batchSize=0", "batchSize=1001", "batchSize=", "batchSize=-1", "batchWindow=5", "batchWindow=6s"]
+        {
+            assert_eq!(ask(&own, wrong), None, "{wrong}");
+        }
+        assert_eq!(batch(&own, Transport::WebSocket, "batchSize=10"), Ok(None));
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub(super) enum Reason {
     Handshake,
     /// `since` is no cursor.
     Position,
+    /// `batchSize` or `batchWindow` is out of its bounds.
+    Batch,
     Unauthorized,
     Forbidden,
     Origin,
@@ -34,6 +36,7 @@ impl Reason {
             Self::NotAcceptable => "not-acceptable",
             Self::Handshake => "handshake",
             Self::Position => "position",
+            Self::Batch => "batch",
             Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
             Self::Origin => "origin",

@@ -27,6 +27,7 @@ use crate::writer::Opening;
 const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 /// The media type and the caching of every stream response.
 const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+const BATCH_SIZE: HeaderName = HeaderName::from_static("x-batch-size");
 const NO_CACHING: HeaderValue = HeaderValue::from_static("no-cache, no-store, no-transform");
 
 /// Serves a request whose path is a stream's. False: it is the upstream's.
@@ -97,6 +98,8 @@ fn prepare(
         let detail = format!("`since` is no position: {BadPosition}");
         Refusal::new(Reason::Position, Problem::new(StatusCode::BAD_REQUEST, detail))
     })?;
+    let batch = asked::batch(route, transport, query)
+        .map_err(|detail| Refusal::new(Reason::Batch, Problem::new(StatusCode::BAD_REQUEST, detail)))?;
     Ok(Request {
         transport,
         content_type: agreed.content_type,
@@ -105,6 +108,7 @@ fn prepare(
         subscribe: asked::subscribes(transport, query),
         resume,
         heartbeat_form: asked::heartbeat_form(route, query),
+        batch,
         principal: authorized.principal,
         websocket,
         routes: snapshot.routes.clone(),
@@ -205,6 +209,9 @@ fn polite_retry(resume: Option<&Resume>) -> http::Response<Vec<u8>> {
 fn head(request: &Request) -> http::Response<Vec<u8>> {
     let mut response = http::Response::new(Vec::new());
     stream_headers(response.headers_mut(), request.content_type);
+    if let Some(batch) = request.batch {
+        response.headers_mut().insert(BATCH_SIZE, HeaderValue::from(batch.events()));
+    }
     response
 }
 

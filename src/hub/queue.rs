@@ -87,6 +87,12 @@ impl Queue {
         !self.is_over(bytes, limits)
     }
 
+    /// Whether nothing but events waits, fewer than `events` and than `bytes`, and none of them is on its way.
+    pub fn is_open_batch(&self, events: usize, bytes: usize) -> bool {
+        let is_pure = self.written == 0 && self.events == self.items.len();
+        is_pure && (1..events).contains(&self.events) && self.event_bytes < bytes
+    }
+
     /// Appends an event whose encoding under `frame` is made; `cursor` is the client's position after it.
     ///
     /// One event alone may be larger than the limit in bytes: it would never get through otherwise.

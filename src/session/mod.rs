@@ -3,6 +3,7 @@
 //! No I/O and no clock: the writer owns the socket, says what time it is, and files the session in its index. Nothing
 //! is counted here either: what happened is returned.
 
+mod batch;
 pub mod close;
 mod command;
 mod open;
@@ -74,7 +75,7 @@ pub struct Session {
     /// Whether the head of the answer is decided.
     answered: bool,
     resumes: Resumes,
-    /// When what a subscription waits for is looked at again, at the latest.
+    /// When what a subscription or a batch waits for is looked at again, at the latest.
     look_at: Option<Instant>,
     heartbeat_due: Instant,
     last_sent: Instant,

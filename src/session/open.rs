@@ -129,7 +129,10 @@ impl Session {
         let unix_ms = desk.now.unix_ms;
         let head = match self.request.websocket.take() {
             Some(handshake) => http::websocket_head(&handshake, unix_ms),
-            None => http::stream_head(self.request.content_type, self.form.chunked, unix_ms),
+            None => {
+                let batch = self.request.batch.map(|batch| batch.events());
+                http::stream_head(self.request.content_type, self.form.chunked, batch, unix_ms)
+            }
         };
         self.push_first(head.into());
     }

@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::access::{Principal, Selector};
 use crate::codec::http::Handshake;
 use crate::cursor::{CURSOR_BYTES_MAX, Cursor};
-use crate::route::{HeartbeatForm, RouteTable, StreamRoute, Transport};
+use crate::route::{Batch, HeartbeatForm, RouteTable, StreamRoute, Transport};
 
 /// An admitted stream request: everything a session needs, decided before the head is written.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct Request {
     pub subscribe: bool,
     pub resume: Option<Resume>,
     pub heartbeat_form: HeartbeatForm,
+    /// NDJSON and SSE: what the client, or the route, wants to be gathered.
+    pub batch: Option<Batch>,
     pub principal: Option<Principal>,
     pub websocket: Option<Handshake>,
     /// The snapshot's routes, by which a WebSocket may subscribe to other streams.

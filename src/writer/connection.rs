@@ -61,6 +61,8 @@ pub(super) struct Wrote {
     pub(super) bytes: usize,
     /// Whether there is more that could be written at once: a client that catches up, and reads.
     pub(super) more: bool,
+    /// Whether what is queued waits for more to go with it.
+    pub(super) gathers: bool,
 }
 
 /// What reading came to.
@@ -121,8 +123,11 @@ impl Connection {
     /// catches up gets on by a piece. An error where the peer is gone.
     pub(super) fn write(&mut self, desk: &mut Desk<'_>, told: impl FnMut(Told<'_>, Now)) -> io::Result<Wrote> {
         let more = self.writable && self.session.is_behind() && self.session.catch_up(desk);
+        if self.session.gathers(desk.now.instant) {
+            return Ok(Wrote { bytes: 0, more: false, gathers: true });
+        }
         let bytes = self.flush(desk.now, told)?;
-        Ok(Wrote { bytes, more: more && self.writable })
+        Ok(Wrote { bytes, more: more && self.writable, gathers: false })
     }
 
     /// Writes what waits. Gives the number of bytes written, or an error where the peer is gone.

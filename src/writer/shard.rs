@@ -384,7 +384,10 @@ impl Shard {
         let transport = connection.session.transport();
         let mut desk = Desk { hub, index, log: &**log, writer: *number, session: key as u32, now };
         match connection.write(&mut desk, |told, now| count.told(transport, told, now)) {
-            Ok(Wrote { bytes, more }) => {
+            Ok(Wrote { bytes, more, gathers }) => {
+                if gathers {
+                    return self.schedule(key);
+                }
                 count.wrote(transport, bytes);
                 if more {
                     connection.dirty = true;

@@ -13,7 +13,7 @@ use crate::config::section::{Section, text};
 use crate::config::units::write_duration;
 use crate::hub::COALESCED_EVENTS_MAX;
 use crate::route::{
-    Admission, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, Overflow, Pattern, QueueLimits,
+    Admission, Batch, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, Overflow, Pattern, QueueLimits,
     RouteTable, Stream, StreamRoute, Transport, WebSocketFrames, WebSocketLimits,
 };
 
@@ -105,6 +105,7 @@ impl Compiler<'_> {
         let frames = self.frames(&websocket, choices.data);
         let queue = self.queue(stream.as_deref());
         let max_streams = section.count("max_streams", COUNT).map(|count| count as usize);
+        let batch = self.batch();
         let heartbeat = self.heartbeat();
         let retry = section.duration("retry", RETRY).unwrap_or(Duration::from_secs(3));
         let refresh = self.refresh();
@@ -128,6 +129,7 @@ impl Compiler<'_> {
             on_gap: choices.on_gap,
             refresh,
             queue,
+            batch,
             websocket,
             max_streams,
             allowed_origins,
@@ -248,6 +250,14 @@ impl Compiler<'_> {
             }
         }
         limits
+    }
+
+    /// Only where the section is there: whoever did not ask for it never waits.
+    fn batch(&self) -> Option<Batch> {
+        let section = self.section.section("batch");
+        let events = section.count("size", 1..=Batch::EVENTS_MAX).unwrap_or(Batch::EVENTS);
+        let window = section.duration("window", Batch::WINDOW_MIN..=Batch::WINDOW_MAX).unwrap_or(Batch::WINDOW);
+        Batch::new(events, window).filter(|_| self.section.has("batch"))
     }
 
     fn heartbeat(&self) -> Duration {
