@@ -1,15 +1,26 @@
 //! What a stream request asks for beside its path: where to resume, how heartbeats look, whether to subscribe.
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use http::HeaderMap;
 use percent_encoding::percent_decode_str;
 
+use crate::config;
 use crate::route::{HeartbeatForm, StreamRoute, Transport};
 use crate::session::{BadPosition, Resume};
 
 /// Where SSE clients say their position, the strongest first; `EventSource` cannot set headers on its first connect.
 const SSE_PARAMETERS: [&str; 3] = ["last_event_id", "lastEventId", "since"];
+
+/// The intervals of a probe: less would be a load, more is no silence that anybody waits for.
+const PROBE_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(3600);
+
+/// `probe` is no interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`probe` is an interval between 200ms and 1h, such as `500ms`")]
+pub(super) struct BadProbe;
 
 /// The position to resume from. An empty one means none, as `EventSource` sends it after `id:` without a value. One that
 /// can't be read is a 400 for NDJSON and WebSocket.
@@ -29,6 +40,12 @@ pub(super) fn heartbeat_form(route: &StreamRoute, query: &str) -> HeartbeatForm 
         Some("event" | "message") => HeartbeatForm::Visible,
         _ => route.heartbeat_form,
     }
+}
+
+/// The interval of a probe: `?probe=500ms` asks for a stream without events, that is silent for so long between records.
+pub(super) fn probe(query: &str) -> Option<Result<Duration, BadProbe>> {
+    let written = parameter(query, "probe")?;
+    Some(config::parse_duration(&written).filter(|interval| PROBE_INTERVAL.contains(interval)).ok_or(BadProbe))
 }
 
 /// Whether a subscription comes with the stream: `?subscribe=manual` leaves it to a WebSocket's commands.
@@ -105,6 +122,11 @@ mod tests {
         assert_eq!(heartbeat_form(&route, "a=b"), HeartbeatForm::Silent);
         assert_eq!(heartbeat_form(&route, "a=b&heartbeat=event"), HeartbeatForm::Visible);
         assert_eq!(heartbeat_form(&route, "heartbeat=message"), HeartbeatForm::Visible);
+        assert_eq!(probe("a=b"), None);
+        assert_eq!(probe("probe=500ms"), Some(Ok(Duration::from_millis(500))));
+        for wrong in ["probe", "probe=1", "probe=100ms", "probe=2h"] {
+            assert_eq!(probe(wrong), Some(Err(BadProbe)), "{wrong}");
+        }
         assert!(!subscribes(Transport::WebSocket, "subscribe=manual"));
         assert!(subscribes(Transport::WebSocket, "subscribe=auto"));
         assert!(subscribes(Transport::Sse, "subscribe=manual"));

@@ -15,6 +15,8 @@ pub(super) enum Reason {
     Handshake,
     /// `since` is no cursor.
     Position,
+    /// `probe` where the configuration has none, or with no interval.
+    Probe,
     Unauthorized,
     Forbidden,
     Origin,
@@ -34,6 +36,7 @@ impl Reason {
             Self::NotAcceptable => "not-acceptable",
             Self::Handshake => "handshake",
             Self::Position => "position",
+            Self::Probe => "probe",
             Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
             Self::Origin => "origin",

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
@@ -97,19 +97,34 @@ fn prepare(
         let detail = format!("`since` is no position: {BadPosition}");
         Refusal::new(Reason::Position, Problem::new(StatusCode::BAD_REQUEST, detail))
     })?;
+    let probe = probe(snapshot.probe, query)?;
     Ok(Request {
         transport,
         content_type: agreed.content_type,
         http11: header.version == Version::HTTP_11,
         selector: authorized.selector,
-        subscribe: asked::subscribes(transport, query),
-        resume,
+        subscribe: probe.is_none() && asked::subscribes(transport, query),
+        resume: resume.filter(|_| probe.is_none()),
         heartbeat_form: asked::heartbeat_form(route, query),
+        probe,
         principal: authorized.principal,
         websocket,
         routes: snapshot.routes.clone(),
         route: route.clone(),
     })
+}
+
+/// The interval of a probe, where one is asked for.
+fn probe(is_enabled: bool, query: &str) -> Result<Option<Duration>, Refusal> {
+    let refuse = |status, detail: String| Err(Refusal::new(Reason::Probe, Problem::new(status, detail)));
+    match asked::probe(query) {
+        None => Ok(None),
+        Some(_) if !is_enabled => {
+            refuse(StatusCode::FORBIDDEN, "probes are not enabled here: the configuration needs `probe: true`".into())
+        }
+        Some(Ok(interval)) => Ok(Some(interval)),
+        Some(Err(error)) => refuse(StatusCode::BAD_REQUEST, error.to_string()),
+    }
 }
 
 /// Takes a slot and hands the socket over.

@@ -43,6 +43,7 @@ fn request(transport: Transport, routes: &Arc<RouteTable>) -> Request {
         subscribe: true,
         resume: None,
         heartbeat_form: HeartbeatForm::Silent,
+        probe: None,
         principal: Some(principal),
         websocket: None,
         routes: routes.clone(),

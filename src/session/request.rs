@@ -27,10 +27,19 @@ pub struct Request {
     pub subscribe: bool,
     pub resume: Option<Resume>,
     pub heartbeat_form: HeartbeatForm,
+    /// A stream to try the way with: no events, and after each such silence a record that says when it was sent.
+    pub probe: Option<Duration>,
     pub principal: Option<Principal>,
     pub websocket: Option<Handshake>,
     /// The snapshot's routes, by which a WebSocket may subscribe to other streams.
     pub routes: Arc<RouteTable>,
+}
+
+impl Request {
+    /// After how much silence something is sent.
+    pub(super) fn heartbeat_interval(&self) -> Duration {
+        self.probe.unwrap_or(self.route.heartbeat)
+    }
 }
 
 /// Where the client wants to resume.

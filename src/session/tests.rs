@@ -63,6 +63,7 @@ impl Bench {
             subscribe: true,
             resume: None,
             heartbeat_form: HeartbeatForm::Silent,
+            probe: None,
             principal: None,
             websocket: (transport == Transport::WebSocket)
                 .then(|| http::Handshake { accept: "key".into(), subprotocol: None }),

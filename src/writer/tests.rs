@@ -59,6 +59,7 @@ impl Bench {
             subscribe: true,
             resume: None,
             heartbeat_form: HeartbeatForm::Silent,
+            probe: None,
             principal: None,
             websocket: None,
             routes: routes.clone(),
