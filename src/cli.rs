@@ -1,7 +1,11 @@
-//! The command line: what may be said, `check`, `drain` and `import-ingress`. Running is the composition root's job.
+//! The command line: what may be said, and every command but running. That is the composition root's job.
 
+mod doctor;
 mod drain;
+mod follow;
 mod import;
+mod indent;
+mod tap;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -14,8 +18,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Brief, LoadError, Reading, Snapshot};
 
+pub use doctor::{Doctor, doctor};
 pub use drain::drain;
 pub use import::import_ingress;
+pub use tap::{Tap, tap};
 
 /// Exit code: the configuration is invalid.
 const INVALID: u8 = 1;
@@ -77,6 +83,18 @@ pub enum Command {
     /// A report on standard error says what becomes of each setting. Exits with 0 (something was mapped), 1 (no YAML, or
     /// no Kubernetes objects: its place), 2 (cannot be read) or 3 (nothing in it to map).
     ImportIngress,
+    /// Follow a stream and print its events, over any transport; after a cut it goes on where it was.
+    ///
+    /// Exits with 0 (--max was reached, or --once and the stream was ended by its server), 1 (refused, and would be
+    /// again), 2 (no server was reached) or 3 (--once, and the stream was cut). Gaps stand among the events, and on
+    /// standard error.
+    Tap(Tap),
+    /// Examine the way to a stream: what buffers, compresses, cuts or changes it, and what helps.
+    ///
+    /// It opens probes, streams without events, through the real way; sidestream's configuration has to allow them
+    /// (`probe: true`), else an ordinary stream is looked at. It speaks HTTP/1.1. Exits with 0 (healthy), 1 (problems
+    /// were found) or 2 (nobody answers there).
+    Doctor(Doctor),
     /// End the streams of the sidestream that runs on this host, and wait until they are gone: for a preStop hook.
     ///
     /// Its clients come back elsewhere, at a bounded rate. It goes on serving ordinary requests until it is told to end.

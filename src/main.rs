@@ -18,6 +18,8 @@ fn main() -> ExitCode {
         Command::Demo { listen, admin } => ended(demo::run(listen, admin)),
         Command::Check { config, output } => cli::check(&config, output),
         Command::ImportIngress => cli::import_ingress(std::io::stdin()),
+        Command::Tap(tap) => cli::tap(&tap),
+        Command::Doctor(doctor) => cli::doctor(&doctor),
         Command::Drain { config, admin, timeout } => cli::drain(config.as_deref(), admin, timeout),
     }
 }

@@ -1,6 +1,7 @@
 //! What a stream request asks for beside its path: where to resume, how heartbeats look, whether to subscribe.
 
 use std::borrow::Cow;
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -42,10 +43,12 @@ pub(super) fn heartbeat_form(route: &StreamRoute, query: &str) -> HeartbeatForm 
     }
 }
 
-/// The interval of a probe: `?probe=500ms` asks for a stream without events, that is silent for so long between records.
-pub(super) fn probe(query: &str) -> Option<Result<Duration, BadProbe>> {
+/// The interval of a probe in milliseconds: `?probe=500ms` asks for a stream without events, that is silent for so long between records.
+pub(super) fn probe(query: &str) -> Option<Result<NonZeroU32, BadProbe>> {
     let written = parameter(query, "probe")?;
-    Some(config::parse_duration(&written).filter(|interval| PROBE_INTERVAL.contains(interval)).ok_or(BadProbe))
+    let interval = config::parse_duration(&written).filter(|interval| PROBE_INTERVAL.contains(interval));
+    let ms = interval.and_then(|interval| NonZeroU32::new(u32::try_from(interval.as_millis()).ok()?));
+    Some(ms.ok_or(BadProbe))
 }
 
 /// Whether a subscription comes with the stream: `?subscribe=manual` leaves it to a WebSocket's commands.
@@ -123,7 +126,7 @@ mod tests {
         assert_eq!(heartbeat_form(&route, "a=b&heartbeat=event"), HeartbeatForm::Visible);
         assert_eq!(heartbeat_form(&route, "heartbeat=message"), HeartbeatForm::Visible);
         assert_eq!(probe("a=b"), None);
-        assert_eq!(probe("probe=500ms"), Some(Ok(Duration::from_millis(500))));
+        assert_eq!(probe("probe=500ms"), NonZeroU32::new(500).map(Ok));
         for wrong in ["probe", "probe=1", "probe=100ms", "probe=2h"] {
             assert_eq!(probe(wrong), Some(Err(BadProbe)), "{wrong}");
         }

@@ -2,8 +2,9 @@
 //! goes to a writer, which says everything an admitted client hears.
 
 use std::borrow::Cow;
+use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
@@ -114,8 +115,8 @@ fn prepare(
     })
 }
 
-/// The interval of a probe, where one is asked for.
-fn probe(is_enabled: bool, query: &str) -> Result<Option<Duration>, Refusal> {
+/// The interval of a probe in milliseconds, where one is asked for.
+fn probe(is_enabled: bool, query: &str) -> Result<Option<NonZeroU32>, Refusal> {
     let refuse = |status, detail: String| Err(Refusal::new(Reason::Probe, Problem::new(status, detail)));
     match asked::probe(query) {
         None => Ok(None),

@@ -1,5 +1,6 @@
 //! What a session is opened with: an admitted request, everything decided but where it can resume.
 
+use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +29,8 @@ pub struct Request {
     pub resume: Option<Resume>,
     pub heartbeat_form: HeartbeatForm,
     /// A stream to try the way with: no events, and after each such silence a record that says when it was sent.
-    pub probe: Option<Duration>,
+    /// In milliseconds: as small as that, since every stream has room for it.
+    pub probe: Option<NonZeroU32>,
     pub principal: Option<Principal>,
     pub websocket: Option<Handshake>,
     /// The snapshot's routes, by which a WebSocket may subscribe to other streams.
@@ -38,7 +40,7 @@ pub struct Request {
 impl Request {
     /// After how much silence something is sent.
     pub(super) fn heartbeat_interval(&self) -> Duration {
-        self.probe.unwrap_or(self.route.heartbeat)
+        self.probe.map_or(self.route.heartbeat, |ms| Duration::from_millis(ms.get().into()))
     }
 }
 
