@@ -1,9 +1,13 @@
 //! The command line: what may be said, `check`, and the commands that run once. Running is the composition root's job.
 
 mod configuration;
+mod doctor;
 mod drain;
+mod follow;
 mod import;
 mod inject;
+mod indent;
+mod tap;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -17,9 +21,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::config::{self, Brief, LoadError, Reading, Snapshot};
 
 pub use configuration::configuration;
+pub use doctor::{Doctor, doctor};
 pub use drain::drain;
 pub use import::import_ingress;
 pub use inject::{InjectArguments, inject};
+pub use tap::{Tap, tap};
 
 /// Exit code: the configuration is invalid.
 const INVALID: u8 = 1;
@@ -95,6 +101,18 @@ pub enum Command {
     /// Into workloads that are labelled `sidestream.io/inject: "true"`, and with them the Services that select their
     /// pods. What is not changed stays byte for byte. See docs/kubernetes.md.
     Inject(InjectArguments),
+    /// Follow a stream and print its events, over any transport; after a cut it goes on where it was.
+    ///
+    /// Exits with 0 (--max was reached, or --once and the stream was ended by its server), 1 (refused, and would be
+    /// again), 2 (no server was reached) or 3 (--once, and the stream was cut). Gaps stand among the events, and on
+    /// standard error.
+    Tap(Tap),
+    /// Examine the way to a stream: what buffers, compresses, cuts or changes it, and what helps.
+    ///
+    /// It opens probes, streams without events, through the real way; sidestream's configuration has to allow them
+    /// (`probe: true`), else an ordinary stream is looked at. It speaks HTTP/1.1. Exits with 0 (healthy), 1 (problems
+    /// were found) or 2 (nobody answers there).
+    Doctor(Doctor),
     /// End the streams of the sidestream that runs on this host, and wait until they are gone: for a preStop hook.
     ///
     /// Its clients come back elsewhere, at a bounded rate. It goes on serving ordinary requests until it is told to end.

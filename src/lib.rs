@@ -17,6 +17,8 @@
 //! | [`shutdown`] | the signals that end a process, and the mark that its end has begun |
 //! | [`drain`] | ends every stream, once, at a bounded pace |
 //! | [`inject`] | Kubernetes manifests with the sidecar in them: text in, text out |
+//! | [`client`] | one connection to a stream, read item by item: for `tap` and `doctor` |
+//! | [`doctor`] | what on the way to a stream is bad for it |
 //! | [`app`], [`cli`], [`demo`] | the composition root, the command line, the demo |
 //!
 //! Below the wall (no I/O, no clock, no runtime; built alone by `--no-default-features`):
@@ -48,9 +50,13 @@ pub mod auth;
 #[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "server")]
+pub mod client;
+#[cfg(feature = "server")]
 pub mod config;
 #[cfg(feature = "server")]
 pub mod demo;
+#[cfg(feature = "server")]
+pub mod doctor;
 #[cfg(feature = "server")]
 pub mod drain;
 #[cfg(feature = "server")]

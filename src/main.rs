@@ -11,6 +11,13 @@ use sidestream::{app, demo, telemetry};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// What jemalloc reads before `main`: a sidecar's threads are few, and each arena keeps pages of its own; memory that is
+/// not used goes back after a second rather than ten.
+// An exported name is the only way to tell it; the prefix is tikv-jemalloc-sys's.
+#[allow(unsafe_code)]
+#[unsafe(export_name = "_rjem_malloc_conf")]
+pub static ALLOCATOR_SETTINGS: &[u8] = b"narenas:1,dirty_decay_ms:1000\0";
+
 fn main() -> ExitCode {
     let arguments = Cli::parse();
     telemetry::init();
@@ -26,6 +33,8 @@ fn main() -> ExitCode {
         Command::Check { config, output } => cli::check(&config, output),
         Command::Config(command) => cli::configuration(&command),
         Command::ImportIngress => cli::import_ingress(std::io::stdin()),
+        Command::Tap(tap) => cli::tap(&tap),
+        Command::Doctor(doctor) => cli::doctor(&doctor),
         Command::Drain { config, admin, timeout } => cli::drain(config.as_deref(), admin, timeout),
         Command::Inject(arguments) => cli::inject(arguments),
     }

@@ -105,6 +105,12 @@ pub fn heartbeat(ts: i64, cursor: Option<&str>) -> Vec<u8> {
     text(&Object { r#type: "heartbeat", ts, cursor })
 }
 
+/// A record of a probe. `ts` is when it was sent, in milliseconds since the Unix epoch; `http` is the version that the
+/// request came with.
+pub fn probe(ts: i64, is_http11: bool) -> Vec<u8> {
+    text(&json!({ "type": "probe", "ts": ts, "http": if is_http11 { "1.1" } else { "1.0" } }))
+}
+
 /// A problem document (RFC 9457) with its status, and members of its own.
 pub fn problem(status: u16, title: &str, detail: &str, extra: serde_json::Value) -> Vec<u8> {
     let mut problem = json!({ "type": "about:blank", "title": title, "status": status, "detail": detail });

@@ -60,6 +60,7 @@ pub(super) fn compile(root: &Node, base_dir: &Path, diagnostics: &Diagnostics) -
         kafka: clusters.remove(0),
         clusters,
         verifier: verifier.map(Arc::new),
+        probe: root.flag("probe").unwrap_or(false),
         limits,
         replay: replay(&root.section("replay")),
         metrics_prefix: metrics_prefix(&root.section("metrics")),

@@ -83,6 +83,7 @@ fn changed(old: &Snapshot, new: &Snapshot) -> Vec<&'static str> {
         ("upstream", upstream_of(old) != upstream_of(new)),
         ("forwarded", old.forwarded != new.forwarded),
         ("auth", old.verifier != new.verifier),
+        ("probe", old.probe != new.probe),
         ("limits.streams", old.limits.max_streams != new.limits.max_streams),
         ("limits.tcp_user_timeout", old.limits.tcp_user_timeout != new.limits.tcp_user_timeout),
         ("drain", old.drain != new.drain),

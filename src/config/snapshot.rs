@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub routes: Arc<RouteTable>,
     /// Absent where no token is ever asked for: every route is public then.
     pub verifier: Option<Arc<Verifier>>,
+    /// Whether clients may open streams that are silent when they ask for it, to try the way to here.
+    pub probe: bool,
     pub limits: Limits,
     pub replay: ReplayLog,
     pub metrics_prefix: String,

@@ -2,6 +2,9 @@
 //! subscribe.
 
 use std::borrow::Cow;
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use http::HeaderMap;
 use percent_encoding::percent_decode_str;
@@ -12,6 +15,14 @@ use crate::session::{BadPosition, Resume};
 
 /// Where SSE clients say their position, the strongest first; `EventSource` cannot set headers on its first connect.
 const SSE_PARAMETERS: [&str; 3] = ["last_event_id", "lastEventId", "since"];
+
+/// The intervals of a probe: less would be a load, more is no silence that anybody waits for.
+const PROBE_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(3600);
+
+/// `probe` is no interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`probe` is an interval between 200ms and 1h, such as `500ms`")]
+pub(super) struct BadProbe;
 
 /// The position to resume from. An empty one means none, as `EventSource` sends it after `id:` without a value. One that
 /// can't be read is a 400 for NDJSON and WebSocket.
@@ -51,6 +62,14 @@ pub(super) fn batch(route: &StreamRoute, transport: Transport, query: &str) -> R
     batch.map(Some).ok_or(
         "`batchSize` is a whole number from 1 to 1000, `batchWindow` a duration from 1ms to 5s with its unit (ms, s)",
     )
+}
+
+/// The interval of a probe in milliseconds: `?probe=500ms` asks for a stream without events, that is silent for so long between records.
+pub(super) fn probe(query: &str) -> Option<Result<NonZeroU32, BadProbe>> {
+    let written = parameter(query, "probe")?;
+    let interval = parse_duration(&written).filter(|interval| PROBE_INTERVAL.contains(interval));
+    let ms = interval.and_then(|interval| NonZeroU32::new(u32::try_from(interval.as_millis()).ok()?));
+    Some(ms.ok_or(BadProbe))
 }
 
 /// Whether a subscription comes with the stream: `?subscribe=manual` leaves it to a WebSocket's commands.
@@ -149,6 +168,11 @@ mod tests {
         assert_eq!(heartbeat_form(&route, "a=b"), HeartbeatForm::Silent);
         assert_eq!(heartbeat_form(&route, "a=b&heartbeat=event"), HeartbeatForm::Visible);
         assert_eq!(heartbeat_form(&route, "heartbeat=message"), HeartbeatForm::Visible);
+        assert_eq!(probe("a=b"), None);
+        assert_eq!(probe("probe=500ms"), NonZeroU32::new(500).map(Ok));
+        for wrong in ["probe", "probe=1", "probe=100ms", "probe=2h"] {
+            assert_eq!(probe(wrong), Some(Err(BadProbe)), "{wrong}");
+        }
         assert!(!subscribes(Transport::WebSocket, "subscribe=manual"));
         assert!(subscribes(Transport::WebSocket, "subscribe=auto"));
         assert!(subscribes(Transport::Sse, "subscribe=manual"));

@@ -17,6 +17,8 @@ pub(super) enum Reason {
     Position,
     /// `batchSize` or `batchWindow` is out of its bounds.
     Batch,
+    /// `probe` where the configuration has none, or with no interval.
+    Probe,
     Unauthorized,
     Forbidden,
     Origin,
@@ -37,6 +39,7 @@ impl Reason {
             Self::Handshake => "handshake",
             Self::Position => "position",
             Self::Batch => "batch",
+            Self::Probe => "probe",
             Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
             Self::Origin => "origin",

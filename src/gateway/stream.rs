@@ -2,6 +2,7 @@
 //! goes to a writer, which says everything an admitted client hears.
 
 use std::borrow::Cow;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -100,20 +101,35 @@ fn prepare(
     })?;
     let batch = asked::batch(route, transport, query)
         .map_err(|detail| Refusal::new(Reason::Batch, Problem::new(StatusCode::BAD_REQUEST, detail)))?;
+    let probe = probe(snapshot.probe, query)?;
     Ok(Request {
         transport,
         content_type: agreed.content_type,
         http11: header.version == Version::HTTP_11,
         selector: authorized.selector,
-        subscribe: asked::subscribes(transport, query),
-        resume,
+        subscribe: probe.is_none() && asked::subscribes(transport, query),
+        resume: resume.filter(|_| probe.is_none()),
         heartbeat_form: asked::heartbeat_form(route, query),
         batch,
+        probe,
         principal: authorized.principal,
         websocket,
         routes: snapshot.routes.clone(),
         route: route.clone(),
     })
+}
+
+/// The interval of a probe in milliseconds, where one is asked for.
+fn probe(is_enabled: bool, query: &str) -> Result<Option<NonZeroU32>, Refusal> {
+    let refuse = |status, detail: String| Err(Refusal::new(Reason::Probe, Problem::new(status, detail)));
+    match asked::probe(query) {
+        None => Ok(None),
+        Some(_) if !is_enabled => {
+            refuse(StatusCode::FORBIDDEN, "probes are not enabled here: the configuration needs `probe: true`".into())
+        }
+        Some(Ok(interval)) => Ok(Some(interval)),
+        Some(Err(error)) => refuse(StatusCode::BAD_REQUEST, error.to_string()),
+    }
 }
 
 /// Takes a slot and hands the socket over.

@@ -259,7 +259,7 @@ impl Session {
         // It is looked at now, or once the socket takes more.
         self.look_at = self.look_at.filter(|at| *at > now);
         if self.closed.is_some() {
-            self.heartbeat_due = now + self.request.route.heartbeat;
+            self.heartbeat_due = now + self.request.heartbeat_interval();
             return false;
         }
         if self.expires.is_some_and(|expires| expires <= now) {
@@ -276,7 +276,7 @@ impl Session {
 
     fn beat(&mut self, desk: &Desk<'_>) -> bool {
         let now = desk.now.instant;
-        let interval = self.request.route.heartbeat;
+        let interval = self.request.heartbeat_interval();
         let quiet_since = self.quiet_since();
         if quiet_since + interval > now {
             self.heartbeat_due = quiet_since + interval;
@@ -304,7 +304,11 @@ impl Session {
     }
 
     fn heartbeat(&mut self, desk: &Desk<'_>) -> Bytes {
-        let visible = (self.request.heartbeat_form == HeartbeatForm::Visible).then(|| self.visible_heartbeat(desk));
+        let visible = match self.request.heartbeat_form {
+            _ if self.request.probe.is_some() => Some(self.probe_record(desk)),
+            HeartbeatForm::Visible => Some(self.visible_heartbeat(desk)),
+            HeartbeatForm::Silent => None,
+        };
         let silent: &[u8] = match self.form.transport {
             Transport::WebSocket => {
                 let ping = websocket::frame(websocket::Opcode::Ping, b"");
@@ -335,6 +339,14 @@ impl Session {
         let data = json::heartbeat(desk.now.unix_ms, cursor.as_deref());
         self.messages += 1;
         object(self.form, self.messages, desk.now, "heartbeat", cursor.as_deref().map(str::as_bytes), data)
+    }
+
+    /// What a probe is sent: its time on this clock, and which HTTP the last hop before us speaks.
+    fn probe_record(&mut self, desk: &Desk<'_>) -> Bytes {
+        let is_http11 = self.request.http11 || self.form.transport == Transport::WebSocket;
+        let data = json::probe(desk.now.unix_ms, is_http11);
+        self.messages += 1;
+        object(self.form, self.messages, desk.now, "probe", None, data)
     }
 
     /// Ends the stream at a record boundary: what is queued, then the transport's goodbye. The first reason counts.

@@ -23,6 +23,10 @@ impl Session {
         let mut session = Self::new(request, jitter, desk);
         if !session.request.subscribe {
             session.write_head(desk);
+            if session.request.probe.is_some() {
+                let record = session.probe_record(desk);
+                session.push_first(record);
+            }
             return session;
         }
         session.add_subscription(session.request.route.clone(), session.request.selector.clone());
@@ -57,7 +61,7 @@ impl Session {
             look_at: None,
             answered: false,
             resumes: Resumes::default(),
-            heartbeat_due: now.instant + route.heartbeat,
+            heartbeat_due: now.instant + request.heartbeat_interval(),
             last_sent: now.instant,
             expires: expires.and_then(|at| now.instant.checked_add(until_expiry(at))),
             retry_ms: (route.retry.as_millis() as f64 * (1.0 + jitter / 2.0)) as u64,

@@ -96,7 +96,7 @@ impl Session {
         self.retry_ms = (route.retry.as_millis() as f64 * jitter) as u64;
         self.request.route = route.clone();
         self.request.routes = reload.routes.clone();
-        self.heartbeat_due = self.quiet_since() + route.heartbeat;
+        self.heartbeat_due = self.quiet_since() + self.request.heartbeat_interval();
     }
 
     /// Whether it was opened under these routes.

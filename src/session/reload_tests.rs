@@ -44,6 +44,7 @@ fn request(transport: Transport, routes: &Arc<RouteTable>) -> Request {
         resume: None,
         heartbeat_form: HeartbeatForm::Silent,
         batch: None,
+        probe: None,
         principal: Some(principal),
         websocket: None,
         routes: routes.clone(),

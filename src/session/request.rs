@@ -1,5 +1,6 @@
 //! What a session is opened with: an admitted request, everything decided but where it can resume.
 
+use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,10 +30,20 @@ pub struct Request {
     pub heartbeat_form: HeartbeatForm,
     /// NDJSON and SSE: what the client, or the route, wants to be gathered.
     pub batch: Option<Batch>,
+    /// A stream to try the way with: no events, and after each such silence a record that says when it was sent.
+    /// In milliseconds: as small as that, since every stream has room for it.
+    pub probe: Option<NonZeroU32>,
     pub principal: Option<Principal>,
     pub websocket: Option<Handshake>,
     /// The snapshot's routes, by which a WebSocket may subscribe to other streams.
     pub routes: Arc<RouteTable>,
+}
+
+impl Request {
+    /// After how much silence something is sent.
+    pub(super) fn heartbeat_interval(&self) -> Duration {
+        self.probe.map_or(self.route.heartbeat, |ms| Duration::from_millis(ms.get().into()))
+    }
 }
 
 /// Where the client wants to resume.

@@ -64,6 +64,7 @@ impl Bench {
             resume: None,
             heartbeat_form: HeartbeatForm::Silent,
             batch: None,
+            probe: None,
             principal: None,
             websocket: (transport == Transport::WebSocket)
                 .then(|| http::Handshake { accept: "key".into(), subprotocol: None }),

@@ -60,6 +60,7 @@ impl Bench {
             resume: None,
             heartbeat_form: HeartbeatForm::Silent,
             batch: None,
+            probe: None,
             principal: None,
             websocket: None,
             routes: routes.clone(),

@@ -59,7 +59,7 @@ fn every_room_is_on_the_map() {
 fn links_between_documents_lead_somewhere() {
     let mut documents = vec!["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"];
     documents.extend(["docs/protocol.md", "docs/configuration.md", "docs/operations.md", "docs/clients.md"]);
-    documents.extend(["docs/first-steps.md", "docs/kubernetes.md", "docs/migration.md"]);
+    documents.extend(["docs/doctor.md", "docs/first-steps.md", "docs/kubernetes.md", "docs/migration.md"]);
     for document in documents {
         let text = read(document);
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

@@ -81,7 +81,7 @@ impl Drop for Client {
 }
 
 /// Where `make clients` put them.
-fn installed() -> PathBuf {
+pub fn installed() -> PathBuf {
     let place = std::env::var_os("SIDESTREAM_CLIENTS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients"), PathBuf::from);
     let complete = place.join("node_modules/ws").exists() && place.join("venv/bin/python").exists();

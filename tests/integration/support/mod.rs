@@ -6,6 +6,7 @@ pub mod admin;
 pub mod broker;
 pub mod client;
 pub mod cutter;
+pub mod hop;
 pub mod house;
 pub mod http;
 pub mod ndjson;

@@ -190,7 +190,7 @@ fn new_folder(place: &Path, name: &str) -> PathBuf {
     folder
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let span = PORTS.end - PORTS.start;
     // Processes that run at the same time start at different places.
@@ -202,7 +202,7 @@ fn free_port() -> u16 {
 }
 
 /// `ca.pem`, and `server.pem` for 127.0.0.1 which it signed, key included.
-fn make_certificates(folder: &Path) {
+pub fn make_certificates(folder: &Path) {
     const SCRIPT: &str = "set -e; cd \"$1\"; day=1
         new='openssl req -newkey rsa:2048 -nodes -batch'
         $new -x509 -days $day -subj '/CN=test authority' -keyout ca.key -out ca.pem

@@ -1,0 +1,75 @@
+//! `sidestream doctor`: the arguments and the words. What is examined, and what it means, is `doctor`'s.
+
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::follow::Address;
+use super::{Output, duration, say};
+use crate::doctor::{Examination, Findings, Verdict, examine};
+
+/// Exit code: something on the way is bad for streams.
+const PROBLEMS: u8 = 1;
+/// Exit code: there is nothing to examine.
+const UNREACHABLE: u8 = 2;
+/// What a probe can be asked for, less what the silent one is asked for beyond.
+const DURATION_MAX: Duration = Duration::from_secs(55 * 60);
+
+#[derive(Args, Debug, PartialEq, Eq)]
+pub struct Doctor {
+    #[command(flatten)]
+    pub address: Address,
+    /// How long to watch: limits of hops that are longer are not seen. At most 55m.
+    #[arg(long, value_name = "DURATION", default_value = "90s", value_parser = duration)]
+    pub duration: Duration,
+    /// The origin of a page that reads the stream: is it allowed to?
+    #[arg(long, value_name = "ORIGIN")]
+    pub origin: Option<String>,
+    /// What to print: lines for people, or an object with every verdict.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// Examines the way to a stream and says what was found on standard output.
+pub fn doctor(doctor: &Doctor) -> ExitCode {
+    let headers = match doctor.address.headers() {
+        Ok(headers) => headers,
+        Err(error) => {
+            say(io::stderr(), error);
+            return ExitCode::from(UNREACHABLE);
+        }
+    };
+    let examined = examine(&Examination {
+        target: &doctor.address.url,
+        choice: doctor.address.transport.into(),
+        headers,
+        origin: doctor.origin.clone(),
+        duration: doctor.duration.min(DURATION_MAX),
+    });
+    match examined {
+        Ok(findings) => {
+            match doctor.output {
+                Output::Text => findings.verdicts.iter().for_each(|verdict| say(io::stdout(), line(verdict))),
+                Output::Json => say(io::stdout(), serde_json::json!(findings)),
+            }
+            exit_code(&findings)
+        }
+        Err(failure) => {
+            say(io::stderr(), failure);
+            ExitCode::from(UNREACHABLE)
+        }
+    }
+}
+
+fn exit_code(findings: &Findings) -> ExitCode {
+    if findings.healthy { ExitCode::SUCCESS } else { ExitCode::from(PROBLEMS) }
+}
+
+fn line(verdict: &Verdict) -> String {
+    let Verdict { code, problem, message, advice } = verdict;
+    let mark = if *problem { "PROBLEM" } else { "ok" };
+    let advice = if advice.is_empty() { String::new() } else { format!("\n    -> {advice}") };
+    format!("{mark} {code}: {message}{advice}")
+}

@@ -1,0 +1,280 @@
+//! `sidestream tap`: follows a stream, prints its events, and comes back with its position after a cut.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::follow::Address;
+use super::indent::indent;
+use super::say;
+use crate::client::{Asked, End, Failure, Item, Kind, Step, Stream};
+
+/// Exit code: the server refuses, and would again.
+const REFUSED: u8 = 1;
+/// Exit code: there is no server, or no token to ask it with.
+const UNREACHABLE: u8 = 2;
+/// Exit code: the stream was cut, and `--once` was said.
+const CUT: u8 = 3;
+
+/// How long connecting and the answer's head may take, each.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A stream that is silent for longer is given up: heartbeats come every 10 minutes at the rarest.
+const SILENCE_MAX: Duration = Duration::from_secs(11 * 60);
+/// The first wait before a reconnect, unless the stream says another; it doubles with each failure.
+const BACKOFF: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// How often the status line is drawn.
+const REDRAW: Duration = Duration::from_secs(1);
+
+#[derive(Args, Debug, PartialEq, Eq)]
+pub struct Tap {
+    #[command(flatten)]
+    pub address: Address,
+    /// Where to start: a cursor, an event id, a time (2026-11-22T10:00:00Z) or how long ago (-15m).
+    #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
+    pub since: Option<String>,
+    /// One event a line, as it came.
+    #[arg(long)]
+    pub raw: bool,
+    /// A status line with count, rate and cursor on standard error, where that is a terminal; elsewhere once at the end.
+    #[arg(long)]
+    pub stats: bool,
+    /// End after so many events.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max: Option<u64>,
+    /// Do not connect again.
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// How following ended.
+enum Over {
+    Enough,
+    Ended(End),
+    Failed(Failure),
+    /// Nobody reads what is printed.
+    Deaf,
+}
+
+struct Follower<'a> {
+    tap: &'a Tap,
+    position: Option<String>,
+    retry: Duration,
+    events: u64,
+    was_open: bool,
+    status: Status,
+}
+
+/// Follows the stream until it has enough, or may not go on.
+pub fn tap(tap: &Tap) -> ExitCode {
+    let mut follower = Follower {
+        tap,
+        position: tap.since.clone(),
+        retry: BACKOFF,
+        events: 0,
+        was_open: false,
+        status: Status::new(tap.stats),
+    };
+    let code = follower.follow();
+    follower.status.end(follower.events, follower.position.as_deref());
+    ExitCode::from(code)
+}
+
+impl Follower<'_> {
+    /// Gives the exit code.
+    fn follow(&mut self) -> u8 {
+        let mut failures = 0;
+        loop {
+            let headers = match self.tap.address.headers() {
+                Ok(headers) => headers,
+                Err(error) => {
+                    say(io::stderr(), error);
+                    return UNREACHABLE;
+                }
+            };
+            let was = self.events;
+            let over = self.connection(headers);
+            if let Some(code) = self.verdict(&over) {
+                return code;
+            }
+            failures = if self.events > was { 0 } else { failures + 1 };
+            let wait = backoff(self.retry, failures, fastrand::f64());
+            self.tell(&over, Some(wait));
+            thread::sleep(wait);
+        }
+    }
+
+    /// One connection, to its end.
+    fn connection(&mut self, headers: Vec<(String, String)>) -> Over {
+        let target = &self.tap.address.url;
+        let mut parameters = Vec::new();
+        if let Some(position) = &self.position {
+            parameters.push(("since", position.clone()));
+        }
+        // They carry the position of one whom no event concerns.
+        if !target.has_parameter("heartbeat") {
+            parameters.push(("heartbeat", "event".to_owned()));
+        }
+        let asked = Asked { target, choice: self.tap.address.transport.into(), headers, parameters };
+        match Stream::open(&asked, PATIENCE) {
+            Ok(stream) => {
+                self.was_open = true;
+                self.read(stream)
+            }
+            Err(failure) => Over::Failed(failure),
+        }
+    }
+
+    fn read(&mut self, mut stream: Stream) -> Over {
+        let mut heard = Instant::now();
+        loop {
+            self.status.draw(self.events, self.position.as_deref());
+            match stream.next(REDRAW) {
+                Step::Item(item) => {
+                    heard = Instant::now();
+                    if self.take(item).is_err() {
+                        return Over::Deaf;
+                    }
+                    if self.tap.max.is_some_and(|max| self.events >= max) {
+                        return Over::Enough;
+                    }
+                }
+                Step::Nothing if heard.elapsed() < SILENCE_MAX => {}
+                Step::Nothing => return Over::Ended(End::Cut("nothing came for too long".to_owned())),
+                Step::End(end) => return Over::Ended(end),
+            }
+        }
+    }
+
+    /// Prints what is to be seen. Gaps go to standard output as well: they stand for events.
+    fn take(&mut self, item: Item) -> io::Result<()> {
+        if matches!(item.kind, Kind::Event | Kind::Gap) {
+            self.status.clear();
+            let mut out = io::stdout().lock();
+            if self.tap.raw {
+                writeln!(out, "{}", one_line(&item.data))
+            } else {
+                writeln!(out, "{}", indent(&item.data))
+            }?;
+            out.flush()?;
+        }
+        if item.kind == Kind::Gap {
+            say(io::stderr(), format_args!("a gap: {}", one_line(&item.data)));
+        }
+        self.events += u64::from(item.kind == Kind::Event);
+        if item.cursor.is_some() {
+            self.position = item.cursor;
+        }
+        self.retry = item.retry.unwrap_or(self.retry).min(BACKOFF_MAX);
+        Ok(())
+    }
+
+    /// The exit code, where it does not go on.
+    fn verdict(&mut self, over: &Over) -> Option<u8> {
+        let code = match over {
+            Over::Enough | Over::Deaf => return Some(0),
+            Over::Ended(End::Said(_)) if self.tap.once => 0,
+            Over::Ended(_) if self.tap.once => CUT,
+            Over::Ended(_) => return None,
+            Over::Failed(Failure::Refused(head, _)) if is_final(head.status) => REFUSED,
+            Over::Failed(Failure::Refused(..)) if self.tap.once => REFUSED,
+            Over::Failed(_) if self.tap.once || !self.was_open => UNREACHABLE,
+            Over::Failed(_) => return None,
+        };
+        self.tell(over, None);
+        Some(code)
+    }
+
+    fn tell(&mut self, over: &Over, wait: Option<Duration>) {
+        self.status.clear();
+        let what = match over {
+            Over::Ended(end) => end.to_string(),
+            Over::Failed(failure) => failure.to_string(),
+            Over::Enough | Over::Deaf => return,
+        };
+        let next = wait.map(|wait| format!("; connecting again in {:.1} s", wait.as_secs_f64())).unwrap_or_default();
+        say(io::stderr(), format_args!("{what}{next}"));
+    }
+}
+
+/// Whether a status will be the same next time: too many requests and failures of servers pass.
+fn is_final(status: u16) -> bool {
+    status < 500 && status != 429 && status != 408
+}
+
+/// Doubles with each failure in a row; `jitter` from 0 to 1 adds up to half, so that many do not come at once.
+fn backoff(base: Duration, failures: u32, jitter: f64) -> Duration {
+    let doubled = base.saturating_mul(1 << failures.min(10)).min(BACKOFF_MAX);
+    doubled.mul_f64(1.0 + jitter / 2.0)
+}
+
+/// SSE may split a text over lines, which JSON takes for space.
+fn one_line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
+}
+
+/// The line that is drawn over and over.
+struct Status {
+    wanted: bool,
+    terminal: bool,
+    drawn: bool,
+    due: Instant,
+    /// When, and how many events there were when it was drawn last.
+    before: (Instant, u64),
+    began: Instant,
+}
+
+impl Status {
+    fn new(wanted: bool) -> Self {
+        let now = Instant::now();
+        Self { wanted, terminal: io::stderr().is_terminal(), drawn: false, due: now, before: (now, 0), began: now }
+    }
+
+    fn draw(&mut self, events: u64, position: Option<&str>) {
+        let now = Instant::now();
+        if !self.wanted || !self.terminal || now < self.due {
+            return;
+        }
+        let (then, before) = self.before;
+        let seconds = (now - then).as_secs_f64().max(0.001);
+        let rate = (events - before) as f64 / seconds;
+        let _ = write!(io::stderr(), "\r\x1b[K{events} events, {rate:.1}/s, {}", position.unwrap_or("no cursor yet"));
+        (self.drawn, self.due, self.before) = (true, now + REDRAW, (now, events));
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.drawn) {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+            self.due = Instant::now();
+        }
+    }
+
+    fn end(&mut self, events: u64, position: Option<&str>) {
+        self.clear();
+        if self.wanted {
+            let rate = events as f64 / self.began.elapsed().as_secs_f64().max(0.001);
+            say(io::stderr(), format_args!("{events} events, {rate:.1}/s, {}", position.unwrap_or("no cursor")));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_with_failures_and_have_a_limit() {
+        let wait = |failures, jitter| backoff(Duration::from_secs(1), failures, jitter).as_secs_f64();
+        assert_eq!((wait(0, 0.0), wait(2, 0.0), wait(99, 0.0)), (1.0, 4.0, 30.0));
+        assert_eq!((wait(0, 1.0), wait(99, 1.0)), (1.5, 45.0));
+    }
+
+    #[test]
+    fn what_passes_is_asked_again() {
+        assert!([204, 301, 401, 403, 404, 410].into_iter().all(is_final));
+        assert!(![408, 429, 500, 503].into_iter().any(is_final));
+    }
+}

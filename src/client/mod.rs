@@ -1,0 +1,74 @@
+//! A client of streams, for `tap` and `doctor`: one connection, blocking, with a limit to every wait.
+//!
+//! It says what came and when a stream ended, and how; whether to connect again is its users' to decide. HTTP/1.1 only,
+//! and no redirects: a stream's address is what was given.
+
+mod body;
+mod connection;
+mod records;
+mod stream;
+mod target;
+mod websocket;
+
+use std::fmt;
+
+pub use records::{Item, Kind};
+pub use stream::{Asked, Choice, End, Step, Stream};
+pub use target::Target;
+
+/// The head of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// HTTP/1.x.
+    pub minor: u8,
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+}
+
+impl Head {
+    /// The value of a header; where it came several times, joined by commas (RFC 9110 section 5.3).
+    pub fn header(&self, name: &str) -> Option<String> {
+        let values = self.headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
+        let values: Vec<&str> = values.map(|(_, value)| value.as_str()).collect();
+        (!values.is_empty()).then(|| values.join(", "))
+    }
+
+    /// Whether a list header has this member.
+    pub fn names(&self, header: &str, member: &str) -> bool {
+        let value = self.header(header).unwrap_or_default();
+        value.split(',').any(|one| one.trim().eq_ignore_ascii_case(member))
+    }
+}
+
+/// Why there is no stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection, or none that is trusted.
+    Unreachable(String),
+    /// Nothing, or no whole answer, within the time allowed.
+    Unanswered,
+    /// What answers there speaks no HTTP/1, or gave up in the middle of it.
+    Broken(String),
+    /// An answer that is no stream, with the beginning of its body.
+    Refused(Head, String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(why) => write!(formatter, "cannot connect: {why}"),
+            Self::Unanswered => write!(formatter, "no answer came in time"),
+            Self::Broken(why) => write!(formatter, "no answer of HTTP/1: {why}"),
+            Self::Refused(head, body) => match detail(body) {
+                Some(detail) => write!(formatter, "refused with {}: {detail}", head.status),
+                None => write!(formatter, "refused with {}", head.status),
+            },
+        }
+    }
+}
+
+/// The sentence of a problem document (RFC 9457).
+fn detail(body: &str) -> Option<String> {
+    let problem: serde_json::Value = serde_json::from_str(body).ok()?;
+    Some(problem.get("detail")?.as_str()?.to_owned())
+}

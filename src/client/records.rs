@@ -1,0 +1,239 @@
+//! What a stream carries, whatever the transport: SSE as browsers read it (WHATWG HTML section 9.2.6), lines, messages.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::cursor::Cursor;
+
+/// The longest record that is put together, in bytes; what is longer is no stream of events.
+const RECORD_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Something that came whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    pub kind: Kind,
+    /// Where the client stands then, if that is said.
+    pub cursor: Option<String>,
+    /// The text as it came, JSON as a rule; of a WebSocket's message what it carries. Empty where there is none.
+    pub data: String,
+    /// How long to wait before a reconnect, if that is said.
+    pub retry: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Event,
+    Gap,
+    Heartbeat,
+    /// What `sidestream doctor` asks for.
+    Probe,
+    /// What scripts don't see: comments, empty lines, records without data, pings, responses.
+    Silent,
+}
+
+impl Item {
+    pub(super) fn silent() -> Self {
+        Self { kind: Kind::Silent, cursor: None, data: String::new(), retry: None }
+    }
+
+    /// From an object of the stream. An event has an id; what has none and a type of ours is no event.
+    pub(super) fn of_object(text: String) -> Self {
+        let marks: Marks = serde_json::from_str(&text).unwrap_or_default();
+        let kind = if marks.id.is_none() { Kind::named(marks.kind()) } else { Kind::Event };
+        let cursor = marks.cursor.or(marks.id).filter(|cursor| cursor.parse::<Cursor>().is_ok());
+        Self { kind, cursor, data: text, retry: None }
+    }
+
+    /// From a WebSocket's message.
+    pub(super) fn of_message(text: String) -> Self {
+        let Ok(message) = serde_json::from_str::<Message<'_>>(&text) else { return Self::of_object(text) };
+        let (Some("event"), Some(data)) = (message.r#type, message.data) else { return Self::silent() };
+        let inner = Self::of_object(data.get().to_owned());
+        let outer = message.cursor.or(message.id).filter(|cursor| cursor.parse::<Cursor>().is_ok());
+        // The ids of what is no event are the connection's own, and name no position.
+        let kind = if outer.is_some() { Kind::Event } else { inner.kind };
+        Self { kind, cursor: outer.map(str::to_owned).or(inner.cursor), ..inner }
+    }
+}
+
+impl Kind {
+    fn named(name: &str) -> Self {
+        match name {
+            "gap" => Self::Gap,
+            "heartbeat" => Self::Heartbeat,
+            "probe" => Self::Probe,
+            _ => Self::Event,
+        }
+    }
+}
+
+/// What an object says of itself. The type may be anything in an event.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Marks {
+    id: Option<String>,
+    cursor: Option<String>,
+    r#type: Option<serde_json::Value>,
+}
+
+impl Marks {
+    fn kind(&self) -> &str {
+        self.r#type.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default()
+    }
+}
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(borrow)]
+    id: Option<&'a str>,
+    r#type: Option<&'a str>,
+    cursor: Option<&'a str>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+/// Puts the bytes of an HTTP stream together into items.
+#[derive(Debug)]
+pub(super) struct Parser {
+    form: Form,
+    unread: Vec<u8>,
+    record: Record,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Sse,
+    Lines,
+}
+
+/// The fields of an SSE record so far.
+#[derive(Debug, Default)]
+struct Record {
+    event: String,
+    data: Option<String>,
+    id: Option<String>,
+    retry: Option<Duration>,
+}
+
+impl Parser {
+    pub(super) fn new(form: Form) -> Self {
+        Self { form, unread: Vec::new(), record: Record::default() }
+    }
+
+    /// Takes bytes of the body and calls `found` with each item that is whole. What has no end yet waits for it.
+    pub(super) fn feed(&mut self, bytes: &[u8], mut found: impl FnMut(Item)) -> Result<(), &'static str> {
+        // sidestream ends its lines with LF. CR alone, which SSE allows as well, is left to browsers.
+        let mut bytes = bytes;
+        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+            self.unread.extend_from_slice(&bytes[..end]);
+            bytes = &bytes[end + 1..];
+            let line = String::from_utf8_lossy(&std::mem::take(&mut self.unread)).into_owned();
+            let item = self.line(line.trim_end_matches('\r'));
+            item.into_iter().for_each(&mut found);
+        }
+        self.unread.extend_from_slice(bytes);
+        let held = self.unread.len() + self.record.data.as_ref().map_or(0, String::len);
+        if held > RECORD_BYTES_MAX { Err("a record is too long") } else { Ok(()) }
+    }
+
+    fn line(&mut self, line: &str) -> Option<Item> {
+        match self.form {
+            Form::Lines if line.is_empty() => Some(Item::silent()),
+            Form::Lines => Some(Item::of_object(line.to_owned())),
+            Form::Sse if line.is_empty() => Some(std::mem::take(&mut self.record).into_item()),
+            Form::Sse => {
+                self.record.take_field(line);
+                None
+            }
+        }
+    }
+}
+
+impl Record {
+    fn take_field(&mut self, line: &str) {
+        let (name, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match name {
+            "event" => self.event = value.to_owned(),
+            "id" => self.id = Some(value.to_owned()),
+            "retry" => self.retry = value.parse().ok().map(Duration::from_millis),
+            "data" => match &mut self.data {
+                Some(data) => data.extend(["\n", value]),
+                None => self.data = Some(value.to_owned()),
+            },
+            _ => {}
+        }
+    }
+
+    fn into_item(self) -> Item {
+        let Some(data) = self.data else {
+            return Item { cursor: self.id, retry: self.retry, ..Item::silent() };
+        };
+        // A record of an event may have any type, our names too; only it says an id within.
+        let object = Item::of_object(data);
+        let kind = if Kind::named(&self.event) == object.kind { object.kind } else { Kind::Event };
+        Item { kind, cursor: self.id.or(object.cursor), retry: self.retry, ..object }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(form: Form, bytes: &[u8], piece: usize) -> Vec<(Kind, Option<String>, String)> {
+        let mut parser = Parser::new(form);
+        let mut items = Vec::new();
+        for bytes in bytes.chunks(piece) {
+            parser.feed(bytes, |item| items.push((item.kind, item.cursor, item.data))).unwrap();
+        }
+        items
+    }
+
+    fn some(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    #[test]
+    fn sse_records_survive_any_cut() {
+        let bytes = "retry: 3000\nid: o:0:3\n\nid: o:0:4\ndata: {\"id\":\"o:0:4\",\ndata: \"type\":\"gap\"}\n\n: hi\n\n\
+                     event: gap\nid: o:0:9\ndata: {\"type\":\"gap\"}\n\ndata: cut off";
+        for piece in 1..bytes.len() {
+            let items = read(Form::Sse, bytes.as_bytes(), piece);
+            assert_eq!(items[0], (Kind::Silent, some("o:0:3"), String::new()));
+            assert_eq!(items[1], (Kind::Event, some("o:0:4"), "{\"id\":\"o:0:4\",\n\"type\":\"gap\"}".into()));
+            assert_eq!(items[2], (Kind::Silent, None, String::new()));
+            assert_eq!(items[3], (Kind::Gap, some("o:0:9"), "{\"type\":\"gap\"}".into()));
+            assert_eq!(items.len(), 4);
+        }
+    }
+
+    #[test]
+    fn lines_tell_events_from_gaps_and_heartbeats() {
+        let bytes = "{\"id\":\"o:0:4\",\"cursor\":\"o:0:4~AA\",\"type\":\"gap\"}\n\n{\"type\":\"gap\",\"cursor\":\"o:0:5\"}\n\
+                     {\"type\":\"heartbeat\"}\n{\"id\":\"a user's own\"}\n7\n";
+        let items = read(Form::Lines, bytes.as_bytes(), 7);
+        let marks: Vec<_> = items.into_iter().map(|(kind, cursor, _)| (kind, cursor)).collect();
+        let expected = [
+            (Kind::Event, some("o:0:4~AA")),
+            (Kind::Silent, None),
+            (Kind::Gap, some("o:0:5")),
+            (Kind::Heartbeat, None),
+            (Kind::Event, None),
+            (Kind::Event, None),
+        ];
+        assert_eq!(marks, expected);
+    }
+
+    #[test]
+    fn messages_are_unwrapped() {
+        let event = r#"{"id":"o:0:4","type":"event","timestamp":"","data":{"n":1.10}}"#;
+        let item = Item::of_message(event.into());
+        assert_eq!((item.kind, item.cursor, &*item.data), (Kind::Event, some("o:0:4"), r#"{"n":1.10}"#));
+        let gap = r#"{"id":"msg-3","type":"event","data":{"type":"gap","cursor":"o:0:9"}}"#;
+        let item = Item::of_message(gap.into());
+        assert_eq!((item.kind, item.cursor), (Kind::Gap, some("o:0:9")));
+        assert_eq!(Item::of_message(r#"{"id":"msg-1","type":"response"}"#.into()).kind, Kind::Silent);
+    }
+}

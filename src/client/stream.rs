@@ -1,0 +1,268 @@
+//! One stream: asked for, answered, read item by item.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
+
+use super::body::Body;
+use super::connection::Connection;
+use super::records::{Form, Parser};
+use super::websocket::{self, Socket};
+use super::{Failure, Head, Item, Target};
+
+/// The largest head of an answer, in bytes.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// The most headers of an answer.
+const HEADERS_MAX: usize = 128;
+/// The most that is read of the body of a refusal, in bytes.
+const REFUSAL_BYTES_MAX: usize = 64 * 1024;
+/// How much is read at once, in bytes.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Which transport is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    Sse,
+    Ndjson,
+    WebSocket,
+    /// What the server answers to one who reads SSE and NDJSON, or else WebSocket where it asks for that.
+    Auto,
+}
+
+/// What is asked for, and how.
+#[derive(Clone, Debug)]
+pub struct Asked<'a> {
+    pub target: &'a Target,
+    pub choice: Choice,
+    pub headers: Vec<(String, String)>,
+    pub parameters: Vec<(&'static str, String)>,
+}
+
+/// An open stream.
+#[derive(Debug)]
+pub struct Stream {
+    pub head: Head,
+    wire: Wire,
+    ready: VecDeque<Item>,
+}
+
+#[derive(Debug)]
+enum Wire {
+    Http { connection: Connection, body: Body, parser: Parser, end: Option<End> },
+    WebSocket(Box<Socket>),
+}
+
+/// What a wait brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    Item(Item),
+    /// Nothing within the time allowed.
+    Nothing,
+    End(End),
+}
+
+/// How a stream ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By what its transport has for that.
+    Said(String),
+    /// The connection closed, which is all that a body without framing has for an end.
+    Closed,
+    /// In the middle of it.
+    Cut(String),
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Said(how) => write!(formatter, "ended: {how}"),
+            Self::Closed => write!(formatter, "closed"),
+            Self::Cut(why) => write!(formatter, "cut: {why}"),
+        }
+    }
+}
+
+impl Stream {
+    /// Opens a stream; connecting, and the answer's head, may take so long each.
+    pub fn open(asked: &Asked<'_>, patience: Duration) -> Result<Self, Failure> {
+        let choice = if asked.target.websocket { Choice::WebSocket } else { asked.choice };
+        match Self::ask(asked, choice, patience) {
+            // 426: this path is a WebSocket.
+            Err(Failure::Refused(head, _)) if choice == Choice::Auto && head.status == 426 => {
+                Self::ask(asked, Choice::WebSocket, patience)
+            }
+            answered => answered,
+        }
+    }
+
+    fn ask(asked: &Asked<'_>, choice: Choice, patience: Duration) -> Result<Self, Failure> {
+        let connection = Connection::open(asked.target, patience)?;
+        let path = asked.target.path_with(&asked.parameters);
+        let accept = match choice {
+            Choice::Sse => "text/event-stream",
+            Choice::Ndjson => "application/x-ndjson",
+            Choice::Auto => "application/x-ndjson, text/event-stream",
+            Choice::WebSocket => {
+                let (head, socket) = websocket::open(connection, &asked.target.authority, &path, &asked.headers)?;
+                return Ok(Self { head, wire: Wire::WebSocket(Box::new(socket)), ready: VecDeque::new() });
+            }
+        };
+        let mut request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nAccept: {accept}\r\n", asked.target.authority);
+        asked.headers.iter().for_each(|(name, value)| request.extend([name, ": ", value, "\r\n"]));
+        request.push_str("\r\n");
+        answer(connection, request.as_bytes(), patience)
+    }
+
+    /// What comes next, within `patience`.
+    pub fn next(&mut self, patience: Duration) -> Step {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(item) = self.ready.pop_front() {
+                return Step::Item(item);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Step::Nothing;
+            }
+            let (wire, ready) = (&mut self.wire, &mut self.ready);
+            match wire {
+                Wire::WebSocket(socket) => match socket.get_ref().set_patience(left) {
+                    Ok(()) => return websocket::next(socket),
+                    Err(error) => return Step::End(End::Cut(error.to_string())),
+                },
+                Wire::Http { connection, body, parser, end } => {
+                    if let Some(end) = end {
+                        return Step::End(end.clone());
+                    }
+                    *end = read(connection, left, |bytes| take(bytes, body, parser, ready));
+                }
+            }
+        }
+    }
+
+    /// Whether it is a WebSocket.
+    pub fn is_websocket(&self) -> bool {
+        matches!(self.wire, Wire::WebSocket(_))
+    }
+}
+
+/// Reads once. Gives how the stream ended, if it did; no bytes in time is no end.
+fn read(
+    connection: &mut Connection,
+    patience: Duration,
+    take: impl FnOnce(&[u8]) -> Result<Option<End>, &'static str>,
+) -> Option<End> {
+    let mut bytes = [0; READ_BYTES];
+    match connection.set_patience(patience).and_then(|()| connection.read(&mut bytes)) {
+        Ok(count) => take(&bytes[..count]).unwrap_or_else(|why| Some(End::Cut(why.to_owned()))),
+        Err(error) if is_early(&error) => None,
+        Err(error) => Some(End::Cut(error.to_string())),
+    }
+}
+
+/// Takes bytes of the body; none mean that the connection was closed.
+fn take(
+    bytes: &[u8],
+    body: &mut Body,
+    parser: &mut Parser,
+    ready: &mut VecDeque<Item>,
+) -> Result<Option<End>, &'static str> {
+    let mut content = Vec::new();
+    body.feed(bytes, &mut content)?;
+    parser.feed(&content, |item| ready.push_back(item))?;
+    Ok(match body {
+        _ if body.is_whole() => Some(End::Said("the body is whole".to_owned())),
+        Body::UntilClose if bytes.is_empty() => Some(End::Closed),
+        _ if bytes.is_empty() => Some(End::Cut("the connection was closed within the body".to_owned())),
+        _ => None,
+    })
+}
+
+/// Sends the request and reads the head of its answer.
+fn answer(mut connection: Connection, request: &[u8], patience: Duration) -> Result<Stream, Failure> {
+    connection.write_all(request).map_err(|error| Failure::Broken(error.to_string()))?;
+    let deadline = Instant::now() + patience;
+    let mut bytes = Vec::new();
+    let (length, head) = loop {
+        if let Some(found) = head(&bytes)? {
+            break found;
+        }
+        if bytes.len() > HEAD_BYTES_MAX {
+            return Err(Failure::Broken("its head is too long".to_owned()));
+        }
+        read_more(&mut connection, deadline, &mut bytes)?;
+    };
+    let rest = bytes.split_off(length);
+    let form = form(&head);
+    let (Some(form), 200) = (form, head.status) else {
+        return Err(refused(head, connection, &rest, deadline));
+    };
+    let (mut body, mut parser, mut ready) = (Body::of(&head), Parser::new(form), VecDeque::new());
+    let mut end = None;
+    if !rest.is_empty() {
+        let taken = take(&rest, &mut body, &mut parser, &mut ready);
+        end = taken.map_err(|why| Failure::Broken(why.to_owned()))?;
+    }
+    Ok(Stream { head, wire: Wire::Http { connection, body, parser, end }, ready })
+}
+
+/// Reads until the deadline; the end of the connection is a failure.
+fn read_more(connection: &mut Connection, deadline: Instant, bytes: &mut Vec<u8>) -> Result<(), Failure> {
+    let broken = |error: std::io::Error| Failure::Broken(error.to_string());
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(Failure::Unanswered);
+    }
+    connection.set_patience(left).map_err(broken)?;
+    let mut read = [0; READ_BYTES];
+    match connection.read(&mut read) {
+        Ok(0) => Err(Failure::Broken("the connection was closed without an answer".to_owned())),
+        Ok(count) => {
+            bytes.extend_from_slice(&read[..count]);
+            Ok(())
+        }
+        Err(error) if is_early(&error) => Err(Failure::Unanswered),
+        Err(error) => Err(broken(error)),
+    }
+}
+
+fn refused(head: Head, mut connection: Connection, rest: &[u8], deadline: Instant) -> Failure {
+    let (mut body, mut content) = (Body::of(&head), Vec::new());
+    let mut bytes = rest.to_vec();
+    // What can be had of the body; the status is what counts.
+    while body.feed(&bytes, &mut content).is_ok() && !body.is_whole() && content.len() < REFUSAL_BYTES_MAX {
+        bytes.clear();
+        if head.status == 204 || read_more(&mut connection, deadline, &mut bytes).is_err() {
+            break;
+        }
+    }
+    Failure::Refused(head, String::from_utf8_lossy(&content).into_owned())
+}
+
+fn head(bytes: &[u8]) -> Result<Option<(usize, Head)>, Failure> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut answer = httparse::Response::new(&mut headers);
+    let length = match answer.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(error) => return Err(Failure::Broken(error.to_string())),
+    };
+    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    let headers = answer.headers.iter().map(|header| (header.name.to_owned(), text(header.value)));
+    let (minor, status) = (answer.version.unwrap_or(1), answer.code.unwrap_or(0));
+    Ok(Some((length, Head { minor, status, headers: headers.collect() })))
+}
+
+/// How a stream of this content type is read; nothing for what is none.
+fn form(head: &Head) -> Option<Form> {
+    let content_type = head.header("content-type")?.to_ascii_lowercase();
+    match content_type.split(';').next().unwrap_or_default().trim() {
+        "text/event-stream" => Some(Form::Sse),
+        "application/x-ndjson" | "application/jsonl" | "application/json" => Some(Form::Lines),
+        _ => None,
+    }
+}
+
+fn is_early(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}

@@ -1,0 +1,84 @@
+//! Where a stream is: the parts of a URL that a connection and a request need.
+
+use http::Uri;
+
+/// A URL of `http`, `https`, `ws` or `wss`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub tls: bool,
+    /// `ws` or `wss`: the transport is said.
+    pub websocket: bool,
+    /// Without the brackets of an IPv6 address.
+    pub host: String,
+    pub port: u16,
+    /// As `Host` says it.
+    pub authority: String,
+    /// Path and query.
+    path: String,
+}
+
+impl std::str::FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const EXPECTED: &str = "expected a URL such as `http://host:8080/events` (http, https, ws or wss)";
+        let uri: Uri = text.parse().map_err(|_| EXPECTED.to_owned())?;
+        let (tls, websocket) = match uri.scheme_str() {
+            Some("http") => (false, false),
+            Some("https") => (true, false),
+            Some("ws") => (false, true),
+            Some("wss") => (true, true),
+            _ => return Err(EXPECTED.to_owned()),
+        };
+        let authority = uri.authority().ok_or(EXPECTED)?;
+        if authority.as_str().contains('@') {
+            return Err("a URL with a user in it: say it with --header".to_owned());
+        }
+        Ok(Self {
+            tls,
+            websocket,
+            host: authority.host().trim_matches(['[', ']']).to_owned(),
+            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+            authority: authority.as_str().to_owned(),
+            path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+        })
+    }
+}
+
+impl Target {
+    /// The request's target, with these parameters in place of those of the same names.
+    pub(super) fn path_with(&self, parameters: &[(&str, String)]) -> String {
+        use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+        let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
+        let is_replaced = |pair: &str| parameters.iter().any(|(name, _)| pair.split('=').next() == Some(*name));
+        let own = query.split('&').filter(|pair| !pair.is_empty() && !is_replaced(pair)).map(str::to_owned);
+        let more =
+            parameters.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)));
+        let query: Vec<String> = own.chain(more).collect();
+        if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) }
+    }
+
+    /// Whether the URL has this parameter by itself.
+    pub fn has_parameter(&self, name: &str) -> bool {
+        let query = self.path.split_once('?').map_or("", |(_, query)| query);
+        query.split('&').any(|pair| pair.split('=').next() == Some(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_and_what_is_none() {
+        let target: Target = "https://[::1]/a?b=c&since=old".parse().unwrap();
+        assert_eq!((target.tls, &*target.host, target.port, &*target.authority), (true, "::1", 443, "[::1]"));
+        assert_eq!(target.path_with(&[("since", "t:0:1~A_-".into())]), "/a?b=c&since=t%3A0%3A1%7EA%5F%2D");
+        assert!(target.has_parameter("since") && !target.has_parameter("sinc"));
+        let target: Target = "ws://h:8080".parse().unwrap();
+        assert_eq!((target.websocket, target.port, target.path_with(&[])), (true, 8080, "/".into()));
+        for wrong in ["/events", "host:8080/x", "ftp://h/", "http://", "http://me:secret@h/"] {
+            assert!(wrong.parse::<Target>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! What was seen, put into words: pure, and the one place that knows what is bad for streams and what helps.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::watch::{Arrival, Watch};
+use super::{LIVELY, Seen};
+use crate::client::{End, Failure, Head};
+
+/// Records that left at least so far apart and came closer than that, in milliseconds, came together.
+const TOGETHER_MS: i64 = 50;
+/// Fewer records say nothing about buffering.
+const RECORDS_MIN: usize = 4;
+/// Silence on the lively stream, after which something holds it back: a buffer that has not filled yet.
+const HELD_BACK: Duration = Duration::from_secs(4);
+/// An idle limit that the default heartbeat of 15 s, and two that are lost, stay below.
+const IDLE_ENOUGH: Duration = Duration::from_secs(45);
+/// Ages that differ by less are the same: timers of hops are not exact.
+const SAME_AGE: Duration = Duration::from_secs(1);
+/// How many times the stated heartbeat fits into the silence that is allowed.
+const HEARTBEATS_PER_SILENCE: u32 = 3;
+
+/// One sentence about the way to the stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// What it is about, for programs.
+    pub code: &'static str,
+    /// Whether it is one: otherwise it is something to know.
+    pub problem: bool,
+    pub message: String,
+    /// What helps; empty where nothing is wrong.
+    pub advice: String,
+}
+
+impl Verdict {
+    fn problem(code: &'static str, message: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { code, problem: true, message: message.into(), advice: advice.into() }
+    }
+
+    fn note(code: &'static str, message: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { code, problem: false, message: message.into(), advice: advice.into() }
+    }
+}
+
+/// Every verdict there is, the gravest first.
+pub(super) fn judge(seen: &Seen) -> Vec<Verdict> {
+    let head = match &seen.lively.head {
+        Ok(head) => head,
+        Err(failure) => return vec![unopened(failure)],
+    };
+    let mut verdicts = Vec::new();
+    if !seen.is_probe {
+        verdicts.push(Verdict::note(
+            "no-probe",
+            "the server allows no probes: what follows is from an ordinary stream, whose silence is its own",
+            "set `probe: true` in sidestream's configuration",
+        ));
+    }
+    verdicts.extend(compression(seen));
+    verdicts.extend(buffering(seen));
+    verdicts.extend(cuts(seen));
+    verdicts.extend(downgrade(seen, head));
+    if !seen.lively.is_websocket {
+        verdicts.extend(headers(head));
+        verdicts.extend(cors(seen));
+    }
+    if !verdicts.iter().any(|verdict| verdict.problem) {
+        let text = format!("nothing found in {}", seconds(seen.lively.age));
+        verdicts.push(Verdict::note("healthy", text, ""));
+    }
+    verdicts
+}
+
+/// No stream came of it.
+fn unopened(failure: &Failure) -> Verdict {
+    match failure {
+        Failure::Refused(head, body) if is_upgrade_lost(head, body) => Verdict::problem(
+            "upgrade",
+            format!("the upgrade to WebSocket was lost on the way: the answer is {}", head.status),
+            "let every hop pass Upgrade (nginx: proxy_http_version 1.1, proxy_set_header Upgrade $http_upgrade and \
+             Connection \"upgrade\"; Envoy: upgrade_configs with websocket)",
+        ),
+        Failure::Refused(head, _) if head.status == 200 => Verdict::problem(
+            "headers",
+            format!("the answer is no stream: its content type is {}", shown(head, "content-type")),
+            "see whether the path is that of a stream route, and which hop changes Content-Type",
+        ),
+        Failure::Unanswered => Verdict::problem(
+            "buffering",
+            "not even the head of the answer came, although sidestream sends it at once",
+            unbuffer(),
+        ),
+        failure => Verdict::problem("refused", failure.to_string(), "see what answers there: a hop, or sidestream"),
+    }
+}
+
+/// sidestream says 426 where it sees no upgrade; a hop that allows none says something without a problem document.
+fn is_upgrade_lost(head: &Head, body: &str) -> bool {
+    let is_problem = shown(head, "content-type").contains("problem+json");
+    head.status == 426 || (head.status == 403 && !is_problem && body.is_empty())
+}
+
+fn compression(seen: &Seen) -> Option<Verdict> {
+    let encoding = |watch: &Watch| watch.head.as_ref().ok().and_then(|head| head.header("content-encoding"));
+    let encoding = encoding(&seen.browser).or_else(|| encoding(&seen.lively))?;
+    Some(Verdict::problem(
+        "compression",
+        format!("a hop compresses the stream ({encoding}), although it is marked `no-transform`"),
+        "take the stream's content type, or its path, out of the compression (nginx: gzip off)",
+    ))
+}
+
+fn buffering(seen: &Seen) -> Option<Verdict> {
+    let Watch { arrivals, age, .. } = &seen.lively;
+    let silence = age.saturating_sub(arrivals.last().map_or(Duration::ZERO, |last| last.at));
+    if seen.is_probe && silence >= HELD_BACK {
+        let text =
+            format!("nothing came for {}, although something is sent every {}", seconds(silence), seconds(LIVELY));
+        return Some(Verdict::problem("buffering", text, unbuffer()));
+    }
+    let held = held_back(arrivals)?;
+    Some(Verdict::problem(
+        "buffering",
+        format!(
+            "records come in bunches: up to {} together ({} bytes), held back for up to {}",
+            held.records,
+            held.bytes,
+            seconds(held.longest)
+        ),
+        unbuffer(),
+    ))
+}
+
+fn unbuffer() -> String {
+    "turn buffering off for the path (nginx: proxy_buffering off, or do not ignore X-Accel-Buffering); padding records \
+     to the buffer's size would only hide it"
+        .to_owned()
+}
+
+/// What was held back on the way.
+#[derive(Debug, PartialEq, Eq)]
+struct Held {
+    records: usize,
+    bytes: usize,
+    longest: Duration,
+}
+
+/// Records that had left apart and came together: most of them, so that a slow moment is none.
+fn held_back(arrivals: &[Arrival]) -> Option<Held> {
+    let timed: Vec<(i64, i64, usize)> =
+        arrivals.iter().filter_map(|a| Some((a.came_ms, a.left_ms?, a.bytes))).collect();
+    let is_bunched =
+        |pair: &[(i64, i64, usize)]| pair[1].0 - pair[0].0 <= TOGETHER_MS && pair[1].1 - pair[0].1 > 2 * TOGETHER_MS;
+    let bunched = timed.windows(2).filter(|pair| is_bunched(pair)).count();
+    if timed.len() < RECORDS_MIN || bunched * 2 < timed.len() - 1 {
+        return None;
+    }
+    let bunches = timed.chunk_by(|one, next| next.0 - one.0 <= TOGETHER_MS);
+    let largest = bunches.max_by_key(|bunch| bunch.len()).unwrap_or_default();
+    // Clocks differ by as much for all of them.
+    let delays = timed.iter().map(|(came, left, _)| came - left);
+    let spread = delays.clone().max().unwrap_or(0) - delays.min().unwrap_or(0);
+    Some(Held {
+        records: largest.len(),
+        bytes: largest.iter().map(|(_, _, bytes)| bytes).sum(),
+        longest: Duration::from_millis(u64::try_from(spread).unwrap_or(0)),
+    })
+}
+
+/// Ends that came by themselves: at the same age whatever was sent, or only where nothing was.
+fn cuts(seen: &Seen) -> Vec<Verdict> {
+    let end_of = |watch: &Watch| watch.end.clone().map(|end| (watch.age, end));
+    let lively = end_of(&seen.lively);
+    let silent = seen.silent.as_ref().filter(|silent| silent.head.is_ok()).and_then(end_of);
+    let mut verdicts = Vec::new();
+    if let Some((age, _)) = &silent {
+        let is_of_both = lively.as_ref().is_some_and(|(other, _)| age.abs_diff(*other) <= same_age(*age));
+        if !is_of_both && seen.lively.age > *age {
+            verdicts.push(idle_cut(*age));
+        }
+    }
+    if let Some((age, end)) = &lively {
+        verdicts.push(capped(*age, end, seen.is_probe));
+    }
+    verdicts
+}
+
+fn same_age(age: Duration) -> Duration {
+    SAME_AGE.max(age / 10)
+}
+
+fn idle_cut(age: Duration) -> Verdict {
+    let message = format!("a hop cuts a stream that is silent for {}", seconds(age));
+    if age >= IDLE_ENOUGH {
+        return Verdict::note("idle-cut", message, "heartbeats every 15s, the default, keep it open");
+    }
+    let heartbeat = age / HEARTBEATS_PER_SILENCE;
+    let advice = if heartbeat >= Duration::from_secs(1) {
+        format!("set `heartbeat_interval: {}s` on the route, or a longer idle limit at the hop", heartbeat.as_secs())
+    } else {
+        "set a longer idle limit at the hop: no heartbeat is that often".to_owned()
+    };
+    Verdict::problem("idle-cut", message, advice)
+}
+
+fn capped(age: Duration, end: &End, is_probe: bool) -> Verdict {
+    let flowing = if is_probe { "although data flowed" } else { "whether or not data flowed" };
+    let by_whom = match end {
+        End::Said(how) => format!(" It was ended in order ({how}): by sidestream, if a token expired or it drained."),
+        End::Closed | End::Cut(_) => String::new(),
+    };
+    Verdict::problem(
+        "total-cap",
+        format!("the stream ended at the age of {}, {flowing}.{by_whom}", seconds(age)),
+        "lift the limit of whole requests at the hop (Envoy: the route's timeout: 0s; Google's load balancer: the \
+         backend's timeout): no heartbeat helps",
+    )
+}
+
+fn downgrade(seen: &Seen, head: &Head) -> Option<Verdict> {
+    let told = seen.lively.arrivals.iter().any(|arrival| arrival.is_http10 == Some(true));
+    let message = match head {
+        _ if told => "the hop before sidestream speaks HTTP/1.0 to it: an end and a cut can't be told apart",
+        Head { minor: 0, .. } => "the answer comes in HTTP/1.0: an end and a cut can't be told apart",
+        _ if head.names("connection", "close") => "the answer says `Connection: close`, which sidestream did not",
+        _ => return None,
+    };
+    Some(Verdict::problem("downgrade", message, "speak HTTP/1.1 at every hop (nginx: proxy_http_version 1.1)"))
+}
+
+fn headers(head: &Head) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    if !["no-store", "no-transform"].iter().all(|directive| head.names("cache-control", directive)) {
+        let message = format!("Cache-Control was changed on the way: it is {}", shown(head, "cache-control"));
+        verdicts.push(Verdict::problem("headers", message, "leave sidestream's Cache-Control as it is"));
+    }
+    if head.header("content-length").is_some() {
+        let message = "the answer has a Content-Length, which a stream has not";
+        verdicts.push(Verdict::problem("headers", message, "see which hop answers in place of sidestream"));
+    }
+    if head.header("x-accel-buffering").is_none() {
+        // nginx heeds it and keeps it; that is as it should be.
+        let message = "X-Accel-Buffering does not come through: an nginx on the way reads and removes it";
+        verdicts.push(Verdict::note("headers", message, ""));
+    }
+    verdicts
+}
+
+fn cors(seen: &Seen) -> Option<Verdict> {
+    let origin = seen.origin.as_ref()?;
+    let advice = "answer with this origin, or `*` where no credentials are sent, at the ingress";
+    let head = match &seen.browser.head {
+        Ok(head) => head,
+        Err(failure) => return Some(Verdict::problem("cors", format!("with an Origin: {failure}"), advice)),
+    };
+    match head.header("access-control-allow-origin") {
+        Some(allowed) if allowed == "*" => None,
+        Some(allowed) if allowed == *origin && head.names("vary", "origin") => None,
+        Some(allowed) if allowed == *origin => Some(Verdict::problem(
+            "cors",
+            "the origin is allowed, but `Vary: Origin` is missing: a cache would answer others with it",
+            "add `Vary: Origin`",
+        )),
+        Some(allowed) => {
+            Some(Verdict::problem("cors", format!("pages of {origin} may not read it: allowed is {allowed}"), advice))
+        }
+        None => Some(Verdict::problem("cors", format!("pages of {origin} may not read it: none is allowed"), advice)),
+    }
+}
+
+fn shown(head: &Head, name: &str) -> String {
+    head.header(name).unwrap_or_else(|| "absent".to_owned())
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;
