@@ -2,10 +2,11 @@
 
 CLIENTS := target/clients
 KAFKA := target/kafka
+PEERS := target/peers
 export SIDESTREAM_CLIENTS := $(CURDIR)/$(CLIENTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check clients kafka deps fuzz soak deny clean
+.PHONY: help demo build test check clients kafka deps bench bench-peers fuzz soak deny clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -21,6 +22,19 @@ test: ## Run every test there is; the last line adds them up
 
 soak: kafka ## Break things for a while and check what clients were sent (DURATION=300 SEED=1 HISTORY=file)
 	cargo test --locked --test soak -- --ignored --exact soak --nocapture
+
+bench: deps kafka ## Measure beside a floor, and plot how cost grows, into docs/performance.md (QUICK=1 for less)
+	@tests/packages bench
+	cargo build --release --locked --example bare-pingora
+	cargo bench --locked --bench pieces
+	cargo bench --locked --bench end_to_end
+
+bench-peers: deps kafka $(PEERS)/sketch $(PEERS)/mercure $(PEERS)/centrifugo $(PEERS)/venv/installed ## The same beside peers
+	@tests/packages bench
+	@tests/packages bench-peers
+	cargo build --release --locked --example bare-pingora
+	cargo bench --locked --bench pieces
+	cargo bench --locked --bench end_to_end -- --peers
 
 check: ## What is quick: format, lints, the core's tests
 	cargo fmt --check
@@ -52,6 +66,21 @@ $(KAFKA)/installed: tests/kafka/pom.xml
 	mkdir -p $(KAFKA)
 	mvn -q -B -f tests/kafka/pom.xml dependency:copy-dependencies -DincludeScope=runtime \
 		-DoutputDirectory=$(CURDIR)/$(KAFKA)/lib
+	touch $@
+
+# What the benchmark stands beside that Debian has not.
+$(PEERS)/sketch $(PEERS)/mercure: $(PEERS)/%: benches/peers/%/main.go benches/peers/%/go.mod
+	tests/packages bench-peers
+	cd benches/peers/$* && go build -mod=mod -o $(CURDIR)/$@ .
+
+$(PEERS)/centrifugo: benches/peers/centrifugo/go.mod
+	tests/packages bench-peers
+	cd benches/peers/centrifugo && go build -mod=mod -o $(CURDIR)/$@ github.com/centrifugal/centrifugo/v5
+
+$(PEERS)/venv/installed: benches/peers/requirements.txt
+	tests/packages bench-peers
+	python3 -m venv $(PEERS)/venv
+	$(PEERS)/venv/bin/pip install --quiet --requirement benches/peers/requirements.txt
 	touch $@
 
 # No sanitizer: the code is safe Rust, and stable compilers have none. cargo-fuzz is not needed either.
