@@ -59,7 +59,7 @@ pub fn which(event: u64, users: usize) -> usize {
 pub fn floor<'a>(streams: usize, bytes: f64, at_once: usize) -> Fallible<Side<'a>> {
     let (streams_text, bytes_text, at_once) = (streams.to_string(), bytes.round().to_string(), at_once.to_string());
     let mut server = Running::own(["floor", &streams_text, &bytes_text, &at_once])?;
-    let address = server.after("listen=")?.parse()?;
+    let address = server.line("listen=")?.parse()?;
     let sockets = clients::connect(address, (0..streams).map(|_| product::request("/sse")))?;
     let mut input = server.input()?;
     let publish = Box::new(move |events: std::ops::Range<u64>| {
@@ -71,7 +71,7 @@ pub fn floor<'a>(streams: usize, bytes: f64, at_once: usize) -> Fallible<Side<'a
 
 pub fn floor_keyed<'a>(users: usize, bytes: f64) -> Fallible<Side<'a>> {
     let mut server = Running::own(["floor-keyed", &users.to_string(), &bytes.round().to_string()])?;
-    let address = server.after("listen=")?.parse()?;
+    let address = server.line("listen=")?.parse()?;
     let sockets = clients::connect(address, (0..users).map(|_| product::request("/sse")))?;
     let mut input = server.input()?;
     let publish = Box::new(move |events: std::ops::Range<u64>| {

@@ -99,11 +99,12 @@ fn measure(arguments: &[String]) -> Fallible<()> {
             Ok(found) => {
                 found.iter().for_each(|row| print!("{}", row.markdown()));
                 rows.extend(found);
+                // Now, so that a run that is interrupted leaves what it has.
+                document::write_results(&rows)?;
             }
             Err(error) => failed.push(format!("{name}: {error}")),
         }
     }
-    document::write_results(&rows)?;
     if wanted.is_empty() {
         let command = if plan.peers { "make bench-peers" } else { "make bench" };
         document::write_document(&rows, &format!("{}{command}", if quick { "QUICK=1 " } else { "" }))?;

@@ -27,11 +27,11 @@ pub const SCENARIOS: &[Scenario] = &[
     ("backlog_1k_nchan", backlog_nchan),
     ("keyed_10k_nchan", keyed_nchan),
     ("go_sketch", go_sketch),
-    ("paced_1k_nchan", |plan| paced(plan, "paced_1k_nchan", nchan, "<=1.15")),
-    ("paced_1k_sketch", |plan| paced(plan, "paced_1k_sketch", sketch, "<=1")),
-    ("paced_1k_mercure", |plan| paced(plan, "paced_1k_mercure", mercure, "<=1")),
-    ("paced_1k_centrifugo", |plan| paced(plan, "paced_1k_centrifugo", centrifugo, "<=1")),
-    ("paced_1k_pushpin", |plan| paced(plan, "paced_1k_pushpin", pushpin, "<=1")),
+    ("paced_1k_nchan", |plan| paced(plan, "paced_1k_nchan", nchan, 100.0, "<=1.15")),
+    ("paced_1k_sketch", |plan| paced(plan, "paced_1k_sketch", sketch, 100.0, "<=1")),
+    ("paced_1k_mercure", |plan| paced(plan, "paced_1k_mercure", mercure, 100.0, "<=1")),
+    ("paced_1k_centrifugo", |plan| paced(plan, "paced_1k_centrifugo", centrifugo, 100.0, "<=1")),
+    ("paced_1k_pushpin", |plan| paced(plan, "paced_1k_pushpin", pushpin, 10.0, "<=1")),
 ];
 
 /// Who an event is for: a user, or everybody.
@@ -39,14 +39,14 @@ type Whose = Option<usize>;
 /// Starts a peer with so many clients, each of its own user or all alike.
 type Start = fn(usize, bool) -> Fallible<Side<'static>>;
 
-fn paced(plan: &Plan, name: &str, start: Start, target: &'static str) -> Fallible<Vec<Row>> {
+fn paced(plan: &Plan, name: &str, start: Start, per_s: f64, target: &'static str) -> Fallible<Vec<Row>> {
     let cluster = product::mock(1)?;
     let mut product = fan_out::product(&cluster, "/sse", 1_000, PAYLOAD_BYTES)?;
     let mut peer = start(1_000, false)?;
     for side in [&mut product, &mut peer] {
-        side.paced(100.0, plan.time / 2)?;
+        side.paced(per_s, plan.time / 2)?;
     }
-    let pairs = side::pairs(&mut product, &mut peer, plan.pairs, |side| side.paced(100.0, plan.time))?;
+    let pairs = side::pairs(&mut product, &mut peer, plan.pairs, |side| side.paced(per_s, plan.time))?;
     side::close([product, peer])?;
     Ok(vec![Row::of_pairs(name, "us of CPU a delivery", &side::cpu(&pairs), target)])
 }
@@ -142,7 +142,7 @@ fn nchan(count: usize, is_keyed: bool) -> Fallible<Side<'static>> {
 
 fn sketch(count: usize, is_keyed: bool) -> Fallible<Side<'static>> {
     let mut server = Running::start(&mut Command::new(built("sketch"))).map_err(|error| format!("sketch: {error}"))?;
-    let address = server.after("listen=")?.parse()?;
+    let address = server.line("listen=")?.parse()?;
     let mut input = server.input()?;
     let send = move |bytes: &[u8]| Ok(input.write_all(bytes).and_then(|()| input.flush())?);
     let request = |whose| get(&format!("/users/{}", channel(whose)));

@@ -47,16 +47,16 @@ impl Running {
         Self::start(Command::new(std::env::current_exe()?).args(arguments))
     }
 
-    /// Reads until a line has `mark`, and returns what follows it up to a space.
-    pub fn after(&mut self, mark: &str) -> Fallible<String> {
+    /// Reads until a line begins with `start`, and returns what follows.
+    pub fn line(&mut self, start: &str) -> Fallible<String> {
         let mut line = String::new();
         loop {
             line.clear();
             if self.output.read_line(&mut line)? == 0 {
-                return Err(format!("the server ended before it said {mark:?}").into());
+                return Err(format!("the server ended before it said {start:?}").into());
             }
-            if let Some(found) = line.split(mark).nth(1) {
-                return Ok(found.split_whitespace().next().unwrap_or_default().to_owned());
+            if let Some(found) = line.strip_prefix(start) {
+                return Ok(found.trim_end().to_owned());
             }
         }
     }

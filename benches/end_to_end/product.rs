@@ -1,8 +1,10 @@
 //! The product under measure: the release binary with a configuration of the benchmark's, and what feeds it.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -21,7 +23,9 @@ pub const KEYED: &str = "keyed";
 pub const TRANSPORTS: [&str; 3] = ["sse", "ndjson", "ws"];
 /// The bytes of an event's data where nothing else is said.
 pub const PAYLOAD_BYTES: usize = 200;
-/// Once ready it still closes what it warmed up with; that is no stream's cost.
+/// How long it may take to find its topics.
+const READY: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const SETTLE: Duration = Duration::from_secs(1);
 const FLUSH: Duration = Duration::from_secs(30);
 
@@ -38,10 +42,30 @@ impl Product {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sidestream"));
         command.args(["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"]).arg(&file);
         let mut server = Running::start_with(folder, &mut command)?;
-        let address = server.after("listen=")?.parse()?;
-        std::thread::sleep(SETTLE);
+        let ready = server.line("ready ")?;
+        let word = |name| ready.split_whitespace().find_map(|word| word.strip_prefix(name)).ok_or("no address");
+        let (address, admin) = (word("listen=")?.parse()?, word("admin=")?.parse()?);
+        await_ready(admin)?;
+        // What it warmed up with is closed soon after, and is no stream's cost.
+        thread::sleep(SETTLE);
         Ok(Self { server, address })
     }
+}
+
+/// A client that comes before the topics were found has no claim to what is in them by then.
+fn await_ready(admin: SocketAddr) -> Fallible<()> {
+    let end = Instant::now() + READY;
+    while Instant::now() < end {
+        let mut socket = TcpStream::connect(admin)?;
+        socket.write_all(b"GET /readyz HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
+        let mut head = [0; 12];
+        socket.read_exact(&mut head)?;
+        if head.ends_with(b"200") {
+            return Ok(());
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
+    Err("it did not become ready".into())
 }
 
 fn configuration(brokers: &str, upstream: &str) -> String {
