@@ -3,10 +3,11 @@
 CLIENTS := target/clients
 KAFKA := target/kafka
 K8S := target/k8s
+PEERS := target/peers
 export SIDESTREAM_CLIENTS := $(CURDIR)/$(CLIENTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check clients kafka k8s manifests rules deps fuzz soak deny clean
+.PHONY: help demo build test check clients kafka k8s manifests rules deps bench bench-peers fuzz soak deny clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -22,6 +23,19 @@ test: ## Run every test there is; the last line adds them up
 
 soak: kafka ## Break things for a while and check what clients were sent (DURATION=300 SEED=1 HISTORY=file)
 	cargo test --locked --test soak -- --ignored --exact soak --nocapture
+
+bench: deps kafka ## Measure beside a floor, and plot how cost grows, into docs/performance.md (QUICK=1 for less)
+	@tests/packages bench
+	cargo build --release --locked --example bare-pingora
+	cargo bench --locked --bench pieces
+	cargo bench --locked --bench end_to_end
+
+bench-peers: deps kafka $(PEERS)/sketch $(PEERS)/mercure $(PEERS)/centrifugo $(PEERS)/venv/installed ## The same beside peers
+	@tests/packages bench
+	@tests/packages bench-peers
+	cargo build --release --locked --example bare-pingora
+	cargo bench --locked --bench pieces
+	cargo bench --locked --bench end_to_end -- --peers
 
 check: ## What is quick: format, lints, the core's tests
 	cargo fmt --check
@@ -76,6 +90,21 @@ $(K8S)/installed: tests/k8s/go.mod tests/k8s/go.sum tests/k8s/admission/main.go 
 		./admission sigs.k8s.io/kustomize/kustomize/v5
 	python3 -m venv $(K8S)/venv
 	$(K8S)/venv/bin/pip install --quiet --requirement tests/k8s/requirements.txt
+	touch $@
+
+# What the benchmark stands beside that Debian has not.
+$(PEERS)/sketch $(PEERS)/mercure: $(PEERS)/%: benches/peers/%/main.go benches/peers/%/go.mod
+	tests/packages bench-peers
+	cd benches/peers/$* && go build -mod=mod -o $(CURDIR)/$@ .
+
+$(PEERS)/centrifugo: benches/peers/centrifugo/go.mod
+	tests/packages bench-peers
+	cd benches/peers/centrifugo && go build -mod=mod -o $(CURDIR)/$@ github.com/centrifugal/centrifugo/v5
+
+$(PEERS)/venv/installed: benches/peers/requirements.txt
+	tests/packages bench-peers
+	python3 -m venv $(PEERS)/venv
+	$(PEERS)/venv/bin/pip install --quiet --requirement benches/peers/requirements.txt
 	touch $@
 
 # No sanitizer: the code is safe Rust, and stable compilers have none. cargo-fuzz is not needed either.

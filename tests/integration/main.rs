@@ -6,6 +6,7 @@
 
 mod access;
 mod bad_input;
+mod bench;
 mod browser;
 mod config;
 mod demo;

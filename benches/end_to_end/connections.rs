@@ -1,0 +1,42 @@
+//! What connections cost: memory while they are idle, and CPU while thousands come at once. Each on a fresh process,
+//! since memory that was freed is used again.
+
+use crate::clients;
+use crate::product::{self, Product, TRANSPORTS};
+use crate::row::Row;
+use crate::{Fallible, Plan};
+
+const STREAMS: usize = 10_000;
+/// Streams that are not counted: what a process pays once is no stream's.
+const FIRST: usize = 200;
+/// What an idle stream may take, one row a transport.
+const ROWS: [&str; 3] = ["idle_sse_kb", "idle_ndjson_kb", "idle_ws_kb"];
+
+pub fn idle(plan: &Plan) -> Fallible<Vec<Row>> {
+    let (mut rows, mut connects) = (Vec::new(), Vec::new());
+    for (transport, name) in TRANSPORTS.into_iter().zip(ROWS) {
+        let mut memory = Vec::new();
+        for _ in 0..plan.fresh {
+            let (kilobytes, connect_us) = storm(transport)?;
+            memory.push(kilobytes);
+            connects.push(connect_us);
+        }
+        rows.push(Row::of_values(name, "KB", &memory, "<=1"));
+    }
+    rows.push(Row::of_values("connect_us", "us of CPU", &connects, "<=120"));
+    Ok(rows)
+}
+
+/// Kilobytes a stream, and microseconds a connect.
+fn storm(transport: &str) -> Fallible<(f64, f64)> {
+    let cluster = product::mock(1)?;
+    let product = Product::start(&cluster.bootstrap_servers(), "127.0.0.1:9")?;
+    let requests = |count| (0..count).map(|_| product::request(&format!("/{transport}")));
+    let first = clients::connect(product.address, requests(FIRST))?;
+    let (memory, cpu) = (product.server.resident()?, product.server.cpu()?);
+    let sockets = clients::connect(product.address, requests(STREAMS))?;
+    let (memory, cpu) = (product.server.resident()?.saturating_sub(memory), product.server.cpu()? - cpu);
+    drop((first, sockets));
+    let streams = STREAMS as f64;
+    Ok((memory as f64 / 1000.0 / streams, cpu.as_secs_f64() * 1e6 / streams))
+}

@@ -1,0 +1,163 @@
+//! Over Apache Kafka, one node on this machine: how fast records are taken in, and how long one takes to a client.
+
+use std::io::{ErrorKind, Read};
+use std::net::TcpStream;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+
+use crate::clients::{self, Clients};
+use crate::product::{self, BROADCAST, Feed, KEYED, Product, TRANSPORTS};
+use crate::real_broker::RealBroker;
+use crate::row::Row;
+use crate::{Fallible, Plan};
+
+/// One, so that the record that ends a run is the last to be read.
+const PARTITIONS: i32 = 1;
+const RECORDS: usize = 200_000;
+/// Nobody listens to any of them.
+const USERS: usize = 90_000;
+const CLIENTS: usize = 100;
+const EVENTS_PER_S: u32 = 1_000;
+/// The first events find cold caches and a JVM that still compiles.
+const WARM_UP: Duration = Duration::from_secs(3);
+/// How long a client may wait for its next event.
+const SILENCE: Duration = Duration::from_secs(20);
+/// What a record's time stands behind.
+const TIME: &[u8] = b"^sent_us=";
+
+pub fn rows(plan: &Plan) -> Fallible<Vec<Row>> {
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let broker = RealBroker::start("bench", place, place);
+    create_topics(&broker.address)?;
+    let product = Product::start(&broker.address, "127.0.0.1:9")?;
+    let feed = Feed::to(&broker.address)?;
+    let batches = Feed::in_batches(&broker.address)?;
+    let rates = (0..plan.fresh).map(|_| ingest(&product, &batches)).collect::<Fallible<Vec<_>>>()?;
+    let p99 = latency(plan, &product, &feed)?;
+    Ok(vec![
+        Row::of_values("ingest_per_core", "records a second of CPU", &rates, ">=300000"),
+        Row::of_values("latency_p99_ms", "ms", &p99, "<=10"),
+    ])
+}
+
+fn create_topics(brokers: &str) -> Fallible<()> {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
+    let topics = [BROADCAST, KEYED].map(|name| NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1)));
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    for result in runtime.block_on(admin.create_topics(&topics, &AdminOptions::new()))? {
+        result.map_err(|(_, code)| code)?;
+    }
+    Ok(())
+}
+
+/// Small records that nobody subscribed to, and one at the end for the one client. Records for a second of CPU: the
+/// producer and Kafka share the cores, so that records for a second of time would be theirs as well.
+fn ingest(product: &Product, feed: &Feed) -> Fallible<f64> {
+    let last = product::user(0);
+    let client = clients::connect(product.address, [product::request(&format!("/users/{last}"))].into_iter())?;
+    let client = Clients::read(client)?;
+    let cpu = product.server.cpu()?;
+    for n in 1..RECORDS {
+        let user = product::user(n % USERS + 1);
+        feed.send(KEYED, Some(0), &format!(r#"{{"type":"bench","user":"{user}","data":{n}}}"#))?;
+    }
+    feed.flush()?;
+    feed.send(KEYED, Some(0), &product::envelope(Some(&last), &product::data(1)))?;
+    client.await_deliveries(1)?;
+    let cpu = product.server.cpu()? - cpu;
+    client.close()?;
+    Ok(RECORDS as f64 / cpu.as_secs_f64())
+}
+
+/// The 99th percentile of each transport's clients, in milliseconds.
+fn latency(plan: &Plan, product: &Product, feed: &Feed) -> Fallible<Vec<f64>> {
+    let start = Instant::now();
+    let (skip, count) = (EVENTS_PER_S * WARM_UP.as_secs() as u32, EVENTS_PER_S * (plan.time * 3).as_secs() as u32);
+    let readers: Vec<_> = TRANSPORTS
+        .iter()
+        .map(|transport| {
+            let requests = (0..CLIENTS / TRANSPORTS.len() + 1).map(|_| product::request(&format!("/{transport}")));
+            let sockets = clients::connect(product.address, requests)?;
+            Ok(thread::spawn(move || read(sockets, start, skip, skip + count).map_err(|error| error.to_string())))
+        })
+        .collect::<Fallible<_>>()?;
+    let begin = Instant::now();
+    for n in 0..skip + count {
+        thread::sleep((begin + Duration::from_secs(1) * n / EVENTS_PER_S).saturating_duration_since(Instant::now()));
+        let data = format!("{}^sent_us={};", "x".repeat(product::PAYLOAD_BYTES), start.elapsed().as_micros());
+        feed.send(BROADCAST, Some(0), &product::envelope(None, &data))?;
+    }
+    feed.flush()?;
+    let mut all = Vec::new();
+    for reader in readers {
+        let mut latencies = reader.join().map_err(|_| "a reader failed")??;
+        latencies.sort_unstable();
+        all.push(latencies[latencies.len() * 99 / 100] as f64 / 1000.0);
+    }
+    Ok(all)
+}
+
+/// How long each event after the first ones took to each client, in microseconds.
+fn read(sockets: Vec<TcpStream>, start: Instant, skip: u32, until: u32) -> Fallible<Vec<u64>> {
+    let mut poll = mio::Poll::new()?;
+    let mut clients = Vec::new();
+    for (n, socket) in sockets.into_iter().enumerate() {
+        socket.set_nonblocking(true)?;
+        let mut socket = mio::net::TcpStream::from_std(socket);
+        poll.registry().register(&mut socket, mio::Token(n), mio::Interest::READABLE)?;
+        clients.push((socket, Vec::new(), 0));
+    }
+    let (mut latencies, mut ready) = (Vec::new(), mio::Events::with_capacity(1024));
+    let mut open = clients.len();
+    while open > 0 {
+        poll.poll(&mut ready, Some(SILENCE))?;
+        if ready.is_empty() {
+            return Err("events are missing".into());
+        }
+        for event in &ready {
+            let (socket, text, seen) = &mut clients[event.token().0];
+            let was_open = *seen < until;
+            receive(socket, text)?;
+            let now = u64::try_from(start.elapsed().as_micros())?;
+            take_times(text, |sent| {
+                *seen += 1;
+                if *seen > skip {
+                    latencies.push(now.saturating_sub(sent));
+                }
+            });
+            open -= usize::from(was_open && *seen >= until);
+        }
+    }
+    Ok(latencies)
+}
+
+fn receive(socket: &mut mio::net::TcpStream, text: &mut Vec<u8>) -> Fallible<()> {
+    let mut bytes = [0; 1 << 14];
+    loop {
+        match socket.read(&mut bytes) {
+            Ok(0) => return Err("a stream ended".into()),
+            Ok(length) => text.extend_from_slice(&bytes[..length]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Takes whole times out of the text; the framing of all transports is passed over.
+fn take_times(text: &mut Vec<u8>, mut take: impl FnMut(u64)) {
+    let mut taken = 0;
+    while let Some(at) = memchr::memmem::find(&text[taken..], TIME) {
+        let digits = taken + at + TIME.len();
+        let Some(end) = memchr::memchr(b';', &text[digits..]) else { break };
+        if let Some(sent) = std::str::from_utf8(&text[digits..digits + end]).ok().and_then(|text| text.parse().ok()) {
+            take(sent);
+        }
+        taken = digits + end;
+    }
+    text.drain(..taken);
+}

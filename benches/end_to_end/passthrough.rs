@@ -1,0 +1,119 @@
+//! Ordinary requests through proxies, driven by wrk, to one nginx that answers 160 bytes of JSON. CPU is the proxy's
+//! alone.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::process::{self, Running};
+use crate::product::{self, Product};
+use crate::row::Row;
+use crate::{Fallible, Plan};
+
+const CONNECTIONS: &str = "-c64";
+const THREADS: &str = "-t2";
+
+/// A proxy and where it serves.
+pub struct Proxy {
+    pub server: Running,
+    pub address: SocketAddr,
+}
+
+pub fn rows(plan: &Plan) -> Fallible<Vec<Row>> {
+    let upstream = nginx("upstream.conf", None)?;
+    let cluster = product::mock(1)?;
+    let product = Product::start(&cluster.bootstrap_servers(), &upstream.address.to_string())?;
+    let product = Proxy { server: product.server, address: product.address };
+    let mut rows = vec![
+        beside(plan, "passthrough_pingora", &product, &pingora(upstream.address)?, "<=1.05")?,
+        beside(plan, "passthrough_nginx", &product, &nginx("proxy.conf", Some(upstream.address))?, "<=1.5")?,
+    ];
+    if plan.peers {
+        rows.push(beside(plan, "passthrough_haproxy", &product, &haproxy(upstream.address)?, "<=1.5")?);
+        rows.push(beside(plan, "passthrough_envoy", &product, &envoy(upstream.address)?, "<=1")?);
+    }
+    Ok(rows)
+}
+
+fn beside(plan: &Plan, name: &str, product: &Proxy, peer: &Proxy, target: &'static str) -> Fallible<Row> {
+    // Pools are filled, and code is warm.
+    for proxy in [product, peer] {
+        cpu_per_request(proxy, Duration::from_secs(1))?;
+    }
+    let mut pairs = Vec::new();
+    for n in 0..plan.pairs {
+        let order = if n % 2 == 0 { [product, peer] } else { [peer, product] };
+        let [first, second] = order.map(|proxy| cpu_per_request(proxy, plan.time.max(Duration::from_secs(1))));
+        let (first, second) = (first?, second?);
+        pairs.push(if n % 2 == 0 { (first, second) } else { (second, first) });
+    }
+    Ok(Row::of_pairs(name, "us of CPU a request", &pairs, target))
+}
+
+fn cpu_per_request(proxy: &Proxy, time: Duration) -> Fallible<f64> {
+    let cpu = proxy.server.cpu()?;
+    let output = Command::new("wrk")
+        .args([THREADS, CONNECTIONS, &format!("-d{}", time.as_secs()), &format!("http://{}/", proxy.address)])
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let cpu = proxy.server.cpu()? - cpu;
+    if text.contains("Non-2xx") {
+        return Err(format!("a proxy refused requests: {text}").into());
+    }
+    let requests = text.lines().find_map(|line| line.trim().split_once(" requests in"));
+    Ok(cpu.as_secs_f64() * 1e6 / requests.ok_or_else(|| format!("wrk: {text}"))?.0.parse::<f64>()?)
+}
+
+/// A configuration of `benches/peers/` with its `@NAME@` filled in, in a folder of its own.
+pub fn template(name: &str, values: &[(&str, String)]) -> Fallible<tempfile::TempDir> {
+    let folder = tempfile::tempdir()?;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers").join(name);
+    let mut text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let own = [("FOLDER", folder.path().display().to_string())];
+    for (key, value) in values.iter().chain(&own) {
+        text = text.replace(&format!("@{key}@"), value);
+    }
+    fs::write(folder.path().join(name), text)?;
+    Ok(folder)
+}
+
+/// Starts a program of Debian's with a configuration that has a place for its own address.
+pub fn start(program: &str, before: &[&str], config: &str, values: &[(&str, String)]) -> Fallible<Proxy> {
+    let address = process::free_address()?;
+    let own = [("ADDRESS", address.to_string()), ("PORT", address.port().to_string())];
+    let values: Vec<_> = values.iter().cloned().chain(own).collect();
+    let folder = template(config, &values)?;
+    let file = folder.path().join(config);
+    let mut server = Running::start_with(folder, Command::new(program).args(before).arg(file))
+        .map_err(|error| format!("{program}: {error}"))?;
+    server.await_port(address)?;
+    Ok(Proxy { server, address })
+}
+
+pub fn nginx(config: &str, upstream: Option<SocketAddr>) -> Fallible<Proxy> {
+    let upstream = upstream.map(|upstream| ("UPSTREAM", upstream.to_string()));
+    start("/usr/sbin/nginx", &["-e", "/dev/null", "-c"], config, upstream.as_slice())
+}
+
+fn haproxy(upstream: SocketAddr) -> Fallible<Proxy> {
+    start("/usr/sbin/haproxy", &["-q", "-f"], "haproxy.cfg", &[("UPSTREAM", upstream.to_string())])
+}
+
+fn envoy(upstream: SocketAddr) -> Fallible<Proxy> {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/target/peers/venv/bin/envoy");
+    let values = [("UPSTREAM_PORT", upstream.port().to_string())];
+    start(program, &["--concurrency", "2", "--disable-hot-restart", "-l", "off", "-c"], "envoy.yaml", &values)
+}
+
+/// Pingora as it comes: `benches/peers/pingora.rs`, an example of the package, so that the driver knows where it is.
+fn pingora(upstream: SocketAddr) -> Fallible<Proxy> {
+    let program = Path::new(env!("CARGO_BIN_EXE_sidestream")).with_file_name("examples").join("bare-pingora");
+    let address = process::free_address()?;
+    let arguments = [address.to_string(), upstream.to_string()];
+    let mut server =
+        Running::start(Command::new(program).args(arguments)).map_err(|error| format!("pingora: {error}"))?;
+    server.await_port(address)?;
+    Ok(Proxy { server, address })
+}

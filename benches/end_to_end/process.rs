@@ -1,0 +1,136 @@
+//! A server under measure: started, asked for its CPU time and memory by way of /proc, and stopped by process id.
+//!
+//! All of its processes count, since nginx and others have workers.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::Fallible;
+
+/// How long a server may take to serve on a busy machine.
+const START: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// A process and its descendants, ended when dropped.
+pub struct Running {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    /// What it reads, and goes with it.
+    #[allow(dead_code, reason = "dropping it is its use")]
+    files: Option<TempDir>,
+}
+
+impl Running {
+    /// What it prints as errors is thrown away.
+    pub fn start(command: &mut Command) -> Fallible<Self> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let output = BufReader::new(child.stdout.take().ok_or("no stdout")?);
+        Ok(Self { child, output, files: None })
+    }
+
+    /// With files that are gone when it is.
+    pub fn start_with(files: TempDir, command: &mut Command) -> Fallible<Self> {
+        let mut running = Self::start(command)?;
+        running.files = Some(files);
+        Ok(running)
+    }
+
+    /// This program as another server: its arguments begin with the server's name.
+    pub fn own<const N: usize>(arguments: [&str; N]) -> Fallible<Self> {
+        Self::start(Command::new(std::env::current_exe()?).args(arguments))
+    }
+
+    /// Reads until a line begins with `start`, and returns what follows.
+    pub fn line(&mut self, start: &str) -> Fallible<String> {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            if self.output.read_line(&mut line)? == 0 {
+                return Err(format!("the server ended before it said {start:?}").into());
+            }
+            if let Some(found) = line.strip_prefix(start) {
+                return Ok(found.trim_end().to_owned());
+            }
+        }
+    }
+
+    /// Waits until it accepts connections.
+    pub fn await_port(&mut self, address: SocketAddr) -> Fallible<()> {
+        let end = Instant::now() + START;
+        while TcpStream::connect(address).is_err() {
+            if let Some(status) = self.child.try_wait()? {
+                return Err(format!("the server ended: {status}").into());
+            }
+            if Instant::now() > end {
+                return Err(format!("nothing serves at {address}").into());
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+        Ok(())
+    }
+
+    pub fn input(&mut self) -> Fallible<ChildStdin> {
+        Ok(self.child.stdin.take().ok_or("no stdin")?)
+    }
+
+    /// CPU time so far, user's and kernel's, of all threads that still live.
+    pub fn cpu(&self) -> Fallible<Duration> {
+        let mut total = 0;
+        for pid in self.processes() {
+            for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+                // The first of its fields is time on a CPU in nanoseconds; /proc/PID/stat has hundredths of a second.
+                let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+                total += text.split(' ').next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);
+            }
+        }
+        Ok(Duration::from_nanos(total))
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident(&self) -> Fallible<u64> {
+        let mut total = 0;
+        for pid in self.processes() {
+            let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+            let line = status.lines().find(|line| line.starts_with("VmRSS:")).ok_or("no VmRSS")?;
+            total += line.split_whitespace().nth(1).ok_or("no VmRSS")?.parse::<u64>()? * 1024;
+        }
+        Ok(total)
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        let mut found = vec![self.child.id()];
+        let mut at = 0;
+        while at < found.len() {
+            let tasks = fs::read_dir(format!("/proc/{}/task", found[at])).into_iter().flatten().flatten();
+            for task in tasks {
+                let text = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+                found.extend(text.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+            }
+            at += 1;
+        }
+        found
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for pid in self.processes() {
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+            // It may have ended by itself.
+            let _ = pid.map(|pid| kill_process(pid, Signal::KILL));
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// For servers that can't tell which port they took.
+pub fn free_address() -> Fallible<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}

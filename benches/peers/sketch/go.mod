@@ -1,0 +1,3 @@
+module sidestream/benches/peers/sketch
+
+go 1.21

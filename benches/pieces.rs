@@ -1,0 +1,156 @@
+//! What a piece costs alone: decoding a record, encoding an event, filing it in the window, finding who wants it, and
+//! finding a route. `cargo bench --bench pieces`; the whole is measured by `end_to_end`, which takes these figures over.
+
+#![allow(clippy::unwrap_used, reason = "a benchmark ends where its input is wrong")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use sidestream::access::Selector;
+use sidestream::codec::Form;
+use sidestream::config::snapshot::TopicConfig;
+use sidestream::event::{Entry, Event, Topic};
+use sidestream::hub::{Hub, Index, Subscriber, WindowLimits};
+use sidestream::kafka::decode::{Decoder, Record};
+use sidestream::route::{
+    Admission, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, Overflow, QueueLimits, RouteTable,
+    Stream, StreamRoute, Transport, WebSocketFrames, WebSocketLimits,
+};
+
+const CURSOR: &[u8] = b"v1.AAAAAQ.0123456789";
+const USERS: usize = 10_000;
+const ROUTES: usize = 1_000;
+
+fn topic() -> Topic {
+    "orders".into()
+}
+
+fn stream() -> Arc<Stream> {
+    Arc::new(Stream { id: 1, name: topic(), topics: [topic()].into(), keys: ["user".into()].into() })
+}
+
+fn value(user: usize) -> String {
+    format!(r#"{{"type":"bench","user":"user-{user:05}","data":"{}"}}"#, "x".repeat(200))
+}
+
+fn decode(decoder: &mut Decoder, offset: i64, value: &str) -> Event {
+    let (now, received_ms) = (Instant::now(), 1_790_000_000_000);
+    let value = Some(value.as_bytes());
+    let record = Record {
+        partition: 0,
+        offset,
+        timestamp: Some(received_ms),
+        key: None,
+        headers: &[],
+        value,
+        received: now,
+        received_ms,
+    };
+    decoder.decode(&record).unwrap()
+}
+
+fn decoder() -> Decoder {
+    Decoder::new(&TopicConfig::new(topic(), ["user".into()]))
+}
+
+fn decoding(criterion: &mut Criterion) {
+    let (mut decoder, value) = (decoder(), value(1));
+    criterion.bench_function("decode_envelope", |bencher| {
+        bencher.iter(|| decode(&mut decoder, 1, black_box(&value)));
+    });
+}
+
+fn encoding(criterion: &mut Criterion) {
+    let event = decode(&mut decoder(), 1, &value(1));
+    for transport in Transport::ALL {
+        let (data, frames, event_field) = (DataForm::Envelope, WebSocketFrames::Text, EventField::None);
+        let form = Form { transport, data, event_field, frames, chunked: transport != Transport::WebSocket };
+        criterion.bench_function(&format!("encode_{}", transport.as_str()), |bencher| {
+            bencher.iter(|| form.event(black_box(&event), CURSOR));
+        });
+    }
+}
+
+fn hub(criterion: &mut Criterion) {
+    let mut hub = Hub::new([(topic(), WindowLimits { events: 500, bytes: 1 << 24 })]);
+    hub.assign(&topic(), 1, &[0]);
+    hub.go_live(&[topic()]);
+    let (mut decoder, mut offset) = (decoder(), 0);
+    criterion.bench_function("hub_append", |bencher| {
+        let next = || {
+            offset += 1;
+            Entry::Event(Arc::new(decode(&mut decoder, offset, "{}")))
+        };
+        bencher.iter_batched(next, |entry| hub.append(&entry), BatchSize::SmallInput);
+    });
+}
+
+fn index(criterion: &mut Criterion) {
+    let (stream, mut index) = (stream(), Index::default());
+    let form = Form {
+        transport: Transport::Sse,
+        data: DataForm::Envelope,
+        event_field: EventField::None,
+        frames: WebSocketFrames::Text,
+        chunked: true,
+    };
+    for user in 0..USERS {
+        let selector = Selector::default().with(&"user".into(), &format!("user-{user:05}"));
+        index.subscribe(&stream, &selector, Subscriber { session: user as u32, frame: form.key(&stream) });
+    }
+    let event = decode(&mut decoder(), 1, &value(4_711));
+    criterion.bench_function("index_10k_keys", |bencher| {
+        bencher.iter(|| index.matches(black_box(&event), |_, found| assert_eq!(black_box(found).len(), 1)));
+    });
+}
+
+fn routes(criterion: &mut Criterion) {
+    let routes = (0..ROUTES).map(|n| Arc::new(route(&format!("/shop-{n}/orders/{{orderId}}/events")))).collect();
+    let table = RouteTable::new(routes).unwrap();
+    criterion.bench_function("route_1k", |bencher| {
+        bencher.iter(|| black_box(table.find(black_box("/shop-500/orders/order-123/events"))));
+    });
+}
+
+fn route(pattern: &str) -> StreamRoute {
+    StreamRoute {
+        pattern: pattern.into(),
+        stream: stream(),
+        offer: Offer::Only(Transport::Sse),
+        admission: Admission::Public,
+        bindings: [].into(),
+        other_methods: OtherMethods::Refuse,
+        data: DataForm::Envelope,
+        event_field: EventField::None,
+        frames: WebSocketFrames::Text,
+        heartbeat: Duration::from_secs(15),
+        heartbeat_form: HeartbeatForm::Silent,
+        retry: Duration::from_secs(3),
+        on_gap: OnGap::Gone,
+        refresh: None,
+        queue: QueueLimits { events: 16, bytes: 1 << 16, overflow: Overflow::DropOldest },
+        websocket: WebSocketLimits {
+            message_bytes: 1000,
+            commands_per_second: 5,
+            subscriptions: 2,
+            pong_timeout: Duration::from_secs(10),
+        },
+        max_streams: None,
+        allowed_origins: [].into(),
+        subprotocols: [].into(),
+    }
+}
+
+/// Short: these figures guard against an order of magnitude, on machines that are no laboratory.
+fn brief() -> Criterion {
+    Criterion::default()
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1))
+        .sample_size(30)
+        .configure_from_args()
+}
+
+criterion_group! { name = pieces; config = brief(); targets = decoding, encoding, hub, index, routes }
+criterion_main!(pieces);
