@@ -137,6 +137,7 @@ fn route(pattern: &str) -> StreamRoute {
             subscriptions: 2,
             pong_timeout: Duration::from_secs(10),
         },
+        batch: None,
         max_streams: None,
         allowed_origins: [].into(),
         subprotocols: [].into(),

@@ -5,8 +5,8 @@ mod doctor;
 mod drain;
 mod follow;
 mod import;
-mod inject;
 mod indent;
+mod inject;
 mod tap;
 
 use std::fmt::Display;

@@ -22,7 +22,7 @@ impl Session {
             self.look_at = None;
             return false;
         }
-        if *self.look_at.get_or_insert(now + batch.window()) > now {
+        if *self.look_at.get_or_insert_with(|| now + batch.window()) > now {
             return true;
         }
         self.look_at = None;

@@ -198,6 +198,7 @@ mod tests {
     fn an_idle_stream_stays_small() {
         // Of these, 32 are the tally for the log.
         assert!(size_of::<Connection>() <= 336, "{} bytes", size_of::<Connection>());
-        assert!(size_of::<Request>() <= 184, "{} bytes", size_of::<Request>());
+        // An allocator's size class.
+        assert!(size_of::<Request>() <= 192, "{} bytes", size_of::<Request>());
     }
 }
