@@ -265,3 +265,13 @@ pub enum Feed {
     /// still be warming.
     Live { topics: Arc<[Topic]> },
 }
+
+impl Feed {
+    /// How many entries it brings.
+    pub fn entries(&self) -> usize {
+        match self {
+            Self::Batch(entries) => entries.len(),
+            Self::Assigned { .. } | Self::Live { .. } => 0,
+        }
+    }
+}

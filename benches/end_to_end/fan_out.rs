@@ -14,8 +14,8 @@ use crate::{Fallible, Plan};
 pub const MANY: usize = 9_900;
 /// Events on their way in the rows with a backlog.
 pub const OUTSTANDING: u64 = 64;
-/// Keyed events a second, of all users together.
-pub const KEYED_PER_S: f64 = 4_000.0;
+/// Keyed events a second: one of each user.
+pub const KEYED_PER_S: f64 = MANY as f64;
 const STALLED: usize = 10;
 const READERS: usize = 90;
 /// What fills the buffers of those who do not read within a second.
@@ -40,7 +40,7 @@ pub fn product_keyed<'a>(cluster: &Mock, users: usize) -> Fallible<Side<'a>> {
     let product = Product::start(&cluster.bootstrap_servers(), "127.0.0.1:9")?;
     let paths = (0..users).map(|n| product::request(&format!("/users/{}", product::user(n))));
     let sockets = clients::connect(product.address, paths)?;
-    let feed = Feed::to(&cluster.bootstrap_servers())?;
+    let feed = Feed::in_batches(&cluster.bootstrap_servers())?;
     let data = product::data(product::PAYLOAD_BYTES);
     let publish = Box::new(move |events: std::ops::Range<u64>| {
         for n in events {

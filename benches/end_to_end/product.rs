@@ -132,9 +132,9 @@ impl Feed {
         Self::with_linger(brokers, "0")
     }
 
-    /// Records go in batches, as a busy producer's do.
+    /// Records wait a little for others to go with, as Kafka's own producer has them do by default since 4.0.
     pub fn in_batches(brokers: &str) -> Fallible<Self> {
-        Self::with_linger(brokers, "20")
+        Self::with_linger(brokers, "5")
     }
 
     fn with_linger(brokers: &str, linger_ms: &str) -> Fallible<Self> {

@@ -5,6 +5,9 @@ use crate::route::{DataForm, EventField};
 
 use super::json;
 
+/// Room for the names and line ends of a record whose data is one line.
+const NAMES_BYTES: usize = 32;
+
 /// A heartbeat that scripts don't see; with the client's position, where it moved on.
 pub fn keep_alive(cursor: Option<&[u8]>) -> Vec<u8> {
     let mut bytes = b": keep-alive\n".to_vec();
@@ -34,7 +37,8 @@ pub fn priming(retry_ms: u64, cursor: Option<&[u8]>) -> Vec<u8> {
 
 /// Any other record.
 pub fn record(id: Option<&[u8]>, kind: Option<&str>, data: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(data.len() + 64);
+    let fields = id.map_or(0, <[u8]>::len) + kind.map_or(0, str::len);
+    let mut bytes = Vec::with_capacity(data.len() + fields + NAMES_BYTES);
     if let Some(id) = id {
         put_field(&mut bytes, b"id", id);
     }
@@ -57,7 +61,7 @@ fn put_field(bytes: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 /// One `data` field a line; lines end with LF, CR or CRLF.
 fn put_data(bytes: &mut Vec<u8>, mut data: &[u8]) {
     loop {
-        let end = data.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+        let end = memchr::memchr2(b'\r', b'\n', data);
         let (line, rest) = data.split_at(end.unwrap_or(data.len()));
         bytes.extend_from_slice(b"data: ");
         bytes.extend_from_slice(line);

@@ -4,16 +4,18 @@
 //! client sent ahead stays here for the next request, or for the stream that takes the socket. It knows no TLS and
 //! no HTTP/2.
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
+use pingora::prelude::fast_timeout::fast_timeout;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
@@ -22,7 +24,6 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
 
 use super::framing::Framing;
 use super::head::{self, BadHead, HEAD_BYTES_MAX};
@@ -92,7 +93,7 @@ impl Connection {
         }
         self.ahead = BytesMut::new();
         self.out = BytesMut::new();
-        matches!(timeout(idle, self.read_first()).await, Ok(Ok(1..)))
+        matches!(fast_timeout(idle, self.read_first()).await, Ok(Ok(1..)))
     }
 
     async fn read_first(&mut self) -> io::Result<usize> {
@@ -100,16 +101,19 @@ impl Connection {
             // Readiness may be left over from before: only bytes are bytes.
             self.stream.readable().await?;
             self.ahead.reserve(HEAD_READ_BYTES);
-            match self.stream.try_read_buf(&mut self.ahead) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.ahead = BytesMut::new(),
-                read => return read,
+            // Not `try_read_buf`: after a short read this one knows that there is no more, and who looks for a hangup
+            // later needs no system call to learn it.
+            let mut read = pin!(self.stream.read_buf(&mut self.ahead));
+            match poll_fn(|cx| Poll::Ready(read.as_mut().poll(cx))).await {
+                Poll::Ready(read) => return read,
+                Poll::Pending => self.ahead = BytesMut::new(),
             }
         }
     }
 
     /// Reads and checks the next head, in at most `limit` from now.
     pub(super) async fn next_head(&mut self, limit: Duration) -> Result<BytesMut, NoHead> {
-        match timeout(limit, self.read_head()).await {
+        match fast_timeout(limit, self.read_head()).await {
             Ok(head) => head,
             Err(_) if self.ahead.is_empty() => Err(NoHead::Closed),
             Err(_) => Err(NoHead::Refused(BadHead::Timeout)),

@@ -1,13 +1,16 @@
 //! What a writer counts: it turns what sessions report into metrics.
+//!
+//! What is counted with each delivery is counted by the writer alone, and told to the metrics once a turn: writers that
+//! count on the same cache lines wait for each other.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::IntCounter;
+use prometheus::local::{LocalHistogram, LocalIntCounter};
 use rustc_hash::FxHashMap;
 
 use crate::event::Event;
-use crate::metrics::{EVENT_TYPES_MAX, Metrics};
+use crate::metrics::{EVENT_TYPES_MAX, Metrics, TransportMetrics};
 use crate::route::Transport;
 use crate::session::{CloseReason, Now, Resumes, Session};
 
@@ -19,17 +22,39 @@ const STREAM_TARGET: &str = "stream";
 /// Counts what sessions report.
 pub(super) struct Counting {
     metrics: Arc<Metrics>,
-    /// Counters by event type, so that they need not be looked up by label each time.
-    kinds: FxHashMap<Arc<str>, IntCounter>,
+    /// By transport.
+    deliveries: [Deliveries; Transport::ALL.len()],
+    /// By event type, so that they need not be looked up by label each time.
+    kinds: FxHashMap<Arc<str>, LocalIntCounter>,
+    /// Whether there is something that the metrics do not know yet.
+    is_ahead: bool,
+}
+
+/// What a transport's clients were sent in this turn.
+struct Deliveries {
+    events: LocalIntCounter,
+    bytes: LocalIntCounter,
+    event_to_flush: LocalHistogram,
+    receive_to_flush: LocalHistogram,
 }
 
 impl Counting {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, kinds: FxHashMap::default() }
+        let deliveries = Transport::ALL.map(|transport| Deliveries::new(metrics.transport(transport)));
+        Self { metrics, deliveries, kinds: FxHashMap::default(), is_ahead: false }
     }
 
-    pub(super) fn wrote(&self, transport: Transport, bytes: usize) {
-        self.metrics.transport(transport).bytes.inc_by(bytes as u64);
+    /// Ends a turn: the metrics learn what was counted in it.
+    pub(super) fn flush(&mut self) {
+        if std::mem::take(&mut self.is_ahead) {
+            self.deliveries.iter().for_each(Deliveries::flush);
+            self.kinds.values().for_each(LocalIntCounter::flush);
+        }
+    }
+
+    pub(super) fn wrote(&mut self, transport: Transport, bytes: usize) {
+        self.is_ahead = true;
+        self.deliveries[transport as usize].bytes.inc_by(bytes as u64);
     }
 
     pub(super) fn opened(&self, session: &Session) {
@@ -75,21 +100,24 @@ impl Counting {
     }
 
     fn sent(&mut self, transport: Transport, event: &Event, is_live: bool, now: Now) {
-        let metrics = self.metrics.transport(transport);
-        metrics.events_sent.inc();
+        self.is_ahead = true;
+        let counted = &self.deliveries[transport as usize];
+        counted.events.inc();
         // How old a replayed event is says when its client was away, not how fast this process is.
         if is_live {
             let since_event = Duration::from_millis(u64::try_from(now.unix_ms - event.ts).unwrap_or(0));
-            metrics.event_to_flush.observe(since_event.as_secs_f64());
-            metrics.receive_to_flush.observe(now.instant.saturating_duration_since(event.received).as_secs_f64());
+            counted.event_to_flush.observe(since_event.as_secs_f64());
+            counted.receive_to_flush.observe(now.instant.saturating_duration_since(event.received).as_secs_f64());
         }
         if let Some(counter) = self.kinds.get(&event.kind) {
             return counter.inc();
         }
-        let counter = self.metrics.events_sent(&event.kind);
+        let counter = self.metrics.events_sent(&event.kind).local();
         counter.inc();
         if self.kinds.len() < EVENT_TYPES_MAX {
             self.kinds.insert(event.kind.clone(), counter);
+        } else {
+            counter.flush();
         }
     }
 
@@ -103,6 +131,24 @@ impl Counting {
 
     pub(super) fn refused(&self, kind: &str) {
         self.metrics.websocket_errors.with_label_values(&[kind]).inc();
+    }
+}
+
+impl Deliveries {
+    fn new(metrics: &TransportMetrics) -> Self {
+        Self {
+            events: metrics.events_sent.local(),
+            bytes: metrics.bytes.local(),
+            event_to_flush: metrics.event_to_flush.local(),
+            receive_to_flush: metrics.receive_to_flush.local(),
+        }
+    }
+
+    fn flush(&self) {
+        self.events.flush();
+        self.bytes.flush();
+        self.event_to_flush.flush();
+        self.receive_to_flush.flush();
     }
 }
 

@@ -18,7 +18,7 @@ use crate::codec::Form;
 use crate::event::{Entry, Epoch, Event, EventId, Feed, FrameKey, GapCause, Topic};
 use crate::hub::{Gap, Hub, Index, Log, Seq, WindowLimits, last_id};
 use crate::metrics::Metrics;
-use crate::session::{CloseReason, Desk, Now, Offered, Session};
+use crate::session::{CloseReason, Desk, ITEMS_PER_WRITE, Now, Offered, Session};
 
 use super::connection::{Connection, READ_BYTES, ReadEnd, Wrote};
 use super::counting::Counting;
@@ -30,9 +30,11 @@ use load::Load;
 
 /// Sockets looked at per wake-up.
 const READY_MAX: usize = 1024;
-/// Batches applied, and connections taken over, before sockets have their turn again: a client that reads makes room
-/// between two batches.
-const MESSAGES_PER_TURN: usize = 1;
+/// Sockets have their turn again after the batch with which so many events were taken: as many as go out in one write, so
+/// that small batches are written together, and a client that reads makes room between large ones.
+const ENTRIES_PER_TURN: usize = ITEMS_PER_WRITE;
+/// Messages looked at, and connections taken over, before sockets have their turn again.
+const MESSAGES_PER_TURN: usize = 64;
 const OPENINGS_PER_TURN: usize = 256;
 /// Connections that catch up, and are served before those that are live have their turn again.
 const REPLAYS_PER_TURN: usize = 64;
@@ -141,6 +143,7 @@ impl Shard {
                 Turn::More => true,
                 Turn::Stop => {
                     self.remove_all(now);
+                    self.count.flush();
                     return Ended::Told;
                 }
             };
@@ -148,6 +151,7 @@ impl Shard {
             self.timers(now);
             self.end_some(now);
             self.write_all(now);
+            self.count.flush();
             self.take_stock(now.instant);
         }
     }
@@ -228,9 +232,16 @@ impl Shard {
     }
 
     fn messages(&mut self, now: Now) -> Turn {
+        let mut entries = 0;
         for _ in 0..MESSAGES_PER_TURN {
             match self.messages.try_recv() {
-                Ok(Message::Feed(feed)) => self.apply(&feed, now),
+                Ok(Message::Feed(feed)) => {
+                    self.apply(&feed, now);
+                    entries += feed.entries();
+                    if entries >= ENTRIES_PER_TURN {
+                        return Turn::More;
+                    }
+                }
                 Ok(Message::Call(sessions)) => sessions.iter().for_each(|session| self.call(*session as usize)),
                 Ok(Message::Reload(reload, pace)) => self.reload(reload, pace, now),
                 Ok(Message::Survey(survey, tell)) => {
