@@ -1,12 +1,17 @@
 //! What connections cost: memory while they are idle, and CPU while thousands come at once. Each on a fresh process,
 //! since memory that was freed is used again.
 
+use std::thread;
+use std::time::Duration;
+
 use crate::clients;
 use crate::product::{self, Product, TRANSPORTS};
 use crate::row::Row;
 use crate::{Fallible, Plan};
 
 const STREAMS: usize = 10_000;
+/// After so long without anything to do a process is idle: what the start, or the storm, took was given back.
+const IDLE: Duration = Duration::from_secs(3);
 /// Streams that are not counted: what a process pays once is no stream's.
 const FIRST: usize = 200;
 /// What an idle stream may take, one row a transport.
@@ -33,9 +38,12 @@ fn storm(transport: &str) -> Fallible<(f64, f64)> {
     let product = Product::start(&cluster.bootstrap_servers(), "127.0.0.1:9")?;
     let requests = |count| (0..count).map(|_| product::request(&format!("/{transport}")));
     let first = clients::connect(product.address, requests(FIRST))?;
+    thread::sleep(IDLE);
     let (memory, cpu) = (product.server.resident()?, product.server.cpu()?);
     let sockets = clients::connect(product.address, requests(STREAMS))?;
-    let (memory, cpu) = (product.server.resident()?.saturating_sub(memory), product.server.cpu()? - cpu);
+    let cpu = product.server.cpu()? - cpu;
+    thread::sleep(IDLE);
+    let memory = product.server.resident()?.saturating_sub(memory);
     drop((first, sockets));
     let streams = STREAMS as f64;
     Ok((memory as f64 / 1000.0 / streams, cpu.as_secs_f64() * 1e6 / streams))

@@ -18,7 +18,7 @@ use crate::side::{self, Side};
 use crate::{Fallible, Plan, Scenario};
 
 /// What the sketch can do with 10,000 sessions, and some room.
-const SKETCH_PER_S: f64 = 500.0;
+const SKETCH_PER_S: f64 = 1_000.0;
 /// Signed with [`MERCURE_KEY`]: `{"mercure":{"publish":["*"]}}`.
 const MERCURE_TOKEN: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJtZXJjdXJlIjp7InB1Ymxpc2giOlsiKiJdfX0.8wYhuYwVMdKrzWJqZxNC8ZSIkb9qOJMqF8mqZby6HZ8";
 const MERCURE_KEY: &str = "a key that is nobody's, of more than 32 bytes";
