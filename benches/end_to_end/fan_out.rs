@@ -27,7 +27,7 @@ const WARM_UP: Duration = Duration::from_millis(500);
 pub fn product<'a>(cluster: &Mock, path: &str, streams: usize, bytes: usize) -> Fallible<Side<'a>> {
     let product = Product::start(&cluster.bootstrap_servers(), "127.0.0.1:9")?;
     let sockets = clients::connect(product.address, (0..streams).map(|_| product::request(path)))?;
-    let feed = Feed::to(&cluster.bootstrap_servers())?;
+    let feed = Feed::in_batches(&cluster.bootstrap_servers())?;
     let value = product::envelope(None, &product::data(bytes));
     let publish = Box::new(move |events: std::ops::Range<u64>| {
         events.into_iter().try_for_each(|_| feed.send(BROADCAST, None, &value))
