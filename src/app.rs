@@ -25,6 +25,7 @@ use crate::listener::{Bound, ListenerLimits};
 use crate::metrics::Metrics;
 use crate::session;
 use crate::shutdown::{Draining, Signals};
+use crate::telemetry;
 use crate::writer::Writers;
 
 /// Connections to the admin listener: probes, a scraper, a person.
@@ -77,6 +78,7 @@ fn serve(app: App, reloader: Option<Reloader>, on_ready: impl FnOnce(&Addresses)
     app.runtime.spawn(async move {
         signals.termination(|| {}).await;
         tracing::warn!("ended by a second signal");
+        telemetry::flush();
         std::process::exit(1);
     });
     app.end();
@@ -124,6 +126,7 @@ impl App {
             kafka: snapshot.kafka.brokers.clone(),
         };
         let metrics = Arc::new(Metrics::new(&snapshot.metrics_prefix).context("the metrics' prefix")?);
+        metrics.certificates(&snapshot.certificates);
         let (writers, history) = start_writers(&snapshot, &metrics)?;
         let sources = Arc::new(Mutex::new(start_sources(&snapshot, &writers, &history, &metrics)?));
         let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -13,7 +13,7 @@
 //! | [`auth`] | tokens to principals |
 //! | [`config`] | what the user wrote, compiled into a snapshot |
 //! | [`ingress`] | ingress-nginx's settings in, a configuration and a report out |
-//! | [`metrics`], [`telemetry`] | every metric there is; logs |
+//! | [`metrics`], [`telemetry`] | every metric there is; how logs are written |
 //! | [`shutdown`] | the signals that end a process, and the mark that its end has begun |
 //! | [`drain`] | ends every stream, once, at a bounded pace |
 //! | [`inject`] | Kubernetes manifests with the sidecar in them: text in, text out |

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use super::certificates;
 use super::diagnostic::Diagnostics;
 use super::file::{Node, Value};
 use super::section::{Section, text};
@@ -50,6 +51,7 @@ pub(super) fn compile(root: &Node, base_dir: &Path, diagnostics: &Diagnostics) -
     let verifier = tokens::compile(&root, base_dir, diagnostics);
     let streams = streams::compile(&root, diagnostics);
     let mut clusters = kafka::compile(&root, &streams, base_dir, diagnostics);
+    let certificates = certificates::find(&clusters, &mut diagnostics.sources.borrow_mut());
     let limits = limits(&root, diagnostics);
     let routes = routes::compile(&root, &streams, limits.idle_timeout, diagnostics);
     Some(Snapshot {
@@ -59,6 +61,7 @@ pub(super) fn compile(root: &Node, base_dir: &Path, diagnostics: &Diagnostics) -
         forwarded: forwarded(&root),
         kafka: clusters.remove(0),
         clusters,
+        certificates,
         verifier: verifier.map(Arc::new),
         probe: root.flag("probe").unwrap_or(false),
         limits,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Verifier;
+use crate::config::Certificates;
 use crate::config::mapping::Mapping;
 use crate::event::Topic;
 use crate::hub::ReplayLimits;
@@ -24,6 +25,8 @@ pub struct Snapshot {
     pub kafka: Kafka,
     /// Further clusters that topics are read from.
     pub clusters: Vec<Kafka>,
+    /// What they prove themselves and their brokers by, as far as it can be read.
+    pub certificates: Vec<Certificates>,
     pub routes: Arc<RouteTable>,
     /// Absent where no token is ever asked for: every route is public then.
     pub verifier: Option<Arc<Verifier>>,

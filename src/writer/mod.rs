@@ -28,6 +28,7 @@ use crate::event::{Feed, Topic};
 use crate::hub::{Log, WindowLimits};
 use crate::metrics::Metrics;
 use crate::session::{Reload, Request};
+use crate::telemetry;
 
 pub use ending::Pace;
 use shard::{Ended, Shard};
@@ -212,6 +213,7 @@ fn watch(shard: Shard) {
     let run = std::panic::AssertUnwindSafe(|| shard.run());
     if !matches!(std::panic::catch_unwind(run), Ok(Ended::Told)) {
         tracing::error!("a stream writer failed; ending the process");
+        telemetry::flush();
         std::process::exit(WRITER_FAILED_EXIT);
     }
 }

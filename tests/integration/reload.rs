@@ -47,8 +47,7 @@ fn a_route_that_is_gone_ends_its_streams_and_new_requests_see_the_new_routes() {
     let mut new = house.get("/changed").sse();
     let id = house.broker.order("a");
     assert_eq!(new.ids(1), [id]);
-    let log = house.sidecar.log();
-    assert!(log.contains("routes added: /changed; routes removed: /events"), "{log}");
+    house.sidecar.await_log("routes added: /changed; routes removed: /events");
 }
 
 #[test]
@@ -195,8 +194,8 @@ fn a_broken_file_changes_nothing_and_the_next_good_one_is_taken() {
     rewrite(&house, |text| format!("{text}\nnonsense: 1\nlimits: {{ steams: 1 }}\n"));
     house.sidecar.await_metric(SUCCESSFUL, 0.0);
     assert_eq!(house.sidecar.metric("notifications_config_reloads_total{result=\"invalid\"}"), Some(1.0));
-    let log = house.sidecar.log();
-    assert!(log.contains("unknown key `nonsense`") && log.contains("(did you mean `streams`?)"), "{log}");
+    house.sidecar.await_log("unknown key `nonsense`");
+    house.sidecar.await_log("(did you mean `streams`?)");
     assert_eq!((info(), house.sidecar.admin("/readyz").status()), (first.clone(), 200));
     assert_eq!(house.get("/events").open().0.status, 200);
 
@@ -212,8 +211,7 @@ fn what_needs_a_restart_is_named() {
     let mut house = one_route("");
     rewrite(&house, |text| format!("{}\nmetrics: {{ prefix: other }}\n", text.replace("writers: 2", "writers: 3")));
     house.sidecar.await_metric("notifications_config_reloads_total{result=\"needs-restart\"}", 1.0);
-    let log = house.sidecar.log();
-    assert!(log.contains("needs a restart: writers, metrics.prefix"), "{log}");
+    house.sidecar.await_log("needs a restart: writers, metrics.prefix");
     house.restart();
     house.sidecar.await_metric("other_config_last_reload_successful", 1.0);
 }
@@ -364,7 +362,7 @@ fn topics_are_streamed_without_a_file() {
         assert!(log.contains(said), "no {said:?} in {log}");
     }
     sidecar.signal("HUP");
-    eventually_true("SIGHUP is noted", || sidecar.log().contains("there is no configuration file"));
+    sidecar.await_log("there is no configuration file");
     sidecar.terminate();
 }
 
