@@ -73,6 +73,10 @@ pub struct Metrics {
     pub upstream_errors: IntCounterVec,
     /// Requests refused before they reached a route, by reason.
     pub bad_requests: IntCounterVec,
+    /// Spans that the collector took.
+    pub spans_exported: IntCounter,
+    /// Spans that were dropped: the `queue` was full, or the `collector` did not take them.
+    pub spans_dropped: IntCounterVec,
     /// When certificates end, in seconds since the Unix epoch.
     certificate_expiry: IntGaugeVec,
     /// Lines of the log that nobody read in time.
@@ -169,6 +173,8 @@ impl Metrics {
             proxy_requests: make.counters("proxy_requests_total", "Proxied requests.", &["status"])?,
             upstream_errors: make.counters("upstream_errors_total", "Requests the upstream failed.", &["kind"])?,
             bad_requests: make.counters("bad_requests_total", "Requests refused as malformed.", &["reason"])?,
+            spans_exported: make.counter("spans_exported_total", "Spans that the collector took.")?,
+            spans_dropped: make.counters("spans_dropped_total", "Spans that were dropped.", &["reason"])?,
             certificate_expiry: make.gauges(
                 "certificate_expiry_timestamp_seconds",
                 "When the certificates of a property of Kafka end.",

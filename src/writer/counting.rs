@@ -12,6 +12,7 @@ use crate::route::Transport;
 use crate::session::{CloseReason, Now, Resumes, Session};
 
 use super::connection::{Connection, Tally, Told};
+use super::ways::Ways;
 
 /// The target of the line that is logged at a stream's end: `SIDESTREAM_LOG=info,stream=off` leaves it out.
 const STREAM_TARGET: &str = "stream";
@@ -21,11 +22,17 @@ pub(super) struct Counting {
     metrics: Arc<Metrics>,
     /// Counters by event type, so that they need not be looked up by label each time.
     kinds: FxHashMap<Arc<str>, IntCounter>,
+    /// Of events that are told of.
+    pub(super) ways: Ways,
 }
 
 impl Counting {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, kinds: FxHashMap::default() }
+    pub(super) fn new(metrics: Arc<Metrics>, ways: Ways) -> Self {
+        Self { metrics, kinds: FxHashMap::default(), ways }
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     pub(super) fn wrote(&self, transport: Transport, bytes: usize) {
@@ -82,6 +89,9 @@ impl Counting {
             let since_event = Duration::from_millis(u64::try_from(now.unix_ms - event.ts).unwrap_or(0));
             metrics.event_to_flush.observe(since_event.as_secs_f64());
             metrics.receive_to_flush.observe(now.instant.saturating_duration_since(event.received).as_secs_f64());
+            if let Some(receipt) = &event.trace {
+                self.ways.written(receipt, now.instant);
+            }
         }
         if let Some(counter) = self.kinds.get(&event.kind) {
             return counter.inc();
@@ -118,6 +128,16 @@ fn log_end(session: &Session, reason: CloseReason, tally: &Tally, now: Now) {
         bytes = tally.bytes,
         "stream ended"
     );
+}
+
+/// The status of an answer that is decided.
+pub(super) fn status(session: &Session) -> u16 {
+    match session.closed() {
+        Some(CloseReason::ReplayNotPossible) => 410,
+        Some(CloseReason::NotReady) => 503,
+        _ if session.transport() == Transport::WebSocket => 101,
+        _ => 200,
+    }
 }
 
 /// Whether the stream never started.
