@@ -6,11 +6,15 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use openssl::asn1::Asn1Time;
+use openssl::hash::MessageDigest;
+use openssl::pkey::PKey;
+use openssl::x509::X509;
 use serde_json::{Value, json};
 
 use crate::support::broker::Broker;
 use crate::support::eventually_true;
-use crate::support::house::{House, Plan, STANDARD};
+use crate::support::house::{House, KAFKA_PROPERTIES, Plan, STANDARD};
 use crate::support::http::{Answer, Call};
 use crate::support::ndjson::Ndjson;
 use crate::support::sidecar::Sidecar;
@@ -204,6 +208,38 @@ fn a_broken_file_changes_nothing_and_the_next_good_one_is_taken() {
     assert_ne!(info(), first);
     let _only = house.get("/events").sse();
     assert!(house.get("/events").sse().rest().len() == 1, "the new limit holds");
+}
+
+#[test]
+fn a_renewed_certificate_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    let (first, second) = (1_893_456_000, 2_208_988_800);
+    fs::write(&file, certificate(first)).unwrap();
+    let properties = format!("{{ ssl.ca.location: {}, {}", file.display(), &KAFKA_PROPERTIES[1..]);
+    let house = House::plan_route("/events", "sse", "").kafka(&format!("properties: {properties}")).build();
+    let series = format!(
+        "notifications_certificate_expiry_timestamp_seconds{{cluster=\"kafka\",file=\"{}\",property=\"ssl.ca.location\"}}",
+        file.display()
+    );
+    assert_eq!(house.sidecar.metric(&series), Some(first as f64));
+    fs::write(folder.path().join("next"), certificate(second)).unwrap();
+    fs::rename(folder.path().join("next"), &file).unwrap();
+    house.sidecar.await_metric(&series, second as f64);
+    fs::remove_file(&file).unwrap();
+    eventually_true("it is not told of any more", || house.sidecar.metric(&series).is_none());
+    assert_eq!(house.get("/echo").send().status(), 200);
+}
+
+/// A certificate that ends then, in seconds since the Unix epoch.
+fn certificate(end: i64) -> Vec<u8> {
+    let key = PKey::generate_ed25519().unwrap();
+    let mut builder = X509::builder().unwrap();
+    builder.set_not_before(&Asn1Time::from_unix(0).unwrap()).unwrap();
+    builder.set_not_after(&Asn1Time::from_unix(end).unwrap()).unwrap();
+    builder.set_pubkey(&key).unwrap();
+    builder.sign(&key, MessageDigest::null()).unwrap();
+    builder.build().to_pem().unwrap()
 }
 
 #[test]
