@@ -211,7 +211,8 @@ impl App {
     }
 
     /// Ends in order, within the drain budget: not ready and no new streams; the streams end at record boundaries;
-    /// the listener closes and requests in flight finish; the source stops. What was drained before is not again.
+    /// the listener closes and requests in flight finish; the source stops; what is left of traces is sent. What was
+    /// drained before is not again.
     pub fn end(self) {
         let started = Instant::now();
         let drained = self.drain.run();

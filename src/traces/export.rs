@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 /// Spans of one request to the collector.
 const BATCH_SPANS_MAX: usize = 512;
 /// How long the first span of a batch waits for others.
-const BATCH_WAIT: Duration = Duration::from_secs(1);
+const BATCH_WAIT: Duration = Duration::from_secs(2);
 /// How long the collector may take for a connection, and for each step of an answer.
 const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest head of an answer that is read, in bytes.
@@ -220,4 +220,43 @@ fn status(connection: &mut impl Read) -> Result<u16, Refused> {
         }
     }
     Err(Refused::Foreign)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::traces::{RequestSpan, Tracer};
+
+    /// Sends a span to a collector that answers so, and ends; gives how many spans were taken, and how many were not.
+    fn send(answer: &'static [u8]) -> (u64, u64) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}/v1/traces", listener.local_addr().unwrap()).parse().unwrap();
+        let collector = thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let _ = socket.read(&mut [0; 4096]).unwrap();
+            socket.write_all(answer).unwrap();
+        });
+        let metrics = Metrics::new("test").unwrap();
+        let config = Tracing { endpoint, sample: 1.0, service_name: "test".into() };
+        let (tracer, exporter) = Tracer::start(&config, &metrics).unwrap();
+        RequestSpan::begin(&tracer, None, "GET", "/").unwrap().end(Some(200));
+        exporter.stop();
+        let counted = (metrics.spans_exported.get(), metrics.spans_dropped.with_label_values(&["collector"]).get());
+        collector.join().unwrap();
+        counted
+    }
+
+    #[test]
+    fn what_waits_is_sent_at_the_end() {
+        assert_eq!(send(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"), (1, 0));
+    }
+
+    #[test]
+    fn what_is_not_taken_is_counted() {
+        assert_eq!(send(b"HTTP/1.1 503 Service Unavailable\r\n\r\n"), (0, 1));
+        assert_eq!(send(b"SSH-2.0-x\r\n"), (0, 1));
+        assert_eq!(send(b"HTTP/1.1 200"), (0, 1));
+    }
 }

@@ -194,6 +194,19 @@ fn a_stream_that_is_not_reached_is_counted() {
     assert!(flush.moments.is_empty());
 }
 
+/// A batch waits for two seconds, and the process not for that, but for the batch.
+#[test]
+fn what_waits_is_sent_at_the_end() {
+    let collector = Collector::start();
+    let mut house = house(&collector, 1.0);
+    let stream = house.get("/stream").ndjson();
+    house.get("/echo").send();
+    house.sidecar.terminate();
+    drop(stream);
+    collector.named("GET", 1);
+    collector.named("GET /stream", 1);
+}
+
 #[test]
 fn a_collector_that_is_gone_hurts_nobody_and_is_counted() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
