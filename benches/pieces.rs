@@ -47,6 +47,7 @@ fn decode(decoder: &mut Decoder, offset: i64, value: &str) -> Event {
         value,
         received: now,
         received_ms,
+        trace: None,
     };
     decoder.decode(&record).unwrap()
 }

@@ -25,6 +25,8 @@ use crate::listener::{Bound, ListenerLimits};
 use crate::metrics::Metrics;
 use crate::session;
 use crate::shutdown::{Draining, Signals};
+use crate::telemetry;
+use crate::traces::{Exporter, Tracer};
 use crate::writer::Writers;
 
 /// Connections to the admin listener: probes, a scraper, a person.
@@ -45,7 +47,14 @@ pub fn run(origin: Origin, reading: Reading) -> anyhow::Result<()> {
     let Reading { snapshot, files, fingerprint, sha256, .. } = reading;
     let app = App::start(snapshot?)?;
     let (current, metrics) = (app.snapshot.clone(), app.metrics.clone());
-    let reloader = Reloader::new(origin, current, metrics, fingerprint, &files, keep_streams(app.writers.clone()));
+    let reloader = Reloader::new(
+        origin,
+        current,
+        metrics,
+        fingerprint,
+        &files,
+        take_over(app.writers.clone(), app.tracer.clone()),
+    );
     record_success(&app.metrics, &sha256);
     serve(app, Some(reloader), |_| {})
 }
@@ -77,15 +86,19 @@ fn serve(app: App, reloader: Option<Reloader>, on_ready: impl FnOnce(&Addresses)
     app.runtime.spawn(async move {
         signals.termination(|| {}).await;
         tracing::warn!("ended by a second signal");
+        telemetry::flush();
         std::process::exit(1);
     });
     app.end();
     Ok(())
 }
 
-/// Lets the open streams go on under a new configuration where they can.
-fn keep_streams(writers: Writers) -> OnReload {
+/// Lets the open streams go on under a new configuration where they can, and tells of as many traces as it says.
+fn take_over(writers: Writers, tracer: Option<Tracer>) -> OnReload {
     Box::new(move |before, now| {
+        if let (Some(tracer), Some(tracing)) = (&tracer, &now.tracing) {
+            tracer.set_sample(tracing.sample);
+        }
         let trusted = now.verifier.iter().flat_map(|verifier| verifier.authorities());
         let reload = session::Reload::new(&before.routes, now.routes.clone(), trusted);
         writers.reload(reload, drain::pace(now.drain, Instant::now()));
@@ -108,6 +121,8 @@ pub struct App {
     gateway: JoinHandle<std::io::Result<()>>,
     sources: SharedSources,
     history: Arc<History>,
+    tracer: Option<Tracer>,
+    exporter: Option<Exporter>,
     /// Set where there is a file to follow.
     reload: Arc<OnceLock<Asker>>,
 }
@@ -124,8 +139,11 @@ impl App {
             kafka: snapshot.kafka.brokers.clone(),
         };
         let metrics = Arc::new(Metrics::new(&snapshot.metrics_prefix).context("the metrics' prefix")?);
-        let (writers, history) = start_writers(&snapshot, &metrics)?;
-        let sources = Arc::new(Mutex::new(start_sources(&snapshot, &writers, &history, &metrics)?));
+        metrics.certificates(&snapshot.certificates);
+        let (tracer, exporter) = start_tracing(&snapshot, &metrics)?.unzip();
+        let (writers, history) = start_writers(&snapshot, &metrics, tracer.as_ref())?;
+        let sources = start_sources(&snapshot, &writers, &history, &metrics, tracer.as_ref())?;
+        let sources = Arc::new(Mutex::new(sources));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("gateway")
             .enable_all()
@@ -136,7 +154,8 @@ impl App {
         let readiness = Arc::new(Readiness::new(draining.clone(), snapshot.kafka.required_for_readiness));
         let limits = listener_limits(&snapshot.limits);
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-        let gateway = Gateway::new(snapshot.clone(), writers.clone(), metrics.clone(), draining.clone());
+        let gateway =
+            Gateway::new(snapshot.clone(), writers.clone(), metrics.clone(), draining.clone(), tracer.clone());
         let drain = Arc::new(Drain::new(draining, snapshot.clone(), writers.clone()));
         let (stop_gateway, stopped) = watch::channel(false);
         let entered = runtime.enter();
@@ -175,6 +194,8 @@ impl App {
             gateway,
             sources,
             history,
+            tracer,
+            exporter,
             reload,
         })
     }
@@ -190,7 +211,8 @@ impl App {
     }
 
     /// Ends in order, within the drain budget: not ready and no new streams; the streams end at record boundaries;
-    /// the listener closes and requests in flight finish; the source stops. What was drained before is not again.
+    /// the listener closes and requests in flight finish; the source stops; what is left of traces is sent. What was
+    /// drained before is not again.
     pub fn end(self) {
         let started = Instant::now();
         let drained = self.drain.run();
@@ -203,13 +225,26 @@ impl App {
         let sources = std::mem::take(&mut *self.sources.lock().unwrap_or_else(PoisonError::into_inner));
         Source::stop_all(sources);
         self.history.stop();
+        if let Some(exporter) = self.exporter {
+            exporter.stop();
+        }
         self.runtime.shutdown_background();
         tracing::info!(elapsed_ms = started.elapsed().as_millis() as u64, "ended");
     }
 }
 
+/// Where a collector is configured.
+fn start_tracing(snapshot: &Snapshot, metrics: &Metrics) -> anyhow::Result<Option<(Tracer, Exporter)>> {
+    let started = snapshot.tracing.as_ref().map(|tracing| Tracer::start(tracing, metrics));
+    started.transpose().context("cannot start sending traces")
+}
+
 /// The writers and the log behind their windows, each of which calls on the other.
-fn start_writers(snapshot: &Snapshot, metrics: &Arc<Metrics>) -> anyhow::Result<(Writers, Arc<History>)> {
+fn start_writers(
+    snapshot: &Snapshot,
+    metrics: &Arc<Metrics>,
+    tracer: Option<&Tracer>,
+) -> anyhow::Result<(Writers, Arc<History>)> {
     let called: Arc<OnceLock<Writers>> = Arc::default();
     let writers = called.clone();
     let call: Call = Arc::new(move |writer, sessions| {
@@ -220,7 +255,7 @@ fn start_writers(snapshot: &Snapshot, metrics: &Arc<Metrics>) -> anyhow::Result<
     let history = History::start(snapshot.sources(), &snapshot.replay, metrics, &call);
     let history = Arc::new(history.context("cannot start reading the log")?);
     let log: Arc<dyn Log> = history.clone();
-    let writers = Writers::start(snapshot.writers, &windows(snapshot), &log, metrics);
+    let writers = Writers::start(snapshot.writers, &windows(snapshot), &log, metrics, tracer);
     let writers = writers.context("cannot start the writers")?;
     Ok((called.get_or_init(|| writers).clone(), history))
 }
@@ -231,6 +266,7 @@ fn start_sources(
     writers: &Writers,
     history: &Arc<History>,
     metrics: &Arc<Metrics>,
+    tracer: Option<&Tracer>,
 ) -> anyhow::Result<Vec<Source>> {
     let start = |kafka: &Kafka| {
         let (writers, history) = (writers.clone(), history.clone());
@@ -241,7 +277,7 @@ fn start_sources(
             }
             writers.feed(&feed);
         };
-        Source::start(kafka.clone(), Box::new(sink), metrics.clone())
+        Source::start(kafka.clone(), Box::new(sink), metrics.clone(), tracer.cloned())
             .with_context(|| format!("cannot start the source of the cluster `{}`", kafka.cluster))
     };
     snapshot.sources().map(start).collect()

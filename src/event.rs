@@ -11,6 +11,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::traceparent::TraceParent;
+
 /// The name of a Kafka topic: 1 to 249 characters of `[A-Za-z0-9._-]`.
 pub type Topic = Arc<str>;
 
@@ -85,6 +87,8 @@ pub struct Event {
     pub is_base64: bool,
     /// When the record was taken from Kafka.
     pub received: Instant,
+    /// The span of its receipt, where its way is told of (see `traces`). The core only carries it.
+    pub trace: Option<Box<TraceParent>>,
     /// The encodings made so far.
     pub frames: Frames,
 }
@@ -95,7 +99,7 @@ impl Event {
         self.keys.iter().find(|(n, _)| **n == *name).map(|(_, value)| &**value)
     }
 
-    /// The same event, of which no encoding was made: for a client whose cursors are its own.
+    /// The same event, of which no encoding was made: for a client whose cursors are its own. It is of no trace: it is replayed.
     pub fn without_frames(&self) -> Self {
         Self {
             id: self.id.clone(),
@@ -106,6 +110,7 @@ impl Event {
             payload: self.payload.clone(),
             is_base64: self.is_base64,
             received: self.received,
+            trace: None,
             frames: Frames::default(),
         }
     }

@@ -13,7 +13,8 @@
 //! | [`auth`] | tokens to principals |
 //! | [`config`] | what the user wrote, compiled into a snapshot |
 //! | [`ingress`] | ingress-nginx's settings in, a configuration and a report out |
-//! | [`metrics`], [`telemetry`] | every metric there is; logs |
+//! | [`metrics`], [`telemetry`] | every metric there is; how logs are written |
+//! | [`traces`] | spans of requests and events, sent to an OpenTelemetry collector |
 //! | [`shutdown`] | the signals that end a process, and the mark that its end has begun |
 //! | [`drain`] | ends every stream, once, at a bounded pace |
 //! | [`inject`] | Kubernetes manifests with the sidecar in them: text in, text out |
@@ -26,6 +27,7 @@
 //! | room | what it is |
 //! |---|---|
 //! | [`event`], [`cursor`] | the event, its identity, and a position in a stream |
+//! | [`traceparent`] | where a span stands in its trace |
 //! | [`hub`] | replay window, key index, bounded queue, resume |
 //! | [`codec`] | bytes on the wire: SSE, NDJSON, WebSocket, HTTP heads and chunks |
 //! | [`session`] | one stream's protocol state: inputs and a time in, bytes and one close reason out |
@@ -40,6 +42,7 @@ pub mod route;
 pub mod session;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod traceparent;
 
 #[cfg(feature = "server")]
 pub mod admin;
@@ -77,5 +80,7 @@ pub mod problem;
 pub mod shutdown;
 #[cfg(feature = "server")]
 pub mod telemetry;
+#[cfg(feature = "server")]
+pub mod traces;
 #[cfg(feature = "server")]
 pub mod writer;

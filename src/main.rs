@@ -20,7 +20,7 @@ pub static ALLOCATOR_SETTINGS: &[u8] = b"narenas:1,dirty_decay_ms:1000\0";
 
 fn main() -> ExitCode {
     let arguments = Cli::parse();
-    telemetry::init();
+    let _logs = telemetry::init();
     match arguments.command {
         Command::Run { config: Some(path), listen, admin, .. } => match cli::upstream_port() {
             Ok(upstream_port) => run(Origin { path, listen, admin, upstream_port }),

@@ -12,6 +12,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::config::Certificates;
 use crate::route::Transport;
 
 /// How many distinct event types get a label value of their own; the rest count as `other`.
@@ -72,6 +73,14 @@ pub struct Metrics {
     pub upstream_errors: IntCounterVec,
     /// Requests refused before they reached a route, by reason.
     pub bad_requests: IntCounterVec,
+    /// Spans that the collector took.
+    pub spans_exported: IntCounter,
+    /// Spans that were dropped: the `queue` was full, or the `collector` did not take them.
+    pub spans_dropped: IntCounterVec,
+    /// When certificates end, in seconds since the Unix epoch.
+    certificate_expiry: IntGaugeVec,
+    /// Lines of the log that nobody read in time.
+    pub log_lines_dropped: IntCounter,
     /// 1 where the last configuration that was looked at is the running one.
     pub config_last_reload_successful: IntGauge,
     /// When the running configuration was taken over, in seconds since the Unix epoch.
@@ -164,6 +173,14 @@ impl Metrics {
             proxy_requests: make.counters("proxy_requests_total", "Proxied requests.", &["status"])?,
             upstream_errors: make.counters("upstream_errors_total", "Requests the upstream failed.", &["kind"])?,
             bad_requests: make.counters("bad_requests_total", "Requests refused as malformed.", &["reason"])?,
+            spans_exported: make.counter("spans_exported_total", "Spans that the collector took.")?,
+            spans_dropped: make.counters("spans_dropped_total", "Spans that were dropped.", &["reason"])?,
+            certificate_expiry: make.gauges(
+                "certificate_expiry_timestamp_seconds",
+                "When the certificates of a property of Kafka end.",
+                &["cluster", "property", "file"],
+            )?,
+            log_lines_dropped: make.counter("log_lines_dropped_total", "Log lines that nobody read in time.")?,
             config_last_reload_successful: make.gauge(
                 "config_last_reload_successful",
                 "1 where the configuration last looked at is the running one.",
@@ -190,6 +207,15 @@ impl Metrics {
             known.insert(kind.clone());
         }
         self.events_sent.with_label_values(&[if own_label { &**kind } else { "other" }])
+    }
+
+    /// Tells of these certificates, and of no others.
+    pub fn certificates(&self, found: &[Certificates]) {
+        self.certificate_expiry.reset();
+        for Certificates { cluster, property, file, end } in found {
+            let labels = [&**cluster, *property, &*file.to_string_lossy()];
+            self.certificate_expiry.with_label_values(&labels).set(*end);
+        }
     }
 
     /// Everything in Prometheus' text format.

@@ -69,6 +69,7 @@ pub(crate) fn event(topic: &str, partition: i32, offset: i64, keys: &[(&str, &st
         payload,
         is_base64: false,
         received: Instant::now(),
+        trace: None,
         frames: Frames::default(),
     })
 }

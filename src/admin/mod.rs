@@ -22,6 +22,7 @@ use crate::config::reload::{Asker, Outcome};
 use crate::drain::Drained;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
+use crate::telemetry;
 
 /// Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -92,6 +93,7 @@ impl Admin {
     }
 
     fn metrics(&self) -> Response<Vec<u8>> {
+        self.metrics.log_lines_dropped.inc_by(telemetry::newly_dropped());
         match self.metrics.render() {
             Ok(text) => reply(StatusCode::OK, METRICS_TYPE, text),
             Err(error) => failed("the metrics cannot be rendered", &error),
@@ -222,7 +224,7 @@ mod tests {
         let log: Arc<dyn Log> = Arc::new(NoLog);
         let status = Status {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
-            writers: Writers::start(2, &[], &log, &metrics).unwrap(),
+            writers: Writers::start(2, &[], &log, &metrics, None).unwrap(),
             metrics,
             readiness: Arc::new(readiness),
             reload: Arc::default(),

@@ -1,4 +1,5 @@
-//! A client of streams, for `tap` and `doctor`: one connection, blocking, with a limit to every wait.
+//! A client of streams, for `tap` and `doctor`: one connection, blocking, with a limit to every wait. Traces are sent over
+//! such a connection as well.
 //!
 //! It says what came and when a stream ended, and how; whether to connect again is its users' to decide. HTTP/1.1 only,
 //! and no redirects: a stream's address is what was given.
@@ -12,6 +13,7 @@ mod websocket;
 
 use std::fmt;
 
+pub use connection::Connection;
 pub use records::{Item, Kind};
 pub use stream::{Asked, Choice, End, Step, Stream};
 pub use target::Target;

@@ -47,7 +47,7 @@ impl std::str::FromStr for Target {
 
 impl Target {
     /// The request's target, with these parameters in place of those of the same names.
-    pub(super) fn path_with(&self, parameters: &[(&str, String)]) -> String {
+    pub fn path_with(&self, parameters: &[(&str, String)]) -> String {
         use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
         let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
         let is_replaced = |pair: &str| parameters.iter().any(|(name, _)| pair.split('=').next() == Some(*name));

@@ -16,17 +16,23 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use super::certificates;
 use super::diagnostic::Diagnostics;
 use super::file::{Node, Value};
 use super::section::{Section, text};
-use super::snapshot::{DrainLimits, ForwardedTrust, Limits, RETRIES_MAX, ReplayLog, Snapshot, Upstream};
+use super::snapshot::{DrainLimits, ForwardedTrust, Limits, RETRIES_MAX, ReplayLog, Snapshot, Tracing, Upstream};
 use super::source::{SECRET_BYTES_MAX, without_line_break};
+use crate::client::Target;
 use crate::hub::ReplayLimits;
 
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
 /// Where metrics and health are served unless the configuration says otherwise.
 pub const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9090);
 const METRICS_PREFIX: &str = "notifications";
+/// The share of traces: one in a hundred costs next to nothing, and tells.
+const SAMPLE: f64 = 0.01;
+const SERVICE_NAME: &str = "sidestream";
+const SERVICE_NAME_BYTES_MAX: usize = 255;
 const STREAMS_MAX: u32 = 10_000;
 const CONNECTIONS_MAX: u32 = 20_000;
 const WRITERS_MAX: u32 = 256;
@@ -50,6 +56,7 @@ pub(super) fn compile(root: &Node, base_dir: &Path, diagnostics: &Diagnostics) -
     let verifier = tokens::compile(&root, base_dir, diagnostics);
     let streams = streams::compile(&root, diagnostics);
     let mut clusters = kafka::compile(&root, &streams, base_dir, diagnostics);
+    let certificates = certificates::find(&clusters, &mut diagnostics.sources.borrow_mut());
     let limits = limits(&root, diagnostics);
     let routes = routes::compile(&root, &streams, limits.idle_timeout, diagnostics);
     Some(Snapshot {
@@ -59,11 +66,13 @@ pub(super) fn compile(root: &Node, base_dir: &Path, diagnostics: &Diagnostics) -
         forwarded: forwarded(&root),
         kafka: clusters.remove(0),
         clusters,
+        certificates,
         verifier: verifier.map(Arc::new),
         probe: root.flag("probe").unwrap_or(false),
         limits,
         replay: replay(&root.section("replay")),
         metrics_prefix: metrics_prefix(&root.section("metrics")),
+        tracing: tracing(&root.section("tracing")),
         drain: drain(&root.section("drain")),
         writers: root.count("writers", 1..=WRITERS_MAX).map_or_else(cores, |count| count as usize),
         // Last: what returns early leaves keys unread, which would count as unknown.
@@ -176,6 +185,23 @@ fn metrics_prefix(section: &Section<'_>) -> String {
         })
     });
     prefix.unwrap_or(METRICS_PREFIX).into()
+}
+
+fn tracing(section: &Section<'_>) -> Option<Tracing> {
+    const ENDPOINT: &str = "the URL of an OpenTelemetry collector's receiver such as `http://127.0.0.1:4318`; `https` is not \
+                            spoken here, a collector in the pod or on the node speaks it for us";
+    let endpoint = section.read("endpoint", ENDPOINT, |value| collector(text(value)?));
+    let sample = section.share("sample").unwrap_or(SAMPLE);
+    let service_name = section.read("service_name", "a text of 1 to 255 bytes", |value| {
+        text(value).filter(|text| (1..=SERVICE_NAME_BYTES_MAX).contains(&text.len()))
+    });
+    Some(Tracing { endpoint: endpoint?, sample, service_name: service_name.unwrap_or(SERVICE_NAME).into() })
+}
+
+/// Where spans are posted at a collector (OTLP/HTTP, "Endpoint URLs").
+fn collector(written: &str) -> Option<Target> {
+    let is_plain = written.starts_with("http://") && !written.contains(['?', '#']);
+    format!("{}/v1/traces", written.trim_end_matches('/')).parse().ok().filter(|_| is_plain)
 }
 
 fn cores() -> usize {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::snapshot::{DEFAULT_CLUSTER, Kafka, Snapshot, TopicConfig, Upstream};
+use super::snapshot::{DEFAULT_CLUSTER, Kafka, Snapshot, TopicConfig, Tracing, Upstream};
 use crate::route::StreamRoute;
 
 /// The way from one snapshot to the next.
@@ -87,6 +87,7 @@ fn changed(old: &Snapshot, new: &Snapshot) -> Vec<&'static str> {
         ("limits.streams", old.limits.max_streams != new.limits.max_streams),
         ("limits.tcp_user_timeout", old.limits.tcp_user_timeout != new.limits.tcp_user_timeout),
         ("drain", old.drain != new.drain),
+        ("tracing.sample", sample(old) != sample(new)),
     ])
     .collect()
 }
@@ -98,12 +99,23 @@ fn needs_restart(old: &Snapshot, new: &Snapshot) -> Vec<String> {
         ("upstream.pool", old.upstream.pool != new.upstream.pool),
         ("replay", old.replay != new.replay),
         ("writers", old.writers != new.writers),
+        ("tracing", without_sample(old) != without_sample(new)),
         ("metrics.prefix", old.metrics_prefix != new.metrics_prefix),
         ("limits.connections", old.limits.max_connections != new.limits.max_connections),
         ("limits.header_timeout", old.limits.header_timeout != new.limits.header_timeout),
         ("limits.idle_timeout", old.limits.idle_timeout != new.limits.idle_timeout),
     ]);
     process.map(String::from).chain(sources(old, new)).collect()
+}
+
+/// The share of traces, where there are any.
+fn sample(snapshot: &Snapshot) -> Option<f64> {
+    snapshot.tracing.as_ref().map(|tracing| tracing.sample)
+}
+
+/// What the exporter is told at start.
+fn without_sample(snapshot: &Snapshot) -> Option<Tracing> {
+    snapshot.tracing.clone().map(|tracing| Tracing { sample: 0.0, ..tracing })
 }
 
 /// Sources read everything they are told at start.

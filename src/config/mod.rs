@@ -4,6 +4,7 @@
 //! no network. [`reload`] watches them, and swaps snapshots while the process runs.
 
 mod brief;
+mod certificates;
 mod compile;
 mod diagnostic;
 mod diff;
@@ -21,6 +22,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use brief::Brief;
+pub use certificates::Certificates;
 pub use compile::ADMIN as ADMIN_LISTEN;
 pub use diagnostic::{Diagnostic, Severity};
 pub use diff::Diff;

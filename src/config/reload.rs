@@ -225,6 +225,7 @@ impl Reloader {
         let snapshot = Arc::new(snapshot);
         let before = self.current.swap(snapshot.clone());
         record_success(&self.metrics, &reading.sha256);
+        self.metrics.certificates(&snapshot.certificates);
         tracing::info!("configuration reloaded; {diff}");
         (self.on_reload)(&before, &snapshot);
         Reloaded::success(&diff)

@@ -5,6 +5,7 @@ use std::time::Instant;
 use tempfile::TempDir;
 
 use super::*;
+use crate::config::snapshot::Tracing;
 use crate::route::Found;
 
 const BASE: &str = "\
@@ -111,6 +112,14 @@ fn what_is_read_at_start_only_is_named_and_refused_with_all_else() {
     let diff = Diff::between(&bench.reloader.current.load(), &next);
     assert_eq!(diff.needs_restart, ["replay", "writers", "kafka.brokers", "topics.t.replay", "topics.u (new)"]);
     assert!(diff.to_string().starts_with("needs a restart: replay, writers, kafka.brokers, "), "{diff}");
+    let traced = "tracing: { endpoint: 'http://c:4318' }\n";
+    fs::write(&bench.reloader.origin.path, format!("{BASE}{ONE}{traced}")).unwrap();
+    let traced = bench.reloader.origin.read().snapshot.unwrap();
+    assert_eq!(Diff::between(&bench.reloader.current.load(), &traced).needs_restart, ["tracing"]);
+    let rarely = Tracing { sample: 0.5, ..traced.tracing.clone().unwrap() };
+    let rarely = Snapshot { tracing: Some(rarely), ..bench.reloader.origin.read().snapshot.unwrap() };
+    assert_eq!(Diff::between(&traced, &rarely).to_string(), "changed: tracing.sample");
+    fs::write(&bench.reloader.origin.path, &text).unwrap();
     assert_eq!(bench.look(false), Some(Outcome::NeedsRestart));
     assert!(bench.has("/one") && !bench.has("/two"));
     let keys = bench.write(&BASE.replace("[k]", "[k, l]"));

@@ -172,6 +172,16 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// A share of something.
+    pub(super) fn share(&self, key: &'static str) -> Option<f64> {
+        self.read(key, "a number between 0 and 1", |value| match value {
+            Value::Integer(0) => Some(0.0),
+            Value::Integer(1) => Some(1.0),
+            Value::Fraction(share) => Some(*share).filter(|share| (0.0..=1.0).contains(share)),
+            _ => None,
+        })
+    }
+
     /// The key with the section's path before it, for messages.
     pub(super) fn path_of(&self, key: &str) -> String {
         if self.path.is_empty() { key.into() } else { format!("{}.{key}", self.path) }

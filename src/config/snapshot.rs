@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Verifier;
+use crate::client::Target;
+use crate::config::Certificates;
 use crate::config::mapping::Mapping;
 use crate::event::Topic;
 use crate::hub::ReplayLimits;
@@ -24,6 +26,8 @@ pub struct Snapshot {
     pub kafka: Kafka,
     /// Further clusters that topics are read from.
     pub clusters: Vec<Kafka>,
+    /// What they prove themselves and their brokers by, as far as it can be read.
+    pub certificates: Vec<Certificates>,
     pub routes: Arc<RouteTable>,
     /// Absent where no token is ever asked for: every route is public then.
     pub verifier: Option<Arc<Verifier>>,
@@ -32,6 +36,8 @@ pub struct Snapshot {
     pub limits: Limits,
     pub replay: ReplayLog,
     pub metrics_prefix: String,
+    /// Absent: there are no traces.
+    pub tracing: Option<Tracing>,
     pub drain: DrainLimits,
     /// Threads that write streams.
     pub writers: usize,
@@ -151,6 +157,16 @@ pub enum ShownHeaders {
     All,
     /// Those with these names; often none.
     Named(Box<[Box<str>]>),
+}
+
+/// Where spans are sent, and which.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tracing {
+    /// The collector: where spans are posted.
+    pub endpoint: Target,
+    /// The share of the traces that begin here, 0 to 1.
+    pub sample: f64,
+    pub service_name: String,
 }
 
 /// How streams are ended, by a drain or by a reload.

@@ -112,6 +112,7 @@ fn what_is_written_reaches_the_snapshot() {
          \x20 property_files: { sasl.password: password }\n\
          topics: { t: { replay: { events: 7, bytes: 16MB } } }\n\
          replay: { events: 0, bytes: 1MB, time: 5s, cache: 8MiB }\n\
+         tracing: { endpoint: 'http://otel:4318/in/', sample: 1 }\n\
          streams: { s: { topics: [u, t], keys: [b] }, other: { topics: [t], keys: [a, b] } }\n",
     )
     .unwrap();
@@ -128,6 +129,9 @@ fn what_is_written_reaches_the_snapshot() {
         TopicConfig { replay_events: 7, replay_bytes: 16_000_000, ..TopicConfig::new("t".into(), keys(&["a", "b"])) };
     let u = TopicConfig { replay_events: 500, replay_bytes: 16 << 20, ..TopicConfig::new("u".into(), keys(&["b"])) };
     assert_eq!(snapshot.kafka.topics, [t, u]);
+    let tracing = snapshot.tracing.unwrap();
+    assert_eq!((tracing.sample, &*tracing.service_name), (1.0, "sidestream"));
+    assert_eq!((&*tracing.endpoint.authority, &*tracing.endpoint.path_with(&[])), ("otel:4318", "/in/v1/traces"));
     let limits = ReplayLimits { events: 0, bytes: 1_000_000, time: Duration::from_secs(5) };
     assert_eq!(snapshot.replay, ReplayLog { limits, cache_bytes: 8 << 20 });
 }
@@ -251,7 +255,7 @@ colour: red
         "x.yaml:13:11: `routes.path`: `/orders/{other}` matches the same paths as the route in line 9",
         "x.yaml:16:24: `routes.queue.overflow`: found `block`; expected `drop-oldest`, `drop-newest`, `disconnect` or `coalesce`",
         "x.yaml:17:1: unknown key `colour`; expected `admin`, `auth`, `clusters`, `drain`, `forwarded`, `kafka`, `limits`, \
-         `listen`, `metrics`, `probe`, `replay`, `routes`, `streams`, `topics`, `upstream` or `writers`",
+         `listen`, `metrics`, `probe`, `replay`, `routes`, `streams`, `topics`, `tracing`, `upstream` or `writers`",
     ];
     assert_eq!(mistakes(text), expected);
 }
@@ -286,6 +290,11 @@ fn refuses_values_out_of_range() {
     refused("writers: @@two\n", "found `two`");
     refused("metrics: { prefix: @@2fast }\n", "found `2fast`; expected a metric name");
     refused("metrics: { prefix: @@a-b }\n", "found `a-b`; expected a metric name");
+    refused("tracing: { endpoint: @@'https://c:4318' }\n", "`https` is not spoken here");
+    refused("tracing: { endpoint: @@'127.0.0.1:4318' }\n", "expected the URL of an OpenTelemetry collector's receiver");
+    refused("tracing: { endpoint: @@'http://me:secret@c/' }\n", "expected the URL");
+    refused("tracing: { sample: @@1.5 }\n", "found `1.5`; expected a number between 0 and 1");
+    refused("tracing: { service_name: @@'' }\n", "expected a text of 1 to 255 bytes");
     refused("forwarded: { trust: @@some }\n", "found `some`; expected `none`, `all` or a list");
     refused("forwarded: { trust: [@@10.0.0.0/33] }\n", "found `10.0.0.0/33`");
 }

@@ -15,6 +15,7 @@ mod refusal;
 mod response;
 mod stream;
 mod target;
+mod traced;
 mod upgrade;
 mod upstream;
 
@@ -35,6 +36,7 @@ use pingora::{Error, ErrorType};
 use crate::config::snapshot::{RETRIES_MAX, Snapshot};
 use crate::metrics::Metrics;
 use crate::shutdown::Draining;
+use crate::traces::{RequestSpan, Tracer};
 use crate::writer::Writers;
 use admission::Admission;
 use failure::{Failure, Fault, Seldom};
@@ -55,6 +57,7 @@ pub struct Gateway {
     admission: Admission,
     resolver: Resolver,
     failures: Seldom,
+    tracer: Option<Tracer>,
 }
 
 /// What one request carries through the phases.
@@ -63,6 +66,8 @@ pub struct Exchange {
     attempts: Attempts,
     /// The request went past the stream routes: it is the upstream's.
     is_proxied: bool,
+    /// Where the request is told of, until it is a stream.
+    span: Option<Box<RequestSpan>>,
 }
 
 impl Gateway {
@@ -80,7 +85,13 @@ impl Gateway {
         proxy
     }
 
-    pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, writers: Writers, metrics: Arc<Metrics>, draining: Draining) -> Self {
+    pub fn new(
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        writers: Writers,
+        metrics: Arc<Metrics>,
+        draining: Draining,
+        tracer: Option<Tracer>,
+    ) -> Self {
         Self {
             snapshot,
             writers,
@@ -89,6 +100,7 @@ impl Gateway {
             draining,
             resolver: Resolver::default(),
             failures: Seldom::default(),
+            tracer,
         }
     }
 
@@ -114,13 +126,14 @@ impl ProxyHttp for Gateway {
     type CTX = Exchange;
 
     fn new_ctx(&self) -> Exchange {
-        Exchange { snapshot: self.snapshot.load_full(), attempts: Attempts::default(), is_proxied: false }
+        Exchange { snapshot: self.snapshot.load_full(), attempts: Attempts::default(), is_proxied: false, span: None }
     }
 
     /// None: bodies pass as they come.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> pingora::Result<()> {
+        exchange.span = self.tracer.as_ref().and_then(|tracer| traced::begin(tracer, session.req_header()));
         let upstream = &exchange.snapshot.upstream;
         // A client may be as silent, and as slow to take what is sent, as the upstream may.
         session.set_read_timeout(Some(upstream.read_timeout));
@@ -136,7 +149,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> pingora::Result<bool> {
-        let is_answered = stream::intercept(self, session, &exchange.snapshot).await?;
+        let is_answered = stream::intercept(self, session, &exchange.snapshot, &mut exchange.span).await?;
         exchange.is_proxied = !is_answered;
         Ok(is_answered)
     }
@@ -158,7 +171,8 @@ impl ProxyHttp for Gateway {
     ) -> pingora::Result<()> {
         target::make_local(request)?;
         let client = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
-        forwarded::forward(request, client, &exchange.snapshot.forwarded)
+        forwarded::forward(request, client, &exchange.snapshot.forwarded)?;
+        exchange.span.as_ref().map_or(Ok(()), |span| traced::continue_in(span, request))
     }
 
     async fn upstream_response_filter(
@@ -207,10 +221,13 @@ impl ProxyHttp for Gateway {
         exchange.attempts.broken(error, &exchange.snapshot.upstream, session)
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, _exchange: &mut Exchange) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
         let none = FailToProxy { error_code: 0, can_reuse_downstream: false };
         let Some(failure) = Failure::of(error) else { return none };
         self.report(failure, error);
+        if let Some(span) = &mut exchange.span {
+            span.failure = Some(failure.kind);
+        }
         session.set_keepalive(None);
         if session.response_written().is_some_and(|written| !written.status.is_informational()) {
             // The answer has begun: its end without an end is what the client can still be told.
@@ -237,12 +254,17 @@ impl ProxyHttp for Gateway {
         true
     }
 
-    /// Only of proxied requests: after a handover the session is an empty one, whose head must not be asked for.
+    /// Only of proxied requests: after a handover the session is an empty one, whose head must not be asked for. Its span
+    /// went with the socket.
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, exchange: &mut Exchange) {
+        let status = |session: &Session| session.response_written().map(|response| response.status.as_u16());
+        if let Some(span) = exchange.span.take() {
+            span.end(status(session));
+        }
         if !exchange.is_proxied {
             return;
         }
-        let status = session.response_written().map(|response| response.status.as_u16());
+        let status = status(session);
         self.metrics.proxy_requests.with_label_values(&[status_class(status)]).inc();
         tracing::debug!(request = session.request_summary(), status, "proxied");
     }

@@ -22,6 +22,7 @@ use crate::config::snapshot::Snapshot;
 use crate::problem::{Problem, closing_bytes};
 use crate::route::{Found, OtherMethods, Params, StreamRoute, Transport};
 use crate::session::{BadPosition, Request, Resume};
+use crate::traces::RequestSpan;
 use crate::writer::Opening;
 
 /// What a stream's path answers to.
@@ -32,7 +33,12 @@ const BATCH_SIZE: HeaderName = HeaderName::from_static("x-batch-size");
 const NO_CACHING: HeaderValue = HeaderValue::from_static("no-cache, no-store, no-transform");
 
 /// Serves a request whose path is a stream's. False: it is the upstream's.
-pub(super) async fn intercept(gateway: &Gateway, session: &mut Session, snapshot: &Snapshot) -> pingora::Result<bool> {
+pub(super) async fn intercept(
+    gateway: &Gateway,
+    session: &mut Session,
+    snapshot: &Snapshot,
+    span: &mut Option<Box<RequestSpan>>,
+) -> pingora::Result<bool> {
     let header = session.req_header();
     let (path, query) = target::split(header);
     let (route, params) = match snapshot.routes.find(path) {
@@ -43,6 +49,9 @@ pub(super) async fn intercept(gateway: &Gateway, session: &mut Session, snapshot
         }
         Found::Stream { route, params } => (route.clone(), params),
     };
+    if let Some(span) = span {
+        span.route = Some(route.pattern.clone());
+    }
     match header.method {
         Method::GET | Method::HEAD => {}
         Method::OPTIONS => return answer(session, options()).await,
@@ -55,7 +64,7 @@ pub(super) async fn intercept(gateway: &Gateway, session: &mut Session, snapshot
     match decide(snapshot, &route, &params, session.req_header(), &query, has_body) {
         Err(refusal) => refuse(gateway, session, refusal).await,
         Ok(request) if method == Method::HEAD => answer(session, head(&request)).await,
-        Ok(request) => open(gateway, session, snapshot, request).await,
+        Ok(request) => open(gateway, session, snapshot, request, span).await,
     }
 }
 
@@ -138,6 +147,7 @@ async fn open(
     session: &mut Session,
     snapshot: &Snapshot,
     request: Request,
+    span: &mut Option<Box<RequestSpan>>,
 ) -> pingora::Result<bool> {
     let slot = match admit(gateway, snapshot, &request.route) {
         Ok(slot) => slot,
@@ -152,14 +162,20 @@ async fn open(
         Err(error) => {
             tracing::error!(%error, "a stream's connection is lost");
             gateway.count_refusal(Reason::Internal);
+            if let Some(span) = span.take() {
+                span.end(None);
+            }
             return Ok(true);
         }
     };
     let slot = Box::new((slot, detached.permit));
-    let opening = Opening { socket: detached.socket, early: detached.early, request, slot };
-    if let Err(refused) = gateway.writers.open(opening) {
+    let opening = Opening { socket: detached.socket, early: detached.early, request, span: span.take(), slot };
+    if let Err(mut refused) = gateway.writers.open(opening) {
         gateway.count_refusal(Reason::Internal);
-        turn_away(&refused);
+        let status = turn_away(&refused);
+        if let Some(span) = refused.span.take() {
+            span.end(Some(status));
+        }
     }
     Ok(true)
 }
@@ -191,8 +207,8 @@ fn count_refusal(gateway: &Gateway, reason: Reason) {
     tracing::debug!(reason = reason.as_str(), "refused a stream");
 }
 
-/// No writer took the socket, which no HTTP session owns any more.
-fn turn_away(refused: &Opening) {
+/// No writer took the socket, which no HTTP session owns any more. Gives the status of the answer.
+fn turn_away(refused: &Opening) -> u16 {
     let response = match refused.request.transport {
         Transport::Sse => polite_retry(refused.request.resume.as_ref()),
         Transport::Ndjson | Transport::WebSocket => {
@@ -200,10 +216,12 @@ fn turn_away(refused: &Opening) {
             problem.retry_after(retry_delay()).into_response()
         }
     };
+    let status = response.status().as_u16();
     // One small write to an empty socket does not wait; a client that is gone needs no answer.
     if let Err(error) = std::io::Write::write(&mut &refused.socket, &closing_bytes(response)) {
         tracing::debug!(%error, "cannot answer a refused stream");
     }
+    status
 }
 
 /// `EventSource` gives up for good on any status but 200: it is told to come again instead (WHATWG HTML 9.2.3).

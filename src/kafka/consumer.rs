@@ -22,6 +22,7 @@ use super::client::{Client, Context, Link, Statistics, connect};
 use super::decode::{Header, Record};
 use super::headers::headers;
 use super::positions::Positions;
+use super::receive::Received;
 use super::retry::Retry;
 use super::survey::{Finding, Survey};
 use super::topic::{Assign, TopicReader};
@@ -29,6 +30,7 @@ use super::{Sink, warm};
 use crate::config::snapshot::Kafka;
 use crate::event::{Entry, Feed, Topic};
 use crate::metrics::Metrics;
+use crate::traces::Tracer;
 
 /// How long a poll waits for the first record of a batch: the longest a stop goes unseen.
 const POLL_WAIT: Duration = Duration::from_millis(100);
@@ -50,6 +52,7 @@ pub(super) struct Reader {
     pub(super) config: Kafka,
     pub(super) sink: Sink,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) tracer: Option<Tracer>,
     pub(super) link: Arc<Link>,
     pub(super) warm: Arc<AtomicBool>,
     pub(super) stop: Arc<AtomicBool>,
@@ -268,7 +271,7 @@ impl Reading {
     /// Takes what is there, up to a batch, and hands it on.
     fn drain(&mut self) {
         let mut wait = if self.survey.awaits_answer() { POLL_WAIT_ASKING } else { POLL_WAIT };
-        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let (mut batch, mut bytes, mut told) = (Vec::new(), 0, Vec::new());
         for _ in 0..BATCH_RECORDS_MAX {
             match self.client.poll(wait) {
                 None => break,
@@ -276,7 +279,12 @@ impl Reading {
                     bytes += message.payload_len();
                     if let Some(index) = self.index.get(message.topic()) {
                         let headers = headers(&message);
-                        self.topics[*index].take(&record(&message, &headers), &mut batch);
+                        let (topic, mut record) = (&mut self.topics[*index], record(&message, &headers));
+                        let tracer = self.base.tracer.as_ref();
+                        let received = tracer.and_then(|tracer| Received::begin(tracer, &mut record, topic));
+                        let first = batch.len();
+                        topic.take(&record, &mut batch);
+                        told.extend(received.and_then(|received| received.became(batch.get(first))));
                     }
                 }
                 // Counted and logged by the context already.
@@ -290,6 +298,7 @@ impl Reading {
             wait = Duration::ZERO;
         }
         self.hand_on(batch);
+        told.into_iter().for_each(Received::handed_on);
     }
 
     fn hand_on(&mut self, batch: Vec<Entry>) {
@@ -378,6 +387,7 @@ fn record<'a>(message: &'a BorrowedMessage<'_>, headers: &'a [Header<'a>]) -> Re
         value: message.payload(),
         received: Instant::now(),
         received_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX),
+        trace: None,
     }
 }
 

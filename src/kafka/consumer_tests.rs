@@ -13,6 +13,7 @@ fn reading(bench: &Bench) -> (Reading, Receiver<Feed>) {
         config: bench.config.clone(),
         sink: Box::new(move |feed| sender.send(feed).unwrap_or_default()),
         metrics: bench.metrics.clone(),
+        tracer: None,
         link: Arc::new(Link::new("kafka".into(), bench.metrics.clone())),
         warm: Arc::default(),
         stop: Arc::default(),

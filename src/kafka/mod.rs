@@ -8,6 +8,7 @@
 //! | `topic`, `warm` | where a topic stands; what is kept back until its window is warm (both without a client) |
 //! | `headers` | a record's headers, read without rdkafka's panic |
 //! | `client`, `positions` | librdkafka's configuration, connection state, statistics; where it stands |
+//! | `receive` | the span of a record that is told of |
 //! | `retry` | when something is tried next |
 //! | [`history`] | pages of the log, for replay beyond the window |
 //! | [`embedded`] | the broker of the demo |
@@ -23,6 +24,7 @@ pub mod embedded;
 mod headers;
 pub mod history;
 mod positions;
+mod receive;
 mod retry;
 mod survey;
 #[cfg(test)]
@@ -44,6 +46,7 @@ use self::consumer::Reader;
 use crate::config::snapshot::Kafka;
 use crate::event::Feed;
 use crate::metrics::Metrics;
+use crate::traces::Tracer;
 
 /// Takes what was read; may block while the writers are far behind, since the log is the buffer.
 ///
@@ -77,7 +80,7 @@ pub struct Status {
 
 impl Source {
     /// Starts the thread. It connects by itself, and tries on for ever: an error here is one of starting threads.
-    pub fn start(config: Kafka, sink: Sink, metrics: Arc<Metrics>) -> io::Result<Self> {
+    pub fn start(config: Kafka, sink: Sink, metrics: Arc<Metrics>, tracer: Option<Tracer>) -> io::Result<Self> {
         let (alive, ended) = mpsc::channel();
         let warm_at_latest = Instant::now() + config.warm_up;
         let source = Self {
@@ -89,7 +92,7 @@ impl Source {
             ended,
         };
         let (link, warm, stop) = (source.link.clone(), source.warm.clone(), source.stop.clone());
-        let reader = Reader { config, sink, metrics, link, warm, stop, settle_at: Some(warm_at_latest) };
+        let reader = Reader { config, sink, metrics, tracer, link, warm, stop, settle_at: Some(warm_at_latest) };
         thread::Builder::new().name("kafka".into()).spawn(move || {
             reader.run();
             drop(alive);

@@ -70,7 +70,7 @@ impl Bench {
         let (sender, receiver) = channel();
         // A closed channel is a test that has seen enough.
         let sink = Box::new(move |feed| sender.send(feed).unwrap_or_default());
-        let source = Source::start(self.config.clone(), sink, self.metrics.clone()).unwrap();
+        let source = Source::start(self.config.clone(), sink, self.metrics.clone(), None).unwrap();
         (source, Feeds { receiver, entries: VecDeque::new(), live: 0 })
     }
 
@@ -309,7 +309,7 @@ fn what_the_log_lost_before_it_was_read_is_a_gap() {
         sender.send(feed).unwrap_or_default();
         permits.recv().unwrap_or_default();
     });
-    let _source = Source::start(bench.config.clone(), sink, bench.metrics.clone()).unwrap();
+    let _source = Source::start(bench.config.clone(), sink, bench.metrics.clone(), None).unwrap();
     assert!(matches!(receiver.recv_timeout(PATIENCE).unwrap(), Feed::Assigned { .. }));
     permit.send(()).unwrap();
     assert!(matches!(receiver.recv_timeout(PATIENCE).unwrap(), Feed::Live { .. }));

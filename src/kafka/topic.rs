@@ -91,6 +91,10 @@ impl TopicReader {
         matches!(self.phase, Phase::Warming(_))
     }
 
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.phase, Phase::Live)
+    }
+
     /// The offset each partition is read from next; nothing while absent.
     pub(super) fn next(&self) -> impl ExactSizeIterator<Item = i64> {
         self.partitions.iter().map(|partition| partition.next)
@@ -150,7 +154,7 @@ impl TopicReader {
 
     /// The announcement of the positions as they are, once live.
     pub(super) fn announcement(&self) -> Option<Feed> {
-        matches!(self.phase, Phase::Live).then(|| self.assigned(self.next().collect()))
+        self.is_live().then(|| self.assigned(self.next().collect()))
     }
 
     fn assigned(&self, next: Arc<[i64]>) -> Feed {

@@ -62,7 +62,8 @@ fn take(topic: &mut TopicReader, partition: i32, offset: i64) -> usize {
     let (mut batch, received) = (Vec::new(), Instant::now());
     let value = Some(&b"{}"[..]);
     let (timestamp, headers) = (Some(1), &[][..]);
-    let record = Record { partition, offset, timestamp, key: None, headers, value, received, received_ms: 1 };
+    let record =
+        Record { partition, offset, timestamp, key: None, headers, value, received, received_ms: 1, trace: None };
     topic.take(&record, &mut batch);
     batch.len()
 }

@@ -15,6 +15,7 @@ use crate::route::Transport;
 use crate::session::{CloseReason, Now, Resumes, Session};
 
 use super::connection::{Connection, Tally, Told};
+use super::ways::Ways;
 
 /// The target of the line that is logged at a stream's end: `SIDESTREAM_LOG=info,stream=off` leaves it out.
 const STREAM_TARGET: &str = "stream";
@@ -28,6 +29,8 @@ pub(super) struct Counting {
     kinds: FxHashMap<Arc<str>, LocalIntCounter>,
     /// Whether there is something that the metrics do not know yet.
     is_ahead: bool,
+    /// Of events that are told of.
+    pub(super) ways: Ways,
 }
 
 /// What a transport's clients were sent in this turn.
@@ -39,9 +42,13 @@ struct Deliveries {
 }
 
 impl Counting {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(metrics: Arc<Metrics>, ways: Ways) -> Self {
         let deliveries = Transport::ALL.map(|transport| Deliveries::new(metrics.transport(transport)));
-        Self { metrics, deliveries, kinds: FxHashMap::default(), is_ahead: false }
+        Self { metrics, deliveries, kinds: FxHashMap::default(), is_ahead: false, ways }
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Ends a turn: the metrics learn what was counted in it.
@@ -108,6 +115,9 @@ impl Counting {
             let since_event = Duration::from_millis(u64::try_from(now.unix_ms - event.ts).unwrap_or(0));
             counted.event_to_flush.observe(since_event.as_secs_f64());
             counted.receive_to_flush.observe(now.instant.saturating_duration_since(event.received).as_secs_f64());
+            if let Some(receipt) = &event.trace {
+                self.ways.written(receipt, now.instant);
+            }
         }
         if let Some(counter) = self.kinds.get(&event.kind) {
             return counter.inc();
@@ -164,6 +174,16 @@ fn log_end(session: &Session, reason: CloseReason, tally: &Tally, now: Now) {
         bytes = tally.bytes,
         "stream ended"
     );
+}
+
+/// The status of an answer that is decided.
+pub(super) fn status(session: &Session) -> u16 {
+    match session.closed() {
+        Some(CloseReason::ReplayNotPossible) => 410,
+        Some(CloseReason::NotReady) => 503,
+        _ if session.transport() == Transport::WebSocket => 101,
+        _ => 200,
+    }
 }
 
 /// Whether the stream never started.

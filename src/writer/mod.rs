@@ -11,6 +11,7 @@ mod shard;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod ways;
 mod wheel;
 
 use std::io;
@@ -28,10 +29,14 @@ use crate::event::{Feed, Topic};
 use crate::hub::{Log, WindowLimits};
 use crate::metrics::Metrics;
 use crate::session::{Reload, Request};
+use crate::telemetry;
+use crate::traces::{RequestSpan, Tracer};
 
+use counting::Counting;
 pub use ending::Pace;
 use shard::{Ended, Shard};
 pub use survey::{Sight, Survey};
+use ways::Ways;
 
 /// Batches a writer may be behind before the source waits for it.
 const FEEDS_AHEAD: usize = 64;
@@ -51,6 +56,8 @@ pub struct Opening {
     /// What the client sent after the request's head (a WebSocket client may be early).
     pub early: Bytes,
     pub request: Request,
+    /// Ends once the answer is decided, where the request is told of.
+    pub span: Option<Box<RequestSpan>>,
     /// Held while the stream is open; dropping it frees the admission slot.
     pub slot: Box<dyn Send>,
 }
@@ -99,6 +106,7 @@ impl Writers {
         windows: &[(Topic, WindowLimits)],
         log: &Arc<dyn Log>,
         metrics: &Arc<Metrics>,
+        tracer: Option<&Tracer>,
     ) -> io::Result<Self> {
         let mut writers = Vec::with_capacity(threads);
         let mut handles = Vec::with_capacity(threads);
@@ -106,7 +114,8 @@ impl Writers {
             let (inbox, messages) = sync_channel(FEEDS_AHEAD);
             let (openings, opened) = sync_channel(OPENINGS_AHEAD);
             let streams = Arc::new(AtomicUsize::new(0));
-            let shard = Shard::new(n, windows, log.clone(), metrics.clone(), messages, opened, streams.clone())?;
+            let count = Counting::new(metrics.clone(), Ways::new(tracer.cloned(), n));
+            let shard = Shard::new(n, windows, log.clone(), count, messages, opened, streams.clone())?;
             writers.push(Writer { inbox, openings, waker: shard.waker(), streams });
             handles.push(std::thread::Builder::new().name(format!("writer-{n}")).spawn(move || watch(shard))?);
         }
@@ -212,6 +221,7 @@ fn watch(shard: Shard) {
     let run = std::panic::AssertUnwindSafe(|| shard.run());
     if !matches!(std::panic::catch_unwind(run), Ok(Ended::Told)) {
         tracing::error!("a stream writer failed; ending the process");
+        telemetry::flush();
         std::process::exit(WRITER_FAILED_EXIT);
     }
 }

@@ -2,6 +2,7 @@
 
 mod ends;
 mod load;
+mod told;
 
 use std::io;
 use std::sync::Arc;
@@ -12,16 +13,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use mio::event::Event as Readiness;
 use mio::{Events, Interest, Poll, Token, Waker};
+use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use crate::codec::Form;
 use crate::event::{Entry, Epoch, Event, EventId, Feed, FrameKey, GapCause, Topic};
 use crate::hub::{Gap, Hub, Index, Log, Seq, WindowLimits, last_id};
-use crate::metrics::Metrics;
 use crate::session::{CloseReason, Desk, ITEMS_PER_WRITE, Now, Offered, Session};
+use crate::traces::RequestSpan;
 
 use super::connection::{Connection, READ_BYTES, ReadEnd, Wrote};
-use super::counting::Counting;
+use super::counting::{self, Counting};
 use super::ending::Ending;
 use super::wheel::Wheel;
 use super::{Message, Opening};
@@ -71,6 +73,8 @@ pub(super) struct Shard {
     ending: Option<Ending>,
     reloads: Reloads,
     load: Load,
+    /// Of streams whose answer is not decided yet, where they are told of.
+    spans: FxHashMap<usize, Box<RequestSpan>>,
     count: Counting,
 }
 
@@ -79,7 +83,7 @@ impl Shard {
         number: u32,
         windows: &[(Topic, WindowLimits)],
         log: Arc<dyn Log>,
-        metrics: Arc<Metrics>,
+        count: Counting,
         messages: Receiver<Message>,
         openings: Receiver<Opening>,
         streams: Arc<AtomicUsize>,
@@ -104,8 +108,9 @@ impl Shard {
             unread: Vec::new(),
             ending: None,
             reloads: Reloads::default(),
-            load: Load::new(number, &metrics, Instant::now()),
-            count: Counting::new(metrics),
+            load: Load::new(number, count.metrics(), Instant::now()),
+            spans: FxHashMap::default(),
+            count,
         })
     }
 
@@ -144,6 +149,7 @@ impl Shard {
                 Turn::Stop => {
                     self.remove_all(now);
                     self.count.flush();
+                    self.count.ways.end_all();
                     return Ended::Told;
                 }
             };
@@ -152,6 +158,7 @@ impl Shard {
             self.end_some(now);
             self.write_all(now);
             self.count.flush();
+            self.count.ways.expire(now.instant);
             self.take_stock(now.instant);
         }
     }
@@ -159,7 +166,7 @@ impl Shard {
     fn wait(&self) -> Option<Duration> {
         let timer = self.wheel.wait(Instant::now());
         let ending = self.ending.as_ref().filter(|ending| !ending.is_over()).map(|_| ENDING_STEP);
-        timer.into_iter().chain(ending).chain(self.load.wait()).min()
+        timer.into_iter().chain(ending).chain(self.load.wait()).chain(self.count.ways.wait()).min()
     }
 
     fn socket_is_ready(&mut self, readiness: &Readiness, scratch: &mut [u8], now: Now) {
@@ -202,7 +209,7 @@ impl Shard {
     }
 
     fn open(&mut self, opening: Opening, now: Now) -> io::Result<()> {
-        let Opening { socket, early, request, slot } = opening;
+        let Opening { socket, early, request, span, slot } = opening;
         // Without it more waits in the kernel, and the client is dropped to freshness later: worse, not wrong.
         if let Err(error) = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
             tracing::debug!(%error, "TCP_NOTSENT_LOWAT is not to be had");
@@ -222,6 +229,9 @@ impl Shard {
         let session = Session::open(request, fastrand::f64(), &mut desk);
         if session.is_waiting() {
             self.waiting.push(key);
+        }
+        if let Some(span) = span {
+            self.spans.insert(key, span);
         }
         let connection = entry.insert(Connection::new(socket, session, slot, now.instant));
         connection.read_early(&early, &mut desk, |refused| self.count.refused(refused.label()));
@@ -298,6 +308,7 @@ impl Shard {
 
     /// Queues an event for everybody it matches, encoded once a form.
     fn deliver(&mut self, event: &Arc<Event>, seq: Seq, now: Now) {
+        let traced = event.trace.as_ref().map(|_| Instant::now());
         let Self { index, hub, connections, dirty, count, .. } = self;
         index.matches(event, |stream, subscribers| {
             let cursor = || Bytes::from(hub.cursor_at(stream, &event.id).to_string());
@@ -322,6 +333,9 @@ impl Shard {
                 mark(dirty, key, connection);
             }
         });
+        if let Some(began) = traced {
+            self.queued(event, began);
+        }
     }
 
     /// Tells everybody who could have been meant of a loss at the source, `last` the last record that is passed then.
@@ -389,7 +403,7 @@ impl Shard {
     }
 
     fn write(&mut self, key: usize, now: Now) {
-        let Self { connections, hub, index, log, number, count, later, .. } = self;
+        let Self { connections, hub, index, log, number, count, later, spans, .. } = self;
         let Some(connection) = connections.get_mut(key) else { return };
         connection.dirty = false;
         let transport = connection.session.transport();
@@ -411,6 +425,9 @@ impl Shard {
         if !connection.counted && !connection.session.is_unanswered() {
             connection.counted = true;
             count.opened(&connection.session);
+            if let Some(span) = spans.remove(&key) {
+                span.end(Some(counting::status(&connection.session)));
+            }
         }
         if connection.session.closed().is_some() {
             connection.session.leave(&mut desk);
@@ -437,6 +454,8 @@ impl Shard {
         self.count.resumed(connection.session.take_resumes());
         if connection.counted {
             self.count.closed(&connection, now);
+        } else if let Some(span) = self.spans.remove(&key) {
+            span.end(None);
         }
         self.streams.fetch_sub(1, Ordering::Relaxed);
         if self.connections.is_empty() {

@@ -28,7 +28,7 @@ impl Bench {
     fn new() -> Self {
         let metrics = Arc::new(Metrics::new("test").unwrap());
         let windows = [("orders".into(), WindowLimits { events: 100, bytes: 1 << 20 })];
-        let writers = Writers::start(2, &windows, &no_log(), &metrics).unwrap();
+        let writers = Writers::start(2, &windows, &no_log(), &metrics, None).unwrap();
         writers.feed(&Feed::Assigned { topic: "orders".into(), epoch: 0, next: [0].into() });
         writers.feed(&Feed::Live { topics: ["orders".into()].into() });
         Self { writers, metrics, stream: stream(1, &["orders"]) }
@@ -65,7 +65,7 @@ impl Bench {
             websocket: None,
             routes: routes.clone(),
         };
-        let opening = Opening { socket, early: Bytes::new(), request, slot: Box::new(()) };
+        let opening = Opening { socket, early: Bytes::new(), request, span: None, slot: Box::new(()) };
         self.writers.open(opening).is_ok().then_some(client)
     }
 
@@ -133,7 +133,7 @@ fn all_writers_see_one_order_of_several_sources() {
     const EVENTS: i64 = 300;
     let windows = ["a", "b"].map(|topic| (topic.into(), WindowLimits { events: 10, bytes: 1 << 20 }));
     let metrics = Arc::new(Metrics::new("test").unwrap());
-    let writers = Writers::start(2, &windows, &no_log(), &metrics).unwrap();
+    let writers = Writers::start(2, &windows, &no_log(), &metrics, None).unwrap();
     for topic in ["a", "b"] {
         writers.feed(&Feed::Assigned { topic: topic.into(), epoch: 0, next: [0].into() });
     }

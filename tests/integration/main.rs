@@ -35,5 +35,6 @@ mod sse;
 mod support;
 mod tap;
 mod topics;
+mod traces;
 mod vocabulary;
 mod websocket;

@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
-use crate::support::eventually_true;
 use crate::support::house::{House, Plan, STANDARD};
+use crate::support::sidecar::Sidecar;
+use crate::support::{DEADLINE, eventually_true};
 
 #[test]
 fn every_name_of_the_contract_is_there() {
@@ -125,6 +126,7 @@ fn a_stream_ends_with_one_line_in_the_log_that_names_nobody() {
     assert_eq!(stream.ids(1), [id]);
     drop(stream);
     house.sidecar.await_metric("notifications_stream_active_connections", 0.0);
+    house.sidecar.await_log("stream ended");
     let log = house.sidecar.log();
     let lines: Vec<_> = log.lines().filter(|line| line.contains("stream ended")).collect();
     assert_eq!(lines.len(), 1, "{log}");
@@ -133,6 +135,33 @@ fn a_stream_ends_with_one_line_in_the_log_that_names_nobody() {
         assert!(line.contains(field), "no {field} in {line}");
     }
     assert!(!log.contains("secret-order"), "{line}");
+}
+
+/// More lines than a pipe holds and may wait, of those that requests and streams leave behind.
+#[test]
+fn a_log_that_nobody_reads_holds_nobody_up() {
+    const REQUESTS: usize = 10_000;
+    let house = House::standard();
+    let (mut sidecar, _unread) = Sidecar::run_unread(&house.config, "debug");
+    let mut stream = sidecar.call("GET", "/events").sse();
+    for _ in 0..REQUESTS / 100 {
+        let mut requests = b"GET /echo HTTP/1.1\r\nHost: x\r\n\r\n".repeat(99);
+        requests.extend_from_slice(b"GET /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let mut socket = std::net::TcpStream::connect(sidecar.listen).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        std::io::Write::write_all(&mut socket, &requests).unwrap();
+        let mut answers = String::new();
+        std::io::Read::read_to_string(&mut socket, &mut answers).unwrap();
+        assert_eq!(answers.matches("HTTP/1.1 200").count(), 100);
+    }
+    let dropped = || sidecar.metric("notifications_log_lines_dropped_total").unwrap();
+    assert!(dropped() > 0.0);
+    drop(sidecar.call("GET", "/stream").ndjson());
+    sidecar.await_metric("notifications_stream_active_connections", 0.0);
+    let id = house.broker.order("o1");
+    assert_eq!(stream.ids(1), [id], "the writer that logged goes on");
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.wait().code(), Some(0), "nor is its end held up");
 }
 
 #[test]

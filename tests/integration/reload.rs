@@ -6,11 +6,15 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use openssl::asn1::Asn1Time;
+use openssl::hash::MessageDigest;
+use openssl::pkey::PKey;
+use openssl::x509::X509;
 use serde_json::{Value, json};
 
 use crate::support::broker::Broker;
 use crate::support::eventually_true;
-use crate::support::house::{House, Plan, STANDARD};
+use crate::support::house::{House, KAFKA_PROPERTIES, Plan, STANDARD};
 use crate::support::http::{Answer, Call};
 use crate::support::ndjson::Ndjson;
 use crate::support::sidecar::Sidecar;
@@ -47,8 +51,7 @@ fn a_route_that_is_gone_ends_its_streams_and_new_requests_see_the_new_routes() {
     let mut new = house.get("/changed").sse();
     let id = house.broker.order("a");
     assert_eq!(new.ids(1), [id]);
-    let log = house.sidecar.log();
-    assert!(log.contains("routes added: /changed; routes removed: /events"), "{log}");
+    house.sidecar.await_log("routes added: /changed; routes removed: /events");
 }
 
 #[test]
@@ -195,8 +198,8 @@ fn a_broken_file_changes_nothing_and_the_next_good_one_is_taken() {
     rewrite(&house, |text| format!("{text}\nnonsense: 1\nlimits: {{ steams: 1 }}\n"));
     house.sidecar.await_metric(SUCCESSFUL, 0.0);
     assert_eq!(house.sidecar.metric("notifications_config_reloads_total{result=\"invalid\"}"), Some(1.0));
-    let log = house.sidecar.log();
-    assert!(log.contains("unknown key `nonsense`") && log.contains("(did you mean `streams`?)"), "{log}");
+    house.sidecar.await_log("unknown key `nonsense`");
+    house.sidecar.await_log("(did you mean `streams`?)");
     assert_eq!((info(), house.sidecar.admin("/readyz").status()), (first.clone(), 200));
     assert_eq!(house.get("/events").open().0.status, 200);
 
@@ -208,12 +211,43 @@ fn a_broken_file_changes_nothing_and_the_next_good_one_is_taken() {
 }
 
 #[test]
+fn a_renewed_certificate_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    let (first, second) = (1_893_456_000, 2_208_988_800);
+    fs::write(&file, certificate(first)).unwrap();
+    let properties = format!("{{ ssl.ca.location: {}, {}", file.display(), &KAFKA_PROPERTIES[1..]);
+    let house = House::plan_route("/events", "sse", "").kafka(&format!("properties: {properties}")).build();
+    let series = format!(
+        "notifications_certificate_expiry_timestamp_seconds{{cluster=\"kafka\",file=\"{}\",property=\"ssl.ca.location\"}}",
+        file.display()
+    );
+    assert_eq!(house.sidecar.metric(&series), Some(first as f64));
+    fs::write(folder.path().join("next"), certificate(second)).unwrap();
+    fs::rename(folder.path().join("next"), &file).unwrap();
+    house.sidecar.await_metric(&series, second as f64);
+    fs::remove_file(&file).unwrap();
+    eventually_true("it is not told of any more", || house.sidecar.metric(&series).is_none());
+    assert_eq!(house.get("/echo").send().status(), 200);
+}
+
+/// A certificate that ends then, in seconds since the Unix epoch.
+fn certificate(end: i64) -> Vec<u8> {
+    let key = PKey::generate_ed25519().unwrap();
+    let mut builder = X509::builder().unwrap();
+    builder.set_not_before(&Asn1Time::from_unix(0).unwrap()).unwrap();
+    builder.set_not_after(&Asn1Time::from_unix(end).unwrap()).unwrap();
+    builder.set_pubkey(&key).unwrap();
+    builder.sign(&key, MessageDigest::null()).unwrap();
+    builder.build().to_pem().unwrap()
+}
+
+#[test]
 fn what_needs_a_restart_is_named() {
     let mut house = one_route("");
     rewrite(&house, |text| format!("{}\nmetrics: {{ prefix: other }}\n", text.replace("writers: 2", "writers: 3")));
     house.sidecar.await_metric("notifications_config_reloads_total{result=\"needs-restart\"}", 1.0);
-    let log = house.sidecar.log();
-    assert!(log.contains("needs a restart: writers, metrics.prefix"), "{log}");
+    house.sidecar.await_log("needs a restart: writers, metrics.prefix");
     house.restart();
     house.sidecar.await_metric("other_config_last_reload_successful", 1.0);
 }
@@ -364,7 +398,7 @@ fn topics_are_streamed_without_a_file() {
         assert!(log.contains(said), "no {said:?} in {log}");
     }
     sidecar.signal("HUP");
-    eventually_true("SIGHUP is noted", || sidecar.log().contains("there is no configuration file"));
+    sidecar.await_log("there is no configuration file");
     sidecar.terminate();
 }
 

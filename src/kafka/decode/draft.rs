@@ -14,6 +14,7 @@ use super::json::{TooDeep, append_on_one_line, append_string};
 use super::label::key_text;
 use super::{Decoder, Record, Undecodable};
 use crate::event::{Event, EventId, Frames};
+use crate::traceparent::TraceParent;
 
 /// The bytes of an envelope beside the topic and the value: id, ts, a short type, the names.
 const ENVELOPE_OVERHEAD_BYTES: usize = 112;
@@ -44,6 +45,7 @@ pub(super) struct Draft {
     ts: i64,
     kind: Arc<str>,
     received: Instant,
+    trace: Option<Box<TraceParent>>,
     envelope: Vec<u8>,
 }
 
@@ -62,7 +64,14 @@ impl Draft {
         let _ = write!(envelope, r#"{{"id":"{id}","ts":{ts},"type":"#);
         append_string(kind, &mut envelope);
         append_headers(record, &decoder.headers, &mut envelope)?;
-        Ok(Self { id, ts, kind: decoder.kind(kind), received: record.received, envelope })
+        Ok(Self {
+            id,
+            ts,
+            kind: decoder.kind(kind),
+            received: record.received,
+            trace: record.trace.map(Box::new),
+            envelope,
+        })
     }
 
     pub(super) fn field(&mut self, name: &str, value: &RawValue) -> Result<(), TooDeep> {
@@ -141,6 +150,7 @@ impl Draft {
             payload,
             is_base64,
             received: self.received,
+            trace: self.trace,
             frames: Frames::default(),
         })
     }

@@ -45,6 +45,7 @@ use self::label::{key_text, timestamp, ts_of_number, type_of_string};
 use crate::config::mapping::Mapping;
 use crate::config::snapshot::{Format, ShownHeaders, TopicConfig};
 use crate::event::{Event, Topic};
+use crate::traceparent::TraceParent;
 
 /// The longest value that is decoded, in bytes. Above what brokers take by default (1 MiB), with room for 10 MB.
 pub const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -72,6 +73,8 @@ pub struct Record<'a> {
     pub received: Instant,
     /// The wall time of `received`, in milliseconds since the Unix epoch.
     pub received_ms: i64,
+    /// The span of its receipt, where its way is told of.
+    pub trace: Option<TraceParent>,
 }
 
 /// Why a record is no event.

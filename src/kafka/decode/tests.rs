@@ -17,6 +17,7 @@ pub(super) fn record(value: Option<&[u8]>) -> Record<'_> {
         value,
         received: Instant::now(),
         received_ms: 2000,
+        trace: None,
     }
 }
 

@@ -60,6 +60,7 @@ impl TopicLog {
             value: message.payload(),
             received: Instant::now(),
             received_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX),
+            trace: None,
         };
         let entry = match self.decoder.decode(&record) {
             Ok(event) => Entry::Event(Arc::new(event)),

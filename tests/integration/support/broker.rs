@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer, ProducerContext};
 use serde_json::{Value, json};
@@ -86,6 +86,16 @@ impl Broker {
     /// A record whose value is this JSON.
     pub fn event(&self, topic: &str, partition: i32, envelope: Value) -> String {
         self.produce(topic, partition, None, Some(envelope.to_string().as_bytes()))
+    }
+
+    /// A record on partition 0 with this `traceparent` in its headers.
+    pub fn produce_in_trace(&self, topic: &str, value: &str, traceparent: &str) -> String {
+        let receipt = Receipt::default();
+        let header = Header { key: "traceparent", value: Some(traceparent) };
+        let record = BaseRecord::<str, str, _>::with_opaque_to(topic, Box::new(receipt.clone()));
+        let record = record.partition(0).payload(value).headers(OwnedHeaders::new().insert(header));
+        self.producer.0.send(record).map_err(|(error, _)| error).unwrap();
+        self.await_receipt(&receipt)
     }
 
     /// Cuts every connection and refuses new ones.

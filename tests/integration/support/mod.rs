@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod broker;
 pub mod client;
+pub mod collector;
 pub mod cutter;
 pub mod hop;
 pub mod house;

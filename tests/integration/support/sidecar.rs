@@ -42,7 +42,20 @@ impl Sidecar {
     /// Starts a subcommand on free ports and waits for its ready line.
     pub fn start(arguments: &[&str], stderr: &Path) -> Self {
         let log = File::options().create(true).append(true).open(stderr).unwrap();
-        let mut child = binary(arguments)
+        Self::spawn(binary(arguments), log.into(), stderr)
+    }
+
+    /// The same as `run` with nobody who reads its standard error, and this filter of what it logs. The pipe's other
+    /// end stays open as long as the second value lives.
+    pub fn run_unread(config: &Path, filter: &str) -> (Self, std::io::PipeReader) {
+        let (unread, pipe) = std::io::pipe().unwrap();
+        let mut command = binary(&["run", "--config", config.to_str().unwrap()]);
+        command.env("SIDESTREAM_LOG", filter);
+        (Self::spawn(command, pipe.into(), &config.with_extension("log")), unread)
+    }
+
+    fn spawn(mut command: Command, log: Stdio, stderr: &Path) -> Self {
+        let mut child = command
             .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .stdout(Stdio::piped())
             .stderr(log)
@@ -125,6 +138,12 @@ impl Sidecar {
     /// Everything it logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.stderr).unwrap_or_default()
+    }
+
+    /// Waits until it has logged this: lines are written a little after what they tell.
+    #[track_caller]
+    pub fn await_log(&self, said: &str) {
+        eventually(&format!("{said:?} in the log"), || self.log().contains(said).then_some(()));
     }
 
     fn await_ready(&mut self) {

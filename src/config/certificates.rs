@@ -1,0 +1,143 @@
+//! When the certificates end that the configuration names: those of Kafka's properties.
+//!
+//! Files are only looked at, for the metric that tells: Kafka's client reads them itself, and one that can't be read is
+//! that client's mistake to report. Keystores are left out, since they want a password.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use openssl::asn1::{Asn1Time, Asn1TimeRef};
+use openssl::x509::X509;
+
+use super::snapshot::Kafka;
+use super::source::{Sources, read_secret_text};
+
+/// The largest file of certificates, in bytes: all public authorities together are a quarter of that.
+const CERTIFICATES_BYTES_MAX: u64 = 1024 * 1024;
+const DAY_SECONDS: i64 = 24 * 3600;
+/// librdkafka's word for "look in the usual places".
+const PROBE: &str = "probe";
+
+/// Certificates of one property, in one file or in the property itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificates {
+    pub cluster: Arc<str>,
+    /// librdkafka's name.
+    pub property: &'static str,
+    /// Empty where they stand in the configuration.
+    pub file: PathBuf,
+    /// When they are of no use any more, in seconds since the Unix epoch.
+    pub end: i64,
+}
+
+/// What of several certificates counts.
+#[derive(Clone, Copy)]
+enum End {
+    /// A chain breaks with its first link.
+    First,
+    /// Authorities stand beside each other: the old one may go while a new one is there.
+    Last,
+}
+
+/// The properties with certificates in PEM: their name, whether the value names a file, and what counts.
+const PROPERTIES: [(&str, bool, End); 4] = [
+    ("ssl.ca.location", true, End::Last),
+    ("ssl.ca.pem", false, End::Last),
+    ("ssl.certificate.location", true, End::First),
+    ("ssl.certificate.pem", false, End::First),
+];
+
+/// Those that can be read now. Their files count among the configuration's, so that new ones are seen.
+pub(super) fn find(clusters: &[Kafka], sources: &mut Sources) -> Vec<Certificates> {
+    let mut found = Vec::new();
+    for kafka in clusters {
+        for (property, is_location, which) in PROPERTIES {
+            let Some((value, origin)) = value(kafka, property) else { continue };
+            let (file, text) = match is_location {
+                true if value == PROBE || Path::new(&value).is_dir() => continue,
+                true => {
+                    let file = PathBuf::from(value);
+                    let text = sources.read(&file, CERTIFICATES_BYTES_MAX).unwrap_or_default();
+                    (file, text)
+                }
+                false => (origin, value.into_bytes()),
+            };
+            if let Some(end) = end(&text, which) {
+                found.push(Certificates { cluster: kafka.cluster.clone(), property, file, end });
+            }
+        }
+    }
+    found
+}
+
+/// A property's value, and the file that it stands in where it has one of its own.
+fn value(kafka: &Kafka, property: &str) -> Option<(String, PathBuf)> {
+    if let Some((_, value)) = kafka.properties.iter().find(|(name, _)| name == property) {
+        return Some((value.clone(), PathBuf::new()));
+    }
+    let (_, file) = kafka.property_files.iter().find(|(name, _)| name == property)?;
+    Some((read_secret_text(file).ok()?, file.clone()))
+}
+
+/// Nothing where there is no certificate.
+fn end(pem: &[u8], which: End) -> Option<i64> {
+    let certificates = X509::stack_from_pem(pem).ok()?;
+    let ends = certificates.iter().filter_map(|certificate| unix_seconds(certificate.not_after()));
+    match which {
+        End::First => ends.min(),
+        End::Last => ends.max(),
+    }
+}
+
+fn unix_seconds(time: &Asn1TimeRef) -> Option<i64> {
+    let since = Asn1Time::from_unix(0).ok()?.diff(time).ok()?;
+    Some(i64::from(since.days) * DAY_SECONDS + i64::from(since.secs))
+}
+
+#[cfg(test)]
+mod tests {
+    use openssl::pkey::PKey;
+
+    use super::*;
+    use crate::config;
+
+    /// 2030-01-01 and 2040-01-01.
+    const EARLIER: i64 = 1_893_456_000;
+    const LATER: i64 = 2_208_988_800;
+
+    fn certificate(end: i64) -> String {
+        let key = PKey::generate_ed25519().unwrap();
+        let mut builder = X509::builder().unwrap();
+        builder.set_not_before(&Asn1Time::from_unix(0).unwrap()).unwrap();
+        builder.set_not_after(&Asn1Time::from_unix(end).unwrap()).unwrap();
+        builder.set_pubkey(&key).unwrap();
+        builder.sign(&key, openssl::hash::MessageDigest::null()).unwrap();
+        String::from_utf8(builder.build().to_pem().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_chain_ends_with_its_first_authorities_with_their_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let both = format!("{}{}", certificate(EARLIER), certificate(LATER));
+        let (ca, client) = (folder.path().join("ca.pem"), folder.path().join("client.pem"));
+        std::fs::write(&ca, &both).unwrap();
+        std::fs::write(&client, &both).unwrap();
+        let text = format!(
+            "upstream: {{ address: a:1 }}\nkafka: {{ brokers: a:1, properties: {{ ssl.ca.location: {} }}, property_files: {{ \
+             ssl.certificate.pem: client.pem }} }}\nstreams: {{ s: {{ topics: [t] }} }}\n",
+            ca.display()
+        );
+        std::fs::write(folder.path().join("x.yaml"), text).unwrap();
+        let reading = config::read(&folder.path().join("x.yaml"));
+        assert!(reading.files.contains(&ca) && reading.files.contains(&client), "{:?}", reading.files);
+        let found = reading.snapshot.unwrap().certificates;
+        let expected = |property, file, end| Certificates { cluster: "kafka".into(), property, file, end };
+        assert_eq!(found, [expected("ssl.ca.location", ca, LATER), expected("ssl.certificate.pem", client, EARLIER)]);
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_none() {
+        assert_eq!(end(b"", End::First), None);
+        assert_eq!(end(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", End::Last), None);
+    }
+}

@@ -1,0 +1,89 @@
+//! The span of one record: from its receipt to the moment when all writers have it in their inbox. What follows on its
+//! way is told by each writer.
+//!
+//! Attributes are those of OpenTelemetry's semantic conventions for messaging and Kafka; keys and values are not among
+//! them.
+
+use std::time::Instant;
+
+use super::decode::{Header, Record};
+use super::topic::TopicReader;
+use crate::event::{Entry, EventId};
+use crate::traceparent::TraceParent;
+use crate::traces::{Kind, Span, Tracer, Value};
+
+/// Where producers say what a record is part of.
+const TRACEPARENT: &str = "traceparent";
+
+/// A record that is told of.
+pub(super) struct Received {
+    tracer: Tracer,
+    place: TraceParent,
+    parent: Option<TraceParent>,
+    start: Instant,
+    /// What events call it.
+    id: EventId,
+    /// What the brokers call its topic.
+    source: String,
+    is_undecodable: bool,
+}
+
+impl Received {
+    /// Nothing where the record is not to be told of: what fills the window at start is not.
+    pub(super) fn begin(tracer: &Tracer, record: &mut Record<'_>, topic: &TopicReader) -> Option<Self> {
+        if !topic.is_live() {
+            return None;
+        }
+        let parent = traceparent(record.headers);
+        let place = tracer.begin(parent)?;
+        record.trace = Some(place);
+        Some(Self {
+            tracer: tracer.clone(),
+            place,
+            parent,
+            start: record.received,
+            id: EventId { topic: topic.name().clone(), partition: record.partition, offset: record.offset },
+            source: topic.source().to_string(),
+            is_undecodable: false,
+        })
+    }
+
+    /// What became of it; nothing where it was taken before.
+    pub(super) fn became(self, entry: Option<&Entry>) -> Option<Self> {
+        entry.map(|entry| Self { is_undecodable: matches!(entry, Entry::Gap { .. }), ..self })
+    }
+
+    /// All writers have it.
+    pub(super) fn handed_on(self) {
+        let mut attributes = vec![
+            ("messaging.system", Value::text("kafka")),
+            ("messaging.operation.name", Value::text("receive")),
+            ("messaging.operation.type", Value::text("receive")),
+            ("messaging.destination.partition.id", Value::text(self.id.partition.to_string())),
+            ("messaging.kafka.offset", Value::Number(self.id.offset)),
+            ("event.id", Value::text(self.id.to_string())),
+        ];
+        if self.is_undecodable {
+            attributes.push(("error.type", Value::text("undecodable")));
+        }
+        let name = format!("receive {}", self.source).into();
+        attributes.push(("messaging.destination.name", Value::text(self.source)));
+        self.tracer.end(Span {
+            place: self.place,
+            parent: self.parent.map(|parent| parent.span),
+            name,
+            kind: Kind::Consumer,
+            start: self.start,
+            end: Instant::now(),
+            attributes,
+            moments: Vec::new(),
+            is_error: self.is_undecodable,
+        });
+    }
+}
+
+/// The last one counts, as of all headers.
+fn traceparent(headers: &[Header<'_>]) -> Option<TraceParent> {
+    let (_, value) = headers.iter().rfind(|(name, _)| name.eq_ignore_ascii_case(TRACEPARENT))?;
+    std::str::from_utf8((*value)?).ok()?.parse().ok()
+}

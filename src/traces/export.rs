@@ -1,0 +1,262 @@
+//! The thread that sends spans to the collector: OTLP over HTTP/1.1, in Protobuf, a batch a request.
+//!
+//! A batch that the collector does not take is dropped and counted, not tried again: while it is away others would have
+//! to go for those that wait. It is told once when that begins, and once when it is over.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
+use prometheus::IntCounter;
+use prost::Message as _;
+
+use super::Message;
+use super::span::{Clock, Span, Value, attribute};
+use crate::client::{Connection, Failure, Target};
+use crate::config::snapshot::Tracing;
+use crate::metrics::Metrics;
+
+/// Spans of one request to the collector.
+const BATCH_SPANS_MAX: usize = 512;
+/// How long the first span of a batch waits for others.
+const BATCH_WAIT: Duration = Duration::from_secs(2);
+/// How long the collector may take for a connection, and for each step of an answer.
+const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest head of an answer that is read, in bytes.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+const HEADERS_MAX: usize = 64;
+/// How long the end of the process waits for what is left to be sent.
+const STOP_WAIT: Duration = Duration::from_secs(1);
+/// Where Linux says what the host, or the pod, is called.
+const HOSTNAME_FILE: &str = "/proc/sys/kernel/hostname";
+
+/// The running thread. Dropping it leaves the thread behind.
+#[derive(Debug)]
+pub struct Exporter {
+    stop: Arc<AtomicBool>,
+    wake: SyncSender<Message>,
+    ended: Receiver<()>,
+}
+
+struct Thread {
+    target: Target,
+    resource: Resource,
+    spans: Receiver<Message>,
+    stop: Arc<AtomicBool>,
+    exported: IntCounter,
+    dropped: IntCounter,
+    /// Whether the last batch was not taken.
+    is_failing: bool,
+}
+
+/// Why a batch was not taken.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("{0}")]
+    Unreachable(Failure),
+    #[error("{0}")]
+    Broken(#[from] io::Error),
+    #[error("no HTTP answer")]
+    Foreign,
+    #[error("status {0}")]
+    Status(u16),
+}
+
+impl Exporter {
+    pub(super) fn start(
+        config: &Tracing,
+        metrics: &Metrics,
+        spans: Receiver<Message>,
+        wake: SyncSender<Message>,
+    ) -> io::Result<Self> {
+        let (alive, ended) = mpsc::channel();
+        let stop = Arc::<AtomicBool>::default();
+        let mut thread = Thread {
+            target: config.endpoint.clone(),
+            resource: resource(&config.service_name),
+            spans,
+            stop: stop.clone(),
+            exported: metrics.spans_exported.clone(),
+            dropped: metrics.spans_dropped.with_label_values(&["collector"]),
+            is_failing: false,
+        };
+        thread::Builder::new().name("traces".into()).spawn(move || {
+            thread.run();
+            drop(alive);
+        })?;
+        Ok(Self { stop, wake, ended })
+    }
+
+    /// Sends what is left, as far as that goes within [`STOP_WAIT`].
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // Where there is no room the thread is awake.
+        let _ = self.wake.try_send(Message::Wake);
+        let _ = self.ended.recv_timeout(STOP_WAIT);
+    }
+}
+
+impl Thread {
+    fn run(&mut self) {
+        loop {
+            let is_last = self.stop.load(Ordering::Relaxed);
+            let batch = if is_last { self.left() } else { self.batch() };
+            if !batch.is_empty() {
+                self.send(batch);
+            } else if is_last {
+                return;
+            }
+        }
+    }
+
+    /// What came within [`BATCH_WAIT`] of the first one.
+    fn batch(&self) -> Vec<Span> {
+        let Ok(Message::Span(first)) = self.spans.recv() else { return Vec::new() };
+        let mut batch = vec![*first];
+        let until = Instant::now() + BATCH_WAIT;
+        while batch.len() < BATCH_SPANS_MAX {
+            match self.spans.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Message::Span(span)) => batch.push(*span),
+                Ok(Message::Wake) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        batch
+    }
+
+    /// What is there now.
+    fn left(&self) -> Vec<Span> {
+        let spans = self.spans.try_iter().filter_map(|message| match message {
+            Message::Span(span) => Some(*span),
+            Message::Wake => None,
+        });
+        spans.take(BATCH_SPANS_MAX).collect()
+    }
+
+    fn send(&mut self, batch: Vec<Span>) {
+        let count = batch.len() as u64;
+        let clock = Clock::now();
+        let spans = batch.into_iter().map(|span| span.into_otlp(clock)).collect();
+        let scope = InstrumentationScope {
+            name: env!("CARGO_PKG_NAME").to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..InstrumentationScope::default()
+        };
+        let scope_spans = vec![ScopeSpans { scope: Some(scope), spans, ..ScopeSpans::default() }];
+        let resource = Some(self.resource.clone());
+        let request = ExportTraceServiceRequest {
+            resource_spans: vec![ResourceSpans { resource, scope_spans, ..ResourceSpans::default() }],
+        };
+        let result = post(&self.target, &request.encode_to_vec());
+        match &result {
+            Ok(()) => self.exported.inc_by(count),
+            Err(_) => self.dropped.inc_by(count),
+        }
+        self.tell(result);
+    }
+
+    fn tell(&mut self, result: Result<(), Refused>) {
+        let was_failing = std::mem::replace(&mut self.is_failing, result.is_err());
+        let collector = &*self.target.authority;
+        match result {
+            Err(error) if !was_failing => tracing::warn!(collector, %error, "spans are not taken, and dropped"),
+            Ok(()) if was_failing => tracing::info!(collector, "spans are taken again"),
+            _ => {}
+        }
+    }
+}
+
+/// What every span is of.
+fn resource(service_name: &str) -> Resource {
+    let mut attributes = vec![
+        attribute("service.name", &Value::text(service_name.to_owned())),
+        attribute("service.version", &Value::text(env!("CARGO_PKG_VERSION"))),
+    ];
+    if let Ok(host) = std::fs::read_to_string(HOSTNAME_FILE) {
+        attributes.push(attribute("host.name", &Value::text(host.trim().to_owned())));
+    }
+    Resource { attributes, ..Resource::default() }
+}
+
+/// OTLP/HTTP: one request, whose body is Protobuf, answered with 200. Each on a connection of its own: one a second is
+/// nothing, and there is none that the collector may have closed meanwhile.
+fn post(target: &Target, body: &[u8]) -> Result<(), Refused> {
+    let mut connection = Connection::open(target, COLLECTOR_TIMEOUT).map_err(Refused::Unreachable)?;
+    let head = format!(
+        "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-protobuf\r\nContent-Length: {}\r\n\
+         User-Agent: {}/{}\r\nConnection: close\r\n\r\n",
+        target.path_with(&[]),
+        target.authority,
+        body.len(),
+        env!("CARGO_PKG_NAME"),
+        env!("CARGO_PKG_VERSION"),
+    );
+    connection.write_all(&[head.as_bytes(), body].concat())?;
+    match status(&mut connection)? {
+        200..=299 => Ok(()),
+        status => Err(Refused::Status(status)),
+    }
+}
+
+/// The status of an answer; what follows its head is of no interest.
+fn status(connection: &mut impl Read) -> Result<u16, Refused> {
+    let mut answer = Vec::new();
+    let mut piece = [0; 2048];
+    while answer.len() < HEAD_BYTES_MAX {
+        let length = connection.read(&mut piece)?;
+        answer.extend_from_slice(&piece[..length]);
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut head = httparse::Response::new(&mut headers);
+        match head.parse(&answer) {
+            Ok(httparse::Status::Complete(_)) => return head.code.ok_or(Refused::Foreign),
+            Ok(httparse::Status::Partial) if length > 0 => {}
+            _ => return Err(Refused::Foreign),
+        }
+    }
+    Err(Refused::Foreign)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::traces::{RequestSpan, Tracer};
+
+    /// Sends a span to a collector that answers so, and ends; gives how many spans were taken, and how many were not.
+    fn send(answer: &'static [u8]) -> (u64, u64) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}/v1/traces", listener.local_addr().unwrap()).parse().unwrap();
+        let collector = thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let _ = socket.read(&mut [0; 4096]).unwrap();
+            socket.write_all(answer).unwrap();
+        });
+        let metrics = Metrics::new("test").unwrap();
+        let config = Tracing { endpoint, sample: 1.0, service_name: "test".into() };
+        let (tracer, exporter) = Tracer::start(&config, &metrics).unwrap();
+        RequestSpan::begin(&tracer, None, "GET", "/").unwrap().end(Some(200));
+        exporter.stop();
+        let counted = (metrics.spans_exported.get(), metrics.spans_dropped.with_label_values(&["collector"]).get());
+        collector.join().unwrap();
+        counted
+    }
+
+    #[test]
+    fn what_waits_is_sent_at_the_end() {
+        assert_eq!(send(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"), (1, 0));
+    }
+
+    #[test]
+    fn what_is_not_taken_is_counted() {
+        assert_eq!(send(b"HTTP/1.1 503 Service Unavailable\r\n\r\n"), (0, 1));
+        assert_eq!(send(b"SSH-2.0-x\r\n"), (0, 1));
+        assert_eq!(send(b"HTTP/1.1 200"), (0, 1));
+    }
+}

@@ -1,0 +1,154 @@
+//! Traces for operators: spans of requests and of events on their way, sent to an OpenTelemetry collector.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | this one | which spans are told of, and the bounded queue of those that are over |
+//! | `span` | a span that is over, and its form in OTLP |
+//! | `request` | the span of one request |
+//! | `export` | the thread that sends them, in batches, to the collector |
+//!
+//! Where no collector is configured there is no [`Tracer`], and nothing here runs. Nobody waits for it: a span that
+//! finds the queue full is dropped and counted. Metrics stay metrics, and logs stay logs.
+
+mod export;
+mod request;
+mod span;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::{fmt, io};
+
+use prometheus::IntCounter;
+
+use crate::config::snapshot::Tracing;
+use crate::metrics::Metrics;
+use crate::traceparent::TraceParent;
+
+pub use export::Exporter;
+pub use request::RequestSpan;
+pub use span::{Kind, Span, Value};
+
+/// Spans that may wait to be sent; what comes when so many wait is dropped.
+const SPANS_AHEAD: usize = 2048;
+
+/// Begins spans, and takes those that are over. Cheap to clone.
+#[derive(Clone)]
+pub struct Tracer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// The bits of the share of traces, 0 to 1, that are begun here and told of.
+    sample: AtomicU64,
+    over: SyncSender<Message>,
+    dropped: IntCounter,
+}
+
+/// What the exporter is told.
+enum Message {
+    Span(Box<Span>),
+    /// Look whether to stop.
+    Wake,
+}
+
+impl Tracer {
+    /// Starts the thread that sends. It connects when there is something to send.
+    pub fn start(config: &Tracing, metrics: &Metrics) -> io::Result<(Self, Exporter)> {
+        let (over, spans) = sync_channel(SPANS_AHEAD);
+        let dropped = metrics.spans_dropped.with_label_values(&["queue"]);
+        let shared = Shared { sample: AtomicU64::default(), over: over.clone(), dropped };
+        let tracer = Self { shared: Arc::new(shared) };
+        tracer.set_sample(config.sample);
+        Ok((tracer, Exporter::start(config, metrics, spans, over)?))
+    }
+
+    /// How many of the traces that begin here are told of, 0 to 1.
+    pub fn set_sample(&self, sample: f64) {
+        self.shared.sample.store(sample.to_bits(), Ordering::Relaxed);
+    }
+
+    /// A span below that of a `traceparent`, where that one is told of; without one, a new trace now and then. Nothing
+    /// where it is not to be told of.
+    pub fn begin(&self, parent: Option<TraceParent>) -> Option<TraceParent> {
+        match parent {
+            Some(parent) => parent.sampled.then(|| Self::below(parent)),
+            None => {
+                let is_chosen = fastrand::f64() < f64::from_bits(self.shared.sample.load(Ordering::Relaxed));
+                is_chosen.then(|| Self::below(TraceParent { trace: new_trace(), span: [0; 8], sampled: true }))
+            }
+        }
+    }
+
+    /// A span of the same trace.
+    pub fn below(parent: TraceParent) -> TraceParent {
+        TraceParent { span: fastrand::u64(1..).to_be_bytes(), ..parent }
+    }
+
+    /// Takes a span that is over, or drops it.
+    pub fn end(&self, span: Span) {
+        match self.shared.over.try_send(Message::Span(Box::new(span))) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.shared.dropped.inc(),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Tracer {
+    /// One that tells of everything, and what it tells, of which so much may wait.
+    pub(crate) fn for_tests(ahead: usize) -> (Self, impl Iterator<Item = Span>, IntCounter) {
+        let (over, spans) = sync_channel(ahead);
+        let dropped = IntCounter::new("dropped", "dropped").unwrap();
+        let sample = AtomicU64::new(1.0_f64.to_bits());
+        let tracer = Self { shared: Arc::new(Shared { sample, over, dropped: dropped.clone() }) };
+        let spans = std::iter::from_fn(move || match spans.try_recv().ok()? {
+            Message::Span(span) => Some(*span),
+            Message::Wake => None,
+        });
+        (tracer, spans, dropped)
+    }
+}
+
+fn new_trace() -> [u8; 16] {
+    fastrand::u128(1..).to_be_bytes()
+}
+
+impl fmt::Debug for Tracer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tracer").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_with_a_traceparent_has_decided() {
+        let (tracer, _, _) = Tracer::for_tests(1);
+        let parent = |sampled| Some(TraceParent { trace: [1; 16], span: [2; 8], sampled });
+        assert_eq!(tracer.begin(parent(false)), None);
+        tracer.set_sample(0.0);
+        let place = tracer.begin(parent(true)).unwrap();
+        assert!(place.trace == [1; 16] && place.span != [2; 8] && place.sampled);
+        assert_eq!(tracer.begin(None), None);
+        tracer.set_sample(1.0);
+        let [one, other] = [tracer.begin(None).unwrap(), tracer.begin(None).unwrap()];
+        assert!(one.trace != other.trace && one.sampled && one.span != [0; 8]);
+    }
+
+    #[test]
+    fn what_finds_no_room_is_dropped_and_counted_and_texts_are_short() {
+        let (tracer, mut spans, dropped) = Tracer::for_tests(1);
+        let path = format!("/{}", "é".repeat(10_000));
+        for method in ["BREW", "GET"] {
+            RequestSpan::begin(&tracer, None, method, &path).unwrap().end(Some(200));
+        }
+        assert_eq!(dropped.get(), 1);
+        let told = spans.next().unwrap();
+        assert!(spans.next().is_none() && told.name == "_OTHER" && !told.is_error);
+        let otlp = told.into_otlp(span::Clock::now());
+        assert!(format!("{otlp:?}").len() < 3000, "{otlp:?}");
+    }
+}

@@ -1,0 +1,90 @@
+//! The span of one request, from its head to the end of its answer; of a stream, to the answer's head.
+//!
+//! Attributes are those of OpenTelemetry's semantic conventions for HTTP servers. There is no query and no header among
+//! them: these may carry tokens.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Tracer;
+use super::span::{Kind, Span, Value};
+use crate::traceparent::TraceParent;
+
+/// The methods that may stand in a span's name; all others are `_OTHER`.
+const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+
+/// A request that is told of.
+#[derive(Debug)]
+pub struct RequestSpan {
+    tracer: Tracer,
+    place: TraceParent,
+    parent: Option<[u8; 8]>,
+    start: Instant,
+    method: &'static str,
+    path: String,
+    /// The pattern of a stream's route.
+    pub route: Option<Arc<str>>,
+    /// Why the upstream failed it, as metrics call it.
+    pub failure: Option<&'static str>,
+}
+
+impl RequestSpan {
+    /// Nothing where it is not to be told of. `parent` is what the client's `traceparent` says.
+    pub fn begin(tracer: &Tracer, parent: Option<TraceParent>, method: &str, path: &str) -> Option<Box<Self>> {
+        let place = tracer.begin(parent)?;
+        Some(Box::new(Self {
+            tracer: tracer.clone(),
+            place,
+            parent: parent.map(|parent| parent.span),
+            start: Instant::now(),
+            method: METHODS.iter().find(|known| **known == method).unwrap_or(&"_OTHER"),
+            path: path.to_owned(),
+            route: None,
+            failure: None,
+        }))
+    }
+
+    /// What the upstream's spans are below.
+    pub fn place(&self) -> TraceParent {
+        self.place
+    }
+
+    /// Tells of it. There is no status where the client left before its answer.
+    pub fn end(self, status: Option<u16>) {
+        let is_error = status.is_none_or(|status| status >= 500);
+        let mut attributes = vec![
+            ("http.request.method", Value::text(self.method)),
+            ("url.scheme", Value::text("http")),
+            ("url.path", Value::text(self.path)),
+        ];
+        if let Some(status) = status {
+            attributes.push(("http.response.status_code", Value::Number(status.into())));
+        }
+        if is_error {
+            let kind = match (self.failure, status) {
+                (Some(failure), _) => Value::text(failure),
+                (None, Some(status)) => Value::text(status.to_string()),
+                (None, None) => Value::text("client-left"),
+            };
+            attributes.push(("error.type", kind));
+        }
+        let name = match self.route {
+            Some(route) => {
+                attributes.push(("http.route", Value::text(route.to_string())));
+                format!("{} {route}", self.method).into()
+            }
+            None => self.method.into(),
+        };
+        self.tracer.end(Span {
+            place: self.place,
+            parent: self.parent,
+            name,
+            kind: Kind::Server,
+            start: self.start,
+            end: Instant::now(),
+            attributes,
+            moments: Vec::new(),
+            is_error,
+        });
+    }
+}

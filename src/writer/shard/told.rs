@@ -1,0 +1,28 @@
+//! What a writer says of an event that is told of, once it is in its queues.
+
+use std::time::Instant;
+
+use crate::event::Event;
+
+use super::Shard;
+
+impl Shard {
+    /// The event went into the queues of those who want it, since `began`.
+    pub(super) fn queued(&mut self, event: &Event, began: Instant) {
+        let queued = Instant::now();
+        let streams = self.streams_that_want(event);
+        self.count.ways.queued(event, streams, began, queued);
+    }
+
+    /// How many streams an event goes to. Counted apart from delivering it, which then costs nothing more.
+    fn streams_that_want(&self, event: &Event) -> usize {
+        let mut sessions = Vec::new();
+        self.index.matches(event, |_, subscribers| {
+            sessions.extend(subscribers.iter().map(|subscriber| subscriber.session as usize));
+        });
+        sessions.sort_unstable();
+        sessions.dedup();
+        let is_open = |key: &usize| self.connections.get(*key).is_some_and(|c| c.session.closed().is_none());
+        sessions.iter().filter(|key| is_open(key)).count()
+    }
+}

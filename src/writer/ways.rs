@@ -1,0 +1,222 @@
+//! What a writer tells of an event's way, where it is told of: one span for putting it into queues, and one for writing
+//! it to all who wait for it; never one a stream.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+
+use crate::event::Event;
+use crate::traceparent::TraceParent;
+use crate::traces::{Kind, Span, Tracer, Value};
+
+/// Events whose writing is still going on; one more, and the oldest is told of as far as it is.
+const WAYS_MAX: usize = 1024;
+/// How long an event is waited for to be written to everybody: a queue may drop it, and a client may leave or not read.
+const FLUSH_WAIT: Duration = Duration::from_secs(10);
+
+/// The ways of events through one writer.
+pub(super) struct Ways {
+    tracer: Option<Tracer>,
+    writer: u32,
+    /// By the span of their receipt.
+    open: FxHashMap<[u8; 8], Way>,
+    /// The same in the order they began, with those that are over by now.
+    order: VecDeque<([u8; 8], Instant)>,
+}
+
+/// An event that is in its queues.
+struct Way {
+    /// The span of its writing.
+    place: TraceParent,
+    /// The span of its queueing.
+    parent: [u8; 8],
+    event_id: String,
+    topic: String,
+    queued: Instant,
+    /// Streams that wait for it, or have waited.
+    streams: usize,
+    written: usize,
+    first: Option<Instant>,
+    last: Instant,
+}
+
+impl Ways {
+    pub(super) fn new(tracer: Option<Tracer>, writer: u32) -> Self {
+        Self { tracer, writer, open: FxHashMap::default(), order: VecDeque::new() }
+    }
+
+    /// The event was put into the queues of so many streams, since `began` and until `queued`.
+    pub(super) fn queued(&mut self, event: &Event, streams: usize, began: Instant, queued: Instant) {
+        let (Some(tracer), Some(receipt)) = (&self.tracer, event.trace.as_deref()) else { return };
+        if streams == 0 {
+            return;
+        }
+        let place = Tracer::below(*receipt);
+        let topic = event.id.topic.to_string();
+        let event_id = event.id.to_string();
+        tracer.end(Span {
+            place,
+            parent: Some(receipt.span),
+            name: format!("enqueue {topic}").into(),
+            kind: Kind::Internal,
+            start: began,
+            end: queued,
+            attributes: self.attributes(event_id.clone(), streams),
+            moments: Vec::new(),
+            is_error: false,
+        });
+        if self.open.len() >= WAYS_MAX {
+            self.end_oldest();
+        }
+        let way = Way {
+            place: Tracer::below(place),
+            parent: place.span,
+            event_id,
+            topic,
+            queued,
+            streams,
+            written: 0,
+            first: None,
+            last: queued,
+        };
+        self.open.insert(receipt.span, way);
+        self.order.push_back((receipt.span, queued + FLUSH_WAIT));
+    }
+
+    /// The event went out whole to one more stream.
+    pub(super) fn written(&mut self, receipt: &TraceParent, now: Instant) {
+        let Some(way) = self.open.get_mut(&receipt.span) else { return };
+        way.written += 1;
+        way.first.get_or_insert(now);
+        way.last = now;
+        if way.written == way.streams {
+            self.end(receipt.span);
+            self.forget_ended();
+        }
+    }
+
+    /// Tells of those that nobody waits for any longer.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while self.order.front().is_some_and(|(_, until)| *until <= now) {
+            self.end_oldest();
+        }
+    }
+
+    /// Tells of all as they are.
+    pub(super) fn end_all(&mut self) {
+        while !self.order.is_empty() {
+            self.end_oldest();
+        }
+    }
+
+    /// How long until somebody has to look.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        let (_, until) = self.order.front()?;
+        Some(until.saturating_duration_since(Instant::now()))
+    }
+
+    fn end_oldest(&mut self) {
+        if let Some((receipt, _)) = self.order.pop_front() {
+            self.end(receipt);
+        }
+        self.forget_ended();
+    }
+
+    /// So that the first in the order is always an open one.
+    fn forget_ended(&mut self) {
+        while self.order.front().is_some_and(|(receipt, _)| !self.open.contains_key(receipt)) {
+            self.order.pop_front();
+        }
+    }
+
+    fn end(&mut self, receipt: [u8; 8]) {
+        let Some(way) = self.open.remove(&receipt) else { return };
+        let Some(tracer) = &self.tracer else { return };
+        let mut attributes = self.attributes(way.event_id, way.written);
+        let left_out = way.streams - way.written;
+        if left_out > 0 {
+            attributes.push(("sidestream.streams.not_reached", Value::count(left_out)));
+        }
+        tracer.end(Span {
+            place: way.place,
+            parent: Some(way.parent),
+            name: format!("flush {}", way.topic).into(),
+            kind: Kind::Internal,
+            start: way.queued,
+            end: way.last,
+            attributes,
+            moments: way.first.map(|first| ("first stream", first)).into_iter().collect(),
+            is_error: false,
+        });
+    }
+
+    fn attributes(&self, event_id: String, streams: usize) -> Vec<(&'static str, Value)> {
+        vec![
+            ("event.id", Value::text(event_id)),
+            ("user.count", Value::count(streams)),
+            ("sidestream.writer", Value::Number(self.writer.into())),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::testing;
+
+    /// An event of which the receipt is told.
+    fn event(tracer: &Tracer, offset: i64) -> Event {
+        let event = Arc::into_inner(testing::event("orders", 0, offset, &[])).unwrap();
+        Event { trace: tracer.begin(None).map(Box::new), ..event }
+    }
+
+    /// The name of each span, and how many streams it speaks of.
+    fn told(spans: &mut impl Iterator<Item = Span>) -> Vec<(String, Value)> {
+        let count = |span: &Span| span.attributes.iter().find(|(key, _)| *key == "user.count").unwrap().1.clone();
+        spans.map(|span| (span.name.to_string(), count(&span))).collect()
+    }
+
+    fn span(name: &str, streams: usize) -> (String, Value) {
+        (format!("{name} orders"), Value::count(streams))
+    }
+
+    #[test]
+    fn it_ends_with_the_last_stream_or_after_a_while() {
+        let (tracer, mut spans, _) = Tracer::for_tests(10);
+        let mut ways = Ways::new(Some(tracer.clone()), 0);
+        let (all, some) = (event(&tracer, 1), event(&tracer, 2));
+        let now = Instant::now();
+        ways.queued(&all, 2, now, now);
+        ways.queued(&some, 2, now, now);
+        ways.queued(&event(&tracer, 3), 0, now, now);
+        assert_eq!(told(&mut spans), [span("enqueue", 2), span("enqueue", 2)]);
+        let write = |ways: &mut Ways, event: &Event| ways.written(event.trace.as_ref().unwrap(), now);
+        write(&mut ways, &some);
+        write(&mut ways, &all);
+        assert!(told(&mut spans).is_empty());
+        write(&mut ways, &all);
+        assert_eq!(told(&mut spans), [span("flush", 2)]);
+        ways.expire(now + FLUSH_WAIT / 2);
+        assert!(told(&mut spans).is_empty() && ways.wait().is_some());
+        ways.expire(now + FLUSH_WAIT);
+        assert_eq!(told(&mut spans), [span("flush", 1)]);
+        assert!(ways.wait().is_none() && ways.open.is_empty());
+    }
+
+    #[test]
+    fn so_many_are_open_at_most() {
+        let (tracer, spans, _) = Tracer::for_tests(3 * WAYS_MAX);
+        let mut ways = Ways::new(Some(tracer.clone()), 0);
+        let now = Instant::now();
+        for offset in 0..WAYS_MAX as i64 + 3 {
+            ways.queued(&event(&tracer, offset), 1, now, now);
+        }
+        assert_eq!((ways.open.len(), ways.order.len()), (WAYS_MAX, WAYS_MAX));
+        ways.end_all();
+        assert!(ways.open.is_empty() && ways.order.is_empty());
+        assert_eq!(spans.filter(|span| span.name == "flush orders").count(), WAYS_MAX + 3);
+    }
+}
