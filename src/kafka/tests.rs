@@ -342,6 +342,23 @@ fn what_the_log_lost_before_it_was_read_is_a_gap() {
 }
 
 #[test]
+fn reading_goes_on_as_soon_as_what_was_fetched_is_taken() {
+    const RECORDS: i64 = 20;
+    /// What librdkafka's own pause of a second, after nearly every record, would not fit into.
+    const LIMIT: Duration = Duration::from_secs(8);
+    let mut bench = Bench::new(&[("orders", 1)], &["orders"]);
+    // One record fetched ahead is enough. The broker hands out one at a time: what its producer sent together.
+    bench.config.properties.push(("queued.min.messages".into(), "1".into()));
+    bench.config.topics[0].replay_events = 100;
+    (0..RECORDS).for_each(|ts| bench.produce("orders", 0, ts, "{}"));
+    let begun = Instant::now();
+    let (_source, mut feeds) = bench.start();
+    assert_eq!(feeds.assigned(), "orders [0]");
+    assert_eq!(feeds.places(RECORDS as usize).len(), RECORDS as usize);
+    assert!(begun.elapsed() < LIMIT, "{:?}", begun.elapsed());
+}
+
+#[test]
 fn a_record_of_ten_megabytes_arrives() {
     let bench = Bench::new(&[("orders", 1)], &["orders"]);
     let (_source, mut feeds) = bench.start();
