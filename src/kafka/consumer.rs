@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::Message;
@@ -19,6 +19,7 @@ use rdkafka::topic_partition_list::Offset;
 use rustc_hash::FxHashMap;
 
 use super::client::{Client, Context, Link, Statistics, connect};
+use super::closing::Closing;
 use super::decode::{Header, Record};
 use super::headers::headers;
 use super::positions::Positions;
@@ -42,8 +43,6 @@ const BATCH_BYTES_MAX: usize = 1024 * 1024;
 const CONNECT_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// The pauses between one client and the next, where the one before is of no use.
 const RENEWAL_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// How many clients may be closing, each on a thread of its own, before another one is made.
-const CLOSING_MAX: usize = 4;
 
 /// Everything the thread owns beside the client.
 pub(super) struct Reader {
@@ -122,8 +121,8 @@ pub(super) struct Reading {
     /// When another client may be made, where this one is of no use any more.
     renewal: Retry,
     needs_renewal: bool,
-    /// Clients of before, which may take minutes to end where their brokers do not answer.
-    closing: Vec<JoinHandle<()>>,
+    /// Clients of before.
+    closing: Closing,
 }
 
 impl Reading {
@@ -140,7 +139,7 @@ impl Reading {
             warm_until: None,
             renewal: Retry::new(RENEWAL_PAUSES),
             needs_renewal: false,
-            closing: Vec::new(),
+            closing: Closing::default(),
         }
     }
 
@@ -243,8 +242,7 @@ impl Reading {
 
     /// Goes on with a new client, which knows nothing of before. Whether there is one.
     fn renew(&mut self) -> bool {
-        self.closing.retain(|thread| !thread.is_finished());
-        if self.closing.len() >= CLOSING_MAX {
+        if !self.closing.has_room() {
             return false;
         }
         let Some(client) = self.base.connect() else { return false };
@@ -253,16 +251,8 @@ impl Reading {
         self.needs_renewal = false;
         let old = std::mem::replace(&mut self.client, client);
         self.assign();
-        self.close(old);
+        self.closing.close(old);
         true
-    }
-
-    fn close(&mut self, client: Arc<Client>) {
-        client.context().retired.store(true, Ordering::Relaxed);
-        match thread::Builder::new().name("kafka-close".into()).spawn(move || drop(client)) {
-            Ok(thread) => self.closing.push(thread),
-            Err(error) => tracing::warn!(%error, "no thread for a Kafka client to end on"),
-        }
     }
 
     /// Takes what is there, up to a batch, and hands it on.

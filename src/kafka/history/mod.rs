@@ -126,7 +126,15 @@ impl History {
     /// Until it is said it is 0, not known.
     pub fn topic_is(&self, topic: &Topic, epoch: Epoch) {
         if let Some((cluster, topic)) = self.topics.get(topic) {
-            self.desk.topic_is(*topic, epoch);
+            self.desk.topic_is(*cluster, *topic, epoch);
+            self.bells[*cluster].ring();
+        }
+    }
+
+    /// Says that a log of this topic lost its tail: pages of it are forgotten.
+    pub fn is_cut(&self, topic: &Topic) {
+        if let Some((cluster, topic)) = self.topics.get(topic) {
+            self.desk.is_cut(*cluster, *topic);
             self.bells[*cluster].ring();
         }
     }

@@ -24,6 +24,7 @@ use crate::config::snapshot::Kafka;
 use crate::event::Epoch;
 use crate::hub::Asker;
 use crate::kafka::client::{Client, Context, Link, connect};
+use crate::kafka::closing::Closing;
 use crate::metrics::Metrics;
 
 /// What this client sets differently from the one that reads live records.
@@ -82,7 +83,8 @@ impl Thread {
     /// Reads until told to stop. The client is dropped on this thread, which may take long.
     pub(super) fn run(self) {
         let (stop, bell, now) = (self.stop.clone(), self.bell.clone(), Instant::now());
-        let mut work = Work { base: self, open: None, down_until: None, remind_at: now, needed_at: now };
+        let closing = Closing::default();
+        let mut work = Work { base: self, open: None, closing, down_until: None, remind_at: now, needed_at: now };
         while !stop.load(Ordering::Relaxed) {
             let wait = work.turn(Instant::now());
             bell.wait(wait);
@@ -107,6 +109,8 @@ impl Thread {
 struct Work {
     base: Thread,
     open: Option<Open>,
+    /// Clients of before.
+    closing: Closing,
     /// No broker answered: nobody is asked before.
     down_until: Option<Instant>,
     /// When those who wait are looked at.
@@ -128,6 +132,7 @@ impl Work {
     /// Does what there is to do; gives how long there will be nothing unless the bell rings.
     fn turn(&mut self, now: Instant) -> Duration {
         self.remind(now);
+        self.renew();
         if self.base.desk.is_empty(self.base.cluster) && self.open.is_none() {
             return IDLE_WAIT;
         }
@@ -151,6 +156,20 @@ impl Work {
             self.remind_at = now + CALL_AGAIN / 4;
             self.base.call(self.base.desk.overdue(self.base.cluster, now));
         }
+    }
+
+    /// Gives up a client that knows a log which is no more: librdkafka does not read one made anew on, since its leaders'
+    /// epochs begin again. A log that lost its tail leaves it at places that are no more.
+    fn renew(&mut self) {
+        if !self.base.desk.is_outdated(self.base.cluster) || !self.closing.has_room() {
+            return;
+        }
+        if let Some(Open { readings, client, .. }) = self.open.take() {
+            drop(readings);
+            self.closing.close(client);
+            tracing::info!(cluster = &*self.base.config.cluster, "the Kafka client for replay is made anew");
+        }
+        self.base.desk.take_outdated(self.base.cluster);
     }
 
     fn connect(&mut self, now: Instant) {
