@@ -264,7 +264,7 @@ impl Session {
         }
         if self.expires.is_some_and(|expires| expires <= now) {
             self.queue.clear_unsent();
-            self.close(CloseReason::TokenExpired);
+            self.end(CloseReason::TokenExpired, desk.now);
             return false;
         }
         if self.websocket.as_ref().and_then(|side| side.pong_due).is_some_and(|due| due <= now) {
@@ -347,6 +347,14 @@ impl Session {
         let data = json::probe(desk.now.unix_ms, is_http11);
         self.messages += 1;
         object(self.form, self.messages, desk.now, "probe", None, data)
+    }
+
+    /// Ends the stream for a reason of ours. Who was not answered yet is answered that there is no stream.
+    pub fn end(&mut self, reason: CloseReason, now: Now) {
+        if self.closed.is_none() && self.is_unanswered() {
+            return self.refuse_unanswered(reason, now);
+        }
+        self.close(reason);
     }
 
     /// Ends the stream at a record boundary: what is queued, then the transport's goodbye. The first reason counts.

@@ -10,7 +10,7 @@ use crate::hub::{Gap, Queue};
 use crate::route::Transport;
 
 use super::command::WebSocketSide;
-use super::{CloseReason, Desk, Progress, Request, Resume, Resumes, Session, Subscription};
+use super::{CloseReason, Desk, Now, Progress, Request, Resume, Resumes, Session, Subscription};
 
 /// How long a client that asked too early is told to wait, in seconds.
 const NOT_READY_RETRY_S: u32 = 2;
@@ -101,7 +101,29 @@ impl Session {
         } else {
             "the log has not been read yet, so there is nothing to resume from"
         };
-        self.refuse(CloseReason::NotReady, 503, "Service Unavailable", &headers, detail, json!({}), desk);
+        self.refuse(CloseReason::NotReady, 503, "Service Unavailable", &headers, detail, json!({}), desk.now);
+    }
+
+    /// Answers that a stream which was still to start has to end: elsewhere, or a moment later, it may be had. One whose
+    /// token expired meanwhile needs another (RFC 6750 section 3.1).
+    pub(super) fn refuse_unanswered(&mut self, reason: CloseReason, now: Now) {
+        let (status, title, header, detail) = match reason {
+            CloseReason::TokenExpired => {
+                let challenge = "WWW-Authenticate: Bearer error=\"invalid_token\"\r\n".to_owned();
+                (401, "Unauthorized", challenge, "the token expired before it was known whether the stream can resume")
+            }
+            _ => {
+                // Spread as reconnects are.
+                let retry = format!("Retry-After: {}\r\n", self.retry_ms.div_ceil(1000).max(1));
+                (
+                    503,
+                    "Service Unavailable",
+                    retry,
+                    "the stream ended before it was known whether it can resume; come back",
+                )
+            }
+        };
+        self.refuse(CloseReason::NotReady, status, title, &header, detail, json!({}), now);
     }
 
     /// Answers that what the client asked for can't be served any more.
@@ -113,7 +135,7 @@ impl Session {
         }
         let detail = "the events asked for can't be served any more; start afresh without `since`";
         let headers = "X-Replay-Not-Possible: true\r\n";
-        self.refuse(CloseReason::ReplayNotPossible, 410, "Gone", headers, detail, extra, desk);
+        self.refuse(CloseReason::ReplayNotPossible, 410, "Gone", headers, detail, extra, desk.now);
     }
 
     pub(super) fn add_subscription(
@@ -164,11 +186,11 @@ impl Session {
         headers: &str,
         detail: &str,
         extra: serde_json::Value,
-        desk: &Desk<'_>,
+        now: Now,
     ) {
         self.resumes.refused = self.resumes.refused.saturating_add(1);
         let body = json::problem(status, title, detail, extra);
-        self.push_first(http::problem(&format!("{status} {title}"), headers, &body, desk.now.unix_ms).into());
+        self.push_first(http::problem(&format!("{status} {title}"), headers, &body, now.unix_ms).into());
         self.subscriptions = Vec::new();
         self.websocket = None;
         self.answered = true;

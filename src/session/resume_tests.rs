@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::tests::{Bench, resume};
+use super::tests::{Bench, resume, token};
 use super::*;
 use crate::event::{Entry, GapRange};
 use crate::hub::{NoLog, ReplayLimits};
@@ -51,6 +51,35 @@ fn what_left_the_window_comes_from_the_log() {
     let answer = bench.written(&mut own);
     assert!(answer.starts_with("HTTP/1.1 200"));
     assert_eq!(told(&answer), ["6", "8", "10", "12", "14", "16", "18"], "each user's own");
+}
+
+#[test]
+fn who_waits_for_an_answer_gets_one_when_the_stream_has_to_end() {
+    let mut bench = Bench::new();
+    bench.hub = Hub::new([]);
+    for transport in [Transport::Ndjson, Transport::WebSocket] {
+        for reason in [CloseReason::Drain, CloseReason::Reload] {
+            let mut session = bench.open(transport, since("orders:0:4"));
+            assert!(session.is_unanswered());
+            session.end(reason, bench.desk().now);
+            let answer = bench.written(&mut session);
+            assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: 3\r\n"), "{answer}");
+            assert!(answer.contains("application/problem+json"), "{answer}");
+            assert_eq!(session.closed(), Some(CloseReason::NotReady), "a stream that never started");
+        }
+        let mut session = bench.open(transport, |request, _| {
+            request.resume = resume("orders:0:4");
+            request.principal = Some(token("a", Some(1_000_000 + 500)));
+        });
+        bench.now.instant += Duration::from_millis(500);
+        session.tick(&mut bench.desk());
+        let answer = bench.written(&mut session);
+        assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("WWW-Authenticate: Bearer"), "{answer}");
+    }
+    let mut told = bench.open(Transport::Sse, since("orders:0:4"));
+    told.end(CloseReason::Drain, bench.desk().now);
+    let answer = bench.written(&mut told);
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("retry: 2500\n\n"), "{answer}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub(super) struct Bench {
     pub(super) hub: Hub,
     index: Index,
     pub(super) log: Arc<dyn Log>,
-    now: Now,
+    pub(super) now: Now,
     stream: Arc<Stream>,
 }
 
@@ -139,7 +139,7 @@ pub(super) fn resume(cursor: &str) -> Option<Resume> {
     Some(Resume::From(cursor.parse().unwrap()))
 }
 
-fn token(sub: &str, expires_at: Option<i64>) -> Principal {
+pub(super) fn token(sub: &str, expires_at: Option<i64>) -> Principal {
     let claims: Map<String, Value> = [("sub".to_owned(), json!(sub))].into_iter().collect();
     Principal { claims: Arc::new(claims), expires_at, authority: Authority(1) }
 }

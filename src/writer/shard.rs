@@ -222,7 +222,7 @@ impl Shard {
         let connection = entry.insert(Connection::new(socket, session, slot, now.instant));
         connection.read_early(&early, &mut desk, |refused| self.count.refused(refused.label()));
         mark(&mut self.dirty, key, connection);
-        self.settle(key);
+        self.settle(key, now);
         self.schedule(key);
         Ok(())
     }
