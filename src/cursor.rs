@@ -84,6 +84,12 @@ impl Positions {
         self.0.len() == 1 && self.0[0].next.len() == 1
     }
 
+    /// Whether this offset is still to come. Of a partition that is not known, all is.
+    pub fn is_to_come(&self, topic_index: usize, partition: i32, offset: i64) -> bool {
+        let next = self.0.get(topic_index).and_then(|topic| topic.next.get(partition as usize));
+        next.is_none_or(|next| *next <= offset)
+    }
+
     /// Notes that everything up to `offset` of this partition has been passed.
     pub fn pass(&mut self, topic_index: usize, partition: i32, offset: i64) {
         if let Some(next) = self.0.get_mut(topic_index).and_then(|topic| topic.next.get_mut(partition as usize)) {

@@ -177,6 +177,11 @@ impl Replay {
         Losses { overflow, ..Losses::default() }.into_gaps()
     }
 
+    /// Where the client stands.
+    pub fn positions(&self) -> &Positions {
+        &self.positions
+    }
+
     /// The cursor of a client that has everything up to here, `id` last.
     pub fn cursor(&self, stream: &Stream, id: &EventId) -> Cursor {
         self.positions.cursor(&stream.topics, id.clone())

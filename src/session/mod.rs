@@ -22,7 +22,7 @@ use bytes::Bytes;
 
 use crate::access::Selector;
 use crate::codec::{Form, http, json, ndjson, sse, websocket};
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Positions};
 use crate::event::{Event, FrameKey, GapCause};
 use crate::hub::{Asker, Gap, Hub, Index, Log, Pushed, Queue, Seq, Subscriber};
 use crate::route::{HeartbeatForm, Overflow, Stream, StreamRoute, Transport};
@@ -97,6 +97,8 @@ struct Subscription {
     selector: Selector,
     frame: FrameKey,
     progress: Progress,
+    /// Where it started: from there on it sends what it matches. Only a WebSocket, which may have several, has to know.
+    from: Option<Box<Positions>>,
 }
 
 /// How far a subscription has come.
@@ -390,7 +392,10 @@ impl Session {
     }
 
     fn enlist(&mut self, n: usize, desk: &mut Desk<'_>) {
-        let Subscription { stream, selector, frame, .. } = &self.subscriptions[n];
+        let Subscription { stream, selector, frame, from, .. } = &mut self.subscriptions[n];
+        if self.websocket.is_some() && from.is_none() && desk.hub.is_ready(stream) {
+            *from = Some(Box::new(desk.hub.positions(stream)));
+        }
         self.last_seq = self.last_seq.max(desk.hub.newest_seq(stream));
         desk.index.subscribe(stream, selector, Subscriber { session: desk.session, frame: *frame });
     }

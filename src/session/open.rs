@@ -147,7 +147,7 @@ impl Session {
         let frame = self.form.key(&stream);
         // Most streams have one, and a vector that grows by itself has room for four.
         self.subscriptions.reserve_exact(1);
-        self.subscriptions.push(Subscription { route, stream, selector, frame, progress: Progress::Live });
+        self.subscriptions.push(Subscription { route, stream, selector, frame, progress: Progress::Live, from: None });
     }
 
     pub(super) fn write_head(&mut self, desk: &Desk<'_>) {

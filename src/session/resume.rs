@@ -196,6 +196,9 @@ impl Session {
         let resumes = if needs_log && desk.log.limits().events > 0 { log } else { window };
         *resumes = resumes.saturating_add(1);
         self.tell_lost(n, plan.gaps, &plan.replay);
+        if self.websocket.is_some() {
+            self.subscriptions[n].from = Some(Box::new(plan.replay.positions().clone()));
+        }
         let replaying = Replaying { replay: plan.replay, reading: None };
         self.subscriptions[n].progress = Progress::Replaying(Box::new(replaying));
     }
@@ -272,7 +275,7 @@ impl Session {
             reading.count(&entry);
             let cursor = || Bytes::from(replay.cursor(&stream, &last_id(&entry)).to_string());
             match &*entry {
-                Entry::Event(event) if self.subscriptions[n].selector.matches(event) => {
+                Entry::Event(event) if self.subscriptions[n].selector.matches(event) && !self.is_sent(n, event) => {
                     let cursor = cursor();
                     // Those who come back from one place have the same cursors, and share what they are sent.
                     let shared = event.frames.get_or_encode(FrameKey::cursor(stream.id), || cursor.clone());
@@ -293,6 +296,9 @@ impl Session {
             let Some(entry) = replay.step(hub, &stream) else { return Walked::Done };
             let cursor = || Bytes::from(replay.cursor(&stream, &last_id(entry)).to_string());
             if let Some(event) = matching(entry, &self.subscriptions[n].selector) {
+                if self.is_sent(n, event) {
+                    continue;
+                }
                 // A client that is ahead in some partition has cursors of its own, which would mislead others.
                 let is_shared = replay.is_in_order(hub, &stream);
                 let known = event.frames.get(FrameKey::cursor(stream.id)).filter(|_| is_shared);
@@ -313,6 +319,22 @@ impl Session {
         event.frames.get_or_encode(FrameKey::cursor(stream.id), || cursor.clone());
         event.frames.get_or_encode(*frame, || self.form.event(&event, cursor));
         self.queue.push_replayed(event, *frame);
+    }
+
+    /// Whether another subscription of the connection sent this event, or told that it is lost.
+    fn is_sent(&self, n: usize, event: &Event) -> bool {
+        let others = self.subscriptions.iter().enumerate().filter(|(other, _)| *other != n);
+        others.map(|(_, other)| other).any(|other| {
+            let EventId { topic, partition, offset } = &event.id;
+            let Some(topic) = other.stream.topics.iter().position(|known| known == topic) else { return false };
+            let is_within = |from: &Positions| from.is_to_come(topic, *partition, *offset);
+            let is_passed = match &other.progress {
+                Progress::Waiting(_) => false,
+                Progress::Replaying(it) => !it.replay.positions().is_to_come(topic, *partition, *offset),
+                Progress::Live => true,
+            };
+            is_passed && other.from.as_deref().is_some_and(is_within) && other.selector.matches(event)
+        })
     }
 
     fn has_room(&self, left: &mut usize) -> bool {

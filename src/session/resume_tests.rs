@@ -54,6 +54,27 @@ fn what_left_the_window_comes_from_the_log() {
 }
 
 #[test]
+fn what_two_subscriptions_match_is_sent_once_however_each_came_to_it() {
+    let mut bench = bench(18, |_| {});
+    let mut session = bench.open(Transport::WebSocket, |request, _| request.selector = selector(&[("userId", "a")]));
+    bench.written(&mut session);
+    let seen = |answer: &str| {
+        let times = (0..20).map(|n| (n, answer.matches(&format!("\"data\":{{\"n\":{n}}}")).count()));
+        times.flat_map(|(n, times)| vec![n; times]).collect::<Vec<_>>()
+    };
+    session.add_subscription(session.request.route.clone(), Selector::default());
+    session.resume(1, "orders:0:14".parse().unwrap(), &bench.desk());
+    // One for the first, and one that is not, both while the second still waits.
+    bench.append(&mut session, 18, &[("userId", "a")]);
+    bench.append(&mut session, 19, &[("userId", "b")]);
+    assert_eq!(seen(&bench.written(&mut session)), [15, 16, 17, 18, 19]);
+    // A third one resumes from within what the second replayed.
+    session.add_subscription(session.request.route.clone(), selector(&[("userId", "b")]));
+    session.resume(2, "orders:0:11".parse().unwrap(), &bench.desk());
+    assert_eq!(seen(&bench.written(&mut session)), [13]);
+}
+
+#[test]
 fn who_waits_for_an_answer_gets_one_when_the_stream_has_to_end() {
     let mut bench = Bench::new();
     bench.hub = Hub::new([]);
