@@ -150,6 +150,11 @@ impl Hub {
         Some(self.cursor_at(stream, &id))
     }
 
+    /// Whether where the stream stands fits into its cursors.
+    pub fn has_full_cursors(&self, stream: &Stream) -> bool {
+        self.positions(stream).fit(&stream.topics)
+    }
+
     /// The place of the stream's newest entry, where there is one.
     pub fn newest_seq(&self, stream: &Stream) -> Option<Seq> {
         stream.topics.iter().filter_map(|topic| self.topics.get(topic)?.entries.back()).map(|(seq, _)| *seq).max()

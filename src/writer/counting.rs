@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::IntCounter;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::cursor::CURSOR_BYTES_MAX;
 use crate::event::Event;
+use crate::hub::Hub;
 use crate::metrics::{EVENT_TYPES_MAX, Metrics};
-use crate::route::Transport;
+use crate::route::{Stream, Transport};
 use crate::session::{CloseReason, Now, Resumes, Session};
 
 use super::connection::{Connection, Tally, Told};
@@ -21,11 +23,21 @@ pub(super) struct Counting {
     metrics: Arc<Metrics>,
     /// Counters by event type, so that they need not be looked up by label each time.
     kinds: FxHashMap<Arc<str>, IntCounter>,
+    /// Streams of which was told that their cursors are event ids only.
+    told_long: FxHashSet<u16>,
 }
 
 impl Counting {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, kinds: FxHashMap::default() }
+        Self { metrics, kinds: FxHashMap::default(), told_long: FxHashSet::default() }
+    }
+
+    /// Tells, once a stream and writer, that it has more partitions than a cursor holds positions.
+    pub(super) fn look_at_cursors(&mut self, hub: &Hub, stream: &Stream) {
+        if !hub.has_full_cursors(stream) && self.told_long.insert(stream.id) {
+            let stream = &*stream.name;
+            tracing::warn!(stream, CURSOR_BYTES_MAX, "too many partitions for a cursor: clients get event ids alone");
+        }
     }
 
     pub(super) fn wrote(&self, transport: Transport, bytes: usize) {

@@ -219,6 +219,7 @@ impl Shard {
         if session.is_waiting() {
             self.waiting.push(key);
         }
+        self.count.look_at_cursors(&self.hub, &session.request().route.stream);
         let connection = entry.insert(Connection::new(socket, session, slot, now.instant));
         connection.read_early(&early, &mut desk, |refused| self.count.refused(refused.label()));
         mark(&mut self.dirty, key, connection);
