@@ -8,20 +8,19 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rdkafka::Message;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::Offset;
 use rustc_hash::FxHashMap;
 
 use super::client::{Client, Context, Link, Statistics, connect};
 use super::closing::Closing;
-use super::decode::{Header, Record};
 use super::headers::headers;
+use super::message::record;
 use super::positions::Positions;
 use super::retry::Retry;
 use super::survey::{Finding, Survey};
@@ -355,20 +354,6 @@ impl Reading {
 
 fn lost_position(error: &KafkaError) -> bool {
     matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::LogTruncation))
-}
-
-fn record<'a>(message: &'a BorrowedMessage<'_>, headers: &'a [Header<'a>]) -> Record<'a> {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Record {
-        partition: message.partition(),
-        offset: message.offset(),
-        timestamp: message.timestamp().to_millis(),
-        key: message.key(),
-        headers,
-        value: message.payload(),
-        received: Instant::now(),
-        received_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX),
-    }
 }
 
 #[cfg(test)]

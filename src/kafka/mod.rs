@@ -6,7 +6,7 @@
 //! | `survey`, `ask` | which topics are there, and where their logs begin and end; questions that nobody waits for |
 //! | [`decode`] | a record becomes an event (pure) |
 //! | `topic`, `warm` | where a topic stands; what is kept back until its window is warm (both without a client) |
-//! | `headers` | a record's headers, read without rdkafka's panic |
+//! | `message`, `headers` | a message as a record; its headers, read without rdkafka's panic |
 //! | `client`, `positions` | librdkafka's configuration, connection state, statistics; where it stands |
 //! | `retry`, `closing` | when something is tried next; clients that end |
 //! | [`history`] | pages of the log, for replay beyond the window |
@@ -23,6 +23,7 @@ pub mod decode;
 pub mod embedded;
 mod headers;
 pub mod history;
+mod message;
 mod positions;
 mod retry;
 mod survey;
