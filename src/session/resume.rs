@@ -1,6 +1,7 @@
 //! Resuming: where a subscription starts, waiting for what must be known or read for that, and the walk to the present.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -279,7 +280,8 @@ impl Session {
                     let cursor = cursor();
                     // Those who come back from one place have the same cursors, and share what they are sent.
                     let shared = event.frames.get_or_encode(FrameKey::cursor(stream.id), || cursor.clone());
-                    self.push_replayed(n, event, *shared == cursor, &cursor);
+                    let encoded = self.push_replayed(n, event, *shared == cursor, &cursor);
+                    page.encoded.fetch_add(encoded, Ordering::Relaxed);
                 }
                 Entry::Event(_) => {}
                 Entry::Gap { cause, range } => self.queue.push_gap(Gap::at_source(*cause, range.clone(), cursor())),
@@ -312,13 +314,15 @@ impl Session {
     }
 
     /// Queues an event whose encodings are everybody's, or this client's alone. How much waits is bounded by how far the
-    /// walk goes, not by the route.
-    fn push_replayed(&mut self, n: usize, event: &Arc<Event>, is_shared: bool, cursor: &Bytes) {
+    /// walk goes, not by the route. Gives the bytes that were encoded for everybody.
+    fn push_replayed(&mut self, n: usize, event: &Arc<Event>, is_shared: bool, cursor: &Bytes) -> usize {
         let Subscription { stream, frame, .. } = &self.subscriptions[n];
         let event = if is_shared { event.clone() } else { Arc::new(event.without_frames()) };
         event.frames.get_or_encode(FrameKey::cursor(stream.id), || cursor.clone());
-        event.frames.get_or_encode(*frame, || self.form.event(&event, cursor));
+        let is_known = event.frames.get(*frame).is_some();
+        let encoded = event.frames.get_or_encode(*frame, || self.form.event(&event, cursor)).len();
         self.queue.push_replayed(event, *frame);
+        if is_shared && !is_known { encoded + cursor.len() } else { 0 }
     }
 
     /// Whether another subscription of the connection sent this event, or told that it is lost.

@@ -104,6 +104,30 @@ fn who_waits_for_an_answer_gets_one_when_the_stream_has_to_end() {
 }
 
 #[test]
+fn what_is_encoded_of_a_page_is_counted_there_once() {
+    let mut bench = Bench::new();
+    let entries: Vec<Entry> = (0..20).map(|n| Entry::Event(event("orders", 0, n, &[]))).collect();
+    for entry in &entries {
+        bench.hub.append(entry);
+    }
+    let shelf = Arc::new(Shelf::new(entries, 3));
+    bench.log = shelf.clone();
+    for transport in [Transport::Sse, Transport::Sse, Transport::Ndjson] {
+        let mut session = bench.open(transport, since("orders:0:4"));
+        bench.written(&mut session);
+    }
+    let found = shelf.found.lock().unwrap();
+    let counted: usize = found.iter().map(|page| page.encoded.load(std::sync::atomic::Ordering::Relaxed)).sum();
+    // Offsets 5 to 15 lie before the window.
+    let line = |n: i64| ndjson::line(event("orders", 0, n, &[]).envelope.to_vec()).len();
+    let cursor = |n: i64| format!("orders:0:{n}").len();
+    let record = |n: i64| {
+        sse::record(Some(format!("orders:0:{n}").as_bytes()), None, &event("orders", 0, n, &[]).envelope).len()
+    };
+    assert_eq!(counted, (5..16).map(|n| line(n) + record(n) + 2 * cursor(n)).sum::<usize>());
+}
+
+#[test]
 fn what_the_log_lost_is_told_in_place_of_the_stream_or_in_it() {
     let mut bench = bench(20, |shelf| shelf.low = 7);
     let mut gone = bench.open(Transport::Ndjson, since("orders:0:4"));

@@ -252,7 +252,16 @@ mod tests {
     }
 
     fn page(offsets: Range<i64>) -> Page {
-        Page { topic: "a".into(), partition: 0, epoch: 0, offsets, entries: [].into(), first_ms: None, bytes: 0 }
+        Page {
+            topic: "a".into(),
+            partition: 0,
+            epoch: 0,
+            offsets,
+            entries: [].into(),
+            first_ms: None,
+            bytes: 0,
+            encoded: 0.into(),
+        }
     }
 
     fn desk() -> (Desk, Instant) {
