@@ -14,6 +14,7 @@ mod resume;
 mod resume_tests;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -107,7 +108,7 @@ enum Progress {
     /// Where it starts is not known yet.
     Waiting(Box<resume::Waiting>),
     /// It catches up.
-    Replaying(Box<resume::Replaying>),
+    Replaying(Box<walk::Replaying>),
     /// It has caught up, and is in the index.
     Live,
 }
@@ -354,7 +355,7 @@ impl Session {
     /// Ends the stream for a reason of ours. Who was not answered yet is answered that there is no stream.
     pub fn end(&mut self, reason: CloseReason, now: Now) {
         if self.closed.is_none() && self.is_unanswered() {
-            return self.refuse_unanswered(reason, now);
+            return self.refuse_unanswered(now);
         }
         self.close(reason);
     }

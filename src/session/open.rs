@@ -104,26 +104,13 @@ impl Session {
         self.refuse(CloseReason::NotReady, 503, "Service Unavailable", &headers, detail, json!({}), desk.now);
     }
 
-    /// Answers that a stream which was still to start has to end: elsewhere, or a moment later, it may be had. One whose
-    /// token expired meanwhile needs another (RFC 6750 section 3.1).
-    pub(super) fn refuse_unanswered(&mut self, reason: CloseReason, now: Now) {
-        let (status, title, header, detail) = match reason {
-            CloseReason::TokenExpired => {
-                let challenge = "WWW-Authenticate: Bearer error=\"invalid_token\"\r\n".to_owned();
-                (401, "Unauthorized", challenge, "the token expired before it was known whether the stream can resume")
-            }
-            _ => {
-                // Spread as reconnects are.
-                let retry = format!("Retry-After: {}\r\n", self.retry_ms.div_ceil(1000).max(1));
-                (
-                    503,
-                    "Service Unavailable",
-                    retry,
-                    "the stream ended before it was known whether it can resume; come back",
-                )
-            }
-        };
-        self.refuse(CloseReason::NotReady, status, title, &header, detail, json!({}), now);
+    /// Answers that a stream which was still to start has to end. It may be had elsewhere, or a moment later; who comes
+    /// back with a token that expired meanwhile is told so then.
+    pub(super) fn refuse_unanswered(&mut self, now: Now) {
+        // Spread as reconnects are.
+        let headers = format!("Retry-After: {}\r\n", self.retry_ms.div_ceil(1000).max(1));
+        let detail = "the stream has to end before it is known whether it can resume: come back";
+        self.refuse(CloseReason::NotReady, 503, "Service Unavailable", &headers, detail, json!({}), now);
     }
 
     /// Answers that what the client asked for can't be served any more.

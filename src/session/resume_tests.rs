@@ -95,7 +95,7 @@ fn who_waits_for_an_answer_gets_one_when_the_stream_has_to_end() {
         bench.now.instant += Duration::from_millis(500);
         session.tick(&mut bench.desk());
         let answer = bench.written(&mut session);
-        assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("WWW-Authenticate: Bearer"), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: 3\r\n"), "{answer}");
     }
     let mut told = bench.open(Transport::Sse, since("orders:0:4"));
     told.end(CloseReason::Drain, bench.desk().now);
