@@ -24,6 +24,8 @@ pub mod embedded;
 mod headers;
 pub mod history;
 mod message;
+#[cfg(test)]
+mod outage_tests;
 mod positions;
 mod retry;
 mod survey;

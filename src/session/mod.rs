@@ -6,6 +6,10 @@
 mod batch;
 pub mod close;
 mod command;
+#[cfg(test)]
+mod command_tests;
+#[cfg(test)]
+mod heartbeat_tests;
 mod open;
 mod reload;
 mod request;

@@ -5,7 +5,8 @@
 //! | `desk` | where those who ask and the threads that read meet: one lock |
 //! | `cache`, `requests`, `times` | what lies on it: pages, who waits for which, offsets of times (pure) |
 //! | `draft` | a page while it is read (pure) |
-//! | `thread`, `reading`, `topic` | one thread and client a cluster; a partition it reads; what records become |
+//! | `thread` | one thread a cluster, and its client |
+//! | `reading`, `topic` | a partition that is read; what records become |
 //! | `questions`, `bell` | what is asked of the brokers beside records; what wakes the thread |
 //!
 //! Nobody waits in here: who asks is answered at once, and called when asking again helps. What a client may be read,
