@@ -16,7 +16,7 @@ use crate::config::Reading;
 use crate::config::reload::{Asker, OnReload, Origin, Reloader, record_success};
 use crate::config::snapshot::{Kafka, Limits, Snapshot, TopicConfig};
 use crate::drain::{self, Drain};
-use crate::event::{Feed, Topic};
+use crate::event::{Entry, Feed, GapCause, Topic};
 use crate::gateway::Gateway;
 use crate::hub::{Log, WindowLimits};
 use crate::kafka::history::{Call, History};
@@ -271,9 +271,11 @@ fn start_sources(
     let start = |kafka: &Kafka| {
         let (writers, history) = (writers.clone(), history.clone());
         let sink = move |feed| {
-            // Before anybody asks for pages of the one that was made anew.
-            if let Feed::Assigned { topic, epoch, .. } = &feed {
-                history.topic_is(topic, *epoch);
+            // Before anybody asks for pages of what is there now.
+            match &feed {
+                Feed::Assigned { topic, epoch, .. } => history.topic_is(topic, *epoch),
+                Feed::Batch(entries) => cut_topics(entries).for_each(|topic| history.is_cut(topic)),
+                Feed::Live { .. } => {}
             }
             writers.feed(&feed);
         };
@@ -281,6 +283,16 @@ fn start_sources(
             .with_context(|| format!("cannot start the source of the cluster `{}`", kafka.cluster))
     };
     snapshot.sources().map(start).collect()
+}
+
+/// The topics of which a log lost its tail. What a survey of the cluster finds comes in a batch of its own, so that
+/// batches of records cost a look at their first entry.
+fn cut_topics(entries: &[Entry]) -> impl Iterator<Item = &Topic> {
+    let gaps = entries.iter().map_while(|entry| match entry {
+        Entry::Gap { cause, range } => Some((*cause, range)),
+        Entry::Event(_) => None,
+    });
+    gaps.filter(|(cause, _)| *cause == GapCause::Truncated).map(|(_, range)| &range.topic)
 }
 
 /// Warm and connected where all sources are. They are gone once the drain has taken them.

@@ -12,10 +12,18 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::event::{BadEventId, Epoch, EventId, Topic};
+use crate::event::{BadEventId, Epoch, EventId, TOPIC_NAME_BYTES_MAX, Topic};
 
-/// The longest cursor that is read, in bytes: room for some 1,000 partitions.
-pub const CURSOR_BYTES_MAX: usize = 4096;
+/// The longest cursor that is read, in bytes: with a path it fits a request's target (16 KiB), and holds some 3,700
+/// partitions of a million records each.
+pub const CURSOR_BYTES_MAX: usize = 15 * 1024;
+
+/// The longest opaque part, in bytes: an event id has the rest, with the longest name that Kafka allows and numbers of 11
+/// and 20 characters.
+const OPAQUE_BYTES_MAX: usize = CURSOR_BYTES_MAX - (TOPIC_NAME_BYTES_MAX + 11 + 20 + 3);
+
+/// The most characters that a partition's offset takes: nine bytes in base64.
+const PARTITION_CHARS_MAX: usize = 12;
 
 /// The most partitions of one topic that a cursor may name.
 const PARTITIONS_MAX: usize = 10_000;
@@ -84,6 +92,12 @@ impl Positions {
         self.0.len() == 1 && self.0[0].next.len() == 1
     }
 
+    /// Whether this offset is still to come. Of a partition that is not known, all is.
+    pub fn is_to_come(&self, topic_index: usize, partition: i32, offset: i64) -> bool {
+        let next = self.0.get(topic_index).and_then(|topic| topic.next.get(partition as usize));
+        next.is_none_or(|next| *next <= offset)
+    }
+
     /// Notes that everything up to `offset` of this partition has been passed.
     pub fn pass(&mut self, topic_index: usize, partition: i32, offset: i64) {
         if let Some(next) = self.0.get_mut(topic_index).and_then(|topic| topic.next.get_mut(partition as usize)) {
@@ -91,9 +105,18 @@ impl Positions {
         }
     }
 
-    /// The cursor of a client that has seen everything before these positions, `id` last.
+    /// The cursor of a client that has seen everything before these positions, `id` last. Where it would be longer than
+    /// what is read back, the id alone: that is taken, if with less exactness.
     pub fn cursor(&self, topics: &[Topic], id: EventId) -> Cursor {
-        Cursor { id, opaque: (!self.is_single()).then(|| self.encode(topics)) }
+        let opaque = (!self.is_single()).then(|| self.encode(topics));
+        Cursor { id, opaque: opaque.filter(|opaque| opaque.len() <= OPAQUE_BYTES_MAX) }
+    }
+
+    /// Whether these positions fit into a cursor.
+    pub fn fit(&self, topics: &[Topic]) -> bool {
+        let partitions: usize = self.0.iter().map(|topic| topic.next.len()).sum();
+        // Most streams are nowhere near the limit.
+        partitions < OPAQUE_BYTES_MAX / PARTITION_CHARS_MAX / 2 || self.encode(topics).len() <= OPAQUE_BYTES_MAX
     }
 
     fn encode(&self, topics: &[Topic]) -> Box<str> {
@@ -201,7 +224,25 @@ mod tests {
             let positions = Positions(vec![TopicPosition { epoch: u32::MAX, next: vec![1_000_000; partitions] }]);
             positions.cursor(&topics(&["orders"]), "orders:0:999999".parse().unwrap()).to_string().len()
         };
-        assert_eq!([1, 12, 64, 1000].map(length), [15, 79, 287, 4032]);
+        assert_eq!([1, 12, 64, 1000, 3700].map(length), [15, 79, 287, 4032, 14832]);
+    }
+
+    #[test]
+    fn whatever_is_given_is_taken_back() {
+        let name = "t".repeat(TOPIC_NAME_BYTES_MAX);
+        let topics = topics(&[&name]);
+        let long = EventId { topic: topics[0].clone(), partition: i32::MAX, offset: i64::MAX - 1 };
+        let given = |partitions: usize| {
+            let next = vec![i64::MAX - 1; partitions];
+            let positions = Positions(vec![TopicPosition { epoch: u32::MAX, next }]);
+            let cursor = positions.cursor(&topics, long.clone());
+            assert_eq!(cursor.to_string().parse::<Cursor>().unwrap(), cursor, "{partitions} partitions");
+            assert_eq!(cursor.opaque.is_some(), positions.fit(&topics), "{partitions} partitions");
+            cursor.opaque.is_some()
+        };
+        let fitting = (2..2_000).filter(|partitions| given(*partitions)).max().unwrap();
+        assert!(fitting > 1_200, "{fitting} partitions with the largest offsets there are");
+        assert!(!given(fitting + 1) && !given(9_999));
     }
 
     proptest! {

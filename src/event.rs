@@ -248,7 +248,8 @@ pub type Epoch = u32;
 #[derive(Clone, Debug)]
 pub enum Entry {
     Event(Arc<Event>),
-    /// Records that will never be events (undecodable), or that the source lost (retention, truncation).
+    /// Records that will never be events (undecodable), or that the source lost (retention, truncation). A truncated log
+    /// ends before the range: what follows goes on at its first offset.
     Gap {
         cause: GapCause,
         range: GapRange,
@@ -259,8 +260,8 @@ pub enum Entry {
 #[derive(Clone, Debug)]
 pub enum Feed {
     /// What is read of a topic: the next offset to be read of partition 0, 1, 2, ... Sent before the topic's first
-    /// entry, and again when partitions are added, a position was moved, or the topic was made anew: then its epoch is
-    /// another one.
+    /// entry, and again when partitions are added, or the topic was made anew: then its epoch is another one, where there
+    /// are epochs.
     Assigned { topic: Topic, epoch: Epoch, next: Arc<[i64]> },
     /// Entries in hub order; those of one partition are in offset order.
     Batch(Arc<[Entry]>),

@@ -89,12 +89,14 @@ pub(crate) struct Shelf {
     /// The first offset that every partition still holds.
     pub(crate) low: i64,
     pub(crate) asked: Mutex<HashSet<String>>,
+    /// The pages that were found.
+    pub(crate) found: Mutex<Vec<Arc<Page>>>,
 }
 
 impl Shelf {
     pub(crate) fn new(entries: Vec<Entry>, page_entries: usize) -> Self {
         let limits = ReplayLimits { events: 1000, bytes: 1 << 20, time: Duration::from_secs(10) };
-        Self { entries, page_entries, limits, low: 0, asked: Mutex::default() }
+        Self { entries, page_entries, limits, low: 0, asked: Mutex::default(), found: Mutex::default() }
     }
 
     pub(crate) fn read(&self, wanted: &Place) -> Page {
@@ -120,6 +122,7 @@ impl Shelf {
             entries: entries.into(),
             first_ms,
             bytes: 1,
+            encoded: 0.into(),
         }
     }
 
@@ -131,7 +134,12 @@ impl Shelf {
 
 impl Log for Shelf {
     fn page(&self, wanted: &Place, _: Asker) -> Lookup<Arc<Page>> {
-        if self.is_known(format!("{wanted:?}")) { Lookup::Found(Arc::new(self.read(wanted))) } else { Lookup::Asked }
+        if !self.is_known(format!("{wanted:?}")) {
+            return Lookup::Asked;
+        }
+        let page = Arc::new(self.read(wanted));
+        self.found.lock().unwrap().push(page.clone());
+        Lookup::Found(page)
     }
 
     /// The time of an event is its offset.

@@ -4,6 +4,8 @@
 //! hand-over from replay to live events is exact: both happen between two entries. Events are shared, windows are
 //! only pointers to them.
 
+#[cfg(test)]
+mod cut_tests;
 pub mod index;
 pub mod log;
 pub mod queue;

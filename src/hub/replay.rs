@@ -23,6 +23,8 @@ pub struct Replay {
     pub(super) positions: Positions,
     /// Where a client stands that saw the window in hub order and nothing else: what shared encodings may say.
     order: Positions,
+    /// Cuts of a log from this place in hub order on were not seen.
+    cuts_from: Seq,
     /// The times of the pages read last, by topic and partition: the oldest goes on, so that partitions keep in step.
     times: Vec<((usize, usize), i64)>,
 }
@@ -39,9 +41,9 @@ pub fn cut(entry: &Entry, from: i64, until: i64) -> Option<Cow<'_, Entry>> {
 }
 
 impl Replay {
-    /// From where a client stands, `order` where the window starts.
-    pub(super) fn new(positions: Positions, order: Positions) -> Self {
-        Self { next: 0, order, positions, times: Vec::new() }
+    /// From where a client stands now, `order` where the window starts.
+    pub(super) fn new(hub: &Hub, positions: Positions, order: Positions) -> Self {
+        Self { next: 0, order, positions, cuts_from: hub.next_seq(), times: Vec::new() }
     }
 
     /// The next entry of the window that the client has not seen; nothing where it has caught up. No partition's
@@ -145,6 +147,15 @@ impl Replay {
                 continue;
             }
             seen.epoch = if window.epoch == 0 { seen.epoch } else { window.epoch };
+            for cut in window.cuts_since(self.cuts_from) {
+                if let Some(next) = seen.next.get_mut(cut.partition).filter(|next| **next > cut.end) {
+                    losses.truncated(topic, cut.partition, cut.end, *next);
+                    *next = cut.end;
+                }
+                if let Some(order) = order.next.get_mut(cut.partition) {
+                    *order = (*order).min(cut.end);
+                }
+            }
             let known = seen.next.len().min(window.base.len());
             seen.next.extend(window.base[known..].iter().map(|_| 0));
             order.next.extend_from_slice(&window.base[known..]);
@@ -156,6 +167,7 @@ impl Replay {
                 }
             }
         }
+        self.cuts_from = hub.next_seq();
         losses.into_gaps()
     }
 
@@ -163,6 +175,11 @@ impl Replay {
     pub fn fell_out(&mut self, hub: &Hub, stream: &Stream) -> Vec<Gap> {
         let overflow = self.keep_newest(hub, stream, 0);
         Losses { overflow, ..Losses::default() }.into_gaps()
+    }
+
+    /// Where the client stands.
+    pub fn positions(&self) -> &Positions {
+        &self.positions
     }
 
     /// The cursor of a client that has everything up to here, `id` last.

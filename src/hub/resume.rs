@@ -138,7 +138,7 @@ impl Hub {
                 }
             }
         }
-        let mut replay = Replay::new(seen, self.base(stream));
+        let mut replay = Replay::new(self, seen, self.base(stream));
         losses.over_limit = replay.keep_newest(self, stream, limits.events);
         losses.plan(replay)
     }
@@ -174,7 +174,7 @@ impl Hub {
     }
 
     fn replay_from_base(&self, stream: &Stream) -> Replay {
-        Replay::new(self.base(stream), self.base(stream))
+        Replay::new(self, self.base(stream), self.base(stream))
     }
 
     /// Where the window starts.
@@ -226,12 +226,16 @@ impl Losses {
         seen.epoch = window.epoch;
         for (partition, position) in seen.next.iter_mut().enumerate() {
             let (base, next) = (window.base[partition], window.next[partition]);
-            self.truncated(topic, partition, next, *position);
+            if *position > next {
+                // Where the log is known to have lost its tail, what came in its place is new to the client.
+                let end = window.cut_end(partition).map_or(next, |end| end.min(next));
+                self.truncated(topic, partition, end, *position);
+                *position = end;
+            }
             if *position < base && !has_log {
                 self.retention.push(range(topic, partition, *position, base - 1));
                 *position = base;
             }
-            *position = (*position).min(next);
         }
         seen.next.extend(unseen(seen.next.len()));
     }

@@ -8,11 +8,14 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::access::Selector;
 use crate::cursor::{Cursor, Positions, TopicPosition};
-use crate::event::{Entry, Epoch, Event, EventId, GapRange, Topic};
+use crate::event::{Entry, Epoch, Event, EventId, GapCause, GapRange, Topic};
 use crate::route::Stream;
 
 /// The place of an entry in hub order: one count over all topics.
 pub type Seq = u64;
+
+/// How many cuts of a topic's logs are remembered; the oldest are forgotten. A log is cut short once in years.
+const CUTS_MAX: usize = 64;
 
 /// How much of a topic is kept for replay; whichever limit is met first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +49,18 @@ pub(super) struct TopicWindow {
     live_from: Option<Seq>,
     /// Where the topic stood at entries before this one, of whatever topic, is forgotten.
     order_from: Seq,
+    /// Where logs were cut short, the oldest first.
+    cuts: VecDeque<Cut>,
+}
+
+/// A log that lost its tail: what was read beyond its end is no more, and other records come in its place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    /// The place in hub order of the gap that told it.
+    seq: Seq,
+    pub(super) partition: usize,
+    /// The offset after the last record that was left.
+    pub(super) end: i64,
 }
 
 impl Hub {
@@ -74,6 +89,7 @@ impl Hub {
                 next: next.to_vec(),
                 live_from: window.live_from,
                 order_from: self.next_seq,
+                cuts: std::mem::take(&mut window.cuts),
                 ..TopicWindow::new(limits)
             };
         }
@@ -134,6 +150,11 @@ impl Hub {
         Some(self.cursor_at(stream, &id))
     }
 
+    /// Whether where the stream stands fits into its cursors.
+    pub fn has_full_cursors(&self, stream: &Stream) -> bool {
+        self.positions(stream).fit(&stream.topics)
+    }
+
     /// The place of the stream's newest entry, where there is one.
     pub fn newest_seq(&self, stream: &Stream) -> Option<Seq> {
         stream.topics.iter().filter_map(|topic| self.topics.get(topic)?.entries.back()).map(|(seq, _)| *seq).max()
@@ -182,7 +203,8 @@ impl Hub {
 impl TopicWindow {
     fn new(limits: WindowLimits) -> Self {
         let (base, next) = (Vec::new(), Vec::new());
-        Self { entries: VecDeque::new(), bytes: 0, limits, epoch: 0, base, next, live_from: None, order_from: 0 }
+        let (entries, cuts) = (VecDeque::new(), VecDeque::new());
+        Self { entries, bytes: 0, limits, epoch: 0, base, next, live_from: None, order_from: 0, cuts }
     }
 
     fn position(&self) -> TopicPosition {
@@ -196,6 +218,9 @@ impl TopicWindow {
     fn append(&mut self, seq: Seq, entry: Entry) {
         let (_, partition, last) = place(&entry);
         let Some(next) = self.next.get_mut(partition as usize) else { return };
+        if let Entry::Gap { cause: GapCause::Truncated, range } = &entry {
+            return self.cut(Cut { seq, partition: partition as usize, end: range.from });
+        }
         *next = last + 1;
         self.bytes += weight(&entry);
         self.entries.push_back((seq, entry));
@@ -206,6 +231,39 @@ impl TopicWindow {
             let (_, partition, last) = place(&oldest);
             self.base[partition as usize] = last + 1;
         }
+    }
+}
+
+impl TopicWindow {
+    /// The log of a partition ends earlier than it was read: what lies beyond is forgotten. Those who are live are told
+    /// by the gap, those who walk by [`Self::cuts_since`]; the window does not hold it, since who comes later was never
+    /// beyond.
+    fn cut(&mut self, cut: Cut) {
+        let is_kept = |entry: &Entry| {
+            let (_, partition, last) = place(entry);
+            partition as usize != cut.partition || last < cut.end
+        };
+        self.entries.retain(|(_, entry)| is_kept(entry));
+        self.bytes = self.entries.iter().map(|(_, entry)| weight(entry)).sum();
+        for ends in [&mut self.base, &mut self.next] {
+            ends[cut.partition] = ends[cut.partition].min(cut.end);
+        }
+        // Cursors that were made before may name positions beyond.
+        self.order_from = cut.seq + 1;
+        if self.cuts.len() == CUTS_MAX {
+            self.cuts.pop_front();
+        }
+        self.cuts.push_back(cut);
+    }
+
+    /// The cuts from this place in hub order on, in their order.
+    pub(super) fn cuts_since(&self, seq: Seq) -> impl Iterator<Item = &Cut> {
+        self.cuts.iter().filter(move |cut| cut.seq >= seq)
+    }
+
+    /// Where the log ended when it was cut last, for a client whose position lies beyond what was read since.
+    pub(super) fn cut_end(&self, partition: usize) -> Option<i64> {
+        self.cuts.iter().rev().find(|cut| cut.partition == partition).map(|cut| cut.end)
     }
 }
 
@@ -229,10 +287,12 @@ pub fn matching<'a>(entry: &'a Entry, selector: &Selector) -> Option<&'a Arc<Eve
     }
 }
 
-/// The topic, the partition and the last offset of an entry.
+/// The topic, the partition and the last offset of an entry: that after which who got it goes on. After a log that lost
+/// its tail, that is the one before what it lost.
 pub fn place(entry: &Entry) -> (&Topic, i32, i64) {
     match entry {
         Entry::Event(event) => (&event.id.topic, event.id.partition, event.id.offset),
+        Entry::Gap { cause: GapCause::Truncated, range } => (&range.topic, range.partition, range.from - 1),
         Entry::Gap { range, .. } => (&range.topic, range.partition, range.to),
     }
 }

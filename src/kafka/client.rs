@@ -31,6 +31,9 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("queued.max.messages.kbytes", "16384"),
     ("queued.min.messages", "10000"),
     ("fetch.max.bytes", "16777216"),
+    // How soon fetching goes on where there was enough. With the default, a second, whoever is behind waits for most of
+    // it again and again: what was fetched ahead is taken in much less.
+    ("fetch.queue.backoff.ms", "10"),
     // Added partitions are seen after half a minute instead of five.
     ("topic.metadata.refresh.interval.ms", "30000"),
     ("reconnect.backoff.max.ms", "5000"),

@@ -7,20 +7,20 @@
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rdkafka::Message;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::Offset;
 use rustc_hash::FxHashMap;
 
 use super::client::{Client, Context, Link, Statistics, connect};
-use super::decode::{Header, Record};
+use super::closing::Closing;
 use super::headers::headers;
+use super::message::record;
 use super::positions::Positions;
 use super::receive::Received;
 use super::retry::Retry;
@@ -44,8 +44,6 @@ const BATCH_BYTES_MAX: usize = 1024 * 1024;
 const CONNECT_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// The pauses between one client and the next, where the one before is of no use.
 const RENEWAL_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// How many clients may be closing, each on a thread of its own, before another one is made.
-const CLOSING_MAX: usize = 4;
 
 /// Everything the thread owns beside the client.
 pub(super) struct Reader {
@@ -125,8 +123,8 @@ pub(super) struct Reading {
     /// When another client may be made, where this one is of no use any more.
     renewal: Retry,
     needs_renewal: bool,
-    /// Clients of before, which may take minutes to end where their brokers do not answer.
-    closing: Vec<JoinHandle<()>>,
+    /// Clients of before.
+    closing: Closing,
 }
 
 impl Reading {
@@ -143,7 +141,7 @@ impl Reading {
             warm_until: None,
             renewal: Retry::new(RENEWAL_PAUSES),
             needs_renewal: false,
-            closing: Vec::new(),
+            closing: Closing::default(),
         }
     }
 
@@ -246,8 +244,7 @@ impl Reading {
 
     /// Goes on with a new client, which knows nothing of before. Whether there is one.
     fn renew(&mut self) -> bool {
-        self.closing.retain(|thread| !thread.is_finished());
-        if self.closing.len() >= CLOSING_MAX {
+        if !self.closing.has_room() {
             return false;
         }
         let Some(client) = self.base.connect() else { return false };
@@ -256,16 +253,8 @@ impl Reading {
         self.needs_renewal = false;
         let old = std::mem::replace(&mut self.client, client);
         self.assign();
-        self.close(old);
+        self.closing.close(old);
         true
-    }
-
-    fn close(&mut self, client: Arc<Client>) {
-        client.context().retired.store(true, Ordering::Relaxed);
-        match thread::Builder::new().name("kafka-close".into()).spawn(move || drop(client)) {
-            Ok(thread) => self.closing.push(thread),
-            Err(error) => tracing::warn!(%error, "no thread for a Kafka client to end on"),
-        }
     }
 
     /// Takes what is there, up to a batch, and hands it on.
@@ -374,21 +363,6 @@ impl Reading {
 
 fn lost_position(error: &KafkaError) -> bool {
     matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::LogTruncation))
-}
-
-fn record<'a>(message: &'a BorrowedMessage<'_>, headers: &'a [Header<'a>]) -> Record<'a> {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Record {
-        partition: message.partition(),
-        offset: message.offset(),
-        timestamp: message.timestamp().to_millis(),
-        key: message.key(),
-        headers,
-        value: message.payload(),
-        received: Instant::now(),
-        received_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX),
-        trace: None,
-    }
 }
 
 #[cfg(test)]

@@ -66,6 +66,6 @@ fn a_client_that_ended_is_made_anew_and_nothing_is_missing_or_twice() {
         bench.produce("orders", 0, 1, "{}");
         assert_eq!(event(&mut reading, &feeds), format!("orders:0:{offset}"));
     }
-    until("the end of those before", || reading.closing.iter().all(JoinHandle::is_finished));
+    until("the end of those before", || reading.closing.is_over());
     assert_eq!(bench.metrics.records.with_label_values(&["orders"]).get(), 3);
 }

@@ -6,10 +6,10 @@
 //! | `survey`, `ask` | which topics are there, and where their logs begin and end; questions that nobody waits for |
 //! | [`decode`] | a record becomes an event (pure) |
 //! | `topic`, `warm` | where a topic stands; what is kept back until its window is warm (both without a client) |
-//! | `headers` | a record's headers, read without rdkafka's panic |
+//! | `message`, `headers` | a message as a record; its headers, read without rdkafka's panic |
 //! | `client`, `positions` | librdkafka's configuration, connection state, statistics; where it stands |
 //! | `receive` | the span of a record that is told of |
-//! | `retry` | when something is tried next |
+//! | `retry`, `closing` | when something is tried next; clients that end |
 //! | [`history`] | pages of the log, for replay beyond the window |
 //! | [`embedded`] | the broker of the demo |
 //!
@@ -18,11 +18,15 @@
 
 mod ask;
 mod client;
+mod closing;
 mod consumer;
 pub mod decode;
 pub mod embedded;
 mod headers;
 pub mod history;
+mod message;
+#[cfg(test)]
+mod outage_tests;
 mod positions;
 mod receive;
 mod retry;
@@ -51,8 +55,8 @@ use crate::traces::Tracer;
 /// Takes what was read; may block while the writers are far behind, since the log is the buffer.
 ///
 /// Per topic, in this order: one [`Feed::Assigned`], the entries of the warmed window, then live entries as they
-/// come. Another `Assigned` follows when partitions were added, after a `truncated` gap, and with another epoch where the
-/// topic was made anew.
+/// come. Another `Assigned` follows when partitions were added, and with another epoch where the topic was made anew. After
+/// a `truncated` gap the partition goes on at the gap's first offset.
 pub type Sink = Box<dyn FnMut(Feed) + Send>;
 
 /// How long [`Source::stop`] waits for the thread. Closing a client whose brokers do not answer can take minutes.

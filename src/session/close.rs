@@ -27,7 +27,7 @@ pub enum CloseReason {
     CommandRate,
     /// What the client asked to resume from can't be served; the stream never started.
     ReplayNotPossible,
-    /// The client asked to resume before the log has been read; the stream never started.
+    /// The client asked to resume, and the stream had to end before it was known whether it can; it never started.
     NotReady,
 }
 

@@ -6,6 +6,10 @@
 mod batch;
 pub mod close;
 mod command;
+#[cfg(test)]
+mod command_tests;
+#[cfg(test)]
+mod heartbeat_tests;
 mod open;
 mod reload;
 mod request;
@@ -14,6 +18,7 @@ mod resume;
 mod resume_tests;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,7 +27,7 @@ use bytes::Bytes;
 
 use crate::access::Selector;
 use crate::codec::{Form, http, json, ndjson, sse, websocket};
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Positions};
 use crate::event::{Event, FrameKey, GapCause};
 use crate::hub::{Asker, Gap, Hub, Index, Log, Pushed, Queue, Seq, Subscriber};
 use crate::route::{HeartbeatForm, Overflow, Stream, StreamRoute, Transport};
@@ -97,6 +102,8 @@ struct Subscription {
     selector: Selector,
     frame: FrameKey,
     progress: Progress,
+    /// Where it started: from there on it sends what it matches. Only a WebSocket, which may have several, has to know.
+    from: Option<Box<Positions>>,
 }
 
 /// How far a subscription has come.
@@ -105,7 +112,7 @@ enum Progress {
     /// Where it starts is not known yet.
     Waiting(Box<resume::Waiting>),
     /// It catches up.
-    Replaying(Box<resume::Replaying>),
+    Replaying(Box<walk::Replaying>),
     /// It has caught up, and is in the index.
     Live,
 }
@@ -264,7 +271,7 @@ impl Session {
         }
         if self.expires.is_some_and(|expires| expires <= now) {
             self.queue.clear_unsent();
-            self.close(CloseReason::TokenExpired);
+            self.end(CloseReason::TokenExpired, desk.now);
             return false;
         }
         if self.websocket.as_ref().and_then(|side| side.pong_due).is_some_and(|due| due <= now) {
@@ -349,6 +356,14 @@ impl Session {
         object(self.form, self.messages, desk.now, "probe", None, data)
     }
 
+    /// Ends the stream for a reason of ours. Who was not answered yet is answered that there is no stream.
+    pub fn end(&mut self, reason: CloseReason, now: Now) {
+        if self.closed.is_none() && self.is_unanswered() {
+            return self.refuse_unanswered(now);
+        }
+        self.close(reason);
+    }
+
     /// Ends the stream at a record boundary: what is queued, then the transport's goodbye. The first reason counts.
     pub fn close(&mut self, reason: CloseReason) {
         if self.closed.is_some() {
@@ -382,7 +397,10 @@ impl Session {
     }
 
     fn enlist(&mut self, n: usize, desk: &mut Desk<'_>) {
-        let Subscription { stream, selector, frame, .. } = &self.subscriptions[n];
+        let Subscription { stream, selector, frame, from, .. } = &mut self.subscriptions[n];
+        if self.websocket.is_some() && from.is_none() && desk.hub.is_ready(stream) {
+            *from = Some(Box::new(desk.hub.positions(stream)));
+        }
         self.last_seq = self.last_seq.max(desk.hub.newest_seq(stream));
         desk.index.subscribe(stream, selector, Subscriber { session: desk.session, frame: *frame });
     }

@@ -10,7 +10,7 @@ use crate::hub::{Gap, Queue};
 use crate::route::Transport;
 
 use super::command::WebSocketSide;
-use super::{CloseReason, Desk, Progress, Request, Resume, Resumes, Session, Subscription};
+use super::{CloseReason, Desk, Now, Progress, Request, Resume, Resumes, Session, Subscription};
 
 /// How long a client that asked too early is told to wait, in seconds.
 const NOT_READY_RETRY_S: u32 = 2;
@@ -101,7 +101,16 @@ impl Session {
         } else {
             "the log has not been read yet, so there is nothing to resume from"
         };
-        self.refuse(CloseReason::NotReady, 503, "Service Unavailable", &headers, detail, json!({}), desk);
+        self.refuse(CloseReason::NotReady, 503, "Service Unavailable", &headers, detail, json!({}), desk.now);
+    }
+
+    /// Answers that a stream which was still to start has to end. It may be had elsewhere, or a moment later; who comes
+    /// back with a token that expired meanwhile is told so then.
+    pub(super) fn refuse_unanswered(&mut self, now: Now) {
+        // Spread as reconnects are.
+        let headers = format!("Retry-After: {}\r\n", self.retry_ms.div_ceil(1000).max(1));
+        let detail = "the stream has to end before it is known whether it can resume: come back";
+        self.refuse(CloseReason::NotReady, 503, "Service Unavailable", &headers, detail, json!({}), now);
     }
 
     /// Answers that what the client asked for can't be served any more.
@@ -113,7 +122,7 @@ impl Session {
         }
         let detail = "the events asked for can't be served any more; start afresh without `since`";
         let headers = "X-Replay-Not-Possible: true\r\n";
-        self.refuse(CloseReason::ReplayNotPossible, 410, "Gone", headers, detail, extra, desk);
+        self.refuse(CloseReason::ReplayNotPossible, 410, "Gone", headers, detail, extra, desk.now);
     }
 
     pub(super) fn add_subscription(
@@ -125,7 +134,7 @@ impl Session {
         let frame = self.form.key(&stream);
         // Most streams have one, and a vector that grows by itself has room for four.
         self.subscriptions.reserve_exact(1);
-        self.subscriptions.push(Subscription { route, stream, selector, frame, progress: Progress::Live });
+        self.subscriptions.push(Subscription { route, stream, selector, frame, progress: Progress::Live, from: None });
     }
 
     pub(super) fn write_head(&mut self, desk: &Desk<'_>) {
@@ -164,11 +173,11 @@ impl Session {
         headers: &str,
         detail: &str,
         extra: serde_json::Value,
-        desk: &Desk<'_>,
+        now: Now,
     ) {
         self.resumes.refused = self.resumes.refused.saturating_add(1);
         let body = json::problem(status, title, detail, extra);
-        self.push_first(http::problem(&format!("{status} {title}"), headers, &body, desk.now.unix_ms).into());
+        self.push_first(http::problem(&format!("{status} {title}"), headers, &body, now.unix_ms).into());
         self.subscriptions = Vec::new();
         self.websocket = None;
         self.answered = true;

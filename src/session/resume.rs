@@ -1,23 +1,17 @@
-//! Resuming: where a subscription starts, waiting for what must be known or read for that, and the walk to the present.
+//! Resuming: where a subscription starts, and waiting for what must be known for that. The way from there is
+//! [`super::walk`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use crate::cursor::{Cursor, Positions, TopicPosition};
-use crate::event::{Entry, Event, EventId, FrameKey, GapCause, Topic};
-use crate::hub::{Gap, Hub, Lookup, Page, Place, Plan, Replay, ReplayLimits, cut, last_id, matching};
+use crate::event::{Entry, EventId, GapCause, Topic};
+use crate::hub::{Gap, Lookup, Place, Plan, Replay, cut};
 use crate::route::{OnGap, Stream, Transport};
 
+use super::walk::Replaying;
 use super::{Desk, Progress, Resume, Resumes, Session, Subscription};
 
-/// How many replayed events may wait in a queue before the walk pauses.
-const REPLAY_EVENTS_AHEAD: usize = 64;
-/// The same in bytes.
-const REPLAY_BYTES_AHEAD: usize = 256 * 1024;
-/// How many entries are looked at before others have their turn.
-const ENTRIES_PER_TURN: usize = 2048;
 /// How long resuming waits for what the client has seen to be read here as well: it may come from another writer or
 /// replica that is a moment ahead, or ask before the log has been read.
 const RESUME_WAIT: Duration = Duration::from_secs(1);
@@ -25,8 +19,6 @@ const RESUME_WAIT: Duration = Duration::from_secs(1);
 const PARTITION_WAIT: Duration = Duration::from_secs(8);
 /// How long a client waits for its answer while the log is asked whether it can resume.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
-/// How often what is waited for is looked at, whoever forgets to call.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How far apart in time two replicas, or two producers' clocks, may be. What other partitions got this long before an
 /// event is sent again to a client that names the event alone.
 const SKEW: Duration = Duration::from_secs(60);
@@ -48,65 +40,7 @@ enum Start {
     Unreadable,
 }
 
-/// A subscription on its way to the present.
-#[derive(Debug)]
-pub(super) struct Replaying {
-    replay: Replay,
-    /// Once the log is read.
-    reading: Option<Reading>,
-}
-
-/// What reading the log may still cost.
-#[derive(Debug)]
-struct Reading {
-    events: u64,
-    bytes: u64,
-    until: Instant,
-}
-
-/// How far a walk came.
-enum Walked {
-    /// To the present.
-    Done,
-    /// It goes on at the next turn.
-    Pauses,
-    /// It waits for a page.
-    Waits,
-}
-
 impl Session {
-    /// Goes on with what is not live yet, as far as the queue has room; what has caught up is filed in the index.
-    /// Gives whether there is more that can be done at once.
-    pub fn catch_up(&mut self, desk: &mut Desk<'_>) -> bool {
-        let mut more = false;
-        self.look_at = None;
-        for n in 0..self.subscriptions.len() {
-            self.try_start(n, desk);
-            // A WebSocket's first commands are carried out once it is answered; they may end it or what it wants.
-            let Some(Subscription { progress, .. }) = self.subscriptions.get_mut(n).filter(|_| self.closed.is_none())
-            else {
-                break;
-            };
-            let mut replaying = match std::mem::replace(progress, Progress::Live) {
-                Progress::Replaying(replaying) => replaying,
-                other => {
-                    *progress = other;
-                    continue;
-                }
-            };
-            match self.walk(n, &mut replaying, desk) {
-                Walked::Done => {
-                    self.enlist(n, desk);
-                    continue;
-                }
-                Walked::Pauses => more = true,
-                Walked::Waits => self.look_again(desk),
-            }
-            self.subscriptions[n].progress = Progress::Replaying(replaying);
-        }
-        more
-    }
-
     /// Lets a subscription start where the client wants to, once what must be known for it is.
     pub(super) fn resume(&mut self, n: usize, resume: Resume, desk: &Desk<'_>) {
         let start = match resume.at(desk.now.unix_ms) {
@@ -119,7 +53,7 @@ impl Session {
     }
 
     /// Ends the wait where there is nothing more to wait for.
-    fn try_start(&mut self, n: usize, desk: &mut Desk<'_>) {
+    pub(super) fn try_start(&mut self, n: usize, desk: &mut Desk<'_>) {
         let Subscription { stream, progress, .. } = &mut self.subscriptions[n];
         let Progress::Waiting(waiting) = progress else { return };
         let waited = desk.now.instant.saturating_duration_since(waiting.since);
@@ -196,149 +130,10 @@ impl Session {
         let resumes = if needs_log && desk.log.limits().events > 0 { log } else { window };
         *resumes = resumes.saturating_add(1);
         self.tell_lost(n, plan.gaps, &plan.replay);
-        let replaying = Replaying { replay: plan.replay, reading: None };
-        self.subscriptions[n].progress = Progress::Replaying(Box::new(replaying));
-    }
-
-    fn tell_lost(&mut self, n: usize, gaps: Vec<Gap>, replay: &Replay) {
-        if gaps.is_empty() {
-            return;
+        if self.websocket.is_some() {
+            self.subscriptions[n].from = Some(Box::new(plan.replay.positions().clone()));
         }
-        let cursor = replay.cursor_now(&self.subscriptions[n].stream).map(|cursor| cursor.to_string().into());
-        let last = gaps.len() - 1;
-        for (n, gap) in gaps.into_iter().enumerate() {
-            // It stands behind them all once it was told of all.
-            let cursor = cursor.clone().filter(|_| n == last);
-            self.queue.push_gap(Gap { cursor, ..gap });
-        }
-    }
-
-    /// Walks one subscription through the log and the window.
-    fn walk(&mut self, n: usize, replaying: &mut Replaying, desk: &Desk<'_>) -> Walked {
-        let Replaying { replay, reading } = replaying;
-        let (hub, stream, limits) = (desk.hub, self.subscriptions[n].stream.clone(), desk.log.limits());
-        let mut lost = replay.lost(hub, &stream);
-        if limits.events == 0 {
-            lost.extend(replay.fell_out(hub, &stream));
-        }
-        self.tell_lost(n, lost, replay);
-        let mut left = ENTRIES_PER_TURN;
-        while let Some(place) = replay.place(hub, &stream) {
-            let reading = reading.get_or_insert_with(|| Reading::new(&limits, desk.now.instant));
-            let lookup = desk.log.page(&place, desk.asker());
-            if !matches!(lookup, Lookup::Down) && reading.is_over(desk.now.instant) {
-                let left_out = replay.keep_newest(hub, &stream, 0);
-                let gap = Gap { cause: GapCause::ReplayLimit, ranges: left_out, missed: None, cursor: None };
-                self.tell_lost(n, vec![gap], replay);
-                continue;
-            }
-            let page = match lookup {
-                Lookup::Found(page)
-                    if page.offsets.contains(&place.offset) && replay.is_of(&stream, &page) && !is_cut_short(&page) =>
-                {
-                    page
-                }
-                Lookup::Down => {
-                    reading.until = desk.now.instant + limits.time;
-                    return Walked::Waits;
-                }
-                // Found, but of another topic of the name, or of a log that ends before what was read here: the hub
-                // will hear of that.
-                Lookup::Found(_) | Lookup::Asked | Lookup::Busy => return Walked::Waits,
-            };
-            if !self.read_page(n, &page, &place, replay, reading, &mut left) {
-                return Walked::Pauses;
-            }
-        }
-        self.walk_window(n, replay, hub, &mut left)
-    }
-
-    /// Takes what is new to the client of a page. False where it pauses before the page's end.
-    fn read_page(
-        &mut self,
-        n: usize,
-        page: &Page,
-        place: &Place,
-        replay: &mut Replay,
-        reading: &mut Reading,
-        left: &mut usize,
-    ) -> bool {
-        let stream = self.subscriptions[n].stream.clone();
-        for entry in replay.unseen(&stream, page, place.until) {
-            if !self.has_room(left) {
-                return false;
-            }
-            replay.pass(&stream, &entry);
-            reading.count(&entry);
-            let cursor = || Bytes::from(replay.cursor(&stream, &last_id(&entry)).to_string());
-            match &*entry {
-                Entry::Event(event) if self.subscriptions[n].selector.matches(event) => {
-                    let cursor = cursor();
-                    // Those who come back from one place have the same cursors, and share what they are sent.
-                    let shared = event.frames.get_or_encode(FrameKey::cursor(stream.id), || cursor.clone());
-                    self.push_replayed(n, event, *shared == cursor, &cursor);
-                }
-                Entry::Event(_) => {}
-                Entry::Gap { cause, range } => self.queue.push_gap(Gap::at_source(*cause, range.clone(), cursor())),
-            }
-        }
-        replay.end_page(&stream, page, place.until);
-        true
-    }
-
-    /// Walks through the window.
-    fn walk_window(&mut self, n: usize, replay: &mut Replay, hub: &Hub, left: &mut usize) -> Walked {
-        let stream = self.subscriptions[n].stream.clone();
-        while self.has_room(left) {
-            let Some(entry) = replay.step(hub, &stream) else { return Walked::Done };
-            let cursor = || Bytes::from(replay.cursor(&stream, &last_id(entry)).to_string());
-            if let Some(event) = matching(entry, &self.subscriptions[n].selector) {
-                // A client that is ahead in some partition has cursors of its own, which would mislead others.
-                let is_shared = replay.is_in_order(hub, &stream);
-                let known = event.frames.get(FrameKey::cursor(stream.id)).filter(|_| is_shared);
-                let cursor = known.cloned().unwrap_or_else(cursor);
-                self.push_replayed(n, event, is_shared, &cursor);
-            } else if let Entry::Gap { cause, range } = entry {
-                self.queue.push_gap(Gap::at_source(*cause, range.clone(), cursor()));
-            }
-        }
-        Walked::Pauses
-    }
-
-    /// Queues an event whose encodings are everybody's, or this client's alone. How much waits is bounded by how far the
-    /// walk goes, not by the route.
-    fn push_replayed(&mut self, n: usize, event: &Arc<Event>, is_shared: bool, cursor: &Bytes) {
-        let Subscription { stream, frame, .. } = &self.subscriptions[n];
-        let event = if is_shared { event.clone() } else { Arc::new(event.without_frames()) };
-        event.frames.get_or_encode(FrameKey::cursor(stream.id), || cursor.clone());
-        event.frames.get_or_encode(*frame, || self.form.event(&event, cursor));
-        self.queue.push_replayed(event, *frame);
-    }
-
-    fn has_room(&self, left: &mut usize) -> bool {
-        *left = left.saturating_sub(1);
-        *left > 0 && self.queue.events() < REPLAY_EVENTS_AHEAD && self.queue.event_bytes() < REPLAY_BYTES_AHEAD
-    }
-
-    fn look_again(&mut self, desk: &Desk<'_>) {
-        self.look_at = Some(desk.now.instant + LOOK_AGAIN);
-    }
-}
-
-impl Reading {
-    fn new(limits: &ReplayLimits, now: Instant) -> Self {
-        Self { events: limits.events, bytes: limits.bytes, until: now + limits.time }
-    }
-
-    fn is_over(&self, now: Instant) -> bool {
-        self.events == 0 || self.bytes == 0 || self.until <= now
-    }
-
-    fn count(&mut self, entry: &Entry) {
-        self.events = self.events.saturating_sub(1);
-        if let Entry::Event(event) = entry {
-            self.bytes = self.bytes.saturating_sub(event.envelope.len() as u64);
-        }
+        self.subscriptions[n].progress = Progress::Replaying(Box::new(Replaying::new(plan.replay)));
     }
 }
 
@@ -401,11 +196,6 @@ fn first_losses(stream: &Stream, replay: &Replay, desk: &Desk<'_>) -> Option<Vec
         }
     }
     Some(gaps)
-}
-
-/// Whether a page says that its log ended before it.
-fn is_cut_short(page: &Page) -> bool {
-    matches!(page.entries.first(), Some(Entry::Gap { cause: GapCause::Truncated, .. }))
 }
 
 /// What an entry says is missing in the log, rather than unreadable.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::tests::{Bench, resume};
+use super::tests::{Bench, resume, token};
 use super::*;
 use crate::event::{Entry, GapRange};
 use crate::hub::{NoLog, ReplayLimits};
@@ -51,6 +51,80 @@ fn what_left_the_window_comes_from_the_log() {
     let answer = bench.written(&mut own);
     assert!(answer.starts_with("HTTP/1.1 200"));
     assert_eq!(told(&answer), ["6", "8", "10", "12", "14", "16", "18"], "each user's own");
+}
+
+#[test]
+fn what_two_subscriptions_match_is_sent_once_however_each_came_to_it() {
+    let mut bench = bench(18, |_| {});
+    let mut session = bench.open(Transport::WebSocket, |request, _| request.selector = selector(&[("userId", "a")]));
+    bench.written(&mut session);
+    let seen = |answer: &str| {
+        let times = (0..20).map(|n| (n, answer.matches(&format!("\"data\":{{\"n\":{n}}}")).count()));
+        times.flat_map(|(n, times)| vec![n; times]).collect::<Vec<_>>()
+    };
+    session.add_subscription(session.request.route.clone(), Selector::default());
+    session.resume(1, "orders:0:14".parse().unwrap(), &bench.desk());
+    // One for the first, and one that is not, both while the second still waits.
+    bench.append(&mut session, 18, &[("userId", "a")]);
+    bench.append(&mut session, 19, &[("userId", "b")]);
+    assert_eq!(seen(&bench.written(&mut session)), [15, 16, 17, 18, 19]);
+    // A third one resumes from within what the second replayed.
+    session.add_subscription(session.request.route.clone(), selector(&[("userId", "b")]));
+    session.resume(2, "orders:0:11".parse().unwrap(), &bench.desk());
+    assert_eq!(seen(&bench.written(&mut session)), [13]);
+}
+
+#[test]
+fn who_waits_for_an_answer_gets_one_when_the_stream_has_to_end() {
+    let mut bench = Bench::new();
+    bench.hub = Hub::new([]);
+    for transport in [Transport::Ndjson, Transport::WebSocket] {
+        for reason in [CloseReason::Drain, CloseReason::Reload] {
+            let mut session = bench.open(transport, since("orders:0:4"));
+            assert!(session.is_unanswered());
+            session.end(reason, bench.desk().now);
+            let answer = bench.written(&mut session);
+            assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: 3\r\n"), "{answer}");
+            assert!(answer.contains("application/problem+json"), "{answer}");
+            assert_eq!(session.closed(), Some(CloseReason::NotReady), "a stream that never started");
+        }
+        let mut session = bench.open(transport, |request, _| {
+            request.resume = resume("orders:0:4");
+            request.principal = Some(token("a", Some(1_000_000 + 500)));
+        });
+        bench.now.instant += Duration::from_millis(500);
+        session.tick(&mut bench.desk());
+        let answer = bench.written(&mut session);
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: 3\r\n"), "{answer}");
+    }
+    let mut told = bench.open(Transport::Sse, since("orders:0:4"));
+    told.end(CloseReason::Drain, bench.desk().now);
+    let answer = bench.written(&mut told);
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("retry: 2500\n\n"), "{answer}");
+}
+
+#[test]
+fn what_is_encoded_of_a_page_is_counted_there_once() {
+    let mut bench = Bench::new();
+    let entries: Vec<Entry> = (0..20).map(|n| Entry::Event(event("orders", 0, n, &[]))).collect();
+    for entry in &entries {
+        bench.hub.append(entry);
+    }
+    let shelf = Arc::new(Shelf::new(entries, 3));
+    bench.log = shelf.clone();
+    for transport in [Transport::Sse, Transport::Sse, Transport::Ndjson] {
+        let mut session = bench.open(transport, since("orders:0:4"));
+        bench.written(&mut session);
+    }
+    let found = shelf.found.lock().unwrap();
+    let counted: usize = found.iter().map(|page| page.encoded.load(std::sync::atomic::Ordering::Relaxed)).sum();
+    // Offsets 5 to 15 lie before the window.
+    let line = |n: i64| ndjson::line(event("orders", 0, n, &[]).envelope.to_vec()).len();
+    let cursor = |n: i64| format!("orders:0:{n}").len();
+    let record = |n: i64| {
+        sse::record(Some(format!("orders:0:{n}").as_bytes()), None, &event("orders", 0, n, &[]).envelope).len()
+    };
+    assert_eq!(counted, (5..16).map(|n| line(n) + record(n) + 2 * cursor(n)).sum::<usize>());
 }
 
 #[test]

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::access::{Authority, Binding, Principal, Selector, Source};
-use crate::codec::websocket::{CONTROL_PAYLOAD_MAX, Opcode, frame};
+use crate::access::{Authority, Principal, Selector};
+use crate::codec::websocket::{Opcode, frame};
 use crate::cursor::{Positions, TopicPosition};
 use crate::event::{Entry, EventId, GapCause, GapRange};
 use crate::hub::{NoLog, WindowLimits};
@@ -20,7 +20,7 @@ pub(super) struct Bench {
     pub(super) hub: Hub,
     index: Index,
     pub(super) log: Arc<dyn Log>,
-    now: Now,
+    pub(super) now: Now,
     stream: Arc<Stream>,
 }
 
@@ -96,7 +96,7 @@ impl Bench {
         String::from_utf8_lossy(&self.bytes(session)).into_owned()
     }
 
-    fn bytes(&mut self, session: &mut Session) -> Vec<u8> {
+    pub(super) fn bytes(&mut self, session: &mut Session) -> Vec<u8> {
         let (mut bytes, mut silent) = (Vec::new(), 0);
         loop {
             session.catch_up(&mut self.desk());
@@ -117,7 +117,7 @@ impl Bench {
     }
 
     /// What a WebSocket answers to a command, without its frame.
-    fn ask(&mut self, session: &mut Session, command: &Value) -> Vec<Value> {
+    pub(super) fn ask(&mut self, session: &mut Session, command: &Value) -> Vec<Value> {
         session.read(&masked(Opcode::Text, command.to_string().as_bytes()), &mut self.desk());
         let text = self.written(session);
         let starts: Vec<usize> = text.match_indices(r#"{"id":"#).map(|(at, _)| at).collect();
@@ -127,7 +127,7 @@ impl Bench {
     }
 }
 
-fn masked(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+pub(super) fn masked(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let mut bytes = frame(opcode, payload);
     let head = bytes.len() - payload.len();
     bytes[1] |= 0x80;
@@ -139,7 +139,7 @@ pub(super) fn resume(cursor: &str) -> Option<Resume> {
     Some(Resume::From(cursor.parse().unwrap()))
 }
 
-fn token(sub: &str, expires_at: Option<i64>) -> Principal {
+pub(super) fn token(sub: &str, expires_at: Option<i64>) -> Principal {
     let claims: Map<String, Value> = [("sub".to_owned(), json!(sub))].into_iter().collect();
     Principal { claims: Arc::new(claims), expires_at, authority: Authority(1) }
 }
@@ -315,84 +315,6 @@ fn a_client_that_is_ahead_does_not_take_others_along() {
 }
 
 #[test]
-fn only_a_quiet_stream_beats() {
-    let mut bench = Bench::new();
-    let mut session = bench.open(Transport::Sse, |_, _| {});
-    bench.written(&mut session);
-    bench.pass(Duration::from_secs(10));
-    bench.append(&mut session, 0, &[]);
-    bench.written(&mut session);
-    bench.pass(Duration::from_secs(10));
-    assert!(!session.tick(&mut bench.desk()));
-    assert_eq!(session.deadline(), bench.now.instant + Duration::from_secs(5));
-    bench.pass(Duration::from_secs(5));
-    assert!(session.tick(&mut bench.desk()));
-    assert_eq!(bench.written(&mut session), ": keep-alive\n\n");
-    assert_eq!(session.deadline(), bench.now.instant + Duration::from_secs(15));
-}
-
-#[test]
-fn heartbeats_can_be_seen() {
-    let mut bench = Bench::new();
-    let mut beat = |transport| {
-        let mut session = bench.open(transport, |_, route| route.heartbeat_form = HeartbeatForm::Visible);
-        bench.written(&mut session);
-        bench.pass(Duration::from_secs(15));
-        assert!(session.tick(&mut bench.desk()));
-        bench.written(&mut session)
-    };
-    assert!(
-        beat(Transport::Sse).starts_with("id: orders:0:-1\nevent: heartbeat\ndata: {\"type\":\"heartbeat\",\"ts\":")
-    );
-    assert!(beat(Transport::Ndjson).contains("\"cursor\":\"orders:0:-1\"}\n"));
-    assert!(beat(Transport::WebSocket).contains("\"data\":{\"type\":\"heartbeat\""));
-}
-
-#[test]
-fn a_missed_pong_ends_a_websocket_and_any_frame_counts_as_one() {
-    let mut bench = Bench::new();
-    let mut session = bench.open(Transport::WebSocket, |_, _| {});
-    bench.written(&mut session);
-    bench.pass(Duration::from_secs(15));
-    assert!(session.tick(&mut bench.desk()));
-    assert_eq!(bench.bytes(&mut session), frame(Opcode::Ping, b""));
-    session.read(&masked(Opcode::Ping, b"x"), &mut bench.desk());
-    assert_eq!(bench.bytes(&mut session), frame(Opcode::Pong, b"x"));
-    bench.pass(Duration::from_secs(15));
-    assert!(session.tick(&mut bench.desk()));
-    bench.written(&mut session);
-    bench.pass(Duration::from_secs(10));
-    session.tick(&mut bench.desk());
-    assert_eq!(session.closed(), Some(CloseReason::PongTimeout));
-}
-
-#[test]
-fn a_websocket_that_has_nothing_to_say_is_pinged_however_much_its_client_says() {
-    let mut bench = Bench::new();
-    let mut session = bench.open(Transport::WebSocket, |_, _| {});
-    bench.written(&mut session);
-    for _ in 0..3 {
-        bench.pass(Duration::from_secs(5));
-        session.read(&masked(Opcode::Pong, b""), &mut bench.desk());
-    }
-    assert!(session.tick(&mut bench.desk()));
-    assert_eq!(bench.bytes(&mut session), frame(Opcode::Ping, b""));
-}
-
-#[test]
-fn pings_more_often_than_the_pong_deadline_do_not_put_it_off() {
-    let mut bench = Bench::new();
-    let mut session = bench.open(Transport::WebSocket, |_, route| route.heartbeat = Duration::from_secs(4));
-    bench.written(&mut session);
-    for _ in 0..4 {
-        bench.pass(Duration::from_secs(4));
-        session.tick(&mut bench.desk());
-        bench.written(&mut session);
-    }
-    assert_eq!(session.closed(), Some(CloseReason::PongTimeout));
-}
-
-#[test]
 fn streams_end_with_their_token() {
     let mut bench = Bench::new();
     let mut session = bench.open(Transport::WebSocket, |request, _| {
@@ -454,116 +376,6 @@ fn losses_at_the_source_are_told_to_everybody_live_and_replayed() {
     assert!(bench.written(&mut live).starts_with("id: orders:0:0\nevent: gap\n"));
     let mut late = bench.open(Transport::Sse, |request, _| request.resume = resume("orders:0:-1"));
     assert!(bench.written(&mut late).contains("id: orders:0:0\nevent: gap\n"));
-}
-
-#[test]
-fn every_command_has_one_response() {
-    let mut bench = Bench::new();
-    let mut session = bench.open(Transport::WebSocket, |request, route| {
-        request.subscribe = false;
-        route.stream = Arc::new(Stream {
-            id: 1,
-            name: "orders".into(),
-            topics: Box::new(["orders".into()]),
-            keys: Box::new(["orderId".into()]),
-        });
-    });
-    bench.written(&mut session);
-    bench.append(&mut session, 0, &[("orderId", "7")]);
-    let command = |id: &str, data: Value| json!({ "id": id, "type": "command", "data": data });
-
-    let answer = bench.ask(&mut session, &json!({ "command": "get-status" }));
-    assert_eq!(answer[0]["type"], "response");
-    assert_eq!(answer[0]["inReplyTo"], Value::Null);
-    assert_eq!(answer[0]["data"]["result"]["id"], "orders:0:0");
-    session.read(&masked(Opcode::Text, br#"{"command":"get-status"}"#), &mut bench.desk());
-    let envelope = std::str::from_utf8(&event("orders", 0, 0, &[("orderId", "7")]).envelope).unwrap().to_owned();
-    assert!(bench.written(&mut session).contains(&envelope), "byte for byte");
-
-    let answer = bench.ask(&mut session, &command("m1", json!({ "command": "subscribe", "resource": "7" })));
-    assert_eq!(answer.len(), 1);
-    assert_eq!(answer[0]["inReplyTo"], "m1");
-    assert_eq!(answer[0]["data"]["status"], "ok");
-    bench.append(&mut session, 1, &[("orderId", "7")]);
-    bench.append(&mut session, 2, &[("orderId", "8")]);
-    let text = bench.written(&mut session);
-    assert!(text.contains("orders:0:1") && !text.contains("orders:0:2"));
-
-    let since = json!({ "command": "subscribe", "resource": "8", "since": "orders:0:0" });
-    let answer = bench.ask(&mut session, &command("m2", since));
-    assert_eq!((answer.len(), &answer[0]["type"], &answer[1]["id"]), (2, &json!("response"), &json!("orders:0:2")));
-
-    bench.pass(Duration::from_secs(1));
-    let answer = bench.ask(&mut session, &command("m3", json!({ "command": "subscribe", "resource": "9" })));
-    assert_eq!(answer[0]["data"]["status"], "error", "two subscriptions are the limit here");
-    let answer = bench.ask(&mut session, &command("m4", json!({ "command": "unsubscribe", "resource": "7" })));
-    assert_eq!(answer[0]["data"]["result"]["subscriptions"], 1);
-    bench.append(&mut session, 3, &[("orderId", "7")]);
-    assert_eq!(bench.written(&mut session), "");
-    let answer = bench.ask(&mut session, &command("m5", json!({ "command": "ping" })));
-    assert_eq!(answer[0]["data"], json!({ "command": "ping", "status": "ok", "result": "pong" }));
-}
-
-#[test]
-fn nonsense_is_answered_and_the_connection_stays() {
-    let mut bench = Bench::new();
-    let mut session = bench.open(Transport::WebSocket, |_, _| {});
-    bench.written(&mut session);
-    for nonsense in [json!("text"), json!([1]), json!({}), json!({ "command": 7 }), json!({ "command": "fly" })] {
-        bench.pass(Duration::from_secs(1));
-        let answer = bench.ask(&mut session, &nonsense);
-        assert_eq!(answer[0]["data"]["status"], "error", "{nonsense}");
-        assert!(answer[0]["data"]["error"].is_string());
-    }
-    assert_eq!(session.closed(), None);
-    for _ in 0..6 {
-        session.read(&masked(Opcode::Text, br#"{"command":"ping"}"#), &mut bench.desk());
-    }
-    assert_eq!(session.closed(), Some(CloseReason::CommandRate));
-}
-
-#[test]
-fn a_claim_cannot_be_chosen_away() {
-    let mut bench = Bench::new();
-    let mut session = bench.open(Transport::WebSocket, |request, route| {
-        request.principal = Some(token("a", None));
-        request.selector = selector(&[("userId", "a")]);
-        route.bindings = Box::new([Binding { key: "userId".into(), source: Source::Claim(Box::new(["sub".into()])) }]);
-        route.stream = Arc::new(Stream {
-            id: 1,
-            name: "orders".into(),
-            topics: Box::new(["orders".into()]),
-            keys: Box::new(["userId".into()]),
-        });
-    });
-    bench.written(&mut session);
-    let answer = bench.ask(&mut session, &json!({ "command": "subscribe", "resource": "b" }));
-    assert_eq!(answer[0]["data"]["status"], "error");
-    bench.append(&mut session, 0, &[("userId", "b")]);
-    bench.append(&mut session, 1, &[("userId", "a")]);
-    let text = bench.written(&mut session);
-    assert!(!text.contains("orders:0:0") && text.contains("orders:0:1"));
-}
-
-#[test]
-fn a_goodbye_is_answered_with_its_code() {
-    let mut bench = Bench::new();
-    let mut session = bench.open(Transport::WebSocket, |_, _| {});
-    bench.written(&mut session);
-    session.read(&masked(Opcode::Close, &1001u16.to_be_bytes()), &mut bench.desk());
-    assert_eq!(session.closed(), Some(CloseReason::ClientClosed));
-    assert_eq!(bench.bytes(&mut session), websocket::close_frame(1001, ""));
-}
-
-#[test]
-fn answers_nobody_reads_end_the_connection() {
-    let mut bench = Bench::new();
-    let mut session = bench.open(Transport::WebSocket, |_, _| {});
-    let ping = masked(Opcode::Ping, &[0; CONTROL_PAYLOAD_MAX]);
-    for _ in 0..10_000 {
-        session.read(&ping, &mut bench.desk());
-    }
-    assert_eq!(session.closed(), Some(CloseReason::SlowConsumer));
 }
 
 #[test]

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::local::{LocalHistogram, LocalIntCounter};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::cursor::CURSOR_BYTES_MAX;
 use crate::event::Event;
+use crate::hub::Hub;
 use crate::metrics::{EVENT_TYPES_MAX, Metrics, TransportMetrics};
-use crate::route::Transport;
+use crate::route::{Stream, Transport};
 use crate::session::{CloseReason, Now, Resumes, Session};
 
 use super::connection::{Connection, Tally, Told};
@@ -31,6 +33,8 @@ pub(super) struct Counting {
     is_ahead: bool,
     /// Of events that are told of.
     pub(super) ways: Ways,
+    /// Streams of which was told that their cursors are event ids only.
+    told_long: FxHashSet<u16>,
 }
 
 /// What a transport's clients were sent in this turn.
@@ -44,7 +48,22 @@ struct Deliveries {
 impl Counting {
     pub(super) fn new(metrics: Arc<Metrics>, ways: Ways) -> Self {
         let deliveries = Transport::ALL.map(|transport| Deliveries::new(metrics.transport(transport)));
-        Self { metrics, deliveries, kinds: FxHashMap::default(), is_ahead: false, ways }
+        Self {
+            metrics,
+            deliveries,
+            kinds: FxHashMap::default(),
+            is_ahead: false,
+            ways,
+            told_long: FxHashSet::default(),
+        }
+    }
+
+    /// Tells, once a stream and writer, that it has more partitions than a cursor holds positions.
+    pub(super) fn look_at_cursors(&mut self, hub: &Hub, stream: &Stream) {
+        if !hub.has_full_cursors(stream) && self.told_long.insert(stream.id) {
+            let stream = &*stream.name;
+            tracing::warn!(stream, CURSOR_BYTES_MAX, "too many partitions for a cursor: clients get event ids alone");
+        }
     }
 
     pub(super) fn metrics(&self) -> &Metrics {

@@ -233,10 +233,11 @@ impl Shard {
         if let Some(span) = span {
             self.spans.insert(key, span);
         }
+        self.count.look_at_cursors(&self.hub, &session.request().route.stream);
         let connection = entry.insert(Connection::new(socket, session, slot, now.instant));
         connection.read_early(&early, &mut desk, |refused| self.count.refused(refused.label()));
         mark(&mut self.dirty, key, connection);
-        self.settle(key);
+        self.settle(key, now);
         self.schedule(key);
         Ok(())
     }

@@ -22,6 +22,7 @@ mod ndjson;
 mod oracles;
 mod proxy;
 mod real_access;
+mod real_cut;
 mod real_history;
 mod real_kafka;
 mod real_life;

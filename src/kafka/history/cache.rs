@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::requests::TopicPartition;
@@ -62,7 +63,21 @@ impl Cache {
         self.uses += 1;
         cached.used = self.uses;
         self.by_use.insert(self.uses, key);
-        Some(cached.page.clone())
+        // What its entries were encoded to meanwhile is kept with them.
+        let (page, bytes) = (cached.page.clone(), bytes_of(&cached.page));
+        self.bytes = self.bytes - cached.bytes + bytes;
+        cached.bytes = bytes;
+        self.make_room();
+        Some(page)
+    }
+
+    /// Drops pages until there are not too many bytes, the least recently used first. The last one stays however large
+    /// it is.
+    fn make_room(&mut self) {
+        while self.bytes > self.bytes_max && self.pages.len() > 1 {
+            let Some((_, oldest)) = self.by_use.first_key_value() else { return };
+            self.remove(*oldest);
+        }
     }
 
     /// The offsets around this one up to the next pages; nobody holds this one.
@@ -73,7 +88,7 @@ impl Cache {
         start..after.map_or(i64::MAX, |((_, start), _)| *start)
     }
 
-    /// Keeps a page, `until` at the longest, in place of what overlaps with it. The last one stays however large it is.
+    /// Keeps a page, `until` at the longest, in place of what overlaps with it.
     pub(super) fn insert(&mut self, partition: TopicPartition, page: Arc<Page>, until: Option<Instant>) {
         let offsets = page.offsets.clone();
         let behind = self.pages.range((partition, i64::MIN)..(partition, offsets.end)).rev();
@@ -85,10 +100,7 @@ impl Cache {
         self.bytes += bytes;
         self.by_use.insert(self.uses, key);
         self.pages.insert(key, Cached { page, bytes, used: self.uses, until });
-        while self.bytes > self.bytes_max && self.pages.len() > 1 {
-            let Some((_, oldest)) = self.by_use.first_key_value() else { return };
-            self.remove(*oldest);
-        }
+        self.make_room();
     }
 
     /// Drops all pages of a topic.
@@ -106,7 +118,7 @@ impl Cache {
 }
 
 fn bytes_of(page: &Page) -> usize {
-    PAGE_OVERHEAD_BYTES + page.bytes + ENTRY_OVERHEAD_BYTES * page.entries.len()
+    PAGE_OVERHEAD_BYTES + page.bytes + page.encoded.load(Ordering::Relaxed) + ENTRY_OVERHEAD_BYTES * page.entries.len()
 }
 
 #[cfg(test)]
@@ -121,7 +133,16 @@ mod tests {
 
     fn page(offsets: Range<i64>) -> Arc<Page> {
         let (entries, first_ms, bytes) = (Box::default(), None, 1000);
-        Arc::new(Page { topic: "a".into(), partition: 0, epoch: 0, offsets, entries, first_ms, bytes })
+        Arc::new(Page {
+            topic: "a".into(),
+            partition: 0,
+            epoch: 0,
+            offsets,
+            entries,
+            first_ms,
+            bytes,
+            encoded: 0.into(),
+        })
     }
 
     fn found(cache: &mut Cache, partition: TopicPartition, offset: i64) -> Option<Range<i64>> {
@@ -151,6 +172,18 @@ mod tests {
         let mut tiny = Cache::new(1);
         (0..3).for_each(|n| tiny.insert(P0, page(n..n + 1), None));
         assert_eq!((found(&mut tiny, P0, 2), tiny.bytes), (Some(2..3), size));
+    }
+
+    #[test]
+    fn what_was_encoded_counts() {
+        let mut cache = Cache::new(3 * (1000 + PAGE_OVERHEAD_BYTES));
+        (0..3).for_each(|n| cache.insert(P0, page(10 * n..10 * n + 10), None));
+        let read = cache.get(P0, 20, Instant::now()).unwrap();
+        read.encoded.fetch_add(1000, Ordering::Relaxed);
+        assert!(found(&mut cache, P0, 20).is_some(), "it stays");
+        assert_eq!([0, 10].map(|offset| found(&mut cache, P0, offset)), [None, Some(10..20)], "the oldest went for it");
+        let held: usize = cache.pages.values().map(|cached| cached.bytes).sum();
+        assert_eq!((cache.bytes, held), (2 * (1000 + PAGE_OVERHEAD_BYTES) + 1000, cache.bytes));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //!
 //! It calls nobody: whom to call is returned, and called by the thread without the lock.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,6 +41,8 @@ struct Cluster {
     requests: Requests,
     times: Times,
     is_down: bool,
+    /// Topics whose logs are others than those the reading client knows, since it was asked last.
+    outdated: BTreeSet<usize>,
 }
 
 /// A page to be read: it has to hold `wanted`, should begin at `start`, and ends at `stop` at the latest.
@@ -122,11 +125,36 @@ impl Desk {
     }
 
     /// Which topic there is now: the pages of another one are forgotten.
-    pub(super) fn topic_is(&self, topic: usize, epoch: Epoch) {
+    pub(super) fn topic_is(&self, cluster: usize, topic: usize, epoch: Epoch) {
         let mut book = self.book();
-        if book.epochs.insert(topic, epoch).unwrap_or_default() != epoch {
+        let former = book.epochs.insert(topic, epoch).unwrap_or_default();
+        if former != epoch {
             book.cache.forget(topic);
         }
+        if former != 0 && former != epoch {
+            book.clusters[cluster].outdated.insert(topic);
+        }
+    }
+
+    /// A log of the topic lost its tail: what was read of it may be no more.
+    pub(super) fn is_cut(&self, cluster: usize, topic: usize) {
+        let mut book = self.book();
+        book.cache.forget(topic);
+        book.clusters[cluster].outdated.insert(topic);
+    }
+
+    /// The topics of a cluster whose logs are others since this was asked last. Their pages are forgotten: who reads
+    /// asks when it has given up what it was reading.
+    pub(super) fn take_outdated(&self, cluster: usize) -> BTreeSet<usize> {
+        let mut book = self.book();
+        let outdated = std::mem::take(&mut book.clusters[cluster].outdated);
+        outdated.iter().for_each(|topic| book.cache.forget(*topic));
+        outdated
+    }
+
+    /// Whether there are such topics.
+    pub(super) fn is_outdated(&self, cluster: usize) -> bool {
+        !self.book().clusters[cluster].outdated.is_empty()
     }
 
     /// Which topic there is now; 0: not known.
@@ -224,7 +252,16 @@ mod tests {
     }
 
     fn page(offsets: Range<i64>) -> Page {
-        Page { topic: "a".into(), partition: 0, epoch: 0, offsets, entries: [].into(), first_ms: None, bytes: 0 }
+        Page {
+            topic: "a".into(),
+            partition: 0,
+            epoch: 0,
+            offsets,
+            entries: [].into(),
+            first_ms: None,
+            bytes: 0,
+            encoded: 0.into(),
+        }
     }
 
     fn desk() -> (Desk, Instant) {
@@ -295,16 +332,33 @@ mod tests {
     #[test]
     fn pages_of_a_topic_that_is_no_more_are_forgotten() {
         let (desk, now) = desk();
-        desk.topic_is(0, 0);
+        desk.topic_is(0, 0, 0);
         desk.publish(0, P0, page(0..10), false, now);
-        desk.topic_is(0, 0);
+        desk.topic_is(0, 0, 0);
         assert!(matches!(ask(&desk, 5, 20, now), Lookup::Found(_)));
-        desk.topic_is(0, 7);
+        desk.topic_is(0, 0, 7);
         assert!(matches!(ask(&desk, 5, 20, now), Lookup::Asked));
         assert!(desk.publish(0, P0, page(0..10), false, now).is_empty(), "it was read before");
         assert!(matches!(ask(&desk, 5, 20, now), Lookup::Asked));
         assert_eq!(desk.publish(0, P0, Page { epoch: 7, ..page(0..10) }, false, now), [asker(0)]);
         assert!(matches!(ask(&desk, 5, 20, now), Lookup::Found(_)));
+    }
+
+    #[test]
+    fn a_log_that_is_another_is_told_to_who_reads_once() {
+        let (desk, now) = desk();
+        desk.topic_is(0, 0, 7);
+        assert!(!desk.is_outdated(0), "it was not known before");
+        desk.topic_is(0, 0, 8);
+        desk.publish(0, P0, Page { epoch: 8, ..page(0..10) }, false, now);
+        desk.is_cut(0, 0);
+        assert!(matches!(ask(&desk, 5, 20, now), Lookup::Asked));
+        // What was read before who reads heard of it.
+        desk.publish(0, P0, Page { epoch: 8, ..page(0..10) }, false, now);
+        assert!(desk.is_outdated(0));
+        assert_eq!(desk.take_outdated(0), BTreeSet::from([0]));
+        assert!(matches!(ask(&desk, 5, 20, now), Lookup::Asked));
+        assert!(!desk.is_outdated(0));
     }
 
     #[test]

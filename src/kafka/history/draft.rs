@@ -157,7 +157,7 @@ impl Draft {
         });
         let entries = gap.into_iter().chain(self.records.into_iter().map(|read| read.entry)).collect();
         let (topic, offsets, bytes) = (topic.clone(), self.start..self.next, self.bytes);
-        Page { topic, partition, epoch, offsets, entries, first_ms, bytes }
+        Page { topic, partition, epoch, offsets, entries, first_ms, bytes, encoded: 0.into() }
     }
 }
 

@@ -5,7 +5,8 @@
 //! | `desk` | where those who ask and the threads that read meet: one lock |
 //! | `cache`, `requests`, `times` | what lies on it: pages, who waits for which, offsets of times (pure) |
 //! | `draft` | a page while it is read (pure) |
-//! | `thread`, `reading`, `topic` | one thread and client a cluster; a partition it reads; what records become |
+//! | `thread` | one thread a cluster, and its client |
+//! | `reading`, `topic` | a partition that is read; what records become |
 //! | `questions`, `bell` | what is asked of the brokers beside records; what wakes the thread |
 //!
 //! Nobody waits in here: who asks is answered at once, and called when asking again helps. What a client may be read,
@@ -126,7 +127,15 @@ impl History {
     /// Until it is said it is 0, not known.
     pub fn topic_is(&self, topic: &Topic, epoch: Epoch) {
         if let Some((cluster, topic)) = self.topics.get(topic) {
-            self.desk.topic_is(*topic, epoch);
+            self.desk.topic_is(*cluster, *topic, epoch);
+            self.bells[*cluster].ring();
+        }
+    }
+
+    /// Says that a log of this topic lost its tail: pages of it are forgotten.
+    pub fn is_cut(&self, topic: &Topic) {
+        if let Some((cluster, topic)) = self.topics.get(topic) {
+            self.desk.is_cut(*cluster, *topic);
             self.bells[*cluster].ring();
         }
     }

@@ -4,62 +4,40 @@
 //! while it is. Questions to the brokers block the thread, at most [`QUERY_WAIT`] each; whatever fails is tried again,
 //! after a pause, as long as somebody asks.
 
+mod upkeep;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 
 use super::Call;
 use super::bell::Bell;
 use super::desk::{Desk, Job};
 use super::draft::{Draft, Fit};
-use super::questions::{QUERY_WAIT, is_outage, offsets_at};
+use super::questions::{QUERY_WAIT, offsets_at};
 use super::reading::{Progress, Reading};
 use super::requests::{CALL_AGAIN, TopicPartition};
 use super::topic::TopicLog;
 use crate::config::snapshot::Kafka;
 use crate::event::Epoch;
 use crate::hub::Asker;
-use crate::kafka::client::{Client, Context, Link, connect};
+use crate::kafka::client::{Client, Link};
+use crate::kafka::closing::Closing;
 use crate::metrics::Metrics;
-
-/// What this client sets differently from the one that reads live records.
-const PROPERTIES: &[(&str, &str)] = &[
-    // Where the log ends, in offsets that hold no records, is told by nothing else.
-    ("enable.partition.eof", "true"),
-    ("statistics.interval.ms", "0"),
-    // Of each partition: fetched at a time, and fetched but not yet in a page. Two pages are ahead of who reads.
-    ("max.partition.fetch.bytes", "524288"),
-    ("queued.max.messages.kbytes", "512"),
-    ("queued.min.messages", "1024"),
-    // How soon fetching goes on where there was enough; the default is a second.
-    ("fetch.queue.backoff.ms", "10"),
-];
 
 /// How many partitions are read at a time.
 const PARTITIONS_MAX: usize = 8;
 /// How many times are looked up before it is the pages' turn.
 const TIMES_PER_TURN: usize = 16;
-/// How many of the client's own events are taken in a turn.
-const EVENTS_PER_TURN: usize = 100;
 
 /// How long a partition stays where it is for whoever wants the next page, before a page elsewhere is read.
 const LINGER: Duration = Duration::from_millis(20);
-/// How long a partition that nobody reads stays assigned.
-const PARTITION_KEPT: Duration = Duration::from_secs(5);
-/// How long a client that nobody needs is kept.
-const CLIENT_KEPT: Duration = Duration::from_secs(60);
 /// After how long without a record the brokers are asked whether they are there, and how often again.
 const PROBE_AFTER: Duration = Duration::from_secs(2);
-/// After how long without a record the partition is assigned again.
-const STUCK_AFTER: Duration = Duration::from_secs(20);
-/// The pause after a question that no broker answered.
-const DOWN_PAUSE: Duration = Duration::from_secs(1);
-/// How long a topic that the brokers refused is left alone.
-const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 /// The longest sleep while there is a client.
 const TURN_WAIT: Duration = Duration::from_millis(500);
 /// The longest sleep else: the bell ends it.
@@ -82,7 +60,8 @@ impl Thread {
     /// Reads until told to stop. The client is dropped on this thread, which may take long.
     pub(super) fn run(self) {
         let (stop, bell, now) = (self.stop.clone(), self.bell.clone(), Instant::now());
-        let mut work = Work { base: self, open: None, down_until: None, remind_at: now, needed_at: now };
+        let closing = Closing::default();
+        let mut work = Work { base: self, open: None, closing, down_until: None, remind_at: now, needed_at: now };
         while !stop.load(Ordering::Relaxed) {
             let wait = work.turn(Instant::now());
             bell.wait(wait);
@@ -107,6 +86,8 @@ impl Thread {
 struct Work {
     base: Thread,
     open: Option<Open>,
+    /// Clients of before.
+    closing: Closing,
     /// No broker answered: nobody is asked before.
     down_until: Option<Instant>,
     /// When those who wait are looked at.
@@ -128,6 +109,7 @@ impl Work {
     /// Does what there is to do; gives how long there will be nothing unless the bell rings.
     fn turn(&mut self, now: Instant) -> Duration {
         self.remind(now);
+        self.renew();
         if self.base.desk.is_empty(self.base.cluster) && self.open.is_none() {
             return IDLE_WAIT;
         }
@@ -150,41 +132,6 @@ impl Work {
         if now >= self.remind_at {
             self.remind_at = now + CALL_AGAIN / 4;
             self.base.call(self.base.desk.overdue(self.base.cluster, now));
-        }
-    }
-
-    fn connect(&mut self, now: Instant) {
-        if self.open.is_some() || self.is_down(now) {
-            return;
-        }
-        let link = Arc::new(Link::new(self.base.config.cluster.clone(), self.base.metrics.clone()));
-        let context = Context::new(link.clone());
-        match connect(&self.base.config, PROPERTIES, context) {
-            Ok(client) => {
-                let readings = BTreeMap::new();
-                self.open = Some(Open { readings, probe_at: now, link, client: Arc::new(client) });
-            }
-            Err(error) => {
-                link.error(error.code(), &error.to_string());
-                self.down(now);
-            }
-        }
-    }
-
-    /// What the client says of itself. Records come through the partitions' own queues.
-    fn poll_events(&mut self, now: Instant) {
-        let Some(open) = &self.open else { return };
-        let mut is_down = false;
-        for _ in 0..EVENTS_PER_TURN {
-            match open.client.poll(Duration::ZERO) {
-                None => break,
-                Some(Ok(_)) => {}
-                // Counted and logged by the context already.
-                Some(Err(error)) => is_down |= error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown),
-            }
-        }
-        if is_down {
-            self.down(now);
         }
     }
 
@@ -340,80 +287,5 @@ impl Work {
         let page = topic.page(draft, partition.partition, epoch);
         self.base.metrics.replay_pages.with_label_values(&["log"]).inc();
         self.base.call(self.base.desk.publish(self.base.cluster, partition, page, is_truncated, now));
-    }
-
-    /// Where a page has been waited for too long: asks whether the brokers are there, and begins anew in the end.
-    fn probe(&mut self, now: Instant) {
-        let Some(open) = self.open.as_mut().filter(|open| now >= open.probe_at) else { return };
-        let quiet = |reading: &Reading| now.duration_since(reading.quiet_since);
-        let waiting = open.readings.iter_mut().filter(|(_, reading)| !reading.is_idle());
-        let Some((partition, reading)) = waiting.max_by_key(|(_, reading)| quiet(reading)) else { return };
-        let (partition, quiet) = (*partition, quiet(reading));
-        if quiet < PROBE_AFTER {
-            return;
-        }
-        open.probe_at = now + PROBE_AFTER;
-        if quiet >= STUCK_AFTER {
-            if let Some(draft) = reading.take_draft() {
-                self.start(partition, draft, now);
-            }
-            return;
-        }
-        let source = self.base.topics[&partition.topic].source.clone();
-        match open.client.fetch_watermarks(&source, partition.partition, QUERY_WAIT) {
-            Ok(_) => self.up(now),
-            Err(error) => self.failed(partition.topic, &error, now),
-        }
-    }
-
-    /// Gives up what nobody has needed for a while.
-    fn put_away(&mut self, now: Instant) {
-        let Some(open) = &self.open else { return };
-        let unused = open
-            .readings
-            .iter()
-            .filter(|(_, reading)| reading.is_idle() && now.duration_since(reading.quiet_since) >= PARTITION_KEPT);
-        for partition in unused.map(|(partition, _)| *partition).collect::<Vec<_>>() {
-            self.stop(partition);
-        }
-        let is_needed = self.open.as_ref().is_some_and(|open| !open.readings.is_empty());
-        if is_needed || !self.base.desk.is_empty(self.base.cluster) {
-            self.needed_at = now;
-        } else if now.duration_since(self.needed_at) >= CLIENT_KEPT {
-            self.open = None;
-        }
-    }
-
-    /// A question about a topic was not answered, or not as it should be.
-    fn failed(&mut self, topic: usize, error: &KafkaError, now: Instant) {
-        let Some(open) = &self.open else { return };
-        let code = error.rdkafka_error_code();
-        open.link.error(code, &error.to_string());
-        // One topic's trouble, a partition without a leader for one, holds up nobody else.
-        if code.is_some_and(is_outage) {
-            return self.down(now);
-        }
-        let of_topic = open.readings.keys().filter(|partition| partition.topic == topic);
-        for partition in of_topic.copied().collect::<Vec<_>>() {
-            self.stop(partition);
-        }
-        if let Some(topic) = self.base.topics.get_mut(&topic) {
-            topic.refused_until = Some(now + REFUSED_PAUSE);
-        }
-    }
-
-    fn is_down(&self, now: Instant) -> bool {
-        self.down_until.is_some_and(|until| now < until)
-    }
-
-    fn down(&mut self, now: Instant) {
-        self.down_until = Some(now + DOWN_PAUSE);
-        self.base.desk.down(self.base.cluster);
-    }
-
-    fn up(&mut self, now: Instant) {
-        if self.down_until.take().is_some() {
-            self.base.call(self.base.desk.up(self.base.cluster, now));
-        }
     }
 }

@@ -1,18 +1,18 @@
 //! A topic of which pages are read: what its records become, and what is known of it.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use prometheus::IntCounter;
-use rdkafka::Message;
 use rdkafka::message::BorrowedMessage;
 
 use super::draft::{Draft, Read};
 use crate::config::snapshot::TopicConfig;
 use crate::event::{Entry, Epoch, GapCause, GapRange, Topic};
 use crate::hub::Page;
-use crate::kafka::decode::{Decoder, Record};
+use crate::kafka::decode::Decoder;
 use crate::kafka::headers::headers;
+use crate::kafka::message::record;
 use crate::metrics::Metrics;
 
 #[derive(Debug)]
@@ -49,19 +49,8 @@ impl TopicLog {
         self.records.inc();
         self.bytes.inc_by((message.key_len() + message.payload_len()) as u64);
         let headers = headers(message);
-        let (offset, ms) = (message.offset(), message.timestamp().to_millis());
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let record = Record {
-            partition: message.partition(),
-            offset,
-            timestamp: ms,
-            key: message.key(),
-            headers: &headers,
-            value: message.payload(),
-            received: Instant::now(),
-            received_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX),
-            trace: None,
-        };
+        let record = record(message, &headers);
+        let (offset, ms) = (record.offset, record.timestamp);
         let entry = match self.decoder.decode(&record) {
             Ok(event) => Entry::Event(Arc::new(event)),
             // Counted and logged when it was read live.

@@ -129,11 +129,11 @@ impl TopicReader {
         Change { gaps, announcement: self.announcement(), assign: Assign::OnNewClient }
     }
 
-    /// What was read beyond the ends of these logs.
+    /// What was read of the partitions that were longer than these logs, from the start of those on.
     fn beyond(&self, logs: &[(i64, i64)]) -> Vec<Entry> {
-        let high = |id: i32| logs.get(id as usize).map_or(0, |(_, high)| *high);
-        let partitions = (0..).zip(&self.partitions).filter(|(id, partition)| partition.next > high(*id));
-        partitions.map(|(id, partition)| self.gap(GapCause::Truncated, id, high(id), partition.next)).collect()
+        let log = |id: i32| logs.get(id as usize).copied().unwrap_or_default();
+        let partitions = (0..).zip(&self.partitions).filter(|(id, partition)| partition.next > log(*id).1);
+        partitions.map(|(id, partition)| self.gap(GapCause::Truncated, id, log(id).0, partition.next)).collect()
     }
 
     /// Adds partitions the topic got since. Their records are new, so they are read from the start of their logs.
@@ -168,17 +168,15 @@ impl TopicReader {
                 // Nobody was told of a position yet.
                 return self.join(seen, Assign::OnNewClient);
             } else if next > high {
+                // What it still holds was read already.
                 change.gaps.push(self.gap(GapCause::Truncated, id, high, next));
-                self.partitions[id as usize].next = self.start(low, high);
+                self.partitions[id as usize].next = high;
                 change.assign = Assign::OnNewClient;
             }
         }
         if !change.gaps.is_empty() {
             let gaps = &change.gaps;
             tracing::warn!(topic = &*self.config.name, ?gaps, "the log does not hold what was to be read next");
-        }
-        if change.assign == Assign::OnNewClient {
-            change.announcement = self.announcement();
         }
         change
     }

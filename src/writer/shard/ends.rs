@@ -47,7 +47,7 @@ impl Shard {
     }
 
     /// What was decided while a stream was on its way here.
-    pub(super) fn settle(&mut self, key: usize) {
+    pub(super) fn settle(&mut self, key: usize, now: Now) {
         let is_draining = self.is_draining();
         let Self { connections, reloads, dirty, ending, .. } = self;
         let Some(connection) = connections.get_mut(key) else { return };
@@ -58,7 +58,7 @@ impl Shard {
             && reloads.before.iter().any(|routes| connection.session.is_of(routes))
             && !connection.session.take_over(last)
         {
-            connection.session.close(CloseReason::Reload);
+            connection.session.end(CloseReason::Reload, now);
             mark(dirty, key, connection);
         }
     }
@@ -70,7 +70,7 @@ impl Shard {
         for key in ending.due(now.instant) {
             // Another one may have its number by now.
             if let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.is_ending) {
-                connection.session.close(reason);
+                connection.session.end(reason, now);
                 mark(&mut self.dirty, key, connection);
             }
         }

@@ -75,6 +75,20 @@ impl RealBroker {
         fs::read(self.folder.join(format!("data/{topic}-{partition}/{:020}.log", 0))).unwrap()
     }
 
+    /// Cuts the log of partition 0 off before this offset, while the node is down. Each record has to be a batch of its own.
+    #[allow(dead_code)] // The benchmark and the soak do not.
+    pub fn cut(&self, topic: &str, offset: i64) {
+        // A batch begins with its first offset and the number of bytes that follow those two (KIP-98).
+        const BASE: usize = 8 + 4;
+        let path = self.folder.join(format!("data/{topic}-0/{:020}.log", 0));
+        let log = fs::read(&path).unwrap();
+        let mut at = 0;
+        while i64::from_be_bytes(log[at..at + 8].try_into().unwrap()) < offset {
+            at += BASE + u32::from_be_bytes(log[at + 8..at + BASE].try_into().unwrap()) as usize;
+        }
+        File::options().write(true).open(&path).unwrap().set_len(at as u64).unwrap();
+    }
+
     /// Lets another user in at the secure listener, with Kafka's own tool.
     pub fn add_user(&self, name: &str, password: &str) {
         let status = self

@@ -1,0 +1,107 @@
+//! A log that lost its tail under those who live on it, those who walk, and those who come back.
+
+use super::{Gap, Hub, NoLog, Plan, WindowLimits, last_id};
+use crate::event::{Entry, FrameKey, GapCause, GapRange};
+use crate::hub::Log;
+use crate::route::Stream;
+use crate::testing::{event, stream};
+
+const EVENTS: usize = 10;
+
+/// Ten events of partition 0, offsets 0 to 9, after one of partition 1; all sent on the stream.
+fn hub(stream: &Stream) -> Hub {
+    let mut hub = Hub::new([("a".into(), WindowLimits { events: 100, bytes: usize::MAX })]);
+    hub.assign(&"a".into(), 0, &[0, 0]);
+    hub.go_live(&["a".into()]);
+    read(&mut hub, stream, 1, 0..1);
+    read(&mut hub, stream, 0, 0..EVENTS as i64);
+    hub
+}
+
+fn read(hub: &mut Hub, stream: &Stream, partition: i32, offsets: std::ops::Range<i64>) {
+    for offset in offsets {
+        let event = event("a", partition, offset, &[]);
+        hub.append(&Entry::Event(event.clone()));
+        let cursor = hub.cursor_at(stream, &event.id).to_string();
+        event.frames.get_or_encode(FrameKey::cursor(stream.id), || cursor.into());
+    }
+}
+
+/// The log of partition 0 ends at offset 6 now.
+fn cut(hub: &mut Hub) -> Entry {
+    let range = GapRange { topic: "a".into(), partition: 0, from: 6, to: 9 };
+    let gap = Entry::Gap { cause: GapCause::Truncated, range };
+    hub.append(&gap);
+    gap
+}
+
+fn plan(hub: &Hub, stream: &Stream, cursor: &str) -> Plan {
+    hub.plan(stream, &cursor.parse().unwrap(), &NoLog.limits())
+}
+
+fn rest(hub: &Hub, stream: &Stream, plan: &mut Plan) -> Vec<i64> {
+    std::iter::from_fn(|| plan.replay.step(hub, stream).map(|entry| last_id(entry).offset)).collect()
+}
+
+fn told(gaps: &[Gap]) -> Vec<(GapCause, i64, i64)> {
+    gaps.iter().flat_map(|gap| gap.ranges.iter().map(|range| (gap.cause, range.from, range.to))).collect()
+}
+
+#[test]
+fn who_is_live_goes_on_where_the_log_ends_now() {
+    let stream = stream(1, &["a"]);
+    let mut hub = hub(&stream);
+    let gap = cut(&mut hub);
+    let cursor = hub.cursor_at(&stream, &last_id(&gap));
+    assert_eq!(cursor.id.to_string(), "a:0:5");
+    read(&mut hub, &stream, 0, 6..8);
+    // Back with what the gap said: the new records, and no others.
+    assert_eq!(rest(&hub, &stream, &mut plan(&hub, &stream, &cursor.to_string())), [6, 7]);
+}
+
+#[test]
+fn who_walks_beyond_is_told_however_far_the_log_has_grown_again() {
+    let stream = stream(1, &["a"]);
+    let mut hub = hub(&stream);
+    // The first step is partition 1's.
+    let [mut beyond, mut before] = [1 + 8, 1 + 4].map(|steps| {
+        let mut plan = hub.plan_unknown(&stream);
+        (0..steps).for_each(|_| assert!(plan.replay.step(&hub, &stream).is_some()));
+        plan
+    });
+    cut(&mut hub);
+    read(&mut hub, &stream, 0, 6..20);
+    assert_eq!(told(&beyond.replay.lost(&hub, &stream)), [(GapCause::Truncated, 6, 7)]);
+    assert_eq!(rest(&hub, &stream, &mut beyond), (6..20).collect::<Vec<_>>());
+    assert!(before.replay.lost(&hub, &stream).is_empty(), "it was not there yet");
+    assert_eq!(rest(&hub, &stream, &mut before), (4..20).collect::<Vec<_>>());
+    assert!(beyond.replay.lost(&hub, &stream).is_empty(), "told once");
+}
+
+#[test]
+fn who_comes_back_from_beyond_gets_what_came_in_its_place() {
+    let stream = stream(1, &["a"]);
+    let mut hub = hub(&stream);
+    let seen = hub.cursor_now(&stream).unwrap().to_string();
+    cut(&mut hub);
+    read(&mut hub, &stream, 0, 6..8);
+    let mut plan = plan(&hub, &stream, &seen);
+    assert_eq!(told(&plan.gaps), [(GapCause::Truncated, 6, 9)]);
+    assert_eq!(rest(&hub, &stream, &mut plan), [6, 7]);
+}
+
+#[test]
+fn cursors_from_before_are_nobodys() {
+    let stream = stream(1, &["a"]);
+    let mut hub = hub(&stream);
+    read(&mut hub, &stream, 1, 1..2);
+    cut(&mut hub);
+    read(&mut hub, &stream, 0, 6..8);
+    let mut replay = hub.plan_unknown(&stream).replay;
+    let mut shared = Vec::new();
+    while let Some(entry) = replay.step(&hub, &stream) {
+        shared.extend(replay.is_in_order(&hub, &stream).then(|| last_id(entry).to_string()));
+    }
+    // That of partition 1 just before the cut was sent with a position that is no more.
+    assert_eq!(shared, ["a:0:6", "a:0:7"]);
+}

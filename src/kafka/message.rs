@@ -1,0 +1,24 @@
+//! A message as librdkafka has it, as the record that is decoded.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use rdkafka::Message;
+use rdkafka::message::BorrowedMessage;
+
+use super::decode::{Header, Record};
+
+/// The record of a message whose headers were read before; it is received now.
+pub(super) fn record<'a>(message: &'a BorrowedMessage<'_>, headers: &'a [Header<'a>]) -> Record<'a> {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Record {
+        partition: message.partition(),
+        offset: message.offset(),
+        timestamp: message.timestamp().to_millis(),
+        key: message.key(),
+        headers,
+        value: message.payload(),
+        received: Instant::now(),
+        received_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX),
+        trace: None,
+    }
+}

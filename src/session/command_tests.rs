@@ -1,0 +1,122 @@
+//! What WebSocket clients say, and what they are answered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::tests::{Bench, masked, token};
+use super::*;
+use crate::access::{Binding, Source};
+use crate::codec::websocket::{CONTROL_PAYLOAD_MAX, Opcode};
+use crate::testing::{event, selector};
+
+#[test]
+fn every_command_has_one_response() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::WebSocket, |request, route| {
+        request.subscribe = false;
+        route.stream = Arc::new(Stream {
+            id: 1,
+            name: "orders".into(),
+            topics: Box::new(["orders".into()]),
+            keys: Box::new(["orderId".into()]),
+        });
+    });
+    bench.written(&mut session);
+    bench.append(&mut session, 0, &[("orderId", "7")]);
+    let command = |id: &str, data: Value| json!({ "id": id, "type": "command", "data": data });
+
+    let answer = bench.ask(&mut session, &json!({ "command": "get-status" }));
+    assert_eq!(answer[0]["type"], "response");
+    assert_eq!(answer[0]["inReplyTo"], Value::Null);
+    assert_eq!(answer[0]["data"]["result"]["id"], "orders:0:0");
+    session.read(&masked(Opcode::Text, br#"{"command":"get-status"}"#), &mut bench.desk());
+    let envelope = std::str::from_utf8(&event("orders", 0, 0, &[("orderId", "7")]).envelope).unwrap().to_owned();
+    assert!(bench.written(&mut session).contains(&envelope), "byte for byte");
+
+    let answer = bench.ask(&mut session, &command("m1", json!({ "command": "subscribe", "resource": "7" })));
+    assert_eq!(answer.len(), 1);
+    assert_eq!(answer[0]["inReplyTo"], "m1");
+    assert_eq!(answer[0]["data"]["status"], "ok");
+    bench.append(&mut session, 1, &[("orderId", "7")]);
+    bench.append(&mut session, 2, &[("orderId", "8")]);
+    let text = bench.written(&mut session);
+    assert!(text.contains("orders:0:1") && !text.contains("orders:0:2"));
+
+    let since = json!({ "command": "subscribe", "resource": "8", "since": "orders:0:0" });
+    let answer = bench.ask(&mut session, &command("m2", since));
+    assert_eq!((answer.len(), &answer[0]["type"], &answer[1]["id"]), (2, &json!("response"), &json!("orders:0:2")));
+
+    bench.pass(Duration::from_secs(1));
+    let answer = bench.ask(&mut session, &command("m3", json!({ "command": "subscribe", "resource": "9" })));
+    assert_eq!(answer[0]["data"]["status"], "error", "two subscriptions are the limit here");
+    let answer = bench.ask(&mut session, &command("m4", json!({ "command": "unsubscribe", "resource": "7" })));
+    assert_eq!(answer[0]["data"]["result"]["subscriptions"], 1);
+    bench.append(&mut session, 3, &[("orderId", "7")]);
+    assert_eq!(bench.written(&mut session), "");
+    let answer = bench.ask(&mut session, &command("m5", json!({ "command": "ping" })));
+    assert_eq!(answer[0]["data"], json!({ "command": "ping", "status": "ok", "result": "pong" }));
+}
+
+#[test]
+fn nonsense_is_answered_and_the_connection_stays() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::WebSocket, |_, _| {});
+    bench.written(&mut session);
+    for nonsense in [json!("text"), json!([1]), json!({}), json!({ "command": 7 }), json!({ "command": "fly" })] {
+        bench.pass(Duration::from_secs(1));
+        let answer = bench.ask(&mut session, &nonsense);
+        assert_eq!(answer[0]["data"]["status"], "error", "{nonsense}");
+        assert!(answer[0]["data"]["error"].is_string());
+    }
+    assert_eq!(session.closed(), None);
+    for _ in 0..6 {
+        session.read(&masked(Opcode::Text, br#"{"command":"ping"}"#), &mut bench.desk());
+    }
+    assert_eq!(session.closed(), Some(CloseReason::CommandRate));
+}
+
+#[test]
+fn a_claim_cannot_be_chosen_away() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::WebSocket, |request, route| {
+        request.principal = Some(token("a", None));
+        request.selector = selector(&[("userId", "a")]);
+        route.bindings = Box::new([Binding { key: "userId".into(), source: Source::Claim(Box::new(["sub".into()])) }]);
+        route.stream = Arc::new(Stream {
+            id: 1,
+            name: "orders".into(),
+            topics: Box::new(["orders".into()]),
+            keys: Box::new(["userId".into()]),
+        });
+    });
+    bench.written(&mut session);
+    let answer = bench.ask(&mut session, &json!({ "command": "subscribe", "resource": "b" }));
+    assert_eq!(answer[0]["data"]["status"], "error");
+    bench.append(&mut session, 0, &[("userId", "b")]);
+    bench.append(&mut session, 1, &[("userId", "a")]);
+    let text = bench.written(&mut session);
+    assert!(!text.contains("orders:0:0") && text.contains("orders:0:1"));
+}
+
+#[test]
+fn a_goodbye_is_answered_with_its_code() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::WebSocket, |_, _| {});
+    bench.written(&mut session);
+    session.read(&masked(Opcode::Close, &1001u16.to_be_bytes()), &mut bench.desk());
+    assert_eq!(session.closed(), Some(CloseReason::ClientClosed));
+    assert_eq!(bench.bytes(&mut session), websocket::close_frame(1001, ""));
+}
+
+#[test]
+fn answers_nobody_reads_end_the_connection() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::WebSocket, |_, _| {});
+    let ping = masked(Opcode::Ping, &[0; CONTROL_PAYLOAD_MAX]);
+    for _ in 0..10_000 {
+        session.read(&ping, &mut bench.desk());
+    }
+    assert_eq!(session.closed(), Some(CloseReason::SlowConsumer));
+}

@@ -1,0 +1,85 @@
+//! Heartbeats, pings and pongs.
+
+use std::time::Duration;
+
+use super::tests::{Bench, masked};
+use super::*;
+use crate::codec::websocket::{Opcode, frame};
+
+#[test]
+fn only_a_quiet_stream_beats() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::Sse, |_, _| {});
+    bench.written(&mut session);
+    bench.pass(Duration::from_secs(10));
+    bench.append(&mut session, 0, &[]);
+    bench.written(&mut session);
+    bench.pass(Duration::from_secs(10));
+    assert!(!session.tick(&mut bench.desk()));
+    assert_eq!(session.deadline(), bench.now.instant + Duration::from_secs(5));
+    bench.pass(Duration::from_secs(5));
+    assert!(session.tick(&mut bench.desk()));
+    assert_eq!(bench.written(&mut session), ": keep-alive\n\n");
+    assert_eq!(session.deadline(), bench.now.instant + Duration::from_secs(15));
+}
+
+#[test]
+fn heartbeats_can_be_seen() {
+    let mut bench = Bench::new();
+    let mut beat = |transport| {
+        let mut session = bench.open(transport, |_, route| route.heartbeat_form = HeartbeatForm::Visible);
+        bench.written(&mut session);
+        bench.pass(Duration::from_secs(15));
+        assert!(session.tick(&mut bench.desk()));
+        bench.written(&mut session)
+    };
+    assert!(
+        beat(Transport::Sse).starts_with("id: orders:0:-1\nevent: heartbeat\ndata: {\"type\":\"heartbeat\",\"ts\":")
+    );
+    assert!(beat(Transport::Ndjson).contains("\"cursor\":\"orders:0:-1\"}\n"));
+    assert!(beat(Transport::WebSocket).contains("\"data\":{\"type\":\"heartbeat\""));
+}
+
+#[test]
+fn a_missed_pong_ends_a_websocket_and_any_frame_counts_as_one() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::WebSocket, |_, _| {});
+    bench.written(&mut session);
+    bench.pass(Duration::from_secs(15));
+    assert!(session.tick(&mut bench.desk()));
+    assert_eq!(bench.bytes(&mut session), frame(Opcode::Ping, b""));
+    session.read(&masked(Opcode::Ping, b"x"), &mut bench.desk());
+    assert_eq!(bench.bytes(&mut session), frame(Opcode::Pong, b"x"));
+    bench.pass(Duration::from_secs(15));
+    assert!(session.tick(&mut bench.desk()));
+    bench.written(&mut session);
+    bench.pass(Duration::from_secs(10));
+    session.tick(&mut bench.desk());
+    assert_eq!(session.closed(), Some(CloseReason::PongTimeout));
+}
+
+#[test]
+fn a_websocket_that_has_nothing_to_say_is_pinged_however_much_its_client_says() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::WebSocket, |_, _| {});
+    bench.written(&mut session);
+    for _ in 0..3 {
+        bench.pass(Duration::from_secs(5));
+        session.read(&masked(Opcode::Pong, b""), &mut bench.desk());
+    }
+    assert!(session.tick(&mut bench.desk()));
+    assert_eq!(bench.bytes(&mut session), frame(Opcode::Ping, b""));
+}
+
+#[test]
+fn pings_more_often_than_the_pong_deadline_do_not_put_it_off() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::WebSocket, |_, route| route.heartbeat = Duration::from_secs(4));
+    bench.written(&mut session);
+    for _ in 0..4 {
+        bench.pass(Duration::from_secs(4));
+        session.tick(&mut bench.desk());
+        bench.written(&mut session);
+    }
+    assert_eq!(session.closed(), Some(CloseReason::PongTimeout));
+}

@@ -1,0 +1,58 @@
+//! Logs on Apache Kafka that are not what they were: one that lost its tail, one made anew after its leader changed.
+
+use serde_json::json;
+
+use crate::support::admin::Admin;
+use crate::support::broker::Broker;
+use crate::support::real::{house_on, plan, start};
+
+#[test]
+fn a_log_that_lost_its_tail_is_told_and_read_on_where_it_ends() {
+    const TOPIC: &str = "cut";
+    let mut node = start(TOPIC);
+    let house = house_on(&node, &[(TOPIC, 1)]);
+    let mut stream = house.get("/events").sse();
+    let ids: Vec<_> = (0..10).map(|n| house.broker.event(TOPIC, 0, json!({"type": "t", "data": n}))).collect();
+    assert_eq!(stream.ids(10), ids);
+    node.kill();
+    // What an unclean election leaves: a replica that had not seen the rest.
+    node.cut(TOPIC, 6);
+    node.start_again();
+    let gap = stream.until("the gap", |record| record.event.as_deref() == Some("gap"));
+    let lost = json!([{"topic": TOPIC, "partition": 0, "from": 6, "to": 9}]);
+    assert_eq!((&gap.json()["cause"], &gap.json()["ranges"]), (&json!("truncated"), &lost));
+    assert_eq!(gap.id.as_deref(), Some(&*ids[5]), "from here on the client goes on");
+    let producer = Broker::at(&node.address);
+    let new: Vec<_> = (0..3).map(|n| producer.event(TOPIC, 0, json!({"type": "t", "data": ["new", n]}))).collect();
+    assert_eq!(new[0], ids[6]);
+    assert_eq!(stream.ids(3), new, "nothing of what is left comes again");
+    assert_eq!(house.get(&format!("/stream?since={}", ids[3])).ndjson().ids(5), [&ids[4..6], &new[..]].concat());
+}
+
+#[test]
+fn replay_reads_a_topic_made_anew_after_its_leader_changed() {
+    const TOPIC: &str = "anew-after-crash";
+    let mut node = start(TOPIC);
+    let admin = Admin::of(&node.address);
+    admin.create_topic(TOPIC, 1, &[]);
+    let window = format!("topics: {{ {TOPIC}: {{ replay: {{ events: 2 }} }} }}");
+    let house = plan(&node, &[TOPIC]).with(&window).build();
+    let mut stream = house.get("/events").sse();
+    // The leader's epoch is not the first any more.
+    node.kill();
+    node.start_again();
+    let events = |n| {
+        let producer = Broker::at(&node.address);
+        (0..n).map(|n| producer.event(TOPIC, 0, json!({"type": "t", "data": n}))).collect::<Vec<_>>()
+    };
+    let ids = events(10);
+    assert_eq!(stream.ids(10), ids);
+    assert_eq!(house.get(&format!("/stream?since={}", ids[0])).ndjson().ids(9), ids[1..], "the log was read");
+    let admin = Admin::of(&node.address);
+    admin.delete_topic(TOPIC);
+    admin.create_topic(TOPIC, 1, &[]);
+    let new = events(10);
+    stream.until("the gap", |record| record.event.as_deref() == Some("gap"));
+    assert_eq!(stream.ids(10), new);
+    assert_eq!(house.get(&format!("/stream?since={}", new[0])).ndjson().ids(9), new[1..], "and is again");
+}
