@@ -11,6 +11,7 @@ use crate::metrics::{EVENT_TYPES_MAX, Metrics};
 use crate::route::Transport;
 use crate::session::{CloseReason, Now, Resumes, Session};
 
+use super::by_route::{ByRoute, RouteNumber};
 use super::connection::{Connection, Tally, Told};
 
 /// The target of the line that is logged at a stream's end: `SIDESTREAM_LOG=info,stream=off` leaves it out.
@@ -21,11 +22,30 @@ pub(super) struct Counting {
     metrics: Arc<Metrics>,
     /// Counters by event type, so that they need not be looked up by label each time.
     kinds: FxHashMap<Arc<str>, IntCounter>,
+    routes: ByRoute,
+}
+
+/// What an event is counted by, beside its type.
+#[derive(Clone, Copy)]
+pub(super) struct By {
+    pub(super) transport: Transport,
+    pub(super) route: RouteNumber,
 }
 
 impl Counting {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, kinds: FxHashMap::default() }
+        let routes = ByRoute::new(metrics.route_events.clone());
+        Self { metrics, kinds: FxHashMap::default(), routes }
+    }
+
+    /// What the events of this stream are counted by, as long as it is open.
+    pub(super) fn route_of(&mut self, session: &Session) -> RouteNumber {
+        self.routes.number(&session.request().route.pattern)
+    }
+
+    /// Ends a turn.
+    pub(super) fn hand_over(&mut self) {
+        self.routes.hand_over();
     }
 
     pub(super) fn wrote(&self, transport: Transport, bytes: usize) {
@@ -67,15 +87,16 @@ impl Counting {
         }
     }
 
-    pub(super) fn told(&mut self, transport: Transport, told: Told<'_>, now: Now) {
+    pub(super) fn told(&mut self, by: By, told: Told<'_>, now: Now) {
         match told {
-            Told::Event(event, is_live) => self.sent(transport, event, is_live, now),
+            Told::Event(event, is_live) => self.sent(by, event, is_live, now),
             Told::Gap(cause) => self.metrics.gaps.with_label_values(&[cause.as_str()]).inc(),
         }
     }
 
-    fn sent(&mut self, transport: Transport, event: &Event, is_live: bool, now: Now) {
-        let metrics = self.metrics.transport(transport);
+    fn sent(&mut self, by: By, event: &Event, is_live: bool, now: Now) {
+        self.routes.sent(by.route);
+        let metrics = self.metrics.transport(by.transport);
         metrics.events_sent.inc();
         // How old a replayed event is says when its client was away, not how fast this process is.
         if is_live {

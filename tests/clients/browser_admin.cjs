@@ -1,6 +1,6 @@
 // Chromium on the admin page: waits until it shows what is open, draws, finds a user's stream and reloads, and takes
 // pictures. Arguments: URL of the page, folder for the pictures, the value to find.
-// Prints {"drawn":...} after each look, {"route":...}, {"found":...}, {"reloaded":...}, {"mistakes":...},
+// Prints {"drawn":...} after each look, {"route":...} and {"rated":...} of each route, {"found":...}, {"reloaded":...}, {"mistakes":...},
 // {"screen":...,"overflow":...} and {"end":true}. A broken file is expected after {"reloaded":...}.
 "use strict";
 const path = require("node:path");
@@ -21,6 +21,9 @@ run(async () => {
   say({ value: await page.textContent("#events .value") });
   for (const row of await page.$$("#routes tbody tr")) {
     say({ route: (await row.$$eval("td", (cells) => cells.slice(0, 5).map((cell) => cell.textContent))).join("|") });
+    const rate = await row.$eval("td.rate", (cell) => cell.textContent);
+    const drawn = await row.$eval("td.drawn", (cell) => cell.querySelectorAll("polyline").length);
+    say({ rated: (await row.$eval("td.path", (cell) => cell.textContent)), rate, lines: drawn });
   }
   await page.fill("#value", value);
   await page.click("#find button");

@@ -86,6 +86,10 @@ fn the_admin_page_shows_what_is_open_and_reloads() {
     let said =
         |name: &str| -> Vec<&Value> { page.other.iter().map(|line| &line[name]).filter(|v| !v.is_null()).collect() };
     assert!(said("route").contains(&&json!("/events|orders|sse|anybody|5")), "{:?}", said("route"));
+    let rated = |route: &str| page.other.iter().find(|line| line["rated"] == route).unwrap();
+    let (busy, quiet) = (rated("/events"), rated("/stream"));
+    assert!(!["–", "0"].iter().any(|none| busy["rate"] == *none) && busy["lines"] == 1, "{busy}");
+    assert_eq!((&quiet["rate"], &quiet["lines"]), (&json!("0"), &json!(1)));
     assert_eq!(said("found"), [&json!("/orders/{orderId}/events (sse)orderId=o100")]);
     assert!(said("mistakes")[0].as_str().unwrap().contains("unknown key `nonsense`"), "{:?}", said("mistakes"));
     assert_ne!(said("value"), [&json!("–")]);

@@ -56,6 +56,7 @@ impl Load {
 impl Shard {
     /// Ends a turn that began then.
     pub(super) fn take_stock(&mut self, began: Instant) {
+        self.count.hand_over();
         let now = Instant::now();
         self.load.busy.inc_by(now.saturating_duration_since(began).as_secs_f64());
         if self.load.look_at <= now {
