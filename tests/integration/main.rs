@@ -20,6 +20,7 @@ mod limits;
 mod metrics;
 mod ndjson;
 mod oracles;
+mod pod;
 mod proxy;
 mod real_access;
 mod real_history;
