@@ -28,6 +28,7 @@ mod real_kafka;
 mod real_life;
 mod real_log;
 mod reload;
+mod reload_load;
 mod resume;
 mod routes;
 mod shutdown;
