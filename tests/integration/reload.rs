@@ -253,6 +253,18 @@ fn who_asks_for_a_reload_is_told_what_it_came_to() {
 }
 
 #[test]
+fn who_changes_the_file_and_asks_at_once_is_told_of_that_change() {
+    let house = one_route("retry: 1s");
+    let mut retries = ["retry: 1s", "retry: 2s"];
+    // Where the test is held up between the two, the change may have been taken over by itself.
+    eventually_true("told as applied", || {
+        rewrite(&house, |text| text.replace(retries[0], retries[1]));
+        retries.reverse();
+        asked(&house.sidecar).json()["result"] == "applied"
+    });
+}
+
+#[test]
 fn a_routes_places_stay_taken() {
     let house = one_route("max_streams: 1");
     let first = house.get("/events").sse();
