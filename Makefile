@@ -7,7 +7,7 @@ PEERS := target/peers
 export SIDESTREAM_CLIENTS := $(CURDIR)/$(CLIENTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check clients kafka k8s manifests rules deps bench bench-peers fuzz soak deny clean
+.PHONY: help demo build test check clients kafka k8s manifests rules deps bench bench-peers bench-operations fuzz soak reloads deny clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -23,6 +23,12 @@ test: ## Run every test there is; the last line adds them up
 
 soak: kafka ## Break things for a while and check what clients were sent (DURATION=300 SEED=1 HISTORY=file)
 	cargo test --locked --test soak -- --ignored --exact soak --nocapture
+
+reloads: ## A hundred reloads under many live streams (STREAMS=5000)
+	SIDESTREAM_RELOAD_STREAMS=$(or $(STREAMS),5000) cargo test --locked --test integration -- --nocapture reload_load::
+
+bench-operations: deps kafka ## Measure what reloads, scrapes and the admin page cost those who are live
+	cargo bench --locked --bench operations
 
 bench: deps kafka ## Measure beside a floor, and plot how cost grows, into docs/performance.md (QUICK=1 for less)
 	@tests/packages bench

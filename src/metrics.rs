@@ -39,6 +39,8 @@ pub struct Metrics {
     pub streams_rejected: IntCounterVec,
     /// Streams open now, by the pattern of their route.
     pub route_streams: IntGaugeVec,
+    /// Events sent on streams, by the pattern of the route that they were opened on.
+    pub route_events: IntCounterVec,
     /// Event time to flush, in seconds, of events that came live.
     pub event_to_flush: HistogramVec,
     /// Kafka receipt to flush, in seconds, of events that came live.
@@ -140,6 +142,7 @@ impl Metrics {
             events_dropped: make.counters("events_dropped_total", "Events dropped from full queues.", &["policy"])?,
             streams_rejected: make.counters("streams_rejected_total", "Streams refused.", &["reason"])?,
             route_streams: make.gauges("route_streams", "Streams open now, by route.", &["route"])?,
+            route_events: make.counters("route_events_sent_total", "Events sent, by route.", &["route"])?,
             event_to_flush,
             receive_to_flush,
             resumes: make.counters("resumes_total", "Subscriptions that asked to resume.", &["from"])?,

@@ -39,9 +39,9 @@ fn storm(transport: &str) -> Fallible<(f64, f64)> {
     let requests = |count| (0..count).map(|_| product::request(&format!("/{transport}")));
     let first = clients::connect(product.address, requests(FIRST))?;
     thread::sleep(IDLE);
-    let (memory, cpu) = (product.server.resident()?, product.server.cpu()?);
+    let (memory, threads) = (product.server.resident()?, product.server.threads()?);
     let sockets = clients::connect(product.address, requests(STREAMS))?;
-    let cpu = product.server.cpu()? - cpu;
+    let cpu = product.server.cpu_since(&threads)?;
     thread::sleep(IDLE);
     let memory = product.server.resident()?.saturating_sub(memory);
     drop((first, sockets));

@@ -1,7 +1,5 @@
 //! Over Apache Kafka, one node on this machine: how fast records are taken in, and how long one takes to a client.
 
-use std::io::{ErrorKind, Read};
-use std::net::TcpStream;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +12,7 @@ use crate::clients::{self, Clients};
 use crate::product::{self, BROADCAST, Feed, KEYED, Product, TRANSPORTS};
 use crate::real_broker::RealBroker;
 use crate::row::Row;
+use crate::times::{self, Taken};
 use crate::{Fallible, Plan};
 
 /// One, so that the record that ends a run is the last to be read.
@@ -25,10 +24,6 @@ const CLIENTS: usize = 100;
 const EVENTS_PER_S: u32 = 1_000;
 /// The first events find cold caches and a JVM that still compiles.
 const WARM_UP: Duration = Duration::from_secs(3);
-/// How long a client may wait for its next event.
-const SILENCE: Duration = Duration::from_secs(20);
-/// What a record's time stands behind.
-const TIME: &[u8] = b"^sent_us=";
 
 pub fn rows(plan: &Plan) -> Fallible<Vec<Row>> {
     let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -61,7 +56,7 @@ fn ingest(product: &Product, feed: &Feed) -> Fallible<f64> {
     let last = product::user(0);
     let client = clients::connect(product.address, [product::request(&format!("/users/{last}"))].into_iter())?;
     let client = Clients::read(client)?;
-    let cpu = product.server.cpu()?;
+    let threads = product.server.threads()?;
     for n in 1..RECORDS {
         let user = product::user(n % USERS + 1);
         feed.send(KEYED, Some(0), &format!(r#"{{"type":"bench","user":"{user}","data":{n}}}"#))?;
@@ -69,7 +64,7 @@ fn ingest(product: &Product, feed: &Feed) -> Fallible<f64> {
     feed.flush()?;
     feed.send(KEYED, Some(0), &product::envelope(Some(&last), &product::data(1)))?;
     client.await_deliveries(1)?;
-    let cpu = product.server.cpu()? - cpu;
+    let cpu = product.server.cpu_since(&threads)?;
     client.close()?;
     Ok(RECORDS as f64 / cpu.as_secs_f64())
 }
@@ -83,81 +78,22 @@ fn latency(plan: &Plan, product: &Product, feed: &Feed) -> Fallible<Vec<f64>> {
         .map(|transport| {
             let requests = (0..CLIENTS / TRANSPORTS.len() + 1).map(|_| product::request(&format!("/{transport}")));
             let sockets = clients::connect(product.address, requests)?;
-            Ok(thread::spawn(move || read(sockets, start, skip, skip + count).map_err(|error| error.to_string())))
+            Ok(thread::spawn(move || times::read(sockets, start).map_err(|error| error.to_string())))
         })
         .collect::<Fallible<_>>()?;
     let begin = Instant::now();
     for n in 0..skip + count {
         thread::sleep((begin + Duration::from_secs(1) * n / EVENTS_PER_S).saturating_duration_since(Instant::now()));
-        let data = format!("{}^sent_us={};", "x".repeat(product::PAYLOAD_BYTES), start.elapsed().as_micros());
-        feed.send(BROADCAST, Some(0), &product::envelope(None, &data))?;
+        feed.send(BROADCAST, Some(0), &times::envelope(start))?;
     }
+    feed.send(BROADCAST, Some(0), &times::last())?;
     feed.flush()?;
+    let warm = u64::try_from((begin + WARM_UP - start).as_micros())?;
     let mut all = Vec::new();
     for reader in readers {
-        let mut latencies = reader.join().map_err(|_| "a reader failed")??;
-        latencies.sort_unstable();
-        all.push(latencies[latencies.len() * 99 / 100] as f64 / 1000.0);
+        let mut taken: Vec<Taken> = reader.join().map_err(|_| "a reader failed")??;
+        taken.retain(|event| event.sent_us >= warm);
+        all.push(times::p99_ms(&taken));
     }
     Ok(all)
-}
-
-/// How long each event after the first ones took to each client, in microseconds.
-fn read(sockets: Vec<TcpStream>, start: Instant, skip: u32, until: u32) -> Fallible<Vec<u64>> {
-    let mut poll = mio::Poll::new()?;
-    let mut clients = Vec::new();
-    for (n, socket) in sockets.into_iter().enumerate() {
-        socket.set_nonblocking(true)?;
-        let mut socket = mio::net::TcpStream::from_std(socket);
-        poll.registry().register(&mut socket, mio::Token(n), mio::Interest::READABLE)?;
-        clients.push((socket, Vec::new(), 0));
-    }
-    let (mut latencies, mut ready) = (Vec::new(), mio::Events::with_capacity(1024));
-    let mut open = clients.len();
-    while open > 0 {
-        poll.poll(&mut ready, Some(SILENCE))?;
-        if ready.is_empty() {
-            return Err("events are missing".into());
-        }
-        for event in &ready {
-            let (socket, text, seen) = &mut clients[event.token().0];
-            let was_open = *seen < until;
-            receive(socket, text)?;
-            let now = u64::try_from(start.elapsed().as_micros())?;
-            take_times(text, |sent| {
-                *seen += 1;
-                if *seen > skip {
-                    latencies.push(now.saturating_sub(sent));
-                }
-            });
-            open -= usize::from(was_open && *seen >= until);
-        }
-    }
-    Ok(latencies)
-}
-
-fn receive(socket: &mut mio::net::TcpStream, text: &mut Vec<u8>) -> Fallible<()> {
-    let mut bytes = [0; 1 << 14];
-    loop {
-        match socket.read(&mut bytes) {
-            Ok(0) => return Err("a stream ended".into()),
-            Ok(length) => text.extend_from_slice(&bytes[..length]),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// Takes whole times out of the text; the framing of all transports is passed over.
-fn take_times(text: &mut Vec<u8>, mut take: impl FnMut(u64)) {
-    let mut taken = 0;
-    while let Some(at) = memchr::memmem::find(&text[taken..], TIME) {
-        let digits = taken + at + TIME.len();
-        let Some(end) = memchr::memchr(b';', &text[digits..]) else { break };
-        if let Some(sent) = std::str::from_utf8(&text[digits..digits + end]).ok().and_then(|text| text.parse().ok()) {
-            take(sent);
-        }
-        taken = digits + end;
-    }
-    text.drain(..taken);
 }

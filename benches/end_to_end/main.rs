@@ -27,6 +27,7 @@ mod product;
 mod real_broker;
 mod row;
 mod side;
+mod times;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};

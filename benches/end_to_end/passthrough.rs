@@ -53,12 +53,12 @@ fn beside(plan: &Plan, name: &str, product: &Proxy, peer: &Proxy, target: &'stat
 }
 
 fn cpu_per_request(proxy: &Proxy, time: Duration) -> Fallible<f64> {
-    let cpu = proxy.server.cpu()?;
+    let threads = proxy.server.threads()?;
     let output = Command::new("wrk")
         .args([THREADS, CONNECTIONS, &format!("-d{}", time.as_secs()), &format!("http://{}/", proxy.address)])
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let cpu = proxy.server.cpu()? - cpu;
+    let cpu = proxy.server.cpu_since(&threads)?;
     if text.contains("Non-2xx") {
         return Err(format!("a proxy refused requests: {text}").into());
     }

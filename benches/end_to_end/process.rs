@@ -2,9 +2,11 @@
 //!
 //! All of its processes count, since nginx and others have workers.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,6 +19,9 @@ use crate::Fallible;
 /// How long a server may take to serve on a busy machine.
 const START: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// The CPU time of each thread, by its place in /proc.
+pub type Threads = HashMap<PathBuf, Duration>;
 
 /// A process and its descendants, ended when dropped.
 pub struct Running {
@@ -80,17 +85,25 @@ impl Running {
         Ok(self.child.stdin.take().ok_or("no stdin")?)
     }
 
-    /// CPU time so far, user's and kernel's, of all threads that still live.
-    pub fn cpu(&self) -> Fallible<Duration> {
-        let mut total = 0;
+    /// CPU time since then. Of threads that ended meanwhile nothing counts: idle ones of a pool.
+    pub fn cpu_since(&self, before: &Threads) -> Fallible<Duration> {
+        let now = self.threads()?;
+        Ok(now.iter().map(|(thread, cpu)| cpu.saturating_sub(before.get(thread).copied().unwrap_or_default())).sum())
+    }
+
+    /// CPU time so far, user's and kernel's, of each thread that still lives.
+    pub fn threads(&self) -> Fallible<Threads> {
+        let mut threads = Threads::new();
         for pid in self.processes() {
             for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+                let path = task?.path();
                 // The first of its fields is time on a CPU in nanoseconds; /proc/PID/stat has hundredths of a second.
-                let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
-                total += text.split(' ').next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);
+                let text = fs::read_to_string(path.join("schedstat")).unwrap_or_default();
+                let nanoseconds = text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0);
+                threads.insert(path, Duration::from_nanos(nanoseconds));
             }
         }
-        Ok(Duration::from_nanos(total))
+        Ok(threads)
     }
 
     /// Resident memory in bytes.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,6 +33,11 @@ const FLUSH: Duration = Duration::from_secs(30);
 pub struct Product {
     pub server: Running,
     pub address: SocketAddr,
+    #[allow(dead_code, reason = "what operators ask is measured by another program")]
+    pub admin: SocketAddr,
+    /// Its configuration, which it follows.
+    #[allow(dead_code, reason = "the same")]
+    pub file: PathBuf,
 }
 
 impl Product {
@@ -48,7 +54,7 @@ impl Product {
         await_ready(admin)?;
         // What it warmed up with is closed soon after, and is no stream's cost.
         thread::sleep(SETTLE);
-        Ok(Self { server, address })
+        Ok(Self { server, address, admin, file })
     }
 }
 

@@ -82,11 +82,11 @@ impl<'a> Side<'a> {
     }
 
     fn measured(&mut self, run: impl FnOnce(&mut Self) -> Fallible<()>) -> Fallible<Cost> {
-        let (before, bytes, cpu, start) =
-            (self.clients.deliveries(), self.clients.bytes(), self.server.cpu()?, Instant::now());
+        let (before, bytes, threads, start) =
+            (self.clients.deliveries(), self.clients.bytes(), self.server.threads()?, Instant::now());
         run(self)?;
         self.clients.await_deliveries(self.sent * self.fan_out)?;
-        let (time, cpu) = (start.elapsed(), self.server.cpu()? - cpu);
+        let (time, cpu) = (start.elapsed(), self.server.cpu_since(&threads)?);
         let deliveries = (self.clients.deliveries() - before) as f64;
         Ok(Cost {
             cpu_us: cpu.as_secs_f64() * 1e6 / deliveries,

@@ -62,6 +62,7 @@ impl Status {
             "public": route.admission == Admission::Public,
             "open": self.metrics.route_streams.with_label_values(&[&*route.pattern]).get(),
             "max": route.max_streams,
+            "events": self.metrics.route_events.with_label_values(&[&*route.pattern]).get(),
         })
     }
 }

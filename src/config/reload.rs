@@ -185,12 +185,17 @@ impl Reloader {
             }
             waits = tokio::select! {
                 waits = self.asked.recv() => waits,
-                () = self.watch.changed.notified() => {
-                    sleep(SETTLE).await;
-                    None
-                }
+                () = self.watch.changed.notified() => self.settle().await,
                 () = sleep(LOOK_AGAIN) => None,
             };
+        }
+    }
+
+    /// Waits for a change to be complete. Who asks meanwhile says that it is, and is told what it came to.
+    async fn settle(&mut self) -> Option<oneshot::Sender<Arc<Reloaded>>> {
+        tokio::select! {
+            waits = self.asked.recv() => waits,
+            () = sleep(SETTLE) => None,
         }
     }
 

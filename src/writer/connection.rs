@@ -10,6 +10,8 @@ use mio::net::TcpStream;
 use crate::event::{Event, GapCause};
 use crate::session::{CloseReason, Desk, ITEMS_PER_WRITE, Now, Refused, Session};
 
+use super::by_route::RouteNumber;
+use super::counting::By;
 use super::wheel::Tick;
 
 /// Bytes read at once.
@@ -37,6 +39,7 @@ pub(super) struct Connection {
     shut: bool,
     /// Whether it counts as an open stream, or as a refused one: once its answer is decided.
     pub(super) counted: bool,
+    route: RouteNumber,
     pub(super) tally: Tally,
     _slot: Box<dyn Send>,
 }
@@ -75,7 +78,13 @@ pub(super) enum ReadEnd {
 }
 
 impl Connection {
-    pub(super) fn new(socket: TcpStream, session: Session, slot: Box<dyn Send>, now: Instant) -> Self {
+    pub(super) fn new(
+        socket: TcpStream,
+        session: Session,
+        route: RouteNumber,
+        slot: Box<dyn Send>,
+        now: Instant,
+    ) -> Self {
         Self {
             socket,
             session,
@@ -86,9 +95,14 @@ impl Connection {
             is_ending: false,
             shut: false,
             counted: false,
+            route,
             tally: Tally { opened: now, events: 0, bytes: 0 },
             _slot: slot,
         }
+    }
+
+    pub(super) fn counted_by(&self) -> By {
+        By { transport: self.session.transport(), route: self.route }
     }
 
     /// Hands what the client sent to its session.

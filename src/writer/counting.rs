@@ -16,6 +16,7 @@ use crate::metrics::{EVENT_TYPES_MAX, Metrics, TransportMetrics};
 use crate::route::{Stream, Transport};
 use crate::session::{CloseReason, Now, Resumes, Session};
 
+use super::by_route::{ByRoute, RouteNumber};
 use super::connection::{Connection, Tally, Told};
 use super::ways::Ways;
 
@@ -35,6 +36,14 @@ pub(super) struct Counting {
     pub(super) ways: Ways,
     /// Streams of which was told that their cursors are event ids only.
     told_long: FxHashSet<u16>,
+    routes: ByRoute,
+}
+
+/// What an event is counted by, beside its type.
+#[derive(Clone, Copy)]
+pub(super) struct By {
+    pub(super) transport: Transport,
+    pub(super) route: RouteNumber,
 }
 
 /// What a transport's clients were sent in this turn.
@@ -48,6 +57,7 @@ struct Deliveries {
 impl Counting {
     pub(super) fn new(metrics: Arc<Metrics>, ways: Ways) -> Self {
         let deliveries = Transport::ALL.map(|transport| Deliveries::new(metrics.transport(transport)));
+        let routes = ByRoute::new(metrics.route_events.clone());
         Self {
             metrics,
             deliveries,
@@ -55,7 +65,13 @@ impl Counting {
             is_ahead: false,
             ways,
             told_long: FxHashSet::default(),
+            routes,
         }
+    }
+
+    /// What the events of this stream are counted by, as long as it is open.
+    pub(super) fn route_of(&mut self, session: &Session) -> RouteNumber {
+        self.routes.number(&session.request().route.pattern)
     }
 
     /// Tells, once a stream and writer, that it has more partitions than a cursor holds positions.
@@ -74,6 +90,7 @@ impl Counting {
     pub(super) fn flush(&mut self) {
         if std::mem::take(&mut self.is_ahead) {
             self.deliveries.iter().for_each(Deliveries::flush);
+            self.routes.hand_over();
             self.kinds.values().for_each(LocalIntCounter::flush);
         }
     }
@@ -118,16 +135,17 @@ impl Counting {
         }
     }
 
-    pub(super) fn told(&mut self, transport: Transport, told: Told<'_>, now: Now) {
+    pub(super) fn told(&mut self, by: By, told: Told<'_>, now: Now) {
         match told {
-            Told::Event(event, is_live) => self.sent(transport, event, is_live, now),
+            Told::Event(event, is_live) => self.sent(by, event, is_live, now),
             Told::Gap(cause) => self.metrics.gaps.with_label_values(&[cause.as_str()]).inc(),
         }
     }
 
-    fn sent(&mut self, transport: Transport, event: &Event, is_live: bool, now: Now) {
+    fn sent(&mut self, by: By, event: &Event, is_live: bool, now: Now) {
         self.is_ahead = true;
-        let counted = &self.deliveries[transport as usize];
+        self.routes.sent(by.route);
+        let counted = &self.deliveries[by.transport as usize];
         counted.events.inc();
         // How old a replayed event is says when its client was away, not how fast this process is.
         if is_live {

@@ -4,6 +4,7 @@
 //! Every writer is told every entry, in the same order, as one message per batch; a connection stays with the writer
 //! it was handed to. Writers belong to no async runtime: they sleep in `epoll`.
 
+mod by_route;
 mod connection;
 mod counting;
 mod ending;

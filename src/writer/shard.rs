@@ -234,7 +234,8 @@ impl Shard {
             self.spans.insert(key, span);
         }
         self.count.look_at_cursors(&self.hub, &session.request().route.stream);
-        let connection = entry.insert(Connection::new(socket, session, slot, now.instant));
+        let route = self.count.route_of(&session);
+        let connection = entry.insert(Connection::new(socket, session, route, slot, now.instant));
         connection.read_early(&early, &mut desk, |refused| self.count.refused(refused.label()));
         mark(&mut self.dirty, key, connection);
         self.settle(key, now);
@@ -321,10 +322,10 @@ impl Shard {
                     event.frames.get_or_encode(subscriber.frame, || Form::of(subscriber.frame).event(event, cursor));
                 // A burst larger than the queue is no reason to call a client slow that takes all it is given.
                 if connection.writable && !connection.session.has_room_for(frame.len()) {
-                    let transport = connection.session.transport();
+                    let by = connection.counted_by();
                     // Who is gone is found gone again at its turn.
-                    if let Ok(bytes) = connection.flush(now, |told, now| count.told(transport, told, now)) {
-                        count.wrote(transport, bytes);
+                    if let Ok(bytes) = connection.flush(now, |told, now| count.told(by, told, now)) {
+                        count.wrote(by.transport, bytes);
                     }
                 }
                 match connection.session.offer(event, subscriber.frame, cursor, seq) {
@@ -407,14 +408,14 @@ impl Shard {
         let Self { connections, hub, index, log, number, count, later, spans, .. } = self;
         let Some(connection) = connections.get_mut(key) else { return };
         connection.dirty = false;
-        let transport = connection.session.transport();
+        let by = connection.counted_by();
         let mut desk = Desk { hub, index, log: &**log, writer: *number, session: key as u32, now };
-        match connection.write(&mut desk, |told, now| count.told(transport, told, now)) {
+        match connection.write(&mut desk, |told, now| count.told(by, told, now)) {
             Ok(Wrote { bytes, more, gathers }) => {
                 if gathers {
                     return self.schedule(key);
                 }
-                count.wrote(transport, bytes);
+                count.wrote(by.transport, bytes);
                 if more {
                     connection.dirty = true;
                     later.push(key);

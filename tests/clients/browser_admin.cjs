@@ -1,7 +1,8 @@
 // Chromium on the admin page: waits until it shows what is open, draws, finds a user's stream and reloads, and takes
 // pictures. Arguments: URL of the page, folder for the pictures, the value to find.
-// Prints {"drawn":...} after each look, {"route":...}, {"found":...}, {"reloaded":...}, {"mistakes":...},
-// {"screen":...,"overflow":...} and {"end":true}. A broken file is expected after {"reloaded":...}.
+// Prints {"drawn":...} after each look, {"route":...} and {"rated":...} of each route, {"follow":...}, {"slow":...},
+// {"losses":...}, {"found":...}, {"reloaded":...}, {"applied":...}, {"mistakes":...}, {"screen":...,"overflow":...} and
+// {"end":true}. A file with one route more is expected after {"reloaded":...}, a broken one after {"applied":...}.
 "use strict";
 const path = require("node:path");
 const { open, run, say } = require("./chromium.cjs");
@@ -21,7 +22,14 @@ run(async () => {
   say({ value: await page.textContent("#events .value") });
   for (const row of await page.$$("#routes tbody tr")) {
     say({ route: (await row.$$eval("td", (cells) => cells.slice(0, 5).map((cell) => cell.textContent))).join("|") });
+    const rate = await row.$eval("td.rate", (cell) => cell.textContent);
+    const drawn = await row.$eval("td.drawn", (cell) => cell.querySelectorAll("polyline").length);
+    say({ rated: (await row.$eval("td.path", (cell) => cell.textContent)), rate, lines: drawn });
   }
+  say({ follow: await page.$$eval("#routes button", (buttons) => buttons.map((button) => button.title)) });
+  await page.waitForSelector("#slow tbody td.path");
+  say({ slow: await page.textContent("#slow tbody") });
+  say({ losses: await page.textContent("#losses tbody") });
   await page.fill("#value", value);
   await page.click("#find button");
   await page.waitForSelector("#found:not([hidden]) tbody td.path");
@@ -29,6 +37,8 @@ run(async () => {
   await page.click("#reload");
   await page.waitForFunction(() => document.querySelector("#reloaded").textContent.includes("unchanged"));
   say({ reloaded: true });
+  await page.waitForFunction(() => document.querySelector("#reloaded").textContent.includes("applied"));
+  say({ applied: await page.textContent("#reloaded") });
   await page.waitForSelector("#mistakes li");
   say({ mistakes: await page.textContent("#mistakes") });
   for (const [size, viewport] of Object.entries(SIZES)) {

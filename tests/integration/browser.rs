@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 
 use crate::support::client::Client;
 use crate::support::house::House;
+use crate::support::http::{Body, Head};
 use crate::support::relay::Relay;
 use crate::support::sidecar::Sidecar;
+use crate::support::slow::deaf;
 
 const STREAMS: [&str; 3] = ["sse", "ndjson", "ws"];
 /// Events before the cut, between the cut and the restart, and after it.
@@ -71,6 +73,8 @@ fn the_admin_page_shows_what_is_open_and_reloads() {
     std::fs::create_dir_all(&screens).unwrap();
     let mut everybody: Vec<_> = (0..5).map(|_| house.get("/events").sse()).collect();
     let mut mine = house.get("/orders/o1/events").sse();
+    let _slow = slow_stream(&house);
+    assert_eq!(house.get("/typed").header("Last-Event-ID", "no position").sse().event().id_or_gap(), "gap");
     let url = format!("http://{}/", house.sidecar.admin);
     let mut page = Page::open("browser_admin.cjs", &[&url, screens.to_str().unwrap(), "o1"]);
     for look in 1..=ADMIN_LOOKS {
@@ -80,12 +84,26 @@ fn the_admin_page_shows_what_is_open_and_reloads() {
         page.until("a look", |page| page.other.iter().any(|line| line["drawn"] == look));
     }
     page.until("the reload", |page| page.other.iter().any(|line| line["reloaded"] == true));
-    let broken = std::fs::read_to_string(&house.config).unwrap() + "nonsense: 1\n";
-    std::fs::write(&house.config, broken).unwrap();
+    let before = std::fs::read_to_string(&house.config).unwrap();
+    let more = "  - { path: /more, stream: orders, transport: sse, public: true }\n";
+    std::fs::write(&house.config, before.clone() + more).unwrap();
+    page.until("the diff", |page| page.other.iter().any(|line| !line["applied"].is_null()));
+    std::fs::write(&house.config, before + "nonsense: 1\n").unwrap();
     page.until("its end", |page| page.ended);
     let said =
         |name: &str| -> Vec<&Value> { page.other.iter().map(|line| &line[name]).filter(|v| !v.is_null()).collect() };
     assert!(said("route").contains(&&json!("/events|orders|sse|anybody|5")), "{:?}", said("route"));
+    let rated = |route: &str| page.other.iter().find(|line| line["rated"] == route).unwrap();
+    let (busy, quiet) = (rated("/events"), rated("/stream"));
+    assert!(!["–", "0"].iter().any(|none| busy["rate"] == *none) && busy["lines"] == 1, "{busy}");
+    assert_eq!((&quiet["rate"], &quiet["lines"]), (&json!("0"), &json!(1)));
+    let text = |name: &str| said(name)[0].to_string();
+    let follow = text("follow");
+    assert!(follow.contains("curl -gN 'http://localhost:") && follow.contains("/spread/stream'"), "{follow}");
+    assert!(text("slow").contains("/orders/special/events (sse)everything"), "{}", text("slow"));
+    assert!(text("losses").contains("events droppeddrop-oldest"), "{}", text("losses"));
+    assert!(text("losses").contains("\"gaps"), "{}", text("losses"));
+    assert!(text("applied").contains("routes added: /more"), "{}", text("applied"));
     assert_eq!(said("found"), [&json!("/orders/{orderId}/events (sse)orderId=o100")]);
     assert!(said("mistakes")[0].as_str().unwrap().contains("unknown key `nonsense`"), "{:?}", said("mistakes"));
     assert_ne!(said("value"), [&json!("–")]);
@@ -94,6 +112,16 @@ fn the_admin_page_shows_what_is_open_and_reloads() {
     assert_eq!(said("screen"), screens.each_ref().map(|name| name.as_str()));
     assert_eq!(said("overflow"), [&json!(0); 4], "nothing sticks out sideways");
     assert_eq!(page.console, Vec::<String>::new());
+}
+
+/// A stream whose client reads nothing, and of which events were dropped.
+fn slow_stream(house: &House) -> (Head, Body) {
+    let stream = deaf(house, house.get("/orders/special/events"));
+    let large = json!({"type": "notice", "userId": "u", "data": "x".repeat(64 * 1024)}).to_string();
+    while house.sidecar.metric_sum("notifications_events_dropped_total") == 0.0 {
+        house.broker.produce("notices", 0, None, Some(large.as_bytes()));
+    }
+    stream
 }
 
 /// What a page in Chromium said so far.

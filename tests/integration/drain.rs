@@ -1,22 +1,18 @@
 //! `sidestream drain`: streams end at a bounded rate while requests pass on, and a rolling restart loses nothing.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::Path;
 use std::process::{Child, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::support::eventually_true;
 use crate::support::house::{House, Plan, STANDARD};
 use crate::support::http::Call;
 use crate::support::ndjson::Ndjson;
+use crate::support::returning::{Client, Load, Service, assert_exactly, open_streams, start_replica};
 use crate::support::sidecar::{Sidecar, binary};
 use crate::support::slow::deaf;
-use crate::support::sse::Sse;
-use crate::support::websocket::WebSocket;
-use crate::support::{Patience, eventually_true};
 
 const STREAMS: &str = "notifications_stream_active_connections";
 
@@ -113,186 +109,33 @@ fn where_nobody_answers_it_says_what_was_tried() {
 fn a_rolling_restart_under_load_loses_and_repeats_nothing() {
     let settings = "topics: { spread: { replay: { events: 100000 } } }\ndrain: { reconnects_per_second: 20 }";
     let house = Plan::new(STANDARD).with(settings).build();
-    let mut load = Load { house: &house, wanted: Vec::new() };
+    let mut load = Load::new(&house.broker, "spread");
     let second = start_replica(&house.config, "second");
-    let service: Service = Arc::new(Mutex::new(house.sidecar.listen));
-    let clients: Vec<_> = (0..18)
-        .map(|n| {
-            let (service, kind) = (service.clone(), Kind::ALL[n % 3]);
-            thread::spawn(move || Client { kind, service, cursor: None, seen: Vec::new() }.run())
-        })
-        .collect();
+    let serves = Arc::new(Mutex::new(house.sidecar.listen));
+    let (service, turn) = (serves.clone(), |next: &Sidecar| *serves.lock().unwrap() = next.listen);
+    let service: Service = Arc::new(move || *service.lock().unwrap());
+    let clients = Client::start(18, "/spread", &service);
     eventually_true("all clients", || open_streams(&house.sidecar) == 18.0);
-    load.while_running(None);
+    load.round();
 
-    *service.lock().unwrap() = second.listen;
-    load.while_running(Some(start_drain(&house.sidecar)));
+    turn(&second);
+    load.while_runs(&mut start_drain(&house.sidecar));
     house.sidecar.signal("TERM");
     eventually_true("all clients at the second", || {
-        load.while_running(None);
+        load.round();
         open_streams(&second) == 18.0
     });
     let third = start_replica(&house.config, "third");
-    *service.lock().unwrap() = third.listen;
-    load.while_running(Some(start_drain(&second)));
+    turn(&third);
+    load.while_runs(&mut start_drain(&second));
     eventually_true("all clients at the third", || {
-        load.while_running(None);
+        load.round();
         open_streams(&third) == 18.0
     });
     load.end();
     for client in clients {
         assert_exactly(&client.join().unwrap(), &load.wanted);
     }
-}
-
-/// Where a load balancer would send a new stream.
-type Service = Arc<Mutex<SocketAddr>>;
-
-struct Load<'a> {
-    house: &'a House,
-    wanted: Vec<String>,
-}
-
-impl Load<'_> {
-    /// Produces to all partitions until the drain has ended well; at least one round.
-    fn while_running(&mut self, mut drain: Option<Child>) {
-        loop {
-            self.round("t");
-            match drain.as_mut().map(|drain| drain.try_wait().unwrap()) {
-                Some(None) => {}
-                Some(Some(status)) => return assert!(status.success()),
-                None => return,
-            }
-        }
-    }
-
-    /// The last event of each partition.
-    fn end(&mut self) {
-        self.round("end");
-    }
-
-    fn round(&mut self, kind: &str) {
-        for partition in 0..4 {
-            let event = json!({"type": kind, "orderId": "o", "data": {"n": self.wanted.len()}});
-            self.wanted.push(self.house.broker.event("spread", partition, event));
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    Sse,
-    Ndjson,
-    WebSocket,
-}
-
-impl Kind {
-    const ALL: [Self; 3] = [Self::Sse, Self::Ndjson, Self::WebSocket];
-}
-
-/// A client that comes back with its cursor whenever its stream ends, until it has seen the last event of each partition.
-struct Client {
-    kind: Kind,
-    service: Service,
-    cursor: Option<String>,
-    seen: Vec<String>,
-}
-
-impl Client {
-    fn run(mut self) -> Vec<String> {
-        let patience = Patience::long();
-        let mut ends = 0;
-        while ends < 4 {
-            patience.check("the last events");
-            let mut stream = self.open();
-            while ends < 4
-                && let Some(event) = stream.next(&mut self.cursor)
-            {
-                ends += usize::from(event["type"] == "end");
-                self.seen.push(event["id"].as_str().unwrap_or_else(|| panic!("no event: {event}")).to_owned());
-            }
-        }
-        self.seen
-    }
-
-    fn open(&self) -> Stream {
-        let address = *self.service.lock().unwrap();
-        let since = self.cursor.as_ref().map(|cursor| format!("?since={cursor}")).unwrap_or_default();
-        let get = |path: &str| Call::new(address, "GET", path);
-        match (self.kind, &self.cursor) {
-            (Kind::Sse, None) => Stream::Sse(get("/spread/events").sse()),
-            (Kind::Sse, Some(cursor)) => Stream::Sse(get("/spread/events").header("Last-Event-ID", cursor).sse()),
-            (Kind::Ndjson, _) => Stream::Ndjson(get(&format!("/spread/stream{since}")).ndjson()),
-            (Kind::WebSocket, _) => Stream::WebSocket(get(&format!("/spread/ws{since}")).websocket()),
-        }
-    }
-}
-
-enum Stream {
-    Sse(Sse),
-    Ndjson(Ndjson),
-    WebSocket(WebSocket),
-}
-
-impl Stream {
-    /// The next envelope; nothing at the stream's end, which must be a proper one. Keeps the cursor.
-    fn next(&mut self, cursor: &mut Option<String>) -> Option<Value> {
-        match self {
-            Self::Sse(stream) => {
-                let record = std::iter::from_fn(|| stream.record()).find(|record| record.data.is_some());
-                assert!(!stream.cut, "cut inside a record");
-                cursor.clone_from(&stream.last_id);
-                record.map(|record| record.json())
-            }
-            Self::Ndjson(stream) => {
-                let event = stream.object();
-                assert!(!stream.cut, "cut inside a line");
-                *cursor = stream.cursor.clone().or_else(|| cursor.take());
-                event
-            }
-            Self::WebSocket(stream) => match stream.message() {
-                Ok(message) => {
-                    let position = message["cursor"].as_str().or_else(|| message["id"].as_str());
-                    *cursor = position.map(str::to_owned);
-                    Some(message["data"].clone())
-                }
-                Err(code) => {
-                    assert_eq!(code, 1012);
-                    None
-                }
-            },
-        }
-    }
-}
-
-/// Every event once, and those of a partition in order.
-#[track_caller]
-fn assert_exactly(seen: &[String], wanted: &[String]) {
-    let partitions = |ids: &[String]| {
-        let mut partitions: BTreeMap<String, Vec<i64>> = BTreeMap::new();
-        for id in ids {
-            let (partition, offset) = id.rsplit_once(':').unwrap();
-            partitions.entry(partition.to_owned()).or_default().push(offset.parse().unwrap());
-        }
-        partitions
-    };
-    assert_eq!(partitions(seen), partitions(wanted));
-}
-
-/// Another replica: the same configuration, other ports.
-fn start_replica(config: &Path, name: &str) -> Sidecar {
-    let own = config.with_file_name(format!("{name}.yaml"));
-    std::fs::copy(config, &own).unwrap();
-    let replica = Sidecar::run(&own);
-    eventually_true("/readyz", || replica.admin("/readyz").status() == 200);
-    replica
-}
-
-fn open_streams(sidecar: &Sidecar) -> f64 {
-    ["sse", "stream", "ws"]
-        .iter()
-        .map(|name| sidecar.metric_sum(&format!("notifications_{name}_active_connections")))
-        .sum()
 }
 
 fn start_drain(sidecar: &Sidecar) -> Child {

@@ -107,6 +107,24 @@ fn resumes_are_counted_by_where_they_came_from() {
 }
 
 #[test]
+fn events_are_counted_by_route() {
+    let house = House::standard();
+    let mut everybody: Vec<_> = (0..4).map(|_| house.get("/events").sse()).collect();
+    let mut one = house.get("/orders/o1/ws").websocket();
+    for (round, order) in ["o1", "o2", "o1"].into_iter().enumerate() {
+        let id = house.broker.order(order);
+        everybody.iter_mut().for_each(|stream| assert_eq!(stream.ids(1), std::slice::from_ref(&id), "round {round}"));
+        if order == "o1" {
+            assert_eq!(one.ids(1), [id]);
+        }
+    }
+    let sent = |route: &str| format!("notifications_route_events_sent_total{{route=\"{route}\"}}");
+    house.sidecar.await_metric(&sent("/events"), 12.0);
+    house.sidecar.await_metric(&sent("/orders/{orderId}/ws"), 2.0);
+    assert_eq!(house.sidecar.metric(&sent("/stream")), None, "nobody was there");
+}
+
+#[test]
 fn how_busy_each_writer_is_can_be_seen() {
     let house = House::standard();
     let mut stream = house.get("/events").sse();

@@ -60,15 +60,18 @@ function quantile(share, old, now) {
 function take(status, series) {
   const latency = buckets(series, `${status.prefix}_receive_to_flush_seconds`);
   const sent = ["sse", "stream", "ws"].reduce((all, name) => all + sum(series, `${status.prefix}_${name}_events_sent_total`), 0);
-  const now = { at: performance.now(), sent, latency };
+  const routes = new Map(status.routes.map((route) => [route.path, route.events]));
+  const now = { at: performance.now(), sent, latency, routes };
   // Counters that fell are another process's.
   if (before.length && before.at(-1).sent > sent) before = [];
   const old = before[0];
   before.push(now);
   if (before.length > RATE_SAMPLES) before.shift();
+  const rate = (from, to) => (old && from != null ? ((to - from) * 1000) / (now.at - old.at) : null);
   keep({
     streams: status.streams,
-    events: old ? ((sent - old.sent) * 1000) / (now.at - old.at) : null,
+    events: rate(old?.sent, sent),
+    routes: new Map([...routes].map(([path, events]) => [path, rate(old?.routes.get(path), events)])),
     p50: old ? quantile(0.5, old.latency, latency) : null,
     p99: old ? quantile(0.99, old.latency, latency) : null,
     lag: sum(series, "kafka_consumer_lag"),
@@ -98,26 +101,37 @@ function draw() {
 function plot(id, names, format, parts) {
   const card = $(id);
   card.querySelector(".value").replaceChildren(...parts.map(([text, kind]) => element(kind === "small" ? "small" : "span", text, kind)));
-  const values = names.flatMap((name) => samples.map((sample) => sample[name])).filter((value) => value != null);
-  const top = Math.max(...values, 0);
-  const svg = card.querySelector("svg") ?? card.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "svg"));
-  svg.setAttribute("viewBox", `0 0 ${shown() - 1} 100`);
+  const svg = card.querySelector("svg") ?? card.appendChild(picture());
+  const top = curves(svg, names.map((name) => (sample) => sample[name]));
+  svg.setAttribute("aria-label", `${card.querySelector("h2").textContent}: at most ${format(top)}`);
+  const axis = card.querySelector(".axis") ?? card.appendChild(element("div", "", "axis"));
+  axis.replaceChildren(element("span", `${Math.round((shown() * EVERY_MS) / 60000)} min ago`), element("span", top == null ? "" : `at most ${format(top)}`), element("span", "now"));
+}
+
+function picture() {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("preserveAspectRatio", "none");
   svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", `${card.querySelector("h2").textContent}: at most ${format(top)}`);
-  svg.replaceChildren(...names.flatMap((name, n) => lines(name, top, n ? "second" : "first")));
-  const axis = card.querySelector(".axis") ?? card.appendChild(element("div", "", "axis"));
-  axis.replaceChildren(element("span", `${Math.round((shown() * EVERY_MS) / 60000)} min ago`), element("span", values.length ? `at most ${format(top)}` : ""), element("span", "now"));
+  return svg;
+}
+
+// Draws what each of these functions finds in the samples. Gives the highest of all values, if there are any.
+function curves(svg, found) {
+  const values = found.flatMap((of) => samples.map(of)).filter((value) => value != null);
+  const top = Math.max(...values, 0);
+  svg.setAttribute("viewBox", `0 0 ${shown() - 1} 100`);
+  svg.replaceChildren(...found.flatMap((of, n) => lines(of, top, n ? "second" : "first")));
+  return values.length ? top : null;
 }
 
 // How many samples there is room for.
 const shown = () => Math.max(samples.length, SAMPLES_SHOWN_MIN);
 
 // One line for each stretch without a missing sample.
-function lines(name, top, kind) {
+function lines(of, top, kind) {
   const stretches = [[]];
   samples.forEach((sample, n) => {
-    const value = sample[name];
+    const value = of(sample);
     if (value == null) return stretches.push([]);
     const x = shown() - samples.length + n;
     return stretches.at(-1).push(`${x},${top ? 96 - (value / top) * 90 : 96}`);
@@ -171,18 +185,33 @@ function copyButton(text) {
 }
 
 let shownRoutes = "";
+let moving = [];
 function showRoutes(status) {
-  // Anew only where something changed: a button that is being pressed stays.
-  const now = JSON.stringify([status.routes, status.listen_port]);
-  if (now === shownRoutes) return;
-  shownRoutes = now;
-  rows("routes", status.routes.map((route) => {
-    const follow = document.createElement("td");
-    follow.append(copyButton(command(status, route)));
-    const open = number.format(route.open) + (route.max == null ? "" : ` of ${number.format(route.max)}`);
-    return [element("td", route.path, "path"), route.stream, route.transport, route.public ? "anybody" : "by token",
-      element("td", open, "number"), follow];
-  }), NONE);
+  // Anew only where the routes changed: a button that is being pressed stays.
+  const now = JSON.stringify([status.listen_port, status.routes.map(({ open, events, ...rest }) => rest)]);
+  if (now !== shownRoutes) {
+    shownRoutes = now;
+    moving = status.routes.map(() => ({ open: element("td", "", "number open"), rate: element("td", "", "number rate"),
+      drawn: element("td", "", "drawn") }));
+    moving.forEach(({ drawn }) => drawn.append(picture()));
+    rows("routes", status.routes.map((route, n) => {
+      const follow = document.createElement("td");
+      follow.append(copyButton(command(status, route)));
+      return [element("td", route.path, "path"), route.stream, route.transport, route.public ? "anybody" : "by token",
+        ...Object.values(moving[n]), follow];
+    }), NONE);
+  }
+  status.routes.forEach((route, n) => showMoving(route, moving[n]));
+}
+
+// What changes of a route: its streams, and what they are sent a second.
+function showMoving(route, { open, rate, drawn }) {
+  const of = (sample) => sample.routes?.get(route.path);
+  const last = of(samples.at(-1));
+  open.textContent = number.format(route.open) + (route.max == null ? "" : ` of ${number.format(route.max)}`);
+  rate.textContent = last == null ? "–" : number.format(last);
+  const top = curves(drawn.firstChild, [of]);
+  drawn.firstChild.setAttribute("aria-label", `Events a second on ${route.path}: at most ${number.format(top ?? 0)}`);
 }
 
 const sight = (one) => [element("td", `${one.route} (${one.transport}${one.is_behind ? ", catching up" : ""})`, "path"),

@@ -14,6 +14,7 @@ pub mod ndjson;
 pub mod real;
 pub mod real_broker;
 pub mod relay;
+pub mod returning;
 pub mod sidecar;
 pub mod slow;
 pub mod sse;

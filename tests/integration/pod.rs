@@ -1,0 +1,172 @@
+//! The whole life of a pod beside another one, on Apache Kafka: what `k8s/sidecar.yaml` says is done, by its words, and
+//! clients on all transports miss nothing of it.
+
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::admin::Admin;
+use crate::support::eventually_true;
+use crate::support::house::House;
+use crate::support::http::Call;
+use crate::support::real::{plan, shared};
+use crate::support::returning::{Client, Load, PARTITIONS, Service, assert_exactly, open_streams, start_replica};
+use crate::support::sidecar::{Sidecar, binary};
+use crate::support::upstream::Upstream;
+
+const CLIENTS: usize = 18;
+
+#[test]
+fn from_not_ready_to_its_end_nobody_misses_anything() {
+    let pod = Pod::read();
+    // As in the manifest; slow enough for events to come between one stream's end and the next one's.
+    let drain = format!("drain: {{ budget: {}s, reconnects_per_second: 6 }}", pod.budget.as_secs());
+    let mut house = plan(shared(), &["pods"]).with(&drain).kafka("warm_up: 600s").unready().build();
+    assert_eq!(house.sidecar.admin(pod.probe("startupProbe")).status(), 200, "it does not wait for Kafka");
+    assert_eq!(house.sidecar.admin(pod.probe("readinessProbe")).reasons(), ["warming up"]);
+    Admin::of(&shared().address).create_topic("pods", PARTITIONS, &[]);
+    eventually_true("ready", || house.sidecar.admin(pod.probe("readinessProbe")).status() == 200);
+
+    let other = start_replica(&house.config, "other");
+    let clients = Client::start(CLIENTS, "", &service(&pod, &house.sidecar, &other));
+    let mut load = Load::new(&house.broker, "pods");
+    eventually_true("all clients", || open_streams(&house.sidecar) == CLIENTS as f64);
+    load.round();
+    let events = (CLIENTS * load.wanted.len()) as f64;
+    eventually_true("a cursor for each", || {
+        house.sidecar.metric_sum("notifications_route_events_sent_total") == events
+    });
+    let requests = Requests::start(&house);
+
+    // The pod is to go.
+    let began = Instant::now();
+    let mut hook = pod.pre_stop(&house.sidecar);
+    eventually_true("draining", || house.sidecar.admin(pod.probe("readinessProbe")).status() == 503);
+    assert_eq!(house.sidecar.admin(pod.probe("readinessProbe")).reasons(), ["draining"]);
+    load.while_runs(&mut hook);
+    let said = String::from_utf8(hook.wait_with_output().unwrap().stdout).unwrap();
+    assert!(said.starts_with(&format!("drained: {CLIENTS} streams in ")) && said.ends_with("0 were cut\n"), "{said}");
+    assert_eq!(house.sidecar.admin(pod.probe("livenessProbe")).status(), 200, "it is not killed for having drained");
+    assert!(requests.stop() > 0, "requests were served until its end");
+    end(&mut house.sidecar, &house.upstream);
+    assert!(began.elapsed() < pod.grace_period, "{:?}", began.elapsed());
+
+    eventually_true("all clients at the other", || {
+        load.round();
+        open_streams(&other) == CLIENTS as f64
+    });
+    let reconnects: f64 = ["sse", "stream", "ws"]
+        .iter()
+        .filter_map(|name| other.metric(&format!("notifications_{name}_reconnects_total")))
+        .sum();
+    assert_eq!(reconnects, CLIENTS as f64, "each came once, with its cursor");
+    load.end();
+    for client in clients {
+        assert_exactly(&client.join().unwrap(), &load.wanted);
+    }
+}
+
+/// Sends new streams to the pod as long as its readiness probe allows it, and then to the other one.
+fn service(pod: &Pod, one: &Sidecar, other: &Sidecar) -> Service {
+    let (admin, probe) = (one.admin, pod.probe("readinessProbe").to_owned());
+    let (one, other) = (one.listen, other.listen);
+    let is_ready = move || Call::new(admin, "GET", &probe).send().status() == 200;
+    // A pod that was ready never comes back in this test, and may be gone when it is asked again.
+    let was_left = AtomicBool::new(false);
+    Arc::new(move || {
+        if was_left.load(Ordering::Relaxed) || !is_ready() {
+            was_left.store(true, Ordering::Relaxed);
+            return other;
+        }
+        one
+    })
+}
+
+/// Ends it by SIGTERM while a request is under way, which is answered.
+fn end(sidecar: &mut Sidecar, upstream: &Upstream) {
+    let held = sidecar.call("GET", "/hold");
+    let request = thread::spawn(move || held.send());
+    eventually_true("the request at the upstream", || upstream.count("GET /hold") == 1);
+    sidecar.signal("TERM");
+    upstream.release();
+    assert_eq!(request.join().unwrap().status(), 200);
+    assert_eq!(sidecar.wait().code(), Some(0));
+}
+
+/// One ordinary request after the other; each must be answered by the upstream.
+struct Requests {
+    is_over: Arc<AtomicBool>,
+    thread: thread::JoinHandle<usize>,
+}
+
+impl Requests {
+    fn start(house: &House) -> Self {
+        let (is_over, call) = (Arc::new(AtomicBool::new(false)), house.get("/echo"));
+        let stop = is_over.clone();
+        let thread = thread::spawn(move || {
+            let mut served = 0;
+            while !stop.load(Ordering::Relaxed) {
+                assert_eq!(call.send().status(), 200);
+                served += 1;
+            }
+            served
+        });
+        Self { is_over, thread }
+    }
+
+    /// How many were served.
+    fn stop(self) -> usize {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+/// What `k8s/sidecar.yaml` says of the sidecar's pod.
+struct Pod {
+    sidecar: Value,
+    grace_period: Duration,
+    budget: Duration,
+}
+
+impl Pod {
+    fn read() -> Self {
+        let documents: Vec<Value> = include_str!("../../k8s/sidecar.yaml")
+            .split("\n---\n")
+            .map(|document| serde_saphyr::from_str(document).unwrap())
+            .collect();
+        let kind = |kind: &str| documents.iter().find(|document| document["kind"] == kind).unwrap();
+        let spec = &kind("Deployment")["spec"]["template"]["spec"];
+        let containers = spec["initContainers"].as_array().unwrap();
+        let sidecar = containers.iter().find(|container| container["name"] == "sidestream").unwrap();
+        let text = kind("ConfigMap")["data"]["sidestream.yaml"].as_str().unwrap();
+        let configuration: Value = serde_saphyr::from_str(text).unwrap();
+        let budget = configuration["drain"]["budget"].as_str().unwrap().strip_suffix('s').unwrap();
+        Self {
+            sidecar: sidecar.clone(),
+            grace_period: Duration::from_secs(spec["terminationGracePeriodSeconds"].as_u64().unwrap()),
+            budget: Duration::from_secs(budget.parse().unwrap()),
+        }
+    }
+
+    /// The path that a probe asks.
+    fn probe(&self, name: &str) -> &str {
+        self.sidecar[name]["httpGet"]["path"].as_str().unwrap()
+    }
+
+    /// Runs the hook, at the address that the admin listener has here.
+    fn pre_stop(&self, sidecar: &Sidecar) -> Child {
+        let command = &self.sidecar["lifecycle"]["preStop"]["exec"]["command"];
+        let words: Vec<_> = command.as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+        assert_eq!(words[0], "sidestream");
+        let port = self.sidecar["readinessProbe"]["httpGet"]["port"].as_u64().unwrap();
+        let (there, here) = (format!("127.0.0.1:{port}"), sidecar.admin.to_string());
+        let arguments: Vec<_> = words[1..].iter().map(|word| word.replace(&there, &here)).collect();
+        assert!(arguments.iter().any(|argument| argument.contains(&here)), "the hook finds the listener: {words:?}");
+        let mut command = binary(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+}

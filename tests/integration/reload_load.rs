@@ -1,0 +1,208 @@
+//! A hundred reloads under many live streams, with events between them: by files that are good, broken, and there and back
+//! again before anybody looked. Streams on routes that stay are not touched, and what runs is always the last good file.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use crate::support::eventually_true;
+use crate::support::house::{House, Plan, STANDARD};
+use crate::support::http::Call;
+use crate::support::ndjson::Ndjson;
+use crate::support::sidecar::Sidecar;
+use crate::support::sse::Sse;
+use crate::support::token;
+use crate::support::websocket::WebSocket;
+
+/// How many streams stay open over the reloads; `SIDESTREAM_RELOAD_STREAMS` says otherwise, and `make reloads` 5,000.
+const LIVE_STREAMS: usize = 300;
+const RELOADS: usize = 100;
+/// How many kinds of rounds there are, by turns.
+const KINDS: usize = 5;
+/// After how many rounds an event comes.
+const EVENT_EVERY: usize = 10;
+/// The pause between two of those who come and go: each leaves a port that can't be used again for a minute.
+const NEWCOMER_EVERY: Duration = Duration::from_millis(20);
+/// What the process may grow by over four fifths of the reloads, in KiB; an older snapshot is a few of them.
+const GROWTH_KIB_MAX: u64 = 16 * 1024;
+
+#[test]
+fn a_hundred_reloads_touch_no_stream_on_a_route_that_stays() {
+    let streams = std::env::var("SIDESTREAM_RELOAD_STREAMS").map_or(LIVE_STREAMS, |text| text.parse().unwrap());
+    let mut house = Plan::new(STANDARD.replace("path: /ws,", "path: /ws, heartbeat_interval: 10m,")).build();
+    let standard = fs::read_to_string(&house.config).unwrap();
+    let mut volume = Volume::new(&standard);
+    house.sidecar.terminate();
+    house.sidecar = Sidecar::run(&volume.file());
+    eventually_true("/readyz", || house.sidecar.admin("/readyz").status() == 200);
+
+    let mut live: Vec<_> = (0..streams).map(|n| Live::open(&house, n)).collect();
+    let newcomers = Newcomers::start(house.sidecar.listen);
+    let (mut events, mut settled, mut runs) = (Vec::new(), 0, 0);
+    for n in 1..=RELOADS {
+        runs = round(&house, &mut volume, &standard, n, runs);
+        if n % EVENT_EVERY == 0 {
+            events.push(house.broker.order("a"));
+        }
+        if n == RELOADS / 5 {
+            settled = house.sidecar.resident_kib();
+        }
+    }
+    let grown = house.sidecar.resident_kib().saturating_sub(settled);
+    assert!(grown <= GROWTH_KIB_MAX, "{grown} KiB more than after {} reloads", RELOADS / 5);
+    let came = newcomers.stop();
+    assert!(came > 0);
+    assert_eq!(house.upstream.count("GET /events"), 0, "at no time was it the upstream's");
+    live.iter_mut().for_each(|stream| assert_eq!(stream.ids(events.len()), events));
+    let open = || -> f64 {
+        let of = |route: &str| house.sidecar.metric(&format!("notifications_route_streams{{route=\"{route}\"}}"));
+        ["/events", "/stream", "/ws"].into_iter().filter_map(of).sum()
+    };
+    eventually_true("all on the sockets that they were opened on", || open() == streams as f64);
+    eprintln!(
+        "{streams} streams and {came} that came and went over {RELOADS} reloads; {grown} KiB more than after {}",
+        RELOADS / 5
+    );
+}
+
+/// Changes the file, `n` being the round and `runs` that of the file that runs, 0 the first. Gives which runs then.
+fn round(house: &House, volume: &mut Volume, standard: &str, n: usize, runs: usize) -> usize {
+    let broken = format!("{standard}nonsense: 1\n");
+    let good = |n: usize| match n {
+        0 => standard.to_owned(),
+        n => {
+            let added = format!("  - {{ path: /round/{n}, stream: orders, transport: sse, public: true }}\n");
+            standard.replace("retry: 200ms", "retry: 300ms") + &added
+        }
+    };
+    let (files, next) = match n % KINDS {
+        1 => (vec![good(n)], n),
+        2 => (vec![broken], runs),
+        3 => (vec![standard.replace("retry: 200ms", "retry: 400ms"), good(n)], n),
+        4 => (vec![good(0)], 0),
+        _ => (vec![good(n), broken.clone(), good(0), broken, good(0), good(n)], n),
+    };
+    // Only the last one is asked for; the others are there and gone.
+    files.iter().for_each(|text| volume.swap(text));
+    let answer = Call::new(house.sidecar.admin, "POST", "/-/reload").send();
+    assert_eq!(answer.status(), if n % KINDS == 2 { 422 } else { 200 }, "round {n}");
+    assert!(running(house).contains(&sha256(&good(next))), "round {n}: {} is not file {next}", running(house));
+    assert_eq!(is_route(house, next), next != 0, "round {n}: the routes are those of the file");
+    assert!(runs == next || !is_route(house, runs), "round {n}: and no others");
+    next
+}
+
+/// The line of the metrics that says which file runs.
+fn running(house: &House) -> String {
+    let text = house.sidecar.admin("/metrics").text();
+    text.lines().find(|line| line.starts_with("notifications_config_info{")).unwrap().to_owned()
+}
+
+fn sha256(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether a new request finds the route that this round's file added, rather than the upstream.
+fn is_route(house: &House, round: usize) -> bool {
+    let request = format!("GET /round/{round}");
+    let before = house.upstream.count(&request);
+    house.get(&format!("/round/{round}")).open();
+    house.upstream.count(&request) == before
+}
+
+/// A stream that stays, on the transport of its turn.
+enum Live {
+    Sse(Sse),
+    Ndjson(Ndjson),
+    WebSocket(WebSocket),
+}
+
+impl Live {
+    fn open(house: &House, n: usize) -> Self {
+        match n % 3 {
+            0 => Self::Sse(house.get("/events").sse()),
+            1 => Self::Ndjson(house.get("/stream").ndjson()),
+            _ => Self::WebSocket(house.get("/ws").websocket()),
+        }
+    }
+
+    fn ids(&mut self, count: usize) -> Vec<String> {
+        match self {
+            Self::Sse(stream) => stream.ids(count),
+            Self::Ndjson(stream) => stream.ids(count),
+            Self::WebSocket(stream) => stream.ids(count),
+        }
+    }
+}
+
+/// Clients that open a stream and leave it at once, one after the other, on a route that every file has.
+struct Newcomers {
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<usize>,
+}
+
+impl Newcomers {
+    fn start(address: SocketAddr) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let stop = is_over.clone();
+        let come = move || {
+            let mut came = 0;
+            while !stop.load(Ordering::Relaxed) {
+                Call::new(address, "GET", "/events").sse().record().unwrap();
+                came += 1;
+                thread::sleep(NEWCOMER_EVERY);
+            }
+            came
+        };
+        Self { is_over, thread: thread::spawn(come) }
+    }
+
+    /// How many came.
+    fn stop(self) -> usize {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+/// A volume as a kubelet makes and changes it: files are links into `..data`, itself a link, which is renamed.
+struct Volume {
+    folder: TempDir,
+    versions: usize,
+}
+
+impl Volume {
+    fn new(text: &str) -> Self {
+        let mut volume = Self { folder: tempfile::tempdir().unwrap(), versions: 0 };
+        volume.swap(text);
+        for name in ["sidestream.yaml", "jwt.key"] {
+            symlink(Path::new("..data").join(name), volume.folder.path().join(name)).unwrap();
+        }
+        volume
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("sidestream.yaml")
+    }
+
+    fn swap(&mut self, text: &str) {
+        let folder = self.folder.path();
+        let version = format!("..{}", self.versions);
+        fs::create_dir(folder.join(&version)).unwrap();
+        fs::write(folder.join(&version).join("sidestream.yaml"), text).unwrap();
+        fs::write(folder.join(&version).join("jwt.key"), token::SECRET).unwrap();
+        symlink(&version, folder.join("..data_tmp")).unwrap();
+        fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
+        if let Some(before) = self.versions.checked_sub(1) {
+            fs::remove_dir_all(folder.join(format!("..{before}"))).unwrap();
+        }
+        self.versions += 1;
+    }
+}
