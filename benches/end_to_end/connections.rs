@@ -10,6 +10,8 @@ use crate::row::Row;
 use crate::{Fallible, Plan};
 
 const STREAMS: usize = 10_000;
+/// As many as this process has descriptors for.
+const MANY: usize = 19_000;
 /// After so long without anything to do a process is idle: what the start, or the storm, took was given back.
 const IDLE: Duration = Duration::from_secs(3);
 /// Streams that are not counted: what a process pays once is no stream's.
@@ -30,6 +32,23 @@ pub fn idle(plan: &Plan) -> Fallible<Vec<Row>> {
     }
     rows.push(Row::of_values("connect_us", "us of CPU", &connects, "<=120"));
     Ok(rows)
+}
+
+/// A timer for each stream, none of which is due: what it costs that they are there.
+pub fn timers(plan: &Plan) -> Fallible<Vec<Row>> {
+    let cluster = product::mock(1)?;
+    let product = Product::start(&cluster.bootstrap_servers(), "127.0.0.1:9")?;
+    let sockets = clients::connect(product.address, (0..MANY).map(|_| product::request("/sse")))?;
+    thread::sleep(IDLE);
+    let mut shares = Vec::new();
+    for _ in 0..plan.pairs {
+        let threads = product.server.threads()?;
+        thread::sleep(plan.time);
+        let cpu = product.server.cpu_of("writer-", &threads)?;
+        shares.push(cpu.as_secs_f64() / plan.time.as_secs_f64() * 100.0);
+    }
+    drop(sockets);
+    Ok(vec![Row::of_values("timers_19k", "% of a core", &shares, "<=1")])
 }
 
 /// Kilobytes a stream, and microseconds a connect.

@@ -21,11 +21,16 @@ const READERS: usize = 90;
 /// What fills the buffers of those who do not read within a second.
 const SLOW_PAYLOAD_BYTES: usize = 50_000;
 const SLOW_PER_S: f64 = 20.0;
-const WARM_UP: Duration = Duration::from_millis(500);
+pub const WARM_UP: Duration = Duration::from_millis(500);
 
 /// The product's side, with everything it stands on.
 pub fn product<'a>(cluster: &Mock, path: &str, streams: usize, bytes: usize) -> Fallible<Side<'a>> {
-    let product = Product::start(&cluster.bootstrap_servers(), "127.0.0.1:9")?;
+    product_with(cluster, path, streams, bytes, "")
+}
+
+/// With more in its configuration, whole lines.
+pub fn product_with<'a>(cluster: &Mock, path: &str, streams: usize, bytes: usize, more: &str) -> Fallible<Side<'a>> {
+    let product = Product::start_with(&cluster.bootstrap_servers(), "127.0.0.1:9", more)?;
     let sockets = clients::connect(product.address, (0..streams).map(|_| product::request(path)))?;
     let feed = Feed::in_batches(&cluster.bootstrap_servers())?;
     let value = product::envelope(None, &product::data(bytes));

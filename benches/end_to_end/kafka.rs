@@ -32,10 +32,12 @@ pub fn rows(plan: &Plan) -> Fallible<Vec<Row>> {
     let product = Product::start(&broker.address, "127.0.0.1:9")?;
     let feed = Feed::to(&broker.address)?;
     let batches = Feed::in_batches(&broker.address)?;
-    let rates = (0..plan.fresh).map(|_| ingest(&product, &batches)).collect::<Fallible<Vec<_>>>()?;
+    let runs = (0..plan.fresh).map(|_| ingest(&product, &batches)).collect::<Fallible<Vec<_>>>()?;
+    let (rates, shares): (Vec<_>, Vec<_>) = runs.into_iter().unzip();
     let p99 = latency(plan, &product, &feed)?;
     Ok(vec![
         Row::of_values("ingest_per_core", "records a second of CPU", &rates, ">=300000"),
+        Row::of_values("ingest_librdkafka", "% of that CPU, in librdkafka's threads", &shares, "<=100"),
         Row::of_values("latency_p99_ms", "ms", &p99, "<=10"),
     ])
 }
@@ -51,8 +53,9 @@ fn create_topics(brokers: &str) -> Fallible<()> {
 }
 
 /// Small records that nobody subscribed to, and one at the end for the one client. Records for a second of CPU: the
-/// producer and Kafka share the cores, so that records for a second of time would be theirs as well.
-fn ingest(product: &Product, feed: &Feed) -> Fallible<f64> {
+/// producer and Kafka share the cores, so that records for a second of time would be theirs as well. And the percentage
+/// of that CPU that librdkafka's own threads took.
+fn ingest(product: &Product, feed: &Feed) -> Fallible<(f64, f64)> {
     let last = product::user(0);
     let client = clients::connect(product.address, [product::request(&format!("/users/{last}"))].into_iter())?;
     let client = Clients::read(client)?;
@@ -64,9 +67,9 @@ fn ingest(product: &Product, feed: &Feed) -> Fallible<f64> {
     feed.flush()?;
     feed.send(KEYED, Some(0), &product::envelope(Some(&last), &product::data(1)))?;
     client.await_deliveries(1)?;
-    let cpu = product.server.cpu_since(&threads)?;
+    let (cpu, theirs) = (product.server.cpu_since(&threads)?, product.server.cpu_of("rdk:", &threads)?);
     client.close()?;
-    Ok(RECORDS as f64 / cpu.as_secs_f64())
+    Ok((RECORDS as f64 / cpu.as_secs_f64(), theirs.as_secs_f64() / cpu.as_secs_f64() * 100.0))
 }
 
 /// The 99th percentile of each transport's clients, in milliseconds.

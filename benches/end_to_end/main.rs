@@ -28,6 +28,7 @@ mod real_broker;
 mod row;
 mod side;
 mod times;
+mod tracing;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -66,6 +67,8 @@ const SCENARIOS: &[Scenario] = &[
     ("keyed_10k", fan_out::keyed),
     ("slow_clients", fan_out::slow),
     ("idle", connections::idle),
+    ("timers", connections::timers),
+    ("tracing", tracing::rows),
     ("passthrough", passthrough::rows),
     ("kafka", kafka::rows),
 ];

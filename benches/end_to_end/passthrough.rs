@@ -1,5 +1,5 @@
-//! Ordinary requests through proxies, driven by wrk, to one nginx that answers 160 bytes of JSON. CPU is the proxy's
-//! alone.
+//! Ordinary requests through proxies, driven by wrk, to one nginx that answers 160 bytes of JSON, or a megabyte. CPU is
+//! the proxy's alone.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -14,6 +14,9 @@ use crate::{Fallible, Plan};
 
 const CONNECTIONS: &str = "-c64";
 const THREADS: &str = "-t2";
+const SMALL: &str = "/";
+const LARGE: &str = "/large";
+const LARGE_BYTES: usize = 1_000_000;
 
 /// A proxy and where it serves.
 pub struct Proxy {
@@ -23,39 +26,43 @@ pub struct Proxy {
 
 pub fn rows(plan: &Plan) -> Fallible<Vec<Row>> {
     let upstream = nginx("upstream.conf", None)?;
+    let folder = upstream.server.folder().ok_or("nginx has no files")?;
+    fs::write(folder.join("large"), vec![b'x'; LARGE_BYTES])?;
     let cluster = product::mock(1)?;
     let product = Product::start(&cluster.bootstrap_servers(), &upstream.address.to_string())?;
     let product = Proxy { server: product.server, address: product.address };
+    let (pingora, nginx) = (pingora(upstream.address)?, nginx("proxy.conf", Some(upstream.address))?);
     let mut rows = vec![
-        beside(plan, "passthrough_pingora", &product, &pingora(upstream.address)?, "<=1.05")?,
-        beside(plan, "passthrough_nginx", &product, &nginx("proxy.conf", Some(upstream.address))?, "<=1.5")?,
+        beside(plan, "passthrough_pingora", SMALL, &product, &pingora, "<=1.05")?,
+        beside(plan, "passthrough_1mb_pingora", LARGE, &product, &pingora, "<=1.05")?,
+        beside(plan, "passthrough_nginx", SMALL, &product, &nginx, "<=1.5")?,
     ];
     if plan.peers {
-        rows.push(beside(plan, "passthrough_haproxy", &product, &haproxy(upstream.address)?, "<=1.5")?);
-        rows.push(beside(plan, "passthrough_envoy", &product, &envoy(upstream.address)?, "<=1")?);
+        rows.push(beside(plan, "passthrough_haproxy", SMALL, &product, &haproxy(upstream.address)?, "<=1.5")?);
+        rows.push(beside(plan, "passthrough_envoy", SMALL, &product, &envoy(upstream.address)?, "<=1")?);
     }
     Ok(rows)
 }
 
-fn beside(plan: &Plan, name: &str, product: &Proxy, peer: &Proxy, target: &'static str) -> Fallible<Row> {
+fn beside(plan: &Plan, name: &str, path: &str, product: &Proxy, peer: &Proxy, target: &'static str) -> Fallible<Row> {
     // Pools are filled, and code is warm.
     for proxy in [product, peer] {
-        cpu_per_request(proxy, Duration::from_secs(1))?;
+        cpu_per_request(proxy, path, Duration::from_secs(1))?;
     }
     let mut pairs = Vec::new();
     for n in 0..plan.pairs {
         let order = if n % 2 == 0 { [product, peer] } else { [peer, product] };
-        let [first, second] = order.map(|proxy| cpu_per_request(proxy, plan.time.max(Duration::from_secs(1))));
+        let [first, second] = order.map(|proxy| cpu_per_request(proxy, path, plan.time.max(Duration::from_secs(1))));
         let (first, second) = (first?, second?);
         pairs.push(if n % 2 == 0 { (first, second) } else { (second, first) });
     }
     Ok(Row::of_pairs(name, "us of CPU a request", &pairs, target))
 }
 
-fn cpu_per_request(proxy: &Proxy, time: Duration) -> Fallible<f64> {
+fn cpu_per_request(proxy: &Proxy, path: &str, time: Duration) -> Fallible<f64> {
     let threads = proxy.server.threads()?;
     let output = Command::new("wrk")
-        .args([THREADS, CONNECTIONS, &format!("-d{}", time.as_secs()), &format!("http://{}/", proxy.address)])
+        .args([THREADS, CONNECTIONS, &format!("-d{}", time.as_secs()), &format!("http://{}{path}", proxy.address)])
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     let cpu = proxy.server.cpu_since(&threads)?;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,7 +28,6 @@ pub struct Running {
     child: Child,
     output: BufReader<ChildStdout>,
     /// What it reads, and goes with it.
-    #[allow(dead_code, reason = "dropping it is its use")]
     files: Option<TempDir>,
 }
 
@@ -45,6 +44,11 @@ impl Running {
         let mut running = Self::start(command)?;
         running.files = Some(files);
         Ok(running)
+    }
+
+    /// Where the files are that it reads.
+    pub fn folder(&self) -> Option<&Path> {
+        self.files.as_ref().map(TempDir::path)
     }
 
     /// This program as another server: its arguments begin with the server's name.
@@ -87,8 +91,14 @@ impl Running {
 
     /// CPU time since then. Of threads that ended meanwhile nothing counts: idle ones of a pool.
     pub fn cpu_since(&self, before: &Threads) -> Fallible<Duration> {
-        let now = self.threads()?;
-        Ok(now.iter().map(|(thread, cpu)| cpu.saturating_sub(before.get(thread).copied().unwrap_or_default())).sum())
+        self.cpu_of("", before)
+    }
+
+    /// The same of threads whose names begin so.
+    pub fn cpu_of(&self, name: &str, before: &Threads) -> Fallible<Duration> {
+        let is_named = |thread: &PathBuf| fs::read_to_string(thread.join("comm")).is_ok_and(|it| it.starts_with(name));
+        let now = self.threads()?.into_iter().filter(|(thread, _)| is_named(thread));
+        Ok(now.map(|(thread, cpu)| cpu.saturating_sub(before.get(&thread).copied().unwrap_or_default())).sum())
     }
 
     /// CPU time so far, user's and kernel's, of each thread that still lives.

@@ -42,9 +42,14 @@ pub struct Product {
 
 impl Product {
     pub fn start(brokers: &str, upstream: &str) -> Fallible<Self> {
+        Self::start_with(brokers, upstream, "")
+    }
+
+    /// With more in its configuration, whole lines.
+    pub fn start_with(brokers: &str, upstream: &str, more: &str) -> Fallible<Self> {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("sidestream.yaml");
-        fs::write(&file, configuration(brokers, upstream))?;
+        fs::write(&file, configuration(brokers, upstream) + more)?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_sidestream"));
         command.args(["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"]).arg(&file);
         let mut server = Running::start_with(folder, &mut command)?;
