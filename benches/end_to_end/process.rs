@@ -91,6 +91,7 @@ impl Running {
     }
 
     /// CPU time since then. Of threads that ended meanwhile nothing counts: idle ones of a pool.
+    #[allow(dead_code, reason = "for runs in which threads end: another program's")]
     pub fn cpu_since(&self, before: &Threads) -> Fallible<Duration> {
         let now = self.threads()?;
         Ok(now.iter().map(|(thread, cpu)| cpu.saturating_sub(before.get(thread).copied().unwrap_or_default())).sum())
