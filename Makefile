@@ -25,10 +25,10 @@ soak: kafka ## Break things for a while and check what clients were sent (DURATI
 	cargo test --locked --test soak -- --ignored --exact soak --nocapture
 
 reloads: ## A hundred reloads under many live streams (STREAMS=5000)
-	SIDESTREAM_RELOAD_STREAMS=$(or $(STREAMS),5000) cargo test --locked --test integration -- --nocapture reload_load::
+	ulimit -n $$(ulimit -Hn) && SIDESTREAM_RELOAD_STREAMS=$(or $(STREAMS),5000) cargo test --locked --test integration -- --nocapture reload_load::
 
 bench-operations: deps kafka ## Measure what reloads, scrapes and the admin page cost those who are live
-	cargo bench --locked --bench operations
+	ulimit -n $$(ulimit -Hn) && cargo bench --locked --bench operations
 
 bench: deps kafka ## Measure beside a floor, and plot how cost grows, into docs/performance.md (QUICK=1 for less)
 	@tests/packages bench

@@ -90,6 +90,7 @@ impl Running {
     }
 
     /// CPU time since then. Of threads that ended meanwhile nothing counts: idle ones of a pool.
+    #[allow(dead_code, reason = "for runs in which threads end: another program's")]
     pub fn cpu_since(&self, before: &Threads) -> Fallible<Duration> {
         self.cpu_of("", before)
     }
