@@ -105,6 +105,25 @@ impl Positions {
         }
     }
 
+    /// Goes back to where these positions lie behind; of a topic that was made anew, to where they are.
+    pub fn go_back(&mut self, to: &Self) {
+        for (topic, to) in self.0.iter_mut().zip(&to.0) {
+            if topic.epoch != to.epoch && topic.epoch != 0 {
+                topic.clone_from(to);
+            }
+            topic.next.iter_mut().zip(&to.next).for_each(|(next, to)| *next = (*next).min(*to));
+        }
+    }
+
+    /// Of topics that were made anew, as these positions know them, everything is to come.
+    pub fn start_over(&mut self, as_known: &Self) {
+        for (topic, known) in self.0.iter_mut().zip(&as_known.0) {
+            if topic.epoch != known.epoch && topic.epoch != 0 && known.epoch != 0 {
+                *topic = TopicPosition { epoch: known.epoch, next: vec![0; known.next.len()] };
+            }
+        }
+    }
+
     /// The cursor of a client that has seen everything before these positions, `id` last. Where it would be longer than
     /// what is read back, the id alone: that is taken, if with less exactness.
     pub fn cursor(&self, topics: &[Topic], id: EventId) -> Cursor {
@@ -190,7 +209,29 @@ mod tests {
     }
 
     fn positions(next: &[&[i64]]) -> Positions {
-        Positions(next.iter().map(|next| TopicPosition { epoch: 7, next: next.to_vec() }).collect())
+        of_epoch(7, next)
+    }
+
+    fn of_epoch(epoch: Epoch, next: &[&[i64]]) -> Positions {
+        Positions(next.iter().map(|next| TopicPosition { epoch, next: next.to_vec() }).collect())
+    }
+
+    #[test]
+    fn going_back_never_goes_on() {
+        let mut from = positions(&[&[5, 9], &[3]]);
+        from.go_back(&positions(&[&[7, 4], &[3]]));
+        assert_eq!(from, positions(&[&[5, 4], &[3]]));
+        from.go_back(&of_epoch(8, &[&[0, 6], &[1]]));
+        assert_eq!(from, of_epoch(8, &[&[0, 6], &[1]]), "another log has positions of its own");
+    }
+
+    #[test]
+    fn of_a_topic_made_anew_everything_is_to_come() {
+        let mut from = positions(&[&[5, 9]]);
+        from.start_over(&positions(&[&[7, 12]]));
+        assert_eq!(from, positions(&[&[5, 9]]), "the same log");
+        from.start_over(&of_epoch(8, &[&[7, 12, 1]]));
+        assert_eq!(from, of_epoch(8, &[&[0, 0, 0]]));
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! | [`gateway`] | requests in: proxied to the upstream, or negotiated and admitted as a stream |
 //! | [`writer`] | one thread per core: owns its sockets, their sessions, its share of the index, one timer wheel |
 //! | [`problem`] | refusals, as `application/problem+json` |
-//! | [`admin`] | `/metrics`, `/livez`, `/readyz` |
+//! | [`admin`] | `/metrics`, `/livez`, `/readyz`; for the same host the page, `/-/drain`, `/-/reload` |
 //! | [`auth`] | tokens to principals |
 //! | [`config`] | what the user wrote, compiled into a snapshot |
 //! | [`ingress`] | ingress-nginx's settings in, a configuration and a report out |

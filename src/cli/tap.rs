@@ -100,7 +100,9 @@ impl Follower<'_> {
             if let Some(code) = self.verdict(&over) {
                 return code;
             }
-            failures = if self.events > was { 0 } else { failures + 1 };
+            // A quiet stream that its token or a hop ends is no failure.
+            let is_failure = matches!(over, Over::Failed(_)) && self.events == was;
+            failures = if is_failure { failures + 1 } else { 0 };
             let wait = backoff(self.retry, failures, fastrand::f64());
             self.tell(&over, Some(wait));
             thread::sleep(wait);

@@ -87,9 +87,11 @@ impl Queue {
         !self.is_over(bytes, limits)
     }
 
-    /// Whether nothing but events waits, fewer than `events` and than `bytes`, and none of them is on its way.
+    /// Whether nothing but live events waits, fewer than `events` and than `bytes`, and none of them is on its way.
     pub fn is_open_batch(&self, events: usize, bytes: usize) -> bool {
-        let is_pure = self.written == 0 && self.events == self.items.len();
+        // What was replayed stands before all that is live.
+        let is_live = matches!(self.items.front(), Some(Item::Event(.., true)));
+        let is_pure = is_live && self.written == 0 && self.events == self.items.len();
         is_pure && (1..events).contains(&self.events) && self.event_bytes < bytes
     }
 

@@ -228,7 +228,7 @@ impl Losses {
             let (base, next) = (window.base[partition], window.next[partition]);
             if *position > next {
                 // Where the log is known to have lost its tail, what came in its place is new to the client.
-                let end = window.cut_end(partition).map_or(next, |end| end.min(next));
+                let end = window.cut_end(partition, *position).map_or(next, |end| end.min(next));
                 self.truncated(topic, partition, end, *position);
                 *position = end;
             }

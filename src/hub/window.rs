@@ -61,6 +61,8 @@ pub(super) struct Cut {
     pub(super) partition: usize,
     /// The offset after the last record that was left.
     pub(super) end: i64,
+    /// The offset after the last record that had been read.
+    was: i64,
 }
 
 impl Hub {
@@ -89,7 +91,8 @@ impl Hub {
                 next: next.to_vec(),
                 live_from: window.live_from,
                 order_from: self.next_seq,
-                cuts: std::mem::take(&mut window.cuts),
+                // Of a log that is gone.
+                cuts: if is_anew { VecDeque::new() } else { std::mem::take(&mut window.cuts) },
                 ..TopicWindow::new(limits)
             };
         }
@@ -219,14 +222,15 @@ impl TopicWindow {
         let (_, partition, last) = place(&entry);
         let Some(next) = self.next.get_mut(partition as usize) else { return };
         if let Entry::Gap { cause: GapCause::Truncated, range } = &entry {
-            return self.cut(Cut { seq, partition: partition as usize, end: range.from });
+            let was = *next;
+            return self.cut(Cut { seq, partition: partition as usize, end: range.from, was });
         }
         *next = last + 1;
         self.bytes += weight(&entry);
         self.entries.push_back((seq, entry));
         while self.entries.len() > self.limits.events || self.bytes > self.limits.bytes {
             let Some((seq, oldest)) = self.entries.pop_front() else { break };
-            self.order_from = seq + 1;
+            self.order_from = self.order_from.max(seq + 1);
             self.bytes -= weight(&oldest);
             let (_, partition, last) = place(&oldest);
             self.base[partition as usize] = last + 1;
@@ -261,9 +265,11 @@ impl TopicWindow {
         self.cuts.iter().filter(move |cut| cut.seq >= seq)
     }
 
-    /// Where the log ended when it was cut last, for a client whose position lies beyond what was read since.
-    pub(super) fn cut_end(&self, partition: usize) -> Option<i64> {
-        self.cuts.iter().rev().find(|cut| cut.partition == partition).map(|cut| cut.end)
+    /// Where the log ended when it was cut last, for a client whose position lies beyond what was read since, and not
+    /// beyond what was read before: a position that was never read here says nothing of that cut.
+    pub(super) fn cut_end(&self, partition: usize, position: i64) -> Option<i64> {
+        let last = self.cuts.iter().rev().find(|cut| cut.partition == partition)?;
+        (position <= last.was).then_some(last.end)
     }
 }
 

@@ -9,7 +9,7 @@ use super::Session;
 impl Session {
     /// Whether what is queued waits for more to go with it; at the latest until [`Self::deadline`].
     ///
-    /// Only events wait, and only as long as none of them is on its way, the batch is not full, the queue is far from
+    /// Only live events wait, and only as long as none of them is on its way, the batch is not full, the queue is far from
     /// its limits, and the stream neither catches up nor ends.
     pub fn gathers(&mut self, now: Instant) -> bool {
         let Some(batch) = self.request.batch else { return false };

@@ -263,8 +263,10 @@ impl Session {
     /// Does what is due. Gives whether a heartbeat was queued.
     pub fn tick(&mut self, desk: &mut Desk<'_>) -> bool {
         let now = desk.now.instant;
-        // It is looked at now, or once the socket takes more.
-        self.look_at = self.look_at.filter(|at| *at > now);
+        // It is looked at now, or once the socket takes more. Of a batch `gathers` takes note by itself.
+        if self.request.batch.is_none() || self.is_behind() {
+            self.look_at = self.look_at.filter(|at| *at > now);
+        }
         if self.closed.is_some() {
             self.heartbeat_due = now + self.request.heartbeat_interval();
             return false;

@@ -53,6 +53,7 @@ impl Session {
     pub fn catch_up(&mut self, desk: &mut Desk<'_>) -> bool {
         let mut more = false;
         self.look_at = None;
+        self.tell_losses(desk.hub);
         for n in 0..self.subscriptions.len() {
             self.try_start(n, desk);
             // A WebSocket's first commands are carried out once it is answered; they may end it or what it wants.
@@ -80,12 +81,37 @@ impl Session {
         more
     }
 
-    pub(super) fn tell_lost(&mut self, n: usize, gaps: Vec<Gap>, replay: &Replay) {
-        if gaps.is_empty() {
-            return;
+    /// What went with a log that is gone or shorter than it was, of all subscriptions before any of them goes on: they are
+    /// compared with each other, and two positions compare only in one log.
+    fn tell_losses(&mut self, hub: &Hub) {
+        for n in 0..self.subscriptions.len() {
+            let Subscription { stream, progress, from, .. } = &mut self.subscriptions[n];
+            let Progress::Replaying(replaying) = progress else {
+                if let Some(from) = from {
+                    from.start_over(&hub.positions(stream));
+                }
+                continue;
+            };
+            let replay = &mut replaying.replay;
+            let lost = replay.lost(hub, stream);
+            if !lost.is_empty() {
+                if let Some(from) = from {
+                    from.go_back(replay.positions());
+                }
+                let cursor = replay.cursor_now(stream).map(|cursor| cursor.to_string().into());
+                self.push_lost(lost, cursor);
+            }
         }
+    }
+
+    pub(super) fn tell_lost(&mut self, n: usize, gaps: Vec<Gap>, replay: &Replay) {
         let cursor = replay.cursor_now(&self.subscriptions[n].stream).map(|cursor| cursor.to_string().into());
-        let last = gaps.len() - 1;
+        self.push_lost(gaps, cursor);
+    }
+
+    /// `cursor` is where the client stands behind them all.
+    fn push_lost(&mut self, gaps: Vec<Gap>, cursor: Option<Bytes>) {
+        let Some(last) = gaps.len().checked_sub(1) else { return };
         for (n, gap) in gaps.into_iter().enumerate() {
             // It stands behind them all once it was told of all.
             let cursor = cursor.clone().filter(|_| n == last);
@@ -97,11 +123,9 @@ impl Session {
     fn walk(&mut self, n: usize, replaying: &mut Replaying, desk: &Desk<'_>) -> Walked {
         let Replaying { replay, reading } = replaying;
         let (hub, stream, limits) = (desk.hub, self.subscriptions[n].stream.clone(), desk.log.limits());
-        let mut lost = replay.lost(hub, &stream);
         if limits.events == 0 {
-            lost.extend(replay.fell_out(hub, &stream));
+            self.tell_lost(n, replay.fell_out(hub, &stream), replay);
         }
-        self.tell_lost(n, lost, replay);
         let mut left = ENTRIES_PER_TURN;
         while let Some(place) = replay.place(hub, &stream) {
             let reading = reading.get_or_insert_with(|| Reading::new(&limits, desk.now.instant));

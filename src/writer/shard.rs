@@ -389,17 +389,21 @@ impl Shard {
     /// One write for every connection that has something.
     fn write_all(&mut self, now: Now) {
         let mut replays = REPLAYS_PER_TURN;
+        let mut unserved = Vec::new();
         let later = std::mem::take(&mut self.later);
         for key in later.into_iter().chain(std::mem::take(&mut self.dirty)) {
             if self.connections.get(key).is_some_and(|c| c.writable && c.session.is_behind()) {
                 if replays == 0 {
-                    self.later.push(key);
+                    unserved.push(key);
                     continue;
                 }
                 replays -= 1;
             }
             self.write(key, now);
         }
+        // Before those that had their turn and want another.
+        unserved.append(&mut self.later);
+        self.later = unserved;
         let Self { connections, waiting, .. } = self;
         waiting.retain(|key| connections.get(*key).is_some_and(|connection| connection.session.is_waiting()));
     }

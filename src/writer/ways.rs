@@ -12,6 +12,8 @@ use crate::traces::{Kind, Span, Tracer, Value};
 
 /// Events whose writing is still going on; one more, and the oldest is told of as far as it is.
 const WAYS_MAX: usize = 1024;
+/// Those that are over by now, but stand behind one that is not, counted in.
+const ORDER_MAX: usize = 4 * WAYS_MAX;
 /// How long an event is waited for to be written to everybody: a queue may drop it, and a client may leave or not read.
 const FLUSH_WAIT: Duration = Duration::from_secs(10);
 
@@ -66,7 +68,7 @@ impl Ways {
             moments: Vec::new(),
             is_error: false,
         });
-        if self.open.len() >= WAYS_MAX {
+        while self.open.len() >= WAYS_MAX || self.order.len() >= ORDER_MAX {
             self.end_oldest();
         }
         let way = Way {

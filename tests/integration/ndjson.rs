@@ -34,6 +34,17 @@ fn an_event_is_a_line() {
 }
 
 #[test]
+fn a_batch_that_is_never_full_goes_out_when_its_time_is_over() {
+    let house = House::standard();
+    let mut stream = house.get("/stream?batchSize=100&batchWindow=100ms").ndjson();
+    assert_eq!(stream.head.header("x-batch-size"), Some("100"));
+    for _ in 0..3 {
+        let id = house.broker.order("o1");
+        assert_eq!(stream.ids(1), [id]);
+    }
+}
+
+#[test]
 fn numbers_keep_every_digit() {
     let house = House::standard();
     let mut stream = house.get("/bare/stream").ndjson();
