@@ -90,7 +90,7 @@ fn configuration(brokers: &str, upstream: &str) -> String {
         .collect();
     format!(
         "upstream: {{ address: '{upstream}' }}\n\
-         kafka: {{ brokers: '{brokers}', properties: {{ fetch.wait.max.ms: 5 }} }}\n\
+         kafka: {{ brokers: '{brokers}', properties: {{ fetch.wait.max.ms: 10 }} }}\n\
          streams:\n  everybody: {{ topics: [{BROADCAST}] }}\n  users: {{ topics: [{KEYED}], keys: [user] }}\n\
          limits: {{ streams: 20000, connections: 20000 }}\n\
          routes:\n{everybody}  \
