@@ -185,7 +185,13 @@ fn pushpin(count: usize, is_keyed: bool) -> Fallible<Side<'static>> {
     let backend = passthrough::nginx("grip.conf", None)?;
     let publish = process::free_address()?;
     let address = process::free_address()?;
-    let values = [("PUBLISH_PORT", publish.port().to_string()), ("PORT", address.port().to_string())];
+    let files = passthrough::template("zurl.conf", &[])?;
+    let zurl = files.path().display().to_string();
+    let file = files.path().join("zurl.conf");
+    let asker = Running::start_with(files, Command::new("zurl").arg(format!("--config={}", file.display())))
+        .map_err(|error| format!("zurl: {error}"))?;
+    let ports = [("PUBLISH_PORT", publish.port().to_string()), ("PORT", address.port().to_string())];
+    let values: Vec<_> = ports.into_iter().chain([("ZURL", zurl)]).collect();
     let folder = passthrough::template("pushpin.conf", &values)?;
     fs::write(folder.path().join("routes"), format!("* {}\n", backend.address))?;
     let file = folder.path().join("pushpin.conf");
@@ -208,6 +214,6 @@ fn pushpin(count: usize, is_keyed: bool) -> Fallible<Side<'static>> {
         format!(r#"{{"channel":"{channel}","formats":{{"http-stream":{{"content":{content}}}}}}},"#)
     });
     // Its streams are held by itself from here on.
-    drop(backend);
+    drop((backend, asker));
     side
 }
