@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::clients;
-use crate::product::{self, Product, TRANSPORTS};
+use crate::product::{self, BROADCAST, Feed, PAYLOAD_BYTES, Product, TRANSPORTS};
 use crate::row::Row;
 use crate::{Fallible, Plan};
 
@@ -13,25 +13,34 @@ const STREAMS: usize = 10_000;
 /// As many as this process has descriptors for.
 const MANY: usize = 19_000;
 /// After so long without anything to do a process is idle: what the start, or the storm, took was given back.
-const IDLE: Duration = Duration::from_secs(3);
+const IDLE: Duration = Duration::from_secs(2);
 /// Streams that are not counted: what a process pays once is no stream's.
 const FIRST: usize = 200;
 /// What an idle stream may take, one row a transport.
 const ROWS: [&str; 3] = ["idle_sse_kb", "idle_ndjson_kb", "idle_ws_kb"];
 
 pub fn idle(plan: &Plan) -> Fallible<Vec<Row>> {
-    let (mut rows, mut connects) = (Vec::new(), Vec::new());
+    let (mut rows, mut all) = (Vec::new(), Vec::new());
     for (transport, name) in TRANSPORTS.into_iter().zip(ROWS) {
-        let mut memory = Vec::new();
-        for _ in 0..plan.fresh {
-            let (kilobytes, connect_us) = storm(transport)?;
-            memory.push(kilobytes);
-            connects.push(connect_us);
-        }
-        rows.push(Row::of_values(name, "KB", &memory, "<=1"));
+        let storms = (0..plan.fresh).map(|_| storm(transport)).collect::<Fallible<Vec<_>>>()?;
+        rows.push(Row::of_values(name, "KB", &storms.iter().map(|storm| storm.idle_kb).collect::<Vec<_>>(), "<=1"));
+        all.extend(storms);
     }
-    rows.push(Row::of_values("connect_us", "us of CPU", &connects, "<=120"));
+    let of = |figure: fn(&Storm) -> f64| all.iter().map(figure).collect::<Vec<_>>();
+    rows.push(Row::of_values("received_kb", "KB", &of(|storm| storm.received_kb), "<=2"));
+    rows.push(Row::of_values("left_behind_kb", "KB", &of(|storm| storm.left_kb), "<=0.2"));
+    rows.push(Row::of_values("connect_us", "us of CPU", &of(|storm| storm.connect_us), "<=120"));
     Ok(rows)
+}
+
+/// Memory in kilobytes a stream, CPU in microseconds a connect.
+struct Storm {
+    idle_kb: f64,
+    /// After one event.
+    received_kb: f64,
+    /// After all are gone.
+    left_kb: f64,
+    connect_us: f64,
 }
 
 /// A timer for each stream, none of which is due: what it costs that they are there.
@@ -51,8 +60,7 @@ pub fn timers(plan: &Plan) -> Fallible<Vec<Row>> {
     Ok(vec![Row::of_values("timers_19k", "% of a core", &shares, "<=1")])
 }
 
-/// Kilobytes a stream, and microseconds a connect.
-fn storm(transport: &str) -> Fallible<(f64, f64)> {
+fn storm(transport: &str) -> Fallible<Storm> {
     let cluster = product::mock(1)?;
     let product = Product::start(&cluster.bootstrap_servers(), "127.0.0.1:9")?;
     let requests = |count| (0..count).map(|_| product::request(&format!("/{transport}")));
@@ -61,9 +69,17 @@ fn storm(transport: &str) -> Fallible<(f64, f64)> {
     let (memory, threads) = (product.server.resident()?, product.server.threads()?);
     let sockets = clients::connect(product.address, requests(STREAMS))?;
     let cpu = product.server.cpu_since(&threads)?;
-    thread::sleep(IDLE);
-    let memory = product.server.resident()?.saturating_sub(memory);
-    drop((first, sockets));
     let streams = STREAMS as f64;
-    Ok((memory as f64 / 1000.0 / streams, cpu.as_secs_f64() * 1e6 / streams))
+    let kilobytes = || -> Fallible<f64> {
+        thread::sleep(IDLE);
+        Ok(product.server.resident()?.saturating_sub(memory) as f64 / 1000.0 / streams)
+    };
+    let idle_kb = kilobytes()?;
+    let feed = Feed::to(&cluster.bootstrap_servers())?;
+    feed.send(BROADCAST, None, &product::envelope(None, &product::data(PAYLOAD_BYTES)))?;
+    feed.flush()?;
+    let received_kb = kilobytes()?;
+    drop((first, sockets));
+    let left_kb = kilobytes()?;
+    Ok(Storm { idle_kb, received_kb, left_kb, connect_us: cpu.as_secs_f64() * 1e6 / streams })
 }

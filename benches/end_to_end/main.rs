@@ -70,6 +70,7 @@ const SCENARIOS: &[Scenario] = &[
     ("timers", connections::timers),
     ("tracing", tracing::rows),
     ("passthrough", passthrough::rows),
+    ("requests_beside", passthrough::beside_streams),
     ("kafka", kafka::rows),
 ];
 

@@ -5,12 +5,14 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
+use crate::clients::{self, Clients};
 use crate::process::{self, Running};
-use crate::product::{self, Product};
+use crate::product::{self, BROADCAST, Feed, Product};
 use crate::row::Row;
-use crate::{Fallible, Plan};
+use crate::{Fallible, Plan, fan_out};
 
 const CONNECTIONS: &str = "-c64";
 const THREADS: &str = "-t2";
@@ -42,6 +44,48 @@ pub fn rows(plan: &Plan) -> Fallible<Vec<Row>> {
         rows.push(beside(plan, "passthrough_envoy", SMALL, &product, &envoy(upstream.address)?, "<=1")?);
     }
     Ok(rows)
+}
+
+/// The tail of ordinary requests while thousands of streams are sent an event each second, beside the same while these
+/// are silent.
+pub fn beside_streams(plan: &Plan) -> Fallible<Vec<Row>> {
+    let upstream = nginx("upstream.conf", None)?;
+    let cluster = product::mock(1)?;
+    let product = Product::start(&cluster.bootstrap_servers(), &upstream.address.to_string())?;
+    let address = product.address;
+    let sockets = clients::connect(address, (0..fan_out::MANY).map(|_| product::request("/sse")))?;
+    let clients = Clients::read(sockets)?;
+    let feed = Feed::to(&cluster.bootstrap_servers())?;
+    let event = product::envelope(None, &product::data(product::PAYLOAD_BYTES));
+    let seconds = plan.time.as_secs().max(2);
+    let (mut pairs, mut sent) = (Vec::new(), 0);
+    for _ in 0..plan.pairs {
+        let silent = slowest(address, seconds)?;
+        let requests = thread::spawn(move || slowest(address, seconds).map_err(|error| error.to_string()));
+        for _ in 0..seconds {
+            feed.send(BROADCAST, None, &event)?;
+            sent += 1;
+            thread::sleep(Duration::from_secs(1));
+        }
+        let fed = requests.join().map_err(|_| "wrk failed")??;
+        clients.await_deliveries(sent * fan_out::MANY as u64)?;
+        pairs.push((fed, silent));
+    }
+    clients.close()?;
+    Ok(vec![Row::of_pairs("requests_beside_streams", "ms, 99th percentile", &pairs, "<=2")])
+}
+
+/// The 99th percentile of requests one after the other on a few connections, in milliseconds.
+fn slowest(address: SocketAddr, seconds: u64) -> Fallible<f64> {
+    let arguments = ["-t1", "-c4", "--latency", &format!("-d{seconds}"), &format!("http://{address}/")];
+    let output = Command::new("wrk").args(arguments).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let figure = text.lines().find_map(|line| line.trim().strip_prefix("99%")).map(str::trim);
+    let figure = figure.ok_or_else(|| format!("wrk: {text}"))?;
+    let in_ms = [("us", 0.001), ("ms", 1.0), ("s", 1000.0)];
+    let (number, scale) =
+        in_ms.iter().find_map(|(unit, scale)| Some((figure.strip_suffix(unit)?, scale))).ok_or("no unit")?;
+    Ok(number.parse::<f64>()? * scale)
 }
 
 fn beside(plan: &Plan, name: &str, path: &str, product: &Proxy, peer: &Proxy, target: &'static str) -> Fallible<Row> {
