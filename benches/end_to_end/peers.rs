@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use crate::clients::{self, Clients};
 use crate::fan_out::{self, KEYED_PER_S, MANY, OUTSTANDING, which};
@@ -22,6 +23,9 @@ const SKETCH_PER_S: f64 = 1_000.0;
 /// Signed with [`MERCURE_KEY`]: `{"mercure":{"publish":["*"]}}`.
 const MERCURE_TOKEN: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJtZXJjdXJlIjp7InB1Ymxpc2giOlsiKiJdfX0.8wYhuYwVMdKrzWJqZxNC8ZSIkb9qOJMqF8mqZby6HZ8";
 const MERCURE_KEY: &str = "a key that is nobody's, of more than 32 bytes";
+
+/// Pushpin's processes find each other by ZeroMQ, which loses what is said before they have.
+const SETTLE: Duration = Duration::from_secs(3);
 
 pub const SCENARIOS: &[Scenario] = &[
     ("backlog_1k_nchan", backlog_nchan),
@@ -198,6 +202,7 @@ fn pushpin(count: usize, is_keyed: bool) -> Fallible<Side<'static>> {
     let mut server = Running::start_with(folder, Command::new("pushpin").arg(format!("--config={}", file.display())))
         .map_err(|error| format!("pushpin: {error}"))?;
     server.await_port(address)?;
+    thread::sleep(SETTLE);
     let proxy = Proxy { server, address };
     // Its publishing port closes after each answer.
     let send = move |bytes: &[u8]| {
