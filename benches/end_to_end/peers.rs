@@ -192,8 +192,11 @@ fn pushpin(count: usize, is_keyed: bool) -> Fallible<Side<'static>> {
     let files = passthrough::template("zurl.conf", &[])?;
     let zurl = files.path().display().to_string();
     let file = files.path().join("zurl.conf");
-    let asker = Running::start_with(files, Command::new("zurl").arg(format!("--config={}", file.display())))
-        .map_err(|error| format!("zurl: {error}"))?;
+    let asker = Running::start_with(
+        files,
+        Command::new("zurl").arg("--loglevel=0").arg(format!("--config={}", file.display())),
+    )
+    .map_err(|error| format!("zurl: {error}"))?;
     let ports = [("PUBLISH_PORT", publish.port().to_string()), ("PORT", address.port().to_string())];
     let values: Vec<_> = ports.into_iter().chain([("ZURL", zurl)]).collect();
     let folder = passthrough::template("pushpin.conf", &values)?;
