@@ -1,0 +1,95 @@
+//! What comes from Kafka: taken into the window, and offered to everybody it is for.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::codec::Form;
+use crate::event::{Entry, Epoch, Event, EventId, Feed, FrameKey, GapCause, Topic};
+use crate::hub::{Gap, Seq, last_id};
+use crate::session::{Now, Offered};
+
+use super::{Shard, mark};
+
+impl Shard {
+    pub(super) fn apply(&mut self, feed: &Feed, now: Now) {
+        match feed {
+            Feed::Assigned { topic, epoch, next } => self.assign(topic, *epoch, next),
+            Feed::Live { topics } => self.hub.go_live(topics),
+            Feed::Batch(entries) => entries.iter().for_each(|entry| self.append(entry, now)),
+        }
+        // Each feed may be what they wait for.
+        for key in &self.waiting {
+            if let Some(connection) = self.connections.get_mut(*key) {
+                mark(&mut self.dirty, *key, connection);
+            }
+        }
+    }
+
+    fn assign(&mut self, topic: &Topic, epoch: Epoch, next: &[i64]) {
+        let lost = self.hub.assign(topic, epoch, next);
+        if !lost.is_empty() {
+            let id = self.hub.id_before(topic);
+            self.tell(&Gap { cause: GapCause::TopicRecreated, ranges: lost, missed: None, cursor: None }, &id, None);
+        }
+    }
+
+    fn append(&mut self, entry: &Entry, now: Now) {
+        let seq = self.hub.append(entry);
+        match entry {
+            Entry::Event(event) => self.deliver(event, seq, now),
+            Entry::Gap { cause, range } => {
+                let gap = Gap { cause: *cause, ranges: vec![range.clone()], missed: None, cursor: None };
+                self.tell(&gap, &last_id(entry), Some(seq));
+            }
+        }
+    }
+
+    /// Queues an event for everybody it matches, encoded once a form.
+    fn deliver(&mut self, event: &Arc<Event>, seq: Seq, now: Now) {
+        let traced = event.trace.as_ref().map(|_| Instant::now());
+        let Self { index, hub, connections, dirty, count, .. } = self;
+        index.matches(event, |stream, subscribers| {
+            let cursor = || Bytes::from(hub.cursor_at(stream, &event.id).to_string());
+            let cursor = event.frames.get_or_encode(FrameKey::cursor(stream.id), cursor);
+            for subscriber in subscribers {
+                let key = subscriber.session as usize;
+                let Some(connection) = connections.get_mut(key) else { continue };
+                let frame =
+                    event.frames.get_or_encode(subscriber.frame, || Form::of(subscriber.frame).event(event, cursor));
+                // A burst larger than the queue is no reason to call a client slow that takes all it is given.
+                if connection.writable && !connection.session.has_room_for(frame.len()) {
+                    let by = connection.counted_by();
+                    // Who is gone is found gone again at its turn.
+                    if let Ok(bytes) = connection.flush(now, |told, now| count.told(by, told, now)) {
+                        count.wrote(by.transport, bytes);
+                    }
+                }
+                match connection.session.offer(event, subscriber.frame, cursor, seq) {
+                    Offered::Accepted => {}
+                    Offered::Dropped(events, policy) => count.dropped(events, policy.as_str()),
+                }
+                mark(dirty, key, connection);
+            }
+        });
+        if let Some(began) = traced {
+            self.queued(event, began);
+        }
+    }
+
+    /// Tells everybody who could have been meant of a loss at the source, `last` the last record that is passed then.
+    fn tell(&mut self, gap: &Gap, last: &EventId, seq: Option<Seq>) {
+        let Self { index, hub, connections, dirty, .. } = self;
+        index.everybody(&last.topic, |stream, subscribers| {
+            let cursor = Some(Bytes::from(hub.cursor_at(stream, last).to_string()));
+            for subscriber in subscribers {
+                let key = subscriber.session as usize;
+                let Some(connection) = connections.get_mut(key) else { continue };
+                if connection.session.tell(Gap { cursor: cursor.clone(), ..gap.clone() }, seq) {
+                    mark(dirty, key, connection);
+                }
+            }
+        });
+    }
+}
