@@ -23,6 +23,7 @@ mod oracles;
 mod pod;
 mod proxy;
 mod real_access;
+mod real_brokers;
 mod real_cut;
 mod real_history;
 mod real_kafka;

@@ -34,6 +34,13 @@ impl Admin {
         assert_eq!(made, [Ok(name.to_owned())]);
     }
 
+    /// Makes a topic with a partition for each of these lists of node ids, which say where its replicas are.
+    pub fn create_topic_on(&self, name: &str, replicas: &[&[i32]]) {
+        let topic = NewTopic::new(name, replicas.len() as i32, TopicReplication::Variable(replicas));
+        let made = self.runtime.block_on(self.client.create_topics([&topic], &options())).unwrap();
+        assert_eq!(made, [Ok(name.to_owned())]);
+    }
+
     /// Gives a topic this many partitions in all.
     pub fn grow(&self, name: &str, partitions: usize) {
         let wanted = NewPartitions::new(name, partitions);

@@ -24,6 +24,17 @@ pub fn start(name: &str) -> RealBroker {
     RealBroker::start(name, &PathBuf::from(env!("CARGO_TARGET_TMPDIR")), &logs)
 }
 
+/// Three nodes, one of which a test may kill.
+pub fn start_three(name: &str) -> Vec<RealBroker> {
+    let logs = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-logs/kafka");
+    RealBroker::start_cluster(name, &PathBuf::from(env!("CARGO_TARGET_TMPDIR")), &logs, &[&[], &[], &[]])
+}
+
+/// The addresses of these nodes, as a client is configured with them.
+pub fn addresses(nodes: &[RealBroker]) -> String {
+    nodes.iter().map(|node| node.address.as_str()).collect::<Vec<_>>().join(",")
+}
+
 /// Makes the topics and a house with all of them in one stream, on the shared node.
 pub fn house(topics: &[(&str, i32)]) -> House {
     house_on(shared(), topics)
@@ -41,6 +52,11 @@ pub fn house_on(node: &RealBroker, topics: &[(&str, i32)]) -> House {
 /// A house with these topics in one stream, served at `/events`, `/stream` and `/ws`, by `orderId` under `/orders`. The
 /// test answers pings only while it reads, which a node that starts again may keep it from for long.
 pub fn plan(node: &RealBroker, topics: &[&str]) -> Plan {
+    plan_at(&node.address, topics)
+}
+
+/// The same for a cluster with these addresses, comma-separated.
+pub fn plan_at(brokers: &str, topics: &[&str]) -> Plan {
     let settings = format!(
         "streams:\n  all: {{ topics: [{}], keys: [orderId] }}\nroutes:\n  - {{ path: /events, stream: all, transport: \
          sse, public: true, retry: 200ms }}\n  - {{ path: /stream, stream: all, transport: ndjson, public: true }}\n  \
@@ -48,5 +64,5 @@ pub fn plan(node: &RealBroker, topics: &[&str]) -> Plan {
          stream: all, transport: ndjson, public: true, bind: {{ orderId: path.orderId }} }}\n",
         topics.join(", ")
     );
-    Plan::new(settings).broker(Broker::at(&node.address)).kafka(PROPERTIES)
+    Plan::new(settings).broker(Broker::at(brokers)).kafka(PROPERTIES)
 }

@@ -1,5 +1,5 @@
-//! Apache Kafka as a child process: one node in KRaft mode with a plain and a SASL/TLS listener, on loopback, and
-//! listeners behind fronts where a test wants to stand between the node and its clients.
+//! Apache Kafka as child processes: one node in KRaft mode, or a cluster of several, each with a plain and a SASL/TLS
+//! listener, on loopback, and listeners behind fronts where a test wants to stand between the node and its clients.
 //!
 //! It is what `make kafka` put into `target/kafka`. Shared with the latency benchmark, so it uses nothing of its
 //! surroundings. A node never outlives the process that started it, however that ends.
@@ -20,6 +20,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Below those the kernel gives to outgoing connections, so that none of these takes a node's port while it is down.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const SIGKILL: i32 = 9;
+/// The heap of a node alone, and of each of several.
+const HEAP: &str = "-Xmx512m";
+const HEAP_IN_CLUSTER: &str = "-Xmx256m";
+/// How many replicas Kafka's own topics have, where there are as many nodes.
+const REPLICAS_MAX: usize = 3;
 
 /// The user of the SASL listener and their password.
 pub const USER: &str = "sidestream";
@@ -47,22 +52,35 @@ impl RealBroker {
     /// The same with a plain listener more for each of these addresses, which it tells clients to come by: a Kafka
     /// client goes where the node says it is, whatever address it began with.
     pub fn start_behind(name: &str, place: &Path, logs: &Path, fronts: &[SocketAddr]) -> Self {
-        let folder = new_folder(place, name);
-        let [plain, secure, controller] = [free_port(), free_port(), free_port()];
-        let behind: Vec<_> = fronts.iter().map(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))).collect();
-        make_certificates(&folder);
-        let fronts: Vec<_> = behind.iter().copied().zip(fronts.iter().copied()).collect();
-        let properties = properties(&folder, plain, secure, controller, &fronts);
-        fs::write(folder.join("server.properties"), properties).unwrap();
+        let mut nodes = Self::start_cluster(name, place, logs, &[fronts]);
+        nodes.remove(0)
+    }
+
+    /// A cluster with a node for each of these lists of fronts, an empty one where there are none. Node ids begin at 1;
+    /// node `n` logs to `NAME-n.log`. All nodes are brokers and controllers, so a minority of them may be killed.
+    pub fn start_cluster(name: &str, place: &Path, logs: &Path, fronts: &[&[SocketAddr]]) -> Vec<Self> {
         fs::create_dir_all(logs).unwrap();
-        let launcher = Launcher { folder: folder.clone(), log: logs.join(format!("{name}.log")) };
-        File::create(&launcher.log).unwrap();
-        launcher.format();
-        let child = launcher.launch();
-        let (address, secure_address) = (format!("127.0.0.1:{plain}"), format!("127.0.0.1:{secure}"));
-        let mut broker = Self { address, secure_address, behind, folder, child, launcher };
-        broker.await_start();
-        broker
+        let controllers: Vec<u16> = fronts.iter().map(|_| free_port()).collect();
+        let start = |(n, fronts): (usize, &&[SocketAddr])| {
+            let name = if controllers.len() == 1 { name.to_owned() } else { format!("{name}-{}", n + 1) };
+            let folder = new_folder(place, &name);
+            let (plain, secure) = (free_port(), free_port());
+            let behind: Vec<_> = fronts.iter().map(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))).collect();
+            make_certificates(&folder);
+            let fronts: Vec<_> = behind.iter().copied().zip(fronts.iter().copied()).collect();
+            let properties = properties(&folder, n, plain, secure, &controllers, &fronts);
+            fs::write(folder.join("server.properties"), properties).unwrap();
+            let heap = if controllers.len() == 1 { HEAP } else { HEAP_IN_CLUSTER };
+            let launcher = Launcher { folder: folder.clone(), log: logs.join(format!("{name}.log")), heap };
+            File::create(&launcher.log).unwrap();
+            launcher.format();
+            let child = launcher.launch();
+            let (address, secure_address) = (format!("127.0.0.1:{plain}"), format!("127.0.0.1:{secure}"));
+            Self { address, secure_address, behind, folder, child, launcher }
+        };
+        let mut nodes: Vec<Self> = fronts.iter().enumerate().map(start).collect();
+        nodes.iter_mut().for_each(Self::await_start);
+        nodes
     }
 
     /// The certificate of the authority that signed the secure listener's.
@@ -134,6 +152,8 @@ impl Drop for RealBroker {
 struct Launcher {
     folder: PathBuf,
     log: PathBuf,
+    /// The JVM's option for the size of its heap.
+    heap: &'static str,
 }
 
 impl Launcher {
@@ -159,7 +179,7 @@ impl Launcher {
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
         let mut command = Command::new("setpriv");
         command
-            .args(["--pdeathsig", "KILL", "java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+            .args(["--pdeathsig", "KILL", "java", self.heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
             .args(["-Dlog4j2.level=INFO", "-cp"])
             .arg(jars.join("*"))
             .arg(class)
@@ -229,10 +249,21 @@ pub fn make_certificates(folder: &Path) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// `fronts` are listeners (where they are, where they say they are). A node that was killed is let in again once its
-/// session is over, nine seconds by default. Shorter ones end while a busy machine keeps it from its heartbeats.
-fn properties(folder: &Path, plain: u16, secure: u16, controller: u16, fronts: &[(SocketAddr, SocketAddr)]) -> String {
+/// The properties of the `n`th node, counted from 0; `controllers` are the ports of all, `fronts` are listeners (where
+/// they are, where they say they are). A node that was killed is let in again once its session is over, nine seconds by
+/// default. Shorter ones end while a busy machine keeps it from its heartbeats.
+fn properties(
+    folder: &Path,
+    n: usize,
+    plain: u16,
+    secure: u16,
+    controllers: &[u16],
+    fronts: &[(SocketAddr, SocketAddr)],
+) -> String {
     let folder = folder.display();
+    let (id, controller, replicas) = (n + 1, controllers[n], controllers.len().min(REPLICAS_MAX));
+    let voters = controllers.iter().zip(1..).map(|(port, id)| format!("{id}@127.0.0.1:{port}"));
+    let voters = voters.collect::<Vec<_>>().join(",");
     let each = |line: &dyn Fn(usize, SocketAddr, SocketAddr) -> String| -> String {
         fronts.iter().enumerate().map(|(n, (is, says))| line(n, *is, *says)).collect()
     };
@@ -241,8 +272,8 @@ fn properties(folder: &Path, plain: u16, secure: u16, controller: u16, fronts: &
     let protocols = each(&|n, _, _| format!(",FRONT{n}:PLAINTEXT"));
     format!(
         "process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
+node.id={id}
+controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
 listeners=PLAIN://127.0.0.1:{plain},SECURE://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{controller}{behind}
 advertised.listeners=PLAIN://127.0.0.1:{plain},SECURE://127.0.0.1:{secure}{advertised}
@@ -255,12 +286,12 @@ ssl.keystore.type=PEM
 ssl.keystore.location={folder}/server.pem
 log.dirs={folder}/data
 auto.create.topics.enable=false
-offsets.topic.replication.factor=1
+offsets.topic.replication.factor={replicas}
 offsets.topic.num.partitions=1
-transaction.state.log.replication.factor=1
+transaction.state.log.replication.factor={replicas}
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=1
-share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.replication.factor={replicas}
 share.coordinator.state.topic.min.isr=1
 log.retention.check.interval.ms=1000
 log.cleaner.dedupe.buffer.size=16777216
