@@ -15,6 +15,7 @@ use crate::admin::{Admin, Readiness, Status as AdminStatus};
 use crate::config::Reading;
 use crate::config::reload::{Asker, OnReload, Origin, Reloader, record_success};
 use crate::config::snapshot::{Kafka, Limits, Snapshot, TopicConfig};
+use crate::cores::cores_up_to;
 use crate::drain::{self, Drain};
 use crate::event::{Entry, Feed, GapCause, Topic};
 use crate::gateway::Gateway;
@@ -31,6 +32,11 @@ use crate::writer::Writers;
 
 /// Connections to the admin listener: probes, a scraper, a person.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
+
+/// Threads that proxy requests, on as many cores or more.
+const GATEWAY_THREADS_MAX: usize = 4;
+/// Threads for what blocks: a drain, a reload, surveys, lookups of names.
+const BLOCKING_THREADS_MAX: usize = 64;
 
 /// Where the running sidecar is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,6 +152,8 @@ impl App {
         let sources = Arc::new(Mutex::new(sources));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("gateway")
+            .worker_threads(cores_up_to(GATEWAY_THREADS_MAX))
+            .max_blocking_threads(BLOCKING_THREADS_MAX)
             .enable_all()
             .build()
             .context("cannot start the runtime")?;

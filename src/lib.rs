@@ -7,7 +7,7 @@
 //! | [`kafka`] | records in: assign, poll, decode; the embedded broker of the demo |
 //! | [`listener`] | connections in: counted, one checked request head at a time |
 //! | [`gateway`] | requests in: proxied to the upstream, or negotiated and admitted as a stream |
-//! | [`writer`] | one thread per core: owns its sockets, their sessions, its share of the index, one timer wheel |
+//! | [`writer`] | a few threads: each owns its sockets, their sessions, its share of the index, one timer wheel |
 //! | [`problem`] | refusals, as `application/problem+json` |
 //! | [`admin`] | `/metrics`, `/livez`, `/readyz`; for the same host the page, `/-/drain`, `/-/reload` |
 //! | [`auth`] | tokens to principals |
@@ -17,6 +17,7 @@
 //! | [`traces`] | spans of requests and events, sent to an OpenTelemetry collector |
 //! | [`shutdown`] | the signals that end a process, and the mark that its end has begun |
 //! | [`drain`] | ends every stream, once, at a bounded pace |
+//! | [`cores`] | how many threads a part starts by default |
 //! | [`inject`] | Kubernetes manifests with the sidecar in them: text in, text out |
 //! | [`client`] | one connection to a stream, read item by item: for `tap` and `doctor` |
 //! | [`doctor`] | what on the way to a stream is bad for it |
@@ -56,6 +57,8 @@ pub mod cli;
 pub mod client;
 #[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
+pub mod cores;
 #[cfg(feature = "server")]
 pub mod demo;
 #[cfg(feature = "server")]

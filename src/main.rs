@@ -11,12 +11,14 @@ use sidestream::{app, demo, telemetry};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// What jemalloc reads before `main`. Each arena keeps pages of its own, and a sidecar's threads are few; but with a single
-/// arena they wait for each other. Memory that is not used goes back after a second rather than ten.
+/// What jemalloc reads before `main`. Each arena keeps pages of its own, so that jemalloc's default, four a core of the
+/// node, would cost a sidecar on a large node dearly; with a single arena threads wait for each other. Four suit the
+/// threads that allocate most, of which there are four at most by default on any node (writers, gateway): see `cores.rs`.
+/// Memory that is not used goes back after a second rather than ten.
 // An exported name is the only way to tell it; the prefix is tikv-jemalloc-sys's.
 #[allow(unsafe_code)]
 #[unsafe(export_name = "_rjem_malloc_conf")]
-pub static ALLOCATOR_SETTINGS: &[u8] = b"narenas:2,dirty_decay_ms:1000\0";
+pub static ALLOCATOR_SETTINGS: &[u8] = b"narenas:4,dirty_decay_ms:1000\0";
 
 fn main() -> ExitCode {
     let arguments = Cli::parse();

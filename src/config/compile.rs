@@ -13,7 +13,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use super::certificates;
@@ -23,6 +22,7 @@ use super::section::{Section, text};
 use super::snapshot::{DrainLimits, ForwardedTrust, Limits, RETRIES_MAX, ReplayLog, Snapshot, Tracing, Upstream};
 use super::source::{SECRET_BYTES_MAX, without_line_break};
 use crate::client::Target;
+use crate::cores::cores_up_to;
 use crate::hub::ReplayLimits;
 
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
@@ -35,6 +35,8 @@ const SERVICE_NAME: &str = "sidestream";
 const SERVICE_NAME_BYTES_MAX: usize = 255;
 const STREAMS_MAX: u32 = 10_000;
 const CONNECTIONS_MAX: u32 = 20_000;
+/// Threads that write streams unless the configuration says otherwise, on as many cores or more.
+const WRITERS: usize = 4;
 const WRITERS_MAX: u32 = 256;
 /// Of streams, connections, queued events: what nobody needs more of.
 const COUNT: RangeInclusive<u32> = 1..=10_000_000;
@@ -74,7 +76,7 @@ pub(super) fn compile(root: &Node, base_dir: &Path, diagnostics: &Diagnostics) -
         metrics_prefix: metrics_prefix(&root.section("metrics")),
         tracing: tracing(&root.section("tracing")),
         drain: drain(&root.section("drain")),
-        writers: root.count("writers", 1..=WRITERS_MAX).map_or_else(cores, |count| count as usize),
+        writers: root.count("writers", 1..=WRITERS_MAX).map_or_else(|| cores_up_to(WRITERS), |count| count as usize),
         // Last: what returns early leaves keys unread, which would count as unknown.
         routes: Arc::new(routes?),
     })
@@ -202,10 +204,6 @@ fn tracing(section: &Section<'_>) -> Option<Tracing> {
 fn collector(written: &str) -> Option<Target> {
     let is_plain = written.starts_with("http://") && !written.contains(['?', '#']);
     format!("{}/v1/traces", written.trim_end_matches('/')).parse().ok().filter(|_| is_plain)
-}
-
-fn cores() -> usize {
-    available_parallelism().map_or(1, |cores| cores.get().min(WRITERS_MAX as usize))
 }
 
 /// The content of a file that a node under this key names, without the line break at its end.

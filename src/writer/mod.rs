@@ -1,4 +1,4 @@
-//! The stream writers: one thread per core, each owning its sockets, their sessions, its share of the index and one
+//! The stream writers: a few threads, each owning its sockets, their sessions, its share of the index and one
 //! timer wheel. Nothing else writes stream bytes.
 //!
 //! Every writer is told every entry, in the same order, as one message per batch; a connection stays with the writer
@@ -8,6 +8,7 @@ mod by_route;
 mod connection;
 mod counting;
 mod ending;
+mod openings;
 mod shard;
 mod survey;
 #[cfg(test)]
@@ -18,7 +19,7 @@ mod wheel;
 use std::io;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -35,14 +36,13 @@ use crate::traces::{RequestSpan, Tracer};
 
 use counting::Counting;
 pub use ending::Pace;
+use openings::Openings;
 use shard::{Ended, Shard};
 pub use survey::{Sight, Survey};
 use ways::Ways;
 
 /// Batches a writer may be behind before the source waits for it.
 const FEEDS_AHEAD: usize = 64;
-/// Connections that may wait to be taken over by a writer.
-const OPENINGS_AHEAD: usize = 4096;
 /// The exit code where a writer failed (EX_SOFTWARE of sysexits.h).
 const WRITER_FAILED_EXIT: i32 = 70;
 /// How long a survey waits for a writer that is busy.
@@ -80,7 +80,7 @@ struct Inner {
 /// The way to one writer.
 struct Writer {
     inbox: SyncSender<Message>,
-    openings: SyncSender<Opening>,
+    openings: Arc<Openings>,
     waker: Arc<Waker>,
     /// Streams it owns or is about to.
     streams: Arc<AtomicUsize>,
@@ -113,10 +113,10 @@ impl Writers {
         let mut handles = Vec::with_capacity(threads);
         for n in 0..u32::try_from(threads.max(1)).unwrap_or(u32::MAX) {
             let (inbox, messages) = sync_channel(FEEDS_AHEAD);
-            let (openings, opened) = sync_channel(OPENINGS_AHEAD);
+            let openings = Arc::new(Openings::new());
             let streams = Arc::new(AtomicUsize::new(0));
             let count = Counting::new(metrics.clone(), Ways::new(tracer.cloned(), n));
-            let shard = Shard::new(n, windows, log.clone(), count, messages, opened, streams.clone())?;
+            let shard = Shard::new(n, windows, log.clone(), count, messages, openings.clone(), streams.clone())?;
             writers.push(Writer { inbox, openings, waker: shard.waker(), streams });
             handles.push(std::thread::Builder::new().name(format!("writer-{n}")).spawn(move || watch(shard))?);
         }
@@ -148,14 +148,14 @@ impl Writers {
         let fewest = self.inner.writers.iter().min_by_key(|writer| writer.streams.load(Ordering::Relaxed));
         let Some(writer) = fewest.filter(|_| !self.is_draining()) else { return Err(Box::new(opening)) };
         writer.streams.fetch_add(1, Ordering::Relaxed);
-        match writer.openings.try_send(opening) {
+        match writer.openings.push(opening) {
             Ok(()) => {
                 writer.wake();
                 Ok(())
             }
-            Err(TrySendError::Full(opening) | TrySendError::Disconnected(opening)) => {
+            Err(opening) => {
                 writer.streams.fetch_sub(1, Ordering::Relaxed);
-                Err(Box::new(opening))
+                Err(opening)
             }
         }
     }

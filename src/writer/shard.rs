@@ -24,6 +24,7 @@ use crate::traces::RequestSpan;
 use super::connection::{Connection, READ_BYTES, ReadEnd, Wrote};
 use super::counting::{self, Counting};
 use super::ending::Ending;
+use super::openings::Openings;
 use super::wheel::Wheel;
 use super::{Message, Opening};
 use ends::Reloads;
@@ -51,7 +52,7 @@ pub(super) struct Shard {
     poll: Poll,
     waker: Arc<Waker>,
     messages: Receiver<Message>,
-    openings: Receiver<Opening>,
+    openings: Arc<Openings>,
     streams: Arc<AtomicUsize>,
     connections: Slab<Connection>,
     hub: Hub,
@@ -84,7 +85,7 @@ impl Shard {
         log: Arc<dyn Log>,
         count: Counting,
         messages: Receiver<Message>,
-        openings: Receiver<Opening>,
+        openings: Arc<Openings>,
         streams: Arc<AtomicUsize>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
@@ -146,6 +147,7 @@ impl Shard {
                 Turn::Done => false,
                 Turn::More => true,
                 Turn::Stop => {
+                    self.openings.close();
                     self.remove_all(now);
                     self.count.flush();
                     self.count.ways.end_all();
@@ -198,7 +200,7 @@ impl Shard {
     /// Takes over connections that were handed to this writer. Whether there may be more.
     fn take_over(&mut self, now: Now) -> bool {
         for _ in 0..OPENINGS_PER_TURN {
-            let Ok(opening) = self.openings.try_recv() else { return false };
+            let Some(opening) = self.openings.pop() else { return false };
             if let Err(error) = self.open(opening, now) {
                 self.streams.fetch_sub(1, Ordering::Relaxed);
                 tracing::warn!(%error, "a stream's socket could not be watched");

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 /// How fine time is.
 const TICK: Duration = Duration::from_millis(20);
-/// Slots, a power of two: some 82 seconds, beyond which a timer goes around again.
-const SLOTS: usize = 4096;
+/// Slots, a power of two: some 20 seconds, the default heartbeat and more. A timer beyond goes around again.
+const SLOTS: usize = 1024;
 
 /// When a timer fires, in ticks since the wheel was made.
 pub(super) type Tick = u64;

@@ -1,0 +1,56 @@
+//! Connections on their way to a writer: a bounded queue whose memory follows what waits in it.
+//!
+//! A channel of the standard library allocates all of its places when it is made, and a place is as large as a request.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::Opening;
+
+/// Connections that may wait to be taken over by one writer.
+pub(super) const OPENINGS_AHEAD: usize = 4096;
+/// Places that an empty queue keeps.
+const PLACES_KEPT: usize = 16;
+
+pub(super) struct Openings {
+    /// Nothing once the writer has ended.
+    waiting: Mutex<Option<VecDeque<Opening>>>,
+}
+
+impl Openings {
+    pub(super) fn new() -> Self {
+        Self { waiting: Mutex::new(Some(VecDeque::new())) }
+    }
+
+    /// Appends a connection; gives it back where [`OPENINGS_AHEAD`] wait already, or the writer has ended.
+    pub(super) fn push(&self, opening: Opening) -> Result<(), Box<Opening>> {
+        match &mut *self.waiting() {
+            Some(waiting) if waiting.len() < OPENINGS_AHEAD => {
+                waiting.push_back(opening);
+                Ok(())
+            }
+            _ => Err(Box::new(opening)),
+        }
+    }
+
+    /// The connection that has waited longest.
+    pub(super) fn pop(&self) -> Option<Opening> {
+        let mut waiting = self.waiting();
+        let waiting = waiting.as_mut()?;
+        let opening = waiting.pop_front();
+        if waiting.is_empty() && waiting.capacity() > PLACES_KEPT {
+            *waiting = VecDeque::new();
+        }
+        opening
+    }
+
+    /// Ends the connections that wait, and takes no more.
+    pub(super) fn close(&self) {
+        let waiting = self.waiting().take();
+        drop(waiting);
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Option<VecDeque<Opening>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
