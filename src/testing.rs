@@ -88,6 +88,8 @@ pub(crate) struct Shelf {
     pub(crate) limits: ReplayLimits,
     /// The first offset that every partition still holds.
     pub(crate) low: i64,
+    /// Where every partition ends.
+    pub(crate) high: i64,
     pub(crate) asked: Mutex<HashSet<String>>,
     /// The pages that were found.
     pub(crate) found: Mutex<Vec<Arc<Page>>>,
@@ -96,7 +98,7 @@ pub(crate) struct Shelf {
 impl Shelf {
     pub(crate) fn new(entries: Vec<Entry>, page_entries: usize) -> Self {
         let limits = ReplayLimits { events: 1000, bytes: 1 << 20, time: Duration::from_secs(10) };
-        Self { entries, page_entries, limits, low: 0, asked: Mutex::default(), found: Mutex::default() }
+        Self { entries, page_entries, limits, low: 0, high: i64::MAX, asked: Mutex::default(), found: Mutex::default() }
     }
 
     pub(crate) fn read(&self, wanted: &Place) -> Page {
@@ -113,6 +115,11 @@ impl Shelf {
             let to = self.low.min(wanted.until) - 1;
             let range = GapRange { topic: wanted.topic.clone(), partition: wanted.partition, from: wanted.offset, to };
             entries.insert(0, Entry::Gap { cause: GapCause::Retention, range });
+        }
+        if wanted.offset >= self.high {
+            let (topic, partition) = (wanted.topic.clone(), wanted.partition);
+            let range = GapRange { topic, partition, from: self.high, to: wanted.until - 1 };
+            entries.insert(0, Entry::Gap { cause: GapCause::Truncated, range });
         }
         Page {
             topic: wanted.topic.clone(),

@@ -81,7 +81,8 @@ pub trait Log: Debug + Send + Sync {
     fn page(&self, place: &Place, asker: Asker) -> Lookup<Arc<Page>>;
 
     /// The first offset of each partition at or after a time, in milliseconds since the Unix epoch; `i64::MAX` where
-    /// there is none yet.
+    /// there is none yet. There are as many as the topic had partitions when the brokers answered, after it was asked; no
+    /// topic has none.
     fn offsets_at(&self, topic: &Topic, ms: i64, asker: Asker) -> Lookup<Arc<[i64]>>;
 
     fn limits(&self) -> ReplayLimits;

@@ -17,5 +17,5 @@ pub use index::{Index, Subscriber};
 pub use log::{Asker, Log, Lookup, NoLog, Page, Place, ReplayLimits};
 pub use queue::{COALESCED_EVENTS_MAX, Gap, Pushed, Queue};
 pub use replay::{Replay, cut};
-pub use resume::{Ahead, Plan};
+pub use resume::{Ahead, LogEnd, Plan};
 pub use window::{Hub, Seq, WindowLimits, last_id, matching};

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::cursor::{Cursor, Positions, TopicPosition};
-use crate::event::{Entry, EventId, FrameKey, GapCause, GapRange, Topic};
+use crate::event::{Entry, Epoch, EventId, FrameKey, GapCause, GapRange, Topic};
 use crate::route::Stream;
 
 use super::log::{Place, ReplayLimits};
@@ -23,28 +23,44 @@ pub struct Plan {
     pub replay: Replay,
 }
 
+/// Where a log ends, by its broker's word: before what a client has seen of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogEnd {
+    pub topic: Topic,
+    pub partition: i32,
+    /// Which topic of that name it is.
+    pub epoch: Epoch,
+    /// The offset after the last one.
+    pub end: i64,
+}
+
 /// What a client has seen beyond what was read here.
 #[derive(Debug, Default)]
 pub struct Ahead {
     /// Of partitions that are read here: the last offset it has seen.
     pub places: Vec<Place>,
-    /// Whether there are partitions, or whole topics, that are not known here.
-    pub unknown: bool,
+    /// Topics of which it has seen partitions that are not known here, and how many partitions they have then at least.
+    pub unknown: Vec<(Topic, usize)>,
 }
 
 impl Ahead {
     pub fn is_nothing(&self) -> bool {
-        self.places.is_empty() && !self.unknown
+        self.places.is_empty() && self.unknown.is_empty()
     }
 
     fn look(&mut self, topic: &Topic, window: Option<&TopicWindow>, n: usize, position: i64) {
-        match window.and_then(|window| Some((window.epoch, *window.next.get(n)?))) {
-            Some((epoch, next)) if position > next => {
-                let (topic, partition) = (topic.clone(), n as i32);
+        let known = window.and_then(|window| Some((window, *window.next.get(n)?)));
+        match known {
+            // Of a log that is known to have lost its tail the plan says what went.
+            Some((window, next)) if position > next && window.cut_end(n, position).is_none() => {
+                let (topic, partition, epoch) = (topic.clone(), n as i32, window.epoch);
                 self.places.push(Place { topic, partition, epoch, offset: position - 1, until: position });
             }
-            Some(_) => {}
-            None => self.unknown |= position > 0,
+            None if position > 0 => match self.unknown.iter_mut().find(|(known, _)| known == topic) {
+                Some((_, partitions)) => *partitions = (*partitions).max(n + 1),
+                None => self.unknown.push((topic.clone(), n + 1)),
+            },
+            Some(_) | None => {}
         }
     }
 }
@@ -52,11 +68,22 @@ impl Ahead {
 impl Hub {
     /// Works out how to resume from `cursor`. The stream must be ready.
     pub fn plan(&self, stream: &Stream, cursor: &Cursor, limits: &ReplayLimits) -> Plan {
+        self.plan_before(stream, cursor, &[], limits)
+    }
+
+    /// The same, where logs are known to end before what the client has seen, and to have been read here up to there.
+    pub fn plan_before(&self, stream: &Stream, cursor: &Cursor, ends: &[LogEnd], limits: &ReplayLimits) -> Plan {
         let full = cursor.opaque.as_ref().and_then(|opaque| Positions::decode(opaque, &stream.topics));
         match full {
-            Some(seen) => self.plan_exact(stream, seen, limits),
-            None => self.plan_from_id(stream, &cursor.id, limits),
+            Some(seen) => self.plan_exact(stream, seen, ends, limits),
+            None => self.plan_from_id(stream, &cursor.id, ends, limits),
         }
+    }
+
+    /// Whether what a log holds was read here up to this end.
+    pub fn is_read(&self, end: &LogEnd) -> bool {
+        let window = self.topic(&end.topic).filter(|window| !is_other(window.epoch, end.epoch));
+        window.and_then(|window| window.next.get(end.partition as usize)).is_none_or(|next| *next >= end.end)
     }
 
     /// What a client has seen that was not read here so far: it comes from a writer or replica that is ahead, or from a
@@ -118,7 +145,7 @@ impl Hub {
                 *next = id.offset + 1;
             }
         }
-        self.plan_exact(stream, positions, limits)
+        self.plan_exact(stream, positions, &[], limits)
     }
 
     /// The whole window, for a client whose position means nothing here.
@@ -127,11 +154,14 @@ impl Hub {
         Plan { gaps: vec![gap], replay: self.replay_from_base(stream) }
     }
 
-    fn plan_exact(&self, stream: &Stream, mut seen: Positions, limits: &ReplayLimits) -> Plan {
+    fn plan_exact(&self, stream: &Stream, mut seen: Positions, ends: &[LogEnd], limits: &ReplayLimits) -> Plan {
         let mut losses = Losses::default();
         for (topic, seen) in stream.topics.iter().zip(&mut seen.0) {
             match self.topic(topic) {
-                Some(window) => losses.enter(window, topic, seen, limits.events > 0),
+                Some(window) => {
+                    losses.go_back(window, seen, ends.iter().filter(|end| end.topic == *topic));
+                    losses.enter(window, topic, seen, limits.events > 0);
+                }
                 None => {
                     let all = std::mem::take(&mut seen.next);
                     all.iter().enumerate().for_each(|(n, position)| losses.truncated(topic, n, 0, *position));
@@ -143,7 +173,7 @@ impl Hub {
         losses.plan(replay)
     }
 
-    fn plan_from_id(&self, stream: &Stream, id: &EventId, limits: &ReplayLimits) -> Plan {
+    fn plan_from_id(&self, stream: &Stream, id: &EventId, ends: &[LogEnd], limits: &ReplayLimits) -> Plan {
         let known = stream.topics.iter().position(|topic| *topic == id.topic);
         let Some((topic_index, window)) = known.zip(self.topic(&id.topic)) else { return self.plan_unknown(stream) };
         let partition = id.partition as usize;
@@ -157,7 +187,7 @@ impl Hub {
             return Plan { gaps: Vec::new(), replay: self.replay_after(stream, seq) };
         }
         replay.positions.0[topic_index].next[partition] = id.offset + 1;
-        self.plan_exact(stream, replay.positions, limits)
+        self.plan_exact(stream, replay.positions, ends, limits)
     }
 
     /// Where an event stands in the window, if somebody on the stream got it when it was read, and the windows still tell
@@ -208,6 +238,18 @@ pub(super) struct Losses {
 }
 
 impl Losses {
+    /// Sets a position back to where its log ends, noting what the client has seen beyond: it is no more.
+    fn go_back<'a>(&mut self, window: &TopicWindow, seen: &mut TopicPosition, ends: impl Iterator<Item = &'a LogEnd>) {
+        for LogEnd { topic, partition, epoch, end } in ends {
+            let is_same = !is_other(*epoch, seen.epoch) && !is_other(*epoch, window.epoch);
+            let next = seen.next.get_mut(*partition as usize).filter(|next| is_same && **next > *end);
+            if let Some(next) = next {
+                self.truncated(topic, *partition as usize, *end, *next);
+                *next = *end;
+            }
+        }
+    }
+
     /// Makes the position in a topic that of a client that goes on here, noting what it can't get. What lies before
     /// the window is left to the log, if it can be read.
     fn enter(&mut self, window: &TopicWindow, topic: &Topic, seen: &mut TopicPosition, has_log: bool) {

@@ -138,7 +138,8 @@ fn a_client_that_is_ahead_is_told_from_one_that_is_not() {
     assert!(!is_ahead(&even) && is_ahead(&ahead));
     assert!(!is_ahead(&even.id.clone().into()) && is_ahead(&ahead.id.into()));
     assert!(!is_ahead(&"other:0:99".parse().unwrap()), "waiting would not help");
-    assert!(here.ahead(&stream, &"a:9:5".parse().unwrap()).unknown, "a partition that was not heard of");
+    let unknown = here.ahead(&stream, &"a:9:5".parse().unwrap()).unknown;
+    assert_eq!(unknown, [("a".into(), 10)], "a partition that was not heard of");
 }
 
 #[test]
@@ -263,7 +264,7 @@ fn partitions_that_came_after_the_cursor_are_read_from_their_start() {
     // One partition then, so the cursor is a bare id: what else there is starts with the window.
     assert_eq!(cursor.opaque, None);
     let opaque = Positions(vec![TopicPosition { epoch: 3, next: vec![0] }]);
-    let plan = hub.plan_exact(&stream, opaque, &shelf.limits);
+    let plan = hub.plan_exact(&stream, opaque, &[], &shelf.limits);
     let got = walk(&mut hub, &stream, plan, &shelf, |_| {});
     assert_eq!(got, ["a:1:0", "a:1:1", "a:1:2", "a:1:3", "a:0:0"]);
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::cursor::{Cursor, Positions, TopicPosition};
 use crate::event::{Entry, EventId, GapCause, Topic};
-use crate::hub::{Gap, Lookup, Place, Plan, Replay, cut};
+use crate::hub::{Gap, LogEnd, Lookup, Place, Plan, Replay, cut};
 use crate::route::{OnGap, Stream, Transport};
 
 use super::walk::Replaying;
@@ -15,7 +15,8 @@ use super::{Desk, Progress, Resume, Resumes, Session, Subscription};
 /// How long resuming waits for what the client has seen to be read here as well: it may come from another writer or
 /// replica that is a moment ahead, or ask before the log has been read.
 const RESUME_WAIT: Duration = Duration::from_secs(1);
-/// How long a partition, or a topic, that a client has seen may be unknown here: how long it takes to hear of a new one.
+/// How long it takes brokers and replicas to learn of a new topic or partition. What they say of one before is no proof
+/// that it does not exist.
 const PARTITION_WAIT: Duration = Duration::from_secs(8);
 /// How long a client waits for its answer while the log is asked whether it can resume.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
@@ -28,6 +29,10 @@ const SKEW: Duration = Duration::from_secs(60);
 pub(super) struct Waiting {
     start: Start,
     since: Instant,
+    /// The same in milliseconds since the Unix epoch.
+    since_ms: i64,
+    /// Logs that end before what the client has seen of them.
+    log_ends: Vec<LogEnd>,
     /// Where the stream stood when the log was asked first: where it had nothing as late as that, this is where to go on.
     ends: Option<Positions>,
 }
@@ -48,7 +53,8 @@ impl Session {
             Resume::At(ms) => Start::Time(ms),
             Resume::Ago(_) | Resume::Unreadable => Start::Unreadable,
         };
-        let waiting = Waiting { start, since: desk.now.instant, ends: None };
+        let waiting =
+            Waiting { start, since: desk.now.instant, since_ms: desk.now.unix_ms, log_ends: Vec::new(), ends: None };
         self.subscriptions[n].progress = Progress::Waiting(Box::new(waiting));
     }
 
@@ -61,7 +67,9 @@ impl Session {
         if is_ready {
             let ends = waiting.ends.get_or_insert_with(|| desk.hub.positions(stream)).clone();
             let start = waiting.start.clone();
-            if let Some(plan) = self.locate(n, &start, &ends, waited, desk) {
+            let is_ahead = matches!(&start, Start::Cursor(cursor) if waiting.awaits(stream, cursor, desk));
+            let log_ends = waiting.log_ends.clone();
+            if !is_ahead && let Some(plan) = self.locate(n, &start, &ends, &log_ends, desk) {
                 return self.start(n, plan, desk);
             }
         }
@@ -76,13 +84,12 @@ impl Session {
     }
 
     /// Where to start; nothing where that has to wait.
-    fn locate(&self, n: usize, start: &Start, ends: &Positions, waited: Duration, desk: &Desk<'_>) -> Option<Plan> {
+    fn locate(&self, n: usize, start: &Start, ends: &Positions, log_ends: &[LogEnd], desk: &Desk<'_>) -> Option<Plan> {
         let (hub, stream, limits) = (desk.hub, &*self.subscriptions[n].stream, desk.log.limits());
         let mut plan = match start {
-            Start::Cursor(cursor) if may_come(stream, cursor, waited, desk) => return None,
             Start::Cursor(cursor) => match hub.is_time_needed(stream, cursor, &limits) {
                 Some(place) => plan_by_id(stream, &cursor.id, &place, ends, desk)?,
-                None => hub.plan(stream, cursor, &limits),
+                None => hub.plan_before(stream, cursor, log_ends, &limits),
             },
             Start::Time(ms) if limits.events > 0 => {
                 hub.plan_at(stream, &offsets_at(stream, *ms, ends, desk)?, ends, None, &limits)
@@ -137,23 +144,61 @@ impl Session {
     }
 }
 
-/// Whether what a client has seen beyond what was read here may still be read. That it was not within a moment does not
-/// say that it is gone: Kafka may be away, for this replica alone. The log says so.
-fn may_come(stream: &Stream, cursor: &Cursor, waited: Duration, desk: &Desk<'_>) -> bool {
-    let ahead = desk.hub.ahead(stream, cursor);
-    if ahead.is_nothing() || waited < RESUME_WAIT || desk.log.limits().events == 0 {
-        return !ahead.is_nothing() && waited < RESUME_WAIT;
+impl Waiting {
+    /// Whether what a client has seen beyond what was read here may still be read. That it was not read within a moment
+    /// does not prove that it is gone: Kafka may be away, for this replica alone. Only a broker's answer to a question
+    /// that was asked after the client came proves it, for each partition by itself.
+    fn awaits(&mut self, stream: &Stream, cursor: &Cursor, desk: &Desk<'_>) -> bool {
+        let waited = desk.now.instant.saturating_duration_since(self.since);
+        let ahead = desk.hub.ahead(stream, cursor);
+        if waited < RESUME_WAIT {
+            return !ahead.is_nothing();
+        }
+        let is_missing = |(topic, partitions): &(Topic, usize)| {
+            waited >= PARTITION_WAIT && self.partitions(topic, desk).is_some_and(|known| known < *partitions)
+        };
+        if !ahead.unknown.iter().all(is_missing) {
+            return true;
+        }
+        for place in &ahead.places {
+            if self.is_known_end(place) {
+                continue;
+            }
+            match end_before(place, desk) {
+                Some(end) => self.log_ends.push(end),
+                None => return true,
+            }
+        }
+        // Gaps name exactly what is gone, and nothing is sent twice.
+        !self.log_ends.iter().all(|end| desk.hub.is_read(end))
     }
-    if ahead.unknown && waited < PARTITION_WAIT {
-        return true;
+
+    fn is_known_end(&self, place: &Place) -> bool {
+        let Place { topic, partition, epoch, .. } = place;
+        self.log_ends.iter().any(|end| (&end.topic, &end.partition, &end.epoch) == (topic, partition, epoch))
     }
-    let is_gone = |place: &Place| match desk.log.page(place, desk.asker()) {
-        Lookup::Found(page) => page.entries.first().is_some_and(
-            |first| matches!(first, Entry::Gap { cause: GapCause::Truncated, range } if range.from <= place.offset),
-        ),
-        Lookup::Asked | Lookup::Down | Lookup::Busy => false,
-    };
-    !ahead.places.is_empty() && !ahead.places.iter().any(is_gone)
+
+    /// How many partitions a topic has, by a question of this client's own: when that is answered, the brokers have had
+    /// the time to learn of a new partition.
+    fn partitions(&self, topic: &Topic, desk: &Desk<'_>) -> Option<usize> {
+        let wait = i64::try_from(PARTITION_WAIT.as_millis()).unwrap_or(i64::MAX);
+        match desk.log.offsets_at(topic, self.since_ms.saturating_add(wait), desk.asker()) {
+            Lookup::Found(offsets) => Some(offsets.len()),
+            Lookup::Asked | Lookup::Down | Lookup::Busy => None,
+        }
+    }
+}
+
+/// Where a log ends, if its broker says that this is before the place.
+fn end_before(place: &Place, desk: &Desk<'_>) -> Option<LogEnd> {
+    let Lookup::Found(page) = desk.log.page(place, desk.asker()) else { return None };
+    match page.entries.first() {
+        Some(Entry::Gap { cause: GapCause::Truncated, range }) if range.from <= place.offset => {
+            let Place { topic, partition, epoch, .. } = place.clone();
+            Some(LogEnd { topic, partition, epoch, end: range.from })
+        }
+        _ => None,
+    }
 }
 
 /// The plan of a client that names an event which left the window: the other partitions go by the event's time. Nothing

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::tests::{Bench, resume, token};
 use super::*;
+use crate::cursor::TopicPosition;
 use crate::event::{Entry, GapRange};
 use crate::hub::{NoLog, ReplayLimits};
 use crate::route::{OnGap, StreamRoute};
@@ -208,6 +209,81 @@ fn a_client_that_is_ahead_is_told_of_a_loss_only_once_the_log_says_so() {
         bench.hub.append(entry);
     }
     assert_eq!(told(&bench.written(&mut waits)), ["10", "11"]);
+}
+
+/// The cursor of who stands at these offsets.
+fn at(bench: &Bench, next: &[i64]) -> String {
+    let positions = Positions(vec![TopicPosition { epoch: 0, next: next.to_vec() }]);
+    positions.cursor(&bench.route().stream.topics, "orders:0:0".parse().unwrap()).to_string()
+}
+
+#[test]
+fn a_partition_that_is_not_known_here_is_lost_only_once_the_brokers_say_so() {
+    // Added a moment ago; the client has read it elsewhere, and this replica has not heard of it.
+    let mut bench = bench(4, |_| {});
+    bench.log = Arc::new(Mute);
+    let cursor = at(&bench, &[4, 0, 74]);
+    let mut waits = bench.open(Transport::Sse, since(&cursor));
+    let mut refused = bench.open(Transport::Ndjson, since(&cursor));
+    bench.written(&mut waits);
+    bench.pass(Duration::from_secs(60));
+    assert_eq!(bench.written(&mut waits), "", "Kafka is away: nobody knows which partitions there are");
+    let answer = bench.written(&mut refused);
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    // The topic has three partitions.
+    bench.log = Arc::new(Shelf::new(bench_entries(4), 20));
+    assert_eq!(bench.written(&mut waits), "", "it is there, and will be read here");
+    bench.hub.assign(&"orders".into(), 0, &[4, 0, 0]);
+    for n in 0..75 {
+        bench.hub.append(&Entry::Event(event("orders", 2, n, &[])));
+    }
+    assert_eq!(told(&bench.written(&mut waits)), ["74"]);
+
+    let mut gone = bench.open(Transport::Sse, since("orders:3:73"));
+    bench.written(&mut gone);
+    bench.pass(Duration::from_secs(7));
+    assert_eq!(bench.written(&mut gone), "", "a broker may not know of it yet");
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(told(&bench.written(&mut gone))[0], "truncated");
+}
+
+#[test]
+fn a_gap_names_what_the_log_lost_and_nothing_that_was_not_read_here_yet() {
+    // This replica has read four; the client has seen fifteen, of which the log lost the last five.
+    let mut bench = bench(4, |shelf| {
+        shelf.entries = bench_entries(10);
+        shelf.high = 10;
+    });
+    let mut session = bench.open(Transport::Sse, since("orders:0:14"));
+    bench.written(&mut session);
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.written(&mut session), "", "it goes on once all that is left was read here");
+    // What came in place of the lost ones comes as well.
+    bench.log = Arc::new(Shelf::new(bench_entries(17), 20));
+    for entry in &bench_entries(17)[4..] {
+        bench.hub.append(entry);
+    }
+    let answer = bench.written(&mut session);
+    assert!(answer.contains(r#""ranges":[{"topic":"orders","partition":0,"from":10,"to":14}]"#), "{answer}");
+    let events: Vec<String> = (10..17).map(|n| n.to_string()).collect();
+    assert_eq!(told(&answer)[1..], events);
+}
+
+#[test]
+fn of_two_partitions_that_are_ahead_only_what_is_gone_is_lost() {
+    let mut bench = bench(4, |shelf| shelf.high = 4);
+    bench.hub.assign(&"orders".into(), 0, &[4, 0]);
+    let cursor = at(&bench, &[6, 3]);
+    let mut session = bench.open(Transport::Sse, since(&cursor));
+    bench.written(&mut session);
+    bench.pass(Duration::from_secs(2));
+    assert_eq!(bench.written(&mut session), "", "of the other partition the log says that it is there");
+    for n in 0..4 {
+        bench.hub.append(&Entry::Event(event("orders", 1, n, &[])));
+    }
+    let answer = bench.written(&mut session);
+    assert!(answer.contains(r#""ranges":[{"topic":"orders","partition":0,"from":4,"to":5}]"#), "{answer}");
+    assert_eq!(told(&answer), ["truncated", "3"]);
 }
 
 #[test]

@@ -91,7 +91,7 @@ impl Draft {
                 self.stop = high.max(self.next);
             } else if self.next <= self.wanted {
                 self.begin_again(self.wanted);
-                self.gap = Some((GapCause::Truncated, self.wanted..self.stop));
+                self.gap = Some((GapCause::Truncated, high..self.stop));
                 self.next = self.stop;
             } else {
                 self.stop = self.next;
@@ -295,6 +295,10 @@ mod tests {
 
     #[test]
     fn a_log_that_ends_before_is_told() {
+        let mut draft = Draft::new(130, 128, 1000);
+        assert_eq!((draft.fit(0, 57), draft.is_truncated()), (Fit::Done, true));
+        assert_eq!(finish(draft), (130..1000, vec!["truncated 57-999".into()]), "from where it ends");
+
         let mut draft = Draft::new(130, 128, 1000);
         assert_eq!((draft.fit(0, 130), draft.is_truncated()), (Fit::Done, true));
         assert_eq!(finish(draft), (130..1000, vec!["truncated 130-999".into()]));

@@ -20,13 +20,15 @@ pub(super) fn is_outage(code: RDKafkaErrorCode) -> bool {
     matches!(code, Code::AllBrokersDown | Code::BrokerTransportFailure | Code::Resolve)
 }
 
-/// The first offset at or after a time of each partition.
+/// The first offset at or after a time of each partition; none where the brokers say that there is no such topic.
 pub(super) fn offsets_at(client: &Client, topic: &str, (_, ms): Time) -> Result<Arc<[i64]>, KafkaError> {
     let metadata = client.fetch_metadata(Some(topic), QUERY_WAIT)?;
     let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Err(unknown) };
-    if let Some(code) = found.error() {
-        return Err(KafkaError::MetadataFetch(code.into()));
+    match found.error().map(RDKafkaErrorCode::from) {
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition) => return Ok(Arc::from([])),
+        Some(code) => return Err(KafkaError::MetadataFetch(code)),
+        None => {}
     }
     let mut times = TopicPartitionList::new();
     for partition in found.partitions() {
