@@ -7,7 +7,7 @@ PEERS := target/peers
 export SIDESTREAM_CLIENTS := $(CURDIR)/$(CLIENTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check clients kafka k8s manifests rules deps bench bench-peers bench-operations fuzz soak reloads deny clean
+.PHONY: help demo build test check protocol clients kafka k8s manifests rules deps bench bench-peers bench-operations fuzz soak reloads deny clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -23,6 +23,10 @@ test: ## Run every test there is; the last line adds them up
 
 soak: kafka ## Break things for a while and check what clients were sent (DURATION=300 SEED=1 HISTORY=file)
 	cargo test --locked --test soak -- --ignored --exact soak --nocapture
+
+protocol: ## Run the protocol cases against a server (URL=http://host:port BROKERS=host:port)
+	SIDESTREAM_PROTOCOL_URL=$(URL) SIDESTREAM_PROTOCOL_BROKERS=$(BROKERS) \
+		cargo test --locked --test integration -- --test-threads 1 protocol::
 
 reloads: ## A hundred reloads under many live streams (STREAMS=5000)
 	ulimit -n $$(ulimit -Hn) && SIDESTREAM_RELOAD_STREAMS=$(or $(STREAMS),5000) cargo test --locked --test integration -- --nocapture reload_load::

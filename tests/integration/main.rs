@@ -21,6 +21,7 @@ mod metrics;
 mod ndjson;
 mod oracles;
 mod pod;
+mod protocol;
 mod proxy;
 mod real_access;
 mod real_brokers;

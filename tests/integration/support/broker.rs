@@ -59,6 +59,24 @@ impl Broker {
         self.await_receipt(&receipt)
     }
 
+    /// The same with headers; a header may have no value.
+    pub fn produce_with_headers<'a>(
+        &self,
+        topic: &str,
+        partition: i32,
+        key: Option<&str>,
+        value: Option<&[u8]>,
+        headers: impl Iterator<Item = (&'a str, Option<&'a str>)>,
+    ) -> String {
+        let receipt = Receipt::default();
+        let mut record =
+            BaseRecord::<str, [u8], _>::with_opaque_to(topic, Box::new(receipt.clone())).partition(partition);
+        (record.key, record.payload) = (key, value);
+        let headers = headers.fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value }));
+        self.producer.0.send(record.headers(headers)).map_err(|(error, _)| error).unwrap();
+        self.await_receipt(&receipt)
+    }
+
     /// Appends many records at once, in order.
     pub fn produce_all<'a>(&self, topic: &str, partition: i32, values: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
         let receipts: Vec<_> = values.map(|value| self.send(topic, partition, None, Some(value))).collect();
