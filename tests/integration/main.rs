@@ -13,6 +13,7 @@ mod demo;
 mod doctor;
 mod documents;
 mod drain;
+mod examples;
 mod ingress;
 mod inject;
 mod kafka;
