@@ -209,6 +209,8 @@ pub enum GapCause {
     ReplayLimit,
     /// A record that could not be read as an event.
     Undecodable,
+    /// A batch of records that the Kafka client cannot decompress, parse or receive.
+    Unreadable,
 }
 
 impl GapCause {
@@ -221,6 +223,7 @@ impl GapCause {
             Self::TopicRecreated => "topic-recreated",
             Self::ReplayLimit => "replay-limit",
             Self::Undecodable => "undecodable",
+            Self::Unreadable => "unreadable",
         }
     }
 }
@@ -248,7 +251,7 @@ pub type Epoch = u32;
 #[derive(Clone, Debug)]
 pub enum Entry {
     Event(Arc<Event>),
-    /// Records that will never be events (undecodable), or that the source lost (retention, truncation). A truncated log
+    /// Records that will never be events (undecodable, unreadable), or that the source lost (retention, truncation). A truncated log
     /// ends before the range: what follows goes on at its first offset.
     Gap {
         cause: GapCause,

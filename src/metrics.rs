@@ -65,6 +65,12 @@ pub struct Metrics {
     pub replay_pages: IntCounterVec,
     /// How far the source is behind the log, in records.
     pub consumer_lag: IntGaugeVec,
+    /// Offsets between the last stable one and the end of the log, by topic and partition.
+    pub uncommitted_offsets: IntGaugeVec,
+    /// For how long the source's position has not moved although the log goes on, in seconds, by topic and partition.
+    pub stalled_seconds: IntGaugeVec,
+    /// Batches that the Kafka client cannot read, passed over, by topic.
+    pub unreadable_batches: IntCounterVec,
     /// Errors of the Kafka client, by kind.
     pub kafka_errors: IntCounterVec,
     /// How many clusters have a broker that answers.
@@ -170,6 +176,21 @@ impl Metrics {
                 "kafka_consumer_lag",
                 "Records between the source's position and the end of the partition.",
                 &["topic", "partition"],
+            )?,
+            uncommitted_offsets: make.gauges(
+                "kafka_uncommitted_offsets",
+                "Offsets between the last stable one and the end of the log.",
+                &["topic", "partition"],
+            )?,
+            stalled_seconds: make.gauges(
+                "kafka_stalled_seconds",
+                "For how long the source has not moved although the log goes on.",
+                &["topic", "partition"],
+            )?,
+            unreadable_batches: make.counters(
+                "kafka_unreadable_batches_total",
+                "Batches that cannot be read, and were passed over.",
+                &["topic"],
             )?,
             kafka_errors: make.counters("kafka_errors_total", "Errors of the Kafka client.", &["kind"])?,
             kafka_connected: make.gauge("kafka_connected", "Clusters of which a broker answers.")?,

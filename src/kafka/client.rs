@@ -16,6 +16,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaConfRes;
 use serde::Deserialize;
 
+use super::probe::is_unreadable;
+use super::watch::Standing;
 use crate::config::read_secret_text;
 use crate::config::snapshot::Kafka;
 use crate::metrics::Metrics;
@@ -222,14 +224,16 @@ pub(super) struct Context {
     pub(super) statistics: Mutex<Option<Statistics>>,
     /// A broker refused the credentials since somebody looked.
     pub(super) refused: AtomicBool,
+    /// The client met a batch that it may not be able to read since somebody looked.
+    pub(super) unreadable: AtomicBool,
     /// The client is closing: what it says is of no interest.
     pub(super) retired: AtomicBool,
 }
 
 impl Context {
     pub(super) fn new(link: Arc<Link>) -> Self {
-        let (statistics, refused, retired) = Default::default();
-        Self { link, statistics, refused, retired }
+        let (statistics, refused, unreadable, retired) = Default::default();
+        Self { link, statistics, refused, unreadable, retired }
     }
 }
 
@@ -265,6 +269,9 @@ impl ClientContext for Context {
         if kind_of(code) == "authentication" {
             self.refused.store(true, Ordering::Relaxed);
         }
+        if code.is_some_and(is_unreadable) {
+            self.unreadable.store(true, Ordering::Relaxed);
+        }
         self.link.error(code, reason);
     }
 }
@@ -293,6 +300,8 @@ struct TopicStatistics {
 pub(super) struct PartitionStatistics {
     unknown: bool,
     fetchq_cnt: i64,
+    /// What is fetched next.
+    next_offset: i64,
     /// The offset after the last record given to us.
     app_offset: i64,
     eof_offset: i64,
@@ -324,10 +333,13 @@ impl Statistics {
 }
 
 impl PartitionStatistics {
-    /// Records between `next` and the end of what may be read, if that is known.
-    pub(super) fn lag(&self, next: i64) -> Option<i64> {
-        let end = if self.ls_offset >= 0 { self.ls_offset } else { self.hi_offset };
-        (end >= 0).then(|| (end - next.max(self.app_offset)).max(0))
+    /// Where the partition stands, `next` being the offset after the last record taken.
+    pub(super) fn standing(&self, next: i64) -> Standing {
+        let stable = if self.ls_offset >= 0 { self.ls_offset } else { self.hi_offset };
+        // Where nothing waits to be taken, the offsets up to the client's position hold no more records.
+        let passed = if self.fetchq_cnt == 0 { self.next_offset } else { self.app_offset };
+        let next = next.max(self.app_offset).max(passed);
+        Standing { next, fetched: self.next_offset, stable, end: self.hi_offset }
     }
 
     /// Whether the end of what may be read was reached since the assignment, and everything before it given to us.

@@ -4,8 +4,9 @@
 //! Whatever fails is tried again for ever; start-up and the rest of the process never wait for it. What is to be read
 //! is found by [`super::survey`]; no question to a broker holds up reading.
 
+mod observe;
+
 use std::sync::Arc;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,18 +18,20 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset;
 use rustc_hash::FxHashMap;
 
-use super::client::{Client, Context, Link, Statistics, connect};
+use super::client::{Client, Context, Link, connect};
 use super::closing::Closing;
 use super::headers::headers;
 use super::message::record;
 use super::positions::Positions;
+use super::probe::Probe;
 use super::receive::Received;
 use super::retry::Retry;
 use super::survey::{Finding, Survey};
 use super::topic::{Assign, TopicReader};
+use super::watch::{Key, Watch};
 use super::{Sink, warm};
 use crate::config::snapshot::Kafka;
-use crate::event::{Entry, Feed, Topic};
+use crate::event::{Entry, Epoch, Feed, Topic};
 use crate::metrics::Metrics;
 use crate::traces::Tracer;
 
@@ -125,6 +128,9 @@ pub(super) struct Reading {
     needs_renewal: bool,
     /// Clients of before.
     closing: Closing,
+    watch: Watch,
+    /// Places that are looked at, and the topics' epochs when that began.
+    probe: Option<(Probe, Vec<(Key, Epoch)>)>,
 }
 
 impl Reading {
@@ -142,6 +148,8 @@ impl Reading {
             renewal: Retry::new(RENEWAL_PAUSES),
             needs_renewal: false,
             closing: Closing::default(),
+            watch: Watch::default(),
+            probe: None,
         }
     }
 
@@ -153,6 +161,7 @@ impl Reading {
             self.base.settle_if_due();
         }
         self.observe();
+        self.take_verdicts();
         self.renew_if_needed();
     }
 
@@ -322,42 +331,6 @@ impl Reading {
         let mut warming = self.topics.iter().filter(|topic| topic.is_warming());
         let Ok(positions) = Positions::of(&self.client) else { return false };
         warming.all(|topic| topic.has_caught_up(|partition| positions.get(topic.source(), partition)))
-    }
-
-    /// Looks at the client's statistics, where there are new ones: connection, lag, end of logs, added partitions.
-    fn observe(&mut self) {
-        let statistics = self.client.context().statistics.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(statistics) = statistics else { return };
-        self.survey.connected(statistics.brokers());
-        if statistics.connected() {
-            if !self.base.link.is_up() {
-                self.base.link.up();
-                self.survey.hasten();
-            }
-        } else if self.base.link.is_up() {
-            self.base.link.down("no connection to a broker");
-        }
-        for index in 0..self.topics.len() {
-            self.observe_topic(index, &statistics);
-        }
-    }
-
-    fn observe_topic(&mut self, index: usize, statistics: &Statistics) {
-        let topic = &mut self.topics[index];
-        let next: Vec<_> = topic.next().collect();
-        if statistics.partitions(topic.source()) > next.len() {
-            self.survey.hasten();
-        }
-        for (id, next) in (0..).zip(next) {
-            let Some(partition) = statistics.partition(topic.source(), id) else { continue };
-            if let Some(lag) = partition.lag(next) {
-                let label = id.to_string();
-                self.base.metrics.consumer_lag.with_label_values(&[&**topic.name(), label.as_str()]).set(lag);
-            }
-            if partition.reached_end() {
-                topic.reached_end(usize::try_from(id).unwrap_or(usize::MAX));
-            }
-        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! | `message`, `headers` | a message as a record; its headers, read without rdkafka's panic |
 //! | `client`, `positions` | librdkafka's configuration, connection state, statistics; where it stands |
 //! | `receive` | the span of a record that is told of |
+//! | `watch`, `probe` | partitions that do not move although their logs go on; where an unreadable batch ends |
 //! | `retry`, `closing` | when something is tried next; clients that end |
 //! | [`history`] | pages of the log, for replay beyond the window |
 //! | [`embedded`] | the broker of the demo |
@@ -28,6 +29,7 @@ mod message;
 #[cfg(test)]
 mod outage_tests;
 mod positions;
+mod probe;
 mod receive;
 mod retry;
 mod survey;
@@ -35,6 +37,7 @@ mod survey;
 mod tests;
 mod topic;
 mod warm;
+mod watch;
 
 use std::convert::Infallible;
 use std::io;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::embedded::{Embedded, PROPERTIES, Quiet};
 use super::*;
@@ -16,6 +16,32 @@ use crate::event::{Entry, GapCause};
 
 /// Nothing here takes near as long: it only keeps a broken test from hanging.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Responses and decompressed batches of at most 300 kB.
+pub(super) const SMALL_RESPONSES: &[(&str, &str)] = &[
+    ("message.max.bytes", "100000"),
+    ("fetch.max.bytes", "200000"),
+    ("max.partition.fetch.bytes", "100000"),
+    ("receive.message.max.bytes", "300000"),
+];
+
+/// Appends `count` records of `bytes` bytes each to a partition, as one batch of this compression.
+pub(super) fn produce_batch(brokers: &str, topic: &str, partition: i32, codec: &str, count: usize, bytes: usize) {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("compression.codec", codec)
+        .set("linger.ms", "60000")
+        .set("message.max.bytes", "20000000")
+        .set("batch.size", "20000000")
+        .create()
+        .unwrap();
+    let value = format!("{{\"data\":\"{}\"}}", "a".repeat(bytes));
+    for _ in 0..count {
+        let record = BaseRecord::<(), _>::to(topic).partition(partition).payload(&value);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(PATIENCE).unwrap();
+}
 
 /// A source that reads from an embedded broker into a channel.
 pub(super) struct Bench {
@@ -71,6 +97,14 @@ impl Bench {
         let sink = Box::new(move |feed| sender.send(feed).unwrap_or_default());
         let source = Source::start(self.config.clone(), sink, self.metrics.clone(), None).unwrap();
         (source, Feeds { receiver, entries: VecDeque::new(), live: 0 })
+    }
+
+    /// A client that takes responses and decompressed batches of at most 300 kB.
+    pub(super) fn with_small_responses(mut self) -> Self {
+        for (name, value) in SMALL_RESPONSES {
+            self.config.properties.push((name.to_string(), value.to_string()));
+        }
+        self
     }
 
     /// Produces and waits until the broker has it. The payload's time is the record's.
@@ -347,4 +381,46 @@ fn properties_are_checked_by_name_and_value() {
     assert_eq!(refused, PropertyError::Value("security.protocol".into()));
     assert!(!refused.to_string().contains("s3cret"));
     assert_eq!(check("auto.offset.reset", "latest"), Err(PropertyError::Owned("auto.offset.reset".into())));
+}
+
+#[test]
+fn a_batch_that_cannot_be_decompressed_is_passed_over_and_told() {
+    let bench = Bench::new(&[("orders", 2)], &["orders"]).with_small_responses();
+    let (source, mut feeds) = bench.start();
+    assert_eq!(feeds.assigned(), "orders [0, 0]");
+    bench.produce("orders", 0, 1, "{}");
+    assert_eq!(feeds.places(1), ["orders:0:0"]);
+    produce_batch(&bench.config.brokers, "orders", 0, "zstd", 13, 100_000);
+    bench.produce("orders", 0, 2, "{}");
+    assert_eq!(feeds.places(2), ["unreadable orders:0:1-13", "orders:0:14"]);
+    assert_eq!(bench.metrics.unreadable_batches.with_label_values(&["orders"]).get(), 1);
+    assert_eq!(bench.metrics.undecodable.with_label_values(&["orders"]).get(), 0);
+    source.stop();
+}
+
+#[test]
+fn a_batch_that_is_larger_than_a_response_is_passed_over_and_stops_no_other_partition() {
+    let bench = Bench::new(&[("orders", 1), ("notes", 1)], &["orders", "notes"]).with_small_responses();
+    let (source, mut feeds) = bench.start();
+    assert_eq!((feeds.assigned(), feeds.assigned()), ("orders [0]".into(), "notes [0]".into()));
+    produce_batch(&bench.config.brokers, "orders", 0, "none", 3, 200_000);
+    bench.produce("orders", 0, 2, "{}");
+    bench.produce("notes", 0, 3, "{}");
+    let mut places = feeds.places(3);
+    places.sort_unstable();
+    assert_eq!(places, ["notes:0:0", "orders:0:3", "unreadable orders:0:0-2"]);
+    source.stop();
+}
+
+#[test]
+fn a_batch_of_the_warm_up_that_cannot_be_read_is_told_in_its_place() {
+    let bench = Bench::new(&[("orders", 1)], &["orders"]).with_small_responses();
+    bench.produce("orders", 0, 1, "{}");
+    produce_batch(&bench.config.brokers, "orders", 0, "zstd", 5, 100_000);
+    bench.produce("orders", 0, 2, "{}");
+    // The window has three events: reading begins in the middle of the batch.
+    let (source, mut feeds) = bench.start();
+    assert_eq!(feeds.assigned(), "orders [4]");
+    assert_eq!(feeds.places(2), ["unreadable orders:0:4-5", "orders:0:6"]);
+    source.stop();
 }

@@ -4,6 +4,7 @@
 
 mod change;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,7 @@ pub(super) struct TopicReader {
     decoder: Decoder,
     records: IntCounter,
     undecodable: IntCounter,
+    unreadable: IntCounter,
     quiet_until: Option<Instant>,
     /// Undecodable records since the last log line.
     untold: u64,
@@ -63,6 +65,7 @@ impl TopicReader {
             decoder: Decoder::new(&config),
             records: metrics.records.with_label_values(&label),
             undecodable: metrics.undecodable.with_label_values(&label),
+            unreadable: metrics.unreadable_batches.with_label_values(&label),
             config,
             phase: Phase::Absent,
             epoch: 0,
@@ -81,6 +84,11 @@ impl TopicReader {
     /// What the brokers call it.
     pub(super) fn source(&self) -> &Topic {
         &self.config.source
+    }
+
+    /// Which topic of this name is read; 0 where that is not known.
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     pub(super) fn is_absent(&self) -> bool {
@@ -123,6 +131,28 @@ impl TopicReader {
                 warm.push(index, record.offset, ts, entry);
             }
         }
+    }
+
+    /// Goes on behind a batch that cannot be read, `range`, where the partition still stands before or in it. Whether it
+    /// does: then it is to be assigned again, and the gap goes to `batch`, or is kept back while warming.
+    pub(super) fn pass_over(&mut self, id: i32, range: Range<i64>, batch: &mut Vec<Entry>) -> bool {
+        let Ok(index) = usize::try_from(id) else { return false };
+        let Some(partition) = self.partitions.get_mut(index).filter(|partition| partition.next < range.end) else {
+            return false;
+        };
+        let (from, to) = (range.start.max(partition.next), range.end - 1);
+        partition.next = range.end;
+        self.unreadable.inc();
+        tracing::warn!(topic = &*self.config.name, partition = id, from, to, "a batch cannot be read; passed over");
+        let range = GapRange { topic: self.config.name.clone(), partition: id, from, to };
+        let gap = Entry::Gap { cause: GapCause::Unreadable, range };
+        match &mut self.phase {
+            Phase::Absent => {}
+            Phase::Live => batch.push(gap),
+            // Its records' times are not known: it goes out with the partition's record before it.
+            Phase::Warming(warm) => warm.push(index, to, i64::MIN, gap),
+        }
+        true
     }
 
     /// The partition reached the end of its log.

@@ -6,6 +6,8 @@ const EVERY_MS = 2000;
 const TIMEOUT_MS = 5000;
 const SAMPLES_MAX = 300; // ten minutes
 const SAMPLES_SHOWN_MIN = 30; // a minute, for a page that was just opened
+// After so many seconds without a move a partition is shown as stalled.
+const STALLED_S = 10;
 const RATE_SAMPLES = 5; // rates and quantiles are over ten seconds
 const NONE = "none";
 
@@ -75,6 +77,8 @@ function take(status, series) {
     p50: old ? quantile(0.5, old.latency, latency) : null,
     p99: old ? quantile(0.99, old.latency, latency) : null,
     lag: sum(series, "kafka_consumer_lag"),
+    held: sum(series, `${status.prefix}_kafka_uncommitted_offsets`),
+    stalled: named(series, `${status.prefix}_kafka_stalled_seconds`).filter((one) => one.value >= STALLED_S).length,
   });
 }
 
@@ -95,7 +99,9 @@ function draw() {
   plot("events", ["events"], plain, [[plain(last.events)]]);
   plot("latency", ["p50", "p99"], milliseconds,
     [["p50 ", "small"], [milliseconds(last.p50), "first"], [" p99 ", "small"], [milliseconds(last.p99), "second"]]);
-  plot("lag", ["lag"], plain, [[plain(last.lag)]]);
+  const beside = [[last.held, "not committed"], [last.stalled, "partitions stalled"]].filter(([value]) => value > 0);
+  plot("lag", ["lag"], plain,
+    [[plain(last.lag)], ...beside.map(([value, what]) => [` ${plain(value)} ${what}`, "small"])]);
 }
 
 function plot(id, names, format, parts) {
@@ -223,6 +229,7 @@ function showLosses(status, series) {
     .map((one) => [title, one.labels[label] ?? "", element("td", number.format(one.value), "number")]);
   rows("losses", [...counted("gaps_total", "gaps", "cause"), ...counted("events_dropped_total", "events dropped", "policy"),
     ...counted("streams_rejected_total", "streams refused", "reason"), ...counted("kafka_undecodable_total", "records that are no events", "topic"),
+    ...counted("kafka_unreadable_batches_total", "batches that cannot be read", "topic"),
     ...counted("kafka_errors_total", "errors of the Kafka client", "kind")], NONE);
 }
 
