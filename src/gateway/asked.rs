@@ -88,7 +88,8 @@ fn sse_position<'a>(headers: &'a HeaderMap, query: &'a str) -> Option<Cow<'a, st
 fn parameter<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
     query.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decoded(key) == name).then(|| decoded(value))
+        // The names asked for hold neither `+` nor blanks. Keys are compared without a copy of each.
+        percent_decode_str(key).eq(name.bytes()).then(|| decoded(value))
     })
 }
 

@@ -3,6 +3,7 @@
 //! A subscription is filed under its topic, the names of the keys it selects by (its shape) and their values. A topic
 //! has as many shapes as there are different sets of bound keys on its routes: a handful.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -28,7 +29,9 @@ pub struct Index {
 #[derive(Debug)]
 struct Shape {
     keys: Box<[Arc<str>]>,
-    subscribers: FxHashMap<Box<str>, Vec<StreamSubscribers>>,
+    /// By the values of the keys. Clients choose them, so the table has a keyed hash (the standard library's SipHash with
+    /// a random key): nobody can choose values that collide and make each event of the topic cost all of them.
+    subscribers: HashMap<Box<str>, Vec<StreamSubscribers>>,
 }
 
 type StreamSubscribers = (Arc<Stream>, Vec<Subscriber>);
@@ -88,7 +91,7 @@ impl Index {
 
 impl Shape {
     fn of(selector: &Selector) -> Self {
-        Self { keys: selector.0.iter().map(|(key, _)| key.clone()).collect(), subscribers: FxHashMap::default() }
+        Self { keys: selector.0.iter().map(|(key, _)| key.clone()).collect(), subscribers: HashMap::new() }
     }
 
     fn is_of(&self, selector: &Selector) -> bool {
@@ -165,6 +168,15 @@ mod tests {
         assert_eq!(who(&index, &event("orders", 0, 2, &[("orderId", "7"), ("userId", "a")])), [1, 2, 4]);
         assert_eq!(who(&index, &event("orders", 0, 3, &[])), [1]);
         assert_eq!(who(&index, &event("refunds", 0, 3, &[("userId", "a")])), [0; 0]);
+    }
+
+    #[test]
+    fn the_hash_of_values_that_clients_choose_is_keyed() {
+        let shape = Shape::of(&selector(&[("userId", "a")]));
+        let hashed = || std::hash::BuildHasher::hash_one(shape.subscribers.hasher(), "a");
+        let other = Shape::of(&selector(&[("userId", "a")]));
+        assert_eq!(hashed(), hashed());
+        assert_ne!(hashed(), std::hash::BuildHasher::hash_one(other.subscribers.hasher(), "a"));
     }
 
     proptest! {

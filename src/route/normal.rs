@@ -4,7 +4,7 @@
 //! so there is no single normal form to compare with. This file lists the segments of each reading; the table asks
 //! whether any of them reaches a stream route. It rewrites nothing: a path passed on stays as it came.
 
-use std::borrow::Cow;
+use std::ops::Range;
 
 /// Whether a path has one reading only: none of the characters that normalization acts on, no empty segment, none
 /// that begins with a dot. Most paths are, and cost one pass.
@@ -18,22 +18,46 @@ pub(super) fn is_plain(path: &str) -> bool {
         && (bytes.len() == 1 || bytes.last() != Some(&b'/'))
 }
 
-/// Decodes percent-encoding until nothing is left to decode (`%252e` is `.`), in one pass.
-///
-/// A `%` without two hexadecimal digits stays.
-pub(super) fn decode_fully(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    for &byte in text {
-        out.push(byte);
-        // What was just completed may complete an escape in turn: "%25" + "2e".
-        while let [.., b'%', high, low] = *out
-            && let (Some(high), Some(low)) = (hex_digit(high), hex_digit(low))
-        {
-            out.truncate(out.len() - 3);
-            out.push(high << 4 | low);
+/// The most ways there are to read one path; see [`Reading::all`].
+#[cfg(test)]
+const READINGS_MAX: usize = 24;
+
+/// A path without percent-encoding: decoded until nothing is left to decode (`%252e` is `.`), in one pass. A `%` without
+/// two hexadecimal digits stays.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    bytes: Vec<u8>,
+    /// For each byte whether it stands in the path as it came.
+    is_literal: Vec<bool>,
+}
+
+impl Decoded {
+    pub(super) fn of(text: &str) -> Self {
+        let mut bytes = Vec::with_capacity(text.len());
+        let mut is_literal = Vec::with_capacity(text.len());
+        for byte in text.bytes() {
+            bytes.push(byte);
+            is_literal.push(true);
+            // What was just completed may complete an escape in turn: "%25" + "2e".
+            while let [.., b'%', high, low] = *bytes
+                && let (Some(high), Some(low)) = (hex_digit(high), hex_digit(low))
+            {
+                bytes.truncate(bytes.len() - 3);
+                bytes.push(high << 4 | low);
+                is_literal.truncate(is_literal.len() - 3);
+                is_literal.push(false);
+            }
         }
+        Self { bytes, is_literal }
     }
-    out
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn contains(&self, byte: u8) -> bool {
+        memchr::memchr(byte, &self.bytes).is_some()
+    }
 }
 
 /// One way to read a path.
@@ -61,24 +85,22 @@ enum Separators {
 
 impl Reading {
     /// Every way to read this path. Where nothing but plain characters is encoded, all of them agree.
-    pub(super) fn all(path: &str) -> impl Iterator<Item = Self> {
-        let decoded = decode_fully(path.as_bytes());
-        let slashes = |text: &[u8]| text.iter().filter(|&&b| b == b'/').count();
-        let contains = |byte: u8| decoded.contains(&byte);
-        let structural = slashes(path.as_bytes()) != slashes(&decoded)
-            || contains(b'\\')
-            || decoded.split(|&b| b == b'/').skip(1).any(|segment| matches!(segment, b"" | b"." | b".."))
-            || decoded.first() != Some(&b'/');
+    pub(super) fn all(path: &Decoded) -> impl Iterator<Item = Self> + use<> {
+        let bytes = path.bytes();
+        let structural = bytes.iter().zip(&path.is_literal).any(|(b, is_literal)| *b == b'/' && !is_literal)
+            || path.contains(b'\\')
+            || bytes.split(|&b| b == b'/').skip(1).any(|segment| matches!(segment, b"" | b"." | b".."))
+            || bytes.first() != Some(&b'/');
         let either = |open: bool| if open { &[false, true][..] } else { &[false][..] };
 
         // With `;`, cutting may lay a dot segment bare: then everything counts.
-        let cuts = contains(b';');
+        let cuts = path.contains(b';');
         let separators = if structural || cuts {
             &[Separators::Decoded, Separators::RawButDots, Separators::Raw][..]
         } else {
             &[Separators::Decoded]
         };
-        let backslashes = either(contains(b'\\'));
+        let backslashes = either(path.contains(b'\\'));
         let collapses = either(structural || cuts);
         separators.iter().flat_map(move |&separators| {
             backslashes.iter().flat_map(move |&backslash| {
@@ -94,31 +116,44 @@ impl Reading {
         })
     }
 
-    /// The segments of the path in this reading, fully decoded, none of them empty.
-    pub(super) fn segments(self, path: &str) -> Vec<Vec<u8>> {
-        let text = match self.separators {
-            Separators::Decoded => Cow::Owned(decode_fully(path.as_bytes())),
-            Separators::RawButDots | Separators::Raw => Cow::Borrowed(path.as_bytes()),
-        };
-        let rest = text.strip_prefix(b"/").unwrap_or(&text);
-        let mut stack: Vec<Vec<u8>> = Vec::new();
-        for raw in rest.split(|&b| b == b'/' || (self.backslash && b == b'\\')) {
-            let mut segment = decode_fully(raw);
-            if self.cut_parameters
-                && let Some(end) = segment.iter().position(|&b| b == b';')
-            {
-                segment.truncate(end);
-            }
-            let dots = if matches!(self.separators, Separators::Raw) { raw } else { &segment[..] };
-            match dots {
-                b"." => {}
-                b".." => drop(stack.pop()),
+    /// Puts the segments of the path in this reading into `kept`, as ranges of its decoded bytes, none of them empty.
+    /// `kept` is emptied first: readings of one path share its memory, so that a segment costs no allocation.
+    pub(super) fn segments(self, path: &Decoded, kept: &mut Vec<Range<usize>>) {
+        kept.clear();
+        for whole in self.pieces(path) {
+            let segment = self.without_parameters(path, whole.clone());
+            // Raw dot segments have neither encoding nor parameters.
+            let (compared, is_encoded) = match self.separators {
+                Separators::Raw => (&path.bytes[whole.clone()], path.is_literal[whole].contains(&false)),
+                Separators::Decoded | Separators::RawButDots => (&path.bytes[segment.clone()], false),
+            };
+            match compared {
+                b"." if !is_encoded => {}
+                b".." if !is_encoded => drop(kept.pop()),
                 b"" if self.collapse_first => {}
-                _ => stack.push(segment),
+                _ => kept.push(segment),
             }
         }
-        stack.retain(|segment| !segment.is_empty());
-        stack
+        kept.retain(|segment| !segment.is_empty());
+    }
+
+    /// What lies between the separators of this reading, a leading `/` left out.
+    fn pieces(self, path: &Decoded) -> impl Iterator<Item = Range<usize>> + use<'_> {
+        let counts = move |at: usize| {
+            let is_encoded = !path.is_literal[at];
+            let is_open = !is_encoded || matches!(self.separators, Separators::Decoded);
+            is_open && (self.backslash || path.bytes[at] == b'/')
+        };
+        let mut start = usize::from(path.bytes.first() == Some(&b'/') && counts(0));
+        let separators = memchr::memchr2_iter(b'/', b'\\', &path.bytes[start..]);
+        let first = start;
+        let ends = separators.map(move |at| first + at).filter(move |at| counts(*at)).chain([path.bytes.len()]);
+        ends.map(move |end| std::mem::replace(&mut start, end + 1)..end)
+    }
+
+    fn without_parameters(self, path: &Decoded, segment: Range<usize>) -> Range<usize> {
+        let end = if self.cut_parameters { memchr::memchr(b';', &path.bytes[segment.clone()]) } else { None };
+        segment.start..end.map_or(segment.end, |end| segment.start + end)
     }
 }
 
@@ -140,9 +175,9 @@ mod tests {
         let cases =
             [("%2e", "."), ("%252e", "."), ("%2%35%32e", "."), ("%25", "%"), ("%zz%2", "%zz%2"), ("a%20b", "a b")];
         for (text, expected) in cases {
-            assert_eq!(decode_fully(text.as_bytes()), expected.as_bytes(), "{text}");
+            assert_eq!(Decoded::of(text).bytes(), expected.as_bytes(), "{text}");
         }
-        assert_eq!(decode_fully(format!("%{}", "25".repeat(4000)).as_bytes()), b"%");
+        assert_eq!(Decoded::of(&format!("%{}", "25".repeat(4000))).bytes(), b"%");
     }
 
     #[test]
@@ -152,6 +187,25 @@ mod tests {
         }
         for path in ["", "events", "//", "/a/", "/./a", "/a/..", "/a%20b", "/a\\b", "/a;b", "/a\0", "/\x7f"] {
             assert!(!is_plain(path), "{path}");
+        }
+    }
+
+    /// What one path costs, counted in pieces looked at: all readings of twice the path look at twice as many.
+    #[test]
+    fn normalizing_is_linear_in_the_length_of_the_path() {
+        for unit in ["/;\\", "/%2e%2e;\\", "/..%5c%2f", "/;a%2f", "%252f/"] {
+            let looked_at = |times: usize| {
+                let path = Decoded::of(&unit.repeat(times));
+                let readings: Vec<Reading> = Reading::all(&path).collect();
+                assert!(readings.len() <= READINGS_MAX);
+                let mut kept = Vec::new();
+                readings.iter().for_each(|reading| reading.segments(&path, &mut kept));
+                assert!(kept.capacity() <= 2 * path.bytes.len(), "readings share one list");
+                readings.iter().map(|reading| reading.pieces(&path).count()).sum::<usize>()
+            };
+            let (short, long) = (looked_at(500), looked_at(1000));
+            assert!(long <= 2 * short, "{unit}: {short}, then {long}");
+            assert!(long <= READINGS_MAX * (1 + 1000 * unit.len()), "{unit}: {long}");
         }
     }
 }

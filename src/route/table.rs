@@ -8,8 +8,8 @@ use std::sync::Arc;
 use percent_encoding::percent_decode_str;
 
 use super::StreamRoute;
-use super::normal::{Reading, decode_fully, is_plain};
-use super::pattern::{BadPattern, Pattern, Segment};
+use super::normal::{Decoded, Reading, is_plain};
+use super::pattern::{BadPattern, PATTERN_SEGMENTS_MAX, Pattern, Segment};
 
 /// The longest path that is normalized, in bytes; a longer one is refused unless it is plain.
 pub const NORMALIZED_PATH_BYTES_MAX: usize = 8 * 1024;
@@ -99,8 +99,7 @@ impl RouteTable {
     pub fn find(&self, raw_path: &str) -> Found<'_> {
         let direct = raw_path.strip_prefix('/').and_then(|path| {
             // "/" has no segments, where `split` gives an empty one.
-            let segments = path.split('/').filter(|_| !path.is_empty());
-            self.root.find(segments.map(str::as_bytes))
+            self.root.reached(path.split('/').filter(|_| !path.is_empty()).map(str::as_bytes))
         });
         if !is_plain(raw_path) && self.is_disguised(raw_path, direct) {
             return Found::Disguised;
@@ -114,14 +113,20 @@ impl RouteTable {
         }
     }
 
-    /// Whether some reading of the path reaches another route than the path as it came.
+    /// Whether some reading of the path reaches another route than the path as it came. Takes time and memory in
+    /// proportion to the path's length: it is decoded once, and all readings share one list of segments.
     fn is_disguised(&self, raw_path: &str, direct: Option<usize>) -> bool {
-        if raw_path.len() > NORMALIZED_PATH_BYTES_MAX || decode_fully(raw_path.as_bytes()).contains(&0) {
+        if raw_path.len() > NORMALIZED_PATH_BYTES_MAX {
             return true;
         }
-        Reading::all(raw_path).any(|reading| {
-            let segments = reading.segments(raw_path);
-            let reached = self.root.find(segments.iter().map(Vec::as_slice));
+        let path = Decoded::of(raw_path);
+        if path.bytes().contains(&0) {
+            return true;
+        }
+        let mut segments = Vec::new();
+        Reading::all(&path).any(|reading| {
+            reading.segments(&path, &mut segments);
+            let reached = self.root.reached(segments.iter().map(|segment| &path.bytes()[segment.clone()]));
             reached.is_some() && reached != direct
         })
     }
@@ -150,29 +155,42 @@ impl Node {
         })
     }
 
-    /// The most specific route of these segments. Visits a node of the tree once at most.
-    fn find<'s>(&self, mut segments: impl Iterator<Item = &'s [u8]> + Clone) -> Option<usize> {
-        let Some(segment) = segments.next() else {
+    /// The most specific route of a path with these segments. No pattern has more than [`PATTERN_SEGMENTS_MAX`], and so
+    /// no more of them are looked at.
+    fn reached<'s>(&self, segments: impl Iterator<Item = &'s [u8]>) -> Option<usize> {
+        let mut first: [&[u8]; PATTERN_SEGMENTS_MAX] = [&[]; PATTERN_SEGMENTS_MAX];
+        let mut count = 0;
+        for segment in segments {
+            *first.get_mut(count)? = segment;
+            count += 1;
+        }
+        self.find(&first[..count])
+    }
+
+    /// Visits a node of the tree once at most.
+    fn find(&self, segments: &[&[u8]]) -> Option<usize> {
+        let [segment, rest @ ..] = segments else {
             return self.route;
         };
         if segment.is_empty() {
             return None;
         }
-        if let Some(child) = self.literals.get(segment)
-            && let Some(found) = child.find(segments.clone())
+        if let Some(child) = self.literals.get(*segment)
+            && let Some(found) = child.find(rest)
         {
             return Some(found);
         }
-        self.parameter.as_ref()?.find(segments)
+        self.parameter.as_ref()?.find(rest)
     }
 }
 
 /// A parameter's value, percent-decoded once. Nothing where it is not UTF-8, or where it holds a control character, a
 /// separator or a dot segment at any depth of encoding: what comes after us might take it for structure.
 fn parameter_value(raw: &str) -> Option<Box<str>> {
-    let fully = decode_fully(raw.as_bytes());
+    let decoded = Decoded::of(raw);
+    let fully = decoded.bytes();
     let structural = fully.iter().any(|b| matches!(b, b'/' | b'\\') || b.is_ascii_control());
-    if structural || matches!(&fully[..], b"." | b"..") {
+    if structural || matches!(fully, b"." | b"..") {
         return None;
     }
     let value = percent_decode_str(raw).decode_utf8().ok()?;

@@ -16,11 +16,33 @@ fn only_a_quiet_stream_beats() {
     bench.written(&mut session);
     bench.pass(Duration::from_secs(10));
     assert!(!session.tick(&mut bench.desk()));
-    assert_eq!(session.deadline(), bench.now.instant + Duration::from_secs(5));
-    bench.pass(Duration::from_secs(5));
+    assert_eq!(session.deadline(), bench.now.instant + Duration::from_millis(3500));
+    bench.pass(Duration::from_millis(3500));
     assert!(session.tick(&mut bench.desk()));
     assert_eq!(bench.written(&mut session), ": keep-alive\n\n");
-    assert_eq!(session.deadline(), bench.now.instant + Duration::from_secs(15));
+    assert_eq!(session.deadline(), bench.now.instant + Duration::from_millis(13_500));
+}
+
+#[test]
+fn sessions_that_came_together_beat_apart_and_never_late() {
+    let mut bench = Bench::new();
+    let mut sessions = [0.0, 0.25, 1.0].map(|jitter| {
+        bench.jitter = jitter;
+        bench.open(Transport::Sse, |_, _| {})
+    });
+    let due = |sessions: &[Session], now: Instant| {
+        sessions.iter().map(|session| (session.deadline() - now).as_millis()).collect::<Vec<_>>()
+    };
+    let apart = [15_000, 14_250, 12_000];
+    assert_eq!(due(&sessions, bench.now.instant), apart);
+    // An event for all of them does not bring them together again.
+    bench.pass(Duration::from_secs(12));
+    for session in &mut sessions {
+        bench.append(session, 0, &[]);
+        bench.written(session);
+        session.tick(&mut bench.desk());
+    }
+    assert_eq!(due(&sessions, bench.now.instant), apart);
 }
 
 #[test]

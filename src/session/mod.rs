@@ -21,7 +21,7 @@ mod tests;
 mod walk;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -39,6 +39,9 @@ pub use request::{BadPosition, POSITION_BYTES_MAX, Request, Resume};
 
 /// How many items of a queue are prepared for one write.
 pub const ITEMS_PER_WRITE: usize = 64;
+
+/// The share of the heartbeat interval by which sessions beat earlier than it says.
+const HEARTBEAT_SPREAD: f64 = 0.2;
 
 /// The time, as the core is told it.
 #[derive(Clone, Copy, Debug)]
@@ -85,8 +88,8 @@ pub struct Session {
     heartbeat_due: Instant,
     last_sent: Instant,
     expires: Option<Instant>,
-    /// What a client is told of when to reconnect.
-    retry_ms: u64,
+    /// From 0 to 1, drawn at the start: spreads heartbeats, and reconnects, of clients that came together.
+    jitter: f64,
     closed: Option<CloseReason>,
     /// Messages of the session's own so far: the number in their ids.
     messages: u64,
@@ -268,7 +271,7 @@ impl Session {
             self.look_at = self.look_at.filter(|at| *at > now);
         }
         if self.closed.is_some() {
-            self.heartbeat_due = now + self.request.heartbeat_interval();
+            self.heartbeat_due = now + self.heartbeat_interval();
             return false;
         }
         if self.expires.is_some_and(|expires| expires <= now) {
@@ -283,9 +286,22 @@ impl Session {
         self.beat(desk)
     }
 
+    /// After how much silence this session says something: the configured interval or up to
+    /// [`HEARTBEAT_SPREAD`] of it less, never more. One event for everybody would otherwise make all of them beat at one
+    /// time ever after. A probe measures its interval, and is exact.
+    fn heartbeat_interval(&self) -> Duration {
+        let interval = self.request.heartbeat_interval();
+        if self.request.probe.is_some() { interval } else { interval.mul_f64(1.0 - HEARTBEAT_SPREAD * self.jitter) }
+    }
+
+    /// The reconnect delay that the client is given, in milliseconds: that of the route and up to half of it more.
+    fn retry_ms(&self) -> u64 {
+        (self.request.route.retry.as_millis() as f64 * (1.0 + self.jitter / 2.0)) as u64
+    }
+
     fn beat(&mut self, desk: &Desk<'_>) -> bool {
         let now = desk.now.instant;
-        let interval = self.request.heartbeat_interval();
+        let interval = self.heartbeat_interval();
         let quiet_since = self.quiet_since();
         if quiet_since + interval > now {
             self.heartbeat_due = quiet_since + interval;
@@ -378,7 +394,7 @@ impl Session {
         }
         let closing = reason.closing();
         let goodbye = match self.form.transport {
-            Transport::Sse if closing.retry => self.form.framed(format!("retry: {}\n\n", self.retry_ms).into_bytes()),
+            Transport::Sse if closing.retry => self.form.framed(format!("retry: {}\n\n", self.retry_ms()).into_bytes()),
             Transport::WebSocket => {
                 closing.websocket.map_or_else(Bytes::new, |(code, text)| websocket::close_frame(code, text).into())
             }

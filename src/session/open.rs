@@ -18,9 +18,10 @@ impl Session {
     /// Starts the session of an admitted request: its answer's head waits to be written afterwards. Where the client
     /// can't resume as it asked, that is the answer, and the session is closed.
     ///
-    /// `jitter` from 0 to 1 spreads reconnects.
+    /// `jitter` from 0 to 1 spreads heartbeats and reconnects.
     pub fn open(request: Request, jitter: f64, desk: &mut Desk<'_>) -> Self {
         let mut session = Self::new(request, jitter, desk);
+        session.heartbeat_due = desk.now.instant + session.heartbeat_interval();
         if !session.request.subscribe {
             session.write_head(desk);
             if session.request.probe.is_some() {
@@ -61,10 +62,10 @@ impl Session {
             look_at: None,
             answered: false,
             resumes: Resumes::default(),
-            heartbeat_due: now.instant + request.heartbeat_interval(),
+            heartbeat_due: now.instant,
             last_sent: now.instant,
             expires: expires.and_then(|at| now.instant.checked_add(until_expiry(at))),
-            retry_ms: (route.retry.as_millis() as f64 * (1.0 + jitter / 2.0)) as u64,
+            jitter,
             closed: None,
             messages: 0,
             websocket,
@@ -108,7 +109,7 @@ impl Session {
     /// back with a token that expired meanwhile is told so then.
     pub(super) fn refuse_unanswered(&mut self, now: Now) {
         // Spread as reconnects are.
-        let headers = format!("Retry-After: {}\r\n", self.retry_ms.div_ceil(1000).max(1));
+        let headers = format!("Retry-After: {}\r\n", self.retry_ms().div_ceil(1000).max(1));
         let detail = "the stream has to end before it is known whether it can resume: come back";
         self.refuse(CloseReason::NotReady, 503, "Service Unavailable", &headers, detail, json!({}), now);
     }
@@ -153,7 +154,7 @@ impl Session {
     /// SSE: the first record. Others have none: their head alone says that the stream is open.
     pub(super) fn prime(&mut self, cursor: Option<&str>) {
         if self.form.transport == Transport::Sse {
-            let record = sse::priming(self.retry_ms, cursor.map(str::as_bytes));
+            let record = sse::priming(self.retry_ms(), cursor.map(str::as_bytes));
             self.push_first(self.form.framed(record));
         }
     }

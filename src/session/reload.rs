@@ -91,12 +91,9 @@ impl Session {
     }
 
     fn settle_in(&mut self, route: &Arc<StreamRoute>, reload: &Reload) {
-        // Everybody keeps their own share of the jitter.
-        let jitter = self.retry_ms as f64 / self.request.route.retry.as_millis().max(1) as f64;
-        self.retry_ms = (route.retry.as_millis() as f64 * jitter) as u64;
         self.request.route = route.clone();
         self.request.routes = reload.routes.clone();
-        self.heartbeat_due = self.quiet_since() + self.request.heartbeat_interval();
+        self.heartbeat_due = self.quiet_since() + self.heartbeat_interval();
     }
 
     /// Whether it was opened under these routes.

@@ -21,6 +21,8 @@ pub(super) struct Bench {
     index: Index,
     pub(super) log: Arc<dyn Log>,
     pub(super) now: Now,
+    /// Of the sessions opened next.
+    pub(super) jitter: f64,
     stream: Arc<Stream>,
 }
 
@@ -31,7 +33,7 @@ impl Bench {
         hub.assign(&"orders".into(), 0, &[0]);
         hub.go_live(&["orders".into()]);
         let now = Now { instant: Instant::now(), unix_ms: 1_000_000 };
-        Self { hub, index: Index::default(), log: Arc::new(NoLog), now, stream: stream(1, &["orders"]) }
+        Self { hub, index: Index::default(), log: Arc::new(NoLog), now, jitter: 0.5, stream: stream(1, &["orders"]) }
     }
 
     pub(super) fn desk(&mut self) -> Desk<'_> {
@@ -73,7 +75,7 @@ impl Bench {
         change(&mut request, &mut route);
         request.heartbeat_form = route.heartbeat_form;
         request.route = Arc::new(route);
-        Session::open(request, 0.5, &mut self.desk())
+        Session::open(request, self.jitter, &mut self.desk())
     }
 
     /// Appends an event and offers it to the session as the writer does.

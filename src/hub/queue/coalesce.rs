@@ -5,11 +5,12 @@
 //! queue that is over its limit is coalesced as a whole, and kept so, event by event, until it is half empty: so that
 //! the whole is looked at once in half a queue's events at most.
 
+use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::mem;
 use std::sync::Arc;
 
-use rustc_hash::{FxHashSet, FxHasher};
+use rustc_hash::FxHasher;
 
 use crate::event::{Event, Topic};
 use crate::route::QueueLimits;
@@ -93,7 +94,8 @@ impl Queue {
 
     /// For each item whether it stays: all but events that a later one, or the one to come, supersedes.
     fn newest_of_each(&self, to_come: &Event) -> Vec<bool> {
-        let mut known: FxHashSet<State<'_>> = state(to_come).into_iter().collect();
+        // A keyed hash: users choose the values of keys.
+        let mut known: HashSet<State<'_>> = state(to_come).into_iter().collect();
         let first = self.on_its_way();
         let mut keeps = vec![true; self.items.len()];
         for at in (first..self.items.len()).rev() {

@@ -1,11 +1,11 @@
 //! Which offsets belong to a time: questions that wait for the brokers, of one cluster, and answers for a few seconds.
 //! Pure.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 
 use super::requests::CALL_AGAIN;
 use crate::hub::Asker;
@@ -22,7 +22,8 @@ pub(super) type Time = (usize, i64);
 
 #[derive(Debug, Default)]
 pub(super) struct Times {
-    answers: FxHashMap<Time, Answer>,
+    /// Clients choose the times: a keyed hash.
+    answers: HashMap<Time, Answer>,
     /// In the order they came.
     questions: VecDeque<Question>,
 }
