@@ -135,6 +135,7 @@ fn route(pattern: &str) -> StreamRoute {
         websocket: WebSocketLimits {
             message_bytes: 1000,
             commands_per_second: 5,
+            frames_per_second: 200,
             subscriptions: 2,
             pong_timeout: Duration::from_secs(10),
         },

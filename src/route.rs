@@ -196,6 +196,8 @@ pub struct WebSocketLimits {
     pub message_bytes: usize,
     /// Commands a second (with a burst of the same size); beyond: close 1008.
     pub commands_per_second: u32,
+    /// Frames a second, of any kind (with a burst of the same size); beyond: close 1008.
+    pub frames_per_second: u32,
     /// How many subscriptions one socket may hold.
     pub subscriptions: usize,
     /// How long after a ping the pong (or any frame) may take.

@@ -43,6 +43,7 @@ pub(crate) fn route(pattern: &str) -> StreamRoute {
         websocket: WebSocketLimits {
             message_bytes: 1000,
             commands_per_second: 5,
+            frames_per_second: 100,
             subscriptions: 2,
             pong_timeout: Duration::from_secs(10),
         },

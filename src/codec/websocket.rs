@@ -72,10 +72,26 @@ pub fn close_frame(code: u16, reason: &str) -> Vec<u8> {
     frame(Opcode::Close, &payload)
 }
 
-/// Puts a client's bytes together into messages. Holds at most one message and one frame; between them, nothing.
+/// What the next frame came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The frame is not complete: more bytes are needed.
+    Incomplete,
+    /// A fragment of a message that goes on.
+    Fragment,
+    Message(Message),
+}
+
+/// Puts a client's bytes together into messages, one frame a step. Holds at most one message and what was fed since; once
+/// all of that is decoded, nothing.
+///
+/// Frames are unmasked in place, and the bytes of decoded ones leave when more are fed: a byte is moved a bounded number
+/// of times, however small frames are.
 #[derive(Debug, Default)]
 pub struct Decoder {
     unread: Vec<u8>,
+    /// How many bytes at the front of `unread` are decoded.
+    decoded: usize,
     /// The data message whose final fragment is still to come.
     fragments: Option<(Opcode, Vec<u8>)>,
 }
@@ -92,37 +108,33 @@ struct Head {
 impl Decoder {
     /// Takes bytes as they were read.
     pub fn feed(&mut self, bytes: &[u8]) {
+        self.unread.drain(..std::mem::take(&mut self.decoded));
         self.unread.extend_from_slice(bytes);
     }
 
     /// Bytes taken and not read yet.
     pub fn unread(&self) -> usize {
-        self.unread.len()
+        self.unread.len() - self.decoded
     }
 
-    /// The next whole message of at most `limit` bytes; nothing while more bytes are needed.
-    pub fn next(&mut self, limit: usize) -> Result<Option<Message>, Violation> {
-        while let Some(head) = self.head(limit)? {
-            let end = head.head_len + head.payload_len;
-            if self.unread.len() < end {
-                return Ok(None);
-            }
-            let mut payload = self.unread[head.head_len..end].to_vec();
-            payload.iter_mut().zip(head.mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
-            self.unread.drain(..end);
-            if self.unread.is_empty() {
-                self.unread = Vec::new();
-            }
-            if let Some(message) = self.finish(head.fin, head.opcode, payload)? {
-                return Ok(Some(message));
-            }
+    /// Decodes the next frame, as part of a message of at most `limit` bytes.
+    pub fn next(&mut self, limit: usize) -> Result<Step, Violation> {
+        let Some(head) = self.head(limit)? else { return Ok(Step::Incomplete) };
+        let start = self.decoded + head.head_len;
+        let end = start + head.payload_len;
+        let Some(payload) = self.unread.get_mut(start..end) else { return Ok(Step::Incomplete) };
+        unmask(payload, head.mask);
+        let step = finish(&mut self.fragments, head.fin, head.opcode, payload)?;
+        self.decoded = end;
+        if end == self.unread.len() {
+            (self.unread, self.decoded) = (Vec::new(), 0);
         }
-        Ok(None)
+        Ok(step)
     }
 
     /// Reads the head of the next frame, as soon as it is there, and refuses what can be refused by it.
     fn head(&self, limit: usize) -> Result<Option<Head>, Violation> {
-        let &[first, second, ref rest @ ..] = &self.unread[..] else { return Ok(None) };
+        let &[first, second, ref rest @ ..] = &self.unread[self.decoded..] else { return Ok(None) };
         if first & 0x70 != 0 {
             return Err(Violation::Protocol("reserved bits are set"));
         }
@@ -156,28 +168,48 @@ impl Decoder {
             _ => Ok(()),
         }
     }
+}
 
-    fn finish(&mut self, fin: bool, opcode: Opcode, payload: Vec<u8>) -> Result<Option<Message>, Violation> {
-        match opcode {
-            Opcode::Ping => return Ok(Some(Message::Ping(payload))),
-            Opcode::Pong => return Ok(Some(Message::Pong)),
-            Opcode::Close => return close(&payload).map(|code| Some(Message::Close(code))),
-            Opcode::Text | Opcode::Binary => self.fragments = Some((opcode, payload)),
-            Opcode::Continuation => {
-                if let Some((_, bytes)) = &mut self.fragments {
-                    bytes.extend_from_slice(&payload);
-                }
+/// RFC 6455 section 5.3.
+fn unmask(payload: &mut [u8], mask: [u8; 4]) {
+    for four in payload.chunks_mut(mask.len()) {
+        four.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
+    }
+}
+
+/// What a whole frame comes to, `fragments` being the message whose final fragment is still to come.
+fn finish(
+    fragments: &mut Option<(Opcode, Vec<u8>)>,
+    fin: bool,
+    opcode: Opcode,
+    payload: &[u8],
+) -> Result<Step, Violation> {
+    let message = match (opcode, fin) {
+        (Opcode::Ping, _) => Message::Ping(payload.to_vec()),
+        (Opcode::Pong, _) => Message::Pong,
+        (Opcode::Close, _) => Message::Close(close(payload)?),
+        (Opcode::Text | Opcode::Binary, true) => message(opcode, payload.to_vec())?,
+        (Opcode::Text | Opcode::Binary, false) => {
+            *fragments = Some((opcode, payload.to_vec()));
+            return Ok(Step::Fragment);
+        }
+        (Opcode::Continuation, fin) => {
+            if let Some((_, bytes)) = fragments {
+                bytes.extend_from_slice(payload);
+            }
+            match fragments.take_if(|_| fin) {
+                Some((opcode, bytes)) => message(opcode, bytes)?,
+                None => return Ok(Step::Fragment),
             }
         }
-        if !fin {
-            return Ok(None);
-        }
-        match self.fragments.take() {
-            Some((Opcode::Text, bytes)) => {
-                String::from_utf8(bytes).map(|text| Some(Message::Text(text))).map_err(|_| Violation::NotUtf8)
-            }
-            _ => Ok(Some(Message::Binary)),
-        }
+    };
+    Ok(Step::Message(message))
+}
+
+fn message(opcode: Opcode, bytes: Vec<u8>) -> Result<Message, Violation> {
+    match opcode {
+        Opcode::Text => String::from_utf8(bytes).map(Message::Text).map_err(|_| Violation::NotUtf8),
+        _ => Ok(Message::Binary),
     }
 }
 
@@ -255,10 +287,13 @@ mod tests {
         let mut decoder = Decoder::default();
         decoder.feed(bytes);
         let mut messages = Vec::new();
-        while let Some(message) = decoder.next(LIMIT)? {
-            messages.push(message);
+        loop {
+            match decoder.next(LIMIT)? {
+                Step::Message(message) => messages.push(message),
+                Step::Fragment => {}
+                Step::Incomplete => return Ok(messages),
+            }
         }
-        Ok(messages)
     }
 
     #[test]
@@ -303,6 +338,35 @@ mod tests {
         assert_eq!(decoder.unread.capacity(), 0);
     }
 
+    /// The time that decoding takes is that of the bytes, not of the frames: none of them moves what is behind it.
+    #[test]
+    fn tiny_frames_are_decoded_in_place() {
+        let tiny = [masked(0x8a, b""), masked(0x01, b""), masked(0x00, b""), masked(0x80, b"")].concat();
+        let bytes = tiny.repeat(500);
+        let mut decoder = Decoder::default();
+        decoder.feed(&bytes);
+        let kept = decoder.unread.as_ptr();
+        for frame in 1..4 * 500 {
+            assert_ne!(decoder.next(LIMIT).unwrap(), Step::Incomplete);
+            assert_eq!((decoder.unread.as_ptr(), decoder.unread.len()), (kept, bytes.len()), "frame {frame}");
+            assert_eq!(decoder.unread(), bytes.len() - 6 * frame);
+        }
+        assert_eq!(decoder.next(LIMIT), Ok(Step::Message(Message::Text(String::new()))));
+        assert_eq!((decoder.next(LIMIT), decoder.unread.capacity()), (Ok(Step::Incomplete), 0));
+    }
+
+    #[test]
+    fn what_was_decoded_leaves_when_more_is_fed() {
+        let mut decoder = Decoder::default();
+        let bytes = [masked(0x81, b"one"), masked(0x81, b"two")].concat();
+        decoder.feed(&bytes[..bytes.len() - 1]);
+        assert_eq!(decoder.next(LIMIT), Ok(Step::Message(Message::Text("one".into()))));
+        assert_eq!(decoder.next(LIMIT), Ok(Step::Incomplete));
+        decoder.feed(&bytes[bytes.len() - 1..]);
+        assert_eq!(decoder.unread.len(), bytes.len() / 2);
+        assert_eq!(decoder.next(LIMIT), Ok(Step::Message(Message::Text("two".into()))));
+    }
+
     proptest! {
         #[test]
         fn messages_survive_any_cut(texts in prop::collection::vec(".{0,200}", 0..5), size in 1..50usize) {
@@ -311,7 +375,7 @@ mod tests {
             let mut read = Vec::new();
             for piece in bytes.chunks(size) {
                 decoder.feed(piece);
-                while let Some(message) = decoder.next(LIMIT).unwrap() {
+                while let Step::Message(message) = decoder.next(LIMIT).unwrap() {
                     read.push(message);
                 }
             }

@@ -25,6 +25,10 @@ pub enum CloseReason {
     BinaryMessage,
     /// A WebSocket client sent more commands than it may.
     CommandRate,
+    /// A WebSocket client sent more frames than it may.
+    FrameRate,
+    /// A client of an HTTP stream went on sending, although its request was over.
+    UnexpectedData,
     /// What the client asked to resume from can't be served; the stream never started.
     ReplayNotPossible,
     /// The client asked to resume, and the stream had to end before it was known whether it can; it never started.
@@ -57,6 +61,8 @@ impl CloseReason {
             Self::Protocol(Violation::TooBig) => ("message-too-big", Some((1009, "message is too big")), false),
             Self::BinaryMessage => ("binary-message", Some((1003, "only text is understood")), false),
             Self::CommandRate => ("command-rate", Some((1008, "too many commands")), false),
+            Self::FrameRate => ("frame-rate", Some((1008, "too many frames")), false),
+            Self::UnexpectedData => ("unexpected-data", None, false),
             Self::ReplayNotPossible => ("replay-not-possible", None, false),
             Self::NotReady => ("not-ready", None, false),
         };
@@ -81,6 +87,7 @@ mod tests {
             CloseReason::Protocol(Violation::TooBig),
             CloseReason::BinaryMessage,
             CloseReason::CommandRate,
+            CloseReason::FrameRate,
         ];
         assert!(
             all.iter().all(|reason| reason.closing().websocket.is_some_and(|(_, text)| text.len() <= CLOSE_REASON_MAX))

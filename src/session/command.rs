@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::access::Selector;
 use crate::codec::json;
-use crate::codec::websocket::{self, Decoder, Message, Opcode};
+use crate::codec::websocket::{self, Decoder, Message, Opcode, Step};
 use crate::route::{Admission, Found, OnGap, Stream, StreamRoute};
 
 use super::{CloseReason, Desk, Now, Progress, Resume, Session};
@@ -17,14 +17,25 @@ use super::{CloseReason, Desk, Now, Progress, Resume, Session};
 /// The longest command id that is repeated in a response, in bytes.
 const ID_BYTES_MAX: usize = 256;
 
+/// Frames of one WebSocket that are decoded before others have their turn.
+pub(super) const FRAMES_PER_TURN: usize = 64;
+
 /// The reading side of a WebSocket.
 #[derive(Debug)]
 pub(super) struct WebSocketSide {
     decoder: Decoder,
     pub(super) last_read: Instant,
     pub(super) pong_due: Option<Instant>,
-    /// Commands that may still be sent, refilled with time.
-    allowance: f64,
+    /// Whether decoding stopped at [`FRAMES_PER_TURN`], so that there may be whole frames that were read already.
+    has_more: bool,
+    commands: Allowance,
+    frames: Allowance,
+}
+
+/// What a client may still send of something that is limited to a number a second, with a burst of the same number.
+#[derive(Debug)]
+struct Allowance {
+    left: f64,
     refilled: Instant,
 }
 
@@ -87,18 +98,24 @@ impl WebSocketSide {
             decoder: Decoder::default(),
             last_read: now.instant,
             pong_due: None,
-            allowance: f64::from(route.websocket.commands_per_second),
-            refilled: now.instant,
+            has_more: false,
+            commands: Allowance::full(route.websocket.commands_per_second, now.instant),
+            frames: Allowance::full(route.websocket.frames_per_second, now.instant),
         }
     }
+}
 
-    /// Takes one command off the allowance; false where there is none left.
-    fn may_command(&mut self, per_second: u32, now: Instant) -> bool {
+impl Allowance {
+    fn full(per_second: u32, now: Instant) -> Self {
+        Self { left: f64::from(per_second), refilled: now }
+    }
+
+    /// Takes one; false where there is none left.
+    fn take(&mut self, per_second: u32, now: Instant) -> bool {
         let refill = now.saturating_duration_since(self.refilled).as_secs_f64() * f64::from(per_second);
-        self.allowance = (self.allowance + refill).min(f64::from(per_second));
+        self.left = (self.left + refill).min(f64::from(per_second)) - 1.0;
         self.refilled = now;
-        self.allowance -= 1.0;
-        self.allowance >= 0.0
+        self.left >= 0.0
     }
 }
 
@@ -112,9 +129,14 @@ impl Session {
         self.read_on(desk)
     }
 
-    /// Carries out what was read so far. A client that speaks before it was answered has to wait, within the limit of
-    /// one message.
-    pub(super) fn read_on(&mut self, desk: &mut Desk<'_>) -> Vec<Refused> {
+    /// Whether there may be whole frames that were read and not carried out: [`Self::read_on`] goes on with them.
+    pub fn has_frames(&self) -> bool {
+        self.closed.is_none() && self.websocket.as_ref().is_some_and(|side| side.has_more)
+    }
+
+    /// Carries out what was read so far, up to [`FRAMES_PER_TURN`]. A client that speaks before it was answered has to
+    /// wait, within the limit of one message.
+    pub fn read_on(&mut self, desk: &mut Desk<'_>) -> Vec<Refused> {
         let mut refused = Vec::new();
         if self.is_unanswered() {
             let most = websocket::unread_max(self.request.route.websocket.message_bytes);
@@ -123,12 +145,19 @@ impl Session {
             }
             return refused;
         }
-        while self.closed.is_none() {
-            let limit = self.request.route.websocket.message_bytes;
-            match self.websocket.as_mut().map(|side| side.decoder.next(limit)) {
-                Some(Ok(Some(message))) => refused.extend(self.take(message, desk)),
-                Some(Err(violation)) => self.close(CloseReason::Protocol(violation)),
-                Some(Ok(None)) | None => break,
+        let limits = self.request.route.websocket;
+        for _ in 0..FRAMES_PER_TURN {
+            let Some(side) = self.websocket.as_mut().filter(|_| self.closed.is_none()) else { return refused };
+            let step = side.decoder.next(limits.message_bytes);
+            side.has_more = step != Ok(Step::Incomplete);
+            match step {
+                Ok(Step::Incomplete) => return refused,
+                Err(violation) => self.close(CloseReason::Protocol(violation)),
+                Ok(_) if !side.frames.take(limits.frames_per_second, desk.now.instant) => {
+                    self.close(CloseReason::FrameRate);
+                }
+                Ok(Step::Fragment) => {}
+                Ok(Step::Message(message)) => refused.extend(self.take(message, desk)),
             }
         }
         refused
@@ -159,7 +188,7 @@ impl Session {
 
     fn command(&mut self, text: &str, desk: &mut Desk<'_>) -> Option<Refused> {
         let per_second = self.request.route.websocket.commands_per_second;
-        if self.websocket.as_mut().is_some_and(|side| !side.may_command(per_second, desk.now.instant)) {
+        if self.websocket.as_mut().is_some_and(|side| !side.commands.take(per_second, desk.now.instant)) {
             self.close(CloseReason::CommandRate);
             return None;
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::command::FRAMES_PER_TURN;
 use super::tests::{Bench, masked, token};
 use super::*;
 use crate::access::{Binding, Source};
@@ -116,7 +117,71 @@ fn answers_nobody_reads_end_the_connection() {
     let mut session = bench.open(Transport::WebSocket, |_, _| {});
     let ping = masked(Opcode::Ping, &[0; CONTROL_PAYLOAD_MAX]);
     for _ in 0..10_000 {
+        bench.pass(Duration::from_millis(10));
         session.read(&ping, &mut bench.desk());
     }
     assert_eq!(session.closed(), Some(CloseReason::SlowConsumer));
+}
+
+#[test]
+fn frames_of_any_kind_are_limited_to_a_number_a_second() {
+    let mut fragmented = masked(Opcode::Text, b"{");
+    fragmented[0] &= 0x7f;
+    let fragment = [0x00, 0x80, 0, 0, 0, 0];
+    for (start, frame) in [
+        (vec![], masked(Opcode::Pong, b"")),
+        (vec![], masked(Opcode::Ping, b"")),
+        (fragmented, fragment.to_vec()),
+        (vec![], masked(Opcode::Text, b"")),
+    ] {
+        let mut bench = Bench::new();
+        let mut session = bench.open(Transport::WebSocket, |_, route| {
+            route.websocket.frames_per_second = 10;
+            route.websocket.commands_per_second = 1000;
+        });
+        bench.written(&mut session);
+        if !start.is_empty() {
+            session.read(&start, &mut bench.desk());
+        }
+        bench.pass(Duration::from_secs(1));
+        session.read(&frame.repeat(10), &mut bench.desk());
+        assert_eq!(session.closed(), None);
+        bench.pass(Duration::from_millis(500));
+        session.read(&frame.repeat(5), &mut bench.desk());
+        assert_eq!(session.closed(), None);
+        bench.written(&mut session);
+        session.read(&frame, &mut bench.desk());
+        assert_eq!(session.closed(), Some(CloseReason::FrameRate));
+        assert_eq!(bench.bytes(&mut session), websocket::close_frame(1008, "too many frames"));
+    }
+}
+
+#[test]
+fn others_have_their_turn_between_many_frames() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::WebSocket, |_, route| route.websocket.frames_per_second = 1000);
+    bench.written(&mut session);
+    let pings = masked(Opcode::Ping, b"").repeat(2 * FRAMES_PER_TURN + 1);
+    session.read(&pings, &mut bench.desk());
+    let mut pongs = Vec::new();
+    while session.has_frames() {
+        pongs.push(bench.bytes(&mut session).len() / 2);
+        session.read_on(&mut bench.desk());
+    }
+    pongs.push(bench.bytes(&mut session).len() / 2);
+    assert_eq!(pongs, [FRAMES_PER_TURN, FRAMES_PER_TURN, 1]);
+}
+
+#[test]
+fn a_client_of_an_http_stream_that_goes_on_sending_is_cut_off() {
+    for transport in [Transport::Sse, Transport::Ndjson] {
+        let mut bench = Bench::new();
+        let mut session = bench.open(transport, |request, _| request.http11 = true);
+        bench.written(&mut session);
+        session.read(&[b'x'; STRAY_BYTES_MAX], &mut bench.desk());
+        assert_eq!(session.closed(), None, "the next request may be there already");
+        session.read(b"x", &mut bench.desk());
+        assert_eq!(session.closed(), Some(CloseReason::UnexpectedData));
+        assert_eq!(bench.written(&mut session), "0\r\n\r\n");
+    }
 }

@@ -40,6 +40,10 @@ pub use request::{BadPosition, POSITION_BYTES_MAX, Request, Resume};
 /// How many items of a queue are prepared for one write.
 pub const ITEMS_PER_WRITE: usize = 64;
 
+/// Bytes that a client may send behind the request of an HTTP stream: room for the next request, which is never answered
+/// because the stream does not end. And what a client may send after its stream was closed.
+pub const STRAY_BYTES_MAX: usize = 64 * 1024;
+
 /// The share of the heartbeat interval by which sessions beat earlier than it says.
 const HEARTBEAT_SPREAD: f64 = 0.2;
 
@@ -91,6 +95,8 @@ pub struct Session {
     /// From 0 to 1, drawn at the start: spreads heartbeats, and reconnects, of clients that came together.
     jitter: f64,
     closed: Option<CloseReason>,
+    /// Bytes from the client that nobody reads.
+    stray: u32,
     /// Messages of the session's own so far: the number in their ids.
     messages: u64,
     websocket: Option<Box<command::WebSocketSide>>,
@@ -250,11 +256,24 @@ impl Session {
         self.queue.advance(bytes, sent);
     }
 
-    /// Bytes from the client. Only a WebSocket's mean anything; others have nothing to say after their request.
+    /// Bytes from the client. Only a WebSocket's mean anything; others have nothing to say after their request, and a
+    /// client that sends more than [`STRAY_BYTES_MAX`] anyway is cut off.
     ///
     /// Gives the error of every message that could not be carried out.
     pub fn read(&mut self, bytes: &[u8], desk: &mut Desk<'_>) -> Vec<Refused> {
-        if self.websocket.is_some() && self.closed.is_none() { self.read_messages(bytes, desk) } else { Vec::new() }
+        if self.websocket.is_some() && self.closed.is_none() {
+            return self.read_messages(bytes, desk);
+        }
+        self.stray = self.stray.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        if self.is_overrun() {
+            self.end(CloseReason::UnexpectedData, desk.now);
+        }
+        Vec::new()
+    }
+
+    /// Whether the client sent more of what nobody reads than it may.
+    pub fn is_overrun(&self) -> bool {
+        self.stray as usize > STRAY_BYTES_MAX
     }
 
     /// When [`Self::tick`] wants to be called next.

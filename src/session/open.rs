@@ -67,6 +67,7 @@ impl Session {
             expires: expires.and_then(|at| now.instant.checked_add(until_expiry(at))),
             jitter,
             closed: None,
+            stray: 0,
             messages: 0,
             websocket,
             request: Box::new(request),

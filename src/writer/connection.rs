@@ -19,14 +19,16 @@ pub(super) const READ_BYTES: usize = 16 * 1024;
 /// How long a peer may take to close its side once our goodbye is with the kernel, or to take what it did not want to
 /// read before.
 const LINGER: Duration = Duration::from_secs(1);
-/// Reads of one connection before the others have their turn.
-const READS_PER_TURN: usize = 16;
+/// Reads of one connection before the others have their turn: 64 KiB.
+const READS_PER_TURN: usize = 4;
 
 pub(super) struct Connection {
     pub(super) socket: TcpStream,
     pub(super) session: Session,
     /// Whether it is on the list of those with something to write.
     pub(super) dirty: bool,
+    /// Whether it is on the list of those with something to read.
+    pub(super) unread: bool,
     /// Whether the socket took everything last time.
     pub(super) writable: bool,
     /// The timer that counts; older ones are forgotten.
@@ -89,6 +91,7 @@ impl Connection {
             socket,
             session,
             dirty: false,
+            unread: false,
             writable: true,
             timer: 0,
             linger: None,
@@ -105,14 +108,23 @@ impl Connection {
         By { transport: self.session.transport(), route: self.route }
     }
 
-    /// Hands what the client sent to its session.
+    /// Hands what the client sent to its session: [`READS_PER_TURN`] at most, and nothing more while frames of what was
+    /// read are left.
     pub(super) fn read(
         &mut self,
         scratch: &mut [u8],
         desk: &mut Desk<'_>,
         mut refused: impl FnMut(Refused),
     ) -> ReadEnd {
+        self.session.read_on(desk).into_iter().for_each(&mut refused);
         for _ in 0..READS_PER_TURN {
+            if self.session.has_frames() {
+                return ReadEnd::Again;
+            }
+            if self.session.closed().is_some() && self.session.is_overrun() {
+                // The rest stays in the kernel, until waiting for the peer is over.
+                return ReadEnd::Later;
+            }
             match self.socket.read(scratch) {
                 Ok(0) => return ReadEnd::Gone(CloseReason::ClientClosed),
                 Ok(n) => self.session.read(&scratch[..n], desk).into_iter().for_each(&mut refused),

@@ -5,6 +5,7 @@ mod feeds;
 mod load;
 mod told;
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,6 +39,9 @@ const ENTRIES_PER_TURN: usize = ITEMS_PER_WRITE;
 /// Messages looked at, and connections taken over, before sockets have their turn again.
 const MESSAGES_PER_TURN: usize = 64;
 const OPENINGS_PER_TURN: usize = 256;
+/// How long a turn reads sockets, and how long it takes over connections, before events and writes have their turn: what
+/// clients send, and how much work that is, does not decide when the others are served.
+const SHARE: Duration = Duration::from_millis(2);
 /// Connections that catch up, and are served before those that are live have their turn again.
 const REPLAYS_PER_TURN: usize = 64;
 /// Unsent bytes the kernel may hold for a stream: what is beyond waits in the session's queue, where it is bounded,
@@ -67,8 +71,8 @@ pub(super) struct Shard {
     waiting: Vec<usize>,
     /// Connections that catch up and have to wait for their turn.
     later: Vec<usize>,
-    /// Connections with something left to read.
-    unread: Vec<usize>,
+    /// Connections with something to read, in the order in which they are read.
+    unread: VecDeque<usize>,
     /// Streams that are being ended, of which there may be none left.
     ending: Option<Ending>,
     reloads: Reloads,
@@ -105,7 +109,7 @@ impl Shard {
             later: Vec::new(),
             log,
             number,
-            unread: Vec::new(),
+            unread: VecDeque::new(),
             ending: None,
             reloads: Reloads::default(),
             load: Load::new(number, count.metrics(), Instant::now()),
@@ -136,12 +140,8 @@ impl Shard {
                 return Ended::Failed;
             }
             let now = time();
-            for key in std::mem::take(&mut self.unread) {
-                self.read(key, &mut scratch, now);
-            }
-            for readiness in &ready {
-                self.socket_is_ready(readiness, &mut scratch, now);
-            }
+            ready.iter().for_each(|readiness| self.socket_is_ready(readiness));
+            self.read_some(&mut scratch, now);
             // Feeds first: who comes once the process said it is ready finds the log read.
             more = match self.messages(now) {
                 Turn::Done => false,
@@ -170,7 +170,7 @@ impl Shard {
         timer.into_iter().chain(ending).chain(self.load.wait()).chain(self.count.ways.wait()).min()
     }
 
-    fn socket_is_ready(&mut self, readiness: &Readiness, scratch: &mut [u8], now: Now) {
+    fn socket_is_ready(&mut self, readiness: &Readiness) {
         let Token(key) = readiness.token();
         let Some(connection) = self.connections.get_mut(key) else { return };
         if readiness.is_writable() {
@@ -178,18 +178,31 @@ impl Shard {
             mark(&mut self.dirty, key, connection);
         }
         if readiness.is_readable() || readiness.is_read_closed() || readiness.is_error() {
+            mark_unread(&mut self.unread, key, connection);
+        }
+    }
+
+    /// Reads each connection that has something to read once, within this turn's share. The others come first in the next.
+    fn read_some(&mut self, scratch: &mut [u8], now: Now) {
+        let until = Instant::now() + SHARE;
+        for _ in 0..self.unread.len() {
+            let Some(key) = self.unread.pop_front() else { break };
             self.read(key, scratch, now);
+            if Instant::now() >= until {
+                break;
+            }
         }
     }
 
     fn read(&mut self, key: usize, scratch: &mut [u8], now: Now) {
         let Self { connections, hub, index, log, number, count, dirty, unread, .. } = self;
         let Some(connection) = connections.get_mut(key) else { return };
+        connection.unread = false;
         let mut desk = Desk { hub, index, log: &**log, writer: *number, session: key as u32, now };
         match connection.read(scratch, &mut desk, |refused| count.refused(refused.label())) {
             ReadEnd::Later => mark(dirty, key, connection),
             ReadEnd::Again => {
-                unread.push(key);
+                mark_unread(unread, key, connection);
                 mark(dirty, key, connection);
             }
             ReadEnd::Gone(reason) => self.remove(key, reason, now),
@@ -199,11 +212,15 @@ impl Shard {
 
     /// Takes over connections that were handed to this writer. Whether there may be more.
     fn take_over(&mut self, now: Now) -> bool {
+        let until = Instant::now() + SHARE;
         for _ in 0..OPENINGS_PER_TURN {
             let Some(opening) = self.openings.pop() else { return false };
             if let Err(error) = self.open(opening, now) {
                 self.streams.fetch_sub(1, Ordering::Relaxed);
                 tracing::warn!(%error, "a stream's socket could not be watched");
+            }
+            if Instant::now() >= until {
+                break;
             }
         }
         true
@@ -330,7 +347,7 @@ impl Shard {
     }
 
     fn write(&mut self, key: usize, now: Now) {
-        let Self { connections, hub, index, log, number, count, later, spans, .. } = self;
+        let Self { connections, hub, index, log, number, count, later, spans, unread, .. } = self;
         let Some(connection) = connections.get_mut(key) else { return };
         connection.dirty = false;
         let by = connection.counted_by();
@@ -347,6 +364,10 @@ impl Shard {
                 }
             }
             Err(_) => return self.remove(key, CloseReason::ClientLost, now),
+        }
+        if connection.session.has_frames() {
+            // What it said before it was answered.
+            mark_unread(unread, key, connection);
         }
         count.resumed(connection.session.take_resumes());
         if !connection.counted && !connection.session.is_unanswered() {
@@ -410,6 +431,13 @@ fn mark(dirty: &mut Vec<usize>, key: usize, connection: &mut Connection) {
     if !connection.dirty {
         connection.dirty = true;
         dirty.push(key);
+    }
+}
+
+fn mark_unread(unread: &mut VecDeque<usize>, key: usize, connection: &mut Connection) {
+    if !connection.unread {
+        connection.unread = true;
+        unread.push_back(key);
     }
 }
 

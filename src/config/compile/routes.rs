@@ -338,6 +338,7 @@ fn websocket_limits(section: &Section<'_>) -> WebSocketLimits {
     WebSocketLimits {
         message_bytes: section.size("message", MESSAGE_BYTES).unwrap_or(64 * 1024),
         commands_per_second: section.count("commands_per_second", 1..=10_000).unwrap_or(20),
+        frames_per_second: section.count("frames_per_second", 1..=100_000).unwrap_or(200),
         subscriptions: section.count("subscriptions", 1..=10_000).unwrap_or(32) as usize,
         pong_timeout: section.duration("pong_timeout", PONG_TIMEOUT).unwrap_or(Duration::from_secs(10)),
     }
