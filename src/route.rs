@@ -225,6 +225,8 @@ pub struct StreamRoute {
     /// The URL of a full snapshot, told in gaps and 410 answers.
     pub refresh: Option<Arc<str>>,
     pub queue: QueueLimits,
+    /// How long a client that is alive may take nothing at all.
+    pub stall_timeout: Duration,
     /// NDJSON and SSE, unless the client asks for another.
     pub batch: Option<Batch>,
     pub websocket: WebSocketLimits,

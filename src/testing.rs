@@ -47,6 +47,7 @@ pub(crate) fn route(pattern: &str) -> StreamRoute {
             subscriptions: 2,
             pong_timeout: Duration::from_secs(10),
         },
+        stall_timeout: Duration::from_secs(300),
         batch: None,
         max_streams: None,
         allowed_origins: [].into(),

@@ -197,6 +197,6 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// How long a kept-alive connection may be idle between requests.
     pub idle_timeout: Duration,
-    /// `TCP_USER_TIMEOUT` of streams: how long sent bytes may stay unacknowledged.
+    /// How long a stream's client may acknowledge nothing while something is on its way, before it counts as lost.
     pub tcp_user_timeout: Duration,
 }

@@ -2,12 +2,9 @@
 //!
 //! It neither reads nor writes the socket.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
-use socket2::SockRef;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::listener::Connection;
@@ -31,14 +28,12 @@ pub(super) enum HandoverError {
     Socket(#[from] std::io::Error),
 }
 
-/// Takes the socket; the session is left with an empty one, whose head must not be asked for. `user_timeout` is how
-/// long sent bytes may stay unacknowledged.
-pub(super) fn take(session: &mut Session, user_timeout: Duration) -> Result<Detached, HandoverError> {
+/// Takes the socket; the session is left with an empty one, whose head must not be asked for.
+pub(super) fn take(session: &mut Session) -> Result<Detached, HandoverError> {
     let empty = ServerSession::new_http1(Box::new(std::io::Cursor::new(Vec::<u8>::new())));
     let taken = std::mem::replace(&mut session.downstream_session, Box::new(empty));
     let ServerSession::H1(http1) = *taken else { return Err(HandoverError::Foreign) };
     let connection = http1.into_inner().into_any().downcast::<Connection>();
     let parts = connection.map_err(|_| HandoverError::Foreign)?.into_parts()?;
-    SockRef::from(&parts.socket).set_tcp_user_timeout(Some(user_timeout))?;
     Ok(Detached { socket: parts.socket, early: parts.early.freeze(), permit: parts.permit })
 }

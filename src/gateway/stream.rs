@@ -157,7 +157,7 @@ async fn open(
         }
         Err(refusal) => return refuse(gateway, session, refusal).await,
     };
-    let detached = match handover::take(session, snapshot.limits.tcp_user_timeout) {
+    let detached = match handover::take(session) {
         Ok(detached) => detached,
         Err(error) => {
             tracing::error!(%error, "a stream's connection is lost");
@@ -169,7 +169,14 @@ async fn open(
         }
     };
     let slot = Box::new((slot, detached.permit));
-    let opening = Opening { socket: detached.socket, early: detached.early, request, span: span.take(), slot };
+    let opening = Opening {
+        socket: detached.socket,
+        peer_timeout: snapshot.limits.tcp_user_timeout,
+        early: detached.early,
+        request,
+        span: span.take(),
+        slot,
+    };
     if let Err(mut refused) = gateway.writers.open(opening) {
         gateway.count_refusal(Reason::Internal);
         let status = turn_away(&refused);

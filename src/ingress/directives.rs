@@ -42,7 +42,7 @@ pub(super) const DIRECTIVES: &[Entry] = &[
     Entry {
         names: "send_timeout reset_timedout_connection lingering_close lingering_time lingering_timeout",
         fate: NotNeeded(
-            "a client that does not read costs its queue (`queue`), and is lost after `limits.tcp_user_timeout`",
+            "a client that does not read costs its queue (`queue`), and is cut off after the route's `stall_timeout`",
         ),
     },
     Entry {

@@ -8,11 +8,12 @@ use crate::codec::websocket::Violation;
 pub enum CloseReason {
     /// The peer closed its side (FIN), or a WebSocket said goodbye.
     ClientClosed,
-    /// The connection broke: RST, or sent bytes not acknowledged within `TCP_USER_TIMEOUT`.
+    /// The connection broke: RST, or nothing was acknowledged within `limits.tcp_user_timeout`.
     ClientLost,
     /// No pong within its deadline.
     PongTimeout,
-    /// The queue was full and the route's policy is to disconnect, or the client doesn't read its answers.
+    /// The queue was full and the route's policy is to disconnect, or the client doesn't read its answers, or it read
+    /// nothing at all for the route's `stall_timeout`.
     SlowConsumer,
     TokenExpired,
     /// The process is shutting down.

@@ -282,6 +282,18 @@ impl Session {
         [self.expires, pong, self.look_at].into_iter().flatten().fold(self.heartbeat_due, Instant::min)
     }
 
+    /// Whether a pong is overdue: [`Self::tick`] would end the session.
+    pub fn is_pong_due(&self, now: Instant) -> bool {
+        self.websocket.as_ref().and_then(|side| side.pong_due).is_some_and(|due| due <= now)
+    }
+
+    /// Gives a peer that can't have read the ping yet more time for its pong.
+    pub fn put_off_pong(&mut self, until: Instant) {
+        if let Some(due) = self.websocket.as_mut().and_then(|side| side.pong_due.as_mut()) {
+            *due = until;
+        }
+    }
+
     /// Does what is due. Gives whether a heartbeat was queued.
     pub fn tick(&mut self, desk: &mut Desk<'_>) -> bool {
         let now = desk.now.instant;
@@ -298,7 +310,7 @@ impl Session {
             self.end(CloseReason::TokenExpired, desk.now);
             return false;
         }
-        if self.websocket.as_ref().and_then(|side| side.pong_due).is_some_and(|due| due <= now) {
+        if self.is_pong_due(now) {
             self.close(CloseReason::PongTimeout);
             return false;
         }

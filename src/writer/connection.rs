@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mio::net::TcpStream;
+use socket2::SockRef;
 
 use crate::event::{Event, GapCause};
 use crate::session::{CloseReason, Desk, ITEMS_PER_WRITE, Now, Refused, Session};
 
 use super::by_route::RouteNumber;
 use super::counting::By;
+use super::tcp_info::Peer;
+use super::watch::{Patience, Seen, Watch};
 use super::wheel::Tick;
 
 /// Bytes read at once.
@@ -19,6 +22,8 @@ pub(super) const READ_BYTES: usize = 16 * 1024;
 /// How long a peer may take to close its side once our goodbye is with the kernel, or to take what it did not want to
 /// read before.
 const LINGER: Duration = Duration::from_secs(1);
+/// When a pong that could not be expected yet is looked for again.
+const PONG_AGAIN: Duration = Duration::from_secs(1);
 /// Reads of one connection before the others have their turn: 64 KiB.
 const READS_PER_TURN: usize = 4;
 
@@ -35,6 +40,10 @@ pub(super) struct Connection {
     pub(super) timer: Tick,
     /// When waiting for the peer of a closed session is over.
     pub(super) linger: Option<Instant>,
+    /// While the peer may not have everything that was written.
+    watch: Option<Box<Watch>>,
+    /// How long the peer may acknowledge nothing, in milliseconds.
+    peer_timeout_ms: u32,
     /// Whether it is one of those that are being ended.
     pub(super) is_ending: bool,
     /// Whether our side is closed.
@@ -82,6 +91,7 @@ pub(super) enum ReadEnd {
 impl Connection {
     pub(super) fn new(
         socket: TcpStream,
+        peer_timeout: Duration,
         session: Session,
         route: RouteNumber,
         slot: Box<dyn Send>,
@@ -95,6 +105,8 @@ impl Connection {
             writable: true,
             timer: 0,
             linger: None,
+            watch: None,
+            peer_timeout_ms: u32::try_from(peer_timeout.as_millis()).unwrap_or(u32::MAX),
             is_ending: false,
             shut: false,
             counted: false,
@@ -178,6 +190,8 @@ impl Connection {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(n) => {
                     bytes += n;
+                    let patience = self.peer_timeout();
+                    self.watch.get_or_insert_with(|| Box::new(Watch::begin(now.instant, patience)));
                     let now = Now { instant: Instant::now(), ..now };
                     self.tally.bytes += n as u64;
                     let Self { session, tally, .. } = self;
@@ -194,6 +208,52 @@ impl Connection {
             }
         }
         Ok(bytes)
+    }
+
+    /// When this connection wants to be looked after next.
+    pub(super) fn deadline(&self) -> Instant {
+        self.linger.unwrap_or_else(|| {
+            let deadline = self.session.deadline();
+            self.watch.as_ref().map_or(deadline, |watch| deadline.min(watch.at))
+        })
+    }
+
+    /// Whether the peer has to be looked at, and no timer was set for that so far.
+    pub(super) fn take_new_watch(&mut self) -> bool {
+        self.watch.as_mut().is_some_and(|watch| std::mem::take(&mut watch.is_new))
+    }
+
+    /// Looks at the peer, where that is due. Gives why the stream has to end, if it has.
+    pub(super) fn look(&mut self, now: Instant) -> Option<CloseReason> {
+        let patience = Patience { peer: self.peer_timeout(), stall: self.session.request().route.stall_timeout };
+        let watch = self.watch.as_mut().filter(|watch| watch.at <= now)?;
+        let Ok(peer) = Peer::of(&self.socket) else { return Some(CloseReason::ClientLost) };
+        let pace = match watch.look(&peer, patience, now) {
+            Seen::Gone => return Some(CloseReason::ClientLost),
+            Seen::Stalled => return Some(CloseReason::SlowConsumer),
+            Seen::Behind(pace) => pace,
+            Seen::Everything => None,
+        };
+        if pace.is_some() || watch.is_paced {
+            // Without it, death behind a closed window is found later.
+            let set = SockRef::from(&self.socket).set_tcp_user_timeout(pace);
+            watch.is_paced = pace.is_some() && set.is_ok();
+        }
+        if !peer.is_behind() {
+            self.watch = None;
+        }
+        None
+    }
+
+    /// A pong that is overdue, where the ping can't have been read: the peer does not have all of what was written before.
+    pub(super) fn excuse_pong(&mut self, now: Instant) {
+        if self.session.is_pong_due(now) && Peer::of(&self.socket).is_ok_and(|peer| peer.is_behind()) {
+            self.session.put_off_pong(now + PONG_AGAIN);
+        }
+    }
+
+    fn peer_timeout(&self) -> Duration {
+        Duration::from_millis(self.peer_timeout_ms.into())
     }
 
     /// Ends our side of a closed session's connection once everything is written. The peer closes its side then, so
@@ -223,7 +283,7 @@ mod tests {
     #[test]
     fn an_idle_stream_stays_small() {
         // Of these, 32 are the tally for the log.
-        assert!(size_of::<Connection>() <= 336, "{} bytes", size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 344, "{} bytes", size_of::<Connection>());
         // An allocator's size class.
         assert!(size_of::<Request>() <= 192, "{} bytes", size_of::<Request>());
     }

@@ -11,8 +11,10 @@ mod ending;
 mod openings;
 mod shard;
 mod survey;
+mod tcp_info;
 #[cfg(test)]
 mod tests;
+mod watch;
 mod ways;
 mod wheel;
 
@@ -54,6 +56,8 @@ const DRAIN_LOOK: Duration = Duration::from_millis(10);
 pub struct Opening {
     /// Non-blocking; nothing of the response was written to it yet: the writer writes the head.
     pub socket: TcpStream,
+    /// How long the peer may acknowledge nothing while something is on its way to it.
+    pub peer_timeout: Duration,
     /// What the client sent after the request's head (a WebSocket client may be early).
     pub early: Bytes,
     pub request: Request,

@@ -227,7 +227,7 @@ impl Shard {
     }
 
     fn open(&mut self, opening: Opening, now: Now) -> io::Result<()> {
-        let Opening { socket, early, request, span, slot } = opening;
+        let Opening { socket, peer_timeout, early, request, span, slot } = opening;
         // Without it more waits in the kernel, and the client is dropped to freshness later: worse, not wrong.
         if let Err(error) = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
             tracing::debug!(%error, "TCP_NOTSENT_LOWAT is not to be had");
@@ -253,7 +253,7 @@ impl Shard {
         }
         self.count.look_at_cursors(&self.hub, &session.request().route.stream);
         let route = self.count.route_of(&session);
-        let connection = entry.insert(Connection::new(socket, session, route, slot, now.instant));
+        let connection = entry.insert(Connection::new(socket, peer_timeout, session, route, slot, now.instant));
         connection.read_early(&early, &mut desk, |refused| self.count.refused(refused.label()));
         mark(&mut self.dirty, key, connection);
         self.settle(key, now);
@@ -305,6 +305,16 @@ impl Shard {
                 self.remove(key, CloseReason::ClientLost, now);
                 continue;
             }
+            if connection.linger.is_none()
+                && let Some(reason) = connection.look(now.instant)
+            {
+                if reason == CloseReason::ClientLost {
+                    self.remove(key, reason, now);
+                    continue;
+                }
+                connection.session.close(reason);
+            }
+            connection.excuse_pong(now.instant);
             let mut desk = Desk { hub, index, log: &**log, writer: *number, session: key as u32, now };
             if connection.session.tick(&mut desk) {
                 count.heartbeat(&connection.session);
@@ -318,7 +328,7 @@ impl Shard {
     /// Sets the connection's timer where it would fire too late, or not at all.
     fn schedule(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let deadline = connection.linger.unwrap_or_else(|| connection.session.deadline());
+        let deadline = connection.deadline();
         if connection.timer == 0 || self.wheel.is_before(deadline, connection.timer) {
             connection.timer = self.wheel.set(key, deadline);
         }
@@ -381,7 +391,7 @@ impl Shard {
             connection.session.leave(&mut desk);
             connection.say_goodbye(now.instant, self.ending.as_ref().map(|ending| ending.until));
             self.schedule(key);
-        } else if connection.session.is_behind() {
+        } else if connection.session.is_behind() || connection.take_new_watch() {
             self.schedule(key);
         }
     }

@@ -1,6 +1,8 @@
 //! A client that does not read costs its bound, is told what it lost, and costs the others nothing.
 
 use std::collections::BTreeSet;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -93,6 +95,31 @@ fn websocket_tells_the_overflow_in_an_event() {
         }
     };
     assert_eq!((&gap["type"], &gap["data"]["cause"]), (&json!("event"), &json!("overflow")));
+}
+
+#[test]
+fn a_client_that_pauses_for_longer_than_the_peer_timeout_stays() {
+    const PEER_TIMEOUT: Duration = Duration::from_secs(1);
+    let limits = "limits: { tcp_user_timeout: 1s }";
+    let house = House::plan_route("/stream", "ndjson", SMALL).with(limits).build();
+    let mut slow = deaf_ndjson(&house);
+    let mut wanted = flood(&house, "/stream");
+    let until = Instant::now() + 3 * PEER_TIMEOUT;
+    while Instant::now() < until {
+        wanted.push(house.broker.order("o1"));
+        thread::sleep(PEER_TIMEOUT / 20);
+    }
+    Account::of(&mut slow, wanted.last().unwrap()).assert_covers(&wanted);
+    let lost = house.sidecar.metric("notifications_stream_disconnects_total{reason=\"client-lost\"}");
+    assert_eq!(lost.unwrap_or(0.0), 0.0);
+}
+
+#[test]
+fn a_client_that_pauses_for_longer_than_its_route_allows_is_cut_off() {
+    let house = House::with_route("/stream", "ndjson", &format!("{SMALL}, stall_timeout: 1s"));
+    let _slow = deaf_ndjson(&house);
+    flood(&house, "/stream");
+    house.sidecar.await_metric("notifications_stream_disconnects_total{reason=\"slow-consumer\"}", 1.0);
 }
 
 #[test]

@@ -22,6 +22,7 @@ const HEARTBEAT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::f
 const USUAL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const RETRY: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(10 * 60);
 const PONG_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10 * 60);
+const STALL_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
 /// Bytes a session may have queued.
 const QUEUE_BYTES: RangeInclusive<u64> = 1024..=1024 * 1024 * 1024;
 /// Bytes of a WebSocket message; a subscribe command must fit.
@@ -104,6 +105,7 @@ impl Compiler<'_> {
         let choices = self.choices();
         let frames = self.frames(&websocket, choices.data);
         let queue = self.queue(stream.as_deref());
+        let stall_timeout = section.duration("stall_timeout", STALL_TIMEOUT).unwrap_or(Duration::from_secs(5 * 60));
         let max_streams = section.count("max_streams", COUNT).map(|count| count as usize);
         let batch = self.batch();
         let heartbeat = self.heartbeat();
@@ -129,6 +131,7 @@ impl Compiler<'_> {
             on_gap: choices.on_gap,
             refresh,
             queue,
+            stall_timeout,
             batch,
             websocket,
             max_streams,
