@@ -144,6 +144,7 @@ fn route(pattern: &str) -> StreamRoute {
         max_streams: None,
         allowed_origins: [].into(),
         subprotocols: [].into(),
+        subscribe: [].into(),
     }
 }
 

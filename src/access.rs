@@ -98,6 +98,11 @@ impl Selector {
         Self(keys.into())
     }
 
+    /// Whether it sees nothing that the other one doesn't.
+    pub fn is_within(&self, other: &Self) -> bool {
+        other.0.iter().all(|key| self.0.contains(key))
+    }
+
     /// Whether one of its keys, whichever, has this value.
     pub fn has_value(&self, value: &str) -> bool {
         self.0.iter().any(|(_, bound)| **bound == *value)

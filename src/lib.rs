@@ -33,8 +33,10 @@
 //! | [`codec`] | bytes on the wire: SSE, NDJSON, WebSocket, HTTP heads and chunks |
 //! | [`session`] | one stream's protocol state: inputs and a time in, bytes and one close reason out |
 //! | [`route`], [`access`] | which path is which stream, and who may see what on it |
+//! | [`admission`] | whether a stream may be opened: by a request, or by a WebSocket's command |
 
 pub mod access;
+pub mod admission;
 pub mod codec;
 pub mod cursor;
 pub mod event;

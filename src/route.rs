@@ -236,6 +236,8 @@ pub struct StreamRoute {
     pub allowed_origins: Box<[Box<str>]>,
     /// The WebSocket subprotocols this route speaks, in order of preference; the first offered one is echoed.
     pub subprotocols: Box<[Box<str>]>,
+    /// The patterns of the routes whose paths a WebSocket may subscribe to, beyond a part of what it was opened with.
+    pub subscribe: Box<[Arc<str>]>,
 }
 
 impl StreamRoute {

@@ -4,7 +4,10 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::access::Selector;
+use serde_json::{Map, Value, json};
+
+use crate::access::{Authority, Principal, Selector};
+use crate::admission::{Slot, Slots};
 use crate::event::{Entry, Event, EventId, Frames, GapCause, GapRange, Topic};
 use crate::hub::window::place;
 use crate::hub::{Asker, Log, Lookup, Page, Place, ReplayLimits};
@@ -15,6 +18,22 @@ use crate::route::{
 
 pub(crate) fn selector(keys: &[(&str, &str)]) -> Selector {
     Selector(pairs(keys).into())
+}
+
+/// The bearer of a token for `sub`; `expires_at` in milliseconds since the Unix epoch.
+pub(crate) fn principal(sub: &str, expires_at: Option<i64>) -> Principal {
+    let claims: Map<String, Value> = [("sub".to_owned(), json!(sub))].into_iter().collect();
+    Principal { claims: Arc::new(claims), expires_at, authority: Authority(1) }
+}
+
+/// So many slots a route, all routes together.
+#[derive(Debug, Default)]
+pub(crate) struct FewSlots(pub(crate) Arc<()>, pub(crate) usize);
+
+impl Slots for FewSlots {
+    fn take(&self, _: &StreamRoute) -> Option<Slot> {
+        (Arc::strong_count(&self.0) <= self.1).then(|| Box::new(self.0.clone()) as Slot)
+    }
 }
 
 pub(crate) fn stream(id: u16, topics: &[&str]) -> Arc<Stream> {
@@ -52,6 +71,7 @@ pub(crate) fn route(pattern: &str) -> StreamRoute {
         max_streams: None,
         allowed_origins: [].into(),
         subprotocols: [].into(),
+        subscribe: [].into(),
     }
 }
 

@@ -17,7 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use crate::event::{Event, FrameKey};
-use crate::route::{DataForm, EventField, Stream, Transport, WebSocketFrames};
+use crate::route::{DataForm, EventField, Stream, StreamRoute, Transport, WebSocketFrames};
 
 /// How events look on one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,17 @@ pub struct Form {
 }
 
 impl Form {
+    /// How a route's events look over a transport. `http11`: the answer's body may have chunks.
+    pub fn new(route: &StreamRoute, transport: Transport, http11: bool) -> Self {
+        Self {
+            transport,
+            data: route.data,
+            event_field: route.event_field,
+            frames: route.frames,
+            chunked: http11 && transport != Transport::WebSocket,
+        }
+    }
+
     /// The name of this encoding on this stream: the stream counts since its cursor is part of the bytes.
     pub fn key(self, stream: &Stream) -> FrameKey {
         let form = self.transport as u8

@@ -331,6 +331,9 @@ fn refuses_routes_that_would_do_harm() {
     refused(&public("queue: { bytes: @@1k }"), "found `1k`; expected a size");
     refused(&public("websocket: { frames: @@binary }"), "binary frames hold the payload alone, not an envelope");
     refused(&public("websocket: { subprotocols: [@@a b] }"), "found `a b`");
+    refused(&public("websocket: { subscribe: [@@x] }"), "found `x`; expected the `path` of a route");
+    refused(&public("websocket: { subscribe: [/x, @@/y] }"), "no route that offers WebSocket has the path `/y`");
+    refused(&public("transport: sse, websocket: { subscribe: [@@/x] }"), "has the path `/x`");
     let route = |text: &str| format!("{stream}routes: [{{ stream: s, {text} }}]\n");
     refused(&route("path: @@/x"), "this route would be open to everybody");
     refused(&route("path: @@x, public: true"), "`x` is no pattern");

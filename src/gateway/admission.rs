@@ -1,4 +1,5 @@
-//! How many streams may be open: in the process, and on each route. Counts, and refuses; nothing waits here.
+//! How many streams may be open: in the process, and on each route, where the further subscriptions of WebSockets count
+//! as well. Counts, and refuses; nothing waits here.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use prometheus::{IntGauge, IntGaugeVec};
 
+use crate::admission::Slots;
 use crate::metrics::Metrics;
 use crate::route::StreamRoute;
 
@@ -41,7 +43,13 @@ struct OnRoute {
 #[derive(Debug)]
 pub(super) struct Slot {
     _process: Counted,
-    _route: Counted,
+    _route: RouteSlot,
+}
+
+/// One of the streams that a route may have.
+#[derive(Debug)]
+struct RouteSlot {
+    _counted: Counted,
     shown: IntGauge,
 }
 
@@ -53,10 +61,15 @@ impl Admission {
     /// Takes a slot, if `max_streams` of the process and the route's own limit allow.
     pub(super) fn admit(&self, route: &StreamRoute, max_streams: usize) -> Result<Slot, Full> {
         let process = Counted::take(&self.process, max_streams).ok_or(Full::Process)?;
+        let on_route = self.on_route(route).ok_or(Full::Route)?;
+        Ok(Slot { _process: process, _route: on_route })
+    }
+
+    fn on_route(&self, route: &StreamRoute) -> Option<RouteSlot> {
         let OnRoute { open, shown } = self.of_route(&route.pattern);
-        let on_route = Counted::take(&open, route.max_streams.unwrap_or(usize::MAX)).ok_or(Full::Route)?;
+        let counted = Counted::take(&open, route.max_streams.unwrap_or(usize::MAX))?;
         shown.inc();
-        Ok(Slot { _process: process, _route: on_route, shown })
+        Some(RouteSlot { _counted: counted, shown })
     }
 
     fn of_route(&self, pattern: &Arc<str>) -> OnRoute {
@@ -66,7 +79,13 @@ impl Admission {
     }
 }
 
-impl Drop for Slot {
+impl Slots for Admission {
+    fn take(&self, route: &StreamRoute) -> Option<crate::admission::Slot> {
+        self.on_route(route).map(|slot| Box::new(slot) as crate::admission::Slot)
+    }
+}
+
+impl Drop for RouteSlot {
     fn drop(&mut self) {
         self.shown.dec();
     }

@@ -54,7 +54,7 @@ pub struct Gateway {
     writers: Writers,
     metrics: Arc<Metrics>,
     draining: Draining,
-    admission: Admission,
+    admission: Arc<Admission>,
     resolver: Resolver,
     failures: Seldom,
     tracer: Option<Tracer>,
@@ -95,7 +95,7 @@ impl Gateway {
         Self {
             snapshot,
             writers,
-            admission: Admission::new(&metrics),
+            admission: Arc::new(Admission::new(&metrics)),
             metrics,
             draining,
             resolver: Resolver::default(),

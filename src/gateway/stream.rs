@@ -21,7 +21,7 @@ use crate::codec::sse;
 use crate::config::snapshot::Snapshot;
 use crate::problem::{Problem, closing_bytes};
 use crate::route::{Found, OtherMethods, Params, StreamRoute, Transport};
-use crate::session::{BadPosition, Request, Resume};
+use crate::session::{BadPosition, Request, Resume, Socket};
 use crate::traces::RequestSpan;
 use crate::writer::Opening;
 
@@ -61,7 +61,7 @@ pub(super) async fn intercept(
     let method = header.method.clone();
     let query = query.unwrap_or_default().to_owned();
     let has_body = !session.is_body_empty();
-    match decide(snapshot, &route, &params, session.req_header(), &query, has_body) {
+    match decide(gateway, snapshot, &route, &params, session.req_header(), &query, has_body) {
         Err(refusal) => refuse(gateway, session, refusal).await,
         Ok(request) if method == Method::HEAD => answer(session, head(&request)).await,
         Ok(request) => open(gateway, session, snapshot, request, span).await,
@@ -70,6 +70,7 @@ pub(super) async fn intercept(
 
 /// Everything that is decided before a slot is taken.
 fn decide(
+    gateway: &Gateway,
     snapshot: &Snapshot,
     route: &Arc<StreamRoute>,
     params: &Params,
@@ -84,10 +85,11 @@ fn decide(
     let headers = &header.headers;
     let agreed = negotiate(route.offer, joined(headers, ACCEPT).as_deref(), handshake::is_asked(headers))
         .map_err(not_negotiated)?;
-    prepare(snapshot, route, params, header, query, agreed)
+    prepare(gateway, snapshot, route, params, header, query, agreed)
 }
 
 fn prepare(
+    gateway: &Gateway,
     snapshot: &Snapshot,
     route: &Arc<StreamRoute>,
     params: &Params,
@@ -125,6 +127,8 @@ fn prepare(
         websocket,
         routes: snapshot.routes.clone(),
         route: route.clone(),
+        socket: (transport == Transport::WebSocket)
+            .then(|| Box::new(Socket { site: authorized.site, slots: gateway.admission.clone() })),
     })
 }
 

@@ -8,9 +8,10 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use crate::access::Selector;
+use crate::admission::{self, Slot};
 use crate::codec::json;
 use crate::codec::websocket::{self, Decoder, Message, Opcode, Step};
-use crate::route::{Admission, Found, OnGap, Stream, StreamRoute};
+use crate::route::{Found, OnGap, StreamRoute};
 
 use super::{CloseReason, Desk, Now, Progress, Resume, Session};
 
@@ -239,7 +240,7 @@ impl Session {
             None => (self.request.route.clone(), self.request.selector.clone()),
         };
         let newest = desk.hub.newest(&route.stream, &selector);
-        let body = newest.map(|event| serde_json::from_slice::<&RawValue>(json::body(event, self.form.data)));
+        let body = newest.map(|event| serde_json::from_slice::<&RawValue>(json::body(event, route.data)));
         result(&body.transpose().map_err(internal)?)
     }
 
@@ -254,12 +255,13 @@ impl Session {
         if self.subscriptions.len() >= most {
             return Err((Refused::Subscription, format!("a connection may hold {most} subscriptions")));
         }
-        let resume = command.since.as_deref().map(|since| self.since(since, &stream, desk)).transpose()?;
+        let resume = command.since.as_deref().map(|since| self.since(since, &route, desk)).transpose()?;
+        let slot = self.take_slot(&route)?;
         let from = match resume.as_ref().map(Resume::cursor) {
             Some(cursor) => cursor.cloned(),
             None => desk.hub.cursor_now(&stream),
         };
-        self.add_subscription(route, selector);
+        self.add_subscription(route, selector, slot);
         if let Some(resume) = resume {
             self.resume(self.subscriptions.len() - 1, resume, desk);
         }
@@ -267,7 +269,8 @@ impl Session {
     }
 
     /// Where to resume. What the log has to be asked for is told in the stream, where it is lost.
-    fn since(&self, since: &str, stream: &Stream, desk: &Desk<'_>) -> Result<Resume, (Refused, String)> {
+    fn since(&self, since: &str, route: &StreamRoute, desk: &Desk<'_>) -> Result<Resume, (Refused, String)> {
+        let stream = &*route.stream;
         let refused = |why: &str| (Refused::Subscription, why.to_owned());
         let resume: Resume = since.parse().map_err(|error| refused(&format!("`since`: {error}")))?;
         if !desk.hub.is_ready(stream) {
@@ -280,7 +283,7 @@ impl Session {
         let limits = desk.log.limits();
         let is_lost = || !desk.hub.plan(stream, cursor, &limits).gaps.is_empty();
         let is_late = desk.hub.is_time_needed(stream, cursor, &limits).is_some();
-        if self.request.route.on_gap == OnGap::Gone && !is_late && is_lost() {
+        if route.on_gap == OnGap::Gone && !is_late && is_lost() {
             return Err(refused("the events asked for can't be served any more; subscribe without `since`"));
         }
         Ok(resume)
@@ -314,23 +317,36 @@ impl Session {
         result(&json!({ "subscriptions": self.subscriptions.len() }))
     }
 
-    /// A resource is another stream route's path, or a value of this route's key.
+    /// A resource is a stream's path, or a value of this route's key. A path is decided on as a request for it would be.
     fn resolve(&self, resource: &str) -> Result<(Arc<StreamRoute>, Selector), (Refused, String)> {
-        let refused = |why: String| (Refused::Subscription, why);
-        if resource.starts_with('/') {
+        let refused = |why: &str| (Refused::Subscription, format!("`{resource}`: {why}"));
+        let own = &self.request.route;
+        let (route, selector) = if resource.starts_with('/') {
             let Found::Stream { route, params } = self.request.routes.find(resource) else {
-                return Err(refused(format!("`{resource}` is no stream")));
+                return Err(refused("no stream has this path"));
             };
-            let principal = self.request.principal.as_ref();
-            if route.admission == Admission::Token && principal.is_none() {
-                return Err(refused(format!("`{resource}` needs a token")));
-            }
-            let selector = Selector::bind(&route.bindings, &params, principal);
-            return selector.map(|s| (route.clone(), s)).map_err(|denied| refused(denied.to_string()));
+            let selector = admission::admit(route, &params, &self.request.caller());
+            (route, selector.map_err(|why| refused(&why.to_string()))?)
+        } else {
+            let key = own.chosen_key().ok_or_else(|| refused("this route has no key to choose by"))?;
+            (own, self.request.selector.with(key, resource))
+        };
+        if !self.request.may_subscribe(own, route, &selector) {
+            return Err(refused("this WebSocket may not subscribe to it: see `websocket.subscribe` of its route"));
         }
-        let route = &self.request.route;
-        let key = route.chosen_key().ok_or_else(|| refused("this route has no key to choose by".to_owned()))?;
-        Ok((route.clone(), self.request.selector.with(key, resource)))
+        Ok((route.clone(), selector))
+    }
+
+    /// One of the streams that the route may have. The connection itself has taken one for its own route's first
+    /// subscription; nothing is needed for that.
+    fn take_slot(&self, route: &Arc<StreamRoute>) -> Result<Option<Slot>, (Refused, String)> {
+        let is_first = !self.subscriptions.iter().any(|known| known.route.pattern == route.pattern);
+        if is_first && route.pattern == self.request.route.pattern {
+            return Ok(None);
+        }
+        let taken = self.request.socket.as_ref().and_then(|socket| socket.slots.take(route));
+        let full = || (Refused::Subscription, "the route's limit of streams is reached".to_owned());
+        taken.map(Some).ok_or_else(full)
     }
 }
 

@@ -9,8 +9,10 @@ use super::command::FRAMES_PER_TURN;
 use super::tests::{Bench, masked, token};
 use super::*;
 use crate::access::{Binding, Source};
+use crate::admission::Site;
 use crate::codec::websocket::{CONTROL_PAYLOAD_MAX, Opcode};
-use crate::testing::{event, selector};
+use crate::route::{Admission, DataForm, Offer, OnGap, RouteTable, Stream, Transport};
+use crate::testing::{self, FewSlots, event, selector};
 
 #[test]
 fn every_command_has_one_response() {
@@ -99,6 +101,134 @@ fn a_claim_cannot_be_chosen_away() {
     bench.append(&mut session, 1, &[("userId", "a")]);
     let text = bench.written(&mut session);
     assert!(!text.contains("orders:0:0") && text.contains("orders:0:1"));
+}
+
+/// A socket on a public route `/orders/{orderId}/ws`, beside one of the same pattern that `change` alters.
+fn beside(bench: &mut Bench, change: impl FnOnce(&mut StreamRoute, &mut StreamRoute)) -> Session {
+    let by_path = |pattern: &str, id: u16| StreamRoute {
+        offer: Offer::Auto,
+        stream: Arc::new(Stream {
+            id,
+            name: "orders".into(),
+            topics: Box::new(["orders".into()]),
+            keys: Box::new(["orderId".into()]),
+        }),
+        bindings: Box::new([Binding { key: "orderId".into(), source: Source::Path("orderId".into()) }]),
+        ..testing::route(pattern)
+    };
+    let (mut own, mut other) = (by_path("/orders/{orderId}/ws", 1), by_path("/others/{orderId}/ws", 2));
+    change(&mut own, &mut other);
+    let own = Arc::new(own);
+    let routes = Arc::new(RouteTable::new(vec![own.clone(), Arc::new(other)]).unwrap());
+    let mut session = bench.open(Transport::WebSocket, |request, _| {
+        request.selector = selector(&[("orderId", "o1")]);
+        request.routes = routes;
+    });
+    session.request.route = own;
+    session.subscriptions.iter_mut().for_each(|first| first.route = session.request.route.clone());
+    bench.written(&mut session);
+    session
+}
+
+/// The `data` of the answer to `subscribe`.
+fn subscribe(bench: &mut Bench, session: &mut Session, resource: &str) -> Value {
+    bench.pass(Duration::from_secs(1));
+    bench.ask(session, &json!({ "command": "subscribe", "resource": resource }))[0]["data"].clone()
+}
+
+#[test]
+fn a_public_socket_may_not_leave_its_path() {
+    let mut bench = Bench::new();
+    let mut session = beside(&mut bench, |_, _| {});
+    for resource in ["o2", "/orders/o2/ws", "/others/o1/ws", "/others/o2/ws"] {
+        let answer = subscribe(&mut bench, &mut session, resource);
+        assert!(answer["error"].as_str().is_some_and(|why| why.contains("websocket.subscribe")), "{answer}");
+    }
+    bench.append(&mut session, 0, &[("orderId", "o2")]);
+    assert_eq!(bench.written(&mut session), "");
+    let status = bench.ask(&mut session, &json!({ "command": "get-status", "resource": "o2" }));
+    assert_eq!(status[0]["data"]["status"], "error", "no way around it");
+}
+
+#[test]
+fn a_route_may_open_its_own_paths_and_others() {
+    let mut bench = Bench::new();
+    let mut session = beside(&mut bench, |own, _| own.subscribe = [own.pattern.clone()].into());
+    assert_eq!(subscribe(&mut bench, &mut session, "o2")["status"], "ok");
+    assert_eq!(subscribe(&mut bench, &mut session, "/others/o2/ws")["status"], "error");
+    let mut session = beside(&mut bench, |own, other| own.subscribe = [other.pattern.clone()].into());
+    assert_eq!(subscribe(&mut bench, &mut session, "o2")["status"], "error");
+    assert_eq!(subscribe(&mut bench, &mut session, "/others/o2/ws")["status"], "ok");
+}
+
+#[test]
+fn a_subscription_has_its_own_routes_form_and_snapshot() {
+    let mut bench = Bench::new();
+    let mut session = beside(&mut bench, |own, other| {
+        own.subscribe = [other.pattern.clone()].into();
+        other.data = DataForm::Payload;
+        other.on_gap = OnGap::Continue;
+    });
+    assert_eq!(subscribe(&mut bench, &mut session, "/others/o2/ws")["status"], "ok");
+    bench.append(&mut session, 0, &[("orderId", "o2")]);
+    let live = bench.written(&mut session);
+    assert!(live.contains(r#""data":{"n":0}}"#) && !live.contains("orderId"), "{live}");
+    bench.append(&mut session, 1, &[("orderId", "o1")]);
+    assert!(bench.written(&mut session).contains(r#""orderId":"o1""#), "its own are envelopes still");
+    bench.pass(Duration::from_secs(1));
+    let gone = json!({ "command": "unsubscribe", "resource": "/others/o2/ws" });
+    assert_eq!(bench.ask(&mut session, &gone)[0]["data"]["status"], "ok");
+    let again = json!({ "command": "subscribe", "resource": "/others/o2/ws", "since": "orders:0:-1" });
+    session.read(&masked(Opcode::Text, again.to_string().as_bytes()), &mut bench.desk());
+    let replayed = bench.written(&mut session);
+    assert!(replayed.contains(r#""data":{"n":0}}"#) && !replayed.contains("o2\""), "{replayed}");
+    let status = json!({ "command": "get-status", "resource": "/others/o2/ws" });
+    assert_eq!(bench.ask(&mut session, &status)[0]["data"]["result"], json!({ "n": 0 }));
+}
+
+#[test]
+fn a_subscription_is_decided_on_as_a_request_would_be() {
+    let mut bench = Bench::new();
+    let site = || Some(Site::new(["https://a.example"].into_iter(), Some("api.example")));
+    let ask = |bench: &mut Bench, change: &dyn Fn(&mut StreamRoute)| {
+        let mut session = beside(bench, |own, other| {
+            own.subscribe = [other.pattern.clone()].into();
+            other.admission = Admission::Token;
+            change(other);
+        });
+        session.request.principal = Some(token("a", None));
+        session.request.socket.as_mut().unwrap().site = site();
+        subscribe(bench, &mut session, "/others/o2/ws")
+    };
+    let foreign = ask(&mut bench, &|_| {});
+    assert!(foreign["error"].as_str().is_some_and(|why| why.contains("origin")), "{foreign}");
+    let allow = |other: &mut StreamRoute| other.allowed_origins = ["https://a.example".into()].into();
+    assert_eq!(ask(&mut bench, &allow)["status"], "ok");
+    let elsewhere = ask(&mut bench, &|other| {
+        allow(other);
+        other.offer = Offer::Only(Transport::Sse);
+    });
+    assert!(elsewhere["error"].as_str().is_some_and(|why| why.contains("transport")), "{elsewhere}");
+}
+
+#[test]
+fn subscriptions_count_for_their_route_as_long_as_they_last() {
+    let mut bench = Bench::new();
+    let mut session =
+        beside(&mut bench, |own, other| own.subscribe = [own.pattern.clone(), other.pattern.clone()].into());
+    let taken = Arc::new(());
+    session.request.socket.as_mut().unwrap().slots = Arc::new(FewSlots(taken.clone(), 2));
+    assert_eq!(subscribe(&mut bench, &mut session, "/others/o2/ws")["status"], "ok");
+    assert_eq!(Arc::strong_count(&taken), 3);
+    let gone = json!({ "command": "unsubscribe", "resource": "/others/o2/ws" });
+    bench.ask(&mut session, &gone);
+    assert_eq!(Arc::strong_count(&taken), 2, "given back");
+    let _other = taken.clone();
+    let refused = subscribe(&mut bench, &mut session, "/others/o2/ws");
+    assert!(refused["error"].as_str().is_some_and(|why| why.contains("limit of streams")), "{refused}");
+    assert_eq!(subscribe(&mut bench, &mut session, "o2")["status"], "error", "the second on its own route counts too");
+    bench.ask(&mut session, &json!({ "command": "unsubscribe" }));
+    assert_eq!(subscribe(&mut bench, &mut session, "o2")["status"], "ok", "the first has the connection's slot");
 }
 
 #[test]

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::access::Selector;
+use crate::admission::Slot;
 use crate::codec::{Form, http, json, ndjson, sse, websocket};
 use crate::cursor::{Cursor, Positions};
 use crate::event::{Event, FrameKey, GapCause};
@@ -35,7 +36,7 @@ use crate::route::{HeartbeatForm, Overflow, Stream, StreamRoute, Transport};
 pub use close::CloseReason;
 pub use command::Refused;
 pub use reload::Reload;
-pub use request::{BadPosition, POSITION_BYTES_MAX, Request, Resume};
+pub use request::{BadPosition, POSITION_BYTES_MAX, Request, Resume, Socket};
 
 /// How many items of a queue are prepared for one write.
 pub const ITEMS_PER_WRITE: usize = 64;
@@ -109,7 +110,11 @@ struct Subscription {
     route: Arc<StreamRoute>,
     stream: Arc<Stream>,
     selector: Selector,
+    /// How its events look: as its own route says.
+    form: Form,
     frame: FrameKey,
+    /// One of the streams that its route may have; the first one has the connection's.
+    _slot: Option<Slot>,
     progress: Progress,
     /// Where it started: from there on it sends what it matches. Only a WebSocket, which may have several, has to know.
     from: Option<Box<Positions>>,
@@ -233,11 +238,11 @@ impl Session {
     /// Makes the next items ready to be written: losses are encoded now that no later one can join them. Calls `told`
     /// with the cause of each.
     pub fn prepare(&mut self, now: Now, mut told: impl FnMut(GapCause)) {
-        let Self { request, form, queue, messages, .. } = self;
+        let Self { request, form, queue, messages, subscriptions, .. } = self;
         queue.settle_gaps(ITEMS_PER_WRITE, |gap| {
             *messages += 1;
             told(gap.cause);
-            let data = json::gap(gap, request.route.refresh.as_deref());
+            let data = json::gap(gap, refresh(subscriptions, gap, request));
             object(*form, *messages, now, "gap", gap.cursor.as_deref(), data)
         });
     }
@@ -460,6 +465,13 @@ impl Session {
             desk.index.unsubscribe(stream, selector, Subscriber { session: desk.session, frame: *frame });
         }
     }
+}
+
+/// The snapshot that makes up for a gap: the one of the first subscription whose events may be missing.
+fn refresh<'a>(subscriptions: &'a [Subscription], gap: &Gap, request: &'a Request) -> Option<&'a str> {
+    let is_of = |s: &&Subscription| gap.ranges.iter().any(|range| s.stream.topics.contains(&range.topic));
+    let route = subscriptions.iter().find(is_of).map_or(&request.route, |subscription| &subscription.route);
+    route.refresh.as_deref()
 }
 
 /// An object that is no event of the stream (a gap, a heartbeat) as the transport shows it. `cursor` is where the client

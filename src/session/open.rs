@@ -1,13 +1,15 @@
 //! Opening: the head, the first record, and where the stream starts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::access::Principal;
+use crate::access::{Principal, Selector};
+use crate::admission::Slot;
 use crate::codec::{Form, http, json, sse};
 use crate::hub::{Gap, Queue};
-use crate::route::Transport;
+use crate::route::{StreamRoute, Transport};
 
 use super::command::WebSocketSide;
 use super::{CloseReason, Desk, Now, Progress, Request, Resume, Resumes, Session, Subscription};
@@ -30,7 +32,7 @@ impl Session {
             }
             return session;
         }
-        session.add_subscription(session.request.route.clone(), session.request.selector.clone());
+        session.add_subscription(session.request.route.clone(), session.request.selector.clone(), None);
         match session.request.resume.clone() {
             None => session.start_now(desk),
             Some(resume) => session.start_from(resume, desk),
@@ -49,13 +51,7 @@ impl Session {
         let expires = request.principal.as_ref().and_then(|principal| principal.expires_at);
         let websocket = (request.transport == Transport::WebSocket).then(|| Box::new(WebSocketSide::new(&route, now)));
         Self {
-            form: Form {
-                transport: request.transport,
-                data: route.data,
-                event_field: route.event_field,
-                frames: route.frames,
-                chunked: request.http11 && request.transport != Transport::WebSocket,
-            },
+            form: Form::new(&route, request.transport, request.http11),
             queue: Queue::default(),
             subscriptions: Vec::new(),
             last_seq: None,
@@ -127,16 +123,22 @@ impl Session {
         self.refuse(CloseReason::ReplayNotPossible, 410, "Gone", headers, detail, extra, desk.now);
     }
 
-    pub(super) fn add_subscription(
-        &mut self,
-        route: std::sync::Arc<crate::route::StreamRoute>,
-        selector: crate::access::Selector,
-    ) {
+    pub(super) fn add_subscription(&mut self, route: Arc<StreamRoute>, selector: Selector, slot: Option<Slot>) {
         let stream = route.stream.clone();
-        let frame = self.form.key(&stream);
+        let form = Form::new(&route, self.request.transport, self.request.http11);
+        let frame = form.key(&stream);
         // Most streams have one, and a vector that grows by itself has room for four.
         self.subscriptions.reserve_exact(1);
-        self.subscriptions.push(Subscription { route, stream, selector, frame, progress: Progress::Live, from: None });
+        self.subscriptions.push(Subscription {
+            route,
+            stream,
+            selector,
+            form,
+            frame,
+            _slot: slot,
+            progress: Progress::Live,
+            from: None,
+        });
     }
 
     pub(super) fn write_head(&mut self, desk: &Desk<'_>) {

@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::access::Authority;
 use crate::route::{Offer, RouteTable, StreamRoute, Transport};
 
-use super::{Request, Session};
+use super::{Request, Session, Subscription};
 
 /// A configuration that takes another one's place, as far as streams are concerned.
 #[derive(Debug)]
@@ -80,9 +80,13 @@ impl Session {
             return true;
         }
         let Some(route) = reload.goes_on(&self.request) else { return false };
-        let known = &self.request.routes;
-        let sources = self.subscriptions.iter().map(|subscription| reload.successor(&subscription.route, known));
-        let Some(sources) = sources.collect::<Option<Vec<_>>>() else { return false };
+        let source = |subscription: &Subscription| {
+            let Subscription { route: old, selector, .. } = subscription;
+            let source = reload.successor(old, &self.request.routes)?;
+            let is_open = self.request.may_subscribe(route, source, selector);
+            (is_open && shows_the_same(old, source, self.request.transport)).then_some(source)
+        };
+        let Some(sources) = self.subscriptions.iter().map(source).collect::<Option<Vec<_>>>() else { return false };
         for (subscription, source) in self.subscriptions.iter_mut().zip(sources) {
             subscription.route = source.clone();
         }

@@ -35,6 +35,7 @@ fn table(routes: impl IntoIterator<Item = StreamRoute>) -> Arc<RouteTable> {
 fn request(transport: Transport, routes: &Arc<RouteTable>) -> Request {
     let principal = Principal { claims: Arc::default(), expires_at: None, authority: Authority(1) };
     Request {
+        socket: None,
         route: routes.routes().next().unwrap().clone(),
         transport,
         content_type: "text/event-stream",

@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::access::{Principal, Selector};
+use crate::admission::{Caller, Site, Slots};
 use crate::codec::http::Handshake;
 use crate::cursor::{CURSOR_BYTES_MAX, Cursor};
 use crate::route::{Batch, HeartbeatForm, RouteTable, StreamRoute, Transport};
@@ -37,9 +38,33 @@ pub struct Request {
     pub websocket: Option<Handshake>,
     /// The snapshot's routes, by which a WebSocket may subscribe to other streams.
     pub routes: Arc<RouteTable>,
+    /// WebSocket only.
+    pub socket: Option<Box<Socket>>,
+}
+
+/// What the commands of a WebSocket are decided by, beside the token: just what its request was decided by.
+#[derive(Debug)]
+pub struct Socket {
+    /// The page that opened it, where its token came in a cookie.
+    pub site: Option<Site>,
+    /// What is open on each route.
+    pub slots: Arc<dyn Slots>,
 }
 
 impl Request {
+    /// Who asks, for the decision on another stream over the same connection.
+    pub(super) fn caller(&self) -> Caller<'_> {
+        let site = self.socket.as_ref().and_then(|socket| socket.site.as_ref());
+        Caller { transport: self.transport, principal: self.principal.as_ref(), site }
+    }
+
+    /// Whether a WebSocket of the route `own`, opened by this request, may subscribe to what `selector` selects of
+    /// `route`: to a part of what it was opened with, and to paths of the routes that `own` names.
+    pub(super) fn may_subscribe(&self, own: &StreamRoute, route: &StreamRoute, selector: &Selector) -> bool {
+        let is_part = own.pattern == route.pattern && selector.is_within(&self.selector);
+        is_part || own.subscribe.contains(&route.pattern)
+    }
+
     /// After how much silence something is sent.
     pub(super) fn heartbeat_interval(&self) -> Duration {
         self.probe.map_or(self.route.heartbeat, |ms| Duration::from_millis(ms.get().into()))

@@ -63,14 +63,14 @@ fn what_two_subscriptions_match_is_sent_once_however_each_came_to_it() {
         let times = (0..20).map(|n| (n, answer.matches(&format!("\"data\":{{\"n\":{n}}}")).count()));
         times.flat_map(|(n, times)| vec![n; times]).collect::<Vec<_>>()
     };
-    session.add_subscription(session.request.route.clone(), Selector::default());
+    session.add_subscription(session.request.route.clone(), Selector::default(), None);
     session.resume(1, "orders:0:14".parse().unwrap(), &bench.desk());
     // One for the first, and one that is not, both while the second still waits.
     bench.append(&mut session, 18, &[("userId", "a")]);
     bench.append(&mut session, 19, &[("userId", "b")]);
     assert_eq!(seen(&bench.written(&mut session)), [15, 16, 17, 18, 19]);
     // A third one resumes from within what the second replayed.
-    session.add_subscription(session.request.route.clone(), selector(&[("userId", "b")]));
+    session.add_subscription(session.request.route.clone(), selector(&[("userId", "b")]), None);
     session.resume(2, "orders:0:11".parse().unwrap(), &bench.desk());
     assert_eq!(seen(&bench.written(&mut session)), [13]);
 }

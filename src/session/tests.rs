@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::*;
-use crate::access::{Authority, Principal, Selector};
+use crate::access::Selector;
 use crate::codec::websocket::{Opcode, frame};
 use crate::cursor::{Positions, TopicPosition};
 use crate::event::{Entry, EventId, GapCause, GapRange};
 use crate::hub::{NoLog, WindowLimits};
 use crate::route::{Batch, HeartbeatForm, OnGap, QueueLimits, RouteTable, StreamRoute};
-use crate::testing::{self, Shelf, event, selector, stream};
+pub(super) use crate::testing::principal as token;
+use crate::testing::{self, FewSlots, Shelf, event, selector, stream};
 
 /// A writer without sockets.
 pub(super) struct Bench {
@@ -71,6 +72,8 @@ impl Bench {
             websocket: (transport == Transport::WebSocket)
                 .then(|| http::Handshake { accept: "key".into(), subprotocol: None }),
             routes: Arc::new(RouteTable::default()),
+            socket: (transport == Transport::WebSocket)
+                .then(|| Box::new(Socket { site: None, slots: Arc::new(FewSlots(Arc::default(), 8)) })),
         };
         change(&mut request, &mut route);
         request.heartbeat_form = route.heartbeat_form;
@@ -139,11 +142,6 @@ pub(super) fn masked(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
 
 pub(super) fn resume(cursor: &str) -> Option<Resume> {
     Some(Resume::From(cursor.parse().unwrap()))
-}
-
-pub(super) fn token(sub: &str, expires_at: Option<i64>) -> Principal {
-    let claims: Map<String, Value> = [("sub".to_owned(), json!(sub))].into_iter().collect();
-    Principal { claims: Arc::new(claims), expires_at, authority: Authority(1) }
 }
 
 #[test]

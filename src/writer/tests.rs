@@ -70,6 +70,7 @@ impl Bench {
             batch: None,
             probe: None,
             principal: None,
+            socket: None,
             websocket: None,
             routes: routes.clone(),
         };

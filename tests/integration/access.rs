@@ -4,6 +4,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::json;
 
 use crate::support::house::{House, Plan, STANDARD};
+use crate::support::http::Call;
 use crate::support::token;
 
 #[test]
@@ -129,6 +130,29 @@ fn a_websocket_by_cookie_must_come_from_a_known_origin() {
     for origin in ["https://app.example", "http://shop.example"] {
         assert_eq!(from(origin).open().0.status, 101, "{origin}");
     }
+}
+
+#[test]
+fn a_sockets_cookie_opens_no_route_that_its_origin_may_not() {
+    let mine = "path: /mine/ws, stream: notices, transport: ws,";
+    let open = format!("{mine} websocket: {{ subscribe: [/own/ws, /theirs/ws] }},");
+    let rules = "stream: notices, transport: ws, bind: { userId: claims.sub }";
+    let house = Plan::new(format!(
+        "{}\n  - {{ path: /own/ws, {rules} }}\n  - {{ path: /theirs/ws, {rules}, allowed_origins: [\"https://app.example\"] }}\n",
+        STANDARD.replace(mine, &open)
+    ))
+    .build();
+    let cookie = format!("session={}", token::of("u1"));
+    let subscribe = |call: Call, resource: &str| {
+        let mut socket = call.websocket();
+        socket.ask(json!({"command": "unsubscribe"}));
+        socket.ask(json!({"command": "subscribe", "resource": resource}))["data"]["status"].clone()
+    };
+    let from = |origin: &str| house.get("/mine/ws").header("Cookie", &cookie).header("Origin", origin);
+    assert_eq!(subscribe(from("https://app.example"), "/own/ws"), "error");
+    assert_eq!(subscribe(from("https://app.example"), "/theirs/ws"), "ok");
+    assert_eq!(subscribe(from("http://shop.example"), "/own/ws"), "ok");
+    assert_eq!(subscribe(house.get("/mine/ws").bearer(&token::of("u1")), "/own/ws"), "ok");
 }
 
 #[test]

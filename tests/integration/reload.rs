@@ -129,12 +129,13 @@ fn what_changed_in_meaning_ends_and_all_else_stays() {
 
 #[test]
 fn a_sockets_further_subscriptions_count_as_well() {
-    let house = Plan::new(STANDARD).build();
+    let house = House::with_routes_open_to_ws(&["/spread/ws"]);
     let mut alone = house.get("/ws").websocket();
     let mut both = house.get("/ws").websocket();
     assert_eq!(both.ask(json!({"command": "subscribe", "resource": "/spread/ws"}))["data"]["status"], "ok");
     rewrite(&house, |text| {
         text.replace("path: /spread/ws, stream: spread,", "path: /spread/ws, stream: spread, heartbeat_interval: 7s,")
+            .replace("subscribe: [", "subscribe: [/new/ws, ")
             + "\n  - { path: /new/ws, stream: notices, transport: ws, public: true }\n"
     });
     house.sidecar.await_metric(SUCCESSES, 1.0);
@@ -145,9 +146,19 @@ fn a_sockets_further_subscriptions_count_as_well() {
         "ok",
         "a new route"
     );
-    rewrite(&house, |text| text.replace("  - { path: /spread/ws,", "  - { path: /gone/ws,"));
+    rewrite(&house, |text| text.replace("[/new/ws, \"/spread/ws\"]", "[/new/ws]"));
     house.sidecar.await_metric(SUCCESSES, 2.0);
-    assert_eq!(both.closed(), 1012);
+    assert_eq!(both.closed(), 1012, "it may not subscribe to that any more");
+    let mut both = house.get("/ws").websocket();
+    assert_eq!(both.ask(json!({"command": "subscribe", "resource": "/new/ws"}))["data"]["status"], "ok");
+    rewrite(&house, |text| {
+        text.replace("path: /new/ws, stream: notices,", "path: /new/ws, stream: notices, data: payload,")
+    });
+    house.sidecar.await_metric(SUCCESSES, 3.0);
+    assert_eq!(both.closed(), 1012, "what it subscribed to looks different now");
+    assert_eq!(alone.closed(), 1012);
+    let mut alone = house.get("/ws").websocket();
+    assert_eq!(alone.ask(json!({"command": "subscribe", "resource": "/new/ws"}))["data"]["status"], "ok");
     let id = house.broker.notice("u");
     assert_eq!(alone.ids(1), [id]);
 }

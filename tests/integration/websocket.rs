@@ -3,7 +3,7 @@
 use serde_json::json;
 use tungstenite::Message;
 
-use crate::support::house::House;
+use crate::support::house::{House, STANDARD};
 use crate::support::websocket::{BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, RSV1, TEXT, masked};
 
 #[test]
@@ -107,13 +107,57 @@ fn a_manual_socket_subscribes_and_unsubscribes() {
 
 #[test]
 fn a_socket_subscribes_to_another_route() {
-    let house = House::standard();
+    let house = House::with_routes_open_to_ws(&["/orders/{orderId}/ws"]);
     let mut socket = house.get("/ws?subscribe=manual").websocket();
     let response = socket.ask(json!({"command": "subscribe", "resource": "/orders/o7/ws"}));
     assert_eq!(response["data"]["status"], "ok", "{response}");
     house.broker.order("o6");
     let wanted = house.broker.order("o7");
     assert_eq!(socket.ids(1), [wanted]);
+}
+
+#[test]
+fn a_public_socket_shows_no_more_than_its_path() {
+    let house = House::standard();
+    let mut socket = house.get("/orders/o1/ws").websocket();
+    for resource in ["o2", "/orders/o2/ws", "/ws", "/bare/ws"] {
+        for command in ["subscribe", "get-status"] {
+            let response = socket.ask(json!({"command": command, "resource": resource}));
+            assert_eq!(response["data"]["status"], "error", "{command} {resource}: {response}");
+        }
+    }
+    house.broker.order("o2");
+    let own = house.broker.order("o1");
+    assert_eq!(socket.ids(1), [own]);
+}
+
+#[test]
+fn a_subscription_is_sent_in_its_own_routes_form() {
+    let house = House::with_routes_open_to_ws(&["/orders/{orderId}/ws", "/bare/ws"]);
+    let mut socket = house.get("/ws?subscribe=manual").websocket();
+    let response = socket.ask(json!({"command": "subscribe", "resource": "/bare/ws"}));
+    assert_eq!(response["data"]["status"], "ok", "{response}");
+    let id = house.broker.order("o1");
+    let event = socket.event();
+    assert_eq!((&event["id"], &event["data"]), (&json!(id), &json!({"orderId": "o1"})));
+}
+
+#[test]
+fn a_subscription_counts_for_its_route() {
+    let route = "path: \"/orders/{orderId}/ws\", stream: orders,";
+    let limited = STANDARD.replace(route, &format!("{route} max_streams: 1,"));
+    assert_ne!(limited, STANDARD);
+    let house = House::open_to_ws(&limited, &["/orders/{orderId}/ws"]);
+    let open = || house.get("/orders/o1/ws").upgrade().send().status();
+    let mut socket = house.get("/ws").websocket();
+    let mut ask = |command| socket.ask(json!({"command": command, "resource": "/orders/o1/ws"}))["data"].clone();
+    assert_eq!(ask("subscribe")["status"], "ok");
+    assert_eq!(house.sidecar.metric("notifications_route_streams{route=\"/orders/{orderId}/ws\"}"), Some(1.0));
+    assert_eq!(open(), 429, "the subscription has the only slot");
+    assert_eq!(ask("unsubscribe")["status"], "ok");
+    let _holder = house.get("/orders/o1/ws").websocket();
+    let refused = ask("subscribe");
+    assert!(refused["error"].as_str().unwrap().contains("limit of streams"), "{refused}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::streams::Streams;
 use super::{COUNT, is_token};
 use crate::access::{Binding, Source};
 use crate::config::diagnostic::{Diagnostics, alternatives, did_you_mean};
-use crate::config::file::{Node, Place};
+use crate::config::file::{Node, Place, Value};
 use crate::config::section::{Section, text};
 use crate::config::units::write_duration;
 use crate::hub::COALESCED_EVENTS_MAX;
@@ -59,10 +59,12 @@ pub(super) fn compile(
     let has_auth = root.has("auth");
     let mut patterns: Vec<(Pattern, Place)> = Vec::new();
     let mut routes = Vec::new();
-    for node in root.list("routes") {
+    let written = root.list("routes");
+    for node in written {
         let section = Section::open("routes", node, diagnostics);
         let pattern = pattern(&section, &mut patterns, diagnostics);
-        let route = Compiler { section, streams, has_auth, idle_timeout, diagnostics }.route(pattern.as_ref());
+        let compiler = Compiler { section, streams, written, has_auth, idle_timeout, diagnostics };
+        let route = compiler.route(pattern.as_ref());
         routes.extend(route.map(Arc::new));
     }
     RouteTable::new(routes).ok()
@@ -89,6 +91,8 @@ fn pattern(section: &Section<'_>, earlier: &mut Vec<(Pattern, Place)>, diagnosti
 struct Compiler<'a> {
     section: Section<'a>,
     streams: &'a Streams,
+    /// All routes, as they are written.
+    written: &'a [Node],
     has_auth: bool,
     idle_timeout: Duration,
     diagnostics: &'a Diagnostics,
@@ -113,6 +117,7 @@ impl Compiler<'_> {
         let refresh = self.refresh();
         let allowed_origins = self.allowed_origins();
         let subprotocols = self.subprotocols(&websocket);
+        let subscribe = self.subscribe(&websocket, admission);
         let websocket = websocket_limits(&websocket);
         pattern?;
         Some(StreamRoute {
@@ -137,6 +142,7 @@ impl Compiler<'_> {
             max_streams,
             allowed_origins,
             subprotocols,
+            subscribe,
         })
     }
 
@@ -300,6 +306,31 @@ impl Compiler<'_> {
         self.checked_list("subprotocols", websocket, is_token, |_| None, "a subprotocol's name, an HTTP token")
     }
 
+    /// What the same token may open it may subscribe to, on this route; a public route has no authorization but its path.
+    fn subscribe(&self, websocket: &Section<'_>, admission: Admission) -> Box<[Arc<str>]> {
+        if !websocket.has("subscribe") {
+            let own = self.section.text("path", "").filter(|_| admission == Admission::Token);
+            return own.map(Arc::from).into_iter().collect();
+        }
+        let paths = || self.written.iter().filter_map(|node| socket_path(&node.value));
+        let patterns = self.checked_list(
+            "subscribe",
+            websocket,
+            |text| text.starts_with('/'),
+            |_| None,
+            "the `path` of a route that offers WebSocket, as it is written there",
+        );
+        for node in websocket.list("subscribe") {
+            let Some(written) = text(&node.value).filter(|text| text.starts_with('/')) else { continue };
+            if !paths().any(|path| path == written) {
+                let hint = did_you_mean(written, paths());
+                let message = format!("no route that offers WebSocket has the path `{written}`{hint}");
+                self.diagnostics.expected(node.place, message, alternatives(paths()));
+            }
+        }
+        patterns.into_iter().map(Arc::from).collect()
+    }
+
     /// A list of texts that `is_good`, without repetition. `reason` may explain a bad one.
     fn checked_list(
         &self,
@@ -325,6 +356,13 @@ impl Compiler<'_> {
         }
         good.into()
     }
+}
+
+/// The path of a route, as it is written, where a WebSocket may be opened.
+fn socket_path(route: &Value) -> Option<&str> {
+    let Value::Map(entries) = route else { return None };
+    let get = |key: &str| entries.iter().find(|(name, _)| name.text == key).and_then(|(_, node)| text(&node.value));
+    matches!(get("transport"), None | Some("auto" | "ws")).then(|| get("path")).flatten()
 }
 
 /// The options that are one word.

@@ -126,6 +126,19 @@ impl House {
         Plan::new(STANDARD).build()
     }
 
+    /// The standard streams and routes, with paths of these routes open to sockets of `/ws`.
+    pub fn with_routes_open_to_ws(paths: &[&str]) -> Self {
+        Self::open_to_ws(STANDARD, paths)
+    }
+
+    /// These settings, with paths of these routes open to sockets of `/ws`.
+    pub fn open_to_ws(settings: &str, paths: &[&str]) -> Self {
+        let route = "path: /ws, stream: orders, transport: ws,";
+        let opened = settings.replace(route, &format!("{route} websocket: {{ subscribe: {paths:?} }},"));
+        assert_ne!(opened, settings);
+        Plan::new(opened).build()
+    }
+
     /// With one stream, `orders`, one public route on it, and these further keys of the route.
     pub fn with_route(path: &str, transport: &str, keys: &str) -> Self {
         Self::plan_route(path, transport, keys).build()
