@@ -98,7 +98,7 @@ fn prepare(
     agreed: Agreed,
 ) -> Result<Request, Refusal> {
     let (transport, headers) = (agreed.transport, &header.headers);
-    let websocket = match transport {
+    let handshake = match transport {
         Transport::WebSocket => {
             let handshake = handshake::accept(&header.method, header.version, headers, &route.subprotocols);
             Some(handshake.map_err(|problem| Refusal::new(Reason::Handshake, problem))?)
@@ -113,6 +113,10 @@ fn prepare(
     let batch = asked::batch(route, transport, query)
         .map_err(|detail| Refusal::new(Reason::Batch, Problem::new(StatusCode::BAD_REQUEST, detail)))?;
     let probe = probe(snapshot.probe, query)?;
+    let socket = handshake.map(|handshake| {
+        let slots = gateway.admission.clone();
+        Box::new(Socket { handshake: Some(handshake), site: authorized.site, slots })
+    });
     Ok(Request {
         transport,
         content_type: agreed.content_type,
@@ -124,11 +128,9 @@ fn prepare(
         batch,
         probe,
         principal: authorized.principal,
-        websocket,
         routes: snapshot.routes.clone(),
         route: route.clone(),
-        socket: (transport == Transport::WebSocket)
-            .then(|| Box::new(Socket { site: authorized.site, slots: gateway.admission.clone() })),
+        socket,
     })
 }
 

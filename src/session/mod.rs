@@ -111,10 +111,9 @@ struct Subscription {
     stream: Arc<Stream>,
     selector: Selector,
     /// How its events look: as its own route says.
-    form: Form,
     frame: FrameKey,
     /// One of the streams that its route may have; the first one has the connection's.
-    _slot: Option<Slot>,
+    _slot: Option<Box<Slot>>,
     progress: Progress,
     /// Where it started: from there on it sends what it matches. Only a WebSocket, which may have several, has to know.
     from: Option<Box<Positions>>,

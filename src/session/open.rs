@@ -125,17 +125,15 @@ impl Session {
 
     pub(super) fn add_subscription(&mut self, route: Arc<StreamRoute>, selector: Selector, slot: Option<Slot>) {
         let stream = route.stream.clone();
-        let form = Form::new(&route, self.request.transport, self.request.http11);
-        let frame = form.key(&stream);
+        let frame = Form::new(&route, self.request.transport, self.request.http11).key(&stream);
         // Most streams have one, and a vector that grows by itself has room for four.
         self.subscriptions.reserve_exact(1);
         self.subscriptions.push(Subscription {
             route,
             stream,
             selector,
-            form,
             frame,
-            _slot: slot,
+            _slot: slot.map(Box::new),
             progress: Progress::Live,
             from: None,
         });
@@ -144,7 +142,7 @@ impl Session {
     pub(super) fn write_head(&mut self, desk: &Desk<'_>) {
         self.answered = true;
         let unix_ms = desk.now.unix_ms;
-        let head = match self.request.websocket.take() {
+        let head = match self.request.socket.as_mut().and_then(|socket| socket.handshake.take()) {
             Some(handshake) => http::websocket_head(&handshake, unix_ms),
             None => {
                 let batch = self.request.batch.map(|batch| batch.events());

@@ -47,7 +47,6 @@ fn request(transport: Transport, routes: &Arc<RouteTable>) -> Request {
         batch: None,
         probe: None,
         principal: Some(principal),
-        websocket: None,
         routes: routes.clone(),
     }
 }

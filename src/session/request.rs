@@ -35,16 +35,18 @@ pub struct Request {
     /// In milliseconds: as small as that, since every stream has room for it.
     pub probe: Option<NonZeroU32>,
     pub principal: Option<Principal>,
-    pub websocket: Option<Handshake>,
     /// The snapshot's routes, by which a WebSocket may subscribe to other streams.
     pub routes: Arc<RouteTable>,
     /// WebSocket only.
     pub socket: Option<Box<Socket>>,
 }
 
-/// What the commands of a WebSocket are decided by, beside the token: just what its request was decided by.
+/// What a WebSocket is opened with, and what its commands are decided by beside the token: just what its request was
+/// decided by.
 #[derive(Debug)]
 pub struct Socket {
+    /// Until the head is written.
+    pub handshake: Option<Handshake>,
     /// The page that opened it, where its token came in a cookie.
     pub site: Option<Site>,
     /// What is open on each route.

@@ -69,11 +69,11 @@ impl Bench {
             batch: None,
             probe: None,
             principal: None,
-            websocket: (transport == Transport::WebSocket)
-                .then(|| http::Handshake { accept: "key".into(), subprotocol: None }),
             routes: Arc::new(RouteTable::default()),
-            socket: (transport == Transport::WebSocket)
-                .then(|| Box::new(Socket { site: None, slots: Arc::new(FewSlots(Arc::default(), 8)) })),
+            socket: (transport == Transport::WebSocket).then(|| {
+                let handshake = Some(http::Handshake { accept: "key".into(), subprotocol: None });
+                Box::new(Socket { handshake, site: None, slots: Arc::new(FewSlots(Arc::default(), 8)) })
+            }),
         };
         change(&mut request, &mut route);
         request.heartbeat_form = route.heartbeat_form;

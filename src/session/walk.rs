@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::codec::Form;
 use crate::cursor::Positions;
 use crate::event::{Entry, Event, EventId, FrameKey, GapCause};
 use crate::hub::{Gap, Hub, Lookup, Page, Place, Replay, ReplayLimits, last_id, matching};
@@ -216,11 +217,11 @@ impl Session {
     /// Queues an event whose encodings are everybody's, or this client's alone. How much waits is bounded by how far the
     /// walk goes, not by the route. Gives the bytes that were encoded for everybody.
     fn push_replayed(&mut self, n: usize, event: &Arc<Event>, is_shared: bool, cursor: &Bytes) -> usize {
-        let Subscription { stream, form, frame, .. } = &self.subscriptions[n];
+        let Subscription { stream, frame, .. } = &self.subscriptions[n];
         let event = if is_shared { event.clone() } else { Arc::new(event.without_frames()) };
         event.frames.get_or_encode(FrameKey::cursor(stream.id), || cursor.clone());
         let is_known = event.frames.get(*frame).is_some();
-        let encoded = event.frames.get_or_encode(*frame, || form.event(&event, cursor)).len();
+        let encoded = event.frames.get_or_encode(*frame, || Form::of(*frame).event(&event, cursor)).len();
         self.queue.push_replayed(event, *frame);
         if is_shared && !is_known { encoded + cursor.len() } else { 0 }
     }

@@ -71,7 +71,6 @@ impl Bench {
             probe: None,
             principal: None,
             socket: None,
-            websocket: None,
             routes: routes.clone(),
         };
         let opening = Opening {
