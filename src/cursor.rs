@@ -39,6 +39,21 @@ pub struct Cursor {
     pub opaque: Option<Box<str>>,
 }
 
+impl Cursor {
+    /// Whether a client with this cursor has seen less than one with the other, on a stream of these topics, as far as the
+    /// two say so.
+    pub fn is_behind(&self, other: &Self, topics: &[Topic]) -> bool {
+        let positions = |cursor: &Self| Positions::decode(cursor.opaque.as_deref()?, topics);
+        match (positions(self), positions(other)) {
+            (Some(this), Some(other)) => this != other && this.is_within(&other),
+            _ => {
+                let place = |id: &EventId| (id.topic.clone(), id.partition);
+                place(&self.id) == place(&other.id) && self.id.offset < other.id.offset
+            }
+        }
+    }
+}
+
 impl FromStr for Cursor {
     type Err = BadEventId;
 
@@ -96,6 +111,14 @@ impl Positions {
     pub fn is_to_come(&self, topic_index: usize, partition: i32, offset: i64) -> bool {
         let next = self.0.get(topic_index).and_then(|topic| topic.next.get(partition as usize));
         next.is_none_or(|next| *next <= offset)
+    }
+
+    /// Whether nothing was passed that the other positions, of the same topics, have not passed.
+    fn is_within(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).all(|(this, other)| {
+            let is_passed = |(n, next): (usize, &i64)| other.next.get(n).is_some_and(|passed| next <= passed);
+            this.epoch == other.epoch && this.next.iter().enumerate().all(is_passed)
+        })
     }
 
     /// Notes that everything up to `offset` of this partition has been passed.

@@ -29,6 +29,7 @@
 //! |---|---|
 //! | [`event`], [`cursor`] | the event, its identity, and a position in a stream |
 //! | [`traceparent`] | where a span stands in its trace |
+//! | [`reserved`] | names that are our own on the wire |
 //! | [`hub`] | replay window, key index, bounded queue, resume |
 //! | [`codec`] | bytes on the wire: SSE, NDJSON, WebSocket, HTTP heads and chunks |
 //! | [`session`] | one stream's protocol state: inputs and a time in, bytes and one close reason out |
@@ -41,6 +42,7 @@ pub mod codec;
 pub mod cursor;
 pub mod event;
 pub mod hub;
+pub mod reserved;
 pub mod route;
 pub mod session;
 #[cfg(test)]

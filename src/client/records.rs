@@ -38,10 +38,12 @@ impl Item {
         Self { kind: Kind::Silent, cursor: None, data: String::new(), retry: None }
     }
 
-    /// From an object of the stream. An event has an id; what has none and a type of ours is no event.
+    /// From an object of the stream. An event of an envelope has an id, and a payload that might be taken for one of ours
+    /// begins with a space; anything else with a type of ours is no event.
     pub(super) fn of_object(text: String) -> Self {
         let marks: Marks = serde_json::from_str(&text).unwrap_or_default();
-        let kind = if marks.id.is_none() { Kind::named(marks.kind()) } else { Kind::Event };
+        let is_event = marks.id.is_some() || text.starts_with(' ');
+        let kind = if is_event { Kind::Event } else { Kind::named(marks.kind()) };
         let cursor = marks.cursor.or(marks.id).filter(|cursor| cursor.parse::<Cursor>().is_ok());
         Self { kind, cursor, data: text, retry: None }
     }
@@ -171,9 +173,8 @@ impl Record {
         let Some(data) = self.data else {
             return Item { cursor: self.id, retry: self.retry, ..Item::silent() };
         };
-        // A record of an event may have any type, our names too; only it says an id within.
-        let object = Item::of_object(data);
-        let kind = if Kind::named(&self.event) == object.kind { object.kind } else { Kind::Event };
+        // No event has a name of ours in this field, whatever its data says.
+        let (object, kind) = (Item::of_object(data), Kind::named(&self.event));
         Item { kind, cursor: self.id.or(object.cursor), retry: self.retry, ..object }
     }
 }
@@ -212,7 +213,7 @@ mod tests {
     #[test]
     fn lines_tell_events_from_gaps_and_heartbeats() {
         let bytes = "{\"id\":\"o:0:4\",\"cursor\":\"o:0:4~AA\",\"type\":\"gap\"}\n\n{\"type\":\"gap\",\"cursor\":\"o:0:5\"}\n\
-                     {\"type\":\"heartbeat\"}\n{\"id\":\"a user's own\"}\n7\n";
+                     {\"type\":\"heartbeat\"}\n{\"id\":\"a user's own\"}\n7\n {\"type\":\"gap\"}\n";
         let items = read(Form::Lines, bytes.as_bytes(), 7);
         let marks: Vec<_> = items.into_iter().map(|(kind, cursor, _)| (kind, cursor)).collect();
         let expected = [
@@ -220,6 +221,7 @@ mod tests {
             (Kind::Silent, None),
             (Kind::Gap, some("o:0:5")),
             (Kind::Heartbeat, None),
+            (Kind::Event, None),
             (Kind::Event, None),
             (Kind::Event, None),
         ];

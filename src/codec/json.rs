@@ -93,16 +93,18 @@ pub fn gap(gap: &Gap, refresh: Option<&str>) -> Vec<u8> {
     })
 }
 
-/// A heartbeat that scripts see. `ts` is in milliseconds since the Unix epoch.
-pub fn heartbeat(ts: i64, cursor: Option<&str>) -> Vec<u8> {
+/// A heartbeat that scripts see. `ts` is in milliseconds since the Unix epoch, `interval` the longest silence between
+/// what is sent, in milliseconds.
+pub fn heartbeat(ts: i64, interval: u128, cursor: Option<&str>) -> Vec<u8> {
     #[derive(Serialize)]
     struct Object<'a> {
         r#type: &'static str,
         ts: i64,
+        interval: u128,
         #[serde(skip_serializing_if = "Option::is_none")]
         cursor: Option<&'a str>,
     }
-    text(&Object { r#type: "heartbeat", ts, cursor })
+    text(&Object { r#type: "heartbeat", ts, interval, cursor })
 }
 
 /// A record of a probe. `ts` is when it was sent, in milliseconds since the Unix epoch; `http` is the version that the

@@ -120,6 +120,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn no_event_looks_like_a_record_of_ours() {
+        let kind = |kind: &str, payload: &str| {
+            let envelope = format!(r#"{{"id":"orders:0:4","ts":4,"type":"{kind}","data":{payload}}}"#);
+            let payload = envelope.len() - 1 - payload.len()..envelope.len() - 1;
+            Event {
+                kind: kind.into(),
+                envelope: envelope.into(),
+                payload,
+                ..event("orders", 0, 4, &[]).without_frames()
+            }
+        };
+        let show = |transport, event: &Event| {
+            let (event_field, frames) = (EventField::Type, WebSocketFrames::Text);
+            let form = Form { transport, data: DataForm::Payload, event_field, frames, chunked: false };
+            String::from_utf8(form.event(event, b"orders:0:4").to_vec()).unwrap()
+        };
+        for (theirs, sent) in [("gap", "gap_"), ("gap_", "gap__"), ("error", "error_"), ("paid", "paid")] {
+            assert!(show(Transport::Sse, &kind(theirs, "1")).contains(&format!("event: {sent}\n")), "{theirs}");
+        }
+        let gap = r#"{"type":"gap"}"#;
+        assert_eq!(show(Transport::Ndjson, &kind("x", gap)), format!(" {gap}\n"));
+        assert_eq!(show(Transport::Ndjson, &kind("x", r#"{"n":1}"#)), "{\"n\":1}\n");
+    }
+
     /// The golden bytes of docs/protocol.md.
     #[test]
     fn golden_bytes_of_an_event() {

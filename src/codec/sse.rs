@@ -1,6 +1,7 @@
 //! Server-Sent Events (WHATWG HTML section 9.2).
 
 use crate::event::Event;
+use crate::reserved::{SSE_EVENTS, set_apart};
 use crate::route::{DataForm, EventField};
 
 use super::json;
@@ -18,10 +19,10 @@ pub fn keep_alive(cursor: Option<&[u8]>) -> Vec<u8> {
     bytes
 }
 
-/// One event.
+/// One event. A type that would be taken for a record of ours, or for an event of `EventSource` itself, is set apart.
 pub fn event(event: &Event, cursor: &[u8], data: DataForm, field: EventField) -> Vec<u8> {
-    let kind = (field == EventField::Type).then_some(&*event.kind);
-    record(Some(cursor), kind, json::body(event, data))
+    let kind = (field == EventField::Type).then(|| set_apart(&event.kind, &SSE_EVENTS));
+    record(Some(cursor), kind.as_deref(), json::body(event, data))
 }
 
 /// The first record: how long to wait before a reconnect, and where the client stands before its first event. It has

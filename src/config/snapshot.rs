@@ -99,6 +99,8 @@ pub struct Kafka {
     pub warm_up: Duration,
     /// Whether `/readyz` fails while no broker answers.
     pub required_for_readiness: bool,
+    /// Whether its brokers find offsets by time: all but the demo's do.
+    pub finds_times: bool,
 }
 
 /// One topic: what its records mean and how much of it is kept for replay.

@@ -72,6 +72,7 @@ fn configuration(key_folder: &Path, listen: Option<SocketAddr>, admin: Option<So
     snapshot.admin = admin.unwrap_or(snapshot.admin);
     let properties = embedded::PROPERTIES.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     snapshot.kafka.properties.extend(properties);
+    snapshot.kafka.finds_times = false;
     Ok(snapshot)
 }
 

@@ -29,11 +29,12 @@ const TOTAL_MAX: f64 = 1_000_000.0;
 const BURST_EVENTS: usize = 4_000;
 
 /// The page: path, content type, content.
-const PAGE: [(&str, &str, &str); 4] = [
+const PAGE: [(&str, &str, &str); 5] = [
     ("", "text/html; charset=utf-8", include_str!("page/index.html")),
     ("page.css", "text/css; charset=utf-8", include_str!("page/page.css")),
     ("page.js", "text/javascript; charset=utf-8", include_str!("page/page.js")),
     ("clients.js", "text/javascript; charset=utf-8", include_str!("page/clients.js")),
+    ("shared.js", "text/javascript; charset=utf-8", include_str!("page/shared.js")),
 ];
 /// The page needs nothing from elsewhere, and its connections go back to where it came from.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self' ws: wss:; \

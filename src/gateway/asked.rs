@@ -10,11 +10,13 @@ use http::HeaderMap;
 use percent_encoding::percent_decode_str;
 
 use crate::config::parse_duration;
-use crate::route::{Batch, HeartbeatForm, StreamRoute, Transport};
+use crate::route::{Batch, Stream, StreamRoute, Transport};
 use crate::session::{BadPosition, Resume};
 
-/// Where SSE clients say their position, the strongest first; `EventSource` cannot set headers on its first connect.
+/// Where SSE clients say their position: `EventSource` cannot set headers on its first connect, and polyfills add theirs to
+/// whatever the page was opened with.
 const SSE_PARAMETERS: [&str; 3] = ["last_event_id", "lastEventId", "since"];
+const PARAMETERS: [&str; 1] = ["since"];
 
 /// The intervals of a probe: less would be a load, more is no silence that anybody waits for.
 const PROBE_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(3600);
@@ -24,24 +26,34 @@ const PROBE_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(200)..=Du
 #[error("`probe` is an interval between 200ms and 1h, such as `500ms`")]
 pub(super) struct BadProbe;
 
-/// The position to resume from. An empty one means none, as `EventSource` sends it after `id:` without a value. One that
-/// can't be read is a 400 for NDJSON and WebSocket.
-pub(super) fn resume(transport: Transport, headers: &HeaderMap, query: &str) -> Result<Option<Resume>, BadPosition> {
+/// The position to resume from, the newest where the client says several. An empty one means none, as `EventSource` sends
+/// it after `id:` without a value. One that can't be read is a 400 for NDJSON and WebSocket.
+pub(super) fn resume(
+    transport: Transport,
+    stream: &Stream,
+    headers: &HeaderMap,
+    query: &str,
+) -> Result<Option<Resume>, BadPosition> {
     match transport {
-        Transport::Sse => Ok(sse_position(headers, query).map(|text| text.parse().unwrap_or(Resume::Unreadable))),
-        Transport::Ndjson | Transport::WebSocket => match parameter(query, "since").filter(|text| !text.is_empty()) {
-            Some(text) => text.parse().map(Some),
-            None => Ok(None),
-        },
+        Transport::Sse => {
+            let said = |texts: Vec<Cow<'_, str>>| {
+                let positions = texts.into_iter().map(|text| text.parse().unwrap_or(Resume::Unreadable));
+                Resume::newest(positions, &stream.topics)
+            };
+            // It wins: what the page was opened with is older.
+            Ok(said(last_event_ids(headers)).or_else(|| said(positions(query, &SSE_PARAMETERS))))
+        }
+        Transport::Ndjson | Transport::WebSocket => {
+            let texts = positions(query, &PARAMETERS);
+            let positions = texts.into_iter().map(|text| text.parse()).collect::<Result<Vec<Resume>, _>>()?;
+            Ok(Resume::newest(positions.into_iter(), &stream.topics))
+        }
     }
 }
 
-/// How heartbeats look: `?heartbeat=event` (or `message`) makes them visible, otherwise the route decides.
-pub(super) fn heartbeat_form(route: &StreamRoute, query: &str) -> HeartbeatForm {
-    match parameter(query, "heartbeat").as_deref() {
-        Some("event" | "message") => HeartbeatForm::Visible,
-        _ => route.heartbeat_form,
-    }
+/// Whether the client asks for heartbeats that it sees: `?heartbeat=event` (or `message`).
+pub(super) fn asks_heartbeats(query: &str) -> bool {
+    matches!(parameter(query, "heartbeat").as_deref(), Some("event" | "message"))
 }
 
 /// What is gathered before it is written: `?batchSize=` and `?batchWindow=`, or else as the route has it. WebSockets have
@@ -77,20 +89,34 @@ pub(super) fn subscribes(transport: Transport, query: &str) -> bool {
     transport != Transport::WebSocket || parameter(query, "subscribe").as_deref() != Some("manual")
 }
 
-/// `Last-Event-ID` wins over the parameters; it is UTF-8 (WHATWG HTML section 9.2.4), not just ASCII.
-fn sse_position<'a>(headers: &'a HeaderMap, query: &'a str) -> Option<Cow<'a, str>> {
-    let header = headers.get("last-event-id").map(|value| String::from_utf8_lossy(value.as_bytes()));
-    let parameters = SSE_PARAMETERS.iter().filter_map(|name| parameter(query, name));
-    header.into_iter().chain(parameters).find(|text| !text.is_empty())
+/// They are UTF-8 (WHATWG HTML section 9.2.4), not just ASCII.
+fn last_event_ids(headers: &HeaderMap) -> Vec<Cow<'_, str>> {
+    let lines = headers.get_all("last-event-id").iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    lines.filter(|text| !text.is_empty()).collect()
+}
+
+/// The values of these parameters, in the order of the query. A position has no space in it: one that came is the `+` of
+/// an offset from UTC, `+00:00`, which a form would have written `%2B`.
+fn positions<'a>(query: &'a str, names: &[&str]) -> Vec<Cow<'a, str>> {
+    let named = pairs(query).filter(|(key, _)| names.iter().any(|name| is_named(key, name)));
+    let values = named.map(|(_, value)| decoded(value));
+    let positions = values.map(|value| if value.contains(' ') { value.replace(' ', "+").into() } else { value });
+    positions.filter(|text| !text.is_empty()).collect()
 }
 
 /// The first value of a query parameter, decoded as HTML forms encode (WHATWG URL section 5.1).
 fn parameter<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
-    query.split('&').find_map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        // The names asked for hold neither `+` nor blanks. Keys are compared without a copy of each.
-        percent_decode_str(key).eq(name.bytes()).then(|| decoded(value))
-    })
+    pairs(query).find(|(key, _)| is_named(key, name)).map(|(_, value)| decoded(value))
+}
+
+/// The names and values of a query, encoded.
+fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+/// The names asked for hold neither `+` nor blanks. Keys are compared without a copy of each.
+fn is_named(key: &str, name: &str) -> bool {
+    percent_decode_str(key).eq(name.bytes())
 }
 
 fn decoded(text: &str) -> Cow<'_, str> {
@@ -106,14 +132,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::testing::route;
+    use crate::testing::{route, stream};
 
     fn position(transport: Transport, header: Option<&str>, query: &str) -> Result<Option<String>, BadPosition> {
         let mut headers = HeaderMap::new();
         if let Some(value) = header {
             headers.insert("last-event-id", value.parse().unwrap());
         }
-        let resume = resume(transport, &headers, query)?;
+        let resume = resume(transport, &stream(1, &["t"]), &headers, query)?;
         Ok(resume.map(|resume| match resume {
             Resume::From(cursor) => cursor.id.to_string(),
             other => format!("{other:?}").to_lowercase(),
@@ -129,6 +155,35 @@ mod tests {
         assert_eq!(sse(Some(""), "lastEventId=t%3A0%3A2").as_deref(), Some("t:0:2"));
         assert_eq!(sse(None, "since=t:0:1").as_deref(), Some("t:0:1"));
         assert_eq!(sse(Some(""), "a=b"), None);
+        assert_eq!(sse(Some("t:0:1"), "since=t:0:4").as_deref(), Some("t:0:1"), "a header is what a browser knows");
+    }
+
+    #[test]
+    fn of_several_positions_the_newest_wins() {
+        let newest = |query| position(Transport::Sse, None, query).unwrap();
+        let twice = "last_event_id=t:0:1&lastEventId=t:0:2";
+        assert_eq!(newest(twice).as_deref(), Some("t:0:2"), "a polyfill appends its own");
+        assert_eq!(newest("lastEventId=t:0:2&last_event_id=t:0:1").as_deref(), Some("t:0:2"));
+        assert_eq!(newest("lastEventId=t:0:1&lastEventId=t:0:2").as_deref(), Some("t:0:2"));
+        assert_eq!(newest("lastEventId=t:0:9&since=t:1:3").as_deref(), Some("t:1:3"), "the last, where none is older");
+        assert_eq!(
+            newest("lastEventId=t:0:9&since=-15m").as_deref(),
+            Some("t:0:9"),
+            "where it was, not what it wanted"
+        );
+        assert_eq!(newest("lastEventId=t:0:9&since=nonsense").as_deref(), Some("t:0:9"));
+        let lines = position(Transport::Ndjson, None, "since=t:0:7&since=t:0:6").unwrap();
+        assert_eq!(lines.as_deref(), Some("t:0:7"));
+    }
+
+    #[test]
+    fn a_plus_in_a_time_is_one_however_it_was_encoded() {
+        for zone in ["+00:00", "%2B00:00", "%2b00:00", "%2000:00", "Z"] {
+            let query = format!("since=1970-01-01T00:00:01{zone}");
+            for transport in Transport::ALL {
+                assert_eq!(position(transport, None, &query).unwrap().as_deref(), Some("at(1000)"), "{zone}");
+            }
+        }
     }
 
     #[test]
@@ -165,10 +220,8 @@ mod tests {
 
     #[test]
     fn parameters() {
-        let route = route("/x");
-        assert_eq!(heartbeat_form(&route, "a=b"), HeartbeatForm::Silent);
-        assert_eq!(heartbeat_form(&route, "a=b&heartbeat=event"), HeartbeatForm::Visible);
-        assert_eq!(heartbeat_form(&route, "heartbeat=message"), HeartbeatForm::Visible);
+        assert!(!asks_heartbeats("a=b"));
+        assert!(asks_heartbeats("a=b&heartbeat=event") && asks_heartbeats("heartbeat=message"));
         assert_eq!(probe("a=b"), None);
         assert_eq!(probe("probe=500ms"), NonZeroU32::new(500).map(Ok));
         for wrong in ["probe", "probe=1", "probe=100ms", "probe=2h"] {

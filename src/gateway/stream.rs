@@ -20,7 +20,7 @@ use super::{Gateway, answer, asked, handshake, target};
 use crate::codec::sse;
 use crate::config::snapshot::Snapshot;
 use crate::problem::{Problem, closing_bytes};
-use crate::route::{Found, OtherMethods, Params, StreamRoute, Transport};
+use crate::route::{Found, HeartbeatForm, OtherMethods, Params, StreamRoute, Transport};
 use crate::session::{BadPosition, Request, Resume, Socket};
 use crate::traces::RequestSpan;
 use crate::writer::Opening;
@@ -106,13 +106,14 @@ fn prepare(
         Transport::Sse | Transport::Ndjson => None,
     };
     let authorized = authorize(route, params, transport, headers, snapshot.verifier.as_deref(), now_unix_ms())?;
-    let resume = asked::resume(transport, headers, query).map_err(|_: BadPosition| {
+    let resume = asked::resume(transport, &route.stream, headers, query).map_err(|_: BadPosition| {
         let detail = format!("`since` is no position: {BadPosition}");
         Refusal::new(Reason::Position, Problem::new(StatusCode::BAD_REQUEST, detail))
     })?;
     let batch = asked::batch(route, transport, query)
         .map_err(|detail| Refusal::new(Reason::Batch, Problem::new(StatusCode::BAD_REQUEST, detail)))?;
     let probe = probe(snapshot.probe, query)?;
+    let asks_heartbeats = asked::asks_heartbeats(query);
     let socket = handshake.map(|handshake| {
         let slots = gateway.admission.clone();
         Box::new(Socket { handshake: Some(handshake), site: authorized.site, slots })
@@ -124,7 +125,8 @@ fn prepare(
         selector: authorized.selector,
         subscribe: probe.is_none() && asked::subscribes(transport, query),
         resume: resume.filter(|_| probe.is_none()),
-        heartbeat_form: asked::heartbeat_form(route, query),
+        heartbeat_form: if asks_heartbeats { HeartbeatForm::Visible } else { route.heartbeat_form },
+        heartbeat_first: asks_heartbeats,
         batch,
         probe,
         principal: authorized.principal,

@@ -85,6 +85,12 @@ pub trait Log: Debug + Send + Sync {
     /// topic has none.
     fn offsets_at(&self, topic: &Topic, ms: i64, asker: Asker) -> Lookup<Arc<[i64]>>;
 
+    /// Whether the offsets of times can be had of this topic. A broker without an index of times says of every time that
+    /// nothing is as late as that.
+    fn finds_times(&self, _: &Topic) -> bool {
+        true
+    }
+
     fn limits(&self) -> ReplayLimits;
 }
 

@@ -87,6 +87,7 @@ impl Bench {
             topics: read.iter().map(topic).collect(),
             warm_up: PATIENCE,
             required_for_readiness: false,
+            finds_times: true,
         };
         Self { broker, metrics: Arc::new(Metrics::new("test").unwrap()), config }
     }

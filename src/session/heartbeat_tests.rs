@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::tests::{Bench, masked};
+use super::tests::{Bench, masked, resume};
 use super::*;
 use crate::codec::websocket::{Opcode, frame};
+use crate::route::OnGap;
 
 #[test]
 fn only_a_quiet_stream_beats() {
@@ -60,6 +61,22 @@ fn heartbeats_can_be_seen() {
     );
     assert!(beat(Transport::Ndjson).contains("\"cursor\":\"orders:0:-1\"}\n"));
     assert!(beat(Transport::WebSocket).contains("\"data\":{\"type\":\"heartbeat\""));
+}
+
+#[test]
+fn who_asks_for_heartbeats_gets_one_at_once_and_learns_the_interval() {
+    for transport in Transport::ALL {
+        let mut bench = Bench::new();
+        let mut session = bench.open(transport, |request, _| request.heartbeat_first = true);
+        let text = bench.written(&mut session);
+        assert!(text.contains(r#""type":"heartbeat","ts":1000000,"interval":15000,"cursor":"orders:0:-1""#), "{text}");
+        let mut behind = bench.open(transport, |request, route| {
+            (request.heartbeat_first, request.resume) = (true, resume("orders:0:-1"));
+            route.on_gap = OnGap::Continue;
+        });
+        let text = bench.written(&mut behind);
+        assert_eq!(text.matches(r#""interval":15000"#).count(), 1, "{text}");
+    }
 }
 
 #[test]

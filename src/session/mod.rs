@@ -396,7 +396,8 @@ impl Session {
     fn visible_heartbeat(&mut self, desk: &Desk<'_>) -> Bytes {
         let cursor = if self.is_behind() { None } else { desk.hub.cursor_now(&self.request.route.stream) };
         let cursor = cursor.map(|cursor| cursor.to_string());
-        let data = json::heartbeat(desk.now.unix_ms, cursor.as_deref());
+        let interval = self.request.heartbeat_interval().as_millis();
+        let data = json::heartbeat(desk.now.unix_ms, interval, cursor.as_deref());
         self.messages += 1;
         object(self.form, self.messages, desk.now, "heartbeat", cursor.as_deref().map(str::as_bytes), data)
     }

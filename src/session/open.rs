@@ -29,6 +29,8 @@ impl Session {
             if session.request.probe.is_some() {
                 let record = session.probe_record(desk);
                 session.push_first(record);
+            } else {
+                session.beat_first(desk);
             }
             return session;
         }
@@ -75,6 +77,7 @@ impl Session {
         self.write_head(desk);
         let cursor = desk.hub.cursor_now(&self.request.route.stream).map(|cursor| cursor.to_string());
         self.prime(cursor.as_deref());
+        self.beat_first(desk);
         self.enlist(0, desk);
     }
 
@@ -88,6 +91,7 @@ impl Session {
             self.write_head(desk);
             // Its own position: a record without an id would let it forget where it stands (WHATWG HTML 9.2.6).
             self.prime(cursor.as_deref());
+            self.beat_first(desk);
         }
     }
 
@@ -157,6 +161,14 @@ impl Session {
         if self.form.transport == Transport::Sse {
             let record = sse::priming(self.retry_ms(), cursor.map(str::as_bytes));
             self.push_first(self.form.framed(record));
+        }
+    }
+
+    /// The first heartbeat, for a client that asked for heartbeats.
+    pub(super) fn beat_first(&mut self, desk: &Desk<'_>) {
+        if self.request.heartbeat_first {
+            let heartbeat = self.visible_heartbeat(desk);
+            self.push_first(heartbeat);
         }
     }
 

@@ -12,6 +12,7 @@ use crate::access::{Principal, Selector};
 use crate::admission::{Caller, Site, Slots};
 use crate::codec::http::Handshake;
 use crate::cursor::{CURSOR_BYTES_MAX, Cursor};
+use crate::event::Topic;
 use crate::route::{Batch, HeartbeatForm, RouteTable, StreamRoute, Transport};
 
 /// An admitted stream request: everything a session needs, decided before the head is written.
@@ -29,6 +30,8 @@ pub struct Request {
     pub subscribe: bool,
     pub resume: Option<Resume>,
     pub heartbeat_form: HeartbeatForm,
+    /// The client asks for heartbeats that it sees: it gets one at once, and learns the interval from it.
+    pub heartbeat_first: bool,
     /// NDJSON and SSE: what the client, or the route, wants to be gathered.
     pub batch: Option<Batch>,
     /// A stream to try the way with: no events, and after each such silence a record that says when it was sent.
@@ -119,6 +122,21 @@ impl Resume {
         match self {
             Self::From(cursor) => Some(cursor),
             Self::At(_) | Self::Ago(_) | Self::Unreadable => None,
+        }
+    }
+
+    /// The newest of several positions on a stream of these topics: of two the one that is not behind the other, and the
+    /// later one where that can't be said. A time says what a client wanted at first, a cursor where it came to.
+    pub fn newest(positions: impl Iterator<Item = Self>, topics: &[Topic]) -> Option<Self> {
+        positions.reduce(|best, next| if next.is_older(&best, topics) { best } else { next })
+    }
+
+    fn is_older(&self, other: &Self, topics: &[Topic]) -> bool {
+        match (self, other) {
+            (Self::From(this), Self::From(other)) => this.is_behind(other, topics),
+            (_, Self::From(_)) => true,
+            (Self::Unreadable, other) => *other != Self::Unreadable,
+            _ => false,
         }
     }
 

@@ -91,7 +91,7 @@ impl Session {
                 Some(place) => plan_by_id(stream, &cursor.id, &place, ends, desk)?,
                 None => hub.plan_before(stream, cursor, log_ends, &limits),
             },
-            Start::Time(ms) if limits.events > 0 => {
+            Start::Time(ms) if limits.events > 0 && stream.topics.iter().all(|topic| desk.log.finds_times(topic)) => {
                 hub.plan_at(stream, &offsets_at(stream, *ms, ends, desk)?, ends, None, &limits)
             }
             Start::Time(_) | Start::Unreadable => hub.plan_unknown(stream),
@@ -119,6 +119,7 @@ impl Session {
                     None => None,
                 };
                 self.prime(cursor.map(|cursor| cursor.to_string()).as_deref());
+                self.beat_first(desk);
                 self.begin_replay(n, plan, desk);
                 self.read_on(desk);
             }

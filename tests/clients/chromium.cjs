@@ -10,7 +10,7 @@ const say = (line) => process.stdout.write(JSON.stringify(line) + "\n");
 // Opens a page; whatever it writes to the console, or does not catch, is said as {"console":...}.
 async function open(url, options) {
   const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", headless: true, args: FLAGS });
-  const page = await browser.newPage(options);
+  const page = await (await browser.newContext(options)).newPage();
   page.on("console", (message) => say({ console: `${message.type()}: ${message.text()} (${message.location().url})` }));
   page.on("pageerror", (error) => say({ console: `uncaught: ${error.message}` }));
   await page.exposeFunction("say", say);

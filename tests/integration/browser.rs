@@ -67,6 +67,22 @@ fn the_demos_page_is_alive() {
 }
 
 #[test]
+fn the_demos_tabs_share_their_connections() {
+    let directory = tempfile::tempdir().unwrap();
+    let demo = Sidecar::start(&["demo"], &directory.path().join("demo.log"));
+    let mut page = Page::open("browser_tabs.cjs", &[&format!("http://{}/", demo.listen)]);
+    page.until("its end", |page| page.ended);
+    let said =
+        |name: &str| -> Vec<&Value> { page.other.iter().map(|line| &line[name]).filter(|v| !v.is_null()).collect() };
+    assert_eq!(said("live"), [&json!(0), &json!(1), &json!(2)]);
+    assert_eq!(said("lit"), [&json!(0), &json!(1), &json!(2)]);
+    assert_eq!(said("closed"), [&json!(1), &json!(2)], "the tab that opened the streams is gone");
+    assert_eq!(page.console, Vec::<String>::new());
+    // All of the browser's streams: as many as one tab has.
+    demo.await_metric("notifications_stream_active_connections", 0.0);
+}
+
+#[test]
 fn the_admin_page_shows_what_is_open_and_reloads() {
     let house = House::standard();
     let screens = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-logs/screens");

@@ -135,6 +135,16 @@ fn an_outage_of_kafka_loses_nothing() {
 }
 
 #[test]
+fn a_time_is_never_answered_as_if_there_had_been_nothing() {
+    let demo = Demo::start();
+    demo.get("/stream").ndjson().event();
+    demo.get("/stream?since=-15m").send().problem(410);
+    assert_eq!(demo.get("/events?since=-15m").sse().event().id_or_gap(), "gap");
+    let mut socket = demo.get("/ws?since=-15m").websocket();
+    assert_eq!(socket.event()["data"]["type"], "gap");
+}
+
+#[test]
 fn a_burst_reaches_those_who_read() {
     const EVENTS: u64 = 3_000;
     let demo = Demo::start();

@@ -80,6 +80,30 @@ fn the_shell_client_resumes_exactly() {
     resumes_exactly("follow.sh");
 }
 
+#[test]
+fn a_record_cannot_pass_for_sidestreams_own_in_the_documented_clients() {
+    let house = House::standard();
+    let folder = tempfile::tempdir().unwrap();
+    let python = folder.path().join("ndjson.py");
+    std::fs::write(&python, block(&read("docs/clients.md"), "ndjson.py")).unwrap();
+    let theirs = ["gap", "heartbeat", "probe", "error", "paid"];
+    let count = theirs.len().to_string();
+    let url = |path: &str| format!("http://{}{path}", house.sidecar.listen);
+    let pages = ["/events", "/stream", "/ws"].map(|path| Client::start("page.cjs", &[&url(path), &count]));
+    pages.iter().for_each(Client::await_open);
+    let python = Client::start(python.to_str().unwrap(), &[&url("/stream")]);
+    house.sidecar.await_metric("notifications_stream_active_connections", 2.0);
+    let produce = |kind: &str| {
+        let record =
+            serde_json::json!({"type": kind, "orderId": "o1", "cursor": "theirs", "cause": "overflow", "data": 1});
+        house.broker.event("orders", 0, record)
+    };
+    let ids = theirs.map(produce);
+    for client in pages.iter().chain([&python]) {
+        assert_eq!(client.ids(theirs.len()), ids);
+    }
+}
+
 /// Runs the script of `docs/clients.md` against a network that cuts it twice, each time in the middle of a record.
 #[track_caller]
 fn resumes_exactly(script: &str) {

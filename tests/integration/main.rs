@@ -14,6 +14,7 @@ mod doctor;
 mod documents;
 mod drain;
 mod examples;
+mod first_steps;
 mod ingress;
 mod inject;
 mod kafka;

@@ -104,6 +104,7 @@ impl Bench {
             topics: vec![TopicConfig::new(topic.into(), [])],
             warm_up: Duration::ZERO,
             required_for_readiness: false,
+            finds_times: true,
         };
         let (sender, calls) = channel();
         let call: Call = Arc::new(move |writer, sessions| sender.send((writer, sessions)).unwrap_or_default());

@@ -74,6 +74,7 @@ fn cluster(name: &str, section: &Section<'_>, base_dir: &Path, diagnostics: &Dia
         topics: Vec::new(),
         warm_up: Duration::ZERO,
         required_for_readiness: false,
+        finds_times: true,
     }
 }
 

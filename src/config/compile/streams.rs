@@ -7,10 +7,11 @@ use crate::config::diagnostic::Diagnostics;
 use crate::config::file::{Name, Node, Value};
 use crate::config::section::{Section, text};
 use crate::event::{TOPIC_NAME_BYTES_MAX, Topic, is_topic_name};
+use crate::reserved::{FIELDS, HEADERS, is_taken};
 use crate::route::Stream;
 
-/// Fields of the envelope that are ours, and so can't be a key.
-const RESERVED_KEYS: [&str; 8] = ["id", "ts", "type", "data", "cursor", "headers", "encoding", "ce"];
+/// Fields of the envelope that a record has as well as we, and so can't be a key.
+const ENVELOPE: [&str; 4] = ["id", "ts", "type", "data"];
 /// The longest name of a key, in bytes.
 const KEY_NAME_BYTES_MAX: usize = 64;
 
@@ -63,7 +64,7 @@ fn keys(section: &Section<'_>, diagnostics: &Diagnostics) -> Box<[Arc<str>]> {
             section.reject("keys", node, expected);
             continue;
         };
-        if RESERVED_KEYS.contains(&key) {
+        if ENVELOPE.contains(&key) || is_taken(key, &FIELDS) || is_taken(key, &[HEADERS]) {
             diagnostics.wrong(node.place, format!("`{key}` is a field of events and can't be a key"));
         } else if keys.iter().any(|earlier| **earlier == *key) {
             diagnostics.wrong(node.place, format!("the key `{key}` is listed twice"));

@@ -11,9 +11,11 @@
 //   stream.close();
 'use strict';
 
-// The server says something at least every `heartbeat_interval` (5 s on the demo's routes; 15 s by default). A
-// connection silent for two and a half times that is taken for dead: TCP alone may not tell for many minutes.
-const SILENCE_MS = 12_500;
+// The server sends something at least every `heartbeat_interval`. A connection that is silent for two and a half times
+// that is taken for dead: TCP alone may not find out for many minutes. Heartbeats say the interval, and the first one
+// comes at once, since `?heartbeat=event` asks for it. Until then the default of the server is assumed.
+const HEARTBEAT_MS = 15_000;
+const HEARTBEATS_MISSED = 2.5;
 
 // From 1 to 30 seconds, doubling. The random part keeps clients that were cut together from coming back together.
 function backoff(attempt) {
@@ -23,7 +25,7 @@ function backoff(attempt) {
 // What the three have in common: where the client is, when it tries again, and when it takes silence for an end.
 class Stream {
   constructor(path, on, { since = null, headers = {} } = {}) {
-    Object.assign(this, { path, on, cursor: since, headers, attempt: 0, name: '' });
+    Object.assign(this, { path, on, cursor: since, headers, attempt: 0, name: '', heartbeat: HEARTBEAT_MS });
   }
 
   open() {
@@ -56,7 +58,7 @@ class Stream {
 
   listen() {
     clearTimeout(this.silence);
-    this.silence = setTimeout(() => this.reconnect('stale'), SILENCE_MS);
+    this.silence = setTimeout(() => this.reconnect('stale'), HEARTBEATS_MISSED * this.heartbeat);
   }
 
   tell(name, detail) {
@@ -67,31 +69,39 @@ class Stream {
 
   url(parameter) {
     const url = new URL(this.path, globalThis.location?.href);
+    url.searchParams.set('heartbeat', 'event');
     if (this.cursor) url.searchParams.set(parameter, this.cursor);
     return url;
   }
 
-  // An event, a gap or a heartbeat, with the position after it.
-  take(message, cursor) {
+  // An event, with the position after it. Its type may be anything: it is the producer's.
+  event(event, cursor) {
     this.cursor = cursor ?? this.cursor;
+    return this.on.event?.(event, this.cursor);
+  }
+
+  // A gap or a heartbeat: sidestream's own, which each transport tells from events in its own way.
+  own(message, cursor) {
+    this.cursor = cursor ?? this.cursor;
+    if (message.type === 'heartbeat' && message.interval > 0) this.heartbeat = message.interval;
     if (message.type === 'gap') return this.on.gap?.(message, this.cursor);
-    if (message.type !== 'heartbeat') return this.on.event?.(message, this.cursor);
   }
 }
 
 // Server-Sent Events. The browser reconnects by itself, with Last-Event-ID, as long as it gets answers it likes; when
-// it gives up, this goes on from the cursor. The route has `heartbeat: event`, since scripts do not see comments.
+// it gives up, this goes on from the cursor. For routes without `event: type`: their events are those without an `event`
+// field, and sidestream's own records have one.
 class SseStream extends Stream {
   connect() {
     const source = this.source = new EventSource(this.url('last_event_id'));
-    const take = (message) => {
+    const to = (take) => (message) => {
+      take.call(this, JSON.parse(message.data), message.lastEventId || null);
       this.heard();
-      this.take(JSON.parse(message.data), message.lastEventId || null);
     };
     source.onopen = () => this.tell('live');
-    source.onmessage = take;
-    source.addEventListener('gap', take);
-    source.addEventListener('heartbeat', take);
+    source.onmessage = to(this.event);
+    source.addEventListener('gap', to(this.own));
+    source.addEventListener('heartbeat', to(this.own));
     source.onerror = () => {
       if (source.readyState === EventSource.CLOSED) this.reconnect();
       else this.tell('waiting'); // the browser comes back after the server's `retry`
@@ -103,7 +113,11 @@ class SseStream extends Stream {
   }
 }
 
-// NDJSON over fetch: one JSON object a line; an empty line is a heartbeat. Takes headers, for a token.
+// The types of sidestream's own lines. An event of such a type has an id, or where the route sends payloads alone its line
+// begins with a space.
+const OWN = ['gap', 'heartbeat', 'probe'];
+
+// NDJSON over fetch: one JSON value a line; an empty line means nothing. Takes headers, for a token.
 class NdjsonStream extends Stream {
   connect() {
     const { signal } = this.abort = new AbortController();
@@ -141,7 +155,8 @@ class NdjsonStream extends Stream {
         if (signal.aborted) return;
         if (!line.trim()) continue;
         const message = JSON.parse(line);
-        await this.take(message, message.cursor ?? message.id);
+        const isOwn = OWN.includes(message?.type) && !('id' in message) && !line.startsWith(' ');
+        await (isOwn ? this.own(message, message.cursor) : this.event(message, message?.cursor ?? message?.id));
       }
       if (!signal.aborted) this.heard();
     }
@@ -157,12 +172,12 @@ class WebSocketStream extends Stream {
     const socket = this.socket = new WebSocket(url);
     socket.onopen = () => this.tell('live');
     socket.onmessage = (frame) => {
-      this.heard();
       const message = JSON.parse(frame.data);
-      if (message.type !== 'event') return; // a response to a command
-      // Gaps and heartbeats have an id of the connection's own, which is no position.
-      const control = message.data?.type === 'gap' || message.data?.type === 'heartbeat';
-      this.take(message.data, message.cursor ?? (control ? message.data.cursor : message.id));
+      // The id of an event is its place in Kafka, `topic:partition:offset`. Others are the connection's own.
+      if (message.type !== 'event') return this.heard(); // a response to a command
+      if (message.id.includes(':')) this.event(message.data, message.cursor ?? message.id);
+      else this.own(message.data, message.data.cursor);
+      this.heard();
     };
     // 1008: the server does not want us back: a token expired, or a limit was passed.
     socket.onclose = ({ code }) => code === 1008 ? this.close('refused', code) : this.reconnect();

@@ -85,7 +85,7 @@ class Panel {
     if (name === 'live' && this.downSince) this.catchUp('resumed', now - this.downSince, 'replayed');
     if (name === 'live') this.downSince = null;
     else if (name !== 'connecting') this.downSince ??= now;
-    if (name === 'stale') this.note(`stale: nothing heard for ${seconds(SILENCE_MS)}`, 'warn');
+    if (name === 'stale') this.note(`stale: ${HEARTBEATS_MISSED} heartbeats did not come`, 'warn');
     this.lastAt = now;
     this.chip(name, name === 'refused' ? `refused (${detail})` : detail ? `${name}, back in ${seconds(detail)}` : name);
     this.part('.stop').textContent = this.running() ? 'Stop' : 'Start';
@@ -220,16 +220,16 @@ function drawRow({ type, id, text, end }) {
 
 // --- the streams ---
 
-new Panel('sse', (on, since) => new SseStream('/events', on, { since })).start();
-new Panel('ndjson', (on, since) => new NdjsonStream('/stream', on, { since })).start();
-new Panel('ws', (on, since) => new WebSocketStream('/ws', on, { since })).start();
+new Panel('sse', (on, since) => shared(SseStream, '/events', on, { since })).start();
+new Panel('ndjson', (on, since) => shared(NdjsonStream, '/stream', on, { since })).start();
+new Panel('ws', (on, since) => shared(WebSocketStream, '/ws', on, { since })).start();
 
 // Each user has their own notifications, by their token. A real page gets its token by logging in.
 async function signIn() {
   const tokens = await (await fetch('/demo/tokens')).json();
   const panel = new Panel('notifications', (on, since) => {
     const { value } = document.querySelector('#user :checked');
-    const stream = new NdjsonStream('/notifications/stream', on, { since, headers: { Authorization: `Bearer ${tokens[value]}` } });
+    const stream = shared(NdjsonStream, '/notifications/stream', on, { since, headers: { Authorization: `Bearer ${tokens[value]}` } });
     panel.note(`signed in as ${value}`, 'good');
     return stream;
   }, { whole: false });

@@ -127,11 +127,11 @@ fn headers_are_shown_on_request_each_once() {
     let show = |shown| sent(&mut with_headers(shown), None, headers, Some(br#"{"headers":7,"x":1,"data":2}"#));
     assert_eq!(
         show(ShownHeaders::All),
-        r#"1000,"type":"message","headers":{"b":null,"c":{"base64":"/w=="},"a":"\"2\"","d":""},"x":1,"data":2}"#
+        r#"1000,"type":"message","headers":{"b":null,"c":{"base64":"/w=="},"a":"\"2\"","d":""},"headers_":7,"x":1,"data":2}"#
     );
     assert_eq!(
         show(ShownHeaders::Named(["a".into(), "z".into()].into())),
-        r#"1000,"type":"message","headers":{"a":"\"2\""},"x":1,"data":2}"#
+        r#"1000,"type":"message","headers":{"a":"\"2\""},"headers_":7,"x":1,"data":2}"#
     );
     assert_eq!(show(ShownHeaders::Named([].into())), r#"1000,"type":"message","headers":7,"x":1,"data":2}"#);
     let many = vec![("a", None); HEADERS_MAX + 1];

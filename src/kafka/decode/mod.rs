@@ -17,7 +17,8 @@
 //! byte for byte but for whitespace between tokens, so numbers keep every digit. `ts` and `type` are taken from the
 //! record where they can be used and replaced where not ([`TS_MAX_MS`], [`TYPE_BYTES_MAX`]): an event is not lost for
 //! its label. Of repeated `ts`, `type`, `data` and declared keys the last one counts and stands alone, so that what
-//! an event is routed by is what its reader sees; other repeated names are passed on as they came.
+//! an event is routed by is what its reader sees; other repeated names are passed on as they came. A field of a record's
+//! own envelope with a name of ours is renamed ([`reserved`]).
 //!
 //! It does not filter or validate by a schema.
 
@@ -32,6 +33,7 @@ mod mapped;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -45,6 +47,7 @@ use self::label::{key_text, timestamp, ts_of_number, type_of_string};
 use crate::config::mapping::Mapping;
 use crate::config::snapshot::{Format, ShownHeaders, TopicConfig};
 use crate::event::{Event, Topic};
+use crate::reserved;
 use crate::traceparent::TraceParent;
 
 /// The longest value that is decoded, in bytes. Above what brokers take by default (1 MiB), with room for 10 MB.
@@ -166,9 +169,7 @@ impl Decoder {
                 Some(index) => draft.field(&field.name, fields.declared[index].unwrap_or(field.value))?,
                 // What is left of a bare payload stands in its `data`.
                 None if fields.data.is_none() => {}
-                // Ours stand there already.
-                None if field.name == "headers" && self.headers.any() => {}
-                None => draft.field(&field.name, field.value)?,
+                None => draft.field(&self.name_of(&field.name), field.value)?,
             }
         }
         if fields.data.is_some() && fields.overflowed {
@@ -198,6 +199,15 @@ impl Decoder {
         }
         draft.record_key(record);
         draft.finish(&Data::Json("null"), keys)
+    }
+
+    /// The name under which a field of a record's own envelope is sent.
+    fn name_of<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        let ours: &[&str] = if self.headers.any() { &[reserved::HEADERS] } else { &[] };
+        if reserved::is_taken(name, ours) {
+            return reserved::set_apart(name, ours);
+        }
+        reserved::set_apart(name, &reserved::FIELDS)
     }
 
     /// The shared text of a type.

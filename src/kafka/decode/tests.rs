@@ -56,6 +56,15 @@ fn an_envelope_keeps_its_fields_and_gets_our_id() {
 }
 
 #[test]
+fn a_field_with_a_name_of_ours_is_renamed() {
+    let value = r#"{"cursor":"theirs","cursor_":1,"encoding":"base64","ce":{},"headers":7,"\u0063ursor":2,"data":"x"}"#;
+    assert_eq!(
+        envelope(&[], value),
+        r#"{"id":"orders:3:42","ts":1000,"type":"message","cursor_":"theirs","cursor__":1,"encoding_":"base64","ce_":{},"headers":7,"cursor_":2,"data":"x"}"#
+    );
+}
+
+#[test]
 fn a_bare_payload_is_data_with_its_declared_keys_lifted() {
     assert_eq!(
         envelope(&["orderId"], "{\"total\": 1.50,\r\n \"orderId\": 7}\n"),

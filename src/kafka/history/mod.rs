@@ -64,6 +64,8 @@ pub struct History {
     topics: FxHashMap<Topic, (usize, usize)>,
     /// One a cluster.
     bells: Vec<Arc<Bell>>,
+    /// By cluster: whether its brokers have an index of times.
+    finds_times: Vec<bool>,
     limits: ReplayLimits,
     found: IntCounter,
     stop: Arc<AtomicBool>,
@@ -84,6 +86,7 @@ impl History {
             desk: Arc::new(Desk::new(sources.len(), replay.cache_bytes)),
             topics: FxHashMap::default(),
             bells: Vec::new(),
+            finds_times: sources.iter().map(|source| source.finds_times).collect(),
             limits: replay.limits,
             found: metrics.replay_pages.with_label_values(&["cache"]),
             stop: Arc::default(),
@@ -181,6 +184,10 @@ impl Log for History {
     fn offsets_at(&self, topic: &Topic, ms: i64, asker: Asker) -> Lookup<Arc<[i64]>> {
         let Some((cluster, topic)) = self.topics.get(topic).copied() else { return Lookup::Busy };
         self.ring(cluster, self.desk.offsets_at(cluster, (topic, ms), asker, Instant::now()))
+    }
+
+    fn finds_times(&self, topic: &Topic) -> bool {
+        self.topics.get(topic).is_none_or(|(cluster, _)| self.finds_times[*cluster])
     }
 
     fn limits(&self) -> ReplayLimits {

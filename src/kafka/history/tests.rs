@@ -39,6 +39,7 @@ impl Bench {
             topics: topics.iter().map(|(name, _)| TopicConfig::new((*name).into(), [])).collect(),
             warm_up: PATIENCE,
             required_for_readiness: false,
+            finds_times: true,
         };
         let metrics = Arc::new(Metrics::new("test").unwrap());
         let (sender, calls) = channel();
