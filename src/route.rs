@@ -113,6 +113,8 @@ pub enum HeartbeatForm {
     Silent,
     /// What scripts see: `event: heartbeat`, a heartbeat object, a WebSocket message (beside the ping).
     Visible,
+    /// The same, the first of them at once, with the interval. A client asks for it; no route has it.
+    Immediate,
 }
 
 /// What NDJSON and WebSocket do when a client asks for events that can't be served any more.

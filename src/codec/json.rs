@@ -94,13 +94,14 @@ pub fn gap(gap: &Gap, refresh: Option<&str>) -> Vec<u8> {
 }
 
 /// A heartbeat that scripts see. `ts` is in milliseconds since the Unix epoch, `interval` the longest silence between
-/// what is sent, in milliseconds.
-pub fn heartbeat(ts: i64, interval: u128, cursor: Option<&str>) -> Vec<u8> {
+/// what is sent, in milliseconds, where it was asked for.
+pub fn heartbeat(ts: i64, interval: Option<u128>, cursor: Option<&str>) -> Vec<u8> {
     #[derive(Serialize)]
     struct Object<'a> {
         r#type: &'static str,
         ts: i64,
-        interval: u128,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        interval: Option<u128>,
         #[serde(skip_serializing_if = "Option::is_none")]
         cursor: Option<&'a str>,
     }

@@ -10,7 +10,7 @@ use http::HeaderMap;
 use percent_encoding::percent_decode_str;
 
 use crate::config::parse_duration;
-use crate::route::{Batch, Stream, StreamRoute, Transport};
+use crate::route::{Batch, HeartbeatForm, Stream, StreamRoute, Transport};
 use crate::session::{BadPosition, Resume};
 
 /// Where SSE clients say their position: `EventSource` cannot set headers on its first connect, and polyfills add theirs to
@@ -51,9 +51,14 @@ pub(super) fn resume(
     }
 }
 
-/// Whether the client asks for heartbeats that it sees: `?heartbeat=event` (or `message`).
-pub(super) fn asks_heartbeats(query: &str) -> bool {
-    matches!(parameter(query, "heartbeat").as_deref(), Some("event" | "message"))
+/// How heartbeats look: `?heartbeat=event` (or `message`) makes them visible, `immediate` sends one at once as well;
+/// otherwise the route decides.
+pub(super) fn heartbeat_form(route: &StreamRoute, query: &str) -> HeartbeatForm {
+    match parameter(query, "heartbeat").as_deref() {
+        Some("event" | "message") => HeartbeatForm::Visible,
+        Some("immediate") => HeartbeatForm::Immediate,
+        _ => route.heartbeat_form,
+    }
 }
 
 /// What is gathered before it is written: `?batchSize=` and `?batchWindow=`, or else as the route has it. WebSockets have
@@ -220,8 +225,11 @@ mod tests {
 
     #[test]
     fn parameters() {
-        assert!(!asks_heartbeats("a=b"));
-        assert!(asks_heartbeats("a=b&heartbeat=event") && asks_heartbeats("heartbeat=message"));
+        let route = route("/x");
+        assert_eq!(heartbeat_form(&route, "a=b"), HeartbeatForm::Silent);
+        assert_eq!(heartbeat_form(&route, "a=b&heartbeat=event"), HeartbeatForm::Visible);
+        assert_eq!(heartbeat_form(&route, "heartbeat=message"), HeartbeatForm::Visible);
+        assert_eq!(heartbeat_form(&route, "heartbeat=immediate"), HeartbeatForm::Immediate);
         assert_eq!(probe("a=b"), None);
         assert_eq!(probe("probe=500ms"), NonZeroU32::new(500).map(Ok));
         for wrong in ["probe", "probe=1", "probe=100ms", "probe=2h"] {

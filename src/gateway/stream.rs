@@ -20,7 +20,7 @@ use super::{Gateway, answer, asked, handshake, target};
 use crate::codec::sse;
 use crate::config::snapshot::Snapshot;
 use crate::problem::{Problem, closing_bytes};
-use crate::route::{Found, HeartbeatForm, OtherMethods, Params, StreamRoute, Transport};
+use crate::route::{Found, OtherMethods, Params, StreamRoute, Transport};
 use crate::session::{BadPosition, Request, Resume, Socket};
 use crate::traces::RequestSpan;
 use crate::writer::Opening;
@@ -113,7 +113,6 @@ fn prepare(
     let batch = asked::batch(route, transport, query)
         .map_err(|detail| Refusal::new(Reason::Batch, Problem::new(StatusCode::BAD_REQUEST, detail)))?;
     let probe = probe(snapshot.probe, query)?;
-    let asks_heartbeats = asked::asks_heartbeats(query);
     let socket = handshake.map(|handshake| {
         let slots = gateway.admission.clone();
         Box::new(Socket { handshake: Some(handshake), site: authorized.site, slots })
@@ -125,8 +124,7 @@ fn prepare(
         selector: authorized.selector,
         subscribe: probe.is_none() && asked::subscribes(transport, query),
         resume: resume.filter(|_| probe.is_none()),
-        heartbeat_form: if asks_heartbeats { HeartbeatForm::Visible } else { route.heartbeat_form },
-        heartbeat_first: asks_heartbeats,
+        heartbeat_form: asked::heartbeat_form(route, query),
         batch,
         probe,
         principal: authorized.principal,

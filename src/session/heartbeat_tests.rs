@@ -67,12 +67,12 @@ fn heartbeats_can_be_seen() {
 fn who_asks_for_heartbeats_gets_one_at_once_and_learns_the_interval() {
     for transport in Transport::ALL {
         let mut bench = Bench::new();
-        let mut session = bench.open(transport, |request, _| request.heartbeat_first = true);
+        let mut session = bench.open(transport, |_, route| route.heartbeat_form = HeartbeatForm::Immediate);
         let text = bench.written(&mut session);
         assert!(text.contains(r#""type":"heartbeat","ts":1000000,"interval":15000,"cursor":"orders:0:-1""#), "{text}");
         let mut behind = bench.open(transport, |request, route| {
-            (request.heartbeat_first, request.resume) = (true, resume("orders:0:-1"));
-            route.on_gap = OnGap::Continue;
+            request.resume = resume("orders:0:-1");
+            (route.heartbeat_form, route.on_gap) = (HeartbeatForm::Immediate, OnGap::Continue);
         });
         let text = bench.written(&mut behind);
         assert_eq!(text.matches(r#""interval":15000"#).count(), 1, "{text}");

@@ -366,7 +366,7 @@ impl Session {
     fn heartbeat(&mut self, desk: &Desk<'_>) -> Bytes {
         let visible = match self.request.heartbeat_form {
             _ if self.request.probe.is_some() => Some(self.probe_record(desk)),
-            HeartbeatForm::Visible => Some(self.visible_heartbeat(desk)),
+            HeartbeatForm::Visible | HeartbeatForm::Immediate => Some(self.visible_heartbeat(desk)),
             HeartbeatForm::Silent => None,
         };
         let silent: &[u8] = match self.form.transport {
@@ -396,7 +396,8 @@ impl Session {
     fn visible_heartbeat(&mut self, desk: &Desk<'_>) -> Bytes {
         let cursor = if self.is_behind() { None } else { desk.hub.cursor_now(&self.request.route.stream) };
         let cursor = cursor.map(|cursor| cursor.to_string());
-        let interval = self.request.heartbeat_interval().as_millis();
+        let is_immediate = self.request.heartbeat_form == HeartbeatForm::Immediate;
+        let interval = is_immediate.then(|| self.request.heartbeat_interval().as_millis());
         let data = json::heartbeat(desk.now.unix_ms, interval, cursor.as_deref());
         self.messages += 1;
         object(self.form, self.messages, desk.now, "heartbeat", cursor.as_deref().map(str::as_bytes), data)

@@ -9,7 +9,7 @@ use crate::access::{Principal, Selector};
 use crate::admission::Slot;
 use crate::codec::{Form, http, json, sse};
 use crate::hub::{Gap, Queue};
-use crate::route::{StreamRoute, Transport};
+use crate::route::{HeartbeatForm, StreamRoute, Transport};
 
 use super::command::WebSocketSide;
 use super::{CloseReason, Desk, Now, Progress, Request, Resume, Resumes, Session, Subscription};
@@ -166,7 +166,7 @@ impl Session {
 
     /// The first heartbeat, for a client that asked for heartbeats.
     pub(super) fn beat_first(&mut self, desk: &Desk<'_>) {
-        if self.request.heartbeat_first {
+        if self.request.heartbeat_form == HeartbeatForm::Immediate {
             let heartbeat = self.visible_heartbeat(desk);
             self.push_first(heartbeat);
         }

@@ -44,7 +44,6 @@ fn request(transport: Transport, routes: &Arc<RouteTable>) -> Request {
         subscribe: true,
         resume: None,
         heartbeat_form: HeartbeatForm::Silent,
-        heartbeat_first: false,
         batch: None,
         probe: None,
         principal: Some(principal),

@@ -30,8 +30,6 @@ pub struct Request {
     pub subscribe: bool,
     pub resume: Option<Resume>,
     pub heartbeat_form: HeartbeatForm,
-    /// The client asks for heartbeats that it sees: it gets one at once, and learns the interval from it.
-    pub heartbeat_first: bool,
     /// NDJSON and SSE: what the client, or the route, wants to be gathered.
     pub batch: Option<Batch>,
     /// A stream to try the way with: no events, and after each such silence a record that says when it was sent.

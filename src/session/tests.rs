@@ -66,7 +66,6 @@ impl Bench {
             subscribe: true,
             resume: None,
             heartbeat_form: HeartbeatForm::Silent,
-            heartbeat_first: false,
             batch: None,
             probe: None,
             principal: None,

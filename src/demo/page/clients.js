@@ -13,7 +13,7 @@
 
 // The server sends something at least every `heartbeat_interval`. A connection that is silent for two and a half times
 // that is taken for dead: TCP alone may not find out for many minutes. Heartbeats say the interval, and the first one
-// comes at once, since `?heartbeat=event` asks for it. Until then the default of the server is assumed.
+// comes at once, since `?heartbeat=immediate` asks for it. Until then the default of the server is assumed.
 const HEARTBEAT_MS = 15_000;
 const HEARTBEATS_MISSED = 2.5;
 
@@ -69,7 +69,7 @@ class Stream {
 
   url(parameter) {
     const url = new URL(this.path, globalThis.location?.href);
-    url.searchParams.set('heartbeat', 'event');
+    url.searchParams.set('heartbeat', 'immediate');
     if (this.cursor) url.searchParams.set(parameter, this.cursor);
     return url;
   }
