@@ -19,10 +19,11 @@ impl Bench {
         self.metrics.transport(Transport::Ndjson).disconnects.with_label_values(&[reason]).get()
     }
 
-    /// A client with a small receive buffer that reads nothing.
+    /// A client with a small receive buffer that reads nothing but the head.
     fn deaf(&self) -> TcpStream {
-        let client = self.open(Transport::Ndjson, 10);
+        let mut client = self.open(Transport::Ndjson, 10);
         SockRef::from(&client).set_recv_buffer_size(4096).unwrap();
+        read_until(&mut client, "\r\n\r\n");
         client
     }
 

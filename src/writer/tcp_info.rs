@@ -18,6 +18,8 @@ pub(super) struct Peer {
     pub(super) is_probed: bool,
     /// Bytes that were acknowledged so far.
     pub(super) acked: u64,
+    /// How long ago data was sent last, for the first time or again.
+    pub(super) sent: Duration,
     /// How long ago the last acknowledgement, of whatever, came.
     pub(super) silent: Duration,
 }
@@ -40,6 +42,7 @@ impl Peer {
             is_unsent: info.tcpi_notsent_bytes > 0,
             is_probed: info.tcpi_probes > 0,
             acked: info.tcpi_bytes_acked,
+            sent: Duration::from_millis(info.tcpi_last_data_sent.into()),
             silent: Duration::from_millis(info.tcpi_last_ack_recv.into()),
         })
     }
@@ -49,8 +52,8 @@ impl Peer {
         self.is_unacked || self.is_unsent
     }
 
-    /// Whether its window is closed: it does not read.
-    pub(super) fn is_closed_window(&self) -> bool {
-        self.is_unsent && !self.is_unacked
+    /// Whether something was sent, again or as a probe, since it acknowledged anything.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.is_probed || (self.is_unacked && self.sent < self.silent)
     }
 }

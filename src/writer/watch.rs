@@ -1,20 +1,21 @@
 //! Telling a peer that is gone from one that does not read. It decides by what the kernel knows of the peer; it reads
 //! neither clock nor socket.
 //!
-//! A peer is gone where nothing was acknowledged for the peer timeout although something is on its way. A peer whose
-//! window is closed acknowledges the kernel's window probes (RFC 9293 section 3.8.6.1), and may take its time: that is a
-//! slow consumer, for as long as the route allows.
+//! A peer is gone where nothing was acknowledged for the peer timeout although something was sent. A peer that does not
+//! read acknowledges what is sent again, and the kernel's window probes (RFC 9293 section 3.8.6.1): that is a slow
+//! consumer, for as long as the route allows.
 //!
 //! `TCP_USER_TIMEOUT` alone can't tell them apart: Linux counts the time of a closed window as well. It is used for its
-//! side effect: the kernel does not put off the next probe beyond it, where it would otherwise wait for up to two minutes.
+//! side effect: the kernel sends again before it is over, where it would otherwise wait for up to two minutes. Each look
+//! puts it off.
 
 use std::time::{Duration, Instant};
 
 use super::tcp_info::Peer;
 
-/// Looks in a peer timeout while the peer's window is closed.
+/// Looks in a peer timeout at a peer that takes nothing.
 const LOOKS: u32 = 12;
-/// Probes of a closed window in a peer timeout: losing two of them is no death.
+/// How often something is sent to it in that time: losing two of them is no death.
 const PROBES: u32 = 3;
 
 /// What was seen of a peer since it did not have everything that was written.
@@ -68,25 +69,23 @@ impl Watch {
         }
         // The last acknowledgement may be of long before there was anything to acknowledge.
         let silent = peer.silent.min(now.saturating_duration_since(self.began));
-        if silent >= patience.peer && (peer.is_unacked || peer.is_probed) {
+        if silent >= patience.peer && peer.is_unanswered() {
             return Seen::Gone;
         }
-        if self.acked.replace(peer.acked).is_some_and(|before| before != peer.acked) {
+        let often = patience.peer / LOOKS;
+        let took = self.acked.replace(peer.acked).map(|before| before != peer.acked);
+        if took == Some(true) {
             self.stuck = self.looked;
         }
-        let stuck = now.saturating_duration_since(self.stuck);
-        if stuck >= patience.stall {
-            return Seen::Stalled;
-        }
         self.looked = now;
-        let often = patience.peer / LOOKS;
-        if peer.is_closed_window() {
-            self.at = now + often;
+        let stuck = now.saturating_duration_since(self.stuck);
+        self.at = now + if took == Some(true) { patience.peer / 4 } else { often };
+        match took {
             // The kernel counts from a moment after `stuck`.
-            return Seen::Behind(Some(stuck + patience.peer / PROBES + often));
+            Some(false) if stuck < patience.stall => Seen::Behind(Some(stuck + patience.peer / PROBES + often)),
+            Some(false) => Seen::Stalled,
+            Some(true) | None => Seen::Behind(None),
         }
-        self.at = now + patience.peer.saturating_sub(silent).clamp(often, patience.peer / 4);
-        Seen::Behind(None)
     }
 }
 
@@ -95,8 +94,14 @@ mod tests {
     use super::*;
 
     const PATIENCE: Patience = Patience { peer: Duration::from_secs(12), stall: Duration::from_secs(100) };
-    const HAS_ALL: Peer =
-        Peer { is_unacked: false, is_unsent: false, is_probed: false, acked: 7, silent: Duration::ZERO };
+    const HAS_ALL: Peer = Peer {
+        is_unacked: false,
+        is_unsent: false,
+        is_probed: false,
+        acked: 7,
+        sent: Duration::ZERO,
+        silent: Duration::ZERO,
+    };
     const SENT: Peer = Peer { is_unacked: true, ..HAS_ALL };
     const CLOSED: Peer = Peer { is_unsent: true, ..HAS_ALL };
 
@@ -137,6 +142,9 @@ mod tests {
         assert_eq!(watch(60, |_| HAS_ALL), (6, Seen::Everything));
         assert!(matches!(watch(60, |after| Peer { acked: after, ..SENT }), (60.., Seen::Behind(None))));
         assert!(matches!(watch(60, |after| silent(CLOSED, after % 4)), (60.., Seen::Behind(Some(_)))));
+        // Its window is closed while something is on its way, which is sent again ever more rarely.
+        let sent_again = |after| Peer { sent: Duration::from_secs(after % 30), ..silent(SENT, after % 30) };
+        assert!(matches!(watch(60, sent_again), (60.., Seen::Behind(Some(_)))));
         let a_probe_is_lost = |after| Peer { is_probed: after % 8 > 4, ..silent(CLOSED, after % 8) };
         assert!(matches!(watch(60, a_probe_is_lost), (60.., Seen::Behind(Some(_)))));
     }
