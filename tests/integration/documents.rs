@@ -56,8 +56,33 @@ fn every_room_is_on_the_map() {
 }
 
 #[test]
+fn every_promise_of_security_is_held_by_tests_that_exist() {
+    let document = read("SECURITY.md");
+    let (_, promises) = document.split_once("\n## Clients\n").unwrap();
+    let rows = promises.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| promise"));
+    for row in rows {
+        let held_by = row.rsplit('|').nth(1).unwrap();
+        let (mut source, mut tests) = (None, 0);
+        for name in held_by.split('`').skip(1).step_by(2) {
+            if name.ends_with(".rs") {
+                source = Some(read(name));
+                continue;
+            }
+            let source: &String = source.as_ref().expect("the file before its tests");
+            let before = source.split_once(&format!("fn {name}(")).map(|(before, _)| before);
+            let is_test = before
+                .and_then(|text| text.rsplit("\n\n").next())
+                .is_some_and(|end| end.contains("#[test]") || end.contains("#[tokio::test"));
+            assert!(is_test, "{name} is no test: {row}");
+            tests += 1;
+        }
+        assert!(tests > 0, "no test holds: {row}");
+    }
+}
+
+#[test]
 fn links_between_documents_lead_somewhere() {
-    let mut documents = vec!["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"];
+    let mut documents = vec!["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"];
     documents.extend(["docs/protocol.md", "docs/configuration.md", "docs/operations.md", "docs/clients.md"]);
     documents.extend(["docs/doctor.md", "docs/first-steps.md", "docs/kubernetes.md", "docs/migration.md"]);
     for document in documents {
