@@ -75,13 +75,16 @@ pub struct ReplayLimits {
     pub time: Duration,
 }
 
+/// In place of an offset where the log has no record as late as a time.
+pub const NO_OFFSET: i64 = i64::MAX;
+
 /// Where the log is to be had.
 pub trait Log: Debug + Send + Sync {
     /// The page that holds an offset.
     fn page(&self, place: &Place, asker: Asker) -> Lookup<Arc<Page>>;
 
-    /// The first offset of each partition at or after a time, in milliseconds since the Unix epoch; `i64::MAX` where
-    /// there is none yet. There are as many as the topic had partitions when the brokers answered, after it was asked; no
+    /// The first offset of each partition at or after a time, in milliseconds since the Unix epoch; [`NO_OFFSET`]
+    /// where there is none yet. There are as many as the topic had partitions when the brokers answered, after it was asked; no
     /// topic has none.
     fn offsets_at(&self, topic: &Topic, ms: i64, asker: Asker) -> Lookup<Arc<[i64]>>;
 

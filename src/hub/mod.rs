@@ -14,7 +14,7 @@ pub mod resume;
 pub mod window;
 
 pub use index::{Index, Subscriber};
-pub use log::{Asker, Log, Lookup, NoLog, Page, Place, ReplayLimits};
+pub use log::{Asker, Log, Lookup, NO_OFFSET, NoLog, Page, Place, ReplayLimits};
 pub use queue::{COALESCED_EVENTS_MAX, Gap, Pushed, Queue};
 pub use replay::{Replay, cut};
 pub use resume::{Ahead, LogEnd, Plan};

@@ -63,16 +63,18 @@ impl Replay {
         }
     }
 
-    /// What is to be read of the log next; nothing where the window holds all the rest.
-    pub fn place(&self, hub: &Hub, stream: &Stream) -> Option<Place> {
+    /// What is to be read of the log next of each partition whose position lies before the window, of at most so many,
+    /// those of the oldest pages first; nothing where the window holds all the rest.
+    pub fn places(&self, hub: &Hub, stream: &Stream, max: usize) -> Vec<Place> {
         let time = |lane: &(usize, usize)| self.times.iter().find(|(known, _)| known == lane).map(|(_, time)| *time);
-        let behind = self.behind(hub, stream).min_by_key(|(lane, _)| time(lane));
-        behind.map(|(_, place)| place)
+        let mut behind: Vec<_> = self.behind(hub, stream).map(|(lane, place)| (time(&lane), lane, place)).collect();
+        behind.sort_unstable_by_key(|(time, lane, _)| (*time, *lane));
+        behind.into_iter().take(max).map(|(_, _, place)| place).collect()
     }
 
-    /// What is to be read first of every partition whose position lies before the window.
-    pub fn places(&self, hub: &Hub, stream: &Stream) -> Vec<Place> {
-        self.behind(hub, stream).map(|(_, place)| place).collect()
+    /// Whether the window does not hold all that the client has not seen.
+    pub fn needs_log(&self, hub: &Hub, stream: &Stream) -> bool {
+        self.behind(hub, stream).next().is_some()
     }
 
     /// The entries of a page that the client has not seen, before the offset `until`: what comes after it may not have

@@ -68,7 +68,7 @@ fn walk(hub: &mut Hub, stream: &Stream, mut plan: Plan, log: &Shelf, mut append:
     loop {
         append(hub);
         got.extend(lost(&plan.replay.lost(hub, stream)));
-        let Some(place) = plan.replay.place(hub, stream) else { break };
+        let Some(place) = plan.replay.places(hub, stream, 1).pop() else { break };
         let Lookup::Found(page) = log.page(&place, asker) else { continue };
         for entry in plan.replay.unseen(stream, &page, place.until) {
             match &*entry {
@@ -218,7 +218,7 @@ fn a_page_read_for_others_says_no_more_than_this_client_lost() {
     });
     let shelf = Shelf { low: 11, ..Shelf::new(entries, 20) };
     let replay = hub.plan(&stream, &"a:0:3".parse().unwrap(), &shelf.limits).replay;
-    let place = replay.place(&hub, &stream).unwrap();
+    let place = replay.places(&hub, &stream, 1).pop().unwrap();
     assert_eq!((place.offset, place.until), (4, 10));
     // Somebody else asked for all of it, of which nothing before 11 is left.
     let page = shelf.read(&Place { offset: 0, until: 12, ..place.clone() });

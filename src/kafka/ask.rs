@@ -1,12 +1,13 @@
 //! Questions to the brokers that nobody waits for: one is sent, and its answer picked up once it is there.
 //!
-//! rdkafka's own interface knows no topic's UUID, and tells the ends of logs for one partition at a time, to a caller
-//! who stands still meanwhile. So this asks librdkafka itself (`rd_kafka_DescribeTopics`, `rd_kafka_ListOffsets`), on
-//! the reading client's connections. What follows from an answer is not decided here.
+//! rdkafka's own interface has no topic UUIDs, and its functions for offsets block the caller. So this calls librdkafka
+//! itself (`rd_kafka_DescribeTopics`, `rd_kafka_ListOffsets`). A broker answers the requests of one connection in order,
+//! so a question behind a fetch that waits for records waits as long: the client has to be one that fetches nothing
+//! (`client::connect_for_questions`). What follows from an answer is not decided here.
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_void};
 use std::ptr;
 use std::slice;
 use std::sync::Arc;
@@ -17,9 +18,10 @@ use rdkafka::bindings as sys;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::client::Client;
+use super::client::{Client, Isolation, OnAnswer};
 use super::topic::Described;
 use crate::event::{Epoch, Topic};
+use crate::hub::NO_OFFSET;
 
 /// A question under way. Dropping it is giving it up.
 pub(super) struct Question<A> {
@@ -57,6 +59,12 @@ impl<A> Question<A> {
             sys::rd_kafka_AdminOptions_set_request_timeout(options, limit, ptr::null_mut(), 0);
             (sys::rd_kafka_queue_new(handle), options)
         };
+        if let Some(on_answer) = &client.context().on_answer {
+            let opaque = ptr::from_ref(on_answer).cast_mut().cast();
+            // SAFETY: what is pointed at belongs to the client, which `Self` keeps, and `drop` takes the callback away
+            // before it gives up the client.
+            unsafe { sys::rd_kafka_queue_cb_event_enable(queue, Some(answered), opaque) };
+        }
         send(&Call { client: handle, options, queue });
         // SAFETY: the options are ours, and every question copies them.
         unsafe { sys::rd_kafka_AdminOptions_destroy(options) };
@@ -67,9 +75,20 @@ impl<A> Question<A> {
 impl<A> Drop for Question<A> {
     fn drop(&mut self) {
         // SAFETY: the queue is ours and not used again; a question still under way holds it until it has its answer.
-        // The client, which is a field, is still alive.
-        unsafe { sys::rd_kafka_queue_destroy(self.queue) };
+        // The client, which is a field, is still alive. No callback runs once it is taken away: both take the queue's
+        // lock.
+        unsafe {
+            sys::rd_kafka_queue_cb_event_enable(self.queue, None, ptr::null_mut());
+            sys::rd_kafka_queue_destroy(self.queue);
+        }
     }
+}
+
+/// An answer is in a question's queue. Called by librdkafka's threads.
+extern "C" fn answered(_: *mut sys::rd_kafka_t, opaque: *mut c_void) {
+    // SAFETY: `Question::send` gave this pointer, to what the question's client owns.
+    let on_answer = unsafe { &*opaque.cast::<OnAnswer>() };
+    on_answer();
 }
 
 /// What librdkafka needs for any question.
@@ -164,15 +183,29 @@ fn epoch_of(high: i64, low: i64) -> Epoch {
 /// A topic as the cluster calls it, and a partition.
 pub(super) type LogName = (String, i32);
 
-/// One end of each log, or why it is not known.
+/// An offset of each log, [`NO_OFFSET`] where there is none at or after a time, or why it is not known.
 pub(super) type Offsets = HashMap<LogName, Result<i64, RDKafkaErrorCode>>;
 
-/// Asks for one end of each of these logs, as the offsets in the list say: `Beginning` or `End`.
-pub(super) fn offsets(client: &Arc<Client>, list: &TopicPartitionList, limit: Duration) -> Question<Offsets> {
+/// Asks for an offset of each of these logs, as the offsets in the list say: `Beginning`, `End`, or a time in
+/// milliseconds since the Unix epoch. The end is the last stable offset where `isolation` is `Committed`, else the high
+/// watermark. One request goes to each leader; the answer is there when the last of them has answered, or after `limit`.
+pub(super) fn offsets(
+    client: &Arc<Client>,
+    list: &TopicPartitionList,
+    isolation: Isolation,
+    limit: Duration,
+) -> Question<Offsets> {
+    let level = match isolation {
+        Isolation::Committed => sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED,
+        Isolation::Uncommitted => sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED,
+    };
     Question::send(client, limit, read_offsets, |call| {
         // SAFETY: the list is alive, and the question copies it; client, options and queue are alive
-        // (`Question::send`).
-        unsafe { sys::rd_kafka_ListOffsets(call.client, list.ptr(), call.options, call.queue) };
+        // (`Question::send`). The level is one of the two that the options take, so that there is no error to be freed.
+        unsafe {
+            sys::rd_kafka_AdminOptions_set_isolation_level(call.options, level);
+            sys::rd_kafka_ListOffsets(call.client, list.ptr(), call.options, call.queue);
+        }
     })
 }
 
@@ -199,12 +232,17 @@ fn read_offset(info: *const sys::rd_kafka_ListOffsetsResultInfo_t) -> (LogName, 
     };
     let offset = match code(partition.err) {
         Some(code) => Err(code),
+        None if partition.offset == NONE_AT_TIME => Ok(NO_OFFSET),
         // Its leader did not answer in time.
         None if partition.offset < 0 => Err(RDKafkaErrorCode::OperationTimedOut),
         None => Ok(partition.offset),
     };
     ((topic.to_string_lossy().into_owned(), partition.partition), offset)
 }
+
+/// What a broker answers where no record is as late as a time: UNKNOWN_OFFSET in the Kafka protocol's ListOffsets.
+/// Where nothing was answered librdkafka leaves its own `RD_KAFKA_OFFSET_INVALID`, which is another number.
+const NONE_AT_TIME: i64 = -1;
 
 /// An answer that came.
 struct Event(*mut sys::rd_kafka_event_t);

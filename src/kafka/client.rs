@@ -103,9 +103,48 @@ impl ConnectError {
     }
 }
 
+/// What a client that only asks questions sets differently.
+const QUESTIONS: &[(&str, &str)] = &[
+    ("statistics.interval.ms", "0"),
+    // How long a leader that moved without a word is still asked.
+    ("topic.metadata.refresh.interval.ms", "5000"),
+];
+/// Without a group librdkafka looks for no coordinator, and assigns nothing.
+const GROUP: &str = "group.id";
+
+/// Which records are read: `isolation.level` of the client, by default `Committed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Isolation {
+    Committed,
+    Uncommitted,
+}
+
+impl Isolation {
+    /// As the client of this configuration reads.
+    pub(super) fn of(config: &Kafka) -> Self {
+        let levels = config.properties.iter().filter(|(name, _)| name == "isolation.level");
+        match levels.last() {
+            Some((_, level)) if level == "read_uncommitted" => Self::Uncommitted,
+            _ => Self::Committed,
+        }
+    }
+}
+
+/// Makes a client for [`super::ask`] that reads nothing: none of its connections is ever held up by a fetch. Fails as
+/// [`connect`] does.
+pub(super) fn connect_for_questions(config: &Kafka, context: Context) -> Result<Client, ConnectError> {
+    let mut client = properties(config, QUESTIONS)?;
+    client.remove(GROUP);
+    Ok(client.create_with_context(context)?)
+}
+
 /// Makes the consumer; fails on a property that does not fit (say, a certificate that is not there yet). What stands in
 /// files is read now, by librdkafka or here. What `own` says goes before everything else.
 pub(super) fn connect(config: &Kafka, own: &[(&str, &str)], context: Context) -> Result<Client, ConnectError> {
+    Ok(properties(config, own)?.create_with_context(context)?)
+}
+
+fn properties(config: &Kafka, own: &[(&str, &str)]) -> Result<ClientConfig, ConnectError> {
     let mut client = ClientConfig::new();
     // The log level is librdkafka's own; what of it is shown is decided in `Context::log`.
     client.set_log_level(RDKafkaLogLevel::Info);
@@ -123,7 +162,7 @@ pub(super) fn connect(config: &Kafka, own: &[(&str, &str)], context: Context) ->
         client.set(*name, *value);
     }
     client.set("bootstrap.servers", &config.brokers);
-    Ok(client.create_with_context(context)?)
+    Ok(client)
 }
 
 /// Whether Kafka answers, shared with whoever asks for the status.
@@ -216,8 +255,10 @@ fn kind_of(code: Option<RDKafkaErrorCode>) -> &'static str {
     }
 }
 
+/// Called where an answer to a question may be there, on a thread of librdkafka: must not block.
+pub(super) type OnAnswer = Box<dyn Fn() + Send + Sync>;
+
 /// Receives what the client says about itself, on the thread that polls it.
-#[derive(Debug)]
 pub(super) struct Context {
     link: Arc<Link>,
     /// The latest statistics nobody has looked at.
@@ -228,12 +269,18 @@ pub(super) struct Context {
     pub(super) unreadable: AtomicBool,
     /// The client is closing: what it says is of no interest.
     pub(super) retired: AtomicBool,
+    pub(super) on_answer: Option<OnAnswer>,
 }
 
 impl Context {
     pub(super) fn new(link: Arc<Link>) -> Self {
         let (statistics, refused, unreadable, retired) = Default::default();
-        Self { link, statistics, refused, unreadable, retired }
+        Self { link, statistics, refused, unreadable, retired, on_answer: None }
+    }
+
+    /// Of a client that only asks questions. Its errors are not reported: those of the client that reads are.
+    pub(super) fn for_questions(link: Arc<Link>, on_answer: Option<OnAnswer>) -> Self {
+        Self { retired: true.into(), on_answer, ..Self::new(link) }
     }
 }
 

@@ -18,7 +18,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset;
 use rustc_hash::FxHashMap;
 
-use super::client::{Client, Context, Link, connect};
+use super::client::{Client, Context, Link, connect, connect_for_questions};
 use super::closing::Closing;
 use super::headers::headers;
 use super::message::record;
@@ -64,15 +64,15 @@ pub(super) struct Reader {
 impl Reader {
     /// Reads until told to stop. The client is dropped on this thread, which may take long.
     pub(super) fn run(mut self) {
-        let Some(client) = self.first_client() else { return };
+        let Some(clients) = self.first_clients() else { return };
         let stop = self.stop.clone();
-        let mut reading = Reading::new(self, client);
+        let mut reading = Reading::new(self, clients);
         while !stop.load(Ordering::Relaxed) {
             reading.step();
         }
     }
 
-    fn first_client(&mut self) -> Option<Arc<Client>> {
+    fn first_clients(&mut self) -> Option<Clients> {
         let mut retry = Retry::new(CONNECT_PAUSES);
         while !self.stop.load(Ordering::Relaxed) {
             self.settle_if_due();
@@ -80,17 +80,20 @@ impl Reader {
                 thread::sleep(POLL_WAIT);
                 continue;
             }
-            if let Some(client) = self.connect() {
-                return Some(client);
+            if let Some(clients) = self.connect() {
+                return Some(clients);
             }
             retry.pause();
         }
         None
     }
 
-    fn connect(&self) -> Option<Arc<Client>> {
-        match connect(&self.config, &[], Context::new(self.link.clone())) {
-            Ok(client) => Some(Arc::new(client)),
+    fn connect(&self) -> Option<Clients> {
+        let context = Context::for_questions(self.link.clone(), None);
+        let clients = connect(&self.config, &[], Context::new(self.link.clone()))
+            .and_then(|reading| Ok((reading, connect_for_questions(&self.config, context)?)));
+        match clients {
+            Ok((reading, asking)) => Some(Clients { reading: Arc::new(reading), asking: Arc::new(asking) }),
             Err(error) => {
                 self.link.error(error.code(), &error.to_string());
                 None
@@ -113,10 +116,18 @@ impl Reader {
     }
 }
 
+/// The clients of a cluster: a question on a connection that fetches would wait behind each fetch for new records.
+struct Clients {
+    reading: Arc<Client>,
+    asking: Arc<Client>,
+}
+
 /// The reader at work.
 pub(super) struct Reading {
     base: Reader,
     client: Arc<Client>,
+    /// What the survey asks.
+    asking: Arc<Client>,
     topics: Vec<TopicReader>,
     /// By what the brokers call them.
     index: FxHashMap<Topic, usize>,
@@ -134,13 +145,14 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    fn new(base: Reader, client: Arc<Client>) -> Self {
+    fn new(base: Reader, clients: Clients) -> Self {
         let topics: Vec<_> =
             base.config.topics.iter().map(|topic| TopicReader::new(topic.clone(), &base.metrics)).collect();
         let index = topics.iter().enumerate().map(|(index, topic)| (topic.source().clone(), index)).collect();
         Self {
             base,
-            client,
+            client: clients.reading,
+            asking: clients.asking,
             topics,
             index,
             survey: Survey::new(),
@@ -167,7 +179,9 @@ impl Reading {
 
     /// Looks at the topics, as far as answers are there.
     fn survey(&mut self) {
-        match self.survey.step(&self.client, &self.topics) {
+        // Its events are of no interest, but have to be taken.
+        while self.asking.poll(Duration::ZERO).is_some() {}
+        match self.survey.step(&self.asking, &self.topics) {
             None => {}
             Some(Ok(findings)) => self.take_in(&findings),
             Some(Err(error)) => {
@@ -256,11 +270,12 @@ impl Reading {
         if !self.closing.has_room() {
             return false;
         }
-        let Some(client) = self.base.connect() else { return false };
+        let Some(Clients { reading, asking }) = self.base.connect() else { return false };
         tracing::info!(cluster = &*self.base.config.cluster, "the Kafka client is made anew");
         self.survey.start_over();
         self.needs_renewal = false;
-        let old = std::mem::replace(&mut self.client, client);
+        let old = std::mem::replace(&mut self.client, reading);
+        self.closing.close(std::mem::replace(&mut self.asking, asking));
         self.assign();
         self.closing.close(old);
         true

@@ -3,7 +3,8 @@
 //! | file | what it is |
 //! |---|---|
 //! | `consumer` | the thread: warm the window, drain, keep the client going |
-//! | `survey`, `ask` | which topics are there, and where their logs begin and end; questions that nobody waits for |
+//! | `survey` | which topics are there, and where their logs begin and end |
+//! | `ask`, `metadata` | questions to the brokers that nobody waits for |
 //! | [`decode`] | a record becomes an event (pure) |
 //! | `topic`, `warm` | where a topic stands; what is kept back until its window is warm (both without a client) |
 //! | `message`, `headers` | a message as a record; its headers, read without rdkafka's panic |
@@ -26,6 +27,7 @@ pub mod embedded;
 mod headers;
 pub mod history;
 mod message;
+mod metadata;
 #[cfg(test)]
 mod outage_tests;
 mod positions;

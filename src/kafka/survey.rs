@@ -9,17 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset;
 
 use super::ask::{self, DescribedOrNot, LogName, Offsets, Question};
-use super::client::Client;
+use super::client::{Client, Isolation};
+use super::metadata;
 use super::retry::Retry;
 use super::topic::{Described, Seen, TopicReader};
 
-/// How long the client may take to connect to the first broker, each time it is asked to. Nothing else happens
-/// meanwhile.
+/// How long the client may take to connect to the first broker, each time it is asked to.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// How long the brokers may take for one answer. Connections are made meanwhile, and last.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
@@ -42,6 +41,8 @@ pub(super) struct Survey {
 enum Stage {
     #[default]
     Resting,
+    /// Which broker there is, to be asked for the topics.
+    Broker(metadata::Asking),
     Topics(Question<Vec<DescribedOrNot>>),
     Starts(Vec<Asked>, Question<Offsets>),
     Ends(Vec<Asked>, Offsets, Question<Offsets>),
@@ -129,12 +130,21 @@ impl Survey {
     fn advance(&mut self, client: &Arc<Client>, topics: &[TopicReader]) -> Result<Option<Vec<Finding>>, KafkaError> {
         match mem::take(&mut self.stage) {
             Stage::Resting if topics.is_empty() || !self.next.is_due() => {}
+            Stage::Resting if self.brokers.is_empty() => {
+                self.stage = Stage::Broker(metadata::ask(client, topics[0].source(), FIRST_WAIT));
+            }
             Stage::Resting => {
                 let names: Vec<_> = topics.iter().map(|topic| topic.source().clone()).collect();
-                let broker = self.broker(client, &names[0])?;
+                // Any is as good as another, but the client has to be given one.
+                let broker = self.brokers[self.turn % self.brokers.len()];
                 self.looks_for_lost = mem::take(&mut self.lost);
                 self.stage = Stage::Topics(ask::topics(client, broker, &names, ANSWER_WAIT));
             }
+            Stage::Broker(question) => match question.answer().transpose()? {
+                None => self.stage = Stage::Broker(question),
+                // Due still, so that the survey begins with the next step.
+                Some(metadata) => self.connected(vec![metadata.broker]),
+            },
             Stage::Topics(question) => match question.answer().transpose()? {
                 None => self.stage = Stage::Topics(question),
                 Some(described) => {
@@ -143,7 +153,7 @@ impl Survey {
                         return Ok(Some(findings(asked, topics, &Offsets::new(), &Offsets::new())));
                     }
                     let list = list(&asked, topics, Offset::Beginning, |_| true)?;
-                    self.stage = Stage::Starts(asked, ask::offsets(client, &list, ANSWER_WAIT));
+                    self.stage = Stage::Starts(asked, ask::offsets(client, &list, Isolation::Uncommitted, ANSWER_WAIT));
                 }
             },
             Stage::Starts(asked, question) => match question.answer().transpose()? {
@@ -152,7 +162,8 @@ impl Survey {
                     // Who does not answer now was waited for once.
                     let is_known = |log: &LogName| starts.get(log).is_some_and(Result::is_ok);
                     let list = list(&asked, topics, Offset::End, is_known)?;
-                    self.stage = Stage::Ends(asked, starts, ask::offsets(client, &list, ANSWER_WAIT));
+                    self.stage =
+                        Stage::Ends(asked, starts, ask::offsets(client, &list, Isolation::Uncommitted, ANSWER_WAIT));
                 }
             },
             Stage::Ends(asked, starts, question) => match question.answer().transpose()? {
@@ -161,15 +172,6 @@ impl Survey {
             },
         }
         Ok(None)
-    }
-
-    /// The broker to ask. Any is as good as another, but the client has to be told one; only for the first, while
-    /// there is nothing to be read, is waited.
-    fn broker(&mut self, client: &Client, topic: &str) -> Result<i32, KafkaError> {
-        if self.brokers.is_empty() {
-            self.brokers.push(client.fetch_metadata(Some(topic), FIRST_WAIT)?.orig_broker_id());
-        }
-        Ok(self.brokers[self.turn % self.brokers.len()])
     }
 
     /// What is still to be asked of each topic.

@@ -4,12 +4,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustc_hash::FxHashMap;
+
 use crate::cursor::{Cursor, Positions, TopicPosition};
-use crate::event::{Entry, EventId, GapCause, Topic};
+use crate::event::{Entry, Epoch, EventId, GapCause, GapRange, Topic};
 use crate::hub::{Gap, LogEnd, Lookup, Place, Plan, Replay, cut};
 use crate::route::{OnGap, Stream, Transport};
 
-use super::walk::Replaying;
+use super::walk::{PARTITIONS_AHEAD, Replaying};
 use super::{Desk, Progress, Resume, Resumes, Session, Subscription};
 
 /// How long resuming waits for what the client has seen to be read here as well: it may come from another writer or
@@ -35,7 +37,13 @@ pub(super) struct Waiting {
     log_ends: Vec<LogEnd>,
     /// Where the stream stood when the log was asked first: where it had nothing as late as that, this is where to go on.
     ends: Option<Positions>,
+    /// What is lost of the places that were looked at.
+    checked: Checked,
 }
+
+/// The topic, its epoch, partition and offset of places whose pages were looked at, each with what its log no longer
+/// holds of it. Their pages may be gone from the cache before those of other partitions come.
+type Checked = FxHashMap<(Topic, Epoch, i32, i64), Option<(GapCause, GapRange)>>;
 
 /// Where a client wants to start, the time it means worked out.
 #[derive(Clone, Debug)]
@@ -53,8 +61,9 @@ impl Session {
             Resume::At(ms) => Start::Time(ms),
             Resume::Ago(_) | Resume::Unreadable => Start::Unreadable,
         };
-        let waiting =
-            Waiting { start, since: desk.now.instant, since_ms: desk.now.unix_ms, log_ends: Vec::new(), ends: None };
+        let (since, since_ms) = (desk.now.instant, desk.now.unix_ms);
+        let (log_ends, ends, checked) = Default::default();
+        let waiting = Waiting { start, since, since_ms, log_ends, ends, checked };
         self.subscriptions[n].progress = Progress::Waiting(Box::new(waiting));
     }
 
@@ -68,9 +77,12 @@ impl Session {
             let ends = waiting.ends.get_or_insert_with(|| desk.hub.positions(stream)).clone();
             let start = waiting.start.clone();
             let is_ahead = matches!(&start, Start::Cursor(cursor) if waiting.awaits(stream, cursor, desk));
-            let log_ends = waiting.log_ends.clone();
-            if !is_ahead && let Some(plan) = self.locate(n, &start, &ends, &log_ends, desk) {
+            let (log_ends, mut checked) = (waiting.log_ends.clone(), std::mem::take(&mut waiting.checked));
+            if !is_ahead && let Some(plan) = self.locate(n, &start, (&ends, &log_ends), &mut checked, desk) {
                 return self.start(n, plan, desk);
+            }
+            if let Progress::Waiting(waiting) = &mut self.subscriptions[n].progress {
+                waiting.checked = checked;
             }
         }
         let patience = if is_ready { ANSWER_WAIT } else { RESUME_WAIT };
@@ -84,7 +96,14 @@ impl Session {
     }
 
     /// Where to start; nothing where that has to wait.
-    fn locate(&self, n: usize, start: &Start, ends: &Positions, log_ends: &[LogEnd], desk: &Desk<'_>) -> Option<Plan> {
+    fn locate(
+        &self,
+        n: usize,
+        start: &Start,
+        (ends, log_ends): (&Positions, &[LogEnd]),
+        checked: &mut Checked,
+        desk: &Desk<'_>,
+    ) -> Option<Plan> {
         let (hub, stream, limits) = (desk.hub, &*self.subscriptions[n].stream, desk.log.limits());
         let mut plan = match start {
             Start::Cursor(cursor) => match hub.is_time_needed(stream, cursor, &limits) {
@@ -97,7 +116,7 @@ impl Session {
             Start::Time(_) | Start::Unreadable => hub.plan_unknown(stream),
         };
         if !self.answered && !self.can_continue() && plan.gaps.is_empty() {
-            plan.gaps = first_losses(stream, &plan.replay, desk)?;
+            plan.gaps = first_losses(stream, &plan.replay, checked, desk)?;
         }
         Some(plan)
     }
@@ -133,7 +152,7 @@ impl Session {
 
     /// Tells what is lost, then lets the subscription walk to the present.
     fn begin_replay(&mut self, n: usize, plan: Plan, desk: &Desk<'_>) {
-        let needs_log = plan.replay.place(desk.hub, &self.subscriptions[n].stream).is_some();
+        let needs_log = plan.replay.needs_log(desk.hub, &self.subscriptions[n].stream);
         let Resumes { window, log, .. } = &mut self.resumes;
         let resumes = if needs_log && desk.log.limits().events > 0 { log } else { window };
         *resumes = resumes.saturating_add(1);
@@ -227,25 +246,31 @@ fn offsets_at(stream: &Stream, ms: i64, ends: &Positions, desk: &Desk<'_>) -> Op
 }
 
 /// What the log itself no longer holds of what the client wants to see first; nothing where it has to be asked.
-fn first_losses(stream: &Stream, replay: &Replay, desk: &Desk<'_>) -> Option<Vec<Gap>> {
-    let places = replay.places(desk.hub, stream);
-    // All are asked for before any is waited for.
-    let asked: Vec<_> = places.iter().map(|place| desk.log.page(place, desk.asker())).collect();
+fn first_losses(stream: &Stream, replay: &Replay, checked: &mut Checked, desk: &Desk<'_>) -> Option<Vec<Gap>> {
+    let places = replay.places(desk.hub, stream, usize::MAX);
+    let key = |place: &Place| (place.topic.clone(), place.epoch, place.partition, place.offset);
+    let open = places.iter().filter(|place| !checked.contains_key(&key(place)));
+    let open: Vec<&Place> = open.take(PARTITIONS_AHEAD).collect();
+    for place in open {
+        if let Lookup::Found(page) = desk.log.page(place, desk.asker()) {
+            let first = page.entries.first().and_then(|first| cut(first, place.offset, place.until));
+            let lost = first.as_deref().and_then(loss).map(|(cause, range)| (cause, range.clone()));
+            checked.insert(key(place), lost);
+        }
+    }
+    let lost: Option<Vec<_>> = places.iter().map(|place| checked.get(&key(place))).collect();
     let mut gaps: Vec<Gap> = Vec::new();
-    for (place, lookup) in places.iter().zip(asked) {
-        let Lookup::Found(page) = lookup else { return None };
-        let first = page.entries.first().and_then(|first| cut(first, place.offset, place.until));
-        let Some((cause, range)) = first.as_deref().and_then(loss) else { continue };
-        match gaps.iter_mut().find(|gap| gap.cause == cause) {
+    for (cause, range) in lost?.into_iter().flatten() {
+        match gaps.iter_mut().find(|gap| gap.cause == *cause) {
             Some(gap) => gap.ranges.push(range.clone()),
-            None => gaps.push(Gap { cause, ranges: vec![range.clone()], missed: None, cursor: None }),
+            None => gaps.push(Gap { cause: *cause, ranges: vec![range.clone()], missed: None, cursor: None }),
         }
     }
     Some(gaps)
 }
 
 /// What an entry says is missing in the log, rather than unreadable.
-fn loss(entry: &Entry) -> Option<(GapCause, &crate::event::GapRange)> {
+fn loss(entry: &Entry) -> Option<(GapCause, &GapRange)> {
     match entry {
         Entry::Gap { cause: GapCause::Retention, range } => Some((GapCause::Retention, range)),
         _ => None,

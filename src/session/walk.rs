@@ -10,6 +10,7 @@ use crate::codec::Form;
 use crate::cursor::Positions;
 use crate::event::{Entry, Event, EventId, FrameKey, GapCause};
 use crate::hub::{Gap, Hub, Lookup, Page, Place, Replay, ReplayLimits, last_id, matching};
+use crate::route::Stream;
 
 use super::{Desk, Progress, Session, Subscription};
 
@@ -19,6 +20,9 @@ const REPLAY_EVENTS_AHEAD: usize = 64;
 const REPLAY_BYTES_AHEAD: usize = 256 * 1024;
 /// How many entries are looked at before others have their turn.
 const ENTRIES_PER_TURN: usize = 2048;
+/// Of how many partitions pages are asked for before they are needed, so that they are read at the same time and one
+/// that does not come holds up no other.
+pub(super) const PARTITIONS_AHEAD: usize = 64;
 /// How often what is waited for is looked at, whoever forgets to call.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -128,34 +132,30 @@ impl Session {
             self.tell_lost(n, replay.fell_out(hub, &stream), replay);
         }
         let mut left = ENTRIES_PER_TURN;
-        while let Some(place) = replay.place(hub, &stream) {
+        let mut is_asked = false;
+        loop {
+            let places = replay.places(hub, &stream, PARTITIONS_AHEAD);
+            if places.is_empty() {
+                return self.walk_window(n, replay, hub, &mut left);
+            }
             let reading = reading.get_or_insert_with(|| Reading::new(&limits, desk.now.instant));
-            let lookup = desk.log.page(&place, desk.asker());
-            if !matches!(lookup, Lookup::Down) && reading.is_over(desk.now.instant) {
+            let (found, is_down) = look_up(&places, &stream, replay, is_asked, desk);
+            is_asked = true;
+            if is_down {
+                reading.until = desk.now.instant + limits.time;
+                return Walked::Waits;
+            }
+            if reading.is_over(desk.now.instant) {
                 let left_out = replay.keep_newest(hub, &stream, 0);
                 let gap = Gap { cause: GapCause::ReplayLimit, ranges: left_out, missed: None, cursor: None };
                 self.tell_lost(n, vec![gap], replay);
                 continue;
             }
-            let page = match lookup {
-                Lookup::Found(page)
-                    if page.offsets.contains(&place.offset) && replay.is_of(&stream, &page) && !is_cut_short(&page) =>
-                {
-                    page
-                }
-                Lookup::Down => {
-                    reading.until = desk.now.instant + limits.time;
-                    return Walked::Waits;
-                }
-                // Found, but of another topic of the name, or of a log that ends before what was read here: the hub
-                // will hear of that.
-                Lookup::Found(_) | Lookup::Asked | Lookup::Busy => return Walked::Waits,
-            };
-            if !self.read_page(n, &page, &place, replay, reading, &mut left) {
+            let Some((place, page)) = found else { return Walked::Waits };
+            if !self.read_page(n, &page, place, replay, reading, &mut left) {
                 return Walked::Pauses;
             }
         }
-        self.walk_window(n, replay, hub, &mut left)
     }
 
     /// Takes what is new to the client of a page. False where it pauses before the page's end.
@@ -273,6 +273,35 @@ impl Reading {
             self.bytes = self.bytes.saturating_sub(event.envelope.len() as u64);
         }
     }
+}
+
+/// The first of these places whose page is at hand, and whether the brokers of all of them are silent. Asks for the pages
+/// of all that are not at hand; where that was done already, only up to the first that is.
+fn look_up<'a>(
+    places: &'a [Place],
+    stream: &Stream,
+    replay: &Replay,
+    is_asked: bool,
+    desk: &Desk<'_>,
+) -> (Option<(&'a Place, Arc<Page>)>, bool) {
+    let (mut found, mut down) = (None, 0);
+    for place in places {
+        match desk.log.page(place, desk.asker()) {
+            // Else it is of another topic of the name, or of a log that ends before what was read here: the hub will
+            // hear of that.
+            Lookup::Found(page)
+                if page.offsets.contains(&place.offset) && replay.is_of(stream, &page) && !is_cut_short(&page) =>
+            {
+                found.get_or_insert((place, page));
+            }
+            Lookup::Down => down += 1,
+            Lookup::Found(_) | Lookup::Asked | Lookup::Busy => {}
+        }
+        if is_asked && found.is_some() {
+            break;
+        }
+    }
+    (found, down == places.len())
 }
 
 /// Whether a page says that its log ended before it.

@@ -40,17 +40,22 @@ struct Book {
 struct Cluster {
     requests: Requests,
     times: Times,
+    /// No broker answers.
     is_down: bool,
+    /// Partitions whose leader does not answer.
+    down: BTreeSet<TopicPartition>,
     /// Topics whose logs are others than those the reading client knows, since it was asked last.
     outdated: BTreeSet<usize>,
 }
 
-/// A page to be read: it has to hold `wanted`, should begin at `start`, and ends at `stop` at the latest.
+/// A page to be read: it has to hold `wanted`, should begin at `start`, and ends at `stop` at the latest. From `until` on
+/// nothing is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Job {
     pub(super) wanted: i64,
     pub(super) start: i64,
     pub(super) stop: i64,
+    pub(super) until: i64,
 }
 
 impl Desk {
@@ -79,7 +84,7 @@ impl Desk {
         }
         let cluster = &mut book.clusters[cluster];
         let is_noted = cluster.requests.add(partition, wanted, asker, now);
-        cluster.noted(is_noted)
+        cluster.noted(is_noted, cluster.down.contains(&partition))
     }
 
     pub(super) fn offsets_at(&self, cluster: usize, time: Time, asker: Asker, now: Instant) -> Lookup<Arc<[i64]>> {
@@ -88,16 +93,22 @@ impl Desk {
             return Lookup::Found(offsets);
         }
         let is_noted = cluster.times.ask(time, asker, now);
-        cluster.noted(is_noted)
+        cluster.noted(is_noted, false)
     }
 
-    /// The oldest page that is asked for, of all partitions but these.
+    /// The partitions but these with the oldest requests, at most so many, the oldest first.
     pub(super) fn oldest(
         &self,
         cluster: usize,
+        max: usize,
         but: impl Fn(TopicPartition) -> bool,
-    ) -> Option<(TopicPartition, Wanted)> {
-        self.book().clusters[cluster].requests.oldest(but)
+    ) -> Vec<TopicPartition> {
+        self.book().clusters[cluster].requests.oldest(max, but)
+    }
+
+    /// Whether a page of the partition is asked for.
+    pub(super) fn is_wanted(&self, cluster: usize, partition: TopicPartition) -> bool {
+        self.book().clusters[cluster].requests.oldest_of(partition).is_some()
     }
 
     /// The oldest page of a partition that is asked for. It begins at its block's start where records of
@@ -107,7 +118,7 @@ impl Desk {
         let wanted = book.clusters[cluster].requests.oldest_of(partition)?;
         let hole = book.cache.hole(partition, wanted.offset);
         let start = aligned(wanted.offset, record_bytes).max(hole.start);
-        Some(Job { wanted: wanted.offset, start, stop: stop(wanted, &hole) })
+        Some(Job { wanted: wanted.offset, start, stop: stop(wanted, &hole), until: wanted.until })
     }
 
     /// The page of a partition that who stands at this offset comes to by reading on. Who has done so for long is
@@ -120,7 +131,8 @@ impl Desk {
             return None;
         }
         let hole = book.cache.hole(partition, wanted.offset);
-        let job = Job { wanted: wanted.offset, start: offset, stop: stop(wanted, &hole) };
+        let (stop, until) = (stop(wanted, &hole), wanted.until);
+        let job = Job { wanted: wanted.offset, start: offset, stop, until };
         (hole.start <= offset).then_some(job)
     }
 
@@ -180,8 +192,8 @@ impl Desk {
         book.clusters[cluster].requests.answer(partition, &offsets)
     }
 
-    /// The oldest question that is not about one of these topics.
-    pub(super) fn time(&self, cluster: usize, but: impl Fn(usize) -> bool) -> Option<Time> {
+    /// The oldest question but these.
+    pub(super) fn time(&self, cluster: usize, but: impl Fn(Time) -> bool) -> Option<Time> {
         self.book().clusters[cluster].times.next(but)
     }
 
@@ -193,6 +205,12 @@ impl Desk {
     /// No broker answers.
     pub(super) fn down(&self, cluster: usize) {
         self.book().clusters[cluster].is_down = true;
+    }
+
+    /// Whether the partition's leader answers.
+    pub(super) fn partition_is_down(&self, cluster: usize, partition: TopicPartition, is_down: bool) {
+        let down = &mut self.book().clusters[cluster].down;
+        let _ = if is_down { down.insert(partition) } else { down.remove(&partition) };
     }
 
     /// A broker answers: all who wait, where none did before.
@@ -218,8 +236,8 @@ impl Desk {
 }
 
 impl Cluster {
-    fn noted<T>(&self, is_noted: bool) -> Lookup<T> {
-        match (is_noted, self.is_down) {
+    fn noted<T>(&self, is_noted: bool, is_down: bool) -> Lookup<T> {
+        match (is_noted, self.is_down || is_down) {
             (false, _) => Lookup::Busy,
             (true, true) => Lookup::Down,
             (true, false) => Lookup::Asked,
@@ -276,7 +294,7 @@ mod tests {
     fn what_is_asked_for_is_found_once_it_is_there() {
         let (desk, now) = desk();
         assert!(matches!(ask(&desk, 200, 1000, now), Lookup::Asked));
-        assert_eq!(desk.job(0, P0, SMALL), Some(Job { wanted: 200, start: 128, stop: 1000 }));
+        assert_eq!(desk.job(0, P0, SMALL), Some(Job { wanted: 200, start: 128, stop: 1000, until: 1000 }));
         assert_eq!(desk.publish(0, P0, page(128..640), false, now), [asker(0)]);
         assert!(matches!(ask(&desk, 200, 1000, now), Lookup::Found(found) if found.offsets == (128..640)));
         assert!(desk.is_empty(0));
@@ -288,8 +306,8 @@ mod tests {
         desk.publish(0, P0, page(100..150), false, now);
         desk.publish(0, P0, page(300..400), false, now);
         assert!(matches!(ask(&desk, 200, 1000, now), Lookup::Asked));
-        assert_eq!(desk.job(0, P0, SMALL), Some(Job { wanted: 200, start: 150, stop: 300 }));
-        assert_eq!(desk.job_at(0, P0, 150, false), Some(Job { wanted: 200, start: 150, stop: 300 }));
+        assert_eq!(desk.job(0, P0, SMALL), Some(Job { wanted: 200, start: 150, stop: 300, until: 1000 }));
+        assert_eq!(desk.job_at(0, P0, 150, false), Some(Job { wanted: 200, start: 150, stop: 300, until: 1000 }));
         assert_eq!(desk.job_at(0, P0, 140, false), None, "who stands before the other page would read that again");
     }
 
@@ -298,7 +316,7 @@ mod tests {
         let (desk, now) = desk();
         assert!(matches!(ask(&desk, 9000, 9999, now), Lookup::Asked));
         assert!(matches!(ask(&desk, 512, 9999, now), Lookup::Asked));
-        let on = Some(Job { wanted: 512, start: 512, stop: 9999 });
+        let on = Some(Job { wanted: 512, start: 512, stop: 9999, until: 9999 });
         assert_eq!([false, true].map(|tired| desk.job_at(0, P0, 512, tired)), [on, None]);
         desk.publish(0, P0, page(9000..9999), false, now);
         assert_eq!(desk.job_at(0, P0, 512, true).map(|job| job.wanted), Some(512), "nothing else is wanted");
@@ -326,6 +344,17 @@ mod tests {
         assert!(matches!(desk.offsets_at(0, (0, 5), asker(1), now), Lookup::Down));
         assert_eq!(desk.up(0, now), [asker(0), asker(1)]);
         assert!(desk.up(0, now).is_empty());
+        assert!(matches!(ask(&desk, 15, 20, now), Lookup::Asked));
+    }
+
+    #[test]
+    fn a_partition_that_does_not_answer_leaves_the_others_alone() {
+        let (desk, now) = desk();
+        let other = TopicPartition { partition: 1, ..P0 };
+        desk.partition_is_down(0, P0, true);
+        assert!(matches!(ask(&desk, 15, 20, now), Lookup::Down));
+        assert!(matches!(desk.page(0, other, Wanted { offset: 0, until: 1 }, asker(0), now), Lookup::Asked));
+        desk.partition_is_down(0, P0, false);
         assert!(matches!(ask(&desk, 15, 20, now), Lookup::Asked));
     }
 
@@ -365,7 +394,7 @@ mod tests {
     fn clusters_have_requests_of_their_own() {
         let (desk, now) = (Desk::new(2, 1 << 20), Instant::now());
         assert!(matches!(desk.page(1, P0, Wanted { offset: 5, until: 9 }, asker(0), now), Lookup::Asked));
-        assert!(desk.oldest(0, |_| false).is_none() && desk.is_empty(0));
-        assert_eq!(desk.oldest(1, |_| false), Some((P0, Wanted { offset: 5, until: 9 })));
+        assert!(desk.oldest(0, 9, |_| false).is_empty() && desk.is_empty(0));
+        assert_eq!(desk.oldest(1, 9, |_| false), [P0]);
     }
 }

@@ -1,48 +1,222 @@
-//! What is asked of the brokers beside records. Every question blocks the thread, at most [`QUERY_WAIT`] a request.
+//! What is asked of the brokers beside records: where logs begin and end, and which offsets belong to a time.
+//!
+//! Nothing here blocks. Each partition has a question of its own, so that a broker that does not answer delays no other
+//! broker's partitions.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset;
 
-use super::times::{NONE_YET, Time};
-use crate::kafka::client::Client;
+use super::draft::Draft;
+use super::requests::TopicPartition;
+use super::times::Time;
+use crate::event::{Epoch, Topic};
+use crate::hub::NO_OFFSET;
+use crate::kafka::ask::{self, Offsets, Question};
+use crate::kafka::client::{Client, Isolation};
+use crate::kafka::metadata;
 
-/// How long one question to the brokers may take. Nothing is read meanwhile.
-pub(super) const QUERY_WAIT: Duration = Duration::from_secs(1);
+/// How long the brokers may take for one answer.
+const ANSWER_WAIT: Duration = Duration::from_secs(2);
+/// How many times are asked for at once.
+const TIMES_MAX: usize = 64;
 
-/// Whether no broker can be reached, rather than one that does not answer for this topic.
-pub(super) fn is_outage(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode as Code;
-    matches!(code, Code::AllBrokersDown | Code::BrokerTransportFailure | Code::Resolve)
+/// Questions under way.
+pub(super) struct Questions {
+    client: Arc<Client>,
+    isolation: Isolation,
+    logs: BTreeMap<TopicPartition, OfLog>,
+    /// Topics whose number of partitions is asked for, with the times that wait for it.
+    sizes: BTreeMap<usize, OfTopic>,
+    times: BTreeMap<Time, (usize, Question<Offsets>)>,
 }
 
-/// The first offset at or after a time of each partition; none where the brokers say that there is no such topic.
-pub(super) fn offsets_at(client: &Client, topic: &str, (_, ms): Time) -> Result<Arc<[i64]>, KafkaError> {
-    let metadata = client.fetch_metadata(Some(topic), QUERY_WAIT)?;
-    let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
-    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Err(unknown) };
-    match found.error().map(RDKafkaErrorCode::from) {
-        Some(RDKafkaErrorCode::UnknownTopicOrPartition) => return Ok(Arc::from([])),
-        Some(code) => return Err(KafkaError::MetadataFetch(code)),
-        None => {}
+/// How many partitions a topic has.
+struct OfTopic {
+    source: Topic,
+    asking: metadata::Asking,
+    times: Vec<Time>,
+    /// They came after the question was asked: the next is theirs.
+    later: Vec<Time>,
+}
+
+/// Where one log begins and ends.
+struct OfLog {
+    /// The page that goes on once that is known.
+    draft: Option<(Draft, Epoch)>,
+    start: Question<Offsets>,
+    end: Question<Offsets>,
+    low: Option<i64>,
+}
+
+/// The answer about a log: its first offset and the one after its last, or why that is not known.
+pub(super) struct LogAnswer {
+    pub(super) partition: TopicPartition,
+    pub(super) draft: Option<(Draft, Epoch)>,
+    pub(super) log: Result<(i64, i64), RDKafkaErrorCode>,
+}
+
+/// Whether a broker can't be reached, rather than one that does not answer for this topic.
+pub(super) fn is_outage(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    let is_out_of_reach = matches!(code, Code::AllBrokersDown | Code::BrokerTransportFailure | Code::Resolve);
+    // A partition without a leader, and one whose leader is silent.
+    let is_silent = matches!(code, Code::OperationTimedOut | Code::RequestTimedOut | Code::LeaderNotAvailable);
+    is_out_of_reach || is_silent
+}
+
+impl Questions {
+    pub(super) fn new(client: Arc<Client>, isolation: Isolation) -> Self {
+        Self { client, isolation, logs: BTreeMap::new(), sizes: BTreeMap::new(), times: BTreeMap::new() }
     }
-    let mut times = TopicPartitionList::new();
-    for partition in found.partitions() {
-        times.add_partition_offset(topic, partition.id(), Offset::Offset(ms))?;
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
     }
-    let answered = client.offsets_for_times(times, QUERY_WAIT)?;
-    let mut offsets =
-        vec![NONE_YET; found.partitions().iter().map(|partition| partition.id() + 1).max().unwrap_or(0) as usize];
-    for element in answered.elements() {
-        element.error()?;
-        let place = usize::try_from(element.partition()).ok().and_then(|id| offsets.get_mut(id));
-        if let (Some(place), Offset::Offset(offset)) = (place, element.offset()) {
+
+    /// Gives up what is under way.
+    pub(super) fn into_client(self) -> Arc<Client> {
+        self.client
+    }
+
+    pub(super) fn is_asked(&self, partition: TopicPartition) -> bool {
+        self.logs.contains_key(&partition)
+    }
+
+    /// Asks where a log begins and ends; a draft comes back with the answer.
+    pub(super) fn ask_log(
+        &mut self,
+        partition: TopicPartition,
+        source: &Topic,
+        draft: Option<(Draft, Epoch)>,
+    ) -> Result<(), KafkaError> {
+        let ask = |offset| {
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset(source, partition.partition, offset)?;
+            Ok::<_, KafkaError>(ask::offsets(&self.client, &list, self.isolation, ANSWER_WAIT))
+        };
+        // In this order, so that what is added meanwhile makes no log that ends before it begins.
+        let (start, end) = (ask(Offset::Beginning)?, ask(Offset::End)?);
+        self.logs.insert(partition, OfLog { draft, start, end, low: None });
+        Ok(())
+    }
+
+    /// What was answered about logs since.
+    pub(super) fn log_answers(&mut self) -> Vec<LogAnswer> {
+        let mut answers = Vec::new();
+        self.logs.retain(|partition, asked| match asked.answer() {
+            None => true,
+            Some(log) => {
+                answers.push(LogAnswer { partition: *partition, draft: asked.draft.take(), log });
+                false
+            }
+        });
+        answers
+    }
+
+    pub(super) fn has_room_for_times(&self) -> bool {
+        let waiting = self.sizes.values().map(|topic| topic.times.len() + topic.later.len());
+        self.times.len() + waiting.sum::<usize>() < TIMES_MAX
+    }
+
+    pub(super) fn is_time_asked(&self, time: Time) -> bool {
+        let is_waiting = |topic: &OfTopic| topic.times.contains(&time) || topic.later.contains(&time);
+        self.times.contains_key(&time) || self.sizes.get(&time.0).is_some_and(is_waiting)
+    }
+
+    /// Asks for an offset of each partition of a topic, as many as it has from now on.
+    pub(super) fn ask_time(&mut self, time: Time, source: &Topic) {
+        match self.sizes.get_mut(&time.0) {
+            Some(topic) => topic.later.push(time),
+            None => self.ask_size(source, vec![time]),
+        }
+    }
+
+    fn ask_size(&mut self, source: &Topic, times: Vec<Time>) {
+        let Some((topic, _)) = times.first() else { return };
+        let asking = metadata::ask(&self.client, source, ANSWER_WAIT);
+        self.sizes.insert(*topic, OfTopic { source: source.clone(), asking, times, later: Vec::new() });
+    }
+
+    /// What was answered about times since: an offset a partition, none where there is no such topic, or why they are not
+    /// known.
+    pub(super) fn time_answers(&mut self) -> Vec<(Time, Result<Arc<[i64]>, KafkaError>)> {
+        let mut answers = self.take_sizes();
+        self.times.retain(|time, (partitions, question)| match question.answer() {
+            None => true,
+            Some(answer) => {
+                answers.push((*time, answer.and_then(|offsets| by_partition(offsets, *partitions))));
+                false
+            }
+        });
+        answers
+    }
+
+    /// Goes on with the times whose topics' numbers of partitions were answered. Gives those that are answered by that.
+    fn take_sizes(&mut self) -> Vec<(Time, Result<Arc<[i64]>, KafkaError>)> {
+        let mut answers = Vec::new();
+        let answered = self.sizes.iter().filter_map(|(topic, asked)| Some((*topic, asked.asking.answer()?)));
+        for (topic, size) in answered.collect::<Vec<_>>() {
+            let Some(OfTopic { source, times, later, .. }) = self.sizes.remove(&topic) else { continue };
+            for time in times {
+                match size.as_ref().map(|metadata| metadata.partitions) {
+                    Ok(0) => answers.push((time, Ok(Arc::from([])))),
+                    Ok(partitions) => {
+                        if let Err(error) = self.list(time, &source, partitions) {
+                            answers.push((time, Err(error)));
+                        }
+                    }
+                    Err(error) => answers.push((time, Err(error.clone()))),
+                }
+            }
+            self.ask_size(&source, later);
+        }
+        answers
+    }
+
+    fn list(&mut self, time: Time, source: &Topic, partitions: usize) -> Result<(), KafkaError> {
+        let mut list = TopicPartitionList::new();
+        for partition in (0..).take(partitions) {
+            list.add_partition_offset(source, partition, Offset::Offset(time.1.max(0)))?;
+        }
+        self.times.insert(time, (partitions, ask::offsets(&self.client, &list, self.isolation, ANSWER_WAIT)));
+        Ok(())
+    }
+}
+
+impl OfLog {
+    /// The log's ends once both are known, or why one is not.
+    fn answer(&mut self) -> Option<Result<(i64, i64), RDKafkaErrorCode>> {
+        let low = match self.low {
+            Some(low) => low,
+            None => match only(self.start.answer()?) {
+                Ok(low) => low,
+                Err(code) => return Some(Err(code)),
+            },
+        };
+        self.low = Some(low);
+        Some(only(self.end.answer()?).map(|high| (low, high)))
+    }
+}
+
+/// The one offset that was asked for.
+fn only(answer: Result<Offsets, KafkaError>) -> Result<i64, RDKafkaErrorCode> {
+    let unknown = RDKafkaErrorCode::UnknownPartition;
+    let offsets = answer.map_err(|error| error.rdkafka_error_code().unwrap_or(unknown))?;
+    offsets.into_values().next().unwrap_or(Err(unknown))
+}
+
+fn by_partition(offsets: Offsets, partitions: usize) -> Result<Arc<[i64]>, KafkaError> {
+    let mut found = vec![NO_OFFSET; partitions];
+    for ((_, partition), offset) in offsets {
+        let offset = offset.map_err(KafkaError::MetadataFetch)?;
+        if let Some(place) = usize::try_from(partition).ok().and_then(|n| found.get_mut(n)) {
             *place = offset;
         }
     }
-    Ok(offsets.into())
+    Ok(found.into())
 }

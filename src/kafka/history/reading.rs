@@ -3,11 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::TopicPartitionList;
-use rdkafka::consumer::Consumer;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::Offset;
 
 use super::bell::Bell;
 use super::desk::Job;
@@ -20,16 +17,20 @@ use crate::kafka::client::{Client, Context};
 const RECORDS_PER_TURN: usize = 1024;
 /// How many pages are read on to while others wait.
 const PAGES_IN_A_ROW: usize = 32;
+/// After how long without a record the partition's leader is asked whether it answers, and how often again.
+pub(super) const PROBE_AFTER: Duration = Duration::from_millis(300);
 
 pub(super) struct Reading {
     /// What the client fetched of this partition, and of no other.
     queue: PartitionQueue<Context>,
     /// Which topic it is a partition of.
     pub(super) epoch: Epoch,
-    /// Where the log ended just before the partition was assigned.
-    log_end: i64,
+    /// Where the log ended just before the partition was assigned, if that was asked.
+    log_end: Option<i64>,
     /// Where the next page begins that is read on to.
     next: i64,
+    /// From here on nobody wants anything, as far as is known.
+    until: i64,
     /// A record that was taken and lies behind `next`.
     behind: Option<Read>,
     /// The page that is read.
@@ -38,6 +39,18 @@ pub(super) struct Reading {
     pages: usize,
     /// Since when nothing came, or nothing was read.
     pub(super) quiet_since: Instant,
+    /// When the partition's leader is asked, at the earliest, whether it answers.
+    pub(super) probe_at: Instant,
+}
+
+/// A page to be read from a partition that is not assigned yet.
+pub(super) struct Start {
+    pub(super) draft: Draft,
+    pub(super) epoch: Epoch,
+    /// Where the log ends, if that is known.
+    pub(super) log_end: Option<i64>,
+    /// From here on nothing is wanted.
+    pub(super) until: i64,
 }
 
 /// How it goes with a page.
@@ -48,19 +61,20 @@ pub(super) enum Progress {
     /// There is more.
     More,
     Done(Draft),
-    /// The client does not stand where reading should go on: the partition is to be assigned again.
+    /// The client does not stand where reading should go on, or met the end of the log: where the log begins and ends is
+    /// to be asked, and the partition to be assigned again.
     Lost(Draft),
     Refused(KafkaError),
 }
 
 impl Reading {
-    /// Lets the client fetch what the page needs and what comes behind it; the bell rings when something is there.
-    pub(super) fn start(
+    /// Prepares to read; the partition is to be assigned after that, at the draft's next offset. The bell rings when
+    /// something was fetched.
+    pub(super) fn new(
         client: &Arc<Client>,
         bell: &Arc<Bell>,
         (topic, partition): (&str, i32),
-        draft: Draft,
-        (epoch, log_end): (Epoch, i64),
+        start: Start,
         now: Instant,
     ) -> Result<Self, KafkaError> {
         let unknown = || KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownPartition);
@@ -68,26 +82,19 @@ impl Reading {
         let mut queue = client.split_partition_queue(topic, partition).ok_or_else(unknown)?;
         let bell = bell.clone();
         queue.set_nonempty_callback(move || bell.ring());
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, partition, Offset::Offset(draft.next()))?;
-        client.incremental_assign(&list)?;
+        let Start { draft, epoch, log_end, until } = start;
         Ok(Self {
             queue,
             epoch,
             log_end,
             next: draft.next(),
+            until,
             behind: None,
             draft: Some(draft),
             pages: 0,
             quiet_since: now,
+            probe_at: now + PROBE_AFTER,
         })
-    }
-
-    /// The client fetches it no longer.
-    pub(super) fn stop(self, client: &Client, topic: &str, partition: i32) -> Result<(), KafkaError> {
-        let mut list = TopicPartitionList::new();
-        list.add_partition(topic, partition);
-        client.incremental_unassign(&list)
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -101,8 +108,14 @@ impl Reading {
     /// Reads another page from where it stands.
     pub(super) fn go_on(&mut self, job: Job, now: Instant) {
         self.draft = Some(Draft::new(job.wanted, job.start, job.stop));
-        self.quiet_since = now;
+        self.until = self.until.max(job.until);
+        (self.quiet_since, self.probe_at) = (now, now + PROBE_AFTER);
         self.pages += 1;
+    }
+
+    /// Whether everything was read that somebody wanted of the partition.
+    pub(super) fn is_spent(&self) -> bool {
+        self.next >= self.until
     }
 
     /// Whether it is time to look whether others wait.
@@ -111,8 +124,9 @@ impl Reading {
     }
 
     /// The page that is read, which is given up here.
-    pub(super) fn take_draft(&mut self) -> Option<Draft> {
-        self.draft.take()
+    pub(super) fn take_start(&mut self) -> Option<Start> {
+        let (epoch, until) = (self.epoch, self.until);
+        self.draft.take().map(|draft| Start { draft, epoch, log_end: None, until })
     }
 
     /// Takes what is there of the page.
@@ -128,7 +142,7 @@ impl Reading {
                 self.draft = Some(draft);
                 return Progress::Waiting;
             };
-            self.quiet_since = now;
+            (self.quiet_since, self.probe_at) = (now, now + PROBE_AFTER);
             let is_complete = match polled {
                 Ok(message) => {
                     let read = topic.read(&message);
@@ -136,7 +150,8 @@ impl Reading {
                     self.is_complete(draft.take(read))
                 }
                 // The end that was met lies where the log ended at the assignment or behind: further than the page.
-                Err(KafkaError::PartitionEOF(_)) if draft.stop() <= self.log_end => {
+                // Where the log ended then is asked only once an end is met: hardly any page meets one.
+                Err(KafkaError::PartitionEOF(_)) if self.log_end.is_some_and(|end| draft.stop() <= end) => {
                     draft.reach_stop();
                     true
                 }

@@ -12,7 +12,7 @@ use rustc_hash::FxHashSet;
 use crate::hub::Asker;
 
 /// How many requests may wait.
-const PLACES_MAX: usize = 4096;
+const PLACES_MAX: usize = 16_384;
 /// How many may wait for them: a stream asks for a page of each of its partitions.
 const ASKERS_MAX: usize = 262_144;
 /// After how long who waits is called whatever came of it, to look at limits of their own.
@@ -133,12 +133,13 @@ impl Requests {
         called
     }
 
-    /// The oldest request of all partitions but these.
-    pub(super) fn oldest(&self, but: impl Fn(TopicPartition) -> bool) -> Option<(TopicPartition, Wanted)> {
+    /// The partitions but these with the oldest requests, at most so many, the oldest first.
+    pub(super) fn oldest(&self, max: usize, but: impl Fn(TopicPartition) -> bool) -> Vec<TopicPartition> {
         let others = self.partitions.iter().filter(|(partition, _)| !but(**partition));
-        let requests = others.flat_map(|(partition, blocks)| blocks.values().map(|request| (*partition, request)));
-        let (partition, request) = requests.min_by_key(|(_, request)| request.number)?;
-        Some((partition, request.wanted))
+        let number = |blocks: &BTreeMap<i64, Request>| blocks.values().map(|request| request.number).min();
+        let mut found: Vec<_> = others.map(|(partition, blocks)| (number(blocks), *partition)).collect();
+        found.sort_unstable();
+        found.into_iter().take(max).map(|(_, partition)| partition).collect()
     }
 
     /// The oldest request of a partition.
@@ -225,10 +226,12 @@ mod tests {
     fn requests_are_served_in_the_order_they_came() {
         let (mut requests, now) = asked(&[900, 10]);
         assert!(requests.add(P1, wanted(0, 10), asker(7), now));
-        assert_eq!(requests.oldest(|_| false), Some((P0, wanted(900, 1000))));
-        assert_eq!(requests.oldest(|partition| partition == P0), Some((P1, wanted(0, 10))));
+        assert_eq!(requests.oldest_of(P0), Some(wanted(900, 1000)));
+        assert_eq!(requests.oldest(9, |_| false), [P0, P1]);
+        assert_eq!(requests.oldest(1, |_| false), [P0]);
+        assert_eq!(requests.oldest(1, |partition| partition == P0), [P1]);
         requests.answer(P0, &(900..901));
-        assert_eq!(requests.oldest(|_| false), Some((P0, wanted(10, 1000))));
+        assert_eq!(requests.oldest_of(P0), Some(wanted(10, 1000)));
     }
 
     #[test]

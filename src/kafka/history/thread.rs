@@ -1,45 +1,50 @@
-//! The thread that reads pages of one cluster's logs, on a client of its own that is there while pages are asked for.
+//! The thread that reads pages of one cluster's logs, on clients of its own that are there while pages are asked for: one
+//! that reads, one that asks questions.
 //!
 //! Partitions are assigned by hand, each is read on as long as its next page is wanted, and nothing is fetched twice
-//! while it is. Questions to the brokers block the thread, at most [`QUERY_WAIT`] each; whatever fails is tried again,
-//! after a pause, as long as somebody asks.
+//! while it is. No call waits for a broker; whatever fails is tried again, after a pause, as long as somebody asks. A
+//! partition whose leader is silent is left to itself: the others go on.
 
 mod upkeep;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::Offset;
 
 use super::Call;
 use super::bell::Bell;
 use super::desk::{Desk, Job};
 use super::draft::{Draft, Fit};
-use super::questions::{QUERY_WAIT, offsets_at};
-use super::reading::{Progress, Reading};
+use super::questions::{LogAnswer, Questions};
+use super::reading::{Progress, Reading, Start};
 use super::requests::{CALL_AGAIN, TopicPartition};
 use super::topic::TopicLog;
 use crate::config::snapshot::Kafka;
-use crate::event::Epoch;
+use crate::event::{Epoch, Topic};
 use crate::hub::Asker;
 use crate::kafka::client::{Client, Link};
 use crate::kafka::closing::Closing;
 use crate::metrics::Metrics;
 
+/// How many bytes of all partitions together may be fetched and not yet in a page.
+const FETCHED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The same of one partition: what librdkafka fetches at a time, and what it keeps before it fetches again.
+const PARTITION_BYTES: usize = 2 * FETCH_BYTES;
+/// What is fetched of a partition at a time, in bytes; a larger batch comes whole.
+const FETCH_BYTES: usize = 128 * 1024;
 /// How many partitions are read at a time.
-const PARTITIONS_MAX: usize = 8;
-/// How many times are looked up before it is the pages' turn.
-const TIMES_PER_TURN: usize = 16;
+const PARTITIONS_MAX: usize = FETCHED_BYTES_MAX / PARTITION_BYTES;
 
 /// How long a partition stays where it is for whoever wants the next page, before a page elsewhere is read.
 const LINGER: Duration = Duration::from_millis(20);
-/// After how long without a record the brokers are asked whether they are there, and how often again.
-const PROBE_AFTER: Duration = Duration::from_secs(2);
 /// The longest sleep while there is a client.
-const TURN_WAIT: Duration = Duration::from_millis(500);
+const TURN_WAIT: Duration = Duration::from_millis(100);
 /// The longest sleep else: the bell ends it.
 const IDLE_WAIT: Duration = Duration::from_secs(60);
 
@@ -61,7 +66,9 @@ impl Thread {
     pub(super) fn run(self) {
         let (stop, bell, now) = (self.stop.clone(), self.bell.clone(), Instant::now());
         let closing = Closing::default();
-        let mut work = Work { base: self, open: None, closing, down_until: None, remind_at: now, needed_at: now };
+        let (paused, down) = Default::default();
+        let (remind_at, needed_at) = (now, now);
+        let mut work = Work { base: self, open: None, closing, down_until: None, paused, down, remind_at, needed_at };
         while !stop.load(Ordering::Relaxed) {
             let wait = work.turn(Instant::now());
             bell.wait(wait);
@@ -90,17 +97,28 @@ struct Work {
     closing: Closing,
     /// No broker answered: nobody is asked before.
     down_until: Option<Instant>,
+    /// Partitions that are left alone for a while.
+    paused: BTreeMap<TopicPartition, Pause>,
+    /// Partitions whose leaders do not answer.
+    down: BTreeSet<TopicPartition>,
     /// When those who wait are looked at.
     remind_at: Instant,
     /// When the client was needed last.
     needed_at: Instant,
 }
 
-/// A client, and what it reads. The readings hold the client, and are dropped before it.
+/// A partition that is left alone.
+#[derive(Clone, Copy)]
+struct Pause {
+    until: Instant,
+    /// Its leader did not answer: it is asked before it is read again.
+    is_down: bool,
+}
+
+/// The clients, and what they are about. The readings hold the client, and are dropped before it.
 struct Open {
     readings: BTreeMap<TopicPartition, Reading>,
-    /// When the brokers are asked, at the earliest, whether they are there.
-    probe_at: Instant,
+    questions: Questions,
     link: Arc<Link>,
     client: Arc<Client>,
 }
@@ -115,7 +133,8 @@ impl Work {
         }
         self.connect(now);
         self.poll_events(now);
-        self.answer_times(now);
+        self.hear(now);
+        self.ask_times(now);
         self.go_on(now);
         self.start_others(now);
         let is_more = self.read(now);
@@ -135,24 +154,63 @@ impl Work {
         }
     }
 
-    fn answer_times(&mut self, now: Instant) {
-        for _ in 0..TIMES_PER_TURN {
-            let Some(open) = self.open.as_ref().filter(|_| !self.is_down(now)) else { return };
-            let base = &self.base;
-            let Some(time) = base.desk.time(base.cluster, |topic| base.is_refused(topic, now)) else { return };
-            match offsets_at(&open.client, &base.topics[&time.0].source, time) {
+    /// Takes what was answered since.
+    fn hear(&mut self, now: Instant) {
+        let Some(open) = &mut self.open else { return };
+        let (logs, times) = (open.questions.log_answers(), open.questions.time_answers());
+        for (time, answer) in times {
+            match answer {
                 Ok(offsets) => {
-                    base.call(base.desk.publish_time(base.cluster, time, offsets, now));
+                    self.base.call(self.base.desk.publish_time(self.base.cluster, time, offsets, now));
                     self.up(now);
                 }
-                Err(error) => self.failed(time.0, &error, now),
+                Err(error) => self.time_failed(time.0, &error, now),
             }
+        }
+        let mut starts = Vec::new();
+        for LogAnswer { partition, draft, log } in logs {
+            match log {
+                Ok(log) => {
+                    self.partition_up(partition, now);
+                    starts.extend(draft.and_then(|draft| self.fit(partition, draft, log, now)));
+                }
+                Err(code) => self.failed(partition, &KafkaError::MetadataFetch(code), now),
+            }
+        }
+        self.start(starts, now);
+    }
+
+    /// What is still to be read of a page in a log whose ends are known; nothing where the page is complete.
+    fn fit(
+        &mut self,
+        partition: TopicPartition,
+        (mut draft, epoch): (Draft, Epoch),
+        (low, high): (i64, i64),
+        now: Instant,
+    ) -> Option<(TopicPartition, Start)> {
+        if draft.fit(low, high) == Fit::Done {
+            self.publish(partition, draft, epoch, now);
+            return None;
+        }
+        let until = draft.stop();
+        Some((partition, Start { draft, epoch, log_end: Some(high), until }))
+    }
+
+    fn ask_times(&mut self, now: Instant) {
+        if self.is_down(now) {
+            return;
+        }
+        while let Some(open) = self.open.as_mut().filter(|open| open.questions.has_room_for_times()) {
+            let base = &self.base;
+            let but = |time| open.questions.is_time_asked(time) || base.is_refused(time.0, now);
+            let Some(time) = base.desk.time(base.cluster, but) else { return };
+            open.questions.ask_time(time, &base.topics[&time.0].source);
         }
     }
 
     /// Gives those that finished a page the next one: where they stand, or after a while elsewhere.
     fn go_on(&mut self, now: Instant) {
-        let is_crowded = self.is_crowded(now);
+        let is_crowded = !self.others(1, now).is_empty() && self.room() == 0;
         let Some(open) = &mut self.open else { return };
         let (mut elsewhere, mut leaving) = (Vec::new(), Vec::new());
         for (partition, reading) in open.readings.iter_mut().filter(|(_, reading)| reading.is_idle()) {
@@ -161,101 +219,134 @@ impl Work {
                 leaving.push(*partition);
             } else if let Some(job) = self.base.desk.job_at(self.base.cluster, *partition, reading.next(), is_tired) {
                 reading.go_on(job, now);
-            } else if is_tired || now.duration_since(reading.quiet_since) >= LINGER {
+            } else if is_tired || reading.is_spent() || now.duration_since(reading.quiet_since) >= LINGER {
                 elsewhere.push(*partition);
             }
         }
-        leaving.into_iter().for_each(|partition| self.stop(partition));
-        for partition in elsewhere {
-            if !self.is_down(now) {
-                self.start_oldest(partition, now);
-            }
-        }
+        // One that is spent, and one that is wanted elsewhere, fetches no more where it stands.
+        elsewhere.retain(|partition| {
+            let is_wanted = self.base.desk.is_wanted(self.base.cluster, *partition);
+            is_wanted || open.readings.get(partition).is_some_and(Reading::is_spent)
+        });
+        leaving.extend(elsewhere);
+        self.stop(&leaving);
     }
 
-    /// Whether a partition is asked for that there is no room for.
-    fn is_crowded(&self, now: Instant) -> bool {
-        self.open.as_ref().is_some_and(|open| open.readings.len() >= PARTITIONS_MAX) && self.other(now).is_some()
+    /// How many partitions more may be read.
+    fn room(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| PARTITIONS_MAX.saturating_sub(open.readings.len()))
     }
 
-    /// The partition that is not read and was asked for before the others.
-    fn other(&self, now: Instant) -> Option<TopicPartition> {
-        let (base, open) = (&self.base, self.open.as_ref()?);
-        let but = |asked: TopicPartition| open.readings.contains_key(&asked) || base.is_refused(asked.topic, now);
-        base.desk.oldest(base.cluster, but).map(|(partition, _)| partition)
+    /// The partitions that are not read and were asked for before the others, at most so many.
+    fn others(&self, max: usize, now: Instant) -> Vec<TopicPartition> {
+        let Some(open) = &self.open else { return Vec::new() };
+        let but = |asked: TopicPartition| {
+            let is_paused = self.paused.get(&asked).is_some_and(|pause| now < pause.until);
+            is_paused || open.readings.contains_key(&asked) || open.questions.is_asked(asked)
+        };
+        self.base.desk.oldest(self.base.cluster, max, but)
     }
 
     /// Reads partitions that are not read yet, as far as there is room.
     fn start_others(&mut self, now: Instant) {
-        for _ in 0..PARTITIONS_MAX {
-            if self.is_down(now) {
-                return;
+        if self.is_down(now) {
+            return;
+        }
+        let others = self.others(PARTITIONS_MAX, now);
+        self.make_room(others.len().saturating_sub(self.room()), now);
+        let mut starts = Vec::new();
+        for partition in others.into_iter().take(self.room()) {
+            if self.paused.remove(&partition).is_some_and(|pause| pause.is_down) {
+                self.ask(partition, None, now);
+            } else {
+                starts.extend(self.oldest(partition).map(|start| (partition, start)));
             }
-            let Some(partition) = self.other(now) else { return };
-            if self.is_crowded(now) && !self.make_room(now) {
-                return;
+        }
+        self.start(starts, now);
+    }
+
+    /// The page of a partition that was asked for first.
+    fn oldest(&self, partition: TopicPartition) -> Option<Start> {
+        let topic = self.base.topics.get(&partition.topic)?;
+        let job = self.base.desk.job(self.base.cluster, partition, topic.record_bytes)?;
+        let Job { wanted, start, stop, until } = job;
+        let epoch = self.base.desk.epoch(partition.topic);
+        Some(Start { draft: Draft::new(wanted, start, stop), epoch, log_end: None, until })
+    }
+
+    /// Ends so many of the readings that have been idle for longest, and for long enough.
+    fn make_room(&mut self, count: usize, now: Instant) {
+        let Some(open) = self.open.as_ref().filter(|_| count > 0) else { return };
+        let is_over = |reading: &Reading| reading.is_idle() && now.duration_since(reading.quiet_since) >= LINGER;
+        let mut idle: Vec<_> = open.readings.iter().filter(|(_, reading)| is_over(reading)).collect();
+        idle.sort_unstable_by_key(|(_, reading)| reading.quiet_since);
+        let leaving: Vec<_> = idle.into_iter().take(count).map(|(partition, _)| *partition).collect();
+        self.stop(&leaving);
+    }
+
+    /// Reads these pages: the client is told of all their partitions at once.
+    fn start(&mut self, starts: Vec<(TopicPartition, Start)>, now: Instant) {
+        let (mut list, mut failed) = (TopicPartitionList::new(), Vec::new());
+        for (partition, start) in starts {
+            if let Err(error) = self.prepare(&mut list, partition, start, now) {
+                failed.push((partition, error));
             }
-            self.start_oldest(partition, now);
         }
-    }
-
-    /// Ends the reading that has been idle for longest, if one has been long enough.
-    fn make_room(&mut self, now: Instant) -> bool {
-        let Some(open) = &mut self.open else { return false };
-        let idle = open.readings.iter().filter(|(_, reading)| reading.is_idle());
-        let longest = idle.min_by_key(|(_, reading)| reading.quiet_since);
-        let Some((partition, _)) = longest.filter(|(_, reading)| now.duration_since(reading.quiet_since) >= LINGER)
-        else {
-            return false;
-        };
-        let partition = *partition;
-        self.stop(partition);
-        true
-    }
-
-    fn start_oldest(&mut self, partition: TopicPartition, now: Instant) {
-        let Some(topic) = self.base.topics.get(&partition.topic) else { return };
-        let job = self.base.desk.job(self.base.cluster, partition, topic.record_bytes);
-        if let Some(Job { wanted, start, stop }) = job {
-            self.start(partition, Draft::new(wanted, start, stop), now);
+        let Some(open) = self.open.as_ref().filter(|_| list.count() > 0) else { return };
+        if let Err(error) = open.client.incremental_assign(&list) {
+            open.link.error(error.rdkafka_error_code(), &error.to_string());
+            // What it would not take is not known: another one has to.
+            self.give_up_client();
         }
+        failed.into_iter().for_each(|(partition, error)| self.failed(partition, &error, now));
     }
 
-    /// Reads a page from where it should go on, whatever was read of the partition before.
-    fn start(&mut self, partition: TopicPartition, draft: Draft, now: Instant) {
-        self.stop(partition);
-        match self.try_start(partition, draft, now) {
-            Ok(()) => self.up(now),
-            Err(error) => self.failed(partition.topic, &error, now),
-        }
-    }
-
-    fn try_start(&mut self, partition: TopicPartition, mut draft: Draft, now: Instant) -> Result<(), KafkaError> {
+    fn prepare(
+        &mut self,
+        list: &mut TopicPartitionList,
+        partition: TopicPartition,
+        start: Start,
+        now: Instant,
+    ) -> Result<(), KafkaError> {
         let (Some(open), Some(topic)) = (&mut self.open, self.base.topics.get(&partition.topic)) else { return Ok(()) };
-        let (place, epoch) = ((&*topic.source, partition.partition), self.base.desk.epoch(partition.topic));
-        let (low, high) = open.client.fetch_watermarks(place.0, place.1, QUERY_WAIT)?;
-        if draft.fit(low, high) == Fit::Done {
-            self.publish(partition, draft, epoch, now);
-            return Ok(());
-        }
-        let reading = Reading::start(&open.client, &self.base.bell, place, draft, (epoch, high), now)?;
+        let (place, next) = ((&*topic.source, partition.partition), start.draft.next());
+        let reading = Reading::new(&open.client, &self.base.bell, place, start, now)?;
+        list.add_partition_offset(place.0, place.1, Offset::Offset(next))?;
         open.readings.insert(partition, reading);
-        open.probe_at = now + PROBE_AFTER;
         Ok(())
     }
 
-    fn stop(&mut self, partition: TopicPartition) {
-        let (Some(open), Some(topic)) = (&mut self.open, self.base.topics.get(&partition.topic)) else { return };
-        let Some(reading) = open.readings.remove(&partition) else { return };
-        if let Err(error) = reading.stop(&open.client, &topic.source, partition.partition) {
+    /// The client fetches these no longer.
+    fn stop(&mut self, partitions: &[TopicPartition]) {
+        let Some(open) = &mut self.open else { return };
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            let (Some(_), Some(topic)) = (open.readings.remove(partition), self.base.topics.get(&partition.topic))
+            else {
+                continue;
+            };
+            list.add_partition(&topic.source, partition.partition);
+        }
+        if list.count() > 0
+            && let Err(error) = open.client.incremental_unassign(&list)
+        {
             open.link.error(error.rdkafka_error_code(), &error.to_string());
+            self.give_up_client();
+        }
+    }
+
+    /// Asks where a log begins and ends; `draft` goes on once that is known.
+    fn ask(&mut self, partition: TopicPartition, draft: Option<(Draft, Epoch)>, now: Instant) {
+        let (Some(open), Some(source)) = (&mut self.open, source(&self.base.topics, partition)) else { return };
+        if let Err(error) = open.questions.ask_log(partition, source, draft) {
+            self.failed(partition, &error, now);
         }
     }
 
     /// Takes what is there. Whether there is more.
     fn read(&mut self, now: Instant) -> bool {
         let Some(open) = &mut self.open else { return false };
-        let (mut is_more, mut is_heard, mut ended) = (false, false, Vec::new());
+        let (mut is_more, mut heard, mut ended) = (false, Vec::new(), Vec::new());
         for (partition, reading) in &mut open.readings {
             let Some(topic) = self.base.topics.get_mut(&partition.topic) else { continue };
             let quiet_since = reading.quiet_since;
@@ -264,20 +355,23 @@ impl Work {
                 Progress::More => is_more = true,
                 ended_so => ended.push((*partition, reading.epoch, ended_so)),
             }
-            is_heard |= reading.quiet_since != quiet_since;
+            if reading.quiet_since != quiet_since {
+                heard.push(*partition);
+            }
         }
-        if is_heard {
-            self.up(now);
-        }
+        heard.into_iter().for_each(|partition| self.partition_up(partition, now));
+        let mut lost = Vec::new();
         for (partition, epoch, progress) in ended {
             match progress {
                 Progress::Done(draft) => self.publish(partition, draft, epoch, now),
-                Progress::Lost(draft) => self.start(partition, draft, now),
-                Progress::Refused(error) => self.failed(partition.topic, &error, now),
+                Progress::Lost(draft) => lost.push((partition, (draft, epoch))),
+                Progress::Refused(error) => self.failed(partition, &error, now),
                 Progress::Waiting | Progress::More => {}
             }
             is_more = true;
         }
+        self.stop(&lost.iter().map(|(partition, _)| *partition).collect::<Vec<_>>());
+        lost.into_iter().for_each(|(partition, draft)| self.ask(partition, Some(draft), now));
         is_more
     }
 
@@ -288,4 +382,9 @@ impl Work {
         self.base.metrics.replay_pages.with_label_values(&["log"]).inc();
         self.base.call(self.base.desk.publish(self.base.cluster, partition, page, is_truncated, now));
     }
+}
+
+/// What the brokers call a partition's topic.
+fn source(topics: &BTreeMap<usize, TopicLog>, partition: TopicPartition) -> Option<&Topic> {
+    topics.get(&partition.topic).map(|topic| &topic.source)
 }

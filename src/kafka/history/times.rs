@@ -8,14 +8,12 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashSet;
 
 use super::requests::CALL_AGAIN;
-use crate::hub::Asker;
+use crate::hub::{Asker, NO_OFFSET};
 
 /// How many different questions may wait, and how many answers are kept.
 const TIMES_MAX: usize = 4096;
 /// How long an answer is kept.
 const ANSWER_KEPT: Duration = Duration::from_secs(5);
-/// What is answered where there is no such offset yet.
-pub(super) const NONE_YET: i64 = i64::MAX;
 
 /// A topic by its number, and milliseconds since the Unix epoch.
 pub(super) type Time = (usize, i64);
@@ -65,9 +63,9 @@ impl Times {
         true
     }
 
-    /// The oldest question that is not about one of these topics.
-    pub(super) fn next(&self, but: impl Fn(usize) -> bool) -> Option<Time> {
-        self.questions.iter().map(|question| question.time).find(|(topic, _)| !but(*topic))
+    /// The oldest question but these.
+    pub(super) fn next(&self, but: impl Fn(Time) -> bool) -> Option<Time> {
+        self.questions.iter().map(|question| question.time).find(|time| !but(*time))
     }
 
     /// Keeps an answer; gives those who waited for it.
@@ -80,7 +78,7 @@ impl Times {
             // They are asked again.
             self.answers.clear();
         }
-        let only = offsets.contains(&NONE_YET).then_some(askers);
+        let only = offsets.contains(&NO_OFFSET).then_some(askers);
         self.answers.insert(time, Answer { offsets, until: now + ANSWER_KEPT, only });
         called
     }
@@ -125,7 +123,7 @@ mod tests {
             times.ask((0, 7), asker(1), now) && times.ask((0, 7), asker(2), now) && times.ask((1, 7), asker(3), now)
         );
         assert_eq!(times.next(|_| false), Some((0, 7)));
-        assert_eq!(times.next(|topic| topic == 0), Some((1, 7)));
+        assert_eq!(times.next(|(topic, _)| topic == 0), Some((1, 7)));
         assert_eq!(times.answer((0, 7), [4, 5].into(), now).len(), 2);
         assert_eq!(times.get((0, 7), asker(9), now).as_deref(), Some(&[4, 5][..]));
         assert_eq!(times.get((0, 7), asker(9), now + ANSWER_KEPT), None);
@@ -136,7 +134,7 @@ mod tests {
     fn where_there_is_none_yet_the_answer_is_theirs_who_asked_before() {
         let (mut times, now) = (Times::default(), Instant::now());
         assert!(times.ask((0, 7), asker(1), now));
-        times.answer((0, 7), [4, NONE_YET].into(), now);
+        times.answer((0, 7), [4, NO_OFFSET].into(), now);
         assert!(times.get((0, 7), asker(1), now).is_some());
         assert!(times.get((0, 7), asker(2), now).is_none(), "there may be one by now");
     }

@@ -1,30 +1,35 @@
-//! The client that pages are read by: made when one is asked for, asked whether its brokers are there, given up.
+//! The clients that pages are read by: made when one is asked for, given up when nobody needs them; and which partitions
+//! are left alone because their leaders do not answer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::{Open, PROBE_AFTER, Work};
-use crate::kafka::client::{Context, Link, connect};
-use crate::kafka::history::questions::{QUERY_WAIT, is_outage};
-use crate::kafka::history::reading::Reading;
+use super::{FETCH_BYTES, Open, Pause, Work};
+use crate::kafka::client::{Client, ConnectError, Context, Isolation, Link, connect, connect_for_questions};
+use crate::kafka::history::questions::{Questions, is_outage};
+use crate::kafka::history::reading::{PROBE_AFTER, Reading};
+use crate::kafka::history::requests::TopicPartition;
 
-/// What this client sets differently from the one that reads live records.
+/// What the client that reads sets differently from the one that reads live records, beside what it fetches at a time.
 const PROPERTIES: &[(&str, &str)] = &[
     // Where the log ends, in offsets that hold no records, is told by nothing else.
     ("enable.partition.eof", "true"),
     ("statistics.interval.ms", "0"),
-    // Of each partition: fetched at a time, and fetched but not yet in a page. Two pages are ahead of who reads.
-    ("max.partition.fetch.bytes", "524288"),
-    ("queued.max.messages.kbytes", "512"),
+    ("fetch.max.bytes", "8388608"),
     ("queued.min.messages", "1024"),
     // How soon fetching goes on where there was enough; the default is a second.
     ("fetch.queue.backoff.ms", "10"),
+    // A broker answers one fetch at a time: one that waits for new records at the ends of logs would hold up the
+    // partitions that are assigned next.
+    ("fetch.wait.max.ms", "20"),
+    ("fetch.min.bytes", "1"),
+    // How soon a partition is fetched again that stood outside its log; the default is half a second.
+    ("fetch.error.backoff.ms", "20"),
 ];
-/// How many of the client's own events are taken in a turn.
+/// How many of a client's own events are taken in a turn.
 const EVENTS_PER_TURN: usize = 100;
 /// How long a partition that nobody reads stays assigned.
 const PARTITION_KEPT: Duration = Duration::from_secs(5);
@@ -34,7 +39,7 @@ const CLIENT_KEPT: Duration = Duration::from_secs(60);
 const STUCK_AFTER: Duration = Duration::from_secs(20);
 /// The pause after a question that no broker answered.
 const DOWN_PAUSE: Duration = Duration::from_secs(1);
-/// How long a topic that the brokers refused is left alone.
+/// How long what the brokers refused is left alone.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
 impl Work {
@@ -44,25 +49,28 @@ impl Work {
         if !self.base.desk.is_outdated(self.base.cluster) || !self.closing.has_room() {
             return;
         }
-        if let Some(Open { readings, client, .. }) = self.open.take() {
-            drop(readings);
-            self.closing.close(client);
+        if self.give_up_client() {
             tracing::info!(cluster = &*self.base.config.cluster, "the Kafka client for replay is made anew");
         }
         self.base.desk.take_outdated(self.base.cluster);
     }
 
+    /// Goes on without a client until the next is made. Whether there was one.
+    pub(super) fn give_up_client(&mut self) -> bool {
+        let Some(Open { readings, questions, client, .. }) = self.open.take() else { return false };
+        drop(readings);
+        self.closing.close(client);
+        self.closing.close(questions.into_client());
+        true
+    }
+
     pub(super) fn connect(&mut self, now: Instant) {
-        if self.open.is_some() || self.is_down(now) {
+        if self.open.is_some() || self.is_down(now) || !self.closing.has_room() {
             return;
         }
         let link = Arc::new(Link::new(self.base.config.cluster.clone(), self.base.metrics.clone()));
-        let context = Context::new(link.clone());
-        match connect(&self.base.config, PROPERTIES, context) {
-            Ok(client) => {
-                let readings = BTreeMap::new();
-                self.open = Some(Open { readings, probe_at: now, link, client: Arc::new(client) });
-            }
+        match self.clients(&link) {
+            Ok((client, questions)) => self.open = Some(Open { readings: BTreeMap::new(), questions, link, client }),
             Err(error) => {
                 link.error(error.code(), &error.to_string());
                 self.down(now);
@@ -70,16 +78,31 @@ impl Work {
         }
     }
 
-    /// What the client says of itself. Records come through the partitions' own queues.
+    fn clients(&self, link: &Arc<Link>) -> Result<(Arc<Client>, Questions), ConnectError> {
+        let config = &self.base.config;
+        let (fetch_bytes, kept) = (FETCH_BYTES.to_string(), (FETCH_BYTES / 1024).to_string());
+        let sizes =
+            [("max.partition.fetch.bytes", fetch_bytes.as_str()), ("queued.max.messages.kbytes", kept.as_str())];
+        let client = connect(config, &[PROPERTIES, &sizes].concat(), Context::new(link.clone()))?;
+        let bell = self.base.bell.clone();
+        let asking = Context::for_questions(link.clone(), Some(Box::new(move || bell.ring())));
+        let asking = connect_for_questions(config, asking)?;
+        Ok((Arc::new(client), Questions::new(Arc::new(asking), Isolation::of(config))))
+    }
+
+    /// What the clients say of themselves. Records come through the partitions' own queues, answers through their
+    /// questions'.
     pub(super) fn poll_events(&mut self, now: Instant) {
         let Some(open) = &self.open else { return };
         let mut is_down = false;
-        for _ in 0..EVENTS_PER_TURN {
-            match open.client.poll(Duration::ZERO) {
-                None => break,
-                Some(Ok(_)) => {}
-                // Counted and logged by the context already.
-                Some(Err(error)) => is_down |= error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown),
+        for client in [&*open.client, open.questions.client()] {
+            for _ in 0..EVENTS_PER_TURN {
+                match client.poll(Duration::ZERO) {
+                    None => break,
+                    Some(Ok(_)) => {}
+                    // Counted and logged by the context already.
+                    Some(Err(error)) => is_down |= error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown),
+                }
             }
         }
         if is_down {
@@ -87,27 +110,24 @@ impl Work {
         }
     }
 
-    /// Where a page has been waited for too long: asks whether the brokers are there, and begins anew in the end.
+    /// Where a page has been waited for too long: asks whether the partition's leader answers, and begins again in the
+    /// end.
     pub(super) fn probe(&mut self, now: Instant) {
-        let Some(open) = self.open.as_mut().filter(|open| now >= open.probe_at) else { return };
-        let quiet = |reading: &Reading| now.duration_since(reading.quiet_since);
-        let waiting = open.readings.iter_mut().filter(|(_, reading)| !reading.is_idle());
-        let Some((partition, reading)) = waiting.max_by_key(|(_, reading)| quiet(reading)) else { return };
-        let (partition, quiet) = (*partition, quiet(reading));
-        if quiet < PROBE_AFTER {
-            return;
-        }
-        open.probe_at = now + PROBE_AFTER;
-        if quiet >= STUCK_AFTER {
-            if let Some(draft) = reading.take_draft() {
-                self.start(partition, draft, now);
+        let Some(open) = &mut self.open else { return };
+        let is_due = |reading: &Reading| !reading.is_idle() && now >= reading.probe_at;
+        let due: Vec<_> = open.readings.iter().filter(|(_, reading)| is_due(reading)).map(|(due, _)| *due).collect();
+        for partition in due {
+            let Some(open) = &mut self.open else { return };
+            let Some(reading) = open.readings.get_mut(&partition) else { continue };
+            reading.probe_at = now + PROBE_AFTER;
+            let start =
+                if now.duration_since(reading.quiet_since) >= STUCK_AFTER { reading.take_start() } else { None };
+            if let Some(start) = start {
+                self.stop(&[partition]);
+                self.start(vec![(partition, start)], now);
+            } else if !open.questions.is_asked(partition) {
+                self.ask(partition, None, now);
             }
-            return;
-        }
-        let source = self.base.topics[&partition.topic].source.clone();
-        match open.client.fetch_watermarks(&source, partition.partition, QUERY_WAIT) {
-            Ok(_) => self.up(now),
-            Err(error) => self.failed(partition.topic, &error, now),
         }
     }
 
@@ -118,32 +138,41 @@ impl Work {
             .readings
             .iter()
             .filter(|(_, reading)| reading.is_idle() && now.duration_since(reading.quiet_since) >= PARTITION_KEPT);
-        for partition in unused.map(|(partition, _)| *partition).collect::<Vec<_>>() {
-            self.stop(partition);
-        }
+        let unused: Vec<_> = unused.map(|(partition, _)| *partition).collect();
+        self.stop(&unused);
         let is_needed = self.open.as_ref().is_some_and(|open| !open.readings.is_empty());
         if is_needed || !self.base.desk.is_empty(self.base.cluster) {
             self.needed_at = now;
         } else if now.duration_since(self.needed_at) >= CLIENT_KEPT {
-            self.open = None;
+            self.give_up_client();
         }
     }
 
-    /// A question about a topic was not answered, or not as it should be.
-    pub(super) fn failed(&mut self, topic: usize, error: &KafkaError, now: Instant) {
-        let Some(open) = &self.open else { return };
+    /// A partition can't be read: it is left alone for a while, and the others go on.
+    pub(super) fn failed(&mut self, partition: TopicPartition, error: &KafkaError, now: Instant) {
         let code = error.rdkafka_error_code();
-        open.link.error(code, &error.to_string());
-        // One topic's trouble, a partition without a leader for one, holds up nobody else.
-        if code.is_some_and(is_outage) {
-            return self.down(now);
+        self.report(error);
+        self.stop(&[partition]);
+        let is_down = code.is_some_and(is_outage);
+        let pause = if is_down { DOWN_PAUSE } else { REFUSED_PAUSE };
+        self.paused.insert(partition, Pause { until: now + pause, is_down });
+        if is_down && self.down.insert(partition) {
+            self.base.desk.partition_is_down(self.base.cluster, partition, true);
         }
-        let of_topic = open.readings.keys().filter(|partition| partition.topic == topic);
-        for partition in of_topic.copied().collect::<Vec<_>>() {
-            self.stop(partition);
-        }
+    }
+
+    /// The offsets of a time can't be had: the topic's are not asked for, for a while.
+    pub(super) fn time_failed(&mut self, topic: usize, error: &KafkaError, now: Instant) {
+        self.report(error);
+        let pause = if error.rdkafka_error_code().is_some_and(is_outage) { DOWN_PAUSE } else { REFUSED_PAUSE };
         if let Some(topic) = self.base.topics.get_mut(&topic) {
-            topic.refused_until = Some(now + REFUSED_PAUSE);
+            topic.refused_until = Some(now + pause);
+        }
+    }
+
+    fn report(&self, error: &KafkaError) {
+        if let Some(open) = &self.open {
+            open.link.error(error.rdkafka_error_code(), &error.to_string());
         }
     }
 
@@ -160,5 +189,13 @@ impl Work {
         if self.down_until.take().is_some() {
             self.base.call(self.base.desk.up(self.base.cluster, now));
         }
+    }
+
+    /// The partition's leader answers.
+    pub(super) fn partition_up(&mut self, partition: TopicPartition, now: Instant) {
+        if self.down.remove(&partition) {
+            self.base.desk.partition_is_down(self.base.cluster, partition, false);
+        }
+        self.up(now);
     }
 }
