@@ -122,8 +122,7 @@ pub(super) enum Isolation {
 impl Isolation {
     /// As the client of this configuration reads.
     pub(super) fn of(config: &Kafka) -> Self {
-        let levels = config.properties.iter().filter(|(name, _)| name == "isolation.level");
-        match levels.last() {
+        match config.properties.iter().rfind(|(name, _)| name == "isolation.level") {
             Some((_, level)) if level == "read_uncommitted" => Self::Uncommitted,
             _ => Self::Committed,
         }

@@ -32,6 +32,7 @@ mod real_history;
 mod real_kafka;
 mod real_life;
 mod real_log;
+mod real_replay;
 mod reload;
 mod reload_load;
 mod resume;

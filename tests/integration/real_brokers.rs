@@ -24,3 +24,30 @@ fn live_events_of_the_other_brokers_go_on() {
         assert_eq!(stream.ids(1), [sent]);
     }
 }
+
+#[test]
+fn replay_from_the_other_brokers_goes_on() {
+    const EVENTS: usize = 200;
+    let mut nodes = start_three("three-replay");
+    let brokers = addresses(&nodes);
+    Admin::of(&brokers).create_topic_on("orders", &[&[1], &[2], &[3]]);
+    let house = plan_at(&brokers, &["orders"]).with("topics: { orders: { replay: { events: 1 } } }").build();
+    let mut live = house.get("/events").sse();
+    let first = house.broker.event("orders", 2, json!({"type": "t", "orderId": "o"}));
+    let record = live.event();
+    let cursor = record.id.clone().expect("an id");
+    assert_eq!(record.event_id(), first);
+    let value = json!({"type": "t", "orderId": "o", "data": 1}).to_string();
+    let sent: Vec<Vec<String>> = (0..3)
+        .map(|partition| house.broker.produce_all("orders", partition, (0..EVENTS).map(|_| value.as_bytes())))
+        .collect();
+    live.ids(3 * EVENTS);
+    nodes[2].kill();
+    let mut resumed = house.get("/events").header("Last-Event-ID", &cursor).sse();
+    let (mut seen, mut wanted) = (resumed.ids(2 * EVENTS), sent[..2].concat());
+    seen.sort();
+    wanted.sort();
+    assert_eq!(seen, wanted);
+    nodes[2].start_again();
+    assert_eq!(resumed.ids(EVENTS), sent[2]);
+}

@@ -60,6 +60,9 @@ pub(super) struct LogAnswer {
     pub(super) log: Result<(i64, i64), RDKafkaErrorCode>,
 }
 
+/// The answer about a time: an offset a partition, none where there is no such topic, or why they are not known.
+pub(super) type TimeAnswer = (Time, Result<Arc<[i64]>, KafkaError>);
+
 /// Whether a broker can't be reached, rather than one that does not answer for this topic.
 pub(super) fn is_outage(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
@@ -142,9 +145,8 @@ impl Questions {
         self.sizes.insert(*topic, OfTopic { source: source.clone(), asking, times, later: Vec::new() });
     }
 
-    /// What was answered about times since: an offset a partition, none where there is no such topic, or why they are not
-    /// known.
-    pub(super) fn time_answers(&mut self) -> Vec<(Time, Result<Arc<[i64]>, KafkaError>)> {
+    /// What was answered about times since.
+    pub(super) fn time_answers(&mut self) -> Vec<TimeAnswer> {
         let mut answers = self.take_sizes();
         self.times.retain(|time, (partitions, question)| match question.answer() {
             None => true,
@@ -157,7 +159,7 @@ impl Questions {
     }
 
     /// Goes on with the times whose topics' numbers of partitions were answered. Gives those that are answered by that.
-    fn take_sizes(&mut self) -> Vec<(Time, Result<Arc<[i64]>, KafkaError>)> {
+    fn take_sizes(&mut self) -> Vec<TimeAnswer> {
         let mut answers = Vec::new();
         let answered = self.sizes.iter().filter_map(|(topic, asked)| Some((*topic, asked.asking.answer()?)));
         for (topic, size) in answered.collect::<Vec<_>>() {

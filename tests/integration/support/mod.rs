@@ -21,6 +21,7 @@ pub mod sse;
 pub mod token;
 pub mod upstream;
 pub mod websocket;
+pub mod wiretap;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,208 @@
+//! The log is read whatever the number of partitions: `cargo bench --bench replay [-- EVENTS CLIENTS]`.
+//!
+//! One client, then many at once, come back so many events behind, far beyond the replay window, to topics with few and
+//! many partitions, by each form of position. Apache Kafka (`make kafka` installs it) with its default settings, the real
+//! binary, loopback. What is printed is how long it takes until each client has all events. Nothing is judged but that
+//! none is missing. Ends by itself.
+#![allow(clippy::print_stdout, reason = "a benchmark's figures are its output")]
+
+#[path = "../tests/integration/support/real_broker.rs"]
+#[allow(clippy::unwrap_used, clippy::expect_used)] // Written for tests, which fail by it; here the run ends as well.
+#[allow(dead_code, unreachable_pub)] // The tests kill it and read its disk.
+mod real_broker;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+use real_broker::RealBroker;
+
+type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
+
+const PARTITIONS: [i32; 4] = [1, 12, 64, 256];
+/// The bytes of a record beside what tells it from others.
+const PADDING_BYTES: usize = 100;
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn main() -> Fallible<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let number = |n: usize, default: usize| arguments.get(n).map_or(Ok(default), |text| text.parse());
+    let (events, clients) = (number(0, 20_000)?, number(1, 200)?);
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let broker = RealBroker::start("replay", place, place);
+    println!("{:>10} {:>8} {:>28} {:>8} {:>10}", "partitions", "clients", "position", "seconds", "events/s");
+    for partitions in PARTITIONS {
+        measure(&broker.address, partitions, events, clients)?;
+    }
+    Ok(())
+}
+
+fn measure(brokers: &str, partitions: i32, events: usize, clients: usize) -> Fallible<()> {
+    let topic = format!("replay-{partitions}");
+    create_topic(brokers, &topic, partitions)?;
+    let sidecar = Sidecar::start(brokers, &topic)?;
+    let cursor = sidecar.position()?;
+    produce(brokers, &topic, partitions, events)?;
+    // Of an event alone, all that the other partitions got about its time is sent again.
+    let forms = [
+        ("cursor", cursor, events),
+        ("event id", format!("{topic}:0:0"), events - 1),
+        ("time", "1970-01-01T00:00:00Z".into(), events),
+        ("time ago", "-1h".into(), events),
+    ];
+    for (form, since, wanted) in forms {
+        // Another process each time, so that no page is in its cache.
+        let sidecar = Sidecar::start(brokers, &topic)?;
+        sidecar.position()?;
+        let took = sidecar.read(1, &since, wanted)?;
+        tell(partitions, 1, form, wanted, took);
+    }
+    let sidecar = Sidecar::start(brokers, &topic)?;
+    sidecar.position()?;
+    let took = sidecar.read(clients, "1970-01-01T00:00:00Z", events)?;
+    tell(partitions, clients, "time", events, took);
+    Ok(())
+}
+
+fn tell(partitions: i32, clients: usize, form: &str, events: usize, took: Duration) {
+    let rate = (clients * events) as f64 / took.as_secs_f64();
+    println!("{partitions:>10} {clients:>8} {form:>28} {:>8.2} {rate:>10.0}", took.as_secs_f64());
+}
+
+fn create_topic(brokers: &str, topic: &str, partitions: i32) -> Fallible<()> {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
+    let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    runtime.block_on(admin.create_topics([&topic], &AdminOptions::new()))?.remove(0).map_err(|(_, code)| code)?;
+    Ok(())
+}
+
+/// Spreads the events evenly over the partitions.
+fn produce(brokers: &str, topic: &str, partitions: i32, events: usize) -> Fallible<()> {
+    let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
+    let padding = "x".repeat(PADDING_BYTES);
+    for n in 0..events {
+        let value = format!(r#"{{"type":"bench","data":{{"n":{n},"padding":"{padding}"}}}}"#);
+        let mut record = BaseRecord::<(), _>::to(topic).partition(i32::try_from(n)? % partitions).payload(&value);
+        while let Err((error, again)) = producer.send(record) {
+            if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
+                return Err(error.into());
+            }
+            producer.poll(Duration::from_millis(10));
+            record = again;
+        }
+        producer.poll(Duration::ZERO);
+    }
+    Ok(producer.flush(PATIENCE)?)
+}
+
+/// The sidecar's process, stopped when dropped.
+struct Sidecar {
+    child: Child,
+    address: SocketAddr,
+    _folder: tempfile::TempDir,
+}
+
+impl Sidecar {
+    fn start(brokers: &str, topic: &str) -> Fallible<Self> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("sidestream.yaml");
+        fs::write(
+            &file,
+            format!(
+                "upstream: {{ address: 127.0.0.1:9 }}\nkafka: {{ brokers: '{brokers}' }}\ntopics: {{ {topic}: {{ replay: {{ \
+                 events: 100 }} }} }}\nstreams: {{ s: {{ topics: [{topic}] }} }}\nroutes:\n  - {{ path: /events, stream: s, \
+                 transport: sse, public: true }}\n"
+            ),
+        )?;
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sidestream"))
+            .args(["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let output = child.stdout.take().ok_or("no stdout")?;
+        // From here on it is stopped whatever happens.
+        let mut sidecar = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), _folder: folder };
+        let line = BufReader::new(output).lines().next().ok_or("the sidecar ended")??;
+        let word = line.split(' ').find_map(|word| word.strip_prefix("listen=")).ok_or("no ready line")?;
+        sidecar.address = word.parse()?;
+        Ok(sidecar)
+    }
+
+    /// Where the stream stands now: the first id that a client gets, once the log was read.
+    fn position(&self) -> Fallible<String> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let mut lines = BufReader::new(self.open(None)?).lines().map_while(Result::ok);
+            let mut record = lines.by_ref().skip_while(|line| !line.starts_with("retry")).take(2);
+            if let Some(id) = record.find_map(|line| line.strip_prefix("id: ").map(str::to_owned)) {
+                return Ok(id);
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        Err("the log is not read".into())
+    }
+
+    /// How long it takes until so many clients have so many events each.
+    fn read(&self, clients: usize, since: &str, events: usize) -> Fallible<Duration> {
+        let start = Instant::now();
+        thread::scope(|scope| {
+            let readers: Vec<_> = (0..clients)
+                .map(|_| scope.spawn(|| self.read_one(since, events).map_err(|error| error.to_string())))
+                .collect();
+            readers.into_iter().try_for_each(|reader| Ok(reader.join().map_err(|_| "a client failed")??))
+        })
+        .map_err(|error: Box<dyn std::error::Error>| error.to_string())?;
+        Ok(start.elapsed())
+    }
+
+    fn read_one(&self, since: &str, events: usize) -> Fallible<()> {
+        let (mut socket, mut left) = (self.open(Some(since))?, events);
+        let (mut bytes, mut rest) = (vec![0; 1 << 16], Vec::new());
+        while left > 0 {
+            let length = socket.read(&mut bytes)?;
+            if length == 0 {
+                return Err(format!("the stream ended {left} events early").into());
+            }
+            rest.extend_from_slice(&bytes[..length]);
+            let end = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            let lines = String::from_utf8_lossy(&rest[..end]);
+            if lines.contains("event: gap") {
+                return Err(format!("a gap: {lines}").into());
+            }
+            let got = lines.lines().filter(|line| line.starts_with("data: ")).count();
+            left = left.checked_sub(got).ok_or("an event came twice")?;
+            rest.drain(..end);
+        }
+        Ok(())
+    }
+
+    fn open(&self, since: Option<&str>) -> Fallible<TcpStream> {
+        let mut socket = TcpStream::connect(self.address)?;
+        let since = since.map(|since| format!("Last-Event-ID: {since}\r\n")).unwrap_or_default();
+        write!(socket, "GET /events HTTP/1.0\r\nHost: bench\r\n{since}\r\n")?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        Ok(socket)
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
