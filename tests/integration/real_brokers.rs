@@ -41,7 +41,7 @@ fn replay_from_the_other_brokers_goes_on() {
     let sent: Vec<Vec<String>> = (0..3)
         .map(|partition| house.broker.produce_all("orders", partition, (0..EVENTS).map(|_| value.as_bytes())))
         .collect();
-    live.ids(3 * EVENTS);
+    house.sidecar.await_metric("notifications_kafka_records_total{topic=\"orders\"}", (1 + 3 * EVENTS) as f64);
     nodes[2].kill();
     let mut resumed = house.get("/events").header("Last-Event-ID", &cursor).sse();
     let (mut seen, mut wanted) = (resumed.ids(2 * EVENTS), sent[..2].concat());

@@ -21,13 +21,13 @@ fn house(brokers: &str, topic: &str, partitions: i32) -> (House, Vec<String>) {
     Admin::of(brokers).create_topic(topic, partitions, &[]);
     let settings = format!("topics: {{ {topic}: {{ replay: {{ events: 1 }} }} }}");
     let house = plan_at(brokers, &[topic]).with(&settings).build();
-    let mut live = house.get("/events").sse();
     let value = json!({"type": "t", "orderId": "o", "data": "x".repeat(100)}).to_string();
     let mut ids = Vec::new();
     for partition in 0..partitions {
         ids.extend(house.broker.produce_all(topic, partition, (0..EVENTS).map(|_| value.as_bytes())));
     }
-    assert_eq!(sorted(live.ids(ids.len())), sorted(ids.clone()));
+    let read = format!("notifications_kafka_records_total{{topic=\"{topic}\"}}");
+    house.sidecar.await_metric(&read, ids.len() as f64);
     (house, ids)
 }
 
