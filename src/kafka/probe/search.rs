@@ -49,7 +49,7 @@ mod tests {
         for tells in [true, false] {
             for end in [101, 102, 103, 104, 163, 164, 165, 400, 9_999, 10_000] {
                 for from in [100, 100.max(end - 7), end - 1] {
-                    let found = search(from, 10_000, log(std::slice::from_ref(&(100..end)), tells));
+                    let found = search(from, 10_000, log(&[100..end], tells));
                     assert_eq!(found, Verdict::Unreadable(from..end), "{from}, {end}");
                 }
             }
@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn looks_are_few() {
         let mut looks = 0;
-        let log = log(std::slice::from_ref(&(0..300_000)), true);
+        let log = log(&[0..300_000], true);
         let found = search(0, 1 << 50, |offset| {
             looks += 1;
             log(offset)
