@@ -23,6 +23,9 @@ const ENTRIES_PER_TURN: usize = 2048;
 /// Of how many partitions pages are asked for before they are needed, so that they are read at the same time and one
 /// that does not come holds up no other.
 pub(super) const PARTITIONS_AHEAD: usize = 64;
+/// How long the page of the oldest partition is waited for while those of others are at hand: partitions keep in step,
+/// and clients that come back from one place go the same way and share encodings, unless a partition's leader is silent.
+const STEP_WAIT: Duration = Duration::from_millis(250);
 /// How often what is waited for is looked at, whoever forgets to call.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -40,6 +43,8 @@ struct Reading {
     events: u64,
     bytes: u64,
     until: Instant,
+    /// Since when the oldest partition's page is waited for.
+    waits_since: Option<Instant>,
 }
 
 /// How far a walk came.
@@ -79,7 +84,7 @@ impl Session {
                     continue;
                 }
                 Walked::Pauses => more = true,
-                Walked::Waits => self.look_again(desk),
+                Walked::Waits => self.look_at = Some(desk.now.instant + STEP_WAIT),
             }
             self.subscriptions[n].progress = Progress::Replaying(replaying);
         }
@@ -151,7 +156,10 @@ impl Session {
                 self.tell_lost(n, vec![gap], replay);
                 continue;
             }
-            let Some((place, page)) = found else { return Walked::Waits };
+            let Some((place, page)) = found.filter(|(place, _)| reading.may_read(place, &places, desk.now.instant))
+            else {
+                return Walked::Waits;
+            };
             if !self.read_page(n, &page, place, replay, reading, &mut left) {
                 return Walked::Pauses;
             }
@@ -260,11 +268,20 @@ impl Replaying {
 
 impl Reading {
     fn new(limits: &ReplayLimits, now: Instant) -> Self {
-        Self { events: limits.events, bytes: limits.bytes, until: now + limits.time }
+        Self { events: limits.events, bytes: limits.bytes, until: now + limits.time, waits_since: None }
     }
 
     fn is_over(&self, now: Instant) -> bool {
         self.events == 0 || self.bytes == 0 || self.until <= now
+    }
+
+    /// Whether it is the turn of a page that is at hand, where pages are wanted in this order.
+    fn may_read(&mut self, place: &Place, places: &[Place], now: Instant) -> bool {
+        if places.first() == Some(place) {
+            self.waits_since = None;
+            return true;
+        }
+        now.duration_since(*self.waits_since.get_or_insert(now)) >= STEP_WAIT
     }
 
     fn count(&mut self, entry: &Entry) {
