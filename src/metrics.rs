@@ -51,6 +51,8 @@ pub struct Metrics {
     pub backlog: Backlog,
     /// Seconds in which a writer did not sleep, by writer.
     pub writer_busy: CounterVec,
+    /// Events that became gaps because a writer did not take them in time, by writer.
+    pub writer_skipped: IntCounterVec,
     /// Frames and messages a WebSocket client got wrong, by kind.
     pub websocket_errors: IntCounterVec,
     /// Records taken from Kafka, by topic.
@@ -160,6 +162,11 @@ impl Metrics {
             writer_busy: make.float_counters(
                 "writer_busy_seconds_total",
                 "Seconds in which a writer did not sleep.",
+                &["writer"],
+            )?,
+            writer_skipped: make.counters(
+                "writer_skipped_events_total",
+                "Events that a writer did not take in time.",
                 &["writer"],
             )?,
             websocket_errors: make.counters("ws_client_errors_total", "What clients got wrong.", &["kind"])?,

@@ -1,6 +1,9 @@
-//! A log that lost its tail under those who live on it, those who walk, and those who come back.
+//! A log that lost its tail under those who live on it, those who walk, and those who come back; and a writer that was not
+//! given a part of the log.
 
-use super::{Gap, Hub, NoLog, Plan, WindowLimits, last_id};
+use std::time::Duration;
+
+use super::{Gap, Hub, NoLog, Plan, ReplayLimits, WindowLimits, last_id};
 use crate::event::{Entry, FrameKey, GapCause, GapRange};
 use crate::hub::Log;
 use crate::route::Stream;
@@ -104,6 +107,26 @@ fn a_position_that_was_never_read_here_says_nothing_of_a_cut_of_before() {
     read(&mut ahead, &stream, 0, EVENTS as i64..25);
     let seen = ahead.cursor_now(&stream).unwrap().to_string();
     assert_eq!(told(&plan(&hub, &stream, &seen).gaps), [(GapCause::Truncated, 20, 24)]);
+}
+
+#[test]
+fn what_a_writer_was_not_given_is_read_from_the_log() {
+    let stream = stream(1, &["a"]);
+    let mut hub = hub(&stream);
+    read(&mut hub, &stream, 1, 1..3);
+    let range = GapRange { topic: "a".into(), partition: 0, from: 10, to: 29 };
+    let gap = Entry::Gap { cause: GapCause::Overflow, range };
+    hub.append(&gap);
+    // Who is told of it stands behind it.
+    let cursor = hub.cursor_at(&stream, &last_id(&gap)).to_string();
+    read(&mut hub, &stream, 0, 30..32);
+    assert_eq!(rest(&hub, &stream, &mut plan(&hub, &stream, &cursor)), [30, 31]);
+    let limits = ReplayLimits { events: 1000, bytes: u64::MAX, time: Duration::from_secs(10) };
+    let before = hub_of(&stream, 100).cursor_now(&stream).unwrap();
+    let plan = hub.plan(&stream, &before, &limits);
+    let places: Vec<_> =
+        plan.replay.places(&hub, &stream).iter().map(|it| (it.partition, it.offset, it.until)).collect();
+    assert_eq!((told(&plan.gaps), places), (vec![], vec![(0, 10, 30)]));
 }
 
 #[test]

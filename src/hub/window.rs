@@ -225,6 +225,9 @@ impl TopicWindow {
             let was = *next;
             return self.cut(Cut { seq, partition: partition as usize, end: range.from, was });
         }
+        if matches!(entry, Entry::Gap { cause: GapCause::Overflow, .. }) {
+            return self.skip(seq, partition, last + 1);
+        }
         *next = last + 1;
         self.bytes += weight(&entry);
         self.entries.push_back((seq, entry));
@@ -258,6 +261,17 @@ impl TopicWindow {
             self.cuts.pop_front();
         }
         self.cuts.push_back(cut);
+    }
+
+    /// The writer was not given what comes before `next`, although the log has it: the window of the partition starts there,
+    /// so that those who resume are read it from the log.
+    fn skip(&mut self, seq: Seq, partition: i32, next: i64) {
+        self.entries.retain(|(_, entry)| place(entry).1 != partition);
+        self.bytes = self.entries.iter().map(|(_, entry)| weight(entry)).sum();
+        for ends in [&mut self.base, &mut self.next] {
+            ends[partition as usize] = next;
+        }
+        self.order_from = seq + 1;
     }
 
     /// The cuts from this place in hub order on, in their order.

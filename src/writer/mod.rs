@@ -1,13 +1,14 @@
 //! The stream writers: a few threads, each owning its sockets, their sessions, its share of the index and one
 //! timer wheel. Nothing else writes stream bytes.
 //!
-//! Every writer is told every entry, in the same order, as one message per batch; a connection stays with the writer
-//! it was handed to. Writers belong to no async runtime: they sleep in `epoll`.
+//! Every writer is told every entry, in the same order, as one message per batch; one that is too slow is told a gap
+//! instead, and holds up nobody. A connection stays with the writer it was handed to. Writers belong to no async runtime: they sleep in `epoll`.
 
 mod by_route;
 mod connection;
 mod counting;
 mod ending;
+mod inbox;
 mod openings;
 mod shard;
 mod survey;
@@ -17,6 +18,11 @@ mod tests;
 mod watch;
 mod ways;
 mod wheel;
+
+/// loom has locks of its own under these names.
+mod sync {
+    pub(super) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+}
 
 use std::io;
 use std::net::TcpStream;
@@ -38,13 +44,12 @@ use crate::traces::{RequestSpan, Tracer};
 
 use counting::Counting;
 pub use ending::Pace;
+use inbox::Inboxes;
 use openings::Openings;
 use shard::{Ended, Shard};
 pub use survey::{Sight, Survey};
 use ways::Ways;
 
-/// Batches a writer may be behind before the source waits for it.
-const FEEDS_AHEAD: usize = 64;
 /// The exit code where a writer failed (EX_SOFTWARE of sysexits.h).
 const WRITER_FAILED_EXIT: i32 = 70;
 /// How long a survey waits for a writer that is busy.
@@ -75,26 +80,22 @@ pub struct Writers {
 
 struct Inner {
     writers: Vec<Writer>,
-    /// Held while a feed is handed to all writers: several sources feed at once, and all writers see one order.
-    order: Mutex<()>,
+    inboxes: Arc<Inboxes<Order>>,
+    metrics: Arc<Metrics>,
     draining: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// The way to one writer.
 struct Writer {
-    inbox: SyncSender<Message>,
     openings: Arc<Openings>,
     waker: Arc<Waker>,
     /// Streams it owns or is about to.
     streams: Arc<AtomicUsize>,
 }
 
-/// What a writer is told.
-enum Message {
-    Feed(Feed),
-    /// What these sessions asked of the log may be there.
-    Call(Vec<u32>),
+/// What a writer is told beside feeds and calls.
+enum Order {
     /// Go on under another configuration; end the streams that can't.
     Reload(Arc<Reload>, Pace),
     /// Tell of some streams.
@@ -115,34 +116,43 @@ impl Writers {
     ) -> io::Result<Self> {
         let mut writers = Vec::with_capacity(threads);
         let mut handles = Vec::with_capacity(threads);
+        let inboxes = Arc::new(Inboxes::new(threads.max(1), inbox::AHEAD, inbox::INBOX_MAX));
         for n in 0..u32::try_from(threads.max(1)).unwrap_or(u32::MAX) {
-            let (inbox, messages) = sync_channel(FEEDS_AHEAD);
             let openings = Arc::new(Openings::new());
             let streams = Arc::new(AtomicUsize::new(0));
             let count = Counting::new(metrics.clone(), Ways::new(tracer.cloned(), n));
-            let shard = Shard::new(n, windows, log.clone(), count, messages, openings.clone(), streams.clone())?;
-            writers.push(Writer { inbox, openings, waker: shard.waker(), streams });
+            let shard = Shard::new(n, windows, log.clone(), count, inboxes.clone(), openings.clone(), streams.clone())?;
+            writers.push(Writer { openings, waker: shard.waker(), streams });
             handles.push(std::thread::Builder::new().name(format!("writer-{n}")).spawn(move || watch(shard))?);
         }
         let threads = Mutex::new(handles);
         Ok(Self {
-            inner: Arc::new(Inner { writers, order: Mutex::default(), draining: AtomicBool::new(false), threads }),
+            inner: Arc::new(Inner {
+                writers,
+                inboxes,
+                metrics: metrics.clone(),
+                draining: AtomicBool::new(false),
+                threads,
+            }),
         })
     }
 
-    /// Hands entries to every writer, in the same order whichever source they come from. Blocks while a writer is far
-    /// behind: the log is the buffer.
+    /// Hands entries to every writer, in the same order whichever source they come from. Blocks, for a bounded time,
+    /// while all writers are behind: the log is the buffer. For one that is slower than the others, what it does not take
+    /// becomes a gap that its streams are told.
     pub fn feed(&self, feed: &Feed) {
-        let _order = self.inner.order.lock().unwrap_or_else(PoisonError::into_inner);
-        for writer in &self.inner.writers {
-            writer.tell(Message::Feed(feed.clone()));
+        for (writer, events) in self.inner.inboxes.feed(feed) {
+            tracing::warn!(writer, events, "a stream writer is too slow: its streams are told a gap");
+            self.inner.metrics.writer_skipped.with_label_values(&[&*writer.to_string()]).inc_by(events);
         }
+        self.inner.writers.iter().for_each(Writer::wake);
     }
 
     /// Says that what these sessions of a writer asked of the log may be there.
     pub fn call(&self, writer: u32, sessions: Vec<u32>) {
+        self.inner.inboxes.call(writer as usize, sessions);
         if let Some(writer) = self.inner.writers.get(writer as usize) {
-            writer.tell(Message::Call(sessions));
+            writer.wake();
         }
     }
 
@@ -173,7 +183,7 @@ impl Writers {
     pub fn survey(&self, survey: Survey) -> Vec<Sight> {
         let (tell, told) = sync_channel(self.inner.writers.len());
         let survey = Arc::new(survey);
-        self.tell_all(|| Message::Survey(survey.clone(), tell.clone()));
+        self.tell_all(|| Order::Survey(survey.clone(), tell.clone()));
         drop(tell);
         let mut sights = Vec::new();
         while let Ok(more) = told.recv_timeout(SURVEY_TIMEOUT) {
@@ -185,7 +195,7 @@ impl Writers {
     /// Lets the streams go on under another configuration, and ends those that can't, one after the other.
     pub fn reload(&self, reload: Reload, pace: Pace) {
         let (reload, pace) = (Arc::new(reload), pace.shared_by(self.inner.writers.len()));
-        self.tell_all(|| Message::Reload(reload.clone(), pace));
+        self.tell_all(|| Order::Reload(reload.clone(), pace));
     }
 
     /// Ends every stream at a record boundary (SSE `retry`, WebSocket 1012), one after the other, and takes no new
@@ -194,12 +204,12 @@ impl Writers {
     pub fn drain(&self, pace: Pace) -> usize {
         self.inner.draining.store(true, Ordering::Relaxed);
         let pace = pace.shared_by(self.inner.writers.len());
-        self.tell_all(|| Message::Drain(pace));
+        self.tell_all(|| Order::Drain(pace));
         while self.streams() > 0 && Instant::now() < pace.until {
             std::thread::sleep(DRAIN_LOOK);
         }
         let left = self.streams();
-        self.tell_all(|| Message::Stop);
+        self.tell_all(|| Order::Stop);
         let handles = std::mem::take(&mut *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for handle in handles {
             if handle.join().is_err() {
@@ -213,9 +223,12 @@ impl Writers {
         self.inner.draining.load(Ordering::Relaxed)
     }
 
-    fn tell_all(&self, message: impl Fn() -> Message) {
-        for writer in &self.inner.writers {
-            writer.tell(message());
+    /// A writer that is gone, or has not taken hundreds of orders, is told nothing.
+    fn tell_all(&self, order: impl Fn() -> Order) {
+        for (n, writer) in self.inner.writers.iter().enumerate() {
+            if self.inner.inboxes.order(n, order()) {
+                writer.wake();
+            }
         }
     }
 }
@@ -232,13 +245,6 @@ fn watch(shard: Shard) {
 }
 
 impl Writer {
-    /// A writer that is gone needs to be told nothing.
-    fn tell(&self, message: Message) {
-        if self.inbox.send(message).is_ok() {
-            self.wake();
-        }
-    }
-
     fn wake(&self) {
         if let Err(error) = self.waker.wake() {
             tracing::error!(%error, "a stream writer can't be woken");

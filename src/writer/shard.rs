@@ -2,6 +2,7 @@
 
 mod ends;
 mod feeds;
+mod incoming;
 mod load;
 mod told;
 
@@ -9,26 +10,27 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::event::Event as Readiness;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Poll, Token, Waker};
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use crate::event::Topic;
 use crate::hub::{Hub, Index, Log, WindowLimits};
-use crate::session::{CloseReason, Desk, ITEMS_PER_WRITE, Now, Session};
+use crate::session::{CloseReason, Desk, ITEMS_PER_WRITE, Now};
 use crate::traces::RequestSpan;
 
-use super::connection::{Connection, READ_BYTES, ReadEnd, Wrote};
+use super::Order;
+use super::connection::{Connection, READ_BYTES, Wrote};
 use super::counting::{self, Counting};
 use super::ending::Ending;
+use super::inbox::{Inboxes, Next};
 use super::openings::Openings;
 use super::wheel::Wheel;
-use super::{Message, Opening};
 use ends::Reloads;
+use incoming::mark_unread;
 use load::Load;
 
 /// Sockets looked at per wake-up.
@@ -36,17 +38,10 @@ const READY_MAX: usize = 1024;
 /// Sockets have their turn again after the batch with which so many events were taken: as many as go out in one write, so
 /// that small batches are written together, and a client that reads makes room between large ones.
 const ENTRIES_PER_TURN: usize = ITEMS_PER_WRITE;
-/// Messages looked at, and connections taken over, before sockets have their turn again.
+/// Messages looked at before sockets have their turn again.
 const MESSAGES_PER_TURN: usize = 64;
-const OPENINGS_PER_TURN: usize = 256;
-/// How long a turn reads sockets, and how long it takes over connections, before events and writes have their turn: what
-/// clients send, and how much work that is, does not decide when the others are served.
-const SHARE: Duration = Duration::from_millis(2);
 /// Connections that catch up, and are served before those that are live have their turn again.
 const REPLAYS_PER_TURN: usize = 64;
-/// Unsent bytes the kernel may hold for a stream: what is beyond waits in the session's queue, where it is bounded,
-/// counted, and dropped by policy.
-const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 /// How often is looked whose turn it is while streams are ended.
 const ENDING_STEP: Duration = Duration::from_millis(50);
 
@@ -55,7 +50,7 @@ const WAKE: Token = Token(usize::MAX);
 pub(super) struct Shard {
     poll: Poll,
     waker: Arc<Waker>,
-    messages: Receiver<Message>,
+    inboxes: Arc<Inboxes<Order>>,
     openings: Arc<Openings>,
     streams: Arc<AtomicUsize>,
     connections: Slab<Connection>,
@@ -88,7 +83,7 @@ impl Shard {
         windows: &[(Topic, WindowLimits)],
         log: Arc<dyn Log>,
         count: Counting,
-        messages: Receiver<Message>,
+        inboxes: Arc<Inboxes<Order>>,
         openings: Arc<Openings>,
         streams: Arc<AtomicUsize>,
     ) -> io::Result<Self> {
@@ -97,7 +92,7 @@ impl Shard {
         Ok(Self {
             poll,
             waker,
-            messages,
+            inboxes,
             openings,
             streams,
             connections: Slab::new(),
@@ -148,6 +143,7 @@ impl Shard {
                 Turn::More => true,
                 Turn::Stop => {
                     self.openings.close();
+                    self.inboxes.close(self.number as usize);
                     self.remove_all(now);
                     self.count.flush();
                     self.count.ways.end_all();
@@ -182,105 +178,26 @@ impl Shard {
         }
     }
 
-    /// Reads each connection that has something to read once, within this turn's share. The others come first in the next.
-    fn read_some(&mut self, scratch: &mut [u8], now: Now) {
-        let until = Instant::now() + SHARE;
-        for _ in 0..self.unread.len() {
-            let Some(key) = self.unread.pop_front() else { break };
-            self.read(key, scratch, now);
-            if Instant::now() >= until {
-                break;
-            }
-        }
-    }
-
-    fn read(&mut self, key: usize, scratch: &mut [u8], now: Now) {
-        let Self { connections, hub, index, log, number, count, dirty, unread, .. } = self;
-        let Some(connection) = connections.get_mut(key) else { return };
-        connection.unread = false;
-        let mut desk = Desk { hub, index, log: &**log, writer: *number, session: key as u32, now };
-        match connection.read(scratch, &mut desk, |refused| count.refused(refused.label())) {
-            ReadEnd::Later => mark(dirty, key, connection),
-            ReadEnd::Again => {
-                mark_unread(unread, key, connection);
-                mark(dirty, key, connection);
-            }
-            ReadEnd::Gone(reason) => self.remove(key, reason, now),
-        }
-        self.schedule(key);
-    }
-
-    /// Takes over connections that were handed to this writer. Whether there may be more.
-    fn take_over(&mut self, now: Now) -> bool {
-        let until = Instant::now() + SHARE;
-        for _ in 0..OPENINGS_PER_TURN {
-            let Some(opening) = self.openings.pop() else { return false };
-            if let Err(error) = self.open(opening, now) {
-                self.streams.fetch_sub(1, Ordering::Relaxed);
-                tracing::warn!(%error, "a stream's socket could not be watched");
-            }
-            if Instant::now() >= until {
-                break;
-            }
-        }
-        true
-    }
-
-    fn open(&mut self, opening: Opening, now: Now) -> io::Result<()> {
-        let Opening { socket, peer_timeout, early, request, span, slot } = opening;
-        // Without it more waits in the kernel, and the client is dropped to freshness later: worse, not wrong.
-        if let Err(error) = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
-            tracing::debug!(%error, "TCP_NOTSENT_LOWAT is not to be had");
-        }
-        let mut socket = mio::net::TcpStream::from_std(socket);
-        let entry = self.connections.vacant_entry();
-        let key = entry.key();
-        self.poll.registry().register(&mut socket, Token(key), Interest::READABLE | Interest::WRITABLE)?;
-        let mut desk = Desk {
-            hub: &self.hub,
-            index: &mut self.index,
-            log: &*self.log,
-            writer: self.number,
-            session: key as u32,
-            now,
-        };
-        let session = Session::open(request, fastrand::f64(), &mut desk);
-        if session.is_waiting() {
-            self.waiting.push(key);
-        }
-        if let Some(span) = span {
-            self.spans.insert(key, span);
-        }
-        self.count.look_at_cursors(&self.hub, &session.request().route.stream);
-        let route = self.count.route_of(&session);
-        let connection = entry.insert(Connection::new(socket, peer_timeout, session, route, slot, now.instant));
-        connection.read_early(&early, &mut desk, |refused| self.count.refused(refused.label()));
-        mark(&mut self.dirty, key, connection);
-        self.settle(key, now);
-        self.schedule(key);
-        Ok(())
-    }
-
     fn messages(&mut self, now: Now) -> Turn {
         let mut entries = 0;
         for _ in 0..MESSAGES_PER_TURN {
-            match self.messages.try_recv() {
-                Ok(Message::Feed(feed)) => {
+            match self.inboxes.next(self.number as usize) {
+                Some(Next::Feed(feed)) => {
                     self.apply(&feed, now);
                     entries += feed.entries();
                     if entries >= ENTRIES_PER_TURN {
                         return Turn::More;
                     }
                 }
-                Ok(Message::Call(sessions)) => sessions.iter().for_each(|session| self.call(*session as usize)),
-                Ok(Message::Reload(reload, pace)) => self.reload(reload, pace, now),
-                Ok(Message::Survey(survey, tell)) => {
+                Some(Next::Calls(sessions)) => sessions.iter().for_each(|session| self.call(*session as usize)),
+                Some(Next::Order(Order::Reload(reload, pace))) => self.reload(reload, pace, now),
+                Some(Next::Order(Order::Survey(survey, tell))) => {
                     // There is room for each writer's answer; who has stopped waiting needs none.
                     let _ = tell.try_send(survey.of(self.connections.iter().map(|(_, connection)| connection)));
                 }
-                Ok(Message::Drain(pace)) => self.start_drain(pace, now),
-                Ok(Message::Stop) => return Turn::Stop,
-                Err(_) => return Turn::Done,
+                Some(Next::Order(Order::Drain(pace))) => self.start_drain(pace, now),
+                Some(Next::Order(Order::Stop)) => return Turn::Stop,
+                None => return Turn::Done,
             }
         }
         Turn::More
@@ -441,13 +358,6 @@ fn mark(dirty: &mut Vec<usize>, key: usize, connection: &mut Connection) {
     if !connection.dirty {
         connection.dirty = true;
         dirty.push(key);
-    }
-}
-
-fn mark_unread(unread: &mut VecDeque<usize>, key: usize, connection: &mut Connection) {
-    if !connection.unread {
-        connection.unread = true;
-        unread.push_back(key);
     }
 }
 

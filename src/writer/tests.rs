@@ -53,6 +53,16 @@ impl Bench {
 
     /// The same, admitted under these routes.
     fn try_open_under(&self, routes: &Arc<RouteTable>, transport: Transport, queue_events: usize) -> Option<TcpStream> {
+        self.try_open_with(routes, transport, queue_events, Box::new(()))
+    }
+
+    fn try_open_with(
+        &self,
+        routes: &Arc<RouteTable>,
+        transport: Transport,
+        queue_events: usize,
+        slot: Box<dyn Send>,
+    ) -> Option<TcpStream> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         client.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -73,14 +83,8 @@ impl Bench {
             socket: None,
             routes: routes.clone(),
         };
-        let opening = Opening {
-            socket,
-            peer_timeout: self.peer_timeout,
-            early: Bytes::new(),
-            request,
-            span: None,
-            slot: Box::new(()),
-        };
+        let opening =
+            Opening { socket, peer_timeout: self.peer_timeout, early: Bytes::new(), request, span: None, slot };
         self.writers.open(opening).is_ok().then_some(client)
     }
 
@@ -171,6 +175,46 @@ fn all_writers_see_one_order_of_several_sources() {
         |text: &str| text.lines().filter_map(|line| line.split('"').nth(3)).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(ids(&texts[0]).len() as i64, 2 * EVENTS + 1);
     assert!(texts.iter().all(|text| ids(text) == ids(&texts[0])));
+}
+
+/// A stream's slot that blocks its writer when the stream ends, until it is let go.
+struct Blocking {
+    blocks: SyncSender<()>,
+    let_go: std::sync::mpsc::Receiver<()>,
+}
+
+impl Drop for Blocking {
+    fn drop(&mut self) {
+        self.blocks.send(()).unwrap();
+        self.let_go.recv().unwrap();
+    }
+}
+
+#[test]
+fn a_writer_that_takes_nothing_holds_up_nobody_and_its_streams_are_told() {
+    let bench = Bench::new();
+    let (mut stuck, mut quick) = (bench.open(Transport::Ndjson, usize::MAX), bench.open(Transport::Ndjson, usize::MAX));
+    read_until(&mut stuck, "\r\n\r\n");
+    read_until(&mut quick, "\r\n\r\n");
+    let ((blocks, blocked), (go, let_go)) = (sync_channel(1), sync_channel(1));
+    let slot = Box::new(Blocking { blocks, let_go });
+    // Both writers have one stream: it goes to the first.
+    drop(bench.try_open_with(&Arc::default(), Transport::Ndjson, 10, slot).unwrap());
+    blocked.recv().unwrap();
+    let total = 2 * inbox::INBOX_MAX.entries as i64;
+    let reader = std::thread::spawn(move || read_until(&mut quick, &format!("\"id\":\"orders:0:{}\"", total - 1)));
+    (0..total).step_by(1024).for_each(|from| bench.feed(from..from + 1024));
+    let text = reader.join().unwrap();
+    assert_eq!(text.lines().filter(|line| line.starts_with("{\"id\"")).count() as i64, total);
+    assert!(!text.contains("gap"));
+    let skipped = bench.metrics.writer_skipped.with_label_values(&["0"]).get() as i64;
+    assert!(skipped > 0);
+    go.send(()).unwrap();
+    let text = read_until(&mut stuck, &format!("\"id\":\"orders:0:{}\"", total - 1));
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with('{')).collect();
+    let range = format!("\"from\":0,\"to\":{}}}", skipped - 1);
+    assert!(lines[0].contains("\"cause\":\"overflow\"") && lines[0].contains(&range), "{}", lines[0]);
+    assert_eq!(lines.len() as i64, 1 + total - skipped);
 }
 
 #[test]

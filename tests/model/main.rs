@@ -1,5 +1,7 @@
 //! Those who ask for pages of the log and the thread that reads them, in every order in which their steps can come (with
-//! [`PREEMPTIONS_MAX`]): nobody who asked waits for a page that is there, and what several ask for is read once.
+//! [`PREEMPTIONS_MAX`]): nobody who asked waits for a page that is there, and what several ask for is read once. And a
+//! source that feeds two writers, one of which takes nothing: it gets through, the other writer gets everything, and what
+//! the first one loses becomes a gap.
 //!
 //! loom runs the files of the product themselves, with its own locks in place of the standard library's. Whoever waits
 //! for ever in one of the orders is a deadlock that it reports. No broker here, and no time: those have tests of their
@@ -13,6 +15,8 @@ mod bell;
 mod cache;
 #[path = "../../src/kafka/history/desk.rs"]
 mod desk;
+#[path = "../../src/writer/inbox.rs"]
+mod inbox;
 #[path = "../../src/kafka/history/requests.rs"]
 mod requests;
 #[path = "../../src/kafka/history/times.rs"]
@@ -24,6 +28,7 @@ mod sync {
 }
 
 use std::ops::Range;
+use std::sync::Arc as Arc2;
 use std::time::{Duration, Instant};
 
 use loom::sync::Arc;
@@ -33,7 +38,9 @@ use sidestream::{event, hub};
 
 use self::bell::Bell;
 use self::desk::Desk;
+use self::event::{Entry, Event, EventId, Feed, Frames};
 use self::hub::{Asker, Lookup, Page};
+use self::inbox::{Amount, Inboxes, Next};
 use self::requests::{TopicPartition, Wanted};
 
 const PARTITION: TopicPartition = TopicPartition { topic: 0, partition: 0 };
@@ -49,6 +56,68 @@ fn main() {
     for (offsets, pages) in [([3, 5], 1), ([3, 905], 2)] {
         meet(offsets, pages);
         println!("two ask for {offsets:?}: both get it, in every order");
+    }
+    starve();
+    println!("one writer takes nothing: the source and the other writer go on, in every order");
+}
+
+/// Feeds two writers, the second of which takes nothing until the source is through.
+fn starve() {
+    const EVENTS: i64 = 3;
+    let amount = |feeds| Amount { feeds, entries: usize::MAX, bytes: usize::MAX };
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(PREEMPTIONS_MAX);
+    model.check(move || {
+        let inboxes = Arc::new(Inboxes::<()>::new(2, amount(1), amount(2)));
+        let woken = Arc::new(Bell::default());
+        let quick = {
+            let (inboxes, woken) = (inboxes.clone(), woken.clone());
+            thread::spawn(move || {
+                let mut got = Vec::new();
+                while got.len() < EVENTS as usize {
+                    match take(&inboxes, 0) {
+                        Some(ranges) => got.extend(ranges),
+                        None => woken.wait(FOR_EVER),
+                    }
+                }
+                got
+            })
+        };
+        for offset in 0..EVENTS {
+            inboxes.feed(&Feed::Batch([Entry::Event(Arc2::new(event(offset)))].into()));
+            woken.ring();
+        }
+        let all: Vec<_> = (0..EVENTS).map(|offset| (offset, offset)).collect();
+        assert_eq!(quick.join().unwrap(), all);
+        let slow: Vec<_> = std::iter::from_fn(|| take(&inboxes, 1)).flatten().collect();
+        let covered: Vec<_> = slow.iter().flat_map(|(from, to)| *from..=*to).collect();
+        assert_eq!(covered, (0..EVENTS).collect::<Vec<_>>());
+        assert!(slow[0].0 < slow[0].1, "it lost something");
+    });
+}
+
+/// The offsets of what a writer takes next, lost or not.
+fn take(inboxes: &Inboxes<()>, writer: usize) -> Option<Vec<(i64, i64)>> {
+    let Next::Feed(Feed::Batch(entries)) = inboxes.next(writer)? else { return None };
+    let offsets = |entry: &Entry| match entry {
+        Entry::Event(event) => (event.id.offset, event.id.offset),
+        Entry::Gap { range, .. } => (range.from, range.to),
+    };
+    Some(entries.iter().map(offsets).collect())
+}
+
+fn event(offset: i64) -> Event {
+    Event {
+        id: EventId { topic: "a".into(), partition: 0, offset },
+        ts: 0,
+        kind: "t".into(),
+        keys: [].into(),
+        envelope: "{}".into(),
+        payload: 0..2,
+        is_base64: false,
+        received: Instant::now(),
+        trace: None,
+        frames: Frames::default(),
     }
 }
 

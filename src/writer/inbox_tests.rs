@@ -1,0 +1,167 @@
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use super::*;
+use crate::event::{Event, EventId, Frames};
+
+const SMALL: Amount = Amount { feeds: 4, entries: 1000, bytes: 1 << 20 };
+const MOST: Amount = Amount { feeds: 8, ..SMALL };
+
+fn batch(partition: i32, offsets: Range<i64>) -> Feed {
+    Feed::Batch(offsets.map(|offset| Entry::Event(event(partition, offset))).collect())
+}
+
+fn event(partition: i32, offset: i64) -> Arc<Event> {
+    Arc::new(Event {
+        id: EventId { topic: "orders".into(), partition, offset },
+        ts: 0,
+        kind: "test".into(),
+        keys: [].into(),
+        envelope: "{}".into(),
+        payload: 0..2,
+        is_base64: false,
+        received: Instant::now(),
+        trace: None,
+        frames: Frames::default(),
+    })
+}
+
+fn gap(cause: GapCause, partition: i32, from: i64, to: i64) -> Entry {
+    Entry::Gap { cause, range: GapRange { topic: "orders".into(), partition, from, to } }
+}
+
+/// Everything that waits for a writer, a line each.
+fn taken(inboxes: &Inboxes<()>, writer: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    while let Some(next) = inboxes.next(writer) {
+        match next {
+            Next::Feed(Feed::Batch(entries)) => lines.extend(entries.iter().map(|entry| match entry {
+                Entry::Event(event) => event.id.to_string(),
+                Entry::Gap { cause, range } => {
+                    format!("{} {}:{}:{}-{}", cause.as_str(), range.topic, range.partition, range.from, range.to)
+                }
+            })),
+            Next::Feed(Feed::Assigned { topic, next, .. }) => lines.push(format!("assigned {topic} {next:?}")),
+            Next::Feed(Feed::Live { topics }) => lines.push(format!("live {topics:?}")),
+            Next::Order(()) => lines.push("order".into()),
+            Next::Calls(mut sessions) => {
+                let mut sessions: Vec<u32> = sessions.drain().collect();
+                sessions.sort_unstable();
+                lines.push(format!("calls {sessions:?}"));
+            }
+        }
+    }
+    lines
+}
+
+#[test]
+fn a_writer_that_takes_nothing_holds_up_nobody_and_is_told_what_it_lost() {
+    const FEEDS: i64 = 2000;
+    let inboxes = Arc::new(Inboxes::<()>::new(2, SMALL, MOST));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (quick, over) = (inboxes.clone(), is_over.clone());
+    let reader = thread::spawn(move || {
+        let mut lines = Vec::new();
+        while !over.load(Ordering::Acquire) {
+            lines.extend(taken(&quick, 0));
+        }
+        lines.extend(taken(&quick, 0));
+        lines
+    });
+    let lost: u64 = (0..FEEDS)
+        .flat_map(|n| inboxes.feed(&batch(0, n..n + 1)))
+        .map(|(writer, lost)| {
+            assert_eq!(writer, 1, "the one that takes loses nothing");
+            lost
+        })
+        .sum();
+    is_over.store(true, Ordering::Release);
+    assert_eq!(reader.join().unwrap(), (0..FEEDS).map(|n| format!("orders:0:{n}")).collect::<Vec<_>>());
+    let told = taken(&inboxes, 1);
+    assert_eq!(told[0], format!("overflow orders:0:0-{}", lost - 1));
+    assert_eq!(told[1..], (lost as i64..FEEDS).map(|n| format!("orders:0:{n}")).collect::<Vec<_>>());
+    assert!(told.len() <= MOST.feeds + 1);
+}
+
+#[test]
+fn sources_wait_while_all_are_behind_and_for_a_bounded_time_only() {
+    let inboxes = Arc::new(Inboxes::<()>::new(2, SMALL, MOST));
+    (0..4).for_each(|n| assert!(inboxes.feed(&batch(0, n..n + 1)).is_empty()));
+    let source = inboxes.clone();
+    let waits = thread::spawn(move || source.feed(&batch(0, 4..5)));
+    // Whichever it is, one of them makes room.
+    assert!(matches!(inboxes.next(1), Some(Next::Feed(_))));
+    assert!(waits.join().unwrap().is_empty());
+    // Now nobody takes anything any more: the source waits once.
+    for n in 5..100 {
+        inboxes.feed(&batch(0, n..n + 1));
+    }
+    for writer in [0, 1] {
+        let told = taken(&inboxes, writer);
+        assert!(told[0].starts_with("overflow orders:0:") && told.last().unwrap() == "orders:0:99", "{told:?}");
+    }
+}
+
+#[test]
+fn a_writer_that_is_gone_is_not_waited_for() {
+    let inboxes = Inboxes::<()>::new(1, SMALL, MOST);
+    (0..4).for_each(|n| drop(inboxes.feed(&batch(0, n..n + 1))));
+    inboxes.close(0);
+    (4..50).for_each(|n| assert!(inboxes.feed(&batch(0, n..n + 1)).is_empty()));
+    assert!(!inboxes.order(0, ()));
+    inboxes.call(0, vec![1]);
+    assert!(taken(&inboxes, 0).is_empty());
+}
+
+#[test]
+fn orders_and_calls_do_not_wait_for_feeds() {
+    let inboxes = Inboxes::new(1, SMALL, MOST);
+    inboxes.feed(&batch(0, 0..1));
+    inboxes.call(0, vec![7, 8]);
+    inboxes.call(0, vec![8]);
+    assert!(inboxes.order(0, ()));
+    assert_eq!(taken(&inboxes, 0), ["order", "calls [7, 8]", "orders:0:0"]);
+    assert_eq!((0..=ORDERS_MAX).filter(|_| inboxes.order(0, ())).count(), ORDERS_MAX);
+}
+
+#[test]
+fn what_is_no_event_is_never_skipped() {
+    let topic: Topic = "orders".into();
+    let mut inbox = Inbox::<()>::default();
+    let feeds = [
+        Feed::Assigned { topic: topic.clone(), epoch: 1, next: [0, 0].into() },
+        batch(0, 0..3),
+        batch(1, 0..2),
+        Feed::Batch([gap(GapCause::Undecodable, 0, 3, 3)].into()),
+        batch(0, 4..6),
+        Feed::Batch([gap(GapCause::Truncated, 0, 5, 5)].into()),
+        batch(0, 5..8),
+        Feed::Live { topics: [topic].into() },
+        batch(1, 2..4),
+    ];
+    feeds.iter().for_each(|feed| assert_eq!(inbox.push(feed, INBOX_MAX), 0));
+    assert_eq!(inbox.skip(), 3 + 2 + 2 + 3 + 2);
+    assert_eq!(inbox.waiting, Amount { feeds: 4, entries: 5, bytes: 0 });
+    let inboxes = Inboxes { inboxes: vec![Mutex::new(inbox)], ..Inboxes::new(0, SMALL, MOST) };
+    let expected = [
+        "assigned orders [0, 0]",
+        "overflow orders:0:0-5",
+        "overflow orders:1:0-1",
+        "truncated orders:0:5-5",
+        "overflow orders:0:5-7",
+        "live [\"orders\"]",
+        "overflow orders:1:2-3",
+    ];
+    assert_eq!(taken(&inboxes, 0), expected);
+}
+
+#[test]
+fn one_batch_that_is_larger_than_the_inbox_is_kept() {
+    let mut inbox = Inbox::<()>::default();
+    let most = Amount { entries: 10, ..MOST };
+    assert_eq!(inbox.push(&batch(0, 0..50), most), 0);
+    assert_eq!(inbox.push(&batch(0, 50..60), most), 50);
+    assert_eq!(inbox.feeds.len(), 2);
+}

@@ -1,0 +1,111 @@
+//! What comes from clients: their bytes, and new connections. Each has a bounded share of a turn.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use mio::{Interest, Token};
+
+use crate::session::{Desk, Now, Session};
+
+use super::super::Opening;
+use super::super::connection::{Connection, ReadEnd};
+use super::{Shard, mark};
+
+/// Connections taken over before sockets have their turn again.
+const OPENINGS_PER_TURN: usize = 256;
+/// How long a turn reads sockets, and how long it takes over connections, before events and writes have their turn: what
+/// clients send, and how much work that is, does not decide when the others are served.
+const SHARE: Duration = Duration::from_millis(2);
+/// Unsent bytes the kernel may hold for a stream: what is beyond waits in the session's queue, where it is bounded,
+/// counted, and dropped by policy.
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
+impl Shard {
+    /// Reads each connection that has something to read once, within this turn's share. The others come first in the next.
+    pub(super) fn read_some(&mut self, scratch: &mut [u8], now: Now) {
+        let until = Instant::now() + SHARE;
+        for _ in 0..self.unread.len() {
+            let Some(key) = self.unread.pop_front() else { break };
+            self.read(key, scratch, now);
+            if Instant::now() >= until {
+                break;
+            }
+        }
+    }
+
+    fn read(&mut self, key: usize, scratch: &mut [u8], now: Now) {
+        let Self { connections, hub, index, log, number, count, dirty, unread, .. } = self;
+        let Some(connection) = connections.get_mut(key) else { return };
+        connection.unread = false;
+        let mut desk = Desk { hub, index, log: &**log, writer: *number, session: key as u32, now };
+        match connection.read(scratch, &mut desk, |refused| count.refused(refused.label())) {
+            ReadEnd::Later => mark(dirty, key, connection),
+            ReadEnd::Again => {
+                mark_unread(unread, key, connection);
+                mark(dirty, key, connection);
+            }
+            ReadEnd::Gone(reason) => self.remove(key, reason, now),
+        }
+        self.schedule(key);
+    }
+
+    /// Takes over connections that were handed to this writer. Whether there may be more.
+    pub(super) fn take_over(&mut self, now: Now) -> bool {
+        let until = Instant::now() + SHARE;
+        for _ in 0..OPENINGS_PER_TURN {
+            let Some(opening) = self.openings.pop() else { return false };
+            if let Err(error) = self.open(opening, now) {
+                self.streams.fetch_sub(1, Ordering::Relaxed);
+                tracing::warn!(%error, "a stream's socket could not be watched");
+            }
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        true
+    }
+
+    fn open(&mut self, opening: Opening, now: Now) -> io::Result<()> {
+        let Opening { socket, peer_timeout, early, request, span, slot } = opening;
+        // Without it more waits in the kernel, and the client is dropped to freshness later: worse, not wrong.
+        if let Err(error) = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
+            tracing::debug!(%error, "TCP_NOTSENT_LOWAT is not to be had");
+        }
+        let mut socket = mio::net::TcpStream::from_std(socket);
+        let entry = self.connections.vacant_entry();
+        let key = entry.key();
+        self.poll.registry().register(&mut socket, Token(key), Interest::READABLE | Interest::WRITABLE)?;
+        let mut desk = Desk {
+            hub: &self.hub,
+            index: &mut self.index,
+            log: &*self.log,
+            writer: self.number,
+            session: key as u32,
+            now,
+        };
+        let session = Session::open(request, fastrand::f64(), &mut desk);
+        if session.is_waiting() {
+            self.waiting.push(key);
+        }
+        if let Some(span) = span {
+            self.spans.insert(key, span);
+        }
+        self.count.look_at_cursors(&self.hub, &session.request().route.stream);
+        let route = self.count.route_of(&session);
+        let connection = entry.insert(Connection::new(socket, peer_timeout, session, route, slot, now.instant));
+        connection.read_early(&early, &mut desk, |refused| self.count.refused(refused.label()));
+        mark(&mut self.dirty, key, connection);
+        self.settle(key, now);
+        self.schedule(key);
+        Ok(())
+    }
+}
+
+pub(super) fn mark_unread(unread: &mut VecDeque<usize>, key: usize, connection: &mut Connection) {
+    if !connection.unread {
+        connection.unread = true;
+        unread.push_back(key);
+    }
+}
