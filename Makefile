@@ -7,7 +7,7 @@ PEERS := target/peers
 export SIDESTREAM_CLIENTS := $(CURDIR)/$(CLIENTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check protocol clients kafka k8s manifests rules deps bench bench-peers bench-operations fuzz soak reloads deny clean
+.PHONY: help demo build test check protocol clients kafka k8s manifests rules deps bench bench-peers bench-operations bench-hostile fuzz soak reloads deny clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -33,6 +33,9 @@ reloads: ## A hundred reloads under many live streams (STREAMS=5000)
 
 bench-operations: deps kafka ## Measure what reloads, scrapes and the admin page cost those who are live
 	ulimit -n $$(ulimit -Hn) && cargo bench --locked --bench operations
+
+bench-hostile: deps ## Measure what clients that flood cost those who listen
+	cargo bench --locked --bench hostile
 
 bench: deps kafka ## Measure beside a floor, and plot how cost grows, into docs/performance.md (QUICK=1 for less)
 	@tests/packages bench

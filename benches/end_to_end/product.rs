@@ -50,7 +50,8 @@ impl Product {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("sidestream.yaml");
         fs::write(&file, configuration(brokers, upstream) + more)?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sidestream"));
+        let binary = std::env::var_os("SIDESTREAM_BENCH_BINARY");
+        let mut command = Command::new(binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_sidestream").into()));
         command.args(["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"]).arg(&file);
         let mut server = Running::start_with(folder, &mut command)?;
         let ready = server.line("ready ")?;
