@@ -244,6 +244,8 @@ fn a_client_that_never_reads_loses_its_own_events_only_and_is_told() {
     let mut slow = bench.open(Transport::Ndjson, 10);
     let mut quick = bench.open(Transport::Ndjson, 100_000);
     read_until(&mut quick, "\r\n\r\n");
+    // Each writer takes over its own.
+    bench.wait_for(|bench| bench.metrics.transport(Transport::Ndjson).active_connections.get() == 2);
     let total = 30_000;
     let reader = std::thread::spawn(move || read_until(&mut quick, &format!("\"id\":\"orders:0:{}\"", total - 1)));
     for start in (0..total).step_by(1000) {
