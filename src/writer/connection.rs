@@ -24,6 +24,9 @@ pub(super) const READ_BYTES: usize = 16 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 /// When a pong that could not be expected yet is looked for again.
 const PONG_AGAIN: Duration = Duration::from_secs(1);
+/// Kernels answer what is outside of their window at most twice a second (Linux: `tcp_invalid_ratelimit`): less silence
+/// than this says nothing.
+const PEER_TIMEOUT_MIN: Duration = Duration::from_secs(2);
 /// Reads of one connection before the others have their turn: 64 KiB.
 const READS_PER_TURN: usize = 4;
 
@@ -253,7 +256,7 @@ impl Connection {
     }
 
     fn peer_timeout(&self) -> Duration {
-        Duration::from_millis(self.peer_timeout_ms.into())
+        Duration::from_millis(self.peer_timeout_ms.into()).max(PEER_TIMEOUT_MIN)
     }
 
     /// Ends our side of a closed session's connection once everything is written. The peer closes its side then, so
