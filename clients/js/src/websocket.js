@@ -1,0 +1,58 @@
+// A stream over a WebSocket: events come as {"id","type":"event","timestamp","cursor"?,"data":{...}}.
+
+import { Refused } from './refused.js';
+
+// Protocol names must be HTTP tokens: base64url without padding.
+const TOKEN_PROTOCOL = 'base64url.bearer.authorization.sidestream.';
+const PROTOCOL = 'sidestream';
+const POLICY_VIOLATION = 1008;
+
+/** Scripts do not see the status of a refused handshake: routes say `on_gap: continue`. */
+export async function websocket(peer) {
+  const { WebSocket = globalThis.WebSocket } = peer.options;
+  const token = await peer.token();
+  if (peer.signal.aborted) return 0;
+  const url = peer.url('since');
+  url.protocol = url.protocol.replace('http', 'ws');
+  const protocols = token ? [PROTOCOL, TOKEN_PROTOCOL + base64url(token)] : [];
+  const socket = new WebSocket(url, protocols);
+  // One after another: a handler may be asynchronous.
+  let last = Promise.resolve();
+  const code = await new Promise((closed) => {
+    const stop = () => { socket.close(); closed(0); };
+    peer.signal.addEventListener('abort', stop, { once: true });
+    socket.onopen = () => {
+      peer.opened();
+      let sent = 0;
+      peer.authenticates((token) => {
+        const data = { command: 'authenticate', token };
+        socket.send(JSON.stringify({ id: `auth-${sent += 1}`, type: 'command', data }));
+      });
+    };
+    socket.onmessage = ({ data }) => {
+      peer.heard();
+      last = last.then(() => (peer.signal.aborted ? undefined : take(peer, JSON.parse(data)))).catch(() => stop());
+    };
+    socket.onclose = (event) => { peer.signal.removeEventListener('abort', stop); closed(event.code); };
+    socket.onerror = () => {};
+  });
+  await last;
+  if (code === POLICY_VIOLATION) throw new Refused(code);
+  return 0;
+}
+
+// The id of an event is its place in Kafka, `topic:partition:offset`; others are the connection's own.
+function take(peer, message) {
+  if (message.type !== 'event') return undefined;
+  if (message.id.includes(':')) return peer.event(message.data, message.cursor ?? message.id);
+  const own = message.data ?? {};
+  if (own.type === 'gap') return peer.gap(own, own.cursor);
+  if (own.type === 'heartbeat') return peer.heartbeat(own, own.cursor);
+  if (own.type === 'auth') return peer.expiring();
+  return undefined;
+}
+
+function base64url(text) {
+  const bytes = new TextEncoder().encode(text);
+  return btoa(String.fromCharCode(...bytes)).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+}

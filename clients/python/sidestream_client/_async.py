@@ -1,0 +1,102 @@
+"""The stream for `async for`."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import httpx
+
+from ._items import Event, Gap
+from ._protocol import Protocol
+
+
+class AsyncStream:
+    """The same as `Stream`, for asyncio. `token` may also be a coroutine function."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        transport: str = "ndjson",
+        since: str | None = None,
+        token: str | Callable[[], str | None | Awaitable[str | None]] | None = None,
+        headers: dict | None = None,
+        client: httpx.AsyncClient | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ):
+        self._protocol = Protocol(url, transport, since, headers)
+        self._token, self._client, self._sleep = token, client or httpx.AsyncClient(), sleep
+        self._owns_client = client is None
+        self._items = self._run()
+
+    @property
+    def cursor(self) -> str | None:
+        return self._protocol.cursor
+
+    async def aclose(self) -> None:
+        await self._items.aclose()
+        if self._owns_client:
+            await self._client.aclose()
+
+    async def __aenter__(self) -> "AsyncStream":
+        return self
+
+    async def __aexit__(self, *_) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> AsyncIterator[Event | Gap]:
+        return self
+
+    async def __anext__(self) -> Event | Gap:
+        return await anext(self._items)
+
+    async def _run(self) -> AsyncIterator[Event | Gap]:
+        connect = self._websocket if self._protocol.transport == "websocket" else self._fetch
+        while True:
+            try:
+                async for item in connect():
+                    yield item
+                    self._protocol.cursor = item.cursor
+            except (httpx.TransportError, OSError, ValueError, TimeoutError):
+                pass
+            await self._sleep(self._protocol.delay())
+
+    async def _fetch(self) -> AsyncIterator[Event | Gap]:
+        protocol = self._protocol
+        timeout = httpx.Timeout(protocol.patience, read=protocol.patience)
+        headers = protocol.headers(await self._fresh_token())
+        request = {"params": protocol.parameters(), "headers": headers, "timeout": timeout}
+        async with self._client.stream("GET", protocol.url, **request) as response:
+            if response.status_code != 200:
+                gap = protocol.answer(response.status_code, response.headers, await response.aread())
+                if gap:
+                    yield gap
+                return
+            reader = protocol.reader()
+            async for data in response.aiter_bytes():
+                for item in reader.feed(data):
+                    yield item
+
+    async def _websocket(self) -> AsyncIterator[Event | Gap]:
+        from websockets.asyncio.client import connect
+        from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+        protocol = self._protocol
+        url = str(httpx.URL(protocol.websocket_url()).copy_merge_params(protocol.parameters()))
+        try:
+            async with connect(url, subprotocols=protocol.subprotocols(await self._fresh_token()),
+                               additional_headers=protocol.own_headers) as socket:
+                while True:
+                    item = protocol.message(await asyncio.wait_for(socket.recv(), protocol.patience))
+                    if item is not None:
+                        yield item
+        except InvalidStatus as refused:
+            gap = protocol.answer(refused.response.status_code, refused.response.headers, refused.response.body or b"")
+            if gap:
+                yield gap
+        except ConnectionClosed as closed:
+            protocol.closed(closed.rcvd.code if closed.rcvd else None)
+
+    async def _fresh_token(self) -> str | None:
+        token = self._token() if callable(self._token) else self._token
+        return await token if inspect.isawaitable(token) else token

@@ -1,0 +1,172 @@
+"""The protocol without I/O: bytes to items, and what to do after a connection ended. Both clients drive it."""
+
+import base64
+import codecs
+import json
+import random
+from collections.abc import Iterator
+from urllib.parse import urlsplit, urlunsplit
+
+from ._items import Event, Gap
+from ._refused import Refused
+
+#: The server's default; the first heartbeat, which comes at once, says the route's own interval. Seconds.
+HEARTBEAT_S = 15.0
+#: So many intervals without a byte, and the connection is taken for dead.
+HEARTBEATS_MISSED = 2.5
+#: From 1 to 30 seconds, doubling.
+FIRST_DELAY_S = 1.0
+LAST_DELAY_S = 20.0
+
+#: The types of sidestream's own objects on an NDJSON stream. An event of such a type has an id, or its line begins with
+#: a space where the route sends payloads alone.
+_OWN = frozenset(("gap", "heartbeat", "probe"))
+_TYPES = {"ndjson": "application/x-ndjson", "sse": "text/event-stream"}
+_PARAMETERS = {"ndjson": "since", "sse": "last_event_id", "websocket": "since"}
+#: A WebSocket's subprotocols: HTTP tokens, so that the token is base64url without padding.
+_TOKEN_PROTOCOL = "base64url.bearer.authorization.sidestream."
+_PROTOCOL = "sidestream"
+_POLICY_VIOLATION = 1008
+
+
+class Protocol:
+    """One stream: its cursor, its attempts, and the interval that the server keeps."""
+
+    def __init__(self, url: str, transport: str, since: str | None, headers: dict | None):
+        if transport not in _PARAMETERS:
+            raise ValueError(f"transport is ndjson, sse or websocket, not {transport}")
+        self.url, self.transport, self.cursor = url, transport, since
+        self.own_headers = dict(headers or {})
+        self.interval = HEARTBEAT_S
+        self.attempt = 0
+        self.wait = 0.0
+
+    @property
+    def patience(self) -> float:
+        """How long a silence may last, in seconds."""
+        return HEARTBEATS_MISSED * self.interval
+
+    def parameters(self) -> dict:
+        position = {_PARAMETERS[self.transport]: self.cursor} if self.cursor else {}
+        return {"heartbeat": "event", **position}
+
+    def headers(self, token: str | None) -> dict:
+        authorization = {"Authorization": f"Bearer {token}"} if token else {}
+        return {"Accept": _TYPES[self.transport], "Cache-Control": "no-cache", **self.own_headers, **authorization}
+
+    def websocket_url(self) -> str:
+        parts = urlsplit(self.url)
+        return urlunsplit(parts._replace(scheme={"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)))
+
+    @staticmethod
+    def subprotocols(token: str | None) -> list[str] | None:
+        if not token:
+            return None
+        return [_PROTOCOL, _TOKEN_PROTOCOL + base64.urlsafe_b64encode(token.encode()).decode().rstrip("=")]
+
+    def delay(self) -> float:
+        """How long to wait before the next attempt, in seconds."""
+        delay = min(LAST_DELAY_S, FIRST_DELAY_S * 2**self.attempt) * (1 + random.random() / 2)
+        self.attempt += 1
+        return max(delay, self.wait)
+
+    def answer(self, status: int, headers, body: bytes) -> Gap | None:
+        """What an answer other than 200 means. Raises `Refused` where another attempt would change nothing."""
+        if status == 410:
+            self.cursor = None
+            return Gap.of(json.loads(body), None)
+        if status == 429 or status >= 500:
+            seconds = headers.get("retry-after", "")
+            self.wait = float(seconds) if seconds.isdigit() else 0.0
+            return None
+        try:
+            problem = json.loads(body)
+        except ValueError:
+            problem = None
+        raise Refused(status, problem if isinstance(problem, dict) else None)
+
+    def closed(self, code: int | None) -> None:
+        if code == _POLICY_VIOLATION:
+            raise Refused(code)
+
+    def reader(self) -> "Reader":
+        self.wait = 0.0
+        return Reader(self)
+
+    def event(self, value, cursor: str | None) -> Event:
+        return Event(value, cursor or self.cursor)
+
+    def own(self, kind: str, value: dict, cursor: str | None) -> Gap | None:
+        if kind == "gap":
+            return Gap.of(value, cursor or self.cursor)
+        if kind == "heartbeat":
+            self.cursor = cursor or self.cursor
+            if value.get("interval", 0) > 0:
+                self.interval = value["interval"] / 1000
+        return None
+
+    def message(self, text: str) -> Event | Gap | None:
+        """A WebSocket's message. The id of an event is its place in Kafka; others are the connection's own."""
+        self.attempt = 0
+        message = json.loads(text)
+        if message.get("type") != "event":
+            return None
+        if ":" in message["id"]:
+            return self.event(message["data"], message.get("cursor") or message["id"])
+        data = message.get("data") or {}
+        return self.own(data.get("type", ""), data, data.get("cursor"))
+
+
+class Reader:
+    """The bytes of one answer to items. What the connection's end cuts is dropped: the cursor stands before it."""
+
+    def __init__(self, protocol: Protocol):
+        self.protocol = protocol
+        self.decoder = codecs.getincrementaldecoder("utf-8")()
+        self.rest = ""
+        self.record: dict = {}
+
+    def feed(self, data: bytes) -> Iterator[Event | Gap]:
+        self.protocol.attempt = 0
+        # LF alone ends a line: `str.splitlines` would split at U+2028 as well.
+        *lines, self.rest = (self.rest + self.decoder.decode(data)).split("\n")
+        take = self._line if self.protocol.transport == "ndjson" else self._field
+        for line in lines:
+            item = take(line)
+            if item is not None:
+                yield item
+
+    def _line(self, line: str) -> Event | Gap | None:
+        if not line.strip():
+            return None
+        value = json.loads(line)
+        fields = value if isinstance(value, dict) else {}
+        if fields.get("type") in _OWN and "id" not in fields and not line.startswith(" "):
+            return self.protocol.own(fields["type"], fields, fields.get("cursor"))
+        return self.protocol.event(value, fields.get("cursor") or fields.get("id"))
+
+    def _field(self, line: str) -> Event | Gap | None:
+        """A line of an event stream (WHATWG HTML section 9.2.6)."""
+        line = line.removesuffix("\r")
+        if not line:
+            record, self.record = self.record, {}
+            return self._dispatch(record)
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "data":
+            self.record["data"] = f"{self.record['data']}\n{value}" if "data" in self.record else value
+        elif name in ("id", "event"):
+            self.record[name] = value
+        elif name == "retry" and value.isdigit():
+            self.protocol.wait = int(value) / 1000
+        return None
+
+    def _dispatch(self, record: dict) -> Event | Gap | None:
+        cursor, kind = record.get("id"), record.get("event", "")
+        if "data" not in record:
+            self.protocol.cursor = cursor or self.protocol.cursor
+            return None
+        value = json.loads(record["data"])
+        if kind in _OWN:
+            return self.protocol.own(kind, value, cursor)
+        return None if kind == "auth" else self.protocol.event(value, cursor)

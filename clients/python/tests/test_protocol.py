@@ -1,0 +1,126 @@
+"""The protocol without I/O, and both clients against a transport of httpx that answers as it is told."""
+
+import asyncio
+import json
+import unittest
+
+import httpx
+
+from sidestream_client import AsyncStream, Event, Gap, Refused, Stream
+from sidestream_client._protocol import Protocol
+
+
+def event(n, **more):
+    return {"id": f"t:0:{n}", "ts": n, "type": "x", "data": n, **more}
+
+
+def lines(*values):
+    return "".join(json.dumps(value) + "\n" for value in values)
+
+
+class Answers(httpx.MockTransport):
+    """Answers requests one after another; the last answer is for all that follow."""
+
+    def __init__(self, *answers):
+        self.requests = []
+        super().__init__(self._next)
+        self.answers = answers
+
+    def _next(self, request):
+        self.requests.append(request)
+        return self.answers[min(len(self.requests), len(self.answers)) - 1]()
+
+
+def ok(text):
+    return lambda: httpx.Response(200, stream=httpx.ByteStream(text.encode()))
+
+
+def no_sleep(_):
+    pass
+
+
+class Reading(unittest.TestCase):
+    def read(self, text, transport="ndjson", size=None):
+        reader = Protocol("http://x/", transport, None, None).reader()
+        data = text.encode()
+        size = size or len(data)
+        return [item for at in range(0, len(data), size) for item in reader.feed(data[at:at + size])]
+
+    def test_split_characters_and_lines(self):
+        text = lines(event(1, data="é\u2028x"))
+        items = self.read(json.dumps(event(1, data="é\u2028x"), ensure_ascii=False) + "\n", size=1)
+        self.assertEqual(items[0].value["data"], "é\u2028x")
+        self.assertEqual(self.read(text)[0].cursor, "t:0:1")
+
+    def test_an_event_that_looks_like_a_gap(self):
+        text = lines(event(1, type="gap")) + " " + lines({"type": "gap"}) + lines({"type": "gap", "cause": "overflow"})
+        self.assertEqual([type(item) for item in self.read(text)], [Event, Event, Gap])
+
+    def test_sse(self):
+        text = 'retry: 5\nid: t:0:0\n\n: c\n\nid: t:0:1\r\ndata: {"a":\r\ndata: 1}\r\n\r\nevent: gap\ndata: {"cause":"overflow"}\n\n'
+        items = self.read(text, "sse", size=3)
+        self.assertEqual(items, [Event({"a": 1}, "t:0:1"), Gap("overflow", [], None, None, "t:0:0")])
+
+    def test_an_unfinished_record_is_none(self):
+        self.assertEqual(self.read('{"id":"t:0:1"}'), [])
+        self.assertEqual(self.read("data: 1\n", "sse"), [])
+
+
+class Clients(unittest.TestCase):
+    def both(self, count, answers, **options):
+        """Reads so many items with each client; gives what both read, and the requests of the first."""
+        def sync():
+            transport = Answers(*answers)
+            with httpx.Client(transport=transport) as client:
+                stream = Stream("http://x/s", client=client, sleep=no_sleep, **options)
+                return [next(stream) for _ in range(count)], transport.requests
+
+        async def later():
+            async def sleep(_):
+                pass
+            transport = Answers(*answers)
+            async with httpx.AsyncClient(transport=transport) as client:
+                stream = AsyncStream("http://x/s", client=client, sleep=sleep, **options)
+                items = [await anext(stream) for _ in range(count)]
+                await stream.aclose()
+                return items, transport.requests
+
+        (items, requests), (others, _) = sync(), asyncio.run(later())
+        self.assertEqual(items, others)
+        return items, requests
+
+    def test_it_goes_on_at_the_cursor(self):
+        items, requests = self.both(3, [ok(lines(event(1), event(2)) + '{"id":'), ok(lines(event(3)))])
+        self.assertEqual([item.value["data"] for item in items], [1, 2, 3])
+        self.assertEqual(requests[1].url.params["since"], "t:0:2")
+
+    def test_what_is_gone_is_a_gap(self):
+        gone = lambda: httpx.Response(410, json={"cause": "retention", "ranges": [], "refresh": "/orders"})
+        items, requests = self.both(2, [gone, ok(lines(event(7)))], since="t:0:1")
+        self.assertEqual((items[0].refresh, items[1].value["data"]), ("/orders", 7))
+        self.assertNotIn("since", requests[1].url.params)
+
+    def test_a_refusal_raises(self):
+        with self.assertRaises(Refused) as raised:
+            self.both(1, [lambda: httpx.Response(401, json={"detail": "a token is required"})])
+        self.assertEqual((raised.exception.status, str(raised.exception)), (401, "a token is required"))
+
+    def test_a_token_is_asked_for_each_time(self):
+        tokens = iter(f"secret-{n}" for n in range(9))
+        _, requests = self.both(2, [ok(lines(event(1))), ok(lines(event(2)))], token=lambda: next(tokens))
+        self.assertEqual([r.headers["authorization"] for r in requests], ["Bearer secret-0", "Bearer secret-1"])
+        self.assertFalse(any("secret" in str(r.url) for r in requests))
+
+    def test_the_server_says_when_to_come_back(self):
+        protocol = Protocol("http://x/", "ndjson", None, None)
+        protocol.answer(503, {"retry-after": "120"}, b"")
+        self.assertGreaterEqual(protocol.delay(), 120)
+
+    def test_a_heartbeat_says_the_interval(self):
+        protocol = Protocol("http://x/", "ndjson", None, None)
+        list(protocol.reader().feed(lines({"type": "heartbeat", "ts": 1, "interval": 5000, "cursor": "t:0:9"}).encode()))
+        self.assertEqual((protocol.patience, protocol.cursor), (12.5, "t:0:9"))
+
+
+if __name__ == "__main__":
+    unittest.main()
