@@ -39,6 +39,7 @@
 pub mod access;
 pub mod admission;
 pub mod codec;
+pub mod cors;
 pub mod cursor;
 pub mod event;
 pub mod hub;
