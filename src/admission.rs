@@ -17,17 +17,27 @@ pub struct Caller<'a> {
     pub transport: Transport,
     /// The verified token. Ignored by public routes.
     pub principal: Option<&'a Principal>,
-    /// The page that sent the token, where it came in a cookie; absent for a bearer header.
+    /// The page that opens a WebSocket. Other transports are kept apart by CORS, in the browser.
     pub site: Option<&'a Site>,
 }
 
-/// The page on whose behalf a browser sent a cookie.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The page on whose behalf a WebSocket is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
-    /// The request's `Origin`, if there was just one.
-    origin: Option<Box<str>>,
-    /// Whether that is the host which the request was sent to.
-    is_own_host: bool,
+    origin: Origin,
+    /// Whether the token came in a cookie, which browsers send on any page's behalf.
+    by_cookie: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Origin {
+    /// Browsers always send one: this is no browser.
+    Absent,
+    /// Several, or a longer one than any route allows.
+    Unknown,
+    /// The host which the request was sent to.
+    OwnHost,
+    Other(Box<str>),
 }
 
 /// Why a stream is not opened.
@@ -37,7 +47,7 @@ pub enum Refused {
     Transport,
     #[error("a token is required")]
     Unidentified,
-    #[error("this origin may not open a WebSocket with a cookie")]
+    #[error("this origin may not open a WebSocket here")]
     Origin,
     #[error(transparent)]
     Denied(#[from] Denied),
@@ -54,8 +64,7 @@ pub fn admit(route: &StreamRoute, params: &Params, caller: &Caller<'_>) -> Resul
     };
     // Browsers send cookies on any page's behalf, and the same-origin policy does not cover WebSockets (RFC 6455
     // section 10.2).
-    let is_foreign = caller.site.is_some_and(|site| !site.is_allowed(route));
-    if principal.is_some() && caller.transport == Transport::WebSocket && is_foreign {
+    if caller.transport == Transport::WebSocket && caller.site.is_some_and(|site| site.is_foreign(route)) {
         return Err(Refused::Origin);
     }
     Ok(Selector::bind(&route.bindings, params, principal)?)
@@ -76,19 +85,35 @@ pub trait Taken: Send + fmt::Debug {}
 impl<T: Send + fmt::Debug> Taken for T {}
 
 impl Site {
-    /// From the values of `Origin` and `Host`; without an origin, or with several, no route allows it.
-    pub fn new<'a>(mut origins: impl Iterator<Item = &'a str>, host: Option<&str>) -> Self {
-        let (Some(origin), None) = (origins.next(), origins.next()) else { return Self::default() };
-        if origin.len() > ORIGIN_BYTES_MAX {
-            return Self::default();
-        }
-        Self { is_own_host: host.is_some_and(|host| is_host_of(origin, host)), origin: Some(origin.into()) }
+    /// From the values of `Origin` and `Host`. `by_cookie`: the route's token came in a cookie.
+    pub fn new<'a>(mut origins: impl Iterator<Item = &'a str>, host: Option<&str>, by_cookie: bool) -> Self {
+        let origin = match (origins.next(), origins.next()) {
+            (None, _) => Origin::Absent,
+            (Some(origin), None) if origin.len() <= ORIGIN_BYTES_MAX => {
+                let is_own = host.is_some_and(|host| is_host_of(origin, host));
+                if is_own { Origin::OwnHost } else { Origin::Other(origin.into()) }
+            }
+            _ => Origin::Unknown,
+        };
+        Self { origin, by_cookie }
     }
 
-    /// Whether the page is of the request's own host or of an origin that the route allows.
-    fn is_allowed(&self, route: &StreamRoute) -> bool {
-        let Some(origin) = &self.origin else { return false };
-        self.is_own_host || route.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
+    /// Whether the route does not let this page open a WebSocket. A cookie needs a page of the request's own host or an
+    /// origin that is allowed to send one; a route with a CORS policy holds every page to it.
+    fn is_foreign(&self, route: &StreamRoute) -> bool {
+        let is_decided = self.by_cookie || route.cors.is_some();
+        let is_allowed = match &self.origin {
+            Origin::Absent => !self.by_cookie,
+            Origin::Unknown => false,
+            Origin::OwnHost => true,
+            Origin::Other(origin) => {
+                let by_policy = route.cors.as_ref().is_some_and(|cors| {
+                    if self.by_cookie { cors.allows_credentials(origin) } else { cors.allows(origin) }
+                });
+                by_policy || route.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
+            }
+        };
+        is_decided && !is_allowed
     }
 }
 
@@ -102,7 +127,11 @@ fn is_host_of(origin: &str, host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use super::*;
+    use crate::cors::Cors;
     use crate::testing::{principal, route};
 
     fn private() -> StreamRoute {
@@ -118,7 +147,7 @@ mod tests {
     #[test]
     fn a_cookie_is_taken_from_pages_of_the_host_and_of_allowed_origins() {
         let is_taken = |origins: &[&str], host| {
-            let site = Site::new(origins.iter().copied(), Some(host));
+            let site = Site::new(origins.iter().copied(), Some(host), true);
             asks(&private(), Transport::WebSocket, Some(&site)) != Err(Refused::Origin)
         };
         for (origin, host) in [
@@ -139,14 +168,44 @@ mod tests {
     }
 
     #[test]
-    fn only_a_cookie_and_only_a_websocket_are_asked_for_their_origin() {
-        let foreign = Site::new(["https://evil.example"].into_iter(), Some("api.example"));
-        assert_eq!(asks(&private(), Transport::WebSocket, Some(&foreign)), Err(Refused::Origin));
-        for (transport, site) in [(Transport::WebSocket, None), (Transport::Sse, Some(&foreign))] {
-            assert!(asks(&private(), transport, site).is_ok(), "{transport:?}");
-        }
+    fn without_a_policy_only_a_cookie_and_only_a_websocket_are_asked_for_their_origin() {
+        let foreign = |by_cookie| Site::new(["https://evil.example"].into_iter(), Some("api.example"), by_cookie);
+        assert_eq!(asks(&private(), Transport::WebSocket, Some(&foreign(true))), Err(Refused::Origin));
+        assert!(asks(&private(), Transport::WebSocket, Some(&foreign(false))).is_ok());
+        assert!(asks(&private(), Transport::Sse, Some(&foreign(true))).is_ok());
         let public = StreamRoute { admission: Admission::Public, ..private() };
-        assert!(asks(&public, Transport::WebSocket, Some(&foreign)).is_ok());
+        assert!(asks(&public, Transport::WebSocket, Some(&foreign(false))).is_ok());
+    }
+
+    #[test]
+    fn a_policy_decides_on_every_page_that_opens_a_websocket() {
+        let policy = |credentials| {
+            let origins = vec!["https://*.shop.example".parse().unwrap()];
+            let cors = Cors::listed(origins, credentials, Box::default(), Duration::ZERO);
+            StreamRoute { cors: Some(Arc::new(cors)), ..private() }
+        };
+        let opens = |route: &StreamRoute, origins: &[&str], by_cookie| {
+            let site = Site::new(origins.iter().copied(), Some("api.example"), by_cookie);
+            asks(route, Transport::WebSocket, Some(&site)).is_ok()
+        };
+        for (origins, without_cookie, with_cookie) in [
+            (&["https://a.shop.example"][..], true, true),
+            (&["https://app.example"], true, true),
+            (&["https://api.example"], true, true),
+            (&["https://evil.example"], false, false),
+            (&["null"], false, false),
+            (&["https://a.shop.example", "https://evil.example"], false, false),
+            (&[], true, false),
+        ] {
+            let public = StreamRoute { admission: Admission::Public, ..policy(true) };
+            assert_eq!(opens(&policy(true), origins, false), without_cookie, "{origins:?}");
+            assert_eq!(opens(&public, origins, false), without_cookie, "{origins:?}");
+            assert_eq!(opens(&policy(true), origins, true), with_cookie, "{origins:?}");
+        }
+        assert!(!opens(&policy(false), &["https://a.shop.example"], true), "the policy allows no cookies");
+        let any = StreamRoute { cors: Some(Arc::new(Cors::any(Box::default(), Duration::ZERO))), ..private() };
+        assert!(opens(&any, &["https://evil.example"], false));
+        assert!(!opens(&any, &["https://evil.example"], true), "a star never allows cookies");
     }
 
     #[test]

@@ -188,6 +188,11 @@ impl Cors {
         }
     }
 
+    /// Whether their cookies may come along.
+    pub fn allows_credentials(&self, origin: &str) -> bool {
+        self.credentials && self.allows(origin)
+    }
+
     /// The header fields of an answer to a request of this origin, if it named one. An answer that depends on the origin
     /// says so in `Vary` even where the origin is not allowed, or a cache would give it to another.
     pub fn answer(&self, origin: Option<&str>) -> Vec<(&'static str, String)> {

@@ -34,6 +34,7 @@
 //! | [`codec`] | bytes on the wire: SSE, NDJSON, WebSocket, HTTP heads and chunks |
 //! | [`session`] | one stream's protocol state: inputs and a time in, bytes and one close reason out |
 //! | [`route`], [`access`] | which path is which stream, and who may see what on it |
+//! | [`cors`] | which pages of other origins may use a stream |
 //! | [`admission`] | whether a stream may be opened: by a request, or by a WebSocket's command |
 
 pub mod access;

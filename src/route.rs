@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::Binding;
+use crate::cors::Cors;
 use crate::event::Topic;
 
 pub use pattern::{BadPattern, PATTERN_SEGMENTS_MAX, Pattern};
@@ -236,6 +237,8 @@ pub struct StreamRoute {
     pub max_streams: Option<usize>,
     /// Origins (`https://app.example`) that may open a WebSocket with a cookie, beside the request's own host.
     pub allowed_origins: Box<[Box<str>]>,
+    /// Which pages of other origins may use the stream; nothing where none is said.
+    pub cors: Option<Arc<Cors>>,
     /// The WebSocket subprotocols this route speaks, in order of preference; the first offered one is echoed.
     pub subprotocols: Box<[Box<str>]>,
     /// The patterns of the routes whose paths a WebSocket may subscribe to, beyond a part of what it was opened with.

@@ -70,6 +70,7 @@ pub(crate) fn route(pattern: &str) -> StreamRoute {
         batch: None,
         max_streams: None,
         allowed_origins: [].into(),
+        cors: None,
         subprotocols: [].into(),
         subscribe: [].into(),
     }

@@ -18,14 +18,16 @@ pub struct Handshake {
 }
 
 /// The head of an SSE or NDJSON stream. Without chunks (HTTP/1.0) the body ends with the connection. `batch` is how many
-/// events are gathered, if any are.
-pub fn stream_head(content_type: &str, chunked: bool, batch: Option<u32>, unix_ms: i64) -> Vec<u8> {
+/// events are gathered, if any are; `headers` are whole lines.
+pub fn stream_head(content_type: &str, chunked: bool, batch: Option<u32>, headers: &str, unix_ms: i64) -> Vec<u8> {
     let framing =
         if chunked { "Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n" } else { "Connection: close\r\n" };
     let date = date(unix_ms);
     let batch = batch.map(|events| format!("X-Batch-Size: {events}\r\n")).unwrap_or_default();
-    format!("HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Type: {content_type}\r\n{UNBUFFERED}{batch}{framing}\r\n")
-        .into_bytes()
+    format!(
+        "HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Type: {content_type}\r\n{UNBUFFERED}{batch}{headers}{framing}\r\n"
+    )
+    .into_bytes()
 }
 
 /// The answer to a WebSocket handshake (RFC 6455 section 4.2.2).
@@ -86,7 +88,7 @@ mod tests {
 
     #[test]
     fn an_old_client_gets_no_chunks_and_no_keep_alive() {
-        let head = String::from_utf8(stream_head("text/event-stream", false, None, 0)).unwrap();
+        let head = String::from_utf8(stream_head("text/event-stream", false, None, "", 0)).unwrap();
         assert!(head.contains("Connection: close\r\n") && !head.contains("chunked"));
         assert!(head.contains("Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"));
     }

@@ -3,6 +3,7 @@
 //! Every part is compiled whatever is wrong with the others; a part that is wrong is replaced by a default, so that
 //! one mistake is not reported twice. The snapshot counts only if nothing was reported.
 
+mod cors;
 mod kafka;
 mod routes;
 mod streams;

@@ -15,7 +15,7 @@ use crate::route::{Admission, Params, StreamRoute, Transport};
 pub(super) struct Authorized {
     pub selector: Selector,
     pub principal: Option<Principal>,
-    /// The page that sent the token, where it came in a cookie.
+    /// The page that opens a WebSocket.
     pub site: Option<Site>,
 }
 
@@ -28,13 +28,14 @@ pub(super) fn authorize(
     verifier: Option<&Verifier>,
     now_unix_ms: i64,
 ) -> Result<Authorized, Refusal> {
-    let (principal, site) = match route.admission {
-        Admission::Public => (None, None),
+    let (principal, by_cookie) = match route.admission {
+        Admission::Public => (None, false),
         Admission::Token => {
             let (principal, origin) = identify(headers, verifier, now_unix_ms)?;
-            (Some(principal), (origin == TokenOrigin::Cookie).then(|| site(headers)))
+            (Some(principal), origin == TokenOrigin::Cookie)
         }
     };
+    let site = (transport == Transport::WebSocket).then(|| site(headers, by_cookie));
     let caller = Caller { transport, principal: principal.as_ref(), site: site.as_ref() };
     let selector = admission::admit(route, params, &caller).map_err(refusal)?;
     Ok(Authorized { selector, principal, site })
@@ -58,9 +59,9 @@ fn identify(
 }
 
 /// A line that is no text counts as a line: an origin that cannot be read must not hide another one.
-fn site(headers: &HeaderMap) -> Site {
+fn site(headers: &HeaderMap, by_cookie: bool) -> Site {
     let lines = |name: HeaderName| headers.get_all(name).into_iter().map(|value| value.to_str().unwrap_or_default());
-    Site::new(lines(ORIGIN), lines(HOST).next())
+    Site::new(lines(ORIGIN), lines(HOST).next(), by_cookie)
 }
 
 fn refusal(refused: Refused) -> Refusal {
@@ -100,9 +101,9 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::from_static("api.example"));
         headers.append(ORIGIN, HeaderValue::from_static("https://api.example"));
-        let one = site(&headers);
+        let one = site(&headers, true);
         headers.append(ORIGIN, HeaderValue::from_bytes(b"\xff").unwrap());
-        assert_ne!(site(&headers), one);
-        assert_eq!(site(&headers), Site::default());
+        assert_ne!(site(&headers, true), one);
+        assert_eq!(site(&headers, true), Site::new(["a", "b"].into_iter(), None, true));
     }
 }

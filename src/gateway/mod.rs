@@ -6,6 +6,7 @@
 mod admission;
 mod asked;
 mod authorize;
+mod cross_origin;
 mod failure;
 mod forwarded;
 mod handover;

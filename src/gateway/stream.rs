@@ -13,6 +13,7 @@ use pingora::proxy::Session;
 
 use super::admission::{Full, Slot, retry_delay};
 use super::authorize::authorize;
+use super::cross_origin::{CrossOrigin, Preflight};
 use super::handover;
 use super::negotiate::{Agreed, Disagreed, negotiate};
 use super::refusal::{Reason, Refusal};
@@ -45,26 +46,36 @@ pub(super) async fn intercept(
         Found::Upstream => return Ok(false),
         Found::Disguised => {
             let problem = Problem::new(StatusCode::BAD_REQUEST, "the path must be written in its normal form");
-            return refuse(gateway, session, Refusal::new(Reason::Disguised, problem)).await;
+            let refusal = Refusal::new(Reason::Disguised, problem);
+            return refuse(gateway, session, refusal, &CrossOrigin::default()).await;
         }
         Found::Stream { route, params } => (route.clone(), params),
     };
     if let Some(span) = span {
         span.route = Some(route.pattern.clone());
     }
+    let cross_origin = CrossOrigin::of(&route, &header.headers);
     match header.method {
         Method::GET | Method::HEAD => {}
-        Method::OPTIONS => return answer(session, options()).await,
+        Method::OPTIONS => {
+            return match cross_origin.preflight(&route, &header.headers) {
+                Preflight::Upstream => Ok(false),
+                Preflight::Answer(fields) => answer(session, options(fields)).await,
+            };
+        }
         _ if route.other_methods == OtherMethods::Upstream => return Ok(false),
-        _ => return refuse(gateway, session, method_not_allowed()).await,
+        _ => return refuse(gateway, session, method_not_allowed(), &cross_origin).await,
     }
     let method = header.method.clone();
     let query = query.unwrap_or_default().to_owned();
     let has_body = !session.is_body_empty();
     match decide(gateway, snapshot, &route, &params, session.req_header(), &query, has_body) {
-        Err(refusal) => refuse(gateway, session, refusal).await,
-        Ok(request) if method == Method::HEAD => answer(session, head(&request)).await,
-        Ok(request) => open(gateway, session, snapshot, request, span).await,
+        Err(refusal) => refuse(gateway, session, refusal, &cross_origin).await,
+        Ok(request) if method == Method::HEAD => answer(session, cross_origin.on(head(&request))).await,
+        Ok(request) => {
+            let request = Request { headers: cross_origin.lines(), ..request };
+            open(gateway, session, snapshot, request, span, &cross_origin).await
+        }
     }
 }
 
@@ -128,6 +139,7 @@ fn prepare(
         batch,
         probe,
         principal: authorized.principal,
+        headers: None,
         routes: snapshot.routes.clone(),
         route: route.clone(),
         socket,
@@ -154,14 +166,15 @@ async fn open(
     snapshot: &Snapshot,
     request: Request,
     span: &mut Option<Box<RequestSpan>>,
+    cross_origin: &CrossOrigin,
 ) -> pingora::Result<bool> {
     let slot = match admit(gateway, snapshot, &request.route) {
         Ok(slot) => slot,
         Err(refusal) if request.transport == Transport::Sse => {
             count_refusal(gateway, refusal.reason());
-            return answer(session, polite_retry(request.resume.as_ref())).await;
+            return answer(session, cross_origin.on(polite_retry(request.resume.as_ref()))).await;
         }
-        Err(refusal) => return refuse(gateway, session, refusal).await,
+        Err(refusal) => return refuse(gateway, session, refusal, cross_origin).await,
     };
     let detached = match handover::take(session) {
         Ok(detached) => detached,
@@ -185,7 +198,7 @@ async fn open(
     };
     if let Err(mut refused) = gateway.writers.open(opening) {
         gateway.count_refusal(Reason::Internal);
-        let status = turn_away(&refused);
+        let status = turn_away(&refused, cross_origin);
         if let Some(span) = refused.span.take() {
             span.end(Some(status));
         }
@@ -210,9 +223,14 @@ fn admit(gateway: &Gateway, snapshot: &Snapshot, route: &StreamRoute) -> Result<
     }
 }
 
-async fn refuse(gateway: &Gateway, session: &mut Session, refusal: Refusal) -> pingora::Result<bool> {
+async fn refuse(
+    gateway: &Gateway,
+    session: &mut Session,
+    refusal: Refusal,
+    cross_origin: &CrossOrigin,
+) -> pingora::Result<bool> {
     count_refusal(gateway, refusal.reason());
-    answer(session, refusal.into_problem().into_response()).await
+    answer(session, cross_origin.on(refusal.into_problem().into_response())).await
 }
 
 fn count_refusal(gateway: &Gateway, reason: Reason) {
@@ -221,7 +239,7 @@ fn count_refusal(gateway: &Gateway, reason: Reason) {
 }
 
 /// No writer took the socket, which no HTTP session owns any more. Gives the status of the answer.
-fn turn_away(refused: &Opening) -> u16 {
+fn turn_away(refused: &Opening, cross_origin: &CrossOrigin) -> u16 {
     let response = match refused.request.transport {
         Transport::Sse => polite_retry(refused.request.resume.as_ref()),
         Transport::Ndjson | Transport::WebSocket => {
@@ -229,6 +247,7 @@ fn turn_away(refused: &Opening) -> u16 {
             problem.retry_after(retry_delay()).into_response()
         }
     };
+    let response = cross_origin.on(response);
     let status = response.status().as_u16();
     // One small write to an empty socket does not wait; a client that is gone needs no answer.
     if let Err(error) = std::io::Write::write(&mut &refused.socket, &closing_bytes(response)) {
@@ -268,11 +287,11 @@ fn stream_headers(headers: &mut HeaderMap, content_type: &'static str) {
     headers.insert(NO_BUFFERING, HeaderValue::from_static("no"));
 }
 
-fn options() -> http::Response<Vec<u8>> {
+fn options(cross_origin: CrossOrigin) -> http::Response<Vec<u8>> {
     let mut response = http::Response::new(Vec::new());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(ALLOW, ALLOWED);
-    response
+    cross_origin.on(response)
 }
 
 fn method_not_allowed() -> Refusal {

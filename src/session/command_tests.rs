@@ -189,7 +189,7 @@ fn a_subscription_has_its_own_routes_form_and_snapshot() {
 #[test]
 fn a_subscription_is_decided_on_as_a_request_would_be() {
     let mut bench = Bench::new();
-    let site = || Some(Site::new(["https://a.example"].into_iter(), Some("api.example")));
+    let site = || Some(Site::new(["https://a.example"].into_iter(), Some("api.example"), true));
     let ask = |bench: &mut Bench, change: &dyn Fn(&mut StreamRoute)| {
         let mut session = beside(bench, |own, other| {
             own.subscribe = [other.pattern.clone()].into();

@@ -150,7 +150,8 @@ impl Session {
             Some(handshake) => http::websocket_head(&handshake, unix_ms),
             None => {
                 let batch = self.request.batch.map(|batch| batch.events());
-                http::stream_head(self.request.content_type, self.form.chunked, batch, unix_ms)
+                let headers = self.request.headers.take().unwrap_or_default();
+                http::stream_head(self.request.content_type, self.form.chunked, batch, &headers, unix_ms)
             }
         };
         self.push_first(head.into());
@@ -191,7 +192,8 @@ impl Session {
     ) {
         self.resumes.refused = self.resumes.refused.saturating_add(1);
         let body = json::problem(status, title, detail, extra);
-        self.push_first(http::problem(&format!("{status} {title}"), headers, &body, now.unix_ms).into());
+        let headers = format!("{headers}{}", self.request.headers.take().unwrap_or_default());
+        self.push_first(http::problem(&format!("{status} {title}"), &headers, &body, now.unix_ms).into());
         self.subscriptions = Vec::new();
         self.websocket = None;
         self.answered = true;

@@ -47,6 +47,7 @@ fn request(transport: Transport, routes: &Arc<RouteTable>) -> Request {
         batch: None,
         probe: None,
         principal: Some(principal),
+        headers: None,
         routes: routes.clone(),
     }
 }

@@ -36,6 +36,8 @@ pub struct Request {
     /// In milliseconds: as small as that, since every stream has room for it.
     pub probe: Option<NonZeroU32>,
     pub principal: Option<Principal>,
+    /// More header lines of the answer, each ended by CRLF; until the head is written.
+    pub headers: Option<Box<str>>,
     /// The snapshot's routes, by which a WebSocket may subscribe to other streams.
     pub routes: Arc<RouteTable>,
     /// WebSocket only.
@@ -48,7 +50,7 @@ pub struct Request {
 pub struct Socket {
     /// Until the head is written.
     pub handshake: Option<Handshake>,
-    /// The page that opened it, where its token came in a cookie.
+    /// The page that opened it.
     pub site: Option<Site>,
     /// What is open on each route.
     pub slots: Arc<dyn Slots>,

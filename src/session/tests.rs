@@ -69,6 +69,7 @@ impl Bench {
             batch: None,
             probe: None,
             principal: None,
+            headers: None,
             routes: Arc::new(RouteTable::default()),
             socket: (transport == Transport::WebSocket).then(|| {
                 let handshake = Some(http::Handshake { accept: "key".into(), subprotocol: None });

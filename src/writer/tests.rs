@@ -80,6 +80,7 @@ impl Bench {
             batch: None,
             probe: None,
             principal: None,
+            headers: None,
             socket: None,
             routes: routes.clone(),
         };

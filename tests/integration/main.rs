@@ -9,6 +9,7 @@ mod bad_input;
 mod bench;
 mod browser;
 mod config;
+mod cors;
 mod demo;
 mod doctor;
 mod documents;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::streams::Streams;
-use super::{COUNT, is_token};
+use super::{COUNT, cors, is_token};
 use crate::access::{Binding, Source};
 use crate::config::diagnostic::{Diagnostics, alternatives, did_you_mean};
 use crate::config::file::{Node, Place, Value};
 use crate::config::section::{Section, text};
 use crate::config::units::write_duration;
+use crate::cors::Cors;
 use crate::hub::COALESCED_EVENTS_MAX;
 use crate::route::{
     Admission, Batch, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, Overflow, Pattern, QueueLimits,
@@ -59,11 +60,13 @@ pub(super) fn compile(
     let has_auth = root.has("auth");
     let mut patterns: Vec<(Pattern, Place)> = Vec::new();
     let mut routes = Vec::new();
+    let for_all = cors::compile(root, diagnostics);
     let written = root.list("routes");
     for node in written {
         let section = Section::open("routes", node, diagnostics);
         let pattern = pattern(&section, &mut patterns, diagnostics);
-        let compiler = Compiler { section, streams, written, has_auth, idle_timeout, diagnostics };
+        let compiler =
+            Compiler { section, streams, written, has_auth, idle_timeout, cors: for_all.clone(), diagnostics };
         let route = compiler.route(pattern.as_ref());
         routes.extend(route.map(Arc::new));
     }
@@ -95,6 +98,8 @@ struct Compiler<'a> {
     written: &'a [Node],
     has_auth: bool,
     idle_timeout: Duration,
+    /// Of all routes that have none of their own.
+    cors: Option<Arc<Cors>>,
     diagnostics: &'a Diagnostics,
 }
 
@@ -116,6 +121,7 @@ impl Compiler<'_> {
         let retry = section.duration("retry", RETRY).unwrap_or(Duration::from_secs(3));
         let refresh = self.refresh();
         let allowed_origins = self.allowed_origins();
+        let cors = cors::compile(section, self.diagnostics).or_else(|| self.cors.clone());
         let subprotocols = self.subprotocols(&websocket);
         let subscribe = self.subscribe(&websocket, admission);
         let websocket = websocket_limits(&websocket);
@@ -141,6 +147,7 @@ impl Compiler<'_> {
             websocket,
             max_streams,
             allowed_origins,
+            cors,
             subprotocols,
             subscribe,
         })

@@ -1,0 +1,171 @@
+//! Pages of other origins: what answers say to browsers, and what a real browser makes of it.
+
+use serde_json::{Value, json};
+
+use crate::support::client::Client;
+use crate::support::house::{House, Plan, STANDARD};
+use crate::support::http::Head;
+use crate::support::token;
+
+const ROUTES: &str = r#"
+streams:
+  orders: { topics: [orders], keys: [orderId] }
+  notices: { topics: [notices], keys: [userId] }
+auth: { key_file: jwt.key, algorithms: [HS256], cookie: session }
+cors: { origins: ["https://app.example", "https://*.shop.example"], credentials: true, headers: [X-Tenant], max_age: 5m }
+routes:
+  - { path: /events, stream: orders, transport: sse, public: true }
+  - { path: /stream, stream: orders, transport: ndjson, public: true }
+  - { path: /ws, stream: orders, transport: ws, public: true }
+  - { path: /mine, stream: notices, bind: { userId: claims.sub } }
+  - { path: /open, stream: orders, public: true, cors: { origins: ["*"] } }
+  - { path: /closed, stream: orders, public: true, cors: { origins: [] } }
+  - { path: /full, stream: orders, transport: ndjson, public: true, max_streams: 1 }
+  - { path: /full/events, stream: orders, transport: sse, public: true, max_streams: 1 }
+  - { path: /posts, stream: orders, transport: sse, public: true, other_methods: upstream }
+"#;
+const APP: &str = "https://app.example";
+
+fn allowed(head: &Head) -> Option<&str> {
+    head.header("access-control-allow-origin")
+}
+
+#[test]
+fn streams_and_errors_carry_the_policy() {
+    let house = Plan::new(ROUTES).build();
+    let from = |target: &str, origin: &str| house.get(target).header("Origin", origin).open().0;
+    for target in ["/events", "/stream", "/mine", "/stream?since=nonsense", "/stream?since=orders:0:900000000"] {
+        for origin in [APP, "https://eu.shop.example"] {
+            let head = from(target, origin);
+            assert_eq!(allowed(&head), Some(origin), "{target} {head:?}");
+            assert_eq!(head.header("access-control-allow-credentials"), Some("true"), "{target}");
+            assert!(head.headers("vary").iter().any(|value| value.eq_ignore_ascii_case("origin")), "{target}");
+            let exposed = head.header("access-control-expose-headers").unwrap_or_default();
+            assert!(exposed.contains("x-replay-not-possible"), "{target}");
+        }
+        for origin in [
+            "https://evil.example",
+            "null",
+            "http://app.example",
+            "https://app.example:444",
+            "https://a.b.shop.example",
+        ] {
+            let head = from(target, origin);
+            assert_eq!(allowed(&head), None, "{target} {origin}");
+            assert!(head.headers("vary").iter().any(|value| value.eq_ignore_ascii_case("origin")), "{target}");
+        }
+    }
+    assert_eq!(from("/mine", APP).status, 401);
+    assert_eq!(from("/stream?since=orders:0:900000000", APP).status, 410);
+    let two = house.get("/events").header("Origin", APP).header("Origin", "https://evil.example").open().0;
+    assert_eq!(allowed(&two), None);
+}
+
+#[test]
+fn what_is_refused_for_lack_of_room_carries_the_policy() {
+    let house = Plan::new(ROUTES).build();
+    let _one = house.get("/full").ndjson();
+    let full = house.get("/full").header("Origin", APP).send();
+    full.problem(429);
+    assert_eq!(allowed(&full.head), Some(APP));
+    let _one = house.get("/full/events").sse();
+    let later = house.get("/full/events").header("Origin", APP).sse();
+    assert_eq!(allowed(&later.head), Some(APP));
+}
+
+#[test]
+fn a_route_may_have_a_policy_of_its_own() {
+    let house = Plan::new(ROUTES).build();
+    let open = house.get("/open").header("Origin", "https://any.example").open().0;
+    assert_eq!((allowed(&open), open.header("access-control-allow-credentials")), (Some("*"), None));
+    assert_eq!(allowed(&house.get("/closed").header("Origin", APP).open().0), None);
+    let none = House::standard();
+    let head = none.get("/events").header("Origin", APP).open().0;
+    assert_eq!((allowed(&head), head.header("vary")), (None, None));
+}
+
+#[test]
+fn preflights_are_answered_or_go_to_the_service() {
+    let house = Plan::new(ROUTES).build();
+    let ask = |path: &str, origin: &str, method: &str| {
+        let call = house.call("OPTIONS", path).header("Origin", origin);
+        call.header("Access-Control-Request-Method", method).send()
+    };
+    let answer = ask("/mine", APP, "GET");
+    assert_eq!((answer.status(), allowed(&answer.head)), (204, Some(APP)));
+    assert_eq!(answer.header("access-control-max-age"), Some("300"));
+    assert_eq!(answer.header("access-control-allow-methods"), Some("GET, HEAD"));
+    let headers = answer.header("access-control-allow-headers").unwrap();
+    for name in ["authorization", "last-event-id", "x-tenant"] {
+        assert!(headers.split(", ").any(|listed| listed == name), "{name} in {headers}");
+    }
+    let answer = ask("/mine", "https://evil.example", "GET");
+    assert_eq!((answer.status(), allowed(&answer.head)), (204, None));
+    assert_eq!(answer.header("access-control-allow-methods"), None);
+    assert_eq!(allowed(&ask("/posts", APP, "GET").head), Some(APP));
+    assert_eq!(house.upstream.count("OPTIONS /posts"), 0);
+    ask("/posts", APP, "POST");
+    assert_eq!(house.upstream.count("OPTIONS /posts"), 1);
+    // Without a policy the service's own counts, whatever the method.
+    let none = Plan::new(STANDARD).build();
+    let call = none.call("OPTIONS", "/posts").header("Origin", APP).header("Access-Control-Request-Method", "GET");
+    call.send();
+    assert_eq!(none.upstream.count("OPTIONS /posts"), 1);
+}
+
+#[test]
+fn the_policy_decides_on_websockets() {
+    let house = Plan::new(ROUTES).build();
+    let open = |origin: Option<&str>| {
+        let call = house.get("/ws").upgrade();
+        origin.into_iter().fold(call, |call, origin| call.header("Origin", origin)).open().0.status
+    };
+    assert_eq!(open(Some(APP)), 101);
+    assert_eq!(open(None), 101, "no browser");
+    assert_eq!(open(Some("http://shop.example")), 101, "the request's own host");
+    for origin in ["https://evil.example", "null", "https://app.example.evil.test"] {
+        assert_eq!(open(Some(origin)), 403, "{origin}");
+    }
+    let token = token::of("u1");
+    let cookie = |origin: &str| {
+        let call = house.get("/mine").upgrade().header("Cookie", format!("session={token}"));
+        call.header("Origin", origin).open().0.status
+    };
+    assert_eq!((cookie(APP), cookie("https://evil.example")), (101, 403));
+}
+
+/// Chromium on a page of one origin with streams of another: what it may read it reads, and nothing else.
+#[test]
+fn a_browser_reads_what_its_origin_may() {
+    let routes = |origin: &str| ROUTES.replace("https://app.example", origin);
+    // The page's origin is that of a server of its own; its port is known before the policy is written.
+    let page = House::standard();
+    let origin = format!("http://{}", page.sidecar.listen);
+    let house = Plan::new(routes(&origin)).build();
+    let token = token::of("u1");
+    let look = |page: &House| -> Value {
+        let url = format!("http://{}/resume.html?none", page.sidecar.listen);
+        let client = Client::start("browser_cors.cjs", &[&url, &format!("http://{}", house.sidecar.listen), &token]);
+        loop {
+            let line = client.line();
+            if !line["cors"].is_null() {
+                return line["cors"].clone();
+            }
+        }
+    };
+    let may = look(&page);
+    assert_eq!(may["fetch"], 200);
+    assert_eq!(may["eventSource"], "open");
+    assert_eq!(may["webSocket"], "open");
+    assert_eq!(may["bearer"], 200, "with a preflight");
+    assert_eq!(may["refused"], 401, "an error is readable");
+    assert_eq!(may["gone"], json!([410, "true"]), "and its header");
+    assert_eq!(may["credentials"], 200);
+    assert_eq!(may["closed"], "failed");
+    let stranger = House::standard();
+    let may_not = look(&stranger);
+    for name in ["fetch", "eventSource", "webSocket", "bearer", "refused", "gone", "credentials"] {
+        assert_eq!(may_not[name], "failed", "{name}");
+    }
+    assert_eq!(may_not["open"], 200, "a route for every origin");
+}
