@@ -50,6 +50,22 @@ fn the_pages_clients_see_everything_once() {
 }
 
 #[test]
+fn the_npm_package_sees_everything_once() {
+    resumes_exactly("package.mjs", "http", "/events");
+    resumes_exactly("package.mjs", "http", "/stream");
+    resumes_exactly("package.mjs", "ws", "/ws");
+}
+
+#[test]
+fn the_python_package_sees_everything_once() {
+    for mode in ["sync", "async"] {
+        for (scheme, path) in [("http", "/events"), ("http", "/stream"), ("ws", "/ws")] {
+            resumes_exactly(&format!("package_reader.py {mode}"), scheme, path);
+        }
+    }
+}
+
+#[test]
 fn a_user_sees_only_their_own_in_every_client() {
     let house = House::standard();
     let token = token::of("u1");

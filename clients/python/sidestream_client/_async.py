@@ -21,12 +21,14 @@ class AsyncStream:
         since: str | None = None,
         token: str | Callable[[], str | None | Awaitable[str | None]] | None = None,
         headers: dict | None = None,
+        on_open: Callable[[], None] | None = None,
         client: httpx.AsyncClient | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ):
         self._protocol = Protocol(url, transport, since, headers)
         self._token, self._client, self._sleep = token, client or httpx.AsyncClient(), sleep
         self._owns_client = client is None
+        self._on_open = on_open or (lambda: None)
         self._items = self._run()
 
     @property
@@ -72,6 +74,7 @@ class AsyncStream:
                 if gap:
                     yield gap
                 return
+            self._on_open()
             reader = protocol.reader()
             async for data in response.aiter_bytes():
                 for item in reader.feed(data):
@@ -86,6 +89,7 @@ class AsyncStream:
         try:
             async with connect(url, subprotocols=protocol.subprotocols(await self._fresh_token()),
                                additional_headers=protocol.own_headers) as socket:
+                self._on_open()
                 while True:
                     item = protocol.message(await asyncio.wait_for(socket.recv(), protocol.patience))
                     if item is not None:

@@ -13,7 +13,7 @@ class Stream:
     """A stream that stays open: after a cut it goes on where it was. One thread reads it.
 
     `token` is a bearer token, or a function that gives a fresh one before each connection. `since` is a cursor, an event
-    id, a time (RFC 3339) or how long ago (`-15m`). Raises `Refused` where another attempt would change nothing.
+    id, a time (RFC 3339) or how long ago (`-15m`). `on_open` is called for each connection that was accepted. Raises `Refused` where another attempt would change nothing.
     """
 
     def __init__(
@@ -24,12 +24,14 @@ class Stream:
         since: str | None = None,
         token: str | Callable[[], str | None] | None = None,
         headers: dict | None = None,
+        on_open: Callable[[], None] | None = None,
         client: httpx.Client | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ):
         self._protocol = Protocol(url, transport, since, headers)
         self._token, self._client, self._sleep = token, client or httpx.Client(), sleep
         self._owns_client = client is None
+        self._on_open = on_open or (lambda: None)
         self._items = self._run()
 
     @property
@@ -76,6 +78,7 @@ class Stream:
                 if gap:
                     yield gap
                 return
+            self._on_open()
             reader = protocol.reader()
             for data in response.iter_bytes():
                 yield from reader.feed(data)
@@ -89,6 +92,7 @@ class Stream:
         try:
             with connect(url, subprotocols=protocol.subprotocols(self._fresh_token()),
                          additional_headers=protocol.own_headers) as socket:
+                self._on_open()
                 while True:
                     item = protocol.message(socket.recv(timeout=protocol.patience))
                     if item is not None:

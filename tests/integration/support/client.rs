@@ -19,10 +19,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// Starts a script of `tests/clients` with these arguments: `.cjs` with node, `.py` with the venv's Python,
-    /// `.sh` with `sh`. A script elsewhere has an absolute path.
+    /// Starts a script of `tests/clients` with these arguments: `.cjs` and `.mjs` with node, `.py` with the venv's Python,
+    /// `.sh` with `sh`. A script elsewhere has an absolute path. A first argument may follow the name after a space.
     pub fn start(script: &str, arguments: &[&str]) -> Self {
         let installed = installed();
+        let (script, first) = script.split_once(' ').map_or((script, None), |(script, first)| (script, Some(first)));
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(script);
         let mut command = if script.ends_with(".py") {
             Command::new(installed.join("venv/bin/python"))
@@ -33,8 +34,14 @@ impl Client {
             node.env("NODE_PATH", installed.join("node_modules"));
             node
         };
-        let mut child =
-            command.arg(path).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect(script);
+        let mut child = command
+            .arg(path)
+            .args(first)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect(script);
         let (sender, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         thread::spawn(move || {
