@@ -254,7 +254,7 @@ colour: red
         "x.yaml:12:17: the path has no parameter `orderId`; expected `id`",
         "x.yaml:13:11: `routes.path`: `/orders/{other}` matches the same paths as the route in line 9",
         "x.yaml:16:24: `routes.queue.overflow`: found `block`; expected `drop-oldest`, `drop-newest`, `disconnect` or `coalesce`",
-        "x.yaml:17:1: unknown key `colour`; expected `admin`, `auth`, `clusters`, `drain`, `forwarded`, `kafka`, `limits`, \
+        "x.yaml:17:1: unknown key `colour`; expected `admin`, `auth`, `clusters`, `cors`, `drain`, `forwarded`, `kafka`, `limits`, \
          `listen`, `metrics`, `probe`, `replay`, `routes`, `streams`, `topics`, `tracing`, `upstream` or `writers`",
     ];
     assert_eq!(mistakes(text), expected);
@@ -314,6 +314,22 @@ fn refuses_topics_nobody_carries_and_empty_streams() {
     refused("streams: { s: { topics: [t, @@t] } }\n", "the topic `t` is listed twice");
     refused("streams: { s: { topics: [t], keys: [a, @@a] } }\n", "the key `a` is listed twice");
     refused("streams: { @@'s s': { topics: [t] } }\n", "`s s` is no name of a stream");
+}
+
+#[test]
+fn refuses_policies_that_browsers_refuse_or_that_name_nobody() {
+    let cors = |text: &str| format!("cors: {{ {text} }}\n");
+    refused(&cors("origins: ['*'], credentials: @@true"), "would let every site read with the user's cookie");
+    refused(&cors("origins: [@@https://a.example/]"), "`https://a.example/`: an origin has no path");
+    refused(&cors("origins: [@@https://A.example]"), "written in lower case");
+    refused(&cors("origins: [@@https://a.example:443]"), "browsers leave out the default port");
+    refused(&cors("origins: [@@'null']"), "it names nobody");
+    refused(&cors("origins: [@@'https://a*.example']"), "a wildcard is the whole first label");
+    refused(&cors("origins: [https://a.example, @@https://a.example]"), "`https://a.example` is listed twice");
+    refused(&cors("origins: @@https://a.example"), "expected a list");
+    refused(&cors("origins: [], headers: [@@'a b']"), "expected the name of a request header");
+    refused(&cors("origins: [], max_age: @@25h"), "found `25h`");
+    refused("cors: @@{ credentials: true }\n", "`cors.origins` is missing");
 }
 
 #[test]

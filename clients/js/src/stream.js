@@ -114,7 +114,7 @@ export class Stream {
 
   urlWith(parameter) {
     const url = new URL(this.url);
-    url.searchParams.set('heartbeat', 'event');
+    url.searchParams.set('heartbeat', 'immediate');
     if (this.cursor) url.searchParams.set(parameter, this.cursor);
     return url;
   }

@@ -48,7 +48,7 @@ test('it goes on after a cut at the cursor, and drops an unfinished line', async
   const items = await read(subscribe(server.url), 3);
   assert.deepEqual(items.map((item) => item.event.data), [1, 2, 3]);
   assert.equal(server.requests[1].url.searchParams.get('since'), 't:0:2');
-  assert.equal(server.requests[0].url.searchParams.get('heartbeat'), 'event');
+  assert.equal(server.requests[0].url.searchParams.get('heartbeat'), 'immediate');
 });
 
 test('an event that looks like one of the server\'s own is an event', async (t) => {

@@ -48,7 +48,7 @@ class Protocol:
 
     def parameters(self) -> dict:
         position = {_PARAMETERS[self.transport]: self.cursor} if self.cursor else {}
-        return {"heartbeat": "event", **position}
+        return {"heartbeat": "immediate", **position}
 
     def headers(self, token: str | None) -> dict:
         authorization = {"Authorization": f"Bearer {token}"} if token else {}
