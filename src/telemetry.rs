@@ -3,7 +3,10 @@
 //! It says how logs are filtered and written; what is logged is up to each room. Traces are another room's.
 //!
 //! A thread of its own writes them: whoever logs never waits for whoever reads standard error. What it can't write in
-//! time is dropped, and counted.
+//! time is dropped, and counted. What a line may hold is in `line.rs`.
+
+mod line;
+mod repeats;
 
 use std::env;
 use std::io;
@@ -12,6 +15,9 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::{self, JsonFields};
+
+use line::Lines;
 
 /// Filters logs: a level, or `target=level,...`.
 pub const FILTER_VARIABLE: &str = "SIDESTREAM_LOG";
@@ -51,9 +57,15 @@ pub fn init() -> Logs {
     let writing = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_AHEAD).thread_name("log");
     let (writer, thread) = writing.finish(io::stderr());
     let dropped = writer.error_counter();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    // An event that is left out is an error of its format.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
     let is_json = env::var(FORMAT_VARIABLE).is_ok_and(|format| format == "json");
-    let installed = if is_json { builder.json().try_init() } else { builder.try_init() };
+    let installed = if is_json {
+        let lines = Lines::new(format::format().json(), true);
+        builder.fmt_fields(JsonFields::new()).event_format(lines).try_init()
+    } else {
+        builder.event_format(Lines::new(format::format(), false)).try_init()
+    };
     if installed.is_ok() {
         *THREAD.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         let _ = DROPPED.set(dropped);

@@ -274,6 +274,8 @@ struct Watch {
     /// Absent where the system has no more watches to give: then looking again must do.
     watcher: Option<RecommendedWatcher>,
     directories: BTreeSet<PathBuf>,
+    /// Those that cannot be watched, which is logged once.
+    unwatched: BTreeSet<PathBuf>,
     changed: Arc<Notify>,
 }
 
@@ -288,7 +290,7 @@ impl Watch {
             }
         });
         let watcher = watcher.map_err(|error| report(None, &error)).ok();
-        Self { watcher, directories: BTreeSet::new(), changed }
+        Self { watcher, directories: BTreeSet::new(), unwatched: BTreeSet::new(), changed }
     }
 
     /// Watches the directories of these files, and no other ones.
@@ -300,15 +302,21 @@ impl Watch {
             let _ = watcher.unwatch(gone);
         }
         self.directories.retain(|directory| wanted.contains(directory));
+        self.unwatched.retain(|directory| wanted.contains(directory));
         for directory in wanted {
             if self.directories.contains(&directory) {
                 continue;
             }
             match watcher.watch(&directory, RecursiveMode::NonRecursive) {
                 Ok(()) => {
+                    self.unwatched.remove(&directory);
                     self.directories.insert(directory);
                 }
-                Err(error) => report(Some(&directory), &error),
+                Err(error) => {
+                    if self.unwatched.insert(directory.clone()) {
+                        report(Some(&directory), &error);
+                    }
+                }
             }
         }
     }
