@@ -8,18 +8,26 @@ pub enum TokenOrigin {
     Cookie,
 }
 
-/// The token a request presents: that of `Authorization: Bearer` (RFC 6750 section 2.1), or else the named cookie's
-/// (RFC 6265 section 4.2), the first of that name. Other authorization schemes count as none.
+/// Tokens of one request that are looked at. More cookies of one name than this are no accident.
+const PRESENTED_MAX: usize = 8;
+
+/// The tokens a request presents, in the order in which they count: that of `Authorization: Bearer` (RFC 6750 section 2.1)
+/// alone, or else the values of the cookies with this name. There may be several of them, of which only one is good: a browser
+/// sends those of each path and domain, without saying which is which (RFC 6265 section 4.2.2). Other authorization
+/// schemes count as none.
+///
+/// Each argument gives the lines of its field, as bytes: cookies of other programs hold what they like.
 pub fn presented<'a>(
-    authorization: Option<&'a str>,
-    cookie: Option<&'a str>,
+    authorization: impl Iterator<Item = &'a [u8]>,
+    cookies: impl Iterator<Item = &'a [u8]>,
     cookie_name: Option<&str>,
-) -> Option<(TokenOrigin, &'a str)> {
-    if let Some(token) = authorization.and_then(bearer) {
-        return Some((TokenOrigin::Bearer, token));
+) -> Vec<(TokenOrigin, &'a str)> {
+    if let Some(token) = authorization.filter_map(|line| std::str::from_utf8(line).ok()).find_map(bearer) {
+        return vec![(TokenOrigin::Bearer, token)];
     }
-    let token = cookie_value(cookie?, cookie_name?)?;
-    Some((TokenOrigin::Cookie, token))
+    let Some(name) = cookie_name else { return Vec::new() };
+    let tokens = cookies.flat_map(|line| cookie_values(line, name)).map(|token| (TokenOrigin::Cookie, token));
+    tokens.take(PRESENTED_MAX).collect()
 }
 
 /// The scheme's name is case-insensitive (RFC 9110 section 11.1).
@@ -28,37 +36,61 @@ fn bearer(authorization: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-fn cookie_value<'a>(cookies: &'a str, name: &str) -> Option<&'a str> {
-    let (_, value) = cookies
-        .split(';')
-        .filter_map(|pair| pair.split_once('='))
-        .find(|(n, value)| n.trim() == name && !value.trim().is_empty())?;
-    let value = value.trim();
-    Some(value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value))
+/// The values of one cookie in a line of `Cookie`. Cookies are separated by semicolons, even within quotes (RFC 6265 section
+/// 5.4); what merges lines as lists puts a comma between them (RFC 9110 section 5.3), which is no character of a token.
+fn cookie_values<'a>(line: &'a [u8], name: &str) -> impl Iterator<Item = &'a str> {
+    line.split(|b| matches!(b, b';' | b',')).filter_map(move |cookie| {
+        let at = memchr::memchr(b'=', cookie)?;
+        let is_named = cookie[..at].trim_ascii() == name.as_bytes();
+        let value = std::str::from_utf8(cookie[at + 1..].trim_ascii()).ok().filter(|_| is_named)?;
+        let value = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
+        (!value.is_empty()).then_some(value)
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::TokenOrigin::{Bearer, Cookie};
     use super::*;
+
+    fn found<'a>(authorization: &[&'a [u8]], cookies: &[&'a [u8]]) -> Vec<(TokenOrigin, &'a str)> {
+        presented(authorization.iter().copied(), cookies.iter().copied(), Some("session"))
+    }
 
     #[test]
     fn finds_the_token() {
-        use TokenOrigin::{Bearer, Cookie};
-        let cases = [
-            (Some("Bearer abc"), None, Some((Bearer, "abc"))),
-            (Some("bEARER  abc "), None, Some((Bearer, "abc"))),
-            (Some("Bearer abc"), Some("session=def"), Some((Bearer, "abc"))),
-            (Some("Basic abc"), Some("session=def"), Some((Cookie, "def"))),
-            (Some("Bearer"), None, None),
-            (Some("Bearer "), None, Some((Bearer, ""))),
-            (None, Some("a=1; session=\"d=ef\"; session=x"), Some((Cookie, "d=ef"))),
-            (None, Some("xsession=1;  Session=2; session="), None),
-            (None, Some("session"), None),
-            (None, None, None),
-        ];
-        for (authorization, cookie, expected) in cases {
-            assert_eq!(presented(authorization, cookie, Some("session")), expected, "{authorization:?} {cookie:?}");
+        assert_eq!(found(&[b"Bearer abc"], &[]), [(Bearer, "abc")]);
+        assert_eq!(found(&[b"bEARER  abc "], &[]), [(Bearer, "abc")]);
+        assert_eq!(found(&[b"Bearer abc"], &[b"session=def"]), [(Bearer, "abc")]);
+        assert_eq!(found(&[b"Basic abc", b"Bearer abc"], &[]), [(Bearer, "abc")]);
+        assert_eq!(found(&[b"Basic abc"], &[b"session=def"]), [(Cookie, "def")]);
+        assert_eq!(found(&[b"\xff"], &[b"session=def"]), [(Cookie, "def")]);
+        assert_eq!(found(&[b"Bearer"], &[]), []);
+        assert_eq!(found(&[b"Bearer "], &[]), [(Bearer, "")]);
+        assert_eq!(found(&[], &[b"xsession=1;  Session=2; session="]), []);
+        assert_eq!(presented([].into_iter(), [&b"session=abc"[..]].into_iter(), None), []);
+    }
+
+    #[test]
+    fn other_cookies_hide_no_token() {
+        for cookies in [
+            &[&b"theme=dark; session=d=ef"[..]][..],
+            &[b"theme=dark", b"session=d=ef"],
+            &[b"session=d=ef", b"theme=dark"],
+            &[b"session=\"d=ef\""],
+            &[b"a=\"x; y\"; session=d=ef"],
+            &[b"a=x,y z;session=d=ef;"],
+            &[b"=nameless; nameless; ; session = d=ef"],
+            &[b"a=\xff\xfe; session=d=ef", b"\xff"],
+            &[b"a={\"b\":1}; session=d=ef; c=="],
+            &[b"$Version=1; session=d=ef; $Path=/"],
+            &[b"theme=dark, session=d=ef"],
+            &[b"session=d=ef, theme=dark"],
+            &[b"session=\xff; session=d=ef"],
+        ] {
+            assert_eq!(found(&[], cookies), [(Cookie, "d=ef")], "{cookies:?}");
         }
-        assert_eq!(presented(None, Some("session=abc"), None), None);
+        assert_eq!(found(&[], &[b"session=old; session=new"]), [(Cookie, "old"), (Cookie, "new")]);
+        assert_eq!(found(&[], &[&b"session=x;".repeat(PRESENTED_MAX + 1)]).len(), PRESENTED_MAX);
     }
 }

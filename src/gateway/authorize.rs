@@ -48,14 +48,18 @@ fn identify(
 ) -> Result<(Principal, TokenOrigin), Refusal> {
     // The configuration was refused if a route needs tokens and nothing verifies them; if so nonetheless: nobody.
     let verifier = verifier.ok_or_else(|| unauthorized("Bearer", "no token is accepted here"))?;
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let (origin, token) = auth::presented(text(AUTHORIZATION), text(COOKIE), verifier.cookie())
-        .ok_or_else(|| unauthorized("Bearer", "a token is required"))?;
-    let principal = verifier.verify(token, now_unix_ms).map_err(|error| {
-        tracing::debug!(%error, "refused a token");
-        unauthorized("Bearer error=\"invalid_token\"", error.to_string())
-    })?;
-    Ok((principal, origin))
+    let lines = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let mut refused = unauthorized("Bearer", "a token is required");
+    for (origin, token) in auth::presented(lines(AUTHORIZATION), lines(COOKIE), verifier.cookie()) {
+        match verifier.verify(token, now_unix_ms) {
+            Ok(principal) => return Ok((principal, origin)),
+            Err(error) => {
+                tracing::debug!(%error, "refused a token");
+                refused = unauthorized("Bearer error=\"invalid_token\"", error.to_string());
+            }
+        }
+    }
+    Err(refused)
 }
 
 /// A line that is no text counts as a line: an origin that cannot be read must not hide another one.
