@@ -1,92 +1,160 @@
-//! Who may see and do what is for this host only. A person's browser counts as it, through `kubectl port-forward` too;
-//! other sites' pages in that browser do not.
+//! Who may see and do what is for this host only: a process of this host, or a person's browser or tool through
+//! `kubectl port-forward`. Pages of other sites in that browser may not, nor may what a service mesh passes on.
+//!
+//! The addresses say that a connection was made within this network namespace. A mesh's proxy makes such connections as well,
+//! on behalf of others: from 127.0.0.6 (Istio), from the pod's own address (Linkerd), or from 127.0.0.1 (before Istio 1.10).
+//! The first two are no loopback address of ours; the last is told by the `Host` that was asked for and by the fields that
+//! proxies add. A mesh that passes on bytes rather than requests, from 127.0.0.1, cannot be told from this host.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use http::Method;
-use http::header::{HOST, HeaderMap, ORIGIN};
-use http::uri::Authority;
+use http::header::{FORWARDED, HOST, HeaderMap, HeaderName, ORIGIN, VIA};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::l4::socket::SocketAddr;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// What the fields that proxies add begin with.
+const PROXIES: [&str; 5] = ["x-forwarded", "x-envoy-", "x-real-ip", "x-b3-", "l5d-"];
 
 /// Whether what is for this host only is for whoever asks.
 pub(super) fn is_for(session: &ServerSession) -> bool {
     let ip = |address: Option<&SocketAddr>| Some(address?.as_inet()?.ip());
     let header = session.req_header();
-    is_neighbour(ip(session.client_addr()), ip(session.server_addr())) && is_own(&header.method, &header.headers)
+    is_neighbour(ip(session.client_addr()), ip(session.server_addr())) && is_own(&header.headers)
 }
 
-/// Whether the peer is on this host: it comes from loopback, or from the very address that it connected to.
+/// Whether both ends of the connection are the one loopback address of this host: not another one of 127.0.0.0/8, and not an
+/// address that it shares with its pod's other containers' proxies.
 fn is_neighbour(peer: Option<IpAddr>, local: Option<IpAddr>) -> bool {
     let (peer, local) = (peer.map(|ip| ip.to_canonical()), local.map(|ip| ip.to_canonical()));
-    peer.is_some_and(|peer| peer.is_loopback() || Some(peer) == local)
+    peer == local && peer.is_some_and(|peer| is_loopback(&peer))
 }
 
-/// Whether no other site's page asks. Such a page says its `Origin` where it sends something; where it made its own
-/// name an address of ours (DNS rebinding), that name is the `Host`. Browsers leave the `Origin` out of a GET only, so
-/// that who acts without one is none, and may call this host what they like.
-fn is_own(method: &Method, headers: &HeaderMap) -> bool {
-    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    let host = text(HOST.as_str()).unwrap_or_default();
-    let is_numbered = host.parse::<Authority>().is_ok_and(|authority| {
-        let name = authority.host().trim_matches(['[', ']']);
-        name == "localhost" || name.parse::<IpAddr>().is_ok()
-    });
-    let origin = text(ORIGIN.as_str());
-    let is_no_browser = host.is_empty() || (origin.is_none() && method == Method::POST);
-    let is_origin_ours = origin.is_none_or(|origin| origin.split_once("://").is_some_and(|(_, it)| it == host));
-    let is_site_ours = text("sec-fetch-site").is_none_or(|site| ["same-origin", "none"].contains(&site));
-    (is_numbered || is_no_browser) && is_origin_ours && is_site_ours
+fn is_loopback(ip: &IpAddr) -> bool {
+    [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)].contains(ip)
+}
+
+/// Whether neither another site's page asks nor a proxy for somebody else. Such a page says its `Origin` where it sends
+/// something; where it made its own name an address of ours (DNS rebinding), that name is the `Host`. A field that stands
+/// twice says nothing.
+fn is_own(headers: &HeaderMap) -> bool {
+    let [Ok(host), Ok(origin), Ok(site)] = [HOST, ORIGIN, SEC_FETCH_SITE].map(|name| single(headers, &name)) else {
+        return false;
+    };
+    let is_own_host = host.is_none_or(|host| host.is_empty() || names_loopback(host));
+    let is_own_origin = origin.is_none_or(|origin| origin.split_once("://").is_some_and(|(_, it)| Some(it) == host));
+    let is_own_site = site.is_none_or(|site| ["same-origin", "none"].contains(&site));
+    is_own_host && is_own_origin && is_own_site && !is_passed_on(headers)
+}
+
+/// The value of a field that may stand once; an error where it stands more often, or is no text.
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, ()> {
+    let mut lines = headers.get_all(name).iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => Ok(None),
+        (Some(only), None) => only.to_str().map(Some).map_err(drop),
+        _ => Err(()),
+    }
+}
+
+/// `localhost` or a loopback address, with a port or without.
+fn names_loopback(host: &str) -> bool {
+    let is_port = |port: &str| port.bytes().all(|b| b.is_ascii_digit());
+    let (name, port) = match host.strip_prefix('[') {
+        Some(literal) => match literal.split_once(']') {
+            Some((address, "")) => (address, None),
+            Some((address, rest)) => match rest.strip_prefix(':') {
+                Some(port) => (address, Some(port)),
+                None => return false,
+            },
+            None => return false,
+        },
+        None => host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port))),
+    };
+    let is_ours = name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(|ip| is_loopback(&ip));
+    is_ours && port.is_none_or(is_port)
+}
+
+/// Whether a proxy says that it asks for somebody else.
+fn is_passed_on(headers: &HeaderMap) -> bool {
+    let is_proxys = |name: &HeaderName| {
+        [FORWARDED, VIA].contains(name)
+            || PROXIES.iter().any(|prefix| name.as_str().replace('_', "-").starts_with(prefix))
+    };
+    headers.keys().any(is_proxys)
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]
     fn who_is_on_the_same_host() {
         let ip = |text: &str| Some(text.parse::<IpAddr>().unwrap());
-        for (peer, local) in [
-            ("127.0.0.1", "127.0.0.1"),
-            ("127.0.0.9", "10.0.0.1"),
-            ("::1", "::1"),
-            ("::ffff:127.0.0.1", "::1"),
-            ("10.0.0.1", "10.0.0.1"),
-            ("::ffff:10.0.0.1", "10.0.0.1"),
-            ("fd00::1", "fd00::1"),
-        ] {
+        for (peer, local) in [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("::ffff:127.0.0.1", "::ffff:127.0.0.1")] {
             assert!(is_neighbour(ip(peer), ip(local)), "{peer} at {local}");
         }
-        for (peer, local) in [("10.0.0.2", "10.0.0.1"), ("fd00::2", "fd00::1"), ("::ffff:10.0.0.2", "10.0.0.1")] {
+        for (peer, local) in [
+            ("127.0.0.6", "127.0.0.1"),
+            ("127.0.0.6", "127.0.0.6"),
+            ("127.0.0.1", "10.0.0.1"),
+            ("127.0.0.6", "10.0.0.1"),
+            ("10.0.0.1", "10.0.0.1"),
+            ("10.0.0.2", "10.0.0.1"),
+            ("fd00::1", "fd00::1"),
+            ("::ffff:10.0.0.1", "10.0.0.1"),
+        ] {
             assert!(!is_neighbour(ip(peer), ip(local)), "{peer} at {local}");
         }
         assert!(!is_neighbour(None, None) && !is_neighbour(None, ip("127.0.0.1")));
     }
 
     #[test]
-    fn other_sites_pages_are_not_this_host() {
-        let headers = |pairs: &[(&'static str, &str)]| {
-            pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect::<HeaderMap>()
+    fn other_sites_pages_and_proxies_are_not_this_host() {
+        let headers = |pairs: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            headers
         };
         for good in [
             &[][..],
+            &[("host", "")],
             &[("host", "localhost:9090")],
-            &[("host", "10.0.0.1:9090")],
+            &[("host", "LocalHost")],
+            &[("host", "127.0.0.1:9090")],
             &[("host", "[::1]:9090"), ("origin", "http://[::1]:9090"), ("sec-fetch-site", "same-origin")],
         ] {
-            assert!(is_own(&Method::GET, &headers(good)), "{good:?}");
+            assert!(is_own(&headers(good)), "{good:?}");
         }
         for bad in [
             &[("host", "evil.example:9090")][..],
+            &[("host", "my-pod:9090")],
+            &[("host", "10.0.0.1:9090")],
+            &[("host", "127.0.0.6")],
             &[("host", "localhost.evil.example")],
+            &[("host", "[::1]x")],
+            &[("host", "[::1]:x")],
+            &[("host", "[::1")],
+            &[("host", "::1")],
+            &[("host", "localhost:9090:1")],
+            &[("host", "localhost"), ("host", "localhost")],
             &[("host", "localhost:9090"), ("origin", "https://evil.example")],
             &[("host", "localhost:9090"), ("origin", "http://localhost:3000")],
             &[("host", "localhost:9090"), ("origin", "null")],
+            &[("host", "localhost"), ("origin", "http://localhost"), ("origin", "http://evil.example")],
+            &[("host", "localhost"), ("origin", "http://localhost"), ("origin", "http://localhost")],
             &[("host", "localhost:9090"), ("sec-fetch-site", "cross-site")],
+            &[("host", "localhost"), ("x-forwarded-for", "10.0.0.2")],
+            &[("host", "localhost"), ("x_forwarded_for", "10.0.0.2")],
+            &[("host", "localhost"), ("x-envoy-decorator-operation", "x")],
+            &[("host", "localhost"), ("forwarded", "for=10.0.0.2")],
+            &[("host", "localhost"), ("via", "1.1 front")],
         ] {
-            assert!(!is_own(&Method::GET, &headers(bad)), "{bad:?}");
+            assert!(!is_own(&headers(bad)), "{bad:?}");
         }
-        let named = [("host", "my-pod:9090"), ("origin", "http://my-pod:9090")];
-        assert!(is_own(&Method::POST, &headers(&named[..1])) && !is_own(&Method::POST, &headers(&named)));
     }
 }

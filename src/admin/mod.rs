@@ -20,6 +20,7 @@ pub use status::Status;
 
 use crate::config::reload::{Asker, Outcome};
 use crate::drain::Drained;
+use crate::listener::is_last;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::telemetry;
@@ -162,6 +163,9 @@ impl Admin {
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let is_neighbour = guard::is_for(session);
+        if is_last(session.req_header()) {
+            session.set_keepalive(None);
+        }
         let header = session.req_header();
         let (method, path) = (header.method.clone(), header.uri.path().to_owned());
         let query = header.uri.query().unwrap_or_default().to_owned();
