@@ -17,15 +17,16 @@ pub struct Handshake {
     pub subprotocol: Option<Box<str>>,
 }
 
-/// The head of an SSE or NDJSON stream. Without chunks (HTTP/1.0) the body ends with the connection. `batch` is how many
-/// events are gathered, if any are; `headers` are whole lines.
+/// The head of an SSE or NDJSON stream. Without chunks (HTTP/1.0) the body ends with the connection. No other request follows
+/// a stream on its connection (RFC 9112 section 9.6). `batch` is how many events are gathered, if any are; `headers` are
+/// whole lines.
 pub fn stream_head(content_type: &str, chunked: bool, batch: Option<u32>, headers: &str, unix_ms: i64) -> Vec<u8> {
-    let framing =
-        if chunked { "Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n" } else { "Connection: close\r\n" };
+    let framing = if chunked { "Transfer-Encoding: chunked\r\n" } else { "" };
     let date = date(unix_ms);
     let batch = batch.map(|events| format!("X-Batch-Size: {events}\r\n")).unwrap_or_default();
     format!(
-        "HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Type: {content_type}\r\n{UNBUFFERED}{batch}{headers}{framing}\r\n"
+        "HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Type: {content_type}\r\n{UNBUFFERED}{batch}{headers}Connection: \
+         close\r\n{framing}\r\n"
     )
     .into_bytes()
 }

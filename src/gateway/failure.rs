@@ -1,17 +1,12 @@
-//! What a failed exchange is: whose fault, which status, which name in metrics; and how often it is logged.
+//! What a failed exchange is: whose fault, which status, which name in metrics.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use pingora::{Error, ErrorSource, ErrorType};
 
-use super::upstream::RESOLVE_ERROR;
+use super::resolver::RESOLVE_ERROR;
 use crate::problem::Problem;
-
-/// One line of a kind of failure is logged in this time, with the number of those left out.
-const LOGGED_EVERY: Duration = Duration::from_secs(5);
 
 /// A failed exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +85,17 @@ fn of_client(error: &Error) -> Option<Failure> {
     }
 }
 
+/// What is logged of an error: its type, and the system's error. Pingora's own text quotes heads and bodies.
+pub(super) fn cause(error: &Error) -> String {
+    let kind = error.etype().as_str();
+    let Some(cause) = io_cause(error) else { return kind.to_owned() };
+    // The text of other errors of I/O is whatever their author put in.
+    match cause.raw_os_error() {
+        Some(code) => format!("{kind}: {}", io::Error::from_raw_os_error(code)),
+        None => format!("{kind}: {}", cause.kind()),
+    }
+}
+
 /// Whether this process or its host ran out of descriptors, ports or buffers.
 fn is_exhausted(error: &Error) -> bool {
     let code = io_cause(error).and_then(io::Error::raw_os_error);
@@ -98,35 +104,6 @@ fn is_exhausted(error: &Error) -> bool {
 
 fn io_cause(error: &Error) -> Option<&io::Error> {
     error.root_cause().downcast_ref()
-}
-
-/// Lets one log line through now and then.
-#[derive(Debug)]
-pub(super) struct Seldom {
-    since: Instant,
-    /// Milliseconds after `since`, plus one; 0: never yet.
-    last: AtomicU64,
-    left_out: AtomicU64,
-}
-
-impl Default for Seldom {
-    fn default() -> Self {
-        Self { since: Instant::now(), last: AtomicU64::new(0), left_out: AtomicU64::new(0) }
-    }
-}
-
-impl Seldom {
-    /// How many lines were left out since the last one, if it is time for one.
-    pub(super) fn due(&self, now: Instant) -> Option<u64> {
-        let now = u64::try_from((now - self.since).as_millis()).unwrap_or(u64::MAX).saturating_add(1);
-        let last = self.last.load(Ordering::Relaxed);
-        let is_due = last == 0 || now.saturating_sub(last) >= LOGGED_EVERY.as_millis() as u64;
-        if is_due && self.last.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            return Some(self.left_out.swap(0, Ordering::Relaxed));
-        }
-        self.left_out.fetch_add(1, Ordering::Relaxed);
-        None
-    }
 }
 
 #[cfg(test)]
@@ -159,12 +136,16 @@ mod tests {
     }
 
     #[test]
-    fn repeated_failures_are_logged_seldom() {
-        let seldom = Seldom::default();
-        let start = seldom.since;
-        assert_eq!(seldom.due(start), Some(0));
-        assert_eq!(seldom.due(start + LOGGED_EVERY / 2), None);
-        assert_eq!(seldom.due(start + LOGGED_EVERY / 2), None);
-        assert_eq!(seldom.due(start + LOGGED_EVERY), Some(2));
+    fn a_cause_quotes_nothing() {
+        let quoting = io::Error::other("Set-Cookie: session=secret");
+        let errors = [
+            Error::explain(ErrorType::InvalidHTTPHeader, "buf: Set-Cookie: session=secret"),
+            Error::because(ErrorType::ReadError, "read `secret`", quoting),
+            Error::because(ErrorType::ConnectError, "secret", io::Error::from_raw_os_error(libc::ECONNREFUSED)),
+        ];
+        let causes = errors.map(|error| cause(&error));
+        assert!(causes.iter().all(|cause| !cause.contains("secret")), "{causes:?}");
+        assert_eq!(causes[0], "InvalidHTTPHeader");
+        assert!(causes[2].starts_with("ConnectError: Connection refused"), "{}", causes[2]);
     }
 }

@@ -1,10 +1,11 @@
-//! `X-Forwarded-For`, `-Proto` and `-Host` towards the upstream: kept and extended where the client is trusted,
-//! replaced where it is not. The standard `Forwarded` header (RFC 7239) is not written.
+//! What a request says about where it came from. `X-Forwarded-For`, `-Proto` and `-Host` are kept and extended where the
+//! client is trusted, and replaced where it is not; every other field with such a claim is passed on from trusted clients
+//! only. The standard `Forwarded` header (RFC 7239) is not written.
 
 use std::net::IpAddr;
 
 use http::HeaderValue;
-use http::header::{FORWARDED, HOST};
+use http::header::HOST;
 use pingora::http::RequestHeader;
 
 use crate::config::snapshot::ForwardedTrust;
@@ -12,6 +13,46 @@ use crate::config::snapshot::ForwardedTrust;
 const FOR: &str = "x-forwarded-for";
 const PROTO: &str = "x-forwarded-proto";
 const HOST_NAME: &str = "x-forwarded-host";
+
+/// Fields by which proxies tell the server behind who the client is or what it asked for, beside those that begin with
+/// [`CLAIM_PREFIXES`]. In lower case, with hyphens.
+const CLAIMS: [&str; 24] = [
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "cf-pseudo-ipv4",
+    "client-ip",
+    "cluster-client-ip",
+    "do-connecting-ip",
+    "fastly-client-ip",
+    "fly-client-ip",
+    "forwarded",
+    "forwarded-for",
+    "front-end-https",
+    "proxy",
+    "proxy-client-ip",
+    "remote-addr",
+    "remote-user",
+    "true-client-ip",
+    "wl-proxy-client-ip",
+    "x-azure-clientip",
+    "x-azure-socketip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-host",
+    "x-http-host-override",
+    "x-url-scheme",
+];
+const CLAIM_PREFIXES: [&str; 9] = [
+    "x-appengine-user-",
+    "x-envoy-external-",
+    "x-envoy-original-",
+    "x-forwarded",
+    "x-original-",
+    "x-real-",
+    "x-remote-",
+    "x-rewrite-",
+    "x-ssl-client-",
+];
 
 /// Sets the headers of a request that came from `client`.
 pub(super) fn forward(
@@ -58,11 +99,17 @@ fn contains(network: IpAddr, prefix: u8, address: IpAddr) -> bool {
 
 /// Removes everything a stranger may claim about where a request came from.
 fn remove_claims(request: &mut RequestHeader) {
-    let is_claim = |name: &http::HeaderName| *name == FORWARDED || name.as_str().starts_with("x-forwarded-");
-    let claims: Vec<_> = request.headers.keys().filter(|name| is_claim(name)).cloned().collect();
+    let claims: Vec<_> = request.headers.keys().filter(|name| is_claim(name.as_str())).cloned().collect();
     for name in &claims {
         request.remove_header(name);
     }
+}
+
+/// Whether a field with this name claims something. Servers that hand fields on as variables (CGI, WSGI, Rack) take an
+/// underscore for a hyphen.
+fn is_claim(name: &str) -> bool {
+    let name = name.replace('_', "-");
+    CLAIMS.contains(&&*name) || CLAIM_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// The addresses named so far and the client's own.
@@ -119,6 +166,30 @@ mod tests {
                 ["1.1.1.1, 2.2.2.2, 10.0.0.9", "https", "shop.example", "443", "for=1.1.1.1"]
             );
             assert_eq!(forwarded(&trust, "10.0.0.9", &[]), ["10.0.0.9", "http", "api.example", "", ""]);
+        }
+    }
+
+    #[test]
+    fn claims_by_any_name() {
+        for name in [
+            "forwarded",
+            "x-forwarded",
+            "x_forwarded_for",
+            "x-forwarded_proto",
+            "x-forwarded-client-cert",
+            "x-real-ip",
+            "x_real_ip",
+            "true-client-ip",
+            "cf_connecting_ip",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-original-forwarded-for",
+            "proxy",
+        ] {
+            assert!(is_claim(name), "{name}");
+        }
+        for name in ["x-real", "x-request-id", "x-custom", "origin", "via", "x-forward", "authorization", "host"] {
+            assert!(!is_claim(name), "{name}");
         }
     }
 

@@ -13,6 +13,7 @@ mod handover;
 mod handshake;
 mod negotiate;
 mod refusal;
+mod resolver;
 mod response;
 mod stream;
 mod target;
@@ -21,28 +22,30 @@ mod upgrade;
 mod upstream;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use http::Version;
 use http::header::{CONTENT_LENGTH, EXPECT};
-use http::{StatusCode, Version};
+use pingora::Error;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType};
 
 use crate::config::snapshot::{RETRIES_MAX, Snapshot};
+use crate::listener::is_last;
 use crate::metrics::Metrics;
 use crate::shutdown::Draining;
 use crate::traces::{RequestSpan, Tracer};
 use crate::writer::Writers;
 use admission::Admission;
-use failure::{Failure, Fault, Seldom};
+use failure::{Failure, Fault, cause};
 use refusal::Reason;
-use upstream::{Attempts, Resolver};
+use resolver::Resolver;
+use upstream::Attempts;
 
 /// A refused request's body of up to this many bytes is read, so that its connection can be kept; a longer one ends it.
 const DRAINED_BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -57,7 +60,6 @@ pub struct Gateway {
     draining: Draining,
     admission: Arc<Admission>,
     resolver: Resolver,
-    failures: Seldom,
     tracer: Option<Tracer>,
 }
 
@@ -78,7 +80,7 @@ impl Gateway {
         let conf = ServerConf {
             upstream_keepalive_pool_size: snapshot.upstream.pool,
             // The last line of defence: `Attempts` decides, within this.
-            max_retries: RETRIES_MAX as usize + upstream::ADDRESSES_MAX,
+            max_retries: RETRIES_MAX as usize + resolver::ADDRESSES_MAX,
             ..ServerConf::default()
         };
         let mut proxy = HttpProxy::new(self, Arc::new(conf));
@@ -100,7 +102,6 @@ impl Gateway {
             metrics,
             draining,
             resolver: Resolver::default(),
-            failures: Seldom::default(),
             tracer,
         }
     }
@@ -114,9 +115,7 @@ impl Gateway {
             Fault::Client => self.metrics.bad_requests.with_label_values(&[failure.kind]).inc(),
             Fault::Upstream | Fault::Internal => {
                 self.metrics.upstream_errors.with_label_values(&[failure.kind]).inc();
-                if let Some(left_out) = self.failures.due(Instant::now()) {
-                    tracing::warn!(kind = failure.kind, %error, left_out, "cannot serve a request from the upstream");
-                }
+                tracing::warn!(kind = failure.kind, cause = cause(error), "cannot serve a request from the upstream");
             }
         }
     }
@@ -143,10 +142,10 @@ impl ProxyHttp for Gateway {
             // HTTP/1.0 knows no 1xx (RFC 9110 section 15.2).
             session.set_ignore_info_resp(true);
         }
-        if self.draining.is_set() {
+        if self.draining.is_set() || is_last(session.req_header()) {
             session.set_keepalive(None);
         }
-        Ok(())
+        upgrade::decline_others(session.req_header_mut())
     }
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> pingora::Result<bool> {
@@ -182,10 +181,7 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         _exchange: &mut Exchange,
     ) -> pingora::Result<()> {
-        if response.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
-            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "101 to a request without Upgrade").into_up());
-        }
-        Ok(())
+        response::check(session.req_header(), response).map_err(Error::into_up)
     }
 
     async fn response_filter(
@@ -230,12 +226,12 @@ impl ProxyHttp for Gateway {
             span.failure = Some(failure.kind);
         }
         session.set_keepalive(None);
-        if session.response_written().is_some_and(|written| !written.status.is_informational()) {
-            // The answer has begun: its end without an end is what the client can still be told.
+        if session.response_written().is_some_and(|written| response::is_final(written.status)) {
+            // The answer has begun: all that is left to do is to end it early.
             return none;
         }
         if let Err(error) = answer(session, failure.problem().into_response()).await {
-            tracing::debug!(%error, "the client left before its answer");
+            tracing::debug!(cause = cause(&error), "the client left before its answer");
         }
         FailToProxy { error_code: failure.status.as_u16(), can_reuse_downstream: false }
     }
@@ -267,7 +263,7 @@ impl ProxyHttp for Gateway {
         }
         let status = status(session);
         self.metrics.proxy_requests.with_label_values(&[status_class(status)]).inc();
-        tracing::debug!(request = session.request_summary(), status, "proxied");
+        tracing::debug!(method = %session.req_header().method, path = session.req_header().uri.path(), status, "proxied");
     }
 }
 

@@ -1,11 +1,13 @@
-//! What is changed about an upstream's answer: as little as HTTP allows a proxy.
+//! What is checked and changed about an upstream's answer: as little as HTTP allows a proxy.
 //!
-//! Hop-by-hop fields stay on their hop (RFC 9110 section 7.6.1), streams the upstream makes itself are told not to be
-//! buffered on the way, and HTTP/1.0 clients get no chunks. `Date` and `Connection` are Pingora's, which overwrites them.
+//! Hop-by-hop fields stay on their hop (RFC 9110 section 7.6.1), framing that two readers could take for two lengths is
+//! refused (RFC 9112 section 6), streams the upstream makes itself are told not to be buffered on the way, and HTTP/1.0
+//! clients get no chunks. `Date` and `Connection` are Pingora's, which overwrites them in final answers.
 
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, TRANSFER_ENCODING};
-use http::{HeaderName, HeaderValue, StatusCode};
-use pingora::http::ResponseHeader;
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::{Error, ErrorType};
 
 /// The content types of streams.
 const STREAM_TYPES: [&str; 4] =
@@ -13,11 +15,52 @@ const STREAM_TYPES: [&str; 4] =
 /// Read by nginx and those that copied it.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
+/// Fields of one hop, beside those that `Connection` names (RFC 9110 section 7.6.1). Pingora drops trailers, so that they are
+/// not announced either.
+const HOP_BY_HOP: [HeaderName; 4] =
+    [HeaderName::from_static("keep-alive"), HeaderName::from_static("proxy-connection"), TE, TRAILER];
+
+/// Whether nothing but the content follows this head: 101 is an interim status by its number only.
+pub(super) fn is_final(status: StatusCode) -> bool {
+    !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// Refuses an answer that cannot be passed on: a switch to a protocol that was not asked for (RFC 9110 section 7.8), or a
+/// transfer coding that is not a single `chunked` of HTTP/1.1 (RFC 9112 sections 6.1 and 6.3).
+pub(super) fn check(request: &RequestHeader, response: &ResponseHeader) -> pingora::Result<()> {
+    let invalid = |why| Err(Error::explain(ErrorType::InvalidHTTPHeader, why));
+    if response.status == StatusCode::SWITCHING_PROTOCOLS {
+        let mut switched = tokens(&response.headers, UPGRADE).peekable();
+        let is_asked = |protocol: &str| tokens(&request.headers, UPGRADE).any(|it| it.eq_ignore_ascii_case(protocol));
+        if switched.peek().is_none() || !switched.all(is_asked) {
+            return invalid("a switch to a protocol that was not asked for");
+        }
+    }
+    let mut codings = response.headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        _ if !has_framing(response.status) => Ok(()),
+        (None, _) => Ok(()),
+        (Some(only), None)
+            if response.version == Version::HTTP_11
+                && only.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") =>
+        {
+            Ok(())
+        }
+        _ => invalid("a transfer coding other than a single `chunked`"),
+    }
+}
+
 /// Readies an upstream's answer for the client. True: the body will end with the connection.
 pub(super) fn correct(response: &mut ResponseHeader, is_http10: bool) -> pingora::Result<bool> {
-    if response.status != StatusCode::SWITCHING_PROTOCOLS {
-        remove_hop_by_hop(response);
+    // The version is the sender's own (RFC 9110 section 6.2).
+    response.set_version(Version::HTTP_11);
+    remove_hop_by_hop(response);
+    if !has_framing(response.status) {
+        // RFC 9110 section 8.6, RFC 9112 section 6.1.
+        response.remove_header(&CONTENT_LENGTH);
+        response.remove_header(&TRANSFER_ENCODING);
     }
+    unify_length(response)?;
     if is_stream(response) {
         unbuffer(response)?;
     }
@@ -25,23 +68,41 @@ pub(super) fn correct(response: &mut ResponseHeader, is_http10: bool) -> pingora
     Ok(is_http10 && response.remove_header(&TRANSFER_ENCODING).is_some())
 }
 
+/// Whether an answer of this status may say how long its content is.
+fn has_framing(status: StatusCode) -> bool {
+    !status.is_informational() && status != StatusCode::NO_CONTENT
+}
+
 fn remove_hop_by_hop(response: &mut ResponseHeader) {
-    let nominated: Vec<HeaderName> = response
-        .headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        // An upgrade that is offered (426) keeps its name; framing is not for an upstream to take away.
-        .filter(|name: &HeaderName| ![http::header::UPGRADE, TRANSFER_ENCODING].contains(name))
+    let is_switch = response.status == StatusCode::SWITCHING_PROTOCOLS;
+    // Framing is not for an upstream to take away. `Upgrade` has a rule of its own.
+    let is_kept = |name: &HeaderName| [UPGRADE, TRANSFER_ENCODING, CONTENT_LENGTH].contains(name);
+    let nominated: Vec<HeaderName> = tokens(&response.headers, CONNECTION)
+        .filter_map(|name| name.parse().ok())
+        .filter(|name| !is_kept(name))
         .collect();
-    for name in nominated {
-        response.remove_header(&name);
-    }
-    for name in ["keep-alive", "proxy-connection"] {
+    for name in nominated.iter().chain(&HOP_BY_HOP) {
         response.remove_header(name);
     }
+    // 101 says what was switched to, 426 what to switch to; elsewhere an upgrade of this hop is offered.
+    if !is_switch && response.status != StatusCode::UPGRADE_REQUIRED {
+        response.remove_header(&UPGRADE);
+    }
+    if !is_switch {
+        response.remove_header(&CONNECTION);
+    }
+}
+
+/// Equal lengths are one (RFC 9110 section 8.6); Pingora refuses different ones.
+fn unify_length(response: &mut ResponseHeader) -> pingora::Result<()> {
+    let Some(length) = tokens(&response.headers, CONTENT_LENGTH).next().map(str::to_owned) else { return Ok(()) };
+    response.insert_header(CONTENT_LENGTH, length)
+}
+
+/// The elements of a list field.
+fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
 }
 
 fn is_stream(response: &ResponseHeader) -> bool {
@@ -87,12 +148,73 @@ mod tests {
     fn hop_by_hop_fields_stay_behind() {
         let headers =
             [("connection", "x-hop, keep-alive"), ("keep-alive", "timeout=5"), ("x-hop", "1"), ("x-end", "2")];
-        // `Connection` itself is Pingora's to replace.
-        assert_eq!(names(&headers), ["connection", "x-end"]);
-        assert!(
-            names(&[("connection", "transfer-encoding"), ("transfer-encoding", "chunked")])
-                .contains(&"transfer-encoding".to_owned())
+        // `Connection` itself is Pingora's to write.
+        assert_eq!(names(&headers), ["x-end"]);
+        assert_eq!(
+            names(&[("connection", "transfer-encoding"), ("transfer-encoding", "chunked")]),
+            ["transfer-encoding"]
         );
+        assert_eq!(names(&[("connection", "content-length"), ("content-length", "2")]), ["content-length"]);
+        assert_eq!(names(&[("upgrade", "h2,h2c"), ("te", "gzip"), ("trailer", "x")]), [""; 0]);
+    }
+
+    #[test]
+    fn interim_answers_and_those_without_content_have_no_framing() {
+        let names = |status: u16| {
+            let mut response = ResponseHeader::build(status, None).unwrap();
+            for (name, value) in [
+                ("content-length", "5"),
+                ("transfer-encoding", "chunked"),
+                ("upgrade", "websocket"),
+                ("connection", "upgrade, x-hop"),
+                ("x-hop", "1"),
+                ("link", "y"),
+            ] {
+                response.append_header(name, value).unwrap();
+            }
+            correct(&mut response, false).unwrap();
+            let mut names: Vec<_> = response.headers.keys().map(|name| name.as_str().to_owned()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(103), ["link"]);
+        assert_eq!(names(204), ["link"]);
+        assert_eq!(names(101), ["connection", "link", "upgrade"]);
+        assert_eq!(names(426), ["content-length", "link", "transfer-encoding", "upgrade"]);
+    }
+
+    #[test]
+    fn equal_lengths_are_one() {
+        let lengths = |headers: &[(&'static str, &'static str)]| corrected(headers, false).0;
+        let one = [("content-length".to_owned(), "2".to_owned())];
+        assert_eq!(lengths(&[("content-length", "2, 2")]), one);
+        assert_eq!(lengths(&[("content-length", "2"), ("content-length", "2")]), one);
+    }
+
+    #[test]
+    fn answers_that_cannot_be_passed_on() {
+        let checked = |status: u16, version, headers: &[(&'static str, &'static str)]| {
+            let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+            request.insert_header(UPGRADE, "websocket").unwrap();
+            let mut response = ResponseHeader::build(status, None).unwrap();
+            response.set_version(version);
+            for (name, value) in headers {
+                response.append_header(*name, *value).unwrap();
+            }
+            check(&request, &response).is_ok()
+        };
+        let http11 = Version::HTTP_11;
+        assert!(checked(101, http11, &[("upgrade", "WebSocket")]));
+        assert!(!checked(101, http11, &[("upgrade", "h2c")]));
+        assert!(!checked(101, http11, &[("upgrade", "websocket, h2c")]));
+        assert!(!checked(101, http11, &[]));
+        assert!(checked(200, http11, &[("transfer-encoding", "Chunked")]));
+        assert!(checked(204, http11, &[("transfer-encoding", "identity")]), "it is removed");
+        assert!(!checked(200, Version::HTTP_10, &[("transfer-encoding", "chunked")]));
+        assert!(!checked(200, http11, &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")]));
+        for coding in ["identity", "gzip, chunked", "chunked, chunked", ""] {
+            assert!(!checked(200, http11, &[("transfer-encoding", coding)]), "{coding}");
+        }
     }
 
     #[test]

@@ -12,7 +12,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use http::header::UPGRADE;
 use pingora::connectors::L4Connect;
+use pingora::http::RequestHeader;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::l4::stream::Stream;
 use pingora::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
@@ -21,10 +23,27 @@ use pingora::{Error, ErrorType};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::handshake;
+
 /// Turns that are let pass before an answer is looked at.
 const TURNS: u8 = 2;
 /// Kept connections of this kind are not mixed with the others.
 const GROUP: u64 = 1;
+
+/// Takes an `Upgrade` to anything but a WebSocket from a request, as a server may (RFC 9110 section 7.8). Pingora would not send
+/// it on, but still read the client's next bytes as a tunnel's.
+pub(super) fn decline_others(request: &mut RequestHeader) -> pingora::Result<()> {
+    if !request.headers.contains_key(UPGRADE) {
+        return Ok(());
+    }
+    let is_websocket = handshake::is_asked(&request.headers);
+    if is_websocket {
+        return request.insert_header(UPGRADE, "websocket");
+    }
+    request.remove_header(&UPGRADE);
+    request.remove_header("http2-settings");
+    Ok(())
+}
 
 /// Makes the peer's connections patient.
 pub(super) fn prepare(peer: &mut HttpPeer, connect_timeout: Duration) {

@@ -1,87 +1,13 @@
-//! The way to the upstream: its address, its limits, and whether a failed attempt may be repeated.
+//! The attempts to reach the upstream: their limits, and whether a failed one may be repeated.
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 
+use super::resolver::{RESOLVE_ERROR, Resolved, Resolver};
 use crate::config::snapshot::Upstream;
-
-/// How long a resolved name is used before it is asked for again.
-const RESOLVED_FOR: Duration = Duration::from_secs(5);
-/// The most addresses of one name that are tried.
-pub(super) const ADDRESSES_MAX: usize = 4;
-/// A name that cannot be resolved; `failure` gives it a status.
-pub(super) const RESOLVE_ERROR: ErrorType = ErrorType::Custom("ResolveError");
-
-/// Resolves the upstream's name, and remembers which of its addresses answered.
-#[derive(Debug, Default)]
-pub(super) struct Resolver {
-    known: ArcSwapOption<Resolved>,
-}
-
-/// What a name meant a moment ago.
-#[derive(Debug)]
-pub(super) struct Resolved {
-    name: String,
-    addresses: Vec<SocketAddr>,
-    /// The address that is tried first.
-    preferred: AtomicUsize,
-    at: Instant,
-}
-
-impl Resolver {
-    /// The addresses of `upstream`, looked up in at most its connect timeout.
-    pub(super) async fn resolve(&self, upstream: &Upstream) -> pingora::Result<Arc<Resolved>> {
-        if let Some(known) = self.known.load_full().filter(|known| known.is_fresh(&upstream.address)) {
-            return Ok(known);
-        }
-        let lookup = tokio::net::lookup_host(&upstream.address);
-        let addresses: io::Result<Vec<_>> = match tokio::time::timeout(upstream.connect_timeout, lookup).await {
-            Ok(found) => found.map(|found| found.take(ADDRESSES_MAX).collect()),
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        };
-        match addresses {
-            Ok(addresses) if !addresses.is_empty() => Ok(self.remember(&upstream.address, addresses)),
-            Ok(_) => Err(Error::explain(RESOLVE_ERROR, "the upstream's name has no address").into_up()),
-            Err(error) => Err(Error::because(RESOLVE_ERROR, "looking up the upstream's name", error).into_up()),
-        }
-    }
-
-    fn remember(&self, name: &str, addresses: Vec<SocketAddr>) -> Arc<Resolved> {
-        let before = self.known.load_full().filter(|known| known.addresses == addresses);
-        let preferred = before.map_or(0, |known| known.preferred.load(Ordering::Relaxed));
-        let resolved = Arc::new(Resolved {
-            name: name.to_owned(),
-            addresses,
-            preferred: AtomicUsize::new(preferred),
-            at: Instant::now(),
-        });
-        self.known.store(Some(resolved.clone()));
-        resolved
-    }
-}
-
-impl Resolved {
-    fn is_fresh(&self, name: &str) -> bool {
-        self.name == name && self.at.elapsed() < RESOLVED_FOR
-    }
-
-    fn address(&self) -> Option<SocketAddr> {
-        self.addresses.get(self.preferred.load(Ordering::Relaxed) % self.addresses.len().max(1)).copied()
-    }
-
-    /// The preferred address did not answer: the next one is preferred from now on.
-    fn prefer_next(&self) {
-        self.preferred.fetch_add(1, Ordering::Relaxed);
-    }
-}
 
 /// The attempts of one request.
 #[derive(Debug, Default)]
@@ -93,7 +19,7 @@ pub(super) struct Attempts {
 impl Attempts {
     /// The peer of the next attempt, with every limit set: Pingora's own are none at all.
     pub(super) async fn next(&mut self, resolver: &Resolver, upstream: &Upstream) -> pingora::Result<Box<HttpPeer>> {
-        let resolved = resolver.resolve(upstream).await?;
+        let resolved = resolver.resolve(&upstream.address, upstream.connect_timeout).await?;
         let address =
             resolved.address().ok_or_else(|| Error::explain(RESOLVE_ERROR, "the upstream has no address").into_up())?;
         self.started += 1;
@@ -109,7 +35,7 @@ impl Attempts {
 
     /// No connection: nothing was sent, so every request may try again, and each address of the name gets its turn.
     pub(super) fn not_connected(&self, mut error: Box<Error>, upstream: &Upstream) -> Box<Error> {
-        let addresses = self.to.as_ref().map_or(0, |resolved| resolved.addresses.len());
+        let addresses = self.to.as_ref().map_or(0, |resolved| resolved.len());
         if let Some(resolved) = &self.to {
             resolved.prefer_next();
         }
@@ -133,6 +59,8 @@ impl Attempts {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn upstream(retries: usize) -> Upstream {
@@ -179,7 +107,7 @@ mod tests {
     #[test]
     fn each_address_gets_its_turn() {
         let addresses = vec!["[::1]:3000".parse().unwrap(), "127.0.0.1:3000".parse().unwrap()];
-        let resolved = Resolver::default().remember("localhost:3000", addresses.clone());
+        let resolved = Arc::new(Resolved::new("localhost:3000", addresses.clone(), 0));
         let attempts = Attempts { started: 1, to: Some(resolved.clone()) };
         assert_eq!(resolved.address(), Some(addresses[0]));
         assert!(attempts.not_connected(Error::new(ErrorType::ConnectRefused), &upstream(0)).retry());

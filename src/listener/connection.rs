@@ -131,7 +131,7 @@ impl Connection {
                     return Err(NoHead::Refused(BadHead::TooLarge));
                 }
                 self.framing = head::check(&self.ahead[..end]).map_err(NoHead::Refused)?;
-                return Ok(self.ahead.split_to(end));
+                return Ok(head::readable(self.ahead.split_to(end)));
             }
             seen = self.ahead.len();
             if seen > HEAD_BYTES_MAX {

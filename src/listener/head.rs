@@ -3,7 +3,12 @@
 //! It looks at bytes only; what the request asks for is decided elsewhere. It is stricter than the parser behind it:
 //! what proxies and servers read differently is refused, never repaired.
 
-use http::StatusCode;
+use std::net::Ipv6Addr;
+
+use bytes::BytesMut;
+use http::header::CONNECTION;
+use http::{StatusCode, Version};
+use pingora::http::RequestHeader;
 
 use super::framing::{Chunks, Framing};
 use crate::problem::Problem;
@@ -14,6 +19,10 @@ pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 pub const HEADER_FIELDS_MAX: usize = 100;
 /// The longest request target, in bytes.
 pub const TARGET_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of a target that `http::Uri` refuses in a path or in a query. A backquote passes in a query, but encoding it there
+/// changes nothing.
+const UNREADABLE: &[u8] = b"\"<>`";
 
 /// Why a head is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -91,6 +100,34 @@ pub(super) fn end(bytes: &[u8], from: usize) -> Option<usize> {
             _ => None,
         }
     })
+}
+
+/// Whether the client, by its request, has the connection closed after the answer (RFC 9112 section 9.3).
+pub fn is_last(request: &RequestHeader) -> bool {
+    let says = |option: &[u8]| {
+        let mut lines = request.headers.get_all(CONNECTION).iter();
+        lines.any(|line| line.as_bytes().split(|&b| b == b',').any(|it| it.trim_ascii().eq_ignore_ascii_case(option)))
+    };
+    says(b"close") || (request.version == Version::HTTP_10 && !says(b"keep-alive"))
+}
+
+/// The head as the proxy behind can read it: it refuses some bytes of a target that HTTP does not allow either, but that
+/// clients send and servers take. Only those are percent-encoded, which gives them the same meaning (RFC 3986 section 2.1).
+pub(super) fn readable(head: BytesMut) -> BytesMut {
+    let line = memchr::memchr(b'\r', &head).unwrap_or(head.len());
+    let is_readable = |byte: &u8| !UNREADABLE.contains(byte);
+    if head[..line].iter().all(is_readable) {
+        return head;
+    }
+    let mut readable = BytesMut::with_capacity(head.len() + 64);
+    for byte in &head[..line] {
+        match is_readable(byte) {
+            true => readable.extend_from_slice(&[*byte]),
+            false => readable.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+        }
+    }
+    readable.extend_from_slice(&head[line..]);
+    readable
 }
 
 /// Checks a whole head and says what body follows it.
@@ -178,10 +215,24 @@ fn check_host(authority: Option<&str>, fields: Fields<'_>, version: u8) -> Resul
     let Some(host) = host else {
         return if version == 0 { Ok(()) } else { Err(BadHead::Host) };
     };
-    // The characters of a host and port: RFC 3986 section 3.2.2, without user information.
-    let is_valid = host.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%:[]".contains(b));
     let agrees = authority.is_none_or(|authority| authority.as_bytes() == host);
-    if is_valid && agrees { Ok(()) } else { Err(BadHead::Host) }
+    if is_host(host) && agrees { Ok(()) } else { Err(BadHead::Host) }
+}
+
+/// `host [":" port]` (RFC 3986 section 3.2.2, without user information); an empty one is allowed.
+fn is_host(text: &[u8]) -> bool {
+    let is_name = |name: &[u8]| name.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(b));
+    let is_port = |port: &[u8]| {
+        port.is_empty() || (port.iter().all(u8::is_ascii_digit) && parse_length(port).is_some_and(|port| port < 65_536))
+    };
+    let is_rest = |rest: &[u8]| rest.is_empty() || rest.strip_prefix(b":").is_some_and(is_port);
+    if let Some(literal) = text.strip_prefix(b"[") {
+        let Some(end) = memchr::memchr(b']', literal) else { return false };
+        let address = std::str::from_utf8(&literal[..end]).ok();
+        return address.is_some_and(|it| it.parse::<Ipv6Addr>().is_ok()) && is_rest(&literal[end + 1..]);
+    }
+    let end = memchr::memchr(b':', text).unwrap_or(text.len());
+    is_name(&text[..end]) && is_rest(&text[end..])
 }
 
 /// RFC 9112 section 6: the length of the body.
@@ -194,9 +245,15 @@ fn framing(fields: Fields<'_>, version: u8) -> Result<Framing, BadHead> {
             Ok(Framing::Chunked(Chunks::default()))
         }
         (Some(_), _) => Err(BadHead::TransferEncoding),
-        (None, None | Some(0)) if version == 1 && fields.all("upgrade").next().is_some() => Ok(Framing::Tunnel),
+        (None, None | Some(0)) if version == 1 && asks_for_websocket(fields) => Ok(Framing::Tunnel),
         (None, length) => Ok(Framing::Length(length.unwrap_or(0))),
     }
+}
+
+/// The only upgrade that is passed on.
+fn asks_for_websocket(fields: Fields<'_>) -> bool {
+    let mut protocols = fields.all("upgrade").flat_map(|value| value.split(|&b| b == b','));
+    protocols.any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(b"websocket"))
 }
 
 fn parse_length(value: &[u8]) -> Option<u64> {
@@ -229,6 +286,11 @@ mod tests {
             Ok(Framing::Chunked(Chunks::default()))
         );
         assert_eq!(checked("GET / HTTP/1.1\nHost: h\nUpgrade: websocket"), Ok(Framing::Tunnel));
+        assert_eq!(checked("GET / HTTP/1.1\nHost: h\nUpgrade: h2c, WebSocket"), Ok(Framing::Tunnel));
+        assert_eq!(checked("GET / HTTP/1.1\nHost: h\nUpgrade: h2c"), Ok(Framing::Length(0)));
+        for host in ["a:", "a.b_c", "[::1]", "[::1]:", "%41"] {
+            assert_eq!(checked(&format!("GET / HTTP/1.1\nHost: {host}")), Ok(Framing::Length(0)), "{host}");
+        }
         let with_length = |n| checked(&format!("GET / HTTP/1.1\nHost: h\nUpgrade: websocket\nContent-Length: {n}"));
         assert_eq!(with_length(0), Ok(Framing::Tunnel));
         assert_eq!(with_length(3), Ok(Framing::Length(3)));
@@ -241,6 +303,13 @@ mod tests {
             ("GET / HTTP/1.1\nHost: a\nHost: a", BadHead::Host),
             ("GET / HTTP/1.1\nHost: a@b", BadHead::Host),
             ("GET / HTTP/1.1\nHost: a, b", BadHead::Host),
+            ("GET / HTTP/1.1\nHost: [::1]x", BadHead::Host),
+            ("GET / HTTP/1.1\nHost: [::1]:x", BadHead::Host),
+            ("GET / HTTP/1.1\nHost: [::1", BadHead::Host),
+            ("GET / HTTP/1.1\nHost: [x]", BadHead::Host),
+            ("GET / HTTP/1.1\nHost: ::1", BadHead::Host),
+            ("GET / HTTP/1.1\nHost: a:b", BadHead::Host),
+            ("GET / HTTP/1.1\nHost: a:65536", BadHead::Host),
             ("GET http://b/ HTTP/1.1\nHost: a", BadHead::Host),
             ("POST / HTTP/1.1\nHost: a\nContent-Length: 5\nContent-Length: 5", BadHead::ContentLength),
             ("POST / HTTP/1.1\nHost: a\nContent-Length: 5, 5", BadHead::ContentLength),
@@ -266,6 +335,46 @@ mod tests {
         ] {
             assert_eq!(checked(lines), Err(reason), "{}", lines.escape_debug());
         }
+    }
+
+    #[test]
+    fn a_target_is_made_readable() {
+        let made = |head: &str| String::from_utf8(readable(BytesMut::from(head)).to_vec()).unwrap();
+        let plain = "GET /a?b={}|^ HTTP/1.1\r\nX: \"<>`\r\n\r\n";
+        assert_eq!(made(plain), plain);
+        let strange = "GET /<a>?b=\"`%22 HTTP/1.1\r\nX: \"\r\n\r\n";
+        assert_eq!(made(strange), "GET /%3Ca%3E?b=%22%60%22 HTTP/1.1\r\nX: \"\r\n\r\n");
+    }
+
+    /// Pingora would answer them itself.
+    #[test]
+    fn whatever_target_passes_can_be_read_behind() {
+        for byte in 0u8..=255 {
+            for target in [[b"/a", &[byte][..], b"b"].concat(), [b"/a?b=", &[byte][..], b"c"].concat()] {
+                let head = [b"GET ", &*target, b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
+                if check(&head).is_err() {
+                    continue;
+                }
+                let made = readable(BytesMut::from(&*head));
+                let target = made.as_ref().split(|&b| b == b' ').nth(1).unwrap();
+                assert!(RequestHeader::build("GET", target, None).is_ok(), "{}", target.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_request_of_a_connection() {
+        let last = |version, lines: &[&'static str]| {
+            let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+            request.set_version(version);
+            for line in lines {
+                request.append_header(CONNECTION, *line).unwrap();
+            }
+            is_last(&request)
+        };
+        assert!(last(Version::HTTP_11, &["close"]) && last(Version::HTTP_11, &["keep-alive", "foo, Close"]));
+        assert!(last(Version::HTTP_10, &[]) && !last(Version::HTTP_10, &["Keep-Alive"]));
+        assert!(!last(Version::HTTP_11, &[]) && !last(Version::HTTP_11, &["foo"]));
     }
 
     #[test]

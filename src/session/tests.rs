@@ -156,7 +156,7 @@ fn an_sse_stream_starts_with_its_head_and_a_priming_record() {
         "Content-Type: text/event-stream",
         "Cache-Control: no-cache, no-store, no-transform",
         "X-Accel-Buffering: no",
-        "Connection: keep-alive",
+        "Connection: close",
         "Transfer-Encoding: chunked",
     ] {
         assert!(head.contains(line), "{line}");

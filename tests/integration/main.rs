@@ -26,6 +26,7 @@ mod oracles;
 mod pod;
 mod protocol;
 mod proxy;
+mod proxy_wire;
 mod real_access;
 mod real_brokers;
 mod real_cut;

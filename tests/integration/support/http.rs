@@ -227,7 +227,7 @@ pub struct Head {
 }
 
 impl Head {
-    fn parse(bytes: &[u8]) -> Self {
+    pub fn parse(bytes: &[u8]) -> Self {
         let text = String::from_utf8_lossy(bytes).into_owned();
         let mut lines = text.split("\r\n");
         let mut first = lines.next().unwrap().split(' ');

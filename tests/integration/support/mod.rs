@@ -11,6 +11,7 @@ pub mod hop;
 pub mod house;
 pub mod http;
 pub mod ndjson;
+pub mod raw_upstream;
 pub mod real;
 pub mod real_broker;
 pub mod relay;
