@@ -23,7 +23,10 @@ const NOTE_BYTES_MAX: usize = 64;
 
 /// Whose events are written as they are. Of others, only where they come from: their texts may quote a request, an answer or a
 /// secret. What librdkafka says holds names of brokers, topics and properties.
-const QUOTED: [&str; 4] = ["sidestream", "stream", "librdkafka", "rdkafka"];
+const QUOTED: [&str; 4] = ["sidestream", STREAMS, "librdkafka", "rdkafka"];
+
+/// Whose lines tell of streams, one each.
+const STREAMS: &str = "stream";
 
 /// Formats events within the rules, otherwise as `inner` does.
 pub(super) struct Lines<F> {
@@ -50,6 +53,8 @@ where
         let left_out = match *event.metadata().level() {
             // Who asks for these wants all of them.
             Level::DEBUG | Level::TRACE => 0,
+            // One line a stream is what is promised of these.
+            Level::INFO if source.target(event) == STREAMS => 0,
             _ => self.repeats.admit(&(source.target(event), source.line(event)), Instant::now()).ok_or(fmt::Error)?,
         };
         let mut line = String::new();

@@ -47,7 +47,7 @@ fn reconnects_are_spread() {
     let house = Plan::new(STANDARD).with("drain: { budget: 20s, reconnects_per_second: 20 }").build();
     let readers: Vec<_> =
         (0..30).map(|_| house.get("/stream").ndjson()).map(|mut s| thread::spawn(move || s.line())).collect();
-    let answer = Call::new(house.sidecar.admin, "POST", "/-/drain").send().json();
+    let answer = Call::of_admin(house.sidecar.admin, "POST", "/-/drain").send().json();
     readers.into_iter().for_each(|reader| assert!(reader.join().unwrap().is_none()));
     assert_eq!((&answer["streams"], &answer["left"]), (&json!(30), &json!(0)));
     assert!(answer["elapsed_ms"].as_u64().unwrap() >= 1400, "14 of each writer wait for their turn: {answer}");

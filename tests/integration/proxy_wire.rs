@@ -285,7 +285,7 @@ fn the_log_quotes_no_answer_and_is_bounded() {
 fn a_directory_that_is_not_there_is_logged_once() {
     let house = Plan::new(STANDARD).kafka("properties: { ssl.ca.location: /nonexistent/ca.pem }").build();
     for _ in 0..50 {
-        Call::new(house.sidecar.admin, "POST", "/-/reload").send();
+        Call::of_admin(house.sidecar.admin, "POST", "/-/reload").send();
     }
     house.sidecar.await_log("cannot watch");
     assert_eq!(house.sidecar.log().matches("cannot watch").count(), 1);

@@ -274,7 +274,7 @@ fn a_hangup_reloads_whatever_the_content() {
 
 /// Asks for a reload, as a person on the same host does.
 fn asked(sidecar: &Sidecar) -> Answer {
-    Call::new(sidecar.admin, "POST", "/-/reload").send()
+    Call::of_admin(sidecar.admin, "POST", "/-/reload").send()
 }
 
 #[test]
@@ -293,7 +293,8 @@ fn who_asks_for_a_reload_is_told_what_it_came_to() {
     rewrite(&house, |text| text.replace("nonsense: 1", "metrics: { prefix: other }"));
     let answer = asked(&house.sidecar);
     assert_eq!((answer.status(), &answer.json()["changed"]), (422, &json!("needs a restart: metrics.prefix")));
-    let foreign = Call::new(house.sidecar.admin, "POST", "/-/reload").header("Origin", "https://evil.example").send();
+    let foreign =
+        Call::of_admin(house.sidecar.admin, "POST", "/-/reload").header("Origin", "https://evil.example").send();
     assert_eq!(foreign.status(), 403, "another site's page in a browser on this host");
 }
 

@@ -92,7 +92,7 @@ fn round(house: &House, volume: &mut Volume, standard: &str, n: usize, runs: usi
     };
     // Only the last one is asked for; the others are there and gone.
     files.iter().for_each(|text| volume.swap(text));
-    let answer = Call::new(house.sidecar.admin, "POST", "/-/reload").send();
+    let answer = Call::of_admin(house.sidecar.admin, "POST", "/-/reload").send();
     assert_eq!(answer.status(), if n % KINDS == 2 { 422 } else { 200 }, "round {n}");
     assert!(running(house).contains(&sha256(&good(next))), "round {n}: {} is not file {next}", running(house));
     assert_eq!(is_route(house, next), next != 0, "round {n}: the routes are those of the file");

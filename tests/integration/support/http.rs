@@ -25,6 +25,12 @@ impl Call {
         Self { address, method: method.into(), target: target.into(), version: "HTTP/1.1", headers, body: None }
     }
 
+    /// Of the admin port, as a tool on the same host asks it.
+    pub fn of_admin(address: SocketAddr, method: &str, target: &str) -> Self {
+        let headers = vec![("Host".into(), address.to_string())];
+        Self { headers, ..Self::new(address, method, target) }
+    }
+
     pub fn header(mut self, name: &str, value: impl fmt::Display) -> Self {
         self.headers.push((name.into(), value.to_string()));
         self

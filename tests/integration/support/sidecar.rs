@@ -82,7 +82,7 @@ impl Sidecar {
 
     /// Asks the admin port.
     pub fn admin(&self, target: &str) -> Answer {
-        Call::new(self.admin, "GET", target).send()
+        Call::of_admin(self.admin, "GET", target).send()
     }
 
     /// The value of a series, written as in the exposition: `name{label="value"}`.
