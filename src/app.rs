@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -16,13 +16,14 @@ use crate::config::Reading;
 use crate::config::reload::{Asker, OnReload, Origin, Reloader, record_success};
 use crate::config::snapshot::{Kafka, Limits, Snapshot, TopicConfig};
 use crate::cores::cores_up_to;
+use crate::descriptors;
 use crate::drain::{self, Drain};
 use crate::event::{Entry, Feed, GapCause, Topic};
 use crate::gateway::Gateway;
 use crate::hub::{Log, WindowLimits};
 use crate::kafka::history::{Call, History};
 use crate::kafka::{Source, Status};
-use crate::listener::{Bound, ListenerLimits};
+use crate::listener::{Bound, ListenerLimits, STALLED_BYTES};
 use crate::metrics::Metrics;
 use crate::session;
 use crate::shutdown::{Draining, Signals};
@@ -32,6 +33,8 @@ use crate::writer::Writers;
 
 /// Connections to the admin listener: probes, a scraper, a person.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// How long a request's head may take there.
+const ADMIN_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Threads that proxy requests, on as many cores or more.
 const GATEWAY_THREADS_MAX: usize = 4;
@@ -136,7 +139,7 @@ pub struct App {
 impl App {
     /// Binds both listeners, starts every room, and serves. Kafka need not be there.
     pub fn start(snapshot: Snapshot) -> anyhow::Result<Self> {
-        raise_descriptor_limit();
+        descriptors::raise_limit();
         let listen = Bound::bind(snapshot.listen).with_context(|| format!("cannot listen on {}", snapshot.listen))?;
         let admin = Bound::bind(snapshot.admin).with_context(|| format!("cannot listen on {}", snapshot.admin))?;
         let addresses = Addresses {
@@ -168,7 +171,13 @@ impl App {
         let (stop_gateway, stopped) = watch::channel(false);
         let entered = runtime.enter();
         let gateway = runtime.spawn(listen.serve(gateway.into_app(), limits.clone(), stopped, metrics.clone()));
-        let admin_limits = ListenerLimits { connections: ADMIN_CONNECTIONS_MAX, ..limits };
+        let admin_limits = ListenerLimits {
+            connections: ADMIN_CONNECTIONS_MAX,
+            header_timeout: ADMIN_HEADER_TIMEOUT.min(limits.header_timeout),
+            stalled: ADMIN_CONNECTIONS_MAX,
+            is_reserved: true,
+            ..limits
+        };
         // Probes and scrapes are answered to the very end.
         let (never, never_stopped) = watch::channel(false);
         let shared_metrics = metrics.clone();
@@ -321,16 +330,8 @@ fn listener_limits(limits: &Limits) -> ListenerLimits {
         connections: limits.max_connections,
         header_timeout: limits.header_timeout,
         idle_timeout: limits.idle_timeout,
-    }
-}
-
-/// Every stream is a descriptor: takes as many as the process may have.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "cannot raise the limit of open descriptors");
+        stalled: limits.proxy_buffers / STALLED_BYTES,
+        is_reserved: false,
     }
 }
 

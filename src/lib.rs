@@ -68,6 +68,8 @@ pub mod cores;
 #[cfg(feature = "server")]
 pub mod demo;
 #[cfg(feature = "server")]
+pub mod descriptors;
+#[cfg(feature = "server")]
 pub mod doctor;
 #[cfg(feature = "server")]
 pub mod drain;

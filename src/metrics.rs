@@ -83,6 +83,8 @@ pub struct Metrics {
     pub upstream_errors: IntCounterVec,
     /// Requests refused before they reached a route, by reason.
     pub bad_requests: IntCounterVec,
+    /// Connections that were closed while they waited for their client, since others needed their place.
+    pub connections_evicted: IntCounter,
     /// Spans that the collector took.
     pub spans_exported: IntCounter,
     /// Spans that were dropped: the `queue` was full, or the `collector` did not take them.
@@ -204,6 +206,10 @@ impl Metrics {
             proxy_requests: make.counters("proxy_requests_total", "Proxied requests.", &["status"])?,
             upstream_errors: make.counters("upstream_errors_total", "Requests the upstream failed.", &["kind"])?,
             bad_requests: make.counters("bad_requests_total", "Requests refused as malformed.", &["reason"])?,
+            connections_evicted: make.counter(
+                "connections_evicted_total",
+                "Connections closed while they waited for their client, to make room.",
+            )?,
             spans_exported: make.counter("spans_exported_total", "Spans that the collector took.")?,
             spans_dropped: make.counters("spans_dropped_total", "Spans that were dropped.", &["reason"])?,
             certificate_expiry: make.gauges(

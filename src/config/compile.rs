@@ -51,6 +51,7 @@ const REPLAY_EVENTS: RangeInclusive<u32> = 0..=100_000_000;
 const REPLAY_BYTES: RangeInclusive<u64> = 1024..=64 << 30;
 const REPLAY_TIME: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 /// In bytes. Less would not hold a page of each partition that is read until those who asked for it have seen it.
+const PROXY_BUFFERS: RangeInclusive<u64> = 1 << 20..=64 << 30;
 const REPLAY_CACHE: RangeInclusive<u64> = 4 << 20..=64 << 30;
 
 /// Compiles the whole file.
@@ -159,6 +160,7 @@ fn limits(root: &Section<'_>, diagnostics: &Diagnostics) -> Limits {
         max_connections: connections as usize,
         header_timeout: timeout("header_timeout", 10),
         idle_timeout: timeout("idle_timeout", 75),
+        proxy_buffers: section.size("proxy_buffers", PROXY_BUFFERS).unwrap_or(64 << 20),
         tcp_user_timeout: timeout("tcp_user_timeout", 30),
     }
 }

@@ -104,6 +104,7 @@ fn needs_restart(old: &Snapshot, new: &Snapshot) -> Vec<String> {
         ("limits.connections", old.limits.max_connections != new.limits.max_connections),
         ("limits.header_timeout", old.limits.header_timeout != new.limits.header_timeout),
         ("limits.idle_timeout", old.limits.idle_timeout != new.limits.idle_timeout),
+        ("limits.proxy_buffers", old.limits.proxy_buffers != new.limits.proxy_buffers),
     ]);
     process.map(String::from).chain(sources(old, new)).collect()
 }

@@ -199,6 +199,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// How long a kept-alive connection may be idle between requests.
     pub idle_timeout: Duration,
+    /// Bytes that answers of the upstream may take whose clients do not read them.
+    pub proxy_buffers: usize,
     /// How long a stream's client may acknowledge nothing while something is on its way, before it counts as lost.
     pub tcp_user_timeout: Duration,
 }

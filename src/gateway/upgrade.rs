@@ -6,6 +6,7 @@
 //! passed the end of the body on: both halves of its exchange have run once, in one task.
 
 use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -23,7 +24,7 @@ use pingora::{Error, ErrorType};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::handshake;
+use super::{handshake, upstream};
 
 /// Turns that are let pass before an answer is looked at.
 const TURNS: u8 = 2;
@@ -65,6 +66,7 @@ impl L4Connect for Connector {
             Ok(connected) => connected.map_err(not_connected)?,
             Err(elapsed) => return Err(Error::because(ErrorType::ConnectTimedout, "upgrade", elapsed)),
         };
+        upstream::check_descriptor(stream.as_raw_fd())?;
         let patient = Patient { stream, turns: 0 };
         Ok(Stream::from(VirtualSocketStream::new(Box::new(patient))))
     }

@@ -1,5 +1,7 @@
 //! The attempts to reach the upstream: their limits, and whether a failed one may be repeated.
 
+use std::io;
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::sync::Arc;
 
 use pingora::proxy::Session;
@@ -8,6 +10,11 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::resolver::{RESOLVE_ERROR, Resolved, Resolver};
 use crate::config::snapshot::Upstream;
+use crate::descriptors;
+
+/// What the kernel keeps of an answer that the client does not read, of an upstream on this host; it doubles the number for its
+/// own needs (socket(7)). Beyond the host the kernel's own tuning is kept, since the way there has a length.
+const RECEIVE_BYTES: usize = 256 * 1024;
 
 /// The attempts of one request.
 #[derive(Debug, Default)]
@@ -30,6 +37,10 @@ impl Attempts {
         peer.options.read_timeout = Some(upstream.read_timeout);
         peer.options.write_timeout = Some(upstream.write_timeout);
         peer.options.idle_timeout = Some(upstream.keepalive);
+        if address.ip().is_loopback() {
+            peer.options.tcp_recv_buf = Some(RECEIVE_BYTES);
+        }
+        peer.options.upstream_tcp_sock_tweak_hook = Some(Arc::new(|socket| check_descriptor(socket.as_raw_fd())));
         Ok(Box::new(peer))
     }
 
@@ -55,6 +66,15 @@ impl Attempts {
         error.set_retry(is_closed && is_safe && is_upstreams && self.started <= upstream.retries);
         error
     }
+}
+
+/// The last descriptors are not for connections to the upstream, of which clients have as many opened as they like.
+pub(super) fn check_descriptor(descriptor: RawFd) -> pingora::Result<()> {
+    if descriptors::is_reserved(descriptor) {
+        let exhausted = io::Error::from_raw_os_error(libc::EMFILE);
+        return Err(Error::because(ErrorType::SocketError, "the last descriptors are reserved", exhausted).into_up());
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -21,15 +21,20 @@ use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
     UniqueIDType,
 };
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Sleep, sleep};
 
 use super::framing::Framing;
 use super::head::{self, BadHead, HEAD_BYTES_MAX};
+use super::waiting::Place;
 
 /// What is read at a time while a head is incomplete, in bytes.
 const HEAD_READ_BYTES: usize = 4096;
+/// How long a client that has closed its side waits for the next byte of its answer before it counts as gone.
+const HALF_CLOSED_MAX: Duration = Duration::from_secs(10);
 /// Small writes are gathered up to this many bytes: a head and a short body leave in one packet.
 const OUT_BYTES_MAX: usize = 4096;
 
@@ -44,7 +49,19 @@ pub struct Connection {
     out: BytesMut,
     /// What is left of the current request's body.
     framing: Framing,
+    /// Set where the client has sent its last byte while it is being answered: when it counts as gone.
+    half_closed: Option<Pin<Box<Sleep>>>,
+    places: Places,
     permit: OwnedSemaphorePermit,
+}
+
+/// Where a connection stands that waits for its client.
+#[derive(Debug)]
+pub(super) struct Places {
+    /// Among all that wait.
+    pub waiting: Place,
+    /// Among those whose clients take no more of an answer.
+    pub stalled: Place,
 }
 
 /// A connection taken from the proxy.
@@ -67,7 +84,7 @@ pub(super) enum NoHead {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(stream: TcpStream, peer: SocketAddr, places: Places, permit: OwnedSemaphorePermit) -> Self {
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
         // Fresh, so it is empty and takes the value.
         let _ = digest.peer_addr.set(Some(peer.into()));
@@ -77,6 +94,8 @@ impl Connection {
             ahead: BytesMut::new(),
             out: BytesMut::new(),
             framing: Framing::Length(0),
+            half_closed: None,
+            places,
             permit,
         }
     }
@@ -93,7 +112,18 @@ impl Connection {
         }
         self.ahead = BytesMut::new();
         self.out = BytesMut::new();
-        matches!(fast_timeout(idle, self.read_first()).await, Ok(Ok(1..)))
+        if !self.has_bytes() {
+            self.places.waiting.wait();
+        }
+        let is_speaking = matches!(fast_timeout(idle, self.read_first()).await, Ok(Ok(1..)));
+        self.places.waiting.progress();
+        is_speaking
+    }
+
+    /// Whether bytes have come already: the runtime does not know of those of a new connection.
+    fn has_bytes(&self) -> bool {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        SockRef::from(&self.stream).peek(&mut byte).is_ok_and(|bytes| bytes > 0)
     }
 
     async fn read_first(&mut self) -> io::Result<usize> {
@@ -138,7 +168,10 @@ impl Connection {
                 return Err(NoHead::Refused(BadHead::TooLarge));
             }
             self.ahead.reserve(HEAD_READ_BYTES);
-            match self.stream.read_buf(&mut self.ahead).await {
+            self.places.waiting.wait();
+            let read = self.stream.read_buf(&mut self.ahead).await;
+            self.places.waiting.progress();
+            match read {
                 Ok(1..) => {}
                 Ok(0) | Err(_) => return Err(NoHead::Closed),
             }
@@ -162,7 +195,15 @@ impl Connection {
     /// Reads from the socket and keeps what lies behind the body.
     fn poll_read_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, buf) else {
+            // A tunnel may be silent for as long as its ends like.
+            if self.framing != Framing::Tunnel {
+                self.places.waiting.wait();
+            }
+            return Poll::Pending;
+        };
+        self.places.waiting.progress();
+        read?;
         let new = &buf.filled()[before..];
         let taken = self.framing.take(new).map_err(malformed)?;
         self.ahead.extend_from_slice(&new[taken..]);
@@ -174,16 +215,35 @@ impl Connection {
     fn poll_hangup(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut byte = [0];
         match ready!(self.stream.poll_peek(cx, &mut ReadBuf::new(&mut byte))) {
-            Ok(0) => Poll::Ready(Ok(())),
+            // It has sent all that it wanted to, or has left: that looks the same until it refuses what is sent.
+            Ok(0) => {
+                let gone = self.half_closed.get_or_insert_with(|| Box::pin(sleep(HALF_CLOSED_MAX)));
+                gone.as_mut().poll(cx).map(Ok)
+            }
             // The next request: it waits its turn, and nobody needs to be woken for it.
             Ok(_) => Poll::Pending,
             Err(error) => Poll::Ready(Err(error)),
         }
     }
 
+    /// Writes to the socket.
+    fn poll_send(&mut self, cx: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let sent = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        if sent.is_ready() {
+            self.half_closed = None;
+        }
+        for place in [&mut self.places.waiting, &mut self.places.stalled] {
+            if sent.is_pending() { place.wait() } else { place.progress() }
+        }
+        sent
+    }
+
     fn poll_flush_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.out.is_empty() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.out))?;
+            let out = std::mem::take(&mut self.out);
+            let sent = self.poll_send(cx, &[io::IoSlice::new(&out)]);
+            self.out = out;
+            let written = ready!(sent)?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -230,7 +290,7 @@ impl AsyncWrite for Connection {
             ready!(this.poll_flush_out(cx))?;
         }
         if total >= OUT_BYTES_MAX {
-            return Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
+            return this.poll_send(cx, slices);
         }
         for slice in slices {
             this.out.extend_from_slice(slice);

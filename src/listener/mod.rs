@@ -9,9 +9,11 @@ mod framing;
 mod head;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,18 +22,20 @@ use pingora::apps::HttpServerApp;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 
 pub use connection::{Connection, Parts};
 pub use head::{BadHead, HEAD_BYTES_MAX, HEADER_FIELDS_MAX, TARGET_BYTES_MAX, is_last};
 
+use crate::descriptors;
 use crate::metrics::Metrics;
 use crate::problem::{Problem, closing_bytes};
-use connection::NoHead;
+use connection::{NoHead, Places};
+pub use waiting::Waiting;
 
 /// Connections the kernel keeps until they are accepted.
 const BACKLOG: i32 = 4096;
@@ -40,6 +44,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A refused client's bytes are read for so long and so many, or the reset would take the answer from it.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 256 * 1024;
+/// Connections that may stand in line for a place.
+const NEWCOMERS_MAX: usize = 1024;
+/// How long a newcomer waits for the place of a connection that was closed for it.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Unsent bytes of an answer that the kernel keeps. More would only wait there, for clients that do not read.
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+/// What an answer takes at most in this process and its sockets while its client does not read: see docs/operations.md.
+pub const STALLED_BYTES: usize = 768 * 1024;
 /// When clients beyond the limit of connections may come again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -52,6 +64,10 @@ pub struct ListenerLimits {
     pub header_timeout: Duration,
     /// How long a connection may be silent between requests.
     pub idle_timeout: Duration,
+    /// Connections whose clients take no more of an answer, at a time.
+    pub stalled: usize,
+    /// Whether the last descriptors may be used as well.
+    pub is_reserved: bool,
 }
 
 /// A bound listener that nobody serves yet: clients may connect and wait.
@@ -90,7 +106,9 @@ impl Bound {
         let listener = TcpListener::from_std(self.listener)?;
         let permits = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
         let (open, mut all_closed) = mpsc::channel::<()>(1);
-        let server = Arc::new(Server { app: Arc::new(app), limits, shutdown, metrics });
+        let waiting = Arc::new(Waiting::new(usize::MAX));
+        let stalled = Arc::new(Waiting::new(limits.stalled));
+        let server = Arc::new(Server { app: Arc::new(app), limits, shutdown, waiting, stalled, metrics });
         let mut stop = server.shutdown.clone();
         loop {
             let accepted = tokio::select! {
@@ -101,6 +119,7 @@ impl Bound {
                 Ok((stream, peer)) => server.clone().spawn(stream, peer, &permits, open.clone()),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
+                    server.waiting.evict();
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -116,24 +135,69 @@ struct Server<A> {
     app: Arc<A>,
     limits: ListenerLimits,
     shutdown: ShutdownWatch,
+    waiting: Arc<Waiting>,
+    stalled: Arc<Waiting>,
     metrics: Arc<Metrics>,
 }
 
 impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
+    /// Serves a connection; where there is no place for it, one that waits for its client makes room.
     fn spawn(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, permits: &Arc<Semaphore>, open: mpsc::Sender<()>) {
-        let Ok(permit) = permits.clone().try_acquire_owned() else {
-            self.metrics.bad_requests.with_label_values(&["connection-limit"]).inc();
-            return turn_away(&stream);
-        };
+        if !self.limits.is_reserved && descriptors::is_reserved(stream.as_raw_fd()) {
+            self.waiting.evict();
+            return self.turn_away(&stream, "descriptor-limit");
+        }
         // Answers are written whole; waiting for more would only delay them.
         if let Err(error) = stream.set_nodelay(true) {
             return tracing::debug!(%error, "the client left before it was served");
         }
-        let connection = Box::new(Connection::new(stream, peer, permit));
+        // Without it more waits in the kernel: worse, not wrong.
+        if let Err(error) = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
+            tracing::debug!(%error, "TCP_NOTSENT_LOWAT is not available");
+        }
+        // A place that was made for those in line is theirs.
+        let permit = if self.waiting.has_newcomers() { None } else { permits.clone().try_acquire_owned().ok() };
+        if let Some(permit) = permit {
+            tokio::spawn(async move {
+                self.serve_until_evicted(stream, peer, permit).await;
+                drop(open);
+            });
+            return;
+        }
+        let Some(newcomer) = self.waiting.make_room(NEWCOMERS_MAX) else {
+            return self.turn_away(&stream, "connection-limit");
+        };
+        let permits = permits.clone();
         tokio::spawn(async move {
-            self.serve(connection).await;
+            let permit = timeout(PLACE_TIMEOUT, permits.acquire_owned()).await;
+            drop(newcomer);
+            match permit {
+                Ok(Ok(permit)) => self.serve_until_evicted(stream, peer, permit).await,
+                _ => self.turn_away(&stream, "connection-limit"),
+            }
             drop(open);
         });
+    }
+
+    async fn serve_until_evicted(&self, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+        let evicted = Arc::new(Notify::new());
+        let places =
+            Places { waiting: self.waiting.place(evicted.clone()), stalled: self.stalled.place(evicted.clone()) };
+        let connection = Box::new(Connection::new(stream, peer, places, permit));
+        tokio::select! {
+            () = self.serve(connection) => {}
+            () = evicted.notified() => self.metrics.connections_evicted.inc(),
+        }
+    }
+
+    /// Tells a client for which there is no place; an empty socket takes the answer without waiting.
+    fn turn_away(&self, stream: &TcpStream, reason: &'static str) {
+        self.metrics.bad_requests.with_label_values(&[reason]).inc();
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the limit of connections is reached");
+        let answer = closing_bytes(problem.retry_after(RETRY_AFTER).into_response());
+        if let Err(error) = stream.try_write(&answer) {
+            tracing::debug!(%error, "cannot tell a client that the limit of connections is reached");
+        }
     }
 
     /// Serves requests one after the other until one ends the connection or takes it away.
@@ -194,13 +258,4 @@ async fn drain(connection: &mut Connection) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Tells a client beyond the limit of connections; an empty socket takes the answer without waiting.
-fn turn_away(stream: &TcpStream) {
-    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the limit of connections is reached");
-    let answer = closing_bytes(problem.retry_after(RETRY_AFTER).into_response());
-    if let Err(error) = stream.try_write(&answer) {
-        tracing::debug!(%error, "cannot tell a client that the limit of connections is reached");
-    }
 }

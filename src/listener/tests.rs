@@ -42,7 +42,7 @@ fn serve(connections: usize, header_timeout: Duration, idle_timeout: Duration) -
     let bound = Bound::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = bound.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
-    let limits = ListenerLimits { connections, header_timeout, idle_timeout };
+    let limits = ListenerLimits { connections, header_timeout, idle_timeout, stalled: connections, is_reserved: false };
     let metrics = Arc::new(Metrics::new("test").unwrap());
     let (begins, began) = mpsc::unbounded_channel();
     let server = tokio::spawn(bound.serve(Echo { began: begins }, limits, stopped, metrics));

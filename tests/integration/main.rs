@@ -16,6 +16,7 @@ mod documents;
 mod drain;
 mod examples;
 mod first_steps;
+mod hostile_connections;
 mod ingress;
 mod inject;
 mod kafka;

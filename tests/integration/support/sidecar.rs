@@ -45,6 +45,19 @@ impl Sidecar {
         Self::spawn(binary(arguments), log.into(), stderr)
     }
 
+    /// The same as `run` with so many descriptors.
+    pub fn run_with_descriptors(config: &Path, limit: u32) -> Self {
+        let inner = binary(&["run", "--config", config.to_str().unwrap()]);
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")])
+            .arg(inner.get_program())
+            .args(inner.get_args());
+        let stderr = config.with_extension("few.log");
+        let log = File::options().create(true).append(true).open(&stderr).unwrap();
+        Self::spawn(command, log.into(), &stderr)
+    }
+
     /// The same as `run` with nobody who reads its standard error, and this filter of what it logs. The pipe's other
     /// end stays open as long as the second value lives.
     pub fn run_unread(config: &Path, filter: &str) -> (Self, std::io::PipeReader) {
