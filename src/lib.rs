@@ -16,6 +16,7 @@
 //! | [`metrics`], [`telemetry`] | every metric there is; how logs are written |
 //! | [`traces`] | spans of requests and events, sent to an OpenTelemetry collector |
 //! | [`shutdown`] | the signals that end a process, and the mark that its end has begun |
+//! | [`descriptors`] | the limit of open descriptors, and which of them are reserved |
 //! | [`drain`] | ends every stream, once, at a bounded pace |
 //! | [`cores`] | how many threads a part starts by default |
 //! | [`inject`] | Kubernetes manifests with the sidecar in them: text in, text out |
