@@ -147,14 +147,15 @@ async fn a_silent_connection_is_closed() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_limit_are_turned_away() {
+async fn an_idle_connection_makes_room_for_one_beyond_the_limit() {
     let server = serve(1, LONG, LONG);
     let mut first = server.connect().await;
     first.write_all(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
     let mut answer = [0; 16];
     first.read_exact(&mut answer).await.unwrap();
-    let refusal = server.until_closed(b"").await;
-    assert!(refusal.starts_with("HTTP/1.1 503 ") && refusal.contains("retry-after: 5\r\n"), "{refusal}");
+    let newcomer = server.until_closed(b"GET /b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await;
+    assert_eq!(bodies(&newcomer), ["/b 0"]);
+    assert_eq!(bodies(&until_closed(&mut first).await), ["/a 0"]);
     server.stop().await;
 }
 
