@@ -226,7 +226,11 @@ fn secret_file(
     match read {
         Ok(bytes) => Some(without_line_break(bytes)),
         Err(error) => {
-            diagnostics.wrong(node.place, format!("the file `{}` cannot be read: {error}", path.display()));
+            // The secret itself may stand where its file's name should.
+            let message = format!("`{}`: the file named here cannot be read: {error}", section.path_of(key));
+            let folder = if base_dir.as_os_str().is_empty() { Path::new(".") } else { base_dir };
+            let expected = format!("the name of a file, relative to the folder `{}`", folder.display());
+            diagnostics.expected(node.place, message, expected);
             None
         }
     }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::excerpt::{self, Excerpt};
 use super::file::{Node, Place};
+use super::nearest::nearest;
 use super::source::Sources;
 
 /// Whether a configuration can be used in spite of it.
@@ -114,15 +115,7 @@ impl Diagnostics {
 
 /// ` (did you mean `x`?)` where one of the names is close to what was written, or nothing.
 pub(crate) fn did_you_mean<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> String {
-    /// Edits between two names of which one is taken for a slip of the other.
-    const EDITS_MAX: usize = 2;
-    names
-        .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(written, name), name))
-        .filter(|(edits, name)| *edits <= EDITS_MAX && *edits < name.chars().count())
-        .min()
-        .map(|(_, name)| format!(" (did you mean `{name}`?)"))
-        .unwrap_or_default()
+    nearest(written, names).map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default()
 }
 
 /// `a`, `b` or `c`.

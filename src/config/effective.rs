@@ -1,37 +1,28 @@
-//! The JSON Schema of the configuration, and a configuration with every default that the schema names filled in.
+//! A configuration with every default that the schema names filled in.
 //!
 //! The schema is a file, `conf/sidestream.schema.json`: descriptions, defaults and units for people and editors. It
 //! checks nothing here: the compiler does, and tests hold the two together.
 
 use std::path::Path;
-use std::sync::LazyLock;
 
 use serde_json::{Map, Number, Value as Json, json};
 
 use super::diagnostic::Diagnostics;
-use super::file::{self, Node, Value};
+use super::file::{Node, Value};
+use super::schema::{PARSED, resolve};
 use super::snapshot::{Snapshot, TopicConfig};
-use super::source::Sources;
-use super::{CONFIG_BYTES_MAX, LoadError, not_utf8, parse};
-
-/// The JSON Schema (draft 2020-12) of a configuration.
-pub const SCHEMA: &str = include_str!("../../conf/sidestream.schema.json");
+use super::{LoadError, parse, read_text, tree};
 
 /// What stands in place of a value that may be a secret.
 const REDACTED: &str = "(redacted)";
-
-static PARSED: LazyLock<Json> = LazyLock::new(|| serde_json::from_str(SCHEMA).unwrap_or_default());
 
 /// The configuration of a file with all defaults filled in. Values of `properties` are left out, and files of secrets
 /// are named, not read out.
 pub fn effective(path: &Path) -> Result<Json, LoadError> {
     let origin = path.display().to_string();
-    let bytes = Sources::default()
-        .read(path, CONFIG_BYTES_MAX)
-        .map_err(|source| LoadError::Unreadable { path: path.into(), source })?;
-    let text = std::str::from_utf8(&bytes).map_err(|error| not_utf8(&bytes[..error.valid_up_to()], &origin))?;
-    let snapshot = parse(text, &origin, path.parent().unwrap_or_else(|| Path::new("")))?;
-    let tree = file::read(text, &Diagnostics::new(&origin));
+    let text = read_text(path)?;
+    let snapshot = parse(&text, &origin, path.parent().unwrap_or_else(|| Path::new("")))?;
+    let tree = tree(&text, &Diagnostics::new(&origin));
     let mut filled = fill(&PARSED, tree.as_ref());
     fill_from(&snapshot, &mut filled);
     Ok(filled)
@@ -99,12 +90,6 @@ fn declared<'a>(schema: &Json, written: impl Fn(&str) -> Option<&'a Node>) -> Ma
         }
     }
     object
-}
-
-/// The schema that is meant by a reference into `$defs`.
-fn resolve(schema: &Json) -> &Json {
-    let name = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/"));
-    name.map_or(schema, |name| &PARSED["$defs"][name])
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
-use crate::config::{Diff, compile, read};
+use crate::config::{Diff, compile, file, read};
 
 fn example() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/sidestream.yaml")

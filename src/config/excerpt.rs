@@ -1,16 +1,13 @@
 //! The line of a file that a diagnostic is about, with what it means marked. Shows no line that may hold a secret.
 
-use std::collections::BTreeSet;
-
 use super::diagnostic::Diagnostic;
-use super::file::{Node, Value};
+use super::file::Node;
+use super::secrets::{self, mentions_secret};
 
 /// Characters of a line that are shown.
 const SHOWN_CHARS_MAX: usize = 120;
 /// Characters before the marked text that are kept of a longer line.
 const BEFORE_CHARS: usize = 40;
-/// The key whose values are never shown: properties of the Kafka client, passwords among them.
-const SECRETIVE_KEY: &str = "properties";
 
 /// A line as it is written, or a part of a long one, and what of it is marked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,43 +28,25 @@ impl Excerpt {
 }
 
 /// Gives every diagnostic its excerpt. `root` is absent where the text is no YAML: then nobody knows which lines hold
-/// secrets, and none after the first that could is shown.
+/// secrets, and none from the first on that mentions one is shown.
 pub(super) fn add(diagnostics: &mut [Diagnostic], text: &str, root: Option<&Node>) {
-    let hidden = root.map(|root| {
-        let mut lines = BTreeSet::new();
-        hide(root, false, &mut lines);
-        lines
-    });
-    let first_secret = text.lines().position(|line| line.contains(SECRETIVE_KEY)).map_or(u64::MAX, |at| at as u64 + 1);
+    if diagnostics.is_empty() {
+        return;
+    }
+    let hidden = root.map(|root| secrets::lines(root, text)).unwrap_or_default();
+    let is_open = |line: &&str| !mentions_secret(line);
+    let lines: Vec<&str> = text.lines().collect();
+    let shown_until = if root.is_some() { lines.len() } else { lines.iter().take_while(|line| is_open(line)).count() };
     for diagnostic in diagnostics {
-        let is_hidden = match &hidden {
-            Some(lines) => lines.contains(&diagnostic.line),
-            None => diagnostic.line >= first_secret,
-        };
-        if !is_hidden {
-            diagnostic.excerpt = excerpt(text, diagnostic.line, diagnostic.column);
+        let line = usize::try_from(diagnostic.line).ok().filter(|line| (1..=shown_until).contains(line));
+        let Some(line) = line.map(|line| lines[line - 1]).filter(is_open) else { continue };
+        if !hidden.contains(&diagnostic.line) {
+            diagnostic.excerpt = excerpt(line, diagnostic.column);
         }
     }
 }
 
-/// Collects the lines on which values stand that may be secret. As deep as the tree, which is limited.
-fn hide(node: &Node, is_secret: bool, lines: &mut BTreeSet<u64>) {
-    match &node.value {
-        Value::Map(entries) => {
-            for (name, value) in entries {
-                hide(value, is_secret || name.text == SECRETIVE_KEY, lines);
-            }
-        }
-        Value::List(list) => list.iter().for_each(|value| hide(value, is_secret, lines)),
-        _ if is_secret => {
-            lines.insert(node.place.line);
-        }
-        _ => {}
-    }
-}
-
-fn excerpt(text: &str, line: u64, column: u64) -> Option<Excerpt> {
-    let line = text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
+fn excerpt(line: &str, column: u64) -> Option<Excerpt> {
     // What a terminal would act on is not repeated.
     let chars: Vec<char> = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let at = usize::try_from(column).ok()?.checked_sub(1)?;
@@ -100,7 +79,7 @@ mod tests {
     use super::*;
 
     fn marked(text: &str, line: u64, column: u64) -> String {
-        excerpt(text, line, column).unwrap().render(line)
+        excerpt(text.lines().nth(line as usize - 1).unwrap(), column).unwrap().render(line)
     }
 
     #[test]
@@ -113,14 +92,13 @@ mod tests {
         assert_eq!(marked(text, 2, 9), format!("{line}        ^^^^^^^^^^^^"));
         assert_eq!(marked(text, 3, 8), "     3 |   key: a value # why\n       |        ^^^^^^^");
         assert!(!marked(text, 4, 1).contains('\u{1b}'));
-        assert_eq!(excerpt(text, 5, 1), None);
-        assert_eq!(excerpt(text, 1, 9), None);
+        assert_eq!(excerpt("a: 1", 9), None);
     }
 
     #[test]
     fn of_a_long_line_the_part_around_the_mark_is_shown() {
         let text = format!("{}end", "x".repeat(1000));
-        let excerpt = excerpt(&text, 1, 1001).unwrap();
+        let excerpt = excerpt(&text, 1001).unwrap();
         assert_eq!((excerpt.indent, excerpt.width, excerpt.text.len()), (BEFORE_CHARS, 3, BEFORE_CHARS + 3));
     }
 }

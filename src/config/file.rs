@@ -4,6 +4,7 @@
 //! compiler reports unknown keys and wrong values all at once. It knows no key of the configuration.
 
 use std::fmt;
+use std::ops::Range;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, Error, Location, Spanned};
@@ -33,6 +34,12 @@ impl Place {
 pub(crate) struct Node {
     pub(crate) value: Value,
     pub(crate) place: Place,
+    /// Where it was written: an alias stands elsewhere.
+    pub(crate) defined: Place,
+    /// Bytes of the text that it was written with; empty where the parser does not say.
+    pub(crate) bytes: Range<usize>,
+    /// It may be a secret: it is in no message.
+    pub(crate) is_secret: bool,
 }
 
 /// A key and its place.
@@ -105,10 +112,44 @@ fn yaml_message(error: &Error, values_max: usize) -> String {
     }
     let message = error.render();
     let end = message.find(" at line ").unwrap_or(message.len());
-    format!("not valid YAML: {}", &message[..end])
+    format!("not valid YAML: {}", without_quotations(&message[..end]))
+}
+
+/// A message of the parser without what it quotes of the text, but for single characters.
+fn without_quotations(message: &str) -> String {
+    const QUOTES: [(char, char); 4] = [('`', '`'), ('\'', '\''), ('"', '"'), ('[', ']')];
+    let mut out = String::new();
+    let mut rest = message;
+    while let Some(open) = rest.find(|c| QUOTES.iter().any(|(open, _)| *open == c)) {
+        let (before, quoted) = rest.split_at(open);
+        let close = QUOTES.iter().find(|(open, _)| quoted.starts_with(*open)).map_or('`', |(_, close)| *close);
+        let end = quoted[1..].find(close).map_or(quoted.len(), |at| at + 2);
+        out += before;
+        out += if quoted[..end].chars().count() <= 3 { &quoted[..end] } else { "..." };
+        rest = &quoted[end..];
+    }
+    out + rest
+}
+
+impl Node {
+    /// What was found, for messages: scalars as written, shortened; of what may be a secret only its kind.
+    pub(crate) fn describe(&self) -> String {
+        if self.is_secret { self.value.kind().into() } else { self.value.describe() }
+    }
 }
 
 impl Value {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Flag(_) => "a flag",
+            Self::Integer(_) | Self::Fraction(_) => "a number",
+            Self::Text(_) => "a text",
+            Self::List(_) => "a list",
+            Self::Map(_) => "a mapping",
+        }
+    }
+
     /// What was found, for messages: scalars as written, shortened.
     pub(crate) fn describe(&self) -> String {
         /// Characters of a value that are repeated in a message.
@@ -122,8 +163,7 @@ impl Value {
                 format!("`{}...`", text.chars().take(SHOWN_CHARS_MAX).collect::<String>())
             }
             Self::Text(text) => format!("`{text}`"),
-            Self::List(_) => "a list".into(),
-            Self::Map(_) => "a mapping".into(),
+            Self::List(_) | Self::Map(_) => self.kind().into(),
         }
     }
 }
@@ -137,7 +177,11 @@ impl From<Location> for Place {
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<Value>::deserialize(deserializer)?;
-        Ok(Self { value: spanned.value, place: spanned.referenced.into() })
+        let span = spanned.defined.span();
+        let start = span.byte_offset().unwrap_or_default() as usize;
+        let bytes = start..start.saturating_add(span.byte_len().unwrap_or_default() as usize);
+        let (place, defined) = (spanned.referenced.into(), spanned.defined.into());
+        Ok(Self { value: spanned.value, place, defined, bytes, is_secret: false })
     }
 }
 

@@ -12,13 +12,17 @@ mod effective;
 mod excerpt;
 mod file;
 pub mod mapping;
+mod nearest;
 pub mod reload;
+mod schema;
+mod secrets;
 mod section;
 pub mod snapshot;
 mod source;
 mod units;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use brief::Brief;
@@ -26,7 +30,8 @@ pub use certificates::Certificates;
 pub use compile::ADMIN as ADMIN_LISTEN;
 pub use diagnostic::{Diagnostic, Severity};
 pub use diff::Diff;
-pub use effective::{SCHEMA, effective};
+pub use effective::effective;
+pub use schema::SCHEMA;
 pub use snapshot::Snapshot;
 pub use source::{Fingerprint, read_secret_text};
 pub use units::parse_duration;
@@ -36,6 +41,7 @@ pub(crate) use file::{Name, Node, Place, Value, read_documents};
 pub(crate) use units::write_duration;
 
 use diagnostic::Diagnostics;
+use section::Section;
 use source::Sources;
 
 /// The largest configuration, in bytes.
@@ -105,6 +111,34 @@ pub fn read(path: &Path) -> Reading {
     reading
 }
 
+/// Where a configuration has its admin listener, whatever else is wrong with it. No other file is read.
+pub fn admin_listen(path: &Path) -> Result<SocketAddr, LoadError> {
+    let text = read_text(path)?;
+    let diagnostics = Diagnostics::new(&path.display().to_string());
+    let Some(root) = tree(&text, &diagnostics) else {
+        return Err(LoadError::Invalid(diagnostics.into_found(&text, None).0));
+    };
+    let listen = Section::open("", &root, &diagnostics).section("admin").address("listen");
+    Ok(listen.unwrap_or(ADMIN_LISTEN))
+}
+
+/// The tree of a configuration, with what may be a secret marked.
+fn tree(text: &str, diagnostics: &Diagnostics) -> Option<Node> {
+    let mut root = file::read(text, diagnostics)?;
+    secrets::mark(&mut root);
+    Some(root)
+}
+
+/// The text of a configuration.
+fn read_text(path: &Path) -> Result<String, LoadError> {
+    let unreadable = |source| LoadError::Unreadable { path: path.into(), source };
+    let bytes = Sources::default().read(path, CONFIG_BYTES_MAX).map_err(unreadable)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        not_utf8(&error.as_bytes()[..valid], &path.display().to_string())
+    })
+}
+
 /// Compiles a configuration from its text. `origin` is what diagnostics call it; file names in it are relative to
 /// `base_dir`.
 pub fn parse(text: &str, origin: &str, base_dir: &Path) -> Result<Snapshot, LoadError> {
@@ -114,7 +148,7 @@ pub fn parse(text: &str, origin: &str, base_dir: &Path) -> Result<Snapshot, Load
 fn compile_text(text: &str, origin: &str, base_dir: &Path, sources: Sources) -> Reading {
     let diagnostics = Diagnostics::new(origin);
     diagnostics.sources.replace(sources);
-    let root = file::read(text, &diagnostics);
+    let root = tree(text, &diagnostics);
     let snapshot = root.as_ref().and_then(|root| compile::compile(root, base_dir, &diagnostics));
     let (files, fingerprint) = diagnostics.sources.take().finish();
     let (errors, warnings) = diagnostics.into_found(text, root.as_ref());

@@ -32,9 +32,9 @@ impl<'a> Section<'a> {
         match &node.value {
             Value::Map(entries) => section.entries = entries,
             Value::Nothing => {}
-            other => {
+            _ => {
                 let subject = if path.is_empty() { String::new() } else { format!("`{path}`: ") };
-                diagnostics.expected(node.place, format!("{subject}found {}", other.describe()), "a mapping of keys");
+                diagnostics.expected(node.place, format!("{subject}found {}", node.describe()), "a mapping of keys");
                 section.is_mistaken = true;
             }
         }
@@ -96,7 +96,7 @@ impl<'a> Section<'a> {
 
     /// Reports the value of a key, or an element of it, as not what it should be.
     pub(super) fn reject(&self, key: &str, node: &Node, expected: impl Display) {
-        let message = format!("`{}`: found {}", self.path_of(key), node.value.describe());
+        let message = format!("`{}`: found {}", self.path_of(key), node.describe());
         self.diagnostics.expected(node.place, message, expected.to_string());
     }
 

@@ -387,7 +387,7 @@ fn refuses_keys_and_algorithms_that_do_not_fit() {
     refused(&auth("{ key_file: jwt.key, algorithms: @@[HS256, RS256] }"), "the algorithms are of several families");
     refused(&auth("{ key_file: @@jwt.key, algorithms: [RS256] }"), "the key is no PEM public key");
     refused(&auth("{ key_file: @@empty.key, algorithms: [HS256] }"), "the secret is empty");
-    refused(&auth("{ key_file: @@nowhere.key, algorithms: [HS256] }"), "nowhere.key` cannot be read: ");
+    refused(&auth("{ key_file: @@nowhere.key, algorithms: [HS256] }"), "the file named here cannot be read: ");
     refused(&auth("{ key_file: jwt.key, algorithms: [HS256], cookie: @@'a b' }"), "found `a b`");
     refused(&auth("{ key_file: jwt.key, algorithms: [HS256], leeway: @@6m }"), "found `6m`");
 }
