@@ -7,10 +7,10 @@ mod follow;
 mod import;
 mod indent;
 mod inject;
+mod output;
 mod tap;
 
-use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,7 +25,10 @@ pub use doctor::{Doctor, doctor};
 pub use drain::drain;
 pub use import::import_ingress;
 pub use inject::{InjectArguments, inject};
+pub use output::failed;
 pub use tap::{Tap, tap};
+
+use output::{note, print};
 
 /// Exit code: the configuration is invalid.
 const INVALID: u8 = 1;
@@ -196,38 +199,39 @@ pub fn say_assumptions(brief: &Brief, snapshot: &Snapshot) {
     for assumption in brief.assumptions(snapshot) {
         tracing::info!("{assumption}");
     }
-    say(io::stderr(), format_args!("# no configuration file was given; this one says the same:\n{}", brief.written()));
+    // As any log: what nobody can read does not keep it from serving.
+    let _ = note(format_args!("# no configuration file was given; this one says the same:\n{}", brief.written()));
 }
 
 /// Validates a configuration. As text: a line on standard output if it is good, warnings and every mistake on standard
 /// error. As JSON: an array on standard output of objects with `file`, `line`, `column`, `severity` (`error` or
 /// `warning`), `message` and perhaps `expected`; empty where nothing was found.
-pub fn check(path: &Path, output: Output) -> ExitCode {
+pub fn check(path: &Path, output: Output) -> io::Result<ExitCode> {
     let reading = config::read(path);
     match output {
-        Output::Text => say_text(path, &reading),
-        Output::Json => say_json(&reading),
+        Output::Text => print_text(path, &reading)?,
+        Output::Json => print_json(&reading)?,
     }
-    reading.snapshot.as_ref().map_or_else(exit_code, |_| ExitCode::SUCCESS)
+    Ok(reading.snapshot.as_ref().map_or_else(exit_code, |_| ExitCode::SUCCESS))
 }
 
-fn say_text(path: &Path, reading: &Reading) {
+fn print_text(path: &Path, reading: &Reading) -> io::Result<()> {
     for warning in &reading.warnings {
-        say(io::stderr(), warning.render());
+        note(warning.render())?;
     }
     match &reading.snapshot {
-        Ok(snapshot) => say(io::stdout(), summary(path, snapshot)),
-        Err(error) => say(io::stderr(), error),
+        Ok(snapshot) => print(summary(path, snapshot)),
+        Err(error) => note(error),
     }
 }
 
-fn say_json(reading: &Reading) {
+fn print_json(reading: &Reading) -> io::Result<()> {
     let mut found = match &reading.snapshot {
         Ok(_) => Vec::new(),
         Err(error) => error.diagnostics(),
     };
     found.extend(reading.warnings.iter().cloned());
-    say(io::stdout(), serde_json::json!(found));
+    print(serde_json::json!(found))
 }
 
 /// The port that the environment names as the REST service's.
@@ -251,9 +255,16 @@ fn summary(path: &Path, snapshot: &Snapshot) -> String {
     format!("{}: OK ({routes} stream routes, {topics} topics)", path.display())
 }
 
-/// Whoever closed our output does not want to hear, and the exit code says it all.
-fn say(mut output: impl Write, text: impl Display) {
-    let _ = writeln!(output, "{text}");
+/// The arguments; help, the version or what is wrong with them is written, and its exit code given.
+pub fn parse() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|error| {
+        // clap's own way out does not tell whether its text could be written.
+        let written = error.print().and_then(|()| io::stdout().flush());
+        written.map_or_else(
+            |error| failed(&error),
+            |()| ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(INVALID)),
+        )
+    })
 }
 
 #[cfg(test)]
@@ -327,7 +338,7 @@ mod tests {
 
     #[test]
     fn import_tells_mapped_from_invalid_from_unreadable_from_nothing() {
-        let import = |text: &str| import_ingress(text.as_bytes());
+        let import = |text: &str| import_ingress(text.as_bytes()).unwrap();
         let with = |annotation: &str| {
             format!(
                 "apiVersion: networking.k8s.io/v1\nkind: Ingress\n\
@@ -339,9 +350,9 @@ mod tests {
         assert_eq!(import(""), ExitCode::from(NOTHING_MAPPED));
         assert_eq!(import("a: [b"), ExitCode::from(INVALID));
         assert_eq!(import("a: b"), ExitCode::from(INVALID));
-        assert_eq!(import_ingress(&b"\xff"[..]), ExitCode::from(UNREADABLE));
+        assert_eq!(import_ingress(&b"\xff"[..]).unwrap(), ExitCode::from(UNREADABLE));
         let endless = io::repeat(b'#');
-        assert_eq!(import_ingress(endless), ExitCode::from(UNREADABLE));
+        assert_eq!(import_ingress(endless).unwrap(), ExitCode::from(UNREADABLE));
     }
 
     #[test]
@@ -361,10 +372,10 @@ mod tests {
     fn check_tells_good_from_invalid_from_unreadable() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.yaml");
-        assert_eq!(check(&path, Output::Text), ExitCode::from(2));
+        assert_eq!(check(&path, Output::Text).unwrap(), ExitCode::from(2));
         std::fs::write(&path, "nonsense: 1").unwrap();
-        assert_eq!(check(&path, Output::Text), ExitCode::from(1));
+        assert_eq!(check(&path, Output::Text).unwrap(), ExitCode::from(1));
         std::fs::write(&path, "upstream: { address: a:1 }\nkafka: { brokers: a:1 }").unwrap();
-        assert_eq!(check(&path, Output::Text), ExitCode::SUCCESS);
+        assert_eq!(check(&path, Output::Text).unwrap(), ExitCode::SUCCESS);
     }
 }

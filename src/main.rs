@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use sidestream::cli::{self, Cli, Command};
+use sidestream::cli::{self, Command};
 use sidestream::config::{Brief, reload::Origin};
 use sidestream::{app, demo, telemetry};
 
@@ -21,7 +20,10 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 pub static ALLOCATOR_SETTINGS: &[u8] = b"narenas:4,dirty_decay_ms:1000\0";
 
 fn main() -> ExitCode {
-    let arguments = Cli::parse();
+    let arguments = match cli::parse() {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
     let _logs = telemetry::init();
     match arguments.command {
         Command::Run { config: Some(path), listen, admin, .. } => match cli::upstream_port() {
@@ -32,13 +34,13 @@ fn main() -> ExitCode {
         // The arguments' own rules leave nothing else.
         Command::Run { .. } => ExitCode::FAILURE,
         Command::Demo { listen, admin } => ended(demo::run(listen, admin)),
-        Command::Check { config, output } => cli::check(&config, output),
-        Command::Config(command) => cli::configuration(&command),
-        Command::ImportIngress => cli::import_ingress(std::io::stdin()),
-        Command::Tap(tap) => cli::tap(&tap),
-        Command::Doctor(doctor) => cli::doctor(&doctor),
-        Command::Drain { config, admin, timeout } => cli::drain(config.as_deref(), admin, timeout),
-        Command::Inject(arguments) => cli::inject(arguments),
+        Command::Check { config, output } => written(cli::check(&config, output)),
+        Command::Config(command) => written(cli::configuration(&command)),
+        Command::ImportIngress => written(cli::import_ingress(std::io::stdin())),
+        Command::Tap(tap) => written(cli::tap(&tap)),
+        Command::Doctor(doctor) => written(cli::doctor(&doctor)),
+        Command::Drain { config, admin, timeout } => written(cli::drain(config.as_deref(), admin, timeout)),
+        Command::Inject(arguments) => written(cli::inject(arguments)),
     }
 }
 
@@ -65,6 +67,11 @@ fn run_briefly(brief: &Brief) -> ExitCode {
             cli::exit_code(&error)
         }
     }
+}
+
+/// The exit code of a command that writes.
+fn written(result: std::io::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| cli::failed(&error))
 }
 
 fn ended(result: anyhow::Result<()>) -> ExitCode {

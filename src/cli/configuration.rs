@@ -7,7 +7,8 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{ConfigCommand, UNREADABLE, exit_code, say};
+use super::output::{note, print};
+use super::{ConfigCommand, UNREADABLE, exit_code};
 use crate::access::Authority;
 use crate::config::{self, Diff, SCHEMA, Snapshot};
 use crate::route::{Admission, Offer, StreamRoute, Transport};
@@ -16,51 +17,51 @@ use crate::session::Reload;
 /// Exit code: something would change.
 const CHANGES: u8 = 1;
 
-pub fn configuration(command: &ConfigCommand) -> ExitCode {
+pub fn configuration(command: &ConfigCommand) -> io::Result<ExitCode> {
     match command {
         ConfigCommand::Effective { config } => effective(config),
         ConfigCommand::Diff { before, after } => diff(before, after),
         ConfigCommand::Schema => {
-            say(io::stdout(), SCHEMA.trim_end());
-            ExitCode::SUCCESS
+            print(SCHEMA.trim_end())?;
+            Ok(ExitCode::SUCCESS)
         }
     }
 }
 
-fn effective(path: &Path) -> ExitCode {
+fn effective(path: &Path) -> io::Result<ExitCode> {
     let filled = match config::effective(path) {
         Ok(filled) => filled,
         Err(error) => {
-            say(io::stderr(), &error);
-            return exit_code(&error);
+            note(&error)?;
+            return Ok(exit_code(&error));
         }
     };
     match serde_saphyr::to_string(&filled) {
         Ok(yaml) => {
-            say(io::stdout(), yaml.trim_end());
-            ExitCode::SUCCESS
+            print(yaml.trim_end())?;
+            Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            say(io::stderr(), error);
-            ExitCode::FAILURE
+            note(error)?;
+            Ok(ExitCode::FAILURE)
         }
     }
 }
 
-fn diff(before: &Path, after: &Path) -> ExitCode {
+fn diff(before: &Path, after: &Path) -> io::Result<ExitCode> {
     let (before, after) = (config::read(before).snapshot, config::read(after).snapshot);
     let (before, after) = match (before, after) {
         (Ok(before), Ok(after)) => (before, after),
         (before, after) => {
             for error in [before.err(), after.err()].into_iter().flatten() {
-                say(io::stderr(), error);
+                note(error)?;
             }
-            return ExitCode::from(UNREADABLE);
+            return Ok(ExitCode::from(UNREADABLE));
         }
     };
     let diff = Diff::between(&before, &after);
-    say(io::stdout(), told(&diff, &before, &after));
-    if diff.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(CHANGES) }
+    print(told(&diff, &before, &after))?;
+    Ok(if diff.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(CHANGES) })
 }
 
 /// A line for what is different, and one each for the streams that end.

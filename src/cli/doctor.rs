@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::follow::Address;
-use super::{Output, duration, say};
+use super::output::{note, print};
+use super::{Output, duration};
 use crate::doctor::{Examination, Findings, Verdict, examine};
 
 /// Exit code: something on the way is bad for streams.
@@ -33,12 +34,12 @@ pub struct Doctor {
 }
 
 /// Examines the way to a stream and says what was found on standard output.
-pub fn doctor(doctor: &Doctor) -> ExitCode {
+pub fn doctor(doctor: &Doctor) -> io::Result<ExitCode> {
     let headers = match doctor.address.headers() {
         Ok(headers) => headers,
         Err(error) => {
-            say(io::stderr(), error);
-            return ExitCode::from(UNREACHABLE);
+            note(error)?;
+            return Ok(ExitCode::from(UNREACHABLE));
         }
     };
     let examined = examine(&Examination {
@@ -51,14 +52,14 @@ pub fn doctor(doctor: &Doctor) -> ExitCode {
     match examined {
         Ok(findings) => {
             match doctor.output {
-                Output::Text => findings.verdicts.iter().for_each(|verdict| say(io::stdout(), line(verdict))),
-                Output::Json => say(io::stdout(), serde_json::json!(findings)),
+                Output::Text => findings.verdicts.iter().try_for_each(|verdict| print(line(verdict)))?,
+                Output::Json => print(serde_json::json!(findings))?,
             }
-            exit_code(&findings)
+            Ok(exit_code(&findings))
         }
         Err(failure) => {
-            say(io::stderr(), failure);
-            ExitCode::from(UNREACHABLE)
+            note(failure)?;
+            Ok(ExitCode::from(UNREACHABLE))
         }
     }
 }

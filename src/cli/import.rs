@@ -4,11 +4,12 @@
 use std::io::{self, Read};
 use std::process::ExitCode;
 
-use super::{INVALID, NOTHING_MAPPED, UNREADABLE, say};
+use super::output::{note, print};
+use super::{INVALID, NOTHING_MAPPED, UNREADABLE};
 use crate::ingress::{self, Class, INPUT_BYTES_MAX};
 
 /// Imports the settings of ingress-nginx: the configuration goes to standard output, the report to standard error.
-pub fn import_ingress(input: impl Read) -> ExitCode {
+pub fn import_ingress(input: impl Read) -> io::Result<ExitCode> {
     let mut text = String::new();
     // One byte more than allowed tells an input that is too long from one that just fits.
     let read = input.take(INPUT_BYTES_MAX + 1).read_to_string(&mut text);
@@ -17,18 +18,19 @@ pub fn import_ingress(input: impl Read) -> ExitCode {
         _ => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {INPUT_BYTES_MAX} bytes"))),
     });
     if let Err(error) = read {
-        say(io::stderr(), format_args!("standard input: cannot be read: {error}"));
-        return ExitCode::from(UNREADABLE);
+        note(format_args!("standard input: cannot be read: {error}"))?;
+        return Ok(ExitCode::from(UNREADABLE));
     }
     match ingress::import(&text) {
         Ok(import) => {
-            say(io::stdout(), import.configuration.trim_end());
-            say(io::stderr(), &import.report);
-            if import.report.count(Class::Mapped) > 0 { ExitCode::SUCCESS } else { ExitCode::from(NOTHING_MAPPED) }
+            print(import.configuration.trim_end())?;
+            note(&import.report)?;
+            let is_empty = import.report.count(Class::Mapped) == 0;
+            Ok(if is_empty { ExitCode::from(NOTHING_MAPPED) } else { ExitCode::SUCCESS })
         }
         Err(error) => {
-            say(io::stderr(), format_args!("standard input:{error}"));
-            ExitCode::from(INVALID)
+            note(format_args!("standard input:{error}"))?;
+            Ok(ExitCode::from(INVALID))
         }
     }
 }

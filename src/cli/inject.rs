@@ -1,12 +1,12 @@
 //! `inject`: manifests from standard input to standard output.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
-use super::say;
+use super::output::{note, print_whole};
 use crate::inject::{self, Changed, INPUT_BYTES_MAX, Names, Options};
 
 /// What `inject` is told.
@@ -43,22 +43,26 @@ pub(super) enum Print {
 
 /// Changes what comes on standard input, or prints a manifest. Says on standard error what it did. Nothing is written
 /// where anything is wrong.
-pub fn inject(arguments: InjectArguments) -> ExitCode {
-    match written(arguments).and_then(|text| Ok(io::stdout().write_all(text.as_bytes())?)) {
-        Ok(()) => ExitCode::SUCCESS,
+pub fn inject(arguments: InjectArguments) -> io::Result<ExitCode> {
+    match changed(arguments) {
+        Ok(Changed { text, said }) => {
+            said.iter().try_for_each(note)?;
+            print_whole(&text)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Err(error) => {
-            say(io::stderr(), format_args!("{error:#}"));
-            ExitCode::FAILURE
+            note(format_args!("{error:#}"))?;
+            Ok(ExitCode::FAILURE)
         }
     }
 }
 
-fn written(arguments: InjectArguments) -> anyhow::Result<String> {
+fn changed(arguments: InjectArguments) -> anyhow::Result<Changed> {
     let InjectArguments { image, config_map, secret, upstream_port, uninject, print } = arguments;
     let names = Names { image, config_map, secret };
     match print {
-        Some(Print::Component) => Ok(inject::component(&names)?),
-        Some(Print::Policy) => Ok(inject::policy(&names)?),
+        Some(Print::Component) => Ok(Changed::printed(inject::component(&names)?)),
+        Some(Print::Policy) => Ok(Changed::printed(inject::policy(&names)?)),
         None => {
             let text = read()?;
             let changed = if uninject {
@@ -66,9 +70,7 @@ fn written(arguments: InjectArguments) -> anyhow::Result<String> {
             } else {
                 inject::inject(&text, &Options { names, upstream_port })
             };
-            let Changed { text, said } = changed.map_err(|error| anyhow::anyhow!("(standard input):{error}"))?;
-            said.iter().for_each(|line| say(io::stderr(), line));
-            Ok(text)
+            changed.map_err(|error| anyhow::anyhow!("(standard input):{error}"))
         }
     }
 }

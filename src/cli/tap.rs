@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::follow::Address;
 use super::indent::indent;
-use super::say;
+use super::output::note;
 use crate::client::{Asked, End, Failure, Item, Kind, Step, Stream};
 
 /// Exit code: the server refuses, and would again.
@@ -55,8 +55,8 @@ enum Over {
     Enough,
     Ended(End),
     Failed(Failure),
-    /// Nobody reads what is printed.
-    Deaf,
+    /// What is printed cannot be written.
+    Unwritable(io::Error),
 }
 
 struct Follower<'a> {
@@ -69,7 +69,7 @@ struct Follower<'a> {
 }
 
 /// Follows the stream until it has enough, or may not go on.
-pub fn tap(tap: &Tap) -> ExitCode {
+pub fn tap(tap: &Tap) -> io::Result<ExitCode> {
     let mut follower = Follower {
         tap,
         position: tap.since.clone(),
@@ -78,33 +78,37 @@ pub fn tap(tap: &Tap) -> ExitCode {
         was_open: false,
         status: Status::new(tap.stats),
     };
-    let code = follower.follow();
-    follower.status.end(follower.events, follower.position.as_deref());
-    ExitCode::from(code)
+    let code = follower.follow()?;
+    follower.status.end(follower.events, follower.position.as_deref())?;
+    Ok(ExitCode::from(code))
 }
 
 impl Follower<'_> {
     /// Gives the exit code.
-    fn follow(&mut self) -> u8 {
+    fn follow(&mut self) -> io::Result<u8> {
         let mut failures = 0;
         loop {
             let headers = match self.tap.address.headers() {
                 Ok(headers) => headers,
                 Err(error) => {
-                    say(io::stderr(), error);
-                    return UNREACHABLE;
+                    note(error)?;
+                    return Ok(UNREACHABLE);
                 }
             };
             let was = self.events;
-            let over = self.connection(headers);
+            let over = match self.connection(headers) {
+                Over::Unwritable(error) => return Err(error),
+                over => over,
+            };
             if let Some(code) = self.verdict(&over) {
-                return code;
+                self.tell(&over, None)?;
+                return Ok(code);
             }
             // A quiet stream that its token or a hop ends is no failure.
             let is_failure = matches!(over, Over::Failed(_)) && self.events == was;
             failures = if is_failure { failures + 1 } else { 0 };
             let wait = backoff(self.retry, failures, fastrand::f64());
-            self.tell(&over, Some(wait));
+            self.tell(&over, Some(wait))?;
             thread::sleep(wait);
         }
     }
@@ -137,8 +141,8 @@ impl Follower<'_> {
             match stream.next(REDRAW) {
                 Step::Item(item) => {
                     heard = Instant::now();
-                    if self.take(item).is_err() {
-                        return Over::Deaf;
+                    if let Err(error) = self.take(item) {
+                        return Over::Unwritable(error);
                     }
                     if self.tap.max.is_some_and(|max| self.events >= max) {
                         return Over::Enough;
@@ -164,7 +168,7 @@ impl Follower<'_> {
             out.flush()?;
         }
         if item.kind == Kind::Gap {
-            say(io::stderr(), format_args!("a gap: {}", one_line(&item.data)));
+            note(format_args!("a gap: {}", one_line(&item.data)))?;
         }
         self.events += u64::from(item.kind == Kind::Event);
         if item.cursor.is_some() {
@@ -175,9 +179,10 @@ impl Follower<'_> {
     }
 
     /// The exit code, where it does not go on.
-    fn verdict(&mut self, over: &Over) -> Option<u8> {
-        let code = match over {
-            Over::Enough | Over::Deaf => return Some(0),
+    fn verdict(&self, over: &Over) -> Option<u8> {
+        Some(match over {
+            Over::Enough => 0,
+            Over::Unwritable(_) => return None,
             Over::Ended(End::Said(_)) if self.tap.once => 0,
             Over::Ended(_) if self.tap.once => CUT,
             Over::Ended(_) => return None,
@@ -185,20 +190,18 @@ impl Follower<'_> {
             Over::Failed(Failure::Refused(..)) if self.tap.once => REFUSED,
             Over::Failed(_) if self.tap.once || !self.was_open => UNREACHABLE,
             Over::Failed(_) => return None,
-        };
-        self.tell(over, None);
-        Some(code)
+        })
     }
 
-    fn tell(&mut self, over: &Over, wait: Option<Duration>) {
+    fn tell(&mut self, over: &Over, wait: Option<Duration>) -> io::Result<()> {
         self.status.clear();
         let what = match over {
             Over::Ended(end) => end.to_string(),
             Over::Failed(failure) => failure.to_string(),
-            Over::Enough | Over::Deaf => return,
+            Over::Enough | Over::Unwritable(_) => return Ok(()),
         };
         let next = wait.map(|wait| format!("; connecting again in {:.1} s", wait.as_secs_f64())).unwrap_or_default();
-        say(io::stderr(), format_args!("{what}{next}"));
+        note(format_args!("{what}{next}"))
     }
 }
 
@@ -254,12 +257,13 @@ impl Status {
         }
     }
 
-    fn end(&mut self, events: u64, position: Option<&str>) {
+    fn end(&mut self, events: u64, position: Option<&str>) -> io::Result<()> {
         self.clear();
-        if self.wanted {
-            let rate = events as f64 / self.began.elapsed().as_secs_f64().max(0.001);
-            say(io::stderr(), format_args!("{events} events, {rate:.1}/s, {}", position.unwrap_or("no cursor")));
+        if !self.wanted {
+            return Ok(());
         }
+        let rate = events as f64 / self.began.elapsed().as_secs_f64().max(0.001);
+        note(format_args!("{events} events, {rate:.1}/s, {}", position.unwrap_or("no cursor")))
     }
 }
 

@@ -90,6 +90,13 @@ pub struct Changed {
     pub said: Vec<String>,
 }
 
+impl Changed {
+    /// A text that nothing is to be said of.
+    pub fn printed(text: String) -> Self {
+        Self { text, said: Vec::new() }
+    }
+}
+
 /// Why nothing was changed: one place, the first that is wrong.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Error {

@@ -24,6 +24,7 @@ mod limits;
 mod metrics;
 mod ndjson;
 mod oracles;
+mod output;
 mod pod;
 mod protocol;
 mod proxy;

@@ -1,0 +1,113 @@
+//! Output that cannot be written is a failure of the command, whichever it is.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::support::eventually_true;
+use crate::support::house::House;
+use crate::support::sidecar::binary;
+
+/// As the commands' documentation has it.
+const UNWRITABLE: Option<i32> = Some(74);
+
+const CONFIGURATION: &str = "upstream: { address: '127.0.0.1:1' }\nkafka: { brokers: 'k:9092' }\n";
+const INGRESS: &str = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: { name: a, annotations: { \
+                       nginx.ingress.kubernetes.io/proxy-read-timeout: '3600' } }\n";
+
+/// Commands with what they read on standard input; each writes to standard output and ends by itself.
+fn commands(folder: &Path) -> Vec<(Vec<String>, &'static str)> {
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    std::fs::write(folder.join("a.yaml"), CONFIGURATION).unwrap();
+    std::fs::write(folder.join("b.yaml"), format!("{CONFIGURATION}writers: 3\n")).unwrap();
+    let (a, b) = (path("a.yaml"), path("b.yaml"));
+    let words = |line: &[&str]| line.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    vec![
+        (words(&["--help"]), ""),
+        (words(&["--version"]), ""),
+        (words(&["help", "run"]), ""),
+        (words(&["check", "--config", &a]), ""),
+        (words(&["check", "--config", &a, "--output", "json"]), ""),
+        (words(&["config", "effective", "--config", &a]), ""),
+        (words(&["config", "diff", &a, &b]), ""),
+        (words(&["config", "schema"]), ""),
+        (words(&["import-ingress"]), INGRESS),
+        (words(&["inject"]), "a: b"),
+        (words(&["inject", "--print", "policy"]), ""),
+        (words(&["inject", "--print", "component"]), ""),
+    ]
+}
+
+fn run(mut command: Command, input: &str) -> (Option<i32>, String) {
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // A command that reads nothing may be gone before.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn full() -> File {
+    OpenOptions::new().write(true).open("/dev/full").unwrap()
+}
+
+#[test]
+fn a_full_disk_is_said_and_is_no_success() {
+    let folder = tempfile::tempdir().unwrap();
+    for (words, input) in commands(folder.path()) {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut command = binary(&words);
+        command.stdout(full());
+        let (code, said) = run(command, input);
+        assert_eq!(code, UNWRITABLE, "{words:?}: {said}");
+        assert!(said.contains("the output cannot be written: No space left on device"), "{words:?}: {said}");
+    }
+}
+
+#[test]
+fn a_reader_that_went_away_is_no_success_and_nothing_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    for (words, input) in commands(folder.path()) {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut command = binary(&words);
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        command.stdout(writer);
+        let (code, said) = run(command, input);
+        assert_eq!(code, UNWRITABLE, "{words:?}: {said}");
+        assert!(!said.contains("cannot be written"), "{words:?}: {said}");
+    }
+}
+
+#[test]
+fn what_goes_to_standard_error_counts_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = folder.path().join("x.yaml");
+    std::fs::write(&wrong, "nonsense: 1\n").unwrap();
+    for (words, input) in [(vec!["import-ingress"], INGRESS), (vec!["check", "--config", wrong.to_str().unwrap()], "")]
+    {
+        let mut child = binary(&words).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(full()).spawn().unwrap();
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        assert_eq!(child.wait().unwrap().code(), UNWRITABLE, "{words:?}");
+    }
+}
+
+#[test]
+fn what_follows_a_process_fails_too() {
+    let house = House::standard();
+    let url = format!("http://{}/stream", house.sidecar.listen);
+    let mut tap = binary(&["tap", &url]).stdout(full()).stderr(Stdio::null()).spawn().unwrap();
+    let mut code = None;
+    eventually_true("an event that cannot be printed", || {
+        house.broker.order("o1");
+        code = tap.try_wait().unwrap();
+        code.is_some()
+    });
+    assert_eq!(code.unwrap().code(), UNWRITABLE);
+    for words in [&["doctor", &url, "--duration", "1s"][..], &["drain", "--admin", &house.sidecar.admin.to_string()]] {
+        let mut command = binary(words);
+        command.stdout(full());
+        let (code, said) = run(command, "");
+        assert_eq!(code, UNWRITABLE, "{words:?}: {said}");
+    }
+}
