@@ -26,7 +26,7 @@ use crate::kafka::{Source, Status};
 use crate::listener::{Bound, ListenerLimits, STALLED_BYTES};
 use crate::metrics::Metrics;
 use crate::session;
-use crate::shutdown::{Draining, Signals};
+use crate::shutdown::{Draining, Ending, Signals};
 use crate::telemetry;
 use crate::traces::{Exporter, Tracer};
 use crate::writer::Writers;
@@ -126,6 +126,7 @@ pub struct App {
     metrics: Arc<Metrics>,
     writers: Writers,
     drain: Arc<Drain>,
+    ending: Ending,
     stop_gateway: watch::Sender<bool>,
     gateway: JoinHandle<std::io::Result<()>>,
     sources: SharedSources,
@@ -162,7 +163,8 @@ impl App {
             .context("cannot start the runtime")?;
 
         let draining = Draining::default();
-        let readiness = Arc::new(Readiness::new(draining.clone(), snapshot.kafka.required_for_readiness));
+        let ending = Ending::default();
+        let readiness = Arc::new(Readiness::new(ending.clone(), snapshot.kafka.required_for_readiness));
         let limits = listener_limits(&snapshot.limits);
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let gateway =
@@ -207,6 +209,7 @@ impl App {
             metrics,
             writers,
             drain,
+            ending,
             stop_gateway,
             gateway,
             sources,
@@ -232,6 +235,7 @@ impl App {
     /// drained before is not again.
     pub fn end(self) {
         let started = Instant::now();
+        self.ending.set();
         let drained = self.drain.run();
         self.stop_gateway.send_replace(true);
         let left = drained.time_left(Instant::now());

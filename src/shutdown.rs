@@ -1,4 +1,4 @@
-//! The signals a process listens to, and the mark that its end has begun.
+//! The signals a process listens to, and the marks of what has begun: the drain, the end.
 //!
 //! What is then done, and in which order, is `app`'s.
 
@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Whether the process is draining. Once set it stays.
+/// A mark that stays once it is set.
 #[derive(Clone, Debug, Default)]
-pub struct Draining(Arc<AtomicBool>);
+pub struct Mark(Arc<AtomicBool>);
 
-impl Draining {
+impl Mark {
     pub fn set(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -20,6 +20,11 @@ impl Draining {
         self.0.load(Ordering::Acquire)
     }
 }
+
+/// Set when the streams are being drained: no new ones. Requests are proxied on.
+pub type Draining = Mark;
+/// Set when the process was told to end: nothing more should come.
+pub type Ending = Mark;
 
 /// The signals this process listens to, from the moment this exists. Must be made within a tokio runtime.
 #[derive(Debug)]

@@ -215,12 +215,12 @@ mod tests {
 
     use super::*;
     use crate::hub::{Log, NoLog};
-    use crate::shutdown::Draining;
+    use crate::shutdown::Ending;
     use crate::writer::Writers;
 
-    fn admin(draining: &Draining) -> Admin {
+    fn admin(ending: &Ending) -> Admin {
         let metrics = Arc::new(Metrics::new("notifications").unwrap());
-        let readiness = Readiness::new(draining.clone(), false);
+        let readiness = Readiness::new(ending.clone(), false);
         readiness.serve_source(Box::new(|| crate::kafka::Status { warm: true, connected: false }));
         let written = "upstream: { address: a:1 }\nkafka: { brokers: a:1 }\nstreams: { s: { topics: [t] } }\n\
                        routes: [{ path: /x, stream: s, public: true }]\n";
@@ -239,7 +239,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_here_and_for_whom() {
-        let admin = admin(&Draining::default());
+        let admin = admin(&Ending::default());
         for (method, path, elsewhere, here) in [
             (Method::GET, "/metrics", 200, 200),
             (Method::HEAD, "/livez", 200, 200),
@@ -265,7 +265,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_status_names_the_routes() {
-        let admin = admin(&Draining::default());
+        let admin = admin(&Ending::default());
         let told = admin.answer(&Method::GET, "/status", "", true).await.into_body();
         let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
         assert_eq!((&told["routes"][0]["path"], &told["routes"][0]["open"]), (&json!("/x"), &json!(0)));
@@ -273,10 +273,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_draining_process_is_alive_but_not_ready() {
-        let draining = Draining::default();
-        let admin = admin(&draining);
-        draining.set();
+    async fn a_process_that_ends_is_alive_but_not_ready() {
+        let ending = Ending::default();
+        let admin = admin(&ending);
+        ending.set();
         let ready = admin.answer(&Method::GET, "/readyz", "", false).await;
         assert_eq!(ready.status(), 503);
         assert_eq!(ready.into_body(), br#"{"reasons":["draining"],"status":"not ready"}"#);

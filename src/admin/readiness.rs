@@ -3,14 +3,14 @@
 use std::sync::OnceLock;
 
 use crate::kafka::Status;
-use crate::shutdown::Draining;
+use crate::shutdown::Ending;
 
 /// Asks the source how it is; cheap.
 type SourceStatus = Box<dyn Fn() -> Status + Send + Sync>;
 
 /// What `/readyz` answers from.
 pub struct Readiness {
-    draining: Draining,
+    ending: Ending,
     is_kafka_required: bool,
     /// Set when listeners and source are up.
     source: OnceLock<SourceStatus>,
@@ -18,8 +18,11 @@ pub struct Readiness {
 
 impl Readiness {
     /// Not ready before [`Self::serve_source`]. An outage of Kafka counts only where it `is_kafka_required`.
-    pub fn new(draining: Draining, is_kafka_required: bool) -> Self {
-        Self { draining, is_kafka_required, source: OnceLock::new() }
+    ///
+    /// A drain alone does not count: requests are proxied all the while, and kube-proxy sends them to terminating
+    /// endpoints, where there are no others, as long as those are ready.
+    pub fn new(ending: Ending, is_kafka_required: bool) -> Self {
+        Self { ending, is_kafka_required, source: OnceLock::new() }
     }
 
     /// Everything is started; from now on the source's state decides. Only the first call counts.
@@ -30,7 +33,7 @@ impl Readiness {
     /// Why not; empty when ready. The source is warm when its replay window is, or when the time for that is over.
     pub fn reasons_against(&self) -> Vec<&'static str> {
         let mut reasons = Vec::new();
-        if self.draining.is_set() {
+        if self.ending.is_set() {
             reasons.push("draining");
         }
         match self.source.get().map(|status| status()) {
@@ -53,7 +56,7 @@ mod tests {
     use super::*;
 
     fn reasons(is_kafka_required: bool, status: Option<Status>) -> Vec<&'static str> {
-        let readiness = Readiness::new(Draining::default(), is_kafka_required);
+        let readiness = Readiness::new(Ending::default(), is_kafka_required);
         if let Some(status) = status {
             readiness.serve_source(Box::new(move || status));
         }

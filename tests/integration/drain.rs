@@ -31,7 +31,8 @@ fn a_drained_process_proxies_on_and_takes_no_streams() {
     drop((sse, ndjson, websocket));
     assert_drained(&drain.wait_with_output().unwrap(), 3);
 
-    assert_eq!(house.sidecar.admin("/readyz").reasons(), ["draining"]);
+    // kube-proxy sends requests to terminating endpoints, where there are no others, only while they are ready.
+    assert_eq!(house.sidecar.admin("/readyz").status(), 200);
     assert_eq!(house.sidecar.admin("/livez").status(), 200);
     let refused = house.get("/stream").send();
     refused.problem(503);
@@ -79,6 +80,32 @@ fn a_slow_reader_is_not_cut_while_there_is_time_and_a_second_drain_waits_with_th
 }
 
 #[test]
+fn a_process_that_was_told_to_end_is_not_ready() {
+    let mut house = Plan::new(STANDARD).with("drain: { budget: 60s }").build();
+    let held = house.get("/hold");
+    let request = thread::spawn(move || held.send());
+    eventually_true("the request at the upstream", || house.upstream.count("GET /hold") == 1);
+    assert_eq!(house.sidecar.admin("/readyz").status(), 200);
+    house.sidecar.signal("TERM");
+    eventually_true("not ready", || house.sidecar.admin("/readyz").status() == 503);
+    assert_eq!(house.sidecar.admin("/readyz").reasons(), ["draining"]);
+    house.upstream.release();
+    assert_eq!(request.join().unwrap().status(), 200);
+    assert_eq!(house.sidecar.wait().code(), Some(0));
+}
+
+#[test]
+fn a_process_that_answers_nothing_is_given_up() {
+    let house = House::standard();
+    house.sidecar.signal("STOP");
+    let output = start_drain(&house.sidecar).wait_with_output().unwrap();
+    house.sidecar.signal("CONT");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains(&house.sidecar.admin.to_string()) && said.contains("answers nothing"), "{said}");
+}
+
+#[test]
 fn a_drain_finds_its_process_by_its_configuration() {
     let house = House::standard();
     let config = house.config.with_file_name("drain.yaml");
@@ -86,7 +113,12 @@ fn a_drain_finds_its_process_by_its_configuration() {
     std::fs::write(&config, format!("{text}\nadmin: {{ listen: {} }}\n", house.sidecar.admin)).unwrap();
     let by_variable = binary(&["drain"]).env("SIDESTREAM_CONFIG", &config).output().unwrap();
     assert_drained(&by_variable, 0);
-    assert_drained(&binary(&["drain", "--config", config.to_str().unwrap()]).output().unwrap(), 0);
+    // Whatever else is wrong with it by now: where the admin listener is stands there.
+    std::fs::write(&config, format!("admin: {{ listen: {} }}\nauth: {{ key_file: gone }}\n", house.sidecar.admin))
+        .unwrap();
+    let output = binary(&["drain", "--config", config.to_str().unwrap()]).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains(&format!(" at {}, ", house.sidecar.admin)), "{output:?}");
+    assert_drained(&output, 0);
 }
 
 #[test]
