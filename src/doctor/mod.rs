@@ -93,9 +93,12 @@ pub fn examine(examination: &Examination<'_>) -> Result<Findings, Failure> {
 
 /// Where there are no probes: what an ordinary stream shows, whose silence is its own.
 fn look_on(examination: &Examination<'_>, until: Instant) -> Seen {
-    let glance = until.min(Instant::now() + GLANCE);
-    let browser = watch(&asked(examination, None, true), PATIENCE, glance);
-    let lively = watch(&asked(examination, None, false), PATIENCE, until);
+    let (lively, browser) = thread::scope(|scope| {
+        let glance = until.min(Instant::now() + GLANCE);
+        let browser = scope.spawn(move || watch(&asked(examination, None, true), PATIENCE, glance));
+        let lively = watch(&asked(examination, None, false), PATIENCE, until);
+        (lively, browser.join().unwrap_or_else(|_| Watch::lost("a thread of ours ended")))
+    });
     Seen { is_probe: false, lively, silent: None, browser, origin: examination.origin.clone() }
 }
 
