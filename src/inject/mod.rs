@@ -6,6 +6,7 @@
 //! `sidecar.yaml` beside this file.
 
 mod component;
+mod configuration;
 mod edit;
 mod policy;
 mod service;
@@ -20,10 +21,11 @@ use std::fmt;
 pub use component::component;
 pub use policy::policy;
 
+use configuration::Configuration;
 use edit::Edits;
 use sidecar::Sidecar;
-use tree::Tree;
-use workload::{Object, Template};
+use tree::{Id, Tree};
+use workload::{Object, Pods, Template};
 
 /// Opts pods and namespaces in.
 pub const LABEL: &str = "sidestream.io/inject";
@@ -119,21 +121,28 @@ pub fn inject(text: &str, options: &Options) -> Result<Changed, Error> {
     let tree = Tree::parse(text)?;
     let objects = Object::all(&tree);
     let mut edits = Edits::new(text, &tree);
-    let mut said = Vec::new();
-    let mut workloads = Vec::new();
-    for object in &objects {
-        let Some(template) = Template::of(&tree, object)? else { continue };
+    let mut said = strangers(&tree);
+    let (mut workloads, mut bare) = (Vec::new(), Vec::new());
+    for object in objects.iter().filter(|object| !object.is_service()) {
+        let Some(template) = Template::of(&tree, object)? else {
+            said.push(format!("{}: unchanged: {}", object.title(), workload::why_unchanged(&tree, object)));
+            bare.extend(Pods::of(&tree, object));
+            continue;
+        };
         workloads.push(template.workload(options.upstream_port)?);
+        let configuration = Configuration::of(&tree, &objects, &template.config_map(&options.names), &object.namespace);
         if template.has_sidecar() {
             said.push(format!("{}: has the sidecar already", object.title()));
+            said.extend(template.warn_of_haste(&configuration));
         } else {
-            template.inject(options, &mut edits)?;
             said.push(format!("{}: injected", object.title()));
+            said.extend(template.inject(options, &configuration, &mut edits)?);
         }
+        said.extend(configuration.missing_key());
     }
     let port = Sidecar::new(&options.names)?.ports().next().unwrap_or_default();
     for object in objects.iter().filter(|object| object.is_service()) {
-        said.extend(service::rewire(&tree, object, &workloads, port, &mut edits)?);
+        said.extend(service::rewire(&tree, object, &workloads, &bare, port, &mut edits)?);
     }
     Ok(Changed { text: edits.apply(), said })
 }
@@ -142,16 +151,36 @@ pub fn inject(text: &str, options: &Options) -> Result<Changed, Error> {
 pub fn uninject(text: &str) -> Result<Changed, Error> {
     let tree = Tree::parse(text)?;
     let mut edits = Edits::new(text, &tree);
-    let mut said = Vec::new();
+    let mut said = strangers(&tree);
     for object in &Object::all(&tree) {
         if object.is_service() {
             said.extend(service::restore(&tree, object, &mut edits)?);
+            continue;
         }
-        let Some(template) = Template::of(&tree, object)?.filter(Template::has_sidecar) else { continue };
-        template.restore(&mut edits)?;
-        said.push(format!("{}: the sidecar was taken out", object.title()));
+        match Template::of(&tree, object)? {
+            Some(template) if template.has_sidecar() => {
+                template.restore(&mut edits)?;
+                said.push(format!("{}: the sidecar was taken out", object.title()));
+            }
+            Some(template) => said.push(format!("{}: unchanged: {}", object.title(), template.why_bare())),
+            None => said.push(format!("{}: unchanged: {}", object.title(), workload::why_unchanged(&tree, object))),
+        }
     }
     Ok(Changed { text: edits.apply(), said })
+}
+
+/// Documents that are no objects of Kubernetes.
+fn strangers(tree: &Tree) -> Vec<String> {
+    let is_object = |root: Id| ["kind", "apiVersion"].iter().all(|key| tree.text_at(root, &[key]).is_some());
+    let others = tree.roots.iter().copied().filter(|root| !is_object(*root) && !tree.is_null(*root));
+    others
+        .map(|root| {
+            format!(
+                "line {}: unchanged: no object of Kubernetes, without `kind` and `apiVersion`",
+                tree.node(root).line
+            )
+        })
+        .collect()
 }
 
 /// A YAML scalar that is text whatever it says.

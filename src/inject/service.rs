@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::edit::{Edits, Insertion};
 use super::tree::{Id, Tree};
-use super::workload::{Object, Workload, annotate, texts};
+use super::workload::{Object, Pods, Workload, annotate, texts};
 use super::{Error, MEMORY};
 
 const TARGET: &str = "targetPort";
@@ -15,20 +15,34 @@ const TARGET: &str = "targetPort";
 /// number.
 type Memory = BTreeMap<String, Option<String>>;
 
-/// Wires the ports that lead to the app of a selected workload to the sidecar's `port`. Says what it did.
+/// Wires the ports that lead to the app of a selected workload to the sidecar's `port`, unless pods without a sidecar, `bare`
+/// ones, are selected as well. Says what it did, and what not and why.
 pub(super) fn rewire(
     tree: &Tree,
     service: &Object,
     workloads: &[Workload],
+    bare: &[Pods],
     port: u16,
     edits: &mut Edits<'_>,
 ) -> Result<Vec<String>, Error> {
     let selector = texts(tree, tree.find(service.id, &["spec", "selector"]));
-    let mut selected =
-        workloads.iter().filter(|workload| workload.namespace == service.namespace && workload.is_selected(&selector));
-    let (Some(workload), None) = (selected.next(), memory(tree, service)?) else { return Ok(Vec::new()) };
+    let is_selected = |pods: &Pods| pods.is_selected(&service.namespace, &selector);
+    let unchanged = |why: String| Ok(vec![format!("{}: unchanged: {why}", service.title())]);
+    let mut selected = workloads.iter().filter(|workload| is_selected(&workload.pods));
+    let Some(workload) = selected.next() else {
+        return unchanged("it selects no pods of this input that have a sidecar".into());
+    };
+    if memory(tree, service)?.is_some() {
+        return unchanged("it leads to the sidecar already".into());
+    }
+    if let Some(pods) = bare.iter().find(|pods| is_selected(pods)) {
+        return unchanged(format!(
+            "it selects the pods of {} as well, which have no sidecar: on its port they would refuse every request",
+            pods.title
+        ));
+    }
     if let Some(other) = selected.find(|other| other.upstream_port != workload.upstream_port) {
-        let message = format!("{} and {} have different upstream ports", workload.title, other.title);
+        let message = format!("{} and {} have different upstream ports", workload.pods.title, other.pods.title);
         return Err(tree.error(service.id, message));
     }
     let mut memory = Memory::new();
@@ -41,6 +55,12 @@ pub(super) fn rewire(
         let before = tree.entry(id, TARGET);
         memory.insert(number.into(), before.map(|entry| edits.written(entry.value).into()));
     }
+    let is_left = |id: &Id| !memory.contains_key(tree.text_at(*id, &["port"]).unwrap_or_default());
+    for id in all_ports(tree, service).filter(is_left) {
+        let number = tree.text_at(id, &["port"]).unwrap_or_default();
+        let why = why_left(tree, id, workload, port);
+        said.push(format!("{}: port {number} is unchanged: {why}", service.title()));
+    }
     if !memory.is_empty() {
         let metadata = tree.own(service.id, "metadata")?;
         let metadata = metadata.ok_or_else(|| tree.error(service.id, "a Service without `metadata`"))?;
@@ -51,7 +71,9 @@ pub(super) fn rewire(
 
 /// Wires a Service as it was before. Says what it did.
 pub(super) fn restore(tree: &Tree, service: &Object, edits: &mut Edits<'_>) -> Result<Vec<String>, Error> {
-    let Some(memory) = memory(tree, service)? else { return Ok(Vec::new()) };
+    let Some(memory) = memory(tree, service)? else {
+        return Ok(vec![format!("{}: unchanged: nothing was injected", service.title())]);
+    };
     for id in ports(tree, service) {
         let before = tree.text_at(id, &["port"]).and_then(|port| memory.get(port));
         let (Some(before), Some(entry)) = (before, tree.own(id, TARGET)?) else { continue };
@@ -79,7 +101,7 @@ fn upstream_ports(tree: &Tree, service: &Object, workload: &Workload, own: u16) 
                 "{} has several ports: say which the app of {} listens on, by the annotation {} of its pods or by \
                  --upstream-port",
                 service.title(),
-                workload.title,
+                workload.pods.title,
                 super::UPSTREAM_PORT
             ),
         )),
@@ -88,9 +110,27 @@ fn upstream_ports(tree: &Tree, service: &Object, workload: &Workload, own: u16) 
 
 /// TCP ports; sidestream speaks nothing else.
 fn ports(tree: &Tree, service: &Object) -> impl Iterator<Item = Id> {
+    all_ports(tree, service).filter(|port| is_tcp(tree, *port))
+}
+
+fn all_ports(tree: &Tree, service: &Object) -> impl Iterator<Item = Id> {
     let list = tree.find(service.id, &["spec", "ports"]);
-    let ports = list.into_iter().flat_map(|list| tree.items(list));
-    ports.filter(|port| tree.text_at(*port, &["protocol"]).unwrap_or("TCP") == "TCP")
+    list.into_iter().flat_map(|list| tree.items(list))
+}
+
+fn is_tcp(tree: &Tree, port: Id) -> bool {
+    tree.text_at(port, &["protocol"]).unwrap_or("TCP") == "TCP"
+}
+
+fn why_left(tree: &Tree, id: Id, workload: &Workload, own: u16) -> String {
+    let target = target(tree, id);
+    match (workload.port(target), workload.upstream_port) {
+        _ if !is_tcp(tree, id) => "it is not of TCP".into(),
+        (Some(port), _) if port == own => "it leads to the sidecar".into(),
+        (None, _) => format!("no container of {} has a port of the name {target}", workload.pods.title),
+        (_, Some(upstream)) => format!("it leads to {target}, and the app listens on {upstream}"),
+        (_, None) => format!("it leads to {target}"),
+    }
 }
 
 /// Where a port leads, as written: a number or a name.

@@ -94,8 +94,11 @@ fn what_is_not_changed_stays_as_it_was_written() {
 fn it_says_what_it_did() {
     let said = injected(ORDERS).said;
     let rewired = "Service orders: port 80 leads to the sidecar instead of http";
-    assert_eq!(said, ["Deployment orders: injected", rewired]);
-    assert_eq!(injected(&injected(ORDERS).text).said, ["Deployment orders: has the sidecar already"]);
+    let other = "ConfigMap other: unchanged: it is neither a workload nor a Service";
+    assert_eq!(said, ["Deployment orders: injected", other, rewired]);
+    let again = injected(&injected(ORDERS).text).said;
+    let kept = "Service orders: unchanged: it leads to the sidecar already";
+    assert_eq!(again, ["Deployment orders: has the sidecar already", other, kept]);
 }
 
 #[test]
@@ -110,7 +113,9 @@ fn nothing_is_done_to_what_did_not_ask() {
         &ORDERS.replace("apps/v1", "apps.example/v1"),
         &ORDERS.replace("kind: Deployment\nmeta", "kind: Rollout\nmeta"),
     ] {
-        assert_eq!(injected(text), Changed { text: text.into(), said: Vec::new() });
+        let changed = injected(text);
+        assert_eq!(changed.text, text);
+        assert!(changed.said.iter().all(|line| line.contains(": unchanged: ")), "{:?}", changed.said);
         assert_eq!(uninject(text).unwrap().text, text);
     }
 }
@@ -261,7 +266,7 @@ fn what_cannot_be_done_is_told_with_its_place() {
     for (text, said) in [
         (ORDERS.replace("spec:\n  template:", "spec: [\n  template:"), "no YAML"),
         (ORDERS.replace("containerPort: 3000", "containerPort: 18080"), "18:11: port 18080 is the sidecar's"),
-        (ORDERS.replace("- name: app\n", "- name: sidestream\n"), "15:9: this name is the sidecar's"),
+        (ORDERS.replace("- name: app\n", "- name: sidestream\n"), "15:9: this name is the sidecar's, and"),
         (twice("\n      terminationGracePeriodSeconds: soon"), "is no number of seconds"),
         (
             ORDERS
@@ -291,4 +296,75 @@ fn the_policy_and_the_component_have_the_names_they_were_given() {
     assert!(policy(&names).unwrap().contains("  image: \"r.example/s:2\"\n"));
     assert!(component(&names).unwrap().contains("image: \"r.example/s:2\"\n"));
     assert!(!policy(&names).unwrap().contains('$'));
+}
+
+#[test]
+fn what_comes_out_unchanged_says_why() {
+    let said = |text: &str| injected(text).said.join("\n");
+    let label = "sidestream.io/inject: \"true\"";
+    for (text, why) in [
+        (
+            ORDERS.replace(&format!("        {label}\n"), ""),
+            "neither it nor its pods have the label sidestream.io/inject",
+        ),
+        (
+            ORDERS.replace(label, "sidestream.io/inject: \"yes\""),
+            "its label sidestream.io/inject is \"yes\", not \"true\"",
+        ),
+        (
+            ORDERS.replace("kind: Deployment\nmeta", "kind: Rollout\nmeta"),
+            "but Rollout is no kind whose pods get a sidecar",
+        ),
+        (
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n".into(),
+            "ConfigMap x: unchanged: it is neither a workload",
+        ),
+        ("a: b\n".into(), "line 1: unchanged: no object of Kubernetes"),
+        (ORDERS.replace("selector: {app: orders}", "selector: {app: others}"), "it selects no pods of this input"),
+    ] {
+        assert!(said(&text).contains(why), "{why} is not in {}", said(&text));
+    }
+    let udp = "    - port: 80\n      targetPort: http # by name\n    - {port: 53, protocol: UDP, name: dns}\n";
+    let udp = ORDERS.replace("    - port: 80\n      targetPort: http # by name\n", udp);
+    assert!(said(&udp).contains("Service orders: port 53 is unchanged: it is not of TCP"), "{}", said(&udp));
+}
+
+#[test]
+fn a_container_of_the_users_is_not_taken_for_the_sidecar() {
+    let own = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, labels: {sidestream.io/inject: \"true\"}}\nspec:\n  initContainers:\n  - name: sidestream\n    image: m:1\n    command: [migrate]\n  containers: [{name: a, image: a}]\n";
+    assert!(wrong(own).starts_with("6:5: this name is the sidecar's"), "{}", wrong(own));
+    let back = uninject(own).unwrap();
+    assert_eq!((back.text.as_str(), back.said.len()), (own, 1));
+    assert!(back.said[0].ends_with("its init container of that name is not sidestream's"), "{:?}", back.said);
+}
+
+#[test]
+fn a_service_that_selects_pods_without_a_sidecar_is_left() {
+    let stable = ORDERS.split("\n---").next().unwrap().replace("sidestream.io/inject: \"true\"", "track: stable");
+    let stable = stable.replace("name: orders", "name: orders-stable");
+    let both = format!("{stable}\n---\n{ORDERS}");
+    let changed = injected(&both);
+    let why = "Service orders: unchanged: it selects the pods of Deployment orders-stable as well";
+    assert!(changed.said.iter().any(|line| line.starts_with(why)), "{:?}", changed.said);
+    assert!(!changed.text.contains("targetPort: 18080"), "{}", changed.text);
+}
+
+#[test]
+fn the_time_to_end_is_compared_with_the_drain_of_the_configuration() {
+    let with = |budget: &str| {
+        let data = format!("data:\n  sidestream.yaml: |\n    drain: {{ budget: {budget} }}\n");
+        format!("{ORDERS}---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: sidestream}}\n{data}")
+    };
+    let long = there_and_back(&with("90s"));
+    assert_eq!(spec(&long)["terminationGracePeriodSeconds"], 100);
+    let said = injected(&with("90s")).said.join("\n");
+    assert!(
+        said.contains("`terminationGracePeriodSeconds` is 100 at least: `drain.budget` of the ConfigMap sidestream"),
+        "{said}"
+    );
+    assert_eq!(spec(&there_and_back(&with("30s")))["terminationGracePeriodSeconds"], 40);
+    let again = injected(&long.replace("budget: 90s", "budget: 2m")).said.join("\n");
+    assert!(again.contains("warning: `terminationGracePeriodSeconds` is 100, and should be 130"), "{again}");
+    let empty = injected(&with("90s").replace("sidestream.yaml:", "other.yaml:")).said.join("\n");
+    assert!(empty.contains("ConfigMap sidestream: it has no key `sidestream.yaml`"), "{empty}");
 }

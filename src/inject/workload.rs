@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::configuration::Configuration;
 use super::edit::{Edits, Insertion};
 use super::sidecar::{self, Sidecar};
 use super::tree::{Entry, Id, Tree};
@@ -21,6 +22,8 @@ const KINDS: [(&str, &str, &[&str]); 7] = [
     ("batch", "CronJob", &["spec", "jobTemplate", "spec", "template"]),
 ];
 const GRACE: &str = "terminationGracePeriodSeconds";
+/// The way from an object or template to its label.
+const LABELLED: [&str; 3] = ["metadata", "labels", LABEL];
 /// One of these on a pod, and its owner says how Prometheus finds it.
 const SCRAPE: &str = "prometheus.io/scrape";
 
@@ -51,6 +54,16 @@ impl Object {
     pub(super) fn is_service(&self) -> bool {
         self.group.is_empty() && self.kind == "Service"
     }
+
+    pub(super) fn is_config_map(&self) -> bool {
+        self.group.is_empty() && self.kind == "ConfigMap"
+    }
+
+    /// The way to its pods' template, where it is of a kind that has pods.
+    fn template(&self) -> Option<&'static [&'static str]> {
+        let kind = KINDS.iter().find(|(group, kind, _)| *group == self.group && *kind == self.kind);
+        kind.map(|(_, _, path)| *path)
+    }
 }
 
 /// Puts the object, or the objects of a list, into `found`. Typed lists may leave out what their items are.
@@ -73,22 +86,38 @@ fn collect(tree: &Tree, id: Id, typed: Option<(&str, &str)>, found: &mut Vec<Obj
     });
 }
 
+/// The pods of a workload, as Services see them.
+pub(super) struct Pods {
+    pub(super) title: String,
+    namespace: String,
+    labels: BTreeMap<String, String>,
+}
+
+impl Pods {
+    /// Nothing where it is no workload.
+    pub(super) fn of(tree: &Tree, object: &Object) -> Option<Self> {
+        let template = tree.find(object.id, object.template()?)?;
+        let labels = texts(tree, tree.find(template, &["metadata", "labels"]));
+        Some(Self { title: object.title(), namespace: object.namespace.clone(), labels })
+    }
+
+    /// Whether the selector of a Service of this namespace means them. An empty selector means nobody's.
+    pub(super) fn is_selected(&self, namespace: &str, selector: &BTreeMap<String, String>) -> bool {
+        !selector.is_empty()
+            && self.namespace == namespace
+            && selector.iter().all(|(key, value)| self.labels.get(key) == Some(value))
+    }
+}
+
 /// A workload with a sidecar, or that is to get one: what Services need to know.
 pub(super) struct Workload {
-    pub(super) title: String,
-    pub(super) namespace: String,
-    labels: BTreeMap<String, String>,
+    pub(super) pods: Pods,
     /// Names of ports of its containers.
     ports: BTreeMap<String, u16>,
     pub(super) upstream_port: Option<u16>,
 }
 
 impl Workload {
-    /// Whether a Service's selector means its pods. An empty selector means nobody's.
-    pub(super) fn is_selected(&self, selector: &BTreeMap<String, String>) -> bool {
-        !selector.is_empty() && selector.iter().all(|(key, value)| self.labels.get(key) == Some(value))
-    }
-
     /// The number of a target port, which is a number or the name of a container's port.
     pub(super) fn port(&self, target: &str) -> Option<u16> {
         target.parse().ok().or_else(|| self.ports.get(target).copied())
@@ -117,13 +146,12 @@ struct Memory {
 impl<'a> Template<'a> {
     /// The template of a workload's pods; none where it is no workload. An error where it can't be changed.
     pub(super) fn of(tree: &'a Tree, object: &'a Object) -> Result<Option<Self>, Error> {
-        let is_kind = |(group, kind, _): &&(&str, &str, &[&str])| *group == object.group && *kind == object.kind;
-        let Some((_, _, path)) = KINDS.iter().find(is_kind) else { return Ok(None) };
+        let Some(path) = object.template() else { return Ok(None) };
         if !is_chosen(tree, object.id, path) {
             return Ok(None);
         }
         let mut template = Self { tree, entry: None, root: object.id, object };
-        for key in *path {
+        for key in path {
             let Some(entry) = tree.own(template.root, key)? else { return Ok(None) };
             (template.entry, template.root) = (Some(entry), entry.value);
         }
@@ -137,9 +165,11 @@ impl<'a> Template<'a> {
             Some((tree.text_at(port, &["name"])?.to_owned(), tree.text_at(port, &["containerPort"])?.parse().ok()?))
         });
         Ok(Workload {
-            title: self.object.title(),
-            namespace: self.object.namespace.clone(),
-            labels: texts(tree, tree.find(self.root, &["metadata", "labels"])),
+            pods: Pods {
+                title: self.object.title(),
+                namespace: self.object.namespace.clone(),
+                labels: texts(tree, tree.find(self.root, &["metadata", "labels"])),
+            },
             ports: ports.collect(),
             upstream_port: self.upstream_port()?.or(flag),
         })
@@ -149,18 +179,52 @@ impl<'a> Template<'a> {
         self.sidecar().is_some()
     }
 
-    /// Puts the sidecar in.
-    pub(super) fn inject(&self, options: &Options, edits: &mut Edits<'_>) -> Result<(), Error> {
+    /// The name of the ConfigMap that is mounted.
+    pub(super) fn config_map(&self, names: &Names) -> String {
+        self.annotated(CONFIG_MAP).unwrap_or(&names.config_map).into()
+    }
+
+    /// Why there is no sidecar to take out.
+    pub(super) fn why_bare(&self) -> &'static str {
+        match self.named_as_sidecar().first() {
+            Some(_) => "its init container of that name is not sidestream's",
+            None => "it has no sidecar",
+        }
+    }
+
+    /// Says where an injected pod has less time to end than its configuration asks for.
+    pub(super) fn warn_of_haste(&self, configuration: &Configuration) -> Option<String> {
+        let (least, why) = configuration.grace()?;
+        let written = self.tree.text_at(self.root, &["spec", GRACE]);
+        // What Kubernetes takes where nothing is said.
+        let grace = written.and_then(|written| written.parse().ok()).unwrap_or(30);
+        let title = self.object.title();
+        (grace < least).then(|| format!("{title}: warning: `{GRACE}` is {grace}, and should be {least}: {why}"))
+    }
+
+    /// Puts the sidecar in. Says what of it is not as always.
+    pub(super) fn inject(
+        &self,
+        options: &Options,
+        configuration: &Configuration,
+        edits: &mut Edits<'_>,
+    ) -> Result<Vec<String>, Error> {
         let names = Names {
             image: options.names.image.clone(),
-            config_map: self.annotated(CONFIG_MAP).unwrap_or(&options.names.config_map).into(),
+            config_map: self.config_map(&options.names),
             secret: self.annotated(SECRET).unwrap_or(&options.names.secret).into(),
         };
         names.check().map_err(|message| self.tree.error(self.root, message))?;
         let sidecar = Sidecar::new(&names)?;
         self.look_for_collisions(&sidecar)?;
         let spec = self.spec()?;
-        let mut memory = self.lengthen(spec, sidecar.grace(), edits)?;
+        let mut said = Vec::new();
+        let mut least = sidecar.grace();
+        if let Some((wanted, why)) = configuration.grace().filter(|(wanted, _)| *wanted > least) {
+            least = wanted;
+            said.push(format!("{}: `{GRACE}` is {least} at least: {why}", self.object.title()));
+        }
+        let mut memory = self.lengthen(spec, least, edits)?;
         for list in ["initContainers", "volumes"] {
             match self.tree.own(spec.value, list)? {
                 Some(entry) if self.tree.is_null(entry.value) => {
@@ -171,7 +235,12 @@ impl<'a> Template<'a> {
             }
         }
         let mut annotations: Vec<(String, String)> = Vec::new();
-        if self.annotated(SCRAPE).is_none() {
+        if self.annotated(SCRAPE).is_some() {
+            let title = self.object.title();
+            said.push(format!(
+                "{title}: it has the annotation {SCRAPE}, so that those for the sidecar's metrics were left out"
+            ));
+        } else {
             annotations.extend(sidecar.annotations().map(|(key, value)| (key.into(), value.into())));
         }
         if let (Some(port), None) = (options.upstream_port, self.upstream_port()?) {
@@ -179,7 +248,12 @@ impl<'a> Template<'a> {
         }
         memory.added.extend(annotations.iter().map(|(key, _)| key.clone()));
         annotations.push((MEMORY.into(), json!(memory).to_string()));
-        self.annotate(&annotations, edits)
+        self.annotate(&annotations, edits)?;
+        if self.tree.text_at(self.root, &["spec", "hostNetwork"]) == Some("true") {
+            let title = self.object.title();
+            said.push(format!("{title}: warning: with `hostNetwork` every process of the node counts as the same host: it may drain and reload"));
+        }
+        Ok(said)
     }
 
     /// Takes the sidecar out, and puts back what was there before.
@@ -237,8 +311,21 @@ impl<'a> Template<'a> {
         items.filter(|item| self.tree.text_at(*item, &["name"]).is_some_and(|name| names.iter().any(|own| own == name)))
     }
 
+    fn named_as_sidecar(&self) -> Vec<Id> {
+        self.named(&["spec", "initContainers"], &[sidecar::NAME.into()]).collect()
+    }
+
     fn sidecar(&self) -> Option<Id> {
-        self.named(&["spec", "initContainers"], &[sidecar::NAME.into()]).next()
+        self.named_as_sidecar().into_iter().find(|container| self.is_sidecar(*container))
+    }
+
+    /// Whether a container of the sidecar's name is the sidecar, however it came here: a native sidecar that runs
+    /// sidestream, and is no container of the user's.
+    fn is_sidecar(&self, container: Id) -> bool {
+        let tree = self.tree;
+        let first = tree.find(container, &["args"]).and_then(|args| tree.items(args).next());
+        tree.text_at(container, &["restartPolicy"]) == Some("Always")
+            && first.and_then(|arg| tree.text(arg)) == Some("run")
     }
 
     /// What the pod has already can't be the sidecar's too.
@@ -254,8 +341,11 @@ impl<'a> Template<'a> {
         let taken = self
             .named(&["spec", "volumes"], &volumes)
             .chain(self.named(&["spec", "containers"], &[sidecar::NAME.into()]))
+            .chain(self.named_as_sidecar())
             .next();
-        taken.map_or(Ok(()), |taken| Err(tree.error(taken, "this name is the sidecar's")))
+        taken.map_or(Ok(()), |taken| {
+            Err(tree.error(taken, "this name is the sidecar's, and what has it here is another thing"))
+        })
     }
 
     /// Makes the time to end long enough, and says what was there before.
@@ -311,9 +401,22 @@ pub(super) fn texts(tree: &Tree, map: Option<Id>) -> BTreeMap<String, String> {
 
 /// The label is on the pods, or on the workload itself.
 fn is_chosen(tree: &Tree, object: Id, template: &[&str]) -> bool {
-    let label = ["metadata", "labels", LABEL];
-    let on_pods: Vec<&str> = template.iter().chain(&label).copied().collect();
-    [&label[..], &on_pods].iter().any(|path| tree.text_at(object, path) == Some("true"))
+    let on_pods: Vec<&str> = template.iter().chain(&LABELLED).copied().collect();
+    [&LABELLED[..], &on_pods].iter().any(|path| tree.text_at(object, path) == Some("true"))
+}
+
+/// Why an object that gets no sidecar gets none.
+pub(super) fn why_unchanged(tree: &Tree, object: &Object) -> String {
+    let template = object.template();
+    let on_pods: Vec<&str> = template.unwrap_or(&["spec", "template"]).iter().chain(&LABELLED).copied().collect();
+    let label = tree.text_at(object.id, &on_pods).or_else(|| tree.text_at(object.id, &LABELLED));
+    match (template, label) {
+        (None, None) => "it is neither a workload nor a Service".into(),
+        (None, Some(_)) => format!("it has the label {LABEL}, but {} is no kind whose pods get a sidecar", object.kind),
+        (Some(_), None) => format!("neither it nor its pods have the label {LABEL}: \"true\""),
+        (Some(_), Some("true")) => "it has no template of pods".into(),
+        (Some(_), Some(other)) => format!("its label {LABEL} is {other:?}, not \"true\""),
+    }
 }
 
 fn volume_names(sidecar: &Sidecar) -> impl Iterator<Item = String> {
