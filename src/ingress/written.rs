@@ -1,4 +1,4 @@
-//! The draft as YAML that `check` accepts, with a comment on everything: where it comes from, or that somebody has to
+//! The draft as YAML that `check` accepts once its placeholders are filled in, with a comment on everything: where it comes from, or that somebody has to
 //! fill it in.
 
 use std::fmt::Write as _;
@@ -7,14 +7,11 @@ use serde_json::json;
 
 use super::draft::{Candidate, Draft, Route};
 use super::setting::Setting;
-
-/// What stands in for names that nobody has; they are no one's, so that nothing is streamed by mistake.
-const BROKERS: &str = "REPLACE-kafka:9092";
-const TOPIC_PREFIX: &str = "REPLACE-";
+use crate::config::PLACEHOLDER;
 
 const HEAD: &str = "\
-# Written by `sidestream import-ingress`. It is valid (`sidestream check`), and not finished:
-#   PLACEHOLDER  what an Ingress does not say; fill it in
+# Written by `sidestream import-ingress`. It is not finished:
+#   PLACEHOLDER  what an Ingress does not say; fill it in. `sidestream check` names each that is left
 #   GUESS        what was concluded from names and settings; look at it
 ";
 
@@ -24,7 +21,7 @@ pub(super) fn write(draft: &Draft, settled: &[Candidate]) -> String {
     write_upstream(&mut text, draft, settled);
     text += "\n# Whose X-Forwarded-* are believed: nobody's, until the gateway's addresses stand here. PLACEHOLDER\n\
              # forwarded: { trust: [10.0.0.0/8] }\n";
-    let _ = writeln!(text, "\nkafka:\n  brokers: {BROKERS} # PLACEHOLDER");
+    let _ = writeln!(text, "\nkafka:\n  brokers: {PLACEHOLDER}kafka:9092 # PLACEHOLDER");
     write_routes(&mut text, &draft.routes);
     for section in ["limits", "drain"] {
         let keys = of_section(settled, section);
@@ -39,7 +36,10 @@ fn write_upstream(text: &mut String, draft: &Draft, settled: &[Candidate]) {
     let services: Vec<_> = draft.services.iter().map(String::as_str).collect();
     let whose =
         if services.is_empty() { String::new() } else { format!("; the Service is {}", services.join(", or ")) };
-    let _ = writeln!(text, "\nupstream:\n  address: 127.0.0.1:3000 # PLACEHOLDER: the port of the container{whose}");
+    let _ = writeln!(
+        text,
+        "\nupstream:\n  address: {PLACEHOLDER}127.0.0.1:3000 # PLACEHOLDER: the port of the container{whose}"
+    );
     *text += &of_section(settled, "upstream");
 }
 
@@ -67,7 +67,7 @@ fn write_routes(text: &mut String, routes: &[Route]) {
     streams.sort_unstable();
     streams.dedup();
     for stream in streams {
-        let _ = writeln!(text, "  {}: {{ topics: [{TOPIC_PREFIX}{stream}] }}", plain_or_quoted(stream));
+        let _ = writeln!(text, "  {}: {{ topics: [{PLACEHOLDER}{stream}] }}", plain_or_quoted(stream));
     }
     *text += "\n# PLACEHOLDER: who may open a stream. `public: true` is everybody who reaches sidestream; else it takes\n\
               # `auth` with keys for tokens, and `bind` for what a token's owner may see.\nroutes:\n";
@@ -80,7 +80,7 @@ fn write_route(text: &mut String, route: &Route) {
     let Route { pattern, transport, stream, heartbeat, why, subject, is_vague } = route;
     let _ = writeln!(text, "  # GUESS: {subject}: {why}");
     let _ = writeln!(text, "  - path: {}\n    stream: {}", plain_or_quoted(pattern), plain_or_quoted(stream));
-    let _ = writeln!(text, "    transport: {transport}\n    public: true # PLACEHOLDER");
+    let _ = writeln!(text, "    transport: {transport}\n    public: {PLACEHOLDER}true-or-false # PLACEHOLDER");
     if *is_vague {
         *text += "    other_methods: upstream # as the path may be more than a stream\n";
     }
