@@ -63,10 +63,24 @@ impl fmt::Display for Failure {
             Self::Broken(why) => write!(formatter, "no answer of HTTP/1: {why}"),
             Self::Refused(head, body) => match detail(body) {
                 Some(detail) => write!(formatter, "refused with {}: {detail}", head.status),
+                None if is_no_stream(head) => {
+                    let form = head.header("content-type").map(|form| format!(" ({form})")).unwrap_or_default();
+                    write!(
+                        formatter,
+                        "no stream: the answer is {}{form}; the path is that of no stream route, or \
+                                       something on the way answers in its place",
+                        head.status
+                    )
+                }
                 None => write!(formatter, "refused with {}", head.status),
             },
         }
     }
+}
+
+/// An answer of something else than a stream, where sidestream would refuse by a problem document.
+fn is_no_stream(head: &Head) -> bool {
+    matches!(head.status, 200..=399 | 404 | 405)
 }
 
 /// The sentence of a problem document (RFC 9457).

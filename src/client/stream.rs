@@ -258,7 +258,7 @@ fn form(head: &Head) -> Option<Form> {
     let content_type = head.header("content-type")?.to_ascii_lowercase();
     match content_type.split(';').next().unwrap_or_default().trim() {
         "text/event-stream" => Some(Form::Sse),
-        "application/x-ndjson" | "application/jsonl" | "application/json" => Some(Form::Lines),
+        "application/x-ndjson" | "application/jsonl" => Some(Form::Lines),
         _ => None,
     }
 }

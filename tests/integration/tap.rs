@@ -148,3 +148,17 @@ fn printed(output: &Output) -> Vec<Value> {
     let lines = String::from_utf8_lossy(&output.stdout);
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
+
+#[test]
+fn a_path_that_is_no_stream_is_said_at_once() {
+    let house = House::standard();
+    let url = format!("http://{}/echo", house.sidecar.listen);
+    let output = tap(&url, &["--max", "1"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("no stream: the answer is 200"), "{said}");
+    let output = binary(&["doctor", &url, "--duration", "30s"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("the answer is no stream"), "{said}");
+}
