@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, Brief, LoadError, Reading, Snapshot};
+use crate::config::{self, Brief, LoadError, ReadOptions, Reading, Snapshot};
 
 pub use configuration::configuration;
 pub use doctor::{Doctor, doctor};
@@ -87,6 +87,8 @@ pub enum Command {
         /// The configuration, a YAML file.
         #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE)]
         config: PathBuf,
+        #[command(flatten)]
+        read: ReadArguments,
         /// What to print: lines for people, or an array of every mistake and warning.
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
@@ -142,6 +144,8 @@ pub enum ConfigCommand {
         /// The configuration, a YAML file.
         #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE)]
         config: PathBuf,
+        #[command(flatten)]
+        read: ReadArguments,
     },
     /// Print what a reload from one configuration to another would change, need a restart for, and which streams it ends.
     ///
@@ -151,6 +155,8 @@ pub enum ConfigCommand {
         before: PathBuf,
         /// The one that is to replace it.
         after: PathBuf,
+        #[command(flatten)]
+        read: ReadArguments,
     },
     /// Print the JSON Schema (draft 2020-12) of a configuration.
     Schema,
@@ -170,6 +176,27 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub enum Output {
     Text,
     Json,
+}
+
+/// How a configuration is read that is not run.
+#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadArguments {
+    /// Where `run` is told to listen, whatever the file says.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Where `run` is told to serve metrics and health, whatever the file says.
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<SocketAddr>,
+    /// Do not read the files it names (keys, passwords, certificates): for where they are not, such as CI.
+    #[arg(long)]
+    without_secrets: bool,
+}
+
+impl ReadArguments {
+    fn options(self, upstream_port: Option<u16>) -> ReadOptions {
+        let Self { listen, admin, without_secrets } = self;
+        ReadOptions { listen, admin, upstream_port, without_secrets }
+    }
 }
 
 /// What stands in place of a file: all of it, or nothing.
@@ -206,8 +233,15 @@ pub fn say_assumptions(brief: &Brief, snapshot: &Snapshot) {
 /// Validates a configuration. As text: a line on standard output if it is good, warnings and every mistake on standard
 /// error. As JSON: an array on standard output of objects with `file`, `line`, `column`, `severity` (`error` or
 /// `warning`), `message` and perhaps `expected`; empty where nothing was found.
-pub fn check(path: &Path, output: Output) -> io::Result<ExitCode> {
-    let reading = config::read(path);
+pub fn check(path: &Path, read: ReadArguments, output: Output) -> io::Result<ExitCode> {
+    let upstream_port = match upstream_port() {
+        Ok(port) => port,
+        Err(error) => {
+            note(error)?;
+            return Ok(ExitCode::from(INVALID));
+        }
+    };
+    let reading = config::read_with(path, &read.options(upstream_port));
     match output {
         Output::Text => print_text(path, &reading)?,
         Output::Json => print_json(&reading)?,
@@ -299,11 +333,11 @@ mod tests {
         let inject = parse(&["inject", "--image", "r.example/s:1", "--upstream-port", "3000", "--uninject"]);
         assert!(matches!(inject, Ok(Command::Inject(_))), "{inject:?}");
         assert!(matches!(parse(&["inject", "--print", "policy"]), Ok(Command::Inject(_))));
-        let check = |output| Command::Check { config: "x".into(), output };
+        let check = |output| Command::Check { config: "x".into(), read: ReadArguments::default(), output };
         assert_eq!(parse(&["check", "--config", "x"]).unwrap(), check(Output::Text));
         assert_eq!(parse(&["check", "--config", "x", "--output", "json"]).unwrap(), check(Output::Json));
         assert_eq!(parse(&["config", "schema"]).unwrap(), Command::Config(ConfigCommand::Schema));
-        let diff = ConfigCommand::Diff { before: "a".into(), after: "b".into() };
+        let diff = ConfigCommand::Diff { before: "a".into(), after: "b".into(), read: ReadArguments::default() };
         assert_eq!(parse(&["config", "diff", "a", "b"]).unwrap(), Command::Config(diff));
         assert_eq!(parse(&["import-ingress"]).unwrap(), Command::ImportIngress);
         let drain = |config: Option<&str>, admin, seconds| Command::Drain {
@@ -372,10 +406,10 @@ mod tests {
     fn check_tells_good_from_invalid_from_unreadable() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.yaml");
-        assert_eq!(check(&path, Output::Text).unwrap(), ExitCode::from(2));
+        assert_eq!(check(&path, ReadArguments::default(), Output::Text).unwrap(), ExitCode::from(2));
         std::fs::write(&path, "nonsense: 1").unwrap();
-        assert_eq!(check(&path, Output::Text).unwrap(), ExitCode::from(1));
+        assert_eq!(check(&path, ReadArguments::default(), Output::Text).unwrap(), ExitCode::from(1));
         std::fs::write(&path, "upstream: { address: a:1 }\nkafka: { brokers: a:1 }").unwrap();
-        assert_eq!(check(&path, Output::Text).unwrap(), ExitCode::SUCCESS);
+        assert_eq!(check(&path, ReadArguments::default(), Output::Text).unwrap(), ExitCode::SUCCESS);
     }
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use sidestream::cli::{self, Command};
-use sidestream::config::{Brief, reload::Origin};
+use sidestream::config::{Brief, ReadOptions, reload::Origin};
 use sidestream::{app, demo, telemetry};
 
 /// Thousands of connections come in by one thread and leave by another: glibc's allocator keeps what they leave behind.
@@ -27,14 +27,16 @@ fn main() -> ExitCode {
     let _logs = telemetry::init();
     match arguments.command {
         Command::Run { config: Some(path), listen, admin, .. } => match cli::upstream_port() {
-            Ok(upstream_port) => run(Origin { path, listen, admin, upstream_port }),
+            Ok(upstream_port) => {
+                run(Origin { path, options: ReadOptions { listen, admin, upstream_port, ..ReadOptions::default() } })
+            }
             Err(error) => ended(Err(error)),
         },
         Command::Run { brief: Some(brief), listen, admin, .. } => run_briefly(&brief.into_brief(listen, admin)),
         // The arguments' own rules leave nothing else.
         Command::Run { .. } => ExitCode::FAILURE,
         Command::Demo { listen, admin } => ended(demo::run(listen, admin)),
-        Command::Check { config, output } => written(cli::check(&config, output)),
+        Command::Check { config, read, output } => written(cli::check(&config, read, output)),
         Command::Config(command) => written(cli::configuration(&command)),
         Command::ImportIngress => written(cli::import_ingress(std::io::stdin())),
         Command::Tap(tap) => written(cli::tap(&tap)),

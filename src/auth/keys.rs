@@ -51,6 +51,8 @@ impl Keys {
         match file {
             KeyFile::Single(key) => Self::single(key, allowed),
             KeyFile::Set(set) => Self::set(set, allowed),
+            KeyFile::Unread if allowed.is_empty() => Err(BadKey::NoAlgorithm),
+            KeyFile::Unread => Ok(Self(Vec::new())),
         }
     }
 

@@ -32,6 +32,8 @@ pub enum KeyFile {
     Single(TokenKey),
     /// A JWKS (RFC 7517 section 5).
     Set(TokenKey),
+    /// It was not read: no token is accepted.
+    Unread,
 }
 
 /// Key material, kept out of debug output.

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use super::output::{note, print};
 use super::{ConfigCommand, UNREADABLE, exit_code};
 use crate::access::Authority;
-use crate::config::{self, Diff, SCHEMA, Snapshot};
+use crate::config::{self, Diff, ReadOptions, SCHEMA, Snapshot};
 use crate::route::{Admission, Offer, StreamRoute, Transport};
 use crate::session::Reload;
 
@@ -19,8 +19,8 @@ const CHANGES: u8 = 1;
 
 pub fn configuration(command: &ConfigCommand) -> io::Result<ExitCode> {
     match command {
-        ConfigCommand::Effective { config } => effective(config),
-        ConfigCommand::Diff { before, after } => diff(before, after),
+        ConfigCommand::Effective { config, read } => effective(config, &read.options(None)),
+        ConfigCommand::Diff { before, after, read } => diff(before, after, &read.options(None)),
         ConfigCommand::Schema => {
             print(SCHEMA.trim_end())?;
             Ok(ExitCode::SUCCESS)
@@ -28,8 +28,8 @@ pub fn configuration(command: &ConfigCommand) -> io::Result<ExitCode> {
     }
 }
 
-fn effective(path: &Path) -> io::Result<ExitCode> {
-    let filled = match config::effective(path) {
+fn effective(path: &Path, options: &ReadOptions) -> io::Result<ExitCode> {
+    let filled = match config::effective(path, options) {
         Ok(filled) => filled,
         Err(error) => {
             note(&error)?;
@@ -48,8 +48,9 @@ fn effective(path: &Path) -> io::Result<ExitCode> {
     }
 }
 
-fn diff(before: &Path, after: &Path) -> io::Result<ExitCode> {
-    let (before, after) = (config::read(before).snapshot, config::read(after).snapshot);
+fn diff(before: &Path, after: &Path, options: &ReadOptions) -> io::Result<ExitCode> {
+    let read = |path| config::read_with(path, options).snapshot;
+    let (before, after) = (read(before), read(after));
     let (before, after) = match (before, after) {
         (Ok(before), Ok(after)) => (before, after),
         (before, after) => {

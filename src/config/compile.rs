@@ -3,6 +3,7 @@
 //! Every part is compiled whatever is wrong with the others; a part that is wrong is replaced by a default, so that
 //! one mistake is not reported twice. The snapshot counts only if nothing was reported.
 
+mod address;
 mod cors;
 mod kafka;
 mod routes;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ReadOptions;
 use super::certificates;
 use super::diagnostic::Diagnostics;
 use super::file::{Node, Value};
@@ -55,18 +57,32 @@ const PROXY_BUFFERS: RangeInclusive<u64> = 1 << 20..=64 << 30;
 const REPLAY_CACHE: RangeInclusive<u64> = 4 << 20..=64 << 30;
 
 /// Compiles the whole file.
-pub(super) fn compile(root: &Node, base_dir: &Path, diagnostics: &Diagnostics) -> Option<Snapshot> {
+pub(super) fn compile(
+    root: &Node,
+    base_dir: &Path,
+    options: &ReadOptions,
+    diagnostics: &Diagnostics,
+) -> Option<Snapshot> {
+    report_placeholders(root, diagnostics);
     let root = Section::open("", root, diagnostics);
-    let verifier = tokens::compile(&root, base_dir, diagnostics);
+    let files = Files { base_dir, is_read: !options.without_secrets };
+    let verifier = tokens::compile(&root, files, diagnostics);
     let streams = streams::compile(&root, diagnostics);
-    let mut clusters = kafka::compile(&root, &streams, base_dir, diagnostics);
+    let mut clusters = kafka::compile(&root, &streams, files, diagnostics);
     let certificates = certificates::find(&clusters, &mut diagnostics.sources.borrow_mut());
     let limits = limits(&root, diagnostics);
+    let (listen, admin) = listeners(&root, options, diagnostics);
+    let sections = (root.section("upstream"), root.section("tracing"));
+    let (upstream, tracing) = (upstream(&sections.0, options), tracing(&sections.1));
+    report_circle(&sections.0, "address", &upstream.address, (listen, admin), diagnostics);
+    if let Some(Tracing { endpoint, .. }) = &tracing {
+        report_circle(&sections.1, "endpoint", &endpoint.authority, (listen, admin), diagnostics);
+    }
     let routes = routes::compile(&root, &streams, limits.idle_timeout, diagnostics);
     Some(Snapshot {
-        listen: root.address("listen").unwrap_or(LISTEN),
-        admin: root.section("admin").address("listen").unwrap_or(ADMIN),
-        upstream: upstream(&root),
+        listen,
+        admin,
+        upstream,
         forwarded: forwarded(&root),
         kafka: clusters.remove(0),
         clusters,
@@ -76,7 +92,7 @@ pub(super) fn compile(root: &Node, base_dir: &Path, diagnostics: &Diagnostics) -
         limits,
         replay: replay(&root.section("replay")),
         metrics_prefix: metrics_prefix(&root.section("metrics")),
-        tracing: tracing(&root.section("tracing")),
+        tracing,
         drain: drain(&root.section("drain")),
         writers: root.count("writers", 1..=WRITERS_MAX).map_or_else(|| cores_up_to(WRITERS), |count| count as usize),
         // Last: what returns early leaves keys unread, which would count as unknown.
@@ -84,17 +100,73 @@ pub(super) fn compile(root: &Node, base_dir: &Path, diagnostics: &Diagnostics) -
     })
 }
 
-fn upstream(root: &Section<'_>) -> Upstream {
-    let section = root.section("upstream");
+/// Where the files that a configuration names are, and whether they are read.
+#[derive(Clone, Copy)]
+struct Files<'a> {
+    base_dir: &'a Path,
+    is_read: bool,
+}
+
+/// What a person has to decide, and has not yet.
+fn report_placeholders(node: &Node, diagnostics: &Diagnostics) {
+    match &node.value {
+        Value::Map(entries) => entries.iter().for_each(|(_, value)| report_placeholders(value, diagnostics)),
+        Value::List(items) => items.iter().for_each(|item| report_placeholders(item, diagnostics)),
+        _ if node.is_placeholder() => {
+            let message = format!("{} is a placeholder that nobody has filled in", node.describe());
+            diagnostics.expected(node.place, message, "what is meant here");
+        }
+        _ => {}
+    }
+}
+
+/// Where clients connect, and where the process is looked after.
+fn listeners(root: &Section<'_>, options: &ReadOptions, diagnostics: &Diagnostics) -> (SocketAddr, SocketAddr) {
+    let section = root.section("admin");
+    let (written, admin) = (root.address("listen"), section.address("listen"));
+    let listen = options.listen.or(written).unwrap_or(LISTEN);
+    let admin = options.admin.or(admin).unwrap_or(ADMIN);
+    if address::clash(listen, admin) {
+        let place = if section.has("listen") { section.place_of("listen") } else { root.place_of("listen") };
+        let message = format!("`listen` ({listen}) and `admin.listen` ({admin}) are the same port of the same host");
+        diagnostics.expected(place, message, "another port for one of them");
+    }
+    (listen, admin)
+}
+
+/// A target that is sidestream itself.
+fn report_circle(
+    section: &Section<'_>,
+    key: &'static str,
+    target: &str,
+    (listen, admin): (SocketAddr, SocketAddr),
+    diagnostics: &Diagnostics,
+) {
+    let path = section.path_of(key);
+    let message = if address::leads_to(target, listen) {
+        format!(
+            "`{path}` ({target}) leads back to sidestream, which listens on {listen}: a request would go round for ever"
+        )
+    } else if address::leads_to(target, admin) {
+        format!(
+            "`{path}` ({target}) leads to the admin listener of sidestream, {admin}: any client could reload and drain it"
+        )
+    } else {
+        return;
+    };
+    let expected =
+        "the address of another process; where `run` is told to listen elsewhere, say so here too: --listen, --admin";
+    diagnostics.expected(section.place_of(key), message, expected);
+}
+
+fn upstream(section: &Section<'_>, options: &ReadOptions) -> Upstream {
     section.require("address", "the `host:port` of the service that sidestream stands beside");
     let timeout = |key, default| section.duration(key, TIMEOUT).unwrap_or_else(|| Duration::from_secs(default));
+    let address = section
+        .read("address", "`host:port` such as `127.0.0.1:3000`", |value| text(value).filter(|text| is_host_port(text)));
+    let overridden = options.upstream_port.map(|port| format!("127.0.0.1:{port}"));
     Upstream {
-        address: section
-            .read("address", "`host:port` such as `127.0.0.1:3000`", |value| {
-                text(value).filter(|text| is_host_port(text))
-            })
-            .unwrap_or_default()
-            .into(),
+        address: overridden.unwrap_or_else(|| address.unwrap_or_default().into()),
         connect_timeout: timeout("connect_timeout", 5),
         read_timeout: timeout("read_timeout", 60),
         write_timeout: timeout("write_timeout", 60),
@@ -109,11 +181,15 @@ fn is_host_port(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else {
         return false;
     };
-    let is_host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+    is_host(host) && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+/// A name or an IP address, a version 6 one in brackets.
+fn is_host(host: &str) -> bool {
+    match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_')),
-    };
-    is_host && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    }
 }
 
 fn forwarded(root: &Section<'_>) -> ForwardedTrust {
@@ -165,7 +241,7 @@ fn limits(root: &Section<'_>, diagnostics: &Diagnostics) -> Limits {
     }
 }
 
-fn drain(section: &Section<'_>) -> DrainLimits {
+pub(super) fn drain(section: &Section<'_>) -> DrainLimits {
     DrainLimits {
         budget: section.duration("budget", DRAIN_BUDGET).unwrap_or(Duration::from_secs(10)),
         reconnects_per_second: section.count("reconnects_per_second", 1..=100_000).unwrap_or(100),
@@ -209,18 +285,23 @@ fn collector(written: &str) -> Option<Target> {
     format!("{}/v1/traces", written.trim_end_matches('/')).parse().ok().filter(|_| is_plain)
 }
 
-/// The content of a file that a node under this key names, without the line break at its end.
+/// The content of a file that a node under this key names, without the line break at its end. Nothing where that is
+/// wrong, and reported, or where files are not read.
 fn secret_file(
     section: &Section<'_>,
     key: &str,
     node: &Node,
-    base_dir: &Path,
+    files: Files<'_>,
     diagnostics: &Diagnostics,
 ) -> Option<Vec<u8>> {
     let Some(name) = text(&node.value).filter(|name| !name.is_empty()) else {
         section.reject(key, node, "the name of a file");
         return None;
     };
+    let Files { base_dir, is_read } = files;
+    if !is_read {
+        return None;
+    }
     let path: PathBuf = base_dir.join(name);
     let read = diagnostics.sources.borrow_mut().read(&path, SECRET_BYTES_MAX);
     match read {

@@ -91,6 +91,11 @@ impl Diagnostics {
         self.push(place, Severity::Error, message.into(), Some(expected.into()));
     }
 
+    /// How many mistakes and warnings there are so far.
+    pub(super) fn count(&self) -> usize {
+        self.found.borrow().len()
+    }
+
     /// Something here can be done, and is probably not meant.
     pub(super) fn warn(&self, place: Place, message: impl Into<String>) {
         self.push(place, Severity::Warning, message.into(), None);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::snapshot::{DEFAULT_CLUSTER, Kafka, Snapshot, TopicConfig, Tracing, Upstream};
+use super::snapshot::{DEFAULT_CLUSTER, Kafka, Limits, Snapshot, TopicConfig, Tracing, Upstream};
 use crate::route::StreamRoute;
 
 /// The way from one snapshot to the next.
@@ -24,7 +24,11 @@ pub struct Diff {
 impl Diff {
     /// What is another in `new`.
     pub fn between(old: &Snapshot, new: &Snapshot) -> Self {
-        let mut diff = Self { needs_restart: needs_restart(old, new), changed: changed(old, new), ..Self::default() };
+        let mut diff = Self {
+            needs_restart: needs_restart(old, new),
+            changed: process(old, new, Effect::Reload).collect(),
+            ..Self::default()
+        };
         diff.compare_routes(old, new);
         diff
     }
@@ -71,42 +75,70 @@ fn part<T: AsRef<str>>(title: &str, names: &[T]) -> Option<String> {
     (!names.is_empty()).then(|| format!("{title}: {}", names.join(", ")))
 }
 
+/// What a difference needs to come into force.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Reload,
+    Restart,
+}
+
 /// The names of those that are true.
 fn named<const N: usize>(differences: [(&'static str, bool); N]) -> impl Iterator<Item = &'static str> {
     differences.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name)
 }
 
-fn changed(old: &Snapshot, new: &Snapshot) -> Vec<&'static str> {
+/// Everything but sources and routes, which are compared by name. Each structure is taken apart without `..`: a field that
+/// is added does not compile until it stands here.
+fn process(old: &Snapshot, new: &Snapshot, effect: Effect) -> impl Iterator<Item = &'static str> {
+    use Effect::{Reload, Restart};
+    let Snapshot {
+        listen,
+        admin,
+        upstream,
+        forwarded,
+        kafka: _,
+        clusters: _,
+        // Of files, which are read when they change.
+        certificates: _,
+        routes: _,
+        verifier,
+        probe,
+        limits,
+        replay,
+        metrics_prefix,
+        tracing: _,
+        drain,
+        writers,
+    } = old;
+    let Limits { max_streams, max_connections, header_timeout, idle_timeout, tcp_user_timeout } = limits;
     // The pool is the one part of it that is made at start.
-    let upstream_of = |snapshot: &Snapshot| Upstream { pool: 0, ..snapshot.upstream.clone() };
-    named([
-        ("upstream", upstream_of(old) != upstream_of(new)),
-        ("forwarded", old.forwarded != new.forwarded),
-        ("auth", old.verifier != new.verifier),
-        ("probe", old.probe != new.probe),
-        ("limits.streams", old.limits.max_streams != new.limits.max_streams),
-        ("limits.tcp_user_timeout", old.limits.tcp_user_timeout != new.limits.tcp_user_timeout),
-        ("drain", old.drain != new.drain),
-        ("tracing.sample", sample(old) != sample(new)),
-    ])
-    .collect()
+    let without_pool = |upstream: &Upstream| Upstream { pool: 0, ..upstream.clone() };
+    let differences = [
+        ("listen", Restart, *listen != new.listen),
+        ("admin.listen", Restart, *admin != new.admin),
+        ("upstream", Reload, without_pool(upstream) != without_pool(&new.upstream)),
+        ("upstream.pool", Restart, upstream.pool != new.upstream.pool),
+        ("forwarded", Reload, *forwarded != new.forwarded),
+        ("auth", Reload, *verifier != new.verifier),
+        ("probe", Reload, *probe != new.probe),
+        ("limits.streams", Reload, *max_streams != new.limits.max_streams),
+        ("limits.tcp_user_timeout", Reload, *tcp_user_timeout != new.limits.tcp_user_timeout),
+        ("limits.connections", Restart, *max_connections != new.limits.max_connections),
+        ("limits.header_timeout", Restart, *header_timeout != new.limits.header_timeout),
+        ("limits.idle_timeout", Restart, *idle_timeout != new.limits.idle_timeout),
+        ("replay", Restart, *replay != new.replay),
+        ("metrics.prefix", Restart, *metrics_prefix != new.metrics_prefix),
+        ("tracing.sample", Reload, sample(old) != sample(new)),
+        ("tracing", Restart, without_sample(old) != without_sample(new)),
+        ("drain", Reload, *drain != new.drain),
+        ("writers", Restart, *writers != new.writers),
+    ];
+    let of_effect = differences.into_iter().filter(move |(_, other, differs)| *differs && *other == effect);
+    of_effect.map(|(name, ..)| name)
 }
 
 fn needs_restart(old: &Snapshot, new: &Snapshot) -> Vec<String> {
-    let process = named([
-        ("listen", old.listen != new.listen),
-        ("admin.listen", old.admin != new.admin),
-        ("upstream.pool", old.upstream.pool != new.upstream.pool),
-        ("replay", old.replay != new.replay),
-        ("writers", old.writers != new.writers),
-        ("tracing", without_sample(old) != without_sample(new)),
-        ("metrics.prefix", old.metrics_prefix != new.metrics_prefix),
-        ("limits.connections", old.limits.max_connections != new.limits.max_connections),
-        ("limits.header_timeout", old.limits.header_timeout != new.limits.header_timeout),
-        ("limits.idle_timeout", old.limits.idle_timeout != new.limits.idle_timeout),
-        ("limits.proxy_buffers", old.limits.proxy_buffers != new.limits.proxy_buffers),
-    ]);
-    process.map(String::from).chain(sources(old, new)).collect()
+    process(old, new, Effect::Restart).map(String::from).chain(sources(old, new)).collect()
 }
 
 /// The share of traces, where there are any.
@@ -137,12 +169,13 @@ fn source(old: &Kafka, new: &Kafka) -> Vec<String> {
     }
     let section =
         if &*old.cluster == DEFAULT_CLUSTER { "kafka".to_owned() } else { format!("clusters.{}", old.cluster) };
+    let Kafka { cluster: _, brokers, properties, property_files, topics: _, warm_up, required_for_readiness } = old;
     let mut names: Vec<String> = named([
-        ("brokers", old.brokers != new.brokers),
-        ("properties", old.properties != new.properties),
-        ("property_files", old.property_files != new.property_files),
-        ("warm_up", old.warm_up != new.warm_up),
-        ("required_for_readiness", old.required_for_readiness != new.required_for_readiness),
+        ("brokers", *brokers != new.brokers),
+        ("properties", *properties != new.properties),
+        ("property_files", *property_files != new.property_files),
+        ("warm_up", *warm_up != new.warm_up),
+        ("required_for_readiness", *required_for_readiness != new.required_for_readiness),
     ])
     .map(|key| format!("{section}.{key}"))
     .collect();
@@ -176,3 +209,7 @@ fn topic_difference(name: &str, old: &TopicConfig, new: &TopicConfig) -> Option<
         format!("topics.{name}")
     })
 }
+
+#[cfg(test)]
+#[path = "diff_tests.rs"]
+mod tests;

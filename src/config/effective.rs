@@ -11,17 +11,17 @@ use super::diagnostic::Diagnostics;
 use super::file::{Node, Value};
 use super::schema::{PARSED, resolve};
 use super::snapshot::{Snapshot, TopicConfig};
-use super::{LoadError, parse, read_text, tree};
+use super::{LoadError, ReadOptions, parse_with, read_text, tree};
 
 /// What stands in place of a value that may be a secret.
 const REDACTED: &str = "(redacted)";
 
 /// The configuration of a file with all defaults filled in. Values of `properties` are left out, and files of secrets
 /// are named, not read out.
-pub fn effective(path: &Path) -> Result<Json, LoadError> {
+pub fn effective(path: &Path, options: &ReadOptions) -> Result<Json, LoadError> {
     let origin = path.display().to_string();
     let text = read_text(path)?;
-    let snapshot = parse(&text, &origin, path.parent().unwrap_or_else(|| Path::new("")))?;
+    let snapshot = parse_with(&text, &origin, path.parent().unwrap_or_else(|| Path::new("")), options)?;
     let tree = tree(&text, &Diagnostics::new(&origin));
     let mut filled = fill(&PARSED, tree.as_ref());
     fill_from(&snapshot, &mut filled);

@@ -31,7 +31,7 @@ fn keys_of(schema: &Json, path: &str, keys: &mut BTreeSet<String>) {
 fn asked(text: &str) -> BTreeSet<String> {
     let diagnostics = Diagnostics::new("");
     let root = file::read(text, &diagnostics).unwrap();
-    compile::compile(&root, example().parent().unwrap(), &diagnostics).unwrap();
+    compile::compile(&root, example().parent().unwrap(), &ReadOptions::default(), &diagnostics).unwrap();
     let named = |key: &String| {
         let mut parts: Vec<&str> = key.split('.').collect();
         if parts.len() > 1 && ["topics", "streams", "clusters"].contains(&parts[0]) {
@@ -71,11 +71,11 @@ fn what_is_effective_is_the_same_configuration() {
         let path = folder.path().join("x.yaml");
         fs::write(&path, text).unwrap();
         let before = read(&path).snapshot.unwrap_or_else(|error| panic!("{error}"));
-        let filled = effective(&path).unwrap();
+        let filled = effective(&path, &ReadOptions::default()).unwrap();
         fs::write(&path, serde_saphyr::to_string(&filled).unwrap()).unwrap();
         let now = read(&path).snapshot.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(Diff::between(&before, &now).to_string(), "nothing changed");
-        assert_eq!(effective(&path).unwrap(), filled, "and there is nothing left to fill in");
+        assert_eq!(effective(&path, &ReadOptions::default()).unwrap(), filled, "and there is nothing left to fill in");
         assert!(filled["routes"][0]["websocket"]["pong_timeout"].is_string(), "{filled}");
     }
 }
@@ -87,8 +87,11 @@ fn secrets_are_left_out() {
     fs::write(folder.path().join("pw"), "hunter3").unwrap();
     let kafka = "brokers: a:1, properties: { sasl.username: hunter1 }, property_files: { sasl.password: pw }";
     fs::write(&path, format!("upstream: {{ address: a:1 }}\nkafka: {{ {kafka} }}\n")).unwrap();
-    let filled = effective(&path).unwrap();
+    let filled = effective(&path, &ReadOptions::default()).unwrap();
     assert!(!filled.to_string().contains("hunter"), "{filled}");
     assert_eq!(filled["kafka"]["property_files"]["sasl.password"], "pw");
-    assert!(matches!(effective(&folder.path().join("none")), Err(LoadError::Unreadable { .. })));
+    assert!(matches!(
+        effective(&folder.path().join("none"), &ReadOptions::default()),
+        Err(LoadError::Unreadable { .. })
+    ));
 }

@@ -131,7 +131,14 @@ fn without_quotations(message: &str) -> String {
     out + rest
 }
 
+/// What values begin with that stand in for what somebody has to decide, as `import-ingress` writes them.
+pub(crate) const PLACEHOLDER: &str = "REPLACE-";
+
 impl Node {
+    pub(super) fn is_placeholder(&self) -> bool {
+        matches!(&self.value, Value::Text(text) if text.starts_with(PLACEHOLDER))
+    }
+
     /// What was found, for messages: scalars as written, shortened; of what may be a secret only its kind.
     pub(crate) fn describe(&self) -> String {
         if self.is_secret { self.value.kind().into() } else { self.value.describe() }

@@ -24,6 +24,7 @@ mod units;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use brief::Brief;
 pub use certificates::Certificates;
@@ -33,11 +34,11 @@ pub use diff::Diff;
 pub use effective::effective;
 pub use schema::SCHEMA;
 pub use snapshot::Snapshot;
-pub use source::{Fingerprint, read_secret_text};
+pub use source::{Fingerprint, check_file, read_secret_text};
 pub use units::parse_duration;
 
 pub(crate) use diagnostic::did_you_mean;
-pub(crate) use file::{Name, Node, Place, Value, read_documents};
+pub(crate) use file::{Name, Node, PLACEHOLDER, Place, Value, read_documents};
 pub(crate) use units::write_duration;
 
 use diagnostic::Diagnostics;
@@ -86,8 +87,26 @@ pub struct Reading {
     pub sha256: String,
 }
 
-/// Reads and compiles a configuration. File names in it are relative to its folder.
+/// How a configuration is read: what is said beside it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// Where to listen, whatever the file says.
+    pub listen: Option<SocketAddr>,
+    pub admin: Option<SocketAddr>,
+    /// The port of this host that the upstream is at, whatever the file says.
+    pub upstream_port: Option<u16>,
+    /// The files that it names need not be there, and are not read: those of secrets and keys, and of certificates. What
+    /// comes of it can be compared, but not run: no token would be accepted.
+    pub without_secrets: bool,
+}
+
+/// Reads and compiles a configuration as it is. File names in it are relative to its folder.
 pub fn read(path: &Path) -> Reading {
+    read_with(path, &ReadOptions::default())
+}
+
+/// Reads and compiles a configuration.
+pub fn read_with(path: &Path, options: &ReadOptions) -> Reading {
     let origin = path.display().to_string();
     let mut sources = Sources::default();
     let bytes = match sources.read(path, CONFIG_BYTES_MAX) {
@@ -100,7 +119,7 @@ pub fn read(path: &Path) -> Reading {
     };
     let base_dir = path.parent().unwrap_or_else(|| Path::new(""));
     let mut reading = match std::str::from_utf8(&bytes) {
-        Ok(text) => compile_text(text, &origin, base_dir, sources),
+        Ok(text) => compile_text(text, &origin, base_dir, options, sources),
         Err(error) => {
             let (files, fingerprint) = sources.finish();
             let snapshot = Err(not_utf8(&bytes[..error.valid_up_to()], &origin));
@@ -120,6 +139,14 @@ pub fn admin_listen(path: &Path) -> Result<SocketAddr, LoadError> {
     };
     let listen = Section::open("", &root, &diagnostics).section("admin").address("listen");
     Ok(listen.unwrap_or(ADMIN_LISTEN))
+}
+
+/// How long a drain may take under this configuration, whatever else is wrong with it; nothing where it is no YAML.
+pub(crate) fn drain_budget(text: &str) -> Option<Duration> {
+    let diagnostics = Diagnostics::new("");
+    let root = tree(text, &diagnostics)?;
+    let section = Section::open("", &root, &diagnostics).section("drain");
+    Some(compile::drain(&section).budget)
 }
 
 /// The tree of a configuration, with what may be a secret marked.
@@ -142,14 +169,18 @@ fn read_text(path: &Path) -> Result<String, LoadError> {
 /// Compiles a configuration from its text. `origin` is what diagnostics call it; file names in it are relative to
 /// `base_dir`.
 pub fn parse(text: &str, origin: &str, base_dir: &Path) -> Result<Snapshot, LoadError> {
-    compile_text(text, origin, base_dir, Sources::default()).snapshot
+    parse_with(text, origin, base_dir, &ReadOptions::default())
 }
 
-fn compile_text(text: &str, origin: &str, base_dir: &Path, sources: Sources) -> Reading {
+fn parse_with(text: &str, origin: &str, base_dir: &Path, options: &ReadOptions) -> Result<Snapshot, LoadError> {
+    compile_text(text, origin, base_dir, options, Sources::default()).snapshot
+}
+
+fn compile_text(text: &str, origin: &str, base_dir: &Path, options: &ReadOptions, sources: Sources) -> Reading {
     let diagnostics = Diagnostics::new(origin);
     diagnostics.sources.replace(sources);
     let root = tree(text, &diagnostics);
-    let snapshot = root.as_ref().and_then(|root| compile::compile(root, base_dir, &diagnostics));
+    let snapshot = root.as_ref().and_then(|root| compile::compile(root, base_dir, options, &diagnostics));
     let (files, fingerprint) = diagnostics.sources.take().finish();
     let (errors, warnings) = diagnostics.into_found(text, root.as_ref());
     let snapshot = snapshot.filter(|_| errors.is_empty()).ok_or(LoadError::Invalid(errors));

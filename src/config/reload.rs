@@ -5,7 +5,6 @@
 //! which no watch on the file sees. What counts in the end is the content, looked at every now and then in any case.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,7 +17,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::sleep;
 
 use super::diff::Diff;
-use super::{Diagnostic, Fingerprint, LoadError, Reading, Snapshot, read};
+use super::source::fingerprint;
+use super::{Diagnostic, Fingerprint, LoadError, ReadOptions, Reading, Snapshot, read_with};
 use crate::metrics::Metrics;
 
 /// How often the files are looked at though nothing was heard of them: some file systems don't tell.
@@ -33,25 +33,13 @@ const ASKED_AHEAD: usize = 16;
 #[derive(Clone, Debug)]
 pub struct Origin {
     pub path: PathBuf,
-    /// Where to listen, whatever the file says.
-    pub listen: Option<SocketAddr>,
-    pub admin: Option<SocketAddr>,
-    /// The port of this host that the upstream is at, whatever the file says.
-    pub upstream_port: Option<u16>,
+    pub options: ReadOptions,
 }
 
 impl Origin {
     /// Reads the file as it is now.
     pub fn read(&self) -> Reading {
-        let mut reading = read(&self.path);
-        if let Ok(snapshot) = &mut reading.snapshot {
-            snapshot.listen = self.listen.unwrap_or(snapshot.listen);
-            snapshot.admin = self.admin.unwrap_or(snapshot.admin);
-            if let Some(port) = self.upstream_port {
-                snapshot.upstream.address = format!("127.0.0.1:{port}");
-            }
-        }
-        reading
+        read_with(&self.path, &self.options)
     }
 }
 
@@ -140,6 +128,8 @@ pub struct Reloader {
     metrics: Arc<Metrics>,
     /// Of the content that was last looked at, good or not.
     fingerprint: Fingerprint,
+    /// Those that it was of.
+    files: Vec<PathBuf>,
     watch: Watch,
     on_reload: OnReload,
     asked: mpsc::Receiver<oneshot::Sender<Arc<Reloaded>>>,
@@ -164,7 +154,7 @@ impl Reloader {
         watch.follow(files);
         let (ask, asked) = mpsc::channel(ASKED_AHEAD);
         let asker = Asker { asked: ask, last: Arc::default() };
-        Self { origin, current, metrics, fingerprint, watch, on_reload, asked, asker }
+        Self { origin, current, metrics, fingerprint, files: files.to_vec(), watch, on_reload, asked, asker }
     }
 
     /// The way to ask for reloads once it runs.
@@ -201,8 +191,13 @@ impl Reloader {
 
     /// Reads the files, and reloads where their content is another one than it was, or `is_asked`.
     fn look(&mut self, is_asked: bool) -> Option<Arc<Reloaded>> {
+        // What did not change is not compiled again: that makes a Kafka client of each cluster, to try it.
+        if !is_asked && fingerprint(&self.files) == self.fingerprint {
+            return None;
+        }
         let reading = self.origin.read();
         self.watch.follow(&reading.files);
+        self.files.clone_from(&reading.files);
         if reading.fingerprint == self.fingerprint && !is_asked {
             return None;
         }

@@ -49,7 +49,7 @@ impl Bench {
 }
 
 fn follow(path: &Path) -> Reloader {
-    let origin = Origin { path: path.into(), listen: None, admin: None, upstream_port: None };
+    let origin = Origin { path: path.into(), options: ReadOptions::default() };
     let Reading { snapshot, files, fingerprint, .. } = origin.read();
     let current = Arc::new(ArcSwap::from_pointee(snapshot.unwrap()));
     Reloader::new(origin, current, Arc::new(Metrics::new("x").unwrap()), fingerprint, &files, Box::new(|_, _| {}))
@@ -187,4 +187,28 @@ fn our_own_reading_is_no_change() {
     assert!(is_change(&EventKind::Access(AccessKind::Close(AccessMode::Write))));
     assert!(is_change(&EventKind::Create(CreateKind::File)));
     assert!(is_change(&EventKind::Modify(ModifyKind::Name(RenameMode::To))));
+}
+
+#[test]
+fn whatever_the_path_became_holds_nobody_up() {
+    let mut bench = Bench::new(ONE);
+    let path = bench.reloader.origin.path.clone();
+    let (elsewhere, aside) = (bench.folder.path().join("else"), bench.folder.path().join("aside"));
+    fs::rename(&path, &aside).unwrap();
+    let mut outcomes = Vec::new();
+    let mut look = |make: &dyn Fn()| {
+        make();
+        outcomes.push(bench.look(true).unwrap());
+        let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
+    };
+    look(&|| fs::create_dir(&path).unwrap());
+    look(&|| assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success()));
+    look(&|| symlink("/dev/zero", &path).unwrap());
+    look(&|| symlink(&path, &path).unwrap());
+    look(&|| symlink(&elsewhere, &path).unwrap());
+    look(&|| fs::write(&path, vec![b'#'; 2 << 20]).unwrap());
+    assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Unreadable), "{outcomes:?}");
+    fs::rename(&aside, &path).unwrap();
+    assert_eq!(bench.look(true), Some(Outcome::Success));
+    assert!(bench.has("/one"));
 }

@@ -88,7 +88,8 @@ impl<'a> Section<'a> {
     ) -> Option<T> {
         let node = self.get(key)?;
         let value = read(&node.value);
-        if value.is_none() {
+        // A placeholder was reported as one.
+        if value.is_none() && !node.is_placeholder() {
             self.reject(key, node, expected);
         }
         value

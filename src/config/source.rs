@@ -1,11 +1,15 @@
 //! The files that a configuration is made of: read within a limit, remembered by name, and hashed by content.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::fs::{File, FileType};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
+
+use super::CONFIG_BYTES_MAX;
 
 /// What was read, in this order: the configuration, then keys and secrets that it names.
 #[derive(Clone, Default)]
@@ -65,12 +69,99 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// How long a pipe (`--config <(command)`) may take until its end.
+const PIPE_WAIT: Duration = Duration::from_secs(5);
+const PIPE_LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// Whether a file, or perhaps a folder, is there to be read by a library: not what it would wait for.
+pub fn check_file(path: &Path, takes_folder: bool) -> io::Result<()> {
+    match std::fs::metadata(path)?.file_type() {
+        kind if kind.is_file() => File::open(path).map(drop),
+        kind if kind.is_dir() && takes_folder => std::fs::read_dir(path).map(drop),
+        kind => Err(unfit(kind)),
+    }
+}
+
+/// The fingerprint of these files as they are now.
+pub(super) fn fingerprint(paths: &[PathBuf]) -> Fingerprint {
+    let mut sources = Sources::default();
+    for path in paths {
+        // Whatever limit each was read within: one that is longer reads as another error, and is looked at again.
+        let _ = sources.read(path, CONFIG_BYTES_MAX);
+    }
+    sources.finish().1
+}
+
+/// Reads a file, or a pipe for a bounded time. Whatever else a path became is an error, and never waited for.
 fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let kind = std::fs::metadata(path)?.file_type();
+    if !kind.is_file() && !kind.is_fifo() {
+        return Err(unfit(kind));
+    }
+    // It may have become another one by now: opening a FIFO waits for who writes to it.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let deadline = Instant::now() + PIPE_WAIT;
     let mut bytes = Vec::new();
     // One byte more than allowed tells a file that is too long from one that just fits.
-    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    let mut content = file.take(limit + 1);
+    loop {
+        match content.read_to_end(&mut bytes) {
+            Ok(_) if bytes.is_empty() && kind.is_fifo() => return Err(unfit(kind)),
+            Ok(_) => break,
+            Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < deadline => {
+                std::thread::sleep(PIPE_LOOK_AGAIN);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(unfit(kind)),
+            Err(error) => return Err(error),
+        }
+    }
     if bytes.len() as u64 > limit {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {limit} bytes")));
+        return Err(io::Error::new(ErrorKind::FileTooLarge, format!("it has more than {limit} bytes")));
     }
     Ok(bytes)
+}
+
+fn unfit(kind: FileType) -> io::Error {
+    let (error, what) = match kind {
+        kind if kind.is_dir() => (ErrorKind::IsADirectory, "it is a directory"),
+        kind if kind.is_fifo() => (ErrorKind::TimedOut, "it is a pipe whose end did not come"),
+        _ => (ErrorKind::InvalidInput, "it is no file, but a device or socket"),
+    };
+    io::Error::new(error, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn whatever_a_path_became_is_an_error_and_waited_for_by_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::process::Command::new("mkfifo").arg(path("fifo")).status().unwrap();
+        symlink(path("loop"), path("loop")).unwrap();
+        std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+        let zero = Path::new("/dev/zero").to_owned();
+        for path in [folder.path().to_owned(), path("fifo"), path("loop"), path("socket"), zero, path("absent")] {
+            assert!(read_limited(&path, 10).is_err(), "{}", path.display());
+            assert!(check_file(&path, false).is_err(), "{}", path.display());
+        }
+        assert!(check_file(folder.path(), true).is_ok());
+        std::fs::write(path("long"), "12345678901").unwrap();
+        assert_eq!(read_limited(&path("long"), 10).unwrap_err().kind(), ErrorKind::FileTooLarge);
+        assert_eq!(read_limited(&path("long"), 11).unwrap().len(), 11);
+    }
+
+    #[test]
+    fn a_pipe_is_read_to_its_end() {
+        use std::io::Write as _;
+        use std::os::fd::AsRawFd as _;
+        let (reader, mut writer) = io::pipe().unwrap();
+        let path = PathBuf::from(format!("/proc/self/fd/{}", reader.as_raw_fd()));
+        let written = std::thread::spawn(move || writer.write_all(b"a: b"));
+        assert_eq!(read_limited(&path, 10).unwrap(), b"a: b");
+        written.join().unwrap().unwrap();
+    }
 }

@@ -71,7 +71,7 @@ fn the_example_holds_every_key_there_is() {
     let text = fs::read_to_string(example()).unwrap();
     let diagnostics = Diagnostics::new("");
     let root = file::read(&text, &diagnostics).unwrap();
-    compile::compile(&root, example().parent().unwrap(), &diagnostics).unwrap();
+    compile::compile(&root, example().parent().unwrap(), &ReadOptions::default(), &diagnostics).unwrap();
     let asked = diagnostics.asked.borrow();
     let missing: Vec<_> = asked.iter().filter(|(_, is_there)| !**is_there).map(|(key, _)| key).collect();
     assert!(missing.is_empty(), "{missing:?}");
@@ -108,7 +108,7 @@ fn what_is_written_reaches_the_snapshot() {
          forwarded: { trust: [10.0.0.0/8, '::1'] }\n\
          kafka:\n\
          \x20 brokers: a:1,b:2\n\
-         \x20 properties: { security.protocol: SASL_SSL, fetch.wait.max.ms: 10, check.crcs: true }\n\
+         \x20 properties: { security.protocol: SASL_SSL, sasl.mechanism: PLAIN, sasl.username: u, fetch.wait.max.ms: 10, check.crcs: true }\n\
          \x20 property_files: { sasl.password: password }\n\
          topics: { t: { replay: { events: 7, bytes: 16MB } } }\n\
          replay: { events: 0, bytes: 1MB, time: 5s, cache: 8MiB }\n\
@@ -120,7 +120,13 @@ fn what_is_written_reaches_the_snapshot() {
     assert_eq!(snapshot.upstream.read_timeout, Duration::from_millis(250));
     let networks = [(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8), ("::1".parse().unwrap(), 128)];
     assert_eq!(snapshot.forwarded, ForwardedTrust::Networks(networks.into()));
-    let properties = [("security.protocol", "SASL_SSL"), ("fetch.wait.max.ms", "10"), ("check.crcs", "true")];
+    let properties = [
+        ("security.protocol", "SASL_SSL"),
+        ("sasl.mechanism", "PLAIN"),
+        ("sasl.username", "u"),
+        ("fetch.wait.max.ms", "10"),
+        ("check.crcs", "true"),
+    ];
     assert_eq!(snapshot.kafka.properties, properties.map(|(name, value)| (name.into(), value.into())));
     let [(name, path)] = &snapshot.kafka.property_files[..] else { panic!("one file") };
     assert!(name == "sasl.password" && path.ends_with("password"), "{name} {path:?}");
@@ -403,7 +409,7 @@ fn refuses_properties_the_source_owns_and_tells_no_secrets() {
             "{found:?}"
         );
     }
-    refused_of_client("check.crcs: @@perhaps", "`check.crcs` does not take this value");
+    refused_of_client("check.crcs: @@perhaps", "`check.crcs`: Expected bool value");
     refused_of_client("@@compresion: x", "`compresion` is no property of librdkafka");
     let found = mistakes(
         "upstream: { address: a:1 }\n\

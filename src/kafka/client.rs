@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,19 +14,19 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::types::RDKafkaConfRes;
 use serde::Deserialize;
 
 use super::probe::is_unreadable;
+use super::properties::{FILE_PROPERTIES, PROBE, reason};
 use super::watch::Standing;
-use crate::config::read_secret_text;
 use crate::config::snapshot::Kafka;
+use crate::config::{check_file, read_secret_text};
 use crate::metrics::Metrics;
 
 pub(super) type Client = BaseConsumer<Context>;
 
 /// What a sidecar sets differently from librdkafka; the configuration's properties go before.
-const DEFAULTS: &[(&str, &str)] = &[
+pub(super) const DEFAULTS: &[(&str, &str)] = &[
     ("client.id", "sidestream"),
     // librdkafka assigns partitions only where a group is named; it is never joined and nothing is committed to it.
     ("group.id", "sidestream"),
@@ -42,7 +43,7 @@ const DEFAULTS: &[(&str, &str)] = &[
 ];
 
 /// What the consumer's logic depends on: a configuration that sets one of these is refused.
-const OWNED: &[(&str, &str)] = &[
+pub(super) const OWNED: &[(&str, &str)] = &[
     ("enable.auto.commit", "false"),
     // A position outside the log is an error to be told as a gap, not something to skip over in silence.
     ("auto.offset.reset", "error"),
@@ -54,50 +55,19 @@ const OWNED: &[(&str, &str)] = &[
     ("statistics.interval.ms", "2000"),
 ];
 
-/// Why a property of the configuration cannot be used. Never shows a value: it may be a secret.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PropertyError {
-    #[error("`{0}` is no property of librdkafka")]
-    Unknown(String),
-    #[error("`{0}` does not take this value")]
-    Value(String),
-    #[error("`{0}` is set by sidestream itself")]
-    Owned(String),
-}
-
-/// Checks every property by name and value, without connecting to anything.
-pub fn check_properties(properties: &[(String, String)]) -> Result<(), PropertyError> {
-    for (name, value) in properties {
-        let brokers = ["bootstrap.servers", "metadata.broker.list"].contains(&name.as_str());
-        if brokers || OWNED.iter().any(|(owned, _)| owned == name) {
-            return Err(PropertyError::Owned(name.clone()));
-        }
-        let checked = ClientConfig::new().set(name, value).create_native_config();
-        if let Err(error) = checked {
-            return Err(match error {
-                KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..) => {
-                    PropertyError::Unknown(name.clone())
-                }
-                _ => PropertyError::Value(name.clone()),
-            });
-        }
-    }
-    Ok(())
-}
-
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
-    #[error("{0}")]
-    Kafka(#[from] KafkaError),
-    #[error("the file with `{property}` cannot be read: {error}")]
+    #[error("{reason}")]
+    Client { reason: String, code: Option<RDKafkaErrorCode> },
+    #[error("the file of `{property}` cannot be read: {error}")]
     File { property: String, error: io::Error },
 }
 
 impl ConnectError {
     pub(super) fn code(&self) -> Option<RDKafkaErrorCode> {
         match self {
-            Self::Kafka(error) => error.rdkafka_error_code(),
+            Self::Client { code, .. } => *code,
             Self::File { .. } => None,
         }
     }
@@ -132,36 +102,59 @@ impl Isolation {
 /// Makes a client for [`super::ask`] that reads nothing: none of its connections is ever held up by a fetch. Fails as
 /// [`connect`] does.
 pub(super) fn connect_for_questions(config: &Kafka, context: Context) -> Result<Client, ConnectError> {
-    let mut client = properties(config, QUESTIONS)?;
+    let properties = properties(config)?;
+    let mut client = settings(config, QUESTIONS, &properties);
     client.remove(GROUP);
-    Ok(client.create_with_context(context)?)
+    create(&client, &properties, context)
 }
 
 /// Makes the consumer; fails on a property that does not fit (say, a certificate that is not there yet). What stands in
 /// files is read now, by librdkafka or here. What `own` says goes before everything else.
 pub(super) fn connect(config: &Kafka, own: &[(&str, &str)], context: Context) -> Result<Client, ConnectError> {
-    Ok(properties(config, own)?.create_with_context(context)?)
+    let properties = properties(config)?;
+    create(&settings(config, own, &properties), &properties, context)
 }
 
-fn properties(config: &Kafka, own: &[(&str, &str)]) -> Result<ClientConfig, ConnectError> {
+fn settings(config: &Kafka, own: &[(&str, &str)], properties: &[(String, String)]) -> ClientConfig {
     let mut client = ClientConfig::new();
     // The log level is librdkafka's own; what of it is shown is decided in `Context::log`.
     client.set_log_level(RDKafkaLogLevel::Info);
     for (name, value) in DEFAULTS {
         client.set(*name, *value);
     }
-    for (name, value) in &config.properties {
+    for (name, value) in properties {
         client.set(name, value);
-    }
-    for (name, path) in &config.property_files {
-        let value = read_secret_text(path);
-        client.set(name, value.map_err(|error| ConnectError::File { property: name.clone(), error })?);
     }
     for (name, value) in OWNED.iter().chain(own) {
         client.set(*name, *value);
     }
     client.set("bootstrap.servers", &config.brokers);
-    Ok(client)
+    client
+}
+
+fn create(client: &ClientConfig, properties: &[(String, String)], context: Context) -> Result<Client, ConnectError> {
+    let failed = |error: KafkaError| ConnectError::Client {
+        reason: reason(&error, properties),
+        code: error.rdkafka_error_code(),
+    };
+    client.create_with_context(context).map_err(failed)
+}
+
+/// The properties with those whose values stand in files. librdkafka opens the files that properties name by itself: one
+/// that became a pipe would hold it up for ever.
+fn properties(config: &Kafka) -> Result<Vec<(String, String)>, ConnectError> {
+    let mut properties = config.properties.clone();
+    for (name, value) in &config.properties {
+        if let Some((_, takes_folder)) = FILE_PROPERTIES.iter().find(|(file, _)| file == name) {
+            let checked = if value == PROBE { Ok(()) } else { check_file(Path::new(value), *takes_folder) };
+            checked.map_err(|error| ConnectError::File { property: name.clone(), error })?;
+        }
+    }
+    for (name, path) in &config.property_files {
+        let value = read_secret_text(path).map_err(|error| ConnectError::File { property: name.clone(), error })?;
+        properties.push((name.clone(), value));
+    }
+    Ok(properties)
 }
 
 /// Whether Kafka answers, shared with whoever asks for the status.

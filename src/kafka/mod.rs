@@ -8,6 +8,7 @@
 //! | [`decode`] | a record becomes an event (pure) |
 //! | `topic`, `warm` | where a topic stands; what is kept back until its window is warm (both without a client) |
 //! | `message`, `headers` | a message as a record; its headers, read without rdkafka's panic |
+//! | `properties` | properties of the configuration, tried on librdkafka |
 //! | `client`, `positions` | librdkafka's configuration, connection state, statistics; where it stands |
 //! | `receive` | the span of a record that is told of |
 //! | `watch`, `probe` | partitions that do not move although their logs go on; where an unreadable batch ends |
@@ -32,6 +33,7 @@ mod metadata;
 mod outage_tests;
 mod positions;
 mod probe;
+mod properties;
 mod receive;
 mod retry;
 mod survey;
@@ -50,8 +52,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use self::client::Link;
-pub use self::client::{PropertyError, check_properties};
 use self::consumer::Reader;
+pub use self::properties::{FILE_PROPERTIES, PROBE, PropertyError, Remark, check_property, try_client};
 use crate::config::snapshot::Kafka;
 use crate::event::Feed;
 use crate::metrics::Metrics;

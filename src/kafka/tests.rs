@@ -374,12 +374,12 @@ fn a_stop_is_quick_and_waits_for_the_thread() {
 
 #[test]
 fn properties_are_checked_by_name_and_value() {
-    let check = |name: &str, value: &str| check_properties(&[(name.into(), value.into())]);
+    let check = check_property;
     assert_eq!(check("security.protocol", "SASL_SSL"), Ok(()));
     assert_eq!(check("sasl.password", "secret"), Ok(()));
     assert_eq!(check("no.such.property", "1"), Err(PropertyError::Unknown("no.such.property".into())));
     let refused = check("security.protocol", "s3cret").unwrap_err();
-    assert_eq!(refused, PropertyError::Value("security.protocol".into()));
+    assert!(matches!(&refused, PropertyError::Value { name, .. } if name == "security.protocol"));
     assert!(!refused.to_string().contains("s3cret"));
     assert_eq!(check("auto.offset.reset", "latest"), Err(PropertyError::Owned("auto.offset.reset".into())));
 }

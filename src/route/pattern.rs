@@ -27,6 +27,8 @@ pub enum BadPattern {
     EmptySegment,
     #[error("`{0}` is not a parameter: a parameter is a whole segment `{{name}}`, its name of `[A-Za-z0-9_]`")]
     BadParameter(Box<str>),
+    #[error("`{segment}` is how other routers write it; here a parameter, which is one whole segment, is `{proposal}`")]
+    Foreign { segment: Box<str>, proposal: Box<str> },
     #[error("the parameter `{0}` stands in it twice")]
     RepeatedParameter(Box<str>),
     #[error("`{0}` can't stand in a path as it is (RFC 3986 section 3.3), or would be normalized away")]
@@ -100,11 +102,25 @@ impl Segment {
             }
             return Ok(Self::Parameter(name.into()));
         }
+        if let Some(proposal) = foreign(text) {
+            return Err(BadPattern::Foreign { segment: text.into(), proposal: proposal.into() });
+        }
         if matches!(text, "." | "..") || !text.bytes().all(is_literal_byte) {
             return Err(BadPattern::BadLiteral(text.into()));
         }
         Ok(Self::Literal(text.into()))
     }
+}
+
+/// What a segment is to be that looks like a parameter or wildcard of another router: `:id`, `<id>`, `[id]`, `*`.
+fn foreign(segment: &str) -> Option<String> {
+    if !segment.starts_with([':', '<', '[']) && !segment.contains('*') {
+        return None;
+    }
+    // `<int:id>`: the name is behind the type.
+    let name = segment.trim_matches([':', '<', '>', '[', ']', '*']).rsplit(':').next().unwrap_or_default();
+    let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    Some(format!("{{{}}}", if is_name { name } else { "name" }))
 }
 
 /// `pchar` of RFC 3986 without `%` and without `;` (which many servers cut off).
@@ -121,6 +137,7 @@ mod tests {
         let pattern = Pattern::parse("/orders/{orderId}/events").unwrap();
         assert_eq!(pattern.parameters().collect::<Vec<_>>(), ["orderId"]);
         assert_eq!(Pattern::parse("/").unwrap().segments.len(), 0);
+        assert!(Pattern::parse("/orders/o1:watch").is_ok(), "a colon within a segment is one of its characters");
     }
 
     #[test]
@@ -136,6 +153,12 @@ mod tests {
             ("/{a}/{a}", BadPattern::RepeatedParameter("a".into())),
             ("/a/../b", BadPattern::BadLiteral("..".into())),
             ("/a%20b", BadPattern::BadLiteral("a%20b".into())),
+            ("/:id", BadPattern::Foreign { segment: ":id".into(), proposal: "{id}".into() }),
+            ("/<int:id>", BadPattern::Foreign { segment: "<int:id>".into(), proposal: "{id}".into() }),
+            ("/[id]", BadPattern::Foreign { segment: "[id]".into(), proposal: "{id}".into() }),
+            ("/orders/*/events", BadPattern::Foreign { segment: "*".into(), proposal: "{name}".into() }),
+            ("/orders/**", BadPattern::Foreign { segment: "**".into(), proposal: "{name}".into() }),
+            ("/*rest", BadPattern::Foreign { segment: "*rest".into(), proposal: "{rest}".into() }),
             ("/ä", BadPattern::BadLiteral("ä".into())),
             ("/a?b", BadPattern::BadLiteral("a?b".into())),
         ];

@@ -136,6 +136,114 @@ fn a_taken_port_is_an_error_that_names_it() {
     assert!(said(&output).contains(&address), "{}", said(&output));
 }
 
+/// What cannot run, behind the least that every configuration needs; and what is said of it.
+const UNRUNNABLE: &[(&str, &str)] = &[
+    (
+        "upstream: { address: 'a:1' }\nkafka: { brokers: 'k:1', properties: { security.protocol: SASL_SSL } }",
+        "no Kafka client can be made",
+    ),
+    (
+        "upstream: { address: 'a:1' }\nkafka: { brokers: 'k:1', properties: { ssl.ca.location: nowhere.pem } }",
+        "nowhere.pem` cannot be read",
+    ),
+    (
+        "upstream: { address: 'a:1' }\nkafka: { brokers: 'k:1', properties: { ssl.ca.location: /dev/null } }",
+        "no file, but a device",
+    ),
+    (
+        "upstream: { address: 'a:1' }\nkafka: { brokers: 'k:1', properties: { ssl.truststore.location: x.jks } }",
+        "use `ssl.ca.location`",
+    ),
+    (
+        "upstream: { address: 'a:1' }\nkafka: { brokers: 'k:1', properties: { group.id: mine } }",
+        "concerns consumer groups",
+    ),
+    ("upstream: { address: 'a:1' }\nkafka: { brokers: 'http://k:9092' }", "expected `host:port`"),
+    ("upstream: { address: 'a:1' }\nkafka: { brokers: 'k:99999' }", "expected `host:port`"),
+    ("upstream: { address: 'a:1' }\nkafka: { brokers: 'k:' }", "expected `host:port`"),
+    (
+        "upstream: { address: 'a:1' }\nkafka: { brokers: 'SASL_SSL://k:1' }",
+        "is another protocol than that of `security.protocol`",
+    ),
+    (
+        "upstream: { address: 'a:1' }\nkafka: { brokers: 'k:1' }\nlisten: 0.0.0.0:1\nadmin: { listen: '127.0.0.1:1' }",
+        "are the same port",
+    ),
+    (
+        "upstream: { address: 'localhost:8080' }\nkafka: { brokers: 'k:1' }",
+        "leads back to sidestream, which listens on 0.0.0.0:8080",
+    ),
+    ("upstream: { address: '127.0.0.1:9090' }\nkafka: { brokers: 'k:1' }", "leads to the admin listener"),
+    (
+        "upstream: { address: 'a:1' }\nkafka: { brokers: 'k:1' }\ntracing: { endpoint: 'http://127.0.0.1:8080' }",
+        "`tracing.endpoint` (127.0.0.1:8080) leads back",
+    ),
+    (
+        "upstream: { address: 'a:1' }\nkafka: { brokers: 'k:1' }\nstreams: { s: { topics: [t] } }\nroutes: [{ path: '/orders/*/events', stream: s, public: true }]",
+        "is `{name}`",
+    ),
+    (
+        "upstream: { address: 'a:1' }\nkafka: { brokers: 'k:1' }\nstreams: { s: { topics: [t] } }\nroutes: [{ path: '/orders/:id', stream: s, public: true }]",
+        "is `{id}`",
+    ),
+    ("upstream: { address: 'REPLACE-a:1' }\nkafka: { brokers: 'k:1' }", "is a placeholder that nobody has filled in"),
+];
+
+#[test]
+fn what_cannot_run_does_not_pass() {
+    for (yaml, why) in UNRUNNABLE {
+        let output = check(yaml);
+        assert_eq!(output.status.code(), Some(1), "{yaml}: {}", said(&output));
+        assert!(said(&output).contains(why), "{yaml}: {}", said(&output));
+    }
+}
+
+#[test]
+fn check_is_told_what_run_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = write(directory.path(), "upstream: { address: '127.0.0.1:8080' }\nkafka: { brokers: 'k:1' }\n");
+    let check = |more: &[&str]| binary(&[&["check", "--config", &file], more].concat()).output().unwrap().status.code();
+    assert_eq!(check(&[]), Some(1));
+    assert_eq!(check(&["--listen", "0.0.0.0:18080", "--admin", "0.0.0.0:19090"]), Some(0));
+    assert_eq!(check(&["--listen", "0.0.0.0:18080", "--admin", "0.0.0.0:8080"]), Some(1));
+    let by_port = binary(&["check", "--config", &file]).env("SIDESTREAM_UPSTREAM_PORT", "3000").output().unwrap();
+    assert_eq!(by_port.status.code(), Some(0), "{}", said(&by_port));
+}
+
+#[test]
+fn what_is_in_git_can_be_checked_without_the_secrets() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = "\
+upstream: { address: '127.0.0.1:3000' }
+kafka:
+  brokers: k:1
+  properties: { security.protocol: SASL_SSL, sasl.mechanism: PLAIN, sasl.username: u, ssl.ca.location: ca.pem }
+  property_files: { sasl.password: password }
+streams: { s: { topics: [t] } }
+auth: { jwks_file: keys.json, algorithms: [RS256] }
+routes: [{ path: /x, stream: s }]
+";
+    let file = write(directory.path(), text);
+    let other = directory.path().join("other.yaml");
+    std::fs::write(&other, text.replace("RS256", "ES256").replace("path: /x", "path: /y")).unwrap();
+    let run = |words: &[&str], more: &[&str]| binary(&[words, more].concat()).output().unwrap();
+    for (words, code) in [
+        (&["check", "--config", &file][..], 0),
+        (&["config", "effective", "--config", &file], 0),
+        (&["config", "diff", &file, &file], 0),
+        (&["config", "diff", &file, other.to_str().unwrap()], 1),
+    ] {
+        assert!(run(words, &[]).status.code() != Some(code) || code == 1, "{words:?} reads the files");
+        let output = run(words, &["--without-secrets"]);
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {}", said(&output));
+    }
+    let diff = run(&["config", "diff", &file, other.to_str().unwrap()], &["--without-secrets"]);
+    assert!(said(&diff).contains("changed: auth") && said(&diff).contains("/y"), "{}", said(&diff));
+    // What is wrong in the file itself is found all the same.
+    let wrong = write(directory.path(), &text.replace("SASL_SSL", "SASL_SLS"));
+    assert_eq!(run(&["check", "--config", &wrong], &["--without-secrets"]).status.code(), Some(1));
+}
+
 fn check(yaml: &str) -> Output {
     let directory = tempfile::tempdir().unwrap();
     let file = write(directory.path(), yaml);

@@ -1,16 +1,17 @@
 //! `kafka` and `clusters`: the brokers of each cluster, properties passed on to librdkafka, and its topics.
 
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::streams::Streams;
-use super::{secret_file, topics};
+use super::{Files, is_host, is_host_port, secret_file, topics};
 use crate::config::diagnostic::Diagnostics;
 use crate::config::file::{Name, Place, Value};
 use crate::config::section::{Section, text};
 use crate::config::snapshot::{DEFAULT_CLUSTER, Kafka};
-use crate::kafka::{PropertyError, check_properties};
+use crate::config::source::check_file;
+use crate::kafka::{FILE_PROPERTIES, PROBE, PropertyError, Remark, check_property, try_client};
 
 /// Each is a client with threads and buffers of its own.
 const CLUSTERS_MAX: usize = 16;
@@ -18,16 +19,21 @@ const CLUSTERS_MAX: usize = 16;
 const WARM_UP: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10 * 60);
 
 /// The clusters that topics are read from: that of the section `kafka` first, whatever it has, then the others.
-pub(super) fn compile(root: &Section<'_>, streams: &Streams, base_dir: &Path, diagnostics: &Diagnostics) -> Vec<Kafka> {
+pub(super) fn compile(
+    root: &Section<'_>,
+    streams: &Streams,
+    files: Files<'_>,
+    diagnostics: &Diagnostics,
+) -> Vec<Kafka> {
     let section = root.section("kafka");
-    let mut clusters = vec![cluster(DEFAULT_CLUSTER, &section, base_dir, diagnostics)];
+    let mut clusters = vec![cluster(DEFAULT_CLUSTER, &section, files, diagnostics)];
     clusters[0].warm_up = section.duration("warm_up", WARM_UP).unwrap_or(Duration::from_secs(10));
     clusters[0].required_for_readiness = required_for_readiness(&section, diagnostics);
     for (name, node) in root.entries("clusters") {
         check_cluster_name(name, diagnostics);
         let section = Section::open(&format!("clusters.{}", name.text), node, diagnostics);
         let Kafka { warm_up, required_for_readiness, .. } = clusters[0];
-        let other = cluster(&name.text, &section, base_dir, diagnostics);
+        let other = cluster(&name.text, &section, files, diagnostics);
         clusters.push(Kafka { warm_up, required_for_readiness, ..other });
     }
     if clusters.len() > CLUSTERS_MAX {
@@ -61,16 +67,26 @@ fn check_cluster_name(name: &Name, diagnostics: &Diagnostics) {
     }
 }
 
-fn cluster(name: &str, section: &Section<'_>, base_dir: &Path, diagnostics: &Diagnostics) -> Kafka {
+fn cluster(name: &str, section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> Kafka {
     section.require("brokers", "the `host:port` of one or more brokers, with commas between");
-    let brokers = section.read("brokers", "`host:port`, or several with commas between", |value| {
+    let expected = "`host:port`, or several with commas between";
+    let brokers = section.read("brokers", expected, |value| {
         text(value).filter(|text| text.split(',').all(|broker| is_broker(broker.trim())))
     });
+    let before = diagnostics.count();
+    let properties = properties(section, files, diagnostics);
+    let (property_files, secrets) = property_files(section, files, diagnostics);
+    if diagnostics.count() == before {
+        let known = properties.iter().chain(&secrets).cloned();
+        try_properties(section, known.collect(), files, diagnostics);
+    }
+    let brokers = brokers.unwrap_or_default();
+    check_protocols(section, brokers, &properties, diagnostics);
     Kafka {
         cluster: name.into(),
-        brokers: brokers.unwrap_or_default().into(),
-        properties: properties(section, diagnostics),
-        property_files: property_files(section, base_dir, diagnostics),
+        brokers: brokers.into(),
+        properties,
+        property_files,
         topics: Vec::new(),
         warm_up: Duration::ZERO,
         required_for_readiness: false,
@@ -78,18 +94,37 @@ fn cluster(name: &str, section: &Section<'_>, base_dir: &Path, diagnostics: &Dia
     }
 }
 
+/// What librdkafka calls the protocols of brokers.
+const PROTOCOLS: [&str; 4] = ["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"];
+const PROTOCOL: &str = "security.protocol";
+
 /// `host`, `host:port` or `PROTOCOL://host:port`, as librdkafka takes them.
 fn is_broker(text: &str) -> bool {
-    let host = text.split_once("://").map_or(text, |(_, host)| host);
-    !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/')
+    let (protocol, address) = text.split_once("://").unwrap_or((PROTOCOLS[0], text));
+    PROTOCOLS.iter().any(|known| known.eq_ignore_ascii_case(protocol)) && (is_host(address) || is_host_port(address))
+}
+
+/// librdkafka passes over brokers of another protocol than its own.
+fn check_protocols(section: &Section<'_>, brokers: &str, properties: &[(String, String)], diagnostics: &Diagnostics) {
+    let written = properties.iter().find(|(name, _)| name == PROTOCOL).map_or(PROTOCOLS[0], |(_, value)| value);
+    let protocols = brokers.split(',').filter_map(|broker| Some(broker.trim().split_once("://")?.0));
+    for other in protocols.filter(|protocol| !protocol.eq_ignore_ascii_case(written)) {
+        let message =
+            format!("`{other}://` is another protocol than that of `{PROTOCOL}`: these brokers are passed over");
+        diagnostics.expected(section.place_of("brokers"), message, "`host:port` alone");
+    }
 }
 
 /// Values are in no message: they may be secrets.
-fn properties(section: &Section<'_>, diagnostics: &Diagnostics) -> Vec<(String, String)> {
+fn properties(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> Vec<(String, String)> {
     let mut properties = Vec::new();
     for (name, node) in section.entries("properties") {
         match property_value(&node.value) {
-            Some(value) => properties.push(property(name, value, node.place, diagnostics)),
+            Some(value) => {
+                check(name, &value, node.place, diagnostics);
+                let value = file_named(name, value, node.place, files, diagnostics);
+                properties.push((name.text.clone(), value));
+            }
             None => diagnostics.expected(
                 node.place,
                 format!("the value of `{}` is no text, whole number or flag", name.text),
@@ -100,38 +135,92 @@ fn properties(section: &Section<'_>, diagnostics: &Diagnostics) -> Vec<(String, 
     properties
 }
 
-/// Those in files: the values are checked, and left where they are.
-fn property_files(section: &Section<'_>, base_dir: &Path, diagnostics: &Diagnostics) -> Vec<(String, PathBuf)> {
+/// The value of a property; a file's name where the value is one, from the folder of the configuration as all others.
+fn file_named(name: &Name, value: String, place: Place, files: Files<'_>, diagnostics: &Diagnostics) -> String {
+    let Some((_, takes_folder)) = FILE_PROPERTIES.iter().find(|(property, _)| *property == name.text) else {
+        return value;
+    };
+    if value.is_empty() || value == PROBE {
+        return value;
+    }
+    let path = files.base_dir.join(value);
+    let checked = if files.is_read { check_file(&path, *takes_folder) } else { Ok(()) };
+    if let Err(error) = checked {
+        let message = format!("`{}`: `{}` cannot be read: {error}", name.text, path.display());
+        diagnostics.expected(place, message, "a file, named from the folder of the configuration");
+    }
+    path.to_string_lossy().into_owned()
+}
+
+/// Those in files: their names stay, since the files are read again later, beside what they say now.
+type InFiles = (Vec<(String, PathBuf)>, Vec<(String, String)>);
+
+fn property_files(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> InFiles {
     let written = section.entries("properties");
-    let mut files = Vec::new();
+    let (mut named, mut values) = (Vec::new(), Vec::new());
     for (name, node) in section.entries("property_files") {
         if written.iter().any(|(other, _)| other.text == name.text) {
             diagnostics.wrong(name.place, format!("`{}` is given in `properties` too", name.text));
         }
-        let bytes = secret_file(section, "property_files", node, base_dir, diagnostics);
+        let bytes = secret_file(section, "property_files", node, files, diagnostics);
         match bytes.map(String::from_utf8) {
-            Some(Ok(value)) => drop(property(name, value, node.place, diagnostics)),
+            Some(Ok(value)) => {
+                check(name, &value, node.place, diagnostics);
+                values.push((name.text.clone(), value));
+            }
             Some(Err(_)) => diagnostics.wrong(node.place, "the file is not UTF-8"),
+            None if CREDENTIALS.contains(&name.text.as_str()) => values.push((name.text.clone(), UNREAD.into())),
             None => {}
         }
-        files.push((name.text.clone(), base_dir.join(text(&node.value).unwrap_or_default())));
+        named.push((name.text.clone(), files.base_dir.join(text(&node.value).unwrap_or_default())));
     }
-    files
+    (named, values)
 }
 
+/// What stands for credentials in files that are not read: any will do to make a client.
+const UNREAD: &str = "unread";
+const CREDENTIALS: [&str; 2] = ["sasl.username", "sasl.password"];
+
 /// The property, tried on the Kafka client.
-fn property(name: &Name, value: String, place: Place, diagnostics: &Diagnostics) -> (String, String) {
-    let property = [(name.text.clone(), value)];
-    match check_properties(&property) {
+fn check(name: &Name, value: &str, place: Place, diagnostics: &Diagnostics) {
+    match check_property(&name.text, value) {
         Ok(()) => {}
-        Err(error @ PropertyError::Value(_)) => diagnostics.wrong(place, error.to_string()),
-        Err(error @ PropertyError::Owned(_)) => diagnostics.wrong(name.place, error.to_string()),
+        Err(error @ PropertyError::Value { .. }) => diagnostics.wrong(place, error.to_string()),
+        Err(error @ (PropertyError::Owned(_) | PropertyError::Group(_))) => {
+            diagnostics.wrong(name.place, error.to_string());
+        }
         Err(error @ PropertyError::Unknown(_)) => {
             diagnostics.expected(name.place, error.to_string(), "a name such as `security.protocol`");
         }
     }
-    let [property] = property;
-    property
+}
+
+/// All properties together, tried on the Kafka client as `run` does. Where files are not read, without those that lead to
+/// any, and without what is of no use without them.
+fn try_properties(
+    section: &Section<'_>,
+    mut properties: Vec<(String, String)>,
+    files: Files<'_>,
+    diagnostics: &Diagnostics,
+) {
+    if !files.is_read {
+        let needs_file = |name: &str| ["ssl.", "https."].iter().any(|start| name.starts_with(start));
+        properties.retain(|(name, _)| !needs_file(name));
+    }
+    let place = |property: Option<String>| {
+        let entries = ["properties", "property_files"].map(|key| section.entries(key));
+        let named = entries.iter().copied().flatten().find(|(name, _)| Some(&name.text) == property.as_ref());
+        named.map_or_else(|| section.place_of("properties"), |(_, node)| node.place)
+    };
+    match try_client(&properties) {
+        Ok(warnings) => warnings.into_iter().for_each(|Remark { property, reason }| {
+            diagnostics.warn(place(property), format!("the Kafka client says: {reason}"));
+        }),
+        Err(Remark { property, reason }) => {
+            let subject = property.as_ref().map(|name| format!("`{name}`: ")).unwrap_or_default();
+            diagnostics.wrong(place(property), format!("{subject}no Kafka client can be made: {reason}"));
+        }
+    }
 }
 
 fn property_value(value: &Value) -> Option<String> {

@@ -170,8 +170,9 @@ impl Compiler<'_> {
         if self.section.flag("public").unwrap_or_default() {
             return Admission::Public;
         }
-        // Without a path there is no route yet, and that was reported.
-        if !self.has_auth && self.section.has("path") {
+        // Without a path there is no route yet, and that was reported; so was what nobody has decided.
+        let is_undecided = self.section.get("public").is_some_and(Node::is_placeholder);
+        if !self.has_auth && self.section.has("path") && !is_undecided {
             let message = "this route would be open to everybody: tokens can't be verified without `auth`";
             self.diagnostics.expected(self.section.place_of("path"), message, "`public: true`, or `auth`");
         }

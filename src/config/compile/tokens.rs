@@ -1,10 +1,9 @@
 //! `auth`: whose tokens are accepted; their keys are read and tried against the algorithms.
 
 use std::ops::RangeInclusive;
-use std::path::Path;
 use std::time::Duration;
 
-use super::secret_file;
+use super::{Files, secret_file};
 use crate::auth::{Algorithm, BadKey, Issuer, KeyFile, SECRET_BYTES_MIN, TokenKey, TrustedIssuer, Verifier};
 use crate::config::diagnostic::{Diagnostics, alternatives};
 use crate::config::section::{Section, text};
@@ -27,15 +26,15 @@ const ALGORITHMS: [(&str, Algorithm); 12] = [
 ];
 
 /// Nothing where `auth` is absent, or wrong.
-pub(super) fn compile(root: &Section<'_>, base_dir: &Path, diagnostics: &Diagnostics) -> Option<Verifier> {
+pub(super) fn compile(root: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> Option<Verifier> {
     if !root.has("auth") {
         return None;
     }
     let section = root.section("auth");
     let issuers = if section.has("issuers") {
-        several(&section, base_dir, diagnostics)
+        several(&section, files, diagnostics)
     } else {
-        issuer(&section, base_dir, diagnostics).map(|only| vec![only])
+        issuer(&section, files, diagnostics).map(|only| vec![only])
     };
     let leeway = section.duration("leeway", LEEWAY).unwrap_or(Duration::from_secs(5));
     let cookie = cookie(&section);
@@ -43,7 +42,7 @@ pub(super) fn compile(root: &Section<'_>, base_dir: &Path, diagnostics: &Diagnos
 }
 
 /// Tokens choose among them by `iss`: each has a name of its own.
-fn several(auth: &Section<'_>, base_dir: &Path, diagnostics: &Diagnostics) -> Option<Vec<TrustedIssuer>> {
+fn several(auth: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> Option<Vec<TrustedIssuer>> {
     let nodes = auth.list("issuers");
     if nodes.is_empty() {
         diagnostics.wrong(auth.place_of("issuers"), "`auth.issuers` lists nobody whose tokens would be accepted");
@@ -59,14 +58,14 @@ fn several(auth: &Section<'_>, base_dir: &Path, diagnostics: &Diagnostics) -> Op
             }
             names.push(name);
         }
-        issuers.extend(issuer(&section, base_dir, diagnostics));
+        issuers.extend(issuer(&section, files, diagnostics));
     }
     (!issuers.is_empty()).then_some(issuers)
 }
 
-fn issuer(section: &Section<'_>, base_dir: &Path, diagnostics: &Diagnostics) -> Option<TrustedIssuer> {
+fn issuer(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> Option<TrustedIssuer> {
     section.require("algorithms", "the algorithms that tokens may be signed with, such as `[HS256]`");
-    let (key, file) = key_file(section, base_dir, diagnostics);
+    let (key, file) = key_file(section, files, diagnostics);
     let listed = section.list("algorithms").len();
     let issuer = Issuer {
         name: section.text("issuer", ISSUER).map(String::from),
@@ -91,17 +90,20 @@ fn issuer(section: &Section<'_>, base_dir: &Path, diagnostics: &Diagnostics) -> 
 }
 
 /// The one of the two keys that is given, and the content of its file.
-fn key_file(section: &Section<'_>, base_dir: &Path, diagnostics: &Diagnostics) -> (&'static str, Option<KeyFile>) {
+fn key_file(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> (&'static str, Option<KeyFile>) {
     let content = |key| {
-        let bytes = section.get(key).and_then(|node| secret_file(section, key, node, base_dir, diagnostics));
-        bytes.map(TokenKey)
+        if !files.is_read {
+            return section.get(key).map(|_| KeyFile::Unread);
+        }
+        let bytes = section.get(key).and_then(|node| secret_file(section, key, node, files, diagnostics));
+        bytes.map(TokenKey).map(if key == "jwks_file" { KeyFile::Set } else { KeyFile::Single })
     };
     match (section.has("key_file"), section.has("jwks_file")) {
         (_, false) => {
             section.require("key_file", "the file with the HMAC secret or the PEM public key; or `jwks_file`");
-            ("key_file", content("key_file").map(KeyFile::Single))
+            ("key_file", content("key_file"))
         }
-        (false, true) => ("jwks_file", content("jwks_file").map(KeyFile::Set)),
+        (false, true) => ("jwks_file", content("jwks_file")),
         (true, true) => {
             let message = format!("`{}` and `key_file` are two answers to one question", section.path_of("jwks_file"));
             diagnostics.expected(section.place_of("jwks_file"), message, "one of them");

@@ -1,0 +1,166 @@
+//! Every key of the schema is changed in the annotated example, which has them all: a reload takes it over, or names it.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value as Json, json};
+
+use crate::config::schema::{PARSED, resolve};
+use crate::config::{Diff, Snapshot, parse};
+
+/// Values for keys whose form the schema does not say well enough, or that mean other keys.
+const OTHERS: &[(&str, &str)] = &[
+    ("listen", r#""127.0.0.1:1""#),
+    ("admin.listen", r#""127.0.0.1:2""#),
+    ("upstream.address", r#""other:1""#),
+    ("forwarded.trust", r#""all""#),
+    ("kafka.brokers", r#""other:1""#),
+    ("kafka.properties.client.id", r#""other""#),
+    ("clusters.eu.brokers", r#""other:1""#),
+    ("metrics.prefix", r#""other""#),
+    ("tracing.endpoint", r#""http://other:1""#),
+    ("tracing.sample", "0.5"),
+    ("tracing.service_name", r#""other""#),
+    ("limits.streams", "9"),
+    ("routes.heartbeat", r#""event""#),
+];
+
+struct Leaf {
+    path: String,
+    pointer: String,
+    schema: &'static Json,
+}
+
+/// The values that stand in the example.
+fn leaves(value: &Json, schema: &'static Json, path: &str, pointer: &str, found: &mut Vec<Leaf>) {
+    let schema = resolve(schema);
+    match value {
+        Json::Object(entries) => {
+            for (name, inner) in entries {
+                let below = schema["properties"].get(name).unwrap_or_else(|| &schema["additionalProperties"]);
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                leaves(inner, below, &path, &format!("{pointer}/{}", name.replace('/', "~1")), found);
+            }
+        }
+        Json::Array(items) if schema["items"].is_object() && resolve(&schema["items"])["properties"].is_object() => {
+            for (n, item) in items.iter().enumerate() {
+                leaves(item, &schema["items"], path, &format!("{pointer}/{n}"), found);
+            }
+        }
+        _ => found.push(Leaf { path: path.into(), pointer: pointer.into(), schema }),
+    }
+}
+
+/// Values that may be good there and are others, the likeliest first.
+fn others(leaf: &Leaf, value: &Json) -> Vec<Json> {
+    let known = OTHERS.iter().find(|(path, _)| *path == leaf.path);
+    if let Some((_, other)) = known {
+        return vec![serde_json::from_str(other).unwrap()];
+    }
+    let mut others: Vec<Json> = Vec::new();
+    others.extend(leaf.schema["enum"].as_array().into_iter().flatten().cloned());
+    match value {
+        Json::Bool(flag) => others.push(json!(!flag)),
+        Json::Number(number) => others.extend([json!(number.as_u64().unwrap_or(0) + 1), json!(1), json!(2)]),
+        Json::Array(_) => others.extend([json!([]), json!(["other"]), json!(["https://other.example"])]),
+        Json::String(text) => others.extend(
+            [
+                "11s",
+                "900ms",
+                "7MiB",
+                "5KiB",
+                "other",
+                "/other",
+                "claims.other",
+                "key",
+                "const:x",
+                "header:x",
+                &format!("{text}x"),
+            ]
+            .map(|other| json!(other)),
+        ),
+        _ => {}
+    }
+    others.retain(|other| other != value);
+    others
+}
+
+#[test]
+fn a_changed_key_is_taken_over_or_named() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
+    let example: Json = serde_saphyr::from_str(&fs::read_to_string(folder.join("sidestream.yaml")).unwrap()).unwrap();
+    let compile = |value: &Json| parse(&value.to_string(), "x.json", &folder);
+    let before: Snapshot = compile(&example).unwrap();
+    let mut found = Vec::new();
+    leaves(&example, &PARSED, "", "", &mut found);
+    assert!(found.len() > 60, "{}", found.len());
+    let (mut silent, mut untried) = (Vec::new(), Vec::new());
+    for leaf in &found {
+        let others = others(leaf, example.pointer(&leaf.pointer).unwrap());
+        let compiled = others.into_iter().find_map(|other| {
+            let mut changed = example.clone();
+            *changed.pointer_mut(&leaf.pointer).unwrap() = other;
+            compile(&changed).ok()
+        });
+        match compiled {
+            Some(now) if Diff::between(&before, &now).is_empty() => silent.push(&leaf.path),
+            Some(_) => {}
+            None => untried.push(&leaf.path),
+        }
+    }
+    assert!(silent.is_empty(), "a reload ignores {silent:?}");
+    let keys: std::collections::BTreeSet<&str> = untried.iter().map(|path| path.as_str()).collect();
+    let known: std::collections::BTreeSet<&str> = UNTRIED.iter().copied().collect();
+    assert_eq!(keys, known, "keys for which no other value was found, and those that the next test tries");
+}
+
+/// Keys of which no other value is good on its own in the example.
+const UNTRIED: &[&str] = &[
+    "auth.issuers.algorithms",
+    "auth.issuers.jwks_file",
+    "auth.issuers.key_file",
+    "routes.bind.orderId",
+    "routes.stream",
+    "routes.websocket.frames",
+    "streams.notifications.keys",
+    "streams.orders.keys",
+    "streams.shipments.keys",
+    "streams.shipments.topics",
+    "topics.shipments.cluster",
+    "topics.shipments.format",
+];
+
+#[test]
+fn so_are_keys_that_other_keys_depend_on() {
+    const BASE: &str = "\
+upstream: { address: 'a:1' }
+kafka: { brokers: 'a:1' }
+clusters: { eu: { brokers: 'b:1' } }
+streams: { s: { topics: [t], keys: [k, l] }, other: { topics: [t], keys: [k, l] } }
+topics: { t: { cluster: kafka, format: text } }
+auth: { issuers: [{ issuer: i, key_file: one.key, algorithms: [HS256] }] }
+routes: [{ path: '/x/{id}/{jd}', stream: s, data: payload, bind: { k: path.id }, websocket: { frames: text } }]
+";
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("one.key"), "a secret of at least 32 bytes, for tests").unwrap();
+    fs::write(folder.path().join("two.key"), "another secret of 32 bytes, for tests too").unwrap();
+    let keys = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/example-jwks.json")).unwrap();
+    fs::write(folder.path().join("keys.json"), keys).unwrap();
+    let compile = |text: &str| parse(text, "x.yaml", folder.path()).unwrap_or_else(|error| panic!("{error}"));
+    for (written, other) in [
+        ("algorithms: [HS256]", "algorithms: [HS256, HS512]"),
+        ("key_file: one.key", "key_file: two.key"),
+        ("key_file: one.key, algorithms: [HS256]", "jwks_file: keys.json, algorithms: [RS256, ES256, EdDSA]"),
+        ("bind: { k: path.id }", "bind: { k: path.jd }"),
+        ("stream: s", "stream: other"),
+        ("frames: text", "frames: binary"),
+        ("s: { topics: [t], keys: [k, l] }", "s: { topics: [t], keys: [k] }"),
+        ("topics: [t], keys: [k, l] }, other: { topics: [t]", "topics: [t, u], keys: [k, l] }, other: { topics: [t]"),
+        ("cluster: kafka", "cluster: eu"),
+        ("format: text", "format: binary"),
+    ] {
+        assert!(BASE.contains(written), "{written}");
+        let diff = Diff::between(&compile(BASE), &compile(&BASE.replacen(written, other, 1)));
+        assert!(!diff.is_empty(), "a reload ignores {other}");
+    }
+}
