@@ -195,7 +195,7 @@ pub struct ReadArguments {
 impl ReadArguments {
     fn options(self, upstream_port: Option<u16>) -> ReadOptions {
         let Self { listen, admin, without_secrets } = self;
-        ReadOptions { listen, admin, upstream_port, without_secrets }
+        ReadOptions { listen, admin, upstream_port, without_secrets, is_run: false }
     }
 }
 

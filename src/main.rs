@@ -27,9 +27,10 @@ fn main() -> ExitCode {
     let _logs = telemetry::init();
     match arguments.command {
         Command::Run { config: Some(path), listen, admin, .. } => match cli::upstream_port() {
-            Ok(upstream_port) => {
-                run(Origin { path, options: ReadOptions { listen, admin, upstream_port, ..ReadOptions::default() } })
-            }
+            Ok(upstream_port) => run(Origin {
+                path,
+                options: ReadOptions { listen, admin, upstream_port, is_run: true, ..ReadOptions::default() },
+            }),
             Err(error) => ended(Err(error)),
         },
         Command::Run { brief: Some(brief), listen, admin, .. } => run_briefly(&brief.into_brief(listen, admin)),

@@ -65,7 +65,7 @@ pub(super) fn compile(
 ) -> Option<Snapshot> {
     report_placeholders(root, diagnostics);
     let root = Section::open("", root, diagnostics);
-    let files = Files { base_dir, is_read: !options.without_secrets };
+    let files = Files { base_dir, is_read: !options.without_secrets, is_run: options.is_run };
     let verifier = tokens::compile(&root, files, diagnostics);
     let streams = streams::compile(&root, diagnostics);
     let mut clusters = kafka::compile(&root, &streams, files, diagnostics);
@@ -105,6 +105,7 @@ pub(super) fn compile(
 struct Files<'a> {
     base_dir: &'a Path,
     is_read: bool,
+    is_run: bool,
 }
 
 /// What a person has to decide, and has not yet.
@@ -298,7 +299,7 @@ fn secret_file(
         section.reject(key, node, "the name of a file");
         return None;
     };
-    let Files { base_dir, is_read } = files;
+    let Files { base_dir, is_read, .. } = files;
     if !is_read {
         return None;
     }

@@ -123,15 +123,15 @@ fn process(old: &Snapshot, new: &Snapshot, effect: Effect) -> impl Iterator<Item
         ("probe", Reload, *probe != new.probe),
         ("limits.streams", Reload, *max_streams != new.limits.max_streams),
         ("limits.tcp_user_timeout", Reload, *tcp_user_timeout != new.limits.tcp_user_timeout),
+        ("replay", Restart, *replay != new.replay),
+        ("writers", Restart, *writers != new.writers),
+        ("tracing", Restart, without_sample(old) != without_sample(new)),
+        ("metrics.prefix", Restart, *metrics_prefix != new.metrics_prefix),
         ("limits.connections", Restart, *max_connections != new.limits.max_connections),
         ("limits.header_timeout", Restart, *header_timeout != new.limits.header_timeout),
         ("limits.idle_timeout", Restart, *idle_timeout != new.limits.idle_timeout),
-        ("replay", Restart, *replay != new.replay),
-        ("metrics.prefix", Restart, *metrics_prefix != new.metrics_prefix),
         ("tracing.sample", Reload, sample(old) != sample(new)),
-        ("tracing", Restart, without_sample(old) != without_sample(new)),
         ("drain", Reload, *drain != new.drain),
-        ("writers", Restart, *writers != new.writers),
     ];
     let of_effect = differences.into_iter().filter(move |(_, other, differs)| *differs && *other == effect);
     of_effect.map(|(name, ..)| name)

@@ -98,6 +98,9 @@ pub struct ReadOptions {
     /// The files that it names need not be there, and are not read: those of secrets and keys, and of certificates. What
     /// comes of it can be compared, but not run: no token would be accepted.
     pub without_secrets: bool,
+    /// It is to be run: what keeps a Kafka client from being made is a warning, since neither start-up nor proxying depends
+    /// on Kafka, and a file may come later.
+    pub is_run: bool,
 }
 
 /// Reads and compiles a configuration as it is. File names in it are relative to its folder.

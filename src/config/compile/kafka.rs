@@ -147,7 +147,7 @@ fn file_named(name: &Name, value: String, place: Place, files: Files<'_>, diagno
     let checked = if files.is_read { check_file(&path, *takes_folder) } else { Ok(()) };
     if let Err(error) = checked {
         let message = format!("`{}`: `{}` cannot be read: {error}", name.text, path.display());
-        diagnostics.expected(place, message, "a file, named from the folder of the configuration");
+        report(files, place, message, diagnostics);
     }
     path.to_string_lossy().into_owned()
 }
@@ -218,9 +218,15 @@ fn try_properties(
         }),
         Err(Remark { property, reason }) => {
             let subject = property.as_ref().map(|name| format!("`{name}`: ")).unwrap_or_default();
-            diagnostics.wrong(place(property), format!("{subject}no Kafka client can be made: {reason}"));
+            let message = format!("{subject}no Kafka client can be made: {reason}");
+            report(files, place(property), message, diagnostics);
         }
     }
+}
+
+/// What keeps a client from being made. A process that runs goes on without.
+fn report(files: Files<'_>, place: Place, message: String, diagnostics: &Diagnostics) {
+    if files.is_run { diagnostics.warn(place, message) } else { diagnostics.wrong(place, message) }
 }
 
 fn property_value(value: &Value) -> Option<String> {
