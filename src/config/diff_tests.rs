@@ -62,7 +62,9 @@ fn others(leaf: &Leaf, value: &Json) -> Vec<Json> {
     match value {
         Json::Bool(flag) => others.push(json!(!flag)),
         Json::Number(number) => others.extend([json!(number.as_u64().unwrap_or(0) + 1), json!(1), json!(2)]),
-        Json::Array(_) => others.extend([json!([]), json!(["other"]), json!(["https://other.example"])]),
+        Json::Array(_) => {
+            others.extend([json!([]), json!(["other"]), json!(["/events"]), json!(["https://other.example"])])
+        }
         Json::String(text) => others.extend(
             [
                 "11s",
