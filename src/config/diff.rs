@@ -110,7 +110,7 @@ fn process(old: &Snapshot, new: &Snapshot, effect: Effect) -> impl Iterator<Item
         drain,
         writers,
     } = old;
-    let Limits { max_streams, max_connections, header_timeout, idle_timeout, tcp_user_timeout } = limits;
+    let Limits { max_streams, max_connections, header_timeout, idle_timeout, proxy_buffers, tcp_user_timeout } = limits;
     // The pool is the one part of it that is made at start.
     let without_pool = |upstream: &Upstream| Upstream { pool: 0, ..upstream.clone() };
     let differences = [
@@ -130,6 +130,7 @@ fn process(old: &Snapshot, new: &Snapshot, effect: Effect) -> impl Iterator<Item
         ("limits.connections", Restart, *max_connections != new.limits.max_connections),
         ("limits.header_timeout", Restart, *header_timeout != new.limits.header_timeout),
         ("limits.idle_timeout", Restart, *idle_timeout != new.limits.idle_timeout),
+        ("limits.proxy_buffers", Restart, *proxy_buffers != new.limits.proxy_buffers),
         ("tracing.sample", Reload, sample(old) != sample(new)),
         ("drain", Reload, *drain != new.drain),
     ];
