@@ -122,6 +122,7 @@ fn route(pattern: &str) -> StreamRoute {
         offer: Offer::Only(Transport::Sse),
         admission: Admission::Public,
         bindings: [].into(),
+        cors: None,
         other_methods: OtherMethods::Refuse,
         data: DataForm::Envelope,
         event_field: EventField::None,

@@ -12,9 +12,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admin::{Admin, Readiness, Status as AdminStatus};
-use crate::config::Reading;
+use crate::codec::Encodings;
 use crate::config::reload::{Asker, OnReload, Origin, Reloader, record_success};
 use crate::config::snapshot::{Kafka, Limits, Snapshot, TopicConfig};
+use crate::config::{Budget, Reading};
 use crate::cores::cores_up_to;
 use crate::descriptors;
 use crate::drain::{self, Drain};
@@ -24,6 +25,7 @@ use crate::hub::{Log, WindowLimits};
 use crate::kafka::history::{Call, History};
 use crate::kafka::{Source, Status};
 use crate::listener::{Bound, ListenerLimits, STALLED_BYTES};
+use crate::memory::{Memory, Pressure, Watch};
 use crate::metrics::Metrics;
 use crate::session;
 use crate::shutdown::{Draining, Ending, Signals};
@@ -131,6 +133,8 @@ pub struct App {
     gateway: JoinHandle<std::io::Result<()>>,
     sources: SharedSources,
     history: Arc<History>,
+    /// Ends with it.
+    _memory: Watch,
     tracer: Option<Tracer>,
     exporter: Option<Exporter>,
     /// Set where there is a file to follow.
@@ -151,7 +155,20 @@ impl App {
         let metrics = Arc::new(Metrics::new(&snapshot.metrics_prefix).context("the metrics' prefix")?);
         metrics.certificates(&snapshot.certificates);
         let (tracer, exporter) = start_tracing(&snapshot, &metrics)?.unzip();
-        let (writers, history) = start_writers(&snapshot, &metrics, tracer.as_ref())?;
+        tracing::info!("{}", Budget::of(&snapshot));
+        let encodings = Arc::new(Encodings::new(snapshot.limits.encodings));
+        let (writers, history) = start_writers(&snapshot, &encodings, &metrics, tracer.as_ref())?;
+        let pressure = Pressure::default();
+        let memory = Memory {
+            limit: snapshot.limits.memory,
+            encodings_max: snapshot.limits.encodings,
+            encodings,
+            history: history.clone(),
+            writers: writers.clone(),
+            metrics: metrics.clone(),
+            pressure: pressure.clone(),
+        };
+        let memory = memory.watch().context("cannot watch memory")?;
         let sources = start_sources(&snapshot, &writers, &history, &metrics, tracer.as_ref())?;
         let sources = Arc::new(Mutex::new(sources));
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -167,8 +184,14 @@ impl App {
         let readiness = Arc::new(Readiness::new(ending.clone(), snapshot.kafka.required_for_readiness));
         let limits = listener_limits(&snapshot.limits);
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-        let gateway =
-            Gateway::new(snapshot.clone(), writers.clone(), metrics.clone(), draining.clone(), tracer.clone());
+        let gateway = Gateway::new(
+            snapshot.clone(),
+            writers.clone(),
+            metrics.clone(),
+            draining.clone(),
+            pressure,
+            tracer.clone(),
+        );
         let drain = Arc::new(Drain::new(draining, snapshot.clone(), writers.clone()));
         let (stop_gateway, stopped) = watch::channel(false);
         let entered = runtime.enter();
@@ -214,6 +237,7 @@ impl App {
             gateway,
             sources,
             history,
+            _memory: memory,
             tracer,
             exporter,
             reload,
@@ -263,6 +287,7 @@ fn start_tracing(snapshot: &Snapshot, metrics: &Metrics) -> anyhow::Result<Optio
 /// The writers and the log behind their windows, each of which calls on the other.
 fn start_writers(
     snapshot: &Snapshot,
+    encodings: &Arc<Encodings>,
     metrics: &Arc<Metrics>,
     tracer: Option<&Tracer>,
 ) -> anyhow::Result<(Writers, Arc<History>)> {
@@ -276,7 +301,7 @@ fn start_writers(
     let history = History::start(snapshot.sources(), &snapshot.replay, metrics, &call);
     let history = Arc::new(history.context("cannot start reading the log")?);
     let log: Arc<dyn Log> = history.clone();
-    let writers = Writers::start(snapshot.writers, &windows(snapshot), &log, metrics, tracer);
+    let writers = Writers::start(snapshot.writers, &windows(snapshot), &log, encodings, metrics, tracer);
     let writers = writers.context("cannot start the writers")?;
     Ok((called.get_or_init(|| writers).clone(), history))
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, Brief, LoadError, ReadOptions, Reading, Snapshot};
+use crate::config::{self, Brief, Budget, LoadError, ReadOptions, Reading, Snapshot};
 
 pub use configuration::configuration;
 pub use doctor::{Doctor, doctor};
@@ -286,7 +286,7 @@ pub fn exit_code(error: &LoadError) -> ExitCode {
 fn summary(path: &Path, snapshot: &Snapshot) -> String {
     let routes = snapshot.routes.routes().count();
     let topics: usize = snapshot.sources().map(|cluster| cluster.topics.len()).sum();
-    format!("{}: OK ({routes} stream routes, {topics} topics)", path.display())
+    format!("{}: OK ({routes} stream routes, {topics} topics)\n{}", path.display(), Budget::of(snapshot))
 }
 
 /// The arguments; help, the version or what is wrong with them is written, and its exit code given.

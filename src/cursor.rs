@@ -28,6 +28,9 @@ const PARTITION_CHARS_MAX: usize = 12;
 /// The most partitions of one topic that a cursor may name.
 const PARTITIONS_MAX: usize = 10_000;
 
+/// How many partitions more than are known of a topic a client may know: those that were added since, here unheard of.
+pub const PARTITIONS_AHEAD: usize = 256;
+
 /// The first byte of the opaque part.
 const VERSION: u8 = 1;
 
@@ -70,6 +73,18 @@ impl FromStr for Cursor {
             return Err(BadEventId);
         }
         Ok(Self { id: id.parse()?, opaque: opaque.map(Into::into) })
+    }
+}
+
+impl Cursor {
+    /// The same without an opaque part that says nothing on a stream with these topics. Nothing where it names more than
+    /// [`PARTITIONS_AHEAD`] partitions beyond those that are `known`, a number a topic.
+    pub fn fitted(&self, topics: &[Topic], known: &[usize]) -> Option<Self> {
+        let positions = self.opaque.as_ref().and_then(|opaque| Positions::decode(opaque, topics));
+        let Some(positions) = positions else { return Some(self.id.clone().into()) };
+        let is_of_stream =
+            positions.0.iter().zip(known).all(|(topic, known)| topic.next.len() <= known + PARTITIONS_AHEAD);
+        is_of_stream.then(|| self.clone())
     }
 }
 

@@ -1,16 +1,17 @@
 //! The event: what a Kafka record becomes, and what every stream sends.
 //!
-//! It knows its identity, its keys and its canonical envelope, and remembers each encoding that was made of it, so
-//! that an encoding is made once and shared. It does not know any wire format.
+//! It knows its identity, its keys and its canonical envelope, and carries the encodings that are kept of it, so that an
+//! encoding is made once and shared. It does not know any wire format.
 
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 
+pub use crate::encoding::{Encoding, FrameKey, Frames};
 use crate::traceparent::TraceParent;
 
 /// The name of a Kafka topic: 1 to 249 characters of `[A-Za-z0-9._-]`.
@@ -69,6 +70,10 @@ pub fn is_topic_name(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
+/// What an event costs beside its parts, in bytes: reference counts, what the allocator rounds up, and the pointers to it
+/// in the windows of a few writers.
+const EVENT_OVERHEAD_BYTES: usize = 192;
+
 /// One event, immutable once built and shared by every window, queue and writer.
 #[derive(Debug)]
 pub struct Event {
@@ -89,7 +94,7 @@ pub struct Event {
     pub received: Instant,
     /// The span of its receipt, where its way is told of (see `traces`). The core only carries it.
     pub trace: Option<Box<TraceParent>>,
-    /// The encodings made so far.
+    /// The encodings that are kept.
     pub frames: Frames,
 }
 
@@ -99,98 +104,15 @@ impl Event {
         self.keys.iter().find(|(n, _)| **n == *name).map(|(_, value)| &**value)
     }
 
-    /// The same event, of which no encoding was made: for a client whose cursors are its own. It is of no trace: it is replayed.
-    pub fn without_frames(&self) -> Self {
-        Self {
-            id: self.id.clone(),
-            ts: self.ts,
-            kind: self.kind.clone(),
-            keys: self.keys.clone(),
-            envelope: self.envelope.clone(),
-            payload: self.payload.clone(),
-            is_base64: self.is_base64,
-            received: self.received,
-            trace: None,
-            frames: Frames::default(),
-        }
+    /// Bytes of memory that keeping this event takes, its encodings not counted.
+    pub fn weight(&self) -> usize {
+        let keys: usize = self.keys.iter().map(|(_, value)| size_of::<(Arc<str>, Box<str>)>() + value.len()).sum();
+        size_of::<Self>() + EVENT_OVERHEAD_BYTES + self.envelope.len() + self.kind.len() + keys
     }
 
     /// The JSON of `data` alone.
     pub fn data(&self) -> &[u8] {
         &self.envelope[self.payload.clone()]
-    }
-}
-
-/// Names one encoding of an event: which stream's cursor it carries and which form it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FrameKey(u32);
-
-impl FrameKey {
-    /// The form under which a stream's cursor is kept, beside the event's encodings.
-    const CURSOR_FORM: u8 = u8::MAX;
-
-    /// `form` is below 255; what it means is the codec's.
-    pub fn new(stream_id: u16, form: u8) -> Self {
-        Self(u32::from(stream_id) << 8 | u32::from(form))
-    }
-
-    /// The name of a stream's cursor.
-    pub fn cursor(stream_id: u16) -> Self {
-        Self::new(stream_id, Self::CURSOR_FORM)
-    }
-
-    /// The name of the cursor that this encoding carries.
-    pub fn its_cursor(self) -> Self {
-        Self(self.0 | u32::from(Self::CURSOR_FORM))
-    }
-
-    pub fn form(self) -> u8 {
-        self.0 as u8
-    }
-}
-
-/// The encodings of one event, each made at most once: a lock-free list that only grows, a handful long.
-#[derive(Debug, Default)]
-pub struct Frames {
-    first: OnceLock<Box<Frame>>,
-}
-
-#[derive(Debug)]
-struct Frame {
-    key: FrameKey,
-    bytes: Bytes,
-    next: OnceLock<Box<Frame>>,
-}
-
-impl Frames {
-    /// The encoding under `key`, if somebody made it.
-    pub fn get(&self, key: FrameKey) -> Option<&Bytes> {
-        let mut slot = &self.first;
-        while let Some(frame) = slot.get() {
-            if frame.key == key {
-                return Some(&frame.bytes);
-            }
-            slot = &frame.next;
-        }
-        None
-    }
-
-    /// The encoding under `key`, made by `encode` if nobody made it before.
-    ///
-    /// Two threads may encode at the same time; one result is kept and both see it.
-    pub fn get_or_encode(&self, key: FrameKey, encode: impl FnOnce() -> Bytes) -> &Bytes {
-        if let Some(bytes) = self.get(key) {
-            return bytes;
-        }
-        let bytes = encode();
-        let mut slot = &self.first;
-        loop {
-            let frame = slot.get_or_init(|| Box::new(Frame { key, bytes: bytes.clone(), next: OnceLock::new() }));
-            if frame.key == key {
-                return &frame.bytes;
-            }
-            slot = &frame.next;
-        }
     }
 }
 
@@ -257,6 +179,16 @@ pub enum Entry {
         cause: GapCause,
         range: GapRange,
     },
+}
+
+impl Entry {
+    /// Bytes of memory that keeping this entry takes, encodings not counted.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Event(event) => event.weight(),
+            Self::Gap { .. } => size_of::<Self>() + EVENT_OVERHEAD_BYTES,
+        }
+    }
 }
 
 /// One message from the source to every writer.

@@ -18,7 +18,8 @@
 //! | [`shutdown`] | the signals that end a process, and the mark that its end has begun |
 //! | [`descriptors`] | the limit of open descriptors, and which of them are reserved |
 //! | [`drain`] | ends every stream, once, at a bounded pace |
-//! | [`cores`] | how many threads a part starts by default |
+//! | [`cores`], [`cgroup`] | how many threads a part starts by default; the memory limit of the container |
+//! | [`memory`] | what is given up as memory runs short |
 //! | [`inject`] | Kubernetes manifests with the sidecar in them: text in, text out |
 //! | [`client`] | one connection to a stream, read item by item: for `tap` and `doctor` |
 //! | [`doctor`] | what on the way to a stream is bad for it |
@@ -29,6 +30,7 @@
 //! | room | what it is |
 //! |---|---|
 //! | [`event`], [`cursor`] | the event, its identity, and a position in a stream |
+//! | [`encoding`] | what was made of one event for the wire |
 //! | [`traceparent`] | where a span stands in its trace |
 //! | [`reserved`] | names that are our own on the wire |
 //! | [`hub`] | replay window, key index, bounded queue, resume |
@@ -43,6 +45,7 @@ pub mod admission;
 pub mod codec;
 pub mod cors;
 pub mod cursor;
+pub mod encoding;
 pub mod event;
 pub mod hub;
 pub mod reserved;
@@ -58,6 +61,8 @@ pub mod admin;
 pub mod app;
 #[cfg(feature = "server")]
 pub mod auth;
+#[cfg(feature = "server")]
+pub mod cgroup;
 #[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "server")]
@@ -84,6 +89,8 @@ pub mod inject;
 pub mod kafka;
 #[cfg(feature = "server")]
 pub mod listener;
+#[cfg(feature = "server")]
+pub mod memory;
 #[cfg(feature = "server")]
 pub mod metrics;
 #[cfg(feature = "server")]

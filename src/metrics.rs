@@ -49,6 +49,8 @@ pub struct Metrics {
     pub resumes: IntCounterVec,
     /// What waits for clients that are behind.
     pub backlog: Backlog,
+    /// Who holds how much memory.
+    pub memory: MemoryMetrics,
     /// Seconds in which a writer did not sleep, by writer.
     pub writer_busy: CounterVec,
     /// Events that became gaps because a writer did not take them in time, by writer.
@@ -111,6 +113,40 @@ pub struct Backlog {
     pub bytes: IntGauge,
 }
 
+/// Memory, in bytes, as it was when it was looked at last.
+#[derive(Debug)]
+pub struct MemoryMetrics {
+    /// 0: there is no limit.
+    pub limit: IntGauge,
+    /// What is resident, and what the kernel holds for slow streams.
+    pub used: IntGauge,
+    /// The step of the ladder, 0 to 5 (see `memory`).
+    pub level: IntGauge,
+    pub windows: IntGauge,
+    /// Kept for others.
+    pub encodings: IntGauge,
+    /// Encodings that are only queued, each counted once.
+    pub queues: IntGauge,
+    /// Of the log.
+    pub pages: IntGauge,
+}
+
+impl MemoryMetrics {
+    fn new(make: &Maker<'_>) -> prometheus::Result<Self> {
+        let held = make.gauges("memory_held_bytes", "Bytes kept because of events, by holder.", &["holder"])?;
+        let of = |holder: &str| held.with_label_values(&[holder]);
+        Ok(Self {
+            limit: make.gauge("memory_limit_bytes", "The limit of the process, 0 where there is none.")?,
+            used: make.gauge("memory_used_bytes", "Bytes that are held against the limit.")?,
+            level: make.gauge("memory_level", "What is given up for want of memory, 0 (nothing) to 5.")?,
+            windows: of("windows"),
+            encodings: of("encodings"),
+            queues: of("queues"),
+            pages: of("pages"),
+        })
+    }
+}
+
 /// The metrics every transport has.
 #[derive(Debug)]
 pub struct TransportMetrics {
@@ -161,6 +197,7 @@ impl Metrics {
                 events: make.gauge("queued_events", "Events that wait for these.")?,
                 bytes: make.gauge("queued_bytes", "Bytes of these events, counted once a stream.")?,
             },
+            memory: MemoryMetrics::new(&make)?,
             writer_busy: make.float_counters(
                 "writer_busy_seconds_total",
                 "Seconds in which a writer did not sleep.",

@@ -152,7 +152,6 @@ impl Shelf {
             entries: entries.into(),
             first_ms,
             bytes: 1,
-            encoded: 0.into(),
         }
     }
 

@@ -228,7 +228,7 @@ mod tests {
         let log: Arc<dyn Log> = Arc::new(NoLog);
         let status = Status {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
-            writers: Writers::start(2, &[], &log, &metrics, None).unwrap(),
+            writers: Writers::start(2, &[], &log, &Arc::new(crate::codec::Encodings::new(0)), &metrics, None).unwrap(),
             metrics,
             readiness: Arc::new(readiness),
             reload: Arc::default(),

@@ -4,6 +4,7 @@
 //! Frames of all transports concatenate: each is complete, down to its HTTP chunk, so that whatever is ready goes out
 //! in one write, and one encoding serves every connection that has the same [`Form`].
 
+mod encodings;
 pub mod http;
 pub mod json;
 pub mod ndjson;
@@ -15,6 +16,8 @@ use std::borrow::Cow;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+
+pub use encodings::Encodings;
 
 use crate::event::{Event, FrameKey};
 use crate::route::{DataForm, EventField, Stream, StreamRoute, Transport, WebSocketFrames};
@@ -113,10 +116,9 @@ mod tests {
         let stream = stream(7, &["orders"]);
         let names: std::collections::HashSet<_> = forms().map(|form| form.key(&stream)).collect();
         assert_eq!(names.len(), 48);
-        assert!(!names.contains(&FrameKey::cursor(stream.id)));
         for form in forms() {
             assert_eq!(Form::of(form.key(&stream)), form);
-            assert_eq!(form.key(&stream).its_cursor(), FrameKey::cursor(stream.id));
+            assert_eq!(form.key(&stream).stream_id(), stream.id);
         }
     }
 
@@ -129,7 +131,7 @@ mod tests {
                 kind: kind.into(),
                 envelope: envelope.into(),
                 payload,
-                ..event("orders", 0, 4, &[]).without_frames()
+                ..std::sync::Arc::into_inner(event("orders", 0, 4, &[])).unwrap()
             }
         };
         let show = |transport, event: &Event| {

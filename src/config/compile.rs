@@ -24,6 +24,7 @@ use super::file::{Node, Value};
 use super::section::{Section, text};
 use super::snapshot::{DrainLimits, ForwardedTrust, Limits, RETRIES_MAX, ReplayLog, Snapshot, Tracing, Upstream};
 use super::source::{SECRET_BYTES_MAX, without_line_break};
+use crate::cgroup;
 use crate::client::Target;
 use crate::cores::cores_up_to;
 use crate::hub::ReplayLimits;
@@ -55,6 +56,11 @@ const REPLAY_TIME: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration:
 /// In bytes. Less would not hold a page of each partition that is read until those who asked for it have seen it.
 const PROXY_BUFFERS: RangeInclusive<u64> = 1 << 20..=64 << 30;
 const REPLAY_CACHE: RangeInclusive<u64> = 4 << 20..=64 << 30;
+
+/// In bytes. Less would refuse streams with nothing kept.
+const MEMORY: RangeInclusive<u64> = 64 << 20..=1 << 40;
+/// In bytes. 0: encodings are shared by those alone who get an event in the same turn of a writer.
+const ENCODINGS: RangeInclusive<u64> = 0..=64 << 30;
 
 /// Compiles the whole file.
 pub(super) fn compile(
@@ -235,6 +241,8 @@ fn limits(root: &Section<'_>, diagnostics: &Diagnostics) -> Limits {
     Limits {
         max_streams: streams.unwrap_or_else(|| STREAMS_MAX.min(connections)) as usize,
         max_connections: connections as usize,
+        memory: section.size("memory", MEMORY).or_else(cgroup::memory_limit),
+        encodings: section.size("encodings", ENCODINGS).unwrap_or(8 << 20),
         header_timeout: timeout("header_timeout", 10),
         idle_timeout: timeout("idle_timeout", 75),
         proxy_buffers: section.size("proxy_buffers", PROXY_BUFFERS).unwrap_or(64 << 20),

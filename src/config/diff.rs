@@ -110,7 +110,16 @@ fn process(old: &Snapshot, new: &Snapshot, effect: Effect) -> impl Iterator<Item
         drain,
         writers,
     } = old;
-    let Limits { max_streams, max_connections, header_timeout, idle_timeout, proxy_buffers, tcp_user_timeout } = limits;
+    let Limits {
+        max_streams,
+        max_connections,
+        memory,
+        encodings,
+        header_timeout,
+        idle_timeout,
+        proxy_buffers,
+        tcp_user_timeout,
+    } = limits;
     // The pool is the one part of it that is made at start.
     let without_pool = |upstream: &Upstream| Upstream { pool: 0, ..upstream.clone() };
     let differences = [
@@ -128,6 +137,8 @@ fn process(old: &Snapshot, new: &Snapshot, effect: Effect) -> impl Iterator<Item
         ("tracing", Restart, without_sample(old) != without_sample(new)),
         ("metrics.prefix", Restart, *metrics_prefix != new.metrics_prefix),
         ("limits.connections", Restart, *max_connections != new.limits.max_connections),
+        ("limits.memory", Restart, *memory != new.limits.memory),
+        ("limits.encodings", Restart, *encodings != new.limits.encodings),
         ("limits.header_timeout", Restart, *header_timeout != new.limits.header_timeout),
         ("limits.idle_timeout", Restart, *idle_timeout != new.limits.idle_timeout),
         ("limits.proxy_buffers", Restart, *proxy_buffers != new.limits.proxy_buffers),

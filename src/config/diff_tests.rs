@@ -22,6 +22,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("tracing.sample", "0.5"),
     ("tracing.service_name", r#""other""#),
     ("limits.streams", "9"),
+    ("limits.memory", r#""99MiB""#),
     ("routes.heartbeat", r#""event""#),
 ];
 

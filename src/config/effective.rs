@@ -32,6 +32,9 @@ pub fn effective(path: &Path, options: &ReadOptions) -> Result<Json, LoadError> 
 fn fill_from(snapshot: &Snapshot, filled: &mut Json) {
     filled["writers"] = json!(snapshot.writers);
     filled["limits"]["streams"] = json!(snapshot.limits.max_streams);
+    if let Some(bytes) = snapshot.limits.memory {
+        filled["limits"]["memory"] = json!(bytes);
+    }
     for cluster in snapshot.sources() {
         for TopicConfig { name, source, .. } in &cluster.topics {
             let topic = &mut filled["topics"][&**name];

@@ -4,6 +4,7 @@
 //! no network. [`reload`] watches them, and swaps snapshots while the process runs.
 
 mod brief;
+mod budget;
 mod certificates;
 mod compile;
 mod diagnostic;
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use brief::Brief;
+pub use budget::Budget;
 pub use certificates::Certificates;
 pub use compile::ADMIN as ADMIN_LISTEN;
 pub use diagnostic::{Diagnostic, Severity};

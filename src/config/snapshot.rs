@@ -118,7 +118,7 @@ pub struct TopicConfig {
     pub headers: ShownHeaders,
     /// Events kept for replay.
     pub replay_events: usize,
-    /// Bytes of envelopes kept for replay; whichever limit is met first.
+    /// Bytes of memory that these take; whichever limit is met first.
     pub replay_bytes: usize,
 }
 
@@ -195,6 +195,10 @@ pub struct Limits {
     pub max_streams: usize,
     /// Connections open at a time, streams included.
     pub max_connections: usize,
+    /// Resident bytes at which the process gives up what it keeps; absent: there is no limit.
+    pub memory: Option<usize>,
+    /// Bytes of encodings that are kept for others.
+    pub encodings: usize,
     /// How long a whole request head may take, from its first byte or the connection's start.
     pub header_timeout: Duration,
     /// How long a kept-alive connection may be idle between requests.

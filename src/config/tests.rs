@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::mapping::Origin;
-use super::snapshot::{Format, ForwardedTrust, ReplayLog, ShownHeaders, TopicConfig};
+use super::snapshot::{Format, ForwardedTrust, Limits, ReplayLog, ShownHeaders, TopicConfig};
 use super::*;
 use crate::access::Source;
 use crate::hub::ReplayLimits;
@@ -86,7 +86,10 @@ fn the_examples_values_are_the_defaults() {
     assert_eq!(example.upstream, minimal.upstream);
     assert_eq!(example.forwarded, minimal.forwarded);
     assert_eq!((example.kafka.warm_up, &example.kafka.brokers), (minimal.kafka.warm_up, &minimal.kafka.brokers));
-    assert_eq!((&example.limits, example.replay), (&minimal.limits, minimal.replay));
+    // The limit of memory is the machine's.
+    let limits = Limits { memory: minimal.limits.memory, ..example.limits.clone() };
+    assert_eq!((&limits, example.replay), (&minimal.limits, minimal.replay));
+    assert_eq!(example.limits.memory, Some(256 << 20));
     assert_eq!((example.metrics_prefix, example.drain), (minimal.metrics_prefix, minimal.drain));
     let (listed, unlisted) = (&example.clusters[0].topics[0], &example.kafka.topics[0]);
     assert_eq!((listed.format, &listed.headers), (unlisted.format, &unlisted.headers));

@@ -37,6 +37,7 @@ use pingora::upstreams::peer::HttpPeer;
 
 use crate::config::snapshot::{RETRIES_MAX, Snapshot};
 use crate::listener::is_last;
+use crate::memory::Pressure;
 use crate::metrics::Metrics;
 use crate::shutdown::Draining;
 use crate::traces::{RequestSpan, Tracer};
@@ -58,6 +59,7 @@ pub struct Gateway {
     writers: Writers,
     metrics: Arc<Metrics>,
     draining: Draining,
+    pressure: Pressure,
     admission: Arc<Admission>,
     resolver: Resolver,
     tracer: Option<Tracer>,
@@ -93,6 +95,7 @@ impl Gateway {
         writers: Writers,
         metrics: Arc<Metrics>,
         draining: Draining,
+        pressure: Pressure,
         tracer: Option<Tracer>,
     ) -> Self {
         Self {
@@ -101,6 +104,7 @@ impl Gateway {
             admission: Arc::new(Admission::new(&metrics)),
             metrics,
             draining,
+            pressure,
             resolver: Resolver::default(),
             tracer,
         }

@@ -25,6 +25,8 @@ pub(super) enum Reason {
     ProcessLimit,
     RouteLimit,
     Draining,
+    /// There is too little memory for another stream.
+    Memory,
     /// The connection could not be taken from the proxy, or no writer took it.
     Internal,
 }
@@ -46,6 +48,7 @@ impl Reason {
             Self::ProcessLimit => "process-limit",
             Self::RouteLimit => "route-limit",
             Self::Draining => "draining",
+            Self::Memory => "memory",
             Self::Internal => "internal",
         }
     }

@@ -212,6 +212,9 @@ fn admit(gateway: &Gateway, snapshot: &Snapshot, route: &StreamRoute) -> Result<
     if gateway.draining.is_set() {
         return later(Reason::Draining, StatusCode::SERVICE_UNAVAILABLE, "this instance is shutting down");
     }
+    if gateway.pressure.refuses_streams() {
+        return later(Reason::Memory, StatusCode::SERVICE_UNAVAILABLE, "there is too little memory for another stream");
+    }
     match gateway.admission.admit(route, snapshot.limits.max_streams) {
         Ok(slot) => Ok(slot),
         Err(Full::Process) => {

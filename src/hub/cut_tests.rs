@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Gap, Hub, NoLog, Plan, ReplayLimits, WindowLimits, last_id};
-use crate::event::{Entry, FrameKey, GapCause, GapRange};
+use crate::event::{Entry, GapCause, GapRange};
 use crate::hub::Log;
 use crate::route::Stream;
 use crate::testing::{event, stream};
@@ -29,8 +29,7 @@ fn read(hub: &mut Hub, stream: &Stream, partition: i32, offsets: std::ops::Range
     for offset in offsets {
         let event = event("a", partition, offset, &[]);
         hub.append(&Entry::Event(event.clone()));
-        let cursor = hub.cursor_at(stream, &event.id).to_string();
-        event.frames.get_or_encode(FrameKey::cursor(stream.id), || cursor.into());
+        event.frames.send_on(stream.id);
     }
 }
 
@@ -146,4 +145,24 @@ fn cursors_from_before_are_nobodys() {
         // That of partition 1 just before the cut was sent with a position that is no more.
         assert_eq!(shared, [6, 7, 8, 9, 10].map(|offset| format!("a:0:{offset}")));
     }
+}
+
+#[test]
+fn all_windows_together_give_up_their_oldest_while_memory_is_short() {
+    let limits = WindowLimits { events: 100, bytes: usize::MAX };
+    let mut hub = Hub::new(["a", "b"].map(|topic| (topic.into(), limits)));
+    ["a", "b"].iter().for_each(|topic| drop(hub.assign(&(*topic).into(), 0, &[0])));
+    let append = |hub: &mut Hub, topic: &str, offset| {
+        hub.append(&Entry::Event(event(topic, 0, offset, &[])));
+    };
+    (0..8).for_each(|n| append(&mut hub, ["a", "b"][n % 2], n as i64 / 2));
+    let half = hub.bytes() / 2;
+    let left = |hub: &Hub| ["a", "b"].map(|topic| hub.topic(&topic.into()).unwrap().base[0]);
+    hub.limit(Some(half));
+    assert_eq!((hub.bytes(), left(&hub)), (half, [2, 2]));
+    append(&mut hub, "a", 4);
+    assert_eq!((hub.bytes(), left(&hub)), (half, [3, 2]), "it stays within");
+    hub.limit(None);
+    append(&mut hub, "b", 4);
+    assert_eq!(left(&hub), [3, 2], "they grow again");
 }

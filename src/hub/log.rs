@@ -7,7 +7,6 @@
 use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use crate::event::{Entry, Epoch, Topic};
@@ -25,11 +24,8 @@ pub struct Page {
     pub entries: Box<[Entry]>,
     /// The time of the first record, in milliseconds since the Unix epoch, as Kafka has it.
     pub first_ms: Option<i64>,
-    /// Bytes of envelopes.
+    /// Bytes of memory that its entries take.
     pub bytes: usize,
-    /// Bytes of the encodings of its entries that were made for all who read it, with their cursors. Whoever makes one
-    /// adds it: what is kept of the page has to be counted, and looking through all its entries takes long.
-    pub encoded: AtomicUsize,
 }
 
 /// What of the log somebody wants to see.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::event::{Event, FrameKey, GapCause, GapRange};
+use crate::event::{Encoding, Event, GapCause, GapRange};
 use crate::route::{Overflow, QueueLimits};
 
 pub use coalesce::COALESCED_EVENTS_MAX;
@@ -18,7 +18,7 @@ pub const CONTROL_BYTES_MAX: u32 = 256 * 1024;
 /// What keeping one piece of control data costs beside its bytes: thousands of two-byte pongs are not small.
 const CONTROL_ITEM_BYTES: u32 = 128;
 
-/// Room that an empty queue keeps, in items, some 16 bytes each: the next event needs none of the allocator.
+/// Room that an empty queue keeps, in items, some 24 bytes each: the next event needs none of the allocator.
 const ITEMS_KEPT: usize = 4;
 
 /// The queue of one session. Empty, it owns next to no memory.
@@ -37,8 +37,8 @@ pub struct Queue {
 /// One thing to write.
 #[derive(Debug)]
 enum Item {
-    /// An event; its bytes are kept with the event under this key. And whether it came live.
-    Event(Arc<Event>, FrameKey, Mark, bool),
+    /// An event, what is written of it, and whether it came live.
+    Event(Arc<Event>, Arc<Encoding>, Mark, bool),
     /// A loss, encoded when its turn comes, so that later losses still join it.
     Gap(Box<Gap>),
     /// Anything that belongs to this session alone.
@@ -95,11 +95,11 @@ impl Queue {
         is_pure && (1..events).contains(&self.events) && self.event_bytes < bytes
     }
 
-    /// Appends an event whose encoding under `frame` is made; `cursor` is the client's position after it.
+    /// Appends an event as this encoding.
     ///
     /// One event alone may be larger than the limit in bytes: it would never get through otherwise.
-    pub fn push_event(&mut self, event: Arc<Event>, frame: FrameKey, cursor: &Bytes, limits: &QueueLimits) -> Pushed {
-        let bytes = frame_len(&event, frame);
+    pub fn push_event(&mut self, event: Arc<Event>, encoding: Arc<Encoding>, limits: &QueueLimits) -> Pushed {
+        let bytes = encoding.bytes.len();
         let mut dropped = match limits.overflow {
             Overflow::Coalesce => self.coalesce(&event, bytes, limits),
             Overflow::DropOldest | Overflow::DropNewest | Overflow::Disconnect => 0,
@@ -109,19 +109,18 @@ impl Queue {
                 Overflow::Disconnect => return Pushed::Full,
                 Overflow::DropOldest | Overflow::Coalesce if self.drop_oldest() => dropped += 1,
                 Overflow::DropOldest | Overflow::Coalesce | Overflow::DropNewest => {
-                    self.push_gap(Gap::of_event(&event, Some(cursor.clone())));
+                    self.push_gap(Gap::of_event(&event, &encoding));
                     return Pushed::Dropped(dropped + 1);
                 }
             }
         }
-        self.append(event, frame, bytes, true);
+        self.append(event, encoding, true);
         if dropped == 0 { Pushed::Queued } else { Pushed::Dropped(dropped) }
     }
 
     /// Appends an event of a replay, whatever waits already: how much that may be is up to who replays.
-    pub fn push_replayed(&mut self, event: Arc<Event>, frame: FrameKey) {
-        let bytes = frame_len(&event, frame);
-        self.append(event, frame, bytes, false);
+    pub fn push_replayed(&mut self, event: Arc<Event>, encoding: Arc<Encoding>) {
+        self.append(event, encoding, false);
     }
 
     /// Appends a loss, joining it to those that are last in the queue.
@@ -194,11 +193,11 @@ impl Queue {
         }
     }
 
-    fn append(&mut self, event: Arc<Event>, frame: FrameKey, bytes: usize, is_live: bool) {
+    fn append(&mut self, event: Arc<Event>, encoding: Arc<Encoding>, is_live: bool) {
         self.events += 1;
-        self.event_bytes += bytes;
+        self.event_bytes += encoding.bytes.len();
         let mark = if self.is_coalesced { Mark::of(&event) } else { Mark::NONE };
-        self.items.push_back(Item::Event(event, frame, mark, is_live));
+        self.items.push_back(Item::Event(event, encoding, mark, is_live));
     }
 
     fn is_over(&self, bytes: usize, limits: &QueueLimits) -> bool {
@@ -215,12 +214,21 @@ impl Queue {
         true
     }
 
+    /// Turns every event that is not on its way into a loss told in its place. Gives how many that were.
+    pub fn lose_all(&mut self) -> u64 {
+        let mut lost = 0;
+        while self.drop_oldest() {
+            lost += 1;
+        }
+        lost
+    }
+
     /// Turns the event at this place into a loss told there.
     fn lose(&mut self, at: usize) {
         let Some(item) = self.items.remove(at) else { return };
         self.forget(&item);
-        let Item::Event(event, frame, ..) = item else { return };
-        let gap = Gap::of_event(&event, event.frames.get(frame.its_cursor()).cloned());
+        let Item::Event(event, encoding, ..) = item else { return };
+        let gap = Gap::of_event(&event, &encoding);
         let mut end = self.put_gap(at, gap);
         // The losses before and after the event are neighbours now.
         while matches!(self.items.get(end), Some(Item::Gap(_))) {
@@ -252,9 +260,9 @@ impl Queue {
 
     fn forget(&mut self, item: &Item) {
         match item {
-            Item::Event(event, frame, ..) => {
+            Item::Event(_, encoding, ..) => {
                 self.events -= 1;
-                self.event_bytes -= frame_len(event, *frame);
+                self.event_bytes -= encoding.bytes.len();
             }
             Item::Control(bytes) => self.control_bytes -= control_cost(bytes),
             Item::Gap(_) => {}
@@ -265,7 +273,7 @@ impl Queue {
 impl Item {
     fn bytes(&self) -> Option<&[u8]> {
         match self {
-            Self::Event(event, frame, ..) => event.frames.get(*frame).map(|bytes| &bytes[..]),
+            Self::Event(_, encoding, ..) => Some(&encoding.bytes),
             Self::Control(bytes) => Some(bytes),
             Self::Gap(_) => None,
         }
@@ -278,10 +286,10 @@ impl Gap {
         Self { cause, ranges: vec![range], missed: None, cursor: Some(cursor) }
     }
 
-    fn of_event(event: &Event, cursor: Option<Bytes>) -> Self {
+    fn of_event(event: &Event, encoding: &Encoding) -> Self {
         let offset = event.id.offset;
         let range = GapRange { topic: event.id.topic.clone(), partition: event.id.partition, from: offset, to: offset };
-        Self { cause: GapCause::Overflow, ranges: vec![range], missed: Some(1), cursor }
+        Self { cause: GapCause::Overflow, ranges: vec![range], missed: Some(1), cursor: Some(encoding.cursor.clone()) }
     }
 
     /// Takes a later loss of the same cause in; where the client stands then is not this gap's to say.
@@ -298,10 +306,6 @@ impl Gap {
         }
         self.missed = self.missed.zip(later.missed).map(|(a, b)| a + b);
     }
-}
-
-fn frame_len(event: &Event, frame: FrameKey) -> usize {
-    event.frames.get(frame).map_or(0, Bytes::len)
 }
 
 fn control_cost(bytes: &Bytes) -> u32 {

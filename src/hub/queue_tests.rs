@@ -4,19 +4,24 @@ use super::*;
 use crate::event::EventId;
 use crate::testing::event;
 
-fn frame() -> FrameKey {
-    FrameKey::new(1, 0)
+/// What is written of an event: so many bytes.
+fn encoding(event: &Event, len: usize) -> Arc<Encoding> {
+    Arc::new(Encoding::new(vec![b'x'; len].into(), event.id.to_string().into(), &Arc::default()))
 }
 
-fn framed(offset: i64, len: usize) -> Arc<Event> {
+fn replay(queue: &mut Queue, offset: i64, len: usize) {
     let event = event("t", 0, offset, &[]);
-    event.frames.get_or_encode(frame().its_cursor(), || format!("t:0:{offset}").into());
-    event.frames.get_or_encode(frame(), || vec![b'x'; len].into());
-    event
+    let encoding = encoding(&event, len);
+    queue.push_replayed(event, encoding);
+}
+
+fn push_it(queue: &mut Queue, event: Arc<Event>, len: usize, limits: &QueueLimits) -> Pushed {
+    let encoding = encoding(&event, len);
+    queue.push_event(event, encoding, limits)
 }
 
 fn push(queue: &mut Queue, offset: i64, len: usize, limits: &QueueLimits) -> Pushed {
-    queue.push_event(framed(offset, len), frame(), &format!("t:0:{offset}").into(), limits)
+    push_it(queue, event("t", 0, offset, &[]), len, limits)
 }
 
 /// Writes everything, at most `step` bytes at a time; what arrived, as offsets, and what was told as lost.
@@ -37,11 +42,11 @@ fn write_all(queue: &mut Queue, step: usize) -> (Vec<i64>, u64) {
 fn what_was_replayed_is_known_from_what_came_live() {
     let limits = QueueLimits { events: 1, bytes: 1, overflow: Overflow::DropOldest };
     let mut queue = Queue::default();
-    queue.push_replayed(framed(0, 5), frame());
-    queue.push_replayed(framed(1, 5), frame());
+    replay(&mut queue, 0, 5);
+    replay(&mut queue, 1, 5);
     assert_eq!((queue.events(), queue.event_bytes()), (2, 10), "beyond the limits of what comes live");
     queue.clear_unsent();
-    queue.push_replayed(framed(2, 5), frame());
+    replay(&mut queue, 2, 5);
     let mut sent = Vec::new();
     queue.advance(5, |event, is_live| sent.push((event.id.offset, is_live)));
     push(&mut queue, 3, 5, &limits);
@@ -52,7 +57,7 @@ fn what_was_replayed_is_known_from_what_came_live() {
 
 #[test]
 fn what_waits_stays_small() {
-    assert!(size_of::<Item>() <= 16, "{} bytes", size_of::<Item>());
+    assert!(size_of::<Item>() <= 24, "{} bytes", size_of::<Item>());
 }
 
 #[test]
@@ -173,16 +178,13 @@ proptest! {
 }
 
 /// An event of the state `key`; without one where that is empty.
-fn of_state(key: &str, partition: i32, offset: i64, len: usize) -> Arc<Event> {
+fn of_state(key: &str, partition: i32, offset: i64) -> Arc<Event> {
     let keys: &[(&str, &str)] = if key.is_empty() { &[] } else { &[("orderId", key)] };
-    let event = event("t", partition, offset, keys);
-    event.frames.get_or_encode(frame().its_cursor(), || format!("t:{partition}:{offset}").into());
-    event.frames.get_or_encode(frame(), || vec![b'x'; len].into());
-    event
+    event("t", partition, offset, keys)
 }
 
 fn push_state(queue: &mut Queue, key: &str, offset: i64, limits: &QueueLimits) -> Pushed {
-    queue.push_event(of_state(key, 0, offset, 1), frame(), &format!("t:0:{offset}").into(), limits)
+    push_it(queue, of_state(key, 0, offset), 1, limits)
 }
 
 /// What waits, in order: offsets, and ranges of losses.
@@ -228,8 +230,7 @@ fn events_without_keys_are_no_states_and_topics_have_their_own() {
     let mut queue = Queue::default();
     for (n, topic) in ["t", "u", "t", "u"].into_iter().enumerate() {
         let event = event(topic, 0, n as i64, &[("orderId", "a")]);
-        event.frames.get_or_encode(frame(), || "x".into());
-        queue.push_event(event, frame(), &"".into(), &COALESCE);
+        push_it(&mut queue, event, 1, &COALESCE);
     }
     push_state(&mut queue, "b", 4, &COALESCE);
     assert_eq!(queue.items.iter().filter(|item| matches!(item, Item::Event(..))).count(), 3);
@@ -239,7 +240,7 @@ fn events_without_keys_are_no_states_and_topics_have_their_own() {
 fn what_is_on_its_way_is_not_superseded() {
     let mut queue = Queue::default();
     for offset in 0..4 {
-        queue.push_event(of_state("a", 0, offset, 3), frame(), &"".into(), &COALESCE);
+        push_it(&mut queue, of_state("a", 0, offset), 3, &COALESCE);
     }
     queue.advance(1, |_, _| {});
     push_state(&mut queue, "a", 4, &COALESCE);
@@ -259,7 +260,7 @@ fn a_client_that_never_reads_costs_its_bound() {
         assert!(queue.events() <= 100 && queue.event_bytes() <= 150);
         assert!(queue.items.len() <= 2 * limits.events + 1, "{} items", queue.items.len());
     }
-    assert!(queue.items.capacity() <= 1024 && size_of::<Item>() <= 16);
+    assert!(queue.items.capacity() <= 1024 && size_of::<Item>() <= 24);
     let (sent, missed) = write_all(&mut queue, 1000);
     assert_eq!(sent.len() as u64 + missed, 50_000);
 }
@@ -314,11 +315,11 @@ proptest! {
             let key = ["a", "b", "c", "d", "e", "f", ""][*key % states];
             let offset = offsets[*partition as usize];
             offsets[*partition as usize] += 1;
-            let event = of_state(key, *partition, offset, *len);
+            let event = of_state(key, *partition, offset);
             if !key.is_empty() {
                 newest.insert(key.to_owned(), event.id.clone());
             }
-            queue.push_event(event, frame(), &"".into(), &limits);
+            push_it(&mut queue, event, *len, &limits);
             prop_assert!(queue.events() <= events && (queue.event_bytes() <= limits.bytes || queue.events() == 1));
             client.read(&mut queue, *read);
         }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::cursor::{Cursor, Positions, TopicPosition};
-use crate::event::{Entry, Epoch, EventId, FrameKey, GapCause, GapRange, Topic};
+use crate::event::{Entry, Epoch, EventId, GapCause, GapRange, Topic};
 use crate::route::Stream;
 
 use super::log::{Place, ReplayLimits};
@@ -195,7 +195,7 @@ impl Hub {
     /// was sent, the client saw it elsewhere.
     fn sent_here(&self, stream: &Stream, id: &EventId) -> Option<Seq> {
         let is_it = |entry: &Entry| match entry {
-            Entry::Event(event) => event.id == *id && event.frames.get(FrameKey::cursor(stream.id)).is_some(),
+            Entry::Event(event) => event.id == *id && event.frames.is_sent_on(stream.id),
             Entry::Gap { .. } => false,
         };
         let window = self.topic(&id.topic)?;
@@ -265,6 +265,7 @@ impl Losses {
             self.truncated(topic, partition, 0, *position);
         }
         seen.next.truncate(partitions);
+        seen.next.shrink_to_fit();
         seen.epoch = window.epoch;
         for (partition, position) in seen.next.iter_mut().enumerate() {
             let (base, next) = (window.base[partition], window.next[partition]);

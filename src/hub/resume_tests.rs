@@ -24,7 +24,7 @@ fn hub(events: usize) -> Hub {
 fn send(hub: &mut Hub, stream: &Stream, entry: &Entry) {
     hub.append(entry);
     if let Entry::Event(event) = entry {
-        event.frames.get_or_encode(FrameKey::cursor(stream.id), || "cursor".into());
+        event.frames.send_on(stream.id);
     }
 }
 
@@ -145,7 +145,7 @@ fn a_client_that_is_ahead_is_told_from_one_that_is_not() {
 #[test]
 fn an_id_read_from_the_log_at_start_resumes_at_least_once() {
     let stream = stream(1, &["a"]);
-    let mut hub = Hub::new([("a".into(), WindowLimits { events: 9, bytes: 999 })]);
+    let mut hub = Hub::new([("a".into(), WindowLimits { events: 9, bytes: usize::MAX })]);
     hub.assign(&"a".into(), 0, &[0, 0]);
     for entry in log(&[(0, 0), (0, 1), (0, 0)]) {
         hub.append(&entry);
@@ -155,7 +155,7 @@ fn an_id_read_from_the_log_at_start_resumes_at_least_once() {
     // That somebody was sent it since says nothing of who asks now.
     for (_, entry) in &hub.topic(&"a".into()).unwrap().entries {
         let Entry::Event(event) = entry else { continue };
-        event.frames.get_or_encode(FrameKey::cursor(stream.id), || "cursor".into());
+        event.frames.send_on(stream.id);
     }
     assert_eq!(resume(&hub, &stream, "a:0:0").1, ["a:1:0", "a:0:1"]);
     assert_eq!(resume(&hub, &stream, "a:1:0").1, ["a:0:0", "a:0:1"], "a:0:0 may not have been seen elsewhere");

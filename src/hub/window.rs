@@ -21,7 +21,7 @@ const CUTS_MAX: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowLimits {
     pub events: usize,
-    /// Bytes of envelopes.
+    /// Bytes of memory; see [`Event::weight`].
     pub bytes: usize,
 }
 
@@ -33,6 +33,8 @@ pub struct Hub {
     /// Topics nobody waits for any more, whether they were found or not.
     settled: FxHashSet<Topic>,
     next_seq: Seq,
+    /// What all windows together may take while memory is short, in bytes.
+    bytes_max: Option<usize>,
 }
 
 /// The window of one topic.
@@ -100,6 +102,31 @@ impl Hub {
         lost
     }
 
+    /// Keeps at most so many bytes in all windows together, beside the limit of each; nothing: as much as these say.
+    pub fn limit(&mut self, bytes_max: Option<usize>) {
+        self.bytes_max = bytes_max;
+        self.make_room();
+        self.topics.values_mut().for_each(|window| window.entries.shrink_to_fit());
+    }
+
+    /// Forgets the oldest entries of whatever topic until all windows together are within their limit.
+    fn make_room(&mut self) {
+        let Some(bytes_max) = self.bytes_max else { return };
+        let mut bytes = self.bytes();
+        while bytes > bytes_max {
+            let windows = self.topics.values_mut().filter(|window| !window.entries.is_empty());
+            let Some(oldest) = windows.min_by_key(|window| window.entries.front().map(|(seq, _)| *seq)) else { return };
+            bytes -= oldest.bytes;
+            oldest.forget_oldest();
+            bytes += oldest.bytes;
+        }
+    }
+
+    /// Bytes of all entries.
+    pub fn bytes(&self) -> usize {
+        self.topics.values().map(|window| window.bytes).sum()
+    }
+
     /// What was read so far of these topics came from the log at start; what comes now is live.
     pub fn go_live(&mut self, topics: &[Topic]) {
         for topic in topics {
@@ -117,6 +144,7 @@ impl Hub {
         if let Some(window) = self.topics.get_mut(place(entry).0) {
             window.append(seq, entry.clone());
         }
+        self.make_room();
         seq
     }
 
@@ -229,15 +257,24 @@ impl TopicWindow {
             return self.skip(seq, partition, last + 1);
         }
         *next = last + 1;
-        self.bytes += weight(&entry);
+        self.bytes += entry.weight();
         self.entries.push_back((seq, entry));
+        self.make_room();
+    }
+
+    /// Forgets the oldest entries until the limits are met.
+    fn make_room(&mut self) {
         while self.entries.len() > self.limits.events || self.bytes > self.limits.bytes {
-            let Some((seq, oldest)) = self.entries.pop_front() else { break };
-            self.order_from = self.order_from.max(seq + 1);
-            self.bytes -= weight(&oldest);
-            let (_, partition, last) = place(&oldest);
-            self.base[partition as usize] = last + 1;
+            self.forget_oldest();
         }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some((seq, oldest)) = self.entries.pop_front() else { return };
+        self.order_from = self.order_from.max(seq + 1);
+        self.bytes -= oldest.weight();
+        let (_, partition, last) = place(&oldest);
+        self.base[partition as usize] = last + 1;
     }
 }
 
@@ -251,7 +288,7 @@ impl TopicWindow {
             partition as usize != cut.partition || last < cut.end
         };
         self.entries.retain(|(_, entry)| is_kept(entry));
-        self.bytes = self.entries.iter().map(|(_, entry)| weight(entry)).sum();
+        self.bytes = self.entries.iter().map(|(_, entry)| entry.weight()).sum();
         for ends in [&mut self.base, &mut self.next] {
             ends[cut.partition] = ends[cut.partition].min(cut.end);
         }
@@ -267,7 +304,7 @@ impl TopicWindow {
     /// so that those who resume are read it from the log.
     fn skip(&mut self, seq: Seq, partition: i32, next: i64) {
         self.entries.retain(|(_, entry)| place(entry).1 != partition);
-        self.bytes = self.entries.iter().map(|(_, entry)| weight(entry)).sum();
+        self.bytes = self.entries.iter().map(|(_, entry)| entry.weight()).sum();
         for ends in [&mut self.base, &mut self.next] {
             ends[partition as usize] = next;
         }
@@ -321,11 +358,4 @@ pub fn place(entry: &Entry) -> (&Topic, i32, i64) {
 pub fn last_id(entry: &Entry) -> EventId {
     let (topic, partition, offset) = place(entry);
     EventId { topic: topic.clone(), partition, offset }
-}
-
-fn weight(entry: &Entry) -> usize {
-    match entry {
-        Entry::Event(event) => event.envelope.len(),
-        Entry::Gap { .. } => 0,
-    }
 }

@@ -65,7 +65,7 @@ impl CloseReason {
             Self::FrameRate => ("frame-rate", Some((1008, "too many frames")), false),
             Self::UnexpectedData => ("unexpected-data", None, false),
             Self::ReplayNotPossible => ("replay-not-possible", None, false),
-            Self::NotReady => ("not-ready", None, false),
+            Self::NotReady => ("not-ready", None, true),
         };
         Closing { label, websocket, retry }
     }

@@ -27,9 +27,9 @@ use bytes::Bytes;
 
 use crate::access::Selector;
 use crate::admission::Slot;
-use crate::codec::{Form, http, json, ndjson, sse, websocket};
+use crate::codec::{Encodings, Form, http, json, ndjson, sse, websocket};
 use crate::cursor::{Cursor, Positions};
-use crate::event::{Event, FrameKey, GapCause};
+use crate::event::{Encoding, Event, FrameKey, GapCause};
 use crate::hub::{Asker, Gap, Hub, Index, Log, Pushed, Queue, Seq, Subscriber};
 use crate::route::{HeartbeatForm, Overflow, Stream, StreamRoute, Transport};
 
@@ -61,6 +61,7 @@ pub struct Desk<'a> {
     pub hub: &'a Hub,
     pub index: &'a mut Index,
     pub log: &'a dyn Log,
+    pub encodings: &'a Encodings,
     /// The writer's own number.
     pub writer: u32,
     /// The writer's number for this session.
@@ -88,6 +89,8 @@ pub struct Session {
     /// Whether the head of the answer is decided.
     answered: bool,
     resumes: Resumes,
+    /// Whether it was opened with a position to resume from.
+    is_resumed: bool,
     /// When what a subscription or a batch waits for is looked at again, at the latest.
     look_at: Option<Instant>,
     heartbeat_due: Instant,
@@ -169,6 +172,11 @@ impl Session {
         self.queue.is_empty()
     }
 
+    /// Whether it was opened with a position to resume from.
+    pub fn is_resumed(&self) -> bool {
+        self.is_resumed
+    }
+
     /// Events that wait to be written, and their bytes.
     pub fn backlog(&self) -> (usize, usize) {
         (self.queue.events(), self.queue.event_bytes())
@@ -204,14 +212,14 @@ impl Session {
         self.queue.has_room_for(bytes, &self.request.route.queue)
     }
 
-    /// Offers a live event under an encoding that was made before.
-    pub fn offer(&mut self, event: &Arc<Event>, frame: FrameKey, cursor: &Bytes, seq: Seq) -> Offered {
+    /// Offers a live event.
+    pub fn offer(&mut self, event: &Arc<Event>, encoding: &Arc<Encoding>, seq: Seq) -> Offered {
         if self.closed.is_some() || self.last_seq == Some(seq) {
             return Offered::Accepted;
         }
         self.last_seq = Some(seq);
         let limits = self.request.route.queue;
-        match self.queue.push_event(event.clone(), frame, cursor, &limits) {
+        match self.queue.push_event(event.clone(), encoding.clone(), &limits) {
             Pushed::Queued => Offered::Accepted,
             Pushed::Dropped(events) => Offered::Dropped(events, limits.overflow),
             Pushed::Full => {
@@ -220,6 +228,23 @@ impl Session {
                 Offered::Dropped(dropped, limits.overflow)
             }
         }
+    }
+
+    /// Drops the events that wait, as its queue's policy says. Gives how many, and that policy; nothing where none did.
+    pub fn drop_backlog(&mut self) -> Option<(u64, Overflow)> {
+        let policy = self.request.route.queue.overflow;
+        if self.closed.is_some() || self.queue.events() == 0 {
+            return None;
+        }
+        let dropped = match policy {
+            Overflow::Disconnect => {
+                let dropped = self.queue.clear_unsent() as u64;
+                self.close(CloseReason::SlowConsumer);
+                dropped
+            }
+            Overflow::DropOldest | Overflow::DropNewest | Overflow::Coalesce => self.queue.lose_all(),
+        };
+        (dropped > 0).then_some((dropped, policy))
     }
 
     /// Tells the client of a loss at the source, which came as entry `seq` or as none. Gives whether it was told now

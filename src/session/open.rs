@@ -16,6 +16,9 @@ use super::{CloseReason, Desk, Now, Progress, Request, Resume, Resumes, Session,
 
 /// How long a client that asked too early is told to wait, in seconds.
 const NOT_READY_RETRY_S: u32 = 2;
+/// The longest position, in bytes, that is kept while it is not known which partitions there are.
+const WAITING_POSITION_BYTES_MAX: usize = 1024;
+
 impl Session {
     /// Starts the session of an admitted request: its answer's head waits to be written afterwards. Where the client
     /// can't resume as it asked, that is the answer, and the session is closed.
@@ -35,7 +38,8 @@ impl Session {
             return session;
         }
         session.add_subscription(session.request.route.clone(), session.request.selector.clone(), None);
-        match session.request.resume.clone() {
+        // Not kept with the request: the client chose its size.
+        match session.request.resume.take() {
             None => session.start_now(desk),
             Some(resume) => session.start_from(resume, desk),
         }
@@ -60,6 +64,7 @@ impl Session {
             look_at: None,
             answered: false,
             resumes: Resumes::default(),
+            is_resumed: request.resume.is_some(),
             heartbeat_due: now.instant,
             last_sent: now.instant,
             expires: expires.and_then(|at| now.instant.checked_add(until_expiry(at))),
@@ -85,6 +90,10 @@ impl Session {
     /// when it is known whether they can.
     fn start_from(&mut self, resume: Resume, desk: &mut Desk<'_>) {
         let cursor = resume.cursor().map(|cursor| cursor.to_string());
+        let is_long = cursor.as_ref().is_some_and(|cursor| cursor.len() > WAITING_POSITION_BYTES_MAX);
+        if is_long && !desk.hub.is_ready(&self.request.route.stream) {
+            return self.turn_back(cursor.as_deref(), desk);
+        }
         self.resume(0, resume, desk);
         self.catch_up(desk);
         if !self.answered && self.form.transport == Transport::Sse {
@@ -93,6 +102,18 @@ impl Session {
             self.prime(cursor.as_deref());
             self.beat_first(desk);
         }
+    }
+
+    /// Ends a stream whose position is too long to be kept until the log was read: the client keeps it, and comes back.
+    fn turn_back(&mut self, cursor: Option<&str>, desk: &Desk<'_>) {
+        if self.form.transport != Transport::Sse {
+            return self.refuse_early(false, desk);
+        }
+        // `EventSource` gives up for good on any status but 200 (WHATWG HTML 9.2.3).
+        self.subscriptions = Vec::new();
+        self.write_head(desk);
+        self.prime(cursor);
+        self.close(CloseReason::NotReady);
     }
 
     /// Answers that it is too early to say whether the client can resume.

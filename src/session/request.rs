@@ -28,6 +28,7 @@ pub struct Request {
     pub selector: Selector,
     /// False for `?subscribe=manual`: a WebSocket that starts without a subscription.
     pub subscribe: bool,
+    /// Taken out when the session is opened.
     pub resume: Option<Resume>,
     pub heartbeat_form: HeartbeatForm,
     /// NDJSON and SSE: what the client, or the route, wants to be gathered.

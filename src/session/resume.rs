@@ -74,12 +74,13 @@ impl Session {
         let waited = desk.now.instant.saturating_duration_since(waiting.since);
         let is_ready = desk.hub.is_ready(stream);
         if is_ready {
+            waiting.start.fit(stream, desk);
             let ends = waiting.ends.get_or_insert_with(|| desk.hub.positions(stream)).clone();
             let start = waiting.start.clone();
             let is_ahead = matches!(&start, Start::Cursor(cursor) if waiting.awaits(stream, cursor, desk));
             let (log_ends, mut checked) = (waiting.log_ends.clone(), std::mem::take(&mut waiting.checked));
             if !is_ahead && let Some(plan) = self.locate(n, &start, (&ends, &log_ends), &mut checked, desk) {
-                return self.start(n, plan, desk);
+                return self.start(n, plan, &start, desk);
             }
             if let Progress::Waiting(waiting) = &mut self.subscriptions[n].progress {
                 waiting.checked = checked;
@@ -121,7 +122,7 @@ impl Session {
         Some(plan)
     }
 
-    fn start(&mut self, n: usize, plan: Plan, desk: &mut Desk<'_>) {
+    fn start(&mut self, n: usize, plan: Plan, start: &Start, desk: &mut Desk<'_>) {
         if self.answered {
             return self.begin_replay(n, plan, desk);
         }
@@ -130,7 +131,7 @@ impl Session {
             _ => {
                 self.write_head(desk);
                 let stream = &self.subscriptions[n].stream;
-                let cursor = match self.request.resume.as_ref().and_then(Resume::cursor) {
+                let cursor = match start.cursor() {
                     Some(seen) if plan.gaps.is_empty() => Some(plan.replay.cursor(stream, &seen.id)),
                     // Where it stood: cut off before it is told of a loss, it has to be told when it comes back.
                     Some(seen) => Some(seen.clone()),
@@ -161,6 +162,27 @@ impl Session {
             self.subscriptions[n].from = Some(Box::new(plan.replay.positions().clone()));
         }
         self.subscriptions[n].progress = Progress::Replaying(Box::new(Replaying::new(plan.replay)));
+    }
+}
+
+impl Start {
+    /// Bounds what is kept of a position by what the stream has; where it names much more, it is of another stream or made
+    /// up.
+    fn fit(&mut self, stream: &Stream, desk: &Desk<'_>) {
+        if let Self::Cursor(cursor) = self {
+            let known: Vec<usize> = desk.hub.positions(stream).0.iter().map(|topic| topic.next.len()).collect();
+            match cursor.fitted(&stream.topics, &known) {
+                Some(fitted) => *cursor = fitted,
+                None => *self = Self::Unreadable,
+            }
+        }
+    }
+
+    fn cursor(&self) -> Option<&Cursor> {
+        match self {
+            Self::Cursor(cursor) => Some(cursor),
+            Self::Time(_) | Self::Unreadable => None,
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::tests::{Bench, resume, token};
 use super::*;
 use crate::cursor::TopicPosition;
-use crate::event::{Entry, GapRange};
+use crate::encoding::ENCODING_OVERHEAD_BYTES;
+use crate::event::{Entry, EventId, GapRange};
 use crate::hub::{NoLog, ReplayLimits};
 use crate::route::{OnGap, StreamRoute};
 use crate::testing::{Shelf, event, selector};
@@ -105,27 +106,57 @@ fn who_waits_for_an_answer_gets_one_when_the_stream_has_to_end() {
 }
 
 #[test]
-fn what_is_encoded_of_a_page_is_counted_there_once() {
-    let mut bench = Bench::new();
-    let entries: Vec<Entry> = (0..20).map(|n| Entry::Event(event("orders", 0, n, &[]))).collect();
-    for entry in &entries {
-        bench.hub.append(entry);
-    }
-    let shelf = Arc::new(Shelf::new(entries, 3));
-    bench.log = shelf.clone();
+fn what_is_replayed_is_encoded_once_a_form() {
+    let mut bench = bench(20, |_| {});
     for transport in [Transport::Sse, Transport::Sse, Transport::Ndjson] {
         let mut session = bench.open(transport, since("orders:0:4"));
         bench.written(&mut session);
     }
-    let found = shelf.found.lock().unwrap();
-    let counted: usize = found.iter().map(|page| page.encoded.load(std::sync::atomic::Ordering::Relaxed)).sum();
-    // Offsets 5 to 15 lie before the window.
-    let line = |n: i64| ndjson::line(event("orders", 0, n, &[]).envelope.to_vec()).len();
-    let cursor = |n: i64| format!("orders:0:{n}").len();
-    let record = |n: i64| {
-        sse::record(Some(format!("orders:0:{n}").as_bytes()), None, &event("orders", 0, n, &[]).envelope).len()
-    };
-    assert_eq!(counted, (5..16).map(|n| line(n) + record(n) + 2 * cursor(n)).sum::<usize>());
+    let envelope = |n: i64| event("orders", 0, n, &[("userId", "a")]).envelope.to_vec();
+    let line = |n: i64| ndjson::line(envelope(n)).len();
+    let cursor = |n: i64| format!("orders:0:{n}").len() + ENCODING_OVERHEAD_BYTES;
+    let record = |n: i64| sse::record(Some(format!("orders:0:{n}").as_bytes()), None, &envelope(n)).len();
+    let once = (5..20).map(|n| line(n) + record(n) + 2 * cursor(n)).sum::<usize>();
+    assert_eq!(bench.encodings.kept_bytes(), once);
+    // With nothing kept, what is sent is the same, and nothing is left behind.
+    bench.encodings.limit(0);
+    let mut session = bench.open(Transport::Ndjson, since("orders:0:4"));
+    assert_eq!(told(&bench.written(&mut session)), (5..20).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert_eq!((bench.encodings.kept_bytes(), bench.encodings.bytes()), (0, 0));
+}
+
+/// A position of so many partitions of the stream, in each the offset 5 next.
+fn of_partitions(partitions: usize) -> Resume {
+    let topic = TopicPosition { epoch: 0, next: vec![5; partitions] };
+    let id = EventId { topic: "orders".into(), partition: 0, offset: 4 };
+    Resume::From(Positions(vec![topic]).cursor(&["orders".into()], id))
+}
+
+#[test]
+fn a_position_is_bounded_by_what_the_stream_has() {
+    let mut bench = bench(20, |_| {});
+    let mut made_up = bench.open(Transport::Sse, |request, _| request.resume = Some(of_partitions(10_000)));
+    assert!(bench.written(&mut made_up).contains(r#""cause":"truncated","ranges":[]"#));
+    assert!(made_up.request().resume.is_none(), "what the client said is not kept");
+    let mut ahead = bench.open(Transport::Sse, |request, _| request.resume = Some(of_partitions(3)));
+    assert!(!bench.written(&mut ahead).contains("truncated"), "partitions may have been added: it waits");
+}
+
+#[test]
+fn a_long_position_is_not_kept_until_the_log_is_read() {
+    let mut bench = Bench::new();
+    bench.hub = Hub::new([]);
+    let long = of_partitions(2000);
+    let cursor = long.cursor().unwrap().to_string();
+    let mut sse = bench.open(Transport::Sse, |request, _| request.resume = Some(long.clone()));
+    let answer = bench.written(&mut sse);
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(&format!("id: {cursor}\n")), "{answer}");
+    assert!(answer.contains("retry: ") && sse.closed() == Some(CloseReason::NotReady), "{answer}");
+    let mut ndjson = bench.open(Transport::Ndjson, |request, _| request.resume = Some(long));
+    assert!(bench.written(&mut ndjson).starts_with("HTTP/1.1 503 "));
+    let mut short = bench.open(Transport::Sse, since("orders:0:4"));
+    bench.written(&mut short);
+    assert_eq!(short.closed(), None, "it waits");
 }
 
 #[test]

@@ -21,6 +21,7 @@ pub(super) struct Bench {
     pub(super) hub: Hub,
     index: Index,
     pub(super) log: Arc<dyn Log>,
+    pub(super) encodings: Encodings,
     pub(super) now: Now,
     /// Of the sessions opened next.
     pub(super) jitter: f64,
@@ -34,11 +35,27 @@ impl Bench {
         hub.assign(&"orders".into(), 0, &[0]);
         hub.go_live(&["orders".into()]);
         let now = Now { instant: Instant::now(), unix_ms: 1_000_000 };
-        Self { hub, index: Index::default(), log: Arc::new(NoLog), now, jitter: 0.5, stream: stream(1, &["orders"]) }
+        Self {
+            hub,
+            index: Index::default(),
+            log: Arc::new(NoLog),
+            encodings: Encodings::new(1 << 20),
+            now,
+            jitter: 0.5,
+            stream: stream(1, &["orders"]),
+        }
     }
 
     pub(super) fn desk(&mut self) -> Desk<'_> {
-        Desk { hub: &self.hub, index: &mut self.index, log: &*self.log, writer: 0, session: 0, now: self.now }
+        Desk {
+            hub: &self.hub,
+            index: &mut self.index,
+            log: &*self.log,
+            encodings: &self.encodings,
+            writer: 0,
+            session: 0,
+            now: self.now,
+        }
     }
 
     pub(super) fn pass(&mut self, time: Duration) {
@@ -86,13 +103,12 @@ impl Bench {
     pub(super) fn append(&mut self, session: &mut Session, offset: i64, keys: &[(&str, &str)]) {
         let event = event("orders", 0, offset, keys);
         let seq = self.hub.append(&Entry::Event(event.clone()));
-        let hub = &self.hub;
+        let Self { hub, encodings, .. } = &*self;
         self.index.matches(&event, |stream, subscribers| {
             let cursor = Bytes::from(hub.cursor_at(stream, &event.id).to_string());
-            event.frames.get_or_encode(FrameKey::cursor(stream.id), || cursor.clone());
             for subscriber in subscribers {
-                event.frames.get_or_encode(subscriber.frame, || Form::of(subscriber.frame).event(&event, &cursor));
-                session.offer(&event, subscriber.frame, &cursor, seq);
+                let encoding = encodings.shared(&event, subscriber.frame, || cursor.clone());
+                session.offer(&event, &encoding, seq);
             }
         });
     }

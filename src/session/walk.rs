@@ -1,14 +1,12 @@
 //! The walk to the present: through pages of the log, then through the window, as far as the queue has room.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::codec::Form;
 use crate::cursor::Positions;
-use crate::event::{Entry, Event, EventId, FrameKey, GapCause};
+use crate::event::{Entry, Event, EventId, GapCause};
 use crate::hub::{Gap, Hub, Lookup, Page, Place, Replay, ReplayLimits, last_id, matching};
 use crate::route::Stream;
 
@@ -141,7 +139,7 @@ impl Session {
         loop {
             let places = replay.places(hub, &stream, PARTITIONS_AHEAD);
             if places.is_empty() {
-                return self.walk_window(n, replay, hub, &mut left);
+                return self.walk_window(n, replay, desk, &mut left);
             }
             let reading = reading.get_or_insert_with(|| Reading::new(&limits, desk.now.instant));
             let (found, is_down) = look_up(&places, &stream, replay, is_asked, desk);
@@ -160,24 +158,26 @@ impl Session {
             else {
                 return Walked::Waits;
             };
-            if !self.read_page(n, &page, place, replay, reading, &mut left) {
+            if !self.read_page(n, &page, place.until, replay, reading, desk, &mut left) {
                 return Walked::Pauses;
             }
         }
     }
 
-    /// Takes what is new to the client of a page. False where it pauses before the page's end.
+    /// Takes what is new to the client of a page, before the offset `until`. False where it pauses before the page's end.
+    #[expect(clippy::too_many_arguments, reason = "the parts of a walk that is taken out of the session meanwhile")]
     fn read_page(
         &mut self,
         n: usize,
         page: &Page,
-        place: &Place,
+        until: i64,
         replay: &mut Replay,
         reading: &mut Reading,
+        desk: &Desk<'_>,
         left: &mut usize,
     ) -> bool {
         let stream = self.subscriptions[n].stream.clone();
-        for entry in replay.unseen(&stream, page, place.until) {
+        for entry in replay.unseen(&stream, page, until) {
             if !self.has_room(left) {
                 return false;
             }
@@ -186,22 +186,21 @@ impl Session {
             let cursor = || Bytes::from(replay.cursor(&stream, &last_id(&entry)).to_string());
             match &*entry {
                 Entry::Event(event) if self.subscriptions[n].selector.matches(event) && !self.is_sent(n, event) => {
-                    let cursor = cursor();
                     // Those who come back from one place have the same cursors, and share what they are sent.
-                    let shared = event.frames.get_or_encode(FrameKey::cursor(stream.id), || cursor.clone());
-                    let encoded = self.push_replayed(n, event, *shared == cursor, &cursor);
-                    page.encoded.fetch_add(encoded, Ordering::Relaxed);
+                    let encoding = desk.encodings.at(event, self.subscriptions[n].frame, cursor());
+                    self.queue.push_replayed(event.clone(), encoding);
                 }
                 Entry::Event(_) => {}
                 Entry::Gap { cause, range } => self.queue.push_gap(Gap::at_source(*cause, range.clone(), cursor())),
             }
         }
-        replay.end_page(&stream, page, place.until);
+        replay.end_page(&stream, page, until);
         true
     }
 
     /// Walks through the window.
-    fn walk_window(&mut self, n: usize, replay: &mut Replay, hub: &Hub, left: &mut usize) -> Walked {
+    fn walk_window(&mut self, n: usize, replay: &mut Replay, desk: &Desk<'_>, left: &mut usize) -> Walked {
+        let hub = desk.hub;
         let stream = self.subscriptions[n].stream.clone();
         while self.has_room(left) {
             let Some(entry) = replay.step(hub, &stream) else { return Walked::Done };
@@ -212,26 +211,19 @@ impl Session {
                 }
                 // A client that is ahead in some partition has cursors of its own, which would mislead others.
                 let is_shared = replay.is_in_order(hub, &stream);
-                let known = event.frames.get(FrameKey::cursor(stream.id)).filter(|_| is_shared);
-                let cursor = known.cloned().unwrap_or_else(cursor);
-                self.push_replayed(n, event, is_shared, &cursor);
+                let frame = self.subscriptions[n].frame;
+                let encoding = if is_shared {
+                    desk.encodings.shared(event, frame, cursor)
+                } else {
+                    desk.encodings.own(event, frame, cursor())
+                };
+                // How much waits is bounded by how far the walk goes, not by the route.
+                self.queue.push_replayed(event.clone(), encoding);
             } else if let Entry::Gap { cause, range } = entry {
                 self.queue.push_gap(Gap::at_source(*cause, range.clone(), cursor()));
             }
         }
         Walked::Pauses
-    }
-
-    /// Queues an event whose encodings are everybody's, or this client's alone. How much waits is bounded by how far the
-    /// walk goes, not by the route. Gives the bytes that were encoded for everybody.
-    fn push_replayed(&mut self, n: usize, event: &Arc<Event>, is_shared: bool, cursor: &Bytes) -> usize {
-        let Subscription { stream, frame, .. } = &self.subscriptions[n];
-        let event = if is_shared { event.clone() } else { Arc::new(event.without_frames()) };
-        event.frames.get_or_encode(FrameKey::cursor(stream.id), || cursor.clone());
-        let is_known = event.frames.get(*frame).is_some();
-        let encoded = event.frames.get_or_encode(*frame, || Form::of(*frame).event(&event, cursor)).len();
-        self.queue.push_replayed(event, *frame);
-        if is_shared && !is_known { encoded + cursor.len() } else { 0 }
     }
 
     /// Whether another subscription of the connection sent this event, or told that it is lost.

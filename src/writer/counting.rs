@@ -108,7 +108,7 @@ impl Counting {
             _ => {
                 let transport = self.metrics.transport(session.transport());
                 transport.active_connections.inc();
-                if session.request().resume.is_some() {
+                if session.is_resumed() {
                     transport.reconnects.inc();
                 }
             }

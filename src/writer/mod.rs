@@ -35,6 +35,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mio::Waker;
 
+use crate::codec::Encodings;
 use crate::event::{Feed, Topic};
 use crate::hub::{Log, WindowLimits};
 use crate::metrics::Metrics;
@@ -46,6 +47,7 @@ use counting::Counting;
 pub use ending::Pace;
 use inbox::Inboxes;
 use openings::Openings;
+pub use shard::UNSENT_BYTES_MAX;
 use shard::{Ended, Shard};
 pub use survey::{Sight, Survey};
 use ways::Ways;
@@ -100,6 +102,10 @@ enum Order {
     Reload(Arc<Reload>, Pace),
     /// Tell of some streams.
     Survey(Arc<Survey>, SyncSender<Vec<Sight>>),
+    /// Keep at most so many bytes in all windows together.
+    LimitWindows(Option<usize>),
+    /// Drop what waits for slow clients.
+    DropBacklogs,
     /// End every stream.
     Drain(Pace),
     Stop,
@@ -111,6 +117,7 @@ impl Writers {
         threads: usize,
         windows: &[(Topic, WindowLimits)],
         log: &Arc<dyn Log>,
+        encodings: &Arc<Encodings>,
         metrics: &Arc<Metrics>,
         tracer: Option<&Tracer>,
     ) -> io::Result<Self> {
@@ -121,7 +128,16 @@ impl Writers {
             let openings = Arc::new(Openings::new());
             let streams = Arc::new(AtomicUsize::new(0));
             let count = Counting::new(metrics.clone(), Ways::new(tracer.cloned(), n));
-            let shard = Shard::new(n, windows, log.clone(), count, inboxes.clone(), openings.clone(), streams.clone())?;
+            let shard = Shard::new(
+                n,
+                windows,
+                log.clone(),
+                encodings.clone(),
+                count,
+                inboxes.clone(),
+                openings.clone(),
+                streams.clone(),
+            )?;
             writers.push(Writer { openings, waker: shard.waker(), streams });
             handles.push(std::thread::Builder::new().name(format!("writer-{n}")).spawn(move || watch(shard))?);
         }
@@ -190,6 +206,16 @@ impl Writers {
             sights.extend(more);
         }
         Survey::merge(sights)
+    }
+
+    /// Keeps at most so many bytes in all windows together; nothing: as much as is configured.
+    pub fn limit_windows(&self, bytes_max: Option<usize>) {
+        self.tell_all(|| Order::LimitWindows(bytes_max));
+    }
+
+    /// Drops what waits for clients that take no more, as the policies of their queues say.
+    pub fn drop_backlogs(&self) {
+        self.tell_all(|| Order::DropBacklogs);
     }
 
     /// Lets the streams go on under another configuration, and ends those that can't, one after the other.

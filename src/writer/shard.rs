@@ -17,6 +17,7 @@ use mio::{Events, Poll, Token, Waker};
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
+use crate::codec::Encodings;
 use crate::event::Topic;
 use crate::hub::{Hub, Index, Log, WindowLimits};
 use crate::session::{CloseReason, Desk, ITEMS_PER_WRITE, Now};
@@ -30,6 +31,7 @@ use super::inbox::{Inboxes, Next};
 use super::openings::Openings;
 use super::wheel::Wheel;
 use ends::Reloads;
+pub use incoming::UNSENT_BYTES_MAX;
 use incoming::mark_unread;
 use load::Load;
 
@@ -57,6 +59,7 @@ pub(super) struct Shard {
     hub: Hub,
     index: Index,
     log: Arc<dyn Log>,
+    encodings: Arc<Encodings>,
     /// Which of the writers this is.
     number: u32,
     wheel: Wheel,
@@ -78,10 +81,12 @@ pub(super) struct Shard {
 }
 
 impl Shard {
+    #[expect(clippy::too_many_arguments, reason = "what a writer shares with the rest of the process")]
     pub(super) fn new(
         number: u32,
         windows: &[(Topic, WindowLimits)],
         log: Arc<dyn Log>,
+        encodings: Arc<Encodings>,
         count: Counting,
         inboxes: Arc<Inboxes<Order>>,
         openings: Arc<Openings>,
@@ -103,6 +108,7 @@ impl Shard {
             waiting: Vec::new(),
             later: Vec::new(),
             log,
+            encodings,
             number,
             unread: VecDeque::new(),
             ending: None,
@@ -195,6 +201,8 @@ impl Shard {
                     // There is room for each writer's answer; who has stopped waiting needs none.
                     let _ = tell.try_send(survey.of(self.connections.iter().map(|(_, connection)| connection)));
                 }
+                Some(Next::Order(Order::LimitWindows(bytes_max))) => self.hub.limit(bytes_max),
+                Some(Next::Order(Order::DropBacklogs)) => self.drop_backlogs(),
                 Some(Next::Order(Order::Drain(pace))) => self.start_drain(pace, now),
                 Some(Next::Order(Order::Stop)) => return Turn::Stop,
                 None => return Turn::Done,
@@ -214,7 +222,7 @@ impl Shard {
         let mut due = Vec::new();
         self.wheel.expire(now.instant, |key, tick| due.push((key, tick)));
         for (key, tick) in due {
-            let Self { connections, hub, index, log, number, count, dirty, .. } = self;
+            let Self { connections, hub, index, log, encodings, number, count, dirty, .. } = self;
             let Some(connection) = connections.get_mut(key).filter(|connection| connection.timer == tick) else {
                 continue;
             };
@@ -232,7 +240,7 @@ impl Shard {
                 connection.session.close(reason);
             }
             connection.excuse_pong(now.instant);
-            let mut desk = Desk { hub, index, log: &**log, writer: *number, session: key as u32, now };
+            let mut desk = Desk { hub, index, log: &**log, encodings, writer: *number, session: key as u32, now };
             if connection.session.tick(&mut desk) {
                 count.heartbeat(&connection.session);
             }
@@ -274,11 +282,11 @@ impl Shard {
     }
 
     fn write(&mut self, key: usize, now: Now) {
-        let Self { connections, hub, index, log, number, count, later, spans, unread, .. } = self;
+        let Self { connections, hub, index, log, encodings, number, count, later, spans, unread, .. } = self;
         let Some(connection) = connections.get_mut(key) else { return };
         connection.dirty = false;
         let by = connection.counted_by();
-        let mut desk = Desk { hub, index, log: &**log, writer: *number, session: key as u32, now };
+        let mut desk = Desk { hub, index, log: &**log, encodings, writer: *number, session: key as u32, now };
         match connection.write(&mut desk, |told, now| count.told(by, told, now)) {
             Ok(Wrote { bytes, more, gathers }) => {
                 if gathers {
@@ -321,6 +329,7 @@ impl Shard {
             hub: &self.hub,
             index: &mut self.index,
             log: &*self.log,
+            encodings: &self.encodings,
             writer: self.number,
             session: key as u32,
             now,

@@ -31,7 +31,8 @@ impl Bench {
     fn new() -> Self {
         let metrics = Arc::new(Metrics::new("test").unwrap());
         let windows = [("orders".into(), WindowLimits { events: 100, bytes: 1 << 20 })];
-        let writers = Writers::start(2, &windows, &no_log(), &metrics, None).unwrap();
+        let writers =
+            Writers::start(2, &windows, &no_log(), &Arc::new(Encodings::new(1 << 20)), &metrics, None).unwrap();
         writers.feed(&Feed::Assigned { topic: "orders".into(), epoch: 0, next: [0].into() });
         writers.feed(&Feed::Live { topics: ["orders".into()].into() });
         Self::of(writers, metrics, stream(1, &["orders"]))
@@ -154,7 +155,7 @@ fn all_writers_see_one_order_of_several_sources() {
     const EVENTS: i64 = 300;
     let windows = ["a", "b"].map(|topic| (topic.into(), WindowLimits { events: 10, bytes: 1 << 20 }));
     let metrics = Arc::new(Metrics::new("test").unwrap());
-    let writers = Writers::start(2, &windows, &no_log(), &metrics, None).unwrap();
+    let writers = Writers::start(2, &windows, &no_log(), &Arc::new(Encodings::new(1 << 20)), &metrics, None).unwrap();
     for topic in ["a", "b"] {
         writers.feed(&Feed::Assigned { topic: topic.into(), epoch: 0, next: [0].into() });
     }

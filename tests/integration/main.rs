@@ -21,6 +21,7 @@ mod ingress;
 mod inject;
 mod kafka;
 mod limits;
+mod memory;
 mod metrics;
 mod ndjson;
 mod oracles;

@@ -186,6 +186,6 @@ impl Meeting {
 }
 
 fn page(offsets: Range<i64>) -> Page {
-    let (entries, encoded) = ([].into(), 0.into());
-    Page { topic: "a".into(), partition: 0, epoch: 0, offsets, entries, first_ms: None, bytes: 0, encoded }
+    let entries = [].into();
+    Page { topic: "a".into(), partition: 0, epoch: 0, offsets, entries, first_ms: None, bytes: 0 }
 }

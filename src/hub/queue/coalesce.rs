@@ -76,13 +76,13 @@ impl Queue {
         let before = self.events;
         for (item, keep) in mem::take(&mut self.items).into_iter().zip(keeps) {
             match item {
-                Item::Event(event, frame, _, is_live) if keep => {
+                Item::Event(event, encoding, _, is_live) if keep => {
                     let mark = Mark::of(&event);
-                    self.items.push_back(Item::Event(event, frame, mark, is_live));
+                    self.items.push_back(Item::Event(event, encoding, mark, is_live));
                 }
-                Item::Event(ref event, frame, ..) => {
+                Item::Event(ref event, ref encoding, ..) => {
                     self.forget(&item);
-                    self.push_gap(Gap::of_event(event, event.frames.get(frame.its_cursor()).cloned()));
+                    self.push_gap(Gap::of_event(event, encoding));
                 }
                 // What was between two losses may be gone.
                 Item::Gap(gap) => self.push_gap(*gap),

@@ -3,23 +3,25 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::requests::TopicPartition;
 use crate::hub::Page;
 
-/// What is counted for an entry beside its envelope, in bytes: the event, its keys, and the pointers to it.
-const ENTRY_OVERHEAD_BYTES: usize = 320;
 /// What is counted for a page that holds nothing, in bytes.
 const PAGE_OVERHEAD_BYTES: usize = 256;
+
+/// What pages may take while memory is short, in bytes: enough for those who asked to see what was read for them.
+const SHORT_BYTES_MAX: usize = 4 << 20;
 
 /// A page's partition and first offset.
 type Key = (TopicPartition, i64);
 
 #[derive(Debug)]
 pub(super) struct Cache {
+    /// What the configuration allows.
     bytes_max: usize,
+    is_short: bool,
     bytes: usize,
     /// Those of one partition do not overlap.
     pages: BTreeMap<Key, Cached>,
@@ -40,7 +42,17 @@ struct Cached {
 
 impl Cache {
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, bytes: 0, pages: BTreeMap::new(), by_use: BTreeMap::new(), uses: 0 }
+        Self { bytes_max, is_short: false, bytes: 0, pages: BTreeMap::new(), by_use: BTreeMap::new(), uses: 0 }
+    }
+
+    /// While memory is short it has [`SHORT_BYTES_MAX`] only.
+    pub(super) fn be_short(&mut self, is_short: bool) {
+        self.is_short = is_short;
+        self.make_room();
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The page that holds this offset.
@@ -63,18 +75,14 @@ impl Cache {
         self.uses += 1;
         cached.used = self.uses;
         self.by_use.insert(self.uses, key);
-        // What its entries were encoded to meanwhile is kept with them.
-        let (page, bytes) = (cached.page.clone(), bytes_of(&cached.page));
-        self.bytes = self.bytes - cached.bytes + bytes;
-        cached.bytes = bytes;
-        self.make_room();
-        Some(page)
+        Some(cached.page.clone())
     }
 
     /// Drops pages until there are not too many bytes, the least recently used first. The last one stays however large
     /// it is.
     fn make_room(&mut self) {
-        while self.bytes > self.bytes_max && self.pages.len() > 1 {
+        let most = if self.is_short { self.bytes_max.min(SHORT_BYTES_MAX) } else { self.bytes_max };
+        while self.bytes > most && self.pages.len() > 1 {
             let Some((_, oldest)) = self.by_use.first_key_value() else { return };
             self.remove(*oldest);
         }
@@ -118,7 +126,7 @@ impl Cache {
 }
 
 fn bytes_of(page: &Page) -> usize {
-    PAGE_OVERHEAD_BYTES + page.bytes + page.encoded.load(Ordering::Relaxed) + ENTRY_OVERHEAD_BYTES * page.entries.len()
+    PAGE_OVERHEAD_BYTES + page.bytes
 }
 
 #[cfg(test)]
@@ -133,16 +141,7 @@ mod tests {
 
     fn page(offsets: Range<i64>) -> Arc<Page> {
         let (entries, first_ms, bytes) = (Box::default(), None, 1000);
-        Arc::new(Page {
-            topic: "a".into(),
-            partition: 0,
-            epoch: 0,
-            offsets,
-            entries,
-            first_ms,
-            bytes,
-            encoded: 0.into(),
-        })
+        Arc::new(Page { topic: "a".into(), partition: 0, epoch: 0, offsets, entries, first_ms, bytes })
     }
 
     fn found(cache: &mut Cache, partition: TopicPartition, offset: i64) -> Option<Range<i64>> {
@@ -175,15 +174,15 @@ mod tests {
     }
 
     #[test]
-    fn what_was_encoded_counts() {
-        let mut cache = Cache::new(3 * (1000 + PAGE_OVERHEAD_BYTES));
-        (0..3).for_each(|n| cache.insert(P0, page(10 * n..10 * n + 10), None));
-        let read = cache.get(P0, 20, Instant::now()).unwrap();
-        read.encoded.fetch_add(1000, Ordering::Relaxed);
-        assert!(found(&mut cache, P0, 20).is_some(), "it stays");
-        assert_eq!([0, 10].map(|offset| found(&mut cache, P0, offset)), [None, Some(10..20)], "the oldest went for it");
-        let held: usize = cache.pages.values().map(|cached| cached.bytes).sum();
-        assert_eq!((cache.bytes, held), (2 * (1000 + PAGE_OVERHEAD_BYTES) + 1000, cache.bytes));
+    fn it_gives_way_while_memory_is_short() {
+        let (size, mut cache) = (bytes_of(&page(0..1)), Cache::new(LARGE));
+        let most = (SHORT_BYTES_MAX / size) as i64;
+        (0..most + 9).for_each(|n| cache.insert(P0, page(n..n + 1), None));
+        cache.be_short(true);
+        assert_eq!((cache.pages.len() as i64, cache.bytes()), (most, most as usize * size));
+        cache.be_short(false);
+        (0..9).for_each(|n| cache.insert(P0, page(n..n + 1), None));
+        assert_eq!(cache.pages.len() as i64, most + 9);
     }
 
     #[test]

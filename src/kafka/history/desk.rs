@@ -66,6 +66,14 @@ impl Desk {
         Self { book: Mutex::new(Book { cache: Cache::new(cache_bytes), clusters, epochs }) }
     }
 
+    pub(super) fn be_short(&self, is_short: bool) {
+        self.book().cache.be_short(is_short);
+    }
+
+    pub(super) fn cached_bytes(&self) -> usize {
+        self.book().cache.bytes()
+    }
+
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -270,16 +278,7 @@ mod tests {
     }
 
     fn page(offsets: Range<i64>) -> Page {
-        Page {
-            topic: "a".into(),
-            partition: 0,
-            epoch: 0,
-            offsets,
-            entries: [].into(),
-            first_ms: None,
-            bytes: 0,
-            encoded: 0.into(),
-        }
+        Page { topic: "a".into(), partition: 0, epoch: 0, offsets, entries: [].into(), first_ms: None, bytes: 0 }
     }
 
     fn desk() -> (Desk, Instant) {

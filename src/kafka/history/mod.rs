@@ -143,6 +143,16 @@ impl History {
         }
     }
 
+    /// Keeps next to no pages as long as memory is short.
+    pub fn be_short(&self, is_short: bool) {
+        self.desk.be_short(is_short);
+    }
+
+    /// Bytes of the pages that are kept.
+    pub fn cached_bytes(&self) -> usize {
+        self.desk.cached_bytes()
+    }
+
     /// Ends the threads and waits for them, at most [`STOP_WAIT`]; then they are left behind.
     pub fn stop(&self) {
         self.tell_to_stop();

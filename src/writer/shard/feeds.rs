@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::codec::Form;
-use crate::event::{Entry, Epoch, Event, EventId, Feed, FrameKey, GapCause, Topic};
+use crate::event::{Encoding, Entry, Epoch, Event, EventId, Feed, FrameKey, GapCause, Topic};
 use crate::hub::{Gap, Seq, last_id};
 use crate::session::{Now, Offered};
 
@@ -49,24 +48,28 @@ impl Shard {
     /// Queues an event for everybody it matches, encoded once a form.
     fn deliver(&mut self, event: &Arc<Event>, seq: Seq, now: Now) {
         let traced = event.trace.as_ref().map(|_| Instant::now());
-        let Self { index, hub, connections, dirty, count, .. } = self;
+        let Self { index, hub, connections, dirty, count, encodings, .. } = self;
         index.matches(event, |stream, subscribers| {
             let cursor = || Bytes::from(hub.cursor_at(stream, &event.id).to_string());
-            let cursor = event.frames.get_or_encode(FrameKey::cursor(stream.id), cursor);
+            // Looked up once a form, not once a subscriber: neighbours have the same one mostly, and there are a handful.
+            let mut forms: Vec<(FrameKey, Arc<Encoding>)> = Vec::new();
             for subscriber in subscribers {
                 let key = subscriber.session as usize;
                 let Some(connection) = connections.get_mut(key) else { continue };
-                let frame =
-                    event.frames.get_or_encode(subscriber.frame, || Form::of(subscriber.frame).event(event, cursor));
+                let at = forms.iter().position(|(known, _)| *known == subscriber.frame).unwrap_or_else(|| {
+                    forms.push((subscriber.frame, encodings.shared(event, subscriber.frame, cursor)));
+                    forms.len() - 1
+                });
+                let encoding = &forms[at].1;
                 // A burst larger than the queue is no reason to call a client slow that takes all it is given.
-                if connection.writable && !connection.session.has_room_for(frame.len()) {
+                if connection.writable && !connection.session.has_room_for(encoding.bytes.len()) {
                     let by = connection.counted_by();
                     // Who is gone is found gone again at its turn.
                     if let Ok(bytes) = connection.flush(now, |told, now| count.told(by, told, now)) {
                         count.wrote(by.transport, bytes);
                     }
                 }
-                match connection.session.offer(event, subscriber.frame, cursor, seq) {
+                match connection.session.offer(event, encoding, seq) {
                     Offered::Accepted => {}
                     Offered::Dropped(events, policy) => count.dropped(events, policy.as_str()),
                 }

@@ -20,7 +20,7 @@ const OPENINGS_PER_TURN: usize = 256;
 const SHARE: Duration = Duration::from_millis(2);
 /// Unsent bytes the kernel may hold for a stream: what is beyond waits in the session's queue, where it is bounded,
 /// counted, and dropped by policy.
-const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+pub const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 
 impl Shard {
     /// Reads each connection that has something to read once, within this turn's share. The others come first in the next.
@@ -36,10 +36,10 @@ impl Shard {
     }
 
     fn read(&mut self, key: usize, scratch: &mut [u8], now: Now) {
-        let Self { connections, hub, index, log, number, count, dirty, unread, .. } = self;
+        let Self { connections, hub, index, log, encodings, number, count, dirty, unread, .. } = self;
         let Some(connection) = connections.get_mut(key) else { return };
         connection.unread = false;
-        let mut desk = Desk { hub, index, log: &**log, writer: *number, session: key as u32, now };
+        let mut desk = Desk { hub, index, log: &**log, encodings, writer: *number, session: key as u32, now };
         match connection.read(scratch, &mut desk, |refused| count.refused(refused.label())) {
             ReadEnd::Later => mark(dirty, key, connection),
             ReadEnd::Again => {
@@ -81,6 +81,7 @@ impl Shard {
             hub: &self.hub,
             index: &mut self.index,
             log: &*self.log,
+            encodings: &self.encodings,
             writer: self.number,
             session: key as u32,
             now,

@@ -7,7 +7,7 @@ use prometheus::Counter;
 
 use crate::metrics::{Backlog, Metrics};
 
-use super::Shard;
+use super::{Shard, mark};
 
 /// How often all connections are looked at: ten thousand take about a millisecond.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -58,10 +58,25 @@ impl Shard {
     pub(super) fn take_stock(&mut self, began: Instant) {
         let now = Instant::now();
         self.load.busy.inc_by(now.saturating_duration_since(began).as_secs_f64());
+        if self.number == 0 {
+            // All writers have the same events in their windows.
+            self.count.metrics().memory.windows.set(self.hub.bytes() as i64);
+        }
         if self.load.look_at <= now {
             self.load.look_at = now + LOOK_EVERY;
             let waiting = self.waiting_now();
             self.load.waits(waiting);
+        }
+    }
+
+    /// Drops what waits for clients that take no more.
+    pub(super) fn drop_backlogs(&mut self) {
+        let Self { connections, dirty, count, .. } = self;
+        for (key, connection) in connections.iter_mut().filter(|(_, connection)| !connection.writable) {
+            if let Some((events, policy)) = connection.session.drop_backlog() {
+                count.dropped(events, policy.as_str());
+                mark(dirty, key, connection);
+            }
         }
     }
 

@@ -31,6 +31,7 @@ pub struct Plan {
     settings: String,
     broker: Option<Broker>,
     broker_down: bool,
+    writers: u64,
     await_ready: bool,
 }
 
@@ -43,6 +44,7 @@ impl Plan {
             settings: settings.into(),
             broker: None,
             broker_down: false,
+            writers: 2,
             await_ready: true,
         }
     }
@@ -68,6 +70,12 @@ impl Plan {
     /// With this broker instead of a mock one.
     pub fn broker(mut self, broker: Broker) -> Self {
         self.broker = Some(broker);
+        self
+    }
+
+    /// With so many writers.
+    pub fn writers(mut self, writers: u64) -> Self {
+        self.writers = writers;
         self
     }
 
@@ -106,7 +114,7 @@ impl Plan {
         let upstream = own(&self.upstream, "address", &upstream.address.to_string());
         let kafka = own(&self.kafka, "brokers", &format!("\"{}\"", broker.address()));
         let kafka = own(&kafka, "properties", KAFKA_PROPERTIES);
-        format!("upstream: {{ {upstream} }}\nkafka: {{ {kafka} }}\nwriters: 2\n{}", self.settings)
+        format!("upstream: {{ {upstream} }}\nkafka: {{ {kafka} }}\nwriters: {}\n{}", self.writers, self.settings)
     }
 }
 

@@ -1,0 +1,165 @@
+//! Makes encodings, and keeps them for those who may still come: other writers, other clients, those who catch up.
+//!
+//! How much is kept is bounded in bytes for the whole process; the oldest go first. An encoding that is no longer kept
+//! is made again when somebody needs it: that costs a copy of the event's bytes.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use bytes::Bytes;
+
+use crate::encoding::{Encoding, FrameKey, Meter};
+use crate::event::Event;
+
+use super::Form;
+
+/// The encodings of the process.
+#[derive(Debug)]
+pub struct Encodings {
+    kept: Mutex<Kept>,
+    alive: Arc<Meter>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    bytes_max: usize,
+    bytes: usize,
+    /// In the order in which they were made. Those of events that are gone are gone as well, and count until their turn.
+    order: VecDeque<(Weak<Event>, FrameKey, usize)>,
+}
+
+impl Encodings {
+    /// Keeps at most so many bytes.
+    pub fn new(bytes_max: usize) -> Self {
+        let kept = Kept { bytes_max, bytes: 0, order: VecDeque::new() };
+        Self { kept: Mutex::new(kept), alive: Arc::default() }
+    }
+
+    /// The encoding that everybody shares who stands at one place of the stream; `cursor` says where that is. Made where
+    /// none is kept.
+    pub fn shared(&self, event: &Arc<Event>, key: FrameKey, cursor: impl FnOnce() -> Bytes) -> Arc<Encoding> {
+        if let Some(encoding) = event.frames.get(key) {
+            return encoding;
+        }
+        let cursor = event.frames.cursor(key.stream_id()).unwrap_or_else(cursor);
+        let (encoding, is_new) = event.frames.keep(key, self.own(event, key, cursor));
+        if is_new {
+            event.frames.send_on(key.stream_id());
+            self.keep(event, key, encoding.weight());
+        }
+        encoding
+    }
+
+    /// The encoding of a client that stands where `cursor` says: the shared one where it says the same.
+    pub fn at(&self, event: &Arc<Event>, key: FrameKey, cursor: Bytes) -> Arc<Encoding> {
+        if event.frames.cursor(key.stream_id()).is_some_and(|shared| shared != cursor) {
+            return self.own(event, key, cursor);
+        }
+        // Another thread may have been there first.
+        let shared = self.shared(event, key, || cursor.clone());
+        if shared.cursor == cursor { shared } else { self.own(event, key, cursor) }
+    }
+
+    /// An encoding that nobody else gets.
+    pub fn own(&self, event: &Event, key: FrameKey, cursor: Bytes) -> Arc<Encoding> {
+        let bytes = Form::of(key).event(event, &cursor);
+        Arc::new(Encoding::new(bytes, cursor, &self.alive))
+    }
+
+    /// Changes how many bytes are kept at most.
+    pub fn limit(&self, bytes_max: usize) {
+        let mut kept = self.kept();
+        kept.bytes_max = bytes_max;
+        let gone = kept.make_room();
+        drop(kept);
+        drop(gone);
+    }
+
+    /// Bytes of the encodings that are kept.
+    pub fn kept_bytes(&self) -> usize {
+        self.kept().bytes
+    }
+
+    /// Bytes of all encodings there are, of those that are only queued as well.
+    pub fn bytes(&self) -> usize {
+        self.alive.bytes()
+    }
+
+    fn keep(&self, event: &Arc<Event>, key: FrameKey, bytes: usize) {
+        let mut kept = self.kept();
+        kept.bytes += bytes;
+        kept.order.push_back((Arc::downgrade(event), key, bytes));
+        let gone = kept.make_room();
+        drop(kept);
+        drop(gone);
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    /// Takes the oldest out until there are not too many bytes. What is given is to be freed without the lock.
+    fn make_room(&mut self) -> Vec<(Weak<Event>, Option<Arc<Encoding>>)> {
+        let mut gone = Vec::new();
+        while self.bytes > self.bytes_max {
+            let Some((event, key, bytes)) = self.order.pop_front() else { break };
+            self.bytes -= bytes;
+            let encoding = event.upgrade().and_then(|event| event.frames.forget(key));
+            gone.push((event, encoding));
+        }
+        if self.order.is_empty() {
+            self.order = VecDeque::new();
+        }
+        gone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::event;
+
+    const KEY: FrameKey = FrameKey::new(1, 0);
+    const OTHER_FORM: FrameKey = FrameKey::new(1, 1);
+
+    fn shared(encodings: &Encodings, event: &Arc<Event>, key: FrameKey) -> Arc<Encoding> {
+        encodings.shared(event, key, || "cursor".into())
+    }
+
+    #[test]
+    fn an_encoding_is_made_once_and_shared() {
+        let (encodings, event) = (Encodings::new(1 << 20), event("t", 0, 1, &[]));
+        let first = shared(&encodings, &event, KEY);
+        assert!(Arc::ptr_eq(&first, &encodings.shared(&event, KEY, || unreachable!())));
+        assert_eq!(encodings.shared(&event, OTHER_FORM, || unreachable!()).cursor, "cursor");
+        assert!(event.frames.is_sent_on(1) && !event.frames.is_sent_on(2));
+        let mine = encodings.at(&event, KEY, "mine".into());
+        assert_eq!((&mine.cursor[..], &first.cursor[..]), (&b"mine"[..], &b"cursor"[..]));
+        assert!(Arc::ptr_eq(&first, &encodings.at(&event, KEY, "cursor".into())));
+    }
+
+    #[test]
+    fn the_oldest_go_and_what_is_queued_stays() {
+        let events: Vec<_> = (0..3).map(|n| event("t", 0, n, &[])).collect();
+        let one = shared(&Encodings::new(1 << 20), &events[0], KEY).weight();
+        events.iter().for_each(|event| drop(event.frames.forget(KEY)));
+        let encodings = Encodings::new(2 * one);
+        let queued = shared(&encodings, &events[0], KEY);
+        events.iter().for_each(|event| drop(shared(&encodings, event, KEY)));
+        assert_eq!([0, 1, 2].map(|n: usize| events[n].frames.get(KEY).is_some()), [false, true, true]);
+        assert_eq!((encodings.kept_bytes(), encodings.bytes()), (2 * one, 3 * one));
+        assert!(events[0].frames.is_sent_on(1), "that it was sent is known on");
+        drop(queued);
+        encodings.limit(0);
+        assert_eq!((encodings.kept_bytes(), encodings.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn the_encodings_of_an_event_go_with_it() {
+        let encodings = Encodings::new(1 << 20);
+        drop(shared(&encodings, &event("t", 0, 1, &[]), KEY));
+        assert_eq!(encodings.bytes(), 0);
+    }
+}

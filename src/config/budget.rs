@@ -1,0 +1,153 @@
+//! What a configuration may cost at most, as one formula: bytes of memory and descriptors. Pure.
+
+use std::fmt;
+
+use super::snapshot::{Kafka, Snapshot};
+use super::units::write_size;
+use crate::route::StreamRoute;
+
+/// The program's file, its runtime, the stacks of its threads, and what the allocator keeps.
+const PROCESS_BYTES: u64 = 32 << 20;
+/// A writer's tables and buffers.
+const WRITER_BYTES: u64 = 256 << 10;
+/// A place in a writer's window, with the room by which it grows.
+const WINDOW_PLACE_BYTES: u64 = 112;
+/// The least that an event in a window weighs.
+const EVENT_BYTES_MIN: u64 = 400;
+/// An open stream without what is queued: its session, its place in the index, its slot.
+const STREAM_BYTES: u64 = 2 << 10;
+/// A connection that is no stream, while its client reads; those of clients that do not are bounded as a sum.
+const CONNECTION_BYTES: u64 = 64 << 10;
+/// What a Kafka client fetches ahead where its properties do not say (`queued.max.messages.kbytes`), in KiB.
+const KAFKA_AHEAD_KIB: u64 = 16 << 10;
+/// An answer of a broker that is on its way (`fetch.max.bytes`), in bytes.
+const KAFKA_FETCH_BYTES: u64 = 16 << 20;
+/// The clients of a cluster: one that reads, one that replays.
+const KAFKA_CLIENTS: u64 = 2;
+/// Connections of one Kafka client, to each of its brokers.
+const KAFKA_CONNECTIONS: u64 = 32;
+/// Listeners, epoll, pipes, files that are being read, connections to the admin listener.
+const PROCESS_DESCRIPTORS: u64 = 192;
+
+/// The ceiling: what the limits allow together. What holds less in practice is in the metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// What holds memory, and how many bytes at most.
+    pub holders: Vec<(&'static str, u64)>,
+    /// The limit of the process, in bytes: beyond it what is kept is given up, in the order of docs/operations.md.
+    pub memory: Option<u64>,
+    pub descriptors: u64,
+}
+
+impl Budget {
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let limits = &snapshot.limits;
+        let (streams, connections) = (limits.max_streams as u64, limits.max_connections as u64);
+        let (writers, clusters) = (snapshot.writers as u64, snapshot.sources().count() as u64);
+        let most = |of: fn(&StreamRoute) -> usize| snapshot.routes.routes().map(|route| of(route)).max().unwrap_or(0);
+        let message = most(|route| route.websocket.message_bytes) as u64;
+        let queue = most(|route| route.queue.bytes) as u64;
+        let holders = vec![
+            ("process", PROCESS_BYTES + writers * WRITER_BYTES),
+            ("windows", windows(snapshot, writers)),
+            ("encodings", limits.encodings as u64),
+            ("pages", snapshot.replay.cache_bytes as u64),
+            ("kafka", snapshot.sources().map(kafka).sum()),
+            ("streams", streams * (STREAM_BYTES + message)),
+            ("queues", streams.saturating_mul(queue)),
+            ("connections", connections.saturating_sub(streams) * CONNECTION_BYTES),
+            ("proxy", limits.proxy_buffers as u64),
+        ];
+        // A request that is proxied has a connection to the service as well.
+        let descriptors = 2 * connections
+            + snapshot.upstream.pool as u64
+            + clusters * KAFKA_CLIENTS * KAFKA_CONNECTIONS
+            + writers * 2
+            + PROCESS_DESCRIPTORS;
+        Self { holders, memory: limits.memory.map(|bytes| bytes as u64), descriptors }
+    }
+
+    /// Bytes of all holders together.
+    pub fn ceiling(&self) -> u64 {
+        self.holders.iter().fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes))
+    }
+}
+
+/// `memory: at most 1.2GiB (process 33.0MiB + ...), limited to 256.0MiB; descriptors: at most 40384`
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "memory: at most {} (", rounded(self.ceiling()))?;
+        for (n, (holder, bytes)) in self.holders.iter().enumerate() {
+            write!(f, "{}{holder} {}", if n == 0 { "" } else { " + " }, rounded(*bytes))?;
+        }
+        match self.memory {
+            Some(bytes) => write!(f, "), limited to {}", rounded(bytes))?,
+            None => f.write_str("), without a limit")?,
+        }
+        write!(f, "; descriptors: at most {}", self.descriptors)
+    }
+}
+
+/// Every topic's window, which all writers share, and each writer's places in it.
+fn windows(snapshot: &Snapshot, writers: u64) -> u64 {
+    let topics = snapshot.sources().flat_map(|cluster| &cluster.topics);
+    let window = |bytes: u64, events: u64| bytes + writers * events.min(bytes / EVENT_BYTES_MIN) * WINDOW_PLACE_BYTES;
+    topics.map(|topic| window(topic.replay_bytes as u64, topic.replay_events as u64)).sum()
+}
+
+fn kafka(cluster: &Kafka) -> u64 {
+    let number = |name: &str| cluster.properties.iter().find(|(known, _)| known == name)?.1.trim().parse::<u64>().ok();
+    let ahead = number("queued.max.messages.kbytes").unwrap_or(KAFKA_AHEAD_KIB).saturating_mul(1024);
+    let fetch = number("fetch.max.bytes").unwrap_or(KAFKA_FETCH_BYTES);
+    ahead.saturating_add(fetch).saturating_mul(KAFKA_CLIENTS)
+}
+
+/// One decimal, in the largest unit that it reaches.
+fn rounded(bytes: u64) -> String {
+    let units = [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let unit = units.iter().find(|(_, size)| bytes >= *size);
+    unit.map_or_else(|| write_size(bytes), |(name, size)| format!("{:.1}{name}", bytes as f64 / *size as f64))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::parse;
+    use super::*;
+
+    fn budget(more: &str) -> Budget {
+        let text = format!("upstream: {{ address: a:1 }}\nkafka: {{ brokers: a:1 }}\n{more}");
+        Budget::of(&parse(&text, "x.yaml", Path::new("")).unwrap())
+    }
+
+    #[test]
+    fn the_formula_follows_the_configuration() {
+        let small = "writers: 1\nlimits: { streams: 10, connections: 20, memory: 100MiB, encodings: 1MiB, proxy_buffers: 1MiB }\n\
+                     replay: { cache: 4MiB }\n";
+        let bare = budget(small);
+        let expected = [
+            ("process", (32 << 20) + (256 << 10)),
+            ("windows", 0),
+            ("encodings", 1 << 20),
+            ("pages", 4 << 20),
+            ("kafka", 64 << 20),
+            ("streams", 10 * (2 << 10)),
+            ("queues", 0),
+            ("connections", 10 * (64 << 10)),
+            ("proxy", 1 << 20),
+        ];
+        assert_eq!(bare.holders, expected);
+        assert_eq!((bare.ceiling(), bare.memory), (expected.iter().map(|(_, bytes)| bytes).sum(), Some(100 << 20)));
+        assert_eq!(bare.descriptors, 2 * 20 + 128 + 64 + 2 + 192);
+        let route = "streams: { s: { topics: [t] } }\ntopics: { t: { replay: { events: 100, bytes: 1MiB } } }\n\
+                     routes: [{ path: /s, stream: s, transport: sse, public: true, queue: { bytes: 1KiB } }]\n";
+        let more = budget(&format!("{small}{route}"));
+        let bytes = |of: &Budget, holder| of.holders.iter().find(|(name, _)| *name == holder).unwrap().1;
+        assert_eq!(bytes(&more, "windows"), (1 << 20) + 100 * 112);
+        assert_eq!((bytes(&more, "queues"), bytes(&more, "streams")), (10 << 10, 10 * ((2 << 10) + (64 << 10))));
+        let said = bare.to_string();
+        assert!(said.starts_with("memory: at most 102.9MiB (process 32.2MiB + windows 0B + "), "{said}");
+        assert!(said.ends_with("limited to 100.0MiB; descriptors: at most 426"), "{said}");
+    }
+}

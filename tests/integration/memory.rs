@@ -1,0 +1,160 @@
+//! Memory is what the configuration says: of the real process, measured.
+
+use serde_json::json;
+
+use crate::support::eventually_true;
+use crate::support::house::{House, Plan};
+use crate::support::sidecar::binary;
+
+const MIB: u64 = 1024;
+/// Bytes of a record's `data`.
+const DATA_BYTES: usize = 990;
+/// Records that are produced at once.
+const PORTION: usize = 500;
+/// What the process may hold beyond what is configured: half as much again.
+const SLACK: u64 = 2;
+
+const STREAM: &str = "streams:\n  orders: { topics: [orders], keys: [orderId] }\n";
+
+fn value(n: usize, bytes: usize) -> String {
+    json!({"type": "t", "orderId": "o", "data": format!("{n}{}", "x".repeat(bytes))}).to_string()
+}
+
+fn produce(house: &House, events: usize, bytes: usize) -> String {
+    let mut last = String::new();
+    for start in (0..events).step_by(PORTION) {
+        let values: Vec<String> = (start..start + PORTION).map(|n| value(n, bytes)).collect();
+        last = house.broker.produce_all("orders", 0, values.iter().map(String::as_bytes)).pop().unwrap();
+    }
+    last
+}
+
+/// Waits until a new client would start behind this event.
+fn settle(house: &House, last: &str) {
+    house.settle("/r0", std::slice::from_ref(&last.to_owned()));
+}
+
+#[test]
+fn a_window_costs_its_bytes_however_many_forms_are_read() {
+    const WINDOW_MIB: u64 = 16;
+    const ENCODINGS_MIB: u64 = 4;
+    const EVENTS: usize = 12_500;
+    const ROUTES: usize = 2;
+    let routes: String = (0..ROUTES)
+        .map(|n| format!("  - {{ path: /r{n}, stream: orders, transport: auto, public: true }}\n"))
+        .collect();
+    let topics = format!("topics: {{ orders: {{ replay: {{ events: 100000, bytes: {WINDOW_MIB}MiB }} }} }}\n");
+    let house =
+        Plan::new(format!("{STREAM}{topics}limits: {{ encodings: {ENCODINGS_MIB}MiB }}\nroutes:\n{routes}")).build();
+    let idle = house.sidecar.resident_kib();
+    let mut readers: Vec<std::thread::JoinHandle<()>> = Vec::new();
+    let last = format!("orders:0:{}", EVENTS - 1);
+    for n in 0..ROUTES {
+        let call = || house.get(&format!("/r{n}"));
+        for http10 in [false, true] {
+            let with = |call: crate::support::http::Call| if http10 { call.http10() } else { call };
+            let (mut sse, end) = (with(call().header("Accept", "text/event-stream")).sse(), last.clone());
+            readers.push(std::thread::spawn(move || while sse.event().event_id() != end {}));
+            let (mut lines, end) = (with(call().header("Accept", "application/x-ndjson")).ndjson(), last.clone());
+            readers.push(std::thread::spawn(move || while lines.event()["id"] != *end {}));
+        }
+        let (mut socket, end) = (call().websocket(), last.clone());
+        readers.push(std::thread::spawn(move || while socket.ids(1)[0] != end {}));
+    }
+    assert_eq!(produce(&house, EVENTS, DATA_BYTES), last);
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
+    let full = house.sidecar.resident_kib();
+    println!("idle {idle} KiB, after {EVENTS} events to {} clients {full} KiB", 5 * ROUTES);
+    let most = (WINDOW_MIB + ENCODINGS_MIB) * MIB;
+    assert!(full - idle <= most + most / SLACK, "{idle} KiB, then {full} KiB");
+    let held = |holder: &str| house.sidecar.metric(&format!("notifications_memory_held_bytes{{holder=\"{holder}\"}}"));
+    eventually_true("what is held", || held("encodings").unwrap() > 0.0 && held("queues") == Some(0.0));
+    assert!(held("windows").unwrap() <= (WINDOW_MIB << 20) as f64, "{:?}", held("windows"));
+    assert!(held("windows").unwrap() > (WINDOW_MIB << 20) as f64 * 0.9, "{:?}", held("windows"));
+    assert!(held("encodings").unwrap() <= (ENCODINGS_MIB << 20) as f64, "{:?}", held("encodings"));
+}
+
+#[test]
+fn a_writer_costs_little() {
+    const WRITERS: u64 = 64;
+    let resident = |writers| {
+        let house = House::plan_route("/r0", "auto", "").writers(writers).build();
+        house.sidecar.resident_kib()
+    };
+    let (few, many) = (resident(1), resident(WRITERS));
+    println!("1 writer {few} KiB, {WRITERS} writers {many} KiB");
+    // The formula counts 256 KiB.
+    assert!(many - few <= (WRITERS - 1) * 256, "1: {few} KiB, {WRITERS}: {many} KiB");
+}
+
+#[test]
+fn a_long_position_costs_no_more_than_a_short_one() {
+    const STREAMS: usize = 200;
+    let house = House::with_route("/r0", "sse", "");
+    settle(&house, &house.broker.order("o"));
+    let cursor = long_cursor();
+    assert!(cursor.len() > 13_000);
+    let open = |position: &str| -> Vec<_> {
+        let call = || house.get("/r0").header("Accept", "text/event-stream").header("Last-Event-ID", position);
+        (0..STREAMS).map(|_| call().sse()).collect()
+    };
+    let await_all = |count: usize| {
+        house.sidecar.await_metric("notifications_sse_active_connections", count as f64);
+    };
+    // What the first ones take once.
+    drop(open(&cursor));
+    await_all(0);
+    let before = house.sidecar.resident_kib();
+    let streams = open(&cursor);
+    await_all(STREAMS);
+    let after = house.sidecar.resident_kib();
+    println!("{STREAMS} streams with a cursor of {} bytes: {before} KiB, then {after} KiB", cursor.len());
+    assert!(after.saturating_sub(before) <= 10 * STREAMS as u64, "{before} KiB, then {after} KiB");
+    drop(streams);
+}
+
+/// A cursor that names 10,000 partitions of the topic `orders`: the version, which topics, the epoch, the number of
+/// partitions, and for each the offset 0.
+fn long_cursor() -> String {
+    use base64::Engine as _;
+    let fingerprint = |bytes: &[u8]| {
+        bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+    };
+    let mut bytes = vec![1];
+    bytes.extend(fingerprint(b"orders\0").to_le_bytes());
+    bytes.extend([0, 0x90, 0x4e]);
+    bytes.extend([0; 10_000]);
+    format!("orders:0:0~{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes))
+}
+
+#[test]
+fn near_the_limit_what_is_kept_is_given_up() {
+    const LIMIT_MIB: u64 = 64;
+    let topics = "topics: { orders: { replay: { events: 1000000, bytes: 1GiB } } }\n";
+    let limit = format!("limits: {{ memory: {LIMIT_MIB}MiB }}\n");
+    let house = House::plan_route("/r0", "auto", "").with(topics).with(&limit).build();
+    let mut client = house.get("/r0").header("Accept", "application/x-ndjson").ndjson();
+    // Smaller than a queue, so that the client that reads never overflows.
+    const BURST: usize = 200;
+    for portion in 0..100 {
+        let values: Vec<String> = (0..BURST).map(|n| value(n, 4 * DATA_BYTES)).collect();
+        house.broker.produce_all("orders", 0, values.iter().map(String::as_bytes));
+        for n in 0..BURST {
+            assert_eq!(client.event()["id"], *format!("orders:0:{}", portion * BURST + n), "nothing is missing");
+        }
+        let held = house.sidecar.anonymous_kib();
+        assert!(held <= LIMIT_MIB * MIB, "{held} KiB after {portion} portions");
+    }
+    // The step at which windows shrink; the metric shows it for a moment only.
+    house.sidecar.await_log("Windows");
+}
+
+#[test]
+fn the_ceiling_is_said_by_check_and_at_start() {
+    let house = House::plan_route("/r0", "auto", "").with("limits: { memory: 100MiB }").build();
+    let said = binary(&["check", "--config", house.config.to_str().unwrap()]).output().unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    let ceiling = said.lines().find(|line| line.starts_with("memory: at most ")).expect(&said);
+    assert!(ceiling.contains("limited to 100.0MiB; descriptors: at most "), "{said}");
+    house.sidecar.await_log(ceiling);
+}
