@@ -144,6 +144,7 @@ fn route(pattern: &str) -> StreamRoute {
         batch: None,
         max_streams: None,
         allowed_origins: [].into(),
+        cors: None,
         subprotocols: [].into(),
         subscribe: [].into(),
     }
