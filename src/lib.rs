@@ -12,7 +12,7 @@
 //! | [`admin`] | `/metrics`, `/livez`, `/readyz`; for the same host the page, `/-/drain`, `/-/reload` |
 //! | [`auth`] | tokens to principals |
 //! | [`config`] | what the user wrote, compiled into a snapshot |
-//! | [`ingress`] | ingress-nginx's settings in, a configuration and a report out |
+//! | [`ingress_nginx`] | ingress-nginx's settings in, a configuration and a report out |
 //! | [`metrics`], [`telemetry`] | every metric there is; how logs are written |
 //! | [`traces`] | spans of requests and events, sent to an OpenTelemetry collector |
 //! | [`shutdown`] | the signals that end a process, and the mark that its end has begun |
@@ -82,7 +82,7 @@ pub mod drain;
 #[cfg(feature = "server")]
 pub mod gateway;
 #[cfg(feature = "server")]
-pub mod ingress;
+pub mod ingress_nginx;
 #[cfg(feature = "server")]
 pub mod inject;
 #[cfg(feature = "server")]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use super::output::{note, print};
 use super::{INVALID, NOTHING_MAPPED, UNREADABLE};
-use crate::ingress::{self, Class, INPUT_BYTES_MAX};
+use crate::ingress_nginx::{self, Class, INPUT_BYTES_MAX};
 
 /// Imports the settings of ingress-nginx: the configuration goes to standard output, the report to standard error.
 pub fn import_ingress(input: impl Read) -> io::Result<ExitCode> {
@@ -21,7 +21,7 @@ pub fn import_ingress(input: impl Read) -> io::Result<ExitCode> {
         note(format_args!("standard input: cannot be read: {error}"))?;
         return Ok(ExitCode::from(UNREADABLE));
     }
-    match ingress::import(&text) {
+    match ingress_nginx::import(&text) {
         Ok(import) => {
             print(import.configuration.trim_end())?;
             note(&import.report)?;

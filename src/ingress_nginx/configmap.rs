@@ -3,8 +3,8 @@
 //! The names are those of its documentation as of its archiving (`tests/ingress/documented/`), those that only its
 //! source has, and those that older versions had. `docs/migration.md` shows this table; a test compares them.
 
-use super::fate::Fate::{Gateway, Mapped, NotNeeded, Snippet};
-use super::fate::{Entry, Scope};
+use super::outcome::Outcome::{Gateway, Mapped, NotNeeded, Snippet};
+use super::outcome::{Entry, Scope};
 use super::setting::Setting;
 
 const AUTH: &str = "keep it at the gateway; sidestream itself knows JWTs (`auth`), and nothing of forwarded logins";
@@ -33,66 +33,70 @@ const TRUST: &str = "whom the gateway believes stays there; sidestream has to be
 
 pub(super) const KEYS: &[Entry] = &[
     // Becomes a key
-    Entry { names: "proxy-connect-timeout", fate: Mapped(Setting::ConnectTimeout) },
-    Entry { names: "proxy-read-timeout", fate: Mapped(Setting::ReadTimeout) },
-    Entry { names: "proxy-send-timeout", fate: Mapped(Setting::WriteTimeout) },
-    Entry { names: "proxy-next-upstream proxy-next-upstream-tries", fate: Mapped(Setting::Retries) },
-    Entry { names: "upstream-keepalive-connections", fate: Mapped(Setting::Pool) },
-    Entry { names: "upstream-keepalive-timeout", fate: Mapped(Setting::Keepalive) },
-    Entry { names: "client-header-timeout", fate: Mapped(Setting::HeaderTimeout) },
-    Entry { names: "keep-alive", fate: Mapped(Setting::IdleTimeout) },
-    Entry { names: "worker-shutdown-timeout", fate: Mapped(Setting::DrainBudget) },
+    Entry { names: "proxy-connect-timeout", outcome: Mapped(Setting::ConnectTimeout) },
+    Entry { names: "proxy-read-timeout", outcome: Mapped(Setting::ReadTimeout) },
+    Entry { names: "proxy-send-timeout", outcome: Mapped(Setting::WriteTimeout) },
+    Entry { names: "proxy-next-upstream proxy-next-upstream-tries", outcome: Mapped(Setting::Retries) },
+    Entry { names: "upstream-keepalive-connections", outcome: Mapped(Setting::Pool) },
+    Entry { names: "upstream-keepalive-timeout", outcome: Mapped(Setting::Keepalive) },
+    Entry { names: "client-header-timeout", outcome: Mapped(Setting::HeaderTimeout) },
+    Entry { names: "keep-alive", outcome: Mapped(Setting::IdleTimeout) },
+    Entry { names: "worker-shutdown-timeout", outcome: Mapped(Setting::DrainBudget) },
     // Read directive by directive
-    Entry { names: "http-snippet location-snippet main-snippet server-snippet", fate: Snippet(Scope::Requests) },
-    Entry { names: "global-auth-snippet", fate: Snippet(Scope::Authentication) },
-    Entry { names: "stream-snippet", fate: Snippet(Scope::Tcp) },
+    Entry { names: "http-snippet location-snippet main-snippet server-snippet", outcome: Snippet(Scope::Requests) },
+    Entry { names: "global-auth-snippet", outcome: Snippet(Scope::Authentication) },
+    Entry { names: "stream-snippet", outcome: Snippet(Scope::Tcp) },
     // Not needed any more
     Entry {
         names: "proxy-buffering proxy-buffers-number proxy-buffer-size proxy-busy-buffers-size \
                 proxy-max-temp-file-size",
-        fate: NotNeeded(BUFFERING),
+        outcome: NotNeeded(BUFFERING),
     },
     Entry {
         names: "proxy-request-buffering client-body-buffer-size client-body-timeout",
-        fate: NotNeeded("requests' bodies pass on as they come, without a buffer"),
+        outcome: NotNeeded("requests' bodies pass on as they come, without a buffer"),
     },
     Entry {
         names: "proxy-next-upstream-timeout",
-        fate: NotNeeded("attempts are bounded by their number (`upstream.retries`) and by `upstream.connect_timeout`"),
+        outcome: NotNeeded(
+            "attempts are bounded by their number (`upstream.retries`) and by `upstream.connect_timeout`",
+        ),
     },
     Entry {
         names: "retry-non-idempotent",
-        fate: NotNeeded("a request with a body is tried again only while none of it was sent, whatever its method"),
+        outcome: NotNeeded("a request with a body is tried again only while none of it was sent, whatever its method"),
     },
     Entry {
         names: "proxy-http-version",
-        fate: NotNeeded("sidestream speaks HTTP/1.1 to the service and keeps connections"),
+        outcome: NotNeeded("sidestream speaks HTTP/1.1 to the service and keeps connections"),
     },
     Entry {
         names: "upstream-keepalive-requests upstream-keepalive-time",
-        fate: NotNeeded("connections to the service are within the pod, and kept for `upstream.keepalive` without use"),
+        outcome: NotNeeded(
+            "connections to the service are within the pod, and kept for `upstream.keepalive` without use",
+        ),
     },
     Entry {
         names: "client-header-buffer-size large-client-header-buffers http2-max-field-size http2-max-header-size",
-        fate: NotNeeded(HEADS),
+        outcome: NotNeeded(HEADS),
     },
     Entry {
         names: "keep-alive-requests http2-max-requests",
-        fate: NotNeeded("connections have no number of requests"),
+        outcome: NotNeeded("connections have no number of requests"),
     },
-    Entry { names: "upstream-hash-by", fate: NotNeeded("streams resume by cursor on any replica") },
+    Entry { names: "upstream-hash-by", outcome: NotNeeded("streams resume by cursor on any replica") },
     Entry {
         names: "enable-aio-write enable-multi-accept limit-conn-zone-variable lua-shared-dicts map-hash-bucket-size \
                 max-worker-connections max-worker-open-files proxy-headers-hash-bucket-size \
                 proxy-headers-hash-max-size reuse-port server-name-hash-bucket-size server-name-hash-max-size \
                 variables-hash-bucket-size variables-hash-max-size worker-cpu-affinity worker-processes",
-        fate: NotNeeded(PROCESS),
+        outcome: NotNeeded(PROCESS),
     },
     Entry {
         names: "allow-cross-namespace-resources allow-snippet-annotations annotation-value-word-blocklist \
                 annotations-risk-level debug-connections disable-ipv6-dns enable-serial-reloads \
                 nginx-status-ipv4-whitelist nginx-status-ipv6-whitelist plugins strict-validate-path-type",
-        fate: NotNeeded(CONTROLLER),
+        outcome: NotNeeded(CONTROLLER),
     },
     Entry {
         names: "datadog-collector-host datadog-collector-port datadog-environment datadog-operation-name-override \
@@ -106,49 +110,49 @@ pub(super) const KEYS: &[Entry] = &[
                 jaeger-trace-context-header-name opentracing-location-operation-name opentracing-operation-name \
                 opentracing-trust-incoming-span use-geoip zipkin-collector-host zipkin-collector-port \
                 zipkin-sample-rate zipkin-service-name",
-        fate: NotNeeded(REMOVED),
+        outcome: NotNeeded(REMOVED),
     },
     // Stays at the gateway
     Entry {
         names: "proxy-body-size",
-        fate: Gateway("limit bodies at the gateway; sidestream passes them on whatever their size"),
+        outcome: Gateway("limit bodies at the gateway; sidestream passes them on whatever their size"),
     },
     Entry {
         names: "compute-full-forwarded-for enable-real-ip forwarded-for-header forwarded-for-proxy-protocol-header \
                 proxy-protocol-header-timeout proxy-real-ip-cidr use-forwarded-headers use-proxy-protocol",
-        fate: Gateway(TRUST),
+        outcome: Gateway(TRUST),
     },
     Entry {
         names: "bind-address bind-address-ipv4 bind-address-ipv6 disable-ipv6",
-        fate: Gateway("where the gateway listens; sidestream has `listen`"),
+        outcome: Gateway("where the gateway listens; sidestream has `listen`"),
     },
     Entry {
         names: "load-balance service-upstream",
-        fate: Gateway("balance at the gateway; sidestream has one service, the one in its pod"),
+        outcome: Gateway("balance at the gateway; sidestream has one service, the one in its pod"),
     },
     Entry {
         names: "add-headers allow-backend-server-header default-type enable-underscores-in-headers \
                 generate-request-id global-allowed-response-headers hide-headers ignore-invalid-headers \
                 proxy-add-original-uri-header proxy-cookie-domain proxy-cookie-path proxy-set-headers server-tokens",
-        fate: Gateway(HEADERS),
+        outcome: Gateway(HEADERS),
     },
     Entry {
         names: "app-root force-ssl-redirect http-redirect-code no-tls-redirect-locations preserve-trailing-slash \
                 proxy-redirect-from proxy-redirect-to relative-redirects ssl-redirect use-port-in-redirects",
-        fate: Gateway(REDIRECTS),
+        outcome: Gateway(REDIRECTS),
     },
     Entry {
         names: "enable-ocsp hsts hsts-include-subdomains hsts-max-age hsts-preload proxy-ssl-location-only \
                 ssl-buffer-size ssl-ciphers ssl-dh-param ssl-early-data ssl-ecdh-curve ssl-protocols \
                 ssl-reject-handshake ssl-session-cache ssl-session-cache-size ssl-session-ticket-key \
                 ssl-session-tickets ssl-session-timeout",
-        fate: Gateway(TLS),
+        outcome: Gateway(TLS),
     },
-    Entry { names: "http2-max-concurrent-streams use-http2", fate: Gateway(HTTP2) },
+    Entry { names: "http2-max-concurrent-streams use-http2", outcome: Gateway(HTTP2) },
     Entry {
         names: "brotli-level brotli-min-length brotli-types enable-brotli gzip-disable gzip-level gzip-min-length \
                 gzip-types use-gzip",
-        fate: Gateway(COMPRESSION),
+        outcome: Gateway(COMPRESSION),
     },
     Entry {
         names: "access-log-params access-log-path disable-access-log disable-http-access-log \
@@ -156,36 +160,42 @@ pub(super) const KEYS: &[Entry] = &[
                 error-log-level error-log-path http-access-log-path log-format-escape-json log-format-escape-none \
                 log-format-stream log-format-upstream skip-access-log-urls stream-access-log-path syslog-host \
                 syslog-port",
-        fate: Gateway(LOGS),
+        outcome: Gateway(LOGS),
     },
     Entry {
         names: "enable-opentelemetry opentelemetry-config opentelemetry-operation-name \
                 opentelemetry-trust-incoming-span otel-max-export-batch-size otel-max-queuesize otel-sampler \
                 otel-sampler-parent-based otel-sampler-ratio otel-schedule-delay-millis otel-service-name \
                 otlp-collector-host otlp-collector-port",
-        fate: Gateway(TRACING),
+        outcome: Gateway(TRACING),
     },
     Entry {
         names: "global-auth-cache-duration global-auth-cache-key global-auth-method global-auth-request-redirect \
                 global-auth-response-headers global-auth-signin global-auth-signin-redirect-param global-auth-url \
                 no-auth-locations",
-        fate: Gateway(AUTH),
+        outcome: Gateway(AUTH),
     },
     Entry {
         names: "block-cidrs block-referers block-user-agents denylist-source-range geoip2-autoreload-in-minutes \
                 use-geoip2 whitelist-source-range",
-        fate: Gateway(BLOCKING),
+        outcome: Gateway(BLOCKING),
     },
-    Entry { names: "limit-conn-status-code limit-rate limit-rate-after limit-req-status-code", fate: Gateway(LIMITS) },
-    Entry { names: "custom-http-errors disable-proxy-intercept-errors", fate: Gateway(ERRORS) },
-    Entry { names: "enable-modsecurity enable-owasp-modsecurity-crs modsecurity-snippet", fate: Gateway(MODSECURITY) },
+    Entry {
+        names: "limit-conn-status-code limit-rate limit-rate-after limit-req-status-code",
+        outcome: Gateway(LIMITS),
+    },
+    Entry { names: "custom-http-errors disable-proxy-intercept-errors", outcome: Gateway(ERRORS) },
+    Entry {
+        names: "enable-modsecurity enable-owasp-modsecurity-crs modsecurity-snippet",
+        outcome: Gateway(MODSECURITY),
+    },
     Entry {
         names: "grpc-buffer-size-kb",
-        fate: Gateway("sidestream speaks HTTP/1.1 to the service; route gRPC past it, to the service's own port"),
+        outcome: Gateway("sidestream speaks HTTP/1.1 to the service; route gRPC past it, to the service's own port"),
     },
     Entry {
         names: "proxy-stream-next-upstream proxy-stream-next-upstream-timeout proxy-stream-next-upstream-tries \
                 proxy-stream-responses proxy-stream-timeout",
-        fate: Gateway(TCP),
+        outcome: Gateway(TCP),
     },
 ];

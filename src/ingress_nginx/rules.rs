@@ -6,11 +6,11 @@
 use std::borrow::Cow;
 
 use super::draft::{Draft, Route};
+use super::foreign::CLASS;
 use super::manifest::{Object, at, entries, get, list, plain, scalar};
 use super::path::{self, Translated};
 use super::report::{Class, Report, Subject, shown};
 use super::setting::{heartbeat, nginx_time};
-use super::strangers::CLASS;
 use super::written::topic_like;
 use crate::config::{Node, Value};
 

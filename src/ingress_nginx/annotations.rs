@@ -3,8 +3,8 @@
 //! The names are those of its documentation as of its archiving (`tests/ingress/documented/`), and those that older
 //! versions had. `docs/migration.md` shows this table; a test compares them.
 
-use super::fate::Fate::{Gateway, Mapped, NotNeeded, Snippet};
-use super::fate::{Entry, Scope};
+use super::outcome::Outcome::{Gateway, Mapped, NotNeeded, Snippet};
+use super::outcome::{Entry, Scope};
 use super::setting::Setting;
 
 const AFFINITY: &str =
@@ -34,31 +34,33 @@ pub(super) const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 
 pub(super) const ANNOTATIONS: &[Entry] = &[
     // Becomes a key
-    Entry { names: "proxy-connect-timeout", fate: Mapped(Setting::ConnectTimeout) },
-    Entry { names: "proxy-read-timeout", fate: Mapped(Setting::ReadTimeout) },
-    Entry { names: "proxy-send-timeout", fate: Mapped(Setting::WriteTimeout) },
-    Entry { names: "proxy-next-upstream proxy-next-upstream-tries", fate: Mapped(Setting::Retries) },
+    Entry { names: "proxy-connect-timeout", outcome: Mapped(Setting::ConnectTimeout) },
+    Entry { names: "proxy-read-timeout", outcome: Mapped(Setting::ReadTimeout) },
+    Entry { names: "proxy-send-timeout", outcome: Mapped(Setting::WriteTimeout) },
+    Entry { names: "proxy-next-upstream proxy-next-upstream-tries", outcome: Mapped(Setting::Retries) },
     // Read directive by directive
-    Entry { names: "configuration-snippet server-snippet", fate: Snippet(Scope::Requests) },
-    Entry { names: "auth-snippet", fate: Snippet(Scope::Authentication) },
-    Entry { names: "stream-snippet", fate: Snippet(Scope::Tcp) },
+    Entry { names: "configuration-snippet server-snippet", outcome: Snippet(Scope::Requests) },
+    Entry { names: "auth-snippet", outcome: Snippet(Scope::Authentication) },
+    Entry { names: "stream-snippet", outcome: Snippet(Scope::Tcp) },
     // Not needed any more
     Entry {
         names: "proxy-buffering proxy-buffers-number proxy-buffer-size proxy-busy-buffers-size \
                 proxy-max-temp-file-size",
-        fate: NotNeeded(BUFFERING),
+        outcome: NotNeeded(BUFFERING),
     },
     Entry {
         names: "proxy-request-buffering client-body-buffer-size",
-        fate: NotNeeded("requests' bodies pass on as they come, without a buffer"),
+        outcome: NotNeeded("requests' bodies pass on as they come, without a buffer"),
     },
     Entry {
         names: "proxy-next-upstream-timeout",
-        fate: NotNeeded("attempts are bounded by their number (`upstream.retries`) and by `upstream.connect_timeout`"),
+        outcome: NotNeeded(
+            "attempts are bounded by their number (`upstream.retries`) and by `upstream.connect_timeout`",
+        ),
     },
     Entry {
         names: "proxy-http-version connection-proxy-header",
-        fate: NotNeeded("sidestream speaks HTTP/1.1 to the service and keeps connections"),
+        outcome: NotNeeded("sidestream speaks HTTP/1.1 to the service and keeps connections"),
     },
     Entry {
         names: "affinity affinity-mode affinity-canary-behavior session-cookie-change-on-failure \
@@ -66,99 +68,99 @@ pub(super) const ANNOTATIONS: &[Entry] = &[
                 session-cookie-hash session-cookie-max-age session-cookie-name session-cookie-partitioned \
                 session-cookie-path session-cookie-samesite session-cookie-secure upstream-hash-by \
                 upstream-hash-by-subset upstream-hash-by-subset-size",
-        fate: NotNeeded(AFFINITY),
+        outcome: NotNeeded(AFFINITY),
     },
-    Entry { names: "http2-push-preload", fate: NotNeeded("browsers have dropped HTTP/2 push") },
-    Entry { names: "enable-rewrite-log", fate: NotNeeded("sidestream rewrites nothing") },
+    Entry { names: "http2-push-preload", outcome: NotNeeded("browsers have dropped HTTP/2 push") },
+    Entry { names: "enable-rewrite-log", outcome: NotNeeded("sidestream rewrites nothing") },
     Entry {
         names: "add-base-url base-url-scheme enable-dynamic-tls-records enable-influxdb enable-opentracing \
                 global-rate-limit global-rate-limit-ignored-cidrs global-rate-limit-key global-rate-limit-window \
                 grpc-backend influxdb-host influxdb-measurement influxdb-port influxdb-server-name lua-resty-waf \
                 opentracing-operation-name opentracing-trust-incoming-span secure-backends secure-verify-ca-secret \
                 upstream-fail-timeout upstream-max-fails",
-        fate: NotNeeded(REMOVED),
+        outcome: NotNeeded(REMOVED),
     },
     // Stays at the gateway
     Entry {
         names: "proxy-body-size",
-        fate: Gateway("limit bodies at the gateway; sidestream passes them on whatever their size"),
+        outcome: Gateway("limit bodies at the gateway; sidestream passes them on whatever their size"),
     },
     Entry {
         names: "enable-cors cors-allow-credentials cors-allow-headers cors-allow-methods cors-allow-origin \
                 cors-expose-headers cors-max-age",
-        fate: Gateway(CORS),
+        outcome: Gateway(CORS),
     },
     Entry {
         names: "auth-always-set-cookie auth-cache-duration auth-cache-key auth-keepalive auth-keepalive-requests \
                 auth-keepalive-share-vars auth-keepalive-timeout auth-method auth-proxy-set-headers auth-realm \
                 auth-request-redirect auth-response-headers auth-secret auth-secret-type auth-signin \
                 auth-signin-redirect-param auth-type auth-url enable-global-auth satisfy",
-        fate: Gateway(AUTH),
+        outcome: Gateway(AUTH),
     },
     Entry {
         names: "auth-tls-error-page auth-tls-match-cn auth-tls-pass-certificate-to-upstream auth-tls-secret \
                 auth-tls-verify-client auth-tls-verify-depth",
-        fate: Gateway(CERTIFICATES),
+        outcome: Gateway(CERTIFICATES),
     },
     Entry {
         names: "limit-allowlist limit-burst-multiplier limit-connections limit-rate limit-rate-after limit-rpm \
                 limit-rps limit-whitelist",
-        fate: Gateway(LIMITS),
+        outcome: Gateway(LIMITS),
     },
-    Entry { names: "allowlist-source-range denylist-source-range whitelist-source-range", fate: Gateway(NETWORKS) },
+    Entry { names: "allowlist-source-range denylist-source-range whitelist-source-range", outcome: Gateway(NETWORKS) },
     Entry {
         names: "canary canary-by-cookie canary-by-header canary-by-header-pattern canary-by-header-value \
                 canary-weight canary-weight-total",
-        fate: Gateway(CANARY),
+        outcome: Gateway(CANARY),
     },
-    Entry { names: "rewrite-target use-regex x-forwarded-prefix", fate: Gateway(REWRITING) },
+    Entry { names: "rewrite-target use-regex x-forwarded-prefix", outcome: Gateway(REWRITING) },
     Entry {
         names: "app-root force-ssl-redirect from-to-www-redirect permanent-redirect permanent-redirect-code \
                 preserve-trailing-slash proxy-redirect-from proxy-redirect-to relative-redirects ssl-redirect \
                 temporal-redirect temporal-redirect-code use-port-in-redirects",
-        fate: Gateway(REDIRECTS),
+        outcome: Gateway(REDIRECTS),
     },
-    Entry { names: "ssl-ciphers ssl-passthrough ssl-prefer-server-ciphers", fate: Gateway(TLS) },
+    Entry { names: "ssl-ciphers ssl-passthrough ssl-prefer-server-ciphers", outcome: Gateway(TLS) },
     Entry {
         names: "proxy-ssl-ciphers proxy-ssl-name proxy-ssl-protocols proxy-ssl-secret proxy-ssl-server-name \
                 proxy-ssl-verify proxy-ssl-verify-depth",
-        fate: Gateway(UPSTREAM_TLS),
+        outcome: Gateway(UPSTREAM_TLS),
     },
     Entry {
         names: "backend-protocol",
-        fate: Gateway(
+        outcome: Gateway(
             "sidestream speaks HTTP/1.1 to the service; route gRPC, FastCGI and TLS past it, to the service's own port",
         ),
     },
     Entry {
         names: "fastcgi-index fastcgi-params-configmap",
-        fate: Gateway("sidestream speaks HTTP/1.1 to the service; route FastCGI past it, to the service's own port"),
+        outcome: Gateway("sidestream speaks HTTP/1.1 to the service; route FastCGI past it, to the service's own port"),
     },
     Entry {
         names: "load-balance service-upstream",
-        fate: Gateway("balance at the gateway; sidestream has one service, the one in its pod"),
+        outcome: Gateway("balance at the gateway; sidestream has one service, the one in its pod"),
     },
     Entry {
         names: "upstream-vhost",
-        fate: Gateway("set the Host header at the gateway; sidestream passes it on as it came"),
+        outcome: Gateway("set the Host header at the gateway; sidestream passes it on as it came"),
     },
-    Entry { names: "server-alias", fate: Gateway("hosts are the gateway's; sidestream serves its routes on any") },
+    Entry { names: "server-alias", outcome: Gateway("hosts are the gateway's; sidestream serves its routes on any") },
     Entry {
         names: "custom-headers proxy-cookie-domain proxy-cookie-path",
-        fate: Gateway("change headers of answers at the gateway, or let the service set them"),
+        outcome: Gateway("change headers of answers at the gateway, or let the service set them"),
     },
     Entry {
         names: "custom-http-errors default-backend disable-proxy-intercept-errors",
-        fate: Gateway("error pages are the gateway's; sidestream's own refusals are `application/problem+json`"),
+        outcome: Gateway("error pages are the gateway's; sidestream's own refusals are `application/problem+json`"),
     },
-    Entry { names: "mirror-host mirror-request-body mirror-target", fate: Gateway(MIRROR) },
+    Entry { names: "mirror-host mirror-request-body mirror-target", outcome: Gateway(MIRROR) },
     Entry {
         names: "enable-modsecurity enable-owasp-core-rules modsecurity-snippet modsecurity-transaction-id",
-        fate: Gateway(MODSECURITY),
+        outcome: Gateway(MODSECURITY),
     },
     Entry {
         names: "enable-access-log enable-opentelemetry opentelemetry-operation-name \
                 opentelemetry-trust-incoming-span",
-        fate: Gateway(LOGS),
+        outcome: Gateway(LOGS),
     },
 ];

@@ -3,8 +3,8 @@
 //! Not every directive there is: those that make sense in a snippet, from nginx's own documentation and that of the
 //! modules ingress-nginx was built with. Some depend on what they say; see `directive_fate`.
 
-use super::fate::Fate::{Gateway, Mapped, NotNeeded};
-use super::fate::{Entry, Fate, find};
+use super::outcome::Outcome::{Gateway, Mapped, NotNeeded};
+use super::outcome::{Entry, Outcome, find};
 use super::setting::Setting;
 
 const ACCESS: &str = "allow, deny and authenticate at the gateway";
@@ -21,58 +21,60 @@ const OWN_HEADERS: &str = "sidestream does so by itself: it passes on `Host` and
                            `forwarded.trust` says, and marks streams as not to be buffered, cached or transformed";
 
 pub(super) const DIRECTIVES: &[Entry] = &[
-    Entry { names: "proxy_connect_timeout", fate: Mapped(Setting::ConnectTimeout) },
-    Entry { names: "proxy_read_timeout", fate: Mapped(Setting::ReadTimeout) },
-    Entry { names: "proxy_send_timeout", fate: Mapped(Setting::WriteTimeout) },
-    Entry { names: "proxy_next_upstream proxy_next_upstream_tries", fate: Mapped(Setting::Retries) },
-    Entry { names: "client_header_timeout", fate: Mapped(Setting::HeaderTimeout) },
-    Entry { names: "keepalive_timeout", fate: Mapped(Setting::IdleTimeout) },
-    Entry { names: "worker_shutdown_timeout", fate: Mapped(Setting::DrainBudget) },
+    Entry { names: "proxy_connect_timeout", outcome: Mapped(Setting::ConnectTimeout) },
+    Entry { names: "proxy_read_timeout", outcome: Mapped(Setting::ReadTimeout) },
+    Entry { names: "proxy_send_timeout", outcome: Mapped(Setting::WriteTimeout) },
+    Entry { names: "proxy_next_upstream proxy_next_upstream_tries", outcome: Mapped(Setting::Retries) },
+    Entry { names: "client_header_timeout", outcome: Mapped(Setting::HeaderTimeout) },
+    Entry { names: "keepalive_timeout", outcome: Mapped(Setting::IdleTimeout) },
+    Entry { names: "worker_shutdown_timeout", outcome: Mapped(Setting::DrainBudget) },
     Entry {
         names: "proxy_buffer_size proxy_buffering proxy_buffers proxy_busy_buffers_size \
                 proxy_ignore_headers proxy_max_temp_file_size \
                 proxy_request_buffering proxy_temp_file_write_size client_body_buffer_size client_body_timeout \
                 postpone_output",
-        fate: NotNeeded(BUFFERING),
+        outcome: NotNeeded(BUFFERING),
     },
     Entry {
         names: "chunked_transfer_encoding proxy_http_version proxy_socket_keepalive tcp_nodelay tcp_nopush",
-        fate: NotNeeded("sidestream speaks HTTP/1.1 both ways, with chunks and without delay"),
+        outcome: NotNeeded("sidestream speaks HTTP/1.1 both ways, with chunks and without delay"),
     },
     Entry {
         names: "send_timeout reset_timedout_connection lingering_close lingering_time lingering_timeout",
-        fate: NotNeeded(
+        outcome: NotNeeded(
             "a client that does not read costs its queue (`queue`), and is cut off after the route's `stall_timeout`",
         ),
     },
     Entry {
         names: "client_header_buffer_size large_client_header_buffers",
-        fate: NotNeeded("a request's head may have 64 KiB and 100 fields, which is fixed"),
+        outcome: NotNeeded("a request's head may have 64 KiB and 100 fields, which is fixed"),
     },
     Entry {
         names: "proxy_next_upstream_timeout",
-        fate: NotNeeded("attempts are bounded by their number (`upstream.retries`) and by `upstream.connect_timeout`"),
+        outcome: NotNeeded(
+            "attempts are bounded by their number (`upstream.retries`) and by `upstream.connect_timeout`",
+        ),
     },
-    Entry { names: "proxy_ignore_client_abort", fate: NotNeeded("a stream that its client has left ends") },
-    Entry { names: "sticky ip_hash hash", fate: NotNeeded("streams resume by cursor on any replica") },
+    Entry { names: "proxy_ignore_client_abort", outcome: NotNeeded("a stream that its client has left ends") },
+    Entry { names: "sticky ip_hash hash", outcome: NotNeeded("streams resume by cursor on any replica") },
     Entry {
         names: "keepalive_requests proxy_headers_hash_bucket_size proxy_headers_hash_max_size \
                 server_names_hash_bucket_size server_names_hash_max_size map_hash_bucket_size map_hash_max_size \
                 variables_hash_bucket_size variables_hash_max_size types_hash_max_size open_file_cache \
                 output_buffers sendfile aio directio worker_processes worker_connections worker_rlimit_nofile \
                 worker_priority multi_accept events use pcre_jit load_module env",
-        fate: NotNeeded("sidestream has no such thing to tune"),
+        outcome: NotNeeded("sidestream has no such thing to tune"),
     },
     Entry {
         names: "gzip gzip_comp_level gzip_disable gzip_min_length gzip_proxied gzip_types gzip_vary brotli \
                 brotli_types brotli_comp_level gunzip",
-        fate: Gateway(
+        outcome: Gateway(
             "compress at the gateway; sidestream marks its streams `no-transform`, so that they are left out",
         ),
     },
     Entry {
         names: "client_max_body_size",
-        fate: Gateway("limit bodies at the gateway; sidestream passes them on whatever their size"),
+        outcome: Gateway("limit bodies at the gateway; sidestream passes them on whatever their size"),
     },
     Entry {
         names: "add_header add_trailer etag expires more_clear_headers more_clear_input_headers more_set_headers \
@@ -80,7 +82,7 @@ pub(super) const DIRECTIVES: &[Entry] = &[
                 proxy_pass_header proxy_pass_request_headers proxy_pass_request_body proxy_set_body proxy_set_header \
                 server_tokens underscores_in_headers ignore_invalid_headers default_type charset sub_filter \
                 sub_filter_once sub_filter_types userid grpc_set_header",
-        fate: Gateway(HEADERS),
+        outcome: Gateway(HEADERS),
     },
     Entry {
         names: "absolute_redirect alias autoindex break error_page geo geoip2 if include index internal limit_except \
@@ -94,24 +96,24 @@ pub(super) const DIRECTIVES: &[Entry] = &[
                 proxy_cache_valid proxy_cache_lock proxy_cache_use_stale proxy_cache_methods proxy_cache_min_uses \
                 proxy_cache_revalidate proxy_cache_background_update proxy_timeout proxy_protocol proxy_responses \
                 ssl_preread stub_status",
-        fate: Gateway(ROUTING),
+        outcome: Gateway(ROUTING),
     },
     Entry {
         names: "limit_conn limit_conn_log_level limit_conn_status limit_conn_zone limit_rate limit_rate_after \
                 limit_req limit_req_log_level limit_req_status limit_req_zone",
-        fate: Gateway(LIMITS),
+        outcome: Gateway(LIMITS),
     },
     Entry {
         names: "allow auth_basic auth_basic_user_file auth_jwt auth_request auth_request_set deny real_ip_header \
                 real_ip_recursive satisfy secure_link secure_link_md5 set_real_ip_from valid_referers modsecurity \
                 modsecurity_rules modsecurity_rules_file modsecurity_transaction_id",
-        fate: Gateway(ACCESS),
+        outcome: Gateway(ACCESS),
     },
     Entry {
         names: "access_log error_log log_format log_subrequest opentelemetry opentelemetry_attribute \
                 opentelemetry_operation_name opentelemetry_propagate opentelemetry_trust_incoming_spans opentracing \
                 opentracing_tag opentracing_propagate_context",
-        fate: Gateway(LOGS),
+        outcome: Gateway(LOGS),
     },
     Entry {
         names: "proxy_ssl_ciphers proxy_ssl_name proxy_ssl_protocols proxy_ssl_server_name proxy_ssl_session_reuse \
@@ -120,7 +122,7 @@ pub(super) const DIRECTIVES: &[Entry] = &[
                 ssl_early_data ssl_ecdh_curve ssl_prefer_server_ciphers ssl_protocols ssl_reject_handshake \
                 ssl_session_cache ssl_session_tickets ssl_session_timeout ssl_stapling ssl_stapling_verify \
                 ssl_verify_client ssl_verify_depth http2 http2_max_concurrent_streams http2_push_preload",
-        fate: Gateway(TLS),
+        outcome: Gateway(TLS),
     },
     Entry {
         names: "access_by_lua access_by_lua_block access_by_lua_file balancer_by_lua_block body_filter_by_lua \
@@ -128,12 +130,12 @@ pub(super) const DIRECTIVES: &[Entry] = &[
                 header_filter_by_lua header_filter_by_lua_block init_by_lua_block init_worker_by_lua_block \
                 log_by_lua_block lua_package_path lua_shared_dict rewrite_by_lua rewrite_by_lua_block \
                 rewrite_by_lua_file set_by_lua set_by_lua_block js_content js_import js_set perl",
-        fate: Gateway(LUA),
+        outcome: Gateway(LUA),
     },
 ];
 
 /// What becomes of a directive.
-pub(super) fn directive_fate(name: &str, arguments: &[String]) -> Option<Fate> {
+pub(super) fn directive_fate(name: &str, arguments: &[String]) -> Option<Outcome> {
     let first = arguments.first().map(String::as_str);
     let is_own = match (name, first) {
         ("gzip" | "brotli", Some("off")) => return Some(NotNeeded("streams are not compressed")),

@@ -6,13 +6,13 @@ use super::annotations::{ANNOTATIONS, PREFIX};
 use super::configmap::KEYS;
 use super::directives::{DIRECTIVES, directive_fate};
 use super::draft::{Candidate, Draft, Level};
-use super::fate::{Entry, Fate, Scope, find, names};
+use super::foreign::foreign;
 use super::manifest::{Object, at, entries, get, line_of, plain, scalar};
+use super::outcome::{Entry, Outcome, Scope, find, names};
 use super::report::{Class, Report, Subject, shown};
 use super::rules::{Facts, Location};
 use super::setting::Setting;
 use super::snippet::{self, Directive};
-use super::strangers::stranger;
 use crate::config::{Name, Node, Value, did_you_mean};
 
 /// Annotations that are switches, off unless they say `true`.
@@ -60,7 +60,7 @@ impl Reader<'_> {
                 continue;
             };
             let Some(name) = key.text.strip_prefix(PREFIX) else {
-                self.stranger(&subject, &key.text, &value, &mut facts);
+                self.foreign(&subject, &key.text, &value, &mut facts);
                 continue;
             };
             let subject = ingress.subject(name, key.place);
@@ -115,10 +115,10 @@ impl Reader<'_> {
             return self.report.add(Class::NotNeeded, subject, "sidestream speaks HTTP/1.1 to the service");
         }
         match find(table, name) {
-            Some(Fate::Mapped(setting)) => self.mapped(setting, found, facts),
-            Some(Fate::NotNeeded(why)) => self.report.add(Class::NotNeeded, subject, why),
-            Some(Fate::Gateway(why)) => self.report.add(Class::Gateway, subject, why),
-            Some(Fate::Snippet(scope)) => self.snippet(scope, found, node, facts),
+            Some(Outcome::Mapped(setting)) => self.mapped(setting, found, facts),
+            Some(Outcome::NotNeeded(why)) => self.report.add(Class::NotNeeded, subject, why),
+            Some(Outcome::Gateway(why)) => self.report.add(Class::Gateway, subject, why),
+            Some(Outcome::Snippet(scope)) => self.snippet(scope, found, node, facts),
             None => {
                 let hint = did_you_mean(name, names(table));
                 self.report.add(Class::Unknown, subject, format!("no setting of ingress-nginx{hint}"));
@@ -203,7 +203,7 @@ impl Reader<'_> {
         facts: Option<&mut Facts>,
     ) {
         let Directive { name, arguments, within, .. } = directive;
-        let Some(fate) = directive_fate(name, arguments) else {
+        let Some(outcome) = directive_fate(name, arguments) else {
             let hint = did_you_mean(name, names(DIRECTIVES));
             return self.report.add(
                 Class::Unknown,
@@ -211,14 +211,14 @@ impl Reader<'_> {
                 format!("no directive of nginx that is known here{hint}"),
             );
         };
-        match (scope, fate) {
+        match (scope, outcome) {
             (Scope::Authentication, _) => self.report.add(
                 Class::Gateway,
                 &subject,
                 "about the requests to an authentication service, which is the gateway's",
             ),
             (Scope::Tcp, _) => self.report.add(Class::Gateway, &subject, "about TCP and UDP, which is the gateway's"),
-            (Scope::Requests, Fate::NotNeeded(why)) => {
+            (Scope::Requests, Outcome::NotNeeded(why)) => {
                 if let Some(facts) = facts
                     && within.is_none()
                 {
@@ -226,30 +226,30 @@ impl Reader<'_> {
                 }
                 self.report.add(Class::NotNeeded, &subject, why);
             }
-            (Scope::Requests, Fate::Mapped(_)) if within.is_some() => {
+            (Scope::Requests, Outcome::Mapped(_)) if within.is_some() => {
                 let text = format!(
                     "it counts only within `{}`; set it by hand if it should count at all",
                     shown(within.as_deref().unwrap_or_default())
                 );
                 self.report.add(Class::Unknown, &subject, text);
             }
-            (Scope::Requests, Fate::Mapped(setting)) => {
+            (Scope::Requests, Outcome::Mapped(setting)) => {
                 let value = arguments.join(" ");
                 if name == "proxy_next_upstream" && value != "off" {
                     return self.conditions(&subject, arguments.iter().map(String::as_str));
                 }
                 self.mapped(setting, &Found { subject, name, value: &value, level }, facts);
             }
-            (Scope::Requests, Fate::Gateway(why)) => self.report.add(Class::Gateway, &subject, why),
-            (Scope::Requests, Fate::Snippet(_)) => {}
+            (Scope::Requests, Outcome::Gateway(why)) => self.report.add(Class::Gateway, &subject, why),
+            (Scope::Requests, Outcome::Snippet(_)) => {}
         }
     }
 
-    fn stranger(&mut self, subject: &Subject, key: &str, value: &str, facts: &mut Facts) {
+    fn foreign(&mut self, subject: &Subject, key: &str, value: &str, facts: &mut Facts) {
         if key == "nginx.org/websocket-services" {
             facts.websocket_services = value.split(',').map(|name| name.trim().to_owned()).collect();
         }
-        let (class, text) = stranger(key);
+        let (class, text) = foreign(key);
         self.report.add(class, subject, text);
     }
 }

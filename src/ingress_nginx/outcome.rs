@@ -4,16 +4,16 @@
 
 use super::setting::Setting;
 
-/// Settings that share a fate.
+/// Settings that share a outcome.
 pub(super) struct Entry {
     /// With spaces between.
     pub(super) names: &'static str,
-    pub(super) fate: Fate,
+    pub(super) outcome: Outcome,
 }
 
 /// What becomes of a setting, and why. The texts follow the setting's name and a colon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum Outcome {
     /// A key of ours takes its value.
     Mapped(Setting),
     /// Nothing has to be done, for this reason.
@@ -35,9 +35,9 @@ pub(super) enum Scope {
     Tcp,
 }
 
-/// The fate of a name, in a table.
-pub(super) fn find(table: &[Entry], name: &str) -> Option<Fate> {
-    table.iter().find(|entry| entry.names.split(' ').any(|known| known == name)).map(|entry| entry.fate)
+/// The outcome of a name, in a table.
+pub(super) fn find(table: &[Entry], name: &str) -> Option<Outcome> {
+    table.iter().find(|entry| entry.names.split(' ').any(|known| known == name)).map(|entry| entry.outcome)
 }
 
 /// Every name in a table.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::fate::{Entry, Fate, names};
+use super::outcome::{Entry, Outcome, names};
 use super::{Class, Import, annotations, configmap, directives, import};
 use crate::config;
 
@@ -168,12 +168,12 @@ fn example(name: &str) -> String {
 
 fn shown(table: &[Entry]) -> String {
     let mut text = "| setting | class | what to do, and why |\n|---|---|---|\n".to_owned();
-    for Entry { names, fate } in table {
-        let (class, why) = match fate {
-            Fate::Mapped(setting) => (Class::Mapped.name(), format!("`{}`", setting.path())),
-            Fate::NotNeeded(why) => (Class::NotNeeded.name(), (*why).into()),
-            Fate::Gateway(why) => (Class::Gateway.name(), (*why).into()),
-            Fate::Snippet(_) => ("each line its own", "read directive by directive".into()),
+    for Entry { names, outcome } in table {
+        let (class, why) = match outcome {
+            Outcome::Mapped(setting) => (Class::Mapped.name(), format!("`{}`", setting.path())),
+            Outcome::NotNeeded(why) => (Class::NotNeeded.name(), (*why).into()),
+            Outcome::Gateway(why) => (Class::Gateway.name(), (*why).into()),
+            Outcome::Snippet(_) => ("each line its own", "read directive by directive".into()),
         };
         let names: Vec<_> = names.split(' ').map(|name| format!("`{name}`")).collect();
         let _ = writeln!(text, "| {} | {class} | {why} |", names.join(", "));
@@ -201,7 +201,7 @@ fn assert_line(text: &str, expected: &str) {
 }
 
 #[test]
-fn slips_and_strangers_are_named() {
+fn slips_and_foreign_annotations_are_named() {
     let cases = [
         (
             "nginx.ingress.kubernetes.io/proxy-read-timout: '60'",

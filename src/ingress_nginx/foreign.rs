@@ -2,7 +2,7 @@
 
 use super::annotations::{ANNOTATIONS, PREFIX};
 use super::class::ANNOTATION as CLASS_ANNOTATION;
-use super::fate::{find, names};
+use super::outcome::{find, names};
 use super::report::Class;
 use crate::config::did_you_mean;
 
@@ -47,7 +47,7 @@ const PREFIXES: [(&str, Class, &str); 29] = [
 ];
 
 /// The class of an annotation without ingress-nginx's prefix, and what to say of it.
-pub(super) fn stranger(key: &str) -> (Class, String) {
+pub(super) fn foreign(key: &str) -> (Class, String) {
     if key == CLASS_ANNOTATION {
         return (Class::Gateway, CLASS.into());
     }

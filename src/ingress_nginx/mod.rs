@@ -9,15 +9,15 @@ mod class;
 mod configmap;
 mod directives;
 mod draft;
-mod fate;
+mod foreign;
 mod manifest;
+mod outcome;
 mod path;
 mod reader;
 mod report;
 mod rules;
 mod setting;
 mod snippet;
-mod strangers;
 #[cfg(test)]
 mod tests;
 mod written;
