@@ -17,16 +17,24 @@ pub struct Handshake {
     pub subprotocol: Option<Box<str>>,
 }
 
-/// The head of an SSE or NDJSON stream. Without chunks (HTTP/1.0) the body ends with the connection. No other request follows
-/// a stream on its connection (RFC 9112 section 9.6). `batch` is how many events are gathered, if any are; `headers` are
-/// whole lines.
-pub fn stream_head(content_type: &str, chunked: bool, batch: Option<u32>, headers: &str, unix_ms: i64) -> Vec<u8> {
+/// The head of an SSE or NDJSON stream. Without chunks (HTTP/1.0) the body ends with the connection. `persists`
+/// is false where the client asked for `Connection: close` (RFC 9112 section 9.6). `batch` is how many events are gathered,
+/// if any are; `headers` are whole lines.
+pub fn stream_head(
+    content_type: &str,
+    chunked: bool,
+    persists: bool,
+    batch: Option<u32>,
+    headers: &str,
+    unix_ms: i64,
+) -> Vec<u8> {
     let framing = if chunked { "Transfer-Encoding: chunked\r\n" } else { "" };
+    let connection = if chunked && persists { "keep-alive" } else { "close" };
     let date = date(unix_ms);
     let batch = batch.map(|events| format!("X-Batch-Size: {events}\r\n")).unwrap_or_default();
     format!(
         "HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Type: {content_type}\r\n{UNBUFFERED}{batch}{headers}Connection: \
-         close\r\n{framing}\r\n"
+         {connection}\r\n{framing}\r\n"
     )
     .into_bytes()
 }
@@ -89,7 +97,7 @@ mod tests {
 
     #[test]
     fn an_old_client_gets_no_chunks_and_no_keep_alive() {
-        let head = String::from_utf8(stream_head("text/event-stream", false, None, "", 0)).unwrap();
+        let head = String::from_utf8(stream_head("text/event-stream", false, true, None, "", 0)).unwrap();
         assert!(head.contains("Connection: close\r\n") && !head.contains("chunked"));
         assert!(head.contains("Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"));
     }

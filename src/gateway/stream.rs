@@ -20,6 +20,7 @@ use super::refusal::{Reason, Refusal};
 use super::{Gateway, answer, asked, handshake, target};
 use crate::codec::sse;
 use crate::config::snapshot::Snapshot;
+use crate::listener::is_last;
 use crate::problem::{Problem, closing_bytes};
 use crate::route::{Found, OtherMethods, Params, StreamRoute, Transport};
 use crate::session::{BadPosition, Request, Resume, Socket};
@@ -132,6 +133,7 @@ fn prepare(
         transport,
         content_type: agreed.content_type,
         http11: header.version == Version::HTTP_11,
+        persists: !is_last(header),
         selector: authorized.selector,
         subscribe: probe.is_none() && asked::subscribes(transport, query),
         resume: resume.filter(|_| probe.is_none()),

@@ -172,7 +172,14 @@ impl Session {
             None => {
                 let batch = self.request.batch.map(|batch| batch.events());
                 let headers = self.request.headers.take().unwrap_or_default();
-                http::stream_head(self.request.content_type, self.form.chunked, batch, &headers, unix_ms)
+                http::stream_head(
+                    self.request.content_type,
+                    self.form.chunked,
+                    self.request.persists,
+                    batch,
+                    &headers,
+                    unix_ms,
+                )
             }
         };
         self.push_first(head.into());

@@ -40,6 +40,7 @@ fn request(transport: Transport, routes: &Arc<RouteTable>) -> Request {
         transport,
         content_type: "text/event-stream",
         http11: true,
+        persists: true,
         selector: Selector::default(),
         subscribe: true,
         resume: None,

@@ -25,6 +25,8 @@ pub struct Request {
     pub content_type: &'static str,
     /// HTTP/1.1: chunked and kept alive. Otherwise (HTTP/1.0) the body ends with the connection.
     pub http11: bool,
+    /// The client did not ask for `Connection: close`.
+    pub persists: bool,
     pub selector: Selector,
     /// False for `?subscribe=manual`: a WebSocket that starts without a subscription.
     pub subscribe: bool,

@@ -79,6 +79,7 @@ impl Bench {
             transport,
             content_type: "text/event-stream",
             http11: false,
+            persists: true,
             selector: Selector::default(),
             subscribe: true,
             resume: None,
@@ -172,7 +173,7 @@ fn an_sse_stream_starts_with_its_head_and_a_priming_record() {
         "Content-Type: text/event-stream",
         "Cache-Control: no-cache, no-store, no-transform",
         "X-Accel-Buffering: no",
-        "Connection: close",
+        "Connection: keep-alive",
         "Transfer-Encoding: chunked",
     ] {
         assert!(head.contains(line), "{line}");

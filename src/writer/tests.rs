@@ -74,6 +74,7 @@ impl Bench {
             transport,
             content_type: "application/x-ndjson",
             http11: false,
+            persists: true,
             selector: Selector::default(),
             subscribe: true,
             resume: None,

@@ -12,7 +12,7 @@ fn the_head_keeps_everybody_from_buffering() {
     assert_eq!(head.header("content-type"), Some("text/event-stream"));
     assert_eq!(head.header("cache-control"), Some("no-cache, no-store, no-transform"));
     assert_eq!(head.header("x-accel-buffering"), Some("no"));
-    assert_eq!(head.headers("connection"), ["close"]);
+    assert_eq!(head.headers("connection"), ["keep-alive"]);
     assert_eq!(head.headers("transfer-encoding"), ["chunked"]);
     assert_eq!((head.header("content-length"), head.header("content-encoding")), (None, None));
 }
