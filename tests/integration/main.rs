@@ -38,6 +38,7 @@ mod real_kafka;
 mod real_life;
 mod real_log;
 mod real_replay;
+mod real_stall;
 mod reload;
 mod reload_load;
 mod resume;

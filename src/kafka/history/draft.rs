@@ -129,6 +129,13 @@ impl Draft {
         if is_full { Taken::Full } else { Taken::More }
     }
 
+    /// Offsets that cannot be read, as the gap that reports them; up to where the page ends. Gives them, where there are
+    /// some.
+    pub(super) fn unreadable(&self, offsets: &Range<i64>) -> Option<Range<i64>> {
+        let part = offsets.start.max(self.next)..offsets.end.min(self.stop);
+        (!part.is_empty()).then_some(part)
+    }
+
     /// There are no more records up to where the page ends.
     pub(super) fn reach_stop(&mut self) {
         self.next = self.stop;

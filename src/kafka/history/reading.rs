@@ -64,7 +64,7 @@ pub(super) enum Progress {
     /// The client does not stand where reading should go on, or met the end of the log: where the log begins and ends is
     /// to be asked, and the partition to be assigned again.
     Lost(Draft),
-    Refused(KafkaError),
+    Refused(Draft, KafkaError),
 }
 
 impl Reading {
@@ -157,7 +157,7 @@ impl Reading {
                 }
                 Err(KafkaError::PartitionEOF(_)) => return Progress::Lost(draft),
                 Err(error) if is_lost_position(&error) => return Progress::Lost(draft),
-                Err(error) => return Progress::Refused(error),
+                Err(error) => return Progress::Refused(draft, error),
             };
             if is_complete {
                 return self.done(draft, now);

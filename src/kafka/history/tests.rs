@@ -11,6 +11,7 @@ use super::*;
 use crate::config::snapshot::TopicConfig;
 use crate::event::{Entry, EventId};
 use crate::kafka::embedded::{Embedded, PROPERTIES};
+use crate::kafka::tests::{SMALL_RESPONSES, produce_batch};
 
 /// Nothing here takes near as long: it only keeps a broken test from hanging.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,12 +31,21 @@ impl Bench {
     }
 
     fn with_cache(topics: &[(&str, i32)], cache_bytes: usize) -> Self {
+        Self::with(topics, cache_bytes, &[])
+    }
+
+    /// The reading client has these properties more.
+    fn with(topics: &[(&str, i32)], cache_bytes: usize, properties: &[(&str, &str)]) -> Self {
         let broker = Embedded::start(topics).unwrap();
         let config = Kafka {
             cluster: "kafka".into(),
             brokers: broker.bootstrap_servers().unwrap(),
             property_files: Vec::new(),
-            properties: PROPERTIES.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+            properties: PROPERTIES
+                .iter()
+                .chain(properties)
+                .map(|(name, value)| (name.to_string(), value.to_string()))
+                .collect(),
             topics: topics.iter().map(|(name, _)| TopicConfig::new((*name).into(), [])).collect(),
             warm_up: PATIENCE,
             required_for_readiness: false,
@@ -332,4 +342,20 @@ fn it_ends_when_told() {
     assert!(begun.elapsed() < STOP_WAIT);
     let left: BTreeMap<u32, Vec<u32>> = bench.calls.try_iter().collect();
     assert!(left.is_empty(), "nobody was waiting");
+}
+
+#[test]
+fn batches_that_cannot_be_read_are_passed_over() {
+    let bench = Bench::with(&[("orders", 1)], 32 << 20, SMALL_RESPONSES);
+    let brokers = bench.broker.bootstrap_servers().unwrap();
+    bench.produce("orders", 0, 2, "{}");
+    produce_batch(&brokers, "orders", 0, "zstd", 5, 100_000);
+    bench.produce("orders", 0, 1, "{}");
+    produce_batch(&brokers, "orders", 0, "none", 2, 200_000);
+    bench.produce("orders", 0, 1, "{}");
+    let walk = bench.walk("orders", 0, 0, 11);
+    assert_eq!(
+        walk.seen(0),
+        ["orders:0:0", "orders:0:1", "unreadable 2-6", "orders:0:7", "unreadable 8-9", "orders:0:10"]
+    );
 }

@@ -5,6 +5,7 @@
 //! while it is. No call waits for a broker; whatever fails is tried again, after a pause, as long as somebody asks. A
 //! partition whose leader is silent is left to itself: the others go on.
 
+mod unreadable;
 mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset;
 
+use self::unreadable::Probing;
 use super::Call;
 use super::bell::Bell;
 use super::desk::{Desk, Job};
@@ -66,9 +68,10 @@ impl Thread {
     pub(super) fn run(self) {
         let (stop, bell, now) = (self.stop.clone(), self.bell.clone(), Instant::now());
         let closing = Closing::default();
-        let (paused, down) = Default::default();
+        let (paused, down, probes) = Default::default();
         let (remind_at, needed_at) = (now, now);
-        let mut work = Work { base: self, open: None, closing, down_until: None, paused, down, remind_at, needed_at };
+        let mut work =
+            Work { base: self, open: None, closing, probes, down_until: None, paused, down, remind_at, needed_at };
         while !stop.load(Ordering::Relaxed) {
             let wait = work.turn(Instant::now());
             bell.wait(wait);
@@ -95,6 +98,8 @@ struct Work {
     open: Option<Open>,
     /// Clients of before.
     closing: Closing,
+    /// Partitions of which a page cannot be read, while the cause is looked for.
+    probes: BTreeMap<TopicPartition, Probing>,
     /// No broker answered: nobody is asked before.
     down_until: Option<Instant>,
     /// Partitions that are left alone for a while.
@@ -135,6 +140,7 @@ impl Work {
         self.poll_events(now);
         self.hear(now);
         self.ask_times(now);
+        self.take_verdicts(now);
         self.go_on(now);
         self.start_others(now);
         let is_more = self.read(now);
@@ -242,7 +248,8 @@ impl Work {
         let Some(open) = &self.open else { return Vec::new() };
         let but = |asked: TopicPartition| {
             let is_paused = self.paused.get(&asked).is_some_and(|pause| now < pause.until);
-            is_paused || open.readings.contains_key(&asked) || open.questions.is_asked(asked)
+            let is_probed = self.probes.contains_key(&asked);
+            is_paused || is_probed || open.readings.contains_key(&asked) || open.questions.is_asked(asked)
         };
         self.base.desk.oldest(self.base.cluster, max, but)
     }
@@ -365,7 +372,7 @@ impl Work {
             match progress {
                 Progress::Done(draft) => self.publish(partition, draft, epoch, now),
                 Progress::Lost(draft) => lost.push((partition, (draft, epoch))),
-                Progress::Refused(error) => self.failed(partition, &error, now),
+                Progress::Refused(draft, error) => self.refused(partition, draft, &error, now),
                 Progress::Waiting | Progress::More => {}
             }
             is_more = true;

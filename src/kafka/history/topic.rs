@@ -1,5 +1,7 @@
 //! A topic of which pages are read: what its records become, and what is known of it.
 
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,6 +17,9 @@ use crate::kafka::headers::headers;
 use crate::kafka::message::record;
 use crate::metrics::Metrics;
 
+/// How many batches that cannot be read are remembered of a topic; the oldest are forgotten.
+const UNREADABLE_MAX: usize = 64;
+
 #[derive(Debug)]
 pub(super) struct TopicLog {
     /// What events, metrics and the hub call it.
@@ -26,6 +31,8 @@ pub(super) struct TopicLog {
     pub(super) record_bytes: usize,
     /// The brokers refused to read it: it is left alone until then.
     pub(super) refused_until: Option<Instant>,
+    /// Batches that cannot be read, by partition.
+    unreadable: VecDeque<(i32, Range<i64>)>,
     records: IntCounter,
     bytes: IntCounter,
 }
@@ -39,6 +46,7 @@ impl TopicLog {
             decoder: Decoder::new(config),
             record_bytes: usize::MAX,
             refused_until: None,
+            unreadable: VecDeque::new(),
             records: metrics.replay_records.with_label_values(&label),
             bytes: metrics.replay_bytes.with_label_values(&label),
         }
@@ -62,6 +70,29 @@ impl TopicLog {
     fn undecodable(&self, partition: i32, offset: i64) -> Entry {
         let range = GapRange { topic: self.name.clone(), partition, from: offset, to: offset };
         Entry::Gap { cause: GapCause::Undecodable, range }
+    }
+
+    /// The batch that cannot be read and holds this offset, where it is known.
+    pub(super) fn unreadable(&self, partition: i32, offset: i64) -> Option<Range<i64>> {
+        let found = self.unreadable.iter().find(|(of, range)| *of == partition && range.contains(&offset));
+        found.map(|(_, range)| range.clone())
+    }
+
+    pub(super) fn note_unreadable(&mut self, partition: i32, range: Range<i64>) {
+        if self.unreadable.len() == UNREADABLE_MAX {
+            self.unreadable.pop_front();
+        }
+        self.unreadable.push_back((partition, range));
+    }
+
+    pub(super) fn forget_unreadable(&mut self) {
+        self.unreadable.clear();
+    }
+
+    /// The gap that reports these offsets.
+    pub(super) fn unreadable_gap(&self, partition: i32, offsets: &Range<i64>) -> Entry {
+        let range = GapRange { topic: self.name.clone(), partition, from: offsets.start, to: offsets.end - 1 };
+        Entry::Gap { cause: GapCause::Unreadable, range }
     }
 
     /// The page as far as it was read, of the topic that this epoch tells.

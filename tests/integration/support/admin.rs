@@ -75,8 +75,9 @@ impl Admin {
         assert_eq!(deleted, [Ok(name.to_owned())]);
     }
 
-    /// Appends these values to partition 0 in one transaction, which is committed or aborted.
-    pub fn transaction(&self, topic: &str, values: &[String], commit: bool) {
+    /// Appends these values to partition 0 in a transaction that is left open: it hangs for as long as the producer is
+    /// kept, and until Kafka gives it up.
+    pub fn open_transaction(&self, topic: &str, values: &[String]) -> BaseProducer {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", &self.address)
             .set("transactional.id", format!("of-{topic}"))
@@ -90,12 +91,35 @@ impl Admin {
         }
         // Aborted records have to be in the log as well: an abort alone would drop what is still in the queue.
         producer.flush(DEADLINE).unwrap();
+        producer
+    }
+
+    /// Appends these values to partition 0 in one transaction, which is committed or aborted.
+    pub fn transaction(&self, topic: &str, values: &[String], commit: bool) {
+        let producer = self.open_transaction(topic, values);
         if commit {
             producer.commit_transaction(DEADLINE).unwrap();
         } else {
             producer.abort_transaction(DEADLINE).unwrap();
         }
     }
+}
+
+/// Appends records of this value to partition 0, as one batch of this compression.
+pub fn produce_batch(address: &str, topic: &str, codec: &str, count: usize, value: &str) {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", address)
+        .set("compression.codec", codec)
+        .set("linger.ms", "60000")
+        .set("message.max.bytes", "1000000000")
+        .set("batch.size", "1000000000")
+        .create()
+        .unwrap();
+    for _ in 0..count {
+        let record = BaseRecord::<(), _>::to(topic).partition(0).payload(value);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(DEADLINE).unwrap();
 }
 
 fn options() -> AdminOptions {

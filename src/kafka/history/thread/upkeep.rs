@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::{FETCH_BYTES, Open, Pause, Work};
@@ -12,6 +14,7 @@ use crate::kafka::client::{Client, ConnectError, Context, Isolation, Link, conne
 use crate::kafka::history::questions::{Questions, is_outage};
 use crate::kafka::history::reading::{PROBE_AFTER, Reading};
 use crate::kafka::history::requests::TopicPartition;
+use crate::kafka::history::topic::TopicLog;
 
 /// What the client that reads sets differently from the one that reads live records, beside what it fetches at a time.
 const PROPERTIES: &[(&str, &str)] = &[
@@ -35,7 +38,7 @@ const EVENTS_PER_TURN: usize = 100;
 const PARTITION_KEPT: Duration = Duration::from_secs(5);
 /// How long a client that nobody needs is kept.
 const CLIENT_KEPT: Duration = Duration::from_secs(60);
-/// After how long without a record the partition is assigned again.
+/// After how long without a record the cause is looked for, and the partition assigned again.
 const STUCK_AFTER: Duration = Duration::from_secs(20);
 /// The pause after a question that no broker answered.
 const DOWN_PAUSE: Duration = Duration::from_secs(1);
@@ -52,6 +55,8 @@ impl Work {
         if self.give_up_client() {
             tracing::info!(cluster = &*self.base.config.cluster, "the Kafka client for replay is made anew");
         }
+        self.probes.clear();
+        self.base.topics.values_mut().for_each(TopicLog::forget_unreadable);
         self.base.desk.take_outdated(self.base.cluster);
     }
 
@@ -116,15 +121,16 @@ impl Work {
         let Some(open) = &mut self.open else { return };
         let is_due = |reading: &Reading| !reading.is_idle() && now >= reading.probe_at;
         let due: Vec<_> = open.readings.iter().filter(|(_, reading)| is_due(reading)).map(|(due, _)| *due).collect();
+        // A response that the client refuses is not said to be of a partition.
+        let is_refused = !due.is_empty() && open.client.context().unreadable.swap(false, Ordering::Relaxed);
         for partition in due {
             let Some(open) = &mut self.open else { return };
             let Some(reading) = open.readings.get_mut(&partition) else { continue };
             reading.probe_at = now + PROBE_AFTER;
-            let start =
-                if now.duration_since(reading.quiet_since) >= STUCK_AFTER { reading.take_start() } else { None };
+            let is_stuck = is_refused || now.duration_since(reading.quiet_since) >= STUCK_AFTER;
+            let start = if is_stuck { reading.take_start() } else { None };
             if let Some(start) = start {
-                self.stop(&[partition]);
-                self.start(vec![(partition, start)], now);
+                self.suspect(partition, start.draft, now);
             } else if !open.questions.is_asked(partition) {
                 self.ask(partition, None, now);
             }
@@ -159,6 +165,11 @@ impl Work {
         if is_down && self.down.insert(partition) {
             self.base.desk.partition_is_down(self.base.cluster, partition, true);
         }
+    }
+
+    /// Leaves a partition alone for a while.
+    pub(super) fn leave_alone(&mut self, partition: TopicPartition, now: Instant) {
+        self.paused.insert(partition, Pause { until: now + REFUSED_PAUSE, is_down: false });
     }
 
     /// The offsets of a time can't be had: the topic's are not asked for, for a while.

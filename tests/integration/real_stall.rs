@@ -1,0 +1,89 @@
+//! What stops a partition of Apache Kafka: a transaction that hangs, and batches that the client cannot read.
+
+use rdkafka::producer::Producer;
+use serde_json::json;
+
+use crate::support::admin::{Admin, produce_batch};
+use crate::support::house::House;
+use crate::support::real::{house, plan, shared};
+use crate::support::{DEADLINE, eventually_true};
+
+/// The client takes responses and decompressed batches of at most 2 MB.
+const SMALL_RESPONSES: &str =
+    "properties: { message.max.bytes: 1000000, fetch.max.bytes: 1000000, receive.message.max.bytes: 2000000 }";
+
+fn of_partition(house: &House, metric: &str, topic: &str) -> Option<f64> {
+    house.sidecar.metric(&format!("{metric}{{partition=\"0\",topic=\"{topic}\"}}"))
+}
+
+#[test]
+fn a_transaction_that_hangs_shows_in_the_metrics_though_the_lag_is_0() {
+    let house = house(&[("hanging", 1)]);
+    let mut stream = house.get("/stream").ndjson();
+    let first = house.broker.event("hanging", 0, json!({"type": "t", "data": 0}));
+    assert_eq!(stream.ids(1), [first]);
+    let values: Vec<_> = (1..4).map(|n| json!({"type": "t", "data": n}).to_string()).collect();
+    let producer = Admin::of(&shared().address).open_transaction("hanging", &values);
+    let behind = house.broker.event("hanging", 0, json!({"type": "t", "data": 4}));
+    eventually_true("the records kept back are counted, and for how long", || {
+        of_partition(&house, "notifications_kafka_uncommitted_offsets", "hanging") == Some(4.0)
+            && of_partition(&house, "notifications_kafka_stalled_seconds", "hanging") >= Some(2.0)
+            && of_partition(&house, "kafka_consumer_lag", "hanging") == Some(0.0)
+    });
+    producer.abort_transaction(DEADLINE).unwrap();
+    assert_eq!(stream.ids(1), [behind]);
+    eventually_true("all is read", || {
+        of_partition(&house, "notifications_kafka_uncommitted_offsets", "hanging") == Some(0.0)
+            && of_partition(&house, "notifications_kafka_stalled_seconds", "hanging") == Some(0.0)
+            && of_partition(&house, "kafka_consumer_lag", "hanging") == Some(0.0)
+    });
+}
+
+#[test]
+fn a_batch_that_cannot_be_read_is_told_and_passed_live_and_in_replay() {
+    Admin::of(&shared().address).create_topic("poison", 1, &[("max.message.bytes", "10000000")]);
+    let mut house = plan(shared(), &["poison"])
+        .kafka(SMALL_RESPONSES)
+        .with("topics: { poison: { replay: { events: 2 } } }")
+        .build();
+    let value = |bytes: usize| json!({"type": "t", "data": "a".repeat(bytes)}).to_string();
+    let mut stream = house.get("/events").sse();
+    let first = house.broker.event("poison", 0, json!({"type": "t", "data": 0}));
+    // A bomb of 30 records, 3 MB when it is decompressed, and a record larger than a response.
+    produce_batch(&shared().address, "poison", "zstd", 30, &value(100_000));
+    let between = house.broker.event("poison", 0, json!({"type": "t", "data": 1}));
+    produce_batch(&shared().address, "poison", "none", 1, &value(3_000_000));
+    let last: Vec<_> = (2..6).map(|n| house.broker.event("poison", 0, json!({"type": "t", "data": n}))).collect();
+    let all = [
+        first.clone(),
+        "gap unreadable 1-30".into(),
+        between,
+        "gap unreadable 32-32".into(),
+        last[0].clone(),
+        last[1].clone(),
+        last[2].clone(),
+        last[3].clone(),
+    ];
+    let mut next = || {
+        let record = stream.event();
+        match record.event.as_deref() {
+            Some("gap") => told(&record.json()),
+            _ => record.event_id(),
+        }
+    };
+    assert_eq!(std::array::from_fn(|_| next()), all);
+    assert_eq!(house.sidecar.metric("notifications_kafka_unreadable_batches_total{topic=\"poison\"}"), Some(2.0));
+    // Another replica, which reads the end of the log only, and the rest for those who resume.
+    house.restart();
+    let mut stream = house.get(&format!("/stream?since={first}")).ndjson();
+    let mut next = || {
+        let event = stream.event();
+        if event["type"] == "gap" { told(&event) } else { event["id"].as_str().unwrap().to_owned() }
+    };
+    assert_eq!(std::array::from_fn::<_, 7, _>(|_| next()), all[1..]);
+}
+
+fn told(gap: &serde_json::Value) -> String {
+    let range = &gap["ranges"][0];
+    format!("gap {} {}-{}", gap["cause"].as_str().unwrap(), range["from"], range["to"])
+}
