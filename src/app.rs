@@ -27,6 +27,7 @@ use crate::kafka::{Source, Status};
 use crate::listener::{Bound, ListenerLimits, STALLED_BYTES};
 use crate::memory::{Memory, Pressure, Watch};
 use crate::metrics::Metrics;
+use crate::panics;
 use crate::session;
 use crate::shutdown::{Draining, Ending, Signals};
 use crate::telemetry;
@@ -77,6 +78,7 @@ pub fn run_with(snapshot: Snapshot, on_ready: impl FnOnce(&Addresses)) -> anyhow
 }
 
 fn serve(app: App, reloader: Option<Reloader>, on_ready: impl FnOnce(&Addresses)) -> anyhow::Result<()> {
+    panics::report(&app.metrics);
     let mut signals = {
         let _entered = app.runtime.enter();
         Signals::install().context("cannot listen to signals")?
@@ -102,6 +104,17 @@ fn serve(app: App, reloader: Option<Reloader>, on_ready: impl FnOnce(&Addresses)
     });
     app.end();
     Ok(())
+}
+
+/// Runs what accepts connections. Connections are tasks of their own, and a panic ends the one that it happened in; but
+/// where this ends so, nobody would be served any more.
+async fn watched<T: Send + 'static>(part: &str, serve: impl Future<Output = T> + Send + 'static) -> T {
+    match tokio::spawn(serve).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => panics::end_process(part),
+        // The runtime ends, and this with it.
+        Err(_) => std::future::pending().await,
+    }
 }
 
 /// Lets the open streams go on under a new configuration where they can, and tells of as many traces as it says.
@@ -195,7 +208,8 @@ impl App {
         let drain = Arc::new(Drain::new(draining, snapshot.clone(), writers.clone()));
         let (stop_gateway, stopped) = watch::channel(false);
         let entered = runtime.enter();
-        let gateway = runtime.spawn(listen.serve(gateway.into_app(), limits.clone(), stopped, metrics.clone()));
+        let served = listen.serve(gateway.into_app(), limits.clone(), stopped, metrics.clone());
+        let gateway = runtime.spawn(watched("listener", served));
         let admin_limits = ListenerLimits {
             connections: ADMIN_CONNECTIONS_MAX,
             header_timeout: ADMIN_HEADER_TIMEOUT.min(limits.header_timeout),
@@ -217,10 +231,10 @@ impl App {
             started: Instant::now(),
         };
         let admin_app = Admin::new(told, Arc::new(move || asked.run()));
-        runtime.spawn(async move {
+        runtime.spawn(watched("admin listener", async move {
             let _never = never;
             admin.serve(admin_app, admin_limits, never_stopped, shared_metrics).await
-        });
+        }));
         drop(entered);
         let asked = sources.clone();
         readiness.serve_source(Box::new(move || status(&asked)));

@@ -15,6 +15,7 @@
 //! | [`ingress_nginx`] | ingress-nginx's settings in, a configuration and a report out |
 //! | [`metrics`], [`telemetry`] | every metric there is; how logs are written |
 //! | [`traces`] | spans of requests and events, sent to an OpenTelemetry collector |
+//! | [`panics`] | counted and logged |
 //! | [`shutdown`] | the signals that end a process, and the mark that its end has begun |
 //! | [`descriptors`] | the limit of open descriptors, and which of them are reserved |
 //! | [`drain`] | ends every stream, once, at a bounded pace |
@@ -43,6 +44,7 @@
 pub mod access;
 pub mod admission;
 pub mod codec;
+mod contain;
 pub mod cors;
 pub mod cursor;
 pub mod encoding;
@@ -93,6 +95,8 @@ pub mod listener;
 pub mod memory;
 #[cfg(feature = "server")]
 pub mod metrics;
+#[cfg(feature = "server")]
+pub mod panics;
 #[cfg(feature = "server")]
 pub mod problem;
 #[cfg(feature = "server")]

@@ -93,6 +93,8 @@ pub struct Metrics {
     pub spans_dropped: IntCounterVec,
     /// When certificates end, in seconds since the Unix epoch.
     certificate_expiry: IntGaugeVec,
+    /// Panics, by thread (see `panics`).
+    pub panics: IntCounterVec,
     /// Lines of the log that nobody read in time.
     pub log_lines_dropped: IntCounter,
     /// 1 where the last configuration that was looked at is the running one.
@@ -254,6 +256,7 @@ impl Metrics {
                 "When the certificates of a property of Kafka end.",
                 &["cluster", "property", "file"],
             )?,
+            panics: make.counters("panics_total", "Panics, which are bugs.", &["place"])?,
             log_lines_dropped: make.counter("log_lines_dropped_total", "Log lines that nobody read in time.")?,
             config_last_reload_successful: make.gauge(
                 "config_last_reload_successful",

@@ -69,6 +69,20 @@ impl Index {
         }
     }
 
+    /// Takes whatever there is of a session out. Looks at all subscriptions: for a session that cannot say its own.
+    pub fn forget(&mut self, session: u32) {
+        for shapes in self.topics.values_mut() {
+            for shape in &mut *shapes {
+                shape.subscribers.retain(|_, streams| {
+                    streams.iter_mut().for_each(|(_, subscribers)| subscribers.retain(|s| s.session != session));
+                    streams.retain(|(_, subscribers)| !subscribers.is_empty());
+                    !streams.is_empty()
+                });
+            }
+            shapes.retain(|shape| !shape.subscribers.is_empty());
+        }
+    }
+
     /// Calls `deliver` for every stream on which somebody wants this event, with all who do.
     pub fn matches(&self, event: &Event, mut deliver: impl FnMut(&Stream, &[Subscriber])) {
         let Some(shapes) = self.topics.get(&event.id.topic) else { return };

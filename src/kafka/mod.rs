@@ -55,8 +55,10 @@ use self::client::Link;
 use self::consumer::Reader;
 pub use self::properties::{FILE_PROPERTIES, PROBE, PropertyError, Remark, check_property, try_client};
 use crate::config::snapshot::Kafka;
+use crate::contain::contain;
 use crate::event::Feed;
 use crate::metrics::Metrics;
+use crate::panics;
 use crate::traces::Tracer;
 
 /// Takes what was read; may block while the writers are far behind, since the log is the buffer.
@@ -105,7 +107,10 @@ impl Source {
         let (link, warm, stop) = (source.link.clone(), source.warm.clone(), source.stop.clone());
         let reader = Reader { config, sink, metrics, tracer, link, warm, stop, settle_at: Some(warm_at_latest) };
         thread::Builder::new().name("kafka".into()).spawn(move || {
-            reader.run();
+            // What a record brings to light is contained where it is decoded. Of the rest nobody could say what was lost.
+            if contain(|| reader.run()).is_none() {
+                panics::end_process("kafka");
+            }
             drop(alive);
         })?;
         Ok(source)

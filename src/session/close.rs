@@ -30,6 +30,8 @@ pub enum CloseReason {
     FrameRate,
     /// A client of an HTTP stream went on sending, although its request was over.
     UnexpectedData,
+    /// A bug of ours ended it.
+    InternalError,
     /// What the client asked to resume from can't be served; the stream never started.
     ReplayNotPossible,
     /// The client asked to resume, and the stream had to end before it was known whether it can; it never started.
@@ -64,6 +66,7 @@ impl CloseReason {
             Self::CommandRate => ("command-rate", Some((1008, "too many commands")), false),
             Self::FrameRate => ("frame-rate", Some((1008, "too many frames")), false),
             Self::UnexpectedData => ("unexpected-data", None, false),
+            Self::InternalError => ("internal-error", Some((1011, "internal error: reconnect and resume")), true),
             Self::ReplayNotPossible => ("replay-not-possible", None, false),
             Self::NotReady => ("not-ready", None, true),
         };

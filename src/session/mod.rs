@@ -467,6 +467,12 @@ impl Session {
         let _ = self.queue.push_control([&goodbye, end].concat().into());
     }
 
+    /// Ends the stream after a bug of ours: what is on its way, then the goodbye.
+    pub fn break_off(&mut self) {
+        self.queue.clear_unsent();
+        self.close(CloseReason::InternalError);
+    }
+
     /// Takes the session out of the index; to be called once it is closed.
     pub fn leave(&mut self, desk: &mut Desk<'_>) {
         for n in 0..self.subscriptions.len() {

@@ -36,11 +36,12 @@ use bytes::Bytes;
 use mio::Waker;
 
 use crate::codec::Encodings;
+use crate::contain::contain;
 use crate::event::{Feed, Topic};
 use crate::hub::{Log, WindowLimits};
 use crate::metrics::Metrics;
+use crate::panics;
 use crate::session::{Reload, Request};
-use crate::telemetry;
 use crate::traces::{RequestSpan, Tracer};
 
 use counting::Counting;
@@ -52,8 +53,6 @@ use shard::{Ended, Shard};
 pub use survey::{Sight, Survey};
 use ways::Ways;
 
-/// The exit code where a writer failed (EX_SOFTWARE of sysexits.h).
-const WRITER_FAILED_EXIT: i32 = 70;
 /// How long a survey waits for a writer that is busy.
 const SURVEY_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a drain looks whether all streams are gone.
@@ -262,11 +261,8 @@ impl Writers {
 /// Runs a writer. Without one of them its streams are dead and its share of new ones would die: the process ends then,
 /// to be started anew, rather than look alive.
 fn watch(shard: Shard) {
-    let run = std::panic::AssertUnwindSafe(|| shard.run());
-    if !matches!(std::panic::catch_unwind(run), Ok(Ended::Told)) {
-        tracing::error!("a stream writer failed; ending the process");
-        telemetry::flush();
-        std::process::exit(WRITER_FAILED_EXIT);
+    if !matches!(contain(|| shard.run()), Some(Ended::Told)) {
+        panics::end_process("writer");
     }
 }
 

@@ -1,5 +1,6 @@
 //! One writer's loop: sockets, entries, new connections and timers in, one write per connection and wake-up out.
 
+mod contained;
 mod ends;
 mod feeds;
 mod incoming;
@@ -222,32 +223,35 @@ impl Shard {
         let mut due = Vec::new();
         self.wheel.expire(now.instant, |key, tick| due.push((key, tick)));
         for (key, tick) in due {
-            let Self { connections, hub, index, log, encodings, number, count, dirty, .. } = self;
-            let Some(connection) = connections.get_mut(key).filter(|connection| connection.timer == tick) else {
-                continue;
-            };
-            if connection.linger.is_some_and(|until| until <= now.instant) {
-                self.remove(key, CloseReason::ClientLost, now);
-                continue;
+            if self.connections.get(key).is_some_and(|connection| connection.timer == tick) {
+                self.contained(key, now, |shard| shard.tick(key, now));
             }
-            if connection.linger.is_none()
-                && let Some(reason) = connection.look(now.instant)
-            {
-                if reason == CloseReason::ClientLost {
-                    self.remove(key, reason, now);
-                    continue;
-                }
-                connection.session.close(reason);
-            }
-            connection.excuse_pong(now.instant);
-            let mut desk = Desk { hub, index, log: &**log, encodings, writer: *number, session: key as u32, now };
-            if connection.session.tick(&mut desk) {
-                count.heartbeat(&connection.session);
-            }
-            mark(dirty, key, connection);
-            connection.timer = 0;
-            self.schedule(key);
         }
+    }
+
+    /// A connection's timer is due.
+    fn tick(&mut self, key: usize, now: Now) {
+        let Self { connections, hub, index, log, encodings, number, count, dirty, .. } = self;
+        let Some(connection) = connections.get_mut(key) else { return };
+        if connection.linger.is_some_and(|until| until <= now.instant) {
+            return self.remove(key, CloseReason::ClientLost, now);
+        }
+        if connection.linger.is_none()
+            && let Some(reason) = connection.look(now.instant)
+        {
+            if reason == CloseReason::ClientLost {
+                return self.remove(key, reason, now);
+            }
+            connection.session.close(reason);
+        }
+        connection.excuse_pong(now.instant);
+        let mut desk = Desk { hub, index, log: &**log, encodings, writer: *number, session: key as u32, now };
+        if connection.session.tick(&mut desk) {
+            count.heartbeat(&connection.session);
+        }
+        mark(dirty, key, connection);
+        connection.timer = 0;
+        self.schedule(key);
     }
 
     /// Sets the connection's timer where it would fire too late, or not at all.
@@ -282,6 +286,10 @@ impl Shard {
     }
 
     fn write(&mut self, key: usize, now: Now) {
+        self.contained(key, now, |shard| shard.write_some(key, now));
+    }
+
+    fn write_some(&mut self, key: usize, now: Now) {
         let Self { connections, hub, index, log, encodings, number, count, later, spans, unread, .. } = self;
         let Some(connection) = connections.get_mut(key) else { return };
         connection.dirty = false;
@@ -321,6 +329,11 @@ impl Shard {
         }
     }
 
+    /// One of the streams that were given to this writer is gone.
+    fn count_out(&self) {
+        self.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Forgets a connection; `reason` counts where the session itself had none.
     fn remove(&mut self, key: usize, reason: CloseReason, now: Now) {
         let Some(mut connection) = self.connections.try_remove(key) else { return };
@@ -341,7 +354,7 @@ impl Shard {
         } else if let Some(span) = self.spans.remove(&key) {
             span.end(None);
         }
-        self.streams.fetch_sub(1, Ordering::Relaxed);
+        self.count_out();
         if self.connections.is_empty() {
             // What a storm of connections took is given back.
             self.connections = Slab::new();

@@ -26,6 +26,7 @@ mod metrics;
 mod ndjson;
 mod oracles;
 mod output;
+mod panics;
 mod pod;
 mod protocol;
 mod proxy;

@@ -46,7 +46,9 @@ use self::json::{Fields, TooDeep};
 use self::label::{key_text, timestamp, ts_of_number, type_of_string};
 use crate::config::mapping::Mapping;
 use crate::config::snapshot::{Format, ShownHeaders, TopicConfig};
+use crate::contain::contain;
 use crate::event::{Event, Topic};
+use crate::panics::provoke;
 use crate::reserved;
 use crate::traceparent::TraceParent;
 
@@ -95,6 +97,8 @@ pub enum Undecodable {
     TooManyFields,
     #[error("the record has more than {HEADERS_MAX} headers")]
     TooManyHeaders,
+    #[error("decoding it panicked, which is a bug of sidestream")]
+    Panicked,
 }
 
 /// Decodes the records of one topic.
@@ -123,8 +127,13 @@ impl Decoder {
         }
     }
 
-    /// Makes an event of a record.
+    /// Makes an event of a record. A bug that it brings to light costs the record, and nothing else.
     pub fn decode(&mut self, record: &Record<'_>) -> Result<Event, Undecodable> {
+        contain(|| self.event(record)).unwrap_or(Err(Undecodable::Panicked))
+    }
+
+    fn event(&mut self, record: &Record<'_>) -> Result<Event, Undecodable> {
+        provoke("decode", record.value.unwrap_or_default());
         let Some(value) = record.value else { return self.tombstone(record) };
         if value.len() > RECORD_BYTES_MAX {
             return Err(Undecodable::TooLong);

@@ -28,6 +28,7 @@ use super::reading::{Progress, Reading, Start};
 use super::requests::{CALL_AGAIN, TopicPartition};
 use super::topic::TopicLog;
 use crate::config::snapshot::Kafka;
+use crate::contain::contain;
 use crate::event::{Epoch, Topic};
 use crate::hub::Asker;
 use crate::kafka::client::{Client, Link};
@@ -73,7 +74,7 @@ impl Thread {
         let mut work =
             Work { base: self, open: None, closing, probes, down_until: None, paused, down, remind_at, needed_at };
         while !stop.load(Ordering::Relaxed) {
-            let wait = work.turn(Instant::now());
+            let wait = contain(|| work.turn(Instant::now())).unwrap_or_else(|| work.begin_again(Instant::now()));
             bell.wait(wait);
         }
     }

@@ -5,8 +5,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::contain::contain;
 use crate::event::{Encoding, Entry, Epoch, Event, EventId, Feed, FrameKey, GapCause, Topic};
 use crate::hub::{Gap, Seq, last_id};
+use crate::panics::provoke;
 use crate::session::{Now, Offered};
 
 use super::{Shard, mark};
@@ -48,6 +50,7 @@ impl Shard {
     /// Queues an event for everybody it matches, encoded once a form.
     fn deliver(&mut self, event: &Arc<Event>, seq: Seq, now: Now) {
         let traced = event.trace.as_ref().map(|_| Instant::now());
+        let mut broken = Vec::new();
         let Self { index, hub, connections, dirty, count, encodings, .. } = self;
         index.matches(event, |stream, subscribers| {
             let cursor = || Bytes::from(hub.cursor_at(stream, &event.id).to_string());
@@ -56,26 +59,33 @@ impl Shard {
             for subscriber in subscribers {
                 let key = subscriber.session as usize;
                 let Some(connection) = connections.get_mut(key) else { continue };
-                let at = forms.iter().position(|(known, _)| *known == subscriber.frame).unwrap_or_else(|| {
-                    forms.push((subscriber.frame, encodings.shared(event, subscriber.frame, cursor)));
-                    forms.len() - 1
-                });
-                let encoding = &forms[at].1;
-                // A burst larger than the queue is no reason to call a client slow that takes all it is given.
-                if connection.writable && !connection.session.has_room_for(encoding.bytes.len()) {
-                    let by = connection.counted_by();
-                    // Who is gone is found gone again at its turn.
-                    if let Ok(bytes) = connection.flush(now, |told, now| count.told(by, told, now)) {
-                        count.wrote(by.transport, bytes);
+                let delivered = contain(|| {
+                    provoke("deliver", &event.envelope);
+                    let at = forms.iter().position(|(known, _)| *known == subscriber.frame).unwrap_or_else(|| {
+                        forms.push((subscriber.frame, encodings.shared(event, subscriber.frame, cursor)));
+                        forms.len() - 1
+                    });
+                    let encoding = &forms[at].1;
+                    // A burst larger than the queue is no reason to call a client slow that takes all it is given.
+                    if connection.writable && !connection.session.has_room_for(encoding.bytes.len()) {
+                        let by = connection.counted_by();
+                        // Who is gone is found gone again at its turn.
+                        if let Ok(bytes) = connection.flush(now, |told, now| count.told(by, told, now)) {
+                            count.wrote(by.transport, bytes);
+                        }
                     }
-                }
-                match connection.session.offer(event, encoding, seq) {
-                    Offered::Accepted => {}
-                    Offered::Dropped(events, policy) => count.dropped(events, policy.as_str()),
+                    match connection.session.offer(event, encoding, seq) {
+                        Offered::Accepted => {}
+                        Offered::Dropped(events, policy) => count.dropped(events, policy.as_str()),
+                    }
+                });
+                if delivered.is_none() {
+                    broken.push(key);
                 }
                 mark(dirty, key, connection);
             }
         });
+        broken.into_iter().for_each(|key| self.give_up(key, now));
         if let Some(began) = traced {
             self.queued(event, began);
         }

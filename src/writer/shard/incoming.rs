@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mio::{Interest, Token};
@@ -36,6 +35,10 @@ impl Shard {
     }
 
     fn read(&mut self, key: usize, scratch: &mut [u8], now: Now) {
+        self.contained(key, now, |shard| shard.read_of(key, scratch, now));
+    }
+
+    fn read_of(&mut self, key: usize, scratch: &mut [u8], now: Now) {
         let Self { connections, hub, index, log, encodings, number, count, dirty, unread, .. } = self;
         let Some(connection) = connections.get_mut(key) else { return };
         connection.unread = false;
@@ -56,10 +59,7 @@ impl Shard {
         let until = Instant::now() + SHARE;
         for _ in 0..OPENINGS_PER_TURN {
             let Some(opening) = self.openings.pop() else { return false };
-            if let Err(error) = self.open(opening, now) {
-                self.streams.fetch_sub(1, Ordering::Relaxed);
-                tracing::warn!(%error, "a stream's socket could not be watched");
-            }
+            self.open_contained(opening, now);
             if Instant::now() >= until {
                 break;
             }
@@ -67,7 +67,7 @@ impl Shard {
         true
     }
 
-    fn open(&mut self, opening: Opening, now: Now) -> io::Result<()> {
+    pub(super) fn open(&mut self, opening: Opening, now: Now) -> io::Result<()> {
         let Opening { socket, peer_timeout, early, request, span, slot } = opening;
         // Without it more waits in the kernel, and the client is dropped to freshness later: worse, not wrong.
         if let Err(error) = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {

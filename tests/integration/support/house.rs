@@ -33,6 +33,7 @@ pub struct Plan {
     broker_down: bool,
     writers: u64,
     await_ready: bool,
+    faults: Option<&'static str>,
 }
 
 impl Plan {
@@ -46,6 +47,7 @@ impl Plan {
             broker_down: false,
             writers: 2,
             await_ready: true,
+            faults: None,
         }
     }
 
@@ -91,6 +93,12 @@ impl Plan {
         self
     }
 
+    /// It panics on purpose, see `src/panics.rs`.
+    pub fn faults(mut self, faults: &'static str) -> Self {
+        self.faults = Some(faults);
+        self
+    }
+
     pub fn build(mut self) -> House {
         let broker = self.broker.take().unwrap_or_else(|| Broker::start(TOPICS));
         let upstream = Upstream::start();
@@ -101,7 +109,10 @@ impl Plan {
         if self.broker_down {
             broker.down();
         }
-        let sidecar = Sidecar::run(&config);
+        let sidecar = match self.faults {
+            Some(faults) => Sidecar::run_faulty(&config, faults),
+            None => Sidecar::run(&config),
+        };
         let house = House { broker, upstream, sidecar, config, await_ready: self.await_ready, _directory: directory };
         house.await_ready();
         house

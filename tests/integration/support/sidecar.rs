@@ -39,6 +39,15 @@ impl Sidecar {
         Self::start(&["run", "--config", config.to_str().unwrap()], &config.with_extension("log"))
     }
 
+    /// The same where it panics on purpose (see `src/panics.rs`).
+    pub fn run_faulty(config: &Path, faults: &str) -> Self {
+        let stderr = config.with_extension("log");
+        let log = File::options().create(true).append(true).open(&stderr).unwrap();
+        let mut command = binary(&["run", "--config", config.to_str().unwrap()]);
+        command.env("SIDESTREAM_FAULT", faults);
+        Self::spawn(command, log.into(), &stderr)
+    }
+
     /// Starts a subcommand on free ports and waits for its ready line.
     pub fn start(arguments: &[&str], stderr: &Path) -> Self {
         let log = File::options().create(true).append(true).open(stderr).unwrap();

@@ -137,6 +137,13 @@ impl Work {
         }
     }
 
+    /// Gives up all that is under way, after a bug of ours: what is asked for is read again. Gives how long to wait.
+    pub(super) fn begin_again(&mut self, now: Instant) -> Duration {
+        (self.open, self.probes) = (None, BTreeMap::new());
+        self.down(now);
+        DOWN_PAUSE
+    }
+
     /// Gives up what nobody has needed for a while.
     pub(super) fn put_away(&mut self, now: Instant) {
         let Some(open) = &self.open else { return };

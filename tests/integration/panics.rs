@@ -1,0 +1,58 @@
+//! Bugs, provoked in a test build: each costs what it comes from, and nothing else.
+
+use serde_json::json;
+
+use crate::support::broker::Broker;
+use crate::support::house::Plan;
+
+const SETTINGS: &str = "
+streams: { orders: { topics: [orders], keys: [orderId] } }
+routes:
+  - { path: /stream, stream: orders, transport: ndjson, public: true }
+  - { path: \"/orders/{orderId}/stream\", stream: orders, transport: ndjson, public: true, bind: { orderId: path.orderId } }
+  - { path: \"/orders/{orderId}/ws\", stream: orders, transport: ws, public: true, bind: { orderId: path.orderId } }
+";
+/// It is in no log: what a panic says may quote what was worked on.
+const SECRET: &str = "s3cr3t";
+
+#[test]
+fn a_record_that_panics_is_a_gap_in_the_warm_up_range_too() {
+    let broker = Broker::start(&[("orders", 1)]);
+    let bomb = |n: i32| json!({"type": "t", "orderId": "o1", "data": format!("decode-bomb {n} {SECRET}")});
+    let first = broker.event("orders", 0, json!({"type": "t", "orderId": "o1", "data": 0}));
+    broker.event("orders", 0, bomb(1));
+    let house = Plan::new(SETTINGS).broker(broker).faults("decode=decode-bomb").build();
+    let mut stream = house.get(&format!("/stream?since={first}")).ndjson();
+    let gap = stream.event();
+    assert_eq!((&gap["cause"], &gap["ranges"][0]["from"]), (&json!("undecodable"), &json!(1)));
+    house.broker.event("orders", 0, bomb(2));
+    assert_eq!(stream.event()["ranges"][0]["from"], json!(2));
+    let last = house.broker.event("orders", 0, json!({"type": "t", "orderId": "o1", "data": 3}));
+    assert_eq!(stream.ids(1), [last]);
+    house.sidecar.await_metric("notifications_panics_total{place=\"kafka\"}", 2.0);
+    let log = std::fs::read_to_string(house.config.with_extension("log")).unwrap();
+    assert!(log.contains("panicked") && log.contains("panics.rs") && !log.contains(SECRET), "{log}");
+}
+
+#[test]
+fn a_panic_for_one_stream_ends_that_one_alone() {
+    let broker = Broker::start(&[("orders", 1)]);
+    let house = Plan::new(SETTINGS).broker(broker).faults("deliver=deliver-bomb").build();
+    let (mut socket, mut lines) = (house.get("/orders/o1/ws").websocket(), house.get("/orders/o1/stream").ndjson());
+    let (mut other, mut other_socket) =
+        (house.get("/orders/o2/stream").ndjson(), house.get("/orders/o2/ws").websocket());
+    let event =
+        |order: &str, data: &str| house.broker.event("orders", 0, json!({"type": "t", "orderId": order, "data": data}));
+    let first = event("o1", "fine");
+    assert_eq!((socket.ids(1), lines.ids(1)), (vec![first.clone()], vec![first.clone()]));
+    let bomb = event("o1", "deliver-bomb");
+    assert_eq!(socket.closed(), 1011);
+    assert_eq!(lines.line(), None);
+    // It was a bug of delivering it live.
+    assert_eq!(house.get(&format!("/orders/o1/stream?since={first}")).ndjson().ids(1), [bomb]);
+    let last = event("o2", "fine");
+    assert_eq!((other.ids(1), other_socket.ids(1)), (vec![last.clone()], vec![last]));
+    house.sidecar.await_metric("notifications_panics_total{place=\"writer\"}", 2.0);
+    house.sidecar.await_metric("notifications_ws_disconnects_total{reason=\"internal-error\"}", 1.0);
+    house.sidecar.await_metric("notifications_stream_disconnects_total{reason=\"internal-error\"}", 1.0);
+}
