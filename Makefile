@@ -124,15 +124,16 @@ $(PEERS)/venv/installed: benches/peers/requirements.txt
 FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cdebug-assertions --cfg fuzzing \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table
 FUZZ_SECONDS := 60
+FUZZ_TARGETS := cursor head path since websocket
+FUZZ_BINARIES := target/fuzz/x86_64-unknown-linux-gnu/release
 
-fuzz: ## Fuzz what clients send as their position (FUZZ_SECONDS=60 a target)
+fuzz: ## Fuzz what clients send, two targets at a time (FUZZ_SECONDS=60 each)
 	cd tests/fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --locked --target x86_64-unknown-linux-gnu \
 		--target-dir $(CURDIR)/target/fuzz
-	for target in cursor since; do \
-		mkdir -p target/fuzz/corpus/$$target && \
-		target/fuzz/x86_64-unknown-linux-gnu/release/$$target -max_total_time=$(FUZZ_SECONDS) -max_len=300 \
-			-artifact_prefix=target/fuzz/ -print_final_stats=1 target/fuzz/corpus/$$target tests/fuzz/seeds || exit 1; \
-	done
+	@printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I{} sh -c 'mkdir -p target/fuzz/corpus/{} && \
+		$(FUZZ_BINARIES)/{} -max_total_time=$(FUZZ_SECONDS) -max_len=600 -artifact_prefix=target/fuzz/{}- \
+		-print_final_stats=1 target/fuzz/corpus/{} tests/fuzz/seeds >target/fuzz/{}.log 2>&1 || \
+		{ tail -n 40 target/fuzz/{}.log; exit 1; }; echo "{}: $$(grep -m 1 number_of_executed_units target/fuzz/{}.log)"'
 
 deny: ## Check licenses, advisories and sources, where cargo-deny is there
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is not installed: cargo install --locked cargo-deny"; exit 1; }

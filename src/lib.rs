@@ -53,8 +53,8 @@ pub mod hub;
 pub mod reserved;
 pub mod route;
 pub mod session;
-#[cfg(test)]
-pub(crate) mod testing;
+#[cfg(any(test, fuzzing))]
+pub mod testing;
 pub mod traceparent;
 
 #[cfg(feature = "server")]

@@ -1,4 +1,5 @@
-//! What unit tests share: events, streams, selectors and routes.
+//! What unit tests and fuzz targets share: events, streams, selectors and routes.
+#![allow(clippy::unwrap_used)] // A test panics to fail.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -42,7 +43,7 @@ pub(crate) fn stream(id: u16, topics: &[&str]) -> Arc<Stream> {
 }
 
 /// A public SSE route of a stream of topic `orders`.
-pub(crate) fn route(pattern: &str) -> StreamRoute {
+pub fn route(pattern: &str) -> StreamRoute {
     StreamRoute {
         pattern: pattern.into(),
         stream: stream(1, &["orders"]),

@@ -1,0 +1,35 @@
+//! Any path: one that is spelled in another way than a stream route's pattern, and that a server may read as the route,
+//! is not passed to the upstream; and finding out takes time that grows with the length alone.
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use sidestream::route::{Found, RouteTable};
+use sidestream::testing::route;
+
+static TABLE: LazyLock<RouteTable> = LazyLock::new(|| {
+    let patterns = ["/events", "/orders/{orderId}/events", "/a/{x}/{y}", "/a/b/c/d"];
+    RouteTable::new(patterns.iter().map(|pattern| route(pattern).into()).collect()).expect("routes that do not overlap")
+});
+
+fuzz_target!(|path: &str| {
+    match TABLE.find(path) {
+        Found::Upstream => {
+            assert_ne!(path, "/events");
+            // Spelled otherwise, it is still no stream's.
+            let respelled = path.replace('/', "//");
+            let respelled = TABLE.find(&respelled);
+            assert!(matches!(respelled, Found::Upstream | Found::Disguised), "{path:?}");
+        }
+        Found::Disguised => {}
+        Found::Stream { route, params } => {
+            assert!(path.starts_with('/'));
+            assert_eq!(route.pattern.matches('{').count(), params.len());
+            // The same with a dot segment is not the upstream's.
+            assert!(matches!(TABLE.find(&format!("/.{path}")), Found::Disguised), "{path:?}");
+            assert!(matches!(TABLE.find(&format!("/x/..{path}")), Found::Disguised), "{path:?}");
+        }
+    }
+});
