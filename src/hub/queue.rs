@@ -97,9 +97,14 @@ impl Queue {
 
     /// Appends an event as this encoding.
     ///
-    /// One event alone may be larger than the limit in bytes: it would never get through otherwise.
+    /// One event alone may be larger than the limit in bytes: it would never get through otherwise. Where others wait,
+    /// it is dropped in their place; a session that loses nothing ends, and resumes.
     pub fn push_event(&mut self, event: Arc<Event>, encoding: Arc<Encoding>, limits: &QueueLimits) -> Pushed {
         let bytes = encoding.bytes.len();
+        if self.events > 0 && bytes > limits.bytes && limits.overflow != Overflow::Disconnect {
+            self.push_gap(Gap::of_event(&event, &encoding));
+            return Pushed::Dropped(1);
+        }
         let mut dropped = match limits.overflow {
             Overflow::Coalesce => self.coalesce(&event, bytes, limits),
             Overflow::DropOldest | Overflow::DropNewest | Overflow::Disconnect => 0,

@@ -87,6 +87,20 @@ fn an_event_larger_than_the_queue_passes_alone() {
 }
 
 #[test]
+fn an_event_larger_than_the_queue_costs_itself_and_not_what_waits() {
+    for overflow in [Overflow::DropOldest, Overflow::DropNewest, Overflow::Coalesce] {
+        let limits = QueueLimits { events: 9, bytes: 10, overflow };
+        let mut queue = Queue::default();
+        for offset in 0..3 {
+            assert_eq!(push(&mut queue, offset, 2, &limits), Pushed::Queued);
+        }
+        assert_eq!(push(&mut queue, 3, 11, &limits), Pushed::Dropped(1));
+        assert_eq!(push(&mut queue, 4, 2, &limits), Pushed::Queued);
+        assert_eq!(write_all(&mut queue, 7), (vec![0, 1, 2, 4], 1), "{overflow:?}");
+    }
+}
+
+#[test]
 fn disconnect_takes_nothing_more() {
     let limits = QueueLimits { events: 1, bytes: 10, overflow: Overflow::Disconnect };
     let mut queue = Queue::default();
