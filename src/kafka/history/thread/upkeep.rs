@@ -21,7 +21,6 @@ const PROPERTIES: &[(&str, &str)] = &[
     // Where the log ends, in offsets that hold no records, is told by nothing else.
     ("enable.partition.eof", "true"),
     ("statistics.interval.ms", "0"),
-    ("fetch.max.bytes", "8388608"),
     ("queued.min.messages", "1024"),
     // How soon fetching goes on where there was enough; the default is a second.
     ("fetch.queue.backoff.ms", "10"),
@@ -32,6 +31,9 @@ const PROPERTIES: &[(&str, &str)] = &[
     // How soon a partition is fetched again that stood outside its log; the default is half a second.
     ("fetch.error.backoff.ms", "20"),
 ];
+/// How much the client that reads fetches at a time of all partitions, in bytes. A configuration may set less, and a limit
+/// of responses (`receive.message.max.bytes`) that has to be above.
+const FETCH_MAX: (&str, &str) = ("fetch.max.bytes", "8388608");
 /// How many of a client's own events are taken in a turn.
 const EVENTS_PER_TURN: usize = 100;
 /// How long a partition that nobody reads stays assigned.
@@ -88,7 +90,9 @@ impl Work {
         let (fetch_bytes, kept) = (FETCH_BYTES.to_string(), (FETCH_BYTES / 1024).to_string());
         let sizes =
             [("max.partition.fetch.bytes", fetch_bytes.as_str()), ("queued.max.messages.kbytes", kept.as_str())];
-        let client = connect(config, &[PROPERTIES, &sizes].concat(), Context::new(link.clone()))?;
+        let is_theirs = config.properties.iter().any(|(name, _)| name == FETCH_MAX.0);
+        let at_a_time: &[_] = if is_theirs { &[] } else { &[FETCH_MAX] };
+        let client = connect(config, &[PROPERTIES, &sizes, at_a_time].concat(), Context::new(link.clone()))?;
         let bell = self.base.bell.clone();
         let asking = Context::for_questions(link.clone(), Some(Box::new(move || bell.ring())));
         let asking = connect_for_questions(config, asking)?;
