@@ -147,6 +147,7 @@ fn route(pattern: &str) -> StreamRoute {
         cors: None,
         subprotocols: [].into(),
         subscribe: [].into(),
+        cors: None,
     }
 }
 
