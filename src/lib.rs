@@ -54,7 +54,10 @@ pub mod reserved;
 pub mod route;
 pub mod session;
 #[cfg(any(test, fuzzing))]
-pub mod testing;
+pub(crate) mod testing;
+/// For the fuzz targets, which cannot see what tests share.
+#[cfg(fuzzing)]
+pub use testing::route as example_route;
 pub mod traceparent;
 
 #[cfg(feature = "server")]

@@ -6,8 +6,8 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
+use sidestream::example_route as route;
 use sidestream::route::{Found, RouteTable};
-use sidestream::testing::route;
 
 static TABLE: LazyLock<RouteTable> = LazyLock::new(|| {
     let patterns = ["/events", "/orders/{orderId}/events", "/a/{x}/{y}", "/a/b/c/d"];
