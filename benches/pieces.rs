@@ -147,7 +147,6 @@ fn route(pattern: &str) -> StreamRoute {
         cors: None,
         subprotocols: [].into(),
         subscribe: [].into(),
-        cors: None,
     }
 }
 
