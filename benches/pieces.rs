@@ -144,7 +144,6 @@ fn route(pattern: &str) -> StreamRoute {
         batch: None,
         max_streams: None,
         allowed_origins: [].into(),
-        cors: None,
         subprotocols: [].into(),
         subscribe: [].into(),
     }
