@@ -153,7 +153,7 @@ fn the_document_shows_the_tables_and_an_example() {
     if std::env::var_os(UPDATE).is_some() {
         std::fs::write(path(file), document).unwrap();
     } else {
-        assert!(document == read(file), "{file} does not show what there is; write it anew with {UPDATE}=1");
+        assert!(document == read(file), "{file} does not show what there is; regenerate it with {UPDATE}=1");
     }
 }
 

@@ -271,7 +271,7 @@ impl Reading {
             return false;
         }
         let Some(Clients { reading, asking }) = self.base.connect() else { return false };
-        tracing::info!(cluster = &*self.base.config.cluster, "the Kafka client is made anew");
+        tracing::info!(cluster = &*self.base.config.cluster, "the Kafka client is recreated");
         self.survey.start_over();
         self.needs_renewal = false;
         let old = std::mem::replace(&mut self.client, reading);

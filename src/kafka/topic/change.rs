@@ -72,7 +72,7 @@ impl TopicReader {
             return self.join(seen, Assign::Again);
         }
         if is_another {
-            tracing::warn!(topic = &*self.config.name, "the topic was deleted and made anew");
+            tracing::warn!(topic = &*self.config.name, "the topic was deleted and recreated");
             return self.replace(seen);
         }
         let is_news = self.epoch == 0 && seen.described.epoch != self.former && seen.described.epoch != 0;

@@ -55,7 +55,7 @@ impl Work {
             return;
         }
         if self.give_up_client() {
-            tracing::info!(cluster = &*self.base.config.cluster, "the Kafka client for replay is made anew");
+            tracing::info!(cluster = &*self.base.config.cluster, "the Kafka client for replay is recreated");
         }
         self.probes.clear();
         self.base.topics.values_mut().for_each(TopicLog::forget_unreadable);
