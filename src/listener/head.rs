@@ -1,14 +1,12 @@
 //! The head of a request: where it ends, and whether it means the same to everybody (RFC 9112 sections 2 to 6).
 //!
-//! It looks at bytes only; what the request asks for is decided elsewhere. It is stricter than the parser behind it:
+//! It looks at bytes only, and knows no Pingora, since a fuzz target compiles it alone; what the request asks for is decided elsewhere. It is stricter than the parser behind it:
 //! what proxies and servers read differently is refused, never repaired.
 
 use std::net::Ipv6Addr;
 
 use bytes::BytesMut;
-use http::header::CONNECTION;
-use http::{StatusCode, Version};
-use pingora::http::RequestHeader;
+use http::StatusCode;
 
 use super::framing::{Chunks, Framing};
 use crate::problem::Problem;
@@ -100,15 +98,6 @@ pub(super) fn end(bytes: &[u8], from: usize) -> Option<usize> {
             _ => None,
         }
     })
-}
-
-/// Whether the client, by its request, has the connection closed after the answer (RFC 9112 section 9.3).
-pub fn is_last(request: &RequestHeader) -> bool {
-    let says = |option: &[u8]| {
-        let mut lines = request.headers.get_all(CONNECTION).iter();
-        lines.any(|line| line.as_bytes().split(|&b| b == b',').any(|it| it.trim_ascii().eq_ignore_ascii_case(option)))
-    };
-    says(b"close") || (request.version == Version::HTTP_10 && !says(b"keep-alive"))
 }
 
 /// The head as the proxy behind can read it: it refuses some bytes of a target that HTTP does not allow either, but that
@@ -265,6 +254,8 @@ fn parse_length(value: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use pingora::http::RequestHeader;
+
     use super::*;
 
     fn checked(lines: &str) -> Result<Framing, BadHead> {
@@ -360,21 +351,6 @@ mod tests {
                 assert!(RequestHeader::build("GET", target, None).is_ok(), "{}", target.escape_ascii());
             }
         }
-    }
-
-    #[test]
-    fn the_last_request_of_a_connection() {
-        let last = |version, lines: &[&'static str]| {
-            let mut request = RequestHeader::build("GET", b"/", None).unwrap();
-            request.set_version(version);
-            for line in lines {
-                request.append_header(CONNECTION, *line).unwrap();
-            }
-            is_last(&request)
-        };
-        assert!(last(Version::HTTP_11, &["close"]) && last(Version::HTTP_11, &["keep-alive", "foo, Close"]));
-        assert!(last(Version::HTTP_10, &[]) && !last(Version::HTTP_10, &["Keep-Alive"]));
-        assert!(!last(Version::HTTP_11, &[]) && !last(Version::HTTP_11, &["foo"]));
     }
 
     #[test]

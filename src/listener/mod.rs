@@ -7,6 +7,7 @@
 mod connection;
 mod framing;
 mod head;
+mod last;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -29,7 +30,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 
 pub use connection::{Connection, Parts};
-pub use head::{BadHead, HEAD_BYTES_MAX, HEADER_FIELDS_MAX, TARGET_BYTES_MAX, is_last};
+pub use head::{BadHead, HEAD_BYTES_MAX, HEADER_FIELDS_MAX, TARGET_BYTES_MAX};
+pub use last::is_last;
 
 use crate::descriptors;
 use crate::metrics::Metrics;
