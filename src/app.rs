@@ -350,7 +350,7 @@ fn start_sources(
 fn cut_topics(entries: &[Entry]) -> impl Iterator<Item = &Topic> {
     let gaps = entries.iter().map_while(|entry| match entry {
         Entry::Gap { cause, range } => Some((*cause, range)),
-        Entry::Event(_) => None,
+        Entry::Event(_) | Entry::Hole { .. } => None,
     });
     gaps.filter(|(cause, _)| *cause == GapCause::Truncated).map(|(_, range)| &range.topic)
 }

@@ -1,8 +1,8 @@
 //! A position in a stream, as clients hold it.
 //!
-//! `topic:partition:offset` names the last event seen. On a stream with more than one partition it is followed by `~`
-//! and a base64url text with the next offset of every partition, so that another replica, which reads the partitions
-//! in another order, can go on exactly there. Characters: `[A-Za-z0-9._:~-]`, fit for a header and a URL.
+//! `topic:partition:offset` names the last event seen. On a stream with more than one partition, and where offsets behind
+//! the event hold no records, it is followed by `~` and a base64url text with the next offset of every partition, so that
+//! another replica, which reads the partitions in another order, can go on exactly there. Characters: `[A-Za-z0-9._:~-]`, fit for a header and a URL.
 //!
 //! The cursor is not signed: it only says where to go on, and authorization is applied to everything sent after it.
 
@@ -136,10 +136,10 @@ impl Positions {
         })
     }
 
-    /// Notes that everything up to `offset` of this partition has been passed.
-    pub fn pass(&mut self, topic_index: usize, partition: i32, offset: i64) {
-        if let Some(next) = self.0.get_mut(topic_index).and_then(|topic| topic.next.get_mut(partition as usize)) {
-            *next = offset + 1;
+    /// Notes that everything before the offset `next` of this partition has been passed.
+    pub fn pass(&mut self, topic_index: usize, partition: i32, next: i64) {
+        if let Some(known) = self.0.get_mut(topic_index).and_then(|topic| topic.next.get_mut(partition as usize)) {
+            *known = next;
         }
     }
 
@@ -165,7 +165,9 @@ impl Positions {
     /// The cursor of a client that has seen everything before these positions, `id` last. Where it would be longer than
     /// what is read back, the id alone: that is taken, if with less exactness.
     pub fn cursor(&self, topics: &[Topic], id: EventId) -> Cursor {
-        let opaque = (!self.is_single()).then(|| self.encode(topics));
+        // Behind the event there may be offsets that hold no records, which the id does not say.
+        let is_said = self.is_single() && self.0[0].next[0] == id.offset + 1;
+        let opaque = (!is_said).then(|| self.encode(topics));
         Cursor { id, opaque: opaque.filter(|opaque| opaque.len() <= OPAQUE_BYTES_MAX) }
     }
 
@@ -277,6 +279,14 @@ mod tests {
         let positions = positions(&[&[8]]);
         let id: EventId = "orders:0:7".parse().unwrap();
         assert_eq!(positions.cursor(&topics(&["orders"]), id).to_string(), "orders:0:7");
+    }
+
+    #[test]
+    fn a_position_behind_offsets_without_records_is_kept() {
+        let positions = positions(&[&[9]]);
+        let cursor = positions.cursor(&topics(&["orders"]), "orders:0:7".parse().unwrap());
+        let opaque = cursor.opaque.as_deref().and_then(|opaque| Positions::decode(opaque, &topics(&["orders"])));
+        assert_eq!(opaque, Some(positions));
     }
 
     #[test]

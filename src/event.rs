@@ -78,6 +78,8 @@ const EVENT_OVERHEAD_BYTES: usize = 192;
 #[derive(Debug)]
 pub struct Event {
     pub id: EventId,
+    /// The position after it: the offset after its own, or a later one where those between are known to hold no records.
+    pub next: i64,
     /// Milliseconds since the Unix epoch.
     pub ts: i64,
     /// The envelope's `type`.
@@ -108,6 +110,23 @@ impl Event {
     pub fn weight(&self) -> usize {
         let keys: usize = self.keys.iter().map(|(_, value)| size_of::<(Arc<str>, Box<str>)>() + value.len()).sum();
         size_of::<Self>() + EVENT_OVERHEAD_BYTES + self.envelope.len() + self.kind.len() + keys
+    }
+
+    /// The same event, after which a position is `next`; nothing is encoded of it yet.
+    pub fn with_next(&self, next: i64) -> Self {
+        Self {
+            id: self.id.clone(),
+            next,
+            ts: self.ts,
+            kind: self.kind.clone(),
+            keys: self.keys.clone(),
+            envelope: self.envelope.clone(),
+            payload: self.payload.clone(),
+            is_base64: self.is_base64,
+            received: self.received,
+            trace: None,
+            frames: Frames::default(),
+        }
     }
 
     /// The JSON of `data` alone.
@@ -179,14 +198,30 @@ pub enum Entry {
         cause: GapCause,
         range: GapRange,
     },
+    /// The offsets from where the partition was read before `end` hold no records: control records, those of aborted
+    /// transactions, what was compacted away. Nobody misses them, and positions pass them.
+    Hole {
+        topic: Topic,
+        partition: i32,
+        end: i64,
+    },
 }
 
 impl Entry {
+    /// Lets those who get this event go on at `next`: no record stands between. False where it is no event, or was handed
+    /// on already.
+    #[must_use]
+    pub fn go_on_at(&mut self, next: i64) -> bool {
+        let Self::Event(event) = self else { return false };
+        let event = Arc::get_mut(event);
+        event.map(|event| event.next = event.next.max(next)).is_some()
+    }
+
     /// Bytes of memory that keeping this entry takes, encodings not counted.
     pub fn weight(&self) -> usize {
         match self {
             Self::Event(event) => event.weight(),
-            Self::Gap { .. } => size_of::<Self>() + EVENT_OVERHEAD_BYTES,
+            Self::Gap { .. } | Self::Hole { .. } => size_of::<Self>() + EVENT_OVERHEAD_BYTES,
         }
     }
 }

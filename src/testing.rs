@@ -86,6 +86,7 @@ pub(crate) fn event(topic: &str, partition: i32, offset: i64, keys: &[(&str, &st
     let envelope = format!(r#"{{"id":"{id}","ts":{offset},"type":"test",{members}"data":{data}}}"#);
     let payload = envelope.len() - 1 - data.len()..envelope.len() - 1;
     Arc::new(Event {
+        next: offset + 1,
         id,
         ts: offset,
         kind: "test".into(),

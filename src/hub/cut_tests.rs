@@ -41,6 +41,24 @@ fn cut(hub: &mut Hub) -> Entry {
     gap
 }
 
+#[test]
+fn what_held_no_records_before_a_cut_may_hold_some_behind_it() {
+    let stream = stream(1, &["a"]);
+    let mut hub = Hub::new([("a".into(), WindowLimits { events: 9, bytes: 9999 })]);
+    hub.assign(&"a".into(), 0, &[4]);
+    hub.go_live(&["a".into()]);
+    // The last event that is left was followed by a control record.
+    let mut last = Entry::Event(event("a", 0, 5, &[]));
+    assert!(last.go_on_at(7));
+    for entry in [Entry::Event(event("a", 0, 4, &[])), last, Entry::Event(event("a", 0, 7, &[]))] {
+        hub.append(&entry);
+    }
+    cut(&mut hub);
+    hub.append(&Entry::Event(event("a", 0, 6, &[])));
+    let mut behind = plan(&hub, &stream, "a:0:3");
+    assert_eq!(rest(&hub, &stream, &mut behind), [4, 5, 6]);
+}
+
 fn plan(hub: &Hub, stream: &Stream, cursor: &str) -> Plan {
     hub.plan(stream, &cursor.parse().unwrap(), &NoLog.limits())
 }

@@ -18,4 +18,4 @@ pub use log::{Asker, Log, Lookup, NO_OFFSET, NoLog, Page, Place, ReplayLimits};
 pub use queue::{COALESCED_EVENTS_MAX, Gap, Pushed, Queue};
 pub use replay::{Replay, cut};
 pub use resume::{Ahead, LogEnd, Plan};
-pub use window::{Hub, Seq, WindowLimits, last_id, matching};
+pub use window::{Hub, Seq, WindowLimits, after, last_id, matching};

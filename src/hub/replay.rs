@@ -13,7 +13,7 @@ use crate::route::Stream;
 use super::log::{Page, Place};
 use super::queue::Gap;
 use super::resume::{Losses, range};
-use super::window::{Hub, Seq, is_other, place, rest_of_log};
+use super::window::{Hub, Seq, after, is_other, place, rest_of_log};
 
 /// A walk through the log and the window.
 #[derive(Debug)]
@@ -37,6 +37,7 @@ pub fn cut(entry: &Entry, from: i64, until: i64) -> Option<Cow<'_, Entry>> {
             let part = GapRange { from: range.from.max(from), to: range.to.min(until - 1), ..range.clone() };
             (part.from <= part.to).then(|| Cow::Owned(Entry::Gap { cause: *cause, range: part }))
         }
+        Entry::Hole { .. } => None,
     }
 }
 
@@ -54,10 +55,10 @@ impl Replay {
             self.next = seq + 1;
             let (topic, partition, last) = place(entry);
             let topic_index = stream.topics.iter().position(|known| known == topic)?;
-            self.order.pass(topic_index, partition, last);
+            self.order.pass(topic_index, partition, after(entry));
             let next = self.positions.0.get(topic_index).and_then(|topic| topic.next.get(partition as usize));
             if next.is_none_or(|next| last >= *next) {
-                self.positions.pass(topic_index, partition, last);
+                self.positions.pass(topic_index, partition, after(entry));
                 return Some(entry);
             }
         }
@@ -98,9 +99,9 @@ impl Replay {
     }
 
     pub fn pass(&mut self, stream: &Stream, entry: &Entry) {
-        let (topic, partition, last) = place(entry);
+        let (topic, partition, _) = place(entry);
         if let Some(topic_index) = stream.topics.iter().position(|known| known == topic) {
-            self.positions.pass(topic_index, partition, last);
+            self.positions.pass(topic_index, partition, after(entry));
         }
     }
 

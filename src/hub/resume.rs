@@ -196,7 +196,7 @@ impl Hub {
     fn sent_here(&self, stream: &Stream, id: &EventId) -> Option<Seq> {
         let is_it = |entry: &Entry| match entry {
             Entry::Event(event) => event.id == *id && event.frames.is_sent_on(stream.id),
-            Entry::Gap { .. } => false,
+            Entry::Gap { .. } | Entry::Hole { .. } => false,
         };
         let window = self.topic(&id.topic)?;
         let (seq, _) = window.entries.iter().rev().find(|(_, entry)| is_it(entry))?;

@@ -43,6 +43,57 @@ fn ids(hub: &Hub, stream: &Stream, mut plan: Plan) -> Vec<String> {
     steps.collect()
 }
 
+/// Retention empties a quiet partition up to its last control record; a replica that starts then has read nothing of it.
+#[test]
+fn a_client_that_missed_nothing_but_control_records_misses_nothing_elsewhere() {
+    let stream = stream(1, &["a"]);
+    let limits = WindowLimits { events: 9, bytes: 9999 };
+    let mut here = Hub::new([("a".into(), limits)]);
+    here.assign(&"a".into(), 7, &[0, 0]);
+    // A committed transaction of one event each, then an aborted one in partition 1 alone.
+    let mut cursors = Vec::new();
+    for partition in [1, 0] {
+        let mut entry = Entry::Event(event("a", partition, 0, &[]));
+        assert!(entry.go_on_at(2));
+        here.append(&entry);
+        cursors.push(here.cursor_at(&stream, &last_id(&entry)));
+    }
+    here.append(&Entry::Hole { topic: "a".into(), partition: 1, end: 5 });
+    here.go_live(&["a".into()]);
+    cursors.push(here.cursor_now(&stream).unwrap());
+
+    let starts = [(0, [0, 2]), (1, [2, 2]), (2, [2, 5])];
+    for (n, start) in starts {
+        let mut there = Hub::new([("a".into(), limits)]);
+        there.assign(&"a".into(), 7, &start);
+        there.go_live(&["a".into()]);
+        let plan = there.plan(&stream, &cursors[n], &NoLog.limits());
+        assert!(plan.gaps.is_empty() && plan.replay.places(&there, &stream, 1).is_empty(), "{:?}", plan.gaps);
+    }
+    // Where it was read, the window says that nothing stands there, whatever the log still holds.
+    let plan = here.plan(&stream, &cursors[0], &NoLog.limits());
+    assert!(plan.gaps.is_empty());
+    assert_eq!(ids(&here, &stream, plan), ["a:0:0"], "and nothing comes twice");
+}
+
+#[test]
+fn an_event_comes_once_to_who_stands_among_the_control_records_behind_it() {
+    let stream = stream(1, &["a"]);
+    let mut hub = Hub::new([("a".into(), WindowLimits { events: 9, bytes: 9999 })]);
+    hub.assign(&"a".into(), 7, &[0]);
+    let mut entry = Entry::Event(event("a", 0, 0, &[]));
+    assert!(entry.go_on_at(3));
+    hub.append(&entry);
+    hub.append(&Entry::Event(event("a", 0, 3, &[])));
+    hub.go_live(&["a".into()]);
+    for next in 1..=3 {
+        let position = TopicPosition { epoch: 7, next: vec![next] };
+        let cursor = Positions(vec![position]).cursor(&stream.topics, "a:0:0".parse().unwrap());
+        let plan = hub.plan(&stream, &cursor, &NoLog.limits());
+        assert_eq!(ids(&hub, &stream, plan), ["a:0:3"], "who stands at {next}");
+    }
+}
+
 fn plan(hub: &Hub, stream: &Stream, cursor: &str) -> Plan {
     hub.plan(stream, &cursor.parse().unwrap(), &NoLog.limits())
 }
@@ -78,6 +129,7 @@ fn walk(hub: &mut Hub, stream: &Stream, mut plan: Plan, log: &Shelf, mut append:
                         Gap { cause: GapCause::Retention, ranges: vec![range.clone()], missed: None, cursor: None };
                     got.extend(lost(&[gap]));
                 }
+                Entry::Hole { .. } => panic!("a page has no holes"),
             }
             plan.replay.pass(stream, &entry);
         }

@@ -53,6 +53,8 @@ pub(super) struct TopicWindow {
     order_from: Seq,
     /// Where logs were cut short, the oldest first.
     cuts: VecDeque<Cut>,
+    /// The last place in hub order at which a position moved.
+    moved: Option<Seq>,
 }
 
 /// A log that lost its tail: what was read beyond its end is no more, and other records come in its place.
@@ -186,9 +188,9 @@ impl Hub {
         self.positions(stream).fit(&stream.topics)
     }
 
-    /// The place of the stream's newest entry, where there is one.
+    /// The place in hub order where the stream moved last, if it did.
     pub fn newest_seq(&self, stream: &Stream) -> Option<Seq> {
-        stream.topics.iter().filter_map(|topic| self.topics.get(topic)?.entries.back()).map(|(seq, _)| *seq).max()
+        stream.topics.iter().filter_map(|topic| self.topics.get(topic)?.moved).max()
     }
 
     /// The first entry of the stream at or after `from`, in hub order.
@@ -235,7 +237,7 @@ impl TopicWindow {
     fn new(limits: WindowLimits) -> Self {
         let (base, next) = (Vec::new(), Vec::new());
         let (entries, cuts) = (VecDeque::new(), VecDeque::new());
-        Self { entries, bytes: 0, limits, epoch: 0, base, next, live_from: None, order_from: 0, cuts }
+        Self { entries, bytes: 0, limits, epoch: 0, base, next, live_from: None, order_from: 0, cuts, moved: None }
     }
 
     fn position(&self) -> TopicPosition {
@@ -247,16 +249,21 @@ impl TopicWindow {
     }
 
     fn append(&mut self, seq: Seq, entry: Entry) {
-        let (_, partition, last) = place(&entry);
+        let (_, partition, _) = place(&entry);
         let Some(next) = self.next.get_mut(partition as usize) else { return };
+        self.moved = Some(seq);
+        if let Entry::Hole { end, .. } = &entry {
+            *next = (*next).max(*end);
+            return;
+        }
         if let Entry::Gap { cause: GapCause::Truncated, range } = &entry {
             let was = *next;
             return self.cut(Cut { seq, partition: partition as usize, end: range.from, was });
         }
         if matches!(entry, Entry::Gap { cause: GapCause::Overflow, .. }) {
-            return self.skip(seq, partition, last + 1);
+            return self.skip(seq, partition, after(&entry));
         }
-        *next = last + 1;
+        *next = after(&entry);
         self.bytes += entry.weight();
         self.entries.push_back((seq, entry));
         self.make_room();
@@ -274,6 +281,7 @@ impl TopicWindow {
         self.order_from = self.order_from.max(seq + 1);
         self.bytes -= oldest.weight();
         let (_, partition, last) = place(&oldest);
+        // Offsets without records behind it are served from the window: it knows them, the log may not.
         self.base[partition as usize] = last + 1;
     }
 }
@@ -288,6 +296,14 @@ impl TopicWindow {
             partition as usize != cut.partition || last < cut.end
         };
         self.entries.retain(|(_, entry)| is_kept(entry));
+        for (_, entry) in self.entries.iter_mut().filter(|(_, entry)| place(entry).1 as usize == cut.partition) {
+            // Offsets that held no records may hold some now.
+            if let Entry::Event(event) = entry
+                && event.next > cut.end
+            {
+                *event = Arc::new(event.with_next(cut.end));
+            }
+        }
         self.bytes = self.entries.iter().map(|(_, entry)| entry.weight()).sum();
         for ends in [&mut self.base, &mut self.next] {
             ends[cut.partition] = ends[cut.partition].min(cut.end);
@@ -340,17 +356,26 @@ pub(super) fn rest_of_log(topic: &Topic, next: &[i64]) -> Vec<GapRange> {
 pub fn matching<'a>(entry: &'a Entry, selector: &Selector) -> Option<&'a Arc<Event>> {
     match entry {
         Entry::Event(event) => selector.matches(event).then_some(event),
-        Entry::Gap { .. } => None,
+        Entry::Gap { .. } | Entry::Hole { .. } => None,
     }
 }
 
-/// The topic, the partition and the last offset of an entry: that after which who got it goes on. After a log that lost
-/// its tail, that is the one before what it lost.
+/// The topic, the partition and the last offset of an entry. Of a log that lost its tail, that is the one before what it
+/// lost.
 pub fn place(entry: &Entry) -> (&Topic, i32, i64) {
     match entry {
         Entry::Event(event) => (&event.id.topic, event.id.partition, event.id.offset),
         Entry::Gap { cause: GapCause::Truncated, range } => (&range.topic, range.partition, range.from - 1),
         Entry::Gap { range, .. } => (&range.topic, range.partition, range.to),
+        Entry::Hole { topic, partition, end } => (topic, *partition, end - 1),
+    }
+}
+
+/// The position of those who got an entry, in its partition.
+pub fn after(entry: &Entry) -> i64 {
+    match entry {
+        Entry::Event(event) => event.next,
+        Entry::Gap { .. } | Entry::Hole { .. } => place(entry).2 + 1,
     }
 }
 

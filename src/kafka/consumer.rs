@@ -310,8 +310,44 @@ impl Reading {
             }
             wait = Duration::ZERO;
         }
+        self.pass_holes(&mut batch);
         self.hand_on(batch);
         told.into_iter().for_each(Received::handed_on);
+    }
+
+    /// Lets positions pass the control records that follow the batch's last records: cursors say then that nothing is
+    /// missed where those are deleted.
+    fn pass_holes(&mut self, batch: &mut Vec<Entry>) {
+        let touched = |topic: &TopicReader| topic.touched().to_vec();
+        let partitions: Vec<_> = self.topics.iter().map(touched).collect();
+        self.pass(partitions, batch);
+        self.topics.iter_mut().for_each(TopicReader::end_batch);
+    }
+
+    /// The same for partitions, one list a topic, that may have got control records alone.
+    fn pass(&mut self, partitions: Vec<Vec<i32>>, batch: &mut Vec<Entry>) {
+        if self.needs_renewal {
+            // It may still say where it stood in a log that is gone.
+            return;
+        }
+        let named = self.topics.iter().zip(&partitions);
+        let named = named.flat_map(|(topic, ids)| ids.iter().map(|id| (&**topic.source(), *id)));
+        let Ok(positions) = Positions::of_these(&self.client, named) else { return };
+        for (topic, ids) in self.topics.iter_mut().zip(partitions) {
+            for id in ids {
+                if let Some(position) = positions.get(topic.source(), id) {
+                    topic.pass(id, position, batch);
+                }
+            }
+        }
+    }
+
+    /// The same for all partitions.
+    fn pass_all(&mut self) {
+        let all = |topic: &TopicReader| (0..).zip(topic.next()).map(|(id, _)| id).collect();
+        let (partitions, mut batch) = (self.topics.iter().map(all).collect(), Vec::new());
+        self.pass(partitions, &mut batch);
+        self.hand_on(batch);
     }
 
     fn hand_on(&mut self, batch: Vec<Entry>) {
@@ -327,14 +363,17 @@ impl Reading {
             return;
         }
         self.warm_until = None;
-        let mut warmed = Vec::new();
+        self.pass_all();
+        let (mut warmed, mut holes) = (Vec::new(), Vec::new());
         for topic in &mut self.topics {
-            if let Some((assigned, warm)) = topic.finish_warm_up() {
+            if let Some((assigned, warm, behind)) = topic.finish_warm_up() {
                 (self.base.sink)(assigned);
                 warmed.push(warm);
+                holes.extend(behind);
             }
         }
-        let entries = warm::merge(warmed);
+        let mut entries = warm::merge(warmed);
+        entries.extend(holes);
         tracing::info!(entries = entries.len(), "replay window warmed");
         for batch in entries.chunks(BATCH_RECORDS_MAX) {
             (self.base.sink)(Feed::Batch(batch.into()));

@@ -160,6 +160,7 @@ impl Feeds {
     pub(super) fn places(&mut self, n: usize) -> Vec<String> {
         let place = |entry| match entry {
             Entry::Event(event) => event.id.to_string(),
+            Entry::Hole { topic, partition, end } => format!("hole {topic}:{partition}:{end}"),
             Entry::Gap { cause, range } => {
                 format!("{} {}:{}:{}-{}", cause.as_str(), range.topic, range.partition, range.from, range.to)
             }

@@ -29,6 +29,8 @@ pub(super) struct TopicReader {
     /// That of the topic which was deleted: a broker that lags behind may still tell it.
     former: Epoch,
     partitions: Vec<Partition>,
+    /// The partitions of which the batch under way has entries.
+    touched: Vec<i32>,
     decoder: Decoder,
     records: IntCounter,
     undecodable: IntCounter,
@@ -48,14 +50,28 @@ enum Phase {
     Live,
 }
 
+impl Phase {
+    fn is_live(&self) -> bool {
+        matches!(self, Self::Live)
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Partition {
-    /// The offset after the last record taken, or the first to be read.
+    /// The offset after the last record taken, or after those behind it that hold none; or the first to be read.
     next: i64,
     /// The end of the log when the partition was found.
     end: i64,
     /// The end was reached, though `next` may not show it: the last offsets may hold no records.
     reached_end: bool,
+    /// Which entry of the batch under way is its last.
+    last: Option<usize>,
+}
+
+impl Partition {
+    fn new(next: i64, end: i64) -> Self {
+        Self { next, end, reached_end: false, last: None }
+    }
 }
 
 impl TopicReader {
@@ -71,6 +87,7 @@ impl TopicReader {
             epoch: 0,
             former: 0,
             partitions: Vec::new(),
+            touched: Vec::new(),
             quiet_until: None,
             untold: 0,
         }
@@ -100,7 +117,7 @@ impl TopicReader {
     }
 
     pub(super) fn is_live(&self) -> bool {
-        matches!(self.phase, Phase::Live)
+        self.phase.is_live()
     }
 
     /// The offset each partition is read from next; nothing while absent.
@@ -120,12 +137,20 @@ impl TopicReader {
         let Some(partition) = self.partitions.get_mut(index).filter(|partition| partition.next <= record.offset) else {
             return;
         };
+        if let Some(last) = partition.last.filter(|_| partition.next < record.offset) {
+            let _ = batch[last].go_on_at(record.offset);
+        }
         partition.next = record.offset + 1;
         self.records.inc();
         let entry = self.entry(record);
         match &mut self.phase {
             Phase::Absent => {}
-            Phase::Live => batch.push(entry),
+            Phase::Live => {
+                if self.partitions[index].last.replace(batch.len()).is_none() {
+                    self.touched.push(record.partition);
+                }
+                batch.push(entry);
+            }
             Phase::Warming(warm) => {
                 let ts = record.timestamp.unwrap_or(record.received_ms);
                 warm.push(index, record.offset, ts, entry);
@@ -148,11 +173,43 @@ impl TopicReader {
         let gap = Entry::Gap { cause: GapCause::Unreadable, range };
         match &mut self.phase {
             Phase::Absent => {}
-            Phase::Live => batch.push(gap),
+            Phase::Live => {
+                // What follows stands behind the gap, not behind the record before it.
+                partition.last = None;
+                batch.push(gap);
+            }
             // Its records' times are not known: it goes out with the partition's record before it.
             Phase::Warming(warm) => warm.push(index, to, i64::MIN, gap),
         }
         true
+    }
+
+    /// The partitions of which the batch under way has entries.
+    pub(super) fn touched(&self) -> &[i32] {
+        &self.touched
+    }
+
+    /// The batch that entries went to is complete.
+    pub(super) fn end_batch(&mut self) {
+        for partition in self.touched.drain(..) {
+            self.partitions[partition as usize].last = None;
+        }
+    }
+
+    /// The client stands at `position`: what it gave was taken, and no other record stands before that.
+    pub(super) fn pass(&mut self, id: i32, position: i64, batch: &mut Vec<Entry>) {
+        let Some(partition) = self.partitions.get_mut(id as usize).filter(|partition| partition.next < position) else {
+            return;
+        };
+        partition.next = position;
+        let last = partition.last.and_then(|last| batch.get_mut(last));
+        if self.phase.is_live() && !last.is_some_and(|last| last.go_on_at(position)) {
+            batch.push(self.hole(id, position));
+        }
+    }
+
+    fn hole(&self, partition: i32, end: i64) -> Entry {
+        Entry::Hole { topic: self.config.name.clone(), partition, end }
     }
 
     /// The partition reached the end of its log.
@@ -171,10 +228,16 @@ impl TopicReader {
         })
     }
 
-    /// Ends the warm-up: the announcement of what is going to be delivered, and what was kept back.
-    pub(super) fn finish_warm_up(&mut self) -> Option<(Feed, Warm)> {
+    /// Ends the warm-up: the announcement of what is going to be delivered, what was kept back, and the holes behind it.
+    pub(super) fn finish_warm_up(&mut self) -> Option<(Feed, Warm, Vec<Entry>)> {
         match std::mem::replace(&mut self.phase, Phase::Live) {
-            Phase::Warming(warm) => Some((self.assigned(warm.floors().into()), warm)),
+            Phase::Warming(mut warm) => {
+                let assigned = self.assigned(warm.floors().into());
+                let ends = (0..).zip(self.next().collect::<Vec<_>>());
+                let holes = ends.filter(|(id, end)| warm.pass(*id as usize, *end)).map(|(id, end)| self.hole(id, end));
+                let holes = holes.collect();
+                Some((assigned, warm, holes))
+            }
             other => {
                 self.phase = other;
                 None

@@ -52,24 +52,77 @@ fn announced(feed: Option<Feed>) -> Option<(Epoch, Vec<i64>)> {
 fn gaps(change: &Change) -> Vec<(GapCause, i32, i64, i64)> {
     let gap = |entry: &Entry| match entry {
         Entry::Gap { cause, range } => (*cause, range.partition, range.from, range.to),
-        Entry::Event(event) => panic!("{event:?}"),
+        other => panic!("{other:?}"),
     };
     change.gaps.iter().map(gap).collect()
 }
 
 /// Takes an empty record; gives how many entries came out.
 fn take(topic: &mut TopicReader, partition: i32, offset: i64) -> usize {
-    let (mut batch, received) = (Vec::new(), Instant::now());
+    let mut batch = Vec::new();
+    take_into(topic, partition, offset, &mut batch);
+    topic.end_batch();
+    batch.len()
+}
+
+fn take_into(topic: &mut TopicReader, partition: i32, offset: i64, batch: &mut Vec<Entry>) {
+    let received = Instant::now();
     let value = Some(&b"{}"[..]);
     let (timestamp, headers) = (Some(1), &[][..]);
     let record =
         Record { partition, offset, timestamp, key: None, headers, value, received, received_ms: 1, trace: None };
-    topic.take(&record, &mut batch);
-    batch.len()
+    topic.take(&record, batch);
 }
 
 fn next(topic: &TopicReader) -> Vec<i64> {
     topic.next().collect()
+}
+
+/// A batch of empty records, and where the client stands behind each partition then: the offset of each entry and where
+/// it lets positions go on.
+fn batch(topic: &mut TopicReader, records: &[(i32, i64)], positions: &[(i32, i64)]) -> Vec<(i64, i64)> {
+    let mut entries = Vec::new();
+    for (partition, offset) in records {
+        take_into(topic, *partition, *offset, &mut entries);
+    }
+    positions.iter().for_each(|(partition, position)| topic.pass(*partition, *position, &mut entries));
+    topic.end_batch();
+    entries.iter().map(|entry| (crate::hub::last_id(entry).offset, crate::hub::after(entry))).collect()
+}
+
+#[test]
+fn an_event_lets_positions_pass_the_control_records_behind_it() {
+    let mut topic = live(&[(0, 0), (0, 0)]);
+    // Each record of partition 0 is a transaction of its own; partition 1 has none.
+    let given = batch(&mut topic, &[(0, 0), (1, 0), (0, 2)], &[(0, 4), (1, 1)]);
+    assert_eq!(given, [(0, 2), (0, 1), (2, 4)]);
+    assert_eq!(next(&topic), [4, 1]);
+    // Behind what was handed on already a transaction was aborted: three records and the marker.
+    assert_eq!(batch(&mut topic, &[], &[(0, 8)]), [(7, 8)]);
+    assert_eq!(batch(&mut topic, &[], &[(0, 8), (1, 1)]), [], "once");
+    assert_eq!(
+        (announced(topic.announcement()), batch(&mut topic, &[(0, 8)], &[])),
+        (Some((EPOCH, vec![8, 1])), vec![(8, 9)])
+    );
+}
+
+#[test]
+fn a_warm_up_passes_control_records_as_well() {
+    let mut topic = reader(&[(0, 4), (0, 2)]);
+    take(&mut topic, 0, 0);
+    take(&mut topic, 0, 2);
+    // Partition 1 holds an aborted transaction, and no record.
+    let mut entries = Vec::new();
+    for (partition, position) in [(0, 4), (1, 2)] {
+        topic.pass(partition, position, &mut entries);
+    }
+    let (assigned, warm, holes) = topic.finish_warm_up().unwrap();
+    assert_eq!(announced(Some(assigned)), Some((EPOCH, vec![0, 0])));
+    entries.extend(crate::kafka::warm::merge(vec![warm]).into_iter().chain(holes));
+    let given: Vec<_> = entries.iter().map(|entry| (crate::hub::last_id(entry), crate::hub::after(entry))).collect();
+    let id = |partition, offset| crate::event::EventId { topic: "a".into(), partition, offset };
+    assert_eq!(given, [(id(0, 0), 2), (id(0, 2), 4), (id(1, 1), 2)]);
+    assert_eq!(next(&topic), [4, 2]);
 }
 
 #[test]
@@ -105,7 +158,7 @@ fn added_partitions_are_read_from_their_start_and_announced_once_live() {
     let mut topic = reader(&[(0, 1)]);
     let grown = survey(&mut topic, EPOCH, &[(0, 1), (4, 9)]);
     assert_eq!((grown.assign, announced(grown.announcement)), (Assign::Again, None));
-    let (feed, _) = topic.finish_warm_up().unwrap();
+    let (feed, ..) = topic.finish_warm_up().unwrap();
     assert_eq!(announced(Some(feed)), Some((EPOCH, vec![0, 4])));
     let grown = survey(&mut topic, EPOCH, &[(0, 1), (4, 9), (0, 100)]);
     assert_eq!((grown.assign, announced(grown.announcement)), (Assign::Again, Some((EPOCH, vec![0, 4, 0]))));
@@ -151,7 +204,7 @@ fn a_partition_that_went_on_since_its_log_was_asked_for_is_sound() {
 fn a_position_lost_while_warming_is_nobodys_gap() {
     let mut topic = reader(&[(0, 5)]);
     assert!(gaps(&survey_lost(&mut topic, &[(2, 9)], None)).is_empty());
-    let (feed, _) = topic.finish_warm_up().unwrap();
+    let (feed, ..) = topic.finish_warm_up().unwrap();
     assert_eq!(announced(Some(feed)), Some((EPOCH, vec![2])));
     let mut topic = reader(&[(0, 5)]);
     take(&mut topic, 0, 4);
@@ -179,7 +232,7 @@ fn a_topic_made_anew_while_warming_is_nobodys_news() {
     take(&mut topic, 0, 4);
     let change = survey(&mut topic, ANEW, &[(0, 100)]);
     assert_eq!((change.assign, announced(change.announcement)), (Assign::OnNewClient, None));
-    let (feed, _) = topic.finish_warm_up().unwrap();
+    let (feed, ..) = topic.finish_warm_up().unwrap();
     assert_eq!(announced(Some(feed)), Some((ANEW, vec![90])));
 }
 

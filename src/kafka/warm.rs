@@ -27,6 +27,8 @@ struct Lane {
     /// Nothing below this offset is held or will come.
     floor: i64,
     held: VecDeque<Held>,
+    /// What stands before it was taken, or holds no records.
+    next: i64,
 }
 
 #[derive(Debug)]
@@ -44,19 +46,30 @@ impl Warm {
 
     /// Adds the next partition, to be read from `start`.
     pub(super) fn add_partition(&mut self, start: i64) {
-        self.lanes.push(Lane { floor: start, held: VecDeque::new() });
+        self.lanes.push(Lane { floor: start, held: VecDeque::new(), next: start });
     }
 
     /// The partition is read from `start` on: what lay below is gone.
     pub(super) fn raise_floor(&mut self, partition: usize, start: i64) {
         if let Some(lane) = self.lanes.get_mut(partition) {
             lane.floor = lane.floor.max(start);
+            lane.next = lane.next.max(start);
         }
+    }
+
+    /// No record stands between what was taken last of this partition and the offset `next`. Whether that has to be told
+    /// by itself: there is no event that could say it.
+    pub(super) fn pass(&mut self, partition: usize, next: i64) -> bool {
+        let Some(lane) = self.lanes.get_mut(partition).filter(|lane| lane.next < next) else { return false };
+        lane.next = next;
+        !lane.held.back_mut().is_some_and(|last| last.entry.go_on_at(next))
     }
 
     /// Takes an entry, `ts` its record's time, and drops the oldest where there are too many.
     pub(super) fn push(&mut self, partition: usize, offset: i64, ts: i64, entry: Entry) {
+        self.pass(partition, offset);
         let Some(lane) = self.lanes.get_mut(partition) else { return };
+        lane.next = offset + 1;
         if lane.held.is_empty() {
             self.fronts.push(Reverse((ts, partition)));
         }
@@ -107,7 +120,7 @@ fn bytes_of(entry: &Entry) -> usize {
     ENTRY_OVERHEAD_BYTES
         + match entry {
             Entry::Event(event) => event.envelope.len(),
-            Entry::Gap { .. } => 0,
+            Entry::Gap { .. } | Entry::Hole { .. } => 0,
         }
 }
 
@@ -125,6 +138,7 @@ mod tests {
         let place = |entry: &Entry| match entry {
             Entry::Gap { range, .. } => format!("{}{}:{}", range.topic, range.partition, range.from),
             Entry::Event(event) => event.id.to_string(),
+            Entry::Hole { .. } => panic!("a hole"),
         };
         entries.iter().map(place).collect()
     }

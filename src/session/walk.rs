@@ -190,7 +190,7 @@ impl Session {
                     let encoding = desk.encodings.at(event, self.subscriptions[n].frame, cursor());
                     self.queue.push_replayed(event.clone(), encoding);
                 }
-                Entry::Event(_) => {}
+                Entry::Event(_) | Entry::Hole { .. } => {}
                 Entry::Gap { cause, range } => self.queue.push_gap(Gap::at_source(*cause, range.clone(), cursor())),
             }
         }

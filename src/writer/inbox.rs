@@ -223,7 +223,7 @@ impl Amount {
 fn bytes(feed: &Feed) -> usize {
     let of = |entry: &Entry| match entry {
         Entry::Event(event) => event.envelope.len(),
-        Entry::Gap { .. } => 0,
+        Entry::Gap { .. } | Entry::Hole { .. } => 0,
     };
     match feed {
         Feed::Batch(entries) => entries.iter().map(of).sum(),
@@ -259,6 +259,8 @@ impl Skipped {
                     self.joined.clear();
                     self.batch.push(entry.clone());
                 }
+                // A later end than that of a loss before it counts; an earlier one is within the loss.
+                Entry::Hole { .. } => self.batch.push(entry.clone()),
                 Entry::Gap { range, .. } => self.join(range.clone()),
             }
         }

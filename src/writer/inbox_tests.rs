@@ -16,6 +16,7 @@ fn batch(partition: i32, offsets: Range<i64>) -> Feed {
 fn event(partition: i32, offset: i64) -> Arc<Event> {
     Arc::new(Event {
         id: EventId { topic: "orders".into(), partition, offset },
+        next: offset + 1,
         ts: 0,
         kind: "test".into(),
         keys: [].into(),
@@ -39,6 +40,7 @@ fn taken(inboxes: &Inboxes<()>, writer: usize) -> Vec<String> {
         match next {
             Next::Feed(Feed::Batch(entries)) => lines.extend(entries.iter().map(|entry| match entry {
                 Entry::Event(event) => event.id.to_string(),
+                Entry::Hole { partition, end, .. } => format!("hole {partition}:{end}"),
                 Entry::Gap { cause, range } => {
                     format!("{} {}:{}:{}-{}", cause.as_str(), range.topic, range.partition, range.from, range.to)
                 }

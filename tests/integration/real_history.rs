@@ -158,7 +158,7 @@ impl Bench {
 fn offsets(page: &Page) -> Vec<i64> {
     let offset = |entry: &Entry| match entry {
         Entry::Event(event) => Some(event.id.offset),
-        Entry::Gap { .. } => None,
+        Entry::Gap { .. } | Entry::Hole { .. } => None,
     };
     page.entries.iter().filter_map(offset).collect()
 }
@@ -167,6 +167,6 @@ fn offsets(page: &Page) -> Vec<i64> {
 fn gap(page: &Page) -> Option<(&'static str, Range<i64>)> {
     match page.entries.first()? {
         Entry::Gap { cause, range } => Some((cause.as_str(), range.from..range.to + 1)),
-        Entry::Event(_) => None,
+        Entry::Event(_) | Entry::Hole { .. } => None,
     }
 }

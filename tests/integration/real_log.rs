@@ -49,6 +49,59 @@ fn aborted_records_never_appear_and_leave_no_gap() {
     assert_eq!(resumed.ids(1), [next]);
 }
 
+/// Where a log begins says nothing of what stood before: a cursor has to pass control records while they are there.
+#[test]
+fn control_records_that_retention_took_are_no_gap() {
+    for (topic, partitions) in [("quiet", 2), ("quiet-alone", 1)] {
+        let mut house = house(&[(topic, partitions)]);
+        let admin = Admin::of(&shared().address);
+        let event = |n: i32| json!({"type": "t", "data": n});
+        let mut live = house.get("/stream").ndjson();
+        // A record and its control record.
+        admin.transaction(topic, &[event(0).to_string()], true);
+        let seen = cursor(&live.event());
+        admin.delete_before(topic, 2);
+        assert_goes_on(&mut house, topic, &seen);
+
+        // Offset 2 is an event's. Two records of an aborted transaction and its control record follow; later events say
+        // where the stream stands.
+        let mut live = house.get("/stream").ndjson();
+        admin.transaction(topic, &[event(1).to_string(), event(2).to_string()], false);
+        let mut seen = String::new();
+        eventually_true("a cursor behind the control record", || {
+            house.broker.event(topic, partitions - 1, event(3));
+            seen = cursor(&live.event());
+            position(topic, &seen) >= 6
+        });
+        if partitions > 1 {
+            admin.delete_before(topic, 6);
+        }
+        assert_goes_on(&mut house, topic, &seen);
+    }
+}
+
+/// On a replica that read nothing of what its log no longer holds.
+fn assert_goes_on(house: &mut House, topic: &str, since: &str) {
+    house.restart();
+    let mut lines = house.get(&format!("/stream?since={since}")).ndjson();
+    let mut records = house.get("/events").header("Last-Event-ID", since).sse();
+    let next = house.broker.event(topic, 0, json!({"type": "t", "data": "next"}));
+    assert_eq!((lines.ids(1), records.ids(1)), (vec![next.clone()], vec![next]), "{topic} since {since}");
+}
+
+/// The cursor of an event, as the protocol says where it is.
+fn cursor(event: &Value) -> String {
+    event.get("cursor").unwrap_or(&event["id"]).as_str().unwrap().to_owned()
+}
+
+/// The position in partition 0.
+fn position(topic: &str, cursor: &str) -> i64 {
+    use sidestream::cursor::{Cursor, Positions};
+    let cursor: Cursor = cursor.parse().unwrap();
+    let positions = cursor.opaque.and_then(|opaque| Positions::decode(&opaque, &[topic.into()]));
+    positions.map_or(cursor.id.offset + 1, |positions| positions.0[0].next[0])
+}
+
 #[test]
 fn a_log_that_ends_with_records_of_nobody_is_warm_at_once() {
     let admin = Admin::of(&shared().address);

@@ -102,6 +102,7 @@ fn take(inboxes: &Inboxes<()>, writer: usize) -> Option<Vec<(i64, i64)>> {
     let offsets = |entry: &Entry| match entry {
         Entry::Event(event) => (event.id.offset, event.id.offset),
         Entry::Gap { range, .. } => (range.from, range.to),
+        Entry::Hole { end, .. } => (*end, *end),
     };
     Some(entries.iter().map(offsets).collect())
 }
@@ -109,6 +110,7 @@ fn take(inboxes: &Inboxes<()>, writer: usize) -> Option<Vec<(i64, i64)>> {
 fn event(offset: i64) -> Event {
     Event {
         id: EventId { topic: "a".into(), partition: 0, offset },
+        next: offset + 1,
         ts: 0,
         kind: "t".into(),
         keys: [].into(),

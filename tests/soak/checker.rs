@@ -3,10 +3,9 @@
 //! The truth is the log as it was read at the end. Every client began before the first record, so it must have got
 //! each record that is in its scope, once, in the order of its partition, but for what a gap named to it.
 //!
-//! A gap counts where it is told in time: before the client gets what follows in the partition.
-//!
-//! A `truncated` gap says that a client's position lies beyond what its replica has read: it goes on from the range's
-//! start, so what it had seen of the range may come again. Nothing else may.
+//! A gap counts where it is told in time: before the client gets what follows in the partition. Whatever it names must
+//! never come, before or after it, and what came before must not come again. No log loses its tail here, and the
+//! producers are idempotent, so there is no exception.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -15,8 +14,6 @@ use crate::history::{FENCE, Op, Phase, Place, Proto, Range, Record, Text};
 
 /// How many violations are described; all are counted.
 const FINDINGS_MAX: usize = 50;
-/// The one cause of a gap that sets a client back.
-const TRUNCATED: &str = "truncated";
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -25,6 +22,8 @@ pub struct Verdict {
     pub duplicates: u64,
     pub order_violations: u64,
     pub unauthorized: u64,
+    /// Events that a gap named to a client which got them.
+    pub false_gaps: u64,
     /// Clients that did not see every fence.
     pub unreached: u64,
     /// Replicas that ended by themselves. Nobody is wronged by it, so it is no count of the last line.
@@ -38,14 +37,21 @@ pub struct Verdict {
     pub findings: Vec<String>,
     /// Gaps by their reasons.
     pub reasons: BTreeMap<Text, u64>,
-    /// Events that gaps named to clients they were for: never got, and got all the same.
-    pub told: (u64, u64),
+    /// Events that gaps named to clients they were for, and that never came.
+    pub told: u64,
 }
 
 impl Verdict {
     /// Nothing wrong, and something to be wrong with.
     pub fn is_clean(&self) -> bool {
-        let wrong = [self.unreported_losses, self.duplicates, self.order_violations, self.unauthorized, self.unreached];
+        let wrong = [
+            self.unreported_losses,
+            self.duplicates,
+            self.order_violations,
+            self.unauthorized,
+            self.false_gaps,
+            self.unreached,
+        ];
         let [sse, ndjson, ws] = self.received();
         let covered = [self.events, self.faults, self.reconnects, sse, ndjson, ws];
         wrong.iter().all(|count| *count == 0) && covered.iter().all(|count| *count > 0)
@@ -68,12 +74,13 @@ impl fmt::Display for Verdict {
         let [sse, ndjson, ws] = self.received();
         write!(
             f,
-            "unreported_losses={} duplicates={} order_violations={} unauthorized={} unreached={} events={} faults={} \
-             reconnects={} gaps={} sse={sse} ndjson={ndjson} ws={ws}",
+            "unreported_losses={} duplicates={} order_violations={} unauthorized={} false_gaps={} unreached={} events={} \
+             faults={} reconnects={} gaps={} sse={sse} ndjson={ndjson} ws={ws}",
             self.unreported_losses,
             self.duplicates,
             self.order_violations,
             self.unauthorized,
+            self.false_gaps,
             self.unreached,
             self.events,
             self.faults,
@@ -85,12 +92,15 @@ impl fmt::Display for Verdict {
 
 /// Judges a whole history.
 pub fn judge(history: &[Record]) -> Verdict {
-    let log = Log::of(history);
     let mut verdict = Verdict::default();
+    let log = Log::of(history, &mut verdict);
     let mut clients: BTreeMap<usize, Client<'_>> = BTreeMap::new();
     for (now, Record { op, .. }) in history.iter().enumerate() {
         match op {
             Op::Produce { place, uid, .. } => log.check_receipt(place, uid, &mut verdict),
+            Op::Aborted { uid } if log.holds(uid) => {
+                verdict.find(|v| &mut v.unauthorized, || format!("{uid} was aborted; the log holds it"));
+            }
             Op::Open { client, proto, scope, topics, status, .. } => {
                 let client = clients.entry(*client).or_insert_with(|| Client::new(*proto, scope, topics));
                 client.answered(*status, &mut verdict);
@@ -105,7 +115,8 @@ pub fn judge(history: &[Record]) -> Verdict {
             Op::Gap { client, reason, ranges, .. } => {
                 verdict.gaps += 1;
                 *verdict.reasons.entry(reason.clone()).or_default() += 1;
-                clients.get_mut(client).into_iter().for_each(|client| client.miss(now, reason, ranges));
+                let told = ranges.iter().map(|range| (now, range));
+                clients.get_mut(client).into_iter().for_each(|client| client.told.extend(told.clone()));
             }
             Op::Fault { phase: Phase::Begin, .. } => verdict.faults += 1,
             Op::Crash { replica, status } => {
@@ -133,14 +144,23 @@ struct Entry<'h> {
 }
 
 impl<'h> Log<'h> {
-    fn of(history: &'h [Record]) -> Self {
+    /// An idempotent producer's record is there once: a log that holds it twice hides what clients get twice.
+    fn of(history: &'h [Record], verdict: &mut Verdict) -> Self {
         let mut log: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        let mut uids = BTreeSet::new();
         for Record { op, .. } in history {
             if let Op::Log { place, uid, acl } = op {
                 log.entry((place.topic.clone(), place.part)).or_default().insert(place.off, Entry { uid, acl });
+                if !uids.insert(uid) {
+                    verdict.find(|v| &mut v.duplicates, || format!("the log holds {uid} twice, at {place:?} as well"));
+                }
             }
         }
         Self(log)
+    }
+
+    fn holds(&self, uid: &Text) -> bool {
+        self.0.values().flat_map(BTreeMap::values).any(|entry| entry.uid == uid)
     }
 
     fn get(&self, place: &Place) -> Option<&Entry<'h>> {
@@ -172,9 +192,7 @@ struct Client<'h> {
 struct Seen {
     /// And when it did first.
     offsets: BTreeMap<i64, usize>,
-    /// Those that may come once more.
-    again: BTreeSet<i64>,
-    /// The offset after the last one seen, or where a gap set the client back to.
+    /// The offset after the last one seen.
     next: i64,
 }
 
@@ -205,19 +223,10 @@ impl<'h> Client<'h> {
         lane.next = next.max(place.off + 1);
         let is_new = !lane.offsets.contains_key(&place.off);
         lane.offsets.entry(place.off).or_insert(now);
-        if !is_new && !lane.again.remove(&place.off) {
+        if !is_new {
             verdict.find(|v| &mut v.duplicates, || format!("client {name} got {place:?} again, {next} was next"));
-        } else if is_new && place.off < next {
+        } else if place.off < next {
             verdict.find(|v| &mut v.order_violations, || format!("client {name} got {place:?} when {next} was next"));
-        }
-    }
-
-    fn miss(&mut self, now: usize, reason: &str, ranges: &'h [Range]) {
-        self.told.extend(ranges.iter().map(|range| (now, range)));
-        for range in ranges.iter().filter(|_| reason == TRUNCATED) {
-            let Some(lane) = self.lanes.get_mut(&(range.topic.clone(), range.partition)) else { continue };
-            lane.again.extend(lane.offsets.range(range.from..=range.to).map(|(off, _)| off));
-            lane.next = lane.next.min(range.from);
         }
     }
 
@@ -231,9 +240,13 @@ impl<'h> Client<'h> {
                 let told = told.iter().find(|(_, range)| (range.from..=range.to).contains(off));
                 match (seen.offsets.contains_key(off), told) {
                     (true, None) => {}
-                    (true, Some(_)) => verdict.told.1 += 1,
+                    (true, Some((_, range))) => {
+                        let what =
+                            || format!("client {name} got {} at {lane:?} {off}; {range:?} was told lost", entry.uid);
+                        verdict.find(|v| &mut v.false_gaps, what);
+                    }
                     (false, Some((when, _))) if seen.follower(*off).is_none_or(|next| *when < next) => {
-                        verdict.told.0 += 1;
+                        verdict.told += 1;
                     }
                     // One that gave up may miss what follows the last it got, which makes it unreached.
                     (false, _) if self.ended || *off < seen.next => {
@@ -313,8 +326,8 @@ mod tests {
         Op::End { client: 0, gave_up: false }
     }
 
-    /// Counts of: losses, duplicates, order, unauthorized, unreached.
-    fn counts(ops: impl IntoIterator<Item = Op>) -> [u64; 5] {
+    /// Counts of: losses, duplicates, order, unauthorized, unreached, false gaps.
+    fn counts(ops: impl IntoIterator<Item = Op>) -> [u64; 6] {
         let history: Vec<_> = ops.into_iter().map(|op| Record { t: 0, op }).collect();
         let verdict = judge(&history);
         [
@@ -323,49 +336,70 @@ mod tests {
             verdict.order_violations,
             verdict.unauthorized,
             verdict.unreached,
+            verdict.false_gaps,
         ]
     }
 
     /// Offsets 0 to 4 are the client's but 2, which is another's; then its fence, which it saw.
-    fn of(received: impl IntoIterator<Item = Op>) -> [u64; 5] {
+    fn of(received: impl IntoIterator<Item = Op>) -> [u64; 6] {
         let records = (0..5).map(|off| log(if off == 2 { THEIRS } else { MINE }, 0, off));
         counts(records.chain([open()]).chain(received).chain(fence(0, 5)).chain([end()]))
     }
 
     #[test]
     fn what_is_whole_is_clean() {
-        assert_eq!(of([0, 1, 3, 4].map(|off| recv(0, off))), [0; 5]);
+        assert_eq!(of([0, 1, 3, 4].map(|off| recv(0, off))), [0; 6]);
     }
 
     #[test]
     fn what_is_missing_is_a_loss_unless_it_was_told() {
-        assert_eq!(of([0, 3, 4].map(|off| recv(0, off))), [1, 0, 0, 0, 0]);
-        assert_eq!(of([recv(0, 0), gap("overflow", 1, 1), recv(0, 3), recv(0, 4)]), [0; 5]);
-        assert_eq!(of([recv(0, 0), gap("overflow", 2, 3), recv(0, 4)]), [1, 0, 0, 0, 0], "the range says what");
-        assert_eq!(of([recv(0, 0), recv(0, 3), gap("overflow", 1, 1), recv(0, 4)]), [1, 0, 0, 0, 0], "too late");
+        assert_eq!(of([0, 3, 4].map(|off| recv(0, off))), [1, 0, 0, 0, 0, 0]);
+        assert_eq!(of([recv(0, 0), gap("overflow", 1, 1), recv(0, 3), recv(0, 4)]), [0; 6]);
+        assert_eq!(of([recv(0, 0), gap("overflow", 2, 3), recv(0, 4)]), [1, 0, 0, 0, 0, 0], "the range says what");
+        assert_eq!(of([recv(0, 0), recv(0, 3), gap("overflow", 1, 1), recv(0, 4)]), [1, 0, 0, 0, 0, 0], "too late");
     }
 
     #[test]
-    fn what_comes_twice_is_a_duplicate_unless_the_client_was_set_back() {
-        assert_eq!(of([0, 1, 1, 3, 4].map(|off| recv(0, off))), [0, 1, 0, 0, 0]);
+    fn what_comes_twice_is_a_duplicate_after_a_gap_as_well() {
+        assert_eq!(of([0, 1, 1, 3, 4].map(|off| recv(0, off))), [0, 1, 0, 0, 0, 0]);
         let again = |reason| of([recv(0, 0), recv(0, 1), gap(reason, 1, 1), recv(0, 1), recv(0, 3), recv(0, 4)]);
-        assert_eq!((again("truncated"), again("overflow")), ([0; 5], [0, 1, 0, 0, 0]));
+        assert_eq!((again("truncated"), again("overflow")), ([0, 1, 0, 0, 0, 1], [0, 1, 0, 0, 0, 1]));
+    }
+
+    #[test]
+    fn a_gap_names_nothing_that_comes_before_or_after_it() {
+        let before = of([recv(0, 0), recv(0, 1), gap("truncated", 1, 2), recv(0, 3), recv(0, 4)]);
+        let after = of([recv(0, 0), gap("retention", 1, 2), recv(0, 1), recv(0, 3), recv(0, 4)]);
+        assert_eq!((before, after), ([0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 1]));
+        assert_eq!(of([recv(0, 0), recv(0, 1), gap("overflow", 2, 2), recv(0, 3), recv(0, 4)]), [0; 6], "another's");
+    }
+
+    #[test]
+    fn a_log_holds_a_record_once_and_an_aborted_one_never() {
+        let twice = Op::Log { place: place(1, 7), uid: uid(0, 0), acl: THEIRS.into() };
+        assert_eq!(counts([log(MINE, 0, 0), twice]), [0, 1, 0, 0, 0, 0]);
+        assert_eq!(counts([log(MINE, 0, 0), Op::Aborted { uid: uid(0, 0) }]), [0, 0, 0, 1, 0, 0]);
+        assert_eq!(counts([log(MINE, 0, 0), Op::Aborted { uid: uid(0, 1) }]), [0; 6]);
     }
 
     #[test]
     fn what_comes_late_is_out_of_order_in_its_partition_only() {
-        assert_eq!(of([0, 3, 1, 4].map(|off| recv(0, off))), [0, 0, 1, 0, 0]);
+        assert_eq!(of([0, 3, 1, 4].map(|off| recv(0, off))), [0, 0, 1, 0, 0, 0]);
         let two = [log(MINE, 0, 0), log(MINE, 1, 9), open(), recv(1, 9), recv(0, 0)];
-        assert_eq!(counts(two.into_iter().chain(fence(0, 1)).chain(fence(1, 10)).chain([end()])), [0; 5]);
+        assert_eq!(counts(two.into_iter().chain(fence(0, 1)).chain(fence(1, 10)).chain([end()])), [0; 6]);
     }
 
     #[test]
     fn what_is_anothers_or_nobodys_is_unauthorized() {
-        assert_eq!(of([0, 1, 2, 3, 4].map(|off| recv(0, off))), [0, 0, 0, 1, 0]);
-        assert_eq!(of([0, 1, 3, 4, 77].map(|off| recv(0, off))), [0, 0, 0, 1, 0]);
+        assert_eq!(of([0, 1, 2, 3, 4].map(|off| recv(0, off))), [0, 0, 0, 1, 0, 0]);
+        assert_eq!(of([0, 1, 3, 4, 77].map(|off| recv(0, off))), [0, 0, 0, 1, 0, 0]);
         let id: Text = "t:0:1".into();
         let renamed = Op::Recv { client: 0, conn: 0, id, uid: "other".into(), place: place(0, 1) };
-        assert_eq!(of([recv(0, 0), renamed, recv(0, 3), recv(0, 4)]), [1, 0, 0, 1, 0], "and what it should be is lost");
+        assert_eq!(
+            of([recv(0, 0), renamed, recv(0, 3), recv(0, 4)]),
+            [1, 0, 0, 1, 0, 0],
+            "and what it should be is lost"
+        );
     }
 
     #[test]
@@ -373,16 +407,16 @@ mod tests {
         let given_up = Op::End { client: 0, gave_up: true };
         let close = Op::Close { client: 0, conn: 0, by: By::Client };
         let [of_log, seen] = fence(0, 1);
-        assert_eq!(counts([log(MINE, 0, 0), of_log.clone(), open(), recv(0, 0), close, given_up]), [0, 0, 0, 0, 1]);
-        assert_eq!(counts([log(MINE, 0, 0), of_log.clone(), open(), recv(0, 0), seen]), [0, 0, 0, 0, 1]);
-        assert_eq!(counts([log(MINE, 0, 0), of_log, open(), recv(0, 0), end()]), [1, 0, 0, 0, 1]);
+        assert_eq!(counts([log(MINE, 0, 0), of_log.clone(), open(), recv(0, 0), close, given_up]), [0, 0, 0, 0, 1, 0]);
+        assert_eq!(counts([log(MINE, 0, 0), of_log.clone(), open(), recv(0, 0), seen]), [0, 0, 0, 0, 1, 0]);
+        assert_eq!(counts([log(MINE, 0, 0), of_log, open(), recv(0, 0), end()]), [1, 0, 0, 0, 1, 0]);
     }
 
     #[test]
     fn what_was_acknowledged_must_be_in_the_log() {
         let receipt = |off| Op::Produce { place: place(0, off), key: "".into(), uid: uid(0, off), acl: MINE.into() };
-        assert_eq!(counts([receipt(0), log(MINE, 0, 0)]), [0; 5]);
-        assert_eq!(counts([receipt(0), receipt(1), log(MINE, 0, 0)]), [1, 0, 0, 0, 0]);
+        assert_eq!(counts([receipt(0), log(MINE, 0, 0)]), [0; 6]);
+        assert_eq!(counts([receipt(0), receipt(1), log(MINE, 0, 0)]), [1, 0, 0, 0, 0, 0]);
     }
 
     #[test]

@@ -1,18 +1,23 @@
 //! Lies about a true history, each in one place, as a broken product would tell them: the checker must find them all.
 
 use crate::checker::{Verdict, judge};
-use crate::history::{FENCE, Op, Record};
+use crate::history::{FENCE, Op, Range, Record};
 
 /// What a lie is, how it is told, and the count that must find it.
 type Lie = (&'static str, fn(&mut Vec<Record>), fn(&Verdict) -> u64);
 
-const LIES: [Lie; 6] = [
+const LIES: [Lie; 11] = [
     ("an event is skipped", skip, |verdict| verdict.unreported_losses),
     ("a resume is one too early", repeat, |verdict| verdict.duplicates),
     ("two events change places", |history| swap(history), |verdict| verdict.order_violations),
     ("an event goes to another tenant", leak, |verdict| verdict.unauthorized),
     ("an id names another record", |history| rename(history), |verdict| verdict.unauthorized),
     ("a client never ends", lose_an_end, |verdict| verdict.unreached),
+    ("an event comes again after a gap", repeat_after_gap, |verdict| verdict.duplicates),
+    ("a gap names an event that comes", name_before, |verdict| verdict.false_gaps),
+    ("a gap names an event that came", name_after, |verdict| verdict.false_gaps),
+    ("a record is in the log twice", log_twice, |verdict| verdict.duplicates),
+    ("an aborted record is sent", send_aborted, |verdict| verdict.unauthorized),
 ];
 
 /// Tells each lie about a history that is true otherwise.
@@ -36,6 +41,54 @@ fn repeat(history: &mut Vec<Record>) {
     let (at, next) = two(history);
     let again = history[at].clone();
     history.insert(next + 1, again);
+}
+
+fn repeat_after_gap(history: &mut Vec<Record>) {
+    let (at, next) = two(history);
+    let again = history[at].clone();
+    history.splice(next + 1..next + 1, [gap_of(&again), again]);
+}
+
+fn name_before(history: &mut Vec<Record>) {
+    let (at, _) = two(history);
+    let gap = gap_of(&history[at]);
+    history.insert(at, gap);
+}
+
+fn name_after(history: &mut Vec<Record>) {
+    let (at, next) = two(history);
+    let gap = gap_of(&history[at]);
+    history.insert(next + 1, gap);
+}
+
+/// What says to its client that this event is lost.
+fn gap_of(received: &Record) -> Record {
+    let Op::Recv { client, conn, place, .. } = received.op.clone() else { unreachable!() };
+    let range = Range { topic: place.topic, partition: place.part, from: place.off, to: place.off };
+    let op = Op::Gap { client, conn, reason: "truncated".into(), ranges: vec![range] };
+    Record { t: received.t, op }
+}
+
+fn log_twice(history: &mut Vec<Record>) {
+    let logged = history.iter().rposition(|record| matches!(record.op, Op::Log { .. })).expect("a log");
+    let mut again = history[logged].clone();
+    // At the end, and nobody's, so that nobody misses it.
+    let Op::Log { place, acl, .. } = &mut again.op else { unreachable!() };
+    (place.off, *acl) = (i64::MAX - 1, "nobody/nobody".into());
+    history.push(again);
+}
+
+fn send_aborted(history: &mut Vec<Record>) {
+    let aborted = history.iter().find_map(|record| match &record.op {
+        Op::Aborted { uid } => Some(uid.clone()),
+        _ => None,
+    });
+    let (at, _) = two(history);
+    let mut sent = history[at].clone();
+    let Op::Recv { uid, place, .. } = &mut sent.op else { unreachable!() };
+    // An offset that holds no record.
+    (*uid, place.off) = (aborted.expect("an aborted record"), i64::MAX - 1);
+    history.insert(at, sent);
 }
 
 fn swap(history: &mut [Record]) {

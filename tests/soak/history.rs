@@ -40,6 +40,10 @@ pub enum Op {
     Unsure {
         uid: Text,
     },
+    /// Its transaction was aborted: nobody may get it.
+    Aborted {
+        uid: Text,
+    },
     /// A record of the log, as it was read at the end by a consumer that knows nothing of sidestream.
     Log {
         #[serde(flatten)]

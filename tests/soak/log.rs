@@ -1,5 +1,6 @@
-//! The log as it is: read from its start to its end by a consumer that knows nothing of sidestream.
+//! The log as it is, of what was committed: read from its start to its end by a consumer that knows nothing of sidestream.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -27,25 +28,33 @@ pub fn read(brokers: &str, partitions: &Partitions, recorder: &Recorder) {
         .create()
         .unwrap();
     let mut list = TopicPartitionList::new();
-    let mut left = 0;
+    let mut ends = HashMap::new();
     for (topic, partitions) in TOPICS.iter().zip(partitions) {
         for partition in 0..partitions.load(Ordering::Relaxed) {
             let (low, high) = consumer.fetch_watermarks(topic.name, partition, ANSWER).unwrap();
             list.add_partition_offset(topic.name, partition, Offset::Offset(low)).unwrap();
-            left += high - low;
+            if low < high {
+                ends.insert((topic.name.to_owned(), partition), high);
+            }
         }
     }
     consumer.assign(&list).unwrap();
     let deadline = Instant::now() + READ;
-    while left > 0 {
+    while !is_at(&consumer, &ends) {
         assert!(Instant::now() < deadline, "the log is not read within {READ:?}");
-        let Some(record) = consumer.poll(POLL) else { continue };
-        let Ok(record) = record else { continue };
-        let value: Value = serde_json::from_slice(record.payload().expect("a value")).unwrap();
-        let text = |name: &str| value[name].as_str().unwrap_or_default();
-        let place = Place { topic: record.topic().into(), part: record.partition(), off: record.offset() };
-        let uid = value["data"]["uid"].as_str().expect("a uid").into();
-        recorder.note(Op::Log { place, uid, acl: format!("{}/{}", text("tenant"), text("user")).into() });
-        left -= 1;
+        while let Some(record) = consumer.poll(POLL) {
+            let Ok(record) = record else { continue };
+            let value: Value = serde_json::from_slice(record.payload().expect("a value")).unwrap();
+            let text = |name: &str| value[name].as_str().unwrap_or_default();
+            let place = Place { topic: record.topic().into(), part: record.partition(), off: record.offset() };
+            let uid = value["data"]["uid"].as_str().expect("a uid").into();
+            recorder.note(Op::Log { place, uid, acl: format!("{}/{}", text("tenant"), text("user")).into() });
+        }
     }
+}
+
+/// Whether it stands at these ends. Its position passes control records, which are not given out.
+fn is_at(consumer: &BaseConsumer, ends: &HashMap<(String, i32), i64>) -> bool {
+    let positions = consumer.position().unwrap().to_topic_map();
+    ends.iter().all(|(log, end)| matches!(positions.get(log), Some(Offset::Offset(at)) if at >= end))
 }

@@ -1,8 +1,8 @@
 //! Replicas under faults, and what their clients were sent: in the spirit of Jepsen, a history and a checker.
 //!
-//! Three replicas of the real binary read a real Apache Kafka, two tenants' clients follow them over every transport
-//! and come back by cursor wherever they like, and meanwhile replicas, broker, networks, files and clients fail as the
-//! seed says. At the end every client must have been sent what its scope holds, each once and in order, or have been
+//! Three replicas of the real binary read a real Apache Kafka of three brokers, with Kafka's default settings; idempotent
+//! and transactional producers write. Two tenants' clients follow over every transport and come back by cursor wherever
+//! they like, and meanwhile replicas, brokers, networks, files and clients fail, and floods come, as the seed says. At the end every client must have been sent what its scope holds, each once and in order, or have been
 //! told what not. `make soak` runs for minutes; the short run here shows as well that the checker finds lies.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test panics to fail; so do its words.
 #![allow(clippy::print_stdout, reason = "the verdict is the output")]
@@ -11,6 +11,7 @@
 mod checker;
 mod client;
 mod falsify;
+mod flood;
 mod history;
 mod log;
 mod people;
@@ -30,7 +31,7 @@ use run::Run;
 
 const SHORT: Duration = Duration::from_secs(12);
 /// Its plan has every kind of fault.
-const SHORT_SEED: u64 = 45;
+const SHORT_SEED: u64 = 4;
 
 #[test]
 fn a_short_run_is_clean_and_every_lie_about_it_is_found() {
@@ -59,7 +60,6 @@ fn soak() {
 
 fn print(verdict: &Verdict) {
     verdict.findings.iter().for_each(|finding| println!("{finding}"));
-    let (missed, had) = verdict.told;
-    println!("gaps: {:?}; they named {missed} events that never came, and {had} that did", verdict.reasons);
+    println!("gaps: {:?}; they named {} events that never came", verdict.reasons, verdict.told);
     println!("{verdict}");
 }

@@ -19,30 +19,42 @@ pub struct Topic {
 
 /// The last one is kept so short that who is away for some seconds needs more than the window.
 pub const TOPICS: [Topic; 3] = [
-    Topic { name: "ledger", partitions: 4, partitions_max: 6, replay_events: 20_000 },
-    Topic { name: "orders", partitions: 3, partitions_max: 6, replay_events: 20_000 },
+    Topic { name: "ledger", partitions: 12, partitions_max: 14, replay_events: 20_000 },
+    Topic { name: "orders", partitions: 13, partitions_max: 16, replay_events: 20_000 },
     Topic { name: "brief", partitions: 2, partitions_max: 4, replay_events: 300 },
 ];
 pub const TENANTS: [&str; 2] = ["blue", "green"];
 /// Both tenants have users of these names.
 pub const USERS: [&str; 4] = ["u0", "u1", "u2", "u3"];
 pub const REPLICAS: usize = 3;
-/// Events per second.
-pub const RATE: u32 = 500;
+pub const BROKERS: usize = 3;
+/// Events per second of the idempotent producer.
+pub const RATE: u32 = 400;
+/// Producers that write transactions, beside it.
+pub const TRANSACTIONAL: usize = 2;
 
 /// The most and the least time between two faults.
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 const PAUSE_MIN: Duration = Duration::from_millis(500);
-/// From a broker's start to when it may be killed again: it takes its time to come back, and a run is no outage.
+/// From a broker's start to when one may be killed again: it takes its time to come back, and two of three have to be
+/// there for a record to be acknowledged.
 const BROKER_PAUSE: Duration = Duration::from_secs(25);
 /// How long a fault that lasts does so, in milliseconds.
 const HOLD_MS: std::ops::Range<u64> = 300..4_000;
+/// The same for a broker: its partitions get other leaders after nine seconds.
+const BROKER_HOLD_MS: std::ops::Range<u64> = 300..14_000;
 /// How long clients stay away, in milliseconds: longer than a short window remembers.
 const AWAY_MS: std::ops::Range<u64> = 1_000..10_000;
 /// How many clients a fault of clients meets.
 const CLIENTS_HIT: usize = 6;
 /// Bytes that fill a record, so that a client which does not read is noticed.
 const PADDING: std::ops::Range<usize> = 0..1_000;
+
+/// Between two transactions, in milliseconds.
+const TRANSACTION_PAUSE_MS: std::ops::Range<u64> = 0..150;
+const TRANSACTION_RECORDS: std::ops::Range<usize> = 1..20;
+/// One of so many transactions is aborted.
+const TRANSACTIONS_PER_ABORT: usize = 4;
 
 /// Everybody a record may be for.
 pub fn acls() -> Vec<Text> {
@@ -62,12 +74,12 @@ pub struct Draft {
     pub padding: usize,
 }
 
-/// The records of a run, without an end.
-pub fn drafts(seed: u64) -> impl Iterator<Item = Draft> {
-    let mut rng = Rng::with_seed(seed);
+/// The records of one producer of a run, without an end. Producer 0 is the idempotent one.
+pub fn drafts(seed: u64, producer: usize) -> impl Iterator<Item = Draft> {
+    let mut rng = Rng::with_seed(seed.wrapping_add(producer as u64 * 0x9e37_79b9));
     let acls = TENANTS.len() * USERS.len();
     (0..).map(move |n: u64| Draft {
-        uid: format!("p-{n}"),
+        uid: format!("p{producer}-{n}"),
         topic: rng.usize(..TOPICS.len()),
         draw: rng.u32(..),
         acl: rng.usize(..acls),
@@ -75,23 +87,44 @@ pub fn drafts(seed: u64) -> impl Iterator<Item = Draft> {
     })
 }
 
-/// Replicas, clients and topics by their numbers.
+/// A transaction of a producer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transaction {
+    /// From the end of the one before.
+    pub pause: Duration,
+    pub records: usize,
+    pub is_committed: bool,
+}
+
+/// The transactions of one producer of a run, without an end.
+pub fn transactions(seed: u64, producer: usize) -> impl Iterator<Item = Transaction> {
+    let mut rng = Rng::with_seed(seed.rotate_left(32).wrapping_add(producer as u64));
+    std::iter::repeat_with(move || Transaction {
+        pause: Duration::from_millis(rng.u64(TRANSACTION_PAUSE_MS)),
+        records: rng.usize(TRANSACTION_RECORDS),
+        is_committed: rng.usize(..TRANSACTIONS_PER_ABORT) > 0,
+    })
+}
+
+/// Brokers, replicas, clients and topics by their numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// A replica is killed, later started again.
     Kill(usize),
     /// A replica is asked to end, later started again.
     Drain(usize),
-    /// A replica's network to the broker is cut.
+    /// A replica's network to the brokers is cut.
     Cut(usize),
     /// A replica's configuration changes.
     Reload(usize),
     /// A replica's configuration is no good for a while.
     BadReload(usize),
-    /// The broker is killed, later started again on its disk.
-    Broker,
+    /// One of the brokers is killed, later started again on its disk.
+    Broker(usize),
     /// A topic gets a partition more.
     Grow(usize),
+    /// Hostile clients send a replica requests and frames as fast as they can.
+    Flood(usize),
     /// Clients break their connections.
     Reset(Vec<usize>),
     /// Clients stop reading for so long.
@@ -108,8 +141,9 @@ impl Fault {
             Self::Cut(_) => "cut",
             Self::Reload(_) => "reload",
             Self::BadReload(_) => "bad-reload",
-            Self::Broker => "broker",
+            Self::Broker(_) => "broker",
             Self::Grow(_) => "grow",
+            Self::Flood(_) => "flood",
             Self::Reset(_) => "reset",
             Self::Stall(..) => "stall",
             Self::Leave(..) => "leave",
@@ -147,13 +181,13 @@ struct Planner {
     deck: Vec<usize>,
     /// Until when each replica is to be left alone.
     busy: [Duration; REPLICAS],
-    /// When the broker was last started again.
+    /// When a broker was last started again.
     broker_back: Option<Duration>,
     partitions: [i32; TOPICS.len()],
 }
 
 impl Planner {
-    const KINDS: usize = 10;
+    const KINDS: usize = 11;
 
     fn new(seed: u64, clients: usize) -> Self {
         // Other numbers than those of the drafts.
@@ -165,10 +199,11 @@ impl Planner {
 
     fn add(&mut self, at: Duration, duration: Duration) {
         let until = (at + Duration::from_millis(self.rng.u64(HOLD_MS))).min(duration);
-        let fault = self.draw(at, until);
+        let fault = self.draw(at, until, duration);
         let end = match fault {
             Fault::Reload(_) | Fault::Grow(_) | Fault::Reset(_) => at,
             Fault::Leave(_, away) => (at + away).min(duration),
+            Fault::Broker(_) => self.broker_back.unwrap_or(until),
             _ => until,
         };
         self.steps.push(Step { at, fault: fault.clone(), begins: true });
@@ -176,7 +211,7 @@ impl Planner {
     }
 
     /// The next of the deck; a reset where that one can't be.
-    fn draw(&mut self, at: Duration, until: Duration) -> Fault {
+    fn draw(&mut self, at: Duration, until: Duration, duration: Duration) -> Fault {
         if self.deck.is_empty() {
             self.deck = (0..Self::KINDS).collect();
             self.rng.shuffle(&mut self.deck);
@@ -187,21 +222,22 @@ impl Planner {
             Some(2) => self.replica(at, until).map(Fault::Cut),
             Some(3) => self.replica(at, until).map(Fault::Reload),
             Some(4) => self.replica(at, until).map(Fault::BadReload),
-            Some(5) => self.broker(at, until),
+            Some(5) => self.broker(at, duration),
             Some(6) => self.grow(at),
             Some(7) => Some(Fault::Stall(self.some_clients(), until - at)),
             Some(8) => Some(self.leave()),
+            Some(9) => self.replica(at, until).map(Fault::Flood),
             _ => None,
         };
         fault.unwrap_or_else(|| Fault::Reset(self.some_clients()))
     }
 
-    fn broker(&mut self, at: Duration, until: Duration) -> Option<Fault> {
+    fn broker(&mut self, at: Duration, duration: Duration) -> Option<Fault> {
         if self.broker_back.is_some_and(|back| at < back + BROKER_PAUSE) {
             return None;
         }
-        self.broker_back = Some(until);
-        Some(Fault::Broker)
+        self.broker_back = Some((at + Duration::from_millis(self.rng.u64(BROKER_HOLD_MS))).min(duration));
+        Some(Fault::Broker(self.rng.usize(..BROKERS)))
     }
 
     /// One with which nothing is wrong, if any.
@@ -212,7 +248,7 @@ impl Planner {
         Some(replica)
     }
 
-    /// Only where there is somebody to ask.
+    /// Only where every broker is there, to get a replica of it.
     fn grow(&mut self, at: Duration) -> Option<Fault> {
         if self.broker_back.is_some_and(|back| at < back) {
             return None;
@@ -244,9 +280,12 @@ mod tests {
     fn a_seed_gives_the_same_plan_and_another_one_another() {
         assert_eq!(faults(7, DURATION, 24), faults(7, DURATION, 24));
         assert_ne!(faults(7, DURATION, 24), faults(8, DURATION, 24));
-        let drafts = |seed| drafts(seed).take(1_000).collect::<Vec<_>>();
-        assert_eq!(drafts(7), drafts(7));
-        assert_ne!(drafts(7), drafts(8));
+        let drafts = |seed, producer| drafts(seed, producer).take(1_000).collect::<Vec<_>>();
+        assert_eq!(drafts(7, 0), drafts(7, 0));
+        assert_ne!(drafts(7, 0), drafts(8, 0));
+        let transactions = |seed, producer| transactions(seed, producer).take(100).collect::<Vec<_>>();
+        assert_eq!(transactions(7, 1), transactions(7, 1));
+        assert_ne!(transactions(7, 1), transactions(7, 2));
     }
 
     #[test]
@@ -273,11 +312,15 @@ mod tests {
             for step in faults(seed, DURATION * 5, 24) {
                 if let Fault::Kill(replica) | Fault::Drain(replica) = step.fault {
                     assert!(if step.begins { down.insert(replica) } else { down.remove(&replica) });
-                } else if let Fault::Reload(replica) | Fault::BadReload(replica) | Fault::Cut(replica) = step.fault {
+                } else if let Fault::Reload(replica)
+                | Fault::BadReload(replica)
+                | Fault::Cut(replica)
+                | Fault::Flood(replica) = step.fault
+                {
                     assert!(!down.contains(&replica));
                 } else if let Fault::Grow(_) = step.fault {
                     assert!(!down.contains(&REPLICAS), "nobody could be asked");
-                } else if step.fault == Fault::Broker {
+                } else if let Fault::Broker(_) = step.fault {
                     assert!(if step.begins { down.insert(REPLICAS) } else { down.remove(&REPLICAS) });
                 }
             }

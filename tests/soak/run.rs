@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::client::{Client, Ground};
 use crate::history::{Record, Recorder};
 use crate::people::everybody;
-use crate::plan::{REPLICAS, faults};
+use crate::plan::{REPLICAS, TRANSACTIONAL, faults};
 use crate::world::World;
 use crate::{log, producer};
 
@@ -40,7 +40,7 @@ impl Run {
         world.await_ready();
         self.stir(&mut world, &ground);
         world.look_after_replicas();
-        log::read(world.brokers(), &world.partitions, &ground.recorder);
+        log::read(&world.brokers(), &world.partitions, &ground.recorder);
         ground.recorder.take()
     }
 
@@ -57,12 +57,20 @@ impl Run {
             })
             .unzip();
         world.attend(whims);
-        let (brokers, partitions) = (world.brokers().to_owned(), world.partitions.clone());
+        let (brokers, partitions) = (world.brokers(), world.partitions.clone());
         let (seed, duration, shared) = (self.seed, self.duration, ground.clone());
+        let transactional: Vec<_> = (1..=TRANSACTIONAL)
+            .map(|n| {
+                let (brokers, partitions) = (brokers.clone(), partitions.clone());
+                let producer = producer::connect_transactional(&brokers, &shared, n);
+                thread::spawn(move || producer::transact(producer, &brokers, (seed, n), duration, &partitions))
+            })
+            .collect();
         let producer = thread::spawn(move || producer::produce(&brokers, &shared, seed, duration, &partitions));
         world.carry_out(&faults(self.seed, self.duration, clients.len()));
         producer.join().expect("the producer");
-        let fences = producer::fence(world.brokers(), ground, &world.partitions);
+        transactional.into_iter().for_each(|producer| producer.join().expect("a transactional producer"));
+        let fences = producer::fence(&world.brokers(), ground, &world.partitions);
         assert!(ground.fences.set(fences).is_ok());
         let deadline = Instant::now() + FINISH;
         while Instant::now() < deadline && !clients.iter().all(thread::JoinHandle::is_finished) {

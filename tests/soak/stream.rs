@@ -16,8 +16,8 @@ use crate::support::http::Call;
 use crate::support::sse;
 
 const CONNECT: Duration = Duration::from_secs(1);
-/// How long an answer's head may take: a client that is ahead waits a second, and machines are busy.
-const ANSWER: Duration = Duration::from_secs(10);
+/// How long an answer's head may take: a client that is ahead waits up to 10 seconds, and machines are busy.
+const ANSWER: Duration = Duration::from_secs(20);
 /// How long a read waits, so that a client looks up from its stream.
 const LOOK_UP: Duration = Duration::from_millis(50);
 /// Small, so that who does not read is noticed by the server.

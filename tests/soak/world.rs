@@ -1,4 +1,4 @@
-//! Everything that can fail: a broker, a network between it and each replica, the replicas and their files. It does
+//! Everything that can fail: brokers, a network between them and each replica, the replicas and their files. It does
 //! what the plan says and notes when.
 
 use std::fs;
@@ -11,9 +11,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::client::{Ground, Whim};
-use crate::history::{Op, Phase, Text};
-use crate::people::{Persona, sections};
-use crate::plan::{Fault, REPLICAS, Step, TOPICS};
+use crate::flood::Flood;
+use crate::history::{Op, Phase, Proto, Text};
+use crate::people::{Persona, everybody, sections};
+use crate::plan::{BROKERS, Fault, REPLICAS, Step, TOPICS, Topic};
 use crate::producer::Partitions;
 use crate::support::admin::Admin;
 use crate::support::real_broker::RealBroker;
@@ -24,9 +25,8 @@ use crate::support::{eventually_true, token};
 
 /// Nobody listens there: a network that leads nowhere.
 const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
-/// Short waits, so that what comes back is found soon.
-const PROPERTIES: &str =
-    "{ reconnect.backoff.ms: 50, reconnect.backoff.max.ms: 200, topic.metadata.refresh.interval.ms: 500 }";
+/// How many of the brokers must have a record before it is acknowledged: no leader's death loses one.
+const COPIES_MIN: &str = "2";
 
 const SUCCESSES: &str = "notifications_config_reloads_total{result=\"success\"}";
 const SUCCESSFUL: &str = "notifications_config_last_reload_successful";
@@ -34,39 +34,47 @@ const SUCCESSFUL: &str = "notifications_config_last_reload_successful";
 /// Fields are dropped in this order: replicas first.
 pub struct World {
     replicas: Vec<Replica>,
-    node: RealBroker,
+    nodes: Vec<RealBroker>,
     admin: Admin,
     pub partitions: Arc<Partitions>,
     ground: Arc<Ground>,
     clients: Vec<Sender<Whim>>,
+    /// Who floods which replica.
+    floods: Vec<(usize, Flood)>,
     _upstream: Upstream,
 }
 
 impl World {
-    /// A broker with the topics, empty, and replicas that have found them. What they log stays in `target/test-logs`.
+    /// Brokers with the topics, empty, and replicas that have found them. What they log stays in `target/test-logs`.
     pub fn start(name: &str, ground: Arc<Ground>) -> Self {
         let logs = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-logs").join(name);
         let _ = fs::remove_dir_all(&logs);
-        let relays: Vec<_> = (0..REPLICAS).map(|_| Relay::start(NOWHERE)).collect();
-        let fronts: Vec<_> = relays.iter().map(|relay| relay.address).collect();
-        let node = RealBroker::start_behind(name, Path::new(env!("CARGO_TARGET_TMPDIR")), &logs, &fronts);
-        let admin = Admin::of(&node.address);
-        TOPICS.iter().for_each(|topic| admin.create_topic(topic.name, topic.partitions, &[]));
-        let upstream = Upstream::start();
-        let replicas = relays.into_iter().zip(&node.behind).enumerate();
-        let replicas = replicas
-            .map(|(n, (relay, behind))| Replica::new(&logs.join(n.to_string()), relay, *behind, upstream.address))
+        let mut networks: Vec<_> = (0..REPLICAS).map(|_| Network::start()).collect();
+        let fronts: Vec<Vec<_>> = (0..BROKERS)
+            .map(|broker| networks.iter().map(|network| network.relays[broker].address).collect())
             .collect();
+        let fronts: Vec<&[_]> = fronts.iter().map(Vec::as_slice).collect();
+        let nodes = RealBroker::start_cluster(name, Path::new(env!("CARGO_TARGET_TMPDIR")), &logs, &fronts);
+        for (n, network) in networks.iter_mut().enumerate() {
+            network.behind = nodes.iter().map(|node| node.behind[n]).collect();
+            network.mend();
+        }
+        let admin = Admin::of(&addresses(&nodes));
+        TOPICS.iter().for_each(|topic| create(&admin, topic));
+        let upstream = Upstream::start();
+        let replicas = networks.into_iter().enumerate();
+        let replicas =
+            replicas.map(|(n, network)| Replica::new(&logs.join(n.to_string()), network, upstream.address)).collect();
         let partitions = Arc::new(TOPICS.map(|topic| AtomicI32::new(topic.partitions)));
-        let clients = Vec::new();
-        let mut world = Self { replicas, node, admin, partitions, ground, clients, _upstream: upstream };
+        let (clients, floods) = Default::default();
+        let mut world = Self { replicas, nodes, admin, partitions, ground, clients, floods, _upstream: upstream };
         (0..REPLICAS).for_each(|n| world.start_replica(n));
         world
     }
 
-    /// Where a plain Kafka client finds the broker, past all networks that are cut.
-    pub fn brokers(&self) -> &str {
-        &self.node.address
+    /// Where a plain Kafka client finds the brokers, past all networks that are cut.
+    pub fn brokers(&self) -> String {
+        addresses(&self.nodes)
     }
 
     /// Where a stream of this client stands before anything was produced.
@@ -119,10 +127,11 @@ impl World {
         match fault {
             Fault::Kill(n) => drop(self.take_replica(*n)),
             Fault::Drain(n) => self.take_replica(*n).into_iter().for_each(|mut sidecar| sidecar.terminate()),
-            Fault::Cut(n) => self.replicas[*n].cut(),
+            Fault::Cut(n) => self.replicas[*n].network.cut(),
             Fault::Reload(n) => self.replicas[*n].reload(),
             Fault::BadReload(n) => self.replicas[*n].spoil(),
-            Fault::Broker => self.node.kill(),
+            Fault::Broker(n) => self.nodes[*n].kill(),
+            Fault::Flood(n) => self.flood(*n),
             Fault::Grow(topic) => self.grow(*topic),
             Fault::Reset(clients) => self.tell(clients, Whim::Reset),
             Fault::Stall(clients, time) => self.tell(clients, Whim::Stall(*time)),
@@ -133,9 +142,10 @@ impl World {
     fn end(&mut self, fault: &Fault) {
         match fault {
             Fault::Kill(n) | Fault::Drain(n) => self.start_replica(*n),
-            Fault::Cut(n) => self.replicas[*n].mend(),
+            Fault::Cut(n) => self.replicas[*n].network.mend(),
+            Fault::Flood(n) => self.floods.retain(|(flooded, _)| flooded != n),
             Fault::BadReload(n) => self.replicas[*n].repair(),
-            Fault::Broker => self.node.start_again(),
+            Fault::Broker(n) => self.nodes[*n].start_again(),
             Fault::Reload(_) | Fault::Grow(_) | Fault::Reset(_) | Fault::Stall(..) | Fault::Leave(..) => {}
         }
     }
@@ -160,8 +170,17 @@ impl World {
 
     fn grow(&self, topic: usize) {
         let partitions = self.partitions[topic].load(Ordering::Relaxed) + 1;
-        self.admin.grow(TOPICS[topic].name, partitions as usize);
+        // A broker that was started again takes a moment until it may hold replicas.
+        eventually_true("a partition more", || self.admin.try_grow(TOPICS[topic].name, partitions as usize));
         self.partitions[topic].store(partitions, Ordering::Relaxed);
+    }
+
+    fn flood(&mut self, n: usize) {
+        let personas = everybody();
+        let hostile = personas.iter().find(|persona| persona.proto == Proto::Ws).expect("a WebSocket client");
+        let token = hostile.token(&mut fastrand::Rng::with_seed(0));
+        let path = hostile.path.clone();
+        self.floods.push((n, Flood::start(self.replicas[n].sidecar().listen, &path, &token)));
     }
 
     fn tell(&self, clients: &[usize], whim: Whim) {
@@ -172,10 +191,53 @@ impl World {
     }
 }
 
-/// A sidestream, the network it reads the broker through, and its file.
+/// A topic with a replica of each partition on every broker, so that one of them may be lost.
+fn create(admin: &Admin, topic: &Topic) {
+    let ids: Vec<i32> = (1..=BROKERS as i32).collect();
+    let places = (0..topic.partitions as usize).map(|partition| {
+        let mut places = ids.clone();
+        places.rotate_left(partition % BROKERS);
+        places
+    });
+    let places: Vec<Vec<i32>> = places.collect();
+    admin.create_topic_on(topic.name, &places.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    admin.configure(topic.name, &[("min.insync.replicas", COPIES_MIN)]);
+}
+
+fn addresses(nodes: &[RealBroker]) -> String {
+    nodes.iter().map(|node| node.address.as_str()).collect::<Vec<_>>().join(",")
+}
+
+/// What is between a replica and the brokers.
+struct Network {
+    /// One a broker.
+    relays: Vec<Relay>,
+    behind: Vec<SocketAddr>,
+}
+
+impl Network {
+    /// One that leads nowhere.
+    fn start() -> Self {
+        Self { relays: (0..BROKERS).map(|_| Relay::start(NOWHERE)).collect(), behind: Vec::new() }
+    }
+
+    fn cut(&self) {
+        self.relays.iter().for_each(|relay| relay.point_at(NOWHERE));
+        self.relays.iter().for_each(Relay::cut);
+    }
+
+    fn mend(&self) {
+        self.relays.iter().zip(&self.behind).for_each(|(relay, behind)| relay.point_at(*behind));
+    }
+
+    fn brokers(&self) -> String {
+        self.relays.iter().map(|relay| relay.address.to_string()).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// A sidestream, the network it reads the brokers through, and its file.
 struct Replica {
-    relay: Relay,
-    behind: SocketAddr,
+    network: Network,
     config: PathBuf,
     /// The configuration as it should be, and how often it was changed.
     text: String,
@@ -184,27 +246,17 @@ struct Replica {
 }
 
 impl Replica {
-    fn new(folder: &Path, relay: Relay, behind: SocketAddr, upstream: SocketAddr) -> Self {
-        relay.point_at(behind);
+    fn new(folder: &Path, network: Network, upstream: SocketAddr) -> Self {
         fs::create_dir_all(folder).unwrap();
         fs::write(folder.join("jwt.key"), token::SECRET).unwrap();
-        let text = configuration(relay.address, upstream);
+        let text = configuration(&network.brokers(), upstream);
         let config = folder.join("sidestream.yaml");
         fs::write(&config, &text).unwrap();
-        Self { relay, behind, config, text, reloads: 0, sidecar: None }
+        Self { network, config, text, reloads: 0, sidecar: None }
     }
 
     fn sidecar(&self) -> &Sidecar {
         self.sidecar.as_ref().expect("a replica that runs")
-    }
-
-    fn cut(&self) {
-        self.relay.point_at(NOWHERE);
-        self.relay.cut();
-    }
-
-    fn mend(&self) {
-        self.relay.point_at(self.behind);
     }
 
     /// One route more.
@@ -235,13 +287,12 @@ impl Replica {
 }
 
 /// Routes come last, so that one more can be added at the end.
-fn configuration(brokers: SocketAddr, upstream: SocketAddr) -> String {
-    let topic =
-        |topic: &crate::plan::Topic| format!("{}: {{ replay: {{ events: {} }} }}", topic.name, topic.replay_events);
+fn configuration(brokers: &str, upstream: SocketAddr) -> String {
+    let topic = |topic: &Topic| format!("{}: {{ replay: {{ events: {} }} }}", topic.name, topic.replay_events);
     let topics = TOPICS.iter().map(topic).collect::<Vec<_>>().join(", ");
     format!(
-        "upstream: {{ address: \"{upstream}\" }}\nkafka: {{ brokers: \"{brokers}\", warm_up: 5s, properties: \
-         {PROPERTIES} }}\nwriters: 2\ndrain: {{ budget: {:?} }}\ntopics: {{ {topics} }}\nauth: {{ key_file: jwt.key, \
+        "upstream: {{ address: \"{upstream}\" }}\nkafka: {{ brokers: \"{brokers}\", warm_up: 5s \
+         }}\nwriters: 2\ndrain: {{ budget: {:?} }}\ntopics: {{ {topics} }}\nauth: {{ key_file: jwt.key, \
          algorithms: [HS256], leeway: 0s }}\n{}",
         DRAIN,
         sections()

@@ -29,6 +29,7 @@ impl Reading {
         for index in 0..self.topics.len() {
             self.observe_topic(index, &statistics);
         }
+        self.pass_all();
         self.look_at_stalls();
     }
 

@@ -142,6 +142,7 @@ impl Draft {
         // The window keeps envelopes for long: an exact allocation spares `Bytes` a second one, too.
         self.envelope.shrink_to_fit();
         Ok(Event {
+            next: self.id.offset + 1,
             id: self.id,
             ts: self.ts,
             kind: self.kind,

@@ -119,6 +119,7 @@ impl Draft {
             return Taken::Behind(read);
         }
         let is_before_or_at = self.next <= self.wanted;
+        self.close_hole(read.offset);
         self.next = read.offset + 1;
         self.bytes += read.entry.weight();
         self.records.push_back(read);
@@ -134,6 +135,12 @@ impl Draft {
     pub(super) fn unreadable(&self, offsets: &Range<i64>) -> Option<Range<i64>> {
         let part = offsets.start.max(self.next)..offsets.end.min(self.stop);
         (!part.is_empty()).then_some(part)
+    }
+
+    /// Between the last record and this offset there is none.
+    fn close_hole(&mut self, offset: i64) {
+        // A record that is no event names itself in a gap, and no more.
+        let _ = self.records.back_mut().is_none_or(|last| last.entry.go_on_at(offset));
     }
 
     /// There are no more records up to where the page ends.
@@ -156,7 +163,8 @@ impl Draft {
     }
 
     /// The page, as far as it was read.
-    pub(super) fn finish(self, topic: &Topic, partition: i32, epoch: Epoch) -> Page {
+    pub(super) fn finish(mut self, topic: &Topic, partition: i32, epoch: Epoch) -> Page {
+        self.close_hole(self.next);
         let first_ms = self.records.front().and_then(|read| read.ms);
         let gap = self.gap.map(|(cause, offsets)| {
             let range = GapRange { topic: topic.clone(), partition, from: offsets.start, to: offsets.end - 1 };
@@ -202,6 +210,7 @@ mod tests {
         let text = |entry: &Entry| match entry {
             Entry::Event(event) => event.id.offset.to_string(),
             Entry::Gap { cause, range } => format!("{} {}-{}", cause.as_str(), range.from, range.to),
+            Entry::Hole { .. } => panic!("a hole"),
         };
         (page.offsets, page.entries.iter().map(text).collect())
     }
@@ -245,7 +254,9 @@ mod tests {
         let mut draft = Draft::new(5, 0, 4_000_000);
         assert!(matches!(take(&mut draft, [3_000_000]), Taken::More));
         draft.reach_stop();
-        assert_eq!(finish(draft), (0..4_000_000, vec!["3000000".into()]));
+        let page = draft.finish(&"a".into(), 0, 0);
+        let nexts = page.entries.iter().map(crate::hub::after).collect::<Vec<_>>();
+        assert_eq!((page.offsets, nexts), (0..4_000_000, vec![4_000_000]), "who got the record goes on behind it");
     }
 
     #[test]

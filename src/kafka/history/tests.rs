@@ -156,6 +156,7 @@ impl Walk {
         let entries = self.pages.iter().flat_map(|page| &page.entries);
         let places = entries.filter_map(|entry| match entry {
             Entry::Event(event) => (event.id.offset >= from).then(|| event.id.to_string()),
+            Entry::Hole { .. } => panic!("a page has no holes"),
             Entry::Gap { cause, range } => {
                 (range.to >= from).then(|| format!("{} {}-{}", cause.as_str(), range.from, range.to))
             }

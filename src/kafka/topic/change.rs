@@ -106,7 +106,7 @@ impl TopicReader {
         for (low, high) in &seen.logs {
             let start = self.start(*low, *high);
             warm.add_partition(start);
-            self.partitions.push(Partition { next: start, end: *high, reached_end: false });
+            self.partitions.push(Partition::new(start, *high));
         }
         self.phase = Phase::Warming(warm);
         self.epoch = seen.described.epoch;
@@ -124,8 +124,7 @@ impl TopicReader {
         // Where no epoch tells what is lost, gaps do.
         let gaps = if is_told { Vec::new() } else { self.beyond(&seen.logs) };
         self.epoch = seen.described.epoch;
-        let partition = |(low, high): &(i64, i64)| Partition { next: *low, end: *high, reached_end: false };
-        self.partitions = seen.logs.iter().map(partition).collect();
+        self.partitions = seen.logs.iter().map(|(low, high)| Partition::new(*low, *high)).collect();
         Change { gaps, announcement: self.announcement(), assign: Assign::OnNewClient }
     }
 
@@ -143,7 +142,7 @@ impl TopicReader {
             if let Phase::Warming(warm) = &mut self.phase {
                 warm.add_partition(low);
             }
-            self.partitions.push(Partition { next: low, end: high, reached_end: false });
+            self.partitions.push(Partition::new(low, high));
         }
         let has_grown = self.partitions.len() > have;
         if has_grown {

@@ -44,6 +44,8 @@ impl Shard {
                 let gap = Gap { cause: *cause, ranges: vec![range.clone()], missed: None, cursor: None };
                 self.tell(&gap, &last_id(entry), Some(seq));
             }
+            // Nobody misses anything.
+            Entry::Hole { .. } => {}
         }
     }
 

@@ -48,6 +48,14 @@ impl Admin {
         assert_eq!(grown, [Ok(name.to_owned())]);
     }
 
+    /// Tries the same: the brokers may not be ready for it. Whether the topic has them now.
+    #[allow(dead_code)] // The soak's.
+    pub fn try_grow(&self, name: &str, partitions: usize) -> bool {
+        let wanted = NewPartitions::new(name, partitions);
+        let grown = self.runtime.block_on(self.client.create_partitions([&wanted], &options()));
+        matches!(grown.as_deref(), Ok([Ok(_)]))
+    }
+
     /// Deletes what stands before this offset of partition 0.
     pub fn delete_before(&self, name: &str, offset: i64) {
         let mut list = TopicPartitionList::new();
