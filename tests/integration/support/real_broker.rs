@@ -294,6 +294,7 @@ transaction.state.log.num.partitions=1
 share.coordinator.state.topic.replication.factor={replicas}
 share.coordinator.state.topic.min.isr=1
 log.retention.check.interval.ms=1000
+log.initial.task.delay.ms=500
 log.cleaner.dedupe.buffer.size=16777216
 log.cleaner.backoff.ms=200
 "
