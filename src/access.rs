@@ -2,6 +2,7 @@
 //!
 //! Live events and replay pass the same selector, so they cannot disagree. Verifying tokens is `auth`'s job.
 
+use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use serde_json::{Map, Value};
@@ -15,6 +16,13 @@ pub struct Principal {
     /// The token's `exp`, in milliseconds since the Unix epoch; the stream ends then.
     pub expires_at: Option<i64>,
     pub authority: Authority,
+}
+
+/// Verifies tokens. The core knows no format of tokens: `auth` implements it.
+pub trait Authenticator: Send + Sync + fmt::Debug {
+    /// The bearer of this token at this time, in milliseconds since the Unix epoch; or why it is refused, in words that
+    /// hold nothing of the token.
+    fn authenticate(&self, token: &str, now_unix_ms: i64) -> Result<Principal, String>;
 }
 
 /// What the acceptance of a token rests on: its issuer with the audience asked for, its algorithm and the key. A token is
@@ -55,6 +63,19 @@ pub enum Denied {
 }
 
 impl Principal {
+    /// Whether both are of the same subject of the same issuer, and fill these bindings with the same values. A token
+    /// without `sub` names nobody, and so is of the same subject as no other.
+    pub fn is_same_as<'a>(&self, other: &Self, mut bindings: impl Iterator<Item = &'a Binding>) -> bool {
+        let has_same = |name: &str| self.claims.get(name) == other.claims.get(name);
+        self.claims.contains_key("sub")
+            && has_same("sub")
+            && has_same("iss")
+            && bindings.all(|binding| match &binding.source {
+                Source::Claim(path) => claim(self, path) == claim(other, path),
+                Source::Path(_) => true,
+            })
+    }
+
     /// Keeps only what a stream rests on, for one that will bind nothing more.
     pub fn forget_claims(&mut self) {
         static NONE: LazyLock<Arc<Map<String, Value>>> = LazyLock::new(Arc::default);

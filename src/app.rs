@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::access::Authenticator;
 use crate::admin::{Admin, Readiness, Status as AdminStatus};
 use crate::codec::Encodings;
 use crate::config::reload::{Asker, OnReload, Origin, Reloader, record_success};
@@ -124,7 +125,8 @@ fn take_over(writers: Writers, tracer: Option<Tracer>) -> OnReload {
             tracer.set_sample(tracing.sample);
         }
         let trusted = now.verifier.iter().flat_map(|verifier| verifier.authorities());
-        let reload = session::Reload::new(&before.routes, now.routes.clone(), trusted);
+        let reload = session::Reload::new(&before.routes, now.routes.clone(), trusted)
+            .verified_by(now.verifier.clone().map(|verifier| verifier as Arc<dyn Authenticator>));
         writers.reload(reload, drain::pace(now.drain, Instant::now()));
     })
 }

@@ -8,9 +8,9 @@ pub const FIELDS: [&str; 3] = ["cursor", "encoding", "ce"];
 /// One more, in topics that show the headers of their records.
 pub const HEADERS: &str = "headers";
 /// The `event` fields of SSE that are sidestream's records, or events of `EventSource` itself (WHATWG HTML section 9.2.2).
-pub const SSE_EVENTS: [&str; 5] = ["gap", "heartbeat", "probe", "open", "error"];
+pub const SSE_EVENTS: [&str; 6] = ["gap", "heartbeat", "probe", "auth", "open", "error"];
 /// The types of sidestream's own objects.
-pub const TYPES: [&str; 3] = ["gap", "heartbeat", "probe"];
+pub const TYPES: [&str; 4] = ["gap", "heartbeat", "probe", "auth"];
 
 /// A producer's name, with one underscore more where it is one of `ours` or one that was set apart.
 pub fn set_apart<'a>(name: &'a str, ours: &[&str]) -> Cow<'a, str> {

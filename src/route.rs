@@ -75,6 +75,13 @@ pub enum Admission {
     Token,
 }
 
+/// Where a route takes tokens from, beside `Authorization` and the cookie: for clients that can't set headers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TokenSources {
+    /// An entry of `Sec-WebSocket-Protocol`.
+    pub subprotocol: bool,
+}
+
 /// What is done with methods other than GET, HEAD and OPTIONS on a stream's path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OtherMethods {
@@ -215,6 +222,7 @@ pub struct StreamRoute {
     pub stream: Arc<Stream>,
     pub offer: Offer,
     pub admission: Admission,
+    pub token_from: TokenSources,
     pub bindings: Box<[Binding]>,
     pub other_methods: OtherMethods,
     pub data: DataForm,

@@ -14,7 +14,7 @@ use crate::hub::window::place;
 use crate::hub::{Asker, Log, Lookup, Page, Place, ReplayLimits};
 use crate::route::{
     Admission, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, Overflow, QueueLimits, Stream,
-    StreamRoute, Transport, WebSocketFrames, WebSocketLimits,
+    StreamRoute, TokenSources, Transport, WebSocketFrames, WebSocketLimits,
 };
 
 pub(crate) fn selector(keys: &[(&str, &str)]) -> Selector {
@@ -50,6 +50,7 @@ pub fn route(pattern: &str) -> StreamRoute {
         stream: stream(1, &["orders"]),
         offer: Offer::Only(Transport::Sse),
         admission: Admission::Public,
+        token_from: TokenSources::default(),
         bindings: [].into(),
         other_methods: OtherMethods::Refuse,
         data: DataForm::Envelope,

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use super::Issuer;
 use super::keys::{BadKey, Keys, material};
-use crate::access::{Authority, Principal};
+use crate::access::{Authenticator, Authority, Principal};
 
 /// The longest token that is looked at, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
@@ -196,6 +196,12 @@ impl Verifier {
         let name = claims.get("iss").and_then(Value::as_str).ok_or(TokenError::Issuer)?;
         let named = |trusted: &&TrustedIssuer| trusted.issuer.name.as_deref() == Some(name);
         self.issuers.iter().find(named).ok_or(TokenError::Issuer)
+    }
+}
+
+impl Authenticator for Verifier {
+    fn authenticate(&self, token: &str, now_unix_ms: i64) -> Result<Principal, String> {
+        self.verify(token, now_unix_ms).map_err(|error| error.to_string())
     }
 }
 

@@ -108,6 +108,11 @@ pub fn heartbeat(ts: i64, interval: Option<u128>, cursor: Option<&str>) -> Vec<u
     text(&Object { r#type: "heartbeat", ts, interval, cursor })
 }
 
+/// The notice that a token expires at `expires`, in milliseconds since the Unix epoch.
+pub fn auth(expires: i64) -> Vec<u8> {
+    text(&json!({ "type": "auth", "expires": expires }))
+}
+
 /// A record of a probe. `ts` is when it was sent, in milliseconds since the Unix epoch; `http` is the version that the
 /// request came with.
 pub fn probe(ts: i64, is_http11: bool) -> Vec<u8> {

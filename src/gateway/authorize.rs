@@ -3,6 +3,7 @@
 use http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use super::handshake;
 use super::refusal::{Reason, Refusal};
 use crate::access::{Principal, Selector};
 use crate::admission::{self, Caller, Refused, Site};
@@ -31,7 +32,9 @@ pub(super) fn authorize(
     let (principal, by_cookie) = match route.admission {
         Admission::Public => (None, false),
         Admission::Token => {
-            let (principal, origin) = identify(headers, verifier, now_unix_ms)?;
+            let is_offered = route.token_from.subprotocol && transport == Transport::WebSocket;
+            let offered = is_offered.then(|| handshake::token(headers)).flatten();
+            let (principal, origin) = identify(headers, offered.as_deref(), verifier, now_unix_ms)?;
             (Some(principal), origin == TokenOrigin::Cookie)
         }
     };
@@ -41,8 +44,10 @@ pub(super) fn authorize(
     Ok(Authorized { selector, principal, site })
 }
 
+/// `offered` is the token among the subprotocols. Of the places of a token the first that has one counts alone.
 fn identify(
     headers: &HeaderMap,
+    offered: Option<&str>,
     verifier: Option<&Verifier>,
     now_unix_ms: i64,
 ) -> Result<(Principal, TokenOrigin), Refusal> {
@@ -50,7 +55,7 @@ fn identify(
     let verifier = verifier.ok_or_else(|| unauthorized("Bearer", "no token is accepted here"))?;
     let lines = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
     let mut refused = unauthorized("Bearer", "a token is required");
-    for (origin, token) in auth::presented(lines(AUTHORIZATION), lines(COOKIE), verifier.cookie()) {
+    for (origin, token) in auth::presented(lines(AUTHORIZATION), offered, lines(COOKIE), verifier.cookie()) {
         match verifier.verify(token, now_unix_ms) {
             Ok(principal) => return Ok((principal, origin)),
             Err(error) => {

@@ -7,11 +7,15 @@ use http::header::{CONNECTION, HeaderName, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROT
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use sha1::{Digest, Sha1};
 
+use crate::auth::{self, TOKEN_SUBPROTOCOL};
 use crate::codec::http::Handshake;
 use crate::problem::Problem;
+use crate::route::StreamRoute;
 
 /// RFC 6455 section 1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+/// What a client may offer beside a token where it speaks no subprotocol of the application.
+const BESIDE_TOKEN: &str = "sidestream";
 /// The bytes a key holds once decoded (section 4.2.1).
 const KEY_BYTES: usize = 16;
 
@@ -25,7 +29,7 @@ pub(super) fn accept(
     method: &Method,
     version: Version,
     headers: &HeaderMap,
-    subprotocols: &[Box<str>],
+    route: &StreamRoute,
 ) -> Result<Handshake, Problem> {
     let bad = |detail: &'static str| Err(Problem::new(StatusCode::BAD_REQUEST, detail));
     if method != Method::GET || version != Version::HTTP_11 {
@@ -43,7 +47,7 @@ pub(super) fn accept(
     let Some(key) = key else {
         return bad("Sec-WebSocket-Key must be 16 bytes in base64, once");
     };
-    Ok(Handshake { accept: answer(key), subprotocol: subprotocol(headers, subprotocols) })
+    Ok(Handshake { accept: answer(key), subprotocol: subprotocol(headers, route) })
 }
 
 /// 426, what to upgrade to, and which version (RFC 9110 section 15.5.22, RFC 6455 section 4.4).
@@ -66,9 +70,18 @@ fn is_key(key: &str) -> bool {
     STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == KEY_BYTES)
 }
 
-/// The route's most preferred subprotocol among those offered.
-fn subprotocol(headers: &HeaderMap, known: &[Box<str>]) -> Option<Box<str>> {
-    known.iter().find(|name| tokens(headers, SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == &***name)).cloned()
+/// The token that the offered subprotocols carry.
+pub(super) fn token(headers: &HeaderMap) -> Option<String> {
+    auth::subprotocol_token(tokens(headers, SEC_WEBSOCKET_PROTOCOL))
+}
+
+/// The route's most preferred subprotocol among those offered, and never one that carries a token. A browser that offered
+/// some and gets none fails the handshake (WHATWG WebSockets section 4): beside a token, [`BESIDE_TOKEN`] does.
+fn subprotocol(headers: &HeaderMap, route: &StreamRoute) -> Option<Box<str>> {
+    let own = route.token_from.subprotocol.then_some(BESIDE_TOKEN);
+    let known = route.subprotocols.iter().map(|name| &**name).chain(own);
+    let mut known = known.filter(|name| !name.starts_with(TOKEN_SUBPROTOCOL));
+    known.find(|name| tokens(headers, SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == *name)).map(Box::from)
 }
 
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
@@ -95,6 +108,8 @@ fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route::TokenSources;
+    use crate::testing::route;
 
     fn headers(changed: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -116,7 +131,7 @@ mod tests {
     }
 
     fn status(method: Method, version: Version, changed: &[(&'static str, &'static str)]) -> u16 {
-        match accept(&method, version, &headers(changed), &[]) {
+        match accept(&method, version, &headers(changed), &route("/x")) {
             Ok(_) => 101,
             Err(problem) => problem.status().as_u16(),
         }
@@ -124,7 +139,7 @@ mod tests {
 
     #[test]
     fn the_sample_of_the_rfc() {
-        let subprotocols = ["v2".into(), "v1".into()];
+        let subprotocols = StreamRoute { subprotocols: ["v2".into(), "v1".into()].into(), ..route("/x") };
         let offered = headers(&[("sec-websocket-protocol", "v1, v2, v3")]);
         let handshake = accept(&Method::GET, Version::HTTP_11, &offered, &subprotocols).unwrap();
         assert_eq!(handshake.accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
@@ -152,6 +167,27 @@ mod tests {
         }
         let mut twice = headers(&[]);
         twice.append("sec-websocket-key", HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="));
-        assert!(accept(&get, http11, &twice, &[]).is_err());
+        assert!(accept(&get, http11, &twice, &route("/x")).is_err());
+    }
+
+    #[test]
+    fn a_token_is_never_echoed() {
+        let entry = "base64url.bearer.authorization.app.YS5iLmM";
+        let token_from = TokenSources { subprotocol: true };
+        let takes = StreamRoute { token_from, subprotocols: [entry.into(), "v1".into()].into(), ..route("/x") };
+        let other = StreamRoute { subprotocols: [entry.into()].into(), ..route("/x") };
+        let echoed = |route: &StreamRoute, offered| {
+            accept(&Method::GET, Version::HTTP_11, &headers(&[("sec-websocket-protocol", offered)]), route)
+                .unwrap()
+                .subprotocol
+        };
+        let both = "base64url.bearer.authorization.app.YS5iLmM, sidestream, v1";
+        assert_eq!(echoed(&takes, both).as_deref(), Some("v1"));
+        assert_eq!(
+            echoed(&takes, "sidestream, base64url.bearer.authorization.app.YS5iLmM").as_deref(),
+            Some("sidestream")
+        );
+        assert_eq!(echoed(&takes, entry), None);
+        assert_eq!(echoed(&other, both), None);
     }
 }

@@ -18,6 +18,7 @@ use super::handover;
 use super::negotiate::{Agreed, Disagreed, negotiate};
 use super::refusal::{Reason, Refusal};
 use super::{Gateway, answer, asked, handshake, target};
+use crate::access::Authenticator;
 use crate::codec::sse;
 use crate::config::snapshot::Snapshot;
 use crate::listener::is_last;
@@ -112,7 +113,7 @@ fn prepare(
     let (transport, headers) = (agreed.transport, &header.headers);
     let handshake = match transport {
         Transport::WebSocket => {
-            let handshake = handshake::accept(&header.method, header.version, headers, &route.subprotocols);
+            let handshake = handshake::accept(&header.method, header.version, headers, route);
             Some(handshake.map_err(|problem| Refusal::new(Reason::Handshake, problem))?)
         }
         Transport::Sse | Transport::Ndjson => None,
@@ -127,7 +128,8 @@ fn prepare(
     let probe = probe(snapshot.probe, query)?;
     let socket = handshake.map(|handshake| {
         let slots = gateway.admission.clone();
-        Box::new(Socket { handshake: Some(handshake), site: authorized.site, slots })
+        let authenticator = snapshot.verifier.clone().map(|verifier| verifier as Arc<dyn Authenticator>);
+        Box::new(Socket { handshake: Some(handshake), site: authorized.site, slots, authenticator })
     });
     Ok(Request {
         transport,

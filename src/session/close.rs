@@ -56,7 +56,7 @@ impl CloseReason {
             Self::ClientLost => ("client-lost", None, false),
             Self::PongTimeout => ("pong-timeout", Some((1001, "no pong in time")), false),
             Self::SlowConsumer => ("slow-consumer", Some((1013, "too slow: reconnect and resume")), true),
-            Self::TokenExpired => ("token-expired", Some((1008, "token expired")), false),
+            Self::TokenExpired => ("token-expired", Some((1008, "token expired")), true),
             Self::Drain => ("drain", Some((1012, "restarting: reconnect and resume")), true),
             Self::Reload => ("reload", Some((1012, "configuration changed: reconnect and resume")), true),
             Self::Protocol(Violation::Protocol(what)) => ("protocol-error", Some((1002, what)), false),

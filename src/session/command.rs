@@ -48,6 +48,8 @@ pub enum Refused {
     UnknownCommand,
     /// A resource that doesn't exist or may not be seen, or a position that can't be served.
     Subscription,
+    /// A token that is not accepted, or not in place of the one before.
+    Token,
 }
 
 impl Refused {
@@ -56,6 +58,7 @@ impl Refused {
             Self::Malformed => "malformed",
             Self::UnknownCommand => "unknown-command",
             Self::Subscription => "subscription",
+            Self::Token => "token",
         }
     }
 }
@@ -73,14 +76,15 @@ struct Incoming {
 
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
-struct Command {
+pub(super) struct Command {
     command: Option<String>,
     resource: Option<String>,
     since: Option<String>,
+    pub(super) token: Option<String>,
 }
 
 /// The result is JSON as it is sent: an event's numbers are not read and written anew.
-type Answer = Result<Box<RawValue>, (Refused, String)>;
+pub(super) type Answer = Result<Box<RawValue>, (Refused, String)>;
 
 /// The `data` of a response.
 #[derive(Serialize)]
@@ -223,10 +227,11 @@ impl Session {
         match command.command.as_deref() {
             Some("ping") => result(&"pong"),
             Some("get-status") => self.status(command, desk),
+            Some("authenticate") => self.authenticate(command, desk),
             Some("subscribe") => self.subscribe(command, desk),
             Some("unsubscribe") => self.unsubscribe(command, desk),
             Some(other) => {
-                let known = "subscribe, unsubscribe, get-status, ping";
+                let known = "subscribe, unsubscribe, get-status, ping, authenticate";
                 Err((Refused::UnknownCommand, format!("unknown command `{other}`; there are {known}")))
             }
             None => Err((Refused::Malformed, "no `command`".into())),
@@ -369,7 +374,7 @@ impl Incoming {
     }
 }
 
-fn result(value: &impl Serialize) -> Answer {
+pub(super) fn result(value: &impl Serialize) -> Answer {
     to_raw_value(value).map_err(internal)
 }
 

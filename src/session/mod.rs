@@ -18,6 +18,7 @@ mod resume;
 mod resume_tests;
 #[cfg(test)]
 mod tests;
+mod token;
 mod walk;
 
 use std::sync::Arc;
@@ -95,7 +96,9 @@ pub struct Session {
     look_at: Option<Instant>,
     heartbeat_due: Instant,
     last_sent: Instant,
+    /// When the notice that the token expires is due, or the end of the stream once it was noticed.
     expires: Option<Instant>,
+    is_noticed: bool,
     /// From 0 to 1, drawn at the start: spreads heartbeats, and reconnects, of clients that came together.
     jitter: f64,
     closed: Option<CloseReason>,
@@ -334,9 +337,8 @@ impl Session {
             self.heartbeat_due = now + self.heartbeat_interval();
             return false;
         }
-        if self.expires.is_some_and(|expires| expires <= now) {
-            self.queue.clear_unsent();
-            self.end(CloseReason::TokenExpired, desk.now);
+        self.expire(desk.now);
+        if self.closed.is_some() {
             return false;
         }
         if self.is_pong_due(now) {

@@ -1,7 +1,6 @@
 //! Opening: the head, the first record, and where the stream starts.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::json;
 
@@ -53,8 +52,8 @@ impl Session {
         }
         let route = request.route.clone();
         let now = desk.now;
-        let until_expiry = |at: i64| Duration::from_millis(u64::try_from(at - now.unix_ms).unwrap_or(0));
-        let expires = request.principal.as_ref().and_then(|principal| principal.expires_at);
+        let principal = request.principal.as_ref();
+        let expires = principal.and_then(|principal| Self::notice_at(principal, now));
         let websocket = (request.transport == Transport::WebSocket).then(|| Box::new(WebSocketSide::new(&route, now)));
         Self {
             form: Form::new(&route, request.transport, request.http11),
@@ -67,7 +66,8 @@ impl Session {
             is_resumed: request.resume.is_some(),
             heartbeat_due: now.instant,
             last_sent: now.instant,
-            expires: expires.and_then(|at| now.instant.checked_add(until_expiry(at))),
+            expires,
+            is_noticed: false,
             jitter,
             closed: None,
             stray: 0,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::access::Authority;
+use crate::access::{Authenticator, Authority};
 use crate::route::{Offer, RouteTable, StreamRoute, Transport};
 
 use super::{Request, Session, Subscription};
@@ -17,6 +17,7 @@ pub struct Reload {
     routes: Arc<RouteTable>,
     by_pattern: FxHashMap<Arc<str>, Successor>,
     trusted: FxHashSet<Authority>,
+    authenticator: Option<Arc<dyn Authenticator>>,
 }
 
 /// A route of the new configuration.
@@ -39,7 +40,18 @@ impl Reload {
             (route.pattern.clone(), Successor { route: route.clone(), exceptions })
         });
         let by_pattern = successors.collect();
-        Self { before: Arc::downgrade(before), routes, by_pattern, trusted: trusted.into_iter().collect() }
+        Self {
+            before: Arc::downgrade(before),
+            routes,
+            by_pattern,
+            trusted: trusted.into_iter().collect(),
+            authenticator: None,
+        }
+    }
+
+    /// What verifies the tokens that replace others from now on.
+    pub fn verified_by(self, authenticator: Option<Arc<dyn Authenticator>>) -> Self {
+        Self { authenticator, ..self }
     }
 
     /// The routes whose place it takes.
@@ -97,6 +109,9 @@ impl Session {
     fn settle_in(&mut self, route: &Arc<StreamRoute>, reload: &Reload) {
         self.request.route = route.clone();
         self.request.routes = reload.routes.clone();
+        if let Some(socket) = &mut self.request.socket {
+            socket.authenticator = reload.authenticator.clone();
+        }
         self.heartbeat_due = self.quiet_since() + self.heartbeat_interval();
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::access::{Principal, Selector};
+use crate::access::{Authenticator, Principal, Selector};
 use crate::admission::{Caller, Site, Slots};
 use crate::codec::http::Handshake;
 use crate::cursor::{CURSOR_BYTES_MAX, Cursor};
@@ -57,6 +57,8 @@ pub struct Socket {
     pub site: Option<Site>,
     /// What is open on each route.
     pub slots: Arc<dyn Slots>,
+    /// Verifies tokens that replace the one it was opened with; nothing where the configuration has no `auth`.
+    pub authenticator: Option<Arc<dyn Authenticator>>,
 }
 
 impl Request {

@@ -171,6 +171,7 @@ fn a_stream_ends_with_its_token() {
     let own = house.broker.notice("u1");
     assert_eq!((sse.ids(1), ndjson.ids(1), websocket.ids(1)), (vec![own.clone()], vec![own.clone()], vec![own]));
     sse.rest();
+    assert_eq!(ndjson.object().unwrap()["type"], "auth");
     assert!(ndjson.object().is_none() && !ndjson.cut);
     assert_eq!(websocket.closed(), 1008);
 }

@@ -49,6 +49,7 @@ mod slow_reader;
 mod sse;
 mod support;
 mod tap;
+mod tokens;
 mod topics;
 mod traces;
 mod vocabulary;

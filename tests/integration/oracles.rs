@@ -75,6 +75,9 @@ fn a_user_sees_only_their_own_in_every_client() {
         ("ndjson_reader.py", "http", "/mine/stream"),
         ("ws.cjs", "ws", "/mine/ws"),
         ("websockets_reader.py", "ws", "/mine/ws"),
+        ("package.mjs", "ws", "/mine/ws"),
+        ("package_reader.py sync", "ws", "/mine/ws"),
+        ("package_reader.py async", "ws", "/mine/ws"),
     ]
     .iter()
     .map(|(script, scheme, path)| {

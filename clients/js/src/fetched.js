@@ -5,7 +5,7 @@ import { Refused } from './refused.js';
 
 // The types of sidestream's own objects on an NDJSON stream. An event of such a type has an id, or, where the route sends
 // payloads alone, its line begins with a space.
-const OWN = new Set(['gap', 'heartbeat', 'probe']);
+const OWN = new Set(['gap', 'heartbeat', 'probe', 'auth']);
 
 export async function ndjson(peer) {
   const body = await open(peer, 'application/x-ndjson', 'since');
@@ -29,9 +29,7 @@ export async function sse(peer) {
     if (record.data === undefined) {
       // The position alone: where the client stands before its first event, or moved to without one.
       if (record.id) peer.heartbeat({}, record.id);
-    } else if (record.event === 'auth') {
-      peer.expiring();
-    } else if (record.event === 'gap' || record.event === 'heartbeat' || record.event === 'probe') {
+    } else if (OWN.has(record.event)) {
       await own(peer, record.event, JSON.parse(record.data), record.id);
     } else {
       await peer.event(JSON.parse(record.data), record.id);
@@ -43,6 +41,7 @@ export async function sse(peer) {
 function own(peer, type, value, cursor) {
   if (type === 'gap') return peer.gap(value, cursor);
   if (type === 'heartbeat') return peer.heartbeat(value, cursor);
+  if (type === 'auth') return peer.expiring();
   return undefined;
 }
 

@@ -20,7 +20,7 @@ LAST_DELAY_S = 20.0
 
 #: The types of sidestream's own objects on an NDJSON stream. An event of such a type has an id, or its line begins with
 #: a space where the route sends payloads alone.
-_OWN = frozenset(("gap", "heartbeat", "probe"))
+_OWN = frozenset(("gap", "heartbeat", "probe", "auth"))
 _TYPES = {"ndjson": "application/x-ndjson", "sse": "text/event-stream"}
 _PARAMETERS = {"ndjson": "since", "sse": "last_event_id", "websocket": "since"}
 #: A WebSocket's subprotocols: HTTP tokens, so that the token is base64url without padding.
@@ -169,4 +169,4 @@ class Reader:
         value = json.loads(record["data"])
         if kind in _OWN:
             return self.protocol.own(kind, value, cursor)
-        return None if kind == "auth" else self.protocol.event(value, cursor)
+        return self.protocol.event(value, cursor)

@@ -15,7 +15,7 @@ use crate::cors::Cors;
 use crate::hub::COALESCED_EVENTS_MAX;
 use crate::route::{
     Admission, Batch, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, Overflow, Pattern, QueueLimits,
-    RouteTable, Stream, StreamRoute, Transport, WebSocketFrames, WebSocketLimits,
+    RouteTable, Stream, StreamRoute, TokenSources, Transport, WebSocketFrames, WebSocketLimits,
 };
 
 const HEARTBEAT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10 * 60);
@@ -29,6 +29,8 @@ const QUEUE_BYTES: RangeInclusive<u64> = 1024..=1024 * 1024 * 1024;
 /// Bytes of a WebSocket message; a subscribe command must fit.
 const MESSAGE_BYTES: RangeInclusive<u64> = 1024..=16 * 1024 * 1024;
 
+/// Where a token may come from, beside `Authorization` and the cookie.
+const TOKEN_SOURCES: [&str; 1] = ["subprotocol"];
 const TRANSPORTS: [(&str, Offer); 4] = [
     ("sse", Offer::Only(Transport::Sse)),
     ("ndjson", Offer::Only(Transport::Ndjson)),
@@ -109,6 +111,7 @@ impl Compiler<'_> {
         let section = &self.section;
         let stream = self.stream();
         let admission = self.admission();
+        let token_from = self.token_from(admission);
         let bindings = self.bindings(pattern, stream.as_deref(), admission);
         let websocket = section.section("websocket");
         let choices = self.choices();
@@ -131,6 +134,7 @@ impl Compiler<'_> {
             stream: stream?,
             offer: choices.offer,
             admission,
+            token_from,
             bindings,
             other_methods: choices.other_methods,
             data: choices.data,
@@ -177,6 +181,24 @@ impl Compiler<'_> {
             self.diagnostics.expected(self.section.place_of("path"), message, "`public: true`, or `auth`");
         }
         Admission::Token
+    }
+
+    fn token_from(&self, admission: Admission) -> TokenSources {
+        let listed = self.checked_list(
+            "token_from",
+            &self.section,
+            |text| TOKEN_SOURCES.contains(&text),
+            |found| {
+                let is_query = matches!(found, "query" | "access_token");
+                is_query
+                    .then_some("URLs are logged and kept: no access token is taken from one (RFC 9700 section 4.3.2)")
+            },
+            &alternatives(TOKEN_SOURCES),
+        );
+        if admission == Admission::Public && !listed.is_empty() {
+            self.diagnostics.wrong(self.section.place_of("token_from"), "a public route takes no token");
+        }
+        TokenSources { subprotocol: listed.iter().any(|source| **source == *"subprotocol") }
     }
 
     fn bindings(&self, pattern: Option<&Pattern>, stream: Option<&Stream>, admission: Admission) -> Box<[Binding]> {

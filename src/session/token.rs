@@ -1,0 +1,99 @@
+//! The token that a stream rests on: the client is noticed before it expires, replaces it or comes back with another, and
+//! the stream ends no later than it does.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde_json::json;
+
+use crate::access::{Authenticator, Binding, Principal};
+use crate::codec::json;
+use crate::route::Transport;
+
+use super::command::{Answer, Command, Refused, result};
+use super::{CloseReason, Desk, Now, Session, object};
+
+/// How long before `exp` the client is noticed: this share of what is left of the token's time when it is accepted...
+const NOTICE_SHARE: f64 = 0.25;
+/// ...and at most this.
+const NOTICE_MAX: Duration = Duration::from_secs(60);
+/// How long before `exp` an SSE or NDJSON stream ends: these shares of the time of the notice, drawn between them, so that
+/// clients whose tokens expire together do not come back together.
+const END_SHARES: [f64; 2] = [0.1, 0.5];
+impl Session {
+    /// When the notice for a token is due that is accepted now. Nothing where it has no `exp`, or one beyond all times.
+    pub(super) fn notice_at(principal: &Principal, now: Now) -> Option<Instant> {
+        let left = left(principal, now)?;
+        now.instant.checked_add(left - left.mul_f64(NOTICE_SHARE).min(NOTICE_MAX))
+    }
+
+    /// Queues the notice that the token expires soon, or ends the stream, whichever is due. A WebSocket ends at `exp`,
+    /// since a command can replace its token until then; others end before, and come back.
+    pub(super) fn expire(&mut self, now: Now) {
+        if self.expires.is_none_or(|due| due > now.instant) {
+            return;
+        }
+        let Some(principal) = &self.request.principal else { return };
+        let (expires, left) = (principal.expires_at, left(principal, now).unwrap_or_default());
+        if self.is_noticed || left.is_zero() {
+            self.queue.clear_unsent();
+            return self.end(CloseReason::TokenExpired, now);
+        }
+        let early = match self.form.transport {
+            Transport::WebSocket => Duration::ZERO,
+            Transport::Sse | Transport::Ndjson => {
+                let [least, most] = END_SHARES;
+                left.mul_f64(least + (most - least) * self.jitter)
+            }
+        };
+        self.is_noticed = true;
+        self.expires = Some(now.instant + (left - early));
+        if let Some(expires) = expires.filter(|_| !self.is_unanswered()) {
+            let notice = self.auth_record(expires, now);
+            // Where it has no room, the client is too slow to act on it in time.
+            let _ = self.queue.push_control(notice);
+        }
+    }
+
+    fn auth_record(&mut self, expires: i64, now: Now) -> Bytes {
+        self.messages += 1;
+        object(self.form, self.messages, now, "auth", None, json::auth(expires))
+    }
+
+    /// Replaces the token of a WebSocket by another one of the same subject that shows the same.
+    pub(super) fn authenticate(&mut self, command: &Command, desk: &Desk<'_>) -> Answer {
+        let refused = |why: &str| (Refused::Token, why.to_owned());
+        let token = command.token.as_deref().ok_or_else(|| (Refused::Malformed, "no `token`".to_owned()))?;
+        let holder = self.request.principal.as_ref().ok_or_else(|| refused("this route takes no token"))?;
+        let principal = self.authenticator().ok_or_else(|| refused("no token is accepted here"))?;
+        let principal = principal.authenticate(token, desk.now.unix_ms).map_err(|why| refused(&why))?;
+        if !principal.is_same_as(holder, self.bindings()) {
+            return Err(refused("the token is of another subject, or does not show the same"));
+        }
+        let expires = principal.expires_at;
+        (self.expires, self.is_noticed) = (Self::notice_at(&principal, desk.now), false);
+        self.request.principal = Some(principal);
+        result(&json!({ "expires": expires }))
+    }
+
+    fn authenticator(&self) -> Option<&Arc<dyn Authenticator>> {
+        self.request.socket.as_ref()?.authenticator.as_ref()
+    }
+
+    /// What the token was asked for: by the route it opened, and by those it subscribed to since.
+    fn bindings(&self) -> impl Iterator<Item = &Binding> {
+        let routes = self.subscriptions.iter().map(|subscription| &subscription.route).chain([&self.request.route]);
+        routes.flat_map(|route| &route.bindings)
+    }
+}
+
+/// What is left of a token's time.
+fn left(principal: &Principal, now: Now) -> Option<Duration> {
+    let ms = principal.expires_at?.saturating_sub(now.unix_ms);
+    Some(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
+}
+
+#[cfg(test)]
+#[path = "token_tests.rs"]
+mod tests;

@@ -1,0 +1,111 @@
+use serde_json::json;
+
+use super::super::tests::{Bench, token};
+use super::*;
+use crate::access::Source;
+use crate::codec::websocket::{Opcode, frame};
+use crate::route::{Admission, StreamRoute};
+use crate::session::{CloseReason, Request};
+
+/// Accepts its own list of tokens: the subject, a space, and `exp` in milliseconds.
+#[derive(Debug)]
+struct Known;
+
+impl Authenticator for Known {
+    fn authenticate(&self, token_text: &str, now_unix_ms: i64) -> Result<Principal, String> {
+        let (sub, exp) = token_text.split_once(' ').ok_or("the token is malformed")?;
+        let exp = exp.parse().map_err(|_| "the token is malformed")?;
+        if exp <= now_unix_ms { Err("the token has expired".into()) } else { Ok(token(sub, Some(exp))) }
+    }
+}
+
+/// A stream whose token ends in 100 seconds.
+fn open(bench: &mut Bench, transport: Transport) -> Session {
+    let exp = bench.now.unix_ms + 100_000;
+    let mut session = bench.open(transport, |request: &mut Request, route: &mut StreamRoute| {
+        request.principal = Some(token("a", Some(exp)));
+        route.admission = Admission::Token;
+        route.bindings = [Binding { key: "userId".into(), source: Source::Claim(["sub".into()].into()) }].into();
+        if let Some(socket) = &mut request.socket {
+            socket.authenticator = Some(Arc::new(Known));
+        }
+    });
+    bench.written(&mut session);
+    session
+}
+
+fn masked(text: &str) -> Vec<u8> {
+    let mut bytes = frame(Opcode::Text, text.as_bytes());
+    let head = bytes.len() - text.len();
+    bytes[1] |= 0x80;
+    bytes.splice(head..head, [0; 4]);
+    bytes
+}
+
+/// Sends the command and gives the `data` of the response as text.
+fn authenticate(bench: &mut Bench, session: &mut Session, token: &str) -> String {
+    let command = json!({"command": "authenticate", "token": token}).to_string();
+    session.read(&masked(&command), &mut bench.desk());
+    String::from_utf8_lossy(&bench.bytes(session)).into_owned()
+}
+
+#[test]
+fn http_streams_end_before_their_token_at_times_of_their_own_after_a_notice() {
+    for transport in [Transport::Sse, Transport::Ndjson] {
+        let ends = [0.0, 0.5, 1.0].map(|jitter| {
+            let mut bench = Bench::new();
+            bench.jitter = jitter;
+            let mut session = open(&mut bench, transport);
+            bench.pass(Duration::from_secs(75));
+            session.tick(&mut bench.desk());
+            let notice = String::from_utf8(bench.bytes(&mut session)).unwrap();
+            assert!(notice.contains(r#"{"expires":1100000,"type":"auth"}"#), "{notice}");
+            assert_eq!(notice.starts_with("event: auth\n"), transport == Transport::Sse, "{notice}");
+            bench.pass(Duration::from_secs(1));
+            session.tick(&mut bench.desk());
+            assert!(!String::from_utf8_lossy(&bench.bytes(&mut session)).contains("auth"), "once");
+            let end = session.expires.unwrap();
+            bench.pass(end - bench.now.instant);
+            session.tick(&mut bench.desk());
+            assert_eq!(session.closed(), Some(CloseReason::TokenExpired));
+            bench.now.unix_ms - 1_000_000
+        });
+        assert_eq!(ends, [97_500, 92_500, 87_500]);
+    }
+}
+
+#[test]
+fn a_command_replaces_the_token() {
+    let mut bench = Bench::new();
+    let mut session = open(&mut bench, Transport::WebSocket);
+    let answer = authenticate(&mut bench, &mut session, "a 1300000");
+    assert!(answer.contains(r#""result":{"expires":1300000}"#), "{answer}");
+    bench.pass(Duration::from_secs(200));
+    session.tick(&mut bench.desk());
+    assert_eq!(session.closed(), None);
+}
+
+#[test]
+fn a_token_that_is_not_in_its_place_changes_nothing() {
+    for (replacement, why) in [("b 9000000", "another subject"), ("a 900000", "expired"), ("secret", "malformed")] {
+        let mut bench = Bench::new();
+        let mut session = open(&mut bench, Transport::WebSocket);
+        let answer = authenticate(&mut bench, &mut session, replacement);
+        assert!(answer.contains(why) && answer.contains(r#""status":"error""#), "{answer}");
+        assert!(!answer.contains("secret"), "{answer}");
+        bench.pass(Duration::from_secs(100));
+        session.tick(&mut bench.desk());
+        assert_eq!(session.closed(), Some(CloseReason::TokenExpired), "{replacement}");
+    }
+}
+
+#[test]
+fn a_public_route_takes_no_token() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::WebSocket, |request, _| {
+        request.socket.as_mut().unwrap().authenticator = Some(Arc::new(Known));
+    });
+    bench.written(&mut session);
+    let answer = authenticate(&mut bench, &mut session, "a 9000000");
+    assert!(answer.contains("this route takes no token"), "{answer}");
+}
