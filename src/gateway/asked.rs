@@ -7,16 +7,14 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use http::HeaderMap;
-use percent_encoding::percent_decode_str;
 
+use super::query::{Parameter, Query};
 use crate::config::parse_duration;
 use crate::route::{Batch, HeartbeatForm, Stream, StreamRoute, Transport};
 use crate::session::{BadPosition, Resume};
 
-/// Where SSE clients say their position: `EventSource` cannot set headers on its first connect, and polyfills add theirs to
-/// whatever the page was opened with.
-const SSE_PARAMETERS: [&str; 3] = ["last_event_id", "lastEventId", "since"];
-const PARAMETERS: [&str; 1] = ["since"];
+/// Where SSE clients say their position in the query; polyfills add theirs to whatever the page was opened with.
+const SSE_PARAMETERS: [Parameter; 2] = [Parameter::LastEventId, Parameter::Since];
 
 /// The intervals of a probe: less would be a load, more is no silence that anybody waits for.
 const PROBE_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(3600);
@@ -32,7 +30,7 @@ pub(super) fn resume(
     transport: Transport,
     stream: &Stream,
     headers: &HeaderMap,
-    query: &str,
+    query: &Query<'_>,
 ) -> Result<Option<Resume>, BadPosition> {
     match transport {
         Transport::Sse => {
@@ -44,7 +42,7 @@ pub(super) fn resume(
             Ok(said(last_event_ids(headers)).or_else(|| said(positions(query, &SSE_PARAMETERS))))
         }
         Transport::Ndjson | Transport::WebSocket => {
-            let texts = positions(query, &PARAMETERS);
+            let texts = positions(query, &[Parameter::Since]);
             let positions = texts.into_iter().map(|text| text.parse()).collect::<Result<Vec<Resume>, _>>()?;
             Ok(Resume::newest(positions.into_iter(), &stream.topics))
         }
@@ -53,8 +51,8 @@ pub(super) fn resume(
 
 /// How heartbeats look: `?heartbeat=event` (or `message`) makes them visible, `immediate` sends one at once as well;
 /// otherwise the route decides.
-pub(super) fn heartbeat_form(route: &StreamRoute, query: &str) -> HeartbeatForm {
-    match parameter(query, "heartbeat").as_deref() {
+pub(super) fn heartbeat_form(route: &StreamRoute, query: &Query<'_>) -> HeartbeatForm {
+    match query.first(Parameter::Heartbeat).as_deref() {
         Some("event" | "message") => HeartbeatForm::Visible,
         Some("immediate") => HeartbeatForm::Immediate,
         _ => route.heartbeat_form,
@@ -63,8 +61,12 @@ pub(super) fn heartbeat_form(route: &StreamRoute, query: &str) -> HeartbeatForm 
 
 /// What is gathered before it is written: `?batchSize=` and `?batchWindow=`, or else as the route has it. WebSockets have
 /// no batches. An error says what is wrong.
-pub(super) fn batch(route: &StreamRoute, transport: Transport, query: &str) -> Result<Option<Batch>, &'static str> {
-    let (size, window) = (parameter(query, "batchSize"), parameter(query, "batchWindow"));
+pub(super) fn batch(
+    route: &StreamRoute,
+    transport: Transport,
+    query: &Query<'_>,
+) -> Result<Option<Batch>, &'static str> {
+    let (size, window) = (query.first(Parameter::BatchSize), query.first(Parameter::BatchWindow));
     if transport == Transport::WebSocket {
         return Ok(None);
     }
@@ -82,16 +84,16 @@ pub(super) fn batch(route: &StreamRoute, transport: Transport, query: &str) -> R
 }
 
 /// The interval of a probe in milliseconds: `?probe=500ms` asks for a stream without events, that is silent for so long between records.
-pub(super) fn probe(query: &str) -> Option<Result<NonZeroU32, BadProbe>> {
-    let written = parameter(query, "probe")?;
+pub(super) fn probe(query: &Query<'_>) -> Option<Result<NonZeroU32, BadProbe>> {
+    let written = query.first(Parameter::Probe)?;
     let interval = parse_duration(&written).filter(|interval| PROBE_INTERVAL.contains(interval));
     let ms = interval.and_then(|interval| NonZeroU32::new(u32::try_from(interval.as_millis()).ok()?));
     Some(ms.ok_or(BadProbe))
 }
 
 /// Whether a subscription comes with the stream: `?subscribe=manual` leaves it to a WebSocket's commands.
-pub(super) fn subscribes(transport: Transport, query: &str) -> bool {
-    transport != Transport::WebSocket || parameter(query, "subscribe").as_deref() != Some("manual")
+pub(super) fn subscribes(transport: Transport, query: &Query<'_>) -> bool {
+    transport != Transport::WebSocket || query.first(Parameter::Subscribe).as_deref() != Some("manual")
 }
 
 /// They are UTF-8 (WHATWG HTML section 9.2.4), not just ASCII.
@@ -102,34 +104,10 @@ fn last_event_ids(headers: &HeaderMap) -> Vec<Cow<'_, str>> {
 
 /// The values of these parameters, in the order of the query. A position has no space in it: one that came is the `+` of
 /// an offset from UTC, `+00:00`, which a form would have written `%2B`.
-fn positions<'a>(query: &'a str, names: &[&str]) -> Vec<Cow<'a, str>> {
-    let named = pairs(query).filter(|(key, _)| names.iter().any(|name| is_named(key, name)));
-    let values = named.map(|(_, value)| decoded(value));
+fn positions<'a>(query: &Query<'a>, parameters: &[Parameter]) -> Vec<Cow<'a, str>> {
+    let values = query.all(parameters);
     let positions = values.map(|value| if value.contains(' ') { value.replace(' ', "+").into() } else { value });
     positions.filter(|text| !text.is_empty()).collect()
-}
-
-/// The first value of a query parameter, decoded as HTML forms encode (WHATWG URL section 5.1).
-fn parameter<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
-    pairs(query).find(|(key, _)| is_named(key, name)).map(|(_, value)| decoded(value))
-}
-
-/// The names and values of a query, encoded.
-fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
-    query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-}
-
-/// The names asked for hold neither `+` nor blanks. Keys are compared without a copy of each.
-fn is_named(key: &str, name: &str) -> bool {
-    percent_decode_str(key).eq(name.bytes())
-}
-
-fn decoded(text: &str) -> Cow<'_, str> {
-    if text.contains('+') {
-        let spaced = text.replace('+', " ");
-        return Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned());
-    }
-    percent_decode_str(text).decode_utf8_lossy()
 }
 
 #[cfg(test)]
@@ -144,7 +122,7 @@ mod tests {
         if let Some(value) = header {
             headers.insert("last-event-id", value.parse().unwrap());
         }
-        let resume = resume(transport, &stream(1, &["t"]), &headers, query)?;
+        let resume = resume(transport, &stream(1, &["t"]), &headers, &Query::parse(query))?;
         Ok(resume.map(|resume| match resume {
             Resume::From(cursor) => cursor.id.to_string(),
             other => format!("{other:?}").to_lowercase(),
@@ -159,6 +137,7 @@ mod tests {
         assert_eq!(sse(None, query).as_deref(), Some("t:0:3"));
         assert_eq!(sse(Some(""), "lastEventId=t%3A0%3A2").as_deref(), Some("t:0:2"));
         assert_eq!(sse(None, "since=t:0:1").as_deref(), Some("t:0:1"));
+        assert_eq!(sse(None, "offset=t:0:1").as_deref(), Some("t:0:1"), "another name of `since`");
         assert_eq!(sse(Some(""), "a=b"), None);
         assert_eq!(sse(Some("t:0:1"), "since=t:0:4").as_deref(), Some("t:0:1"), "a header is what a browser knows");
     }
@@ -208,7 +187,7 @@ mod tests {
         let plain = route("/x");
         let own = StreamRoute { batch: Batch::new(7, Duration::from_millis(9)), ..route("/x") };
         let ask = |route, query| {
-            let batch = batch(route, Transport::Ndjson, query).ok()?;
+            let batch = batch(route, Transport::Ndjson, &Query::parse(query)).ok()?;
             Some(batch.map(|batch| (batch.events(), batch.window().as_millis())))
         };
         assert_eq!(ask(&plain, "a=b"), Some(None));
@@ -220,12 +199,15 @@ mod tests {
         {
             assert_eq!(ask(&own, wrong), None, "{wrong}");
         }
-        assert_eq!(batch(&own, Transport::WebSocket, "batchSize=10"), Ok(None));
+        assert_eq!(batch(&own, Transport::WebSocket, &Query::parse("batchSize=10")), Ok(None));
     }
 
     #[test]
     fn parameters() {
         let route = route("/x");
+        let heartbeat_form = |route, query| heartbeat_form(route, &Query::parse(query));
+        let probe = |query| probe(&Query::parse(query));
+        let subscribes = |transport, query| subscribes(transport, &Query::parse(query));
         assert_eq!(heartbeat_form(&route, "a=b"), HeartbeatForm::Silent);
         assert_eq!(heartbeat_form(&route, "a=b&heartbeat=event"), HeartbeatForm::Visible);
         assert_eq!(heartbeat_form(&route, "heartbeat=message"), HeartbeatForm::Visible);
@@ -238,6 +220,5 @@ mod tests {
         assert!(!subscribes(Transport::WebSocket, "subscribe=manual"));
         assert!(subscribes(Transport::WebSocket, "subscribe=auto"));
         assert!(subscribes(Transport::Sse, "subscribe=manual"));
-        assert_eq!(decoded("a+b%2Bc"), "a b+c");
     }
 }

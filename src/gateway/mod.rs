@@ -12,6 +12,7 @@ mod forwarded;
 mod handover;
 mod handshake;
 mod negotiate;
+mod query;
 mod refusal;
 mod resolver;
 mod response;

@@ -13,6 +13,8 @@ pub(super) enum Reason {
     NotAcceptable,
     /// A WebSocket handshake that is missing or malformed.
     Handshake,
+    /// A name that is nearly one of a parameter.
+    Parameter,
     /// `since` is no cursor.
     Position,
     /// `batchSize` or `batchWindow` is out of its bounds.
@@ -39,6 +41,7 @@ impl Reason {
             Self::Body => "body",
             Self::NotAcceptable => "not-acceptable",
             Self::Handshake => "handshake",
+            Self::Parameter => "parameter",
             Self::Position => "position",
             Self::Batch => "batch",
             Self::Probe => "probe",

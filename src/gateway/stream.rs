@@ -16,6 +16,7 @@ use super::authorize::authorize;
 use super::cross_origin::{CrossOrigin, Preflight};
 use super::handover;
 use super::negotiate::{Agreed, Disagreed, negotiate};
+use super::query::Query;
 use super::refusal::{Reason, Refusal};
 use super::{Gateway, answer, asked, handshake, target};
 use crate::access::Authenticator;
@@ -71,6 +72,7 @@ pub(super) async fn intercept(
     let method = header.method.clone();
     let query = query.unwrap_or_default().to_owned();
     let has_body = !session.is_body_empty();
+    let query = Query::parse(&query);
     match decide(gateway, snapshot, &route, &params, session.req_header(), &query, has_body) {
         Err(refusal) => refuse(gateway, session, refusal, &cross_origin).await,
         Ok(request) if method == Method::HEAD => answer(session, cross_origin.on(head(&request))).await,
@@ -88,12 +90,15 @@ fn decide(
     route: &Arc<StreamRoute>,
     params: &Params,
     header: &RequestHeader,
-    query: &str,
+    query: &Query<'_>,
     has_body: bool,
 ) -> Result<Request, Refusal> {
     if has_body {
         let problem = Problem::new(StatusCode::BAD_REQUEST, "a stream is requested without a body");
         return Err(Refusal::new(Reason::Body, problem));
+    }
+    if let Some(slip) = query.slip() {
+        return Err(Refusal::new(Reason::Parameter, Problem::new(StatusCode::BAD_REQUEST, slip.to_string())));
     }
     let headers = &header.headers;
     let agreed = negotiate(route.offer, joined(headers, ACCEPT).as_deref(), handshake::is_asked(headers))
@@ -107,7 +112,7 @@ fn prepare(
     route: &Arc<StreamRoute>,
     params: &Params,
     header: &RequestHeader,
-    query: &str,
+    query: &Query<'_>,
     agreed: Agreed,
 ) -> Result<Request, Refusal> {
     let (transport, headers) = (agreed.transport, &header.headers);
@@ -151,7 +156,7 @@ fn prepare(
 }
 
 /// The interval of a probe in milliseconds, where one is asked for.
-fn probe(is_enabled: bool, query: &str) -> Result<Option<NonZeroU32>, Refusal> {
+fn probe(is_enabled: bool, query: &Query<'_>) -> Result<Option<NonZeroU32>, Refusal> {
     let refuse = |status, detail: String| Err(Refusal::new(Reason::Probe, Problem::new(status, detail)));
     match asked::probe(query) {
         None => Ok(None),
