@@ -44,7 +44,6 @@
 pub mod access;
 pub mod admission;
 pub mod codec;
-mod contain;
 pub mod cors;
 pub mod cursor;
 pub mod encoding;
@@ -74,6 +73,8 @@ pub mod cli;
 pub mod client;
 #[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
+mod contain;
 #[cfg(feature = "server")]
 pub mod cores;
 #[cfg(feature = "server")]

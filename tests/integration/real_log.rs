@@ -91,7 +91,7 @@ fn assert_goes_on(house: &mut House, topic: &str, since: &str) {
 
 /// The cursor of an event, as the protocol says where it is.
 fn cursor(event: &Value) -> String {
-    event.get("cursor").unwrap_or(&event["id"]).as_str().unwrap().to_owned()
+    event.get("cursor").unwrap_or_else(|| &event["id"]).as_str().unwrap().to_owned()
 }
 
 /// The position in partition 0.
