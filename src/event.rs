@@ -208,6 +208,15 @@ pub enum Entry {
 }
 
 impl Entry {
+    /// The first offset of the entry.
+    pub fn first_offset(&self) -> i64 {
+        match self {
+            Self::Event(event) => event.id.offset,
+            Self::Gap { range, .. } => range.from,
+            Self::Hole { end, .. } => end - 1,
+        }
+    }
+
     /// Lets those who get this event go on at `next`: no record stands between. False where it is no event, or was handed
     /// on already.
     #[must_use]

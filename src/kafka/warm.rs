@@ -67,7 +67,7 @@ impl Warm {
 
     /// Takes an entry, `ts` its record's time, and drops the oldest where there are too many.
     pub(super) fn push(&mut self, partition: usize, offset: i64, ts: i64, entry: Entry) {
-        self.pass(partition, offset);
+        self.pass(partition, entry.first_offset());
         let Some(lane) = self.lanes.get_mut(partition) else { return };
         lane.next = offset + 1;
         if lane.held.is_empty() {
@@ -177,6 +177,16 @@ mod tests {
         // 100 went first, then 101 (10), then 205 (15).
         assert_eq!(warm.floors(), [102, 206]);
         assert_eq!(places(&merge(vec![warm])), ["a0:102", "a1:206", "a0:103"]);
+    }
+
+    #[test]
+    fn the_position_after_an_event_is_before_the_gap_that_follows() {
+        let mut warm = warm(9, &[0]);
+        warm.push(0, 2, 1, Entry::Event(crate::testing::event("a", 0, 2, &[])));
+        let range = GapRange { topic: "a".into(), partition: 0, from: 5, to: 9 };
+        warm.push(0, 9, 1, Entry::Gap { cause: GapCause::Unreadable, range });
+        assert!(warm.pass(0, 12), "the hole after a gap is an entry of its own");
+        assert_eq!(merge(vec![warm]).iter().map(crate::hub::after).collect::<Vec<_>>(), [5, 10]);
     }
 
     #[test]

@@ -250,28 +250,46 @@ impl Skipped {
         for entry in entries.iter() {
             match entry {
                 Entry::Event(event) => {
-                    let (topic, offset) = (event.id.topic.clone(), event.id.offset);
+                    let (topic, partition) = (event.id.topic.clone(), event.id.partition);
                     self.lost += 1;
-                    self.join(GapRange { topic, partition: event.id.partition, from: offset, to: offset });
+                    self.join(GapRange { topic, partition, from: event.id.offset, to: event.next - 1 });
                 }
                 // The log goes on before it: nothing after it belongs to a loss before it.
                 Entry::Gap { cause: GapCause::Truncated, .. } => {
                     self.joined.clear();
                     self.batch.push(entry.clone());
                 }
-                // A later end than that of a loss before it counts; an earlier one is within the loss.
-                Entry::Hole { .. } => self.batch.push(entry.clone()),
                 Entry::Gap { range, .. } => self.join(range.clone()),
+                Entry::Hole { topic, partition, end } => self.pass(topic, *partition, *end),
             }
         }
     }
 
     fn join(&mut self, range: GapRange) {
-        let known = *self.joined.entry((range.topic.clone(), range.partition)).or_insert(self.batch.len());
-        match self.batch.get_mut(known) {
+        match self.joined_to(&range.topic, range.partition) {
             Some(Entry::Gap { range: earlier, .. }) => earlier.to = range.to,
-            _ => self.batch.push(Entry::Gap { cause: GapCause::Overflow, range }),
+            _ => {
+                self.joined.insert((range.topic.clone(), range.partition), self.batch.len());
+                self.batch.push(Entry::Gap { cause: GapCause::Overflow, range });
+            }
         }
+    }
+
+    /// Joins offsets without records to the gap or the hole before them, so that what waits stays bounded.
+    fn pass(&mut self, topic: &Topic, partition: i32, end: i64) {
+        match self.joined_to(topic, partition) {
+            Some(Entry::Gap { range: earlier, .. }) => earlier.to = end - 1,
+            Some(Entry::Hole { end: earlier, .. }) => *earlier = end,
+            _ => {
+                self.joined.insert((topic.clone(), partition), self.batch.len());
+                self.batch.push(Entry::Hole { topic: topic.clone(), partition, end });
+            }
+        }
+    }
+
+    fn joined_to(&mut self, topic: &Topic, partition: i32) -> Option<&mut Entry> {
+        let known = *self.joined.get(&(topic.clone(), partition))?;
+        self.batch.get_mut(known)
     }
 
     fn end_batch(&mut self) {

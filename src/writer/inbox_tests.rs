@@ -160,6 +160,18 @@ fn what_is_no_event_is_never_skipped() {
 }
 
 #[test]
+fn holes_join_the_gap_before_them_and_each_other() {
+    let mut inbox = Inbox::<()>::default();
+    let hole = |partition, end| Feed::Batch([Entry::Hole { topic: "orders".into(), partition, end }].into());
+    for feed in [hole(1, 3), hole(1, 5), batch(0, 0..2), hole(0, 4), batch(0, 4..5), batch(1, 5..6), hole(1, 9)] {
+        inbox.push(&feed, INBOX_MAX);
+    }
+    assert_eq!(inbox.skip(), 4);
+    let inboxes = Inboxes { inboxes: vec![Mutex::new(inbox)], ..Inboxes::new(0, SMALL, MOST) };
+    assert_eq!(taken(&inboxes, 0), ["hole 1:5", "overflow orders:0:0-4", "overflow orders:1:5-8"]);
+}
+
+#[test]
 fn one_batch_that_is_larger_than_the_inbox_is_kept() {
     let mut inbox = Inbox::<()>::default();
     let most = Amount { entries: 10, ..MOST };

@@ -119,7 +119,7 @@ impl Draft {
             return Taken::Behind(read);
         }
         let is_before_or_at = self.next <= self.wanted;
-        self.close_hole(read.offset);
+        self.close_hole(read.entry.first_offset());
         self.next = read.offset + 1;
         self.bytes += read.entry.weight();
         self.records.push_back(read);
@@ -257,6 +257,17 @@ mod tests {
         let page = draft.finish(&"a".into(), 0, 0);
         let nexts = page.entries.iter().map(crate::hub::after).collect::<Vec<_>>();
         assert_eq!((page.offsets, nexts), (0..4_000_000, vec![4_000_000]), "who got the record goes on behind it");
+    }
+
+    #[test]
+    fn the_position_after_an_event_is_before_the_gap_that_follows() {
+        let mut draft = Draft::new(0, 0, 100);
+        assert!(matches!(draft.take(read(2)), Taken::More));
+        let range = GapRange { topic: "a".into(), partition: 0, from: 5, to: 9 };
+        let entry = Entry::Gap { cause: GapCause::Unreadable, range };
+        assert!(matches!(draft.take(Read { offset: 9, ms: None, entry }), Taken::More));
+        let nexts: Vec<_> = draft.finish(&"a".into(), 0, 0).entries.iter().map(crate::hub::after).collect();
+        assert_eq!(nexts, [5, 10]);
     }
 
     #[test]
