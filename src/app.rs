@@ -99,7 +99,7 @@ fn serve(app: App, reloader: Option<Reloader>, on_ready: impl FnOnce(&Addresses)
     tracing::info!(signal = name, "ending");
     app.runtime.spawn(async move {
         signals.termination(|| {}).await;
-        tracing::warn!("ended by a second signal");
+        tracing::warn!("a second signal ended the process");
         telemetry::flush();
         std::process::exit(1);
     });

@@ -37,7 +37,7 @@ const UNREADABLE: u8 = 2;
 /// Exit code: what was to be imported holds nothing for a configuration.
 const NOTHING_MAPPED: u8 = 3;
 
-/// A reverse proxy beside a REST service that turns Kafka topics into NDJSON, Server-Sent Events and WebSocket streams.
+/// A reverse proxy beside a REST service that streams Kafka topics as NDJSON, Server-Sent Events and WebSocket.
 #[derive(Debug, Parser)]
 #[command(name = "sidestream", version, after_help = ENVIRONMENT)]
 pub struct Cli {
@@ -50,86 +50,84 @@ pub struct Cli {
 const UPSTREAM_PORT: &str = "SIDESTREAM_UPSTREAM_PORT";
 
 const ENVIRONMENT: &str = "Logs go to standard error. SIDESTREAM_LOG filters them (error, warn, info, debug, trace, \
-                           or target=level,...); SIDESTREAM_LOG_FORMAT=json makes one JSON object a line of them. \
-                           SIDESTREAM_CONFIG is the configuration where --config is not given. \
-                           SIDESTREAM_UPSTREAM_PORT=PORT, with --config: the REST service is at this port of 127.0.0.1, \
-                           whatever the file says.";
+                           or target=level,...); SIDESTREAM_LOG_FORMAT=json prints one JSON object per line. \
+                           SIDESTREAM_CONFIG is the configuration file if --config is absent. \
+                           SIDESTREAM_UPSTREAM_PORT=PORT, with --config, sets the REST service to this port of 127.0.0.1.";
 
 #[derive(Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
-    /// Serve: proxy to the upstream, and stream what Kafka brings.
+    /// Run the proxy: forward requests to the upstream, and serve streams from Kafka.
     ///
-    /// Without a file, --upstream, --brokers and --topic stream topics to everybody at /stream, /events and /ws.
+    /// Without a file, --upstream, --brokers and --topic serve public streams at /stream, /events and /ws.
     Run {
-        /// The configuration, a YAML file; reloaded when it changes.
+        /// The configuration file (YAML); reloaded when it changes.
         #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE, required_unless_present = "upstream")]
         config: Option<PathBuf>,
         #[command(flatten)]
         brief: Option<BriefArguments>,
-        /// Listen here instead of where the configuration says; port 0 takes a free one.
+        /// Listen on this address, instead of the configured one; port 0 binds a free port.
         #[arg(long, value_name = "ADDR")]
         listen: Option<SocketAddr>,
-        /// Serve metrics and health here instead of where the configuration says; port 0 takes a free one.
+        /// Serve metrics and probes on this address, instead of the configured one; port 0 binds a free port.
         #[arg(long, value_name = "ADDR")]
         admin: Option<SocketAddr>,
     },
-    /// Show everything at once: an embedded broker, a small REST service, a producer, and sidestream before them.
+    /// Run a demo: an embedded broker, a small REST service, a producer, and sidestream in front of them.
     Demo {
-        /// Listen here; port 0 takes a free one.
+        /// Listen on this address; port 0 binds a free port.
         #[arg(long, value_name = "ADDR")]
         listen: Option<SocketAddr>,
-        /// Serve metrics and health here; port 0 takes a free one.
+        /// Serve metrics and probes on this address; port 0 binds a free port.
         #[arg(long, value_name = "ADDR")]
         admin: Option<SocketAddr>,
     },
-    /// Validate a configuration. Exits with 0 (good), 1 (invalid: every mistake with its place) or 2 (cannot be read).
+    /// Validate a configuration. Exits with 0 (valid), 1 (invalid: reports every error with its position) or 2 (cannot be read).
     Check {
-        /// The configuration, a YAML file.
+        /// The configuration file (YAML).
         #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE)]
         config: PathBuf,
         #[command(flatten)]
         read: ReadArguments,
-        /// What to print: lines for people, or an array of every mistake and warning.
+        /// The output: text, or a JSON array of all errors and warnings.
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
-    /// Show what a configuration says, what another one would change, or what one may hold.
+    /// Print the effective configuration, the effect of a change, or the JSON Schema.
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Turn ingress-nginx's Ingresses and ConfigMap, YAML on standard input, into a configuration on standard output.
     ///
-    /// A report on standard error says what becomes of each setting. Exits with 0 (something was mapped), 1 (no YAML, or
-    /// no Kubernetes objects: its place), 2 (cannot be read) or 3 (nothing in it to map).
+    /// A report on standard error lists how each setting is handled. Exits with 0 (something was mapped), 1 (not YAML, or
+    /// not Kubernetes objects: reports the position), 2 (cannot be read) or 3 (nothing to map).
     ImportIngress,
-    /// Put sidestream into Kubernetes manifests, from standard input to standard output.
+    /// Add sidestream to Kubernetes manifests, from standard input to standard output.
     ///
-    /// Into workloads that are labelled `sidestream.io/inject: "true"`, and with them the Services that select their
-    /// pods. What is not changed stays byte for byte. See docs/kubernetes.md.
+    /// Changes workloads with the label `sidestream.io/inject: "true"`, and the Services that select their pods. All
+    /// other text stays, byte for byte. See docs/kubernetes.md.
     Inject(InjectArguments),
-    /// Follow a stream and print its events, over any transport; after a cut it goes on where it was.
+    /// Follow a stream and print its events, over any transport; resume after a cut.
     ///
-    /// Exits with 0 (--max was reached, or --once and the stream was ended by its server), 1 (refused, and would be
-    /// again), 2 (no server was reached) or 3 (--once, and the stream was cut). Gaps stand among the events, and on
-    /// standard error.
+    /// Exits with 0 (--max was reached, or --once and the server ended the stream), 1 (refused permanently), 2 (no server
+    /// was reached) or 3 (--once, and the stream was cut). Gaps appear among the events, and on standard error.
     Tap(Tap),
-    /// Examine the way to a stream: what buffers, compresses, cuts or changes it, and what helps.
+    /// Diagnose the network path to a stream: what buffers, compresses, cuts or changes it, and how to fix it.
     ///
-    /// It opens probes, streams without events, through the real way; sidestream's configuration has to allow them
-    /// (`probe: true`), else an ordinary stream is looked at. It speaks HTTP/1.1. Exits with 0 (healthy), 1 (problems
-    /// were found) or 2 (nobody answers there).
+    /// Opens probes, streams without events, over the real path. sidestream's configuration must allow them
+    /// (`probe: true`); otherwise it examines an ordinary stream. It speaks HTTP/1.1. Exits with 0 (healthy), 1
+    /// (problems found) or 2 (no server answers).
     Doctor(Doctor),
-    /// End the streams of the sidestream that runs on this host, and wait until they are gone: for a preStop hook.
+    /// End the streams of the sidestream process on this host, and wait for their end: for a preStop hook.
     ///
-    /// Its clients come back elsewhere, at a bounded rate. It goes on serving ordinary requests until it is told to end.
-    /// Exits with 0 once it has drained, whoever asked first, and with 1 where it did not.
+    /// Clients reconnect to other replicas, at a bounded rate. The process keeps proxying ordinary requests until SIGTERM.
+    /// Exits with 0 after the drain, also if another request started it, and with 1 on failure.
     Drain {
-        /// The configuration it runs with, to find its admin listener; else that is taken to be where it is by default.
+        /// The configuration file of the process, for the address of its admin listener; default: 127.0.0.1:9090.
         #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE)]
         config: Option<PathBuf>,
-        /// Its admin listener, whatever the configuration says.
+        /// The address of its admin listener, instead of the configured one.
         #[arg(long, value_name = "ADDR")]
         admin: Option<SocketAddr>,
-        /// How long to wait. It goes on by itself beyond.
+        /// How long to wait; the drain continues without this command.
         #[arg(long, value_name = "DURATION", default_value = "11m", value_parser = duration)]
         timeout: Duration,
     },
@@ -137,23 +135,23 @@ pub enum Command {
 
 #[derive(Debug, PartialEq, Eq, Subcommand)]
 pub enum ConfigCommand {
-    /// Print a configuration with all defaults filled in, as YAML; values of Kafka's properties are left out.
+    /// Print a configuration with all defaults, as YAML; values of Kafka properties are redacted.
     ///
-    /// Exits as `check` does.
+    /// The exit codes are those of `check`.
     Effective {
-        /// The configuration, a YAML file.
+        /// The configuration file (YAML).
         #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE)]
         config: PathBuf,
         #[command(flatten)]
         read: ReadArguments,
     },
-    /// Print what a reload from one configuration to another would change, need a restart for, and which streams it ends.
+    /// Print what a reload from one configuration to another would change, what needs a restart, and which streams end.
     ///
-    /// Exits with 0 (nothing changes), 1 (something does) or 2 (one of them is invalid, or cannot be read).
+    /// Exits with 0 (no difference), 1 (a difference) or 2 (a file is invalid, or cannot be read).
     Diff {
-        /// The configuration that runs.
+        /// The running configuration.
         before: PathBuf,
-        /// The one that is to replace it.
+        /// The configuration that replaces it.
         after: PathBuf,
         #[command(flatten)]
         read: ReadArguments,
@@ -181,13 +179,13 @@ pub enum Output {
 /// How a configuration is read that is not run.
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadArguments {
-    /// Where `run` is told to listen, whatever the file says.
+    /// The --listen of `run`, instead of the configured address.
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
-    /// Where `run` is told to serve metrics and health, whatever the file says.
+    /// The --admin of `run`, instead of the configured address.
     #[arg(long, value_name = "ADDR")]
     admin: Option<SocketAddr>,
-    /// Do not read the files it names (keys, passwords, certificates): for where they are not, such as CI.
+    /// Do not read the files that the configuration names (keys, passwords, certificates), for example in CI.
     #[arg(long)]
     without_secrets: bool,
 }
@@ -203,13 +201,13 @@ impl ReadArguments {
 #[derive(Args, Debug, PartialEq, Eq)]
 #[group(conflicts_with = "config")]
 pub struct BriefArguments {
-    /// The REST service, in place of a file.
+    /// The REST service, instead of a file.
     #[arg(long, value_name = "HOST:PORT", required = false, requires_all = ["brokers", "topic"])]
     upstream: String,
-    /// The Kafka brokers, in place of a file.
+    /// The Kafka brokers, instead of a file.
     #[arg(long, value_name = "HOST:PORT,...", required = false, requires = "upstream")]
     brokers: String,
-    /// A topic to stream, in place of a file; may be given several times.
+    /// A topic to stream, instead of a file; repeatable.
     #[arg(long, value_name = "NAME", required = false, requires = "upstream")]
     topic: Vec<String>,
 }
@@ -272,7 +270,7 @@ fn print_json(reading: &Reading) -> io::Result<()> {
 pub fn upstream_port() -> anyhow::Result<Option<u16>> {
     let Some(written) = std::env::var_os(UPSTREAM_PORT).filter(|written| !written.is_empty()) else { return Ok(None) };
     let port = written.to_str().and_then(|written| written.parse().ok()).filter(|port| *port > 0);
-    port.map(Some).ok_or_else(|| anyhow::anyhow!("{UPSTREAM_PORT} is no port: {}", written.display()))
+    port.map(Some).ok_or_else(|| anyhow::anyhow!("{UPSTREAM_PORT} is not a port: {}", written.display()))
 }
 
 /// The exit code of a process that can't load its configuration.

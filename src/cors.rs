@@ -54,7 +54,7 @@ pub enum BadPattern {
     Wildcard,
     #[error("browsers leave out the default port of a scheme")]
     DefaultPort,
-    #[error("`null` is the origin of every sandboxed page and every file: it names nobody")]
+    #[error("`null` is the origin of every sandboxed page and every file: it identifies no page")]
     Null,
     #[error("an origin is a scheme and a host, such as `https://app.example`")]
     Form,

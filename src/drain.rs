@@ -60,7 +60,7 @@ impl Drain {
         warn_of_haste(limits, pace, streams);
         let left = self.writers.drain(pace);
         if left > 0 {
-            tracing::warn!(left, "streams were still open when the time to drain them was over");
+            tracing::warn!(left, "streams were still open at the end of the drain budget");
         }
         let elapsed_ms = started.elapsed().as_millis() as u64;
         tracing::info!(streams, left, elapsed_ms, "drained");

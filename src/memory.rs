@@ -110,9 +110,9 @@ impl Memory {
     fn step(&self, before: Level, level: Level, used: u64) {
         let limit = self.limit.unwrap_or(0);
         if level > before {
-            tracing::warn!(used, limit, ?level, "memory is short");
+            tracing::warn!(used, limit, ?level, "memory pressure increased");
         } else {
-            tracing::info!(used, limit, ?level, "there is memory again");
+            tracing::info!(used, limit, ?level, "memory pressure decreased");
         }
         self.pressure.0.store(level as u8, Ordering::Relaxed);
         self.encodings.limit(if level >= Level::Encodings { 0 } else { self.encodings_max });

@@ -1,4 +1,4 @@
-//! Every metric: its name, help, labels and buckets. Nothing else in the house names a metric.
+//! Every metric: its name, help, labels and buckets. No other module names a metric.
 //!
 //! Label values are bounded: transports, reasons and causes are enums, event types are cut off after
 //! [`EVENT_TYPES_MAX`] distinct ones, topics, partitions
@@ -24,7 +24,7 @@ pub const EVENT_TYPE_BYTES_MAX: usize = 64;
 const LATENCY_BUCKETS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// The metrics of one process, shared by all rooms.
+/// The metrics of one process, shared by all modules.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -135,12 +135,12 @@ pub struct MemoryMetrics {
 
 impl MemoryMetrics {
     fn new(make: &Maker<'_>) -> prometheus::Result<Self> {
-        let held = make.gauges("memory_held_bytes", "Bytes kept because of events, by holder.", &["holder"])?;
+        let held = make.gauges("memory_held_bytes", "Memory for events in bytes, by holder.", &["holder"])?;
         let of = |holder: &str| held.with_label_values(&[holder]);
         Ok(Self {
-            limit: make.gauge("memory_limit_bytes", "The limit of the process, 0 where there is none.")?,
-            used: make.gauge("memory_used_bytes", "Bytes that are held against the limit.")?,
-            level: make.gauge("memory_level", "What is given up for want of memory, 0 (nothing) to 5.")?,
+            limit: make.gauge("memory_limit_bytes", "Memory limit of the process in bytes, 0 without a limit.")?,
+            used: make.gauge("memory_used_bytes", "Memory in bytes that counts towards the limit.")?,
+            level: make.gauge("memory_level", "Level of memory pressure, 0 (none) to 5.")?,
             windows: of("windows"),
             encodings: of("encodings"),
             queues: of("queues"),
@@ -172,12 +172,12 @@ impl Metrics {
         let make = Maker { registry: Registry::new(), prefix };
         let event_to_flush = make.histograms(
             "event_to_flush_seconds",
-            "From a live event's own time to the write that carried it.",
+            "Latency from a live event's own time to the write that carried it.",
             &["transport"],
         )?;
         let receive_to_flush = make.histograms(
             "receive_to_flush_seconds",
-            "From a live record's receipt from Kafka to the write that carried it.",
+            "Latency from a live record's receipt from Kafka to the write that carried it.",
             &["transport"],
         )?;
         let [sse, ndjson, websocket] =
@@ -186,18 +186,18 @@ impl Metrics {
             transports: [sse?, ndjson?, websocket?],
             events_sent: make.counters("events_sent_total", "Events sent on all transports, by type.", &["type"])?,
             event_types: Mutex::default(),
-            gaps: make.counters("gaps_total", "Gaps told to clients.", &["cause"])?,
+            gaps: make.counters("gaps_total", "Gaps sent to clients.", &["cause"])?,
             events_dropped: make.counters("events_dropped_total", "Events dropped from full queues.", &["policy"])?,
-            streams_rejected: make.counters("streams_rejected_total", "Streams refused.", &["reason"])?,
-            route_streams: make.gauges("route_streams", "Streams open now, by route.", &["route"])?,
+            streams_rejected: make.counters("streams_rejected_total", "Rejected stream requests.", &["reason"])?,
+            route_streams: make.gauges("route_streams", "Open streams, by route.", &["route"])?,
             route_events: make.counters("route_events_sent_total", "Events sent, by route.", &["route"])?,
             event_to_flush,
             receive_to_flush,
-            resumes: make.counters("resumes_total", "Subscriptions that asked to resume.", &["from"])?,
+            resumes: make.counters("resumes_total", "Subscriptions that resume.", &["from"])?,
             backlog: Backlog {
-                streams: make.gauge("slow_streams", "Streams whose clients take no more for now.")?,
-                events: make.gauge("queued_events", "Events that wait for these.")?,
-                bytes: make.gauge("queued_bytes", "Bytes of these events, counted once a stream.")?,
+                streams: make.gauge("slow_streams", "Streams whose clients currently accept no more data.")?,
+                events: make.gauge("queued_events", "Events queued for slow streams.")?,
+                bytes: make.gauge("queued_bytes", "Bytes queued for slow streams, counted per stream.")?,
             },
             memory: MemoryMetrics::new(&make)?,
             writer_busy: make.float_counters(
@@ -207,19 +207,23 @@ impl Metrics {
             )?,
             writer_skipped: make.counters(
                 "writer_skipped_events_total",
-                "Events that a writer did not take in time.",
+                "Events that a writer did not accept in time.",
                 &["writer"],
             )?,
-            websocket_errors: make.counters("ws_client_errors_total", "What clients got wrong.", &["kind"])?,
-            records: make.counters("kafka_records_total", "Records taken from Kafka.", &["topic"])?,
-            undecodable: make.counters("kafka_undecodable_total", "Records that are no events.", &["topic"])?,
+            websocket_errors: make.counters(
+                "ws_client_errors_total",
+                "Invalid client frames and commands.",
+                &["kind"],
+            )?,
+            records: make.counters("kafka_records_total", "Records received from Kafka.", &["topic"])?,
+            undecodable: make.counters("kafka_undecodable_total", "Records that are not events.", &["topic"])?,
             replay_records: make.counters(
                 "replay_records_total",
                 "Records read from the log for replay.",
                 &["topic"],
             )?,
-            replay_bytes: make.counters("replay_bytes_total", "Bytes of keys and values of these.", &["topic"])?,
-            replay_pages: make.counters("replay_pages_total", "Pages read, and pages found.", &["from"])?,
+            replay_bytes: make.counters("replay_bytes_total", "Bytes read from the log for replay.", &["topic"])?,
+            replay_pages: make.counters("replay_pages_total", "Chunks of the log read or cached.", &["from"])?,
             consumer_lag: make.unprefixed_gauges(
                 "kafka_consumer_lag",
                 "Records between the source's position and the end of the partition.",
@@ -227,44 +231,49 @@ impl Metrics {
             )?,
             uncommitted_offsets: make.gauges(
                 "kafka_uncommitted_offsets",
-                "Offsets between the last stable one and the end of the log.",
+                "Offsets between the last stable offset and the end of the log.",
                 &["topic", "partition"],
             )?,
             stalled_seconds: make.gauges(
                 "kafka_stalled_seconds",
-                "For how long the source has not moved although the log goes on.",
+                "Seconds for which the source has not advanced although the log has more.",
                 &["topic", "partition"],
             )?,
             unreadable_batches: make.counters(
                 "kafka_unreadable_batches_total",
-                "Batches that cannot be read, and were passed over.",
+                "Batches that could not be read and were skipped.",
                 &["topic"],
             )?,
             kafka_errors: make.counters("kafka_errors_total", "Errors of the Kafka client.", &["kind"])?,
-            kafka_connected: make.gauge("kafka_connected", "Clusters of which a broker answers.")?,
+            kafka_connected: make.gauge("kafka_connected", "Clusters with a broker that answers.")?,
             proxy_requests: make.counters("proxy_requests_total", "Proxied requests.", &["status"])?,
-            upstream_errors: make.counters("upstream_errors_total", "Requests the upstream failed.", &["kind"])?,
-            bad_requests: make.counters("bad_requests_total", "Requests refused as malformed.", &["reason"])?,
+            upstream_errors: make.counters(
+                "upstream_errors_total",
+                "Proxied requests that failed upstream.",
+                &["kind"],
+            )?,
+            bad_requests: make.counters("bad_requests_total", "Rejected malformed requests.", &["reason"])?,
             connections_evicted: make.counter(
                 "connections_evicted_total",
-                "Connections closed while they waited for their client, to make room.",
+                "Connections closed while they waited for their client, to make room for others.",
             )?,
-            spans_exported: make.counter("spans_exported_total", "Spans that the collector took.")?,
-            spans_dropped: make.counters("spans_dropped_total", "Spans that were dropped.", &["reason"])?,
+            spans_exported: make.counter("spans_exported_total", "Spans that the collector accepted.")?,
+            spans_dropped: make.counters("spans_dropped_total", "Dropped spans.", &["reason"])?,
             certificate_expiry: make.gauges(
                 "certificate_expiry_timestamp_seconds",
-                "When the certificates of a property of Kafka end.",
+                "Expiry of the certificates of a Kafka property, as a Unix time.",
                 &["cluster", "property", "file"],
             )?,
             panics: make.counters("panics_total", "Panics, which are bugs.", &["place"])?,
-            log_lines_dropped: make.counter("log_lines_dropped_total", "Log lines that nobody read in time.")?,
+            log_lines_dropped: make
+                .counter("log_lines_dropped_total", "Log lines dropped because standard error was not read.")?,
             config_last_reload_successful: make.gauge(
                 "config_last_reload_successful",
                 "1 where the configuration last looked at is the running one.",
             )?,
             config_last_reload_success_timestamp: make.register(Gauge::with_opts(make.opts(
                 "config_last_reload_success_timestamp_seconds",
-                "When the running configuration was taken over.",
+                "When the running configuration was applied, as a Unix time.",
             ))?)?,
             config_reloads: make.counters("config_reloads_total", "Reloads of the configuration.", &["result"])?,
             config_info: make.gauges("config_info", "The SHA-256 of the running configuration's file.", &["sha256"])?,
@@ -312,11 +321,10 @@ impl TransportMetrics {
     ) -> prometheus::Result<Self> {
         let name = transport.metric_name();
         Ok(Self {
-            active_connections: make.gauge(&format!("{name}_active_connections"), "Streams open now.")?,
+            active_connections: make.gauge(&format!("{name}_active_connections"), "Open streams.")?,
             events_sent: make.counter(&format!("{name}_events_sent_total"), "Events sent.")?,
             bytes: make.counter(&format!("{name}_bytes_total"), "Bytes written to clients.")?,
-            reconnects: make
-                .counter(&format!("{name}_reconnects_total"), "Streams opened with a position to resume from.")?,
+            reconnects: make.counter(&format!("{name}_reconnects_total"), "Streams opened with a resume position.")?,
             heartbeats: make.counter(&format!("{name}_heartbeats_total"), "Heartbeats sent.")?,
             disconnects: make.counters(
                 &format!("{name}_disconnects_total"),

@@ -113,7 +113,7 @@ impl Admin {
         let status = self.status.clone();
         match tokio::task::spawn_blocking(move || status.tell()).await {
             Ok(told) => json(StatusCode::OK, &told),
-            Err(error) => failed("the status cannot be told", &error),
+            Err(error) => failed("the status cannot be encoded", &error),
         }
     }
 

@@ -20,9 +20,9 @@ pub enum BadKey {
     MixedFamilies,
     #[error("the secret is empty")]
     EmptySecret,
-    #[error("the key is no PEM public key for these algorithms")]
+    #[error("the key is not a PEM public key for these algorithms")]
     WrongKey,
-    #[error("the file is no JWKS, an object with a list of `keys`")]
+    #[error("the file is not a JWKS, an object with a list of `keys`")]
     NoSet,
     #[error("the JWKS has more than {JWKS_KEYS_MAX} keys")]
     TooManyKeys,

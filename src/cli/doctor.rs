@@ -22,13 +22,13 @@ const DURATION_MAX: Duration = Duration::from_secs(55 * 60);
 pub struct Doctor {
     #[command(flatten)]
     pub address: Address,
-    /// How long to watch: limits of hops that are longer are not seen. At most 55m.
+    /// Length of the diagnosis; it does not detect longer limits of a hop. At most 55m.
     #[arg(long, value_name = "DURATION", default_value = "90s", value_parser = duration)]
     pub duration: Duration,
-    /// The origin of a page that reads the stream: is it allowed to?
+    /// Check whether pages of this origin may read the stream.
     #[arg(long, value_name = "ORIGIN")]
     pub origin: Option<String>,
-    /// What to print: lines for people, or an object with every verdict.
+    /// The output: text, or a JSON object with every verdict.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
 }

@@ -41,7 +41,7 @@ enum Undrained {
     Broken(io::Error),
     #[error("refused: {0}")]
     Refused(String),
-    #[error("what answers there is no sidestream")]
+    #[error("the server at this address is not sidestream")]
     Foreign,
 }
 

@@ -11,16 +11,16 @@ use crate::config;
 /// Where a stream is, and how it is asked for.
 #[derive(Args, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// The stream: http, https, ws or wss. TLS by OpenSSL, with the certificates this host trusts (SSL_CERT_FILE).
+    /// The URL of the stream: http, https, ws or wss. TLS trusts the certificates of this host (SSL_CERT_FILE).
     #[arg(value_name = "URL")]
     pub url: Target,
-    /// The transport to ask for. auto: NDJSON or SSE, whatever the path has, or WebSocket where it has nothing else.
+    /// The transport to request. auto: NDJSON or SSE, or WebSocket if the path offers nothing else.
     #[arg(long, value_enum, default_value_t = Transport::Auto)]
     pub transport: Transport,
-    /// A header to ask with; may be given several times.
+    /// A request header; repeatable.
     #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
     pub header: Vec<(String, String)>,
-    /// A file with a token, sent as `Authorization: Bearer`; read anew for each connection.
+    /// A file with a token, sent as `Authorization: Bearer`; read again for each connection.
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 }

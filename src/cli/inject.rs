@@ -9,25 +9,25 @@ use clap::{Args, ValueEnum};
 use super::output::{note, print_whole};
 use crate::inject::{self, Changed, INPUT_BYTES_MAX, Names, Options};
 
-/// What `inject` is told.
+/// The arguments of `inject`.
 #[derive(Args, Debug, PartialEq, Eq)]
 pub struct InjectArguments {
-    /// The image with this binary.
+    /// The image that contains this binary.
     #[arg(long, value_name = "IMAGE", value_parser = inject::name, default_value_t = Names::default().image)]
     image: String,
-    /// The ConfigMap that has the configuration under the key `sidestream.yaml`; a pod's annotation sidestream.io/config-map wins.
+    /// The ConfigMap with the key `sidestream.yaml`; a pod's annotation sidestream.io/config-map overrides it.
     #[arg(long, value_name = "NAME", value_parser = inject::name, default_value_t = Names::default().config_map)]
     config_map: String,
-    /// The Secret with keys and passwords, which may be absent; a pod's annotation sidestream.io/secret wins.
+    /// The optional Secret with keys and passwords; a pod's annotation sidestream.io/secret overrides it.
     #[arg(long, value_name = "NAME", value_parser = inject::name, default_value_t = Names::default().secret)]
     secret: String,
-    /// The port that the app listens on; a pod's annotation sidestream.io/upstream-port wins.
+    /// The port on which the app listens; a pod's annotation sidestream.io/upstream-port overrides it.
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     upstream_port: Option<u16>,
-    /// Take back what an injection did.
+    /// Remove an injection.
     #[arg(long)]
     uninject: bool,
-    /// Read nothing; print the manifests that make kustomize or Kubernetes inject.
+    /// Read nothing; print the manifests by which kustomize or Kubernetes injects.
     #[arg(long, value_enum, value_name = "WHAT", conflicts_with_all = ["uninject", "upstream_port"])]
     print: Option<Print>,
 }

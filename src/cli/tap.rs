@@ -33,19 +33,19 @@ const REDRAW: Duration = Duration::from_secs(1);
 pub struct Tap {
     #[command(flatten)]
     pub address: Address,
-    /// Where to start: a cursor, an event id, a time (2026-11-22T10:00:00Z) or how long ago (-15m).
+    /// The start position: a cursor, an event id, a time (2026-11-22T10:00:00Z) or an age (-15m).
     #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
     pub since: Option<String>,
-    /// One event a line, as it came.
+    /// One event per line, as received.
     #[arg(long)]
     pub raw: bool,
-    /// A status line with count, rate and cursor on standard error, where that is a terminal; elsewhere once at the end.
+    /// A status line with count, rate and cursor on standard error if that is a terminal; otherwise once at the end.
     #[arg(long)]
     pub stats: bool,
-    /// End after so many events.
+    /// Exit after this many events.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max: Option<u64>,
-    /// Do not connect again.
+    /// Do not reconnect.
     #[arg(long)]
     pub once: bool,
 }

@@ -57,7 +57,7 @@ impl Brief {
                 "{} is streamed whole at /stream (NDJSON), /events (SSE) and /ws (WebSocket)",
                 self.topics.join(", ")
             ),
-            "the streams are public: whoever can connect sees every event, and no token is asked for".into(),
+            "the streams are public: every client that can connect receives every event, without a token".into(),
             format!("everything else goes to http://{}", self.upstream),
             format!("clients connect to {}; metrics and health are at {}", snapshot.listen, snapshot.admin),
         ]

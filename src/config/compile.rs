@@ -120,7 +120,7 @@ fn report_placeholders(node: &Node, diagnostics: &Diagnostics) {
         Value::Map(entries) => entries.iter().for_each(|(_, value)| report_placeholders(value, diagnostics)),
         Value::List(items) => items.iter().for_each(|item| report_placeholders(item, diagnostics)),
         _ if node.is_placeholder() => {
-            let message = format!("{} is a placeholder that nobody has filled in", node.describe());
+            let message = format!("{} is a placeholder: replace it", node.describe());
             diagnostics.expected(node.place, message, "what is meant here");
         }
         _ => {}
@@ -162,12 +162,12 @@ fn report_circle(
         return;
     };
     let expected =
-        "the address of another process; where `run` is told to listen elsewhere, say so here too: --listen, --admin";
+        "the address of another process; if the command line of `run` has --listen or --admin, pass them here, too";
     diagnostics.expected(section.place_of(key), message, expected);
 }
 
 fn upstream(section: &Section<'_>, options: &ReadOptions) -> Upstream {
-    section.require("address", "the `host:port` of the service that sidestream stands beside");
+    section.require("address", "the `host:port` of the REST service");
     let timeout = |key, default| section.duration(key, TIMEOUT).unwrap_or_else(|| Duration::from_secs(default));
     let address = section
         .read("address", "`host:port` such as `127.0.0.1:3000`", |value| text(value).filter(|text| is_host_port(text)));

@@ -219,7 +219,7 @@ impl Reloader {
         };
         let diff = Diff::between(&self.current.load(), &snapshot);
         if !diff.needs_restart.is_empty() {
-            tracing::error!("the configuration before stays; {diff}");
+            tracing::error!("the previous configuration stays; {diff}");
             return Reloaded::failure(Outcome::NeedsRestart, diff.to_string(), Vec::new());
         }
         let snapshot = Arc::new(snapshot);
@@ -236,7 +236,7 @@ impl Reloader {
 fn stays(error: &LoadError) -> Reloaded {
     let outcome = match error {
         LoadError::Invalid(mistakes) => {
-            tracing::error!(mistakes = mistakes.len(), "the configuration is invalid; the one before stays");
+            tracing::error!(mistakes = mistakes.len(), "the configuration is invalid; the previous one stays");
             for mistake in mistakes {
                 tracing::error!("{mistake}");
             }
@@ -330,7 +330,7 @@ fn is_change(kind: &EventKind) -> bool {
 
 fn report(directory: Option<&Path>, error: &notify::Error) {
     let every = LOOK_AGAIN.as_secs();
-    tracing::warn!(?directory, %error, "cannot watch for changes of the configuration; looking every {every} s instead");
+    tracing::warn!(?directory, %error, "cannot watch for changes of the configuration; checking every {every} s instead");
 }
 
 #[cfg(test)]

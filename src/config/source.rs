@@ -125,7 +125,7 @@ fn unfit(kind: FileType) -> io::Error {
     let (error, what) = match kind {
         kind if kind.is_dir() => (ErrorKind::IsADirectory, "it is a directory"),
         kind if kind.is_fifo() => (ErrorKind::TimedOut, "it is a pipe whose end did not come"),
-        _ => (ErrorKind::InvalidInput, "it is no file, but a device or socket"),
+        _ => (ErrorKind::InvalidInput, "it is not a file, but a device or socket"),
     };
     io::Error::new(error, what)
 }

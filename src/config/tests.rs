@@ -249,7 +249,7 @@ colour: red
 ";
     let expected = [
         "x.yaml:1:9: `listen`: found `8080`; expected an IP address and a port such as `0.0.0.0:8080`",
-        "x.yaml:2:11: `upstream.address` is missing: the `host:port` of the service that sidestream stands beside",
+        "x.yaml:2:11: `upstream.address` is missing: the `host:port` of the REST service",
         "x.yaml:2:13: unknown key `upstream.adress` (did you mean `address`?); expected `address`, `connect_timeout`, \
          `keepalive`, `pool`, `read_timeout`, `retries` or `write_timeout`",
         "x.yaml:2:49: `upstream.connect_timeout`: found `5`; expected a duration with its unit (ms, s, m, h) between 1ms and 24h",
@@ -322,7 +322,7 @@ fn refuses_topics_nobody_carries_and_empty_streams() {
     refused("streams: { s: @@{} }\n", "`streams.s.topics` is missing");
     refused("streams: { s: { topics: [t, @@t] } }\n", "the topic `t` is listed twice");
     refused("streams: { s: { topics: [t], keys: [a, @@a] } }\n", "the key `a` is listed twice");
-    refused("streams: { @@'s s': { topics: [t] } }\n", "`s s` is no name of a stream");
+    refused("streams: { @@'s s': { topics: [t] } }\n", "`s s` is not a valid stream name");
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn refuses_policies_that_browsers_refuse_or_that_name_nobody() {
     refused(&cors("origins: [@@https://a.example/]"), "`https://a.example/`: an origin has no path");
     refused(&cors("origins: [@@https://A.example]"), "written in lower case");
     refused(&cors("origins: [@@https://a.example:443]"), "browsers leave out the default port");
-    refused(&cors("origins: [@@'null']"), "it names nobody");
+    refused(&cors("origins: [@@'null']"), "it identifies no page");
     refused(&cors("origins: [@@'https://a*.example']"), "a wildcard is the whole first label");
     refused(&cors("origins: [https://a.example, @@https://a.example]"), "`https://a.example` is listed twice");
     refused(&cors("origins: @@https://a.example"), "expected a list");
@@ -361,7 +361,7 @@ fn refuses_routes_that_would_do_harm() {
     refused(&public("transport: sse, websocket: { subscribe: [@@/x] }"), "has the path `/x`");
     let route = |text: &str| format!("{stream}routes: [{{ stream: s, {text} }}]\n");
     refused(&route("path: @@/x"), "this route would be open to everybody");
-    refused(&route("path: @@x, public: true"), "`x` is no pattern");
+    refused(&route("path: @@x, public: true"), "`x` is not a valid pattern");
     refused(
         &route("path: '/x/{id}', public: true, bind: { @@user: path.id }"),
         "the stream `s` declares no key `user`",
@@ -382,8 +382,8 @@ fn refuses_keys_and_algorithms_that_do_not_fit() {
     refused(&auth("@@{ key_file: jwt.key }"), "`auth.algorithms` is missing");
     refused(&auth("@@{ algorithms: [HS256] }"), "`auth.key_file` is missing");
     refused(&auth("{ key_file: jwt.key, jwks_file: @@jwt.key, algorithms: [HS256] }"), "expected one of them");
-    refused(&auth("{ jwks_file: @@jwt.key, algorithms: [HS256] }"), "`auth.jwks_file`: the file is no JWKS");
-    refused(&auth("{ issuers: @@[] }"), "`auth.issuers` lists nobody");
+    refused(&auth("{ jwks_file: @@jwt.key, algorithms: [HS256] }"), "`auth.jwks_file`: the file is not a JWKS");
+    refused(&auth("{ issuers: @@[] }"), "`auth.issuers` is empty");
     refused(&auth("{ issuers: [@@{ key_file: jwt.key, algorithms: [HS256] }] }"), "`auth.issuers.issuer` is missing");
     let one = "{ issuer: i, key_file: jwt.key, algorithms: [HS256] }";
     refused(&auth(&format!("{{ issuers: [{one}, {}] }}", one.replace(": i", ": @@i"))), "`i` is listed twice");
@@ -394,7 +394,7 @@ fn refuses_keys_and_algorithms_that_do_not_fit() {
     refused(&auth("{ key_file: jwt.key, algorithms: @@[] }"), "no algorithm is allowed");
     refused(&auth("{ key_file: jwt.key, algorithms: [@@none] }"), "found `none`; expected `HS256`");
     refused(&auth("{ key_file: jwt.key, algorithms: @@[HS256, RS256] }"), "the algorithms are of several families");
-    refused(&auth("{ key_file: @@jwt.key, algorithms: [RS256] }"), "the key is no PEM public key");
+    refused(&auth("{ key_file: @@jwt.key, algorithms: [RS256] }"), "the key is not a PEM public key");
     refused(&auth("{ key_file: @@empty.key, algorithms: [HS256] }"), "the secret is empty");
     refused(&auth("{ key_file: @@nowhere.key, algorithms: [HS256] }"), "the file named here cannot be read: ");
     refused(&auth("{ key_file: jwt.key, algorithms: [HS256], cookie: @@'a b' }"), "found `a b`");
@@ -413,7 +413,7 @@ fn refuses_properties_the_source_owns_and_tells_no_secrets() {
         );
     }
     refused_of_client("check.crcs: @@perhaps", "`check.crcs`: Expected bool value");
-    refused_of_client("@@compresion: x", "`compresion` is no property of librdkafka");
+    refused_of_client("@@compresion: x", "`compresion` is not a librdkafka property");
     let found = mistakes(
         "upstream: { address: a:1 }\n\
          kafka:\n\

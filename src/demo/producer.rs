@@ -113,8 +113,8 @@ impl Producer {
     fn set_reachable(&self, reachable: bool) -> bool {
         let outcome = self.broker.set_reachable(reachable);
         match &outcome {
-            Ok(()) => tracing::info!(reachable, "the demo's broker was asked to go or to come back"),
-            Err(error) => tracing::warn!(reachable, %error, "the demo's broker does not go or come back"),
+            Ok(()) => tracing::info!(reachable, "the demo's broker was switched"),
+            Err(error) => tracing::warn!(reachable, %error, "the demo's broker cannot be switched"),
         }
         outcome.is_ok()
     }
@@ -194,7 +194,7 @@ impl Producer {
         if let Err(error) = &outcome
             && !self.failing
         {
-            tracing::warn!(topic, error, "the demo's broker takes no records");
+            tracing::warn!(topic, error, "the demo's broker accepts no records");
         }
         self.failing = outcome.is_err();
     }

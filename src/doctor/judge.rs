@@ -83,7 +83,7 @@ fn unopened(failure: &Failure) -> Verdict {
         ),
         Failure::Refused(head, _) if head.status == 200 => Verdict::problem(
             "headers",
-            format!("the answer is no stream: its content type is {}", shown(head, "content-type")),
+            format!("the response is not a stream: its content type is {}", shown(head, "content-type")),
             "see whether the path is that of a stream route, and which hop changes Content-Type",
         ),
         Failure::Unanswered => Verdict::problem(
@@ -221,8 +221,8 @@ fn capped(age: Duration, end: &End, is_probe: bool) -> Verdict {
 fn downgrade(seen: &Seen, head: &Head) -> Option<Verdict> {
     let told = seen.lively.arrivals.iter().any(|arrival| arrival.is_http10 == Some(true));
     let message = match head {
-        _ if told => "the hop before sidestream speaks HTTP/1.0 to it: an end and a cut can't be told apart",
-        Head { minor: 0, .. } => "the answer comes in HTTP/1.0: an end and a cut can't be told apart",
+        _ if told => "the hop before sidestream uses HTTP/1.0: the end of a stream and a cut cannot be distinguished",
+        Head { minor: 0, .. } => "the response is HTTP/1.0: the end of a stream and a cut cannot be distinguished",
         _ if head.names("connection", "close") => "the answer says `Connection: close`, which sidestream did not",
         _ => return None,
     };

@@ -236,7 +236,7 @@ impl ProxyHttp for Gateway {
             return none;
         }
         if let Err(error) = answer(session, failure.problem().into_response()).await {
-            tracing::debug!(cause = cause(&error), "the client left before its answer");
+            tracing::debug!(cause = cause(&error), "the client disconnected before the response");
         }
         FailToProxy { error_code: failure.status.as_u16(), can_reuse_downstream: false }
     }

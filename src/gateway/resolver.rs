@@ -131,7 +131,7 @@ impl Shared {
         };
         if !self.is_failing.swap(true, Ordering::Relaxed) {
             let is_known = self.known(name).is_some();
-            tracing::warn!(name, error, is_known, "cannot resolve the upstream's name; the addresses known are kept");
+            tracing::warn!(name, error, is_known, "cannot resolve the upstream's name; keeping the known addresses");
         }
     }
 

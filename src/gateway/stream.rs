@@ -125,7 +125,7 @@ fn prepare(
     };
     let authorized = authorize(route, params, transport, headers, snapshot.verifier.as_deref(), now_unix_ms())?;
     let resume = asked::resume(transport, &route.stream, headers, query).map_err(|_: BadPosition| {
-        let detail = format!("`since` is no position: {BadPosition}");
+        let detail = format!("`since` is not a valid position: {BadPosition}");
         Refusal::new(Reason::Position, Problem::new(StatusCode::BAD_REQUEST, detail))
     })?;
     let batch = asked::batch(route, transport, query)

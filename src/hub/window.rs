@@ -33,7 +33,7 @@ pub struct Hub {
     /// Topics nobody waits for any more, whether they were found or not.
     settled: FxHashSet<Topic>,
     next_seq: Seq,
-    /// What all windows together may take while memory is short, in bytes.
+    /// What all windows together may take while memory pressure increased, in bytes.
     bytes_max: Option<usize>,
 }
 

@@ -104,7 +104,7 @@ fn warn_of_services(draft: &Draft, report: &mut Report) {
     };
     let services: Vec<_> = draft.services.iter().map(String::as_str).collect();
     let text = format!(
-        "the Ingresses lead to {} services ({}), and sidestream stands beside one: leave each its routes, or import \
+        "the Ingresses lead to {} services ({}), and sidestream serves one: leave each its routes, or import \
          the Ingresses of one at a time",
         services.len(),
         services.join("; ")

@@ -95,7 +95,7 @@ pub(super) fn expression(expression: &str) -> Result<Translated, String> {
             parameters += 1;
             segments.push(if parameters == 1 { "{id}".into() } else { format!("{{id{parameters}}}") });
         } else {
-            return Err(format!("`{segment}` of the regular expression is no whole segment of anything"));
+            return Err(format!("`{segment}` of the regular expression is not a whole segment"));
         }
     }
     checked(&format!("/{}", segments.join("/")), is_open)
@@ -183,7 +183,7 @@ fn is_anything(segment: &str) -> bool {
 fn checked(path: &str, is_open: bool) -> Result<Translated, String> {
     let trimmed = path.trim_end_matches('/');
     let pattern = if trimmed.is_empty() { "/" } else { trimmed };
-    Pattern::parse(pattern).map_err(|reason| format!("`{pattern}` is no path of a route: {reason}"))?;
+    Pattern::parse(pattern).map_err(|reason| format!("`{pattern}` is not a valid path of a route: {reason}"))?;
     Ok(Translated { pattern: pattern.into(), is_open })
 }
 

@@ -100,7 +100,7 @@ impl Reader<'_> {
         match scalar(&node.value) {
             Some(text) => Some(text.into_owned()),
             None => {
-                self.report.add(Class::Unknown, subject, "its value is no text");
+                self.report.add(Class::Unknown, subject, "its value is not a text");
                 None
             }
         }
@@ -178,7 +178,7 @@ impl Reader<'_> {
             ..found.subject.clone()
         };
         if snippet.directives.is_empty() && snippet.mistakes.is_empty() {
-            return self.report.add(Class::NotNeeded, &found.subject, "nothing stands in it");
+            return self.report.add(Class::NotNeeded, &found.subject, "it is empty");
         }
         for (line, mistake) in snippet.mistakes {
             self.report.add(Class::Unknown, &at_line(line, found.name.into()), mistake);

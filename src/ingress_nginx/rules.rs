@@ -96,7 +96,7 @@ fn add_route(rule: &Rule<'_>, stream: Stream, facts: &Facts, draft: &mut Draft, 
         report.warn(&rule.subject, text);
     }
     if facts.buffering == Some(true) {
-        let text = "proxy-buffering was on for it: what stands before sidestream must not buffer a stream";
+        let text = "proxy-buffering was on for it: proxies in front of sidestream must not buffer a stream";
         report.warn(&rule.subject, text);
     }
 }
@@ -121,7 +121,7 @@ fn gateway_fields(ingress: &Object<'_>, spec: &Node, report: &mut Report) {
         tell(
             "spec.rules.host",
             host,
-            &format!("the host {name} is told apart at the gateway; sidestream serves its routes on any"),
+            &format!("the host {name} is selected at the gateway; sidestream serves its routes on any host"),
         );
     }
     if let Some(rules) = get(spec, "rules").filter(|rules| !matches!(rules.value, Value::List(_))) {

@@ -120,10 +120,10 @@ fn retries(written: &str) -> Result<Derived, &'static str> {
         return Ok(Derived { value: 0, reason: None });
     }
     match count(written)? {
-        0 => Ok(Derived { value: 10, reason: Some("0 is no limit, and there is one, 10".into()) }),
+        0 => Ok(Derived { value: 10, reason: Some("0 means no limit; sidestream has one, 10".into()) }),
         tries => {
             let mut derived = Setting::Retries.clamp(tries - 1);
-            derived.reason.get_or_insert_with(|| "the first of the tries is no retry".into());
+            derived.reason.get_or_insert_with(|| "the first attempt is not a retry".into());
             Ok(derived)
         }
     }

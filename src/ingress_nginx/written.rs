@@ -19,7 +19,7 @@ const HEAD: &str = "\
 pub(super) fn write(draft: &Draft, settled: &[Candidate]) -> String {
     let mut text = HEAD.to_owned();
     write_upstream(&mut text, draft, settled);
-    text += "\n# Whose X-Forwarded-* are believed: nobody's, until the gateway's addresses stand here. PLACEHOLDER\n\
+    text += "\n# The peers whose X-Forwarded-* are kept: none, until the gateway's addresses are here. PLACEHOLDER\n\
              # forwarded: { trust: [10.0.0.0/8] }\n";
     let _ = writeln!(text, "\nkafka:\n  brokers: {PLACEHOLDER}kafka:9092 # PLACEHOLDER");
     write_routes(&mut text, &draft.routes);
@@ -62,7 +62,8 @@ fn write_routes(text: &mut String, routes: &[Route]) {
                   # routes:\n#   - { path: /orders/events, stream: orders, transport: sse, public: true }\n";
         return;
     }
-    *text += "\n# PLACEHOLDER: the topics of each stream, and the keys by which its events are told apart\nstreams:\n";
+    *text +=
+        "\n# PLACEHOLDER: the topics of each stream, and the keys that identify the subject of its events\nstreams:\n";
     let mut streams: Vec<_> = routes.iter().map(|route| route.stream.as_str()).collect();
     streams.sort_unstable();
     streams.dedup();

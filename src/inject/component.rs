@@ -6,13 +6,13 @@ use super::sidecar::Sidecar;
 use super::{Error, LABEL, Names};
 
 const HEAD: &str = "\
-# Puts sidestream into every workload that is labelled `sidestream.io/inject: \"true\"`, and points the first port of
+# Adds sidestream to every workload with the label `sidestream.io/inject: \"true\"`, and points the first port of
 # every Service with that label at it. Printed by `sidestream inject --print component`; don't edit it.
 #
 #   components: [path/to/this/folder]
 #
-# The image is changed by `images:`, the names of the ConfigMap and Secret by generators and name prefixes, as for any
-# other resource. A merge does not look: annotations and grace period of the workload are overwritten.
+# `images:` changes the image; generators and name prefixes change the names of the ConfigMap and Secret, as for any
+# other resource. A merge patch overwrites annotations and grace period of the workload.
 apiVersion: kustomize.config.k8s.io/v1alpha1
 kind: Component
 patches:

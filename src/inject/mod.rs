@@ -71,7 +71,7 @@ pub fn name(written: &str) -> Result<String, String> {
     match written {
         "" => Err("a name can't be empty".into()),
         _ if written.len() > NAME_BYTES_MAX => Err(format!("a name can't be longer than {NAME_BYTES_MAX} bytes")),
-        _ if !written.chars().all(is_good) => Err(format!("`{written}` is no name of an image or object")),
+        _ if !written.chars().all(is_good) => Err(format!("`{written}` is not a valid name of an image or object")),
         _ => Ok(written.into()),
     }
 }

@@ -267,11 +267,11 @@ fn what_cannot_be_done_is_told_with_its_place() {
         (ORDERS.replace("spec:\n  template:", "spec: [\n  template:"), "no YAML"),
         (ORDERS.replace("containerPort: 3000", "containerPort: 18080"), "18:11: port 18080 is the sidecar's"),
         (ORDERS.replace("- name: app\n", "- name: sidestream\n"), "15:9: this name is the sidecar's, and"),
-        (twice("\n      terminationGracePeriodSeconds: soon"), "is no number of seconds"),
+        (twice("\n      terminationGracePeriodSeconds: soon"), "is not a number of seconds"),
         (
             ORDERS
                 .replace("      labels:\n", "      annotations: {sidestream.io/upstream-port: http}\n      labels:\n"),
-            "is no port: http",
+            "is not a port: http",
         ),
     ] {
         let error = wrong(&text);
@@ -313,7 +313,7 @@ fn what_comes_out_unchanged_says_why() {
         ),
         (
             ORDERS.replace("kind: Deployment\nmeta", "kind: Rollout\nmeta"),
-            "but Rollout is no kind whose pods get a sidecar",
+            "but Rollout is not a kind whose pods can have a sidecar",
         ),
         (
             "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n".into(),

@@ -288,7 +288,7 @@ impl<'a> Template<'a> {
     fn upstream_port(&self) -> Result<Option<u16>, Error> {
         let port = |written: &str| match written.parse() {
             Ok(port) if port > 0 => Ok(port),
-            _ => Err(self.tree.error(self.root, format!("the annotation {UPSTREAM_PORT} is no port: {written}"))),
+            _ => Err(self.tree.error(self.root, format!("the annotation {UPSTREAM_PORT} is not a port: {written}"))),
         };
         self.annotated(UPSTREAM_PORT).map(port).transpose()
     }
@@ -357,7 +357,7 @@ impl<'a> Template<'a> {
         };
         let written = self.tree.text(entry.value).and_then(|written| written.parse::<u64>().ok());
         let written =
-            written.ok_or_else(|| self.tree.error(entry.value, format!("`{GRACE}` is no number of seconds")))?;
+            written.ok_or_else(|| self.tree.error(entry.value, format!("`{GRACE}` is not a number of seconds")))?;
         if written >= least {
             return Ok(Memory::default());
         }
@@ -412,7 +412,9 @@ pub(super) fn why_unchanged(tree: &Tree, object: &Object) -> String {
     let label = tree.text_at(object.id, &on_pods).or_else(|| tree.text_at(object.id, &LABELLED));
     match (template, label) {
         (None, None) => "it is neither a workload nor a Service".into(),
-        (None, Some(_)) => format!("it has the label {LABEL}, but {} is no kind whose pods get a sidecar", object.kind),
+        (None, Some(_)) => {
+            format!("it has the label {LABEL}, but {} is not a kind whose pods can have a sidecar", object.kind)
+        }
         (Some(_), None) => format!("neither it nor its pods have the label {LABEL}: \"true\""),
         (Some(_), Some("true")) => "it has no template of pods".into(),
         (Some(_), Some(other)) => format!("its label {LABEL} is {other:?}, not \"true\""),

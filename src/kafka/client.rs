@@ -190,7 +190,7 @@ impl Link {
             self.told().clear();
         }
         if self.told().insert("down".into()) {
-            tracing::warn!(cluster = &*self.cluster, reason, "Kafka does not answer; trying on");
+            tracing::warn!(cluster = &*self.cluster, reason, "Kafka does not answer; retrying");
         }
     }
 
@@ -213,7 +213,7 @@ impl Link {
     pub(super) fn missing_topic(&self, topic: &str, code: RDKafkaErrorCode) {
         self.metrics.kafka_errors.with_label_values(&[kind_of(Some(code))]).inc();
         if self.told().insert(format!("topic {topic}").into()) {
-            tracing::warn!(cluster = &*self.cluster, topic, %code, "topic not found; looking on");
+            tracing::warn!(cluster = &*self.cluster, topic, %code, "topic not found; retrying");
         }
     }
 

@@ -31,7 +31,7 @@ impl Closing {
         client.context().retired.store(true, Ordering::Relaxed);
         match thread::Builder::new().name("kafka-close".into()).spawn(move || drop(client)) {
             Ok(thread) => self.0.push(thread),
-            Err(error) => tracing::warn!(%error, "no thread for a Kafka client to end on"),
+            Err(error) => tracing::warn!(%error, "cannot start a thread to close a Kafka client"),
         }
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn ask(client: &Arc<Client>, topic: &Topic, limit: Duration) -> Askin
         client.context().on_answer.iter().for_each(|on_answer| on_answer());
     };
     if let Err(error) = thread::Builder::new().name("kafka-metadata".into()).spawn(ask) {
-        tracing::warn!(%error, "no thread to ask a Kafka broker on");
+        tracing::warn!(%error, "cannot start a thread for requests to Kafka");
     }
     Asking(receiver)
 }

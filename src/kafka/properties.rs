@@ -59,7 +59,7 @@ const REDACTED_BYTES_MIN: usize = 4;
 /// Why a property of the configuration cannot be used. Never shows a value: it may be a secret.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PropertyError {
-    #[error("`{0}` is no property of librdkafka")]
+    #[error("`{0}` is not a librdkafka property")]
     Unknown(String),
     #[error("`{name}`: {reason}")]
     Value { name: String, reason: String },

@@ -168,7 +168,7 @@ impl TopicReader {
         let (from, to) = (range.start.max(partition.next), range.end - 1);
         partition.next = range.end;
         self.unreadable.inc();
-        tracing::warn!(topic = &*self.config.name, partition = id, from, to, "a batch cannot be read; passed over");
+        tracing::warn!(topic = &*self.config.name, partition = id, from, to, "a batch cannot be read; skipping it");
         let range = GapRange { topic: self.config.name.clone(), partition: id, from, to };
         let gap = Entry::Gap { cause: GapCause::Unreadable, range };
         match &mut self.phase {
@@ -277,7 +277,7 @@ impl TopicReader {
             return;
         }
         let place = format!("{}:{}:{}", self.config.name, record.partition, record.offset);
-        tracing::warn!(place, reason, more_before = self.untold, "record is no event");
+        tracing::warn!(place, reason, more_before = self.untold, "record is not an event");
         self.quiet_until = Some(record.received + UNDECODABLE_LOG_INTERVAL);
         self.untold = 0;
     }

@@ -151,7 +151,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
         }
         // Answers are written whole; waiting for more would only delay them.
         if let Err(error) = stream.set_nodelay(true) {
-            return tracing::debug!(%error, "the client left before it was served");
+            return tracing::debug!(%error, "the client disconnected before it was served");
         }
         // Without it more waits in the kernel: worse, not wrong.
         if let Err(error) = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
@@ -198,7 +198,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the limit of connections is reached");
         let answer = closing_bytes(problem.retry_after(RETRY_AFTER).into_response());
         if let Err(error) = stream.try_write(&answer) {
-            tracing::debug!(%error, "cannot tell a client that the limit of connections is reached");
+            tracing::debug!(%error, "cannot notify a client that the limit of connections is reached");
         }
     }
 

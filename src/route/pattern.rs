@@ -29,7 +29,7 @@ pub enum BadPattern {
     BadParameter(Box<str>),
     #[error("`{segment}` is how other routers write it; here a parameter, which is one whole segment, is `{proposal}`")]
     Foreign { segment: Box<str>, proposal: Box<str> },
-    #[error("the parameter `{0}` stands in it twice")]
+    #[error("it has the parameter `{0}` twice")]
     RepeatedParameter(Box<str>),
     #[error("`{0}` can't stand in a path as it is (RFC 3986 section 3.3), or would be normalized away")]
     BadLiteral(Box<str>),

@@ -34,7 +34,7 @@ pub enum Found<'a> {
 /// Why routes make no table.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadRoutes {
-    #[error("`{pattern}` is no pattern: {cause}")]
+    #[error("`{pattern}` is not a valid pattern: {cause}")]
     Pattern { pattern: Arc<str>, cause: BadPattern },
     #[error("`{one}` and `{other}` match the same paths")]
     Overlap { one: Arc<str>, other: Arc<str> },

@@ -120,7 +120,7 @@ impl Session {
     pub(super) fn refuse_early(&mut self, is_read: bool, desk: &Desk<'_>) {
         let headers = format!("Retry-After: {NOT_READY_RETRY_S}\r\n");
         let detail = if is_read {
-            "the log does not answer, and what is asked for is only to be had there"
+            "the log does not answer, and only it has the requested events"
         } else {
             "the log has not been read yet, so there is nothing to resume from"
         };

@@ -165,8 +165,10 @@ impl Thread {
         let was_failing = std::mem::replace(&mut self.is_failing, result.is_err());
         let collector = &*self.target.authority;
         match result {
-            Err(error) if !was_failing => tracing::warn!(collector, %error, "spans are not taken, and dropped"),
-            Ok(()) if was_failing => tracing::info!(collector, "spans are taken again"),
+            Err(error) if !was_failing => {
+                tracing::warn!(collector, %error, "the collector does not accept spans; dropping them")
+            }
+            Ok(()) if was_failing => tracing::info!(collector, "the collector accepts spans again"),
             _ => {}
         }
     }

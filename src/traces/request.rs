@@ -49,7 +49,7 @@ impl RequestSpan {
         self.place
     }
 
-    /// Tells of it. There is no status where the client left before its answer.
+    /// Tells of it. There is no status where the client disconnected before the response.
     pub fn end(self, status: Option<u16>) {
         let is_error = status.is_none_or(|status| status >= 500);
         let mut attributes = vec![

@@ -78,7 +78,11 @@ impl Counting {
     pub(super) fn look_at_cursors(&mut self, hub: &Hub, stream: &Stream) {
         if !hub.has_full_cursors(stream) && self.told_long.insert(stream.id) {
             let stream = &*stream.name;
-            tracing::warn!(stream, CURSOR_BYTES_MAX, "too many partitions for a cursor: clients get event ids alone");
+            tracing::warn!(
+                stream,
+                CURSOR_BYTES_MAX,
+                "too many partitions for a cursor: clients receive bare event ids"
+            );
         }
     }
 

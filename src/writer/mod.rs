@@ -157,7 +157,7 @@ impl Writers {
     /// becomes a gap that its streams are told.
     pub fn feed(&self, feed: &Feed) {
         for (writer, events) in self.inner.inboxes.feed(feed) {
-            tracing::warn!(writer, events, "a stream writer is too slow: its streams are told a gap");
+            tracing::warn!(writer, events, "a stream writer is too slow: its streams receive a gap");
             self.inner.metrics.writer_skipped.with_label_values(&[&*writer.to_string()]).inc_by(events);
         }
         self.inner.writers.iter().for_each(Writer::wake);
@@ -269,7 +269,7 @@ fn watch(shard: Shard) {
 impl Writer {
     fn wake(&self) {
         if let Err(error) = self.waker.wake() {
-            tracing::error!(%error, "a stream writer can't be woken");
+            tracing::error!(%error, "a stream writer cannot be woken");
         }
     }
 }

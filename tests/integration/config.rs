@@ -186,7 +186,7 @@ const UNRUNNABLE: &[(&str, &str)] = &[
         "upstream: { address: 'a:1' }\nkafka: { brokers: 'k:1' }\nstreams: { s: { topics: [t] } }\nroutes: [{ path: '/orders/:id', stream: s, public: true }]",
         "is `{id}`",
     ),
-    ("upstream: { address: 'REPLACE-a:1' }\nkafka: { brokers: 'k:1' }", "is a placeholder that nobody has filled in"),
+    ("upstream: { address: 'REPLACE-a:1' }\nkafka: { brokers: 'k:1' }", "is a placeholder: replace it"),
 ];
 
 #[test]

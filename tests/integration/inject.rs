@@ -188,7 +188,7 @@ fn a_pods_annotation_says_where_the_app_is() {
 
     let output = run("http").wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(1) && said.contains("SIDESTREAM_UPSTREAM_PORT is no port: http"), "{said}");
+    assert!(output.status.code() == Some(1) && said.contains("SIDESTREAM_UPSTREAM_PORT is not a port: http"), "{said}");
 }
 
 /// A labelled pod as it comes before admission, with these annotations and this beside its container.

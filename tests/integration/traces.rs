@@ -218,7 +218,7 @@ fn a_collector_that_is_gone_hurts_nobody_and_is_counted() {
     assert_eq!(stream.ids(1), [id]);
     // Two requests, and the three spans of an event.
     house.sidecar.await_metric("notifications_spans_dropped_total{reason=\"collector\"}", 5.0);
-    house.sidecar.await_log("spans are not taken, and dropped");
+    house.sidecar.await_log("the collector does not accept spans; dropping them");
     assert_eq!(house.sidecar.metric("notifications_spans_exported_total"), Some(0.0));
     house.sidecar.terminate();
 }

@@ -127,7 +127,7 @@ fn properties(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics
             }
             None => diagnostics.expected(
                 node.place,
-                format!("the value of `{}` is no text, whole number or flag", name.text),
+                format!("the value of `{}` is not a text, whole number or flag", name.text),
                 "one of these, in quotes where its spelling matters",
             ),
         }

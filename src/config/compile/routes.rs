@@ -81,7 +81,9 @@ fn pattern(section: &Section<'_>, earlier: &mut Vec<(Pattern, Place)>, diagnosti
     let written = section.text("path", "a path such as `/orders/{orderId}/events`")?;
     let place = section.place_of("path");
     let pattern = Pattern::parse(written)
-        .map_err(|error| diagnostics.wrong(place, format!("`routes.path`: `{written}` is no pattern: {error}")))
+        .map_err(|error| {
+            diagnostics.wrong(place, format!("`routes.path`: `{written}` is not a valid pattern: {error}"))
+        })
         .ok()?;
     if let Some((_, other)) = earlier.iter().find(|(other, _)| other.overlaps(&pattern)) {
         let message = format!("`routes.path`: `{written}` matches the same paths as the route in line {}", other.line);
@@ -283,8 +285,7 @@ impl Compiler<'_> {
                 self.diagnostics.wrong(section.place_of("events"), message);
             }
             if let Some(stream) = stream.filter(|stream| stream.keys.is_empty()) {
-                let message =
-                    format!("the stream `{}` declares no keys by which its states could be told", stream.name);
+                let message = format!("the stream `{}` declares no keys that identify its states", stream.name);
                 self.diagnostics.wrong(section.place_of("overflow"), message);
             }
         }

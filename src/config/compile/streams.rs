@@ -30,7 +30,7 @@ pub(super) fn compile(root: &Section<'_>, diagnostics: &Diagnostics) -> Streams 
 
 fn stream(name: &Name, node: &Node, diagnostics: &Diagnostics) -> Stream {
     if !is_topic_name(&name.text) {
-        diagnostics.expected(name.place, format!("`{}` is no name of a stream", name.text), "`[A-Za-z0-9._-]+`");
+        diagnostics.expected(name.place, format!("`{}` is not a valid stream name", name.text), "`[A-Za-z0-9._-]+`");
     }
     let section = Section::open(&format!("streams.{}", name.text), node, diagnostics);
     section.require("topics", "the topics that the stream carries");

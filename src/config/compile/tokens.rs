@@ -45,7 +45,7 @@ pub(super) fn compile(root: &Section<'_>, files: Files<'_>, diagnostics: &Diagno
 fn several(auth: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> Option<Vec<TrustedIssuer>> {
     let nodes = auth.list("issuers");
     if nodes.is_empty() {
-        diagnostics.wrong(auth.place_of("issuers"), "`auth.issuers` lists nobody whose tokens would be accepted");
+        diagnostics.wrong(auth.place_of("issuers"), "`auth.issuers` is empty: no token would be accepted");
     }
     let mut names: Vec<&str> = Vec::new();
     let mut issuers = Vec::new();

@@ -104,7 +104,7 @@ impl Reading {
         };
         match Probe::start(&self.base.config, &self.base.metrics, suspects.iter().map(suspect).collect()) {
             Ok(probe) => self.probe = Some((probe, keys)),
-            Err(error) => tracing::warn!(%error, "no thread to look for the cause of a stalled partition"),
+            Err(error) => tracing::warn!(%error, "cannot start a thread to examine a stalled partition"),
         }
     }
 

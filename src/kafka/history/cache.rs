@@ -11,7 +11,7 @@ use crate::hub::Page;
 /// What is counted for a page that holds nothing, in bytes.
 const PAGE_OVERHEAD_BYTES: usize = 256;
 
-/// What pages may take while memory is short, in bytes: enough for those who asked to see what was read for them.
+/// What pages may take while memory pressure increased, in bytes: enough for those who asked to see what was read for them.
 const SHORT_BYTES_MAX: usize = 4 << 20;
 
 /// A page's partition and first offset.
@@ -45,7 +45,7 @@ impl Cache {
         Self { bytes_max, is_short: false, bytes: 0, pages: BTreeMap::new(), by_use: BTreeMap::new(), uses: 0 }
     }
 
-    /// While memory is short it has [`SHORT_BYTES_MAX`] only.
+    /// While memory pressure increased it has [`SHORT_BYTES_MAX`] only.
     pub(super) fn be_short(&mut self, is_short: bool) {
         self.is_short = is_short;
         self.make_room();

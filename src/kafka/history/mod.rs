@@ -143,7 +143,7 @@ impl History {
         }
     }
 
-    /// Keeps next to no pages as long as memory is short.
+    /// Keeps next to no pages as long as memory pressure increased.
     pub fn be_short(&self, is_short: bool) {
         self.desk.be_short(is_short);
     }

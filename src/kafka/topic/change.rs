@@ -175,7 +175,7 @@ impl TopicReader {
         }
         if !change.gaps.is_empty() {
             let gaps = &change.gaps;
-            tracing::warn!(topic = &*self.config.name, ?gaps, "the log does not hold what was to be read next");
+            tracing::warn!(topic = &*self.config.name, ?gaps, "the log does not hold the next offset");
         }
         change
     }

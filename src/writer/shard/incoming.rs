@@ -71,7 +71,7 @@ impl Shard {
         let Opening { socket, peer_timeout, early, request, span, slot } = opening;
         // Without it more waits in the kernel, and the client is dropped to freshness later: worse, not wrong.
         if let Err(error) = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
-            tracing::debug!(%error, "TCP_NOTSENT_LOWAT is not to be had");
+            tracing::debug!(%error, "TCP_NOTSENT_LOWAT is not available");
         }
         let mut socket = mio::net::TcpStream::from_std(socket);
         let entry = self.connections.vacant_entry();

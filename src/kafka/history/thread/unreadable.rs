@@ -42,7 +42,7 @@ impl Work {
         let has_room = self.probes.len() < PROBES_MAX;
         match has_room.then(|| Probe::start(&self.base.config, &self.base.metrics, vec![suspect])) {
             Some(Ok(probe)) => drop(self.probes.insert(partition, Probing { probe, draft, epoch })),
-            Some(Err(error)) => tracing::warn!(%error, "no thread to look for the cause of a page that is not read on"),
+            Some(Err(error)) => tracing::warn!(%error, "cannot start a thread to examine a stalled chunk"),
             None => {}
         }
         if !self.probes.contains_key(&partition) {
