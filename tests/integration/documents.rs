@@ -8,6 +8,7 @@ use crate::support::client::Client;
 use crate::support::cutter::Cutter;
 use crate::support::eventually_true;
 use crate::support::house::House;
+use crate::support::sidecar::binary;
 
 /// Maps of the configuration whose keys are the user's own names.
 const NAMED_BY_USERS: [&str; 7] = ["topics", "streams", "clusters", "properties", "property_files", "bind", "keys"];
@@ -17,6 +18,31 @@ const METRIC_MAKERS: [&str; 7] =
 /// Bytes from the server until each cut: both within a record.
 const CUTS: &[usize] = &[2_345, 3_456];
 const EVENTS: usize = 100;
+/// Words that texts for users do not use, in lower case, and what to write.
+const REPLACED: &[(&str, &str)] = &[
+    ("anew", "`again`, `recreated`"),
+    ("as it came", "`unchanged`"),
+    ("be told", "`receive`, `be notified`"),
+    ("became of", "`the result of`"),
+    ("becomes of", "`how ... is handled`"),
+    ("comes back", "`reconnects`, `resumes`"),
+    ("gone by", "`passed`"),
+    ("lost its tail", "`truncated log`"),
+    ("nobody", "`no client`"),
+    ("rooms", "`modules`"),
+    ("somebody", "`a client`, `another process`"),
+    ("stands", "`is`, `runs`"),
+    ("strangers", "`untrusted peers`"),
+    ("the house", "`the project`"),
+    ("the wall", "`the core boundary`"),
+    ("those who", "`clients that`"),
+    ("to be had", "`available`"),
+    ("told", "`reported`, `receives`, `is notified`"),
+    ("tells", "`reports`"),
+    ("who comes", "`a client that connects`"),
+    ("whoever", "`a client that`"),
+    ("whichever limit", "`the first limit that is reached`"),
+];
 
 #[test]
 fn every_configuration_key_is_documented() {
@@ -82,17 +108,39 @@ fn every_promise_of_security_is_held_by_tests_that_exist() {
 
 #[test]
 fn links_between_documents_lead_somewhere() {
-    let mut documents = vec!["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"];
-    documents.extend(["docs/protocol.md", "docs/configuration.md", "docs/operations.md", "docs/clients.md"]);
-    documents.extend(["docs/doctor.md", "docs/first-steps.md", "docs/kubernetes.md", "docs/migration.md"]);
+    let documents = documents();
+    assert!(documents.len() > 40, "{documents:?}");
     for document in documents {
-        let text = read(document);
+        let text = read(&document);
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let file = target.split('#').next().unwrap();
-            let place = path(document).with_file_name(file);
+            let place = path(&document).with_file_name(file);
             assert!(file.is_empty() || file.contains("://") || place.exists(), "{document} links to {target}");
         }
     }
+}
+
+/// Plain technical English: these words have a standard term, which the glossary of ARCHITECTURE.md names.
+#[test]
+fn texts_for_users_use_the_terms_of_the_field() {
+    let mut texts: Vec<(String, String)> =
+        documents().into_iter().map(|name| (name.clone(), without_code(&read(&name)))).collect();
+    for folder in ["conf", "k8s"] {
+        texts.extend(files_below(folder, &["yaml", "json"]).into_iter().map(|name| (name.clone(), read(&name))));
+    }
+    texts.push(("HELP texts of src/metrics.rs".to_owned(), string_literals(&read("src/metrics.rs"))));
+    help_texts(&mut Vec::new(), &mut texts);
+    assert!(texts.len() > 60, "{}", texts.len());
+    let mut found = Vec::new();
+    for (name, text) in &texts {
+        let text = format!(" {} ", words(text).join(" "));
+        for (phrase, term) in REPLACED {
+            if text.contains(&format!(" {phrase} ")) {
+                found.push(format!("{name}: `{phrase}`: write {term}"));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 #[test]
@@ -147,6 +195,68 @@ fn resumes_exactly(script: &str) {
     wanted.extend(house.broker.orders("o1", EVENTS / 2));
     assert_eq!(client.ids(EVENTS), wanted);
     assert_eq!(cutter.cuts(), CUTS.len());
+}
+
+/// Every Markdown document of the repository that users read.
+fn documents() -> Vec<String> {
+    let root = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"];
+    root.map(str::to_owned).into_iter().chain(files_below("docs", &["md"])).collect()
+}
+
+/// The files below a folder with one of these extensions, by their path in the repository.
+fn files_below(folder: &str, extensions: &[&str]) -> Vec<String> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path(folder)).unwrap() {
+        let entry = entry.unwrap();
+        let name = format!("{folder}/{}", entry.file_name().to_str().unwrap());
+        if entry.file_type().unwrap().is_dir() {
+            files.extend(files_below(&name, extensions));
+        } else if extensions.iter().any(|extension| name.ends_with(&format!(".{extension}"))) {
+            files.push(name);
+        }
+    }
+    files.sort();
+    files
+}
+
+/// The help of the binary and of each of its commands, found by the list that the help itself prints.
+fn help_texts(command: &mut Vec<String>, texts: &mut Vec<(String, String)>) {
+    let arguments: Vec<&str> = command.iter().map(String::as_str).chain(["--help"]).collect();
+    let output = binary(&arguments).output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let commands: Vec<String> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| Some(line.split_whitespace().next()?.to_owned()))
+        .filter(|name| name != "help")
+        .collect();
+    texts.push((format!("sidestream {}", arguments.join(" ")), help));
+    for name in commands {
+        command.push(name);
+        help_texts(command, texts);
+        command.pop();
+    }
+}
+
+/// A document without code blocks and inline code.
+fn without_code(document: &str) -> String {
+    let outside = |text: &str, mark: &str| text.split(mark).step_by(2).collect::<Vec<_>>().join(" ");
+    outside(&outside(document, "```"), "`")
+}
+
+/// The string literals of a source file, as far as the tests that follow.
+fn string_literals(source: &str) -> String {
+    let source = source.split("#[cfg(test)]").next().unwrap();
+    source.split('"').skip(1).step_by(2).collect::<Vec<_>>().join("\n")
+}
+
+/// The words of a text, in lower case.
+fn words(text: &str) -> Vec<String> {
+    let is_word = |character: char| character.is_alphanumeric() || character == '\'';
+    text.split(|character| !is_word(character)).filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
 }
 
 /// The code block that follows `<!-- NAME -->`.
