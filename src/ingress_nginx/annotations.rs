@@ -9,24 +9,23 @@ use super::setting::Setting;
 
 const AFFINITY: &str =
     "streams resume by cursor on any replica; keep it at the gateway only if the service's own requests need it";
-const AUTH: &str =
-    "keep it at the gateway; sidestream itself knows JWTs (`auth`), and nothing of basic, forwarded or other logins";
+const AUTH: &str = "keep it at the gateway; sidestream supports JWTs (`auth`), not basic, forwarded or other logins";
 const BUFFERING: &str =
-    "nothing is buffered: answers pass on as they come, and a stream's client has a bounded queue (`queue`)";
+    "sidestream does not buffer: responses pass unbuffered, and each stream has a bounded queue (`queue`)";
 const CANARY: &str = "split traffic at the gateway; both versions may have a sidestream";
-const CERTIFICATES: &str = "certificates of clients are verified where TLS ends, at the gateway";
+const CERTIFICATES: &str = "the gateway, which terminates TLS, verifies client certificates";
 const CORS: &str = "answer preflights and set CORS headers at the gateway (`allowed_origins` of a route is about \
                     WebSockets with cookies)";
 const LIMITS: &str = "limit per client address at the gateway; sidestream limits streams of a route (`max_streams`) \
                       and of the process (`limits`)";
-const LOGS: &str = "access logs and traces are the gateway's";
+const LOGS: &str = "configure access logs and traces at the gateway";
 const MIRROR: &str = "mirror at the gateway";
-const MODSECURITY: &str = "a firewall belongs before sidestream, at the gateway";
-const NETWORKS: &str = "allow and deny addresses at the gateway, which sees them";
+const MODSECURITY: &str = "run a firewall at the gateway";
+const NETWORKS: &str = "allow and deny addresses at the gateway";
 const REDIRECTS: &str = "redirect at the gateway";
-const REMOVED: &str = "later versions of ingress-nginx no longer had it; if yours does, it is the gateway's";
-const REWRITING: &str = "rewrite at the gateway; routes are written as sidestream sees the path, rewritten";
-const TLS: &str = "TLS of clients ends at the gateway; sidestream listens in plain HTTP";
+const REMOVED: &str = "later versions of ingress-nginx removed it; if yours has it, set it at the gateway";
+const REWRITING: &str = "rewrite at the gateway; routes have the rewritten paths that sidestream receives";
+const TLS: &str = "the gateway terminates TLS; sidestream listens with plain HTTP";
 const UPSTREAM_TLS: &str =
     "sidestream speaks plain HTTP to the service, within the pod; let the service listen without TLS there";
 
@@ -50,7 +49,7 @@ pub(super) const ANNOTATIONS: &[Entry] = &[
     },
     Entry {
         names: "proxy-request-buffering client-body-buffer-size",
-        outcome: NotNeeded("requests' bodies pass on as they come, without a buffer"),
+        outcome: NotNeeded("request bodies pass unbuffered"),
     },
     Entry {
         names: "proxy-next-upstream-timeout",
@@ -71,7 +70,7 @@ pub(super) const ANNOTATIONS: &[Entry] = &[
         outcome: NotNeeded(AFFINITY),
     },
     Entry { names: "http2-push-preload", outcome: NotNeeded("browsers have dropped HTTP/2 push") },
-    Entry { names: "enable-rewrite-log", outcome: NotNeeded("sidestream rewrites nothing") },
+    Entry { names: "enable-rewrite-log", outcome: NotNeeded("sidestream does not rewrite requests") },
     Entry {
         names: "add-base-url base-url-scheme enable-dynamic-tls-records enable-influxdb enable-opentracing \
                 global-rate-limit global-rate-limit-ignored-cidrs global-rate-limit-key global-rate-limit-window \
@@ -83,7 +82,7 @@ pub(super) const ANNOTATIONS: &[Entry] = &[
     // Stays at the gateway
     Entry {
         names: "proxy-body-size",
-        outcome: Gateway("limit bodies at the gateway; sidestream passes them on whatever their size"),
+        outcome: Gateway("limit bodies at the gateway; sidestream forwards them regardless of size"),
     },
     Entry {
         names: "enable-cors cors-allow-credentials cors-allow-headers cors-allow-methods cors-allow-origin \
@@ -142,16 +141,21 @@ pub(super) const ANNOTATIONS: &[Entry] = &[
     },
     Entry {
         names: "upstream-vhost",
-        outcome: Gateway("set the Host header at the gateway; sidestream passes it on as it came"),
+        outcome: Gateway("set the Host header at the gateway; sidestream forwards it unchanged"),
     },
-    Entry { names: "server-alias", outcome: Gateway("hosts are the gateway's; sidestream serves its routes on any") },
+    Entry {
+        names: "server-alias",
+        outcome: Gateway("select hosts at the gateway; sidestream serves its routes on any host"),
+    },
     Entry {
         names: "custom-headers proxy-cookie-domain proxy-cookie-path",
-        outcome: Gateway("change headers of answers at the gateway, or let the service set them"),
+        outcome: Gateway("change response headers at the gateway, or let the service set them"),
     },
     Entry {
         names: "custom-http-errors default-backend disable-proxy-intercept-errors",
-        outcome: Gateway("error pages are the gateway's; sidestream's own refusals are `application/problem+json`"),
+        outcome: Gateway(
+            "configure error pages at the gateway; sidestream's own errors are `application/problem+json`",
+        ),
     },
     Entry { names: "mirror-host mirror-request-body mirror-target", outcome: Gateway(MIRROR) },
     Entry {

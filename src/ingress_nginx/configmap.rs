@@ -7,27 +7,26 @@ use super::outcome::Outcome::{Gateway, Mapped, NotNeeded, Snippet};
 use super::outcome::{Entry, Scope};
 use super::setting::Setting;
 
-const AUTH: &str = "keep it at the gateway; sidestream itself knows JWTs (`auth`), and nothing of forwarded logins";
-const BLOCKING: &str = "allow and deny at the gateway, which sees addresses first";
+const AUTH: &str = "keep it at the gateway; sidestream supports JWTs (`auth`), not forwarded logins";
+const BLOCKING: &str = "allow and deny addresses at the gateway";
 const BUFFERING: &str =
-    "nothing is buffered: answers pass on as they come, and a stream's client has a bounded queue (`queue`)";
-const COMPRESSION: &str =
-    "compress at the gateway; sidestream marks its streams `no-transform`, so that they are left out";
-const CONTROLLER: &str = "about the controller itself, which goes";
-const ERRORS: &str = "error pages are the gateway's; sidestream's own refusals are `application/problem+json`";
+    "sidestream does not buffer: responses pass unbuffered, and each stream has a bounded queue (`queue`)";
+const COMPRESSION: &str = "compress at the gateway; sidestream marks its streams `no-transform`, which excludes them";
+const CONTROLLER: &str = "concerns only the controller, which is removed";
+const ERRORS: &str = "configure error pages at the gateway; sidestream's own errors are `application/problem+json`";
 const HEADERS: &str = "change headers at the gateway, or let the service set them";
-const HEADS: &str = "a request's head may have 64 KiB and 100 fields, which is fixed";
-const HTTP2: &str = "HTTP/2 ends at the gateway";
+const HEADS: &str = "fixed: a request head has at most 64 KiB and 100 fields";
+const HTTP2: &str = "the gateway terminates HTTP/2";
 const LIMITS: &str = "limit per client address at the gateway; sidestream limits streams of a route (`max_streams`) \
                       and of the process (`limits`)";
-const LOGS: &str = "access logs are the gateway's; sidestream logs to standard error (SIDESTREAM_LOG)";
-const MODSECURITY: &str = "a firewall belongs before sidestream, at the gateway";
-const PROCESS: &str = "sidestream has no such thing to tune; a figure for a whole gateway says nothing of one pod";
+const LOGS: &str = "configure access logs at the gateway; sidestream logs to standard error (SIDESTREAM_LOG)";
+const MODSECURITY: &str = "run a firewall at the gateway";
+const PROCESS: &str = "sidestream has no such setting; a value for a whole gateway does not apply to one pod";
 const REDIRECTS: &str = "redirect at the gateway";
-const REMOVED: &str = "later versions of ingress-nginx no longer had it; if yours does, it is the gateway's";
-const TCP: &str = "TCP and UDP services are the gateway's";
-const TLS: &str = "TLS of clients ends at the gateway; sidestream listens in plain HTTP";
-const TRACING: &str = "traces are the gateway's";
+const REMOVED: &str = "later versions of ingress-nginx removed it; if yours has it, set it at the gateway";
+const TCP: &str = "configure TCP and UDP services at the gateway";
+const TLS: &str = "the gateway terminates TLS; sidestream listens with plain HTTP";
+const TRACING: &str = "configure traces at the gateway";
 const TRUST: &str = "whom the gateway believes stays there; sidestream has to believe the gateway: put its addresses \
                      into `forwarded.trust`";
 
@@ -54,7 +53,7 @@ pub(super) const KEYS: &[Entry] = &[
     },
     Entry {
         names: "proxy-request-buffering client-body-buffer-size client-body-timeout",
-        outcome: NotNeeded("requests' bodies pass on as they come, without a buffer"),
+        outcome: NotNeeded("request bodies pass unbuffered"),
     },
     Entry {
         names: "proxy-next-upstream-timeout",
@@ -64,7 +63,7 @@ pub(super) const KEYS: &[Entry] = &[
     },
     Entry {
         names: "retry-non-idempotent",
-        outcome: NotNeeded("a request with a body is tried again only while none of it was sent, whatever its method"),
+        outcome: NotNeeded("a request with a body is retried only if none of it was sent, for any method"),
     },
     Entry {
         names: "proxy-http-version",
@@ -73,7 +72,7 @@ pub(super) const KEYS: &[Entry] = &[
     Entry {
         names: "upstream-keepalive-requests upstream-keepalive-time",
         outcome: NotNeeded(
-            "connections to the service are within the pod, and kept for `upstream.keepalive` without use",
+            "connections to the service are within the pod; unused ones are kept for `upstream.keepalive`",
         ),
     },
     Entry {
@@ -82,7 +81,7 @@ pub(super) const KEYS: &[Entry] = &[
     },
     Entry {
         names: "keep-alive-requests http2-max-requests",
-        outcome: NotNeeded("connections have no number of requests"),
+        outcome: NotNeeded("sidestream does not limit requests per connection"),
     },
     Entry { names: "upstream-hash-by", outcome: NotNeeded("streams resume by cursor on any replica") },
     Entry {
@@ -115,7 +114,7 @@ pub(super) const KEYS: &[Entry] = &[
     // Stays at the gateway
     Entry {
         names: "proxy-body-size",
-        outcome: Gateway("limit bodies at the gateway; sidestream passes them on whatever their size"),
+        outcome: Gateway("limit bodies at the gateway; sidestream forwards them regardless of size"),
     },
     Entry {
         names: "compute-full-forwarded-for enable-real-ip forwarded-for-header forwarded-for-proxy-protocol-header \
@@ -124,7 +123,7 @@ pub(super) const KEYS: &[Entry] = &[
     },
     Entry {
         names: "bind-address bind-address-ipv4 bind-address-ipv6 disable-ipv6",
-        outcome: Gateway("where the gateway listens; sidestream has `listen`"),
+        outcome: Gateway("the listener of the gateway; sidestream has `listen`"),
     },
     Entry {
         names: "load-balance service-upstream",

@@ -8,7 +8,7 @@ use super::outcome::{Entry, Outcome, find};
 use super::setting::Setting;
 
 const ACCESS: &str = "allow, deny and authenticate at the gateway";
-const BUFFERING: &str = "nothing is buffered or cached: answers pass on as they come";
+const BUFFERING: &str = "sidestream neither buffers nor caches: responses pass unbuffered";
 const HEADERS: &str = "change headers at the gateway, or let the service set them";
 const LIMITS: &str = "limit at the gateway";
 const LOGS: &str = "logs are the gateway's";
@@ -47,7 +47,7 @@ pub(super) const DIRECTIVES: &[Entry] = &[
     },
     Entry {
         names: "client_header_buffer_size large_client_header_buffers",
-        outcome: NotNeeded("a request's head may have 64 KiB and 100 fields, which is fixed"),
+        outcome: NotNeeded("fixed: a request head has at most 64 KiB and 100 fields"),
     },
     Entry {
         names: "proxy_next_upstream_timeout",
@@ -68,13 +68,11 @@ pub(super) const DIRECTIVES: &[Entry] = &[
     Entry {
         names: "gzip gzip_comp_level gzip_disable gzip_min_length gzip_proxied gzip_types gzip_vary brotli \
                 brotli_types brotli_comp_level gunzip",
-        outcome: Gateway(
-            "compress at the gateway; sidestream marks its streams `no-transform`, so that they are left out",
-        ),
+        outcome: Gateway("compress at the gateway; sidestream marks its streams `no-transform`, which excludes them"),
     },
     Entry {
         names: "client_max_body_size",
-        outcome: Gateway("limit bodies at the gateway; sidestream passes them on whatever their size"),
+        outcome: Gateway("limit bodies at the gateway; sidestream forwards them regardless of size"),
     },
     Entry {
         names: "add_header add_trailer etag expires more_clear_headers more_clear_input_headers more_set_headers \

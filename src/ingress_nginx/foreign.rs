@@ -7,7 +7,7 @@ use super::report::Class;
 use crate::config::did_you_mean;
 
 /// What is said of an Ingress's class, however it is written.
-pub(super) const CLASS: &str = "which gateway it is stays the gateway's matter";
+pub(super) const CLASS: &str = "the choice of the gateway stays there";
 const F5: &str = "of F5's NGINX Ingress Controller, another product, whose annotations ingress-nginx ignores";
 const OTHER_CONTROLLER: &str = "another controller's, which ingress-nginx ignores";
 const OTHER_TOOL: &str = "another tool reads it; it belongs on whatever takes the Ingress's place";

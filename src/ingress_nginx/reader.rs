@@ -76,7 +76,7 @@ impl Reader<'_> {
         if is_services(object, data) {
             for (key, _) in data {
                 let subject = object.subject(key.text.as_str(), key.place);
-                self.report.add(Class::Gateway, &subject, "TCP and UDP services are the gateway's");
+                self.report.add(Class::Gateway, &subject, "configure TCP and UDP services at the gateway");
             }
         } else if is_controllers(object, data) {
             for (key, node) in data {

@@ -109,7 +109,7 @@ fn gateway_fields(ingress: &Object<'_>, spec: &Node, report: &mut Report) {
         tell("spec.ingressClassName", class, CLASS);
     }
     if let Some(tls) = get(spec, "tls") {
-        tell("spec.tls", tls, "TLS of clients ends at the gateway; sidestream listens in plain HTTP");
+        tell("spec.tls", tls, "the gateway terminates TLS; sidestream listens with plain HTTP");
     }
     for key in ["defaultBackend", "backend"] {
         if let Some(backend) = get(spec, key) {
@@ -198,7 +198,7 @@ struct Stream {
 /// What a path probably is. Settings speak for one only where they can mean no other: if it `is_alone`.
 fn guess(rule: &Rule<'_>, facts: &Facts, is_alone: bool) -> Guess {
     if rule.path.contains("socket.io") {
-        return Guess::Told(Class::NotNeeded, "Socket.IO is a protocol of its own, and is proxied as it came".into());
+        return Guess::Told(Class::NotNeeded, "Socket.IO is a protocol of its own, and is proxied unchanged".into());
     }
     let path = match translate(rule, facts) {
         Ok(path) => path,
@@ -225,7 +225,7 @@ fn guess(rule: &Rule<'_>, facts: &Facts, is_alone: bool) -> Guess {
         let text = "something below it streams, by its settings (no buffering, a long read timeout): write its route";
         Guess::Told(Class::Unknown, text.into())
     } else {
-        Guess::Told(Class::NotNeeded, "it is proxied as it came, which takes no key".into())
+        Guess::Told(Class::NotNeeded, "it is proxied unchanged, without a key".into())
     }
 }
 

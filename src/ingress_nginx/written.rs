@@ -11,8 +11,8 @@ use crate::config::PLACEHOLDER;
 
 const HEAD: &str = "\
 # Written by `sidestream import-ingress`. It is not finished:
-#   PLACEHOLDER  what an Ingress does not say; fill it in. `sidestream check` names each that is left
-#   GUESS        what was concluded from names and settings; look at it
+#   PLACEHOLDER  a value that an Ingress does not contain: replace it. `sidestream check` lists the remaining ones
+#   GUESS        a conclusion from names and settings: review it
 ";
 
 /// The configuration. `settled` is a value for each key, in the order of the file.
@@ -70,8 +70,8 @@ fn write_routes(text: &mut String, routes: &[Route]) {
     for stream in streams {
         let _ = writeln!(text, "  {}: {{ topics: [{PLACEHOLDER}{stream}] }}", plain_or_quoted(stream));
     }
-    *text += "\n# PLACEHOLDER: who may open a stream. `public: true` is everybody who reaches sidestream; else it takes\n\
-              # `auth` with keys for tokens, and `bind` for what a token's owner may see.\nroutes:\n";
+    *text += "\n# PLACEHOLDER: who may open a stream. `public: true` admits every client; otherwise set\n\
+              # `auth` with keys for tokens, and `bind` to select the events of a token's owner.\nroutes:\n";
     for route in routes {
         write_route(text, route);
     }
