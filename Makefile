@@ -1,4 +1,4 @@
-# What a user and a contributor run. `make help` lists it.
+# Targets for users and contributors. `make help` lists them.
 
 CLIENTS := target/clients
 KAFKA := target/kafka
@@ -9,7 +9,7 @@ export SIDESTREAM_CLIENTS := $(CURDIR)/$(CLIENTS)
 .DEFAULT_GOAL := help
 .PHONY: help demo build test check protocol clients kafka k8s manifests rules deps bench bench-peers bench-operations bench-hostile fuzz soak reloads deny clean
 
-help: ## Say what there is
+help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
 
 demo: deps ## Build release and run the demo (ARGS="--listen 127.0.0.1:8080")
@@ -18,50 +18,50 @@ demo: deps ## Build release and run the demo (ARGS="--listen 127.0.0.1:8080")
 build: deps ## Build release: target/release/sidestream
 	cargo build --release --locked
 
-test: ## Run every test there is; the last line adds them up
+test: ## Run every test; the last line is a summary
 	@tests/all
 
-soak: kafka ## Break things for a while and check what clients were sent (DURATION=300 SEED=1 HISTORY=file)
+soak: kafka ## Inject faults and check what clients receive (DURATION=300 SEED=1 HISTORY=file)
 	cargo test --locked --test soak -- --ignored --exact soak --nocapture
 
 protocol: ## Run the protocol cases against a server (URL=http://host:port BROKERS=host:port)
 	SIDESTREAM_PROTOCOL_URL=$(URL) SIDESTREAM_PROTOCOL_BROKERS=$(BROKERS) \
 		cargo test --locked --test integration -- --test-threads 1 protocol::
 
-reloads: ## A hundred reloads under many live streams (STREAMS=5000)
+reloads: ## Run a hundred reloads with many open streams (STREAMS=5000)
 	ulimit -n $$(ulimit -Hn) && SIDESTREAM_RELOAD_STREAMS=$(or $(STREAMS),5000) cargo test --locked --test integration -- --nocapture reload_load::
 
-bench-operations: deps kafka ## Measure what reloads, scrapes and the admin page cost those who are live
+bench-operations: deps kafka ## Measure the cost of reloads, scrapes and the admin page for live clients
 	ulimit -n $$(ulimit -Hn) && cargo bench --locked --bench operations
 
-bench-hostile: deps ## Measure what clients that flood cost those who listen
+bench-hostile: deps ## Measure how flooding clients affect other clients
 	cargo bench --locked --bench hostile
 
-bench: deps kafka ## Measure beside a floor, and plot how cost grows, into docs/performance.md (QUICK=1 for less)
+bench: deps kafka ## Compare with a baseline, and plot the scaling, into docs/performance.md (QUICK=1 takes minutes)
 	@tests/packages bench
 	cargo build --release --locked --example bare-pingora
 	cargo bench --locked --bench pieces
 	cargo bench --locked --bench end_to_end
 
-bench-peers: deps kafka $(PEERS)/sketch $(PEERS)/mercure $(PEERS)/centrifugo $(PEERS)/venv/installed ## The same beside peers
+bench-peers: deps kafka $(PEERS)/sketch $(PEERS)/mercure $(PEERS)/centrifugo $(PEERS)/venv/installed ## Compare with other servers as well
 	@tests/packages bench
 	@tests/packages bench-peers
 	cargo build --release --locked --example bare-pingora
 	cargo bench --locked --bench pieces
 	cargo bench --locked --bench end_to_end -- --peers
 
-check: ## What is quick: format, lints, the core's tests
+check: ## Run the fast checks: format, lints, the core's tests
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
 	cargo test --no-default-features --lib --locked
 
-clients: $(CLIENTS)/installed ## Install the independent clients that the tests drive
+clients: $(CLIENTS)/installed ## Install the independent clients that the tests use
 
 kafka: $(KAFKA)/installed ## Install Apache Kafka, which the tests start
 
-k8s: $(K8S)/installed ## Install what judges Kubernetes manifests: schemas, kustomize, the API server's admission
+k8s: $(K8S)/installed ## Install the validators of Kubernetes manifests: schemas, kustomize, the API server's admission
 
-manifests: ## Print the manifests of k8s/ anew from the binary
+manifests: ## Regenerate the manifests of k8s/ from the binary
 	cargo build --locked
 	mkdir -p k8s/component
 	target/debug/sidestream inject --print component > k8s/component/kustomization.yaml
@@ -72,7 +72,7 @@ rules: ## Check the alerts, the dashboard and the names of the metrics with prom
 	cargo build --locked
 	tests/rules/run
 
-deps: ## Install the Debian packages that the build needs, where they are missing
+deps: ## Install missing Debian packages that the build needs
 	@tests/packages build
 
 # npm and pip install beside the build, never into the source tree.
@@ -135,9 +135,9 @@ fuzz: ## Fuzz what clients send, two targets at a time (FUZZ_SECONDS=60 each)
 		-print_final_stats=1 target/fuzz/corpus/{} tests/fuzz/seeds >target/fuzz/{}.log 2>&1 || \
 		{ tail -n 40 target/fuzz/{}.log; exit 1; }; echo "{}: $$(grep -m 1 number_of_executed_units target/fuzz/{}.log)"'
 
-deny: ## Check licenses, advisories and sources, where cargo-deny is there
+deny: ## Check licenses, advisories and sources, if cargo-deny is installed
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is not installed: cargo install --locked cargo-deny"; exit 1; }
 	cargo deny check
 
-clean: ## Remove everything that was built
+clean: ## Remove all build output
 	cargo clean

@@ -1,8 +1,8 @@
-//! sidestream: a reverse proxy beside a REST service that ends the streaming paths itself, fed by Kafka.
+//! sidestream: a reverse proxy beside a REST service that terminates streaming paths itself, fed by Kafka.
 //!
-//! This file is the map of the house and holds no code. Data goes from the top of this list to the bottom:
+//! This file lists the modules and holds no code. Data flows from the top of this list to the bottom:
 //!
-//! | room | what it is |
+//! | module | purpose |
 //! |---|---|
 //! | [`kafka`] | records in: assign, poll, decode; the embedded broker of the demo |
 //! | [`listener`] | connections in: counted, one checked request head at a time |
@@ -11,33 +11,33 @@
 //! | [`problem`] | refusals, as `application/problem+json` |
 //! | [`admin`] | `/metrics`, `/livez`, `/readyz`; for the same host the page, `/-/drain`, `/-/reload` |
 //! | [`auth`] | tokens to principals |
-//! | [`config`] | what the user wrote, compiled into a snapshot |
+//! | [`config`] | the user's file, compiled into a snapshot |
 //! | [`ingress_nginx`] | ingress-nginx's settings in, a configuration and a report out |
-//! | [`metrics`], [`telemetry`] | every metric there is; how logs are written |
+//! | [`metrics`], [`telemetry`] | every metric; the format of logs |
 //! | [`traces`] | spans of requests and events, sent to an OpenTelemetry collector |
-//! | [`panics`] | counted and logged |
-//! | [`shutdown`] | the signals that end a process, and the mark that its end has begun |
+//! | [`panics`] | panics: counted and logged |
+//! | [`shutdown`] | the signals that end a process, and the flag that its end has begun |
 //! | [`descriptors`] | the limit of open descriptors, and which of them are reserved |
-//! | [`drain`] | ends every stream, once, at a bounded pace |
-//! | [`cores`], [`cgroup`] | how many threads a part starts by default; the memory limit of the container |
-//! | [`memory`] | what is given up as memory runs short |
+//! | [`drain`] | ends every stream, once, at a bounded rate |
+//! | [`cores`], [`cgroup`] | default thread counts; the memory limit of the container |
+//! | [`memory`] | what the process releases under memory pressure |
 //! | [`inject`] | Kubernetes manifests with the sidecar in them: text in, text out |
 //! | [`client`] | one connection to a stream, read item by item: for `tap` and `doctor` |
-//! | [`doctor`] | what on the way to a stream is bad for it |
+//! | [`doctor`] | diagnosis of the network path to a stream |
 //! | [`app`], [`cli`], [`demo`] | the composition root, the command line, the demo |
 //!
-//! Below the wall (no I/O, no clock, no runtime; built alone by `--no-default-features`):
+//! The core (no I/O, no clock, no runtime; built alone by `--no-default-features`):
 //!
-//! | room | what it is |
+//! | module | purpose |
 //! |---|---|
 //! | [`event`], [`cursor`] | the event, its identity, and a position in a stream |
-//! | [`encoding`] | what was made of one event for the wire |
-//! | [`traceparent`] | where a span stands in its trace |
-//! | [`reserved`] | names that are our own on the wire |
+//! | [`encoding`] | the encodings of one event, shared |
+//! | [`traceparent`] | the position of a span in its trace |
+//! | [`reserved`] | reserved names on the wire |
 //! | [`hub`] | replay window, key index, bounded queue, resume |
 //! | [`codec`] | bytes on the wire: SSE, NDJSON, WebSocket, HTTP heads and chunks |
 //! | [`session`] | one stream's protocol state: inputs and a time in, bytes and one close reason out |
-//! | [`route`], [`access`] | which path is which stream, and who may see what on it |
+//! | [`route`], [`access`] | paths to routes; claims and parameters to selectors |
 //! | [`cors`] | which pages of other origins may use a stream |
 //! | [`admission`] | whether a stream may be opened: by a request, or by a WebSocket's command |
 
