@@ -269,7 +269,7 @@ impl Metrics {
                 .counter("log_lines_dropped_total", "Log lines dropped because standard error was not read.")?,
             config_last_reload_successful: make.gauge(
                 "config_last_reload_successful",
-                "1 where the configuration last looked at is the running one.",
+                "1 if the configuration that was read last is the running one.",
             )?,
             config_last_reload_success_timestamp: make.register(Gauge::with_opts(make.opts(
                 "config_last_reload_success_timestamp_seconds",

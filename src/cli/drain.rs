@@ -33,7 +33,7 @@ const READ_BYTES: usize = 4 * 1024;
 enum Undrained {
     #[error("no sidestream answers there: {0}")]
     Unreachable(io::Error),
-    #[error("still draining after {0:?}; it goes on by itself")]
+    #[error("still draining after {0:?}; the drain continues")]
     Timeout(Duration),
     #[error("the process accepts connections and answers nothing, not even `/livez`: it is stopped or hangs")]
     Unresponsive,

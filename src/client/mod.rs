@@ -68,7 +68,7 @@ impl fmt::Display for Failure {
                     write!(
                         formatter,
                         "no stream: the answer is {}{form}; the path is that of no stream route, or \
-                                       something on the way answers in its place",
+                                       another hop answers in its place",
                         head.status
                     )
                 }

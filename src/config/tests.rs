@@ -457,7 +457,7 @@ fn warns_of_what_is_probably_not_meant() {
     };
     assert_eq!(route("59s", ""), [""; 0]);
     let found = route("1m", "");
-    assert!(found.len() == 1 && found[0].starts_with("4:66: warning: proxies on the way"), "{found:?}");
+    assert!(found.len() == 1 && found[0].starts_with("4:66: warning: proxies on the path"), "{found:?}");
     let found = route("59s", "limits: { idle_timeout: 30s }\n");
     assert!(found.len() == 1 && found[0].contains("`limits.idle_timeout`, 30s"), "{found:?}");
     let found = warnings("auth: { key_file: short.key, algorithms: [HS256] }\n");

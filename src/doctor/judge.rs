@@ -77,7 +77,7 @@ fn unopened(failure: &Failure) -> Verdict {
     match failure {
         Failure::Refused(head, body) if is_upgrade_lost(head, body) => Verdict::problem(
             "upgrade",
-            format!("the upgrade to WebSocket was lost on the way: the answer is {}", head.status),
+            format!("a hop removed the upgrade to WebSocket: the response is {}", head.status),
             "let every hop pass Upgrade (nginx: proxy_http_version 1.1, proxy_set_header Upgrade $http_upgrade and \
              Connection \"upgrade\"; Envoy: upgrade_configs with websocket)",
         ),
@@ -232,7 +232,7 @@ fn downgrade(seen: &Seen, head: &Head) -> Option<Verdict> {
 fn headers(head: &Head) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     if !["no-store", "no-transform"].iter().all(|directive| head.names("cache-control", directive)) {
-        let message = format!("Cache-Control was changed on the way: it is {}", shown(head, "cache-control"));
+        let message = format!("a hop changed Cache-Control: it is {}", shown(head, "cache-control"));
         verdicts.push(Verdict::problem("headers", message, "leave sidestream's Cache-Control as it is"));
     }
     if head.header("content-length").is_some() {
@@ -241,7 +241,7 @@ fn headers(head: &Head) -> Vec<Verdict> {
     }
     if head.header("x-accel-buffering").is_none() {
         // nginx heeds it and keeps it; that is as it should be.
-        let message = "X-Accel-Buffering does not come through: an nginx on the way reads and removes it";
+        let message = "X-Accel-Buffering is missing: an nginx on the path consumes it";
         verdicts.push(Verdict::note("headers", message, ""));
     }
     verdicts

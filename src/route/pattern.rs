@@ -31,7 +31,7 @@ pub enum BadPattern {
     Foreign { segment: Box<str>, proposal: Box<str> },
     #[error("it has the parameter `{0}` twice")]
     RepeatedParameter(Box<str>),
-    #[error("`{0}` can't stand in a path as it is (RFC 3986 section 3.3), or would be normalized away")]
+    #[error("`{0}` must be percent-encoded in a path (RFC 3986 section 3.3), or would be normalized away")]
     BadLiteral(Box<str>),
     #[error("it has more than {PATTERN_SEGMENTS_MAX} segments")]
     TooLong,

@@ -132,7 +132,7 @@ impl Session {
     pub(super) fn refuse_unanswered(&mut self, now: Now) {
         // Spread as reconnects are.
         let headers = format!("Retry-After: {}\r\n", self.retry_ms().div_ceil(1000).max(1));
-        let detail = "the stream has to end before it is known whether it can resume: come back";
+        let detail = "the stream must end before it is known whether it can resume: reconnect";
         self.refuse(CloseReason::NotReady, 503, "Service Unavailable", &headers, detail, json!({}), now);
     }
 

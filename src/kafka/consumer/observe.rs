@@ -86,7 +86,7 @@ impl Reading {
         let (offset, end) = (standing.position(), standing.end);
         let what = match is_held {
             true => "a transaction that is not finished keeps records back",
-            false => "a partition does not move although its log goes on",
+            false => "a partition does not advance although its log has more",
         };
         tracing::warn!(topic, partition, offset, end, others, "{what}");
     }
