@@ -219,7 +219,7 @@ fn files_below(folder: &str, extensions: &[&str]) -> Vec<String> {
     files
 }
 
-/// The help of the binary and of each of its commands, found by the list that the help itself prints.
+/// The help of the binary and of each of its commands.
 fn help_texts(command: &mut Vec<String>, texts: &mut Vec<(String, String)>) {
     let arguments: Vec<&str> = command.iter().map(String::as_str).chain(["--help"]).collect();
     let output = binary(&arguments).output().unwrap();
