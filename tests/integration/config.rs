@@ -148,7 +148,7 @@ const UNRUNNABLE: &[(&str, &str)] = &[
     ),
     (
         "upstream: { address: 'a:1' }\nkafka: { brokers: 'k:1', properties: { ssl.ca.location: /dev/null } }",
-        "no file, but a device",
+        "not a file, but a device",
     ),
     (
         "upstream: { address: 'a:1' }\nkafka: { brokers: 'k:1', properties: { ssl.truststore.location: x.jks } }",
