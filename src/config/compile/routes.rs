@@ -308,7 +308,9 @@ impl Compiler<'_> {
             warn(format!("heartbeats are rarer than `limits.idle_timeout`, {limit}, lets a connection be silent"));
         } else if heartbeat >= USUAL_IDLE_TIMEOUT {
             let limit = write_duration(USUAL_IDLE_TIMEOUT);
-            warn(format!("proxies on the path usually close connections that are silent for {limit}: shorten the interval"));
+            warn(format!(
+                "proxies on the path usually close connections that are silent for {limit}: shorten the interval"
+            ));
         }
         heartbeat
     }
