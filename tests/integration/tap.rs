@@ -160,5 +160,5 @@ fn a_path_that_is_no_stream_is_said_at_once() {
     let output = binary(&["doctor", &url, "--duration", "30s"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("the answer is no stream"), "{said}");
+    assert!(said.contains("the response is not a stream"), "{said}");
 }
