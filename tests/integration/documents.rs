@@ -25,7 +25,6 @@ const REPLACED: &[(&str, &str)] = &[
     ("be told", "`receive`, `be notified`"),
     ("became of", "`the result of`"),
     ("becomes of", "`how ... is handled`"),
-    ("comes back", "`reconnects`, `resumes`"),
     ("gone by", "`passed`"),
     ("lost its tail", "`truncated log`"),
     ("nobody", "`no client`"),
