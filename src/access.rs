@@ -76,6 +76,20 @@ impl Principal {
             })
     }
 
+    /// The claims that name the subject and that fill these bindings, alone.
+    pub fn claims_for<'a>(&self, bindings: impl Iterator<Item = &'a Binding>) -> Map<String, Value> {
+        let mut kept = Map::new();
+        for name in ["iss", "sub"] {
+            copy_scalar(&self.claims, &mut kept, &[name.into()]);
+        }
+        for binding in bindings {
+            if let Source::Claim(path) = &binding.source {
+                copy_scalar(&self.claims, &mut kept, path);
+            }
+        }
+        kept
+    }
+
     /// Keeps only what a stream rests on, for one that will bind nothing more.
     pub fn forget_claims(&mut self) {
         static NONE: LazyLock<Arc<Map<String, Value>>> = LazyLock::new(Arc::default);
@@ -142,6 +156,21 @@ fn claim(principal: &Principal, path: &[Box<str>]) -> Option<Box<str>> {
         object = object.get(&**name)?.as_object()?;
     }
     scalar_text(object.get(&**last)?)
+}
+
+fn copy_scalar(from: &Map<String, Value>, to: &mut Map<String, Value>, path: &[Box<str>]) {
+    let Some((name, rest)) = path.split_first() else { return };
+    match from.get(&**name) {
+        Some(Value::Object(inner)) if !rest.is_empty() => {
+            if let Value::Object(inner_to) = to.entry(&**name).or_insert_with(|| Value::Object(Map::new())) {
+                copy_scalar(inner, inner_to, rest);
+            }
+        }
+        Some(value) if rest.is_empty() && scalar_text(value).is_some() => {
+            drop(to.insert((**name).into(), value.clone()))
+        }
+        _ => {}
+    }
 }
 
 /// The text under which a scalar JSON value is compared as a key; nothing for objects, arrays, null and `""`, nor for

@@ -70,6 +70,15 @@ pub fn admit(route: &StreamRoute, params: &Params, caller: &Caller<'_>) -> Resul
     Ok(Selector::bind(&route.bindings, params, principal)?)
 }
 
+/// Decides whether the bearer of a token may have a ticket for a stream of this route, asked for from this page.
+pub fn admit_ticket(route: &StreamRoute, params: &Params, holder: &Principal, site: &Site) -> Result<(), Refused> {
+    if site.is_foreign(route) {
+        return Err(Refused::Origin);
+    }
+    Selector::bind(&route.bindings, params, Some(holder))?;
+    Ok(())
+}
+
 /// Counts what is open on each route against its `max_streams`.
 pub trait Slots: Send + Sync + fmt::Debug {
     /// Takes one slot of the route; nothing where all are taken. Dropping it frees it.

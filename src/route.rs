@@ -80,6 +80,8 @@ pub enum Admission {
 pub struct TokenSources {
     /// An entry of `Sec-WebSocket-Protocol`.
     pub subprotocol: bool,
+    /// The parameter `ticket` of the query.
+    pub ticket: bool,
 }
 
 /// What is done with methods other than GET, HEAD and OPTIONS on a stream's path.

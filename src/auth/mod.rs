@@ -4,6 +4,7 @@
 
 mod keys;
 mod presented;
+mod ticket;
 mod verifier;
 
 use serde_json::{Map, Value};
@@ -11,6 +12,7 @@ use serde_json::{Map, Value};
 pub use jsonwebtoken::Algorithm;
 pub use keys::{BadKey, JWKS_KEYS_MAX};
 pub use presented::{TOKEN_SUBPROTOCOL, TokenOrigin, presented, subprotocol_token};
+pub use ticket::Tickets;
 pub use verifier::{SECRET_BYTES_MIN, TOKEN_BYTES_MAX, TokenError, TrustedIssuer, Verifier};
 
 /// Whose tokens are accepted, and how they are verified.

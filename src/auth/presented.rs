@@ -10,6 +10,8 @@ pub enum TokenOrigin {
     Bearer,
     /// As a WebSocket subprotocol.
     Subprotocol,
+    /// A ticket in the URL, which stands for a token.
+    Ticket,
     Cookie,
 }
 
@@ -31,22 +33,22 @@ pub fn subprotocol_token<'a>(offered: impl Iterator<Item = &'a str>) -> Option<S
 const PRESENTED_MAX: usize = 8;
 
 /// The tokens a request presents, in the order in which they count: that of `Authorization: Bearer` (RFC 6750 section 2.1)
-/// alone, or else the `offered` one of a subprotocol alone, or else the values of the cookies with this name. There may be several of them, of which only one is good: a browser
+/// alone, or else the one `set_by_client` elsewhere alone, or else the values of the cookies with this name. There may be several of them, of which only one is good: a browser
 /// sends those of each path and domain, without saying which is which (RFC 6265 section 4.2.2). Other authorization
 /// schemes count as none.
 ///
 /// Each argument gives the lines of its field, as bytes: cookies of other programs hold what they like.
 pub fn presented<'a>(
     authorization: impl Iterator<Item = &'a [u8]>,
-    offered: Option<&'a str>,
+    set_by_client: Option<(TokenOrigin, &'a str)>,
     cookies: impl Iterator<Item = &'a [u8]>,
     cookie_name: Option<&str>,
 ) -> Vec<(TokenOrigin, &'a str)> {
     if let Some(token) = authorization.filter_map(|line| std::str::from_utf8(line).ok()).find_map(bearer) {
         return vec![(TokenOrigin::Bearer, token)];
     }
-    if let Some(token) = offered {
-        return vec![(TokenOrigin::Subprotocol, token)];
+    if let Some(token) = set_by_client {
+        return vec![token];
     }
     let Some(name) = cookie_name else { return Vec::new() };
     let tokens = cookies.flat_map(|line| cookie_values(line, name)).map(|token| (TokenOrigin::Cookie, token));
@@ -103,10 +105,15 @@ mod tests {
         assert_eq!(found(&[b"Basic abc"], &[b"session=def"]), [(Cookie, "def")]);
         assert_eq!(found(&[b"\xff"], &[b"session=def"]), [(Cookie, "def")]);
         let both = |header: &'static [&'static [u8]]| {
-            presented(header.iter().copied(), Some("offered"), [&b"session=def"[..]].into_iter(), Some("session"))
+            presented(
+                header.iter().copied(),
+                Some((TokenOrigin::Ticket, "offered")),
+                [&b"session=def"[..]].into_iter(),
+                Some("session"),
+            )
         };
         assert_eq!(both(&[b"Bearer abc"]), [(Bearer, "abc")]);
-        assert_eq!(both(&[]), [(TokenOrigin::Subprotocol, "offered")], "and the cookie does not count");
+        assert_eq!(both(&[]), [(TokenOrigin::Ticket, "offered")], "and the cookie does not count");
         assert_eq!(found(&[b"Bearer"], &[]), []);
         assert_eq!(found(&[b"Bearer "], &[]), [(Bearer, "")]);
         assert_eq!(found(&[], &[b"xsession=1;  Session=2; session="]), []);

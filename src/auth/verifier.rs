@@ -12,9 +12,10 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Map, Value};
 
-use super::Issuer;
 use super::keys::{BadKey, Keys, material};
-use crate::access::{Authenticator, Authority, Principal};
+use super::ticket::{Ticket, Tickets, text_of};
+use super::{Issuer, SignError};
+use crate::access::{Authenticator, Authority, Binding, Principal};
 
 /// The longest token that is looked at, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
@@ -125,6 +126,7 @@ pub struct Verifier {
     issuers: Vec<TrustedIssuer>,
     cookie: Option<String>,
     leeway: Duration,
+    tickets: Option<Tickets>,
 }
 
 impl fmt::Debug for Verifier {
@@ -139,7 +141,7 @@ impl PartialEq for Verifier {
     fn eq(&self, other: &Self) -> bool {
         let issuers = |verifier: &'_ Self| verifier.issuers.iter().map(|trusted| trusted.issuer.clone()).collect();
         let (ours, theirs): (Vec<Issuer>, Vec<Issuer>) = (issuers(self), issuers(other));
-        ours == theirs && (&self.cookie, self.leeway) == (&other.cookie, other.leeway)
+        ours == theirs && (&self.cookie, self.leeway, &self.tickets) == (&other.cookie, other.leeway, &other.tickets)
     }
 }
 
@@ -147,7 +149,78 @@ impl Verifier {
     /// Of several issuers each needs a name of its own. `cookie` is the one that may carry the token beside
     /// `Authorization: Bearer`; `leeway` is the clock skew tolerated for `exp` and `nbf`.
     pub fn new(issuers: Vec<TrustedIssuer>, cookie: Option<String>, leeway: Duration) -> Self {
-        Self { issuers, cookie, leeway }
+        Self { issuers, cookie, leeway, tickets: None }
+    }
+
+    /// The same, which issues tickets and accepts them.
+    pub fn with_tickets(self, tickets: Option<Tickets>) -> Self {
+        Self { tickets, ..self }
+    }
+
+    pub fn tickets(&self) -> Option<&Tickets> {
+        self.tickets.as_ref()
+    }
+
+    /// A ticket that stands for the token of this principal on one route and path, and when it expires, in milliseconds
+    /// since the Unix epoch. It holds the claims that fill `bindings` and no others.
+    pub fn issue_ticket(
+        &self,
+        principal: &Principal,
+        route: &str,
+        path: &str,
+        bindings: &[Binding],
+        now_unix_ms: i64,
+    ) -> Result<(String, i64), SignError> {
+        let unknown = || SignError(ErrorKind::InvalidKeyFormat.into());
+        let tickets = self.tickets.as_ref().ok_or_else(unknown)?;
+        let (_, authority) =
+            self.fingerprints(tickets).find(|(known, _)| *known == principal.authority).ok_or_else(unknown)?;
+        let until = tickets.until(principal.expires_at, now_unix_ms);
+        let ticket = Ticket {
+            route: route.into(),
+            path: path.into(),
+            until,
+            token_until: principal.expires_at,
+            authority,
+            claims: principal.claims_for(bindings.iter()),
+        };
+        Ok((tickets.sign(&ticket)?, until))
+    }
+
+    /// The bearer of the token for which a ticket stands, if the ticket is good here and now and the token would be
+    /// accepted still.
+    pub fn redeem_ticket(
+        &self,
+        text: &str,
+        route: &str,
+        path: &str,
+        now_unix_ms: i64,
+    ) -> Result<Principal, TokenError> {
+        let tickets = self.tickets.as_ref().ok_or(TokenError::Key)?;
+        let ticket = tickets.read(text)?;
+        if (&*ticket.route, &*ticket.path) != (route, path) {
+            return Err(TokenError::Audience);
+        }
+        let leeway = i64::try_from(self.leeway.as_millis()).unwrap_or(i64::MAX);
+        let is_over = |until: i64| now_unix_ms >= until.saturating_add(leeway);
+        if is_over(ticket.until) || ticket.token_until.is_some_and(is_over) {
+            return Err(TokenError::Expired);
+        }
+        let trusted = self.fingerprints(tickets).find(|(_, known)| *known == ticket.authority);
+        let (authority, _) = trusted.ok_or(TokenError::Key)?;
+        Ok(Principal { claims: Arc::new(ticket.claims), expires_at: ticket.token_until, authority })
+    }
+
+    /// Every authority, and what replicas call it to each other.
+    fn fingerprints<'a>(&'a self, tickets: &'a Tickets) -> impl Iterator<Item = (Authority, String)> {
+        self.issuers.iter().flat_map(move |trusted| {
+            trusted.keys.all().filter_map(move |(key, algorithm)| {
+                let Issuer { name, audience, .. } = &trusted.issuer;
+                let (one, other) = material(key);
+                let of = (name, audience, format!("{algorithm:?}"), text_of(one), text_of(other));
+                Some((trusted.authority(key, algorithm), tickets.fingerprint(&of).ok()?))
+            })
+        })
     }
 
     /// The name of the cookie that may carry the token.
@@ -205,7 +278,7 @@ impl Authenticator for Verifier {
     }
 }
 
-fn refusal(kind: &ErrorKind, token: &str) -> TokenError {
+pub(super) fn refusal(kind: &ErrorKind, token: &str) -> TokenError {
     match kind {
         ErrorKind::InvalidSignature => TokenError::Signature,
         ErrorKind::InvalidAlgorithm => TokenError::Algorithm,

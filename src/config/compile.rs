@@ -84,7 +84,7 @@ pub(super) fn compile(
     if let Some(Tracing { endpoint, .. }) = &tracing {
         report_circle(&sections.1, "endpoint", &endpoint.authority, (listen, admin), diagnostics);
     }
-    let routes = routes::compile(&root, &streams, limits.idle_timeout, diagnostics);
+    let routes = routes::compile(&root, &streams, verifier.as_ref(), limits.idle_timeout, diagnostics);
     Some(Snapshot {
         listen,
         admin,

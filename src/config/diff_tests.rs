@@ -122,6 +122,7 @@ const UNTRIED: &[&str] = &[
     "auth.issuers.algorithms",
     "auth.issuers.jwks_file",
     "auth.issuers.key_file",
+    "auth.tickets.key_file",
     "routes.bind.orderId",
     "routes.stream",
     "routes.token_from",
@@ -142,18 +143,20 @@ kafka: { brokers: 'a:1' }
 clusters: { eu: { brokers: 'b:1' } }
 streams: { s: { topics: [t], keys: [k, l] }, other: { topics: [t], keys: [k, l] } }
 topics: { t: { cluster: kafka, format: text } }
-auth: { issuers: [{ issuer: i, key_file: one.key, algorithms: [HS256] }] }
+auth: { issuers: [{ issuer: i, key_file: one.key, algorithms: [HS256] }], tickets: { key_file: three.key } }
 routes: [{ path: '/x/{id}/{jd}', stream: s, data: payload, bind: { k: path.id }, websocket: { frames: text } }]
 ";
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("one.key"), "a secret of at least 32 bytes, for tests").unwrap();
     fs::write(folder.path().join("two.key"), "another secret of 32 bytes, for tests too").unwrap();
+    fs::write(folder.path().join("three.key"), "a secret for tickets, of 32 bytes and more").unwrap();
     let keys = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/example-jwks.json")).unwrap();
     fs::write(folder.path().join("keys.json"), keys).unwrap();
     let compile = |text: &str| parse(text, "x.yaml", folder.path()).unwrap_or_else(|error| panic!("{error}"));
     for (written, other) in [
         ("algorithms: [HS256]", "algorithms: [HS256, HS512]"),
         ("key_file: one.key", "key_file: two.key"),
+        ("key_file: three.key", "key_file: two.key"),
         ("key_file: one.key, algorithms: [HS256]", "jwks_file: keys.json, algorithms: [RS256, ES256, EdDSA]"),
         ("bind: { k: path.id }", "bind: { k: path.jd }"),
         ("stream: s", "stream: other"),

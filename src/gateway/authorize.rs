@@ -4,10 +4,11 @@ use http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::handshake;
+use super::query::{Parameter, Query};
 use super::refusal::{Reason, Refusal};
 use crate::access::{Principal, Selector};
 use crate::admission::{self, Caller, Refused, Site};
-use crate::auth::{self, TokenOrigin, Verifier};
+use crate::auth::{self, TokenError, TokenOrigin, Verifier};
 use crate::problem::Problem;
 use crate::route::{Admission, Params, StreamRoute, Transport};
 
@@ -25,6 +26,7 @@ pub(super) fn authorize(
     route: &StreamRoute,
     params: &Params,
     transport: Transport,
+    (path, query): (&str, &Query<'_>),
     headers: &HeaderMap,
     verifier: Option<&Verifier>,
     now_unix_ms: i64,
@@ -34,7 +36,14 @@ pub(super) fn authorize(
         Admission::Token => {
             let is_offered = route.token_from.subprotocol && transport == Transport::WebSocket;
             let offered = is_offered.then(|| handshake::token(headers)).flatten();
-            let (principal, origin) = identify(headers, offered.as_deref(), verifier, now_unix_ms)?;
+            let ticket = route.token_from.ticket.then(|| query.single(Parameter::Ticket)).flatten();
+            let set_by_client = offered.as_deref().map(|token| (TokenOrigin::Subprotocol, token));
+            let set_by_client = set_by_client.or(ticket.as_deref().map(|ticket| (TokenOrigin::Ticket, ticket)));
+            let (principal, origin) =
+                identify(headers, set_by_client, verifier, |verifier, origin, token| match origin {
+                    TokenOrigin::Ticket => verifier.redeem_ticket(token, &route.pattern, path, now_unix_ms),
+                    _ => verifier.verify(token, now_unix_ms),
+                })?;
             (Some(principal), origin == TokenOrigin::Cookie)
         }
     };
@@ -44,19 +53,34 @@ pub(super) fn authorize(
     Ok(Authorized { selector, principal, site })
 }
 
-/// `offered` is the token among the subprotocols. Of the places of a token the first that has one counts alone.
+/// Who holds the token that a ticket is asked with, if they may have one for this path.
+pub(super) fn ticket_holder(
+    route: &StreamRoute,
+    params: &Params,
+    headers: &HeaderMap,
+    verifier: &Verifier,
+    now_unix_ms: i64,
+) -> Result<Principal, Refusal> {
+    let verify = |verifier: &Verifier, _, token: &str| verifier.verify(token, now_unix_ms);
+    let (principal, origin) = identify(headers, None, Some(verifier), verify)?;
+    let site = site(headers, origin == TokenOrigin::Cookie);
+    admission::admit_ticket(route, params, &principal, &site).map_err(refusal)?;
+    Ok(principal)
+}
+
+/// Of the places of a token the first that has one counts alone.
 fn identify(
     headers: &HeaderMap,
-    offered: Option<&str>,
+    set_by_client: Option<(TokenOrigin, &str)>,
     verifier: Option<&Verifier>,
-    now_unix_ms: i64,
+    verify: impl Fn(&Verifier, TokenOrigin, &str) -> Result<Principal, TokenError>,
 ) -> Result<(Principal, TokenOrigin), Refusal> {
     // The configuration was refused if a route needs tokens and nothing verifies them; if so nonetheless: nobody.
     let verifier = verifier.ok_or_else(|| unauthorized("Bearer", "no token is accepted here"))?;
     let lines = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
     let mut refused = unauthorized("Bearer", "a token is required");
-    for (origin, token) in auth::presented(lines(AUTHORIZATION), offered, lines(COOKIE), verifier.cookie()) {
-        match verifier.verify(token, now_unix_ms) {
+    for (origin, token) in auth::presented(lines(AUTHORIZATION), set_by_client, lines(COOKIE), verifier.cookie()) {
+        match verify(verifier, origin, token) {
             Ok(principal) => return Ok((principal, origin)),
             Err(error) => {
                 tracing::debug!(%error, "refused a token");
@@ -98,8 +122,9 @@ mod tests {
     #[test]
     fn no_token_no_stream() {
         let private = StreamRoute { admission: Admission::Token, ..route("/x") };
-        let open =
-            |route: &StreamRoute| authorize(route, &Params::default(), Transport::Sse, &HeaderMap::new(), None, 0);
+        let open = |route: &StreamRoute| {
+            authorize(route, &Params::default(), Transport::Sse, ("/x", &Query::default()), &HeaderMap::new(), None, 0)
+        };
         assert!(open(&route("/x")).is_ok());
         let refusal = open(&private).unwrap_err();
         assert_eq!(refusal.reason(), Reason::Unauthorized);

@@ -43,6 +43,14 @@ impl CrossOrigin {
         }
     }
 
+    /// The fields of the answer to a preflight of a request of ours for this route, by another method.
+    pub(super) fn preflight_of(route: &StreamRoute, headers: &HeaderMap, methods: &'static str) -> Self {
+        match (&route.cors, origin(headers)) {
+            (Some(cors), Some(origin)) => Self::new(cors.preflight(origin, methods)),
+            _ => Self::of(route, headers),
+        }
+    }
+
     /// The response with these fields.
     pub(super) fn on<T>(&self, mut response: Response<T>) -> Response<T> {
         for (name, value) in &self.fields {

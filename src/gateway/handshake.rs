@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_token_is_never_echoed() {
         let entry = "base64url.bearer.authorization.app.YS5iLmM";
-        let token_from = TokenSources { subprotocol: true };
+        let token_from = TokenSources { subprotocol: true, ..TokenSources::default() };
         let takes = StreamRoute { token_from, subprotocols: [entry.into(), "v1".into()].into(), ..route("/x") };
         let other = StreamRoute { subprotocols: [entry.into()].into(), ..route("/x") };
         let echoed = |route: &StreamRoute, offered| {

@@ -18,6 +18,7 @@ mod resolver;
 mod response;
 mod stream;
 mod target;
+mod ticket;
 mod traced;
 mod upgrade;
 mod upstream;

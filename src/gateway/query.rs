@@ -14,11 +14,12 @@ pub(super) enum Parameter {
     BatchWindow,
     Probe,
     Subscribe,
+    Ticket,
 }
 
 /// The names of each parameter. `EventSource` cannot set headers on its first connect, so that a page says its position in
 /// the query; `offset` is the seeds' name of it.
-const NAMES: [(&str, Parameter); 9] = [
+const NAMES: [(&str, Parameter); 10] = [
     ("last_event_id", Parameter::LastEventId),
     ("lastEventId", Parameter::LastEventId),
     ("since", Parameter::Since),
@@ -28,6 +29,7 @@ const NAMES: [(&str, Parameter); 9] = [
     ("batchWindow", Parameter::BatchWindow),
     ("probe", Parameter::Probe),
     ("subscribe", Parameter::Subscribe),
+    ("ticket", Parameter::Ticket),
 ];
 /// Longer names are nobody's slip, in bytes of the encoded name.
 const NAME_BYTES_MAX: usize = 24;
@@ -78,6 +80,14 @@ impl<'a> Query<'a> {
         self.all(&[parameter]).next()
     }
 
+    /// The value of a parameter that may be given once; an empty one where it is given several times.
+    pub(super) fn single(&self, parameter: Parameter) -> Option<Cow<'a, str>> {
+        let parameters = [parameter];
+        let mut values = self.all(&parameters);
+        let first = values.next()?;
+        Some(if values.next().is_some() { Cow::Borrowed("") } else { first })
+    }
+
     /// The values of these parameters, decoded, in the order of the query.
     pub(super) fn all(&self, parameters: &[Parameter]) -> impl Iterator<Item = Cow<'a, str>> {
         self.known.iter().filter(|(known, _)| parameters.contains(known)).map(|(_, value)| decoded(value))
@@ -94,6 +104,25 @@ fn slip(written: Cow<'_, str>) -> Option<Slip<'_>> {
     let is_near = |known: &str| strsim::osa_distance(&bare(known), &name) <= 1;
     let meant = NAMES.iter().map(|(known, _)| *known).find(|known| is_near(known))?;
     Some(Slip { written, meant })
+}
+
+/// The value of a parameter that may be given once; an empty one where it is given several times.
+pub(super) fn single<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
+    let named = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let mut values = named.filter(|(key, _)| is_named(key, name)).map(|(_, value)| decoded(value));
+    let first = values.next()?;
+    Some(if values.next().is_some() { Cow::Borrowed("") } else { first })
+}
+
+/// The query without a parameter.
+pub(super) fn without(query: &str, name: &str) -> String {
+    let is_other = |pair: &&str| !is_named(pair.split('=').next().unwrap_or_default(), name);
+    query.split('&').filter(is_other).collect::<Vec<_>>().join("&")
+}
+
+/// Names hold neither `+` nor blanks. Keys are compared without a copy of each.
+fn is_named(key: &str, name: &str) -> bool {
+    percent_decode_str(key).eq(name.bytes())
 }
 
 pub(super) fn decoded(text: &str) -> Cow<'_, str> {
@@ -139,7 +168,9 @@ mod tests {
             assert_eq!(slip, Some(meant), "{written}");
         }
         let long = format!("{}=1", "since".repeat(20));
-        for foreign in ["a=1", "sin=1", "id=1", "size=1", "page=1", "token=1", "orderId=1", "beat=1", "", "=", &long] {
+        for foreign in
+            ["a=1", "sin=1", "id=1", "size=1", "page=1", "token=1", "ticket=1", "orderId=1", "beat=1", "", "=", &long]
+        {
             assert_eq!(Query::parse(foreign).slip(), None, "{foreign}");
         }
     }

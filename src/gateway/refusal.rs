@@ -21,6 +21,8 @@ pub(super) enum Reason {
     Batch,
     /// `probe` where the configuration has none, or with no interval.
     Probe,
+    /// A ticket is asked for a path that takes none.
+    Ticket,
     Unauthorized,
     Forbidden,
     Origin,
@@ -45,6 +47,7 @@ impl Reason {
             Self::Position => "position",
             Self::Batch => "batch",
             Self::Probe => "probe",
+            Self::Ticket => "ticket",
             Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
             Self::Origin => "origin",

@@ -18,7 +18,7 @@ use super::handover;
 use super::negotiate::{Agreed, Disagreed, negotiate};
 use super::query::Query;
 use super::refusal::{Reason, Refusal};
-use super::{Gateway, answer, asked, handshake, target};
+use super::{Gateway, answer, asked, handshake, target, ticket};
 use crate::access::Authenticator;
 use crate::codec::sse;
 use crate::config::snapshot::Snapshot;
@@ -43,6 +43,12 @@ pub(super) async fn intercept(
     snapshot: &Snapshot,
     span: &mut Option<Box<RequestSpan>>,
 ) -> pingora::Result<bool> {
+    if let Some((cross_origin, answered)) = ticket::answer(session, snapshot) {
+        return match answered {
+            Ok(response) => answer(session, cross_origin.on(response)).await,
+            Err(refusal) => refuse(gateway, session, refusal, &cross_origin).await,
+        };
+    }
     let header = session.req_header();
     let (path, query) = target::split(header);
     let (route, params) = match snapshot.routes.find(path) {
@@ -62,11 +68,11 @@ pub(super) async fn intercept(
         Method::GET | Method::HEAD => {}
         Method::OPTIONS => {
             return match cross_origin.preflight(&route, &header.headers) {
-                Preflight::Upstream => Ok(false),
+                Preflight::Upstream => pass(session, &route),
                 Preflight::Answer(fields) => answer(session, options(fields)).await,
             };
         }
-        _ if route.other_methods == OtherMethods::Upstream => return Ok(false),
+        _ if route.other_methods == OtherMethods::Upstream => return pass(session, &route),
         _ => return refuse(gateway, session, method_not_allowed(), &cross_origin).await,
     }
     let method = header.method.clone();
@@ -81,6 +87,14 @@ pub(super) async fn intercept(
             open(gateway, session, snapshot, request, span, &cross_origin).await
         }
     }
+}
+
+/// Leaves a request to the upstream, which gets no ticket to see.
+fn pass(session: &mut Session, route: &StreamRoute) -> pingora::Result<bool> {
+    if route.token_from.ticket {
+        target::drop_parameter(session.req_header_mut(), "ticket")?;
+    }
+    Ok(false)
 }
 
 /// Everything that is decided before a slot is taken.
@@ -123,7 +137,15 @@ fn prepare(
         }
         Transport::Sse | Transport::Ndjson => None,
     };
-    let authorized = authorize(route, params, transport, headers, snapshot.verifier.as_deref(), now_unix_ms())?;
+    let authorized = authorize(
+        route,
+        params,
+        transport,
+        (target::split(header).0, query),
+        headers,
+        snapshot.verifier.as_deref(),
+        now_unix_ms(),
+    )?;
     let resume = asked::resume(transport, &route.stream, headers, query).map_err(|_: BadPosition| {
         let detail = format!("`since` is not a valid position: {BadPosition}");
         Refusal::new(Reason::Position, Problem::new(StatusCode::BAD_REQUEST, detail))
@@ -330,7 +352,7 @@ fn joined(headers: &HeaderMap, name: HeaderName) -> Option<Cow<'_, str>> {
     Some(lines.fold(Cow::Borrowed(first), |all, line| Cow::Owned(format!("{all}, {line}"))))
 }
 
-fn now_unix_ms() -> i64 {
+pub(super) fn now_unix_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -2,6 +2,8 @@
 
 use pingora::http::RequestHeader;
 
+use super::query;
+
 /// The path and the query as they came; a checked head holds ASCII only.
 pub(super) fn split(request: &RequestHeader) -> (&str, Option<&str>) {
     let target = std::str::from_utf8(request.raw_path()).unwrap_or_default();
@@ -21,6 +23,17 @@ pub(super) fn make_local(request: &mut RequestHeader) -> pingora::Result<()> {
         (path, None) => path.to_owned(),
     };
     request.set_raw_path(local.as_bytes())
+}
+
+/// Takes a parameter out of the query, if it is there.
+pub(super) fn drop_parameter(request: &mut RequestHeader, name: &str) -> pingora::Result<()> {
+    let (path, Some(query)) = split(request) else { return Ok(()) };
+    let kept = query::without(query, name);
+    if kept == query {
+        return Ok(());
+    }
+    let target = if kept.is_empty() { path.to_owned() } else { format!("{path}?{kept}") };
+    request.set_raw_path(target.as_bytes())
 }
 
 /// What follows the authority of an absolute target.

@@ -117,3 +117,85 @@ fn a_page_of_another_origin_opens_a_websocket_with_a_token() {
     };
     assert_eq!(seen, json!({"subprotocol": "sidestream", "alone": "failed", "none": "failed", "elsewhere": "failed"}));
 }
+
+const TICKETS: &str = r#"
+streams:
+  notices: { topics: [notices], keys: [userId] }
+auth: { key_file: jwt.key, algorithms: [HS256], cookie: session, leeway: 0s, tickets: { key_file: jwt.key, lifetime: 2s } }
+cors: { origins: ["https://app.example"], credentials: true }
+routes:
+  - { path: "/users/{id}", stream: notices, bind: { userId: claims.sub }, token_from: [ticket] }
+  - { path: /other, stream: notices, bind: { userId: claims.sub }, token_from: [ticket] }
+  - { path: /none, stream: notices, bind: { userId: claims.sub } }
+"#;
+const DESK: &str = "/.well-known/sidestream/tickets";
+
+fn ticket(house: &House, path: &str, token: &str) -> String {
+    let answer = house.call("POST", &format!("{DESK}?path={path}")).bearer(token).send();
+    assert_eq!((answer.status(), answer.header("cache-control")), (201, Some("no-store")), "{}", answer.text());
+    answer.json()["ticket"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_ticket_opens_one_path_for_its_subject_for_seconds() {
+    let house = Plan::new(TICKETS).build();
+    let token = token::of("u1");
+    let good = ticket(&house, "/users/1", &token);
+    let status = |path: &str, ticket: &str| house.get(&format!("{path}?ticket={ticket}")).open().0.status;
+    let mut sse = house.get(&format!("/users/1?ticket={good}")).header("Accept", "text/event-stream").sse();
+    assert_eq!(house.get(&format!("/users/1?ticket={good}")).upgrade().open().0.status, 101);
+    house.broker.notice("u2");
+    let own = house.broker.notice("u1");
+    assert_eq!(sse.ids(1), [own]);
+    let (message, signature) = good.rsplit_once('.').unwrap();
+    for bad in [
+        "",
+        "a.b.c",
+        &token,
+        &format!("{message}."),
+        &format!("{message}.{}", signature.chars().rev().collect::<String>()),
+        &format!("{good}&ticket={good}"),
+    ] {
+        assert_eq!(status("/users/1", bad), 401, "{bad}");
+    }
+    for path in ["/users/2", "/other", "/none"] {
+        assert_eq!(status(path, &good), 401, "{path}");
+    }
+    assert_eq!(house.get("/none").bearer(&good).open().0.status, 401, "a ticket is no token");
+    crate::support::eventually_true("the ticket expires", || status("/users/1", &good) == 401);
+    let log = house.sidecar.log();
+    assert!(!log.contains(&good) && !log.contains(&token));
+}
+
+#[test]
+fn a_ticket_is_issued_to_who_may_open_the_stream() {
+    let house = Plan::new(TICKETS).build();
+    let token = token::of("u1");
+    let ask = |path: &str| house.call("POST", &format!("{DESK}?path={path}"));
+    assert_eq!(ask("/users/1").send().status(), 401);
+    assert_eq!(ask("/users/1").bearer("bad").send().status(), 401);
+    assert_eq!(ask("/users/1").bearer(&token::with(json!({"exp": token::now() + 60}))).send().status(), 403);
+    for path in ["/none", "/nowhere", "", "//users/1"] {
+        assert_eq!(ask(path).bearer(&token).send().status(), 404, "{path}");
+    }
+    assert_eq!(house.get(&format!("{DESK}?path=/users/1")).bearer(&token).send().status(), 405);
+    let by_cookie = |origin: Option<&str>| {
+        let call = ask("/users/1").header("Cookie", format!("session={token}"));
+        origin.into_iter().fold(call, |call, origin| call.header("Origin", origin)).send().status()
+    };
+    assert_eq!(by_cookie(Some("https://app.example")), 201);
+    assert_eq!(by_cookie(Some("https://evil.example")), 403);
+    assert_eq!(by_cookie(None), 403);
+    let preflight = house.call("OPTIONS", &format!("{DESK}?path=/users/1")).header("Origin", "https://app.example");
+    let preflight = preflight.header("Access-Control-Request-Method", "POST").send();
+    assert_eq!(preflight.header("access-control-allow-methods"), Some("POST"));
+}
+
+#[test]
+fn a_ticket_is_good_on_another_replica_and_ends_with_its_token() {
+    let (one, other) = (Plan::new(TICKETS).build(), Plan::new(TICKETS).build());
+    let token = token::with(json!({"sub": "u1", "exp": token::now() + 4}));
+    let good = ticket(&one, "/other", &token);
+    let mut sse = other.get(&format!("/other?ticket={good}")).header("Accept", "text/event-stream").sse();
+    assert!(sse.rest().iter().any(|record| record.event.as_deref() == Some("auth")));
+}

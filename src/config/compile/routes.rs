@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::streams::Streams;
 use super::{COUNT, cors, is_token};
 use crate::access::{Binding, Source};
+use crate::auth::Verifier;
 use crate::config::diagnostic::{Diagnostics, alternatives, did_you_mean};
 use crate::config::file::{Node, Place, Value};
 use crate::config::section::{Section, text};
@@ -30,7 +31,7 @@ const QUEUE_BYTES: RangeInclusive<u64> = 1024..=1024 * 1024 * 1024;
 const MESSAGE_BYTES: RangeInclusive<u64> = 1024..=16 * 1024 * 1024;
 
 /// Where a token may come from, beside `Authorization` and the cookie.
-const TOKEN_SOURCES: [&str; 1] = ["subprotocol"];
+const TOKEN_SOURCES: [&str; 2] = ["subprotocol", "ticket"];
 const TRANSPORTS: [(&str, Offer); 4] = [
     ("sse", Offer::Only(Transport::Sse)),
     ("ndjson", Offer::Only(Transport::Ndjson)),
@@ -56,10 +57,13 @@ const OVERFLOWS: [(&str, Overflow); 4] = [
 pub(super) fn compile(
     root: &Section<'_>,
     streams: &Streams,
+    verifier: Option<&Verifier>,
     idle_timeout: Duration,
     diagnostics: &Diagnostics,
 ) -> Option<RouteTable> {
     let has_auth = root.has("auth");
+    // Where `auth` is wrong, that was reported.
+    let has_tickets = verifier.is_none_or(|verifier| verifier.tickets().is_some());
     let mut patterns: Vec<(Pattern, Place)> = Vec::new();
     let mut routes = Vec::new();
     let for_all = cors::compile(root, diagnostics);
@@ -67,8 +71,16 @@ pub(super) fn compile(
     for node in written {
         let section = Section::open("routes", node, diagnostics);
         let pattern = pattern(&section, &mut patterns, diagnostics);
-        let compiler =
-            Compiler { section, streams, written, has_auth, idle_timeout, cors: for_all.clone(), diagnostics };
+        let compiler = Compiler {
+            section,
+            streams,
+            written,
+            has_auth,
+            has_tickets,
+            idle_timeout,
+            cors: for_all.clone(),
+            diagnostics,
+        };
         let route = compiler.route(pattern.as_ref());
         routes.extend(route.map(Arc::new));
     }
@@ -101,6 +113,7 @@ struct Compiler<'a> {
     /// All routes, as they are written.
     written: &'a [Node],
     has_auth: bool,
+    has_tickets: bool,
     idle_timeout: Duration,
     /// Of all routes that have none of their own.
     cors: Option<Arc<Cors>>,
@@ -200,7 +213,12 @@ impl Compiler<'_> {
         if admission == Admission::Public && !listed.is_empty() {
             self.diagnostics.wrong(self.section.place_of("token_from"), "a public route takes no token");
         }
-        TokenSources { subprotocol: listed.iter().any(|source| **source == *"subprotocol") }
+        let has = |name: &str| listed.iter().any(|source| **source == *name);
+        if has("ticket") && !self.has_tickets {
+            let place = self.section.place_of("token_from");
+            self.diagnostics.expected(place, "no ticket can be verified without `auth.tickets`", "`auth.tickets`");
+        }
+        TokenSources { subprotocol: has("subprotocol"), ticket: has("ticket") }
     }
 
     fn bindings(&self, pattern: Option<&Pattern>, stream: Option<&Stream>, admission: Admission) -> Box<[Binding]> {

@@ -4,12 +4,14 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{Files, secret_file};
-use crate::auth::{Algorithm, BadKey, Issuer, KeyFile, SECRET_BYTES_MIN, TokenKey, TrustedIssuer, Verifier};
+use crate::auth::{Algorithm, BadKey, Issuer, KeyFile, SECRET_BYTES_MIN, Tickets, TokenKey, TrustedIssuer, Verifier};
 use crate::config::diagnostic::{Diagnostics, alternatives};
 use crate::config::section::{Section, text};
 
 const ISSUER: &str = "what `iss` must be";
 const LEEWAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(5 * 60);
+const TICKET_LIFETIME: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(5 * 60);
+const TICKET_PATH: &str = "/.well-known/sidestream/tickets";
 const ALGORITHMS: [(&str, Algorithm); 12] = [
     ("HS256", Algorithm::HS256),
     ("HS384", Algorithm::HS384),
@@ -38,7 +40,28 @@ pub(super) fn compile(root: &Section<'_>, files: Files<'_>, diagnostics: &Diagno
     };
     let leeway = section.duration("leeway", LEEWAY).unwrap_or(Duration::from_secs(5));
     let cookie = cookie(&section);
-    issuers.map(|issuers| Verifier::new(issuers, cookie, leeway))
+    let tickets = tickets(&section, files, diagnostics);
+    issuers.map(|issuers| Verifier::new(issuers, cookie, leeway).with_tickets(tickets))
+}
+
+/// Nothing where none are configured, or where they are wrong.
+fn tickets(auth: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> Option<Tickets> {
+    let section = auth.section("tickets");
+    let lifetime = section.duration("lifetime", TICKET_LIFETIME).unwrap_or(Duration::from_secs(30));
+    let is_path =
+        |text: &&str| text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && !b"?#%".contains(&b));
+    let path = section.read("path", "a path such as `/tickets`", |value| text(value).filter(is_path));
+    if !auth.has("tickets") {
+        return None;
+    }
+    section.require("key_file", "the file with the secret that signs tickets, the same on every replica");
+    let node = section.get("key_file")?;
+    let secret = secret_file(&section, "key_file", node, files, diagnostics);
+    if let Some(bytes) = secret.as_ref().map(Vec::len).filter(|bytes| *bytes < SECRET_BYTES_MIN) {
+        let message = format!("the secret has {bytes} bytes: with less than {SECRET_BYTES_MIN} it can be guessed");
+        diagnostics.wrong(section.place_of("key_file"), message);
+    }
+    Some(Tickets::new(secret.as_deref(), lifetime, path.unwrap_or(TICKET_PATH).into()))
 }
 
 /// Tokens choose among them by `iss`: each has a name of its own.

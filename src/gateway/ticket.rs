@@ -1,0 +1,93 @@
+//! `POST` for a ticket: an authenticated request gets what stands for its token in the URL of one stream, for seconds.
+
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use pingora::proxy::Session;
+use serde_json::json;
+
+use super::cross_origin::CrossOrigin;
+use super::refusal::{Reason, Refusal};
+use super::stream::now_unix_ms;
+use super::{authorize, query, target};
+use crate::auth::Verifier;
+use crate::config::snapshot::Snapshot;
+use crate::problem::Problem;
+use crate::route::{Found, Params, StreamRoute};
+
+const ALLOWED: HeaderValue = HeaderValue::from_static("POST, OPTIONS");
+
+/// The answer to a request for a ticket, refused or not, with the CORS fields of the stream it is asked for; nothing where
+/// the request is for something else.
+pub(super) fn answer(
+    session: &mut Session,
+    snapshot: &Snapshot,
+) -> Option<(CrossOrigin, Result<Response<Vec<u8>>, Refusal>)> {
+    let has_body = !session.is_body_empty();
+    let header = session.req_header();
+    let (path, query) = target::split(header);
+    let verifier = snapshot.verifier.as_deref()?;
+    if verifier.tickets()?.path() != path {
+        return None;
+    }
+    let wanted = query::single(query.unwrap_or_default(), "path").unwrap_or_default();
+    let Found::Stream { route, params } = snapshot.routes.find(&wanted) else {
+        return Some((CrossOrigin::default(), Err(not_found())));
+    };
+    let cross_origin = CrossOrigin::of(route, &header.headers);
+    let answer = match header.method {
+        _ if !route.token_from.ticket => Err(not_found()),
+        Method::OPTIONS => {
+            return Some((CrossOrigin::preflight_of(route, &header.headers, "POST"), Ok(options())));
+        }
+        Method::POST if has_body => {
+            let problem = Problem::new(StatusCode::BAD_REQUEST, "a ticket is asked for without a body");
+            Err(Refusal::new(Reason::Body, problem))
+        }
+        Method::POST => issue(route, &params, &wanted, &header.headers, verifier),
+        _ => {
+            let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "a ticket is asked for with POST");
+            Err(Refusal::new(Reason::Method, problem.header(ALLOW, ALLOWED)))
+        }
+    };
+    Some((cross_origin, answer))
+}
+
+fn issue(
+    route: &StreamRoute,
+    params: &Params,
+    path: &str,
+    headers: &HeaderMap,
+    verifier: &Verifier,
+) -> Result<Response<Vec<u8>>, Refusal> {
+    let now = now_unix_ms();
+    let principal = authorize::ticket_holder(route, params, headers, verifier, now)?;
+    let (ticket, expires) =
+        verifier.issue_ticket(&principal, &route.pattern, path, &route.bindings, now).map_err(|error| {
+            tracing::error!(%error, "cannot sign a ticket");
+            Refusal::new(
+                Reason::Internal,
+                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the ticket cannot be signed"),
+            )
+        })?;
+    let body = json!({ "ticket": ticket, "expires": expires }).to_string().into_bytes();
+    let length = body.len();
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::CREATED;
+    let fields = response.headers_mut();
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    Ok(response)
+}
+
+fn options() -> Response<Vec<u8>> {
+    let mut response = Response::new(Vec::new());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(ALLOW, ALLOWED);
+    response
+}
+
+fn not_found() -> Refusal {
+    let detail = "`path` names no stream that takes tickets";
+    Refusal::new(Reason::Ticket, Problem::new(StatusCode::NOT_FOUND, detail))
+}
