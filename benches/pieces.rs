@@ -121,7 +121,7 @@ fn route(pattern: &str) -> StreamRoute {
         stream: stream(),
         offer: Offer::Only(Transport::Sse),
         admission: Admission::Public,
-        token_from: TokenSources::default(),
+        token_from: sidestream::route::TokenSources::default(),
         bindings: [].into(),
         cors: None,
         other_methods: OtherMethods::Refuse,

@@ -38,7 +38,7 @@ pub(super) fn authorize(
             let offered = is_offered.then(|| handshake::token(headers)).flatten();
             let ticket = route.token_from.ticket.then(|| query.single(Parameter::Ticket)).flatten();
             let set_by_client = offered.as_deref().map(|token| (TokenOrigin::Subprotocol, token));
-            let set_by_client = set_by_client.or(ticket.as_deref().map(|ticket| (TokenOrigin::Ticket, ticket)));
+            let set_by_client = set_by_client.or_else(|| ticket.as_deref().map(|ticket| (TokenOrigin::Ticket, ticket)));
             let (principal, origin) =
                 identify(headers, set_by_client, verifier, |verifier, origin, token| match origin {
                     TokenOrigin::Ticket => verifier.redeem_ticket(token, &route.pattern, path, now_unix_ms),

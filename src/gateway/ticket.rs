@@ -16,12 +16,12 @@ use crate::route::{Found, Params, StreamRoute};
 
 const ALLOWED: HeaderValue = HeaderValue::from_static("POST, OPTIONS");
 
+/// A response, or why there is no ticket.
+type Answer = Result<Response<Vec<u8>>, Refusal>;
+
 /// The answer to a request for a ticket, refused or not, with the CORS fields of the stream it is asked for; nothing where
 /// the request is for something else.
-pub(super) fn answer(
-    session: &mut Session,
-    snapshot: &Snapshot,
-) -> Option<(CrossOrigin, Result<Response<Vec<u8>>, Refusal>)> {
+pub(super) fn answer(session: &mut Session, snapshot: &Snapshot) -> Option<(CrossOrigin, Answer)> {
     let has_body = !session.is_body_empty();
     let header = session.req_header();
     let (path, query) = target::split(header);
