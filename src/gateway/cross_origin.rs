@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 
 use crate::route::{OtherMethods, StreamRoute};
 
-/// The methods that a preflight is told of, where sidestream answers it.
+/// The methods that sidestream names in its answer to a preflight.
 const METHODS: &str = "GET, HEAD";
 
 /// Header fields for every answer to one request; none where the route has no policy.

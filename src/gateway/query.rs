@@ -18,7 +18,7 @@ pub(super) enum Parameter {
 }
 
 /// The names of each parameter. `EventSource` cannot set headers on its first connect, so that a page says its position in
-/// the query; `offset` is the seeds' name of it.
+/// the query; `offset` is another name of `since`.
 const NAMES: [(&str, Parameter); 10] = [
     ("last_event_id", Parameter::LastEventId),
     ("lastEventId", Parameter::LastEventId),
