@@ -312,7 +312,7 @@ impl Envelope {
     fn told(self) -> Told {
         match (&*self.kind, self.id, self.data, self.cause) {
             ("gap", _, _, Some(reason)) => Told::Gap { reason, ranges: self.ranges },
-            ("heartbeat", ..) => Told::Nothing,
+            ("heartbeat" | "auth", ..) => Told::Nothing,
             (_, Some(id), Some(Payload { uid }), _) => Told::Event { id, uid },
             (kind, ..) => panic!("neither an event nor a gap: {kind}"),
         }
