@@ -38,7 +38,10 @@ fn assert_filled_in(written: &str) {
         written.lines().filter(|line| !line.trim_start().starts_with('#') && line.contains(": REPLACE-")).count();
     assert!(left.len() >= placeholders && placeholders >= 2, "{left:?}\n{written}");
     assert!(left.iter().all(|mistake| mistake.message.contains("placeholder")), "{left:?}\n{written}");
-    let filled = written.replace("REPLACE-true-or-false", "true").replace("REPLACE-", "");
+    let filled = written
+        .replace("REPLACE-true-or-false", "true")
+        .replace("topics: [REPLACE-", "topics: [t-")
+        .replace("REPLACE-", "");
     let config = parse(&filled);
     assert!(config.is_ok(), "{}\n{filled}", config.unwrap_err());
 }
