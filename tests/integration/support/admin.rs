@@ -7,10 +7,11 @@ use rdkafka::admin::{
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::DEADLINE;
+use super::{DEADLINE, eventually_true};
 
 /// Asks a broker to change something, and waits for it.
 pub struct Admin {
@@ -102,7 +103,8 @@ impl Admin {
         producer
     }
 
-    /// Appends these values to partition 0 in one transaction, which is committed or aborted.
+    /// Appends these values to partition 0 in one transaction, which is committed or aborted. Returns when its marker is
+    /// in the log: the coordinator answers before it writes the markers, so that a record sent at once could precede it.
     pub fn transaction(&self, topic: &str, values: &[String], commit: bool) {
         let producer = self.open_transaction(topic, values);
         if commit {
@@ -110,6 +112,13 @@ impl Admin {
         } else {
             producer.abort_transaction(DEADLINE).unwrap();
         }
+        let [stable, all] = ["read_committed", "read_uncommitted"].map(|isolation| self.reader(isolation));
+        let end = |reader: &BaseConsumer| reader.fetch_watermarks(topic, 0, DEADLINE).unwrap().1;
+        eventually_true("the marker of a transaction", || end(&stable) == end(&all));
+    }
+
+    fn reader(&self, isolation: &str) -> BaseConsumer {
+        ClientConfig::new().set("bootstrap.servers", &self.address).set("isolation.level", isolation).create().unwrap()
     }
 }
 
