@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use sidestream::access::Selector;
 use sidestream::codec::Form;
-use sidestream::config::snapshot::TopicConfig;
+use sidestream::decode::{Decoder, Record, Shape};
 use sidestream::event::{Entry, Event, Topic};
 use sidestream::hub::{Hub, Index, Subscriber, WindowLimits};
-use sidestream::kafka::decode::{Decoder, Record};
 use sidestream::route::{
     Admission, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, Overflow, QueueLimits, RouteTable,
     Stream, StreamRoute, Transport, WebSocketFrames, WebSocketLimits,
@@ -53,7 +52,7 @@ fn decode(decoder: &mut Decoder, offset: i64, value: &str) -> Event {
 }
 
 fn decoder() -> Decoder {
-    Decoder::new(&TopicConfig::new(topic(), ["user".into()]))
+    Decoder::new(topic(), &Shape::new(["user".into()]))
 }
 
 fn decoding(criterion: &mut Criterion) {

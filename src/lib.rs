@@ -4,7 +4,7 @@
 //!
 //! | module | purpose |
 //! |---|---|
-//! | [`kafka`] | records in: assign, poll, decode; the embedded broker of the demo |
+//! | [`kafka`] | records in: assign and poll; the embedded broker of the demo |
 //! | [`listener`] | connections in: counted, one checked request head at a time |
 //! | [`gateway`] | requests in: proxied to the upstream, or negotiated and admitted as a stream |
 //! | [`writer`] | a few threads: each owns its sockets, their sessions, its share of the index, one timer wheel |
@@ -30,6 +30,7 @@
 //!
 //! | module | purpose |
 //! |---|---|
+//! | [`decode`] | a record becomes an event |
 //! | [`event`], [`cursor`] | the event, its identity, and a position in a stream |
 //! | [`encoding`] | the encodings of one event, shared |
 //! | [`traceparent`] | the position of a span in its trace |
@@ -44,10 +45,13 @@
 pub mod access;
 pub mod admission;
 pub mod codec;
+mod contain;
 pub mod cors;
 pub mod cursor;
+pub mod decode;
 pub mod encoding;
 pub mod event;
+mod fault;
 pub mod hub;
 pub mod reserved;
 pub mod route;
@@ -73,8 +77,6 @@ pub mod cli;
 pub mod client;
 #[cfg(feature = "server")]
 pub mod config;
-#[cfg(feature = "server")]
-mod contain;
 #[cfg(feature = "server")]
 pub mod cores;
 #[cfg(feature = "server")]

@@ -12,9 +12,6 @@ pub const FAILED_EXIT: i32 = 70;
 /// Names of threads that are label values; the others count as `other`.
 const PLACES: &[&str] =
     &["gateway", "kafka", "kafka-close", "kafka-probe", "kafka-replay", "log", "main", "traces", "writer"];
-/// Where a test build panics on purpose: `PLACE=TEXT,...`, with whatever bytes hold the text there.
-#[cfg(debug_assertions)]
-const FAULT_VARIABLE: &str = "SIDESTREAM_FAULT";
 
 /// From now on each panic is counted, and logged with its place in the code. The message is left out: it may quote what
 /// was worked on.
@@ -41,22 +38,6 @@ fn place(thread: &str) -> &'static str {
     let name = thread.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('-');
     PLACES.iter().find(|place| **place == name).copied().unwrap_or("other")
 }
-
-/// Panics where a test asked for it. Release builds have none of this.
-#[cfg(debug_assertions)]
-#[allow(clippy::panic)] // On purpose.
-pub(crate) fn provoke(place: &str, bytes: &[u8]) {
-    static FAULTS: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    let faults = FAULTS.get_or_init(|| std::env::var(FAULT_VARIABLE).unwrap_or_default());
-    for (at, text) in faults.split(',').filter_map(|fault| fault.split_once('=')) {
-        if at == place && memchr::memmem::find(bytes, text.as_bytes()).is_some() {
-            panic!("provoked by {FAULT_VARIABLE}");
-        }
-    }
-}
-
-#[cfg(not(debug_assertions))]
-pub(crate) fn provoke(_: &str, _: &[u8]) {}
 
 #[cfg(test)]
 mod tests {

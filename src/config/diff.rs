@@ -225,7 +225,7 @@ fn topic_difference(name: &str, old: &TopicConfig, new: &TopicConfig) -> Option<
     }
     Some(if (old.replay_events, old.replay_bytes) != (new.replay_events, new.replay_bytes) {
         format!("topics.{name}.replay")
-    } else if old.keys != new.keys {
+    } else if old.shape.keys != new.shape.keys {
         format!("topics.{name} (keys of its streams)")
     } else {
         format!("topics.{name}")

@@ -12,7 +12,6 @@ mod diff;
 mod effective;
 mod excerpt;
 mod file;
-pub mod mapping;
 mod nearest;
 pub mod reload;
 mod schema;

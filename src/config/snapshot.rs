@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::auth::Verifier;
 use crate::client::Target;
 use crate::config::Certificates;
-use crate::config::mapping::Mapping;
+use crate::decode::Shape;
 use crate::event::Topic;
 use crate::hub::ReplayLimits;
 use crate::route::RouteTable;
@@ -103,19 +103,15 @@ pub struct Kafka {
     pub finds_times: bool,
 }
 
-/// One topic: what its records mean and how much of it is kept for replay.
+/// One topic: the shape of its records, and how much of it is kept for replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicConfig {
     /// What streams, event ids and metrics call it.
     pub name: Topic,
     /// What its cluster calls it.
     pub source: Topic,
-    /// The union of the keys declared by the streams that carry the topic, sorted.
-    pub keys: Box<[Arc<str>]>,
-    pub format: Format,
-    /// Absent: envelopes and CloudEvents are recognized, everything else is a bare payload.
-    pub mapping: Option<Arc<Mapping>>,
-    pub headers: ShownHeaders,
+    /// Its keys are the union of the keys declared by the streams that carry the topic, sorted.
+    pub shape: Shape,
     /// Events kept for replay.
     pub replay_events: usize,
     /// Bytes of memory that these take; whichever limit is met first.
@@ -133,32 +129,11 @@ impl TopicConfig {
         Self {
             source: name.clone(),
             name,
-            keys: keys.into_iter().collect(),
-            format: Format::Json,
-            mapping: None,
-            headers: ShownHeaders::Named([].into()),
+            shape: Shape::new(keys),
             replay_events: Self::REPLAY_EVENTS,
             replay_bytes: Self::REPLAY_BYTES,
         }
     }
-}
-
-/// What the values of a topic's records are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    Json,
-    /// Any UTF-8 text: sent as a JSON string.
-    Text,
-    /// Any bytes: sent as a JSON string in base64 (RFC 4648 section 4).
-    Binary,
-}
-
-/// Which of a record's headers stand in the envelope.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ShownHeaders {
-    All,
-    /// Those with these names; often none.
-    Named(Box<[Box<str>]>),
 }
 
 /// Where spans are sent, and which.

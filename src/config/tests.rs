@@ -3,10 +3,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::mapping::Origin;
-use super::snapshot::{Format, ForwardedTrust, Limits, ReplayLog, ShownHeaders, TopicConfig};
+use super::snapshot::{ForwardedTrust, Limits, ReplayLog, TopicConfig};
 use super::*;
 use crate::access::Source;
+use crate::decode::mapping::Origin;
+use crate::decode::{Format, ShownHeaders};
 use crate::hub::ReplayLimits;
 use crate::route::{Admission, Found, HeartbeatForm, Offer, Overflow, StreamRoute, Transport};
 
@@ -92,7 +93,7 @@ fn the_examples_values_are_the_defaults() {
     assert_eq!(example.limits.memory, Some(256 << 20));
     assert_eq!((example.metrics_prefix, example.drain), (minimal.metrics_prefix, minimal.drain));
     let (listed, unlisted) = (&example.clusters[0].topics[0], &example.kafka.topics[0]);
-    assert_eq!((listed.format, &listed.headers), (unlisted.format, &unlisted.headers));
+    assert_eq!((listed.shape.format, &listed.shape.headers), (unlisted.shape.format, &unlisted.shape.headers));
     assert_eq!((listed.replay_events, listed.replay_bytes), (unlisted.replay_events, unlisted.replay_bytes));
 
     let routes: Vec<_> = example.routes.routes().collect();
@@ -167,12 +168,15 @@ fn a_topic_is_compiled() {
     };
     assert_eq!((names(eu), names(&snapshot.kafka)), (vec!["a".into(), "b".into()], vec!["c".into()]));
     let (a, b) = (&eu.topics[0], &eu.topics[1]);
-    assert_eq!((&*a.source, &*b.source, b.format, &b.headers), ("a.v1", "b", Format::Binary, &ShownHeaders::All));
-    assert_eq!(a.headers, ShownHeaders::Named(["h".into()].into()));
-    let mapping = a.mapping.as_ref().unwrap();
+    assert_eq!(
+        (&*a.source, &*b.source, b.shape.format, &b.shape.headers),
+        ("a.v1", "b", Format::Binary, &ShownHeaders::All)
+    );
+    assert_eq!(a.shape.headers, ShownHeaders::Named(["h".into()].into()));
+    let mapping = a.shape.mapping.as_ref().unwrap();
     assert_eq!((&mapping.kind, &mapping.ts), (&Origin::field("type"), &Origin::Header("t".into())));
     assert_eq!(*mapping.keys, [("x".into(), Origin::Key), ("y".into(), Origin::field("y"))]);
-    assert_eq!(b.mapping, None);
+    assert_eq!(b.shape.mapping, None);
 }
 
 #[test]

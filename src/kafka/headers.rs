@@ -12,7 +12,7 @@ use rdkafka::bindings::{
 };
 use rdkafka::message::BorrowedMessage;
 
-use super::decode::Header;
+use crate::decode::Header;
 
 /// The headers of a record, in its order. They are the message's, and so are the texts and bytes in them.
 pub(super) fn headers<'m>(message: &'m BorrowedMessage<'_>) -> Vec<Header<'m>> {

@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use rdkafka::Message;
 use rdkafka::message::BorrowedMessage;
 
-use super::decode::{Header, Record};
+use crate::decode::{Header, Record};
 
 /// The record of a message whose headers were read before; it is received now.
 pub(super) fn record<'a>(message: &'a BorrowedMessage<'_>, headers: &'a [Header<'a>]) -> Record<'a> {

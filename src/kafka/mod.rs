@@ -5,7 +5,6 @@
 //! | `consumer` | the thread: warm the window, drain, keep the client going |
 //! | `survey` | which topics are there, and where their logs begin and end |
 //! | `ask`, `metadata` | questions to the brokers that nobody waits for |
-//! | [`decode`] | a record becomes an event (pure) |
 //! | `topic`, `warm` | where a topic stands; what is kept back until its window is warm (both without a client) |
 //! | `message`, `headers` | a message as a record; its headers, read without rdkafka's panic |
 //! | `properties` | properties of the configuration, tried on librdkafka |
@@ -23,7 +22,6 @@ mod ask;
 mod client;
 mod closing;
 mod consumer;
-pub mod decode;
 pub mod embedded;
 mod headers;
 pub mod history;

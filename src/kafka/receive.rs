@@ -6,8 +6,8 @@
 
 use std::time::Instant;
 
-use super::decode::{Header, Record};
 use super::topic::TopicReader;
+use crate::decode::{Header, Record};
 use crate::event::{Entry, EventId};
 use crate::traceparent::TraceParent;
 use crate::traces::{Kind, Span, Tracer, Value};

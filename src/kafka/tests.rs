@@ -11,7 +11,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::embedded::{Embedded, PROPERTIES, Quiet};
 use super::*;
-use crate::config::snapshot::{ShownHeaders, TopicConfig};
+use crate::config::snapshot::TopicConfig;
+use crate::decode::ShownHeaders;
 use crate::event::{Entry, GapCause};
 
 /// Nothing here takes near as long: it only keeps a broken test from hanging.
@@ -337,7 +338,7 @@ fn lag_is_what_the_log_has_and_we_have_not() {
 fn a_topic_may_be_called_otherwise_here_and_its_headers_arrive() {
     let mut bench = Bench::new(&[("orders.v1", 2)], &["orders"]);
     bench.config.topics[0].source = "orders.v1".into();
-    bench.config.topics[0].headers = ShownHeaders::All;
+    bench.config.topics[0].shape.headers = ShownHeaders::All;
     bench.produce("orders.v1", 1, 1, "1");
     let (source, mut feeds) = bench.start();
     assert_eq!(feeds.assigned(), "orders [0, 0]");

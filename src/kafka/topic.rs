@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use prometheus::IntCounter;
 
 pub(super) use self::change::{Assign, Described, Seen};
-use super::decode::{Decoder, Record};
 use super::warm::Warm;
 use crate::config::snapshot::TopicConfig;
+use crate::decode::{Decoder, Record};
 use crate::event::{Entry, Epoch, Feed, GapCause, GapRange, Topic};
 use crate::metrics::Metrics;
 
@@ -78,7 +78,7 @@ impl TopicReader {
     pub(super) fn new(config: TopicConfig, metrics: &Metrics) -> Self {
         let label = [&*config.name];
         Self {
-            decoder: Decoder::new(&config),
+            decoder: Decoder::new(config.name.clone(), &config.shape),
             records: metrics.records.with_label_values(&label),
             undecodable: metrics.undecodable.with_label_values(&label),
             unreadable: metrics.unreadable_batches.with_label_values(&label),

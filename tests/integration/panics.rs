@@ -31,7 +31,7 @@ fn a_record_that_panics_is_a_gap_in_the_warm_up_range_too() {
     assert_eq!(stream.ids(1), [last]);
     house.sidecar.await_metric("notifications_panics_total{place=\"kafka\"}", 2.0);
     let log = std::fs::read_to_string(house.config.with_extension("log")).unwrap();
-    assert!(log.contains("panicked") && log.contains("panics.rs") && !log.contains(SECRET), "{log}");
+    assert!(log.contains("panicked") && log.contains("fault.rs") && !log.contains(SECRET), "{log}");
 }
 
 #[test]

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use super::streams::Streams;
 use crate::config::diagnostic::{Diagnostics, alternatives, did_you_mean};
 use crate::config::file::{Name, Node, Place, Value};
-use crate::config::mapping::{Mapping, Origin, POINTER_TOKENS_MAX};
 use crate::config::section::{Section, text};
-use crate::config::snapshot::{DEFAULT_CLUSTER, Format, ShownHeaders, TopicConfig};
+use crate::config::snapshot::{DEFAULT_CLUSTER, TopicConfig};
+use crate::decode::mapping::{Mapping, Origin, POINTER_TOKENS_MAX};
+use crate::decode::{Format, ShownHeaders};
 use crate::event::{TOPIC_NAME_BYTES_MAX, Topic, is_topic_name};
 
 const REPLAY_EVENTS_RANGE: RangeInclusive<u32> = 1..=10_000_000;
@@ -79,10 +80,10 @@ impl Compiler<'_> {
         let events = limits.count("events", REPLAY_EVENTS_RANGE).map(|events| events as usize);
         topic.replay_events = events.unwrap_or(topic.replay_events);
         topic.replay_bytes = limits.size("bytes", REPLAY_BYTES_RANGE).unwrap_or(topic.replay_bytes);
-        topic.format = section.choice("format", &FORMATS).unwrap_or(Format::Json);
-        topic.headers = headers(&section).unwrap_or(topic.headers);
+        topic.shape.format = section.choice("format", &FORMATS).unwrap_or(Format::Json);
+        topic.shape.headers = headers(&section).unwrap_or(topic.shape.headers);
         if section.has("map") {
-            topic.mapping = Some(Arc::new(self.mapping(&section.section("map"), keys, topic.format)));
+            topic.shape.mapping = Some(Arc::new(self.mapping(&section.section("map"), keys, topic.shape.format)));
         }
         let expected = format!("a topic's name: 1 to {TOPIC_NAME_BYTES_MAX} characters of `[A-Za-z0-9._-]`");
         let source = section.read("topic", expected, |value| text(value).filter(|text| is_topic_name(text)));

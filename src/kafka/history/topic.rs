@@ -10,9 +10,9 @@ use rdkafka::message::BorrowedMessage;
 
 use super::draft::{Draft, Read};
 use crate::config::snapshot::TopicConfig;
+use crate::decode::Decoder;
 use crate::event::{Entry, Epoch, GapCause, GapRange, Topic};
 use crate::hub::Page;
-use crate::kafka::decode::Decoder;
 use crate::kafka::headers::headers;
 use crate::kafka::message::record;
 use crate::metrics::Metrics;
@@ -43,7 +43,7 @@ impl TopicLog {
         Self {
             name: config.name.clone(),
             source: config.source.clone(),
-            decoder: Decoder::new(config),
+            decoder: Decoder::new(config.name.clone(), &config.shape),
             record_bytes: usize::MAX,
             refused_until: None,
             unreadable: VecDeque::new(),

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use crate::contain::contain;
 use crate::event::{Encoding, Entry, Epoch, Event, EventId, Feed, FrameKey, GapCause, Topic};
+use crate::fault::provoke;
 use crate::hub::{Gap, Seq, last_id};
-use crate::panics::provoke;
 use crate::session::{Now, Offered};
 
 use super::{Shard, mark};

@@ -1,6 +1,6 @@
 //! How the records of a topic become events where they were not made for it: where type, time and keys stand.
 //!
-//! It says where to look; `kafka::decode` looks.
+//! It says where to look; the decoder looks.
 
 use std::sync::Arc;
 

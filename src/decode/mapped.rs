@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use super::draft::{Data, Draft, Found};
 use super::json::at_pointer;
 use super::label::{is_type, string, timestamp, ts_of_number, ts_of_text, type_of_scalar};
+use super::mapping::{Mapping, Origin};
 use super::{Decoder, Record, Undecodable};
-use crate::config::mapping::{Mapping, Origin};
 use crate::event::Event;
 
 /// Makes an event of a record. `value` is the record's JSON, where it has some.

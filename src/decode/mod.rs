@@ -11,7 +11,7 @@
 //! | none (a tombstone) | `"type":"delete"`, `"key"` the record's key, `"data":null` |
 //! | anything else, and nothing (zero bytes) | undecodable |
 //!
-//! With a mapping (see `mapped`) the value is `data`, whatever it is. In topics of text or binary `data` is a string.
+//! With a [`mapping`] the value is `data`, whatever it is. In topics of text or binary `data` is a string.
 //!
 //! The canonical envelope is one line, `{"id":...,"ts":...,"type":...,<the other fields>,"data":...}`. Values are copied
 //! byte for byte but for whitespace between tokens, so numbers keep every digit. `ts` and `type` are taken from the
@@ -30,6 +30,8 @@ mod headers;
 mod json;
 mod label;
 mod mapped;
+pub mod mapping;
+mod shape;
 #[cfg(test)]
 mod tests;
 
@@ -44,11 +46,11 @@ pub use self::headers::{HEADERS_MAX, Header};
 pub use self::json::{DEPTH_MAX, FIELDS_MAX};
 use self::json::{Fields, TooDeep};
 use self::label::{key_text, timestamp, ts_of_number, type_of_string};
-use crate::config::mapping::Mapping;
-use crate::config::snapshot::{Format, ShownHeaders, TopicConfig};
+use self::mapping::Mapping;
+pub use self::shape::{Format, Shape, ShownHeaders};
 use crate::contain::contain;
 use crate::event::{Event, Topic};
-use crate::panics::provoke;
+use crate::fault::provoke;
 use crate::reserved;
 use crate::traceparent::TraceParent;
 
@@ -114,15 +116,15 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    pub fn new(topic: &TopicConfig) -> Self {
-        let mut keys = topic.keys.to_vec();
+    pub fn new(topic: Topic, shape: &Shape) -> Self {
+        let mut keys = shape.keys.to_vec();
         keys.sort();
         Self {
-            topic: topic.name.clone(),
+            topic,
             keys: keys.into(),
-            format: topic.format,
-            mapping: topic.mapping.clone(),
-            headers: topic.headers.clone(),
+            format: shape.format,
+            mapping: shape.mapping.clone(),
+            headers: shape.headers.clone(),
             kinds: Vec::new(),
         }
     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::tests::{keys, record, topic};
+use super::mapping::Origin;
+use super::tests::{decoder_of, keys, record, shape};
 use super::*;
-use crate::config::mapping::Origin;
 
 fn origin(text: &str) -> Origin {
     Origin::parse(text).unwrap()
@@ -18,15 +18,15 @@ fn mapped(format: Format, kind: &str, ts: &str, keys: &[(&str, &str)]) -> Decode
     let names: Vec<_> = keys.iter().map(|(name, _)| *name).collect();
     let keys = keys.iter().map(|(name, from)| (Arc::from(*name), origin(from))).collect();
     let mapping = Some(Arc::new(Mapping { kind: origin(kind), ts: origin(ts), keys }));
-    Decoder::new(&TopicConfig { format, mapping, ..topic(&names) })
+    decoder_of(&Shape { format, mapping, ..shape(&names) })
 }
 
 fn of_format(format: Format) -> Decoder {
-    Decoder::new(&TopicConfig { format, ..topic(&["userId"]) })
+    decoder_of(&Shape { format, ..shape(&["userId"]) })
 }
 
 fn with_headers(shown: ShownHeaders) -> Decoder {
-    Decoder::new(&TopicConfig { headers: shown, ..topic(&[]) })
+    decoder_of(&Shape { headers: shown, ..shape(&[]) })
 }
 
 /// What is sent of a record with this value and these headers, but for its id and topic.
@@ -148,7 +148,7 @@ fn cloud_event(rest: &str) -> String {
 
 #[test]
 fn a_structured_cloudevent_is_recognized() {
-    let decoder = || Decoder::new(&topic(&["orderId", "userid"]));
+    let decoder = || decoder_of(&shape(&["orderId", "userid"]));
     let value = cloud_event(r#","time":"2026-11-22T10:00:00Z","userid":"u1","data":{"orderId":7}"#);
     assert_eq!(
         sent(&mut decoder(), None, &[], Some(value.as_bytes())),
@@ -182,7 +182,7 @@ fn a_binary_cloudevent_is_recognized_and_its_data_is_what_its_content_type_says(
         let mut headers = attributes.to_vec();
         headers.extend(content_type.map(|text| ("content-type", Some(text.as_bytes()))));
         let record = Record { headers: &headers, ..record(Some(value)) };
-        let event = Decoder::new(&topic(&["orderId", "userid"])).decode(&record)?;
+        let event = decoder_of(&shape(&["orderId", "userid"])).decode(&record)?;
         Ok::<_, Undecodable>(serde_json::from_slice::<Value>(&event.envelope).unwrap())
     };
     let event = sent_as(Some("application/json; charset=utf-8"), br#"{"orderId":"o1"}"#).unwrap();
@@ -200,7 +200,7 @@ fn a_binary_cloudevent_is_recognized_and_its_data_is_what_its_content_type_says(
     assert_eq!((&bytes["data"], &bytes["encoding"]), (&json!("NQ=="), &json!("base64")));
     assert!(matches!(sent_as(Some("application/json"), b"{"), Err(Undecodable::NotJson(_))));
     let partial = Record { headers: &attributes[1..], ..record(Some(b"5")) };
-    assert_eq!(&*Decoder::new(&topic(&[])).decode(&partial).unwrap().kind, "message");
+    assert_eq!(&*decoder_of(&shape(&[])).decode(&partial).unwrap().kind, "message");
 }
 
 #[test]
@@ -226,7 +226,7 @@ proptest! {
         let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
         for format in [Format::Json, Format::Text, Format::Binary] {
             let mut mapped = mapped(format, "/type", "/ts", &[("k", "/a/0"), ("l", "key"), ("m", "header:a")]);
-            let mut shown = Decoder::new(&TopicConfig { format, headers: ShownHeaders::All, ..topic(&["a"]) });
+            let mut shown = decoder_of(&Shape { format, headers: ShownHeaders::All, ..shape(&["a"]) });
             for value in [value.as_deref(), Some(text.as_bytes())] {
                 let record = Record { key: key.as_deref(), headers: &headers, ..record(value) };
                 for event in [mapped.decode(&record), shown.decode(&record)].into_iter().flatten() {

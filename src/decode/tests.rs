@@ -21,12 +21,17 @@ pub(super) fn record(value: Option<&[u8]>) -> Record<'_> {
     }
 }
 
-pub(super) fn topic(keys: &[&str]) -> TopicConfig {
-    TopicConfig::new("orders".into(), keys.iter().map(|key| Arc::from(*key)))
+pub(super) fn shape(keys: &[&str]) -> Shape {
+    Shape::new(keys.iter().map(|key| Arc::from(*key)))
+}
+
+/// A decoder of the topic `orders`.
+pub(super) fn decoder_of(shape: &Shape) -> Decoder {
+    Decoder::new("orders".into(), shape)
 }
 
 fn decoder(keys: &[&str]) -> Decoder {
-    Decoder::new(&topic(keys))
+    decoder_of(&shape(keys))
 }
 
 fn decode(keys: &[&str], value: &str) -> Event {

@@ -6,8 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::json::append_string;
-use super::{Record, Undecodable};
-use crate::config::snapshot::ShownHeaders;
+use super::{Record, ShownHeaders, Undecodable};
 
 /// How many headers a record may have where they are shown.
 pub const HEADERS_MAX: usize = 256;

@@ -1,0 +1,46 @@
+//! The configured shape of a topic's records.
+
+use std::sync::Arc;
+
+use super::mapping::Mapping;
+
+/// How the records of one topic become events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// The declared keys: fields by which routes select events.
+    pub keys: Box<[Arc<str>]>,
+    pub format: Format,
+    /// Absent: envelopes and CloudEvents are recognized, and everything else is a bare payload.
+    pub mapping: Option<Arc<Mapping>>,
+    pub headers: ShownHeaders,
+}
+
+impl Shape {
+    /// JSON without a mapping and without headers.
+    pub fn new(keys: impl IntoIterator<Item = Arc<str>>) -> Self {
+        Self {
+            keys: keys.into_iter().collect(),
+            format: Format::Json,
+            mapping: None,
+            headers: ShownHeaders::Named([].into()),
+        }
+    }
+}
+
+/// The format of the values of a topic's records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Json,
+    /// UTF-8 text: sent as a JSON string.
+    Text,
+    /// Any bytes: sent as a JSON string in base64 (RFC 4648 section 4).
+    Binary,
+}
+
+/// The record headers that the envelope shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ShownHeaders {
+    All,
+    /// The headers with these names; often none.
+    Named(Box<[Box<str>]>),
+}
