@@ -8,7 +8,7 @@
 //! | [`listener`] | connections in: counted, one checked request head at a time |
 //! | [`gateway`] | requests in: proxied to the upstream, or negotiated and admitted as a stream |
 //! | [`writer`] | a few threads: each owns its sockets, their sessions, its share of the index, one timer wheel |
-//! | [`problem`] | refusals, as `application/problem+json` |
+//! | [`problem`] | refusals, as responses with a problem document of [`codec::problem`] |
 //! | [`admin`] | `/metrics`, `/livez`, `/readyz`; for the same host the page, `/-/drain`, `/-/reload` |
 //! | [`auth`] | tokens to principals |
 //! | [`config`] | the user's file, compiled into a snapshot |

@@ -1,6 +1,6 @@
 //! Answers that say what went wrong: RFC 9457 `application/problem+json`.
 //!
-//! It renders; it sends nothing and counts nothing. Details name no internals: no addresses, no file names.
+//! It builds responses around the documents of [`crate::codec::problem`]; it sends nothing and counts nothing. Details name no internals: no addresses, no file names.
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
@@ -8,6 +8,8 @@ use std::time::{Duration, SystemTime};
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Map, Value};
+
+use crate::codec::problem::{MEDIA_TYPE, document};
 
 /// An answer with a 4xx or 5xx status.
 #[derive(Clone, Debug)]
@@ -53,7 +55,7 @@ impl Problem {
         let mut response = http::Response::new(body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         headers.extend(self.headers);
@@ -61,12 +63,7 @@ impl Problem {
     }
 
     fn body(&self) -> Vec<u8> {
-        let mut object = Map::new();
-        object.insert("title".to_owned(), phrase(self.status).into());
-        object.insert("status".to_owned(), self.status.as_u16().into());
-        object.insert("detail".to_owned(), self.detail.as_ref().into());
-        object.extend(self.members.clone());
-        Value::Object(object).to_string().into_bytes()
+        document(None, self.status.as_u16(), phrase(self.status), &self.detail, Value::Object(self.members.clone()))
     }
 }
 

@@ -54,17 +54,6 @@ pub fn websocket_head(handshake: &Handshake, unix_ms: i64) -> Vec<u8> {
     head.into_bytes()
 }
 
-/// A whole answer with a problem document, after which the connection closes. `headers` are whole lines.
-pub fn problem(status: &str, headers: &str, body: &[u8], unix_ms: i64) -> Vec<u8> {
-    let head = format!(
-        "HTTP/1.1 {status}\r\nDate: {}\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\n\
-         Cache-Control: no-store\r\n{headers}Connection: close\r\n\r\n",
-        date(unix_ms),
-        body.len()
-    );
-    [head.as_bytes(), body].concat()
-}
-
 /// One chunk. Nothing for no bytes: an empty chunk would end the body.
 pub fn chunk(body: &[u8]) -> Vec<u8> {
     if body.is_empty() {
@@ -77,7 +66,8 @@ pub fn chunk(body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn date(unix_ms: i64) -> httpdate::HttpDate {
+/// The `Date` field's value (RFC 9110 section 6.6.1) of milliseconds since the Unix epoch.
+pub(super) fn date(unix_ms: i64) -> httpdate::HttpDate {
     let since_epoch = Duration::from_millis(u64::try_from(unix_ms).unwrap_or(0));
     SystemTime::UNIX_EPOCH.checked_add(since_epoch).unwrap_or(SystemTime::UNIX_EPOCH).into()
 }

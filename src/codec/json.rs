@@ -1,4 +1,4 @@
-//! The JSON objects of the protocol: envelopes with their cursor, gaps, heartbeats, WebSocket messages, problems.
+//! The JSON objects of the protocol: envelopes with their cursor, gaps, heartbeats, WebSocket messages.
 
 use serde::Serialize;
 use serde_json::json;
@@ -117,15 +117,6 @@ pub fn auth(expires: i64) -> Vec<u8> {
 /// request came with.
 pub fn probe(ts: i64, is_http11: bool) -> Vec<u8> {
     text(&json!({ "type": "probe", "ts": ts, "http": if is_http11 { "1.1" } else { "1.0" } }))
-}
-
-/// A problem document (RFC 9457) with its status, and members of its own.
-pub fn problem(status: u16, title: &str, detail: &str, extra: serde_json::Value) -> Vec<u8> {
-    let mut problem = json!({ "type": "about:blank", "title": title, "status": status, "detail": detail });
-    if let (Some(problem), serde_json::Value::Object(extra)) = (problem.as_object_mut(), extra) {
-        problem.extend(extra);
-    }
-    text(&problem)
 }
 
 /// RFC 3339, in UTC, of milliseconds since the Unix epoch; times beyond the year 9999 are shown as its end.

@@ -8,6 +8,7 @@ mod encodings;
 pub mod http;
 pub mod json;
 pub mod ndjson;
+pub mod problem;
 pub mod sse;
 pub mod websocket;
 

@@ -10,6 +10,8 @@ use http::{Method, Response, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::codec::problem::{ABOUT_BLANK, MEDIA_TYPE, document};
+
 use super::producer::{Ask, BURST_EVENTS_MAX, OUTAGE};
 use super::shop::Shop;
 use super::tokens::Tokens;
@@ -129,8 +131,8 @@ impl RestService {
 /// An RFC 9457 problem without a type of its own.
 pub(super) fn problem(status: StatusCode, detail: &str) -> Answer {
     let title = status.canonical_reason().unwrap_or("Error");
-    let body = json!({"type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail});
-    with(answer_json(status, &body), header::CONTENT_TYPE, "application/problem+json")
+    let body = document(Some(ABOUT_BLANK), status.as_u16(), title, detail, Value::Null);
+    answer_bytes(status, MEDIA_TYPE, body)
 }
 
 fn busy() -> Answer {

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::access::{Principal, Selector};
 use crate::admission::Slot;
-use crate::codec::{Form, http, json, sse};
+use crate::codec::{Form, http, json, problem, sse};
 use crate::hub::{Gap, Queue};
 use crate::route::{HeartbeatForm, StreamRoute, Transport};
 
@@ -219,9 +219,9 @@ impl Session {
         now: Now,
     ) {
         self.resumes.refused = self.resumes.refused.saturating_add(1);
-        let body = json::problem(status, title, detail, extra);
+        let body = problem::document(Some(problem::ABOUT_BLANK), status, title, detail, extra);
         let headers = format!("{headers}{}", self.request.headers.take().unwrap_or_default());
-        self.push_first(http::problem(&format!("{status} {title}"), &headers, &body, now.unix_ms).into());
+        self.push_first(problem::response(status, title, &headers, &body, now.unix_ms).into());
         self.subscriptions = Vec::new();
         self.websocket = None;
         self.answered = true;
