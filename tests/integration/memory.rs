@@ -4,7 +4,9 @@ use serde_json::json;
 
 use crate::support::eventually_true;
 use crate::support::house::{House, Plan};
+use crate::support::ndjson::Ndjson;
 use crate::support::sidecar::binary;
+use crate::support::slow::deaf;
 
 const MIB: u64 = 1024;
 /// Bytes of a record's `data`.
@@ -147,6 +149,62 @@ fn near_the_limit_what_is_kept_is_given_up() {
     }
     // The step at which windows shrink; the metric shows it for a moment only.
     house.sidecar.await_log("Windows");
+}
+
+#[test]
+fn streams_are_rejected_and_slow_queues_emptied_before_the_limit() {
+    const LIMIT_MIB: usize = 96;
+    const SLOW: usize = 4;
+    const EVENTS: usize = 8;
+    const EVENT_BYTES: usize = 64 << 10;
+    const PORTIONS_MAX: usize = 400;
+    let keys = "queue: { events: 100000, bytes: 1GiB, overflow: drop-oldest }";
+    let topics = "topics: { orders: { replay: { events: 10, bytes: 1MiB } } }\n";
+    let limit = format!("limits: {{ memory: {LIMIT_MIB}MiB, encodings: 1MiB }}\n");
+    let house = House::plan_route("/r0", "auto", keys).with(topics).with(&limit).build();
+    let metric = |name: &str| house.sidecar.metric(name).unwrap_or(0.0);
+    let lines = |call: crate::support::http::Call| call.header("Accept", "application/x-ndjson");
+    let slow: Vec<_> = (0..SLOW).map(|_| deaf(&house, lines(house.get("/r0")))).collect();
+    let mut innocent = lines(house.get("/r0")).ndjson();
+    let (mut sent, mut rejected) = (0, false);
+    let queues = || metric("notifications_memory_held_bytes{holder=\"queues\"}");
+    let is_dropped = || house.sidecar.metric_sum("notifications_events_dropped_total") > 0.0;
+    for _ in 0..PORTIONS_MAX {
+        let before = queues();
+        let values: Vec<String> = (sent..sent + EVENTS).map(|n| value(n, EVENT_BYTES)).collect();
+        house.broker.produce_all("orders", 0, values.iter().map(String::as_bytes));
+        for n in sent..sent + EVENTS {
+            assert_eq!(innocent.event()["id"], *format!("orders:0:{n}"), "the reader misses nothing");
+        }
+        sent += EVENTS;
+        // Near the limit, each portion waits for the next measurement: a portion is half a percent of the limit and a
+        // level five percent, so that no level is skipped. Before that, the measurement may lag.
+        let is_near = metric("notifications_memory_level") > 0.0;
+        let floor = if is_near { before + 1.0 } else { (sent * EVENT_BYTES) as f64 * 0.8 - (8 << 20) as f64 };
+        eventually_true("a measurement of memory", || queues() >= floor || is_dropped());
+        if is_dropped() {
+            break;
+        }
+        if metric("notifications_memory_level") == 4.0 && !rejected {
+            let answer = lines(house.get("/r0")).send();
+            answer.problem(503);
+            assert!(answer.header("retry-after").is_some());
+            let turned_away = house.get("/r0").header("Accept", "text/event-stream").sse().rest();
+            assert!(turned_away.len() == 1 && turned_away[0].retry.is_some(), "{turned_away:?}");
+            rejected = true;
+        }
+    }
+    assert!(rejected, "level 4 rejects streams");
+    assert!(is_dropped(), "level 5 empties queues");
+    assert_eq!(metric("notifications_streams_rejected_total{reason=\"memory\"}"), 2.0);
+    eventually_true("there is memory again", || metric("notifications_memory_level") < 4.0);
+    let mut late = lines(house.get("/r0")).ndjson();
+    let id = house.broker.order("o1");
+    assert_eq!((&innocent.event()["id"], &late.event()["id"]), (&json!(id), &json!(id)));
+    let (head, body) = slow.into_iter().next().unwrap();
+    let mut slow = Ndjson::over(head, body);
+    let gap = std::iter::from_fn(|| slow.object()).find(|object| object["type"] == "gap").expect("a gap");
+    assert_eq!(gap["cause"], "overflow", "{gap}");
 }
 
 #[test]
