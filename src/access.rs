@@ -9,6 +9,10 @@ use serde_json::{Map, Value};
 
 use crate::event::Event;
 
+/// The longest value of a key by which a subscription selects, in bytes. The selector and the index keep it while the
+/// stream is open.
+pub const VALUE_BYTES_MAX: usize = 512;
+
 /// Who opened a stream: the verified claims of a token.
 #[derive(Clone, Debug)]
 pub struct Principal {
@@ -51,7 +55,7 @@ pub struct Binding {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Selector(pub Arc<[(Arc<str>, Box<str>)]>);
 
-/// Why a route's bindings could not be filled: 403.
+/// Why there is no selector: 400 if a value is too long, 403 otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     #[error("the route needs a token")]
@@ -60,6 +64,8 @@ pub enum Denied {
     MissingClaim(String),
     #[error("the path has no parameter `{0}`")]
     MissingParameter(String),
+    #[error("the value of `{0}` is longer than {VALUE_BYTES_MAX} bytes")]
+    LongValue(Box<str>),
 }
 
 impl Principal {
@@ -90,7 +96,12 @@ impl Principal {
         kept
     }
 
-    /// Keeps only what a stream rests on, for one that will bind nothing more.
+    /// Keeps the claims that [`Self::claims_for`] these bindings gives. The issuer determines the size of the others.
+    pub fn keep_claims<'a>(&mut self, bindings: impl Iterator<Item = &'a Binding>) {
+        self.claims = Arc::new(self.claims_for(bindings));
+    }
+
+    /// Keeps no claims, for a stream that binds nothing more.
     pub fn forget_claims(&mut self) {
         static NONE: LazyLock<Arc<Map<String, Value>>> = LazyLock::new(Arc::default);
         self.claims = NONE.clone();
@@ -100,7 +111,8 @@ impl Principal {
 impl Selector {
     /// Fills a route's bindings from the path's parameters (already percent-decoded) and the principal.
     ///
-    /// Claims may be strings, numbers or booleans; anything else, and an empty string, counts as missing.
+    /// Claims may be strings of at most [`VALUE_BYTES_MAX`], numbers or booleans; anything else, and an empty string,
+    /// counts as missing.
     pub fn bind(
         bindings: &[Binding],
         params: &[(Box<str>, Box<str>)],
@@ -109,11 +121,11 @@ impl Selector {
         let mut keys = Vec::with_capacity(bindings.len());
         for binding in bindings {
             let value = match &binding.source {
-                Source::Path(name) => params
-                    .iter()
-                    .find(|(n, _)| n == name)
-                    .map(|(_, value)| value.clone())
-                    .ok_or_else(|| Denied::MissingParameter(name.to_string()))?,
+                Source::Path(name) => {
+                    let value = params.iter().find(|(n, _)| n == name).map(|(_, value)| value);
+                    let value = value.ok_or_else(|| Denied::MissingParameter(name.to_string()))?;
+                    bounded(name, value)?
+                }
                 Source::Claim(path) => {
                     let principal = principal.ok_or(Denied::NoPrincipal)?;
                     claim(principal, path).ok_or_else(|| Denied::MissingClaim(path.join(".")))?
@@ -126,11 +138,12 @@ impl Selector {
     }
 
     /// The same selector with one key replaced or added.
-    pub fn with(&self, key: &Arc<str>, value: &str) -> Self {
+    pub fn with(&self, key: &Arc<str>, value: &str) -> Result<Self, Denied> {
+        let value = bounded(key, value)?;
         let mut keys: Vec<_> = self.0.iter().filter(|(name, _)| name != key).cloned().collect();
-        keys.push((key.clone(), value.into()));
+        keys.push((key.clone(), value));
         keys.sort();
-        Self(keys.into())
+        Ok(Self(keys.into()))
     }
 
     /// Whether it sees nothing that the other one doesn't.
@@ -149,13 +162,23 @@ impl Selector {
     }
 }
 
+/// The value of a key or parameter, as the client chose it.
+fn bounded(name: &str, value: &str) -> Result<Box<str>, Denied> {
+    if value.len() > VALUE_BYTES_MAX { Err(Denied::LongValue(name.into())) } else { Ok(value.into()) }
+}
+
 fn claim(principal: &Principal, path: &[Box<str>]) -> Option<Box<str>> {
     let (last, parents) = path.split_last()?;
     let mut object = &*principal.claims;
     for name in parents {
         object = object.get(&**name)?.as_object()?;
     }
-    scalar_text(object.get(&**last)?)
+    usable(object.get(&**last)?)
+}
+
+/// The text of a claim that a key may be bound to.
+fn usable(claim: &Value) -> Option<Box<str>> {
+    scalar_text(claim).filter(|text| text.len() <= VALUE_BYTES_MAX)
 }
 
 fn copy_scalar(from: &Map<String, Value>, to: &mut Map<String, Value>, path: &[Box<str>]) {
@@ -166,9 +189,7 @@ fn copy_scalar(from: &Map<String, Value>, to: &mut Map<String, Value>, path: &[B
                 copy_scalar(inner, inner_to, rest);
             }
         }
-        Some(value) if rest.is_empty() && scalar_text(value).is_some() => {
-            drop(to.insert((**name).into(), value.clone()))
-        }
+        Some(value) if rest.is_empty() && usable(value).is_some() => drop(to.insert((**name).into(), value.clone())),
         _ => {}
     }
 }

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use super::handshake;
 use super::query::{Parameter, Query};
 use super::refusal::{Reason, Refusal};
-use crate::access::{Principal, Selector};
+use crate::access::{Denied, Principal, Selector};
 use crate::admission::{self, Caller, Refused, Site};
 use crate::auth::{self, TokenError, TokenOrigin, Verifier};
 use crate::problem::Problem;
@@ -103,6 +103,9 @@ fn refusal(refused: Refused) -> Refusal {
         Refused::Unidentified => unauthorized("Bearer", detail),
         Refused::Transport => Refusal::new(Reason::NotAcceptable, Problem::new(StatusCode::NOT_ACCEPTABLE, detail)),
         Refused::Origin => Refusal::new(Reason::Origin, Problem::new(StatusCode::FORBIDDEN, detail)),
+        Refused::Denied(Denied::LongValue(_)) => {
+            Refusal::new(Reason::Parameter, Problem::new(StatusCode::BAD_REQUEST, detail))
+        }
         Refused::Denied(_) => Refusal::new(Reason::Forbidden, Problem::new(StatusCode::FORBIDDEN, detail)),
     }
 }

@@ -13,7 +13,7 @@ pub(super) enum Reason {
     NotAcceptable,
     /// A WebSocket handshake that is missing or malformed.
     Handshake,
-    /// A name that is nearly one of a parameter.
+    /// A name that is nearly one of a parameter, or a value in the path that is too long.
     Parameter,
     /// `since` is no cursor.
     Position,

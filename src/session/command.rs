@@ -1,5 +1,6 @@
 //! What WebSocket clients say: frames to commands, and exactly one response to each command.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,6 +18,9 @@ use super::{CloseReason, Desk, Now, Progress, Resume, Session};
 
 /// The longest command id that is repeated in a response, in bytes.
 const ID_BYTES_MAX: usize = 256;
+
+/// How much of a client's text a response quotes, in bytes.
+const QUOTED_BYTES_MAX: usize = 256;
 
 /// Frames of one WebSocket that are decoded before others have their turn.
 pub(super) const FRAMES_PER_TURN: usize = 64;
@@ -199,7 +203,7 @@ impl Session {
         }
         let (id, command) = match serde_json::from_str::<Incoming>(text) {
             Ok(incoming) => incoming.parts(),
-            Err(error) => (Value::Null, Err(format!("not a command: {error}"))),
+            Err(error) => (Value::Null, Err(format!("not a command: {}", quoted(&error.to_string())))),
         };
         let name = command.as_ref().ok().and_then(|command| command.command.clone());
         let subscriptions = self.subscriptions.len();
@@ -207,7 +211,8 @@ impl Session {
             Ok(command) => self.carry_out(&command, desk),
             Err(why) => Err((Refused::Malformed, why)),
         };
-        let command = name.as_deref();
+        let command = name.as_deref().map(quoted);
+        let command = command.as_deref();
         let data = match &answer {
             Ok(result) => Response { command, status: "ok", result: Some(result), error: None },
             Err((_, why)) => Response { command, status: "error", result: None, error: Some(why) },
@@ -232,7 +237,7 @@ impl Session {
             Some("unsubscribe") => self.unsubscribe(command, desk),
             Some(other) => {
                 let known = "subscribe, unsubscribe, get-status, ping, authenticate";
-                Err((Refused::UnknownCommand, format!("unknown command `{other}`; there are {known}")))
+                Err((Refused::UnknownCommand, format!("unknown command `{}`; there are {known}", quoted(other))))
             }
             None => Err((Refused::Malformed, "no `command`".into())),
         }
@@ -254,7 +259,7 @@ impl Session {
         let (route, selector) = self.resolve(resource)?;
         let stream = route.stream.clone();
         if self.subscriptions.iter().any(|known| known.stream.id == stream.id && known.selector == selector) {
-            return Err((Refused::Subscription, format!("`{resource}` is subscribed already")));
+            return Err((Refused::Subscription, format!("`{}` is subscribed already", quoted(resource))));
         }
         let most = self.request.route.websocket.subscriptions;
         if self.subscriptions.len() >= most {
@@ -311,8 +316,8 @@ impl Session {
                 let is_it = |n: &usize| {
                     self.subscriptions[*n].stream.id == route.stream.id && self.subscriptions[*n].selector == selector
                 };
-                let found = (0..self.subscriptions.len()).find(is_it);
-                vec![found.ok_or_else(|| (Refused::Subscription, format!("`{resource}` is not subscribed")))?]
+                let absent = || (Refused::Subscription, format!("`{}` is not subscribed", quoted(resource)));
+                vec![(0..self.subscriptions.len()).find(is_it).ok_or_else(absent)?]
             }
         };
         for n in gone.into_iter().rev() {
@@ -324,7 +329,7 @@ impl Session {
 
     /// A resource is a stream's path, or a value of this route's key. A path is decided on as a request for it would be.
     fn resolve(&self, resource: &str) -> Result<(Arc<StreamRoute>, Selector), (Refused, String)> {
-        let refused = |why: &str| (Refused::Subscription, format!("`{resource}`: {why}"));
+        let refused = |why: &str| (Refused::Subscription, format!("`{}`: {why}", quoted(resource)));
         let own = &self.request.route;
         let (route, selector) = if resource.starts_with('/') {
             let Found::Stream { route, params } = self.request.routes.find(resource) else {
@@ -334,7 +339,7 @@ impl Session {
             (route, selector.map_err(|why| refused(&why.to_string()))?)
         } else {
             let key = own.chosen_key().ok_or_else(|| refused("this route has no key to choose by"))?;
-            (own, self.request.selector.with(key, resource))
+            (own, self.request.selector.with(key, resource).map_err(|why| refused(&why.to_string()))?)
         };
         if !self.request.may_subscribe(own, route, &selector) {
             return Err(refused("this WebSocket may not subscribe to it: see `websocket.subscribe` of its route"));
@@ -366,12 +371,20 @@ impl Incoming {
         let command = match (self.r#type.as_deref(), self.data) {
             (Some("command"), Some(data)) => Ok(data),
             (Some("command"), None) => Err("a command has `data`".to_owned()),
-            (Some(other), _) => Err(format!("clients send messages of type `command`, not `{other}`")),
+            (Some(other), _) => Err(format!("clients send messages of type `command`, not `{}`", quoted(other))),
             (None, Some(data)) if data.command.is_some() => Ok(data),
             (None, _) => Ok(self.bare),
         };
         (id, command)
     }
+}
+
+/// The beginning of a client's text, as a response quotes it.
+fn quoted(text: &str) -> Cow<'_, str> {
+    if text.len() <= QUOTED_BYTES_MAX {
+        return text.into();
+    }
+    format!("{}...", &text[..text.floor_char_boundary(QUOTED_BYTES_MAX)]).into()
 }
 
 pub(super) fn result(value: &impl Serialize) -> Answer {

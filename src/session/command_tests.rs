@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::command::FRAMES_PER_TURN;
 use super::tests::{Bench, masked, token};
 use super::*;
-use crate::access::{Binding, Source};
+use crate::access::{Binding, Source, VALUE_BYTES_MAX};
 use crate::admission::Site;
 use crate::codec::websocket::{CONTROL_PAYLOAD_MAX, Opcode};
 use crate::route::{Admission, DataForm, Offer, OnGap, RouteTable, Stream, Transport};
@@ -313,5 +313,38 @@ fn a_client_of_an_http_stream_that_goes_on_sending_is_cut_off() {
         session.read(b"x", &mut bench.desk());
         assert_eq!(session.closed(), Some(CloseReason::UnexpectedData));
         assert_eq!(bench.written(&mut session), "0\r\n\r\n");
+    }
+}
+
+#[test]
+fn a_response_quotes_the_beginning_of_what_a_client_sent() {
+    let mut bench = Bench::new();
+    let mut session = beside(&mut bench, |own, _| own.subscribe = [own.pattern.clone()].into());
+    let long = "\u{fc}".repeat(300);
+    for text in [
+        json!({ "command": long }),
+        json!({ "type": long, "data": {} }),
+        json!({ "type": "command", "data": long }),
+        json!({ "command": "subscribe", "resource": long }),
+        json!({ "command": "unsubscribe", "resource": long }),
+        json!({ "command": "subscribe", "resource": format!("/{long}") }),
+        json!({ "command": "subscribe", "resource": format!("/orders/{long}/ws") }),
+    ] {
+        bench.pass(Duration::from_secs(1));
+        let answer = bench.ask(&mut session, &text)[0].clone();
+        assert_eq!(answer["data"]["status"], "error", "{answer}");
+        assert!(!answer.to_string().contains(&long[..300]), "{answer}");
+    }
+}
+
+#[test]
+fn a_value_to_subscribe_to_has_a_limit() {
+    let mut bench = Bench::new();
+    let mut session = beside(&mut bench, |own, _| own.subscribe = [own.pattern.clone()].into());
+    let longest = "x".repeat(VALUE_BYTES_MAX);
+    assert_eq!(subscribe(&mut bench, &mut session, &longest)["status"], "ok");
+    for resource in [format!("{longest}x"), format!("/orders/{longest}x/ws")] {
+        let answer = subscribe(&mut bench, &mut session, &resource);
+        assert!(answer["error"].as_str().is_some_and(|why| why.contains("longer than 512 bytes")), "{answer}");
     }
 }

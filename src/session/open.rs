@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::access::{Principal, Selector};
+use crate::access::Selector;
 use crate::admission::Slot;
 use crate::codec::{Form, http, json, problem, sse};
 use crate::hub::{Gap, Queue};
@@ -46,10 +46,7 @@ impl Session {
     }
 
     fn new(mut request: Request, jitter: f64, desk: &Desk<'_>) -> Self {
-        if request.transport != Transport::WebSocket {
-            // Only commands ask for them later, and they are larger than all the rest of an idle stream.
-            request.principal.iter_mut().for_each(Principal::forget_claims);
-        }
+        request.principal = request.principal.take().map(|principal| request.held(principal));
         let route = request.route.clone();
         let now = desk.now;
         let principal = request.principal.as_ref();

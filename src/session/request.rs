@@ -68,6 +68,16 @@ impl Request {
         Caller { transport: self.transport, principal: self.principal.as_ref(), site }
     }
 
+    /// A token as the stream keeps it: only commands of WebSockets read claims later, to bind the routes that they name
+    /// and to compare the token that replaces this one.
+    pub(super) fn held(&self, mut principal: Principal) -> Principal {
+        match self.transport {
+            Transport::WebSocket => principal.keep_claims(self.routes.routes().flat_map(|route| &route.bindings)),
+            Transport::Sse | Transport::Ndjson => principal.forget_claims(),
+        }
+        principal
+    }
+
     /// Whether a WebSocket of the route `own`, opened by this request, may subscribe to what `selector` selects of
     /// `route`: to a part of what it was opened with, and to paths of the routes that `own` names.
     pub(super) fn may_subscribe(&self, own: &StreamRoute, route: &StreamRoute, selector: &Selector) -> bool {

@@ -73,7 +73,7 @@ impl Session {
         }
         let expires = principal.expires_at;
         (self.expires, self.is_noticed) = (Self::notice_at(&principal, desk.now), false);
-        self.request.principal = Some(principal);
+        self.request.principal = Some(self.request.held(principal));
         result(&json!({ "expires": expires }))
     }
 

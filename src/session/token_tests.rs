@@ -2,20 +2,37 @@ use serde_json::json;
 
 use super::super::tests::{Bench, token};
 use super::*;
-use crate::access::Source;
+use crate::access::{Source, VALUE_BYTES_MAX};
 use crate::codec::websocket::{Opcode, frame};
-use crate::route::{Admission, StreamRoute};
+use crate::route::{Admission, RouteTable, StreamRoute};
 use crate::session::{CloseReason, Request};
 
-/// Accepts its own list of tokens: the subject, a space, and `exp` in milliseconds.
+/// Accepts its own list of tokens: the subject, a space, and `exp` in milliseconds. All have claims that no route binds.
 #[derive(Debug)]
 struct Known;
+
+/// A token with claims that a route may bind, and others.
+fn wide(sub: &str, exp: i64) -> Principal {
+    let claims = json!({
+        "sub": sub, "iss": "i", "org": { "id": 7, "name": "n" }, "roles": ["r"], "note": "x".repeat(VALUE_BYTES_MAX + 1),
+    });
+    Principal { claims: Arc::new(claims.as_object().unwrap().clone()), ..token(sub, Some(exp)) }
+}
+
+fn bound(claim: &[&str]) -> Binding {
+    let path = claim.iter().map(|name| Box::from(*name)).collect();
+    Binding { key: "userId".into(), source: Source::Claim(path) }
+}
+
+fn claims(session: &Session) -> serde_json::Value {
+    serde_json::Value::Object((*session.request.principal.as_ref().unwrap().claims).clone())
+}
 
 impl Authenticator for Known {
     fn authenticate(&self, token_text: &str, now_unix_ms: i64) -> Result<Principal, String> {
         let (sub, exp) = token_text.split_once(' ').ok_or("the token is malformed")?;
         let exp = exp.parse().map_err(|_| "the token is malformed")?;
-        if exp <= now_unix_ms { Err("the token has expired".into()) } else { Ok(token(sub, Some(exp))) }
+        if exp <= now_unix_ms { Err("the token has expired".into()) } else { Ok(wide(sub, exp)) }
     }
 }
 
@@ -23,9 +40,15 @@ impl Authenticator for Known {
 fn open(bench: &mut Bench, transport: Transport) -> Session {
     let exp = bench.now.unix_ms + 100_000;
     let mut session = bench.open(transport, |request: &mut Request, route: &mut StreamRoute| {
-        request.principal = Some(token("a", Some(exp)));
+        request.principal = Some(wide("a", exp));
+        let claims: [&[&str]; 5] = [&["sub"], &["org", "id"], &["roles"], &["note"], &["absent"]];
+        let routes = claims.iter().map(|claim| {
+            let bindings = [bound(claim)].into();
+            Arc::new(StreamRoute { bindings, ..crate::testing::route(&format!("/{}", claim.join("-"))) })
+        });
+        request.routes = Arc::new(RouteTable::new(routes.collect()).unwrap());
         route.admission = Admission::Token;
-        route.bindings = [Binding { key: "userId".into(), source: Source::Claim(["sub".into()].into()) }].into();
+        route.bindings = [bound(&["sub"])].into();
         if let Some(socket) = &mut request.socket {
             socket.authenticator = Some(Arc::new(Known));
         }
@@ -108,4 +131,16 @@ fn a_public_route_takes_no_token() {
     bench.written(&mut session);
     let answer = authenticate(&mut bench, &mut session, "a 9000000");
     assert!(answer.contains("this route takes no token"), "{answer}");
+}
+
+#[test]
+fn a_stream_keeps_the_claims_that_its_commands_may_need() {
+    let mut bench = Bench::new();
+    let mut session = open(&mut bench, Transport::WebSocket);
+    let kept = json!({ "sub": "a", "iss": "i", "org": { "id": 7 } });
+    assert_eq!(claims(&session), kept);
+    let answer = authenticate(&mut bench, &mut session, "a 1300000");
+    assert!(answer.contains(r#""status":"ok""#), "{answer}");
+    assert_eq!(claims(&session), kept, "of the new token as well");
+    assert_eq!(claims(&open(&mut bench, Transport::Sse)), json!({}));
 }

@@ -125,3 +125,14 @@ fn subscriptions_are_limited() {
     let again = socket.ask(json!({"command": "subscribe", "resource": "c"}));
     assert_eq!(again["data"]["status"], "ok", "{again}");
 }
+
+#[test]
+fn a_value_in_the_path_has_a_limit() {
+    let house = House::with_route("/orders/{orderId}", "ndjson", "bind: { orderId: path.orderId }");
+    let call = |bytes: usize| house.get(&format!("/orders/{}", "x".repeat(bytes)));
+    assert_eq!(call(512).open().0.status, 200);
+    let problem = call(513).send().problem(400);
+    let detail = problem["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("`orderId` is longer than 512 bytes"), "{problem}");
+    assert_eq!(house.sidecar.metric("notifications_streams_rejected_total{reason=\"parameter\"}"), Some(1.0));
+}
