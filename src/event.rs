@@ -106,6 +106,12 @@ impl Event {
         self.keys.iter().find(|(n, _)| **n == *name).map(|(_, value)| &**value)
     }
 
+    /// What a client misses that does not get this event.
+    pub fn range(&self) -> GapRange {
+        let EventId { topic, partition, offset } = &self.id;
+        GapRange { topic: topic.clone(), partition: *partition, from: *offset, to: *offset }
+    }
+
     /// Bytes of memory that keeping this event takes, its encodings not counted.
     pub fn weight(&self) -> usize {
         let keys: usize = self.keys.iter().map(|(_, value)| size_of::<(Arc<str>, Box<str>)>() + value.len()).sum();

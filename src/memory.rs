@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use crate::codec::Encodings;
+use crate::contain::contain;
 use crate::kafka::history::History;
 use crate::metrics::Metrics;
 use crate::writer::{UNSENT_BYTES_MAX, Writers};
@@ -91,20 +92,24 @@ impl Memory {
     fn run(self, stopped: &AtomicBool) {
         let (mut level, mut looks_short) = (Level::Free, 0u32);
         while !stopped.load(Ordering::Relaxed) {
-            let used = self.used();
-            let percent = self.limit.map_or(0, |limit| used.saturating_mul(100) / (limit as u64).max(1));
-            let before = level;
-            level = Level::at(percent, before);
-            if level != before {
-                self.step(before, level, used);
-            }
-            self.limit_windows(before, level, &mut looks_short);
-            if level >= Level::Queues {
-                self.writers.drop_backlogs();
-            }
-            self.show(used, level);
+            // After a panic, which was logged, the next look does what this one did not.
+            contain(|| self.look(&mut level, &mut looks_short));
             std::thread::sleep(LOOK_EVERY);
         }
+    }
+
+    fn look(&self, level: &mut Level, looks_short: &mut u32) {
+        let used = self.used();
+        let percent = self.limit.map_or(0, |limit| used.saturating_mul(100) / (limit as u64).max(1));
+        let before = std::mem::replace(level, Level::at(percent, *level));
+        if *level != before {
+            self.step(before, *level, used);
+        }
+        self.limit_windows(before, *level, looks_short);
+        if *level >= Level::Queues {
+            self.writers.drop_backlogs();
+        }
+        self.show(used, *level);
     }
 
     fn step(&self, before: Level, level: Level, used: u64) {

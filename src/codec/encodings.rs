@@ -2,14 +2,18 @@
 //!
 //! How much is kept is bounded in bytes for the whole process; the oldest go first. An encoding that is no longer kept
 //! is made again when somebody needs it: that costs a copy of the event's bytes.
+//!
+//! A panic while encoding costs that event alone: the caller reports it as a gap.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 
+use crate::contain::contain;
 use crate::encoding::{Encoding, FrameKey, Meter};
 use crate::event::Event;
+use crate::fault::provoke;
 
 use super::Form;
 
@@ -36,34 +40,38 @@ impl Encodings {
     }
 
     /// The encoding that everybody shares who stands at one place of the stream; `cursor` says where that is. Made where
-    /// none is kept.
-    pub fn shared(&self, event: &Arc<Event>, key: FrameKey, cursor: impl FnOnce() -> Bytes) -> Arc<Encoding> {
+    /// none is kept; nothing where encoding panicked.
+    pub fn shared(&self, event: &Arc<Event>, key: FrameKey, cursor: impl FnOnce() -> Bytes) -> Option<Arc<Encoding>> {
         if let Some(encoding) = event.frames.get(key) {
-            return encoding;
+            return Some(encoding);
         }
         let cursor = event.frames.cursor(key.stream_id()).unwrap_or_else(cursor);
-        let (encoding, is_new) = event.frames.keep(key, self.own(event, key, cursor));
+        let (encoding, is_new) = event.frames.keep(key, self.own(event, key, cursor)?);
         if is_new {
             event.frames.send_on(key.stream_id());
             self.keep(event, key, encoding.weight());
         }
-        encoding
+        Some(encoding)
     }
 
-    /// The encoding of a client that stands where `cursor` says: the shared one where it says the same.
-    pub fn at(&self, event: &Arc<Event>, key: FrameKey, cursor: Bytes) -> Arc<Encoding> {
+    /// The encoding of a client that stands where `cursor` says: the shared one where it says the same. Nothing where
+    /// encoding panicked.
+    pub fn at(&self, event: &Arc<Event>, key: FrameKey, cursor: Bytes) -> Option<Arc<Encoding>> {
         if event.frames.cursor(key.stream_id()).is_some_and(|shared| shared != cursor) {
             return self.own(event, key, cursor);
         }
         // Another thread may have been there first.
-        let shared = self.shared(event, key, || cursor.clone());
-        if shared.cursor == cursor { shared } else { self.own(event, key, cursor) }
+        let shared = self.shared(event, key, || cursor.clone())?;
+        if shared.cursor == cursor { Some(shared) } else { self.own(event, key, cursor) }
     }
 
-    /// An encoding that nobody else gets.
-    pub fn own(&self, event: &Event, key: FrameKey, cursor: Bytes) -> Arc<Encoding> {
-        let bytes = Form::of(key).event(event, &cursor);
-        Arc::new(Encoding::new(bytes, cursor, &self.alive))
+    /// An encoding that nobody else gets. Nothing where encoding panicked.
+    pub fn own(&self, event: &Event, key: FrameKey, cursor: Bytes) -> Option<Arc<Encoding>> {
+        let bytes = contain(|| {
+            provoke("encode", &event.envelope);
+            Form::of(key).event(event, &cursor)
+        })?;
+        Some(Arc::new(Encoding::new(bytes, cursor, &self.alive)))
     }
 
     /// Changes how many bytes are kept at most.
@@ -125,19 +133,19 @@ mod tests {
     const OTHER_FORM: FrameKey = FrameKey::new(1, 1);
 
     fn shared(encodings: &Encodings, event: &Arc<Event>, key: FrameKey) -> Arc<Encoding> {
-        encodings.shared(event, key, || "cursor".into())
+        encodings.shared(event, key, || "cursor".into()).unwrap()
     }
 
     #[test]
     fn an_encoding_is_made_once_and_shared() {
         let (encodings, event) = (Encodings::new(1 << 20), event("t", 0, 1, &[]));
         let first = shared(&encodings, &event, KEY);
-        assert!(Arc::ptr_eq(&first, &encodings.shared(&event, KEY, || unreachable!())));
-        assert_eq!(encodings.shared(&event, OTHER_FORM, || unreachable!()).cursor, "cursor");
+        assert!(Arc::ptr_eq(&first, &encodings.shared(&event, KEY, || unreachable!()).unwrap()));
+        assert_eq!(encodings.shared(&event, OTHER_FORM, || unreachable!()).unwrap().cursor, "cursor");
         assert!(event.frames.is_sent_on(1) && !event.frames.is_sent_on(2));
-        let mine = encodings.at(&event, KEY, "mine".into());
+        let mine = encodings.at(&event, KEY, "mine".into()).unwrap();
         assert_eq!((&mine.cursor[..], &first.cursor[..]), (&b"mine"[..], &b"cursor"[..]));
-        assert!(Arc::ptr_eq(&first, &encodings.at(&event, KEY, "cursor".into())));
+        assert!(Arc::ptr_eq(&first, &encodings.at(&event, KEY, "cursor".into()).unwrap()));
     }
 
     #[test]

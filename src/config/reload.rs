@@ -19,6 +19,8 @@ use tokio::time::sleep;
 use super::diff::Diff;
 use super::source::fingerprint;
 use super::{Diagnostic, Fingerprint, LoadError, ReadOptions, Reading, Snapshot, read_with};
+use crate::contain::contain;
+use crate::fault::provoke;
 use crate::metrics::Metrics;
 
 /// How often the files are looked at though nothing was heard of them: some file systems don't tell.
@@ -53,10 +55,13 @@ pub enum Outcome {
     Unreadable,
     /// Something changed that is read at start only.
     NeedsRestart,
+    /// It panicked, which is a bug of sidestream.
+    InternalError,
 }
 
 impl Outcome {
-    pub const ALL: [Self; 4] = [Self::Success, Self::Invalid, Self::Unreadable, Self::NeedsRestart];
+    pub const ALL: [Self; 5] =
+        [Self::Success, Self::Invalid, Self::Unreadable, Self::NeedsRestart, Self::InternalError];
 
     /// The name in metrics.
     pub fn as_str(self) -> &'static str {
@@ -65,6 +70,7 @@ impl Outcome {
             Self::Invalid => "invalid",
             Self::Unreadable => "unreadable",
             Self::NeedsRestart => "needs-restart",
+            Self::InternalError => "internal-error",
         }
     }
 }
@@ -168,7 +174,7 @@ impl Reloader {
         let mut waits = None;
         loop {
             // Compiling is a matter of milliseconds, but it reads files.
-            let reloaded = tokio::task::block_in_place(|| self.look(waits.is_some()));
+            let reloaded = tokio::task::block_in_place(|| self.look_contained(waits.is_some()));
             if let (Some(waits), Some(reloaded)) = (waits.take(), reloaded) {
                 // Who asked by a signal does not wait.
                 let _: Result<(), _> = oneshot::Sender::send(waits, reloaded);
@@ -189,6 +195,14 @@ impl Reloader {
         }
     }
 
+    /// As [`Self::look`]. Where it panics, that reload has failed, and later ones are attempted.
+    fn look_contained(&mut self, is_asked: bool) -> Option<Arc<Reloaded>> {
+        contain(|| self.look(is_asked)).unwrap_or_else(|| {
+            tracing::error!("the reload panicked, which is a bug; the next change is loaded again");
+            Some(self.record(Reloaded::failure(Outcome::InternalError, String::new(), Vec::new())))
+        })
+    }
+
     /// Reads the files, and reloads where their content is another one than it was, or `is_asked`.
     fn look(&mut self, is_asked: bool) -> Option<Arc<Reloaded>> {
         // What did not change is not compiled again: that makes a Kafka client of each cluster, to try it.
@@ -202,11 +216,16 @@ impl Reloader {
             return None;
         }
         self.fingerprint = reading.fingerprint;
-        let reloaded = Arc::new(self.reload(reading));
+        let reloaded = self.reload(reading);
+        Some(self.record(reloaded))
+    }
+
+    fn record(&self, reloaded: Reloaded) -> Arc<Reloaded> {
+        let reloaded = Arc::new(reloaded);
         self.metrics.config_reloads.with_label_values(&[reloaded.outcome.as_str()]).inc();
         self.metrics.config_last_reload_successful.set((reloaded.outcome == Outcome::Success).into());
         self.asker.last.store(Some(reloaded.clone()));
-        Some(reloaded)
+        reloaded
     }
 
     fn reload(&self, reading: Reading) -> Reloaded {
@@ -222,6 +241,7 @@ impl Reloader {
             tracing::error!("the previous configuration stays; {diff}");
             return Reloaded::failure(Outcome::NeedsRestart, diff.to_string(), Vec::new());
         }
+        snapshot.routes.routes().for_each(|route| provoke("reload", route.pattern.as_bytes()));
         let snapshot = Arc::new(snapshot);
         let before = self.current.swap(snapshot.clone());
         record_success(&self.metrics, &reading.sha256);

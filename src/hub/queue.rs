@@ -292,9 +292,8 @@ impl Gap {
     }
 
     fn of_event(event: &Event, encoding: &Encoding) -> Self {
-        let offset = event.id.offset;
-        let range = GapRange { topic: event.id.topic.clone(), partition: event.id.partition, from: offset, to: offset };
-        Self { cause: GapCause::Overflow, ranges: vec![range], missed: Some(1), cursor: Some(encoding.cursor.clone()) }
+        let ranges = vec![event.range()];
+        Self { cause: GapCause::Overflow, ranges, missed: Some(1), cursor: Some(encoding.cursor.clone()) }
     }
 
     /// Takes a later loss of the same cause in; where the client stands then is not this gap's to say.

@@ -113,7 +113,7 @@ impl Bench {
         self.index.matches(&event, |stream, subscribers| {
             let cursor = Bytes::from(hub.cursor_at(stream, &event.id).to_string());
             for subscriber in subscribers {
-                let encoding = encodings.shared(&event, subscriber.frame, || cursor.clone());
+                let encoding = encodings.shared(&event, subscriber.frame, || cursor.clone()).unwrap();
                 session.offer(&event, &encoding, seq);
             }
         });

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::cursor::Positions;
-use crate::event::{Entry, Event, EventId, GapCause};
+use crate::event::{Encoding, Entry, Event, EventId, GapCause};
 use crate::hub::{Gap, Hub, Lookup, Page, Place, Replay, ReplayLimits, last_id, matching};
 use crate::route::Stream;
 
@@ -188,7 +188,7 @@ impl Session {
                 Entry::Event(event) if self.subscriptions[n].selector.matches(event) && !self.is_sent(n, event) => {
                     // Those who come back from one place have the same cursors, and share what they are sent.
                     let encoding = desk.encodings.at(event, self.subscriptions[n].frame, cursor());
-                    self.queue.push_replayed(event.clone(), encoding);
+                    self.push_replayed(event, encoding, cursor);
                 }
                 Entry::Event(_) | Entry::Hole { .. } => {}
                 Entry::Gap { cause, range } => self.queue.push_gap(Gap::at_source(*cause, range.clone(), cursor())),
@@ -217,13 +217,21 @@ impl Session {
                 } else {
                     desk.encodings.own(event, frame, cursor())
                 };
-                // How much waits is bounded by how far the walk goes, not by the route.
-                self.queue.push_replayed(event.clone(), encoding);
+                self.push_replayed(event, encoding, cursor);
             } else if let Entry::Gap { cause, range } = entry {
                 self.queue.push_gap(Gap::at_source(*cause, range.clone(), cursor()));
             }
         }
         Walked::Pauses
+    }
+
+    /// How much waits is bounded by how far the walk goes, not by the route. An event that cannot be encoded is a gap: the
+    /// client would come back to it again and again.
+    fn push_replayed(&mut self, event: &Arc<Event>, encoding: Option<Arc<Encoding>>, cursor: impl FnOnce() -> Bytes) {
+        match encoding {
+            Some(encoding) => self.queue.push_replayed(event.clone(), encoding),
+            None => self.queue.push_gap(Gap::at_source(GapCause::Undecodable, event.range(), cursor())),
+        }
     }
 
     /// Whether another subscription of the connection sent this event, or told that it is lost.

@@ -21,6 +21,7 @@ use super::Message;
 use super::span::{Clock, Span, Value, attribute};
 use crate::client::{Connection, Failure, Target};
 use crate::config::snapshot::Tracing;
+use crate::contain::contain;
 use crate::metrics::Metrics;
 
 /// Spans of one request to the collector.
@@ -109,7 +110,8 @@ impl Thread {
             let is_last = self.stop.load(Ordering::Relaxed);
             let batch = if is_last { self.left() } else { self.batch() };
             if !batch.is_empty() {
-                self.send(batch);
+                // What a panic takes with it is one batch.
+                contain(|| self.send(batch));
             } else if is_last {
                 return;
             }

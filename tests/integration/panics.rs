@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::support::broker::Broker;
+use crate::support::eventually_true;
 use crate::support::house::Plan;
 
 const SETTINGS: &str = "
@@ -55,4 +56,46 @@ fn a_panic_for_one_stream_ends_that_one_alone() {
     house.sidecar.await_metric("notifications_panics_total{place=\"writer\"}", 2.0);
     house.sidecar.await_metric("notifications_ws_disconnects_total{reason=\"internal-error\"}", 1.0);
     house.sidecar.await_metric("notifications_stream_disconnects_total{reason=\"internal-error\"}", 1.0);
+}
+
+#[test]
+fn an_event_that_cannot_be_encoded_is_a_gap_live_and_in_each_replay() {
+    let broker = Broker::start(&[("orders", 1)]);
+    let house = Plan::new(SETTINGS).broker(broker).faults("encode=encode-bomb").build();
+    let event = |data: &str| house.broker.event("orders", 0, json!({"type": "t", "orderId": "o1", "data": data}));
+    let mut live = (house.get("/orders/o1/stream").ndjson(), house.get("/orders/o1/ws").websocket());
+    let ids = [event("fine"), event(&format!("encode-bomb {SECRET}")), event("fine")];
+    let is_gap = |gap: &serde_json::Value| {
+        assert_eq!((&gap["type"], &gap["cause"]), (&json!("gap"), &json!("undecodable")), "{gap}");
+        assert_eq!((&gap["ranges"][0]["from"], &gap["ranges"][0]["to"]), (&json!(1), &json!(1)), "{gap}");
+    };
+    assert_eq!(live.0.event()["id"], *ids[0]);
+    is_gap(&live.0.event());
+    assert_eq!((live.0.event()["id"].clone(), live.1.ids(1)), (json!(ids[2]), vec![ids[0].clone()]));
+    for _ in 0..2 {
+        let mut back = house.get(&format!("/orders/o1/stream?since={}", ids[0])).ndjson();
+        is_gap(&back.event());
+        assert_eq!(back.event()["id"], *ids[2]);
+    }
+    assert_eq!(house.sidecar.metric_sum("notifications_stream_disconnects_total{reason=\"internal-error\"}"), 0.0);
+}
+
+#[test]
+fn a_reload_that_panics_is_not_the_last_one() {
+    let house = Plan::new(SETTINGS).faults("reload=reload-bomb").build();
+    let write = |path: &str| {
+        let text = std::fs::read_to_string(&house.config).unwrap();
+        let route = format!("  - {{ path: {path}, stream: orders, transport: ndjson, public: true }}\n");
+        let routes = text.replacen("routes:\n", &format!("routes:\n{route}"), 1);
+        std::fs::write(&house.config, routes).unwrap();
+        text
+    };
+    let before = write("/reload-bomb");
+    house.sidecar.await_metric("notifications_config_reloads_total{result=\"internal-error\"}", 1.0);
+    house.sidecar.await_log("the reload panicked");
+    assert_eq!(house.sidecar.metric("notifications_config_last_reload_successful"), Some(0.0));
+    drop(house.get("/stream").ndjson());
+    std::fs::write(&house.config, before).unwrap();
+    write("/added");
+    eventually_true("the next reload is applied", || house.get("/added").open().0.status == 200);
 }

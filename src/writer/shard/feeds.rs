@@ -57,7 +57,7 @@ impl Shard {
         index.matches(event, |stream, subscribers| {
             let cursor = || Bytes::from(hub.cursor_at(stream, &event.id).to_string());
             // Looked up once a form, not once a subscriber: neighbours have the same one mostly, and there are a handful.
-            let mut forms: Vec<(FrameKey, Arc<Encoding>)> = Vec::new();
+            let mut forms: Vec<(FrameKey, Option<Arc<Encoding>>)> = Vec::new();
             for subscriber in subscribers {
                 let key = subscriber.session as usize;
                 let Some(connection) = connections.get_mut(key) else { continue };
@@ -67,7 +67,11 @@ impl Shard {
                         forms.push((subscriber.frame, encodings.shared(event, subscriber.frame, cursor)));
                         forms.len() - 1
                     });
-                    let encoding = &forms[at].1;
+                    let Some(encoding) = &forms[at].1 else {
+                        let gap = Gap::at_source(GapCause::Undecodable, event.range(), cursor());
+                        connection.session.tell(gap, Some(seq));
+                        return;
+                    };
                     // A burst larger than the queue is no reason to call a client slow that takes all it is given.
                     if connection.writable && !connection.session.has_room_for(encoding.bytes.len()) {
                         let by = connection.counted_by();
