@@ -33,6 +33,7 @@ impl Admin {
         topic.config = config.to_vec();
         let made = self.runtime.block_on(self.client.create_topics([&topic], &options())).unwrap();
         assert_eq!(made, [Ok(name.to_owned())]);
+        self.await_partitions(name, usize::try_from(partitions).unwrap());
     }
 
     /// Makes a topic with a partition for each of these lists of node ids, which say where its replicas are.
@@ -40,6 +41,7 @@ impl Admin {
         let topic = NewTopic::new(name, replicas.len() as i32, TopicReplication::Variable(replicas));
         let made = self.runtime.block_on(self.client.create_topics([&topic], &options())).unwrap();
         assert_eq!(made, [Ok(name.to_owned())]);
+        self.await_partitions(name, replicas.len());
     }
 
     /// Gives a topic this many partitions in all.
@@ -47,6 +49,20 @@ impl Admin {
         let wanted = NewPartitions::new(name, partitions);
         let grown = self.runtime.block_on(self.client.create_partitions([&wanted], &options())).unwrap();
         assert_eq!(grown, [Ok(name.to_owned())]);
+        self.await_partitions(name, partitions);
+    }
+
+    /// The controller answers before the brokers know of a change: waits until each of them names the leaders of this
+    /// many partitions.
+    fn await_partitions(&self, name: &str, partitions: usize) {
+        for address in self.address.split(',') {
+            let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", address).create().unwrap();
+            eventually_true("the partitions of a topic", || {
+                let metadata = client.fetch_metadata(Some(name), DEADLINE).unwrap();
+                let known = metadata.topics()[0].partitions();
+                known.len() >= partitions && known.iter().all(|partition| partition.leader() >= 0)
+            });
+        }
     }
 
     /// Tries the same: the brokers may not be ready for it. Whether the topic has them now.

@@ -32,13 +32,20 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Waits until `look` finds something.
-pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+#[track_caller]
+pub fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    let Some(found) = within_deadline(look) else { panic!("not within {DEADLINE:?}: {what}") };
+    found
+}
+
+/// The same; nothing where that did not happen within [`DEADLINE`].
+pub fn within_deadline<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + DEADLINE;
     loop {
-        if let Some(found) = look() {
+        let found = look();
+        if found.is_some() || Instant::now() >= deadline {
             return found;
         }
-        assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
         std::thread::sleep(LOOK_AGAIN);
     }
 }

@@ -9,8 +9,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::eventually;
 use super::http::{Answer, Call};
+use super::{DEADLINE, eventually, within_deadline};
 
 /// A debug build warms up slowly on a busy machine.
 const START: Duration = Duration::from_secs(60);
@@ -126,7 +126,12 @@ impl Sidecar {
     /// Waits until a series has this value.
     #[track_caller]
     pub fn await_metric(&self, series: &str, value: f64) {
-        eventually(&format!("{series} = {value}"), || (self.metric(series) == Some(value)).then_some(()));
+        let mut last = None;
+        let reached = within_deadline(|| {
+            last = self.metric(series);
+            (last == Some(value)).then_some(())
+        });
+        assert!(reached.is_some(), "not within {DEADLINE:?}: {series} = {value}, but {last:?}");
     }
 
     /// Resident memory in KiB.
