@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use serde::Deserialize;
 
+use super::leaders;
 use super::probe::is_unreadable;
 use super::properties::{FILE_PROPERTIES, PROBE, reason};
 use super::watch::Standing;
@@ -108,11 +109,14 @@ pub(super) fn connect_for_questions(config: &Kafka, context: Context) -> Result<
     create(&client, &properties, context)
 }
 
-/// Makes the consumer; fails on a property that does not fit (say, a certificate that is not there yet). What stands in
-/// files is read now, by librdkafka or here. What `own` says goes before everything else.
+/// Makes the consumer, which looks up the leaders of the topics' partitions at once. Fails on a property that does not fit
+/// (say, a certificate that is not there yet). What stands in files is read now, by librdkafka or here. What `own` says
+/// goes before everything else.
 pub(super) fn connect(config: &Kafka, own: &[(&str, &str)], context: Context) -> Result<Client, ConnectError> {
     let properties = properties(config)?;
-    create(&settings(config, own, &properties), &properties, context)
+    let client = create(&settings(config, own, &properties), &properties, context)?;
+    leaders::look_up(client.client(), config.topics.iter().map(|topic| &topic.source));
+    Ok(client)
 }
 
 fn settings(config: &Kafka, own: &[(&str, &str)], properties: &[(String, String)]) -> ClientConfig {

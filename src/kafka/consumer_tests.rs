@@ -69,3 +69,15 @@ fn a_client_that_ended_is_made_anew_and_nothing_is_missing_or_twice() {
     until("the end of those before", || reading.closing.is_over());
     assert_eq!(bench.metrics.records.with_label_values(&["orders"]).get(), 3);
 }
+
+/// A client that does not know the topic when it connects reads the first records a second later (see `leaders`).
+#[test]
+fn a_client_looks_up_partitions_before_they_are_assigned() {
+    let bench = Bench::new(&[("orders", 3)], &["orders"]);
+    let (reading, _feeds) = reading(&bench);
+    until("the partitions in the statistics", || {
+        reading.client.poll(Duration::ZERO);
+        let statistics = reading.client.context().statistics.lock().unwrap();
+        statistics.as_ref().is_some_and(|statistics| statistics.partitions("orders") == 3)
+    });
+}

@@ -5,6 +5,7 @@
 //! | `consumer` | the thread: warm the window, drain, keep the client going |
 //! | `survey` | which topics are there, and where their logs begin and end |
 //! | `ask`, `metadata` | questions to the brokers that nobody waits for |
+//! | `leaders` | the leaders of partitions, looked up before they are assigned |
 //! | `topic`, `warm` | where a topic stands; what is kept back until its window is warm (both without a client) |
 //! | `message`, `headers` | a message as a record; its headers, read without rdkafka's panic |
 //! | `properties` | properties of the configuration, tried on librdkafka |
@@ -25,6 +26,7 @@ mod consumer;
 pub mod embedded;
 mod headers;
 pub mod history;
+mod leaders;
 mod message;
 mod metadata;
 #[cfg(test)]
