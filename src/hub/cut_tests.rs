@@ -142,7 +142,7 @@ fn what_a_writer_was_not_given_is_read_from_the_log() {
     let before = hub_of(&stream, 100).cursor_now(&stream).unwrap();
     let plan = hub.plan(&stream, &before, &limits);
     let places: Vec<_> =
-        plan.replay.places(&hub, &stream, 8).iter().map(|it| (it.partition, it.offset, it.until)).collect();
+        plan.replay.places(&hub, &stream).iter().map(|it| (it.partition, it.offset, it.until)).collect();
     assert_eq!((told(&plan.gaps), places), (vec![], vec![(0, 10, 30)]));
 }
 

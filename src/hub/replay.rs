@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use rustc_hash::{FxHashMap, FxHashSet};
+
 use crate::cursor::{Cursor, Positions, TopicPosition};
 use crate::event::{Entry, EventId, GapRange};
 use crate::route::Stream;
@@ -25,9 +27,14 @@ pub struct Replay {
     order: Positions,
     /// Cuts of a log from this place in hub order on were not seen.
     cuts_from: Seq,
-    /// The times of the pages read last, by topic and partition: the oldest goes on, so that partitions keep in step.
-    times: Vec<((usize, usize), i64)>,
+    /// The times of the pages read last: the oldest goes on, so that partitions keep in step.
+    times: FxHashMap<Lane, i64>,
+    /// Partitions of which the window was passed while their position lay before it.
+    skipped: FxHashSet<Lane>,
 }
+
+/// A partition: its topic's index in the stream, and its number.
+type Lane = (usize, usize);
 
 /// What of an entry lies in `from..until`.
 pub fn cut(entry: &Entry, from: i64, until: i64) -> Option<Cow<'_, Entry>> {
@@ -44,19 +51,32 @@ pub fn cut(entry: &Entry, from: i64, until: i64) -> Option<Cow<'_, Entry>> {
 impl Replay {
     /// From where a client stands now, `order` where the window starts.
     pub(super) fn new(hub: &Hub, positions: Positions, order: Positions) -> Self {
-        Self { next: 0, order, positions, cuts_from: hub.next_seq(), times: Vec::new() }
+        Self {
+            next: 0,
+            order,
+            positions,
+            cuts_from: hub.next_seq(),
+            times: FxHashMap::default(),
+            skipped: FxHashSet::default(),
+        }
     }
 
-    /// The next entry of the window that the client has not seen; nothing where it has caught up. No partition's
-    /// position may lie before the window.
+    /// The next entry of the window that the client has not seen; nothing where it has caught up. Skips partitions whose
+    /// position lies before the window, until that is no longer so: then it passes the window again, for them.
     pub fn step<'hub>(&mut self, hub: &'hub Hub, stream: &Stream) -> Option<&'hub Entry> {
+        self.return_to_skipped(hub, stream);
         loop {
             let (seq, entry) = hub.next_entry(stream, self.next)?;
             self.next = seq + 1;
             let (topic, partition, last) = place(entry);
             let topic_index = stream.topics.iter().position(|known| known == topic)?;
             self.order.pass(topic_index, partition, after(entry));
-            let next = self.positions.0.get(topic_index).and_then(|topic| topic.next.get(partition as usize));
+            let lane = (topic_index, partition as usize);
+            if self.is_behind(hub, stream, lane) {
+                self.skipped.insert(lane);
+                continue;
+            }
+            let next = self.positions.0.get(topic_index).and_then(|topic| topic.next.get(lane.1));
             if next.is_none_or(|next| last >= *next) {
                 self.positions.pass(topic_index, partition, after(entry));
                 return Some(entry);
@@ -64,13 +84,29 @@ impl Replay {
         }
     }
 
-    /// What is to be read of the log next of each partition whose position lies before the window, of at most so many,
-    /// those of the oldest pages first; nothing where the window holds all the rest.
-    pub fn places(&self, hub: &Hub, stream: &Stream, max: usize) -> Vec<Place> {
-        let time = |lane: &(usize, usize)| self.times.iter().find(|(known, _)| known == lane).map(|(_, time)| *time);
+    /// Begins the window again where the log of a skipped partition was read up to it. What the client has seen is told by
+    /// the positions.
+    fn return_to_skipped(&mut self, hub: &Hub, stream: &Stream) {
+        if self.skipped.iter().any(|lane| !self.is_behind(hub, stream, *lane)) {
+            self.skipped.clear();
+            (self.next, self.order) = (0, hub.base(stream));
+        }
+    }
+
+    fn is_behind(&self, hub: &Hub, stream: &Stream, (topic, n): Lane) -> bool {
+        let next = self.positions.0.get(topic).and_then(|seen| seen.next.get(n));
+        let window = stream.topics.get(topic).and_then(|topic| hub.topic(topic));
+        let base = window.and_then(|window| window.base.get(n));
+        next.zip(base).is_some_and(|(next, base)| next < base)
+    }
+
+    /// What is to be read of the log next of each partition whose position lies before the window, those of the oldest
+    /// pages first; nothing where the window holds all the rest.
+    pub fn places(&self, hub: &Hub, stream: &Stream) -> Vec<Place> {
+        let time = |lane: &Lane| self.times.get(lane).copied();
         let mut behind: Vec<_> = self.behind(hub, stream).map(|(lane, place)| (time(&lane), lane, place)).collect();
         behind.sort_unstable_by_key(|(time, lane, _)| (*time, *lane));
-        behind.into_iter().take(max).map(|(_, _, place)| place).collect()
+        behind.into_iter().map(|(_, _, place)| place).collect()
     }
 
     /// Whether the window does not hold all that the client has not seen.
@@ -111,11 +147,22 @@ impl Replay {
         if let Some(next) = self.positions.0[lane.0].next.get_mut(lane.1) {
             *next = (*next).max(page.offsets.end.min(until));
         }
-        let Some(time) = page.first_ms else { return };
-        match self.times.iter_mut().find(|(known, _)| *known == lane) {
-            Some((_, known)) => *known = time,
-            None => self.times.push((lane, time)),
+        if let Some(time) = page.first_ms {
+            self.times.insert(lane, time);
         }
+    }
+
+    /// Leaves out what lies before the window of partitions but these. Gives what was left out.
+    pub fn leave_out(&mut self, hub: &Hub, stream: &Stream, but: &[Place]) -> Vec<GapRange> {
+        let is_kept =
+            |place: &Place| but.iter().any(|kept| (&kept.topic, kept.partition) == (&place.topic, place.partition));
+        let behind: Vec<_> = self.behind(hub, stream).filter(|(_, place)| !is_kept(place)).collect();
+        let mut left_out = Vec::new();
+        for ((topic, n), place) in behind {
+            left_out.push(range(&place.topic, n, place.offset, place.until - 1));
+            self.positions.0[topic].next[n] = place.until;
+        }
+        left_out
     }
 
     /// Leaves out the oldest of what lies before the window, so that at most `records` are left to be read of the log,
@@ -176,7 +223,7 @@ impl Replay {
 
     /// What fell out of the window before this walk came to it, where there is no log to read it from.
     pub fn fell_out(&mut self, hub: &Hub, stream: &Stream) -> Vec<Gap> {
-        let overflow = self.keep_newest(hub, stream, 0);
+        let overflow = self.leave_out(hub, stream, &[]);
         Losses { overflow, ..Losses::default() }.into_gaps()
     }
 
@@ -204,7 +251,7 @@ impl Replay {
     }
 
     /// The partitions whose position lies before the window.
-    fn behind<'a>(&'a self, hub: &'a Hub, stream: &'a Stream) -> impl Iterator<Item = ((usize, usize), Place)> + 'a {
+    fn behind<'a>(&'a self, hub: &'a Hub, stream: &'a Stream) -> impl Iterator<Item = (Lane, Place)> + 'a {
         let topics = stream.topics.iter().zip(&self.positions.0).enumerate();
         let windows = topics.filter_map(|(n, (topic, seen))| Some((n, topic, seen, hub.topic(topic)?)));
         windows.flat_map(|(topic_index, topic, seen, window)| {
@@ -218,7 +265,7 @@ impl Replay {
     }
 
     /// The topic and partition of a page, as positions count them.
-    fn lane(&self, stream: &Stream, page: &Page) -> Option<(usize, usize)> {
+    fn lane(&self, stream: &Stream, page: &Page) -> Option<Lane> {
         let topic = stream.topics.iter().position(|topic| *topic == page.topic)?;
         Some((topic, usize::try_from(page.partition).ok()?))
     }

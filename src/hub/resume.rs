@@ -208,7 +208,7 @@ impl Hub {
     }
 
     /// Where the window starts.
-    fn base(&self, stream: &Stream) -> Positions {
+    pub(super) fn base(&self, stream: &Stream) -> Positions {
         let start = |topic| self.topic(topic).map_or_else(TopicPosition::default, TopicWindow::start);
         Positions(stream.topics.iter().map(start).collect())
     }

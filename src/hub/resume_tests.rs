@@ -68,7 +68,7 @@ fn a_client_that_missed_nothing_but_control_records_misses_nothing_elsewhere() {
         there.assign(&"a".into(), 7, &start);
         there.go_live(&["a".into()]);
         let plan = there.plan(&stream, &cursors[n], &NoLog.limits());
-        assert!(plan.gaps.is_empty() && plan.replay.places(&there, &stream, 1).is_empty(), "{:?}", plan.gaps);
+        assert!(plan.gaps.is_empty() && plan.replay.places(&there, &stream).is_empty(), "{:?}", plan.gaps);
     }
     // Where it was read, the window says that nothing stands there, whatever the log still holds.
     let plan = here.plan(&stream, &cursors[0], &NoLog.limits());
@@ -119,7 +119,7 @@ fn walk(hub: &mut Hub, stream: &Stream, mut plan: Plan, log: &Shelf, mut append:
     loop {
         append(hub);
         got.extend(lost(&plan.replay.lost(hub, stream)));
-        let Some(place) = plan.replay.places(hub, stream, 1).pop() else { break };
+        let Some(place) = plan.replay.places(hub, stream).into_iter().next() else { break };
         let Lookup::Found(page) = log.page(&place, asker) else { continue };
         for entry in plan.replay.unseen(stream, &page, place.until) {
             match &*entry {
@@ -156,6 +156,28 @@ fn what_was_shared_at_an_entry_fits_nobody_once_a_shorter_window_forgot_where_it
     assert!(!replay.is_in_order(&hub, &stream));
     while replay.step(&hub, &stream).is_some() {}
     assert!(replay.is_in_order(&hub, &stream), "what is newer is known");
+}
+
+#[test]
+fn what_comes_once_a_skipped_partition_was_read_has_cursors_of_its_own() {
+    let (stream, mut hub) = (stream(1, &["a"]), hub(4));
+    let entries = log(&[(0, 0), (0, 0), (0, 0), (0, 0), (0, 0), (0, 1), (0, 0), (0, 1)]);
+    entries.iter().for_each(|entry| send(&mut hub, &stream, entry));
+    let shelf = Shelf::new(entries.clone(), 9);
+    let seen = Positions(vec![TopicPosition { epoch: 0, next: vec![2, 0, 0] }]);
+    let mut replay = hub.plan(&stream, &seen.cursor(&stream.topics, last_id(&entries[1])), &shelf.limits).replay;
+    let step = |replay: &mut Replay| replay.step(&hub, &stream).map(|entry| last_id(entry).to_string());
+    assert_eq!([(); 3].map(|()| step(&mut replay)), [Some("a:1:0".into()), Some("a:1:1".into()), None]);
+    let place = replay.places(&hub, &stream).into_iter().next().unwrap();
+    let page = shelf.read(&place);
+    replay.unseen(&stream, &page, place.until).for_each(|entry| replay.pass(&stream, &entry));
+    replay.end_page(&stream, &page, place.until);
+    for offset in [4, 5] {
+        assert_eq!(step(&mut replay), Some(format!("a:0:{offset}")));
+        assert!(!replay.is_in_order(&hub, &stream), "others that got it did not have a:1:1");
+    }
+    assert_eq!(step(&mut replay), None);
+    assert!(replay.is_in_order(&hub, &stream));
 }
 
 #[test]
@@ -270,7 +292,7 @@ fn a_page_read_for_others_says_no_more_than_this_client_lost() {
     });
     let shelf = Shelf { low: 11, ..Shelf::new(entries, 20) };
     let replay = hub.plan(&stream, &"a:0:3".parse().unwrap(), &shelf.limits).replay;
-    let place = replay.places(&hub, &stream, 1).pop().unwrap();
+    let place = replay.places(&hub, &stream).into_iter().next().unwrap();
     assert_eq!((place.offset, place.until), (4, 10));
     // Somebody else asked for all of it, of which nothing before 11 is left.
     let page = shelf.read(&Place { offset: 0, until: 12, ..place.clone() });

@@ -269,7 +269,7 @@ fn offsets_at(stream: &Stream, ms: i64, ends: &Positions, desk: &Desk<'_>) -> Op
 
 /// What the log itself no longer holds of what the client wants to see first; nothing where it has to be asked.
 fn first_losses(stream: &Stream, replay: &Replay, checked: &mut Checked, desk: &Desk<'_>) -> Option<Vec<Gap>> {
-    let places = replay.places(desk.hub, stream, usize::MAX);
+    let places = replay.places(desk.hub, stream);
     let key = |place: &Place| (place.topic.clone(), place.epoch, place.partition, place.offset);
     let open = places.iter().filter(|place| !checked.contains_key(&key(place)));
     let open: Vec<&Place> = open.take(PARTITIONS_AHEAD).collect();

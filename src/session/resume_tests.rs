@@ -243,6 +243,82 @@ fn a_client_that_is_ahead_is_told_of_a_loss_only_once_the_log_says_so() {
     assert_eq!(told(&bench.written(&mut waits)), ["10", "11"]);
 }
 
+/// A log of eight events in each of two partitions. The broker of the first does not answer, and pages of the second do
+/// not come where they are `late`.
+#[derive(Debug)]
+struct HalfSilent {
+    shelf: Shelf,
+    is_late: bool,
+}
+
+impl HalfSilent {
+    fn new(is_late: bool) -> Self {
+        let entries = [0, 1].map(|partition| (0..8).map(move |n| Entry::Event(event("orders", partition, n, &[]))));
+        Self { shelf: Shelf::new(entries.into_iter().flatten().collect(), 3), is_late }
+    }
+
+    /// Behind a window of the newest four, which is of the second partition alone once both were appended.
+    fn bench(self) -> Bench {
+        let mut bench = Bench::new();
+        bench.hub.assign(&"orders".into(), 0, &[0, 0]);
+        for entry in &self.shelf.entries {
+            bench.hub.append(entry);
+        }
+        bench.log = Arc::new(self);
+        bench
+    }
+}
+
+impl Log for HalfSilent {
+    fn page(&self, wanted: &crate::hub::Place, asker: Asker) -> crate::hub::Lookup<Arc<crate::hub::Page>> {
+        match wanted.partition {
+            0 => crate::hub::Lookup::Down,
+            _ if self.is_late => crate::hub::Lookup::Asked,
+            _ => self.shelf.page(wanted, asker),
+        }
+    }
+
+    fn offsets_at(&self, topic: &crate::event::Topic, ms: i64, asker: Asker) -> crate::hub::Lookup<Arc<[i64]>> {
+        self.shelf.offsets_at(topic, ms, asker)
+    }
+
+    fn limits(&self) -> ReplayLimits {
+        self.shelf.limits
+    }
+}
+
+#[test]
+fn a_partition_whose_broker_is_silent_holds_up_no_other() {
+    let mut bench = HalfSilent::new(false).bench();
+    let mut session = bench.open(Transport::Sse, since(&at(&bench, &[5, 2])));
+    assert_eq!(told(&bench.written(&mut session)), ["2", "3", "4", "5", "6", "7"]);
+    for n in 8..14 {
+        bench.hub.append(&Entry::Event(event("orders", 1, n, &[])));
+        assert_eq!(told(&bench.written(&mut session)), [n.to_string()], "live");
+    }
+    bench.pass(Duration::from_secs(60));
+    assert_eq!(told(&bench.written(&mut session)), Vec::<String>::new());
+    bench.hub.append(&Entry::Event(event("orders", 0, 8, &[])));
+    assert_eq!(told(&bench.written(&mut session)), Vec::<String>::new(), "what comes before it was not read");
+    bench.log = Arc::new(HalfSilent::new(false).shelf);
+    assert_eq!(told(&bench.written(&mut session)), ["5", "6", "7", "8"], "and nothing twice");
+    bench.append(&mut session, 9, &[]);
+    assert_eq!(told(&bench.written(&mut session)), ["9"], "it is live");
+}
+
+#[test]
+fn the_time_of_a_replay_does_not_run_for_a_partition_whose_broker_is_silent() {
+    let mut bench = HalfSilent::new(true).bench();
+    let mut session = bench.open(Transport::Sse, since(&at(&bench, &[5, 0])));
+    assert_eq!(told(&bench.written(&mut session)), Vec::<String>::new());
+    bench.pass(bench.log.limits().time);
+    let answer = bench.written(&mut session);
+    assert!(answer.contains(r#""ranges":[{"topic":"orders","partition":1,"from":0,"to":3}]"#), "{answer}");
+    assert_eq!(told(&answer), ["replay-limit", "4", "5", "6", "7"]);
+    bench.log = Arc::new(HalfSilent::new(false).shelf);
+    assert_eq!(told(&bench.written(&mut session)), ["5", "6", "7"]);
+}
+
 /// The cursor of who stands at these offsets.
 fn at(bench: &Bench, next: &[i64]) -> String {
     let positions = Positions(vec![TopicPosition { epoch: 0, next: next.to_vec() }]);

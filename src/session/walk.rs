@@ -19,7 +19,7 @@ const REPLAY_BYTES_AHEAD: usize = 256 * 1024;
 /// How many entries are looked at before others have their turn.
 const ENTRIES_PER_TURN: usize = 2048;
 /// Of how many partitions pages are asked for before they are needed, so that they are read at the same time and one
-/// that does not come holds up no other.
+/// that does not come holds up no other. Those of silent brokers are not counted.
 pub(super) const PARTITIONS_AHEAD: usize = 64;
 /// How long the page of the oldest partition is waited for while those of others are at hand: partitions keep in step,
 /// and clients that come back from one place go the same way and share encodings, unless a partition's leader is silent.
@@ -137,24 +137,30 @@ impl Session {
         let mut left = ENTRIES_PER_TURN;
         let mut is_asked = false;
         loop {
-            let places = replay.places(hub, &stream, PARTITIONS_AHEAD);
+            let places = replay.places(hub, &stream);
             if places.is_empty() {
                 return self.walk_window(n, replay, desk, &mut left);
             }
             let reading = reading.get_or_insert_with(|| Reading::new(&limits, desk.now.instant));
-            let (found, is_down) = look_up(&places, &stream, replay, is_asked, desk);
-            is_asked = true;
-            if is_down {
+            let Looked { found, first, down } = look_up(&places, &stream, replay, is_asked, desk);
+            let is_first = !std::mem::replace(&mut is_asked, true);
+            if down.len() == places.len() {
                 reading.until = desk.now.instant + limits.time;
-                return Walked::Waits;
+                // The other partitions go on.
+                return match self.walk_window(n, replay, desk, &mut left) {
+                    Walked::Done => Walked::Waits,
+                    other => other,
+                };
             }
-            if reading.is_over(desk.now.instant) {
-                let left_out = replay.keep_newest(hub, &stream, 0);
+            // The time of a partition does not run while its broker is silent: the first look is at all of them.
+            let is_late = is_first && reading.until <= desk.now.instant;
+            if is_late || reading.is_used_up() {
+                let left_out = replay.leave_out(hub, &stream, if is_late { &down } else { &[] });
                 let gap = Gap { cause: GapCause::ReplayLimit, ranges: left_out, missed: None, cursor: None };
                 self.tell_lost(n, vec![gap], replay);
                 continue;
             }
-            let Some((place, page)) = found.filter(|(place, _)| reading.may_read(place, &places, desk.now.instant))
+            let Some((place, page)) = found.filter(|(place, _)| reading.may_read(place, first, desk.now.instant))
             else {
                 return Walked::Waits;
             };
@@ -271,13 +277,14 @@ impl Reading {
         Self { events: limits.events, bytes: limits.bytes, until: now + limits.time, waits_since: None }
     }
 
-    fn is_over(&self, now: Instant) -> bool {
-        self.events == 0 || self.bytes == 0 || self.until <= now
+    /// Whether as much was read as a client may be read.
+    fn is_used_up(&self) -> bool {
+        self.events == 0 || self.bytes == 0
     }
 
     /// Whether it is the turn of a page that is at hand, where pages are wanted in this order.
-    fn may_read(&mut self, place: &Place, places: &[Place], now: Instant) -> bool {
-        if places.first() == Some(place) {
+    fn may_read(&mut self, place: &Place, first: Option<&Place>, now: Instant) -> bool {
+        if first == Some(place) {
             self.waits_since = None;
             return true;
         }
@@ -292,33 +299,43 @@ impl Reading {
     }
 }
 
-/// The first of these places whose page is at hand, and whether the brokers of all of them are silent. Asks for the pages
-/// of all that are not at hand; where that was done already, only up to the first that is.
-fn look_up<'a>(
-    places: &'a [Place],
-    stream: &Stream,
-    replay: &Replay,
-    is_asked: bool,
-    desk: &Desk<'_>,
-) -> (Option<(&'a Place, Arc<Page>)>, bool) {
-    let (mut found, mut down) = (None, 0);
+/// What is known of places that are to be read.
+struct Looked<'a> {
+    /// The first whose page is at hand.
+    found: Option<(&'a Place, Arc<Page>)>,
+    /// The first whose broker is not silent.
+    first: Option<&'a Place>,
+    /// Those whose brokers are silent.
+    down: Vec<Place>,
+}
+
+/// Looks these places up, and asks for the pages of [`PARTITIONS_AHEAD`] that are not at hand; where that was done
+/// already, only up to the first that is.
+fn look_up<'a>(places: &'a [Place], stream: &Stream, replay: &Replay, is_asked: bool, desk: &Desk<'_>) -> Looked<'a> {
+    let (mut looked, mut ahead) = (Looked { found: None, first: None, down: Vec::new() }, 0);
     for place in places {
-        match desk.log.page(place, desk.asker()) {
+        let page = desk.log.page(place, desk.asker());
+        if matches!(page, Lookup::Down) {
+            looked.down.push(place.clone());
+            continue;
+        }
+        ahead += 1;
+        looked.first.get_or_insert(place);
+        match page {
             // Else it is of another topic of the name, or of a log that ends before what was read here: the hub will
             // hear of that.
             Lookup::Found(page)
                 if page.offsets.contains(&place.offset) && replay.is_of(stream, &page) && !is_cut_short(&page) =>
             {
-                found.get_or_insert((place, page));
+                looked.found.get_or_insert((place, page));
             }
-            Lookup::Down => down += 1,
-            Lookup::Found(_) | Lookup::Asked | Lookup::Busy => {}
+            Lookup::Found(_) | Lookup::Asked | Lookup::Down | Lookup::Busy => {}
         }
-        if is_asked && found.is_some() {
+        if ahead == PARTITIONS_AHEAD || (is_asked && looked.found.is_some()) {
             break;
         }
     }
-    (found, down == places.len())
+    looked
 }
 
 /// Whether a page says that its log ended before it.
