@@ -5,6 +5,7 @@
 //! | module | purpose |
 //! |---|---|
 //! | [`kafka`] | records in: assign and poll; the embedded broker of the demo |
+//! | [`kafka_properties`] | librdkafka's properties: defaults, and which a configuration may set |
 //! | [`listener`] | connections in: counted, one checked request head at a time |
 //! | [`gateway`] | requests in: proxied to the upstream, or negotiated and admitted as a stream |
 //! | [`writer`] | a few threads: each owns its sockets, their sessions, its share of the index, one timer wheel |
@@ -12,6 +13,7 @@
 //! | [`admin`] | `/metrics`, `/livez`, `/readyz`; for the same host the page, `/-/drain`, `/-/reload` |
 //! | [`auth`] | tokens to principals |
 //! | [`config`] | the user's file, compiled into a snapshot |
+//! | [`reload`] | watches the file, and replaces the snapshot |
 //! | [`ingress_nginx`] | ingress-nginx's settings in, a configuration and a report out |
 //! | [`metrics`], [`telemetry`] | every metric; the format of logs |
 //! | [`traces`] | spans of requests and events, sent to an OpenTelemetry collector |
@@ -96,6 +98,8 @@ pub mod inject;
 #[cfg(feature = "server")]
 pub mod kafka;
 #[cfg(feature = "server")]
+pub mod kafka_properties;
+#[cfg(feature = "server")]
 pub mod listener;
 #[cfg(feature = "server")]
 pub mod memory;
@@ -105,6 +109,8 @@ pub mod metrics;
 pub mod panics;
 #[cfg(feature = "server")]
 pub mod problem;
+#[cfg(feature = "server")]
+pub mod reload;
 #[cfg(feature = "server")]
 pub mod shutdown;
 #[cfg(feature = "server")]

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use sidestream::cli::{self, Command};
-use sidestream::config::{Brief, ReadOptions, reload::Origin};
+use sidestream::config::{Brief, ReadOptions};
+use sidestream::reload::Origin;
 use sidestream::{app, demo, telemetry};
 
 /// Thousands of connections come in by one thread and leave by another: glibc's allocator keeps what they leave behind.

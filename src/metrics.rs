@@ -101,7 +101,7 @@ pub struct Metrics {
     pub config_last_reload_successful: IntGauge,
     /// When the running configuration was taken over, in seconds since the Unix epoch.
     pub config_last_reload_success_timestamp: Gauge,
-    /// Reloads, by result (see `config::reload`).
+    /// Reloads, by result (see `reload`).
     pub config_reloads: IntCounterVec,
     /// 1 for the hash of the running configuration's file.
     pub config_info: IntGaugeVec,

@@ -18,11 +18,11 @@ use serde_json::json;
 pub use readiness::Readiness;
 pub use status::Status;
 
-use crate::config::reload::{Asker, Outcome};
 use crate::drain::Drained;
 use crate::listener::is_last;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
+use crate::reload::{Asker, Outcome};
 use crate::telemetry;
 
 /// Prometheus' text format.

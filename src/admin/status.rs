@@ -8,9 +8,9 @@ use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 
 use super::Readiness;
-use crate::config::reload::Asker;
 use crate::config::snapshot::Snapshot;
 use crate::metrics::Metrics;
+use crate::reload::Asker;
 use crate::route::{Admission, Offer, StreamRoute};
 use crate::writer::{Sight, Survey, Writers};
 

@@ -1,7 +1,7 @@
 //! Configuration in three forms: the file as written, compiled with every error reported, and the running snapshot.
 //!
 //! It reads files (the configuration, keys of tokens, files with secret properties) and nothing else: no environment,
-//! no network. [`reload`] watches them, and swaps snapshots while the process runs.
+//! no network.
 
 mod brief;
 mod budget;
@@ -13,7 +13,6 @@ mod effective;
 mod excerpt;
 mod file;
 mod nearest;
-pub mod reload;
 mod schema;
 mod secrets;
 mod section;
@@ -35,6 +34,7 @@ pub use diff::Diff;
 pub use effective::effective;
 pub use schema::SCHEMA;
 pub use snapshot::Snapshot;
+pub(crate) use source::fingerprint;
 pub use source::{Fingerprint, check_file, read_secret_text};
 pub use units::parse_duration;
 

@@ -83,7 +83,7 @@ pub fn check_file(path: &Path, takes_folder: bool) -> io::Result<()> {
 }
 
 /// The fingerprint of these files as they are now.
-pub(super) fn fingerprint(paths: &[PathBuf]) -> Fingerprint {
+pub(crate) fn fingerprint(paths: &[PathBuf]) -> Fingerprint {
     let mut sources = Sources::default();
     for path in paths {
         // Whatever limit each was read within: one that is longer reads as another error, and is looked at again.

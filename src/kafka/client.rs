@@ -18,43 +18,13 @@ use serde::Deserialize;
 
 use super::leaders;
 use super::probe::is_unreadable;
-use super::properties::{FILE_PROPERTIES, PROBE, reason};
 use super::watch::Standing;
 use crate::config::snapshot::Kafka;
 use crate::config::{check_file, read_secret_text};
+use crate::kafka_properties::{DEFAULTS, FILE_PROPERTIES, OWNED, PROBE, reason};
 use crate::metrics::Metrics;
 
 pub(super) type Client = BaseConsumer<Context>;
-
-/// What a sidecar sets differently from librdkafka; the configuration's properties go before.
-pub(super) const DEFAULTS: &[(&str, &str)] = &[
-    ("client.id", "sidestream"),
-    // librdkafka assigns partitions only where a group is named; it is never joined and nothing is committed to it.
-    ("group.id", "sidestream"),
-    // Fetched and not yet decoded: 16 MiB and 10,000 records instead of 64 MiB and 100,000.
-    ("queued.max.messages.kbytes", "16384"),
-    ("queued.min.messages", "10000"),
-    ("fetch.max.bytes", "16777216"),
-    // How soon fetching goes on where there was enough. With the default, a second, whoever is behind waits for most of
-    // it again and again: what was fetched ahead is taken in much less.
-    ("fetch.queue.backoff.ms", "10"),
-    // Added partitions are seen after half a minute instead of five.
-    ("topic.metadata.refresh.interval.ms", "30000"),
-    ("reconnect.backoff.max.ms", "5000"),
-];
-
-/// What the consumer's logic depends on: a configuration that sets one of these is refused.
-pub(super) const OWNED: &[(&str, &str)] = &[
-    ("enable.auto.commit", "false"),
-    // A position outside the log is an error to be told as a gap, not something to skip over in silence.
-    ("auto.offset.reset", "error"),
-    ("enable.partition.eof", "false"),
-    // The lag in the statistics is measured from the stored position.
-    ("enable.auto.offset.store", "true"),
-    // Reading a topic must not create it.
-    ("allow.auto.create.topics", "false"),
-    ("statistics.interval.ms", "2000"),
-];
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]

@@ -8,7 +8,6 @@
 //! | `leaders` | the leaders of partitions, looked up before they are assigned |
 //! | `topic`, `warm` | where a topic stands; what is kept back until its window is warm (both without a client) |
 //! | `message`, `headers` | a message as a record; its headers, read without rdkafka's panic |
-//! | `properties` | properties of the configuration, tried on librdkafka |
 //! | `client`, `positions` | librdkafka's configuration, connection state, statistics; where it stands |
 //! | `receive` | the span of a record that is told of |
 //! | `watch`, `probe` | partitions that do not move although their logs go on; where an unreadable batch ends |
@@ -33,7 +32,6 @@ mod metadata;
 mod outage_tests;
 mod positions;
 mod probe;
-mod properties;
 mod receive;
 mod retry;
 mod survey;
@@ -53,7 +51,6 @@ use std::time::{Duration, Instant};
 
 use self::client::Link;
 use self::consumer::Reader;
-pub use self::properties::{FILE_PROPERTIES, PROBE, PropertyError, Remark, check_property, try_client};
 use crate::config::snapshot::Kafka;
 use crate::contain::contain;
 use crate::event::Feed;

@@ -375,18 +375,6 @@ fn a_stop_is_quick_and_waits_for_the_thread() {
 }
 
 #[test]
-fn properties_are_checked_by_name_and_value() {
-    let check = check_property;
-    assert_eq!(check("security.protocol", "SASL_SSL"), Ok(()));
-    assert_eq!(check("sasl.password", "secret"), Ok(()));
-    assert_eq!(check("no.such.property", "1"), Err(PropertyError::Unknown("no.such.property".into())));
-    let refused = check("security.protocol", "s3cret").unwrap_err();
-    assert!(matches!(&refused, PropertyError::Value { name, .. } if name == "security.protocol"));
-    assert!(!refused.to_string().contains("s3cret"));
-    assert_eq!(check("auto.offset.reset", "latest"), Err(PropertyError::Owned("auto.offset.reset".into())));
-}
-
-#[test]
 fn a_batch_that_cannot_be_decompressed_is_passed_over_and_told() {
     let bench = Bench::new(&[("orders", 2)], &["orders"]).with_small_responses();
     let (source, mut feeds) = bench.start();

@@ -23,6 +23,7 @@ mod kafka;
 mod limits;
 mod memory;
 mod metrics;
+mod modules;
 mod ndjson;
 mod oracles;
 mod output;

@@ -11,7 +11,7 @@ use crate::config::file::{Name, Place, Value};
 use crate::config::section::{Section, text};
 use crate::config::snapshot::{DEFAULT_CLUSTER, Kafka};
 use crate::config::source::check_file;
-use crate::kafka::{FILE_PROPERTIES, PROBE, PropertyError, Remark, check_property, try_client};
+use crate::kafka_properties::{FILE_PROPERTIES, PROBE, PropertyError, Remark, check_property, try_client};
 
 /// Each is a client with threads and buffers of its own.
 const CLUSTERS_MAX: usize = 16;

@@ -16,9 +16,7 @@ use serde::Serialize;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::sleep;
 
-use super::diff::Diff;
-use super::source::fingerprint;
-use super::{Diagnostic, Fingerprint, LoadError, ReadOptions, Reading, Snapshot, read_with};
+use crate::config::{Diagnostic, Diff, Fingerprint, LoadError, ReadOptions, Reading, Snapshot, fingerprint, read_with};
 use crate::contain::contain;
 use crate::fault::provoke;
 use crate::metrics::Metrics;

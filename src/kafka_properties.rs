@@ -1,6 +1,7 @@
-//! The properties of a configuration, tried on librdkafka as `run` would, without a connection.
+//! librdkafka's properties: the defaults, the properties that a configuration may set, and their check by librdkafka itself,
+//! without a connection.
 //!
-//! What librdkafka says of them is passed on, but never a value of theirs: it may be a secret.
+//! Errors pass on what librdkafka reports, but never a value: it may be a secret.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,7 +13,34 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
-use super::client::{DEFAULTS, OWNED};
+/// Defaults that differ from librdkafka's. The properties of the configuration override them.
+pub(crate) const DEFAULTS: &[(&str, &str)] = &[
+    ("client.id", "sidestream"),
+    // librdkafka assigns partitions only where a group is named; it is never joined and nothing is committed to it.
+    ("group.id", "sidestream"),
+    // Fetched and not yet decoded: 16 MiB and 10,000 records instead of 64 MiB and 100,000.
+    ("queued.max.messages.kbytes", "16384"),
+    ("queued.min.messages", "10000"),
+    ("fetch.max.bytes", "16777216"),
+    // The pause after the local queue was full. The default is a second, but the queue is drained in much less.
+    ("fetch.queue.backoff.ms", "10"),
+    // Added partitions are seen after half a minute instead of five.
+    ("topic.metadata.refresh.interval.ms", "30000"),
+    ("reconnect.backoff.max.ms", "5000"),
+];
+
+/// Properties that the consumer depends on. A configuration that sets one of these is refused.
+pub(crate) const OWNED: &[(&str, &str)] = &[
+    ("enable.auto.commit", "false"),
+    // A position outside the log is an error that becomes a gap, not something to skip silently.
+    ("auto.offset.reset", "error"),
+    ("enable.partition.eof", "false"),
+    // The lag in the statistics is measured from the stored position.
+    ("enable.auto.offset.store", "true"),
+    // Reading a topic must not create it.
+    ("allow.auto.create.topics", "false"),
+    ("statistics.interval.ms", "2000"),
+];
 
 /// Properties whose value names a file (or, where `true`, a folder as well) that librdkafka reads.
 pub const FILE_PROPERTIES: [(&str, bool); 9] = [
@@ -118,7 +146,7 @@ pub fn try_client(properties: &[(String, String)]) -> Result<Vec<Remark>, Remark
 }
 
 /// What an error of librdkafka says of these properties, without their secrets.
-pub(super) fn reason(error: &KafkaError, properties: &[(String, String)]) -> String {
+pub(crate) fn reason(error: &KafkaError, properties: &[(String, String)]) -> String {
     without_secrets(&said(error), properties)
 }
 
@@ -194,6 +222,18 @@ mod tests {
             check_property(name, value).unwrap();
         }
         try_client(&properties)
+    }
+
+    #[test]
+    fn properties_are_checked_by_name_and_value() {
+        let check = check_property;
+        assert_eq!(check("security.protocol", "SASL_SSL"), Ok(()));
+        assert_eq!(check("sasl.password", "secret"), Ok(()));
+        assert_eq!(check("no.such.property", "1"), Err(PropertyError::Unknown("no.such.property".into())));
+        let refused = check("security.protocol", "s3cret").unwrap_err();
+        assert!(matches!(&refused, PropertyError::Value { name, .. } if name == "security.protocol"));
+        assert!(!refused.to_string().contains("s3cret"));
+        assert_eq!(check("auto.offset.reset", "latest"), Err(PropertyError::Owned("auto.offset.reset".into())));
     }
 
     #[test]

@@ -1,0 +1,75 @@
+//! The modules of `src/` depend on each other without a cycle.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The modules that a module names outside of its tests, each with a file that names it.
+type Graph = BTreeMap<String, BTreeMap<String, PathBuf>>;
+
+#[test]
+fn no_module_depends_on_itself_through_another() {
+    let graph = graph(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    assert!(graph["app"].contains_key("writer"), "{graph:?}");
+    let mut done = BTreeSet::new();
+    for module in graph.keys() {
+        if let Some(cycle) = cycle(&graph, module, &mut Vec::new(), &mut done) {
+            let step =
+                |pair: &[String]| format!("{} -> {} ({})", pair[0], pair[1], graph[&pair[0]][&pair[1]].display());
+            panic!("a cycle: {:#?}", cycle.windows(2).map(step).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn a_cycle_is_found() {
+    let edge = |from: &str, to: &str| (from.to_owned(), BTreeMap::from([(to.to_owned(), PathBuf::new())]));
+    let find = |graph: &Graph| cycle(graph, "a", &mut Vec::new(), &mut BTreeSet::new());
+    assert_eq!(find(&Graph::from([edge("a", "b"), edge("b", "c")])), None);
+    let found = find(&Graph::from([edge("a", "b"), edge("b", "c"), edge("c", "b")]));
+    assert_eq!(found.unwrap(), ["b", "c", "b"]);
+}
+
+/// A path from a module back to itself, reachable from `module`. `path` led here; what is in `done` is on no cycle.
+fn cycle(graph: &Graph, module: &str, path: &mut Vec<String>, done: &mut BTreeSet<String>) -> Option<Vec<String>> {
+    if let Some(start) = path.iter().position(|step| step == module) {
+        return Some(path[start..].iter().cloned().chain([module.to_owned()]).collect());
+    }
+    if done.contains(module) {
+        return None;
+    }
+    path.push(module.to_owned());
+    let found = graph.get(module).into_iter().flatten().find_map(|(next, _)| cycle(graph, next, path, done));
+    path.pop();
+    done.insert(module.to_owned());
+    found
+}
+
+fn graph(src: &Path) -> Graph {
+    let mut graph = Graph::new();
+    let mut folders = vec![src.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let inside = path.strip_prefix(src).unwrap();
+            let module = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
+            if path.is_dir() {
+                folders.push(path);
+            } else if !inside.to_str().unwrap().ends_with("tests.rs") && !matches!(&*module, "lib" | "main") {
+                let named = named(&fs::read_to_string(&path).unwrap());
+                let edges = named.filter(|name| *name != module).map(|name| (name, inside.to_owned()));
+                graph.entry(module.clone()).or_default().extend(edges.collect::<Vec<_>>());
+            }
+        }
+    }
+    graph
+}
+
+/// The modules that a file names as `crate::<module>`, without comments and its module of tests.
+fn named(text: &str) -> impl Iterator<Item = String> + use<> {
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let code: Vec<_> = code.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
+    let name = |rest: &str| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let names: Vec<_> = code.iter().flat_map(|line| line.split("crate::").skip(1)).map(name).collect();
+    names.into_iter().filter(|name| !name.is_empty())
+}
