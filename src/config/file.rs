@@ -146,7 +146,8 @@ impl Node {
 }
 
 impl Value {
-    fn kind(&self) -> &'static str {
+    /// The type, for messages that must not quote the value.
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Nothing => "nothing",
             Self::Flag(_) => "a flag",

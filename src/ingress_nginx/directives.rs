@@ -150,6 +150,31 @@ pub(super) fn directive_fate(name: &str, arguments: &[String]) -> Option<Outcome
     if is_own { Some(NotNeeded(OWN_HEADERS)) } else { find(DIRECTIVES, name) }
 }
 
+/// How many of a directive's arguments cannot hold a secret: the paths of a `location`; switches, sizes and times; names of
+/// headers and variables.
+pub(super) fn public_arguments(name: &str, arguments: &[String]) -> usize {
+    const NAMES: [&str; 8] = [
+        "add_header",
+        "add_trailer",
+        "grpc_set_header",
+        "map",
+        "proxy_hide_header",
+        "proxy_pass_header",
+        "proxy_set_header",
+        "set",
+    ];
+    let is_plain = match directive_fate(name, arguments) {
+        Some(NotNeeded(why)) => why != OWN_HEADERS,
+        Some(Mapped(_)) => true,
+        _ => name == "location",
+    };
+    match name {
+        _ if is_plain => arguments.len(),
+        _ if NAMES.contains(&name) => 1,
+        _ => 0,
+    }
+}
+
 /// A header of requests that sidestream sets, or passes on, as this does: what is fixed instead is something else.
 fn is_own_request_header(header: &str, value: &[String]) -> bool {
     let header = header.to_ascii_lowercase();

@@ -4,7 +4,7 @@
 
 use super::annotations::{ANNOTATIONS, PREFIX};
 use super::configmap::KEYS;
-use super::directives::{DIRECTIVES, directive_fate};
+use super::directives::{DIRECTIVES, directive_fate, public_arguments};
 use super::draft::{Candidate, Draft, Level};
 use super::foreign::foreign;
 use super::manifest::{Object, at, entries, get, line_of, plain, scalar};
@@ -94,7 +94,7 @@ impl Reader<'_> {
     /// The text of a value. Kubernetes takes nothing else; files for Helm and people's notes often have something else.
     fn text(&mut self, subject: &Subject, node: &Node) -> Option<String> {
         if !matches!(node.value, Value::Text(_)) {
-            let found = shown(&node.value.describe());
+            let found = node.value.kind();
             self.report.warn(subject, format!("found {found} where Kubernetes takes a text; put it in quotes"));
         }
         match scalar(&node.value) {
@@ -137,6 +137,7 @@ impl Reader<'_> {
         }
         let derived = match setting.derive(value) {
             Ok(derived) => derived,
+            // The settings are times and counts.
             Err(reason) => return self.report.add(Class::Unknown, subject, format!("`{}`: {reason}", shown(value))),
         };
         if has_ignored_unit(setting, found) {
@@ -229,7 +230,7 @@ impl Reader<'_> {
             (Scope::Requests, Outcome::Mapped(_)) if within.is_some() => {
                 let text = format!(
                     "it counts only within `{}`; set it by hand if it should count at all",
-                    shown(within.as_deref().unwrap_or_default())
+                    block(within.as_deref().unwrap_or_default())
                 );
                 self.report.add(Class::Unknown, &subject, text);
             }
@@ -292,10 +293,19 @@ fn note_directive(name: &str, arguments: &[String], facts: &mut Facts) {
     }
 }
 
-/// A directive as it is shown: its name and its first arguments.
+/// A directive as it is shown: its name, and as many of its arguments as cannot hold a secret.
 fn written(directive: &Directive) -> String {
-    let arguments: String = directive.arguments.iter().map(|argument| format!(" {argument}")).collect();
-    shown(&format!("{}{arguments}", directive.name))
+    let Directive { name, arguments, .. } = directive;
+    let count = public_arguments(name, arguments);
+    let public: String = arguments.iter().take(count).map(|argument| format!(" {argument}")).collect();
+    let rest = if count < arguments.len() { " ..." } else { "" };
+    format!("{}{rest}", shown(&format!("{name}{public}")))
+}
+
+/// A block as it is shown: conditions may compare with a secret.
+fn block(written: &str) -> String {
+    let is_location = written.starts_with("location ");
+    shown(if is_location { written } else { written.split_whitespace().next().unwrap_or_default() })
 }
 
 /// The `location`s of a snippet, with what stands right in them.

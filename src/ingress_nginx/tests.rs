@@ -223,7 +223,7 @@ fn slips_and_foreign_annotations_are_named() {
         ),
         (
             "nginx.ingress.kubernetes.io/proxy-read-timeout: 60",
-            "warning: Ingress x, nginx.ingress.kubernetes.io/proxy-read-timeout (line 3): found `60` where",
+            "warning: Ingress x, nginx.ingress.kubernetes.io/proxy-read-timeout (line 3): found a number where",
         ),
     ];
     for (annotation, expected) in cases {
@@ -254,7 +254,7 @@ fn lines_of_a_snippet_are_lines_of_the_input() {
     let text = ingress("", "").replace("metadata: { name: x, annotations: {  } }\n", annotations);
     assert_line(
         &text,
-        "configuration-snippet: proxy_bufering off (line 9): no directive of nginx that is known here (did you mean `proxy_buffering`?)",
+        "configuration-snippet: proxy_bufering ... (line 9): no directive of nginx that is known here (did you mean `proxy_buffering`?)",
     );
     assert_line(&text, "configuration-snippet (line 10): a quote is opened and not closed");
 }
@@ -337,4 +337,27 @@ fn hostile_names_stay_in_their_comments() {
     let written = import(&text).unwrap().configuration;
     assert_filled_in(&written);
     assert!(!written.contains("\ny: 1") && !written.contains("\nx: y"), "{written}");
+}
+
+#[test]
+fn the_report_quotes_nothing_that_can_hold_a_secret() {
+    let snippet = [
+        "proxy_set_header Authorization 'Basic s3cr3t';",
+        "more_set_headers 'X-Key: s3cr3t';",
+        "add_header X-Accel-Buffering 'no s3cr3t';",
+        "set $token s3cr3t;",
+        "proxy_pass http://u:s3cr3t@service;",
+        "if ($http_x_key = s3cr3t) { proxy_read_timeout 5s; return 200 s3cr3t; }",
+        "unknown_directive s3cr3t;",
+    ];
+    let keys = [format!("configuration-snippet: \"{}\"", snippet.join(" ")), "auth-token: s3cr3t".into()];
+    let annotations: String = keys.iter().map(|key| format!("    nginx.ingress.kubernetes.io/{key}\n")).collect();
+    let ingress = format!(
+        "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: a\n  annotations:\n{annotations}    \
+         nginx.ingress.kubernetes.io/proxy-body-size: 53537\n"
+    );
+    let imported = import(&ingress).unwrap();
+    let told = format!("{}\n{}", imported.report, imported.configuration);
+    assert!(told.contains("proxy_set_header Authorization ...") && told.contains("within `if`"), "{told}");
+    assert!(!told.contains("s3cr3t") && !told.contains("53537"), "{told}");
 }

@@ -30,6 +30,7 @@ fn a_transaction_that_hangs_shows_in_the_metrics_though_the_lag_is_0() {
             && of_partition(&house, "notifications_kafka_stalled_seconds", "hanging") >= Some(2.0)
             && of_partition(&house, "kafka_consumer_lag", "hanging") == Some(0.0)
     });
+    assert_eq!(house.sidecar.admin("/readyz").status(), 200, "the rest is served");
     producer.abort_transaction(DEADLINE).unwrap();
     assert_eq!(stream.ids(1), [behind]);
     eventually_true("all is read", || {

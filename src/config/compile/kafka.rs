@@ -94,6 +94,9 @@ fn cluster(name: &str, section: &Section<'_>, files: Files<'_>, diagnostics: &Di
     }
 }
 
+/// Lets librdkafka compare checksums. It then reports a batch that fails and continues behind it.
+const CHECKSUMS: &str = "check.crcs";
+
 /// What librdkafka calls the protocols of brokers.
 const PROTOCOLS: [&str; 4] = ["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"];
 const PROTOCOL: &str = "security.protocol";
@@ -122,6 +125,12 @@ fn properties(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics
         match property_value(&node.value) {
             Some(value) => {
                 check(name, &value, node.place, diagnostics);
+                if name.text == CHECKSUMS && value == "true" {
+                    diagnostics.warn(
+                        node.place,
+                        "the Kafka client skips batches that fail the check: their events are missing without a gap",
+                    );
+                }
                 let value = file_named(name, value, node.place, files, diagnostics);
                 properties.push((name.text.clone(), value));
             }
@@ -166,6 +175,12 @@ fn property_files(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnos
         match bytes.map(String::from_utf8) {
             Some(Ok(value)) => {
                 check(name, &value, node.place, diagnostics);
+                if name.text == CHECKSUMS && value == "true" {
+                    diagnostics.warn(
+                        node.place,
+                        "the Kafka client skips batches that fail the check: their events are missing without a gap",
+                    );
+                }
                 values.push((name.text.clone(), value));
             }
             Some(Err(_)) => diagnostics.wrong(node.place, "the file is not UTF-8"),
