@@ -4,6 +4,10 @@ CLIENTS := target/clients
 KAFKA := target/kafka
 K8S := target/k8s
 PEERS := target/peers
+DENY := target/deny
+DENY_VERSION := 0.20.2
+# All; the advisories are fetched from GitHub.
+DENY_CHECKS :=
 export SIDESTREAM_CLIENTS := $(CURDIR)/$(CLIENTS)
 
 .DEFAULT_GOAL := help
@@ -95,6 +99,9 @@ $(KAFKA)/installed: tests/kafka/pom.xml
 		-DoutputDirectory=$(CURDIR)/$(KAFKA)/lib
 	touch $@
 
+$(DENY)/bin/cargo-deny:
+	cargo install --locked --version $(DENY_VERSION) --root $(DENY) --target-dir $(DENY)/build cargo-deny
+
 # Built from modules of fixed versions, once; a Go older than the modules need fetches a newer one.
 $(K8S)/installed: tests/k8s/go.mod tests/k8s/go.sum tests/k8s/admission/main.go tests/k8s/requirements.txt
 	tests/packages k8s
@@ -124,10 +131,10 @@ $(PEERS)/venv/installed: benches/peers/requirements.txt
 FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cdebug-assertions --cfg fuzzing \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table
 FUZZ_SECONDS := 60
-FUZZ_TARGETS := cursor head path since websocket
+FUZZ_TARGETS := config cursor head path record since websocket
 FUZZ_BINARIES := target/fuzz/x86_64-unknown-linux-gnu/release
 
-fuzz: ## Fuzz what clients send, two targets at a time (FUZZ_SECONDS=60 each)
+fuzz: ## Fuzz what clients and producers send, and the configuration, two targets at a time (FUZZ_SECONDS=60 each)
 	cd tests/fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --locked --target x86_64-unknown-linux-gnu \
 		--target-dir $(CURDIR)/target/fuzz
 	@printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I{} sh -c 'mkdir -p target/fuzz/corpus/{} && \
@@ -135,9 +142,8 @@ fuzz: ## Fuzz what clients send, two targets at a time (FUZZ_SECONDS=60 each)
 		-print_final_stats=1 target/fuzz/corpus/{} tests/fuzz/seeds >target/fuzz/{}.log 2>&1 || \
 		{ tail -n 40 target/fuzz/{}.log; exit 1; }; echo "{}: $$(grep -m 1 number_of_executed_units target/fuzz/{}.log)"'
 
-deny: ## Check licenses, advisories and sources, if cargo-deny is installed
-	@command -v cargo-deny >/dev/null || { echo "cargo-deny is not installed: cargo install --locked cargo-deny"; exit 1; }
-	cargo deny check
+deny: $(DENY)/bin/cargo-deny ## Check licenses, bans, sources and advisories of all dependencies (DENY_CHECKS="bans licenses sources")
+	$(DENY)/bin/cargo-deny --locked check $(DENY_CHECKS)
 
 clean: ## Remove all build output
 	cargo clean
