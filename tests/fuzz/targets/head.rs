@@ -5,6 +5,9 @@
 
 use libfuzzer_sys::fuzz_target;
 
+mod codec {
+    pub use sidestream::codec::problem;
+}
 #[path = "../../../src/problem.rs"]
 mod problem;
 
