@@ -19,9 +19,10 @@ use crate::config::{Budget, Reading};
 use crate::cores::cores_up_to;
 use crate::descriptors;
 use crate::drain::{self, Drain};
-use crate::event::{Entry, Feed, GapCause, Topic};
+use crate::event::Topic;
 use crate::gateway::Gateway;
 use crate::hub::{Log, WindowLimits};
+use crate::ingest::ingest;
 use crate::kafka::history::{Call, History};
 use crate::kafka::{Source, Status};
 use crate::listener::{Bound, ListenerLimits, STALLED_BYTES};
@@ -332,29 +333,11 @@ fn start_sources(
 ) -> anyhow::Result<Vec<Source>> {
     let start = |kafka: &Kafka| {
         let (writers, history) = (writers.clone(), history.clone());
-        let sink = move |feed| {
-            // Before anybody asks for pages of what is there now.
-            match &feed {
-                Feed::Assigned { topic, epoch, .. } => history.topic_is(topic, *epoch),
-                Feed::Batch(entries) => cut_topics(entries).for_each(|topic| history.is_cut(topic)),
-                Feed::Live { .. } => {}
-            }
-            writers.feed(&feed);
-        };
+        let sink = move |feed| ingest(&feed, &*history, &writers);
         Source::start(kafka.clone(), Box::new(sink), metrics.clone(), tracer.cloned())
             .with_context(|| format!("cannot start the source of the cluster `{}`", kafka.cluster))
     };
     snapshot.sources().map(start).collect()
-}
-
-/// The topics of which a log lost its tail. What a survey of the cluster finds comes in a batch of its own, so that
-/// batches of records cost a look at their first entry.
-fn cut_topics(entries: &[Entry]) -> impl Iterator<Item = &Topic> {
-    let gaps = entries.iter().map_while(|entry| match entry {
-        Entry::Gap { cause, range } => Some((*cause, range)),
-        Entry::Event(_) | Entry::Hole { .. } => None,
-    });
-    gaps.filter(|(cause, _)| *cause == GapCause::Truncated).map(|(_, range)| &range.topic)
 }
 
 /// Warm and connected where all sources are. They are gone once the drain has taken them.

@@ -38,6 +38,7 @@
 //! | [`traceparent`] | the position of a span in its trace |
 //! | [`reserved`] | reserved names on the wire |
 //! | [`hub`] | replay window, key index, bounded queue, resume |
+//! | [`ingest`] | the order in which the output of a source takes effect |
 //! | [`codec`] | bytes on the wire: SSE, NDJSON, WebSocket, HTTP heads and chunks |
 //! | [`session`] | one stream's protocol state: inputs and a time in, bytes and one close reason out |
 //! | [`route`], [`access`] | paths to routes; claims and parameters to selectors |
@@ -55,6 +56,7 @@ pub mod encoding;
 pub mod event;
 mod fault;
 pub mod hub;
+pub mod ingest;
 pub mod reserved;
 pub mod route;
 pub mod session;

@@ -39,6 +39,7 @@ use crate::codec::Encodings;
 use crate::contain::contain;
 use crate::event::{Feed, Topic};
 use crate::hub::{Log, WindowLimits};
+use crate::ingest::Fanout;
 use crate::metrics::Metrics;
 use crate::panics;
 use crate::session::{Reload, Request};
@@ -152,17 +153,6 @@ impl Writers {
         })
     }
 
-    /// Hands entries to every writer, in the same order whichever source they come from. Blocks, for a bounded time,
-    /// while all writers are behind: the log is the buffer. For one that is slower than the others, what it does not take
-    /// becomes a gap that its streams are told.
-    pub fn feed(&self, feed: &Feed) {
-        for (writer, events) in self.inner.inboxes.feed(feed) {
-            tracing::warn!(writer, events, "a stream writer is too slow: its streams receive a gap");
-            self.inner.metrics.writer_skipped.with_label_values(&[&*writer.to_string()]).inc_by(events);
-        }
-        self.inner.writers.iter().for_each(Writer::wake);
-    }
-
     /// Says that what these sessions of a writer asked of the log may be there.
     pub fn call(&self, writer: u32, sessions: Vec<u32>) {
         self.inner.inboxes.call(writer as usize, sessions);
@@ -255,6 +245,19 @@ impl Writers {
                 writer.wake();
             }
         }
+    }
+}
+
+impl Fanout for Writers {
+    /// Passes entries to every writer, in the same order from every source. Blocks for a bounded time while all writers are
+    /// behind: the log is the buffer. What a writer does not take that is slower than the others becomes a gap of its
+    /// streams.
+    fn feed(&self, feed: &Feed) {
+        for (writer, events) in self.inner.inboxes.feed(feed) {
+            tracing::warn!(writer, events, "a stream writer is too slow: its streams receive a gap");
+            self.inner.metrics.writer_skipped.with_label_values(&[&*writer.to_string()]).inc_by(events);
+        }
+        self.inner.writers.iter().for_each(Writer::wake);
     }
 }
 

@@ -51,6 +51,7 @@ use self::topic::TopicLog;
 use crate::config::snapshot::{Kafka, ReplayLog};
 use crate::event::{Epoch, Topic};
 use crate::hub::{Asker, Log, Lookup, Page, Place, ReplayLimits};
+use crate::ingest::Chunks;
 use crate::kafka::STOP_WAIT;
 use crate::metrics::Metrics;
 
@@ -126,23 +127,6 @@ impl History {
         Ok(ended)
     }
 
-    /// Says which topic of a name there is now: pages of another one are forgotten, and those read from now on say this.
-    /// Until it is said it is 0, not known.
-    pub fn topic_is(&self, topic: &Topic, epoch: Epoch) {
-        if let Some((cluster, topic)) = self.topics.get(topic) {
-            self.desk.topic_is(*cluster, *topic, epoch);
-            self.bells[*cluster].ring();
-        }
-    }
-
-    /// Says that a log of this topic lost its tail: pages of it are forgotten.
-    pub fn is_cut(&self, topic: &Topic) {
-        if let Some((cluster, topic)) = self.topics.get(topic) {
-            self.desk.is_cut(*cluster, *topic);
-            self.bells[*cluster].ring();
-        }
-    }
-
     /// Keeps next to no pages as long as memory pressure increased.
     pub fn be_short(&self, is_short: bool) {
         self.desk.be_short(is_short);
@@ -176,6 +160,23 @@ impl History {
             self.bells[cluster].ring();
         }
         looked
+    }
+}
+
+impl Chunks for History {
+    /// Until it is called, the epoch of a topic is 0, which is unknown.
+    fn assigned(&self, topic: &Topic, epoch: Epoch) {
+        if let Some((cluster, topic)) = self.topics.get(topic) {
+            self.desk.topic_is(*cluster, *topic, epoch);
+            self.bells[*cluster].ring();
+        }
+    }
+
+    fn truncated(&self, topic: &Topic) {
+        if let Some((cluster, topic)) = self.topics.get(topic) {
+            self.desk.is_cut(*cluster, *topic);
+            self.bells[*cluster].ring();
+        }
     }
 }
 

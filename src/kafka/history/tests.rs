@@ -10,6 +10,7 @@ use rdkafka::producer::{BaseRecord, Producer};
 use super::*;
 use crate::config::snapshot::TopicConfig;
 use crate::event::{Entry, EventId};
+use crate::ingest::Chunks as _;
 use crate::kafka::embedded::{Embedded, PROPERTIES};
 use crate::kafka::tests::{SMALL_RESPONSES, produce_batch};
 
@@ -326,7 +327,7 @@ fn pages_say_which_topic_they_are_of_and_are_forgotten_with_it() {
     bench.produce("orders", 0, 100, "{}");
     let epochs = |walk: &Walk| walk.pages.iter().map(|page| page.epoch).collect::<Vec<_>>();
     assert_eq!(epochs(&bench.walk("orders", 0, 0, 50)), [0]);
-    bench.history.topic_is(&"orders".into(), 7);
+    bench.history.assigned(&"orders".into(), 7);
     // The partition is assigned already, to read the topic that is no more; what comes now begins at the block's start.
     assert_eq!(epochs(&bench.walk("orders", 0, 50, 60)), [7]);
     assert_eq!(epochs(&bench.walk("orders", 0, 0, 60)), [7]);

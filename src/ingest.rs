@@ -1,0 +1,89 @@
+//! The order in which the output of a source takes effect.
+//!
+//! Chunks of the log come first, then the writers: a session that a writer wakes may ask for a chunk at once, and must not
+//! receive one of a log that no longer exists.
+
+use crate::event::{Entry, Epoch, Feed, GapCause, Topic};
+
+/// The chunks of the logs that are kept for replay.
+pub trait Chunks {
+    /// The topic has this epoch now. Chunks of another epoch are of a recreated topic's predecessor and are dropped.
+    fn assigned(&self, topic: &Topic, epoch: Epoch);
+    /// A log of the topic lost its end. Chunks of the topic are dropped.
+    fn truncated(&self, topic: &Topic);
+}
+
+/// What serves streams.
+pub trait Fanout {
+    /// Takes the output of a source. Blocks for a bounded time while everybody is behind.
+    fn feed(&self, feed: &Feed);
+}
+
+/// Applies one message of a source.
+pub fn ingest(feed: &Feed, chunks: &impl Chunks, fanout: &impl Fanout) {
+    match feed {
+        Feed::Assigned { topic, epoch, .. } => chunks.assigned(topic, *epoch),
+        Feed::Batch(entries) => truncated(entries).for_each(|topic| chunks.truncated(topic)),
+        Feed::Live { .. } => {}
+    }
+    fanout.feed(feed);
+}
+
+/// The topics of truncated logs. A source reports them in a batch of gaps alone, so that a batch of records costs a look
+/// at its first entry.
+fn truncated(entries: &[Entry]) -> impl Iterator<Item = &Topic> {
+    let gaps = entries.iter().map_while(|entry| match entry {
+        Entry::Gap { cause, range } => Some((*cause, range)),
+        Entry::Event(_) | Entry::Hole { .. } => None,
+    });
+    gaps.filter(|(cause, _)| *cause == GapCause::Truncated).map(|(_, range)| &range.topic)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::event::GapRange;
+
+    /// Notes the calls in their order.
+    #[derive(Default)]
+    struct Calls(RefCell<Vec<String>>);
+
+    impl Calls {
+        fn of(feed: &Feed) -> Vec<String> {
+            let calls = Self::default();
+            ingest(feed, &calls, &calls);
+            calls.0.into_inner()
+        }
+    }
+
+    impl Chunks for Calls {
+        fn assigned(&self, topic: &Topic, epoch: Epoch) {
+            self.0.borrow_mut().push(format!("assigned {topic} {epoch}"));
+        }
+
+        fn truncated(&self, topic: &Topic) {
+            self.0.borrow_mut().push(format!("truncated {topic}"));
+        }
+    }
+
+    impl Fanout for Calls {
+        fn feed(&self, feed: &Feed) {
+            self.0.borrow_mut().push(format!("feed {}", feed.entries()));
+        }
+    }
+
+    fn gap(topic: &str, cause: GapCause) -> Entry {
+        Entry::Gap { cause, range: GapRange { topic: topic.into(), partition: 0, from: 1, to: 2 } }
+    }
+
+    #[test]
+    fn chunks_are_dropped_before_writers_see_the_change() {
+        let assigned = Feed::Assigned { topic: "a".into(), epoch: 7, next: [0].into() };
+        assert_eq!(Calls::of(&assigned), ["assigned a 7", "feed 0"]);
+        let batch = [gap("a", GapCause::Truncated), gap("b", GapCause::Retention), gap("c", GapCause::Truncated)];
+        assert_eq!(Calls::of(&Feed::Batch(batch.into())), ["truncated a", "truncated c", "feed 3"]);
+        assert_eq!(Calls::of(&Feed::Live { topics: ["a".into()].into() }), ["feed 0"]);
+    }
+}
