@@ -11,6 +11,7 @@
 //! | [`writer`] | a few threads: each owns its sockets, their sessions, its share of the index, one timer wheel |
 //! | [`problem`] | refusals, as responses with a problem document of [`codec::problem`] |
 //! | [`admin`] | `/metrics`, `/livez`, `/readyz`; for the same host the page, `/-/drain`, `/-/reload` |
+//! | [`http_client`] | requests that sidestream itself sends, with limits |
 //! | [`auth`] | tokens to principals |
 //! | [`config`] | the user's file, compiled into a snapshot |
 //! | [`reload`] | watches the file, and replaces the snapshot |
@@ -93,6 +94,8 @@ pub mod doctor;
 pub mod drain;
 #[cfg(feature = "server")]
 pub mod gateway;
+#[cfg(feature = "server")]
+pub mod http_client;
 #[cfg(feature = "server")]
 pub mod ingress_nginx;
 #[cfg(feature = "server")]

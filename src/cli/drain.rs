@@ -1,19 +1,21 @@
 //! `sidestream drain`: asks the process that runs on this host to drain, and waits.
 //!
-//! One request over plain HTTP/1.1 to its admin listener, written by hand: a client library would be the larger half of
-//! it. While the answer is awaited, the process is probed: one that answers nothing is given up soon, since a preStop hook
-//! that waits for it would only delay its restart. It starts and stops nothing itself.
+//! One request to its admin listener. While the answer is awaited, the process is probed: one that answers nothing is given
+//! up soon, since a preStop hook that waits for it would only delay its restart. It starts and stops nothing itself.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, Uri};
 use serde_json::Value;
 
 use super::output::{note, print};
 use crate::config::{self, ADMIN_LISTEN};
+use crate::http_client::{HttpClient, RequestError, RequestLimits, Response};
 
 /// How long connecting may take: it is the same host.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,20 +27,17 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 const PROBES_LOST_MAX: u32 = 2;
 /// The largest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// How much is read at once, in bytes.
-const READ_BYTES: usize = 4 * 1024;
-
 /// Why nothing was drained.
 #[derive(Debug, thiserror::Error)]
 enum Undrained {
     #[error("no sidestream answers there: {0}")]
-    Unreachable(io::Error),
+    Unreachable(String),
     #[error("still draining after {0:?}; the drain continues")]
     Timeout(Duration),
     #[error("the process accepts connections and answers nothing, not even `/livez`: it is stopped or hangs")]
     Unresponsive,
     #[error("the connection broke before it had drained: {0}")]
-    Broken(io::Error),
+    Broken(String),
     #[error("refused: {0}")]
     Refused(String),
     #[error("the server at this address is not sidestream")]
@@ -91,82 +90,54 @@ fn from_here(mut listener: SocketAddr) -> SocketAddr {
 }
 
 fn ask(address: SocketAddr, timeout: Duration) -> Result<Value, Undrained> {
-    let deadline = Instant::now() + timeout;
-    let mut connection = connect(address, timeout.min(CONNECT_TIMEOUT)).map_err(Undrained::Unreachable)?;
-    send(&mut connection, "POST /-/drain", address).map_err(Undrained::Broken)?;
-    let (mut answer, mut lost) = (Vec::new(), 0);
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(Undrained::Timeout(timeout));
+    let unready = |error: &dyn std::fmt::Display| Undrained::Unreachable(error.to_string());
+    let client = HttpClient::new(timeout.min(CONNECT_TIMEOUT)).map_err(|error| unready(&error))?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| unready(&error))?;
+    runtime.block_on(async {
+        tokio::select! {
+            answer = request(&client, Method::POST, address, "/-/drain", timeout) => match answer {
+                Ok(response) => understand(&response),
+                Err(RequestError::Timeout(_)) => Err(Undrained::Timeout(timeout)),
+                Err(RequestError::Connect(why)) => Err(Undrained::Unreachable(why)),
+                Err(error @ RequestError::Broken(_)) => Err(Undrained::Broken(error.to_string())),
+                Err(RequestError::TooLong(_)) => Err(Undrained::Foreign),
+            },
+            () = hangs(&client, address) => Err(Undrained::Unresponsive),
         }
-        match read(&mut connection, left.min(PROBE_INTERVAL), &mut answer).map_err(Undrained::Broken)? {
-            Came::Bytes if answer.len() <= ANSWER_BYTES_MAX => {}
-            Came::End if answer.is_empty() => return Err(Undrained::Broken(ErrorKind::UnexpectedEof.into())),
-            Came::Bytes | Came::End => return understand(&answer),
-            Came::Nothing => {
-                let left = deadline.saturating_duration_since(Instant::now());
-                let answers = left.is_zero() || is_alive(address, left.min(PROBE_TIMEOUT));
-                lost = if answers { 0 } else { lost + 1 };
-                if lost >= PROBES_LOST_MAX {
-                    return Err(Undrained::Unresponsive);
-                }
-            }
-        }
+    })
+}
+
+async fn request(
+    client: &HttpClient,
+    method: Method,
+    address: SocketAddr,
+    path: &'static str,
+    time: Duration,
+) -> Result<Response, RequestError> {
+    let uri = Uri::builder().scheme("http").authority(address.to_string()).path_and_query(path).build();
+    let request = uri.and_then(|uri| Request::builder().method(method).uri(uri).body(Bytes::new()));
+    let request = request.map_err(|error| RequestError::Broken(error.to_string()))?;
+    client.send(request, RequestLimits { time, body: ANSWER_BYTES_MAX }).await
+}
+
+/// Ends when the process answers no probe any more.
+async fn hangs(client: &HttpClient, address: SocketAddr) {
+    let mut lost = 0;
+    while lost < PROBES_LOST_MAX {
+        tokio::time::sleep(PROBE_INTERVAL).await;
+        let answers = request(client, Method::GET, address, "/livez", PROBE_TIMEOUT).await.is_ok();
+        lost = if answers { 0 } else { lost + 1 };
     }
 }
 
-/// Whether the process answers anything at all.
-fn is_alive(address: SocketAddr, patience: Duration) -> bool {
-    let mut answer = Vec::new();
-    let probe = connect(address, patience).and_then(|mut connection| {
-        send(&mut connection, "GET /livez", address)?;
-        read(&mut connection, patience, &mut answer)
-    });
-    probe.is_ok() && !answer.is_empty()
-}
-
-fn connect(address: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
-    TcpStream::connect_timeout(&address, patience)
-}
-
-fn send(connection: &mut TcpStream, line: &str, address: SocketAddr) -> io::Result<()> {
-    let request = format!("{line} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    connection.write_all(request.as_bytes())
-}
-
-/// What a read came to.
-enum Came {
-    Bytes,
-    /// Nothing within the time allowed.
-    Nothing,
-    End,
-}
-
-fn read(connection: &mut TcpStream, patience: Duration, answer: &mut Vec<u8>) -> io::Result<Came> {
-    connection.set_read_timeout(Some(patience))?;
-    let mut bytes = [0; READ_BYTES];
-    match connection.read(&mut bytes) {
-        Ok(0) => Ok(Came::End),
-        Ok(count) => {
-            answer.extend_from_slice(&bytes[..count]);
-            Ok(Came::Bytes)
-        }
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(Came::Nothing),
-        Err(error) => Err(error),
-    }
-}
-
-fn understand(answer: &[u8]) -> Result<Value, Undrained> {
-    let mut headers = [httparse::EMPTY_HEADER; 32];
-    let mut head = httparse::Response::new(&mut headers);
-    let Ok(httparse::Status::Complete(length)) = head.parse(answer) else { return Err(Undrained::Foreign) };
-    let body: Option<Value> = serde_json::from_slice(&answer[length..]).ok();
-    match (head.code, body) {
-        (Some(200), Some(body)) if body.get("streams").is_some() => Ok(body),
-        (Some(status @ 400..), Some(body)) => {
+fn understand(response: &Response) -> Result<Value, Undrained> {
+    let body: Option<Value> = serde_json::from_slice(&response.body).ok();
+    match (response.status, body) {
+        (StatusCode::OK, Some(body)) if body.get("streams").is_some() => Ok(body),
+        (status, Some(body)) if status.as_u16() >= 400 => {
             let detail = body.get("detail").and_then(Value::as_str).unwrap_or("no reason is given");
-            Err(Undrained::Refused(format!("{status}, {detail}")))
+            Err(Undrained::Refused(format!("{}, {detail}", status.as_u16())))
         }
         _ => Err(Undrained::Foreign),
     }
@@ -190,12 +161,15 @@ mod tests {
 
     #[test]
     fn answers_are_told_apart() {
-        let drained = understand(b"HTTP/1.1 200 OK\r\n\r\n{\"streams\":3,\"left\":0,\"elapsed_ms\":7}").unwrap();
+        let answer = |status: StatusCode, body: &'static str| {
+            understand(&Response { status, headers: http::HeaderMap::new(), body: Bytes::from_static(body.as_bytes()) })
+        };
+        let drained = answer(StatusCode::OK, r#"{"streams":3,"left":0,"elapsed_ms":7}"#).unwrap();
         assert_eq!(drained["streams"], 3);
-        let refused = understand(b"HTTP/1.1 403 Forbidden\r\n\r\n{\"detail\":\"not from there\"}").unwrap_err();
+        let refused = answer(StatusCode::FORBIDDEN, r#"{"detail":"not from there"}"#).unwrap_err();
         assert_eq!(refused.to_string(), "refused: 403, not from there");
-        for foreign in ["HTTP/1.1 200 OK\r\n\r\n<html>", "SSH-2.0-x\r\n", "HTTP/1.1 200 OK\r\n\r\n{}", "HTTP/1.1 404"] {
-            assert!(matches!(understand(foreign.as_bytes()), Err(Undrained::Foreign)), "{foreign}");
+        for (status, foreign) in [(StatusCode::OK, "<html>"), (StatusCode::OK, "{}"), (StatusCode::NOT_FOUND, "")] {
+            assert!(matches!(answer(status, foreign), Err(Undrained::Foreign)), "{foreign}");
         }
     }
 }

@@ -12,14 +12,14 @@ use super::{Failure, Target};
 const HTTP11: &[u8] = b"\x08http/1.1";
 
 #[derive(Debug)]
-pub enum Connection {
+pub(super) enum Connection {
     Plain(TcpStream),
     Tls(Box<SslStream<TcpStream>>),
 }
 
 impl Connection {
     /// Connects within `patience` for each address, and as much for TLS.
-    pub fn open(target: &Target, patience: Duration) -> Result<Self, Failure> {
+    pub(super) fn open(target: &Target, patience: Duration) -> Result<Self, Failure> {
         let unreachable = |error: io::Error| Failure::Unreachable(error.to_string());
         let mut last = Failure::Unreachable("the name has no address".to_owned());
         for address in (&*target.host, target.port).to_socket_addrs().map_err(unreachable)? {

@@ -1,5 +1,4 @@
-//! A client of streams, for `tap` and `doctor`: one connection, blocking, with a limit to every wait. Traces are sent over
-//! such a connection as well.
+//! A client of streams, for `tap` and `doctor`: one connection, blocking, with a limit to every wait.
 //!
 //! It says what came and when a stream ended, and how; whether to connect again is its users' to decide. HTTP/1.1 only,
 //! and no redirects: a stream's address is what was given.
@@ -13,7 +12,6 @@ mod websocket;
 
 use std::fmt;
 
-pub use connection::Connection;
 pub use records::{Item, Kind};
 pub use stream::{Asked, Choice, End, Step, Stream};
 pub use target::Target;

@@ -58,6 +58,12 @@ impl Target {
         if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) }
     }
 
+    /// The whole URL, of `http` or `https`.
+    pub fn uri(&self) -> Result<Uri, http::Error> {
+        let scheme = if self.tls { "https" } else { "http" };
+        Uri::builder().scheme(scheme).authority(&*self.authority).path_and_query(&*self.path).build()
+    }
+
     /// Whether the URL has this parameter by itself.
     pub fn has_parameter(&self, name: &str) -> bool {
         let query = self.path.split_once('?').map_or("", |(_, query)| query);

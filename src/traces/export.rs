@@ -3,36 +3,41 @@
 //! A batch that the collector does not take is dropped and counted, not tried again: while it is away others would have
 //! to go for those that wait. It is told once when that begins, and once when it is over.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::{Request, Uri};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
 use prometheus::IntCounter;
 use prost::Message as _;
+use tokio::runtime::Runtime;
 
 use super::Message;
 use super::span::{Clock, Span, Value, attribute};
-use crate::client::{Connection, Failure, Target};
+use crate::client::Target;
 use crate::config::snapshot::Tracing;
 use crate::contain::contain;
+use crate::http_client::{HttpClient, RequestError, RequestLimits};
 use crate::metrics::Metrics;
 
 /// Spans of one request to the collector.
 const BATCH_SPANS_MAX: usize = 512;
 /// How long the first span of a batch waits for others.
 const BATCH_WAIT: Duration = Duration::from_secs(2);
-/// How long the collector may take for a connection, and for each step of an answer.
-const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest head of an answer that is read, in bytes.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
-const HEADERS_MAX: usize = 64;
+/// How long connecting to the collector may take, and a whole request.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The response to a batch: whole within 10 s, of 64 KiB at most.
+const LIMITS: RequestLimits = RequestLimits { time: Duration::from_secs(10), body: 64 * 1024 };
+const USER_AGENT_VALUE: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 /// How long the end of the process waits for what is left to be sent.
 const STOP_WAIT: Duration = Duration::from_secs(1);
 /// Where Linux says what the host, or the pod, is called.
@@ -48,6 +53,10 @@ pub struct Exporter {
 
 struct Thread {
     target: Target,
+    endpoint: Uri,
+    client: HttpClient,
+    /// Of this thread alone: what the collector delays, it delays for nobody else.
+    runtime: Runtime,
     resource: Resource,
     spans: Receiver<Message>,
     stop: Arc<AtomicBool>,
@@ -61,11 +70,9 @@ struct Thread {
 #[derive(Debug, thiserror::Error)]
 enum Refused {
     #[error("{0}")]
-    Unreachable(Failure),
+    Unanswered(#[from] RequestError),
     #[error("{0}")]
-    Broken(#[from] io::Error),
-    #[error("no HTTP answer")]
-    Foreign,
+    Malformed(#[from] http::Error),
     #[error("status {0}")]
     Status(u16),
 }
@@ -80,7 +87,10 @@ impl Exporter {
         let (alive, ended) = mpsc::channel();
         let stop = Arc::<AtomicBool>::default();
         let mut thread = Thread {
+            endpoint: config.endpoint.uri().map_err(io::Error::other)?,
             target: config.endpoint.clone(),
+            client: HttpClient::new(CONNECT_TIMEOUT).map_err(io::Error::other)?,
+            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
             resource: resource(&config.service_name),
             spans,
             stop: stop.clone(),
@@ -155,12 +165,22 @@ impl Thread {
         let request = ExportTraceServiceRequest {
             resource_spans: vec![ResourceSpans { resource, scope_spans, ..ResourceSpans::default() }],
         };
-        let result = post(&self.target, &request.encode_to_vec());
+        let result = self.post(request.encode_to_vec());
         match &result {
             Ok(()) => self.exported.inc_by(count),
             Err(_) => self.dropped.inc_by(count),
         }
         self.tell(result);
+    }
+
+    /// OTLP/HTTP: a request whose body is Protobuf, answered with 2xx.
+    fn post(&self, body: Vec<u8>) -> Result<(), Refused> {
+        let request = Request::post(&self.endpoint)
+            .header(CONTENT_TYPE, "application/x-protobuf")
+            .header(USER_AGENT, USER_AGENT_VALUE)
+            .body(Bytes::from(body))?;
+        let response = self.runtime.block_on(self.client.send(request, LIMITS))?;
+        if response.status.is_success() { Ok(()) } else { Err(Refused::Status(response.status.as_u16())) }
     }
 
     fn tell(&mut self, result: Result<(), Refused>) {
@@ -188,46 +208,9 @@ fn resource(service_name: &str) -> Resource {
     Resource { attributes, ..Resource::default() }
 }
 
-/// OTLP/HTTP: one request, whose body is Protobuf, answered with 200. Each on a connection of its own: one a second is
-/// nothing, and there is none that the collector may have closed meanwhile.
-fn post(target: &Target, body: &[u8]) -> Result<(), Refused> {
-    let mut connection = Connection::open(target, COLLECTOR_TIMEOUT).map_err(Refused::Unreachable)?;
-    let head = format!(
-        "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-protobuf\r\nContent-Length: {}\r\n\
-         User-Agent: {}/{}\r\nConnection: close\r\n\r\n",
-        target.path_with(&[]),
-        target.authority,
-        body.len(),
-        env!("CARGO_PKG_NAME"),
-        env!("CARGO_PKG_VERSION"),
-    );
-    connection.write_all(&[head.as_bytes(), body].concat())?;
-    match status(&mut connection)? {
-        200..=299 => Ok(()),
-        status => Err(Refused::Status(status)),
-    }
-}
-
-/// The status of an answer; what follows its head is of no interest.
-fn status(connection: &mut impl Read) -> Result<u16, Refused> {
-    let mut answer = Vec::new();
-    let mut piece = [0; 2048];
-    while answer.len() < HEAD_BYTES_MAX {
-        let length = connection.read(&mut piece)?;
-        answer.extend_from_slice(&piece[..length]);
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let mut head = httparse::Response::new(&mut headers);
-        match head.parse(&answer) {
-            Ok(httparse::Status::Complete(_)) => return head.code.ok_or(Refused::Foreign),
-            Ok(httparse::Status::Partial) if length > 0 => {}
-            _ => return Err(Refused::Foreign),
-        }
-    }
-    Err(Refused::Foreign)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
     use std::net::TcpListener;
 
     use super::*;
