@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::access::Authenticator;
 use crate::admin::{Admin, Readiness, Status as AdminStatus};
+use crate::auth::OnFetch;
 use crate::codec::Encodings;
 use crate::config::snapshot::{Kafka, Limits, Snapshot, TopicConfig};
 use crate::config::{Budget, Reading};
@@ -67,7 +68,7 @@ pub fn run(origin: Origin, reading: Reading) -> anyhow::Result<()> {
         metrics,
         fingerprint,
         &files,
-        take_over(app.writers.clone(), app.tracer.clone()),
+        take_over(app.writers.clone(), app.tracer.clone(), app.metrics.clone()),
     );
     record_success(&app.metrics, &sha256);
     serve(app, Some(reloader), |_| {})
@@ -120,16 +121,26 @@ async fn watched<T: Send + 'static>(part: &str, serve: impl Future<Output = T> +
 }
 
 /// Lets the open streams go on under a new configuration where they can, and tells of as many traces as it says.
-fn take_over(writers: Writers, tracer: Option<Tracer>) -> OnReload {
+fn take_over(writers: Writers, tracer: Option<Tracer>, metrics: Arc<Metrics>) -> OnReload {
     Box::new(move |before, now| {
         if let (Some(tracer), Some(tracing)) = (&tracer, &now.tracing) {
             tracer.set_sample(tracing.sample);
         }
+        follow_keys(now, &metrics);
         let trusted = now.verifier.iter().flat_map(|verifier| verifier.authorities());
         let reload = session::Reload::new(&before.routes, now.routes.clone(), trusted)
             .verified_by(now.verifier.clone().map(|verifier| verifier as Arc<dyn Authenticator>));
         writers.reload(reload, drain::pace(now.drain, Instant::now()));
     })
+}
+
+/// Requests the keys of issuers in the background, on the runtime.
+fn follow_keys(snapshot: &Snapshot, metrics: &Arc<Metrics>) {
+    if let Some(verifier) = &snapshot.verifier {
+        let metrics = metrics.clone();
+        let on_fetch: OnFetch = Arc::new(move |issuer, succeeded| metrics.key_fetch(issuer, succeeded));
+        verifier.follow_keys(&on_fetch);
+    }
 }
 
 /// The sources, one a cluster, which readiness asks and the drain takes.
@@ -211,6 +222,7 @@ impl App {
         let drain = Arc::new(Drain::new(draining, snapshot.clone(), writers.clone()));
         let (stop_gateway, stopped) = watch::channel(false);
         let entered = runtime.enter();
+        follow_keys(&snapshot.load(), &metrics);
         let served = listen.serve(gateway.into_app(), limits.clone(), stopped, metrics.clone());
         let gateway = runtime.spawn(watched("listener", served));
         let admin_limits = ListenerLimits {

@@ -7,6 +7,7 @@ mod follow;
 mod import;
 mod indent;
 mod inject;
+mod online;
 mod output;
 mod tap;
 
@@ -91,6 +92,9 @@ pub enum Command {
         /// The output: text, or a JSON array of all errors and warnings.
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
+        /// Also request the keys of issuers with `jwks_url` or `discovery`; exits with 1 where that fails.
+        #[arg(long)]
+        online: bool,
     },
     /// Print the effective configuration, the effect of a change, or the JSON Schema.
     #[command(subcommand)]
@@ -231,7 +235,7 @@ pub fn say_assumptions(brief: &Brief, snapshot: &Snapshot) {
 /// Validates a configuration. As text: a line on standard output if it is good, warnings and every mistake on standard
 /// error. As JSON: an array on standard output of objects with `file`, `line`, `column`, `severity` (`error` or
 /// `warning`), `message` and perhaps `expected`; empty where nothing was found.
-pub fn check(path: &Path, read: ReadArguments, output: Output) -> io::Result<ExitCode> {
+pub fn check(path: &Path, read: ReadArguments, output: Output, online: bool) -> io::Result<ExitCode> {
     let upstream_port = match upstream_port() {
         Ok(port) => port,
         Err(error) => {
@@ -244,7 +248,11 @@ pub fn check(path: &Path, read: ReadArguments, output: Output) -> io::Result<Exi
         Output::Text => print_text(path, &reading)?,
         Output::Json => print_json(&reading)?,
     }
-    Ok(reading.snapshot.as_ref().map_or_else(exit_code, |_| ExitCode::SUCCESS))
+    match &reading.snapshot {
+        Ok(snapshot) if online => online::check(snapshot),
+        Ok(_) => Ok(ExitCode::SUCCESS),
+        Err(error) => Ok(exit_code(error)),
+    }
 }
 
 fn print_text(path: &Path, reading: &Reading) -> io::Result<()> {
@@ -331,7 +339,8 @@ mod tests {
         let inject = parse(&["inject", "--image", "r.example/s:1", "--upstream-port", "3000", "--uninject"]);
         assert!(matches!(inject, Ok(Command::Inject(_))), "{inject:?}");
         assert!(matches!(parse(&["inject", "--print", "policy"]), Ok(Command::Inject(_))));
-        let check = |output| Command::Check { config: "x".into(), read: ReadArguments::default(), output };
+        let check =
+            |output| Command::Check { config: "x".into(), read: ReadArguments::default(), output, online: false };
         assert_eq!(parse(&["check", "--config", "x"]).unwrap(), check(Output::Text));
         assert_eq!(parse(&["check", "--config", "x", "--output", "json"]).unwrap(), check(Output::Json));
         assert_eq!(parse(&["config", "schema"]).unwrap(), Command::Config(ConfigCommand::Schema));
@@ -404,10 +413,10 @@ mod tests {
     fn check_tells_good_from_invalid_from_unreadable() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.yaml");
-        assert_eq!(check(&path, ReadArguments::default(), Output::Text).unwrap(), ExitCode::from(2));
+        assert_eq!(check(&path, ReadArguments::default(), Output::Text, false).unwrap(), ExitCode::from(2));
         std::fs::write(&path, "nonsense: 1").unwrap();
-        assert_eq!(check(&path, ReadArguments::default(), Output::Text).unwrap(), ExitCode::from(1));
+        assert_eq!(check(&path, ReadArguments::default(), Output::Text, false).unwrap(), ExitCode::from(1));
         std::fs::write(&path, "upstream: { address: a:1 }\nkafka: { brokers: a:1 }").unwrap();
-        assert_eq!(check(&path, ReadArguments::default(), Output::Text).unwrap(), ExitCode::SUCCESS);
+        assert_eq!(check(&path, ReadArguments::default(), Output::Text, false).unwrap(), ExitCode::SUCCESS);
     }
 }

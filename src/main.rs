@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         // The arguments' own rules leave nothing else.
         Command::Run { .. } => ExitCode::FAILURE,
         Command::Demo { listen, admin } => ended(demo::run(listen, admin)),
-        Command::Check { config, read, output } => written(cli::check(&config, read, output)),
+        Command::Check { config, read, output, online } => written(cli::check(&config, read, output, online)),
         Command::Config(command) => written(cli::configuration(&command)),
         Command::ImportIngress => written(cli::import_ingress(std::io::stdin())),
         Command::Tap(tap) => written(cli::tap(&tap)),

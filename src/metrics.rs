@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{
     CounterVec, Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -35,6 +36,10 @@ pub struct Metrics {
     pub gaps: IntCounterVec,
     /// Events dropped from a session's queue, by overflow policy.
     pub events_dropped: IntCounterVec,
+    /// Requests for the keys of issuers, by issuer and result.
+    key_fetches: IntCounterVec,
+    /// When the keys in use were received, in seconds since the Unix epoch, by issuer.
+    keys_fetched: IntGaugeVec,
     /// Requests refused on stream routes, by reason (see `gateway`).
     pub streams_rejected: IntCounterVec,
     /// Streams open now, by the pattern of their route.
@@ -188,6 +193,16 @@ impl Metrics {
             event_types: Mutex::default(),
             gaps: make.counters("gaps_total", "Gaps sent to clients.", &["cause"])?,
             events_dropped: make.counters("events_dropped_total", "Events dropped from full queues.", &["policy"])?,
+            key_fetches: make.counters(
+                "token_key_fetches_total",
+                "Requests for the keys of token issuers, by issuer and result.",
+                &["issuer", "result"],
+            )?,
+            keys_fetched: make.gauges(
+                "token_keys_fetched_timestamp_seconds",
+                "Unix time at which the keys of a token issuer were received.",
+                &["issuer"],
+            )?,
             streams_rejected: make.counters("streams_rejected_total", "Rejected stream requests.", &["reason"])?,
             route_streams: make.gauges("route_streams", "Open streams, by route.", &["route"])?,
             route_events: make.counters("route_events_sent_total", "Events sent, by route.", &["route"])?,
@@ -301,6 +316,17 @@ impl Metrics {
         for Certificates { cluster, property, file, end } in found {
             let labels = [&**cluster, *property, &*file.to_string_lossy()];
             self.certificate_expiry.with_label_values(&labels).set(*end);
+        }
+    }
+
+    /// Counts a request for an issuer's keys, by whether it succeeded; nothing: it has not been requested yet.
+    pub fn key_fetch(&self, issuer: &str, succeeded: Option<bool>) {
+        for (result, is_it) in [("success", succeeded == Some(true)), ("failure", succeeded == Some(false))] {
+            self.key_fetches.with_label_values(&[issuer, result]).inc_by(u64::from(is_it));
+        }
+        if succeeded == Some(true) {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.keys_fetched.with_label_values(&[issuer]).set(i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
         }
     }
 

@@ -230,7 +230,7 @@ impl Reloader {
         for warning in &reading.warnings {
             tracing::warn!("{warning}");
         }
-        let snapshot = match reading.snapshot {
+        let mut snapshot = match reading.snapshot {
             Ok(snapshot) => snapshot,
             Err(error) => return stays(&error),
         };
@@ -240,6 +240,7 @@ impl Reloader {
             return Reloaded::failure(Outcome::NeedsRestart, diff.to_string(), Vec::new());
         }
         snapshot.routes.routes().for_each(|route| provoke("reload", route.pattern.as_bytes()));
+        snapshot.inherit_keys(&self.current.load());
         let snapshot = Arc::new(snapshot);
         let before = self.current.swap(snapshot.clone());
         record_success(&self.metrics, &reading.sha256);

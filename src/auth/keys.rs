@@ -1,6 +1,6 @@
 //! The keys of one issuer: a single one from a file, or a JWKS (RFC 7517), each tried against the algorithms at once.
 //!
-//! It fetches nothing: who rotates keys changes the file.
+//! It requests nothing: `remote` does.
 
 use jsonwebtoken::jwk::{Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
@@ -26,6 +26,8 @@ pub enum BadKey {
     NoSet,
     #[error("the JWKS has more than {JWKS_KEYS_MAX} keys")]
     TooManyKeys,
+    #[error("an HMAC algorithm needs a secret, which no URL publishes")]
+    PublicSecret,
     #[error("none of the keys in the JWKS serves these algorithms")]
     NoUsableKey,
 }
@@ -51,8 +53,8 @@ impl Keys {
         match file {
             KeyFile::Single(key) => Self::single(key, allowed),
             KeyFile::Set(set) => Self::set(set, allowed),
-            KeyFile::Unread if allowed.is_empty() => Err(BadKey::NoAlgorithm),
-            KeyFile::Unread => Ok(Self(Vec::new())),
+            KeyFile::Unread | KeyFile::Remote(_) if allowed.is_empty() => Err(BadKey::NoAlgorithm),
+            KeyFile::Unread | KeyFile::Remote(_) => Ok(Self(Vec::new())),
         }
     }
 
@@ -74,7 +76,7 @@ impl Keys {
         serves_all.then(|| Self(vec![Key { id: None, key, algorithms }])).ok_or(BadKey::WrongKey)
     }
 
-    fn set(TokenKey(bytes): &TokenKey, allowed: &[Algorithm]) -> Result<Self, BadKey> {
+    pub(super) fn set(TokenKey(bytes): &TokenKey, allowed: &[Algorithm]) -> Result<Self, BadKey> {
         if allowed.is_empty() {
             return Err(BadKey::NoAlgorithm);
         }
@@ -96,6 +98,10 @@ impl Keys {
             unnamed.next().filter(|_| unnamed.next().is_none())
         });
         found.map(|key| &key.key)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Every key with each algorithm that it serves.

@@ -4,6 +4,7 @@
 
 mod keys;
 mod presented;
+mod remote;
 mod ticket;
 mod verifier;
 
@@ -12,6 +13,7 @@ use serde_json::{Map, Value};
 pub use jsonwebtoken::Algorithm;
 pub use keys::{BadKey, JWKS_KEYS_MAX};
 pub use presented::{TOKEN_SUBPROTOCOL, TokenOrigin, presented, subprotocol_token};
+pub use remote::{FetchError, KeyLocation, KeySource, OnFetch, RemoteKeys};
 pub use ticket::Tickets;
 pub use verifier::{SECRET_BYTES_MIN, TOKEN_BYTES_MAX, TokenError, TrustedIssuer, Verifier};
 
@@ -27,13 +29,15 @@ pub struct Issuer {
     pub algorithms: Vec<Algorithm>,
 }
 
-/// The content of a file with keys.
+/// The content of a file with keys, or where they are published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyFile {
     /// An HMAC secret, or a PEM public key.
     Single(TokenKey),
     /// A JWKS (RFC 7517 section 5).
     Set(TokenKey),
+    /// A JWKS at a URL.
+    Remote(KeySource),
     /// It was not read: no token is accepted.
     Unread,
 }

@@ -1,7 +1,7 @@
 //! Verification of JWTs (RFC 7519) against the keys of their issuer and its allow-list of algorithms. The time is an
 //! argument.
 //!
-//! It fetches nothing: keys are given, and there is no introspection.
+//! It waits for nothing: keys are given, or requested in the background.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -9,12 +9,13 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, Header, Validation};
 use serde_json::{Map, Value};
 
 use super::keys::{BadKey, Keys, material};
+use super::remote::{self, OnFetch, RemoteKeys};
 use super::ticket::{Ticket, Tickets, text_of};
-use super::{Issuer, SignError};
+use super::{Issuer, KeyFile, SignError};
 use crate::access::{Authenticator, Authority, Binding, Principal};
 
 /// The longest token that is looked at, in bytes.
@@ -40,6 +41,9 @@ pub enum TokenError {
     /// No key has its `kid`, or it has none and several keys could be meant.
     #[error("the token's key is not known")]
     Key,
+    /// The issuer's keys are being requested, or could not be for too long.
+    #[error("the issuer's keys are not available")]
+    Unavailable,
     #[error("the token is from another issuer")]
     Issuer,
     #[error("the token is for another audience")]
@@ -60,6 +64,7 @@ impl TokenError {
             Self::Expired => "expired",
             Self::NotYetValid => "not-yet-valid",
             Self::Key => "key",
+            Self::Unavailable => "unavailable",
             Self::Issuer => "issuer",
             Self::Audience => "audience",
             Self::Critical => "critical",
@@ -70,14 +75,40 @@ impl TokenError {
 /// An issuer whose keys fit its algorithms.
 pub struct TrustedIssuer {
     issuer: Issuer,
-    keys: Keys,
+    keys: KeySet,
     validation: Validation,
+}
+
+enum KeySet {
+    Fixed(Keys),
+    Remote(Arc<RemoteKeys>),
+}
+
+impl KeySet {
+    fn new(issuer: &Issuer) -> Result<Self, BadKey> {
+        let keys = Keys::new(&issuer.key_file, &issuer.algorithms)?;
+        let is_hmac = |algorithm: &Algorithm| algorithm.family() == AlgorithmFamily::Hmac;
+        match &issuer.key_file {
+            KeyFile::Remote(_) if issuer.algorithms.iter().any(is_hmac) => Err(BadKey::PublicSecret),
+            KeyFile::Remote(source) => {
+                Ok(Self::Remote(Arc::new(RemoteKeys::new(source.clone(), issuer.algorithms.clone()))))
+            }
+            _ => Ok(Self::Fixed(keys)),
+        }
+    }
+
+    fn remote(&self) -> Option<&Arc<RemoteKeys>> {
+        match self {
+            Self::Remote(keys) => Some(keys),
+            Self::Fixed(_) => None,
+        }
+    }
 }
 
 impl TrustedIssuer {
     /// Prepares the keys. Fails where they don't fit the algorithms.
     pub fn new(issuer: Issuer) -> Result<Self, BadKey> {
-        let keys = Keys::new(&issuer.key_file, &issuer.algorithms)?;
+        let keys = KeySet::new(&issuer)?;
         let mut validation = Validation::default();
         validation.required_spec_claims.clear();
         // `exp` and `nbf` are checked by the verifier, against the time it is told.
@@ -97,27 +128,74 @@ impl TrustedIssuer {
 
     /// The length of its shortest HMAC secret, in bytes; nothing where it has none. See [`SECRET_BYTES_MIN`].
     pub fn shortest_secret(&self) -> Option<usize> {
-        self.keys.shortest_secret()
+        match &self.keys {
+            KeySet::Fixed(keys) => keys.shortest_secret(),
+            KeySet::Remote(_) => None,
+        }
     }
 
-    fn decode(&self, token: &str) -> Result<(jsonwebtoken::TokenData<Map<String, Value>>, Authority), TokenError> {
-        let refused = |error: jsonwebtoken::errors::Error| refusal(error.kind(), token);
-        let header = jsonwebtoken::decode_header(token).map_err(refused)?;
+    fn decode(&self, token: &str) -> Result<Decoded, TokenError> {
+        let header = jsonwebtoken::decode_header(token).map_err(|error| refusal(error.kind(), token))?;
         if !self.issuer.algorithms.contains(&header.alg) {
             return Err(TokenError::Algorithm);
         }
-        let key = self.keys.find(header.kid.as_deref(), header.alg).ok_or(TokenError::Key)?;
+        match &self.keys {
+            KeySet::Fixed(keys) => self.decode_with(keys, token, &header),
+            KeySet::Remote(remote) => {
+                let Some(known) = remote.current() else {
+                    remote.ask();
+                    return Err(TokenError::Unavailable);
+                };
+                match self.decode_with(&known.keys, token, &header) {
+                    // The issuer may have a new key.
+                    Err(TokenError::Key) if remote.ask() => Err(TokenError::Unavailable),
+                    decoded => decoded,
+                }
+            }
+        }
+    }
+
+    fn decode_with(&self, keys: &Keys, token: &str, header: &Header) -> Result<Decoded, TokenError> {
+        let key = keys.find(header.kid.as_deref(), header.alg).ok_or(TokenError::Key)?;
         // The library wants every algorithm to be of the key's family.
         let validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
-        let data = jsonwebtoken::decode(token, key, &validation).map_err(refused)?;
-        Ok((data, self.authority(key, header.alg)))
+        let data = jsonwebtoken::decode(token, key, &validation).map_err(|error| refusal(error.kind(), token))?;
+        let material = self.keys.remote().map_or_else(|| Material::of(key), |remote| Material::at(remote));
+        Ok((data, self.authority(&material, header.alg)))
+    }
+
+    /// All that its tokens may be verified with.
+    fn materials(&self) -> Vec<(Material, Algorithm)> {
+        match &self.keys {
+            KeySet::Fixed(keys) => keys.all().map(|(key, algorithm)| (Material::of(key), algorithm)).collect(),
+            KeySet::Remote(remote) => {
+                self.issuer.algorithms.iter().map(|algorithm| (Material::at(remote), *algorithm)).collect()
+            }
+        }
     }
 
     /// Hashed with a secret of the process, so that it tells nothing of the key.
-    fn authority(&self, key: &DecodingKey, algorithm: Algorithm) -> Authority {
+    fn authority(&self, material: &Material, algorithm: Algorithm) -> Authority {
         static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         let Issuer { name, audience, .. } = &self.issuer;
-        Authority(SECRET.hash_one((name, audience, algorithm, material(key))))
+        Authority(SECRET.hash_one((name, audience, algorithm, material)))
+    }
+}
+
+type Decoded = (jsonwebtoken::TokenData<Map<String, Value>>, Authority);
+
+/// What an algorithm's signatures are verified with: a key, or the place that says which keys are good.
+#[derive(Hash)]
+struct Material(Vec<u8>, Vec<u8>);
+
+impl Material {
+    fn of(key: &DecodingKey) -> Self {
+        let (one, other) = material(key);
+        Self(one.to_vec(), other.to_vec())
+    }
+
+    fn at(remote: &RemoteKeys) -> Self {
+        Self(remote.location().into_bytes(), Vec::new())
     }
 }
 
@@ -214,13 +292,40 @@ impl Verifier {
     /// Every authority, and what replicas call it to each other.
     fn fingerprints<'a>(&'a self, tickets: &'a Tickets) -> impl Iterator<Item = (Authority, String)> {
         self.issuers.iter().flat_map(move |trusted| {
-            trusted.keys.all().filter_map(move |(key, algorithm)| {
+            trusted.materials().into_iter().filter_map(move |(material, algorithm)| {
                 let Issuer { name, audience, .. } = &trusted.issuer;
-                let (one, other) = material(key);
+                let Material(one, other) = &material;
                 let of = (name, audience, format!("{algorithm:?}"), text_of(one), text_of(other));
-                Some((trusted.authority(key, algorithm), tickets.fingerprint(&of).ok()?))
+                Some((trusted.authority(&material, algorithm), tickets.fingerprint(&of).ok()?))
             })
         })
+    }
+
+    /// The issuers whose keys are at a URL, each by its name or else by the URL.
+    pub fn remote_keys(&self) -> impl Iterator<Item = (String, &Arc<RemoteKeys>)> {
+        self.issuers.iter().filter_map(|trusted| {
+            let keys = trusted.keys.remote()?;
+            Some((trusted.issuer.name.clone().unwrap_or_else(|| keys.location()), keys))
+        })
+    }
+
+    /// Keeps the keys that are at URLs current, in tasks of tokio, for as long as this is in use.
+    pub fn follow_keys(&self, on_fetch: &OnFetch) {
+        self.remote_keys().for_each(|(issuer, keys)| remote::follow(keys, &issuer, on_fetch));
+    }
+
+    /// Takes the keys that the configuration before had from the same URLs.
+    pub fn inherit_keys(&self, before: &Self) {
+        for (_, keys) in self.remote_keys() {
+            before.remote_keys().for_each(|(_, known)| keys.inherit(known));
+        }
+    }
+
+    /// Waits for requests of keys that are under way, `patience` at most for each.
+    pub async fn keys_settled(&self, patience: Duration) {
+        for (_, keys) in self.remote_keys() {
+            keys.settled(patience).await;
+        }
     }
 
     /// The name of the cookie that may carry the token.
@@ -231,7 +336,7 @@ impl Verifier {
     /// Everything that the acceptance of a token may rest on.
     pub fn authorities(&self) -> impl Iterator<Item = Authority> {
         let of = |trusted: &TrustedIssuer| {
-            trusted.keys.all().map(|(key, algorithm)| trusted.authority(key, algorithm)).collect::<Vec<_>>()
+            trusted.materials().iter().map(|(key, algorithm)| trusted.authority(key, *algorithm)).collect::<Vec<_>>()
         };
         self.issuers.iter().flat_map(of)
     }

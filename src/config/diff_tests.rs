@@ -10,6 +10,7 @@ use crate::config::{Diff, Snapshot, parse};
 
 /// Values for keys whose form the schema does not say well enough, or that mean other keys.
 const OTHERS: &[(&str, &str)] = &[
+    ("auth.issuers.jwks_keep", "\"2h\""),
     ("listen", r#""127.0.0.1:1""#),
     ("admin.listen", r#""127.0.0.1:2""#),
     ("upstream.address", r#""other:1""#),
@@ -120,6 +121,7 @@ fn a_changed_key_is_taken_over_or_named() {
 /// Keys of which no other value is good on its own in the example.
 const UNTRIED: &[&str] = &[
     "auth.issuers.algorithms",
+    "auth.issuers.discovery",
     "auth.issuers.jwks_file",
     "auth.issuers.key_file",
     "auth.tickets.key_file",
@@ -158,6 +160,11 @@ routes: [{ path: '/x/{id}/{jd}', stream: s, data: payload, bind: { k: path.id },
         ("key_file: one.key", "key_file: two.key"),
         ("key_file: three.key", "key_file: two.key"),
         ("key_file: one.key, algorithms: [HS256]", "jwks_file: keys.json, algorithms: [RS256, ES256, EdDSA]"),
+        ("key_file: one.key, algorithms: [HS256]", "jwks_url: 'https://i/keys', algorithms: [RS256]"),
+        (
+            "issuer: i, key_file: one.key, algorithms: [HS256]",
+            "issuer: 'https://i', discovery: true, algorithms: [RS256]",
+        ),
         ("bind: { k: path.id }", "bind: { k: path.jd }"),
         ("stream: s", "stream: other"),
         ("stream: s", "stream: s, token_from: [subprotocol]"),

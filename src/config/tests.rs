@@ -387,6 +387,12 @@ fn refuses_keys_and_algorithms_that_do_not_fit() {
     refused(&auth("@@{ algorithms: [HS256] }"), "`auth.key_file` is missing");
     refused(&auth("{ key_file: jwt.key, jwks_file: @@jwt.key, algorithms: [HS256] }"), "expected one of them");
     refused(&auth("{ jwks_file: @@jwt.key, algorithms: [HS256] }"), "`auth.jwks_file`: the file is not a JWKS");
+    refused(&auth("{ jwks_url: 'https://i/keys', discovery: @@true, algorithms: [RS256] }"), "expected one of them");
+    refused(&auth("{ jwks_url: @@'file:///keys', algorithms: [RS256] }"), "expected a URL");
+    refused(&auth("{ jwks_url: @@'https://me:pass@i/keys', algorithms: [RS256] }"), "expected a URL");
+    refused(&auth("{ jwks_url: @@'https://i/keys', algorithms: [HS256] }"), "needs a secret, which no URL publishes");
+    refused(&auth("@@{ discovery: true, algorithms: [RS256] }"), "`auth.issuer` is missing");
+    refused(&auth("{ issuer: @@login, discovery: true, algorithms: [RS256] }"), "expected a URL");
     refused(&auth("{ issuers: @@[] }"), "`auth.issuers` is empty");
     refused(&auth("{ issuers: [@@{ key_file: jwt.key, algorithms: [HS256] }] }"), "`auth.issuers.issuer` is missing");
     let one = "{ issuer: i, key_file: jwt.key, algorithms: [HS256] }";

@@ -3,6 +3,7 @@
 use http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use super::admission::retry_delay;
 use super::handshake;
 use super::query::{Parameter, Query};
 use super::refusal::{Reason, Refusal};
@@ -84,7 +85,10 @@ fn identify(
             Ok(principal) => return Ok((principal, origin)),
             Err(error) => {
                 tracing::debug!(%error, "refused a token");
-                refused = unauthorized("Bearer error=\"invalid_token\"", error.to_string());
+                refused = match error {
+                    TokenError::Unavailable => unavailable(error),
+                    _ => unauthorized("Bearer error=\"invalid_token\"", error.to_string()),
+                };
             }
         }
     }
@@ -108,6 +112,12 @@ fn refusal(refused: Refused) -> Refusal {
         }
         Refused::Denied(_) => Refusal::new(Reason::Forbidden, Problem::new(StatusCode::FORBIDDEN, detail)),
     }
+}
+
+/// The token may be good: a 401 would be the end for a client.
+fn unavailable(error: TokenError) -> Refusal {
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
+    Refusal::new(Reason::Keys, problem.retry_after(retry_delay()))
 }
 
 /// RFC 6750 section 3: no error code where no token came.

@@ -24,6 +24,8 @@ pub(super) enum Reason {
     /// A ticket is asked for a path that takes none.
     Ticket,
     Unauthorized,
+    /// The issuer's keys are not available.
+    Keys,
     Forbidden,
     Origin,
     ProcessLimit,
@@ -49,6 +51,7 @@ impl Reason {
             Self::Probe => "probe",
             Self::Ticket => "ticket",
             Self::Unauthorized => "unauthorized",
+            Self::Keys => "keys",
             Self::Forbidden => "forbidden",
             Self::Origin => "origin",
             Self::ProcessLimit => "process-limit",

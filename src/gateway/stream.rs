@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
@@ -29,6 +29,8 @@ use crate::session::{BadPosition, Request, Resume, Socket};
 use crate::traces::RequestSpan;
 use crate::writer::Opening;
 
+/// How long a request waits for an issuer's keys.
+const KEYS_PATIENCE: Duration = Duration::from_secs(3);
 /// What a stream's path answers to.
 const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 /// The media type and the caching of every stream response.
@@ -43,7 +45,12 @@ pub(super) async fn intercept(
     snapshot: &Snapshot,
     span: &mut Option<Box<RequestSpan>>,
 ) -> pingora::Result<bool> {
-    if let Some((cross_origin, answered)) = ticket::answer(session, snapshot) {
+    let mut ticket = ticket::answer(session, snapshot);
+    if matches!(&ticket, Some((_, Err(refusal))) if refusal.reason() == Reason::Keys) {
+        keys_settled(snapshot).await;
+        ticket = ticket::answer(session, snapshot);
+    }
+    if let Some((cross_origin, answered)) = ticket {
         return match answered {
             Ok(response) => answer(session, cross_origin.on(response)).await,
             Err(refusal) => refuse(gateway, session, refusal, &cross_origin).await,
@@ -79,7 +86,17 @@ pub(super) async fn intercept(
     let query = query.unwrap_or_default().to_owned();
     let has_body = !session.is_body_empty();
     let query = Query::parse(&query);
-    match decide(gateway, snapshot, &route, &params, session.req_header(), &query, has_body) {
+    let mut decided = decide(gateway, snapshot, &route, &params, session.req_header(), &query, has_body);
+    if decided.as_ref().is_err_and(|refusal| refusal.reason() == Reason::Keys) {
+        keys_settled(snapshot).await;
+        decided = decide(gateway, snapshot, &route, &params, session.req_header(), &query, has_body);
+    }
+    match decided {
+        Err(refusal) if refusal.reason() == Reason::Keys && is_event_source(session.req_header(), &route) => {
+            count_refusal(gateway, Reason::Keys);
+            let resume = asked::resume(Transport::Sse, &route.stream, &session.req_header().headers, &query);
+            return answer(session, cross_origin.on(polite_retry(resume.ok().flatten().as_ref()))).await;
+        }
         Err(refusal) => refuse(gateway, session, refusal, &cross_origin).await,
         Ok(request) if method == Method::HEAD => answer(session, cross_origin.on(head(&request))).await,
         Ok(request) => {
@@ -87,6 +104,20 @@ pub(super) async fn intercept(
             open(gateway, session, snapshot, request, span, &cross_origin).await
         }
     }
+}
+
+/// Waits a moment for keys that are being requested: a token's key may be among them.
+async fn keys_settled(snapshot: &Snapshot) {
+    if let Some(verifier) = &snapshot.verifier {
+        verifier.keys_settled(KEYS_PATIENCE).await;
+    }
+}
+
+/// Whether a request would open an SSE stream.
+fn is_event_source(header: &RequestHeader, route: &StreamRoute) -> bool {
+    let headers = &header.headers;
+    let agreed = negotiate(route.offer, joined(headers, ACCEPT).as_deref(), handshake::is_asked(headers));
+    agreed.is_ok_and(|agreed| agreed.transport == Transport::Sse)
 }
 
 /// Leaves a request to the upstream, which gets no ticket to see.

@@ -19,6 +19,7 @@ mod first_steps;
 mod hostile_connections;
 mod ingress;
 mod inject;
+mod issuers;
 mod kafka;
 mod limits;
 mod memory;

@@ -1,14 +1,24 @@
 //! `auth`: whose tokens are accepted; their keys are read and tried against the algorithms.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use http::Uri;
+
 use super::{Files, secret_file};
-use crate::auth::{Algorithm, BadKey, Issuer, KeyFile, SECRET_BYTES_MIN, Tickets, TokenKey, TrustedIssuer, Verifier};
+use crate::auth::{
+    Algorithm, BadKey, Issuer, KeyFile, KeyLocation, KeySource, SECRET_BYTES_MIN, Tickets, TokenKey, TrustedIssuer,
+    Verifier,
+};
 use crate::config::diagnostic::{Diagnostics, alternatives};
 use crate::config::section::{Section, text};
 
 const ISSUER: &str = "what `iss` must be";
+/// Where the keys of an issuer may be.
+const KEY_PLACES: [&str; 4] = ["key_file", "jwks_file", "jwks_url", "discovery"];
+/// How long keys are used that could not be requested again.
+const JWKS_KEEP: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(30 * 24 * 60 * 60);
 const LEEWAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(5 * 60);
 const TICKET_LIFETIME: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(5 * 60);
 const TICKET_PATH: &str = "/.well-known/sidestream/tickets";
@@ -112,27 +122,55 @@ fn issuer(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) ->
     Some(trusted)
 }
 
-/// The one of the two keys that is given, and the content of its file.
+/// The one key that says where the issuer's keys are, and what it says.
 fn key_file(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> (&'static str, Option<KeyFile>) {
-    let content = |key| {
+    let read = |key| {
         if !files.is_read {
             return section.get(key).map(|_| KeyFile::Unread);
         }
         let bytes = section.get(key).and_then(|node| secret_file(section, key, node, files, diagnostics));
         bytes.map(TokenKey).map(if key == "jwks_file" { KeyFile::Set } else { KeyFile::Single })
     };
-    match (section.has("key_file"), section.has("jwks_file")) {
-        (_, false) => {
-            section.require("key_file", "the file with the HMAC secret or the PEM public key; or `jwks_file`");
-            ("key_file", content("key_file"))
+    let is_given =
+        |key: &&'static str| if *key == "discovery" { section.flag(key) == Some(true) } else { section.has(key) };
+    let keep = section.duration("jwks_keep", JWKS_KEEP).unwrap_or(Duration::from_secs(24 * 60 * 60));
+    let remote = |location| KeyFile::Remote(KeySource { location, keep });
+    let given: Vec<&'static str> = KEY_PLACES.into_iter().filter(is_given).collect();
+    match given[..] {
+        [] => {
+            section
+                .require("key_file", "the file with the HMAC secret or the PEM public key; or `jwks_file`, `jwks_url`");
+            ("key_file", None)
         }
-        (false, true) => ("jwks_file", content("jwks_file")),
-        (true, true) => {
-            let message = format!("`{}` and `key_file` are two answers to one question", section.path_of("jwks_file"));
-            diagnostics.expected(section.place_of("jwks_file"), message, "one of them");
-            ("jwks_file", None)
+        [key @ "jwks_url"] => (key, url(section, key, diagnostics).map(KeyLocation::Jwks).map(remote)),
+        [key @ "discovery"] => {
+            section.require("issuer", "the URL of the issuer, below which its metadata are");
+            let issuer = url(section, "issuer", diagnostics).and_then(|_| section.text("issuer", ISSUER));
+            (key, issuer.map(String::from).map(KeyLocation::Discovery).map(remote))
+        }
+        [key] => (key, read(key)),
+        [first, second, ..] => {
+            let message = format!("`{}` and `{first}` are two answers to one question", section.path_of(second));
+            diagnostics.expected(section.place_of(second), message, "one of them");
+            (second, None)
         }
     }
+}
+
+/// A URL that keys are requested from. Without TLS, whoever is on the way can replace them.
+fn url(section: &Section<'_>, key: &'static str, diagnostics: &Diagnostics) -> Option<Uri> {
+    let url = section.read(key, "a URL such as `https://login.example/keys`, without a user", |value| {
+        let url: Uri = text(value)?.parse().ok()?;
+        let authority = url.authority()?.as_str();
+        (matches!(url.scheme_str(), Some("http" | "https")) && !authority.contains('@')).then_some(url)
+    })?;
+    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+    let is_local = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    if url.scheme_str() == Some("http") && !is_local {
+        diagnostics
+            .warn(section.place_of(key), "without TLS, the network can replace the keys that tokens are verified with");
+    }
+    Some(url)
 }
 
 fn algorithms(section: &Section<'_>) -> Vec<Algorithm> {
