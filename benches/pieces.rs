@@ -139,6 +139,7 @@ fn route(pattern: &str) -> StreamRoute {
             frames_per_second: 200,
             subscriptions: 2,
             pong_timeout: Duration::from_secs(10),
+            authenticate_timeout: Duration::from_secs(10),
         },
         stall_timeout: Duration::from_secs(300),
         batch: None,

@@ -55,7 +55,7 @@ pub enum Refused {
 
 /// Decides whether `caller` may open a stream of this route, and gives what the stream shows.
 pub fn admit(route: &StreamRoute, params: &Params, caller: &Caller<'_>) -> Result<Selector, Refused> {
-    if route.offer != Offer::Auto && route.offer != Offer::Only(caller.transport) {
+    if !is_offered(route, caller.transport) {
         return Err(Refused::Transport);
     }
     let principal = match route.admission {
@@ -68,6 +68,19 @@ pub fn admit(route: &StreamRoute, params: &Params, caller: &Caller<'_>) -> Resul
         return Err(Refused::Origin);
     }
     Ok(Selector::bind(&route.bindings, params, principal)?)
+}
+
+/// Decides whether this page may open a WebSocket of this route without a token, which its first message brings.
+/// [`admit`] decides then.
+pub fn admit_unauthenticated(route: &StreamRoute, site: &Site) -> Result<(), Refused> {
+    if !is_offered(route, Transport::WebSocket) {
+        return Err(Refused::Transport);
+    }
+    if site.is_foreign(route) { Err(Refused::Origin) } else { Ok(()) }
+}
+
+fn is_offered(route: &StreamRoute, transport: Transport) -> bool {
+    route.offer == Offer::Auto || route.offer == Offer::Only(transport)
 }
 
 /// Decides whether the bearer of a token may have a ticket for a stream of this route, asked for from this page.

@@ -44,6 +44,7 @@ pub struct Metrics {
     pub streams_rejected: IntCounterVec,
     /// Streams open now, by the pattern of their route.
     pub route_streams: IntGaugeVec,
+    pub unauthenticated_websockets: IntGauge,
     /// Events sent on streams, by the pattern of the route that they were opened on.
     pub route_events: IntCounterVec,
     /// Event time to flush, in seconds, of events that came live.
@@ -204,6 +205,10 @@ impl Metrics {
                 &["issuer"],
             )?,
             streams_rejected: make.counters("streams_rejected_total", "Rejected stream requests.", &["reason"])?,
+            unauthenticated_websockets: make.gauge(
+                "unauthenticated_websockets",
+                "WebSockets that were opened without a token and have not sent one yet.",
+            )?,
             route_streams: make.gauges("route_streams", "Open streams, by route.", &["route"])?,
             route_events: make.counters("route_events_sent_total", "Events sent, by route.", &["route"])?,
             event_to_flush,

@@ -82,6 +82,8 @@ pub struct TokenSources {
     pub subprotocol: bool,
     /// The parameter `ticket` of the query.
     pub ticket: bool,
+    /// The first message of a WebSocket that is opened without a token.
+    pub message: bool,
 }
 
 /// What is done with methods other than GET, HEAD and OPTIONS on a stream's path.
@@ -214,6 +216,8 @@ pub struct WebSocketLimits {
     pub subscriptions: usize,
     /// How long after a ping the pong (or any frame) may take.
     pub pong_timeout: Duration,
+    /// How long a socket that was opened without a token may take to send one; beyond: close 1008.
+    pub authenticate_timeout: Duration,
 }
 
 /// A stream route, compiled.

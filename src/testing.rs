@@ -68,6 +68,7 @@ pub fn route(pattern: &str) -> StreamRoute {
             frames_per_second: 100,
             subscriptions: 2,
             pong_timeout: Duration::from_secs(10),
+            authenticate_timeout: Duration::from_secs(10),
         },
         stall_timeout: Duration::from_secs(300),
         batch: None,

@@ -16,11 +16,15 @@ use crate::route::StreamRoute;
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(5);
 pub(super) const RETRY_SPREAD: Duration = Duration::from_secs(10);
 
+/// WebSockets of the process that were opened without a token and have not sent one yet.
+const UNAUTHENTICATED_MAX: usize = 1024;
+
 /// Which limit is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
     Process,
     Route,
+    Unauthenticated,
 }
 
 /// The streams open now. Counters outlive configurations: a route that stays keeps its count.
@@ -28,53 +32,73 @@ pub(super) enum Full {
 pub(super) struct Admission {
     process: Arc<AtomicUsize>,
     /// By pattern; as many as configurations ever named.
-    routes: Mutex<HashMap<Arc<str>, OnRoute>>,
+    routes: Mutex<HashMap<Arc<str>, Count>>,
     shown: IntGaugeVec,
+    unauthenticated: Count,
 }
 
-/// The streams of one route: the number that is held against a limit, and the one that is shown.
+/// The streams of one route, or those without a token: the number that is held against a limit, and the one that is shown.
 #[derive(Clone, Debug)]
-struct OnRoute {
+struct Count {
     open: Arc<AtomicUsize>,
     shown: IntGauge,
 }
 
-/// The right to have one stream open.
+/// The right to have one stream open: one of the process's, and one of its route's or of those without a token.
 #[derive(Debug)]
 pub(super) struct Slot {
     _process: Counted,
-    _route: RouteSlot,
+    _route: Option<ShownSlot>,
 }
 
-/// One of the streams that a route may have.
+/// One of a count that a metric shows.
 #[derive(Debug)]
-struct RouteSlot {
+struct ShownSlot {
     _counted: Counted,
     shown: IntGauge,
 }
 
+impl Count {
+    fn take(&self, limit: usize) -> Option<ShownSlot> {
+        let counted = Counted::take(&self.open, limit)?;
+        self.shown.inc();
+        Some(ShownSlot { _counted: counted, shown: self.shown.clone() })
+    }
+}
+
 impl Admission {
     pub(super) fn new(metrics: &Metrics) -> Self {
-        Self { process: Arc::default(), routes: Mutex::default(), shown: metrics.route_streams.clone() }
+        let unauthenticated = Count { open: Arc::default(), shown: metrics.unauthenticated_websockets.clone() };
+        Self {
+            process: Arc::default(),
+            routes: Mutex::default(),
+            shown: metrics.route_streams.clone(),
+            unauthenticated,
+        }
     }
 
     /// Takes a slot, if `max_streams` of the process and the route's own limit allow.
     pub(super) fn admit(&self, route: &StreamRoute, max_streams: usize) -> Result<Slot, Full> {
         let process = Counted::take(&self.process, max_streams).ok_or(Full::Process)?;
         let on_route = self.on_route(route).ok_or(Full::Route)?;
-        Ok(Slot { _process: process, _route: on_route })
+        Ok(Slot { _process: process, _route: Some(on_route) })
     }
 
-    fn on_route(&self, route: &StreamRoute) -> Option<RouteSlot> {
-        let OnRoute { open, shown } = self.of_route(&route.pattern);
-        let counted = Counted::take(&open, route.max_streams.unwrap_or(usize::MAX))?;
-        shown.inc();
-        Some(RouteSlot { _counted: counted, shown })
+    /// Takes a slot of the process for a WebSocket without a token, and beside it one of [`UNAUTHENTICATED_MAX`], which
+    /// the socket keeps until it authenticates.
+    pub(super) fn admit_unauthenticated(&self, max_streams: usize) -> Result<(Slot, crate::admission::Slot), Full> {
+        let process = Counted::take(&self.process, max_streams).ok_or(Full::Process)?;
+        let waits = self.unauthenticated.take(UNAUTHENTICATED_MAX).ok_or(Full::Unauthenticated)?;
+        Ok((Slot { _process: process, _route: None }, Box::new(waits)))
     }
 
-    fn of_route(&self, pattern: &Arc<str>) -> OnRoute {
+    fn on_route(&self, route: &StreamRoute) -> Option<ShownSlot> {
+        self.of_route(&route.pattern).take(route.max_streams.unwrap_or(usize::MAX))
+    }
+
+    fn of_route(&self, pattern: &Arc<str>) -> Count {
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || OnRoute { open: Arc::default(), shown: self.shown.with_label_values(&[&**pattern]) };
+        let new = || Count { open: Arc::default(), shown: self.shown.with_label_values(&[&**pattern]) };
         routes.entry(pattern.clone()).or_insert_with(new).clone()
     }
 }
@@ -85,7 +109,7 @@ impl Slots for Admission {
     }
 }
 
-impl Drop for RouteSlot {
+impl Drop for ShownSlot {
     fn drop(&mut self) {
         self.shown.dec();
     }
@@ -135,6 +159,23 @@ mod tests {
         drop(second);
         assert_eq!(admission.process.load(Ordering::Acquire), 0);
         assert_eq!(metrics.route_streams.with_label_values(&["/narrow"]).get(), 0);
+    }
+
+    #[test]
+    fn sockets_without_a_token_are_limited_in_number_and_take_no_slot_of_a_route() {
+        let metrics = Metrics::new("x").unwrap();
+        let admission = Admission::new(&metrics);
+        let mut waiting: Vec<_> =
+            (0..UNAUTHENTICATED_MAX).map(|_| admission.admit_unauthenticated(usize::MAX).unwrap()).collect();
+        assert_eq!(admission.admit_unauthenticated(usize::MAX).unwrap_err(), Full::Unauthenticated);
+        assert_eq!(admission.process.load(Ordering::Acquire), UNAUTHENTICATED_MAX, "a refused one takes nothing");
+        assert_eq!(metrics.unauthenticated_websockets.get(), UNAUTHENTICATED_MAX as i64);
+        let (_process, waits) = waiting.pop().unwrap();
+        drop(waits);
+        assert!(admission.admit_unauthenticated(UNAUTHENTICATED_MAX).is_err(), "it is still one of the process");
+        assert!(admission.admit_unauthenticated(usize::MAX).is_ok());
+        drop(waiting);
+        assert_eq!(metrics.unauthenticated_websockets.get(), 0);
     }
 
     #[test]

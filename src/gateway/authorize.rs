@@ -1,5 +1,7 @@
 //! Who opens a stream: the token and the page it came from. What they may see is decided by [`crate::admission`].
 
+use std::borrow::Cow;
+
 use http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
@@ -20,6 +22,8 @@ pub(super) struct Authorized {
     pub principal: Option<Principal>,
     /// The page that opens a WebSocket.
     pub site: Option<Site>,
+    /// Whether it may see nothing yet: the first message of a WebSocket brings the token.
+    pub is_unauthenticated: bool,
 }
 
 /// Verifies the token where the route needs one, and has the request decided on. On public routes tokens are ignored.
@@ -32,14 +36,18 @@ pub(super) fn authorize(
     verifier: Option<&Verifier>,
     now_unix_ms: i64,
 ) -> Result<Authorized, Refusal> {
+    let may_wait = route.token_from.message && route.admission == Admission::Token && transport == Transport::WebSocket;
+    if may_wait && !has_token(route, headers, query, verifier) {
+        let site = site(headers, false);
+        admission::admit_unauthenticated(route, &site).map_err(refusal)?;
+        let selector = Selector::default();
+        return Ok(Authorized { selector, principal: None, site: Some(site), is_unauthenticated: true });
+    }
     let (principal, by_cookie) = match route.admission {
         Admission::Public => (None, false),
         Admission::Token => {
-            let is_offered = route.token_from.subprotocol && transport == Transport::WebSocket;
-            let offered = is_offered.then(|| handshake::token(headers)).flatten();
-            let ticket = route.token_from.ticket.then(|| query.single(Parameter::Ticket)).flatten();
-            let set_by_client = offered.as_deref().map(|token| (TokenOrigin::Subprotocol, token));
-            let set_by_client = set_by_client.or_else(|| ticket.as_deref().map(|ticket| (TokenOrigin::Ticket, ticket)));
+            let set_by_client = set_by_client(route, transport, headers, query);
+            let set_by_client = set_by_client.as_ref().map(|(origin, token)| (*origin, &**token));
             let (principal, origin) =
                 identify(headers, set_by_client, verifier, |verifier, origin, token| match origin {
                     TokenOrigin::Ticket => verifier.redeem_ticket(token, &route.pattern, path, now_unix_ms),
@@ -51,7 +59,29 @@ pub(super) fn authorize(
     let site = (transport == Transport::WebSocket).then(|| site(headers, by_cookie));
     let caller = Caller { transport, principal: principal.as_ref(), site: site.as_ref() };
     let selector = admission::admit(route, params, &caller).map_err(refusal)?;
-    Ok(Authorized { selector, principal, site })
+    Ok(Authorized { selector, principal, site, is_unauthenticated: false })
+}
+
+/// The token that the request carries elsewhere than in `Authorization` and cookies, where the route takes one from there.
+fn set_by_client<'a>(
+    route: &StreamRoute,
+    transport: Transport,
+    headers: &HeaderMap,
+    query: &Query<'a>,
+) -> Option<(TokenOrigin, Cow<'a, str>)> {
+    let is_offered = route.token_from.subprotocol && transport == Transport::WebSocket;
+    let offered = is_offered.then(|| handshake::token(headers)).flatten();
+    let ticket = || route.token_from.ticket.then(|| query.single(Parameter::Ticket)).flatten();
+    let offered = offered.map(|token| (TokenOrigin::Subprotocol, token.into()));
+    offered.or_else(|| ticket().map(|ticket| (TokenOrigin::Ticket, ticket)))
+}
+
+/// Whether the request for a WebSocket carries a token, good or not.
+fn has_token(route: &StreamRoute, headers: &HeaderMap, query: &Query<'_>, verifier: Option<&Verifier>) -> bool {
+    let lines = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let cookie = verifier.and_then(Verifier::cookie);
+    set_by_client(route, Transport::WebSocket, headers, query).is_some()
+        || !auth::presented(lines(AUTHORIZATION), None, lines(COOKIE), cookie).is_empty()
 }
 
 /// Who holds the token that a ticket is asked with, if they may have one for this path.

@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{CONNECTION, HeaderName, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use pingora::http::RequestHeader;
 use sha1::{Digest, Sha1};
 
 use crate::auth::{self, TOKEN_SUBPROTOCOL};
@@ -73,6 +74,18 @@ fn is_key(key: &str) -> bool {
 /// The token that the offered subprotocols carry.
 pub(super) fn token(headers: &HeaderMap) -> Option<String> {
     auth::subprotocol_token(tokens(headers, SEC_WEBSOCKET_PROTOCOL))
+}
+
+/// Takes the entries that carry tokens out of the offered subprotocols.
+pub(super) fn drop_tokens(request: &mut RequestHeader) -> pingora::Result<()> {
+    let offered = || tokens(&request.headers, SEC_WEBSOCKET_PROTOCOL);
+    if !offered().any(|entry| entry.starts_with(TOKEN_SUBPROTOCOL)) {
+        return Ok(());
+    }
+    let kept: Vec<&str> = offered().filter(|entry| !entry.starts_with(TOKEN_SUBPROTOCOL)).collect();
+    let kept = kept.join(", ");
+    request.remove_header(&SEC_WEBSOCKET_PROTOCOL);
+    if kept.is_empty() { Ok(()) } else { request.insert_header(SEC_WEBSOCKET_PROTOCOL, kept) }
 }
 
 /// The route's most preferred subprotocol among those offered, and never one that carries a token. A browser that offered
@@ -189,5 +202,23 @@ mod tests {
         );
         assert_eq!(echoed(&takes, entry), None);
         assert_eq!(echoed(&other, both), None);
+    }
+
+    #[test]
+    fn a_request_that_passes_to_the_service_carries_no_token_as_a_subprotocol() {
+        let entry = format!("{TOKEN_SUBPROTOCOL}app.YS5iLmM");
+        for (lines, kept) in [
+            (&["v1, v2"][..], Some("v1, v2")),
+            (&[&*format!("v1,{entry}, v2"), &entry], Some("v1, v2")),
+            (&[&*entry], None),
+            (&[], None),
+        ] {
+            let mut request = RequestHeader::build("OPTIONS", b"/x", None).unwrap();
+            for line in lines {
+                request.append_header(SEC_WEBSOCKET_PROTOCOL, *line).unwrap();
+            }
+            drop_tokens(&mut request).unwrap();
+            assert_eq!(single(&request.headers, &SEC_WEBSOCKET_PROTOCOL), kept, "{lines:?}");
+        }
     }
 }

@@ -30,6 +30,8 @@ pub(super) enum Reason {
     Origin,
     ProcessLimit,
     RouteLimit,
+    /// Too many WebSockets wait for their token.
+    UnauthenticatedLimit,
     Draining,
     /// There is too little memory for another stream.
     Memory,
@@ -56,6 +58,7 @@ impl Reason {
             Self::Origin => "origin",
             Self::ProcessLimit => "process-limit",
             Self::RouteLimit => "route-limit",
+            Self::UnauthenticatedLimit => "unauthenticated-limit",
             Self::Draining => "draining",
             Self::Memory => "memory",
             Self::Internal => "internal",

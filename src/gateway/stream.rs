@@ -120,10 +120,13 @@ fn is_event_source(header: &RequestHeader, route: &StreamRoute) -> bool {
     agreed.is_ok_and(|agreed| agreed.transport == Transport::Sse)
 }
 
-/// Leaves a request to the upstream, which gets no ticket to see.
+/// Leaves a request to the upstream, without the tokens and tickets that only this route takes.
 fn pass(session: &mut Session, route: &StreamRoute) -> pingora::Result<bool> {
     if route.token_from.ticket {
         target::drop_parameter(session.req_header_mut(), "ticket")?;
+    }
+    if route.token_from.subprotocol {
+        handshake::drop_tokens(session.req_header_mut())?;
     }
     Ok(false)
 }
@@ -187,7 +190,9 @@ fn prepare(
     let socket = handshake.map(|handshake| {
         let slots = gateway.admission.clone();
         let authenticator = snapshot.verifier.clone().map(|verifier| verifier as Arc<dyn Authenticator>);
-        Box::new(Socket { handshake: Some(handshake), site: authorized.site, slots, authenticator })
+        let unauthenticated = authorized.is_unauthenticated.then(|| params.clone());
+        let handshake = Some(handshake);
+        Box::new(Socket { handshake, site: authorized.site, slots, authenticator, unauthenticated, slot: None })
     });
     Ok(Request {
         transport,
@@ -226,11 +231,11 @@ async fn open(
     gateway: &Gateway,
     session: &mut Session,
     snapshot: &Snapshot,
-    request: Request,
+    mut request: Request,
     span: &mut Option<Box<RequestSpan>>,
     cross_origin: &CrossOrigin,
 ) -> pingora::Result<bool> {
-    let slot = match admit(gateway, snapshot, &request.route) {
+    let slot = match admit(gateway, snapshot, &mut request) {
         Ok(slot) => slot,
         Err(refusal) if request.transport == Transport::Sse => {
             count_refusal(gateway, refusal.reason());
@@ -268,7 +273,8 @@ async fn open(
     Ok(true)
 }
 
-fn admit(gateway: &Gateway, snapshot: &Snapshot, route: &StreamRoute) -> Result<Slot, Refusal> {
+/// A WebSocket without a token takes its route's slot once it authenticates.
+fn admit(gateway: &Gateway, snapshot: &Snapshot, request: &mut Request) -> Result<Slot, Refusal> {
     let later =
         |reason, status, detail| Err(Refusal::new(reason, Problem::new(status, detail).retry_after(retry_delay())));
     if gateway.draining.is_set() {
@@ -277,8 +283,22 @@ fn admit(gateway: &Gateway, snapshot: &Snapshot, route: &StreamRoute) -> Result<
     if gateway.pressure.refuses_streams() {
         return later(Reason::Memory, StatusCode::SERVICE_UNAVAILABLE, "there is too little memory for another stream");
     }
-    match gateway.admission.admit(route, snapshot.limits.max_streams) {
+    let max_streams = snapshot.limits.max_streams;
+    let taken = match &mut request.socket {
+        Some(socket) if socket.unauthenticated.is_some() => {
+            gateway.admission.admit_unauthenticated(max_streams).map(|(slot, waits)| {
+                socket.slot = Some(waits);
+                slot
+            })
+        }
+        _ => gateway.admission.admit(&request.route, max_streams),
+    };
+    match taken {
         Ok(slot) => Ok(slot),
+        Err(Full::Unauthenticated) => {
+            let detail = "too many WebSockets have not sent their token yet";
+            later(Reason::UnauthenticatedLimit, StatusCode::SERVICE_UNAVAILABLE, detail)
+        }
         Err(Full::Process) => {
             later(Reason::ProcessLimit, StatusCode::SERVICE_UNAVAILABLE, "the limit of streams is reached")
         }

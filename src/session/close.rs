@@ -16,6 +16,12 @@ pub enum CloseReason {
     /// nothing at all for the route's `stall_timeout`.
     SlowConsumer,
     TokenExpired,
+    /// A WebSocket that was opened without a token sent none in time.
+    AuthenticationTimeout,
+    /// The first message of a WebSocket that was opened without a token brought none that is accepted.
+    AuthenticationFailed,
+    /// A WebSocket authenticated when all of its route's `max_streams` were taken.
+    RouteLimit,
     /// The process is shutting down.
     Drain,
     /// The configuration changed, and what the stream was opened as is no longer there.
@@ -57,6 +63,9 @@ impl CloseReason {
             Self::PongTimeout => ("pong-timeout", Some((1001, "no pong in time")), false),
             Self::SlowConsumer => ("slow-consumer", Some((1013, "too slow: reconnect and resume")), true),
             Self::TokenExpired => ("token-expired", Some((1008, "token expired")), true),
+            Self::AuthenticationTimeout => ("authentication-timeout", Some((1008, "no token in time")), false),
+            Self::AuthenticationFailed => ("authentication-failed", Some((1008, "the token is not accepted")), false),
+            Self::RouteLimit => ("route-limit", Some((1013, "too many streams: reconnect later")), false),
             Self::Drain => ("drain", Some((1012, "restarting: reconnect and resume")), true),
             Self::Reload => ("reload", Some((1012, "configuration changed: reconnect and resume")), true),
             Self::Protocol(Violation::Protocol(what)) => ("protocol-error", Some((1002, what)), false),
@@ -68,7 +77,7 @@ impl CloseReason {
             Self::UnexpectedData => ("unexpected-data", None, false),
             Self::InternalError => ("internal-error", Some((1011, "internal error: reconnect and resume")), true),
             Self::ReplayNotPossible => ("replay-not-possible", None, false),
-            Self::NotReady => ("not-ready", None, true),
+            Self::NotReady => ("not-ready", Some((1013, "too early: reconnect and resume")), true),
         };
         Closing { label, websocket, retry }
     }
@@ -86,6 +95,9 @@ mod tests {
             CloseReason::PongTimeout,
             CloseReason::SlowConsumer,
             CloseReason::TokenExpired,
+            CloseReason::AuthenticationTimeout,
+            CloseReason::AuthenticationFailed,
+            CloseReason::RouteLimit,
             CloseReason::Drain,
             CloseReason::Reload,
             CloseReason::Protocol(Violation::TooBig),

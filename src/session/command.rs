@@ -174,6 +174,7 @@ impl Session {
 
     fn take(&mut self, message: Message, desk: &mut Desk<'_>) -> Option<Refused> {
         match message {
+            Message::Text(text) if self.request.is_unauthenticated() => return self.first_message(&text, desk),
             Message::Text(text) => return self.command(&text, desk),
             Message::Ping(payload) => self.answer_with(websocket::frame(Opcode::Pong, &payload)),
             Message::Pong => {}
@@ -201,31 +202,33 @@ impl Session {
             self.close(CloseReason::CommandRate);
             return None;
         }
-        let (id, command) = match serde_json::from_str::<Incoming>(text) {
-            Ok(incoming) => incoming.parts(),
-            Err(error) => (Value::Null, Err(format!("not a command: {}", quoted(&error.to_string())))),
-        };
+        let (id, command) = parse(text);
         let name = command.as_ref().ok().and_then(|command| command.command.clone());
         let subscriptions = self.subscriptions.len();
         let answer = match command {
             Ok(command) => self.carry_out(&command, desk),
             Err(why) => Err((Refused::Malformed, why)),
         };
-        let command = name.as_deref().map(quoted);
+        // The response comes before what was subscribed to.
+        self.respond(&id, name.as_deref(), &answer, desk.now);
+        if self.subscriptions.len() > subscriptions && self.closed.is_none() {
+            self.start_last(desk);
+        }
+        answer.err().map(|(refused, _)| refused)
+    }
+
+    /// Queues the response to a command.
+    pub(super) fn respond(&mut self, id: &Value, name: Option<&str>, answer: &Answer, now: Now) {
+        let command = name.map(quoted);
         let command = command.as_deref();
-        let data = match &answer {
+        let data = match answer {
             Ok(result) => Response { command, status: "ok", result: Some(result), error: None },
             Err((_, why)) => Response { command, status: "error", result: None, error: Some(why) },
         };
         self.messages += 1;
         let data = json::text(&data);
-        let response = json::websocket_message(self.messages, "response", Some(&id), desk.now.unix_ms, &data);
-        // The response comes before what was subscribed to.
+        let response = json::websocket_message(self.messages, "response", Some(id), now.unix_ms, &data);
         self.answer_with(websocket::frame(Opcode::Text, &response));
-        if self.subscriptions.len() > subscriptions && self.closed.is_none() {
-            self.start_last(desk);
-        }
-        answer.err().map(|(refused, _)| refused)
     }
 
     fn carry_out(&mut self, command: &Command, desk: &mut Desk<'_>) -> Answer {
@@ -357,6 +360,20 @@ impl Session {
         let taken = self.request.socket.as_ref().and_then(|socket| socket.slots.take(route));
         let full = || (Refused::Subscription, "the route's limit of streams is reached".to_owned());
         taken.map(Some).ok_or_else(full)
+    }
+}
+
+/// The id of a message to repeat, and its command, or what is wrong with it.
+pub(super) fn parse(text: &str) -> (Value, Result<Command, String>) {
+    match serde_json::from_str::<Incoming>(text) {
+        Ok(incoming) => incoming.parts(),
+        Err(error) => (Value::Null, Err(format!("not a command: {}", quoted(&error.to_string())))),
+    }
+}
+
+impl Command {
+    pub(super) fn is_authenticate(&self) -> bool {
+        self.command.as_deref() == Some("authenticate")
     }
 }
 

@@ -370,7 +370,7 @@ impl Session {
             return false;
         }
         self.heartbeat_due = now + interval;
-        if self.is_unanswered() {
+        if self.is_unanswered() || self.request.is_unauthenticated() {
             return false;
         }
         // A client with something waiting is not idle but slow; one more frame would not reach it either.

@@ -26,23 +26,32 @@ impl Session {
     pub fn open(request: Request, jitter: f64, desk: &mut Desk<'_>) -> Self {
         let mut session = Self::new(request, jitter, desk);
         session.heartbeat_due = desk.now.instant + session.heartbeat_interval();
-        if !session.request.subscribe {
+        if session.request.is_unauthenticated() {
             session.write_head(desk);
-            if session.request.probe.is_some() {
-                let record = session.probe_record(desk);
-                session.push_first(record);
-            } else {
-                session.beat_first(desk);
-            }
-            return session;
-        }
-        session.add_subscription(session.request.route.clone(), session.request.selector.clone(), None);
-        // Not kept with the request: the client chose its size.
-        match session.request.resume.take() {
-            None => session.start_now(desk),
-            Some(resume) => session.start_from(resume, desk),
+        } else {
+            session.begin(desk);
         }
         session
+    }
+
+    /// Starts what the client asked for, once it is known what that may see.
+    pub(super) fn begin(&mut self, desk: &mut Desk<'_>) {
+        if !self.request.subscribe {
+            self.write_head(desk);
+            if self.request.probe.is_some() {
+                let record = self.probe_record(desk);
+                self.push_first(record);
+            } else {
+                self.beat_first(desk);
+            }
+            return;
+        }
+        self.add_subscription(self.request.route.clone(), self.request.selector.clone(), None);
+        // Not kept with the request: the client chose its size.
+        match self.request.resume.take() {
+            None => self.start_now(desk),
+            Some(resume) => self.start_from(resume, desk),
+        }
     }
 
     fn new(mut request: Request, jitter: f64, desk: &Desk<'_>) -> Self {
@@ -50,7 +59,11 @@ impl Session {
         let route = request.route.clone();
         let now = desk.now;
         let principal = request.principal.as_ref();
-        let expires = principal.and_then(|principal| Self::notice_at(principal, now));
+        let expires = match principal {
+            Some(principal) => Self::notice_at(principal, now),
+            None if request.is_unauthenticated() => Some(now.instant + route.websocket.authenticate_timeout),
+            None => None,
+        };
         let websocket = (request.transport == Transport::WebSocket).then(|| Box::new(WebSocketSide::new(&route, now)));
         Self {
             form: Form::new(&route, request.transport, request.http11),
@@ -103,6 +116,9 @@ impl Session {
 
     /// Ends a stream whose position is too long to be kept until the log was read: the client keeps it, and comes back.
     fn turn_back(&mut self, cursor: Option<&str>, desk: &Desk<'_>) {
+        if self.answered {
+            return self.close(CloseReason::NotReady);
+        }
         if self.form.transport != Transport::Sse {
             return self.refuse_early(false, desk);
         }
@@ -162,7 +178,9 @@ impl Session {
     }
 
     pub(super) fn write_head(&mut self, desk: &Desk<'_>) {
-        self.answered = true;
+        if std::mem::replace(&mut self.answered, true) {
+            return;
+        }
         let unix_ms = desk.now.unix_ms;
         let head = match self.request.socket.as_mut().and_then(|socket| socket.handshake.take()) {
             Some(handshake) => http::websocket_head(&handshake, unix_ms),

@@ -64,6 +64,9 @@ impl Reload {
     pub fn goes_on(&self, request: &Request) -> Option<&Arc<StreamRoute>> {
         let is_trusted = request.principal.as_ref().is_none_or(|who| self.trusted.contains(&who.authority));
         let route = self.successor(&request.route, &request.routes).filter(|_| is_trusted)?;
+        if request.is_unauthenticated() && !route.token_from.message {
+            return None;
+        }
         shows_the_same(&request.route, route, request.transport).then_some(route)
     }
 

@@ -9,11 +9,11 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::access::{Authenticator, Principal, Selector};
-use crate::admission::{Caller, Site, Slots};
+use crate::admission::{Caller, Site, Slot, Slots};
 use crate::codec::http::Handshake;
 use crate::cursor::{CURSOR_BYTES_MAX, Cursor};
 use crate::event::Topic;
-use crate::route::{Batch, HeartbeatForm, RouteTable, StreamRoute, Transport};
+use crate::route::{Batch, HeartbeatForm, Params, RouteTable, StreamRoute, Transport};
 
 /// An admitted stream request: everything a session needs, decided before the head is written.
 #[derive(Debug)]
@@ -57,7 +57,11 @@ pub struct Socket {
     pub site: Option<Site>,
     /// What is open on each route.
     pub slots: Arc<dyn Slots>,
-    /// Verifies tokens that replace the one it was opened with; nothing where the configuration has no `auth`.
+    /// The path's parameters, while no token came: the first message brings it, and nothing is sent before.
+    pub unauthenticated: Option<Params>,
+    /// What a socket that was opened without a token counts as: one that waits for its token, then one of its route.
+    pub slot: Option<Slot>,
+    /// Verifies the token of the first message, and tokens that replace the one it was opened with; nothing where the configuration has no `auth`.
     pub authenticator: Option<Arc<dyn Authenticator>>,
 }
 
@@ -66,6 +70,11 @@ impl Request {
     pub(super) fn caller(&self) -> Caller<'_> {
         let site = self.socket.as_ref().and_then(|socket| socket.site.as_ref());
         Caller { transport: self.transport, principal: self.principal.as_ref(), site }
+    }
+
+    /// Whether it is a WebSocket whose first message is to bring its token.
+    pub(super) fn is_unauthenticated(&self) -> bool {
+        self.socket.as_ref().is_some_and(|socket| socket.unauthenticated.is_some())
     }
 
     /// A token as the stream keeps it: only commands of WebSockets read claims later, to bind the routes that they name

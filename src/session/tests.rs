@@ -96,6 +96,8 @@ impl Bench {
                     site: None,
                     slots: Arc::new(FewSlots(Arc::default(), 8)),
                     authenticator: None,
+                    unauthenticated: None,
+                    slot: None,
                 })
             }),
         };

@@ -1,4 +1,4 @@
-//! The token that a stream rests on: the client is noticed before it expires, replaces it or comes back with another, and
+//! The token that a stream rests on: a WebSocket's first message may bring it, the client is notified before it expires, replaces it or comes back with another, and
 //! the stream ends no later than it does.
 
 use std::sync::Arc;
@@ -8,10 +8,11 @@ use bytes::Bytes;
 use serde_json::json;
 
 use crate::access::{Authenticator, Binding, Principal};
+use crate::admission::{self, Caller};
 use crate::codec::json;
 use crate::route::Transport;
 
-use super::command::{Answer, Command, Refused, result};
+use super::command::{self, Answer, Command, Refused, result};
 use super::{CloseReason, Desk, Now, Session, object};
 
 /// How long before `exp` the client is noticed: this share of what is left of the token's time when it is accepted...
@@ -34,7 +35,9 @@ impl Session {
         if self.expires.is_none_or(|due| due > now.instant) {
             return;
         }
-        let Some(principal) = &self.request.principal else { return };
+        let Some(principal) = &self.request.principal else {
+            return self.close(CloseReason::AuthenticationTimeout);
+        };
         let (expires, left) = (principal.expires_at, left(principal, now).unwrap_or_default());
         if self.is_noticed || left.is_zero() {
             self.queue.clear_unsent();
@@ -75,6 +78,46 @@ impl Session {
         (self.expires, self.is_noticed) = (Self::notice_at(&principal, desk.now), false);
         self.request.principal = Some(self.request.held(principal));
         result(&json!({ "expires": expires }))
+    }
+
+    /// Takes the token of a WebSocket that was opened without one, decides what it may see, and starts it.
+    pub(super) fn first_message(&mut self, text: &str, desk: &mut Desk<'_>) -> Option<Refused> {
+        let (id, command) = command::parse(text);
+        match command.map_err(drop).and_then(|command| self.admit_bearer(&command, desk.now)) {
+            Ok(expires) => {
+                self.respond(&id, Some("authenticate"), &result(&json!({ "expires": expires })), desk.now);
+                self.begin(desk);
+                None
+            }
+            Err(()) if self.closed.is_some() => None,
+            Err(()) => {
+                self.close(CloseReason::AuthenticationFailed);
+                Some(Refused::Token)
+            }
+        }
+    }
+
+    /// Decides on the first message as on a handshake with its token. Gives the token's `exp`. An error is the end of the
+    /// socket, whose client gets no more than that: it is nobody yet.
+    fn admit_bearer(&mut self, command: &Command, now: Now) -> Result<Option<i64>, ()> {
+        let token = command.token.as_deref().filter(|_| command.is_authenticate()).ok_or(())?;
+        let principal = self.authenticator().ok_or(())?.authenticate(token, now.unix_ms).map_err(drop)?;
+        let socket = self.request.socket.as_ref().ok_or(())?;
+        let params = socket.unauthenticated.as_ref().ok_or(())?;
+        let caller = Caller { principal: Some(&principal), ..self.request.caller() };
+        let selector = admission::admit(&self.request.route, params, &caller).map_err(drop)?;
+        let Some(slot) = socket.slots.take(&self.request.route) else {
+            self.close(CloseReason::RouteLimit);
+            return Err(());
+        };
+        let expires = principal.expires_at;
+        self.expires = Self::notice_at(&principal, now);
+        self.request.selector = selector;
+        self.request.principal = Some(self.request.held(principal));
+        if let Some(socket) = &mut self.request.socket {
+            (socket.unauthenticated, socket.slot) = (None, Some(slot));
+        }
+        Ok(expires)
     }
 
     fn authenticator(&self) -> Option<&Arc<dyn Authenticator>> {

@@ -4,7 +4,7 @@ use super::super::tests::{Bench, token};
 use super::*;
 use crate::access::{Source, VALUE_BYTES_MAX};
 use crate::codec::websocket::{Opcode, frame};
-use crate::route::{Admission, RouteTable, StreamRoute};
+use crate::route::{Admission, Offer, RouteTable, StreamRoute};
 use crate::session::{CloseReason, Request};
 
 /// Accepts its own list of tokens: the subject, a space, and `exp` in milliseconds. All have claims that no route binds.
@@ -143,4 +143,77 @@ fn a_stream_keeps_the_claims_that_its_commands_may_need() {
     assert!(answer.contains(r#""status":"ok""#), "{answer}");
     assert_eq!(claims(&session), kept, "of the new token as well");
     assert_eq!(claims(&open(&mut bench, Transport::Sse)), json!({}));
+}
+
+/// A WebSocket that was opened without a token on a route that binds `sub` and has so many slots.
+fn open_unauthenticated(bench: &mut Bench, slots: usize) -> Session {
+    bench.open(Transport::WebSocket, |request, route| {
+        route.admission = Admission::Token;
+        route.offer = Offer::Auto;
+        route.token_from.message = true;
+        route.heartbeat = std::time::Duration::from_secs(1);
+        route.bindings = [bound(&["sub"])].into();
+        let socket = request.socket.as_mut().unwrap();
+        socket.authenticator = Some(Arc::new(Known));
+        socket.unauthenticated = Some(Default::default());
+        socket.slots = Arc::new(crate::testing::FewSlots(Arc::default(), slots));
+    })
+}
+
+#[test]
+fn a_first_message_opens_a_socket_for_its_bearer_alone() {
+    let mut bench = Bench::new();
+    let mut session = open_unauthenticated(&mut bench, 8);
+    assert!(String::from_utf8_lossy(&bench.bytes(&mut session)).starts_with("HTTP/1.1 101"));
+    bench.append(&mut session, 0, &[("userId", "a")]);
+    bench.pass(Duration::from_secs(5));
+    session.tick(&mut bench.desk());
+    assert_eq!(bench.bytes(&mut session), b"", "no event, and no heartbeat");
+    let exp = bench.now.unix_ms + 100_000;
+    let response = authenticate(&mut bench, &mut session, &format!("a {exp}"));
+    assert!(response.contains(r#""status":"ok""#) && response.contains(&format!(r#""expires":{exp}"#)), "{response}");
+    bench.append(&mut session, 1, &[("userId", "b")]);
+    bench.append(&mut session, 2, &[("userId", "a")]);
+    let sent = String::from_utf8_lossy(&bench.bytes(&mut session)).into_owned();
+    assert!(sent.contains("orders:0:2") && !sent.contains("orders:0:1\""), "{sent}");
+    assert_eq!(claims(&session), json!({"sub": "a", "iss": "i"}));
+}
+
+#[test]
+fn a_first_message_that_authenticates_nobody_ends_the_socket() {
+    let mut bench = Bench::new();
+    let exp = bench.now.unix_ms + 100_000;
+    for message in [
+        json!({"command": "ping"}),
+        json!({"command": "authenticate"}),
+        json!({"command": "authenticate", "token": "a"}),
+        json!({"command": "authenticate", "token": "a 0"}),
+        json!({"command": "subscribe", "resource": "a", "token": format!("a {exp}")}),
+        json!("authenticate"),
+    ] {
+        let mut session = open_unauthenticated(&mut bench, 8);
+        bench.bytes(&mut session);
+        let refused = session.read(&masked(&message.to_string()), &mut bench.desk());
+        assert_eq!(session.closed(), Some(CloseReason::AuthenticationFailed), "{message}");
+        assert_eq!(refused, [Refused::Token]);
+        let sent = bench.bytes(&mut session);
+        assert_eq!(sent[..4], [0x88, sent.len() as u8 - 2, 0x03, 0xf0], "nothing but the close frame: {message}");
+    }
+}
+
+#[test]
+fn a_socket_without_a_token_ends_in_time_or_where_the_route_is_full() {
+    let mut bench = Bench::new();
+    let mut late = open_unauthenticated(&mut bench, 8);
+    bench.pass(Duration::from_secs(9));
+    late.tick(&mut bench.desk());
+    assert_eq!(late.closed(), None);
+    assert!(late.deadline() <= bench.now.instant + Duration::from_secs(1));
+    bench.pass(Duration::from_secs(1));
+    late.tick(&mut bench.desk());
+    assert_eq!(late.closed(), Some(CloseReason::AuthenticationTimeout));
+    let mut full = open_unauthenticated(&mut bench, 0);
+    let exp = bench.now.unix_ms + 100_000;
+    authenticate(&mut bench, &mut full, &format!("a {exp}"));
+    assert_eq!(full.closed(), Some(CloseReason::RouteLimit));
 }

@@ -24,6 +24,7 @@ const HEARTBEAT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::f
 const USUAL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const RETRY: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(10 * 60);
 const PONG_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10 * 60);
+const AUTHENTICATE_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 const STALL_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
 /// Bytes a session may have queued.
 const QUEUE_BYTES: RangeInclusive<u64> = 1024..=1024 * 1024 * 1024;
@@ -31,7 +32,7 @@ const QUEUE_BYTES: RangeInclusive<u64> = 1024..=1024 * 1024 * 1024;
 const MESSAGE_BYTES: RangeInclusive<u64> = 1024..=16 * 1024 * 1024;
 
 /// Where a token may come from, beside `Authorization` and the cookie.
-const TOKEN_SOURCES: [&str; 2] = ["subprotocol", "ticket"];
+const TOKEN_SOURCES: [&str; 3] = ["subprotocol", "ticket", "message"];
 const TRANSPORTS: [(&str, Offer); 4] = [
     ("sse", Offer::Only(Transport::Sse)),
     ("ndjson", Offer::Only(Transport::Ndjson)),
@@ -218,7 +219,7 @@ impl Compiler<'_> {
             let place = self.section.place_of("token_from");
             self.diagnostics.expected(place, "no ticket can be verified without `auth.tickets`", "`auth.tickets`");
         }
-        TokenSources { subprotocol: has("subprotocol"), ticket: has("ticket") }
+        TokenSources { subprotocol: has("subprotocol"), ticket: has("ticket"), message: has("message") }
     }
 
     fn bindings(&self, pattern: Option<&Pattern>, stream: Option<&Stream>, admission: Admission) -> Box<[Binding]> {
@@ -433,6 +434,9 @@ fn websocket_limits(section: &Section<'_>) -> WebSocketLimits {
         frames_per_second: section.count("frames_per_second", 1..=100_000).unwrap_or(200),
         subscriptions: section.count("subscriptions", 1..=10_000).unwrap_or(32) as usize,
         pong_timeout: section.duration("pong_timeout", PONG_TIMEOUT).unwrap_or(Duration::from_secs(10)),
+        authenticate_timeout: section
+            .duration("authenticate_timeout", AUTHENTICATE_TIMEOUT)
+            .unwrap_or(Duration::from_secs(10)),
     }
 }
 
