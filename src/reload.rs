@@ -1,5 +1,5 @@
 //! Reloads: watches the files a configuration is made of, compiles them when their content changes, and swaps the
-//! snapshot. Requests take the snapshot when they begin; whoever holds streams that are open is told of the change.
+//! snapshot. Requests take the snapshot when they begin; open streams are notified of the change.
 //!
 //! Directories are watched, not files: a mounted ConfigMap or Secret changes by the renaming of a symlink beside it,
 //! which no watch on the file sees. What counts in the end is the content, looked at every now and then in any case.
@@ -73,7 +73,7 @@ impl Outcome {
     }
 }
 
-/// What a reload came to, for whoever asked for it.
+/// The result of a reload, for the caller that asked for it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Reloaded {
     #[serde(skip)]
@@ -109,11 +109,11 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// Asks for a reload, whatever the content; what it comes to is told to who waits for it. Nothing where too many
-    /// have asked before, or where reloads have ended.
+    /// Asks for a reload, even if the content is unchanged. The receiver gets the result. `None` if [`ASKED_AHEAD`] callers
+    /// wait already, or if reloads have ended.
     pub fn ask(&self) -> Option<oneshot::Receiver<Arc<Reloaded>>> {
-        let (tell, told) = oneshot::channel();
-        self.asked.try_send(tell).ok().map(|()| told)
+        let (sender, receiver) = oneshot::channel();
+        self.asked.try_send(sender).ok().map(|()| receiver)
     }
 
     /// What the last reload came to, if there was one.
@@ -185,7 +185,7 @@ impl Reloader {
         }
     }
 
-    /// Waits for a change to be complete. Who asks meanwhile says that it is, and is told what it came to.
+    /// Waits for a change to be complete. A caller that asks meanwhile ends the wait, and gets the result.
     async fn settle(&mut self) -> Option<oneshot::Sender<Arc<Reloaded>>> {
         tokio::select! {
             waits = self.asked.recv() => waits,

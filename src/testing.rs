@@ -108,9 +108,10 @@ fn pairs(keys: &[(&str, &str)]) -> Box<[(Arc<str>, Box<str>)]> {
     pairs.into()
 }
 
-/// A log on a shelf: entries by partition, in pages of a few. What is asked for is there when it is asked for again.
+/// A log in memory: entries by partition, in small pages. The first request for a page is answered as pending, the next with
+/// the page.
 #[derive(Debug)]
-pub(crate) struct Shelf {
+pub(crate) struct FakeLog {
     pub(crate) entries: Vec<Entry>,
     pub(crate) page_entries: usize,
     pub(crate) limits: ReplayLimits,
@@ -123,7 +124,7 @@ pub(crate) struct Shelf {
     pub(crate) found: Mutex<Vec<Arc<Page>>>,
 }
 
-impl Shelf {
+impl FakeLog {
     pub(crate) fn new(entries: Vec<Entry>, page_entries: usize) -> Self {
         let limits = ReplayLimits { events: 1000, bytes: 1 << 20, time: Duration::from_secs(10) };
         Self { entries, page_entries, limits, low: 0, high: i64::MAX, asked: Mutex::default(), found: Mutex::default() }
@@ -166,7 +167,7 @@ impl Shelf {
     }
 }
 
-impl Log for Shelf {
+impl Log for FakeLog {
     fn page(&self, wanted: &Place, _: Asker) -> Lookup<Arc<Page>> {
         if !self.is_known(format!("{wanted:?}")) {
             return Lookup::Asked;

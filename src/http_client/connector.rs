@@ -72,11 +72,15 @@ impl Connector {
     }
 }
 
-/// The proxy for a URL. Loopback has none: what runs in the same pod is not reached from elsewhere.
+/// The proxy for a URL. Loopback has none: a proxy cannot reach the pod's own loopback.
 fn proxy_of(matcher: &Matcher, uri: &Uri) -> Option<Intercept> {
+    if is_loopback(uri) { None } else { matcher.intercept(uri) }
+}
+
+/// Whether the host of a URL is `localhost` or a loopback address.
+pub fn is_loopback(uri: &Uri) -> bool {
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    let is_loopback = host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if is_loopback { None } else { matcher.intercept(uri) }
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 impl Service<Uri> for Connector {

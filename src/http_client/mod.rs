@@ -14,6 +14,7 @@ use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use connector::Connector;
+pub use connector::is_loopback;
 
 /// Connections to one server that are kept for the next request, and for how long.
 const IDLE_CONNECTIONS_MAX: usize = 8;

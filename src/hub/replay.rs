@@ -62,7 +62,7 @@ impl Replay {
     }
 
     /// The next entry of the window that the client has not seen; nothing where it has caught up. Skips partitions whose
-    /// position lies before the window, until that is no longer so: then it passes the window again, for them.
+    /// position lies before the window. Once their log was read up to the window, it passes the window again.
     pub fn step<'hub>(&mut self, hub: &'hub Hub, stream: &Stream) -> Option<&'hub Entry> {
         self.return_to_skipped(hub, stream);
         loop {
@@ -84,8 +84,8 @@ impl Replay {
         }
     }
 
-    /// Begins the window again where the log of a skipped partition was read up to it. What the client has seen is told by
-    /// the positions.
+    /// Passes the window again once the log of a skipped partition was read up to the window. Positions identify the
+    /// entries that the client has seen.
     fn return_to_skipped(&mut self, hub: &Hub, stream: &Stream) {
         if self.skipped.iter().any(|lane| !self.is_behind(hub, stream, *lane)) {
             self.skipped.clear();

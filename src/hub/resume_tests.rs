@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::hub::window::place;
 use crate::hub::{Asker, Log, Lookup, NoLog, WindowLimits, last_id};
-use crate::testing::{Shelf, event, stream};
+use crate::testing::{FakeLog, event, stream};
 
 const TOPICS: [&str; 2] = ["a", "b"];
 const PARTITIONS: usize = 3;
@@ -113,7 +113,13 @@ fn lost(gaps: &[Gap]) -> Vec<String> {
 
 /// Walks a client to the present through the log and the window, `append` called before each page; gives what it got
 /// and what it was told to have lost.
-fn walk(hub: &mut Hub, stream: &Stream, mut plan: Plan, log: &Shelf, mut append: impl FnMut(&mut Hub)) -> Vec<String> {
+fn walk(
+    hub: &mut Hub,
+    stream: &Stream,
+    mut plan: Plan,
+    log: &FakeLog,
+    mut append: impl FnMut(&mut Hub),
+) -> Vec<String> {
     let mut got = lost(&plan.gaps);
     let asker = Asker { writer: 0, session: 0 };
     loop {
@@ -163,13 +169,13 @@ fn what_comes_once_a_skipped_partition_was_read_has_cursors_of_its_own() {
     let (stream, mut hub) = (stream(1, &["a"]), hub(4));
     let entries = log(&[(0, 0), (0, 0), (0, 0), (0, 0), (0, 0), (0, 1), (0, 0), (0, 1)]);
     entries.iter().for_each(|entry| send(&mut hub, &stream, entry));
-    let shelf = Shelf::new(entries.clone(), 9);
+    let fake_log = FakeLog::new(entries.clone(), 9);
     let seen = Positions(vec![TopicPosition { epoch: 0, next: vec![2, 0, 0] }]);
-    let mut replay = hub.plan(&stream, &seen.cursor(&stream.topics, last_id(&entries[1])), &shelf.limits).replay;
+    let mut replay = hub.plan(&stream, &seen.cursor(&stream.topics, last_id(&entries[1])), &fake_log.limits).replay;
     let step = |replay: &mut Replay| replay.step(&hub, &stream).map(|entry| last_id(entry).to_string());
     assert_eq!([(); 3].map(|()| step(&mut replay)), [Some("a:1:0".into()), Some("a:1:1".into()), None]);
     let place = replay.places(&hub, &stream).into_iter().next().unwrap();
-    let page = shelf.read(&place);
+    let page = fake_log.read(&place);
     replay.unseen(&stream, &page, place.until).for_each(|entry| replay.pass(&stream, &entry));
     replay.end_page(&stream, &page, place.until);
     for offset in [4, 5] {
@@ -290,12 +296,12 @@ fn a_page_read_for_others_says_no_more_than_this_client_lost() {
     entries.iter().for_each(|entry| {
         hub.append(entry);
     });
-    let shelf = Shelf { low: 11, ..Shelf::new(entries, 20) };
-    let replay = hub.plan(&stream, &"a:0:3".parse().unwrap(), &shelf.limits).replay;
+    let fake_log = FakeLog { low: 11, ..FakeLog::new(entries, 20) };
+    let replay = hub.plan(&stream, &"a:0:3".parse().unwrap(), &fake_log.limits).replay;
     let place = replay.places(&hub, &stream).into_iter().next().unwrap();
     assert_eq!((place.offset, place.until), (4, 10));
     // Somebody else asked for all of it, of which nothing before 11 is left.
-    let page = shelf.read(&Place { offset: 0, until: 12, ..place.clone() });
+    let page = fake_log.read(&Place { offset: 0, until: 12, ..place.clone() });
     let unseen: Vec<_> = replay.unseen(&stream, &page, place.until).collect();
     let [gap] = &unseen[..] else { panic!("{unseen:?}") };
     let Entry::Gap { range, .. } = &**gap else { panic!("{gap:?}") };
@@ -310,13 +316,13 @@ fn more_than_a_client_is_read_is_left_out_and_told() {
     entries.iter().for_each(|entry| {
         hub.append(entry);
     });
-    let mut shelf = Shelf::new(entries, 3);
-    shelf.limits.events = 8;
-    let nothing_seen = hub.plan(&stream, &"a:0:-1".parse().unwrap(), &shelf.limits);
+    let mut fake_log = FakeLog::new(entries, 3);
+    fake_log.limits.events = 8;
+    let nothing_seen = hub.plan(&stream, &"a:0:-1".parse().unwrap(), &fake_log.limits);
     assert_eq!(nothing_seen.gaps[0].cause, GapCause::ReplayLimit);
     // Twelve before the window, of which the newest eight are read.
     assert_eq!(nothing_seen.gaps[0].ranges, [range(&"a".into(), 0, 0, 3)]);
-    let got = walk(&mut hub, &stream, nothing_seen, &shelf, |_| {});
+    let got = walk(&mut hub, &stream, nothing_seen, &fake_log, |_| {});
     assert_eq!(got.len(), 4 + 8 + 2, "{got:?}");
 }
 
@@ -334,12 +340,12 @@ fn partitions_that_came_after_the_cursor_are_read_from_their_start() {
     entries.iter().for_each(|entry| {
         hub.append(entry);
     });
-    let shelf = Shelf::new(entries, 2);
+    let fake_log = FakeLog::new(entries, 2);
     // One partition then, so the cursor is a bare id: what else there is starts with the window.
     assert_eq!(cursor.opaque, None);
     let opaque = Positions(vec![TopicPosition { epoch: 3, next: vec![0] }]);
-    let plan = hub.plan_exact(&stream, opaque, &[], &shelf.limits);
-    let got = walk(&mut hub, &stream, plan, &shelf, |_| {});
+    let plan = hub.plan_exact(&stream, opaque, &[], &fake_log.limits);
+    let got = walk(&mut hub, &stream, plan, &fake_log, |_| {});
     assert_eq!(got, ["a:1:0", "a:1:1", "a:1:2", "a:1:3", "a:0:0"]);
 }
 
@@ -429,11 +435,11 @@ proptest! {
                 cursor = hub.cursor_at(&stream, &last_id(entry)).to_string();
             }
         }
-        let shelf = Shelf { low, ..Shelf::new(entries.clone(), page_entries) };
-        let plan = hub.plan(&stream, &cursor.parse().unwrap(), &shelf.limits);
+        let fake_log = FakeLog { low, ..FakeLog::new(entries.clone(), page_entries) };
+        let plan = hub.plan(&stream, &cursor.parse().unwrap(), &fake_log.limits);
         prop_assert!(plan.gaps.is_empty());
         let mut rest = entries[choices.len()..].iter();
-        let got = walk(&mut hub, &stream, plan, &shelf, |hub| {
+        let got = walk(&mut hub, &stream, plan, &fake_log, |hub| {
             rest.next().map(|entry| hub.append(entry));
         });
         let appended = entries.len() - rest.len();
@@ -452,8 +458,8 @@ proptest! {
             let id = last_id(&entries[cut]);
             let stopped = hub.next_seq();
             let times: Vec<Arc<[i64]>> = TOPICS.iter().map(|_| Arc::from([0; PARTITIONS])).collect();
-            let plan = hub.plan_at(&stream, &times, &hub.positions(&stream), Some(&id), &shelf.limits);
-            let got: std::collections::HashSet<_> = walk(&mut hub, &stream, plan, &shelf, |_| {}).into_iter().collect();
+            let plan = hub.plan_at(&stream, &times, &hub.positions(&stream), Some(&id), &fake_log.limits);
+            let got: std::collections::HashSet<_> = walk(&mut hub, &stream, plan, &fake_log, |_| {}).into_iter().collect();
             prop_assert_eq!(hub.next_seq(), stopped);
             for entry in &entries[cut + 1..appended] {
                 prop_assert!(got.contains(&last_id(entry).to_string()));

@@ -357,7 +357,7 @@ fn the_report_quotes_nothing_that_can_hold_a_secret() {
          nginx.ingress.kubernetes.io/proxy-body-size: 53537\n"
     );
     let imported = import(&ingress).unwrap();
-    let told = format!("{}\n{}", imported.report, imported.configuration);
-    assert!(told.contains("proxy_set_header Authorization ...") && told.contains("within `if`"), "{told}");
-    assert!(!told.contains("s3cr3t") && !told.contains("53537"), "{told}");
+    let output = format!("{}\n{}", imported.report, imported.configuration);
+    assert!(output.contains("proxy_set_header Authorization ...") && output.contains("within `if`"), "{output}");
+    assert!(!output.contains("s3cr3t") && !output.contains("53537"), "{output}");
 }

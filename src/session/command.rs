@@ -14,7 +14,7 @@ use crate::codec::json;
 use crate::codec::websocket::{self, Decoder, Message, Opcode, Step};
 use crate::route::{Found, OnGap, StreamRoute};
 
-use super::{CloseReason, Desk, Now, Progress, Resume, Session};
+use super::{CloseReason, Now, Progress, Resume, Session, WriterContext};
 
 /// The longest command id that is repeated in a response, in bytes.
 const ID_BYTES_MAX: usize = 256;
@@ -129,13 +129,13 @@ impl Allowance {
 }
 
 impl Session {
-    pub(super) fn read_messages(&mut self, bytes: &[u8], desk: &mut Desk<'_>) -> Vec<Refused> {
+    pub(super) fn read_messages(&mut self, bytes: &[u8], context: &mut WriterContext<'_>) -> Vec<Refused> {
         if let Some(side) = &mut self.websocket {
-            side.last_read = desk.now.instant;
+            side.last_read = context.now.instant;
             side.pong_due = None;
             side.decoder.feed(bytes);
         }
-        self.read_on(desk)
+        self.read_on(context)
     }
 
     /// Whether there may be whole frames that were read and not carried out: [`Self::read_on`] goes on with them.
@@ -145,7 +145,7 @@ impl Session {
 
     /// Carries out what was read so far, up to [`FRAMES_PER_TURN`]. A client that speaks before it was answered has to
     /// wait, within the limit of one message.
-    pub fn read_on(&mut self, desk: &mut Desk<'_>) -> Vec<Refused> {
+    pub fn read_on(&mut self, context: &mut WriterContext<'_>) -> Vec<Refused> {
         let mut refused = Vec::new();
         if self.is_unanswered() {
             let most = websocket::unread_max(self.request.route.websocket.message_bytes);
@@ -162,20 +162,20 @@ impl Session {
             match step {
                 Ok(Step::Incomplete) => return refused,
                 Err(violation) => self.close(CloseReason::Protocol(violation)),
-                Ok(_) if !side.frames.take(limits.frames_per_second, desk.now.instant) => {
+                Ok(_) if !side.frames.take(limits.frames_per_second, context.now.instant) => {
                     self.close(CloseReason::FrameRate);
                 }
                 Ok(Step::Fragment) => {}
-                Ok(Step::Message(message)) => refused.extend(self.take(message, desk)),
+                Ok(Step::Message(message)) => refused.extend(self.take(message, context)),
             }
         }
         refused
     }
 
-    fn take(&mut self, message: Message, desk: &mut Desk<'_>) -> Option<Refused> {
+    fn take(&mut self, message: Message, context: &mut WriterContext<'_>) -> Option<Refused> {
         match message {
-            Message::Text(text) if self.request.is_unauthenticated() => return self.first_message(&text, desk),
-            Message::Text(text) => return self.command(&text, desk),
+            Message::Text(text) if self.request.is_unauthenticated() => return self.first_message(&text, context),
+            Message::Text(text) => return self.command(&text, context),
             Message::Ping(payload) => self.answer_with(websocket::frame(Opcode::Pong, &payload)),
             Message::Pong => {}
             Message::Binary => self.close(CloseReason::BinaryMessage),
@@ -196,9 +196,9 @@ impl Session {
         }
     }
 
-    fn command(&mut self, text: &str, desk: &mut Desk<'_>) -> Option<Refused> {
+    fn command(&mut self, text: &str, context: &mut WriterContext<'_>) -> Option<Refused> {
         let per_second = self.request.route.websocket.commands_per_second;
-        if self.websocket.as_mut().is_some_and(|side| !side.commands.take(per_second, desk.now.instant)) {
+        if self.websocket.as_mut().is_some_and(|side| !side.commands.take(per_second, context.now.instant)) {
             self.close(CloseReason::CommandRate);
             return None;
         }
@@ -206,13 +206,13 @@ impl Session {
         let name = command.as_ref().ok().and_then(|command| command.command.clone());
         let subscriptions = self.subscriptions.len();
         let answer = match command {
-            Ok(command) => self.carry_out(&command, desk),
+            Ok(command) => self.carry_out(&command, context),
             Err(why) => Err((Refused::Malformed, why)),
         };
         // The response comes before what was subscribed to.
-        self.respond(&id, name.as_deref(), &answer, desk.now);
+        self.respond(&id, name.as_deref(), &answer, context.now);
         if self.subscriptions.len() > subscriptions && self.closed.is_none() {
-            self.start_last(desk);
+            self.start_last(context);
         }
         answer.err().map(|(refused, _)| refused)
     }
@@ -231,13 +231,13 @@ impl Session {
         self.answer_with(websocket::frame(Opcode::Text, &response));
     }
 
-    fn carry_out(&mut self, command: &Command, desk: &mut Desk<'_>) -> Answer {
+    fn carry_out(&mut self, command: &Command, context: &mut WriterContext<'_>) -> Answer {
         match command.command.as_deref() {
             Some("ping") => result(&"pong"),
-            Some("get-status") => self.status(command, desk),
-            Some("authenticate") => self.authenticate(command, desk),
-            Some("subscribe") => self.subscribe(command, desk),
-            Some("unsubscribe") => self.unsubscribe(command, desk),
+            Some("get-status") => self.status(command, context),
+            Some("authenticate") => self.authenticate(command, context),
+            Some("subscribe") => self.subscribe(command, context),
+            Some("unsubscribe") => self.unsubscribe(command, context),
             Some(other) => {
                 let known = "subscribe, unsubscribe, get-status, ping, authenticate";
                 Err((Refused::UnknownCommand, format!("unknown command `{}`; there are {known}", quoted(other))))
@@ -247,17 +247,17 @@ impl Session {
     }
 
     /// The newest event in the window for the route's key, or for the resource.
-    fn status(&self, command: &Command, desk: &Desk<'_>) -> Answer {
+    fn status(&self, command: &Command, context: &WriterContext<'_>) -> Answer {
         let (route, selector) = match &command.resource {
             Some(resource) => self.resolve(resource)?,
             None => (self.request.route.clone(), self.request.selector.clone()),
         };
-        let newest = desk.hub.newest(&route.stream, &selector);
+        let newest = context.hub.newest(&route.stream, &selector);
         let body = newest.map(|event| serde_json::from_slice::<&RawValue>(json::body(event, route.data)));
         result(&body.transpose().map_err(internal)?)
     }
 
-    fn subscribe(&mut self, command: &Command, desk: &Desk<'_>) -> Answer {
+    fn subscribe(&mut self, command: &Command, context: &WriterContext<'_>) -> Answer {
         let resource = command.resource.as_deref().ok_or_else(|| (Refused::Malformed, "no `resource`".to_owned()))?;
         let (route, selector) = self.resolve(resource)?;
         let stream = route.stream.clone();
@@ -268,34 +268,39 @@ impl Session {
         if self.subscriptions.len() >= most {
             return Err((Refused::Subscription, format!("a connection may hold {most} subscriptions")));
         }
-        let resume = command.since.as_deref().map(|since| self.since(since, &route, desk)).transpose()?;
+        let resume = command.since.as_deref().map(|since| self.since(since, &route, context)).transpose()?;
         let slot = self.take_slot(&route)?;
         let from = match resume.as_ref().map(Resume::cursor) {
             Some(cursor) => cursor.cloned(),
-            None => desk.hub.cursor_now(&stream),
+            None => context.hub.cursor_now(&stream),
         };
         self.add_subscription(route, selector, slot);
         if let Some(resume) = resume {
-            self.resume(self.subscriptions.len() - 1, resume, desk);
+            self.resume(self.subscriptions.len() - 1, resume, context);
         }
         result(&json!({ "resource": resource, "cursor": from.map(|cursor| cursor.to_string()) }))
     }
 
     /// Where to resume. What the log has to be asked for is told in the stream, where it is lost.
-    fn since(&self, since: &str, route: &StreamRoute, desk: &Desk<'_>) -> Result<Resume, (Refused, String)> {
+    fn since(
+        &self,
+        since: &str,
+        route: &StreamRoute,
+        context: &WriterContext<'_>,
+    ) -> Result<Resume, (Refused, String)> {
         let stream = &*route.stream;
         let refused = |why: &str| (Refused::Subscription, why.to_owned());
         let resume: Resume = since.parse().map_err(|error| refused(&format!("`since`: {error}")))?;
-        if !desk.hub.is_ready(stream) {
+        if !context.hub.is_ready(stream) {
             return Err(refused("the log has not been read yet; ask again"));
         }
         let Some(cursor) = resume.cursor() else { return Ok(resume) };
-        if !desk.hub.ahead(stream, cursor).is_nothing() {
+        if !context.hub.ahead(stream, cursor).is_nothing() {
             return Err(refused("`since` lies beyond what was read here so far; ask again, or start without it"));
         }
-        let limits = desk.log.limits();
-        let is_lost = || !desk.hub.plan(stream, cursor, &limits).gaps.is_empty();
-        let is_late = desk.hub.is_time_needed(stream, cursor, &limits).is_some();
+        let limits = context.log.limits();
+        let is_lost = || !context.hub.plan(stream, cursor, &limits).gaps.is_empty();
+        let is_late = context.hub.is_time_needed(stream, cursor, &limits).is_some();
         if route.on_gap == OnGap::Gone && !is_late && is_lost() {
             return Err(refused("the events asked for can't be served any more; subscribe without `since`"));
         }
@@ -303,15 +308,15 @@ impl Session {
     }
 
     /// Starts the subscription that was added last.
-    fn start_last(&mut self, desk: &mut Desk<'_>) {
+    fn start_last(&mut self, context: &mut WriterContext<'_>) {
         let n = self.subscriptions.len() - 1;
         match self.subscriptions[n].progress {
-            Progress::Live => self.enlist(n, desk),
-            Progress::Waiting(_) | Progress::Replaying(_) => drop(self.catch_up(desk)),
+            Progress::Live => self.enlist(n, context),
+            Progress::Waiting(_) | Progress::Replaying(_) => drop(self.catch_up(context)),
         }
     }
 
-    fn unsubscribe(&mut self, command: &Command, desk: &mut Desk<'_>) -> Answer {
+    fn unsubscribe(&mut self, command: &Command, context: &mut WriterContext<'_>) -> Answer {
         let gone: Vec<usize> = match &command.resource {
             None => (0..self.subscriptions.len()).collect(),
             Some(resource) => {
@@ -324,7 +329,7 @@ impl Session {
             }
         };
         for n in gone.into_iter().rev() {
-            self.delist(n, desk);
+            self.delist(n, context);
             self.subscriptions.remove(n);
         }
         result(&json!({ "subscriptions": self.subscriptions.len() }))

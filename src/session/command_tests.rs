@@ -34,7 +34,7 @@ fn every_command_has_one_response() {
     assert_eq!(answer[0]["type"], "response");
     assert_eq!(answer[0]["inReplyTo"], Value::Null);
     assert_eq!(answer[0]["data"]["result"]["id"], "orders:0:0");
-    session.read(&masked(Opcode::Text, br#"{"command":"get-status"}"#), &mut bench.desk());
+    session.read(&masked(Opcode::Text, br#"{"command":"get-status"}"#), &mut bench.context());
     let envelope = std::str::from_utf8(&event("orders", 0, 0, &[("orderId", "7")]).envelope).unwrap().to_owned();
     assert!(bench.written(&mut session).contains(&envelope), "byte for byte");
 
@@ -75,7 +75,7 @@ fn nonsense_is_answered_and_the_connection_stays() {
     }
     assert_eq!(session.closed(), None);
     for _ in 0..6 {
-        session.read(&masked(Opcode::Text, br#"{"command":"ping"}"#), &mut bench.desk());
+        session.read(&masked(Opcode::Text, br#"{"command":"ping"}"#), &mut bench.context());
     }
     assert_eq!(session.closed(), Some(CloseReason::CommandRate));
 }
@@ -179,7 +179,7 @@ fn a_subscription_has_its_own_routes_form_and_snapshot() {
     let gone = json!({ "command": "unsubscribe", "resource": "/others/o2/ws" });
     assert_eq!(bench.ask(&mut session, &gone)[0]["data"]["status"], "ok");
     let again = json!({ "command": "subscribe", "resource": "/others/o2/ws", "since": "orders:0:-1" });
-    session.read(&masked(Opcode::Text, again.to_string().as_bytes()), &mut bench.desk());
+    session.read(&masked(Opcode::Text, again.to_string().as_bytes()), &mut bench.context());
     let replayed = bench.written(&mut session);
     assert!(replayed.contains(r#""data":{"n":0}}"#) && !replayed.contains("o2\""), "{replayed}");
     let status = json!({ "command": "get-status", "resource": "/others/o2/ws" });
@@ -236,7 +236,7 @@ fn a_goodbye_is_answered_with_its_code() {
     let mut bench = Bench::new();
     let mut session = bench.open(Transport::WebSocket, |_, _| {});
     bench.written(&mut session);
-    session.read(&masked(Opcode::Close, &1001u16.to_be_bytes()), &mut bench.desk());
+    session.read(&masked(Opcode::Close, &1001u16.to_be_bytes()), &mut bench.context());
     assert_eq!(session.closed(), Some(CloseReason::ClientClosed));
     assert_eq!(bench.bytes(&mut session), websocket::close_frame(1001, ""));
 }
@@ -248,7 +248,7 @@ fn answers_nobody_reads_end_the_connection() {
     let ping = masked(Opcode::Ping, &[0; CONTROL_PAYLOAD_MAX]);
     for _ in 0..10_000 {
         bench.pass(Duration::from_millis(10));
-        session.read(&ping, &mut bench.desk());
+        session.read(&ping, &mut bench.context());
     }
     assert_eq!(session.closed(), Some(CloseReason::SlowConsumer));
 }
@@ -271,16 +271,16 @@ fn frames_of_any_kind_are_limited_to_a_number_a_second() {
         });
         bench.written(&mut session);
         if !start.is_empty() {
-            session.read(&start, &mut bench.desk());
+            session.read(&start, &mut bench.context());
         }
         bench.pass(Duration::from_secs(1));
-        session.read(&frame.repeat(10), &mut bench.desk());
+        session.read(&frame.repeat(10), &mut bench.context());
         assert_eq!(session.closed(), None);
         bench.pass(Duration::from_millis(500));
-        session.read(&frame.repeat(5), &mut bench.desk());
+        session.read(&frame.repeat(5), &mut bench.context());
         assert_eq!(session.closed(), None);
         bench.written(&mut session);
-        session.read(&frame, &mut bench.desk());
+        session.read(&frame, &mut bench.context());
         assert_eq!(session.closed(), Some(CloseReason::FrameRate));
         assert_eq!(bench.bytes(&mut session), websocket::close_frame(1008, "too many frames"));
     }
@@ -292,11 +292,11 @@ fn others_have_their_turn_between_many_frames() {
     let mut session = bench.open(Transport::WebSocket, |_, route| route.websocket.frames_per_second = 1000);
     bench.written(&mut session);
     let pings = masked(Opcode::Ping, b"").repeat(2 * FRAMES_PER_TURN + 1);
-    session.read(&pings, &mut bench.desk());
+    session.read(&pings, &mut bench.context());
     let mut pongs = Vec::new();
     while session.has_frames() {
         pongs.push(bench.bytes(&mut session).len() / 2);
-        session.read_on(&mut bench.desk());
+        session.read_on(&mut bench.context());
     }
     pongs.push(bench.bytes(&mut session).len() / 2);
     assert_eq!(pongs, [FRAMES_PER_TURN, FRAMES_PER_TURN, 1]);
@@ -308,9 +308,9 @@ fn a_client_of_an_http_stream_that_goes_on_sending_is_cut_off() {
         let mut bench = Bench::new();
         let mut session = bench.open(transport, |request, _| request.http11 = true);
         bench.written(&mut session);
-        session.read(&[b'x'; STRAY_BYTES_MAX], &mut bench.desk());
+        session.read(&[b'x'; STRAY_BYTES_MAX], &mut bench.context());
         assert_eq!(session.closed(), None, "the next request may be there already");
-        session.read(b"x", &mut bench.desk());
+        session.read(b"x", &mut bench.context());
         assert_eq!(session.closed(), Some(CloseReason::UnexpectedData));
         assert_eq!(bench.written(&mut session), "0\r\n\r\n");
     }

@@ -16,10 +16,10 @@ fn only_a_quiet_stream_beats() {
     bench.append(&mut session, 0, &[]);
     bench.written(&mut session);
     bench.pass(Duration::from_secs(10));
-    assert!(!session.tick(&mut bench.desk()));
+    assert!(!session.tick(&mut bench.context()));
     assert_eq!(session.deadline(), bench.now.instant + Duration::from_millis(3500));
     bench.pass(Duration::from_millis(3500));
-    assert!(session.tick(&mut bench.desk()));
+    assert!(session.tick(&mut bench.context()));
     assert_eq!(bench.written(&mut session), ": keep-alive\n\n");
     assert_eq!(session.deadline(), bench.now.instant + Duration::from_millis(13_500));
 }
@@ -41,7 +41,7 @@ fn sessions_that_came_together_beat_apart_and_never_late() {
     for session in &mut sessions {
         bench.append(session, 0, &[]);
         bench.written(session);
-        session.tick(&mut bench.desk());
+        session.tick(&mut bench.context());
     }
     assert_eq!(due(&sessions, bench.now.instant), apart);
 }
@@ -53,7 +53,7 @@ fn heartbeats_can_be_seen() {
         let mut session = bench.open(transport, |_, route| route.heartbeat_form = HeartbeatForm::Visible);
         bench.written(&mut session);
         bench.pass(Duration::from_secs(15));
-        assert!(session.tick(&mut bench.desk()));
+        assert!(session.tick(&mut bench.context()));
         bench.written(&mut session)
     };
     assert!(
@@ -85,15 +85,15 @@ fn a_missed_pong_ends_a_websocket_and_any_frame_counts_as_one() {
     let mut session = bench.open(Transport::WebSocket, |_, _| {});
     bench.written(&mut session);
     bench.pass(Duration::from_secs(15));
-    assert!(session.tick(&mut bench.desk()));
+    assert!(session.tick(&mut bench.context()));
     assert_eq!(bench.bytes(&mut session), frame(Opcode::Ping, b""));
-    session.read(&masked(Opcode::Ping, b"x"), &mut bench.desk());
+    session.read(&masked(Opcode::Ping, b"x"), &mut bench.context());
     assert_eq!(bench.bytes(&mut session), frame(Opcode::Pong, b"x"));
     bench.pass(Duration::from_secs(15));
-    assert!(session.tick(&mut bench.desk()));
+    assert!(session.tick(&mut bench.context()));
     bench.written(&mut session);
     bench.pass(Duration::from_secs(10));
-    session.tick(&mut bench.desk());
+    session.tick(&mut bench.context());
     assert_eq!(session.closed(), Some(CloseReason::PongTimeout));
 }
 
@@ -104,9 +104,9 @@ fn a_websocket_that_has_nothing_to_say_is_pinged_however_much_its_client_says() 
     bench.written(&mut session);
     for _ in 0..3 {
         bench.pass(Duration::from_secs(5));
-        session.read(&masked(Opcode::Pong, b""), &mut bench.desk());
+        session.read(&masked(Opcode::Pong, b""), &mut bench.context());
     }
-    assert!(session.tick(&mut bench.desk()));
+    assert!(session.tick(&mut bench.context()));
     assert_eq!(bench.bytes(&mut session), frame(Opcode::Ping, b""));
 }
 
@@ -117,7 +117,7 @@ fn pings_more_often_than_the_pong_deadline_do_not_put_it_off() {
     bench.written(&mut session);
     for _ in 0..4 {
         bench.pass(Duration::from_secs(4));
-        session.tick(&mut bench.desk());
+        session.tick(&mut bench.context());
         bench.written(&mut session);
     }
     assert_eq!(session.closed(), Some(CloseReason::PongTimeout));

@@ -58,7 +58,7 @@ pub struct Now {
 }
 
 /// What a session sees of its writer.
-pub struct Desk<'a> {
+pub struct WriterContext<'a> {
     pub hub: &'a Hub,
     pub index: &'a mut Index,
     pub log: &'a dyn Log,
@@ -70,7 +70,7 @@ pub struct Desk<'a> {
     pub now: Now,
 }
 
-impl Desk<'_> {
+impl WriterContext<'_> {
     /// Who is called when what was asked of the log is there.
     fn asker(&self) -> Asker {
         Asker { writer: self.writer, session: self.session }
@@ -292,13 +292,13 @@ impl Session {
     /// client that sends more than [`STRAY_BYTES_MAX`] anyway is cut off.
     ///
     /// Gives the error of every message that could not be carried out.
-    pub fn read(&mut self, bytes: &[u8], desk: &mut Desk<'_>) -> Vec<Refused> {
+    pub fn read(&mut self, bytes: &[u8], context: &mut WriterContext<'_>) -> Vec<Refused> {
         if self.websocket.is_some() && self.closed.is_none() {
-            return self.read_messages(bytes, desk);
+            return self.read_messages(bytes, context);
         }
         self.stray = self.stray.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
         if self.is_overrun() {
-            self.end(CloseReason::UnexpectedData, desk.now);
+            self.end(CloseReason::UnexpectedData, context.now);
         }
         Vec::new()
     }
@@ -327,8 +327,8 @@ impl Session {
     }
 
     /// Does what is due. Gives whether a heartbeat was queued.
-    pub fn tick(&mut self, desk: &mut Desk<'_>) -> bool {
-        let now = desk.now.instant;
+    pub fn tick(&mut self, context: &mut WriterContext<'_>) -> bool {
+        let now = context.now.instant;
         // It is looked at now, or once the socket takes more. Of a batch `gathers` takes note by itself.
         if self.request.batch.is_none() || self.is_behind() {
             self.look_at = self.look_at.filter(|at| *at > now);
@@ -337,7 +337,7 @@ impl Session {
             self.heartbeat_due = now + self.heartbeat_interval();
             return false;
         }
-        self.expire(desk.now);
+        self.expire(context.now);
         if self.closed.is_some() {
             return false;
         }
@@ -345,7 +345,7 @@ impl Session {
             self.close(CloseReason::PongTimeout);
             return false;
         }
-        self.beat(desk)
+        self.beat(context)
     }
 
     /// After how much silence this session says something: the configured interval or up to
@@ -361,8 +361,8 @@ impl Session {
         (self.request.route.retry.as_millis() as f64 * (1.0 + self.jitter / 2.0)) as u64
     }
 
-    fn beat(&mut self, desk: &Desk<'_>) -> bool {
-        let now = desk.now.instant;
+    fn beat(&mut self, context: &WriterContext<'_>) -> bool {
+        let now = context.now.instant;
         let interval = self.heartbeat_interval();
         let quiet_since = self.quiet_since();
         if quiet_since + interval > now {
@@ -377,7 +377,7 @@ impl Session {
         if !self.queue.is_empty() {
             return false;
         }
-        let bytes = self.heartbeat(desk);
+        let bytes = self.heartbeat(context);
         if let Some(side) = &mut self.websocket {
             // A later ping does not give a peer that owes a pong more time.
             side.pong_due.get_or_insert(now + self.request.route.websocket.pong_timeout);
@@ -390,10 +390,10 @@ impl Session {
         self.websocket.as_ref().map_or(self.last_sent, |side| self.last_sent.min(side.last_read))
     }
 
-    fn heartbeat(&mut self, desk: &Desk<'_>) -> Bytes {
+    fn heartbeat(&mut self, context: &WriterContext<'_>) -> Bytes {
         let visible = match self.request.heartbeat_form {
-            _ if self.request.probe.is_some() => Some(self.probe_record(desk)),
-            HeartbeatForm::Visible | HeartbeatForm::Immediate => Some(self.visible_heartbeat(desk)),
+            _ if self.request.probe.is_some() => Some(self.probe_record(context)),
+            HeartbeatForm::Visible | HeartbeatForm::Immediate => Some(self.visible_heartbeat(context)),
             HeartbeatForm::Silent => None,
         };
         let silent: &[u8] = match self.form.transport {
@@ -402,7 +402,7 @@ impl Session {
                 return [&visible.unwrap_or_default()[..], &ping].concat().into();
             }
             Transport::Sse if visible.is_none() => {
-                let cursor = self.moved_on(desk).map(|cursor| cursor.to_string());
+                let cursor = self.moved_on(context).map(|cursor| cursor.to_string());
                 return self.form.framed(sse::keep_alive(cursor.as_deref().map(str::as_bytes)));
             }
             Transport::Sse | Transport::Ndjson => ndjson::EMPTY_LINE,
@@ -412,30 +412,30 @@ impl Session {
 
     /// Where the client stands, if events that were not for it came since it was told last: else it would come back to
     /// a position that is no longer to be had.
-    fn moved_on(&mut self, desk: &Desk<'_>) -> Option<Cursor> {
+    fn moved_on(&mut self, context: &WriterContext<'_>) -> Option<Cursor> {
         let stream = &self.request.route.stream;
-        let newest = desk.hub.newest_seq(stream).filter(|newest| self.last_seq.is_none_or(|last| last < *newest))?;
-        let cursor = desk.hub.cursor_now(stream).filter(|_| !self.is_behind())?;
+        let newest = context.hub.newest_seq(stream).filter(|newest| self.last_seq.is_none_or(|last| last < *newest))?;
+        let cursor = context.hub.cursor_now(stream).filter(|_| !self.is_behind())?;
         self.last_seq = Some(newest);
         Some(cursor)
     }
 
-    fn visible_heartbeat(&mut self, desk: &Desk<'_>) -> Bytes {
-        let cursor = if self.is_behind() { None } else { desk.hub.cursor_now(&self.request.route.stream) };
+    fn visible_heartbeat(&mut self, context: &WriterContext<'_>) -> Bytes {
+        let cursor = if self.is_behind() { None } else { context.hub.cursor_now(&self.request.route.stream) };
         let cursor = cursor.map(|cursor| cursor.to_string());
         let is_immediate = self.request.heartbeat_form == HeartbeatForm::Immediate;
         let interval = is_immediate.then(|| self.request.heartbeat_interval().as_millis());
-        let data = json::heartbeat(desk.now.unix_ms, interval, cursor.as_deref());
+        let data = json::heartbeat(context.now.unix_ms, interval, cursor.as_deref());
         self.messages += 1;
-        object(self.form, self.messages, desk.now, "heartbeat", cursor.as_deref().map(str::as_bytes), data)
+        object(self.form, self.messages, context.now, "heartbeat", cursor.as_deref().map(str::as_bytes), data)
     }
 
     /// What a probe is sent: its time on this clock, and which HTTP the last hop before us speaks.
-    fn probe_record(&mut self, desk: &Desk<'_>) -> Bytes {
+    fn probe_record(&mut self, context: &WriterContext<'_>) -> Bytes {
         let is_http11 = self.request.http11 || self.form.transport == Transport::WebSocket;
-        let data = json::probe(desk.now.unix_ms, is_http11);
+        let data = json::probe(context.now.unix_ms, is_http11);
         self.messages += 1;
-        object(self.form, self.messages, desk.now, "probe", None, data)
+        object(self.form, self.messages, context.now, "probe", None, data)
     }
 
     /// Ends the stream for a reason of ours. Who was not answered yet is answered that there is no stream.
@@ -476,27 +476,27 @@ impl Session {
     }
 
     /// Takes the session out of the index; to be called once it is closed.
-    pub fn leave(&mut self, desk: &mut Desk<'_>) {
+    pub fn leave(&mut self, context: &mut WriterContext<'_>) {
         for n in 0..self.subscriptions.len() {
-            self.delist(n, desk);
+            self.delist(n, context);
         }
         self.subscriptions = Vec::new();
         self.look_at = None;
     }
 
-    fn enlist(&mut self, n: usize, desk: &mut Desk<'_>) {
+    fn enlist(&mut self, n: usize, context: &mut WriterContext<'_>) {
         let Subscription { stream, selector, frame, from, .. } = &mut self.subscriptions[n];
-        if self.websocket.is_some() && from.is_none() && desk.hub.is_ready(stream) {
-            *from = Some(Box::new(desk.hub.positions(stream)));
+        if self.websocket.is_some() && from.is_none() && context.hub.is_ready(stream) {
+            *from = Some(Box::new(context.hub.positions(stream)));
         }
-        self.last_seq = self.last_seq.max(desk.hub.newest_seq(stream));
-        desk.index.subscribe(stream, selector, Subscriber { session: desk.session, frame: *frame });
+        self.last_seq = self.last_seq.max(context.hub.newest_seq(stream));
+        context.index.subscribe(stream, selector, Subscriber { session: context.session, frame: *frame });
     }
 
-    fn delist(&mut self, n: usize, desk: &mut Desk<'_>) {
+    fn delist(&mut self, n: usize, context: &mut WriterContext<'_>) {
         let Subscription { stream, selector, frame, progress, .. } = &self.subscriptions[n];
         if matches!(progress, Progress::Live) {
-            desk.index.unsubscribe(stream, selector, Subscriber { session: desk.session, frame: *frame });
+            context.index.unsubscribe(stream, selector, Subscriber { session: context.session, frame: *frame });
         }
     }
 }

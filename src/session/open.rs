@@ -11,7 +11,7 @@ use crate::hub::{Gap, Queue};
 use crate::route::{HeartbeatForm, StreamRoute, Transport};
 
 use super::command::WebSocketSide;
-use super::{CloseReason, Desk, Now, Progress, Request, Resume, Resumes, Session, Subscription};
+use super::{CloseReason, Now, Progress, Request, Resume, Resumes, Session, Subscription, WriterContext};
 
 /// How long a client that asked too early is told to wait, in seconds.
 const NOT_READY_RETRY_S: u32 = 2;
@@ -23,41 +23,41 @@ impl Session {
     /// can't resume as it asked, that is the answer, and the session is closed.
     ///
     /// `jitter` from 0 to 1 spreads heartbeats and reconnects.
-    pub fn open(request: Request, jitter: f64, desk: &mut Desk<'_>) -> Self {
-        let mut session = Self::new(request, jitter, desk);
-        session.heartbeat_due = desk.now.instant + session.heartbeat_interval();
+    pub fn open(request: Request, jitter: f64, context: &mut WriterContext<'_>) -> Self {
+        let mut session = Self::new(request, jitter, context);
+        session.heartbeat_due = context.now.instant + session.heartbeat_interval();
         if session.request.is_unauthenticated() {
-            session.write_head(desk);
+            session.write_head(context);
         } else {
-            session.begin(desk);
+            session.begin(context);
         }
         session
     }
 
     /// Starts what the client asked for, once it is known what that may see.
-    pub(super) fn begin(&mut self, desk: &mut Desk<'_>) {
+    pub(super) fn begin(&mut self, context: &mut WriterContext<'_>) {
         if !self.request.subscribe {
-            self.write_head(desk);
+            self.write_head(context);
             if self.request.probe.is_some() {
-                let record = self.probe_record(desk);
+                let record = self.probe_record(context);
                 self.push_first(record);
             } else {
-                self.beat_first(desk);
+                self.beat_first(context);
             }
             return;
         }
         self.add_subscription(self.request.route.clone(), self.request.selector.clone(), None);
         // Not kept with the request: the client chose its size.
         match self.request.resume.take() {
-            None => self.start_now(desk),
-            Some(resume) => self.start_from(resume, desk),
+            None => self.start_now(context),
+            Some(resume) => self.start_from(resume, context),
         }
     }
 
-    fn new(mut request: Request, jitter: f64, desk: &Desk<'_>) -> Self {
+    fn new(mut request: Request, jitter: f64, context: &WriterContext<'_>) -> Self {
         request.principal = request.principal.take().map(|principal| request.held(principal));
         let route = request.route.clone();
-        let now = desk.now;
+        let now = context.now;
         let principal = request.principal.as_ref();
         let expires = match principal {
             Some(principal) => Self::notice_at(principal, now),
@@ -88,56 +88,56 @@ impl Session {
     }
 
     /// From now on, with the position of now.
-    fn start_now(&mut self, desk: &mut Desk<'_>) {
-        self.write_head(desk);
-        let cursor = desk.hub.cursor_now(&self.request.route.stream).map(|cursor| cursor.to_string());
+    fn start_now(&mut self, context: &mut WriterContext<'_>) {
+        self.write_head(context);
+        let cursor = context.hub.cursor_now(&self.request.route.stream).map(|cursor| cursor.to_string());
         self.prime(cursor.as_deref());
-        self.beat_first(desk);
-        self.enlist(0, desk);
+        self.beat_first(context);
+        self.enlist(0, context);
     }
 
     /// From where the client wants to resume. Where that has to wait, an SSE client is answered meanwhile; others are
     /// when it is known whether they can.
-    fn start_from(&mut self, resume: Resume, desk: &mut Desk<'_>) {
+    fn start_from(&mut self, resume: Resume, context: &mut WriterContext<'_>) {
         let cursor = resume.cursor().map(|cursor| cursor.to_string());
         let is_long = cursor.as_ref().is_some_and(|cursor| cursor.len() > WAITING_POSITION_BYTES_MAX);
-        if is_long && !desk.hub.is_ready(&self.request.route.stream) {
-            return self.turn_back(cursor.as_deref(), desk);
+        if is_long && !context.hub.is_ready(&self.request.route.stream) {
+            return self.turn_back(cursor.as_deref(), context);
         }
-        self.resume(0, resume, desk);
-        self.catch_up(desk);
+        self.resume(0, resume, context);
+        self.catch_up(context);
         if !self.answered && self.form.transport == Transport::Sse {
-            self.write_head(desk);
+            self.write_head(context);
             // Its own position: a record without an id would let it forget where it stands (WHATWG HTML 9.2.6).
             self.prime(cursor.as_deref());
-            self.beat_first(desk);
+            self.beat_first(context);
         }
     }
 
     /// Ends a stream whose position is too long to be kept until the log was read: the client keeps it, and comes back.
-    fn turn_back(&mut self, cursor: Option<&str>, desk: &Desk<'_>) {
+    fn turn_back(&mut self, cursor: Option<&str>, context: &WriterContext<'_>) {
         if self.answered {
             return self.close(CloseReason::NotReady);
         }
         if self.form.transport != Transport::Sse {
-            return self.refuse_early(false, desk);
+            return self.refuse_early(false, context);
         }
         // `EventSource` gives up for good on any status but 200 (WHATWG HTML 9.2.3).
         self.subscriptions = Vec::new();
-        self.write_head(desk);
+        self.write_head(context);
         self.prime(cursor);
         self.close(CloseReason::NotReady);
     }
 
     /// Answers that it is too early to say whether the client can resume.
-    pub(super) fn refuse_early(&mut self, is_read: bool, desk: &Desk<'_>) {
+    pub(super) fn refuse_early(&mut self, is_read: bool, context: &WriterContext<'_>) {
         let headers = format!("Retry-After: {NOT_READY_RETRY_S}\r\n");
         let detail = if is_read {
             "the log does not answer, and only it has the requested events"
         } else {
             "the log has not been read yet, so there is nothing to resume from"
         };
-        self.refuse(CloseReason::NotReady, 503, "Service Unavailable", &headers, detail, json!({}), desk.now);
+        self.refuse(CloseReason::NotReady, 503, "Service Unavailable", &headers, detail, json!({}), context.now);
     }
 
     /// Answers that a stream which was still to start has to end. It may be had elsewhere, or a moment later; who comes
@@ -150,7 +150,7 @@ impl Session {
     }
 
     /// Answers that what the client asked for can't be served any more.
-    pub(super) fn refuse_gone(&mut self, gap: &Gap, desk: &Desk<'_>) {
+    pub(super) fn refuse_gone(&mut self, gap: &Gap, context: &WriterContext<'_>) {
         let mut extra: serde_json::Value =
             serde_json::from_slice(&json::gap(gap, self.request.route.refresh.as_deref())).unwrap_or_default();
         if let Some(object) = extra.as_object_mut() {
@@ -158,7 +158,7 @@ impl Session {
         }
         let detail = "the events asked for can't be served any more; start afresh without `since`";
         let headers = "X-Replay-Not-Possible: true\r\n";
-        self.refuse(CloseReason::ReplayNotPossible, 410, "Gone", headers, detail, extra, desk.now);
+        self.refuse(CloseReason::ReplayNotPossible, 410, "Gone", headers, detail, extra, context.now);
     }
 
     pub(super) fn add_subscription(&mut self, route: Arc<StreamRoute>, selector: Selector, slot: Option<Slot>) {
@@ -177,11 +177,11 @@ impl Session {
         });
     }
 
-    pub(super) fn write_head(&mut self, desk: &Desk<'_>) {
+    pub(super) fn write_head(&mut self, context: &WriterContext<'_>) {
         if std::mem::replace(&mut self.answered, true) {
             return;
         }
-        let unix_ms = desk.now.unix_ms;
+        let unix_ms = context.now.unix_ms;
         let head = match self.request.socket.as_mut().and_then(|socket| socket.handshake.take()) {
             Some(handshake) => http::websocket_head(&handshake, unix_ms),
             None => {
@@ -209,9 +209,9 @@ impl Session {
     }
 
     /// The first heartbeat, for a client that asked for heartbeats.
-    pub(super) fn beat_first(&mut self, desk: &Desk<'_>) {
+    pub(super) fn beat_first(&mut self, context: &WriterContext<'_>) {
         if self.request.heartbeat_form == HeartbeatForm::Immediate {
-            let heartbeat = self.visible_heartbeat(desk);
+            let heartbeat = self.visible_heartbeat(context);
             self.push_first(heartbeat);
         }
     }

@@ -12,7 +12,7 @@ use crate::hub::{Gap, LogEnd, Lookup, Place, Plan, Replay, cut};
 use crate::route::{OnGap, Stream, Transport};
 
 use super::walk::{PARTITIONS_AHEAD, Replaying};
-use super::{Desk, Progress, Resume, Resumes, Session, Subscription};
+use super::{Progress, Resume, Resumes, Session, Subscription, WriterContext};
 
 /// How long resuming waits for what the client has seen to be read here as well: it may come from another writer or
 /// replica that is a moment ahead, or ask before the log has been read.
@@ -55,32 +55,32 @@ enum Start {
 
 impl Session {
     /// Lets a subscription start where the client wants to, once what must be known for it is.
-    pub(super) fn resume(&mut self, n: usize, resume: Resume, desk: &Desk<'_>) {
-        let start = match resume.at(desk.now.unix_ms) {
+    pub(super) fn resume(&mut self, n: usize, resume: Resume, context: &WriterContext<'_>) {
+        let start = match resume.at(context.now.unix_ms) {
             Resume::From(cursor) => Start::Cursor(cursor),
             Resume::At(ms) => Start::Time(ms),
             Resume::Ago(_) | Resume::Unreadable => Start::Unreadable,
         };
-        let (since, since_ms) = (desk.now.instant, desk.now.unix_ms);
+        let (since, since_ms) = (context.now.instant, context.now.unix_ms);
         let (log_ends, ends, checked) = Default::default();
         let waiting = Waiting { start, since, since_ms, log_ends, ends, checked };
         self.subscriptions[n].progress = Progress::Waiting(Box::new(waiting));
     }
 
     /// Ends the wait where there is nothing more to wait for.
-    pub(super) fn try_start(&mut self, n: usize, desk: &mut Desk<'_>) {
+    pub(super) fn try_start(&mut self, n: usize, context: &mut WriterContext<'_>) {
         let Subscription { stream, progress, .. } = &mut self.subscriptions[n];
         let Progress::Waiting(waiting) = progress else { return };
-        let waited = desk.now.instant.saturating_duration_since(waiting.since);
-        let is_ready = desk.hub.is_ready(stream);
+        let waited = context.now.instant.saturating_duration_since(waiting.since);
+        let is_ready = context.hub.is_ready(stream);
         if is_ready {
-            waiting.start.fit(stream, desk);
-            let ends = waiting.ends.get_or_insert_with(|| desk.hub.positions(stream)).clone();
+            waiting.start.fit(stream, context);
+            let ends = waiting.ends.get_or_insert_with(|| context.hub.positions(stream)).clone();
             let start = waiting.start.clone();
-            let is_ahead = matches!(&start, Start::Cursor(cursor) if waiting.awaits(stream, cursor, desk));
+            let is_ahead = matches!(&start, Start::Cursor(cursor) if waiting.awaits(stream, cursor, context));
             let (log_ends, mut checked) = (waiting.log_ends.clone(), std::mem::take(&mut waiting.checked));
-            if !is_ahead && let Some(plan) = self.locate(n, &start, (&ends, &log_ends), &mut checked, desk) {
-                return self.start(n, plan, &start, desk);
+            if !is_ahead && let Some(plan) = self.locate(n, &start, (&ends, &log_ends), &mut checked, context) {
+                return self.start(n, plan, &start, context);
             }
             if let Progress::Waiting(waiting) = &mut self.subscriptions[n].progress {
                 waiting.checked = checked;
@@ -88,11 +88,11 @@ impl Session {
         }
         let patience = if is_ready { ANSWER_WAIT } else { RESUME_WAIT };
         if !self.answered && waited >= patience {
-            self.refuse_early(is_ready, desk);
+            self.refuse_early(is_ready, context);
             // What it said too early; errors in that are its own.
-            self.read_on(desk);
+            self.read_on(context);
         } else {
-            self.look_again(desk);
+            self.look_again(context);
         }
     }
 
@@ -103,33 +103,35 @@ impl Session {
         start: &Start,
         (ends, log_ends): (&Positions, &[LogEnd]),
         checked: &mut Checked,
-        desk: &Desk<'_>,
+        context: &WriterContext<'_>,
     ) -> Option<Plan> {
-        let (hub, stream, limits) = (desk.hub, &*self.subscriptions[n].stream, desk.log.limits());
+        let (hub, stream, limits) = (context.hub, &*self.subscriptions[n].stream, context.log.limits());
         let mut plan = match start {
             Start::Cursor(cursor) => match hub.is_time_needed(stream, cursor, &limits) {
-                Some(place) => plan_by_id(stream, &cursor.id, &place, ends, desk)?,
+                Some(place) => plan_by_id(stream, &cursor.id, &place, ends, context)?,
                 None => hub.plan_before(stream, cursor, log_ends, &limits),
             },
-            Start::Time(ms) if limits.events > 0 && stream.topics.iter().all(|topic| desk.log.finds_times(topic)) => {
-                hub.plan_at(stream, &offsets_at(stream, *ms, ends, desk)?, ends, None, &limits)
+            Start::Time(ms)
+                if limits.events > 0 && stream.topics.iter().all(|topic| context.log.finds_times(topic)) =>
+            {
+                hub.plan_at(stream, &offsets_at(stream, *ms, ends, context)?, ends, None, &limits)
             }
             Start::Time(_) | Start::Unreadable => hub.plan_unknown(stream),
         };
         if !self.answered && !self.can_continue() && plan.gaps.is_empty() {
-            plan.gaps = first_losses(stream, &plan.replay, checked, desk)?;
+            plan.gaps = first_losses(stream, &plan.replay, checked, context)?;
         }
         Some(plan)
     }
 
-    fn start(&mut self, n: usize, plan: Plan, start: &Start, desk: &mut Desk<'_>) {
+    fn start(&mut self, n: usize, plan: Plan, start: &Start, context: &mut WriterContext<'_>) {
         if self.answered {
-            return self.begin_replay(n, plan, desk);
+            return self.begin_replay(n, plan, context);
         }
         match plan.gaps.first() {
-            Some(gap) if !self.can_continue() => self.refuse_gone(gap, desk),
+            Some(gap) if !self.can_continue() => self.refuse_gone(gap, context),
             _ => {
-                self.write_head(desk);
+                self.write_head(context);
                 let stream = &self.subscriptions[n].stream;
                 let cursor = match start.cursor() {
                     Some(seen) if plan.gaps.is_empty() => Some(plan.replay.cursor(stream, &seen.id)),
@@ -139,9 +141,9 @@ impl Session {
                     None => None,
                 };
                 self.prime(cursor.map(|cursor| cursor.to_string()).as_deref());
-                self.beat_first(desk);
-                self.begin_replay(n, plan, desk);
-                self.read_on(desk);
+                self.beat_first(context);
+                self.begin_replay(n, plan, context);
+                self.read_on(context);
             }
         }
     }
@@ -152,10 +154,10 @@ impl Session {
     }
 
     /// Tells what is lost, then lets the subscription walk to the present.
-    fn begin_replay(&mut self, n: usize, plan: Plan, desk: &Desk<'_>) {
-        let needs_log = plan.replay.needs_log(desk.hub, &self.subscriptions[n].stream);
+    fn begin_replay(&mut self, n: usize, plan: Plan, context: &WriterContext<'_>) {
+        let needs_log = plan.replay.needs_log(context.hub, &self.subscriptions[n].stream);
         let Resumes { window, log, .. } = &mut self.resumes;
-        let resumes = if needs_log && desk.log.limits().events > 0 { log } else { window };
+        let resumes = if needs_log && context.log.limits().events > 0 { log } else { window };
         *resumes = resumes.saturating_add(1);
         self.tell_lost(n, plan.gaps, &plan.replay);
         if self.websocket.is_some() {
@@ -168,9 +170,9 @@ impl Session {
 impl Start {
     /// Bounds what is kept of a position by what the stream has; where it names much more, it is of another stream or made
     /// up.
-    fn fit(&mut self, stream: &Stream, desk: &Desk<'_>) {
+    fn fit(&mut self, stream: &Stream, context: &WriterContext<'_>) {
         if let Self::Cursor(cursor) = self {
-            let known: Vec<usize> = desk.hub.positions(stream).0.iter().map(|topic| topic.next.len()).collect();
+            let known: Vec<usize> = context.hub.positions(stream).0.iter().map(|topic| topic.next.len()).collect();
             match cursor.fitted(&stream.topics, &known) {
                 Some(fitted) => *cursor = fitted,
                 None => *self = Self::Unreadable,
@@ -190,14 +192,14 @@ impl Waiting {
     /// Whether what a client has seen beyond what was read here may still be read. That it was not read within a moment
     /// does not prove that it is gone: Kafka may be away, for this replica alone. Only a broker's answer to a question
     /// that was asked after the client came proves it, for each partition by itself.
-    fn awaits(&mut self, stream: &Stream, cursor: &Cursor, desk: &Desk<'_>) -> bool {
-        let waited = desk.now.instant.saturating_duration_since(self.since);
-        let ahead = desk.hub.ahead(stream, cursor);
+    fn awaits(&mut self, stream: &Stream, cursor: &Cursor, context: &WriterContext<'_>) -> bool {
+        let waited = context.now.instant.saturating_duration_since(self.since);
+        let ahead = context.hub.ahead(stream, cursor);
         if waited < RESUME_WAIT {
             return !ahead.is_nothing();
         }
         let is_missing = |(topic, partitions): &(Topic, usize)| {
-            waited >= PARTITION_WAIT && self.partitions(topic, desk).is_some_and(|known| known < *partitions)
+            waited >= PARTITION_WAIT && self.partitions(topic, context).is_some_and(|known| known < *partitions)
         };
         if !ahead.unknown.iter().all(is_missing) {
             return true;
@@ -206,13 +208,13 @@ impl Waiting {
             if self.is_known_end(place) {
                 continue;
             }
-            match end_before(place, desk) {
+            match end_before(place, context) {
                 Some(end) => self.log_ends.push(end),
                 None => return true,
             }
         }
         // Gaps name exactly what is gone, and nothing is sent twice.
-        !self.log_ends.iter().all(|end| desk.hub.is_read(end))
+        !self.log_ends.iter().all(|end| context.hub.is_read(end))
     }
 
     fn is_known_end(&self, place: &Place) -> bool {
@@ -222,9 +224,9 @@ impl Waiting {
 
     /// How many partitions a topic has, by a question of this client's own: when that is answered, the brokers have had
     /// the time to learn of a new partition.
-    fn partitions(&self, topic: &Topic, desk: &Desk<'_>) -> Option<usize> {
+    fn partitions(&self, topic: &Topic, context: &WriterContext<'_>) -> Option<usize> {
         let wait = i64::try_from(PARTITION_WAIT.as_millis()).unwrap_or(i64::MAX);
-        match desk.log.offsets_at(topic, self.since_ms.saturating_add(wait), desk.asker()) {
+        match context.log.offsets_at(topic, self.since_ms.saturating_add(wait), context.asker()) {
             Lookup::Found(offsets) => Some(offsets.len()),
             Lookup::Asked | Lookup::Down | Lookup::Busy => None,
         }
@@ -232,8 +234,8 @@ impl Waiting {
 }
 
 /// Where a log ends, if its broker says that this is before the place.
-fn end_before(place: &Place, desk: &Desk<'_>) -> Option<LogEnd> {
-    let Lookup::Found(page) = desk.log.page(place, desk.asker()) else { return None };
+fn end_before(place: &Place, context: &WriterContext<'_>) -> Option<LogEnd> {
+    let Lookup::Found(page) = context.log.page(place, context.asker()) else { return None };
     match page.entries.first() {
         Some(Entry::Gap { cause: GapCause::Truncated, range }) if range.from <= place.offset => {
             let Place { topic, partition, epoch, .. } = place.clone();
@@ -245,22 +247,28 @@ fn end_before(place: &Place, desk: &Desk<'_>) -> Option<LogEnd> {
 
 /// The plan of a client that names an event which left the window: the other partitions go by the event's time. Nothing
 /// where the log has to be asked first.
-fn plan_by_id(stream: &Stream, id: &EventId, place: &Place, ends: &Positions, desk: &Desk<'_>) -> Option<Plan> {
-    let Lookup::Found(page) = desk.log.page(place, desk.asker()) else { return None };
+fn plan_by_id(
+    stream: &Stream,
+    id: &EventId,
+    place: &Place,
+    ends: &Positions,
+    context: &WriterContext<'_>,
+) -> Option<Plan> {
+    let Lookup::Found(page) = context.log.page(place, context.asker()) else { return None };
     let is_gone = page.entries.first().is_some_and(|entry| loss(entry).is_some());
     let skew = i64::try_from(SKEW.as_millis()).unwrap_or(i64::MAX);
     // Of an event that is gone the time is not known: everything there is may be new to the client.
     let ms = page.first_ms.filter(|_| !is_gone).map_or(0, |ms| ms.saturating_sub(skew).max(0));
-    Some(desk.hub.plan_at(stream, &offsets_at(stream, ms, ends, desk)?, ends, Some(id), &desk.log.limits()))
+    Some(context.hub.plan_at(stream, &offsets_at(stream, ms, ends, context)?, ends, Some(id), &context.log.limits()))
 }
 
 /// The first offsets of all partitions at or after a time; nothing where the log has to be asked first.
-fn offsets_at(stream: &Stream, ms: i64, ends: &Positions, desk: &Desk<'_>) -> Option<Vec<Arc<[i64]>>> {
+fn offsets_at(stream: &Stream, ms: i64, ends: &Positions, context: &WriterContext<'_>) -> Option<Vec<Arc<[i64]>>> {
     // All are asked for before any is waited for.
     let ask = |(topic, end): (&Topic, &TopicPosition)| match end.next.is_empty() {
         // A topic that is not there holds nobody up.
         true => Lookup::Found(Arc::from([])),
-        false => desk.log.offsets_at(topic, ms, desk.asker()),
+        false => context.log.offsets_at(topic, ms, context.asker()),
     };
     let asked: Vec<_> = stream.topics.iter().zip(&ends.0).map(ask).collect();
     let found = asked.into_iter().map(|lookup| if let Lookup::Found(offsets) = lookup { Some(offsets) } else { None });
@@ -268,13 +276,18 @@ fn offsets_at(stream: &Stream, ms: i64, ends: &Positions, desk: &Desk<'_>) -> Op
 }
 
 /// What the log itself no longer holds of what the client wants to see first; nothing where it has to be asked.
-fn first_losses(stream: &Stream, replay: &Replay, checked: &mut Checked, desk: &Desk<'_>) -> Option<Vec<Gap>> {
-    let places = replay.places(desk.hub, stream);
+fn first_losses(
+    stream: &Stream,
+    replay: &Replay,
+    checked: &mut Checked,
+    context: &WriterContext<'_>,
+) -> Option<Vec<Gap>> {
+    let places = replay.places(context.hub, stream);
     let key = |place: &Place| (place.topic.clone(), place.epoch, place.partition, place.offset);
     let open = places.iter().filter(|place| !checked.contains_key(&key(place)));
     let open: Vec<&Place> = open.take(PARTITIONS_AHEAD).collect();
     for place in open {
-        if let Lookup::Found(page) = desk.log.page(place, desk.asker()) {
+        if let Lookup::Found(page) = context.log.page(place, context.asker()) {
             let first = page.entries.first().and_then(|first| cut(first, place.offset, place.until));
             let lost = first.as_deref().and_then(loss).map(|(cause, range)| (cause, range.clone()));
             checked.insert(key(place), lost);

@@ -9,10 +9,10 @@ use crate::encoding::ENCODING_OVERHEAD_BYTES;
 use crate::event::{Entry, EventId, GapRange};
 use crate::hub::{NoLog, ReplayLimits};
 use crate::route::{OnGap, StreamRoute};
-use crate::testing::{Shelf, event, selector};
+use crate::testing::{FakeLog, event, selector};
 
 /// A window of four behind which the log holds all of `events`, the users of which take turns.
-fn bench(events: i64, change: impl FnOnce(&mut Shelf)) -> Bench {
+fn bench(events: i64, change: impl FnOnce(&mut FakeLog)) -> Bench {
     let mut bench = Bench::new();
     let users = ["a", "b"];
     let entries: Vec<Entry> =
@@ -20,9 +20,9 @@ fn bench(events: i64, change: impl FnOnce(&mut Shelf)) -> Bench {
     entries.iter().for_each(|entry| {
         bench.hub.append(entry);
     });
-    let mut shelf = Shelf::new(entries, 3);
-    change(&mut shelf);
-    bench.log = Arc::new(shelf);
+    let mut fake_log = FakeLog::new(entries, 3);
+    change(&mut fake_log);
+    bench.log = Arc::new(fake_log);
     bench
 }
 
@@ -65,14 +65,14 @@ fn what_two_subscriptions_match_is_sent_once_however_each_came_to_it() {
         times.flat_map(|(n, times)| vec![n; times]).collect::<Vec<_>>()
     };
     session.add_subscription(session.request.route.clone(), Selector::default(), None);
-    session.resume(1, "orders:0:14".parse().unwrap(), &bench.desk());
+    session.resume(1, "orders:0:14".parse().unwrap(), &bench.context());
     // One for the first, and one that is not, both while the second still waits.
     bench.append(&mut session, 18, &[("userId", "a")]);
     bench.append(&mut session, 19, &[("userId", "b")]);
     assert_eq!(seen(&bench.written(&mut session)), [15, 16, 17, 18, 19]);
     // A third one resumes from within what the second replayed.
     session.add_subscription(session.request.route.clone(), selector(&[("userId", "b")]), None);
-    session.resume(2, "orders:0:11".parse().unwrap(), &bench.desk());
+    session.resume(2, "orders:0:11".parse().unwrap(), &bench.context());
     assert_eq!(seen(&bench.written(&mut session)), [13]);
 }
 
@@ -84,7 +84,7 @@ fn who_waits_for_an_answer_gets_one_when_the_stream_has_to_end() {
         for reason in [CloseReason::Drain, CloseReason::Reload] {
             let mut session = bench.open(transport, since("orders:0:4"));
             assert!(session.is_unanswered());
-            session.end(reason, bench.desk().now);
+            session.end(reason, bench.context().now);
             let answer = bench.written(&mut session);
             assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: 3\r\n"), "{answer}");
             assert!(answer.contains("application/problem+json"), "{answer}");
@@ -96,12 +96,12 @@ fn who_waits_for_an_answer_gets_one_when_the_stream_has_to_end() {
             request.principal = Some(token("a", Some(exp)));
         });
         bench.pass(Duration::from_millis(500));
-        session.tick(&mut bench.desk());
+        session.tick(&mut bench.context());
         let answer = bench.written(&mut session);
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: 3\r\n"), "{answer}");
     }
     let mut told = bench.open(Transport::Sse, since("orders:0:4"));
-    told.end(CloseReason::Drain, bench.desk().now);
+    told.end(CloseReason::Drain, bench.context().now);
     let answer = bench.written(&mut told);
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("retry: 2500\n\n"), "{answer}");
 }
@@ -162,7 +162,7 @@ fn a_long_position_is_not_kept_until_the_log_is_read() {
 
 #[test]
 fn what_the_log_lost_is_told_in_place_of_the_stream_or_in_it() {
-    let mut bench = bench(20, |shelf| shelf.low = 7);
+    let mut bench = bench(20, |fake_log| fake_log.low = 7);
     let mut gone = bench.open(Transport::Ndjson, since("orders:0:4"));
     let answer = bench.written(&mut gone);
     assert!(answer.starts_with("HTTP/1.1 410"), "{answer}");
@@ -197,10 +197,10 @@ fn a_client_is_not_answered_before_it_is_known_whether_it_can_resume() {
     bench.pass(Duration::from_secs(10));
     assert!(bench.written(&mut refused).starts_with("HTTP/1.1 503"));
     bench.pass(Duration::from_secs(5));
-    assert!(waits.tick(&mut bench.desk()));
+    assert!(waits.tick(&mut bench.context()));
     assert_eq!(bench.written(&mut waits), ": keep-alive\n\n");
-    let shelf = Shelf::new(bench_entries(20), 5);
-    bench.log = Arc::new(shelf);
+    let fake_log = FakeLog::new(bench_entries(20), 5);
+    bench.log = Arc::new(fake_log);
     assert_eq!(told(&bench.written(&mut waits)).len(), 15, "it was not held to the time without a broker");
 }
 
@@ -235,7 +235,7 @@ fn a_client_that_is_ahead_is_told_of_a_loss_only_once_the_log_says_so() {
     bench.written(&mut waits);
     bench.pass(Duration::from_secs(60));
     assert_eq!(bench.written(&mut waits), "", "Kafka is away: nobody knows what it holds");
-    bench.log = Arc::new(Shelf::new(bench_entries(12), 20));
+    bench.log = Arc::new(FakeLog::new(bench_entries(12), 20));
     assert_eq!(bench.written(&mut waits), "", "it is there, and will be read here");
     for entry in &bench_entries(12)[4..] {
         bench.hub.append(entry);
@@ -247,21 +247,21 @@ fn a_client_that_is_ahead_is_told_of_a_loss_only_once_the_log_says_so() {
 /// not come where they are `late`.
 #[derive(Debug)]
 struct HalfSilent {
-    shelf: Shelf,
+    fake_log: FakeLog,
     is_late: bool,
 }
 
 impl HalfSilent {
     fn new(is_late: bool) -> Self {
         let entries = [0, 1].map(|partition| (0..8).map(move |n| Entry::Event(event("orders", partition, n, &[]))));
-        Self { shelf: Shelf::new(entries.into_iter().flatten().collect(), 3), is_late }
+        Self { fake_log: FakeLog::new(entries.into_iter().flatten().collect(), 3), is_late }
     }
 
     /// Behind a window of the newest four, which is of the second partition alone once both were appended.
     fn bench(self) -> Bench {
         let mut bench = Bench::new();
         bench.hub.assign(&"orders".into(), 0, &[0, 0]);
-        for entry in &self.shelf.entries {
+        for entry in &self.fake_log.entries {
             bench.hub.append(entry);
         }
         bench.log = Arc::new(self);
@@ -274,16 +274,16 @@ impl Log for HalfSilent {
         match wanted.partition {
             0 => crate::hub::Lookup::Down,
             _ if self.is_late => crate::hub::Lookup::Asked,
-            _ => self.shelf.page(wanted, asker),
+            _ => self.fake_log.page(wanted, asker),
         }
     }
 
     fn offsets_at(&self, topic: &crate::event::Topic, ms: i64, asker: Asker) -> crate::hub::Lookup<Arc<[i64]>> {
-        self.shelf.offsets_at(topic, ms, asker)
+        self.fake_log.offsets_at(topic, ms, asker)
     }
 
     fn limits(&self) -> ReplayLimits {
-        self.shelf.limits
+        self.fake_log.limits
     }
 }
 
@@ -300,7 +300,7 @@ fn a_partition_whose_broker_is_silent_holds_up_no_other() {
     assert_eq!(told(&bench.written(&mut session)), Vec::<String>::new());
     bench.hub.append(&Entry::Event(event("orders", 0, 8, &[])));
     assert_eq!(told(&bench.written(&mut session)), Vec::<String>::new(), "what comes before it was not read");
-    bench.log = Arc::new(HalfSilent::new(false).shelf);
+    bench.log = Arc::new(HalfSilent::new(false).fake_log);
     assert_eq!(told(&bench.written(&mut session)), ["5", "6", "7", "8"], "and nothing twice");
     bench.append(&mut session, 9, &[]);
     assert_eq!(told(&bench.written(&mut session)), ["9"], "it is live");
@@ -315,7 +315,7 @@ fn the_time_of_a_replay_does_not_run_for_a_partition_whose_broker_is_silent() {
     let answer = bench.written(&mut session);
     assert!(answer.contains(r#""ranges":[{"topic":"orders","partition":1,"from":0,"to":3}]"#), "{answer}");
     assert_eq!(told(&answer), ["replay-limit", "4", "5", "6", "7"]);
-    bench.log = Arc::new(HalfSilent::new(false).shelf);
+    bench.log = Arc::new(HalfSilent::new(false).fake_log);
     assert_eq!(told(&bench.written(&mut session)), ["5", "6", "7"]);
 }
 
@@ -339,7 +339,7 @@ fn a_partition_that_is_not_known_here_is_lost_only_once_the_brokers_say_so() {
     let answer = bench.written(&mut refused);
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     // The topic has three partitions.
-    bench.log = Arc::new(Shelf::new(bench_entries(4), 20));
+    bench.log = Arc::new(FakeLog::new(bench_entries(4), 20));
     assert_eq!(bench.written(&mut waits), "", "it is there, and will be read here");
     bench.hub.assign(&"orders".into(), 0, &[4, 0, 0]);
     for n in 0..75 {
@@ -358,16 +358,16 @@ fn a_partition_that_is_not_known_here_is_lost_only_once_the_brokers_say_so() {
 #[test]
 fn a_gap_names_what_the_log_lost_and_nothing_that_was_not_read_here_yet() {
     // This replica has read four; the client has seen fifteen, of which the log lost the last five.
-    let mut bench = bench(4, |shelf| {
-        shelf.entries = bench_entries(10);
-        shelf.high = 10;
+    let mut bench = bench(4, |fake_log| {
+        fake_log.entries = bench_entries(10);
+        fake_log.high = 10;
     });
     let mut session = bench.open(Transport::Sse, since("orders:0:14"));
     bench.written(&mut session);
     bench.pass(Duration::from_secs(1));
     assert_eq!(bench.written(&mut session), "", "it goes on once all that is left was read here");
     // What came in place of the lost ones comes as well.
-    bench.log = Arc::new(Shelf::new(bench_entries(17), 20));
+    bench.log = Arc::new(FakeLog::new(bench_entries(17), 20));
     for entry in &bench_entries(17)[4..] {
         bench.hub.append(entry);
     }
@@ -379,7 +379,7 @@ fn a_gap_names_what_the_log_lost_and_nothing_that_was_not_read_here_yet() {
 
 #[test]
 fn of_two_partitions_that_are_ahead_only_what_is_gone_is_lost() {
-    let mut bench = bench(4, |shelf| shelf.high = 4);
+    let mut bench = bench(4, |fake_log| fake_log.high = 4);
     bench.hub.assign(&"orders".into(), 0, &[4, 0]);
     let cursor = at(&bench, &[6, 3]);
     let mut session = bench.open(Transport::Sse, since(&cursor));
@@ -410,7 +410,7 @@ fn a_time_is_a_position() {
 
 #[test]
 fn reading_the_log_has_limits() {
-    let mut bench = bench(20, |shelf| shelf.limits.events = 6);
+    let mut bench = bench(20, |fake_log| fake_log.limits.events = 6);
     let mut gone = bench.open(Transport::Ndjson, since("orders:0:4"));
     assert!(bench.written(&mut gone).contains(r#""cause":"replay-limit""#));
     let mut session = bench.open(Transport::Sse, since("orders:0:4"));
@@ -418,7 +418,7 @@ fn reading_the_log_has_limits() {
     assert_eq!(told(&answer)[..2], ["replay-limit", "10"], "{answer}");
     assert!(answer.contains(r#""ranges":[{"topic":"orders","partition":0,"from":5,"to":9}]"#));
 
-    let mut bench = self::bench(20, |shelf| shelf.limits.bytes = 1);
+    let mut bench = self::bench(20, |fake_log| fake_log.limits.bytes = 1);
     let mut session = bench.open(Transport::Sse, since("orders:0:4"));
     let told_of = told(&bench.written(&mut session));
     assert_eq!(told_of, ["5", "6", "7", "replay-limit", "16", "17", "18", "19"], "a page is read to its end");
@@ -440,7 +440,7 @@ fn a_heartbeat_says_how_far_others_came() {
     bench.written(&mut session);
     let beat = |bench: &mut Bench, session: &mut Session| {
         bench.pass(Duration::from_secs(15));
-        assert!(session.tick(&mut bench.desk()));
+        assert!(session.tick(&mut bench.context()));
         bench.written(session)
     };
     assert_eq!(beat(&mut bench, &mut session), ": keep-alive\n\n");
@@ -455,9 +455,9 @@ fn a_heartbeat_says_how_far_others_came() {
 #[test]
 fn records_that_are_no_events_are_told_from_the_log_as_well() {
     let range = |from| GapRange { topic: "orders".into(), partition: 0, from, to: from };
-    let mut bench = bench(20, |shelf| {
+    let mut bench = bench(20, |fake_log| {
         let entries = (5..7).map(|from| Entry::Gap { cause: GapCause::Undecodable, range: range(from) });
-        shelf.entries.splice(5..7, entries);
+        fake_log.entries.splice(5..7, entries);
     });
     let mut session = bench.open(Transport::Sse, since("orders:0:4"));
     assert_eq!(told(&bench.written(&mut session))[..2], ["undecodable", "7"]);

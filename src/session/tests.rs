@@ -1,4 +1,4 @@
-//! Sessions without sockets: a desk with a hub and an index, a clock that is set by hand.
+//! Sessions without sockets: a context with a hub and an index, a clock that is set by hand.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::event::{Entry, EventId, GapCause, GapRange};
 use crate::hub::{NoLog, WindowLimits};
 use crate::route::{Batch, HeartbeatForm, OnGap, QueueLimits, RouteTable, StreamRoute};
 pub(super) use crate::testing::principal as token;
-use crate::testing::{self, FewSlots, Shelf, event, selector, stream};
+use crate::testing::{self, FakeLog, FewSlots, event, selector, stream};
 
 /// A writer without sockets.
 pub(super) struct Bench {
@@ -46,8 +46,8 @@ impl Bench {
         }
     }
 
-    pub(super) fn desk(&mut self) -> Desk<'_> {
-        Desk {
+    pub(super) fn context(&mut self) -> WriterContext<'_> {
+        WriterContext {
             hub: &self.hub,
             index: &mut self.index,
             log: &*self.log,
@@ -104,7 +104,7 @@ impl Bench {
         change(&mut request, &mut route);
         request.heartbeat_form = route.heartbeat_form;
         request.route = Arc::new(route);
-        Session::open(request, self.jitter, &mut self.desk())
+        Session::open(request, self.jitter, &mut self.context())
     }
 
     /// Appends an event and offers it to the session as the writer does.
@@ -129,7 +129,7 @@ impl Bench {
     pub(super) fn bytes(&mut self, session: &mut Session) -> Vec<u8> {
         let (mut bytes, mut silent) = (Vec::new(), 0);
         loop {
-            session.catch_up(&mut self.desk());
+            session.catch_up(&mut self.context());
             session.prepare(self.now, |_| {});
             let ready: Vec<u8> = session.chunks().collect::<Vec<_>>().concat();
             if ready.is_empty() {
@@ -148,7 +148,7 @@ impl Bench {
 
     /// What a WebSocket answers to a command, without its frame.
     pub(super) fn ask(&mut self, session: &mut Session, command: &Value) -> Vec<Value> {
-        session.read(&masked(Opcode::Text, command.to_string().as_bytes()), &mut self.desk());
+        session.read(&masked(Opcode::Text, command.to_string().as_bytes()), &mut self.context());
         let text = self.written(session);
         let starts: Vec<usize> = text.match_indices(r#"{"id":"#).map(|(at, _)| at).collect();
         let messages = starts.iter().map(|at| serde_json::Deserializer::from_str(&text[*at..]).into_iter().next());
@@ -198,7 +198,7 @@ fn a_resumed_stream_goes_on_exactly_and_then_live() {
         bench.append(&mut first, offset, &[]);
     }
     first.close(CloseReason::ClientLost);
-    first.leave(&mut bench.desk());
+    first.leave(&mut bench.context());
     let mut session = bench.open(Transport::Ndjson, |request, _| request.resume = resume("orders:0:0"));
     bench.append(&mut session, 3, &[]);
     let body = bench.written(&mut session).split_once("\r\n\r\n").unwrap().1.to_owned();
@@ -249,9 +249,9 @@ fn nobody_is_said_to_stand_behind_a_loss_before_it_is_told() {
     assert!(text.contains(&format!("retry: 2500\nid: {}\n\nid: {}\nevent: gap\n", at([2, 0]), at([4, 0]))), "{text}");
 
     // The log is not replayed, and its partitions are empty.
-    let mut shelf = Shelf::new(Vec::new(), 1);
-    (shelf.limits.events, shelf.high) = (0, 0);
-    bench.log = Arc::new(shelf);
+    let mut fake_log = FakeLog::new(Vec::new(), 1);
+    (fake_log.limits.events, fake_log.high) = (0, 0);
+    bench.log = Arc::new(fake_log);
     let mut twice = bench.open(Transport::Sse, |request, _| request.resume = Some(Resume::From(at([2, 5]))));
     bench.pass(Duration::from_secs(1));
     let text = bench.written(&mut twice);
@@ -270,7 +270,7 @@ fn an_sse_client_that_resumes_too_early_waits_and_others_come_back() {
     assert_eq!(bench.written(&mut ndjson), "");
     assert_eq!(ndjson.deadline(), bench.now.instant + Duration::from_secs(1));
     bench.pass(Duration::from_secs(1));
-    assert!(!ndjson.tick(&mut bench.desk()) && !sse.tick(&mut bench.desk()));
+    assert!(!ndjson.tick(&mut bench.context()) && !sse.tick(&mut bench.context()));
     assert!(bench.written(&mut ndjson).starts_with("HTTP/1.1 503 "));
     assert_eq!(bench.written(&mut sse), "");
     assert!(sse.deadline() > bench.now.instant, "it goes on waiting");
@@ -296,7 +296,7 @@ fn a_client_that_has_seen_more_than_this_writer_waits_for_it() {
         assert_eq!(bench.bytes(session), b"", "neither 200 nor 410 before it is known");
     }
     // A WebSocket client may be early with its words as well.
-    early[2].read(&masked(Opcode::Text, br#"{"command":"ping"}"#), &mut bench.desk());
+    early[2].read(&masked(Opcode::Text, br#"{"command":"ping"}"#), &mut bench.context());
     for offset in 0..3 {
         bench.append(&mut other, offset, &[]);
     }
@@ -307,9 +307,9 @@ fn a_client_that_has_seen_more_than_this_writer_waits_for_it() {
     let mut lost = open(&mut Bench::new(), Transport::Ndjson);
     let mut bench = Bench::new();
     assert_eq!(bench.written(&mut lost), "");
-    let mut shelf = Shelf::new(Vec::new(), 1);
-    shelf.high = 0;
-    bench.log = Arc::new(shelf);
+    let mut fake_log = FakeLog::new(Vec::new(), 1);
+    fake_log.high = 0;
+    bench.log = Arc::new(fake_log);
     bench.pass(Duration::from_secs(2));
     bench.written(&mut lost);
     assert_eq!(lost.closed(), Some(CloseReason::ReplayNotPossible), "the log does not hold it after all");
@@ -333,7 +333,7 @@ fn a_client_that_is_ahead_does_not_take_others_along() {
     let mut sent = |resume: Option<Resume>| {
         let mut session = bench.open(Transport::Sse, |request, _| request.resume = resume.clone());
         let text = bench.written(&mut session);
-        session.leave(&mut bench.desk());
+        session.leave(&mut bench.context());
         let ids = text.lines().filter_map(|line| line.strip_prefix("id: ")).skip(1).map(str::to_owned);
         ids.collect::<Vec<_>>()
     };
@@ -355,11 +355,11 @@ fn streams_end_with_their_token() {
     });
     bench.written(&mut session);
     bench.pass(Duration::from_secs(4));
-    session.tick(&mut bench.desk());
+    session.tick(&mut bench.context());
     bench.written(&mut session);
     assert_eq!(session.deadline(), bench.now.instant + Duration::from_secs(1));
     bench.pass(Duration::from_secs(1));
-    session.tick(&mut bench.desk());
+    session.tick(&mut bench.context());
     assert_eq!(session.closed(), Some(CloseReason::TokenExpired));
     assert_eq!(bench.bytes(&mut session), websocket::close_frame(1008, "token expired"));
 }
@@ -370,7 +370,7 @@ fn a_drain_ends_streams_at_a_record_boundary() {
     let mut session = bench.open(Transport::Sse, |request, _| request.http11 = true);
     bench.append(&mut session, 0, &[]);
     session.close(CloseReason::Drain);
-    session.leave(&mut bench.desk());
+    session.leave(&mut bench.context());
     bench.append(&mut session, 1, &[]);
     let text = bench.written(&mut session);
     assert!(text.contains("orders:0:0") && !text.contains("orders:0:1"));
@@ -390,7 +390,7 @@ fn a_full_queue_drops_and_tells_or_ends_the_stream() {
     let text = bench.written(&mut dropping);
     assert!(text.starts_with("id: orders:0:2\nevent: gap\n"), "{text}");
     assert!(text.contains(r#""missed":3"#) && text.contains("id: orders:0:3\n") && text.contains("id: orders:0:4\n"));
-    dropping.leave(&mut bench.desk());
+    dropping.leave(&mut bench.context());
 
     let mut strict = bench.open(Transport::WebSocket, |_, route| route.queue = queue(Overflow::Disconnect));
     bench.written(&mut strict);
@@ -435,7 +435,7 @@ fn a_batch_goes_out_when_it_is_full_or_its_time_is_over() {
     assert!(session.gathers(bench.now.instant));
     bench.pass(Duration::from_millis(1));
     // The writer's timer is what looks.
-    session.tick(&mut bench.desk());
+    session.tick(&mut bench.context());
     assert!(!session.gathers(bench.now.instant), "its time is over");
     assert!(session.deadline() > bench.now.instant, "and does not come again");
     bench.written(&mut session);

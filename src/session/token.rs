@@ -13,7 +13,7 @@ use crate::codec::json;
 use crate::route::Transport;
 
 use super::command::{self, Answer, Command, Refused, result};
-use super::{CloseReason, Desk, Now, Session, object};
+use super::{CloseReason, Now, Session, WriterContext, object};
 
 /// How long before `exp` the client is noticed: this share of what is left of the token's time when it is accepted...
 const NOTICE_SHARE: f64 = 0.25;
@@ -65,28 +65,28 @@ impl Session {
     }
 
     /// Replaces the token of a WebSocket by another one of the same subject that shows the same.
-    pub(super) fn authenticate(&mut self, command: &Command, desk: &Desk<'_>) -> Answer {
+    pub(super) fn authenticate(&mut self, command: &Command, context: &WriterContext<'_>) -> Answer {
         let refused = |why: &str| (Refused::Token, why.to_owned());
         let token = command.token.as_deref().ok_or_else(|| (Refused::Malformed, "no `token`".to_owned()))?;
         let holder = self.request.principal.as_ref().ok_or_else(|| refused("this route takes no token"))?;
         let principal = self.authenticator().ok_or_else(|| refused("no token is accepted here"))?;
-        let principal = principal.authenticate(token, desk.now.unix_ms).map_err(|why| refused(&why))?;
+        let principal = principal.authenticate(token, context.now.unix_ms).map_err(|why| refused(&why))?;
         if !principal.is_same_as(holder, self.bindings()) {
             return Err(refused("the token is of another subject, or does not show the same"));
         }
         let expires = principal.expires_at;
-        (self.expires, self.is_noticed) = (Self::notice_at(&principal, desk.now), false);
+        (self.expires, self.is_noticed) = (Self::notice_at(&principal, context.now), false);
         self.request.principal = Some(self.request.held(principal));
         result(&json!({ "expires": expires }))
     }
 
     /// Takes the token of a WebSocket that was opened without one, decides what it may see, and starts it.
-    pub(super) fn first_message(&mut self, text: &str, desk: &mut Desk<'_>) -> Option<Refused> {
+    pub(super) fn first_message(&mut self, text: &str, context: &mut WriterContext<'_>) -> Option<Refused> {
         let (id, command) = command::parse(text);
-        match command.map_err(drop).and_then(|command| self.admit_bearer(&command, desk.now)) {
+        match command.map_err(drop).and_then(|command| self.admit_bearer(&command, context.now)) {
             Ok(expires) => {
-                self.respond(&id, Some("authenticate"), &result(&json!({ "expires": expires })), desk.now);
-                self.begin(desk);
+                self.respond(&id, Some("authenticate"), &result(&json!({ "expires": expires })), context.now);
+                self.begin(context);
                 None
             }
             Err(()) if self.closed.is_some() => None,

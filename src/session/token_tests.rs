@@ -68,7 +68,7 @@ fn masked(text: &str) -> Vec<u8> {
 /// Sends the command and gives the `data` of the response as text.
 fn authenticate(bench: &mut Bench, session: &mut Session, token: &str) -> String {
     let command = json!({"command": "authenticate", "token": token}).to_string();
-    session.read(&masked(&command), &mut bench.desk());
+    session.read(&masked(&command), &mut bench.context());
     String::from_utf8_lossy(&bench.bytes(session)).into_owned()
 }
 
@@ -80,16 +80,16 @@ fn http_streams_end_before_their_token_at_times_of_their_own_after_a_notice() {
             bench.jitter = jitter;
             let mut session = open(&mut bench, transport);
             bench.pass(Duration::from_secs(75));
-            session.tick(&mut bench.desk());
+            session.tick(&mut bench.context());
             let notice = String::from_utf8(bench.bytes(&mut session)).unwrap();
             assert!(notice.contains(r#"{"expires":1100000,"type":"auth"}"#), "{notice}");
             assert_eq!(notice.starts_with("event: auth\n"), transport == Transport::Sse, "{notice}");
             bench.pass(Duration::from_secs(1));
-            session.tick(&mut bench.desk());
+            session.tick(&mut bench.context());
             assert!(!String::from_utf8_lossy(&bench.bytes(&mut session)).contains("auth"), "once");
             let end = session.expires.unwrap();
             bench.pass(end - bench.now.instant);
-            session.tick(&mut bench.desk());
+            session.tick(&mut bench.context());
             assert_eq!(session.closed(), Some(CloseReason::TokenExpired));
             bench.now.unix_ms - 1_000_000
         });
@@ -104,7 +104,7 @@ fn a_command_replaces_the_token() {
     let answer = authenticate(&mut bench, &mut session, "a 1300000");
     assert!(answer.contains(r#""result":{"expires":1300000}"#), "{answer}");
     bench.pass(Duration::from_secs(200));
-    session.tick(&mut bench.desk());
+    session.tick(&mut bench.context());
     assert_eq!(session.closed(), None);
 }
 
@@ -117,7 +117,7 @@ fn a_token_that_is_not_in_its_place_changes_nothing() {
         assert!(answer.contains(why) && answer.contains(r#""status":"error""#), "{answer}");
         assert!(!answer.contains("secret"), "{answer}");
         bench.pass(Duration::from_secs(100));
-        session.tick(&mut bench.desk());
+        session.tick(&mut bench.context());
         assert_eq!(session.closed(), Some(CloseReason::TokenExpired), "{replacement}");
     }
 }
@@ -167,7 +167,7 @@ fn a_first_message_opens_a_socket_for_its_bearer_alone() {
     assert!(String::from_utf8_lossy(&bench.bytes(&mut session)).starts_with("HTTP/1.1 101"));
     bench.append(&mut session, 0, &[("userId", "a")]);
     bench.pass(Duration::from_secs(5));
-    session.tick(&mut bench.desk());
+    session.tick(&mut bench.context());
     assert_eq!(bench.bytes(&mut session), b"", "no event, and no heartbeat");
     let exp = bench.now.unix_ms + 100_000;
     let response = authenticate(&mut bench, &mut session, &format!("a {exp}"));
@@ -193,7 +193,7 @@ fn a_first_message_that_authenticates_nobody_ends_the_socket() {
     ] {
         let mut session = open_unauthenticated(&mut bench, 8);
         bench.bytes(&mut session);
-        let refused = session.read(&masked(&message.to_string()), &mut bench.desk());
+        let refused = session.read(&masked(&message.to_string()), &mut bench.context());
         assert_eq!(session.closed(), Some(CloseReason::AuthenticationFailed), "{message}");
         assert_eq!(refused, [Refused::Token]);
         let sent = bench.bytes(&mut session);
@@ -206,11 +206,11 @@ fn a_socket_without_a_token_ends_in_time_or_where_the_route_is_full() {
     let mut bench = Bench::new();
     let mut late = open_unauthenticated(&mut bench, 8);
     bench.pass(Duration::from_secs(9));
-    late.tick(&mut bench.desk());
+    late.tick(&mut bench.context());
     assert_eq!(late.closed(), None);
     assert!(late.deadline() <= bench.now.instant + Duration::from_secs(1));
     bench.pass(Duration::from_secs(1));
-    late.tick(&mut bench.desk());
+    late.tick(&mut bench.context());
     assert_eq!(late.closed(), Some(CloseReason::AuthenticationTimeout));
     let mut full = open_unauthenticated(&mut bench, 0);
     let exp = bench.now.unix_ms + 100_000;

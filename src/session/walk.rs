@@ -10,7 +10,7 @@ use crate::event::{Encoding, Entry, Event, EventId, GapCause};
 use crate::hub::{Gap, Hub, Lookup, Page, Place, Replay, ReplayLimits, last_id, matching};
 use crate::route::Stream;
 
-use super::{Desk, Progress, Session, Subscription};
+use super::{Progress, Session, Subscription, WriterContext};
 
 /// How many replayed events may wait in a queue before the walk pauses.
 const REPLAY_EVENTS_AHEAD: usize = 64;
@@ -58,12 +58,12 @@ enum Walked {
 impl Session {
     /// Goes on with what is not live yet, as far as the queue has room; what has caught up is filed in the index.
     /// Gives whether there is more that can be done at once.
-    pub fn catch_up(&mut self, desk: &mut Desk<'_>) -> bool {
+    pub fn catch_up(&mut self, context: &mut WriterContext<'_>) -> bool {
         let mut more = false;
         self.look_at = None;
-        self.tell_losses(desk.hub);
+        self.tell_losses(context.hub);
         for n in 0..self.subscriptions.len() {
-            self.try_start(n, desk);
+            self.try_start(n, context);
             // A WebSocket's first commands are carried out once it is answered; they may end it or what it wants.
             let Some(Subscription { progress, .. }) = self.subscriptions.get_mut(n).filter(|_| self.closed.is_none())
             else {
@@ -76,13 +76,13 @@ impl Session {
                     continue;
                 }
             };
-            match self.walk(n, &mut replaying, desk) {
+            match self.walk(n, &mut replaying, context) {
                 Walked::Done => {
-                    self.enlist(n, desk);
+                    self.enlist(n, context);
                     continue;
                 }
                 Walked::Pauses => more = true,
-                Walked::Waits => self.look_at = Some(desk.now.instant + STEP_WAIT),
+                Walked::Waits => self.look_at = Some(context.now.instant + STEP_WAIT),
             }
             self.subscriptions[n].progress = Progress::Replaying(replaying);
         }
@@ -128,9 +128,9 @@ impl Session {
     }
 
     /// Walks one subscription through the log and the window.
-    fn walk(&mut self, n: usize, replaying: &mut Replaying, desk: &Desk<'_>) -> Walked {
+    fn walk(&mut self, n: usize, replaying: &mut Replaying, context: &WriterContext<'_>) -> Walked {
         let Replaying { replay, reading } = replaying;
-        let (hub, stream, limits) = (desk.hub, self.subscriptions[n].stream.clone(), desk.log.limits());
+        let (hub, stream, limits) = (context.hub, self.subscriptions[n].stream.clone(), context.log.limits());
         if limits.events == 0 {
             self.tell_lost(n, replay.fell_out(hub, &stream), replay);
         }
@@ -139,32 +139,32 @@ impl Session {
         loop {
             let places = replay.places(hub, &stream);
             if places.is_empty() {
-                return self.walk_window(n, replay, desk, &mut left);
+                return self.walk_window(n, replay, context, &mut left);
             }
-            let reading = reading.get_or_insert_with(|| Reading::new(&limits, desk.now.instant));
-            let Looked { found, first, down } = look_up(&places, &stream, replay, is_asked, desk);
+            let reading = reading.get_or_insert_with(|| Reading::new(&limits, context.now.instant));
+            let Looked { found, first, down } = look_up(&places, &stream, replay, is_asked, context);
             let is_first = !std::mem::replace(&mut is_asked, true);
             if down.len() == places.len() {
-                reading.until = desk.now.instant + limits.time;
+                reading.until = context.now.instant + limits.time;
                 // The other partitions go on.
-                return match self.walk_window(n, replay, desk, &mut left) {
+                return match self.walk_window(n, replay, context, &mut left) {
                     Walked::Done => Walked::Waits,
                     other => other,
                 };
             }
             // The time of a partition does not run while its broker is silent: the first look is at all of them.
-            let is_late = is_first && reading.until <= desk.now.instant;
+            let is_late = is_first && reading.until <= context.now.instant;
             if is_late || reading.is_used_up() {
                 let left_out = replay.leave_out(hub, &stream, if is_late { &down } else { &[] });
                 let gap = Gap { cause: GapCause::ReplayLimit, ranges: left_out, missed: None, cursor: None };
                 self.tell_lost(n, vec![gap], replay);
                 continue;
             }
-            let Some((place, page)) = found.filter(|(place, _)| reading.may_read(place, first, desk.now.instant))
+            let Some((place, page)) = found.filter(|(place, _)| reading.may_read(place, first, context.now.instant))
             else {
                 return Walked::Waits;
             };
-            if !self.read_page(n, &page, place.until, replay, reading, desk, &mut left) {
+            if !self.read_page(n, &page, place.until, replay, reading, context, &mut left) {
                 return Walked::Pauses;
             }
         }
@@ -179,7 +179,7 @@ impl Session {
         until: i64,
         replay: &mut Replay,
         reading: &mut Reading,
-        desk: &Desk<'_>,
+        context: &WriterContext<'_>,
         left: &mut usize,
     ) -> bool {
         let stream = self.subscriptions[n].stream.clone();
@@ -193,7 +193,7 @@ impl Session {
             match &*entry {
                 Entry::Event(event) if self.subscriptions[n].selector.matches(event) && !self.is_sent(n, event) => {
                     // Those who come back from one place have the same cursors, and share what they are sent.
-                    let encoding = desk.encodings.at(event, self.subscriptions[n].frame, cursor());
+                    let encoding = context.encodings.at(event, self.subscriptions[n].frame, cursor());
                     self.push_replayed(event, encoding, cursor);
                 }
                 Entry::Event(_) | Entry::Hole { .. } => {}
@@ -205,8 +205,8 @@ impl Session {
     }
 
     /// Walks through the window.
-    fn walk_window(&mut self, n: usize, replay: &mut Replay, desk: &Desk<'_>, left: &mut usize) -> Walked {
-        let hub = desk.hub;
+    fn walk_window(&mut self, n: usize, replay: &mut Replay, context: &WriterContext<'_>, left: &mut usize) -> Walked {
+        let hub = context.hub;
         let stream = self.subscriptions[n].stream.clone();
         while self.has_room(left) {
             let Some(entry) = replay.step(hub, &stream) else { return Walked::Done };
@@ -219,9 +219,9 @@ impl Session {
                 let is_shared = replay.is_in_order(hub, &stream);
                 let frame = self.subscriptions[n].frame;
                 let encoding = if is_shared {
-                    desk.encodings.shared(event, frame, cursor)
+                    context.encodings.shared(event, frame, cursor)
                 } else {
-                    desk.encodings.own(event, frame, cursor())
+                    context.encodings.own(event, frame, cursor())
                 };
                 self.push_replayed(event, encoding, cursor);
             } else if let Entry::Gap { cause, range } = entry {
@@ -261,8 +261,8 @@ impl Session {
         *left > 0 && self.queue.events() < REPLAY_EVENTS_AHEAD && self.queue.event_bytes() < REPLAY_BYTES_AHEAD
     }
 
-    pub(super) fn look_again(&mut self, desk: &Desk<'_>) {
-        self.look_at = Some(desk.now.instant + LOOK_AGAIN);
+    pub(super) fn look_again(&mut self, context: &WriterContext<'_>) {
+        self.look_at = Some(context.now.instant + LOOK_AGAIN);
     }
 }
 
@@ -311,10 +311,16 @@ struct Looked<'a> {
 
 /// Looks these places up, and asks for the pages of [`PARTITIONS_AHEAD`] that are not at hand; where that was done
 /// already, only up to the first that is.
-fn look_up<'a>(places: &'a [Place], stream: &Stream, replay: &Replay, is_asked: bool, desk: &Desk<'_>) -> Looked<'a> {
+fn look_up<'a>(
+    places: &'a [Place],
+    stream: &Stream,
+    replay: &Replay,
+    is_asked: bool,
+    context: &WriterContext<'_>,
+) -> Looked<'a> {
     let (mut looked, mut ahead) = (Looked { found: None, first: None, down: Vec::new() }, 0);
     for place in places {
-        let page = desk.log.page(place, desk.asker());
+        let page = context.log.page(place, context.asker());
         if matches!(page, Lookup::Down) {
             looked.down.push(place.clone());
             continue;

@@ -9,7 +9,7 @@ use mio::net::TcpStream;
 use socket2::SockRef;
 
 use crate::event::{Event, GapCause};
-use crate::session::{CloseReason, Desk, ITEMS_PER_WRITE, Now, Refused, Session};
+use crate::session::{CloseReason, ITEMS_PER_WRITE, Now, Refused, Session, WriterContext};
 
 use super::by_route::RouteNumber;
 use super::counting::By;
@@ -128,10 +128,10 @@ impl Connection {
     pub(super) fn read(
         &mut self,
         scratch: &mut [u8],
-        desk: &mut Desk<'_>,
+        context: &mut WriterContext<'_>,
         mut refused: impl FnMut(Refused),
     ) -> ReadEnd {
-        self.session.read_on(desk).into_iter().for_each(&mut refused);
+        self.session.read_on(context).into_iter().for_each(&mut refused);
         for _ in 0..READS_PER_TURN {
             if self.session.has_frames() {
                 return ReadEnd::Again;
@@ -142,7 +142,7 @@ impl Connection {
             }
             match self.socket.read(scratch) {
                 Ok(0) => return ReadEnd::Gone(CloseReason::ClientClosed),
-                Ok(n) => self.session.read(&scratch[..n], desk).into_iter().for_each(&mut refused),
+                Ok(n) => self.session.read(&scratch[..n], context).into_iter().for_each(&mut refused),
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => return ReadEnd::Later,
                     ErrorKind::Interrupted => {}
@@ -154,20 +154,24 @@ impl Connection {
     }
 
     /// What the client sent before its connection came here.
-    pub(super) fn read_early(&mut self, early: &Bytes, desk: &mut Desk<'_>, refused: impl FnMut(Refused)) {
+    pub(super) fn read_early(&mut self, early: &Bytes, context: &mut WriterContext<'_>, refused: impl FnMut(Refused)) {
         if !early.is_empty() {
-            self.session.read(early, desk).into_iter().for_each(refused);
+            self.session.read(early, context).into_iter().for_each(refused);
         }
     }
 
     /// Writes everything that is ready, in as few writes as there can be; what went out is `told`. A session that
     /// catches up gets on by a piece. An error where the peer is gone.
-    pub(super) fn write(&mut self, desk: &mut Desk<'_>, told: impl FnMut(Told<'_>, Now)) -> io::Result<Wrote> {
-        let more = self.writable && self.session.is_behind() && self.session.catch_up(desk);
-        if self.session.gathers(desk.now.instant) {
+    pub(super) fn write(
+        &mut self,
+        context: &mut WriterContext<'_>,
+        told: impl FnMut(Told<'_>, Now),
+    ) -> io::Result<Wrote> {
+        let more = self.writable && self.session.is_behind() && self.session.catch_up(context);
+        if self.session.gathers(context.now.instant) {
             return Ok(Wrote { bytes: 0, more: false, gathers: true });
         }
-        let bytes = self.flush(desk.now, told)?;
+        let bytes = self.flush(context.now, told)?;
         Ok(Wrote { bytes, more: more && self.writable, gathers: false })
     }
 

@@ -21,7 +21,7 @@ use slab::Slab;
 use crate::codec::Encodings;
 use crate::event::Topic;
 use crate::hub::{Hub, Index, Log, WindowLimits};
-use crate::session::{CloseReason, Desk, ITEMS_PER_WRITE, Now};
+use crate::session::{CloseReason, ITEMS_PER_WRITE, Now, WriterContext};
 use crate::traces::RequestSpan;
 
 use super::Order;
@@ -245,8 +245,9 @@ impl Shard {
             connection.session.close(reason);
         }
         connection.excuse_pong(now.instant);
-        let mut desk = Desk { hub, index, log: &**log, encodings, writer: *number, session: key as u32, now };
-        if connection.session.tick(&mut desk) {
+        let mut context =
+            WriterContext { hub, index, log: &**log, encodings, writer: *number, session: key as u32, now };
+        if connection.session.tick(&mut context) {
             count.heartbeat(&connection.session);
         }
         mark(dirty, key, connection);
@@ -294,8 +295,9 @@ impl Shard {
         let Some(connection) = connections.get_mut(key) else { return };
         connection.dirty = false;
         let by = connection.counted_by();
-        let mut desk = Desk { hub, index, log: &**log, encodings, writer: *number, session: key as u32, now };
-        match connection.write(&mut desk, |told, now| count.told(by, told, now)) {
+        let mut context =
+            WriterContext { hub, index, log: &**log, encodings, writer: *number, session: key as u32, now };
+        match connection.write(&mut context, |told, now| count.told(by, told, now)) {
             Ok(Wrote { bytes, more, gathers }) => {
                 if gathers {
                     return self.schedule(key);
@@ -321,7 +323,7 @@ impl Shard {
             }
         }
         if connection.session.closed().is_some() {
-            connection.session.leave(&mut desk);
+            connection.session.leave(&mut context);
             connection.say_goodbye(now.instant, self.ending.as_ref().map(|ending| ending.until));
             self.schedule(key);
         } else if connection.session.is_behind() || connection.take_new_watch() {
@@ -338,7 +340,7 @@ impl Shard {
     fn remove(&mut self, key: usize, reason: CloseReason, now: Now) {
         let Some(mut connection) = self.connections.try_remove(key) else { return };
         connection.session.close(reason);
-        let mut desk = Desk {
+        let mut context = WriterContext {
             hub: &self.hub,
             index: &mut self.index,
             log: &*self.log,
@@ -347,7 +349,7 @@ impl Shard {
             session: key as u32,
             now,
         };
-        connection.session.leave(&mut desk);
+        connection.session.leave(&mut context);
         self.count.resumed(connection.session.take_resumes());
         if connection.counted {
             self.count.closed(&connection, now);

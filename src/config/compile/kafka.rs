@@ -94,7 +94,7 @@ fn cluster(name: &str, section: &Section<'_>, files: Files<'_>, diagnostics: &Di
     }
 }
 
-/// Lets librdkafka compare checksums. It then reports a batch that fails and continues behind it.
+/// Makes librdkafka verify checksums. It skips a batch that fails.
 const CHECKSUMS: &str = "check.crcs";
 
 /// What librdkafka calls the protocols of brokers.
@@ -125,12 +125,6 @@ fn properties(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics
         match property_value(&node.value) {
             Some(value) => {
                 check(name, &value, node.place, diagnostics);
-                if name.text == CHECKSUMS && value == "true" {
-                    diagnostics.warn(
-                        node.place,
-                        "the Kafka client skips batches that fail the check: their events are missing without a gap",
-                    );
-                }
                 let value = file_named(name, value, node.place, files, diagnostics);
                 properties.push((name.text.clone(), value));
             }
@@ -175,12 +169,6 @@ fn property_files(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnos
         match bytes.map(String::from_utf8) {
             Some(Ok(value)) => {
                 check(name, &value, node.place, diagnostics);
-                if name.text == CHECKSUMS && value == "true" {
-                    diagnostics.warn(
-                        node.place,
-                        "the Kafka client skips batches that fail the check: their events are missing without a gap",
-                    );
-                }
                 values.push((name.text.clone(), value));
             }
             Some(Err(_)) => diagnostics.wrong(node.place, "the file is not UTF-8"),
@@ -199,6 +187,8 @@ const CREDENTIALS: [&str; 2] = ["sasl.username", "sasl.password"];
 /// The property, tried on the Kafka client.
 fn check(name: &Name, value: &str, place: Place, diagnostics: &Diagnostics) {
     match check_property(&name.text, value) {
+        Ok(()) if name.text == CHECKSUMS && value == "true" => diagnostics
+            .warn(place, "the Kafka client skips batches that fail the check: their events are missing without a gap"),
         Ok(()) => {}
         Err(error @ PropertyError::Value { .. }) => diagnostics.wrong(place, error.to_string()),
         Err(error @ (PropertyError::Owned(_) | PropertyError::Group(_))) => {

@@ -1,6 +1,5 @@
 //! `auth`: whose tokens are accepted; their keys are read and tried against the algorithms.
 
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use crate::auth::{
 };
 use crate::config::diagnostic::{Diagnostics, alternatives};
 use crate::config::section::{Section, text};
+use crate::http_client::is_loopback;
 
 const ISSUER: &str = "what `iss` must be";
 /// Where the keys of an issuer may be.
@@ -157,16 +157,14 @@ fn key_file(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) 
     }
 }
 
-/// A URL that keys are requested from. Without TLS, whoever is on the way can replace them.
+/// A URL that keys are requested from. Without TLS, an attacker on the network can replace the keys.
 fn url(section: &Section<'_>, key: &'static str, diagnostics: &Diagnostics) -> Option<Uri> {
     let url = section.read(key, "a URL such as `https://login.example/keys`, without a user", |value| {
         let url: Uri = text(value)?.parse().ok()?;
         let authority = url.authority()?.as_str();
         (matches!(url.scheme_str(), Some("http" | "https")) && !authority.contains('@')).then_some(url)
     })?;
-    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
-    let is_local = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-    if url.scheme_str() == Some("http") && !is_local {
+    if url.scheme_str() == Some("http") && !is_loopback(&url) {
         diagnostics
             .warn(section.place_of(key), "without TLS, the network can replace the keys that tokens are verified with");
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Interest, Token};
 
-use crate::session::{Desk, Now, Session};
+use crate::session::{Now, Session, WriterContext};
 
 use super::super::Opening;
 use super::super::connection::{Connection, ReadEnd};
@@ -42,8 +42,9 @@ impl Shard {
         let Self { connections, hub, index, log, encodings, number, count, dirty, unread, .. } = self;
         let Some(connection) = connections.get_mut(key) else { return };
         connection.unread = false;
-        let mut desk = Desk { hub, index, log: &**log, encodings, writer: *number, session: key as u32, now };
-        match connection.read(scratch, &mut desk, |refused| count.refused(refused.label())) {
+        let mut context =
+            WriterContext { hub, index, log: &**log, encodings, writer: *number, session: key as u32, now };
+        match connection.read(scratch, &mut context, |refused| count.refused(refused.label())) {
             ReadEnd::Later => mark(dirty, key, connection),
             ReadEnd::Again => {
                 mark_unread(unread, key, connection);
@@ -77,7 +78,7 @@ impl Shard {
         let entry = self.connections.vacant_entry();
         let key = entry.key();
         self.poll.registry().register(&mut socket, Token(key), Interest::READABLE | Interest::WRITABLE)?;
-        let mut desk = Desk {
+        let mut context = WriterContext {
             hub: &self.hub,
             index: &mut self.index,
             log: &*self.log,
@@ -86,7 +87,7 @@ impl Shard {
             session: key as u32,
             now,
         };
-        let session = Session::open(request, fastrand::f64(), &mut desk);
+        let session = Session::open(request, fastrand::f64(), &mut context);
         if session.is_waiting() {
             self.waiting.push(key);
         }
@@ -96,7 +97,7 @@ impl Shard {
         self.count.look_at_cursors(&self.hub, &session.request().route.stream);
         let route = self.count.route_of(&session);
         let connection = entry.insert(Connection::new(socket, peer_timeout, session, route, slot, now.instant));
-        connection.read_early(&early, &mut desk, |refused| self.count.refused(refused.label()));
+        connection.read_early(&early, &mut context, |refused| self.count.refused(refused.label()));
         mark(&mut self.dirty, key, connection);
         self.settle(key, now);
         self.schedule(key);
