@@ -11,8 +11,9 @@ const PEER_TIMEOUT: Duration = Duration::from_secs(2);
 const INSIDE: &str = "SIDESTREAM_TEST_NETWORK";
 
 impl Bench {
+    /// With one writer, which a second client follows.
     fn impatient() -> Self {
-        Self { peer_timeout: PEER_TIMEOUT, ..Self::new() }
+        Self { peer_timeout: PEER_TIMEOUT, ..Self::with_writers(1) }
     }
 
     fn ended(&self, reason: &str) -> u64 {
@@ -29,9 +30,11 @@ impl Bench {
 
     /// Feeds until events are dropped: the client's window is closed then. Gives the next offset.
     fn fill(&self) -> i64 {
+        let mut reader = self.open(Transport::Ndjson, usize::MAX);
+        read_until(&mut reader, "\r\n\r\n");
         let mut next = 0;
         while self.metrics.events_dropped.with_label_values(&["drop-oldest"]).get() == 0 {
-            self.feed(next..next + 100);
+            self.feed_to(&mut reader, next..next + 100);
             next += 100;
         }
         next

@@ -29,10 +29,14 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with_writers(2)
+    }
+
+    fn with_writers(threads: usize) -> Self {
         let metrics = Arc::new(Metrics::new("test").unwrap());
         let windows = [("orders".into(), WindowLimits { events: 100, bytes: 1 << 20 })];
         let writers =
-            Writers::start(2, &windows, &no_log(), &Arc::new(Encodings::new(1 << 20)), &metrics, None).unwrap();
+            Writers::start(threads, &windows, &no_log(), &Arc::new(Encodings::new(1 << 20)), &metrics, None).unwrap();
         writers.feed(&Feed::Assigned { topic: "orders".into(), epoch: 0, next: [0].into() });
         writers.feed(&Feed::Live { topics: ["orders".into()].into() });
         Self::of(writers, metrics, stream(1, &["orders"]))
@@ -69,6 +73,8 @@ impl Bench {
         client.set_read_timeout(Some(DEADLINE)).unwrap();
         let (socket, _) = listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
+        // As the listener does; a batch that is written in pieces would wait for delayed acknowledgements.
+        socket.set_nodelay(true).unwrap();
         let request = Request {
             route: Arc::new(self.route(queue_events)),
             transport,
@@ -101,6 +107,14 @@ impl Bench {
     fn feed(&self, offsets: std::ops::Range<i64>) {
         let entries: Arc<[Entry]> = offsets.map(|offset| Entry::Event(event("orders", 0, offset, &[]))).collect();
         self.writers.feed(&Feed::Batch(entries));
+    }
+
+    /// Feeds one batch, and gives what a client receives of it: the client's writer has taken the batch then. Without
+    /// that, how far a writer is behind depends on the machine, and one that is too far behind skips events.
+    fn feed_to(&self, client: &mut TcpStream, offsets: std::ops::Range<i64>) -> String {
+        let end = format!("\"id\":\"orders:0:{}\"", offsets.end - 1);
+        self.feed(offsets);
+        read_until(client, &end)
     }
 
     fn wait_for(&self, condition: impl Fn(&Self) -> bool) {
@@ -205,9 +219,7 @@ fn a_writer_that_takes_nothing_holds_up_nobody_and_its_streams_are_told() {
     drop(bench.try_open_with(&Arc::default(), Transport::Ndjson, 10, slot).unwrap());
     blocked.recv().unwrap();
     let total = 2 * inbox::INBOX_MAX.entries as i64;
-    let reader = std::thread::spawn(move || read_until(&mut quick, &format!("\"id\":\"orders:0:{}\"", total - 1)));
-    (0..total).step_by(1024).for_each(|from| bench.feed(from..from + 1024));
-    let text = reader.join().unwrap();
+    let text: String = (0..total).step_by(1024).map(|from| bench.feed_to(&mut quick, from..from + 1024)).collect();
     assert_eq!(text.lines().filter(|line| line.starts_with("{\"id\"")).count() as i64, total);
     assert!(!text.contains("gap"));
     let skipped = bench.metrics.writer_skipped.with_label_values(&["0"]).get() as i64;
