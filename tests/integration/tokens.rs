@@ -103,17 +103,17 @@ fn a_websocket_outlives_its_first_token() {
 #[test]
 fn a_first_message_carries_a_token_where_the_route_says_so() {
     let routes = format!(
-        "{ROUTES}  - {{ path: /first, stream: notices, bind: {{ userId: claims.sub }}, token_from: [message], max_streams: 1, \
+        "{ROUTES}  - {{ path: /first, stream: notices, bind: {{ userId: claims.sub }}, token_from: [message], max_streams: 1 }}\n\
+         \x20 - {{ path: /impatient, stream: notices, bind: {{ userId: claims.sub }}, token_from: [message], \
          websocket: {{ authenticate_timeout: 1s }} }}\n"
     );
     let house = Plan::new(&routes).build();
     let waiting = || house.sidecar.metric("notifications_unauthenticated_websockets");
     let open = || house.sidecar.metric("notifications_route_streams{route=\"/first\"}").unwrap_or(0.0);
     let token = token::of("u1");
-    let mut silent = house.get("/first").websocket();
-    assert_eq!((waiting(), open()), (Some(1.0), 0.0));
     let (before, foreign) = (house.broker.notice("u1"), house.broker.notice("u2"));
     let mut own = house.get(&format!("/first?since={before}")).websocket();
+    assert_eq!((waiting(), open()), (Some(1.0), 0.0));
     let answer = own.ask(json!({"command": "authenticate", "token": token}));
     assert_eq!((&answer["data"]["status"], &answer["type"]), (&json!("ok"), &json!("response")), "{answer}");
     assert_eq!(open(), 1.0);
@@ -127,7 +127,7 @@ fn a_first_message_carries_a_token_where_the_route_says_so() {
         other.send(message);
         assert_eq!(other.closed(), 1008, "{message}");
     }
-    assert_eq!(silent.closed(), 1008, "no message in time");
+    assert_eq!(house.get("/impatient").websocket().closed(), 1008, "no message in time");
     assert_eq!(house.get("/first").open().0.status, 401, "no WebSocket");
     assert_eq!(house.get("/first").upgrade().bearer("x").open().0.status, 401, "a token that is not valid");
     let foreign = house.get("/first").upgrade().header("Origin", "https://evil.example");

@@ -27,7 +27,7 @@ pub mod wiretap;
 use std::time::{Duration, Instant};
 
 /// How long anything may take before a test calls it missing.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 /// How often a condition is looked at that nothing announces.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
