@@ -1,8 +1,8 @@
-//! One client's TCP connection, as the proxy is allowed to see it: exactly one request at a time.
+//! A client's TCP connection, which yields exactly one request at a time.
 //!
-//! The proxy behind gets a whole, checked head, then the bytes of that request's body and not one more; what the
-//! client sent ahead stays here for the next request, or for the stream that takes the socket. It knows no TLS and
-//! no HTTP/2.
+//! The proxy receives a complete, checked head, then the bytes of that request's body and none after them. Pipelined
+//! bytes stay buffered here for the next request, or for the stream that takes the socket over. TLS and HTTP/2 are not
+//! supported.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -31,11 +31,12 @@ use super::framing::Framing;
 use super::head::{self, BadHead, HEAD_BYTES_MAX};
 use super::waiting::Place;
 
-/// What is read at a time while a head is incomplete, in bytes.
+/// The read size while a head is incomplete, in bytes.
 const HEAD_READ_BYTES: usize = 4096;
-/// How long a client that has closed its side waits for the next byte of its answer before it counts as gone.
+/// How long a client that half-closed its connection may go without taking a byte of the response. Afterwards it counts
+/// as disconnected.
 const HALF_CLOSED_MAX: Duration = Duration::from_secs(10);
-/// Small writes are gathered up to this many bytes: a head and a short body leave in one packet.
+/// Smaller writes are coalesced up to this size in bytes, so that a head and a short body leave in one packet.
 const OUT_BYTES_MAX: usize = 4096;
 
 /// An accepted connection.
@@ -43,42 +44,43 @@ const OUT_BYTES_MAX: usize = 4096;
 pub struct Connection {
     stream: TcpStream,
     digest: Arc<SocketDigest>,
-    /// Read from the socket, not yet given to anybody.
+    /// Read from the socket, not yet consumed. May hold pipelined requests.
     ahead: BytesMut,
-    /// Written by the proxy, not yet to the socket.
+    /// Written by the proxy, not yet by the socket. At most [`OUT_BYTES_MAX`].
     out: BytesMut,
-    /// What is left of the current request's body.
+    /// The rest of the current request's body.
     framing: Framing,
-    /// Set where the client has sent its last byte while it is being answered: when it counts as gone.
+    /// Set once the client has half-closed the connection during a response: the time at which it counts as
+    /// disconnected.
     half_closed: Option<Pin<Box<Sleep>>>,
     places: Places,
     permit: OwnedSemaphorePermit,
 }
 
-/// Where a connection stands that waits for its client.
+/// A connection's places in the two eviction queues.
 #[derive(Debug)]
 pub(super) struct Places {
-    /// Among all that wait.
+    /// In the queue of all connections that wait for their clients.
     pub waiting: Place,
-    /// Among those whose clients take no more of an answer.
+    /// In the queue of connections whose clients do not read a response.
     pub stalled: Place,
 }
 
-/// A connection taken from the proxy.
+/// The parts of a connection that leaves the proxy.
 #[derive(Debug)]
 pub struct Parts {
     /// Non-blocking.
     pub socket: std::net::TcpStream,
-    /// What the client sent behind the last head.
+    /// Bytes that the client sent after the last head.
     pub early: BytesMut,
-    /// Counts as an open connection while it is held.
+    /// Held while the connection is open: it counts against the limit of connections.
     pub permit: OwnedSemaphorePermit,
 }
 
-/// Why no request came.
+/// Why a connection yields no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoHead {
-    /// The client left, or was idle for too long: nobody waits for an answer.
+    /// The client disconnected, or was idle for too long. No response is needed.
     Closed,
     Refused(BadHead),
 }
@@ -86,7 +88,7 @@ pub(super) enum NoHead {
 impl Connection {
     pub(super) fn new(stream: TcpStream, peer: SocketAddr, places: Places, permit: OwnedSemaphorePermit) -> Self {
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
-        // Fresh, so it is empty and takes the value.
+        // A new cell is empty, so this succeeds.
         let _ = digest.peer_addr.set(Some(peer.into()));
         Self {
             stream,
@@ -100,12 +102,16 @@ impl Connection {
         }
     }
 
-    /// The socket, for whoever goes on without the proxy. What the proxy wrote is not flushed: it must not have.
+    /// Takes the connection from the proxy. Unflushed output is discarded: the proxy must not have written any.
+    ///
+    /// # Errors
+    ///
+    /// The socket cannot be deregistered from the runtime.
     pub fn into_parts(self) -> io::Result<Parts> {
         Ok(Parts { socket: self.stream.into_std()?, early: self.ahead, permit: self.permit })
     }
 
-    /// Waits for the client's next bytes, without holding buffers meanwhile; false where it left or `idle` passed.
+    /// Waits for the client's next bytes without holding buffers. False if it disconnects or `idle` passes.
     pub(super) async fn is_speaking(&mut self, idle: Duration) -> bool {
         if !self.ahead.is_empty() {
             return true;
@@ -120,7 +126,7 @@ impl Connection {
         is_speaking
     }
 
-    /// Whether bytes have come already: the runtime does not know of those of a new connection.
+    /// Whether bytes have arrived: the runtime has not observed the readiness of a new connection.
     fn has_bytes(&self) -> bool {
         let mut byte = [std::mem::MaybeUninit::uninit()];
         SockRef::from(&self.stream).peek(&mut byte).is_ok_and(|bytes| bytes > 0)
@@ -128,11 +134,11 @@ impl Connection {
 
     async fn read_first(&mut self) -> io::Result<usize> {
         loop {
-            // Readiness may be left over from before: only bytes are bytes.
+            // Readiness may be stale, so only a read shows whether there are bytes.
             self.stream.readable().await?;
             self.ahead.reserve(HEAD_READ_BYTES);
-            // Not `try_read_buf`: after a short read this one knows that there is no more, and who looks for a hangup
-            // later needs no system call to learn it.
+            // Unlike `try_read_buf`, `read_buf` clears the readiness after a short read. `poll_hangup` then needs no
+            // system call.
             let mut read = pin!(self.stream.read_buf(&mut self.ahead));
             match poll_fn(|cx| Poll::Ready(read.as_mut().poll(cx))).await {
                 Poll::Ready(read) => return read,
@@ -141,7 +147,7 @@ impl Connection {
         }
     }
 
-    /// Reads and checks the next head, in at most `limit` from now.
+    /// Reads and checks the next head within `limit`.
     pub(super) async fn next_head(&mut self, limit: Duration) -> Result<BytesMut, NoHead> {
         match fast_timeout(limit, self.read_head()).await {
             Ok(head) => head,
@@ -153,7 +159,7 @@ impl Connection {
     async fn read_head(&mut self) -> Result<BytesMut, NoHead> {
         let mut seen = 0;
         loop {
-            // RFC 9112 section 2.2: empty lines before a request line are ignored.
+            // RFC 9112 section 2.2: a server ignores empty lines before a request line.
             let blank = self.ahead.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
             self.ahead.advance(blank);
             if let Some(end) = head::end(&self.ahead, seen) {
@@ -178,12 +184,12 @@ impl Connection {
         }
     }
 
-    /// Reads everything from now on, whatever it is.
+    /// Stops framing: every later byte is read as data.
     pub(super) fn forget_framing(&mut self) {
         self.framing = Framing::Tunnel;
     }
 
-    /// Gives the body's share of what was read ahead.
+    /// Moves buffered bytes of the body into `buf`.
     fn read_ahead(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
         let offered = self.ahead.len().min(buf.remaining());
         let taken = self.framing.take(&self.ahead[..offered]).map_err(malformed)?;
@@ -192,11 +198,11 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads from the socket and keeps what lies behind the body.
+    /// Reads from the socket, and buffers the bytes after the body.
     fn poll_read_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, buf) else {
-            // A tunnel may be silent for as long as its ends like.
+            // A tunnel may be idle: it has its own timeout.
             if self.framing != Framing::Tunnel {
                 self.places.waiting.wait();
             }
@@ -211,16 +217,16 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    /// The body is over: the proxy only wants to know whether the client is still there.
+    /// The body has ended: the proxy only waits for the client to disconnect.
     fn poll_hangup(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut byte = [0];
         match ready!(self.stream.poll_peek(cx, &mut ReadBuf::new(&mut byte))) {
-            // It has sent all that it wanted to, or has left: that looks the same until it refuses what is sent.
+            // A half-close and a disconnection look alike until a write fails.
             Ok(0) => {
                 let gone = self.half_closed.get_or_insert_with(|| Box::pin(sleep(HALF_CLOSED_MAX)));
                 gone.as_mut().poll(cx).map(Ok)
             }
-            // The next request: it waits its turn, and nobody needs to be woken for it.
+            // A pipelined request: the task is not woken for it before the response ends.
             Ok(_) => Poll::Pending,
             Err(error) => Poll::Ready(Err(error)),
         }
@@ -260,7 +266,7 @@ fn malformed(error: super::framing::BadChunk) -> io::Error {
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // Who waits for the client has said what there was to say: nothing written may stay behind.
+        // The proxy reads after it has written everything: flush, so that no output waits for a response to it.
         if let Poll::Ready(Err(error)) = this.poll_flush_out(cx) {
             return Poll::Ready(Err(error));
         }
@@ -316,7 +322,7 @@ impl AsyncWrite for Connection {
 #[async_trait]
 impl Shutdown for Connection {
     async fn shutdown(&mut self) {
-        // The peer may be gone already, which is what was wanted.
+        // The peer may have disconnected already.
         let _ = tokio::io::AsyncWriteExt::shutdown(self).await;
     }
 }

@@ -1,35 +1,35 @@
-//! Where a request's body ends: RFC 9112 section 6, followed byte by byte beside whoever reads the body.
+//! Finds the end of a request's body (RFC 9112 section 6) while another component reads the body.
 //!
-//! It decodes nothing and keeps no body bytes. It refuses what parsers disagree about (an empty chunk size, bare
-//! line ends, signs and blanks in sizes), so that a request cannot end in two places.
+//! It decodes nothing and buffers nothing. It rejects what parsers interpret differently (an empty chunk size, bare
+//! line feeds, signs and spaces in sizes), so that a request cannot end in two places (request smuggling).
 
-/// The longest line of a chunked body (a size with its extensions, a trailer field), in bytes.
+/// The longest line of a chunked body in bytes: a chunk size with its extensions, or a trailer field.
 pub(super) const CHUNK_LINE_BYTES_MAX: u32 = 4096;
-/// The most bytes of trailer fields.
+/// The total size of the trailer section, in bytes.
 pub(super) const TRAILER_BYTES_MAX: u32 = 16 * 1024;
 
-/// What may still be read of a request's body.
+/// The rest of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// So many bytes.
+    /// This many bytes.
     Length(u64),
     Chunked(Chunks),
-    /// Everything until the connection ends: the client asked for an upgrade.
+    /// All bytes until the connection ends: the client requested an upgrade.
     Tunnel,
 }
 
-/// The chunked coding is broken.
+/// The chunked coding is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed chunked body")]
 pub(super) struct BadChunk;
 
 impl Framing {
-    /// Whether the body is over.
+    /// Whether the body has ended.
     pub(super) fn is_over(&self) -> bool {
         matches!(self, Self::Length(0) | Self::Chunked(Chunks { state: State::Over, .. }))
     }
 
-    /// How many of these bytes, the next ones of the connection, belong to the body.
+    /// How many of `bytes`, the next bytes of the connection, belong to the body.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<usize, BadChunk> {
         match self {
             Self::Tunnel => Ok(bytes.len()),
@@ -43,13 +43,13 @@ impl Framing {
     }
 }
 
-/// A position in a chunked body (RFC 9112 section 7.1).
+/// The parser state of a chunked body (RFC 9112 section 7.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Chunks {
     state: State,
-    /// The size being read, then the bytes left of the chunk.
+    /// The chunk size parsed so far, then the bytes left of the chunk.
     size: u64,
-    /// Bytes of the line being read, or of all trailer lines.
+    /// The length of the current line, or of all trailer lines.
     line: u32,
 }
 
@@ -129,7 +129,7 @@ impl Chunks {
     }
 }
 
-/// What may stand in an extension or a trailer field.
+/// Whether a byte is allowed in a chunk extension or a trailer field.
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunked_body_ends_where_it_ends() {
+    fn a_chunked_body_ends_after_its_trailer_section() {
         let body = b"5;name=\"a b\"\r\nhello\r\n0A\r\n0123456789\r\n0\r\nDigest: x\r\n\r\n";
         let mut framing = chunked();
         let mut bytes = body.to_vec();
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_parsers_disagree_about_is_refused() {
+    fn ambiguous_chunks_are_rejected() {
         for body in [
             &b"\r\nhello"[..],
             b"5\nhello\r\n",
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_bounded() {
+    fn lines_and_trailers_are_limited() {
         let mut extension = b"5;".to_vec();
         extension.resize(CHUNK_LINE_BYTES_MAX as usize + 8, b'x');
         assert_eq!(chunked().take(&extension), Err(BadChunk));
@@ -196,7 +196,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn cuts_change_nothing(
+        fn results_do_not_depend_on_read_boundaries(
             chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..40), 0..8),
             step in 1usize..20,
         ) {

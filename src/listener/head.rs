@@ -1,7 +1,8 @@
-//! The head of a request: where it ends, and whether it means the same to everybody (RFC 9112 sections 2 to 6).
+//! The head of a request: finds its end, and rejects heads that recipients could interpret differently (RFC 9112
+//! sections 2 to 6).
 //!
-//! It looks at bytes only, and knows no Pingora, since a fuzz target compiles it alone; what the request asks for is decided elsewhere. It is stricter than the parser behind it:
-//! what proxies and servers read differently is refused, never repaired.
+//! It examines bytes only and does not depend on Pingora, because a fuzz target compiles it alone. It is stricter than
+//! Pingora's parser, and never repairs an ambiguous head.
 
 use std::net::Ipv6Addr;
 
@@ -18,11 +19,11 @@ pub const HEADER_FIELDS_MAX: usize = 100;
 /// The longest request target, in bytes.
 pub const TARGET_BYTES_MAX: usize = 16 * 1024;
 
-/// Bytes of a target that `http::Uri` refuses in a path or in a query. A backquote passes in a query, but encoding it there
-/// changes nothing.
+/// Bytes of a target that `http::Uri` rejects in a path or a query. It accepts a backquote in a query, where encoding
+/// it is harmless.
 const UNREADABLE: &[u8] = b"\"<>`";
 
-/// Why a head is refused.
+/// Why a head is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadHead {
     #[error("the request is not HTTP/1.1 syntax")]
@@ -52,7 +53,7 @@ pub enum BadHead {
 }
 
 impl BadHead {
-    /// The name in metrics.
+    /// The label value in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Syntax => "syntax",
@@ -86,9 +87,9 @@ impl BadHead {
     }
 }
 
-/// Where the head ends (behind its empty line), if it does; bytes before `from` were looked at before.
+/// The position after the head's empty line, if `bytes` contains it. The caller has searched the bytes before `from`.
 pub(super) fn end(bytes: &[u8], from: usize) -> Option<usize> {
-    // The empty line may have begun up to three bytes before the new ones.
+    // The empty line may begin up to three bytes before `from`.
     let from = from.saturating_sub(3).min(bytes.len());
     memchr::memchr_iter(b'\n', &bytes[from..]).find_map(|at| {
         let next = from + at + 1;
@@ -100,8 +101,8 @@ pub(super) fn end(bytes: &[u8], from: usize) -> Option<usize> {
     })
 }
 
-/// The head as the proxy behind can read it: it refuses some bytes of a target that HTTP does not allow either, but that
-/// clients send and servers take. Only those are percent-encoded, which gives them the same meaning (RFC 3986 section 2.1).
+/// Makes the head readable for Pingora, whose parser rejects some bytes of a target that HTTP forbids but clients send
+/// and servers accept. Only those bytes are percent-encoded, which preserves the meaning (RFC 3986 section 2.1).
 pub(super) fn readable(head: BytesMut) -> BytesMut {
     let line = memchr::memchr(b'\r', &head).unwrap_or(head.len());
     let is_readable = |byte: &u8| !UNREADABLE.contains(byte);
@@ -119,7 +120,7 @@ pub(super) fn readable(head: BytesMut) -> BytesMut {
     readable
 }
 
-/// Checks a whole head and says what body follows it.
+/// Checks a complete head and returns the framing of its body.
 pub(super) fn check(head: &[u8]) -> Result<Framing, BadHead> {
     if memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r') {
         return Err(BadHead::BareNewline);
@@ -153,7 +154,7 @@ impl<'a> Fields<'a> {
         self.0.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
     }
 
-    /// The value of a field that may stand once.
+    /// The value of a field that may occur at most once.
     fn single(self, name: &'static str) -> Result<Option<&'a [u8]>, ()> {
         let mut values = self.all(name);
         match (values.next(), values.next()) {
@@ -163,14 +164,14 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Whether the request line is well formed but for an HTTP version that is not spoken here.
+/// Whether the request line is well-formed except for an unsupported HTTP version.
 fn has_other_version(head: &[u8]) -> bool {
     let line = head.split(|&b| b == b'\r').next().unwrap_or_default();
     let mut parts = line.split(|&b| b == b' ');
     matches!((parts.nth(2), parts.next()), (Some(version), None) if version.starts_with(b"HTTP/"))
 }
 
-/// Tells a bad target from other bad syntax.
+/// Distinguishes an invalid target from other syntax errors.
 fn bad_line(head: &[u8]) -> BadHead {
     let line = head.split(|&b| b == b'\r').next().unwrap_or_default();
     let blanks = line.iter().filter(|&&b| b == b' ').count();
@@ -178,7 +179,7 @@ fn bad_line(head: &[u8]) -> BadHead {
     if blanks > 2 || strange { BadHead::Target } else { BadHead::Syntax }
 }
 
-/// Checks the target (RFC 9112 section 3.2) and gives its authority, where it has one.
+/// Checks the target (RFC 9112 section 3.2) and returns its authority, if it has one.
 fn check_target<'a>(method: &str, target: &'a str) -> Result<Option<&'a str>, BadHead> {
     if target.len() > TARGET_BYTES_MAX {
         return Err(BadHead::TargetTooLong);
@@ -198,7 +199,7 @@ fn check_target<'a>(method: &str, target: &'a str) -> Result<Option<&'a str>, Ba
     if authority.is_empty() { Err(BadHead::Target) } else { Ok(Some(authority)) }
 }
 
-/// RFC 9112 section 3.2: one `Host` in HTTP/1.1, and it names what an absolute target names.
+/// RFC 9112 section 3.2: HTTP/1.1 requires one `Host`, which must equal the authority of an absolute target.
 fn check_host(authority: Option<&str>, fields: Fields<'_>, version: u8) -> Result<(), BadHead> {
     let host = fields.single("host").map_err(|()| BadHead::Host)?;
     let Some(host) = host else {
@@ -208,7 +209,7 @@ fn check_host(authority: Option<&str>, fields: Fields<'_>, version: u8) -> Resul
     if is_host(host) && agrees { Ok(()) } else { Err(BadHead::Host) }
 }
 
-/// `host [":" port]` (RFC 3986 section 3.2.2, without user information); an empty one is allowed.
+/// `host [":" port]` (RFC 3986 section 3.2.2, without user information), or empty.
 fn is_host(text: &[u8]) -> bool {
     let is_name = |name: &[u8]| name.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(b));
     let is_port = |port: &[u8]| {
@@ -239,7 +240,7 @@ fn framing(fields: Fields<'_>, version: u8) -> Result<Framing, BadHead> {
     }
 }
 
-/// The only upgrade that is passed on.
+/// WebSocket is the only upgrade that is forwarded.
 fn asks_for_websocket(fields: Fields<'_>) -> bool {
     let mut protocols = fields.all("upgrade").flat_map(|value| value.split(|&b| b == b','));
     protocols.any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(b"websocket"))
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_that_mean_two_things_are_refused() {
+    fn ambiguous_heads_are_rejected() {
         for (lines, reason) in [
             ("GET / HTTP/1.1", BadHead::Host),
             ("GET / HTTP/1.1\nHost: a\nHost: a", BadHead::Host),
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_made_readable() {
+    fn forbidden_bytes_of_a_target_are_encoded() {
         let made = |head: &str| String::from_utf8(readable(BytesMut::from(head)).to_vec()).unwrap();
         let plain = "GET /a?b={}|^ HTTP/1.1\r\nX: \"<>`\r\n\r\n";
         assert_eq!(made(plain), plain);
@@ -337,9 +338,9 @@ mod tests {
         assert_eq!(made(strange), "GET /%3Ca%3E?b=%22%60%22 HTTP/1.1\r\nX: \"\r\n\r\n");
     }
 
-    /// Pingora would answer them itself.
+    /// Pingora would otherwise answer such requests itself.
     #[test]
-    fn whatever_target_passes_can_be_read_behind() {
+    fn pingora_parses_every_accepted_target() {
         for byte in 0u8..=255 {
             for target in [[b"/a", &[byte][..], b"b"].concat(), [b"/a?b=", &[byte][..], b"c"].concat()] {
                 let head = [b"GET ", &*target, b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
@@ -368,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_found_across_any_cut() {
+    fn the_end_is_found_across_any_read_boundary() {
         let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
         for seen in 0..head.len() {
             assert_eq!(end(&head[..seen], 0), None);

@@ -4,7 +4,7 @@ use http::Version;
 use http::header::CONNECTION;
 use pingora::http::RequestHeader;
 
-/// Whether the client, by its request, has the connection closed after the answer (RFC 9112 section 9.3).
+/// Whether the request closes the connection after its response (RFC 9112 section 9.3).
 pub fn is_last(request: &RequestHeader) -> bool {
     let says = |option: &[u8]| {
         let mut lines = request.headers.get_all(CONNECTION).iter();

@@ -1,8 +1,8 @@
-//! Listeners: accept, count, read one checked head at a time, hand it to an HTTP application.
+//! Listeners: accept and count connections, read one checked head at a time, and pass it to an HTTP application.
 //!
-//! Pingora's own listening service is not used: it has no limit of connections, no limit of a head's total time, no
-//! way to learn a free port, and its shutdown sleeps blindly. The application is Pingora's `HttpProxy` (or any other
-//! `HttpServerApp`), which still parses requests, proxies and answers.
+//! They replace Pingora's listening service, which limits neither the number of connections nor the total time of a
+//! head, does not report an ephemeral port, and sleeps for a fixed time at shutdown. The application is Pingora's
+//! `HttpProxy` or another `HttpServerApp`: it parses requests, proxies them and responds.
 
 mod connection;
 mod framing;
@@ -39,47 +39,54 @@ use crate::problem::{Problem, closing_bytes};
 use connection::{NoHead, Places};
 pub use waiting::Waiting;
 
-/// Connections the kernel keeps until they are accepted.
+/// The backlog of the listening socket.
 const BACKLOG: i32 = 4096;
-/// How long accepting pauses where the process has no descriptor left.
+/// How long accepting pauses after the process runs out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// A refused client's bytes are read for so long and so many, or the reset would take the answer from it.
+/// For how long, and up to how many bytes, a rejected client's data is read. Closing the socket earlier would reset the
+/// connection, and the client could lose the response.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 256 * 1024;
-/// Connections that may stand in line for a place.
+/// Connections that may wait for another one to be evicted.
 const NEWCOMERS_MAX: usize = 1024;
-/// How long a newcomer waits for the place of a connection that was closed for it.
+/// How long such a connection waits.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Unsent bytes of an answer that the kernel keeps. More would only wait there, for clients that do not read.
+/// Unsent bytes of a response in the kernel (TCP_NOTSENT_LOWAT). More would only accumulate for clients that do not
+/// read.
 const UNSENT_BYTES_MAX: u32 = 128 * 1024;
-/// What an answer takes at most in this process and its sockets while its client does not read: see docs/operations.md.
+/// The most memory that a response takes in this process and its sockets while its client does not read it: see
+/// docs/operations.md.
 pub const STALLED_BYTES: usize = 768 * 1024;
-/// When clients beyond the limit of connections may come again.
+/// `Retry-After` for clients beyond the limit of connections.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// What a listener allows.
+/// The limits of a listener.
 #[derive(Clone, Debug)]
 pub struct ListenerLimits {
-    /// Connections open at a time, those that left the proxy for a stream included.
+    /// Open connections, including those that left the proxy for a stream.
     pub connections: usize,
-    /// How long a head may take in all, from the connection's start or the head's first byte.
+    /// The total time for a head, from the start of the connection or the first byte of the head.
     pub header_timeout: Duration,
-    /// How long a connection may be silent between requests.
+    /// How long a connection may be idle between requests.
     pub idle_timeout: Duration,
-    /// Connections whose clients take no more of an answer, at a time.
+    /// Open connections whose clients do not read a response.
     pub stalled: usize,
-    /// Whether the last descriptors may be used as well.
+    /// Whether connections may use the reserved descriptors.
     pub is_reserved: bool,
 }
 
-/// A bound listener that nobody serves yet: clients may connect and wait.
+/// A bound listener that does not accept yet: the kernel queues connections.
 #[derive(Debug)]
 pub struct Bound {
     listener: std::net::TcpListener,
 }
 
 impl Bound {
-    /// Binds; port 0 takes a free one.
+    /// Binds the address; port 0 selects a free port.
+    ///
+    /// # Errors
+    ///
+    /// The socket cannot be created, bound or listened on.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
@@ -89,12 +96,21 @@ impl Bound {
         Ok(Self { listener: socket.into() })
     }
 
+    /// The bound address.
+    ///
+    /// # Errors
+    ///
+    /// The operating system does not report it.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves until `shutdown` turns true, then closes the listener and waits for the requests in flight. Idle
-    /// connections are closed at once; sockets that left for a stream are not waited for.
+    /// Serves until `shutdown` becomes true, then closes the listener and idle connections and waits for the requests
+    /// in flight. Does not wait for sockets that left for a stream.
+    ///
+    /// # Errors
+    ///
+    /// The runtime rejects the listening socket.
     pub async fn serve<A>(
         self,
         app: A,
@@ -132,7 +148,7 @@ impl Bound {
     }
 }
 
-/// What the connections of one listener share.
+/// Shared by the connections of one listener.
 struct Server<A> {
     app: Arc<A>,
     limits: ListenerLimits,
@@ -143,21 +159,21 @@ struct Server<A> {
 }
 
 impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
-    /// Serves a connection; where there is no place for it, one that waits for its client makes room.
+    /// Serves a connection. At the limit of connections, evicts one that waits for its client.
     fn spawn(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, permits: &Arc<Semaphore>, open: mpsc::Sender<()>) {
         if !self.limits.is_reserved && descriptors::is_reserved(stream.as_raw_fd()) {
             self.waiting.evict();
             return self.turn_away(&stream, "descriptor-limit");
         }
-        // Answers are written whole; waiting for more would only delay them.
+        // Nagle's algorithm would only delay responses, which are written whole.
         if let Err(error) = stream.set_nodelay(true) {
             return tracing::debug!(%error, "the client disconnected before it was served");
         }
-        // Without it more waits in the kernel: worse, not wrong.
+        // Without it, more bytes wait in the kernel: more memory, same behavior.
         if let Err(error) = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
             tracing::debug!(%error, "TCP_NOTSENT_LOWAT is not available");
         }
-        // A place that was made for those in line is theirs.
+        // A free permit belongs first to the connections that wait for one.
         let permit = if self.waiting.has_newcomers() { None } else { permits.clone().try_acquire_owned().ok() };
         if let Some(permit) = permit {
             tokio::spawn(async move {
@@ -192,7 +208,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
         }
     }
 
-    /// Tells a client for which there is no place; an empty socket takes the answer without waiting.
+    /// Rejects a connection beyond the limit. The write does not block, because the socket's send buffer is empty.
     fn turn_away(&self, stream: &TcpStream, reason: &'static str) {
         self.metrics.bad_requests.with_label_values(&[reason]).inc();
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the limit of connections is reached");
@@ -202,7 +218,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
         }
     }
 
-    /// Serves requests one after the other until one ends the connection or takes it away.
+    /// Serves requests in sequence until one closes the connection or takes it over.
     async fn serve(&self, mut connection: Box<Connection>) {
         let mut shutdown = self.shutdown.clone();
         let mut idle = self.limits.header_timeout;
@@ -233,7 +249,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
         tracing::debug!(reason = bad.as_str(), "refused a request head");
         self.metrics.bad_requests.with_label_values(&[bad.as_str()]).inc();
         let answer = closing_bytes(bad.problem().into_response());
-        // A client that does not take its answer within the linger time goes without.
+        // A client that does not read the response within the linger time loses it.
         let _ = timeout(LINGER, async {
             connection.write_all(&answer).await?;
             AsyncWriteExt::shutdown(&mut connection).await?;
@@ -243,12 +259,12 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
     }
 }
 
-/// Gives a reusable stream back its type; none but ours is ever put into a session.
+/// Downcasts a reusable stream; sessions hold no other type.
 fn as_connection(stream: Stream) -> Option<Box<Connection>> {
     stream.into_any().downcast::<Connection>().ok()
 }
 
-/// Reads and forgets what the client still sends.
+/// Reads and discards what the client still sends.
 async fn drain(connection: &mut Connection) -> io::Result<()> {
     let mut scrap = [0; 4096];
     let mut left = LINGER_BYTES_MAX;

@@ -1,4 +1,4 @@
-//! A listener with a small application behind it, talked to in raw bytes.
+//! Tests a listener and a small application with raw bytes.
 
 use async_trait::async_trait;
 use pingora::apps::http_app::ServeHttp;
@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
-/// Answers a request's path and the number of its body's bytes, and says when it begins.
+/// Responds with the request's path and the length of its body, and reports when a request begins.
 struct Echo {
     began: mpsc::UnboundedSender<String>,
 }
@@ -31,11 +31,11 @@ struct Fixture {
     address: SocketAddr,
     stop: watch::Sender<bool>,
     server: JoinHandle<io::Result<()>>,
-    /// The paths of requests that began.
+    /// The paths of requests that have begun.
     began: mpsc::UnboundedReceiver<String>,
 }
 
-/// Long enough to never matter, short enough to end a test that hangs.
+/// Never reached, but ends a test that hangs.
 const LONG: Duration = Duration::from_secs(30);
 
 fn serve(connections: usize, header_timeout: Duration, idle_timeout: Duration) -> Fixture {
@@ -54,7 +54,7 @@ impl Fixture {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// Sends bytes, closes this side's writing never, and gives everything until the server closes.
+    /// Sends bytes, keeps the connection open for writing, and returns what the server sends until it closes.
     async fn until_closed(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect().await;
         stream.write_all(bytes).await.unwrap();
@@ -69,18 +69,18 @@ impl Fixture {
 
 async fn until_closed(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
-    // A reset ends an answer as well as a close does.
+    // A reset ends a response as well as a close does.
     let _ = timeout(LONG, stream.read_to_end(&mut answer)).await.unwrap();
     String::from_utf8(answer).unwrap()
 }
 
-/// What was answered to whom, without heads.
+/// The bodies of responses, in order.
 fn bodies(answers: &str) -> Vec<&str> {
     answers.split('[').skip(1).filter_map(|rest| rest.split(']').next()).collect()
 }
 
 #[tokio::test]
-async fn requests_sent_at_once_are_answered_in_order() {
+async fn pipelined_requests_are_answered_in_order() {
     let server = serve(8, LONG, LONG);
     let answers = server
         .until_closed(
@@ -119,7 +119,7 @@ async fn what_follows_a_body_in_one_read_is_the_next_request() {
 }
 
 #[tokio::test]
-async fn refused_heads_get_an_answer_and_a_close() {
+async fn rejected_heads_get_a_response_and_a_close() {
     let server = serve(8, LONG, LONG);
     let long = format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "x".repeat(HEAD_BYTES_MAX));
     for (head, status) in [("GET / HTTP/1.1\r\n\r\n", "400"), (&long, "431"), ("GET / HTTP/3.0\r\n\r\n", "505")] {
@@ -131,7 +131,7 @@ async fn refused_heads_get_an_answer_and_a_close() {
 }
 
 #[tokio::test]
-async fn a_head_may_take_so_long_in_all() {
+async fn the_total_time_of_a_head_is_limited() {
     let server = serve(8, Duration::from_millis(50), LONG);
     assert!(server.until_closed(b"GET / HTTP/1.1\r\nHost: h\r\n").await.starts_with("HTTP/1.1 408 "));
     assert_eq!(server.until_closed(b"").await, "");
@@ -147,7 +147,7 @@ async fn a_silent_connection_is_closed() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_makes_room_for_one_beyond_the_limit() {
+async fn an_idle_connection_is_evicted_at_the_limit() {
     let server = serve(1, LONG, LONG);
     let mut first = server.connect().await;
     first.write_all(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();

@@ -1,32 +1,35 @@
-//! Connections that wait for their clients, the longest first. Where there is no place for one more, the longest goes.
+//! An eviction queue of connections that wait for their clients, ordered by how long they have waited.
 //!
-//! A client that sends nothing, or takes nothing, loses what others need. Whoever makes progress comes last again. What a
-//! connection waits for other than its client (the upstream, a drain) does not count.
+//! A client that neither sends nor reads loses its connection when another one needs it. A client that makes progress
+//! moves to the end of the queue. Waiting for anything else (the upstream, a drain) does not count.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-/// The connections that wait, in the order in which they began to.
+/// The queue.
 #[derive(Debug)]
 pub struct Waiting {
-    /// How many may wait at a time.
+    /// The most connections that may wait at a time.
     limit: usize,
     queue: Mutex<Queue>,
 }
 
+/// Invariants: `by_age` holds at most `limit` entries, and `wanted <= newcomers`.
 #[derive(Debug, Default)]
 struct Queue {
+    /// The key of the next connection that begins to wait. Keys only grow, so that the first entry has waited longest.
     next: u64,
+    /// The connections that wait, and how to evict them.
     by_age: BTreeMap<u64, Arc<Notify>>,
-    /// Connections that have no place yet.
+    /// Connections without a permit, which wait for an eviction.
     newcomers: usize,
-    /// How many of these nobody has gone for: the next ones that begin to wait do.
+    /// How many of them have evicted no connection yet. The next connections that begin to wait are evicted for them.
     wanted: usize,
 }
 
-/// One connection's place in the queue; it leaves when this is dropped.
+/// A connection's place in the queue; dropping it removes the connection.
 #[derive(Debug)]
 pub struct Place {
     waiting: Arc<Waiting>,
@@ -35,23 +38,23 @@ pub struct Place {
 }
 
 impl Waiting {
-    /// A queue for so many; one more takes the place of the first.
+    /// Creates a queue of at most `limit` connections; one more evicts the first.
     pub fn new(limit: usize) -> Self {
         Self { limit: limit.max(1), queue: Mutex::default() }
     }
 
-    /// A place for a connection that does not wait yet. `evicted` hears that it has to go.
+    /// A place for a connection that does not wait yet. `evicted` is notified when the connection must close.
     pub fn place(self: &Arc<Self>, evicted: Arc<Notify>) -> Place {
         Place { waiting: self.clone(), evicted, since: None }
     }
 
-    /// Lets the connection go that has waited longest. False where none waits.
+    /// Evicts the connection that has waited longest. False if none waits.
     pub fn evict(&self) -> bool {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).evict()
     }
 
-    /// Makes room for a connection that has no place: by the one that has waited longest, or the next one that waits. Nothing
-    /// where `newcomers_max` stand in line already.
+    /// Evicts a connection for one without a permit: the one that has waited longest, or the next one that begins to
+    /// wait. `None` if `newcomers_max` connections wait for a permit already.
     pub fn make_room(self: &Arc<Self>, newcomers_max: usize) -> Option<Newcomer> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.newcomers >= newcomers_max {
@@ -64,13 +67,13 @@ impl Waiting {
         Some(Newcomer(self.clone()))
     }
 
-    /// Whether connections stand in line for a place.
+    /// Whether connections wait for a permit.
     pub fn has_newcomers(&self) -> bool {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).newcomers > 0
     }
 }
 
-/// A connection that has no place yet, as long as this lives.
+/// A connection that waits for a permit, until this is dropped.
 #[derive(Debug)]
 pub struct Newcomer(Arc<Waiting>);
 
@@ -78,7 +81,7 @@ impl Drop for Newcomer {
     fn drop(&mut self) {
         let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.newcomers -= 1;
-        // A place may have become free in another way.
+        // A permit may have become free in another way.
         queue.wanted = queue.wanted.min(queue.newcomers);
     }
 }
@@ -94,7 +97,7 @@ impl Queue {
 }
 
 impl Place {
-    /// The connection waits for its client; as long as it has, if it did already.
+    /// The connection waits for its client. A connection that waits already keeps its position.
     pub fn wait(&mut self) {
         if self.since.is_some() {
             return;
@@ -113,7 +116,7 @@ impl Place {
         self.since = Some(now);
     }
 
-    /// The client did something.
+    /// The client made progress.
     pub fn progress(&mut self) {
         if let Some(since) = self.since.take() {
             self.waiting.queue.lock().unwrap_or_else(PoisonError::into_inner).by_age.remove(&since);
@@ -138,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_next_goes_for_a_newcomer() {
+    fn the_next_connection_that_waits_is_evicted() {
         let waiting = Arc::new(Waiting::new(8));
         let evicted = Arc::new(Notify::new());
         let mut place = waiting.place(evicted.clone());
@@ -155,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_without_progress_goes_first() {
+    fn the_connection_that_has_waited_longest_is_evicted_first() {
         let waiting = Arc::new(Waiting::new(3));
         let heard: Vec<Arc<Notify>> = std::iter::repeat_with(Arc::default).take(4).collect();
         let mut places: Vec<_> = heard.iter().map(|evicted| waiting.place(evicted.clone())).collect();
