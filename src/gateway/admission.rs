@@ -1,5 +1,5 @@
-//! How many streams may be open: in the process, and on each route, where the further subscriptions of WebSockets count
-//! as well. Counts, and refuses; nothing waits here.
+//! Limits how many streams are open: in the process and per route, including the further subscriptions of WebSockets.
+//! It admits or rejects at once; nothing waits here.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,14 +12,14 @@ use crate::admission::Slots;
 use crate::metrics::Metrics;
 use crate::route::StreamRoute;
 
-/// When a client whose stream was refused may come again: at least this much later, plus up to [`RETRY_SPREAD`].
+/// `Retry-After` of a rejected stream: at least this long, plus up to [`RETRY_SPREAD`] at random.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(5);
 pub(super) const RETRY_SPREAD: Duration = Duration::from_secs(10);
 
-/// WebSockets of the process that were opened without a token and have not sent one yet.
+/// WebSockets of the process that were opened without a token and have not authenticated yet.
 const UNAUTHENTICATED_MAX: usize = 1024;
 
-/// Which limit is reached.
+/// The limit that is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
     Process,
@@ -27,31 +27,32 @@ pub(super) enum Full {
     Unauthenticated,
 }
 
-/// The streams open now. Counters outlive configurations: a route that stays keeps its count.
+/// The open streams. The counters outlive configurations: a route that stays in the configuration keeps its count.
 #[derive(Debug)]
 pub(super) struct Admission {
     process: Arc<AtomicUsize>,
-    /// By pattern; as many as configurations ever named.
+    /// By pattern. As many as the configurations of this process have named.
     routes: Mutex<HashMap<Arc<str>, Count>>,
     shown: IntGaugeVec,
     unauthenticated: Count,
 }
 
-/// The streams of one route, or those without a token: the number that is held against a limit, and the one that is shown.
+/// The open streams of one route, or those without a token: the counter that the limit applies to, and its gauge.
 #[derive(Clone, Debug)]
 struct Count {
     open: Arc<AtomicUsize>,
     shown: IntGauge,
 }
 
-/// The right to have one stream open: one of the process's, and one of its route's or of those without a token.
+/// The right to have one stream open. It holds one unit of the process's limit, and one of its route's limit or of the
+/// limit of unauthenticated WebSockets.
 #[derive(Debug)]
 pub(super) struct Slot {
     _process: Counted,
     _route: Option<ShownSlot>,
 }
 
-/// One of a count that a metric shows.
+/// One unit of a counter that has a gauge.
 #[derive(Debug)]
 struct ShownSlot {
     _counted: Counted,
@@ -77,15 +78,15 @@ impl Admission {
         }
     }
 
-    /// Takes a slot, if `max_streams` of the process and the route's own limit allow.
+    /// Takes a slot if `max_streams` of the process and the route's own limit allow it.
     pub(super) fn admit(&self, route: &StreamRoute, max_streams: usize) -> Result<Slot, Full> {
         let process = Counted::take(&self.process, max_streams).ok_or(Full::Process)?;
         let on_route = self.on_route(route).ok_or(Full::Route)?;
         Ok(Slot { _process: process, _route: Some(on_route) })
     }
 
-    /// Takes a slot of the process for a WebSocket without a token, and beside it one of [`UNAUTHENTICATED_MAX`], which
-    /// the socket keeps until it authenticates.
+    /// Takes a slot of the process for a WebSocket without a token, and one of [`UNAUTHENTICATED_MAX`], which the
+    /// socket holds until it authenticates.
     pub(super) fn admit_unauthenticated(&self, max_streams: usize) -> Result<(Slot, crate::admission::Slot), Full> {
         let process = Counted::take(&self.process, max_streams).ok_or(Full::Process)?;
         let waits = self.unauthenticated.take(UNAUTHENTICATED_MAX).ok_or(Full::Unauthenticated)?;
@@ -115,7 +116,7 @@ impl Drop for ShownSlot {
     }
 }
 
-/// One, counted until it is dropped.
+/// One unit of a counter, until it is dropped.
 #[derive(Debug)]
 struct Counted(Arc<AtomicUsize>);
 
@@ -132,8 +133,8 @@ impl Drop for Counted {
     }
 }
 
-/// A delay between [`RETRY_AFTER`] and [`RETRY_AFTER`] + [`RETRY_SPREAD`], so that those refused together don't come
-/// back together.
+/// A random delay between [`RETRY_AFTER`] and [`RETRY_AFTER`] + [`RETRY_SPREAD`], so that clients that were rejected
+/// together do not return together.
 pub(super) fn retry_delay() -> Duration {
     RETRY_AFTER + RETRY_SPREAD.mul_f64(fastrand::f64())
 }

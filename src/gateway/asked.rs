@@ -1,5 +1,4 @@
-//! What a stream request asks for beside its path: where to resume, how heartbeats look, what is gathered, whether to
-//! subscribe.
+//! The options of a stream request: resume position, heartbeats, batches, probes, and whether to subscribe at once.
 
 use std::borrow::Cow;
 use std::num::NonZeroU32;
@@ -13,19 +12,19 @@ use crate::config::parse_duration;
 use crate::route::{Batch, HeartbeatForm, Stream, StreamRoute, Transport};
 use crate::session::{BadPosition, Resume};
 
-/// Where SSE clients say their position in the query; polyfills add theirs to whatever the page was opened with.
+/// The query parameters of an SSE client's position. Polyfills append theirs to the URL that the page opened.
 const SSE_PARAMETERS: [Parameter; 2] = [Parameter::LastEventId, Parameter::Since];
 
-/// The intervals of a probe: less would be a load, more is no silence that anybody waits for.
+/// The intervals of a probe. Shorter ones would be a load; longer ones exceed every idle timeout worth testing.
 const PROBE_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(3600);
 
-/// `probe` is no interval.
+/// The value of `probe` is not a valid interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`probe` is an interval between 200ms and 1h, such as `500ms`")]
 pub(super) struct BadProbe;
 
-/// The position to resume from, the newest where the client says several. An empty one means none, as `EventSource` sends
-/// it after `id:` without a value. One that can't be read is a 400 for NDJSON and WebSocket.
+/// The position to resume from: the newest one, if the client sends several. An empty position means none, since
+/// `EventSource` sends it after an `id:` without a value. For NDJSON and WebSocket, an invalid position is a 400.
 pub(super) fn resume(
     transport: Transport,
     stream: &Stream,
@@ -38,7 +37,7 @@ pub(super) fn resume(
                 let positions = texts.into_iter().map(|text| text.parse().unwrap_or(Resume::Unreadable));
                 Resume::newest(positions, &stream.topics)
             };
-            // It wins: what the page was opened with is older.
+            // The header takes precedence: the query is as old as the page's URL.
             Ok(said(last_event_ids(headers)).or_else(|| said(positions(query, &SSE_PARAMETERS))))
         }
         Transport::Ndjson | Transport::WebSocket => {
@@ -49,8 +48,8 @@ pub(super) fn resume(
     }
 }
 
-/// How heartbeats look: `?heartbeat=event` (or `message`) makes them visible, `immediate` sends one at once as well;
-/// otherwise the route decides.
+/// The form of heartbeats. `?heartbeat=event` (or `message`) makes them visible, and `immediate` also sends one at
+/// once. The default is the route's.
 pub(super) fn heartbeat_form(route: &StreamRoute, query: &Query<'_>) -> HeartbeatForm {
     match query.first(Parameter::Heartbeat).as_deref() {
         Some("event" | "message") => HeartbeatForm::Visible,
@@ -59,8 +58,8 @@ pub(super) fn heartbeat_form(route: &StreamRoute, query: &Query<'_>) -> Heartbea
     }
 }
 
-/// What is gathered before it is written: `?batchSize=` and `?batchWindow=`, or else as the route has it. WebSockets have
-/// no batches. An error says what is wrong.
+/// The batch limits: `?batchSize=` and `?batchWindow=`, or the route's. WebSockets have no batches. The error is a
+/// message for the client.
 pub(super) fn batch(
     route: &StreamRoute,
     transport: Transport,
@@ -83,7 +82,8 @@ pub(super) fn batch(
     )
 }
 
-/// The interval of a probe in milliseconds: `?probe=500ms` asks for a stream without events, that is silent for so long between records.
+/// The interval of a probe in milliseconds. `?probe=500ms` requests a stream without events that is silent for this
+/// long between records.
 pub(super) fn probe(query: &Query<'_>) -> Option<Result<NonZeroU32, BadProbe>> {
     let written = query.first(Parameter::Probe)?;
     let interval = parse_duration(&written).filter(|interval| PROBE_INTERVAL.contains(interval));
@@ -91,19 +91,19 @@ pub(super) fn probe(query: &Query<'_>) -> Option<Result<NonZeroU32, BadProbe>> {
     Some(ms.ok_or(BadProbe))
 }
 
-/// Whether a subscription comes with the stream: `?subscribe=manual` leaves it to a WebSocket's commands.
+/// Whether the stream starts with a subscription. `?subscribe=manual` leaves that to the commands of a WebSocket.
 pub(super) fn subscribes(transport: Transport, query: &Query<'_>) -> bool {
     transport != Transport::WebSocket || query.first(Parameter::Subscribe).as_deref() != Some("manual")
 }
 
-/// They are UTF-8 (WHATWG HTML section 9.2.4), not just ASCII.
+/// The values of `Last-Event-ID`, which are UTF-8 (WHATWG HTML section 9.2.4) and not only ASCII.
 fn last_event_ids(headers: &HeaderMap) -> Vec<Cow<'_, str>> {
     let lines = headers.get_all("last-event-id").iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
     lines.filter(|text| !text.is_empty()).collect()
 }
 
-/// The values of these parameters, in the order of the query. A position has no space in it: one that came is the `+` of
-/// an offset from UTC, `+00:00`, which a form would have written `%2B`.
+/// The values of these parameters, in the order of the query. A position contains no space: a decoded one was the `+`
+/// of a UTC offset (`+00:00`), which a form would have encoded as `%2B`.
 fn positions<'a>(query: &Query<'a>, parameters: &[Parameter]) -> Vec<Cow<'a, str>> {
     let values = query.all(parameters);
     let positions = values.map(|value| if value.contains(' ') { value.replace(' ', "+").into() } else { value });

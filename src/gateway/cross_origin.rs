@@ -1,22 +1,22 @@
-//! What the answers of one request say of other origins: the route's policy, applied to the request's `Origin`.
+//! The CORS fields of responses: the route's policy, applied to the request's `Origin`.
 
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 
 use crate::route::{OtherMethods, StreamRoute};
 
-/// The methods that sidestream names in its answer to a preflight.
+/// `Access-Control-Allow-Methods` of a preflight response by sidestream.
 const METHODS: &str = "GET, HEAD";
 
-/// Header fields for every answer to one request; none where the route has no policy.
+/// The header fields for every response to one request; empty if the route has no policy.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CrossOrigin {
     fields: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// Who answers an OPTIONS request.
+/// Which server responds to an OPTIONS request.
 pub(super) enum Preflight {
-    /// The service, which has a policy of its own.
+    /// The service, which has its own policy.
     Upstream,
     /// sidestream, with these fields.
     Answer(CrossOrigin),
@@ -27,8 +27,8 @@ impl CrossOrigin {
         route.cors.as_ref().map(|cors| Self::new(cors.answer(origin(headers)))).unwrap_or_default()
     }
 
-    /// What becomes of an OPTIONS request (WHATWG Fetch section 4.8). Where a route leaves other methods to the service,
-    /// so it does their preflights, and all of them where it has no policy.
+    /// Selects the server for an OPTIONS request (WHATWG Fetch section 4.8). The service handles preflights of methods
+    /// that the route forwards to it, and all preflights if the route has no policy.
     pub(super) fn preflight(&self, route: &StreamRoute, headers: &HeaderMap) -> Preflight {
         let asked = headers.get(ACCESS_CONTROL_REQUEST_METHOD);
         let is_read =
@@ -43,7 +43,7 @@ impl CrossOrigin {
         }
     }
 
-    /// The fields of the answer to a preflight of a request of ours for this route, by another method.
+    /// The fields of a preflight response for this route, with other methods.
     pub(super) fn preflight_of(route: &StreamRoute, headers: &HeaderMap, methods: &'static str) -> Self {
         match (&route.cors, origin(headers)) {
             (Some(cors), Some(origin)) => Self::new(cors.preflight(origin, methods)),
@@ -51,7 +51,7 @@ impl CrossOrigin {
         }
     }
 
-    /// The response with these fields.
+    /// Adds the fields to a response.
     pub(super) fn on<T>(&self, mut response: Response<T>) -> Response<T> {
         for (name, value) in &self.fields {
             response.headers_mut().append(name, value.clone());
@@ -59,14 +59,14 @@ impl CrossOrigin {
         response
     }
 
-    /// The same as lines of a head, each ended by CRLF; nothing where there are none.
+    /// The fields as CRLF-terminated lines of a response head, if there are any.
     pub(super) fn lines(&self) -> Option<Box<str>> {
         let line =
             |(name, value): &(HeaderName, HeaderValue)| format!("{name}: {}\r\n", value.to_str().unwrap_or_default());
         (!self.fields.is_empty()).then(|| self.fields.iter().map(line).collect::<String>().into())
     }
 
-    /// A value that is no header's is left out: then nothing is allowed.
+    /// Drops a value that is not a valid header value: then the browser allows nothing.
     fn new(fields: Vec<(&'static str, String)>) -> Self {
         let field = |(name, value): (&'static str, String)| {
             Some((HeaderName::from_static(name), HeaderValue::try_from(value).ok()?))
@@ -75,7 +75,7 @@ impl CrossOrigin {
     }
 }
 
-/// The origin of a request that names just one.
+/// The origin of a request that has exactly one `Origin`.
 fn origin(headers: &HeaderMap) -> Option<&str> {
     let mut lines = headers.get_all(ORIGIN).iter();
     let (one, None) = (lines.next()?, lines.next()) else { return None };

@@ -1,4 +1,4 @@
-//! What a failed exchange is: whose fault, which status, which name in metrics.
+//! Classifies failed exchanges: which side failed, the status of the response, and the label in metrics.
 
 use std::io;
 
@@ -12,13 +12,13 @@ use crate::problem::Problem;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     pub fault: Fault,
-    /// The name in metrics.
+    /// The label value in metrics.
     pub kind: &'static str,
     pub status: StatusCode,
     detail: &'static str,
 }
 
-/// Whose fault it was.
+/// The side that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     Client,
@@ -27,7 +27,7 @@ pub(super) enum Fault {
 }
 
 impl Failure {
-    /// Classifies Pingora's error; nothing where the client is gone and no one is left to be told.
+    /// Classifies Pingora's error. `None` if the client disconnected, so that no response is needed.
     pub(super) fn of(error: &Error) -> Option<Self> {
         match error.esource() {
             ErrorSource::Upstream => Some(of_upstream(error)),
@@ -85,18 +85,19 @@ fn of_client(error: &Error) -> Option<Failure> {
     }
 }
 
-/// What is logged of an error: its type, and the system's error. Pingora's own text quotes heads and bodies.
+/// The log text of an error: its type and the error of the operating system. Pingora's own text quotes heads and
+/// bodies.
 pub(super) fn cause(error: &Error) -> String {
     let kind = error.etype().as_str();
     let Some(cause) = io_cause(error) else { return kind.to_owned() };
-    // The text of other errors of I/O is whatever their author put in.
+    // The text of other I/O errors may contain anything.
     match cause.raw_os_error() {
         Some(code) => format!("{kind}: {}", io::Error::from_raw_os_error(code)),
         None => format!("{kind}: {}", cause.kind()),
     }
 }
 
-/// Whether this process or its host ran out of descriptors, ports or buffers.
+/// Whether this process or its host has no descriptors, ports or buffers left.
 fn is_exhausted(error: &Error) -> bool {
     let code = io_cause(error).and_then(io::Error::raw_os_error);
     matches!(code, Some(libc::EMFILE | libc::ENFILE | libc::EADDRNOTAVAIL | libc::ENOBUFS))
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_fault_it_is() {
+    fn failures_are_classified() {
         let upstream = |etype| status(Error::new(etype).into_up());
         assert_eq!(upstream(ErrorType::ConnectRefused), Some((502, "connect")));
         assert_eq!(upstream(ErrorType::ConnectTimedout), Some((504, "connect-timeout")));
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_quotes_nothing() {
+    fn causes_quote_no_input() {
         let quoting = io::Error::other("Set-Cookie: session=secret");
         let errors = [
             Error::explain(ErrorType::InvalidHTTPHeader, "buf: Set-Cookie: session=secret"),

@@ -1,6 +1,6 @@
-//! What a request says about where it came from. `X-Forwarded-For`, `-Proto` and `-Host` are kept and extended where the
-//! client is trusted, and replaced where it is not; every other field with such a claim is passed on from trusted clients
-//! only. The standard `Forwarded` header (RFC 7239) is not written.
+//! The header fields that state where a request came from. `X-Forwarded-For`, `-Proto` and `-Host` are extended if the
+//! client is a trusted proxy, and replaced if it is not. All other such fields are forwarded from trusted clients only.
+//! The standard `Forwarded` header (RFC 7239) is not written.
 
 use std::net::IpAddr;
 
@@ -14,8 +14,8 @@ const FOR: &str = "x-forwarded-for";
 const PROTO: &str = "x-forwarded-proto";
 const HOST_NAME: &str = "x-forwarded-host";
 
-/// Fields by which proxies tell the server behind who the client is or what it asked for, beside those that begin with
-/// [`CLAIM_PREFIXES`]. In lower case, with hyphens.
+/// Fields by which proxies state the client's identity or the original request, in addition to those with one of
+/// [`CLAIM_PREFIXES`]. Lower case, with hyphens.
 const CLAIMS: [&str; 24] = [
     "cf-connecting-ip",
     "cf-connecting-ipv6",
@@ -54,7 +54,7 @@ const CLAIM_PREFIXES: [&str; 9] = [
     "x-ssl-client-",
 ];
 
-/// Sets the headers of a request that came from `client`.
+/// Sets the fields of a request from `client`.
 pub(super) fn forward(
     request: &mut RequestHeader,
     client: Option<IpAddr>,
@@ -93,11 +93,11 @@ fn contains(network: IpAddr, prefix: u8, address: IpAddr) -> bool {
         _ => return false,
     };
     let ignored = width - u32::from(prefix).min(width);
-    // Shifting by the whole width is no shift: every address is in a network of prefix 0.
+    // A shift by the full width is `None`: prefix 0 contains every address.
     network.checked_shr(ignored).unwrap_or(0) == address.checked_shr(ignored).unwrap_or(0)
 }
 
-/// Removes everything a stranger may claim about where a request came from.
+/// Removes every field by which an untrusted client could forge the origin of a request.
 fn remove_claims(request: &mut RequestHeader) {
     let claims: Vec<_> = request.headers.keys().filter(|name| is_claim(name.as_str())).cloned().collect();
     for name in &claims {
@@ -105,14 +105,14 @@ fn remove_claims(request: &mut RequestHeader) {
     }
 }
 
-/// Whether a field with this name claims something. Servers that hand fields on as variables (CGI, WSGI, Rack) take an
-/// underscore for a hyphen.
+/// Whether a field of this name is such a claim. Servers that pass fields on as variables (CGI, WSGI, Rack) treat an
+/// underscore as a hyphen.
 fn is_claim(name: &str) -> bool {
     let name = name.replace('_', "-");
     CLAIMS.contains(&&*name) || CLAIM_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The addresses named so far and the client's own.
+/// The addresses so far, followed by the client's own.
 fn chain(request: &RequestHeader, client: IpAddr) -> HeaderValue {
     let mut chain = Vec::new();
     for value in request.headers.get_all(FOR) {
@@ -120,7 +120,7 @@ fn chain(request: &RequestHeader, client: IpAddr) -> HeaderValue {
         chain.extend_from_slice(b", ");
     }
     chain.extend_from_slice(client.to_string().as_bytes());
-    // Header values joined by blanks and commas are a header value; were they not, the client's own address is.
+    // Valid header values joined by commas and spaces are a valid header value, so that the fallback is not reached.
     HeaderValue::from_bytes(&chain).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
@@ -150,7 +150,7 @@ mod tests {
     ];
 
     #[test]
-    fn strangers_are_not_believed() {
+    fn fields_of_untrusted_clients_are_replaced() {
         assert_eq!(
             forwarded(&ForwardedTrust::Nobody, "10.0.0.9", &CLAIMS),
             ["10.0.0.9", "http", "api.example", "", ""]

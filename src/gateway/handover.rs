@@ -1,4 +1,4 @@
-//! Takes a request's socket out of Pingora's session, which costs some 30 KB as long as it lives.
+//! Takes a request's socket out of Pingora's session, which occupies some 30 KB until it is dropped.
 //!
 //! It neither reads nor writes the socket.
 
@@ -9,17 +9,17 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::listener::Connection;
 
-/// A socket that left the proxy.
+/// A socket that has left the proxy.
 pub(super) struct Detached {
-    /// Non-blocking, TCP_NODELAY set since it was accepted.
+    /// Non-blocking. TCP_NODELAY has been set since it was accepted.
     pub socket: std::net::TcpStream,
-    /// What the client sent behind the request's head.
+    /// Bytes that the client sent after the request head.
     pub early: Bytes,
-    /// Counts as an open connection while it is held.
+    /// Held while the connection is open: it counts against the limit of connections.
     pub permit: OwnedSemaphorePermit,
 }
 
-/// Why a socket could not be taken. The request can't be answered any more: its connection is closed.
+/// Why a socket could not be taken. No response is possible: the connection is closed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HandoverError {
     #[error("the session is not HTTP/1.1 on a connection of ours")]
@@ -28,7 +28,7 @@ pub(super) enum HandoverError {
     Socket(#[from] std::io::Error),
 }
 
-/// Takes the socket; the session is left with an empty one, whose head must not be asked for.
+/// Takes the socket. It leaves an empty session behind, whose head must not be accessed.
 pub(super) fn take(session: &mut Session) -> Result<Detached, HandoverError> {
     let empty = ServerSession::new_http1(Box::new(std::io::Cursor::new(Vec::<u8>::new())));
     let taken = std::mem::replace(&mut session.downstream_session, Box::new(empty));

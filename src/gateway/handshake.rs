@@ -1,5 +1,5 @@
-//! The server's side of the WebSocket opening handshake (RFC 6455 section 4.2). Writes nothing: the 101 answer is the
-//! session's first bytes.
+//! The server's side of the WebSocket opening handshake (RFC 6455 section 4.2). It writes nothing: the 101 response is
+//! part of the session's first bytes.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,19 +13,19 @@ use crate::codec::http::Handshake;
 use crate::problem::Problem;
 use crate::route::StreamRoute;
 
-/// RFC 6455 section 1.3.
+/// The GUID of RFC 6455 section 1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-/// What a client may offer beside a token where it speaks no subprotocol of the application.
+/// The subprotocol that a client without an application subprotocol offers in addition to its token.
 const BESIDE_TOKEN: &str = "sidestream";
-/// The bytes a key holds once decoded (section 4.2.1).
+/// The length of a decoded `Sec-WebSocket-Key` (section 4.2.1).
 const KEY_BYTES: usize = 16;
 
-/// Whether the request names `websocket` in `Upgrade`: it wants one, well formed or not.
+/// Whether `Upgrade` contains `websocket`, whether the handshake is valid or not.
 pub(super) fn is_asked(headers: &HeaderMap) -> bool {
     has_token(headers, UPGRADE, "websocket")
 }
 
-/// Checks the handshake and computes its answer.
+/// Validates the handshake and computes the response.
 pub(super) fn accept(
     method: &Method,
     version: Version,
@@ -51,7 +51,7 @@ pub(super) fn accept(
     Ok(Handshake { accept: answer(key), subprotocol: subprotocol(headers, route) })
 }
 
-/// 426, what to upgrade to, and which version (RFC 9110 section 15.5.22, RFC 6455 section 4.4).
+/// A 426 response with the protocol and version to upgrade to (RFC 9110 section 15.5.22, RFC 6455 section 4.4).
 pub(super) fn upgrade_required(detail: &'static str) -> Problem {
     Problem::new(StatusCode::UPGRADE_REQUIRED, detail)
         .header(UPGRADE, HeaderValue::from_static("websocket"))
@@ -71,12 +71,12 @@ fn is_key(key: &str) -> bool {
     STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == KEY_BYTES)
 }
 
-/// The token that the offered subprotocols carry.
+/// The token in the offered subprotocols, if any.
 pub(super) fn token(headers: &HeaderMap) -> Option<String> {
     auth::subprotocol_token(tokens(headers, SEC_WEBSOCKET_PROTOCOL))
 }
 
-/// Takes the entries that carry tokens out of the offered subprotocols.
+/// Removes the entries that carry tokens from the offered subprotocols.
 pub(super) fn drop_tokens(request: &mut RequestHeader) -> pingora::Result<()> {
     let offered = || tokens(&request.headers, SEC_WEBSOCKET_PROTOCOL);
     if !offered().any(|entry| entry.starts_with(TOKEN_SUBPROTOCOL)) {
@@ -88,8 +88,9 @@ pub(super) fn drop_tokens(request: &mut RequestHeader) -> pingora::Result<()> {
     if kept.is_empty() { Ok(()) } else { request.insert_header(SEC_WEBSOCKET_PROTOCOL, kept) }
 }
 
-/// The route's most preferred subprotocol among those offered, and never one that carries a token. A browser that offered
-/// some and gets none fails the handshake (WHATWG WebSockets section 4): beside a token, [`BESIDE_TOKEN`] does.
+/// The route's most preferred subprotocol among those offered, never one that carries a token. A browser that offered
+/// subprotocols and gets none fails the handshake (WHATWG WebSockets section 4): if the client offered a token,
+/// [`BESIDE_TOKEN`] is selected.
 fn subprotocol(headers: &HeaderMap, route: &StreamRoute) -> Option<Box<str>> {
     let own = route.token_from.subprotocol.then_some(BESIDE_TOKEN);
     let known = route.subprotocols.iter().map(|name| &**name).chain(own);
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sample_of_the_rfc() {
+    fn the_example_of_rfc_6455_is_accepted() {
         let subprotocols = StreamRoute { subprotocols: ["v2".into(), "v1".into()].into(), ..route("/x") };
         let offered = headers(&[("sec-websocket-protocol", "v1, v2, v3")]);
         let handshake = accept(&Method::GET, Version::HTTP_11, &offered, &subprotocols).unwrap();

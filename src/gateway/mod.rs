@@ -1,7 +1,7 @@
 //! The proxy: Pingora's phases, each of which delegates in a few lines.
 //!
-//! A request is the upstream's, or opens a stream and leaves Pingora with its socket. One configuration snapshot
-//! serves a request for its whole life. Streams are not written here, and Kafka is unknown here.
+//! A request is forwarded to the upstream, or opens a stream and leaves Pingora with its socket. One configuration
+//! snapshot serves the whole request. This module does not write streams and does not depend on Kafka.
 
 mod admission;
 mod asked;
@@ -50,12 +50,13 @@ use refusal::Reason;
 use resolver::Resolver;
 use upstream::Attempts;
 
-/// A refused request's body of up to this many bytes is read, so that its connection can be kept; a longer one ends it.
+/// The body of a rejected request is read up to this size in bytes, so that its connection can be reused. A longer body
+/// closes the connection.
 const DRAINED_BODY_BYTES_MAX: u64 = 64 * 1024;
-/// How long reading such a body may take.
+/// The time limit for reading such a body.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What all requests share.
+/// Shared by all requests.
 pub struct Gateway {
     snapshot: Arc<ArcSwap<Snapshot>>,
     writers: Writers,
@@ -67,23 +68,23 @@ pub struct Gateway {
     tracer: Option<Tracer>,
 }
 
-/// What one request carries through the phases.
+/// The state of one request across the phases.
 pub struct Exchange {
     snapshot: Arc<Snapshot>,
     attempts: Attempts,
-    /// The request went past the stream routes: it is the upstream's.
+    /// Set once the request has passed the stream routes: it is forwarded to the upstream.
     is_proxied: bool,
-    /// Where the request is told of, until it is a stream.
+    /// The span of a sampled request, until the request becomes a stream.
     span: Option<Box<RequestSpan>>,
 }
 
 impl Gateway {
-    /// The application to be served by a listener. The size of the pool is taken from the snapshot of this moment.
+    /// Creates the application for a listener. The size of the connection pool comes from the current snapshot.
     pub fn into_app(self) -> HttpProxy<Self> {
         let snapshot = self.snapshot.load();
         let conf = ServerConf {
             upstream_keepalive_pool_size: snapshot.upstream.pool,
-            // The last line of defence: `Attempts` decides, within this.
+            // A backstop: `Attempts` applies the actual limits.
             max_retries: RETRIES_MAX as usize + resolver::ADDRESSES_MAX,
             ..ServerConf::default()
         };
@@ -135,17 +136,17 @@ impl ProxyHttp for Gateway {
         Exchange { snapshot: self.snapshot.load_full(), attempts: Attempts::default(), is_proxied: false, span: None }
     }
 
-    /// None: bodies pass as they come.
+    /// No modules: bodies are forwarded unchanged.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> pingora::Result<()> {
         exchange.span = self.tracer.as_ref().and_then(|tracer| traced::begin(tracer, session.req_header()));
         let upstream = &exchange.snapshot.upstream;
-        // A client may be as silent, and as slow to take what is sent, as the upstream may.
+        // The upstream's timeouts also apply to the client.
         session.set_read_timeout(Some(upstream.read_timeout));
         session.set_write_timeout(Some(upstream.write_timeout));
         if session.req_header().version == Version::HTTP_10 {
-            // HTTP/1.0 knows no 1xx (RFC 9110 section 15.2).
+            // HTTP/1.0 has no 1xx responses (RFC 9110 section 15.2).
             session.set_ignore_info_resp(true);
         }
         if self.draining.is_set() || is_last(session.req_header()) {
@@ -233,7 +234,7 @@ impl ProxyHttp for Gateway {
         }
         session.set_keepalive(None);
         if session.response_written().is_some_and(|written| response::is_final(written.status)) {
-            // The answer has begun: all that is left to do is to end it early.
+            // The response has begun: it can only be cut short.
             return none;
         }
         if let Err(error) = answer(session, failure.problem().into_response()).await {
@@ -242,7 +243,7 @@ impl ProxyHttp for Gateway {
         FailToProxy { error_code: failure.status.as_u16(), can_reuse_downstream: false }
     }
 
-    /// Failures are counted, and logged seldom, in `fail_to_proxy`.
+    /// `fail_to_proxy` counts the failure and logs it at a limited rate.
     fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, _error: &Error) -> bool {
         true
     }
@@ -257,8 +258,8 @@ impl ProxyHttp for Gateway {
         true
     }
 
-    /// Only of proxied requests: after a handover the session is an empty one, whose head must not be asked for. Its span
-    /// went with the socket.
+    /// For proxied requests only. After a handover the session is empty, and its head must not be accessed; the socket
+    /// has taken the span along.
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, exchange: &mut Exchange) {
         let status = |session: &Session| session.response_written().map(|response| response.status.as_u16());
         if let Some(span) = exchange.span.take() {
@@ -284,7 +285,8 @@ fn status_class(status: Option<u16>) -> &'static str {
     }
 }
 
-/// Writes a whole response of ours; always true, for the phase that asks whether the request was answered.
+/// Writes a complete response of sidestream. Always true: the return value tells the phase that the request was
+/// answered.
 async fn answer(session: &mut Session, response: http::Response<Vec<u8>>) -> pingora::Result<bool> {
     keep_if_body_is_short(session);
     let (parts, body) = response.into_parts();
@@ -296,8 +298,8 @@ async fn answer(session: &mut Session, response: http::Response<Vec<u8>>) -> pin
     Ok(true)
 }
 
-/// A connection with an unread body can only be closed, and closing it may take the answer from the client: short
-/// bodies are read instead.
+/// Keeps the connection if the unread body is short: reads the body. A connection with an unread body must be closed,
+/// and closing it could discard the response.
 fn keep_if_body_is_short(session: &mut Session) {
     let headers = &session.req_header().headers;
     let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());

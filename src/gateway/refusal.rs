@@ -1,27 +1,27 @@
-//! Why a request for a stream is refused: a bounded reason for metrics and the answer for the client.
+//! Why a stream request is refused: a reason from a fixed set for metrics, and the response.
 
 use crate::problem::Problem;
 
-/// The `reason` of `streams_rejected_total`.
+/// The values of the label `reason` of `streams_rejected_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
-    /// A path that only means a stream once it is normalized.
+    /// A path that equals a stream route only after normalization.
     Disguised,
     Method,
-    /// A stream request with a body.
+    /// The request has a body.
     Body,
     NotAcceptable,
-    /// A WebSocket handshake that is missing or malformed.
+    /// The WebSocket handshake is missing or malformed.
     Handshake,
-    /// A name that is nearly one of a parameter, or a value in the path that is too long.
+    /// A misspelt parameter name, or a path value that is too long.
     Parameter,
-    /// `since` is no cursor.
+    /// `since` is not a cursor.
     Position,
-    /// `batchSize` or `batchWindow` is out of its bounds.
+    /// `batchSize` or `batchWindow` is out of range.
     Batch,
-    /// `probe` where the configuration has none, or with no interval.
+    /// Probes are disabled, or the interval is invalid.
     Probe,
-    /// A ticket is asked for a path that takes none.
+    /// The path of a ticket request has no route that accepts tickets.
     Ticket,
     Unauthorized,
     /// The issuer's keys are not available.
@@ -30,12 +30,12 @@ pub(super) enum Reason {
     Origin,
     ProcessLimit,
     RouteLimit,
-    /// Too many WebSockets wait for their token.
+    /// Too many WebSockets have not authenticated yet.
     UnauthenticatedLimit,
     Draining,
-    /// There is too little memory for another stream.
+    /// Too little memory for another stream.
     Memory,
-    /// The connection could not be taken from the proxy, or no writer took it.
+    /// The connection could not be taken from the proxy, or no writer accepted it.
     Internal,
 }
 
@@ -70,7 +70,7 @@ impl Reason {
 #[derive(Debug)]
 pub(super) struct Refusal {
     reason: Reason,
-    // Boxed: it travels through many results, and is rare.
+    // Boxed to keep results small: a refusal is rare.
     problem: Box<Problem>,
 }
 

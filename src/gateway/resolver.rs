@@ -1,7 +1,8 @@
-//! What the upstream's name means: asked for by one lookup at a time, and kept where nobody answers.
+//! Resolves the upstream's name: one lookup at a time, with the last addresses kept while lookups fail.
 //!
-//! The system's resolver blocks a thread for as long as it likes (some 30 s where its servers are silent), and tokio has a
-//! limited number of threads for that. Requests never wait for it where an address is known, and never each ask it.
+//! The system's resolver blocks a thread until its own timeout (some 30 s if its servers are silent), and tokio has a
+//! limited number of such threads. A request therefore waits for a lookup only if no address is known, and requests
+//! share one lookup.
 
 use std::future::Future;
 use std::io;
@@ -16,20 +17,20 @@ use pingora::{Error, ErrorType};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// How long a resolved name is used before it is asked for again.
+/// How long the addresses are fresh. Afterwards they are looked up again.
 const RESOLVED_FOR: Duration = Duration::from_secs(5);
-/// How long it is used while it is being asked for again. Whoever comes later waits for the answer, as long as connecting may
-/// take.
+/// How long stale addresses are used while they are looked up again. Older ones are used only if the lookup does not
+/// succeed within the connect timeout.
 const USED_FOR: Duration = Duration::from_secs(60);
 /// The most addresses of one name that are tried.
 pub(super) const ADDRESSES_MAX: usize = 4;
-/// A name that cannot be resolved; `failure` gives it a status.
+/// The name cannot be resolved; `failure` assigns the status.
 pub(super) const RESOLVE_ERROR: ErrorType = ErrorType::Custom("ResolveError");
 
 type Found = io::Result<Vec<SocketAddr>>;
 type Lookup = Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = Found> + Send>> + Send + Sync>;
 
-/// Resolves the upstream's name, and remembers which of its addresses answered.
+/// Resolves the upstream's name, and remembers which address accepted connections.
 pub(super) struct Resolver {
     shared: Arc<Shared>,
 }
@@ -37,18 +38,18 @@ pub(super) struct Resolver {
 struct Shared {
     lookup: Lookup,
     known: ArcSwapOption<Resolved>,
-    /// The lookup under way: of which name, and what ends when it does.
+    /// The lookup in progress: its name, and a channel that closes when it ends.
     asking: Mutex<Option<(String, watch::Receiver<()>)>>,
-    /// Whether the last lookup failed: said once.
+    /// Whether the last lookup failed, so that an outage is logged once.
     is_failing: AtomicBool,
 }
 
-/// What a name meant a moment ago.
+/// The addresses of a name, with their age.
 #[derive(Debug)]
 pub(super) struct Resolved {
     name: String,
     addresses: Vec<SocketAddr>,
-    /// The address that is tried first.
+    /// The index of the address that is tried first.
     preferred: AtomicUsize,
     at: Instant,
 }
@@ -59,7 +60,7 @@ impl Default for Resolver {
     }
 }
 
-/// Asks the system's resolver.
+/// Calls the system's resolver.
 async fn system(name: String) -> Found {
     Ok(tokio::net::lookup_host(name).await?.take(ADDRESSES_MAX).collect())
 }
@@ -71,8 +72,8 @@ impl Resolver {
         Self { shared: Arc::new(shared) }
     }
 
-    /// The addresses of `name`, a `host:port`. It waits only where none are known that are young enough, and at most for so
-    /// long; then old ones are better than none.
+    /// The addresses of `name`, a `host:port`. Waits up to `patience` only if the known addresses are too old or
+    /// missing. If the lookup does not succeed, old addresses are used.
     pub(super) async fn resolve(&self, name: &str, patience: Duration) -> pingora::Result<Arc<Resolved>> {
         let known = self.shared.known(name);
         let age = known.as_ref().map(|known| known.at.elapsed());
@@ -90,7 +91,7 @@ impl Resolver {
         {
             return Ok(known.clone());
         }
-        // It ends with the lookup, whatever came of it.
+        // The channel closes with the lookup, whatever its result.
         let _ = timeout(patience, asking.changed()).await;
         let resolved = self.shared.known(name);
         resolved.ok_or_else(|| Error::explain(RESOLVE_ERROR, "the upstream's name has no address").into_up())
@@ -102,7 +103,7 @@ impl Shared {
         self.known.load_full().filter(|known| known.name == name)
     }
 
-    /// The lookup of this name that is under way, or else a new one.
+    /// Joins the lookup of this name, or starts one.
     fn ask(shared: &Arc<Self>, name: &str) -> watch::Receiver<()> {
         let mut asking = shared.asking.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, asked)) = asking.as_ref().filter(|(of, asked)| of == name && asked.has_changed().is_ok()) {
@@ -149,7 +150,7 @@ impl Resolved {
         Self { name: name.to_owned(), addresses, preferred: AtomicUsize::new(preferred), at: Instant::now() }
     }
 
-    /// Whether the name is an address itself.
+    /// Whether the name is an IP address.
     fn is_literal(&self) -> bool {
         self.name.parse::<SocketAddr>().is_ok()
     }
@@ -159,12 +160,12 @@ impl Resolved {
         self.addresses.len()
     }
 
-    /// The one to try next.
+    /// The address to try next.
     pub(super) fn address(&self) -> Option<SocketAddr> {
         self.addresses.get(self.preferred.load(Ordering::Relaxed) % self.addresses.len().max(1)).copied()
     }
 
-    /// The preferred address did not answer: the next one is preferred from now on.
+    /// The preferred address did not accept a connection: prefers the next one from now on.
     pub(super) fn prefer_next(&self) {
         self.preferred.fetch_add(1, Ordering::Relaxed);
     }
@@ -178,7 +179,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(30);
 
-    /// A resolver whose answers the test gives, and what was asked.
+    /// A resolver whose results the test supplies, and its queries.
     fn resolver() -> (Arc<Resolver>, mpsc::UnboundedReceiver<tokio::sync::oneshot::Sender<Found>>) {
         let (ask, asked) = mpsc::unbounded_channel();
         let lookup: Lookup = Arc::new(move |_| {
@@ -193,7 +194,7 @@ mod tests {
         Ok(vec![text.parse().unwrap()])
     }
 
-    /// Lets time pass for what is known.
+    /// Ages the known addresses.
     fn age(resolver: &Resolver, by: Duration) {
         let known = resolver.shared.known.load_full().unwrap();
         let mut older = Resolved::new(&known.name, known.addresses.clone(), 0);
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_lookup_serves_all_who_wait() {
+    async fn waiting_requests_share_one_lookup() {
         let (resolver, mut asked) = resolver();
         let started = Arc::new(Semaphore::new(0));
         let waiting: Vec<_> = (0..50)
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn known_addresses_are_used_while_they_are_asked_for_and_kept_where_that_fails() {
+    async fn known_addresses_are_used_during_a_lookup_and_kept_if_it_fails() {
         let (resolver, mut asked) = resolver();
         let (first_answer, ()) = tokio::join!(first(&resolver), async {
             asked.recv().await.unwrap().send(addresses("10.0.0.1:80")).unwrap()
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_unknown_fails_and_is_asked_for_again() {
+    async fn an_unknown_name_fails_and_is_looked_up_again() {
         let (resolver, mut asked) = resolver();
         let (failed, ()) = tokio::join!(first(&resolver), async {
             asked.recv().await.unwrap().send(Err(io::ErrorKind::NotFound.into())).unwrap();

@@ -1,32 +1,32 @@
-//! What is checked and changed about an upstream's answer: as little as HTTP allows a proxy.
+//! Validates and adjusts an upstream's response, as little as HTTP requires of a proxy.
 //!
-//! Hop-by-hop fields stay on their hop (RFC 9110 section 7.6.1), framing that two readers could take for two lengths is
-//! refused (RFC 9112 section 6), streams the upstream makes itself are told not to be buffered on the way, and HTTP/1.0
-//! clients get no chunks. `Date` and `Connection` are Pingora's, which overwrites them in final answers.
+//! Hop-by-hop fields are removed (RFC 9110 section 7.6.1), ambiguous framing is rejected (RFC 9112 section 6), streams
+//! of the upstream are marked as not to be buffered, and HTTP/1.0 clients get no chunked coding. Pingora sets `Date`
+//! and `Connection` of final responses.
 
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType};
 
-/// The content types of streams.
+/// The media types of streams.
 const STREAM_TYPES: [&str; 4] =
     ["text/event-stream", "application/x-ndjson", "application/jsonl", "application/json-seq"];
-/// Read by nginx and those that copied it.
+/// Read by nginx and compatible proxies.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// Fields of one hop, beside those that `Connection` names (RFC 9110 section 7.6.1). Pingora drops trailers, so that they are
-/// not announced either.
+/// Hop-by-hop fields, in addition to those that `Connection` lists (RFC 9110 section 7.6.1). Pingora drops trailers, so
+/// `Trailer` is removed as well.
 const HOP_BY_HOP: [HeaderName; 4] =
     [HeaderName::from_static("keep-alive"), HeaderName::from_static("proxy-connection"), TE, TRAILER];
 
-/// Whether nothing but the content follows this head: 101 is an interim status by its number only.
+/// Whether this is the final response head. 101 is final, despite its class.
 pub(super) fn is_final(status: StatusCode) -> bool {
     !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS
 }
 
-/// Refuses an answer that cannot be passed on: a switch to a protocol that was not asked for (RFC 9110 section 7.8), or a
-/// transfer coding that is not a single `chunked` of HTTP/1.1 (RFC 9112 sections 6.1 and 6.3).
+/// Rejects a response that cannot be forwarded: a switch to a protocol that was not requested (RFC 9110 section 7.8),
+/// or a transfer coding other than a single `chunked` of HTTP/1.1 (RFC 9112 sections 6.1 and 6.3).
 pub(super) fn check(request: &RequestHeader, response: &ResponseHeader) -> pingora::Result<()> {
     let invalid = |why| Err(Error::explain(ErrorType::InvalidHTTPHeader, why));
     if response.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -50,9 +50,9 @@ pub(super) fn check(request: &RequestHeader, response: &ResponseHeader) -> pingo
     }
 }
 
-/// Readies an upstream's answer for the client. True: the body will end with the connection.
+/// Prepares an upstream's response for the client. True if the end of the connection ends the body.
 pub(super) fn correct(response: &mut ResponseHeader, is_http10: bool) -> pingora::Result<bool> {
-    // The version is the sender's own (RFC 9110 section 6.2).
+    // Each sender states its own version (RFC 9110 section 6.2).
     response.set_version(Version::HTTP_11);
     remove_hop_by_hop(response);
     if !has_framing(response.status) {
@@ -64,18 +64,18 @@ pub(super) fn correct(response: &mut ResponseHeader, is_http10: bool) -> pingora
     if is_stream(response) {
         unbuffer(response)?;
     }
-    // Nobody chunks towards HTTP/1.0 (RFC 9112 section 6.1): the end of the connection is the end of the body.
+    // HTTP/1.0 has no chunked coding (RFC 9112 section 6.1): closing the connection ends the body.
     Ok(is_http10 && response.remove_header(&TRANSFER_ENCODING).is_some())
 }
 
-/// Whether an answer of this status may say how long its content is.
+/// Whether a response with this status may have framing fields.
 fn has_framing(status: StatusCode) -> bool {
     !status.is_informational() && status != StatusCode::NO_CONTENT
 }
 
 fn remove_hop_by_hop(response: &mut ResponseHeader) {
     let is_switch = response.status == StatusCode::SWITCHING_PROTOCOLS;
-    // Framing is not for an upstream to take away. `Upgrade` has a rule of its own.
+    // `Connection` must not remove framing fields. `Upgrade` is handled below.
     let is_kept = |name: &HeaderName| [UPGRADE, TRANSFER_ENCODING, CONTENT_LENGTH].contains(name);
     let nominated: Vec<HeaderName> = tokens(&response.headers, CONNECTION)
         .filter_map(|name| name.parse().ok())
@@ -84,7 +84,7 @@ fn remove_hop_by_hop(response: &mut ResponseHeader) {
     for name in nominated.iter().chain(&HOP_BY_HOP) {
         response.remove_header(name);
     }
-    // 101 says what was switched to, 426 what to switch to; elsewhere an upgrade of this hop is offered.
+    // `Upgrade` is part of a 101 and a 426 response; in others it is an offer for this hop only.
     if !is_switch && response.status != StatusCode::UPGRADE_REQUIRED {
         response.remove_header(&UPGRADE);
     }
@@ -93,13 +93,13 @@ fn remove_hop_by_hop(response: &mut ResponseHeader) {
     }
 }
 
-/// Equal lengths are one (RFC 9110 section 8.6); Pingora refuses different ones.
+/// Merges repeated equal lengths (RFC 9110 section 8.6); Pingora rejects different ones.
 fn unify_length(response: &mut ResponseHeader) -> pingora::Result<()> {
     let Some(length) = tokens(&response.headers, CONTENT_LENGTH).next().map(str::to_owned) else { return Ok(()) };
     response.insert_header(CONTENT_LENGTH, length)
 }
 
-/// The elements of a list field.
+/// The elements of a list-based field.
 fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     lines.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
@@ -145,10 +145,10 @@ mod tests {
     }
 
     #[test]
-    fn hop_by_hop_fields_stay_behind() {
+    fn hop_by_hop_fields_are_removed() {
         let headers =
             [("connection", "x-hop, keep-alive"), ("keep-alive", "timeout=5"), ("x-hop", "1"), ("x-end", "2")];
-        // `Connection` itself is Pingora's to write.
+        // Pingora writes `Connection`.
         assert_eq!(names(&headers), ["x-end"]);
         assert_eq!(
             names(&[("connection", "transfer-encoding"), ("transfer-encoding", "chunked")]),
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_lengths_are_one() {
+    fn equal_lengths_are_merged() {
         let lengths = |headers: &[(&'static str, &'static str)]| corrected(headers, false).0;
         let one = [("content-length".to_owned(), "2".to_owned())];
         assert_eq!(lengths(&[("content-length", "2, 2")]), one);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_cannot_be_passed_on() {
+    fn responses_that_cannot_be_forwarded_are_rejected() {
         let checked = |status: u16, version, headers: &[(&'static str, &'static str)]| {
             let mut request = RequestHeader::build("GET", b"/", None).unwrap();
             request.insert_header(UPGRADE, "websocket").unwrap();

@@ -1,5 +1,5 @@
-//! The way of a request to a stream: route, method, transport, who it is, where to resume, a slot, then the socket
-//! goes to a writer, which says everything an admitted client hears.
+//! Opens streams: route, method, transport, authorization, resume position and a slot. Then the socket goes to a
+//! writer, which writes everything that an admitted client receives.
 
 use std::borrow::Cow;
 use std::num::NonZeroU32;
@@ -31,14 +31,14 @@ use crate::writer::Opening;
 
 /// How long a request waits for an issuer's keys.
 const KEYS_PATIENCE: Duration = Duration::from_secs(3);
-/// What a stream's path answers to.
+/// `Allow` of a stream's path.
 const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
-/// The media type and the caching of every stream response.
+/// Response fields that keep proxies and caches from holding back a stream.
 const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 const BATCH_SIZE: HeaderName = HeaderName::from_static("x-batch-size");
 const NO_CACHING: HeaderValue = HeaderValue::from_static("no-cache, no-store, no-transform");
 
-/// Serves a request whose path is a stream's. False: it is the upstream's.
+/// Serves a request whose path is a stream's. False if the request is for the upstream.
 pub(super) async fn intercept(
     gateway: &Gateway,
     session: &mut Session,
@@ -95,7 +95,7 @@ pub(super) async fn intercept(
         Err(refusal) if refusal.reason() == Reason::Keys && is_event_source(session.req_header(), &route) => {
             count_refusal(gateway, Reason::Keys);
             let resume = asked::resume(Transport::Sse, &route.stream, &session.req_header().headers, &query);
-            return answer(session, cross_origin.on(polite_retry(resume.ok().flatten().as_ref()))).await;
+            return answer(session, cross_origin.on(reconnect_later(resume.ok().flatten().as_ref()))).await;
         }
         Err(refusal) => refuse(gateway, session, refusal, &cross_origin).await,
         Ok(request) if method == Method::HEAD => answer(session, cross_origin.on(head(&request))).await,
@@ -106,21 +106,21 @@ pub(super) async fn intercept(
     }
 }
 
-/// Waits a moment for keys that are being requested: a token's key may be among them.
+/// Waits for keys that are being requested: they may include the token's key.
 async fn keys_settled(snapshot: &Snapshot) {
     if let Some(verifier) = &snapshot.verifier {
         verifier.keys_settled(KEYS_PATIENCE).await;
     }
 }
 
-/// Whether a request would open an SSE stream.
+/// Whether the request would open an SSE stream.
 fn is_event_source(header: &RequestHeader, route: &StreamRoute) -> bool {
     let headers = &header.headers;
     let agreed = negotiate(route.offer, joined(headers, ACCEPT).as_deref(), handshake::is_asked(headers));
     agreed.is_ok_and(|agreed| agreed.transport == Transport::Sse)
 }
 
-/// Leaves a request to the upstream, without the tokens and tickets that only this route takes.
+/// Leaves a request to the upstream, without the tokens and tickets that belong to this route.
 fn pass(session: &mut Session, route: &StreamRoute) -> pingora::Result<bool> {
     if route.token_from.ticket {
         target::drop_parameter(session.req_header_mut(), "ticket")?;
@@ -131,7 +131,7 @@ fn pass(session: &mut Session, route: &StreamRoute) -> pingora::Result<bool> {
     Ok(false)
 }
 
-/// Everything that is decided before a slot is taken.
+/// Every decision before a slot is taken.
 fn decide(
     gateway: &Gateway,
     snapshot: &Snapshot,
@@ -213,7 +213,7 @@ fn prepare(
     })
 }
 
-/// The interval of a probe in milliseconds, where one is asked for.
+/// The interval of a probe in milliseconds, if the request asks for one.
 fn probe(is_enabled: bool, query: &Query<'_>) -> Result<Option<NonZeroU32>, Refusal> {
     let refuse = |status, detail: String| Err(Refusal::new(Reason::Probe, Problem::new(status, detail)));
     match asked::probe(query) {
@@ -226,7 +226,7 @@ fn probe(is_enabled: bool, query: &Query<'_>) -> Result<Option<NonZeroU32>, Refu
     }
 }
 
-/// Takes a slot and hands the socket over.
+/// Takes a slot and hands the socket to a writer.
 async fn open(
     gateway: &Gateway,
     session: &mut Session,
@@ -239,7 +239,7 @@ async fn open(
         Ok(slot) => slot,
         Err(refusal) if request.transport == Transport::Sse => {
             count_refusal(gateway, refusal.reason());
-            return answer(session, cross_origin.on(polite_retry(request.resume.as_ref()))).await;
+            return answer(session, cross_origin.on(reconnect_later(request.resume.as_ref()))).await;
         }
         Err(refusal) => return refuse(gateway, session, refusal, cross_origin).await,
     };
@@ -273,7 +273,7 @@ async fn open(
     Ok(true)
 }
 
-/// A WebSocket without a token takes its route's slot once it authenticates.
+/// A WebSocket without a token takes a slot of its route only when it authenticates.
 fn admit(gateway: &Gateway, snapshot: &Snapshot, request: &mut Request) -> Result<Slot, Refusal> {
     let later =
         |reason, status, detail| Err(Refusal::new(reason, Problem::new(status, detail).retry_after(retry_delay())));
@@ -323,10 +323,10 @@ fn count_refusal(gateway: &Gateway, reason: Reason) {
     tracing::debug!(reason = reason.as_str(), "refused a stream");
 }
 
-/// No writer took the socket, which no HTTP session owns any more. Gives the status of the answer.
+/// Rejects a socket that no writer accepted and that no HTTP session owns any more. Returns the status of the response.
 fn turn_away(refused: &Opening, cross_origin: &CrossOrigin) -> u16 {
     let response = match refused.request.transport {
-        Transport::Sse => polite_retry(refused.request.resume.as_ref()),
+        Transport::Sse => reconnect_later(refused.request.resume.as_ref()),
         Transport::Ndjson | Transport::WebSocket => {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no stream can be opened now");
             problem.retry_after(retry_delay()).into_response()
@@ -334,16 +334,16 @@ fn turn_away(refused: &Opening, cross_origin: &CrossOrigin) -> u16 {
     };
     let response = cross_origin.on(response);
     let status = response.status().as_u16();
-    // One small write to an empty socket does not wait; a client that is gone needs no answer.
+    // A small write to an empty send buffer does not block. A client that has disconnected needs no response.
     if let Err(error) = std::io::Write::write(&mut &refused.socket, &closing_bytes(response)) {
         tracing::debug!(%error, "cannot answer a refused stream");
     }
     status
 }
 
-/// `EventSource` gives up for good on any status but 200: it is told to come again instead (WHATWG HTML 9.2.3).
-/// Its position comes back to it, since a record without an id would let it forget where it stands (9.2.6).
-fn polite_retry(resume: Option<&Resume>) -> http::Response<Vec<u8>> {
+/// A response that makes `EventSource` reconnect: any status but 200 would fail it permanently (WHATWG HTML section
+/// 9.2.3). It repeats the client's position, because an event without an id would reset `lastEventId` (section 9.2.6).
+fn reconnect_later(resume: Option<&Resume>) -> http::Response<Vec<u8>> {
     let delay = retry_delay();
     let cursor = resume.and_then(Resume::cursor).map(|cursor| cursor.to_string());
     let retry_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
@@ -356,7 +356,7 @@ fn polite_retry(resume: Option<&Resume>) -> http::Response<Vec<u8>> {
     response
 }
 
-/// What GET would answer, without the stream.
+/// The response to GET without the stream.
 fn head(request: &Request) -> http::Response<Vec<u8>> {
     let mut response = http::Response::new(Vec::new());
     stream_headers(response.headers_mut(), request.content_type);
@@ -396,7 +396,7 @@ fn not_negotiated(disagreed: Disagreed) -> Refusal {
     }
 }
 
-/// A list field's lines as one value (RFC 9110 section 5.3).
+/// Joins the lines of a list-based field into one value (RFC 9110 section 5.3).
 fn joined(headers: &HeaderMap, name: HeaderName) -> Option<Cow<'_, str>> {
     let mut lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     let first = lines.next()?;
@@ -413,8 +413,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_polite_retry_is_an_event_stream() {
-        let response = polite_retry(None);
+    fn a_reconnect_response_is_an_event_stream() {
+        let response = reconnect_later(None);
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()[CONTENT_TYPE], "text/event-stream");
         let body = String::from_utf8(response.into_body()).unwrap();
@@ -423,9 +423,9 @@ mod tests {
         assert!(body.ends_with("\n\n"));
     }
     #[test]
-    fn a_polite_retry_leaves_the_client_its_position() {
+    fn a_reconnect_response_keeps_the_position() {
         let resume = Resume::From("orders:0:7".parse().unwrap());
-        let body = String::from_utf8(polite_retry(Some(&resume)).into_body()).unwrap();
+        let body = String::from_utf8(reconnect_later(Some(&resume)).into_body()).unwrap();
         assert!(body.ends_with("\nid: orders:0:7\n\n"), "{body}");
     }
 }

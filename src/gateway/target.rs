@@ -1,19 +1,19 @@
-//! The request target as path and query, whichever of its forms came (RFC 9112 section 3.2).
+//! The request target as path and query, from any of its forms (RFC 9112 section 3.2).
 
 use pingora::http::RequestHeader;
 
 use super::query;
 
-/// The path and the query as they came; a checked head holds ASCII only.
+/// The path and the query, unchanged. A checked head contains ASCII only.
 pub(super) fn split(request: &RequestHeader) -> (&str, Option<&str>) {
     let target = std::str::from_utf8(request.raw_path()).unwrap_or_default();
     let local = after_authority(target).unwrap_or(target);
     let (path, query) = local.split_once('?').map_or((local, None), |(path, query)| (path, Some(query)));
-    // RFC 9110 section 4.2.3: an empty path is `/`.
+    // RFC 9110 section 4.2.3: an empty path equals `/`.
     (if path.is_empty() { "/" } else { path }, query)
 }
 
-/// Gives the upstream an absolute target in origin form, the only one it must expect behind a proxy.
+/// Converts an absolute target to origin form, the only form that an upstream must expect from a proxy.
 pub(super) fn make_local(request: &mut RequestHeader) -> pingora::Result<()> {
     if std::str::from_utf8(request.raw_path()).ok().and_then(after_authority).is_none() {
         return Ok(());
@@ -25,7 +25,7 @@ pub(super) fn make_local(request: &mut RequestHeader) -> pingora::Result<()> {
     request.set_raw_path(local.as_bytes())
 }
 
-/// Takes a parameter out of the query, if it is there.
+/// Removes a parameter from the query, if it is present.
 pub(super) fn drop_parameter(request: &mut RequestHeader, name: &str) -> pingora::Result<()> {
     let (path, Some(query)) = split(request) else { return Ok(()) };
     let kept = query::without(query, name);
@@ -36,7 +36,7 @@ pub(super) fn drop_parameter(request: &mut RequestHeader, name: &str) -> pingora
     request.set_raw_path(target.as_bytes())
 }
 
-/// What follows the authority of an absolute target.
+/// The part of an absolute target after its authority.
 fn after_authority(target: &str) -> Option<&str> {
     if target.starts_with('/') {
         return None;

@@ -1,4 +1,5 @@
-//! `POST` for a ticket: an authenticated request gets what stands for its token in the URL of one stream, for seconds.
+//! `POST` for a ticket: an authenticated client receives a short-lived replacement of its token for the URL of one
+//! stream.
 
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
@@ -16,11 +17,11 @@ use crate::route::{Found, Params, StreamRoute};
 
 const ALLOWED: HeaderValue = HeaderValue::from_static("POST, OPTIONS");
 
-/// A response, or why there is no ticket.
+/// A response, or why no ticket is issued.
 type Answer = Result<Response<Vec<u8>>, Refusal>;
 
-/// The answer to a request for a ticket, refused or not, with the CORS fields of the stream it is asked for; nothing where
-/// the request is for something else.
+/// The response to a ticket request, refused or not, with the CORS fields of its stream. `None` if the request is not a
+/// ticket request.
 pub(super) fn answer(session: &mut Session, snapshot: &Snapshot) -> Option<(CrossOrigin, Answer)> {
     let has_body = !session.is_body_empty();
     let header = session.req_header();

@@ -1,9 +1,9 @@
-//! The way to the upstream for upgrades (a WebSocket of its own), which must not be told too soon that they worked.
+//! Connections to the upstream for upgrades (WebSockets of the service), which delay the 101 response.
 //!
-//! Pingora takes the end of the request's empty body, where it comes after the 101 answer, for the end of the tunnel
-//! (cloudflare/pingora issue 946): where the upstream answers fast, a tunnel would be closed as soon as it opens. So
-//! these connections look at an answer only in their third turn after a request was written. By then Pingora has
-//! passed the end of the body on: both halves of its exchange have run once, in one task.
+//! Pingora interprets the end of the request's empty body as the end of the tunnel if it arrives after the 101 response
+//! (cloudflare/pingora issue 946). If the upstream responded fast, the tunnel would be closed as soon as it opens.
+//! These connections therefore read a response only at the third poll after a request was written. By then Pingora has
+//! forwarded the end of the body: both halves of its exchange have been polled once, in one task.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd as _;
@@ -26,13 +26,13 @@ use tokio::net::TcpStream;
 
 use super::{handshake, upstream};
 
-/// Turns that are let pass before an answer is looked at.
-const TURNS: u8 = 2;
-/// Kept connections of this kind are not mixed with the others.
+/// Polls that are skipped before a response is read.
+const POLLS: u8 = 2;
+/// A pool group of their own: such connections are not reused for ordinary requests.
 const GROUP: u64 = 1;
 
-/// Takes an `Upgrade` to anything but a WebSocket from a request, as a server may (RFC 9110 section 7.8). Pingora would not send
-/// it on, but still read the client's next bytes as a tunnel's.
+/// Removes an `Upgrade` to anything but WebSocket from a request, as a server may (RFC 9110 section 7.8). Pingora would
+/// not forward it, but would still read the client's next bytes as a tunnel.
 pub(super) fn decline_others(request: &mut RequestHeader) -> pingora::Result<()> {
     if !request.headers.contains_key(UPGRADE) {
         return Ok(());
@@ -46,7 +46,7 @@ pub(super) fn decline_others(request: &mut RequestHeader) -> pingora::Result<()>
     Ok(())
 }
 
-/// Makes the peer's connections patient.
+/// Makes the connections of this peer delay their responses.
 pub(super) fn prepare(peer: &mut HttpPeer, connect_timeout: Duration) {
     peer.group_key = GROUP;
     peer.options.custom_l4 = Some(Arc::new(Connector { connect_timeout }));
@@ -67,8 +67,8 @@ impl L4Connect for Connector {
             Err(elapsed) => return Err(Error::because(ErrorType::ConnectTimedout, "upgrade", elapsed)),
         };
         upstream::check_descriptor(stream.as_raw_fd())?;
-        let patient = Patient { stream, turns: 0 };
-        Ok(Stream::from(VirtualSocketStream::new(Box::new(patient))))
+        let delayed = DelayedRead { stream, polls_left: 0 };
+        Ok(Stream::from(VirtualSocketStream::new(Box::new(delayed))))
     }
 }
 
@@ -81,18 +81,18 @@ fn not_connected(error: io::Error) -> Box<Error> {
     Error::because(kind, "upgrade", error)
 }
 
-/// A connection that is in no hurry to read.
+/// A connection that delays its first read after a write.
 #[derive(Debug)]
-struct Patient {
+struct DelayedRead {
     stream: TcpStream,
-    /// Turns left to let pass.
-    turns: u8,
+    /// Polls left to skip.
+    polls_left: u8,
 }
 
-impl AsyncRead for Patient {
+impl AsyncRead for DelayedRead {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.turns > 0 {
-            self.turns -= 1;
+        if self.polls_left > 0 {
+            self.polls_left -= 1;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -100,9 +100,9 @@ impl AsyncRead for Patient {
     }
 }
 
-impl AsyncWrite for Patient {
+impl AsyncWrite for DelayedRead {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.turns = TURNS;
+        self.polls_left = POLLS;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -115,11 +115,11 @@ impl AsyncWrite for Patient {
     }
 }
 
-impl VirtualSocket for Patient {
+impl VirtualSocket for DelayedRead {
     fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
         match option {
             VirtualSockOpt::NoDelay => self.stream.set_nodelay(true),
-            // Not asked for: an idle tunnel has its own limit.
+            // Not used: an idle tunnel has its own timeout.
             _ => Ok(()),
         }
     }
@@ -132,28 +132,28 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_answer_that_is_there_already_waits_two_turns() {
+    async fn a_response_is_delayed_by_two_polls() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut upstream, _) = listener.accept().await.unwrap();
-        let mut patient = Patient { stream, turns: 0 };
-        patient.write_all(b"ask").await.unwrap();
+        let mut delayed = DelayedRead { stream, polls_left: 0 };
+        delayed.write_all(b"ask").await.unwrap();
         upstream.write_all(b"answer").await.unwrap();
-        patient.stream.readable().await.unwrap();
+        delayed.stream.readable().await.unwrap();
 
-        let mut turns = 0;
+        let mut polls = 0;
         let mut buffer = [0; 6];
         let mut read = ReadBuf::new(&mut buffer);
         std::future::poll_fn(|cx| {
-            turns += 1;
-            Pin::new(&mut patient).poll_read(cx, &mut read)
+            polls += 1;
+            Pin::new(&mut delayed).poll_read(cx, &mut read)
         })
         .await
         .unwrap();
-        assert_eq!((turns, read.filled()), (3, &b"answer"[..]));
+        assert_eq!((polls, read.filled()), (3, &b"answer"[..]));
         upstream.write_all(b"!").await.unwrap();
-        patient.stream.readable().await.unwrap();
-        assert_eq!(patient.read_u8().await.unwrap(), b'!');
-        assert_eq!(patient.turns, 0, "no more waiting until something is written");
+        delayed.stream.readable().await.unwrap();
+        assert_eq!(delayed.read_u8().await.unwrap(), b'!');
+        assert_eq!(delayed.polls_left, 0, "no more waiting until something is written");
     }
 }

@@ -1,4 +1,4 @@
-//! The attempts to reach the upstream: their limits, and whether a failed one may be repeated.
+//! The attempts to reach the upstream: their limits, and when a failed one is retried.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, RawFd};
@@ -12,8 +12,9 @@ use super::resolver::{RESOLVE_ERROR, Resolved, Resolver};
 use crate::config::snapshot::Upstream;
 use crate::descriptors;
 
-/// What the kernel keeps of an answer that the client does not read, of an upstream on this host; it doubles the number for its
-/// own needs (socket(7)). Beyond the host the kernel's own tuning is kept, since the way there has a length.
+/// The receive buffer of connections to an upstream on this host, in bytes; the kernel doubles the value for its own
+/// overhead (socket(7)). It bounds a response that the client does not read. Connections to other hosts keep the
+/// kernel's autotuning, because they have a latency.
 const RECEIVE_BYTES: usize = 256 * 1024;
 
 /// The attempts of one request.
@@ -24,7 +25,7 @@ pub(super) struct Attempts {
 }
 
 impl Attempts {
-    /// The peer of the next attempt, with every limit set: Pingora's own are none at all.
+    /// The peer of the next attempt, with every timeout set: Pingora's defaults are unlimited.
     pub(super) async fn next(&mut self, resolver: &Resolver, upstream: &Upstream) -> pingora::Result<Box<HttpPeer>> {
         let resolved = resolver.resolve(&upstream.address, upstream.connect_timeout).await?;
         let address =
@@ -44,7 +45,7 @@ impl Attempts {
         Ok(Box::new(peer))
     }
 
-    /// No connection: nothing was sent, so every request may try again, and each address of the name gets its turn.
+    /// The connection failed before anything was sent: every request may be retried, once per address of the name.
     pub(super) fn not_connected(&self, mut error: Box<Error>, upstream: &Upstream) -> Box<Error> {
         let addresses = self.to.as_ref().map_or(0, |resolved| resolved.len());
         if let Some(resolved) = &self.to {
@@ -54,8 +55,9 @@ impl Attempts {
         error
     }
 
-    /// A connection that broke: repeated only if it closed, no byte of an answer was passed on, nothing of a body was
-    /// sent, and the method is idempotent (RFC 9110 section 9.2.2). Silence is no reason: the upstream may be at work.
+    /// The connection broke. It is retried only if it was closed, no response byte was forwarded, no body byte was
+    /// sent, and the method is idempotent (RFC 9110 section 9.2.2). A timeout is not retried: the upstream may still be
+    /// processing the request.
     pub(super) fn broken(&self, mut error: Box<Error>, upstream: &Upstream, session: &Session) -> Box<Error> {
         let is_closed =
             matches!(error.etype(), ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError);
@@ -68,7 +70,7 @@ impl Attempts {
     }
 }
 
-/// The last descriptors are not for connections to the upstream, of which clients have as many opened as they like.
+/// Keeps the reserved descriptors free: clients can cause any number of connections to the upstream.
 pub(super) fn check_descriptor(descriptor: RawFd) -> pingora::Result<()> {
     if descriptors::is_reserved(descriptor) {
         let exhausted = io::Error::from_raw_os_error(libc::EMFILE);
