@@ -1,4 +1,4 @@
-//! The kustomize Component: the definition as strategic merge patches, one for each place that kinds keep pods at.
+//! The kustomize Component: the definition as strategic merge patches, one per place where kinds hold a pod template.
 
 use std::fmt::Write as _;
 
@@ -17,7 +17,7 @@ apiVersion: kustomize.config.k8s.io/v1alpha1
 kind: Component
 patches:
 ";
-/// Group, kinds, and the keys around a pod template.
+/// The API group, the kinds, and the keys that enclose a pod template.
 const TARGETS: [(&str, &str, &[&str]); 3] = [
     ("apps|batch", "Deployment|StatefulSet|DaemonSet|ReplicaSet|Job", &["spec", "template"]),
     ("batch", "CronJob", &["spec", "jobTemplate", "spec", "template"]),
@@ -31,9 +31,9 @@ pub fn component(names: &Names) -> Result<String, Error> {
     for (group, kinds, path) in TARGETS {
         text += &target(group, kinds);
         text += "    patch: |-\n";
-        // What it is applied to is said by the target; a patch has to have these all the same.
+        // kustomize requires these fields in a patch, although `target` selects the objects.
         text += "      apiVersion: any/v1\n      kind: Any\n";
-        // A Pod's `metadata` is in the definition.
+        // A Pod's `metadata` is part of the definition.
         let mut lines = sidecar.text().to_owned();
         if path.is_empty() {
             lines = lines.replacen("metadata:\n", "metadata:\n  name: any\n", 1);

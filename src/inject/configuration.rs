@@ -1,4 +1,5 @@
-//! The ConfigMap with the sidecar's configuration, where it is in the same input: how long its drain may take.
+//! Finds the ConfigMap with the sidecar's configuration, if it is part of the input, and reads how long a drain may
+//! take.
 
 use std::time::Duration;
 
@@ -6,23 +7,23 @@ use super::tree::Tree;
 use super::workload::Object;
 use crate::config::drain_budget;
 
-/// The key of the ConfigMap that is mounted as the sidecar's configuration.
+/// The key of the ConfigMap that the sidecar mounts as its configuration.
 const KEY: &str = "sidestream.yaml";
-/// Around the drain: to leave the endpoints before it, and to finish after it.
+/// Time before the drain, to leave the endpoints, and after it, to finish.
 const AROUND_DRAIN: Duration = Duration::from_secs(10);
 
-/// What is known of a sidecar's configuration.
+/// The known facts about a sidecar's configuration.
 pub(super) enum Configuration {
-    /// It is not in the input.
+    /// The ConfigMap is not part of the input.
     Elsewhere,
-    /// There is such a ConfigMap, without the key; its name.
+    /// The ConfigMap has no such key; its name.
     Empty(String),
-    /// The time that a drain may take, and the ConfigMap's name.
+    /// The time limit of a drain, and the ConfigMap's name.
     Known { budget: Duration, name: String },
 }
 
 impl Configuration {
-    /// The one of this name in this namespace.
+    /// Finds the ConfigMap of this name in this namespace.
     pub(super) fn of(tree: &Tree, objects: &[Object], name: &str, namespace: &str) -> Self {
         let is_meant =
             |object: &&Object| object.is_config_map() && object.name == name && object.namespace == namespace;
@@ -34,7 +35,7 @@ impl Configuration {
         }
     }
 
-    /// The least time that the pod has to be given to end, in seconds, and why.
+    /// The least termination grace period that the drain requires, in seconds, and the reason.
     pub(super) fn grace(&self) -> Option<(u64, String)> {
         let Self::Known { budget, name } = self else { return None };
         let least = budget.saturating_add(AROUND_DRAIN).as_secs_f64().ceil() as u64;

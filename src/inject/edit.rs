@@ -1,5 +1,5 @@
-//! Changes to a text at places that a [`Tree`] knows: entries and items go in and out in the style that surrounds them.
-//! Nothing else of the text moves.
+//! Edits of a text at the positions that a [`Tree`] knows. Entries and items are inserted and removed in the
+//! surrounding style; all other text stays unchanged.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::Error;
 use super::tree::{Entry, Id, Kind, Tree};
 
-/// Changes that were asked for, to be made all at once.
+/// Pending edits, applied together.
 pub(super) struct Edits<'a> {
     text: &'a str,
     tree: &'a Tree,
@@ -16,14 +16,14 @@ pub(super) struct Edits<'a> {
     removed: BTreeSet<Id>,
 }
 
-/// An item, or the value of an entry, with the text of all of it.
+/// An item, or the value of an entry, and the range of its text.
 type Sibling = (Id, Range<usize>);
 
-/// What goes in, in both styles.
+/// Text to insert, in both styles of YAML.
 pub(super) struct Insertion {
-    /// Whole lines, indented from 0.
+    /// Whole lines, with indentation 0.
     pub(super) block: String,
-    /// JSON without the brackets around it: `"key": value` or items, with commas between.
+    /// JSON without the enclosing brackets: `"key": value` pairs or items, separated by commas.
     pub(super) flow: String,
 }
 
@@ -33,7 +33,7 @@ impl<'a> Edits<'a> {
         Self { text, tree, line_break, replacements: Vec::new(), removed: BTreeSet::new() }
     }
 
-    /// Puts entries or items first into the collection under a key; `key` is that key in its map.
+    /// Inserts entries or items at the start of the collection under a key; `key` is that key in its map.
     pub(super) fn insert_under(&mut self, entry: Entry, insertion: &Insertion) -> Result<(), Error> {
         let Entry { key, value } = entry;
         let node = self.tree.node(value);
@@ -61,7 +61,7 @@ impl<'a> Edits<'a> {
         Ok(())
     }
 
-    /// Gives a key without a value one.
+    /// Sets the value of a key that has none.
     pub(super) fn fill(&mut self, entry: Entry, value: &str) {
         let node = self.tree.node(entry.value);
         if node.span.is_empty() {
@@ -73,7 +73,7 @@ impl<'a> Edits<'a> {
         }
     }
 
-    /// Puts an entry first into a map that is an item of a list.
+    /// Inserts an entry at the start of a map that is an item of a list.
     pub(super) fn insert_into_item(&mut self, map: Id, insertion: &Insertion) {
         let Some(first) = self.tree.entries(map).first() else { return };
         let at = self.tree.node(first.key).span.start;
@@ -85,28 +85,29 @@ impl<'a> Edits<'a> {
         }
     }
 
-    /// A node as it stands in the text, quotes included.
+    /// The text of a node, including quotes.
     pub(super) fn written(&self, id: Id) -> &'a str {
         self.text.get(self.tree.node(id).span.clone()).unwrap_or_default()
     }
 
-    /// Writes another scalar in the place of one.
+    /// Replaces a scalar.
     pub(super) fn replace(&mut self, scalar: Id, with: impl Into<String>) {
         self.replacements.push((self.tree.node(scalar).span.clone(), with.into()));
     }
 
-    /// Takes an entry (by its value) or an item away, and what holds nothing then: block collections can't be empty.
+    /// Removes an entry (given by its value) or an item, and every parent that becomes empty: a block collection cannot
+    /// be empty.
     pub(super) fn remove(&mut self, id: Id) {
         self.removed.insert(id);
     }
 
-    /// The changed text.
+    /// The edited text.
     pub(super) fn apply(mut self) -> String {
         let removed = self.outermost();
         let mut cuts: Vec<_> = removed.iter().filter_map(|id| self.cut(*id, &removed)).collect();
         cuts.sort_by_key(|cut| cut.start);
         self.replacements.extend(merged(cuts).into_iter().map(|cut| (cut, String::new())));
-        // Stable: what goes in at one place keeps the order in which it was asked for.
+        // Stable, so that insertions at one position keep their order.
         self.replacements.sort_by_key(|(range, _)| range.start);
         let mut changed = String::with_capacity(self.text.len() + 4096);
         let mut at = 0;
@@ -122,7 +123,7 @@ impl<'a> Edits<'a> {
         self.replacements.push((at..at, text));
     }
 
-    /// Where a block collection begins: a map with its first key, a list with its first dash.
+    /// Where a block collection begins: a map at its first key, a list at its first dash.
     fn begins(&self, collection: Id, first: Option<Id>) -> Option<usize> {
         let begins = self.tree.node(first?).span.start;
         match self.tree.node(collection).kind {
@@ -131,13 +132,13 @@ impl<'a> Edits<'a> {
         }
     }
 
-    /// The dash right before an item.
+    /// The position of the dash before an item.
     fn dash(&self, item: usize) -> Option<usize> {
         self.text[..item].trim_end().strip_suffix('-').map(str::len)
     }
 
-    /// The beginning of the line below a key, where only comments are between it and the first child; else that of
-    /// the child's own line.
+    /// Where to insert above the first child: the start of the line below the key, if only comments are between them;
+    /// otherwise the start of the child's line.
     fn head(&self, key: Id, child: usize) -> Option<usize> {
         let below = line_end(self.text, self.tree.node(key).span.end);
         let between = self.text.get(below..child).unwrap_or("?");
@@ -153,7 +154,7 @@ impl<'a> Edits<'a> {
         block.lines().map(|line| format!("{indent}{line}{}", self.line_break)).collect()
     }
 
-    /// What is removed, without what goes with its parent anyway.
+    /// The removed nodes, without those inside another removed node.
     fn outermost(&self) -> BTreeSet<Id> {
         let mut removed = self.removed.clone();
         loop {
@@ -168,8 +169,8 @@ impl<'a> Edits<'a> {
         removed.iter().copied().filter(|id| !has_removed_parent(id)).collect()
     }
 
-    /// The collection around a removed node, where nothing else is left in it. A flow collection in a block one stays,
-    /// empty: it was there, since what goes into a block is written as one.
+    /// The collection of a removed node, if nothing else is left in it. An empty flow collection inside a block
+    /// collection stays: the user wrote it, because edits insert block style into block collections.
     fn emptied_parent(&self, id: Id, removed: &BTreeSet<Id>) -> Option<Id> {
         let parent = self.tree.node(id).parent?;
         let around = self.tree.node(parent).parent?;
@@ -185,7 +186,7 @@ impl<'a> Edits<'a> {
         matches!(self.tree.node(id).kind, Kind::Map { is_flow: true, .. } | Kind::Seq { is_flow: true, .. })
     }
 
-    /// The text that goes with a removed node.
+    /// The text to remove with a node.
     fn cut(&self, id: Id, removed: &BTreeSet<Id>) -> Option<Range<usize>> {
         let (siblings, is_flow) = self.siblings(id)?;
         let position = siblings.iter().position(|(sibling, _)| *sibling == id)?;
@@ -196,7 +197,7 @@ impl<'a> Edits<'a> {
             if siblings[position..].iter().any(|sibling| is_kept(&sibling)) {
                 return next.map(|next| own.start..next);
             }
-            // The comma before goes with the last one.
+            // The comma before the last entry is removed with it.
             let kept = siblings[..position].iter().rfind(is_kept).map(|(_, kept)| kept.end);
             return Some(kept.unwrap_or(siblings[0].1.start)..own.end);
         }
@@ -204,13 +205,14 @@ impl<'a> Edits<'a> {
         let start = line_start(self.text, begins);
         match (self.text[start..begins].trim(), next) {
             ("", _) => Some(start..line_end(self.text, own.end)),
-            // The first entry of a map that is an item: the dash stays for the next one.
+            // The first entry of a map that is a list item: the dash stays for the next entry.
             (_, Some(next)) => Some(begins..next),
             _ => None,
         }
     }
 
-    /// All that its collection holds, with its text; and whether that is in flow style. An entry goes by its value.
+    /// The children of the node's collection with the ranges of their texts, and whether the collection is in flow
+    /// style. An entry is identified by its value.
     fn siblings(&self, id: Id) -> Option<(Vec<Sibling>, bool)> {
         match &self.tree.node(self.tree.node(id).parent?).kind {
             Kind::Map { entries, is_flow } => {
@@ -233,7 +235,7 @@ impl<'a> Edits<'a> {
     }
 }
 
-/// Ranges that touch or overlap, as one. They come sorted.
+/// Merges ranges that touch or overlap. They are sorted.
 fn merged(ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
     let mut merged: Vec<Range<usize>> = Vec::new();
     for range in ranges {
@@ -249,7 +251,7 @@ fn line_start(text: &str, at: usize) -> usize {
     text[..at].rfind('\n').map_or(0, |at| at + 1)
 }
 
-/// Behind the line break.
+/// The position after the line break.
 fn line_end(text: &str, at: usize) -> usize {
     text[at..].find('\n').map_or(text.len(), |found| at + found + 1)
 }

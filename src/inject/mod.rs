@@ -1,9 +1,11 @@
-//! Puts the sidecar into Kubernetes manifests, and prints the manifests that make Kubernetes or kustomize do so: text
-//! in, text out. What of a manifest is not changed stays byte for byte, comments included, because changes are spliced
-//! into the text at the places of a parser. Nothing here reads a file or knows a cluster.
+//! Injects the sidecar into Kubernetes manifests, and prints manifests that make Kubernetes or kustomize inject it:
+//! text in, text out.
 //!
-//! A workload gets a sidecar if its pods, or it itself, have the label [`LABEL`]: `"true"`. What goes in is
-//! `sidecar.yaml` beside this file.
+//! Unchanged parts of a manifest stay the same byte for byte, comments included, because edits are spliced into the
+//! text at positions from the parser. This module reads no files and contacts no cluster.
+//!
+//! A workload gets a sidecar if it or its pod template has the label [`LABEL`] with the value `"true"`. `sidecar.yaml`
+//! defines what is injected.
 
 mod component;
 mod configuration;
@@ -27,15 +29,15 @@ use sidecar::Sidecar;
 use tree::{Id, Tree};
 use workload::{Object, Pods, Template};
 
-/// Opts pods and namespaces in.
+/// The label that selects pods and namespaces for injection.
 pub const LABEL: &str = "sidestream.io/inject";
-/// An annotation of pods: the port that the app listens on.
+/// An annotation of pods: the port of the application.
 pub const UPSTREAM_PORT: &str = "sidestream.io/upstream-port";
 /// An annotation of pods: the ConfigMap with the key `sidestream.yaml`.
 pub const CONFIG_MAP: &str = "sidestream.io/config-map";
 /// An annotation of pods: the Secret with keys and passwords.
 pub const SECRET: &str = "sidestream.io/secret";
-/// An annotation that an injection leaves, for taking it back.
+/// The annotation in which an injection records what it changed, for `uninject`.
 const MEMORY: &str = "sidestream.io/injected";
 
 /// The largest input, in bytes.
@@ -43,7 +45,7 @@ pub const INPUT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// The longest name of an image or object, in bytes.
 const NAME_BYTES_MAX: usize = 512;
 
-/// Names that the sidecar is filled in with.
+/// The names that parameterize the sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
     pub image: String,
@@ -59,13 +61,17 @@ impl Default for Names {
 }
 
 impl Names {
-    /// They go into YAML and CEL between double quotes: nothing in them may end those.
+    /// The names appear in YAML and CEL between double quotes, so they must not contain a character that ends a string.
     fn check(&self) -> Result<(), String> {
         [&self.image, &self.config_map, &self.secret].into_iter().try_for_each(|written| name(written).map(drop))
     }
 }
 
-/// The name of an image or object, of characters that those may have.
+/// Validates the characters of an image or object name.
+///
+/// # Errors
+///
+/// The name is empty, too long, or contains another character.
 pub fn name(written: &str) -> Result<String, String> {
     let is_good = |c: char| c.is_ascii_alphanumeric() || "-._/:@".contains(c);
     match written {
@@ -76,16 +82,16 @@ pub fn name(written: &str) -> Result<String, String> {
     }
 }
 
-/// What an injection is told beside the manifests.
+/// The options of an injection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// The pods' own annotations go before.
+    /// Defaults; annotations of the pods take precedence.
     pub names: Names,
-    /// The port that the app listens on, of workloads whose pods don't say.
+    /// The application's port, for workloads whose pods do not state it.
     pub upstream_port: Option<u16>,
 }
 
-/// A changed text, and what was done, a line for each thing.
+/// The edited text, and a line for each change.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Changed {
     pub text: String,
@@ -93,18 +99,18 @@ pub struct Changed {
 }
 
 impl Changed {
-    /// A text that nothing is to be said of.
+    /// A text without messages.
     pub fn printed(text: String) -> Self {
         Self { text, said: Vec::new() }
     }
 }
 
-/// Why nothing was changed: one place, the first that is wrong.
+/// Why nothing was changed: the first invalid place.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Error {
-    /// From 1.
+    /// 1-based.
     pub line: usize,
-    /// From 1, in characters.
+    /// 1-based, in characters.
     pub column: usize,
     pub message: String,
 }
@@ -115,13 +121,17 @@ impl fmt::Display for Error {
     }
 }
 
-/// Puts the sidecar into every workload that asks for it and has none, and wires the Services that select its pods to
-/// it. YAML or JSON, any number of documents, lists; what is none of it comes out as it went in.
+/// Injects the sidecar into every selected workload that has none, and redirects the Services that select its pods to
+/// the sidecar. The input is YAML or JSON with any number of documents and lists. Other objects stay unchanged.
+///
+/// # Errors
+///
+/// The input is not valid YAML, or a selected object cannot be changed.
 pub fn inject(text: &str, options: &Options) -> Result<Changed, Error> {
     let tree = Tree::parse(text)?;
     let objects = Object::all(&tree);
     let mut edits = Edits::new(text, &tree);
-    let mut said = strangers(&tree);
+    let mut said = report_foreign(&tree);
     let (mut workloads, mut bare) = (Vec::new(), Vec::new());
     for object in objects.iter().filter(|object| !object.is_service()) {
         let Some(template) = Template::of(&tree, object)? else {
@@ -147,11 +157,15 @@ pub fn inject(text: &str, options: &Options) -> Result<Changed, Error> {
     Ok(Changed { text: edits.apply(), said })
 }
 
-/// Takes back what [`inject`] did. A sidecar that came from elsewhere is taken out, and nothing put back.
+/// Reverts [`inject`]. A sidecar from another source is removed, and nothing is restored.
+///
+/// # Errors
+///
+/// The input is not valid YAML, or an object cannot be changed.
 pub fn uninject(text: &str) -> Result<Changed, Error> {
     let tree = Tree::parse(text)?;
     let mut edits = Edits::new(text, &tree);
-    let mut said = strangers(&tree);
+    let mut said = report_foreign(&tree);
     for object in &Object::all(&tree) {
         if object.is_service() {
             said.extend(service::restore(&tree, object, &mut edits)?);
@@ -169,8 +183,8 @@ pub fn uninject(text: &str) -> Result<Changed, Error> {
     Ok(Changed { text: edits.apply(), said })
 }
 
-/// Documents that are no objects of Kubernetes.
-fn strangers(tree: &Tree) -> Vec<String> {
+/// Reports documents that are not Kubernetes objects.
+fn report_foreign(tree: &Tree) -> Vec<String> {
     let is_object = |root: Id| ["kind", "apiVersion"].iter().all(|key| tree.text_at(root, &[key]).is_some());
     let others = tree.roots.iter().copied().filter(|root| !is_object(*root) && !tree.is_null(*root));
     others
@@ -183,7 +197,7 @@ fn strangers(tree: &Tree) -> Vec<String> {
         .collect()
 }
 
-/// A YAML scalar that is text whatever it says.
+/// A YAML scalar that is always read as text.
 fn quoted(text: &str) -> String {
     if text.contains('"') { format!("'{}'", text.replace('\'', "''")) } else { format!("\"{text}\"") }
 }

@@ -1,5 +1,5 @@
-//! The admission policies: the definition as a JSON Patch in CEL, and the guard that refuses pods which asked for a
-//! sidecar and have none.
+//! The admission policies: the definition as a JSON Patch in CEL, and a validating policy that rejects selected pods
+//! without a sidecar.
 
 use serde_json::{Value, json};
 
@@ -8,11 +8,15 @@ use super::tree::{Entry, Id, Kind};
 use super::{CONFIG_MAP, Error, LABEL, Names, SECRET};
 
 const TEMPLATE: &str = include_str!("policy.yaml");
-/// Names that stand for what the policy finds out when it runs.
+/// Placeholder names for values that the policy computes at admission.
 const VARIABLES: [(&str, &str); 3] =
     [("IMAGE", "params.data.image"), ("CONFIG_MAP", "variables.configMap"), ("SECRET", "variables.secret")];
 
-/// Everything for `kubectl apply`: parameters, policy, guard, and their bindings.
+/// All objects for `kubectl apply`: parameters, both policies, and their bindings.
+///
+/// # Errors
+///
+/// A name contains an invalid character.
 pub fn policy(names: &Names) -> Result<String, Error> {
     let unfilled = Names { image: "IMAGE".into(), config_map: "CONFIG_MAP".into(), secret: "SECRET".into() };
     let sidecar = Sidecar::new(&unfilled)?;
@@ -29,13 +33,13 @@ pub fn policy(names: &Names) -> Result<String, Error> {
         .replace("$SECRET", &names.secret))
 }
 
-/// A sum of lists of patches, each of which looks whether it is needed.
+/// A CEL sum of patch lists, each with a condition.
 fn patches(sidecar: &Sidecar) -> String {
     let mut sum = Vec::new();
     for list in ["initContainers", "volumes"] {
         let is_there = format!("has(object.spec.{list})");
         sum.push(format!("({is_there} ? [] : {})", one(&format!("/spec/{list}"), "[]")));
-        // Each goes before the ones that are there, so that the last is first.
+        // Each patch inserts at the front, so they are in reverse order.
         let items: Vec<Id> = sidecar.list(list).collect();
         let path = format!("/spec/{list}/0");
         sum.extend(items.iter().rev().map(|item| one(&path, &cel(sidecar, *item, &format!("Object.spec.{list}"), 0))));
@@ -60,8 +64,8 @@ fn one(path: &str, value: &str) -> String {
     format!("[JSONPatch{{op: \"add\", path: {}, value: {value}}}]", json!(path))
 }
 
-/// A node of the definition in CEL. Kubernetes' CEL has no maps of mixed values: those are objects, whose type is named
-/// after the way to them.
+/// A node of the definition in CEL. Kubernetes' CEL has no maps of mixed types: it uses objects, whose type name is the
+/// path to the field.
 fn cel(sidecar: &Sidecar, id: Id, type_name: &str, depth: usize) -> String {
     let tree = &sidecar.tree;
     let (indent, inner) = ("  ".repeat(depth), "  ".repeat(depth + 1));

@@ -1,4 +1,4 @@
-//! Services: those that select injected pods send their traffic to the sidecar, which passes on what is no stream.
+//! Redirects Services that select injected pods to the sidecar, which proxies ordinary requests.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use super::{Error, MEMORY};
 
 const TARGET: &str = "targetPort";
 
-/// What a Service's ports were wired to, by port, as it was written, quotes included; or nothing, for the port's own
-/// number.
+/// The original target of each redirected port, as written (including quotes); `None` if it was the port's own number.
 type Memory = BTreeMap<String, Option<String>>;
 
-/// Wires the ports that lead to the app of a selected workload to the sidecar's `port`, unless pods without a sidecar, `bare`
-/// ones, are selected as well. Says what it did, and what not and why.
+/// Redirects the ports that lead to a selected workload's application to the sidecar's `port`, unless the Service also
+/// selects pods without a sidecar (`bare`). Returns a line for each change, and for each port left unchanged with the
+/// reason.
 pub(super) fn rewire(
     tree: &Tree,
     service: &Object,
@@ -69,7 +69,7 @@ pub(super) fn rewire(
     Ok(said)
 }
 
-/// Wires a Service as it was before. Says what it did.
+/// Restores the original targets of a Service. Returns a line for each change.
 pub(super) fn restore(tree: &Tree, service: &Object, edits: &mut Edits<'_>) -> Result<Vec<String>, Error> {
     let Some(memory) = memory(tree, service)? else {
         return Ok(vec![format!("{}: unchanged: nothing was injected", service.title())]);
@@ -88,7 +88,7 @@ pub(super) fn restore(tree: &Tree, service: &Object, edits: &mut Edits<'_>) -> R
     Ok(vec![format!("{}: as it was", service.title())])
 }
 
-/// The ports that lead to the workload's app. Without a word about which that is: the only one there is.
+/// The ports that lead to the workload's application. If its port is not stated, the Service must have a single port.
 fn upstream_ports(tree: &Tree, service: &Object, workload: &Workload, own: u16) -> Result<Vec<Id>, Error> {
     let leads_to = |id: Id| workload.port(target(tree, id));
     let ports: Vec<Id> = ports(tree, service).filter(|id| leads_to(*id) != Some(own)).collect();
@@ -108,7 +108,7 @@ fn upstream_ports(tree: &Tree, service: &Object, workload: &Workload, own: u16) 
     }
 }
 
-/// TCP ports; sidestream speaks nothing else.
+/// TCP ports, the only protocol that sidestream supports.
 fn ports(tree: &Tree, service: &Object) -> impl Iterator<Item = Id> {
     all_ports(tree, service).filter(|port| is_tcp(tree, *port))
 }
@@ -133,7 +133,7 @@ fn why_left(tree: &Tree, id: Id, workload: &Workload, own: u16) -> String {
     }
 }
 
-/// Where a port leads, as written: a number or a name.
+/// The target of a port, as written: a number or a name.
 fn target(tree: &Tree, port: Id) -> &str {
     let target = tree.text_at(port, &[TARGET]).filter(|target| !target.is_empty());
     target.or_else(|| tree.text_at(port, &["port"])).unwrap_or_default()

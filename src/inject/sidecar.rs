@@ -1,4 +1,5 @@
-//! What goes into a pod, read from `sidecar.yaml`: as lines of YAML, as JSON, and as what other rooms ask of it.
+//! The injected part of a pod, read from `sidecar.yaml`: as lines of YAML, as JSON, and as values for the other
+//! modules.
 
 use serde_json::{Value, json};
 
@@ -6,10 +7,10 @@ use super::edit::Insertion;
 use super::tree::{Entry, Id, Kind, Tree};
 use super::{Error, Names};
 
-/// The name of the init container, by which an injected pod is known.
+/// The name of the init container, which identifies an injected pod.
 pub(super) const NAME: &str = "sidestream";
 const DEFINITION: &str = include_str!("sidecar.yaml");
-/// The definition's opening comment is about itself.
+/// The text before this is a comment about the file itself.
 const BEGINS: &str = "metadata:\n";
 
 /// The definition with its names filled in.
@@ -29,12 +30,12 @@ impl Sidecar {
         Ok(Self { text, tree })
     }
 
-    /// All of it, as it stands in a pod template.
+    /// The definition's text, as it appears in a pod template.
     pub(super) fn text(&self) -> &str {
         &self.text
     }
 
-    /// The map that pods are completed by.
+    /// The map that is merged into pods.
     pub(super) fn root(&self) -> Id {
         self.tree.roots.first().copied().unwrap_or_default()
     }
@@ -48,41 +49,41 @@ impl Sidecar {
         self.tree.find(self.root(), &["spec", key]).into_iter().flat_map(|list| self.tree.items(list))
     }
 
-    /// The ports it listens on; the first one is for clients.
+    /// The sidecar's ports; the first one is for clients.
     pub(super) fn ports(&self) -> impl Iterator<Item = u16> {
         let ports = self.container().and_then(|container| self.tree.get(container, "ports"));
         let ports = ports.into_iter().flat_map(|ports| self.tree.items(ports));
         ports.filter_map(|port| self.tree.text_at(port, &["containerPort"])?.parse().ok())
     }
 
-    /// The least time a pod may take to end, in seconds.
+    /// The least termination grace period, in seconds.
     pub(super) fn grace(&self) -> u64 {
         let written = self.tree.text_at(self.root(), &["spec", "terminationGracePeriodSeconds"]);
         written.and_then(|written| written.parse().ok()).unwrap_or_default()
     }
 
-    /// Annotations by which Prometheus finds the pod.
+    /// The annotations through which Prometheus discovers the pod.
     pub(super) fn annotations(&self) -> impl Iterator<Item = (&str, &str)> {
         let annotations = self.tree.find(self.root(), &["metadata", "annotations"]);
         let entries = annotations.map_or(&[][..], |annotations| self.tree.entries(annotations));
         entries.iter().filter_map(|entry| Some((self.tree.text(entry.key)?, self.tree.text(entry.value)?)))
     }
 
-    /// Every item of a list, to go into one that is there.
+    /// All items of a list, to insert into an existing list.
     pub(super) fn items(&self, key: &str) -> Insertion {
         let items: Vec<Value> = self.list(key).map(|item| json(&self.tree, item)).collect();
         let flow = items.iter().map(Value::to_string).collect::<Vec<_>>().join(", ");
         Insertion { block: self.item_lines(key).unwrap_or_default(), flow }
     }
 
-    /// A list with its key, to go where there is none.
+    /// A list with its key, to insert where there is none.
     pub(super) fn keyed(&self, key: &str) -> Insertion {
         let Insertion { block, flow } = self.items(key);
         let lines: String = block.lines().map(|line| format!("  {line}\n")).collect();
         Insertion { block: format!("{key}:\n{lines}"), flow: format!("{}: [{flow}]", json!(key)) }
     }
 
-    /// The lines from a list's first dash to its last item's end, comments between them included.
+    /// The lines from a list's first dash to the end of its last item, including comments in between.
     fn item_lines(&self, key: &str) -> Option<String> {
         let list = self.tree.find(self.root(), &["spec", key])?;
         let node = self.tree.node(list);
@@ -97,7 +98,7 @@ impl Sidecar {
     }
 }
 
-/// A node of the definition as JSON. Plain integers and booleans are that; everything else is text.
+/// A node of the definition as JSON. Plain integers and booleans keep their type; everything else is a string.
 pub(super) fn json(tree: &Tree, id: Id) -> Value {
     match &tree.node(id).kind {
         Kind::Scalar { text, is_plain } => match (text.parse::<i64>(), &**text) {

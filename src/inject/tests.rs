@@ -1,10 +1,10 @@
-//! Manifests in every style that people and tools write, there and back.
+//! Injects into manifests in every common style, and reverts the injection.
 
 use serde_json::{Value, json};
 
 use super::*;
 
-/// A Deployment and its Service as people write them.
+/// A Deployment and its Service in the usual style.
 const ORDERS: &str = r#"# The orders service.
 apiVersion: apps/v1
 kind: Deployment
@@ -51,9 +51,9 @@ fn value(text: &str) -> Value {
     serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
-/// What is there and back is what it was; a second time changes nothing.
+/// Asserts that `uninject` restores the original text, and that a second injection changes nothing.
 #[track_caller]
-fn there_and_back(text: &str) -> String {
+fn round_trip(text: &str) -> String {
     let there = injected(text).text;
     assert_ne!(there, text);
     assert_eq!(injected(&there).text, there, "a second time");
@@ -74,8 +74,8 @@ fn spec(text: &str) -> Value {
 }
 
 #[test]
-fn what_is_not_changed_stays_as_it_was_written() {
-    let there = there_and_back(ORDERS);
+fn unchanged_text_stays_byte_for_byte() {
+    let there = round_trip(ORDERS);
     let kept: Vec<&str> = ORDERS.lines().filter(|line| !line.contains("targetPort")).collect();
     let mut lines = there.lines();
     for line in kept {
@@ -91,7 +91,7 @@ fn what_is_not_changed_stays_as_it_was_written() {
 }
 
 #[test]
-fn it_says_what_it_did() {
+fn every_change_is_reported() {
     let said = injected(ORDERS).said;
     let rewired = "Service orders: port 80 leads to the sidecar instead of http";
     let other = "ConfigMap other: unchanged: it is neither a workload nor a Service";
@@ -102,7 +102,7 @@ fn it_says_what_it_did() {
 }
 
 #[test]
-fn nothing_is_done_to_what_did_not_ask() {
+fn workloads_that_are_not_selected_stay_unchanged() {
     for text in [
         "",
         "# nothing\n",
@@ -121,19 +121,19 @@ fn nothing_is_done_to_what_did_not_ask() {
 }
 
 #[test]
-fn every_kind_keeps_its_pods_somewhere() {
+fn every_kind_with_a_pod_template_is_injected() {
     let pod = "metadata: {labels: {sidestream.io/inject: \"true\"}}\nspec:\n  containers: []\n";
     let indented = |depth: usize| pod.lines().map(|line| format!("{}{line}\n", " ".repeat(depth))).collect::<String>();
     let mut containers = Vec::new();
     for kind in ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"] {
         let text = format!("apiVersion: apps/v1\nkind: {kind}\nspec:\n  template:\n{}", indented(4));
-        containers.push(spec(&there_and_back(&text)));
+        containers.push(spec(&round_trip(&text)));
     }
     let job = format!("apiVersion: batch/v1\nkind: Job\nspec:\n  template:\n{}", indented(4));
-    containers.push(spec(&there_and_back(&job)));
+    containers.push(spec(&round_trip(&job)));
     let nested = "apiVersion: batch/v1\nkind: CronJob\nspec:\n  jobTemplate:\n    spec:\n      template:\n";
-    containers.push(spec(&there_and_back(&format!("{nested}{}", indented(8)))));
-    containers.push(spec(&there_and_back(&format!("apiVersion: v1\nkind: Pod\n{pod}"))));
+    containers.push(spec(&round_trip(&format!("{nested}{}", indented(8)))));
+    containers.push(spec(&round_trip(&format!("apiVersion: v1\nkind: Pod\n{pod}"))));
     assert!(containers.windows(2).all(|pair| pair[0] == pair[1]), "{containers:#?}");
 }
 
@@ -144,24 +144,24 @@ fn lists_and_json() {
     let deployment = ORDERS.split("\n---").next().unwrap();
     let item: String = deployment.lines().map(|line| format!("    {line}\n")).collect();
     let list = format!("apiVersion: v1\nkind: List\nitems:\n  -\n{item}  - {service}\n");
-    let there = value(&there_and_back(&list));
+    let there = value(&round_trip(&list));
     assert_eq!(there["items"][0]["spec"]["template"]["spec"]["initContainers"][0]["name"], "sidestream");
     assert_eq!(there["items"][1]["spec"]["ports"][0]["targetPort"], 18080);
-    // The items of a typed list need not say what they are.
+    // The items of a typed list may omit their `kind` and `apiVersion`.
     let mut object = value(deployment);
     let bare = object.as_object_mut().unwrap();
     bare.remove("kind");
     bare.remove("apiVersion");
     let typed = json!({ "apiVersion": "apps/v1", "kind": "DeploymentList", "items": [object] });
     for json in [typed.to_string(), serde_json::to_string_pretty(&typed).unwrap()] {
-        let there = there_and_back(&json);
+        let there = round_trip(&json);
         let there: Value = serde_json::from_str(&there).expect("JSON stays JSON");
         assert_eq!(there["items"][0]["spec"]["template"]["spec"], spec(&injected(ORDERS).text));
     }
 }
 
 #[test]
-fn every_mixture_of_what_may_be_there_already() {
+fn existing_lists_and_fields_are_kept() {
     let choices = [
         ["", "      annotations:\n        # Whose it is.\n        team: a\n", "      annotations: {team: a}\n"],
         ["", "      volumes:\n      # The first.\n      - name: own\n        emptyDir: {}\n", "      volumes: []\n"],
@@ -178,7 +178,7 @@ fn every_mixture_of_what_may_be_there_already() {
             choice(2),
             choice(3)
         );
-        let there = there_and_back(&text.replace('\n', choice(4)));
+        let there = round_trip(&text.replace('\n', choice(4)));
         let pod = spec(&there);
         assert_eq!(pod["initContainers"][0], spec(&injected(ORDERS).text)["initContainers"][0], "{there}");
         assert_eq!(pod["terminationGracePeriodSeconds"], if choice(3).contains("90") { 90 } else { 40 });
@@ -190,7 +190,7 @@ fn every_mixture_of_what_may_be_there_already() {
 #[test]
 fn a_template_without_metadata_gets_some() {
     let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {labels: {sidestream.io/inject: \"true\"}}\nspec:\n  template:\n    spec:\n      containers: []\n";
-    let there = there_and_back(text);
+    let there = round_trip(text);
     let annotations = &value(&there)["spec"]["template"]["metadata"]["annotations"];
     assert_eq!(annotations["prometheus.io/port"], "19090");
 }
@@ -206,9 +206,9 @@ fn keys_without_values_are_filled() {
 }
 
 #[test]
-fn what_prometheus_is_told_already_stays() {
+fn existing_annotations_for_prometheus_stay() {
     let own = "      annotations: {prometheus.io/scrape: \"true\", prometheus.io/port: \"3001\"}\n      labels:\n";
-    let there = there_and_back(&ORDERS.replace("      labels:\n", own));
+    let there = round_trip(&ORDERS.replace("      labels:\n", own));
     let first = value(there.split("\n---").next().unwrap());
     assert_eq!(first["spec"]["template"]["metadata"]["annotations"]["prometheus.io/port"], "3001");
 }
@@ -233,7 +233,7 @@ fn names_come_from_flags_and_annotations() {
 }
 
 #[test]
-fn services_lead_to_the_sidecar_where_they_led_to_the_app() {
+fn services_of_the_application_are_redirected_to_the_sidecar() {
     let with_ports = |ports: &str| ORDERS.replace("    - port: 80\n      targetPort: http # by name\n", ports);
     let targets = |text: &str| {
         let service = value(text.split("\n---").nth(1).unwrap());
@@ -250,18 +250,18 @@ fn services_lead_to_the_sidecar_where_they_led_to_the_app() {
         "{}",
         wrong(&with_ports(several))
     );
-    // Other pods' Services, and those of another namespace.
+    // Services that select other pods, and one of another namespace.
     for other in [
         ORDERS.replace("selector: {app: orders}", "selector: {app: others}"),
         ORDERS.replace("selector: {app: orders}", "selector: {}"),
         ORDERS.replace("kind: Service\nmetadata:\n", "kind: Service\nmetadata:\n  namespace: elsewhere\n"),
     ] {
-        assert_eq!(targets(&there_and_back(&other)), [json!("http")]);
+        assert_eq!(targets(&round_trip(&other)), [json!("http")]);
     }
 }
 
 #[test]
-fn what_cannot_be_done_is_told_with_its_place() {
+fn errors_have_a_position() {
     let twice = |body: &str| ORDERS.replace("    spec:\n      # One", &format!("    spec:{body}\n      # One"));
     for (text, said) in [
         (ORDERS.replace("spec:\n  template:", "spec: [\n  template:"), "no YAML"),
@@ -291,7 +291,7 @@ fn shared_and_merged_templates_are_left_alone() {
 }
 
 #[test]
-fn the_policy_and_the_component_have_the_names_they_were_given() {
+fn the_policy_and_the_component_have_the_configured_names() {
     let names = Names { image: "r.example/s:2".into(), ..Names::default() };
     assert!(policy(&names).unwrap().contains("  image: \"r.example/s:2\"\n"));
     assert!(component(&names).unwrap().contains("image: \"r.example/s:2\"\n"));
@@ -299,7 +299,7 @@ fn the_policy_and_the_component_have_the_names_they_were_given() {
 }
 
 #[test]
-fn what_comes_out_unchanged_says_why() {
+fn unchanged_objects_are_reported_with_a_reason() {
     let said = |text: &str| injected(text).said.join("\n");
     let label = "sidestream.io/inject: \"true\"";
     for (text, why) in [
@@ -355,14 +355,14 @@ fn the_time_to_end_is_compared_with_the_drain_of_the_configuration() {
         let data = format!("data:\n  sidestream.yaml: |\n    drain: {{ budget: {budget} }}\n");
         format!("{ORDERS}---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: sidestream}}\n{data}")
     };
-    let long = there_and_back(&with("90s"));
+    let long = round_trip(&with("90s"));
     assert_eq!(spec(&long)["terminationGracePeriodSeconds"], 100);
     let said = injected(&with("90s")).said.join("\n");
     assert!(
         said.contains("`terminationGracePeriodSeconds` is 100 at least: `drain.budget` of the ConfigMap sidestream"),
         "{said}"
     );
-    assert_eq!(spec(&there_and_back(&with("30s")))["terminationGracePeriodSeconds"], 40);
+    assert_eq!(spec(&round_trip(&with("30s")))["terminationGracePeriodSeconds"], 40);
     let again = injected(&long.replace("budget: 90s", "budget: 2m")).said.join("\n");
     assert!(again.contains("warning: `terminationGracePeriodSeconds` is 100, and should be 130"), "{again}");
     let empty = injected(&with("90s").replace("sidestream.yaml:", "other.yaml:")).said.join("\n");

@@ -1,5 +1,5 @@
-//! YAML as it was written: every node with the place of its text, so that a change can be spliced in where it belongs
-//! and everything else stays byte for byte. It resolves no tags and no types, and it writes nothing.
+//! A YAML document as written: every node with the range of its text, so that an edit can be spliced in and all other
+//! text stays the same byte for byte. It resolves neither tags nor types, and does not write.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -11,25 +11,25 @@ use super::Error;
 /// The index of a node in its [`Tree`].
 pub(super) type Id = usize;
 
-/// Every document of a text. Depth is limited by the parser, to 255.
+/// All documents of a text. The parser limits the depth to 255.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     nodes: Vec<Node>,
     /// The root of each document.
     pub(super) roots: Vec<Id>,
     anchors: BTreeMap<usize, Id>,
-    /// Nodes that an alias means: a change to one would be a change in two places.
+    /// Nodes that an alias refers to: a change to one would have effect in two places.
     shared: BTreeSet<Id>,
 }
 
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) kind: Kind,
-    /// Bytes of the text; a block collection ends with its last child.
+    /// The byte range in the text. A block collection ends with its last child.
     pub(super) span: Range<usize>,
-    /// From 1.
+    /// 1-based.
     pub(super) line: usize,
-    /// From 0, in characters.
+    /// 0-based, in characters.
     pub(super) column: usize,
     pub(super) parent: Option<Id>,
 }
@@ -67,27 +67,27 @@ impl Tree {
         &self.nodes[id]
     }
 
-    /// The value under a key, as a reader sees it: through aliases and merge keys.
+    /// The value under a key, with aliases and merge keys resolved.
     pub(super) fn get(&self, map: Id, key: &str) -> Option<Id> {
         let own = self.entry(map, key).map(|entry| self.target(entry.value));
         own.or_else(|| {
-            // A merged map's own merges are not followed: nobody nests them, and a cycle would have no end.
+            // Merge keys of a merged map are not followed, so that a cycle cannot occur. Manifests do not nest them.
             let merged = self.target(self.entry(map, "<<")?.value);
             self.entry(merged, key).map(|entry| self.target(entry.value))
         })
     }
 
-    /// The value at the end of a path of keys.
+    /// The value at a path of keys.
     pub(super) fn find(&self, map: Id, path: &[&str]) -> Option<Id> {
         path.iter().try_fold(map, |map, key| self.get(map, key))
     }
 
-    /// A key that the map itself has.
+    /// An entry of the map itself, without merge keys.
     pub(super) fn entry(&self, map: Id, key: &str) -> Option<Entry> {
         self.entries(map).iter().copied().find(|entry| self.text(entry.key) == Some(key))
     }
 
-    /// The entries of a map; none of anything else.
+    /// The entries of a map; empty for other nodes.
     pub(super) fn entries(&self, map: Id) -> &[Entry] {
         match &self.node(map).kind {
             Kind::Map { entries, .. } => entries,
@@ -95,7 +95,7 @@ impl Tree {
         }
     }
 
-    /// The items of a sequence, as a reader sees them; none of anything else.
+    /// The items of a sequence, with aliases resolved; empty for other nodes.
     pub(super) fn items(&self, seq: Id) -> impl Iterator<Item = Id> {
         let items = match &self.node(seq).kind {
             Kind::Seq { items, .. } => items.as_slice(),
@@ -104,7 +104,7 @@ impl Tree {
         items.iter().map(|item| self.target(*item))
     }
 
-    /// A scalar's text.
+    /// The text of a scalar.
     pub(super) fn text(&self, id: Id) -> Option<&str> {
         match &self.node(id).kind {
             Kind::Scalar { text, .. } => Some(text),
@@ -112,17 +112,17 @@ impl Tree {
         }
     }
 
-    /// The text of a scalar at the end of a path.
+    /// The text of a scalar at a path of keys.
     pub(super) fn text_at(&self, map: Id, path: &[&str]) -> Option<&str> {
         self.find(map, path).and_then(|id| self.text(id))
     }
 
-    /// Nothing is there, or `null`.
+    /// Whether the node is empty or `null`.
     pub(super) fn is_null(&self, id: Id) -> bool {
         matches!(&self.node(id).kind, Kind::Scalar { text, is_plain: true } if matches!(&**text, "" | "~" | "null"))
     }
 
-    /// A key that the map itself has and whose value may be changed there: no alias, nothing merged, nothing shared.
+    /// An entry of the map itself whose value can be edited in place: not an alias, not merged, not shared.
     pub(super) fn own(&self, map: Id, key: &str) -> Result<Option<Entry>, Error> {
         let entry = self.entry(map, key);
         if entry.is_none() && self.get(map, key).is_some() {
@@ -140,13 +140,13 @@ impl Tree {
         Ok(entry)
     }
 
-    /// Something is wrong here.
+    /// An error at this node.
     pub(super) fn error(&self, id: Id, message: impl Into<String>) -> Error {
         let Node { line, column, .. } = self.node(id);
         Error { line: *line, column: column + 1, message: message.into() }
     }
 
-    /// What an alias means; anything else means itself.
+    /// Resolves an alias; other nodes resolve to themselves.
     pub(super) fn target(&self, id: Id) -> Id {
         match self.node(id).kind {
             Kind::Alias(target) => target,
@@ -155,7 +155,7 @@ impl Tree {
     }
 }
 
-/// Puts events together. A map's children come key, value, key, value.
+/// Builds the tree from parser events. The children of a map arrive as key, value, key, value.
 #[derive(Default)]
 struct Builder {
     tree: Tree,
@@ -184,7 +184,7 @@ impl Builder {
                 self.begin(Kind::Map { entries: Vec::new(), is_flow }, span, anchor);
             }
             Event::Alias(anchor) => {
-                // An anchor that is still open would be its own content; it stands for nothing here.
+                // An alias to an anchor that is still open would contain itself; it is ignored.
                 if let Some(target) = self.tree.anchors.get(&anchor).copied() {
                     self.tree.shared.insert(target);
                     let id = self.add(Kind::Alias(target), span, 0);

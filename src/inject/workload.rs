@@ -1,4 +1,4 @@
-//! Workloads: where they keep their pods' template, whether one is to get a sidecar, and putting it in or taking it out.
+//! Workloads: finds the pod template, decides whether to inject, and injects or removes the sidecar.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::sidecar::{self, Sidecar};
 use super::tree::{Entry, Id, Tree};
 use super::{CONFIG_MAP, Error, LABEL, MEMORY, Names, Options, SECRET, UPSTREAM_PORT, quoted};
 
-/// The kinds that have pods, with their API group and the way to the template.
+/// The kinds that have pods, with their API group and the path to the pod template.
 const KINDS: [(&str, &str, &[&str]); 7] = [
     ("", "Pod", &[]),
     ("apps", "Deployment", &["spec", "template"]),
@@ -22,12 +22,12 @@ const KINDS: [(&str, &str, &[&str]); 7] = [
     ("batch", "CronJob", &["spec", "jobTemplate", "spec", "template"]),
 ];
 const GRACE: &str = "terminationGracePeriodSeconds";
-/// The way from an object or template to its label.
+/// The path from an object or pod template to the label.
 const LABELLED: [&str; 3] = ["metadata", "labels", LABEL];
-/// One of these on a pod, and its owner says how Prometheus finds it.
+/// If a pod has this annotation, its owner has configured how Prometheus scrapes it.
 const SCRAPE: &str = "prometheus.io/scrape";
 
-/// An object of Kubernetes.
+/// A Kubernetes object.
 pub(super) struct Object {
     pub(super) id: Id,
     group: String,
@@ -37,7 +37,7 @@ pub(super) struct Object {
 }
 
 impl Object {
-    /// Every object of a text; those of lists one by one. What is no object is left out.
+    /// All objects of a text, including the items of lists. Documents that are not objects are skipped.
     pub(super) fn all(tree: &Tree) -> Vec<Self> {
         let mut found = Vec::new();
         for root in &tree.roots {
@@ -46,7 +46,7 @@ impl Object {
         found
     }
 
-    /// `Deployment orders`
+    /// For messages: `Deployment orders`.
     pub(super) fn title(&self) -> String {
         format!("{} {}", self.kind, self.name)
     }
@@ -59,14 +59,14 @@ impl Object {
         self.group.is_empty() && self.kind == "ConfigMap"
     }
 
-    /// The way to its pods' template, where it is of a kind that has pods.
+    /// The path to the pod template, for kinds that have pods.
     fn template(&self) -> Option<&'static [&'static str]> {
         let kind = KINDS.iter().find(|(group, kind, _)| *group == self.group && *kind == self.kind);
         kind.map(|(_, _, path)| *path)
     }
 }
 
-/// Puts the object, or the objects of a list, into `found`. Typed lists may leave out what their items are.
+/// Appends the object, or the objects of a list, to `found`. Items of a typed list may omit their kind.
 fn collect(tree: &Tree, id: Id, typed: Option<(&str, &str)>, found: &mut Vec<Object>) {
     let kind = tree.text_at(id, &["kind"]).or_else(|| typed.map(|(kind, _)| kind));
     let version = tree.text_at(id, &["apiVersion"]).or_else(|| typed.map(|(_, version)| version));
@@ -86,7 +86,7 @@ fn collect(tree: &Tree, id: Id, typed: Option<(&str, &str)>, found: &mut Vec<Obj
     });
 }
 
-/// The pods of a workload, as Services see them.
+/// The pods of a workload, as far as Services are concerned.
 pub(super) struct Pods {
     pub(super) title: String,
     namespace: String,
@@ -94,14 +94,14 @@ pub(super) struct Pods {
 }
 
 impl Pods {
-    /// Nothing where it is no workload.
+    /// `None` if the object is not a workload.
     pub(super) fn of(tree: &Tree, object: &Object) -> Option<Self> {
         let template = tree.find(object.id, object.template()?)?;
         let labels = texts(tree, tree.find(template, &["metadata", "labels"]));
         Some(Self { title: object.title(), namespace: object.namespace.clone(), labels })
     }
 
-    /// Whether the selector of a Service of this namespace means them. An empty selector means nobody's.
+    /// Whether the selector of a Service in this namespace selects the pods. An empty selector selects none.
     pub(super) fn is_selected(&self, namespace: &str, selector: &BTreeMap<String, String>) -> bool {
         !selector.is_empty()
             && self.namespace == namespace
@@ -109,42 +109,42 @@ impl Pods {
     }
 }
 
-/// A workload with a sidecar, or that is to get one: what Services need to know.
+/// The facts about an injected workload that Services depend on.
 pub(super) struct Workload {
     pub(super) pods: Pods,
-    /// Names of ports of its containers.
+    /// The named ports of its containers.
     ports: BTreeMap<String, u16>,
     pub(super) upstream_port: Option<u16>,
 }
 
 impl Workload {
-    /// The number of a target port, which is a number or the name of a container's port.
+    /// The number of a target port, given as a number or as the name of a container port.
     pub(super) fn port(&self, target: &str) -> Option<u16> {
         target.parse().ok().or_else(|| self.ports.get(target).copied())
     }
 }
 
-/// Where a workload keeps its pods' template: the keys on the way, and the template.
+/// A workload's pod template, and the path of keys to it.
 pub(super) struct Template<'a> {
     tree: &'a Tree,
-    /// The entry of the template in its map; a Pod is its own template.
+    /// The entry of the template in its map; `None` for a Pod, which is its own template.
     entry: Option<Entry>,
     root: Id,
     object: &'a Object,
 }
 
-/// What was there before, kept in an annotation: what to take away again, and what to put back.
+/// The state before an injection, stored in an annotation: what to remove, and what to restore.
 #[derive(Debug, Default, Deserialize, Serialize)]
 struct Memory {
-    /// Annotations, and perhaps `terminationGracePeriodSeconds`.
+    /// Added annotations, and possibly `terminationGracePeriodSeconds`.
     added: Vec<String>,
-    /// `terminationGracePeriodSeconds`, where there was one that was too short.
+    /// The previous `terminationGracePeriodSeconds`, if it was too short.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     grace: Option<u64>,
 }
 
 impl<'a> Template<'a> {
-    /// The template of a workload's pods; none where it is no workload. An error where it can't be changed.
+    /// The pod template of a workload; `None` for other objects. An error if it cannot be edited.
     pub(super) fn of(tree: &'a Tree, object: &'a Object) -> Result<Option<Self>, Error> {
         let Some(path) = object.template() else { return Ok(None) };
         if !is_chosen(tree, object.id, path) {
@@ -158,7 +158,7 @@ impl<'a> Template<'a> {
         Ok(Some(template))
     }
 
-    /// What Services need to know of it. The flag's port is for those that don't name one.
+    /// The facts that Services depend on. `flag` is the port for pods that do not state one.
     pub(super) fn workload(&self, flag: Option<u16>) -> Result<Workload, Error> {
         let tree = self.tree;
         let ports = self.container_ports().filter_map(|port| {
@@ -179,12 +179,12 @@ impl<'a> Template<'a> {
         self.sidecar().is_some()
     }
 
-    /// The name of the ConfigMap that is mounted.
+    /// The name of the mounted ConfigMap.
     pub(super) fn config_map(&self, names: &Names) -> String {
         self.annotated(CONFIG_MAP).unwrap_or(&names.config_map).into()
     }
 
-    /// Why there is no sidecar to take out.
+    /// Why there is no sidecar to remove.
     pub(super) fn why_bare(&self) -> &'static str {
         match self.named_as_sidecar().first() {
             Some(_) => "its init container of that name is not sidestream's",
@@ -192,17 +192,17 @@ impl<'a> Template<'a> {
         }
     }
 
-    /// Says where an injected pod has less time to end than its configuration asks for.
+    /// Warns if an injected pod's grace period is shorter than its configuration requires.
     pub(super) fn warn_of_haste(&self, configuration: &Configuration) -> Option<String> {
         let (least, why) = configuration.grace()?;
         let written = self.tree.text_at(self.root, &["spec", GRACE]);
-        // What Kubernetes takes where nothing is said.
+        // Kubernetes' default.
         let grace = written.and_then(|written| written.parse().ok()).unwrap_or(30);
         let title = self.object.title();
         (grace < least).then(|| format!("{title}: warning: `{GRACE}` is {grace}, and should be {least}: {why}"))
     }
 
-    /// Puts the sidecar in. Says what of it is not as always.
+    /// Injects the sidecar. Returns warnings about unusual cases.
     pub(super) fn inject(
         &self,
         options: &Options,
@@ -256,7 +256,7 @@ impl<'a> Template<'a> {
         Ok(said)
     }
 
-    /// Takes the sidecar out, and puts back what was there before.
+    /// Removes the sidecar, and restores the previous state.
     pub(super) fn restore(&self, edits: &mut Edits<'_>) -> Result<(), Error> {
         let memory: Memory = match self.annotated(MEMORY) {
             Some(written) => serde_json::from_str(written)
@@ -284,7 +284,7 @@ impl<'a> Template<'a> {
         spec.ok_or_else(|| self.tree.error(self.root, format!("{} has no `spec` of a pod", self.object.title())))
     }
 
-    /// The port that the pod's annotation names as the app's.
+    /// The application's port in the pod's annotation.
     fn upstream_port(&self) -> Result<Option<u16>, Error> {
         let port = |written: &str| match written.parse() {
             Ok(port) if port > 0 => Ok(port),
@@ -304,7 +304,7 @@ impl<'a> Template<'a> {
         containers.filter_map(|container| tree.get(container, "ports")).flat_map(|ports| tree.items(ports))
     }
 
-    /// The items of a list that have one of these names.
+    /// The items of a list with one of these names.
     fn named(&self, path: &[&str], names: &[String]) -> impl Iterator<Item = Id> {
         let list = self.tree.find(self.root, path);
         let items = list.into_iter().flat_map(|list| self.tree.items(list));
@@ -319,8 +319,8 @@ impl<'a> Template<'a> {
         self.named_as_sidecar().into_iter().find(|container| self.is_sidecar(*container))
     }
 
-    /// Whether a container of the sidecar's name is the sidecar, however it came here: a native sidecar that runs
-    /// sidestream, and is no container of the user's.
+    /// Whether a container of the sidecar's name is the sidecar, whatever injected it: a native sidecar that runs
+    /// sidestream, and not a container of the user's.
     fn is_sidecar(&self, container: Id) -> bool {
         let tree = self.tree;
         let first = tree.find(container, &["args"]).and_then(|args| tree.items(args).next());
@@ -328,7 +328,7 @@ impl<'a> Template<'a> {
             && first.and_then(|arg| tree.text(arg)) == Some("run")
     }
 
-    /// What the pod has already can't be the sidecar's too.
+    /// Rejects a pod that already uses a name or port of the sidecar.
     fn look_for_collisions(&self, sidecar: &Sidecar) -> Result<(), Error> {
         let tree = self.tree;
         for port in self.container_ports() {
@@ -348,7 +348,7 @@ impl<'a> Template<'a> {
         })
     }
 
-    /// Makes the time to end long enough, and says what was there before.
+    /// Extends the termination grace period, and returns what to restore.
     fn lengthen(&self, spec: Entry, least: u64, edits: &mut Edits<'_>) -> Result<Memory, Error> {
         let Some(entry) = self.tree.own(spec.value, GRACE)? else {
             let (block, flow) = (format!("{GRACE}: {least}\n"), format!("\"{GRACE}\": {least}"));
@@ -368,7 +368,7 @@ impl<'a> Template<'a> {
     fn annotate(&self, annotations: &[(String, String)], edits: &mut Edits<'_>) -> Result<(), Error> {
         let Some(metadata) = self.tree.own(self.root, "metadata")?.filter(|entry| !self.tree.is_null(entry.value))
         else {
-            // A template may have none; a Pod has at least a name.
+            // A pod template may have no `metadata`; a Pod has at least a name.
             let template = self.entry.ok_or_else(|| self.tree.error(self.root, "a Pod without `metadata`"))?;
             return edits.insert_under(template, &under("metadata", &under("annotations", &pairs(annotations))));
         };
@@ -376,7 +376,7 @@ impl<'a> Template<'a> {
     }
 }
 
-/// Puts annotations into the `metadata` of an object or template.
+/// Adds annotations to the `metadata` of an object or pod template.
 pub(super) fn annotate(
     tree: &Tree,
     metadata: Entry,
@@ -393,19 +393,19 @@ pub(super) fn annotate(
     }
 }
 
-/// A map of texts, as labels are.
+/// A map of strings, such as labels.
 pub(super) fn texts(tree: &Tree, map: Option<Id>) -> BTreeMap<String, String> {
     let entries = map.map_or(&[][..], |map| tree.entries(map));
     entries.iter().filter_map(|entry| Some((tree.text(entry.key)?.into(), tree.text(entry.value)?.into()))).collect()
 }
 
-/// The label is on the pods, or on the workload itself.
+/// Whether the label is on the pod template, or on the workload itself.
 fn is_chosen(tree: &Tree, object: Id, template: &[&str]) -> bool {
     let on_pods: Vec<&str> = template.iter().chain(&LABELLED).copied().collect();
     [&LABELLED[..], &on_pods].iter().any(|path| tree.text_at(object, path) == Some("true"))
 }
 
-/// Why an object that gets no sidecar gets none.
+/// Why an object gets no sidecar.
 pub(super) fn why_unchanged(tree: &Tree, object: &Object) -> String {
     let template = object.template();
     let on_pods: Vec<&str> = template.unwrap_or(&["spec", "template"]).iter().chain(&LABELLED).copied().collect();
@@ -431,7 +431,7 @@ fn pairs(annotations: &[(String, String)]) -> Insertion {
     Insertion { block, flow: flow.join(", ") }
 }
 
-/// A map with its key.
+/// A map nested under a key.
 fn under(key: &str, inner: &Insertion) -> Insertion {
     let lines: String = inner.block.lines().map(|line| format!("  {line}\n")).collect();
     Insertion { block: format!("{key}:\n{lines}"), flow: format!("\"{key}\": {{{}}}", inner.flow) }
