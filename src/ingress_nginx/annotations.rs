@@ -1,7 +1,8 @@
-//! Every annotation of ingress-nginx and what becomes of it, without the prefix `nginx.ingress.kubernetes.io/`.
+//! Every annotation of ingress-nginx and its outcome, without the prefix `nginx.ingress.kubernetes.io/`.
 //!
-//! The names are those of its documentation as of its archiving (`tests/ingress/documented/`), and those that older
-//! versions had. `docs/migration.md` shows this table; a test compares them.
+//! The names are those of the last documentation of ingress-nginx, before it was archived
+//! (`tests/ingress/documented/`), and those of older versions. `docs/migration.md` contains this table; a test compares
+//! them.
 
 use super::outcome::Outcome::{Gateway, Mapped, NotNeeded, Snippet};
 use super::outcome::{Entry, Scope};
@@ -32,16 +33,16 @@ const UPSTREAM_TLS: &str =
 pub(super) const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 
 pub(super) const ANNOTATIONS: &[Entry] = &[
-    // Becomes a key
+    // Mapped to a key
     Entry { names: "proxy-connect-timeout", outcome: Mapped(Setting::ConnectTimeout) },
     Entry { names: "proxy-read-timeout", outcome: Mapped(Setting::ReadTimeout) },
     Entry { names: "proxy-send-timeout", outcome: Mapped(Setting::WriteTimeout) },
     Entry { names: "proxy-next-upstream proxy-next-upstream-tries", outcome: Mapped(Setting::Retries) },
-    // Read directive by directive
+    // Parsed directive by directive
     Entry { names: "configuration-snippet server-snippet", outcome: Snippet(Scope::Requests) },
     Entry { names: "auth-snippet", outcome: Snippet(Scope::Authentication) },
     Entry { names: "stream-snippet", outcome: Snippet(Scope::Tcp) },
-    // Not needed any more
+    // Not needed
     Entry {
         names: "proxy-buffering proxy-buffers-number proxy-buffer-size proxy-busy-buffers-size \
                 proxy-max-temp-file-size",
@@ -79,7 +80,7 @@ pub(super) const ANNOTATIONS: &[Entry] = &[
                 upstream-fail-timeout upstream-max-fails",
         outcome: NotNeeded(REMOVED),
     },
-    // Stays at the gateway
+    // Left to the gateway
     Entry {
         names: "proxy-body-size",
         outcome: Gateway("limit bodies at the gateway; sidestream forwards them regardless of size"),

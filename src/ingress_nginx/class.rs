@@ -1,18 +1,18 @@
-//! Whose an Ingress is: ingress-nginx's, another controller's, or nobody knows.
+//! Which controller an Ingress belongs to: ingress-nginx, another one, or unknown.
 //!
-//! Without a cluster there are only names to go by, and the IngressClasses of the input.
+//! Without a cluster, only names and the IngressClasses of the input indicate it.
 
 use super::manifest::{Object, at, get, plain, scalar};
 use super::report::Subject;
 
-/// What an IngressClass of ingress-nginx names.
+/// The `controller` of ingress-nginx's IngressClasses.
 const CONTROLLER: &str = "k8s.io/ingress-nginx";
-/// The class that ingress-nginx takes unless it is told otherwise.
+/// The default class of ingress-nginx.
 const USUAL: &str = "nginx";
-/// How Ingresses named their class before there were IngressClasses.
+/// The annotation that named the class before IngressClass existed.
 pub(super) const ANNOTATION: &str = "kubernetes.io/ingress.class";
 const DEFAULT_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
-/// Classes that are other controllers' by their documentation.
+/// Classes that other controllers document as theirs.
 const FOREIGN: &str = "alb ambassador apisix application-gateway avi azure-application-gateway \
                        azure/application-gateway caddy cce cilium citrix contour f5 gce gce-internal gloo haproxy higress istio kong kourier \
                        openshift-default pomerium skipper traefik traefik-internal tyk voyager";
@@ -25,12 +25,12 @@ pub(super) struct Classes {
     has_default: bool,
 }
 
-/// Whose an Ingress is, and what is doubtful about that.
+/// The controller of an Ingress, with doubts.
 pub(super) enum Owner {
     IngressNginx,
-    /// It is read, and this is told.
+    /// Imported, with this warning.
     Perhaps(Subject, String),
-    /// It is not read, for this reason.
+    /// Skipped, for this reason.
     Foreign(Subject, String),
 }
 
@@ -52,7 +52,7 @@ impl Classes {
         classes
     }
 
-    /// Whose this Ingress is.
+    /// Determines the controller of an Ingress.
     pub(super) fn owner(&self, ingress: &Object<'_>) -> Owner {
         let field = at(ingress.node, &["spec", "ingressClassName"]).map(|node| ("spec.ingressClassName", node));
         let annotation = || at(ingress.node, &["metadata", "annotations", ANNOTATION]).map(|node| (ANNOTATION, node));

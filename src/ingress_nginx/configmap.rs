@@ -1,7 +1,8 @@
-//! Every key of ingress-nginx's ConfigMap and what becomes of it.
+//! Every key of ingress-nginx's ConfigMap and its outcome.
 //!
-//! The names are those of its documentation as of its archiving (`tests/ingress/documented/`), those that only its
-//! source has, and those that older versions had. `docs/migration.md` shows this table; a test compares them.
+//! The names are those of the last documentation of ingress-nginx, before it was archived
+//! (`tests/ingress/documented/`), those that only its source contains, and those of older versions. `docs/migration.md`
+//! contains this table; a test compares them.
 
 use super::outcome::Outcome::{Gateway, Mapped, NotNeeded, Snippet};
 use super::outcome::{Entry, Scope};
@@ -31,7 +32,7 @@ const TRUST: &str = "whom the gateway believes stays there; sidestream has to be
                      into `forwarded.trust`";
 
 pub(super) const KEYS: &[Entry] = &[
-    // Becomes a key
+    // Mapped to a key
     Entry { names: "proxy-connect-timeout", outcome: Mapped(Setting::ConnectTimeout) },
     Entry { names: "proxy-read-timeout", outcome: Mapped(Setting::ReadTimeout) },
     Entry { names: "proxy-send-timeout", outcome: Mapped(Setting::WriteTimeout) },
@@ -41,11 +42,11 @@ pub(super) const KEYS: &[Entry] = &[
     Entry { names: "client-header-timeout", outcome: Mapped(Setting::HeaderTimeout) },
     Entry { names: "keep-alive", outcome: Mapped(Setting::IdleTimeout) },
     Entry { names: "worker-shutdown-timeout", outcome: Mapped(Setting::DrainBudget) },
-    // Read directive by directive
+    // Parsed directive by directive
     Entry { names: "http-snippet location-snippet main-snippet server-snippet", outcome: Snippet(Scope::Requests) },
     Entry { names: "global-auth-snippet", outcome: Snippet(Scope::Authentication) },
     Entry { names: "stream-snippet", outcome: Snippet(Scope::Tcp) },
-    // Not needed any more
+    // Not needed
     Entry {
         names: "proxy-buffering proxy-buffers-number proxy-buffer-size proxy-busy-buffers-size \
                 proxy-max-temp-file-size",
@@ -111,7 +112,7 @@ pub(super) const KEYS: &[Entry] = &[
                 zipkin-sample-rate zipkin-service-name",
         outcome: NotNeeded(REMOVED),
     },
-    // Stays at the gateway
+    // Left to the gateway
     Entry {
         names: "proxy-body-size",
         outcome: Gateway("limit bodies at the gateway; sidestream forwards them regardless of size"),

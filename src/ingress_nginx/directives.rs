@@ -1,7 +1,7 @@
-//! nginx's directives as they stand in snippets, and what becomes of them.
+//! The nginx directives that occur in snippets, and their outcomes.
 //!
-//! Not every directive there is: those that make sense in a snippet, from nginx's own documentation and that of the
-//! modules ingress-nginx was built with. Some depend on what they say; see `directive_fate`.
+//! The table has the directives that make sense in a snippet, from the documentation of nginx and of the modules that
+//! ingress-nginx includes. The outcome of some depends on their arguments; see `directive_outcome`.
 
 use super::outcome::Outcome::{Gateway, Mapped, NotNeeded};
 use super::outcome::{Entry, Outcome, find};
@@ -16,7 +16,7 @@ const LUA: &str = "a script of the gateway's; nothing here runs code";
 const ROUTING: &str = "routing, rewriting, redirecting and caching are the gateway's";
 const TLS: &str = "TLS is the gateway's";
 
-/// Headers that are as sidestream would have them anyway.
+/// Headers with the value that sidestream would set.
 const OWN_HEADERS: &str = "sidestream does so by itself: it passes on `Host` and upgrades, sets `X-Forwarded-*` as \
                            `forwarded.trust` says, and marks streams as not to be buffered, cached or transformed";
 
@@ -132,8 +132,8 @@ pub(super) const DIRECTIVES: &[Entry] = &[
     },
 ];
 
-/// What becomes of a directive.
-pub(super) fn directive_fate(name: &str, arguments: &[String]) -> Option<Outcome> {
+/// The outcome of a directive.
+pub(super) fn directive_outcome(name: &str, arguments: &[String]) -> Option<Outcome> {
     let first = arguments.first().map(String::as_str);
     let is_own = match (name, first) {
         ("gzip" | "brotli", Some("off")) => return Some(NotNeeded("streams are not compressed")),
@@ -150,8 +150,8 @@ pub(super) fn directive_fate(name: &str, arguments: &[String]) -> Option<Outcome
     if is_own { Some(NotNeeded(OWN_HEADERS)) } else { find(DIRECTIVES, name) }
 }
 
-/// How many of a directive's arguments cannot hold a secret: the paths of a `location`; switches, sizes and times; names of
-/// headers and variables.
+/// How many leading arguments of a directive cannot contain a secret: paths of a `location`; switches, sizes and times;
+/// names of headers and variables.
 pub(super) fn public_arguments(name: &str, arguments: &[String]) -> usize {
     const NAMES: [&str; 8] = [
         "add_header",
@@ -163,7 +163,7 @@ pub(super) fn public_arguments(name: &str, arguments: &[String]) -> usize {
         "proxy_set_header",
         "set",
     ];
-    let is_plain = match directive_fate(name, arguments) {
+    let is_plain = match directive_outcome(name, arguments) {
         Some(NotNeeded(why)) => why != OWN_HEADERS,
         Some(Mapped(_)) => true,
         _ => name == "location",
@@ -175,7 +175,7 @@ pub(super) fn public_arguments(name: &str, arguments: &[String]) -> usize {
     }
 }
 
-/// A header of requests that sidestream sets, or passes on, as this does: what is fixed instead is something else.
+/// Whether sidestream sets or forwards this request header in the same way. A fixed value is a different setting.
 fn is_own_request_header(header: &str, value: &[String]) -> bool {
     let header = header.to_ascii_lowercase();
     match header.as_str() {
@@ -187,7 +187,7 @@ fn is_own_request_header(header: &str, value: &[String]) -> bool {
     }
 }
 
-/// A header that sidestream gives to every stream.
+/// Whether sidestream sets this header on every stream.
 fn is_own_response_header(header: &str, value: &str) -> bool {
     match header.to_ascii_lowercase().as_str() {
         "x-accel-buffering" => true,
@@ -201,10 +201,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_are_ours_only_as_sidestream_sets_them() {
+    fn headers_are_redundant_only_with_the_values_that_sidestream_sets() {
         let is_ours = |directive: &str| {
             let words: Vec<String> = directive.split('|').map(String::from).collect();
-            directive_fate(&words[0], &words[1..]) == Some(NotNeeded(OWN_HEADERS))
+            directive_outcome(&words[0], &words[1..]) == Some(NotNeeded(OWN_HEADERS))
         };
         let ours = [
             "proxy_set_header|Connection|upgrade",

@@ -1,6 +1,6 @@
-//! The configuration as it comes together: values for keys, and routes, each with where it comes from.
+//! The configuration under construction: values for keys, and routes, each with its origin.
 //!
-//! It chooses where several speak of the same; how it is written as YAML is `written`'s.
+//! It resolves conflicts between settings. `written` renders it as YAML.
 
 use std::collections::BTreeSet;
 
@@ -8,17 +8,17 @@ use super::report::{Class, Report, Subject};
 use super::setting::Setting;
 use crate::route::Pattern;
 
-/// Routes of one configuration.
+/// The most routes of one configuration.
 const ROUTES_MAX: usize = 500;
 
-/// How far a value reaches. One of an Ingress goes before one of the ConfigMap, as in ingress-nginx.
+/// The scope of a value. One of an Ingress overrides one of the ConfigMap, as in ingress-nginx.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Level {
     ConfigMap,
     Ingress,
 }
 
-/// A value for a key.
+/// A proposed value for a key.
 #[derive(Clone, Debug)]
 pub(super) struct Candidate {
     pub(super) setting: Setting,
@@ -26,22 +26,22 @@ pub(super) struct Candidate {
     pub(super) value: u64,
     pub(super) level: Level,
     pub(super) subject: Subject,
-    /// How the value came about, where it is not the one that was written.
+    /// How the value was derived, if it differs from the written one.
     pub(super) reason: Option<String>,
 }
 
-/// A stream's path, as it was guessed.
+/// The guessed path of a stream.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
     pub(super) pattern: String,
     pub(super) transport: &'static str,
     pub(super) stream: String,
-    /// Milliseconds, and what they were derived from.
+    /// Milliseconds, and the setting that they were derived from.
     pub(super) heartbeat: Option<(u64, Subject)>,
-    /// What spoke for a stream.
+    /// The evidence for a stream.
     pub(super) why: String,
     pub(super) subject: Subject,
-    /// Nothing but settings spoke for a stream: whatever else is asked of the path goes on to the service.
+    /// Only settings indicate a stream: the route forwards other requests for its path to the service.
     pub(super) is_vague: bool,
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Route {
 pub(super) struct Draft {
     candidates: Vec<Candidate>,
     pub(super) routes: Vec<Route>,
-    /// The services that the Ingresses lead to, with their ports.
+    /// The services of the Ingresses, with their ports.
     pub(super) services: BTreeSet<String>,
 }
 
@@ -58,7 +58,7 @@ impl Draft {
         self.candidates.push(candidate);
     }
 
-    /// The read timeout that the ConfigMap sets for all.
+    /// The read timeout in the ConfigMap.
     pub(super) fn general_read_timeout(&self) -> Option<(u64, Subject)> {
         let general = self
             .candidates
@@ -67,7 +67,7 @@ impl Draft {
         Some((general.value, general.subject.clone()))
     }
 
-    /// Adds a route, unless there is one for its paths.
+    /// Adds a route, unless there is one for the same paths.
     pub(super) fn add_route(&mut self, route: Route, report: &mut Report) {
         let pattern = Pattern::parse(&route.pattern);
         let overlaps = |other: &&Route| match (&pattern, Pattern::parse(&other.pattern)) {
@@ -95,7 +95,7 @@ impl Draft {
         self.routes.push(route);
     }
 
-    /// The value for each key, in the order of the file. What was not taken is told with what was.
+    /// Chooses a value for each key, in the order of the file. The report of a chosen value lists the others.
     pub(super) fn settle(&mut self, report: &mut Report) -> Vec<Candidate> {
         let mut settled: Vec<Candidate> = Vec::new();
         for candidate in &self.candidates {
@@ -116,14 +116,14 @@ impl Draft {
 }
 
 impl Candidate {
-    /// Times and sizes should be long enough for everybody; attempts should be few enough.
+    /// For times and sizes the largest value is chosen, for retries the smallest.
     fn is_before(&self, other: &Self) -> bool {
         let is_better =
             if self.setting == Setting::Retries { self.value < other.value } else { self.value > other.value };
         self.level > other.level || self.level == other.level && is_better
     }
 
-    /// What the report says of it, where `taken` is the value of its key.
+    /// The text of the report, given that the key has the value `taken`.
     fn told_beside(&self, taken: &Self) -> String {
         let Self { setting, value, subject, reason, .. } = self;
         let (path, written) = (setting.path(), setting.write(taken.value));

@@ -1,4 +1,4 @@
-//! Annotations that are not ingress-nginx's: whose they are, by their prefix, or what was probably meant.
+//! Annotations of other products: the owner by prefix, or the annotation that was probably meant.
 
 use super::annotations::{ANNOTATIONS, PREFIX};
 use super::class::ANNOTATION as CLASS_ANNOTATION;
@@ -6,14 +6,14 @@ use super::outcome::{find, names};
 use super::report::Class;
 use crate::config::did_you_mean;
 
-/// What is said of an Ingress's class, however it is written.
+/// The text about an Ingress's class.
 pub(super) const CLASS: &str = "the choice of the gateway stays there";
 const F5: &str = "of F5's NGINX Ingress Controller, another product, whose annotations ingress-nginx ignores";
 const OTHER_CONTROLLER: &str = "another controller's, which ingress-nginx ignores";
 const OTHER_TOOL: &str = "another tool reads it; it belongs on whatever takes the Ingress's place";
 const BOOKKEEPING: &str = "the bookkeeping of another tool";
 
-/// What an annotation with this beginning is.
+/// The owner of annotations with this prefix.
 const PREFIXES: [(&str, Class, &str); 29] = [
     ("nginx.org/", Class::Unknown, F5),
     ("nginx.com/", Class::Unknown, F5),
@@ -46,7 +46,7 @@ const PREFIXES: [(&str, Class, &str); 29] = [
     ("gethomepage.dev/", Class::NotNeeded, BOOKKEEPING),
 ];
 
-/// The class of an annotation without ingress-nginx's prefix, and what to say of it.
+/// The class of an annotation without ingress-nginx's prefix, and the text about it.
 pub(super) fn foreign(key: &str) -> (Class, String) {
     if key == CLASS_ANNOTATION {
         return (Class::Gateway, CLASS.into());

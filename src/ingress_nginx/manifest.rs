@@ -1,6 +1,6 @@
-//! Kubernetes objects in YAML: documents and Lists taken apart, with the line of everything.
+//! Kubernetes objects in YAML: splits documents and Lists, and keeps lines.
 //!
-//! It knows what all objects have in common, and no kind in particular. It asks no cluster and checks no schema.
+//! It handles what all objects have in common and no particular kind. It contacts no cluster and validates no schema.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -8,28 +8,28 @@ use std::sync::Arc;
 use super::report::{Subject, shown};
 use crate::config::{Name, Node, Place, Value};
 
-/// An object.
+/// A Kubernetes object.
 pub(super) struct Object<'a> {
     pub(super) kind: &'a str,
-    /// `networking.k8s.io/v1`
+    /// For example `networking.k8s.io/v1`.
     pub(super) api: &'a str,
-    /// `Ingress shop/orders`
+    /// For example `Ingress shop/orders`.
     pub(super) title: Arc<str>,
     pub(super) name: Cow<'a, str>,
     pub(super) node: &'a Node,
 }
 
-/// Why a text is none.
+/// Why a text is not a list of objects.
 pub(super) type Malformed = (Place, String);
 
 impl Object<'_> {
-    /// Something in this object.
+    /// A field of this object.
     pub(super) fn subject(&self, key: impl Into<Arc<str>>, place: Place) -> Subject {
         Subject { object: self.title.clone(), key: key.into(), line: place.line }
     }
 }
 
-/// The objects of these documents, those of Lists included.
+/// The objects of these documents, including the items of Lists.
 pub(super) fn objects(documents: &[Node]) -> Result<Vec<Object<'_>>, Malformed> {
     let mut objects = Vec::new();
     for document in documents {
@@ -38,8 +38,8 @@ pub(super) fn objects(documents: &[Node]) -> Result<Vec<Object<'_>>, Malformed> 
     Ok(objects)
 }
 
-/// As deep as the tree, which is limited. Items of a list that came straight from an API server may lack their kind,
-/// which the list's own tells: `assumed`.
+/// The depth is that of the tree, which is limited. Items of a list from an API server may omit their kind, which the
+/// list's own kind implies: `assumed`.
 fn collect<'a>(
     node: &'a Node,
     assumed: Option<(&'a str, &'a str)>,
@@ -75,18 +75,18 @@ fn object<'a>(kind: &'a str, api: &'a str, node: &'a Node) -> Object<'a> {
     Object { kind, api, title, name, node }
 }
 
-/// The value of a key that has one.
+/// The value of a key, unless it is null.
 pub(super) fn get<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
     let node = entries(node).iter().find(|(name, _)| name.text == key).map(|(_, node)| node);
     node.filter(|node| !matches!(node.value, Value::Nothing))
 }
 
-/// The value at the end of these keys.
+/// The value at a path of keys.
 pub(super) fn at<'a>(node: &'a Node, keys: &[&str]) -> Option<&'a Node> {
     keys.iter().try_fold(node, |node, key| get(node, key))
 }
 
-/// The entries of a mapping; none of anything else.
+/// The entries of a mapping; empty for other nodes.
 pub(super) fn entries(node: &Node) -> &[(Name, Node)] {
     match &node.value {
         Value::Map(entries) => entries,
@@ -94,7 +94,7 @@ pub(super) fn entries(node: &Node) -> &[(Name, Node)] {
     }
 }
 
-/// The elements of a list; none of anything else.
+/// The elements of a sequence; empty for other nodes.
 pub(super) fn list(node: Option<&Node>) -> &[Node] {
     match node.map(|node| &node.value) {
         Some(Value::List(list)) => list,
@@ -102,7 +102,7 @@ pub(super) fn list(node: Option<&Node>) -> &[Node] {
     }
 }
 
-/// A text, as it is.
+/// A string value.
 pub(super) fn plain(value: &Value) -> Option<&str> {
     match value {
         Value::Text(text) => Some(text),
@@ -110,7 +110,7 @@ pub(super) fn plain(value: &Value) -> Option<&str> {
     }
 }
 
-/// A text, or what would be one in quotes.
+/// A string value, or the text of another scalar.
 pub(super) fn scalar(value: &Value) -> Option<Cow<'_, str>> {
     match value {
         Value::Text(text) => Some(Cow::Borrowed(text)),
@@ -122,15 +122,15 @@ pub(super) fn scalar(value: &Value) -> Option<Cow<'_, str>> {
     }
 }
 
-/// The line of the input on which this line of a text stands; `lines` are those of the input. In quotes a text has one
-/// line as far as can be told, and so do its lines.
+/// The line of the input that contains this line of a text; `lines` are the lines of the input. A quoted text is
+/// assumed to be on one line.
 pub(super) fn line_of(lines: &[&str], node: &Node, text: &str, line: u64) -> u64 {
     let index = |count: u64| usize::try_from(count - 1).unwrap_or(usize::MAX);
     let first = lines.get(index(node.place.line)).and_then(|line| line.chars().nth(index(node.place.column)));
     if matches!(first, Some('"' | '\'')) {
         return node.place.line;
     }
-    // The place of a block is that of its first line with something in it.
+    // The position of a block scalar is that of its first non-empty line.
     let empty = text.chars().take_while(|c| *c == '\n').count() as u64;
     (node.place.line + line).saturating_sub(empty + 1)
 }

@@ -1,8 +1,9 @@
-//! From ingress-nginx: reads Ingresses and the controller's ConfigMap, and writes a configuration and a report.
+//! Imports the settings of ingress-nginx: reads Ingresses and the controller's ConfigMap, and writes a configuration
+//! and a report.
 //!
-//! Text in, text out: it asks no cluster. An Ingress knows no topics and does not say which of its paths are streams,
-//! so the configuration holds placeholders and guesses, and marks them. Nothing that is found goes without a line in
-//! the report: it is mapped, not needed any more, for the gateway, or unknown.
+//! Text in, text out: it contacts no cluster. An Ingress does not name topics or say which paths are streams, so the
+//! configuration contains marked placeholders and guesses. Every setting has a line in the report: mapped, not needed,
+//! left to the gateway, or unknown.
 
 mod annotations;
 mod class;
@@ -31,10 +32,10 @@ pub use report::{Class, Report};
 
 /// The largest input, in bytes: some thousand Ingresses.
 pub const INPUT_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// Values in it, those that aliases repeat included.
+/// The most values in it, including those that aliases repeat.
 const VALUES_MAX: usize = 1_000_000;
 
-/// What came of an input.
+/// The result of an import.
 #[derive(Debug)]
 pub struct Import {
     /// YAML that `check` accepts.
@@ -42,26 +43,30 @@ pub struct Import {
     pub report: Report,
 }
 
-/// Why an input is no YAML, or holds no Kubernetes objects.
+/// Why an input is not YAML, or contains no Kubernetes objects.
 #[derive(Debug, thiserror::Error)]
 #[error("{line}:{column}: {message}")]
 pub struct BadInput {
-    /// From 1.
+    /// 1-based.
     pub line: u64,
-    /// From 1, in characters.
+    /// 1-based, in characters.
     pub column: u64,
     pub message: String,
 }
 
-/// Imports objects: any number of documents, Lists among them. Kinds other than Ingress, IngressClass and ConfigMap are
-/// counted and passed over.
+/// Imports any number of documents, including Lists. Kinds other than Ingress, IngressClass and ConfigMap are counted
+/// and skipped.
+///
+/// # Errors
+///
+/// The input is not YAML, or not a sequence of Kubernetes objects.
 pub fn import(text: &str) -> Result<Import, BadInput> {
     let documents = read_documents(text, VALUES_MAX).map_err(bad)?;
     let objects = manifest::objects(&documents).map_err(bad)?;
     let lines: Vec<&str> = text.lines().collect();
     let mut reader = Reader { lines: &lines, draft: Draft::default(), report: Report::default() };
     let classes = Classes::of(&objects);
-    // What counts for all comes first: an Ingress goes before it, and may lean on it.
+    // ConfigMaps come first: Ingresses override them, and may depend on them.
     for object in objects.iter().filter(|object| object.kind == "ConfigMap") {
         reader.config_map(object);
     }
@@ -82,7 +87,7 @@ fn bad((Place { line, column }, message): Malformed) -> BadInput {
     BadInput { line, column, message }
 }
 
-/// Others have kinds of this name, too.
+/// Other APIs have kinds of this name, too.
 fn is_ingress_api(api: &str) -> bool {
     api.starts_with("networking.k8s.io/") || api.starts_with("extensions/")
 }
@@ -97,7 +102,7 @@ fn read_ingress(ingress: &Object<'_>, classes: &Classes, reader: &mut Reader<'_>
     rules::read(ingress, &facts, &mut reader.draft, &mut reader.report);
 }
 
-/// sidestream stands beside one service.
+/// A sidestream process has one upstream.
 fn warn_of_services(draft: &Draft, report: &mut Report) {
     let (Some(route), 2..) = (draft.routes.first(), draft.services.len()) else {
         return;

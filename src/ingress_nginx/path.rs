@@ -1,11 +1,11 @@
-//! Paths of an Ingress as patterns of ours, and what the last word of one says about it.
+//! Translates the paths of an Ingress to path patterns, and interprets their last word.
 //!
-//! Regular expressions are translated only where they are plain: whole segments of "anything" become parameters. It
-//! guesses from words alone; what annotations say is `guess`'s.
+//! Regular expressions are translated only if they are simple: a whole segment that matches anything becomes a
+//! parameter. The guesses here depend on words alone; `guess` considers annotations.
 
 use crate::route::Pattern;
 
-/// Last words of paths that are streams, and their transport.
+/// Last words of paths that indicate a stream, and its transport.
 const STREAM_WORDS: [(&str, &str); 12] = [
     ("stream", "auto"),
     ("streams", "auto"),
@@ -20,31 +20,31 @@ const STREAM_WORDS: [(&str, &str); 12] = [
     ("websockets", "ws"),
     ("socket", "ws"),
 ];
-/// What makes a path a regular expression where nobody says that it is one.
+/// Characters that indicate a regular expression where no annotation does.
 const REGEX_MARKS: [char; 8] = ['^', '$', '(', ')', '[', ']', '|', '\\'];
-/// Ends of expressions that mean "and everything below".
+/// Suffixes of expressions that mean "and everything below".
 const OPEN_ENDS: [&str; 12] =
     ["(/|$)(.*)", "(/|$).*", "(/.*)?", "/?(.*)", "/(.*)", "/(.+)", "/?.*", "/.*", "/.+", "(.*)", ".*", "/?"];
-/// What a whole segment may be to become a parameter, without its parentheses and the sign for how often.
+/// Expressions of a whole segment that become a parameter, without parentheses and quantifier.
 const CLASSES: [&str; 6] = [".", "\\d", "\\w", "\\S", "[^/]", "[^\\/]"];
 
-/// A path as a route has it.
+/// A path as a route's pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Translated {
-    /// `/orders/{id}/events`
+    /// For example `/orders/{id}/events`.
     pub(super) pattern: String,
-    /// What it would match is less than what the Ingress matches: everything below it is left out.
+    /// The pattern matches less than the Ingress: paths below it are left out.
     pub(super) is_open: bool,
 }
 
 impl Translated {
-    /// The transport that its last word speaks of.
+    /// The transport that the last word indicates.
     pub(super) fn transport(&self) -> Option<&'static str> {
         let last = self.pattern.rsplit('/').next()?.to_ascii_lowercase();
         STREAM_WORDS.iter().find(|(word, _)| *word == last).map(|(_, transport)| *transport)
     }
 
-    /// A name for what it streams: its words without the last, where that is only a way of speaking.
+    /// A name for the stream: the path's words, without a last one that only indicates a transport.
     pub(super) fn name(&self) -> Option<String> {
         let mut words: Vec<_> =
             self.pattern.split('/').filter(|word| !word.is_empty() && !word.starts_with('{')).collect();
@@ -62,24 +62,24 @@ impl Translated {
     }
 }
 
-/// Whether a path is a regular expression though nothing says so.
+/// Whether a path is a regular expression, although no annotation says so.
 pub(super) fn looks_like_regex(path: &str) -> bool {
     path.contains(REGEX_MARKS)
 }
 
-/// A plain path. `is_prefix`: it means everything below, too.
+/// Translates a literal path. `is_prefix`: it also matches everything below.
 pub(super) fn literal(path: &str, is_prefix: bool) -> Result<Translated, String> {
-    // What GKE and others take for "everything below"; ingress-nginx takes it literally, which nobody means.
+    // GKE and others read this as "everything below"; ingress-nginx reads it literally, which is not intended.
     let (path, is_starred) = path.strip_suffix("/*").map_or((path, false), |path| (path, true));
     checked(path, is_prefix || is_starred)
 }
 
-/// A regular expression, which nginx takes as the beginning of a path unless it ends in `$`.
+/// Translates a regular expression, which nginx matches as a prefix unless it ends in `$`.
 pub(super) fn expression(expression: &str) -> Result<Translated, String> {
     let text = expression.strip_prefix('^').unwrap_or(expression);
     let (text, mut is_open) = text.strip_suffix('$').map_or((text, true), |text| (text, false));
     let text = match OPEN_ENDS.iter().find_map(|end| text.strip_suffix(end)) {
-        // A segment of its own that is all: `/orders/[^/]*` has no open end.
+        // The open end must be a whole segment: `/orders/[^/]*` has none.
         Some(rest) if !rest.ends_with([']', '\\']) => {
             is_open = true;
             rest
@@ -101,8 +101,8 @@ pub(super) fn expression(expression: &str) -> Result<Translated, String> {
     checked(&format!("/{}", segments.join("/")), is_open)
 }
 
-/// A path as the service sees it, which is how sidestream sees it: the target with the groups put in. It is a regular
-/// expression again.
+/// The path as the service and sidestream receive it: the target with the groups inserted. The result is again a
+/// regular expression.
 pub(super) fn rewritten(expression: &str, target: &str) -> String {
     let groups = groups(expression);
     let mut path = String::new();
@@ -121,7 +121,7 @@ pub(super) fn rewritten(expression: &str, target: &str) -> String {
     path + rest
 }
 
-/// What stands in each pair of parentheses, in the order in which they open.
+/// The content of each pair of parentheses, in the order in which they open.
 fn groups(expression: &str) -> Vec<&str> {
     let mut found: Vec<(usize, &str)> = Vec::new();
     let mut open = Vec::new();
@@ -143,7 +143,7 @@ fn groups(expression: &str) -> Vec<&str> {
     found.into_iter().map(|(_, group)| group).filter(|group| !group.starts_with("?:")).collect()
 }
 
-/// At each `/` that is in no bracket.
+/// Splits at each `/` outside of brackets.
 fn split(expression: &str) -> Vec<&str> {
     let mut depth = 0_i32;
     let is_border = |c: char| {
@@ -153,14 +153,14 @@ fn split(expression: &str) -> Vec<&str> {
     expression.split(is_border).collect()
 }
 
-/// A segment that only matches itself.
+/// A segment that matches only itself.
 fn unescaped(segment: &str) -> Option<String> {
     let mut literal = String::new();
     let mut chars = segment.chars();
     while let Some(c) = chars.next() {
         match c {
             '\\' => literal.push(chars.next().filter(|c| !c.is_ascii_alphanumeric())?),
-            // A dot that is not escaped is nearly always meant as one.
+            // An unescaped dot is almost always meant literally.
             c if REGEX_MARKS.contains(&c) || matches!(c, '*' | '+' | '?' | '{' | '}') => return None,
             c => literal.push(c),
         }
@@ -168,7 +168,7 @@ fn unescaped(segment: &str) -> Option<String> {
     Some(literal)
 }
 
-/// A segment that matches anything, or any of some kind of character.
+/// Whether a segment matches anything, or any characters of a class.
 fn is_anything(segment: &str) -> bool {
     let inner = segment.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).unwrap_or(segment);
     let inner = inner.strip_prefix("?:").unwrap_or(inner);
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_word_tells_a_stream() {
+    fn the_last_word_indicates_a_stream() {
         let transport = |path: &str| literal(path, false).unwrap().transport();
         let cases =
             [("/a/events", Some("sse")), ("/a/Stream/", Some("auto")), ("/ws/*", Some("ws")), ("/eventsx", None)];

@@ -1,10 +1,10 @@
-//! Settings, one by one: annotations, keys of the ConfigMap and directives of snippets, each to its class.
+//! Classifies settings one by one: annotations, keys of the ConfigMap, and directives of snippets.
 //!
-//! What they say about paths is kept as `Facts`; what an Ingress's rules are is `rules`'s.
+//! What they imply for paths is collected in `Facts`; `rules` reads an Ingress's rules.
 
 use super::annotations::{ANNOTATIONS, PREFIX};
 use super::configmap::KEYS;
-use super::directives::{DIRECTIVES, directive_fate, public_arguments};
+use super::directives::{DIRECTIVES, directive_outcome, public_arguments};
 use super::draft::{Candidate, Draft, Level};
 use super::foreign::foreign;
 use super::manifest::{Object, at, entries, get, line_of, plain, scalar};
@@ -15,30 +15,30 @@ use super::setting::Setting;
 use super::snippet::{self, Directive};
 use crate::config::{Name, Node, Value, did_you_mean};
 
-/// Annotations that are switches, off unless they say `true`.
+/// Boolean annotations, which are off unless their value is `true`.
 const SWITCHES: [&str; 5] = ["canary", "enable-cors", "from-to-www-redirect", "ssl-passthrough", "use-regex"];
-/// Conditions under which sidestream tries again, too.
+/// Conditions under which sidestream also retries.
 const RETRIED: [&str; 2] = ["error", "timeout"];
 
 /// Reads settings into a draft and a report.
 pub(super) struct Reader<'a> {
-    /// Of the whole input.
+    /// The lines of the whole input.
     pub(super) lines: &'a [&'a str],
     pub(super) draft: Draft,
     pub(super) report: Report,
 }
 
-/// A setting as it was found.
+/// A setting of the input.
 struct Found<'a> {
     subject: Subject,
-    /// Without a prefix.
+    /// Without prefix.
     name: &'a str,
     value: &'a str,
     level: Level,
 }
 
 impl Reader<'_> {
-    /// The annotations of an Ingress.
+    /// Reads the annotations of an Ingress.
     pub(super) fn annotations(&mut self, ingress: &Object<'_>) -> Facts {
         let mut facts = Facts::default();
         let Some(annotations) = at(ingress.node, &["metadata", "annotations"]) else {
@@ -48,7 +48,7 @@ impl Reader<'_> {
             let subject = ingress.subject("metadata.annotations", annotations.place);
             self.report.add(Class::Unknown, &subject, "not a mapping");
         }
-        // What they say together decides about each, wherever it stands.
+        // The outcome of some annotations depends on others, in any order.
         for (key, node) in entries(annotations) {
             if let (Some(name), Some(value)) = (key.text.strip_prefix(PREFIX), scalar(&node.value)) {
                 note(name, &value, &mut facts);
@@ -70,7 +70,7 @@ impl Reader<'_> {
         facts
     }
 
-    /// A ConfigMap, if it is one of ingress-nginx. Others hold headers, or have nothing to do with it.
+    /// Reads a ConfigMap of ingress-nginx. Others contain headers, or are unrelated.
     pub(super) fn config_map(&mut self, object: &Object<'_>) {
         let data = get(object.node, "data").map(entries).unwrap_or_default();
         if is_services(object, data) {
@@ -91,7 +91,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The text of a value. Kubernetes takes nothing else; files for Helm and people's notes often have something else.
+    /// The text of a value. Kubernetes accepts only strings here, but Helm values and notes often contain other types.
     fn text(&mut self, subject: &Subject, node: &Node) -> Option<String> {
         if !matches!(node.value, Value::Text(_)) {
             let found = node.value.kind();
@@ -126,7 +126,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A setting that becomes a key of ours.
+    /// Handles a setting that maps to a key.
     fn mapped(&mut self, setting: Setting, found: &Found<'_>, facts: Option<&mut Facts>) {
         let Found { subject, name, value, level } = found;
         if name.ends_with("next-upstream") && value.trim() != "off" {
@@ -137,7 +137,7 @@ impl Reader<'_> {
         }
         let derived = match setting.derive(value) {
             Ok(derived) => derived,
-            // The settings are times and counts.
+            // Times and counts cannot contain secrets.
             Err(reason) => return self.report.add(Class::Unknown, subject, format!("`{}`: {reason}", shown(value))),
         };
         if has_ignored_unit(setting, found) {
@@ -152,7 +152,8 @@ impl Reader<'_> {
         self.draft.propose(Candidate { setting, value, level: *level, subject: subject.clone(), reason });
     }
 
-    /// When nginx asks another server. sidestream has one, and asks again only where nothing can have been done twice.
+    /// The conditions under which nginx tries the next server. sidestream has one upstream, and retries only if a
+    /// request cannot have been processed twice.
     fn conditions<'a>(&mut self, subject: &Subject, conditions: impl Iterator<Item = &'a str>) {
         let others: Vec<_> = conditions.filter(|condition| !RETRIED.contains(condition)).map(shown).collect();
         if others.is_empty() {
@@ -204,7 +205,7 @@ impl Reader<'_> {
         facts: Option<&mut Facts>,
     ) {
         let Directive { name, arguments, within, .. } = directive;
-        let Some(outcome) = directive_fate(name, arguments) else {
+        let Some(outcome) = directive_outcome(name, arguments) else {
             let hint = did_you_mean(name, names(DIRECTIVES));
             return self.report.add(
                 Class::Unknown,
@@ -255,13 +256,13 @@ impl Reader<'_> {
     }
 }
 
-/// Whether an annotation has a unit, as directives may have one and annotations may not.
+/// Whether an annotation has a unit. Directives may have one; annotations may not.
 fn has_ignored_unit(setting: Setting, found: &Found<'_>) -> bool {
     let is_annotation = found.level == Level::Ingress && found.name.contains('-');
     is_annotation && setting != Setting::Retries && found.value.trim().ends_with(|c: char| c.is_ascii_alphabetic())
 }
 
-/// What an annotation says about the paths.
+/// Records what an annotation implies for the paths.
 fn note(name: &str, value: &str, facts: &mut Facts) {
     let is_true = value.trim() == "true";
     match (name, value.trim()) {
@@ -293,7 +294,7 @@ fn note_directive(name: &str, arguments: &[String], facts: &mut Facts) {
     }
 }
 
-/// A directive as it is shown: its name, and as many of its arguments as cannot hold a secret.
+/// A directive for the report: its name, and the arguments that cannot contain a secret.
 fn written(directive: &Directive) -> String {
     let Directive { name, arguments, .. } = directive;
     let count = public_arguments(name, arguments);
@@ -302,13 +303,13 @@ fn written(directive: &Directive) -> String {
     format!("{}{rest}", shown(&format!("{name}{public}")))
 }
 
-/// A block as it is shown: conditions may compare with a secret.
+/// A block for the report: its condition may contain a secret.
 fn block(written: &str) -> String {
     let is_location = written.starts_with("location ");
     shown(if is_location { written } else { written.split_whitespace().next().unwrap_or_default() })
 }
 
-/// The `location`s of a snippet, with what stands right in them.
+/// The `location` blocks of a snippet, with their direct directives.
 fn locations(directives: &[Directive], subject: impl Fn(&Directive) -> Subject) -> Vec<Location> {
     let mut locations: Vec<Location> = Vec::new();
     for directive in directives {
@@ -334,14 +335,14 @@ fn location(modifier: &str, path: &str, subject: Subject) -> Location {
     Location { modifier: modifier.into(), path: path.into(), is_unbuffered: false, read_timeout: None, subject }
 }
 
-/// Whether a ConfigMap is ingress-nginx's own: it says so, or has a key that nothing else would have.
+/// Whether a ConfigMap is ingress-nginx's own: by its name, or by a key that only ingress-nginx has.
 fn is_controllers(object: &Object<'_>, data: &[(Name, Node)]) -> bool {
     let label = at(object.node, &["metadata", "labels", "app.kubernetes.io/name"]).and_then(|node| plain(&node.value));
     let is_called_so = object.name.contains("ingress-nginx") || object.name.contains("nginx-configuration");
     is_called_so || label == Some("ingress-nginx") || data.iter().any(|(key, _)| find(KEYS, &key.text).is_some())
 }
 
-/// Whether a ConfigMap lists TCP or UDP services: ports, each with `namespace/service:port`.
+/// Whether a ConfigMap lists TCP or UDP services: ports with `namespace/service:port`.
 fn is_services(object: &Object<'_>, data: &[(Name, Node)]) -> bool {
     let is_called_so = ["tcp", "udp"].iter().any(|protocol| object.name.contains(protocol));
     let are_ports = data.iter().all(|(key, _)| key.text.parse::<u16>().is_ok());

@@ -1,31 +1,31 @@
-//! What is told of an import: each setting that was found, in one of four classes, and what is doubtful as a whole.
+//! The report of an import: each setting in one of four classes, and warnings.
 //!
-//! It decides nothing; it keeps, sorts and writes.
+//! It makes no decisions; it collects, sorts and formats.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-/// Characters of a text from the input that are repeated.
+/// The longest quotation from the input, in characters.
 const SHOWN_CHARS_MAX: usize = 80;
 
-/// What became of a setting.
+/// The outcome of a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// It is in the configuration.
+    /// The setting is part of the configuration.
     Mapped,
-    /// Nothing has to be done for it.
+    /// The setting has no counterpart and needs none.
     NotNeeded,
-    /// It is for what stands before sidestream.
+    /// The setting belongs in the gateway before sidestream.
     Gateway,
-    /// Somebody has to look at it.
+    /// The user has to decide.
     Unknown,
 }
 
 impl Class {
     pub const ALL: [Self; 4] = [Self::Mapped, Self::NotNeeded, Self::Gateway, Self::Unknown];
 
-    /// What the report calls it.
+    /// The heading in the report.
     pub fn name(self) -> &'static str {
         match self {
             Self::Mapped => "mapped",
@@ -36,14 +36,14 @@ impl Class {
     }
 }
 
-/// What something is about: `Ingress shop/orders, proxy-read-timeout (line 12)`.
+/// What a line is about: `Ingress shop/orders, proxy-read-timeout (line 12)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Subject {
     /// Kind, namespace and name.
     pub(super) object: Arc<str>,
     /// The annotation, key or field.
     pub(super) key: Arc<str>,
-    /// Of the whole input, from 1.
+    /// In the whole input, 1-based.
     pub(super) line: u64,
 }
 
@@ -53,7 +53,7 @@ impl fmt::Display for Subject {
     }
 }
 
-/// Everything that is told of an import. Its text has a line for each thing.
+/// The report. Its text has a line per item.
 #[derive(Debug, Default)]
 pub struct Report {
     findings: Vec<(Class, Subject, String)>,
@@ -66,17 +66,17 @@ impl Report {
         self.findings.push((class, subject.clone(), text.into()));
     }
 
-    /// Something is doubtful as a whole.
+    /// Adds a warning.
     pub(super) fn warn(&mut self, subject: &Subject, text: impl Into<String>) {
         self.warnings.push((subject.clone(), text.into()));
     }
 
-    /// An object of a kind that holds no settings.
+    /// Counts an object of a kind without settings.
     pub(super) fn skip(&mut self, kind: &str) {
         *self.skipped.entry(shown(kind)).or_default() += 1;
     }
 
-    /// How many settings are of a class.
+    /// The number of settings in a class.
     pub fn count(&self, class: Class) -> usize {
         self.findings.iter().filter(|(found, ..)| *found == class).count()
     }
@@ -88,7 +88,7 @@ impl fmt::Display for Report {
             writeln!(f, "warning: {subject}: {text}")?;
         }
         let mut findings: Vec<_> = self.findings.iter().collect();
-        // Stable: what stands in one line stays in the order in which it was found.
+        // Stable, so that settings of one line stay in the order of the input.
         findings.sort_by_key(|(class, subject, _)| (*class, subject.line));
         for (class, subject, text) in findings {
             writeln!(f, "{}: {subject}: {text}", class.name())?;
@@ -103,7 +103,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// A text from the input in one line, shortened, without what a terminal would act on.
+/// A quotation from the input: on one line, shortened, without control characters.
 pub(super) fn shown(text: &str) -> String {
     let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().nth(SHOWN_CHARS_MAX).is_some() {

@@ -1,7 +1,7 @@
-//! An Ingress's `spec`: which of its paths are probably streams, and what of the rest is the gateway's.
+//! An Ingress's `spec`: which paths are probably streams, and which fields are left to the gateway.
 //!
-//! An Ingress does not say what streams. Names of paths and settings that only streams need are all there is, so every
-//! route is a guess and says so; what is no stream is proxied, which takes no key.
+//! An Ingress does not declare streams. Names of paths and settings that only streams need are the evidence, so every
+//! route is a guess and is marked as one. Other paths are proxied, which needs no key.
 
 use std::borrow::Cow;
 
@@ -14,30 +14,30 @@ use super::setting::{heartbeat, nginx_time};
 use super::written::topic_like;
 use crate::config::{Node, Value};
 
-/// From this read timeout on somebody had streams in mind: 5 minutes, in milliseconds.
+/// A read timeout of at least this indicates streams: 5 minutes, in milliseconds.
 const LONG_MS: u64 = 300_000;
 
-/// What the annotations of an Ingress say that matters for its paths.
+/// What the annotations of an Ingress imply for its paths.
 #[derive(Default)]
 pub(super) struct Facts {
     pub(super) rewrite_target: Option<String>,
     pub(super) uses_regex: bool,
-    /// Why nothing of it can be a stream: canaries repeat the paths of another one, gRPC does not go through.
+    /// Why no path can be a stream: a canary repeats another Ingress's paths, and gRPC is not supported.
     pub(super) no_streams: Option<&'static str>,
     pub(super) buffering: Option<bool>,
-    /// The annotation that asks for a login.
+    /// The annotation that requires a login.
     pub(super) login: Option<String>,
-    /// Milliseconds, and where they stand.
+    /// Milliseconds, and the setting.
     pub(super) read_timeout: Option<(u64, Subject)>,
-    /// Names of services that `nginx.org/websocket-services` lists.
+    /// The services in `nginx.org/websocket-services`.
     pub(super) websocket_services: Vec<String>,
-    /// `location`s of a server snippet: paths that no rule of the Ingress has.
+    /// The `location` blocks of a server snippet: paths that no rule of the Ingress has.
     pub(super) locations: Vec<Location>,
 }
 
-/// A `location` of a snippet, with what stands in it.
+/// A `location` of a snippet, with its directives.
 pub(super) struct Location {
-    /// `=`, `~`, `~*`, `^~`, or nothing.
+    /// `=`, `~`, `~*`, `^~`, or empty.
     pub(super) modifier: String,
     pub(super) path: String,
     pub(super) is_unbuffered: bool,
@@ -101,7 +101,7 @@ fn add_route(rule: &Rule<'_>, stream: Stream, facts: &Facts, draft: &mut Draft, 
     }
 }
 
-/// What is about hosts, certificates and other services.
+/// Reports the fields for hosts, certificates and other services.
 fn gateway_fields(ingress: &Object<'_>, spec: &Node, report: &mut Report) {
     let mut tell =
         |key: &str, node: &Node, text: &str| report.add(Class::Gateway, &ingress.subject(key, node.place), text);
@@ -152,7 +152,7 @@ fn rules_of<'a>(ingress: &Object<'_>, rule: &'a Node) -> Vec<Rule<'a>> {
     rules.collect()
 }
 
-/// `orders, port 80`, of version 1 or of the versions before.
+/// For example `orders, port 80`, from API version v1 or older ones.
 fn service(path: &Node) -> Option<String> {
     let backend = get(path, "backend")?;
     let text = |keys: &[&str]| at(backend, keys).and_then(|node| scalar(&node.value)).map(|text| shown(&text));
@@ -162,7 +162,7 @@ fn service(path: &Node) -> Option<String> {
     Some(format!("{name}{port}"))
 }
 
-/// A path as sidestream sees it.
+/// The path as sidestream receives it.
 fn translate(rule: &Rule<'_>, facts: &Facts) -> Result<Translated, String> {
     let as_written = || match rule.kind {
         "Exact" => path::literal(&rule.path, false),
@@ -184,7 +184,7 @@ fn translate(rule: &Rule<'_>, facts: &Facts) -> Result<Translated, String> {
 
 enum Guess {
     Stream(Stream),
-    /// It is none, or not to be told.
+    /// Not a stream, or undecidable.
     Told(Class, String),
 }
 
@@ -195,7 +195,7 @@ struct Stream {
     is_vague: bool,
 }
 
-/// What a path probably is. Settings speak for one only where they can mean no other: if it `is_alone`.
+/// Guesses what a path is. Settings are evidence only if they can apply to no other path: `is_alone`.
 fn guess(rule: &Rule<'_>, facts: &Facts, is_alone: bool) -> Guess {
     if rule.path.contains("socket.io") {
         return Guess::Told(Class::NotNeeded, "Socket.IO is a protocol of its own, and is proxied unchanged".into());
@@ -234,7 +234,7 @@ fn stream_name(path: &Translated, service: &str) -> String {
     topic_like(&path.name().unwrap_or_else(|| service.to_owned()))
 }
 
-/// A `location` of a server snippet: a path that the Ingress itself does not have.
+/// Reads a `location` of a server snippet: a path that no rule of the Ingress has.
 fn read_location(location: &Location, draft: &mut Draft, report: &mut Report) {
     let Location { modifier, path: written, is_unbuffered, read_timeout, subject } = location;
     let translated = match modifier.as_str() {

@@ -1,14 +1,14 @@
-//! The settings of ours that take a value over, and how a value as nginx writes it becomes one of them.
+//! The keys that ingress-nginx's settings map to, and the conversion of their values.
 //!
-//! Ranges are those that `config` accepts; what lies beyond is clamped, and told. It chooses nothing between two values
-//! for one key; `draft` does.
+//! The ranges are those of `config`; values outside are clamped, which the report states. `draft` resolves conflicts
+//! between values.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::config::write_duration;
 
-/// The units of nginx's times, in milliseconds; a number without one means seconds.
+/// nginx's units of time, in milliseconds; a number without a unit is in seconds.
 const UNITS: [(&str, u64); 8] = [
     ("ms", 1),
     ("s", 1_000),
@@ -21,10 +21,10 @@ const UNITS: [(&str, u64); 8] = [
 ];
 const SECOND: u64 = 1_000;
 const DAY: u64 = 24 * 3_600 * SECOND;
-/// What other proxies on the way allow a connection to be silent is often 60 s, and a third of it leaves room.
+/// Other proxies on the path often allow 60 s of silence; a third of that leaves a margin.
 const HEARTBEAT_MS: RangeInclusive<u64> = SECOND..=20 * SECOND;
 
-/// A key of our configuration that takes a value of ingress-nginx, in the order of the file.
+/// A key that takes a value of ingress-nginx, in the order of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Setting {
     ConnectTimeout,
@@ -38,17 +38,17 @@ pub(super) enum Setting {
     DrainBudget,
 }
 
-/// What a value as it was written becomes.
+/// The converted value.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Derived {
     /// Milliseconds, or a count.
     pub(super) value: u64,
-    /// How it came about, where it is not the same value.
+    /// How it was derived, if it differs from the written value.
     pub(super) reason: Option<String>,
 }
 
 impl Setting {
-    /// The key, with its section.
+    /// The key with its section.
     pub(super) fn path(self) -> &'static str {
         match self {
             Self::ConnectTimeout => "upstream.connect_timeout",
@@ -63,12 +63,12 @@ impl Setting {
         }
     }
 
-    /// A value of it, as it is written in our configuration.
+    /// Formats a value for the configuration.
     pub(super) fn write(self, value: u64) -> String {
         if self.is_count() { value.to_string() } else { write_duration(Duration::from_millis(value)) }
     }
 
-    /// Reads a value. What it is not is the error.
+    /// Converts a value. The error says what the value is not.
     pub(super) fn derive(self, written: &str) -> Result<Derived, &'static str> {
         match self {
             Self::Retries => retries(written),
@@ -108,13 +108,13 @@ impl Setting {
     }
 }
 
-/// How often a stream beats so that a proxy that cuts after so much silence lets it be.
+/// The heartbeat interval for a proxy that closes connections after this much silence.
 pub(super) fn heartbeat(read_timeout_ms: u64) -> u64 {
     let third = read_timeout_ms / 3 / SECOND * SECOND;
     third.clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end())
 }
 
-/// `proxy_next_upstream_tries`, where 0 is no limit, or the conditions of `proxy_next_upstream`.
+/// Converts `proxy_next_upstream_tries`, where 0 means unlimited, or the conditions of `proxy_next_upstream`.
 fn retries(written: &str) -> Result<Derived, &'static str> {
     if written.trim() == "off" {
         return Ok(Derived { value: 0, reason: None });
@@ -133,7 +133,7 @@ fn count(written: &str) -> Result<u64, &'static str> {
     written.trim().parse().map_err(|_| "not a whole number")
 }
 
-/// A time as nginx reads it, in milliseconds: `60`, `1h 30m`, `500ms`.
+/// Parses nginx's time syntax into milliseconds: `60`, `1h 30m`, `500ms`.
 pub(super) fn nginx_time(written: &str) -> Option<u64> {
     let mut rest = written.trim();
     let mut ms: Option<u64> = None;
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_nginx_s() {
+    fn times_are_parsed_as_nginx_does() {
         let good =
             [("60", 60_000), ("60s", 60_000), ("1h 30m", 5_400_000), ("1h30m", 5_400_000), ("500ms", 500), ("0", 0)];
         for (written, ms) in good {
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn values_beyond_a_range_are_clamped_and_told() {
+    fn values_outside_the_range_are_clamped_and_reported() {
         let derive = |setting: Setting, written| setting.derive(written).map(|derived| (derived.value, derived.reason));
         assert_eq!(derive(Setting::ReadTimeout, "3600"), Ok((3_600_000, None)));
         assert_eq!(derive(Setting::ReadTimeout, "7d"), Ok((DAY, Some("it may be 1ms to 24h".into()))));

@@ -1,33 +1,34 @@
-//! nginx's own language, as far as snippets need it: words, quotes, comments, `;` and blocks, with their lines.
+//! Parses nginx's configuration language as far as snippets need it: words, quotes, comments, `;` and blocks, with
+//! lines.
 //!
-//! It knows no directive's meaning and goes on after a mistake, which it tells with its line. It does not read scripts:
-//! what stands in a `..._by_lua_block` is passed over.
+//! It does not know the meaning of directives. It continues after a syntax error and reports the line of each. It skips
+//! scripts (`..._by_lua_block`).
 
 use std::iter::Peekable;
 use std::rc::Rc;
 use std::str::Chars;
 
-/// Of one snippet, in bytes; all annotations of an object may have no more in Kubernetes.
+/// The largest snippet, in bytes: Kubernetes limits all annotations of an object to this size.
 const SNIPPET_BYTES_MAX: usize = 256 * 1024;
-/// Directives and mistakes told of one snippet; whoever has more has no snippet.
+/// The most directives and errors of one snippet. More indicate that the text is not a snippet.
 const DIRECTIVES_MAX: usize = 2_000;
-/// Blocks within blocks.
+/// The deepest nesting of blocks.
 const DEPTH_MAX: usize = 16;
-/// Blocks that hold tables, not directives.
+/// Blocks that contain tables instead of directives.
 const TABLES: [&str; 5] = ["map", "geo", "types", "split_clients", "charset_map"];
 
-/// A directive. Blocks are directives too.
+/// A directive, or a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Directive {
     pub(super) name: String,
     pub(super) arguments: Vec<String>,
-    /// Of the snippet, from 1.
+    /// In the snippet, 1-based.
     pub(super) line: u64,
-    /// The block it stands in, as it is written: `if ($http_upgrade)`.
+    /// The enclosing block as written: `if ($http_upgrade)`.
     pub(super) within: Option<Rc<str>>,
 }
 
-/// What could be read, and what could not, with its line.
+/// The parsed directives, and the errors with their lines.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Snippet {
     pub(super) directives: Vec<Directive>,
@@ -42,12 +43,12 @@ enum Token {
     Open,
     /// `}`
     Close,
-    /// What is between these quotes does not end.
+    /// An unterminated quoted word.
     Unterminated,
 }
 
-/// Reads a snippet. `is_known` says which names are directives: a known one at the beginning of a line shows that the
-/// line before lacks its `;`.
+/// Parses a snippet. `is_known` recognizes names of directives: a known name at the start of a line shows that the
+/// previous line lacks its `;`.
 pub(super) fn parse(text: &str, is_known: impl Fn(&str) -> bool) -> Snippet {
     if text.len() > SNIPPET_BYTES_MAX {
         let mistakes = vec![(1, format!("longer than {SNIPPET_BYTES_MAX} bytes"))];
@@ -68,7 +69,7 @@ pub(super) fn parse(text: &str, is_known: impl Fn(&str) -> bool) -> Snippet {
 struct Parser<'a> {
     tokens: Lexer<'a>,
     snippet: Snippet,
-    /// The directive so far, each word with its line.
+    /// The words of the current directive, each with its line.
     words: Vec<(String, u64)>,
     blocks: Vec<Block>,
 }
@@ -76,7 +77,7 @@ struct Parser<'a> {
 struct Block {
     written: Rc<str>,
     line: u64,
-    /// What stands in it is no directive.
+    /// The content is not directives.
     is_table: bool,
 }
 
@@ -140,7 +141,7 @@ impl Parser<'_> {
         }
     }
 
-    /// The words so far are a directive that nothing ends: it is read as if something did.
+    /// A directive without a terminator: parsed as if it had one.
     fn forgotten_end(&mut self) {
         if let Some((name, line)) = self.words.first().cloned() {
             self.mistake(line, format!("`{name}` is not ended by `;`"));
@@ -167,7 +168,7 @@ impl Parser<'_> {
     }
 }
 
-/// Takes words apart as nginx does: a word ends at white space, `;` and `{` (but not that of `${name}`).
+/// Splits words as nginx does: a word ends at white space, `;` and `{` (except in `${name}`).
 struct Lexer<'a> {
     rest: Peekable<Chars<'a>>,
     line: u64,
@@ -184,7 +185,7 @@ impl<'a> Lexer<'a> {
         next
     }
 
-    /// The next token, with the line where it begins.
+    /// The next token, with its first line.
     fn next_token(&mut self) -> Option<(Token, u64)> {
         loop {
             let first = *self.rest.peek()?;
@@ -211,7 +212,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// A quoted word. One that does not end in its line, and nowhere else, costs the line and no more.
+    /// A quoted word. If it has no closing quote, only its line is lost.
     fn quoted(&mut self) -> Token {
         let before = (self.rest.clone(), self.line);
         let quote = self.next_char();
@@ -244,8 +245,8 @@ impl<'a> Lexer<'a> {
         Token::Word(word)
     }
 
-    /// Passes over a script up to the `}` that ends its block. Braces in its texts and comments count too, which is
-    /// wrong only where they are uneven.
+    /// Skips a script up to the `}` that ends its block. Braces in strings and comments count as well, which is wrong
+    /// only if they are unbalanced.
     fn skip_script(&mut self) {
         let mut depth = 1_usize;
         while depth > 0 {
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_told_with_its_line_and_the_rest_is_read() {
+    fn syntax_errors_are_reported_with_their_line_and_the_rest_is_parsed() {
         type Case = (&'static str, &'static [&'static str], &'static [(u64, &'static str)]);
         let cases: [Case; 6] = [
             ("a b\nproxy_x off;", &["1: a [\"b\"]", "2: proxy_x [\"off\"]"], &[(1, "`a` is not ended by `;`")]),
@@ -315,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snippet_has_its_limits() {
+    fn snippets_are_limited() {
         assert_eq!(parse(&"a;".repeat(DIRECTIVES_MAX + 1), |_| false).directives.len(), DIRECTIVES_MAX);
         let deep = parse(&"a {".repeat(DEPTH_MAX + 1), |_| false);
         assert!(deep.mistakes[0].1.contains("within each other"), "{:?}", deep.mistakes[0]);

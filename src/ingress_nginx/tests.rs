@@ -1,6 +1,6 @@
-//! The import as a whole: manifests with what became of them, and the tables against ingress-nginx's documentation.
+//! Tests the whole import: manifests with their expected results, and the tables against ingress-nginx's documentation.
 //!
-//! `SIDESTREAM_UPDATE=1 cargo test --lib ingress` writes the golden files and what `docs/migration.md` shows anew.
+//! `SIDESTREAM_UPDATE=1 cargo test --lib ingress` rewrites the golden files and the tables in `docs/migration.md`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use super::outcome::{Entry, Outcome, names};
 use super::{Class, Import, annotations, configmap, directives, import};
 use crate::config;
 
-/// Set to write what is otherwise compared.
+/// If set, expected files are rewritten instead of compared.
 const UPDATE: &str = "SIDESTREAM_UPDATE";
 
 fn path(file: &str) -> PathBuf {
@@ -21,7 +21,7 @@ fn read(file: &str) -> String {
     std::fs::read_to_string(path(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-/// The manifests of `tests/ingress`, by name.
+/// The names of the manifests in `tests/ingress`.
 fn manifests() -> Vec<String> {
     let files = std::fs::read_dir(path("tests/ingress")).unwrap();
     let names = files.filter_map(|file| Some(file.unwrap().file_name().to_str()?.strip_suffix(".yaml")?.to_owned()));
@@ -30,7 +30,7 @@ fn manifests() -> Vec<String> {
     names
 }
 
-/// `check` refuses what somebody has to decide, says so of each, and accepts it once it is filled in.
+/// Asserts that `check` rejects every placeholder, and accepts the configuration once they are filled in.
 fn assert_filled_in(written: &str) {
     let parse = |text: &str| config::parse(text, "written", Path::new(""));
     let left = parse(written).unwrap_err().diagnostics();
@@ -47,7 +47,7 @@ fn assert_filled_in(written: &str) {
 }
 
 #[test]
-fn manifests_become_what_they_should() {
+fn manifests_yield_the_expected_files() {
     let manifests = manifests();
     assert!(manifests.len() >= 30, "{manifests:?}");
     let mut wrong = Vec::new();
@@ -71,15 +71,15 @@ fn manifests_become_what_they_should() {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(100))]
 
-    /// Whatever stands in an annotation, a path or a rewriting: there is an answer, and `check` accepts it.
+    /// Any annotation, path or rewrite target yields a result that `check` accepts.
     #[test]
-    fn any_text_is_survived(snippet in ".{0,80}", path in "[/a-z(){}\\[\\]$|.*+^?0-9%-]{0,30}(/events)?", target in "[/a-z$0-9]{0,10}") {
+    fn any_text_yields_a_result(snippet in ".{0,80}", path in "[/a-z(){}\\[\\]$|.*+^?0-9%-]{0,30}(/events)?", target in "[/a-z$0-9]{0,10}") {
         let [snippet, path, target] = [snippet, path, target].map(|text| serde_json::json!(text).to_string());
         let prefix = annotations::PREFIX;
         let annotations = format!("{prefix}server-snippet: {snippet}, {prefix}rewrite-target: {target}");
         for annotations in [annotations.as_str(), ""] {
             let text = ingress(annotations, &format!("{{ path: {path} }}"));
-            // Some characters no YAML may hold, quoted or not.
+            // YAML forbids some characters, quoted or not.
             if let Ok(import) = import(&text) {
                 assert_filled_in(&import.configuration);
             }
@@ -87,9 +87,9 @@ proptest::proptest! {
     }
 }
 
-/// What a snippet, an annotation or a key says has its line in the report, whatever it is.
+/// Every snippet, annotation and key has a line in the report.
 #[test]
-fn nothing_goes_without_a_line() {
+fn every_setting_has_a_line_in_the_report() {
     for name in manifests() {
         let text = read(&format!("tests/ingress/{name}.yaml"));
         let report = import(&text).unwrap().report.to_string();
@@ -127,7 +127,7 @@ fn everything_that_is_documented_is_known() {
 }
 
 #[test]
-fn every_name_has_one_fate() {
+fn every_name_has_one_outcome() {
     for table in [annotations::ANNOTATIONS, configmap::KEYS, directives::DIRECTIVES] {
         let all: Vec<_> = names(table).collect();
         let distinct: BTreeSet<_> = all.iter().collect();
@@ -204,7 +204,7 @@ fn assert_line(text: &str, expected: &str) {
 }
 
 #[test]
-fn slips_and_foreign_annotations_are_named() {
+fn typos_and_annotations_of_other_products_are_reported() {
     let cases = [
         (
             "nginx.ingress.kubernetes.io/proxy-read-timout: '60'",
@@ -232,7 +232,7 @@ fn slips_and_foreign_annotations_are_named() {
 }
 
 #[test]
-fn the_class_says_whose_an_ingress_is() {
+fn the_class_determines_the_controller() {
     let class = |class: &str| ingress("", "").replace("ingressClassName: nginx, ", class);
     assert_line(&class("ingressClassName: traefik, "), "`traefik` is another controller's class");
     assert_line(&class("ingressClassName: nginx-internal, "), "whether `nginx-internal` is a class of ingress-nginx");
@@ -287,7 +287,7 @@ fn lines_are_right_however_a_snippet_is_written() {
 }
 
 #[test]
-fn what_is_no_kubernetes_has_its_place() {
+fn errors_have_a_position() {
     let cases = [
         ("a: [b\n", "1:4: not valid YAML"),
         ("---\n- a\n", "2:1: found a list, not a Kubernetes object"),
@@ -322,9 +322,9 @@ fn the_longest_time_and_the_fewest_attempts_are_taken() {
     );
 }
 
-/// More documents than the parser allows by itself.
+/// More documents than the parser's default limit.
 #[test]
-fn a_whole_cluster_fits() {
+fn thousands_of_documents_are_accepted() {
     let documents = vec![ingress("nginx.ingress.kubernetes.io/proxy-read-timeout: '60'", ""); 2_000].join("---\n");
     assert_eq!(import(&documents).unwrap().report.count(Class::Mapped), 2_000);
 }

@@ -1,5 +1,5 @@
-//! The draft as YAML that `check` accepts once its placeholders are filled in, with a comment on everything: where it comes from, or that somebody has to
-//! fill it in.
+//! Renders the draft as YAML that `check` accepts once its placeholders are filled in. A comment on each value states
+//! its origin, or that the user has to fill it in.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ const HEAD: &str = "\
 #   GUESS        a conclusion from names and settings: review it
 ";
 
-/// The configuration. `settled` is a value for each key, in the order of the file.
+/// The configuration. `settled` has a value for each key, in the order of the file.
 pub(super) fn write(draft: &Draft, settled: &[Candidate]) -> String {
     let mut text = HEAD.to_owned();
     write_upstream(&mut text, draft, settled);
@@ -91,7 +91,7 @@ fn write_route(text: &mut String, route: &Route) {
     }
 }
 
-/// A text in YAML: in quotes, unless it is plainly none of YAML's own words. JSON's quotes are YAML's, too.
+/// A text in YAML: quoted, unless it is clearly not one of YAML's own words. JSON's quoting is valid in YAML.
 fn plain_or_quoted(text: &str) -> String {
     const WORDS: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
     let begins_well = text.starts_with(|c: char| c == '/' || c.is_ascii_alphabetic());
@@ -100,9 +100,9 @@ fn plain_or_quoted(text: &str) -> String {
     if begins_well && is_plain && !is_word { text.to_owned() } else { json!(text).to_string() }
 }
 
-/// A name that Kafka takes for a topic: letters, digits, `.`, `_`, `-`, not too many.
+/// A valid name of a Kafka topic: letters, digits, `.`, `_`, `-`, limited in length.
 pub(super) fn topic_like(name: &str) -> String {
-    /// Kafka allows 249; the placeholder's beginning belongs to it.
+    /// Kafka allows 249, including the prefix of the placeholder.
     const CHARS_MAX: usize = 100;
     let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     name.chars().take(CHARS_MAX).map(|c| if is_good(c) { c } else { '-' }).collect()
