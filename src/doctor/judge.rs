@@ -1,4 +1,4 @@
-//! What was seen, put into words: pure, and the one place that knows what is bad for streams and what helps.
+//! Derives verdicts from observations: pure, and the only place that knows what harms streams and how to fix it.
 
 use std::time::Duration;
 
@@ -8,28 +8,28 @@ use super::watch::{Arrival, Watch};
 use super::{LIVELY, Seen};
 use crate::client::{End, Failure, Head};
 
-/// Records that left at least so far apart and came closer than that, in milliseconds, came together.
+/// Records that were sent at least this far apart and arrived closer together were buffered, in milliseconds.
 const TOGETHER_MS: i64 = 50;
-/// Fewer records say nothing about buffering.
+/// Fewer records do not show buffering.
 const RECORDS_MIN: usize = 4;
-/// Silence on the lively stream, after which something holds it back: a buffer that has not filled yet.
+/// After this much silence on the frequent probe, a hop holds records back: a buffer that is not full yet.
 const HELD_BACK: Duration = Duration::from_secs(4);
-/// An idle limit that the default heartbeat of 15 s, and two that are lost, stay below.
+/// An idle timeout above this allows the default heartbeat of 15 s, even if two are lost.
 const IDLE_ENOUGH: Duration = Duration::from_secs(45);
-/// Ages that differ by less are the same: timers of hops are not exact.
+/// Ages that differ by less count as equal: the timers of hops are not exact.
 const SAME_AGE: Duration = Duration::from_secs(1);
-/// How many times the stated heartbeat fits into the silence that is allowed.
+/// How many stated heartbeat intervals fit into the allowed silence.
 const HEARTBEATS_PER_SILENCE: u32 = 3;
 
-/// One sentence about the way to the stream.
+/// One statement about the path to the stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Verdict {
-    /// What it is about, for programs.
+    /// An identifier for programs.
     pub code: &'static str,
-    /// Whether it is one: otherwise it is something to know.
+    /// Whether it is a problem or information.
     pub problem: bool,
     pub message: String,
-    /// What helps; empty where nothing is wrong.
+    /// How to fix it; empty if it is not a problem.
     pub advice: String,
 }
 
@@ -43,7 +43,7 @@ impl Verdict {
     }
 }
 
-/// Every verdict there is, the gravest first.
+/// All verdicts, the most severe first.
 pub(super) fn judge(seen: &Seen) -> Vec<Verdict> {
     let head = match &seen.lively.head {
         Ok(head) => head,
@@ -72,7 +72,7 @@ pub(super) fn judge(seen: &Seen) -> Vec<Verdict> {
     verdicts
 }
 
-/// No stream came of it.
+/// No stream was opened.
 fn unopened(failure: &Failure) -> Verdict {
     match failure {
         Failure::Refused(head, body) if is_upgrade_lost(head, body) => Verdict::problem(
@@ -95,7 +95,8 @@ fn unopened(failure: &Failure) -> Verdict {
     }
 }
 
-/// sidestream says 426 where it sees no upgrade; a hop that allows none says something without a problem document.
+/// sidestream responds with 426 to a request without an upgrade. A hop that forbids upgrades responds without a problem
+/// document.
 fn is_upgrade_lost(head: &Head, body: &str) -> bool {
     let is_problem = shown(head, "content-type").contains("problem+json");
     head.status == 426 || (head.status == 403 && !is_problem && body.is_empty())
@@ -138,7 +139,7 @@ fn unbuffer() -> String {
         .to_owned()
 }
 
-/// What was held back on the way.
+/// How a hop held records back.
 #[derive(Debug, PartialEq, Eq)]
 struct Held {
     records: usize,
@@ -146,7 +147,7 @@ struct Held {
     longest: Duration,
 }
 
-/// Records that had left apart and came together: most of them, so that a slow moment is none.
+/// Detects records that were sent apart and arrived together: most of them, so that a single delay does not count.
 fn held_back(arrivals: &[Arrival]) -> Option<Held> {
     let timed: Vec<(i64, i64, usize)> =
         arrivals.iter().filter_map(|a| Some((a.came_ms, a.left_ms?, a.bytes))).collect();
@@ -158,7 +159,7 @@ fn held_back(arrivals: &[Arrival]) -> Option<Held> {
     }
     let bunches = timed.chunk_by(|one, next| next.0 - one.0 <= TOGETHER_MS);
     let largest = bunches.max_by_key(|bunch| bunch.len()).unwrap_or_default();
-    // Clocks differ by as much for all of them.
+    // The clock offset is the same for all of them.
     let delays = timed.iter().map(|(came, left, _)| came - left);
     let spread = delays.clone().max().unwrap_or(0) - delays.min().unwrap_or(0);
     Some(Held {
@@ -168,7 +169,7 @@ fn held_back(arrivals: &[Arrival]) -> Option<Held> {
     })
 }
 
-/// Ends that came by themselves: at the same age whatever was sent, or only where nothing was.
+/// Disconnections by a hop: at the same age regardless of traffic (a cap), or only without traffic (an idle timeout).
 fn cuts(seen: &Seen) -> Vec<Verdict> {
     let end_of = |watch: &Watch| watch.end.clone().map(|end| (watch.age, end));
     let lively = end_of(&seen.lively);
@@ -240,7 +241,7 @@ fn headers(head: &Head) -> Vec<Verdict> {
         verdicts.push(Verdict::problem("headers", message, "see which hop answers in place of sidestream"));
     }
     if head.header("x-accel-buffering").is_none() {
-        // nginx heeds it and keeps it; that is as it should be.
+        // nginx obeys and removes it, as documented.
         let message = "X-Accel-Buffering is missing: an nginx on the path consumes it";
         verdicts.push(Verdict::note("headers", message, ""));
     }

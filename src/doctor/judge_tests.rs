@@ -1,4 +1,4 @@
-//! Verdicts by what was seen.
+//! Verdicts for given observations.
 
 use super::*;
 
@@ -15,7 +15,7 @@ fn head(changed: &[(&str, &str)]) -> Head {
     Head { minor: 1, status: 200, headers }
 }
 
-/// A record a half second, of which so many come together.
+/// A record every half second; `together` of them arrive at once.
 fn arrivals(count: i64, together: i64) -> Vec<Arrival> {
     let arrival = |n: i64| {
         let came_ms = (n / together + 1) * together * 500;
@@ -44,7 +44,7 @@ fn codes(seen: &Seen) -> Vec<&'static str> {
 }
 
 #[test]
-fn a_good_way_has_no_problem() {
+fn a_healthy_path_has_no_problem() {
     let verdicts = judge(&seen());
     assert_eq!(
         verdicts.iter().map(|verdict| (verdict.code, verdict.problem)).collect::<Vec<_>>(),
@@ -53,7 +53,7 @@ fn a_good_way_has_no_problem() {
 }
 
 #[test]
-fn bunches_are_buffering_and_single_delays_are_not() {
+fn records_in_groups_indicate_buffering_and_single_delays_do_not() {
     let mut bunched = seen();
     bunched.lively.arrivals = arrivals(180, 8);
     assert_eq!(codes(&bunched), ["buffering"]);
@@ -71,7 +71,7 @@ fn bunches_are_buffering_and_single_delays_are_not() {
 }
 
 #[test]
-fn an_idle_cut_is_told_from_a_cap() {
+fn an_idle_timeout_is_distinguished_from_a_cap() {
     let with = |lively: (u64, Option<End>), silent: (u64, Option<End>)| Seen {
         lively: watch(lively.0, lively.1),
         silent: Some(watch(silent.0, silent.1)),
@@ -87,7 +87,7 @@ fn an_idle_cut_is_told_from_a_cap() {
 }
 
 #[test]
-fn heads_say_what_hops_did() {
+fn response_heads_show_changes_by_hops() {
     let with = |change: fn(&mut Seen)| {
         let mut seen = seen();
         change(&mut seen);

@@ -1,9 +1,8 @@
-//! `sidestream doctor`: opens streams through the real way to a route, and names what on it is bad for streams.
+//! `sidestream doctor`: opens streams over the real path to a route, and reports what harms streams on it.
 //!
-//! The streams are probes: sidestream sends no events on them, but records that say when they left, after each so long a
-//! silence as the request asks for. One is lively and one is silent, over the same path with the same rules, so that a
-//! cut for idleness and a cap on the whole are told apart. What sidestream is behind the way does not matter to it; what
-//! the hops are is seen from outside only.
+//! The streams are probes: sidestream sends no events on them, but timestamped records at the requested interval. One
+//! probe has frequent records and one is silent, with the same path and rules, which distinguishes an idle timeout from
+//! a cap on the duration. The version of sidestream does not matter; hops are observed only from outside.
 
 mod judge;
 mod watch;
@@ -19,48 +18,52 @@ pub use judge::Verdict;
 use judge::judge;
 use watch::{Watch, watch};
 
-/// How often the lively stream is sent something.
+/// The interval of records on the frequent probe.
 const LIVELY: Duration = Duration::from_millis(500);
-/// How much longer than everything the silent stream stays silent.
+/// By how much the interval of the silent probe exceeds the whole examination.
 const SILENT_MARGIN: Duration = Duration::from_secs(60);
-/// How long the stream is watched that is asked for with compression and an origin: its head is what counts.
+/// How long the request with compression and an origin is observed: only its response head matters.
 const GLANCE: Duration = Duration::from_secs(2);
-/// How long connecting and the answer's head may take, each. sidestream answers at once.
+/// The time limit for connecting and for the response head, each. sidestream responds at once.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What a browser says it reads.
+/// The `Accept-Encoding` of browsers.
 const ENCODINGS: &str = "gzip, deflate, br, zstd";
 
-/// What is to be examined.
+/// What to examine.
 #[derive(Clone, Debug)]
 pub struct Examination<'a> {
     pub target: &'a Target,
     pub choice: Choice,
     pub headers: Vec<(String, String)>,
-    /// Of a page that reads the stream.
+    /// The origin of a page that reads the stream.
     pub origin: Option<String>,
     pub duration: Duration,
 }
 
-/// What was found.
+/// The result.
 #[derive(Clone, Debug, Serialize)]
 pub struct Findings {
     pub healthy: bool,
     pub verdicts: Vec<Verdict>,
 }
 
-/// What was seen of the three streams.
+/// The observations of the three streams.
 #[derive(Clone, Debug)]
 struct Seen {
-    /// Whether they were probes, or, where that is not enabled, ordinary streams.
+    /// Whether they were probes, or ordinary streams because probes are disabled.
     is_probe: bool,
     lively: Watch,
     silent: Option<Watch>,
-    /// Asked for with compression and an origin.
+    /// Requested with compression and an origin.
     browser: Watch,
     origin: Option<String>,
 }
 
-/// Watches the streams for as long as it may, or until all have ended. An error: there is nobody to examine.
+/// Watches the streams until the time limit, or until all have ended.
+///
+/// # Errors
+///
+/// No server answers.
 pub fn examine(examination: &Examination<'_>) -> Result<Findings, Failure> {
     let Examination { duration, .. } = examination;
     let until = Instant::now() + *duration;
@@ -91,7 +94,7 @@ pub fn examine(examination: &Examination<'_>) -> Result<Findings, Failure> {
     Ok(Findings { healthy: !verdicts.iter().any(|verdict| verdict.problem), verdicts })
 }
 
-/// Where there are no probes: what an ordinary stream shows, whose silence is its own.
+/// Without probes: observes an ordinary stream, whose silences are its own.
 fn look_on(examination: &Examination<'_>, until: Instant) -> Seen {
     let (lively, browser) = thread::scope(|scope| {
         let glance = until.min(Instant::now() + GLANCE);
@@ -102,7 +105,7 @@ fn look_on(examination: &Examination<'_>, until: Instant) -> Seen {
     Seen { is_probe: false, lively, silent: None, browser, origin: examination.origin.clone() }
 }
 
-/// sidestream says so by a problem whose detail names the key.
+/// Whether sidestream's problem document says that probes are disabled.
 fn is_without_probes(lively: &Watch) -> bool {
     matches!(&lively.head, Err(Failure::Refused(head, body)) if head.status == 403 && body.contains("`probe: true`"))
 }

@@ -1,41 +1,41 @@
-//! Watches one stream: what was answered, when each record came and when it had left, and how it ended.
+//! Watches one stream: the response, when each record was sent and arrived, and the end.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::client::{Asked, End, Failure, Head, Kind, Step, Stream};
 
-/// How long one wait lasts.
+/// The timeout of one read.
 const STEP: Duration = Duration::from_millis(200);
-/// How many arrivals are kept: an hour of a lively stream.
+/// The most arrivals kept: an hour of a frequent probe.
 const ARRIVALS_MAX: usize = 10_000;
 
-/// What was seen of one stream. Times count from when it was asked for.
+/// The observations of one stream. Times count from the request.
 #[derive(Clone, Debug)]
 pub(super) struct Watch {
     pub(super) head: Result<Head, Failure>,
     pub(super) is_websocket: bool,
     pub(super) arrivals: Vec<Arrival>,
-    /// How it ended, unless it outlived its watcher.
+    /// How it ended, unless it was still open.
     pub(super) end: Option<End>,
-    /// Its age at its end, or when it was left.
+    /// Its age at the end of the stream or of the watch.
     pub(super) age: Duration,
 }
 
-/// A record that came.
+/// A received record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Arrival {
     pub(super) at: Duration,
-    /// When it came, and when it had left, in milliseconds since the Unix epoch, by two clocks. The second is known of
-    /// records of probes and heartbeats.
+    /// When it arrived, and when it was sent, in milliseconds since the Unix epoch, by two clocks. Only records of
+    /// probes and heartbeats have the second time.
     pub(super) came_ms: i64,
     pub(super) left_ms: Option<i64>,
     pub(super) bytes: usize,
-    /// Whether the last hop asked sidestream in HTTP/1.0; known of records of probes.
+    /// Whether the last hop used HTTP/1.0 towards sidestream; records of probes state it.
     pub(super) is_http10: Option<bool>,
 }
 
 impl Watch {
-    /// Of a stream that could not be watched.
+    /// The observation of a stream that could not be watched.
     pub(super) fn lost(why: &str) -> Self {
         Self::unopened(Failure::Broken(why.to_owned()), Duration::ZERO)
     }
@@ -45,7 +45,7 @@ impl Watch {
     }
 }
 
-/// Opens a stream and watches it until then, or until it ends.
+/// Opens a stream and watches it until `until`, or until it ends.
 pub(super) fn watch(asked: &Asked<'_>, patience: Duration, until: Instant) -> Watch {
     let began = Instant::now();
     let mut stream = match Stream::open(asked, patience.min(until.saturating_duration_since(began))) {
