@@ -1,4 +1,4 @@
-//! The command line: what may be said, `check`, and the commands that run once. Running is the composition root's job.
+//! The command line: its definition, `check`, and the commands that do not run the proxy. `app` runs it.
 
 mod configuration;
 mod doctor;
@@ -35,7 +35,7 @@ use output::{note, print};
 const INVALID: u8 = 1;
 /// Exit code: the configuration cannot be read.
 const UNREADABLE: u8 = 2;
-/// Exit code: what was to be imported holds nothing for a configuration.
+/// Exit code: the input contains nothing to import.
 const NOTHING_MAPPED: u8 = 3;
 
 /// A reverse proxy beside a REST service that streams Kafka topics as NDJSON, Server-Sent Events and WebSocket.
@@ -46,8 +46,8 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// The environment variable that says which port of this host the REST service listens on, whatever the configuration
-/// says. In a pod it comes from an annotation; empty is as good as absent.
+/// The environment variable with the port of the REST service on this host, which overrides the configuration. In a pod
+/// an annotation sets it; an empty value counts as absent.
 const UPSTREAM_PORT: &str = "SIDESTREAM_UPSTREAM_PORT";
 
 const ENVIRONMENT: &str = "Logs go to standard error. SIDESTREAM_LOG filters them (error, warn, info, debug, trace, \
@@ -164,7 +164,7 @@ pub enum ConfigCommand {
     Schema,
 }
 
-/// The environment variable that names the configuration: in a pod, once for the process and its hooks.
+/// The environment variable that names the configuration: set once in a pod, for the process and its hooks.
 const CONFIG_VARIABLE: &str = "SIDESTREAM_CONFIG";
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -173,14 +173,14 @@ fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "a number with a unit, such as `30s`".into())
 }
 
-/// The form of what `check` finds.
+/// The output format of `check`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     Text,
     Json,
 }
 
-/// How a configuration is read that is not run.
+/// How `check` and similar commands read a configuration.
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadArguments {
     /// The --listen of `run`, instead of the configured address.
@@ -201,7 +201,7 @@ impl ReadArguments {
     }
 }
 
-/// What stands in place of a file: all of it, or nothing.
+/// The arguments that replace a configuration file: all of them, or none.
 #[derive(Args, Debug, PartialEq, Eq)]
 #[group(conflicts_with = "config")]
 pub struct BriefArguments {
@@ -223,18 +223,22 @@ impl BriefArguments {
     }
 }
 
-/// Says what a start without a file assumes: a line each in the log, and on standard error the same as a file.
+/// Reports what a start without a file assumes: a line each in the log, and the equivalent file on standard error.
 pub fn say_assumptions(brief: &Brief, snapshot: &Snapshot) {
     for assumption in brief.assumptions(snapshot) {
         tracing::info!("{assumption}");
     }
-    // As any log: what nobody can read does not keep it from serving.
+    // Like the log: a failed write does not prevent serving.
     let _ = note(format_args!("# no configuration file was given; this one says the same:\n{}", brief.written()));
 }
 
-/// Validates a configuration. As text: a line on standard output if it is good, warnings and every mistake on standard
-/// error. As JSON: an array on standard output of objects with `file`, `line`, `column`, `severity` (`error` or
-/// `warning`), `message` and perhaps `expected`; empty where nothing was found.
+/// Validates a configuration. The text output is a line on standard output if it is valid, and warnings and errors on
+/// standard error. The JSON output is an array on standard output of objects with `file`, `line`, `column`, `severity`
+/// (`error` or `warning`), `message` and possibly `expected`.
+///
+/// # Errors
+///
+/// The output cannot be written.
 pub fn check(path: &Path, read: ReadArguments, output: Output, online: bool) -> io::Result<ExitCode> {
     let upstream_port = match upstream_port() {
         Ok(port) => port,
@@ -274,14 +278,18 @@ fn print_json(reading: &Reading) -> io::Result<()> {
     print(serde_json::json!(found))
 }
 
-/// The port that the environment names as the REST service's.
+/// The port of the REST service in the environment.
+///
+/// # Errors
+///
+/// The variable is not a port.
 pub fn upstream_port() -> anyhow::Result<Option<u16>> {
     let Some(written) = std::env::var_os(UPSTREAM_PORT).filter(|written| !written.is_empty()) else { return Ok(None) };
     let port = written.to_str().and_then(|written| written.parse().ok()).filter(|port| *port > 0);
     port.map(Some).ok_or_else(|| anyhow::anyhow!("{UPSTREAM_PORT} is not a port: {}", written.display()))
 }
 
-/// The exit code of a process that can't load its configuration.
+/// The exit code of a process that cannot load its configuration.
 pub fn exit_code(error: &LoadError) -> ExitCode {
     ExitCode::from(match error {
         LoadError::Invalid(_) => INVALID,
@@ -295,10 +303,14 @@ fn summary(path: &Path, snapshot: &Snapshot) -> String {
     format!("{}: OK ({routes} stream routes, {topics} topics)\n{}", path.display(), Budget::of(snapshot))
 }
 
-/// The arguments; help, the version or what is wrong with them is written, and its exit code given.
+/// Parses the arguments. Otherwise prints the help, the version or the errors, and returns the exit code.
+///
+/// # Errors
+///
+/// The exit code, if there is nothing to run.
 pub fn parse() -> Result<Cli, ExitCode> {
     Cli::try_parse().map_err(|error| {
-        // clap's own way out does not tell whether its text could be written.
+        // clap's own exit does not report whether its text could be written.
         let written = error.print().and_then(|()| io::stdout().flush());
         written.map_or_else(
             |error| failed(&error),
@@ -318,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_is_sound() {
+    fn the_definition_is_valid() {
         Cli::command().debug_assert();
     }
 
@@ -378,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn import_tells_mapped_from_invalid_from_unreadable_from_nothing() {
+    fn exit_codes_of_import_distinguish_results() {
         let import = |text: &str| import_ingress(text.as_bytes()).unwrap();
         let with = |annotation: &str| {
             format!(
@@ -397,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_pod_runs_can_be_said() {
+    fn the_commands_of_the_sidecar_are_valid() {
         let pod = include_str!("../k8s/sidecar.yaml").split("\n---\n").nth(1).unwrap();
         let pod: serde_json::Value = serde_saphyr::from_str(pod).unwrap();
         let container = pod.pointer("/spec/template/spec/initContainers/0").unwrap();
@@ -410,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn check_tells_good_from_invalid_from_unreadable() {
+    fn exit_codes_of_check_distinguish_results() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.yaml");
         assert_eq!(check(&path, ReadArguments::default(), Output::Text, false).unwrap(), ExitCode::from(2));

@@ -1,5 +1,5 @@
-//! `sidestream config`: a configuration with its defaults, the way from one to another, and the schema of all of them.
-//! It asks no running process.
+//! `sidestream config`: a configuration with its defaults, the difference between two configurations, and the JSON
+//! Schema. It contacts no running process.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ use crate::config::{self, Diff, ReadOptions, SCHEMA, Snapshot};
 use crate::route::{Admission, Offer, StreamRoute, Transport};
 use crate::session::Reload;
 
-/// Exit code: something would change.
+/// Exit code: the configurations differ.
 const CHANGES: u8 = 1;
 
 pub fn configuration(command: &ConfigCommand) -> io::Result<ExitCode> {
@@ -65,7 +65,7 @@ fn diff(before: &Path, after: &Path, options: &ReadOptions) -> io::Result<ExitCo
     Ok(if diff.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(CHANGES) })
 }
 
-/// A line for what is different, and one each for the streams that end.
+/// A line for the differences, and one for each route whose streams end.
 fn told(diff: &Diff, before: &Snapshot, after: &Snapshot) -> String {
     let mut text = diff.to_string();
     if !diff.needs_restart.is_empty() {
@@ -90,7 +90,7 @@ fn authorities(snapshot: &Snapshot) -> impl Iterator<Item = Authority> {
     snapshot.verifier.iter().flat_map(|verifier| verifier.authorities())
 }
 
-/// ` (sse, ws)` where it is not all that the route offers.
+/// For example ` (sse, ws)`, if the streams of only some of the route's transports end.
 fn some(route: &StreamRoute, ends: &[Transport]) -> String {
     let is_all = match route.offer {
         Offer::Only(_) => true,

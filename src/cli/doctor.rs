@@ -1,4 +1,4 @@
-//! `sidestream doctor`: the arguments and the words. What is examined, and what it means, is `doctor`'s.
+//! `sidestream doctor`: arguments and output. The module `doctor` does the diagnosis.
 
 use std::io;
 use std::process::ExitCode;
@@ -11,11 +11,11 @@ use super::output::{note, print};
 use super::{Output, duration};
 use crate::doctor::{Examination, Findings, Verdict, examine};
 
-/// Exit code: something on the way is bad for streams.
+/// Exit code: problems found.
 const PROBLEMS: u8 = 1;
-/// Exit code: there is nothing to examine.
+/// Exit code: no server answers.
 const UNREACHABLE: u8 = 2;
-/// What a probe can be asked for, less what the silent one is asked for beyond.
+/// The longest interval of a probe, less the margin of the silent probe.
 const DURATION_MAX: Duration = Duration::from_secs(55 * 60);
 
 #[derive(Args, Debug, PartialEq, Eq)]
@@ -33,7 +33,11 @@ pub struct Doctor {
     pub output: Output,
 }
 
-/// Examines the way to a stream and says what was found on standard output.
+/// Diagnoses the path to a stream, and prints the verdicts to standard output.
+///
+/// # Errors
+///
+/// The output cannot be written.
 pub fn doctor(doctor: &Doctor) -> io::Result<ExitCode> {
     let headers = match doctor.address.headers() {
         Ok(headers) => headers,

@@ -1,7 +1,8 @@
-//! `sidestream drain`: asks the process that runs on this host to drain, and waits.
+//! `sidestream drain`: requests a drain from the process on this host, and waits for its end.
 //!
-//! One request to its admin listener. While the answer is awaited, the process is probed: one that answers nothing is given
-//! up soon, since a preStop hook that waits for it would only delay its restart. It starts and stops nothing itself.
+//! It sends one request to the admin listener. While it waits for the response, it probes the process: a process that
+//! does not respond to probes is abandoned soon, because a preStop hook that waited for it would only delay its
+//! restart. This command starts and stops nothing itself.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -17,17 +18,17 @@ use super::output::{note, print};
 use crate::config::{self, ADMIN_LISTEN};
 use crate::http_client::{HttpClient, RequestError, RequestLimits, Response};
 
-/// How long connecting may take: it is the same host.
+/// The connect timeout: the process is on the same host.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often the process is probed while it drains.
+/// The interval of probes during a drain.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// How long the answer to a probe may take.
+/// The timeout of a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Probes in a row without an answer after which the process is given up.
+/// Consecutive probes without a response after which the process counts as hung.
 const PROBES_LOST_MAX: u32 = 2;
-/// The largest answer that is read, in bytes.
+/// The largest response, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// Why nothing was drained.
+/// Why the drain did not complete.
 #[derive(Debug, thiserror::Error)]
 enum Undrained {
     #[error("no sidestream answers there: {0}")]
@@ -44,8 +45,12 @@ enum Undrained {
     Foreign,
 }
 
-/// Drains the process whose admin listener is `admin`, or else where this configuration says, or else where it is by
-/// default. Says on standard output how many streams were ended, or on standard error what was tried and why not.
+/// Drains the process whose admin listener is `admin`, or is at the configured or the default address. Prints the
+/// number of ended streams to standard output, or the failure to standard error.
+///
+/// # Errors
+///
+/// The output cannot be written.
 pub fn drain(config: Option<&Path>, admin: Option<SocketAddr>, timeout: Duration) -> io::Result<ExitCode> {
     let (address, origin) = match (admin, config) {
         (Some(admin), _) => (admin, "--admin".to_owned()),
@@ -67,8 +72,8 @@ pub fn drain(config: Option<&Path>, admin: Option<SocketAddr>, timeout: Duration
     }
 }
 
-/// Where a configuration has the admin listener. A file that is broken by now is not what the process runs with, whose
-/// listener may still be where it is by default.
+/// The address of the admin listener in a configuration. If the file is invalid, the process runs with an older one,
+/// and its listener may be at the default address.
 fn configured(path: &Path) -> io::Result<(SocketAddr, String)> {
     match config::admin_listen(path) {
         Ok(listen) => Ok((listen, path.display().to_string())),
@@ -79,7 +84,7 @@ fn configured(path: &Path) -> io::Result<(SocketAddr, String)> {
     }
 }
 
-/// The address under which a listener of this host is reached from it.
+/// The address at which this host reaches one of its own listeners.
 fn from_here(mut listener: SocketAddr) -> SocketAddr {
     if listener.ip().is_unspecified() {
         let loopback =
@@ -121,7 +126,7 @@ async fn request(
     client.send(request, RequestLimits { time, body: ANSWER_BYTES_MAX }).await
 }
 
-/// Ends when the process answers no probe any more.
+/// Completes when the process no longer responds to probes.
 async fn hangs(client: &HttpClient, address: SocketAddr) {
     let mut lost = 0;
     while lost < PROBES_LOST_MAX {
@@ -148,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listener_is_reached_over_loopback_unless_it_has_an_address_of_its_own() {
+    fn a_listener_is_reached_over_loopback_unless_it_has_a_specific_address() {
         for (listener, address) in [
             ("0.0.0.0:9090", "127.0.0.1:9090"),
             ("[::]:9090", "[::1]:9090"),
@@ -160,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_told_apart() {
+    fn responses_are_distinguished() {
         let answer = |status: StatusCode, body: &'static str| {
             understand(&Response { status, headers: http::HeaderMap::new(), body: Bytes::from_static(body.as_bytes()) })
         };

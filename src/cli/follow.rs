@@ -1,4 +1,4 @@
-//! What `tap` and `doctor` are told of a stream: its URL, its transport, and headers to ask with.
+//! The common arguments of `tap` and `doctor`: the URL of a stream, its transport, and request headers.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue};
 use crate::client::{Choice, Target};
 use crate::config;
 
-/// Where a stream is, and how it is asked for.
+/// The address of a stream, and the options of its request.
 #[derive(Args, Debug, PartialEq, Eq)]
 pub struct Address {
     /// The URL of the stream: http, https, ws or wss. TLS trusts the certificates of this host (SSL_CERT_FILE).
@@ -45,7 +45,7 @@ impl From<Transport> for Choice {
 }
 
 impl Address {
-    /// The headers to ask with, the token's among them.
+    /// The request headers, including the token.
     pub(super) fn headers(&self) -> Result<Vec<(String, String)>, String> {
         let mut headers = self.header.clone();
         if let Some(path) = &self.token_file {

@@ -1,5 +1,5 @@
-//! `sidestream import-ingress`: standard input in, the configuration and the report out. What becomes of what is
-//! `ingress`'s.
+//! `sidestream import-ingress`: reads standard input, and writes the configuration and the report. The module
+//! `ingress_nginx` maps the settings.
 
 use std::io::{self, Read};
 use std::process::ExitCode;
@@ -9,9 +9,13 @@ use super::{INVALID, NOTHING_MAPPED, UNREADABLE};
 use crate::ingress_nginx::{self, Class, INPUT_BYTES_MAX};
 
 /// Imports the settings of ingress-nginx: the configuration goes to standard output, the report to standard error.
+///
+/// # Errors
+///
+/// The output cannot be written.
 pub fn import_ingress(input: impl Read) -> io::Result<ExitCode> {
     let mut text = String::new();
-    // One byte more than allowed tells an input that is too long from one that just fits.
+    // One byte more than the limit, to detect a longer input.
     let read = input.take(INPUT_BYTES_MAX + 1).read_to_string(&mut text);
     let read = read.and_then(|length| match length as u64 {
         ..=INPUT_BYTES_MAX => Ok(()),

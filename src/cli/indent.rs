@@ -1,7 +1,6 @@
-//! JSON with line breaks for people: digits, escapes and the order of members stay as they came, which a parser of
-//! values would not keep.
+//! Pretty-prints JSON text. Unlike a parser of values, it preserves digits, escapes and the order of members.
 
-/// Indents a JSON text. What is no JSON comes out as it went in, but for spaces outside of strings.
+/// Indents a JSON text. A text that is not JSON stays the same, except for spaces outside of strings.
 pub(super) fn indent(json: &str) -> String {
     let mut out = String::with_capacity(json.len() * 2);
     let (mut depth, mut in_string, mut is_escaped) = (0_usize, false, false);

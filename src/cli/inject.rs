@@ -32,7 +32,7 @@ pub struct InjectArguments {
     print: Option<Print>,
 }
 
-/// Manifests that inject.
+/// What `--print` prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Print {
     /// A kustomize Component, its kustomization.yaml
@@ -41,8 +41,12 @@ pub(super) enum Print {
     Policy,
 }
 
-/// Changes what comes on standard input, or prints a manifest. Says on standard error what it did. Nothing is written
-/// where anything is wrong.
+/// Transforms the manifests on standard input, or prints a manifest. Reports changes on standard error. After an error,
+/// nothing is written to standard output.
+///
+/// # Errors
+///
+/// The output cannot be written.
 pub fn inject(arguments: InjectArguments) -> io::Result<ExitCode> {
     match changed(arguments) {
         Ok(Changed { text, said }) => {

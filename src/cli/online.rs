@@ -1,4 +1,4 @@
-//! `sidestream check --online`: whether the issuers that a configuration names provide usable keys. A line for each on
+//! `sidestream check --online`: tests whether the configured issuers provide usable keys. Prints a line for each to
 //! standard error.
 
 use std::io;

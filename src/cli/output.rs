@@ -1,42 +1,43 @@
-//! What a command writes: its output on standard output, and what it says beside it on standard error.
+//! The output of commands: results on standard output, messages on standard error.
 //!
-//! A command whose output was lost has failed. Every write gives its error, and [`failed`] says it once, in `main`.
+//! A command whose output is lost has failed. Every write returns its error, and `main` reports it once with
+//! [`failed`].
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-/// Exit code: the output could not be written (`EX_IOERR` of BSD's sysexits.h). No command uses it for anything else.
+/// Exit code: the output cannot be written (`EX_IOERR` of BSD's sysexits.h). No command uses it for anything else.
 const UNWRITABLE: u8 = 74;
 
-/// Writes text and a line break to standard output, down to the system.
+/// Writes and flushes a text and a line break to standard output.
 pub(super) fn print(text: impl Display) -> io::Result<()> {
     line(io::stdout().lock(), text)
 }
 
-/// Writes text as it is to standard output, down to the system.
+/// Writes and flushes a text to standard output.
 pub(super) fn print_whole(text: &str) -> io::Result<()> {
     let mut output = io::stdout().lock();
     output.write_all(text.as_bytes())?;
     output.flush()
 }
 
-/// Writes text and a line break to standard error.
+/// Writes a text and a line break to standard error.
 pub(super) fn note(text: impl Display) -> io::Result<()> {
     line(io::stderr().lock(), text)
 }
 
-/// The exit code of a command whose output could not be written. A reader that went away knows it, and is not told.
+/// The exit code of a command whose output cannot be written. A closed pipe is not reported: its reader closed it.
 pub fn failed(error: &io::Error) -> ExitCode {
     if error.kind() != ErrorKind::BrokenPipe {
-        // Nothing is left to say it to where standard error fails too.
+        // If standard error fails too, there is nowhere to report it.
         let _ = note(format_args!("the output cannot be written: {error}"));
     }
     ExitCode::from(UNWRITABLE)
 }
 
 fn line(mut output: impl Write, text: impl Display) -> io::Result<()> {
-    // One write for all of it: lines of several processes on one terminal stay whole.
+    // A single write keeps lines of several processes on one terminal whole.
     output.write_all(format!("{text}\n").as_bytes())?;
     output.flush()
 }

@@ -1,4 +1,4 @@
-//! `sidestream tap`: follows a stream, prints its events, and comes back with its position after a cut.
+//! `sidestream tap`: follows a stream, prints its events, and resumes after a disconnection.
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -12,21 +12,21 @@ use super::indent::indent;
 use super::output::note;
 use crate::client::{Asked, End, Failure, Item, Kind, Step, Stream};
 
-/// Exit code: the server refuses, and would again.
+/// Exit code: the server rejects the request permanently.
 const REFUSED: u8 = 1;
-/// Exit code: there is no server, or no token to ask it with.
+/// Exit code: no server was reached, or the token could not be read.
 const UNREACHABLE: u8 = 2;
-/// Exit code: the stream was cut, and `--once` was said.
+/// Exit code: the stream was cut, with `--once`.
 const CUT: u8 = 3;
 
-/// How long connecting and the answer's head may take, each.
+/// The time limit for connecting and for the response head, each.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// A stream that is silent for longer is given up: heartbeats come every 10 minutes at the rarest.
+/// A stream that is silent for longer counts as broken: the longest heartbeat interval is 10 minutes.
 const SILENCE_MAX: Duration = Duration::from_secs(11 * 60);
-/// The first wait before a reconnect, unless the stream says another; it doubles with each failure.
+/// The first reconnect delay, unless the stream states one; it doubles with each failure.
 const BACKOFF: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
-/// How often the status line is drawn.
+/// The refresh interval of the status line.
 const REDRAW: Duration = Duration::from_secs(1);
 
 #[derive(Args, Debug, PartialEq, Eq)]
@@ -50,12 +50,12 @@ pub struct Tap {
     pub once: bool,
 }
 
-/// How following ended.
+/// Why following ended.
 enum Over {
     Enough,
     Ended(End),
     Failed(Failure),
-    /// What is printed cannot be written.
+    /// Standard output or standard error cannot be written.
     Unwritable(io::Error),
 }
 
@@ -68,7 +68,11 @@ struct Follower<'a> {
     status: Status,
 }
 
-/// Follows the stream until it has enough, or may not go on.
+/// Follows the stream until `--max`, or until it may not reconnect.
+///
+/// # Errors
+///
+/// The output cannot be written.
 pub fn tap(tap: &Tap) -> io::Result<ExitCode> {
     let mut follower = Follower {
         tap,
@@ -84,7 +88,7 @@ pub fn tap(tap: &Tap) -> io::Result<ExitCode> {
 }
 
 impl Follower<'_> {
-    /// Gives the exit code.
+    /// Returns the exit code.
     fn follow(&mut self) -> io::Result<u8> {
         let mut failures = 0;
         loop {
@@ -104,7 +108,7 @@ impl Follower<'_> {
                 self.tell(&over, None)?;
                 return Ok(code);
             }
-            // A quiet stream that its token or a hop ends is no failure.
+            // A stream without events that a token or a hop ends is not a failure.
             let is_failure = matches!(over, Over::Failed(_)) && self.events == was;
             failures = if is_failure { failures + 1 } else { 0 };
             let wait = backoff(self.retry, failures, fastrand::f64());
@@ -113,14 +117,14 @@ impl Follower<'_> {
         }
     }
 
-    /// One connection, to its end.
+    /// Reads one connection until it ends.
     fn connection(&mut self, headers: Vec<(String, String)>) -> Over {
         let target = &self.tap.address.url;
         let mut parameters = Vec::new();
         if let Some(position) = &self.position {
             parameters.push(("since", position.clone()));
         }
-        // They carry the position of one whom no event concerns.
+        // Visible heartbeats carry the position of a client that receives no events.
         if !target.has_parameter("heartbeat") {
             parameters.push(("heartbeat", "event".to_owned()));
         }
@@ -155,7 +159,7 @@ impl Follower<'_> {
         }
     }
 
-    /// Prints what is to be seen. Gaps go to standard output as well: they stand for events.
+    /// Prints an item. Gaps also go to standard output, because they replace events.
     fn take(&mut self, item: Item) -> io::Result<()> {
         if matches!(item.kind, Kind::Event | Kind::Gap) {
             self.status.clear();
@@ -178,7 +182,7 @@ impl Follower<'_> {
         Ok(())
     }
 
-    /// The exit code, where it does not go on.
+    /// The exit code, unless it reconnects.
     fn verdict(&self, over: &Over) -> Option<u8> {
         Some(match over {
             Over::Enough => 0,
@@ -205,29 +209,30 @@ impl Follower<'_> {
     }
 }
 
-/// Whether a status will be the same next time: too many requests and failures of servers pass.
+/// Whether the status is permanent: 429 and server errors are not.
 fn is_final(status: u16) -> bool {
     status < 500 && status != 429 && status != 408
 }
 
-/// Doubles with each failure in a row; `jitter` from 0 to 1 adds up to half, so that many do not come at once.
+/// Doubles with each consecutive failure. `jitter`, from 0 to 1, adds up to half, so that clients do not reconnect
+/// together.
 fn backoff(base: Duration, failures: u32, jitter: f64) -> Duration {
     let doubled = base.saturating_mul(1 << failures.min(10)).min(BACKOFF_MAX);
     doubled.mul_f64(1.0 + jitter / 2.0)
 }
 
-/// SSE may split a text over lines, which JSON takes for space.
+/// SSE may split data into lines, which are white space in JSON.
 fn one_line(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
 }
 
-/// The line that is drawn over and over.
+/// The status line, which is redrawn in place.
 struct Status {
     wanted: bool,
     terminal: bool,
     drawn: bool,
     due: Instant,
-    /// When, and how many events there were when it was drawn last.
+    /// The time and the number of events at the last refresh.
     before: (Instant, u64),
     began: Instant,
 }
@@ -272,14 +277,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_with_failures_and_have_a_limit() {
+    fn delays_grow_with_failures_up_to_a_limit() {
         let wait = |failures, jitter| backoff(Duration::from_secs(1), failures, jitter).as_secs_f64();
         assert_eq!((wait(0, 0.0), wait(2, 0.0), wait(99, 0.0)), (1.0, 4.0, 30.0));
         assert_eq!((wait(0, 1.0), wait(99, 1.0)), (1.5, 45.0));
     }
 
     #[test]
-    fn what_passes_is_asked_again() {
+    fn temporary_failures_are_retried() {
         assert!([204, 301, 401, 403, 404, 410].into_iter().all(is_final));
         assert!(![408, 429, 500, 503].into_iter().any(is_final));
     }

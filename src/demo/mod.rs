@@ -1,4 +1,5 @@
-//! `sidestream demo`: an embedded Kafka broker, a REST service, a producer that never rests, and the sidecar before it.
+//! `sidestream demo`: an embedded Kafka broker, a REST service, a continuous producer, and the sidecar in front of
+//! them.
 //!
 //! Everything runs in this process and on loopback. The sidecar is the real one, given the configuration of
 //! `demo.yaml`; nothing here is used by `sidestream run`.
@@ -27,15 +28,19 @@ use shop::Shop;
 use tokens::Tokens;
 
 const CONFIGURATION: &str = include_str!("demo.yaml");
-/// Partitions of the demo's topics.
+/// The partitions of the demo's topics.
 const ORDERS_PARTITIONS: i32 = 6;
 const NOTIFICATIONS_PARTITIONS: i32 = 3;
-/// Orders and other wishes that wait for the producer; beyond, a request for more gets 503.
+/// Requests that may wait for the producer; one more gets 503.
 const ASKS_MAX: usize = 256;
 
-/// Runs the demo until it is told to stop. Without addresses it listens on 127.0.0.1:8080 and 127.0.0.1:9090.
+/// Runs the demo until a signal ends it. The default addresses are 127.0.0.1:8080 and 127.0.0.1:9090.
 ///
-/// Standard output gets a line `token USER JWT` per user before the sidecar's ready line, and what to try.
+/// Standard output contains a line `token USER JWT` per user before the sidecar's ready line, and examples to try.
+///
+/// # Errors
+///
+/// A part of the demo cannot be started, or standard output cannot be written.
 pub fn run(listen: Option<SocketAddr>, admin: Option<SocketAddr>) -> anyhow::Result<()> {
     let topics = [(ORDERS_TOPIC, ORDERS_PARTITIONS), (NOTIFICATIONS_TOPIC, NOTIFICATIONS_PARTITIONS)];
     let broker = Embedded::start(&topics).context("the demo's broker does not start")?;
@@ -58,7 +63,7 @@ pub fn run(listen: Option<SocketAddr>, admin: Option<SocketAddr>) -> anyhow::Res
         }
     });
 
-    // The service holds the asking side: with it gone the producer ends.
+    // The service holds the sender: once it is dropped, the producer ends.
     rest.stop();
     if producer.join().is_err() {
         tracing::error!("the demo's producer panicked");
@@ -76,7 +81,7 @@ fn configuration(key_folder: &Path, listen: Option<SocketAddr>, admin: Option<So
     Ok(snapshot)
 }
 
-/// For scripts: one line a user.
+/// Prints one line per user, for scripts.
 fn print_tokens(tokens: &Tokens) -> io::Result<()> {
     let mut out = io::stdout().lock();
     for (user, token) in tokens.iter() {
@@ -85,8 +90,8 @@ fn print_tokens(tokens: &Tokens) -> io::Result<()> {
     out.flush()
 }
 
-/// For people: where everything is, and three lines to try. Every line is indented, so that no script takes one for
-/// its own.
+/// Prints addresses and three examples for the user. Every line is indented, so that scripts do not mistake it for one
+/// of theirs.
 fn introduce(addresses: &Addresses, tokens: &Tokens) -> io::Result<()> {
     let Addresses { listen, admin, kafka } = addresses;
     let (user, token) = tokens.first().map_or(("", ""), |(user, token)| (*user, token.as_str()));

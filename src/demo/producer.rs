@@ -1,7 +1,7 @@
-//! Keeps the demo's topics moving: one thread that produces for ever, and does what visitors ask for: orders, bursts,
-//! outages of the broker.
+//! Produces records to the demo's topics in one thread: continuously, and on request (orders, bursts, and outages of
+//! the broker).
 //!
-//! It decides what happens in the shop and when; delivery to the broker is the embedded broker's business.
+//! It decides which events occur and when; the embedded broker handles delivery.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,37 +17,43 @@ use crate::kafka::embedded::Embedded;
 
 pub(super) const ORDERS_TOPIC: &str = "orders";
 pub(super) const NOTIFICATIONS_TOPIC: &str = "notifications";
-/// The users who get notifications, and tokens.
+/// The users that receive notifications and tokens.
 pub(super) const USERS: [&str; 2] = ["u123", "u456"];
 
-/// One seeded order or one user gets an event each tick, in turn: with five of them, each gets 2.5 events a second.
+/// Each tick produces one event for a seeded order or a user, in turn: with five of them, each gets 2.5 events per
+/// second.
 const TICK: Duration = Duration::from_millis(80);
 const TURNS: usize = SEEDED.len() + USERS.len();
-/// One placed order moves on every so many ticks.
+/// Ticks between two status changes of a placed order.
 const TICKS_PER_STEP: usize = 10;
 
-/// The most events one burst may have.
+/// The most events of one burst.
 pub(super) const BURST_EVENTS_MAX: usize = 10_000;
-/// Events of a burst in one tick: less than the smallest queue in `demo.yaml`, so that only who does not read loses any.
+/// Events of a burst per tick: fewer than the smallest queue in `demo.yaml`, so that only a client that does not read
+/// loses events.
 const BURST_EVENTS_PER_TICK: usize = 250;
-/// Bytes of padding in an event of a burst: with them a few thousand events fill the buffers of browser and kernel.
+/// Padding of a burst event, in bytes: a few thousand events then fill the buffers of browser and kernel.
 const BURST_PADDING: usize = 1_000;
-/// Keys that the events of a burst have in turn.
+/// The number of distinct keys in a burst.
 const BURST_KEYS: usize = 64;
-/// How long an outage of the broker lasts.
+/// The duration of a broker outage.
 pub(super) const OUTAGE: Duration = Duration::from_secs(3);
 
-/// What the REST service asks of the producer.
+/// A request of the REST service to the producer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ask {
     Order(Accepted),
-    /// This many events as fast as live readers take them, at most [`BURST_EVENTS_MAX`].
+    /// Produces this many events as fast as clients can read them, at most [`BURST_EVENTS_MAX`].
     Burst(usize),
-    /// The broker goes away and comes back after [`OUTAGE`].
+    /// Stops the broker for [`OUTAGE`].
     Outage,
 }
 
-/// Starts the producing thread. It ends when the sending side of `asks` is gone.
+/// Starts the producer thread. It ends when the sender of `asks` is dropped.
+///
+/// # Errors
+///
+/// The thread cannot be spawned.
 pub(super) fn start(broker: Embedded, shop: Arc<Shop>, asks: Receiver<Ask>) -> io::Result<JoinHandle<()>> {
     let producer = Producer { broker, shop, underway: VecDeque::new(), burst: 0, back: None, failing: false };
     thread::Builder::new().name("demo-producer".into()).spawn(move || producer.run(&asks))
@@ -58,11 +64,11 @@ struct Producer {
     shop: Arc<Shop>,
     /// Placed orders that are not delivered yet, at most [`ORDERS_MAX`].
     underway: VecDeque<String>,
-    /// Events of a burst that are still to come.
+    /// The remaining events of a burst.
     burst: usize,
-    /// When the broker comes back, during an outage.
+    /// The end of an outage.
     back: Option<Instant>,
-    /// Whether the last record was refused, so that a failure is logged once.
+    /// Whether the last record was rejected, so that an outage is logged once.
     failing: bool,
 }
 
@@ -76,12 +82,12 @@ impl Producer {
             self.tick(tick);
             self.continue_burst();
             self.end_outage();
-            // After a stall the lost ticks stay lost: no burst follows.
+            // After a stall, missed ticks are skipped instead of made up for.
             due = (due + TICK).max(Instant::now());
         }
     }
 
-    /// Does what is asked for until `due`; false when nobody can ask any more.
+    /// Serves requests until `due`; false once the sender is dropped.
     fn serve_until(&mut self, due: Instant, asks: &Receiver<Ask>) -> bool {
         loop {
             let left = due.saturating_duration_since(Instant::now());
@@ -124,7 +130,7 @@ impl Producer {
         self.burst -= now;
         let padding = ".".repeat(if now > 0 { BURST_PADDING } else { 0 });
         for left in (self.burst..self.burst + now).rev() {
-            // Many keys, so that all partitions get some.
+            // Many keys spread the burst over all partitions.
             let order_id = format!("burst-{}", left % BURST_KEYS);
             let data = BurstData { left, padding: &padding };
             let record = OrderRecord { ts: unix_ms(), kind: "burst", order_id: &order_id, data };
@@ -200,7 +206,7 @@ impl Producer {
     }
 }
 
-/// A record of the topic `orders`, keyed by the order.
+/// A record of the topic `orders`; the key is the order id.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct OrderRecord<'a, D> {
@@ -213,7 +219,7 @@ struct OrderRecord<'a, D> {
 
 #[derive(Serialize)]
 struct BurstData<'a> {
-    /// Events of the burst that follow this one.
+    /// The remaining events of the burst.
     left: usize,
     padding: &'a str,
 }
@@ -226,7 +232,7 @@ struct OrderData<'a> {
     total: f64,
 }
 
-/// A record of the topic `notifications`, keyed by the user.
+/// A record of the topic `notifications`; the key is the user.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct NotificationRecord<'a> {

@@ -1,7 +1,8 @@
-//! The demo's upstream: a small REST service over the shop, on a free loopback port, with the demo's page at `/` and the
-//! page's switches under `/demo`.
+//! The demo's upstream: a small REST service for the shop, on a free loopback port, with the demo's page at `/` and the
+//! page's controls under `/demo`.
 //!
-//! It knows nothing of streams: that is the point. Orders are placed asynchronously (202 and an operation to poll).
+//! It does not know about streams, which is what the demo shows. Orders are placed asynchronously (202 and an operation
+//! to poll).
 
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -16,18 +17,18 @@ use super::producer::{Ask, BURST_EVENTS_MAX, OUTAGE};
 use super::shop::Shop;
 use super::tokens::Tokens;
 
-/// The largest request body taken, in bytes.
+/// The largest request body, in bytes.
 pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// Orders on a page where the request does not say.
+/// The default number of orders per page.
 const PAGE_SIZE: usize = 20;
 const PAGE_SIZE_MAX: usize = 100;
-/// What an order costs where the request names no `total`, in cents.
+/// The default price of an order, in cents.
 const TOTAL_DEFAULT: u32 = 9_999;
-/// The most an order may cost, in units of `total`.
+/// The highest price of an order, in units of `total`.
 const TOTAL_MAX: f64 = 1_000_000.0;
 
-/// Events in a burst where the request does not say.
+/// The default number of events in a burst.
 const BURST_EVENTS: usize = 4_000;
 
 /// The page: path, content type, content.
@@ -38,18 +39,18 @@ const PAGE: [(&str, &str, &str); 5] = [
     ("clients.js", "text/javascript; charset=utf-8", include_str!("page/clients.js")),
     ("shared.js", "text/javascript; charset=utf-8", include_str!("page/shared.js")),
 ];
-/// The page needs nothing from elsewhere, and its connections go back to where it came from.
+/// The page loads nothing from other origins, and connects only to its own.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self' ws: wss:; \
      img-src data:; base-uri 'none'; form-action 'none'";
 
-/// The service's answer, whole.
+/// A complete response.
 pub(super) type Answer = Response<Vec<u8>>;
 
-/// What the service answers; `server` carries it over HTTP.
+/// The responses of the service; `server` transports them over HTTP.
 pub(super) struct RestService {
     shop: Arc<Shop>,
     ask: SyncSender<Ask>,
-    /// Users and tokens for the page: `{"u123":"<JWT>"}`.
+    /// The tokens of the users, for the page: `{"u123":"<JWT>"}`.
     tokens: Value,
 }
 
@@ -58,7 +59,7 @@ impl RestService {
         Self { shop, ask, tokens: tokens.iter().map(|(user, token)| ((*user).to_owned(), json!(token))).collect() }
     }
 
-    /// Answers one request; HEAD is answered like GET, the body being left out on the way.
+    /// Responds to one request. HEAD is handled like GET; the server omits the body.
     pub(super) fn answer(&self, method: &Method, path: &str, query: &str, body: &[u8]) -> Answer {
         let read = method == Method::GET || method == Method::HEAD;
         let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
@@ -96,7 +97,7 @@ impl RestService {
         let total = match order.get("total") {
             None => TOTAL_DEFAULT,
             Some(total) => match total.as_f64().filter(|total| (0.0..=TOTAL_MAX).contains(total)) {
-                // The range was checked: no more than 100,000,000 cents.
+                // The range was checked: at most 100,000,000 cents.
                 Some(total) => (total * 100.0).round() as u32,
                 None => return problem(StatusCode::BAD_REQUEST, "total is a number from 0 to 1000000"),
             },
@@ -128,7 +129,7 @@ impl RestService {
     }
 }
 
-/// An RFC 9457 problem without a type of its own.
+/// An RFC 9457 problem of the type `about:blank`.
 pub(super) fn problem(status: StatusCode, detail: &str) -> Answer {
     let title = status.canonical_reason().unwrap_or("Error");
     let body = document(Some(ABOUT_BLANK), status.as_u16(), title, detail, Value::Null);
@@ -188,7 +189,7 @@ fn with(mut answer: Answer, name: header::HeaderName, value: &str) -> Answer {
     answer
 }
 
-/// A whole number from the query, or `default` where it is absent.
+/// An integer of the query, or `default` if it is absent.
 fn parameter(query: &str, name: &str, default: usize) -> Result<usize, std::num::ParseIntError> {
     let value = query.split('&').filter_map(|pair| pair.split_once('=')).find(|(n, _)| *n == name);
     value.map_or(Ok(default), |(_, value)| value.parse())

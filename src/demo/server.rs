@@ -1,6 +1,6 @@
-//! Carries the REST service over HTTP/1.1 with Pingora's server, on a runtime of its own.
+//! Serves the REST service over HTTP/1.1 with Pingora's server, on its own runtime.
 //!
-//! It listens on a free loopback port and has no TLS, no HTTP/2 and no logs: it stands in for any small service.
+//! It listens on a free loopback port without TLS, HTTP/2 and logs: it represents any small service.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,13 +19,13 @@ use tokio::sync::{Semaphore, watch};
 
 use super::rest::{Answer, BODY_BYTES_MAX, RestService, problem};
 
-/// Connections served at a time; more wait in the listener's backlog.
+/// Connections served at a time; further ones wait in the listener's backlog.
 const CONNECTIONS_MAX: usize = 1_024;
-/// How long a request body may take.
+/// The time limit for a request body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to wait after a failed accept (out of file descriptors, say).
+/// How long accepting pauses after a failure, for example without file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long stopping may take.
+/// The time limit for stopping.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The running service.
@@ -35,7 +35,11 @@ pub(super) struct RestServer {
 }
 
 impl RestServer {
-    /// Listens and serves on a thread of its own.
+    /// Binds a port and serves on a new thread.
+    ///
+    /// # Errors
+    ///
+    /// The port cannot be bound, or the thread or its runtime cannot be started.
     pub(super) fn start(service: RestService) -> io::Result<Self> {
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("demo-rest").enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
@@ -48,7 +52,7 @@ impl RestServer {
         self.address
     }
 
-    /// Ends all connections and drops the service.
+    /// Closes all connections and drops the service.
     pub(super) fn stop(self) {
         self.runtime.shutdown_timeout(STOP_TIMEOUT);
     }
@@ -56,7 +60,7 @@ impl RestServer {
 
 async fn accept(listener: TcpListener, service: Arc<RestService>) {
     let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    // Pingora asks for a shutdown watch; this server ends with its runtime. Dropping the sender would not matter.
+    // Pingora requires a shutdown watch; this server ends with its runtime instead.
     let (_running, shutdown) = watch::channel(false);
     while let Ok(permit) = free.clone().acquire_owned().await {
         let Ok((socket, _)) = listener.accept().await else {
@@ -65,7 +69,7 @@ async fn accept(listener: TcpListener, service: Arc<RestService>) {
         };
         let (service, shutdown) = (service.clone(), shutdown.clone());
         tokio::spawn(async move {
-            // Without it an answer waits for the peer's delayed acknowledgement; where it fails, it does just that.
+            // Otherwise a response waits for the peer's delayed acknowledgement. A failure costs only that delay.
             let _ = socket.set_nodelay(true);
             service.process_new(Box::new(Stream::from(socket)), &shutdown).await;
             drop(permit);
@@ -113,7 +117,7 @@ mod tests {
     use super::super::shop::Shop;
     use super::*;
 
-    /// Sends requests on one connection, the last of which closes it, and gives everything that came back.
+    /// Sends requests on one connection, the last of which closes it, and returns all responses.
     fn exchange(requests: &str) -> String {
         let (sender, _receiver) = sync_channel(8);
         let server = RestServer::start(RestService::new(Arc::new(Shop::open()), sender, &Vec::new())).unwrap();

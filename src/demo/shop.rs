@@ -1,25 +1,26 @@
-//! The demo shop: a few orders that never rest, the orders visitors place, and the operations that place them.
+//! The demo shop: some orders that change status continuously, the orders that visitors place, and the operations that
+//! place them.
 //!
-//! State and its limits only; it knows neither HTTP nor Kafka and has no clock.
+//! It holds state within limits, without HTTP, Kafka or a clock.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
-/// The orders that exist from the start, move for ever and are never evicted.
+/// The initial orders, which change status for ever and are never evicted.
 pub(super) const SEEDED: [&str; 3] = ["order-123", "order-456", "order-789"];
-/// Orders kept, seeded ones included; beyond, the oldest placed one is forgotten.
+/// Orders kept, seeded ones included. One more evicts the oldest placed order.
 pub(super) const ORDERS_MAX: usize = 1_000;
-/// Operations kept; beyond, the oldest is forgotten.
+/// Operations kept. One more evicts the oldest.
 pub(super) const OPERATIONS_MAX: usize = 1_000;
 
-/// Cents: what the seeded orders cost.
+/// The prices of the seeded orders, in cents.
 const SEEDED_TOTALS: [u32; SEEDED.len()] = [9_999, 4_250, 129_900];
-/// Placed orders are numbered from here, apart from the seeded ones.
+/// The number of the first placed order, distinct from the seeded ones.
 const FIRST_PLACED_NUMBER: u64 = 1_000;
 
-/// Where an order is in its life.
+/// The status of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub(super) enum Status {
@@ -30,7 +31,7 @@ pub(super) enum Status {
 }
 
 impl Status {
-    /// The `type` of the event that tells of it.
+    /// The `type` of the event that reports this status.
     pub(super) fn event_type(self) -> &'static str {
         match self {
             Self::Created => "order-created",
@@ -50,7 +51,7 @@ impl Status {
     }
 }
 
-/// An order, as `GET /orders/{orderId}` shows it.
+/// An order, as `GET /orders/{orderId}` returns it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Order {
     pub(super) id: String,
@@ -58,7 +59,7 @@ pub(super) struct Order {
     pub(super) total: f64,
 }
 
-/// What became of a `POST /orders`, as `GET /operations/{id}` shows it.
+/// The state of a `POST /orders`, as `GET /operations/{id}` returns it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Operation {
@@ -81,11 +82,11 @@ pub(super) struct OperationResult {
     pub(super) order_id: String,
 }
 
-/// An order somebody asked for that does not exist yet.
+/// An accepted order that does not exist yet.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Accepted {
     pub(super) operation_id: String,
-    /// Cents.
+    /// In cents.
     pub(super) total: u32,
 }
 
@@ -97,7 +98,7 @@ pub(super) struct Shop {
 
 #[derive(Debug)]
 struct State {
-    /// Oldest first; the seeded ones stand at the front.
+    /// Oldest first; the seeded orders are at the front.
     orders: VecDeque<Order>,
     /// Oldest first.
     operations: VecDeque<Operation>,
@@ -106,14 +107,14 @@ struct State {
 }
 
 impl Shop {
-    /// A shop with the seeded orders.
+    /// Creates a shop with the seeded orders.
     pub(super) fn open() -> Self {
         let orders = SEEDED.iter().zip(SEEDED_TOTALS).map(|(id, total)| new_order((*id).to_owned(), total)).collect();
         let state = State { orders, operations: VecDeque::new(), next_order: FIRST_PLACED_NUMBER, next_operation: 1 };
         Self { state: Mutex::new(state) }
     }
 
-    /// The `page`th group of `size` orders, oldest first, and how many orders there are.
+    /// Page number `page` of `size` orders, oldest first, and the number of all orders.
     pub(super) fn page(&self, page: usize, size: usize) -> (Vec<Order>, usize) {
         let state = self.state();
         let orders = state.orders.iter().skip(page.saturating_mul(size)).take(size).cloned().collect();
@@ -128,7 +129,7 @@ impl Shop {
         self.state().operations.iter().find(|operation| operation.operation_id == id).cloned()
     }
 
-    /// Notes that an order worth `total` cents was asked for.
+    /// Accepts an order of `total` cents.
     pub(super) fn accept(&self, total: u32) -> Accepted {
         let mut state = self.state();
         let operation_id = format!("op-{}", state.next_operation);
@@ -144,12 +145,12 @@ impl Shop {
         Accepted { operation_id, total }
     }
 
-    /// Forgets an accepted order that nobody has the time to make.
+    /// Withdraws an accepted order that the producer has no capacity for.
     pub(super) fn withdraw(&self, operation_id: &str) {
         self.state().operations.retain(|operation| operation.operation_id != operation_id);
     }
 
-    /// Makes the order that was asked for.
+    /// Creates an accepted order.
     pub(super) fn create(&self, accepted: &Accepted) -> Order {
         let mut state = self.state();
         let order = new_order(format!("order-{}", state.next_order), accepted.total);
@@ -161,7 +162,7 @@ impl Shop {
         order
     }
 
-    /// Ends an operation with the order it made.
+    /// Completes an operation with its order.
     pub(super) fn complete(&self, operation_id: &str, order_id: &str) {
         let mut state = self.state();
         if let Some(operation) = state.operations.iter_mut().find(|o| o.operation_id == operation_id) {
@@ -170,7 +171,7 @@ impl Shop {
         }
     }
 
-    /// Moves an order one step on; nothing where it is delivered or no longer known.
+    /// Advances an order to its next status; `None` if it is delivered or evicted.
     pub(super) fn advance(&self, id: &str) -> Option<Order> {
         let mut state = self.state();
         let order = state.orders.iter_mut().find(|order| order.id == id)?;
@@ -178,7 +179,7 @@ impl Shop {
         Some(order.clone())
     }
 
-    /// Moves a seeded order one step on; what was delivered is ordered again.
+    /// Advances a seeded order; a delivered one starts over.
     pub(super) fn advance_seeded(&self, index: usize) -> Option<Order> {
         let mut state = self.state();
         let order = state.orders.get_mut(index % SEEDED.len())?;
@@ -200,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_placed_order_goes_through_its_life_once() {
+    fn a_placed_order_passes_every_status_once() {
         let shop = Shop::open();
         let accepted = shop.accept(1_250);
         assert_eq!(shop.operation("op-1").unwrap().status, OperationStatus::Processing);

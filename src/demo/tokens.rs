@@ -1,7 +1,7 @@
-//! The demo's tokens: a secret made for this run, in a private file until the configuration has read it, and a JWT
-//! per user.
+//! The demo's tokens: a random secret, stored in a private file until the configuration has read it, and a JWT per
+//! user.
 //!
-//! Signing exists for the demo only: the sidecar itself verifies tokens and never makes any.
+//! Only the demo signs tokens: the sidecar itself verifies them.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -13,18 +13,18 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{EncodingKey, Header};
 use serde::Serialize;
 
-/// The key file's name in the folder, as `demo.yaml` names it.
+/// The name of the key file, as in `demo.yaml`.
 pub(super) const KEY_FILE: &str = "jwt.key";
 
-/// How long the demo's tokens are valid, in seconds.
+/// The lifetime of the demo's tokens, in seconds.
 const LIFETIME_SECONDS: u64 = 24 * 60 * 60;
-/// HS256 wants a secret at least as long as its digest (RFC 7518 section 3.2).
+/// HS256 requires a secret at least as long as its digest (RFC 7518 section 3.2).
 const SECRET_BYTES: usize = 32;
 
-/// Users and their tokens.
+/// The users with their tokens.
 pub(super) type Tokens = Vec<(&'static str, String)>;
 
-/// The secret on disk: in a folder of its own that only this user may enter, and that goes when this is dropped.
+/// The secret on disk, in a directory that only this user can enter. Dropping it deletes the directory.
 pub(super) struct Secret {
     folder: PathBuf,
 }
@@ -36,7 +36,11 @@ struct Claims<'a> {
     exp: u64,
 }
 
-/// Makes a secret and signs a token for each user with it.
+/// Creates a secret, and signs a token for each user.
+///
+/// # Errors
+///
+/// No random bytes, or the file cannot be written.
 pub(super) fn issue(users: &[&'static str]) -> io::Result<(Tokens, Secret)> {
     let text = random_text()?;
     let secret = Secret::write(&text)?;
@@ -50,7 +54,7 @@ pub(super) fn issue(users: &[&'static str]) -> io::Result<(Tokens, Secret)> {
 }
 
 impl Secret {
-    /// The folder that holds [`KEY_FILE`].
+    /// The directory that contains [`KEY_FILE`].
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }
