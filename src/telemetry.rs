@@ -1,9 +1,9 @@
-//! Logs, on standard error: standard output belongs to the lines that scripts read.
+//! Logs on standard error: standard output is for lines that scripts read.
 //!
-//! It says how logs are filtered and written; what is logged is up to each room. Traces are another room's.
+//! This module filters and formats logs; each module decides what it logs. Traces are a separate module.
 //!
-//! A thread of its own writes them: whoever logs never waits for whoever reads standard error. What it can't write in
-//! time is dropped, and counted. What a line may hold is in `line.rs`.
+//! A thread writes the lines, so that logging never blocks on the reader of standard error. Lines that cannot be queued
+//! are dropped and counted. `line.rs` has the rules for lines.
 
 mod line;
 mod repeats;
@@ -19,23 +19,23 @@ use tracing_subscriber::fmt::format::{self, JsonFields};
 
 use line::Lines;
 
-/// Filters logs: a level, or `target=level,...`.
+/// The filter: a level, or `target=level,...`.
 pub const FILTER_VARIABLE: &str = "SIDESTREAM_LOG";
-/// `json` for one JSON object a line; anything else is text.
+/// `json` writes a JSON object per line; any other value writes text.
 pub const FORMAT_VARIABLE: &str = "SIDESTREAM_LOG_FORMAT";
 
-/// Pingora tells of each step of its start and of every client that goes away.
+/// Pingora logs each step of its start, and every client that disconnects.
 const FILTER: &str = "info,pingora=warn,pingora_core=warn,pingora_proxy=error";
-/// Lines that may wait to be written; those that come when so many do are dropped.
+/// Lines that may wait to be written; further ones are dropped.
 const LINES_AHEAD: usize = 8192;
 
-/// The thread that writes, until it was ended.
+/// The writing thread, until it is stopped.
 static THREAD: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
-/// How many of the dropped lines [`newly_dropped`] has told.
+/// The number of dropped lines that [`newly_dropped`] has returned.
 static TOLD: AtomicU64 = AtomicU64::new(0);
 
-/// Writes what was logged when it goes.
+/// Writes the remaining lines when dropped.
 #[must_use]
 #[derive(Debug)]
 pub struct Logs;
@@ -46,9 +46,9 @@ impl Drop for Logs {
     }
 }
 
-/// Sends logs to standard error from now on, those of libraries that use the `log` crate too.
+/// Sends logs to standard error from now on, including those of libraries that use the `log` crate.
 ///
-/// A filter that can't be read is told and replaced by the default. Where somebody set up logging before, theirs stays.
+/// An invalid filter is reported and replaced by the default. An existing global logger stays.
 pub fn init() -> Logs {
     let written = env::var(FILTER_VARIABLE).ok().filter(|text| !text.is_empty());
     let parsed = written.as_deref().map(EnvFilter::try_new);
@@ -57,7 +57,7 @@ pub fn init() -> Logs {
     let writing = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_AHEAD).thread_name("log");
     let (writer, thread) = writing.finish(io::stderr());
     let dropped = writer.error_counter();
-    // An event that is left out is an error of its format.
+    // A suppressed event is a format error.
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
     let is_json = env::var(FORMAT_VARIABLE).is_ok_and(|format| format == "json");
     let installed = if is_json {
@@ -76,13 +76,13 @@ pub fn init() -> Logs {
     Logs
 }
 
-/// Writes what was logged so far, as far as standard error takes it within about a second. What is logged later is
-/// lost: to be called before the process ends other than by returning from `main`.
+/// Writes the queued lines, within about a second. Later lines are lost: call this before the process ends other than
+/// by returning from `main`.
 pub fn flush() {
     drop(THREAD.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
-/// How many lines were dropped since this was asked last.
+/// The number of lines dropped since the last call.
 pub fn newly_dropped() -> u64 {
     let dropped = DROPPED.get().map_or(0, ErrorCounter::dropped_lines) as u64;
     dropped.saturating_sub(TOLD.fetch_max(dropped, Ordering::Relaxed))
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_filter_is_one_and_setting_up_twice_does_no_harm() {
+    fn the_default_filter_is_valid_and_init_may_be_called_twice() {
         assert!(EnvFilter::try_new(FILTER).is_ok());
         let _first = init();
         let _second = init();

@@ -21,7 +21,7 @@ use tower_service::Service;
 
 use super::TlsError;
 
-/// The protocol that is offered by ALPN.
+/// The protocol offered in ALPN.
 const HTTP11: &[u8] = b"\x08http/1.1";
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -42,7 +42,7 @@ pub(super) struct Route {
     matcher: Arc<Matcher>,
 }
 
-/// A TCP connection, perhaps to a proxy that expects the whole URL in the request line.
+/// A TCP connection, possibly to a proxy that expects the absolute URL in the request line.
 #[derive(Debug)]
 pub(super) struct Socket {
     io: TokioIo<TcpStream>,
@@ -65,7 +65,7 @@ impl Connector {
         Ok(Self { secured: HttpsConnector::with_connector(route, tls)?, matcher, timeout })
     }
 
-    /// What a request without a tunnel shows its proxy (RFC 9110 section 11.7.2).
+    /// The proxy credentials of a request without a tunnel (RFC 9110 section 11.7.2).
     pub(super) fn proxy_credentials(&self, uri: &Uri) -> Option<HeaderValue> {
         let proxy = proxy_of(&self.matcher, uri).filter(|_| uri.scheme() == Some(&Scheme::HTTP))?;
         proxy.basic_auth().cloned()

@@ -16,10 +16,10 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use connector::Connector;
 pub use connector::is_loopback;
 
-/// Connections to one server that are kept for the next request, and for how long.
+/// Idle connections to one server that are kept, and for how long.
 const IDLE_CONNECTIONS_MAX: usize = 8;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The most bytes of a response's head.
+/// The largest response head, in bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Limits of one request.
@@ -31,7 +31,7 @@ pub struct RequestLimits {
     pub body: usize,
 }
 
-/// A whole response.
+/// A complete response.
 #[derive(Debug)]
 pub struct Response {
     pub status: StatusCode,
@@ -65,9 +65,13 @@ pub struct HttpClient {
 }
 
 impl HttpClient {
-    /// Trusts the certificate authorities of the system, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name. Connecting, TLS
-    /// included, takes at most `connect_timeout`. The variables `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` name a proxy;
-    /// loopback is reached without one.
+    /// Trusts the system's certificate authorities, or those in `SSL_CERT_FILE` and `SSL_CERT_DIR`. `connect_timeout`
+    /// includes the TLS handshake. `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` select a proxy; loopback
+    /// addresses never use one.
+    ///
+    /// # Errors
+    ///
+    /// OpenSSL cannot be initialized, or the certificate authorities cannot be loaded.
     pub fn new(connect_timeout: Duration) -> Result<Self, TlsError> {
         Ok(Self::over(Connector::new(connect_timeout)?))
     }
@@ -83,6 +87,10 @@ impl HttpClient {
     }
 
     /// Sends a request and reads the whole response.
+    ///
+    /// # Errors
+    ///
+    /// The connection fails, the response is invalid, or a limit is exceeded.
     pub async fn send(&self, mut request: Request<Bytes>, limits: RequestLimits) -> Result<Response, RequestError> {
         if let Some(credentials) = self.connector.proxy_credentials(request.uri()) {
             request.headers_mut().insert(http::header::PROXY_AUTHORIZATION, credentials);
@@ -105,7 +113,7 @@ fn failure(error: ClientError) -> RequestError {
     if error.is_connect() { RequestError::Connect(causes(&error)) } else { RequestError::Broken(causes(&error)) }
 }
 
-/// The message of an error's innermost cause.
+/// The message of the innermost cause of an error.
 fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut error = error;
     while let Some(source) = error.source() {

@@ -8,7 +8,7 @@ use super::*;
 
 const LIMITS: RequestLimits = RequestLimits { time: Duration::from_secs(30), body: 1024 };
 
-/// Answers one request so, and gives the request's head.
+/// Responds to one request, and returns the request's head.
 fn server(answer: Vec<u8>) -> (SocketAddr, JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -19,7 +19,7 @@ fn server(answer: Vec<u8>) -> (SocketAddr, JoinHandle<String>) {
         while !head.ends_with(b"\r\n\r\n") && socket.read(&mut byte).unwrap() == 1 {
             head.push(byte[0]);
         }
-        // A client that has read enough closes.
+        // A client that has read enough closes the connection.
         let _ = socket.write_all(&answer);
         String::from_utf8(head).unwrap()
     });

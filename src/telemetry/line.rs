@@ -1,7 +1,7 @@
-//! One line of the log: what may stand in it, how long it is, and how often it comes.
+//! One line of the log: its content, its length, and its rate.
 //!
-//! These rules hold for every event, whoever logs it: libraries quote what they could not read (heads, bodies), and what
-//! fails again and again is logged again and again. So each is a rule of the log, and not of those who write to it.
+//! These rules apply to every event, whichever component logs it, because libraries quote input that they cannot parse
+//! (heads, bodies), and a recurring failure logs repeatedly. The log enforces them, so that components need not.
 
 use std::fmt::{self, Write as _};
 use std::time::Instant;
@@ -16,19 +16,19 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::repeats::Repeats;
 
-/// The longest line, in bytes, its line break included.
+/// The longest line in bytes, including its line break.
 pub(super) const LINE_BYTES_MAX: usize = 8 * 1024;
-/// Left of it for what is said at the end of a line.
+/// Reserved in it for a note at the end.
 const NOTE_BYTES_MAX: usize = 64;
 
-/// Whose events are written as they are. Of others, only where they come from: their texts may quote a request, an answer or a
-/// secret. What librdkafka says holds names of brokers, topics and properties.
+/// The targets whose events are written unchanged. Of other targets only the location is logged: their texts may quote
+/// a request, a response or a secret. librdkafka's messages contain names of brokers, topics and properties.
 const QUOTED: [&str; 4] = ["sidestream", STREAMS, "librdkafka", "rdkafka"];
 
-/// Whose lines tell of streams, one each.
+/// The target of the lines about streams, one per stream.
 const STREAMS: &str = "stream";
 
-/// Formats events within the rules, otherwise as `inner` does.
+/// Formats events with these rules, otherwise as `inner` does.
 pub(super) struct Lines<F> {
     inner: F,
     is_json: bool,
@@ -47,13 +47,13 @@ where
     N: for<'a> FormatFields<'a> + 'static,
     F: FormatEvent<S, N>,
 {
-    /// An error where the event is left out: then nothing is written.
+    /// An error means that the event is suppressed: nothing is written.
     fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let source = Source::of(event);
         let left_out = match *event.metadata().level() {
-            // Who asks for these wants all of them.
+            // A user who enables these levels wants all events.
             Level::DEBUG | Level::TRACE => 0,
-            // One line a stream is what is promised of these.
+            // The documentation promises one line per stream.
             Level::INFO if source.target(event) == STREAMS => 0,
             _ => self.repeats.admit(&(source.target(event), source.line(event)), Instant::now()).ok_or(fmt::Error)?,
         };
@@ -68,7 +68,7 @@ where
     }
 }
 
-/// Where an event comes from. What is logged by the `log` crate has it in fields.
+/// The location of an event. Events of the `log` crate have it in fields.
 #[derive(Default)]
 struct Source {
     target: Option<String>,
@@ -92,7 +92,7 @@ impl Source {
         self.line.or_else(|| event.metadata().line().map(u64::from))
     }
 
-    /// The line for an event whose text is kept back.
+    /// The line for an event whose text is withheld.
     fn write(&self, event: &Event<'_>, is_json: bool, out: &mut String) -> fmt::Result {
         let (level, target, line) = (event.metadata().level(), self.target(event), self.line(event).unwrap_or(0));
         let mut time = String::new();
@@ -129,7 +129,7 @@ fn bounded_text(mut line: String, left_out: u64) -> String {
     if cut < line.len() {
         let cut_off = line.len() - cut;
         line.truncate(cut);
-        // A `String` takes whatever is written.
+        // Writing to a `String` does not fail.
         let _ = write!(line, "... ({cut_off} bytes more)");
     }
     if left_out > 0 {
@@ -139,7 +139,7 @@ fn bounded_text(mut line: String, left_out: u64) -> String {
     line
 }
 
-/// Shortens texts until the object fits into a line.
+/// Truncates texts until the object fits into a line.
 fn bounded_json(line: String, left_out: u64) -> String {
     if left_out == 0 && line.len() <= LINE_BYTES_MAX {
         return line;
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_repeats_is_left_out_and_counted() {
+    fn repeated_lines_are_suppressed_and_counted() {
         for is_json in [false, true] {
             let lines = logged(is_json, || {
                 for n in 0..1000 {

@@ -1,18 +1,18 @@
-//! How often a place in the source may log: a few lines at once, then one now and then.
+//! Rate limit of each place in the source that logs: a burst, then one line per interval.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Lines of one place that are written without waiting.
+/// The burst of one place, in lines.
 pub(super) const AT_ONCE: u32 = 20;
-/// After those, one line is written in this time.
+/// Afterwards, the interval between lines.
 pub(super) const EVERY: Duration = Duration::from_secs(5);
-/// Places that are told apart. There are as many as statements that log; beyond, the rest share one limit.
+/// Places with their own limit. There are as many as logging statements; further ones share one limit.
 const PLACES_MAX: usize = 4096;
 
-/// What each place logged lately.
+/// The recent lines of each place.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
     hasher: RandomState,
@@ -21,13 +21,13 @@ pub(super) struct Repeats {
 
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    /// When all of [`AT_ONCE`] are free again.
+    /// When the whole burst is available again.
     free_at: Instant,
     left_out: u64,
 }
 
 impl Repeats {
-    /// How many lines of this place were left out before this one, if it may be written.
+    /// The number of suppressed lines of this place since the last one, if a line may be written.
     pub(super) fn admit(&self, place: &impl Hash, now: Instant) -> Option<u64> {
         let mut key = self.hasher.hash_one(place);
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_has_so_many_lines_at_once_and_one_now_and_then() {
+    fn a_place_has_a_burst_and_then_one_line_per_interval() {
         let (repeats, start) = (Repeats::default(), Instant::now());
         for _ in 0..AT_ONCE {
             assert_eq!(repeats.admit(&"a", start), Some(0));
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_bounded() {
+    fn places_are_limited() {
         let (repeats, now) = (Repeats::default(), Instant::now());
         for place in 0..PLACES_MAX * 2 {
             repeats.admit(&place, now);

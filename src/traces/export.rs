@@ -1,7 +1,7 @@
-//! The thread that sends spans to the collector: OTLP over HTTP/1.1, in Protobuf, a batch a request.
+//! The thread that exports spans to the collector: OTLP over HTTP/1.1 in Protobuf, one batch per request.
 //!
-//! A batch that the collector does not take is dropped and counted, not tried again: while it is away others would have
-//! to go for those that wait. It is told once when that begins, and once when it is over.
+//! A batch that the collector rejects is dropped and counted, not retried: during an outage, retries would displace
+//! newer spans. The start and the end of an outage are logged once each.
 
 use std::io;
 use std::sync::Arc;
@@ -29,21 +29,21 @@ use crate::contain::contain;
 use crate::http_client::{HttpClient, RequestError, RequestLimits};
 use crate::metrics::Metrics;
 
-/// Spans of one request to the collector.
+/// The most spans of one request to the collector.
 const BATCH_SPANS_MAX: usize = 512;
 /// How long the first span of a batch waits for others.
 const BATCH_WAIT: Duration = Duration::from_secs(2);
-/// How long connecting to the collector may take, and a whole request.
+/// The connect timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The response to a batch: whole within 10 s, of 64 KiB at most.
+/// The limits of a response: complete within 10 s, and at most 64 KiB.
 const LIMITS: RequestLimits = RequestLimits { time: Duration::from_secs(10), body: 64 * 1024 };
 const USER_AGENT_VALUE: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
-/// How long the end of the process waits for what is left to be sent.
+/// How long the process waits at its end for the remaining spans.
 const STOP_WAIT: Duration = Duration::from_secs(1);
-/// Where Linux says what the host, or the pod, is called.
+/// Linux's name of the host or the pod.
 const HOSTNAME_FILE: &str = "/proc/sys/kernel/hostname";
 
-/// The running thread. Dropping it leaves the thread behind.
+/// The running thread. Dropping this detaches the thread.
 #[derive(Debug)]
 pub struct Exporter {
     stop: Arc<AtomicBool>,
@@ -55,18 +55,18 @@ struct Thread {
     target: Target,
     endpoint: Uri,
     client: HttpClient,
-    /// Of this thread alone: what the collector delays, it delays for nobody else.
+    /// A runtime of its own, so that a slow collector delays nothing else.
     runtime: Runtime,
     resource: Resource,
     spans: Receiver<Message>,
     stop: Arc<AtomicBool>,
     exported: IntCounter,
     dropped: IntCounter,
-    /// Whether the last batch was not taken.
+    /// Whether the last batch was rejected.
     is_failing: bool,
 }
 
-/// Why a batch was not taken.
+/// Why a batch was rejected.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
     #[error("{0}")]
@@ -105,10 +105,10 @@ impl Exporter {
         Ok(Self { stop, wake, ended })
     }
 
-    /// Sends what is left, as far as that goes within [`STOP_WAIT`].
+    /// Exports the remaining spans within [`STOP_WAIT`].
     pub fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
-        // Where there is no room the thread is awake.
+        // If the queue is full, the thread is awake.
         let _ = self.wake.try_send(Message::Wake);
         let _ = self.ended.recv_timeout(STOP_WAIT);
     }
@@ -120,7 +120,7 @@ impl Thread {
             let is_last = self.stop.load(Ordering::Relaxed);
             let batch = if is_last { self.left() } else { self.batch() };
             if !batch.is_empty() {
-                // What a panic takes with it is one batch.
+                // A panic loses one batch.
                 contain(|| self.send(batch));
             } else if is_last {
                 return;
@@ -128,7 +128,7 @@ impl Thread {
         }
     }
 
-    /// What came within [`BATCH_WAIT`] of the first one.
+    /// The spans that arrive within [`BATCH_WAIT`] of the first one.
     fn batch(&self) -> Vec<Span> {
         let Ok(Message::Span(first)) = self.spans.recv() else { return Vec::new() };
         let mut batch = vec![*first];
@@ -142,7 +142,7 @@ impl Thread {
         batch
     }
 
-    /// What is there now.
+    /// The queued spans.
     fn left(&self) -> Vec<Span> {
         let spans = self.spans.try_iter().filter_map(|message| match message {
             Message::Span(span) => Some(*span),
@@ -173,7 +173,7 @@ impl Thread {
         self.tell(result);
     }
 
-    /// OTLP/HTTP: a request whose body is Protobuf, answered with 2xx.
+    /// OTLP/HTTP: a request with a Protobuf body, and a 2xx response.
     fn post(&self, body: Vec<u8>) -> Result<(), Refused> {
         let request = Request::post(&self.endpoint)
             .header(CONTENT_TYPE, "application/x-protobuf")
@@ -196,7 +196,7 @@ impl Thread {
     }
 }
 
-/// What every span is of.
+/// The resource that every span belongs to.
 fn resource(service_name: &str) -> Resource {
     let mut attributes = vec![
         attribute("service.name", &Value::text(service_name.to_owned())),
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
     use crate::traces::{RequestSpan, Tracer};
 
-    /// Sends a span to a collector that answers so, and ends; gives how many spans were taken, and how many were not.
+    /// Exports a span to a collector with this response, and stops. Returns the numbers of exported and dropped spans.
     fn send(answer: &'static [u8]) -> (u64, u64) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}/v1/traces", listener.local_addr().unwrap()).parse().unwrap();
@@ -236,12 +236,12 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_sent_at_the_end() {
+    fn queued_spans_are_exported_at_the_end() {
         assert_eq!(send(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"), (1, 0));
     }
 
     #[test]
-    fn what_is_not_taken_is_counted() {
+    fn rejected_spans_are_counted() {
         assert_eq!(send(b"HTTP/1.1 503 Service Unavailable\r\n\r\n"), (0, 1));
         assert_eq!(send(b"SSH-2.0-x\r\n"), (0, 1));
         assert_eq!(send(b"HTTP/1.1 200"), (0, 1));

@@ -1,14 +1,14 @@
-//! Traces for operators: spans of requests and of events on their way, sent to an OpenTelemetry collector.
+//! Distributed traces: spans of requests and events, exported to an OpenTelemetry collector.
 //!
-//! | file | what it is |
+//! | file | purpose |
 //! |---|---|
-//! | this one | which spans are told of, and the bounded queue of those that are over |
-//! | `span` | a span that is over, and its form in OTLP |
+//! | this one | sampling, and the bounded queue of ended spans |
+//! | `span` | an ended span, and its form in OTLP |
 //! | `request` | the span of one request |
-//! | `export` | the thread that sends them, in batches, to the collector |
+//! | `export` | the thread that exports batches to the collector |
 //!
-//! Where no collector is configured there is no [`Tracer`], and nothing here runs. Nobody waits for it: a span that
-//! finds the queue full is dropped and counted. Metrics stay metrics, and logs stay logs.
+//! Without a configured collector there is no [`Tracer`], and this module is idle. Nothing waits for it: a span that
+//! does not fit into the queue is dropped and counted.
 
 mod export;
 mod request;
@@ -29,31 +29,35 @@ pub use export::Exporter;
 pub use request::RequestSpan;
 pub use span::{Kind, Span, Value};
 
-/// Spans that may wait to be sent; what comes when so many wait is dropped.
+/// Spans that may wait for export; further ones are dropped.
 const SPANS_AHEAD: usize = 2048;
 
-/// Begins spans, and takes those that are over. Cheap to clone.
+/// Begins spans, and queues ended ones. Cheap to clone.
 #[derive(Clone)]
 pub struct Tracer {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    /// The bits of the share of traces, 0 to 1, that are begun here and told of.
+    /// The sampling ratio of traces that begin here, 0 to 1, as bits.
     sample: AtomicU64,
     over: SyncSender<Message>,
     dropped: IntCounter,
 }
 
-/// What the exporter is told.
+/// A message to the exporter.
 enum Message {
     Span(Box<Span>),
-    /// Look whether to stop.
+    /// Wakes the exporter to check whether it should stop.
     Wake,
 }
 
 impl Tracer {
-    /// Starts the thread that sends. It connects when there is something to send.
+    /// Starts the exporter thread. It connects once there are spans to export.
+    ///
+    /// # Errors
+    ///
+    /// The thread or its runtime cannot be started.
     pub fn start(config: &Tracing, metrics: &Metrics) -> io::Result<(Self, Exporter)> {
         let (over, spans) = sync_channel(SPANS_AHEAD);
         let dropped = metrics.spans_dropped.with_label_values(&["queue"]);
@@ -63,13 +67,13 @@ impl Tracer {
         Ok((tracer, Exporter::start(config, metrics, spans, over)?))
     }
 
-    /// How many of the traces that begin here are told of, 0 to 1.
+    /// Sets the sampling ratio of traces that begin here, 0 to 1.
     pub fn set_sample(&self, sample: f64) {
         self.shared.sample.store(sample.to_bits(), Ordering::Relaxed);
     }
 
-    /// A span below that of a `traceparent`, where that one is told of; without one, a new trace now and then. Nothing
-    /// where it is not to be told of.
+    /// Begins a span. With a parent, it is sampled if the parent is; without one, a new trace begins and is sampled by
+    /// ratio. `None` if it is not sampled.
     pub fn begin(&self, parent: Option<TraceParent>) -> Option<TraceParent> {
         match parent {
             Some(parent) => parent.sampled.then(|| Self::below(parent)),
@@ -80,12 +84,12 @@ impl Tracer {
         }
     }
 
-    /// A span of the same trace.
+    /// A child span of the same trace.
     pub fn below(parent: TraceParent) -> TraceParent {
         TraceParent { span: fastrand::u64(1..).to_be_bytes(), ..parent }
     }
 
-    /// Takes a span that is over, or drops it.
+    /// Queues an ended span, or drops it if the queue is full.
     pub fn end(&self, span: Span) {
         match self.shared.over.try_send(Message::Span(Box::new(span))) {
             Ok(()) => {}
@@ -96,7 +100,8 @@ impl Tracer {
 
 #[cfg(test)]
 impl Tracer {
-    /// One that tells of everything, and what it tells, of which so much may wait.
+    /// A tracer that samples every trace, with a queue of this length, its queued spans, and the counter of dropped
+    /// ones.
     pub(crate) fn for_tests(ahead: usize) -> (Self, impl Iterator<Item = Span>, IntCounter) {
         let (over, spans) = sync_channel(ahead);
         let dropped = IntCounter::new("dropped", "dropped").unwrap();
@@ -125,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_comes_with_a_traceparent_has_decided() {
+    fn a_traceparent_determines_sampling() {
         let (tracer, _, _) = Tracer::for_tests(1);
         let parent = |sampled| Some(TraceParent { trace: [1; 16], span: [2; 8], sampled });
         assert_eq!(tracer.begin(parent(false)), None);
@@ -139,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_room_is_dropped_and_counted_and_texts_are_short() {
+    fn spans_beyond_the_limit_are_dropped_and_texts_are_truncated() {
         let (tracer, mut spans, dropped) = Tracer::for_tests(1);
         let path = format!("/{}", "é".repeat(10_000));
         for method in ["BREW", "GET"] {

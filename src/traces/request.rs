@@ -1,7 +1,7 @@
-//! The span of one request, from its head to the end of its answer; of a stream, to the answer's head.
+//! The span of one request, from its head to the end of its response; for a stream, to the response head.
 //!
-//! Attributes are those of OpenTelemetry's semantic conventions for HTTP servers. There is no query and no header among
-//! them: these may carry tokens.
+//! The attributes follow OpenTelemetry's semantic conventions for HTTP servers, without query and headers, which may
+//! contain tokens.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,10 +10,10 @@ use super::Tracer;
 use super::span::{Kind, Span, Value};
 use crate::traceparent::TraceParent;
 
-/// The methods that may stand in a span's name; all others are `_OTHER`.
+/// The methods that may appear in a span's name; all others are `_OTHER`.
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
-/// A request that is told of.
+/// A sampled request.
 #[derive(Debug)]
 pub struct RequestSpan {
     tracer: Tracer,
@@ -22,14 +22,14 @@ pub struct RequestSpan {
     start: Instant,
     method: &'static str,
     path: String,
-    /// The pattern of a stream's route.
+    /// The route's pattern, for a stream.
     pub route: Option<Arc<str>>,
-    /// Why the upstream failed it, as metrics call it.
+    /// The failure of the upstream, with its name in metrics.
     pub failure: Option<&'static str>,
 }
 
 impl RequestSpan {
-    /// Nothing where it is not to be told of. `parent` is what the client's `traceparent` says.
+    /// Begins the span, if it is sampled. `parent` comes from the client's `traceparent`.
     pub fn begin(tracer: &Tracer, parent: Option<TraceParent>, method: &str, path: &str) -> Option<Box<Self>> {
         let place = tracer.begin(parent)?;
         Some(Box::new(Self {
@@ -44,12 +44,12 @@ impl RequestSpan {
         }))
     }
 
-    /// What the upstream's spans are below.
+    /// The parent of the upstream's spans.
     pub fn place(&self) -> TraceParent {
         self.place
     }
 
-    /// Tells of it. There is no status where the client disconnected before the response.
+    /// Ends the span. The status is absent if the client disconnected before the response.
     pub fn end(self, status: Option<u16>) {
         let is_error = status.is_none_or(|status| status >= 500);
         let mut attributes = vec![

@@ -1,4 +1,4 @@
-//! A span that is over, and its form in OTLP.
+//! An ended span, and its form in OTLP.
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,26 +11,26 @@ use opentelemetry_proto::tonic::trace::v1::{Span as OtlpSpan, Status};
 
 use crate::traceparent::TraceParent;
 
-/// The longest text of a span, in bytes: paths may have kilobytes, and thousands of spans may wait.
+/// The longest text of a span, in bytes: a path may have kilobytes, and thousands of spans may be queued.
 const TEXT_BYTES_MAX: usize = 512;
 
-/// A piece of work that is over.
+/// An ended span.
 #[derive(Debug)]
 pub struct Span {
     pub place: TraceParent,
-    /// The span above it, in the same trace.
+    /// The parent span, in the same trace.
     pub parent: Option<[u8; 8]>,
     pub name: Cow<'static, str>,
     pub kind: Kind,
     pub start: Instant,
     pub end: Instant,
     pub attributes: Vec<(&'static str, Value)>,
-    /// What happened in between.
+    /// Span events: names and times.
     pub moments: Vec<(&'static str, Instant)>,
     pub is_error: bool,
 }
 
-/// Whose side of a conversation it is.
+/// The role in the exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Internal,
@@ -38,14 +38,14 @@ pub enum Kind {
     Consumer,
 }
 
-/// Of an attribute.
+/// The value of an attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     Text(Cow<'static, str>),
     Number(i64),
 }
 
-/// A moment on both clocks, to tell the time of the one by the other.
+/// One instant on both clocks, to convert between them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     instant: Instant,
@@ -58,7 +58,7 @@ impl Clock {
         Self { instant: Instant::now(), since_epoch }
     }
 
-    /// Nanoseconds since the Unix epoch.
+    /// Converts to nanoseconds since the Unix epoch.
     fn unix_nanos(self, then: Instant) -> u64 {
         let later = then.saturating_duration_since(self.instant);
         let earlier = self.instant.saturating_duration_since(then);
@@ -68,7 +68,7 @@ impl Clock {
 }
 
 impl Span {
-    /// As OTLP has it.
+    /// Converts to OTLP.
     pub(super) fn into_otlp(self, clock: Clock) -> OtlpSpan {
         let kind = match self.kind {
             Kind::Internal => SpanKind::Internal,
@@ -105,7 +105,7 @@ pub(super) fn attribute(key: &str, value: &Value) -> KeyValue {
     KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
 }
 
-/// At most [`TEXT_BYTES_MAX`] of a text.
+/// Truncates a text to [`TEXT_BYTES_MAX`].
 fn short(text: &str) -> &str {
     &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
 }
