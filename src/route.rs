@@ -1,7 +1,7 @@
-//! Which path is which: patterns with parameters, and what a stream route is once its configuration is compiled.
+//! Routes: path patterns with parameters, and stream routes as compiled from the configuration.
 //!
-//! Matching works on the raw path as it came; a path that only *means* a stream route after normalization is refused,
-//! so that no spelling of a path goes around a route's rules.
+//! Matching uses the raw path. A path that is a stream route only after normalization is rejected, so that no spelling
+//! bypasses a route's rules.
 
 mod normal;
 mod pattern;
@@ -18,19 +18,19 @@ use crate::event::Topic;
 pub use pattern::{BadPattern, PATTERN_SEGMENTS_MAX, Pattern};
 pub use table::{BadRoutes, Found, NORMALIZED_PATH_BYTES_MAX, Params, RouteTable};
 
-/// A named stream: the topics it carries, in one hub order.
+/// A named stream: a set of topics.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Stream {
-    /// Distinguishes streams (across reloads too) in the encodings kept with an event.
+    /// Identifies the stream, across reloads, in the encodings of an event.
     pub id: u16,
     pub name: Arc<str>,
-    /// Sorted by name, without repetition, at least one.
+    /// Sorted by name, distinct, at least one.
     pub topics: Box<[Topic]>,
-    /// The keys its events are indexed by, as they are named in the envelope.
+    /// The keys by which its events are indexed, named as in the envelope.
     pub keys: Box<[Arc<str>]>,
 }
 
-/// How events reach the client.
+/// The protocol that delivers events to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transport {
     Sse,
@@ -50,7 +50,7 @@ impl Transport {
         }
     }
 
-    /// The name in metrics: the seeds call the NDJSON transport `stream`.
+    /// The name in metrics, which differs for NDJSON: `stream`.
     pub fn metric_name(self) -> &'static str {
         match self {
             Self::Ndjson => "stream",
@@ -59,7 +59,7 @@ impl Transport {
     }
 }
 
-/// What a route offers: one transport, or what `Accept` and `Upgrade` ask for.
+/// What a route offers: one transport, or the one that `Accept` and `Upgrade` select.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offer {
     Only(Transport),
@@ -69,83 +69,83 @@ pub enum Offer {
 /// Who may open a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// Anybody: the configuration says `public: true`.
+    /// Any client: the configuration has `public: true`.
     Public,
-    /// The bearer of a valid token.
+    /// A client with a valid token.
     Token,
 }
 
-/// Where a route takes tokens from, beside `Authorization` and the cookie: for clients that can't set headers.
+/// Sources of tokens in addition to `Authorization` and the cookie: for clients that cannot set headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TokenSources {
     /// An entry of `Sec-WebSocket-Protocol`.
     pub subprotocol: bool,
-    /// The parameter `ticket` of the query.
+    /// The query parameter `ticket`.
     pub ticket: bool,
-    /// The first message of a WebSocket that is opened without a token.
+    /// The first message of a WebSocket that was opened without a token.
     pub message: bool,
 }
 
-/// What is done with methods other than GET, HEAD and OPTIONS on a stream's path.
+/// The handling of methods other than GET, HEAD and OPTIONS on a stream's path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OtherMethods {
     /// 405 with `Allow`.
     Refuse,
-    /// Pass them to the upstream, which may own the same path for POST.
+    /// Forward to the upstream, which may serve POST on the same path.
     Upstream,
 }
 
-/// What is sent of an event: the whole envelope or its `data` alone.
+/// The part of an event that is sent: the envelope, or only its `data`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DataForm {
     Envelope,
     Payload,
 }
 
-/// The SSE `event` field: absent, so that a page's `onmessage` fires, or the event's type.
+/// The SSE field `event`: absent, so that a page's `onmessage` fires, or the event's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventField {
     None,
     Type,
 }
 
-/// What a WebSocket sends of an event.
+/// The messages by which a WebSocket sends an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WebSocketFrames {
-    /// A text message of JSON, with the event's id and cursor.
+    /// A JSON text message with the event's id and cursor.
     Text,
-    /// A binary message: the payload's bytes and nothing else.
+    /// A binary message that consists of the payload's bytes.
     Binary,
 }
 
-/// How a heartbeat looks.
+/// The form of heartbeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeartbeatForm {
-    /// What scripts don't see: an SSE comment, an empty NDJSON line, a WebSocket ping.
+    /// Invisible to scripts: an SSE comment, an empty NDJSON line, a WebSocket ping.
     Silent,
-    /// What scripts see: `event: heartbeat`, a heartbeat object, a WebSocket message (beside the ping).
+    /// Visible to scripts: `event: heartbeat`, a heartbeat object, a WebSocket message (in addition to the ping).
     Visible,
-    /// The same, the first of them at once, with the interval. A client asks for it; no route has it.
+    /// Like `Visible`, with the first one sent at once. Only a client can request it.
     Immediate,
 }
 
-/// What NDJSON and WebSocket do when a client asks for events that can't be served any more.
+/// How NDJSON and WebSocket respond if the requested events are no longer available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnGap {
-    /// `410 Gone` before the stream starts.
+    /// `410 Gone` instead of a stream.
     Gone,
-    /// 200, then a gap, then what is there.
+    /// 200, then a gap, then the available events.
     Continue,
 }
 
-/// What happens to a session whose queue is full.
+/// The policy of a session whose queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overflow {
     DropOldest,
     DropNewest,
     Disconnect,
-    /// Of the events that tell of the same state (the same topic and declared keys) only the newest waits; if that is
-    /// still too much, the oldest goes.
+    /// Of the events with the same state (the same topic and declared keys), only the newest stays queued. If that is
+    /// not enough, the oldest events are dropped.
     Coalesce,
 }
 
@@ -160,22 +160,22 @@ impl Overflow {
     }
 }
 
-/// How much a session may have waiting, and what happens beyond.
+/// The limits of a session's queue, and the policy at the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueLimits {
     pub events: usize,
-    /// Bytes of encoded events, shared bytes counted in full.
+    /// Bytes of encoded events, with shared bytes counted in full.
     pub bytes: usize,
     pub overflow: Overflow,
 }
 
-/// Events that are gathered before they are written: fewer writes, for a little time. What is said once for many events
-/// (a system call, a packet, a wake-up of the client) is most of what small events cost.
+/// Batching: events are collected before they are written. That trades latency for fewer writes. For small events, the
+/// fixed cost of a system call, a packet and a wake-up of the client dominates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// A batch goes out once it holds so many events, 1 to [`Self::EVENTS_MAX`]...
+    /// A batch is sent once it contains this many events, 1 to [`Self::EVENTS_MAX`]...
     events: NonZeroU16,
-    /// ...or its first one waited so long: milliseconds, [`Self::WINDOW_MIN`] to [`Self::WINDOW_MAX`].
+    /// ...or once its first event has waited this long, in milliseconds: [`Self::WINDOW_MIN`] to [`Self::WINDOW_MAX`].
     window_ms: u16,
 }
 
@@ -183,11 +183,11 @@ impl Batch {
     pub const EVENTS_MAX: u32 = 1000;
     pub const WINDOW_MIN: Duration = Duration::from_millis(1);
     pub const WINDOW_MAX: Duration = Duration::from_secs(5);
-    /// What counts where only the other is given.
+    /// The default of each value if only the other one is set.
     pub const EVENTS: u32 = 100;
     pub const WINDOW: Duration = Duration::from_millis(50);
 
-    /// Nothing where one of them is out of its bounds.
+    /// `None` if a value is out of range.
     pub fn new(events: u32, window: Duration) -> Option<Self> {
         let is_within = events <= Self::EVENTS_MAX && (Self::WINDOW_MIN..=Self::WINDOW_MAX).contains(&window);
         let window_ms = u16::try_from(window.as_millis()).ok().filter(|_| is_within)?;
@@ -203,27 +203,28 @@ impl Batch {
     }
 }
 
-/// The limits of a WebSocket's incoming side.
+/// The limits of incoming WebSocket data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WebSocketLimits {
-    /// The largest message a client may send, in bytes; beyond: close 1009.
+    /// The largest message, in bytes; exceeding it closes the socket with 1009.
     pub message_bytes: usize,
-    /// Commands a second (with a burst of the same size); beyond: close 1008.
+    /// Commands per second, with a burst of the same size; exceeding it closes the socket with 1008.
     pub commands_per_second: u32,
-    /// Frames a second, of any kind (with a burst of the same size); beyond: close 1008.
+    /// Frames of any kind per second, with a burst of the same size; exceeding it closes the socket with 1008.
     pub frames_per_second: u32,
-    /// How many subscriptions one socket may hold.
+    /// The most subscriptions of one socket.
     pub subscriptions: usize,
-    /// How long after a ping the pong (or any frame) may take.
+    /// How long a pong, or any frame, may take after a ping.
     pub pong_timeout: Duration,
-    /// How long a socket that was opened without a token may take to send one; beyond: close 1008.
+    /// How long a socket that was opened without a token may take to authenticate; exceeding it closes the socket with
+    /// 1008.
     pub authenticate_timeout: Duration,
 }
 
-/// A stream route, compiled.
+/// A compiled stream route.
 #[derive(Debug, PartialEq)]
 pub struct StreamRoute {
-    /// `/orders/{orderId}/events`
+    /// For example `/orders/{orderId}/events`.
     pub pattern: Arc<str>,
     pub stream: Arc<Stream>,
     pub offer: Offer,
@@ -236,31 +237,31 @@ pub struct StreamRoute {
     pub frames: WebSocketFrames,
     pub heartbeat: Duration,
     pub heartbeat_form: HeartbeatForm,
-    /// The reconnect delay told to SSE clients; each is told this plus up to half of it.
+    /// The reconnect delay sent to SSE clients; each gets up to half of it added at random.
     pub retry: Duration,
     pub on_gap: OnGap,
-    /// The URL of a full snapshot, told in gaps and 410 answers.
+    /// The URL of a full snapshot, sent in gaps and 410 responses.
     pub refresh: Option<Arc<str>>,
     pub queue: QueueLimits,
-    /// How long a client that is alive may take nothing at all.
+    /// How long a connected client may go without reading anything.
     pub stall_timeout: Duration,
-    /// NDJSON and SSE, unless the client asks for another.
+    /// For NDJSON and SSE, unless the client requests other values.
     pub batch: Option<Batch>,
     pub websocket: WebSocketLimits,
-    /// The most streams open on this route at a time.
+    /// The most open streams of this route.
     pub max_streams: Option<usize>,
-    /// Origins (`https://app.example`) that may open a WebSocket with a cookie, beside the request's own host.
+    /// Origins (`https://app.example`) that may open a WebSocket with a cookie, in addition to the request's own host.
     pub allowed_origins: Box<[Box<str>]>,
-    /// Which pages of other origins may use the stream; nothing where none is said.
+    /// Which pages of other origins may use the stream; `None` if the route has no policy.
     pub cors: Option<Arc<Cors>>,
-    /// The WebSocket subprotocols this route speaks, in order of preference; the first offered one is echoed.
+    /// The supported WebSocket subprotocols in order of preference; the first one that is offered is selected.
     pub subprotocols: Box<[Box<str>]>,
-    /// The patterns of the routes whose paths a WebSocket may subscribe to, beyond a part of what it was opened with.
+    /// The patterns of the routes that a WebSocket may subscribe to, in addition to subsets of its own stream.
     pub subscribe: Box<[Arc<str>]>,
 }
 
 impl StreamRoute {
-    /// The key whose values a WebSocket client may choose among: one that the path binds, or else one the stream
+    /// The key that a WebSocket client may select by: the one that the path binds, or else one that the stream
     /// declares; never one that a claim binds.
     pub fn chosen_key(&self) -> Option<&Arc<str>> {
         use crate::access::Source;

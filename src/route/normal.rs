@@ -1,13 +1,13 @@
-//! What else a path may mean: the readings that servers and proxies on the way give to one spelling.
+//! The interpretations of a path by servers and proxies.
 //!
-//! Servers disagree on which of `%2F`, `%2e`, `\`, `//` and `;x` mean something, and in which order they are resolved,
-//! so there is no single normal form to compare with. This file lists the segments of each reading; the table asks
-//! whether any of them reaches a stream route. It rewrites nothing: a path passed on stays as it came.
+//! Servers disagree on whether `%2F`, `%2e`, `\`, `//` and `;x` are significant, and on the order of resolving them, so
+//! there is no single normal form. This module lists the segments of each reading; the table checks whether any of them
+//! reaches a stream route. It changes nothing: a forwarded path stays as received.
 
 use std::ops::Range;
 
-/// Whether a path has one reading only: none of the characters that normalization acts on, no empty segment, none
-/// that begins with a dot. Most paths are, and cost one pass.
+/// Whether all readings of a path agree: no character that normalization affects, no empty segment, none that begins
+/// with a dot. Most paths are plain and cost one pass.
 pub(super) fn is_plain(path: &str) -> bool {
     let bytes = path.as_bytes();
     let meaningful = |&b: &u8| matches!(b, b'%' | b'\\' | b';') || b.is_ascii_control();
@@ -18,27 +18,27 @@ pub(super) fn is_plain(path: &str) -> bool {
         && (bytes.len() == 1 || bytes.last() != Some(&b'/'))
 }
 
-/// The most ways there are to read one path; see [`Reading::all`].
+/// The most readings of a path; see [`Reading::all`].
 #[cfg(test)]
 const READINGS_MAX: usize = 24;
 
-/// What a decoded byte means to some reading of a path; none of these to most of them.
+/// The significance of a decoded byte in some readings; most bytes have none.
 const SLASH: u8 = 1;
 const BACKSLASH: u8 = 1 << 1;
 const ENCODED_SLASH: u8 = 1 << 2;
 const ENCODED_BACKSLASH: u8 = 1 << 3;
 const SEMICOLON: u8 = 1 << 4;
-/// The byte did not stand in the path as it is.
+/// The byte was percent-encoded in the path.
 const ENCODED: u8 = 1 << 5;
 const SLASHES: u8 = SLASH | ENCODED_SLASH;
 const BACKSLASHES: u8 = BACKSLASH | ENCODED_BACKSLASH;
 
-/// A path without percent-encoding: decoded until nothing is left to decode (`%252e` is `.`), in one pass. A `%` without
-/// two hexadecimal digits stays.
+/// A path with percent-encoding removed until none is left (`%252e` is `.`), in one pass. A `%` without two hexadecimal
+/// digits stays.
 #[derive(Debug)]
 pub(super) struct Decoded {
     bytes: Vec<u8>,
-    /// For each byte what it means.
+    /// The significance of each byte.
     signs: Vec<u8>,
 }
 
@@ -49,7 +49,7 @@ impl Decoded {
         for byte in text.bytes() {
             bytes.push(byte);
             signs.push(sign(byte, false));
-            // What was just completed may complete an escape in turn: "%25" + "2e".
+            // The decoded byte may complete another escape: "%25" + "2e".
             while let [.., b'%', high, low] = *bytes
                 && let (Some(high), Some(low)) = (hex_digit(high), hex_digit(low))
             {
@@ -85,31 +85,31 @@ fn sign(byte: u8, is_encoded: bool) -> u8 {
     }
 }
 
-/// One way to read a path.
+/// One interpretation of a path.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reading {
     separators: Separators,
-    /// `\` separates as `/` does (IIS, WHATWG URLs).
+    /// `\` is a separator, as `/` is (IIS, WHATWG URLs).
     backslash: bool,
-    /// `//` is collapsed before dot segments are resolved (nginx) rather than after (RFC 3986 section 5.2.4).
+    /// `//` is collapsed before dot segments are resolved (nginx) instead of afterwards (RFC 3986 section 5.2.4).
     collapse_first: bool,
-    /// `;...` is cut off every segment (servlet containers).
+    /// `;...` is removed from every segment (servlet containers).
     cut_parameters: bool,
 }
 
-/// Which separators and dot segments count.
+/// Which separators and dot segments are recognized.
 #[derive(Clone, Copy, Debug)]
 enum Separators {
-    /// Those that are there after decoding.
+    /// Decoded ones.
     Decoded,
-    /// Raw separators, but encoded dot segments as well (RFC 3986 section 6.2.2).
+    /// Raw separators, but also encoded dot segments (RFC 3986 section 6.2.2).
     RawButDots,
     /// Raw ones only.
     Raw,
 }
 
 impl Reading {
-    /// Every way to read this path. Where nothing but plain characters is encoded, all of them agree.
+    /// All readings of this path. If only insignificant bytes are encoded, they agree.
     pub(super) fn all(path: &Decoded) -> impl Iterator<Item = Self> + use<> {
         let bytes = path.bytes();
         let structural = path.signs.iter().any(|sign| sign & ENCODED_SLASH != 0)
@@ -118,7 +118,7 @@ impl Reading {
             || bytes.first() != Some(&b'/');
         let either = |open: bool| if open { &[false, true][..] } else { &[false][..] };
 
-        // With `;`, cutting may lay a dot segment bare: then everything counts.
+        // Removing parameters may expose a dot segment: then every combination matters.
         let cuts = path.contains(b';');
         let separators = if structural || cuts {
             &[Separators::Decoded, Separators::RawButDots, Separators::Raw][..]
@@ -141,9 +141,9 @@ impl Reading {
         })
     }
 
-    /// Puts the segments of the path in this reading into `kept`, as ranges of its decoded bytes, none of them empty.
-    /// `kept` is emptied first: readings of one path share its memory, so that a segment costs no allocation. One pass
-    /// over the path.
+    /// Writes the segments of the path in this reading to `kept`, as non-empty ranges of its decoded bytes. `kept` is
+    /// cleared first: the readings of a path share its memory, so that a segment costs no allocation. One pass over the
+    /// path.
     pub(super) fn segments(self, path: &Decoded, kept: &mut Vec<Range<usize>>) {
         kept.clear();
         let separators = self.separators();
@@ -161,10 +161,10 @@ impl Reading {
         kept.retain(|segment| !segment.is_empty());
     }
 
-    /// Resolves what lies between two separators, and has parameters from `cut` on.
+    /// Handles the text between two separators, with parameters from `cut` on.
     fn keep(self, path: &Decoded, whole: Range<usize>, cut: Option<usize>, kept: &mut Vec<Range<usize>>) {
         let segment = whole.start..cut.unwrap_or(whole.end);
-        // Raw dot segments have neither encoding nor parameters.
+        // A raw dot segment has no encoding and no parameters.
         let (compared, is_encoded) = match self.separators {
             Separators::Raw => (whole.clone(), path.signs[whole].iter().take(2).any(|sign| sign & ENCODED != 0)),
             Separators::Decoded | Separators::RawButDots => (segment.clone(), false),
@@ -177,7 +177,7 @@ impl Reading {
         }
     }
 
-    /// The signs of what separates segments in this reading.
+    /// The significance bits of the separators in this reading.
     fn separators(self) -> u8 {
         let slashes = if matches!(self.separators, Separators::Decoded) { SLASHES } else { SLASH };
         let backslashes = if matches!(self.separators, Separators::Decoded) { BACKSLASHES } else { BACKSLASH };

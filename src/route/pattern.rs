@@ -1,4 +1,4 @@
-//! A route's pattern: `/orders/{orderId}/events`, taken apart. It matches nothing itself; the table does.
+//! The pattern of a route, such as `/orders/{orderId}/events`, parsed. The table does the matching.
 
 /// The most segments a pattern may have; it bounds the depth of the table.
 pub const PATTERN_SEGMENTS_MAX: usize = 32;
@@ -14,11 +14,11 @@ pub struct Pattern {
 pub(super) enum Segment {
     /// Matches itself, case-sensitively.
     Literal(Box<str>),
-    /// `{name}`: matches one whole, non-empty segment.
+    /// `{name}` matches one whole, non-empty segment.
     Parameter(Box<str>),
 }
 
-/// Why a text is no pattern.
+/// Why a text is not a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadPattern {
     #[error("it must begin with `/`")]
@@ -38,8 +38,12 @@ pub enum BadPattern {
 }
 
 impl Pattern {
-    /// Takes a pattern apart. Literal segments are plain path characters (RFC 3986 `pchar`) without percent-encoding
-    /// and without `;`, so that there is one spelling of each; `.` and `..` are no segments.
+    /// Parses a pattern. Literal segments consist of `pchar` (RFC 3986) without percent-encoding and without `;`, so
+    /// that each has one spelling; `.` and `..` are not allowed.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the text is not a pattern.
     pub fn parse(text: &str) -> Result<Self, BadPattern> {
         let path = text.strip_prefix('/').ok_or(BadPattern::NotAbsolute)?;
         let mut segments = Vec::new();
@@ -58,7 +62,7 @@ impl Pattern {
         Ok(Self { segments: segments.into() })
     }
 
-    /// The names of its parameters, from the left.
+    /// The names of its parameters, in order.
     pub fn parameters(&self) -> impl Iterator<Item = &str> {
         self.segments.iter().filter_map(|segment| match segment {
             Segment::Parameter(name) => Some(&**name),
@@ -66,7 +70,7 @@ impl Pattern {
         })
     }
 
-    /// Whether both match the same paths: they differ in the names of parameters at most.
+    /// Whether both patterns match the same paths: only the names of parameters differ.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.segments.len() == other.segments.len()
             && self.segments.iter().zip(&other.segments).all(|pair| match pair {
@@ -75,8 +79,8 @@ impl Pattern {
             })
     }
 
-    /// Whether some of the paths that `other` matches are this one's, which is more specific: a literal segment wins over
-    /// a parameter, segment by segment from the left.
+    /// Whether this pattern matches some paths of `other` and is more specific: comparing from the left, a literal
+    /// segment takes precedence over a parameter.
     pub fn takes_from(&self, other: &Self) -> bool {
         use Segment::{Literal, Parameter};
         let pairs = || self.segments.iter().zip(&other.segments);
@@ -112,18 +116,18 @@ impl Segment {
     }
 }
 
-/// What a segment is to be that looks like a parameter or wildcard of another router: `:id`, `<id>`, `[id]`, `*`.
+/// The parameter syntax of another router, translated: `:id`, `<id>`, `[id]`, `*`.
 fn foreign(segment: &str) -> Option<String> {
     if !segment.starts_with([':', '<', '[']) && !segment.contains('*') {
         return None;
     }
-    // `<int:id>`: the name is behind the type.
+    // `<int:id>`: the name follows the type.
     let name = segment.trim_matches([':', '<', '>', '[', ']', '*']).rsplit(':').next().unwrap_or_default();
     let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     Some(format!("{{{}}}", if is_name { name } else { "name" }))
 }
 
-/// `pchar` of RFC 3986 without `%` and without `;` (which many servers cut off).
+/// `pchar` of RFC 3986 without `%`, and without `;`, which many servers cut off.
 fn is_literal_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@".contains(&byte)
 }
@@ -133,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_a_pattern_apart() {
+    fn parses_a_pattern() {
         let pattern = Pattern::parse("/orders/{orderId}/events").unwrap();
         assert_eq!(pattern.parameters().collect::<Vec<_>>(), ["orderId"]);
         assert_eq!(Pattern::parse("/").unwrap().segments.len(), 0);
@@ -141,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn says_why_a_text_is_no_pattern() {
+    fn reports_why_a_text_is_not_a_pattern() {
         let cases = [
             ("orders", BadPattern::NotAbsolute),
             ("", BadPattern::NotAbsolute),
@@ -169,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_overlap_whatever_their_parameters_are_called() {
+    fn patterns_overlap_regardless_of_parameter_names() {
         let parse = |text| Pattern::parse(text).unwrap();
         assert!(parse("/a/{x}").overlaps(&parse("/a/{y}")));
         assert!(!parse("/a/{x}").overlaps(&parse("/a/b")));
@@ -177,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_more_specific_pattern_takes_paths_from_the_other() {
+    fn the_more_specific_pattern_takes_precedence() {
         let takes = |one, other| Pattern::parse(one).unwrap().takes_from(&Pattern::parse(other).unwrap());
         for (one, other) in [("/a/b", "/a/{x}"), ("/a/{x}", "/{y}/b"), ("/a/{x}/c", "/{y}/{x}/c")] {
             assert!(takes(one, other) && !takes(other, one), "{one} and {other}");

@@ -1,6 +1,6 @@
 //! The table of stream routes: a tree of segments that finds the most specific route of a path.
 //!
-//! It knows nothing of requests: no host, no query, no methods.
+//! It considers paths only: no host, no query, no methods.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,27 +11,27 @@ use super::StreamRoute;
 use super::normal::{Decoded, Reading, is_plain};
 use super::pattern::{BadPattern, PATTERN_SEGMENTS_MAX, Pattern, Segment};
 
-/// The longest path that is normalized, in bytes; a longer one is refused unless it is plain.
+/// The longest path that is normalized, in bytes; a longer one is rejected unless it is plain.
 pub const NORMALIZED_PATH_BYTES_MAX: usize = 8 * 1024;
 
-/// Parameters of a matched pattern: names and percent-decoded values.
+/// The parameters of a matched pattern: names and percent-decoded values.
 pub type Params = Box<[(Box<str>, Box<str>)]>;
 
-/// What a path is.
+/// The result of a lookup.
 #[derive(Debug, PartialEq)]
 pub enum Found<'a> {
-    /// No stream route: the upstream's.
+    /// Not a stream route: forward to the upstream.
     Upstream,
     Stream {
         route: &'a Arc<StreamRoute>,
         params: Params,
     },
-    /// Not a stream route as it came, but one once normalized (`//events`, `/x/%2e%2e/events`, `%2Fevents`), or not
-    /// readable at all (an encoded NUL): 400.
+    /// A path that is a stream route only after normalization (`//events`, `/x/%2e%2e/events`, `%2Fevents`), or that is
+    /// not decodable (an encoded NUL): 400.
     Disguised,
 }
 
-/// Why routes make no table.
+/// Why routes do not form a table.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadRoutes {
     #[error("`{pattern}` is not a valid pattern: {cause}")]
@@ -48,7 +48,7 @@ pub struct RouteTable {
     root: Node,
 }
 
-/// What may follow a segment.
+/// The possible continuations of a path.
 #[derive(Debug, Default)]
 struct Node {
     literals: BTreeMap<Box<[u8]>, Node>,
@@ -58,7 +58,11 @@ struct Node {
 }
 
 impl RouteTable {
-    /// Builds the table. Fails on a text that is no pattern, and on two patterns that match the same paths.
+    /// Builds the table.
+    ///
+    /// # Errors
+    ///
+    /// A text is not a pattern, or two patterns match the same paths.
     pub fn new(routes: Vec<Arc<StreamRoute>>) -> Result<Self, BadRoutes> {
         let mut root = Node::default();
         let mut patterns = Vec::with_capacity(routes.len());
@@ -74,17 +78,17 @@ impl RouteTable {
         Ok(Self { routes, patterns, root })
     }
 
-    /// All routes, in the order they were given.
+    /// All routes, in their original order.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<StreamRoute>> {
         self.routes.iter()
     }
 
-    /// Whether one of the routes has just this pattern.
+    /// Whether a route has this pattern.
     pub fn has(&self, pattern: &str) -> bool {
         self.routes.iter().any(|route| *route.pattern == *pattern)
     }
 
-    /// Every route with the patterns of those that take paths from it.
+    /// Every route with the patterns of the routes that take precedence for some of its paths.
     pub fn routes_and_exceptions(&self) -> impl Iterator<Item = (&Arc<StreamRoute>, Vec<&Arc<str>>)> {
         self.routes.iter().zip(&self.patterns).map(|(route, pattern)| {
             let takers = self.routes.iter().zip(&self.patterns).filter(|(_, other)| other.takes_from(pattern));
@@ -92,13 +96,13 @@ impl RouteTable {
         })
     }
 
-    /// What this path is: as it came, without the query.
+    /// Looks up a path as received, without the query.
     ///
-    /// A literal segment beats a parameter, segment by segment from the left. Allocates nothing for a plain path that
-    /// is the upstream's.
+    /// A literal segment takes precedence over a parameter, segment by segment from the left. A plain path of the
+    /// upstream costs no allocation.
     pub fn find(&self, raw_path: &str) -> Found<'_> {
         let direct = raw_path.strip_prefix('/').and_then(|path| {
-            // "/" has no segments, where `split` gives an empty one.
+            // "/" has no segments, but `split` yields an empty one.
             self.root.reached(path.split('/').filter(|_| !path.is_empty()).map(str::as_bytes))
         });
         if !is_plain(raw_path) && self.is_disguised(raw_path, direct) {
@@ -113,8 +117,8 @@ impl RouteTable {
         }
     }
 
-    /// Whether some reading of the path reaches another route than the path as it came. Takes time and memory in
-    /// proportion to the path's length: it is decoded once, and all readings share one list of segments.
+    /// Whether some reading of the path reaches another route than the received spelling. Time and memory are
+    /// proportional to the path's length: it is decoded once, and all readings share one list of segments.
     fn is_disguised(&self, raw_path: &str, direct: Option<usize>) -> bool {
         if raw_path.len() > NORMALIZED_PATH_BYTES_MAX {
             return true;
@@ -131,7 +135,7 @@ impl RouteTable {
         })
     }
 
-    /// The values of the route's parameters; nothing if one holds what no value may.
+    /// The values of the route's parameters; `None` if one is not allowed.
     fn params(&self, index: usize, raw_path: &str) -> Option<Params> {
         self.patterns[index]
             .segments
@@ -147,7 +151,7 @@ impl RouteTable {
 }
 
 impl Node {
-    /// Where a route of this pattern ends.
+    /// The node at which a route of this pattern ends.
     fn leaf(&mut self, pattern: &Pattern) -> &mut Self {
         pattern.segments.iter().fold(self, |node, segment| match segment {
             Segment::Literal(text) => node.literals.entry(text.as_bytes().into()).or_default(),
@@ -155,8 +159,8 @@ impl Node {
         })
     }
 
-    /// The most specific route of a path with these segments. No pattern has more than [`PATTERN_SEGMENTS_MAX`], and so
-    /// no more of them are looked at.
+    /// The most specific route of a path with these segments. No pattern has more than [`PATTERN_SEGMENTS_MAX`]
+    /// segments, so no more are examined.
     fn reached<'s>(&self, segments: impl Iterator<Item = &'s [u8]>) -> Option<usize> {
         let mut first: [&[u8]; PATTERN_SEGMENTS_MAX] = [&[]; PATTERN_SEGMENTS_MAX];
         let mut count = 0;
@@ -167,7 +171,7 @@ impl Node {
         self.find(&first[..count])
     }
 
-    /// Visits a node of the tree once at most.
+    /// Visits each node at most once.
     fn find(&self, segments: &[&[u8]]) -> Option<usize> {
         let [segment, rest @ ..] = segments else {
             return self.route;
@@ -184,8 +188,8 @@ impl Node {
     }
 }
 
-/// A parameter's value, percent-decoded once. Nothing where it is not UTF-8, or where it holds a control character, a
-/// separator or a dot segment at any depth of encoding: what comes after us might take it for structure.
+/// A parameter's value, percent-decoded once. `None` if it is not UTF-8, or if it contains a control character, a
+/// separator or a dot segment at any depth of encoding: the upstream could interpret it as structure.
 fn parameter_value(raw: &str) -> Option<Box<str>> {
     let decoded = Decoded::of(raw);
     let fully = decoded.bytes();

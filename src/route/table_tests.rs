@@ -7,7 +7,7 @@ fn table(patterns: &[&str]) -> RouteTable {
     RouteTable::new(patterns.iter().map(|pattern| route(pattern).into()).collect()).unwrap()
 }
 
-/// What a path is, as text: the pattern and its parameters, or `upstream`, or `disguised`.
+/// The lookup's result as text: the pattern and its parameters, `upstream`, or `disguised`.
 fn found(table: &RouteTable, path: &str) -> String {
     match table.find(path) {
         Found::Upstream => "upstream".into(),
@@ -65,7 +65,7 @@ fn the_most_specific_route_wins_segment_by_segment_from_the_left() {
 }
 
 #[test]
-fn a_literal_that_fails_further_on_gives_way_to_a_parameter() {
+fn matching_backtracks_from_a_literal_to_a_parameter() {
     let table = table(&["/a/b/d", "/a/{x}/c"]);
     assert_eq!(found(&table, "/a/b/c"), "/a/{x}/c x=b");
 }
@@ -125,14 +125,14 @@ fn a_path_too_long_to_normalize_is_refused_unless_it_is_plain() {
 }
 
 #[test]
-fn two_patterns_for_the_same_paths_make_no_table() {
+fn two_patterns_for_the_same_paths_are_rejected() {
     let refused = RouteTable::new(["/a/{x}", "/a/b", "/a/{y}"].map(|pattern| route(pattern).into()).into());
     assert_eq!(refused.err(), Some(BadRoutes::Overlap { one: "/a/{x}".into(), other: "/a/{y}".into() }));
     let cause = BadPattern::NotAbsolute;
     assert_eq!(RouteTable::new(vec![route("a").into()]).err(), Some(BadRoutes::Pattern { pattern: "a".into(), cause }));
 }
 
-/// Ways to spell a piece of a path that some server reads as the piece itself.
+/// The spellings of a piece of a path that some server reads as the piece itself.
 fn spelling(piece: &'static str) -> BoxedStrategy<String> {
     let encode = |text: &str, percent: &str| text.bytes().fold(String::new(), |t, b| format!("{t}{percent}{b:02x}"));
     match piece {
@@ -187,12 +187,12 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_found_something_without_a_crash(path in "\\PC{0,40}|[/.%;\\\\2fFeE5cC0a]{0,40}") {
+    fn any_text_has_a_result(path in "\\PC{0,40}|[/.%;\\\\2fFeE5cC0a]{0,40}") {
         table(&["/", "/a/{x}", "/{x}/{y}/c"]).find(&path);
     }
 
     #[test]
-    fn what_is_clean_and_no_route_goes_to_the_upstream_as_it_came(path in "(/[a-z]{1,4}){1,3}(/a%20b)?") {
+    fn a_plain_path_without_a_route_is_forwarded(path in "(/[a-z]{1,4}){1,3}(/a%20b)?") {
         prop_assume!(!path.starts_with("/orders"));
         let table = table(&["/orders/{orderId}/events"]);
         prop_assert_eq!(table.find(&path), Found::Upstream);
