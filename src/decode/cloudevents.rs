@@ -5,9 +5,9 @@
 //! | structured | a JSON object with the strings `specversion` ("1.0"), `id`, `source` and `type` |
 //! | binary | the headers `ce_specversion` ("1.0"), `ce_id`, `ce_source` and `ce_type` |
 //!
-//! `type` and `time` become those of the event, `data` its data; all other attributes stand in `ce` as they came, the
-//! CloudEvent's own id among them. A declared key is an attribute of that name, or else a field at the top of the
-//! data. Batches are no CloudEvent but an array of them, and stay one.
+//! `type` and `time` become those of the event, and `data` its data. All other attributes stay unchanged in `ce`,
+//! including the CloudEvent's own id. A declared key is the attribute of that name, or else a top-level field of the
+//! data. A batch is an array of CloudEvents and is not recognized.
 
 use serde_json::value::RawValue;
 
@@ -18,7 +18,7 @@ use super::{Decoder, Record, Undecodable};
 use crate::event::Event;
 
 const SPECVERSION: &str = "1.0";
-/// Before the name of an attribute, in a header's (Kafka protocol binding section 3.2.3).
+/// The prefix of an attribute's header name (Kafka protocol binding section 3.2.3).
 const HEADER_PREFIX: &str = "ce_";
 
 /// Whether the fields of an object are those of a CloudEvent.
@@ -31,7 +31,7 @@ pub(super) fn is_structured(fields: &Fields<'_>) -> bool {
         && is_text(fields.other("source"))
 }
 
-/// Makes an event of a structured CloudEvent.
+/// Decodes a structured CloudEvent.
 pub(super) fn structured(
     decoder: &mut Decoder,
     record: &Record<'_>,
@@ -71,7 +71,7 @@ pub(super) fn is_binary(record: &Record<'_>) -> bool {
         && ["ce_id", "ce_source", "ce_type"].iter().all(|name| record.header(name).is_some())
 }
 
-/// Makes an event of a binary CloudEvent, whose data is the value: what its content type says.
+/// Decodes a binary CloudEvent: its data is the record's value, interpreted by its content type.
 pub(super) fn binary(decoder: &mut Decoder, record: &Record<'_>, value: &[u8]) -> Result<Event, Undecodable> {
     let content_type = record.header("content-type");
     let text = || std::str::from_utf8(value).map_err(|_| Undecodable::NotUtf8);
@@ -107,7 +107,7 @@ enum Content {
     Bytes,
 }
 
-/// By the media type alone: `application/json`, `application/anything+json`, `text/anything`.
+/// Decides by the media type alone: `application/json`, `application/*+json`, `text/*`.
 fn content(content_type: &str) -> Content {
     let media = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if media.ends_with("/json") || media.ends_with("+json") {

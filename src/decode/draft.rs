@@ -1,4 +1,4 @@
-//! An event whose envelope is being written.
+//! The event under construction, and the writer of its envelope.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -16,25 +16,25 @@ use super::{Decoder, Record, Undecodable};
 use crate::event::{Event, EventId, Frames};
 use crate::traceparent::TraceParent;
 
-/// The bytes of an envelope beside the topic and the value: id, ts, a short type, the names.
+/// The size of an envelope without topic and value, in bytes: id, ts, a short type, the names.
 const ENVELOPE_OVERHEAD_BYTES: usize = 112;
 
 /// An event's keys, sorted by name.
 pub(super) type Keys = Box<[(Arc<str>, Box<str>)]>;
 
-/// What `data` is going to be.
+/// The content of `data`.
 pub(super) enum Data<'a> {
     /// A JSON value.
     Json(&'a str),
-    /// Text, to become a JSON string.
+    /// Text, to be written as a JSON string.
     Text(&'a str),
-    /// Bytes, to become a JSON string in base64.
+    /// Bytes, to be written as a JSON string in base64.
     Bytes(&'a [u8]),
     /// A JSON string that is base64 already.
     Base64(&'a str),
 }
 
-/// What was found where a key is looked for.
+/// A value in which a key is looked up.
 pub(super) enum Found<'a> {
     Json(&'a RawValue),
     Text(&'a str),
@@ -50,7 +50,7 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// Writes the envelope up to its `type`, and the headers that are shown. `bytes` is about how much follows.
+    /// Writes the envelope up to `type`, and the shown headers. `bytes` estimates the size of the rest.
     pub(super) fn open(
         decoder: &mut Decoder,
         record: &Record<'_>,
@@ -84,7 +84,7 @@ impl Draft {
         append_string(text, &mut self.envelope);
     }
 
-    /// Writes the keys that were found and can be keys, a number as a number, and gives them.
+    /// Writes the found values that are valid keys (a number as a number), and returns them.
     pub(super) fn keys<'a>(
         &mut self,
         found: impl Iterator<Item = (&'a Arc<str>, Option<Found<'a>>)>,
@@ -108,14 +108,14 @@ impl Draft {
         Ok(keys.into())
     }
 
-    /// Writes the record's key, where it is text.
+    /// Writes the record's key, if it is text.
     pub(super) fn record_key(&mut self, record: &Record<'_>) {
         if let Some(text) = record.key_text() {
             self.text_field("key", text);
         }
     }
 
-    /// Opens an object: the fields that follow stand in it.
+    /// Opens an object: the following fields are inside it.
     pub(super) fn open_object(&mut self, name: &str) {
         self.name(name);
         self.envelope.push(b'{');
@@ -139,7 +139,7 @@ impl Draft {
         }
         let payload = start..self.envelope.len();
         self.envelope.push(b'}');
-        // The window keeps envelopes for long: an exact allocation spares `Bytes` a second one, too.
+        // Windows keep envelopes for long: an exact allocation saves memory, and spares `Bytes` a second allocation.
         self.envelope.shrink_to_fit();
         Ok(Event {
             next: self.id.offset + 1,

@@ -1,4 +1,4 @@
-//! Records that were not made for us: mapped, text, bytes, with headers, CloudEvents.
+//! Records in other formats than sidestream's envelope: mappings, text, bytes, headers, CloudEvents.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ fn origin(text: &str) -> Origin {
     Origin::parse(text).unwrap()
 }
 
-/// A decoder of a topic with this mapping: type, ts, and keys by name.
+/// A decoder with this mapping: type, ts, and keys by name.
 fn mapped(format: Format, kind: &str, ts: &str, keys: &[(&str, &str)]) -> Decoder {
     let names: Vec<_> = keys.iter().map(|(name, _)| *name).collect();
     let keys = keys.iter().map(|(name, from)| (Arc::from(*name), origin(from))).collect();
@@ -29,7 +29,7 @@ fn with_headers(shown: ShownHeaders) -> Decoder {
     decoder_of(&Shape { headers: shown, ..shape(&[]) })
 }
 
-/// What is sent of a record with this value and these headers, but for its id and topic.
+/// The envelope of a record with this value and these headers, without its id and topic.
 #[track_caller]
 fn sent(decoder: &mut Decoder, key: Option<&str>, headers: &[Header<'_>], value: Option<&[u8]>) -> String {
     let record = Record { key: key.map(str::as_bytes), headers, ..record(value) };
@@ -57,7 +57,7 @@ fn a_mapping_finds_type_time_and_keys_and_the_value_is_data() {
 }
 
 #[test]
-fn what_a_mapping_does_not_find_counts_as_absent() {
+fn a_missing_value_of_a_mapping_counts_as_absent() {
     let mut decoder = mapped(Format::Json, "header:type", "key", &[("a", "/a/b"), ("b", "header:b")]);
     for value in
         ["1", "[]", r#"{"a":1}"#, r#"{"a":{"b":null}}"#, r#"{"a":{"b":""}}"#, r#"{"a":{"b":{}}}"#, r#"{"a":{"b":1.5}}"#]

@@ -1,6 +1,6 @@
-//! A record's headers: found by name, and shown in the envelope where the topic asks.
+//! A record's headers: lookup by name, and output in the envelope if the topic is configured so.
 //!
-//! Names may repeat in Kafka; the last one counts, as for its clients' `lastHeader`.
+//! Kafka allows repeated names. The last one counts, as for `lastHeader` of Kafka's clients.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,20 +8,20 @@ use base64::engine::general_purpose::STANDARD;
 use super::json::append_string;
 use super::{Record, ShownHeaders, Undecodable};
 
-/// How many headers a record may have where they are shown.
+/// The most headers of a record in a topic that shows them.
 pub const HEADERS_MAX: usize = 256;
 
-/// A header's name and value.
+/// The name and the value of a header.
 pub type Header<'a> = (&'a str, Option<&'a [u8]>);
 
 impl<'a> Record<'a> {
-    /// The text of a header; nothing where it is absent, null or not UTF-8.
+    /// The text of a header; `None` if it is absent, null or not UTF-8.
     pub(super) fn header(&self, name: &str) -> Option<&'a str> {
         let (_, value) = self.headers.iter().rfind(|(other, _)| *other == name)?;
         std::str::from_utf8((*value)?).ok()
     }
 
-    /// The headers with each name once. Fails where there are more than [`HEADERS_MAX`].
+    /// The headers with distinct names. Fails if there are more than [`HEADERS_MAX`].
     pub(super) fn distinct_headers(&self) -> Result<impl Iterator<Item = Header<'a>>, Undecodable> {
         let headers = self.headers;
         if headers.len() > HEADERS_MAX {
@@ -37,7 +37,7 @@ impl<'a> Record<'a> {
 }
 
 impl ShownHeaders {
-    /// Whether envelopes may have `headers` of ours.
+    /// Whether envelopes may contain sidestream's field `headers`.
     pub(super) fn any(&self) -> bool {
         *self != Self::Named([].into())
     }
@@ -50,7 +50,7 @@ impl ShownHeaders {
     }
 }
 
-/// Appends `,"headers":{...}`: text as it is, `null` as `null`, anything else as `{"base64":"..."}`.
+/// Appends `,"headers":{...}`: text unchanged, `null` as `null`, other bytes as `{"base64":"..."}`.
 pub(super) fn append_headers(record: &Record<'_>, shown: &ShownHeaders, out: &mut Vec<u8>) -> Result<(), Undecodable> {
     if !shown.any() {
         return Ok(());

@@ -1,6 +1,6 @@
-//! Just as much JSON as decoding needs: the top-level fields of an object, and a value on one line.
+//! The JSON operations that decoding needs: the top-level fields of an object, and a value on one line.
 //!
-//! Values are borrowed as they stand in the record: nothing here re-renders a number or a string.
+//! Values are borrowed from the record: numbers and strings are never re-encoded.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,27 +10,27 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// How many top-level fields an envelope may have beside `id`, `ts`, `type`, `data` and the declared keys.
+/// The most top-level fields of an envelope, in addition to `id`, `ts`, `type`, `data` and the declared keys.
 pub const FIELDS_MAX: usize = 1024;
-/// How deep arrays and objects may be nested: what common JSON readers take without giving up.
+/// The deepest nesting of arrays and objects: common JSON readers accept it.
 pub const DEPTH_MAX: usize = 128;
 
-/// The top-level fields of an object. Of a repeated name the last value counts, as in `JSON.parse`.
+/// The top-level fields of an object. For a repeated name, the last value counts, as in `JSON.parse`.
 #[derive(Debug)]
 pub(super) struct Fields<'a> {
     pub(super) id: Option<&'a RawValue>,
     pub(super) ts: Option<&'a RawValue>,
     pub(super) kind: Option<&'a RawValue>,
     pub(super) data: Option<&'a RawValue>,
-    /// The value of each declared key, in the order of the declaration.
+    /// The values of the declared keys, in the order of the declaration.
     pub(super) declared: Vec<Option<&'a RawValue>>,
-    /// Everything but `id`, `ts`, `type` and `data`, in order, each declared key once.
+    /// All fields except `id`, `ts`, `type` and `data`, in order; each declared key once.
     pub(super) others: Vec<Field<'a>>,
-    /// Whether fields were left out of `others` because there were too many.
+    /// Whether `others` is incomplete because there are too many fields.
     pub(super) overflowed: bool,
 }
 
-/// One field. The value of a declared key is found in [`Fields::declared`].
+/// A field. The value of a declared key is in [`Fields::declared`].
 #[derive(Debug)]
 pub(super) struct Field<'a> {
     pub(super) name: Cow<'a, str>,
@@ -39,7 +39,7 @@ pub(super) struct Field<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Reads an object; fails where the text is no JSON object.
+    /// Parses an object; fails if the text is not a JSON object.
     pub(super) fn read(text: &'a str, keys: &[Arc<str>]) -> serde_json::Result<Self> {
         let mut json = serde_json::Deserializer::from_str(text);
         let fields = FieldsOf(keys).deserialize(&mut json)?;
@@ -47,7 +47,7 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
-    /// A field that is neither `id`, `ts`, `type` nor `data`.
+    /// A field other than `id`, `ts`, `type` and `data`.
     pub(super) fn other(&self, name: &str) -> Option<&'a RawValue> {
         let field = self.others.iter().rfind(|field| field.name == name)?;
         Some(field.declared.and_then(|index| self.declared[index]).unwrap_or(field.value))
@@ -68,7 +68,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A field's name, borrowed unless it was written with escapes.
+/// The name of a field, borrowed unless it contains escapes.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -106,7 +106,7 @@ impl<'de> Visitor<'de> for FieldsOf<'_> {
     }
 }
 
-/// What a JSON pointer (RFC 6901) points at, given as its reference tokens.
+/// The target of a JSON pointer (RFC 6901), given as reference tokens.
 pub(super) fn at_pointer<'a>(value: &'a RawValue, tokens: &[Box<str>]) -> Option<&'a RawValue> {
     tokens.iter().try_fold(value, |value, token| match value.get().as_bytes().first() {
         Some(b'{') => field(value, token),
@@ -115,12 +115,12 @@ pub(super) fn at_pointer<'a>(value: &'a RawValue, tokens: &[Box<str>]) -> Option
     })
 }
 
-/// The field of an object; of a repeated name the last one.
+/// The field of an object; for a repeated name, the last one.
 pub(super) fn field<'a>(value: &'a RawValue, name: &str) -> Option<&'a RawValue> {
     serde_json::Deserializer::from_str(value.get()).deserialize_map(FieldNamed(name)).ok().flatten()
 }
 
-/// The element of an array whose index is this token, written without leading zeros (RFC 6901 section 4).
+/// The element of an array at this index, written without leading zeros (RFC 6901 section 4).
 fn element<'a>(value: &'a RawValue, token: &str) -> Option<&'a RawValue> {
     let index: usize = token.parse().ok()?;
     if index.to_string() != token {
@@ -178,7 +178,7 @@ impl<'de> Visitor<'de> for ElementAt {
 #[derive(Debug)]
 pub(super) struct TooDeep;
 
-/// Appends a valid JSON value without the whitespace between its tokens, every other byte as it is.
+/// Appends a valid JSON value without the white space between its tokens; all other bytes stay unchanged.
 pub(super) fn append_on_one_line(value: &str, out: &mut Vec<u8>) -> Result<(), TooDeep> {
     let value = value.as_bytes();
     let (mut at, mut run, mut depth) = (0, 0, 0_usize);
@@ -215,7 +215,7 @@ pub(super) fn append_string(text: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// The index after the closing quote of a string whose text starts at `at`.
+/// The index after the closing quote of a string whose content starts at `at`.
 fn string_end(value: &[u8], mut at: usize) -> usize {
     while let Some(byte) = value.get(at) {
         match byte {

@@ -1,5 +1,5 @@
-//! Records of a topic with a mapping: the value as a whole is `data`, the envelope is built from where the mapping
-//! says. What is not found, or can't be what it is to be, counts as absent.
+//! Records of a topic with a mapping: the whole value is `data`, and the mapping states where the other fields come
+//! from. A value that is missing or invalid counts as absent.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use super::mapping::{Mapping, Origin};
 use super::{Decoder, Record, Undecodable};
 use crate::event::Event;
 
-/// Makes an event of a record. `value` is the record's JSON, where it has some.
+/// Decodes a record. `value` is its JSON value, if it has one.
 pub(super) fn event(
     decoder: &mut Decoder,
     mapping: &Mapping,
@@ -26,7 +26,7 @@ pub(super) fn event(
         None => None,
     };
     let kind: Option<Cow<'_, str>> = match find(&mapping.kind, record, value) {
-        // Compaction's word for "gone" is not the mapping's to change.
+        // A tombstone is a deletion, whatever the mapping says.
         _ if record.value.is_none() => Some("delete".into()),
         Some(Found::Json(value)) => type_of_scalar(value).map(|text| text.into_string().into()),
         Some(Found::Text(text)) => is_type(text).then(|| text.into()),

@@ -1,38 +1,38 @@
-//! How the records of a topic become events where they were not made for it: where type, time and keys stand.
+//! The mapping of a topic whose records have no envelope: where type, time and keys come from.
 //!
-//! It says where to look; the decoder looks.
+//! It contains locations only; the decoder evaluates them.
 
 use std::sync::Arc;
 
-/// The longest JSON pointer, in reference tokens: each is a pass over what the one before it found.
+/// The most reference tokens of a JSON pointer: each costs a pass over the value found so far.
 pub const POINTER_TOKENS_MAX: usize = 16;
 
-/// Where a part of an event is taken from.
+/// The origin of a part of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// `/user/id`: a JSON pointer (RFC 6901) into the record's value, as its reference tokens, unescaped.
+    /// `/user/id`: a JSON pointer (RFC 6901) into the record's value, as unescaped reference tokens.
     Pointer(Box<[Box<str>]>),
     /// `key`: the record's key, as text.
     Key,
-    /// `header:tenant`: the last of the record's headers with this name, as text.
+    /// `header:tenant`: the last header with this name, as text.
     Header(Box<str>),
-    /// `const:order-changed`: this text.
+    /// `const:order-changed`: a constant.
     Constant(Box<str>),
 }
 
-/// Where the parts of a topic's events are taken from.
+/// The origins of the parts of a topic's events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// The event's `type`.
     pub kind: Origin,
     /// The event's `ts`.
     pub ts: Origin,
-    /// Every key that a stream of the topic declares, sorted by name.
+    /// All keys that the topic's streams declare, sorted by name.
     pub keys: Box<[(Arc<str>, Origin)]>,
 }
 
 impl Origin {
-    /// Reads `/json/pointer`, `key`, `header:<name>` or `const:<text>`; nothing where the text is none of them.
+    /// Parses `/json/pointer`, `key`, `header:<name>` or `const:<text>`; `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         if text == "key" {
             return Some(Self::Key);
@@ -47,13 +47,13 @@ impl Origin {
         tokens.filter(|tokens| tokens.len() <= POINTER_TOKENS_MAX).map(Self::Pointer)
     }
 
-    /// The field of this name at the top of the value.
+    /// The top-level field of this name.
     pub fn field(name: &str) -> Self {
         Self::Pointer([name.into()].into())
     }
 }
 
-/// `~1` is a slash and `~0` a tilde (RFC 6901 section 4); nothing else may follow a tilde (section 3).
+/// `~1` is a slash and `~0` a tilde (RFC 6901 section 4); a tilde must not precede anything else (section 3).
 fn unescape(token: &str) -> Option<Box<str>> {
     let mut parts = token.split('~');
     let mut text = parts.next()?.to_owned();
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn four_kinds_of_origin_are_told_apart() {
+    fn four_kinds_of_origin_are_parsed() {
         assert_eq!(Origin::parse("key"), Some(Origin::Key));
         assert_eq!(Origin::parse("header:a:b"), Some(Origin::Header("a:b".into())));
         assert_eq!(Origin::parse("const:key"), Some(Origin::Constant("key".into())));

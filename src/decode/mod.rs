@@ -1,4 +1,4 @@
-//! A Kafka record becomes an event: pure, no Kafka types, no clock.
+//! Decodes Kafka records to events: pure, without Kafka types and clock.
 //!
 //! In a topic of JSON without a mapping:
 //!
@@ -11,16 +11,17 @@
 //! | none (a tombstone) | `"type":"delete"`, `"key"` the record's key, `"data":null` |
 //! | anything else, and nothing (zero bytes) | undecodable |
 //!
-//! With a [`mapping`] the value is `data`, whatever it is. In topics of text or binary `data` is a string.
+//! With a [`mapping`], the value is `data`, whatever it contains. In topics of text or binary records, `data` is a
+//! string.
 //!
-//! The canonical envelope is one line, `{"id":...,"ts":...,"type":...,<the other fields>,"data":...}`. Values are copied
-//! byte for byte but for whitespace between tokens, so numbers keep every digit. `ts` and `type` are taken from the
-//! record where they can be used and replaced where not ([`TS_MAX_MS`], [`TYPE_BYTES_MAX`]): an event is not lost for
-//! its label. Of repeated `ts`, `type`, `data` and declared keys the last one counts and stands alone, so that what
-//! an event is routed by is what its reader sees; other repeated names are passed on as they came. A field of a record's
-//! own envelope with a name of ours is renamed ([`reserved`]).
+//! The canonical envelope is one line, `{"id":...,"ts":...,"type":...,<the other fields>,"data":...}`. Values are
+//! copied byte for byte except for white space between tokens, so that numbers keep all digits. A valid `ts` and `type`
+//! of the record are kept and others replaced ([`TS_MAX_MS`], [`TYPE_BYTES_MAX`]), so that an event is not lost because
+//! of its metadata. For repeated `ts`, `type`, `data` and declared keys, only the last one is sent: an event is routed
+//! by the values that its reader sees. Other repeated names stay unchanged. A field of the record's own envelope whose
+//! name is reserved is renamed ([`reserved`]).
 //!
-//! It does not filter or validate by a schema.
+//! It neither filters events nor validates them against a schema.
 
 mod cloudevents;
 mod draft;
@@ -54,18 +55,18 @@ use crate::fault::provoke;
 use crate::reserved;
 use crate::traceparent::TraceParent;
 
-/// The longest value that is decoded, in bytes. Above what brokers take by default (1 MiB), with room for 10 MB.
+/// The longest value, in bytes. Brokers accept 1 MiB by default; some are configured for 10 MB.
 pub const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// The longest `type` that is kept, in bytes. One that is longer, empty, no string or has control characters counts
-/// as absent: `message`.
+/// The longest `type`, in bytes. A type that is longer, empty, not a string or contains control characters is replaced
+/// by `message`.
 pub const TYPE_BYTES_MAX: usize = 256;
-/// The latest `ts` that is kept: the end of the year 9999, the last that RFC 3339 can write. One that is later,
-/// negative or no integer counts as absent: the record's timestamp.
+/// The latest `ts`: the end of the year 9999, which is the last that RFC 3339 can express. A `ts` that is later,
+/// negative or not an integer is replaced by the record's timestamp.
 pub const TS_MAX_MS: i64 = 253_402_300_799_999;
-/// How many distinct types share their text among events, so that a hostile producer fills no memory.
+/// The most distinct types whose text is shared between events, so that a hostile producer cannot exhaust memory.
 const KINDS_MAX: usize = 64;
 
-/// A record as it came from Kafka.
+/// A record, as received from Kafka.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
     pub partition: i32,
@@ -73,18 +74,18 @@ pub struct Record<'a> {
     /// Milliseconds since the Unix epoch.
     pub timestamp: Option<i64>,
     pub key: Option<&'a [u8]>,
-    /// In the order of the record; names may repeat.
+    /// In the record's order; names may repeat.
     pub headers: &'a [Header<'a>],
-    /// Absent: a tombstone.
+    /// Absent for a tombstone.
     pub value: Option<&'a [u8]>,
     pub received: Instant,
     /// The wall time of `received`, in milliseconds since the Unix epoch.
     pub received_ms: i64,
-    /// The span of its receipt, where its way is told of.
+    /// The span of its receipt, if the event is sampled.
     pub trace: Option<TraceParent>,
 }
 
-/// Why a record is no event.
+/// Why a record is not an event.
 #[derive(Debug, thiserror::Error)]
 pub enum Undecodable {
     #[error("the value is longer than {RECORD_BYTES_MAX} bytes")]
@@ -107,7 +108,7 @@ pub enum Undecodable {
 #[derive(Debug)]
 pub struct Decoder {
     topic: Topic,
-    /// Sorted, so that the keys of an event are.
+    /// Sorted, and so are the keys of every event.
     keys: Arc<[Arc<str>]>,
     format: Format,
     mapping: Option<Arc<Mapping>>,
@@ -129,7 +130,11 @@ impl Decoder {
         }
     }
 
-    /// Makes an event of a record. A bug that it brings to light costs the record, and nothing else.
+    /// Decodes a record. A panic loses this record only.
+    ///
+    /// # Errors
+    ///
+    /// Why the record is not an event.
     pub fn decode(&mut self, record: &Record<'_>) -> Result<Event, Undecodable> {
         contain(|| self.event(record)).unwrap_or(Err(Undecodable::Panicked))
     }
@@ -158,7 +163,7 @@ impl Decoder {
         self.opaque(record, Some(value), &Data::Json(value.get()))
     }
 
-    /// The whole value is `data`, whatever it says.
+    /// The whole value is `data`.
     fn opaque(&mut self, record: &Record<'_>, value: Option<&RawValue>, data: &Data<'_>) -> Result<Event, Undecodable> {
         if let Some(mapping) = self.mapping.clone() {
             return mapped::event(self, &mapping, record, value, data);
@@ -178,7 +183,7 @@ impl Decoder {
         for field in &fields.others {
             match field.declared {
                 Some(index) => draft.field(&field.name, fields.declared[index].unwrap_or(field.value))?,
-                // What is left of a bare payload stands in its `data`.
+                // The other fields of a bare payload are part of its `data`.
                 None if fields.data.is_none() => {}
                 None => draft.field(&self.name_of(&field.name), field.value)?,
             }
@@ -191,8 +196,8 @@ impl Decoder {
         draft.finish(&Data::Json(fields.data.map_or(text, RawValue::get)), keys)
     }
 
-    /// A tombstone: the record's key is all it says, so it fills the declared key if there is just one, unless a
-    /// mapping says where keys are.
+    /// A tombstone has only the record's key. If exactly one key is declared and there is no mapping, the record's key
+    /// is its value.
     fn tombstone(&mut self, record: &Record<'_>) -> Result<Event, Undecodable> {
         if self.mapping.is_some() {
             return self.opaque(record, None, &Data::Json("null"));
@@ -235,7 +240,7 @@ impl Decoder {
 }
 
 impl<'a> Record<'a> {
-    /// The key, where it is text.
+    /// The key, if it is text.
     fn key_text(&self) -> Option<&'a str> {
         std::str::from_utf8(self.key?).ok()
     }

@@ -10,7 +10,7 @@ pub struct Shape {
     /// The declared keys: fields by which routes select events.
     pub keys: Box<[Arc<str>]>,
     pub format: Format,
-    /// Absent: envelopes and CloudEvents are recognized, and everything else is a bare payload.
+    /// Absent: envelopes and CloudEvents are recognized; other values are bare payloads.
     pub mapping: Option<Arc<Mapping>>,
     pub headers: ShownHeaders,
 }
@@ -31,9 +31,9 @@ impl Shape {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Json,
-    /// UTF-8 text: sent as a JSON string.
+    /// UTF-8 text, sent as a JSON string.
     Text,
-    /// Any bytes: sent as a JSON string in base64 (RFC 4648 section 4).
+    /// Bytes, sent as a JSON string in base64 (RFC 4648 section 4).
     Binary,
 }
 
@@ -41,6 +41,6 @@ pub enum Format {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ShownHeaders {
     All,
-    /// The headers with these names; often none.
+    /// The headers with these names; often empty.
     Named(Box<[Box<str>]>),
 }

@@ -61,7 +61,7 @@ fn an_envelope_keeps_its_fields_and_gets_our_id() {
 }
 
 #[test]
-fn a_field_with_a_name_of_ours_is_renamed() {
+fn a_field_with_a_reserved_name_is_renamed() {
     let value = r#"{"cursor":"theirs","cursor_":1,"encoding":"base64","ce":{},"headers":7,"\u0063ursor":2,"data":"x"}"#;
     assert_eq!(
         envelope(&[], value),
@@ -118,7 +118,7 @@ fn the_time_is_the_records_own_then_kafkas_then_that_of_the_receipt() {
 }
 
 #[test]
-fn a_type_that_is_no_name_counts_as_absent() {
+fn an_invalid_type_counts_as_absent() {
     let long = format!("\"{}\"", "x".repeat(TYPE_BYTES_MAX + 1));
     for unusable in [r#""""#, r#""a\u0000b""#, r#""a\nb""#, "\"a\u{85}b\"", "5", "null", "{}", r#""\ud800""#, &long] {
         assert_eq!(&*decode(&[], &format!(r#"{{"type":{unusable},"data":1}}"#)).kind, "message", "{unusable}");
@@ -128,15 +128,15 @@ fn a_type_that_is_no_name_counts_as_absent() {
 }
 
 #[test]
-fn what_an_event_is_routed_by_is_what_its_reader_sees() {
-    // Repeated, and written with an escape: the last one counts and stands alone.
+fn an_event_is_routed_by_the_values_that_its_reader_sees() {
+    // Repeated, once with an escape: only the last one is sent.
     let event = decode(&["userId"], r#"{"userId":"u1","x":1,"user\u0049d":"u2","data":1,"data":2}"#);
     assert_eq!(keys(&event), [("userId", "u2")]);
     assert_eq!(
         std::str::from_utf8(&event.envelope).unwrap(),
         r#"{"id":"orders:3:42","ts":1000,"type":"message","userId":"u2","x":1,"data":2}"#
     );
-    // Integers that a float would make equal.
+    // Integers that are equal as floating-point numbers.
     let event = decode(&["n"], r#"{"n":12345678901234567890123,"data":1}"#);
     assert!(keys(&event).is_empty());
     assert_eq!(keys(&decode(&["n"], r#"{"n":18446744073709551615,"data":1}"#)), [("n", "18446744073709551615")]);
@@ -153,7 +153,7 @@ fn reserved_names_are_keys_but_stand_once() {
 }
 
 #[test]
-fn garbage_is_undecodable_and_says_why() {
+fn invalid_records_are_undecodable_with_a_reason() {
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     let why = |value: &[u8]| decoder(&["k"]).decode(&record(Some(value))).unwrap_err();
     for garbage in [&b""[..], b" ", b"{", b"{}{}", b"nul", b"\"\n\"", b"{'a':1}", b"\0", b"{\"a\":1,}"] {
@@ -238,7 +238,7 @@ proptest! {
     }
 
     #[test]
-    fn nearly_json_makes_lines_or_reasons(text in r#"[\[\]{}",:\\ \n\r\ta0-9eE.+u-]{0,60}"#) {
+    fn text_that_resembles_json_yields_a_line_or_a_reason(text in r#"[\[\]{}",:\\ \n\r\ta0-9eE.+u-]{0,60}"#) {
         if let Ok(event) = decoder(&["a"]).decode(&record(Some(text.as_bytes()))) {
             prop_assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&event.envelope).is_ok());
             prop_assert!(!event.envelope.iter().any(|b| matches!(b, b'\n' | b'\r')));
