@@ -1,5 +1,5 @@
-//! A configuration that needs no file: topics for everybody, from a handful of flags. It is written as a file would be,
-//! and goes the way of one, so that nothing holds for it that doesn't for others.
+//! A configuration from a few command-line flags instead of a file: public streams of topics. It is rendered as a file
+//! and compiled like one, so that the same rules apply.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -8,10 +8,10 @@ use serde_json::json;
 
 use super::{LoadError, Snapshot, parse};
 
-/// What mistakes are called that are in none of the user's files.
+/// The file name in diagnostics.
 const ORIGIN: &str = "(from the command line)";
 
-/// What the command line says in place of a file.
+/// The flags that replace a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Brief {
     /// `host:port` of the REST service.
@@ -24,14 +24,18 @@ pub struct Brief {
 }
 
 impl Brief {
-    /// Compiles it like a file. Mistakes are told at their place in [`Brief::written`].
+    /// Compiles it like a file. Diagnostics refer to positions in [`Brief::written`].
+    ///
+    /// # Errors
+    ///
+    /// The diagnostics.
     pub fn compile(&self) -> Result<Snapshot, LoadError> {
         parse(&self.written(), ORIGIN, Path::new(""))
     }
 
-    /// The same as a file.
+    /// The equivalent file.
     pub fn written(&self) -> String {
-        // JSON's strings are YAML's too, whatever is in them.
+        // JSON strings are valid YAML, whatever they contain.
         let Self { upstream, brokers, topics, listen, admin } = self;
         let mut text = String::new();
         if let Some(listen) = listen {
@@ -50,7 +54,7 @@ impl Brief {
         text
     }
 
-    /// What nobody said and is so nonetheless, a sentence each.
+    /// The defaults that the user may not expect, a sentence each.
     pub fn assumptions(&self, snapshot: &Snapshot) -> Vec<String> {
         vec![
             format!(
@@ -90,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_told_as_in_a_file() {
+    fn an_error_is_reported_as_in_a_file() {
         let error = brief("127.0.0.1:3000 }\nwriters: 3 #", &["or ders"]).compile().unwrap_err().to_string();
         assert!(error.contains("`upstream.address`: found") && error.contains("found `or ders`"), "{error}");
         assert!(error.starts_with("(from the command line):1:22: "), "{error}");

@@ -1,4 +1,4 @@
-//! What a configuration may cost at most, as one formula: bytes of memory and descriptors. Pure.
+//! An upper bound on the memory and descriptors of a configuration, as one formula. Pure.
 
 use std::fmt;
 
@@ -6,35 +6,36 @@ use super::snapshot::{Kafka, Snapshot};
 use super::units::write_size;
 use crate::route::StreamRoute;
 
-/// The program's file, its runtime, the stacks of its threads, and what the allocator keeps.
+/// The executable, its runtime, the stacks of its threads, and the allocator's reserve.
 const PROCESS_BYTES: u64 = 32 << 20;
-/// A writer's tables and buffers.
+/// The tables and buffers of a writer.
 const WRITER_BYTES: u64 = 256 << 10;
-/// A place in a writer's window, with the room by which it grows.
+/// An entry of a writer's window, including the growth reserve of the queue.
 const WINDOW_PLACE_BYTES: u64 = 112;
-/// The least that an event in a window weighs.
+/// The least weight of an event in a window.
 const EVENT_BYTES_MIN: u64 = 400;
-/// An open stream without what is queued: its session, its place in the index, its slot.
+/// An open stream without queued events: its session, its index entry, its slot.
 const STREAM_BYTES: u64 = 2 << 10;
-/// A connection that is no stream, while its client reads; those of clients that do not are bounded as a sum.
+/// A connection that is not a stream, while its client reads. Those of clients that do not read have a common limit.
 const CONNECTION_BYTES: u64 = 64 << 10;
-/// What a Kafka client fetches ahead where its properties do not say (`queued.max.messages.kbytes`), in KiB.
+/// The default prefetch of a Kafka client (`queued.max.messages.kbytes`), in KiB.
 const KAFKA_AHEAD_KIB: u64 = 16 << 10;
-/// An answer of a broker that is on its way (`fetch.max.bytes`), in bytes.
+/// A fetch response in flight (`fetch.max.bytes`), in bytes.
 const KAFKA_FETCH_BYTES: u64 = 16 << 20;
-/// The clients of a cluster: one that reads, one that replays.
+/// The clients of a cluster: the consumer, and the one for replay.
 const KAFKA_CLIENTS: u64 = 2;
-/// Connections of one Kafka client, to each of its brokers.
+/// The connections of one Kafka client to its brokers.
 const KAFKA_CONNECTIONS: u64 = 32;
-/// Listeners, epoll, pipes, files that are being read, connections to the admin listener.
+/// Listeners, epoll, pipes, files being read, connections to the admin listener.
 const PROCESS_DESCRIPTORS: u64 = 192;
 
-/// The ceiling: what the limits allow together. What holds less in practice is in the metrics.
+/// The sum of the limits. Actual use is usually lower, and is in the metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// What holds memory, and how many bytes at most.
+    /// The components that hold memory, with the most bytes of each.
     pub holders: Vec<(&'static str, u64)>,
-    /// The limit of the process, in bytes: beyond it what is kept is given up, in the order of docs/operations.md.
+    /// The memory limit of the process, in bytes. Above it, the process releases memory in the order of
+    /// docs/operations.md.
     pub memory: Option<u64>,
     pub descriptors: u64,
 }
@@ -58,7 +59,7 @@ impl Budget {
             ("connections", connections.saturating_sub(streams) * CONNECTION_BYTES),
             ("proxy", limits.proxy_buffers as u64),
         ];
-        // A request that is proxied has a connection to the service as well.
+        // A proxied request also has a connection to the service.
         let descriptors = 2 * connections
             + snapshot.upstream.pool as u64
             + clusters * KAFKA_CLIENTS * KAFKA_CONNECTIONS
@@ -67,7 +68,7 @@ impl Budget {
         Self { holders, memory: limits.memory.map(|bytes| bytes as u64), descriptors }
     }
 
-    /// Bytes of all holders together.
+    /// The sum of all components, in bytes.
     pub fn ceiling(&self) -> u64 {
         self.holders.iter().fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes))
     }
@@ -88,7 +89,7 @@ impl fmt::Display for Budget {
     }
 }
 
-/// Every topic's window, which all writers share, and each writer's places in it.
+/// The windows of all topics, whose events the writers share, and the entries of each writer.
 fn windows(snapshot: &Snapshot, writers: u64) -> u64 {
     let topics = snapshot.sources().flat_map(|cluster| &cluster.topics);
     let window = |bytes: u64, events: u64| bytes + writers * events.min(bytes / EVENT_BYTES_MIN) * WINDOW_PLACE_BYTES;
@@ -102,7 +103,7 @@ fn kafka(cluster: &Kafka) -> u64 {
     ahead.saturating_add(fetch).saturating_mul(KAFKA_CLIENTS)
 }
 
-/// One decimal, in the largest unit that it reaches.
+/// One decimal, in the largest unit that yields at least 1.
 fn rounded(bytes: u64) -> String {
     let units = [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     let unit = units.iter().find(|(_, size)| bytes >= *size);

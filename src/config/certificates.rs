@@ -1,7 +1,7 @@
-//! When the certificates end that the configuration names: those of Kafka's properties.
+//! The expiry of the certificates that the configuration names in Kafka's properties.
 //!
-//! Files are only looked at, for the metric that tells: Kafka's client reads them itself, and one that can't be read is
-//! that client's mistake to report. Keystores are left out, since they want a password.
+//! Files are read only for a metric: the Kafka client reads them itself, and reports those that it cannot read.
+//! Keystores are skipped, because they require a password.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,34 +12,34 @@ use openssl::x509::X509;
 use super::snapshot::Kafka;
 use super::source::{Sources, read_secret_text};
 
-/// The largest file of certificates, in bytes: all public authorities together are a quarter of that.
+/// The largest certificate file, in bytes: the bundle of all public authorities is a quarter of that.
 const CERTIFICATES_BYTES_MAX: u64 = 1024 * 1024;
 const DAY_SECONDS: i64 = 24 * 3600;
-/// librdkafka's word for "look in the usual places".
+/// librdkafka's value for "search the usual places".
 const PROBE: &str = "probe";
 
-/// Certificates of one property, in one file or in the property itself.
+/// The certificates of one property, in a file or in the property itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificates {
     pub cluster: Arc<str>,
-    /// librdkafka's name.
+    /// librdkafka's property name.
     pub property: &'static str,
-    /// Empty where they stand in the configuration.
+    /// Empty if they are part of the configuration.
     pub file: PathBuf,
-    /// When they are of no use any more, in seconds since the Unix epoch.
+    /// Their expiry, in seconds since the Unix epoch.
     pub end: i64,
 }
 
-/// What of several certificates counts.
+/// Which of several certificates determines the expiry.
 #[derive(Clone, Copy)]
 enum End {
-    /// A chain breaks with its first link.
+    /// A chain is invalid as soon as one certificate expires.
     First,
-    /// Authorities stand beside each other: the old one may go while a new one is there.
+    /// Authorities are alternatives: the old one may expire once a new one is added.
     Last,
 }
 
-/// The properties with certificates in PEM: their name, whether the value names a file, and what counts.
+/// The properties with certificates in PEM: the name, whether the value is a file name, and which certificate counts.
 const PROPERTIES: [(&str, bool, End); 4] = [
     ("ssl.ca.location", true, End::Last),
     ("ssl.ca.pem", false, End::Last),
@@ -47,7 +47,7 @@ const PROPERTIES: [(&str, bool, End); 4] = [
     ("ssl.certificate.pem", false, End::First),
 ];
 
-/// Those that can be read now. Their files count among the configuration's, so that new ones are seen.
+/// The certificates that are readable now. Their files are watched with the configuration's.
 pub(super) fn find(clusters: &[Kafka], sources: &mut Sources) -> Vec<Certificates> {
     let mut found = Vec::new();
     for kafka in clusters {
@@ -70,7 +70,7 @@ pub(super) fn find(clusters: &[Kafka], sources: &mut Sources) -> Vec<Certificate
     found
 }
 
-/// A property's value, and the file that it stands in where it has one of its own.
+/// The value of a property, and its file if it has one.
 fn value(kafka: &Kafka, property: &str) -> Option<(String, PathBuf)> {
     if let Some((_, value)) = kafka.properties.iter().find(|(name, _)| name == property) {
         return Some((value.clone(), PathBuf::new()));
@@ -79,7 +79,7 @@ fn value(kafka: &Kafka, property: &str) -> Option<(String, PathBuf)> {
     Some((read_secret_text(file).ok()?, file.clone()))
 }
 
-/// Nothing where there is no certificate.
+/// `None` if there is no certificate.
 fn end(pem: &[u8], which: End) -> Option<i64> {
     let certificates = X509::stack_from_pem(pem).ok()?;
     let ends = certificates.iter().filter_map(|certificate| unix_seconds(certificate.not_after()));
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_ends_with_its_first_authorities_with_their_last() {
+    fn a_chain_expires_with_its_first_certificate_and_authorities_with_their_last() {
         let folder = tempfile::tempdir().unwrap();
         let both = format!("{}{}", certificate(EARLIER), certificate(LATER));
         let (ca, client) = (folder.path().join("ca.pem"), folder.path().join("client.pem"));
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_certificate_is_none() {
+    fn a_file_without_a_certificate_yields_none() {
         assert_eq!(end(b"", End::First), None);
         assert_eq!(end(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", End::Last), None);
     }

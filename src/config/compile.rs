@@ -1,7 +1,7 @@
-//! Compiles what the user wrote into a snapshot, and reports everything that is wrong with it.
+//! Compiles the written configuration into a snapshot, and reports every error.
 //!
-//! Every part is compiled whatever is wrong with the others; a part that is wrong is replaced by a default, so that
-//! one mistake is not reported twice. The snapshot counts only if nothing was reported.
+//! Each part is compiled regardless of errors in others. An invalid part is replaced by a default, so that one error is
+//! not reported twice. The snapshot is used only if there are no errors.
 
 mod address;
 mod cors;
@@ -30,36 +30,36 @@ use crate::cores::cores_up_to;
 use crate::hub::ReplayLimits;
 
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
-/// Where metrics and health are served unless the configuration says otherwise.
+/// The default address of metrics and health checks.
 pub const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9090);
 const METRICS_PREFIX: &str = "notifications";
-/// The share of traces: one in a hundred costs next to nothing, and tells.
+/// The default sampling ratio: one trace in a hundred costs little.
 const SAMPLE: f64 = 0.01;
 const SERVICE_NAME: &str = "sidestream";
 const SERVICE_NAME_BYTES_MAX: usize = 255;
 const STREAMS_MAX: u32 = 10_000;
 const CONNECTIONS_MAX: u32 = 20_000;
-/// Threads that write streams unless the configuration says otherwise, on as many cores or more.
+/// The default number of writer threads, on at least as many cores.
 const WRITERS: usize = 4;
 const WRITERS_MAX: u32 = 256;
-/// Of streams, connections, queued events: what nobody needs more of.
+/// Of streams, connections and queued events: beyond any useful number.
 const COUNT: RangeInclusive<u32> = 1..=10_000_000;
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
-/// Timers of whole connections, where less than a second would cut healthy ones.
+/// Of whole connections: less than a second would close healthy ones.
 const LONG_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 const DRAIN_BUDGET: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(10 * 60);
-/// Of one client, from the log. 0: the log is not read.
+/// Per client, from the log. 0 disables replay from the log.
 const REPLAY_EVENTS: RangeInclusive<u32> = 0..=100_000_000;
 /// In bytes.
 const REPLAY_BYTES: RangeInclusive<u64> = 1024..=64 << 30;
 const REPLAY_TIME: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
-/// In bytes. Less would not hold a page of each partition that is read until those who asked for it have seen it.
+/// In bytes. Less would not hold one chunk of each partition until the waiting sessions have consumed it.
 const PROXY_BUFFERS: RangeInclusive<u64> = 1 << 20..=64 << 30;
 const REPLAY_CACHE: RangeInclusive<u64> = 4 << 20..=64 << 30;
 
-/// In bytes. Less would refuse streams with nothing kept.
+/// In bytes. Less would reject streams even with empty caches.
 const MEMORY: RangeInclusive<u64> = 64 << 20..=1 << 40;
-/// In bytes. 0: encodings are shared by those alone who get an event in the same turn of a writer.
+/// In bytes. With 0, encodings are shared only between sessions that receive an event in the same turn of a writer.
 const ENCODINGS: RangeInclusive<u64> = 0..=64 << 30;
 
 /// Compiles the whole file.
@@ -101,12 +101,12 @@ pub(super) fn compile(
         tracing,
         drain: drain(&root.section("drain")),
         writers: root.count("writers", 1..=WRITERS_MAX).map_or_else(|| cores_up_to(WRITERS), |count| count as usize),
-        // Last: what returns early leaves keys unread, which would count as unknown.
+        // Last: an early return would leave keys unread, which would be reported as unknown.
         routes: Arc::new(routes?),
     })
 }
 
-/// Where the files that a configuration names are, and whether they are read.
+/// The directory of the files that a configuration names, and whether they are read.
 #[derive(Clone, Copy)]
 struct Files<'a> {
     base_dir: &'a Path,
@@ -114,7 +114,7 @@ struct Files<'a> {
     is_run: bool,
 }
 
-/// What a person has to decide, and has not yet.
+/// Reports placeholders that the user has to fill in.
 fn report_placeholders(node: &Node, diagnostics: &Diagnostics) {
     match &node.value {
         Value::Map(entries) => entries.iter().for_each(|(_, value)| report_placeholders(value, diagnostics)),
@@ -127,7 +127,7 @@ fn report_placeholders(node: &Node, diagnostics: &Diagnostics) {
     }
 }
 
-/// Where clients connect, and where the process is looked after.
+/// The addresses of the client listener and the admin listener.
 fn listeners(root: &Section<'_>, options: &ReadOptions, diagnostics: &Diagnostics) -> (SocketAddr, SocketAddr) {
     let section = root.section("admin");
     let (written, admin) = (root.address("listen"), section.address("listen"));
@@ -141,7 +141,7 @@ fn listeners(root: &Section<'_>, options: &ReadOptions, diagnostics: &Diagnostic
     (listen, admin)
 }
 
-/// A target that is sidestream itself.
+/// Reports an upstream that is sidestream itself.
 fn report_circle(
     section: &Section<'_>,
     key: &'static str,
@@ -183,7 +183,7 @@ fn upstream(section: &Section<'_>, options: &ReadOptions) -> Upstream {
     }
 }
 
-/// A name or an IP address (a version 6 one in brackets) and a port.
+/// A name or an IP address (IPv6 in brackets), and a port.
 fn is_host_port(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else {
         return false;
@@ -191,7 +191,7 @@ fn is_host_port(text: &str) -> bool {
     is_host(host) && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-/// A name or an IP address, a version 6 one in brackets.
+/// A name or an IP address (IPv6 in brackets).
 fn is_host(host: &str) -> bool {
     match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
@@ -267,7 +267,7 @@ fn replay(section: &Section<'_>) -> ReplayLog {
 }
 
 fn metrics_prefix(section: &Section<'_>) -> String {
-    // A metric's name may also hold colons, but those are kept for recording rules.
+    // Metric names may also contain colons, which are reserved for recording rules.
     let prefix = section.read("prefix", "a metric name's beginning: `[a-zA-Z_][a-zA-Z0-9_]*`", |value| {
         text(value).filter(|text| {
             text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
@@ -288,14 +288,14 @@ fn tracing(section: &Section<'_>) -> Option<Tracing> {
     Some(Tracing { endpoint: endpoint?, sample, service_name: service_name.unwrap_or(SERVICE_NAME).into() })
 }
 
-/// Where spans are posted at a collector (OTLP/HTTP, "Endpoint URLs").
+/// The URL to which spans are posted (OTLP/HTTP, "Endpoint URLs").
 fn collector(written: &str) -> Option<Target> {
     let is_plain = written.starts_with("http://") && !written.contains(['?', '#']);
     format!("{}/v1/traces", written.trim_end_matches('/')).parse().ok().filter(|_| is_plain)
 }
 
-/// The content of a file that a node under this key names, without the line break at its end. Nothing where that is
-/// wrong, and reported, or where files are not read.
+/// The content of the file that a node under this key names, without the line break at its end. `None` if it cannot be
+/// read (which is reported), or if files are not read.
 fn secret_file(
     section: &Section<'_>,
     key: &str,
@@ -316,7 +316,7 @@ fn secret_file(
     match read {
         Ok(bytes) => Some(without_line_break(bytes)),
         Err(error) => {
-            // The secret itself may stand where its file's name should.
+            // The value may be the secret itself instead of a file name, so it is not quoted.
             let message = format!("`{}`: the file named here cannot be read: {error}", section.path_of(key));
             let folder = if base_dir.as_os_str().is_empty() { Path::new(".") } else { base_dir };
             let expected = format!("the name of a file, relative to the folder `{}`", folder.display());

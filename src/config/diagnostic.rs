@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, or probably not meant, and where.
+//! Errors and warnings of a configuration, with their positions.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -11,7 +11,7 @@ use super::file::{Node, Place};
 use super::nearest::nearest;
 use super::source::Sources;
 
-/// Whether a configuration can be used in spite of it.
+/// Whether the configuration is usable nevertheless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -19,27 +19,27 @@ pub enum Severity {
     Warning,
 }
 
-/// One mistake in a configuration. Its text is `conf/x.yaml:12:5: what is wrong; expected what`; as JSON it is an
-/// object of these fields.
+/// An error or warning. Its text is `conf/x.yaml:12:5: message; expected what`; as JSON it is an object of these
+/// fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
-    /// The file, as it was named.
+    /// The file name, as given.
     pub file: Arc<str>,
-    /// From 1.
+    /// 1-based.
     pub line: u64,
-    /// From 1, in characters.
+    /// 1-based, in characters.
     pub column: u64,
     pub severity: Severity,
     pub message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,
-    /// The line at fault; absent where there is none, or where it may hold a secret.
+    /// The affected line; `None` if there is none, or if it may contain a secret.
     #[serde(skip)]
     pub(super) excerpt: Option<Excerpt>,
 }
 
 impl Diagnostic {
-    /// The text, and below it the line with what is meant marked.
+    /// The text, followed by the affected line with a marker.
     pub fn render(&self) -> String {
         match &self.excerpt {
             Some(excerpt) => format!("{self}\n{}", excerpt.render(self.line)),
@@ -59,13 +59,13 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Collects the mistakes of one file, and which other files it made the compiler read.
+/// Collects the diagnostics of one file.
 #[derive(Debug)]
 pub(super) struct Diagnostics {
     file: Arc<str>,
     pub(super) sources: RefCell<Sources>,
     found: RefCell<Vec<Diagnostic>>,
-    /// Every key the compiler asked for, and whether it was there: what the annotated example must hold.
+    /// Every key that the compiler reads, and whether it was present: the annotated example must contain all of them.
     #[cfg(test)]
     pub(super) asked: RefCell<std::collections::BTreeMap<String, bool>>,
 }
@@ -81,28 +81,28 @@ impl Diagnostics {
         }
     }
 
-    /// Something is wrong here, and no list of good values would help.
+    /// Reports an error without an expectation.
     pub(super) fn wrong(&self, place: Place, message: impl Into<String>) {
         self.push(place, Severity::Error, message.into(), None);
     }
 
-    /// Something is wrong here, and this would be right.
+    /// Reports an error with the expected value.
     pub(super) fn expected(&self, place: Place, message: impl Into<String>, expected: impl Into<String>) {
         self.push(place, Severity::Error, message.into(), Some(expected.into()));
     }
 
-    /// How many mistakes and warnings there are so far.
+    /// The number of diagnostics so far.
     pub(super) fn count(&self) -> usize {
         self.found.borrow().len()
     }
 
-    /// Something here can be done, and is probably not meant.
+    /// Reports a valid setting that is probably unintended.
     pub(super) fn warn(&self, place: Place, message: impl Into<String>) {
         self.push(place, Severity::Warning, message.into(), None);
     }
 
-    /// Errors and warnings, each in the order of the file; a key that was read twice is wrong once. `text` and `root`
-    /// are the file.
+    /// The errors and the warnings, each in the order of the file. An error at a key that was read twice is reported
+    /// once. `text` and `root` are the file.
     pub(super) fn into_found(self, text: &str, root: Option<&Node>) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
         let mut found = self.found.into_inner();
         found.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
@@ -118,7 +118,7 @@ impl Diagnostics {
     }
 }
 
-/// ` (did you mean `x`?)` where one of the names is close to what was written, or nothing.
+/// ` (did you mean `x`?)` if one of the names is similar, otherwise empty.
 pub(crate) fn did_you_mean<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     nearest(written, names).map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! What is different between two snapshots: what a running process can take over, and what it can't.
+//! The difference between two snapshots: what a running process can apply, and what needs a restart.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -7,13 +7,13 @@ use std::sync::Arc;
 use super::snapshot::{DEFAULT_CLUSTER, Kafka, Limits, Snapshot, TopicConfig, Tracing, Upstream};
 use crate::route::StreamRoute;
 
-/// The way from one snapshot to the next.
+/// The difference between two snapshots.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Diff {
-    /// Keys that are read at start only, as they are written: `kafka.brokers`. Not empty: the new snapshot can't be
-    /// taken over.
+    /// Keys that are read only at start, as written: `kafka.brokers`. If there are any, the new snapshot cannot be
+    /// applied.
     pub needs_restart: Vec<String>,
-    /// Sections or keys that changed and can be taken over.
+    /// Changed sections or keys that can be applied.
     pub changed: Vec<&'static str>,
     /// Patterns of routes.
     pub routes_added: Vec<Arc<str>>,
@@ -22,7 +22,7 @@ pub struct Diff {
 }
 
 impl Diff {
-    /// What is another in `new`.
+    /// Compares two snapshots.
     pub fn between(old: &Snapshot, new: &Snapshot) -> Self {
         let mut diff = Self {
             needs_restart: needs_restart(old, new),
@@ -33,7 +33,7 @@ impl Diff {
         diff
     }
 
-    /// Whether the two say the same.
+    /// Whether the snapshots are equal.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -75,20 +75,20 @@ fn part<T: AsRef<str>>(title: &str, names: &[T]) -> Option<String> {
     (!names.is_empty()).then(|| format!("{title}: {}", names.join(", ")))
 }
 
-/// What a difference needs to come into force.
+/// What it takes to apply a difference.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Effect {
     Reload,
     Restart,
 }
 
-/// The names of those that are true.
+/// The names whose value is true.
 fn named<const N: usize>(differences: [(&'static str, bool); N]) -> impl Iterator<Item = &'static str> {
     differences.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name)
 }
 
-/// Everything but sources and routes, which are compared by name. Each structure is taken apart without `..`: a field that
-/// is added does not compile until it stands here.
+/// Compares everything except sources and routes, which are compared by name. Each structure is destructured without
+/// `..`, so that a new field does not compile until it is handled here.
 fn process(old: &Snapshot, new: &Snapshot, effect: Effect) -> impl Iterator<Item = &'static str> {
     use Effect::{Reload, Restart};
     let Snapshot {
@@ -98,7 +98,7 @@ fn process(old: &Snapshot, new: &Snapshot, effect: Effect) -> impl Iterator<Item
         forwarded,
         kafka: _,
         clusters: _,
-        // Of files, which are read when they change.
+        // Derived from files, which are reread when they change.
         certificates: _,
         routes: _,
         verifier,
@@ -120,7 +120,7 @@ fn process(old: &Snapshot, new: &Snapshot, effect: Effect) -> impl Iterator<Item
         proxy_buffers,
         tcp_user_timeout,
     } = limits;
-    // The pool is the one part of it that is made at start.
+    // The pool is created at start; the other fields are applied.
     let without_pool = |upstream: &Upstream| Upstream { pool: 0, ..upstream.clone() };
     let differences = [
         ("listen", Restart, *listen != new.listen),
@@ -153,17 +153,17 @@ fn needs_restart(old: &Snapshot, new: &Snapshot) -> Vec<String> {
     process(old, new, Effect::Restart).map(String::from).chain(sources(old, new)).collect()
 }
 
-/// The share of traces, where there are any.
+/// The sampling ratio, if tracing is enabled.
 fn sample(snapshot: &Snapshot) -> Option<f64> {
     snapshot.tracing.as_ref().map(|tracing| tracing.sample)
 }
 
-/// What the exporter is told at start.
+/// The settings that the exporter reads at start.
 fn without_sample(snapshot: &Snapshot) -> Option<Tracing> {
     snapshot.tracing.clone().map(|tracing| Tracing { sample: 0.0, ..tracing })
 }
 
-/// Sources read everything they are told at start.
+/// Sources read all of their settings at start.
 fn sources(old: &Snapshot, new: &Snapshot) -> Vec<String> {
     let of = |snapshot: &Snapshot, cluster: &str| snapshot.sources().find(|kafka| &*kafka.cluster == cluster).cloned();
     let clusters: BTreeSet<Arc<str>> = old.sources().chain(new.sources()).map(|kafka| kafka.cluster.clone()).collect();
@@ -181,7 +181,7 @@ fn source(old: &Kafka, new: &Kafka) -> Vec<String> {
     }
     let section =
         if &*old.cluster == DEFAULT_CLUSTER { "kafka".to_owned() } else { format!("clusters.{}", old.cluster) };
-    // Whether times are found is no key: the demo's broker finds none.
+    // Not a key: `finds_times` is false only for the demo's broker.
     let Kafka {
         cluster: _,
         brokers,
@@ -212,7 +212,7 @@ fn source(old: &Kafka, new: &Kafka) -> Vec<String> {
         }
     }
     names.extend(before.into_keys().map(|name| format!("topics.{name} (gone)")));
-    // Whatever else there is that the source reads.
+    // Other settings that the source reads.
     if names.is_empty() {
         names.push(section);
     }

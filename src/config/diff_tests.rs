@@ -1,4 +1,5 @@
-//! Every key of the schema is changed in the annotated example, which has them all: a reload takes it over, or names it.
+//! Changes every key of the schema in the annotated example, which contains all keys. A reload must apply each change
+//! or name it.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +9,7 @@ use serde_json::{Value as Json, json};
 use crate::config::schema::{PARSED, resolve};
 use crate::config::{Diff, Snapshot, parse};
 
-/// Values for keys whose form the schema does not say well enough, or that mean other keys.
+/// Values for keys whose schema does not determine a valid one, or that refer to other keys.
 const OTHERS: &[(&str, &str)] = &[
     ("auth.issuers.jwks_keep", "\"2h\""),
     ("listen", r#""127.0.0.1:1""#),
@@ -33,7 +34,7 @@ struct Leaf {
     schema: &'static Json,
 }
 
-/// The values that stand in the example.
+/// The scalar values of the example.
 fn leaves(value: &Json, schema: &'static Json, path: &str, pointer: &str, found: &mut Vec<Leaf>) {
     let schema = resolve(schema);
     match value {
@@ -53,7 +54,7 @@ fn leaves(value: &Json, schema: &'static Json, path: &str, pointer: &str, found:
     }
 }
 
-/// Values that may be good there and are others, the likeliest first.
+/// Different values that may be valid, the most likely first.
 fn others(leaf: &Leaf, value: &Json) -> Vec<Json> {
     let known = OTHERS.iter().find(|(path, _)| *path == leaf.path);
     if let Some((_, other)) = known {
@@ -90,7 +91,7 @@ fn others(leaf: &Leaf, value: &Json) -> Vec<Json> {
 }
 
 #[test]
-fn a_changed_key_is_taken_over_or_named() {
+fn a_changed_key_is_applied_or_named() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
     let example: Json = serde_saphyr::from_str(&fs::read_to_string(folder.join("sidestream.yaml")).unwrap()).unwrap();
     let compile = |value: &Json| parse(&value.to_string(), "x.json", &folder);
@@ -118,7 +119,7 @@ fn a_changed_key_is_taken_over_or_named() {
     assert_eq!(keys, known, "keys for which no other value was found, and those that the next test tries");
 }
 
-/// Keys of which no other value is good on its own in the example.
+/// Keys without another value that is valid on its own in the example.
 const UNTRIED: &[&str] = &[
     "auth.issuers.algorithms",
     "auth.issuers.discovery",
@@ -138,7 +139,7 @@ const UNTRIED: &[&str] = &[
 ];
 
 #[test]
-fn so_are_keys_that_other_keys_depend_on() {
+fn changed_keys_that_others_depend_on_are_applied_or_named() {
     const BASE: &str = "\
 upstream: { address: 'a:1' }
 kafka: { brokers: 'a:1' }

@@ -1,7 +1,7 @@
-//! A configuration with every default that the schema names filled in.
+//! A configuration with all defaults of the schema filled in.
 //!
-//! The schema is a file, `conf/sidestream.schema.json`: descriptions, defaults and units for people and editors. It
-//! checks nothing here: the compiler does, and tests hold the two together.
+//! The schema is `conf/sidestream.schema.json`: descriptions, defaults and units for users and editors. It validates
+//! nothing here, which is the compiler's task; tests keep them consistent.
 
 use std::path::Path;
 
@@ -13,11 +13,15 @@ use super::schema::{PARSED, resolve};
 use super::snapshot::{Snapshot, TopicConfig};
 use super::{LoadError, ReadOptions, parse_with, read_text, tree};
 
-/// What stands in place of a value that may be a secret.
+/// Replaces a value that may be a secret.
 const REDACTED: &str = "(redacted)";
 
-/// The configuration of a file with all defaults filled in. Values of `properties` are left out, and files of secrets
-/// are named, not read out.
+/// The configuration of a file with all defaults filled in. Values of `properties` are redacted, and files with secrets
+/// are named but not read.
+///
+/// # Errors
+///
+/// The file cannot be read, or is invalid.
 pub fn effective(path: &Path, options: &ReadOptions) -> Result<Json, LoadError> {
     let origin = path.display().to_string();
     let text = read_text(path)?;
@@ -28,7 +32,7 @@ pub fn effective(path: &Path, options: &ReadOptions) -> Result<Json, LoadError> 
     Ok(filled)
 }
 
-/// The defaults that depend on other values, or on the machine.
+/// Fills in defaults that depend on other values or on the machine.
 fn fill_from(snapshot: &Snapshot, filled: &mut Json) {
     filled["writers"] = json!(snapshot.writers);
     filled["limits"]["streams"] = json!(snapshot.limits.max_streams);
@@ -46,7 +50,7 @@ fn fill_from(snapshot: &Snapshot, filled: &mut Json) {
     }
 }
 
-/// What is written, as this schema has it, with its defaults.
+/// The written values of this schema, with defaults.
 fn fill(schema: &Json, node: Option<&Node>) -> Json {
     let schema = resolve(schema);
     match node.map(|node| &node.value) {
@@ -68,7 +72,7 @@ fn fill(schema: &Json, node: Option<&Node>) -> Json {
     }
 }
 
-/// A section that is not written has the defaults of its keys.
+/// The defaults of a section that is not present.
 fn unwritten(schema: &Json) -> Json {
     if schema["properties"].is_object() {
         return Json::Object(declared(schema, |_| None));
@@ -76,7 +80,7 @@ fn unwritten(schema: &Json) -> Json {
     schema["default"].clone()
 }
 
-/// The keys that a schema declares, with what is written of them, or their defaults; without those that have neither.
+/// The keys that a schema declares, with their written values or defaults; without keys that have neither.
 fn declared<'a>(schema: &Json, written: impl Fn(&str) -> Option<&'a Node>) -> Map<String, Json> {
     let mut object = Map::new();
     for (name, inner) in schema["properties"].as_object().into_iter().flatten() {

@@ -1,4 +1,5 @@
-//! The schema against the compiler and the annotated example. A validator tries it in `tests/integration/config.rs`.
+//! Compares the schema with the compiler and the annotated example. `tests/integration/config.rs` uses a JSON Schema
+//! validator.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +12,7 @@ fn example() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/sidestream.yaml")
 }
 
-/// Every key the schema declares, as the compiler calls it; names that users give are `*`.
+/// Every key in the schema, named as in the compiler; user-defined names are `*`.
 fn keys_of(schema: &Json, path: &str, keys: &mut BTreeSet<String>) {
     let schema = resolve(schema);
     for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
@@ -27,7 +28,7 @@ fn keys_of(schema: &Json, path: &str, keys: &mut BTreeSet<String>) {
     }
 }
 
-/// The keys the compiler asks for in this configuration.
+/// The keys that the compiler reads in this configuration.
 fn asked(text: &str) -> BTreeSet<String> {
     let diagnostics = Diagnostics::new("");
     let root = file::read(text, &diagnostics).unwrap();
@@ -55,9 +56,9 @@ fn schema_compiler_and_example_know_the_same_keys() {
     assert!(difference.is_empty(), "{difference:?}");
 }
 
-/// The schema's defaults are the compiler's: with them written out, nothing is another.
+/// The schema's defaults equal the compiler's: writing them out changes nothing.
 #[test]
-fn what_is_effective_is_the_same_configuration() {
+fn the_effective_configuration_is_equivalent() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["example-jwt.key", "example-jwks.json"] {
         fs::copy(example().with_file_name(name), folder.path().join(name)).unwrap();
@@ -65,7 +66,7 @@ fn what_is_effective_is_the_same_configuration() {
     let sparse = "upstream: { address: a:1 }\nkafka: { brokers: a:1 }\nstreams: { s: { topics: [t, u], keys: [k] } }\n\
                   topics: { t: { map: {} } }\nauth: { key_file: example-jwt.key, algorithms: [HS256] }\n\
                   routes: [{ path: /x, stream: s }]\n";
-    // Values of properties are not shown, so that a file with some is no longer the same.
+    // Values of properties are redacted, so the output differs from a file that has some.
     let whole = fs::read_to_string(example()).unwrap().replace("    client.id: sidestream\n", "    {}\n");
     for text in [sparse, &whole] {
         let path = folder.path().join("x.yaml");
@@ -81,7 +82,7 @@ fn what_is_effective_is_the_same_configuration() {
 }
 
 #[test]
-fn secrets_are_left_out() {
+fn secrets_are_redacted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.yaml");
     fs::write(folder.path().join("pw"), "hunter3").unwrap();

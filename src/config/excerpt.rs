@@ -1,21 +1,21 @@
-//! The line of a file that a diagnostic is about, with what it means marked. Shows no line that may hold a secret.
+//! The line of a diagnostic with a marker below. Lines that may contain a secret are not shown.
 
 use super::diagnostic::Diagnostic;
 use super::file::Node;
 use super::secrets::{self, mentions_secret};
 
-/// Characters of a line that are shown.
+/// The most characters of a line that are shown.
 const SHOWN_CHARS_MAX: usize = 120;
-/// Characters before the marked text that are kept of a longer line.
+/// Characters before the marked text that are shown of a longer line.
 const BEFORE_CHARS: usize = 40;
 
-/// A line as it is written, or a part of a long one, and what of it is marked.
+/// A line or a part of it, and the marked range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Excerpt {
     text: String,
-    /// Characters before the mark.
+    /// Characters before the marker.
     indent: usize,
-    /// Characters that are marked.
+    /// The width of the marker in characters.
     width: usize,
 }
 
@@ -27,8 +27,8 @@ impl Excerpt {
     }
 }
 
-/// Gives every diagnostic its excerpt. `root` is absent where the text is no YAML: then nobody knows which lines hold
-/// secrets, and none from the first on that mentions one is shown.
+/// Adds an excerpt to every diagnostic. `root` is absent if the text is not YAML. Then it is unknown which lines
+/// contain secrets, and no line from the first one that mentions a secret is shown.
 pub(super) fn add(diagnostics: &mut [Diagnostic], text: &str, root: Option<&Node>) {
     if diagnostics.is_empty() {
         return;
@@ -47,7 +47,7 @@ pub(super) fn add(diagnostics: &mut [Diagnostic], text: &str, root: Option<&Node
 }
 
 fn excerpt(line: &str, column: u64) -> Option<Excerpt> {
-    // What a terminal would act on is not repeated.
+    // Control characters are replaced: a terminal would interpret them.
     let chars: Vec<char> = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let at = usize::try_from(column).ok()?.checked_sub(1)?;
     let marked = chars.get(at..)?;
@@ -57,7 +57,7 @@ fn excerpt(line: &str, column: u64) -> Option<Excerpt> {
     Some(Excerpt { text: text.trim_end().into(), indent: at - cut, width })
 }
 
-/// How much of what stands here is one key or value.
+/// The width of the key or value at this position.
 fn width(chars: &[char]) -> usize {
     match chars {
         [quote @ ('"' | '\''), rest @ ..] => rest.iter().position(|c| c == quote).map_or(1, |end| end + 2),
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mark_covers_the_key_or_the_value() {
+    fn the_marker_covers_the_key_or_the_value() {
         let text = "a: 1\nroutes: [{ heartbeet: 5s, path: '/x y' }] # why\n  key: a value # why\n\u{1b}[2J: 1";
         let line = "     2 | routes: [{ heartbeet: 5s, path: '/x y' }] # why\n       | ";
         assert_eq!(marked(text, 2, 12), format!("{line}           ^^^^^^^^^"));
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_line_the_part_around_the_mark_is_shown() {
+    fn a_long_line_is_shown_around_the_marker() {
         let text = format!("{}end", "x".repeat(1000));
         let excerpt = excerpt(&text, 1001).unwrap();
         assert_eq!((excerpt.indent, excerpt.width, excerpt.text.len()), (BEFORE_CHARS, 3, BEFORE_CHARS + 3));

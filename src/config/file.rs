@@ -1,7 +1,7 @@
-//! What the user wrote: YAML as a tree in which every key and value knows its place.
+//! The written configuration: YAML as a tree in which every key and value has a position.
 //!
-//! It is a tree rather than a set of derived structs because those stop at the first mistake: from the tree the
-//! compiler reports unknown keys and wrong values all at once. It knows no key of the configuration.
+//! It is a tree instead of derived structs, because those stop at the first error: from the tree, the compiler reports
+//! all unknown keys and invalid values. It does not know the configuration's keys.
 
 use std::fmt;
 use std::ops::Range;
@@ -11,17 +11,17 @@ use serde_saphyr::{DuplicateKeyPolicy, Error, Location, Spanned};
 
 use super::diagnostic::Diagnostics;
 
-/// How deep mappings and lists may be nested. A configuration needs 5 levels; a thousand would overflow the stack.
+/// The deepest nesting of mappings and lists. A configuration needs 5 levels; a thousand would overflow the stack.
 const DEPTH_MAX: usize = 32;
-/// How many values there may be, those that aliases repeat included.
+/// The most values, including those that aliases repeat.
 const VALUES_MAX: usize = 50_000;
 
-/// Where something stands in the file.
+/// A position in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// From 1.
+    /// 1-based.
     pub(crate) line: u64,
-    /// From 1, in characters.
+    /// 1-based, in characters.
     pub(crate) column: u64,
 }
 
@@ -29,20 +29,20 @@ impl Place {
     pub(crate) const START: Self = Self { line: 1, column: 1 };
 }
 
-/// A value and its place.
+/// A value and its position.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) value: Value,
     pub(crate) place: Place,
-    /// Where it was written: an alias stands elsewhere.
+    /// Where it is written: for an alias, the position of the anchor.
     pub(crate) defined: Place,
-    /// Bytes of the text that it was written with; empty where the parser does not say.
+    /// The byte range of its text; empty if the parser does not report it.
     pub(crate) bytes: Range<usize>,
-    /// It may be a secret: it is in no message.
+    /// It may be a secret, so no message contains it.
     pub(crate) is_secret: bool,
 }
 
-/// A key and its place.
+/// A key and its position.
 #[derive(Debug)]
 pub(crate) struct Name {
     pub(crate) text: String,
@@ -51,7 +51,7 @@ pub(crate) struct Name {
 
 #[derive(Debug)]
 pub(crate) enum Value {
-    /// `key:` with nothing behind it.
+    /// `key:` without a value.
     Nothing,
     Flag(bool),
     Integer(i128),
@@ -61,7 +61,7 @@ pub(crate) enum Value {
     Map(Vec<(Name, Node)>),
 }
 
-/// Reads the tree. A text that is no YAML has one mistake: the parser can't know how it goes on.
+/// Parses the tree. A text that is not YAML yields one error, because the parser cannot continue.
 pub(super) fn read(text: &str, diagnostics: &Diagnostics) -> Option<Node> {
     match serde_saphyr::from_str_with_options(text, options(VALUES_MAX)) {
         Ok(node) => Some(node),
@@ -72,7 +72,7 @@ pub(super) fn read(text: &str, diagnostics: &Diagnostics) -> Option<Node> {
     }
 }
 
-/// Reads the trees of all documents of a text, of `values_max` values in all; empty documents are left out.
+/// Parses the trees of all documents of a text, with at most `values_max` values; empty documents are skipped.
 pub(crate) fn read_documents(text: &str, values_max: usize) -> Result<Vec<Node>, (Place, String)> {
     serde_saphyr::from_multiple_with_options(text, options(values_max))
         .map_err(|error| (place(&error), yaml_message(&error, values_max)))
@@ -87,11 +87,11 @@ fn options(values_max: usize) -> serde_saphyr::Options {
         budget: serde_saphyr::budget! {
             max_depth: DEPTH_MAX,
             max_nodes: values_max,
-            // What the parser counts besides: every value has a beginning and an end, and every document.
+            // The parser also counts the ends of values, and documents.
             max_events: values_max.saturating_mul(4),
             max_documents: values_max,
         },
-        // Repeated keys come through, to be reported with all else.
+        // Repeated keys are kept, to be reported with all other errors.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
     }
 }
@@ -100,7 +100,7 @@ fn place(error: &Error) -> Place {
     error.location().map_or(Place::START, Place::from)
 }
 
-/// The parser's message without the place, which the diagnostic has.
+/// The parser's message without the position, which the diagnostic contains.
 fn yaml_message(error: &Error, values_max: usize) -> String {
     match error {
         Error::MultipleDocuments { .. } => return "a second YAML document begins here; a configuration is one".into(),
@@ -115,7 +115,7 @@ fn yaml_message(error: &Error, values_max: usize) -> String {
     format!("not valid YAML: {}", without_quotations(&message[..end]))
 }
 
-/// A message of the parser without what it quotes of the text, but for single characters.
+/// A message of the parser without quotations of the text, except for single characters.
 fn without_quotations(message: &str) -> String {
     const QUOTES: [(char, char); 4] = [('`', '`'), ('\'', '\''), ('"', '"'), ('[', ']')];
     let mut out = String::new();
@@ -131,7 +131,7 @@ fn without_quotations(message: &str) -> String {
     out + rest
 }
 
-/// What values begin with that stand in for what somebody has to decide, as `import-ingress` writes them.
+/// The prefix of placeholders that the user has to fill in, as `import-ingress` writes them.
 pub(crate) const PLACEHOLDER: &str = "REPLACE-";
 
 impl Node {
@@ -139,7 +139,7 @@ impl Node {
         matches!(&self.value, Value::Text(text) if text.starts_with(PLACEHOLDER))
     }
 
-    /// What was found, for messages: scalars as written, shortened; of what may be a secret only its kind.
+    /// The found value, for messages: a scalar as written, truncated; for a possible secret, only its type.
     pub(crate) fn describe(&self) -> String {
         if self.is_secret { self.value.kind().into() } else { self.value.describe() }
     }
@@ -158,9 +158,9 @@ impl Value {
         }
     }
 
-    /// What was found, for messages: scalars as written, shortened.
+    /// The found value, for messages: a scalar as written, truncated.
     pub(crate) fn describe(&self) -> String {
-        /// Characters of a value that are repeated in a message.
+        /// The longest quotation of a value, in characters.
         const SHOWN_CHARS_MAX: usize = 60;
         match self {
             Self::Nothing => "nothing".into(),

@@ -1,4 +1,4 @@
-//! Configuration in three forms: the file as written, compiled with every error reported, and the running snapshot.
+//! Configuration in three forms: the file as written, the compiler that reports every error, and the running snapshot.
 //!
 //! It reads files (the configuration, keys of tokens, files with secret properties) and nothing else: no environment,
 //! no network.
@@ -55,13 +55,13 @@ pub enum LoadError {
     /// The file itself could not be read.
     #[error("{}: cannot be read: {source}", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
-    /// Everything that is wrong in it, in the order of the file, each with its line of the file.
+    /// All errors in it, in the order of the file, each with its line.
     #[error("{}", lines(.0))]
     Invalid(Vec<Diagnostic>),
 }
 
 impl LoadError {
-    /// What is wrong, one for each mistake. A file that can't be read is wrong at its beginning.
+    /// The errors, one each. For an unreadable file, one error at its beginning.
     pub fn diagnostics(&self) -> Vec<Diagnostic> {
         match self {
             Self::Invalid(found) => found.clone(),
@@ -74,37 +74,37 @@ impl LoadError {
     }
 }
 
-/// What came of a file, good or not.
+/// The result of reading a file, valid or not.
 #[derive(Debug)]
 pub struct Reading {
     pub snapshot: Result<Snapshot, LoadError>,
-    /// What can be done and is probably not meant, in the order of the file.
+    /// Valid settings that are probably unintended, in the order of the file.
     pub warnings: Vec<Diagnostic>,
-    /// Every file that was read, or should have been; the configuration is the first.
+    /// Every file that was read or could not be read; the first one is the configuration.
     pub files: Vec<PathBuf>,
-    /// Of all those files.
+    /// Of all these files.
     pub fingerprint: Fingerprint,
-    /// The SHA-256 of the configuration alone, as `sha256sum` prints it; empty where it can't be read.
+    /// The SHA-256 of the configuration alone, as `sha256sum` prints it; empty if it cannot be read.
     pub sha256: String,
 }
 
-/// How a configuration is read: what is said beside it.
+/// The options of reading a configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadOptions {
-    /// Where to listen, whatever the file says.
+    /// Overrides the listen address.
     pub listen: Option<SocketAddr>,
     pub admin: Option<SocketAddr>,
-    /// The port of this host that the upstream is at, whatever the file says.
+    /// Overrides the upstream with this port of the local host.
     pub upstream_port: Option<u16>,
-    /// The files that it names need not be there, and are not read: those of secrets and keys, and of certificates. What
-    /// comes of it can be compared, but not run: no token would be accepted.
+    /// Does not read the files that the configuration names (secrets, keys, certificates), which may be absent. The
+    /// result can be compared, but not run: it would accept no token.
     pub without_secrets: bool,
-    /// It is to be run: what keeps a Kafka client from being made is a warning, since neither start-up nor proxying depends
-    /// on Kafka, and a file may come later.
+    /// The configuration will be run. Settings with which no Kafka client can be created are warnings, because neither
+    /// start-up nor proxying depends on Kafka, and a file may appear later.
     pub is_run: bool,
 }
 
-/// Reads and compiles a configuration as it is. File names in it are relative to its folder.
+/// Reads and compiles a configuration. File names in it are relative to its directory.
 pub fn read(path: &Path) -> Reading {
     read_with(path, &ReadOptions::default())
 }
@@ -134,7 +134,11 @@ pub fn read_with(path: &Path, options: &ReadOptions) -> Reading {
     reading
 }
 
-/// Where a configuration has its admin listener, whatever else is wrong with it. No other file is read.
+/// The address of the admin listener in a configuration, regardless of other errors. No other file is read.
+///
+/// # Errors
+///
+/// The file cannot be read, or the address is invalid.
 pub fn admin_listen(path: &Path) -> Result<SocketAddr, LoadError> {
     let text = read_text(path)?;
     let diagnostics = Diagnostics::new(&path.display().to_string());
@@ -145,7 +149,7 @@ pub fn admin_listen(path: &Path) -> Result<SocketAddr, LoadError> {
     Ok(listen.unwrap_or(ADMIN_LISTEN))
 }
 
-/// How long a drain may take under this configuration, whatever else is wrong with it; nothing where it is no YAML.
+/// The time limit of a drain in this configuration, regardless of other errors; `None` if it is not YAML.
 pub(crate) fn drain_budget(text: &str) -> Option<Duration> {
     let diagnostics = Diagnostics::new("");
     let root = tree(text, &diagnostics)?;
@@ -153,7 +157,7 @@ pub(crate) fn drain_budget(text: &str) -> Option<Duration> {
     Some(compile::drain(&section).budget)
 }
 
-/// The tree of a configuration, with what may be a secret marked.
+/// The tree of a configuration, with possible secrets marked.
 fn tree(text: &str, diagnostics: &Diagnostics) -> Option<Node> {
     let mut root = file::read(text, diagnostics)?;
     secrets::mark(&mut root);
@@ -170,8 +174,12 @@ fn read_text(path: &Path) -> Result<String, LoadError> {
     })
 }
 
-/// Compiles a configuration from its text. `origin` is what diagnostics call it; file names in it are relative to
+/// Compiles a configuration from its text. `origin` is its name in diagnostics; file names in it are relative to
 /// `base_dir`.
+///
+/// # Errors
+///
+/// All errors in the text.
 pub fn parse(text: &str, origin: &str, base_dir: &Path) -> Result<Snapshot, LoadError> {
     parse_with(text, origin, base_dir, &ReadOptions::default())
 }

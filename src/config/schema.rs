@@ -1,4 +1,4 @@
-//! The JSON Schema of the configuration, as it is parsed: keys, defaults, and what may be a secret.
+//! The JSON Schema of the configuration, parsed: keys, defaults, and which values may be secrets.
 
 use std::sync::LazyLock;
 
@@ -9,7 +9,7 @@ pub const SCHEMA: &str = include_str!("../../conf/sidestream.schema.json");
 
 pub(super) static PARSED: LazyLock<Json> = LazyLock::new(|| serde_json::from_str(SCHEMA).unwrap_or_default());
 
-/// The schema that is meant by a reference into `$defs`.
+/// Resolves a reference into `$defs`.
 pub(super) fn resolve(schema: &Json) -> &Json {
     let name = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/"));
     name.map_or(schema, |name| &PARSED["$defs"][name])

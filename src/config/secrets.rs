@@ -1,8 +1,8 @@
-//! Which values of a configuration may be secrets, wherever they stand: no message and no excerpt shows one.
+//! Which values of a configuration may be secrets, wherever they are written: no message and no excerpt shows one.
 //!
-//! A value may be one below a key that holds secrets or names their files, below a key that is no key of the place it stands
-//! at (unless it is a slip of a harmless one there), and where a section should stand. It decides by names and places, never
-//! by what a value looks like, but for texts that mention such a name themselves.
+//! A value may be a secret below a key that holds secrets or names their files, below an unknown key (unless it is a
+//! typo of a harmless one), and in place of a section. The decision depends on names and positions, never on the value
+//! itself, except for texts that contain such a name.
 
 use std::collections::BTreeSet;
 
@@ -12,18 +12,17 @@ use super::file::{Node, Place, Value};
 use super::nearest::nearest;
 use super::schema::{PARSED, resolve};
 
-/// Parts of names that mean a secret, in lower case.
+/// Parts of names that indicate a secret, in lower case.
 const PARTS: [&str; 9] = ["pass", "pwd", "secret", "token", "credential", "jaas", "apikey", "privatekey", "sasl"];
 /// Whole words of names that mean one.
 const WORDS: [&str; 4] = ["pw", "pem", "ssl", "key_file"];
-/// Words that names are taken for slips of, at most [`EDITS_MAX`] away.
+/// Words whose typos are recognized, up to an edit distance of [`EDITS_MAX`].
 const MISSPELLED: [&str; 5] = ["password", "passphrase", "secret", "credentials", "properties"];
 const EDITS_MAX: usize = 2;
-/// Keys of the schema whose values are secrets, or could be one that was put in place of its file's name.
+/// Keys of the schema whose values are secrets, or where a secret could replace the name of its file.
 const HOLDERS: [&str; 4] = ["properties", "property_files", "key_file", "jwks_file"];
 
-/// Whether a text mentions something that is a secret's name, or a slip of one, or is a URL with credentials (RFC 3986
-/// section 3.2.1).
+/// Whether a text contains the name of a secret, a typo of one, or a URL with credentials (RFC 3986 section 3.2.1).
 pub(super) fn mentions_secret(text: &str) -> bool {
     if text.split_once("://").is_some_and(|(_, rest)| rest.contains('@')) {
         return true;
@@ -39,8 +38,8 @@ pub(super) fn mentions_secret(text: &str) -> bool {
     })
 }
 
-/// Cuts off of a key what may be a value that no blank parts from it (`{ password:x }`). No key of a configuration has
-/// such a name, so that nothing which is valid changes.
+/// Removes from a key what may be a value without a space before it (`{ password:x }`). No valid key has such a name,
+/// so that valid configurations stay unchanged.
 fn cut(name: &mut String) {
     let is_sound = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-');
     if let Some(end) = name.find(|c| !is_sound(c)).filter(|_| mentions_secret(name)) {
@@ -48,7 +47,7 @@ fn cut(name: &mut String) {
     }
 }
 
-/// Marks the values of a configuration that may be secrets, and cuts them off of keys.
+/// Marks the values of a configuration that may be secrets, and removes them from keys.
 pub(super) fn mark(root: &mut Node) {
     mark_below(root, &PARSED, false);
     let mut anchored = BTreeSet::new();
@@ -58,19 +57,19 @@ pub(super) fn mark(root: &mut Node) {
     mark_anchored(root, &anchored);
 }
 
-/// The lines of `text` on which values stand that may be secrets.
+/// The lines of `text` with values that may be secrets.
 pub(super) fn lines(root: &Node, text: &str) -> BTreeSet<u64> {
     let mut lines = BTreeSet::new();
     collect(root, &mut |node| {
         let breaks = text.get(node.bytes.clone()).map_or(0, |written| written.matches('\n').count() as u64);
         lines.insert(node.place.line);
-        // A block scalar begins behind its indicator, and its last line break is not always its own.
+        // A block scalar begins after its indicator, and its last line break is not always part of it.
         lines.extend(node.defined.line..=node.defined.line + breaks + 1);
     });
     lines
 }
 
-/// As deep as the tree, which is limited.
+/// The depth is limited, because that of the tree is.
 fn mark_below(node: &mut Node, schema: &Json, is_secret: bool) {
     let schema = resolve(schema);
     let is_section = schema["properties"].is_object() || schema["additionalProperties"].is_object();
@@ -89,7 +88,7 @@ fn mark_below(node: &mut Node, schema: &Json, is_secret: bool) {
     }
 }
 
-/// The schema of what stands under a key, and whether it may be a secret.
+/// The schema of the values under a key, and whether they may be secrets.
 fn below<'a>(schema: &'a Json, name: &str) -> (&'a Json, bool) {
     let declared = schema["properties"].as_object();
     let known = declared.and_then(|declared| declared.get(name));
@@ -107,7 +106,7 @@ fn below<'a>(schema: &'a Json, name: &str) -> (&'a Json, bool) {
     }
 }
 
-/// What an alias stands for is marked wherever it was written.
+/// Marks the anchors of marked aliases.
 fn mark_anchored(node: &mut Node, anchored: &BTreeSet<(u64, u64)>) {
     match &mut node.value {
         Value::Map(entries) => entries.iter_mut().for_each(|(_, value)| mark_anchored(value, anchored)),
@@ -119,7 +118,7 @@ fn mark_anchored(node: &mut Node, anchored: &BTreeSet<(u64, u64)>) {
     }
 }
 
-/// Hands over every scalar that may be a secret.
+/// Calls `take` with every scalar that may be a secret.
 fn collect(node: &Node, take: &mut impl FnMut(&Node)) {
     match &node.value {
         Value::Map(entries) => entries.iter().for_each(|(_, value)| collect(value, take)),

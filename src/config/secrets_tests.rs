@@ -5,14 +5,14 @@ use crate::config::parse;
 
 const MINIMAL: &str = "upstream: { address: 'a:1' }\nkafka: { brokers: 'a:1' }\n";
 
-/// Everything that is said of a configuration, as text and as JSON.
+/// All diagnostics of a configuration, as text and as JSON.
 fn said(text: &str) -> String {
     let error = parse(text, "x.yaml", Path::new("/nowhere")).unwrap_err();
     format!("{error}\n{}", serde_json::json!(error.diagnostics()))
 }
 
 #[test]
-fn names_of_secrets_and_their_slips() {
+fn names_of_secrets_and_their_typos() {
     for name in [
         "sasl.password",
         "password",
@@ -42,9 +42,9 @@ fn names_of_secrets_and_their_slips() {
 }
 
 #[test]
-fn no_value_below_a_key_that_can_hold_a_secret_is_shown_wherever_it_was_misplaced() {
+fn a_misplaced_secret_is_never_shown() {
     let misplaced = [
-        // Two blanks too far left, too far right, at the top, in other sections.
+        // Indented two spaces too few or too many, at the top level, in other sections.
         "upstream: { address: 'a:1' }\nkafka:\n  brokers: a:1\n  properties:\n    security.protocol: SSL\n  sasl.password: hunter2\n",
         "upstream: { address: 'a:1' }\nkafka:\n  brokers:\n    sasl.password: hunter2\n",
         "upstream: { address: 'a:1' }\nkafka:\n  brokers: a:1\n    sasl.password:hunter2\n",
@@ -63,27 +63,27 @@ fn no_value_below_a_key_that_can_hold_a_secret_is_shown_wherever_it_was_misplace
         "kafka: { brokers: 'a:1', properties: hunter2 }\n",
         "kafka: { brokers: 'a:1', properties: [{ sasl.password: hunter2 }] }\n",
         "kafka: hunter2\n",
-        // Slips of names.
+        // Typos.
         "kafka: { brokers: 'a:1', proprties: { sasl.password: hunter2 } }\n",
         "kafka: { brokers: 'a:1', properties: { sasl.pasword: hunter2 } }\n",
         "kafka: { brokers: 'a:1', sasl.pasword: hunter2 }\n",
         "kafka: { brokers: 'a:1', pw: hunter2, nonsense: 1 }\n",
-        // Flow style without the blank that makes a value of it.
+        // Flow style without the space that separates a value.
         "kafka: { brokers: 'a:1', sasl.password:hunter2 }\n",
         "kafka: { brokers: 'a:1', sasl.password=hunter2 }\n",
         "kafka: { brokers: 'a:1', properties: { sasl.password:hunter2 } }\n",
         "kafka:\n  brokers: a:1\n  properties:\n    sasl.password:hunter2\n",
-        // Block scalars and several lines.
+        // Block scalars, and values of several lines.
         "kafka:\n  brokers: a:1\n  sasl.password: |\n    one\n    hunter2\n",
         "kafka:\n  brokers: a:1\n  properties:\n    sasl.password:\n      - one\n      - hunter2\n",
         "kafka:\n  brokers: a:1\n  sasl.password: >-\n    one\n    hunter2\nwriters: 0\n",
-        // Anchors: the value stands at its anchor.
+        // Anchors: the value is at its anchor.
         "x-hidden: &pw hunter2\nkafka: { brokers: 'a:1', properties: { sasl.password: *pw } }\n",
         "metrics: { prefix: &pw 'hunter2!' }\nkafka: { brokers: 'a:1', properties: { sasl.password: *pw } }\n",
         // JSON.
         "{\"upstream\": {\"address\": \"a:1\"}, \"kafka\": {\"brokers\": \"a:1\", \"sasl.password\": \"hunter2\"}}",
         "{\"kafka\": {\"brokers\": \"a:1\", \"sasl.password\": \"hunter2\"",
-        // No YAML.
+        // Not YAML.
         "kafka:\n  brokers: a:1\n  sasl.password: \"hunter2\n",
         "kafka:\n\tsasl.password: hunter2\n",
         "kafka:\n  sasl.pasword: hunter2 ]: x\n",
@@ -92,7 +92,7 @@ fn no_value_below_a_key_that_can_hold_a_secret_is_shown_wherever_it_was_misplace
         "kafka: { sasl.password: !!int hunter2 }\n",
         "kafka: { sasl.password: @hunter2 }\n",
         "kafka: { sasl.password: %hunter2 }\n",
-        // Beside a mistake, and in a comment.
+        // Next to an error, and in a comment.
         "kafka: { brokers: 'a:1', nonsense: 1 } # password hunter2\n",
         "kafka: { brokers: 'a:1', properties: { sasl.password: hunter2 }, nonsense: 1 }\n",
         // In URLs.

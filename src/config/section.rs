@@ -1,7 +1,7 @@
-//! Reads the keys of one mapping: each asked for by name and type, wrong ones reported where they stand.
+//! Reads the keys of one mapping, each by name and type, and reports invalid values with their position.
 //!
-//! Nothing here stops at a mistake: it is reported, and the answer is as if the key were absent. A section reports,
-//! when it is dropped, the keys that nobody asked for.
+//! An error does not stop the compiler: it is reported, and the key counts as absent. When a section is dropped, it
+//! reports the keys that were not read.
 
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -13,20 +13,20 @@ use super::diagnostic::{Diagnostics, alternatives, did_you_mean};
 use super::file::{Name, Node, Place, Value};
 use super::units::{parse_duration, parse_size, write_duration, write_size};
 
-/// A mapping being read.
+/// A mapping, and which of its keys have been read.
 pub(super) struct Section<'a> {
-    /// Its path for messages, without positions in lists: `routes.queue`. Empty for the whole file.
+    /// The path for messages, without list indexes: `routes.queue`. Empty for the whole file.
     path: String,
     entries: &'a [(Name, Node)],
     place: Place,
-    /// Something else than a mapping stands here, which was reported: nothing is missing then.
+    /// The node is not a mapping, which was reported: no key counts as missing.
     is_mistaken: bool,
     asked: RefCell<Vec<&'static str>>,
     diagnostics: &'a Diagnostics,
 }
 
 impl<'a> Section<'a> {
-    /// The section that this node holds; an empty one where it holds nothing, or something else.
+    /// The section in this node; empty if the node is empty or not a mapping.
     pub(super) fn open(path: &str, node: &'a Node, diagnostics: &'a Diagnostics) -> Self {
         let mut section = Self::empty(path, node.place, diagnostics);
         match &node.value {
@@ -42,7 +42,7 @@ impl<'a> Section<'a> {
         section
     }
 
-    /// The section under this key; an empty one where it is absent.
+    /// The section under this key; empty if it is absent.
     pub(super) fn section(&self, key: &'static str) -> Self {
         let path = self.path_of(key);
         match self.get(key) {
@@ -56,7 +56,7 @@ impl<'a> Section<'a> {
         Self { path: path.into(), entries: &[], place, is_mistaken: false, asked, diagnostics }
     }
 
-    /// Where the value of this key stands, or the section where it is absent.
+    /// The position of the key's value, or of the section if it is absent.
     pub(super) fn place_of(&self, key: &'static str) -> Place {
         self.get(key).map_or(self.place, |node| node.place)
     }
@@ -65,21 +65,21 @@ impl<'a> Section<'a> {
         self.get(key).is_some()
     }
 
-    /// Reports a key that must be there and is not.
+    /// Reports a required key that is absent.
     pub(super) fn require(&self, key: &'static str, meaning: &str) {
         if !self.has(key) && !self.is_mistaken {
             self.diagnostics.wrong(self.place, format!("`{}` is missing: {meaning}", self.path_of(key)));
         }
     }
 
-    /// The value of a key as it was written. `key:` with nothing behind it counts as absent.
+    /// The value of a key as written. `key:` without a value counts as absent.
     pub(super) fn get(&self, key: &'static str) -> Option<&'a Node> {
         self.asked.borrow_mut().push(key);
         let node = self.entries.iter().find(|(name, _)| name.text == key).map(|(_, node)| node);
         node.filter(|node| !matches!(node.value, Value::Nothing))
     }
 
-    /// The value of a key, if `read` can read it.
+    /// The value of a key, converted by `read`.
     pub(super) fn read<T>(
         &self,
         key: &'static str,
@@ -88,20 +88,20 @@ impl<'a> Section<'a> {
     ) -> Option<T> {
         let node = self.get(key)?;
         let value = read(&node.value);
-        // A placeholder was reported as one.
+        // Placeholders have been reported.
         if value.is_none() && !node.is_placeholder() {
             self.reject(key, node, expected);
         }
         value
     }
 
-    /// Reports the value of a key, or an element of it, as not what it should be.
+    /// Reports that the value of a key, or an element of it, is invalid.
     pub(super) fn reject(&self, key: &str, node: &Node, expected: impl Display) {
         let message = format!("`{}`: found {}", self.path_of(key), node.describe());
         self.diagnostics.expected(node.place, message, expected.to_string());
     }
 
-    /// The elements of a list; none where it is absent.
+    /// The elements of a list; none if it is absent.
     pub(super) fn list(&self, key: &'static str) -> &'a [Node] {
         let list = self.read(key, "a list", |value| match value {
             Value::List(list) => Some(&list[..]),
@@ -110,7 +110,7 @@ impl<'a> Section<'a> {
         list.unwrap_or_default()
     }
 
-    /// The entries of a mapping whose keys the user chooses.
+    /// The entries of a mapping with user-defined keys.
     pub(super) fn entries(&self, key: &'static str) -> &'a [(Name, Node)] {
         let entries = self.read(key, "a mapping", |value| match value {
             Value::Map(entries) => Some(&entries[..]),
@@ -132,12 +132,12 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// An address to listen on; port 0 takes a free one.
+    /// An address to listen on; port 0 selects a free one.
     pub(super) fn address(&self, key: &'static str) -> Option<SocketAddr> {
         self.read(key, "an IP address and a port such as `0.0.0.0:8080`", |value| text(value)?.parse().ok())
     }
 
-    /// One of these words.
+    /// A value from a fixed set.
     pub(super) fn choice<T: Copy>(&self, key: &'static str, choices: &[(&str, T)]) -> Option<T> {
         self.read(key, alternatives(choices.iter().map(|(name, _)| *name)), |value| {
             let written = text(value)?;
@@ -173,7 +173,7 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// A share of something.
+    /// A number between 0 and 1.
     pub(super) fn share(&self, key: &'static str) -> Option<f64> {
         self.read(key, "a number between 0 and 1", |value| match value {
             Value::Integer(0) => Some(0.0),
@@ -183,7 +183,7 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// The key with the section's path before it, for messages.
+    /// The key with the section's path, for messages.
     pub(super) fn path_of(&self, key: &str) -> String {
         if self.path.is_empty() { key.into() } else { format!("{}.{key}", self.path) }
     }
@@ -216,7 +216,7 @@ impl Drop for Section<'_> {
     }
 }
 
-/// A text. Numbers and `true` are none: they may not be spelled as they were written.
+/// A string. Numbers and booleans are not accepted: YAML may have changed their spelling.
 pub(super) fn text(value: &Value) -> Option<&str> {
     match value {
         Value::Text(text) => Some(text),

@@ -13,7 +13,7 @@ use crate::event::Topic;
 use crate::hub::ReplayLimits;
 use crate::route::RouteTable;
 
-/// The most further attempts of a failed request that a configuration may ask for.
+/// The most retries of a request that a configuration may set.
 pub const RETRIES_MAX: u32 = 10;
 
 /// A valid configuration, compiled.
@@ -24,27 +24,28 @@ pub struct Snapshot {
     pub upstream: Upstream,
     pub forwarded: ForwardedTrust,
     pub kafka: Kafka,
-    /// Further clusters that topics are read from.
+    /// Further clusters with topics.
     pub clusters: Vec<Kafka>,
-    /// What they prove themselves and their brokers by, as far as it can be read.
+    /// The certificates of clusters, as far as they are readable.
     pub certificates: Vec<Certificates>,
     pub routes: Arc<RouteTable>,
-    /// Absent where no token is ever asked for: every route is public then.
+    /// `None` if no route requires a token.
     pub verifier: Option<Arc<Verifier>>,
-    /// Whether clients may open streams that are silent when they ask for it, to try the way to here.
+    /// Whether clients may open probes: streams without events that test the network path.
     pub probe: bool,
     pub limits: Limits,
     pub replay: ReplayLog,
     pub metrics_prefix: String,
-    /// Absent: there are no traces.
+    /// `None` if tracing is disabled.
     pub tracing: Option<Tracing>,
     pub drain: DrainLimits,
-    /// Threads that write streams.
+    /// The number of writer threads.
     pub writers: usize,
 }
 
 impl Snapshot {
-    /// Takes the keys of issuers that the snapshot before has requested: a reload waits for no issuer.
+    /// Takes over the issuers' keys that the previous snapshot has requested, so that a reload does not wait for an
+    /// issuer.
     pub fn inherit_keys(&mut self, before: &Self) {
         match (&mut self.verifier, &before.verifier) {
             (Some(now), Some(before)) if now == before => *now = before.clone(),
@@ -53,7 +54,7 @@ impl Snapshot {
         }
     }
 
-    /// Every cluster that is read from.
+    /// All clusters.
     pub fn sources(&self) -> impl Iterator<Item = &Kafka> {
         std::iter::once(&self.kafka).chain(&self.clusters)
     }
@@ -65,20 +66,20 @@ pub struct Upstream {
     /// `host:port`; names are resolved per connection.
     pub address: String,
     pub connect_timeout: Duration,
-    /// The longest silence while reading an answer: an idle limit, never a total one.
+    /// The longest silence while reading a response: an idle timeout, not a total one.
     pub read_timeout: Duration,
-    /// The longest a single write may take.
+    /// The longest time for a single write.
     pub write_timeout: Duration,
-    /// How long an unused connection is kept.
+    /// How long an idle connection is kept.
     pub keepalive: Duration,
-    /// Connections kept for reuse.
+    /// The most idle connections.
     pub pool: usize,
-    /// Further attempts after a failed one, never after the first byte of an answer, and of requests with a body
-    /// only while none of it was sent.
+    /// Retries after a failed attempt. A request is not retried after the first byte of a response, nor after a byte of
+    /// its body was sent.
     pub retries: usize,
 }
 
-/// Whose `X-Forwarded-*` headers are believed (and extended); everybody else's are replaced.
+/// Which clients' `X-Forwarded-*` headers are trusted and extended; those of others are replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ForwardedTrust {
     Nobody,
@@ -87,53 +88,53 @@ pub enum ForwardedTrust {
     Networks(Box<[(std::net::IpAddr, u8)]>),
 }
 
-/// What topics call the cluster of the section `kafka`.
+/// The name of the cluster in the section `kafka`.
 pub const DEFAULT_CLUSTER: &str = "kafka";
 
 /// A source of events: one cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kafka {
-    /// What the configuration calls the cluster.
+    /// The cluster's name in the configuration.
     pub cluster: Arc<str>,
     /// `host:port,...`
     pub brokers: String,
     /// librdkafka properties as written. Never logged.
     pub properties: Vec<(String, String)>,
-    /// Those whose value stands in a file. It was read once to be checked, and is read again with every new client, so
-    /// that a secret may change while the process runs.
+    /// Properties whose values are in files. The files were read once for validation, and are reread for every new
+    /// client, so that a secret can be rotated without a restart.
     pub property_files: Vec<(String, PathBuf)>,
-    /// What is read of it.
+    /// The topics that are read.
     pub topics: Vec<TopicConfig>,
-    /// How long readiness waits for the replay window to be warmed from the log.
+    /// How long readiness waits until the replay windows are warm.
     pub warm_up: Duration,
-    /// Whether `/readyz` fails while no broker answers.
+    /// Whether `/readyz` fails while no broker responds.
     pub required_for_readiness: bool,
-    /// Whether its brokers find offsets by time: all but the demo's do.
+    /// Whether the brokers support offset lookup by time; only the demo's broker does not.
     pub finds_times: bool,
 }
 
-/// One topic: the shape of its records, and how much of it is kept for replay.
+/// A topic: the shape of its records, and the size of its replay window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicConfig {
-    /// What streams, event ids and metrics call it.
+    /// The name in streams, event ids and metrics.
     pub name: Topic,
-    /// What its cluster calls it.
+    /// The name in its cluster.
     pub source: Topic,
-    /// Its keys are the union of the keys declared by the streams that carry the topic, sorted.
+    /// Its keys are the union of the keys that the topic's streams declare, sorted.
     pub shape: Shape,
-    /// Events kept for replay.
+    /// The most events in the replay window.
     pub replay_events: usize,
-    /// Bytes of memory that these take; whichever limit is met first.
+    /// The most bytes of these events; the limit that is reached first applies.
     pub replay_bytes: usize,
 }
 
 impl TopicConfig {
-    /// Events kept for replay where the configuration does not say.
+    /// The default number of events.
     pub const REPLAY_EVENTS: usize = 500;
-    /// Bytes kept for replay where the configuration does not say.
+    /// The default number of bytes.
     pub const REPLAY_BYTES: usize = 16 * 1024 * 1024;
 
-    /// A topic of which nothing is said but the keys that streams declare.
+    /// A topic with defaults, except for the keys that streams declare.
     pub fn new(name: Topic, keys: impl IntoIterator<Item = Arc<str>>) -> Self {
         Self {
             source: name.clone(),
@@ -145,50 +146,50 @@ impl TopicConfig {
     }
 }
 
-/// Where spans are sent, and which.
+/// The destination and the sampling of traces.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tracing {
-    /// The collector: where spans are posted.
+    /// The URL to which spans are posted.
     pub endpoint: Target,
-    /// The share of the traces that begin here, 0 to 1.
+    /// The sampling ratio of traces that begin here, 0 to 1.
     pub sample: f64,
     pub service_name: String,
 }
 
-/// How streams are ended, by a drain or by a reload.
+/// The limits at which a drain or a reload ends streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrainLimits {
-    /// How long it may take before the streams that are still open are cut.
+    /// The time limit, after which the remaining streams are cut.
     pub budget: Duration,
-    /// How many streams a second are told to come back elsewhere, if the budget allows.
+    /// Streams ended per second, if the time limit allows it.
     pub reconnects_per_second: u32,
 }
 
-/// What is read from the log for replay, beyond the windows.
+/// The limits of replay from the log, beyond the windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplayLog {
     pub limits: ReplayLimits,
-    /// Bytes of what was read that are kept for others, of all topics together.
+    /// The size of the cache of chunks, for all topics together, in bytes.
     pub cache_bytes: usize,
 }
 
-/// Limits of the whole process.
+/// The limits of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Streams open at a time.
+    /// Open streams.
     pub max_streams: usize,
-    /// Connections open at a time, streams included.
+    /// Open connections, streams included.
     pub max_connections: usize,
-    /// Resident bytes at which the process gives up what it keeps; absent: there is no limit.
+    /// Resident bytes above which the process releases memory; `None` means unlimited.
     pub memory: Option<usize>,
-    /// Bytes of encodings that are kept for others.
+    /// Bytes of encodings that are kept for other sessions.
     pub encodings: usize,
-    /// How long a whole request head may take, from its first byte or the connection's start.
+    /// The total time of a request head, from its first byte or the start of the connection.
     pub header_timeout: Duration,
-    /// How long a kept-alive connection may be idle between requests.
+    /// How long a keep-alive connection may be idle between requests.
     pub idle_timeout: Duration,
-    /// Bytes that answers of the upstream may take whose clients do not read them.
+    /// Bytes of upstream responses whose clients do not read them.
     pub proxy_buffers: usize,
-    /// How long a stream's client may acknowledge nothing while something is on its way, before it counts as lost.
+    /// How long sent data may stay unacknowledged before a stream's client counts as lost (TCP_USER_TIMEOUT).
     pub tcp_user_timeout: Duration,
 }

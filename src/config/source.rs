@@ -1,4 +1,4 @@
-//! The files that a configuration is made of: read within a limit, remembered by name, and hashed by content.
+//! The files of a configuration: read up to a limit, recorded by name, and hashed by content.
 
 use std::fmt;
 use std::fs::{File, FileType};
@@ -11,20 +11,20 @@ use sha2::{Digest, Sha256};
 
 use super::CONFIG_BYTES_MAX;
 
-/// What was read, in this order: the configuration, then keys and secrets that it names.
+/// The files in the order of reading: the configuration, then the keys and secrets that it names.
 #[derive(Clone, Default)]
 pub(super) struct Sources {
     paths: Vec<PathBuf>,
     hash: Sha256,
 }
 
-/// The SHA-256 of everything a configuration was made of. Its files are hashed one behind the other; one that can't be
-/// read counts as its error, so that this is a content too, which may change.
+/// The SHA-256 of all files of a configuration, in sequence. A file that cannot be read contributes its error, so that
+/// a later success changes the hash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprint([u8; 32]);
 
 impl Sources {
-    /// Reads a file of `limit` bytes at most. A longer one is an error, and so is a folder.
+    /// Reads a file of at most `limit` bytes. A longer one, and a directory, is an error.
     pub(super) fn read(&mut self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         let read = read_limited(path, limit);
         self.paths.push(path.into());
@@ -35,7 +35,7 @@ impl Sources {
         read
     }
 
-    /// The files' names, and the hash of them all.
+    /// The names of the files, and the hash of all of them.
     pub(super) fn finish(self) -> (Vec<PathBuf>, Fingerprint) {
         (self.paths, Fingerprint(self.hash.finalize().into()))
     }
@@ -50,13 +50,17 @@ impl fmt::Debug for Sources {
 /// The largest file with a key or a secret, in bytes.
 pub(super) const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
-/// A secret of text, without the line break at its file's end: for whoever needs it anew while the process runs.
+/// Reads a secret text, without the line break at the end of its file. Used to reread it at run time.
+///
+/// # Errors
+///
+/// The file cannot be read, is too long, or is not UTF-8.
 pub fn read_secret_text(path: &Path) -> io::Result<String> {
     let bytes = without_line_break(read_limited(path, SECRET_BYTES_MAX)?);
     String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
 }
 
-/// Editors end files with a line break, which belongs to no secret.
+/// Editors end a file with a line break, which is not part of the secret.
 pub(super) fn without_line_break(mut bytes: Vec<u8>) -> Vec<u8> {
     for end in *b"\n\r" {
         bytes.pop_if(|last| *last == end);
@@ -64,7 +68,7 @@ pub(super) fn without_line_break(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// The SHA-256 of these bytes, as hexadecimal digits.
+/// The SHA-256 of these bytes, in hexadecimal.
 pub(super) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -73,7 +77,11 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
 const PIPE_WAIT: Duration = Duration::from_secs(5);
 const PIPE_LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// Whether a file, or perhaps a folder, is there to be read by a library: not what it would wait for.
+/// Whether a library can read the path: a regular file, or a directory if allowed, and nothing that would block.
+///
+/// # Errors
+///
+/// The path does not exist, is not accessible, or is of another type.
 pub fn check_file(path: &Path, takes_folder: bool) -> io::Result<()> {
     match std::fs::metadata(path)?.file_type() {
         kind if kind.is_file() => File::open(path).map(drop),
@@ -82,27 +90,27 @@ pub fn check_file(path: &Path, takes_folder: bool) -> io::Result<()> {
     }
 }
 
-/// The fingerprint of these files as they are now.
+/// The current fingerprint of these files.
 pub(crate) fn fingerprint(paths: &[PathBuf]) -> Fingerprint {
     let mut sources = Sources::default();
     for path in paths {
-        // Whatever limit each was read within: one that is longer reads as another error, and is looked at again.
+        // Regardless of the original limit: a longer file yields another error, and is examined again.
         let _ = sources.read(path, CONFIG_BYTES_MAX);
     }
     sources.finish().1
 }
 
-/// Reads a file, or a pipe for a bounded time. Whatever else a path became is an error, and never waited for.
+/// Reads a file, or a pipe for a limited time. Other file types are errors and never block.
 fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let kind = std::fs::metadata(path)?.file_type();
     if !kind.is_file() && !kind.is_fifo() {
         return Err(unfit(kind));
     }
-    // It may have become another one by now: opening a FIFO waits for who writes to it.
+    // The path may have been replaced meanwhile: opening a FIFO would block until it has a writer.
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     let deadline = Instant::now() + PIPE_WAIT;
     let mut bytes = Vec::new();
-    // One byte more than allowed tells a file that is too long from one that just fits.
+    // One byte more than the limit, to detect a longer file.
     let mut content = file.take(limit + 1);
     loop {
         match content.read_to_end(&mut bytes) {
@@ -137,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_a_path_became_is_an_error_and_waited_for_by_nobody() {
+    fn a_path_that_is_no_file_is_an_error_and_never_blocks() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         std::process::Command::new("mkfifo").arg(path("fifo")).status().unwrap();

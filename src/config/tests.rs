@@ -21,7 +21,7 @@ fn load(path: &Path) -> Result<Snapshot, LoadError> {
     read(path).snapshot
 }
 
-/// A configuration in a folder with a secret in it.
+/// Compiles a configuration in a directory with a secret.
 fn check(text: &str) -> Result<Snapshot, LoadError> {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("jwt.key"), "a secret of at least 32 bytes, for tests\n").unwrap();
@@ -30,7 +30,7 @@ fn check(text: &str) -> Result<Snapshot, LoadError> {
     parse(text, "x.yaml", folder.path())
 }
 
-/// The mistakes in a configuration, a line each.
+/// The errors in a configuration, one per line.
 fn mistakes(text: &str) -> Vec<String> {
     match check(text).unwrap_err() {
         LoadError::Invalid(found) => found.iter().map(Diagnostic::to_string).collect(),
@@ -38,7 +38,7 @@ fn mistakes(text: &str) -> Vec<String> {
     }
 }
 
-/// The minimal configuration with this behind it has just one mistake, where `@@` stands, and its message says so.
+/// Asserts that the minimal configuration with this text has exactly one error, at `@@`, with this message.
 #[track_caller]
 fn refused(text: &str, message: &str) {
     let (before, behind) = text.split_once("@@").unwrap();
@@ -68,7 +68,7 @@ fn the_example_is_valid() {
 }
 
 #[test]
-fn the_example_holds_every_key_there_is() {
+fn the_example_contains_every_key() {
     let text = fs::read_to_string(example()).unwrap();
     let diagnostics = Diagnostics::new("");
     let root = file::read(&text, &diagnostics).unwrap();
@@ -87,7 +87,7 @@ fn the_examples_values_are_the_defaults() {
     assert_eq!(example.upstream, minimal.upstream);
     assert_eq!(example.forwarded, minimal.forwarded);
     assert_eq!((example.kafka.warm_up, &example.kafka.brokers), (minimal.kafka.warm_up, &minimal.kafka.brokers));
-    // The limit of memory is the machine's.
+    // The default memory limit depends on the machine.
     let limits = Limits { memory: minimal.limits.memory, ..example.limits.clone() };
     assert_eq!((&limits, example.replay), (&minimal.limits, minimal.replay));
     assert_eq!(example.limits.memory, Some(256 << 20));
@@ -105,7 +105,7 @@ fn the_examples_values_are_the_defaults() {
 }
 
 #[test]
-fn what_is_written_reaches_the_snapshot() {
+fn every_written_value_reaches_the_snapshot() {
     let snapshot = check(
         "listen: 127.0.0.1:0\n\
          upstream: { address: '[::1]:3000', read_timeout: 250ms, retries: 0 }\n\
@@ -218,7 +218,7 @@ fn a_route_is_compiled() {
 }
 
 #[test]
-fn a_stream_keeps_its_id_across_loads_and_another_one_does_not_get_it() {
+fn stream_ids_are_stable_across_loads() {
     let id = |stream: &str| {
         let text =
             format!("{MINIMAL}streams: {{ s: {{ {stream} }} }}\nroutes: [{{ path: /, stream: s, public: true }}]\n");
@@ -231,7 +231,7 @@ fn a_stream_keeps_its_id_across_loads_and_another_one_does_not_get_it() {
 }
 
 #[test]
-fn every_mistake_is_reported_at_once_where_it_stands() {
+fn every_error_is_reported_at_once_with_its_position() {
     let text = "\
 listen: 8080
 upstream: { adress: localhost, connect_timeout: 5 }
@@ -313,7 +313,7 @@ fn refuses_values_out_of_range() {
 }
 
 #[test]
-fn refuses_topics_nobody_carries_and_empty_streams() {
+fn refuses_topics_without_a_stream_and_empty_streams() {
     let stream = "streams: { s: { topics: [orders] } }\n";
     refused(
         &format!("{stream}topics: {{ @@order: }}\n"),
@@ -330,7 +330,7 @@ fn refuses_topics_nobody_carries_and_empty_streams() {
 }
 
 #[test]
-fn refuses_policies_that_browsers_refuse_or_that_name_nobody() {
+fn refuses_cors_policies_that_browsers_reject_or_that_match_no_page() {
     let cors = |text: &str| format!("cors: {{ {text} }}\n");
     refused(&cors("origins: ['*'], credentials: @@true"), "would let every site read with the user's cookie");
     refused(&cors("origins: [@@https://a.example/]"), "`https://a.example/`: an origin has no path");
@@ -412,7 +412,7 @@ fn refuses_keys_and_algorithms_that_do_not_fit() {
 }
 
 #[test]
-fn refuses_properties_the_source_owns_and_tells_no_secrets() {
+fn refuses_reserved_properties_and_quotes_no_secrets() {
     for (property, _) in [("bootstrap.servers", ()), ("enable.auto.commit", ()), ("auto.offset.reset", ())] {
         let text =
             format!("upstream: {{ address: a:1 }}\nkafka: {{ brokers: a:1, properties: {{ {property}: x }} }}\n");
@@ -435,7 +435,7 @@ fn refuses_properties_the_source_owns_and_tells_no_secrets() {
     assert!(!found.concat().contains("12.5") && !found.concat().contains("secret"), "{found:#?}");
 }
 
-/// A property of the Kafka client has just this mistake, where `@@` stands.
+/// Asserts that a property of the Kafka client has exactly this error, at `@@`.
 #[track_caller]
 fn refused_of_client(property: &str, message: &str) {
     let line = format!("kafka: {{ brokers: a:1, properties: {{ {property} }} }}");
@@ -445,7 +445,7 @@ fn refused_of_client(property: &str, message: &str) {
     assert!(found[0].starts_with(&format!("x.yaml:2:{column}: {message}")), "{found:#?}");
 }
 
-/// What is warned of in a valid configuration, a line each.
+/// The warnings of a valid configuration, one per line.
 fn warnings(text: &str) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("short.key"), "short").unwrap();
@@ -458,7 +458,7 @@ fn warnings(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn warns_of_what_is_probably_not_meant() {
+fn warns_of_settings_that_are_probably_unintended() {
     let route = |heartbeat: &str, rest: &str| {
         warnings(&format!(
             "streams: {{ s: {{ topics: [t] }} }}\nroutes: [{{ path: /, stream: s, public: true, heartbeat_interval: \
@@ -482,7 +482,7 @@ fn warns_of_what_is_probably_not_meant() {
 }
 
 #[test]
-fn a_mistake_is_shown_with_its_line_and_secrets_are_not() {
+fn an_error_is_shown_with_its_line_without_secrets() {
     let error = |text: &str| parse(text, "x.yaml", Path::new("")).unwrap_err().to_string();
     let text = "upstream: { address: a:1 }\nkafka: { brokers: a:1 }\nlimits: { steams: 5 }\n";
     assert!(error(text).contains("(did you mean `streams`?)"));

@@ -1,11 +1,12 @@
-//! Durations and sizes as they are written: `15s`, `250ms`, `64KiB`, `16MB`. One number, one unit, no fractions.
+//! Durations and sizes in the configuration: `15s`, `250ms`, `64KiB`, `16MB`. One number with one unit, without
+//! fractions.
 
 use std::time::Duration;
 
-/// Units of durations, in milliseconds, the greatest first.
+/// The units of durations in milliseconds, the largest first.
 const DURATION_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// Units of sizes, in bytes, the greatest binary one first.
+/// The units of sizes in bytes, the largest binary one first.
 const SIZE_UNITS: [(&str, u64); 7] = [
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
@@ -16,23 +17,23 @@ const SIZE_UNITS: [(&str, u64); 7] = [
     ("KB", 1_000),
 ];
 
-/// `250ms`, `15s`, `2m`, `1h`. A number needs its unit, even 0.
+/// Parses `250ms`, `15s`, `2m`, `1h`. A number needs a unit, even 0.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     parse(text, &DURATION_UNITS).map(Duration::from_millis)
 }
 
-/// `64KiB`, `1MiB`, `16MB`, or bytes as a plain number; units as they are written here.
+/// Parses `64KiB`, `1MiB`, `16MB`, or a plain number of bytes. Units are case-sensitive.
 pub(super) fn parse_size(text: &str) -> Option<u64> {
     parse(text, &SIZE_UNITS).or_else(|| digits(text))
 }
 
-/// A duration as it would be written.
+/// Formats a duration.
 pub(crate) fn write_duration(duration: Duration) -> String {
     let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     if ms == 0 { "0s".into() } else { write(ms, &DURATION_UNITS) }
 }
 
-/// A size as it would be written.
+/// Formats a size.
 pub(super) fn write_size(bytes: u64) -> String {
     if bytes == 0 { "0B".into() } else { write(bytes, &SIZE_UNITS[..4]) }
 }
@@ -44,7 +45,7 @@ fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     digits(number)?.checked_mul(*factor)
 }
 
-/// `u64::from_str` would take a `+` too.
+/// `u64::from_str` would also accept `+`.
 fn digits(text: &str) -> Option<u64> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
 }
