@@ -1,5 +1,5 @@
-//! A log that lost its tail under those who live on it, those who walk, and those who come back; and a writer that was not
-//! given a part of the log.
+//! Truncation of a log: the effect on live sessions, sessions in catch-up and resuming clients. Also a writer that
+//! skipped a part of the log.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::testing::{event, stream};
 
 const EVENTS: usize = 10;
 
-/// Ten events of partition 0, offsets 0 to 9, after one of partition 1; all sent on the stream.
+/// Ten events of partition 0, offsets 0 to 9, after one of partition 1; all were sent on the stream.
 fn hub(stream: &Stream) -> Hub {
     hub_of(stream, 100)
 }
@@ -33,7 +33,7 @@ fn read(hub: &mut Hub, stream: &Stream, partition: i32, offsets: std::ops::Range
     }
 }
 
-/// The log of partition 0 ends at offset 6 now.
+/// The log of partition 0 is truncated at offset 6.
 fn cut(hub: &mut Hub) -> Entry {
     let range = GapRange { topic: "a".into(), partition: 0, from: 6, to: 9 };
     let gap = Entry::Gap { cause: GapCause::Truncated, range };
@@ -42,12 +42,12 @@ fn cut(hub: &mut Hub) -> Entry {
 }
 
 #[test]
-fn what_held_no_records_before_a_cut_may_hold_some_behind_it() {
+fn offsets_without_records_may_contain_records_after_a_truncation() {
     let stream = stream(1, &["a"]);
     let mut hub = Hub::new([("a".into(), WindowLimits { events: 9, bytes: 9999 })]);
     hub.assign(&"a".into(), 0, &[4]);
     hub.go_live(&["a".into()]);
-    // The last event that is left was followed by a control record.
+    // The last remaining event was followed by a control record.
     let mut last = Entry::Event(event("a", 0, 5, &[]));
     assert!(last.go_on_at(7));
     for entry in [Entry::Event(event("a", 0, 4, &[])), last, Entry::Event(event("a", 0, 7, &[]))] {
@@ -72,22 +72,22 @@ fn told(gaps: &[Gap]) -> Vec<(GapCause, i64, i64)> {
 }
 
 #[test]
-fn who_is_live_goes_on_where_the_log_ends_now() {
+fn a_live_session_continues_at_the_end_of_a_truncated_log() {
     let stream = stream(1, &["a"]);
     let mut hub = hub(&stream);
     let gap = cut(&mut hub);
     let cursor = hub.cursor_at(&stream, &last_id(&gap));
     assert_eq!(cursor.id.to_string(), "a:0:5");
     read(&mut hub, &stream, 0, 6..8);
-    // Back with what the gap said: the new records, and no others.
+    // Resuming with the gap's cursor yields the new records and no others.
     assert_eq!(rest(&hub, &stream, &mut plan(&hub, &stream, &cursor.to_string())), [6, 7]);
 }
 
 #[test]
-fn who_walks_beyond_is_told_however_far_the_log_has_grown_again() {
+fn a_session_in_catch_up_beyond_the_truncation_receives_a_gap() {
     let stream = stream(1, &["a"]);
     let mut hub = hub(&stream);
-    // The first step is partition 1's.
+    // The first step is the event of partition 1.
     let [mut beyond, mut before] = [1 + 8, 1 + 4].map(|steps| {
         let mut plan = hub.plan_unknown(&stream);
         (0..steps).for_each(|_| assert!(plan.replay.step(&hub, &stream).is_some()));
@@ -103,7 +103,7 @@ fn who_walks_beyond_is_told_however_far_the_log_has_grown_again() {
 }
 
 #[test]
-fn who_comes_back_from_beyond_gets_what_came_in_its_place() {
+fn a_client_from_beyond_the_truncation_receives_the_new_records() {
     let stream = stream(1, &["a"]);
     let mut hub = hub(&stream);
     let seen = hub.cursor_now(&stream).unwrap().to_string();
@@ -115,7 +115,7 @@ fn who_comes_back_from_beyond_gets_what_came_in_its_place() {
 }
 
 #[test]
-fn a_position_that_was_never_read_here_says_nothing_of_a_cut_of_before() {
+fn a_position_that_was_never_read_here_is_unrelated_to_an_older_truncation() {
     let stream = stream(1, &["a"]);
     let mut hub = hub(&stream);
     cut(&mut hub);
@@ -127,14 +127,14 @@ fn a_position_that_was_never_read_here_says_nothing_of_a_cut_of_before() {
 }
 
 #[test]
-fn what_a_writer_was_not_given_is_read_from_the_log() {
+fn entries_that_a_writer_skipped_are_read_from_the_log() {
     let stream = stream(1, &["a"]);
     let mut hub = hub(&stream);
     read(&mut hub, &stream, 1, 1..3);
     let range = GapRange { topic: "a".into(), partition: 0, from: 10, to: 29 };
     let gap = Entry::Gap { cause: GapCause::Overflow, range };
     hub.append(&gap);
-    // Who is told of it stands behind it.
+    // A client that received the gap is positioned after it.
     let cursor = hub.cursor_at(&stream, &last_id(&gap)).to_string();
     read(&mut hub, &stream, 0, 30..32);
     assert_eq!(rest(&hub, &stream, &mut plan(&hub, &stream, &cursor)), [30, 31]);
@@ -147,9 +147,9 @@ fn what_a_writer_was_not_given_is_read_from_the_log() {
 }
 
 #[test]
-fn cursors_from_before_are_nobodys() {
+fn cursors_from_before_a_truncation_are_not_shared() {
     let stream = stream(1, &["a"]);
-    // All is kept; or entries leave the window after the cut.
+    // All entries are kept; or entries leave the window after the truncation.
     for events in [100, 9] {
         let mut hub = hub_of(&stream, events);
         read(&mut hub, &stream, 1, 1..2);
@@ -160,13 +160,13 @@ fn cursors_from_before_are_nobodys() {
         while let Some(entry) = replay.step(&hub, &stream) {
             shared.extend(replay.is_in_order(&hub, &stream).then(|| last_id(entry).to_string()));
         }
-        // That of partition 1 just before the cut was sent with a position that is no more.
+        // The cursor of partition 1 just before the truncation contains a position that no longer exists.
         assert_eq!(shared, [6, 7, 8, 9, 10].map(|offset| format!("a:0:{offset}")));
     }
 }
 
 #[test]
-fn all_windows_together_give_up_their_oldest_while_memory_is_short() {
+fn all_windows_together_evict_the_oldest_entries_under_memory_pressure() {
     let limits = WindowLimits { events: 100, bytes: usize::MAX };
     let mut hub = Hub::new(["a", "b"].map(|topic| (topic.into(), limits)));
     ["a", "b"].iter().for_each(|topic| drop(hub.assign(&(*topic).into(), 0, &[0])));

@@ -1,7 +1,8 @@
-//! The index: from an event's keys to the subscribers it matches, so that an event costs those and not all.
+//! The index maps an event's keys to the subscribers that it matches, so that the cost of an event depends on those and
+//! not on all subscribers.
 //!
-//! A subscription is filed under its topic, the names of the keys it selects by (its shape) and their values. A topic
-//! has as many shapes as there are different sets of bound keys on its routes: a handful.
+//! A subscription is stored under its topic, the names of the keys that it selects by (its shape), and their values. A
+//! topic has as many shapes as its routes have distinct sets of bound keys: a handful.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,15 +13,15 @@ use crate::access::Selector;
 use crate::event::{Event, FrameKey, Topic};
 use crate::route::Stream;
 
-/// Who gets a matching event, and in which encoding.
+/// The recipient of a matching event, and the form of its encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscriber {
-    /// The writer's number for the session.
+    /// The writer's number of the session.
     pub session: u32,
     pub frame: FrameKey,
 }
 
-/// Which subscribers an event of a topic matches.
+/// The subscribers of each topic, by shape and values.
 #[derive(Debug, Default)]
 pub struct Index {
     topics: FxHashMap<Topic, Vec<Shape>>,
@@ -29,15 +30,16 @@ pub struct Index {
 #[derive(Debug)]
 struct Shape {
     keys: Box<[Arc<str>]>,
-    /// By the values of the keys. Clients choose them, so the table has a keyed hash (the standard library's SipHash with
-    /// a random key): nobody can choose values that collide and make each event of the topic cost all of them.
+    /// By the values of the keys. Clients choose the values, so the table uses a keyed hash (the standard library's
+    /// SipHash with a random key): otherwise clients could choose colliding values and make each event of the topic
+    /// cost as much as all of them.
     subscribers: HashMap<Box<str>, Vec<StreamSubscribers>>,
 }
 
 type StreamSubscribers = (Arc<Stream>, Vec<Subscriber>);
 
 impl Index {
-    /// Files a subscription. The same one filed twice is delivered twice: the session keeps them apart.
+    /// Adds a subscription. If it is added twice, events are delivered twice: the session distinguishes them.
     pub fn subscribe(&mut self, stream: &Arc<Stream>, selector: &Selector, subscriber: Subscriber) {
         for topic in &stream.topics {
             let shapes = self.topics.entry(topic.clone()).or_default();
@@ -49,7 +51,7 @@ impl Index {
             match streams.iter_mut().find(|(known, _)| known.id == stream.id) {
                 Some((_, subscribers)) => subscribers.push(subscriber),
                 None => {
-                    // One, mostly, for each of the keys: no room for more.
+                    // Usually one per value: reserve no more.
                     streams.reserve_exact(1);
                     streams.push((stream.clone(), vec![subscriber]));
                 }
@@ -57,7 +59,7 @@ impl Index {
         }
     }
 
-    /// Takes one subscription out again.
+    /// Removes one subscription.
     pub fn unsubscribe(&mut self, stream: &Stream, selector: &Selector, subscriber: Subscriber) {
         for topic in &stream.topics {
             let Some(shapes) = self.topics.get_mut(topic) else { continue };
@@ -69,7 +71,7 @@ impl Index {
         }
     }
 
-    /// Takes whatever there is of a session out. Looks at all subscriptions: for a session that cannot say its own.
+    /// Removes all subscriptions of a session by scanning the index, for a session that can no longer list its own.
     pub fn forget(&mut self, session: u32) {
         for shapes in self.topics.values_mut() {
             for shape in &mut *shapes {
@@ -83,7 +85,7 @@ impl Index {
         }
     }
 
-    /// Calls `deliver` for every stream on which somebody wants this event, with all who do.
+    /// Calls `deliver` for every stream with matching subscribers, with all of these.
     pub fn matches(&self, event: &Event, mut deliver: impl FnMut(&Stream, &[Subscriber])) {
         let Some(shapes) = self.topics.get(&event.id.topic) else { return };
         for shape in shapes {
@@ -93,8 +95,8 @@ impl Index {
         }
     }
 
-    /// Calls `deliver` for everybody on any stream with this topic, whatever they select: for losses that could have
-    /// been anybody's.
+    /// Calls `deliver` for all subscribers of every stream with this topic, whatever they select: a loss at the source
+    /// could affect any of them.
     pub fn everybody(&self, topic: &Topic, mut deliver: impl FnMut(&Stream, &[Subscriber])) {
         let shapes = self.topics.get(topic).into_iter().flatten();
         for (stream, subscribers) in shapes.flat_map(|shape| shape.subscribers.values()).flatten() {
@@ -138,7 +140,7 @@ impl Shape {
     }
 }
 
-/// The text a selector is filed under: its one value, or all of them told apart.
+/// The text under which a selector is stored: its only value, or all values in an unambiguous form.
 fn filed_under(selector: &Selector) -> String {
     match &*selector.0 {
         [] => String::new(),
@@ -147,7 +149,7 @@ fn filed_under(selector: &Selector) -> String {
     }
 }
 
-/// Values with their lengths in front, so that no two lists look the same.
+/// Joins values with length prefixes, so that different lists have different texts.
 fn joined(values: &[&str]) -> String {
     values.iter().map(|value| format!("{}:{value}", value.len())).collect()
 }
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_reaches_those_it_matches_and_nobody_else() {
+    fn an_event_reaches_exactly_the_matching_subscribers() {
         let stream = stream(1, &["orders"]);
         let mut index = Index::default();
         index.subscribe(&stream, &selector(&[]), subscriber(1));
@@ -194,7 +196,7 @@ mod tests {
     }
 
     proptest! {
-        /// The index finds just those whom a look at every selector would find, through any history.
+        /// The index finds exactly the subscribers whose selectors match, after any history.
         #[test]
         fn the_index_agrees_with_the_selectors(
             steps in prop::collection::vec((any::<bool>(), 0..6u32, 0..3usize, 0..3usize), 1..60),

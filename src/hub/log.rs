@@ -1,8 +1,7 @@
-//! The log behind the windows, as the hub sees it: pages of it, through which replay walks where a window no longer
-//! reaches back.
+//! The hub's interface to Kafka's log: chunks of it, from which replay reads what a window no longer contains.
 //!
-//! Reading them is the source's job. Nobody waits in here: what is not at hand is asked for, and who asked is called
-//! again.
+//! The source implements it. No call blocks: a chunk that is not cached is requested, and the session is called when it
+//! is available.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -11,81 +10,81 @@ use std::time::Duration;
 
 use crate::event::{Entry, Epoch, Topic};
 
-/// A piece of one partition's log, read once and shared by all who walk through it.
+/// A contiguous chunk of one partition's log, read once and shared by all sessions that replay it.
 #[derive(Debug)]
 pub struct Page {
     pub topic: Topic,
     pub partition: i32,
-    /// Which topic of that name it was read from.
+    /// The epoch of the topic that it was read from.
     pub epoch: Epoch,
-    /// The offsets that were read, whether they hold records or not.
+    /// The offsets that were read, with or without records.
     pub offsets: Range<i64>,
-    /// What they hold, in offset order. Where the log no longer holds its start, a `retention` gap comes first.
+    /// The entries in offset order. If the log no longer contains the first offsets, a `retention` gap comes first.
     pub entries: Box<[Entry]>,
-    /// The time of the first record, in milliseconds since the Unix epoch, as Kafka has it.
+    /// Kafka's timestamp of the first record, in milliseconds since the Unix epoch.
     pub first_ms: Option<i64>,
-    /// Bytes of memory that its entries take.
+    /// The memory of its entries, in bytes.
     pub bytes: usize,
 }
 
-/// What of the log somebody wants to see.
+/// The part of the log that a session needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     pub topic: Topic,
     pub partition: i32,
-    /// Which topic of that name is meant; 0: whichever there is.
+    /// The epoch of the topic; 0 means any.
     pub epoch: Epoch,
-    /// The offset that the page must hold.
+    /// The offset that the chunk must contain.
     pub offset: i64,
-    /// The first offset that is not wanted any more: what lies behind is in the window. Above `offset`.
+    /// The end of the needed offsets, greater than `offset`: the window contains the rest.
     pub until: i64,
 }
 
-/// Who asks: a session, and the writer that owns it.
+/// The session that requests data, and the writer that owns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Asker {
     pub writer: u32,
     pub session: u32,
 }
 
-/// What is known when asked.
+/// The result of a request.
 #[derive(Clone, Debug)]
 pub enum Lookup<T> {
     Found(T),
-    /// It is being read; the asker is called when it is there, or when asking again may help.
+    /// It is being read. The session is called when it is available, or when a new request may help.
     Asked,
-    /// The brokers do not answer. Asked for all the same.
+    /// The brokers do not respond. The request stays pending.
     Down,
-    /// Too much is asked for already: nothing was asked.
+    /// Too many requests are pending: nothing was requested.
     Busy,
 }
 
-/// How much of the log one client is read at a time.
+/// The limits of one client's replay from the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplayLimits {
-    /// Records; 0: the log is not read at all.
+    /// Records; 0 disables replay from the log.
     pub events: u64,
     /// Bytes of envelopes.
     pub bytes: u64,
-    /// From when it asked, the time during which no broker answered not counted.
+    /// Since the request, without the time in which no broker responded.
     pub time: Duration,
 }
 
-/// In place of an offset where the log has no record as late as a time.
+/// Replaces an offset if the log has no record as late as the requested time.
 pub const NO_OFFSET: i64 = i64::MAX;
 
-/// Where the log is to be had.
+/// The log behind the windows.
 pub trait Log: Debug + Send + Sync {
-    /// The page that holds an offset.
+    /// The chunk that contains an offset.
     fn page(&self, place: &Place, asker: Asker) -> Lookup<Arc<Page>>;
 
-    /// The first offset of each partition at or after a time, in milliseconds since the Unix epoch; [`NO_OFFSET`]
-    /// where there is none yet. There are as many as the topic had partitions when the brokers answered, after it was asked; no
-    /// topic has none.
+    /// The first offset of each partition at or after a time, in milliseconds since the Unix epoch; [`NO_OFFSET`] if
+    /// there is none yet. There is one per partition that the topic had when the brokers responded. A topic that does
+    /// not exist has none.
     fn offsets_at(&self, topic: &Topic, ms: i64, asker: Asker) -> Lookup<Arc<[i64]>>;
 
-    /// Whether the offsets of times can be had of this topic. A broker without an index of times says of every time that
-    /// nothing is as late as that.
+    /// Whether offsets can be looked up by time. A broker without a time index responds that no record is as late as
+    /// the requested time.
     fn finds_times(&self, _: &Topic) -> bool {
         true
     }
@@ -93,7 +92,7 @@ pub trait Log: Debug + Send + Sync {
     fn limits(&self) -> ReplayLimits;
 }
 
-/// No log at all: what is not in a window can't be had.
+/// An absent log: events that have left the windows are unavailable.
 #[derive(Clone, Copy, Debug)]
 pub struct NoLog;
 

@@ -1,8 +1,8 @@
-//! The hub: what was read lately, who wants what of it, and what waits for whom.
+//! The hub: the replay window, the index of subscriptions, and the queues of sessions.
 //!
-//! Each writer has a hub of its own and applies the same entries in the same order, so nothing here is locked and the
-//! hand-over from replay to live events is exact: both happen between two entries. Events are shared, windows are
-//! only pointers to them.
+//! Each writer has its own hub and applies the same entries in the same order. Nothing here is locked, and the
+//! transition from replay to live events is exact, because both happen between two entries. Events are shared; windows
+//! only hold pointers to them.
 
 #[cfg(test)]
 mod cut_tests;

@@ -1,4 +1,4 @@
-//! What waits to be written to one client: bounded in events and bytes, and told where something was dropped.
+//! The outgoing queue of one client: bounded in events and bytes, with a gap in place of dropped events.
 
 mod coalesce;
 
@@ -13,55 +13,55 @@ use crate::route::{Overflow, QueueLimits};
 pub use coalesce::COALESCED_EVENTS_MAX;
 use coalesce::Mark;
 
-/// Bytes of answers, heartbeats and other control data that may wait; beyond, the client is a slow consumer.
+/// The most bytes of queued control data (command responses, heartbeats). Beyond it, the client is a slow consumer.
 pub const CONTROL_BYTES_MAX: u32 = 256 * 1024;
-/// What keeping one piece of control data costs beside its bytes: thousands of two-byte pongs are not small.
+/// The overhead of one item of control data in bytes: it is significant for thousands of two-byte pongs.
 const CONTROL_ITEM_BYTES: u32 = 128;
 
-/// Room that an empty queue keeps, in items, some 24 bytes each: the next event needs none of the allocator.
+/// The capacity that an empty queue keeps, in items of some 24 bytes: the next event then needs no allocation.
 const ITEMS_KEPT: usize = 4;
 
-/// The queue of one session. Empty, it owns next to no memory.
+/// The queue of one session. An empty queue holds almost no memory.
 #[derive(Debug, Default)]
 pub struct Queue {
     items: VecDeque<Item>,
     events: usize,
     event_bytes: usize,
     control_bytes: u32,
-    /// How much of the front item has been written.
+    /// The bytes of the front item that have been written; less than its length.
     written: usize,
-    /// Whether each waiting event is the only one of its state; see `coalesce`.
+    /// Whether at most one event per state is queued; see `coalesce`.
     is_coalesced: bool,
 }
 
-/// One thing to write.
+/// One queued item.
 #[derive(Debug)]
 enum Item {
-    /// An event, what is written of it, and whether it came live.
+    /// An event, its encoding, its mark, and whether it is live.
     Event(Arc<Event>, Arc<Encoding>, Mark, bool),
-    /// A loss, encoded when its turn comes, so that later losses still join it.
+    /// A gap. It is encoded when it is about to be written, so that later losses can still be merged into it.
     Gap(Box<Gap>),
-    /// Anything that belongs to this session alone.
+    /// Data of this session alone.
     Control(Box<Bytes>),
 }
 
-/// Events a client does not get.
+/// Events that a client does not receive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
     pub cause: GapCause,
-    /// At most one range a partition.
+    /// At most one range per partition.
     pub ranges: Vec<GapRange>,
-    /// How many of the client's events are missing, where that is known.
+    /// How many of the client's events are missing, if known.
     pub missed: Option<u64>,
-    /// Where the client stands after the loss.
+    /// The client's position after the gap.
     pub cursor: Option<Bytes>,
 }
 
-/// What became of an event.
+/// The result of queueing an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
     Queued,
-    /// Queued, or dropped, and this many events were dropped in all.
+    /// The event was queued or dropped; the total number of dropped events.
     Dropped(u64),
     /// The policy is to end the session.
     Full,
@@ -72,33 +72,34 @@ impl Queue {
         self.items.is_empty()
     }
 
-    /// Events that wait.
+    /// The number of queued events.
     pub fn events(&self) -> usize {
         self.events
     }
 
-    /// Bytes of events that wait.
+    /// The bytes of queued events.
     pub fn event_bytes(&self) -> usize {
         self.event_bytes
     }
 
-    /// Whether an event of so many bytes would be taken without dropping another.
+    /// Whether an event of this many bytes fits without dropping another one.
     pub fn has_room_for(&self, bytes: usize, limits: &QueueLimits) -> bool {
         !self.is_over(bytes, limits)
     }
 
-    /// Whether nothing but live events waits, fewer than `events` and than `bytes`, and none of them is on its way.
+    /// Whether the queue contains only live events, fewer than `events` and than `bytes`, and none has been partly
+    /// written.
     pub fn is_open_batch(&self, events: usize, bytes: usize) -> bool {
-        // What was replayed stands before all that is live.
+        // Replayed events precede all live ones.
         let is_live = matches!(self.items.front(), Some(Item::Event(.., true)));
         let is_pure = is_live && self.written == 0 && self.events == self.items.len();
         is_pure && (1..events).contains(&self.events) && self.event_bytes < bytes
     }
 
-    /// Appends an event as this encoding.
+    /// Appends an event in this encoding.
     ///
-    /// One event alone may be larger than the limit in bytes: it would never get through otherwise. Where others wait,
-    /// it is dropped in their place; a session that loses nothing ends, and resumes.
+    /// A single event may exceed the limit in bytes, since it could never be sent otherwise. If others are queued, it
+    /// is dropped instead of them; under the policy `disconnect` the session ends, and the client resumes.
     pub fn push_event(&mut self, event: Arc<Event>, encoding: Arc<Encoding>, limits: &QueueLimits) -> Pushed {
         let bytes = encoding.bytes.len();
         if self.events > 0 && bytes > limits.bytes && limits.overflow != Overflow::Disconnect {
@@ -123,17 +124,17 @@ impl Queue {
         if dropped == 0 { Pushed::Queued } else { Pushed::Dropped(dropped) }
     }
 
-    /// Appends an event of a replay, whatever waits already: how much that may be is up to who replays.
+    /// Appends a replayed event without limits: replay limits what it queues.
     pub fn push_replayed(&mut self, event: Arc<Event>, encoding: Arc<Encoding>) {
         self.append(event, encoding, false);
     }
 
-    /// Appends a loss, joining it to those that are last in the queue.
+    /// Appends a gap, merging it into the gaps at the end of the queue.
     pub fn push_gap(&mut self, gap: Gap) {
         self.put_gap(self.items.len(), gap);
     }
 
-    /// Appends bytes of the session's own. False where too much of that waits already: nothing was appended.
+    /// Appends control data. False if too much of it is queued already: nothing was appended.
     #[must_use]
     pub fn push_control(&mut self, bytes: Bytes) -> bool {
         if self.control_bytes.saturating_add(control_cost(&bytes)) > CONTROL_BYTES_MAX {
@@ -144,8 +145,8 @@ impl Queue {
         true
     }
 
-    /// Drops everything that is not yet on its way; the front item is kept if part of it was written. Gives the
-    /// number of events dropped.
+    /// Drops all items that have not been started; a partly written front item stays. Returns the number of dropped
+    /// events.
     pub fn clear_unsent(&mut self) -> usize {
         let keep = self.on_its_way();
         let mut dropped = 0;
@@ -157,7 +158,7 @@ impl Queue {
         dropped
     }
 
-    /// Encodes the losses among the first `items` items: their turn has come.
+    /// Encodes the gaps among the first `items` items, which are about to be written.
     pub fn settle_gaps(&mut self, items: usize, mut encode: impl FnMut(&Gap) -> Bytes) {
         for item in self.items.iter_mut().take(items) {
             if let Item::Gap(gap) = item {
@@ -168,14 +169,14 @@ impl Queue {
         }
     }
 
-    /// What is to be written next, in order; losses that are not settled yet end it.
+    /// The chunks to write, in order, up to the first gap that is not encoded.
     pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
         let chunks = self.items.iter().map_while(Item::bytes);
         chunks.enumerate().map(|(n, bytes)| if n == 0 { &bytes[self.written..] } else { bytes })
     }
 
-    /// Takes note that `bytes` more were written, and calls `sent` with each event that is complete now, and whether it
-    /// came live rather than of a replay.
+    /// Records that `bytes` more were written. Calls `sent` for each event that is complete now, with whether it was
+    /// live.
     pub fn advance(&mut self, mut bytes: usize, mut sent: impl FnMut(&Event, bool)) {
         while let Some(left) = self.items.front().and_then(Item::bytes).map(|front| front.len() - self.written) {
             if left > bytes {
@@ -209,7 +210,7 @@ impl Queue {
         self.events > 0 && (self.events >= limits.events || self.event_bytes + bytes > limits.bytes)
     }
 
-    /// Turns the oldest event that is not on its way into a loss told in its place. False where there is none.
+    /// Replaces the oldest unstarted event by a gap. False if there is none.
     fn drop_oldest(&mut self) -> bool {
         let first = self.on_its_way();
         let Some(at) = (first..self.items.len()).find(|at| matches!(self.items[*at], Item::Event(..))) else {
@@ -219,7 +220,7 @@ impl Queue {
         true
     }
 
-    /// Turns every event that is not on its way into a loss told in its place. Gives how many that were.
+    /// Replaces every unstarted event by a gap. Returns the number of events.
     pub fn lose_all(&mut self) -> u64 {
         let mut lost = 0;
         while self.drop_oldest() {
@@ -228,25 +229,26 @@ impl Queue {
         lost
     }
 
-    /// Turns the event at this place into a loss told there.
+    /// Replaces the event at this index by a gap.
     fn lose(&mut self, at: usize) {
         let Some(item) = self.items.remove(at) else { return };
         self.forget(&item);
         let Item::Event(event, encoding, ..) = item else { return };
         let gap = Gap::of_event(&event, &encoding);
         let mut end = self.put_gap(at, gap);
-        // The losses before and after the event are neighbours now.
+        // The gaps before and after the event are adjacent now.
         while matches!(self.items.get(end), Some(Item::Gap(_))) {
             let Some(Item::Gap(next)) = self.items.remove(end) else { break };
             end = self.put_gap(end, *next);
         }
     }
 
-    /// Puts a loss behind the losses that end before `at`, joined to the one of its cause: a run of losses holds each
-    /// cause once, or a client that reads nothing would collect them without end. Gives where the run ends then.
+    /// Inserts a gap after the gaps that end before `at`, and merges it into the one of the same cause. A run of
+    /// adjacent gaps contains each cause once; otherwise the queue of a client that does not read would grow without
+    /// bound. Returns the end of the run.
     ///
-    /// The last of a run says where the client stands after it. Those before keep their own, earlier position: a
-    /// client that is cut off between them must still be told of the rest.
+    /// The last gap of a run states the client's position after it. The preceding ones keep their earlier positions, so
+    /// that a client that is disconnected in between still receives the rest.
     fn put_gap(&mut self, at: usize, mut gap: Gap) -> usize {
         let run = self.items.range(..at).rev().take_while(|item| matches!(item, Item::Gap(_))).count();
         let is_kin = |item: &Item| matches!(item, Item::Gap(known) if known.cause == gap.cause);
@@ -286,7 +288,7 @@ impl Item {
 }
 
 impl Gap {
-    /// A loss at the source, which says nothing of whose events they were.
+    /// A loss at the source, which may affect any client.
     pub fn at_source(cause: GapCause, range: GapRange, cursor: Bytes) -> Self {
         Self { cause, ranges: vec![range], missed: None, cursor: Some(cursor) }
     }
@@ -296,7 +298,7 @@ impl Gap {
         Self { cause: GapCause::Overflow, ranges, missed: Some(1), cursor: Some(encoding.cursor.clone()) }
     }
 
-    /// Takes a later loss of the same cause in; where the client stands then is not this gap's to say.
+    /// Merges a later gap of the same cause; the caller sets the position.
     fn join(&mut self, later: Self) {
         for range in later.ranges {
             match self.ranges.iter_mut().find(|known| known.topic == range.topic && known.partition == range.partition)

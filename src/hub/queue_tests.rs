@@ -4,7 +4,7 @@ use super::*;
 use crate::event::EventId;
 use crate::testing::event;
 
-/// What is written of an event: so many bytes.
+/// An encoding of this length.
 fn encoding(event: &Event, len: usize) -> Arc<Encoding> {
     Arc::new(Encoding::new(vec![b'x'; len].into(), event.id.to_string().into(), &Arc::default()))
 }
@@ -24,7 +24,8 @@ fn push(queue: &mut Queue, offset: i64, len: usize, limits: &QueueLimits) -> Pus
     push_it(queue, event("t", 0, offset, &[]), len, limits)
 }
 
-/// Writes everything, at most `step` bytes at a time; what arrived, as offsets, and what was told as lost.
+/// Writes everything, at most `step` bytes at a time. Returns the offsets that arrived, and the number of events
+/// reported as missing.
 fn write_all(queue: &mut Queue, step: usize) -> (Vec<i64>, u64) {
     let (mut sent, mut missed) = (Vec::new(), 0);
     while !queue.is_empty() {
@@ -39,7 +40,7 @@ fn write_all(queue: &mut Queue, step: usize) -> (Vec<i64>, u64) {
 }
 
 #[test]
-fn what_was_replayed_is_known_from_what_came_live() {
+fn replayed_events_are_distinguished_from_live_ones() {
     let limits = QueueLimits { events: 1, bytes: 1, overflow: Overflow::DropOldest };
     let mut queue = Queue::default();
     replay(&mut queue, 0, 5);
@@ -56,12 +57,12 @@ fn what_was_replayed_is_known_from_what_came_live() {
 }
 
 #[test]
-fn what_waits_stays_small() {
+fn queued_items_stay_small() {
     assert!(size_of::<Item>() <= 24, "{} bytes", size_of::<Item>());
 }
 
 #[test]
-fn what_is_dropped_is_told_where_it_is_missing() {
+fn dropped_events_are_reported_in_their_place() {
     let limits = |overflow| QueueLimits { events: 2, bytes: 999, overflow };
     let mut oldest = Queue::default();
     let mut newest = Queue::default();
@@ -87,7 +88,7 @@ fn an_event_larger_than_the_queue_passes_alone() {
 }
 
 #[test]
-fn an_event_larger_than_the_queue_costs_itself_and_not_what_waits() {
+fn an_event_larger_than_the_queue_is_dropped_instead_of_queued_ones() {
     for overflow in [Overflow::DropOldest, Overflow::DropNewest, Overflow::Coalesce] {
         let limits = QueueLimits { events: 9, bytes: 10, overflow };
         let mut queue = Queue::default();
@@ -101,7 +102,7 @@ fn an_event_larger_than_the_queue_costs_itself_and_not_what_waits() {
 }
 
 #[test]
-fn disconnect_takes_nothing_more() {
+fn the_policy_disconnect_accepts_nothing_at_the_limit() {
     let limits = QueueLimits { events: 1, bytes: 10, overflow: Overflow::Disconnect };
     let mut queue = Queue::default();
     assert_eq!(push(&mut queue, 0, 1, &limits), Pushed::Queued);
@@ -114,7 +115,7 @@ fn at_source(offset: i64) -> Gap {
 }
 
 #[test]
-fn losses_of_two_causes_do_not_pile_up() {
+fn gaps_of_two_causes_do_not_accumulate() {
     for overflow in [Overflow::DropOldest, Overflow::DropNewest] {
         let limits = QueueLimits { events: 4, bytes: 999, overflow };
         let mut queue = Queue::default();
@@ -129,21 +130,21 @@ fn losses_of_two_causes_do_not_pile_up() {
         });
         let missed = gaps.clone().filter(|gap| gap.cause == GapCause::Overflow).filter_map(|gap| gap.missed);
         assert_eq!(missed.sum::<u64>(), 996);
-        // Nobody is said to stand behind what the next record tells.
+        // No gap before the last one states a position after the others.
         let stands: Vec<i64> = gaps.map(|gap| stand(gap)).collect();
         assert!(stands.is_sorted(), "{overflow:?}: {stands:?}");
         assert_eq!(stands.last(), Some(&1999));
     }
 }
 
-/// The offset of a gap's cursor.
+/// The offset in a gap's cursor.
 fn stand(gap: &Gap) -> i64 {
     let cursor = std::str::from_utf8(gap.cursor.as_ref().unwrap()).unwrap();
     cursor.rsplit(':').next().unwrap().parse().unwrap()
 }
 
 #[test]
-fn many_small_answers_are_not_small() {
+fn many_small_responses_reach_the_limit() {
     let mut queue = Queue::default();
     let taken = (0..100_000).take_while(|_| queue.push_control(Bytes::from_static(b"ok"))).count();
     assert!((100..CONTROL_BYTES_MAX as usize / 100).contains(&taken), "{taken}");
@@ -152,7 +153,7 @@ fn many_small_answers_are_not_small() {
 }
 
 #[test]
-fn an_empty_queue_gives_back_what_a_burst_took() {
+fn an_empty_queue_releases_the_memory_of_a_burst() {
     let limits = QueueLimits { events: 9, bytes: 10, overflow: Overflow::DropOldest };
     let mut queue = Queue::default();
     for offset in 0..9 {
@@ -166,7 +167,8 @@ fn an_empty_queue_gives_back_what_a_burst_took() {
 }
 
 proptest! {
-    /// However writes and events alternate: order is kept, limits hold, and every event arrives or is told.
+    /// For any sequence of writes and events: order is preserved, limits hold, and every event arrives or is reported
+    /// as missing.
     #[test]
     fn nothing_is_lost_silently(
         drop_oldest in any::<bool>(),
@@ -191,7 +193,7 @@ proptest! {
     }
 }
 
-/// An event of the state `key`; without one where that is empty.
+/// An event of the state `key`, or without keys if it is empty.
 fn of_state(key: &str, partition: i32, offset: i64) -> Arc<Event> {
     let keys: &[(&str, &str)] = if key.is_empty() { &[] } else { &[("orderId", key)] };
     event("t", partition, offset, keys)
@@ -201,7 +203,7 @@ fn push_state(queue: &mut Queue, key: &str, offset: i64, limits: &QueueLimits) -
     push_it(queue, of_state(key, 0, offset), 1, limits)
 }
 
-/// What waits, in order: offsets, and ranges of losses.
+/// The queued offsets and gap ranges, in order.
 fn shown(queue: &Queue) -> String {
     let show = |item: &Item| match item {
         Item::Event(event, ..) => event.id.offset.to_string(),
@@ -214,7 +216,7 @@ fn shown(queue: &Queue) -> String {
 const COALESCE: QueueLimits = QueueLimits { events: 4, bytes: 999, overflow: Overflow::Coalesce };
 
 #[test]
-fn of_each_state_the_newest_waits_once_there_is_too_much() {
+fn beyond_the_limit_the_newest_event_of_each_state_stays() {
     let mut queue = Queue::default();
     for (offset, key) in ["a", "b", "a", "b"].iter().enumerate() {
         assert_eq!(push_state(&mut queue, key, offset as i64, &COALESCE), Pushed::Queued);
@@ -222,19 +224,19 @@ fn of_each_state_the_newest_waits_once_there_is_too_much() {
     assert_eq!(shown(&queue), "0 1 2 3");
     assert_eq!(push_state(&mut queue, "c", 4, &COALESCE), Pushed::Dropped(2));
     assert_eq!(shown(&queue), "(0-1 2) 2 3 4");
-    // From now on event by event, though there is room for one more.
+    // Coalescing applies to every event from now on, although one more would fit.
     assert_eq!(push_state(&mut queue, "b", 5, &COALESCE), Pushed::Dropped(1));
     assert_eq!(shown(&queue), "(0-1 2) 2 (3-3 1) 4 5");
     assert_eq!(push_state(&mut queue, "a", 6, &COALESCE), Pushed::Dropped(1));
     assert_eq!(shown(&queue), "(0-3 4) 4 5 6");
-    // Nothing is superseded: as with `drop-oldest`.
+    // No event is superseded: the same as `drop-oldest`.
     assert_eq!(push_state(&mut queue, "d", 7, &COALESCE), Pushed::Queued);
     assert_eq!(push_state(&mut queue, "e", 8, &COALESCE), Pushed::Dropped(1));
     assert_eq!(shown(&queue), "(0-4 5) 5 6 7 8");
 }
 
 #[test]
-fn events_without_keys_are_no_states_and_topics_have_their_own() {
+fn events_without_keys_have_no_state_and_states_are_per_topic() {
     let mut queue = Queue::default();
     for offset in 0..4 {
         push_state(&mut queue, "", offset, &COALESCE);
@@ -251,7 +253,7 @@ fn events_without_keys_are_no_states_and_topics_have_their_own() {
 }
 
 #[test]
-fn what_is_on_its_way_is_not_superseded() {
+fn a_partly_written_event_is_not_superseded() {
     let mut queue = Queue::default();
     for offset in 0..4 {
         push_it(&mut queue, of_state("a", 0, offset), 3, &COALESCE);
@@ -263,9 +265,9 @@ fn what_is_on_its_way_is_not_superseded() {
     assert!(!queue.is_coalesced);
 }
 
-/// Thousands of updates of more states than fit: what is kept stays within the limit, losses included.
+/// Thousands of updates of more states than fit: the queue stays within its limit, gaps included.
 #[test]
-fn a_client_that_never_reads_costs_its_bound() {
+fn the_queue_of_a_client_that_never_reads_is_bounded() {
     let limits = QueueLimits { events: 100, bytes: 150, overflow: Overflow::Coalesce };
     let mut queue = Queue::default();
     for offset in 0..50_000_i64 {
@@ -279,7 +281,7 @@ fn a_client_that_never_reads_costs_its_bound() {
     assert_eq!(sent.len() as u64 + missed, 50_000);
 }
 
-/// A client of states: what it has by what it got, and what it was told it did not get.
+/// A client of states: the state from the received events, and the events reported as missing.
 #[derive(Default)]
 struct StateClient {
     has: std::collections::BTreeMap<String, EventId>,
@@ -310,9 +312,9 @@ impl StateClient {
 }
 
 proptest! {
-    /// However reads and events alternate: the client ends with the newest event of every state, or was told that it
-    /// missed it, which is only where there are more states than fit. Nothing comes twice, or out of order, or is
-    /// both sent and told.
+    /// For any sequence of reads and events: the client ends with the newest event of every state, or knows that it is
+    /// missing, which happens only if there are more states than fit. No event is repeated, out of order, or both sent
+    /// and reported as missing.
     #[test]
     fn a_coalesced_client_has_the_newest_of_every_state(
         steps in prop::collection::vec((0..7usize, 0..2i32, 1..6usize, 0..4usize), 1..25),
@@ -325,7 +327,7 @@ proptest! {
         let mut newest = std::collections::BTreeMap::new();
         let mut offsets = [0; 2];
         for (key, partition, len, read) in &steps {
-            // The last key stands for events that have none.
+            // The last key stands for events without keys.
             let key = ["a", "b", "c", "d", "e", "f", ""][*key % states];
             let offset = offsets[*partition as usize];
             offsets[*partition as usize] += 1;

@@ -1,8 +1,8 @@
-//! Resuming: from a client's cursor to where its replay starts, and the losses it must be told of.
+//! Resuming: from a client's cursor to the start of its replay, and the gaps that it must receive first.
 //!
-//! A cursor with all positions is exact on every replica. A bare event id is exact on a stream with one partition, and
-//! where this process read the event live and sent it on this stream, since then hub order is what the client saw.
-//! Otherwise the other partitions' events are sent again from before it, at least once.
+//! A cursor with all positions is exact on every replica. A bare event id is exact on a stream with one partition. It
+//! is also exact if this process read the event live and sent it on this stream, because hub order then equals the
+//! client's order. Otherwise events of the other partitions are sent again from before it: at least once.
 
 use std::sync::Arc;
 
@@ -15,31 +15,31 @@ use super::queue::Gap;
 use super::replay::Replay;
 use super::window::{Hub, Seq, TopicWindow, is_other, rest_of_log};
 
-/// How a client goes on.
+/// How a client resumes.
 #[derive(Debug)]
 pub struct Plan {
-    /// What it can't get any more: at most one loss a cause.
+    /// The events that are no longer available: at most one gap per cause.
     pub gaps: Vec<Gap>,
     pub replay: Replay,
 }
 
-/// Where a log ends, by its broker's word: before what a client has seen of it.
+/// The end of a log, as its broker reports it, which is before the client's position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEnd {
     pub topic: Topic,
     pub partition: i32,
-    /// Which topic of that name it is.
+    /// The epoch of the topic.
     pub epoch: Epoch,
     /// The offset after the last one.
     pub end: i64,
 }
 
-/// What a client has seen beyond what was read here.
+/// The positions of a client that are ahead of this process.
 #[derive(Debug, Default)]
 pub struct Ahead {
-    /// Of partitions that are read here: the last offset it has seen.
+    /// For known partitions: the last offset that the client has received.
     pub places: Vec<Place>,
-    /// Topics of which it has seen partitions that are not known here, and how many partitions they have then at least.
+    /// Topics with partitions that are unknown here, and their least number of partitions.
     pub unknown: Vec<(Topic, usize)>,
 }
 
@@ -51,7 +51,7 @@ impl Ahead {
     fn look(&mut self, topic: &Topic, window: Option<&TopicWindow>, n: usize, position: i64) {
         let known = window.and_then(|window| Some((window, *window.next.get(n)?)));
         match known {
-            // Of a log that is known to have lost its tail the plan says what went.
+            // If the log is known to be truncated, the plan contains the gap.
             Some((window, next)) if position > next && window.cut_end(n, position).is_none() => {
                 let (topic, partition, epoch) = (topic.clone(), n as i32, window.epoch);
                 self.places.push(Place { topic, partition, epoch, offset: position - 1, until: position });
@@ -66,12 +66,13 @@ impl Ahead {
 }
 
 impl Hub {
-    /// Works out how to resume from `cursor`. The stream must be ready.
+    /// Plans how to resume from `cursor`. The stream must be ready.
     pub fn plan(&self, stream: &Stream, cursor: &Cursor, limits: &ReplayLimits) -> Plan {
         self.plan_before(stream, cursor, &[], limits)
     }
 
-    /// The same, where logs are known to end before what the client has seen, and to have been read here up to there.
+    /// Like [`Self::plan`], with logs that are known to end before the client's position, and to have been read here up
+    /// to their end.
     pub fn plan_before(&self, stream: &Stream, cursor: &Cursor, ends: &[LogEnd], limits: &ReplayLimits) -> Plan {
         let full = cursor.opaque.as_ref().and_then(|opaque| Positions::decode(opaque, &stream.topics));
         match full {
@@ -80,14 +81,14 @@ impl Hub {
         }
     }
 
-    /// Whether what a log holds was read here up to this end.
+    /// Whether the log was read here up to this end.
     pub fn is_read(&self, end: &LogEnd) -> bool {
         let window = self.topic(&end.topic).filter(|window| !is_other(window.epoch, end.epoch));
         window.and_then(|window| window.next.get(end.partition as usize)).is_none_or(|next| *next >= end.end)
     }
 
-    /// What a client has seen that was not read here so far: it comes from a writer or replica that is ahead, or from a
-    /// log that is gone.
+    /// The positions of the cursor that are ahead of this process: the client comes from a writer or replica that has
+    /// read more, or the log was deleted or truncated.
     pub fn ahead(&self, stream: &Stream, cursor: &Cursor) -> Ahead {
         let mut ahead = Ahead::default();
         match cursor.opaque.as_ref().and_then(|opaque| Positions::decode(opaque, &stream.topics)) {
@@ -108,8 +109,8 @@ impl Hub {
         ahead
     }
 
-    /// Where in the log an event stands whose time must be known to resume from its id alone: nobody on the stream got it
-    /// here, or it is too long ago, so that where the client stands in the other partitions can only be told by the time.
+    /// The place in the log of an event whose time is needed to resume from its bare id: the event was not sent on the
+    /// stream here, or is too old, so that only its time determines the positions in the other partitions.
     pub fn is_time_needed(&self, stream: &Stream, cursor: &Cursor, limits: &ReplayLimits) -> Option<Place> {
         let id = &cursor.id;
         let is_full = cursor.opaque.as_ref().is_some_and(|o| Positions::decode(o, &stream.topics).is_some());
@@ -125,9 +126,9 @@ impl Hub {
         })
     }
 
-    /// Everything from these offsets on, one list a topic of the stream; where that is `i64::MAX`, from `ends` on, where
-    /// the stream stood before they were asked for. `id` was seen last, if anything was; all of the window comes with it,
-    /// whatever the times of its events.
+    /// Plans a replay from these offsets, one list per topic of the stream. For an offset of `i64::MAX`, it starts from
+    /// `ends`, the stream's positions before the offsets were requested. `id` is the last received event, if any. The
+    /// whole window is included, whatever the times of its events.
     pub fn plan_at(
         &self,
         stream: &Stream,
@@ -148,7 +149,7 @@ impl Hub {
         self.plan_exact(stream, positions, &[], limits)
     }
 
-    /// The whole window, for a client whose position means nothing here.
+    /// Plans a replay of the whole window, for a client whose position has no meaning here.
     pub fn plan_unknown(&self, stream: &Stream) -> Plan {
         let gap = Gap { cause: GapCause::Truncated, ranges: Vec::new(), missed: None, cursor: None };
         Plan { gaps: vec![gap], replay: self.replay_from_base(stream) }
@@ -190,9 +191,9 @@ impl Hub {
         self.plan_exact(stream, replay.positions, ends, limits)
     }
 
-    /// Where an event stands in the window, if somebody on the stream got it when it was read, and the windows still tell
-    /// what came before it: hub order up to there is what they saw. Of one that was read at start, or that nobody here
-    /// was sent, the client saw it elsewhere.
+    /// The sequence number of an event that was read live and sent on the stream, if the windows still determine what
+    /// preceded it: its recipients received everything before it in hub order. For an event that was read at start, or
+    /// was not sent here, the client received it elsewhere.
     fn sent_here(&self, stream: &Stream, id: &EventId) -> Option<Seq> {
         let is_it = |entry: &Entry| match entry {
             Entry::Event(event) => event.id == *id && event.frames.is_sent_on(stream.id),
@@ -207,7 +208,7 @@ impl Hub {
         Replay::new(self, self.base(stream), self.base(stream))
     }
 
-    /// Where the window starts.
+    /// The positions at the start of the window.
     pub(super) fn base(&self, stream: &Stream) -> Positions {
         let start = |topic| self.topic(topic).map_or_else(TopicPosition::default, TopicWindow::start);
         Positions(stream.topics.iter().map(start).collect())
@@ -221,13 +222,13 @@ impl Hub {
 }
 
 impl TopicWindow {
-    /// The position of a client that is to see all of the window.
+    /// The position of a client that is to receive the whole window.
     pub(super) fn start(&self) -> TopicPosition {
         TopicPosition { epoch: self.epoch, next: self.base.clone() }
     }
 }
 
-/// Collects what can't be served.
+/// Collects the events that are not available.
 #[derive(Default)]
 pub(super) struct Losses {
     pub(super) recreated: Vec<GapRange>,
@@ -238,7 +239,7 @@ pub(super) struct Losses {
 }
 
 impl Losses {
-    /// Sets a position back to where its log ends, noting what the client has seen beyond: it is no more.
+    /// Moves a position back to the end of its log, and records the offsets beyond it as lost.
     fn go_back<'a>(&mut self, window: &TopicWindow, seen: &mut TopicPosition, ends: impl Iterator<Item = &'a LogEnd>) {
         for LogEnd { topic, partition, epoch, end } in ends {
             let is_same = !is_other(*epoch, seen.epoch) && !is_other(*epoch, window.epoch);
@@ -250,10 +251,10 @@ impl Losses {
         }
     }
 
-    /// Makes the position in a topic that of a client that goes on here, noting what it can't get. What lies before
-    /// the window is left to the log, if it can be read.
+    /// Moves the position in a topic to where the client resumes, and records what it misses. Offsets before the window
+    /// are left to the log, if it can be read.
     fn enter(&mut self, window: &TopicWindow, topic: &Topic, seen: &mut TopicPosition, has_log: bool) {
-        // Nothing of a log was seen that was made, or got its partitions, since the cursor was made.
+        // A log or a partition that was created after the cursor has been read from its start.
         let unseen = |from: usize| window.base.iter().skip(from).map(|base| if has_log { 0 } else { *base });
         if is_other(window.epoch, seen.epoch) {
             self.recreated.extend(rest_of_log(topic, &seen.next));
@@ -270,7 +271,7 @@ impl Losses {
         for (partition, position) in seen.next.iter_mut().enumerate() {
             let (base, next) = (window.base[partition], window.next[partition]);
             if *position > next {
-                // Where the log is known to have lost its tail, what came in its place is new to the client.
+                // If the log is known to be truncated, records that replaced its end are new to the client.
                 let end = window.cut_end(partition, *position).map_or(next, |end| end.min(next));
                 self.truncated(topic, partition, end, *position);
                 *position = end;
@@ -289,7 +290,7 @@ impl Losses {
         }
     }
 
-    /// At most one a cause.
+    /// At most one gap per cause.
     pub(super) fn into_gaps(self) -> Vec<Gap> {
         let causes = [
             (GapCause::TopicRecreated, self.recreated),

@@ -1,4 +1,4 @@
-//! Plans and walks, without a log and with one of pages made by hand.
+//! Plans and replays, without a log and with a fake one.
 
 use proptest::prelude::*;
 
@@ -20,7 +20,7 @@ fn hub(events: usize) -> Hub {
     hub
 }
 
-/// Appends an entry that somebody on the stream is sent.
+/// Appends an entry that is sent on the stream.
 fn send(hub: &mut Hub, stream: &Stream, entry: &Entry) {
     hub.append(entry);
     if let Entry::Event(event) = entry {
@@ -28,7 +28,7 @@ fn send(hub: &mut Hub, stream: &Stream, entry: &Entry) {
     }
 }
 
-/// Reads (topic, partition) choices as a log; each partition counts its own offsets.
+/// Builds a log from choices of (topic, partition); each partition counts its own offsets.
 fn log(choices: &[(usize, usize)]) -> Vec<Entry> {
     let mut next = [[0; PARTITIONS]; 2];
     let mut take = |(topic, partition): (usize, usize)| {
@@ -43,14 +43,14 @@ fn ids(hub: &Hub, stream: &Stream, mut plan: Plan) -> Vec<String> {
     steps.collect()
 }
 
-/// Retention empties a quiet partition up to its last control record; a replica that starts then has read nothing of it.
+/// Retention deletes a quiet partition up to its last control record; a replica that starts then reads no record of it.
 #[test]
-fn a_client_that_missed_nothing_but_control_records_misses_nothing_elsewhere() {
+fn control_records_cause_no_gap_on_another_replica() {
     let stream = stream(1, &["a"]);
     let limits = WindowLimits { events: 9, bytes: 9999 };
     let mut here = Hub::new([("a".into(), limits)]);
     here.assign(&"a".into(), 7, &[0, 0]);
-    // A committed transaction of one event each, then an aborted one in partition 1 alone.
+    // A committed transaction with an event in each, then an aborted one in partition 1 only.
     let mut cursors = Vec::new();
     for partition in [1, 0] {
         let mut entry = Entry::Event(event("a", partition, 0, &[]));
@@ -70,14 +70,14 @@ fn a_client_that_missed_nothing_but_control_records_misses_nothing_elsewhere() {
         let plan = there.plan(&stream, &cursors[n], &NoLog.limits());
         assert!(plan.gaps.is_empty() && plan.replay.places(&there, &stream).is_empty(), "{:?}", plan.gaps);
     }
-    // Where it was read, the window says that nothing stands there, whatever the log still holds.
+    // Where it was read, the window knows that these offsets contain no records, whatever the log still contains.
     let plan = here.plan(&stream, &cursors[0], &NoLog.limits());
     assert!(plan.gaps.is_empty());
     assert_eq!(ids(&here, &stream, plan), ["a:0:0"], "and nothing comes twice");
 }
 
 #[test]
-fn an_event_comes_once_to_who_stands_among_the_control_records_behind_it() {
+fn a_position_among_control_records_repeats_no_event() {
     let stream = stream(1, &["a"]);
     let mut hub = Hub::new([("a".into(), WindowLimits { events: 9, bytes: 9999 })]);
     hub.assign(&"a".into(), 7, &[0]);
@@ -111,8 +111,8 @@ fn lost(gaps: &[Gap]) -> Vec<String> {
     offsets.collect()
 }
 
-/// Walks a client to the present through the log and the window, `append` called before each page; gives what it got
-/// and what it was told to have lost.
+/// Replays to the present through the log and the window, and calls `append` before each chunk. Returns the received
+/// and the missing events.
 fn walk(
     hub: &mut Hub,
     stream: &Stream,
@@ -146,7 +146,7 @@ fn walk(
 }
 
 #[test]
-fn what_was_shared_at_an_entry_fits_nobody_once_a_shorter_window_forgot_where_it_stood() {
+fn cursors_are_not_shared_once_a_window_no_longer_determines_the_position() {
     let stream = stream(1, &TOPICS);
     let limits = |events| WindowLimits { events, bytes: usize::MAX };
     let mut hub = Hub::new([("a".into(), limits(9)), ("b".into(), limits(1))]);
@@ -154,7 +154,7 @@ fn what_was_shared_at_an_entry_fits_nobody_once_a_shorter_window_forgot_where_it
     hub.go_live(&TOPICS.map(Into::into));
     let entries = log(&[(1, 0), (0, 0), (1, 0), (1, 0), (0, 0)]);
     entries.iter().for_each(|entry| send(&mut hub, &stream, entry));
-    // Whoever got a:0:0 live stood before b:0:1, which has left the window.
+    // A client that received a:0:0 live was positioned before b:0:1, which has left the window.
     let position = |next| TopicPosition { epoch: 0, next: vec![next] };
     let seen = Positions(vec![position(0), position(2)]).cursor(&stream.topics, last_id(&entries[0]));
     let mut replay = hub.plan(&stream, &seen, &NoLog.limits()).replay;
@@ -165,7 +165,7 @@ fn what_was_shared_at_an_entry_fits_nobody_once_a_shorter_window_forgot_where_it
 }
 
 #[test]
-fn what_comes_once_a_skipped_partition_was_read_has_cursors_of_its_own() {
+fn events_after_a_skipped_partition_have_cursors_of_their_own() {
     let (stream, mut hub) = (stream(1, &["a"]), hub(4));
     let entries = log(&[(0, 0), (0, 0), (0, 0), (0, 0), (0, 0), (0, 1), (0, 0), (0, 1)]);
     entries.iter().for_each(|entry| send(&mut hub, &stream, entry));
@@ -187,7 +187,7 @@ fn what_comes_once_a_skipped_partition_was_read_has_cursors_of_its_own() {
 }
 
 #[test]
-fn losses_are_told_with_their_place() {
+fn gaps_name_the_missing_offsets() {
     let stream = stream(1, &["a"]);
     let mut hub = hub(2);
     for entry in log(&[(0, 0), (0, 0), (0, 0), (0, 0)]) {
@@ -204,7 +204,7 @@ fn losses_are_told_with_their_place() {
 }
 
 #[test]
-fn a_client_that_is_ahead_is_told_from_one_that_is_not() {
+fn clients_that_are_ahead_are_detected() {
     let stream = stream(1, &["a"]);
     let mut here = hub(9);
     let mut there = hub(9);
@@ -232,7 +232,7 @@ fn an_id_read_from_the_log_at_start_resumes_at_least_once() {
     }
     assert!(!hub.is_ready(&stream));
     hub.go_live(&["a".into()]);
-    // That somebody was sent it since says nothing of who asks now.
+    // That the event has been sent since does not tell what this client received.
     for (_, entry) in &hub.topic(&"a".into()).unwrap().entries {
         let Entry::Event(event) = entry else { continue };
         event.frames.send_on(stream.id);
@@ -242,7 +242,7 @@ fn an_id_read_from_the_log_at_start_resumes_at_least_once() {
 }
 
 #[test]
-fn a_stream_waits_for_every_topic_that_somebody_still_looks_for() {
+fn a_stream_waits_for_every_topic_that_is_still_warming_up() {
     let (both, of_a) = (stream(1, &["a", "b"]), stream(2, &["a"]));
     let mut hub = Hub::new([]);
     hub.assign(&"a".into(), 0, &[0]);
@@ -263,7 +263,7 @@ fn a_stream_waits_for_every_topic_that_somebody_still_looks_for() {
 }
 
 #[test]
-fn a_topic_that_was_made_anew_is_told_and_read_from_its_start() {
+fn a_recreated_topic_causes_a_gap_and_is_read_from_its_start() {
     let stream = stream(1, &["a"]);
     let mut hub = hub(9);
     hub.assign(&"a".into(), 1, &[0; PARTITIONS]);
@@ -275,7 +275,7 @@ fn a_topic_that_was_made_anew_is_told_and_read_from_its_start() {
     let mut walk = plan(&hub, &stream, &cursor).replay;
     let rest = [(0, 2), (1, 1), (2, 0)].map(|(n, from)| range(&"a".into(), n, from, GapRange::OPEN));
     assert_eq!(hub.assign(&"a".into(), 2, &[0]), rest);
-    // The new log is already longer than where the client stood.
+    // The new log is already longer than the client's position.
     for offset in 0..5 {
         hub.append(&Entry::Event(event("a", 0, offset, &[])));
     }
@@ -289,7 +289,7 @@ fn a_topic_that_was_made_anew_is_told_and_read_from_its_start() {
 }
 
 #[test]
-fn a_page_read_for_others_says_no_more_than_this_client_lost() {
+fn a_shared_chunk_reports_only_the_losses_of_this_client() {
     let stream = stream(1, &["a"]);
     let mut hub = hub(2);
     let entries = log(&[(0, 0); 12]);
@@ -300,7 +300,7 @@ fn a_page_read_for_others_says_no_more_than_this_client_lost() {
     let replay = hub.plan(&stream, &"a:0:3".parse().unwrap(), &fake_log.limits).replay;
     let place = replay.places(&hub, &stream).into_iter().next().unwrap();
     assert_eq!((place.offset, place.until), (4, 10));
-    // Somebody else asked for all of it, of which nothing before 11 is left.
+    // Another session requested the whole range, of which the log has nothing before 11.
     let page = fake_log.read(&Place { offset: 0, until: 12, ..place.clone() });
     let unseen: Vec<_> = replay.unseen(&stream, &page, place.until).collect();
     let [gap] = &unseen[..] else { panic!("{unseen:?}") };
@@ -309,7 +309,7 @@ fn a_page_read_for_others_says_no_more_than_this_client_lost() {
 }
 
 #[test]
-fn more_than_a_client_is_read_is_left_out_and_told() {
+fn records_beyond_the_replay_limit_become_a_gap() {
     let stream = stream(1, &["a"]);
     let mut hub = hub(2);
     let entries = log(&[(0, 0); 12].into_iter().chain([(0, 1); 4]).collect::<Vec<_>>());
@@ -320,7 +320,7 @@ fn more_than_a_client_is_read_is_left_out_and_told() {
     fake_log.limits.events = 8;
     let nothing_seen = hub.plan(&stream, &"a:0:-1".parse().unwrap(), &fake_log.limits);
     assert_eq!(nothing_seen.gaps[0].cause, GapCause::ReplayLimit);
-    // Twelve before the window, of which the newest eight are read.
+    // Twelve events precede the window, of which the newest eight are read.
     assert_eq!(nothing_seen.gaps[0].ranges, [range(&"a".into(), 0, 0, 3)]);
     let got = walk(&mut hub, &stream, nothing_seen, &fake_log, |_| {});
     assert_eq!(got.len(), 4 + 8 + 2, "{got:?}");
@@ -341,7 +341,7 @@ fn partitions_that_came_after_the_cursor_are_read_from_their_start() {
         hub.append(entry);
     });
     let fake_log = FakeLog::new(entries, 2);
-    // One partition then, so the cursor is a bare id: what else there is starts with the window.
+    // There was one partition, so the cursor is a bare id: other partitions start with the window.
     assert_eq!(cursor.opaque, None);
     let opaque = Positions(vec![TopicPosition { epoch: 3, next: vec![0] }]);
     let plan = hub.plan_exact(&stream, opaque, &[], &fake_log.limits);
@@ -350,7 +350,7 @@ fn partitions_that_came_after_the_cursor_are_read_from_their_start() {
 }
 
 #[test]
-fn a_walk_that_is_too_slow_tells_what_it_lost() {
+fn a_replay_that_is_too_slow_reports_the_lost_events() {
     let stream = stream(1, &["a"]);
     let mut hub = hub(2);
     let entries = log(&[(0, 0), (0, 0), (0, 0), (0, 0), (0, 0)]);
@@ -369,8 +369,8 @@ fn a_walk_that_is_too_slow_tells_what_it_lost() {
 }
 
 proptest! {
-    /// A client cut anywhere and resumed with its full cursor, on this replica or on one that read the partitions
-    /// in another order, gets every event once, or is told which it can't get.
+    /// A client that is disconnected at any event and resumes with its full cursor, on this replica or on one with
+    /// another interleaving of partitions, receives every event once, or a gap for it.
     #[test]
     fn a_full_cursor_is_exact_everywhere(
         choices in prop::collection::vec((0..2usize, 0..PARTITIONS), 1..60),
@@ -389,7 +389,7 @@ proptest! {
                 cursor = here.cursor_at(&stream, &last_id(entry)).to_string();
             }
         }
-        // Another replica: the same partitions, interleaved otherwise.
+        // Another replica interleaves the same partitions differently.
         let mut there = hub(window);
         let mut queues: Vec<Vec<&Entry>> = vec![Vec::new(); 2 * PARTITIONS];
         for (entry, (topic, partition)) in entries.iter().zip(&choices).rev() {
@@ -414,8 +414,8 @@ proptest! {
         }
     }
 
-    /// With the log behind it, whatever the window's size and while events keep arriving: every event comes once,
-    /// each partition's in order. Only what the log itself lost is told as lost.
+    /// With a log behind windows of any size, and while events arrive: every event is received once, in order per
+    /// partition. Only events that the log lost are reported as missing.
     #[test]
     fn the_log_and_the_window_join_without_gap_or_duplicate(
         choices in prop::collection::vec((0..2usize, 0..PARTITIONS), 1..60),
@@ -454,7 +454,7 @@ proptest! {
             prop_assert!(offsets.is_sorted());
         }
         if has_id_only {
-            // A bare id beyond the window, its time known: at least everything that comes after it.
+            // A bare id from before the window whose time is known: at least everything after it.
             let id = last_id(&entries[cut]);
             let stopped = hub.next_seq();
             let times: Vec<Arc<[i64]>> = TOPICS.iter().map(|_| Arc::from([0; PARTITIONS])).collect();
@@ -467,8 +467,8 @@ proptest! {
         }
     }
 
-    /// A bare id of an event that was read live resumes exactly on the replica that sent it, and at least once on
-    /// another one that nobody was sent it by.
+    /// A bare id of a live event resumes exactly on the replica that sent it, and at least once on a replica that did
+    /// not.
     #[test]
     fn a_bare_id_is_exact_on_the_same_replica(
         choices in prop::collection::vec((0..2usize, 0..PARTITIONS), 1..60),

@@ -1,5 +1,5 @@
-//! The replay window: the newest entries of every topic in the order they were read, and the position of every
-//! partition at both ends of it.
+//! The replay window: the newest entries of every topic in the order of reading, and the position of every partition at
+//! both of its ends.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use crate::cursor::{Cursor, Positions, TopicPosition};
 use crate::event::{Entry, Epoch, Event, EventId, GapCause, GapRange, Topic};
 use crate::route::Stream;
 
-/// The place of an entry in hub order: one count over all topics.
+/// The position of an entry in hub order: a counter across all topics.
 pub type Seq = u64;
 
-/// How many cuts of a topic's logs are remembered; the oldest are forgotten. A log is cut short once in years.
+/// The most remembered truncations of a topic's logs; the oldest are forgotten. Truncation is very rare.
 const CUTS_MAX: usize = 64;
 
-/// How much of a topic is kept for replay; whichever limit is met first.
+/// The size of a topic's replay window; the limit that is reached first applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowLimits {
     pub events: usize,
-    /// Bytes of memory; see [`Event::weight`].
+    /// Memory in bytes; see [`Event::weight`].
     pub bytes: usize,
 }
 
@@ -30,10 +30,10 @@ pub struct WindowLimits {
 pub struct Hub {
     topics: FxHashMap<Topic, TopicWindow>,
     limits: FxHashMap<Topic, WindowLimits>,
-    /// Topics nobody waits for any more, whether they were found or not.
+    /// Topics whose source has finished its warm-up, whether they exist or not.
     settled: FxHashSet<Topic>,
     next_seq: Seq,
-    /// What all windows together may take while memory pressure increased, in bytes.
+    /// The limit of all windows together under memory pressure, in bytes.
     bytes_max: Option<usize>,
 }
 
@@ -44,26 +44,26 @@ pub(super) struct TopicWindow {
     bytes: usize,
     limits: WindowLimits,
     pub(super) epoch: Epoch,
-    /// Per partition: the next offset before the window's first entry, and after its last one.
+    /// Per partition: the next offset before the window's first entry, and the one after its last entry.
     pub(super) base: Vec<i64>,
     pub(super) next: Vec<i64>,
-    /// Entries before this one were read from the log at start, not live. Nothing while that is still going on.
+    /// Entries before this one were read from the log at start instead of live. `None` during the warm-up.
     live_from: Option<Seq>,
-    /// Where the topic stood at entries before this one, of whatever topic, is forgotten.
+    /// At entries of any topic before this one, the topic's position is unknown.
     order_from: Seq,
-    /// Where logs were cut short, the oldest first.
+    /// Truncations of logs, the oldest first. At most [`CUTS_MAX`].
     cuts: VecDeque<Cut>,
-    /// The last place in hub order at which a position moved.
+    /// The last entry in hub order that moved a position.
     moved: Option<Seq>,
 }
 
-/// A log that lost its tail: what was read beyond its end is no more, and other records come in its place.
+/// A truncation: records beyond the log's end no longer exist, and other records will replace them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
-    /// The place in hub order of the gap that told it.
+    /// The position of its gap in hub order.
     seq: Seq,
     pub(super) partition: usize,
-    /// The offset after the last record that was left.
+    /// The offset after the last remaining record.
     pub(super) end: i64,
     /// The offset after the last record that had been read.
     was: i64,
@@ -74,9 +74,9 @@ impl Hub {
         Self { limits: limits.into_iter().collect(), ..Self::default() }
     }
 
-    /// Takes note of a topic's partitions. Known partitions whose position is what it was keep their window; where
-    /// one was moved, or the topic was made anew, its window is forgotten. Gives what is lost to everybody on a topic
-    /// that was made anew: the rest of its old log.
+    /// Records a topic's partitions. A partition whose position is unchanged keeps its window; the window is cleared if
+    /// a position changed or the topic was recreated. Returns the ranges that every client of a recreated topic loses:
+    /// the rest of its old log.
     pub fn assign(&mut self, topic: &Topic, epoch: Epoch, next: &[i64]) -> Vec<GapRange> {
         let limits = self.limits.get(topic).copied().unwrap_or(WindowLimits { events: 0, bytes: 0 });
         let window = self.topics.entry(topic.clone()).or_insert_with(|| TopicWindow::new(limits));
@@ -95,7 +95,7 @@ impl Hub {
                 next: next.to_vec(),
                 live_from: window.live_from,
                 order_from: self.next_seq,
-                // Of a log that is gone.
+                // These belong to a deleted log.
                 cuts: if is_anew { VecDeque::new() } else { std::mem::take(&mut window.cuts) },
                 ..TopicWindow::new(limits)
             };
@@ -104,14 +104,14 @@ impl Hub {
         lost
     }
 
-    /// Keeps at most so many bytes in all windows together, beside the limit of each; nothing: as much as these say.
+    /// Limits the bytes of all windows together, in addition to the limit of each; `None` removes the limit.
     pub fn limit(&mut self, bytes_max: Option<usize>) {
         self.bytes_max = bytes_max;
         self.make_room();
         self.topics.values_mut().for_each(|window| window.entries.shrink_to_fit());
     }
 
-    /// Forgets the oldest entries of whatever topic until all windows together are within their limit.
+    /// Removes the oldest entries of any topic until all windows together are within the limit.
     fn make_room(&mut self) {
         let Some(bytes_max) = self.bytes_max else { return };
         let mut bytes = self.bytes();
@@ -124,12 +124,12 @@ impl Hub {
         }
     }
 
-    /// Bytes of all entries.
+    /// The bytes of all entries.
     pub fn bytes(&self) -> usize {
         self.topics.values().map(|window| window.bytes).sum()
     }
 
-    /// What was read so far of these topics came from the log at start; what comes now is live.
+    /// Ends the warm-up of these topics: entries are live from now on.
     pub fn go_live(&mut self, topics: &[Topic]) {
         for topic in topics {
             self.settled.insert(topic.clone());
@@ -139,7 +139,7 @@ impl Hub {
         }
     }
 
-    /// Appends the next entry in hub order. One for a topic or partition that was never assigned is not kept.
+    /// Appends the next entry in hub order. Entries of unassigned topics or partitions are not kept.
     pub fn append(&mut self, entry: &Entry) -> Seq {
         let seq = self.next_seq;
         self.next_seq += 1;
@@ -150,26 +150,26 @@ impl Hub {
         seq
     }
 
-    /// Whether the newest part of the log has been read, so that there is something to resume from. A topic that
-    /// does not exist (yet), or whose cluster did not answer in time, doesn't hold the others up.
+    /// Whether the newest part of the log has been read, so that clients can resume. A topic that does not exist (yet),
+    /// or whose cluster did not respond in time, does not delay the others.
     pub fn is_ready(&self, stream: &Stream) -> bool {
         let is_read = |topic| self.topics.get(topic).map(|window: &TopicWindow| window.live_from.is_some());
         stream.topics.iter().any(|topic| self.topics.contains_key(topic))
             && stream.topics.iter().all(|topic| is_read(topic).unwrap_or_else(|| self.settled.contains(topic)))
     }
 
-    /// Where the stream stands now. Topics not read yet have no partitions.
+    /// The current positions of the stream. Topics that have not been read have no partitions.
     pub fn positions(&self, stream: &Stream) -> Positions {
         let position = |topic| self.topics.get(topic).map_or_else(TopicPosition::default, TopicWindow::position);
         Positions(stream.topics.iter().map(position).collect())
     }
 
-    /// The cursor of a client that just received the newest entry, which is `id`.
+    /// The cursor of a client that has just received the newest entry, `id`.
     pub fn cursor_at(&self, stream: &Stream, id: &EventId) -> Cursor {
         self.positions(stream).cursor(&stream.topics, id.clone())
     }
 
-    /// The cursor of a client that has seen everything so far; nothing before the stream's topics are read.
+    /// The cursor of a client that has received everything so far; `None` before the stream's topics are read.
     pub fn cursor_now(&self, stream: &Stream) -> Option<Cursor> {
         if !self.is_ready(stream) {
             return None;
@@ -183,17 +183,17 @@ impl Hub {
         Some(self.cursor_at(stream, &id))
     }
 
-    /// Whether where the stream stands fits into its cursors.
+    /// Whether the stream's positions fit into its cursors.
     pub fn has_full_cursors(&self, stream: &Stream) -> bool {
         self.positions(stream).fit(&stream.topics)
     }
 
-    /// The place in hub order where the stream moved last, if it did.
+    /// The last position in hub order at which the stream advanced.
     pub fn newest_seq(&self, stream: &Stream) -> Option<Seq> {
         stream.topics.iter().filter_map(|topic| self.topics.get(topic)?.moved).max()
     }
 
-    /// The first entry of the stream at or after `from`, in hub order.
+    /// The first entry of the stream at or after `from` in hub order.
     pub fn next_entry(&self, stream: &Stream, from: Seq) -> Option<(Seq, &Entry)> {
         let firsts = stream.topics.iter().filter_map(|topic| {
             let entries = &self.topics.get(topic)?.entries;
@@ -211,13 +211,13 @@ impl Hub {
         newest.max_by_key(|(seq, _)| *seq).map(|(_, event)| event)
     }
 
-    /// Whether the windows still tell where every topic stood at this entry: of each topic only what came before it has
-    /// left.
+    /// Whether the windows determine the position of every topic at this entry: only earlier entries have been removed
+    /// from each.
     pub(super) fn is_order_known(&self, stream: &Stream, seq: Seq) -> bool {
         stream.topics.iter().filter_map(|topic| self.topics.get(topic)).all(|window| window.order_from <= seq)
     }
 
-    /// The sequence number the next entry will get.
+    /// The sequence number of the next entry.
     pub fn next_seq(&self) -> Seq {
         self.next_seq
     }
@@ -226,7 +226,7 @@ impl Hub {
         self.topics.get(topic)
     }
 
-    /// An id for "before anything was read" of a topic.
+    /// An id for the position before a topic's first record.
     pub fn id_before(&self, topic: &Topic) -> EventId {
         let offset = self.topics.get(topic).and_then(|w| w.next.first()).map_or(-1, |next| next - 1);
         EventId { topic: topic.clone(), partition: 0, offset }
@@ -269,7 +269,7 @@ impl TopicWindow {
         self.make_room();
     }
 
-    /// Forgets the oldest entries until the limits are met.
+    /// Removes the oldest entries until the limits are met.
     fn make_room(&mut self) {
         while self.entries.len() > self.limits.events || self.bytes > self.limits.bytes {
             self.forget_oldest();
@@ -281,15 +281,15 @@ impl TopicWindow {
         self.order_from = self.order_from.max(seq + 1);
         self.bytes -= oldest.weight();
         let (_, partition, last) = place(&oldest);
-        // Offsets without records behind it are served from the window: it knows them, the log may not.
+        // The window answers for offsets without records after it; the log may no longer contain them.
         self.base[partition as usize] = last + 1;
     }
 }
 
 impl TopicWindow {
-    /// The log of a partition ends earlier than it was read: what lies beyond is forgotten. Those who are live are told
-    /// by the gap, those who walk by [`Self::cuts_since`]; the window does not hold it, since who comes later was never
-    /// beyond.
+    /// Truncates a partition: removes the entries beyond its log's end. Live sessions receive the gap, and sessions in
+    /// catch-up find it with [`Self::cuts_since`]. The window does not contain the gap, because later clients were
+    /// never beyond the end.
     fn cut(&mut self, cut: Cut) {
         let is_kept = |entry: &Entry| {
             let (_, partition, last) = place(entry);
@@ -297,7 +297,7 @@ impl TopicWindow {
         };
         self.entries.retain(|(_, entry)| is_kept(entry));
         for (_, entry) in self.entries.iter_mut().filter(|(_, entry)| place(entry).1 as usize == cut.partition) {
-            // Offsets that held no records may hold some now.
+            // Offsets without records may contain records now.
             if let Entry::Event(event) = entry
                 && event.next > cut.end
             {
@@ -308,7 +308,7 @@ impl TopicWindow {
         for ends in [&mut self.base, &mut self.next] {
             ends[cut.partition] = ends[cut.partition].min(cut.end);
         }
-        // Cursors that were made before may name positions beyond.
+        // Older cursors may contain positions beyond the end.
         self.order_from = cut.seq + 1;
         if self.cuts.len() == CUTS_MAX {
             self.cuts.pop_front();
@@ -316,8 +316,8 @@ impl TopicWindow {
         self.cuts.push_back(cut);
     }
 
-    /// The writer was not given what comes before `next`, although the log has it: the window of the partition starts there,
-    /// so that those who resume are read it from the log.
+    /// The writer skipped the entries before `next`, which the log contains: the partition's window starts there, so
+    /// that resuming clients read them from the log.
     fn skip(&mut self, seq: Seq, partition: i32, next: i64) {
         self.entries.retain(|(_, entry)| place(entry).1 != partition);
         self.bytes = self.entries.iter().map(|(_, entry)| entry.weight()).sum();
@@ -327,32 +327,32 @@ impl TopicWindow {
         self.order_from = seq + 1;
     }
 
-    /// The cuts from this place in hub order on, in their order.
+    /// The truncations from this position in hub order on, in order.
     pub(super) fn cuts_since(&self, seq: Seq) -> impl Iterator<Item = &Cut> {
         self.cuts.iter().filter(move |cut| cut.seq >= seq)
     }
 
-    /// Where the log ended when it was cut last, for a client whose position lies beyond what was read since, and not
-    /// beyond what was read before: a position that was never read here says nothing of that cut.
+    /// The end of the log at its last truncation, for a client whose position is beyond what has been read since, and
+    /// not beyond what had been read before. A position that was never read here is unrelated to that truncation.
     pub(super) fn cut_end(&self, partition: usize, position: i64) -> Option<i64> {
         let last = self.cuts.iter().rev().find(|cut| cut.partition == partition)?;
         (position <= last.was).then_some(last.end)
     }
 }
 
-/// Whether two epochs are of two topics of one name; those that are not known say nothing.
+/// Whether two epochs identify two topics of one name; unknown epochs do not.
 pub(super) fn is_other(one: Epoch, other: Epoch) -> bool {
     one != 0 && other != 0 && one != other
 }
 
-/// What a client that stood at `next` misses of a log that is gone.
+/// What a client at `next` misses of a deleted log.
 pub(super) fn rest_of_log(topic: &Topic, next: &[i64]) -> Vec<GapRange> {
     let range =
         |(partition, from): (i32, &i64)| GapRange { topic: topic.clone(), partition, from: *from, to: GapRange::OPEN };
     (0..).zip(next).map(range).collect()
 }
 
-/// Whether an entry is an event the selector lets through.
+/// The event of an entry, if the selector matches it.
 pub fn matching<'a>(entry: &'a Entry, selector: &Selector) -> Option<&'a Arc<Event>> {
     match entry {
         Entry::Event(event) => selector.matches(event).then_some(event),
@@ -360,8 +360,7 @@ pub fn matching<'a>(entry: &'a Entry, selector: &Selector) -> Option<&'a Arc<Eve
     }
 }
 
-/// The topic, the partition and the last offset of an entry. Of a log that lost its tail, that is the one before what it
-/// lost.
+/// The topic, the partition and the last offset of an entry; for a truncation, the offset before the lost range.
 pub fn place(entry: &Entry) -> (&Topic, i32, i64) {
     match entry {
         Entry::Event(event) => (&event.id.topic, event.id.partition, event.id.offset),
@@ -371,7 +370,7 @@ pub fn place(entry: &Entry) -> (&Topic, i32, i64) {
     }
 }
 
-/// The position of those who got an entry, in its partition.
+/// The position of a client after an entry, in its partition.
 pub fn after(entry: &Entry) -> i64 {
     match entry {
         Entry::Event(event) => event.next,
@@ -379,7 +378,7 @@ pub fn after(entry: &Entry) -> i64 {
     }
 }
 
-/// The id of the last record an entry stands for.
+/// The id of the last record that an entry covers.
 pub fn last_id(entry: &Entry) -> EventId {
     let (topic, partition, offset) = place(entry);
     EventId { topic: topic.clone(), partition, offset }

@@ -1,9 +1,9 @@
-//! The policy `coalesce`, for streams of states: of the events that tell of the same state only the newest waits. What
-//! was superseded is told as a loss in its place, like what is dropped.
+//! The policy `coalesce`, for streams of states (conflation): of the events of one state, only the newest stays queued.
+//! A superseded event is reported as missing, like a dropped one.
 //!
-//! A state is what the events of one topic with the same declared keys tell of. Events without keys are no states. A
-//! queue that is over its limit is coalesced as a whole, and kept so, event by event, until it is half empty: so that
-//! the whole is looked at once in half a queue's events at most.
+//! The state of an event is its topic with the values of its declared keys. Events without keys have no state. A queue
+//! that exceeds its limit is coalesced as a whole, and then for every further event, until it is half empty. The whole
+//! queue is therefore scanned at most once per half a queue of events.
 
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
@@ -17,18 +17,18 @@ use crate::route::QueueLimits;
 
 use super::{Gap, Item, Queue};
 
-/// The most events of a queue that can be coalesced: an event for a full queue is compared with the marks of all.
+/// The longest queue that can be coalesced, in events: an event for a full queue is compared with all marks.
 pub const COALESCED_EVENTS_MAX: usize = 4096;
 
-/// A short hash of an event's state, so that most comparisons need not look at the event.
+/// A short hash of an event's state, which avoids most comparisons of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark(u16);
 
-/// What an event tells of.
+/// The state of an event.
 type State<'a> = (&'a Topic, &'a [(Arc<str>, Box<str>)]);
 
 impl Mark {
-    /// Of no state, or not looked at yet.
+    /// The event has no state, or its mark has not been computed.
     pub(super) const NONE: Self = Self(0);
 
     pub(super) fn of(event: &Event) -> Self {
@@ -40,8 +40,8 @@ impl Mark {
 }
 
 impl Queue {
-    /// Makes room for an event of so many bytes by taking out those that it and others supersede, where the queue is over
-    /// its limit or was lately. Gives how many that were.
+    /// Makes room for an event of this many bytes by removing superseded events, if the queue exceeds its limit or is
+    /// in coalesced mode. Returns their number.
     pub(super) fn coalesce(&mut self, event: &Event, bytes: usize, limits: &QueueLimits) -> u64 {
         let is_half_empty = self.events <= limits.events / 2 && self.event_bytes <= limits.bytes / 2;
         self.is_coalesced &= !is_half_empty;
@@ -55,7 +55,7 @@ impl Queue {
         self.keep_newest(event)
     }
 
-    /// Takes out the one waiting event of the same state.
+    /// Removes the one queued event of the same state.
     fn supersede(&mut self, newest: &Event) -> u64 {
         let mark = Mark::of(newest);
         let is_it = |item: &Item| match item {
@@ -70,7 +70,7 @@ impl Queue {
         1
     }
 
-    /// Takes out every waiting event that a later one supersedes, and marks the others.
+    /// Removes every queued event that a later one supersedes, and marks the others.
     fn keep_newest(&mut self, newest: &Event) -> u64 {
         let keeps = self.newest_of_each(newest);
         let before = self.events;
@@ -84,7 +84,7 @@ impl Queue {
                     self.forget(&item);
                     self.push_gap(Gap::of_event(event, encoding));
                 }
-                // What was between two losses may be gone.
+                // Gaps may have become adjacent.
                 Item::Gap(gap) => self.push_gap(*gap),
                 Item::Control(_) => self.items.push_back(item),
             }
@@ -92,9 +92,9 @@ impl Queue {
         (before - self.events) as u64
     }
 
-    /// For each item whether it stays: all but events that a later one, or the one to come, supersedes.
+    /// Whether each item stays: all do, except for events that a later one or the new one supersedes.
     fn newest_of_each(&self, to_come: &Event) -> Vec<bool> {
-        // A keyed hash: users choose the values of keys.
+        // A keyed hash, because users choose the values of keys.
         let mut known: HashSet<State<'_>> = state(to_come).into_iter().collect();
         let first = self.on_its_way();
         let mut keeps = vec![true; self.items.len()];
@@ -106,7 +106,7 @@ impl Queue {
         keeps
     }
 
-    /// How many items are partly written, and so can't be taken back.
+    /// The number of items that are partly written and must stay.
     pub(super) fn on_its_way(&self) -> usize {
         usize::from(self.written > 0)
     }
