@@ -1,9 +1,9 @@
-//! Questions to the brokers that nobody waits for: one is sent, and its answer picked up once it is there.
+//! Non-blocking requests to the brokers: each is sent, and its response is polled.
 //!
-//! rdkafka's own interface has no topic UUIDs, and its functions for offsets block the caller. So this calls librdkafka
-//! itself (`rd_kafka_DescribeTopics`, `rd_kafka_ListOffsets`). A broker answers the requests of one connection in order,
-//! so a question behind a fetch that waits for records waits as long: the client has to be one that fetches nothing
-//! (`client::connect_for_questions`). What follows from an answer is not decided here.
+//! rdkafka's own interface has no topic UUIDs, and its functions for offsets block. This module therefore calls
+//! librdkafka directly (`rd_kafka_DescribeTopics`, `rd_kafka_ListOffsets`). A broker responds to the requests of one
+//! connection in order, so that a request behind a long-polling fetch is delayed: use a client that fetches nothing
+//! (`client::connect_for_questions`). Callers interpret the responses.
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
@@ -23,16 +23,17 @@ use super::topic::Described;
 use crate::event::{Epoch, Topic};
 use crate::hub::NO_OFFSET;
 
-/// A question under way. Dropping it is giving it up.
+/// A request in progress. Dropping it cancels it.
 pub(super) struct Question<A> {
     queue: *mut sys::rd_kafka_queue_t,
     read: fn(&Event) -> A,
-    /// The queue is the client's: it has to live longer.
+    /// The queue belongs to the client, which must outlive it.
     _client: Arc<Client>,
 }
 
 impl<A> Question<A> {
-    /// The answer, or why there is none. Does not wait; the limit that was given is when one of them is there.
+    /// The response or its error, if it has arrived. Does not block. One of them arrives within the time limit of the
+    /// request.
     pub(super) fn answer(&self) -> Option<Result<A, KafkaError>> {
         // SAFETY: the queue is ours until it is destroyed in `drop`.
         let event = unsafe { sys::rd_kafka_queue_poll(self.queue, 0) };
@@ -48,7 +49,7 @@ impl<A> Question<A> {
         })
     }
 
-    /// Sends a question by `send`, which is given the client, the options and where the answer is to go.
+    /// Sends a request by calling `send` with the client, the options and the reply queue.
     fn send(client: &Arc<Client>, limit: Duration, read: fn(&Event) -> A, send: impl FnOnce(&Call)) -> Self {
         let handle = client.client().native_ptr();
         let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
@@ -84,29 +85,29 @@ impl<A> Drop for Question<A> {
     }
 }
 
-/// An answer is in a question's queue. Called by librdkafka's threads.
+/// The reply queue of a request is not empty. Called by librdkafka's threads.
 extern "C" fn answered(_: *mut sys::rd_kafka_t, opaque: *mut c_void) {
     // SAFETY: `Question::send` gave this pointer, to what the question's client owns.
     let on_answer = unsafe { &*opaque.cast::<OnAnswer>() };
     on_answer();
 }
 
-/// What librdkafka needs for any question.
+/// The arguments of any librdkafka request.
 struct Call {
     client: *mut sys::rd_kafka_t,
     options: *mut sys::rd_kafka_AdminOptions_t,
     queue: *mut sys::rd_kafka_queue_t,
 }
 
-/// Asks this broker what these topics are: each answer is of the topic in the same place, or says why there is none.
-/// Without a broker librdkafka would wait for the controller, which its mock cluster does not have.
+/// Requests the descriptions of these topics from this broker: one result per topic, in the same order. Without a
+/// broker id, librdkafka would wait for the controller, which its mock cluster does not have.
 pub(super) fn topics(
     client: &Arc<Client>,
     broker: i32,
     names: &[Topic],
     limit: Duration,
 ) -> Question<Vec<DescribedOrNot>> {
-    // A name with a NUL in it is no topic's, and no configuration holds one.
+    // A name with a NUL is not a valid topic name, and no configuration contains one.
     let names: Vec<_> = names.iter().map(|name| CString::new(&**name).unwrap_or_default()).collect();
     let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
     Question::send(client, limit, read_topics, |call| {
@@ -121,7 +122,7 @@ pub(super) fn topics(
     })
 }
 
-/// One topic's answer.
+/// The description of one topic.
 pub(super) type DescribedOrNot = Result<Described, RDKafkaErrorCode>;
 
 fn read_topics(event: &Event) -> Vec<DescribedOrNot> {
@@ -140,7 +141,7 @@ fn read_topics(event: &Event) -> Vec<DescribedOrNot> {
 
 fn describe(topic: *const sys::rd_kafka_TopicDescription_t) -> DescribedOrNot {
     if topic.is_null() {
-        // The broker left it out.
+        // The broker omitted it.
         return Err(RDKafkaErrorCode::UnknownTopicOrPartition);
     }
     let mut partitions = 0;
@@ -161,15 +162,15 @@ fn describe(topic: *const sys::rd_kafka_TopicDescription_t) -> DescribedOrNot {
         unsafe { epoch_of(sys::rd_kafka_Uuid_most_significant_bits(id), sys::rd_kafka_Uuid_least_significant_bits(id)) }
     };
     match i32::try_from(partitions) {
-        // A topic that is being made.
+        // The topic is being created.
         Ok(0) | Err(_) => Err(RDKafkaErrorCode::UnknownTopicOrPartition),
         Ok(partitions) => Ok(Described { epoch, partitions }),
     }
 }
 
-/// A topic's UUID as an epoch: the FNV-1a hash of its 16 bytes (the Internet draft "The FNV Non-Cryptographic Hash
-/// Algorithm"), 0 taken for 1, and 0 for the UUID of zeros, which is none. Two UUIDs of one name get the same epoch once
-/// in four thousand million times.
+/// Derives an epoch from a topic's UUID: the FNV-1a hash of its 16 bytes (the Internet draft "The FNV Non-Cryptographic
+/// Hash Algorithm"). A hash of 0 is mapped to 1, and the zero UUID, which means none, to 0. Two UUIDs of one name
+/// collide with a probability of 2^-32.
 fn epoch_of(high: i64, low: i64) -> Epoch {
     const OFFSET_BASIS: u32 = 0x811c_9dc5;
     const PRIME: u32 = 0x0100_0193;
@@ -180,15 +181,15 @@ fn epoch_of(high: i64, low: i64) -> Epoch {
     bytes.iter().fold(OFFSET_BASIS, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(PRIME)).max(1)
 }
 
-/// A topic as the cluster calls it, and a partition.
+/// A topic, named as in the cluster, and a partition.
 pub(super) type LogName = (String, i32);
 
-/// An offset of each log, [`NO_OFFSET`] where there is none at or after a time, or why it is not known.
+/// An offset of each log ([`NO_OFFSET`] if there is none at or after a time), or the error.
 pub(super) type Offsets = HashMap<LogName, Result<i64, RDKafkaErrorCode>>;
 
-/// Asks for an offset of each of these logs, as the offsets in the list say: `Beginning`, `End`, or a time in
-/// milliseconds since the Unix epoch. The end is the last stable offset where `isolation` is `Committed`, else the high
-/// watermark. One request goes to each leader; the answer is there when the last of them has answered, or after `limit`.
+/// Requests an offset of each of these logs, as stated in the list: `Beginning`, `End`, or a time in milliseconds since
+/// the Unix epoch. With `Committed` isolation, the end is the last stable offset, otherwise the high watermark. One
+/// request is sent to each leader; the response is complete when the last one has responded, or after `limit`.
 pub(super) fn offsets(
     client: &Arc<Client>,
     list: &TopicPartitionList,
@@ -233,22 +234,22 @@ fn read_offset(info: *const sys::rd_kafka_ListOffsetsResultInfo_t) -> (LogName, 
     let offset = match code(partition.err) {
         Some(code) => Err(code),
         None if partition.offset == NONE_AT_TIME => Ok(NO_OFFSET),
-        // Its leader did not answer in time.
+        // The leader did not respond in time.
         None if partition.offset < 0 => Err(RDKafkaErrorCode::OperationTimedOut),
         None => Ok(partition.offset),
     };
     ((topic.to_string_lossy().into_owned(), partition.partition), offset)
 }
 
-/// What a broker answers where no record is as late as a time: UNKNOWN_OFFSET in the Kafka protocol's ListOffsets.
-/// Where nothing was answered librdkafka leaves its own `RD_KAFKA_OFFSET_INVALID`, which is another number.
+/// The offset that a broker returns if no record is as late as a time: UNKNOWN_OFFSET in the Kafka protocol's
+/// ListOffsets. Without a response, librdkafka leaves `RD_KAFKA_OFFSET_INVALID`, which differs.
 const NONE_AT_TIME: i64 = -1;
 
-/// An answer that came.
+/// A received event of librdkafka.
 struct Event(*mut sys::rd_kafka_event_t);
 
 impl Event {
-    /// The elements of a list that librdkafka gave.
+    /// The elements of an array of librdkafka.
     ///
     /// # Safety
     /// Where it is not null, `first` is an array of `count` that lives as long as the event.
@@ -277,9 +278,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_uuid_but_none_is_an_epoch() {
+    fn every_uuid_except_zero_yields_an_epoch() {
         assert_eq!(epoch_of(0, 0), 0);
-        // "foobar" behind ten zeros, by another implementation.
+        // "foobar" after ten zero bytes, computed by another implementation.
         assert_eq!(epoch_of(0, 0x0000_666f_6f62_6172), 0xb925_97b0);
         assert_ne!(epoch_of(1, 0), epoch_of(0, 1));
     }

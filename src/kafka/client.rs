@@ -1,6 +1,6 @@
-//! The Kafka client: its configuration, and what it says about itself (connection, errors, statistics).
+//! The Kafka client: its configuration, and its reports (connection, errors, statistics).
 //!
-//! Its own log is quiet: an outage is told once, by [`Link`], however often the client retries.
+//! Its own log is mostly suppressed: [`Link`] logs an outage once, however often the client retries.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 
 pub(super) type Client = BaseConsumer<Context>;
 
-/// Why there is no client.
+/// Why a client cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
     #[error("{reason}")]
@@ -44,16 +44,16 @@ impl ConnectError {
     }
 }
 
-/// What a client that only asks questions sets differently.
+/// The properties of a client that only sends requests and fetches nothing.
 const QUESTIONS: &[(&str, &str)] = &[
     ("statistics.interval.ms", "0"),
-    // How long a leader that moved without a word is still asked.
+    // Limits how long requests go to a former leader.
     ("topic.metadata.refresh.interval.ms", "5000"),
 ];
-/// Without a group librdkafka looks for no coordinator, and assigns nothing.
+/// Without a group, librdkafka looks up no coordinator, and cannot assign partitions.
 const GROUP: &str = "group.id";
 
-/// Which records are read: `isolation.level` of the client, by default `Committed`.
+/// The client's `isolation.level`, by default `Committed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Isolation {
     Committed,
@@ -61,7 +61,7 @@ pub(super) enum Isolation {
 }
 
 impl Isolation {
-    /// As the client of this configuration reads.
+    /// The isolation level in this configuration.
     pub(super) fn of(config: &Kafka) -> Self {
         match config.properties.iter().rfind(|(name, _)| name == "isolation.level") {
             Some((_, level)) if level == "read_uncommitted" => Self::Uncommitted,
@@ -70,8 +70,8 @@ impl Isolation {
     }
 }
 
-/// Makes a client for [`super::ask`] that reads nothing: none of its connections is ever held up by a fetch. Fails as
-/// [`connect`] does.
+/// Creates a client for [`super::ask`] that fetches nothing, so that no fetch delays its requests. Fails like
+/// [`connect`].
 pub(super) fn connect_for_questions(config: &Kafka, context: Context) -> Result<Client, ConnectError> {
     let properties = properties(config)?;
     let mut client = settings(config, QUESTIONS, &properties);
@@ -79,9 +79,9 @@ pub(super) fn connect_for_questions(config: &Kafka, context: Context) -> Result<
     create(&client, &properties, context)
 }
 
-/// Makes the consumer, which looks up the leaders of the topics' partitions at once. Fails on a property that does not fit
-/// (say, a certificate that is not there yet). What stands in files is read now, by librdkafka or here. What `own` says
-/// goes before everything else.
+/// Creates the consumer, which looks up the leaders of the topics' partitions at once. Fails if a property is invalid
+/// (for example, if a certificate does not exist yet). Files of properties are read now, by librdkafka or here. `own`
+/// overrides all other properties.
 pub(super) fn connect(config: &Kafka, own: &[(&str, &str)], context: Context) -> Result<Client, ConnectError> {
     let properties = properties(config)?;
     let client = create(&settings(config, own, &properties), &properties, context)?;
@@ -91,7 +91,7 @@ pub(super) fn connect(config: &Kafka, own: &[(&str, &str)], context: Context) ->
 
 fn settings(config: &Kafka, own: &[(&str, &str)], properties: &[(String, String)]) -> ClientConfig {
     let mut client = ClientConfig::new();
-    // The log level is librdkafka's own; what of it is shown is decided in `Context::log`.
+    // librdkafka applies the log level; `Context::log` filters further.
     client.set_log_level(RDKafkaLogLevel::Info);
     for (name, value) in DEFAULTS {
         client.set(*name, *value);
@@ -114,8 +114,8 @@ fn create(client: &ClientConfig, properties: &[(String, String)], context: Conte
     client.create_with_context(context).map_err(failed)
 }
 
-/// The properties with those whose values stand in files. librdkafka opens the files that properties name by itself: one
-/// that became a pipe would hold it up for ever.
+/// The properties, with the contents of files. librdkafka opens files of properties itself and would block on a pipe,
+/// so they are checked first.
 fn properties(config: &Kafka) -> Result<Vec<(String, String)>, ConnectError> {
     let mut properties = config.properties.clone();
     for (name, value) in &config.properties {
@@ -131,13 +131,13 @@ fn properties(config: &Kafka) -> Result<Vec<(String, String)>, ConnectError> {
     Ok(properties)
 }
 
-/// Whether Kafka answers, shared with whoever asks for the status.
+/// Whether Kafka responds, shared with the status.
 #[derive(Debug)]
 pub(super) struct Link {
     cluster: Arc<str>,
     connected: AtomicBool,
     metrics: Arc<Metrics>,
-    /// What was logged since the connection last changed: one line a kind.
+    /// What has been logged since the connection last changed: one line per kind.
     told: Mutex<HashSet<Cow<'static, str>>>,
 }
 
@@ -174,7 +174,7 @@ impl Link {
         self.metrics.kafka_errors.with_label_values(&[kind]).inc();
         match kind {
             "transport" if code == Some(RDKafkaErrorCode::AllBrokersDown) => self.down(reason),
-            // One broker of several: not an outage, and told by the line above when it is.
+            // One of several brokers: not an outage, which is logged separately.
             "transport" => tracing::debug!(cluster = &*self.cluster, reason, "Kafka connection error"),
             _ if self.told().insert(kind.into()) => {
                 tracing::warn!(cluster = &*self.cluster, kind, reason, "Kafka error");
@@ -183,7 +183,7 @@ impl Link {
         }
     }
 
-    /// A topic is not there, or may not be read. Told once a topic, until the connection changes.
+    /// A topic does not exist, or is not readable. Logged once per topic, until the connection changes.
     pub(super) fn missing_topic(&self, topic: &str, code: RDKafkaErrorCode) {
         self.metrics.kafka_errors.with_label_values(&[kind_of(Some(code))]).inc();
         if self.told().insert(format!("topic {topic}").into()) {
@@ -204,7 +204,7 @@ impl Drop for Link {
     }
 }
 
-/// The value of the metric's label: a handful, however many codes there are.
+/// The label value in metrics, from a small set.
 fn kind_of(code: Option<RDKafkaErrorCode>) -> &'static str {
     use RDKafkaErrorCode as Code;
     match code {
@@ -221,19 +221,19 @@ fn kind_of(code: Option<RDKafkaErrorCode>) -> &'static str {
     }
 }
 
-/// Called where an answer to a question may be there, on a thread of librdkafka: must not block.
+/// Called on a thread of librdkafka when a response may have arrived. Must not block.
 pub(super) type OnAnswer = Box<dyn Fn() + Send + Sync>;
 
-/// Receives what the client says about itself, on the thread that polls it.
+/// Receives the client's reports, on the thread that polls it.
 pub(super) struct Context {
     link: Arc<Link>,
-    /// The latest statistics nobody has looked at.
+    /// The latest statistics, until they are taken.
     pub(super) statistics: Mutex<Option<Statistics>>,
-    /// A broker refused the credentials since somebody looked.
+    /// A broker has rejected the credentials since this was last read.
     pub(super) refused: AtomicBool,
-    /// The client met a batch that it may not be able to read since somebody looked.
+    /// The client has met a batch that may be unreadable since this was last read.
     pub(super) unreadable: AtomicBool,
-    /// The client is closing: what it says is of no interest.
+    /// The client is closing: its reports are ignored.
     pub(super) retired: AtomicBool,
     pub(super) on_answer: Option<OnAnswer>,
 }
@@ -244,7 +244,7 @@ impl Context {
         Self { link, statistics, refused, unreadable, retired, on_answer: None }
     }
 
-    /// Of a client that only asks questions. Its errors are not reported: those of the client that reads are.
+    /// For a client that only sends requests. Its errors are not reported, because the consumer reports the same ones.
     pub(super) fn for_questions(link: Arc<Link>, on_answer: Option<OnAnswer>) -> Self {
         Self { retired: true.into(), on_answer, ..Self::new(link) }
     }
@@ -254,7 +254,7 @@ impl ConsumerContext for Context {}
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // These repeat with every attempt to connect, and reach `error` as well.
+        // These repeat with every connection attempt, and are also passed to `error`.
         let retried = matches!(facility, "FAIL" | "ERROR" | "REQTMOUT" | "APIVERSION");
         match level {
             RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
@@ -289,7 +289,7 @@ impl ClientContext for Context {
     }
 }
 
-/// What is used of librdkafka's statistics (its STATISTICS.md).
+/// The part of librdkafka's statistics that is used (its STATISTICS.md).
 #[derive(Debug, Deserialize)]
 pub(super) struct Statistics {
     brokers: BTreeMap<String, BrokerStatistics>,
@@ -298,7 +298,7 @@ pub(super) struct Statistics {
 
 #[derive(Debug, Deserialize)]
 struct BrokerStatistics {
-    /// Negative for an address of which nobody said yet whose it is.
+    /// Negative for an address whose broker id is unknown.
     nodeid: i32,
     state: String,
 }
@@ -308,14 +308,14 @@ struct TopicStatistics {
     partitions: BTreeMap<i32, PartitionStatistics>,
 }
 
-/// One partition. Offsets are negative while unknown.
+/// One partition. Unknown offsets are negative.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(super) struct PartitionStatistics {
     unknown: bool,
     fetchq_cnt: i64,
-    /// What is fetched next.
+    /// The next offset to fetch.
     next_offset: i64,
-    /// The offset after the last record given to us.
+    /// The offset after the last record that the application received.
     app_offset: i64,
     eof_offset: i64,
     hi_offset: i64,
@@ -323,18 +323,18 @@ pub(super) struct PartitionStatistics {
 }
 
 impl Statistics {
-    /// Whether a broker answers.
+    /// Whether a broker responds.
     pub(super) fn connected(&self) -> bool {
         self.brokers.values().any(|broker| broker.state == "UP")
     }
 
-    /// The brokers that answer, those whose ids are known.
+    /// The brokers that respond and whose ids are known.
     pub(super) fn brokers(&self) -> Vec<i32> {
         let up = self.brokers.values().filter(|broker| broker.state == "UP" && broker.nodeid >= 0);
         up.map(|broker| broker.nodeid).collect()
     }
 
-    /// How many partitions the topic has, as far as is known.
+    /// The number of known partitions of the topic.
     pub(super) fn partitions(&self, topic: &str) -> usize {
         let partitions = self.topics.get(topic).map(|topic| &topic.partitions);
         partitions.map_or(0, |all| all.iter().filter(|(id, partition)| **id >= 0 && !partition.unknown).count())
@@ -346,18 +346,18 @@ impl Statistics {
 }
 
 impl PartitionStatistics {
-    /// Where the partition stands, `next` being the offset after the last record taken.
+    /// The state of the partition, where `next` is the offset after the last received record.
     pub(super) fn standing(&self, next: i64) -> Standing {
         let stable = if self.ls_offset >= 0 { self.ls_offset } else { self.hi_offset };
-        // Where nothing waits to be taken, the offsets up to the client's position hold no more records.
+        // If the fetch queue is empty, the offsets up to the fetch position contain no more records.
         let passed = if self.fetchq_cnt == 0 { self.next_offset } else { self.app_offset };
         let next = next.max(self.app_offset).max(passed);
         Standing { next, fetched: self.next_offset, stable, end: self.hi_offset }
     }
 
-    /// Whether the end of what may be read was reached since the assignment, and everything before it given to us.
-    /// True, too, where the log ends in offsets that hold no records for us (compacted, aborted or not yet
-    /// committed), which the position never passes.
+    /// Whether the readable end has been reached since the assignment, and all records before it were received. Also
+    /// true if the log ends with offsets without readable records (compacted, aborted or uncommitted), which the
+    /// position never passes.
     pub(super) fn reached_end(&self) -> bool {
         self.eof_offset >= 0 && self.fetchq_cnt == 0
     }

@@ -1,4 +1,4 @@
-//! Clients that are of no use any more, each ending on a thread of its own: where brokers do not answer that takes minutes.
+//! Closes clients in the background, each on its own thread: without responding brokers, that can take minutes.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,7 +8,7 @@ use rdkafka::consumer::Consumer;
 
 use super::client::Client;
 
-/// How many may be ending before another client takes the place of one.
+/// The most clients that are closing before a new one is created.
 const CLOSING_MAX: usize = 4;
 
 #[derive(Default)]
@@ -20,13 +20,13 @@ impl Closing {
         self.0.len() < CLOSING_MAX
     }
 
-    /// Whether all have ended.
+    /// Whether all clients are closed.
     #[cfg(test)]
     pub(super) fn is_over(&self) -> bool {
         self.0.iter().all(JoinHandle::is_finished)
     }
 
-    /// Ends a client; what it still says is of no interest.
+    /// Closes a client, and ignores its further reports.
     pub(super) fn close(&mut self, client: Arc<Client>) {
         client.context().retired.store(true, Ordering::Relaxed);
         match thread::Builder::new().name("kafka-close".into()).spawn(move || drop(client)) {

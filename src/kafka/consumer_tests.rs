@@ -1,4 +1,4 @@
-//! What happens to the client itself, which no broker does.
+//! Failures of the client itself, which no broker can cause.
 
 use std::sync::mpsc::{Receiver, channel};
 
@@ -23,7 +23,7 @@ fn reading(bench: &Bench) -> (Reading, Receiver<Feed>) {
     (Reading::new(reader, client), feeds)
 }
 
-/// Works until an event comes out; gives its id.
+/// Runs until an event is received, and returns its id.
 fn event(reading: &mut Reading, feeds: &Receiver<Feed>) -> String {
     let mut id = None;
     until("an event", || {
@@ -40,7 +40,7 @@ fn event(reading: &mut Reading, feeds: &Receiver<Feed>) -> String {
     id.unwrap()
 }
 
-/// Ends the client as an error does that it cannot recover from.
+/// Fails the client with a fatal error.
 #[allow(unsafe_code)]
 fn fail(client: &Client) {
     let code = rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID;
@@ -49,9 +49,9 @@ fn fail(client: &Client) {
 }
 
 #[test]
-fn a_client_that_ended_is_made_anew_and_nothing_is_missing_or_twice() {
+fn a_failed_client_is_recreated_without_losing_or_repeating_records() {
     let mut bench = Bench::new(&[("orders", 1)], &["orders"]);
-    // librdkafka has fatal errors for members of this kind only, and ends clients of others that have one never.
+    // librdkafka raises fatal errors only for static group members; other clients never end.
     bench.config.properties.push(("group.instance.id".into(), "one".into()));
     let (mut reading, feeds) = reading(&bench);
     bench.produce("orders", 0, 1, "{}");

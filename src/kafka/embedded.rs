@@ -1,7 +1,7 @@
 //! The broker of the demo and of tests: librdkafka's mock cluster, in this process, on a free port of 127.0.0.1.
 //!
-//! It keeps the newest 5 MiB of each partition in memory. It is no Kafka: no transactions, no compaction, no
-//! retention by time, and topics are made here, not by clients.
+//! It keeps the newest 5 MiB of each partition in memory. It differs from Kafka: it has no transactions, no compaction
+//! and no retention by time, and topics are created here instead of by clients.
 
 use std::time::Duration;
 
@@ -12,28 +12,28 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 
-/// What its clients should set: the mock does not wake a waiting fetch when data arrives, so that the default wait of
-/// half a second would be the latency. Apache Kafka wakes it, and needs none of this.
+/// Properties for its clients. The mock cluster does not complete a waiting fetch when data arrives, so that the
+/// default wait of half a second would be the latency. Apache Kafka does, and does not need this.
 ///
-/// After an outage a client should not take ten seconds (the default) to look whether the broker is back.
+/// After an outage, the default reconnect backoff of ten seconds would be too long.
 pub const PROPERTIES: &[(&str, &str)] = &[("fetch.wait.max.ms", "10"), RECONNECT];
 
 const RECONNECT: (&str, &str) = ("reconnect.backoff.max.ms", "500");
-/// What the mock takes for "every broker".
+/// The mock cluster's id for "all brokers".
 const ALL_BROKERS: i32 = -1;
 
-/// The largest record its producer takes, in bytes.
+/// The largest record of the producer, in bytes.
 const RECORD_BYTES_MAX: &str = "20000000";
-/// How long a drop waits for records still on their way to the broker.
+/// How long a drop waits for undelivered records.
 const FLUSH_WAIT: Duration = Duration::from_secs(2);
 
-/// A running broker with a producer; dropping it ends both.
+/// A running broker with a producer; dropping it stops both.
 pub struct Embedded {
-    /// Owns the cluster. Its own bootstrap servers are the cluster's.
+    /// Owns the cluster. The producer's bootstrap servers are the cluster's.
     pub(super) producer: ThreadedProducer<Quiet>,
 }
 
-/// Why the broker did not start or a record was not taken.
+/// Why the broker did not start, or rejected a record.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
     #[error("the embedded broker: {0}")]
@@ -43,13 +43,17 @@ pub enum EmbeddedError {
 }
 
 impl Embedded {
-    /// Starts one broker with these topics, each with its number of partitions.
+    /// Starts one broker with these topics and their numbers of partitions.
+    ///
+    /// # Errors
+    ///
+    /// The broker or its producer cannot be created.
     pub fn start(topics: &[(&str, i32)]) -> Result<Self, EmbeddedError> {
         let producer = ClientConfig::new()
             .set("test.mock.num.brokers", "1")
             .set("linger.ms", "0")
             .set("message.max.bytes", RECORD_BYTES_MAX)
-            // What an outage interrupts is sent again: once, and in order.
+            // After an outage, undelivered records are sent again: once, and in order.
             .set("enable.idempotence", "true")
             .set(RECONNECT.0, RECONNECT.1)
             .create_with_context(Quiet)?;
@@ -60,19 +64,31 @@ impl Embedded {
         Ok(embedded)
     }
 
-    /// `127.0.0.1:port`
+    /// `127.0.0.1:port`.
+    ///
+    /// # Errors
+    ///
+    /// The mock cluster is gone.
     pub fn bootstrap_servers(&self) -> Result<String, EmbeddedError> {
         Ok(self.cluster()?.bootstrap_servers())
     }
 
-    /// Hands a record to the producer, which sends it at once; its partition follows from the key. Does not wait.
+    /// Sends a record through the producer; the key determines the partition. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// The producer rejects the record.
     pub fn produce(&self, topic: &str, key: &str, payload: &[u8]) -> Result<(), EmbeddedError> {
         let record = BaseRecord::to(topic).key(key).payload(payload);
         self.producer.send(record).map_err(|(error, _)| error.into())
     }
 
-    /// Takes the broker off the network, cutting its connections, or puts it back. It keeps its records, and what is
-    /// produced meanwhile waits in the producer. Does not wait.
+    /// Disconnects the broker from the network and closes its connections, or connects it again. The broker keeps its
+    /// records, and new ones wait in the producer. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// The mock cluster rejects the change.
     pub fn set_reachable(&self, reachable: bool) -> Result<(), EmbeddedError> {
         let cluster = self.cluster()?;
         let outcome = if reachable { cluster.broker_up(ALL_BROKERS) } else { cluster.broker_down(ALL_BROKERS) };
@@ -84,7 +100,7 @@ impl Embedded {
     }
 }
 
-/// The producer's view of an outage would only repeat the source's, which logs it once.
+/// The producer's log of an outage would only repeat the source's.
 pub(super) struct Quiet;
 
 impl ClientContext for Quiet {

@@ -1,7 +1,7 @@
-//! Reads a record's headers. Those whose name is not UTF-8 are left out: no configuration can name them.
+//! Reads the headers of a record. Headers whose name is not UTF-8 are skipped: no configuration can name them.
 //!
-//! rdkafka's own reader panics on such a name (its `BorrowedHeaders::try_get` unwraps), and anybody who may produce
-//! could end the consumer with one record: so this asks librdkafka itself.
+//! rdkafka's own reader panics on such a name (its `BorrowedHeaders::try_get` unwraps), so that any producer could stop
+//! the consumer with one record. This module calls librdkafka directly.
 
 use std::ffi::CStr;
 use std::marker::PhantomData;
@@ -14,13 +14,13 @@ use rdkafka::message::BorrowedMessage;
 
 use crate::decode::Header;
 
-/// The headers of a record, in its order. They are the message's, and so are the texts and bytes in them.
+/// The headers of a record in order, borrowed from the message.
 pub(super) fn headers<'m>(message: &'m BorrowedMessage<'_>) -> Vec<Header<'m>> {
     let Some(list) = List::of(message) else { return Vec::new() };
     (0..).map_while(|index| list.get(index)).filter_map(|(name, value)| Some((name.to_str().ok()?, value))).collect()
 }
 
-/// A message's headers; they live as long as it does.
+/// The headers of a message, which live as long as the message.
 struct List<'m> {
     headers: *mut rd_kafka_headers_t,
     message: PhantomData<&'m ()>,
@@ -28,7 +28,7 @@ struct List<'m> {
 
 #[allow(unsafe_code)]
 impl<'m> List<'m> {
-    /// Nothing where the message has none.
+    /// `None` if the message has no headers.
     fn of(message: &'m BorrowedMessage<'_>) -> Option<Self> {
         let mut headers = ptr::null_mut();
         let message: *mut rd_kafka_message_t = message.ptr().cast();
@@ -39,7 +39,7 @@ impl<'m> List<'m> {
         found.then_some(Self { headers, message: PhantomData })
     }
 
-    /// Nothing behind the last one.
+    /// `None` after the last header.
     fn get(&self, index: usize) -> Option<(&'m CStr, Option<&'m [u8]>)> {
         let (mut name, mut value, mut len) = (ptr::null(), ptr::null(), 0);
         // SAFETY: `headers` is valid for 'm (see `of`), and nothing changes it: it is never handed out. librdkafka

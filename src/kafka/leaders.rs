@@ -1,9 +1,9 @@
-//! Has a client look up the leaders of topics' partitions, without waiting for the answer.
+//! Makes a client look up the leaders of topics' partitions, without waiting for the response.
 //!
-//! librdkafka asks for the metadata of the topics it knows when it connects. Of a topic that it learns of later, by an
-//! assignment, it looks for the leaders with a timer of one second (`rd_kafka_topic_scan_all`), and reads nothing before.
-//! `rd_kafka_topic_new` asks at once; rdkafka calls it only in functions that block. No answer is given here: the client
-//! keeps it.
+//! librdkafka requests the metadata of its known topics when it connects. If it learns of a topic later, by an
+//! assignment, it looks up the leaders on a timer of one second (`rd_kafka_topic_scan_all`), and fetches nothing
+//! before. `rd_kafka_topic_new` requests the metadata at once; rdkafka calls it only in functions that block. The
+//! result is not returned: the client keeps it.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
@@ -14,11 +14,11 @@ use rdkafka::client::{Client, ClientContext};
 
 use crate::event::Topic;
 
-/// Asks for the leaders of all partitions of these topics, as the cluster names them. The client knows the topics for as
-/// long as it lives, and refreshes what it knows.
+/// Requests the leaders of all partitions of these topics, named as in the cluster. The client keeps the topics for its
+/// lifetime, and refreshes their metadata.
 pub(super) fn look_up<'a>(client: &Client<impl ClientContext>, topics: impl IntoIterator<Item = &'a Topic>) {
     for topic in topics {
-        // A name with a NUL in it is no topic's, and no configuration holds one.
+        // A name with a NUL is not a valid topic name, and no configuration contains one.
         let Ok(name) = CString::new(&**topic) else { continue };
         // SAFETY: the client is alive, and the name is a NUL-terminated string, which is copied; null stands for the
         // default configuration. The reference that is given is released here and once; the client keeps its own.

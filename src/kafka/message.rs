@@ -1,4 +1,4 @@
-//! A message as librdkafka has it, as the record that is decoded.
+//! Converts a librdkafka message to a record for the decoder.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,7 @@ use rdkafka::message::BorrowedMessage;
 
 use crate::decode::{Header, Record};
 
-/// The record of a message whose headers were read before; it is received now.
+/// The record of a message with these headers, with the current time as its time of receipt.
 pub(super) fn record<'a>(message: &'a BorrowedMessage<'_>, headers: &'a [Header<'a>]) -> Record<'a> {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Record {

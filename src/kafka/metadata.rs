@@ -1,5 +1,5 @@
-//! Asks any broker for a topic's metadata. librdkafka has no function for that which does not block, so that a thread of
-//! its own waits for the answer, and nobody for the thread.
+//! Requests a topic's metadata from any broker. librdkafka has only a blocking function for that, so a temporary thread
+//! waits for the response.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
@@ -12,24 +12,24 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::client::Client;
 use crate::event::Topic;
 
-/// What a broker answered.
+/// The response of a broker.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Metadata {
     /// The broker's id.
     pub(super) broker: i32,
-    /// How many partitions the topic has; 0 where there is no such topic.
+    /// The number of partitions; 0 if the topic does not exist.
     pub(super) partitions: usize,
 }
 
-/// A question under way. Dropping it is giving it up.
+/// A request in progress. Dropping it cancels it.
 pub(super) struct Asking(Receiver<Result<Metadata, KafkaError>>);
 
-/// Asks a broker that is connected, or the first that is within `limit`.
+/// Sends the request to a connected broker, or the first one that connects within `limit`.
 pub(super) fn ask(client: &Arc<Client>, topic: &Topic, limit: Duration) -> Asking {
     let (sender, receiver) = mpsc::sync_channel(1);
     let (client, topic) = (client.clone(), topic.clone());
     let ask = move || {
-        // Nobody may wait for it any more.
+        // The receiver may have been dropped.
         let _ = sender.send(fetch(&client, &topic, limit));
         client.context().on_answer.iter().for_each(|on_answer| on_answer());
     };
@@ -40,12 +40,12 @@ pub(super) fn ask(client: &Arc<Client>, topic: &Topic, limit: Duration) -> Askin
 }
 
 impl Asking {
-    /// The answer, or why there is none. Does not wait.
+    /// The response or its error, if it has arrived. Does not block.
     pub(super) fn answer(&self) -> Option<Result<Metadata, KafkaError>> {
         match self.0.try_recv() {
             Ok(answer) => Some(answer),
             Err(TryRecvError::Empty) => None,
-            // There was no thread.
+            // The thread could not be started.
             Err(TryRecvError::Disconnected) => {
                 Some(Err(KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut)))
             }

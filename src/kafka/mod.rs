@@ -1,22 +1,23 @@
-//! Records in: one thread a cluster reads every partition of the configured topics and hands entries to the hub.
+//! The Kafka source: one thread per cluster reads every partition of the configured topics, and passes entries to the
+//! hub.
 //!
-//! | file | what it is |
+//! | file | purpose |
 //! |---|---|
-//! | `consumer` | the thread: warm the window, drain, keep the client going |
-//! | `survey` | which topics are there, and where their logs begin and end |
-//! | `ask`, `metadata` | questions to the brokers that nobody waits for |
-//! | `leaders` | the leaders of partitions, looked up before they are assigned |
-//! | `topic`, `warm` | where a topic stands; what is kept back until its window is warm (both without a client) |
+//! | `consumer` | the thread: warms the window, polls, recreates the client |
+//! | `survey` | which topics exist, and where their logs begin and end |
+//! | `ask`, `metadata` | non-blocking requests to the brokers |
+//! | `leaders` | lookup of the leaders of partitions before they are assigned |
+//! | `topic`, `warm` | the position in a topic; entries held back until its window is warm (both without a client) |
 //! | `message`, `headers` | a message as a record; its headers, read without rdkafka's panic |
-//! | `client`, `positions` | librdkafka's configuration, connection state, statistics; where it stands |
-//! | `receive` | the span of a record that is told of |
-//! | `watch`, `probe` | partitions that do not move although their logs go on; where an unreadable batch ends |
-//! | `retry`, `closing` | when something is tried next; clients that end |
-//! | [`history`] | pages of the log, for replay beyond the window |
+//! | `client`, `positions` | librdkafka's configuration, connection state, statistics; its positions |
+//! | `receive` | the span of a sampled record |
+//! | `watch`, `probe` | stalled partitions; the end of an unreadable batch |
+//! | `retry`, `closing` | backoff; clients that are closing |
+//! | [`history`] | chunks of the log, for replay beyond the window |
 //! | [`embedded`] | the broker of the demo |
 //!
-//! It keeps no history (that is the hub's), joins no consumer group, and commits nothing: after a restart the window
-//! is warmed from the log again.
+//! It keeps no history (the hub does), joins no consumer group, and commits nothing: after a restart, the window is
+//! warmed from the log.
 
 mod ask;
 mod client;
@@ -58,44 +59,48 @@ use crate::metrics::Metrics;
 use crate::panics;
 use crate::traces::Tracer;
 
-/// Takes what was read; may block while the writers are far behind, since the log is the buffer.
+/// Accepts what was read. May block while the writers are far behind, because the log is the buffer.
 ///
-/// Per topic, in this order: one [`Feed::Assigned`], the entries of the warmed window, then live entries as they
-/// come. Another `Assigned` follows when partitions were added, and with another epoch where the topic was made anew. After
-/// a `truncated` gap the partition goes on at the gap's first offset.
+/// Per topic, in this order: one [`Feed::Assigned`], the entries of the warmed window, then live entries. Another
+/// `Assigned` follows when partitions are added, and one with another epoch when the topic was recreated. After a
+/// `truncated` gap, the partition continues at the gap's first offset.
 pub type Sink = Box<dyn FnMut(Feed) + Send>;
 
-/// How long [`Source::stop`] waits for the thread. Closing a client whose brokers do not answer can take minutes.
+/// How long [`Source::stop`] waits for the thread. Closing a client without responding brokers can take minutes.
 pub const STOP_WAIT: Duration = Duration::from_secs(5);
 
-/// The running source. Dropping it ends the thread, without waiting.
+/// The running source. Dropping it ends the thread without waiting.
 #[derive(Debug)]
 pub struct Source {
     link: Arc<Link>,
     warm: Arc<AtomicBool>,
     warm_at_latest: Instant,
     stop: Arc<AtomicBool>,
-    /// Disconnected when the thread is gone.
+    /// Disconnected when the thread has ended.
     ended: mpsc::Receiver<Infallible>,
 }
 
-/// How the source is, for readiness.
+/// The status of the source, for readiness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// The replay window was warmed, or the time for it is over.
+    /// The replay window is warm, or the time limit for warming it is over.
     pub warm: bool,
-    /// A broker answers.
+    /// A broker responds.
     pub connected: bool,
 }
 
 impl Source {
-    /// Starts the thread. It connects by itself, and tries on for ever: an error here is one of starting threads.
+    /// Starts the thread, which connects and reconnects by itself.
+    ///
+    /// # Errors
+    ///
+    /// The thread cannot be started.
     pub fn start(config: Kafka, sink: Sink, metrics: Arc<Metrics>, tracer: Option<Tracer>) -> io::Result<Self> {
         let (alive, ended) = mpsc::channel();
         let warm_at_latest = Instant::now() + config.warm_up;
         let source = Self {
             link: Arc::new(Link::new(config.cluster.clone(), metrics.clone())),
-            // Where nothing is read, nothing is waited for.
+            // Without topics there is nothing to warm.
             warm: Arc::new(config.topics.is_empty().into()),
             warm_at_latest,
             stop: Arc::default(),
@@ -104,7 +109,7 @@ impl Source {
         let (link, warm, stop) = (source.link.clone(), source.warm.clone(), source.stop.clone());
         let reader = Reader { config, sink, metrics, tracer, link, warm, stop, settle_at: Some(warm_at_latest) };
         thread::Builder::new().name("kafka".into()).spawn(move || {
-            // What a record brings to light is contained where it is decoded. Of the rest nobody could say what was lost.
+            // A panic of the decoder is contained there. After any other panic, the loss is unknown.
             if contain(|| reader.run()).is_none() {
                 panics::end_process("kafka");
             }
@@ -113,7 +118,7 @@ impl Source {
         Ok(source)
     }
 
-    /// Cheap: reads two flags.
+    /// Reads two flags.
     pub fn status(&self) -> Status {
         Status {
             warm: self.warm.load(Ordering::Relaxed) || Instant::now() >= self.warm_at_latest,
@@ -121,12 +126,12 @@ impl Source {
         }
     }
 
-    /// Ends the thread and waits for it, at most [`STOP_WAIT`]; then it is left behind.
+    /// Stops the thread, and waits for at most [`STOP_WAIT`]; then the thread is detached.
     pub fn stop(self) {
         Self::stop_all(vec![self]);
     }
 
-    /// Ends the threads of all these and waits for them, at most [`STOP_WAIT`] for all together.
+    /// Stops the threads of these sources, and waits for at most [`STOP_WAIT`] for all together.
     pub fn stop_all(sources: Vec<Self>) {
         let deadline = Instant::now() + STOP_WAIT;
         sources.iter().for_each(|source| source.stop.store(true, Ordering::Relaxed));

@@ -1,4 +1,4 @@
-//! Brokers, topics and whole clusters that are away for a while, or come late.
+//! Brokers, topics and clusters that are unavailable for a while, or appear late.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::tests::{Bench, PATIENCE, until};
 use super::*;
 
 #[test]
-fn an_outage_is_seen_and_nothing_is_lost_or_twice_after_it() {
+fn an_outage_loses_and_repeats_no_records() {
     let bench = Bench::new(&[("orders", 2)], &["orders"]);
     let (source, mut feeds) = bench.start();
     assert_eq!(feeds.assigned(), "orders [0, 0]");
@@ -43,7 +43,7 @@ fn leaders_may_move() {
 }
 
 #[test]
-fn a_leader_that_does_not_answer_holds_up_its_own_topics_only() {
+fn a_leader_that_does_not_respond_delays_only_its_own_topics() {
     let bench = Bench::of_three(&[("there", 1), ("away", 2)], &["away", "there"]);
     bench.broker.cluster().unwrap().broker_down(2).unwrap();
     let (_source, mut feeds) = bench.start();
@@ -57,7 +57,7 @@ fn a_leader_that_does_not_answer_holds_up_its_own_topics_only() {
 }
 
 #[test]
-fn kafka_may_come_after_the_warm_up_is_over() {
+fn kafka_may_appear_after_the_warm_up() {
     let mut bench = Bench::new(&[("orders", 1)], &["orders"]);
     bench.produce("orders", 0, 1, "{}");
     bench.broker.cluster().unwrap().broker_down(-1).unwrap();
@@ -72,7 +72,7 @@ fn kafka_may_come_after_the_warm_up_is_over() {
 }
 
 #[test]
-fn a_missing_topic_keeps_nobody_waiting_and_is_found_later() {
+fn a_missing_topic_delays_no_other_and_is_found_later() {
     let bench = Bench::new(&[("orders", 1)], &["later", "orders"]);
     bench.produce("orders", 0, 1, "{}");
     let (source, mut feeds) = bench.start();
@@ -90,7 +90,7 @@ fn a_missing_topic_keeps_nobody_waiting_and_is_found_later() {
 }
 
 #[test]
-fn a_cluster_that_does_not_answer_is_not_waited_for_for_ever() {
+fn waiting_for_a_cluster_is_limited() {
     let mut bench = Bench::new(&[("orders", 1)], &["orders"]);
     bench.broker.cluster().unwrap().broker_down(-1).unwrap();
     bench.config.warm_up = Duration::from_millis(1);

@@ -1,7 +1,7 @@
-//! Where the client stands, which may be beyond the last record it gave: control records are passed as well.
+//! The client's positions, which may be beyond the last received record: control records also advance them.
 //!
-//! rdkafka's safe interface asks for all partitions that are assigned, with copies of their names: too much for every
-//! batch. So librdkafka is asked itself (`rd_kafka_position`).
+//! rdkafka's safe interface queries all assigned partitions and copies their names, which is too expensive per batch.
+//! This module calls librdkafka directly (`rd_kafka_position`).
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
@@ -18,12 +18,12 @@ use super::client::Client;
 pub(super) struct Positions(HashMap<(String, i32), Offset>);
 
 impl Positions {
-    /// Asks the client, not a broker.
+    /// The positions of all assigned partitions, from the client without a request to a broker.
     pub(super) fn of(client: &Client) -> Result<Self, KafkaError> {
         Ok(Self(client.position()?.to_topic_map()))
     }
 
-    /// The same of these alone.
+    /// The positions of these partitions only.
     pub(super) fn of_these<'a>(
         client: &Client,
         partitions: impl IntoIterator<Item = (&'a str, i32)>,
@@ -42,7 +42,7 @@ impl Positions {
         Ok(Self(list.to_topic_map()))
     }
 
-    /// Nothing where no offset was passed since the partition was assigned.
+    /// `None` if no offset has been passed since the partition was assigned.
     pub(super) fn get(&self, topic: &str, partition: i32) -> Option<i64> {
         match self.0.get(&(topic.to_owned(), partition)) {
             Some(Offset::Offset(offset)) => Some(*offset),

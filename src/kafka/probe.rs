@@ -1,9 +1,9 @@
-//! Finds out whether one batch of a partition cannot be read, and where it ends.
+//! Determines whether a batch of a partition is unreadable, and where it ends.
 //!
-//! librdkafka tries a batch that it cannot decompress, parse or receive again for ever, and names no end of it
-//! (confluentinc/librdkafka issues 5260 and 5596). A fetch at an offset inside of a batch is answered with the whole
-//! batch, so the end is found by reading at offsets beyond and by halving the distance. That takes a thread and clients
-//! of its own; nobody waits for it.
+//! librdkafka retries a batch that it cannot decompress, parse or receive for ever, and does not report its end
+//! (confluentinc/librdkafka issues 5260 and 5596). A fetch at an offset inside of a batch returns the whole batch, so
+//! the end is found by reading at later offsets and bisecting. That takes a thread and clients of its own; the consumer
+//! does not wait for it.
 
 mod look;
 mod search;
@@ -25,33 +25,33 @@ use crate::config::snapshot::Kafka;
 use crate::event::Topic;
 use crate::metrics::Metrics;
 
-/// How long one look may take: a connection and a fetch.
+/// The time limit of one read: a connection and a fetch.
 const LOOK_WAIT: Duration = Duration::from_secs(5);
-/// How long all looks of a probe may take.
+/// The time limit of all reads of a probe.
 const PROBE_WAIT: Duration = Duration::from_secs(60);
 
-/// A place where a partition does not go on.
+/// A position at which a partition does not advance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Suspect {
-    /// What the brokers call the topic.
+    /// The topic's name in the cluster.
     pub(super) topic: Topic,
     pub(super) partition: i32,
-    /// The offset that is to be read next.
+    /// The next offset to read.
     pub(super) from: i64,
 }
 
-/// What a probe found at a place.
+/// The result of a probe at a position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The place can be read, or is the end of the log: the cause is not the batch.
+    /// The position is readable, or is the end of the log: the batch is not the cause.
     Readable,
     /// These offsets are one batch, or the rest of one, which this client cannot read.
     Unreadable(Range<i64>),
-    /// No answer, or not in time.
+    /// No response in time.
     Unknown,
 }
 
-/// A probe under way. Dropping it gives it up.
+/// A probe in progress. Dropping it cancels it.
 #[derive(Debug)]
 pub(super) struct Probe {
     answer: Receiver<Vec<Verdict>>,
@@ -59,20 +59,20 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// Starts the thread; fails where there is none. The suspects are looked at in their order.
+    /// Starts the thread. The suspects are examined in order.
     pub(super) fn start(config: &Kafka, metrics: &Arc<Metrics>, suspects: Vec<Suspect>) -> io::Result<Self> {
         let (sender, answer) = mpsc::channel();
         let stop = Arc::<AtomicBool>::default();
         let (config, metrics, stopped) = (config.clone(), metrics.clone(), stop.clone());
         thread::Builder::new().name("kafka-probe".into()).spawn(move || {
             let looking = Looking { config, metrics, stop: stopped, until: Instant::now() + PROBE_WAIT };
-            // Nobody may wait any more.
+            // The receiver may have been dropped.
             let _ = sender.send(looking.judge(&suspects));
         })?;
         Ok(Self { answer, stop })
     }
 
-    /// What was found of each suspect, once. Those at the end may be missing: there was no time for them. Does not wait.
+    /// The verdicts, once. The last suspects may be missing if time ran out. Does not block.
     pub(super) fn verdicts(&self) -> Option<Vec<Verdict>> {
         match self.answer.try_recv() {
             Ok(verdicts) => Some(verdicts),
@@ -88,7 +88,7 @@ impl Drop for Probe {
     }
 }
 
-/// The thread's side.
+/// The state of the thread.
 struct Looking {
     config: Kafka,
     metrics: Arc<Metrics>,
@@ -116,14 +116,14 @@ impl Looking {
         look(&self.config, &self.metrics, &place, wait)
     }
 
-    /// How long the next question may take; nothing where there is no time, or nobody waits.
+    /// The rest of the time limit; `None` if it is over, or if the probe was cancelled.
     fn time_left(&self) -> Option<Duration> {
         let left = LOOK_WAIT.min(self.until.saturating_duration_since(Instant::now()));
         (!left.is_zero() && !self.stop.load(Ordering::Relaxed)).then_some(left)
     }
 }
 
-/// Whether an error may be due to the batch that was fetched, rather than to brokers or rights.
+/// Whether the fetched batch may have caused the error, in contrast to brokers or permissions.
 pub(super) fn is_unreadable(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(

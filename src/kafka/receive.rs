@@ -1,8 +1,7 @@
-//! The span of one record: from its receipt to the moment when all writers have it in their inbox. What follows on its
-//! way is told by each writer.
+//! The span of one record: from its receipt until all writers have it in their inboxes. Each writer reports its own
+//! spans.
 //!
-//! Attributes are those of OpenTelemetry's semantic conventions for messaging and Kafka; keys and values are not among
-//! them.
+//! The attributes follow OpenTelemetry's semantic conventions for messaging and Kafka, without keys and values.
 
 use std::time::Instant;
 
@@ -12,24 +11,24 @@ use crate::event::{Entry, EventId};
 use crate::traceparent::TraceParent;
 use crate::traces::{Kind, Span, Tracer, Value};
 
-/// Where producers say what a record is part of.
+/// The header in which producers propagate the trace.
 const TRACEPARENT: &str = "traceparent";
 
-/// A record that is told of.
+/// A sampled record.
 pub(super) struct Received {
     tracer: Tracer,
     place: TraceParent,
     parent: Option<TraceParent>,
     start: Instant,
-    /// What events call it.
+    /// The event id.
     id: EventId,
-    /// What the brokers call its topic.
+    /// The topic's name in the cluster.
     source: String,
     is_undecodable: bool,
 }
 
 impl Received {
-    /// Nothing where the record is not to be told of: what fills the window at start is not.
+    /// `None` if the record is not sampled; records of the warm-up never are.
     pub(super) fn begin(tracer: &Tracer, record: &mut Record<'_>, topic: &TopicReader) -> Option<Self> {
         if !topic.is_live() {
             return None;
@@ -48,12 +47,12 @@ impl Received {
         })
     }
 
-    /// What became of it; nothing where it was taken before.
+    /// Records the outcome of decoding; `None` if the record was read before.
     pub(super) fn became(self, entry: Option<&Entry>) -> Option<Self> {
         entry.map(|entry| Self { is_undecodable: matches!(entry, Entry::Gap { .. }), ..self })
     }
 
-    /// All writers have it.
+    /// All writers have the entry.
     pub(super) fn handed_on(self) {
         let mut attributes = vec![
             ("messaging.system", Value::text("kafka")),
@@ -82,7 +81,7 @@ impl Received {
     }
 }
 
-/// The last one counts, as of all headers.
+/// The last one counts, as for all headers.
 fn traceparent(headers: &[Header<'_>]) -> Option<TraceParent> {
     let (_, value) = headers.iter().rfind(|(name, _)| name.eq_ignore_ascii_case(TRACEPARENT))?;
     std::str::from_utf8((*value)?).ok()?.parse().ok()

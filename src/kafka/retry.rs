@@ -1,8 +1,8 @@
-//! When something that failed, or is looked at again and again, is tried next.
+//! Exponential backoff for retries and periodic checks.
 
 use std::time::{Duration, Instant};
 
-/// Pauses that are doubled, from the first to the longest.
+/// Pauses that double, from the first to the longest.
 #[derive(Debug)]
 pub(super) struct Retry {
     at: Option<Instant>,
@@ -26,7 +26,7 @@ impl Retry {
         self.at = Some(Instant::now() + self.pause);
     }
 
-    /// Due after the first pause at the latest, and often from then on.
+    /// Due after the first pause at the latest; the backoff restarts.
     pub(super) fn hasten(&mut self) {
         self.pause = Duration::ZERO;
         self.at = self.at.map(|at| at.min(Instant::now() + self.first));

@@ -1,69 +1,70 @@
-//! Whether each partition moves on while its log does. Pure.
+//! Detects partitions that do not advance although their logs do. Pure.
 
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
-/// After how long a partition counts as stalled.
+/// The time after which a partition counts as stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(10);
-/// After how long a partition is suspected where the client said that it cannot read a batch.
+/// The time after which a partition is suspected if the client reported an unreadable batch.
 const SUSPECT_AFTER: Duration = Duration::from_secs(2);
-/// For how long that counts. The client repeats it every half a second for a batch, every half a minute for a response.
+/// How long such a report is valid. The client repeats it every half second for a batch, and every half minute for a
+/// response.
 const REFUSAL_KEPT: Duration = Duration::from_secs(40);
-/// The same where a transaction that is not finished keeps the records back.
+/// The time after which a partition counts as stalled if an open transaction holds its records back.
 const HELD_AFTER: Duration = Duration::from_secs(60);
-/// After how long the same place is probed again.
+/// The interval of probes at the same position.
 const PROBE_AGAIN: Duration = Duration::from_secs(30);
 
-/// A partition, by its topic's place among those that are read.
+/// A partition, by the index of its topic.
 pub(super) type Key = (usize, i32);
 
-/// Where a partition stands, in offsets.
+/// The offsets of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
-    /// After the last record that was taken, and what holds none behind it.
+    /// After the last received record and the offsets without records that follow.
     pub(super) next: i64,
-    /// The client's position: what it fetches next.
+    /// The client's position: the next offset to fetch.
     pub(super) fetched: i64,
-    /// The last stable offset: records from here on belong to transactions that are not finished.
+    /// The last stable offset: later records belong to open transactions.
     pub(super) stable: i64,
     /// The end of the log (the high watermark).
     pub(super) end: i64,
 }
 
 impl Standing {
-    /// Whether the ends of the log are known: they come with what is fetched.
+    /// Whether the ends of the log are known: they are part of fetch responses.
     pub(super) fn is_known(&self) -> bool {
         self.end >= 0
     }
 
-    /// What is read next. Offsets before it that were not taken hold no records.
+    /// The next offset to read. Earlier offsets that were not received contain no records.
     pub(super) fn position(&self) -> i64 {
         self.next.max(self.fetched)
     }
 
-    /// Offsets between the last record that was taken and the last stable one; none where the rest hold no records.
+    /// Offsets between the last received record and the last stable offset; 0 if the rest contain no records.
     pub(super) fn lag(&self) -> i64 {
         (self.stable - self.next).max(0)
     }
 
-    /// How many offsets lie between the last stable one and the end.
+    /// Offsets between the last stable offset and the end.
     pub(super) fn uncommitted(&self) -> i64 {
         (self.end - self.stable).max(0)
     }
 
-    /// Whether all that may be read was read.
+    /// Whether all readable records have been read.
     fn is_held(&self) -> bool {
         self.position() >= self.stable
     }
 }
 
-/// A partition that does not move although its log goes on.
+/// A partition that does not advance although its log does.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stall {
     pub(super) partition: i32,
     pub(super) standing: Standing,
-    /// A transaction that is not finished keeps its records back.
+    /// An open transaction holds its records back.
     pub(super) is_held: bool,
 }
 
@@ -77,16 +78,16 @@ pub(super) struct Watch {
 #[derive(Debug)]
 struct Still {
     standing: Standing,
-    /// Since when it stands there.
+    /// Since when it has this position.
     since: Instant,
-    /// Since when its log goes on beyond.
+    /// Since when its log has continued beyond the position.
     behind_since: Instant,
     is_reported: bool,
     probed: Option<Instant>,
 }
 
 impl Watch {
-    /// Takes note of where a partition stands; gives for how long it has not moved although its log goes on.
+    /// Records the state of a partition. Returns for how long it has not advanced although its log has.
     pub(super) fn observe(&mut self, key: Key, standing: Standing, now: Instant) -> Duration {
         let fresh = Still { standing, since: now, behind_since: now, is_reported: false, probed: None };
         let still = self.partitions.entry(key).or_insert(fresh);
@@ -101,12 +102,12 @@ impl Watch {
         now.duration_since(still.behind_since)
     }
 
-    /// The client said that it cannot read a batch, or a response, of some partition.
+    /// The client reported an unreadable batch or response of some partition.
     pub(super) fn refused(&mut self, now: Instant) {
         self.refused = Some(now);
     }
 
-    /// The partitions of a topic that stalled since this was asked last.
+    /// The partitions of a topic that have stalled since the last call.
     pub(super) fn news(&mut self, topic: usize, now: Instant) -> Vec<Stall> {
         let of_topic = self.partitions.iter_mut().filter(|((of, _), still)| *of == topic && !still.is_reported);
         let stall = |(key, still): (&Key, &mut Still)| {
@@ -120,9 +121,9 @@ impl Watch {
         stalls
     }
 
-    /// The partitions in which a batch may be the cause and which are to be probed now, which is noted; those that have
-    /// stood still for the longest first. After a refusal that is whichever does not move: where responses are refused,
-    /// the end of its log is not known.
+    /// The partitions in which a batch may be the cause and that are due for a probe (which is recorded), the longest
+    /// stalled first. After a report of the client these are all that do not advance: if responses are rejected, the
+    /// end of the log is unknown.
     pub(super) fn suspects(&mut self, now: Instant) -> Vec<(Key, Standing)> {
         let is_refused = self.refused.is_some_and(|refused| now.duration_since(refused) < REFUSAL_KEPT);
         let is_suspect = |still: &Still| {
@@ -155,14 +156,14 @@ mod tests {
             assert_eq!(watch.observe(KEY, standing(7, 7, 7), now), Duration::ZERO);
             assert!(watch.news(0, now).is_empty() && watch.suspects(now).is_empty());
         }
-        // The last offsets hold no records: the client's position is beyond ours.
+        // The last offsets contain no records: the client's position is beyond `next`.
         let markers = Standing { fetched: 9, ..standing(7, 9, 9) };
         assert_eq!(watch.observe(KEY, markers, now + Duration::from_secs(2000)), Duration::ZERO);
         assert_eq!(watch.observe(KEY, markers, now + Duration::from_secs(3000)), Duration::ZERO);
     }
 
     #[test]
-    fn one_that_stays_behind_is_reported_once_and_again_after_it_moved() {
+    fn a_stalled_partition_is_reported_once_per_stall() {
         let (mut watch, now) = (Watch::default(), Instant::now());
         let at = |seconds| now + Duration::from_secs(seconds);
         watch.observe(KEY, standing(7, 7, 7), at(0));
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_has_longer_and_is_no_suspect() {
+    fn an_open_transaction_stalls_later_and_is_not_suspected() {
         let (mut watch, now) = (Watch::default(), Instant::now());
         let at = |seconds| now + Duration::from_secs(seconds);
         let held = standing(20, 20, 25);
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_probed_now_and_then() {
+    fn a_position_is_probed_at_intervals() {
         let (mut watch, now) = (Watch::default(), Instant::now());
         watch.observe(KEY, standing(7, 20, 20), now);
         assert!(watch.suspects(now + STALLED_AFTER / 2).is_empty());
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_refusal_whatever_stands_still_is_suspected_soon() {
+    fn after_a_report_of_the_client_every_stalled_partition_is_suspected() {
         let (mut watch, now) = (Watch::default(), Instant::now());
         let at = |seconds| now + Duration::from_secs(seconds);
         watch.observe(KEY, standing(7, 0, 0), at(0));

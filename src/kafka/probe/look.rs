@@ -1,7 +1,7 @@
-//! Reads one place of a log with a new client, and says whether that can be read.
+//! Reads one position of a log with a new client, and reports whether it is readable.
 //!
-//! rdkafka hides the partition and the offset that an error is about, so this polls librdkafka itself. A client that was
-//! refused a response reports that once in a while only, hence a new one for each look.
+//! rdkafka hides the partition and the offset of an error, so this module polls librdkafka directly. A client that
+//! rejected a response reports that only from time to time, hence the new client per read.
 #![allow(unsafe_code)]
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::config::snapshot::Kafka;
 use crate::kafka::client::{Client, Context, Link, connect};
 use crate::metrics::Metrics;
 
-/// A look needs one batch, and the end of the log at once where there is none.
+/// A read needs one batch, and an immediate end-of-partition event at the end of the log.
 const PROPERTIES: &[(&str, &str)] = &[
     ("enable.partition.eof", "true"),
     ("statistics.interval.ms", "0"),
@@ -27,10 +27,10 @@ const PROPERTIES: &[(&str, &str)] = &[
     ("queued.min.messages", "1"),
     ("fetch.wait.max.ms", "10"),
 ];
-/// How long one poll waits, in milliseconds.
+/// The timeout of one poll, in milliseconds.
 const POLL_WAIT_MS: i32 = 100;
 
-/// Where to look.
+/// The position to read.
 #[derive(Debug)]
 pub(super) struct Place<'a> {
     pub(super) topic: &'a str,
@@ -38,18 +38,18 @@ pub(super) struct Place<'a> {
     pub(super) offset: i64,
 }
 
-/// What was seen there.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
     /// A record, or the end of the log.
     Readable,
-    /// A batch that the client refuses, with its first offset where the client tells it.
+    /// A batch that the client rejects, with its first offset if the client reports it.
     Unreadable { base: Option<i64> },
-    /// Nothing within the time.
+    /// No result within the time limit.
     Nothing,
 }
 
-/// Looks for at most `wait`, and as long as closing the client takes.
+/// Reads for at most `wait`, and as long as closing the client takes.
 pub(super) fn look(config: &Kafka, metrics: &Arc<Metrics>, place: &Place<'_>, wait: Duration) -> Seen {
     let until = Instant::now() + wait;
     let Some(client) = quiet_client(config, metrics) else { return Seen::Nothing };
@@ -74,7 +74,7 @@ pub(super) fn quiet_client(config: &Kafka, metrics: &Arc<Metrics>) -> Option<Cli
     connect(config, PROPERTIES, context).ok()
 }
 
-/// A client's queue of records and errors, of which it holds a reference.
+/// A reference to a client's queue of records and errors.
 struct Queue<'c> {
     queue: *mut sys::rd_kafka_queue_t,
     _client: &'c Client,
@@ -88,7 +88,7 @@ impl<'c> Queue<'c> {
         Self { queue, _client: client }
     }
 
-    /// What the next event says of the place, if anything.
+    /// The result of the next event, if it has one.
     fn poll(&self) -> Option<Seen> {
         if self.queue.is_null() {
             return Some(Seen::Nothing);
@@ -134,7 +134,7 @@ unsafe fn seen(event: *mut sys::rd_kafka_event_t) -> Option<Seen> {
     }
 }
 
-/// The offset that an error is about.
+/// The offset of an error.
 ///
 /// # Safety
 /// The event is not null, and alive.

@@ -1,13 +1,13 @@
-//! The search for the end of a batch that cannot be read. Pure.
+//! Finds the end of an unreadable batch. Pure.
 
 use super::Verdict;
 use super::look::Seen;
 
-/// Looks at `from`, and where that cannot be read at offsets up to `until`, where the log ends: with steps that double
-/// until one lies beyond the batch, then in the middle. At most 2 log2(`until` - `from`) + 1 looks.
+/// Reads at `from`. If that is unreadable, reads at offsets up to `until`, the end of the log: with doubling steps
+/// until one is after the batch (exponential search), then by bisection. At most 2 log2(`until` - `from`) + 1 reads.
 ///
-/// Where the client does not tell which batch it refused, a readable batch between two that are not may be counted in
-/// with them if no step falls into it.
+/// If the client does not report which batch it rejected, a readable batch between two unreadable ones may be included
+/// if no step hits it.
 pub(super) fn search(from: i64, until: i64, mut look: impl FnMut(i64) -> Seen) -> Verdict {
     let base = match look(from) {
         Seen::Readable => return Verdict::Readable,
@@ -37,7 +37,7 @@ mod tests {
 
     use super::*;
 
-    /// A log with these unreadable batches; what else there is can be read.
+    /// A log with these unreadable batches; all others are readable.
     fn log(batches: &[Range<i64>], tells: bool) -> impl Fn(i64) -> Seen {
         move |offset| match batches.iter().find(|batch| batch.contains(&offset)) {
             Some(batch) => Seen::Unreadable { base: tells.then_some(batch.start) },
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_exact_whatever_the_size_and_wherever_reading_stood() {
+    fn the_end_is_exact_for_any_size_and_position() {
         for tells in [true, false] {
             for end in [101, 102, 103, 104, 163, 164, 165, 400, 9_999, 10_000] {
                 for from in [100, 100.max(end - 7), end - 1] {
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_concluded_from_silence() {
+    fn no_response_yields_no_verdict() {
         assert_eq!(search(0, 10, |_| Seen::Nothing), Verdict::Unknown);
         assert_eq!(search(0, 10, |_| Seen::Readable), Verdict::Readable);
         let silent_later = |offset| if offset < 2 { Seen::Unreadable { base: None } } else { Seen::Nothing };
