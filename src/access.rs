@@ -1,6 +1,6 @@
-//! Who may see what on a stream route: a principal's claims and the path's parameters become a selector over keys.
+//! Access rules of a stream route: a principal's claims and the path's parameters become a selector over keys.
 //!
-//! Live events and replay pass the same selector, so they cannot disagree. Verifying tokens is `auth`'s job.
+//! Live events and replay pass the same selector, so they cannot disagree. `auth` verifies tokens.
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -9,11 +9,10 @@ use serde_json::{Map, Value};
 
 use crate::event::Event;
 
-/// The longest value of a key by which a subscription selects, in bytes. The selector and the index keep it while the
-/// stream is open.
+/// The longest value of a key in a selector, in bytes. The selector and the index keep it while the stream is open.
 pub const VALUE_BYTES_MAX: usize = 512;
 
-/// Who opened a stream: the verified claims of a token.
+/// The verified claims of a token.
 #[derive(Clone, Debug)]
 pub struct Principal {
     pub claims: Arc<Map<String, Value>>,
@@ -22,19 +21,22 @@ pub struct Principal {
     pub authority: Authority,
 }
 
-/// Verifies tokens. The core knows no format of tokens: `auth` implements it.
+/// Verifies tokens. The core does not depend on token formats; `auth` implements this.
 pub trait Authenticator: Send + Sync + fmt::Debug {
-    /// The bearer of this token at this time, in milliseconds since the Unix epoch; or why it is refused, in words that
-    /// hold nothing of the token.
+    /// Verifies the token at this time, in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    ///
+    /// Why the token is rejected, without any part of the token.
     fn authenticate(&self, token: &str, now_unix_ms: i64) -> Result<Principal, String>;
 }
 
-/// What the acceptance of a token rests on: its issuer with the audience asked for, its algorithm and the key. A token is
-/// still good where its authority is still trusted. The number means nothing outside of this process.
+/// What a token was accepted by: its issuer with the expected audience, its algorithm and the key. After a reload, a
+/// token stays valid if its authority is still configured. The number has no meaning outside of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Authority(pub u64);
 
-/// Where the value of a bound key comes from.
+/// The origin of a bound key's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A claim, by its path: `claims.sub`, `claims.org.id`.
@@ -43,19 +45,19 @@ pub enum Source {
     Path(Box<str>),
 }
 
-/// A key that a route binds: only events whose key has the source's value are delivered.
+/// A key that a route binds: only events with the source's value are delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
     pub key: Arc<str>,
     pub source: Source,
 }
 
-/// What a subscription sees: events that carry every one of these keys with just this value. Sorted by name.
-/// Empty: everything on the stream. Shared: a request and its subscription keep it once.
+/// The events that a subscription receives: those that have all of these keys with these values. Sorted by name. Empty:
+/// all events of the stream. Shared between a request and its subscription.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Selector(pub Arc<[(Arc<str>, Box<str>)]>);
 
-/// Why there is no selector: 400 if a value is too long, 403 otherwise.
+/// Why there is no selector: 400 if a value is too long, otherwise 403.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     #[error("the route needs a token")]
@@ -69,8 +71,8 @@ pub enum Denied {
 }
 
 impl Principal {
-    /// Whether both are of the same subject of the same issuer, and fill these bindings with the same values. A token
-    /// without `sub` names nobody, and so is of the same subject as no other.
+    /// Whether both tokens are of the same subject of the same issuer, with the same values for these bindings. A token
+    /// without `sub` equals no other.
     pub fn is_same_as<'a>(&self, other: &Self, mut bindings: impl Iterator<Item = &'a Binding>) -> bool {
         let has_same = |name: &str| self.claims.get(name) == other.claims.get(name);
         self.claims.contains_key("sub")
@@ -82,7 +84,7 @@ impl Principal {
             })
     }
 
-    /// The claims that name the subject and that fill these bindings, alone.
+    /// The claims of the subject and of these bindings.
     pub fn claims_for<'a>(&self, bindings: impl Iterator<Item = &'a Binding>) -> Map<String, Value> {
         let mut kept = Map::new();
         for name in ["iss", "sub"] {
@@ -96,12 +98,12 @@ impl Principal {
         kept
     }
 
-    /// Keeps the claims that [`Self::claims_for`] these bindings gives. The issuer determines the size of the others.
+    /// Drops the claims that [`Self::claims_for`] does not return, because the issuer determines their size.
     pub fn keep_claims<'a>(&mut self, bindings: impl Iterator<Item = &'a Binding>) {
         self.claims = Arc::new(self.claims_for(bindings));
     }
 
-    /// Keeps no claims, for a stream that binds nothing more.
+    /// Drops all claims, for a stream without bindings.
     pub fn forget_claims(&mut self) {
         static NONE: LazyLock<Arc<Map<String, Value>>> = LazyLock::new(Arc::default);
         self.claims = NONE.clone();
@@ -109,10 +111,14 @@ impl Principal {
 }
 
 impl Selector {
-    /// Fills a route's bindings from the path's parameters (already percent-decoded) and the principal.
+    /// Evaluates a route's bindings with the path's parameters (percent-decoded) and the principal.
     ///
-    /// Claims may be strings of at most [`VALUE_BYTES_MAX`], numbers or booleans; anything else, and an empty string,
-    /// counts as missing.
+    /// Claims may be strings of at most [`VALUE_BYTES_MAX`], numbers or booleans; other values, and an empty string,
+    /// count as missing.
+    ///
+    /// # Errors
+    ///
+    /// A value is missing or too long, or the route needs a token.
     pub fn bind(
         bindings: &[Binding],
         params: &[(Box<str>, Box<str>)],
@@ -138,6 +144,10 @@ impl Selector {
     }
 
     /// The same selector with one key replaced or added.
+    ///
+    /// # Errors
+    ///
+    /// The value is too long.
     pub fn with(&self, key: &Arc<str>, value: &str) -> Result<Self, Denied> {
         let value = bounded(key, value)?;
         let mut keys: Vec<_> = self.0.iter().filter(|(name, _)| name != key).cloned().collect();
@@ -146,23 +156,23 @@ impl Selector {
         Ok(Self(keys.into()))
     }
 
-    /// Whether it sees nothing that the other one doesn't.
+    /// Whether every event that this selector matches is matched by the other one.
     pub fn is_within(&self, other: &Self) -> bool {
         other.0.iter().all(|key| self.0.contains(key))
     }
 
-    /// Whether one of its keys, whichever, has this value.
+    /// Whether one of its keys has this value.
     pub fn has_value(&self, value: &str) -> bool {
         self.0.iter().any(|(_, bound)| **bound == *value)
     }
 
-    /// Whether the event carries every key with the wanted value.
+    /// Whether the event has every key with the selected value.
     pub fn matches(&self, event: &Event) -> bool {
         self.0.iter().all(|(key, value)| event.key(key) == Some(value))
     }
 }
 
-/// The value of a key or parameter, as the client chose it.
+/// The value of a key or parameter that the client chose.
 fn bounded(name: &str, value: &str) -> Result<Box<str>, Denied> {
     if value.len() > VALUE_BYTES_MAX { Err(Denied::LongValue(name.into())) } else { Ok(value.into()) }
 }
@@ -176,7 +186,7 @@ fn claim(principal: &Principal, path: &[Box<str>]) -> Option<Box<str>> {
     usable(object.get(&**last)?)
 }
 
-/// The text of a claim that a key may be bound to.
+/// The value of a claim, if a key can be bound to it.
 fn usable(claim: &Value) -> Option<Box<str>> {
     scalar_text(claim).filter(|text| text.len() <= VALUE_BYTES_MAX)
 }
@@ -194,8 +204,8 @@ fn copy_scalar(from: &Map<String, Value>, to: &mut Map<String, Value>, path: &[B
     }
 }
 
-/// The text under which a scalar JSON value is compared as a key; nothing for objects, arrays, null and `""`, nor for
-/// numbers that are no integers of 64 bits: rounded, two of them could be taken for each other.
+/// The text by which a scalar JSON value is compared as a key; `None` for objects, arrays, null and `""`, and for
+/// numbers that are not 64-bit integers, because rounding could make two of them equal.
 pub fn scalar_text(value: &Value) -> Option<Box<str>> {
     match value {
         Value::String(text) if !text.is_empty() => Some(text.as_str().into()),

@@ -1,41 +1,41 @@
-//! Whether a stream may be opened: one decision for requests and for the `subscribe` commands of WebSockets.
+//! Decides whether a stream may be opened: one decision for requests and for the `subscribe` commands of WebSockets.
 //!
-//! Who asks is established once, from the head of the request, by `gateway`. Verifying tokens is `auth`'s job, counting
-//! open streams the composition root's ([`Slots`]).
+//! `gateway` determines the caller once, from the request head. `auth` verifies tokens, and the composition root counts
+//! open streams ([`Slots`]).
 
 use std::fmt;
 
 use crate::access::{Denied, Principal, Selector};
 use crate::route::{Admission, Offer, Params, StreamRoute, Transport};
 
-/// The longest `Origin` that is compared, in bytes. A longer one is no origin that a route allows.
+/// The longest `Origin` that is compared, in bytes. No route allows a longer one.
 pub const ORIGIN_BYTES_MAX: usize = 512;
 
-/// Who asks for a stream.
+/// The caller of a stream.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller<'a> {
     pub transport: Transport,
-    /// The verified token. Ignored by public routes.
+    /// The verified token. Public routes ignore it.
     pub principal: Option<&'a Principal>,
-    /// The page that opens a WebSocket. Other transports are kept apart by CORS, in the browser.
+    /// The page that opens a WebSocket. For other transports, browsers enforce CORS.
     pub site: Option<&'a Site>,
 }
 
-/// The page on whose behalf a WebSocket is opened.
+/// The page that opens a WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
     origin: Origin,
-    /// Whether the token came in a cookie, which browsers send on any page's behalf.
+    /// Whether the token came in a cookie, which browsers also send for pages of other sites.
     by_cookie: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Origin {
-    /// Browsers always send one: this is no browser.
+    /// Not a browser: browsers always send an origin.
     Absent,
-    /// Several, or a longer one than any route allows.
+    /// Several values, or one that is longer than any route allows.
     Unknown,
-    /// The host which the request was sent to.
+    /// The host that the request was sent to.
     OwnHost,
     Other(Box<str>),
 }
@@ -53,7 +53,11 @@ pub enum Refused {
     Denied(#[from] Denied),
 }
 
-/// Decides whether `caller` may open a stream of this route, and gives what the stream shows.
+/// Decides whether `caller` may open a stream of this route, and returns its selector.
+///
+/// # Errors
+///
+/// Why the stream is refused.
 pub fn admit(route: &StreamRoute, params: &Params, caller: &Caller<'_>) -> Result<Selector, Refused> {
     if !is_offered(route, caller.transport) {
         return Err(Refused::Transport);
@@ -62,16 +66,20 @@ pub fn admit(route: &StreamRoute, params: &Params, caller: &Caller<'_>) -> Resul
         Admission::Public => None,
         Admission::Token => Some(caller.principal.ok_or(Refused::Unidentified)?),
     };
-    // Browsers send cookies on any page's behalf, and the same-origin policy does not cover WebSockets (RFC 6455
-    // section 10.2).
+    // Browsers send cookies for pages of other sites too, and the same-origin policy does not cover WebSockets (RFC
+    // 6455 section 10.2).
     if caller.transport == Transport::WebSocket && caller.site.is_some_and(|site| site.is_foreign(route)) {
         return Err(Refused::Origin);
     }
     Ok(Selector::bind(&route.bindings, params, principal)?)
 }
 
-/// Decides whether this page may open a WebSocket of this route without a token, which its first message brings.
-/// [`admit`] decides then.
+/// Decides whether this page may open a WebSocket of this route without a token, which the first message contains.
+/// [`admit`] decides afterwards.
+///
+/// # Errors
+///
+/// Why the WebSocket is refused.
 pub fn admit_unauthenticated(route: &StreamRoute, site: &Site) -> Result<(), Refused> {
     if !is_offered(route, Transport::WebSocket) {
         return Err(Refused::Transport);
@@ -83,7 +91,11 @@ fn is_offered(route: &StreamRoute, transport: Transport) -> bool {
     route.offer == Offer::Auto || route.offer == Offer::Only(transport)
 }
 
-/// Decides whether the bearer of a token may have a ticket for a stream of this route, asked for from this page.
+/// Decides whether the holder of a token may get a ticket for a stream of this route, requested by this page.
+///
+/// # Errors
+///
+/// Why the ticket is refused.
 pub fn admit_ticket(route: &StreamRoute, params: &Params, holder: &Principal, site: &Site) -> Result<(), Refused> {
     if site.is_foreign(route) {
         return Err(Refused::Origin);
@@ -92,22 +104,22 @@ pub fn admit_ticket(route: &StreamRoute, params: &Params, holder: &Principal, si
     Ok(())
 }
 
-/// Counts what is open on each route against its `max_streams`.
+/// Counts the open streams of each route against its `max_streams`.
 pub trait Slots: Send + Sync + fmt::Debug {
-    /// Takes one slot of the route; nothing where all are taken. Dropping it frees it.
+    /// Takes a slot of the route; `None` if none is free. Dropping it frees it.
     fn take(&self, route: &StreamRoute) -> Option<Slot>;
 }
 
-/// One of a route's `max_streams`, taken until it is dropped.
+/// One of a route's `max_streams`, until it is dropped.
 pub type Slot = Box<dyn Taken>;
 
-/// What is given back by being dropped.
+/// A resource that is released by dropping it.
 pub trait Taken: Send + fmt::Debug {}
 
 impl<T: Send + fmt::Debug> Taken for T {}
 
 impl Site {
-    /// From the values of `Origin` and `Host`. `by_cookie`: the route's token came in a cookie.
+    /// From the values of `Origin` and `Host`. `by_cookie`: the token came in a cookie.
     pub fn new<'a>(mut origins: impl Iterator<Item = &'a str>, host: Option<&str>, by_cookie: bool) -> Self {
         let origin = match (origins.next(), origins.next()) {
             (None, _) => Origin::Absent,
@@ -120,8 +132,8 @@ impl Site {
         Self { origin, by_cookie }
     }
 
-    /// Whether the route does not let this page open a WebSocket. A cookie needs a page of the request's own host or an
-    /// origin that is allowed to send one; a route with a CORS policy holds every page to it.
+    /// Whether the route forbids this page to open a WebSocket. A cookie requires a page of the request's own host, or
+    /// an origin that may send cookies. A CORS policy applies to every page.
     fn is_foreign(&self, route: &StreamRoute) -> bool {
         let is_decided = self.by_cookie || route.cors.is_some();
         let is_allowed = match &self.origin {
@@ -139,7 +151,7 @@ impl Site {
     }
 }
 
-/// Whether an origin names this host. The scheme is not compared: TLS may have ended before the sidecar.
+/// Whether an origin has this host. Schemes are not compared: TLS may end before the sidecar.
 fn is_host_of(origin: &str, host: &str) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else { return false };
     let default_port = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
@@ -167,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_is_taken_from_pages_of_the_host_and_of_allowed_origins() {
+    fn a_cookie_is_accepted_from_pages_of_the_host_and_of_allowed_origins() {
         let is_taken = |origins: &[&str], host| {
             let site = Site::new(origins.iter().copied(), Some(host), true);
             asks(&private(), Transport::WebSocket, Some(&site)) != Err(Refused::Origin)
@@ -190,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_policy_only_a_cookie_and_only_a_websocket_are_asked_for_their_origin() {
+    fn without_a_policy_the_origin_matters_only_for_a_websocket_with_a_cookie() {
         let foreign = |by_cookie| Site::new(["https://evil.example"].into_iter(), Some("api.example"), by_cookie);
         assert_eq!(asks(&private(), Transport::WebSocket, Some(&foreign(true))), Err(Refused::Origin));
         assert!(asks(&private(), Transport::WebSocket, Some(&foreign(false))).is_ok());
@@ -200,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_decides_on_every_page_that_opens_a_websocket() {
+    fn a_cors_policy_applies_to_every_page_that_opens_a_websocket() {
         let policy = |credentials| {
             let origins = vec!["https://*.shop.example".parse().unwrap()];
             let cors = Cors::listed(origins, credentials, Box::default(), Duration::ZERO);
@@ -231,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_is_open_to_who_has_a_token_and_over_what_it_offers() {
+    fn a_route_requires_a_token_and_an_offered_transport() {
         let caller = Caller { transport: Transport::Sse, principal: None, site: None };
         assert_eq!(admit(&private(), &Params::default(), &caller), Err(Refused::Unidentified));
         assert!(admit(&route("/x"), &Params::default(), &caller).is_ok());

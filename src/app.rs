@@ -1,4 +1,4 @@
-//! The composition root: the only file that sees every room. It starts them, and ends them in order.
+//! The composition root: the only module that depends on all others. It starts them, and stops them in order.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -37,27 +37,31 @@ use crate::telemetry;
 use crate::traces::{Exporter, Tracer};
 use crate::writer::Writers;
 
-/// Connections to the admin listener: probes, a scraper, a person.
+/// Connections to the admin listener: probes, a scraper, a user.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
-/// How long a request's head may take there.
+/// The time limit of a request head on the admin listener.
 const ADMIN_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Threads that proxy requests, on as many cores or more.
+/// The most threads that proxy requests by default.
 const GATEWAY_THREADS_MAX: usize = 4;
-/// Threads for what blocks: a drain, a reload, surveys, lookups of names.
+/// The most threads for blocking work: a drain, a reload, surveys, name lookups.
 const BLOCKING_THREADS_MAX: usize = 64;
 
-/// Where the running sidecar is found.
+/// The addresses of the running sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addresses {
     pub listen: SocketAddr,
     pub admin: SocketAddr,
-    /// The brokers of the section `kafka`, as configured.
+    /// The brokers in the section `kafka`, as configured.
     pub kafka: String,
 }
 
-/// Serves what a file says, and follows its changes, until SIGTERM or SIGINT; then drains. A second signal ends the
-/// process at once, with exit code 1. `reading` is what `origin` gave.
+/// Runs the configuration in a file, and follows its changes, until SIGTERM or SIGINT; then drains. A second signal
+/// ends the process at once with exit code 1. `reading` is the result of reading `origin`.
+///
+/// # Errors
+///
+/// A component cannot be started.
 pub fn run(origin: Origin, reading: Reading) -> anyhow::Result<()> {
     let Reading { snapshot, files, fingerprint, sha256, .. } = reading;
     let app = App::start(snapshot?)?;
@@ -74,8 +78,12 @@ pub fn run(origin: Origin, reading: Reading) -> anyhow::Result<()> {
     serve(app, Some(reloader), |_| {})
 }
 
-/// Serves a snapshot that comes from no file, the same way; `on_ready` is called when requests are served, just before
-/// the ready line is printed.
+/// Runs a snapshot that does not come from a file. `on_ready` is called once requests are served, before the ready line
+/// is printed.
+///
+/// # Errors
+///
+/// A component cannot be started.
 pub fn run_with(snapshot: Snapshot, on_ready: impl FnOnce(&Addresses)) -> anyhow::Result<()> {
     serve(App::start(snapshot)?, None, on_ready)
 }
@@ -91,7 +99,7 @@ fn serve(app: App, reloader: Option<Reloader>, on_ready: impl FnOnce(&Addresses)
     }
     let reload = app.reload.clone();
     let on_hangup = move || match reload.get() {
-        // Nobody waits for what it comes to: the log tells.
+        // The result is logged.
         Some(reload) => drop(reload.ask()),
         None => tracing::info!("SIGHUP ignored: there is no configuration file"),
     };
@@ -109,18 +117,18 @@ fn serve(app: App, reloader: Option<Reloader>, on_ready: impl FnOnce(&Addresses)
     Ok(())
 }
 
-/// Runs what accepts connections. Connections are tasks of their own, and a panic ends the one that it happened in; but
-/// where this ends so, nobody would be served any more.
+/// Runs an accept loop. A panic in the task of one connection ends that connection; a panic here would stop all
+/// service, so it ends the process.
 async fn watched<T: Send + 'static>(part: &str, serve: impl Future<Output = T> + Send + 'static) -> T {
     match tokio::spawn(serve).await {
         Ok(result) => result,
         Err(error) if error.is_panic() => panics::end_process(part),
-        // The runtime ends, and this with it.
+        // The runtime is shutting down.
         Err(_) => std::future::pending().await,
     }
 }
 
-/// Lets the open streams go on under a new configuration where they can, and tells of as many traces as it says.
+/// Lets the open streams adopt a new configuration or end, and applies its sampling ratio.
 fn take_over(writers: Writers, tracer: Option<Tracer>, metrics: Arc<Metrics>) -> OnReload {
     Box::new(move |before, now| {
         if let (Some(tracer), Some(tracing)) = (&tracer, &now.tracing) {
@@ -134,7 +142,7 @@ fn take_over(writers: Writers, tracer: Option<Tracer>, metrics: Arc<Metrics>) ->
     })
 }
 
-/// Requests the keys of issuers in the background, on the runtime.
+/// Starts requesting the keys of issuers in the background.
 fn follow_keys(snapshot: &Snapshot, metrics: &Arc<Metrics>) {
     if let Some(verifier) = &snapshot.verifier {
         let metrics = metrics.clone();
@@ -143,14 +151,14 @@ fn follow_keys(snapshot: &Snapshot, metrics: &Arc<Metrics>) {
     }
 }
 
-/// The sources, one a cluster, which readiness asks and the drain takes.
+/// The sources, one per cluster. Readiness reads their status, and the drain takes them.
 type SharedSources = Arc<Mutex<Vec<Source>>>;
 
 /// The running sidecar.
 pub struct App {
     addresses: Addresses,
     runtime: Runtime,
-    /// The one that requests take when they begin.
+    /// The snapshot that new requests take.
     snapshot: Arc<ArcSwap<Snapshot>>,
     metrics: Arc<Metrics>,
     writers: Writers,
@@ -160,16 +168,20 @@ pub struct App {
     gateway: JoinHandle<std::io::Result<()>>,
     sources: SharedSources,
     history: Arc<History>,
-    /// Ends with it.
+    /// Watches memory until the app is dropped.
     _memory: Watch,
     tracer: Option<Tracer>,
     exporter: Option<Exporter>,
-    /// Set where there is a file to follow.
+    /// Set if there is a file to follow.
     reload: Arc<OnceLock<Asker>>,
 }
 
 impl App {
-    /// Binds both listeners, starts every room, and serves. Kafka need not be there.
+    /// Binds both listeners, starts every component, and serves. Kafka may be unreachable.
+    ///
+    /// # Errors
+    ///
+    /// An address cannot be bound, or a component cannot be started.
     pub fn start(snapshot: Snapshot) -> anyhow::Result<Self> {
         descriptors::raise_limit();
         let listen = Bound::bind(snapshot.listen).with_context(|| format!("cannot listen on {}", snapshot.listen))?;
@@ -232,7 +244,7 @@ impl App {
             is_reserved: true,
             ..limits
         };
-        // Probes and scrapes are answered to the very end.
+        // Probes and scrapes are answered until the process exits.
         let (never, never_stopped) = watch::channel(false);
         let shared_metrics = metrics.clone();
         let asked = drain.clone();
@@ -277,15 +289,15 @@ impl App {
         &self.addresses
     }
 
-    /// Lets the configuration be reloaded from now on: when its files change, and when somebody asks for it.
+    /// Starts reloading the configuration when its files change, and on request.
     fn follow(&self, reloader: Reloader) {
         let _ = self.reload.set(reloader.asker());
         self.runtime.spawn(reloader.run());
     }
 
-    /// Ends in order, within the drain budget: not ready and no new streams; the streams end at record boundaries;
-    /// the listener closes and requests in flight finish; the source stops; what is left of traces is sent. What was
-    /// drained before is not again.
+    /// Stops in order, within the drain budget: fails readiness and rejects new streams; ends the streams at event
+    /// boundaries; closes the listener and finishes the requests in flight; stops the sources; exports the remaining
+    /// spans. A drain that has run before is not repeated.
     pub fn end(self) {
         let started = Instant::now();
         self.ending.set();
@@ -307,13 +319,13 @@ impl App {
     }
 }
 
-/// Where a collector is configured.
+/// Starts tracing if a collector is configured.
 fn start_tracing(snapshot: &Snapshot, metrics: &Metrics) -> anyhow::Result<Option<(Tracer, Exporter)>> {
     let started = snapshot.tracing.as_ref().map(|tracing| Tracer::start(tracing, metrics));
     started.transpose().context("cannot start sending traces")
 }
 
-/// The writers and the log behind their windows, each of which calls on the other.
+/// Starts the writers, and the log replay behind their windows; each depends on the other.
 fn start_writers(
     snapshot: &Snapshot,
     encodings: &Arc<Encodings>,
@@ -335,7 +347,7 @@ fn start_writers(
     Ok((called.get_or_init(|| writers).clone(), history))
 }
 
-/// One source a cluster, all feeding the same writers.
+/// Starts one source per cluster, all of which feed the same writers.
 fn start_sources(
     snapshot: &Snapshot,
     writers: &Writers,
@@ -352,14 +364,14 @@ fn start_sources(
     snapshot.sources().map(start).collect()
 }
 
-/// Warm and connected where all sources are. They are gone once the drain has taken them.
+/// Warm and connected if all sources are. The sources are absent once the drain has taken them.
 fn status(sources: &SharedSources) -> Status {
     let sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
     let all = |is: fn(Status) -> bool| sources.iter().map(Source::status).all(is);
     Status { warm: all(|status| status.warm), connected: !sources.is_empty() && all(|status| status.connected) }
 }
 
-/// What is kept of each topic for replay.
+/// The size of the replay window of each topic.
 fn windows(snapshot: &Snapshot) -> Vec<(Topic, WindowLimits)> {
     let limits = |topic: &TopicConfig| WindowLimits { events: topic.replay_events, bytes: topic.replay_bytes };
     snapshot.sources().flat_map(|kafka| &kafka.topics).map(|topic| (topic.name.clone(), limits(topic))).collect()

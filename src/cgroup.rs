@@ -1,19 +1,19 @@
-//! The memory limit of the control group that this process runs in: in Kubernetes, that of the container.
+//! The memory limit of the process's control group: in Kubernetes, the limit of the container.
 
 use std::fs;
 use std::path::Path;
 
-/// Where control groups are mounted.
+/// The mount point of control groups.
 const ROOT: &str = "/sys/fs/cgroup";
-/// Version 1 says "no limit" by a number near 2^63.
+/// Version 1 represents "no limit" by a number near 2^63.
 const UNLIMITED: u64 = 1 << 60;
 
-/// Bytes; nothing where there is no limit, or no control group.
+/// The limit in bytes; `None` without a limit or a control group.
 pub fn memory_limit() -> Option<usize> {
     limit(&fs::read_to_string("/proc/self/cgroup").ok()?, Path::new(ROOT))
 }
 
-/// `memberships` is the text of `/proc/self/cgroup`: `HIERARCHY:CONTROLLERS:PATH` a line (cgroups(7)).
+/// `memberships` is the content of `/proc/self/cgroup`: a line `HIERARCHY:CONTROLLERS:PATH` per group (cgroups(7)).
 fn limit(memberships: &str, root: &Path) -> Option<usize> {
     let limits = memberships.lines().filter_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
@@ -29,8 +29,8 @@ fn limit(memberships: &str, root: &Path) -> Option<usize> {
     limits.min().and_then(|bytes| usize::try_from(bytes).ok())
 }
 
-/// The smallest limit of a group and those above it. Within a container the path may be the host's, of which only the
-/// root is mounted: what is not there says nothing.
+/// The smallest limit of a group and its ancestors. In a container, the path may be the host's, and only its root is
+/// mounted: missing files are ignored.
 fn smallest(root: &Path, path: &str, file: &str) -> Option<u64> {
     let group = root.join(path.trim_start_matches('/'));
     let groups = group.ancestors().take_while(|group| group.starts_with(root));
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn the_smallest_limit_on_the_way_up_counts() {
+    fn the_smallest_limit_of_a_group_and_its_ancestors_applies() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         assert_eq!(limit("0::/pod/app", root), None);
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn version_1_is_read_as_well() {
+    fn version_1_is_supported() {
         let folder = tempfile::tempdir().unwrap();
         let memberships = "5:cpu,cpuacct:/x\n4:memory:/docker/abc\n";
         write(folder.path(), "memory/memory.limit_in_bytes", "9223372036854771712\n");

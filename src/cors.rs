@@ -1,5 +1,5 @@
-//! Cross-origin resource sharing (CORS, WHATWG Fetch section 3.2): which origins may read a stream, and what its answers
-//! say of it. Pure: origins in, header values out.
+//! Cross-origin resource sharing (CORS, WHATWG Fetch section 3.2): which origins may read a stream, and the header
+//! fields that say so. Pure: origins in, header fields out.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,20 +10,20 @@ pub const MAX_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The most origins of one policy.
 pub const ORIGINS_MAX: usize = 256;
 
-/// What a browser's preflight may ask for without being listed: what the documented clients send.
+/// Request headers that a preflight may name without configuration: those of the documented clients.
 const REQUEST_HEADERS: &str = "authorization, last-event-id, cache-control, content-type, traceparent, tracestate";
-/// What scripts may read of an answer beside the headers that CORS always exposes.
+/// Response headers that scripts may read, in addition to those that CORS always exposes.
 const EXPOSED_HEADERS: &str = "retry-after, www-authenticate, x-batch-size, x-replay-not-possible, x-request-id";
 
-/// A route's policy.
+/// The policy of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cors {
     origins: Origins,
-    /// Whether cookies may come along (`Access-Control-Allow-Credentials`).
+    /// Whether requests may include cookies (`Access-Control-Allow-Credentials`).
     credentials: bool,
-    /// More request headers that a script may send, in lower case.
+    /// Further request headers that a script may send, in lower case.
     headers: Box<[Box<str>]>,
-    /// How long a browser may remember a preflight's answer.
+    /// How long a browser may cache a preflight response.
     max_age: Duration,
 }
 
@@ -34,16 +34,16 @@ enum Origins {
     Listed(Box<[Pattern]>),
 }
 
-/// One entry of a list of origins: an exact origin, or one whose first label is a wildcard.
+/// An entry of a list of origins: an exact origin, or one whose first label is a wildcard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pattern {
-    /// `https://app.example`
+    /// For example `https://app.example`.
     Exact(Box<str>),
-    /// `https://*.example`: one label, never none and never two.
+    /// For example `https://*.example`: the wildcard is exactly one label.
     Label { scheme: Box<str>, suffix: Box<str> },
 }
 
-/// An entry is no origin.
+/// Why an entry is not an origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadPattern {
     #[error("an origin has no path and no `/` at its end")]
@@ -62,7 +62,7 @@ pub enum BadPattern {
     NotAscii,
 }
 
-/// Credentials with `*`: browsers refuse such answers (WHATWG Fetch section 3.2.5).
+/// Credentials with `*`: browsers reject such responses (WHATWG Fetch section 3.2.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`*` with `credentials: true` would let every site read with the user's cookie; browsers refuse it")]
 pub struct AnyWithCredentials;
@@ -106,7 +106,7 @@ impl FromStr for Pattern {
 }
 
 impl Pattern {
-    /// Whether this is the origin of a request, as a browser serializes it (RFC 6454 section 6.2).
+    /// Whether the pattern matches the `Origin` of a request, as browsers serialize it (RFC 6454 section 6.2).
     pub fn matches(&self, origin: &str) -> bool {
         match self {
             Self::Exact(exact) => **exact == *origin,
@@ -122,7 +122,8 @@ impl Pattern {
 }
 
 impl Pattern {
-    /// Whether it names everybody below a top-level domain, `https://*.com`: right for a private one only.
+    /// Whether the wildcard covers a whole top-level domain, as in `https://*.com`, which is plausible only for a
+    /// private one.
     pub fn is_top_level(&self) -> bool {
         matches!(self, Self::Label { suffix, .. } if !suffix[1..].contains('.'))
     }
@@ -137,7 +138,7 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// One label of a host name, without dots.
+/// A label of a host name, without dots.
 fn is_label(text: &str) -> bool {
     let is_byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
     (1..=63).contains(&text.len()) && text.bytes().all(is_byte)
@@ -148,7 +149,7 @@ fn is_host(host: &str) -> bool {
     address.map_or_else(|| host.split('.').all(is_label), |address| address.parse::<std::net::Ipv6Addr>().is_ok())
 }
 
-/// A host and its port, if it has one. Nothing where the port is none.
+/// Splits a host and its port, if it has one. `None` if the port is invalid.
 fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
     let host_end = if authority.starts_with('[') { authority.find(']')? + 1 } else { 0 };
     match authority[host_end..].rfind(':') {
@@ -170,12 +171,12 @@ fn default_port(scheme: &str) -> Option<u16> {
 }
 
 impl Cors {
-    /// Every origin, without credentials.
+    /// Allows every origin, without credentials.
     pub fn any(headers: Box<[Box<str>]>, max_age: Duration) -> Self {
         Self { origins: Origins::Any, credentials: false, headers, max_age }
     }
 
-    /// These origins.
+    /// Allows these origins.
     pub fn listed(origins: Vec<Pattern>, credentials: bool, headers: Box<[Box<str>]>, max_age: Duration) -> Self {
         Self { origins: Origins::Listed(origins.into()), credentials, headers, max_age }
     }
@@ -188,13 +189,13 @@ impl Cors {
         }
     }
 
-    /// Whether their cookies may come along.
+    /// Whether requests from this origin may include cookies.
     pub fn allows_credentials(&self, origin: &str) -> bool {
         self.credentials && self.allows(origin)
     }
 
-    /// The header fields of an answer to a request of this origin, if it named one. An answer that depends on the origin
-    /// says so in `Vary` even where the origin is not allowed, or a cache would give it to another.
+    /// The header fields of a response to a request from this origin, if it stated one. A response that depends on the
+    /// origin has `Vary` even if the origin is not allowed: a cache could otherwise serve it to another origin.
     pub fn answer(&self, origin: Option<&str>) -> Vec<(&'static str, String)> {
         let mut fields = self.allowed(origin);
         if fields.iter().any(|(name, _)| *name == "access-control-allow-origin") {
@@ -203,8 +204,8 @@ impl Cors {
         fields
     }
 
-    /// The header fields of the answer to a preflight request (WHATWG Fetch section 4.8). `methods` is what the path
-    /// takes.
+    /// The header fields of a preflight response (WHATWG Fetch section 4.8). `methods` are those that the path
+    /// supports.
     pub fn preflight(&self, origin: &str, methods: &str) -> Vec<(&'static str, String)> {
         let mut fields = self.allowed(Some(origin));
         if fields.iter().any(|(name, _)| *name == "access-control-allow-origin") {
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_origin() {
+    fn invalid_origins_are_rejected() {
         use BadPattern as Bad;
         for (text, bad) in [
             ("null", Bad::Null),
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn an_allowed_origin_is_repeated_and_caches_are_told_of_it() {
+    fn an_allowed_origin_is_repeated_with_a_vary_field() {
         let cors = listed(&["https://app.example"], true);
         let fields = cors.answer(Some("https://app.example"));
         assert_eq!(value(&fields, "access-control-allow-origin"), Some("https://app.example"));
@@ -352,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn every_origin_gets_a_star_and_no_credentials() {
+    fn a_policy_for_every_origin_sends_a_star_without_credentials() {
         let fields = Cors::any(Box::default(), Duration::ZERO).answer(Some("https://any.example"));
         assert_eq!(value(&fields, "access-control-allow-origin"), Some("*"));
         assert_eq!(value(&fields, "access-control-allow-credentials"), None);

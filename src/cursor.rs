@@ -1,10 +1,11 @@
-//! A position in a stream, as clients hold it.
+//! A position in a stream, as clients store it.
 //!
-//! `topic:partition:offset` names the last event seen. On a stream with more than one partition, and where offsets behind
-//! the event hold no records, it is followed by `~` and a base64url text with the next offset of every partition, so that
-//! another replica, which reads the partitions in another order, can go on exactly there. Characters: `[A-Za-z0-9._:~-]`, fit for a header and a URL.
+//! `topic:partition:offset` names the last received event. On a stream with more than one partition, or if offsets
+//! after the event contain no records, it is followed by `~` and a base64url text with the next offset of every
+//! partition. With that, any replica can resume exactly, although replicas interleave partitions differently. The
+//! characters are `[A-Za-z0-9._:~-]`, which are valid in headers and URLs.
 //!
-//! The cursor is not signed: it only says where to go on, and authorization is applied to everything sent after it.
+//! A cursor is not signed: it only states a position, and authorization applies to everything that is sent after it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,37 +15,37 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::event::{BadEventId, Epoch, EventId, TOPIC_NAME_BYTES_MAX, Topic};
 
-/// The longest cursor that is read, in bytes: with a path it fits a request's target (16 KiB), and holds some 3,700
-/// partitions of a million records each.
+/// The longest cursor that is accepted, in bytes. With a path it fits into a request target (16 KiB). It can contain
+/// some 3,700 partitions with a million records each.
 pub const CURSOR_BYTES_MAX: usize = 15 * 1024;
 
-/// The longest opaque part, in bytes: an event id has the rest, with the longest name that Kafka allows and numbers of 11
-/// and 20 characters.
+/// The longest opaque part, in bytes: the rest is for an event id with the longest topic name and numbers of 11 and 20
+/// characters.
 const OPAQUE_BYTES_MAX: usize = CURSOR_BYTES_MAX - (TOPIC_NAME_BYTES_MAX + 11 + 20 + 3);
 
-/// The most characters that a partition's offset takes: nine bytes in base64.
+/// The most characters of a partition's offset: nine bytes in base64.
 const PARTITION_CHARS_MAX: usize = 12;
 
-/// The most partitions of one topic that a cursor may name.
+/// The most partitions of one topic in a cursor.
 const PARTITIONS_MAX: usize = 10_000;
 
-/// How many partitions more than are known of a topic a client may know: those that were added since, here unheard of.
+/// How many more partitions of a topic a cursor may contain than this replica knows: partitions that were added
+/// recently.
 pub const PARTITIONS_AHEAD: usize = 256;
 
 /// The first byte of the opaque part.
 const VERSION: u8 = 1;
 
-/// What a client says it has seen.
+/// A client's position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
     pub id: EventId,
-    /// The opaque part, still encoded: what it means depends on the stream it is used on.
+    /// The opaque part, still encoded: its meaning depends on the stream.
     pub opaque: Option<Box<str>>,
 }
 
 impl Cursor {
-    /// Whether a client with this cursor has seen less than one with the other, on a stream of these topics, as far as the
-    /// two say so.
+    /// Whether this cursor is before the other one on a stream of these topics, as far as the two can be compared.
     pub fn is_behind(&self, other: &Self, topics: &[Topic]) -> bool {
         let positions = |cursor: &Self| Positions::decode(cursor.opaque.as_deref()?, topics);
         match (positions(self), positions(other)) {
@@ -77,8 +78,8 @@ impl FromStr for Cursor {
 }
 
 impl Cursor {
-    /// The same without an opaque part that says nothing on a stream with these topics. Nothing where it names more than
-    /// [`PARTITIONS_AHEAD`] partitions beyond those that are `known`, a number a topic.
+    /// Removes an opaque part that was created on a stream with other topics. `None` if it names more than
+    /// [`PARTITIONS_AHEAD`] partitions of a topic beyond the `known` number.
     pub fn fitted(&self, topics: &[Topic], known: &[usize]) -> Option<Self> {
         let positions = self.opaque.as_ref().and_then(|opaque| Positions::decode(opaque, topics));
         let Some(positions) = positions else { return Some(self.id.clone().into()) };
@@ -103,32 +104,32 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// Where a client stands in every partition of every topic of a stream, in the order of the stream's topics.
+/// A client's position in every partition of every topic of a stream, in the order of the stream's topics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Positions(pub Vec<TopicPosition>);
 
-/// Where a client stands in one topic.
+/// A client's position in one topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopicPosition {
-    /// Which topic of that name it was; 0 where that is not known.
+    /// The epoch of the topic; 0 if unknown.
     pub epoch: Epoch,
     /// The next offset of partition 0, 1, 2, ...
     pub next: Vec<i64>,
 }
 
 impl Positions {
-    /// Whether an event id alone says it all.
+    /// Whether an event id alone expresses these positions.
     pub fn is_single(&self) -> bool {
         self.0.len() == 1 && self.0[0].next.len() == 1
     }
 
-    /// Whether this offset is still to come. Of a partition that is not known, all is.
+    /// Whether this offset has not been passed. In an unknown partition, no offset has been passed.
     pub fn is_to_come(&self, topic_index: usize, partition: i32, offset: i64) -> bool {
         let next = self.0.get(topic_index).and_then(|topic| topic.next.get(partition as usize));
         next.is_none_or(|next| *next <= offset)
     }
 
-    /// Whether nothing was passed that the other positions, of the same topics, have not passed.
+    /// Whether the other positions, of the same topics, are at or after these.
     fn is_within(&self, other: &Self) -> bool {
         self.0.iter().zip(&other.0).all(|(this, other)| {
             let is_passed = |(n, next): (usize, &i64)| other.next.get(n).is_some_and(|passed| next <= passed);
@@ -136,14 +137,14 @@ impl Positions {
         })
     }
 
-    /// Notes that everything before the offset `next` of this partition has been passed.
+    /// Marks everything before the offset `next` of this partition as passed.
     pub fn pass(&mut self, topic_index: usize, partition: i32, next: i64) {
         if let Some(known) = self.0.get_mut(topic_index).and_then(|topic| topic.next.get_mut(partition as usize)) {
             *known = next;
         }
     }
 
-    /// Goes back to where these positions lie behind; of a topic that was made anew, to where they are.
+    /// Moves back to the other positions where they are behind; for a recreated topic, replaces the position.
     pub fn go_back(&mut self, to: &Self) {
         for (topic, to) in self.0.iter_mut().zip(&to.0) {
             if topic.epoch != to.epoch && topic.epoch != 0 {
@@ -153,7 +154,7 @@ impl Positions {
         }
     }
 
-    /// Of topics that were made anew, as these positions know them, everything is to come.
+    /// Resets the positions of topics that have another epoch in `as_known`.
     pub fn start_over(&mut self, as_known: &Self) {
         for (topic, known) in self.0.iter_mut().zip(&as_known.0) {
             if topic.epoch != known.epoch && topic.epoch != 0 && known.epoch != 0 {
@@ -162,10 +163,10 @@ impl Positions {
         }
     }
 
-    /// The cursor of a client that has seen everything before these positions, `id` last. Where it would be longer than
-    /// what is read back, the id alone: that is taken, if with less exactness.
+    /// The cursor of a client that has received everything before these positions, with `id` as the last event. If it
+    /// would be too long to be accepted, only the event id, which resumes at least once.
     pub fn cursor(&self, topics: &[Topic], id: EventId) -> Cursor {
-        // Behind the event there may be offsets that hold no records, which the id does not say.
+        // Offsets after the event may contain no records, which the id cannot express.
         let is_said = self.is_single() && self.0[0].next[0] == id.offset + 1;
         let opaque = (!is_said).then(|| self.encode(topics));
         Cursor { id, opaque: opaque.filter(|opaque| opaque.len() <= OPAQUE_BYTES_MAX) }
@@ -174,7 +175,7 @@ impl Positions {
     /// Whether these positions fit into a cursor.
     pub fn fit(&self, topics: &[Topic]) -> bool {
         let partitions: usize = self.0.iter().map(|topic| topic.next.len()).sum();
-        // Most streams are nowhere near the limit.
+        // Most streams are far below the limit.
         partitions < OPAQUE_BYTES_MAX / PARTITION_CHARS_MAX / 2 || self.encode(topics).len() <= OPAQUE_BYTES_MAX
     }
 
@@ -192,8 +193,8 @@ impl Positions {
         URL_SAFE_NO_PAD.encode(bytes).into()
     }
 
-    /// Reads the opaque part of a cursor made on a stream with these topics; nothing where it was made on another one
-    /// or is no such text.
+    /// Decodes the opaque part of a cursor for a stream of these topics; `None` if it belongs to another stream, or is
+    /// invalid.
     pub fn decode(opaque: &str, topics: &[Topic]) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(opaque).ok()?;
         let rest = bytes.strip_prefix(&[VERSION])?;
@@ -211,7 +212,8 @@ impl Positions {
     }
 }
 
-/// Tells streams with other topics apart (FNV-1a over the names).
+/// Distinguishes streams with different topics: FNV-1a over the names (the Internet draft "The FNV Non-Cryptographic
+/// Hash Algorithm").
 fn fingerprint(topics: &[Topic]) -> u32 {
     let bytes = topics.iter().flat_map(|topic| topic.bytes().chain([0]));
     bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
@@ -257,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn going_back_never_goes_on() {
+    fn moving_back_never_advances_a_position() {
         let mut from = positions(&[&[5, 9], &[3]]);
         from.go_back(&positions(&[&[7, 4], &[3]]));
         assert_eq!(from, positions(&[&[5, 4], &[3]]));
@@ -266,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_topic_made_anew_everything_is_to_come() {
+    fn no_offset_of_a_recreated_topic_has_been_passed() {
         let mut from = positions(&[&[5, 9]]);
         from.start_over(&positions(&[&[7, 12]]));
         assert_eq!(from, positions(&[&[5, 9]]), "the same log");
@@ -297,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn invalid_cursors_are_rejected() {
         for text in ["", "orders", "orders:0", "orders:0:x", "orders:-1:5", "o:0:1:2", "o r:0:1", "o:0:1~a/b", "o:0:-2"]
         {
             assert!(text.parse::<Cursor>().is_err(), "{text}");
@@ -306,7 +308,7 @@ mod tests {
         assert!(format!("o:0:1~{}", "A".repeat(CURSOR_BYTES_MAX)).parse::<Cursor>().is_err());
     }
 
-    /// The table of docs/protocol.md.
+    /// The table in docs/protocol.md.
     #[test]
     fn a_cursor_is_as_long_as_its_partitions_make_it() {
         let length = |partitions: usize| {
@@ -317,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_given_is_taken_back() {
+    fn every_cursor_that_is_sent_is_accepted() {
         let name = "t".repeat(TOPIC_NAME_BYTES_MAX);
         let topics = topics(&[&name]);
         let long = EventId { topic: topics[0].clone(), partition: i32::MAX, offset: i64::MAX - 1 };
@@ -336,7 +338,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cursor_survives_its_text(
+        fn a_cursor_round_trips_through_its_text(
             parts in prop::collection::vec((any::<Epoch>(), prop::collection::vec(0..i64::MAX, 1..9)), 1..4),
         ) {
             let names: Vec<String> = (0..parts.len()).map(|n| format!("topic-{n}")).collect();

@@ -1,20 +1,20 @@
-//! The descriptors that the process may have, of which the last ones are kept from those whom clients can make it open.
+//! The limit of open descriptors, and a reserve that clients cannot use up.
 //!
-//! The system gives out the lowest number that is free. So a new descriptor with a number near the limit says that few are
-//! left, without anybody counting.
+//! The kernel assigns the lowest free number. A new descriptor with a number near the limit therefore shows that few
+//! are left, without counting.
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Descriptors for probes, scrapes, files and Kafka.
+/// Descriptors reserved for probes, scrapes, files and Kafka.
 pub const RESERVED: u64 = 64;
 
-/// From this number on, descriptors are reserved.
+/// Descriptors from this number on are reserved.
 static FIRST_RESERVED: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// Takes as many descriptors as the process may have: every stream is one, and a proxied request two.
+/// Raises the soft limit to the hard limit: a stream needs one descriptor, a proxied request two.
 pub fn raise_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -26,12 +26,12 @@ pub fn raise_limit() {
     }
 }
 
-/// Whether a client's connection that got this descriptor has to be closed.
+/// Whether a client's connection with this descriptor must be closed.
 pub fn is_reserved(descriptor: RawFd) -> bool {
     u64::try_from(descriptor).is_ok_and(|number| number >= FIRST_RESERVED.load(Ordering::Relaxed))
 }
 
-/// Half of a very small number.
+/// Half of the limit, if it is very small.
 fn first_reserved(limit: u64) -> u64 {
     limit - RESERVED.min(limit / 2)
 }

@@ -1,7 +1,7 @@
-//! The drain: no new streams, and the open ones are ended at a pace that spares the replicas their clients go to.
+//! The drain: rejects new streams, and ends the open ones at a rate that the other replicas can absorb.
 //!
-//! It happens once, whoever asks for it and however often: `POST /-/drain`, or a signal. Requests are still proxied
-//! afterwards; the end of the process is `app`'s.
+//! It runs once, whatever requests it and however often: `POST /-/drain`, or a signal. Requests are still proxied
+//! afterwards; `app` ends the process.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use crate::config::snapshot::{DrainLimits, Snapshot};
 use crate::shutdown::Draining;
 use crate::writer::{Pace, Writers};
 
-/// Left of the budget for what comes after the streams: requests in flight, the source, the exit.
+/// The part of the budget for the steps after the streams: requests in flight, the sources, the exit.
 const RESERVE: Duration = Duration::from_secs(1);
 
-/// What a process drains with.
+/// What a drain needs.
 pub struct Drain {
     draining: Draining,
     snapshot: Arc<ArcSwap<Snapshot>>,
@@ -24,18 +24,18 @@ pub struct Drain {
     drained: OnceLock<Drained>,
 }
 
-/// What came of a drain.
+/// The result of a drain.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Drained {
-    /// Streams that were open when it began.
+    /// Streams that were open at the start.
     pub streams: usize,
-    /// Those that were still open when its time was over, and were cut.
+    /// Streams that were still open at the end of the time limit, and were cut.
     pub left: usize,
     pub elapsed_ms: u64,
-    /// When the whole budget is used up.
+    /// The end of the whole budget.
     #[serde(skip)]
     deadline: Instant,
-    /// What requests in flight are given in any case.
+    /// The least time for requests in flight.
     #[serde(skip)]
     reserve: Duration,
 }
@@ -45,8 +45,8 @@ impl Drain {
         Self { draining, snapshot, writers, drained: OnceLock::new() }
     }
 
-    /// Drains, or waits for the drain that is under way, or gives what came of the one before. Blocks its thread for
-    /// as long as the budget at most.
+    /// Drains, joins the drain in progress, or returns the result of the previous one. Blocks its thread, at most for
+    /// the budget.
     pub fn run(&self) -> Drained {
         *self.drained.get_or_init(|| self.drain())
     }
@@ -69,13 +69,14 @@ impl Drain {
 }
 
 impl Drained {
-    /// What is left of the budget for requests in flight.
+    /// The rest of the budget, for requests in flight.
     pub fn time_left(&self, now: Instant) -> Duration {
         self.deadline.saturating_duration_since(now).max(self.reserve)
     }
 }
 
-/// How streams are ended within these limits, from now on. A quarter of the time belongs to those who read slowly.
+/// The pace of a drain that starts now within these limits. A quarter of the time is reserved for clients that read
+/// slowly.
 pub fn pace(limits: DrainLimits, now: Instant) -> Pace {
     let streams = limits.budget - reserve(limits);
     Pace { per_second: limits.reconnects_per_second.into(), within: streams * 3 / 4, until: now + streams }
@@ -98,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pace_leaves_time_for_what_comes_after() {
+    fn the_pace_leaves_time_for_the_steps_after_the_streams() {
         let now = Instant::now();
         let of = |budget| {
             let pace = pace(DrainLimits { budget: Duration::from_millis(budget), reconnects_per_second: 100 }, now);

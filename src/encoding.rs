@@ -1,23 +1,23 @@
-//! What was made of one event for the wire, and the list of it that the event carries.
+//! The encodings of one event, which the event carries.
 //!
-//! An encoding is made once and shared by everybody it fits. How long it is kept for those who may still come is the
-//! business of [`crate::codec::Encodings`]; what is queued stays as long as it is queued.
+//! An encoding is created once and shared by all sessions with the same form. [`crate::codec::Encodings`] decides how
+//! long it is kept for later sessions; queued encodings live as long as they are queued.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-/// What an encoding costs beside its bytes and its cursor, in bytes: the structure, its allocations, and its places in
-/// the event's list and in the order of those kept.
+/// The overhead of an encoding in bytes, in addition to its bytes and cursor: the structure, its allocations, and its
+/// entries in the event's list and in the eviction order.
 pub const ENCODING_OVERHEAD_BYTES: usize = 256;
 
-/// Names one encoding of an event: which stream's cursor it carries and which form it has.
+/// Identifies one encoding of an event: the stream whose cursor it contains, and the form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FrameKey(u32);
 
 impl FrameKey {
-    /// What `form` means is the codec's.
+    /// The codec defines `form`.
     pub const fn new(stream_id: u16, form: u8) -> Self {
         Self((stream_id as u32) << 8 | form as u32)
     }
@@ -31,7 +31,7 @@ impl FrameKey {
     }
 }
 
-/// Bytes that are held at the moment.
+/// The bytes that are currently held.
 #[derive(Debug, Default)]
 pub struct Meter(AtomicUsize);
 
@@ -41,24 +41,24 @@ impl Meter {
     }
 }
 
-/// One event as a client gets it, immutable.
+/// One event as sent to clients, immutable.
 #[derive(Debug)]
 pub struct Encoding {
     pub bytes: Bytes,
-    /// Where the client stands after it.
+    /// The client's position after it.
     pub cursor: Bytes,
     meter: Arc<Meter>,
 }
 
 impl Encoding {
-    /// Counted by `meter` as long as it exists.
+    /// `meter` counts it while it exists.
     pub fn new(bytes: Bytes, cursor: Bytes, meter: &Arc<Meter>) -> Self {
         let encoding = Self { bytes, cursor, meter: meter.clone() };
         meter.0.fetch_add(encoding.weight(), Ordering::Relaxed);
         encoding
     }
 
-    /// Bytes of memory.
+    /// Memory in bytes.
     pub fn weight(&self) -> usize {
         self.bytes.len() + self.cursor.len() + ENCODING_OVERHEAD_BYTES
     }
@@ -70,7 +70,7 @@ impl Drop for Encoding {
     }
 }
 
-/// The encodings of one event that are kept for those who come, and the streams on which it was sent.
+/// The encodings of one event that are kept for later sessions, and the streams on which the event was sent.
 #[derive(Debug, Default)]
 pub struct Frames {
     made: Mutex<Option<Box<Made>>>,
@@ -78,26 +78,26 @@ pub struct Frames {
 
 #[derive(Debug, Default)]
 struct Made {
-    /// A handful.
+    /// Usually very few.
     kept: Vec<(FrameKey, Arc<Encoding>)>,
-    /// Ids of streams. They stay when the encodings go.
+    /// Ids of streams. They stay when the encodings are evicted.
     sent_on: Vec<u16>,
 }
 
 impl Frames {
-    /// The encoding under `key`, if it is kept.
+    /// The kept encoding under `key`.
     pub fn get(&self, key: FrameKey) -> Option<Arc<Encoding>> {
         self.made().as_ref()?.get(key).cloned()
     }
 
-    /// The cursor that the encodings kept for a stream carry.
+    /// The cursor in the kept encodings of a stream.
     pub fn cursor(&self, stream_id: u16) -> Option<Bytes> {
         let made = self.made();
         let of_stream = |(key, _): &&(FrameKey, Arc<Encoding>)| key.stream_id() == stream_id;
         made.as_ref()?.kept.iter().find(of_stream).map(|(_, encoding)| encoding.cursor.clone())
     }
 
-    /// Keeps an encoding, unless another one is kept under `key`. Gives the one that is kept, and whether it is new.
+    /// Keeps an encoding, unless one is kept under `key` already. Returns the kept one, and whether it is new.
     pub fn keep(&self, key: FrameKey, encoding: Arc<Encoding>) -> (Arc<Encoding>, bool) {
         let mut made = self.made();
         let made = made.get_or_insert_default();
@@ -108,7 +108,7 @@ impl Frames {
         (encoding, true)
     }
 
-    /// Keeps the encoding under `key` no longer; gives it back, so that it is not freed under a lock.
+    /// Evicts the encoding under `key`, and returns it, so that it is not freed under a lock.
     pub fn forget(&self, key: FrameKey) -> Option<Arc<Encoding>> {
         let mut made = self.made();
         let kept = &mut made.as_mut()?.kept;
@@ -118,18 +118,18 @@ impl Frames {
         Some(encoding)
     }
 
-    /// Notes that somebody on a stream is sent the event.
+    /// Records that the event was sent on a stream.
     pub fn send_on(&self, stream_id: u16) {
         let mut made = self.made();
         let made = made.get_or_insert_default();
         if !made.sent_on.contains(&stream_id) {
-            // One, mostly.
+            // Usually one.
             made.sent_on.reserve_exact(1);
             made.sent_on.push(stream_id);
         }
     }
 
-    /// Whether somebody on a stream was sent the event.
+    /// Whether the event was sent on a stream.
     pub fn is_sent_on(&self, stream_id: u16) -> bool {
         self.made().as_ref().is_some_and(|made| made.sent_on.contains(&stream_id))
     }

@@ -1,7 +1,7 @@
-//! The event: what a Kafka record becomes, and what every stream sends.
+//! The event: a decoded Kafka record, and what every stream sends.
 //!
-//! It knows its identity, its keys and its canonical envelope, and carries the encodings that are kept of it, so that an
-//! encoding is made once and shared. It does not know any wire format.
+//! It has an identity, keys and a canonical envelope, and carries its shared encodings. It does not depend on wire
+//! formats.
 
 use std::fmt;
 use std::ops::Range;
@@ -17,9 +17,9 @@ use crate::traceparent::TraceParent;
 /// The name of a Kafka topic: 1 to 249 characters of `[A-Za-z0-9._-]`.
 pub type Topic = Arc<str>;
 
-/// Where a record stands in the Kafka log: `topic:partition:offset`.
+/// The position of a record in Kafka: `topic:partition:offset`.
 ///
-/// The offset may be -1, "before the first record": a cursor for a partition that is still empty.
+/// The offset may be -1, "before the first record": the cursor of an empty partition.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EventId {
     pub topic: Topic,
@@ -27,12 +27,12 @@ pub struct EventId {
     pub offset: i64,
 }
 
-/// Why a text is no event id.
+/// Why a text is not an event id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected topic:partition:offset")]
 pub struct BadEventId;
 
-/// The longest name Kafka gives a topic, in bytes.
+/// The longest name of a Kafka topic, in bytes.
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 
 impl fmt::Display for EventId {
@@ -56,7 +56,7 @@ impl FromStr for EventId {
         }
         let partition: i32 = partition.parse().map_err(|_| BadEventId)?;
         let offset: i64 = offset.parse().map_err(|_| BadEventId)?;
-        // i64::MAX is left out so that "the offset after this one" always exists.
+        // i64::MAX is excluded, so that the next offset always exists.
         if partition < 0 || !(-1..i64::MAX).contains(&offset) {
             return Err(BadEventId);
         }
@@ -64,61 +64,62 @@ impl FromStr for EventId {
     }
 }
 
-/// Whether Kafka would accept this text as a topic's name.
+/// Whether Kafka accepts this text as a topic name.
 pub fn is_topic_name(text: &str) -> bool {
     (1..=TOPIC_NAME_BYTES_MAX).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
-/// What an event costs beside its parts, in bytes: reference counts, what the allocator rounds up, and the pointers to it
-/// in the windows of a few writers.
+/// The overhead of an event in bytes, in addition to its parts: reference counts, rounding by the allocator, and the
+/// pointers to it in the windows of a few writers.
 const EVENT_OVERHEAD_BYTES: usize = 192;
 
-/// One event, immutable once built and shared by every window, queue and writer.
+/// An event, immutable once built, and shared by all windows, queues and writers.
 #[derive(Debug)]
 pub struct Event {
     pub id: EventId,
-    /// The position after it: the offset after its own, or a later one where those between are known to hold no records.
+    /// The position after it: its offset plus one, or a later offset if those in between are known to contain no
+    /// records.
     pub next: i64,
     /// Milliseconds since the Unix epoch.
     pub ts: i64,
     /// The envelope's `type`.
     pub kind: Arc<str>,
-    /// The declared keys this event carries, sorted by name: `("userId", "u123")`.
+    /// The declared keys of this event, sorted by name: `("userId", "u123")`.
     pub keys: Box<[(Arc<str>, Box<str>)]>,
     /// The canonical envelope: one JSON object without line breaks, `{"id":...,"ts":...,"type":...,...,"data":...}`.
     pub envelope: Bytes,
-    /// Where in `envelope` the value of `data` stands.
+    /// The range of the value of `data` in `envelope`.
     pub payload: Range<usize>,
-    /// `data` is a string that holds bytes in base64 (RFC 4648 section 4).
+    /// Whether `data` is a string of base64-encoded bytes (RFC 4648 section 4).
     pub is_base64: bool,
     /// When the record was taken from Kafka.
     pub received: Instant,
-    /// The span of its receipt, where its way is told of (see `traces`). The core only carries it.
+    /// The span of its receipt, if the event is sampled (see `traces`). The core only carries it.
     pub trace: Option<Box<TraceParent>>,
-    /// The encodings that are kept.
+    /// The shared encodings.
     pub frames: Frames,
 }
 
 impl Event {
-    /// The value of a declared key, if this event carries it.
+    /// The value of a declared key, if this event has it.
     pub fn key(&self, name: &str) -> Option<&str> {
         self.keys.iter().find(|(n, _)| **n == *name).map(|(_, value)| &**value)
     }
 
-    /// What a client misses that does not get this event.
+    /// The gap range for a client that does not receive this event.
     pub fn range(&self) -> GapRange {
         let EventId { topic, partition, offset } = &self.id;
         GapRange { topic: topic.clone(), partition: *partition, from: *offset, to: *offset }
     }
 
-    /// Bytes of memory that keeping this event takes, its encodings not counted.
+    /// Memory in bytes, without encodings.
     pub fn weight(&self) -> usize {
         let keys: usize = self.keys.iter().map(|(_, value)| size_of::<(Arc<str>, Box<str>)>() + value.len()).sum();
         size_of::<Self>() + EVENT_OVERHEAD_BYTES + self.envelope.len() + self.kind.len() + keys
     }
 
-    /// The same event, after which a position is `next`; nothing is encoded of it yet.
+    /// The same event with another position after it, without encodings.
     pub fn with_next(&self, next: i64) -> Self {
         Self {
             id: self.id.clone(),
@@ -144,17 +145,17 @@ impl Event {
 /// Why events are missing: the `cause` of a gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GapCause {
-    /// The client read too slowly and its queue was full.
+    /// The client read too slowly, and its queue was full.
     Overflow,
-    /// The replay window (or the log) no longer holds what the client asked for.
+    /// The window, or the log, no longer contains the requested events.
     Retention,
-    /// The cursor lies beyond the end of the log: the log lost its tail, or the cursor is made up.
+    /// The cursor is beyond the end of the log: the log was truncated, or the cursor is forged.
     Truncated,
-    /// The topic was deleted and made anew: what its old log held beyond the client's position is gone.
+    /// The topic was deleted and recreated: the events of its old log after the client's position are lost.
     TopicRecreated,
-    /// The log holds what was asked for, but it is more than one client is read out of it.
+    /// The log contains the requested events, but they exceed the replay limit of a client.
     ReplayLimit,
-    /// A record that could not be read as an event.
+    /// A record that could not be decoded.
     Undecodable,
     /// A batch of records that the Kafka client cannot decompress, parse or receive.
     Unreadable,
@@ -175,37 +176,37 @@ impl GapCause {
     }
 }
 
-/// Offsets `from..=to` of one partition that a client does not get.
+/// The offsets `from..=to` of one partition that a client does not receive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GapRange {
     pub topic: Topic,
     pub partition: i32,
     pub from: i64,
-    /// [`Self::OPEN`] where nobody knows how far the log went.
+    /// [`Self::OPEN`] if the end of the log is unknown.
     pub to: i64,
 }
 
 impl GapRange {
-    /// The end of a range of a log that is gone: no offset is this high.
+    /// The end of a range in a deleted log: no offset is as high.
     pub const OPEN: i64 = i64::MAX;
 }
 
-/// Which topic of a name it is: drawn from the topic's UUID, so that one made anew under the same name is told from the
-/// one before. 0 where it is not known.
+/// The identity of a topic, derived from its UUID, which distinguishes a recreated topic from its predecessor. 0 if
+/// unknown.
 pub type Epoch = u32;
 
-/// What the source hands to the hub, in the order every writer sees it.
+/// One entry of the log, in the order in which every writer receives it.
 #[derive(Clone, Debug)]
 pub enum Entry {
     Event(Arc<Event>),
-    /// Records that will never be events (undecodable, unreadable), or that the source lost (retention, truncation). A truncated log
-    /// ends before the range: what follows goes on at its first offset.
+    /// Records that will never be events (undecodable, unreadable), or that the source lost (retention, truncation). A
+    /// truncated log ends before the range: the next record has the range's first offset.
     Gap {
         cause: GapCause,
         range: GapRange,
     },
-    /// The offsets from where the partition was read before `end` hold no records: control records, those of aborted
-    /// transactions, what was compacted away. Nobody misses them, and positions pass them.
+    /// The offsets from the partition's current position to `end` contain no records: control records, records of
+    /// aborted transactions, or compacted ones. They are not missing; positions skip them.
     Hole {
         topic: Topic,
         partition: i32,
@@ -223,8 +224,8 @@ impl Entry {
         }
     }
 
-    /// Lets those who get this event go on at `next`: no record stands between. False where it is no event, or was handed
-    /// on already.
+    /// Sets the position after this event to `next`: no record is in between. False if the entry is not an event, or is
+    /// shared already.
     #[must_use]
     pub fn go_on_at(&mut self, next: i64) -> bool {
         let Self::Event(event) = self else { return false };
@@ -232,7 +233,7 @@ impl Entry {
         event.map(|event| event.next = event.next.max(next)).is_some()
     }
 
-    /// Bytes of memory that keeping this entry takes, encodings not counted.
+    /// Memory in bytes, without encodings.
     pub fn weight(&self) -> usize {
         match self {
             Self::Event(event) => event.weight(),
@@ -241,24 +242,22 @@ impl Entry {
     }
 }
 
-/// One message from the source to every writer.
+/// A message from a source to every writer.
 #[derive(Clone, Debug)]
 pub enum Feed {
-    /// What is read of a topic: the next offset to be read of partition 0, 1, 2, ... Sent before the topic's first
-    /// entry, and again when partitions are added, or the topic was made anew: then its epoch is another one, where there
-    /// are epochs.
+    /// The topic's partitions: the next offset to be read of partition 0, 1, 2, ... Sent before the topic's first
+    /// entry, when partitions are added, and when the topic was recreated (with another epoch, if epochs are known).
     Assigned { topic: Topic, epoch: Epoch, next: Arc<[i64]> },
     /// Entries in hub order; those of one partition are in offset order.
     Batch(Arc<[Entry]>),
-    /// A source is done with waiting: those of its topics that were assigned have been read up to where their logs
-    /// ended when reading began, so that what is in their windows can be resumed from; the others are not there, or
-    /// could not be read in time. Sent after every warm-up, with all topics of the source; those of other sources may
-    /// still be warming.
+    /// A source has finished its warm-up. Its assigned topics have been read up to the end that their logs had when
+    /// reading began, so that their windows allow resuming. The others do not exist, or could not be read in time. Sent
+    /// after every warm-up, with all topics of the source; other sources may still be warming up.
     Live { topics: Arc<[Topic]> },
 }
 
 impl Feed {
-    /// How many entries it brings.
+    /// The number of entries.
     pub fn entries(&self) -> usize {
         match self {
             Self::Batch(entries) => entries.len(),

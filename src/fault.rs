@@ -1,10 +1,10 @@
-//! Faults that a test injects into a debug build. Release builds have none of this.
+//! Faults that tests inject into a debug build. Release builds contain none of this.
 
-/// `PLACE=TEXT,...`: panic at a place, with bytes that contain the text.
+/// `PLACE=TEXT,...`: panics at a place if its bytes contain the text.
 #[cfg(debug_assertions)]
 const FAULT_VARIABLE: &str = "SIDESTREAM_FAULT";
 
-/// Panics at `place` if a test asked for a panic there with these bytes.
+/// Panics at `place` if a test requested it for these bytes.
 #[cfg(debug_assertions)]
 #[allow(clippy::panic)] // On purpose.
 pub(crate) fn provoke(place: &str, bytes: &[u8]) {

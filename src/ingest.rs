@@ -1,21 +1,22 @@
 //! The order in which the output of a source takes effect.
 //!
-//! Chunks of the log come first, then the writers: a session that a writer wakes may ask for a chunk at once, and must not
-//! receive one of a log that no longer exists.
+//! Cached chunks of the log come first, then the writers: a session that a writer wakes may request a chunk at once,
+//! and must not receive one of a deleted log.
 
 use crate::event::{Entry, Epoch, Feed, GapCause, Topic};
 
-/// The chunks of the logs that are kept for replay.
+/// The cached chunks of the log for replay.
 pub trait Chunks {
-    /// The topic has this epoch now. Chunks of another epoch are of a recreated topic's predecessor and are dropped.
+    /// The topic has this epoch now. Chunks of another epoch belong to the predecessor of a recreated topic, and are
+    /// dropped.
     fn assigned(&self, topic: &Topic, epoch: Epoch);
-    /// A log of the topic lost its end. Chunks of the topic are dropped.
+    /// A log of the topic was truncated. Chunks of the topic are dropped.
     fn truncated(&self, topic: &Topic);
 }
 
-/// What serves streams.
+/// The component that serves streams.
 pub trait Fanout {
-    /// Takes the output of a source. Blocks for a bounded time while everybody is behind.
+    /// Accepts the output of a source. Blocks for a bounded time while all writers are behind.
     fn feed(&self, feed: &Feed);
 }
 
@@ -29,8 +30,8 @@ pub fn ingest(feed: &Feed, chunks: &impl Chunks, fanout: &impl Fanout) {
     fanout.feed(feed);
 }
 
-/// The topics of truncated logs. A source reports them in a batch of gaps alone, so that a batch of records costs a look
-/// at its first entry.
+/// The topics of truncated logs. A source reports truncation in a separate batch of gaps, so that for other batches
+/// only the first entry is examined.
 fn truncated(entries: &[Entry]) -> impl Iterator<Item = &Topic> {
     let gaps = entries.iter().map_while(|entry| match entry {
         Entry::Gap { cause, range } => Some((*cause, range)),
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
     use crate::event::GapRange;
 
-    /// Notes the calls in their order.
+    /// Records the calls in order.
     #[derive(Default)]
     struct Calls(RefCell<Vec<String>>);
 
@@ -79,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_dropped_before_writers_see_the_change() {
+    fn chunks_are_dropped_before_writers_receive_the_change() {
         let assigned = Feed::Assigned { topic: "a".into(), epoch: 7, next: [0].into() };
         assert_eq!(Calls::of(&assigned), ["assigned a 7", "feed 0"]);
         let batch = [gap("a", GapCause::Truncated), gap("b", GapCause::Retention), gap("c", GapCause::Truncated)];

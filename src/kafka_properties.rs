@@ -1,7 +1,7 @@
-//! librdkafka's properties: the defaults, the properties that a configuration may set, and their check by librdkafka itself,
-//! without a connection.
+//! librdkafka's properties: the defaults, the properties that a configuration may set, and their validation by
+//! librdkafka itself, without a connection.
 //!
-//! Errors pass on what librdkafka reports, but never a value: it may be a secret.
+//! Errors contain librdkafka's message, but never a value, which may be a secret.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -16,33 +16,33 @@ use rdkafka::types::RDKafkaConfRes;
 /// Defaults that differ from librdkafka's. The properties of the configuration override them.
 pub(crate) const DEFAULTS: &[(&str, &str)] = &[
     ("client.id", "sidestream"),
-    // librdkafka assigns partitions only where a group is named; it is never joined and nothing is committed to it.
+    // librdkafka assigns partitions only with a group id. The group is never joined, and no offset is committed.
     ("group.id", "sidestream"),
-    // Fetched and not yet decoded: 16 MiB and 10,000 records instead of 64 MiB and 100,000.
+    // The prefetch buffer: 16 MiB and 10,000 records instead of 64 MiB and 100,000.
     ("queued.max.messages.kbytes", "16384"),
     ("queued.min.messages", "10000"),
     ("fetch.max.bytes", "16777216"),
     // The pause after the local queue was full. The default is a second, but the queue is drained in much less.
     ("fetch.queue.backoff.ms", "10"),
-    // Added partitions are seen after half a minute instead of five.
+    // Added partitions are discovered after half a minute instead of five.
     ("topic.metadata.refresh.interval.ms", "30000"),
     ("reconnect.backoff.max.ms", "5000"),
 ];
 
-/// Properties that the consumer depends on. A configuration that sets one of these is refused.
+/// Properties that the consumer depends on. A configuration must not set them.
 pub(crate) const OWNED: &[(&str, &str)] = &[
     ("enable.auto.commit", "false"),
-    // A position outside the log is an error that becomes a gap, not something to skip silently.
+    // A position outside of the log is an error, which becomes a gap, instead of being skipped silently.
     ("auto.offset.reset", "error"),
     ("enable.partition.eof", "false"),
-    // The lag in the statistics is measured from the stored position.
+    // The lag in the statistics is relative to the stored offset.
     ("enable.auto.offset.store", "true"),
     // Reading a topic must not create it.
     ("allow.auto.create.topics", "false"),
     ("statistics.interval.ms", "2000"),
 ];
 
-/// Properties whose value names a file (or, where `true`, a folder as well) that librdkafka reads.
+/// Properties whose value is the name of a file that librdkafka reads (or a directory, if `true`).
 pub const FILE_PROPERTIES: [(&str, bool); 9] = [
     ("ssl.ca.location", true),
     ("https.ca.location", true),
@@ -54,12 +54,12 @@ pub const FILE_PROPERTIES: [(&str, bool); 9] = [
     ("sasl.oauthbearer.assertion.private.key.file", false),
     ("sasl.oauthbearer.assertion.jwt.template.file", false),
 ];
-/// A value of one of these that names no file: librdkafka's word for "look in the usual places".
+/// A value of such a property that is not a file name: librdkafka's "search the usual places".
 pub const PROBE: &str = "probe";
 
-/// Where brokers are is a key of its own.
+/// The addresses of brokers are a key of their own.
 const BROKERS: [&str; 2] = ["bootstrap.servers", "metadata.broker.list"];
-/// What concerns consumer groups, and positions that are committed to them.
+/// Properties of consumer groups and committed offsets.
 const OF_GROUPS: [&str; 13] = [
     "group.id",
     "group.instance.id",
@@ -75,16 +75,16 @@ const OF_GROUPS: [&str; 13] = [
     "offset.store.method",
     "offset.store.path",
 ];
-/// Needed to assign partitions, of no use to a client that is only made.
+/// Required to assign partitions; a client that is only created does not need it.
 const GROUP: &str = "group.id";
-/// What librdkafka logs of properties that make no sense together, or do nothing.
+/// librdkafka's log facility for properties that are inconsistent or have no effect.
 const WARNINGS: &str = "CONFWARN";
-/// Events of a client without brokers that are looked at.
+/// The most log events that are read from a client without brokers.
 const EVENTS_MAX: usize = 32;
-/// Values shorter than this are in many a word.
+/// Shorter values occur in many words, and are not redacted.
 const REDACTED_BYTES_MIN: usize = 4;
 
-/// Why a property of the configuration cannot be used. Never shows a value: it may be a secret.
+/// Why a property of the configuration cannot be used. Never contains a value, which may be a secret.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PropertyError {
     #[error("`{0}` is not a librdkafka property")]
@@ -97,7 +97,11 @@ pub enum PropertyError {
     Group(String),
 }
 
-/// Checks a property by name and value, without connecting to anything.
+/// Validates a property by name and value, without a connection.
+///
+/// # Errors
+///
+/// librdkafka rejects it, or sidestream does not allow it.
 pub fn check_property(name: &str, value: &str) -> Result<(), PropertyError> {
     if BROKERS.contains(&name) || OWNED.iter().any(|(owned, _)| *owned == name) {
         return Err(PropertyError::Owned(name.into()));
@@ -114,16 +118,20 @@ pub fn check_property(name: &str, value: &str) -> Result<(), PropertyError> {
     }
 }
 
-/// What librdkafka says of properties together.
+/// librdkafka's message about a combination of properties.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Remark {
-    /// The property that is meant, of those that were given.
+    /// The property in question, if it is one of those given.
     pub property: Option<String>,
     pub reason: String,
 }
 
-/// Makes a client of properties that are sound one by one, and lets it go. It has no brokers, so that it connects to
-/// nothing. Gives the warnings, or why there is no client.
+/// Creates a client with individually valid properties, and closes it. It has no brokers, and connects to nothing.
+/// Returns warnings.
+///
+/// # Errors
+///
+/// Why the client cannot be created.
 pub fn try_client(properties: &[(String, String)]) -> Result<Vec<Remark>, Remark> {
     let mut client = ClientConfig::new();
     client.set_log_level(RDKafkaLogLevel::Warning);
@@ -139,18 +147,18 @@ pub fn try_client(properties: &[(String, String)]) -> Result<Vec<Remark>, Remark
     };
     let client: BaseConsumer<Listener> =
         client.create_with_context(Listener::default()).map_err(|error| remark(&said(&error)))?;
-    // Hands over what was logged, one event at a time.
+    // Fetches the log events one at a time.
     (0..EVENTS_MAX).for_each(|_| drop(client.poll(Duration::ZERO)));
     let warnings = client.context().warnings.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(warnings.iter().map(|warning| remark(warning)).collect())
 }
 
-/// What an error of librdkafka says of these properties, without their secrets.
+/// The message of a librdkafka error about these properties, without secrets.
 pub(crate) fn reason(error: &KafkaError, properties: &[(String, String)]) -> String {
     without_secrets(&said(error), properties)
 }
 
-/// librdkafka's own words. rdkafka's would repeat the value.
+/// librdkafka's own message. rdkafka's would repeat the value.
 fn said(error: &KafkaError) -> String {
     match error {
         KafkaError::ClientConfig(_, reason, name, value) => {
@@ -165,7 +173,7 @@ fn said(error: &KafkaError) -> String {
     }
 }
 
-/// The property that a text names, the longest where one's name begins another's.
+/// The property that a text mentions: the longest one, if one name is a prefix of another.
 fn meant<'a>(text: &str, properties: &'a [(String, String)]) -> Option<&'a str> {
     let names = || properties.iter().map(|(name, _)| name.as_str());
     let named = names().filter(|name| text.contains(name)).max_by_key(|name| name.len());
@@ -191,7 +199,7 @@ fn without(text: &str, value: &str) -> String {
     }
 }
 
-/// Keeps what is said of properties.
+/// Collects messages about properties.
 #[derive(Default)]
 struct Listener {
     warnings: Mutex<Vec<String>>,
@@ -202,7 +210,7 @@ impl ConsumerContext for Listener {}
 impl ClientContext for Listener {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         if facility == WARNINGS && level as i32 <= RDKafkaLogLevel::Warning as i32 {
-            // Each begins with the name of the client.
+            // Each message begins with the name of the client.
             let said = message.split_once(": ").map_or(message, |(_, said)| said);
             self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(said.into());
         }
@@ -237,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn librdkafkas_reason_is_passed_on_and_the_value_is_not() {
+    fn errors_contain_librdkafkas_reason_without_the_value() {
         for (name, value, part) in [
             ("ssl.truststore.location", "/hunter2.jks", "use `ssl.ca.location`"),
             ("sasl.jaas.config", "hunter2", "not supported"),
@@ -253,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_client_together_is_found() {
+    fn inconsistent_properties_are_detected() {
         assert_eq!(trial(&[]), Ok(Vec::new()));
         let scram = [("security.protocol", "SASL_PLAINTEXT"), ("sasl.mechanism", "SCRAM-SHA-512")];
         let with_credentials = [scram[0], scram[1], ("sasl.username", "u"), ("sasl.password", "hunter2")];
@@ -271,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_nothing_is_warned_of() {
+    fn properties_without_effect_cause_a_warning() {
         let warnings = trial(&[("batch.size", "5"), ("sasl.mechanism", "PLAIN")]).unwrap();
         let said: Vec<_> = warnings.iter().map(|warning| warning.reason.as_str()).collect();
         assert!(said.iter().any(|said| said.contains("batch.size is a producer property")), "{said:?}");

@@ -1,4 +1,4 @@
-//! The story of a start and a stop: arguments, configuration, the app, an exit code.
+//! The entry point: arguments, configuration, the app, an exit code.
 
 use std::process::ExitCode;
 
@@ -7,15 +7,16 @@ use sidestream::config::{Brief, ReadOptions};
 use sidestream::reload::Origin;
 use sidestream::{app, demo, telemetry};
 
-/// Thousands of connections come in by one thread and leave by another: glibc's allocator keeps what they leave behind.
+/// One thread opens thousands of connections and another one closes them, and glibc's allocator retains the memory in
+/// between.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// What jemalloc reads before `main`. Each arena keeps pages of its own, so that jemalloc's default, four a core of the
-/// node, would cost a sidecar on a large node dearly; with a single arena threads wait for each other. Four suit the
-/// threads that allocate most, of which there are four at most by default on any node (writers, gateway): see `cores.rs`.
-/// Memory that is not used goes back after a second rather than ten.
-// An exported name is the only way to tell it; the prefix is tikv-jemalloc-sys's.
+/// Options that jemalloc reads before `main`. Each arena retains pages, so that jemalloc's default of four per core
+/// would cost a sidecar on a large node much memory; with one arena, threads contend for it. Four suit the threads that
+/// allocate most (writers and gateway, at most four each by default; see `cores.rs`). Unused memory is returned after
+/// one second instead of ten.
+// An exported symbol is the only way to set them; tikv-jemalloc-sys determines the prefix.
 #[allow(unsafe_code)]
 #[unsafe(export_name = "_rjem_malloc_conf")]
 pub static ALLOCATOR_SETTINGS: &[u8] = b"narenas:4,dirty_decay_ms:1000\0";
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
             Err(error) => ended(Err(error)),
         },
         Command::Run { brief: Some(brief), listen, admin, .. } => run_briefly(&brief.into_brief(listen, admin)),
-        // The arguments' own rules leave nothing else.
+        // The rules for arguments exclude other cases.
         Command::Run { .. } => ExitCode::FAILURE,
         Command::Demo { listen, admin } => ended(demo::run(listen, admin)),
         Command::Check { config, read, output, online } => written(cli::check(&config, read, output, online)),
@@ -73,7 +74,7 @@ fn run_briefly(brief: &Brief) -> ExitCode {
     }
 }
 
-/// The exit code of a command that writes.
+/// The exit code of a command that writes output.
 fn written(result: std::io::Result<ExitCode>) -> ExitCode {
     result.unwrap_or_else(|error| cli::failed(&error))
 }

@@ -1,8 +1,7 @@
 //! Every metric: its name, help, labels and buckets. No other module names a metric.
 //!
-//! Label values are bounded: transports, reasons and causes are enums, event types are cut off after
-//! [`EVENT_TYPES_MAX`] distinct ones, topics, partitions
-//! and routes are those of the configuration.
+//! Label values are bounded: transports, reasons and causes are enums, event types are limited to [`EVENT_TYPES_MAX`]
+//! distinct ones, and topics, partitions and routes are those of the configuration.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +15,7 @@ use prometheus::{
 use crate::config::Certificates;
 use crate::route::Transport;
 
-/// How many distinct event types get a label value of their own; the rest count as `other`.
+/// The most event types with a label value of their own; the others count as `other`.
 pub const EVENT_TYPES_MAX: usize = 64;
 /// The longest event type that gets a label value of its own, in bytes.
 pub const EVENT_TYPE_BYTES_MAX: usize = 64;
@@ -32,80 +31,80 @@ pub struct Metrics {
     transports: [TransportMetrics; 3],
     events_sent: IntCounterVec,
     event_types: Mutex<HashSet<Arc<str>>>,
-    /// Gaps told to clients, by cause.
+    /// Gaps sent to clients, by cause.
     pub gaps: IntCounterVec,
     /// Events dropped from a session's queue, by overflow policy.
     pub events_dropped: IntCounterVec,
     /// Requests for the keys of issuers, by issuer and result.
     key_fetches: IntCounterVec,
-    /// When the keys in use were received, in seconds since the Unix epoch, by issuer.
+    /// The time when the current keys were received, in seconds since the Unix epoch, by issuer.
     keys_fetched: IntGaugeVec,
-    /// Requests refused on stream routes, by reason (see `gateway`).
+    /// Rejected requests on stream routes, by reason (see `gateway`).
     pub streams_rejected: IntCounterVec,
-    /// Streams open now, by the pattern of their route.
+    /// Open streams, by the pattern of their route.
     pub route_streams: IntGaugeVec,
     pub unauthenticated_websockets: IntGauge,
-    /// Events sent on streams, by the pattern of the route that they were opened on.
+    /// Events sent on streams, by the pattern of the route.
     pub route_events: IntCounterVec,
-    /// Event time to flush, in seconds, of events that came live.
+    /// Event time to flush of live events, in seconds.
     pub event_to_flush: HistogramVec,
-    /// Kafka receipt to flush, in seconds, of events that came live.
+    /// Kafka receipt to flush of live events, in seconds.
     pub receive_to_flush: HistogramVec,
-    /// Subscriptions that asked to resume, by where that came from: `window`, `log`, `refused`.
+    /// Subscriptions with a resume position, by the origin of the replay: `window`, `log`, `refused`.
     pub resumes: IntCounterVec,
-    /// What waits for clients that are behind.
+    /// Queued data of slow clients.
     pub backlog: Backlog,
-    /// Who holds how much memory.
+    /// Memory use by component.
     pub memory: MemoryMetrics,
-    /// Seconds in which a writer did not sleep, by writer.
+    /// The time in which a writer was not asleep, in seconds, by writer.
     pub writer_busy: CounterVec,
-    /// Events that became gaps because a writer did not take them in time, by writer.
+    /// Events that became gaps because a writer was too far behind, by writer.
     pub writer_skipped: IntCounterVec,
-    /// Frames and messages a WebSocket client got wrong, by kind.
+    /// Invalid frames and messages of WebSocket clients, by kind.
     pub websocket_errors: IntCounterVec,
-    /// Records taken from Kafka, by topic.
+    /// Records received from Kafka, by topic.
     pub records: IntCounterVec,
-    /// Records that could not be read as events, by topic.
+    /// Undecodable records, by topic.
     pub undecodable: IntCounterVec,
-    /// Records read from the log for replay, by topic. They count in no other metric.
+    /// Records read from the log for replay, by topic. Other metrics do not count them.
     pub replay_records: IntCounterVec,
-    /// Bytes of their keys and values.
+    /// The bytes of the keys and values of these records.
     pub replay_bytes: IntCounterVec,
-    /// Pages of the log for replay: read from Kafka, or found in the cache by who asked.
+    /// Chunks of the log for replay, by whether they were read from Kafka or found in the cache.
     pub replay_pages: IntCounterVec,
-    /// How far the source is behind the log, in records.
+    /// Records between the source's position and the end of the log.
     pub consumer_lag: IntGaugeVec,
     /// Offsets between the last stable one and the end of the log, by topic and partition.
     pub uncommitted_offsets: IntGaugeVec,
-    /// For how long the source's position has not moved although the log goes on, in seconds, by topic and partition.
+    /// For how long the source's position has not advanced although the log has, in seconds, by topic and partition.
     pub stalled_seconds: IntGaugeVec,
-    /// Batches that the Kafka client cannot read, passed over, by topic.
+    /// Skipped batches that the Kafka client cannot read, by topic.
     pub unreadable_batches: IntCounterVec,
     /// Errors of the Kafka client, by kind.
     pub kafka_errors: IntCounterVec,
-    /// How many clusters have a broker that answers.
+    /// The number of clusters with a broker that responds.
     pub kafka_connected: IntGauge,
     /// Proxied requests, by status class (`2xx`, ...).
     pub proxy_requests: IntCounterVec,
-    /// Proxied requests the upstream failed, by kind (`connect`, `timeout`, `closed`, ...).
+    /// Proxied requests that failed at the upstream, by kind (`connect`, `timeout`, `closed`, ...).
     pub upstream_errors: IntCounterVec,
-    /// Requests refused before they reached a route, by reason.
+    /// Requests rejected before routing, by reason.
     pub bad_requests: IntCounterVec,
-    /// Connections that were closed while they waited for their client, since others needed their place.
+    /// Connections evicted while they waited for their clients, because others needed the permit.
     pub connections_evicted: IntCounter,
-    /// Spans that the collector took.
+    /// Exported spans.
     pub spans_exported: IntCounter,
-    /// Spans that were dropped: the `queue` was full, or the `collector` did not take them.
+    /// Dropped spans: the `queue` was full, or the `collector` rejected them.
     pub spans_dropped: IntCounterVec,
-    /// When certificates end, in seconds since the Unix epoch.
+    /// The expiry of certificates, in seconds since the Unix epoch.
     certificate_expiry: IntGaugeVec,
     /// Panics, by thread (see `panics`).
     pub panics: IntCounterVec,
-    /// Lines of the log that nobody read in time.
+    /// Log lines that were dropped because standard error is too slow.
     pub log_lines_dropped: IntCounter,
-    /// 1 where the last configuration that was looked at is the running one.
+    /// 1 if the last configuration that was read is the running one.
     pub config_last_reload_successful: IntGauge,
-    /// When the running configuration was taken over, in seconds since the Unix epoch.
+    /// When the running configuration was applied, in seconds since the Unix epoch.
     pub config_last_reload_success_timestamp: Gauge,
     /// Reloads, by result (see `reload`).
     pub config_reloads: IntCounterVec,
@@ -113,7 +112,7 @@ pub struct Metrics {
     pub config_info: IntGaugeVec,
 }
 
-/// What waits for clients whose sockets take no more, looked at every few seconds.
+/// Queued data of clients whose sockets are full, measured every few seconds.
 #[derive(Clone, Debug)]
 pub struct Backlog {
     pub streams: IntGauge,
@@ -121,21 +120,21 @@ pub struct Backlog {
     pub bytes: IntGauge,
 }
 
-/// Memory, in bytes, as it was when it was looked at last.
+/// Memory in bytes, at the last measurement.
 #[derive(Debug)]
 pub struct MemoryMetrics {
-    /// 0: there is no limit.
+    /// 0 means unlimited.
     pub limit: IntGauge,
-    /// What is resident, and what the kernel holds for slow streams.
+    /// The resident set, and the kernel buffers of slow streams.
     pub used: IntGauge,
-    /// The step of the ladder, 0 to 5 (see `memory`).
+    /// The memory pressure level, 0 to 5 (see `memory`).
     pub level: IntGauge,
     pub windows: IntGauge,
-    /// Kept for others.
+    /// Encodings that are kept for other sessions.
     pub encodings: IntGauge,
     /// Encodings that are only queued, each counted once.
     pub queues: IntGauge,
-    /// Of the log.
+    /// Chunks of the log.
     pub pages: IntGauge,
 }
 
@@ -155,13 +154,13 @@ impl MemoryMetrics {
     }
 }
 
-/// The metrics every transport has.
+/// The metrics of one transport.
 #[derive(Debug)]
 pub struct TransportMetrics {
     pub active_connections: IntGauge,
     pub events_sent: IntCounter,
     pub bytes: IntCounter,
-    /// Streams opened with a position to resume from.
+    /// Streams opened with a resume position.
     pub reconnects: IntCounter,
     pub heartbeats: IntCounter,
     /// By close reason (see `session::close`).
@@ -171,9 +170,11 @@ pub struct TransportMetrics {
 }
 
 impl Metrics {
-    /// Registers everything under `prefix` (the seeds' `notifications`).
+    /// Registers all metrics under `prefix` (by default `notifications`).
     ///
-    /// Fails where the prefix is no metric name.
+    /// # Errors
+    ///
+    /// The prefix is not a valid metric name.
     pub fn new(prefix: &str) -> prometheus::Result<Self> {
         let make = Maker { registry: Registry::new(), prefix };
         let event_to_flush = make.histograms(
@@ -305,7 +306,7 @@ impl Metrics {
         &self.transports[transport as usize]
     }
 
-    /// The counter of events sent of this type; keep it rather than asking per event.
+    /// The counter of sent events of this type. Callers keep it instead of looking it up per event.
     pub fn events_sent(&self, kind: &Arc<str>) -> IntCounter {
         let mut known = self.event_types.lock().unwrap_or_else(PoisonError::into_inner);
         let own_label = known.contains(kind) || (known.len() < EVENT_TYPES_MAX && kind.len() <= EVENT_TYPE_BYTES_MAX);
@@ -315,7 +316,7 @@ impl Metrics {
         self.events_sent.with_label_values(&[if own_label { &**kind } else { "other" }])
     }
 
-    /// Tells of these certificates, and of no others.
+    /// Reports these certificates, and removes all others.
     pub fn certificates(&self, found: &[Certificates]) {
         self.certificate_expiry.reset();
         for Certificates { cluster, property, file, end } in found {
@@ -324,7 +325,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a request for an issuer's keys, by whether it succeeded; nothing: it has not been requested yet.
+    /// Counts a request for an issuer's keys by its result; `None` means that none has been sent yet.
     pub fn key_fetch(&self, issuer: &str, succeeded: Option<bool>) {
         for (result, is_it) in [("success", succeeded == Some(true)), ("failure", succeeded == Some(false))] {
             self.key_fetches.with_label_values(&[issuer, result]).inc_by(u64::from(is_it));
@@ -335,7 +336,11 @@ impl Metrics {
         }
     }
 
-    /// Everything in Prometheus' text format.
+    /// Renders all metrics in Prometheus' text format.
+    ///
+    /// # Errors
+    ///
+    /// A metric cannot be encoded.
     pub fn render(&self) -> prometheus::Result<Vec<u8>> {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
@@ -368,7 +373,7 @@ impl TransportMetrics {
     }
 }
 
-/// Makes and registers metrics under one prefix.
+/// Creates and registers metrics under one prefix.
 struct Maker<'a> {
     registry: Registry,
     prefix: &'a str,

@@ -1,4 +1,4 @@
-//! Panics: counted and logged wherever they happen. Containing them is up to each thread.
+//! Panics: counted and logged. Each thread contains its own.
 
 use std::panic;
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use std::thread;
 use crate::metrics::Metrics;
 use crate::telemetry;
 
-/// The exit code of a process of which a part failed: EX_SOFTWARE of sysexits.h.
+/// The exit code of a process after a component failed: EX_SOFTWARE of sysexits.h.
 pub const FAILED_EXIT: i32 = 70;
-/// Names of threads that are label values; the others count as `other`.
+/// The names of threads that are label values; other threads count as `other`.
 const PLACES: &[&str] =
     &["gateway", "kafka", "kafka-close", "kafka-probe", "kafka-replay", "log", "main", "traces", "writer"];
 
-/// From now on each panic is counted, and logged with its place in the code. The message is left out: it may quote what
-/// was worked on.
+/// Installs a panic hook that counts each panic, and logs its location in the code. The message is omitted, because it
+/// may quote data.
 pub fn report(metrics: &Arc<Metrics>) {
     let metrics = metrics.clone();
     panic::set_hook(Box::new(move |panic| {
@@ -26,7 +26,7 @@ pub fn report(metrics: &Arc<Metrics>) {
     }));
 }
 
-/// Ends the process after a bug in a part without which the rest would only look alive: it is to be started again.
+/// Ends the process after a bug in a component that it cannot work without, so that it is restarted.
 pub fn end_process(part: &str) -> ! {
     tracing::error!(part, "a part of sidestream failed; ending the process");
     telemetry::flush();
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_are_places_without_their_numbers() {
+    fn labels_are_thread_names_without_numbers() {
         assert_eq!(
             ["writer-12", "kafka-replay", "kafka", "tokio", ""].map(place),
             ["writer", "kafka-replay", "kafka", "other", "other"]

@@ -1,6 +1,7 @@
-//! Answers that say what went wrong: RFC 9457 `application/problem+json`.
+//! Error responses: RFC 9457 `application/problem+json`.
 //!
-//! It builds responses around the documents of [`crate::codec::problem`]; it sends nothing and counts nothing. Details name no internals: no addresses, no file names.
+//! It builds responses around the documents of [`crate::codec::problem`]; it does not send or count them. Details
+//! contain no internals, such as addresses or file names.
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
@@ -11,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::codec::problem::{MEDIA_TYPE, document};
 
-/// An answer with a 4xx or 5xx status.
+/// A response with a 4xx or 5xx status.
 #[derive(Clone, Debug)]
 pub struct Problem {
     status: StatusCode,
@@ -21,7 +22,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// The `type` is `about:blank`, which RFC 9457 section 4.2.1 leaves out; the `title` is the status phrase.
+    /// The `type` is `about:blank`, which RFC 9457 section 4.2.1 allows to omit; the `title` is the status phrase.
     pub fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status, detail: detail.into(), headers: Vec::new(), members: Map::new() }
     }
@@ -38,7 +39,7 @@ impl Problem {
         self
     }
 
-    /// Says when to come again, in whole seconds rounded up.
+    /// Sets `Retry-After`, in whole seconds rounded up.
     pub fn retry_after(self, delay: Duration) -> Self {
         let seconds = delay.as_millis().div_ceil(1000);
         self.header(RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)))
@@ -48,7 +49,7 @@ impl Problem {
         self.status
     }
 
-    /// The whole response.
+    /// The complete response.
     pub fn into_response(self) -> http::Response<Vec<u8>> {
         let body = self.body();
         let length = body.len();
@@ -67,7 +68,7 @@ impl Problem {
     }
 }
 
-/// A response as HTTP/1.1 bytes that end the connection, for sockets no HTTP session owns.
+/// A response as HTTP/1.1 bytes with `Connection: close`, for sockets without an HTTP session.
 pub fn closing_bytes(response: http::Response<Vec<u8>>) -> Vec<u8> {
     let (parts, body) = response.into_parts();
     let mut bytes = Vec::with_capacity(512);
@@ -97,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn closing_bytes_are_a_whole_response() {
+    fn closing_bytes_are_a_complete_response() {
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "full")
             .retry_after(Duration::from_millis(4_200))
             .member("limit", 3);

@@ -1,8 +1,8 @@
-//! Reloads: watches the files a configuration is made of, compiles them when their content changes, and swaps the
-//! snapshot. Requests take the snapshot when they begin; open streams are notified of the change.
+//! Reloads: watches the files of a configuration, compiles them when their content changes, and swaps the snapshot.
+//! Requests take the snapshot when they begin; open streams are notified of the change.
 //!
-//! Directories are watched, not files: a mounted ConfigMap or Secret changes by the renaming of a symlink beside it,
-//! which no watch on the file sees. What counts in the end is the content, looked at every now and then in any case.
+//! Directories are watched instead of files: a mounted ConfigMap or Secret changes by renaming a symlink next to it,
+//! which a watch of the file does not observe. The content decides, and is also checked periodically.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -21,15 +21,15 @@ use crate::contain::contain;
 use crate::fault::provoke;
 use crate::metrics::Metrics;
 
-/// How often the files are looked at though nothing was heard of them: some file systems don't tell.
+/// The interval of checks without a notification: some file systems send none.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
-/// How long a change is left to finish before it is looked at: files are written in several steps.
+/// How long to wait after a notification: files are written in several steps.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// How many may wait for the reload they asked for.
+/// The most callers that may wait for a requested reload.
 const ASKED_AHEAD: usize = 16;
 
-/// A file that a configuration is read from, and what the command line says beside it.
+/// The file of a configuration, and the options of the command line.
 #[derive(Clone, Debug)]
 pub struct Origin {
     pub path: PathBuf,
@@ -37,23 +37,23 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Reads the file as it is now.
+    /// Reads the current file.
     pub fn read(&self) -> Reading {
         read_with(&self.path, &self.options)
     }
 }
 
-/// What came of a reload, which is its label in metrics.
+/// The result of a reload, and its label in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Success,
-    /// The configuration has mistakes.
+    /// The configuration is invalid.
     Invalid,
-    /// The file can't be read.
+    /// The file cannot be read.
     Unreadable,
-    /// Something changed that is read at start only.
+    /// A setting changed that is read only at start.
     NeedsRestart,
-    /// It panicked, which is a bug of sidestream.
+    /// The reload panicked, which is a bug.
     InternalError,
 }
 
@@ -61,7 +61,7 @@ impl Outcome {
     pub const ALL: [Self; 5] =
         [Self::Success, Self::Invalid, Self::Unreadable, Self::NeedsRestart, Self::InternalError];
 
-    /// The name in metrics.
+    /// The label value in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Success => "success",
@@ -73,16 +73,16 @@ impl Outcome {
     }
 }
 
-/// The result of a reload, for the caller that asked for it.
+/// The result of a reload, for the caller that requested it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Reloaded {
     #[serde(skip)]
     pub outcome: Outcome,
     /// `applied`, `unchanged`, or the outcome's name.
     pub result: &'static str,
-    /// What is different, in a line; empty where there is nothing to compare.
+    /// The differences, on one line; empty if there is nothing to compare.
     pub changed: String,
-    /// What is wrong, each with its place.
+    /// The errors, with positions.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub diagnostics: Vec<Diagnostic>,
     /// In milliseconds since the Unix epoch.
@@ -101,7 +101,7 @@ impl Reloaded {
     }
 }
 
-/// The way to a running reloader. Cheap to clone.
+/// A handle of a running reloader. Cheap to clone.
 #[derive(Clone)]
 pub struct Asker {
     asked: mpsc::Sender<oneshot::Sender<Arc<Reloaded>>>,
@@ -109,30 +109,30 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// Asks for a reload, even if the content is unchanged. The receiver gets the result. `None` if [`ASKED_AHEAD`] callers
-    /// wait already, or if reloads have ended.
+    /// Requests a reload, even if the content is unchanged. The receiver gets the result. `None` if [`ASKED_AHEAD`]
+    /// callers are waiting, or if the reloader has ended.
     pub fn ask(&self) -> Option<oneshot::Receiver<Arc<Reloaded>>> {
         let (sender, receiver) = oneshot::channel();
         self.asked.try_send(sender).ok().map(|()| receiver)
     }
 
-    /// What the last reload came to, if there was one.
+    /// The result of the last reload, if there was one.
     pub fn last(&self) -> Option<Arc<Reloaded>> {
         self.last.load_full()
     }
 }
 
-/// Hears of a snapshot that was taken over: the one before, and the new one.
+/// Called after a snapshot was applied, with the previous and the new one.
 pub type OnReload = Box<dyn Fn(&Snapshot, &Snapshot) + Send>;
 
-/// Keeps the running snapshot the one that the file says, as far as that is possible.
+/// Keeps the running snapshot equal to the configuration's files, if they are valid.
 pub struct Reloader {
     origin: Origin,
     current: Arc<ArcSwap<Snapshot>>,
     metrics: Arc<Metrics>,
-    /// Of the content that was last looked at, good or not.
+    /// The content that was read last, valid or not.
     fingerprint: Fingerprint,
-    /// Those that it was of.
+    /// The files of that content.
     files: Vec<PathBuf>,
     watch: Watch,
     on_reload: OnReload,
@@ -141,7 +141,7 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Begins to watch. `fingerprint` and `files` are those of the reading that `current` came from.
+    /// Starts watching. `fingerprint` and `files` are those of the reading of `current`.
     pub fn new(
         origin: Origin,
         current: Arc<ArcSwap<Snapshot>>,
@@ -150,7 +150,7 @@ impl Reloader {
         files: &[PathBuf],
         on_reload: OnReload,
     ) -> Self {
-        // Every result is there from the start: rates need a zero to begin from.
+        // All results are initialized: rates need a zero to start from.
         for outcome in Outcome::ALL {
             metrics.config_reloads.with_label_values(&[outcome.as_str()]).inc_by(0);
         }
@@ -161,20 +161,20 @@ impl Reloader {
         Self { origin, current, metrics, fingerprint, files: files.to_vec(), watch, on_reload, asked, asker }
     }
 
-    /// The way to ask for reloads once it runs.
+    /// A handle for requesting reloads once it runs.
     pub fn asker(&self) -> Asker {
         self.asker.clone()
     }
 
-    /// Reloads whenever the content changes, or when somebody asks for it whatever the content. Never ends.
+    /// Reloads when the content changes, or on request regardless of the content. Runs for ever.
     pub async fn run(mut self) {
-        // What changed between the first reading and the first watch was not heard of.
+        // A change between the first reading and the first watch was not notified.
         let mut waits = None;
         loop {
-            // Compiling is a matter of milliseconds, but it reads files.
+            // Compiling takes milliseconds, but reads files.
             let reloaded = tokio::task::block_in_place(|| self.look_contained(waits.is_some()));
             if let (Some(waits), Some(reloaded)) = (waits.take(), reloaded) {
-                // Who asked by a signal does not wait.
+                // A caller that sent a signal does not wait.
                 let _: Result<(), _> = oneshot::Sender::send(waits, reloaded);
             }
             waits = tokio::select! {
@@ -185,7 +185,7 @@ impl Reloader {
         }
     }
 
-    /// Waits for a change to be complete. A caller that asks meanwhile ends the wait, and gets the result.
+    /// Waits until a change is complete. A request ends the wait, and its caller gets the result.
     async fn settle(&mut self) -> Option<oneshot::Sender<Arc<Reloaded>>> {
         tokio::select! {
             waits = self.asked.recv() => waits,
@@ -193,7 +193,7 @@ impl Reloader {
         }
     }
 
-    /// As [`Self::look`]. Where it panics, that reload has failed, and later ones are attempted.
+    /// Like [`Self::look`]. A panic fails this reload only.
     fn look_contained(&mut self, is_asked: bool) -> Option<Arc<Reloaded>> {
         contain(|| self.look(is_asked)).unwrap_or_else(|| {
             tracing::error!("the reload panicked, which is a bug; the next change is loaded again");
@@ -201,9 +201,10 @@ impl Reloader {
         })
     }
 
-    /// Reads the files, and reloads where their content is another one than it was, or `is_asked`.
+    /// Reads the files, and reloads if their content has changed, or if `is_asked`.
     fn look(&mut self, is_asked: bool) -> Option<Arc<Reloaded>> {
-        // What did not change is not compiled again: that makes a Kafka client of each cluster, to try it.
+        // Unchanged files are not compiled again, because that creates a Kafka client per cluster to validate its
+        // properties.
         if !is_asked && fingerprint(&self.files) == self.fingerprint {
             return None;
         }
@@ -251,7 +252,7 @@ impl Reloader {
     }
 }
 
-/// Says why there is no other configuration.
+/// Logs why the previous configuration stays.
 fn stays(error: &LoadError) -> Reloaded {
     let outcome = match error {
         LoadError::Invalid(mistakes) => {
@@ -273,7 +274,7 @@ fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Notes in the metrics that a configuration was taken over; also the one of the start, which is no reload.
+/// Records in the metrics that a configuration was applied, including the one at start.
 pub fn record_success(metrics: &Metrics, sha256: &str) {
     metrics.config_last_reload_successful.set(1);
     metrics.config_last_reload_success_timestamp.set(since_epoch().as_secs_f64());
@@ -283,12 +284,12 @@ pub fn record_success(metrics: &Metrics, sha256: &str) {
     }
 }
 
-/// Hears of changes in directories.
+/// Watches directories for changes.
 struct Watch {
-    /// Absent where the system has no more watches to give: then looking again must do.
+    /// Absent if the system has no watches left: then only the periodic check detects changes.
     watcher: Option<RecommendedWatcher>,
     directories: BTreeSet<PathBuf>,
-    /// Those that cannot be watched, which is logged once.
+    /// Directories that cannot be watched, which is logged once.
     unwatched: BTreeSet<PathBuf>,
     changed: Arc<Notify>,
 }
@@ -298,7 +299,7 @@ impl Watch {
         let changed = Arc::new(Notify::new());
         let heard = changed.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            // An error may mean that something was not heard of.
+            // After an error, a notification may be missing.
             if event.map_or(true, |event| is_change(&event.kind)) {
                 heard.notify_one();
             }
@@ -307,12 +308,12 @@ impl Watch {
         Self { watcher, directories: BTreeSet::new(), unwatched: BTreeSet::new(), changed }
     }
 
-    /// Watches the directories of these files, and no other ones.
+    /// Watches the directories of these files, and stops watching others.
     fn follow(&mut self, files: &[PathBuf]) {
         let Some(watcher) = &mut self.watcher else { return };
         let wanted: BTreeSet<PathBuf> = files.iter().filter_map(|file| directory(file)).collect();
         for gone in self.directories.difference(&wanted) {
-            // It may be gone from the disk as well, and its watch with it.
+            // The directory may be deleted, and its watch with it.
             let _ = watcher.unwatch(gone);
         }
         self.directories.retain(|directory| wanted.contains(directory));
@@ -336,13 +337,13 @@ impl Watch {
     }
 }
 
-/// The directory that holds a file. A name without one is in the working directory.
+/// The directory of a file. A name without a directory is in the working directory.
 fn directory(file: &Path) -> Option<PathBuf> {
     let parent = file.parent()?;
     Some(if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.into() })
 }
 
-/// Opening and reading are heard of too, our own among them.
+/// Opening and reading also cause notifications, including those of this process.
 fn is_change(kind: &EventKind) -> bool {
     matches!(kind, EventKind::Access(AccessKind::Close(AccessMode::Write))) || !kind.is_access()
 }

@@ -17,7 +17,7 @@ auth: { key_file: jwt.key, algorithms: [HS256] }
 const ONE: &str = "routes: [{ path: /one, stream: s, public: true }]\n";
 const TWO: &str = "routes: [{ path: /two, stream: s, public: true }]\n";
 
-/// A folder with a configuration in it, and what follows it.
+/// A directory with a configuration, and its reloader.
 struct Bench {
     folder: TempDir,
     reloader: Reloader,
@@ -33,7 +33,7 @@ impl Bench {
         Self { folder, reloader }
     }
 
-    /// What comes of this text in the place of the one before.
+    /// The outcome of replacing the configuration with this text.
     fn write(&mut self, text: &str) -> Option<Outcome> {
         fs::write(&self.reloader.origin.path, text).unwrap();
         self.look(false)
@@ -60,7 +60,7 @@ fn has(current: &ArcSwap<Snapshot>, path: &str) -> bool {
 }
 
 #[test]
-fn another_content_is_taken_over_and_the_same_is_not_looked_at() {
+fn changed_content_is_applied_and_unchanged_content_is_not_compiled() {
     let mut bench = Bench::new(ONE);
     assert_eq!(bench.look(false), None);
     let before = bench.reloader.current.load_full();
@@ -72,7 +72,7 @@ fn another_content_is_taken_over_and_the_same_is_not_looked_at() {
 }
 
 #[test]
-fn what_is_broken_changes_nothing_and_the_next_content_is_tried_again() {
+fn an_invalid_configuration_changes_nothing_and_the_next_one_is_tried() {
     let mut bench = Bench::new(ONE);
     let metrics = bench.reloader.metrics.clone();
     assert_eq!(bench.write(&format!("{BASE}{TWO}nonsense: 1\n")), Some(Outcome::Invalid));
@@ -102,7 +102,7 @@ fn a_key_that_changes_is_a_change() {
 }
 
 #[test]
-fn what_is_read_at_start_only_is_named_and_refused_with_all_else() {
+fn a_change_that_needs_a_restart_is_named_and_rejected_with_all_others() {
     let mut bench = Bench::new(ONE);
     let changed = BASE.replace("kafka:9092", "other:9092").replace("[t]", "[t, u]").replace("[k]", "[k, l]");
     let text =
@@ -127,7 +127,7 @@ fn what_is_read_at_start_only_is_named_and_refused_with_all_else() {
 }
 
 #[test]
-fn differences_are_told_by_name() {
+fn differences_are_reported_by_name() {
     let bench = Bench::new(&format!("{ONE}limits: {{ streams: 5 }}\n"));
     let old = bench.reloader.current.load_full();
     let diff = |text: &str| {
@@ -148,9 +148,9 @@ fn differences_are_told_by_name() {
     );
 }
 
-/// The way a kubelet updates a volume: files are links into `..data`, which is a link that is renamed.
+/// A kubelet updates a volume by renaming a link `..data`, into which the files are linked.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_swap_of_a_volumes_symlink_is_heard_of() {
+async fn the_swap_of_a_volumes_symlink_is_detected() {
     let volume = tempfile::tempdir().unwrap();
     let at = |name: &str| volume.path().join(name);
     let version = |name: &str, text: &str| {
@@ -180,7 +180,7 @@ async fn the_swap_of_a_volumes_symlink_is_heard_of() {
 }
 
 #[test]
-fn our_own_reading_is_no_change() {
+fn reading_the_files_is_not_a_change() {
     use notify::event::{CreateKind, ModifyKind, RenameMode};
     assert!(!is_change(&EventKind::Access(AccessKind::Open(AccessMode::Any))));
     assert!(!is_change(&EventKind::Access(AccessKind::Close(AccessMode::Read))));
@@ -190,7 +190,7 @@ fn our_own_reading_is_no_change() {
 }
 
 #[test]
-fn whatever_the_path_became_holds_nobody_up() {
+fn a_path_that_is_no_file_never_blocks() {
     let mut bench = Bench::new(ONE);
     let path = bench.reloader.origin.path.clone();
     let (elsewhere, aside) = (bench.folder.path().join("else"), bench.folder.path().join("aside"));

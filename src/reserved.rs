@@ -1,29 +1,29 @@
-//! Names that are sidestream's own on the wire, and how a producer's use of them is set apart: one underscore is added to
-//! the name, and to the name with underscores, so that no two names become one.
+//! Names on the wire that are reserved for sidestream. A producer's use of such a name is escaped with an additional
+//! underscore; names that end in underscores get one too, so that distinct names stay distinct.
 
 use std::borrow::Cow;
 
-/// The fields of an envelope that only sidestream writes, beside `id`, `ts`, `type` and `data`.
+/// The fields of an envelope that only sidestream writes, in addition to `id`, `ts`, `type` and `data`.
 pub const FIELDS: [&str; 3] = ["cursor", "encoding", "ce"];
-/// One more, in topics that show the headers of their records.
+/// Also reserved in topics that show the headers of their records.
 pub const HEADERS: &str = "headers";
-/// The `event` fields of SSE that are sidestream's records, or events of `EventSource` itself (WHATWG HTML section 9.2.2).
+/// The SSE `event` values of sidestream's control records, and of `EventSource` itself (WHATWG HTML section 9.2.2).
 pub const SSE_EVENTS: [&str; 6] = ["gap", "heartbeat", "probe", "auth", "open", "error"];
 /// The types of sidestream's own objects.
 pub const TYPES: [&str; 4] = ["gap", "heartbeat", "probe", "auth"];
 
-/// A producer's name, with one underscore more where it is one of `ours` or one that was set apart.
+/// A producer's name, with one more underscore if it is reserved or is an escaped reserved name.
 pub fn set_apart<'a>(name: &'a str, ours: &[&str]) -> Cow<'a, str> {
     if is_taken(name, ours) { format!("{name}_").into() } else { name.into() }
 }
 
-/// Whether a name is one of `ours`, or one that a producer's name may become.
+/// Whether a name is reserved, or may be the escaped form of a producer's name.
 pub fn is_taken(name: &str, ours: &[&str]) -> bool {
     ours.contains(&name.trim_end_matches('_'))
 }
 
-/// Whether a reader may take a producer's JSON for one of sidestream's own objects: an object that may have one of
-/// their types. Errs on this side: a type may be written with escapes, and stand anywhere in the text.
+/// Whether a client could mistake a producer's JSON for one of sidestream's own objects, by its type. May return true
+/// for other objects: a type may be written with escapes, and anywhere in the text.
 pub fn looks_like_ours(json: &[u8]) -> bool {
     let has = |text: &[u8]| memchr::memmem::find(json, text).is_some();
     json.starts_with(b"{") && (has(b"\\u") || TYPES.iter().any(|name| has(name.as_bytes())))
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_stay_apart_from_ours_and_from_each_other() {
+    fn escaped_names_stay_distinct() {
         for (name, expected) in
             [("cursor", "cursor_"), ("cursor_", "cursor__"), ("cursors", "cursors"), ("_cursor", "_cursor"), ("", "")]
         {
@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_taken_for_ours() {
+    fn objects_that_resemble_control_records_are_detected() {
         for ours in [r#"{"type":"gap"}"#, r#"{"type":"g\u0061p"}"#, r#"{"a":{"type":"heartbeat"}}"#] {
             assert!(looks_like_ours(ours.as_bytes()), "{ours}");
         }

@@ -1,13 +1,13 @@
-//! The signals a process listens to, and the marks of what has begun: the drain, the end.
+//! The signals of the process, and the flags that a drain or the end of the process has begun.
 //!
-//! What is then done, and in which order, is `app`'s.
+//! `app` defines the steps and their order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// A mark that stays once it is set.
+/// A flag that stays set.
 #[derive(Clone, Debug, Default)]
 pub struct Mark(Arc<AtomicBool>);
 
@@ -21,12 +21,12 @@ impl Mark {
     }
 }
 
-/// Set when the streams are being drained: no new ones. Requests are proxied on.
+/// Set while the streams are drained: no new streams. Requests are still proxied.
 pub type Draining = Mark;
-/// Set when the process was told to end: nothing more should come.
+/// Set when the process is ending: no new connections.
 pub type Ending = Mark;
 
-/// The signals this process listens to, from the moment this exists. Must be made within a tokio runtime.
+/// The signals that this process handles while this exists. Must be created within a tokio runtime.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -43,8 +43,7 @@ impl Signals {
         })
     }
 
-    /// Waits for SIGTERM or SIGINT and gives its name. SIGHUP, which would kill a process that does not listen, calls
-    /// `on_hangup`.
+    /// Waits for SIGTERM or SIGINT, and returns its name. SIGHUP, which ends a process by default, calls `on_hangup`.
     pub async fn termination(&mut self, on_hangup: impl Fn()) -> &'static str {
         loop {
             tokio::select! {

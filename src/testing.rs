@@ -1,4 +1,4 @@
-//! What unit tests and fuzz targets share: events, streams, selectors and routes.
+//! Shared by unit tests and fuzz targets: events, streams, selectors and routes.
 #![allow(clippy::unwrap_used)] // A test panics to fail.
 
 use std::collections::HashSet;
@@ -21,13 +21,13 @@ pub(crate) fn selector(keys: &[(&str, &str)]) -> Selector {
     Selector(pairs(keys).into())
 }
 
-/// The bearer of a token for `sub`; `expires_at` in milliseconds since the Unix epoch.
+/// The principal of a token for `sub`; `expires_at` in milliseconds since the Unix epoch.
 pub(crate) fn principal(sub: &str, expires_at: Option<i64>) -> Principal {
     let claims: Map<String, Value> = [("sub".to_owned(), json!(sub))].into_iter().collect();
     Principal { claims: Arc::new(claims), expires_at, authority: Authority(1) }
 }
 
-/// So many slots a route, all routes together.
+/// A limit of slots for all routes together.
 #[derive(Debug, Default)]
 pub(crate) struct FewSlots(pub(crate) Arc<()>, pub(crate) usize);
 
@@ -80,7 +80,7 @@ pub fn route(pattern: &str) -> StreamRoute {
     }
 }
 
-/// An event with data `{"n":<offset>}` whose time is its offset.
+/// An event with data `{"n":<offset>}` whose time equals its offset.
 pub(crate) fn event(topic: &str, partition: i32, offset: i64, keys: &[(&str, &str)]) -> Arc<Event> {
     let id = EventId { topic: topic.into(), partition, offset };
     let members: String = keys.iter().map(|(key, value)| format!(r#""{key}":"{value}","#)).collect();
@@ -108,19 +108,19 @@ fn pairs(keys: &[(&str, &str)]) -> Box<[(Arc<str>, Box<str>)]> {
     pairs.into()
 }
 
-/// A log in memory: entries by partition, in small pages. The first request for a page is answered as pending, the next with
-/// the page.
+/// A log in memory: entries by partition, in small chunks. The first request for a chunk is pending, the second one
+/// returns it.
 #[derive(Debug)]
 pub(crate) struct FakeLog {
     pub(crate) entries: Vec<Entry>,
     pub(crate) page_entries: usize,
     pub(crate) limits: ReplayLimits,
-    /// The first offset that every partition still holds.
+    /// The first available offset of every partition.
     pub(crate) low: i64,
-    /// Where every partition ends.
+    /// The end of every partition.
     pub(crate) high: i64,
     pub(crate) asked: Mutex<HashSet<String>>,
-    /// The pages that were found.
+    /// The chunks that were returned.
     pub(crate) found: Mutex<Vec<Arc<Page>>>,
 }
 
@@ -161,7 +161,7 @@ impl FakeLog {
         }
     }
 
-    /// False the first time.
+    /// False for the first request.
     fn is_known(&self, what: String) -> bool {
         !self.asked.lock().unwrap().insert(what)
     }
@@ -177,7 +177,7 @@ impl Log for FakeLog {
         Lookup::Found(page)
     }
 
-    /// The time of an event is its offset.
+    /// The time of an event equals its offset.
     fn offsets_at(&self, topic: &Topic, ms: i64, _: Asker) -> Lookup<Arc<[i64]>> {
         if !self.is_known(format!("{topic} at {ms}")) {
             return Lookup::Asked;

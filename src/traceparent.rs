@@ -1,26 +1,27 @@
-//! Where a span stands in its trace, as W3C Trace Context writes it: `00-<trace>-<span>-<flags>`, in hexadecimal digits.
+//! The position of a span in its trace, in the format of W3C Trace Context: `00-<trace>-<span>-<flags>`, in hexadecimal
+//! digits.
 //!
-//! Data only: who begins spans, and tells of them, is `traces`.
+//! Data only: `traces` begins and exports spans.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The bytes of a `traceparent` of version 00; later versions may append fields after a `-`.
+/// The length of a `traceparent` of version 00; later versions may append fields after a `-`.
 const LEN: usize = 55;
-/// The `trace-flags` bit of spans that are told of.
+/// The `trace-flags` bit of sampled spans.
 const SAMPLED: u8 = 1;
 
-/// A span, and whether it is told of.
+/// A span, and whether it is sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceParent {
-    /// Never all zeros.
+    /// Never zero.
     pub trace: [u8; 16],
-    /// Never all zeros.
+    /// Never zero.
     pub span: [u8; 8],
     pub sampled: bool,
 }
 
-/// A text is no `traceparent`; the trace begins anew then (W3C Trace Context section 2.2.2).
+/// A text is not a `traceparent`; a new trace begins then (W3C Trace Context section 2.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected a `traceparent` as W3C Trace Context has it")]
 pub struct BadTraceParent;
@@ -76,7 +77,7 @@ mod tests {
     const EXAMPLE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     #[test]
-    fn the_specifications_example_reads_and_writes() {
+    fn the_example_of_the_specification_round_trips() {
         let parent: TraceParent = EXAMPLE.parse().unwrap();
         assert_eq!((parent.trace[0], parent.span[1], parent.sampled), (0x4b, 0xf0, true));
         assert_eq!(parent.to_string(), EXAMPLE);
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none() {
+    fn invalid_traceparents_are_rejected() {
         let zeros = |from: usize, to: usize| format!("{}{}{}", &EXAMPLE[..from], "0".repeat(to - from), &EXAMPLE[to..]);
         for wrong in [
             String::new(),

@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_are_open_at_most() {
+    fn the_number_of_open_events_is_limited() {
         let (tracer, spans, _) = Tracer::for_tests(3 * WAYS_MAX);
         let mut ways = Ways::new(Some(tracer.clone()), 0);
         let now = Instant::now();
