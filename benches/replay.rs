@@ -1,9 +1,9 @@
-//! The log is read whatever the number of partitions: `cargo bench --bench replay [-- EVENTS CLIENTS]`.
+//! Replay from the log by number of partitions: `cargo bench --bench replay [-- EVENTS CLIENTS [PARTITIONS...]]`.
 //!
-//! One client, then many at once, come back so many events behind, far beyond the replay window, to topics with few and
-//! many partitions, by each form of position. Apache Kafka (`make kafka` installs it) with its default settings, the real
-//! binary, loopback. What is printed is how long it takes until each client has all events. Nothing is judged but that
-//! none is missing. Ends by itself.
+//! One client, then many at once, resume so many events behind, far beyond the replay window, on topics with few and many
+//! partitions, by each form of position. Apache Kafka (`make kafka` installs it) with its default settings, the real
+//! binary, loopback. It prints the time until each client has all events, and the CPU time that sidestream used for that,
+//! which depends less on what else the machine does. It fails only if events are missing. Ends by itself.
 #![allow(clippy::print_stdout, reason = "a benchmark's figures are its output")]
 
 #[path = "../tests/integration/support/real_broker.rs"]
@@ -32,6 +32,8 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 const PARTITIONS: [i32; 4] = [1, 12, 64, 256];
 /// The bytes of a record beside what tells it from others.
 const PADDING_BYTES: usize = 100;
+/// The unit of CPU times in /proc: USER_HZ, 100 on every architecture that Rust's standard library runs on.
+const TICKS_PER_SECOND: u64 = 100;
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -41,8 +43,12 @@ fn main() -> Fallible<()> {
     let (events, clients) = (number(0, 20_000)?, number(1, 200)?);
     let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let broker = RealBroker::start("replay", place, place);
-    println!("{:>10} {:>8} {:>28} {:>8} {:>10}", "partitions", "clients", "position", "seconds", "events/s");
-    for partitions in PARTITIONS {
+    println!(
+        "{:>10} {:>8} {:>10} {:>8} {:>8} {:>10}",
+        "partitions", "clients", "position", "seconds", "CPU s", "events/s"
+    );
+    let chosen: Vec<i32> = arguments.iter().skip(2).map(|text| text.parse()).collect::<Result<_, _>>()?;
+    for partitions in if chosen.is_empty() { PARTITIONS.to_vec() } else { chosen } {
         measure(&broker.address, partitions, events, clients)?;
     }
     Ok(())
@@ -65,19 +71,25 @@ fn measure(brokers: &str, partitions: i32, events: usize, clients: usize) -> Fal
         // Another process each time, so that no page is in its cache.
         let sidecar = Sidecar::start(brokers, &topic)?;
         sidecar.position()?;
-        let took = sidecar.read(1, &since, wanted)?;
-        tell(partitions, 1, form, wanted, took);
+        report(partitions, 1, form, wanted, sidecar.read(1, &since, wanted)?);
     }
     let sidecar = Sidecar::start(brokers, &topic)?;
     sidecar.position()?;
-    let took = sidecar.read(clients, "1970-01-01T00:00:00Z", events)?;
-    tell(partitions, clients, "time", events, took);
+    report(partitions, clients, "time", events, sidecar.read(clients, "1970-01-01T00:00:00Z", events)?);
     Ok(())
 }
 
-fn tell(partitions: i32, clients: usize, form: &str, events: usize, took: Duration) {
-    let rate = (clients * events) as f64 / took.as_secs_f64();
-    println!("{partitions:>10} {clients:>8} {form:>28} {:>8.2} {rate:>10.0}", took.as_secs_f64());
+/// What it cost until all clients had their events.
+struct Cost {
+    elapsed: Duration,
+    /// Of all threads of the sidecar.
+    cpu: Duration,
+}
+
+fn report(partitions: i32, clients: usize, form: &str, events: usize, Cost { elapsed, cpu }: Cost) {
+    let (elapsed, cpu) = (elapsed.as_secs_f64(), cpu.as_secs_f64());
+    let rate = (clients * events) as f64 / elapsed;
+    println!("{partitions:>10} {clients:>8} {form:>10} {elapsed:>8.2} {cpu:>8.2} {rate:>10.0}");
 }
 
 fn create_topic(brokers: &str, topic: &str, partitions: i32) -> Fallible<()> {
@@ -156,9 +168,9 @@ impl Sidecar {
         Err("the log is not read".into())
     }
 
-    /// How long it takes until so many clients have so many events each.
-    fn read(&self, clients: usize, since: &str, events: usize) -> Fallible<Duration> {
-        let start = Instant::now();
+    /// What it costs until so many clients have so many events each.
+    fn read(&self, clients: usize, since: &str, events: usize) -> Fallible<Cost> {
+        let (start, cpu) = (Instant::now(), self.cpu()?);
         thread::scope(|scope| {
             let readers: Vec<_> = (0..clients)
                 .map(|_| scope.spawn(|| self.read_one(since, events).map_err(|error| error.to_string())))
@@ -166,7 +178,15 @@ impl Sidecar {
             readers.into_iter().try_for_each(|reader| Ok(reader.join().map_err(|_| "a client failed")??))
         })
         .map_err(|error: Box<dyn std::error::Error>| error.to_string())?;
-        Ok(start.elapsed())
+        Ok(Cost { elapsed: start.elapsed(), cpu: self.cpu()?.saturating_sub(cpu) })
+    }
+
+    /// The CPU time that the process used so far (proc_pid_stat(5): the 14th and the 15th field).
+    fn cpu(&self) -> Fallible<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let (_, fields) = stat.rsplit_once(") ").ok_or("an unknown format of /proc/PID/stat")?;
+        let ticks: Vec<u64> = fields.split(' ').skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
+        Ok(Duration::from_millis(ticks.iter().sum::<u64>() * 1000 / TICKS_PER_SECOND))
     }
 
     fn read_one(&self, since: &str, events: usize) -> Fallible<()> {

@@ -13,6 +13,7 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::encoding::OtherPositions;
 use crate::event::{BadEventId, Epoch, EventId, TOPIC_NAME_BYTES_MAX, Topic};
 
 /// The longest cursor that is accepted, in bytes. With a path it fits into a request target (16 KiB). It can contain
@@ -135,6 +136,17 @@ impl Positions {
             let is_passed = |(n, next): (usize, &i64)| other.next.get(n).is_some_and(|passed| next <= passed);
             this.epoch == other.epoch && this.next.iter().enumerate().all(is_passed)
         })
+    }
+
+    /// The positions in all partitions but this one.
+    pub fn others(&self, topic_index: usize, partition: usize) -> OtherPositions {
+        let mut numbers = Vec::with_capacity(self.0.iter().map(|topic| 2 + topic.next.len()).sum());
+        for (n, topic) in self.0.iter().enumerate() {
+            numbers.extend([topic.epoch.into(), i64::try_from(topic.next.len()).unwrap_or(i64::MAX)]);
+            let left_out = |p: usize| n == topic_index && p == partition;
+            numbers.extend(topic.next.iter().enumerate().map(|(p, next)| if left_out(p) { i64::MIN } else { *next }));
+        }
+        OtherPositions::new(numbers)
     }
 
     /// Marks everything before the offset `next` of this partition as passed.

@@ -41,26 +41,61 @@ impl Meter {
     }
 }
 
+/// The positions of a client in all partitions of a stream but one, as a list of numbers that differs for other positions.
+#[derive(Debug, PartialEq, Eq)]
+pub struct OtherPositions(Box<[i64]>);
+
+impl OtherPositions {
+    pub fn new(numbers: Vec<i64>) -> Self {
+        Self(numbers.into())
+    }
+
+    fn bytes(&self) -> usize {
+        size_of_val(&*self.0)
+    }
+}
+
 /// One event as sent to clients, immutable.
 #[derive(Debug)]
 pub struct Encoding {
     pub bytes: Bytes,
     /// The client's position after it.
     pub cursor: Bytes,
+    /// The positions in the cursor except that of the event's partition, which the event determines. Nothing where the
+    /// cursor is the only record of them.
+    others: Option<Arc<OtherPositions>>,
+    /// What `others` weighs here: one encoding counts it for all that share it.
+    others_bytes: usize,
     meter: Arc<Meter>,
 }
 
 impl Encoding {
     /// `meter` counts it while it exists.
-    pub fn new(bytes: Bytes, cursor: Bytes, meter: &Arc<Meter>) -> Self {
-        let encoding = Self { bytes, cursor, meter: meter.clone() };
+    pub fn new(bytes: Bytes, cursor: Bytes, others: Option<Arc<OtherPositions>>, meter: &Arc<Meter>) -> Self {
+        // The first encoding shares it with its maker alone.
+        let first = others.as_ref().filter(|others| Arc::strong_count(others) <= 2);
+        let others_bytes = first.map_or(0, |others| others.bytes());
+        let encoding = Self { bytes, cursor, others, others_bytes, meter: meter.clone() };
         meter.0.fetch_add(encoding.weight(), Ordering::Relaxed);
         encoding
     }
 
+    /// Whether this is the encoding of a client with these positions. Where it is, the client shares its list of them from
+    /// now on, so that the next comparison is one of pointers.
+    pub fn is_at(&self, others: &mut Arc<OtherPositions>) -> bool {
+        let Some(own) = &self.others else { return false };
+        if !Arc::ptr_eq(own, others) {
+            if own != others {
+                return false;
+            }
+            *others = own.clone();
+        }
+        true
+    }
+
     /// Memory in bytes.
     pub fn weight(&self) -> usize {
-        self.bytes.len() + self.cursor.len() + ENCODING_OVERHEAD_BYTES
+        self.bytes.len() + self.cursor.len() + self.others_bytes + ENCODING_OVERHEAD_BYTES
     }
 }
 
@@ -90,11 +125,11 @@ impl Frames {
         self.made().as_ref()?.get(key).cloned()
     }
 
-    /// The cursor in the kept encodings of a stream.
-    pub fn cursor(&self, stream_id: u16) -> Option<Bytes> {
+    /// One of the encodings kept for a stream: all of them carry the same cursor.
+    pub fn of_stream(&self, stream_id: u16) -> Option<Arc<Encoding>> {
         let made = self.made();
         let of_stream = |(key, _): &&(FrameKey, Arc<Encoding>)| key.stream_id() == stream_id;
-        made.as_ref()?.kept.iter().find(of_stream).map(|(_, encoding)| encoding.cursor.clone())
+        made.as_ref()?.kept.iter().find(of_stream).map(|(_, encoding)| encoding.clone())
     }
 
     /// Keeps an encoding, unless one is kept under `key` already. Returns the kept one, and whether it is new.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use bytes::Bytes;
 
 use crate::contain::contain;
-use crate::encoding::{Encoding, FrameKey, Meter};
+use crate::encoding::{Encoding, FrameKey, Meter, OtherPositions};
 use crate::event::Event;
 use crate::fault::provoke;
 
@@ -45,33 +45,74 @@ impl Encodings {
         if let Some(encoding) = event.frames.get(key) {
             return Some(encoding);
         }
-        let cursor = event.frames.cursor(key.stream_id()).unwrap_or_else(cursor);
-        let (encoding, is_new) = event.frames.keep(key, self.own(event, key, cursor)?);
-        if is_new {
-            event.frames.send_on(key.stream_id());
-            self.keep(event, key, encoding.weight());
-        }
-        Some(encoding)
+        let encoding = match event.frames.of_stream(key.stream_id()) {
+            Some(other_form) => self.encode(event, key, other_form.cursor.clone(), None)?,
+            None => self.encode(event, key, cursor(), None)?,
+        };
+        Some(self.share(event, key, encoding))
     }
 
-    /// The encoding of a client that stands where `cursor` says: the shared one where it says the same. Nothing where
-    /// encoding panicked.
-    pub fn at(&self, event: &Arc<Event>, key: FrameKey, cursor: Bytes) -> Option<Arc<Encoding>> {
-        if event.frames.cursor(key.stream_id()).is_some_and(|shared| shared != cursor) {
-            return self.own(event, key, cursor);
+    /// The encoding of a client that stands at `others` in the partitions which are not the event's, and behind the event
+    /// in its own; `cursor` makes the text of that. It is the shared encoding where that is of the same place, which is
+    /// known without the text for all clients but the first. Nothing where encoding panicked.
+    pub fn at(
+        &self,
+        event: &Arc<Event>,
+        key: FrameKey,
+        others: &mut Arc<OtherPositions>,
+        cursor: impl FnOnce() -> Bytes,
+    ) -> Option<Arc<Encoding>> {
+        if let Some(shared) = event.frames.get(key)
+            && shared.is_at(others)
+        {
+            return Some(shared);
         }
+        let cursor = match event.frames.of_stream(key.stream_id()) {
+            Some(other_form) if other_form.is_at(others) => other_form.cursor.clone(),
+            Some(shared) => {
+                let cursor = cursor();
+                if shared.cursor != cursor {
+                    return self.own(event, key, cursor);
+                }
+                cursor
+            }
+            None => cursor(),
+        };
+        let shared = match event.frames.get(key) {
+            Some(shared) => shared,
+            None => self.share(event, key, self.encode(event, key, cursor.clone(), Some(others.clone()))?),
+        };
         // Another thread may have been there first.
-        let shared = self.shared(event, key, || cursor.clone())?;
         if shared.cursor == cursor { Some(shared) } else { self.own(event, key, cursor) }
     }
 
     /// An encoding that nobody else gets. Nothing where encoding panicked.
     pub fn own(&self, event: &Event, key: FrameKey, cursor: Bytes) -> Option<Arc<Encoding>> {
+        self.encode(event, key, cursor, None).map(Arc::new)
+    }
+
+    fn encode(
+        &self,
+        event: &Event,
+        key: FrameKey,
+        cursor: Bytes,
+        others: Option<Arc<OtherPositions>>,
+    ) -> Option<Encoding> {
         let bytes = contain(|| {
             provoke("encode", &event.envelope);
             Form::of(key).event(event, &cursor)
         })?;
-        Some(Arc::new(Encoding::new(bytes, cursor, &self.alive)))
+        Some(Encoding::new(bytes, cursor, others, &self.alive))
+    }
+
+    /// Keeps an encoding for all, unless one is kept already. Gives the one that is kept.
+    fn share(&self, event: &Arc<Event>, key: FrameKey, encoding: Encoding) -> Arc<Encoding> {
+        let (encoding, is_new) = event.frames.keep(key, Arc::new(encoding));
+        if is_new {
+            event.frames.send_on(key.stream_id());
+            self.keep(event, key, encoding.weight());
+        }
+        encoding
     }
 
     /// Changes how many bytes are kept at most.
@@ -143,9 +184,35 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &encodings.shared(&event, KEY, || unreachable!()).unwrap()));
         assert_eq!(encodings.shared(&event, OTHER_FORM, || unreachable!()).unwrap().cursor, "cursor");
         assert!(event.frames.is_sent_on(1) && !event.frames.is_sent_on(2));
-        let mine = encodings.at(&event, KEY, "mine".into()).unwrap();
+        let mine = encodings.at(&event, KEY, &mut others(1), || "mine".into()).unwrap();
         assert_eq!((&mine.cursor[..], &first.cursor[..]), (&b"mine"[..], &b"cursor"[..]));
-        assert!(Arc::ptr_eq(&first, &encodings.at(&event, KEY, "cursor".into()).unwrap()));
+        assert!(Arc::ptr_eq(&first, &encodings.at(&event, KEY, &mut others(1), || "cursor".into()).unwrap()));
+    }
+
+    fn others(next: i64) -> Arc<OtherPositions> {
+        Arc::new(OtherPositions::new(vec![next]))
+    }
+
+    #[test]
+    fn clients_at_one_place_share_an_encoding_without_the_text_of_their_cursor() {
+        let (encodings, event) = (Encodings::new(1 << 20), event("t", 0, 1, &[]));
+        let (mut one, mut other) = (others(7), others(7));
+        let first = encodings.at(&event, KEY, &mut one, || "cursor 7".into()).unwrap();
+        assert!(Arc::ptr_eq(&first, &encodings.at(&event, KEY, &mut other, || unreachable!()).unwrap()));
+        assert!(Arc::ptr_eq(&one, &other), "what is equal is shared");
+        assert_eq!(encodings.at(&event, OTHER_FORM, &mut one, || unreachable!()).unwrap().cursor, "cursor 7");
+        let elsewhere = encodings.at(&event, KEY, &mut others(8), || "cursor 8".into()).unwrap();
+        assert_eq!(elsewhere.cursor, "cursor 8");
+        assert!(Arc::ptr_eq(&first, &event.frames.get(KEY).unwrap()));
+    }
+
+    #[test]
+    fn positions_are_counted_by_the_first_encoding_that_shares_them() {
+        let (encodings, events) = (Encodings::new(1 << 20), [1, 2].map(|offset| event("t", 0, offset, &[])));
+        let mut place = Arc::new(OtherPositions::new(vec![0; 100]));
+        let weights =
+            events.each_ref().map(|event| encodings.at(event, KEY, &mut place, || "cursor".into()).unwrap().weight());
+        assert_eq!(weights[0] - weights[1], 100 * size_of::<i64>());
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod log;
 pub mod queue;
 pub mod replay;
 pub mod resume;
+mod standing;
 pub mod window;
 
 pub use index::{Index, Subscriber};

@@ -6,7 +6,7 @@ use crate::testing::event;
 
 /// An encoding of this length.
 fn encoding(event: &Event, len: usize) -> Arc<Encoding> {
-    Arc::new(Encoding::new(vec![b'x'; len].into(), event.id.to_string().into(), &Arc::default()))
+    Arc::new(Encoding::new(vec![b'x'; len].into(), event.id.to_string().into(), None, &Arc::default()))
 }
 
 fn replay(queue: &mut Queue, offset: i64, len: usize) {

@@ -1,28 +1,31 @@
-//! A walk from where a client stands to the present: through pages of the log where its position lies before the
-//! window, then through the window, until it has caught up.
+//! Replay from a client's positions to the present: chunks of the log where a position lies before the window, then the
+//! window, until the client has caught up.
 //!
-//! The step from the log to the window is exact, since both go by position: what the log gave, the window does not give
-//! again. While the window moves on faster than the client reads, the walk goes on in the log.
+//! The transition from the log to the window is exact, because both go by position: the window does not give again what
+//! the log gave. While the window advances faster than the client reads, replay continues in the log.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::cursor::{Cursor, Positions, TopicPosition};
+use crate::encoding::OtherPositions;
 use crate::event::{Entry, EventId, GapRange};
 use crate::route::Stream;
 
 use super::log::{Page, Place};
 use super::queue::Gap;
 use super::resume::{Losses, range};
+use super::standing::{Lane, Standing};
 use super::window::{Hub, Seq, after, is_other, place, rest_of_log};
 
-/// A walk through the log and the window.
+/// The replay of one subscription.
 #[derive(Debug)]
 pub struct Replay {
     pub(super) next: Seq,
     /// Where the client stands.
-    pub(super) positions: Positions,
+    pub(super) positions: Standing,
     /// Where a client stands that saw the window in hub order and nothing else: what shared encodings may say.
     order: Positions,
     /// Cuts of a log from this place in hub order on were not seen.
@@ -32,9 +35,6 @@ pub struct Replay {
     /// Partitions of which the window was passed while their position lay before it.
     skipped: FxHashSet<Lane>,
 }
-
-/// A partition: its topic's index in the stream, and its number.
-type Lane = (usize, usize);
 
 /// What of an entry lies in `from..until`.
 pub fn cut(entry: &Entry, from: i64, until: i64) -> Option<Cow<'_, Entry>> {
@@ -54,7 +54,7 @@ impl Replay {
         Self {
             next: 0,
             order,
-            positions,
+            positions: Standing::new(positions),
             cuts_from: hub.next_seq(),
             times: FxHashMap::default(),
             skipped: FxHashSet::default(),
@@ -76,9 +76,8 @@ impl Replay {
                 self.skipped.insert(lane);
                 continue;
             }
-            let next = self.positions.0.get(topic_index).and_then(|topic| topic.next.get(lane.1));
-            if next.is_none_or(|next| last >= *next) {
-                self.positions.pass(topic_index, partition, after(entry));
+            if self.positions.next(lane).is_none_or(|next| last >= next) {
+                self.positions.pass(lane, after(entry));
                 return Some(entry);
             }
         }
@@ -94,10 +93,9 @@ impl Replay {
     }
 
     fn is_behind(&self, hub: &Hub, stream: &Stream, (topic, n): Lane) -> bool {
-        let next = self.positions.0.get(topic).and_then(|seen| seen.next.get(n));
         let window = stream.topics.get(topic).and_then(|topic| hub.topic(topic));
         let base = window.and_then(|window| window.base.get(n));
-        next.zip(base).is_some_and(|(next, base)| next < base)
+        self.positions.next((topic, n)).zip(base).is_some_and(|(next, base)| next < *base)
     }
 
     /// What is to be read of the log next of each partition whose position lies before the window, those of the oldest
@@ -123,29 +121,37 @@ impl Replay {
         page: &'page Page,
         until: i64,
     ) -> impl Iterator<Item = Cow<'page, Entry>> + use<'page> {
-        let next = self.lane(stream, page).and_then(|(topic, n)| self.positions.0[topic].next.get(n).copied());
-        let next = next.unwrap_or(until);
+        let next = self.lane(stream, page).and_then(|lane| self.positions.next(lane)).unwrap_or(until);
         let entries = &page.entries[page.entries.partition_point(|entry| place(entry).2 < next)..];
         entries.iter().map_while(move |entry| cut(entry, next, until))
     }
 
-    /// Whether a page is of the log that this walk goes through, rather than of one made anew under its name.
-    pub fn is_of(&self, stream: &Stream, page: &Page) -> bool {
-        self.lane(stream, page).is_some_and(|(topic, _)| !is_other(self.positions.0[topic].epoch, page.epoch))
+    /// Up to which offset a page is wanted. Nothing where it does not hold the next offset of its partition, where that is
+    /// in the window, and where the page is of another topic of that name.
+    pub fn wanted_of(&self, hub: &Hub, stream: &Stream, page: &Page) -> Option<i64> {
+        let lane = self.lane(stream, page)?;
+        let (next, base) = (self.positions.next(lane)?, hub.topic(&page.topic)?.base.get(lane.1).copied()?);
+        let is_same = !is_other(self.positions.0[lane.0].epoch, page.epoch);
+        (is_same && next < base && page.offsets.contains(&next)).then_some(base)
     }
 
     pub fn pass(&mut self, stream: &Stream, entry: &Entry) {
-        let (topic, partition, _) = place(entry);
-        if let Some(topic_index) = stream.topics.iter().position(|known| known == topic) {
-            self.positions.pass(topic_index, partition, after(entry));
+        if let Some(lane) = entry_lane(stream, entry) {
+            self.positions.pass(lane, after(entry));
         }
+    }
+
+    /// The positions of the client after it has passed an entry, and those in all partitions but the entry's, which other
+    /// clients may share.
+    pub fn split_at(&mut self, stream: &Stream, entry: &Entry) -> Option<(&Positions, &mut Arc<OtherPositions>)> {
+        Some(self.positions.split(entry_lane(stream, entry)?))
     }
 
     /// Takes note that everything of a page before `until` was passed, offsets without records as well.
     pub fn end_page(&mut self, stream: &Stream, page: &Page, until: i64) {
         let Some(lane) = self.lane(stream, page) else { return };
-        if let Some(next) = self.positions.0[lane.0].next.get_mut(lane.1) {
-            *next = (*next).max(page.offsets.end.min(until));
+        if let Some(next) = self.positions.next(lane) {
+            self.positions.pass(lane, next.max(page.offsets.end.min(until)));
         }
         if let Some(time) = page.first_ms {
             self.times.insert(lane, time);
@@ -160,7 +166,7 @@ impl Replay {
         let mut left_out = Vec::new();
         for ((topic, n), place) in behind {
             left_out.push(range(&place.topic, n, place.offset, place.until - 1));
-            self.positions.0[topic].next[n] = place.until;
+            self.positions.change().0[topic].next[n] = place.until;
         }
         left_out
     }
@@ -179,7 +185,7 @@ impl Replay {
         for ((topic, n), place) in behind.into_iter().filter(|(_, place)| distance(place) > share) {
             let start = place.until - share;
             left_out.push(range(&place.topic, n, place.offset, start - 1));
-            self.positions.0[topic].next[n] = start;
+            self.positions.change().0[topic].next[n] = start;
         }
         left_out
     }
@@ -187,33 +193,38 @@ impl Replay {
     /// What went with a log that is gone or shorter than it was. Partitions that were added meanwhile join the walk.
     pub fn lost(&mut self, hub: &Hub, stream: &Stream) -> Vec<Gap> {
         let mut losses = Losses::default();
-        for ((topic, seen), order) in stream.topics.iter().zip(&mut self.positions.0).zip(&mut self.order.0) {
-            let Some(window) = hub.topic(topic) else { continue };
+        for (n, (topic, order)) in stream.topics.iter().zip(&mut self.order.0).enumerate() {
+            let Some((window, seen)) = hub.topic(topic).zip(self.positions.0.get(n)) else { continue };
             if is_other(window.epoch, seen.epoch) {
                 losses.recreated.extend(rest_of_log(topic, &seen.next));
                 // Nothing of the new log was seen; what left the window already comes from the log, or is told.
-                *seen = TopicPosition { epoch: window.epoch, next: vec![0; window.next.len()] };
+                let unseen = TopicPosition { epoch: window.epoch, next: vec![0; window.next.len()] };
+                self.positions.change().0[n] = unseen;
                 *order = window.start();
                 continue;
             }
-            seen.epoch = if window.epoch == 0 { seen.epoch } else { window.epoch };
+            if window.epoch != 0 && window.epoch != seen.epoch {
+                self.positions.change().0[n].epoch = window.epoch;
+            }
             for cut in window.cuts_since(self.cuts_from) {
-                if let Some(next) = seen.next.get_mut(cut.partition).filter(|next| **next > cut.end) {
-                    losses.truncated(topic, cut.partition, cut.end, *next);
-                    *next = cut.end;
+                if let Some(next) = self.positions.next((n, cut.partition)).filter(|next| *next > cut.end) {
+                    losses.truncated(topic, cut.partition, cut.end, next);
+                    self.positions.pass((n, cut.partition), cut.end);
                 }
                 if let Some(order) = order.next.get_mut(cut.partition) {
                     *order = (*order).min(cut.end);
                 }
             }
-            let known = seen.next.len().min(window.base.len());
-            seen.next.extend(window.base[known..].iter().map(|_| 0));
+            let known = self.positions.0[n].next.len().min(window.base.len());
+            if known < window.base.len() {
+                self.positions.change().0[n].next.resize(window.base.len(), 0);
+            }
             order.next.extend_from_slice(&window.base[known..]);
             order.next.iter_mut().zip(&window.base).for_each(|(order, base)| *order = (*order).max(*base));
-            for (partition, next) in seen.next.iter_mut().enumerate().take(window.next.len()) {
-                if *next > window.next[partition] {
-                    losses.truncated(topic, partition, window.base[partition], *next);
-                    *next = window.base[partition];
+            for (partition, (base, end)) in window.base.iter().zip(&window.next).enumerate() {
+                if let Some(next) = self.positions.next((n, partition)).filter(|next| next > end) {
+                    losses.truncated(topic, partition, *base, next);
+                    self.positions.pass((n, partition), *base);
                 }
             }
         }
@@ -240,7 +251,7 @@ impl Replay {
     /// Whether the client stands where hub order had those stand who got the entry it got last, so that what is shared
     /// of that fits it. Windows of different lengths forget where they stood at an older entry of another topic.
     pub fn is_in_order(&self, hub: &Hub, stream: &Stream) -> bool {
-        self.positions == self.order && hub.is_order_known(stream, self.next.saturating_sub(1))
+        *self.positions == self.order && hub.is_order_known(stream, self.next.saturating_sub(1))
     }
 
     /// The client's cursor where no event is at hand: some partition's last offset stands for the id.
@@ -269,4 +280,11 @@ impl Replay {
         let topic = stream.topics.iter().position(|topic| *topic == page.topic)?;
         Some((topic, usize::try_from(page.partition).ok()?))
     }
+}
+
+/// The topic and partition of an entry, as positions count them.
+fn entry_lane(stream: &Stream, entry: &Entry) -> Option<Lane> {
+    let (topic, partition, _) = place(entry);
+    let topic = stream.topics.iter().position(|known| known == topic)?;
+    Some((topic, usize::try_from(partition).ok()?))
 }

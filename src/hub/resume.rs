@@ -181,14 +181,15 @@ impl Hub {
         if partition >= window.next.len() {
             return self.plan_unknown(stream);
         }
-        let mut replay = self.replay_from_base(stream);
+        let replay = self.replay_from_base(stream);
         if !replay.positions.is_single()
             && let Some(seq) = self.sent_here(stream, id)
         {
             return Plan { gaps: Vec::new(), replay: self.replay_after(stream, seq) };
         }
-        replay.positions.0[topic_index].next[partition] = id.offset + 1;
-        self.plan_exact(stream, replay.positions, ends, limits)
+        let mut positions = replay.positions.into_positions();
+        positions.0[topic_index].next[partition] = id.offset + 1;
+        self.plan_exact(stream, positions, ends, limits)
     }
 
     /// The sequence number of an event that was read live and sent on the stream, if the windows still determine what

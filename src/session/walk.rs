@@ -1,12 +1,12 @@
 //! The walk to the present: through pages of the log, then through the window, as far as the queue has room.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::cursor::Positions;
-use crate::event::{Encoding, Entry, Event, EventId, GapCause};
+use crate::event::{Entry, Event, EventId, GapCause};
 use crate::hub::{Gap, Hub, Lookup, Page, Place, Replay, ReplayLimits, last_id, matching};
 use crate::route::Stream;
 
@@ -43,6 +43,8 @@ struct Reading {
     until: Instant,
     /// Since when the oldest partition's page is waited for.
     waits_since: Option<Instant>,
+    /// The chunk in which the last turn ended. The cache may drop it meanwhile.
+    page: Weak<Page>,
 }
 
 /// How far a walk came.
@@ -135,6 +137,12 @@ impl Session {
             self.tell_lost(n, replay.fell_out(hub, &stream), replay);
         }
         let mut left = ENTRIES_PER_TURN;
+        if let Some(reading) = reading
+            && let Some((page, until)) = reading.page(hub, &stream, replay, context.now.instant)
+            && !self.read_page(n, &page, until, replay, reading, context, &mut left)
+        {
+            return Walked::Pauses;
+        }
         let mut is_asked = false;
         loop {
             let places = replay.places(hub, &stream);
@@ -165,6 +173,7 @@ impl Session {
                 return Walked::Waits;
             };
             if !self.read_page(n, &page, place.until, replay, reading, context, &mut left) {
+                reading.page = Arc::downgrade(&page);
                 return Walked::Pauses;
             }
         }
@@ -189,19 +198,40 @@ impl Session {
             }
             replay.pass(&stream, &entry);
             reading.count(&entry);
-            let cursor = || Bytes::from(replay.cursor(&stream, &last_id(&entry)).to_string());
             match &*entry {
                 Entry::Event(event) if self.subscriptions[n].selector.matches(event) && !self.is_sent(n, event) => {
-                    // Those who come back from one place have the same cursors, and share what they are sent.
-                    let encoding = context.encodings.at(event, self.subscriptions[n].frame, cursor());
-                    self.push_replayed(event, encoding, cursor);
+                    self.push_from_log(n, event, &entry, replay, context);
                 }
                 Entry::Event(_) | Entry::Hole { .. } => {}
-                Entry::Gap { cause, range } => self.queue.push_gap(Gap::at_source(*cause, range.clone(), cursor())),
+                Entry::Gap { cause, range } => {
+                    let cursor = Bytes::from(replay.cursor(&stream, &last_id(&entry)).to_string());
+                    self.queue.push_gap(Gap::at_source(*cause, range.clone(), cursor));
+                }
             }
         }
         replay.end_page(&stream, page, until);
         true
+    }
+
+    /// Clients that resume from one place have the same cursors, and share encodings.
+    fn push_from_log(
+        &mut self,
+        n: usize,
+        event: &Arc<Event>,
+        entry: &Entry,
+        replay: &mut Replay,
+        context: &WriterContext<'_>,
+    ) {
+        let Subscription { stream, frame, .. } = &self.subscriptions[n];
+        let Some((positions, others)) = replay.split_at(stream, entry) else { return };
+        let cursor = || Bytes::from(positions.cursor(&stream.topics, last_id(entry)).to_string());
+        match context.encodings.at(event, *frame, others, cursor) {
+            Some(encoding) => self.queue.push_replayed(event.clone(), encoding),
+            None => {
+                let cursor = cursor();
+                self.queue.push_gap(undecodable(event, cursor));
+            }
+        }
     }
 
     /// Walks through the window.
@@ -223,21 +253,15 @@ impl Session {
                 } else {
                     context.encodings.own(event, frame, cursor())
                 };
-                self.push_replayed(event, encoding, cursor);
+                match encoding {
+                    Some(encoding) => self.queue.push_replayed(event.clone(), encoding),
+                    None => self.queue.push_gap(undecodable(event, cursor())),
+                }
             } else if let Entry::Gap { cause, range } = entry {
                 self.queue.push_gap(Gap::at_source(*cause, range.clone(), cursor()));
             }
         }
         Walked::Pauses
-    }
-
-    /// How much waits is bounded by how far the walk goes, not by the route. An event that cannot be encoded is a gap: the
-    /// client would come back to it again and again.
-    fn push_replayed(&mut self, event: &Arc<Event>, encoding: Option<Arc<Encoding>>, cursor: impl FnOnce() -> Bytes) {
-        match encoding {
-            Some(encoding) => self.queue.push_replayed(event.clone(), encoding),
-            None => self.queue.push_gap(Gap::at_source(GapCause::Undecodable, event.range(), cursor())),
-        }
     }
 
     /// Whether another subscription of the connection sent this event, or told that it is lost.
@@ -274,7 +298,21 @@ impl Replaying {
 
 impl Reading {
     fn new(limits: &ReplayLimits, now: Instant) -> Self {
-        Self { events: limits.events, bytes: limits.bytes, until: now + limits.time, waits_since: None }
+        Self {
+            events: limits.events,
+            bytes: limits.bytes,
+            until: now + limits.time,
+            waits_since: None,
+            page: Weak::new(),
+        }
+    }
+
+    /// The chunk in which the last turn ended, and the offset up to which it is wanted. Until its end, no other is looked up:
+    /// a turn takes few of its events.
+    fn page(&self, hub: &Hub, stream: &Stream, replay: &Replay, now: Instant) -> Option<(Arc<Page>, i64)> {
+        let page = self.page.upgrade().filter(|_| now < self.until && !self.is_used_up())?;
+        let until = replay.wanted_of(hub, stream, &page)?;
+        Some((page, until))
     }
 
     /// Whether as much was read as a client may be read.
@@ -330,9 +368,7 @@ fn look_up<'a>(
         match page {
             // Else it is of another topic of the name, or of a log that ends before what was read here: the hub will
             // hear of that.
-            Lookup::Found(page)
-                if page.offsets.contains(&place.offset) && replay.is_of(stream, &page) && !is_cut_short(&page) =>
-            {
+            Lookup::Found(page) if replay.wanted_of(context.hub, stream, &page).is_some() && !is_cut_short(&page) => {
                 looked.found.get_or_insert((place, page));
             }
             Lookup::Found(_) | Lookup::Asked | Lookup::Down | Lookup::Busy => {}
@@ -342,6 +378,11 @@ fn look_up<'a>(
         }
     }
     looked
+}
+
+/// In place of an event that cannot be encoded: without the gap, the client would resume before it again and again.
+fn undecodable(event: &Event, cursor: Bytes) -> Gap {
+    Gap::at_source(GapCause::Undecodable, event.range(), cursor)
 }
 
 /// Whether a page says that its log ended before it.
