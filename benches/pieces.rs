@@ -97,7 +97,9 @@ fn index(criterion: &mut Criterion) {
         chunked: true,
     };
     for user in 0..USERS {
-        let Ok(selector) = Selector::default().with(&"user".into(), &format!("user-{user:05}")) else { continue };
+        let Ok(selector) = Selector::default().with(&"user".into(), &format!("user-{user:05}"), None, None) else {
+            continue;
+        };
         index.subscribe(&stream, &selector, Subscriber { session: user as u32, frame: form.key(&stream) });
     }
     let event = decode(&mut decoder(), 1, &value(4_711));

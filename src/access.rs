@@ -2,15 +2,24 @@
 //!
 //! Live events and replay pass the same selector, so they cannot disagree. `auth` verifies tokens.
 
+mod selector;
+
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use serde_json::{Map, Value};
 
-use crate::event::Event;
+pub use selector::{Criterion, Selector, Wanted};
 
 /// The longest value of a key in a selector, in bytes. The selector and the index keep it while the stream is open.
 pub const VALUE_BYTES_MAX: usize = 512;
+
+/// The most combinations of values that one selector may select: the index holds an entry for each.
+pub const COMBINATIONS_MAX: usize = 256;
+
+/// The most bytes that the values of one selector may have together.
+pub const SELECTOR_BYTES_MAX: usize = 8 * 1024;
 
 /// The verified claims of a token.
 #[derive(Clone, Debug)]
@@ -36,7 +45,7 @@ pub trait Authenticator: Send + Sync + fmt::Debug {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Authority(pub u64);
 
-/// The origin of a bound key's value.
+/// The origin of the values of a bound key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A claim, by its path: `claims.sub`, `claims.org.id`.
@@ -45,17 +54,25 @@ pub enum Source {
     Path(Box<str>),
 }
 
-/// A key that a route binds: only events with the source's value are delivered.
+/// A key that a route binds: only events with a value that its rule selects are delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
     pub key: Arc<str>,
-    pub source: Source,
+    /// At least one. A claim that is an array gives several values.
+    pub sources: Box<[Source]>,
+    pub rule: Rule,
 }
 
-/// The events that a subscription receives: those that have all of these keys with these values. Sorted by name. Empty:
-/// all events of the stream. Shared between a request and its subscription.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Selector(pub Arc<[(Arc<str>, Box<str>)]>);
+/// Which events the values of a binding's sources select.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// The key has any value of any source. A source without a value adds none; one of them must have a value.
+    Any,
+    /// The key has a value that every source has.
+    All,
+    /// The key has a value of any source as its prefix.
+    Prefix,
+}
 
 /// Why there is no selector: 400 if a value is too long, otherwise 403.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +85,12 @@ pub enum Denied {
     MissingParameter(String),
     #[error("the value of `{0}` is longer than {VALUE_BYTES_MAX} bytes")]
     LongValue(Box<str>),
+    #[error("the token does not allow this value of `{0}`")]
+    Value(Arc<str>),
+    #[error(
+        "the token selects more than {COMBINATIONS_MAX} combinations of values, or more than {SELECTOR_BYTES_MAX} bytes"
+    )]
+    TooManyValues,
 }
 
 impl Principal {
@@ -78,22 +101,17 @@ impl Principal {
         self.claims.contains_key("sub")
             && has_same("sub")
             && has_same("iss")
-            && bindings.all(|binding| match &binding.source {
-                Source::Claim(path) => claim(self, path) == claim(other, path),
-                Source::Path(_) => true,
-            })
+            && bindings.all(|binding| binding.claims().all(|path| claim(self, path) == claim(other, path)))
     }
 
     /// The claims of the subject and of these bindings.
     pub fn claims_for<'a>(&self, bindings: impl Iterator<Item = &'a Binding>) -> Map<String, Value> {
         let mut kept = Map::new();
         for name in ["iss", "sub"] {
-            copy_scalar(&self.claims, &mut kept, &[name.into()]);
+            copy_claim(&self.claims, &mut kept, &[name.into()]);
         }
-        for binding in bindings {
-            if let Source::Claim(path) = &binding.source {
-                copy_scalar(&self.claims, &mut kept, path);
-            }
+        for path in bindings.flat_map(Binding::claims) {
+            copy_claim(&self.claims, &mut kept, path);
         }
         kept
     }
@@ -110,65 +128,78 @@ impl Principal {
     }
 }
 
-impl Selector {
-    /// Evaluates a route's bindings with the path's parameters (percent-decoded) and the principal.
-    ///
-    /// Claims may be strings of at most [`VALUE_BYTES_MAX`], numbers or booleans; other values, and an empty string,
-    /// count as missing.
+impl Binding {
+    /// The values that this binding selects, sorted and distinct; at least one.
     ///
     /// # Errors
     ///
-    /// A value is missing or too long, or the route needs a token.
-    pub fn bind(
-        bindings: &[Binding],
+    /// [`Denied`] where a source has no usable value, or where no value meets the rule.
+    pub fn values(
+        &self,
         params: &[(Box<str>, Box<str>)],
         principal: Option<&Principal>,
-    ) -> Result<Self, Denied> {
-        let mut keys = Vec::with_capacity(bindings.len());
-        for binding in bindings {
-            let value = match &binding.source {
-                Source::Path(name) => {
-                    let value = params.iter().find(|(n, _)| n == name).map(|(_, value)| value);
-                    let value = value.ok_or_else(|| Denied::MissingParameter(name.to_string()))?;
-                    bounded(name, value)?
-                }
-                Source::Claim(path) => {
-                    let principal = principal.ok_or(Denied::NoPrincipal)?;
-                    claim(principal, path).ok_or_else(|| Denied::MissingClaim(path.join(".")))?
-                }
-            };
-            keys.push((binding.key.clone(), value));
+    ) -> Result<Vec<Box<str>>, Denied> {
+        let mut all = self.sources.iter().map(|source| source.values(params, principal));
+        let values: BTreeSet<_> = match self.rule {
+            Rule::Any | Rule::Prefix => union(all)?,
+            Rule::All => {
+                let first = all.next().unwrap_or(Ok(BTreeSet::new()))?;
+                all.try_fold(first, |common, next| Ok::<_, Denied>(common.intersection(&next?).cloned().collect()))?
+            }
+        };
+        if values.is_empty() { Err(Denied::Value(self.key.clone())) } else { Ok(values.into_iter().collect()) }
+    }
+
+    /// The path parameter that this binding reads.
+    pub fn parameter(&self) -> Option<&str> {
+        self.sources.iter().find_map(|source| match source {
+            Source::Path(name) => Some(&**name),
+            Source::Claim(_) => None,
+        })
+    }
+
+    fn claims(&self) -> impl Iterator<Item = &[Box<str>]> {
+        self.sources.iter().filter_map(|source| match source {
+            Source::Claim(path) => Some(&**path),
+            Source::Path(_) => None,
+        })
+    }
+}
+
+impl Source {
+    fn values(
+        &self,
+        params: &[(Box<str>, Box<str>)],
+        principal: Option<&Principal>,
+    ) -> Result<BTreeSet<Box<str>>, Denied> {
+        match self {
+            Self::Path(name) => {
+                let value = params.iter().find(|(n, _)| n == name).map(|(_, value)| value);
+                let value = value.ok_or_else(|| Denied::MissingParameter(name.to_string()))?;
+                Ok([bounded(name, value)?].into())
+            }
+            Self::Claim(path) => {
+                let principal = principal.ok_or(Denied::NoPrincipal)?;
+                claim(principal, path).ok_or_else(|| Denied::MissingClaim(path.join(".")))
+            }
         }
-        keys.sort();
-        Ok(Self(keys.into()))
     }
+}
 
-    /// The same selector with one key replaced or added.
-    ///
-    /// # Errors
-    ///
-    /// The value is too long.
-    pub fn with(&self, key: &Arc<str>, value: &str) -> Result<Self, Denied> {
-        let value = bounded(key, value)?;
-        let mut keys: Vec<_> = self.0.iter().filter(|(name, _)| name != key).cloned().collect();
-        keys.push((key.clone(), value));
-        keys.sort();
-        Ok(Self(keys.into()))
+/// The values of all sources. A source without a value adds none, unless all are without.
+fn union(sources: impl Iterator<Item = Result<BTreeSet<Box<str>>, Denied>>) -> Result<BTreeSet<Box<str>>, Denied> {
+    let mut missing = None;
+    let mut values = BTreeSet::new();
+    for source in sources {
+        match source {
+            Ok(more) => values.extend(more),
+            Err(why @ Denied::MissingClaim(_)) => drop(missing.get_or_insert(why)),
+            Err(why) => return Err(why),
+        }
     }
-
-    /// Whether every event that this selector matches is matched by the other one.
-    pub fn is_within(&self, other: &Self) -> bool {
-        other.0.iter().all(|key| self.0.contains(key))
-    }
-
-    /// Whether one of its keys has this value.
-    pub fn has_value(&self, value: &str) -> bool {
-        self.0.iter().any(|(_, bound)| **bound == *value)
-    }
-
-    /// Whether the event has every key with the selected value.
-    pub fn matches(&self, event: &Event) -> bool {
-        self.0.iter().all(|(key, value)| event.key(key) == Some(value))
+    match missing {
+        Some(why) if values.is_empty() => Err(why),
+        _ => Ok(values),
     }
 }
 
@@ -177,7 +208,8 @@ fn bounded(name: &str, value: &str) -> Result<Box<str>, Denied> {
     if value.len() > VALUE_BYTES_MAX { Err(Denied::LongValue(name.into())) } else { Ok(value.into()) }
 }
 
-fn claim(principal: &Principal, path: &[Box<str>]) -> Option<Box<str>> {
+/// The values of a claim: its text, or those of an array's elements. Nothing if one of them is unusable.
+fn claim(principal: &Principal, path: &[Box<str>]) -> Option<BTreeSet<Box<str>>> {
     let (last, parents) = path.split_last()?;
     let mut object = &*principal.claims;
     for name in parents {
@@ -186,17 +218,31 @@ fn claim(principal: &Principal, path: &[Box<str>]) -> Option<Box<str>> {
     usable(object.get(&**last)?)
 }
 
-/// The value of a claim, if a key can be bound to it.
-fn usable(claim: &Value) -> Option<Box<str>> {
-    scalar_text(claim).filter(|text| text.len() <= VALUE_BYTES_MAX)
+/// The texts that a key may be bound to: at least one, each of at most [`VALUE_BYTES_MAX`], no more than a selector may
+/// have.
+fn usable(claim: &Value) -> Option<BTreeSet<Box<str>>> {
+    let short = |value: &Value| scalar_text(value).filter(|text| text.len() <= VALUE_BYTES_MAX);
+    match claim {
+        Value::Array(elements) => {
+            let texts = elements.iter().map(short).collect::<Option<BTreeSet<_>>>()?;
+            let is_bounded = (1..=COMBINATIONS_MAX).contains(&texts.len()) && bytes(&texts) <= SELECTOR_BYTES_MAX;
+            is_bounded.then_some(texts)
+        }
+        scalar => short(scalar).map(|text| [text].into()),
+    }
 }
 
-fn copy_scalar(from: &Map<String, Value>, to: &mut Map<String, Value>, path: &[Box<str>]) {
+/// The bytes of values together.
+fn bytes<'a>(values: impl IntoIterator<Item = &'a Box<str>>) -> usize {
+    values.into_iter().map(|value| value.len()).sum()
+}
+
+fn copy_claim(from: &Map<String, Value>, to: &mut Map<String, Value>, path: &[Box<str>]) {
     let Some((name, rest)) = path.split_first() else { return };
     match from.get(&**name) {
         Some(Value::Object(inner)) if !rest.is_empty() => {
             if let Value::Object(inner_to) = to.entry(&**name).or_insert_with(|| Value::Object(Map::new())) {
-                copy_scalar(inner, inner_to, rest);
+                copy_claim(inner, inner_to, rest);
             }
         }
         Some(value) if rest.is_empty() && usable(value).is_some() => drop(to.insert((**name).into(), value.clone())),

@@ -261,12 +261,11 @@ pub struct StreamRoute {
 }
 
 impl StreamRoute {
-    /// The key that a WebSocket client may select by: the one that the path binds, or else one that the stream
-    /// declares; never one that a claim binds.
-    pub fn chosen_key(&self) -> Option<&Arc<str>> {
-        use crate::access::Source;
-        let by_path = self.bindings.iter().find(|binding| matches!(binding.source, Source::Path(_)));
+    /// The key whose values a WebSocket client may choose among, with its binding: one that the path binds, or else one
+    /// that the stream declares and the route does not bind; never one that claims alone bind.
+    pub fn chosen_key(&self) -> Option<(&Arc<str>, Option<&Binding>)> {
+        let by_path = self.bindings.iter().find(|binding| binding.parameter().is_some());
         let free = || self.stream.keys.iter().find(|key| !self.bindings.iter().any(|binding| binding.key == **key));
-        by_path.map(|binding| &binding.key).or_else(free)
+        by_path.map(|binding| (&binding.key, Some(binding))).or_else(|| free().map(|key| (key, None)))
     }
 }

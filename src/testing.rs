@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::access::{Authority, Principal, Selector};
+use crate::access::{Authority, Binding, Criterion, Principal, Rule, Selector, Source, Wanted};
 use crate::admission::{Slot, Slots};
 use crate::event::{Entry, Event, EventId, Frames, GapCause, GapRange, Topic};
 use crate::hub::window::place;
@@ -18,13 +18,24 @@ use crate::route::{
 };
 
 pub(crate) fn selector(keys: &[(&str, &str)]) -> Selector {
-    Selector(pairs(keys).into())
+    let value = |(key, value): (Arc<str>, Box<str>)| Criterion { key, wanted: Wanted::Value(value) };
+    Selector(pairs(keys).into_iter().map(value).collect())
+}
+
+/// A binding of one source.
+pub(crate) fn binding(key: &str, source: Source) -> Binding {
+    Binding { key: key.into(), sources: [source].into(), rule: Rule::Any }
 }
 
 /// The principal of a token for `sub`; `expires_at` in milliseconds since the Unix epoch.
 pub(crate) fn principal(sub: &str, expires_at: Option<i64>) -> Principal {
-    let claims: Map<String, Value> = [("sub".to_owned(), json!(sub))].into_iter().collect();
-    Principal { claims: Arc::new(claims), expires_at, authority: Authority(1) }
+    Principal { expires_at, ..holder(&json!({ "sub": sub })) }
+}
+
+/// The bearer of a token with these claims: an object.
+pub(crate) fn holder(claims: &Value) -> Principal {
+    let claims = claims.as_object().cloned().unwrap_or_default();
+    Principal { claims: Arc::new(claims), expires_at: None, authority: Authority(1) }
 }
 
 /// A limit of slots for all routes together.

@@ -4,6 +4,7 @@
 //! not reported twice. The snapshot is used only if there are no errors.
 
 mod address;
+mod bindings;
 mod cors;
 mod kafka;
 mod routes;

@@ -214,4 +214,6 @@ fn lines(diagnostics: &[Diagnostic]) -> String {
 }
 
 #[cfg(test)]
+mod bindings_tests;
+#[cfg(test)]
 mod tests;

@@ -40,7 +40,7 @@ fn mistakes(text: &str) -> Vec<String> {
 
 /// Asserts that the minimal configuration with this text has exactly one error, at `@@`, with this message.
 #[track_caller]
-fn refused(text: &str, message: &str) {
+pub(super) fn refused(text: &str, message: &str) {
     let (before, behind) = text.split_once("@@").unwrap();
     let line = MINIMAL.lines().count() + before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap().len() + 1;
@@ -50,7 +50,7 @@ fn refused(text: &str, message: &str) {
     assert!(found[0].starts_with(&start) && found[0].contains(message), "{:?} is not {start:?}{message:?}", found[0]);
 }
 
-fn route(text: &str) -> Arc<StreamRoute> {
+pub(super) fn route(text: &str) -> Arc<StreamRoute> {
     let streams = "streams: { s: { topics: [t], keys: [userId] } }\nauth: { key_file: jwt.key, algorithms: [HS256] }\n";
     let snapshot =
         check(&format!("{MINIMAL}{streams}routes:\n  - {{ path: '/x/{{id}}', stream: s, {text} }}\n")).unwrap();
@@ -210,9 +210,9 @@ fn a_route_is_compiled() {
     let compiled = route("transport: ws, heartbeat: message, bind: { userId: claims.org.id }, max_streams: 3");
     assert_eq!(compiled.offer, Offer::Only(Transport::WebSocket));
     assert_eq!(compiled.heartbeat_form, HeartbeatForm::Visible);
-    assert_eq!(compiled.bindings[0].source, Source::Claim(["org".into(), "id".into()].into()));
+    assert_eq!(compiled.bindings[0].sources[0], Source::Claim(["org".into(), "id".into()].into()));
     assert_eq!((compiled.admission, compiled.max_streams), (Admission::Token, Some(3)));
-    assert_eq!(route("public: true, bind: { userId: path.id }").bindings[0].source, Source::Path("id".into()));
+    assert_eq!(route("public: true, bind: { userId: path.id }").bindings[0].sources[0], Source::Path("id".into()));
     assert_eq!(route("public: true").admission, Admission::Public);
     assert_eq!(route("public: false").admission, Admission::Token);
 }
@@ -351,7 +351,7 @@ fn refuses_routes_that_would_do_harm() {
     let public = |text: &str| format!("{stream}routes: [{{ public: true, path: /x, stream: s, {text} }}]\n");
     refused(&public("bind: { userId: @@claims.sub }"), "a public route has no token");
     refused(&public("bind: { userId: @@path.id }"), "the path has no parameter `id`");
-    refused(&public("bind: { userId: @@sub }"), "found `sub`; expected `path.<parameter>` or");
+    refused(&public("bind: { userId: @@sub }"), "found `sub`; expected `path.<parameter>`,");
     refused(&public("allowed_origins: [@@'*']"), "`*` would let every site");
     refused(&public("allowed_origins: [@@https://a.b/]"), "found `https://a.b/`; expected an origin");
     refused(&public("refresh: @@orders"), "found `orders`; expected a URL");

@@ -346,8 +346,9 @@ impl Session {
             let selector = admission::admit(route, &params, &self.request.caller());
             (route, selector.map_err(|why| refused(&why.to_string()))?)
         } else {
-            let key = own.chosen_key().ok_or_else(|| refused("this route has no key to choose by"))?;
-            (own, self.request.selector.with(key, resource).map_err(|why| refused(&why.to_string()))?)
+            let (key, binding) = own.chosen_key().ok_or_else(|| refused("this route has no key to choose by"))?;
+            let selector = self.request.selector.with(key, resource, binding, self.request.principal.as_ref());
+            (own, selector.map_err(|why| refused(&why.to_string()))?)
         };
         if !self.request.may_subscribe(own, route, &selector) {
             return Err(refused("this WebSocket may not subscribe to it: see `websocket.subscribe` of its route"));

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use super::command::FRAMES_PER_TURN;
 use super::tests::{Bench, masked, token};
 use super::*;
-use crate::access::{Binding, Source, VALUE_BYTES_MAX};
+use crate::access::{Rule, Source, VALUE_BYTES_MAX};
 use crate::admission::Site;
 use crate::codec::websocket::{CONTROL_PAYLOAD_MAX, Opcode};
 use crate::route::{Admission, DataForm, Offer, OnGap, RouteTable, Stream, Transport};
-use crate::testing::{self, FewSlots, event, selector};
+use crate::testing::{self, FewSlots, binding, event, selector};
 
 #[test]
 fn every_command_has_one_response() {
@@ -86,7 +86,7 @@ fn a_claim_cannot_be_chosen_away() {
     let mut session = bench.open(Transport::WebSocket, |request, route| {
         request.principal = Some(token("a", None));
         request.selector = selector(&[("userId", "a")]);
-        route.bindings = Box::new([Binding { key: "userId".into(), source: Source::Claim(Box::new(["sub".into()])) }]);
+        route.bindings = Box::new([binding("userId", Source::Claim(Box::new(["sub".into()])))]);
         route.stream = Arc::new(Stream {
             id: 1,
             name: "orders".into(),
@@ -103,6 +103,26 @@ fn a_claim_cannot_be_chosen_away() {
     assert!(!text.contains("orders:0:0") && text.contains("orders:0:1"));
 }
 
+#[test]
+fn a_value_of_the_path_is_chosen_among_those_that_a_claim_allows() {
+    let mut bench = Bench::new();
+    let mut session = beside(&mut bench, |own, _| {
+        own.admission = Admission::Token;
+        own.subscribe = Box::new([own.pattern.clone()]);
+        own.bindings[0].rule = Rule::All;
+        own.bindings[0].sources = [Source::Path("orderId".into()), Source::Claim(Box::new(["orders".into()]))].into();
+    });
+    let mut holder = token("a", None);
+    Arc::make_mut(&mut holder.claims).insert("orders".into(), json!(["o1", "o2"]));
+    session.request.principal = Some(holder);
+    let mut status = |resource: &str| {
+        let answer = bench.ask(&mut session, &json!({ "command": "subscribe", "resource": resource }));
+        answer[0]["data"]["status"].as_str().map(str::to_owned)
+    };
+    assert_eq!(status("o2").as_deref(), Some("ok"));
+    assert_eq!(status("o3").as_deref(), Some("error"));
+}
+
 /// A socket on a public route `/orders/{orderId}/ws`, beside one of the same pattern that `change` alters.
 fn beside(bench: &mut Bench, change: impl FnOnce(&mut StreamRoute, &mut StreamRoute)) -> Session {
     let by_path = |pattern: &str, id: u16| StreamRoute {
@@ -113,7 +133,7 @@ fn beside(bench: &mut Bench, change: impl FnOnce(&mut StreamRoute, &mut StreamRo
             topics: Box::new(["orders".into()]),
             keys: Box::new(["orderId".into()]),
         }),
-        bindings: Box::new([Binding { key: "orderId".into(), source: Source::Path("orderId".into()) }]),
+        bindings: Box::new([binding("orderId", Source::Path("orderId".into()))]),
         ..testing::route(pattern)
     };
     let (mut own, mut other) = (by_path("/orders/{orderId}/ws", 1), by_path("/others/{orderId}/ws", 2));

@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::access::{Binding, Principal, Selector, Source};
+use crate::access::{Binding, Principal, Rule, Selector, Source};
 use crate::route::*;
-use crate::testing::{self, stream};
+use crate::testing::{self, binding, stream};
 
 const PATTERN: &str = "/orders/{id}/x";
 
@@ -20,11 +20,11 @@ fn route() -> StreamRoute {
 }
 
 fn by_path(name: &str) -> Binding {
-    Binding { key: "orderId".into(), source: Source::Path(name.into()) }
+    binding("orderId", Source::Path(name.into()))
 }
 
 fn by_claim(name: &str) -> Binding {
-    Binding { key: "userId".into(), source: Source::Claim([name.into()].into()) }
+    binding("userId", Source::Claim([name.into()].into()))
 }
 
 fn table(routes: impl IntoIterator<Item = StreamRoute>) -> Arc<RouteTable> {
@@ -66,7 +66,7 @@ fn who_goes_on(routes: impl IntoIterator<Item = StreamRoute>) -> Vec<Transport> 
 fn what_ends_streams_and_what_does_not() {
     use Transport::{Ndjson, Sse, WebSocket};
     type Change = fn(&mut StreamRoute);
-    let cases: [(&str, Change, &[Transport]); 27] = [
+    let cases: [(&str, Change, &[Transport]); 28] = [
         ("nothing", |_| {}, &Transport::ALL),
         ("heartbeat", |r| r.heartbeat = Duration::from_secs(1), &Transport::ALL),
         ("heartbeat form", |r| r.heartbeat_form = HeartbeatForm::Visible, &Transport::ALL),
@@ -84,6 +84,7 @@ fn what_ends_streams_and_what_does_not() {
         ("public", |r| r.admission = Admission::Public, &[]),
         ("a binding less", |r| r.bindings = [by_path("id")].into(), &[]),
         ("a binding more", |r| r.bindings = [by_path("id"), by_claim("sub"), by_claim("org")].into(), &[]),
+        ("another rule", |r| r.bindings[1].rule = Rule::Prefix, &[]),
         ("another claim", |r| r.bindings = [by_path("id"), by_claim("org")].into(), &[]),
         ("payload", |r| r.data = DataForm::Payload, &[]),
         ("event field", |r| r.event_field = EventField::Type, &[Ndjson, WebSocket]),

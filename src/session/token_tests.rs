@@ -6,6 +6,7 @@ use crate::access::{Source, VALUE_BYTES_MAX};
 use crate::codec::websocket::{Opcode, frame};
 use crate::route::{Admission, Offer, RouteTable, StreamRoute};
 use crate::session::{CloseReason, Request};
+use crate::testing::binding;
 
 /// Accepts its own list of tokens: the subject, a space, and `exp` in milliseconds. All have claims that no route binds.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ fn wide(sub: &str, exp: i64) -> Principal {
 
 fn bound(claim: &[&str]) -> Binding {
     let path = claim.iter().map(|name| Box::from(*name)).collect();
-    Binding { key: "userId".into(), source: Source::Claim(path) }
+    binding("userId", Source::Claim(path))
 }
 
 fn claims(session: &Session) -> serde_json::Value {
@@ -137,7 +138,7 @@ fn a_public_route_takes_no_token() {
 fn a_stream_keeps_the_claims_that_its_commands_may_need() {
     let mut bench = Bench::new();
     let mut session = open(&mut bench, Transport::WebSocket);
-    let kept = json!({ "sub": "a", "iss": "i", "org": { "id": 7 } });
+    let kept = json!({ "sub": "a", "iss": "i", "org": { "id": 7 }, "roles": ["r"] });
     assert_eq!(claims(&session), kept);
     let answer = authenticate(&mut bench, &mut session, "a 1300000");
     assert!(answer.contains(r#""status":"ok""#), "{answer}");

@@ -63,7 +63,10 @@ impl Survey {
 
 fn sight(session: &Session) -> Sight {
     let (events, bytes) = session.backlog();
-    let keys = session.selectors().flat_map(|selector| &*selector.0).map(|(key, value)| format!("{key}={value}"));
+    let keys = session
+        .selectors()
+        .flat_map(|selector| &*selector.0)
+        .map(|criterion| format!("{}={}", criterion.key, criterion.wanted));
     Sight {
         route: session.request().route.pattern.clone(),
         transport: session.transport().as_str(),

@@ -181,3 +181,28 @@ fn a_public_route_needs_no_token_and_ignores_a_bad_one() {
     let house = House::standard();
     house.get("/events").bearer("garbage").sse();
 }
+
+/// Routes that bind `userId` by lists, by a path parameter that a claim allows, and by a prefix.
+const LISTS: &str = "  - { path: /team, stream: notices, bind: { userId: [claims.sub, claims.team] } }
+  - { path: '/users/{id}', stream: notices, bind: { userId: { all: [path.id, claims.team] } } }
+  - { path: /area, stream: notices, bind: { userId: { prefix: claims.area } } }
+";
+
+#[test]
+fn lists_of_values_select_live_events_and_replay() {
+    let house = Plan::new(format!("{STANDARD}{LISTS}")).build();
+    let claims = json!({"sub": "u1", "team": ["u2", "u3"], "area": ["eu/", "us"], "exp": token::now() + 3600});
+    let token = token::with(claims);
+    let expected = [("/team", &["u1", "u2", "u3"][..]), ("/users/u2", &["u2"]), ("/area", &["eu/de", "us"])];
+    let mut live = expected.map(|(path, _)| house.get(path).bearer(&token).ndjson());
+    let users = ["u4", "u1", "u2", "u3", "eu", "eu/de", "us", "ur"];
+    let sent: Vec<_> = users.iter().map(|user| (house.broker.notice(user), *user)).collect();
+    let user_of = |id: &String| sent.iter().find(|(known, _)| known == id).map_or("another", |(_, user)| user);
+    for (stream, (path, wanted)) in live.iter_mut().zip(expected) {
+        assert_eq!(stream.ids(wanted.len()).iter().map(user_of).collect::<Vec<_>>(), wanted, "live {path}");
+        let mut replay = house.get(&format!("{path}?since={}", sent[0].0)).bearer(&token).ndjson();
+        assert_eq!(replay.ids(wanted.len()).iter().map(user_of).collect::<Vec<_>>(), wanted, "replay {path}");
+    }
+    house.get("/users/u1").bearer(&token).send().problem(403);
+    house.get("/area").bearer(&token::of("u1")).send().problem(403);
+}

@@ -4,9 +4,9 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bindings::Bindings;
 use super::streams::Streams;
 use super::{COUNT, cors, is_token};
-use crate::access::{Binding, Source};
 use crate::auth::Verifier;
 use crate::config::diagnostic::{Diagnostics, alternatives, did_you_mean};
 use crate::config::file::{Node, Place, Value};
@@ -128,7 +128,9 @@ impl Compiler<'_> {
         let stream = self.stream();
         let admission = self.admission();
         let token_from = self.token_from(admission);
-        let bindings = self.bindings(pattern, stream.as_deref(), admission);
+        let bindings =
+            Bindings { section, pattern, stream: stream.as_deref(), admission, diagnostics: self.diagnostics }
+                .compile();
         let websocket = section.section("websocket");
         let choices = self.choices();
         let frames = self.frames(&websocket, choices.data);
@@ -220,43 +222,6 @@ impl Compiler<'_> {
             self.diagnostics.expected(place, "no ticket can be verified without `auth.tickets`", "`auth.tickets`");
         }
         TokenSources { subprotocol: has("subprotocol"), ticket: has("ticket"), message: has("message") }
-    }
-
-    fn bindings(&self, pattern: Option<&Pattern>, stream: Option<&Stream>, admission: Admission) -> Box<[Binding]> {
-        let mut bindings = Vec::new();
-        for (key, node) in self.section.entries("bind") {
-            if let Some(stream) = stream
-                && !stream.keys.iter().any(|declared| **declared == *key.text)
-            {
-                let names = || stream.keys.iter().map(|name| &**name);
-                let hint = did_you_mean(&key.text, names());
-                let message = format!("the stream `{}` declares no key `{}`{hint}", stream.name, key.text);
-                self.diagnostics.expected(key.place, message, alternatives(names()));
-            }
-            if let Some(source) = self.source(node, pattern, admission) {
-                bindings.push(Binding { key: key.text.as_str().into(), source });
-            }
-        }
-        bindings.into()
-    }
-
-    fn source(&self, node: &Node, pattern: Option<&Pattern>, admission: Admission) -> Option<Source> {
-        let source = text(&node.value).and_then(source);
-        match &source {
-            None => self.section.reject("bind", node, "`path.<parameter>` or `claims.<claim>`, such as `claims.sub`"),
-            Some(Source::Claim(_)) if admission == Admission::Public => {
-                self.diagnostics.wrong(node.place, "a public route has no token, and so no claims");
-            }
-            Some(Source::Path(name)) => {
-                if let Some(pattern) = pattern.filter(|pattern| !pattern.parameters().any(|known| known == &**name)) {
-                    let hint = did_you_mean(name, pattern.parameters());
-                    let message = format!("the path has no parameter `{name}`{hint}");
-                    self.diagnostics.expected(node.place, message, alternatives(pattern.parameters()));
-                }
-            }
-            Some(Source::Claim(_)) => {}
-        }
-        source
     }
 
     fn choices(&self) -> Choices {
@@ -437,17 +402,6 @@ fn websocket_limits(section: &Section<'_>) -> WebSocketLimits {
         authenticate_timeout: section
             .duration("authenticate_timeout", AUTHENTICATE_TIMEOUT)
             .unwrap_or(Duration::from_secs(10)),
-    }
-}
-
-/// `path.orderId` or `claims.org.id`.
-fn source(text: &str) -> Option<Source> {
-    match text.split_once('.')? {
-        ("path", name) if !name.is_empty() => Some(Source::Path(name.into())),
-        ("claims", path) if path.split('.').all(|name| !name.is_empty()) => {
-            Some(Source::Claim(path.split('.').map(Box::from).collect()))
-        }
-        _ => None,
     }
 }
 
