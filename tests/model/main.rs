@@ -1,11 +1,12 @@
-//! Those who ask for pages of the log and the thread that reads them, in every order in which their steps can come (with
-//! [`PREEMPTIONS_MAX`]): nobody who asked waits for a page that is there, and what several ask for is read once. And a
-//! source that feeds two writers, one of which takes nothing: it gets through, the other writer gets everything, and what
-//! the first one loses becomes a gap.
+//! Explores interleavings of threads with loom, up to [`PREEMPTIONS_MAX`] preemptions.
 //!
-//! loom runs the files of the product themselves, with its own locks in place of the standard library's. Whoever waits
-//! for ever in one of the orders is a deadlock that it reports. No broker here, and no time: those have tests of their
-//! own.
+//! First, sessions that request chunks of the log and the thread that reads them: no session waits for a chunk that is
+//! available, and a chunk that several sessions request is read once. Second, a source that feeds two writers, one of
+//! which takes nothing: the source is not blocked, the other writer receives everything, and the first one's losses
+//! become gaps.
+//!
+//! loom compiles the product's own files with its locks in place of the standard library's, and reports a thread that
+//! waits for ever as a deadlock. There is no broker and no time; other tests cover them.
 #![allow(dead_code, unused_imports)] // The model uses a part of the files, without their tests.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -45,14 +46,14 @@ use self::requests::{TopicPartition, Wanted};
 
 const PARTITION: TopicPartition = TopicPartition { topic: 0, partition: 0 };
 const CACHE_BYTES: usize = 1 << 20;
-/// How often a thread is interrupted where it could go on: all orders with so many. What goes wrong between threads needs
-/// two or fewer as a rule, and all orders without such a bound take hours.
+/// The most preemptions of a thread that could continue; all interleavings with this many are explored. Bugs between
+/// threads rarely need more than two, and without a bound the exploration takes hours.
 const PREEMPTIONS_MAX: usize = 2;
-/// loom's clock stands still: this is until the bell rings.
+/// loom's clock does not advance: waits until the notification.
 const FOR_EVER: Duration = Duration::MAX;
 
 fn main() {
-    // Two in one page, and two in two.
+    // Two offsets in one chunk, and two offsets in two chunks.
     for (offsets, pages) in [([3, 5], 1), ([3, 905], 2)] {
         meet(offsets, pages);
         println!("two ask for {offsets:?}: both get it, in every order");
@@ -61,7 +62,7 @@ fn main() {
     println!("one writer takes nothing: the source and the other writer go on, in every order");
 }
 
-/// Feeds two writers, the second of which takes nothing until the source is through.
+/// Feeds two writers, the second of which takes nothing until the source has finished.
 fn starve() {
     const EVENTS: i64 = 3;
     let amount = |feeds| Amount { feeds, entries: usize::MAX, bytes: usize::MAX };
@@ -96,7 +97,7 @@ fn starve() {
     });
 }
 
-/// The offsets of what a writer takes next, lost or not.
+/// The offsets that a writer takes next, lost or not.
 fn take(inboxes: &Inboxes<()>, writer: usize) -> Option<Vec<(i64, i64)>> {
     let Next::Feed(Feed::Batch(entries)) = inboxes.next(writer)? else { return None };
     let offsets = |entry: &Entry| match entry {
@@ -123,7 +124,7 @@ fn event(offset: i64) -> Event {
     }
 }
 
-/// Two sessions ask for these offsets while they are read; so many pages hold them.
+/// Two sessions request these offsets while they are read; this many chunks contain them.
 fn meet(offsets: [i64; 2], pages: usize) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(PREEMPTIONS_MAX);
@@ -140,9 +141,9 @@ fn meet(offsets: [i64; 2], pages: usize) {
 
 struct Meeting {
     desk: Desk,
-    /// The reader's.
+    /// The reader's notification.
     bell: Bell,
-    /// Each session's: it is called.
+    /// The notification of each session.
     calls: [Bell; 2],
     served: AtomicUsize,
     now: Instant,
@@ -159,7 +160,7 @@ impl Meeting {
         }
     }
 
-    /// A session: asks, and asks again whenever it is called, until it has the page.
+    /// A session: requests the chunk, and again whenever it is called, until it has the chunk.
     fn ask(&self, session: usize, offset: i64) {
         let (wanted, asker) = (Wanted { offset, until: 1000 }, Asker { writer: 0, session: session as u32 });
         while !matches!(self.desk.page(0, PARTITION, wanted, asker, self.now), Lookup::Found(_)) {
@@ -170,7 +171,8 @@ impl Meeting {
         self.bell.ring();
     }
 
-    /// The thread that reads: publishes what is asked for until both have it. How many pages it read.
+    /// The reading thread: publishes requested chunks until both sessions have theirs. Returns the number of chunks
+    /// read.
     fn read(&self) -> usize {
         let mut pages = 0;
         while self.served.load(Ordering::Acquire) < self.calls.len() {

@@ -1,10 +1,11 @@
-//! From a history to a verdict. Pure: no process, no clock, no file.
+//! Derives a verdict from a history. Pure: no process, no clock, no file.
 //!
-//! The truth is the log as it was read at the end. Every client began before the first record, so it must have got
-//! each record that is in its scope, once, in the order of its partition, but for what a gap named to it.
+//! The truth is the log as read at the end. Every client began before the first record. It must have received each
+//! record in its scope once, in the order of its partition, except for those that a gap named to it.
 //!
-//! A gap counts where it is told in time: before the client gets what follows in the partition. Whatever it names must
-//! never come, before or after it, and what came before must not come again. No log loses its tail here, and the
+//! A gap counts only if it arrives before the client receives a later record of the partition. Events that a gap names
+//! must never be received, before or after it, and received events must not be repeated. Logs are not truncated here,
+//! and the producers are idempotent, so there is no exception.
 //! producers are idempotent, so there is no exception.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -12,37 +13,37 @@ use std::fmt;
 
 use crate::history::{FENCE, Op, Phase, Place, Proto, Range, Record, Text};
 
-/// How many violations are described; all are counted.
+/// The most violations that are described; all are counted.
 const FINDINGS_MAX: usize = 50;
 
-/// What was found.
+/// The verdict.
 #[derive(Debug, Default)]
 pub struct Verdict {
     pub unreported_losses: u64,
     pub duplicates: u64,
     pub order_violations: u64,
     pub unauthorized: u64,
-    /// Events that a gap named to a client which got them.
+    /// Received events that a gap named to the same client.
     pub false_gaps: u64,
-    /// Clients that did not see every fence.
+    /// Clients that did not receive every fence.
     pub unreached: u64,
-    /// Replicas that ended by themselves. Nobody is wronged by it, so it is no count of the last line.
+    /// Replicas that exited by themselves. Not part of the last line, because no client is affected directly.
     pub crashes: u64,
     pub events: u64,
     pub faults: u64,
     pub reconnects: u64,
     pub gaps: u64,
     pub by_transport: BTreeMap<Proto, u64>,
-    /// The first violations in words.
+    /// Descriptions of the first violations.
     pub findings: Vec<String>,
-    /// Gaps by their reasons.
+    /// Gaps by cause.
     pub reasons: BTreeMap<Text, u64>,
-    /// Events that gaps named to clients they were for, and that never came.
+    /// Missing events of a client's scope that gaps named to it.
     pub told: u64,
 }
 
 impl Verdict {
-    /// Nothing wrong, and something to be wrong with.
+    /// Whether there is no violation, in a history that is long enough to have one.
     pub fn is_clean(&self) -> bool {
         let wrong = [
             self.unreported_losses,
@@ -132,10 +133,10 @@ pub fn judge(history: &[Record]) -> Verdict {
     verdict
 }
 
-/// The records there are: by partition, by offset.
+/// The records of the log: by partition, by offset.
 struct Log<'h>(BTreeMap<Lane, BTreeMap<i64, Entry<'h>>>);
 
-/// A topic's partition.
+/// The partition of a topic.
 type Lane = (Text, i32);
 
 struct Entry<'h> {
@@ -144,7 +145,7 @@ struct Entry<'h> {
 }
 
 impl<'h> Log<'h> {
-    /// An idempotent producer's record is there once: a log that holds it twice hides what clients get twice.
+    /// A record of an idempotent producer occurs once: a duplicate in the log would hide duplicates at clients.
     fn of(history: &'h [Record], verdict: &mut Verdict) -> Self {
         let mut log: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
         let mut uids = BTreeSet::new();
@@ -167,7 +168,7 @@ impl<'h> Log<'h> {
         self.0.get(&(place.topic.clone(), place.part))?.get(&place.off)
     }
 
-    /// What the broker acknowledged is in the log under the id it said.
+    /// Checks that an acknowledged record is in the log under the reported id.
     fn check_receipt(&self, place: &Place, uid: &Text, verdict: &mut Verdict) {
         if self.get(place).is_none_or(|entry| entry.uid != uid) {
             verdict
@@ -183,16 +184,16 @@ struct Client<'h> {
     opened: bool,
     ended: bool,
     lanes: HashMap<Lane, Seen>,
-    /// What it was told of, and when.
+    /// The gaps that it received, and when.
     told: Vec<(usize, &'h Range)>,
 }
 
-/// What a client has seen of a partition.
+/// What a client has received of a partition.
 #[derive(Default)]
 struct Seen {
-    /// And when it did first.
+    /// With the time of the first receipt.
     offsets: BTreeMap<i64, usize>,
-    /// The offset after the last one seen.
+    /// The offset after the last received one.
     next: i64,
 }
 
@@ -230,7 +231,7 @@ impl<'h> Client<'h> {
         }
     }
 
-    /// What is missing.
+    /// Finds missing records.
     fn settle(&self, name: usize, log: &Log<'h>, verdict: &mut Verdict) {
         let mut reached = self.ended;
         for (lane, entries) in log.0.iter().filter(|((topic, _), _)| self.topics.contains(topic)) {
@@ -248,7 +249,7 @@ impl<'h> Client<'h> {
                     (false, Some((when, _))) if seen.follower(*off).is_none_or(|next| *when < next) => {
                         verdict.told += 1;
                     }
-                    // One that gave up may miss what follows the last it got, which makes it unreached.
+                    // A client that stopped early may miss records after its last one, which makes it unreached.
                     (false, _) if self.ended || *off < seen.next => {
                         let what = || format!("client {name} never got {} at {lane:?} {off}", entry.uid);
                         verdict.find(|v| &mut v.unreported_losses, what);
@@ -263,7 +264,7 @@ impl<'h> Client<'h> {
         }
     }
 
-    /// What it was told of a partition, first things first.
+    /// The gaps that it received for a partition, sorted.
     fn told_of(&self, (topic, part): &Lane) -> Vec<(usize, &'h Range)> {
         let of_lane = |(_, range): &&(usize, &Range)| range.topic == *topic && range.partition == *part;
         self.told.iter().filter(of_lane).copied().collect()
@@ -271,7 +272,7 @@ impl<'h> Client<'h> {
 }
 
 impl Seen {
-    /// When the first one after this was seen.
+    /// The time of the first record that was received after this one.
     fn follower(&self, off: i64) -> Option<usize> {
         self.offsets.range(off..).next().map(|(_, when)| *when)
     }
@@ -326,7 +327,7 @@ mod tests {
         Op::End { client: 0, gave_up: false }
     }
 
-    /// Counts of: losses, duplicates, order, unauthorized, unreached, false gaps.
+    /// The counts of losses, duplicates, order, unauthorized, unreached, false gaps.
     fn counts(ops: impl IntoIterator<Item = Op>) -> [u64; 6] {
         let history: Vec<_> = ops.into_iter().map(|op| Record { t: 0, op }).collect();
         let verdict = judge(&history);
@@ -340,19 +341,19 @@ mod tests {
         ]
     }
 
-    /// Offsets 0 to 4 are the client's but 2, which is another's; then its fence, which it saw.
+    /// Offsets 0 to 4 are the client's except 2, which is another client's; then its fence, which it received.
     fn of(received: impl IntoIterator<Item = Op>) -> [u64; 6] {
         let records = (0..5).map(|off| log(if off == 2 { THEIRS } else { MINE }, 0, off));
         counts(records.chain([open()]).chain(received).chain(fence(0, 5)).chain([end()]))
     }
 
     #[test]
-    fn what_is_whole_is_clean() {
+    fn a_complete_history_is_clean() {
         assert_eq!(of([0, 1, 3, 4].map(|off| recv(0, off))), [0; 6]);
     }
 
     #[test]
-    fn what_is_missing_is_a_loss_unless_it_was_told() {
+    fn a_missing_event_is_a_loss_unless_a_gap_names_it() {
         assert_eq!(of([0, 3, 4].map(|off| recv(0, off))), [1, 0, 0, 0, 0, 0]);
         assert_eq!(of([recv(0, 0), gap("overflow", 1, 1), recv(0, 3), recv(0, 4)]), [0; 6]);
         assert_eq!(of([recv(0, 0), gap("overflow", 2, 3), recv(0, 4)]), [1, 0, 0, 0, 0, 0], "the range says what");
@@ -360,14 +361,14 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_twice_is_a_duplicate_after_a_gap_as_well() {
+    fn a_repeated_event_is_a_duplicate_even_after_a_gap() {
         assert_eq!(of([0, 1, 1, 3, 4].map(|off| recv(0, off))), [0, 1, 0, 0, 0, 0]);
         let again = |reason| of([recv(0, 0), recv(0, 1), gap(reason, 1, 1), recv(0, 1), recv(0, 3), recv(0, 4)]);
         assert_eq!((again("truncated"), again("overflow")), ([0, 1, 0, 0, 0, 1], [0, 1, 0, 0, 0, 1]));
     }
 
     #[test]
-    fn a_gap_names_nothing_that_comes_before_or_after_it() {
+    fn a_gap_must_not_name_received_events() {
         let before = of([recv(0, 0), recv(0, 1), gap("truncated", 1, 2), recv(0, 3), recv(0, 4)]);
         let after = of([recv(0, 0), gap("retention", 1, 2), recv(0, 1), recv(0, 3), recv(0, 4)]);
         assert_eq!((before, after), ([0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 1]));
@@ -383,14 +384,14 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_late_is_out_of_order_in_its_partition_only() {
+    fn order_is_per_partition() {
         assert_eq!(of([0, 3, 1, 4].map(|off| recv(0, off))), [0, 0, 1, 0, 0, 0]);
         let two = [log(MINE, 0, 0), log(MINE, 1, 9), open(), recv(1, 9), recv(0, 0)];
         assert_eq!(counts(two.into_iter().chain(fence(0, 1)).chain(fence(1, 10)).chain([end()])), [0; 6]);
     }
 
     #[test]
-    fn what_is_anothers_or_nobodys_is_unauthorized() {
+    fn an_event_outside_the_scope_is_unauthorized() {
         assert_eq!(of([0, 1, 2, 3, 4].map(|off| recv(0, off))), [0, 0, 0, 1, 0, 0]);
         assert_eq!(of([0, 1, 3, 4, 77].map(|off| recv(0, off))), [0, 0, 0, 1, 0, 0]);
         let id: Text = "t:0:1".into();
@@ -403,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gave_up_or_lies_about_the_fence_is_unreached() {
+    fn a_client_without_every_fence_is_unreached() {
         let given_up = Op::End { client: 0, gave_up: true };
         let close = Op::Close { client: 0, conn: 0, by: By::Client };
         let [of_log, seen] = fence(0, 1);
@@ -413,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_acknowledged_must_be_in_the_log() {
+    fn an_acknowledged_record_must_be_in_the_log() {
         let receipt = |off| Op::Produce { place: place(0, off), key: "".into(), uid: uid(0, off), acl: MINE.into() };
         assert_eq!(counts([receipt(0), log(MINE, 0, 0)]), [0; 6]);
         assert_eq!(counts([receipt(0), receipt(1), log(MINE, 0, 0)]), [1, 0, 0, 0, 0, 0]);

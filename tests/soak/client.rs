@@ -1,5 +1,5 @@
-//! A client: one thread that follows a stream from before the first record to the fences, over whatever replica there
-//! is, and notes what it is sent. It keeps the cursor of the last whole frame and judges nothing.
+//! A client: a thread that follows a stream from before the first record to the fences, on any replica, and records
+//! what it receives. It keeps the cursor of the last complete frame, and judges nothing.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -14,37 +14,37 @@ use crate::people::{CONTINUE, Persona};
 use crate::stream::{Frame, Next, Opened, Problem, Stream, Told, open};
 use crate::support::http::Call;
 
-/// How long a connection lasts that nothing happens to, in milliseconds.
+/// The lifetime of a connection without faults, in milliseconds.
 const LIFE_MS: std::ops::Range<u64> = 1_000..10_000;
-/// Before the next attempt, in milliseconds: some at once, some later than a short window remembers.
+/// The pause before a reconnect, in milliseconds: sometimes longer than a short window covers.
 const PAUSE_MS: std::ops::Range<u64> = 5..300;
-/// How long a client sleeps before it looks whether all is over.
+/// The polling interval while it waits for the end.
 const NAP: Duration = Duration::from_millis(50);
 
-/// What is done to a client.
+/// A fault of a client.
 #[derive(Clone, Copy, Debug)]
 pub enum Whim {
     Reset,
     Stall(Duration),
-    /// A reset, and so long nothing.
+    /// A reset, and a pause of this long.
     Leave(Duration),
 }
 
-/// The last record of a partition for one acl.
+/// The last record of a partition for one access scope.
 pub struct Fence {
     pub place: Place,
     pub uid: Text,
     pub acl: Text,
 }
 
-/// What all clients share.
+/// Shared by all clients.
 pub struct Ground {
     pub recorder: Recorder,
-    /// Of the replicas that run.
+    /// The addresses of the running replicas.
     pub addresses: Mutex<Vec<Option<SocketAddr>>>,
-    /// Set once there is nothing more to come.
+    /// Set once no more records follow.
     pub fences: OnceLock<Vec<Fence>>,
-    /// Whoever is not through gives up.
+    /// Ends clients that have not finished.
     pub over: AtomicBool,
 }
 
@@ -56,15 +56,15 @@ pub struct Client {
     rng: fastrand::Rng,
     cursor: Text,
     conn: u32,
-    /// The last answer was a 410: the next request is for a stream that goes on.
+    /// The last response was a 410: the next request is for a stream that continues after a gap.
     gone: bool,
-    /// The uids of the fences that came.
+    /// The uids of the received fences.
     fences: HashSet<Text>,
     told: Vec<Range>,
 }
 
 impl Client {
-    /// `cursor` was made before anything was produced.
+    /// `cursor` is from before the first record.
     pub fn new(
         number: usize,
         persona: Persona,
@@ -78,7 +78,7 @@ impl Client {
         Self { number, persona, ground, whims, rng, cursor, conn: 0, gone: false, fences, told }
     }
 
-    /// Until it has seen every fence, or is told to give up.
+    /// Runs until it has received every fence, or is told to stop.
     pub fn run(mut self) {
         while !self.is_through() && !self.is_over() {
             if let Some(stream) = self.open() {
@@ -151,7 +151,7 @@ impl Client {
                 self.gone = true;
                 self.miss(cause, problem.ranges);
             }
-            // Not ready, or draining: another one may be.
+            // Not ready, or draining: another replica may be ready.
             (503, _) => {}
             (status, cause) => panic!("client {} ({}) got {status}, {cause:?}", self.number, self.persona.path),
         }

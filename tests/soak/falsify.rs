@@ -1,9 +1,10 @@
-//! Lies about a true history, each in one place, as a broken product would tell them: the checker must find them all.
+//! Falsifies a correct history in one place at a time, as a faulty product would: the checker must find each
+//! falsification.
 
 use crate::checker::{Verdict, judge};
 use crate::history::{FENCE, Op, Range, Record};
 
-/// What a lie is, how it is told, and the count that must find it.
+/// The name of a falsification, its effect, and the count that must detect it.
 type Lie = (&'static str, fn(&mut Vec<Record>), fn(&Verdict) -> u64);
 
 const LIES: [Lie; 11] = [
@@ -20,7 +21,7 @@ const LIES: [Lie; 11] = [
     ("an aborted record is sent", send_aborted, |verdict| verdict.unauthorized),
 ];
 
-/// Tells each lie about a history that is true otherwise.
+/// Applies each falsification to a correct history.
 pub fn assert_every_lie_is_found(history: &[Record]) {
     assert!(judge(history).is_clean());
     for (name, tell, count) in LIES {
@@ -61,7 +62,7 @@ fn name_after(history: &mut Vec<Record>) {
     history.insert(next + 1, gap);
 }
 
-/// What says to its client that this event is lost.
+/// A gap that names this event to its client.
 fn gap_of(received: &Record) -> Record {
     let Op::Recv { client, conn, place, .. } = received.op.clone() else { unreachable!() };
     let range = Range { topic: place.topic, partition: place.part, from: place.off, to: place.off };
@@ -72,7 +73,7 @@ fn gap_of(received: &Record) -> Record {
 fn log_twice(history: &mut Vec<Record>) {
     let logged = history.iter().rposition(|record| matches!(record.op, Op::Log { .. })).expect("a log");
     let mut again = history[logged].clone();
-    // At the end, and nobody's, so that nobody misses it.
+    // At the end, and in no scope, so that it is not missing anywhere.
     let Op::Log { place, acl, .. } = &mut again.op else { unreachable!() };
     (place.off, *acl) = (i64::MAX - 1, "nobody/nobody".into());
     history.push(again);
@@ -86,7 +87,7 @@ fn send_aborted(history: &mut Vec<Record>) {
     let (at, _) = two(history);
     let mut sent = history[at].clone();
     let Op::Recv { uid, place, .. } = &mut sent.op else { unreachable!() };
-    // An offset that holds no record.
+    // An offset without a record.
     (*uid, place.off) = (aborted.expect("an aborted record"), i64::MAX - 1);
     history.insert(at, sent);
 }
@@ -115,8 +116,8 @@ fn lose_an_end(history: &mut Vec<Record>) {
     history.retain(|record| !matches!(record.op, Op::End { client: 0, .. }));
 }
 
-/// Two events that one client got of one partition, the second after the first, in the middle of the history and where
-/// no gap excuses anything.
+/// Two events of one partition that one client received in order, in the middle of the history and not covered by a
+/// gap.
 fn two(history: &[Record]) -> (usize, usize) {
     let events = || history.iter().enumerate().skip(history.len() / 3);
     events()
@@ -136,7 +137,7 @@ fn of_one_lane(one: &Record, other: &Record) -> bool {
     lane(one).is_some() && lane(one) == lane(other)
 }
 
-/// An event, no fence, that no gap names to its client.
+/// An event, not a fence, that no gap names to its client.
 fn is_plain(history: &[Record], record: &Record) -> bool {
     let Op::Recv { client, place, uid, .. } = &record.op else { return false };
     let is_told = history.iter().any(|told| match &told.op {

@@ -1,4 +1,4 @@
-//! Hostile clients: they send a replica requests and frames as fast as it takes them, and read what they must.
+//! Hostile clients: they send requests and frames to a replica as fast as it accepts them.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,23 +9,23 @@ use std::time::Duration;
 
 use crate::support::http::Call;
 
-/// How many requests or frames go out in one write.
+/// Requests or frames per write.
 const AT_ONCE: usize = 500;
-/// How long a write or a read may take: a replica that goes away is not waited for.
+/// The timeout of a write or a read: a replica that stops is not waited for.
 const WAIT: Duration = Duration::from_millis(200);
-/// Before the next connection.
+/// The pause before the next connection.
 const PAUSE: Duration = Duration::from_millis(20);
-/// A pong that nobody asked for, with no payload and a mask of zeros (RFC 6455 section 5.5.3).
+/// An unsolicited pong with an empty payload and a zero mask (RFC 6455 section 5.5.3).
 const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
 
-/// Goes on until it is dropped.
+/// Floods until it is dropped.
 pub struct Flood {
     over: Arc<AtomicBool>,
     senders: Vec<thread::JoinHandle<()>>,
 }
 
 impl Flood {
-    /// One client without a token sends requests for this stream, one with a token opens it as a WebSocket and sends
+    /// One client without a token sends requests for this stream. One with a token opens it as a WebSocket, and sends
     /// frames.
     pub fn start(address: SocketAddr, path: &str, token: &str) -> Self {
         let over: Arc<AtomicBool> = Arc::default();
@@ -35,7 +35,7 @@ impl Flood {
             let over = over.clone();
             thread::spawn(move || {
                 while !over.load(Ordering::Relaxed) {
-                    // It ends where the replica ends it.
+                    // The replica may end the connection at any time.
                     let _ = send(address, &first, &rest, &over);
                     thread::sleep(PAUSE);
                 }

@@ -1,6 +1,7 @@
-//! What happened, in the order it was seen: the one history that everybody writes to and the checker reads.
+//! The history of a run in order of observation: all components write to it, and the checker reads it.
 //!
-//! It judges nothing. One recorder stamps all of it, so that times compare. `HISTORY=file` keeps it as JSON lines.
+//! It judges nothing. One recorder assigns all timestamps, so that they are comparable. `HISTORY=file` also writes JSON
+//! lines.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -12,10 +13,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub type Text = Arc<str>;
 
-/// How the `uid` of a fence record begins: the last of its partition for its acl.
+/// The prefix of the `uid` of a fence: the last record of its partition for its access scope.
 pub const FENCE: &str = "fence-";
 
-/// Something that happened, `t` nanoseconds after the recorder was made.
+/// An operation, `t` nanoseconds after the recorder was created.
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
     pub t: u64,
@@ -23,11 +24,11 @@ pub struct Record {
     pub op: Op,
 }
 
-/// `acl` is `tenant/user`: whom a record is for. A client's `scope` is what it may see.
+/// `acl` is `tenant/user`: the recipient of a record. A client's `scope` is what it may receive.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "op", rename_all = "lowercase")]
 pub enum Op {
-    /// The broker has it.
+    /// Acknowledged by the broker.
     Produce {
         #[serde(flatten)]
         place: Place,
@@ -35,23 +36,23 @@ pub enum Op {
         uid: Text,
         acl: Text,
     },
-    /// No answer came: the broker may have it or not.
+    /// Without acknowledgement: the broker may have it or not.
     #[serde(rename = "produce?")]
     Unsure {
         uid: Text,
     },
-    /// Its transaction was aborted: nobody may get it.
+    /// Its transaction was aborted: no client may receive it.
     Aborted {
         uid: Text,
     },
-    /// A record of the log, as it was read at the end by a consumer that knows nothing of sidestream.
+    /// A record of the log, as read at the end by an independent consumer.
     Log {
         #[serde(flatten)]
         place: Place,
         uid: Text,
         acl: Text,
     },
-    /// A stream was asked for and answered. `last` is the cursor sent.
+    /// A response to a stream request. `last` is the cursor in the request.
     Open {
         client: usize,
         conn: u32,
@@ -61,7 +62,7 @@ pub enum Op {
         last: Option<Text>,
         status: u16,
     },
-    /// A whole frame with an event.
+    /// A complete frame with an event.
     Recv {
         client: usize,
         conn: u32,
@@ -70,7 +71,7 @@ pub enum Op {
         #[serde(flatten)]
         place: Place,
     },
-    /// A client was told of a loss, in the stream or by a 410.
+    /// A gap, in the stream or in a 410 response.
     Gap {
         client: usize,
         conn: u32,
@@ -86,12 +87,12 @@ pub enum Op {
         kind: &'static str,
         phase: Phase,
     },
-    /// A replica ended that nobody asked to.
+    /// A replica exited without being asked to.
     Crash {
         replica: usize,
         status: String,
     },
-    /// The client has seen every fence that is for it, or will not.
+    /// The client has received every fence of its scope, or stopped early.
     End {
         client: usize,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -99,7 +100,7 @@ pub enum Op {
     },
 }
 
-/// Where a record stands in Kafka.
+/// The position of a record in Kafka.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Place {
     pub topic: Text,
@@ -108,7 +109,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Of an event id, `topic:partition:offset`.
+    /// From an event id, `topic:partition:offset`.
     pub fn of(id: &str) -> Option<Self> {
         let (rest, off) = id.rsplit_once(':')?;
         let (topic, part) = rest.rsplit_once(':')?;
@@ -116,7 +117,7 @@ impl Place {
     }
 }
 
-/// Offsets of one partition, both ends included, as gaps tell them; an end that is null is none.
+/// Offsets of one partition, both ends included, as in gaps; a null end is unbounded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {
     pub topic: Text,
@@ -144,7 +145,7 @@ pub enum Proto {
     Ws,
 }
 
-/// Who ended a connection; `reset` where it broke, whoever broke it.
+/// Which side ended a connection; `reset` if it broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum By {
@@ -160,7 +161,7 @@ pub enum Phase {
     End,
 }
 
-/// Takes notes. What is kept is bounded by the run's duration, its rate and its number of clients.
+/// Records the history, whose size is bounded by the duration, the rate and the number of clients.
 pub struct Recorder {
     start: Instant,
     notes: Mutex<Notes>,
@@ -179,7 +180,7 @@ impl Recorder {
 
     pub fn note(&self, op: Op) {
         let mut notes = self.notes.lock().unwrap();
-        // Under the lock, so that the order of the notes is that of their times.
+        // Under the lock, so that records are in the order of their times.
         let record = Record { t: self.start.elapsed().as_nanos() as u64, op };
         if let Some(file) = &mut notes.file {
             serde_json::to_writer(&mut *file, &record).unwrap();
@@ -188,7 +189,7 @@ impl Recorder {
         notes.history.push(record);
     }
 
-    /// Everything noted so far.
+    /// The history so far.
     pub fn take(&self) -> Vec<Record> {
         let mut notes = self.notes.lock().unwrap();
         if let Some(file) = &mut notes.file {

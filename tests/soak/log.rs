@@ -1,4 +1,4 @@
-//! The log as it is, of what was committed: read from its start to its end by a consumer that knows nothing of sidestream.
+//! Reads the committed log from its start to its end with an independent consumer.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -19,7 +19,7 @@ const POLL: Duration = Duration::from_millis(100);
 /// For all of it.
 const READ: Duration = Duration::from_secs(120);
 
-/// Notes every record there is.
+/// Records every record in the log.
 pub fn read(brokers: &str, partitions: &Partitions, recorder: &Recorder) {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
@@ -53,7 +53,7 @@ pub fn read(brokers: &str, partitions: &Partitions, recorder: &Recorder) {
     }
 }
 
-/// Whether it stands at these ends. Its position passes control records, which are not given out.
+/// Whether the consumer's position is at these ends. It passes control records, which are not returned.
 fn is_at(consumer: &BaseConsumer, ends: &HashMap<(String, i32), i64>) -> bool {
     let positions = consumer.position().unwrap().to_topic_map();
     ends.iter().all(|(log, end)| matches!(positions.get(log), Some(Offset::Offset(at)) if at >= end))

@@ -1,10 +1,11 @@
-//! Replicas under faults, and what their clients were sent: in the spirit of Jepsen, a history and a checker.
+//! Replicas under faults and the events that their clients receive: a history and a checker, as in Jepsen.
 //!
-//! Three replicas of the real binary read a real Apache Kafka of three brokers, with Kafka's default settings; idempotent
-//! and transactional producers write. Two tenants' clients follow over every transport and come back by cursor wherever
-//! they like, and meanwhile replicas, brokers, networks, files and clients fail, and floods come, as the seed says. At the end every client must have been sent what its scope holds, each once and in order, or have been
-//! told what not. `make soak` runs for minutes; the short run here shows as well that the checker finds lies.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test panics to fail; so do its words.
+//! Three replicas of the real binary read Apache Kafka with three brokers and Kafka's default settings; idempotent and
+//! transactional producers write. Clients of two tenants follow on every transport, and resume by cursor on any replica.
+//! Meanwhile replicas, brokers, networks, files and clients fail, and hostile clients flood, as the seed determines. At
+//! the end, every client must have received each event of its scope once and in order, or a gap that names it.
+//! `make soak` runs for minutes; the short run here also shows that the checker finds falsifications.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test panics to fail; so do its fixtures.
 #![allow(clippy::print_stdout, reason = "the verdict is the output")]
 #![allow(unreachable_pub)] // Nothing is reachable from outside of a test binary.
 
@@ -30,11 +31,11 @@ use checker::{Verdict, judge};
 use run::Run;
 
 const SHORT: Duration = Duration::from_secs(12);
-/// Its plan has every kind of fault.
+/// Its plan contains every kind of fault.
 const SHORT_SEED: u64 = 4;
 
 #[test]
-fn a_short_run_is_clean_and_every_lie_about_it_is_found() {
+fn a_short_run_is_clean_and_every_falsification_is_found() {
     let history = Run { duration: SHORT, seed: SHORT_SEED, history: None }.carry_out();
     let verdict = judge(&history);
     print(&verdict);
@@ -42,7 +43,7 @@ fn a_short_run_is_clean_and_every_lie_about_it_is_found() {
     falsify::assert_every_lie_is_found(&history);
 }
 
-/// Ends the process itself, since the last line is to be the verdict.
+/// Exits by itself, so that the verdict is the last line.
 #[test]
 #[ignore = "minutes long: make soak"]
 fn soak() {

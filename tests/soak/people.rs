@@ -1,4 +1,4 @@
-//! Who listens: on which route, with which token, and so to whose records. The routes are made from the same table.
+//! The clients: their routes, tokens and scopes. The routes of the configuration come from the same table.
 
 use std::sync::Arc;
 
@@ -12,25 +12,25 @@ use crate::support::token;
 const STREAMS: [(&str, &[&str]); 2] =
     [("all", &[TOPICS[0].name, TOPICS[1].name, TOPICS[2].name]), ("ledger", &[TOPICS[0].name])];
 const PROTOS: [(Proto, &str); 3] = [(Proto::Sse, "sse"), (Proto::Ndjson, "ndjson"), (Proto::Ws, "ws")];
-/// What routes bind, by how their paths begin.
+/// What routes bind, by the prefix of their paths.
 const SCOPES: [(&str, &str); 3] = [
     ("/tenant", "tenant: claims.tenant"),
     ("/mine", "tenant: claims.tenant, user: claims.sub"),
     ("/users/{user}", "tenant: claims.tenant, user: path.user"),
 ];
-/// How the path of a route ends that goes on after a gap.
+/// The suffix of the path of a route that continues after a gap.
 pub const CONTINUE: &str = "/continue";
-/// Short, so that streams end by it in every run, in seconds.
+/// Short, so that tokens expire in every run, in seconds.
 const TOKEN_S: std::ops::Range<u64> = 3..30;
 
-/// Somebody who listens.
+/// The description of a client.
 #[derive(Clone, Debug)]
 pub struct Persona {
     pub proto: Proto,
-    /// A path but for [`CONTINUE`].
+    /// A path without [`CONTINUE`].
     pub path: String,
     pub stream: &'static str,
-    /// Whether it asks for [`CONTINUE`] from the start, or only once it got a 410.
+    /// Whether it requests [`CONTINUE`] from the start, or only after a 410.
     pub continues: bool,
     pub scope: Arc<[Text]>,
     pub topics: Arc<[Text]>,
@@ -38,7 +38,7 @@ pub struct Persona {
 }
 
 impl Persona {
-    /// A token that is good for some seconds.
+    /// A token that is valid for some seconds.
     pub fn token(&self, rng: &mut fastrand::Rng) -> String {
         let mut claims = self.claims.clone();
         claims["exp"] = (token::now() + rng.u64(TOKEN_S)).into();
@@ -46,7 +46,7 @@ impl Persona {
     }
 }
 
-/// One of each tenant on every transport and every kind of route; one kind reads a single topic.
+/// A client of each tenant on every transport and every kind of route; one kind reads a single topic.
 pub fn everybody() -> Vec<Persona> {
     let mut people = Vec::new();
     for tenant in TENANTS {

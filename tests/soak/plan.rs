@@ -1,7 +1,7 @@
-//! What a seed decides before anything starts: who is there, what is produced, and which fault comes when. Pure.
+//! The parts of a run that the seed determines: clients, records, and the time of each fault. Pure.
 //!
-//! What it can't decide is what the machine makes of it: how long a broker takes to start, say. Faults come in this
-//! order all the same.
+//! The rest depends on the machine, such as the time that a broker takes to start. The order of faults is the same
+//! nevertheless.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use fastrand::Rng;
 
 use crate::history::Text;
 
-/// A topic, its partitions at the start and at most, and how many of its events replicas keep.
+/// A topic, its initial and largest number of partitions, and the size of its window in events.
 pub struct Topic {
     pub name: &'static str,
     pub partitions: i32,
@@ -17,46 +17,46 @@ pub struct Topic {
     pub replay_events: usize,
 }
 
-/// The last one is kept so short that who is away for some seconds needs more than the window.
+/// The window of the last one is so short that a client which is away for some seconds needs the log.
 pub const TOPICS: [Topic; 3] = [
     Topic { name: "ledger", partitions: 12, partitions_max: 14, replay_events: 20_000 },
     Topic { name: "orders", partitions: 13, partitions_max: 16, replay_events: 20_000 },
     Topic { name: "brief", partitions: 2, partitions_max: 4, replay_events: 300 },
 ];
 pub const TENANTS: [&str; 2] = ["blue", "green"];
-/// Both tenants have users of these names.
+/// Both tenants have users with these names.
 pub const USERS: [&str; 4] = ["u0", "u1", "u2", "u3"];
 pub const REPLICAS: usize = 3;
 pub const BROKERS: usize = 3;
 /// Events per second of the idempotent producer.
 pub const RATE: u32 = 400;
-/// Producers that write transactions, beside it.
+/// Transactional producers, in addition.
 pub const TRANSACTIONAL: usize = 2;
 
-/// The most and the least time between two faults.
+/// The longest and the shortest time between two faults.
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 const PAUSE_MIN: Duration = Duration::from_millis(500);
-/// From a broker's start to when one may be killed again: it takes its time to come back, and two of three have to be
-/// there for a record to be acknowledged.
+/// From the start of a broker until one may be killed again: it takes time to rejoin, and two of three must be
+/// available for a record to be acknowledged.
 const BROKER_PAUSE: Duration = Duration::from_secs(25);
-/// How long a fault that lasts does so, in milliseconds.
+/// The duration of a fault, in milliseconds.
 const HOLD_MS: std::ops::Range<u64> = 300..4_000;
-/// The same for a broker: its partitions get other leaders after nine seconds.
+/// The duration for a broker: its partitions get other leaders after nine seconds.
 const BROKER_HOLD_MS: std::ops::Range<u64> = 300..14_000;
-/// How long clients stay away, in milliseconds: longer than a short window remembers.
+/// How long clients stay away, in milliseconds: longer than a short window covers.
 const AWAY_MS: std::ops::Range<u64> = 1_000..10_000;
-/// How many clients a fault of clients meets.
+/// The number of clients that a fault affects.
 const CLIENTS_HIT: usize = 6;
-/// Bytes that fill a record, so that a client which does not read is noticed.
+/// Padding of a record, so that the server notices a client that does not read.
 const PADDING: std::ops::Range<usize> = 0..1_000;
 
-/// Between two transactions, in milliseconds.
+/// The pause between two transactions, in milliseconds.
 const TRANSACTION_PAUSE_MS: std::ops::Range<u64> = 0..150;
 const TRANSACTION_RECORDS: std::ops::Range<usize> = 1..20;
-/// One of so many transactions is aborted.
+/// One in this many transactions is aborted.
 const TRANSACTIONS_PER_ABORT: usize = 4;
 
-/// Everybody a record may be for.
+/// All access scopes.
 pub fn acls() -> Vec<Text> {
     TENANTS.iter().flat_map(|tenant| USERS.iter().map(move |user| format!("{tenant}/{user}").into())).collect()
 }
@@ -67,14 +67,14 @@ pub struct Draft {
     pub uid: String,
     /// An index into [`TOPICS`].
     pub topic: usize,
-    /// The partition is the remainder by the number there are.
+    /// The partition is the remainder of the division by their number.
     pub draw: u32,
     /// An index into [`acls`].
     pub acl: usize,
     pub padding: usize,
 }
 
-/// The records of one producer of a run, without an end. Producer 0 is the idempotent one.
+/// The infinite sequence of records of one producer. Producer 0 is the idempotent one.
 pub fn drafts(seed: u64, producer: usize) -> impl Iterator<Item = Draft> {
     let mut rng = Rng::with_seed(seed.wrapping_add(producer as u64 * 0x9e37_79b9));
     let acls = TENANTS.len() * USERS.len();
@@ -90,13 +90,13 @@ pub fn drafts(seed: u64, producer: usize) -> impl Iterator<Item = Draft> {
 /// A transaction of a producer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transaction {
-    /// From the end of the one before.
+    /// From the end of the previous one.
     pub pause: Duration,
     pub records: usize,
     pub is_committed: bool,
 }
 
-/// The transactions of one producer of a run, without an end.
+/// The infinite sequence of transactions of one producer.
 pub fn transactions(seed: u64, producer: usize) -> impl Iterator<Item = Transaction> {
     let mut rng = Rng::with_seed(seed.rotate_left(32).wrapping_add(producer as u64));
     std::iter::repeat_with(move || Transaction {
@@ -106,30 +106,30 @@ pub fn transactions(seed: u64, producer: usize) -> impl Iterator<Item = Transact
     })
 }
 
-/// Brokers, replicas, clients and topics by their numbers.
+/// Brokers, replicas, clients and topics by index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// A replica is killed, later started again.
+    /// A replica is killed, and restarted later.
     Kill(usize),
-    /// A replica is asked to end, later started again.
+    /// A replica is asked to end, and restarted later.
     Drain(usize),
     /// A replica's network to the brokers is cut.
     Cut(usize),
     /// A replica's configuration changes.
     Reload(usize),
-    /// A replica's configuration is no good for a while.
+    /// A replica's configuration is invalid for a while.
     BadReload(usize),
-    /// One of the brokers is killed, later started again on its disk.
+    /// A broker is killed, and restarted on its data later.
     Broker(usize),
-    /// A topic gets a partition more.
+    /// A topic gets another partition.
     Grow(usize),
-    /// Hostile clients send a replica requests and frames as fast as they can.
+    /// Hostile clients flood a replica with requests and frames.
     Flood(usize),
     /// Clients break their connections.
     Reset(Vec<usize>),
-    /// Clients stop reading for so long.
+    /// Clients stop reading for this long.
     Stall(Vec<usize>, Duration),
-    /// Clients break their connections and come back after so long.
+    /// Clients break their connections, and return after this long.
     Leave(Vec<usize>, Duration),
 }
 
@@ -151,16 +151,16 @@ impl Fault {
     }
 }
 
-/// One thing to do.
+/// One step of the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     pub at: Duration,
     pub fault: Fault,
-    /// It begins, or it ends.
+    /// Whether the fault begins or ends.
     pub begins: bool,
 }
 
-/// The faults of a run, all of which have ended when it is over, in the order of their times.
+/// The faults of a run in order of time; all end before the run is over.
 pub fn faults(seed: u64, duration: Duration, clients: usize) -> Vec<Step> {
     let mut planner = Planner::new(seed, clients);
     let pause = (duration / 12).clamp(PAUSE_MIN, PAUSE_MAX);
@@ -177,11 +177,11 @@ struct Planner {
     rng: Rng,
     clients: usize,
     steps: Vec<Step>,
-    /// The kinds that are still to come before one comes again.
+    /// The kinds that must occur before one occurs again.
     deck: Vec<usize>,
-    /// Until when each replica is to be left alone.
+    /// Until when each replica is reserved for its current fault.
     busy: [Duration; REPLICAS],
-    /// When a broker was last started again.
+    /// When a broker was last restarted.
     broker_back: Option<Duration>,
     partitions: [i32; TOPICS.len()],
 }
@@ -190,7 +190,7 @@ impl Planner {
     const KINDS: usize = 11;
 
     fn new(seed: u64, clients: usize) -> Self {
-        // Other numbers than those of the drafts.
+        // Another random sequence than that of the records.
         let rng = Rng::with_seed(seed ^ 0x5eed);
         let partitions = TOPICS.map(|topic| topic.partitions);
         let busy = [Duration::ZERO; REPLICAS];
@@ -210,7 +210,7 @@ impl Planner {
         self.steps.push(Step { at: end, fault, begins: false });
     }
 
-    /// The next of the deck; a reset where that one can't be.
+    /// The next kind of the deck; a reset if that kind is not possible now.
     fn draw(&mut self, at: Duration, until: Duration, duration: Duration) -> Fault {
         if self.deck.is_empty() {
             self.deck = (0..Self::KINDS).collect();
@@ -240,7 +240,7 @@ impl Planner {
         Some(Fault::Broker(self.rng.usize(..BROKERS)))
     }
 
-    /// One with which nothing is wrong, if any.
+    /// A replica without a fault, if there is one.
     fn replica(&mut self, at: Duration, until: Duration) -> Option<usize> {
         let idle: Vec<_> = (0..REPLICAS).filter(|replica| self.busy[*replica] <= at).collect();
         let replica = *self.rng.choice(&idle)?;
@@ -248,7 +248,7 @@ impl Planner {
         Some(replica)
     }
 
-    /// Only where every broker is there, to get a replica of it.
+    /// Only while every broker is available, because each gets a replica.
     fn grow(&mut self, at: Duration) -> Option<Fault> {
         if self.broker_back.is_some_and(|back| at < back) {
             return None;
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_down_is_not_taken_down_again() {
+    fn no_fault_hits_a_component_that_is_down() {
         for seed in 0..50 {
             let mut down = std::collections::BTreeSet::new();
             for step in faults(seed, DURATION * 5, 24) {

@@ -1,5 +1,5 @@
-//! The producers: one idempotent, at an even pace through every outage, the others transactional; one note for each
-//! record whose fate is known or never will be.
+//! The producers: one idempotent, at an even rate through every outage, and transactional ones. Each record is noted
+//! once its outcome is known, or is known to stay unknown.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,21 +16,21 @@ use crate::client::{Fence, Ground};
 use crate::history::{FENCE, Op, Place, Text};
 use crate::plan::{Draft, RATE, TOPICS, acls, drafts, transactions};
 
-/// After so many milliseconds the brokers abort a transaction that was left open: until then nothing behind it is read.
+/// The time after which brokers abort an open transaction, in milliseconds: until then, later records are not readable.
 const TRANSACTION_TIMEOUT_MS: &str = "10000";
-/// How long one attempt to end a transaction may take.
+/// The timeout of one attempt to end a transaction.
 const TRY: Duration = Duration::from_secs(5);
-/// How long the last answers may take, and the fences'.
+/// The time limit for the last acknowledgements, and for those of the fences.
 const FINISH: Duration = Duration::from_secs(60);
 
-/// How many partitions each topic has.
+/// The number of partitions of each topic.
 pub type Partitions = [AtomicI32; TOPICS.len()];
 
-/// Where the answers go.
+/// Receives acknowledgements.
 pub struct Answers {
     ground: Arc<Ground>,
     fences: Mutex<Vec<Fence>>,
-    /// What a transaction wrote: its fate is not known before the transaction's. Nothing without transactions.
+    /// The records of the current transaction, whose outcome determines theirs. `None` without transactions.
     written: Option<Mutex<Vec<Op>>>,
 }
 
@@ -61,9 +61,9 @@ impl ProducerContext for Answers {
     }
 }
 
-/// Produces the seed's records for so long.
+/// Produces the seed's records for this long.
 pub fn produce(brokers: &str, ground: &Arc<Ground>, seed: u64, duration: Duration, partitions: &Partitions) {
-    // No timeout of its own: after one librdkafka sends the records behind it under a new epoch, some of them twice.
+    // No timeout: after one, librdkafka sends later records with a new epoch, and some of them twice.
     let producer = connect(brokers, ground, &[]);
     let start = Instant::now();
     let count = duration.as_secs_f64() * f64::from(RATE);
@@ -77,7 +77,7 @@ pub fn produce(brokers: &str, ground: &Arc<Ground>, seed: u64, duration: Duratio
     producer.flush(FINISH).unwrap();
 }
 
-/// Writes transactions for so long, as one of the transactional producers, which are counted from 1. None is left open.
+/// Runs transactions for this long, as one of the transactional producers (numbered from 1). None stays open.
 pub fn transact(
     mut producer: BaseProducer<Answers>,
     brokers: &str,
@@ -97,7 +97,7 @@ pub fn transact(
             for draft in drafts.by_ref().take(transaction.records) {
                 send(&producer, &draft, partition_of(&draft, partitions));
             }
-            // Aborted records have to be in the log as well: an abort alone would drop what is still in the queue.
+            // Aborted records must be in the log as well: aborting would purge those that are still queued.
             producer.flush(FINISH)?;
             if transaction.is_committed { commit(&producer) } else { abort(&producer) }
         });
@@ -112,13 +112,13 @@ pub fn transact(
             });
         }
         if outcome.is_err() {
-            // A producer of the same id ends what this one left open.
+            // A new producer with the same id ends the open transaction of the previous one.
             producer = connect_transactional(brokers, &ground, number);
         }
     }
 }
 
-/// Whether it was committed in the end, or aborted.
+/// Whether the transaction was finally committed, or else aborted.
 fn commit(producer: &BaseProducer<Answers>) -> KafkaResult<bool> {
     match retried(|| producer.commit_transaction(TRY)) {
         Ok(()) => Ok(true),
@@ -141,7 +141,7 @@ fn retried(mut attempt: impl FnMut() -> KafkaResult<()>) -> KafkaResult<()> {
     }
 }
 
-/// A producer of this number that may begin a transaction.
+/// A producer of this number that can begin a transaction.
 pub fn connect_transactional(brokers: &str, ground: &Arc<Ground>, number: usize) -> BaseProducer<Answers> {
     let id = format!("soak-{number}");
     let settings = [("transactional.id", &*id), ("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)];
@@ -159,7 +159,7 @@ fn partition_of(draft: &Draft, partitions: &Partitions) -> i32 {
     (draft.draw % partitions[draft.topic].load(Ordering::Relaxed) as u32) as i32
 }
 
-/// Produces a fence for everybody at the end of every partition.
+/// Produces a fence for every access scope at the end of every partition.
 pub fn fence(brokers: &str, ground: &Arc<Ground>, partitions: &Partitions) -> Vec<Fence> {
     let producer = connect(brokers, ground, &[]);
     let mut count = 0;
@@ -209,7 +209,7 @@ fn send(producer: &BaseProducer<Answers>, draft: &Draft, partition: i32) {
     let sent = Box::new(Sent { key: key.clone(), uid: uid.clone(), acl: acl.clone() });
     let record =
         BaseRecord::with_opaque_to(TOPICS[draft.topic].name, sent).partition(partition).key(&*key).payload(&*value);
-    // A partition that this client has not heard of yet.
+    // The client does not know the partition yet.
     if producer.send(record).is_err() {
         producer.context().ground.recorder.note(Op::Unsure { uid });
     }

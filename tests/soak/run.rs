@@ -1,4 +1,4 @@
-//! One run: the world, its clients and its producer, from an empty log to the last fence.
+//! One run: replicas, clients and producers, from an empty log to the last fence.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,20 +15,20 @@ use crate::plan::{REPLICAS, TRANSACTIONAL, faults};
 use crate::world::World;
 use crate::{log, producer};
 
-/// How long clients may take to get from the last fault to the fences.
+/// How long clients may take from the last fault to the fences.
 const FINISH: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 pub struct Run {
-    /// Of the faults and the producer; what comes before and after takes its time.
+    /// The duration of faults and producers, without start and end.
     pub duration: Duration,
     pub seed: u64,
-    /// Where the history is kept beside.
+    /// The file for the history.
     pub history: Option<PathBuf>,
 }
 
 impl Run {
-    /// Gives everything that happened.
+    /// Returns the history.
     pub fn carry_out(&self) -> Vec<Record> {
         let ground = Arc::new(Ground {
             recorder: Recorder::new(self.history.as_deref()),
@@ -45,7 +45,7 @@ impl Run {
     }
 
     fn stir(&self, world: &mut World, ground: &Arc<Ground>) {
-        // Clients and producer end even where this thread fails.
+        // Ends clients and producers even if this thread panics.
         let _over = Over(ground);
         let (whims, clients): (Vec<_>, Vec<_>) = everybody()
             .into_iter()

@@ -1,6 +1,6 @@
-//! A stream as its client sees it: a blocking socket, and the frames that came over it whole.
+//! A stream from the client's side: a blocking socket, and the complete frames received on it.
 //!
-//! What a connection that breaks leaves unfinished is void. What no sidestream may send is a panic.
+//! Incomplete data of a broken connection is discarded. Data that sidestream must never send causes a panic.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -16,23 +16,23 @@ use crate::support::http::Call;
 use crate::support::sse;
 
 const CONNECT: Duration = Duration::from_secs(1);
-/// How long an answer's head may take: a client that is ahead waits up to 10 seconds, and machines are busy.
+/// The timeout of a response head: a client that is ahead waits up to 10 seconds, and machines are busy.
 const ANSWER: Duration = Duration::from_secs(20);
-/// How long a read waits, so that a client looks up from its stream.
+/// The timeout of a read, so that a client can react to faults.
 const LOOK_UP: Duration = Duration::from_millis(50);
-/// Small, so that who does not read is noticed by the server.
+/// Small, so that the server notices a client that does not read.
 const RECEIVE_BUFFER_BYTES: usize = 16 * 1024;
 const HEADERS_MAX: usize = 32;
 
-/// How a request for a stream ended.
+/// The result of a stream request.
 pub enum Opened {
     Granted(u16, Stream),
     Refused(u16, Problem),
-    /// There is nobody, or they went away before they answered.
+    /// No replica accepted the connection, or it closed before responding.
     Nobody,
 }
 
-/// What a refusal says, as far as it is a gap.
+/// The gap in a refusal.
 #[derive(Debug, Default, Deserialize)]
 pub struct Problem {
     #[serde(default)]
@@ -41,10 +41,10 @@ pub struct Problem {
     pub ranges: Vec<Range>,
 }
 
-/// What comes next.
+/// The result of a read.
 pub enum Next {
     Frame(Frame),
-    /// Nothing so far.
+    /// Nothing within the timeout.
     Quiet,
     Ended(By),
 }
@@ -52,7 +52,7 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Frame {
     pub told: Told,
-    /// Where the client stands now, if the frame says it.
+    /// The client's position after the frame, if the frame contains it.
     pub cursor: Option<Text>,
 }
 
@@ -72,14 +72,14 @@ pub enum Stream {
 pub struct Body {
     socket: TcpStream,
     proto: Proto,
-    /// Chunks.
+    /// Chunked data.
     raw: Vec<u8>,
-    /// What was in them.
+    /// The decoded text.
     text: Vec<u8>,
     ended: bool,
 }
 
-/// Sends the request and reads the answer's head.
+/// Sends the request, and reads the response head.
 pub fn open(proto: Proto, call: &Call) -> Opened {
     let call = if proto == Proto::Ws { call.clone().upgrade() } else { call.clone() };
     let answer = connect(call.address).and_then(|mut socket| {
@@ -115,7 +115,7 @@ fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     Ok(socket)
 }
 
-/// Gives the status and the body's length where it has one; what was read beyond the head is left in `read`.
+/// Returns the status, and the length of the body if it is stated; bytes after the head stay in `read`.
 fn head(socket: &mut TcpStream, read: &mut Vec<u8>) -> std::io::Result<(u16, usize)> {
     let deadline = Instant::now() + ANSWER;
     loop {
@@ -154,7 +154,7 @@ fn more(socket: &mut TcpStream, read: &mut Vec<u8>, deadline: Instant) -> std::i
 enum Received {
     Some,
     Nothing,
-    /// However it came.
+    /// The end of the connection, for any reason.
     End,
 }
 
@@ -183,14 +183,14 @@ impl Stream {
         }
     }
 
-    /// Ends it as a client does that means it.
+    /// Closes the stream properly.
     pub fn close(self) {
         if let Self::WebSocket(mut socket) = self {
             let _ = socket.close(None);
         }
     }
 
-    /// Breaks the connection.
+    /// Resets the connection.
     pub fn reset(self) {
         let socket = match &self {
             Self::Body(body) => &body.socket,
@@ -218,7 +218,7 @@ impl Body {
         }
     }
 
-    /// Takes the whole chunks.
+    /// Decodes the complete chunks.
     fn unpack(&mut self) {
         while let httparse::Status::Complete((start, size)) =
             httparse::parse_chunk_size(&self.raw).expect("a chunk's size")

@@ -1,5 +1,5 @@
-//! Everything that can fail: brokers, a network between them and each replica, the replicas and their files. It does
-//! what the plan says and notes when.
+//! Everything that can fail: brokers, a network between them and each replica, the replicas and their files. It
+//! executes the plan and records the times.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -23,9 +23,9 @@ use crate::support::sidecar::Sidecar;
 use crate::support::upstream::Upstream;
 use crate::support::{eventually_true, token};
 
-/// Nobody listens there: a network that leads nowhere.
+/// An address without a listener: a network that leads nowhere.
 const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
-/// How many of the brokers must have a record before it is acknowledged: no leader's death loses one.
+/// The number of brokers that must have a record before it is acknowledged, so that losing a leader loses no record.
 const COPIES_MIN: &str = "2";
 
 const SUCCESSES: &str = "notifications_config_reloads_total{result=\"success\"}";
@@ -39,13 +39,13 @@ pub struct World {
     pub partitions: Arc<Partitions>,
     ground: Arc<Ground>,
     clients: Vec<Sender<Whim>>,
-    /// Who floods which replica.
+    /// The floods by replica.
     floods: Vec<(usize, Flood)>,
     _upstream: Upstream,
 }
 
 impl World {
-    /// Brokers with the topics, empty, and replicas that have found them. What they log stays in `target/test-logs`.
+    /// Starts brokers with empty topics, and replicas that have found them. Their logs are in `target/test-logs`.
     pub fn start(name: &str, ground: Arc<Ground>) -> Self {
         let logs = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-logs").join(name);
         let _ = fs::remove_dir_all(&logs);
@@ -72,12 +72,12 @@ impl World {
         world
     }
 
-    /// Where a plain Kafka client finds the brokers, past all networks that are cut.
+    /// The brokers' addresses for an independent Kafka client, bypassing the networks that faults cut.
     pub fn brokers(&self) -> String {
         addresses(&self.nodes)
     }
 
-    /// Where a stream of this client stands before anything was produced.
+    /// The position of this client's stream before the first record.
     pub fn first_cursor(&self, persona: &Persona) -> Text {
         let sidecar = self.replicas[0].sidecar();
         let target = format!("/tenant/{}/sse", persona.stream);
@@ -86,18 +86,18 @@ impl World {
         stream.record().and_then(|record| record.id).expect("a priming record with an id").into()
     }
 
-    /// Who is going to be reset and stalled, by number.
+    /// The clients that faults affect, by index.
     pub fn attend(&mut self, clients: Vec<Sender<Whim>>) {
         self.clients = clients;
     }
 
-    /// Does what the plan says at its times, or later where something took its time.
+    /// Executes the plan, at its times or later if a step took longer.
     pub fn carry_out(&mut self, steps: &[Step]) {
         let start = Instant::now();
         for Step { at, fault, begins } in steps {
             thread::sleep((start + *at).saturating_duration_since(Instant::now()));
             self.look_after_replicas();
-            // Noted before it begins and after it ended.
+            // Recorded before it begins, and after it has ended.
             if *begins {
                 self.note(fault, Phase::Begin);
                 self.begin(fault);
@@ -108,7 +108,7 @@ impl World {
         }
     }
 
-    /// Notes who ended by itself, and starts it again.
+    /// Records replicas that have exited by themselves, and restarts them.
     pub fn look_after_replicas(&mut self) {
         for n in 0..REPLICAS {
             let is_gone = self.replicas[n].sidecar.as_mut().is_some_and(|sidecar| !sidecar.is_running());
@@ -170,7 +170,7 @@ impl World {
 
     fn grow(&self, topic: usize) {
         let partitions = self.partitions[topic].load(Ordering::Relaxed) + 1;
-        // A broker that was started again takes a moment until it may hold replicas.
+        // A restarted broker takes a moment until it may hold replicas.
         eventually_true("a partition more", || self.admin.try_grow(TOPICS[topic].name, partitions as usize));
         self.partitions[topic].store(partitions, Ordering::Relaxed);
     }
@@ -185,13 +185,13 @@ impl World {
 
     fn tell(&self, clients: &[usize], whim: Whim) {
         for client in clients {
-            // One that is through is not there any more.
+            // A client that has finished no longer receives.
             let _ = self.clients[*client].send(whim);
         }
     }
 }
 
-/// A topic with a replica of each partition on every broker, so that one of them may be lost.
+/// A topic with a replica of each partition on every broker, so that one broker may be lost.
 fn create(admin: &Admin, topic: &Topic) {
     let ids: Vec<i32> = (1..=BROKERS as i32).collect();
     let places = (0..topic.partitions as usize).map(|partition| {
@@ -208,15 +208,15 @@ fn addresses(nodes: &[RealBroker]) -> String {
     nodes.iter().map(|node| node.address.as_str()).collect::<Vec<_>>().join(",")
 }
 
-/// What is between a replica and the brokers.
+/// The network between a replica and the brokers.
 struct Network {
-    /// One a broker.
+    /// One per broker.
     relays: Vec<Relay>,
     behind: Vec<SocketAddr>,
 }
 
 impl Network {
-    /// One that leads nowhere.
+    /// A network that leads nowhere.
     fn start() -> Self {
         Self { relays: (0..BROKERS).map(|_| Relay::start(NOWHERE)).collect(), behind: Vec::new() }
     }
@@ -235,11 +235,11 @@ impl Network {
     }
 }
 
-/// A sidestream, the network it reads the brokers through, and its file.
+/// A sidestream process, its network to the brokers, and its configuration.
 struct Replica {
     network: Network,
     config: PathBuf,
-    /// The configuration as it should be, and how often it was changed.
+    /// The valid configuration, and the number of its changes.
     text: String,
     reloads: usize,
     sidecar: Option<Sidecar>,
@@ -259,7 +259,7 @@ impl Replica {
         self.sidecar.as_ref().expect("a replica that runs")
     }
 
-    /// One route more.
+    /// Adds a route.
     fn reload(&mut self) {
         let before = self.sidecar().metric(SUCCESSES).unwrap_or(0.0);
         self.reloads += 1;
@@ -278,7 +278,7 @@ impl Replica {
         self.sidecar().await_metric(SUCCESSFUL, 1.0);
     }
 
-    /// By the renaming of a whole file, as deployments do.
+    /// Replaces the file by renaming, as deployments do.
     fn write(&self, text: &str) {
         let beside = self.config.with_extension("next");
         fs::write(&beside, text).unwrap();
@@ -286,7 +286,7 @@ impl Replica {
     }
 }
 
-/// Routes come last, so that one more can be added at the end.
+/// Routes are last, so that one can be appended.
 fn configuration(brokers: &str, upstream: SocketAddr) -> String {
     let topic = |topic: &Topic| format!("{}: {{ replay: {{ events: {} }} }}", topic.name, topic.replay_events);
     let topics = TOPICS.iter().map(topic).collect::<Vec<_>>().join(", ");
@@ -299,5 +299,5 @@ fn configuration(brokers: &str, upstream: SocketAddr) -> String {
     )
 }
 
-/// Short, since nobody reads on who is stalled.
+/// Short, because stalled clients do not read.
 const DRAIN: Duration = Duration::from_secs(1);

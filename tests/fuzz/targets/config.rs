@@ -1,5 +1,5 @@
-//! Any text as a configuration: it is rejected with places that are in the text, or it is compiled, to the same snapshot
-//! again.
+//! Any text as a configuration: it is rejected with positions inside of the text, or compiles to the same snapshot
+//! every time.
 
 #![no_main]
 
@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use sidestream::config::{Budget, Diff, parse};
 
 fuzz_target!(|text: &str| {
-    // No file that it names is there.
+    // The files that it names do not exist.
     let read = || parse(text, "fuzz.yaml", Path::new("/nonexistent"));
     match read() {
         Ok(snapshot) => {

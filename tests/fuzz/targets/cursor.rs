@@ -1,4 +1,4 @@
-//! Any text as a cursor: it is refused, or resuming from it ends, and what it means survives its own text.
+//! Any text as a cursor: it is rejected, or resuming from it terminates, and its text round-trips.
 
 #![no_main]
 

@@ -1,7 +1,7 @@
-//! Any bytes as the head of a request: checking it ends, and what passes means one thing to everybody.
+//! Any bytes as a request head: checking terminates, and an accepted head is unambiguous.
 
 #![no_main]
-#![allow(dead_code)] // What is not called here is called in the server.
+#![allow(dead_code)] // Functions that are not called here are called by the server.
 
 use libfuzzer_sys::fuzz_target;
 
@@ -18,13 +18,13 @@ mod head;
 
 use framing::Framing;
 
-/// Whether the bytes begin with a head that is accepted; where it is, its length, and how its body is framed.
+/// If the bytes begin with an accepted head: its length and the framing of its body.
 fn accepted(bytes: &[u8]) -> Option<(usize, Framing)> {
     let end = head::end(bytes, 0)?;
     Some((end, head::check(&bytes[..end]).ok()?))
 }
 
-/// Takes a body in pieces of this size: how many bytes belong to it, or nothing where it is refused.
+/// Consumes a body in pieces of this size: the number of bytes that belong to it, or `None` if it is rejected.
 fn body(mut framing: Framing, bytes: &[u8], size: usize) -> Option<usize> {
     let mut taken = 0;
     for piece in bytes.chunks(size.max(1)) {

@@ -1,5 +1,5 @@
-//! Any path: one that is spelled in another way than a stream route's pattern, and that a server may read as the route,
-//! is not passed to the upstream; and finding out takes time that grows with the length alone.
+//! Any path: one that is spelled differently from a stream route's pattern, but that a server may read as the route, is
+//! not forwarded to the upstream. The time for that is linear in the length.
 
 #![no_main]
 
@@ -18,7 +18,7 @@ fuzz_target!(|path: &str| {
     match TABLE.find(path) {
         Found::Upstream => {
             assert_ne!(path, "/events");
-            // Spelled otherwise, it is still no stream's.
+            // Respelled, it is still not a stream route.
             let respelled = path.replace('/', "//");
             let respelled = TABLE.find(&respelled);
             assert!(matches!(respelled, Found::Upstream | Found::Disguised), "{path:?}");
@@ -27,7 +27,7 @@ fuzz_target!(|path: &str| {
         Found::Stream { route, params } => {
             assert!(path.starts_with('/'));
             assert_eq!(route.pattern.matches('{').count(), params.len());
-            // The same with a dot segment is not the upstream's.
+            // With a dot segment, it is not forwarded.
             assert!(matches!(TABLE.find(&format!("/.{path}")), Found::Disguised), "{path:?}");
             assert!(matches!(TABLE.find(&format!("/x/..{path}")), Found::Disguised), "{path:?}");
         }

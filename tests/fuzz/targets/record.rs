@@ -1,4 +1,4 @@
-//! Any bytes as a record, of a topic of any kind: it is rejected, or becomes an event whose envelope is one line of JSON
+//! Any bytes as a record of any kind of topic: it is rejected, or becomes an event whose envelope is one line of JSON
 //! with the record's id, and that every transport can send.
 
 #![no_main]
@@ -50,7 +50,7 @@ fuzz_target!(|input: (u8, Option<&[u8]>, Vec<Header<'_>>, Option<i64>, &[u8])| {
         Err(error) => return assert!(!matches!(error, Undecodable::Panicked)),
     };
     assert!(!event.envelope.contains(&b'\n') && !event.envelope.contains(&b'\r'));
-    // As its text: a number may be beyond all types, and nesting beyond what other readers take.
+    // As raw text: a number may exceed all types, and nesting may exceed the limits of other readers.
     let is_json = |text| serde_json::from_slice::<&RawValue>(text).is_ok();
     assert!(is_json(&event.envelope) && is_json(event.data()));
     assert!(event.envelope.starts_with(b"{\"id\":\"orders:3:42\",\"ts\":"));

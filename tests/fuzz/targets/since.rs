@@ -1,4 +1,4 @@
-//! Any text as `since`: it is refused, or means a cursor or a time.
+//! Any text as `since`: it is rejected, or is a cursor or a time.
 
 #![no_main]
 

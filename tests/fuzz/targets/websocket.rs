@@ -1,5 +1,5 @@
-//! Any bytes of a WebSocket client, in pieces of any size: the messages do not depend on the pieces, nothing of a refused
-//! size is kept, and every piece is either decoded or waited for.
+//! Any bytes of a WebSocket client, in pieces of any size: the messages do not depend on the pieces, a rejected message
+//! is not buffered, and every piece is decoded or pending.
 
 #![no_main]
 
