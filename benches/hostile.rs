@@ -1,11 +1,11 @@
-//! What clients that flood cost those who listen: `cargo bench --bench hostile`.
+//! The effect of flooding clients on others: `cargo bench --bench hostile`.
 //!
-//! One SSE client gets events at a steady rate, in turn with nobody beside it and with flooders on the same writer, in
-//! pairs of short runs. Flooders send as fast as they are let, from one thread, and come back when they are cut off. Told
-//! are the median and the 99th percentile of the latency of events in both halves of the pairs, the ratio of the medians
-//! over the pairs, and the CPU time of the process. Kafka is librdkafka's mock broker; all of it shares one machine.
-//! `SIDESTREAM_BENCH_BINARY` names another binary to measure, `QUICK=1` takes one pair of each instead of five. Prints a table in Markdown and judges nothing. Loopback
-//! only; ends by itself.
+//! One SSE client receives events at a steady rate, alternately without and with flooders on the same writer, in pairs
+//! of short runs. Flooders send as fast as possible from one thread, and reconnect when they are disconnected. Reports
+//! the median and the 99th percentile of the event latency in both halves, the ratio of the medians over the pairs, and
+//! the CPU time of the process. Kafka is librdkafka's mock broker; everything runs on one machine.
+//! `SIDESTREAM_BENCH_BINARY` names another binary to measure, and `QUICK=1` runs one pair instead of five. Prints a
+//! table in Markdown without a verdict. Loopback only; ends by itself.
 
 #![allow(clippy::print_stdout, reason = "a benchmark's figures are its output")]
 #![allow(unreachable_pub, reason = "a program, whose modules are nobody else's")]
@@ -43,17 +43,17 @@ const EVENTS_PER_S: u32 = 200;
 const PAIRS: usize = 5;
 /// With `QUICK=1`.
 const QUICK_PAIRS: usize = 1;
-/// Half a pair.
+/// The duration of half a pair.
 const RUN: Duration = Duration::from_secs(2);
-/// After which what was sent before the half began has come.
+/// The pause after which earlier events have arrived.
 const SETTLE: Duration = Duration::from_millis(200);
 const WARM_UP: Duration = Duration::from_secs(2);
-/// Bytes that a flooder writes at once.
+/// Bytes per write of a flooder.
 const WRITE_BYTES: usize = 64 * 1024;
-/// How long all flooders pause where none of them can write.
+/// How long all flooders pause if none of them can write.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// A way to flood: where the client goes, what it says first, and what it repeats.
+/// A kind of flood: the path, the first bytes, and the bytes that are repeated.
 struct Flood {
     name: &'static str,
     path: &'static str,
@@ -61,7 +61,7 @@ struct Flood {
     repeated: &'static [u8],
 }
 
-/// Masked frames with an empty payload, and bytes behind the request of an HTTP stream.
+/// Masked frames with an empty payload, and bytes after the request of an HTTP stream.
 const FLOODS: [Flood; 5] = [
     Flood { name: "WebSocket pongs", path: "/ws", first: b"", repeated: b"\x8a\x80\0\0\0\0" },
     Flood { name: "empty fragments", path: "/ws", first: b"\x01\x80\0\0\0\0", repeated: b"\x00\x80\0\0\0\0" },
@@ -91,7 +91,7 @@ fn main() -> Fallible<()> {
     Ok(())
 }
 
-/// The one who listens, and what sends it events.
+/// The measured client, and its producer.
 struct Live {
     start: Instant,
     reader: JoinHandle<Result<Vec<Taken>, String>>,
@@ -132,7 +132,7 @@ fn send(feed: &Feed, start: Instant, is_over: &AtomicBool) -> Fallible<()> {
     feed.flush()
 }
 
-/// A stretch of time, in microseconds since the start, and the CPU time of the process in it.
+/// A period in microseconds since the start, and the CPU time of the process in it.
 #[derive(Clone, Copy)]
 struct Run {
     from_us: u64,
@@ -163,7 +163,7 @@ fn measure(product: &Product, live: &Live, flood: &'static Flood, flooders: usiz
     Ok(Measured { name: flood.name, flooders, pairs })
 }
 
-/// Clients that send as much as they are let.
+/// Clients that send as much as they can.
 struct Crowd {
     is_over: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
@@ -182,7 +182,7 @@ impl Crowd {
                 for flooder in &mut crowd {
                     match flooder.as_mut().map(|flooder| flooder.write(&bytes)) {
                         Some(Ok(written)) => wrote += written,
-                        // Cut off, or not there yet: it comes again.
+                        // Disconnected, or not connected yet: connects again.
                         Some(Err(_)) | None => *flooder = Flooder::open(address, flood).ok(),
                     }
                 }
@@ -204,7 +204,7 @@ impl Crowd {
 
 struct Flooder {
     socket: TcpStream,
-    /// Of the repeated bytes, where it stopped: frames must not be broken.
+    /// The offset in the repeated bytes: frames must not be cut.
     at: usize,
 }
 
@@ -221,7 +221,7 @@ impl Flooder {
         Ok(Self { socket, at: 0 })
     }
 
-    /// How much it was let write; nothing where it has to wait.
+    /// The number of bytes written; 0 if it would block.
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         match self.socket.write(&bytes[self.at..]) {
             Ok(written) => {
@@ -255,7 +255,7 @@ impl Measured {
     }
 }
 
-/// Of the events that were sent in a run; not a number where there is none.
+/// Of the events sent in a run; NaN if there are none.
 fn percentile_ms(taken: &[Taken], run: Run, percent: usize) -> f64 {
     let within = taken.iter().filter(|event| (run.from_us..run.to_us).contains(&event.sent_us));
     let mut took: Vec<u64> = within.map(|event| event.took_us).collect();

@@ -1,10 +1,11 @@
-//! What operators do to a process that is busy, and what it costs those who are live: `cargo bench --bench operations`.
+//! The effect of an operator's actions on live streams: `cargo bench --bench operations`.
 //!
-//! With thousands of streams open, the configuration is reloaded, or `/metrics` is scraped, or the admin page looks, four
-//! times a second, in turn with nothing of it, in pairs of short runs. Told are how long each took, its CPU, and the 99th
-//! percentile of the latency of live events in both halves of the pairs: medians, and the median of the pairs' ratios. Kafka is one node of Apache Kafka (`make kafka`
-//! installs it); all of it shares one machine. Prints a table in Markdown and judges nothing, but ends with an error where
-//! a stream ended or an act failed. Loopback only; ends by itself.
+//! With thousands of open streams, the configuration is reloaded, `/metrics` is scraped, or the admin page polls, four
+//! times a second, alternating with periods without it, in pairs of short runs. Reports the duration of each action,
+//! its CPU time, and the 99th percentile of the latency of live events in both halves: medians, and the median of the
+//! pairs' ratios. Kafka is one node of Apache Kafka (`make kafka` installs it); everything runs on one machine. Prints
+//! a table in Markdown without a verdict, but fails if a stream ended or an action failed. Loopback only; ends by
+//! itself.
 
 #![allow(clippy::print_stdout, reason = "a benchmark's figures are its output")]
 #![allow(unreachable_pub, reason = "a program, whose modules are nobody else's")]
@@ -19,8 +20,8 @@ mod process;
 #[allow(dead_code, reason = "other scenarios feed it otherwise")]
 mod product;
 #[path = "../tests/integration/support/real_broker.rs"]
-#[allow(clippy::unwrap_used, clippy::expect_used)] // Written for tests, which fail by it; here the run ends as well.
-#[allow(dead_code, unreachable_pub)] // The tests kill it and read its disk.
+#[allow(clippy::unwrap_used, clippy::expect_used)] // Written for tests, which fail by panicking; here the run ends as well.
+#[allow(dead_code, unreachable_pub)] // Only the tests kill the node and read its data.
 mod real_broker;
 #[path = "end_to_end/row.rs"]
 #[allow(dead_code, reason = "nothing is judged here")]
@@ -48,22 +49,22 @@ use times::Taken;
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// Live clients, as many of each transport, and events a second to each of them.
+/// Live clients, a third on each transport, and the events per second to each of them.
 const LIVE: usize = 99;
 const EVENTS_PER_S: u32 = 100;
-/// All open streams: where reloads are measured, and where a process has no descriptor left for more.
+/// All open streams: the number for reloads, and the number that uses all descriptors.
 const STREAMS: usize = 5_000;
 const STREAMS_MAX: usize = 19_000;
 const PAIRS: usize = 15;
-/// Half a pair.
+/// The duration of half a pair.
 const RUN: Duration = Duration::from_secs(2);
 const EVERY: Duration = Duration::from_millis(250);
-/// In a row, to measure their CPU time.
+/// Consecutive actions, to measure their CPU time.
 const BURST: usize = 100;
-/// The first events find cold caches and a JVM that still compiles.
+/// The first events meet cold caches and a JVM that is still compiling.
 const WARM_UP: Duration = Duration::from_secs(5);
 
-/// What is done to the process. False where it was done already, so that its time says nothing.
+/// An action. False if it had no effect, so that its duration is meaningless.
 type Act = fn(&Product, usize) -> Fallible<bool>;
 
 fn main() -> Fallible<()> {
@@ -99,12 +100,12 @@ fn create_topics(brokers: &str) -> Fallible<()> {
     Ok(())
 }
 
-/// Streams of users for whom nothing comes.
+/// Streams of users without events.
 fn open_idle(product: &Product, from: usize, to: usize) -> Fallible<Vec<TcpStream>> {
     clients::connect(product.address, (from..to).map(|n| product::request(&format!("/users/{}", product::user(n)))))
 }
 
-/// None of them ended.
+/// Asserts that none of them has ended.
 fn assert_open(idle: &mut [TcpStream]) -> Fallible<()> {
     for socket in idle {
         socket.set_nonblocking(true)?;
@@ -115,7 +116,7 @@ fn assert_open(idle: &mut [TcpStream]) -> Fallible<()> {
     Ok(())
 }
 
-/// Clients on all transports who get every event, and what sends them.
+/// Clients on all transports that receive every event, and their producer.
 struct Live {
     start: Instant,
     readers: Vec<JoinHandle<Result<Vec<Taken>, String>>>,
@@ -142,7 +143,7 @@ impl Live {
         Ok(u64::try_from(self.start.elapsed().as_micros())?)
     }
 
-    /// What all clients had.
+    /// What all clients received.
     fn stop(self) -> Fallible<Vec<Taken>> {
         self.is_over.store(true, Ordering::Relaxed);
         self.feeder.join().map_err(|_| "the producer failed")??;
@@ -165,19 +166,19 @@ fn send(feed: &Feed, start: Instant, is_over: &AtomicBool) -> Fallible<()> {
     feed.flush()
 }
 
-/// What came of doing something again and again.
+/// The results of repeating an action.
 struct Measured {
     name: &'static str,
     streams: usize,
-    /// How long each took, in milliseconds.
+    /// The duration of each action, in milliseconds.
     each_ms: Vec<f64>,
-    /// CPU time of one, in milliseconds.
+    /// The CPU time of one action, in milliseconds.
     cpu_ms: f64,
-    /// When the halves of a pair were, without it and with it.
+    /// The periods of each pair, without and with the action.
     pairs: Vec<[Run; 2]>,
 }
 
-/// A stretch of time, in microseconds since the start, and the CPU time that the process spent in it.
+/// A period in microseconds since the start, and the CPU time of the process in it.
 #[derive(Clone, Copy)]
 struct Run {
     from_us: u64,
@@ -211,7 +212,7 @@ fn timed(acts: &mut Vec<f64>, product: &Product, act: Act) -> Fallible<()> {
     Ok(())
 }
 
-/// Does something every so often, for the time of a run.
+/// Repeats an action at intervals, for the time of a run.
 fn paced(product: &Product, live: &Live, mut act: impl FnMut() -> Fallible<()>) -> Fallible<Run> {
     let begin = Instant::now();
     run(product, live, || {
@@ -225,12 +226,12 @@ fn paced(product: &Product, live: &Live, mut act: impl FnMut() -> Fallible<()>) 
     })
 }
 
-/// CPU time of one, in milliseconds: of many in a row, less what the process needs for those who are live, which is
-/// this share of the time.
+/// The CPU time of one action, in milliseconds: of many in sequence, less this share of the time, which is what the
+/// process needs for live streams.
 fn burst(product: &Product, live: &Live, act: Act, share: f64) -> Fallible<f64> {
     let run = run(product, live, || {
         (0..BURST).try_for_each(|n| act(product, n).map(drop))?;
-        // Writers take a reload over after it was answered.
+        // Writers apply a reload after its response.
         thread::sleep(EVERY);
         Ok(())
     })?;
@@ -248,12 +249,12 @@ impl Run {
         (self.to_us - self.from_us) as f64 / 1e6
     }
 
-    /// CPU time by time.
+    /// CPU time divided by time.
     fn share(self) -> f64 {
         self.cpu.as_secs_f64() / self.seconds()
     }
 
-    /// Of the events that were sent in it.
+    /// Of the events sent in it.
     fn p99_ms(self, taken: &[Taken]) -> f64 {
         let within = taken.iter().filter(|event| (self.from_us..self.to_us).contains(&event.sent_us));
         times::p99_ms(&within.copied().collect::<Vec<_>>())
@@ -274,7 +275,7 @@ impl Measured {
     }
 }
 
-/// Two configurations in turn, of which one has a route more.
+/// Two configurations in turn, one of which has an additional route.
 fn reload(product: &Product, n: usize) -> Fallible<bool> {
     const MORE: &str = "  - { path: /more, stream: everybody, transport: sse, public: true }\n";
     let text = fs::read_to_string(&product.file)?;
@@ -284,7 +285,7 @@ fn reload(product: &Product, n: usize) -> Fallible<bool> {
     fs::rename(&beside, &product.file)?;
     let answer = ask(product, "POST", "/-/reload")?;
     match ["\"applied\"", "\"unchanged\""].map(|result| answer.contains(result)) {
-        // The process follows the file by itself as well, and was faster.
+        // The process also follows the file by itself, and was faster.
         [_, true] => Ok(false),
         [true, _] => Ok(true),
         _ => Err(format!("reload {n}: {answer}").into()),
@@ -295,7 +296,7 @@ fn scrape(product: &Product, n: usize) -> Fallible<bool> {
     shows(&ask(product, "GET", "/metrics")?, "_route_streams", n)
 }
 
-/// What the page asks each time.
+/// The requests of the admin page.
 fn look(product: &Product, n: usize) -> Fallible<bool> {
     scrape(product, n)?;
     shows(&ask(product, "GET", "/status")?, "\"routes\"", n)
@@ -305,7 +306,7 @@ fn shows(answer: &str, wanted: &str, n: usize) -> Fallible<bool> {
     if answer.contains(wanted) { Ok(true) } else { Err(format!("answer {n}: {answer}").into()) }
 }
 
-/// The whole answer, its head included.
+/// The complete response, including its head.
 fn ask(product: &Product, method: &str, path: &str) -> Fallible<String> {
     let mut socket = TcpStream::connect(product.admin)?;
     let host = product.admin;

@@ -1,5 +1,5 @@
-//! What a piece costs alone: decoding a record, encoding an event, filing it in the window, finding who wants it, and
-//! finding a route. `cargo bench --bench pieces`; the whole is measured by `end_to_end`, which takes these figures over.
+//! The cost of single operations: decoding a record, encoding an event, appending it to the window, matching it with
+//! the index, and routing. `cargo bench --bench pieces`; `end_to_end` measures the whole and includes these figures.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark ends where its input is wrong")]
 
@@ -152,7 +152,7 @@ fn route(pattern: &str) -> StreamRoute {
     }
 }
 
-/// Short: these figures guard against an order of magnitude, on machines that are no laboratory.
+/// Short: these figures guard against regressions by an order of magnitude, on ordinary machines.
 fn brief() -> Criterion {
     Criterion::default()
         .warm_up_time(Duration::from_millis(300))

@@ -7,8 +7,8 @@
 #![allow(clippy::print_stdout, reason = "a benchmark's figures are its output")]
 
 #[path = "../tests/integration/support/real_broker.rs"]
-#[allow(clippy::unwrap_used, clippy::expect_used)] // Written for tests, which fail by it; here the run ends as well.
-#[allow(dead_code, unreachable_pub)] // The tests kill it and read its disk.
+#[allow(clippy::unwrap_used, clippy::expect_used)] // Written for tests, which fail by panicking; here the run ends as well.
+#[allow(dead_code, unreachable_pub)] // Only the tests kill the node and read its data.
 mod real_broker;
 
 use std::fs;
@@ -30,7 +30,7 @@ use real_broker::RealBroker;
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
 const PARTITIONS: [i32; 4] = [1, 12, 64, 256];
-/// The bytes of a record beside what tells it from others.
+/// The bytes of a record in addition to its unique part.
 const PADDING_BYTES: usize = 100;
 /// The unit of CPU times in /proc: USER_HZ, 100 on every architecture that Rust's standard library runs on.
 const TICKS_PER_SECOND: u64 = 100;
@@ -60,7 +60,7 @@ fn measure(brokers: &str, partitions: i32, events: usize, clients: usize) -> Fal
     let sidecar = Sidecar::start(brokers, &topic)?;
     let cursor = sidecar.position()?;
     produce(brokers, &topic, partitions, events)?;
-    // Of an event alone, all that the other partitions got about its time is sent again.
+    // For a bare event id, the events of other partitions around its time are sent again.
     let forms = [
         ("cursor", cursor, events),
         ("event id", format!("{topic}:0:0"), events - 1),
@@ -68,7 +68,7 @@ fn measure(brokers: &str, partitions: i32, events: usize, clients: usize) -> Fal
         ("time ago", "-1h".into(), events),
     ];
     for (form, since, wanted) in forms {
-        // Another process each time, so that no page is in its cache.
+        // A new process each time, so that no chunk is cached.
         let sidecar = Sidecar::start(brokers, &topic)?;
         sidecar.position()?;
         report(partitions, 1, form, wanted, sidecar.read(1, &since, wanted)?);
@@ -146,7 +146,7 @@ impl Sidecar {
             .stderr(Stdio::null())
             .spawn()?;
         let output = child.stdout.take().ok_or("no stdout")?;
-        // From here on it is stopped whatever happens.
+        // From here on it is stopped when dropped.
         let mut sidecar = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), _folder: folder };
         let line = BufReader::new(output).lines().next().ok_or("the sidecar ended")??;
         let word = line.split(' ').find_map(|word| word.strip_prefix("listen=")).ok_or("no ready line")?;
@@ -154,7 +154,7 @@ impl Sidecar {
         Ok(sidecar)
     }
 
-    /// Where the stream stands now: the first id that a client gets, once the log was read.
+    /// The current position of the stream: the first id that a client receives, once the log was read.
     fn position(&self) -> Fallible<String> {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
@@ -221,7 +221,7 @@ impl Sidecar {
 
 impl Drop for Sidecar {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have exited.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

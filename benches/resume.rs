@@ -1,14 +1,14 @@
-//! Everybody comes back at once: `cargo bench --bench resume [-- CLIENTS EVENTS]`.
+//! All clients resume at once: `cargo bench --bench resume [-- CLIENTS EVENTS]`.
 //!
-//! So many clients, each a user of their own, resume so many events behind, far beyond the replay window, over Apache
-//! Kafka (`make kafka` installs it) and the real binary. Told are how long it takes until each has all of its own
-//! events, what was read of the log for it, and what a few live clients see meanwhile. All of it shares one machine.
-//! Nothing is judged but that nothing is missing. Loopback only; ends by itself.
+//! This many clients, each a different user, resume this many events back, far beyond the replay window, with Apache
+//! Kafka (`make kafka` installs it) and the real binary. Reports the time until each has all of its events, what was
+//! read of the log, and the latency of a few live clients meanwhile. Everything runs on one machine. Fails if an event
+//! is missing. Loopback only; ends by itself.
 #![allow(clippy::print_stdout, reason = "a benchmark's figures are its output")]
 
 #[path = "../tests/integration/support/real_broker.rs"]
-#[allow(clippy::unwrap_used, clippy::expect_used)] // Written for tests, which fail by it; here the run ends as well.
-#[allow(dead_code, unreachable_pub)] // The tests kill it and read its disk.
+#[allow(clippy::unwrap_used, clippy::expect_used)] // Written for tests, which fail by panicking; here the run ends as well.
+#[allow(dead_code, unreachable_pub)] // Only the tests kill the node and read its data.
 mod real_broker;
 
 use std::fs;
@@ -34,11 +34,11 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
 const TOPIC: &str = "resume";
 const PARTITIONS: i32 = 4;
-/// The bytes of a record beside what tells it from others.
+/// The bytes of a record in addition to its unique part.
 const PADDING_BYTES: usize = 150;
-/// How long all of it may take.
+/// The time limit of the whole run.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Live events a second, to a user nobody else is, and for how long before anybody comes back.
+/// Live events per second for a separate user, and for how long before the clients resume.
 const LIVE_RATE: u32 = 100;
 const LIVE_BEFORE: Duration = Duration::from_secs(5);
 
@@ -140,7 +140,7 @@ fn feed_live(brokers: &str, start: Instant, stop: &AtomicBool) -> Fallible<()> {
     Ok(producer.flush(PATIENCE)?)
 }
 
-/// When each live event came, in milliseconds since `start`, and how late it was, in microseconds.
+/// When each live event arrived, in milliseconds since `start`, and its latency in microseconds.
 fn read_live(socket: &mut TcpStream, start: Instant) -> std::io::Result<Vec<(u128, u64)>> {
     let mut seen = Vec::new();
     for line in BufReader::new(socket).lines() {
@@ -156,16 +156,16 @@ fn read_live(socket: &mut TcpStream, start: Instant) -> std::io::Result<Vec<(u12
     Ok(seen)
 }
 
-/// One of the clients that come back.
+/// A resuming client.
 struct Client {
     socket: mio::net::TcpStream,
-    /// Events it has not got yet.
+    /// Events that it has not received yet.
     left: usize,
-    /// What it read behind the last line break.
+    /// Bytes after the last line break.
     rest: Vec<u8>,
 }
 
-/// Opens all streams from the same position and reads them until each has the events of its user.
+/// Opens all streams at the same position, and reads them until each has the events of its user.
 fn come_back(sidecar: &Sidecar, cursor: &str, clients: usize, events: usize) -> Fallible<()> {
     let mut poll = Poll::new()?;
     let mut all = Vec::with_capacity(clients);
@@ -238,7 +238,7 @@ impl Sidecar {
             .spawn()?;
         let output = child.stdout.take().ok_or("no stdout")?;
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        // From here on it is stopped whatever happens.
+        // From here on it is stopped when dropped.
         let mut sidecar = Self { child, address: nowhere, admin: nowhere, _folder: folder };
         let line = BufReader::new(output).lines().next().ok_or("the sidecar ended")??;
         let word = |name: &str| line.split(' ').find_map(|word| word.strip_prefix(name)).ok_or("no ready line");
@@ -246,7 +246,7 @@ impl Sidecar {
         Ok(sidecar)
     }
 
-    /// Where the stream stands now: the first id that a client is told.
+    /// The current position of the stream: the first id that a client receives.
     fn position(&self) -> Fallible<String> {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
@@ -267,7 +267,7 @@ impl Sidecar {
         Ok(socket)
     }
 
-    /// Opens a stream and waits for its head.
+    /// Opens a stream, and waits for its head.
     fn open(&self, user: &str, cursor: Option<&str>) -> Fallible<TcpStream> {
         let mut socket = self.request(user, cursor)?;
         socket.set_read_timeout(Some(PATIENCE))?;
@@ -302,7 +302,7 @@ impl Sidecar {
 
 impl Drop for Sidecar {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have exited.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

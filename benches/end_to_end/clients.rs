@@ -1,7 +1,7 @@
-//! Thousands of connections that one thread reads, throws away and counts by.
+//! Thousands of connections whose data one thread reads, discards and counts.
 //!
-//! Every event carries one [`MARK`], a byte that is in nothing else that servers send here, so that deliveries are
-//! counted without parsing, on any transport, wherever a read ends.
+//! Every event contains one [`MARK`], a byte that occurs nowhere else in what the servers send, so that deliveries are
+//! counted without parsing, on any transport, at any read boundary.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,22 +12,22 @@ use std::time::{Duration, Instant};
 
 use crate::Fallible;
 
-/// Stands once in each event, and in no length of a WebSocket frame of the sizes used here.
+/// Occurs once in each event, and in no length field of a WebSocket frame of the sizes used here.
 pub const MARK: u8 = b'!';
-/// How long a server may take to answer a request, or to deliver what was published.
+/// How long a server may take to respond, or to deliver published events.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Requests without an answer while connecting; some servers drop what is too much at once.
+/// Pending requests while connecting; some servers drop connections beyond that.
 const UNANSWERED_MAX: usize = 100;
-/// How often what was counted is looked at.
+/// The polling interval of the counters.
 const LOOK_AGAIN: Duration = Duration::from_micros(200);
 
-/// Open connections whose answers have begun.
+/// Open connections whose responses have begun.
 pub struct Clients {
     counted: Arc<Counted>,
     reader: Option<JoinHandle<Sendable<Vec<u64>>>>,
 }
 
-/// What a thread may return.
+/// The result of a thread.
 type Sendable<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 #[derive(Default)]
@@ -37,7 +37,7 @@ struct Counted {
     is_over: AtomicBool,
 }
 
-/// Opens a connection for each request, all answered when it returns.
+/// Opens a connection for each request, and waits for all responses.
 pub fn connect(address: SocketAddr, requests: impl Iterator<Item = String>) -> Fallible<Vec<TcpStream>> {
     let mut sockets = Vec::new();
     let mut answered = 0;
@@ -88,7 +88,7 @@ impl Clients {
         self.counted.bytes.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many deliveries came since the beginning.
+    /// Waits until there have been this many deliveries since the beginning.
     pub fn await_deliveries(&self, wanted: u64) -> Fallible<()> {
         let (mut seen, mut since) = (self.deliveries(), Instant::now());
         while seen < wanted {
@@ -104,7 +104,7 @@ impl Clients {
         Ok(())
     }
 
-    /// Closes all; how many deliveries each had.
+    /// Closes all connections, and returns the deliveries of each.
     pub fn close(mut self) -> Fallible<Vec<u64>> {
         self.counted.is_over.store(true, Ordering::Relaxed);
         let reader = self.reader.take().ok_or("closed twice")?;
@@ -137,7 +137,7 @@ fn count_marks(mut poll: mio::Poll, sockets: &mut [mio::net::TcpStream], counted
                         each[n] += marks;
                         counted.deliveries.fetch_add(marks, Ordering::Relaxed);
                         counted.bytes.fetch_add(length as u64, Ordering::Relaxed);
-                        // A short read emptied the socket; what comes next wakes it again.
+                        // A short read emptied the socket; further data wakes it again.
                         if length < buffer.len() {
                             break;
                         }

@@ -1,5 +1,5 @@
-//! What connections cost: memory while they are idle, and CPU while thousands come at once. Each on a fresh process,
-//! since memory that was freed is used again.
+//! The cost of connections: memory while they are idle, and CPU time while thousands are opened. Each on a new process,
+//! because freed memory is reused.
 
 use std::thread;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use crate::{Fallible, Plan};
 const STREAMS: usize = 10_000;
 /// As many as this process has descriptors for.
 const MANY: usize = 19_000;
-/// After so long without anything to do a process is idle: what the start, or the storm, took was given back.
+/// After this long without work, a process is idle: memory from the start or the storm has been released.
 const IDLE: Duration = Duration::from_secs(2);
-/// Streams that are not counted: what a process pays once is no stream's.
+/// Streams that are not counted: one-time costs of a process are not per stream.
 const FIRST: usize = 200;
-/// What an idle stream may take, one row a transport.
+/// The memory of an idle stream, one row per transport.
 const ROWS: [&str; 3] = ["idle_sse_kb", "idle_ndjson_kb", "idle_ws_kb"];
 
 pub fn idle(plan: &Plan) -> Fallible<Vec<Row>> {
@@ -33,17 +33,17 @@ pub fn idle(plan: &Plan) -> Fallible<Vec<Row>> {
     Ok(rows)
 }
 
-/// Memory in kilobytes a stream, CPU in microseconds a connect.
+/// Memory in kilobytes per stream, CPU in microseconds per connection.
 struct Storm {
     idle_kb: f64,
     /// After one event.
     received_kb: f64,
-    /// After all are gone.
+    /// After all have disconnected.
     left_kb: f64,
     connect_us: f64,
 }
 
-/// A timer for each stream, none of which is due: what it costs that they are there.
+/// A timer for each stream, none of which is due: the cost of their presence.
 pub fn timers(plan: &Plan) -> Fallible<Vec<Row>> {
     let cluster = product::mock(1)?;
     let product = Product::start(&cluster.bootstrap_servers(), "127.0.0.1:9")?;

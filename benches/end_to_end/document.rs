@@ -1,4 +1,4 @@
-//! Where results go: `target/bench/results.json`, and the table of `docs/performance.md`.
+//! The output of results: `target/bench/results.json`, and the table in `docs/performance.md`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,14 +15,14 @@ fn at_root(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Writes these rows and nothing else: figures of another run are not comparable.
+/// Writes these rows only: figures of another run are not comparable.
 pub fn write_results(rows: &[Row]) -> Fallible<()> {
     let file = at_root("target/bench/results.json");
     fs::create_dir_all(file.parent().ok_or("no folder")?)?;
     Ok(fs::write(file, serde_json::to_string_pretty(&rows.iter().map(Row::json).collect::<Vec<Value>>())? + "\n")?)
 }
 
-/// Replaces what stands between the marks.
+/// Replaces the text between the marks.
 pub fn write_document(rows: &[Row], command: &str) -> Fallible<()> {
     let file = at_root("docs/performance.md");
     let text = fs::read_to_string(&file)?;
@@ -35,7 +35,7 @@ pub fn write_document(rows: &[Row], command: &str) -> Fallible<()> {
     Ok(fs::write(file, text)?)
 }
 
-/// What the figures were measured on, as the kernel tells it.
+/// The machine, as the kernel describes it.
 fn machine() -> String {
     let read = |file| fs::read_to_string(file).unwrap_or_default();
     let first = |text: &str, start: &str| {

@@ -1,4 +1,4 @@
-//! Broadcast and keyed streams beside the floor: paced, with a backlog, and beside clients that do not read.
+//! Broadcast and keyed streams compared with the floor: paced, with a backlog, and next to clients that do not read.
 
 use std::io::Write;
 use std::time::Duration;
@@ -10,25 +10,25 @@ use crate::row::Row;
 use crate::side::{self, Side};
 use crate::{Fallible, Plan};
 
-/// Two sides of so many streams each must fit into this process's 20,000 descriptors.
+/// Two sides with this many streams each must fit into this process's 20,000 descriptors.
 pub const MANY: usize = 9_900;
-/// Events on their way in the rows with a backlog.
+/// Events in flight in the rows with a backlog.
 pub const OUTSTANDING: u64 = 64;
-/// Keyed events a second: one of each user.
+/// Keyed events per second: one for each user.
 pub const KEYED_PER_S: f64 = MANY as f64;
 const STALLED: usize = 10;
 const READERS: usize = 90;
-/// What fills the buffers of those who do not read within a second.
+/// Fills the buffers of clients that do not read within a second.
 const SLOW_PAYLOAD_BYTES: usize = 50_000;
 const SLOW_PER_S: f64 = 20.0;
 pub const WARM_UP: Duration = Duration::from_millis(500);
 
-/// The product's side, with everything it stands on.
+/// The product's side, with everything it needs.
 pub fn product<'a>(cluster: &Mock, path: &str, streams: usize, bytes: usize) -> Fallible<Side<'a>> {
     product_with(cluster, path, streams, bytes, "")
 }
 
-/// With more in its configuration, whole lines.
+/// With additional configuration lines.
 pub fn product_with<'a>(cluster: &Mock, path: &str, streams: usize, bytes: usize, more: &str) -> Fallible<Side<'a>> {
     let product = Product::start_with(&cluster.bootstrap_servers(), "127.0.0.1:9", more)?;
     let sockets = clients::connect(product.address, (0..streams).map(|_| product::request(path)))?;
@@ -56,7 +56,7 @@ pub fn product_keyed<'a>(cluster: &Mock, users: usize) -> Fallible<Side<'a>> {
     Ok(Side::new(product.server, Clients::read(sockets)?, 1, publish))
 }
 
-/// Whose the event is: everybody's turn comes, in no order that a cache could follow.
+/// The user of an event: every user in turn, in an order that caches cannot predict.
 pub fn which(event: u64, users: usize) -> usize {
     (event.wrapping_mul(7_919) % users as u64) as usize
 }
@@ -119,7 +119,7 @@ pub fn keyed(plan: &Plan) -> Fallible<Vec<Row>> {
     Ok(vec![Row::of_pairs("keyed_10k_floor", "us of CPU a delivery", &side::cpu(&pairs), "<=1.25")])
 }
 
-/// A tenth of the clients never reads; what counts is what the others miss of some megabytes each.
+/// A tenth of the clients never read; the result is what the others miss of some megabytes each.
 pub fn slow(plan: &Plan) -> Fallible<Vec<Row>> {
     let cluster = product::mock(1)?;
     let product = Product::start(&cluster.bootstrap_servers(), "127.0.0.1:9")?;

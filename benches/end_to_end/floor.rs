@@ -1,5 +1,5 @@
-//! The floor: the least that a fan-out can do. One thread that sends ready bytes to sockets and does nothing else: no
-//! Kafka, no matching, no encoding, no limits. It runs as a process of its own, so that its CPU can be told apart.
+//! The floor: the least that a fan-out has to do. One thread sends prepared bytes to sockets: no Kafka, no matching, no
+//! encoding, no limits. It runs as a separate process, so that its CPU time can be measured.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,10 +7,10 @@ use std::net::{TcpListener, TcpStream};
 use crate::Fallible;
 use crate::clients::MARK;
 
-/// What is read of the feed at once; a pipe holds no more.
+/// The read size of the feed; a pipe holds no more.
 const FEED_BYTES: usize = 1 << 16;
 
-/// Every byte of the feed is an event for everybody. Of those that wait, up to `at_once` go out in one write.
+/// Every byte of the feed is an event for all streams. Up to `at_once` pending events are sent in one write.
 pub fn broadcast(streams: usize, bytes: usize, at_once: usize) -> Fallible<()> {
     let mut sockets = accept(streams)?;
     let batch = event(bytes).repeat(at_once);
@@ -26,7 +26,7 @@ pub fn broadcast(streams: usize, bytes: usize, at_once: usize) -> Fallible<()> {
     }
 }
 
-/// Every four bytes of the feed are the number of the stream that an event is for.
+/// Every four bytes of the feed are the number of the event's stream.
 pub fn keyed(streams: usize, bytes: usize) -> Fallible<()> {
     let mut sockets = accept(streams)?;
     let event = event(bytes);
@@ -53,7 +53,7 @@ fn event(bytes: usize) -> Vec<u8> {
     event
 }
 
-/// Streams are numbered in the order in which they come.
+/// Streams are numbered in the order of accepting.
 fn accept(streams: usize) -> Fallible<Vec<TcpStream>> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     write_line(&format!("listen={}", listener.local_addr()?))?;

@@ -1,4 +1,4 @@
-//! How cost grows: with subscribers, users, payload and partitions, as plots in `docs/images/`. Nothing is judged.
+//! How cost scales with subscribers, users, payload and partitions, as plots in `docs/images/`. There are no targets.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use crate::{Fallible, Plan};
 const SUBSCRIBERS: &[usize] = &[100, 1_000, 5_000, 10_000, 19_000];
 const PAYLOADS: &[usize] = &[100, 1_000, 10_000, 60_000];
 const PARTITIONS: &[usize] = &[1, 10, 50, 100];
-/// What subscribers together get a second, so that every point is a third of a core or so.
+/// Deliveries per second to all subscribers together, so that every point takes about a third of a core.
 const DELIVERIES_PER_S: f64 = 40_000.0;
-/// Subscribers where something else is varied.
+/// Subscribers if another parameter is varied.
 const FEW: usize = 200;
 const WARM_UP: Duration = Duration::from_millis(300);
 const CPU: &str = "microseconds of CPU a delivery";
@@ -47,7 +47,7 @@ pub fn rows(plan: &Plan) -> Fallible<Vec<Row>> {
     Ok(Vec::new())
 }
 
-/// CPU a delivery of the product and of the floor, which sends as many bytes.
+/// CPU time per delivery of the product and of the floor, which sends as many bytes.
 fn broadcast(streams: usize, bytes: usize, partitions: usize, per_s: f64, time: Duration) -> Fallible<(f64, f64)> {
     let cluster = product::mock(i32::try_from(partitions)?)?;
     let side = fan_out::product(&cluster, "/sse", streams, bytes)?;
@@ -63,7 +63,7 @@ fn keyed(users: usize, time: Duration) -> Fallible<(f64, f64)> {
     Ok((cost.cpu_us, floor.cpu_us))
 }
 
-/// A side alone: two with 19,000 streams would not fit into this process.
+/// One side alone: two with 19,000 streams would not fit into this process.
 fn one(mut side: Side<'_>, per_s: f64, time: Duration) -> Fallible<side::Cost> {
     side.paced(per_s, WARM_UP)?;
     let cost = side.paced(per_s, time)?;

@@ -1,4 +1,4 @@
-//! Over Apache Kafka, one node on this machine: how fast records are taken in, and how long one takes to a client.
+//! With Apache Kafka, one node on this machine: the rate of ingestion, and the latency from record to client.
 
 use std::path::Path;
 use std::thread;
@@ -15,14 +15,14 @@ use crate::row::Row;
 use crate::times::{self, Taken};
 use crate::{Fallible, Plan};
 
-/// One, so that the record that ends a run is the last to be read.
+/// One, so that the last record of a run is read last.
 const PARTITIONS: i32 = 1;
 const RECORDS: usize = 200_000;
-/// Nobody listens to any of them.
+/// None of them has a subscriber.
 const USERS: usize = 90_000;
 const CLIENTS: usize = 100;
 const EVENTS_PER_S: u32 = 1_000;
-/// The first events find cold caches and a JVM that still compiles.
+/// The first events meet cold caches and a JVM that is still compiling.
 const WARM_UP: Duration = Duration::from_secs(3);
 
 pub fn rows(plan: &Plan) -> Fallible<Vec<Row>> {
@@ -52,9 +52,8 @@ fn create_topics(brokers: &str) -> Fallible<()> {
     Ok(())
 }
 
-/// Small records that nobody subscribed to, and one at the end for the one client. Records for a second of CPU: the
-/// producer and Kafka share the cores, so that records for a second of time would be theirs as well. And the percentage
-/// of that CPU that librdkafka's own threads took.
+/// Small records without subscribers, and one at the end for the single client. Returns records per second of CPU time,
+/// because the producer and Kafka share the cores, and the percentage of that CPU time in librdkafka's own threads.
 fn ingest(product: &Product, feed: &Feed) -> Fallible<(f64, f64)> {
     let last = product::user(0);
     let client = clients::connect(product.address, [product::request(&format!("/users/{last}"))].into_iter())?;

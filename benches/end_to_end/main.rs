@@ -1,9 +1,10 @@
-//! What sidestream costs, beside references in the same run: `cargo bench --bench end_to_end [-- --peers] [SCENARIO...]`.
+//! The cost of sidestream, compared with references in the same run: `cargo bench --bench end_to_end [-- --peers]
+//! [SCENARIO...]`.
 //!
-//! The release binary, a floor (the least a server can do) and peers serve the same load in turn, in pairs of short
-//! runs; a figure is a server's own CPU time or memory from /proc, or a rate, and is judged by the ratio of its pair.
-//! `QUICK=1` makes few and short runs. Nothing lost is a condition: where a delivery is missing there is no figure.
-//! Loopback only; everything ends with it. Method and caveats are in `docs/performance.md`, which it writes into.
+//! The release binary, a floor (the least a server has to do) and other servers handle the same load in turn, in pairs
+//! of short runs. A figure is a server's own CPU time or memory from /proc, or a rate, and is judged by the ratio of
+//! its pair. `QUICK=1` runs fewer and shorter runs. If a delivery is missing, there is no figure. Loopback only; all
+//! processes end with it. `docs/performance.md` describes the method and its limits, and contains the results.
 
 #![allow(clippy::print_stdout, reason = "a benchmark's figures are its output")]
 #![allow(unreachable_pub, reason = "a program, whose modules are nobody else's")]
@@ -22,8 +23,8 @@ mod plot;
 mod process;
 mod product;
 #[path = "../../tests/integration/support/real_broker.rs"]
-#[allow(clippy::unwrap_used, clippy::expect_used)] // Written for tests, which fail by it; here the run ends as well.
-#[allow(dead_code, unreachable_pub)] // The tests kill it and read its disk.
+#[allow(clippy::unwrap_used, clippy::expect_used)] // Written for tests, which fail by panicking; here the run ends as well.
+#[allow(dead_code, unreachable_pub)] // Only the tests kill the node and read its data.
 mod real_broker;
 mod row;
 mod side;
@@ -37,13 +38,13 @@ use row::Row;
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// How much is done.
+/// The extent of the run.
 pub struct Plan {
     /// Pairs of runs, product and reference.
     pub pairs: usize,
-    /// Fresh processes, where each run needs one.
+    /// New processes, if each run needs one.
     pub fresh: usize,
-    /// How long a run takes.
+    /// The duration of a run.
     pub time: Duration,
     pub peers: bool,
 }
@@ -74,7 +75,7 @@ const SCENARIOS: &[Scenario] = &[
     ("kafka", kafka::rows),
 ];
 
-/// Plots need no peers, and peers no plots.
+/// Plots are independent of peers, and are skipped with them.
 const GROWTH: Scenario = ("growth", growth::rows);
 
 fn main() -> Fallible<()> {
@@ -99,12 +100,12 @@ fn measure(arguments: &[String]) -> Fallible<()> {
             continue;
         }
         println!("== {name} ({:.0} s)", start.elapsed().as_secs_f64());
-        // The broker of the tests panics where it can't start.
+        // The fixture of the broker panics if it cannot start.
         match catch_unwind(AssertUnwindSafe(|| run(&plan))).unwrap_or_else(|_| Err("a panic".into())) {
             Ok(found) => {
                 found.iter().for_each(|row| print!("{}", row.markdown()));
                 rows.extend(found);
-                // Now, so that a run that is interrupted leaves what it has.
+                // Written after each scenario, so that an interrupted run keeps its results.
                 document::write_results(&rows)?;
             }
             Err(error) => failed.push(format!("{name}: {error}")),

@@ -1,5 +1,5 @@
-//! Ordinary requests through proxies, driven by wrk, to one nginx that answers 160 bytes of JSON, or a megabyte. CPU is
-//! the proxy's alone.
+//! Ordinary requests through proxies, driven by wrk, to one nginx that responds with 160 bytes of JSON or a megabyte.
+//! CPU time is the proxy's only.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ const SMALL: &str = "/";
 const LARGE: &str = "/large";
 const LARGE_BYTES: usize = 1_000_000;
 
-/// A proxy and where it serves.
+/// A proxy and its address.
 pub struct Proxy {
     pub server: Running,
     pub address: SocketAddr,
@@ -46,8 +46,8 @@ pub fn rows(plan: &Plan) -> Fallible<Vec<Row>> {
     Ok(rows)
 }
 
-/// The tail of ordinary requests while thousands of streams are sent an event each second, beside the same while these
-/// are silent.
+/// The tail latency of ordinary requests while thousands of streams receive an event each second, compared with silent
+/// streams.
 pub fn beside_streams(plan: &Plan) -> Fallible<Vec<Row>> {
     let upstream = nginx("upstream.conf", None)?;
     let cluster = product::mock(1)?;
@@ -75,7 +75,7 @@ pub fn beside_streams(plan: &Plan) -> Fallible<Vec<Row>> {
     Ok(vec![Row::of_pairs("requests_beside_streams", "ms, 99th percentile", &pairs, "<=2")])
 }
 
-/// The 99th percentile of requests one after the other on a few connections, in milliseconds.
+/// The 99th percentile of sequential requests on a few connections, in milliseconds.
 fn slowest(address: SocketAddr, seconds: u64) -> Fallible<f64> {
     let arguments = ["-t1", "-c4", "--latency", &format!("-d{seconds}"), &format!("http://{address}/")];
     let output = Command::new("wrk").args(arguments).output()?;
@@ -89,7 +89,7 @@ fn slowest(address: SocketAddr, seconds: u64) -> Fallible<f64> {
 }
 
 fn beside(plan: &Plan, name: &str, path: &str, product: &Proxy, peer: &Proxy, target: &'static str) -> Fallible<Row> {
-    // Pools are filled, and code is warm.
+    // Fills pools and warms up code.
     for proxy in [product, peer] {
         cpu_per_request(proxy, path, Duration::from_secs(1))?;
     }
@@ -117,7 +117,7 @@ fn cpu_per_request(proxy: &Proxy, path: &str, time: Duration) -> Fallible<f64> {
     Ok(cpu.as_secs_f64() * 1e6 / requests.ok_or_else(|| format!("wrk: {text}"))?.0.parse::<f64>()?)
 }
 
-/// A configuration of `benches/peers/` with its `@NAME@` filled in, in a folder of its own.
+/// A configuration of `benches/peers/` with its `@NAME@` placeholders filled in, in a directory of its own.
 pub fn template(name: &str, values: &[(&str, String)]) -> Fallible<tempfile::TempDir> {
     let folder = tempfile::tempdir()?;
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers").join(name);
@@ -130,7 +130,7 @@ pub fn template(name: &str, values: &[(&str, String)]) -> Fallible<tempfile::Tem
     Ok(folder)
 }
 
-/// Starts a program of Debian's with a configuration that has a place for its own address.
+/// Starts an installed program with a configuration that contains a placeholder for its address.
 pub fn start(program: &str, before: &[&str], config: &str, values: &[(&str, String)]) -> Fallible<Proxy> {
     let address = process::free_address()?;
     let own = [("ADDRESS", address.to_string()), ("PORT", address.port().to_string())];
@@ -158,7 +158,7 @@ fn envoy(upstream: SocketAddr) -> Fallible<Proxy> {
     start(program, &["--concurrency", "2", "--disable-hot-restart", "-l", "off", "-c"], "envoy.yaml", &values)
 }
 
-/// Pingora as it comes: `benches/peers/pingora.rs`, an example of the package, so that the driver knows where it is.
+/// Unmodified Pingora: `benches/peers/pingora.rs`, an example of the package, so that its location is known.
 fn pingora(upstream: SocketAddr) -> Fallible<Proxy> {
     let program = Path::new(env!("CARGO_BIN_EXE_sidestream")).with_file_name("examples").join("bare-pingora");
     let address = process::free_address()?;

@@ -1,5 +1,5 @@
-//! Servers that do the same job, each in its best configuration: nchan, Pushpin, Centrifugo, Mercure, and the sketch
-//! that a team would write by hand. What `make bench-peers` installed or built is in `target/peers` or Debian's.
+//! Servers with the same purpose, each in its best configuration: nchan, Pushpin, Centrifugo, Mercure, and the sketch
+//! that a team would write by hand. `make bench-peers` installs them as packages or into `target/peers`.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -18,13 +18,13 @@ use crate::row::Row;
 use crate::side::{self, Side};
 use crate::{Fallible, Plan, Scenario};
 
-/// What the sketch can do with 10,000 sessions, and some room.
+/// What the sketch can do with 10,000 sessions, with a margin.
 const SKETCH_PER_S: f64 = 1_000.0;
 /// Signed with [`MERCURE_KEY`]: `{"mercure":{"publish":["*"]}}`.
 const MERCURE_TOKEN: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJtZXJjdXJlIjp7InB1Ymxpc2giOlsiKiJdfX0.8wYhuYwVMdKrzWJqZxNC8ZSIkb9qOJMqF8mqZby6HZ8";
 const MERCURE_KEY: &str = "a key that is nobody's, of more than 32 bytes";
 
-/// Pushpin's processes find each other by ZeroMQ, which loses what is said before they have.
+/// Pushpin's processes connect by ZeroMQ, which loses messages that are sent before.
 const SETTLE: Duration = Duration::from_secs(3);
 
 pub const SCENARIOS: &[Scenario] = &[
@@ -38,9 +38,9 @@ pub const SCENARIOS: &[Scenario] = &[
     ("paced_1k_pushpin", |plan| paced(plan, "paced_1k_pushpin", pushpin, 10.0, "<=1")),
 ];
 
-/// Who an event is for: a user, or everybody.
+/// The recipient of an event: a user, or all clients.
 type Whose = Option<usize>;
-/// Starts a peer with so many clients, each of its own user or all alike.
+/// Starts a peer with this many clients, each for its own user or all alike.
 type Start = fn(usize, bool) -> Fallible<Side<'static>>;
 
 fn paced(plan: &Plan, name: &str, start: Start, per_s: f64, target: &'static str) -> Fallible<Vec<Row>> {
@@ -87,7 +87,7 @@ fn keyed(plan: &Plan, name: &str, start: Start, per_s: f64, target: &'static str
     Ok(vec![Row::of_pairs(name, "us of CPU an event", &side::cpu(&pairs), target)])
 }
 
-/// The server's clients, and a feed that writes what `encode` makes of each event.
+/// The server's clients, and a feed that writes `encode` of each event.
 fn side(
     proxy: Proxy,
     count: usize,
@@ -121,7 +121,7 @@ fn post(path: &str, headers: &str, body: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nHost: bench\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
 }
 
-/// Requests one after another on one connection, whose answers a thread throws away.
+/// Sends sequential requests on one connection, whose responses a thread discards.
 fn pipeline(address: SocketAddr) -> Fallible<impl FnMut(&[u8]) -> Fallible<()>> {
     let mut socket = TcpStream::connect(address)?;
     socket.set_nodelay(true)?;
@@ -207,7 +207,7 @@ fn pushpin(count: usize, is_keyed: bool) -> Fallible<Side<'static>> {
     server.await_port(address)?;
     thread::sleep(SETTLE);
     let proxy = Proxy { server, address };
-    // Its publishing port closes after each answer.
+    // Its publishing port closes after each response.
     let send = move |bytes: &[u8]| {
         let body = format!(r#"{{"items":[{}]}}"#, String::from_utf8_lossy(bytes).trim_end_matches(','));
         let mut socket = TcpStream::connect(publish)?;
@@ -221,7 +221,7 @@ fn pushpin(count: usize, is_keyed: bool) -> Fallible<Side<'static>> {
         let channel = channel(whose);
         format!(r#"{{"channel":"{channel}","formats":{{"http-stream":{{"content":{content}}}}}}},"#)
     });
-    // Its streams are held by itself from here on.
+    // Pushpin itself holds its streams from here on.
     drop((backend, asker));
     side
 }

@@ -1,4 +1,4 @@
-//! Takes over what `cargo bench --bench pieces` measured, as criterion left it.
+//! Reads the results of `cargo bench --bench pieces` from criterion's files.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::row::Row;
 use crate::{Fallible, Plan};
 
-/// Each piece and what it may take, a guard against getting slower by an order of magnitude.
+/// Each operation with its target, which guards against regressions by an order of magnitude.
 const PIECES: &[(&str, &str)] = &[
     ("decode_envelope", "<=5000"),
     ("encode_sse", "<=1000"),

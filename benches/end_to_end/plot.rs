@@ -1,4 +1,4 @@
-//! Curves as an SVG file, both axes logarithmic.
+//! Curves as an SVG file with two logarithmic axes.
 
 use std::ops::Range;
 use std::path::Path;
@@ -44,7 +44,7 @@ pub fn write(file: &Path, plot: &Plot) -> Fallible<()> {
     Ok(area.present()?)
 }
 
-/// With some room on either side.
+/// With a margin on both sides.
 fn around(values: impl Iterator<Item = f64>) -> Range<f64> {
     let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
     low * 0.7..high * 1.4

@@ -1,4 +1,4 @@
-//! A server under measure: started, asked for its CPU time and memory by way of /proc, and stopped by process id.
+//! A measured server: starts it, reads its CPU time and memory from /proc, and stops it by process id.
 //!
 //! All of its processes count, since nginx and others have workers.
 
@@ -16,37 +16,37 @@ use tempfile::TempDir;
 
 use crate::Fallible;
 
-/// How long a server may take to serve on a busy machine.
+/// How long a server may take to start on a busy machine.
 const START: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// The CPU time of each thread, by its place in /proc.
+/// The CPU time of each thread, by its directory in /proc.
 pub type Threads = HashMap<PathBuf, Duration>;
 
 /// A process and its descendants, ended when dropped.
 pub struct Running {
     child: Child,
     output: BufReader<ChildStdout>,
-    /// What it reads, and goes with it.
+    /// Its files, deleted with it.
     files: Option<TempDir>,
 }
 
 impl Running {
-    /// What it prints as errors is thrown away.
+    /// Discards its standard error.
     pub fn start(command: &mut Command) -> Fallible<Self> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let output = BufReader::new(child.stdout.take().ok_or("no stdout")?);
         Ok(Self { child, output, files: None })
     }
 
-    /// With files that are gone when it is.
+    /// With files that are deleted with it.
     pub fn start_with(files: TempDir, command: &mut Command) -> Fallible<Self> {
         let mut running = Self::start(command)?;
         running.files = Some(files);
         Ok(running)
     }
 
-    /// Where the files are that it reads.
+    /// The directory of its files.
     pub fn folder(&self) -> Option<&Path> {
         self.files.as_ref().map(TempDir::path)
     }
@@ -56,7 +56,7 @@ impl Running {
         Self::start(Command::new(std::env::current_exe()?).args(arguments))
     }
 
-    /// Reads until a line begins with `start`, and returns what follows.
+    /// Reads until a line begins with `start`, and returns the rest of the line.
     pub fn line(&mut self, start: &str) -> Fallible<String> {
         let mut line = String::new();
         loop {
@@ -89,26 +89,26 @@ impl Running {
         Ok(self.child.stdin.take().ok_or("no stdin")?)
     }
 
-    /// CPU time since then. Of threads that ended meanwhile nothing counts: idle ones of a pool.
+    /// CPU time since `before`. Threads that have ended do not count: idle threads of a pool.
     #[allow(dead_code, reason = "for runs in which threads end: another program's")]
     pub fn cpu_since(&self, before: &Threads) -> Fallible<Duration> {
         self.cpu_of("", before)
     }
 
-    /// The same of threads whose names begin so.
+    /// CPU time of the threads whose names begin with `name`.
     pub fn cpu_of(&self, name: &str, before: &Threads) -> Fallible<Duration> {
         let is_named = |thread: &PathBuf| fs::read_to_string(thread.join("comm")).is_ok_and(|it| it.starts_with(name));
         let now = self.threads()?.into_iter().filter(|(thread, _)| is_named(thread));
         Ok(now.map(|(thread, cpu)| cpu.saturating_sub(before.get(&thread).copied().unwrap_or_default())).sum())
     }
 
-    /// CPU time so far, user's and kernel's, of each thread that still lives.
+    /// User and system CPU time of each living thread.
     pub fn threads(&self) -> Fallible<Threads> {
         let mut threads = Threads::new();
         for pid in self.processes() {
             for task in fs::read_dir(format!("/proc/{pid}/task"))? {
                 let path = task?.path();
-                // The first of its fields is time on a CPU in nanoseconds; /proc/PID/stat has hundredths of a second.
+                // The first field is the time on a CPU in nanoseconds; /proc/PID/stat has a resolution of 10 ms.
                 let text = fs::read_to_string(path.join("schedstat")).unwrap_or_default();
                 let nanoseconds = text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0);
                 threads.insert(path, Duration::from_nanos(nanoseconds));
@@ -147,14 +147,14 @@ impl Drop for Running {
     fn drop(&mut self) {
         for pid in self.processes() {
             let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-            // It may have ended by itself.
+            // It may have exited.
             let _ = pid.map(|pid| kill_process(pid, Signal::KILL));
         }
         let _ = self.child.wait();
     }
 }
 
-/// For servers that can't tell which port they took.
+/// For servers that do not report their port.
 pub fn free_address() -> Fallible<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

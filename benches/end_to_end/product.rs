@@ -1,4 +1,4 @@
-//! The product under measure: the release binary with a configuration of the benchmark's, and what feeds it.
+//! The measured product: the release binary with a configuration of the benchmark, and its producer.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,12 +17,12 @@ use crate::Fallible;
 use crate::clients::MARK;
 use crate::process::Running;
 
-/// The topic of events for everybody, and of those that have a user.
+/// The topics of broadcast events and of events for a user.
 pub const BROADCAST: &str = "broadcast";
 pub const KEYED: &str = "keyed";
-/// The names of the transports are the paths of their streams.
+/// The transports, whose names are also the paths of their streams.
 pub const TRANSPORTS: [&str; 3] = ["sse", "ndjson", "ws"];
-/// The bytes of an event's data where nothing else is said.
+/// The default size of an event's data.
 pub const PAYLOAD_BYTES: usize = 200;
 /// How long it may take to find its topics.
 const READY: Duration = Duration::from_secs(30);
@@ -45,7 +45,7 @@ impl Product {
         Self::start_with(brokers, upstream, "")
     }
 
-    /// With more in its configuration, whole lines.
+    /// With additional configuration lines.
     pub fn start_with(brokers: &str, upstream: &str, more: &str) -> Fallible<Self> {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("sidestream.yaml");
@@ -58,13 +58,13 @@ impl Product {
         let word = |name| ready.split_whitespace().find_map(|word| word.strip_prefix(name)).ok_or("no address");
         let (address, admin) = (word("listen=")?.parse()?, word("admin=")?.parse()?);
         await_ready(admin)?;
-        // What it warmed up with is closed soon after, and is no stream's cost.
+        // Connections of the warm-up close soon after, and must not count for streams.
         thread::sleep(SETTLE);
         Ok(Self { server, address, admin, file })
     }
 }
 
-/// A client that comes before the topics were found has no claim to what is in them by then.
+/// A client that connects before the topics are found would miss earlier events.
 fn await_ready(admin: SocketAddr) -> Fallible<()> {
     let end = Instant::now() + READY;
     while Instant::now() < end {
@@ -81,7 +81,7 @@ fn await_ready(admin: SocketAddr) -> Fallible<()> {
 }
 
 fn configuration(brokers: &str, upstream: &str) -> String {
-    // Clients count bytes and answer no pings: none must come while it runs.
+    // The clients count bytes and do not respond to pings: none must be sent during a run.
     let options = "public: true, heartbeat_interval: 10m";
     let everybody: String = TRANSPORTS
         .iter()
@@ -107,17 +107,17 @@ pub fn request(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: bench\r\n{headers}\r\n")
 }
 
-/// The name of a user; all have the same length.
+/// The name of a user; all names have the same length.
 pub fn user(number: usize) -> String {
     format!("user-{number:05}")
 }
 
-/// An event's data: a string of so many bytes with one mark in it.
+/// The data of an event: a string of this many bytes with one mark.
 pub fn data(bytes: usize) -> String {
     format!("{}{}", char::from(MARK), "x".repeat(bytes.saturating_sub(1)))
 }
 
-/// What the product reads of Kafka, and what peers are sent as it is.
+/// A record for the product, and a message for peers.
 pub fn envelope(user: Option<&str>, data: &str) -> String {
     match user {
         Some(user) => format!(r#"{{"type":"bench","user":"{user}","data":"{data}"}}"#),
@@ -135,16 +135,16 @@ pub fn mock(partitions: i32) -> Fallible<Mock> {
     Ok(cluster)
 }
 
-/// What puts records into Kafka, at once.
+/// A producer.
 pub struct Feed(BaseProducer<DefaultProducerContext>);
 
 impl Feed {
-    /// Each record is sent at once.
+    /// Sends each record at once.
     pub fn to(brokers: &str) -> Fallible<Self> {
         Self::with_linger(brokers, "0")
     }
 
-    /// Records wait a little for others to go with, as Kafka's own producer has them do by default since 4.0.
+    /// Sends records in batches with a short delay, which is Kafka's own default since 4.0.
     pub fn in_batches(brokers: &str) -> Fallible<Self> {
         Self::with_linger(brokers, "5")
     }
@@ -153,7 +153,7 @@ impl Feed {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
             .set("linger.ms", linger_ms)
-            // Every record on a partition of its own choice, where there are several.
+            // Every record goes to a random partition, if there are several.
             .set("sticky.partitioning.linger.ms", "0")
             .set("queue.buffering.max.messages", "1000000")
             .create()?;

@@ -1,5 +1,5 @@
-//! A row of results: what was measured, beside what, and whether that is good enough. Pure; its tests run with the
-//! integration tests (`cargo test --test integration -- bench::`).
+//! A row of results: the figure, the reference, and the target. Pure; its tests run with the integration tests (`cargo
+//! test --test integration -- bench::`).
 
 use serde_json::{Value, json};
 
@@ -8,15 +8,15 @@ use serde_json::{Value, json};
 pub struct Row {
     pub name: String,
     pub unit: &'static str,
-    /// The product's figure, the median of its runs.
+    /// The product's figure: the median of its runs.
     pub value: f64,
-    /// The reference's figure in the same run, the median of its runs.
+    /// The reference's figure in the same run: the median of its runs.
     pub reference: Option<f64>,
-    /// The median of each pair's own ratio, product by reference.
+    /// The median of the ratios of all pairs, product by reference.
     pub ratio: Option<f64>,
-    /// How far the judged figures of the runs lie apart: highest less lowest, by their median.
+    /// The range of the judged figures, divided by their median.
     pub spread: f64,
-    /// `<=N` or `>=N`, for the ratio, or for the value where there is none.
+    /// `<=N` or `>=N`, for the ratio, or for the value if there is no ratio.
     pub target: &'static str,
 }
 
@@ -41,7 +41,7 @@ impl Row {
         Self { name: name.into(), unit, value, reference: None, ratio: None, spread: spread(values), target }
     }
 
-    /// Whether the target is met; one that can't be read, or a figure that is none, is not.
+    /// Whether the target is met; an invalid target and a NaN are not.
     pub fn is_met(&self) -> bool {
         let judged = self.ratio.unwrap_or(self.value);
         let limit = |sign| self.target.strip_prefix(sign).and_then(|number: &str| number.parse::<f64>().ok());
@@ -71,7 +71,7 @@ impl Row {
     }
 }
 
-/// The middle one, or the mean of the two in the middle. Of nothing: not a number.
+/// The middle value, or the mean of the two middle ones; NaN for no values.
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
@@ -83,7 +83,7 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
-/// Highest less lowest, by the median.
+/// The range divided by the median.
 pub fn spread(values: &[f64]) -> f64 {
     let highest = values.iter().copied().fold(f64::MIN, f64::max);
     let lowest = values.iter().copied().fold(f64::MAX, f64::min);
@@ -93,7 +93,7 @@ pub fn spread(values: &[f64]) -> f64 {
     (highest - lowest) / median(values.iter().copied())
 }
 
-/// Three decimals, or none from 1,000 on: no more is known.
+/// Three decimals, or none from 1,000 on, which is the precision of the measurement.
 pub fn short(figure: f64) -> f64 {
     let scale = if figure.abs() >= 1000.0 { 1.0 } else { 1000.0 };
     (figure * scale).round() / scale

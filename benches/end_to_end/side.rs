@@ -1,5 +1,5 @@
-//! One side of a comparison: a server, its clients, and how events get to it. Sides are driven in turn, in short runs,
-//! so that what else the machine does hits them alike.
+//! One side of a comparison: a server, its clients, and its feed. Sides run in turn, in short runs, so that other load
+//! on the machine affects them alike.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,9 +8,9 @@ use crate::Fallible;
 use crate::clients::Clients;
 use crate::process::Running;
 
-/// How often events are handed over where there are more; a fetch of Kafka brings what came meanwhile.
+/// The interval at which events are published at high rates; a fetch of Kafka returns those of an interval.
 const TICK: Duration = Duration::from_millis(10);
-/// How often a closed loop looks whether it may go on.
+/// The polling interval of a closed loop.
 const LOOK_AGAIN: Duration = Duration::from_micros(100);
 
 /// Publishes the events with these numbers.
@@ -20,15 +20,15 @@ pub struct Side<'a> {
     pub server: Running,
     pub clients: Clients,
     pub publish: Publish<'a>,
-    /// Connections that each event goes to.
+    /// The connections that each event is delivered to.
     pub fan_out: u64,
     sent: u64,
 }
 
-/// What a run cost.
+/// The cost of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
-    /// The server's CPU time a delivery, in microseconds.
+    /// The server's CPU time per delivery, in microseconds.
     pub cpu_us: f64,
     pub deliveries_per_s: f64,
     pub bytes: f64,
@@ -39,7 +39,7 @@ impl<'a> Side<'a> {
         Self { server, clients, publish, fan_out: fan_out as u64, sent: 0 }
     }
 
-    /// At an even pace, and until everything is delivered.
+    /// Publishes at an even pace, until everything is delivered.
     pub fn paced(&mut self, events_per_s: f64, time: Duration) -> Fallible<Cost> {
         let count = (events_per_s * time.as_secs_f64()).ceil().max(1.0) as u64;
         let (first, start) = (self.sent, Instant::now());
@@ -57,7 +57,7 @@ impl<'a> Side<'a> {
         })
     }
 
-    /// As fast as it goes with so many events on their way.
+    /// Publishes as fast as possible with this many events in flight.
     pub fn saturated(&mut self, outstanding: u64, time: Duration) -> Fallible<Cost> {
         let start = Instant::now();
         self.measured(|side| {
@@ -95,7 +95,7 @@ impl<'a> Side<'a> {
         })
     }
 
-    /// Ends it; how many deliveries are missing or came twice, by client where each event is everybody's.
+    /// Ends the side. Returns the number of missing and repeated deliveries, per client for broadcasts.
     pub fn close(self) -> Fallible<u64> {
         let each = self.clients.close()?;
         if self.fan_out as usize == each.len() {
@@ -105,7 +105,7 @@ impl<'a> Side<'a> {
     }
 }
 
-/// Ends them. A figure of a server that lost something is worth nothing, and an error.
+/// Ends the sides. A lost delivery is an error, because the server's figures are meaningless then.
 pub fn close<'a>(sides: impl IntoIterator<Item = Side<'a>>) -> Fallible<()> {
     for side in sides {
         let lost = side.close()?;
@@ -116,7 +116,7 @@ pub fn close<'a>(sides: impl IntoIterator<Item = Side<'a>>) -> Fallible<()> {
     Ok(())
 }
 
-/// Runs both sides in turn, the first one first and last by turns.
+/// Runs both sides in turn, and alternates which one is first.
 pub fn pairs(
     product: &mut Side<'_>,
     reference: &mut Side<'_>,

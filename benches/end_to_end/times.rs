@@ -1,4 +1,4 @@
-//! Events that say when they were sent, and clients that note how long each took to them, on any transport.
+//! Events that contain their time of sending, and clients that record the latency of each, on any transport.
 
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
@@ -9,12 +9,12 @@ use crate::product::{self, PAYLOAD_BYTES};
 
 /// How long a client may wait for its next event.
 const SILENCE: Duration = Duration::from_secs(20);
-/// What an event's time stands behind.
+/// The text before an event's time.
 const TIME: &[u8] = b"^sent_us=";
-/// The time of the event that ends the reading.
+/// The time in the event that ends the reading.
 const LAST: u64 = 0;
 
-/// An event that a client has; in microseconds.
+/// A received event, in microseconds.
 #[derive(Clone, Copy)]
 pub struct Taken {
     /// Since the start of the run.
@@ -22,12 +22,12 @@ pub struct Taken {
     pub took_us: u64,
 }
 
-/// For everybody, sent now.
+/// A broadcast event, sent now.
 pub fn envelope(start: Instant) -> String {
     sent_at(start.elapsed().as_micros())
 }
 
-/// The event after which nobody reads on.
+/// The last event.
 pub fn last() -> String {
     sent_at(LAST.into())
 }
@@ -36,14 +36,14 @@ fn sent_at(us: u128) -> String {
     product::envelope(None, &format!("{}^sent_us={us};", "x".repeat(PAYLOAD_BYTES)))
 }
 
-/// Nothing of nobody: not a number.
+/// NaN for no events.
 pub fn p99_ms(taken: &[Taken]) -> f64 {
     let mut took: Vec<u64> = taken.iter().map(|event| event.took_us).collect();
     took.sort_unstable();
     took.get(took.len() * 99 / 100).map_or(f64::NAN, |us| *us as f64 / 1000.0)
 }
 
-/// What all of these clients have, until each has the last event.
+/// The events that these clients receive, until each has the last one.
 pub fn read(sockets: Vec<TcpStream>, start: Instant) -> Fallible<Vec<Taken>> {
     let mut poll = mio::Poll::new()?;
     let mut clients = Vec::new();
@@ -85,7 +85,7 @@ fn receive(socket: &mut mio::net::TcpStream, text: &mut Vec<u8>) -> Fallible<()>
     }
 }
 
-/// Takes whole times out of the text; the framing of all transports is passed over.
+/// Removes complete times from the text; the framing of all transports is skipped.
 fn take_times(text: &mut Vec<u8>, mut take: impl FnMut(u64)) {
     let mut taken = 0;
     while let Some(at) = memchr::memmem::find(&text[taken..], TIME) {

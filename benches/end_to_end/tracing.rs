@@ -1,4 +1,4 @@
-//! What traces cost: the product with them beside the product without.
+//! The cost of traces: the product with tracing compared with the product without.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use crate::{Fallible, Plan, fan_out, side};
 const STREAMS: usize = 1_000;
 const PER_S: f64 = 100.0;
 
-/// Broadcast, with the share of events that is traced by default, and with all of them.
+/// Broadcast with the default sampling ratio, and with every event sampled.
 pub fn rows(plan: &Plan) -> Fallible<Vec<Row>> {
     let sampled = [("tracing_default", "0.01", "<=1.05"), ("tracing_all", "1", "<=1.15")];
     sampled.into_iter().map(|(name, sample, target)| beside_none(plan, name, sample, target)).collect()
@@ -20,7 +20,7 @@ pub fn rows(plan: &Plan) -> Fallible<Vec<Row>> {
 fn beside_none(plan: &Plan, name: &str, sample: &str, target: &'static str) -> Fallible<Row> {
     let endpoint = collector()?;
     let traced = format!("tracing: {{ endpoint: '{endpoint}', sample: {sample} }}\n");
-    // Each side reads a cluster of its own, so that each is sent only what is measured of it.
+    // Each side has a cluster of its own, so that it receives only its own events.
     let clusters = [product::mock(1)?, product::mock(1)?];
     let mut with = fan_out::product_with(&clusters[0], "/sse", STREAMS, PAYLOAD_BYTES, &traced)?;
     let mut without = fan_out::product(&clusters[1], "/sse", STREAMS, PAYLOAD_BYTES)?;
@@ -32,13 +32,13 @@ fn beside_none(plan: &Plan, name: &str, sample: &str, target: &'static str) -> F
     Ok(Row::of_pairs(name, "us of CPU a delivery", &side::cpu(&pairs), target))
 }
 
-/// A collector that throws everything away; it ends with the benchmark.
+/// A collector that discards everything; it ends with the benchmark.
 fn collector() -> Fallible<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     thread::spawn(move || {
         for socket in listener.incoming().flatten() {
-            // Who breaks off is the product, when it ends.
+            // The product closes the connection when it ends.
             thread::spawn(move || swallow(socket).unwrap_or_default());
         }
     });

@@ -1,4 +1,4 @@
-//! Pingora as it comes, as a proxy: what sidestream's pass-through is compared with. `bare-pingora LISTEN UPSTREAM`.
+//! Unmodified Pingora as a proxy, for comparison with sidestream's pass-through: `bare-pingora LISTEN UPSTREAM`.
 
 use std::env::args;
 use std::sync::Arc;
