@@ -1,4 +1,4 @@
-//! Who may see what: tokens, claims bound to keys, cookies and origins, and the end of a token's time.
+//! Authorization: tokens, claims bound to keys, cookies and origins, and the expiry of tokens.
 
 use jsonwebtoken::Algorithm;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Bad input: a clear answer, a metric, and nothing lost for the others.
+//! Invalid input: a clear response and a metric, and no loss for other clients.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::support::house::{House, Plan, STANDARD};
 use crate::support::http::Connection;
 
 #[test]
-fn garbage_records_are_told_and_skipped() {
+fn undecodable_records_are_reported_and_skipped() {
     let house = House::standard();
     let mut sse = house.get("/events").sse();
     let mut ndjson = house.get("/stream").ndjson();
@@ -48,7 +48,7 @@ fn a_record_of_ten_megabytes_passes() {
     let text = "x".repeat(10 * 1024 * 1024);
     house.broker.event("spread", 0, json!({"type": "t", "data": text}));
     assert_eq!(stream.event().json()["data"].as_str().unwrap().len(), text.len());
-    // In another partition: the mock cluster keeps 5 MiB of each and would drop both.
+    // In another partition: the mock cluster keeps 5 MiB of each, and would evict both.
     let after = house.broker.event("spread", 1, json!({"type": "t", "data": 1}));
     assert_eq!(stream.ids(1), [after]);
 }
@@ -59,13 +59,13 @@ fn a_record_larger_than_the_queue_passes_alone() {
     let mut stream = house.get("/events").sse();
     let large = house.broker.event("orders", 0, json!({"type": "t", "data": "x".repeat(1024 * 1024)}));
     assert_eq!(stream.ids(1), [large]);
-    // What is large is on its way no more, so that there is room again.
+    // The large event has been sent, so that there is room again.
     let after = house.broker.order("o1");
     assert_eq!(stream.ids(1), [after]);
 }
 
 #[test]
-fn an_absurd_last_event_id_is_told_in_band() {
+fn an_invalid_last_event_id_causes_a_gap() {
     let house = House::standard();
     let absurd = ["garbage", "orders:0", "orders:-1:5", "orders:0:99999999999999999999", "a:b:c:d", "orders:0:1~!!!"];
     for id in absurd.into_iter().map(str::to_owned).chain(["x".repeat(8000)]) {
@@ -106,7 +106,7 @@ fn control_bytes_in_a_path_are_refused() {
 }
 
 #[test]
-fn an_encoded_nul_goes_around_nothing() {
+fn an_encoded_nul_bypasses_no_route() {
     let house = House::standard();
     for target in ["/events%00", "/%00/events", "/orders/%00/events"] {
         let status = house.get(target).open().0.status;
@@ -164,7 +164,7 @@ fn a_broken_chunk_is_not_passed_off_as_a_whole_body() {
 }
 
 #[test]
-fn what_is_no_http_is_refused() {
+fn bytes_that_are_not_http_are_refused() {
     let house = House::standard();
     for bytes in [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"[..], b"hello\r\n\r\n", b"\r\n\r\n\r\n\r\n"] {
         let mut connection = Connection::open(house.sidecar.listen);

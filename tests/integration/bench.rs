@@ -1,7 +1,7 @@
-//! The benchmark's arithmetic: medians, spreads and how a target is judged. Nothing is measured here.
+//! The arithmetic of the benchmark: medians, spreads and targets. Nothing is measured here.
 
 #[path = "../../benches/end_to_end/row.rs"]
-#[allow(dead_code)] // The benchmark writes what this only judges.
+#[allow(dead_code)] // The benchmark also formats rows.
 mod row;
 
 use row::{Row, median, spread};
@@ -31,7 +31,7 @@ fn a_pair_is_judged_by_the_median_of_its_ratios() {
 }
 
 #[test]
-fn a_value_alone_is_judged_and_what_is_no_figure_or_no_target_is_not_met() {
+fn a_value_is_judged_and_an_invalid_figure_or_target_is_not_met() {
     let row = Row::of_values("r", "ms", &[4.0, 6.0], "<=5");
     assert!(row.is_met() && row.json()["ratio"].is_null());
     assert!(!Row { value: f64::NAN, ..row.clone() }.is_met());

@@ -1,4 +1,4 @@
-//! A real browser: what a page sees when its streams are cut and the sidecar is replaced; the demo's page and the admin page at work.
+//! A real browser: a page whose streams are cut while the sidecar is replaced; the demo page and the admin page.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,10 +13,10 @@ use crate::support::sidecar::Sidecar;
 use crate::support::slow::deaf;
 
 const STREAMS: [&str; 3] = ["sse", "ndjson", "ws"];
-/// Events before the cut, between the cut and the restart, and after it.
+/// Events before the cut, between the cut and the restart, and after the restart.
 const ROUNDS: usize = 3;
 const EVENTS_PER_ROUND: usize = 40;
-/// How often the admin page looks before it is judged.
+/// Polls of the admin page before its content is checked.
 const ADMIN_LOOKS: usize = 6;
 
 #[test]
@@ -31,7 +31,7 @@ fn a_page_resumes_exactly_on_every_transport() {
     relay.cut();
     wanted.extend(house.broker.orders("o1", EVENTS_PER_ROUND));
     page.await_ids(&wanted);
-    // With SIGTERM; until the other one is there, nobody listens.
+    // By SIGTERM; until the other sidecar listens, connections are refused.
     house.restart();
     relay.point_at(house.sidecar.listen);
     wanted.extend(house.broker.orders("o1", EVENTS_PER_ROUND));
@@ -42,7 +42,7 @@ fn a_page_resumes_exactly_on_every_transport() {
         assert!(page.opened[stream] >= ROUNDS, "{stream} was cut each time: {:?}", page.opened);
     }
     assert_eq!(page.gaps, Vec::<Value>::new());
-    // Chromium itself reports a connection that is refused, by nobody listening or by a sidecar that is draining.
+    // Chromium reports a refused connection itself, whether nothing listens or a sidecar is draining.
     let refused = |line: &&String| line.contains("net::ERR_") || line.contains(" 503");
     let unexpected: Vec<_> = page.console.iter().filter(|line| !refused(line)).collect();
     assert!(unexpected.is_empty(), "{unexpected:?}");
@@ -78,7 +78,7 @@ fn the_demos_tabs_share_their_connections() {
     assert_eq!(said("lit"), [&json!(0), &json!(1), &json!(2)]);
     assert_eq!(said("closed"), [&json!(1), &json!(2)], "the tab that opened the streams is gone");
     assert_eq!(page.console, Vec::<String>::new());
-    // All of the browser's streams: as many as one tab has.
+    // All streams of the browser: as many as one tab has.
     demo.await_metric("notifications_stream_active_connections", 0.0);
 }
 
@@ -130,7 +130,7 @@ fn the_admin_page_shows_what_is_open_and_reloads() {
     assert_eq!(page.console, Vec::<String>::new());
 }
 
-/// A stream whose client reads nothing, and of which events were dropped.
+/// A stream whose client reads nothing, and whose events are dropped.
 fn slow_stream(house: &House) -> (Head, Body) {
     let stream = deaf(house, house.get("/orders/special/events"));
     let large = json!({"type": "notice", "userId": "u", "data": "x".repeat(64 * 1024)}).to_string();
@@ -140,7 +140,7 @@ fn slow_stream(house: &House) -> (Head, Body) {
     stream
 }
 
-/// What a page in Chromium said so far.
+/// The output of a page in Chromium.
 struct Page {
     client: Client,
     /// How often each stream was opened.
@@ -165,7 +165,7 @@ impl Page {
         }
     }
 
-    /// Listens until it has said enough.
+    /// Reads until `enough` returns true.
     #[track_caller]
     fn until(&mut self, what: &str, enough: impl Fn(&Self) -> bool) {
         while !enough(self) {

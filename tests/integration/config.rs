@@ -1,4 +1,4 @@
-//! The configuration from outside: exit codes, and mistakes told with their place.
+//! The configuration as users see it: exit codes, and diagnostics with positions.
 
 use std::path::Path;
 use std::process::Output;
@@ -59,7 +59,7 @@ fn a_stream_without_authentication_must_say_so() {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once() {
+fn all_errors_are_reported_at_once() {
     let two = "streams:\n  a: { topics: [t] }\nroutes:\n  - { path: /a, stream: one, transport: sse, public: true }\n  - \
                { path: /b, stream: two, transport: sse, public: true }\n";
     let said = said(&check(&format!("{GOOD}{two}")));
@@ -67,14 +67,14 @@ fn all_mistakes_are_told_at_once() {
 }
 
 #[test]
-fn a_mistake_is_shown_in_its_line() {
+fn an_error_is_shown_in_its_line() {
     let said = said(&check(&format!("{GOOD}drain: {{ bugdet: 1s }}\n")));
     assert!(said.contains("(did you mean `budget`?)"), "{said}");
     assert!(said.contains("     3 | drain: { bugdet: 1s }\n       |          ^^^^^^\n"), "{said}");
 }
 
 #[test]
-fn what_is_found_can_be_had_as_json() {
+fn diagnostics_are_available_as_json() {
     let directory = tempfile::tempdir().unwrap();
     let check = |yaml: &str| {
         let file = write(directory.path(), yaml);
@@ -115,7 +115,7 @@ fn run_refuses_a_bad_file_before_it_serves() {
 }
 
 #[test]
-fn secrets_are_never_told() {
+fn secrets_are_never_shown() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("pw"), "hunter2secret\n").unwrap();
     let kafka = "kafka: { brokers: 127.0.0.1:1, property_files: { sasl.password: pw } }";
@@ -136,7 +136,7 @@ fn a_taken_port_is_an_error_that_names_it() {
     assert!(said(&output).contains(&address), "{}", said(&output));
 }
 
-/// What cannot run, behind the least that every configuration needs; and what is said of it.
+/// Configurations that cannot run, each after the required keys, with the expected message.
 const UNRUNNABLE: &[(&str, &str)] = &[
     (
         "upstream: { address: 'a:1' }\nkafka: { brokers: 'k:1', properties: { security.protocol: SASL_SSL } }",
@@ -190,7 +190,7 @@ const UNRUNNABLE: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn what_cannot_run_does_not_pass() {
+fn configurations_that_cannot_run_fail_check() {
     for (yaml, why) in UNRUNNABLE {
         let output = check(yaml);
         assert_eq!(output.status.code(), Some(1), "{yaml}: {}", said(&output));
@@ -199,7 +199,7 @@ fn what_cannot_run_does_not_pass() {
 }
 
 #[test]
-fn check_is_told_what_run_is() {
+fn check_accepts_the_overrides_of_run() {
     let directory = tempfile::tempdir().unwrap();
     let file = write(directory.path(), "upstream: { address: '127.0.0.1:8080' }\nkafka: { brokers: 'k:1' }\n");
     let check = |more: &[&str]| binary(&[&["check", "--config", &file], more].concat()).output().unwrap().status.code();
@@ -211,7 +211,7 @@ fn check_is_told_what_run_is() {
 }
 
 #[test]
-fn what_is_in_git_can_be_checked_without_the_secrets() {
+fn a_configuration_can_be_checked_without_its_secrets() {
     let directory = tempfile::tempdir().unwrap();
     let text = "\
 upstream: { address: '127.0.0.1:3000' }
@@ -239,7 +239,7 @@ routes: [{ path: /x, stream: s }]
     }
     let diff = run(&["config", "diff", &file, other.to_str().unwrap()], &["--without-secrets"]);
     assert!(said(&diff).contains("changed: auth") && said(&diff).contains("/y"), "{}", said(&diff));
-    // What is wrong in the file itself is found all the same.
+    // Errors in the file itself are found nevertheless.
     let wrong = write(directory.path(), &text.replace("SASL_SSL", "SASL_SLS"));
     assert_eq!(run(&["check", "--config", &wrong], &["--without-secrets"]).status.code(), Some(1));
 }
@@ -261,10 +261,10 @@ fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// With what every configuration needs.
+/// The required keys.
 const LEAST: &str = "upstream: { address: 'a:1' }\nkafka: { brokers: 'a:1' }\n";
 
-/// Lines that are wrong in their form, each behind `LEAST`.
+/// Malformed lines, each after `LEAST`.
 const MISFORMED: &[&str] = &[
     "nonsense: 1",
     "listen: 8080",
@@ -290,7 +290,7 @@ const MISFORMED: &[&str] = &[
     "auth: { issuers: [{ key_file: jwt.key, algorithms: [HS256] }] }",
 ];
 
-/// Keys that are wrong in their form, on a route that is good without them.
+/// Malformed keys, on a route that is valid without them.
 const MISFORMED_KEYS: &[&str] = &[
     "transport: tcp",
     "heartbeat_interval: 15",
@@ -309,7 +309,7 @@ const MISFORMED_KEYS: &[&str] = &[
 ];
 
 #[test]
-fn a_validator_and_check_agree_on_what_is_misformed() {
+fn a_validator_and_check_agree_on_malformed_values() {
     let route = |keys: &str| {
         let streams = "streams: { s: { topics: [t], keys: [k] } }\n";
         format!("{LEAST}{streams}routes: [{{ path: /x, stream: s, {keys} }}]\n")
@@ -330,7 +330,7 @@ fn a_validator_and_check_agree_on_what_is_misformed() {
     for (n, (text, is_good)) in files.iter().enumerate() {
         let wrong = validator.line()["wrong"].as_array().unwrap().clone();
         assert_eq!(wrong.is_empty(), *is_good, "the schema on {text}: {wrong:?}");
-        // The example was checked where its keys are.
+        // The example is validated in the directory of its keys.
         let is_checked = n == 0 || check(text).status.success();
         assert_eq!(is_checked, *is_good, "`check` on {text}");
     }

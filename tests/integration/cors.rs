@@ -1,4 +1,4 @@
-//! Pages of other origins: what answers say to browsers, and what a real browser makes of it.
+//! Pages of other origins: the CORS fields of responses, and the behavior of a real browser.
 
 use serde_json::{Value, json};
 
@@ -62,7 +62,7 @@ fn streams_and_errors_carry_the_policy() {
 }
 
 #[test]
-fn what_is_refused_for_lack_of_room_carries_the_policy() {
+fn a_refusal_by_a_limit_carries_the_policy() {
     let house = Plan::new(ROUTES).build();
     let _one = house.get("/full").ndjson();
     let full = house.get("/full").header("Origin", APP).send();
@@ -106,7 +106,7 @@ fn preflights_are_answered_or_go_to_the_service() {
     assert_eq!(house.upstream.count("OPTIONS /posts"), 0);
     ask("/posts", APP, "POST");
     assert_eq!(house.upstream.count("OPTIONS /posts"), 1);
-    // Without a policy the service's own counts, whatever the method.
+    // Without a policy, the service's own applies, whatever the method.
     let none = Plan::new(STANDARD).build();
     let call = none.call("OPTIONS", "/posts").header("Origin", APP).header("Access-Control-Request-Method", "GET");
     call.send();
@@ -134,11 +134,11 @@ fn the_policy_decides_on_websockets() {
     assert_eq!((cookie(APP), cookie("https://evil.example")), (101, 403));
 }
 
-/// Chromium on a page of one origin with streams of another: what it may read it reads, and nothing else.
+/// Chromium with a page of one origin and streams of another: it reads what the policy allows, and nothing else.
 #[test]
 fn a_browser_reads_what_its_origin_may() {
     let routes = |origin: &str| ROUTES.replace("https://app.example", origin);
-    // The page's origin is that of a server of its own; its port is known before the policy is written.
+    // Another server provides the page's origin; its port is known before the policy is written.
     let page = House::standard();
     let origin = format!("http://{}", page.sidecar.listen);
     let house = Plan::new(routes(&origin)).build();

@@ -1,4 +1,4 @@
-//! `sidestream demo`: one command, everything alive.
+//! `sidestream demo`: one command starts everything.
 
 use std::collections::HashMap;
 
@@ -7,10 +7,10 @@ use serde_json::Value;
 use crate::support::http::Call;
 use crate::support::sidecar::Sidecar;
 
-/// Eleven events in a row may be this far apart, in milliseconds: two a second.
+/// The longest time between eleven consecutive events, in milliseconds: two per second.
 const TEN_INTERVALS_MS_MAX: i64 = 5_000;
 
-/// The events of an outage and a while after it.
+/// The events during an outage and a while after it.
 const OUTAGE_EVENTS_MAX: usize = 200;
 /// The demo's own events while a burst is delivered.
 const BESIDE_BURST_MAX: u64 = 100;
@@ -31,7 +31,7 @@ impl Demo {
         self.sidecar.call("GET", target)
     }
 
-    /// One of the orders that the REST service lists.
+    /// One of the orders in the REST service's list.
     fn an_order(&self) -> String {
         let order = self.get("/orders").send().json()["data"][0].clone();
         order["orderId"].as_str().or_else(|| order["id"].as_str()).unwrap().to_owned()
@@ -47,7 +47,7 @@ impl Demo {
 }
 
 #[test]
-fn it_says_where_everything_is() {
+fn it_prints_all_addresses() {
     let demo = Demo::start();
     assert!(demo.sidecar.kafka.starts_with("127.0.0.1:"), "{}", demo.sidecar.kafka);
     assert_eq!(demo.token("u123").split('.').count(), 3);
@@ -76,7 +76,7 @@ fn the_rest_service_answers_through_the_sidecar() {
 }
 
 #[test]
-fn every_stream_moves() {
+fn every_stream_receives_events() {
     let demo = Demo::start();
     let order = demo.an_order();
     for target in ["/events".to_owned(), "/events/order-updates".to_owned(), format!("/orders/{order}/events")] {
@@ -120,7 +120,7 @@ fn an_outage_of_kafka_loses_nothing() {
     let order = demo.sidecar.call("POST", "/orders").body("{}").send();
     assert_eq!(order.status(), 202);
     demo.sidecar.await_metric("notifications_kafka_connected", 1.0);
-    // What was placed during the outage comes after it, and no offset before it is missing or comes twice.
+    // An order placed during the outage arrives after it, and no offset is missing or repeated.
     let mut next = HashMap::new();
     let placed = (0..OUTAGE_EVENTS_MAX).any(|_| {
         let event = lines.event();
@@ -135,7 +135,7 @@ fn an_outage_of_kafka_loses_nothing() {
 }
 
 #[test]
-fn a_time_is_never_answered_as_if_there_had_been_nothing() {
+fn a_resume_by_time_never_skips_events() {
     let demo = Demo::start();
     demo.get("/stream").ndjson().event();
     demo.get("/stream?since=-15m").send().problem(410);
@@ -145,7 +145,7 @@ fn a_time_is_never_answered_as_if_there_had_been_nothing() {
 }
 
 #[test]
-fn a_burst_reaches_those_who_read() {
+fn a_burst_reaches_clients_that_read() {
     const EVENTS: u64 = 3_000;
     let demo = Demo::start();
     let mut lines = demo.get("/stream").ndjson();

@@ -1,4 +1,4 @@
-//! `sidestream doctor` behind proxies that are as people have them: right, and wrong in the usual ways.
+//! `sidestream doctor` behind proxies with correct and with common wrong configurations.
 
 use std::net::SocketAddr;
 use std::process::Output;
@@ -10,11 +10,11 @@ use crate::support::hop::{HTTP11, Hop, UPGRADE};
 use crate::support::house::{House, Plan, STANDARD};
 use crate::support::sidecar::binary;
 
-/// Longer than every limit that the hops have here, and than what tells buffering.
+/// Longer than every timeout of the proxies here, and than the detection of buffering requires.
 const DURATION: &str = "8s";
 const WEBSOCKETS: &str = "upgrade_configs: [{ upgrade_type: websocket }]";
 
-/// A way to the sidecar, and the codes of the problems on it.
+/// A path to the sidecar, and the codes of its problems.
 struct Case {
     name: &'static str,
     hop: fn(SocketAddr) -> Hop,
@@ -37,7 +37,7 @@ const CASES: &[Case] = &[
     case("nginx, buffering on, X-Accel-Buffering heeded", "/stream", &[], |to| {
         Hop::nginx(to, &format!("{HTTP11} proxy_buffering on;"))
     }),
-    // Chunks are passed on as they come; what has no framing waits until the buffer is full.
+    // Chunks are forwarded at once; without framing, data waits until the buffer is full.
     case("nginx, buffering on, X-Accel-Buffering ignored", "/events", &[], |to| {
         Hop::nginx(to, &format!("{HTTP11} proxy_buffering on; proxy_ignore_headers X-Accel-Buffering;"))
     }),
@@ -78,7 +78,7 @@ const CASES: &[Case] = &[
 ];
 
 #[test]
-fn what_is_wrong_on_the_way_is_named() {
+fn problems_on_the_path_are_named() {
     let house = probed();
     let listen = house.sidecar.listen;
     let wrong: Vec<String> = thread::scope(|scope| {
@@ -110,7 +110,7 @@ fn an_origin_has_to_be_allowed() {
 }
 
 #[test]
-fn without_probes_an_ordinary_stream_is_looked_at() {
+fn without_probes_an_ordinary_stream_is_examined() {
     let house = House::standard();
     let output = doctor(&format!("http://{}/events", house.sidecar.listen), &[]);
     assert_eq!((problems(&output).len(), output.status.code()), (0, Some(0)), "{output:?}");
@@ -134,7 +134,7 @@ fn a_probe_has_no_events_and_the_rules_of_its_route() {
 }
 
 #[test]
-fn nobody_there_is_told_apart() {
+fn an_unreachable_server_is_distinguished() {
     let output = doctor("http://127.0.0.1:1/events", &[]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
@@ -151,7 +151,7 @@ fn problems(output: &Output) -> Vec<String> {
     codes(output, true)
 }
 
-/// The codes of what was found, of problems or of notes.
+/// The codes of the problems, or of the notes.
 fn codes(output: &Output, problem: bool) -> Vec<String> {
     let findings: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
     let verdicts = findings["verdicts"].as_array().unwrap().iter();

@@ -1,4 +1,4 @@
-//! The documents against the code: what they list is all there is, and the clients they offer for copying work.
+//! Compares the documents with the code: their lists are complete, and the clients that users may copy work.
 
 use std::path::{Path, PathBuf};
 
@@ -10,12 +10,12 @@ use crate::support::eventually_true;
 use crate::support::house::House;
 use crate::support::sidecar::binary;
 
-/// Maps of the configuration whose keys are the user's own names.
+/// Maps of the configuration with user-defined keys.
 const NAMED_BY_USERS: [&str; 7] = ["topics", "streams", "clusters", "properties", "property_files", "bind", "keys"];
-/// How `metrics.rs` makes a metric; its name is the first text that follows.
+/// The functions with which `metrics.rs` creates metrics; the name is the first string literal after them.
 const METRIC_MAKERS: [&str; 7] =
     [".counter(", ".counters(", ".float_counters(", ".gauge(", ".gauges(", ".unprefixed_gauges(", ".histograms("];
-/// Bytes from the server until each cut: both within a record.
+/// Bytes from the server until each cut, which is within a record.
 const CUTS: &[usize] = &[2_345, 3_456];
 const EVENTS: usize = 100;
 /// Words that texts for users do not use, in lower case, and what to write.
@@ -71,7 +71,7 @@ fn every_metric_is_documented() {
 }
 
 #[test]
-fn every_module_is_on_the_map() {
+fn every_module_is_in_architecture() {
     let (map, library) = (read("ARCHITECTURE.md"), read("src/lib.rs"));
     for room in library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')) {
         let on_map = map.contains(&format!("src/{room}/")) || map.contains(&format!("src/{room}.rs"));
@@ -81,7 +81,7 @@ fn every_module_is_on_the_map() {
 }
 
 #[test]
-fn every_promise_of_security_is_held_by_tests_that_exist() {
+fn every_claim_of_security_names_existing_tests() {
     let document = read("SECURITY.md");
     let (_, promises) = document.split_once("\n## Clients\n").unwrap();
     let rows = promises.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| promise"));
@@ -106,7 +106,7 @@ fn every_promise_of_security_is_held_by_tests_that_exist() {
 }
 
 #[test]
-fn links_between_documents_lead_somewhere() {
+fn links_between_documents_are_valid() {
     let documents = documents();
     assert!(documents.len() > 40, "{documents:?}");
     for document in documents {
@@ -153,7 +153,7 @@ fn the_shell_client_resumes_exactly() {
 }
 
 #[test]
-fn a_record_cannot_pass_for_sidestreams_own_in_the_documented_clients() {
+fn documented_clients_distinguish_records_from_control_records() {
     let house = House::standard();
     let folder = tempfile::tempdir().unwrap();
     let python = folder.path().join("ndjson.py");
@@ -176,7 +176,7 @@ fn a_record_cannot_pass_for_sidestreams_own_in_the_documented_clients() {
     }
 }
 
-/// Runs the script of `docs/clients.md` against a network that cuts it twice, each time in the middle of a record.
+/// Runs the script in `docs/clients.md` against a network that cuts it twice within a record.
 #[track_caller]
 fn resumes_exactly(script: &str) {
     let folder = tempfile::tempdir().unwrap();
@@ -189,14 +189,14 @@ fn resumes_exactly(script: &str) {
     let client = Client::start(copied.to_str().unwrap(), &[&url, cursor_file.to_str().unwrap()]);
     house.sidecar.await_metric("notifications_stream_active_connections", 1.0);
     let mut wanted = house.broker.orders("o1", EVENTS / 2);
-    // The first cut is behind it when the second half is produced.
+    // The second half is produced after the first cut.
     eventually_true("the first cut", || cutter.cuts() >= 1);
     wanted.extend(house.broker.orders("o1", EVENTS / 2));
     assert_eq!(client.ids(EVENTS), wanted);
     assert_eq!(cutter.cuts(), CUTS.len());
 }
 
-/// Every Markdown document of the repository that users read.
+/// Every Markdown document for users.
 fn documents() -> Vec<String> {
     let root = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"];
     root.map(str::to_owned).into_iter().chain(files_below("docs", &["md"])).collect()
@@ -265,7 +265,7 @@ fn block<'a>(document: &'a str, name: &str) -> &'a str {
     code.split("\n```").next().unwrap()
 }
 
-/// Every key there is, as `upstream.address`; names that users give are `*`.
+/// Every key, such as `upstream.address`; user-defined names are `*`.
 fn key_paths(value: &Value, path: &str, paths: &mut Vec<String>) {
     match value {
         Value::Object(map) if NAMED_BY_USERS.contains(&path.rsplit('.').next().unwrap()) => {
@@ -283,7 +283,7 @@ fn key_paths(value: &Value, path: &str, paths: &mut Vec<String>) {
     }
 }
 
-/// Whether a document names a key, by the whole path or an end of it. A map is named by the keys in it.
+/// Whether a document names a key by its path or the end of its path. A map is named by its keys.
 fn names(document: &str, path: &str) -> bool {
     let ends = path.match_indices('.').map(|(at, _)| &path[at + 1..]);
     std::iter::once(path)

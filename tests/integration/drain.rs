@@ -1,4 +1,4 @@
-//! `sidestream drain`: streams end at a bounded rate while requests pass on, and a rolling restart loses nothing.
+//! `sidestream drain`: streams end at a bounded rate while requests are proxied, and a rolling restart loses no event.
 
 use std::process::{Child, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ use crate::support::slow::deaf;
 const STREAMS: &str = "notifications_stream_active_connections";
 
 #[test]
-fn a_drained_process_proxies_on_and_takes_no_streams() {
+fn a_drained_process_keeps_proxying_and_rejects_streams() {
     let mut house = Plan::new(STANDARD).with("drain: { budget: 60s }").build();
     let mut sse = house.get("/events").sse();
     let mut ndjson = house.get("/stream").ndjson();
@@ -31,7 +31,7 @@ fn a_drained_process_proxies_on_and_takes_no_streams() {
     drop((sse, ndjson, websocket));
     assert_drained(&drain.wait_with_output().unwrap(), 3);
 
-    // kube-proxy sends requests to terminating endpoints, where there are no others, only while they are ready.
+    // kube-proxy sends requests to terminating endpoints, if there are no others, only while they are ready.
     assert_eq!(house.sidecar.admin("/readyz").status(), 200);
     assert_eq!(house.sidecar.admin("/livez").status(), 200);
     let refused = house.get("/stream").send();
@@ -55,7 +55,7 @@ fn reconnects_are_spread() {
 }
 
 #[test]
-fn a_slow_reader_is_not_cut_while_there_is_time_and_a_second_drain_waits_with_the_first() {
+fn a_slow_reader_is_not_cut_before_the_time_limit_and_a_second_drain_joins_the_first() {
     let route = "queue: { events: 1000, bytes: 64MiB }";
     let house = House::plan_route("/stream", "ndjson", route).with("drain: { budget: 60s }").build();
     let (head, body) = deaf(&house, house.get("/stream"));
@@ -69,7 +69,7 @@ fn a_slow_reader_is_not_cut_while_there_is_time_and_a_second_drain_waits_with_th
     }
     let drains = [start_drain(&house.sidecar), start_drain(&house.sidecar)];
     assert!(prompt.object().is_none());
-    // It was told goodbye, does not close its side, and is given up: what others get when they have nothing to read.
+    // Its stream has ended, but it does not close its side and is disconnected; other clients close at once.
     house.sidecar.await_metric(STREAMS, 1.0);
     assert_eq!(slow.ids(ids.len()), ids);
     assert!(slow.object().is_none() && !slow.cut, "it ends as it should");
@@ -80,7 +80,7 @@ fn a_slow_reader_is_not_cut_while_there_is_time_and_a_second_drain_waits_with_th
 }
 
 #[test]
-fn a_process_that_was_told_to_end_is_not_ready() {
+fn an_ending_process_is_not_ready() {
     let mut house = Plan::new(STANDARD).with("drain: { budget: 60s }").build();
     let held = house.get("/hold");
     let request = thread::spawn(move || held.send());
@@ -95,7 +95,7 @@ fn a_process_that_was_told_to_end_is_not_ready() {
 }
 
 #[test]
-fn a_process_that_answers_nothing_is_given_up() {
+fn a_process_that_does_not_respond_is_abandoned() {
     let house = House::standard();
     house.sidecar.signal("STOP");
     let output = start_drain(&house.sidecar).wait_with_output().unwrap();
@@ -113,7 +113,7 @@ fn a_drain_finds_its_process_by_its_configuration() {
     std::fs::write(&config, format!("{text}\nadmin: {{ listen: {} }}\n", house.sidecar.admin)).unwrap();
     let by_variable = binary(&["drain"]).env("SIDESTREAM_CONFIG", &config).output().unwrap();
     assert_drained(&by_variable, 0);
-    // Whatever else is wrong with it by now: where the admin listener is stands there.
+    // Regardless of other errors in it: the address of the admin listener is valid.
     std::fs::write(&config, format!("admin: {{ listen: {} }}\nauth: {{ key_file: gone }}\n", house.sidecar.admin))
         .unwrap();
     let output = binary(&["drain", "--config", config.to_str().unwrap()]).output().unwrap();
@@ -122,7 +122,7 @@ fn a_drain_finds_its_process_by_its_configuration() {
 }
 
 #[test]
-fn where_nobody_answers_it_says_what_was_tried() {
+fn an_unreachable_process_is_reported_with_its_address() {
     let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let output = binary(&["drain", "--admin", &unused.to_string()]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -135,8 +135,8 @@ fn where_nobody_answers_it_says_what_was_tried() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("still draining after 200ms"));
 }
 
-/// Both replicas are drained, ended and replaced, one after the other, while events are produced all the time. Clients
-/// come back at the one that serves, where they were.
+/// Drains, ends and replaces both replicas, one after the other, while events are produced. Clients resume at the
+/// replica that serves.
 #[test]
 fn a_rolling_restart_under_load_loses_and_repeats_nothing() {
     let settings = "topics: { spread: { replay: { events: 100000 } } }\ndrain: { reconnects_per_second: 20 }";

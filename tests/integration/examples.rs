@@ -1,4 +1,4 @@
-//! `examples/` works as its documents say, without Docker: the same files, with the addresses of this machine.
+//! `examples/` works as documented, without Docker: the same files with local addresses.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,7 +16,7 @@ fn compose() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/compose")
 }
 
-/// The example's service, stopped when it is dropped.
+/// The example's service, stopped when dropped.
 struct Service(Child);
 
 impl Drop for Service {
@@ -67,7 +67,7 @@ fn an_order_of_the_compose_example_arrives_as_an_event() {
     assert_eq!(Call::new(sidecar.listen, "GET", &target).sse().head.status, 200);
 }
 
-/// Every file that the compose file mounts or names is there.
+/// Asserts that every file that the compose file mounts or names exists.
 #[test]
 fn the_compose_file_names_files_that_exist() {
     let text = std::fs::read_to_string(compose().join("compose.yaml")).unwrap();

@@ -1,4 +1,4 @@
-//! docs/first-steps.md: every command of it is run, beside a running demo.
+//! docs/first-steps.md: runs every command in it, next to a running demo.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -9,12 +9,12 @@ use serde_json::Value;
 use crate::support::sidecar::{Sidecar, binary};
 use crate::support::upstream::Upstream;
 
-/// A terminal's command that goes on until it is stopped.
+/// A command that runs until it is stopped.
 struct Running(Child, BufReader<ChildStdout>);
 
 impl Running {
     fn start(command: &str) -> Self {
-        // Stopped with the shell, which it takes the place of.
+        // `exec` replaces the shell, so that stopping the process stops the command.
         let mut child = Command::new("sh")
             .args(["-c", &format!("exec {command}")])
             .stdout(Stdio::piped())
@@ -25,7 +25,7 @@ impl Running {
         Self(child, lines)
     }
 
-    /// The first line with this text.
+    /// The first line that contains this text.
     #[track_caller]
     fn until(&mut self, text: &str) -> String {
         let line = (&mut self.1).lines().map_while(Result::ok).find(|line| line.contains(text));
@@ -41,7 +41,7 @@ impl Drop for Running {
 }
 
 #[test]
-fn every_command_works_beside_a_running_demo() {
+fn every_command_works_with_a_running_demo() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str| directory.path().join(name);
     let demo = Sidecar::start(&["demo"], &file("demo.log"));
@@ -73,7 +73,7 @@ fn every_command_works_beside_a_running_demo() {
     shell(produce);
     records.until("\"total\":42");
 
-    // The sections after that take the place of those before.
+    // Later sections replace earlier ones.
     let (head, _) = written.split_once("topics:").unwrap();
     std::fs::write(file("jwt.key"), "0123456789abcdef0123456789abcdef").unwrap();
     std::fs::write(file("o.yaml"), format!("{head}{mapping}\n{own}")).unwrap();
@@ -85,7 +85,7 @@ fn blocks<'a>(text: &'a str, language: &'a str) -> impl Iterator<Item = &'a str>
     text.split("```").skip(1).step_by(2).filter_map(move |block| block.strip_prefix(language)?.strip_prefix('\n'))
 }
 
-/// Runs `sidestream run ...` on free ports in place of those that are written.
+/// Runs `sidestream run ...` on free ports instead of the documented ones.
 fn start(command: &str, log: &Path) -> Sidecar {
     let command = command.replace("--listen 127.0.0.1:8081 --admin 127.0.0.1:9091", "");
     let words: Vec<&str> = command.split_whitespace().collect();

@@ -1,4 +1,4 @@
-//! Connections of clients that mean harm, or do nothing: whoever comes after them is served.
+//! Connections of hostile and idle clients: other clients are served.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -24,14 +24,14 @@ fn hostile(address: SocketAddr, bytes: &[u8], count: usize) -> Vec<TcpStream> {
 }
 
 #[test]
-fn probes_answer_whatever_connections_the_admin_port_has() {
+fn probes_are_answered_despite_hostile_admin_connections() {
     let house = House::standard();
     for bytes in [
         &b""[..],
         b"GET /livez HTT",
         b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n",
         b"POST /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n",
-        // Their answers are not read.
+        // Responses that are not read.
         &b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(64),
     ] {
         let held = hostile(house.sidecar.admin, bytes, MANY);
@@ -44,7 +44,7 @@ fn probes_answer_whatever_connections_the_admin_port_has() {
 }
 
 #[test]
-fn idle_connections_make_room_the_longest_idle_first() {
+fn idle_connections_are_evicted_the_longest_idle_first() {
     let house = Plan::new(STANDARD).with("limits: { connections: 8, streams: 4 }").build();
     let stream = house.get("/stream").ndjson();
     let mut idle: Vec<_> = (0..7)
@@ -63,7 +63,7 @@ fn idle_connections_make_room_the_longest_idle_first() {
 }
 
 #[test]
-fn busy_connections_make_no_room() {
+fn busy_connections_are_not_evicted() {
     let house = Plan::new(STANDARD).with("limits: { connections: 2, streams: 1 }").build();
     let mut busy: Vec<_> = (0..2)
         .map(|n| {
@@ -106,7 +106,7 @@ fn the_last_descriptors_are_for_probes() {
 }
 
 #[test]
-fn answers_that_are_not_read_have_a_limit_together() {
+fn unread_responses_have_a_common_limit() {
     let endless = RawUpstream::start(|_, socket| {
         let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n");
         while socket.write_all(&[b'x'; 65536]).is_ok() {}
@@ -116,7 +116,7 @@ fn answers_that_are_not_read_have_a_limit_together() {
     let evicted = || house.sidecar.metric("notifications_connections_evicted_total").unwrap();
     eventually_true("those beyond the limit to be closed", || evicted() >= 16.0);
     assert_eq!(evicted(), 16.0, "3 MiB are four answers of 768 KiB");
-    // Whoever reads is served beside them.
+    // A client that reads is served meanwhile.
     let mut reads = TcpStream::connect(house.sidecar.listen).unwrap();
     reads.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     reads.read_exact(&mut vec![0; 64 << 20]).unwrap();
@@ -124,7 +124,7 @@ fn answers_that_are_not_read_have_a_limit_together() {
 }
 
 #[test]
-fn a_client_that_has_sent_everything_is_answered() {
+fn a_half_closed_client_gets_its_response() {
     let house = House::standard();
     for request in [house.get("/echo/1").bytes(), house.call("POST", "/echo/1").body("all").bytes()] {
         let mut connection = Connection::open(house.sidecar.listen);
@@ -142,7 +142,7 @@ fn a_client_that_has_sent_everything_is_answered() {
 }
 
 #[test]
-fn only_the_very_same_host_may_act() {
+fn only_the_same_host_may_use_admin_actions() {
     let house = House::standard();
     let from = |source: Ipv4Addr, request: &str| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();

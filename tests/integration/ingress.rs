@@ -1,5 +1,5 @@
-//! `import-ingress` from outside: every manifest of `tests/ingress` goes in by standard input, and what comes out is
-//! what the golden files hold, and passes `check`.
+//! `import-ingress` as users run it: every manifest of `tests/ingress` on standard input. The output equals the golden
+//! files, and passes `check`.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ fn every_manifest_becomes_a_configuration_that_check_accepts_once_it_is_filled_i
 }
 
 #[test]
-fn what_is_no_kubernetes_is_a_1_with_its_place() {
+fn input_that_is_not_kubernetes_exits_with_1_and_a_position() {
     for (input, place) in
         [("a: [b\n", "standard input:1:4: not valid YAML"), ("---\na: b\n", "standard input:2:1: not a Kubernetes")]
     {
@@ -54,7 +54,7 @@ fn what_is_no_kubernetes_is_a_1_with_its_place() {
 fn import(manifest: &[u8]) -> Output {
     let mut command = binary(&["import-ingress"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // All of it is read before anything is written, so that nothing waits for the other.
+    // The command reads all input before it writes, so that neither side blocks.
     child.stdin.take().unwrap().write_all(manifest).unwrap();
     child.wait_with_output().unwrap()
 }

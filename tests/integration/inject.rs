@@ -1,7 +1,8 @@
-//! Injection judged by the tools of others: Kubernetes' schemas, kustomize, and the admission plugins of its API server.
+//! Injection, verified by independent tools: Kubernetes' schemas, kustomize, and the admission plugins of its API
+//! server.
 //!
-//! What is compared is what a pod ends up as. `sidestream inject` also leaves an annotation by which it can take itself
-//! back; nobody else does, and it is left out of comparisons.
+//! The resulting pods are compared. `sidestream inject` also adds an annotation for `uninject`, which the other methods
+//! do not; it is removed before comparing.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -15,7 +16,7 @@ use crate::support::sidecar::binary;
 use crate::support::upstream::Upstream;
 
 const MEMORY: &str = "sidestream.io/injected";
-/// Namespaces of the pods in these tests; the first one is labelled.
+/// The namespaces of the pods; the first one has the label.
 const NAMESPACES: &str = "\
 apiVersion: v1
 kind: Namespace
@@ -39,12 +40,12 @@ fn the_manifests_in_the_repository_are_the_printed_ones() {
 }
 
 #[test]
-fn what_was_injected_is_taken_back() {
+fn an_injection_can_be_reverted() {
     assert_eq!(sidestream(&["inject", "--uninject"], &read("k8s/sidecar.yaml")), read("k8s/example/app.yaml"));
 }
 
 #[test]
-fn what_cannot_be_injected_writes_nothing_and_says_where() {
+fn an_injection_that_fails_writes_nothing_and_reports_the_position() {
     let mut child =
         binary(&["inject"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"kind: Pod\nspec: [unclosed\n").unwrap();
@@ -55,12 +56,12 @@ fn what_cannot_be_injected_writes_nothing_and_says_where() {
 }
 
 #[test]
-fn every_manifest_is_of_kubernetes_schema() {
+fn every_manifest_conforms_to_kubernetes_schema() {
     let files = ["k8s/sidecar.yaml", "k8s/example/app.yaml", "k8s/policy.yaml"].map(path);
     let mut validate = Command::new(tool("venv/bin/kubernetes-validate"));
     let output = validate.args(["--strict", "--kubernetes-version", "1.36"]).args(&files).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    // It has to be the one that sees what is wrong.
+    // The schema must reject an invalid manifest.
     let folder = tempfile::tempdir().unwrap();
     let wrong = folder.path().join("wrong.yaml");
     std::fs::write(&wrong, read("k8s/sidecar.yaml").replace("startupProbe:", "startUpProbe:")).unwrap();
@@ -106,7 +107,7 @@ fn the_policy_does_what_inject_does() {
         ),
     ];
     let by_policy = admitted(&files, &pods);
-    // Admitted as they are, since they have the sidecar already: brought into the API server's own form.
+    // Injected pods are admitted unchanged, which converts them to the API server's form.
     let injected: Vec<Value> = pods.iter().map(|pod| json_of(&sidestream(&["inject"], &pod.to_string()))).collect();
     let by_inject = admitted(&files, &injected);
     for (by_policy, by_inject) in by_policy.iter().zip(&by_inject) {
@@ -120,7 +121,7 @@ fn the_policy_does_what_inject_does() {
 }
 
 #[test]
-fn the_policy_leaves_alone_who_did_not_ask() {
+fn the_policy_ignores_pods_that_are_not_selected() {
     let folder = tempfile::tempdir().unwrap();
     let files = [path("k8s/policy.yaml"), namespaces(folder.path())];
     let mut unlabelled = pod(json!({}), json!({}));
@@ -132,13 +133,13 @@ fn the_policy_leaves_alone_who_did_not_ask() {
 }
 
 #[test]
-fn the_guard_refuses_pods_that_were_left_without() {
+fn the_guard_rejects_selected_pods_without_a_sidecar() {
     let folder = tempfile::tempdir().unwrap();
     let files = [path("k8s/policy.yaml"), namespaces(folder.path())];
     let mut elsewhere = pod(json!({}), json!({}));
     elsewhere["metadata"]["namespace"] = json!("elsewhere");
     let injected = json_of(&sidestream(&["inject"], &elsewhere.to_string()));
-    // An init container that ends before the app begins is no sidecar, whatever it is called.
+    // An init container that ends before the application starts is not a sidecar, whatever its name.
     let mut ended = elsewhere.clone();
     ended["spec"]["initContainers"] = json!([{ "name": "sidestream", "image": "example/other:1" }]);
     let found = admitted(&files, &[elsewhere, injected, ended]);
@@ -146,7 +147,7 @@ fn the_guard_refuses_pods_that_were_left_without() {
     assert!(denied(&found[0]).contains("without the sidecar. Is its namespace labelled"), "{}", found[0]);
     assert_eq!(found[1]["pod"]["spec"]["initContainers"][0]["name"], "sidestream", "{}", found[1]);
 
-    // Its policy's binding is gone, or its parameters are.
+    // The policy's binding or its parameters are missing.
     let asks = [pod(json!({}), json!({}))];
     let without = |kind: &str| {
         let policy = read("k8s/policy.yaml");
@@ -163,7 +164,7 @@ fn the_guard_refuses_pods_that_were_left_without() {
 }
 
 #[test]
-fn a_pods_annotation_says_where_the_app_is() {
+fn a_pods_annotation_sets_the_port_of_the_application() {
     let upstream = Upstream::start();
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("sidestream.yaml");
@@ -191,7 +192,7 @@ fn a_pods_annotation_says_where_the_app_is() {
     assert!(output.status.code() == Some(1) && said.contains("SIDESTREAM_UPSTREAM_PORT is not a port: http"), "{said}");
 }
 
-/// A labelled pod as it comes before admission, with these annotations and this beside its container.
+/// A labelled pod before admission, with these annotations and these fields beside its container.
 fn pod(annotations: Value, spec: Value) -> Value {
     let mut pod = json!({
         "apiVersion": "v1",
@@ -208,7 +209,7 @@ fn pod(annotations: Value, spec: Value) -> Value {
     pod
 }
 
-/// What the API server's admission makes of each pod.
+/// The pods after the API server's admission plugins.
 fn admitted(files: &[PathBuf], pods: &[Value]) -> Vec<Value> {
     let mut admission = Command::new(tool("bin/admission"));
     let mut child =
@@ -223,7 +224,7 @@ fn denied(verdict: &Value) -> &str {
     verdict["denied"].as_str().unwrap_or_default()
 }
 
-/// Every object of a text, by kind and name, without the memory of `inject`.
+/// The objects of a text by kind and name, without the annotation of `inject`.
 fn objects(text: &str) -> BTreeMap<String, Value> {
     let parse = |document: &str| -> Value { serde_saphyr::from_str(document).unwrap() };
     let objects = text.split("\n---\n").map(parse).map(|mut object| {
@@ -236,7 +237,7 @@ fn objects(text: &str) -> BTreeMap<String, Value> {
     objects.collect()
 }
 
-/// Takes away what `inject` remembers itself by.
+/// Removes the annotation of `inject`.
 fn forget(object: &mut Value) {
     let Some(metadata) = object["metadata"].as_object_mut() else { return };
     let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) else { return };
@@ -252,7 +253,7 @@ fn namespaces(folder: &Path) -> PathBuf {
     file
 }
 
-/// What the binary prints for this input.
+/// The binary's output for this input.
 #[track_caller]
 fn sidestream(arguments: &[&str], input: &str) -> String {
     let mut child =
@@ -267,7 +268,7 @@ fn json_of(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// Where `make k8s` put it.
+/// A tool that `make k8s` installed.
 fn tool(name: &str) -> PathBuf {
     let tool = path("target/k8s").join(name);
     assert!(tool.exists(), "{} is not there: run `make k8s`", tool.display());

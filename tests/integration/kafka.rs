@@ -1,4 +1,4 @@
-//! The source: all partitions, the window warmed at start, and outages that cost nothing else.
+//! The source: all partitions, warming the window at start, and outages.
 
 use serde_json::json;
 
@@ -48,7 +48,7 @@ fn a_producers_id_is_replaced() {
 }
 
 #[test]
-fn a_start_without_kafka_serves_the_rest() {
+fn a_start_without_kafka_affects_only_streams() {
     let house = Plan::new(STANDARD).kafka("warm_up: 500ms").broker_down().build();
     assert_eq!(house.get("/echo").send().status(), 200);
     let mut stream = house.get("/events").sse();
@@ -60,7 +60,7 @@ fn a_start_without_kafka_serves_the_rest() {
 }
 
 #[test]
-fn an_address_where_nobody_listens_serves_the_rest() {
+fn an_unreachable_broker_address_affects_only_streams() {
     let house = Plan::new(STANDARD).kafka("brokers: \"127.0.0.1:1\", warm_up: 500ms").build();
     assert_eq!(house.get("/echo").send().status(), 200);
     assert_eq!(house.sidecar.metric("notifications_kafka_connected"), Some(0.0));
@@ -84,7 +84,7 @@ fn an_outage_loses_nothing() {
 }
 
 #[test]
-fn readiness_waits_for_the_warm_up_and_no_longer() {
+fn readiness_waits_for_the_warm_up_only() {
     let house = Plan::new(STANDARD).kafka("warm_up: 3s").broker_down().unready().build();
     assert_eq!(house.sidecar.admin("/readyz").status(), 503);
     assert_eq!(house.sidecar.admin("/livez").status(), 200);
@@ -104,7 +104,7 @@ fn readiness_may_depend_on_kafka_where_asked() {
 }
 
 #[test]
-fn an_unknown_topic_does_not_hold_up_the_others() {
+fn an_unknown_topic_does_not_delay_the_others() {
     let settings = "streams:\n  both: { topics: [orders, nowhere], keys: [orderId] }\n  none: { topics: [nowhere], \
                     keys: [orderId] }\nroutes:\n  - { path: /events, stream: both, transport: sse, public: true }\n  - \
                     { path: /none, stream: none, transport: sse, public: true }\n";

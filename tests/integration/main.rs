@@ -1,7 +1,7 @@
-//! Tests of the real binary: each starts its own broker, upstream and sidecar on free ports and needs nothing else.
+//! Tests of the real binary: each starts its own broker, upstream and sidecar on free ports, and needs nothing else.
 //!
-//! One module per theme; `cargo test --test integration sse::` runs one. What the tests speak with is in `support`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test panics to fail; so do its words.
+//! One module per theme; `cargo test --test integration sse::` runs one. `support` contains the fixtures.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test panics to fail; so do its fixtures.
 #![allow(unreachable_pub)] // Nothing is reachable from outside of a test binary.
 
 mod access;

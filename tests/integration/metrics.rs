@@ -1,4 +1,4 @@
-//! Metrics and health: the names exist, they move, and their labels are bounded.
+//! Metrics and health: the documented names exist, the values change, and labels are bounded.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::support::sidecar::Sidecar;
 use crate::support::{DEADLINE, eventually_true};
 
 #[test]
-fn every_name_of_the_contract_is_there() {
+fn every_documented_metric_exists() {
     let house = House::standard();
     let mut sse = house.get("/events").sse();
     let mut ndjson = house.get("/stream").ndjson();
@@ -17,7 +17,7 @@ fn every_name_of_the_contract_is_there() {
     eventually_true("the events are counted", || {
         house.sidecar.metric("notifications_events_sent_total{type=\"order-updated\"}") == Some(3.0)
     });
-    // Told by the client's statistics, every two seconds.
+    // From the client's statistics, every two seconds.
     let lag = "kafka_consumer_lag{partition=\"0\",topic=\"orders\"}";
     eventually_true("the lag is measured", || house.sidecar.metric(lag).is_some());
     let text = house.sidecar.admin("/metrics").text();
@@ -99,7 +99,7 @@ fn resumes_are_counted_by_where_they_came_from() {
     assert_eq!(house.get("/ws?since=orders:0:99").upgrade().send().status(), 410);
     house.sidecar.await_metric(&resumes("log"), 1.0);
     house.sidecar.await_metric(&resumes("refused"), 1.0);
-    // All others found what they wanted in memory.
+    // The others resumed from memory.
     eventually_true("the others", || {
         let reconnects = house.sidecar.metric("notifications_sse_reconnects_total").unwrap();
         reconnects >= 3.0 && house.sidecar.metric(&resumes("window")) == Some(reconnects - 1.0)
@@ -125,7 +125,7 @@ fn events_are_counted_by_route() {
 }
 
 #[test]
-fn how_busy_each_writer_is_can_be_seen() {
+fn the_load_of_each_writer_is_measured() {
     let house = House::standard();
     let mut stream = house.get("/events").sse();
     house.broker.order("o1");
@@ -137,7 +137,7 @@ fn how_busy_each_writer_is_can_be_seen() {
 }
 
 #[test]
-fn a_stream_ends_with_one_line_in_the_log_that_names_nobody() {
+fn a_stream_ends_with_one_log_line_without_personal_data() {
     let house = House::standard();
     let mut stream = house.get("/orders/secret-order/stream").ndjson();
     let id = house.broker.order("secret-order");
@@ -155,9 +155,9 @@ fn a_stream_ends_with_one_line_in_the_log_that_names_nobody() {
     assert!(!log.contains("secret-order"), "{line}");
 }
 
-/// More lines than a pipe holds and may wait, of those that requests and streams leave behind.
+/// More log lines of requests and streams than a pipe and the queue hold.
 #[test]
-fn a_log_that_nobody_reads_holds_nobody_up() {
+fn a_log_that_is_not_read_blocks_nothing() {
     const REQUESTS: usize = 10_000;
     let house = House::standard();
     let (mut sidecar, _unread) = Sidecar::run_unread(&house.config, "debug");

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The modules that a module names outside of its tests, each with a file that names it.
+/// The modules that a module depends on outside of its tests, each with a file that names it.
 type Graph = BTreeMap<String, BTreeMap<String, PathBuf>>;
 
 #[test]
-fn no_module_depends_on_itself_through_another() {
+fn modules_form_no_cycle() {
     let graph = graph(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
     assert!(graph["app"].contains_key("writer"), "{graph:?}");
     let mut done = BTreeSet::new();
@@ -30,7 +30,8 @@ fn a_cycle_is_found() {
     assert_eq!(found.unwrap(), ["b", "c", "b"]);
 }
 
-/// A path from a module back to itself, reachable from `module`. `path` led here; what is in `done` is on no cycle.
+/// A path from a module to itself that is reachable from `module`. `path` leads to `module`; modules in `done` are on
+/// no cycle.
 fn cycle(graph: &Graph, module: &str, path: &mut Vec<String>, done: &mut BTreeSet<String>) -> Option<Vec<String>> {
     if let Some(start) = path.iter().position(|step| step == module) {
         return Some(path[start..].iter().cloned().chain([module.to_owned()]).collect());
@@ -65,7 +66,7 @@ fn graph(src: &Path) -> Graph {
     graph
 }
 
-/// The modules that a file names as `crate::<module>`, without comments and its module of tests.
+/// The modules that a file names as `crate::<module>`, without comments and its test module.
 fn named(text: &str) -> impl Iterator<Item = String> + use<> {
     let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let code: Vec<_> = code.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();

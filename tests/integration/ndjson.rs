@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::support::house::House;
 
 #[test]
-fn the_head_keeps_everybody_from_buffering() {
+fn the_head_disables_buffering() {
     let house = House::standard();
     let head = house.get("/stream").ndjson().head;
     assert_eq!(head.header("content-type"), Some("application/x-ndjson"));
@@ -64,7 +64,7 @@ fn a_path_parameter_selects_events() {
 }
 
 #[test]
-fn the_cursor_stands_beside_the_id_where_they_differ() {
+fn the_cursor_is_sent_with_the_id_if_they_differ() {
     let house = House::standard();
     let mut single = house.get("/stream").ndjson();
     let mut several = house.get("/spread/stream").ndjson();

@@ -1,4 +1,4 @@
-//! Output that cannot be written is a failure of the command, whichever it is.
+//! A command whose output cannot be written fails.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -9,14 +9,14 @@ use crate::support::eventually_true;
 use crate::support::house::House;
 use crate::support::sidecar::binary;
 
-/// As the commands' documentation has it.
+/// The documented exit code.
 const UNWRITABLE: Option<i32> = Some(74);
 
 const CONFIGURATION: &str = "upstream: { address: '127.0.0.1:1' }\nkafka: { brokers: 'k:9092' }\n";
 const INGRESS: &str = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: { name: a, annotations: { \
                        nginx.ingress.kubernetes.io/proxy-read-timeout: '3600' } }\n";
 
-/// Commands with what they read on standard input; each writes to standard output and ends by itself.
+/// Commands with their standard input; each writes to standard output, and exits.
 fn commands(folder: &Path) -> Vec<(Vec<String>, &'static str)> {
     let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
     std::fs::write(folder.join("a.yaml"), CONFIGURATION).unwrap();
@@ -41,7 +41,7 @@ fn commands(folder: &Path) -> Vec<(Vec<String>, &'static str)> {
 
 fn run(mut command: Command, input: &str) -> (Option<i32>, String) {
     let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // A command that reads nothing may be gone before.
+    // A command without input may have exited.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
@@ -52,7 +52,7 @@ fn full() -> File {
 }
 
 #[test]
-fn a_full_disk_is_said_and_is_no_success() {
+fn a_full_disk_is_reported_as_a_failure() {
     let folder = tempfile::tempdir().unwrap();
     for (words, input) in commands(folder.path()) {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -65,7 +65,7 @@ fn a_full_disk_is_said_and_is_no_success() {
 }
 
 #[test]
-fn a_reader_that_went_away_is_no_success_and_nothing_is_said() {
+fn a_closed_pipe_is_a_silent_failure() {
     let folder = tempfile::tempdir().unwrap();
     for (words, input) in commands(folder.path()) {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -80,7 +80,7 @@ fn a_reader_that_went_away_is_no_success_and_nothing_is_said() {
 }
 
 #[test]
-fn what_goes_to_standard_error_counts_as_well() {
+fn a_failed_write_to_standard_error_is_a_failure() {
     let folder = tempfile::tempdir().unwrap();
     let wrong = folder.path().join("x.yaml");
     std::fs::write(&wrong, "nonsense: 1\n").unwrap();
@@ -93,7 +93,7 @@ fn what_goes_to_standard_error_counts_as_well() {
 }
 
 #[test]
-fn what_follows_a_process_fails_too() {
+fn commands_that_follow_a_process_fail_too() {
     let house = House::standard();
     let url = format!("http://{}/stream", house.sidecar.listen);
     let mut tap = binary(&["tap", &url]).stdout(full()).stderr(Stdio::null()).spawn().unwrap();

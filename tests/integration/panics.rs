@@ -1,4 +1,4 @@
-//! Bugs, provoked in a test build: each costs what it comes from, and nothing else.
+//! Injected panics in a debug build: each affects only the record or connection that causes it.
 
 use serde_json::json;
 
@@ -13,7 +13,7 @@ routes:
   - { path: \"/orders/{orderId}/stream\", stream: orders, transport: ndjson, public: true, bind: { orderId: path.orderId } }
   - { path: \"/orders/{orderId}/ws\", stream: orders, transport: ws, public: true, bind: { orderId: path.orderId } }
 ";
-/// It is in no log: what a panic says may quote what was worked on.
+/// Not in any log: the message of a panic may quote data.
 const SECRET: &str = "s3cr3t";
 
 #[test]
@@ -36,7 +36,7 @@ fn a_record_that_panics_is_a_gap_in_the_warm_up_range_too() {
 }
 
 #[test]
-fn a_panic_for_one_stream_ends_that_one_alone() {
+fn a_panic_for_one_stream_ends_only_that_stream() {
     let broker = Broker::start(&[("orders", 1)]);
     let house = Plan::new(SETTINGS).broker(broker).faults("deliver=deliver-bomb").build();
     let (mut socket, mut lines) = (house.get("/orders/o1/ws").websocket(), house.get("/orders/o1/stream").ndjson());
@@ -49,7 +49,7 @@ fn a_panic_for_one_stream_ends_that_one_alone() {
     let bomb = event("o1", "deliver-bomb");
     assert_eq!(socket.closed(), 1011);
     assert_eq!(lines.line(), None);
-    // It was a bug of delivering it live.
+    // The panic was in live delivery.
     assert_eq!(house.get(&format!("/orders/o1/stream?since={first}")).ndjson().ids(1), [bomb]);
     let last = event("o2", "fine");
     assert_eq!((other.ids(1), other_socket.ids(1)), (vec![last.clone()], vec![last]));
@@ -81,7 +81,7 @@ fn an_event_that_cannot_be_encoded_is_a_gap_live_and_in_each_replay() {
 }
 
 #[test]
-fn a_reload_that_panics_is_not_the_last_one() {
+fn a_reload_that_panics_does_not_stop_later_ones() {
     let house = Plan::new(SETTINGS).faults("reload=reload-bomb").build();
     let write = |path: &str| {
         let text = std::fs::read_to_string(&house.config).unwrap();

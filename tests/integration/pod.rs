@@ -1,5 +1,5 @@
-//! The whole life of a pod beside another one, on Apache Kafka: what `k8s/sidecar.yaml` says is done, by its words, and
-//! clients on all transports miss nothing of it.
+//! The life of a pod next to another one, with Apache Kafka: executes `k8s/sidecar.yaml` literally, and clients on all
+//! transports miss no event.
 
 use std::process::{Child, Stdio};
 use std::sync::Arc;
@@ -20,9 +20,9 @@ use crate::support::upstream::Upstream;
 const CLIENTS: usize = 18;
 
 #[test]
-fn from_not_ready_to_its_end_nobody_misses_anything() {
+fn no_client_misses_an_event_over_the_life_of_a_pod() {
     let pod = Pod::read();
-    // As in the manifest; slow enough for events to come between one stream's end and the next one's.
+    // As in the manifest, and slow enough for events between the ends of two streams.
     let drain = format!("drain: {{ budget: {}s, reconnects_per_second: 6 }}", pod.budget.as_secs());
     let mut house = plan(shared(), &["pods"]).with(&drain).kafka("warm_up: 600s").unready().build();
     assert_eq!(house.sidecar.admin(pod.probe("startupProbe")).status(), 200, "it does not wait for Kafka");
@@ -42,12 +42,12 @@ fn from_not_ready_to_its_end_nobody_misses_anything() {
     });
     let requests = Requests::start(&house);
 
-    // The pod is to go.
+    // The pod terminates.
     let began = Instant::now();
     is_terminating.store(true, Ordering::Relaxed);
     let mut hook = pod.pre_stop(&house.sidecar);
     load.while_runs(&mut hook);
-    // It serves requests, and kube-proxy may have nowhere else to send them.
+    // It still serves requests, since kube-proxy may have no other endpoint.
     assert_eq!(house.sidecar.admin(pod.probe("readinessProbe")).status(), 200);
     let said = String::from_utf8(hook.wait_with_output().unwrap().stdout).unwrap();
     assert!(said.starts_with(&format!("drained: {CLIENTS} streams in ")) && said.ends_with("0 were cut\n"), "{said}");
@@ -72,13 +72,13 @@ fn from_not_ready_to_its_end_nobody_misses_anything() {
 }
 
 /// Sends new streams to the pod until it terminates, and then to the other one: a terminating endpoint is never ready,
-/// whatever its probe says.
+/// whatever its probe returns.
 fn service(is_terminating: &Arc<AtomicBool>, one: &Sidecar, other: &Sidecar) -> Service {
     let (is_terminating, one, other) = (is_terminating.clone(), one.listen, other.listen);
     Arc::new(move || if is_terminating.load(Ordering::Relaxed) { other } else { one })
 }
 
-/// Ends it by SIGTERM while a request is under way, which is answered.
+/// Ends it by SIGTERM during a request, which is completed.
 fn end(sidecar: &mut Sidecar, upstream: &Upstream) {
     let held = sidecar.call("GET", "/hold");
     let request = thread::spawn(move || held.send());
@@ -89,7 +89,7 @@ fn end(sidecar: &mut Sidecar, upstream: &Upstream) {
     assert_eq!(sidecar.wait().code(), Some(0));
 }
 
-/// One ordinary request after the other; each must be answered by the upstream.
+/// Sequential ordinary requests, each of which the upstream must answer.
 struct Requests {
     is_over: Arc<AtomicBool>,
     thread: thread::JoinHandle<usize>,
@@ -110,14 +110,14 @@ impl Requests {
         Self { is_over, thread }
     }
 
-    /// How many were served.
+    /// The number of completed requests.
     fn stop(self) -> usize {
         self.is_over.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
     }
 }
 
-/// What `k8s/sidecar.yaml` says of the sidecar's pod.
+/// The sidecar's part of `k8s/sidecar.yaml`.
 struct Pod {
     sidecar: Value,
     grace_period: Duration,
@@ -144,12 +144,12 @@ impl Pod {
         }
     }
 
-    /// The path that a probe asks.
+    /// The path of a probe.
     fn probe(&self, name: &str) -> &str {
         self.sidecar[name]["httpGet"]["path"].as_str().unwrap()
     }
 
-    /// Runs the hook, at the address that the admin listener has here.
+    /// Runs the preStop hook with the address of this admin listener.
     fn pre_stop(&self, sidecar: &Sidecar) -> Child {
         let command = &self.sidecar["lifecycle"]["preStop"]["exec"]["command"];
         let words: Vec<_> = command.as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();

@@ -1,4 +1,4 @@
-//! Pass-through: what is no stream goes to the upstream as it came.
+//! Pass-through: requests that are not for streams reach the upstream unchanged.
 
 use crate::support::eventually_true;
 use crate::support::house::{House, Plan, STANDARD};
@@ -83,7 +83,7 @@ fn streams_of_the_upstream_pass_unbuffered() {
 #[test]
 fn an_upgrade_becomes_a_tunnel() {
     let house = House::standard();
-    // Often, since how fast the upstream answers must not matter (cloudflare/pingora issue 946).
+    // Repeated, because the upstream's speed must not matter (cloudflare/pingora issue 946).
     for _ in 0..50 {
         let mut tunnel = house.get("/tunnel").raw_websocket();
         for bytes in [&b"no frames,"[..], b"just bytes"] {
@@ -107,7 +107,7 @@ fn a_declined_upgrade_is_an_ordinary_answer() {
 }
 
 #[test]
-fn a_101_that_nobody_asked_for_is_refused() {
+fn an_unrequested_101_is_rejected() {
     let house = House::standard();
     let answer = house.get("/sly").send();
     answer.problem(502);
@@ -115,7 +115,7 @@ fn a_101_that_nobody_asked_for_is_refused() {
 }
 
 #[test]
-fn forwarded_headers_of_strangers_are_replaced() {
+fn forwarded_headers_of_untrusted_clients_are_replaced() {
     let house = House::standard();
     let seen = forwarded(&house);
     assert_eq!(header(&seen, "x-forwarded-for"), ["127.0.0.1"]);
@@ -124,7 +124,7 @@ fn forwarded_headers_of_strangers_are_replaced() {
 }
 
 #[test]
-fn forwarded_headers_of_the_trusted_are_extended() {
+fn forwarded_headers_of_trusted_clients_are_extended() {
     for trust in ["all", "[127.0.0.0/8]"] {
         let house = Plan::new(STANDARD).with(&format!("forwarded: {{ trust: {trust} }}")).build();
         let seen = forwarded(&house);
@@ -135,7 +135,7 @@ fn forwarded_headers_of_the_trusted_are_extended() {
 }
 
 #[test]
-fn other_networks_are_strangers() {
+fn other_networks_are_untrusted() {
     let house = Plan::new(STANDARD).with("forwarded: { trust: [10.0.0.0/8] }").build();
     assert_eq!(header(&forwarded(&house), "x-forwarded-for"), ["127.0.0.1"]);
 }
@@ -237,7 +237,7 @@ fn forwarded(house: &House) -> serde_json::Value {
         .json()
 }
 
-/// The values of a header that the upstream saw.
+/// The values of a header at the upstream.
 fn header(seen: &serde_json::Value, name: &str) -> Vec<String> {
     let headers = seen["headers"].as_array().unwrap().iter();
     headers

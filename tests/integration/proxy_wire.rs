@@ -1,4 +1,4 @@
-//! What passes the proxy, byte for byte: heads and tunnels of hostile upstreams and clients, and what the log says of them.
+//! The proxy on the wire: heads and tunnels of hostile upstreams and clients, and the log about them.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -17,7 +17,7 @@ fn before(upstream: &RawUpstream) -> Plan {
     Plan::new(STANDARD).upstream(&upstream.key())
 }
 
-/// Everything that comes until the connection ends.
+/// All bytes until the connection ends.
 fn all(house: &House, request: &[u8]) -> Vec<u8> {
     let mut socket = TcpStream::connect(house.sidecar.listen).unwrap();
     socket.write_all(request).unwrap();
@@ -31,16 +31,16 @@ fn text(house: &House, request: &str) -> String {
     String::from_utf8(all(house, request.replace('\n', "\r\n").as_bytes())).unwrap()
 }
 
-/// The answer to a GET of this path, the last on its connection.
+/// The response to a GET of this path, the last one on its connection.
 fn get(house: &House, path: &str) -> String {
     text(house, &format!("GET {path} HTTP/1.1\nHost: a\nConnection: close\n\n"))
 }
 
 #[test]
-fn nothing_of_ours_is_written_into_a_tunnel() {
+fn sidestream_writes_nothing_into_a_tunnel() {
     let resetting = RawUpstream::start(|_, socket| {
         socket.write_all(SWITCH).unwrap();
-        // Once the client has the frame, or it might go with the connection.
+        // After the client has the frame; otherwise the frame could be lost with the connection.
         let _ = socket.read(&mut [0; 4]);
         SockRef::from(&*socket).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     });
@@ -73,7 +73,7 @@ fn a_switch_to_another_protocol_is_refused() {
     }
 }
 
-/// Java's client asks for `h2c` by default, and so does `curl --http2`.
+/// Java's client requests `h2c` by default, and so does `curl --http2`.
 #[test]
 fn an_upgrade_to_anything_else_is_not_passed_on() {
     let house = House::standard();
@@ -89,7 +89,7 @@ fn an_upgrade_to_anything_else_is_not_passed_on() {
 }
 
 #[test]
-fn hop_by_hop_and_framing_fields_stay_behind() {
+fn hop_by_hop_and_framing_fields_are_not_forwarded() {
     let answers: &[(&str, &'static [u8], &[&str])] = &[
         (
             "interim and final",
@@ -150,7 +150,7 @@ fn answers_of_two_lengths_are_refused() {
 }
 
 #[test]
-fn a_request_that_says_close_is_answered_so() {
+fn a_request_with_close_gets_a_response_with_close() {
     let house = House::standard();
     let connection = |head: &str| {
         let answer = text(&house, head);
@@ -210,7 +210,7 @@ fn every_refusal_is_a_problem_and_counted() {
 }
 
 #[test]
-fn claims_of_strangers_are_not_passed_on() {
+fn claims_of_untrusted_clients_are_not_forwarded() {
     let claims = [
         "X-Real-IP",
         "X_Real_IP",
@@ -282,7 +282,7 @@ fn the_log_quotes_no_answer_and_is_bounded() {
 }
 
 #[test]
-fn a_directory_that_is_not_there_is_logged_once() {
+fn a_missing_directory_is_logged_once() {
     let house = Plan::new(STANDARD).kafka("properties: { ssl.ca.location: /nonexistent/ca.pem }").build();
     for _ in 0..50 {
         Call::of_admin(house.sidecar.admin, "POST", "/-/reload").send();

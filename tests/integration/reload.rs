@@ -1,4 +1,4 @@
-//! Reloads: what changes for whom, what changes nothing, and what is told about it.
+//! Reloads: their effect on streams and requests, invalid configurations, and reports.
 
 use std::fs;
 use std::path::Path;
@@ -24,7 +24,7 @@ use crate::support::upstream::Upstream;
 const SUCCESSES: &str = "notifications_config_reloads_total{result=\"success\"}";
 const SUCCESSFUL: &str = "notifications_config_last_reload_successful";
 
-/// Replaces the configuration as editors and deployments do: by the renaming of a whole file.
+/// Replaces the configuration by renaming, as editors and deployments do.
 fn rewrite(house: &House, change: impl Fn(&str) -> String) {
     let before = fs::read_to_string(&house.config).unwrap();
     let after = change(&before);
@@ -78,7 +78,7 @@ fn streams_go_on_with_new_settings() {
 }
 
 #[test]
-fn a_queue_and_what_it_tells_are_those_of_now() {
+fn streams_adopt_the_new_queue_and_refresh_url() {
     let house = House::with_route("/stream", "ndjson", "queue: { events: 1000000, bytes: 1GiB }, refresh: /old");
     let (head, body) = deaf(&house, house.get("/stream"));
     let mut slow = Ndjson::over(head, body);
@@ -95,7 +95,7 @@ fn a_queue_and_what_it_tells_are_those_of_now() {
 }
 
 #[test]
-fn what_changed_in_meaning_ends_and_all_else_stays() {
+fn streams_end_only_if_their_meaning_changed() {
     let house = Plan::new(STANDARD).build();
     let mut stays = house.get("/auto").ndjson();
     let mut other_stream = house.get("/events").sse();
@@ -241,7 +241,7 @@ fn a_renewed_certificate_is_seen() {
     assert_eq!(house.get("/echo").send().status(), 200);
 }
 
-/// A certificate that ends then, in seconds since the Unix epoch.
+/// A certificate with this expiry, in seconds since the Unix epoch.
 fn certificate(end: i64) -> Vec<u8> {
     let key = PKey::generate_ed25519().unwrap();
     let mut builder = X509::builder().unwrap();
@@ -253,7 +253,7 @@ fn certificate(end: i64) -> Vec<u8> {
 }
 
 #[test]
-fn what_needs_a_restart_is_named() {
+fn changes_that_need_a_restart_are_named() {
     let mut house = one_route("");
     rewrite(&house, |text| format!("{}\nmetrics: {{ prefix: other }}\n", text.replace("writers: 2", "writers: 3")));
     house.sidecar.await_metric("notifications_config_reloads_total{result=\"needs-restart\"}", 1.0);
@@ -272,13 +272,13 @@ fn a_hangup_reloads_whatever_the_content() {
     house.sidecar.terminate();
 }
 
-/// Asks for a reload, as a person on the same host does.
+/// Requests a reload, like a user on the same host.
 fn asked(sidecar: &Sidecar) -> Answer {
     Call::of_admin(sidecar.admin, "POST", "/-/reload").send()
 }
 
 #[test]
-fn who_asks_for_a_reload_is_told_what_it_came_to() {
+fn a_requested_reload_returns_its_result() {
     let house = one_route("");
     let answer = asked(&house.sidecar);
     assert_eq!((answer.status(), &answer.json()["result"]), (200, &json!("unchanged")));
@@ -299,10 +299,10 @@ fn who_asks_for_a_reload_is_told_what_it_came_to() {
 }
 
 #[test]
-fn who_changes_the_file_and_asks_at_once_is_told_of_that_change() {
+fn a_reload_requested_after_a_change_includes_the_change() {
     let house = one_route("retry: 1s");
     let mut retries = ["retry: 1s", "retry: 2s"];
-    // Where the test is held up between the two, the change may have been taken over by itself.
+    // The change may have been applied automatically before the request.
     eventually_true("told as applied", || {
         rewrite(&house, |text| text.replace(retries[0], retries[1]));
         retries.reverse();

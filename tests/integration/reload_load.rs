@@ -1,5 +1,6 @@
-//! A hundred reloads under many live streams, with events between them: by files that are good, broken, and there and back
-//! again before anybody looked. Streams on routes that stay are not touched, and what runs is always the last good file.
+//! A hundred reloads with many live streams and events in between: with valid files, invalid files, and files that
+//! change back before they are read. Streams on unchanged routes are not affected, and the last valid file is always
+//! the running one.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -22,20 +23,20 @@ use crate::support::sse::Sse;
 use crate::support::token;
 use crate::support::websocket::WebSocket;
 
-/// How many streams stay open over the reloads; `SIDESTREAM_RELOAD_STREAMS` says otherwise, and `make reloads` 5,000.
+/// The number of streams that stay open; `SIDESTREAM_RELOAD_STREAMS` overrides it, and `make reloads` uses 5,000.
 const LIVE_STREAMS: usize = 300;
 const RELOADS: usize = 100;
-/// How many kinds of rounds there are, by turns.
+/// The number of kinds of rounds, which alternate.
 const KINDS: usize = 5;
-/// After how many rounds an event comes.
+/// The number of rounds per event.
 const EVENT_EVERY: usize = 10;
-/// The pause between two of those who come and go: each leaves a port that can't be used again for a minute.
+/// The pause between two short-lived clients: each leaves a port that cannot be reused for a minute.
 const NEWCOMER_EVERY: Duration = Duration::from_millis(20);
-/// What the process may grow by over four fifths of the reloads, in KiB; an older snapshot is a few of them.
+/// The most growth of the process over four fifths of the reloads, in KiB; an older snapshot takes several of them.
 const GROWTH_KIB_MAX: u64 = 16 * 1024;
 
 #[test]
-fn a_hundred_reloads_touch_no_stream_on_a_route_that_stays() {
+fn a_hundred_reloads_affect_no_stream_on_an_unchanged_route() {
     let streams = std::env::var("SIDESTREAM_RELOAD_STREAMS").map_or(LIVE_STREAMS, |text| text.parse().unwrap());
     let mut house = Plan::new(STANDARD.replace("path: /ws,", "path: /ws, heartbeat_interval: 10m,")).build();
     let standard = fs::read_to_string(&house.config).unwrap();
@@ -73,7 +74,8 @@ fn a_hundred_reloads_touch_no_stream_on_a_route_that_stays() {
     );
 }
 
-/// Changes the file, `n` being the round and `runs` that of the file that runs, 0 the first. Gives which runs then.
+/// Changes the file in round `n`. `runs` is the round of the running file, 0 for the first. Returns the round of the
+/// file that runs afterwards.
 fn round(house: &House, volume: &mut Volume, standard: &str, n: usize, runs: usize) -> usize {
     let broken = format!("{standard}nonsense: 1\n");
     let good = |n: usize| match n {
@@ -90,7 +92,7 @@ fn round(house: &House, volume: &mut Volume, standard: &str, n: usize, runs: usi
         4 => (vec![good(0)], 0),
         _ => (vec![good(n), broken.clone(), good(0), broken, good(0), good(n)], n),
     };
-    // Only the last one is asked for; the others are there and gone.
+    // Only the last one is requested; the others are replaced at once.
     files.iter().for_each(|text| volume.swap(text));
     let answer = Call::of_admin(house.sidecar.admin, "POST", "/-/reload").send();
     assert_eq!(answer.status(), if n % KINDS == 2 { 422 } else { 200 }, "round {n}");
@@ -100,7 +102,7 @@ fn round(house: &House, volume: &mut Volume, standard: &str, n: usize, runs: usi
     next
 }
 
-/// The line of the metrics that says which file runs.
+/// The metric that identifies the running file.
 fn running(house: &House) -> String {
     let text = house.sidecar.admin("/metrics").text();
     text.lines().find(|line| line.starts_with("notifications_config_info{")).unwrap().to_owned()
@@ -110,7 +112,7 @@ fn sha256(text: &str) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whether a new request finds the route that this round's file added, rather than the upstream.
+/// Whether a new request reaches the route that this round's file adds, instead of the upstream.
 fn is_route(house: &House, round: usize) -> bool {
     let request = format!("GET /round/{round}");
     let before = house.upstream.count(&request);
@@ -118,7 +120,7 @@ fn is_route(house: &House, round: usize) -> bool {
     house.upstream.count(&request) == before
 }
 
-/// A stream that stays, on the transport of its turn.
+/// A stream that stays open; transports alternate.
 enum Live {
     Sse(Sse),
     Ndjson(Ndjson),
@@ -143,7 +145,7 @@ impl Live {
     }
 }
 
-/// Clients that open a stream and leave it at once, one after the other, on a route that every file has.
+/// Short-lived clients that open and close a stream, one after the other, on a route of every file.
 struct Newcomers {
     is_over: Arc<AtomicBool>,
     thread: JoinHandle<usize>,
@@ -165,14 +167,14 @@ impl Newcomers {
         Self { is_over, thread: thread::spawn(come) }
     }
 
-    /// How many came.
+    /// The number of clients.
     fn stop(self) -> usize {
         self.is_over.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
     }
 }
 
-/// A volume as a kubelet makes and changes it: files are links into `..data`, itself a link, which is renamed.
+/// A volume as a kubelet creates and updates it: files are links into `..data`, a link that is replaced by renaming.
 struct Volume {
     folder: TempDir,
     versions: usize,

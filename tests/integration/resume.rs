@@ -1,4 +1,4 @@
-//! Resume: after any cut a client gets exactly what it missed, or is told what it cannot get.
+//! Resume: after any disconnection, a client receives exactly what it missed, or a gap.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,11 @@ use crate::support::http::Call;
 use crate::support::ndjson::Ndjson;
 use crate::support::sse::Sse;
 
-/// Where the cuts are, in bytes from the server: in the head, between records, and inside them.
+/// The positions of the cuts, in bytes from the server: in the head, between records, and within records.
 const CUTS: &[usize] = &[100, 301, 777, 1234, 2000, 2345, 3210];
 const BEFORE: usize = 40;
 const AFTER: usize = 10;
-/// A configuration that never reads the log for replay.
+/// A configuration without replay from the log.
 const WINDOW_ALONE: &str = "replay: { events: 0 }\n";
 
 #[test]
@@ -182,7 +182,7 @@ fn an_event_id_of_one_partition_survives_a_restart() {
 }
 
 #[test]
-fn a_filtered_stream_resumes_by_what_it_saw() {
+fn a_filtered_stream_resumes_exactly() {
     let house = House::standard();
     let first = house.broker.order("o1");
     house.broker.orders("o2", 5);
@@ -216,7 +216,7 @@ fn a_full_cursor_resumes_all_partitions_from_the_log() {
     let beginning = beginning(&house);
     let mut live = house.get("/spread/stream").ndjson();
     let wanted = spread(&house, 60);
-    // Which three are in the window depends on the order in which the partitions were read.
+    // Which three are in the window depends on the interleaving of partitions.
     assert_exactly(&live.ids(60), &wanted);
     let mut stream = house.get(&format!("/spread/stream?since={beginning}")).ndjson();
     let seen = stream.ids(23);
@@ -226,7 +226,7 @@ fn a_full_cursor_resumes_all_partitions_from_the_log() {
 }
 
 #[test]
-fn what_left_the_window_is_gone_for_ndjson_and_websocket() {
+fn events_outside_the_window_are_gone_for_ndjson_and_websocket() {
     let (house, ids) = short_window("refresh: /orders", WINDOW_ALONE);
     let answer = house.get(&format!("/stream?since={}", ids[2])).send();
     let problem = answer.problem(410);
@@ -237,7 +237,7 @@ fn what_left_the_window_is_gone_for_ndjson_and_websocket() {
 }
 
 #[test]
-fn what_left_the_window_is_told_where_the_route_goes_on() {
+fn events_outside_the_window_are_a_gap_if_the_route_continues() {
     let (house, ids) = short_window("on_gap: continue, refresh: /orders", WINDOW_ALONE);
     let mut stream = house.get(&format!("/stream?since={}", ids[2])).ndjson();
     assert_gap(&stream.event(), "retention", 3, 14);
@@ -248,20 +248,20 @@ fn what_left_the_window_is_told_where_the_route_goes_on() {
 }
 
 #[test]
-fn what_left_the_window_is_told_in_band_for_sse() {
+fn events_outside_the_window_are_a_gap_for_sse() {
     let (house, ids) = short_window("refresh: /orders", WINDOW_ALONE);
     let mut stream = house.get("/events").header("Last-Event-ID", &ids[2]).sse();
     let gap = stream.event();
     assert_eq!(gap.event.as_deref(), Some("gap"));
     assert_gap(&gap.json(), "retention", 3, 14);
-    // A client that drops after the gap is not told twice.
+    // A client that disconnects after the gap does not receive it again.
     let cursor = gap.json()["cursor"].as_str().unwrap().to_owned();
     assert_eq!(house.get("/events").header("Last-Event-ID", cursor).sse().ids(5), ids[15..]);
     assert_eq!(stream.ids(5), ids[15..]);
 }
 
 #[test]
-fn a_cursor_beyond_the_log_is_told() {
+fn a_cursor_beyond_the_log_causes_a_gap() {
     let house = House::standard();
     let ids = house.broker.orders("o1", 3);
     house.settle("/events", &ids);
@@ -273,7 +273,7 @@ fn a_cursor_beyond_the_log_is_told() {
     assert_eq!(stream.ids(1), [id]);
 }
 
-/// A house whose window keeps five events of `orders`, of which there are 20.
+/// A fixture whose window keeps five events of `orders`, of which there are 20.
 fn short_window(keys: &str, more: &str) -> (House, Vec<String>) {
     let routes = format!(
         "{more}topics:\n  orders: {{ replay: {{ events: 5 }} }}\nstreams:\n  orders: {{ topics: [orders], keys: [orderId] \
@@ -298,19 +298,19 @@ fn assert_gap(gap: &Value, cause: &str, from: i64, to: i64) {
     assert!(gap["cursor"].is_string(), "{gap}");
 }
 
-/// Produces to all partitions of `spread`, to some more than to others.
+/// Produces to all partitions of `spread`, unevenly.
 fn spread(house: &House, count: usize) -> Vec<String> {
     let event = |n: usize| house.broker.event("spread", (n * 7 / 3 % 4) as i32, json!({"type": "t", "data": n}));
     (0..count).map(event).collect()
 }
 
-/// The cursor of a client that has seen nothing of `spread` yet, taken before there is anything.
+/// The cursor of a client that has received nothing of `spread`, from before the first record.
 fn beginning(house: &House) -> String {
     let primed = || house.get("/spread/events").sse().record()?.id;
     eventually("the stream has a position", primed)
 }
 
-/// The same ids without repetition, those of each partition in order.
+/// Asserts the same ids without repetition, in order per partition.
 #[track_caller]
 fn assert_exactly(seen: &[String], wanted: &[String]) {
     assert_eq!(by_partition(seen), by_partition(wanted));

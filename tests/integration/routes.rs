@@ -1,10 +1,10 @@
-//! Which path is which, by which method, and what a client must accept.
+//! Routing: paths, methods, and content negotiation.
 
 use crate::support::house::House;
 use crate::support::http::Connection;
 
 #[test]
-fn what_is_no_stream_is_the_upstreams() {
+fn other_paths_are_forwarded_to_the_upstream() {
     let house = House::standard();
     for target in ["/orders", "/orders/1", "/EVENTS", "/events/more", "/eventsx", "/"] {
         assert_eq!(house.get(target).send().json()["target"], target);
@@ -33,7 +33,7 @@ fn a_parameter_is_percent_decoded() {
 }
 
 #[test]
-fn no_spelling_of_a_path_goes_around_a_route() {
+fn no_spelling_of_a_path_bypasses_a_route() {
     let house = House::standard();
     let disguised = [
         "//events",
@@ -68,7 +68,7 @@ fn other_methods_are_refused() {
 }
 
 #[test]
-fn other_methods_go_to_the_upstream_where_the_route_says_so() {
+fn other_methods_are_forwarded_if_the_route_says_so() {
     let house = House::standard();
     assert_eq!(house.call("POST", "/posts").body("x").send().json()["method"], "POST");
     house.get("/posts").sse();
@@ -87,7 +87,7 @@ fn head_answers_the_head_of_the_stream() {
 }
 
 #[test]
-fn options_says_what_is_allowed() {
+fn options_returns_the_allowed_methods() {
     let house = House::standard();
     let answer = house.call("OPTIONS", "/events").send();
     assert!([200, 204].contains(&answer.status()));

@@ -1,4 +1,4 @@
-//! The clean end: SIGTERM closes streams at a record boundary, lets requests finish, and exits 0 within the budget.
+//! Shutdown: SIGTERM closes streams at an event boundary, completes requests, and exits with 0 within the budget.
 
 use std::thread;
 
@@ -22,7 +22,7 @@ fn sigterm_ends_every_stream_at_a_record_boundary() {
 }
 
 #[test]
-fn streams_are_asked_to_come_back_at_different_times() {
+fn reconnect_delays_are_spread() {
     let mut house = House::standard();
     let streams: Vec<_> = (0..20).map(|_| house.get("/events").sse()).collect();
     house.sidecar.signal("TERM");
@@ -48,7 +48,7 @@ fn a_request_in_flight_finishes() {
 }
 
 #[test]
-fn a_request_that_never_ends_costs_the_budget_and_no_more() {
+fn a_request_that_never_ends_costs_only_the_budget() {
     let mut house = Plan::new(STANDARD).with("drain: { budget: 2s }").build();
     let held = house.get("/hang");
     thread::spawn(move || held.try_open());
@@ -64,7 +64,7 @@ fn an_idle_sidecar_ends_well_within_the_budget() {
 }
 
 #[test]
-fn a_client_that_does_not_read_does_not_hold_up_the_end() {
+fn a_client_that_does_not_read_does_not_delay_the_end() {
     let mut house = Plan::new(STANDARD).with("drain: { budget: 2s }").build();
     let deaf = house.get("/events").sse();
     let mut reader = house.get("/stream").ndjson();

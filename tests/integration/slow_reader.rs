@@ -1,4 +1,4 @@
-//! A client that does not read costs its bound, is told what it lost, and costs the others nothing.
+//! A client that does not read: its memory is bounded, it receives gaps, and other clients are not affected.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -11,29 +11,29 @@ use crate::support::ndjson::Ndjson;
 use crate::support::slow::deaf;
 use crate::support::sse::Sse;
 
-/// Enough to fill the kernel's buffers on both sides many times over.
+/// Fills the kernel's buffers on both sides many times over.
 const EVENTS: usize = 1500;
 const EVENT_BYTES: usize = 16 * 1024;
-/// Orders that the events tell of, in turn.
+/// The number of distinct states of the events, which alternate.
 const STATES: usize = 8;
-/// What a session may hold beyond its queue, and the allocator beyond that, in KiB.
+/// The memory of a session beyond its queue, plus the allocator's overhead, in KiB.
 const GROWTH_KIB_MAX: u64 = 64 * 1024;
 
 const SMALL: &str = "queue: { events: 32, bytes: 1MiB, overflow: drop-oldest }";
 
 #[test]
-fn the_oldest_are_dropped_and_told() {
+fn the_oldest_events_are_dropped_and_reported() {
     let house = House::with_route("/stream", "ndjson", SMALL);
     let mut slow = deaf_ndjson(&house);
     let wanted = flood(&house, "/stream");
-    // What came last is what a slow reader still gets.
+    // A slow reader still receives the newest events.
     let account = Account::of(&mut slow, wanted.last().unwrap());
     account.assert_covers(&wanted);
     assert!(account.missed > 0, "nothing was dropped");
 }
 
 #[test]
-fn the_newest_are_dropped_and_told() {
+fn the_newest_events_are_dropped_and_reported() {
     let house = House::with_route("/stream", "ndjson", &SMALL.replace("oldest", "newest"));
     let mut slow = deaf_ndjson(&house);
     let mut wanted = flood(&house, "/stream");
@@ -58,13 +58,13 @@ fn a_slow_reader_may_be_disconnected() {
 }
 
 #[test]
-fn of_each_state_the_newest_is_kept_and_the_rest_told() {
+fn the_newest_event_of_each_state_is_kept_and_the_others_are_reported() {
     let house = House::with_route("/stream", "ndjson", &SMALL.replace("drop-oldest", "coalesce"));
     let mut slow = deaf_ndjson(&house);
     let wanted = flood(&house, "/stream");
     let account = Account::of(&mut slow, wanted.last().unwrap());
     account.assert_covers(&wanted);
-    // The states take turns.
+    // States alternate.
     assert!(account.seen.ends_with(&wanted[EVENTS - STATES..]), "{:?}", account.seen);
     assert!(account.missed > 0, "nothing was superseded");
     let superseded = house.sidecar.metric("notifications_events_dropped_total{policy=\"coalesce\"}");
@@ -72,7 +72,7 @@ fn of_each_state_the_newest_is_kept_and_the_rest_told() {
 }
 
 #[test]
-fn sse_tells_the_overflow_in_band() {
+fn sse_reports_the_overflow_in_band() {
     let house = House::with_route("/events", "sse", SMALL);
     let (head, body) = deaf(&house, house.get("/events"));
     let mut slow = Sse::over(head, body);
@@ -83,7 +83,7 @@ fn sse_tells_the_overflow_in_band() {
 }
 
 #[test]
-fn websocket_tells_the_overflow_in_an_event() {
+fn websocket_reports_the_overflow_in_an_event() {
     let house = House::with_route("/ws", "ws", SMALL);
     let mut slow = house.get("/ws").raw_websocket();
     let mut reader = house.get("/ws").websocket();
@@ -123,7 +123,7 @@ fn a_client_that_pauses_for_longer_than_its_route_allows_is_cut_off() {
 }
 
 #[test]
-fn what_waits_for_slow_clients_is_seen_until_they_are_gone() {
+fn queued_data_of_slow_clients_is_measured_until_they_disconnect() {
     let house = House::with_route("/stream", "ndjson", SMALL);
     let slow = deaf_ndjson(&house);
     flood(&house, "/stream");
@@ -137,7 +137,7 @@ fn what_waits_for_slow_clients_is_seen_until_they_are_gone() {
 }
 
 #[test]
-fn many_deaf_clients_cost_their_bound() {
+fn many_slow_clients_use_bounded_memory() {
     let house = House::with_route("/stream", "ndjson", SMALL);
     let deaf: Vec<_> = (0..20).map(|_| deaf_ndjson(&house)).collect();
     flood(&house, "/stream");
@@ -151,7 +151,7 @@ fn many_deaf_clients_cost_their_bound() {
     drop(deaf);
 }
 
-/// Produces more than anybody buffers, while a reader that reads gets every event in order.
+/// Produces more than all buffers hold, while another client receives every event in order.
 fn flood(house: &House, target: &str) -> Vec<String> {
     let call = house.get(target);
     if target == "/events" {
@@ -173,7 +173,7 @@ fn flood_with(house: &House, reader: impl FnOnce() -> NextId) -> Vec<String> {
     let value = |n: usize| json!({"type": "t", "orderId": n % STATES, "data": "x".repeat(EVENT_BYTES)}).to_string();
     let mut next = reader();
     let mut ids = Vec::with_capacity(EVENTS);
-    // In portions smaller than the queue, so that the one who reads never overflows.
+    // In portions smaller than the queue, so that the reading client never overflows.
     while ids.len() < EVENTS {
         let values: Vec<String> = (ids.len()..ids.len() + 20).map(value).collect();
         let portion = house.broker.produce_all("orders", 0, values.iter().map(String::as_bytes));
@@ -190,7 +190,7 @@ fn deaf_ndjson(house: &House) -> Ndjson {
     Ndjson::over(head, body)
 }
 
-/// What a client got and what it was told it did not get.
+/// The events that a client received, and those reported as missing.
 #[derive(Default)]
 struct Account {
     seen: Vec<String>,
@@ -235,7 +235,7 @@ impl Account {
         self.missed += earlier.missed;
     }
 
-    /// Every event was seen once or told as missed, never both, never neither.
+    /// Asserts that every event was received or reported as missing, and not both.
     #[track_caller]
     fn assert_covers(&self, wanted: &[String]) {
         let offset = |id: &String| id.rsplit(':').next().unwrap().parse::<i64>().unwrap();

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::support::house::House;
 
 #[test]
-fn the_head_keeps_everybody_from_buffering() {
+fn the_head_disables_buffering() {
     let house = House::standard();
     let head = house.get("/events").sse().head;
     assert_eq!(head.version, "HTTP/1.1");

@@ -1,4 +1,4 @@
-//! `sidestream tap`: what it prints, how it comes back, and what its exit codes say.
+//! `sidestream tap`: its output, its reconnects, and its exit codes.
 
 use std::process::{Command, Output, Stdio};
 
@@ -11,7 +11,7 @@ use crate::support::sidecar::binary;
 use crate::support::token;
 
 const EVENTS: usize = 100;
-/// Bytes from the server until each cut: both within a record.
+/// Bytes from the server until each cut, which is within a record.
 const CUTS: &[usize] = &[2_345, 3_456];
 const OPEN: &str = "notifications_sse_active_connections";
 
@@ -30,7 +30,7 @@ fn websockets_are_followed_over_cuts() {
     is_followed("/ws", &["--transport", "ws"]);
 }
 
-/// Through a network that cuts twice in the middle of a record, every event is printed once.
+/// Prints every event once over a network that cuts twice within a record.
 #[track_caller]
 fn is_followed(path: &str, more: &[&str]) {
     let house = House::standard();
@@ -66,7 +66,7 @@ fn a_token_is_read_from_a_file() {
 }
 
 #[test]
-fn tls_is_spoken_to_whom_it_trusts() {
+fn tls_requires_a_trusted_certificate() {
     let house = House::standard();
     let before = settled(&house);
     let wanted = house.broker.order("o1");
@@ -81,10 +81,10 @@ fn tls_is_spoken_to_whom_it_trusts() {
 }
 
 #[test]
-fn a_gap_stands_among_the_events() {
+fn a_gap_is_printed_among_the_events() {
     let house = House::standard();
     let url = format!("http://{}/events", house.sidecar.listen);
-    // Nothing was ever there.
+    // No record was ever there.
     let flags = ["--raw", "--since", "orders:0:999", "--max", "1"];
     let child = tap(&url, &flags).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     house.sidecar.await_metric("notifications_gaps_total{cause=\"truncated\"}", 1.0);
@@ -96,12 +96,12 @@ fn a_gap_stands_among_the_events() {
 }
 
 #[test]
-fn events_are_shown_to_people_with_every_digit() {
+fn events_are_printed_with_every_digit() {
     let house = House::standard();
     let before = settled(&house);
     let value = br#"{"type":"t","data":{"amount":12345678901234567890.10}}"#;
     house.broker.produce("orders", 0, None, Some(value));
-    // The second is a WebSocket, which it finds out.
+    // The second path is a WebSocket, which tap detects.
     for path in ["/bare/events", "/bare/ws"] {
         let url = format!("http://{}{path}", house.sidecar.listen);
         let output = tap(&url, &["--since", &before, "--max", "1"]).output().unwrap();
@@ -127,7 +127,7 @@ fn exit_codes() {
     assert_eq!(ended.wait_with_output().unwrap().status.code(), Some(0));
 }
 
-/// An event that every writer has, to go on from.
+/// An event that every writer has, as a resume position.
 fn settled(house: &House) -> String {
     let id = house.broker.order("before");
     house.settle("/events", std::slice::from_ref(&id));
@@ -150,7 +150,7 @@ fn printed(output: &Output) -> Vec<Value> {
 }
 
 #[test]
-fn a_path_that_is_no_stream_is_said_at_once() {
+fn a_path_that_is_not_a_stream_is_reported_at_once() {
     let house = House::standard();
     let url = format!("http://{}/echo", house.sidecar.listen);
     let output = tap(&url, &["--max", "1"]).output().unwrap();

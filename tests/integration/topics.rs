@@ -1,4 +1,4 @@
-//! Topics that already exist: mapped, of text or bytes, CloudEvents, and read from several clusters.
+//! Existing topics: mapped records, text, bytes, CloudEvents, and several clusters.
 
 use serde_json::json;
 use tungstenite::Message;
@@ -8,7 +8,7 @@ use crate::support::eventually;
 use crate::support::house::{House, KAFKA_PROPERTIES, Plan};
 use crate::support::ndjson::Ndjson;
 
-/// A stream of `orders` and these settings of the topic, with routes for everything, for one order, and in SSE.
+/// A stream of `orders` with these settings of the topic, and routes for all events, for one order, and in SSE.
 fn orders(topic: &str) -> House {
     Plan::new(format!(
         "topics:\n  orders: {{ {topic} }}\nstreams:\n  orders: {{ topics: [orders], keys: [orderId] }}\nroutes:\n  - {{ \
@@ -37,7 +37,7 @@ fn a_mapped_topic_is_routed_typed_and_sent_whole() {
 }
 
 #[test]
-fn a_deleted_key_reaches_those_who_watch_it() {
+fn a_deletion_reaches_the_subscribers_of_its_key() {
     let house = orders("map: { type: /kind, keys: { orderId: key } }");
     let mut one = house.get("/orders/o-1").ndjson();
     house.broker.produce("orders", 0, Some("o-2"), None);
@@ -83,7 +83,7 @@ fn a_websocket_gets_bytes_as_bytes_where_the_route_asks() {
 }
 
 #[test]
-fn a_cloudevent_keeps_its_id_beside_ours() {
+fn a_cloudevent_keeps_its_id_in_addition_to_the_event_id() {
     let house = orders("headers: false");
     let mut one = house.get("/orders/o-1").ndjson();
     let id = house.broker.event(
@@ -100,7 +100,7 @@ fn a_cloudevent_keeps_its_id_beside_ours() {
     assert_eq!((&event["type"], &event["ts"]), (&json!("com.shop.paid"), &json!(1_795_341_600_000_i64)));
 }
 
-/// A stream of the topic `orders` of two clusters, the second one's under the name `eu-orders`.
+/// A stream of the topic `orders` of two clusters; the second one is named `eu-orders`.
 fn two_clusters(eu: &Broker) -> Plan {
     Plan::new(format!(
         "clusters:\n  eu: {{ brokers: \"{}\", properties: {KAFKA_PROPERTIES} }}\ntopics:\n  eu-orders: {{ cluster: eu, \
@@ -110,7 +110,7 @@ fn two_clusters(eu: &Broker) -> Plan {
     ))
 }
 
-/// The id that a record of the second cluster has here.
+/// The local id of a record of the second cluster.
 fn here(id: &str) -> String {
     format!("eu-{id}")
 }
@@ -138,13 +138,13 @@ fn a_stream_of_two_clusters_resumes_exactly_in_both() {
 }
 
 #[test]
-fn one_cluster_does_not_wait_for_the_other() {
+fn clusters_do_not_wait_for_each_other() {
     let eu = Broker::start(&[("orders", 1)]);
     eu.down();
     let house = two_clusters(&eu).kafka("warm_up: 500ms").build();
     house.sidecar.await_metric("notifications_kafka_connected", 1.0);
     let first = house.broker.order("o1");
-    // Once the time for the warm-up is over, a client may resume without the cluster that does not answer.
+    // After the time limit of the warm-up, a client can resume without the cluster that does not respond.
     let (head, body) = eventually("a resume", || {
         house.get("/stream?since=orders:0:-1").try_open().filter(|(head, _)| head.status == 200)
     });

@@ -1,4 +1,4 @@
-//! Traces: spans reach a collector, continue what came in, and cost nobody anything where they are off or go nowhere.
+//! Traces: spans reach a collector and continue incoming traces; a disabled or unreachable collector affects nothing.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -13,7 +13,7 @@ use crate::support::{DEADLINE, eventually_true};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
-/// OTLP's numbers.
+/// OTLP's values of span kinds.
 const INTERNAL: i32 = 1;
 const SERVER: i32 = 2;
 const CONSUMER: i32 = 5;
@@ -30,7 +30,7 @@ fn house(collector: &Collector, sample: f64) -> House {
     Plan::new(STANDARD).with(&collector.section(sample)).build()
 }
 
-/// What the upstream saw of a header.
+/// The values of a header at the upstream.
 fn seen<'a>(echo: &'a Value, name: &str) -> Vec<&'a str> {
     let headers = echo["headers"].as_array().unwrap().iter();
     headers
@@ -63,7 +63,7 @@ fn a_traceparent_is_continued_upstream() {
 }
 
 #[test]
-fn what_is_not_told_of_passes_untouched_and_nobody_is_connected_to() {
+fn unsampled_requests_pass_unchanged_and_open_no_connection() {
     let collector = Collector::start();
     let (on, off) = (house(&collector, 0.0), House::standard());
     for (house, traceparent) in [(&on, unsampled()), (&off, sampled()), (&off, "nonsense".into())] {
@@ -76,7 +76,7 @@ fn what_is_not_told_of_passes_untouched_and_nobody_is_connected_to() {
         let id = house.broker.order("a");
         assert_eq!(stream.ids(1), [id]);
     }
-    // Told of at last, and alone.
+    // This request alone is sampled.
     on.get("/echo/last").header("traceparent", sampled()).send();
     collector.named("GET", 1)[0].is(&[("url.path", "/echo/last")]);
     assert_eq!((collector.spans().len(), collector.connections()), (1, 1));
@@ -130,7 +130,7 @@ fn a_streams_span_ends_with_its_answers_head() {
 }
 
 #[test]
-fn an_events_way_is_one_trace_with_two_spans_a_writer() {
+fn an_event_is_one_trace_with_two_spans_per_writer() {
     const STREAMS: usize = 7;
     let collector = Collector::start();
     let house = house(&collector, 0.0);
@@ -150,7 +150,7 @@ fn an_events_way_is_one_trace_with_two_spans_a_writer() {
         ("event.id", &id),
     ]);
     is_recent(receive);
-    // There are two writers, and the streams are shared among them.
+    // There are two writers, which share the streams.
     let (enqueued, flushed) = (collector.named("enqueue orders", 2), collector.named("flush orders", 2));
     let count = |spans: &[Span]| spans.iter().map(|span| span.attributes["user.count"].parse::<usize>().unwrap()).sum();
     assert_eq!((count(&enqueued), count(&flushed)), (STREAMS, STREAMS));
@@ -167,7 +167,7 @@ fn an_events_way_is_one_trace_with_two_spans_a_writer() {
 }
 
 #[test]
-fn records_that_say_nothing_begin_traces_and_undecodable_ones_are_errors() {
+fn records_without_a_parent_begin_traces_and_undecodable_ones_are_errors() {
     let collector = Collector::start();
     let house = house(&collector, 1.0);
     house.broker.order("a");
@@ -179,14 +179,14 @@ fn records_that_say_nothing_begin_traces_and_undecodable_ones_are_errors() {
     assert!(!collector.spans().iter().any(|span| span.name.starts_with("enqueue")), "nobody waits for it");
 }
 
-/// A client that does not read is not waited for: what is known after a while is told.
+/// The flush span does not wait for a client that does not read: it ends after a while.
 #[test]
-fn a_stream_that_is_not_reached_is_counted() {
+fn a_stream_that_does_not_read_is_counted() {
     let collector = Collector::start();
     let house = house(&collector, 0.0);
     let _deaf = house.get("/stream").open();
     let filler = json!({"type": "t", "orderId": "o", "data": "x".repeat(500_000)}).to_string();
-    // More than sockets and the queue take.
+    // More than the sockets and the queue hold.
     house.broker.produce_all("orders", 0, (0..30).map(|_| filler.as_bytes()));
     house.broker.produce_in_trace("orders", &filler, &sampled());
     let flush = &collector.named("flush orders", 1)[0];
@@ -194,9 +194,9 @@ fn a_stream_that_is_not_reached_is_counted() {
     assert!(flush.moments.is_empty());
 }
 
-/// A batch waits for two seconds, and the process not for that, but for the batch.
+/// A batch waits for two seconds. The process does not wait that long to exit, but it sends the batch.
 #[test]
-fn what_waits_is_sent_at_the_end() {
+fn queued_spans_are_exported_at_the_end() {
     let collector = Collector::start();
     let mut house = house(&collector, 1.0);
     let stream = house.get("/stream").ndjson();
@@ -208,7 +208,7 @@ fn what_waits_is_sent_at_the_end() {
 }
 
 #[test]
-fn a_collector_that_is_gone_hurts_nobody_and_is_counted() {
+fn an_unreachable_collector_affects_nothing_and_is_counted() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let section = format!("tracing: {{ endpoint: \"http://{gone}\", sample: 1.0 }}");
     let mut house = Plan::new(STANDARD).with(&section).build();
@@ -224,11 +224,11 @@ fn a_collector_that_is_gone_hurts_nobody_and_is_counted() {
 }
 
 #[test]
-fn a_collector_that_does_not_answer_holds_nobody_up() {
+fn a_collector_that_does_not_respond_blocks_nothing() {
     let collector = Collector::silent();
     let mut house = house(&collector, 1.0);
     let mut stream = house.get("/events").sse();
-    // More than may wait for the collector.
+    // More spans than the queue to the collector holds.
     for _ in 0..40 {
         let mut requests = b"GET /echo HTTP/1.1\r\nHost: x\r\n\r\n".repeat(99);
         requests.extend_from_slice(b"GET /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");

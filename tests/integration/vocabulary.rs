@@ -1,4 +1,4 @@
-//! The tests' own words, checked without the product: what lies here must not be blamed on the sidecar.
+//! Tests of the fixtures without the product: a fault here is not the sidecar's.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -11,7 +11,7 @@ use crate::support::http::{Call, Connection};
 use crate::support::upstream::Upstream;
 use crate::support::websocket::{CLOSE, FIN, PING, PONG, TEXT};
 
-/// Answers every connection with these bytes and closes it.
+/// Sends these bytes on every connection, and closes it.
 fn canned(answer: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -25,7 +25,7 @@ fn canned(answer: &'static [u8]) -> SocketAddr {
 }
 
 #[test]
-fn the_broker_says_where_records_went() {
+fn the_broker_reports_the_ids_of_records() {
     let broker = Broker::start(&[("orders", 1), ("spread", 4)]);
     assert_eq!(broker.order("a"), "orders:0:0");
     assert_eq!(broker.orders("a", 3), ["orders:0:1", "orders:0:2", "orders:0:3"]);
@@ -35,7 +35,7 @@ fn the_broker_says_where_records_went() {
 }
 
 #[test]
-fn the_broker_goes_down_and_comes_back() {
+fn the_broker_goes_down_and_recovers() {
     let broker = Broker::start(&[("orders", 1)]);
     broker.order("a");
     broker.down();
@@ -69,7 +69,7 @@ fn the_upstream_waits_for_its_release() {
 }
 
 #[test]
-fn the_upstream_misbehaves_as_told() {
+fn the_upstream_misbehaves_on_request() {
     let upstream = Upstream::start();
     let mut connection = Connection::open(upstream.address);
     connection.write(&Call::new(upstream.address, "GET", "/close").bytes());
@@ -99,7 +99,7 @@ fn the_sse_reader_sees_every_field() {
 }
 
 #[test]
-fn the_readers_tell_a_cut_from_an_end() {
+fn the_readers_distinguish_a_cut_from_an_end() {
     let whole =
         canned(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n{\"id\":1}\r\n2\r\n\n\n\r\n0\r\n\r\n");
     let mut stream = Call::new(whole, "GET", "/").ndjson();
@@ -112,7 +112,7 @@ fn the_readers_tell_a_cut_from_an_end() {
 }
 
 #[test]
-fn the_cutter_cuts_where_it_is_told() {
+fn the_cutter_cuts_at_the_given_byte() {
     let upstream = Upstream::start();
     let cutter = Cutter::start(upstream.address, &[40]);
     let mut connection = Connection::open(cutter.address);
@@ -157,8 +157,8 @@ fn the_websocket_clients_speak_to_an_independent_server() {
     assert_eq!(raw.closed(), 1000);
 }
 
-/// Serves one event to each of two connections; the first is cut within a second record, and the second must resume
-/// after the first one's event. Gives the URL.
+/// Serves one event on each of two connections. The first one is cut within a second record, and the second one must
+/// resume after the first event. Returns the address.
 fn two_connections(answers: [String; 2], resumes_with: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -181,7 +181,7 @@ fn two_connections(answers: [String; 2], resumes_with: &'static str) -> SocketAd
     address
 }
 
-/// The head, a priming record where there is one, an event, and half of another one in a chunk that never ends.
+/// The response head, a priming record if any, an event, and half of another one in an unfinished chunk.
 fn cut_answer(content_type: &str, whole: &str, half: &str) -> String {
     format!(
         "HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{whole}\r\nfff\r\n{half}",
@@ -232,7 +232,7 @@ fn the_websocket_clients_resume_by_themselves() {
                     {"id": id, "cursor": format!("c:0:{n}"), "type": "event", "data": {"id": id, "type": "t"}}
                 );
                 server.send(tungstenite::Message::text(event.to_string())).unwrap();
-                // Half of another frame, and the connection is gone.
+                // Half of another frame, and the connection closes.
                 server.get_mut().write_all(b"\x81\x7dhalf").unwrap();
             }
         });

@@ -1,4 +1,4 @@
-//! WebSocket: the handshake, messages, commands, and RFC 6455 to the letter.
+//! WebSocket: the handshake, messages, commands, and conformance to RFC 6455.
 
 use serde_json::json;
 use tungstenite::Message;
@@ -182,7 +182,7 @@ fn a_socket_cannot_subscribe_past_a_routes_token() {
 }
 
 #[test]
-fn mistakes_are_answered_and_the_connection_stays() {
+fn invalid_commands_get_a_response_and_the_connection_stays() {
     let house = House::standard();
     let mut socket = house.get("/ws").websocket();
     let unknown = socket.ask(json!({"command": "make-coffee"}));
@@ -285,7 +285,7 @@ fn a_clients_close_is_echoed() {
 }
 
 #[test]
-fn what_breaks_the_protocol_is_a_1002() {
+fn a_protocol_violation_is_a_1002() {
     let house = House::standard();
     let unmasked = [FIN | TEXT, 2, b'{', b'}'].to_vec();
     let long_way_round = [&[FIN | TEXT, 0x80 | 126, 0, 2][..], &[0; 6]].concat();
@@ -351,7 +351,7 @@ fn a_message_that_is_too_big_is_a_1009() {
 }
 
 #[test]
-fn a_client_that_vanishes_is_noticed() {
+fn a_client_that_disappears_is_detected() {
     let house = House::standard();
     let socket = house.get("/ws").raw_websocket();
     house.sidecar.await_metric("notifications_ws_active_connections", 1.0);

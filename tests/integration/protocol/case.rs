@@ -14,7 +14,7 @@ pub struct Case {
     pub steps: Vec<Step>,
 }
 
-/// One of its fields is there; `answer` goes with `open`, `on` with `expect` and `closes`.
+/// A step has one of these fields; `answer` accompanies `open`, and `on` accompanies `expect` and `closes`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {

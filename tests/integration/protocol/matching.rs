@@ -1,13 +1,13 @@
-//! Compares what came with what a case expects.
+//! Compares a received item with the expected one.
 
 use serde_json::Value;
 
-/// Lets an object have more fields than are listed.
+/// Allows an object to have further fields.
 const OPEN: &str = "...";
-/// Names values of the item for later steps; no part of the item.
+/// Stores values of the item for later steps; not part of the item.
 pub const KEEP: &str = "keep";
 
-/// Why an item is not the expected one: the JSON pointer of the first difference.
+/// Why an item differs: the JSON pointer of the first difference.
 pub fn compare(expected: &Value, got: &Value, at: &str) -> Result<(), String> {
     match (expected, got) {
         (Value::String(text), _) if text.starts_with('<') && text.ends_with('>') => matcher(text, got, at),

@@ -14,7 +14,7 @@ use case::Case;
 use run::Run;
 
 const TOPICS: &[(&str, i32)] = &[("single", 1), ("spread", 4), ("text", 1), ("binary", 1)];
-/// `http://host:port` of a server that runs already, and the brokers that feed it.
+/// `http://host:port` of a running server, and the brokers that feed it.
 const URL: &str = "SIDESTREAM_PROTOCOL_URL";
 const BROKERS: &str = "SIDESTREAM_PROTOCOL_BROKERS";
 
@@ -27,7 +27,7 @@ fn cases(file: &str) -> Vec<Case> {
     serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-/// What the cases run against.
+/// The server under test.
 enum Server {
     Own(Box<House>),
     Other(SocketAddr, Broker),
@@ -53,7 +53,7 @@ impl Server {
     }
 }
 
-/// Runs a file's cases one after another, and reports all that fail.
+/// Runs a file's cases in sequence, and reports all failures.
 fn conforms(file: &str) {
     let server = Server::start();
     let (address, broker) = server.parts();
@@ -99,7 +99,7 @@ fn requests() {
     conforms("requests.yaml");
 }
 
-/// A file that no test runs would state rules that nothing holds.
+/// A file that no test runs would contain unverified rules.
 #[test]
 fn every_file_runs_and_every_rule_exists() {
     let source = include_str!("mod.rs");

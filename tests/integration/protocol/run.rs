@@ -24,7 +24,7 @@ pub struct Run<'a> {
     values: HashMap<String, String>,
 }
 
-/// An open answer, read as its media type says.
+/// An open response, read according to its media type.
 enum Stream {
     Sse(Sse),
     Ndjson(Ndjson),
@@ -167,7 +167,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// `$name` anywhere in the texts of a value.
+    /// Replaces `$name` in all strings of a value.
     fn fill(&self, value: &Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.text(text)),
@@ -177,7 +177,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The longest name that fits counts: `$key2` is not `$key` and a digit.
+    /// The longest matching name counts: `$key2` is not `$key` and a digit.
     fn text(&self, text: &str) -> String {
         let mut names: Vec<_> = self.values.iter().collect();
         names.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
@@ -208,7 +208,7 @@ impl Stream {
     }
 }
 
-/// A record as the fields that it has. Where an event is expected, a record without data is none.
+/// The fields of a record. If an event is expected, a record without data does not count.
 fn fields(record: &Record, expected: &Value) -> Value {
     let mut fields = Map::new();
     let mut put = |name: &str, value: Option<Value>| value.map(|value| fields.insert(name.to_owned(), value));
@@ -234,14 +234,14 @@ fn message(socket: &mut RawWebSocket) -> Value {
     }
 }
 
-/// What an item is, beside an event or a gap.
+/// The kind of an item that is neither an event nor a gap.
 #[derive(PartialEq)]
 enum Kind {
     /// The first record of an SSE stream.
     Priming,
     /// A heartbeat that readers skip: an SSE comment, an empty line.
     Silent,
-    /// A heartbeat that scripts see.
+    /// A heartbeat that is visible to scripts.
     Visible,
     Other,
 }

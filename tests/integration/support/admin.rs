@@ -1,4 +1,4 @@
-//! What only a real broker does: topics that are made, grown and cut, and transactions.
+//! Operations that need a real broker: creating, extending and truncating topics, and transactions.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::{DEADLINE, eventually_true};
 
-/// Asks a broker to change something, and waits for it.
+/// Sends administrative requests to a broker, and waits for them.
 pub struct Admin {
     client: AdminClient<DefaultClientContext>,
     runtime: tokio::runtime::Runtime,
@@ -27,7 +27,7 @@ impl Admin {
         Self { client, runtime, address: address.to_owned() }
     }
 
-    /// Makes a topic with these settings of its own.
+    /// Creates a topic with these settings.
     pub fn create_topic(&self, name: &str, partitions: i32, config: &[(&str, &str)]) {
         let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
         topic.config = config.to_vec();
@@ -36,7 +36,7 @@ impl Admin {
         self.await_partitions(name, usize::try_from(partitions).unwrap());
     }
 
-    /// Makes a topic with a partition for each of these lists of node ids, which say where its replicas are.
+    /// Creates a topic with a partition for each of these lists of node ids, which place its replicas.
     pub fn create_topic_on(&self, name: &str, replicas: &[&[i32]]) {
         let topic = NewTopic::new(name, replicas.len() as i32, TopicReplication::Variable(replicas));
         let made = self.runtime.block_on(self.client.create_topics([&topic], &options())).unwrap();
@@ -44,7 +44,7 @@ impl Admin {
         self.await_partitions(name, replicas.len());
     }
 
-    /// Gives a topic this many partitions in all.
+    /// Extends a topic to this number of partitions.
     pub fn grow(&self, name: &str, partitions: usize) {
         let wanted = NewPartitions::new(name, partitions);
         let grown = self.runtime.block_on(self.client.create_partitions([&wanted], &options())).unwrap();
@@ -52,7 +52,7 @@ impl Admin {
         self.await_partitions(name, partitions);
     }
 
-    /// The controller answers before the brokers know of a change: waits until each of them names the leaders of this
+    /// The controller responds before the brokers know of a change: waits until each of them reports leaders for this
     /// many partitions.
     fn await_partitions(&self, name: &str, partitions: usize) {
         for address in self.address.split(',') {
@@ -65,15 +65,15 @@ impl Admin {
         }
     }
 
-    /// Tries the same: the brokers may not be ready for it. Whether the topic has them now.
-    #[allow(dead_code)] // The soak's.
+    /// Tries the same, for which the brokers may not be ready. Whether the topic has the partitions now.
+    #[allow(dead_code)] // For the soak test.
     pub fn try_grow(&self, name: &str, partitions: usize) -> bool {
         let wanted = NewPartitions::new(name, partitions);
         let grown = self.runtime.block_on(self.client.create_partitions([&wanted], &options()));
         matches!(grown.as_deref(), Ok([Ok(_)]))
     }
 
-    /// Deletes what stands before this offset of partition 0.
+    /// Deletes the records before this offset of partition 0.
     pub fn delete_before(&self, name: &str, offset: i64) {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(name, 0, Offset::Offset(offset)).unwrap();
@@ -81,12 +81,12 @@ impl Admin {
         assert_eq!(left.elements()[0].offset(), Offset::Offset(offset), "{left:?}");
     }
 
-    /// Where the log of partition 0 begins.
+    /// The first offset of partition 0.
     pub fn start_of(&self, topic: &str) -> i64 {
         self.client.inner().fetch_watermarks(topic, 0, DEADLINE).unwrap().0
     }
 
-    /// Gives a topic these settings of its own, and no others.
+    /// Replaces the settings of a topic.
     pub fn configure(&self, topic: &str, config: &[(&str, &str)]) {
         let wanted = config
             .iter()
@@ -100,8 +100,8 @@ impl Admin {
         assert_eq!(deleted, [Ok(name.to_owned())]);
     }
 
-    /// Appends these values to partition 0 in a transaction that is left open: it hangs for as long as the producer is
-    /// kept, and until Kafka gives it up.
+    /// Appends these values to partition 0 in a transaction that stays open: as long as the producer exists, and until
+    /// Kafka's transaction timeout.
     pub fn open_transaction(&self, topic: &str, values: &[String]) -> BaseProducer {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", &self.address)
@@ -114,13 +114,14 @@ impl Admin {
             let record = BaseRecord::<(), _>::to(topic).partition(0).payload(value);
             producer.send(record).map_err(|(error, _)| error).unwrap();
         }
-        // Aborted records have to be in the log as well: an abort alone would drop what is still in the queue.
+        // Aborted records must be in the log as well: aborting would purge those that are still queued.
         producer.flush(DEADLINE).unwrap();
         producer
     }
 
-    /// Appends these values to partition 0 in one transaction, which is committed or aborted. Returns when its marker is
-    /// in the log: the coordinator answers before it writes the markers, so that a record sent at once could precede it.
+    /// Appends these values to partition 0 in one transaction, which is committed or aborted. Returns when its marker
+    /// is in the log: the coordinator responds before it writes the markers, so that a record sent at once could
+    /// precede it.
     pub fn transaction(&self, topic: &str, values: &[String], commit: bool) {
         let producer = self.open_transaction(topic, values);
         if commit {
@@ -138,7 +139,7 @@ impl Admin {
     }
 }
 
-/// Appends records of this value to partition 0, as one batch of this compression.
+/// Appends records with this value to partition 0, as one batch with this compression.
 pub fn produce_batch(address: &str, topic: &str, codec: &str, count: usize, value: &str) {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", address)

@@ -1,5 +1,5 @@
-//! A producer that says where records went, and the broker it talks to: librdkafka's mock cluster in the test's own
-//! process, or one that stands elsewhere.
+//! A producer that reports the ids of its records, and its broker: librdkafka's mock cluster in the test's own process,
+//! or an external one.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::eventually;
 
-/// All brokers of the mock cluster, in librdkafka's words.
+/// The mock cluster's id for "all brokers".
 const ALL_BROKERS: i32 = -1;
 /// Larger than any record a test sends, in bytes.
 const RECORD_BYTES_MAX: &str = "33554432";
@@ -22,12 +22,12 @@ const POLL: Duration = Duration::from_millis(5);
 pub struct Broker {
     producer: Sender,
     address: String,
-    /// Nothing where the broker stands elsewhere.
+    /// `None` if the broker is external.
     cluster: Option<MockCluster<'static, DefaultProducerContext>>,
 }
 
 impl Broker {
-    /// A broker with these topics and numbers of partitions.
+    /// Starts a broker with these topics and their numbers of partitions.
     pub fn start(topics: &[(&str, i32)]) -> Self {
         let cluster = MockCluster::new(1).unwrap();
         for (name, partitions) in topics {
@@ -37,7 +37,7 @@ impl Broker {
         Self { cluster: Some(cluster), ..Self::at(&address) }
     }
 
-    /// One that runs already.
+    /// Uses a running broker.
     pub fn at(address: &str) -> Self {
         let producer = ClientConfig::new()
             .set("bootstrap.servers", address)
@@ -53,13 +53,13 @@ impl Broker {
         self.address.clone()
     }
 
-    /// Appends a record and gives its event id, `topic:partition:offset`, once the broker has it.
+    /// Appends a record, and returns its event id, `topic:partition:offset`, once the broker has it.
     pub fn produce(&self, topic: &str, partition: i32, key: Option<&str>, value: Option<&[u8]>) -> String {
         let receipt = self.send(topic, partition, key, value);
         self.await_receipt(&receipt)
     }
 
-    /// The same with headers; a header may have no value.
+    /// Appends a record with headers; a header may have no value.
     pub fn produce_with_headers<'a>(
         &self,
         topic: &str,
@@ -77,18 +77,18 @@ impl Broker {
         self.await_receipt(&receipt)
     }
 
-    /// Appends many records at once, in order.
+    /// Appends records without waiting in between, in order.
     pub fn produce_all<'a>(&self, topic: &str, partition: i32, values: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
         let receipts: Vec<_> = values.map(|value| self.send(topic, partition, None, Some(value))).collect();
         receipts.iter().map(|receipt| self.await_receipt(receipt)).collect()
     }
 
-    /// An event on topic `orders` that carries the key `orderId`.
+    /// Produces an event on topic `orders` with the key `orderId`.
     pub fn order(&self, order_id: &str) -> String {
         self.event("orders", 0, json!({"type": "order-updated", "orderId": order_id, "data": {"orderId": order_id}}))
     }
 
-    /// `count` events on topic `orders`, all of one order.
+    /// Produces `count` events of one order on topic `orders`.
     pub fn orders(&self, order_id: &str, count: usize) -> Vec<String> {
         let values: Vec<String> = (0..count)
             .map(|n| json!({"type": "order-updated", "orderId": order_id, "data": {"n": n}}).to_string())
@@ -96,17 +96,17 @@ impl Broker {
         self.produce_all("orders", 0, values.iter().map(String::as_bytes))
     }
 
-    /// An event on topic `notices` that carries the key `userId`.
+    /// Produces an event on topic `notices` with the key `userId`.
     pub fn notice(&self, user_id: &str) -> String {
         self.event("notices", 0, json!({"type": "notice", "userId": user_id, "data": {"for": user_id}}))
     }
 
-    /// A record whose value is this JSON.
+    /// Produces a record with this JSON as its value.
     pub fn event(&self, topic: &str, partition: i32, envelope: Value) -> String {
         self.produce(topic, partition, None, Some(envelope.to_string().as_bytes()))
     }
 
-    /// A record on partition 0 with this `traceparent` in its headers.
+    /// Produces a record on partition 0 with this `traceparent` header.
     pub fn produce_in_trace(&self, topic: &str, value: &str, traceparent: &str) -> String {
         let receipt = Receipt::default();
         let header = Header { key: "traceparent", value: Some(traceparent) };
@@ -116,7 +116,7 @@ impl Broker {
         self.await_receipt(&receipt)
     }
 
-    /// Cuts every connection and refuses new ones.
+    /// Closes every connection, and rejects new ones.
     pub fn down(&self) {
         self.mock().broker_down(ALL_BROKERS).unwrap();
     }
@@ -152,14 +152,14 @@ struct Sender(BaseProducer<Receipts>);
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        // What a failed test left unsent must not hold up the producer's end.
+        // Undelivered records of a failed test must not delay the end of the producer.
         self.0.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
     }
 }
 
 type Receipt = Arc<Mutex<Option<String>>>;
 
-/// Notes where each record went.
+/// Records the id of each record.
 struct Receipts;
 
 impl ClientContext for Receipts {}

@@ -1,4 +1,4 @@
-//! Runs the independent clients of `tests/clients`, which print what they saw as JSON lines.
+//! Runs the independent clients of `tests/clients`, which print what they receive as JSON lines.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// An interpreter starts slowly on a busy machine, and a client may wait before it connects again.
+/// An interpreter starts slowly on a busy machine, and a client may wait before it reconnects.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running client.
@@ -19,8 +19,9 @@ pub struct Client {
 }
 
 impl Client {
-    /// Starts a script of `tests/clients` with these arguments: `.cjs` and `.mjs` with node, `.py` with the venv's Python,
-    /// `.sh` with `sh`. A script elsewhere has an absolute path. A first argument may follow the name after a space.
+    /// Starts a script of `tests/clients` with these arguments: `.cjs` and `.mjs` with node, `.py` with Python from the
+    /// virtual environment, `.sh` with `sh`. Other scripts have an absolute path. The name may be followed by a space
+    /// and a first argument.
     pub fn start(script: &str, arguments: &[&str]) -> Self {
         let installed = installed();
         let (script, first) = script.split_once(' ').map_or((script, None), |(script, first)| (script, Some(first)));
@@ -52,25 +53,25 @@ impl Client {
         Self { child, lines }
     }
 
-    /// The next line it prints.
+    /// The next line that it prints.
     pub fn line(&self) -> Value {
         let line = self.lines.recv_timeout(PATIENCE).expect("a line of the client");
         serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line:?}"))
     }
 
-    /// Waits until it says that its stream is open.
+    /// Waits until it reports that its stream is open.
     pub fn await_open(&self) {
         assert_eq!(self.line()["open"], true);
     }
 
-    /// The event ids it prints next.
+    /// The event ids that it prints next.
     pub fn ids(&self, count: usize) -> Vec<String> {
         (0..count)
             .map(|_| {
                 loop {
                     let line = self.line();
                     assert!(line["gap"].is_null(), "a gap where nothing may be lost: {line}");
-                    // It says so as well each time it is connected again.
+                    // It also reports each reconnect.
                     if let Some(id) = line["id"].as_str() {
                         break id.to_owned();
                     }
@@ -87,7 +88,7 @@ impl Drop for Client {
     }
 }
 
-/// Where `make clients` put them.
+/// The directory that `make clients` installs into.
 pub fn installed() -> PathBuf {
     let place = std::env::var_os("SIDESTREAM_CLIENTS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients"), PathBuf::from);

@@ -1,4 +1,4 @@
-//! An OpenTelemetry collector, as far as traces go: it takes what is posted to `/v1/traces` and says what was in it.
+//! An OpenTelemetry collector for traces: it accepts what is posted to `/v1/traces`, and returns the spans.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -21,26 +21,26 @@ pub struct Collector {
 struct Shared {
     connections: usize,
     spans: Vec<Span>,
-    /// Sockets that are kept open, and are not answered.
+    /// Connections that stay open without a response.
     held: Vec<TcpStream>,
 }
 
-/// A span that was posted; ids are hexadecimal digits.
+/// A received span; ids are in hexadecimal.
 #[derive(Clone, Debug, Default)]
 pub struct Span {
     pub service: String,
     pub name: String,
     pub trace: String,
     pub id: String,
-    /// Empty where it is the first one of its trace.
+    /// Empty for the root of a trace.
     pub parent: String,
     pub kind: i32,
-    /// Numbers as text.
+    /// Numbers are converted to text.
     pub attributes: BTreeMap<String, String>,
     /// Nanoseconds since the Unix epoch.
     pub start: u64,
     pub end: u64,
-    /// Of its events.
+    /// The times of its events.
     pub moments: Vec<u64>,
     pub is_error: bool,
 }
@@ -59,7 +59,7 @@ impl Collector {
         Self::that(true)
     }
 
-    /// One that takes connections and never answers.
+    /// A collector that accepts connections and never responds.
     pub fn silent() -> Self {
         Self::that(false)
     }
@@ -69,7 +69,7 @@ impl Collector {
         let address = listener.local_addr().unwrap();
         let shared = Arc::<Mutex<Shared>>::default();
         let seen = shared.clone();
-        // Ends with the test's process; nothing waits for it.
+        // Ends with the test process.
         thread::spawn(move || {
             for socket in listener.incoming().flatten() {
                 seen.lock().unwrap().connections += 1;
@@ -84,7 +84,7 @@ impl Collector {
         Self { address, shared }
     }
 
-    /// The section of a configuration that sends traces here.
+    /// The configuration section that sends traces here.
     pub fn section(&self, sample: f64) -> String {
         format!("tracing: {{ endpoint: \"http://{}\", sample: {sample:?}, service_name: shop }}", self.address)
     }
@@ -97,7 +97,7 @@ impl Collector {
         self.shared.lock().unwrap().spans.clone()
     }
 
-    /// Waits until there are so many spans of this name, and gives them in the order they came.
+    /// Waits until there are this many spans of this name, and returns them in order of arrival.
     #[track_caller]
     pub fn named(&self, name: &str, count: usize) -> Vec<Span> {
         let named = || self.spans().into_iter().filter(|span| span.name == name).collect::<Vec<_>>();
@@ -105,7 +105,7 @@ impl Collector {
     }
 }
 
-/// Reads a request, answers it, and gives its spans.
+/// Reads a request, responds, and returns its spans.
 fn take(socket: TcpStream) -> Vec<Span> {
     let mut reader = BufReader::new(socket);
     let mut lines = Vec::new();

@@ -1,5 +1,5 @@
-//! A bad network: forwards connections to an address and cuts them where it is told to, in the middle of a record
-//! if that is where the bytes run out.
+//! A faulty network: forwards connections to an address, and cuts them after a number of bytes, possibly in the middle
+//! of a record.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -13,14 +13,14 @@ pub struct Cutter {
 }
 
 impl Cutter {
-    /// Cuts the n-th connection after `allowances[n]` bytes from the server; later ones live.
+    /// Cuts the n-th connection after `allowances[n]` bytes from the server; later connections are not cut.
     pub fn start(target: SocketAddr, allowances: &[usize]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let allowances = allowances.to_vec();
         let cuts = Arc::new(AtomicUsize::new(0));
         let counter = cuts.clone();
-        // Ends with the test's process; nothing waits for it.
+        // Ends with the test process.
         thread::spawn(move || {
             for (n, client) in listener.incoming().enumerate() {
                 let (Ok(client), Ok(server)) = (client, TcpStream::connect(target)) else { continue };
@@ -30,7 +30,7 @@ impl Cutter {
         Self { address, cuts }
     }
 
-    /// How many connections were cut so far.
+    /// The number of cut connections.
     pub fn cuts(&self) -> usize {
         self.cuts.load(Ordering::SeqCst)
     }

@@ -1,6 +1,6 @@
-//! Proxies between a client and the sidecar, as people have them: nginx, HAProxy, Envoy, each by a configuration.
+//! Reverse proxies between a client and the sidecar: nginx, HAProxy and Envoy, each with a configuration.
 //!
-//! A hop never outlives the test that started it.
+//! A proxy never outlives the test that started it.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
@@ -19,19 +19,19 @@ pub struct Hop {
     folder: TempDir,
 }
 
-/// What lets a connection to an upstream be kept, as streams need it.
+/// Keeps connections to the upstream open, as streams require.
 pub const HTTP11: &str = "proxy_http_version 1.1; proxy_set_header Connection '';";
-/// What lets WebSockets through.
+/// Forwards WebSocket upgrades.
 pub const UPGRADE: &str = "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
                            proxy_set_header Connection upgrade;";
 
 impl Hop {
-    /// nginx with these directives for every path.
+    /// nginx with these directives for all paths.
     pub fn nginx(upstream: SocketAddr, directives: &str) -> Self {
         Self::nginx_listening(upstream, "", directives)
     }
 
-    /// The same with TLS, by a certificate whose authority is [`Self::authority`].
+    /// nginx with TLS and a certificate that [`Self::authority`] signed.
     pub fn nginx_tls(upstream: SocketAddr, directives: &str) -> Self {
         let own = "ssl_certificate server.pem; ssl_certificate_key server.pem;";
         Self::nginx_listening(upstream, " ssl", &format!("{own} {directives}"))
@@ -46,7 +46,7 @@ impl Hop {
                 .iter()
                 .map(|name| format!("{name}_temp_path {}/{name};\n", folder.display()))
                 .collect();
-            // Certificates belong to the server, everything else may stand there too.
+            // The certificate directives belong into `server`, where the others are valid as well.
             let text = format!(
                 "daemon off; master_process off; pid {folder}/pid; error_log stderr;\n\
                  events {{ worker_connections 64; }}\n\
@@ -101,7 +101,7 @@ impl Hop {
         hop
     }
 
-    /// The certificate of the authority that signed its own.
+    /// The certificate of the authority that signed the proxy's certificate.
     pub fn authority(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }

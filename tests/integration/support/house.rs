@@ -1,4 +1,4 @@
-//! Everything together: a broker, an upstream, and the sidecar between them.
+//! The complete fixture: a broker, an upstream, and the sidecar between them.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -11,20 +11,21 @@ use super::sidecar::Sidecar;
 use super::upstream::Upstream;
 use super::{eventually_true, token};
 
-/// Streams and routes for most tests; see the file.
+/// Streams and routes for most tests.
 pub const STANDARD: &str = include_str!("standard.yaml");
 
-/// The topics of every house and their partitions.
+/// The topics of every fixture, and their partitions.
 const TOPICS: &[(&str, i32)] = &[("orders", 1), ("spread", 4), ("notices", 1)];
 
-/// Short waits: the mock cluster does not wake a waiting fetch, and a test that takes the broker down wants it back.
+/// Short waits: the mock cluster does not complete a waiting fetch when data arrives, and a test that stops the broker
+/// waits for its return.
 pub const KAFKA_PROPERTIES: &str = "{ fetch.wait.max.ms: 10, reconnect.backoff.ms: 50, reconnect.backoff.max.ms: 200, \
                                 topic.metadata.refresh.interval.ms: 500 }";
 
 /// There are two writers, and a test has a few streams open.
 const STREAMS_TO_REACH_ALL_WRITERS: usize = 8;
 
-/// A house being planned.
+/// The settings of a fixture.
 pub struct Plan {
     upstream: String,
     kafka: String,
@@ -37,7 +38,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The topics, streams, auth and routes, and whatever other sections, as YAML.
+    /// The topics, streams, auth and routes, and other sections, as YAML.
     pub fn new(settings: impl Into<String>) -> Self {
         Self {
             upstream: String::new(),
@@ -51,31 +52,32 @@ impl Plan {
         }
     }
 
-    /// More keys of the `upstream` section: `read_timeout: 1s`; with `address` it replaces the test's own upstream.
+    /// Further keys of the `upstream` section: `read_timeout: 1s`; with `address`, they replace the test's own
+    /// upstream.
     pub fn upstream(mut self, keys: &str) -> Self {
         self.upstream = keys.to_owned();
         self
     }
 
-    /// More keys of the `kafka` section, the same way.
+    /// Further keys of the `kafka` section.
     pub fn kafka(mut self, keys: &str) -> Self {
         self.kafka = keys.to_owned();
         self
     }
 
-    /// Another section.
+    /// A further section.
     pub fn with(mut self, section: &str) -> Self {
         self.settings += &format!("\n{section}\n");
         self
     }
 
-    /// With this broker instead of a mock one.
+    /// Uses this broker instead of a mock cluster.
     pub fn broker(mut self, broker: Broker) -> Self {
         self.broker = Some(broker);
         self
     }
 
-    /// With so many writers.
+    /// Sets the number of writers.
     pub fn writers(mut self, writers: u64) -> Self {
         self.writers = writers;
         self
@@ -87,13 +89,13 @@ impl Plan {
         self
     }
 
-    /// Goes on before `/readyz` says so.
+    /// Does not wait for `/readyz`.
     pub fn unready(mut self) -> Self {
         self.await_ready = false;
         self
     }
 
-    /// It panics on purpose, see `src/panics.rs`.
+    /// Injects panics, see `src/fault.rs`.
     pub fn faults(mut self, faults: &'static str) -> Self {
         self.faults = Some(faults);
         self
@@ -129,7 +131,7 @@ impl Plan {
     }
 }
 
-/// A running house; fields are dropped in this order, the sidecar first.
+/// The running fixture; fields are dropped in this order, the sidecar first.
 pub struct House {
     pub sidecar: Sidecar,
     pub broker: Broker,
@@ -145,12 +147,12 @@ impl House {
         Plan::new(STANDARD).build()
     }
 
-    /// The standard streams and routes, with paths of these routes open to sockets of `/ws`.
+    /// With the standard streams and routes, and paths of these routes open to sockets of `/ws`.
     pub fn with_routes_open_to_ws(paths: &[&str]) -> Self {
         Self::open_to_ws(STANDARD, paths)
     }
 
-    /// These settings, with paths of these routes open to sockets of `/ws`.
+    /// With these settings, and paths of these routes open to sockets of `/ws`.
     pub fn open_to_ws(settings: &str, paths: &[&str]) -> Self {
         let route = "path: /ws, stream: orders, transport: ws,";
         let opened = settings.replace(route, &format!("{route} websocket: {{ subscribe: {paths:?} }},"));
@@ -158,7 +160,7 @@ impl House {
         Plan::new(opened).build()
     }
 
-    /// With one stream, `orders`, one public route on it, and these further keys of the route.
+    /// With one stream, `orders`, one public route of it, and these further keys of the route.
     pub fn with_route(path: &str, transport: &str, keys: &str) -> Self {
         Self::plan_route(path, transport, keys).build()
     }
@@ -178,10 +180,10 @@ impl House {
         self.sidecar.call(method, target)
     }
 
-    /// Waits until every writer has these events in its window, so that a client may resume at them.
+    /// Waits until every writer has these events in its window, so that a client can resume at them.
     ///
-    /// A stream goes to the writer with the fewest: enough of them, held at once, reach all. `path` is an SSE route;
-    /// a position that means nothing there gets the whole window.
+    /// A stream goes to the writer with the fewest streams: enough of them at once reach all writers. `path` is an SSE
+    /// route, which sends the whole window for an unknown position.
     pub fn settle(&self, path: &str, ids: &[String]) {
         let streams: Vec<_> = (0..STREAMS_TO_REACH_ALL_WRITERS)
             .map(|_| self.get(path).header("Last-Event-ID", "from the beginning").sse())
@@ -194,7 +196,7 @@ impl House {
         }
     }
 
-    /// Stops the sidecar with SIGTERM and starts another one with the same configuration, on other ports.
+    /// Stops the sidecar with SIGTERM, and starts another one with the same configuration on other ports.
     pub fn restart(&mut self) {
         self.sidecar.terminate();
         self.sidecar = Sidecar::run(&self.config);

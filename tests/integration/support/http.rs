@@ -1,4 +1,4 @@
-//! A plain HTTP/1 client that sees what is on the wire: heads as they came, bodies as they arrive.
+//! A plain HTTP/1 client that exposes the wire: heads unchanged, bodies as they arrive.
 
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
@@ -25,7 +25,7 @@ impl Call {
         Self { address, method: method.into(), target: target.into(), version: "HTTP/1.1", headers, body: None }
     }
 
-    /// Of the admin port, as a tool on the same host asks it.
+    /// A request to the admin port, like a tool on the same host.
     pub fn of_admin(address: SocketAddr, method: &str, target: &str) -> Self {
         let headers = vec![("Host".into(), address.to_string())];
         Self { headers, ..Self::new(address, method, target) }
@@ -79,25 +79,25 @@ impl Call {
         [text.as_bytes(), self.body.as_deref().unwrap_or_default()].concat()
     }
 
-    /// Sends it on a connection of its own and reads the whole answer.
+    /// Sends it on a new connection, and reads the complete response.
     pub fn send(&self) -> Answer {
         let mut connection = Connection::open(self.address);
         connection.write(&self.bytes());
         connection.answer_to(&self.method)
     }
 
-    /// Sends it and reads the answer's head; the body is read as it comes.
+    /// Sends it, and reads the response head; the body is read later.
     #[track_caller]
     pub fn open(&self) -> (Head, Body) {
         self.try_open().expect("an answer, not the end of the connection")
     }
 
-    /// The same, or nothing where the connection ended within the head.
+    /// Like `open`; `None` if the connection ended within the head.
     pub fn try_open(&self) -> Option<(Head, Body)> {
         self.try_open_on(Connection::open(self.address))
     }
 
-    /// The same on a connection that is there already.
+    /// The same on an existing connection.
     pub fn try_open_on(&self, mut connection: Connection) -> Option<(Head, Body)> {
         connection.write(&self.bytes());
         let head = connection.try_head()?;
@@ -106,7 +106,7 @@ impl Call {
     }
 }
 
-/// A connection and what was read of it beyond the last thing asked for.
+/// A connection with its read buffer.
 pub struct Connection {
     socket: TcpStream,
     buffer: Vec<u8>,
@@ -128,7 +128,7 @@ impl Connection {
         self.socket.write_all(bytes).unwrap();
     }
 
-    /// Writes what the other side takes; it may have hung up on purpose.
+    /// Writes as much as the other side accepts; it may have disconnected on purpose.
     pub fn try_write(&mut self, bytes: &[u8]) -> bool {
         self.socket.write_all(bytes).is_ok()
     }
@@ -137,7 +137,7 @@ impl Connection {
         self.socket.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// Reads one answer with its body.
+    /// Reads one response with its body.
     pub fn answer(&mut self) -> Answer {
         self.answer_to("GET")
     }
@@ -152,7 +152,7 @@ impl Connection {
         Answer { head, body }
     }
 
-    /// Reads the head of an answer; 100 Continue and its like are passed over, 101 is not.
+    /// Reads the head of a response; 1xx responses are skipped, except 101.
     pub fn head(&mut self) -> Head {
         loop {
             let head = self.try_head().expect("an answer, not the end of the connection");
@@ -162,7 +162,7 @@ impl Connection {
         }
     }
 
-    /// A head, or nothing where the connection ended first.
+    /// A head; `None` if the connection ended first.
     pub fn try_head(&mut self) -> Option<Head> {
         loop {
             if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
@@ -175,12 +175,12 @@ impl Connection {
         }
     }
 
-    /// Whether the other side ended the connection without another byte.
+    /// Whether the other side closed the connection without another byte.
     pub fn ended(&mut self) -> bool {
         self.buffer.is_empty() && !self.fill()
     }
 
-    /// Reads exactly so many bytes; nothing where the connection ended first.
+    /// Reads exactly this many bytes; `None` if the connection ended first.
     pub fn exactly(&mut self, count: usize) -> Option<Vec<u8>> {
         while self.buffer.len() < count {
             if !self.fill() {
@@ -207,7 +207,7 @@ impl Connection {
         self.buffer.drain(..count).collect()
     }
 
-    /// Reads some bytes; false at the end of the connection, however it came.
+    /// Reads some bytes; false at the end of the connection, for any reason.
     fn fill(&mut self) -> bool {
         let mut bytes = [0; 16 * 1024];
         match self.socket.read(&mut bytes) {
@@ -224,7 +224,7 @@ impl Connection {
     }
 }
 
-/// The head of an answer.
+/// The head of a response.
 #[derive(Clone, Debug)]
 pub struct Head {
     pub version: String,
@@ -258,7 +258,7 @@ impl Head {
     }
 }
 
-/// A whole answer.
+/// A complete response.
 #[derive(Debug)]
 pub struct Answer {
     pub head: Head,
@@ -282,14 +282,14 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {:?}", self.text()))
     }
 
-    /// Why `/readyz` says no.
+    /// The reasons in the response of `/readyz`.
     #[track_caller]
     pub fn reasons(&self) -> Vec<String> {
         assert_eq!(self.status(), 503, "{}", self.text());
         serde_json::from_value(self.json()["reasons"].clone()).unwrap()
     }
 
-    /// Asserts an RFC 9457 problem of this status and gives it.
+    /// Asserts an RFC 9457 problem of this status, and returns it.
     #[track_caller]
     pub fn problem(&self, status: u16) -> Value {
         assert_eq!(self.status(), status, "{}", self.text());
@@ -301,7 +301,7 @@ impl Answer {
     }
 }
 
-/// A body that is read as it comes.
+/// A body that is read as it arrives.
 pub struct Body {
     pub connection: Connection,
     framing: Framing,
@@ -312,7 +312,7 @@ pub struct Body {
 pub struct Cut;
 
 impl Body {
-    /// Some bytes of the body as soon as there are any; nothing at its proper end.
+    /// Some bytes of the body as soon as there are any; `None` at its proper end.
     pub fn next(&mut self) -> Result<Option<Vec<u8>>, Cut> {
         self.framing.next(&mut self.connection)
     }

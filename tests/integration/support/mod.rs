@@ -1,6 +1,7 @@
-//! The vocabulary of the tests: a broker, an upstream, the sidecar between them, and clients that read what it sends.
+//! The fixtures of the tests: a broker, an upstream, the sidecar between them, and clients that read what it sends.
 //!
-//! Nothing here judges the product; the tests do. Every wait is for a condition and ends at [`DEADLINE`].
+//! Nothing here asserts properties of the product; the tests do. Every wait is for a condition, and ends at
+//! [`DEADLINE`].
 
 pub mod admin;
 pub mod broker;
@@ -26,19 +27,19 @@ pub mod wiretap;
 
 use std::time::{Duration, Instant};
 
-/// How long anything may take before a test calls it missing.
+/// How long a wait may take before the test fails.
 pub const DEADLINE: Duration = Duration::from_secs(60);
-/// How often a condition is looked at that nothing announces.
+/// The polling interval of conditions without a notification.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// Waits until `look` finds something.
+/// Waits until `look` returns something.
 #[track_caller]
 pub fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     let Some(found) = within_deadline(look) else { panic!("not within {DEADLINE:?}: {what}") };
     found
 }
 
-/// The same; nothing where that did not happen within [`DEADLINE`].
+/// Like [`eventually`]; `None` after [`DEADLINE`].
 pub fn within_deadline<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + DEADLINE;
     loop {
@@ -50,12 +51,12 @@ pub fn within_deadline<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     }
 }
 
-/// Waits until `holds` does.
+/// Waits until `holds` returns true.
 pub fn eventually_true(what: &str, mut holds: impl FnMut() -> bool) {
     eventually(what, || holds().then_some(()));
 }
 
-/// A deadline for loops that heartbeats would keep alive.
+/// A deadline for loops that heartbeats would otherwise keep alive.
 pub struct Patience {
     until: Instant,
 }

@@ -1,4 +1,4 @@
-//! An NDJSON reader: lines as they come, empty ones included.
+//! An NDJSON reader: lines as received, including empty ones.
 
 use serde_json::Value;
 
@@ -9,14 +9,14 @@ pub struct Ndjson {
     pub head: Head,
     pub body: Body,
     text: Vec<u8>,
-    /// The connection ended before the body did; what there was of a line is void.
+    /// The connection ended before the body did; an incomplete line is discarded.
     pub cut: bool,
-    /// Where to resume: the last object's `cursor`, or its `id` where it has none.
+    /// The resume position: the last object's `cursor`, or else its `id`.
     pub cursor: Option<String>,
 }
 
 impl Call {
-    /// Opens an NDJSON stream, which must be granted.
+    /// Opens an NDJSON stream, which must succeed.
     #[track_caller]
     pub fn ndjson(&self) -> Ndjson {
         let (head, body) = self.open();
@@ -30,7 +30,7 @@ impl Ndjson {
         Self { head, body, text: Vec::new(), cut: false, cursor: None }
     }
 
-    /// The next line without its end; nothing at the stream's proper end.
+    /// The next line without its line break; `None` at the proper end of the stream.
     pub fn line(&mut self) -> Option<String> {
         loop {
             if let Some(end) = self.text.iter().position(|byte| *byte == b'\n') {
@@ -51,7 +51,7 @@ impl Ndjson {
         }
     }
 
-    /// The next object; nothing at the stream's end.
+    /// The next object; `None` at the end of the stream.
     pub fn object(&mut self) -> Option<Value> {
         let patience = Patience::start();
         let mut line = self.line()?;

@@ -1,4 +1,4 @@
-//! An upstream that says, byte for byte, what a test wants it to say.
+//! An upstream with scripted responses.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,12 +10,12 @@ pub struct RawUpstream {
 }
 
 impl RawUpstream {
-    /// Reads one request head a connection, lets `serve` go on, and closes.
+    /// Reads one request head per connection, calls `serve`, and closes.
     pub fn start(serve: impl Fn(&str, &mut TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let serve = Arc::new(serve);
-        // Ends with the test's process; nothing waits for it.
+        // Ends with the test process.
         thread::spawn(move || {
             for mut socket in listener.incoming().flatten() {
                 let serve = serve.clone();
@@ -29,7 +29,7 @@ impl RawUpstream {
         Self { address }
     }
 
-    /// Answers a request for `/0` with the first of these, and so on.
+    /// Responds to a request for `/0` with the first of these, and so on.
     pub fn saying(answers: Vec<&'static [u8]>) -> Self {
         Self::start(move |head, socket| {
             let path = head.split(' ').nth(1).unwrap();
@@ -38,7 +38,7 @@ impl RawUpstream {
         })
     }
 
-    /// The `upstream` section's key that leads here.
+    /// The key of the `upstream` section that selects this upstream.
     pub fn key(&self) -> String {
         format!("address: \"{}\"", self.address)
     }

@@ -1,4 +1,5 @@
-//! Houses on the real Kafka. The tests share one node, since a JVM takes seconds to start and half a gigabyte to run.
+//! Fixtures with Apache Kafka. The tests share one node, because a JVM takes seconds to start and half a gigabyte of
+//! memory.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -8,11 +9,11 @@ use super::broker::Broker;
 use super::house::{House, Plan};
 use super::real_broker::RealBroker;
 
-/// Short waits where a test takes something away and wants it back. Those for records are Kafka's own.
+/// Short waits for a test that stops a node. The waits for records are Kafka's defaults.
 const PROPERTIES: &str =
     "properties: { reconnect.backoff.ms: 50, reconnect.backoff.max.ms: 200, topic.metadata.refresh.interval.ms: 500 }";
 
-/// The node that all tests share; topics are each test's own. It is killed when the process ends.
+/// The node that all tests share; topics belong to one test each. It is killed when the process ends.
 pub fn shared() -> &'static RealBroker {
     static SHARED: OnceLock<RealBroker> = OnceLock::new();
     SHARED.get_or_init(|| start("shared"))
@@ -30,17 +31,17 @@ pub fn start_three(name: &str) -> Vec<RealBroker> {
     RealBroker::start_cluster(name, &PathBuf::from(env!("CARGO_TARGET_TMPDIR")), &logs, &[&[], &[], &[]])
 }
 
-/// The addresses of these nodes, as a client is configured with them.
+/// The addresses of these nodes, in the format of a client's configuration.
 pub fn addresses(nodes: &[RealBroker]) -> String {
     nodes.iter().map(|node| node.address.as_str()).collect::<Vec<_>>().join(",")
 }
 
-/// Makes the topics and a house with all of them in one stream, on the shared node.
+/// Creates the topics on the shared node, and a fixture with all of them in one stream.
 pub fn house(topics: &[(&str, i32)]) -> House {
     house_on(shared(), topics)
 }
 
-/// The same on a node of the test's own.
+/// The same on another node.
 pub fn house_on(node: &RealBroker, topics: &[(&str, i32)]) -> House {
     let admin = Admin::of(&node.address);
     for (name, partitions) in topics {
@@ -49,13 +50,13 @@ pub fn house_on(node: &RealBroker, topics: &[(&str, i32)]) -> House {
     plan(node, &topics.iter().map(|(name, _)| *name).collect::<Vec<_>>()).build()
 }
 
-/// A house with these topics in one stream, served at `/events`, `/stream` and `/ws`, by `orderId` under `/orders`. The
-/// test answers pings only while it reads, which a node that starts again may keep it from for long.
+/// A fixture with these topics in one stream, served at `/events`, `/stream` and `/ws`, and by `orderId` under
+/// `/orders`. The test responds to pings only while it reads, and restarting a node may take long.
 pub fn plan(node: &RealBroker, topics: &[&str]) -> Plan {
     plan_at(&node.address, topics)
 }
 
-/// The same for a cluster with these addresses, comma-separated.
+/// The same for a cluster with these comma-separated addresses.
 pub fn plan_at(brokers: &str, topics: &[&str]) -> Plan {
     let settings = format!(
         "streams:\n  all: {{ topics: [{}], keys: [orderId] }}\nroutes:\n  - {{ path: /events, stream: all, transport: \

@@ -1,8 +1,9 @@
-//! Apache Kafka as child processes: one node in KRaft mode, or a cluster of several, each with a plain and a SASL/TLS
-//! listener, on loopback, and listeners behind fronts where a test wants to stand between the node and its clients.
+//! Apache Kafka as child processes: one node in KRaft mode, or a cluster of several. Each node has a plaintext and a
+//! SASL/TLS listener on loopback, and further listeners behind proxies if a test places one between the node and its
+//! clients.
 //!
-//! It is what `make kafka` put into `target/kafka`. Shared with the latency benchmark, so it uses nothing of its
-//! surroundings. A node never outlives the process that started it, however that ends.
+//! `make kafka` installs it into `target/kafka`. The benchmarks share this file, so it does not depend on other modules
+//! of the tests. A node never outlives the process that started it, however that process ends.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -14,29 +15,29 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A JVM on a busy two-core machine, with a log to recover.
+/// A JVM on a busy two-core machine, including log recovery.
 const START: Duration = Duration::from_secs(120);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// Below those the kernel gives to outgoing connections, so that none of these takes a node's port while it is down.
+/// Below the kernel's ephemeral ports, so that no outgoing connection takes a node's port while the node is down.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const SIGKILL: i32 = 9;
-/// The heap of a node alone, and of each of several.
+/// The heap of a single node, and of each node in a cluster.
 const HEAP: &str = "-Xmx512m";
 const HEAP_IN_CLUSTER: &str = "-Xmx256m";
-/// How many replicas Kafka's own topics have, where there are as many nodes.
+/// The number of replicas of Kafka's internal topics, if there are enough nodes.
 const REPLICAS_MAX: usize = 3;
 
-/// The user of the SASL listener and their password.
+/// The user of the SASL listener, and the password.
 pub const USER: &str = "sidestream";
 pub const PASSWORD: &str = "correct horse battery staple";
 
 pub struct RealBroker {
-    /// `host:port`, plain.
+    /// `host:port` of the plaintext listener.
     pub address: String,
-    /// `host:port` of the listener that wants TLS and SCRAM-SHA-512.
+    /// `host:port` of the listener with TLS and SCRAM-SHA-512.
     pub secure_address: String,
-    /// `host:port` of the plain listeners behind the fronts it was started with, in their order.
-    #[allow(dead_code)] // The soak's: it stands between the node and its clients.
+    /// `host:port` of the plaintext listeners behind the proxies it was started with, in order.
+    #[allow(dead_code)] // For the soak test, which places a proxy between the node and its clients.
     pub behind: Vec<SocketAddr>,
     folder: PathBuf,
     child: Child,
@@ -44,20 +45,20 @@ pub struct RealBroker {
 }
 
 impl RealBroker {
-    /// A new node. `place` is where its data may go, `logs` where what it printed is kept as `NAME.log`.
+    /// Starts a new node. `place` is the directory for its data, and `logs` the one for its output, `NAME.log`.
     pub fn start(name: &str, place: &Path, logs: &Path) -> Self {
         Self::start_behind(name, place, logs, &[])
     }
 
-    /// The same with a plain listener more for each of these addresses, which it tells clients to come by: a Kafka
-    /// client goes where the node says it is, whatever address it began with.
+    /// Starts a node with an additional plaintext listener for each of these addresses, which it advertises: a Kafka
+    /// client connects to the advertised address, whatever address it bootstrapped from.
     pub fn start_behind(name: &str, place: &Path, logs: &Path, fronts: &[SocketAddr]) -> Self {
         let mut nodes = Self::start_cluster(name, place, logs, &[fronts]);
         nodes.remove(0)
     }
 
-    /// A cluster with a node for each of these lists of fronts, an empty one where there are none. Node ids begin at 1;
-    /// node `n` logs to `NAME-n.log`. All nodes are brokers and controllers, so a minority of them may be killed.
+    /// Starts a cluster with a node for each of these lists of proxies, which may be empty. Node ids begin at 1; node
+    /// `n` logs to `NAME-n.log`. All nodes are brokers and controllers, so a minority of them may be killed.
     pub fn start_cluster(name: &str, place: &Path, logs: &Path, fronts: &[&[SocketAddr]]) -> Vec<Self> {
         fs::create_dir_all(logs).unwrap();
         let controllers: Vec<u16> = fronts.iter().map(|_| free_port()).collect();
@@ -83,7 +84,7 @@ impl RealBroker {
         nodes
     }
 
-    /// The certificate of the authority that signed the secure listener's.
+    /// The certificate of the authority that signed the secure listener's certificate.
     pub fn authority(&self) -> PathBuf {
         self.folder.join("ca.pem")
     }
@@ -93,10 +94,11 @@ impl RealBroker {
         fs::read(self.folder.join(format!("data/{topic}-{partition}/{:020}.log", 0))).unwrap()
     }
 
-    /// Cuts the log of partition 0 off before this offset, while the node is down. Each record has to be a batch of its own.
-    #[allow(dead_code)] // The benchmark and the soak do not.
+    /// Truncates the log of partition 0 at this offset while the node is down. Each record has to be a batch of its
+    /// own.
+    #[allow(dead_code)] // Not for the benchmarks and the soak test.
     pub fn cut(&self, topic: &str, offset: i64) {
-        // A batch begins with its first offset and the number of bytes that follow those two (KIP-98).
+        // A batch begins with its base offset and the number of bytes that follow the two fields (KIP-98).
         const BASE: usize = 8 + 4;
         let path = self.folder.join(format!("data/{topic}-0/{:020}.log", 0));
         let log = fs::read(&path).unwrap();
@@ -107,7 +109,7 @@ impl RealBroker {
         File::options().write(true).open(&path).unwrap().set_len(at as u64).unwrap();
     }
 
-    /// Lets another user in at the secure listener, with Kafka's own tool.
+    /// Adds a user of the secure listener with Kafka's own tool.
     pub fn add_user(&self, name: &str, password: &str) {
         let status = self
             .launcher
@@ -118,13 +120,13 @@ impl RealBroker {
         assert!(status.expect("java").success(), "see {}", self.launcher.log.display());
     }
 
-    /// Ends it as a power cut would.
+    /// Kills the node, like a power failure.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         assert_eq!(self.child.wait().unwrap().signal(), Some(SIGKILL));
     }
 
-    /// Starts it again on what is on its disk.
+    /// Restarts the node on its data.
     pub fn start_again(&mut self) {
         self.child = self.launcher.launch();
         self.await_start();
@@ -152,7 +154,7 @@ impl Drop for RealBroker {
 struct Launcher {
     folder: PathBuf,
     log: PathBuf,
-    /// The JVM's option for the size of its heap.
+    /// The JVM's heap option.
     heap: &'static str,
 }
 
@@ -192,7 +194,7 @@ impl Launcher {
 
 /// Starts a process that is killed when this one ends.
 ///
-/// The kernel does so when the *thread* that started it ends, so that has to be one which never does.
+/// The kernel kills it when the *thread* that started it ends, so that thread must never end.
 fn spawn(command: Command) -> Child {
     static SPAWNER: std::sync::OnceLock<Sender<(Command, Sender<Child>)>> = std::sync::OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {
@@ -209,7 +211,7 @@ fn spawn(command: Command) -> Child {
     child.recv().unwrap()
 }
 
-/// `PLACE/kafka-PID-NAME`; those of processes that are gone are removed.
+/// `PLACE/kafka-PID-NAME`; removes the directories of processes that have ended.
 fn new_folder(place: &Path, name: &str) -> PathBuf {
     fs::create_dir_all(place).unwrap();
     for entry in fs::read_dir(place).unwrap().flatten() {
@@ -227,7 +229,7 @@ fn new_folder(place: &Path, name: &str) -> PathBuf {
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let span = PORTS.end - PORTS.start;
-    // Processes that run at the same time start at different places.
+    // Concurrent processes start at different ports.
     let first = (std::process::id() % u32::from(span)) as u16;
     (0..span)
         .map(|_| PORTS.start + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % span)
@@ -235,7 +237,7 @@ pub fn free_port() -> u16 {
         .expect("a free port")
 }
 
-/// `ca.pem`, and `server.pem` for 127.0.0.1 which it signed, key included.
+/// Creates `ca.pem`, and `server.pem` for 127.0.0.1 signed by it, including the key.
 pub fn make_certificates(folder: &Path) {
     const SCRIPT: &str = "set -e; cd \"$1\"; day=1
         new='openssl req -newkey rsa:2048 -nodes -batch'
@@ -249,9 +251,9 @@ pub fn make_certificates(folder: &Path) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The properties of the `n`th node, counted from 0; `controllers` are the ports of all, `fronts` are listeners (where
-/// they are, where they say they are). A node that was killed is let in again once its session is over, nine seconds by
-/// default. Shorter ones end while a busy machine keeps it from its heartbeats.
+/// The properties of the `n`th node, 0-based. `controllers` are the ports of all nodes, and `fronts` are listeners (the
+/// bound and the advertised address). A killed node can rejoin once its session has expired, after nine seconds by
+/// default. With shorter sessions, a busy machine would miss heartbeats.
 fn properties(
     folder: &Path,
     n: usize,

@@ -1,4 +1,4 @@
-//! A front that stays where it is: forwards connections to an address that may change, and cuts them all when told.
+//! A TCP proxy with a fixed address: forwards connections to a target that may change, and cuts all of them on request.
 
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -15,13 +15,13 @@ struct Shared {
 }
 
 impl Relay {
-    /// Where nobody listens at the target, the connection is closed at once.
+    /// If nothing listens at the target, the connection is closed at once.
     pub fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Mutex::new(Shared { target, open: Vec::new() }));
         let for_connections = shared.clone();
-        // Ends with the test's process; nothing waits for it.
+        // Ends with the test process.
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let mut shared = for_connections.lock().unwrap();
@@ -34,12 +34,12 @@ impl Relay {
         Self { address, shared }
     }
 
-    /// Where new connections go from now on.
+    /// Sets the target of new connections.
     pub fn point_at(&self, target: SocketAddr) {
         self.shared.lock().unwrap().target = target;
     }
 
-    /// Ends every connection, wherever in a record it is.
+    /// Cuts every connection, possibly within a record.
     pub fn cut(&self) {
         for socket in self.shared.lock().unwrap().open.drain(..) {
             let _ = socket.shutdown(Shutdown::Both);
@@ -47,7 +47,7 @@ impl Relay {
     }
 }
 
-/// Until either side ends, which ends both.
+/// Copies until either side ends, and then ends both.
 fn copy(from: &TcpStream, to: &TcpStream) {
     let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
     thread::spawn(move || {

@@ -1,5 +1,5 @@
-//! Clients that come back: whenever their stream ends, which must be properly, they open it anew where they were, on any
-//! replica. Beside them what is sent to them all the time, and what they must have seen of it in the end.
+//! Clients that reconnect: whenever their stream ends, which must be properly, they resume at their position on any
+//! replica. Also a continuous load, and assertions about what the clients received.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,17 +18,17 @@ use super::sse::Sse;
 use super::websocket::WebSocket;
 use super::{Patience, eventually_true};
 
-/// The partitions of the topic that [`Load`] produces to.
+/// The partitions of the topic of [`Load`].
 pub const PARTITIONS: i32 = 4;
 
-/// Where a load balancer would send a new stream.
+/// Selects a replica for a new stream, like a load balancer.
 pub type Service = Arc<dyn Fn() -> SocketAddr + Send + Sync>;
 
-/// Events to all partitions of one topic.
+/// Produces events to all partitions of one topic.
 pub struct Load<'a> {
     broker: &'a Broker,
     topic: &'a str,
-    /// Ids of all that were produced.
+    /// The ids of all produced events.
     pub wanted: Vec<String>,
 }
 
@@ -37,7 +37,7 @@ impl<'a> Load<'a> {
         Self { broker, topic, wanted: Vec::new() }
     }
 
-    /// Goes on until the process has ended, and well.
+    /// Produces until the process has exited successfully.
     pub fn while_runs(&mut self, process: &mut Child) {
         loop {
             self.round();
@@ -47,12 +47,12 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// One event to each partition.
+    /// Produces one event to each partition.
     pub fn round(&mut self) {
         self.produce("t");
     }
 
-    /// The last event of each partition.
+    /// Produces the last event of each partition.
     pub fn end(&mut self) {
         self.produce("end");
     }
@@ -76,10 +76,11 @@ impl Kind {
     const ALL: [Self; 3] = [Self::Sse, Self::Ndjson, Self::WebSocket];
 }
 
-/// A client that comes back with its cursor whenever its stream ends, until it has seen the last event of each partition.
+/// A client that resumes with its cursor whenever its stream ends, until it has received the last event of each
+/// partition.
 pub struct Client {
     kind: Kind,
-    /// What its route's path begins with.
+    /// The prefix of its route's path.
     prefix: &'static str,
     service: Service,
     cursor: Option<String>,
@@ -87,8 +88,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// So many of them, a third on each transport; their routes are `events`, `stream` and `ws` behind the prefix. Each
-    /// gives the ids that it saw.
+    /// Starts this many clients, a third on each transport; their routes are `events`, `stream` and `ws` after the
+    /// prefix. Each returns the ids that it received.
     pub fn start(count: usize, prefix: &'static str, service: &Service) -> Vec<JoinHandle<Vec<String>>> {
         let start = |n: usize| {
             let kind = Kind::ALL[n % Kind::ALL.len()];
@@ -135,7 +136,7 @@ enum Stream {
 }
 
 impl Stream {
-    /// The next envelope; nothing at the stream's end, which must be a proper one. Keeps the cursor.
+    /// The next envelope; `None` at the end of the stream, which must be a proper one. Keeps the cursor.
     fn next(&mut self, cursor: &mut Option<String>) -> Option<Value> {
         match self {
             Self::Sse(stream) => {
@@ -168,7 +169,7 @@ impl Stream {
     }
 }
 
-/// Every event once, and those of a partition in order.
+/// Asserts that every event was received once, in order per partition.
 #[track_caller]
 pub fn assert_exactly(seen: &[String], wanted: &[String]) {
     let partitions = |ids: &[String]| {
@@ -182,7 +183,7 @@ pub fn assert_exactly(seen: &[String], wanted: &[String]) {
     assert_eq!(partitions(seen), partitions(wanted));
 }
 
-/// Another replica: the same configuration, other ports.
+/// Starts another replica: the same configuration with other ports.
 pub fn start_replica(config: &Path, name: &str) -> Sidecar {
     let own = config.with_file_name(format!("{name}.yaml"));
     std::fs::copy(config, &own).unwrap();
@@ -191,7 +192,7 @@ pub fn start_replica(config: &Path, name: &str) -> Sidecar {
     replica
 }
 
-/// Streams that a replica has open.
+/// The open streams of a replica.
 pub fn open_streams(sidecar: &Sidecar) -> f64 {
     ["sse", "stream", "ws"]
         .iter()

@@ -1,4 +1,4 @@
-//! The real binary as a child process: started, asked for its addresses, signalled by its pid, and always stopped.
+//! The real binary as a child process: started on free ports, signalled by its pid, and always stopped.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use super::http::{Answer, Call};
 use super::{DEADLINE, eventually, within_deadline};
 
-/// A debug build warms up slowly on a busy machine.
+/// A debug build starts slowly on a busy machine.
 const START: Duration = Duration::from_secs(60);
 
-/// The binary with these arguments, not yet run.
+/// A command that runs the binary with these arguments.
 pub fn binary(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sidestream"));
     command.args(arguments).stdin(Stdio::null());
@@ -26,7 +26,7 @@ pub struct Sidecar {
     child: Child,
     stderr: PathBuf,
     lines: Receiver<String>,
-    /// What it printed before its ready line.
+    /// The lines before its ready line.
     pub preamble: Vec<String>,
     pub listen: SocketAddr,
     pub admin: SocketAddr,
@@ -39,7 +39,7 @@ impl Sidecar {
         Self::start(&["run", "--config", config.to_str().unwrap()], &config.with_extension("log"))
     }
 
-    /// The same where it panics on purpose (see `src/panics.rs`).
+    /// Runs it with injected panics (see `src/fault.rs`).
     pub fn run_faulty(config: &Path, faults: &str) -> Self {
         let stderr = config.with_extension("log");
         let log = File::options().create(true).append(true).open(&stderr).unwrap();
@@ -48,13 +48,13 @@ impl Sidecar {
         Self::spawn(command, log.into(), &stderr)
     }
 
-    /// Starts a subcommand on free ports and waits for its ready line.
+    /// Starts a subcommand on free ports, and waits for its ready line.
     pub fn start(arguments: &[&str], stderr: &Path) -> Self {
         let log = File::options().create(true).append(true).open(stderr).unwrap();
         Self::spawn(binary(arguments), log.into(), stderr)
     }
 
-    /// The same as `run` with so many descriptors.
+    /// Like `run`, with this limit of descriptors.
     pub fn run_with_descriptors(config: &Path, limit: u32) -> Self {
         let inner = binary(&["run", "--config", config.to_str().unwrap()]);
         let mut command = Command::new("sh");
@@ -67,8 +67,8 @@ impl Sidecar {
         Self::spawn(command, log.into(), &stderr)
     }
 
-    /// The same as `run` with nobody who reads its standard error, and this filter of what it logs. The pipe's other
-    /// end stays open as long as the second value lives.
+    /// Like `run`, with this log filter and a standard error that is never read. The pipe stays open as long as the
+    /// second value lives.
     pub fn run_unread(config: &Path, filter: &str) -> (Self, std::io::PipeReader) {
         let (unread, pipe) = std::io::pipe().unwrap();
         let mut command = binary(&["run", "--config", config.to_str().unwrap()]);
@@ -102,19 +102,19 @@ impl Sidecar {
         Call::new(self.listen, method, target)
     }
 
-    /// Asks the admin port.
+    /// Sends a request to the admin port.
     pub fn admin(&self, target: &str) -> Answer {
         Call::of_admin(self.admin, "GET", target).send()
     }
 
-    /// The value of a series, written as in the exposition: `name{label="value"}`.
+    /// The value of a series, written as in the exposition format: `name{label="value"}`.
     pub fn metric(&self, series: &str) -> Option<f64> {
         let text = self.admin("/metrics").text();
         let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
         Some(value.parse().unwrap())
     }
 
-    /// The sum of all series whose name is this.
+    /// The sum of all series of this name.
     pub fn metric_sum(&self, name: &str) -> f64 {
         let text = self.admin("/metrics").text();
         text.lines()
@@ -139,7 +139,7 @@ impl Sidecar {
         self.memory_kib("VmRSS:")
     }
 
-    /// Resident memory without that of files, in KiB.
+    /// Resident memory without file mappings, in KiB.
     pub fn anonymous_kib(&self) -> u64 {
         self.memory_kib("RssAnon:")
     }
@@ -160,23 +160,23 @@ impl Sidecar {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Waits for the process to end by itself.
+    /// Waits until the process exits.
     pub fn wait(&mut self) -> ExitStatus {
         eventually("the sidecar's end", || self.child.try_wait().unwrap())
     }
 
-    /// Ends it as Kubernetes would, which it must survive to exit 0.
+    /// Ends the process as Kubernetes does, and asserts exit code 0.
     pub fn terminate(&mut self) {
         self.signal("TERM");
         assert_eq!(self.wait().code(), Some(0), "{}", self.log());
     }
 
-    /// Everything it logged.
+    /// Its whole log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.stderr).unwrap_or_default()
     }
 
-    /// Waits until it has logged this: lines are written a little after what they tell.
+    /// Waits until it has logged this text: lines are written with a short delay.
     #[track_caller]
     pub fn await_log(&self, said: &str) {
         eventually(&format!("{said:?} in the log"), || self.log().contains(said).then_some(()));

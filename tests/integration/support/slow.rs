@@ -6,7 +6,7 @@ use super::DEADLINE;
 use super::house::House;
 use super::http::{Body, Call, Connection, Head};
 
-/// Opens a stream on a socket with a small receive buffer and reads nothing but the head.
+/// Opens a stream on a socket with a small receive buffer, and reads only the head.
 pub fn deaf(house: &House, call: Call) -> (Head, Body) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();

@@ -1,11 +1,11 @@
-//! An SSE reader that keeps what browsers hide: comments, priming records, and whether a record was cut.
+//! An SSE reader that also returns what browsers hide: comments, priming records, and whether a record was cut.
 
 use serde_json::Value;
 
 use super::Patience;
 use super::http::{Body, Call, Cut, Head};
 
-/// One record: the lines up to an empty one.
+/// One record: the lines up to an empty line.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
     pub comments: Vec<String>,
@@ -26,12 +26,12 @@ impl Record {
         self.json()["id"].as_str().unwrap_or_else(|| panic!("no id: {:.300?}", self)).to_owned()
     }
 
-    /// The event id in the envelope; `gap` where it is one.
+    /// The event id in the envelope, or `gap` for a gap.
     pub fn id_or_gap(&self) -> String {
         if self.event.as_deref() == Some("gap") { "gap".to_owned() } else { self.event_id() }
     }
 
-    /// Of the text between two empty lines.
+    /// Parses the text between two empty lines.
     pub fn parse(text: &str) -> Self {
         let mut record = Self::default();
         for line in text.split('\n') {
@@ -57,16 +57,16 @@ pub struct Sse {
     pub head: Head,
     pub body: Body,
     text: Vec<u8>,
-    /// How much of `text` has no record's end.
+    /// The length of the prefix of `text` without the end of a record.
     searched: usize,
-    /// The connection ended before the body did; what there was of a record is void.
+    /// The connection ended before the body did; an incomplete record is discarded.
     pub cut: bool,
-    /// The last id seen: what a browser would send as `Last-Event-ID`.
+    /// The last received id: a browser would send it as `Last-Event-ID`.
     pub last_id: Option<String>,
 }
 
 impl Call {
-    /// Opens an SSE stream, which must be granted.
+    /// Opens an SSE stream, which must succeed.
     #[track_caller]
     pub fn sse(&self) -> Sse {
         let (head, body) = self.open();
@@ -81,7 +81,7 @@ impl Sse {
         Self { head, body, text: Vec::new(), searched: 0, cut: false, last_id: None }
     }
 
-    /// The next record of any kind; nothing at the stream's proper end.
+    /// The next record of any kind; `None` at the proper end of the stream.
     pub fn record(&mut self) -> Option<Record> {
         loop {
             let from = self.searched.saturating_sub(1);
@@ -109,13 +109,13 @@ impl Sse {
         }
     }
 
-    /// The next record that a page would see.
+    /// The next record that is visible to a page.
     #[track_caller]
     pub fn event(&mut self) -> Record {
         self.until("an event", |record| record.data.is_some())
     }
 
-    /// The next record that fits.
+    /// The next record for which `fits` returns true.
     #[track_caller]
     pub fn until(&mut self, what: &str, fits: impl Fn(&Record) -> bool) -> Record {
         let patience = Patience::start();
@@ -134,7 +134,7 @@ impl Sse {
         (0..count).map(|_| self.event().event_id()).collect()
     }
 
-    /// Reads until the stream ends, which must be at a record boundary; gives what came.
+    /// Reads until the stream ends, which must be at a record boundary, and returns the records.
     #[track_caller]
     pub fn rest(&mut self) -> Vec<Record> {
         let patience = Patience::start();

@@ -1,4 +1,4 @@
-//! Tokens as an issuer would make them.
+//! Tokens as an issuer creates them.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,12 +13,12 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// A valid token of this user, good for an hour.
+/// A valid token of this user, for an hour.
 pub fn of(user: &str) -> String {
     with(json!({"sub": user, "exp": now() + 3600}))
 }
 
-/// A well-signed token with these claims.
+/// A token with these claims and a valid signature.
 pub fn with(claims: Value) -> String {
     signed(Algorithm::HS256, SECRET, &claims)
 }

@@ -1,18 +1,18 @@
-//! The REST service behind the sidecar: small, and as badly behaved as its path says.
+//! The REST service behind the sidecar, whose behavior depends on the path.
 //!
-//! | path | what it does |
+//! | path | behavior |
 //! |---|---|
-//! | `/echo...`, anything else | answers what it was asked, as JSON |
-//! | `/hang` | never answers |
-//! | `/hold` | answers once [`Upstream::release`] was called |
-//! | `/close` | closes without an answer |
-//! | `/flaky` | closes without an answer the first time, then echoes |
+//! | `/echo...`, anything else | responds with the request as JSON |
+//! | `/hang` | never responds |
+//! | `/hold` | responds once [`Upstream::release`] was called |
+//! | `/close` | closes without a response |
+//! | `/flaky` | closes without a response the first time, then echoes |
 //! | `/partial` | closes in the middle of its body |
 //! | `/sse`, `/ndjson` | sends one record, and a second one after the release |
-//! | `/halves` | sends the first half of its body, and the second one after the release |
+//! | `/halves` | sends the first half of its body, and the second half after the release |
 //! | `/tunnel` | 101, then echoes bytes |
 //! | `/resume.html` | a page with three clients, see `tests/clients` |
-//! | `/sly` | answers 101 whatever it was asked |
+//! | `/sly` | responds with 101 to any request |
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -35,13 +35,13 @@ struct Shared {
     release: Condvar,
 }
 
-/// What reached the upstream so far.
+/// What has reached the upstream.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    /// `GET /echo`
+    /// For example `GET /echo`.
     pub requests: Vec<String>,
     pub connections: usize,
-    /// Bytes of request bodies, counted as they come.
+    /// Bytes of request bodies, counted as they arrive.
     pub body_bytes: usize,
 }
 
@@ -51,7 +51,7 @@ impl Upstream {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         let for_connections = shared.clone();
-        // Ends with the test's process; nothing waits for it.
+        // Ends with the test process.
         thread::spawn(move || {
             for socket in listener.incoming().flatten() {
                 let shared = for_connections.clone();
@@ -66,12 +66,12 @@ impl Upstream {
         self.shared.seen.lock().unwrap().clone()
     }
 
-    /// How often this was asked: `GET /echo`.
+    /// The number of these requests, for example `GET /echo`.
     pub fn count(&self, request: &str) -> usize {
         self.seen().requests.iter().filter(|seen| *seen == request).count()
     }
 
-    /// Lets the answers that wait go on.
+    /// Releases the waiting responses.
     pub fn release(&self) {
         *self.shared.released.lock().unwrap() = true;
         self.shared.release.notify_all();
@@ -117,7 +117,7 @@ fn serve(mut socket: TcpStream, shared: &Shared) {
     }
 }
 
-/// Answers; nothing where the connection is done for.
+/// Responds; `None` if the connection has ended.
 fn answer(socket: &mut TcpStream, request: &Request, shared: &Shared) -> Option<()> {
     let seen_before = {
         let mut seen = shared.seen.lock().unwrap();

@@ -1,4 +1,4 @@
-//! Two WebSocket clients: one that keeps to RFC 6455 (tungstenite), and one that sends whatever bytes it is told.
+//! Two WebSocket clients: one that conforms to RFC 6455 (tungstenite), and one that sends arbitrary bytes.
 
 use std::collections::VecDeque;
 use std::net::TcpStream;
@@ -12,18 +12,18 @@ use tungstenite::{Error, Message};
 use super::http::{Call, Connection, Head};
 use super::{DEADLINE, Patience};
 
-/// A client that keeps to the protocol.
+/// A client that conforms to the protocol.
 pub struct WebSocket {
     socket: tungstenite::WebSocket<TcpStream>,
-    /// Events that came while a response was waited for.
+    /// Events that arrived before an expected response.
     events: VecDeque<Value>,
     commands: usize,
-    /// Where to resume: the last event's `cursor`, or its `id` where it has none.
+    /// The resume position: the last event's `cursor`, or else its `id`.
     pub cursor: Option<String>,
 }
 
 impl Call {
-    /// Opens a WebSocket, which must be granted.
+    /// Opens a WebSocket, which must succeed.
     #[track_caller]
     pub fn websocket(&self) -> WebSocket {
         self.clone().upgrade().upgraded()
@@ -52,7 +52,7 @@ impl Call {
 }
 
 impl WebSocket {
-    /// The next text message; the code of the close where that comes first.
+    /// The next text message, or the code of a close frame.
     pub fn message(&mut self) -> Result<Value, u16> {
         let patience = Patience::start();
         loop {
@@ -89,7 +89,7 @@ impl WebSocket {
         (0..count).map(|_| self.event()["id"].as_str().expect("an event id").to_owned()).collect()
     }
 
-    /// Sends a command in its envelope and gives the one response to it.
+    /// Sends a command in its envelope, and returns the response.
     #[track_caller]
     pub fn ask(&mut self, command: Value) -> Value {
         self.commands += 1;
@@ -100,7 +100,7 @@ impl WebSocket {
         response
     }
 
-    /// The next response; events before it are kept for later.
+    /// The next response; events before it are kept.
     #[track_caller]
     pub fn response(&mut self) -> Value {
         loop {
@@ -117,18 +117,18 @@ impl WebSocket {
         self.socket.send(Message::text(text.to_owned())).unwrap();
     }
 
-    /// The next message of any kind that came from the server.
+    /// The next message of any kind from the server.
     pub fn any(&mut self) -> Message {
         self.socket.read().unwrap()
     }
 
-    /// Closes with this code and gives the code of the answer.
+    /// Closes with this code, and returns the code of the response.
     pub fn close(&mut self, code: u16) -> u16 {
         self.socket.close(Some(CloseFrame { code: CloseCode::from(code), reason: "bye".into() })).unwrap();
         self.closed()
     }
 
-    /// Waits for the close and gives its code.
+    /// Waits for the close frame, and returns its code.
     pub fn closed(&mut self) -> u16 {
         let patience = Patience::start();
         loop {
@@ -154,11 +154,11 @@ pub const CLOSE: u8 = 8;
 pub const PING: u8 = 9;
 pub const PONG: u8 = 10;
 
-/// The first byte's bits beside the opcode.
+/// The bits of the first byte in addition to the opcode.
 pub const FIN: u8 = 0x80;
 pub const RSV1: u8 = 0x40;
 
-/// A client whose frames are what the test makes of them.
+/// A client that sends frames written by the test.
 pub struct RawWebSocket {
     pub connection: Connection,
     pub head: Head,
@@ -177,7 +177,7 @@ impl RawWebSocket {
         self.connection.try_write(&masked(first, payload));
     }
 
-    /// The next frame; nothing at the end of the connection.
+    /// The next frame; `None` at the end of the connection.
     pub fn frame(&mut self) -> Option<Frame> {
         let head = self.connection.exactly(2)?;
         assert_eq!(head[0] & 0x70, 0, "reserved bits from the server");
@@ -207,7 +207,7 @@ impl RawWebSocket {
         serde_json::from_slice(&self.frame_of(TEXT).payload).unwrap()
     }
 
-    /// Waits for the close frame and the connection's end; gives the code.
+    /// Waits for the close frame and the end of the connection, and returns the code.
     #[track_caller]
     pub fn closed(&mut self) -> u16 {
         let frame = self.frame_of(CLOSE);
@@ -219,7 +219,7 @@ impl RawWebSocket {
     }
 }
 
-/// A masked frame as a client must send it.
+/// A masked frame, as clients must send it.
 pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     const KEY: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
     let mut frame = vec![first];

@@ -1,4 +1,4 @@
-//! Stands between Kafka's clients and a broker, and notes what kinds of requests each connection carried.
+//! A proxy between Kafka's clients and a broker, which records the kinds of requests on each connection.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -15,21 +15,21 @@ pub struct Wiretap {
     connections: Connections,
 }
 
-/// The API keys that were seen on each connection.
+/// The API keys on each connection.
 type Connections = Arc<Mutex<Vec<BTreeSet<i16>>>>;
 
 impl Wiretap {
-    /// A front whose broker is not known yet.
+    /// A proxy whose broker is not known yet.
     pub fn listen() -> (Self, TcpListener) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         (Self { address, connections: Connections::default() }, listener)
     }
 
-    /// Forwards to the broker from now on.
+    /// Starts forwarding to the broker.
     pub fn forward(&self, listener: TcpListener, broker: SocketAddr) {
         let connections = self.connections.clone();
-        // Ends with the test's process; nothing waits for it.
+        // Ends with the test process.
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let Ok(server) = TcpStream::connect(broker) else { continue };
@@ -54,13 +54,14 @@ impl Wiretap {
         });
     }
 
-    /// The API keys of each connection so far.
+    /// The API keys on each connection so far.
     pub fn connections(&self) -> Vec<BTreeSet<i16>> {
         self.connections.lock().unwrap().clone()
     }
 }
 
-/// Hands on one request, which begins with its length and its API key (Kafka protocol guide, "Protocol primitive types").
+/// Forwards one request, which begins with its length and its API key (Kafka protocol guide, "Protocol primitive
+/// types").
 fn pass_request(mut client: &TcpStream, mut server: &TcpStream) -> Option<i16> {
     let mut length = [0; 4];
     client.read_exact(&mut length).ok()?;
