@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use super::object::Object;
 use super::tree::Tree;
-use super::workload::Object;
 use crate::config::drain_budget;
 
 /// The key of the ConfigMap that the sidecar mounts as its configuration.

@@ -7,9 +7,12 @@
 //! A workload gets a sidecar if it or its pod template has the label [`LABEL`] with the value `"true"`. `sidecar.yaml`
 //! defines what is injected.
 
+mod annotation;
 mod component;
 mod configuration;
 mod edit;
+mod injection;
+mod object;
 mod policy;
 mod service;
 mod sidecar;
@@ -25,9 +28,10 @@ pub use policy::policy;
 
 use configuration::Configuration;
 use edit::Edits;
+use object::{Object, why_unchanged};
 use sidecar::Sidecar;
 use tree::{Id, Tree};
-use workload::{Object, Pods, Template};
+use workload::{Pods, Template};
 
 /// The label that selects pods and namespaces for injection.
 pub const LABEL: &str = "sidestream.io/inject";
@@ -135,7 +139,7 @@ pub fn inject(text: &str, options: &Options) -> Result<Changed, Error> {
     let (mut workloads, mut bare) = (Vec::new(), Vec::new());
     for object in objects.iter().filter(|object| !object.is_service()) {
         let Some(template) = Template::of(&tree, object)? else {
-            said.push(format!("{}: unchanged: {}", object.title(), workload::why_unchanged(&tree, object)));
+            said.push(format!("{}: unchanged: {}", object.title(), why_unchanged(&tree, object)));
             bare.extend(Pods::of(&tree, object));
             continue;
         };
@@ -177,7 +181,7 @@ pub fn uninject(text: &str) -> Result<Changed, Error> {
                 said.push(format!("{}: the sidecar was taken out", object.title()));
             }
             Some(template) => said.push(format!("{}: unchanged: {}", object.title(), template.why_bare())),
-            None => said.push(format!("{}: unchanged: {}", object.title(), workload::why_unchanged(&tree, object))),
+            None => said.push(format!("{}: unchanged: {}", object.title(), why_unchanged(&tree, object))),
         }
     }
     Ok(Changed { text: edits.apply(), said })

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use super::annotation::annotate;
 use super::edit::{Edits, Insertion};
+use super::object::{Object, texts};
 use super::tree::{Id, Tree};
-use super::workload::{Object, Pods, Workload, annotate, texts};
+use super::workload::{Pods, Workload};
 use super::{Error, MEMORY};
 
 const TARGET: &str = "targetPort";
