@@ -78,12 +78,12 @@ fn main() -> Fallible<()> {
     let (records, bytes) = (sidecar.metric("replay_records_total")?, sidecar.metric("replay_bytes_total")?);
     println!("read of the log: {records} records, {bytes} bytes ({:.2} of the range)", records / events as f64);
     let before = (began - start).as_millis();
-    tell_latency("live before", live.iter().filter(|(at, _)| *at < before));
-    tell_latency("live meanwhile", live.iter().filter(|(at, _)| (before..resumed_ms).contains(at)));
+    print_latency("live before", live.iter().filter(|(at, _)| *at < before));
+    print_latency("live meanwhile", live.iter().filter(|(at, _)| (before..resumed_ms).contains(at)));
     Ok(())
 }
 
-fn tell_latency<'a>(name: &str, latencies: impl Iterator<Item = &'a (u128, u64)>) {
+fn print_latency<'a>(name: &str, latencies: impl Iterator<Item = &'a (u128, u64)>) {
     let mut latencies: Vec<u64> = latencies.map(|(_, latency)| *latency).collect();
     latencies.sort_unstable();
     let at = |percent: usize| {

@@ -30,7 +30,7 @@ use crate::listener::{Bound, ListenerLimits, STALLED_BYTES};
 use crate::memory::{Memory, Pressure, Watch};
 use crate::metrics::Metrics;
 use crate::panics;
-use crate::reload::{Asker, OnReload, Origin, Reloader, record_success};
+use crate::reload::{OnReload, Origin, ReloadHandle, Reloader, record_success};
 use crate::session;
 use crate::shutdown::{Draining, Ending, Signals};
 use crate::telemetry;
@@ -173,7 +173,7 @@ pub struct App {
     tracer: Option<Tracer>,
     exporter: Option<Exporter>,
     /// Set if there is a file to follow.
-    reload: Arc<OnceLock<Asker>>,
+    reload: Arc<OnceLock<ReloadHandle>>,
 }
 
 impl App {
@@ -248,7 +248,7 @@ impl App {
         let (never, never_stopped) = watch::channel(false);
         let shared_metrics = metrics.clone();
         let asked = drain.clone();
-        let reload = Arc::<OnceLock<Asker>>::default();
+        let reload = Arc::<OnceLock<ReloadHandle>>::default();
         let told = AdminStatus {
             snapshot: snapshot.clone(),
             writers: writers.clone(),
@@ -291,7 +291,7 @@ impl App {
 
     /// Starts reloading the configuration when its files change, and on request.
     fn follow(&self, reloader: Reloader) {
-        let _ = self.reload.set(reloader.asker());
+        let _ = self.reload.set(reloader.handle());
         self.runtime.spawn(reloader.run());
     }
 

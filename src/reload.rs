@@ -103,12 +103,12 @@ impl Reloaded {
 
 /// A handle of a running reloader. Cheap to clone.
 #[derive(Clone)]
-pub struct Asker {
+pub struct ReloadHandle {
     asked: mpsc::Sender<oneshot::Sender<Arc<Reloaded>>>,
     last: Arc<ArcSwapOption<Reloaded>>,
 }
 
-impl Asker {
+impl ReloadHandle {
     /// Requests a reload, even if the content is unchanged. The receiver gets the result. `None` if [`ASKED_AHEAD`]
     /// callers are waiting, or if the reloader has ended.
     pub fn ask(&self) -> Option<oneshot::Receiver<Arc<Reloaded>>> {
@@ -137,7 +137,7 @@ pub struct Reloader {
     watch: Watch,
     on_reload: OnReload,
     asked: mpsc::Receiver<oneshot::Sender<Arc<Reloaded>>>,
-    asker: Asker,
+    handle: ReloadHandle,
 }
 
 impl Reloader {
@@ -157,13 +157,13 @@ impl Reloader {
         let mut watch = Watch::new();
         watch.follow(files);
         let (ask, asked) = mpsc::channel(ASKED_AHEAD);
-        let asker = Asker { asked: ask, last: Arc::default() };
-        Self { origin, current, metrics, fingerprint, files: files.to_vec(), watch, on_reload, asked, asker }
+        let handle = ReloadHandle { asked: ask, last: Arc::default() };
+        Self { origin, current, metrics, fingerprint, files: files.to_vec(), watch, on_reload, asked, handle }
     }
 
     /// A handle for requesting reloads once it runs.
-    pub fn asker(&self) -> Asker {
-        self.asker.clone()
+    pub fn handle(&self) -> ReloadHandle {
+        self.handle.clone()
     }
 
     /// Reloads when the content changes, or on request regardless of the content. Runs for ever.
@@ -223,7 +223,7 @@ impl Reloader {
         let reloaded = Arc::new(reloaded);
         self.metrics.config_reloads.with_label_values(&[reloaded.outcome.as_str()]).inc();
         self.metrics.config_last_reload_successful.set((reloaded.outcome == Outcome::Success).into());
-        self.asker.last.store(Some(reloaded.clone()));
+        self.handle.last.store(Some(reloaded.clone()));
         reloaded
     }
 

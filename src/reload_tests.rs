@@ -76,11 +76,11 @@ fn an_invalid_configuration_changes_nothing_and_the_next_one_is_tried() {
     let mut bench = Bench::new(ONE);
     let metrics = bench.reloader.metrics.clone();
     assert_eq!(bench.write(&format!("{BASE}{TWO}nonsense: 1\n")), Some(Outcome::Invalid));
-    assert_eq!(bench.look(false), None, "told once");
+    assert_eq!(bench.look(false), None, "reported once");
     assert_eq!(metrics.config_last_reload_successful.get(), 0);
     fs::remove_file(&bench.reloader.origin.path).unwrap();
     assert_eq!(bench.look(false), Some(Outcome::Unreadable));
-    assert_eq!(bench.look(false), None, "told once");
+    assert_eq!(bench.look(false), None, "reported once");
     assert!(bench.has("/one"));
     assert_eq!(bench.write(&format!("{BASE}{TWO}")), Some(Outcome::Success));
     assert!(bench.has("/two"));

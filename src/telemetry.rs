@@ -33,7 +33,7 @@ const LINES_AHEAD: usize = 8192;
 static THREAD: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 /// The number of dropped lines that [`newly_dropped`] has returned.
-static TOLD: AtomicU64 = AtomicU64::new(0);
+static RETURNED: AtomicU64 = AtomicU64::new(0);
 
 /// Writes the remaining lines when dropped.
 #[must_use]
@@ -85,7 +85,7 @@ pub fn flush() {
 /// The number of lines dropped since the last call.
 pub fn newly_dropped() -> u64 {
     let dropped = DROPPED.get().map_or(0, ErrorCounter::dropped_lines) as u64;
-    dropped.saturating_sub(TOLD.fetch_max(dropped, Ordering::Relaxed))
+    dropped.saturating_sub(RETURNED.fetch_max(dropped, Ordering::Relaxed))
 }
 
 #[cfg(test)]

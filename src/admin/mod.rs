@@ -22,7 +22,7 @@ use crate::drain::Drained;
 use crate::listener::is_last;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
-use crate::reload::{Asker, Outcome};
+use crate::reload::{Outcome, ReloadHandle};
 use crate::telemetry;
 
 /// Prometheus' text format.
@@ -48,7 +48,7 @@ type Drain = Arc<dyn Fn() -> Drained + Send + Sync>;
 pub struct Admin {
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
-    reload: Arc<OnceLock<Asker>>,
+    reload: Arc<OnceLock<ReloadHandle>>,
     status: Arc<Status>,
     drain: Drain,
 }
@@ -143,11 +143,11 @@ impl Admin {
 
     /// 200 where the configuration runs that the file says, 422 where it does not.
     async fn reload(&self) -> Response<Vec<u8>> {
-        let Some(asker) = self.reload.get() else {
+        let Some(handle) = self.reload.get() else {
             let why = "there is no configuration file to reload";
             return Problem::new(StatusCode::CONFLICT, why).into_response();
         };
-        let Some(told) = asker.ask() else {
+        let Some(told) = handle.ask() else {
             let why = "too many wait for a reload already";
             return Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).into_response();
         };

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::Readiness;
 use crate::config::snapshot::Snapshot;
 use crate::metrics::Metrics;
-use crate::reload::Asker;
+use crate::reload::ReloadHandle;
 use crate::route::{Admission, Offer, StreamRoute};
 use crate::writer::{Sight, Survey, Writers};
 
@@ -20,7 +20,7 @@ pub struct Status {
     pub writers: Writers,
     pub metrics: Arc<Metrics>,
     pub readiness: Arc<Readiness>,
-    pub reload: Arc<OnceLock<Asker>>,
+    pub reload: Arc<OnceLock<ReloadHandle>>,
     pub started: Instant,
 }
 
@@ -39,7 +39,7 @@ impl Status {
             "streams_max": snapshot.limits.max_streams,
             "routes": routes,
             "slow": self.writers.survey(Survey::MostWaiting),
-            "reload": self.reload.get().and_then(Asker::last).map(|last| json!(*last)),
+            "reload": self.reload.get().and_then(ReloadHandle::last).map(|last| json!(*last)),
             "follows_file": self.reload.get().is_some(),
         })
     }

@@ -61,12 +61,12 @@ fn diff(before: &Path, after: &Path, options: &ReadOptions) -> io::Result<ExitCo
         }
     };
     let diff = Diff::between(&before, &after);
-    print(told(&diff, &before, &after))?;
+    print(summary(&diff, &before, &after))?;
     Ok(if diff.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(CHANGES) })
 }
 
 /// A line for the differences, and one for each route whose streams end.
-fn told(diff: &Diff, before: &Snapshot, after: &Snapshot) -> String {
+fn summary(diff: &Diff, before: &Snapshot, after: &Snapshot) -> String {
     let mut text = diff.to_string();
     if !diff.needs_restart.is_empty() {
         text += "\na reload would change nothing: what needs a restart is refused with all else";

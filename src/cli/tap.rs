@@ -105,14 +105,14 @@ impl Follower<'_> {
                 over => over,
             };
             if let Some(code) = self.verdict(&over) {
-                self.tell(&over, None)?;
+                self.report(&over, None)?;
                 return Ok(code);
             }
             // A stream without events that a token or a hop ends is not a failure.
             let is_failure = matches!(over, Over::Failed(_)) && self.events == was;
             failures = if is_failure { failures + 1 } else { 0 };
             let wait = backoff(self.retry, failures, fastrand::f64());
-            self.tell(&over, Some(wait))?;
+            self.report(&over, Some(wait))?;
             thread::sleep(wait);
         }
     }
@@ -197,7 +197,7 @@ impl Follower<'_> {
         })
     }
 
-    fn tell(&mut self, over: &Over, wait: Option<Duration>) -> io::Result<()> {
+    fn report(&mut self, over: &Over, wait: Option<Duration>) -> io::Result<()> {
         self.status.clear();
         let what = match over {
             Over::Ended(end) => end.to_string(),

@@ -140,7 +140,7 @@ impl Producer {
 
     fn make(&mut self, accepted: &Accepted) {
         let order = self.shop.create(accepted);
-        self.tell_order(&order);
+        self.produce_order(&order);
         self.shop.complete(&accepted.operation_id, &order.id);
         if self.underway.len() == ORDERS_MAX {
             self.underway.pop_front();
@@ -152,10 +152,10 @@ impl Producer {
         let turn = tick % TURNS;
         if turn < SEEDED.len() {
             if let Some(order) = self.shop.advance_seeded(turn) {
-                self.tell_order(&order);
+                self.produce_order(&order);
             }
         } else {
-            self.tell_notification(USERS[turn - SEEDED.len()], tick / TURNS);
+            self.produce_notification(USERS[turn - SEEDED.len()], tick / TURNS);
         }
         if tick.is_multiple_of(TICKS_PER_STEP) {
             self.advance_placed();
@@ -164,13 +164,13 @@ impl Producer {
 
     fn advance_placed(&mut self) {
         let Some(order) = self.underway.pop_front().and_then(|id| self.shop.advance(&id)) else { return };
-        self.tell_order(&order);
+        self.produce_order(&order);
         if order.status != Status::Delivered {
             self.underway.push_back(order.id);
         }
     }
 
-    fn tell_order(&mut self, order: &Order) {
+    fn produce_order(&mut self, order: &Order) {
         let record = OrderRecord {
             ts: unix_ms(),
             kind: order.status.event_type(),
@@ -180,7 +180,7 @@ impl Producer {
         self.produce(ORDERS_TOPIC, &order.id, &record);
     }
 
-    fn tell_notification(&mut self, user: &str, round: usize) {
+    fn produce_notification(&mut self, user: &str, round: usize) {
         const NEWS: [(&str, &str); 4] = [
             ("Build complete", "info"),
             ("Deployment started", "info"),

@@ -220,9 +220,11 @@ fn capped(age: Duration, end: &End, is_probe: bool) -> Verdict {
 }
 
 fn downgrade(seen: &Seen, head: &Head) -> Option<Verdict> {
-    let told = seen.lively.arrivals.iter().any(|arrival| arrival.is_http10 == Some(true));
+    let is_http10 = seen.lively.arrivals.iter().any(|arrival| arrival.is_http10 == Some(true));
     let message = match head {
-        _ if told => "the hop before sidestream uses HTTP/1.0: the end of a stream and a cut cannot be distinguished",
+        _ if is_http10 => {
+            "the hop before sidestream uses HTTP/1.0: the end of a stream and a cut cannot be distinguished"
+        }
         Head { minor: 0, .. } => "the response is HTTP/1.0: the end of a stream and a cut cannot be distinguished",
         _ if head.names("connection", "close") => "the answer says `Connection: close`, which sidestream did not",
         _ => return None,

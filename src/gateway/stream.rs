@@ -265,7 +265,7 @@ async fn open(
     };
     if let Err(mut refused) = gateway.writers.open(opening) {
         gateway.count_refusal(Reason::Internal);
-        let status = turn_away(&refused, cross_origin);
+        let status = reject(&refused, cross_origin);
         if let Some(span) = refused.span.take() {
             span.end(Some(status));
         }
@@ -324,7 +324,7 @@ fn count_refusal(gateway: &Gateway, reason: Reason) {
 }
 
 /// Rejects a socket that no writer accepted and that no HTTP session owns any more. Returns the status of the response.
-fn turn_away(refused: &Opening, cross_origin: &CrossOrigin) -> u16 {
+fn reject(refused: &Opening, cross_origin: &CrossOrigin) -> u16 {
     let response = match refused.request.transport {
         Transport::Sse => reconnect_later(refused.request.resume.as_ref()),
         Transport::Ndjson | Transport::WebSocket => {

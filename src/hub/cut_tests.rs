@@ -67,7 +67,7 @@ fn rest(hub: &Hub, stream: &Stream, plan: &mut Plan) -> Vec<i64> {
     std::iter::from_fn(|| plan.replay.step(hub, stream).map(|entry| last_id(entry).offset)).collect()
 }
 
-fn told(gaps: &[Gap]) -> Vec<(GapCause, i64, i64)> {
+fn reported(gaps: &[Gap]) -> Vec<(GapCause, i64, i64)> {
     gaps.iter().flat_map(|gap| gap.ranges.iter().map(|range| (gap.cause, range.from, range.to))).collect()
 }
 
@@ -95,11 +95,11 @@ fn a_session_in_catch_up_beyond_the_truncation_receives_a_gap() {
     });
     cut(&mut hub);
     read(&mut hub, &stream, 0, 6..20);
-    assert_eq!(told(&beyond.replay.lost(&hub, &stream)), [(GapCause::Truncated, 6, 7)]);
+    assert_eq!(reported(&beyond.replay.lost(&hub, &stream)), [(GapCause::Truncated, 6, 7)]);
     assert_eq!(rest(&hub, &stream, &mut beyond), (6..20).collect::<Vec<_>>());
     assert!(before.replay.lost(&hub, &stream).is_empty(), "it was not there yet");
     assert_eq!(rest(&hub, &stream, &mut before), (4..20).collect::<Vec<_>>());
-    assert!(beyond.replay.lost(&hub, &stream).is_empty(), "told once");
+    assert!(beyond.replay.lost(&hub, &stream).is_empty(), "reported once");
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_client_from_beyond_the_truncation_receives_the_new_records() {
     cut(&mut hub);
     read(&mut hub, &stream, 0, 6..8);
     let mut plan = plan(&hub, &stream, &seen);
-    assert_eq!(told(&plan.gaps), [(GapCause::Truncated, 6, 9)]);
+    assert_eq!(reported(&plan.gaps), [(GapCause::Truncated, 6, 9)]);
     assert_eq!(rest(&hub, &stream, &mut plan), [6, 7]);
 }
 
@@ -123,7 +123,7 @@ fn a_position_that_was_never_read_here_is_unrelated_to_an_older_truncation() {
     let mut ahead = hub_of(&stream, 100);
     read(&mut ahead, &stream, 0, EVENTS as i64..25);
     let seen = ahead.cursor_now(&stream).unwrap().to_string();
-    assert_eq!(told(&plan(&hub, &stream, &seen).gaps), [(GapCause::Truncated, 20, 24)]);
+    assert_eq!(reported(&plan(&hub, &stream, &seen).gaps), [(GapCause::Truncated, 20, 24)]);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn entries_that_a_writer_skipped_are_read_from_the_log() {
     let plan = hub.plan(&stream, &before, &limits);
     let places: Vec<_> =
         plan.replay.places(&hub, &stream).iter().map(|it| (it.partition, it.offset, it.until)).collect();
-    assert_eq!((told(&plan.gaps), places), (vec![], vec![(0, 10, 30)]));
+    assert_eq!((reported(&plan.gaps), places), (vec![], vec![(0, 10, 30)]));
 }
 
 #[test]

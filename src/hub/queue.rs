@@ -24,13 +24,18 @@ const ITEMS_KEPT: usize = 4;
 /// The queue of one session. An empty queue holds almost no memory.
 #[derive(Debug, Default)]
 pub struct Queue {
+    /// In the order of writing. No two adjacent gaps have the same cause, and only the last gap of a run states the
+    /// client's position after the run.
     items: VecDeque<Item>,
+    /// The number of events in `items`: at most the limit of the route, except for replayed events.
     events: usize,
+    /// The bytes of their encodings: at most the limit of the route, except for a single event and replayed events.
     event_bytes: usize,
+    /// The bytes of control items with their overhead: at most [`CONTROL_BYTES_MAX`].
     control_bytes: u32,
-    /// The bytes of the front item that have been written; less than its length.
+    /// The bytes of the front item that have been written. If this is not 0, the front item is never dropped.
     written: usize,
-    /// Whether at most one event per state is queued; see `coalesce`.
+    /// Coalesced mode: at most one event per state is queued; see `coalesce`.
     is_coalesced: bool,
 }
 

@@ -186,10 +186,10 @@ proptest! {
             let ready = queue.chunks().map(<[u8]>::len).sum::<usize>().min(*written);
             queue.advance(ready, |event, _| sent.push(event.id.offset));
         }
-        let (rest, told) = write_all(&mut queue, 3);
+        let (rest, reported) = write_all(&mut queue, 3);
         sent.extend(rest);
         prop_assert!(sent.is_sorted());
-        prop_assert_eq!(sent.len() as u64 + missed + told, steps.len() as u64);
+        prop_assert_eq!(sent.len() as u64 + missed + reported, steps.len() as u64);
     }
 }
 
@@ -286,7 +286,7 @@ fn the_queue_of_a_client_that_never_reads_is_bounded() {
 struct StateClient {
     has: std::collections::BTreeMap<String, EventId>,
     got: Vec<EventId>,
-    told: Vec<EventId>,
+    reported: Vec<EventId>,
     missed: u64,
 }
 
@@ -297,7 +297,7 @@ impl StateClient {
             for range in &gap.ranges {
                 let GapRange { topic, partition, from, to } = range;
                 let id = |offset| EventId { topic: topic.clone(), partition: *partition, offset };
-                self.told.extend((*from..=*to).map(id));
+                self.reported.extend((*from..=*to).map(id));
             }
             "gap".into()
         });
@@ -345,16 +345,16 @@ proptest! {
         prop_assert_eq!(client.got.len() as u64 + client.missed, steps.len() as u64);
         for partition in 0..2 {
             let of = |ids: &[EventId]| ids.iter().filter(|id| id.partition == partition).map(|id| id.offset).collect::<Vec<_>>();
-            let (got, told) = (of(&client.got), of(&client.told));
+            let (got, reported) = (of(&client.got), of(&client.reported));
             prop_assert!(got.is_sorted());
-            let all: std::collections::BTreeSet<_> = got.iter().chain(&told).collect();
-            prop_assert_eq!(all.len(), got.len() + told.len());
+            let all: std::collections::BTreeSet<_> = got.iter().chain(&reported).collect();
+            prop_assert_eq!(all.len(), got.len() + reported.len());
         }
         let has_keyless = states == 7;
         for (key, id) in newest {
             let has = client.has.get(&key) == Some(&id);
             let fits = events > states && bytes.is_none() && !has_keyless;
-            prop_assert!(has || (!fits && client.told.contains(&id)), "{key}: {id:?}");
+            prop_assert!(has || (!fits && client.reported.contains(&id)), "{key}: {id:?}");
         }
     }
 }

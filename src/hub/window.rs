@@ -40,9 +40,12 @@ pub struct Hub {
 /// The window of one topic.
 #[derive(Debug)]
 pub(super) struct TopicWindow {
+    /// In hub order. The offsets of each partition ascend within `base..next`. At most `limits.events`.
     pub(super) entries: VecDeque<(Seq, Entry)>,
+    /// The weight of `entries`: at most `limits.bytes`.
     bytes: usize,
     limits: WindowLimits,
+    /// The epoch of the topic that the entries belong to.
     pub(super) epoch: Epoch,
     /// Per partition: the next offset before the window's first entry, and the one after its last entry.
     pub(super) base: Vec<i64>,

@@ -107,7 +107,7 @@ impl Draft {
         }
         for candidate in &self.candidates {
             if let Some(taken) = settled.iter().find(|taken| taken.setting == candidate.setting) {
-                report.add(Class::Mapped, &candidate.subject, candidate.told_beside(taken));
+                report.add(Class::Mapped, &candidate.subject, candidate.description(taken));
             }
         }
         settled.sort_by_key(|candidate| candidate.setting);
@@ -124,7 +124,7 @@ impl Candidate {
     }
 
     /// The text of the report, given that the key has the value `taken`.
-    fn told_beside(&self, taken: &Self) -> String {
+    fn description(&self, taken: &Self) -> String {
         let Self { setting, value, subject, reason, .. } = self;
         let (path, written) = (setting.path(), setting.write(taken.value));
         if subject == &taken.subject {

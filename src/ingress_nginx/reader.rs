@@ -271,12 +271,12 @@ fn note(name: &str, value: &str, facts: &mut Facts) {
         ("proxy-buffering", switch) => facts.buffering = Some(switch == "on"),
         ("auth-url" | "auth-secret" | "auth-tls-secret", _) => facts.login = Some(name.to_owned()),
         ("canary", _) if is_true => facts.no_streams = Some("a canary repeats the paths of another Ingress"),
-        ("ssl-passthrough", _) if is_true => facts.no_streams = Some("TLS passes through to the service, unseen"),
+        ("ssl-passthrough", _) if is_true => facts.no_streams = Some("TLS passes through to the service undecrypted"),
         ("backend-protocol", "GRPC" | "GRPCS") => {
-            facts.no_streams = Some("gRPC goes past sidestream, to the service's own port")
+            facts.no_streams = Some("gRPC bypasses sidestream, to the service's own port")
         }
         ("backend-protocol", "FCGI") => {
-            facts.no_streams = Some("FastCGI goes past sidestream, to the service's own port")
+            facts.no_streams = Some("FastCGI bypasses sidestream, to the service's own port")
         }
         _ => {}
     }

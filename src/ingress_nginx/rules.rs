@@ -66,11 +66,11 @@ pub(super) fn read(ingress: &Object<'_>, facts: &Facts, draft: &mut Draft, repor
         }
         let guess = facts.no_streams.map_or_else(
             || guess(rule, facts, rules.len() == 1),
-            |reason| Guess::Told(Class::Gateway, format!("no stream of ours: {reason}")),
+            |reason| Guess::NotStream(Class::Gateway, format!("not a sidestream stream: {reason}")),
         );
         match guess {
             Guess::Stream(stream) => add_route(rule, stream, facts, draft, report),
-            Guess::Told(class, text) => report.add(class, &rule.subject, text),
+            Guess::NotStream(class, text) => report.add(class, &rule.subject, text),
         }
     }
     facts.locations.iter().for_each(|location| read_location(location, draft, report));
@@ -103,22 +103,22 @@ fn add_route(rule: &Rule<'_>, stream: Stream, facts: &Facts, draft: &mut Draft, 
 
 /// Reports the fields for hosts, certificates and other services.
 fn gateway_fields(ingress: &Object<'_>, spec: &Node, report: &mut Report) {
-    let mut tell =
+    let mut report_field =
         |key: &str, node: &Node, text: &str| report.add(Class::Gateway, &ingress.subject(key, node.place), text);
     if let Some(class) = get(spec, "ingressClassName") {
-        tell("spec.ingressClassName", class, CLASS);
+        report_field("spec.ingressClassName", class, CLASS);
     }
     if let Some(tls) = get(spec, "tls") {
-        tell("spec.tls", tls, "the gateway terminates TLS; sidestream listens with plain HTTP");
+        report_field("spec.tls", tls, "the gateway terminates TLS; sidestream listens with plain HTTP");
     }
     for key in ["defaultBackend", "backend"] {
         if let Some(backend) = get(spec, key) {
-            tell(&format!("spec.{key}"), backend, "what no path matches is led by the gateway");
+            report_field(&format!("spec.{key}"), backend, "the gateway routes requests that no path matches");
         }
     }
     for host in list(get(spec, "rules")).iter().filter_map(|rule| get(rule, "host")) {
         let name = shown(&scalar(&host.value).unwrap_or_default());
-        tell(
+        report_field(
             "spec.rules.host",
             host,
             &format!("the host {name} is selected at the gateway; sidestream serves its routes on any host"),
@@ -185,7 +185,7 @@ fn translate(rule: &Rule<'_>, facts: &Facts) -> Result<Translated, String> {
 enum Guess {
     Stream(Stream),
     /// Not a stream, or undecidable.
-    Told(Class, String),
+    NotStream(Class, String),
 }
 
 struct Stream {
@@ -198,14 +198,17 @@ struct Stream {
 /// Guesses what a path is. Settings are evidence only if they can apply to no other path: `is_alone`.
 fn guess(rule: &Rule<'_>, facts: &Facts, is_alone: bool) -> Guess {
     if rule.path.contains("socket.io") {
-        return Guess::Told(Class::NotNeeded, "Socket.IO is a protocol of its own, and is proxied unchanged".into());
+        return Guess::NotStream(
+            Class::NotNeeded,
+            "Socket.IO is a protocol of its own, and is proxied unchanged".into(),
+        );
     }
     let path = match translate(rule, facts) {
         Ok(path) => path,
         Err(reason) => {
             let text =
                 format!("it is proxied; if it is a stream, write its route as sidestream sees the path: {reason}");
-            return Guess::Told(Class::Unknown, text);
+            return Guess::NotStream(Class::Unknown, text);
         }
     };
     let is_long = facts.read_timeout.as_ref().is_some_and(|(ms, _)| *ms >= LONG_MS);
@@ -223,9 +226,9 @@ fn guess(rule: &Rule<'_>, facts: &Facts, is_alone: bool) -> Guess {
         Guess::Stream(Stream { path, transport: "auto", why, is_vague: true })
     } else if has_settings {
         let text = "something below it streams, by its settings (no buffering, a long read timeout): write its route";
-        Guess::Told(Class::Unknown, text.into())
+        Guess::NotStream(Class::Unknown, text.into())
     } else {
-        Guess::Told(Class::NotNeeded, "it is proxied unchanged, without a key".into())
+        Guess::NotStream(Class::NotNeeded, "it is proxied unchanged, without a key".into())
     }
 }
 

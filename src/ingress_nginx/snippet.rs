@@ -308,10 +308,10 @@ mod tests {
             ("a { b }", &["1: a []", "1: b [] in a"], &[(1, "`b` is not ended by `;`")]),
         ];
         for (text, directives, mistakes) in cases {
-            let (read, told) = read(text);
+            let (read, errors) = read(text);
             assert_eq!(read, directives, "{text}");
             let mistakes: Vec<_> = mistakes.iter().map(|(line, text)| (*line, String::from(*text))).collect();
-            assert_eq!(told, mistakes, "{text}");
+            assert_eq!(errors, mistakes, "{text}");
         }
     }
 

@@ -138,12 +138,12 @@ pub(super) struct Link {
     connected: AtomicBool,
     metrics: Arc<Metrics>,
     /// What has been logged since the connection last changed: one line per kind.
-    told: Mutex<HashSet<Cow<'static, str>>>,
+    logged: Mutex<HashSet<Cow<'static, str>>>,
 }
 
 impl Link {
     pub(super) fn new(cluster: Arc<str>, metrics: Arc<Metrics>) -> Self {
-        Self { cluster, connected: AtomicBool::new(false), metrics, told: Mutex::default() }
+        Self { cluster, connected: AtomicBool::new(false), metrics, logged: Mutex::default() }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -153,7 +153,7 @@ impl Link {
     pub(super) fn up(&self) {
         if !self.connected.swap(true, Ordering::Relaxed) {
             self.metrics.kafka_connected.inc();
-            self.told().clear();
+            self.logged().clear();
             tracing::info!(cluster = &*self.cluster, "connected to Kafka");
         }
     }
@@ -161,9 +161,9 @@ impl Link {
     pub(super) fn down(&self, reason: &str) {
         if self.connected.swap(false, Ordering::Relaxed) {
             self.metrics.kafka_connected.dec();
-            self.told().clear();
+            self.logged().clear();
         }
-        if self.told().insert("down".into()) {
+        if self.logged().insert("down".into()) {
             tracing::warn!(cluster = &*self.cluster, reason, "Kafka does not answer; retrying");
         }
     }
@@ -176,7 +176,7 @@ impl Link {
             "transport" if code == Some(RDKafkaErrorCode::AllBrokersDown) => self.down(reason),
             // One of several brokers: not an outage, which is logged separately.
             "transport" => tracing::debug!(cluster = &*self.cluster, reason, "Kafka connection error"),
-            _ if self.told().insert(kind.into()) => {
+            _ if self.logged().insert(kind.into()) => {
                 tracing::warn!(cluster = &*self.cluster, kind, reason, "Kafka error");
             }
             _ => tracing::debug!(cluster = &*self.cluster, kind, reason, "Kafka error"),
@@ -186,13 +186,13 @@ impl Link {
     /// A topic does not exist, or is not readable. Logged once per topic, until the connection changes.
     pub(super) fn missing_topic(&self, topic: &str, code: RDKafkaErrorCode) {
         self.metrics.kafka_errors.with_label_values(&[kind_of(Some(code))]).inc();
-        if self.told().insert(format!("topic {topic}").into()) {
+        if self.logged().insert(format!("topic {topic}").into()) {
             tracing::warn!(cluster = &*self.cluster, topic, %code, "topic not found; retrying");
         }
     }
 
-    fn told(&self) -> std::sync::MutexGuard<'_, HashSet<Cow<'static, str>>> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn logged(&self) -> std::sync::MutexGuard<'_, HashSet<Cow<'static, str>>> {
+        self.logged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

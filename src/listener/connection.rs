@@ -112,7 +112,7 @@ impl Connection {
     }
 
     /// Waits for the client's next bytes without holding buffers. False if it disconnects or `idle` passes.
-    pub(super) async fn is_speaking(&mut self, idle: Duration) -> bool {
+    pub(super) async fn wait_for_bytes(&mut self, idle: Duration) -> bool {
         if !self.ahead.is_empty() {
             return true;
         }
@@ -121,9 +121,9 @@ impl Connection {
         if !self.has_bytes() {
             self.places.waiting.wait();
         }
-        let is_speaking = matches!(fast_timeout(idle, self.read_first()).await, Ok(Ok(1..)));
+        let has_bytes = matches!(fast_timeout(idle, self.read_first()).await, Ok(Ok(1..)));
         self.places.waiting.progress();
-        is_speaking
+        has_bytes
     }
 
     /// Whether bytes have arrived: the runtime has not observed the readiness of a new connection.

@@ -48,7 +48,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 256 * 1024;
 /// Connections that may wait for another one to be evicted.
-const NEWCOMERS_MAX: usize = 1024;
+const PENDING_MAX: usize = 1024;
 /// How long such a connection waits.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Unsent bytes of a response in the kernel (TCP_NOTSENT_LOWAT). More would only accumulate for clients that do not
@@ -163,7 +163,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
     fn spawn(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, permits: &Arc<Semaphore>, open: mpsc::Sender<()>) {
         if !self.limits.is_reserved && descriptors::is_reserved(stream.as_raw_fd()) {
             self.waiting.evict();
-            return self.turn_away(&stream, "descriptor-limit");
+            return self.reject(&stream, "descriptor-limit");
         }
         // Nagle's algorithm would only delay responses, which are written whole.
         if let Err(error) = stream.set_nodelay(true) {
@@ -174,7 +174,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
             tracing::debug!(%error, "TCP_NOTSENT_LOWAT is not available");
         }
         // A free permit belongs first to the connections that wait for one.
-        let permit = if self.waiting.has_newcomers() { None } else { permits.clone().try_acquire_owned().ok() };
+        let permit = if self.waiting.has_pending() { None } else { permits.clone().try_acquire_owned().ok() };
         if let Some(permit) = permit {
             tokio::spawn(async move {
                 self.serve_until_evicted(stream, peer, permit).await;
@@ -182,16 +182,16 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
             });
             return;
         }
-        let Some(newcomer) = self.waiting.make_room(NEWCOMERS_MAX) else {
-            return self.turn_away(&stream, "connection-limit");
+        let Some(pending) = self.waiting.make_room(PENDING_MAX) else {
+            return self.reject(&stream, "connection-limit");
         };
         let permits = permits.clone();
         tokio::spawn(async move {
             let permit = timeout(PLACE_TIMEOUT, permits.acquire_owned()).await;
-            drop(newcomer);
+            drop(pending);
             match permit {
                 Ok(Ok(permit)) => self.serve_until_evicted(stream, peer, permit).await,
-                _ => self.turn_away(&stream, "connection-limit"),
+                _ => self.reject(&stream, "connection-limit"),
             }
             drop(open);
         });
@@ -209,7 +209,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
     }
 
     /// Rejects a connection beyond the limit. The write does not block, because the socket's send buffer is empty.
-    fn turn_away(&self, stream: &TcpStream, reason: &'static str) {
+    fn reject(&self, stream: &TcpStream, reason: &'static str) {
         self.metrics.bad_requests.with_label_values(&[reason]).inc();
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the limit of connections is reached");
         let answer = closing_bytes(problem.retry_after(RETRY_AFTER).into_response());
@@ -223,11 +223,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
         let mut shutdown = self.shutdown.clone();
         let mut idle = self.limits.header_timeout;
         loop {
-            let is_speaking = tokio::select! {
-                is_speaking = connection.is_speaking(idle) => is_speaking,
+            let has_bytes = tokio::select! {
+                has_bytes = connection.wait_for_bytes(idle) => has_bytes,
                 _ = shutdown.wait_for(|stop| *stop) => false,
             };
-            if !is_speaking {
+            if !has_bytes {
                 return;
             }
             let head = match connection.next_head(self.limits.header_timeout).await {

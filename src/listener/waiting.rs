@@ -16,7 +16,7 @@ pub struct Waiting {
     queue: Mutex<Queue>,
 }
 
-/// Invariants: `by_age` holds at most `limit` entries, and `wanted <= newcomers`.
+/// Invariants: `by_age` holds at most `limit` entries, and `wanted <= pending`.
 #[derive(Debug, Default)]
 struct Queue {
     /// The key of the next connection that begins to wait. Keys only grow, so that the first entry has waited longest.
@@ -24,7 +24,7 @@ struct Queue {
     /// The connections that wait, and how to evict them.
     by_age: BTreeMap<u64, Arc<Notify>>,
     /// Connections without a permit, which wait for an eviction.
-    newcomers: usize,
+    pending: usize,
     /// How many of them have evicted no connection yet. The next connections that begin to wait are evicted for them.
     wanted: usize,
 }
@@ -54,35 +54,35 @@ impl Waiting {
     }
 
     /// Evicts a connection for one without a permit: the one that has waited longest, or the next one that begins to
-    /// wait. `None` if `newcomers_max` connections wait for a permit already.
-    pub fn make_room(self: &Arc<Self>, newcomers_max: usize) -> Option<Newcomer> {
+    /// wait. `None` if `pending_max` connections wait for a permit already.
+    pub fn make_room(self: &Arc<Self>, pending_max: usize) -> Option<Pending> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if queue.newcomers >= newcomers_max {
+        if queue.pending >= pending_max {
             return None;
         }
-        queue.newcomers += 1;
+        queue.pending += 1;
         if !queue.evict() {
             queue.wanted += 1;
         }
-        Some(Newcomer(self.clone()))
+        Some(Pending(self.clone()))
     }
 
     /// Whether connections wait for a permit.
-    pub fn has_newcomers(&self) -> bool {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).newcomers > 0
+    pub fn has_pending(&self) -> bool {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).pending > 0
     }
 }
 
 /// A connection that waits for a permit, until this is dropped.
 #[derive(Debug)]
-pub struct Newcomer(Arc<Waiting>);
+pub struct Pending(Arc<Waiting>);
 
-impl Drop for Newcomer {
+impl Drop for Pending {
     fn drop(&mut self) {
         let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.newcomers -= 1;
+        queue.pending -= 1;
         // A permit may have become free in another way.
-        queue.wanted = queue.wanted.min(queue.newcomers);
+        queue.wanted = queue.wanted.min(queue.pending);
     }
 }
 
@@ -151,10 +151,10 @@ mod tests {
         place.wait();
         assert!(!is_evicted(&evicted));
         place.progress();
-        let newcomer = waiting.make_room(1).unwrap();
+        let pending = waiting.make_room(1).unwrap();
         place.wait();
         assert!(is_evicted(&evicted));
-        drop(newcomer);
+        drop(pending);
     }
 
     #[test]

@@ -248,8 +248,8 @@ mod tests {
             assert!((2..50).contains(&lines.len()), "{}", lines.len());
             assert!(lines.last().unwrap().contains("another one"));
         }
-        let told = bounded_json("{\"a\":1}\n".to_owned(), 7);
-        assert_eq!(told, "{\"a\":1,\"left_out\":7}\n");
+        let line = bounded_json("{\"a\":1}\n".to_owned(), 7);
+        assert_eq!(line, "{\"a\":1,\"left_out\":7}\n");
         assert_eq!(bounded_text("a\n".to_owned(), 7), "a left_out=7\n");
     }
 

@@ -170,7 +170,7 @@ impl Thread {
             Ok(()) => self.exported.inc_by(count),
             Err(_) => self.dropped.inc_by(count),
         }
-        self.tell(result);
+        self.report(result);
     }
 
     /// OTLP/HTTP: a request with a Protobuf body, and a 2xx response.
@@ -183,7 +183,7 @@ impl Thread {
         if response.status.is_success() { Ok(()) } else { Err(Refused::Status(response.status.as_u16())) }
     }
 
-    fn tell(&mut self, result: Result<(), Refused>) {
+    fn report(&mut self, result: Result<(), Refused>) {
         let was_failing = std::mem::replace(&mut self.is_failing, result.is_err());
         let collector = &*self.target.authority;
         match result {

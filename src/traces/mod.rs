@@ -151,9 +151,9 @@ mod tests {
             RequestSpan::begin(&tracer, None, method, &path).unwrap().end(Some(200));
         }
         assert_eq!(dropped.get(), 1);
-        let told = spans.next().unwrap();
-        assert!(spans.next().is_none() && told.name == "_OTHER" && !told.is_error);
-        let otlp = told.into_otlp(span::Clock::now());
+        let span = spans.next().unwrap();
+        assert!(spans.next().is_none() && span.name == "_OTHER" && !span.is_error);
+        let otlp = span.into_otlp(span::Clock::now());
         assert!(format!("{otlp:?}").len() < 3000, "{otlp:?}");
     }
 }

@@ -39,7 +39,7 @@ pub struct Verdict {
     /// Gaps by cause.
     pub reasons: BTreeMap<Text, u64>,
     /// Missing events of a client's scope that gaps named to it.
-    pub told: u64,
+    pub reported: u64,
 }
 
 impl Verdict {
@@ -116,8 +116,8 @@ pub fn judge(history: &[Record]) -> Verdict {
             Op::Gap { client, reason, ranges, .. } => {
                 verdict.gaps += 1;
                 *verdict.reasons.entry(reason.clone()).or_default() += 1;
-                let told = ranges.iter().map(|range| (now, range));
-                clients.get_mut(client).into_iter().for_each(|client| client.told.extend(told.clone()));
+                let reported = ranges.iter().map(|range| (now, range));
+                clients.get_mut(client).into_iter().for_each(|client| client.reported.extend(reported.clone()));
             }
             Op::Fault { phase: Phase::Begin, .. } => verdict.faults += 1,
             Op::Crash { replica, status } => {
@@ -185,7 +185,7 @@ struct Client<'h> {
     ended: bool,
     lanes: HashMap<Lane, Seen>,
     /// The gaps that it received, and when.
-    told: Vec<(usize, &'h Range)>,
+    reported: Vec<(usize, &'h Range)>,
 }
 
 /// What a client has received of a partition.
@@ -200,7 +200,7 @@ struct Seen {
 impl<'h> Client<'h> {
     fn new(proto: Proto, scope: &'h [Text], topics: &'h [Text]) -> Self {
         let scope = scope.iter().collect();
-        Self { proto, scope, topics, opened: false, ended: false, lanes: HashMap::new(), told: Vec::new() }
+        Self { proto, scope, topics, opened: false, ended: false, lanes: HashMap::new(), reported: Vec::new() }
     }
 
     fn answered(&mut self, status: u16, verdict: &mut Verdict) {
@@ -235,19 +235,20 @@ impl<'h> Client<'h> {
     fn settle(&self, name: usize, log: &Log<'h>, verdict: &mut Verdict) {
         let mut reached = self.ended;
         for (lane, entries) in log.0.iter().filter(|((topic, _), _)| self.topics.contains(topic)) {
-            let (unseen, told) = (Seen::default(), self.told_of(lane));
+            let (unseen, reported) = (Seen::default(), self.gaps_of(lane));
             let seen = self.lanes.get(lane).unwrap_or(&unseen);
             for (off, entry) in entries.iter().filter(|(_, entry)| self.scope.contains(entry.acl)) {
-                let told = told.iter().find(|(_, range)| (range.from..=range.to).contains(off));
-                match (seen.offsets.contains_key(off), told) {
+                let reported = reported.iter().find(|(_, range)| (range.from..=range.to).contains(off));
+                match (seen.offsets.contains_key(off), reported) {
                     (true, None) => {}
                     (true, Some((_, range))) => {
-                        let what =
-                            || format!("client {name} got {} at {lane:?} {off}; {range:?} was told lost", entry.uid);
+                        let what = || {
+                            format!("client {name} got {} at {lane:?} {off}; {range:?} was reported lost", entry.uid)
+                        };
                         verdict.find(|v| &mut v.false_gaps, what);
                     }
                     (false, Some((when, _))) if seen.follower(*off).is_none_or(|next| *when < next) => {
-                        verdict.told += 1;
+                        verdict.reported += 1;
                     }
                     // A client that stopped early may miss records after its last one, which makes it unreached.
                     (false, _) if self.ended || *off < seen.next => {
@@ -265,9 +266,9 @@ impl<'h> Client<'h> {
     }
 
     /// The gaps that it received for a partition, sorted.
-    fn told_of(&self, (topic, part): &Lane) -> Vec<(usize, &'h Range)> {
+    fn gaps_of(&self, (topic, part): &Lane) -> Vec<(usize, &'h Range)> {
         let of_lane = |(_, range): &&(usize, &Range)| range.topic == *topic && range.partition == *part;
-        self.told.iter().filter(of_lane).copied().collect()
+        self.reported.iter().filter(of_lane).copied().collect()
     }
 }
 

@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::history::{By, FENCE, Op, Place, Proto, Range, Recorder, Text};
-use crate::people::{CONTINUE, Persona};
-use crate::stream::{Frame, Next, Opened, Problem, Stream, Told, open};
+use crate::personas::{CONTINUE, Persona};
+use crate::stream::{Content, Frame, Next, Opened, Problem, Stream, open};
 use crate::support::http::Call;
 
 /// The lifetime of a connection without faults, in milliseconds.
@@ -23,7 +23,7 @@ const NAP: Duration = Duration::from_millis(50);
 
 /// A fault of a client.
 #[derive(Clone, Copy, Debug)]
-pub enum Whim {
+pub enum ClientFault {
     Reset,
     Stall(Duration),
     /// A reset, and a pause of this long.
@@ -52,7 +52,7 @@ pub struct Client {
     number: usize,
     persona: Persona,
     ground: std::sync::Arc<Ground>,
-    whims: Receiver<Whim>,
+    faults: Receiver<ClientFault>,
     rng: fastrand::Rng,
     cursor: Text,
     conn: u32,
@@ -60,7 +60,7 @@ pub struct Client {
     gone: bool,
     /// The uids of the received fences.
     fences: HashSet<Text>,
-    told: Vec<Range>,
+    reported: Vec<Range>,
 }
 
 impl Client {
@@ -69,16 +69,16 @@ impl Client {
         number: usize,
         persona: Persona,
         ground: std::sync::Arc<Ground>,
-        whims: Receiver<Whim>,
+        faults: Receiver<ClientFault>,
         seed: u64,
         cursor: Text,
     ) -> Self {
         let rng = fastrand::Rng::with_seed(seed.wrapping_mul(1_000).wrapping_add(number as u64));
-        let (fences, told) = (HashSet::new(), Vec::new());
-        Self { number, persona, ground, whims, rng, cursor, conn: 0, gone: false, fences, told }
+        let (fences, reported) = (HashSet::new(), Vec::new());
+        Self { number, persona, ground, faults, rng, cursor, conn: 0, gone: false, fences, reported }
     }
 
-    /// Runs until it has received every fence, or is told to stop.
+    /// Runs until it has received every fence, or stops early.
     pub fn run(mut self) {
         while !self.is_through() && !self.is_over() {
             if let Some(stream) = self.open() {
@@ -98,7 +98,9 @@ impl Client {
         let mut mine = fences.iter().filter(|fence| {
             self.persona.scope.contains(&fence.acl) && self.persona.topics.contains(&fence.place.topic)
         });
-        mine.all(|fence| self.fences.contains(&fence.uid) || self.told.iter().any(|range| range.holds(&fence.place)))
+        mine.all(|fence| {
+            self.fences.contains(&fence.uid) || self.reported.iter().any(|range| range.holds(&fence.place))
+        })
     }
 
     fn open(&mut self) -> Option<Stream> {
@@ -164,17 +166,17 @@ impl Client {
                 stream.close();
                 break By::Client;
             }
-            match self.whims.try_recv() {
-                Ok(Whim::Reset) => {
+            match self.faults.try_recv() {
+                Ok(ClientFault::Reset) => {
                     stream.reset();
                     break By::Reset;
                 }
-                Ok(Whim::Leave(time)) => {
+                Ok(ClientFault::Leave(time)) => {
                     stream.reset();
                     self.sleep(time);
                     break By::Reset;
                 }
-                Ok(Whim::Stall(time)) => self.sleep(time),
+                Ok(ClientFault::Stall(time)) => self.sleep(time),
                 Err(_) => {}
             }
             match stream.next() {
@@ -194,8 +196,8 @@ impl Client {
     }
 
     fn take(&mut self, frame: Frame) {
-        match frame.told {
-            Told::Event { id, uid } => {
+        match frame.content {
+            Content::Event { id, uid } => {
                 let place = Place::of(&id).unwrap_or_else(|| panic!("no event id: {id}"));
                 if uid.starts_with(FENCE) {
                     self.fences.insert(uid.clone());
@@ -203,8 +205,8 @@ impl Client {
                 let (client, conn) = (self.number, self.conn);
                 self.ground.recorder.note(Op::Recv { client, conn, id, uid, place });
             }
-            Told::Gap { reason, ranges } => self.miss(reason, ranges),
-            Told::Nothing => {}
+            Content::Gap { reason, ranges } => self.miss(reason, ranges),
+            Content::Nothing => {}
         }
         if let Some(cursor) = frame.cursor {
             self.cursor = cursor;
@@ -212,7 +214,7 @@ impl Client {
     }
 
     fn miss(&mut self, reason: Text, ranges: Vec<Range>) {
-        self.told.extend(ranges.iter().cloned());
+        self.reported.extend(ranges.iter().cloned());
         self.ground.recorder.note(Op::Gap { client: self.number, conn: self.conn, reason, ranges });
     }
 }

@@ -5,9 +5,9 @@ use crate::checker::{Verdict, judge};
 use crate::history::{FENCE, Op, Range, Record};
 
 /// The name of a falsification, its effect, and the count that must detect it.
-type Lie = (&'static str, fn(&mut Vec<Record>), fn(&Verdict) -> u64);
+type Falsification = (&'static str, fn(&mut Vec<Record>), fn(&Verdict) -> u64);
 
-const LIES: [Lie; 11] = [
+const FALSIFICATIONS: [Falsification; 11] = [
     ("an event is skipped", skip, |verdict| verdict.unreported_losses),
     ("a resume is one too early", repeat, |verdict| verdict.duplicates),
     ("two events change places", |history| swap(history), |verdict| verdict.order_violations),
@@ -22,12 +22,12 @@ const LIES: [Lie; 11] = [
 ];
 
 /// Applies each falsification to a correct history.
-pub fn assert_every_lie_is_found(history: &[Record]) {
+pub fn assert_every_falsification_is_found(history: &[Record]) {
     assert!(judge(history).is_clean());
-    for (name, tell, count) in LIES {
-        let mut lied = history.to_vec();
-        tell(&mut lied);
-        let verdict = judge(&lied);
+    for (name, apply, count) in FALSIFICATIONS {
+        let mut falsified = history.to_vec();
+        apply(&mut falsified);
+        let verdict = judge(&falsified);
         assert_eq!(count(&verdict), 1, "{name}: {verdict}\n{:#?}", verdict.findings);
         assert!(!verdict.is_clean(), "{name}");
     }
@@ -140,11 +140,11 @@ fn of_one_lane(one: &Record, other: &Record) -> bool {
 /// An event, not a fence, that no gap names to its client.
 fn is_plain(history: &[Record], record: &Record) -> bool {
     let Op::Recv { client, place, uid, .. } = &record.op else { return false };
-    let is_told = history.iter().any(|told| match &told.op {
+    let is_reported = history.iter().any(|record| match &record.op {
         Op::Gap { client: who, ranges, .. } => who == client && ranges.iter().any(|range| range.holds(place)),
         _ => false,
     });
-    !uid.starts_with(FENCE) && !is_told
+    !uid.starts_with(FENCE) && !is_reported
 }
 
 fn of_another_tenant(history: &[Record], client: usize) -> usize {

@@ -15,7 +15,7 @@ mod falsify;
 mod flood;
 mod history;
 mod log;
-mod people;
+mod personas;
 mod plan;
 mod producer;
 mod run;
@@ -40,7 +40,7 @@ fn a_short_run_is_clean_and_every_falsification_is_found() {
     let verdict = judge(&history);
     print(&verdict);
     assert!(verdict.is_clean());
-    falsify::assert_every_lie_is_found(&history);
+    falsify::assert_every_falsification_is_found(&history);
 }
 
 /// Exits by itself, so that the verdict is the last line.
@@ -61,6 +61,6 @@ fn soak() {
 
 fn print(verdict: &Verdict) {
     verdict.findings.iter().for_each(|finding| println!("{finding}"));
-    println!("gaps: {:?}; they named {} events that never came", verdict.reasons, verdict.told);
+    println!("gaps: {:?}; they named {} events that never came", verdict.reasons, verdict.reported);
     println!("{verdict}");
 }

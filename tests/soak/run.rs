@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::{Client, Ground};
 use crate::history::{Record, Recorder};
-use crate::people::everybody;
+use crate::personas::everybody;
 use crate::plan::{REPLICAS, TRANSACTIONAL, faults};
 use crate::world::World;
 use crate::{log, producer};
@@ -47,16 +47,16 @@ impl Run {
     fn stir(&self, world: &mut World, ground: &Arc<Ground>) {
         // Ends clients and producers even if this thread panics.
         let _over = Over(ground);
-        let (whims, clients): (Vec<_>, Vec<_>) = everybody()
+        let (fault_senders, clients): (Vec<_>, Vec<_>) = everybody()
             .into_iter()
             .enumerate()
             .map(|(number, persona)| {
-                let ((sender, whims), cursor) = (channel(), world.first_cursor(&persona));
-                let client = Client::new(number, persona, ground.clone(), whims, self.seed, cursor);
+                let ((sender, client_faults), cursor) = (channel(), world.first_cursor(&persona));
+                let client = Client::new(number, persona, ground.clone(), client_faults, self.seed, cursor);
                 (sender, thread::spawn(|| client.run()))
             })
             .unzip();
-        world.attend(whims);
+        world.attend(fault_senders);
         let (brokers, partitions) = (world.brokers(), world.partitions.clone());
         let (seed, duration, shared) = (self.seed, self.duration, ground.clone());
         let transactional: Vec<_> = (1..=TRANSACTIONAL)

@@ -51,13 +51,13 @@ pub enum Next {
 
 #[derive(Debug)]
 pub struct Frame {
-    pub told: Told,
+    pub content: Content,
     /// The client's position after the frame, if the frame contains it.
     pub cursor: Option<Text>,
 }
 
 #[derive(Debug)]
-pub enum Told {
+pub enum Content {
     Event { id: Text, uid: Text },
     Gap { reason: Text, ranges: Vec<Range> },
     Nothing,
@@ -248,17 +248,17 @@ impl Body {
 
 fn of_record(text: &str) -> Frame {
     let record = sse::Record::parse(text);
-    let told = record.data.map_or(Told::Nothing, |data| envelope(&data).told());
-    Frame { told, cursor: record.id.map(Text::from) }
+    let content = record.data.map_or(Content::Nothing, |data| envelope(&data).content());
+    Frame { content, cursor: record.id.map(Text::from) }
 }
 
 fn of_line(text: &str) -> Frame {
     if text.is_empty() {
-        return Frame { told: Told::Nothing, cursor: None };
+        return Frame { content: Content::Nothing, cursor: None };
     }
     let envelope = envelope(text);
     let cursor = envelope.cursor.clone().or_else(|| envelope.id.clone());
-    Frame { told: envelope.told(), cursor }
+    Frame { content: envelope.content(), cursor }
 }
 
 fn next_message(socket: &mut WebSocket<TcpStream>) -> Next {
@@ -277,7 +277,7 @@ fn next_message(socket: &mut WebSocket<TcpStream>) -> Next {
 fn of_message(text: &str) -> Frame {
     let message: EventMessage = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text:?}"));
     let of_data = message.data.cursor.clone().or_else(|| message.data.id.clone());
-    Frame { cursor: message.cursor.or(of_data), told: message.data.told() }
+    Frame { cursor: message.cursor.or(of_data), content: message.data.content() }
 }
 
 #[derive(Deserialize)]
@@ -309,11 +309,11 @@ fn envelope(text: &str) -> Envelope {
 }
 
 impl Envelope {
-    fn told(self) -> Told {
+    fn content(self) -> Content {
         match (&*self.kind, self.id, self.data, self.cause) {
-            ("gap", _, _, Some(reason)) => Told::Gap { reason, ranges: self.ranges },
-            ("heartbeat" | "auth", ..) => Told::Nothing,
-            (_, Some(id), Some(Payload { uid }), _) => Told::Event { id, uid },
+            ("gap", _, _, Some(reason)) => Content::Gap { reason, ranges: self.ranges },
+            ("heartbeat" | "auth", ..) => Content::Nothing,
+            (_, Some(id), Some(Payload { uid }), _) => Content::Event { id, uid },
             (kind, ..) => panic!("neither an event nor a gap: {kind}"),
         }
     }

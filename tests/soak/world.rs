@@ -10,10 +10,10 @@ use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::client::{Ground, Whim};
+use crate::client::{ClientFault, Ground};
 use crate::flood::Flood;
 use crate::history::{Op, Phase, Proto, Text};
-use crate::people::{Persona, everybody, sections};
+use crate::personas::{Persona, everybody, sections};
 use crate::plan::{BROKERS, Fault, REPLICAS, Step, TOPICS, Topic};
 use crate::producer::Partitions;
 use crate::support::admin::Admin;
@@ -38,7 +38,7 @@ pub struct World {
     admin: Admin,
     pub partitions: Arc<Partitions>,
     ground: Arc<Ground>,
-    clients: Vec<Sender<Whim>>,
+    clients: Vec<Sender<ClientFault>>,
     /// The floods by replica.
     floods: Vec<(usize, Flood)>,
     _upstream: Upstream,
@@ -87,7 +87,7 @@ impl World {
     }
 
     /// The clients that faults affect, by index.
-    pub fn attend(&mut self, clients: Vec<Sender<Whim>>) {
+    pub fn attend(&mut self, clients: Vec<Sender<ClientFault>>) {
         self.clients = clients;
     }
 
@@ -133,9 +133,9 @@ impl World {
             Fault::Broker(n) => self.nodes[*n].kill(),
             Fault::Flood(n) => self.flood(*n),
             Fault::Grow(topic) => self.grow(*topic),
-            Fault::Reset(clients) => self.tell(clients, Whim::Reset),
-            Fault::Stall(clients, time) => self.tell(clients, Whim::Stall(*time)),
-            Fault::Leave(clients, time) => self.tell(clients, Whim::Leave(*time)),
+            Fault::Reset(clients) => self.inject(clients, ClientFault::Reset),
+            Fault::Stall(clients, time) => self.inject(clients, ClientFault::Stall(*time)),
+            Fault::Leave(clients, time) => self.inject(clients, ClientFault::Leave(*time)),
         }
     }
 
@@ -183,10 +183,10 @@ impl World {
         self.floods.push((n, Flood::start(self.replicas[n].sidecar().listen, &path, &token)));
     }
 
-    fn tell(&self, clients: &[usize], whim: Whim) {
+    fn inject(&self, clients: &[usize], fault: ClientFault) {
         for client in clients {
             // A client that has finished no longer receives.
-            let _ = self.clients[*client].send(whim);
+            let _ = self.clients[*client].send(fault);
         }
     }
 }

@@ -48,18 +48,18 @@ impl Persona {
 
 /// A client of each tenant on every transport and every kind of route; one kind reads a single topic.
 pub fn everybody() -> Vec<Persona> {
-    let mut people = Vec::new();
+    let mut personas = Vec::new();
     for tenant in TENANTS {
         for (n, (proto, _)) in PROTOS.iter().enumerate() {
             let user = USERS[n];
-            people.push(persona(*proto, tenant, None, "/tenant", STREAMS[0]));
-            people.push(persona(*proto, tenant, None, "/tenant", STREAMS[1]));
-            people.push(persona(*proto, tenant, Some(user), "/mine", STREAMS[0]));
-            people.push(persona(*proto, tenant, Some(user), &format!("/users/{user}"), STREAMS[0]));
+            personas.push(persona(*proto, tenant, None, "/tenant", STREAMS[0]));
+            personas.push(persona(*proto, tenant, None, "/tenant", STREAMS[1]));
+            personas.push(persona(*proto, tenant, Some(user), "/mine", STREAMS[0]));
+            personas.push(persona(*proto, tenant, Some(user), &format!("/users/{user}"), STREAMS[0]));
         }
     }
-    people.iter_mut().skip(1).step_by(2).for_each(|person| person.continues = true);
-    people
+    personas.iter_mut().skip(1).step_by(2).for_each(|person| person.continues = true);
+    personas
 }
 
 fn persona(
