@@ -35,6 +35,11 @@ pub struct Signals {
 }
 
 impl Signals {
+    /// Registers the handlers.
+    ///
+    /// # Errors
+    ///
+    /// A handler cannot be registered.
     pub fn install() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,

@@ -17,6 +17,11 @@ use crate::session::Reload;
 /// Exit code: the configurations differ.
 const CHANGES: u8 = 1;
 
+/// Runs a subcommand of `config`.
+///
+/// # Errors
+///
+/// The output cannot be written.
 pub fn configuration(command: &ConfigCommand) -> io::Result<ExitCode> {
     match command {
         ConfigCommand::Effective { config, read } => effective(config, &read.options(None)),

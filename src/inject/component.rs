@@ -25,6 +25,10 @@ const TARGETS: [(&str, &str, &[&str]); 3] = [
 ];
 
 /// The Component's `kustomization.yaml`.
+///
+/// # Errors
+///
+/// A name contains an invalid character.
 pub fn component(names: &Names) -> Result<String, Error> {
     let sidecar = Sidecar::new(names)?;
     let mut text = HEAD.to_owned();
