@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::support::client::Client;
-use crate::support::house::House;
+use crate::support::fixture::Fixture;
 use crate::support::http::{Body, Head};
 use crate::support::relay::Relay;
 use crate::support::sidecar::Sidecar;
@@ -21,20 +21,20 @@ const ADMIN_LOOKS: usize = 6;
 
 #[test]
 fn a_page_resumes_exactly_on_every_transport() {
-    let mut house = House::standard();
-    let relay = Relay::start(house.sidecar.listen);
+    let mut fixture = Fixture::standard();
+    let relay = Relay::start(fixture.sidecar.listen);
     let url = format!("http://{}/resume.html", relay.address);
     let mut page = Page::open("browser_resume.cjs", &[&url, &(ROUNDS * EVENTS_PER_ROUND).to_string()]);
     page.until("three open streams", |page| page.opened.len() == STREAMS.len());
-    let mut wanted = house.broker.orders("o1", EVENTS_PER_ROUND);
+    let mut wanted = fixture.broker.orders("o1", EVENTS_PER_ROUND);
     page.await_ids(&wanted);
     relay.cut();
-    wanted.extend(house.broker.orders("o1", EVENTS_PER_ROUND));
+    wanted.extend(fixture.broker.orders("o1", EVENTS_PER_ROUND));
     page.await_ids(&wanted);
     // By SIGTERM; until the other sidecar listens, connections are refused.
-    house.restart();
-    relay.point_at(house.sidecar.listen);
-    wanted.extend(house.broker.orders("o1", EVENTS_PER_ROUND));
+    fixture.restart();
+    relay.point_at(fixture.sidecar.listen);
+    wanted.extend(fixture.broker.orders("o1", EVENTS_PER_ROUND));
     page.await_ids(&wanted);
     page.until("its end", |page| page.ended);
     for stream in STREAMS {
@@ -84,27 +84,27 @@ fn the_demos_tabs_share_their_connections() {
 
 #[test]
 fn the_admin_page_shows_what_is_open_and_reloads() {
-    let house = House::standard();
+    let fixture = Fixture::standard();
     let screens = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-logs/screens");
     std::fs::create_dir_all(&screens).unwrap();
-    let mut everybody: Vec<_> = (0..5).map(|_| house.get("/events").sse()).collect();
-    let mut mine = house.get("/orders/o1/events").sse();
-    let _slow = slow_stream(&house);
-    assert_eq!(house.get("/typed").header("Last-Event-ID", "no position").sse().event().id_or_gap(), "gap");
-    let url = format!("http://{}/", house.sidecar.admin);
+    let mut everybody: Vec<_> = (0..5).map(|_| fixture.get("/events").sse()).collect();
+    let mut mine = fixture.get("/orders/o1/events").sse();
+    let _slow = slow_stream(&fixture);
+    assert_eq!(fixture.get("/typed").header("Last-Event-ID", "no position").sse().event().id_or_gap(), "gap");
+    let url = format!("http://{}/", fixture.sidecar.admin);
     let mut page = Page::open("browser_admin.cjs", &[&url, screens.to_str().unwrap(), "o1"]);
     for look in 1..=ADMIN_LOOKS {
-        let ids = house.broker.orders("o1", EVENTS_PER_ROUND);
+        let ids = fixture.broker.orders("o1", EVENTS_PER_ROUND);
         assert_eq!(mine.ids(ids.len()), ids);
         everybody.iter_mut().for_each(|stream| assert_eq!(stream.ids(ids.len()), ids));
         page.until("a look", |page| page.other.iter().any(|line| line["drawn"] == look));
     }
     page.until("the reload", |page| page.other.iter().any(|line| line["reloaded"] == true));
-    let before = std::fs::read_to_string(&house.config).unwrap();
+    let before = std::fs::read_to_string(&fixture.config).unwrap();
     let more = "  - { path: /more, stream: orders, transport: sse, public: true }\n";
-    std::fs::write(&house.config, before.clone() + more).unwrap();
+    std::fs::write(&fixture.config, before.clone() + more).unwrap();
     page.until("the diff", |page| page.other.iter().any(|line| !line["applied"].is_null()));
-    std::fs::write(&house.config, before + "nonsense: 1\n").unwrap();
+    std::fs::write(&fixture.config, before + "nonsense: 1\n").unwrap();
     page.until("its end", |page| page.ended);
     let said =
         |name: &str| -> Vec<&Value> { page.other.iter().map(|line| &line[name]).filter(|v| !v.is_null()).collect() };
@@ -131,11 +131,11 @@ fn the_admin_page_shows_what_is_open_and_reloads() {
 }
 
 /// A stream whose client reads nothing, and whose events are dropped.
-fn slow_stream(house: &House) -> (Head, Body) {
-    let stream = deaf(house, house.get("/orders/special/events"));
+fn slow_stream(fixture: &Fixture) -> (Head, Body) {
+    let stream = deaf(fixture, fixture.get("/orders/special/events"));
     let large = json!({"type": "notice", "userId": "u", "data": "x".repeat(64 * 1024)}).to_string();
-    while house.sidecar.metric_sum("notifications_events_dropped_total") == 0.0 {
-        house.broker.produce("notices", 0, None, Some(large.as_bytes()));
+    while fixture.sidecar.metric_sum("notifications_events_dropped_total") == 0.0 {
+        fixture.broker.produce("notices", 0, None, Some(large.as_bytes()));
     }
     stream
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Output;
 
 use crate::support::client::Client;
-use crate::support::house::STANDARD;
+use crate::support::fixture::STANDARD;
 use crate::support::sidecar::binary;
 use crate::support::token;
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::client::Client;
-use crate::support::house::{House, Plan, STANDARD};
+use crate::support::fixture::{Fixture, Plan, STANDARD};
 use crate::support::http::Head;
 use crate::support::token;
 
@@ -32,8 +32,8 @@ fn allowed(head: &Head) -> Option<&str> {
 
 #[test]
 fn streams_and_errors_carry_the_policy() {
-    let house = Plan::new(ROUTES).build();
-    let from = |target: &str, origin: &str| house.get(target).header("Origin", origin).open().0;
+    let fixture = Plan::new(ROUTES).build();
+    let from = |target: &str, origin: &str| fixture.get(target).header("Origin", origin).open().0;
     for target in ["/events", "/stream", "/mine", "/stream?since=nonsense", "/stream?since=orders:0:900000000"] {
         for origin in [APP, "https://eu.shop.example"] {
             let head = from(target, origin);
@@ -57,38 +57,38 @@ fn streams_and_errors_carry_the_policy() {
     }
     assert_eq!(from("/mine", APP).status, 401);
     assert_eq!(from("/stream?since=orders:0:900000000", APP).status, 410);
-    let two = house.get("/events").header("Origin", APP).header("Origin", "https://evil.example").open().0;
+    let two = fixture.get("/events").header("Origin", APP).header("Origin", "https://evil.example").open().0;
     assert_eq!(allowed(&two), None);
 }
 
 #[test]
 fn a_refusal_by_a_limit_carries_the_policy() {
-    let house = Plan::new(ROUTES).build();
-    let _one = house.get("/full").ndjson();
-    let full = house.get("/full").header("Origin", APP).send();
+    let fixture = Plan::new(ROUTES).build();
+    let _one = fixture.get("/full").ndjson();
+    let full = fixture.get("/full").header("Origin", APP).send();
     full.problem(429);
     assert_eq!(allowed(&full.head), Some(APP));
-    let _one = house.get("/full/events").sse();
-    let later = house.get("/full/events").header("Origin", APP).sse();
+    let _one = fixture.get("/full/events").sse();
+    let later = fixture.get("/full/events").header("Origin", APP).sse();
     assert_eq!(allowed(&later.head), Some(APP));
 }
 
 #[test]
 fn a_route_may_have_a_policy_of_its_own() {
-    let house = Plan::new(ROUTES).build();
-    let open = house.get("/open").header("Origin", "https://any.example").open().0;
+    let fixture = Plan::new(ROUTES).build();
+    let open = fixture.get("/open").header("Origin", "https://any.example").open().0;
     assert_eq!((allowed(&open), open.header("access-control-allow-credentials")), (Some("*"), None));
-    assert_eq!(allowed(&house.get("/closed").header("Origin", APP).open().0), None);
-    let none = House::standard();
+    assert_eq!(allowed(&fixture.get("/closed").header("Origin", APP).open().0), None);
+    let none = Fixture::standard();
     let head = none.get("/events").header("Origin", APP).open().0;
     assert_eq!((allowed(&head), head.header("vary")), (None, None));
 }
 
 #[test]
 fn preflights_are_answered_or_go_to_the_service() {
-    let house = Plan::new(ROUTES).build();
+    let fixture = Plan::new(ROUTES).build();
     let ask = |path: &str, origin: &str, method: &str| {
-        let call = house.call("OPTIONS", path).header("Origin", origin);
+        let call = fixture.call("OPTIONS", path).header("Origin", origin);
         call.header("Access-Control-Request-Method", method).send()
     };
     let answer = ask("/mine", APP, "GET");
@@ -103,9 +103,9 @@ fn preflights_are_answered_or_go_to_the_service() {
     assert_eq!((answer.status(), allowed(&answer.head)), (204, None));
     assert_eq!(answer.header("access-control-allow-methods"), None);
     assert_eq!(allowed(&ask("/posts", APP, "GET").head), Some(APP));
-    assert_eq!(house.upstream.count("OPTIONS /posts"), 0);
+    assert_eq!(fixture.upstream.count("OPTIONS /posts"), 0);
     ask("/posts", APP, "POST");
-    assert_eq!(house.upstream.count("OPTIONS /posts"), 1);
+    assert_eq!(fixture.upstream.count("OPTIONS /posts"), 1);
     // Without a policy, the service's own applies, whatever the method.
     let none = Plan::new(STANDARD).build();
     let call = none.call("OPTIONS", "/posts").header("Origin", APP).header("Access-Control-Request-Method", "GET");
@@ -115,9 +115,9 @@ fn preflights_are_answered_or_go_to_the_service() {
 
 #[test]
 fn the_policy_decides_on_websockets() {
-    let house = Plan::new(ROUTES).build();
+    let fixture = Plan::new(ROUTES).build();
     let open = |origin: Option<&str>| {
-        let call = house.get("/ws").upgrade();
+        let call = fixture.get("/ws").upgrade();
         origin.into_iter().fold(call, |call, origin| call.header("Origin", origin)).open().0.status
     };
     assert_eq!(open(Some(APP)), 101);
@@ -128,7 +128,7 @@ fn the_policy_decides_on_websockets() {
     }
     let token = token::of("u1");
     let cookie = |origin: &str| {
-        let call = house.get("/mine").upgrade().header("Cookie", format!("session={token}"));
+        let call = fixture.get("/mine").upgrade().header("Cookie", format!("session={token}"));
         call.header("Origin", origin).open().0.status
     };
     assert_eq!((cookie(APP), cookie("https://evil.example")), (101, 403));
@@ -139,13 +139,13 @@ fn the_policy_decides_on_websockets() {
 fn a_browser_reads_what_its_origin_may() {
     let routes = |origin: &str| ROUTES.replace("https://app.example", origin);
     // Another server provides the page's origin; its port is known before the policy is written.
-    let page = House::standard();
+    let page = Fixture::standard();
     let origin = format!("http://{}", page.sidecar.listen);
-    let house = Plan::new(routes(&origin)).build();
+    let fixture = Plan::new(routes(&origin)).build();
     let token = token::of("u1");
-    let look = |page: &House| -> Value {
+    let look = |page: &Fixture| -> Value {
         let url = format!("http://{}/resume.html?none", page.sidecar.listen);
-        let client = Client::start("browser_cors.cjs", &[&url, &format!("http://{}", house.sidecar.listen), &token]);
+        let client = Client::start("browser_cors.cjs", &[&url, &format!("http://{}", fixture.sidecar.listen), &token]);
         loop {
             let line = client.line();
             if !line["cors"].is_null() {
@@ -162,7 +162,7 @@ fn a_browser_reads_what_its_origin_may() {
     assert_eq!(may["gone"], json!([410, "true"]), "and its header");
     assert_eq!(may["credentials"], 200);
     assert_eq!(may["closed"], "failed");
-    let stranger = House::standard();
+    let stranger = Fixture::standard();
     let may_not = look(&stranger);
     for name in ["fetch", "eventSource", "webSocket", "bearer", "refused", "gone", "credentials"] {
         assert_eq!(may_not[name], "failed", "{name}");

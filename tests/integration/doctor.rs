@@ -7,7 +7,7 @@ use std::thread;
 use serde_json::Value;
 
 use crate::support::hop::{HTTP11, Hop, UPGRADE};
-use crate::support::house::{House, Plan, STANDARD};
+use crate::support::fixture::{Fixture, Plan, STANDARD};
 use crate::support::sidecar::binary;
 
 /// Longer than every timeout of the proxies here, and than the detection of buffering requires.
@@ -79,8 +79,8 @@ const CASES: &[Case] = &[
 
 #[test]
 fn problems_on_the_path_are_named() {
-    let house = probed();
-    let listen = house.sidecar.listen;
+    let fixture = probed();
+    let listen = fixture.sidecar.listen;
     let wrong: Vec<String> = thread::scope(|scope| {
         let examine = move |case: &'static Case| {
             let hop = (case.hop)(listen);
@@ -98,12 +98,12 @@ fn problems_on_the_path_are_named() {
 
 #[test]
 fn an_origin_has_to_be_allowed() {
-    let house = probed();
+    let fixture = probed();
     let origin = ["--origin", "https://app.example"];
-    let bare = doctor(&format!("http://{}/events", house.sidecar.listen), &origin);
+    let bare = doctor(&format!("http://{}/events", fixture.sidecar.listen), &origin);
     assert_eq!(problems(&bare), ["cors"]);
     let hop = Hop::nginx(
-        house.sidecar.listen,
+        fixture.sidecar.listen,
         &format!("{HTTP11} add_header Access-Control-Allow-Origin https://app.example; add_header Vary Origin;"),
     );
     assert_eq!(problems(&doctor(&format!("http://{}/events", hop.address), &origin)), [""; 0]);
@@ -111,22 +111,22 @@ fn an_origin_has_to_be_allowed() {
 
 #[test]
 fn without_probes_an_ordinary_stream_is_examined() {
-    let house = House::standard();
-    let output = doctor(&format!("http://{}/events", house.sidecar.listen), &[]);
+    let fixture = Fixture::standard();
+    let output = doctor(&format!("http://{}/events", fixture.sidecar.listen), &[]);
     assert_eq!((problems(&output).len(), output.status.code()), (0, Some(0)), "{output:?}");
     assert!(codes(&output, false).contains(&"no-probe".to_owned()), "{output:?}");
-    let refused = house.get("/events?probe=500ms").send();
+    let refused = fixture.get("/events?probe=500ms").send();
     assert_eq!(refused.status(), 403);
-    assert_eq!(house.sidecar.metric("notifications_streams_rejected_total{reason=\"probe\"}"), Some(4.0));
+    assert_eq!(fixture.sidecar.metric("notifications_streams_rejected_total{reason=\"probe\"}"), Some(4.0));
 }
 
 #[test]
 fn a_probe_has_no_events_and_the_rules_of_its_route() {
-    let house = probed();
-    assert_eq!(house.get("/mine/events?probe=500ms").send().status(), 401);
-    assert_eq!(house.get("/stream?probe=soon").send().status(), 400);
-    let mut probe = house.get("/stream?probe=200ms&since=-1h").ndjson();
-    house.broker.order("o1");
+    let fixture = probed();
+    assert_eq!(fixture.get("/mine/events?probe=500ms").send().status(), 401);
+    assert_eq!(fixture.get("/stream?probe=soon").send().status(), 400);
+    let mut probe = fixture.get("/stream?probe=200ms&since=-1h").ndjson();
+    fixture.broker.order("o1");
     for _ in 0..5 {
         let line: Value = serde_json::from_str(&probe.line().unwrap()).unwrap();
         assert_eq!((line["type"].as_str(), line["http"].as_str()), (Some("probe"), Some("1.1")), "{line}");
@@ -139,7 +139,7 @@ fn an_unreachable_server_is_distinguished() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
-fn probed() -> House {
+fn probed() -> Fixture {
     Plan::new(STANDARD).with("probe: true").build()
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::support::client::Client;
 use crate::support::cutter::Cutter;
 use crate::support::eventually_true;
-use crate::support::house::House;
+use crate::support::fixture::Fixture;
 use crate::support::sidecar::binary;
 
 /// Maps of the configuration with user-defined keys.
@@ -32,7 +32,7 @@ const REPLACED: &[(&str, &str)] = &[
     ("somebody", "`a client`, `another process`"),
     ("stands", "`is`, `runs`"),
     ("strangers", "`untrusted peers`"),
-    ("the house", "`the project`"),
+    ("the fixture", "`the project`"),
     ("the wall", "`the core boundary`"),
     ("those who", "`clients that`"),
     ("to be had", "`available`"),
@@ -154,21 +154,21 @@ fn the_shell_client_resumes_exactly() {
 
 #[test]
 fn documented_clients_distinguish_records_from_control_records() {
-    let house = House::standard();
+    let fixture = Fixture::standard();
     let folder = tempfile::tempdir().unwrap();
     let python = folder.path().join("ndjson.py");
     std::fs::write(&python, block(&read("docs/clients.md"), "ndjson.py")).unwrap();
     let theirs = ["gap", "heartbeat", "probe", "error", "paid"];
     let count = theirs.len().to_string();
-    let url = |path: &str| format!("http://{}{path}", house.sidecar.listen);
+    let url = |path: &str| format!("http://{}{path}", fixture.sidecar.listen);
     let pages = ["/events", "/stream", "/ws"].map(|path| Client::start("page.cjs", &[&url(path), &count]));
     pages.iter().for_each(Client::await_open);
     let python = Client::start(python.to_str().unwrap(), &[&url("/stream")]);
-    house.sidecar.await_metric("notifications_stream_active_connections", 2.0);
+    fixture.sidecar.await_metric("notifications_stream_active_connections", 2.0);
     let produce = |kind: &str| {
         let record =
             serde_json::json!({"type": kind, "orderId": "o1", "cursor": "theirs", "cause": "overflow", "data": 1});
-        house.broker.event("orders", 0, record)
+        fixture.broker.event("orders", 0, record)
     };
     let ids = theirs.map(produce);
     for client in pages.iter().chain([&python]) {
@@ -182,16 +182,16 @@ fn resumes_exactly(script: &str) {
     let folder = tempfile::tempdir().unwrap();
     let copied = folder.path().join(script);
     std::fs::write(&copied, block(&read("docs/clients.md"), script)).unwrap();
-    let house = House::standard();
-    let cutter = Cutter::start(house.sidecar.listen, CUTS);
+    let fixture = Fixture::standard();
+    let cutter = Cutter::start(fixture.sidecar.listen, CUTS);
     let cursor_file = folder.path().join("cursor");
     let url = format!("http://{}/stream", cutter.address);
     let client = Client::start(copied.to_str().unwrap(), &[&url, cursor_file.to_str().unwrap()]);
-    house.sidecar.await_metric("notifications_stream_active_connections", 1.0);
-    let mut wanted = house.broker.orders("o1", EVENTS / 2);
+    fixture.sidecar.await_metric("notifications_stream_active_connections", 1.0);
+    let mut wanted = fixture.broker.orders("o1", EVENTS / 2);
     // The second half is produced after the first cut.
     eventually_true("the first cut", || cutter.cuts() >= 1);
-    wanted.extend(house.broker.orders("o1", EVENTS / 2));
+    wanted.extend(fixture.broker.orders("o1", EVENTS / 2));
     assert_eq!(client.ids(EVENTS), wanted);
     assert_eq!(cutter.cuts(), CUTS.len());
 }

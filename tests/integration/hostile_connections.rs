@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use socket2::{Domain, Socket, Type};
 
 use crate::support::eventually_true;
-use crate::support::house::{House, Plan, STANDARD};
+use crate::support::fixture::{Fixture, Plan, STANDARD};
 use crate::support::http::{Call, Connection};
 use crate::support::raw_upstream::RawUpstream;
 use crate::support::sidecar::Sidecar;
@@ -25,7 +25,7 @@ fn hostile(address: SocketAddr, bytes: &[u8], count: usize) -> Vec<TcpStream> {
 
 #[test]
 fn probes_are_answered_despite_hostile_admin_connections() {
-    let house = House::standard();
+    let fixture = Fixture::standard();
     for bytes in [
         &b""[..],
         b"GET /livez HTT",
@@ -34,47 +34,47 @@ fn probes_are_answered_despite_hostile_admin_connections() {
         // Responses that are not read.
         &b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(64),
     ] {
-        let held = hostile(house.sidecar.admin, bytes, MANY);
+        let held = hostile(fixture.sidecar.admin, bytes, MANY);
         for path in ["/livez", "/readyz", "/metrics"] {
-            assert_eq!(house.sidecar.admin(path).status(), 200, "{} beside {}", path, bytes.escape_ascii());
+            assert_eq!(fixture.sidecar.admin(path).status(), 200, "{} beside {}", path, bytes.escape_ascii());
         }
         drop(held);
     }
-    assert!(house.sidecar.metric("notifications_connections_evicted_total").unwrap() > 0.0);
+    assert!(fixture.sidecar.metric("notifications_connections_evicted_total").unwrap() > 0.0);
 }
 
 #[test]
 fn idle_connections_are_evicted_the_longest_idle_first() {
-    let house = Plan::new(STANDARD).with("limits: { connections: 8, streams: 4 }").build();
-    let stream = house.get("/stream").ndjson();
+    let fixture = Plan::new(STANDARD).with("limits: { connections: 8, streams: 4 }").build();
+    let stream = fixture.get("/stream").ndjson();
     let mut idle: Vec<_> = (0..7)
         .map(|_| {
-            let mut connection = Connection::open(house.sidecar.listen);
-            connection.write(&house.get("/echo").bytes());
+            let mut connection = Connection::open(fixture.sidecar.listen);
+            connection.write(&fixture.get("/echo").bytes());
             assert_eq!(connection.answer().status(), 200);
             connection
         })
         .collect();
-    assert_eq!(house.get("/echo").send().status(), 200);
+    assert_eq!(fixture.get("/echo").send().status(), 200);
     assert!(idle[0].ended(), "the longest idle");
-    idle[6].write(&house.get("/echo").bytes());
+    idle[6].write(&fixture.get("/echo").bytes());
     assert_eq!(idle[6].answer().status(), 200, "the others stay");
     drop(stream);
 }
 
 #[test]
 fn busy_connections_are_not_evicted() {
-    let house = Plan::new(STANDARD).with("limits: { connections: 2, streams: 1 }").build();
+    let fixture = Plan::new(STANDARD).with("limits: { connections: 2, streams: 1 }").build();
     let mut busy: Vec<_> = (0..2)
         .map(|n| {
-            let mut connection = Connection::open(house.sidecar.listen);
-            connection.write(&house.get("/hold").bytes());
-            eventually_true("the request at the upstream", || house.upstream.count("GET /hold") == n + 1);
+            let mut connection = Connection::open(fixture.sidecar.listen);
+            connection.write(&fixture.get("/hold").bytes());
+            eventually_true("the request at the upstream", || fixture.upstream.count("GET /hold") == n + 1);
             connection
         })
         .collect();
-    house.get("/echo").send().problem(503);
-    house.upstream.release();
+    fixture.get("/echo").send().problem(503);
+    fixture.upstream.release();
     for connection in &mut busy {
         assert_eq!(connection.answer().status(), 200);
     }
@@ -82,14 +82,14 @@ fn busy_connections_are_not_evicted() {
 
 #[test]
 fn the_last_descriptors_are_for_probes() {
-    let house = House::standard();
-    let sidecar = Sidecar::run_with_descriptors(&house.config, 256);
+    let fixture = Fixture::standard();
+    let sidecar = Sidecar::run_with_descriptors(&fixture.config, 256);
     eventually_true("/readyz", || sidecar.admin("/readyz").status() == 200);
     let held = hostile(sidecar.listen, b"", 512);
     let streams: Vec<_> = (0..512)
         .map(|_| {
             let mut socket = TcpStream::connect(sidecar.listen).unwrap();
-            let _ = socket.write_all(&house.get("/stream").bytes());
+            let _ = socket.write_all(&fixture.get("/stream").bytes());
             socket
         })
         .collect();
@@ -111,13 +111,13 @@ fn unread_responses_have_a_common_limit() {
         let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n");
         while socket.write_all(&[b'x'; 65536]).is_ok() {}
     });
-    let house = Plan::new(STANDARD).upstream(&endless.key()).with("limits: { proxy_buffers: 3MiB }").build();
-    let held = hostile(house.sidecar.listen, b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n", 20);
-    let evicted = || house.sidecar.metric("notifications_connections_evicted_total").unwrap();
+    let fixture = Plan::new(STANDARD).upstream(&endless.key()).with("limits: { proxy_buffers: 3MiB }").build();
+    let held = hostile(fixture.sidecar.listen, b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n", 20);
+    let evicted = || fixture.sidecar.metric("notifications_connections_evicted_total").unwrap();
     eventually_true("those beyond the limit to be closed", || evicted() >= 16.0);
     assert_eq!(evicted(), 16.0, "3 MiB are four answers of 768 KiB");
     // A client that reads is served meanwhile.
-    let mut reads = TcpStream::connect(house.sidecar.listen).unwrap();
+    let mut reads = TcpStream::connect(fixture.sidecar.listen).unwrap();
     reads.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     reads.read_exact(&mut vec![0; 64 << 20]).unwrap();
     drop(held);
@@ -125,29 +125,29 @@ fn unread_responses_have_a_common_limit() {
 
 #[test]
 fn a_half_closed_client_gets_its_response() {
-    let house = House::standard();
-    for request in [house.get("/echo/1").bytes(), house.call("POST", "/echo/1").body("all").bytes()] {
-        let mut connection = Connection::open(house.sidecar.listen);
+    let fixture = Fixture::standard();
+    for request in [fixture.get("/echo/1").bytes(), fixture.call("POST", "/echo/1").body("all").bytes()] {
+        let mut connection = Connection::open(fixture.sidecar.listen);
         connection.write(&request);
         connection.half_close();
         assert_eq!(connection.answer().json()["target"], "/echo/1");
         assert!(connection.ended());
     }
-    let mut slow = Connection::open(house.sidecar.listen);
-    slow.write(&house.get("/halves").bytes());
+    let mut slow = Connection::open(fixture.sidecar.listen);
+    slow.write(&fixture.get("/halves").bytes());
     slow.half_close();
     assert_eq!(slow.head().status, 200);
-    house.upstream.release();
+    fixture.upstream.release();
     assert_eq!(slow.exactly(2).as_deref(), Some(&b"B\r"[..]));
 }
 
 #[test]
 fn only_the_same_host_may_use_admin_actions() {
-    let house = House::standard();
+    let fixture = Fixture::standard();
     let from = |source: Ipv4Addr, request: &str| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
-        socket.connect(&house.sidecar.admin.into()).unwrap();
+        socket.connect(&fixture.sidecar.admin.into()).unwrap();
         let mut connection = Connection::on(socket.into());
         connection.write(request.replace('\n', "\r\n").as_bytes());
         connection.answer().status()

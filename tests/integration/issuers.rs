@@ -13,7 +13,7 @@ use openssl::pkey::{PKey, Private};
 use serde_json::{Value, json};
 
 use crate::support::eventually_true;
-use crate::support::house::{House, Plan};
+use crate::support::fixture::{Fixture, Plan};
 use crate::support::raw_upstream::RawUpstream;
 use crate::support::token;
 
@@ -81,7 +81,7 @@ impl Issuer {
         format!("http://{}", self.server.address)
     }
 
-    fn house(&self) -> House {
+    fn fixture(&self) -> Fixture {
         let settings = format!(
             "streams: {{ notices: {{ topics: [notices], keys: [userId] }} }}\n\
              auth: {{ issuer: '{}', discovery: true, algorithms: [ES256] }}\n\
@@ -96,9 +96,9 @@ impl Issuer {
 fn keys_rotate_and_outlive_their_issuer() {
     let issuer = Issuer::start();
     let (first, second, foreign) = (Key::new("a"), Key::new("b"), Key::new("c"));
-    let house = issuer.house();
+    let fixture = issuer.fixture();
     let open =
-        |key: &Key, form: &str| house.get("/mine").header("Accept", form).bearer(&key.token(&issuer.name())).open().0;
+        |key: &Key, form: &str| fixture.get("/mine").header("Accept", form).bearer(&key.token(&issuer.name())).open().0;
     let status = |key: &Key| open(key, "application/x-ndjson").status;
 
     // The issuer fails: nobody is refused for good.
@@ -106,7 +106,7 @@ fn keys_rotate_and_outlive_their_issuer() {
     assert_eq!((refused.status, refused.header("retry-after").is_some()), (503, true));
     let polite = open(&first, "text/event-stream");
     assert_eq!((polite.status, polite.header("retry-after").is_some()), (200, true));
-    assert_eq!(house.get("/mine").open().0.status, 401, "no token");
+    assert_eq!(fixture.get("/mine").open().0.status, 401, "no token");
 
     issuer.publish(Some(&first));
     eventually_true("the first key", || status(&first) == 200);
@@ -119,11 +119,11 @@ fn keys_rotate_and_outlive_their_issuer() {
     // The issuer fails again, and the configuration changes meanwhile.
     issuer.publish(None);
     assert_eq!(status(&second), 200);
-    let text = fs::read_to_string(&house.config).unwrap();
-    let next = house.config.with_extension("next");
+    let text = fs::read_to_string(&fixture.config).unwrap();
+    let next = fixture.config.with_extension("next");
     fs::write(&next, text.replace("discovery: true", "discovery: true, leeway: 7s")).unwrap();
-    fs::rename(&next, &house.config).unwrap();
-    house.sidecar.await_metric("notifications_config_reloads_total{result=\"success\"}", 1.0);
+    fs::rename(&next, &fixture.config).unwrap();
+    fixture.sidecar.await_metric("notifications_config_reloads_total{result=\"success\"}", 1.0);
     assert_eq!(status(&second), 200);
     assert_ne!(status(&first), 200);
 }
@@ -131,11 +131,11 @@ fn keys_rotate_and_outlive_their_issuer() {
 #[test]
 fn check_asks_an_issuer() {
     let issuer = Issuer::start();
-    let house = issuer.house();
+    let fixture = issuer.fixture();
     let check = || {
         let output = Command::new(env!("CARGO_BIN_EXE_sidestream"))
             .args(["check", "--online", "--config"])
-            .arg(&house.config)
+            .arg(&fixture.config)
             .output()
             .unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::support::eventually_true;
-use crate::support::house::{House, Plan, STANDARD};
+use crate::support::fixture::{Fixture, Plan, STANDARD};
 use crate::support::http::Connection;
 
 const ONE_EACH: &str = "streams:\n  orders: { topics: [orders], keys: [orderId] }\nroutes:\n  - { path: /events, stream: \
@@ -13,77 +13,77 @@ const ONE_EACH: &str = "streams:\n  orders: { topics: [orders], keys: [orderId] 
 
 #[test]
 fn a_full_route_is_a_429() {
-    let house = Plan::new(ONE_EACH).build();
-    let first = house.get("/stream").ndjson();
-    let answer = house.get("/stream").send();
+    let fixture = Plan::new(ONE_EACH).build();
+    let first = fixture.get("/stream").ndjson();
+    let answer = fixture.get("/stream").send();
     answer.problem(429);
     assert!(answer.header("retry-after").unwrap().parse::<u32>().unwrap() > 0);
-    let socket = house.get("/ws").websocket();
-    assert_eq!(house.get("/ws").upgrade().send().status(), 429);
+    let socket = fixture.get("/ws").websocket();
+    assert_eq!(fixture.get("/ws").upgrade().send().status(), 429);
     drop((first, socket));
     eventually_true("the places are free again", || {
-        house.get("/stream").open().0.status == 200 && house.get("/ws").upgrade().open().0.status == 101
+        fixture.get("/stream").open().0.status == 200 && fixture.get("/ws").upgrade().open().0.status == 101
     });
 }
 
 #[test]
 fn a_full_route_asks_an_event_source_to_come_back() {
-    let house = Plan::new(ONE_EACH).build();
-    let mut first = house.get("/events").sse();
-    let turned_away = house.get("/events").sse().rest();
+    let fixture = Plan::new(ONE_EACH).build();
+    let mut first = fixture.get("/events").sse();
+    let turned_away = fixture.get("/events").sse().rest();
     assert_eq!(turned_away.len(), 1);
     assert!(turned_away[0].retry.unwrap() >= 1000 && turned_away[0].data.is_none(), "{turned_away:?}");
-    let id = house.broker.order("o1");
+    let id = fixture.broker.order("o1");
     assert_eq!(first.ids(1), [id]);
 }
 
 #[test]
 fn a_full_process_is_a_503() {
-    let house = Plan::new(STANDARD).with("limits: { streams: 2 }").build();
-    let streams = (house.get("/stream").ndjson(), house.get("/events").sse());
-    let answer = house.get("/orders/1/stream").send();
+    let fixture = Plan::new(STANDARD).with("limits: { streams: 2 }").build();
+    let streams = (fixture.get("/stream").ndjson(), fixture.get("/events").sse());
+    let answer = fixture.get("/orders/1/stream").send();
     answer.problem(503);
     assert!(answer.header("retry-after").is_some());
-    assert_eq!(house.get("/ws").upgrade().send().status(), 503);
-    assert_eq!(house.get("/echo").send().status(), 200, "proxied requests are no streams");
-    assert!(house.sidecar.metric_sum("notifications_streams_rejected_total") >= 2.0);
+    assert_eq!(fixture.get("/ws").upgrade().send().status(), 503);
+    assert_eq!(fixture.get("/echo").send().status(), 200, "proxied requests are no streams");
+    assert!(fixture.sidecar.metric_sum("notifications_streams_rejected_total") >= 2.0);
     drop(streams);
-    eventually_true("the places are free again", || house.get("/stream").open().0.status == 200);
+    eventually_true("the places are free again", || fixture.get("/stream").open().0.status == 200);
 }
 
 #[test]
 fn refused_streams_leave_no_place_taken() {
-    let house = Plan::new(ONE_EACH).build();
-    let refused = |since: &str| house.get(&format!("/stream?since={since}")).send().status();
+    let fixture = Plan::new(ONE_EACH).build();
+    let refused = |since: &str| fixture.get(&format!("/stream?since={since}")).send().status();
     for _ in 0..5 {
         // A refused stream's place is given back a moment after its answer.
         eventually_true("the answer 410", || refused("orders:0:99") == 410);
         eventually_true("the answer 400", || refused("garbage") == 400);
     }
-    eventually_true("the one place is free", || house.get("/stream").open().0.status == 200);
+    eventually_true("the one place is free", || fixture.get("/stream").open().0.status == 200);
 }
 
 #[test]
 fn an_idle_connection_is_closed() {
-    let house = Plan::new(STANDARD).with("limits: { idle_timeout: 1s, header_timeout: 1s }").build();
-    let mut connection = Connection::open(house.sidecar.listen);
-    connection.write(&house.get("/echo").bytes());
+    let fixture = Plan::new(STANDARD).with("limits: { idle_timeout: 1s, header_timeout: 1s }").build();
+    let mut connection = Connection::open(fixture.sidecar.listen);
+    connection.write(&fixture.get("/echo").bytes());
     connection.answer();
     assert!(connection.ended());
 }
 
 #[test]
 fn half_a_head_is_not_waited_for() {
-    let house = Plan::new(STANDARD).with("limits: { header_timeout: 1s }").build();
-    let mut connection = Connection::open(house.sidecar.listen);
+    let fixture = Plan::new(STANDARD).with("limits: { header_timeout: 1s }").build();
+    let mut connection = Connection::open(fixture.sidecar.listen);
     connection.write(b"GET /echo HTTP/1.1\r\nHost: a\r\nX-Slow");
     assert!(connection.try_head().is_none_or(|head| head.status == 408));
 }
 
 #[test]
 fn a_head_that_drips_is_not_waited_for() {
-    let house = Plan::new(STANDARD).with("limits: { header_timeout: 1s }").build();
-    let mut connection = Connection::open(house.sidecar.listen);
+    let fixture = Plan::new(STANDARD).with("limits: { header_timeout: 1s }").build();
+    let mut connection = Connection::open(fixture.sidecar.listen);
     connection.write(b"GET /echo HTTP/1.1\r\nHost: a\r\nX-Slow: ");
     // Each byte comes well within the limit; the whole head never does.
     eventually_true("the connection is given up", || {
@@ -94,20 +94,20 @@ fn a_head_that_drips_is_not_waited_for() {
 
 #[test]
 fn idle_limits_do_not_end_streams() {
-    let house = Plan::new(STANDARD).with("limits: { idle_timeout: 1s, header_timeout: 1s }").build();
-    let mut stream = house.get("/events").sse();
-    let mut idle = Connection::open(house.sidecar.listen);
-    idle.write(&house.get("/echo").bytes());
+    let fixture = Plan::new(STANDARD).with("limits: { idle_timeout: 1s, header_timeout: 1s }").build();
+    let mut stream = fixture.get("/events").sse();
+    let mut idle = Connection::open(fixture.sidecar.listen);
+    idle.write(&fixture.get("/echo").bytes());
     idle.answer();
     assert!(idle.ended(), "the limit has passed once");
-    let id = house.broker.order("o1");
+    let id = fixture.broker.order("o1");
     assert_eq!(stream.ids(1), [id]);
 }
 
 #[test]
 fn commands_are_limited() {
-    let house = House::with_route("/ws", "ws", "websocket: { commands_per_second: 3 }");
-    let mut socket = house.get("/ws").websocket();
+    let fixture = Fixture::with_route("/ws", "ws", "websocket: { commands_per_second: 3 }");
+    let mut socket = fixture.get("/ws").websocket();
     for n in 0..50 {
         socket.send(&json!({"id": format!("m{n}"), "type": "command", "data": {"command": "ping"}}).to_string());
     }
@@ -116,8 +116,8 @@ fn commands_are_limited() {
 
 #[test]
 fn subscriptions_are_limited() {
-    let house = House::with_route("/ws", "ws", "websocket: { subscriptions: 2 }");
-    let mut socket = house.get("/ws?subscribe=manual").websocket();
+    let fixture = Fixture::with_route("/ws", "ws", "websocket: { subscriptions: 2 }");
+    let mut socket = fixture.get("/ws?subscribe=manual").websocket();
     let mut subscribe = |key: &str| socket.ask(json!({"command": "subscribe", "resource": key}))["data"].clone();
     assert_eq!((&subscribe("a")["status"], &subscribe("b")["status"]), (&json!("ok"), &json!("ok")));
     assert_eq!(subscribe("c")["status"], "error");
@@ -128,11 +128,11 @@ fn subscriptions_are_limited() {
 
 #[test]
 fn a_value_in_the_path_has_a_limit() {
-    let house = House::with_route("/orders/{orderId}", "ndjson", "bind: { orderId: path.orderId }");
-    let call = |bytes: usize| house.get(&format!("/orders/{}", "x".repeat(bytes)));
+    let fixture = Fixture::with_route("/orders/{orderId}", "ndjson", "bind: { orderId: path.orderId }");
+    let call = |bytes: usize| fixture.get(&format!("/orders/{}", "x".repeat(bytes)));
     assert_eq!(call(512).open().0.status, 200);
     let problem = call(513).send().problem(400);
     let detail = problem["detail"].as_str().unwrap_or_default();
     assert!(detail.contains("`orderId` is longer than 512 bytes"), "{problem}");
-    assert_eq!(house.sidecar.metric("notifications_streams_rejected_total{reason=\"parameter\"}"), Some(1.0));
+    assert_eq!(fixture.sidecar.metric("notifications_streams_rejected_total{reason=\"parameter\"}"), Some(1.0));
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::support::eventually_true;
-use crate::support::house::{House, Plan};
+use crate::support::fixture::{Fixture, Plan};
 use crate::support::ndjson::Ndjson;
 use crate::support::sidecar::binary;
 use crate::support::slow::deaf;
@@ -22,18 +22,18 @@ fn value(n: usize, bytes: usize) -> String {
     json!({"type": "t", "orderId": "o", "data": format!("{n}{}", "x".repeat(bytes))}).to_string()
 }
 
-fn produce(house: &House, events: usize, bytes: usize) -> String {
+fn produce(fixture: &Fixture, events: usize, bytes: usize) -> String {
     let mut last = String::new();
     for start in (0..events).step_by(PORTION) {
         let values: Vec<String> = (start..start + PORTION).map(|n| value(n, bytes)).collect();
-        last = house.broker.produce_all("orders", 0, values.iter().map(String::as_bytes)).pop().unwrap();
+        last = fixture.broker.produce_all("orders", 0, values.iter().map(String::as_bytes)).pop().unwrap();
     }
     last
 }
 
 /// Waits until a new client would start behind this event.
-fn settle(house: &House, last: &str) {
-    house.settle("/r0", std::slice::from_ref(&last.to_owned()));
+fn settle(fixture: &Fixture, last: &str) {
+    fixture.settle("/r0", std::slice::from_ref(&last.to_owned()));
 }
 
 #[test]
@@ -46,13 +46,13 @@ fn a_window_costs_its_bytes_however_many_forms_are_read() {
         .map(|n| format!("  - {{ path: /r{n}, stream: orders, transport: auto, public: true }}\n"))
         .collect();
     let topics = format!("topics: {{ orders: {{ replay: {{ events: 100000, bytes: {WINDOW_MIB}MiB }} }} }}\n");
-    let house =
+    let fixture =
         Plan::new(format!("{STREAM}{topics}limits: {{ encodings: {ENCODINGS_MIB}MiB }}\nroutes:\n{routes}")).build();
-    let idle = house.sidecar.resident_kib();
+    let idle = fixture.sidecar.resident_kib();
     let mut readers: Vec<std::thread::JoinHandle<()>> = Vec::new();
     let last = format!("orders:0:{}", EVENTS - 1);
     for n in 0..ROUTES {
-        let call = || house.get(&format!("/r{n}"));
+        let call = || fixture.get(&format!("/r{n}"));
         for http10 in [false, true] {
             let with = |call: crate::support::http::Call| if http10 { call.http10() } else { call };
             let (mut sse, end) = (with(call().header("Accept", "text/event-stream")).sse(), last.clone());
@@ -63,13 +63,13 @@ fn a_window_costs_its_bytes_however_many_forms_are_read() {
         let (mut socket, end) = (call().websocket(), last.clone());
         readers.push(std::thread::spawn(move || while socket.ids(1)[0] != end {}));
     }
-    assert_eq!(produce(&house, EVENTS, DATA_BYTES), last);
+    assert_eq!(produce(&fixture, EVENTS, DATA_BYTES), last);
     readers.into_iter().for_each(|reader| reader.join().unwrap());
-    let full = house.sidecar.resident_kib();
+    let full = fixture.sidecar.resident_kib();
     println!("idle {idle} KiB, after {EVENTS} events to {} clients {full} KiB", 5 * ROUTES);
     let most = (WINDOW_MIB + ENCODINGS_MIB) * MIB;
     assert!(full - idle <= most + most / SLACK, "{idle} KiB, then {full} KiB");
-    let held = |holder: &str| house.sidecar.metric(&format!("notifications_memory_held_bytes{{holder=\"{holder}\"}}"));
+    let held = |holder: &str| fixture.sidecar.metric(&format!("notifications_memory_held_bytes{{holder=\"{holder}\"}}"));
     eventually_true("what is held", || held("encodings").unwrap() > 0.0 && held("queues") == Some(0.0));
     assert!(held("windows").unwrap() <= (WINDOW_MIB << 20) as f64, "{:?}", held("windows"));
     assert!(held("windows").unwrap() > (WINDOW_MIB << 20) as f64 * 0.9, "{:?}", held("windows"));
@@ -80,8 +80,8 @@ fn a_window_costs_its_bytes_however_many_forms_are_read() {
 fn a_writer_costs_little() {
     const WRITERS: u64 = 64;
     let resident = |writers| {
-        let house = House::plan_route("/r0", "auto", "").writers(writers).build();
-        house.sidecar.resident_kib()
+        let fixture = Fixture::plan_route("/r0", "auto", "").writers(writers).build();
+        fixture.sidecar.resident_kib()
     };
     let (few, many) = (resident(1), resident(WRITERS));
     println!("1 writer {few} KiB, {WRITERS} writers {many} KiB");
@@ -92,24 +92,24 @@ fn a_writer_costs_little() {
 #[test]
 fn a_long_position_costs_no_more_than_a_short_one() {
     const STREAMS: usize = 200;
-    let house = House::with_route("/r0", "sse", "");
-    settle(&house, &house.broker.order("o"));
+    let fixture = Fixture::with_route("/r0", "sse", "");
+    settle(&fixture, &fixture.broker.order("o"));
     let cursor = long_cursor();
     assert!(cursor.len() > 13_000);
     let open = |position: &str| -> Vec<_> {
-        let call = || house.get("/r0").header("Accept", "text/event-stream").header("Last-Event-ID", position);
+        let call = || fixture.get("/r0").header("Accept", "text/event-stream").header("Last-Event-ID", position);
         (0..STREAMS).map(|_| call().sse()).collect()
     };
     let await_all = |count: usize| {
-        house.sidecar.await_metric("notifications_sse_active_connections", count as f64);
+        fixture.sidecar.await_metric("notifications_sse_active_connections", count as f64);
     };
     // What the first ones take once.
     drop(open(&cursor));
     await_all(0);
-    let before = house.sidecar.resident_kib();
+    let before = fixture.sidecar.resident_kib();
     let streams = open(&cursor);
     await_all(STREAMS);
-    let after = house.sidecar.resident_kib();
+    let after = fixture.sidecar.resident_kib();
     println!("{STREAMS} streams with a cursor of {} bytes: {before} KiB, then {after} KiB", cursor.len());
     assert!(after.saturating_sub(before) <= 10 * STREAMS as u64, "{before} KiB, then {after} KiB");
     drop(streams);
@@ -134,21 +134,21 @@ fn near_the_limit_what_is_kept_is_given_up() {
     const LIMIT_MIB: u64 = 64;
     let topics = "topics: { orders: { replay: { events: 1000000, bytes: 1GiB } } }\n";
     let limit = format!("limits: {{ memory: {LIMIT_MIB}MiB }}\n");
-    let house = House::plan_route("/r0", "auto", "").with(topics).with(&limit).build();
-    let mut client = house.get("/r0").header("Accept", "application/x-ndjson").ndjson();
+    let fixture = Fixture::plan_route("/r0", "auto", "").with(topics).with(&limit).build();
+    let mut client = fixture.get("/r0").header("Accept", "application/x-ndjson").ndjson();
     // Smaller than a queue, so that the client that reads never overflows.
     const BURST: usize = 200;
     for portion in 0..100 {
         let values: Vec<String> = (0..BURST).map(|n| value(n, 4 * DATA_BYTES)).collect();
-        house.broker.produce_all("orders", 0, values.iter().map(String::as_bytes));
+        fixture.broker.produce_all("orders", 0, values.iter().map(String::as_bytes));
         for n in 0..BURST {
             assert_eq!(client.event()["id"], *format!("orders:0:{}", portion * BURST + n), "nothing is missing");
         }
-        let held = house.sidecar.anonymous_kib();
+        let held = fixture.sidecar.anonymous_kib();
         assert!(held <= LIMIT_MIB * MIB, "{held} KiB after {portion} portions");
     }
     // The step at which windows shrink; the metric shows it for a moment only.
-    house.sidecar.await_log("Windows");
+    fixture.sidecar.await_log("Windows");
 }
 
 #[test]
@@ -161,18 +161,18 @@ fn streams_are_rejected_and_slow_queues_emptied_before_the_limit() {
     let keys = "queue: { events: 100000, bytes: 1GiB, overflow: drop-oldest }";
     let topics = "topics: { orders: { replay: { events: 10, bytes: 1MiB } } }\n";
     let limit = format!("limits: {{ memory: {LIMIT_MIB}MiB, encodings: 1MiB }}\n");
-    let house = House::plan_route("/r0", "auto", keys).with(topics).with(&limit).build();
-    let metric = |name: &str| house.sidecar.metric(name).unwrap_or(0.0);
+    let fixture = Fixture::plan_route("/r0", "auto", keys).with(topics).with(&limit).build();
+    let metric = |name: &str| fixture.sidecar.metric(name).unwrap_or(0.0);
     let lines = |call: crate::support::http::Call| call.header("Accept", "application/x-ndjson");
-    let slow: Vec<_> = (0..SLOW).map(|_| deaf(&house, lines(house.get("/r0")))).collect();
-    let mut innocent = lines(house.get("/r0")).ndjson();
+    let slow: Vec<_> = (0..SLOW).map(|_| deaf(&fixture, lines(fixture.get("/r0")))).collect();
+    let mut innocent = lines(fixture.get("/r0")).ndjson();
     let (mut sent, mut rejected) = (0, false);
     let queues = || metric("notifications_memory_held_bytes{holder=\"queues\"}");
-    let is_dropped = || house.sidecar.metric_sum("notifications_events_dropped_total") > 0.0;
+    let is_dropped = || fixture.sidecar.metric_sum("notifications_events_dropped_total") > 0.0;
     for _ in 0..PORTIONS_MAX {
         let before = queues();
         let values: Vec<String> = (sent..sent + EVENTS).map(|n| value(n, EVENT_BYTES)).collect();
-        house.broker.produce_all("orders", 0, values.iter().map(String::as_bytes));
+        fixture.broker.produce_all("orders", 0, values.iter().map(String::as_bytes));
         for n in sent..sent + EVENTS {
             assert_eq!(innocent.event()["id"], *format!("orders:0:{n}"), "the reader misses nothing");
         }
@@ -186,10 +186,10 @@ fn streams_are_rejected_and_slow_queues_emptied_before_the_limit() {
             break;
         }
         if metric("notifications_memory_level") == 4.0 && !rejected {
-            let answer = lines(house.get("/r0")).send();
+            let answer = lines(fixture.get("/r0")).send();
             answer.problem(503);
             assert!(answer.header("retry-after").is_some());
-            let turned_away = house.get("/r0").header("Accept", "text/event-stream").sse().rest();
+            let turned_away = fixture.get("/r0").header("Accept", "text/event-stream").sse().rest();
             assert!(turned_away.len() == 1 && turned_away[0].retry.is_some(), "{turned_away:?}");
             rejected = true;
         }
@@ -198,8 +198,8 @@ fn streams_are_rejected_and_slow_queues_emptied_before_the_limit() {
     assert!(is_dropped(), "level 5 empties queues");
     assert_eq!(metric("notifications_streams_rejected_total{reason=\"memory\"}"), 2.0);
     eventually_true("there is memory again", || metric("notifications_memory_level") < 4.0);
-    let mut late = lines(house.get("/r0")).ndjson();
-    let id = house.broker.order("o1");
+    let mut late = lines(fixture.get("/r0")).ndjson();
+    let id = fixture.broker.order("o1");
     assert_eq!((&innocent.event()["id"], &late.event()["id"]), (&json!(id), &json!(id)));
     let (head, body) = slow.into_iter().next().unwrap();
     let mut slow = Ndjson::over(head, body);
@@ -209,10 +209,10 @@ fn streams_are_rejected_and_slow_queues_emptied_before_the_limit() {
 
 #[test]
 fn the_ceiling_is_said_by_check_and_at_start() {
-    let house = House::plan_route("/r0", "auto", "").with("limits: { memory: 100MiB }").build();
-    let said = binary(&["check", "--config", house.config.to_str().unwrap()]).output().unwrap();
+    let fixture = Fixture::plan_route("/r0", "auto", "").with("limits: { memory: 100MiB }").build();
+    let said = binary(&["check", "--config", fixture.config.to_str().unwrap()]).output().unwrap();
     let said = String::from_utf8(said.stdout).unwrap();
     let ceiling = said.lines().find(|line| line.starts_with("memory: at most ")).expect(&said);
     assert!(ceiling.contains("limited to 100.0MiB; descriptors: at most "), "{said}");
-    house.sidecar.await_log(ceiling);
+    fixture.sidecar.await_log(ceiling);
 }

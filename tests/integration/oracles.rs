@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::support::client::Client;
 use crate::support::cutter::Cutter;
-use crate::support::house::House;
+use crate::support::fixture::Fixture;
 use crate::support::token;
 
 const EVENTS: usize = 100;
@@ -67,7 +67,7 @@ fn the_python_package_sees_everything_once() {
 
 #[test]
 fn a_user_sees_only_their_own_in_every_client() {
-    let house = House::standard();
+    let fixture = Fixture::standard();
     let token = token::of("u1");
     let clients: Vec<Client> = [
         ("eventsource.cjs", "http", "/mine/events"),
@@ -81,14 +81,14 @@ fn a_user_sees_only_their_own_in_every_client() {
     ]
     .iter()
     .map(|(script, scheme, path)| {
-        Client::start(script, &[&format!("{scheme}://{}{path}", house.sidecar.listen), "2", &token])
+        Client::start(script, &[&format!("{scheme}://{}{path}", fixture.sidecar.listen), "2", &token])
     })
     .collect();
     clients.iter().for_each(Client::await_open);
-    house.broker.notice("u2");
-    let first = house.broker.notice("u1");
-    house.broker.notice("u2");
-    let second = house.broker.notice("u1");
+    fixture.broker.notice("u2");
+    let first = fixture.broker.notice("u1");
+    fixture.broker.notice("u2");
+    let second = fixture.broker.notice("u1");
     for client in clients {
         assert_eq!(client.ids(2), [first.clone(), second.clone()]);
     }
@@ -96,12 +96,12 @@ fn a_user_sees_only_their_own_in_every_client() {
 
 #[test]
 fn what_kcat_produces_arrives() {
-    let house = House::standard();
-    let mut sse = house.get("/orders/o1/events").sse();
-    let mut ndjson = house.get("/orders/o1/stream").ndjson();
-    let mut websocket = house.get("/orders/o1/ws").websocket();
+    let fixture = Fixture::standard();
+    let mut sse = fixture.get("/orders/o1/events").sse();
+    let mut ndjson = fixture.get("/orders/o1/stream").ndjson();
+    let mut websocket = fixture.get("/orders/o1/ws").websocket();
     let record = r#"{"type":"order-created","orderId":"o1","data":{"by":"kcat"}}"#;
-    kcat(&house.broker.address(), "orders", record);
+    kcat(&fixture.broker.address(), "orders", record);
     let wanted = json!({"by": "kcat"});
     assert_eq!(sse.event().json()["data"], wanted);
     assert_eq!(ndjson.event()["data"], wanted);
@@ -121,14 +121,14 @@ pub(crate) fn kcat(brokers: &str, topic: &str, value: &str) {
 
 #[track_caller]
 fn resumes_exactly(script: &str, scheme: &str, path: &str) {
-    let house = House::standard();
-    let cutter = Cutter::start(house.sidecar.listen, CUTS);
+    let fixture = Fixture::standard();
+    let cutter = Cutter::start(fixture.sidecar.listen, CUTS);
     let client = Client::start(script, &[&format!("{scheme}://{}{path}", cutter.address), &EVENTS.to_string()]);
     client.await_open();
-    let mut wanted = house.broker.orders("o1", EVENTS / 2);
+    let mut wanted = fixture.broker.orders("o1", EVENTS / 2);
     // The first cut is behind it when the second half is produced.
     crate::support::eventually_true("the first cut", || cutter.cuts() >= 1);
-    wanted.extend(house.broker.orders("o1", EVENTS / 2));
+    wanted.extend(fixture.broker.orders("o1", EVENTS / 2));
     assert_eq!(client.ids(EVENTS), wanted);
     assert_eq!(cutter.cuts(), CUTS.len());
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::support::eventually_true;
-use crate::support::house::House;
+use crate::support::fixture::Fixture;
 use crate::support::sidecar::binary;
 
 /// The documented exit code.
@@ -94,17 +94,17 @@ fn a_failed_write_to_standard_error_is_a_failure() {
 
 #[test]
 fn commands_that_follow_a_process_fail_too() {
-    let house = House::standard();
-    let url = format!("http://{}/stream", house.sidecar.listen);
+    let fixture = Fixture::standard();
+    let url = format!("http://{}/stream", fixture.sidecar.listen);
     let mut tap = binary(&["tap", &url]).stdout(full()).stderr(Stdio::null()).spawn().unwrap();
     let mut code = None;
     eventually_true("an event that cannot be printed", || {
-        house.broker.order("o1");
+        fixture.broker.order("o1");
         code = tap.try_wait().unwrap();
         code.is_some()
     });
     assert_eq!(code.unwrap().code(), UNWRITABLE);
-    for words in [&["doctor", &url, "--duration", "1s"][..], &["drain", "--admin", &house.sidecar.admin.to_string()]] {
+    for words in [&["doctor", &url, "--duration", "1s"][..], &["drain", "--admin", &fixture.sidecar.admin.to_string()]] {
         let mut command = binary(words);
         command.stdout(full());
         let (code, said) = run(command, "");

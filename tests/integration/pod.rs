@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::support::admin::Admin;
 use crate::support::eventually_true;
-use crate::support::house::House;
+use crate::support::fixture::Fixture;
 use crate::support::real::{plan, shared};
 use crate::support::returning::{Client, Load, PARTITIONS, Service, assert_exactly, open_streams, start_replica};
 use crate::support::sidecar::{Sidecar, binary};
@@ -24,36 +24,36 @@ fn no_client_misses_an_event_over_the_life_of_a_pod() {
     let pod = Pod::read();
     // As in the manifest, and slow enough for events between the ends of two streams.
     let drain = format!("drain: {{ budget: {}s, reconnects_per_second: 6 }}", pod.budget.as_secs());
-    let mut house = plan(shared(), &["pods"]).with(&drain).kafka("warm_up: 600s").unready().build();
-    assert_eq!(house.sidecar.admin(pod.probe("startupProbe")).status(), 200, "it does not wait for Kafka");
-    assert_eq!(house.sidecar.admin(pod.probe("readinessProbe")).reasons(), ["warming up"]);
+    let mut fixture = plan(shared(), &["pods"]).with(&drain).kafka("warm_up: 600s").unready().build();
+    assert_eq!(fixture.sidecar.admin(pod.probe("startupProbe")).status(), 200, "it does not wait for Kafka");
+    assert_eq!(fixture.sidecar.admin(pod.probe("readinessProbe")).reasons(), ["warming up"]);
     Admin::of(&shared().address).create_topic("pods", PARTITIONS, &[]);
-    eventually_true("ready", || house.sidecar.admin(pod.probe("readinessProbe")).status() == 200);
+    eventually_true("ready", || fixture.sidecar.admin(pod.probe("readinessProbe")).status() == 200);
 
-    let other = start_replica(&house.config, "other");
+    let other = start_replica(&fixture.config, "other");
     let is_terminating = Arc::new(AtomicBool::new(false));
-    let clients = Client::start(CLIENTS, "", &service(&is_terminating, &house.sidecar, &other));
-    let mut load = Load::new(&house.broker, "pods");
-    eventually_true("all clients", || open_streams(&house.sidecar) == CLIENTS as f64);
+    let clients = Client::start(CLIENTS, "", &service(&is_terminating, &fixture.sidecar, &other));
+    let mut load = Load::new(&fixture.broker, "pods");
+    eventually_true("all clients", || open_streams(&fixture.sidecar) == CLIENTS as f64);
     load.round();
     let events = (CLIENTS * load.wanted.len()) as f64;
     eventually_true("a cursor for each", || {
-        house.sidecar.metric_sum("notifications_route_events_sent_total") == events
+        fixture.sidecar.metric_sum("notifications_route_events_sent_total") == events
     });
-    let requests = Requests::start(&house);
+    let requests = Requests::start(&fixture);
 
     // The pod terminates.
     let began = Instant::now();
     is_terminating.store(true, Ordering::Relaxed);
-    let mut hook = pod.pre_stop(&house.sidecar);
+    let mut hook = pod.pre_stop(&fixture.sidecar);
     load.while_runs(&mut hook);
     // It still serves requests, since kube-proxy may have no other endpoint.
-    assert_eq!(house.sidecar.admin(pod.probe("readinessProbe")).status(), 200);
+    assert_eq!(fixture.sidecar.admin(pod.probe("readinessProbe")).status(), 200);
     let said = String::from_utf8(hook.wait_with_output().unwrap().stdout).unwrap();
     assert!(said.starts_with(&format!("drained: {CLIENTS} streams in ")) && said.ends_with("0 were cut\n"), "{said}");
-    assert_eq!(house.sidecar.admin(pod.probe("livenessProbe")).status(), 200, "it is not killed for having drained");
+    assert_eq!(fixture.sidecar.admin(pod.probe("livenessProbe")).status(), 200, "it is not killed for having drained");
     assert!(requests.stop() > 0, "requests were served until its end");
-    end(&mut house.sidecar, &house.upstream);
+    end(&mut fixture.sidecar, &fixture.upstream);
     assert!(began.elapsed() < pod.grace_period, "{:?}", began.elapsed());
 
     eventually_true("all clients at the other", || {
@@ -96,8 +96,8 @@ struct Requests {
 }
 
 impl Requests {
-    fn start(house: &House) -> Self {
-        let (is_over, call) = (Arc::new(AtomicBool::new(false)), house.get("/echo"));
+    fn start(fixture: &Fixture) -> Self {
+        let (is_over, call) = (Arc::new(AtomicBool::new(false)), fixture.get("/echo"));
         let stop = is_over.clone();
         let thread = thread::spawn(move || {
             let mut served = 0;

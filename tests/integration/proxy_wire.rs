@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use socket2::SockRef;
 
-use crate::support::house::{House, Plan, STANDARD};
+use crate::support::fixture::{Fixture, Plan, STANDARD};
 use crate::support::http::{Call, Connection, Head};
 use crate::support::raw_upstream::RawUpstream;
 use crate::support::token;
@@ -18,8 +18,8 @@ fn before(upstream: &RawUpstream) -> Plan {
 }
 
 /// All bytes until the connection ends.
-fn all(house: &House, request: &[u8]) -> Vec<u8> {
-    let mut socket = TcpStream::connect(house.sidecar.listen).unwrap();
+fn all(fixture: &Fixture, request: &[u8]) -> Vec<u8> {
+    let mut socket = TcpStream::connect(fixture.sidecar.listen).unwrap();
     socket.write_all(request).unwrap();
     let mut bytes = Vec::new();
     // A reset ends it as well as a close does.
@@ -27,13 +27,13 @@ fn all(house: &House, request: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn text(house: &House, request: &str) -> String {
-    String::from_utf8(all(house, request.replace('\n', "\r\n").as_bytes())).unwrap()
+fn text(fixture: &Fixture, request: &str) -> String {
+    String::from_utf8(all(fixture, request.replace('\n', "\r\n").as_bytes())).unwrap()
 }
 
 /// The response to a GET of this path, the last one on its connection.
-fn get(house: &House, path: &str) -> String {
-    text(house, &format!("GET {path} HTTP/1.1\nHost: a\nConnection: close\n\n"))
+fn get(fixture: &Fixture, path: &str) -> String {
+    text(fixture, &format!("GET {path} HTTP/1.1\nHost: a\nConnection: close\n\n"))
 }
 
 #[test]
@@ -49,8 +49,8 @@ fn sidestream_writes_nothing_into_a_tunnel() {
         let _ = socket.read_to_end(&mut Vec::new());
     });
     for (upstream, speaks) in [(resetting, true), (silent, false)] {
-        let house = Plan::new(STANDARD).upstream(&format!("{}, read_timeout: 300ms", upstream.key())).build();
-        let mut tunnel = house.get("/tunnel").raw_websocket();
+        let fixture = Plan::new(STANDARD).upstream(&format!("{}, read_timeout: 300ms", upstream.key())).build();
+        let mut tunnel = fixture.get("/tunnel").raw_websocket();
         assert_eq!(tunnel.connection.exactly(4).as_deref(), Some(&SWITCH[SWITCH.len() - 4..]));
         if speaks {
             tunnel.connection.write(b"ping");
@@ -66,9 +66,9 @@ fn a_switch_to_another_protocol_is_refused() {
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\r\nsmuggled",
     ];
     let numbers = 0..answers.len();
-    let house = before(&RawUpstream::saying(answers)).build();
+    let fixture = before(&RawUpstream::saying(answers)).build();
     for n in numbers {
-        let answer = text(&house, &format!("GET /{n} HTTP/1.1\nHost: a\nConnection: Upgrade\nUpgrade: websocket\n\n"));
+        let answer = text(&fixture, &format!("GET /{n} HTTP/1.1\nHost: a\nConnection: Upgrade\nUpgrade: websocket\n\n"));
         assert!(answer.starts_with("HTTP/1.1 502 ") && !answer.contains("smuggled"), "{answer}");
     }
 }
@@ -76,8 +76,8 @@ fn a_switch_to_another_protocol_is_refused() {
 /// Java's client requests `h2c` by default, and so does `curl --http2`.
 #[test]
 fn an_upgrade_to_anything_else_is_not_passed_on() {
-    let house = House::standard();
-    let mut connection = Connection::open(house.sidecar.listen);
+    let fixture = Fixture::standard();
+    let mut connection = Connection::open(fixture.sidecar.listen);
     let asks = "GET /echo/1 HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
                 HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\nGET /echo/2 HTTP/1.1\r\nHost: a\r\n\r\n";
     connection.write(asks.as_bytes());
@@ -114,9 +114,9 @@ fn hop_by_hop_and_framing_fields_are_not_forwarded() {
             &["HTTP/1.1 200", "content-length: 2", "date", "connection: close"],
         ),
     ];
-    let house = before(&RawUpstream::saying(answers.iter().map(|(_, answer, _)| *answer).collect())).build();
+    let fixture = before(&RawUpstream::saying(answers.iter().map(|(_, answer, _)| *answer).collect())).build();
     for (n, (case, _, expected)) in answers.iter().enumerate() {
-        let answer = get(&house, &format!("/{n}"));
+        let answer = get(&fixture, &format!("/{n}"));
         let heads = answer.trim_end_matches("ok").lines().filter(|line| !line.is_empty());
         let lines: Vec<String> = heads
             .map(|line| match line.split_once(' ') {
@@ -140,20 +140,20 @@ fn answers_of_two_lengths_are_refused() {
         b"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nok",
     ];
     let numbers = 0..answers.len();
-    let house = before(&RawUpstream::saying(answers)).build();
+    let fixture = before(&RawUpstream::saying(answers)).build();
     for n in numbers {
-        let answer = get(&house, &format!("/{n}"));
+        let answer = get(&fixture, &format!("/{n}"));
         assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("problem+json"), "{answer}");
-        let counted = house.sidecar.metric("notifications_upstream_errors_total{kind=\"protocol\"}");
+        let counted = fixture.sidecar.metric("notifications_upstream_errors_total{kind=\"protocol\"}");
         assert_eq!(counted, Some(n as f64 + 1.0));
     }
 }
 
 #[test]
 fn a_request_with_close_gets_a_response_with_close() {
-    let house = House::standard();
+    let fixture = Fixture::standard();
     let connection = |head: &str| {
-        let answer = text(&house, head);
+        let answer = text(&fixture, head);
         Head::parse(answer.split_inclusive("\r\n\r\n").next().unwrap().as_bytes())
             .header("connection")
             .map(str::to_owned)
@@ -164,10 +164,10 @@ fn a_request_with_close_gets_a_response_with_close() {
             assert_eq!(answer.as_deref(), Some("close"), "{start} {lines}");
         }
     }
-    let mut stream = Connection::open(house.sidecar.listen);
+    let mut stream = Connection::open(fixture.sidecar.listen);
     stream.write(b"GET /events HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     assert_eq!(stream.head().header("connection"), Some("close"));
-    let mut admin = Connection::open(house.sidecar.admin);
+    let mut admin = Connection::open(fixture.sidecar.admin);
     admin.write(b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: foo\r\nConnection: close\r\n\r\n");
     assert_eq!(admin.answer().header("connection"), Some("close"));
     assert!(admin.ended());
@@ -175,21 +175,21 @@ fn a_request_with_close_gets_a_response_with_close() {
 
 #[test]
 fn targets_that_are_no_uri_pass() {
-    let house = House::standard();
+    let fixture = Fixture::standard();
     for (target, seen) in [
         ("/echo?query=up{job=\"x\"}", "/echo?query=up{job=%22x%22}"),
         ("/echo?a=<b>&c=%22", "/echo?a=%3Cb%3E&c=%22"),
         ("/echo/<`a`>", "/echo/%3C%60a%60%3E"),
         ("/echo?a=[]|\\^{}'", "/echo?a=[]|\\^{}'"),
     ] {
-        assert_eq!(house.get(target).send().json()["target"], seen);
+        assert_eq!(fixture.get(target).send().json()["target"], seen);
     }
 }
 
 #[test]
 fn every_refusal_is_a_problem_and_counted() {
-    let house = House::standard();
-    let refused = || house.sidecar.metric_sum("notifications_bad_requests_total");
+    let fixture = Fixture::standard();
+    let refused = || fixture.sidecar.metric_sum("notifications_bad_requests_total");
     for byte in (0x01u8..=0xff).filter(|byte| !b"\r\n".contains(byte)) {
         for place in [
             "GET /echo{}x HTTP/1.1\nHost: a\n",
@@ -201,7 +201,7 @@ fn every_refusal_is_a_problem_and_counted() {
             let request = [start.as_bytes(), &[byte], end.as_bytes(), b"Connection: close\n\n"].concat();
             let request: Vec<u8> =
                 request.iter().flat_map(|&b| if b == b'\n' { vec![b'\r', b] } else { vec![b] }).collect();
-            let answer = String::from_utf8_lossy(&all(&house, &request)).into_owned();
+            let answer = String::from_utf8_lossy(&all(&fixture, &request)).into_owned();
             let is_passed = answer.starts_with("HTTP/1.1 200 ");
             let is_refused = answer.contains("problem+json") && refused() > before;
             assert!(is_passed || is_refused, "{}: {answer}", request.escape_ascii());
@@ -226,18 +226,18 @@ fn claims_of_untrusted_clients_are_not_forwarded() {
         "X-Original-Forwarded-For",
         "Proxy",
     ];
-    let seen = |house: &House| {
-        let request = claims.iter().fold(house.get("/echo"), |request, name| request.header(name, "evil"));
+    let seen = |fixture: &Fixture| {
+        let request = claims.iter().fold(fixture.get("/echo"), |request, name| request.header(name, "evil"));
         request.send().text().matches("evil").count()
     };
-    assert_eq!(seen(&House::standard()), 0);
+    assert_eq!(seen(&Fixture::standard()), 0);
     let trusting = Plan::new(STANDARD).with("forwarded: { trust: all }").build();
     assert_eq!(seen(&trusting), claims.len());
 }
 
 #[test]
 fn a_token_is_found_among_all_cookies() {
-    let house = House::standard();
+    let fixture = Fixture::standard();
     let good = token::of("u1");
     let lines = |cookies: &[&[u8]]| {
         let mut request = b"GET /mine/events HTTP/1.1\r\nHost: a\r\n".to_vec();
@@ -245,7 +245,7 @@ fn a_token_is_found_among_all_cookies() {
             request.extend([b"Cookie: ", *line, b"\r\n"].concat());
         }
         request.extend(b"\r\n");
-        let mut connection = Connection::open(house.sidecar.listen);
+        let mut connection = Connection::open(fixture.sidecar.listen);
         connection.write(&request);
         connection.head().status
     };
@@ -269,12 +269,12 @@ fn the_log_quotes_no_answer_and_is_bounded() {
             socket.write_all(b"HTTP/1.1 200 OK\r\nSet-Cookie: session=S3CR3T; HttpOnly\r\nbroken line\r\n\r\nS3CR3T");
         let _ = socket.write_all(&b"S3CR3T".repeat(100_000));
     });
-    let house = before(&broken).build();
+    let fixture = before(&broken).build();
     for _ in 0..100 {
-        house.get("/x?token=S3CR3T").header("Authorization", "Bearer S3CR3T").send().problem(502);
+        fixture.get("/x?token=S3CR3T").header("Authorization", "Bearer S3CR3T").send().problem(502);
     }
-    house.sidecar.await_log("cannot serve a request from the upstream");
-    let log = house.sidecar.log();
+    fixture.sidecar.await_log("cannot serve a request from the upstream");
+    let log = fixture.sidecar.log();
     assert!(!log.contains("S3CR3T"), "{log}");
     assert!(log.lines().all(|line| line.len() < 8192));
     let lines = log.lines().filter(|line| line.contains("cannot serve")).count();
@@ -283,10 +283,10 @@ fn the_log_quotes_no_answer_and_is_bounded() {
 
 #[test]
 fn a_missing_directory_is_logged_once() {
-    let house = Plan::new(STANDARD).kafka("properties: { ssl.ca.location: /nonexistent/ca.pem }").build();
+    let fixture = Plan::new(STANDARD).kafka("properties: { ssl.ca.location: /nonexistent/ca.pem }").build();
     for _ in 0..50 {
-        Call::of_admin(house.sidecar.admin, "POST", "/-/reload").send();
+        Call::of_admin(fixture.sidecar.admin, "POST", "/-/reload").send();
     }
-    house.sidecar.await_log("cannot watch");
-    assert_eq!(house.sidecar.log().matches("cannot watch").count(), 1);
+    fixture.sidecar.await_log("cannot watch");
+    assert_eq!(fixture.sidecar.log().matches("cannot watch").count(), 1);
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::support::admin::Admin;
 use crate::support::broker::Broker;
-use crate::support::real::{house, house_on, plan, shared, start};
+use crate::support::real::{fixture, fixture_on, plan, shared, start};
 
 /// A record whose repetition any codec makes use of, in bytes.
 const COMPRESSIBLE: usize = 2_000;
@@ -22,11 +22,11 @@ const PACE: Duration = Duration::from_millis(2);
 
 #[test]
 fn a_record_arrives_on_every_transport() {
-    let house = house(&[("first", 1)]);
-    let mut sse = house.get("/events").sse();
-    let mut ndjson = house.get("/stream").ndjson();
-    let mut socket = house.get("/ws").websocket();
-    let id = house.broker.event("first", 0, json!({"type": "order-created", "orderId": "o1", "data": {"n": 1}}));
+    let fixture = fixture(&[("first", 1)]);
+    let mut sse = fixture.get("/events").sse();
+    let mut ndjson = fixture.get("/stream").ndjson();
+    let mut socket = fixture.get("/ws").websocket();
+    let id = fixture.broker.event("first", 0, json!({"type": "order-created", "orderId": "o1", "data": {"n": 1}}));
     let event = sse.event().json();
     assert_eq!(event["id"], id);
     assert!(event["ts"].as_i64().is_some_and(|ts| ts > 0), "Kafka's timestamp: {event}");
@@ -39,10 +39,10 @@ fn a_record_arrives_on_every_transport() {
 #[test]
 fn a_crash_of_the_broker_costs_no_stream_anything() {
     let mut node = start("crash");
-    let house = house_on(&node, &[("crash", 1)]);
-    let mut sse = house.get("/events").sse();
-    let mut ndjson = house.get("/stream").ndjson();
-    let mut socket = house.get("/ws").websocket();
+    let fixture = fixture_on(&node, &[("crash", 1)]);
+    let mut sse = fixture.get("/events").sse();
+    let mut ndjson = fixture.get("/stream").ndjson();
+    let mut socket = fixture.get("/ws").websocket();
     let (back, wait_until_back) = channel();
     let value = json!({"type": "t", "orderId": "o1", "data": 1}).to_string();
     let last = thread::scope(|scope| {
@@ -60,8 +60,8 @@ fn a_crash_of_the_broker_costs_no_stream_anything() {
         });
         let mut seen = sse.ids(CRASH_AFTER);
         node.kill();
-        house.sidecar.await_metric("notifications_kafka_connected", 0.0);
-        assert_eq!(house.get("/echo").send().status(), 200);
+        fixture.sidecar.await_metric("notifications_kafka_connected", 0.0);
+        assert_eq!(fixture.get("/echo").send().status(), 200);
         node.start_again();
         back.send(()).unwrap();
         let last = producer.join().unwrap();
@@ -75,8 +75,8 @@ fn a_crash_of_the_broker_costs_no_stream_anything() {
         assert_eq!(socket.ids(log.len()), log);
         last
     });
-    assert!(house.get(&format!("/stream?since={last}")).open().0.status == 200);
-    house.sidecar.await_metric("notifications_kafka_connected", 1.0);
+    assert!(fixture.get(&format!("/stream?since={last}")).open().0.status == 200);
+    fixture.sidecar.await_metric("notifications_kafka_connected", 1.0);
 }
 
 #[test]
@@ -89,11 +89,11 @@ fn every_codec_of_the_broker_is_read() {
     for (topic, (codec, _)) in topics.iter().zip(CODECS) {
         admin.create_topic(topic, 1, &[("compression.type", codec)]);
     }
-    let house = plan(shared(), &topics.each_ref().map(String::as_str)).build();
-    let mut stream = house.get("/stream").ndjson();
+    let fixture = plan(shared(), &topics.each_ref().map(String::as_str)).build();
+    let mut stream = fixture.get("/stream").ndjson();
     for (topic, (codec, number)) in topics.iter().zip(CODECS) {
         let text = codec.repeat(COMPRESSIBLE / codec.len());
-        let id = house.broker.event(topic, 0, json!({"type": "t", "data": text}));
+        let id = fixture.broker.event(topic, 0, json!({"type": "t", "data": text}));
         let event = stream.event();
         assert_eq!((&event["id"], &event["data"]), (&json!(id), &json!(text)));
         assert_eq!(shared().segment(topic, 0)[ATTRIBUTES_LOW_BYTE] & 0b111, number, "{codec} on the broker's disk");
@@ -106,13 +106,13 @@ fn a_keys_events_stay_in_order() {
     const ROUNDS: usize = 10;
     /// Where the producer's partitioner decides, by key.
     const BY_KEY: i32 = -1;
-    let house = house(&[("keyed", 6)]);
-    let mut streams = ORDERS.map(|order| house.get(&format!("/orders/{order}/stream")).ndjson());
+    let fixture = fixture(&[("keyed", 6)]);
+    let mut streams = ORDERS.map(|order| fixture.get(&format!("/orders/{order}/stream")).ndjson());
     let mut wanted: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for n in 0..ROUNDS {
         for order in ORDERS {
             let value = json!({"type": "t", "orderId": order, "data": n}).to_string();
-            let id = house.broker.produce("keyed", BY_KEY, Some(order), Some(value.as_bytes()));
+            let id = fixture.broker.produce("keyed", BY_KEY, Some(order), Some(value.as_bytes()));
             wanted.entry(order).or_default().push(id);
         }
     }
@@ -125,24 +125,24 @@ fn a_keys_events_stay_in_order() {
 fn three_topics_of_six_partitions_resume_exactly_over_a_restart() {
     const TOPICS: [(&str, i32); 3] = [("wide-a", 6), ("wide-b", 6), ("wide-c", 6)];
     const ROUNDS: usize = 10;
-    let mut house = house(&TOPICS);
-    let mut stream = house.get("/stream").ndjson();
+    let mut fixture = fixture(&TOPICS);
+    let mut stream = fixture.get("/stream").ndjson();
     let mut wanted = Vec::new();
     for n in 0..ROUNDS {
         for (topic, partitions) in TOPICS {
             for partition in 0..partitions {
-                wanted.push(house.broker.event(topic, partition, json!({"type": "t", "data": n})));
+                wanted.push(fixture.broker.event(topic, partition, json!({"type": "t", "data": n})));
             }
         }
     }
     let seen = stream.ids(wanted.len() / 3);
     let cursor = stream.cursor.take().unwrap();
-    house.restart();
+    fixture.restart();
     let left = wanted.len() - seen.len();
     for resumed in [
-        house.get(&format!("/stream?since={cursor}")).ndjson().ids(left),
-        house.get("/events").header("Last-Event-ID", &cursor).sse().ids(left),
-        house.get(&format!("/ws?since={cursor}")).websocket().ids(left),
+        fixture.get(&format!("/stream?since={cursor}")).ndjson().ids(left),
+        fixture.get("/events").header("Last-Event-ID", &cursor).sse().ids(left),
+        fixture.get(&format!("/ws?since={cursor}")).websocket().ids(left),
     ] {
         assert_in_order_of_partitions(&[seen.clone(), resumed].concat(), &wanted);
     }

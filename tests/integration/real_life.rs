@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::admin::Admin;
 use crate::support::broker::Broker;
-use crate::support::house::Plan;
+use crate::support::fixture::Plan;
 use crate::support::real::{plan, shared, start};
 
 /// How long the outage is, in heartbeats of a second: longer than the client waits for anything, by `IMPATIENT`.
@@ -21,10 +21,10 @@ fn a_long_outage_costs_nothing_and_a_topic_made_anew_after_it_is_read() {
     let settings = "streams:\n  all: { topics: [steady, anew] }\nroutes:\n  - { path: /events, stream: all, transport: sse, \
                     public: true, heartbeat_interval: 1s }\n  - { path: /stream, stream: all, transport: ndjson, public: \
                     true, heartbeat_interval: 1s }\n";
-    let house = Plan::new(settings).broker(Broker::at(&node.address)).kafka(IMPATIENT).build();
-    let (mut sse, mut ndjson) = (house.get("/events").sse(), house.get("/stream").ndjson());
+    let fixture = Plan::new(settings).broker(Broker::at(&node.address)).kafka(IMPATIENT).build();
+    let (mut sse, mut ndjson) = (fixture.get("/events").sse(), fixture.get("/stream").ndjson());
     for topic in ["steady", "anew"] {
-        let id = house.broker.event(topic, 0, json!({"type": "t", "data": 0}));
+        let id = fixture.broker.event(topic, 0, json!({"type": "t", "data": 0}));
         assert!(sse.ids(1) == [&*id] && ndjson.ids(1) == [id]);
     }
 
@@ -33,7 +33,7 @@ fn a_long_outage_costs_nothing_and_a_topic_made_anew_after_it_is_read() {
         assert_eq!(sse.record().expect("a heartbeat").data, None);
         assert_eq!(ndjson.line().as_deref(), Some(""));
     }
-    assert_eq!(house.sidecar.metric("notifications_kafka_connected"), Some(0.0));
+    assert_eq!(fixture.sidecar.metric("notifications_kafka_connected"), Some(0.0));
     node.start_again();
     let after = Broker::at(&node.address).event("steady", 0, json!({"type": "t", "data": 1}));
     assert!(sse.ids(1) == [&*after] && ndjson.ids(1) == [after]);
@@ -48,11 +48,11 @@ fn a_long_outage_costs_nothing_and_a_topic_made_anew_after_it_is_read() {
 
 #[test]
 fn a_topic_may_be_made_after_the_sidecar_started() {
-    let house = plan(shared(), &["awaited"]).build();
-    let mut stream = house.get("/events").sse();
+    let fixture = plan(shared(), &["awaited"]).build();
+    let mut stream = fixture.get("/events").sse();
     Admin::of(&shared().address).create_topic("awaited", 3, &[]);
     for partition in 0..3 {
-        let id = house.broker.event("awaited", partition, json!({"type": "t", "data": partition}));
+        let id = fixture.broker.event("awaited", partition, json!({"type": "t", "data": partition}));
         assert_eq!(stream.ids(1), [id]);
     }
 }
@@ -61,21 +61,21 @@ fn a_topic_may_be_made_after_the_sidecar_started() {
 fn a_record_of_ten_megabytes_arrives_on_every_transport() {
     const BYTES: usize = 10 * 1024 * 1024;
     Admin::of(&shared().address).create_topic("large", 1, &[("max.message.bytes", "12000000")]);
-    let house = plan(shared(), &["large"]).build();
-    let produce = || drop(house.broker.event("large", 0, json!({"type": "t", "data": "x".repeat(BYTES)})));
+    let fixture = plan(shared(), &["large"]).build();
+    let produce = || drop(fixture.broker.event("large", 0, json!({"type": "t", "data": "x".repeat(BYTES)})));
     let is_whole = |event: &Value| event["data"].as_str().map(str::len) == Some(BYTES);
     // One after the other: whoever does not read so much for long is cut off.
-    let mut sse = house.get("/events").sse();
+    let mut sse = fixture.get("/events").sse();
     produce();
     assert!(is_whole(&sse.event().json()));
     drop(sse);
-    let mut ndjson = house.get("/stream").ndjson();
+    let mut ndjson = fixture.get("/stream").ndjson();
     produce();
     assert!(is_whole(&ndjson.event()));
     drop(ndjson);
-    let mut socket = house.get("/ws").websocket();
+    let mut socket = fixture.get("/ws").websocket();
     produce();
     assert!(is_whole(&socket.event()["data"]));
-    let next = house.broker.event("large", 0, json!({"type": "t", "data": 1}));
+    let next = fixture.broker.event("large", 0, json!({"type": "t", "data": 1}));
     assert_eq!(socket.ids(1), [next]);
 }

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::support::eventually_true;
-use crate::support::house::{House, Plan, STANDARD};
+use crate::support::fixture::{Fixture, Plan, STANDARD};
 use crate::support::http::Call;
 use crate::support::ndjson::Ndjson;
 use crate::support::sidecar::Sidecar;
@@ -38,33 +38,33 @@ const GROWTH_KIB_MAX: u64 = 16 * 1024;
 #[test]
 fn a_hundred_reloads_affect_no_stream_on_an_unchanged_route() {
     let streams = std::env::var("SIDESTREAM_RELOAD_STREAMS").map_or(LIVE_STREAMS, |text| text.parse().unwrap());
-    let mut house = Plan::new(STANDARD.replace("path: /ws,", "path: /ws, heartbeat_interval: 10m,")).build();
-    let standard = fs::read_to_string(&house.config).unwrap();
+    let mut fixture = Plan::new(STANDARD.replace("path: /ws,", "path: /ws, heartbeat_interval: 10m,")).build();
+    let standard = fs::read_to_string(&fixture.config).unwrap();
     let mut volume = Volume::new(&standard);
-    house.sidecar.terminate();
-    house.sidecar = Sidecar::run(&volume.file());
-    eventually_true("/readyz", || house.sidecar.admin("/readyz").status() == 200);
+    fixture.sidecar.terminate();
+    fixture.sidecar = Sidecar::run(&volume.file());
+    eventually_true("/readyz", || fixture.sidecar.admin("/readyz").status() == 200);
 
-    let mut live: Vec<_> = (0..streams).map(|n| Live::open(&house, n)).collect();
-    let newcomers = Newcomers::start(house.sidecar.listen);
+    let mut live: Vec<_> = (0..streams).map(|n| Live::open(&fixture, n)).collect();
+    let newcomers = Newcomers::start(fixture.sidecar.listen);
     let (mut events, mut settled, mut runs) = (Vec::new(), 0, 0);
     for n in 1..=RELOADS {
-        runs = round(&house, &mut volume, &standard, n, runs);
+        runs = round(&fixture, &mut volume, &standard, n, runs);
         if n % EVENT_EVERY == 0 {
-            events.push(house.broker.order("a"));
+            events.push(fixture.broker.order("a"));
         }
         if n == RELOADS / 5 {
-            settled = house.sidecar.resident_kib();
+            settled = fixture.sidecar.resident_kib();
         }
     }
-    let grown = house.sidecar.resident_kib().saturating_sub(settled);
+    let grown = fixture.sidecar.resident_kib().saturating_sub(settled);
     assert!(grown <= GROWTH_KIB_MAX, "{grown} KiB more than after {} reloads", RELOADS / 5);
     let came = newcomers.stop();
     assert!(came > 0);
-    assert_eq!(house.upstream.count("GET /events"), 0, "at no time was it the upstream's");
+    assert_eq!(fixture.upstream.count("GET /events"), 0, "at no time was it the upstream's");
     live.iter_mut().for_each(|stream| assert_eq!(stream.ids(events.len()), events));
     let open = || -> f64 {
-        let of = |route: &str| house.sidecar.metric(&format!("notifications_route_streams{{route=\"{route}\"}}"));
+        let of = |route: &str| fixture.sidecar.metric(&format!("notifications_route_streams{{route=\"{route}\"}}"));
         ["/events", "/stream", "/ws"].into_iter().filter_map(of).sum()
     };
     eventually_true("all on the sockets that they were opened on", || open() == streams as f64);
@@ -76,7 +76,7 @@ fn a_hundred_reloads_affect_no_stream_on_an_unchanged_route() {
 
 /// Changes the file in round `n`. `runs` is the round of the running file, 0 for the first. Returns the round of the
 /// file that runs afterwards.
-fn round(house: &House, volume: &mut Volume, standard: &str, n: usize, runs: usize) -> usize {
+fn round(fixture: &Fixture, volume: &mut Volume, standard: &str, n: usize, runs: usize) -> usize {
     let broken = format!("{standard}nonsense: 1\n");
     let good = |n: usize| match n {
         0 => standard.to_owned(),
@@ -94,17 +94,17 @@ fn round(house: &House, volume: &mut Volume, standard: &str, n: usize, runs: usi
     };
     // Only the last one is requested; the others are replaced at once.
     files.iter().for_each(|text| volume.swap(text));
-    let answer = Call::of_admin(house.sidecar.admin, "POST", "/-/reload").send();
+    let answer = Call::of_admin(fixture.sidecar.admin, "POST", "/-/reload").send();
     assert_eq!(answer.status(), if n % KINDS == 2 { 422 } else { 200 }, "round {n}");
-    assert!(running(house).contains(&sha256(&good(next))), "round {n}: {} is not file {next}", running(house));
-    assert_eq!(is_route(house, next), next != 0, "round {n}: the routes are those of the file");
-    assert!(runs == next || !is_route(house, runs), "round {n}: and no others");
+    assert!(running(fixture).contains(&sha256(&good(next))), "round {n}: {} is not file {next}", running(fixture));
+    assert_eq!(is_route(fixture, next), next != 0, "round {n}: the routes are those of the file");
+    assert!(runs == next || !is_route(fixture, runs), "round {n}: and no others");
     next
 }
 
 /// The metric that identifies the running file.
-fn running(house: &House) -> String {
-    let text = house.sidecar.admin("/metrics").text();
+fn running(fixture: &Fixture) -> String {
+    let text = fixture.sidecar.admin("/metrics").text();
     text.lines().find(|line| line.starts_with("notifications_config_info{")).unwrap().to_owned()
 }
 
@@ -113,11 +113,11 @@ fn sha256(text: &str) -> String {
 }
 
 /// Whether a new request reaches the route that this round's file adds, instead of the upstream.
-fn is_route(house: &House, round: usize) -> bool {
+fn is_route(fixture: &Fixture, round: usize) -> bool {
     let request = format!("GET /round/{round}");
-    let before = house.upstream.count(&request);
-    house.get(&format!("/round/{round}")).open();
-    house.upstream.count(&request) == before
+    let before = fixture.upstream.count(&request);
+    fixture.get(&format!("/round/{round}")).open();
+    fixture.upstream.count(&request) == before
 }
 
 /// A stream that stays open; transports alternate.
@@ -128,11 +128,11 @@ enum Live {
 }
 
 impl Live {
-    fn open(house: &House, n: usize) -> Self {
+    fn open(fixture: &Fixture, n: usize) -> Self {
         match n % 3 {
-            0 => Self::Sse(house.get("/events").sse()),
-            1 => Self::Ndjson(house.get("/stream").ndjson()),
-            _ => Self::WebSocket(house.get("/ws").websocket()),
+            0 => Self::Sse(fixture.get("/events").sse()),
+            1 => Self::Ndjson(fixture.get("/stream").ndjson()),
+            _ => Self::WebSocket(fixture.get("/ws").websocket()),
         }
     }
 

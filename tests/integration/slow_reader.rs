@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::house::House;
+use crate::support::fixture::Fixture;
 use crate::support::ndjson::Ndjson;
 use crate::support::slow::deaf;
 use crate::support::sse::Sse;
@@ -23,9 +23,9 @@ const SMALL: &str = "queue: { events: 32, bytes: 1MiB, overflow: drop-oldest }";
 
 #[test]
 fn the_oldest_events_are_dropped_and_reported() {
-    let house = House::with_route("/stream", "ndjson", SMALL);
-    let mut slow = deaf_ndjson(&house);
-    let wanted = flood(&house, "/stream");
+    let fixture = Fixture::with_route("/stream", "ndjson", SMALL);
+    let mut slow = deaf_ndjson(&fixture);
+    let wanted = flood(&fixture, "/stream");
     // A slow reader still receives the newest events.
     let account = Account::of(&mut slow, wanted.last().unwrap());
     account.assert_covers(&wanted);
@@ -34,12 +34,12 @@ fn the_oldest_events_are_dropped_and_reported() {
 
 #[test]
 fn the_newest_events_are_dropped_and_reported() {
-    let house = House::with_route("/stream", "ndjson", &SMALL.replace("oldest", "newest"));
-    let mut slow = deaf_ndjson(&house);
-    let mut wanted = flood(&house, "/stream");
+    let fixture = Fixture::with_route("/stream", "ndjson", &SMALL.replace("oldest", "newest"));
+    let mut slow = deaf_ndjson(&fixture);
+    let mut wanted = flood(&fixture, "/stream");
     let before = Account::until_gap(&mut slow);
     assert!(!before.seen.contains(wanted.last().unwrap()), "the newest should be gone");
-    wanted.push(house.broker.order("o1"));
+    wanted.push(fixture.broker.order("o1"));
     let mut account = Account::of(&mut slow, wanted.last().unwrap());
     account.add(before);
     account.assert_covers(&wanted);
@@ -47,36 +47,36 @@ fn the_newest_events_are_dropped_and_reported() {
 
 #[test]
 fn a_slow_reader_may_be_disconnected() {
-    let house = House::with_route("/stream", "ndjson", &SMALL.replace("drop-oldest", "disconnect"));
-    let mut slow = deaf_ndjson(&house);
-    let wanted = flood(&house, "/stream");
-    house.sidecar.await_metric("notifications_stream_active_connections", 0.0);
+    let fixture = Fixture::with_route("/stream", "ndjson", &SMALL.replace("drop-oldest", "disconnect"));
+    let mut slow = deaf_ndjson(&fixture);
+    let wanted = flood(&fixture, "/stream");
+    fixture.sidecar.await_metric("notifications_stream_active_connections", 0.0);
     let seen: Vec<String> = std::iter::from_fn(|| slow.object()).filter_map(|event| event_id(&event)).collect();
     assert_eq!(seen, wanted[..seen.len()], "what came is whole");
     assert!(seen.len() < wanted.len());
-    assert!(house.sidecar.metric_sum("notifications_stream_disconnects_total") >= 1.0);
+    assert!(fixture.sidecar.metric_sum("notifications_stream_disconnects_total") >= 1.0);
 }
 
 #[test]
 fn the_newest_event_of_each_state_is_kept_and_the_others_are_reported() {
-    let house = House::with_route("/stream", "ndjson", &SMALL.replace("drop-oldest", "coalesce"));
-    let mut slow = deaf_ndjson(&house);
-    let wanted = flood(&house, "/stream");
+    let fixture = Fixture::with_route("/stream", "ndjson", &SMALL.replace("drop-oldest", "coalesce"));
+    let mut slow = deaf_ndjson(&fixture);
+    let wanted = flood(&fixture, "/stream");
     let account = Account::of(&mut slow, wanted.last().unwrap());
     account.assert_covers(&wanted);
     // States alternate.
     assert!(account.seen.ends_with(&wanted[EVENTS - STATES..]), "{:?}", account.seen);
     assert!(account.missed > 0, "nothing was superseded");
-    let superseded = house.sidecar.metric("notifications_events_dropped_total{policy=\"coalesce\"}");
+    let superseded = fixture.sidecar.metric("notifications_events_dropped_total{policy=\"coalesce\"}");
     assert_eq!(superseded, Some(account.missed as f64));
 }
 
 #[test]
 fn sse_reports_the_overflow_in_band() {
-    let house = House::with_route("/events", "sse", SMALL);
-    let (head, body) = deaf(&house, house.get("/events"));
+    let fixture = Fixture::with_route("/events", "sse", SMALL);
+    let (head, body) = deaf(&fixture, fixture.get("/events"));
     let mut slow = Sse::over(head, body);
-    flood(&house, "/events");
+    flood(&fixture, "/events");
     let gap = slow.until("a gap", |record| record.event.as_deref() == Some("gap")).json();
     assert_eq!((&gap["cause"], gap["ranges"][0]["topic"].as_str()), (&json!("overflow"), Some("orders")));
     assert!(gap["missed"].as_u64().unwrap() > 0 && gap["cursor"].is_string(), "{gap}");
@@ -84,10 +84,10 @@ fn sse_reports_the_overflow_in_band() {
 
 #[test]
 fn websocket_reports_the_overflow_in_an_event() {
-    let house = House::with_route("/ws", "ws", SMALL);
-    let mut slow = house.get("/ws").raw_websocket();
-    let mut reader = house.get("/ws").websocket();
-    flood_with(&house, || Box::new(move || reader.ids(1).remove(0)));
+    let fixture = Fixture::with_route("/ws", "ws", SMALL);
+    let mut slow = fixture.get("/ws").raw_websocket();
+    let mut reader = fixture.get("/ws").websocket();
+    flood_with(&fixture, || Box::new(move || reader.ids(1).remove(0)));
     let gap = loop {
         let message = slow.json();
         if message["data"]["type"] == "gap" {
@@ -101,66 +101,66 @@ fn websocket_reports_the_overflow_in_an_event() {
 fn a_client_that_pauses_for_longer_than_the_peer_timeout_stays() {
     const PEER_TIMEOUT: Duration = Duration::from_secs(1);
     let limits = "limits: { tcp_user_timeout: 1s }";
-    let house = House::plan_route("/stream", "ndjson", SMALL).with(limits).build();
-    let mut slow = deaf_ndjson(&house);
-    let mut wanted = flood(&house, "/stream");
+    let fixture = Fixture::plan_route("/stream", "ndjson", SMALL).with(limits).build();
+    let mut slow = deaf_ndjson(&fixture);
+    let mut wanted = flood(&fixture, "/stream");
     let until = Instant::now() + 3 * PEER_TIMEOUT;
     while Instant::now() < until {
-        wanted.push(house.broker.order("o1"));
+        wanted.push(fixture.broker.order("o1"));
         thread::sleep(PEER_TIMEOUT / 20);
     }
     Account::of(&mut slow, wanted.last().unwrap()).assert_covers(&wanted);
-    let lost = house.sidecar.metric("notifications_stream_disconnects_total{reason=\"client-lost\"}");
+    let lost = fixture.sidecar.metric("notifications_stream_disconnects_total{reason=\"client-lost\"}");
     assert_eq!(lost.unwrap_or(0.0), 0.0);
 }
 
 #[test]
 fn a_client_that_pauses_for_longer_than_its_route_allows_is_cut_off() {
-    let house = House::with_route("/stream", "ndjson", &format!("{SMALL}, stall_timeout: 1s"));
-    let _slow = deaf_ndjson(&house);
-    flood(&house, "/stream");
-    house.sidecar.await_metric("notifications_stream_disconnects_total{reason=\"slow-consumer\"}", 1.0);
+    let fixture = Fixture::with_route("/stream", "ndjson", &format!("{SMALL}, stall_timeout: 1s"));
+    let _slow = deaf_ndjson(&fixture);
+    flood(&fixture, "/stream");
+    fixture.sidecar.await_metric("notifications_stream_disconnects_total{reason=\"slow-consumer\"}", 1.0);
 }
 
 #[test]
 fn queued_data_of_slow_clients_is_measured_until_they_disconnect() {
-    let house = House::with_route("/stream", "ndjson", SMALL);
-    let slow = deaf_ndjson(&house);
-    flood(&house, "/stream");
-    house.sidecar.await_metric("notifications_slow_streams", 1.0);
-    house.sidecar.await_metric("notifications_queued_events", 32.0);
-    assert!(house.sidecar.metric("notifications_queued_bytes").unwrap() > 32.0 * EVENT_BYTES as f64);
+    let fixture = Fixture::with_route("/stream", "ndjson", SMALL);
+    let slow = deaf_ndjson(&fixture);
+    flood(&fixture, "/stream");
+    fixture.sidecar.await_metric("notifications_slow_streams", 1.0);
+    fixture.sidecar.await_metric("notifications_queued_events", 32.0);
+    assert!(fixture.sidecar.metric("notifications_queued_bytes").unwrap() > 32.0 * EVENT_BYTES as f64);
     drop(slow);
     for name in ["slow_streams", "queued_events", "queued_bytes"] {
-        house.sidecar.await_metric(&format!("notifications_{name}"), 0.0);
+        fixture.sidecar.await_metric(&format!("notifications_{name}"), 0.0);
     }
 }
 
 #[test]
 fn many_slow_clients_use_bounded_memory() {
-    let house = House::with_route("/stream", "ndjson", SMALL);
-    let deaf: Vec<_> = (0..20).map(|_| deaf_ndjson(&house)).collect();
-    flood(&house, "/stream");
-    let before = house.sidecar.resident_kib();
+    let fixture = Fixture::with_route("/stream", "ndjson", SMALL);
+    let deaf: Vec<_> = (0..20).map(|_| deaf_ndjson(&fixture)).collect();
+    flood(&fixture, "/stream");
+    let before = fixture.sidecar.resident_kib();
     for _ in 0..2 {
-        flood(&house, "/stream");
+        flood(&fixture, "/stream");
     }
-    let after = house.sidecar.resident_kib();
+    let after = fixture.sidecar.resident_kib();
     assert!(after < before + GROWTH_KIB_MAX, "{before} KiB, then {after} KiB");
-    assert!(house.sidecar.metric_sum("notifications_events_dropped_total") > 0.0);
+    assert!(fixture.sidecar.metric_sum("notifications_events_dropped_total") > 0.0);
     drop(deaf);
 }
 
 /// Produces more than all buffers hold, while another client receives every event in order.
-fn flood(house: &House, target: &str) -> Vec<String> {
-    let call = house.get(target);
+fn flood(fixture: &Fixture, target: &str) -> Vec<String> {
+    let call = fixture.get(target);
     if target == "/events" {
-        flood_with(house, || {
+        flood_with(fixture, || {
             let mut stream = call.sse();
             Box::new(move || stream.event().event_id())
         })
     } else {
-        flood_with(house, || {
+        flood_with(fixture, || {
             let mut stream = call.ndjson();
             Box::new(move || event_id(&stream.event()).expect("an event, not a gap"))
         })
@@ -169,14 +169,14 @@ fn flood(house: &House, target: &str) -> Vec<String> {
 
 type NextId = Box<dyn FnMut() -> String>;
 
-fn flood_with(house: &House, reader: impl FnOnce() -> NextId) -> Vec<String> {
+fn flood_with(fixture: &Fixture, reader: impl FnOnce() -> NextId) -> Vec<String> {
     let value = |n: usize| json!({"type": "t", "orderId": n % STATES, "data": "x".repeat(EVENT_BYTES)}).to_string();
     let mut next = reader();
     let mut ids = Vec::with_capacity(EVENTS);
     // In portions smaller than the queue, so that the reading client never overflows.
     while ids.len() < EVENTS {
         let values: Vec<String> = (ids.len()..ids.len() + 20).map(value).collect();
-        let portion = house.broker.produce_all("orders", 0, values.iter().map(String::as_bytes));
+        let portion = fixture.broker.produce_all("orders", 0, values.iter().map(String::as_bytes));
         for id in &portion {
             assert_eq!(next(), *id, "the one who reads gets everything");
         }
@@ -185,8 +185,8 @@ fn flood_with(house: &House, reader: impl FnOnce() -> NextId) -> Vec<String> {
     ids
 }
 
-fn deaf_ndjson(house: &House) -> Ndjson {
-    let (head, body) = deaf(house, house.get("/stream"));
+fn deaf_ndjson(fixture: &Fixture) -> Ndjson {
+    let (head, body) = deaf(fixture, fixture.get("/stream"));
     Ndjson::over(head, body)
 }
 

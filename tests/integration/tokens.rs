@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
 use crate::support::client::Client;
-use crate::support::house::{House, Plan};
+use crate::support::fixture::{Fixture, Plan};
 use crate::support::token;
 
 const ROUTES: &str = r#"
@@ -25,10 +25,10 @@ fn entry(token: &str) -> String {
 
 #[test]
 fn a_subprotocol_carries_a_token_where_the_route_says_so() {
-    let house = Plan::new(ROUTES).build();
+    let fixture = Plan::new(ROUTES).build();
     let token = token::of("u1");
     let open = |path: &str, offered: String| {
-        let head = house.get(path).upgrade().header("Sec-WebSocket-Protocol", offered).open().0;
+        let head = fixture.get(path).upgrade().header("Sec-WebSocket-Protocol", offered).open().0;
         (head.status, head.header("sec-websocket-protocol").map(str::to_owned))
     };
     let is = |status: u16, echoed: Option<&str>| (status, echoed.map(str::to_owned));
@@ -48,17 +48,17 @@ fn a_subprotocol_carries_a_token_where_the_route_says_so() {
     ] {
         assert_eq!(open("/mine", garbage.clone()), is(401, None), "{garbage}");
     }
-    assert_eq!(house.get("/mine").header("Sec-WebSocket-Protocol", entry(&token)).open().0.status, 401, "no WebSocket");
-    let log = house.sidecar.log();
+    assert_eq!(fixture.get("/mine").header("Sec-WebSocket-Protocol", entry(&token)).open().0.status, 401, "no WebSocket");
+    let log = fixture.sidecar.log();
     assert!(!log.contains(&token) && !log.contains("base64url.bearer"), "{log}");
 }
 
 #[test]
 fn of_several_places_the_first_counts_alone() {
-    let house = Plan::new(ROUTES).build();
+    let fixture = Plan::new(ROUTES).build();
     let (good, bad) = (token::of("u1"), "bad".to_owned());
     let open = |header: Option<&str>, offered: &str, cookie: &str| {
-        let call = house.get("/mine").upgrade().header("Sec-WebSocket-Protocol", entry(offered));
+        let call = fixture.get("/mine").upgrade().header("Sec-WebSocket-Protocol", entry(offered));
         let call = call.header("Cookie", format!("session={cookie}")).header("Origin", "https://app.example");
         header.into_iter().fold(call, |call, token| call.bearer(token)).open().0.status
     };
@@ -70,20 +70,20 @@ fn of_several_places_the_first_counts_alone() {
 
 #[test]
 fn no_token_is_taken_from_a_url() {
-    let house = Plan::new(ROUTES).build();
+    let fixture = Plan::new(ROUTES).build();
     let token = token::of("u1");
     for name in ["access_token", "authorization", "token", "ticket", "jwt"] {
-        assert_eq!(house.get(&format!("/mine?{name}={token}")).open().0.status, 401, "{name}");
+        assert_eq!(fixture.get(&format!("/mine?{name}={token}")).open().0.status, 401, "{name}");
     }
-    assert!(!house.sidecar.log().contains(&token));
+    assert!(!fixture.sidecar.log().contains(&token));
 }
 
 #[test]
 fn a_websocket_outlives_its_first_token() {
-    let house = Plan::new(ROUTES).build();
+    let fixture = Plan::new(ROUTES).build();
     let with = |user: &str, seconds: u64| token::with(json!({"sub": user, "exp": token::now() + seconds}));
     let first = with("u1", 4);
-    let call = house.get("/mine").header("Sec-WebSocket-Protocol", format!("sidestream, {}", entry(&first)));
+    let call = fixture.get("/mine").header("Sec-WebSocket-Protocol", format!("sidestream, {}", entry(&first)));
     let mut socket = call.websocket();
     let mut forgotten = call.websocket();
     let next = with("u1", 3600);
@@ -94,9 +94,9 @@ fn a_websocket_outlives_its_first_token() {
     let notice = forgotten.event();
     assert_eq!(notice["data"]["type"], "auth", "{notice}");
     assert_eq!(forgotten.closed(), 1008);
-    let own = house.broker.notice("u1");
+    let own = fixture.broker.notice("u1");
     assert_eq!(socket.ids(1), [own]);
-    let log = house.sidecar.log();
+    let log = fixture.sidecar.log();
     assert!(!log.contains(&first) && !log.contains(&next));
 }
 
@@ -107,42 +107,42 @@ fn a_first_message_carries_a_token_where_the_route_says_so() {
          \x20 - {{ path: /impatient, stream: notices, bind: {{ userId: claims.sub }}, token_from: [message], \
          websocket: {{ authenticate_timeout: 1s }} }}\n"
     );
-    let house = Plan::new(&routes).build();
-    let waiting = || house.sidecar.metric("notifications_unauthenticated_websockets");
-    let open = || house.sidecar.metric("notifications_route_streams{route=\"/first\"}").unwrap_or(0.0);
+    let fixture = Plan::new(&routes).build();
+    let waiting = || fixture.sidecar.metric("notifications_unauthenticated_websockets");
+    let open = || fixture.sidecar.metric("notifications_route_streams{route=\"/first\"}").unwrap_or(0.0);
     let token = token::of("u1");
-    let (before, foreign) = (house.broker.notice("u1"), house.broker.notice("u2"));
-    let mut own = house.get(&format!("/first?since={before}")).websocket();
+    let (before, foreign) = (fixture.broker.notice("u1"), fixture.broker.notice("u2"));
+    let mut own = fixture.get(&format!("/first?since={before}")).websocket();
     assert_eq!((waiting(), open()), (Some(1.0), 0.0));
     let answer = own.ask(json!({"command": "authenticate", "token": token}));
     assert_eq!((&answer["data"]["status"], &answer["type"]), (&json!("ok"), &json!("response")), "{answer}");
     assert_eq!(open(), 1.0);
-    let next = house.broker.notice("u1");
+    let next = fixture.broker.notice("u1");
     assert_eq!(own.ids(1), [next], "not {before}, which it had, nor {foreign}, which is another's");
-    let mut full = house.get("/first").websocket();
+    let mut full = fixture.get("/first").websocket();
     full.send(&json!({"command": "authenticate", "token": token}).to_string());
     assert_eq!(full.closed(), 1013);
     for message in ["{\"command\":\"ping\"}", "{\"command\":\"authenticate\",\"token\":\"x\"}", "no JSON"] {
-        let mut other = house.get("/first").websocket();
+        let mut other = fixture.get("/first").websocket();
         other.send(message);
         assert_eq!(other.closed(), 1008, "{message}");
     }
-    assert_eq!(house.get("/impatient").websocket().closed(), 1008, "no message in time");
-    assert_eq!(house.get("/first").open().0.status, 401, "no WebSocket");
-    assert_eq!(house.get("/first").upgrade().bearer("x").open().0.status, 401, "a token that is not valid");
-    let foreign = house.get("/first").upgrade().header("Origin", "https://evil.example");
+    assert_eq!(fixture.get("/impatient").websocket().closed(), 1008, "no message in time");
+    assert_eq!(fixture.get("/first").open().0.status, 401, "no WebSocket");
+    assert_eq!(fixture.get("/first").upgrade().bearer("x").open().0.status, 401, "a token that is not valid");
+    let foreign = fixture.get("/first").upgrade().header("Origin", "https://evil.example");
     assert_eq!(foreign.open().0.status, 403, "the page may not");
-    assert!(!house.sidecar.log().contains(&token));
+    assert!(!fixture.sidecar.log().contains(&token));
 }
 
 /// Chromium on a page of another origin: the handshake succeeds only where the subprotocol is answered.
 #[test]
 fn a_page_of_another_origin_opens_a_websocket_with_a_token() {
-    let page = House::standard();
+    let page = Fixture::standard();
     let origin = format!("http://{}", page.sidecar.listen);
-    let house = Plan::new(ROUTES.replace("https://app.example", &origin)).build();
+    let fixture = Plan::new(ROUTES.replace("https://app.example", &origin)).build();
     let url = format!("http://{}/resume.html?none", page.sidecar.listen);
-    let streams = format!("ws://{}", house.sidecar.listen);
+    let streams = format!("ws://{}", fixture.sidecar.listen);
     let client = Client::start("browser_tokens.cjs", &[&url, &streams, &entry(&token::of("u1"))]);
     let seen = loop {
         let line = client.line();
@@ -165,22 +165,22 @@ routes:
 "#;
 const DESK: &str = "/.well-known/sidestream/tickets";
 
-fn ticket(house: &House, path: &str, token: &str) -> String {
-    let answer = house.call("POST", &format!("{DESK}?path={path}")).bearer(token).send();
+fn ticket(fixture: &Fixture, path: &str, token: &str) -> String {
+    let answer = fixture.call("POST", &format!("{DESK}?path={path}")).bearer(token).send();
     assert_eq!((answer.status(), answer.header("cache-control")), (201, Some("no-store")), "{}", answer.text());
     answer.json()["ticket"].as_str().unwrap().to_owned()
 }
 
 #[test]
 fn a_ticket_opens_one_path_for_its_subject_for_seconds() {
-    let house = Plan::new(TICKETS).build();
+    let fixture = Plan::new(TICKETS).build();
     let token = token::of("u1");
-    let good = ticket(&house, "/users/1", &token);
-    let status = |path: &str, ticket: &str| house.get(&format!("{path}?ticket={ticket}")).open().0.status;
-    let mut sse = house.get(&format!("/users/1?ticket={good}")).header("Accept", "text/event-stream").sse();
-    assert_eq!(house.get(&format!("/users/1?ticket={good}")).upgrade().open().0.status, 101);
-    house.broker.notice("u2");
-    let own = house.broker.notice("u1");
+    let good = ticket(&fixture, "/users/1", &token);
+    let status = |path: &str, ticket: &str| fixture.get(&format!("{path}?ticket={ticket}")).open().0.status;
+    let mut sse = fixture.get(&format!("/users/1?ticket={good}")).header("Accept", "text/event-stream").sse();
+    assert_eq!(fixture.get(&format!("/users/1?ticket={good}")).upgrade().open().0.status, 101);
+    fixture.broker.notice("u2");
+    let own = fixture.broker.notice("u1");
     assert_eq!(sse.ids(1), [own]);
     let (message, signature) = good.rsplit_once('.').unwrap();
     for bad in [
@@ -196,24 +196,24 @@ fn a_ticket_opens_one_path_for_its_subject_for_seconds() {
     for path in ["/users/2", "/other", "/none"] {
         assert_eq!(status(path, &good), 401, "{path}");
     }
-    assert_eq!(house.get("/none").bearer(&good).open().0.status, 401, "a ticket is no token");
+    assert_eq!(fixture.get("/none").bearer(&good).open().0.status, 401, "a ticket is no token");
     crate::support::eventually_true("the ticket expires", || status("/users/1", &good) == 401);
-    let log = house.sidecar.log();
+    let log = fixture.sidecar.log();
     assert!(!log.contains(&good) && !log.contains(&token));
 }
 
 #[test]
 fn a_ticket_is_issued_to_who_may_open_the_stream() {
-    let house = Plan::new(TICKETS).build();
+    let fixture = Plan::new(TICKETS).build();
     let token = token::of("u1");
-    let ask = |path: &str| house.call("POST", &format!("{DESK}?path={path}"));
+    let ask = |path: &str| fixture.call("POST", &format!("{DESK}?path={path}"));
     assert_eq!(ask("/users/1").send().status(), 401);
     assert_eq!(ask("/users/1").bearer("bad").send().status(), 401);
     assert_eq!(ask("/users/1").bearer(&token::with(json!({"exp": token::now() + 60}))).send().status(), 403);
     for path in ["/none", "/nowhere", "", "//users/1"] {
         assert_eq!(ask(path).bearer(&token).send().status(), 404, "{path}");
     }
-    assert_eq!(house.get(&format!("{DESK}?path=/users/1")).bearer(&token).send().status(), 405);
+    assert_eq!(fixture.get(&format!("{DESK}?path=/users/1")).bearer(&token).send().status(), 405);
     let by_cookie = |origin: Option<&str>| {
         let call = ask("/users/1").header("Cookie", format!("session={token}"));
         origin.into_iter().fold(call, |call, origin| call.header("Origin", origin)).send().status()
@@ -221,7 +221,7 @@ fn a_ticket_is_issued_to_who_may_open_the_stream() {
     assert_eq!(by_cookie(Some("https://app.example")), 201);
     assert_eq!(by_cookie(Some("https://evil.example")), 403);
     assert_eq!(by_cookie(None), 403);
-    let preflight = house.call("OPTIONS", &format!("{DESK}?path=/users/1")).header("Origin", "https://app.example");
+    let preflight = fixture.call("OPTIONS", &format!("{DESK}?path=/users/1")).header("Origin", "https://app.example");
     let preflight = preflight.header("Access-Control-Request-Method", "POST").send();
     assert_eq!(preflight.header("access-control-allow-methods"), Some("POST"));
 }

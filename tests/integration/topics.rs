@@ -5,11 +5,11 @@ use tungstenite::Message;
 
 use crate::support::broker::Broker;
 use crate::support::eventually;
-use crate::support::house::{House, KAFKA_PROPERTIES, Plan};
+use crate::support::fixture::{Fixture, KAFKA_PROPERTIES, Plan};
 use crate::support::ndjson::Ndjson;
 
 /// A stream of `orders` with these settings of the topic, and routes for all events, for one order, and in SSE.
-fn orders(topic: &str) -> House {
+fn orders(topic: &str) -> Fixture {
     Plan::new(format!(
         "topics:\n  orders: {{ {topic} }}\nstreams:\n  orders: {{ topics: [orders], keys: [orderId] }}\nroutes:\n  - {{ \
          path: /stream, stream: orders, public: true }}\n  - {{ path: \"/orders/{{id}}\", stream: orders, public: true, \
@@ -21,12 +21,12 @@ fn orders(topic: &str) -> House {
 
 #[test]
 fn a_mapped_topic_is_routed_typed_and_sent_whole() {
-    let house = orders("map: { type: /kind, ts: /at, keys: { orderId: /order/id } }");
+    let fixture = orders("map: { type: /kind, ts: /at, keys: { orderId: /order/id } }");
     let (mut all, mut one, mut sse) =
-        (house.get("/stream").ndjson(), house.get("/orders/7").ndjson(), house.get("/sse").sse());
+        (fixture.get("/stream").ndjson(), fixture.get("/orders/7").ndjson(), fixture.get("/sse").sse());
     let value = r#"{"kind":"paid","at":"2026-11-22T10:00:00Z","data":"theirs","order":{"id":7}}"#;
-    house.broker.produce("orders", 0, None, Some(br#"{"order":{"id":8}}"#));
-    let id = house.broker.produce("orders", 0, None, Some(value.as_bytes()));
+    fixture.broker.produce("orders", 0, None, Some(br#"{"order":{"id":8}}"#));
+    let id = fixture.broker.produce("orders", 0, None, Some(value.as_bytes()));
     let event = one.event();
     assert_eq!((&event["id"], &event["type"], &event["orderId"]), (&json!(id), &json!("paid"), &json!(7)));
     assert_eq!((&event["ts"], &event["data"]), (&json!(1_795_341_600_000_i64), &serde_json::from_str(value).unwrap()));
@@ -38,10 +38,10 @@ fn a_mapped_topic_is_routed_typed_and_sent_whole() {
 
 #[test]
 fn a_deletion_reaches_the_subscribers_of_its_key() {
-    let house = orders("map: { type: /kind, keys: { orderId: key } }");
-    let mut one = house.get("/orders/o-1").ndjson();
-    house.broker.produce("orders", 0, Some("o-2"), None);
-    let id = house.broker.produce("orders", 0, Some("o-1"), None);
+    let fixture = orders("map: { type: /kind, keys: { orderId: key } }");
+    let mut one = fixture.get("/orders/o-1").ndjson();
+    fixture.broker.produce("orders", 0, Some("o-2"), None);
+    let id = fixture.broker.produce("orders", 0, Some("o-1"), None);
     let event = one.event();
     assert_eq!((&event["id"], &event["type"], &event["orderId"]), (&json!(id), &json!("delete"), &json!("o-1")));
     assert_eq!(event["data"], json!(null));
@@ -67,15 +67,15 @@ fn text_and_bytes_arrive_on_every_transport() {
 
 #[test]
 fn a_websocket_gets_bytes_as_bytes_where_the_route_asks() {
-    let house = Plan::new(
+    let fixture = Plan::new(
         "topics:\n  orders: { format: binary }\nstreams:\n  orders: { topics: [orders, notices] }\nroutes:\n  - { path: \
          /ws, stream: orders, transport: ws, data: payload, websocket: { frames: binary }, public: true }\n",
     )
     .build();
-    let mut socket = house.get("/ws").websocket();
-    house.broker.produce("orders", 0, None, Some(b"\xff\0\x01"));
+    let mut socket = fixture.get("/ws").websocket();
+    fixture.broker.produce("orders", 0, None, Some(b"\xff\0\x01"));
     assert_eq!(socket.any(), Message::Binary(b"\xff\0\x01"[..].into()));
-    house.broker.produce("notices", 0, None, Some(b"{\"n\": 1}"));
+    fixture.broker.produce("notices", 0, None, Some(b"{\"n\": 1}"));
     assert_eq!(socket.any(), Message::Binary(b"{\"n\":1}"[..].into()));
     socket.send(r#"{"command":"ping"}"#);
     let Message::Text(response) = socket.any() else { panic!("responses are text") };
@@ -84,9 +84,9 @@ fn a_websocket_gets_bytes_as_bytes_where_the_route_asks() {
 
 #[test]
 fn a_cloudevent_keeps_its_id_in_addition_to_the_event_id() {
-    let house = orders("headers: false");
-    let mut one = house.get("/orders/o-1").ndjson();
-    let id = house.broker.event(
+    let fixture = orders("headers: false");
+    let mut one = fixture.get("/orders/o-1").ndjson();
+    let id = fixture.broker.event(
         "orders",
         0,
         json!({"specversion": "1.0", "id": "A-1", "source": "/shop", "type": "com.shop.paid",
@@ -118,17 +118,17 @@ fn here(id: &str) -> String {
 #[test]
 fn a_stream_of_two_clusters_resumes_exactly_in_both() {
     let eu = Broker::start(&[("orders", 1)]);
-    let mut house = two_clusters(&eu).build();
-    house.sidecar.await_metric("notifications_kafka_connected", 2.0);
-    let mut stream = house.get("/stream").ndjson();
-    let ids = [here(&eu.order("o1")), house.broker.order("o1")];
+    let mut fixture = two_clusters(&eu).build();
+    fixture.sidecar.await_metric("notifications_kafka_connected", 2.0);
+    let mut stream = fixture.get("/stream").ndjson();
+    let ids = [here(&eu.order("o1")), fixture.broker.order("o1")];
     let mut seen = stream.ids(2);
     seen.sort();
     assert_eq!(seen, ids);
     let cursor = stream.cursor.clone().unwrap();
-    let mut missed = [here(&eu.order("o2")), here(&eu.order("o3")), house.broker.order("o2")];
-    house.restart();
-    let mut resumed = house.get(&format!("/stream?since={cursor}")).ndjson();
+    let mut missed = [here(&eu.order("o2")), here(&eu.order("o3")), fixture.broker.order("o2")];
+    fixture.restart();
+    let mut resumed = fixture.get(&format!("/stream?since={cursor}")).ndjson();
     let mut seen = resumed.ids(3);
     seen.sort();
     missed.sort();
@@ -141,12 +141,12 @@ fn a_stream_of_two_clusters_resumes_exactly_in_both() {
 fn clusters_do_not_wait_for_each_other() {
     let eu = Broker::start(&[("orders", 1)]);
     eu.down();
-    let house = two_clusters(&eu).kafka("warm_up: 500ms").build();
-    house.sidecar.await_metric("notifications_kafka_connected", 1.0);
-    let first = house.broker.order("o1");
+    let fixture = two_clusters(&eu).kafka("warm_up: 500ms").build();
+    fixture.sidecar.await_metric("notifications_kafka_connected", 1.0);
+    let first = fixture.broker.order("o1");
     // After the time limit of the warm-up, a client can resume without the cluster that does not respond.
     let (head, body) = eventually("a resume", || {
-        house.get("/stream?since=orders:0:-1").try_open().filter(|(head, _)| head.status == 200)
+        fixture.get("/stream?since=orders:0:-1").try_open().filter(|(head, _)| head.status == 200)
     });
     let mut stream = Ndjson::over(head, body);
     assert_eq!(stream.ids(1), [first]);

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::support::collector::{Collector, Span};
-use crate::support::house::{House, Plan, STANDARD};
+use crate::support::fixture::{Fixture, Plan, STANDARD};
 use crate::support::{DEADLINE, eventually_true};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -26,7 +26,7 @@ fn unsampled() -> String {
     format!("00-{TRACE}-{PARENT}-00")
 }
 
-fn house(collector: &Collector, sample: f64) -> House {
+fn fixture(collector: &Collector, sample: f64) -> Fixture {
     Plan::new(STANDARD).with(&collector.section(sample)).build()
 }
 
@@ -49,8 +49,8 @@ fn is_recent(span: &Span) {
 #[test]
 fn a_traceparent_is_continued_upstream() {
     let collector = Collector::start();
-    let house = house(&collector, 0.0);
-    let call = house.call("POST", "/echo/a?token=secret").header("traceparent", sampled()).header("tracestate", "a=b");
+    let fixture = fixture(&collector, 0.0);
+    let call = fixture.call("POST", "/echo/a?token=secret").header("traceparent", sampled()).header("tracestate", "a=b");
     let echo = call.body("x").send().json();
     let spans = collector.named("POST", 1);
     let span = &spans[0];
@@ -65,15 +65,15 @@ fn a_traceparent_is_continued_upstream() {
 #[test]
 fn unsampled_requests_pass_unchanged_and_open_no_connection() {
     let collector = Collector::start();
-    let (on, off) = (house(&collector, 0.0), House::standard());
-    for (house, traceparent) in [(&on, unsampled()), (&off, sampled()), (&off, "nonsense".into())] {
-        let echo = house.get("/echo").header("traceparent", &traceparent).send().json();
+    let (on, off) = (fixture(&collector, 0.0), Fixture::standard());
+    for (fixture, traceparent) in [(&on, unsampled()), (&off, sampled()), (&off, "nonsense".into())] {
+        let echo = fixture.get("/echo").header("traceparent", &traceparent).send().json();
         assert_eq!(seen(&echo, "traceparent"), [traceparent]);
     }
-    for house in [&on, &off] {
-        assert!(seen(&house.get("/echo").send().json(), "traceparent").is_empty());
-        let mut stream = house.get("/events").sse();
-        let id = house.broker.order("a");
+    for fixture in [&on, &off] {
+        assert!(seen(&fixture.get("/echo").send().json(), "traceparent").is_empty());
+        let mut stream = fixture.get("/events").sse();
+        let id = fixture.broker.order("a");
         assert_eq!(stream.ids(1), [id]);
     }
     // This request alone is sampled.
@@ -85,12 +85,12 @@ fn unsampled_requests_pass_unchanged_and_open_no_connection() {
 #[test]
 fn without_a_traceparent_a_share_of_traces_begins_here_and_can_be_changed() {
     let collector = Collector::start();
-    let house = house(&collector, 0.0);
-    house.get("/echo/before").send();
-    let text = fs::read_to_string(&house.config).unwrap();
-    fs::write(&house.config, text.replace("sample: 0.0", "sample: 1.0")).unwrap();
-    house.sidecar.await_metric("notifications_config_reloads_total{result=\"success\"}", 1.0);
-    let echo = house.get("/echo/after").send().json();
+    let fixture = fixture(&collector, 0.0);
+    fixture.get("/echo/before").send();
+    let text = fs::read_to_string(&fixture.config).unwrap();
+    fs::write(&fixture.config, text.replace("sample: 0.0", "sample: 1.0")).unwrap();
+    fixture.sidecar.await_metric("notifications_config_reloads_total{result=\"success\"}", 1.0);
+    let echo = fixture.get("/echo/after").send().json();
     let span = &collector.named("GET", 1)[0];
     span.is(&[("url.path", "/echo/after")]);
     assert_eq!((seen(&echo, "traceparent"), &*span.parent), (vec![&*format!("00-{}-{}-01", span.trace, span.id)], ""));
@@ -99,8 +99,8 @@ fn without_a_traceparent_a_share_of_traces_begins_here_and_can_be_changed() {
 #[test]
 fn failures_of_the_upstream_are_errors() {
     let collector = Collector::start();
-    let house = house(&collector, 1.0);
-    assert_eq!(house.get("/close").send().status(), 502);
+    let fixture = fixture(&collector, 1.0);
+    assert_eq!(fixture.get("/close").send().status(), 502);
     let span = &collector.named("GET", 1)[0];
     span.is(&[("http.response.status_code", "502"), ("error.type", "closed")]);
     assert!(span.is_error);
@@ -109,8 +109,8 @@ fn failures_of_the_upstream_are_errors() {
 #[test]
 fn a_streams_span_ends_with_its_answers_head() {
     let collector = Collector::start();
-    let house = house(&collector, 0.0);
-    let asked = |target: &str| house.get(target).header("traceparent", sampled());
+    let fixture = fixture(&collector, 0.0);
+    let asked = |target: &str| fixture.get(target).header("traceparent", sampled());
     let _sse = asked("/orders/o1/events").sse();
     let _websocket = asked("/ws").websocket();
     assert_eq!(asked("/stream?since=orders:0:99").send().status(), 410);
@@ -133,11 +133,11 @@ fn a_streams_span_ends_with_its_answers_head() {
 fn an_event_is_one_trace_with_two_spans_per_writer() {
     const STREAMS: usize = 7;
     let collector = Collector::start();
-    let house = house(&collector, 0.0);
-    let mut streams: Vec<_> = (0..STREAMS).map(|_| house.get("/events").sse()).collect();
+    let fixture = fixture(&collector, 0.0);
+    let mut streams: Vec<_> = (0..STREAMS).map(|_| fixture.get("/events").sse()).collect();
     let event = json!({"type": "t", "orderId": "o", "data": 1}).to_string();
-    house.broker.produce_in_trace("orders", &event, &unsampled());
-    let id = house.broker.produce_in_trace("orders", &event, &sampled());
+    fixture.broker.produce_in_trace("orders", &event, &unsampled());
+    let id = fixture.broker.produce_in_trace("orders", &event, &sampled());
     streams.iter_mut().for_each(|stream| assert_eq!(stream.ids(2)[1], id));
 
     let receive = &collector.named("receive orders", 1)[0];
@@ -169,9 +169,9 @@ fn an_event_is_one_trace_with_two_spans_per_writer() {
 #[test]
 fn records_without_a_parent_begin_traces_and_undecodable_ones_are_errors() {
     let collector = Collector::start();
-    let house = house(&collector, 1.0);
-    house.broker.order("a");
-    house.broker.produce("orders", 0, None, Some(b"{ no JSON"));
+    let fixture = fixture(&collector, 1.0);
+    fixture.broker.order("a");
+    fixture.broker.produce("orders", 0, None, Some(b"{ no JSON"));
     let spans = collector.named("receive orders", 2);
     assert!(spans.iter().all(|span| span.parent.is_empty()) && spans[0].trace != spans[1].trace);
     assert_eq!((spans[0].is_error, spans[1].is_error), (false, true));
@@ -183,12 +183,12 @@ fn records_without_a_parent_begin_traces_and_undecodable_ones_are_errors() {
 #[test]
 fn a_stream_that_does_not_read_is_counted() {
     let collector = Collector::start();
-    let house = house(&collector, 0.0);
-    let _deaf = house.get("/stream").open();
+    let fixture = fixture(&collector, 0.0);
+    let _deaf = fixture.get("/stream").open();
     let filler = json!({"type": "t", "orderId": "o", "data": "x".repeat(500_000)}).to_string();
     // More than the sockets and the queue hold.
-    house.broker.produce_all("orders", 0, (0..30).map(|_| filler.as_bytes()));
-    house.broker.produce_in_trace("orders", &filler, &sampled());
+    fixture.broker.produce_all("orders", 0, (0..30).map(|_| filler.as_bytes()));
+    fixture.broker.produce_in_trace("orders", &filler, &sampled());
     let flush = &collector.named("flush orders", 1)[0];
     flush.is(&[("user.count", "0"), ("sidestream.streams.not_reached", "1")]);
     assert!(flush.moments.is_empty());
@@ -198,10 +198,10 @@ fn a_stream_that_does_not_read_is_counted() {
 #[test]
 fn queued_spans_are_exported_at_the_end() {
     let collector = Collector::start();
-    let mut house = house(&collector, 1.0);
-    let stream = house.get("/stream").ndjson();
-    house.get("/echo").send();
-    house.sidecar.terminate();
+    let mut fixture = fixture(&collector, 1.0);
+    let stream = fixture.get("/stream").ndjson();
+    fixture.get("/echo").send();
+    fixture.sidecar.terminate();
     drop(stream);
     collector.named("GET", 1);
     collector.named("GET /stream", 1);
@@ -211,28 +211,28 @@ fn queued_spans_are_exported_at_the_end() {
 fn an_unreachable_collector_affects_nothing_and_is_counted() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let section = format!("tracing: {{ endpoint: \"http://{gone}\", sample: 1.0 }}");
-    let mut house = Plan::new(STANDARD).with(&section).build();
-    let mut stream = house.get("/events").sse();
-    assert_eq!(house.get("/echo").send().status(), 200);
-    let id = house.broker.order("a");
+    let mut fixture = Plan::new(STANDARD).with(&section).build();
+    let mut stream = fixture.get("/events").sse();
+    assert_eq!(fixture.get("/echo").send().status(), 200);
+    let id = fixture.broker.order("a");
     assert_eq!(stream.ids(1), [id]);
     // Two requests, and the three spans of an event.
-    house.sidecar.await_metric("notifications_spans_dropped_total{reason=\"collector\"}", 5.0);
-    house.sidecar.await_log("the collector does not accept spans; dropping them");
-    assert_eq!(house.sidecar.metric("notifications_spans_exported_total"), Some(0.0));
-    house.sidecar.terminate();
+    fixture.sidecar.await_metric("notifications_spans_dropped_total{reason=\"collector\"}", 5.0);
+    fixture.sidecar.await_log("the collector does not accept spans; dropping them");
+    assert_eq!(fixture.sidecar.metric("notifications_spans_exported_total"), Some(0.0));
+    fixture.sidecar.terminate();
 }
 
 #[test]
 fn a_collector_that_does_not_respond_blocks_nothing() {
     let collector = Collector::silent();
-    let mut house = house(&collector, 1.0);
-    let mut stream = house.get("/events").sse();
+    let mut fixture = fixture(&collector, 1.0);
+    let mut stream = fixture.get("/events").sse();
     // More spans than the queue to the collector holds.
     for _ in 0..40 {
         let mut requests = b"GET /echo HTTP/1.1\r\nHost: x\r\n\r\n".repeat(99);
         requests.extend_from_slice(b"GET /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        let mut socket = TcpStream::connect(house.sidecar.listen).unwrap();
+        let mut socket = TcpStream::connect(fixture.sidecar.listen).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         socket.write_all(&requests).unwrap();
         let mut answers = String::new();
@@ -240,9 +240,9 @@ fn a_collector_that_does_not_respond_blocks_nothing() {
         assert_eq!(answers.matches("HTTP/1.1 200").count(), 100);
     }
     let dropped = "notifications_spans_dropped_total{reason=\"queue\"}";
-    eventually_true("spans are dropped", || house.sidecar.metric(dropped).is_some_and(|count| count > 0.0));
-    let id = house.broker.order("a");
+    eventually_true("spans are dropped", || fixture.sidecar.metric(dropped).is_some_and(|count| count > 0.0));
+    let id = fixture.broker.order("a");
     assert_eq!(stream.ids(1), [id]);
     assert!(collector.connections() >= 1);
-    house.sidecar.terminate();
+    fixture.sidecar.terminate();
 }

@@ -3,13 +3,13 @@
 use serde_json::json;
 use tungstenite::Message;
 
-use crate::support::house::{House, STANDARD};
+use crate::support::fixture::{Fixture, STANDARD};
 use crate::support::websocket::{BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, RSV1, TEXT, masked};
 
 #[test]
 fn the_handshake_is_that_of_the_rfc() {
-    let house = House::standard();
-    let head = house.get("/ws").header("Sec-WebSocket-Protocol", "unknown").raw_websocket().head;
+    let fixture = Fixture::standard();
+    let head = fixture.get("/ws").header("Sec-WebSocket-Protocol", "unknown").raw_websocket().head;
     assert_eq!(head.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     assert_eq!(head.header("upgrade").map(str::to_ascii_lowercase).as_deref(), Some("websocket"));
     assert_eq!(head.headers("connection").iter().map(|v| v.to_ascii_lowercase()).collect::<Vec<_>>(), ["upgrade"]);
@@ -18,17 +18,17 @@ fn the_handshake_is_that_of_the_rfc() {
 
 #[test]
 fn one_offered_subprotocol_is_echoed() {
-    let house = House::with_route("/ws", "ws", "websocket: { subprotocols: [v1, v2] }");
-    let head = house.get("/ws").header("Sec-WebSocket-Protocol", "v0, v2, v1").raw_websocket().head;
+    let fixture = Fixture::with_route("/ws", "ws", "websocket: { subprotocols: [v1, v2] }");
+    let head = fixture.get("/ws").header("Sec-WebSocket-Protocol", "v0, v2, v1").raw_websocket().head;
     let echoed = head.headers("sec-websocket-protocol");
     assert!(echoed == ["v1"] || echoed == ["v2"], "{echoed:?}");
 }
 
 #[test]
 fn an_event_is_a_message() {
-    let house = House::standard();
-    let mut socket = house.get("/ws").websocket();
-    let id = house.broker.order("o1");
+    let fixture = Fixture::standard();
+    let mut socket = fixture.get("/ws").websocket();
+    let id = fixture.broker.order("o1");
     let event = socket.event();
     assert_eq!((&event["id"], &event["type"]), (&json!(id), &json!("event")));
     assert!(event["timestamp"].as_str().unwrap().ends_with('Z'), "{event}");
@@ -38,25 +38,25 @@ fn an_event_is_a_message() {
 
 #[test]
 fn a_route_may_send_the_payload_alone() {
-    let house = House::standard();
-    let mut socket = house.get("/bare/ws").websocket();
-    house.broker.order("o1");
+    let fixture = Fixture::standard();
+    let mut socket = fixture.get("/bare/ws").websocket();
+    fixture.broker.order("o1");
     assert_eq!(socket.event()["data"], json!({"orderId": "o1"}));
 }
 
 #[test]
 fn a_path_parameter_selects_events() {
-    let house = House::standard();
-    let mut socket = house.get("/orders/o2/ws").websocket();
-    house.broker.order("o1");
-    let wanted = house.broker.order("o2");
+    let fixture = Fixture::standard();
+    let mut socket = fixture.get("/orders/o2/ws").websocket();
+    fixture.broker.order("o1");
+    let wanted = fixture.broker.order("o2");
     assert_eq!(socket.ids(1), [wanted]);
 }
 
 #[test]
 fn ping_is_answered() {
-    let house = House::standard();
-    let response = house.get("/ws").websocket().ask(json!({"command": "ping"}));
+    let fixture = Fixture::standard();
+    let response = fixture.get("/ws").websocket().ask(json!({"command": "ping"}));
     assert_eq!((&response["type"], &response["data"]["command"]), (&json!("response"), &json!("ping")));
     assert_eq!(response["data"]["status"], "ok");
     assert!(response["timestamp"].is_string() && response["id"].is_string(), "{response}");
@@ -64,13 +64,13 @@ fn ping_is_answered() {
 
 #[test]
 fn get_status_gives_the_newest_event_of_the_key() {
-    let house = House::standard();
-    let mut socket = house.get("/orders/o1/ws").websocket();
+    let fixture = Fixture::standard();
+    let mut socket = fixture.get("/orders/o1/ws").websocket();
     let nothing = socket.ask(json!({"command": "get-status"}));
     assert_eq!((&nothing["data"]["status"], &nothing["data"]["result"]), (&json!("ok"), &json!(null)));
-    house.broker.order("o1");
-    let newest = house.broker.order("o1");
-    house.broker.order("o2");
+    fixture.broker.order("o1");
+    let newest = fixture.broker.order("o1");
+    fixture.broker.order("o2");
     socket.ids(2);
     let status = socket.ask(json!({"command": "get-status"}));
     assert_eq!(status["data"]["result"]["id"], newest, "{status}");
@@ -78,8 +78,8 @@ fn get_status_gives_the_newest_event_of_the_key() {
 
 #[test]
 fn a_bare_command_is_accepted() {
-    let house = House::standard();
-    let mut socket = house.get("/orders/o1/ws").websocket();
+    let fixture = Fixture::standard();
+    let mut socket = fixture.get("/orders/o1/ws").websocket();
     socket.send(r#"{"command":"get-status"}"#);
     let response = socket.response();
     assert_eq!((&response["data"]["command"], &response["data"]["status"]), (&json!("get-status"), &json!("ok")));
@@ -87,57 +87,57 @@ fn a_bare_command_is_accepted() {
 
 #[test]
 fn a_manual_socket_subscribes_and_unsubscribes() {
-    let house = House::standard();
-    let mut socket = house.get("/ws?subscribe=manual").websocket();
-    let unseen = house.broker.order("o1");
-    house.settle("/events", &[unseen]);
+    let fixture = Fixture::standard();
+    let mut socket = fixture.get("/ws?subscribe=manual").websocket();
+    let unseen = fixture.broker.order("o1");
+    fixture.settle("/events", &[unseen]);
     let subscribed = socket.ask(json!({"command": "subscribe", "resource": "o1"}));
     assert_eq!(subscribed["data"]["status"], "ok", "{subscribed}");
-    house.broker.order("o2");
-    let wanted = house.broker.order("o1");
+    fixture.broker.order("o2");
+    let wanted = fixture.broker.order("o1");
     assert_eq!(socket.ids(1), [wanted]);
     let unsubscribed = socket.ask(json!({"command": "unsubscribe", "resource": "o1"}));
     assert_eq!(unsubscribed["data"]["status"], "ok", "{unsubscribed}");
-    let unseen = house.broker.order("o1");
-    house.settle("/events", &[unseen]);
+    let unseen = fixture.broker.order("o1");
+    fixture.settle("/events", &[unseen]);
     socket.ask(json!({"command": "subscribe", "resource": "o3"}));
-    let next = house.broker.order("o3");
+    let next = fixture.broker.order("o3");
     assert_eq!(socket.ids(1), [next]);
 }
 
 #[test]
 fn a_socket_subscribes_to_another_route() {
-    let house = House::with_routes_open_to_ws(&["/orders/{orderId}/ws"]);
-    let mut socket = house.get("/ws?subscribe=manual").websocket();
+    let fixture = Fixture::with_routes_open_to_ws(&["/orders/{orderId}/ws"]);
+    let mut socket = fixture.get("/ws?subscribe=manual").websocket();
     let response = socket.ask(json!({"command": "subscribe", "resource": "/orders/o7/ws"}));
     assert_eq!(response["data"]["status"], "ok", "{response}");
-    house.broker.order("o6");
-    let wanted = house.broker.order("o7");
+    fixture.broker.order("o6");
+    let wanted = fixture.broker.order("o7");
     assert_eq!(socket.ids(1), [wanted]);
 }
 
 #[test]
 fn a_public_socket_shows_no_more_than_its_path() {
-    let house = House::standard();
-    let mut socket = house.get("/orders/o1/ws").websocket();
+    let fixture = Fixture::standard();
+    let mut socket = fixture.get("/orders/o1/ws").websocket();
     for resource in ["o2", "/orders/o2/ws", "/ws", "/bare/ws"] {
         for command in ["subscribe", "get-status"] {
             let response = socket.ask(json!({"command": command, "resource": resource}));
             assert_eq!(response["data"]["status"], "error", "{command} {resource}: {response}");
         }
     }
-    house.broker.order("o2");
-    let own = house.broker.order("o1");
+    fixture.broker.order("o2");
+    let own = fixture.broker.order("o1");
     assert_eq!(socket.ids(1), [own]);
 }
 
 #[test]
 fn a_subscription_is_sent_in_its_own_routes_form() {
-    let house = House::with_routes_open_to_ws(&["/orders/{orderId}/ws", "/bare/ws"]);
-    let mut socket = house.get("/ws?subscribe=manual").websocket();
+    let fixture = Fixture::with_routes_open_to_ws(&["/orders/{orderId}/ws", "/bare/ws"]);
+    let mut socket = fixture.get("/ws?subscribe=manual").websocket();
     let response = socket.ask(json!({"command": "subscribe", "resource": "/bare/ws"}));
     assert_eq!(response["data"]["status"], "ok", "{response}");
-    let id = house.broker.order("o1");
+    let id = fixture.broker.order("o1");
     let event = socket.event();
     assert_eq!((&event["id"], &event["data"]), (&json!(id), &json!({"orderId": "o1"})));
 }
@@ -147,25 +147,25 @@ fn a_subscription_counts_for_its_route() {
     let route = "path: \"/orders/{orderId}/ws\", stream: orders,";
     let limited = STANDARD.replace(route, &format!("{route} max_streams: 1,"));
     assert_ne!(limited, STANDARD);
-    let house = House::open_to_ws(&limited, &["/orders/{orderId}/ws"]);
-    let open = || house.get("/orders/o1/ws").upgrade().send().status();
-    let mut socket = house.get("/ws").websocket();
+    let fixture = Fixture::open_to_ws(&limited, &["/orders/{orderId}/ws"]);
+    let open = || fixture.get("/orders/o1/ws").upgrade().send().status();
+    let mut socket = fixture.get("/ws").websocket();
     let mut ask = |command| socket.ask(json!({"command": command, "resource": "/orders/o1/ws"}))["data"].clone();
     assert_eq!(ask("subscribe")["status"], "ok");
-    assert_eq!(house.sidecar.metric("notifications_route_streams{route=\"/orders/{orderId}/ws\"}"), Some(1.0));
+    assert_eq!(fixture.sidecar.metric("notifications_route_streams{route=\"/orders/{orderId}/ws\"}"), Some(1.0));
     assert_eq!(open(), 429, "the subscription has the only slot");
     assert_eq!(ask("unsubscribe")["status"], "ok");
-    let _holder = house.get("/orders/o1/ws").websocket();
+    let _holder = fixture.get("/orders/o1/ws").websocket();
     let refused = ask("subscribe");
     assert!(refused["error"].as_str().unwrap().contains("limit of streams"), "{refused}");
 }
 
 #[test]
 fn a_subscription_may_resume() {
-    let house = House::standard();
-    let ids = house.broker.orders("o1", 3);
-    house.settle("/events", &ids);
-    let mut socket = house.get("/ws?subscribe=manual").websocket();
+    let fixture = Fixture::standard();
+    let ids = fixture.broker.orders("o1", 3);
+    fixture.settle("/events", &ids);
+    let mut socket = fixture.get("/ws?subscribe=manual").websocket();
     let response = socket.ask(json!({"command": "subscribe", "resource": "o1", "since": ids[0]}));
     assert_eq!(response["data"]["status"], "ok", "{response}");
     assert_eq!(socket.ids(2), ids[1..]);
@@ -173,8 +173,8 @@ fn a_subscription_may_resume() {
 
 #[test]
 fn a_socket_cannot_subscribe_past_a_routes_token() {
-    let house = House::standard();
-    let mut socket = house.get("/ws").websocket();
+    let fixture = Fixture::standard();
+    let mut socket = fixture.get("/ws").websocket();
     for resource in ["/mine/ws", "/mine/events", "/nowhere"] {
         let response = socket.ask(json!({"command": "subscribe", "resource": resource}));
         assert_eq!(response["data"]["status"], "error", "{response}");
@@ -183,45 +183,45 @@ fn a_socket_cannot_subscribe_past_a_routes_token() {
 
 #[test]
 fn invalid_commands_get_a_response_and_the_connection_stays() {
-    let house = House::standard();
-    let mut socket = house.get("/ws").websocket();
+    let fixture = Fixture::standard();
+    let mut socket = fixture.get("/ws").websocket();
     let unknown = socket.ask(json!({"command": "make-coffee"}));
     assert_eq!(unknown["data"]["status"], "error", "{unknown}");
     for text in ["not json", "[]", "42", "{}", r#"{"type":"command","id":"x"}"#, r#"{"command":{}}"#, ""] {
         socket.send(text);
         assert_eq!(socket.response()["data"]["status"], "error", "after {text:?}");
     }
-    let id = house.broker.order("o1");
+    let id = fixture.broker.order("o1");
     assert_eq!(socket.ids(1), [id]);
 }
 
 #[test]
 fn a_quiet_socket_is_pinged() {
-    let house = House::with_route("/ws", "ws", "heartbeat_interval: 1s");
-    let mut socket = house.get("/ws").websocket();
+    let fixture = Fixture::with_route("/ws", "ws", "heartbeat_interval: 1s");
+    let mut socket = fixture.get("/ws").websocket();
     assert!(matches!(socket.any(), Message::Ping(_)));
 }
 
 #[test]
 fn a_quiet_socket_may_get_heartbeat_messages() {
-    let house = House::with_route("/ws", "ws", "heartbeat_interval: 1s, heartbeat: message");
-    let mut socket = house.get("/ws").websocket();
+    let fixture = Fixture::with_route("/ws", "ws", "heartbeat_interval: 1s, heartbeat: message");
+    let mut socket = fixture.get("/ws").websocket();
     assert!(socket.message().unwrap().to_string().contains("heartbeat"));
 }
 
 #[test]
 fn a_missed_pong_closes() {
-    let house = House::with_route("/ws", "ws", "heartbeat_interval: 1s, websocket: { pong_timeout: 1s }");
-    let mut silent = house.get("/ws").raw_websocket();
+    let fixture = Fixture::with_route("/ws", "ws", "heartbeat_interval: 1s, websocket: { pong_timeout: 1s }");
+    let mut silent = fixture.get("/ws").raw_websocket();
     silent.frame_of(PING);
     while silent.frame().is_some() {}
-    house.sidecar.await_metric("notifications_ws_active_connections", 0.0);
+    fixture.sidecar.await_metric("notifications_ws_active_connections", 0.0);
 }
 
 #[test]
 fn a_ping_is_answered_with_its_payload() {
-    let house = House::standard();
-    let mut raw = house.get("/ws").raw_websocket();
+    let fixture = Fixture::standard();
+    let mut raw = fixture.get("/ws").raw_websocket();
     for payload in [&b""[..], b"abc", &[7; 125]] {
         raw.send(FIN | PING, payload);
         assert_eq!(raw.frame_of(PONG).payload, payload);
@@ -230,8 +230,8 @@ fn a_ping_is_answered_with_its_payload() {
 
 #[test]
 fn an_unasked_pong_is_fine() {
-    let house = House::standard();
-    let mut raw = house.get("/ws").raw_websocket();
+    let fixture = Fixture::standard();
+    let mut raw = fixture.get("/ws").raw_websocket();
     raw.send(FIN | PONG, b"unasked");
     raw.send(FIN | PING, b"still here");
     assert_eq!(raw.frame_of(PONG).payload, b"still here");
@@ -239,8 +239,8 @@ fn an_unasked_pong_is_fine() {
 
 #[test]
 fn a_fragmented_command_is_put_together() {
-    let house = House::standard();
-    let mut raw = house.get("/ws").raw_websocket();
+    let fixture = Fixture::standard();
+    let mut raw = fixture.get("/ws").raw_websocket();
     raw.send(TEXT, br#"{"id":"m","type":"comm"#);
     raw.send(FIN | PING, b"in between");
     raw.send(CONTINUATION, b"");
@@ -252,8 +252,8 @@ fn a_fragmented_command_is_put_together() {
 
 #[test]
 fn a_frame_may_come_byte_by_byte() {
-    let house = House::standard();
-    let mut raw = house.get("/ws").raw_websocket();
+    let fixture = Fixture::standard();
+    let mut raw = fixture.get("/ws").raw_websocket();
     for byte in masked(FIN | TEXT, br#"{"id":"m","type":"command","data":{"command":"ping"}}"#) {
         raw.connection.write(&[byte]);
     }
@@ -262,10 +262,10 @@ fn a_frame_may_come_byte_by_byte() {
 
 #[test]
 fn frames_may_come_with_the_handshake() {
-    let house = House::standard();
-    let mut connection = crate::support::http::Connection::open(house.sidecar.listen);
+    let fixture = Fixture::standard();
+    let mut connection = crate::support::http::Connection::open(fixture.sidecar.listen);
     let early = masked(FIN | PING, b"early");
-    connection.write(&[house.get("/ws").upgrade().bytes(), early].concat());
+    connection.write(&[fixture.get("/ws").upgrade().bytes(), early].concat());
     let head = connection.head();
     let mut raw = crate::support::websocket::RawWebSocket { connection, head };
     assert_eq!(raw.frame_of(PONG).payload, b"early");
@@ -273,11 +273,11 @@ fn frames_may_come_with_the_handshake() {
 
 #[test]
 fn a_clients_close_is_echoed() {
-    let house = House::standard();
+    let fixture = Fixture::standard();
     for code in [1000u16, 1001, 3000, 4999] {
-        assert_eq!(house.get("/ws").websocket().close(code), code);
+        assert_eq!(fixture.get("/ws").websocket().close(code), code);
     }
-    let mut raw = house.get("/ws").raw_websocket();
+    let mut raw = fixture.get("/ws").raw_websocket();
     raw.send(FIN | CLOSE, b"");
     let frame = raw.frame_of(CLOSE);
     assert!(frame.payload.is_empty() || frame.payload[..2] == 1000u16.to_be_bytes());
@@ -286,7 +286,7 @@ fn a_clients_close_is_echoed() {
 
 #[test]
 fn a_protocol_violation_is_a_1002() {
-    let house = House::standard();
+    let fixture = Fixture::standard();
     let unmasked = [FIN | TEXT, 2, b'{', b'}'].to_vec();
     let long_way_round = [&[FIN | TEXT, 0x80 | 126, 0, 2][..], &[0; 6]].concat();
     let offences: &[(&str, Vec<u8>)] = &[
@@ -304,7 +304,7 @@ fn a_protocol_violation_is_a_1002() {
         ("a close code out of range", masked(FIN | CLOSE, &999u16.to_be_bytes())),
     ];
     for (offence, bytes) in offences {
-        let mut raw = house.get("/ws").raw_websocket();
+        let mut raw = fixture.get("/ws").raw_websocket();
         raw.connection.write(bytes);
         assert_eq!(raw.closed(), 1002, "{offence}");
     }
@@ -312,12 +312,12 @@ fn a_protocol_violation_is_a_1002() {
 
 #[test]
 fn text_that_is_no_utf_8_is_a_1007() {
-    let house = House::standard();
+    let fixture = Fixture::standard();
     let mut close = 1000u16.to_be_bytes().to_vec();
     close.push(0xff);
     let fragments = [masked(TEXT, b"\xc3"), masked(FIN | CONTINUATION, b"(")].concat();
     for bytes in [masked(FIN | TEXT, b"\xc3\x28"), fragments, masked(FIN | CLOSE, &close)] {
-        let mut raw = house.get("/ws").raw_websocket();
+        let mut raw = fixture.get("/ws").raw_websocket();
         raw.connection.write(&bytes);
         assert_eq!(raw.closed(), 1007);
     }
@@ -325,8 +325,8 @@ fn text_that_is_no_utf_8_is_a_1007() {
 
 #[test]
 fn binary_messages_are_not_silently_dropped() {
-    let house = House::standard();
-    let mut raw = house.get("/ws").raw_websocket();
+    let fixture = Fixture::standard();
+    let mut raw = fixture.get("/ws").raw_websocket();
     raw.send(FIN | BINARY, b"{}");
     let frame = std::iter::from_fn(|| raw.frame()).find(|frame| [CLOSE, TEXT].contains(&frame.opcode)).unwrap();
     match frame.opcode {
@@ -337,24 +337,24 @@ fn binary_messages_are_not_silently_dropped() {
 
 #[test]
 fn a_message_that_is_too_big_is_a_1009() {
-    let house = House::with_route("/ws", "ws", "websocket: { message: 1KiB }");
-    let mut whole = house.get("/ws").raw_websocket();
+    let fixture = Fixture::with_route("/ws", "ws", "websocket: { message: 1KiB }");
+    let mut whole = fixture.get("/ws").raw_websocket();
     whole.send(FIN | TEXT, &[b' '; 1025]);
     assert_eq!(whole.closed(), 1009);
-    let mut fragments = house.get("/ws").raw_websocket();
+    let mut fragments = fixture.get("/ws").raw_websocket();
     fragments.send(TEXT, &[b' '; 1000]);
     fragments.send(FIN | CONTINUATION, &[b' '; 25]);
     assert_eq!(fragments.closed(), 1009);
-    let mut announced = house.get("/ws").raw_websocket();
+    let mut announced = fixture.get("/ws").raw_websocket();
     announced.connection.write(&[FIN | TEXT, 0x80 | 127, 0x7f, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0]);
     assert_eq!(announced.closed(), 1009);
 }
 
 #[test]
 fn a_client_that_disappears_is_detected() {
-    let house = House::standard();
-    let socket = house.get("/ws").raw_websocket();
-    house.sidecar.await_metric("notifications_ws_active_connections", 1.0);
+    let fixture = Fixture::standard();
+    let socket = fixture.get("/ws").raw_websocket();
+    fixture.sidecar.await_metric("notifications_ws_active_connections", 1.0);
     drop(socket);
-    house.sidecar.await_metric("notifications_ws_active_connections", 0.0);
+    fixture.sidecar.await_metric("notifications_ws_active_connections", 0.0);
 }

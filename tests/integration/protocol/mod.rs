@@ -9,7 +9,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 use crate::support::broker::Broker;
-use crate::support::house::{House, Plan};
+use crate::support::fixture::{Fixture, Plan};
 use case::Case;
 use run::Run;
 
@@ -29,7 +29,7 @@ fn cases(file: &str) -> Vec<Case> {
 
 /// The server under test.
 enum Server {
-    Own(Box<House>),
+    Own(Box<Fixture>),
     Other(SocketAddr, Broker),
 }
 
@@ -47,7 +47,7 @@ impl Server {
 
     fn parts(&self) -> (SocketAddr, &Broker) {
         match self {
-            Self::Own(house) => (house.sidecar.listen, &house.broker),
+            Self::Own(fixture) => (fixture.sidecar.listen, &fixture.broker),
             Self::Other(address, broker) => (*address, broker),
         }
     }

@@ -9,7 +9,12 @@ pub mod client;
 pub mod collector;
 pub mod cutter;
 pub mod hop;
-pub mod house;
+pub mod fixture;
+/// The previous name of the fixture, while tests are renamed.
+#[allow(unused_imports)]
+pub mod house {
+    pub use super::fixture::{Fixture as House, KAFKA_PROPERTIES, Plan, STANDARD};
+}
 pub mod http;
 pub mod ndjson;
 pub mod raw_upstream;

@@ -6,12 +6,16 @@ use std::sync::OnceLock;
 
 use super::admin::Admin;
 use super::broker::Broker;
-use super::house::{House, Plan};
+use super::fixture::{Fixture, Plan};
 use super::real_broker::RealBroker;
 
 /// Short waits for a test that stops a node. The waits for records are Kafka's defaults.
 const PROPERTIES: &str =
     "properties: { reconnect.backoff.ms: 50, reconnect.backoff.max.ms: 200, topic.metadata.refresh.interval.ms: 500 }";
+
+/// The previous names, while tests are renamed.
+#[allow(unused_imports)]
+pub use self::{fixture as house, fixture_on as house_on};
 
 /// The node that all tests share; topics belong to one test each. It is killed when the process ends.
 pub fn shared() -> &'static RealBroker {
@@ -37,12 +41,12 @@ pub fn addresses(nodes: &[RealBroker]) -> String {
 }
 
 /// Creates the topics on the shared node, and a fixture with all of them in one stream.
-pub fn house(topics: &[(&str, i32)]) -> House {
-    house_on(shared(), topics)
+pub fn fixture(topics: &[(&str, i32)]) -> Fixture {
+    fixture_on(shared(), topics)
 }
 
 /// The same on another node.
-pub fn house_on(node: &RealBroker, topics: &[(&str, i32)]) -> House {
+pub fn fixture_on(node: &RealBroker, topics: &[(&str, i32)]) -> Fixture {
     let admin = Admin::of(&node.address);
     for (name, partitions) in topics {
         admin.create_topic(name, *partitions, &[]);

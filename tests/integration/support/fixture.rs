@@ -101,7 +101,7 @@ impl Plan {
         self
     }
 
-    pub fn build(mut self) -> House {
+    pub fn build(mut self) -> Fixture {
         let broker = self.broker.take().unwrap_or_else(|| Broker::start(TOPICS));
         let upstream = Upstream::start();
         let directory = tempfile::tempdir().unwrap();
@@ -115,9 +115,9 @@ impl Plan {
             Some(faults) => Sidecar::run_faulty(&config, faults),
             None => Sidecar::run(&config),
         };
-        let house = House { broker, upstream, sidecar, config, await_ready: self.await_ready, _directory: directory };
-        house.await_ready();
-        house
+        let fixture = Fixture { broker, upstream, sidecar, config, await_ready: self.await_ready, _directory: directory };
+        fixture.await_ready();
+        fixture
     }
 
     fn yaml(&self, broker: &Broker, upstream: &Upstream) -> String {
@@ -132,7 +132,7 @@ impl Plan {
 }
 
 /// The running fixture; fields are dropped in this order, the sidecar first.
-pub struct House {
+pub struct Fixture {
     pub sidecar: Sidecar,
     pub broker: Broker,
     pub upstream: Upstream,
@@ -141,7 +141,7 @@ pub struct House {
     _directory: TempDir,
 }
 
-impl House {
+impl Fixture {
     /// With the standard streams and routes.
     pub fn standard() -> Self {
         Plan::new(STANDARD).build()
