@@ -1,7 +1,7 @@
 //! Replay from the log by number of partitions: `cargo bench --bench replay [-- EVENTS CLIENTS [PARTITIONS...]]`.
 //!
-//! One client, then many at once, resume so many events behind, far beyond the replay window, on topics with few and many
-//! partitions, by each form of position. Apache Kafka (`make kafka` installs it) with its default settings, the real
+//! One client, then many at once, resume this many events back, far beyond the replay window, on topics with few and many
+//! partitions, with each form of position. Apache Kafka (`make kafka` installs it) with its default settings, the real
 //! binary, loopback. It prints the time until each client has all events, and the CPU time that sidestream used for that,
 //! which depends less on what else the machine does. It fails only if events are missing. Ends by itself.
 #![allow(clippy::print_stdout, reason = "a benchmark's figures are its output")]
@@ -34,7 +34,7 @@ const PARTITIONS: [i32; 4] = [1, 12, 64, 256];
 const PADDING_BYTES: usize = 100;
 /// The unit of CPU times in /proc: USER_HZ, 100 on every architecture that Rust's standard library runs on.
 const TICKS_PER_SECOND: u64 = 100;
-/// How long anything may take.
+/// The time limit of each step.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn main() -> Fallible<()> {
@@ -168,7 +168,7 @@ impl Sidecar {
         Err("the log is not read".into())
     }
 
-    /// What it costs until so many clients have so many events each.
+    /// The cost until this many clients have received this many events each.
     fn read(&self, clients: usize, since: &str, events: usize) -> Fallible<Cost> {
         let (start, cpu) = (Instant::now(), self.cpu()?);
         thread::scope(|scope| {

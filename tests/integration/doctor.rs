@@ -6,8 +6,8 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::support::hop::{HTTP11, Hop, UPGRADE};
 use crate::support::fixture::{Fixture, Plan, STANDARD};
+use crate::support::hop::{HTTP11, Hop, UPGRADE};
 use crate::support::sidecar::binary;
 
 /// Longer than every timeout of the proxies here, and than the detection of buffering requires.

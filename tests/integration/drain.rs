@@ -117,7 +117,10 @@ fn a_drain_finds_its_process_by_its_configuration() {
     std::fs::write(&config, format!("admin: {{ listen: {} }}\nauth: {{ key_file: gone }}\n", fixture.sidecar.admin))
         .unwrap();
     let output = binary(&["drain", "--config", config.to_str().unwrap()]).output().unwrap();
-    assert!(String::from_utf8_lossy(&output.stdout).contains(&format!(" at {}, ", fixture.sidecar.admin)), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains(&format!(" at {}, ", fixture.sidecar.admin)),
+        "{output:?}"
+    );
     assert_drained(&output, 0);
 }
 

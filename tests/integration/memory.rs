@@ -69,7 +69,8 @@ fn a_window_costs_its_bytes_however_many_forms_are_read() {
     println!("idle {idle} KiB, after {EVENTS} events to {} clients {full} KiB", 5 * ROUTES);
     let most = (WINDOW_MIB + ENCODINGS_MIB) * MIB;
     assert!(full - idle <= most + most / SLACK, "{idle} KiB, then {full} KiB");
-    let held = |holder: &str| fixture.sidecar.metric(&format!("notifications_memory_held_bytes{{holder=\"{holder}\"}}"));
+    let held =
+        |holder: &str| fixture.sidecar.metric(&format!("notifications_memory_held_bytes{{holder=\"{holder}\"}}"));
     eventually_true("what is held", || held("encodings").unwrap() > 0.0 && held("queues") == Some(0.0));
     assert!(held("windows").unwrap() <= (WINDOW_MIB << 20) as f64, "{:?}", held("windows"));
     assert!(held("windows").unwrap() > (WINDOW_MIB << 20) as f64 * 0.9, "{:?}", held("windows"));

@@ -42,8 +42,9 @@ fn a_panic_for_one_stream_ends_only_that_stream() {
     let (mut socket, mut lines) = (fixture.get("/orders/o1/ws").websocket(), fixture.get("/orders/o1/stream").ndjson());
     let (mut other, mut other_socket) =
         (fixture.get("/orders/o2/stream").ndjson(), fixture.get("/orders/o2/ws").websocket());
-    let event =
-        |order: &str, data: &str| fixture.broker.event("orders", 0, json!({"type": "t", "orderId": order, "data": data}));
+    let event = |order: &str, data: &str| {
+        fixture.broker.event("orders", 0, json!({"type": "t", "orderId": order, "data": data}))
+    };
     let first = event("o1", "fine");
     assert_eq!((socket.ids(1), lines.ids(1)), (vec![first.clone()], vec![first.clone()]));
     let bomb = event("o1", "deliver-bomb");

@@ -68,7 +68,8 @@ fn a_switch_to_another_protocol_is_refused() {
     let numbers = 0..answers.len();
     let fixture = before(&RawUpstream::saying(answers)).build();
     for n in numbers {
-        let answer = text(&fixture, &format!("GET /{n} HTTP/1.1\nHost: a\nConnection: Upgrade\nUpgrade: websocket\n\n"));
+        let answer =
+            text(&fixture, &format!("GET /{n} HTTP/1.1\nHost: a\nConnection: Upgrade\nUpgrade: websocket\n\n"));
         assert!(answer.starts_with("HTTP/1.1 502 ") && !answer.contains("smuggled"), "{answer}");
     }
 }

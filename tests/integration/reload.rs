@@ -82,7 +82,9 @@ fn streams_adopt_the_new_queue_and_refresh_url() {
     let fixture = Fixture::with_route("/stream", "ndjson", "queue: { events: 1000000, bytes: 1GiB }, refresh: /old");
     let (head, body) = deaf(&fixture, fixture.get("/stream"));
     let mut slow = Ndjson::over(head, body);
-    rewrite(&fixture, |text| text.replace("events: 1000000, bytes: 1GiB }, refresh: /old", "events: 2 }, refresh: /new"));
+    rewrite(&fixture, |text| {
+        text.replace("events: 1000000, bytes: 1GiB }, refresh: /old", "events: 2 }, refresh: /new")
+    });
     fixture.sidecar.await_metric(SUCCESSES, 1.0);
     let mut prompt = fixture.get("/stream").ndjson();
     let large = json!({"type": "t", "orderId": "o", "data": "x".repeat(64 * 1024)}).to_string();

@@ -5,8 +5,8 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 use crate::support::cutter::Cutter;
-use crate::support::hop::{HTTP11, Hop};
 use crate::support::fixture::Fixture;
+use crate::support::hop::{HTTP11, Hop};
 use crate::support::sidecar::binary;
 use crate::support::token;
 

@@ -48,7 +48,11 @@ fn a_subprotocol_carries_a_token_where_the_route_says_so() {
     ] {
         assert_eq!(open("/mine", garbage.clone()), is(401, None), "{garbage}");
     }
-    assert_eq!(fixture.get("/mine").header("Sec-WebSocket-Protocol", entry(&token)).open().0.status, 401, "no WebSocket");
+    assert_eq!(
+        fixture.get("/mine").header("Sec-WebSocket-Protocol", entry(&token)).open().0.status,
+        401,
+        "no WebSocket"
+    );
     let log = fixture.sidecar.log();
     assert!(!log.contains(&token) && !log.contains("base64url.bearer"), "{log}");
 }

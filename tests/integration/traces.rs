@@ -50,7 +50,8 @@ fn is_recent(span: &Span) {
 fn a_traceparent_is_continued_upstream() {
     let collector = Collector::start();
     let fixture = fixture(&collector, 0.0);
-    let call = fixture.call("POST", "/echo/a?token=secret").header("traceparent", sampled()).header("tracestate", "a=b");
+    let call =
+        fixture.call("POST", "/echo/a?token=secret").header("traceparent", sampled()).header("tracestate", "a=b");
     let echo = call.body("x").send().json();
     let spans = collector.named("POST", 1);
     let span = &spans[0];

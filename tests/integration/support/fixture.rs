@@ -115,7 +115,8 @@ impl Plan {
             Some(faults) => Sidecar::run_faulty(&config, faults),
             None => Sidecar::run(&config),
         };
-        let fixture = Fixture { broker, upstream, sidecar, config, await_ready: self.await_ready, _directory: directory };
+        let fixture =
+            Fixture { broker, upstream, sidecar, config, await_ready: self.await_ready, _directory: directory };
         fixture.await_ready();
         fixture
     }

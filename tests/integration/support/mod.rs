@@ -8,8 +8,8 @@ pub mod broker;
 pub mod client;
 pub mod collector;
 pub mod cutter;
-pub mod hop;
 pub mod fixture;
+pub mod hop;
 /// The previous name of the fixture, while tests are renamed.
 #[allow(unused_imports)]
 pub mod house {
