@@ -28,6 +28,23 @@ pub struct Principal {
     /// The token's `exp`, in milliseconds since the Unix epoch; the stream ends then.
     pub expires_at: Option<i64>,
     pub authority: Authority,
+    /// Says whether the principal is still accepted, where that can change before `expires_at`.
+    pub standing: Option<Arc<dyn Standing>>,
+}
+
+/// Whether a principal is still accepted. The core asks for each open stream; `auth` implements it.
+pub trait Standing: Send + Sync + fmt::Debug {
+    /// Why the streams of the principal have to end; nothing while it is accepted.
+    fn withdrawn(&self) -> Option<Withdrawn>;
+}
+
+/// Why a principal is no longer accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withdrawn {
+    /// Its access was revoked.
+    Revoked,
+    /// It could not be verified again in time.
+    Unverified,
 }
 
 /// Verifies tokens. The core does not depend on token formats; `auth` implements this.

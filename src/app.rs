@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::access::Authenticator;
 use crate::admin::{Admin, Readiness, Status as AdminStatus};
-use crate::auth::OnFetch;
+use crate::auth::{ForwardHooks, OnFetch};
 use crate::codec::Encodings;
 use crate::config::snapshot::{Kafka, Limits, Snapshot, TopicConfig};
 use crate::config::{Budget, Reading};
@@ -134,7 +134,7 @@ fn take_over(writers: Writers, tracer: Option<Tracer>, metrics: Arc<Metrics>) ->
         if let (Some(tracer), Some(tracing)) = (&tracer, &now.tracing) {
             tracer.set_sample(tracing.sample);
         }
-        follow_keys(now, &metrics);
+        start_auth(now, &writers, &metrics);
         let trusted = now.verifier.iter().flat_map(|verifier| verifier.authorities());
         let reload = session::Reload::new(&before.routes, now.routes.clone(), trusted)
             .verified_by(now.verifier.clone().map(|verifier| verifier as Arc<dyn Authenticator>));
@@ -142,12 +142,18 @@ fn take_over(writers: Writers, tracer: Option<Tracer>, metrics: Arc<Metrics>) ->
     })
 }
 
-/// Starts requesting the keys of issuers in the background.
-fn follow_keys(snapshot: &Snapshot, metrics: &Arc<Metrics>) {
-    if let Some(verifier) = &snapshot.verifier {
-        let metrics = metrics.clone();
-        let on_fetch: OnFetch = Arc::new(move |issuer, succeeded| metrics.key_fetch(issuer, succeeded));
-        verifier.follow_keys(&on_fetch);
+/// Starts requesting the keys of issuers in the background, and enables requests to the authentication service.
+fn start_auth(snapshot: &Snapshot, writers: &Writers, metrics: &Arc<Metrics>) {
+    let Some(verifier) = &snapshot.verifier else { return };
+    let counted = metrics.clone();
+    let on_fetch: OnFetch = Arc::new(move |issuer, succeeded| counted.key_fetch(issuer, succeeded));
+    verifier.follow_keys(&on_fetch);
+    if let Some(forward) = verifier.forward() {
+        let (counted, writers) = (metrics.clone(), writers.clone());
+        forward.start(&ForwardHooks {
+            on_answer: Arc::new(move |outcome, took| counted.forward_auth.answered(outcome.as_str(), took)),
+            on_withdrawal: Arc::new(move || writers.end_withdrawn()),
+        });
     }
 }
 
@@ -234,7 +240,7 @@ impl App {
         let drain = Arc::new(Drain::new(draining, snapshot.clone(), writers.clone()));
         let (stop_gateway, stopped) = watch::channel(false);
         let entered = runtime.enter();
-        follow_keys(&snapshot.load(), &metrics);
+        start_auth(&snapshot.load(), &writers, &metrics);
         let served = listen.serve(gateway.into_app(), limits.clone(), stopped, metrics.clone());
         let gateway = runtime.spawn(watched("listener", served));
         let admin_limits = ListenerLimits {

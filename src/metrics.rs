@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{
     CounterVec, Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -39,6 +39,8 @@ pub struct Metrics {
     key_fetches: IntCounterVec,
     /// The time when the current keys were received, in seconds since the Unix epoch, by issuer.
     keys_fetched: IntGaugeVec,
+    /// Answers of the authentication service.
+    pub forward_auth: ForwardAuthMetrics,
     /// Rejected requests on stream routes, by reason (see `gateway`).
     pub streams_rejected: IntCounterVec,
     /// Open streams, by the pattern of their route.
@@ -110,6 +112,24 @@ pub struct Metrics {
     pub config_reloads: IntCounterVec,
     /// 1 for the hash of the running configuration's file.
     pub config_info: IntGaugeVec,
+}
+
+/// What the authentication service answered.
+#[derive(Debug)]
+pub struct ForwardAuthMetrics {
+    answers: IntCounterVec,
+    seconds: Histogram,
+}
+
+impl ForwardAuthMetrics {
+    /// Counts an answer: with the time that it took, or nothing where it came from the cache.
+    pub fn answered(&self, result: &str, took: Option<Duration>) {
+        let source = if took.is_some() { "service" } else { "cache" };
+        self.answers.with_label_values(&[result, source]).inc();
+        if let Some(took) = took {
+            self.seconds.observe(took.as_secs_f64());
+        }
+    }
 }
 
 /// Queued data of clients whose sockets are full, measured every few seconds.
@@ -205,6 +225,15 @@ impl Metrics {
                 "Unix time at which the keys of a token issuer were received.",
                 &["issuer"],
             )?,
+            forward_auth: ForwardAuthMetrics {
+                answers: make.counters(
+                    "forward_auth_answers_total",
+                    "Answers of the authentication service, by result and source.",
+                    &["result", "source"],
+                )?,
+                seconds: make
+                    .histogram("forward_auth_request_seconds", "Duration of requests to the authentication service.")?,
+            },
             streams_rejected: make.counters("streams_rejected_total", "Rejected stream requests.", &["reason"])?,
             unauthenticated_websockets: make.gauge(
                 "unauthenticated_websockets",
@@ -411,6 +440,11 @@ impl Maker<'_> {
 
     fn unprefixed_gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
         self.register(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn histogram(&self, name: &str, help: &str) -> prometheus::Result<Histogram> {
+        let opts = HistogramOpts::from(self.opts(name, help)).buckets(LATENCY_BUCKETS.to_vec());
+        self.register(Histogram::with_opts(opts)?)
     }
 
     fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<HistogramVec> {

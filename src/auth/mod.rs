@@ -1,7 +1,8 @@
-//! Tokens to principals: takes a JWT out of a request's headers and verifies it.
+//! Credentials to principals: takes a JWT out of a request's headers and verifies it, or asks a service (`forward`).
 //!
 //! It decides who somebody is, never what they may see (that is `access`), and it never logs a token or a key.
 
+mod forward;
 mod keys;
 mod presented;
 mod remote;
@@ -10,6 +11,10 @@ mod verifier;
 
 use serde_json::{Map, Value};
 
+pub use forward::{
+    Forward, ForwardError, ForwardHooks, ForwardOutcome, ForwardSettings, QUESTION_BYTES_MAX, Question,
+    QuestionTooLong, is_forwardable,
+};
 pub use jsonwebtoken::Algorithm;
 pub use keys::{BadKey, JWKS_KEYS_MAX};
 pub use presented::{TOKEN_SUBPROTOCOL, TokenOrigin, presented, subprotocol_token};

@@ -4,7 +4,7 @@
 //! It waits for nothing: keys are given, or requested in the background.
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, Header, Validation};
 use serde_json::{Map, Value};
 
+use super::forward::Forward;
 use super::keys::{BadKey, Keys, material};
 use super::remote::{self, OnFetch, RemoteKeys};
 use super::ticket::{Ticket, Tickets, text_of};
@@ -174,12 +175,16 @@ impl TrustedIssuer {
         }
     }
 
-    /// Hashed with a secret of the process, so that it tells nothing of the key.
     fn authority(&self, material: &Material, algorithm: Algorithm) -> Authority {
-        static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         let Issuer { name, audience, .. } = &self.issuer;
-        Authority(SECRET.hash_one((name, audience, algorithm, material)))
+        authority_of(&(name, audience, algorithm, material))
     }
+}
+
+/// Hashed with a secret of the process, so that it tells nothing of a key.
+pub(super) fn authority_of(basis: &impl Hash) -> Authority {
+    static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    Authority(SECRET.hash_one(basis))
 }
 
 type Decoded = (jsonwebtoken::TokenData<Map<String, Value>>, Authority);
@@ -205,12 +210,13 @@ pub struct Verifier {
     cookie: Option<String>,
     leeway: Duration,
     tickets: Option<Tickets>,
+    forward: Option<Arc<Forward>>,
 }
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let issuers: Vec<_> = self.issuers.iter().map(|trusted| &trusted.issuer).collect();
-        f.debug_struct("Verifier").field("issuers", &issuers).finish_non_exhaustive()
+        f.debug_struct("Verifier").field("issuers", &issuers).field("forward", &self.forward).finish_non_exhaustive()
     }
 }
 
@@ -219,7 +225,8 @@ impl PartialEq for Verifier {
     fn eq(&self, other: &Self) -> bool {
         let issuers = |verifier: &'_ Self| verifier.issuers.iter().map(|trusted| trusted.issuer.clone()).collect();
         let (ours, theirs): (Vec<Issuer>, Vec<Issuer>) = (issuers(self), issuers(other));
-        ours == theirs && (&self.cookie, self.leeway, &self.tickets) == (&other.cookie, other.leeway, &other.tickets)
+        let others = |verifier: &'_ Self| (verifier.cookie.clone(), verifier.leeway, verifier.tickets.clone());
+        ours == theirs && others(self) == others(other) && self.forward == other.forward
     }
 }
 
@@ -227,7 +234,21 @@ impl Verifier {
     /// Of several issuers each needs a name of its own. `cookie` is the one that may carry the token beside
     /// `Authorization: Bearer`; `leeway` is the clock skew tolerated for `exp` and `nbf`.
     pub fn new(issuers: Vec<TrustedIssuer>, cookie: Option<String>, leeway: Duration) -> Self {
-        Self { issuers, cookie, leeway, tickets: None }
+        Self { issuers, cookie, leeway, tickets: None, forward: None }
+    }
+
+    /// The same, which asks a service about requests without a token of its issuers.
+    pub fn with_forward(self, forward: Option<Forward>) -> Self {
+        Self { forward: forward.map(Arc::new), ..self }
+    }
+
+    pub fn forward(&self) -> Option<&Arc<Forward>> {
+        self.forward.as_ref()
+    }
+
+    /// Whether tokens are accepted at all.
+    pub fn has_issuers(&self) -> bool {
+        !self.issuers.is_empty()
     }
 
     /// The same, which issues tickets and accepts them.
@@ -286,7 +307,7 @@ impl Verifier {
         }
         let trusted = self.fingerprints(tickets).find(|(_, known)| *known == ticket.authority);
         let (authority, _) = trusted.ok_or(TokenError::Key)?;
-        Ok(Principal { claims: Arc::new(ticket.claims), expires_at: ticket.token_until, authority })
+        Ok(Principal { claims: Arc::new(ticket.claims), expires_at: ticket.token_until, authority, standing: None })
     }
 
     /// Every authority, and what replicas call it to each other.
@@ -338,7 +359,7 @@ impl Verifier {
         let of = |trusted: &TrustedIssuer| {
             trusted.materials().iter().map(|(key, algorithm)| trusted.authority(key, *algorithm)).collect::<Vec<_>>()
         };
-        self.issuers.iter().flat_map(of)
+        self.issuers.iter().flat_map(of).chain(self.forward.as_ref().map(|forward| forward.authority()))
     }
 
     /// Verifies signature, `exp`, `nbf` and, where configured, `iss` and `aud`. `exp` and `nbf` may be absent: a token
@@ -359,7 +380,7 @@ impl Verifier {
         if numeric_date(&data.claims, "nbf")?.is_some_and(|nbf| now_unix_ms.saturating_add(leeway) < nbf) {
             return Err(TokenError::NotYetValid);
         }
-        Ok(Principal { claims: Arc::new(data.claims), expires_at, authority })
+        Ok(Principal { claims: Arc::new(data.claims), expires_at, authority, standing: None })
     }
 
     /// Whose keys a token is tried with. Where there are several issuers, what the token says of itself chooses among

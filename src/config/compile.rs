@@ -6,6 +6,7 @@
 mod address;
 mod bindings;
 mod cors;
+mod forward;
 mod kafka;
 mod routes;
 mod streams;
@@ -25,6 +26,7 @@ use super::file::{Node, Value};
 use super::section::{Section, text};
 use super::snapshot::{DrainLimits, ForwardedTrust, Limits, RETRIES_MAX, ReplayLog, Snapshot, Tracing, Upstream};
 use super::source::{SECRET_BYTES_MAX, without_line_break};
+use crate::auth::Forward;
 use crate::cgroup;
 use crate::client::Target;
 use crate::cores::cores_up_to;
@@ -73,19 +75,24 @@ pub(super) fn compile(
     report_placeholders(root, diagnostics);
     let root = Section::open("", root, diagnostics);
     let files = Files { base_dir, is_read: !options.without_secrets, is_run: options.is_run };
-    let verifier = tokens::compile(&root, files, diagnostics);
+    let sections = (root.section("upstream"), root.section("tracing"));
+    let (upstream, tracing) = (upstream(&sections.0, options), tracing(&sections.1));
+    let (listen, admin) = listeners(&root, options, diagnostics);
+    let auth = root.section("auth");
+    let verifier = tokens::compile(&root, &auth, files, diagnostics);
+    let forward = forward::compile(&auth, &upstream, (listen, admin), diagnostics);
     let streams = streams::compile(&root, diagnostics);
     let mut clusters = kafka::compile(&root, &streams, files, diagnostics);
     let certificates = certificates::find(&clusters, &mut diagnostics.sources.borrow_mut());
     let limits = limits(&root, diagnostics);
-    let (listen, admin) = listeners(&root, options, diagnostics);
-    let sections = (root.section("upstream"), root.section("tracing"));
-    let (upstream, tracing) = (upstream(&sections.0, options), tracing(&sections.1));
     report_circle(&sections.0, "address", &upstream.address, (listen, admin), diagnostics);
     if let Some(Tracing { endpoint, .. }) = &tracing {
         report_circle(&sections.1, "endpoint", &endpoint.authority, (listen, admin), diagnostics);
     }
     let routes = routes::compile(&root, &streams, verifier.as_ref(), limits.idle_timeout, diagnostics);
+    let bindings = routes.iter().flat_map(|table| table.routes()).flat_map(|route| route.bindings.iter().cloned());
+    let forward = forward.map(|settings| Forward::new(settings, bindings.collect()));
+    let verifier = verifier.map(|verifier| verifier.with_forward(forward));
     Some(Snapshot {
         listen,
         admin,

@@ -394,6 +394,20 @@ fn refuses_keys_and_algorithms_that_do_not_fit() {
     refused(&auth("@@{ discovery: true, algorithms: [RS256] }"), "`auth.issuer` is missing");
     refused(&auth("{ issuer: @@login, discovery: true, algorithms: [RS256] }"), "expected a URL");
     refused(&auth("{ issuers: @@[] }"), "`auth.issuers` is empty");
+    let forward = |text: &str| auth(&format!("{{ forward: {text} }}"));
+    refused(&forward("@@{ cache: 1s }"), "`auth.forward.url` is missing");
+    refused(&forward("{ url: @@me }"), "expected a URL");
+    refused(&forward("{ url: @@'https://me:pass@i/x' }"), "expected a URL");
+    refused(&forward("{ url: @@'http://127.0.0.1:8080/me' }"), "leads back to sidestream");
+    refused(&forward("{ url: /me, cache: @@2m }"), "would hold for longer");
+    refused(&forward("{ url: /me, request_headers: @@[] }"), "no request would have credentials");
+    refused(&forward("{ url: /me, request_headers: [Cookie, @@Host] }"), "set by sidestream");
+    refused(&forward("{ url: /me, request_headers: [Cookie, @@cookie] }"), "each name once");
+    refused(&forward("{ url: /me, claims: { sub: @@'X User' } }"), "the name of a header field");
+    refused(&auth("{ forward: { url: /me }, cookie: @@session }"), "verifies no token");
+    let takes_token =
+        "streams: { s: { topics: [t] } }\nroutes: [{ path: /x, stream: s, transport: ws, token_from: @@[message] }]\n";
+    refused(&format!("{}{takes_token}", forward("{ url: /me }")), "takes no token");
     refused(&auth("{ issuers: [@@{ key_file: jwt.key, algorithms: [HS256] }] }"), "`auth.issuers.issuer` is missing");
     let one = "{ issuer: i, key_file: jwt.key, algorithms: [HS256] }";
     refused(&auth(&format!("{{ issuers: [{one}, {}] }}", one.replace(": i", ": @@i"))), "`i` is listed twice");

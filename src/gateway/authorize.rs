@@ -6,6 +6,7 @@ use http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::admission::retry_delay;
+use super::forward_auth::Identified;
 use super::handshake;
 use super::query::{Parameter, Query};
 use super::refusal::{Reason, Refusal};
@@ -26,6 +27,14 @@ pub(super) struct Authorized {
     pub is_unauthenticated: bool,
 }
 
+/// What says who a request is from.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Means<'a> {
+    pub(super) verifier: Option<&'a Verifier>,
+    /// Who it is from, where the authentication service was asked.
+    pub(super) identified: Option<&'a Identified>,
+}
+
 /// Verifies the token where the route needs one, and has the request decided on. On public routes tokens are ignored.
 pub(super) fn authorize(
     route: &StreamRoute,
@@ -33,19 +42,20 @@ pub(super) fn authorize(
     transport: Transport,
     (path, query): (&str, &Query<'_>),
     headers: &HeaderMap,
-    verifier: Option<&Verifier>,
+    Means { verifier, identified }: Means<'_>,
     now_unix_ms: i64,
 ) -> Result<Authorized, Refusal> {
     let may_wait = route.token_from.message && route.admission == Admission::Token && transport == Transport::WebSocket;
-    if may_wait && !has_token(route, headers, query, verifier) {
+    if may_wait && identified.is_none() && !has_token(route, transport, headers, query, verifier) {
         let site = site(headers, false);
         admission::admit_unauthenticated(route, &site).map_err(refusal)?;
         let selector = Selector::default();
         return Ok(Authorized { selector, principal: None, site: Some(site), is_unauthenticated: true });
     }
-    let (principal, by_cookie) = match route.admission {
-        Admission::Public => (None, false),
-        Admission::Token => {
+    let (principal, by_cookie) = match (route.admission, identified) {
+        (Admission::Public, _) => (None, false),
+        (Admission::Token, Some(identified)) => (Some(identified.principal.clone()), identified.is_ambient),
+        (Admission::Token, None) => {
             let set_by_client = set_by_client(route, transport, headers, query);
             let set_by_client = set_by_client.as_ref().map(|(origin, token)| (*origin, &**token));
             let (principal, origin) =
@@ -76,11 +86,17 @@ fn set_by_client<'a>(
     offered.or_else(|| ticket().map(|ticket| (TokenOrigin::Ticket, ticket)))
 }
 
-/// Whether the request for a WebSocket carries a token, good or not.
-fn has_token(route: &StreamRoute, headers: &HeaderMap, query: &Query<'_>, verifier: Option<&Verifier>) -> bool {
+/// Whether the request carries a token, good or not.
+pub(super) fn has_token(
+    route: &StreamRoute,
+    transport: Transport,
+    headers: &HeaderMap,
+    query: &Query<'_>,
+    verifier: Option<&Verifier>,
+) -> bool {
     let lines = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
     let cookie = verifier.and_then(Verifier::cookie);
-    set_by_client(route, Transport::WebSocket, headers, query).is_some()
+    set_by_client(route, transport, headers, query).is_some()
         || !auth::presented(lines(AUTHORIZATION), None, lines(COOKIE), cookie).is_empty()
 }
 
@@ -116,7 +132,7 @@ fn identify(
             Err(error) => {
                 tracing::debug!(%error, "refused a token");
                 refused = match error {
-                    TokenError::Unavailable => unavailable(error),
+                    TokenError::Unavailable => unavailable(Reason::Keys, &error),
                     _ => unauthorized("Bearer error=\"invalid_token\"", error.to_string()),
                 };
             }
@@ -144,14 +160,14 @@ fn refusal(refused: Refused) -> Refusal {
     }
 }
 
-/// The token may be good: a 401 would be the end for a client.
-fn unavailable(error: TokenError) -> Refusal {
+/// The credentials may be good: a 401 would be the end for a client.
+pub(super) fn unavailable(reason: Reason, error: &dyn std::error::Error) -> Refusal {
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
-    Refusal::new(Reason::Keys, problem.retry_after(retry_delay()))
+    Refusal::new(reason, problem.retry_after(retry_delay()))
 }
 
 /// RFC 6750 section 3: no error code where no token came.
-fn unauthorized(challenge: &'static str, detail: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
+pub(super) fn unauthorized(challenge: &'static str, detail: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
     let problem =
         Problem::new(StatusCode::UNAUTHORIZED, detail).header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     Refusal::new(Reason::Unauthorized, problem)
@@ -166,7 +182,15 @@ mod tests {
     fn no_token_no_stream() {
         let private = StreamRoute { admission: Admission::Token, ..route("/x") };
         let open = |route: &StreamRoute| {
-            authorize(route, &Params::default(), Transport::Sse, ("/x", &Query::default()), &HeaderMap::new(), None, 0)
+            authorize(
+                route,
+                &Params::default(),
+                Transport::Sse,
+                ("/x", &Query::default()),
+                &HeaderMap::new(),
+                Means::default(),
+                0,
+            )
         };
         assert!(open(&route("/x")).is_ok());
         let refusal = open(&private).unwrap_err();

@@ -26,6 +26,10 @@ pub(super) enum Reason {
     Unauthorized,
     /// The issuer's keys are not available.
     Keys,
+    /// The authentication service is not available.
+    ForwardAuth,
+    /// The fields that authenticate a request are too long.
+    Credentials,
     Forbidden,
     Origin,
     ProcessLimit,
@@ -40,6 +44,11 @@ pub(super) enum Reason {
 }
 
 impl Reason {
+    /// Whether it is not known who the request is from: the same request may be accepted later.
+    pub(super) fn is_unverified(self) -> bool {
+        matches!(self, Self::Keys | Self::ForwardAuth)
+    }
+
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Disguised => "disguised",
@@ -54,6 +63,8 @@ impl Reason {
             Self::Ticket => "ticket",
             Self::Unauthorized => "unauthorized",
             Self::Keys => "keys",
+            Self::ForwardAuth => "forward-auth",
+            Self::Credentials => "credentials",
             Self::Forbidden => "forbidden",
             Self::Origin => "origin",
             Self::ProcessLimit => "process-limit",

@@ -1,36 +1,27 @@
 //! Opens streams: route, method, transport, authorization, resume position and a slot. Then the socket goes to a
 //! writer, which writes everything that an admitted client receives.
 
-use std::borrow::Cow;
-use std::num::NonZeroU32;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
-use pingora::http::RequestHeader;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pingora::proxy::Session;
 
 use super::admission::{Full, Slot, retry_delay};
-use super::authorize::authorize;
 use super::cross_origin::{CrossOrigin, Preflight};
+use super::decide::{Wanted, decide, is_event_source, keys_settled};
 use super::handover;
-use super::negotiate::{Agreed, Disagreed, negotiate};
 use super::query::Query;
 use super::refusal::{Reason, Refusal};
 use super::{Gateway, answer, asked, handshake, target, ticket};
-use crate::access::Authenticator;
 use crate::codec::sse;
 use crate::config::snapshot::Snapshot;
-use crate::listener::is_last;
 use crate::problem::{Problem, closing_bytes};
-use crate::route::{Found, OtherMethods, Params, StreamRoute, Transport};
-use crate::session::{BadPosition, Request, Resume, Socket};
+use crate::route::{Found, OtherMethods, StreamRoute, Transport};
+use crate::session::{Request, Resume};
 use crate::traces::RequestSpan;
 use crate::writer::Opening;
 
-/// How long a request waits for an issuer's keys.
-const KEYS_PATIENCE: Duration = Duration::from_secs(3);
 /// `Allow` of a stream's path.
 const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 /// Response fields that keep proxies and caches from holding back a stream.
@@ -86,14 +77,12 @@ pub(super) async fn intercept(
     let query = query.unwrap_or_default().to_owned();
     let has_body = !session.is_body_empty();
     let query = Query::parse(&query);
-    let mut decided = decide(gateway, snapshot, &route, &params, session.req_header(), &query, has_body);
-    if decided.as_ref().is_err_and(|refusal| refusal.reason() == Reason::Keys) {
-        keys_settled(snapshot).await;
-        decided = decide(gateway, snapshot, &route, &params, session.req_header(), &query, has_body);
-    }
-    match decided {
-        Err(refusal) if refusal.reason() == Reason::Keys && is_event_source(session.req_header(), &route) => {
-            count_refusal(gateway, Reason::Keys);
+    let client = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
+    let wanted =
+        Wanted { route: &route, params: &params, header: session.req_header(), query: &query, has_body, client };
+    match decide(gateway, snapshot, wanted).await {
+        Err(refusal) if refusal.reason().is_unverified() && is_event_source(session.req_header(), &route) => {
+            count_refusal(gateway, refusal.reason());
             let resume = asked::resume(Transport::Sse, &route.stream, &session.req_header().headers, &query);
             return answer(session, cross_origin.on(reconnect_later(resume.ok().flatten().as_ref()))).await;
         }
@@ -104,20 +93,6 @@ pub(super) async fn intercept(
             open(gateway, session, snapshot, request, span, &cross_origin).await
         }
     }
-}
-
-/// Waits for keys that are being requested: they may include the token's key.
-async fn keys_settled(snapshot: &Snapshot) {
-    if let Some(verifier) = &snapshot.verifier {
-        verifier.keys_settled(KEYS_PATIENCE).await;
-    }
-}
-
-/// Whether the request would open an SSE stream.
-fn is_event_source(header: &RequestHeader, route: &StreamRoute) -> bool {
-    let headers = &header.headers;
-    let agreed = negotiate(route.offer, joined(headers, ACCEPT).as_deref(), handshake::is_asked(headers));
-    agreed.is_ok_and(|agreed| agreed.transport == Transport::Sse)
 }
 
 /// Leaves a request to the upstream, without the tokens and tickets that belong to this route.
@@ -131,102 +106,7 @@ fn pass(session: &mut Session, route: &StreamRoute) -> pingora::Result<bool> {
     Ok(false)
 }
 
-/// Every decision before a slot is taken.
-fn decide(
-    gateway: &Gateway,
-    snapshot: &Snapshot,
-    route: &Arc<StreamRoute>,
-    params: &Params,
-    header: &RequestHeader,
-    query: &Query<'_>,
-    has_body: bool,
-) -> Result<Request, Refusal> {
-    if has_body {
-        let problem = Problem::new(StatusCode::BAD_REQUEST, "a stream is requested without a body");
-        return Err(Refusal::new(Reason::Body, problem));
-    }
-    if let Some(slip) = query.slip() {
-        return Err(Refusal::new(Reason::Parameter, Problem::new(StatusCode::BAD_REQUEST, slip.to_string())));
-    }
-    let headers = &header.headers;
-    let agreed = negotiate(route.offer, joined(headers, ACCEPT).as_deref(), handshake::is_asked(headers))
-        .map_err(not_negotiated)?;
-    prepare(gateway, snapshot, route, params, header, query, agreed)
-}
-
-fn prepare(
-    gateway: &Gateway,
-    snapshot: &Snapshot,
-    route: &Arc<StreamRoute>,
-    params: &Params,
-    header: &RequestHeader,
-    query: &Query<'_>,
-    agreed: Agreed,
-) -> Result<Request, Refusal> {
-    let (transport, headers) = (agreed.transport, &header.headers);
-    let handshake = match transport {
-        Transport::WebSocket => {
-            let handshake = handshake::accept(&header.method, header.version, headers, route);
-            Some(handshake.map_err(|problem| Refusal::new(Reason::Handshake, problem))?)
-        }
-        Transport::Sse | Transport::Ndjson => None,
-    };
-    let authorized = authorize(
-        route,
-        params,
-        transport,
-        (target::split(header).0, query),
-        headers,
-        snapshot.verifier.as_deref(),
-        now_unix_ms(),
-    )?;
-    let resume = asked::resume(transport, &route.stream, headers, query).map_err(|_: BadPosition| {
-        let detail = format!("`since` is not a valid position: {BadPosition}");
-        Refusal::new(Reason::Position, Problem::new(StatusCode::BAD_REQUEST, detail))
-    })?;
-    let batch = asked::batch(route, transport, query)
-        .map_err(|detail| Refusal::new(Reason::Batch, Problem::new(StatusCode::BAD_REQUEST, detail)))?;
-    let probe = probe(snapshot.probe, query)?;
-    let socket = handshake.map(|handshake| {
-        let slots = gateway.admission.clone();
-        let authenticator = snapshot.verifier.clone().map(|verifier| verifier as Arc<dyn Authenticator>);
-        let unauthenticated = authorized.is_unauthenticated.then(|| params.clone());
-        let handshake = Some(handshake);
-        Box::new(Socket { handshake, site: authorized.site, slots, authenticator, unauthenticated, slot: None })
-    });
-    Ok(Request {
-        transport,
-        content_type: agreed.content_type,
-        http11: header.version == Version::HTTP_11,
-        persists: !is_last(header),
-        selector: authorized.selector,
-        subscribe: probe.is_none() && asked::subscribes(transport, query),
-        resume: resume.filter(|_| probe.is_none()),
-        heartbeat_form: asked::heartbeat_form(route, query),
-        batch,
-        probe,
-        principal: authorized.principal,
-        headers: None,
-        routes: snapshot.routes.clone(),
-        route: route.clone(),
-        socket,
-    })
-}
-
-/// The interval of a probe in milliseconds, if the request asks for one.
-fn probe(is_enabled: bool, query: &Query<'_>) -> Result<Option<NonZeroU32>, Refusal> {
-    let refuse = |status, detail: String| Err(Refusal::new(Reason::Probe, Problem::new(status, detail)));
-    match asked::probe(query) {
-        None => Ok(None),
-        Some(_) if !is_enabled => {
-            refuse(StatusCode::FORBIDDEN, "probes are not enabled here: the configuration needs `probe: true`".into())
-        }
-        Some(Ok(interval)) => Ok(Some(interval)),
-        Some(Err(error)) => refuse(StatusCode::BAD_REQUEST, error.to_string()),
-    }
-}
-
-/// Takes a slot and hands the socket to a writer.
+/// Takes a slot and hands the socket over.
 async fn open(
     gateway: &Gateway,
     session: &mut Session,
@@ -382,25 +262,6 @@ fn options(cross_origin: CrossOrigin) -> http::Response<Vec<u8>> {
 fn method_not_allowed() -> Refusal {
     let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "a stream is read with GET").header(ALLOW, ALLOWED);
     Refusal::new(Reason::Method, problem)
-}
-
-fn not_negotiated(disagreed: Disagreed) -> Refusal {
-    match disagreed {
-        Disagreed::NotAcceptable(types) => {
-            let problem = Problem::new(StatusCode::NOT_ACCEPTABLE, "none of the accepted types is offered here");
-            Refusal::new(Reason::NotAcceptable, problem.member("offered", types))
-        }
-        Disagreed::UpgradeRequired => {
-            Refusal::new(Reason::Handshake, handshake::upgrade_required("this path is a WebSocket"))
-        }
-    }
-}
-
-/// Joins the lines of a list-based field into one value (RFC 9110 section 5.3).
-fn joined(headers: &HeaderMap, name: HeaderName) -> Option<Cow<'_, str>> {
-    let mut lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    let first = lines.next()?;
-    Some(lines.fold(Cow::Borrowed(first), |all, line| Cow::Owned(format!("{all}, {line}"))))
 }
 
 pub(super) fn now_unix_ms() -> i64 {

@@ -76,6 +76,12 @@ impl HttpClient {
         Ok(Self::over(Connector::new(connect_timeout)?))
     }
 
+    /// The same without proxies.
+    pub fn direct(connect_timeout: Duration) -> Result<Self, TlsError> {
+        let none = hyper_util::client::proxy::matcher::Matcher::builder().build();
+        Ok(Self::over(Connector::with_proxies(connect_timeout, none)?))
+    }
+
     fn over(connector: Connector) -> Self {
         let pool = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())

@@ -20,6 +20,10 @@ pub enum CloseReason {
     AuthenticationTimeout,
     /// The first message of a WebSocket that was opened without a token brought none that is accepted.
     AuthenticationFailed,
+    /// The access of who opened it was revoked.
+    Revoked,
+    /// Who opened it could not be verified again in time.
+    Unverified,
     /// A WebSocket authenticated when all of its route's `max_streams` were taken.
     RouteLimit,
     /// The process is shutting down.
@@ -65,6 +69,8 @@ impl CloseReason {
             Self::TokenExpired => ("token-expired", Some((1008, "token expired")), true),
             Self::AuthenticationTimeout => ("authentication-timeout", Some((1008, "no token in time")), false),
             Self::AuthenticationFailed => ("authentication-failed", Some((1008, "the token is not accepted")), false),
+            Self::Revoked => ("revoked", Some((1008, "access was revoked")), true),
+            Self::Unverified => ("unverified", Some((1013, "access cannot be verified: reconnect later")), true),
             Self::RouteLimit => ("route-limit", Some((1013, "too many streams: reconnect later")), false),
             Self::Drain => ("drain", Some((1012, "restarting: reconnect and resume")), true),
             Self::Reload => ("reload", Some((1012, "configuration changed: reconnect and resume")), true),
@@ -97,6 +103,8 @@ mod tests {
             CloseReason::TokenExpired,
             CloseReason::AuthenticationTimeout,
             CloseReason::AuthenticationFailed,
+            CloseReason::Revoked,
+            CloseReason::Unverified,
             CloseReason::RouteLimit,
             CloseReason::Drain,
             CloseReason::Reload,

@@ -33,7 +33,7 @@ fn table(routes: impl IntoIterator<Item = StreamRoute>) -> Arc<RouteTable> {
 
 /// A request for the route's stream that was admitted by authority 1.
 fn request(transport: Transport, routes: &Arc<RouteTable>) -> Request {
-    let principal = Principal { claims: Arc::default(), expires_at: None, authority: Authority(1) };
+    let principal = Principal { claims: Arc::default(), expires_at: None, authority: Authority(1), standing: None };
     Request {
         socket: None,
         route: routes.routes().next().unwrap().clone(),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde_json::json;
 
-use crate::access::{Authenticator, Binding, Principal};
+use crate::access::{Authenticator, Binding, Principal, Withdrawn};
 use crate::admission::{self, Caller};
 use crate::codec::json;
 use crate::route::Transport;
@@ -57,6 +57,16 @@ impl Session {
             // Where it has no room, the client is too slow to act on it in time.
             let _ = self.queue.push_control(notice);
         }
+    }
+
+    /// Ends the stream where its principal is no longer accepted. Gives whether it ended now.
+    pub fn end_if_withdrawn(&mut self, now: Now) -> bool {
+        let standing = self.request.principal.as_ref().and_then(|principal| principal.standing.as_ref());
+        let withdrawn = standing.filter(|_| self.closed.is_none()).and_then(|standing| standing.withdrawn());
+        let Some(withdrawn) = withdrawn else { return false };
+        self.queue.clear_unsent();
+        self.end(withdrawn.into(), now);
+        true
     }
 
     fn auth_record(&mut self, expires: i64, now: Now) -> Bytes {
@@ -128,6 +138,15 @@ impl Session {
     fn bindings(&self) -> impl Iterator<Item = &Binding> {
         let routes = self.subscriptions.iter().map(|subscription| &subscription.route).chain([&self.request.route]);
         routes.flat_map(|route| &route.bindings)
+    }
+}
+
+impl From<Withdrawn> for CloseReason {
+    fn from(withdrawn: Withdrawn) -> Self {
+        match withdrawn {
+            Withdrawn::Revoked => Self::Revoked,
+            Withdrawn::Unverified => Self::Unverified,
+        }
     }
 }
 

@@ -92,6 +92,8 @@ struct Inner {
 struct Writer {
     openings: Arc<Openings>,
     waker: Arc<Waker>,
+    /// Whether it is to look for streams whose principals are no longer accepted.
+    withdrawals: Arc<AtomicBool>,
     /// Streams it owns or is about to.
     streams: Arc<AtomicUsize>,
 }
@@ -138,7 +140,7 @@ impl Writers {
                 openings.clone(),
                 streams.clone(),
             )?;
-            writers.push(Writer { openings, waker: shard.waker(), streams });
+            writers.push(Writer { openings, waker: shard.waker(), withdrawals: shard.withdrawals(), streams });
             handles.push(std::thread::Builder::new().name(format!("writer-{n}")).spawn(move || watch(shard))?);
         }
         let threads = Mutex::new(handles);
@@ -205,6 +207,15 @@ impl Writers {
     /// Drops what waits for clients that take no more, as the policies of their queues say.
     pub fn drop_backlogs(&self) {
         self.tell_all(|| Order::DropBacklogs);
+    }
+
+    /// Ends the streams whose principals are no longer accepted.
+    pub fn end_withdrawn(&self) {
+        for writer in &self.inner.writers {
+            // No order: it is never refused, and several at once are one.
+            writer.withdrawals.store(true, Ordering::Release);
+            writer.wake();
+        }
     }
 
     /// Lets the streams go on under another configuration, and ends those that can't, one after the other.

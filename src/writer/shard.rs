@@ -10,7 +10,7 @@ mod told;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::event::Event as Readiness;
@@ -74,6 +74,8 @@ pub(super) struct Shard {
     unread: VecDeque<usize>,
     /// Streams that are being ended, of which there may be none left.
     ending: Option<Ending>,
+    /// Whether principals may have been withdrawn since that was looked at.
+    withdrawals: Arc<AtomicBool>,
     reloads: Reloads,
     load: Load,
     /// Of streams whose answer is not decided yet, where they are told of.
@@ -113,6 +115,7 @@ impl Shard {
             number,
             unread: VecDeque::new(),
             ending: None,
+            withdrawals: Arc::default(),
             reloads: Reloads::default(),
             load: Load::new(number, count.metrics(), Instant::now()),
             spans: FxHashMap::default(),
@@ -122,6 +125,10 @@ impl Shard {
 
     pub(super) fn waker(&self) -> Arc<Waker> {
         self.waker.clone()
+    }
+
+    pub(super) fn withdrawals(&self) -> Arc<AtomicBool> {
+        self.withdrawals.clone()
     }
 
     /// Runs until it is told to stop.
@@ -158,6 +165,7 @@ impl Shard {
                 }
             };
             more |= self.take_over(now);
+            self.end_withdrawn(now);
             self.timers(now);
             self.end_some(now);
             self.write_all(now);

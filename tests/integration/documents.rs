@@ -11,10 +11,19 @@ use crate::support::fixture::Fixture;
 use crate::support::sidecar::binary;
 
 /// Maps of the configuration with user-defined keys.
-const NAMED_BY_USERS: [&str; 7] = ["topics", "streams", "clusters", "properties", "property_files", "bind", "keys"];
+const NAMED_BY_USERS: [&str; 8] =
+    ["topics", "streams", "clusters", "properties", "property_files", "bind", "keys", "claims"];
 /// The functions with which `metrics.rs` creates metrics; the name is the first string literal after them.
-const METRIC_MAKERS: [&str; 7] =
-    [".counter(", ".counters(", ".float_counters(", ".gauge(", ".gauges(", ".unprefixed_gauges(", ".histograms("];
+const METRIC_MAKERS: [&str; 8] = [
+    ".counter(",
+    ".counters(",
+    ".float_counters(",
+    ".gauge(",
+    ".gauges(",
+    ".unprefixed_gauges(",
+    ".histogram(",
+    ".histograms(",
+];
 /// Bytes from the server until each cut, which is within a record.
 const CUTS: &[usize] = &[2_345, 3_456];
 const EVENTS: usize = 100;

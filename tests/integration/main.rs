@@ -16,6 +16,7 @@ mod documents;
 mod drain;
 mod examples;
 mod first_steps;
+mod forward_auth;
 mod hostile_connections;
 mod ingress;
 mod inject;

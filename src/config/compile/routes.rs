@@ -65,6 +65,7 @@ pub(super) fn compile(
     let has_auth = root.has("auth");
     // Where `auth` is wrong, that was reported.
     let has_tickets = verifier.is_none_or(|verifier| verifier.tickets().is_some());
+    let has_issuers = verifier.is_none_or(Verifier::has_issuers);
     let mut patterns: Vec<(Pattern, Place)> = Vec::new();
     let mut routes = Vec::new();
     let for_all = cors::compile(root, diagnostics);
@@ -78,6 +79,7 @@ pub(super) fn compile(
             written,
             has_auth,
             has_tickets,
+            has_issuers,
             idle_timeout,
             cors: for_all.clone(),
             diagnostics,
@@ -115,6 +117,7 @@ struct Compiler<'a> {
     written: &'a [Node],
     has_auth: bool,
     has_tickets: bool,
+    has_issuers: bool,
     idle_timeout: Duration,
     /// Of all routes that have none of their own.
     cors: Option<Arc<Cors>>,
@@ -215,6 +218,10 @@ impl Compiler<'_> {
         );
         if admission == Admission::Public && !listed.is_empty() {
             self.diagnostics.wrong(self.section.place_of("token_from"), "a public route takes no token");
+        }
+        if !listed.is_empty() && !self.has_issuers {
+            let place = self.section.place_of("token_from");
+            self.diagnostics.expected(place, "`auth.forward` takes no token from there", "`auth.issuers`");
         }
         let has = |name: &str| listed.iter().any(|source| **source == *name);
         if has("ticket") && !self.has_tickets {

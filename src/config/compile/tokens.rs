@@ -17,6 +17,9 @@ use crate::http_client::is_loopback;
 const ISSUER: &str = "what `iss` must be";
 /// Where the keys of an issuer may be.
 const KEY_PLACES: [&str; 4] = ["key_file", "jwks_file", "jwks_url", "discovery"];
+/// What names an issuer.
+const ISSUER_KEYS: [&str; 9] =
+    ["issuers", "issuer", "audience", "algorithms", "key_file", "jwks_file", "jwks_url", "discovery", "jwks_keep"];
 /// How long keys are used that could not be requested again.
 const JWKS_KEEP: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(30 * 24 * 60 * 60);
 const LEEWAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(5 * 60);
@@ -38,20 +41,37 @@ const ALGORITHMS: [(&str, Algorithm); 12] = [
 ];
 
 /// Nothing where `auth` is absent, or wrong.
-pub(super) fn compile(root: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> Option<Verifier> {
+pub(super) fn compile(
+    root: &Section<'_>,
+    section: &Section<'_>,
+    files: Files<'_>,
+    diagnostics: &Diagnostics,
+) -> Option<Verifier> {
     if !root.has("auth") {
         return None;
     }
-    let section = root.section("auth");
-    let issuers = if section.has("issuers") {
-        several(&section, files, diagnostics)
+    let has_issuer = ISSUER_KEYS.iter().any(|key| section.has(key));
+    let is_alone = section.has("forward") && !has_issuer;
+    let issuers = if is_alone {
+        report_without_issuers(section, diagnostics);
+        Some(Vec::new())
+    } else if section.has("issuers") {
+        several(section, files, diagnostics)
     } else {
-        issuer(&section, files, diagnostics).map(|only| vec![only])
+        issuer(section, files, diagnostics).map(|only| vec![only])
     };
     let leeway = section.duration("leeway", LEEWAY).unwrap_or(Duration::from_secs(5));
-    let cookie = cookie(&section);
-    let tickets = tickets(&section, files, diagnostics);
+    let cookie = cookie(section);
+    let tickets = tickets(section, files, diagnostics);
     issuers.map(|issuers| Verifier::new(issuers, cookie, leeway).with_tickets(tickets))
+}
+
+/// Keys that need a token.
+fn report_without_issuers(auth: &Section<'_>, diagnostics: &Diagnostics) {
+    for key in ["cookie", "tickets"].into_iter().filter(|key| auth.has(key)) {
+        let message = format!("`auth.{key}` is of no use without an issuer: `auth.forward` verifies no token");
+        diagnostics.expected(auth.place_of(key), message, "`auth.issuers`");
+    }
 }
 
 /// Nothing where none are configured, or where they are wrong.
@@ -159,16 +179,21 @@ fn key_file(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) 
 
 /// A URL that keys are requested from. Without TLS, an attacker on the network can replace the keys.
 fn url(section: &Section<'_>, key: &'static str, diagnostics: &Diagnostics) -> Option<Uri> {
-    let url = section.read(key, "a URL such as `https://login.example/keys`, without a user", |value| {
-        let url: Uri = text(value)?.parse().ok()?;
-        let authority = url.authority()?.as_str();
-        (matches!(url.scheme_str(), Some("http" | "https")) && !authority.contains('@')).then_some(url)
-    })?;
+    let url = service_url(section, key)?;
     if url.scheme_str() == Some("http") && !is_loopback(&url) {
         diagnostics
             .warn(section.place_of(key), "without TLS, the network can replace the keys that tokens are verified with");
     }
     Some(url)
+}
+
+/// The URL of a service that is sent requests.
+pub(super) fn service_url(section: &Section<'_>, key: &'static str) -> Option<Uri> {
+    section.read(key, "a URL such as `https://login.example/x`, without a user", |value| {
+        let url: Uri = text(value)?.parse().ok()?;
+        let authority = url.authority()?.as_str();
+        (matches!(url.scheme_str(), Some("http" | "https")) && !authority.contains('@')).then_some(url)
+    })
 }
 
 fn algorithms(section: &Section<'_>) -> Vec<Algorithm> {

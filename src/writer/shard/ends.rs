@@ -1,6 +1,7 @@
 //! Streams that end before their clients leave: all in a drain, and those that a reload leaves without what they were
 //! opened as.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use crate::route::RouteTable;
@@ -46,11 +47,27 @@ impl Shard {
         self.start_ending(CloseReason::Reload, pace, now);
     }
 
+    /// Ends the streams whose principals are no longer accepted, if that is to be looked at.
+    pub(super) fn end_withdrawn(&mut self, now: Now) {
+        if !self.withdrawals.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let Self { connections, dirty, .. } = self;
+        for (key, connection) in connections.iter_mut() {
+            if connection.session.end_if_withdrawn(now) {
+                mark(dirty, key, connection);
+            }
+        }
+    }
+
     /// What was decided while a stream was on its way here.
     pub(super) fn settle(&mut self, key: usize, now: Now) {
         let is_draining = self.is_draining();
         let Self { connections, reloads, dirty, ending, .. } = self;
         let Some(connection) = connections.get_mut(key) else { return };
+        if connection.session.end_if_withdrawn(now) {
+            return mark(dirty, key, connection);
+        }
         if let Some(ending) = ending.as_mut().filter(|_| is_draining) {
             connection.is_ending = true;
             ending.add(key);

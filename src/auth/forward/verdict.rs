@@ -1,0 +1,147 @@
+//! What an answer of the service means: its status decides, and its fields and JSON body become claims.
+
+use std::sync::Arc;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, StatusCode};
+use serde_json::{Map, Value};
+
+use super::{Failure, ForwardOutcome};
+use crate::access::{Authority, Binding, Principal};
+use crate::http_client::Response;
+
+pub(super) type Claims = Arc<Map<String, Value>>;
+
+/// What the service decided.
+#[derive(Clone, Debug)]
+pub(super) enum Verdict {
+    Allowed(Claims),
+    Unauthorized,
+    Forbidden,
+    /// It did not decide.
+    Unavailable,
+}
+
+impl Verdict {
+    pub(super) fn outcome(&self) -> ForwardOutcome {
+        match self {
+            Self::Allowed(_) => ForwardOutcome::Allowed,
+            Self::Unauthorized => ForwardOutcome::Unauthorized,
+            Self::Forbidden => ForwardOutcome::Forbidden,
+            Self::Unavailable => ForwardOutcome::Unavailable,
+        }
+    }
+}
+
+/// 2xx accepts; 401, and a redirect to a login, want credentials; 403 denies. Any other status is no decision, as with nginx.
+pub(super) fn read(
+    response: &Response,
+    from_headers: &[(Box<str>, HeaderName)],
+    bindings: &[Binding],
+) -> Result<Verdict, Failure> {
+    match response.status {
+        status if status.is_success() => Ok(Verdict::Allowed(claims(response, from_headers, bindings)?)),
+        status if status.is_redirection() => Ok(Verdict::Unauthorized),
+        StatusCode::UNAUTHORIZED => Ok(Verdict::Unauthorized),
+        StatusCode::FORBIDDEN => Ok(Verdict::Forbidden),
+        other => Err(Failure::Status(other.as_u16())),
+    }
+}
+
+/// The members of a JSON body, and the fields that the configuration names: such a claim comes from its field alone. Only the
+/// claims that routes bind are kept.
+fn claims(
+    response: &Response,
+    from_headers: &[(Box<str>, HeaderName)],
+    bindings: &[Binding],
+) -> Result<Claims, Failure> {
+    let mut claims = match is_json(&response.headers) && !response.body.is_empty() {
+        true => serde_json::from_slice::<Map<String, Value>>(&response.body).map_err(|_| Failure::Body)?,
+        false => Map::new(),
+    };
+    for (claim, field) in from_headers {
+        match single(&response.headers, field) {
+            Some(text) => drop(claims.insert((**claim).into(), text.into())),
+            None => drop(claims.remove(&**claim)),
+        }
+    }
+    let all = Principal { claims: Arc::new(claims), expires_at: None, authority: Authority(0), standing: None };
+    Ok(Arc::new(all.claims_for(bindings.iter())))
+}
+
+/// The value of a field that is there once and is text.
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut lines = headers.get_all(name).iter();
+    let (Some(only), None) = (lines.next(), lines.next()) else { return None };
+    only.to_str().ok()
+}
+
+/// `application/json`, or a type with the suffix `+json` (RFC 6839 section 3.1).
+fn is_json(headers: &HeaderMap) -> bool {
+    let written = single(headers, &CONTENT_TYPE).unwrap_or_default();
+    let media_type = written.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    media_type == "application/json" || media_type.ends_with("+json")
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::HeaderValue;
+    use serde_json::json;
+
+    use super::*;
+    use crate::access::Source;
+    use crate::testing::binding;
+
+    fn bound(path: &[&str]) -> Binding {
+        binding("k", Source::Claim(path.iter().map(|name| (*name).into()).collect()))
+    }
+
+    fn response(status: u16, fields: &[(&'static str, &'static str)], body: &'static str) -> Response {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        Response { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::from_static(body.as_bytes()) }
+    }
+
+    fn outcome(status: u16) -> Option<ForwardOutcome> {
+        read(&response(status, &[], ""), &[], &[]).ok().map(|verdict| verdict.outcome())
+    }
+
+    #[test]
+    fn the_status_decides() {
+        for status in [200, 202, 204] {
+            assert_eq!(outcome(status), Some(ForwardOutcome::Allowed), "{status}");
+        }
+        for status in [302, 303, 307, 401] {
+            assert_eq!(outcome(status), Some(ForwardOutcome::Unauthorized), "{status}");
+        }
+        assert_eq!(outcome(403), Some(ForwardOutcome::Forbidden));
+        for status in [400, 404, 429, 500, 503] {
+            assert_eq!(outcome(status), None, "{status}");
+        }
+    }
+
+    #[test]
+    fn fields_and_json_become_claims() {
+        let json = ("content-type", "application/json; charset=utf-8");
+        let read = |fields: &[(&'static str, &'static str)], body| {
+            let from = [("sub".into(), HeaderName::from_static("x-user"))];
+            match read(&response(200, fields, body), &from, &[bound(&["org", "id"])]) {
+                Ok(Verdict::Allowed(claims)) => Value::Object((*claims).clone()),
+                other => json!(other.is_ok()),
+            }
+        };
+        let body = r#"{"sub":"json","org":{"id":7,"x":1},"role":"admin"}"#;
+        assert_eq!(read(&[json, ("x-user", "u1")], body), json!({"sub": "u1", "org": {"id": 7}}));
+        assert_eq!(read(&[json], body), json!({"org": {"id": 7}}), "the claim comes from its field alone");
+        assert_eq!(read(&[json, ("x-user", "u1"), ("x-user", "u2")], body), json!({"org": {"id": 7}}));
+        assert_eq!(read(&[("x-user", "u1")], body), json!({"sub": "u1"}), "it does not say it is JSON");
+        assert_eq!(read(&[("content-type", "application/problem+json")], body), json!({"org": {"id": 7}}));
+        for bad in ["[1]", "{", "7", r#"{"sub":"#] {
+            assert_eq!(read(&[json], bad), json!(false), "{bad}");
+        }
+        assert_eq!(read(&[json], ""), json!({}));
+    }
+}

@@ -1,0 +1,166 @@
+//! What is decided about a request for a stream before a slot is taken: transport, who it is from, where it resumes.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::ACCEPT;
+use http::{HeaderMap, HeaderName, StatusCode, Version};
+use pingora::http::RequestHeader;
+
+use super::authorize::{Means, authorize};
+use super::forward_auth::{self, Identified};
+use super::negotiate::{Agreed, Disagreed, negotiate};
+use super::query::Query;
+use super::refusal::{Reason, Refusal};
+use super::stream::now_unix_ms;
+use super::{Gateway, asked, handshake, target};
+use crate::access::Authenticator;
+use crate::config::snapshot::Snapshot;
+use crate::listener::is_last;
+use crate::problem::Problem;
+use crate::route::{Params, StreamRoute, Transport};
+use crate::session::{BadPosition, Request, Socket};
+
+/// How long a request waits for an issuer's keys.
+const KEYS_PATIENCE: Duration = Duration::from_secs(3);
+
+/// A request for a stream, as it came.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) route: &'a Arc<StreamRoute>,
+    pub(super) params: &'a Params,
+    pub(super) header: &'a RequestHeader,
+    pub(super) query: &'a Query<'a>,
+    pub(super) has_body: bool,
+    /// The peer's address.
+    pub(super) client: Option<IpAddr>,
+}
+
+/// Every decision before a slot is taken.
+pub(super) async fn decide(gateway: &Gateway, snapshot: &Snapshot, wanted: Wanted<'_>) -> Result<Request, Refusal> {
+    let Wanted { route, header, query, .. } = wanted;
+    if wanted.has_body {
+        let problem = Problem::new(StatusCode::BAD_REQUEST, "a stream is requested without a body");
+        return Err(Refusal::new(Reason::Body, problem));
+    }
+    if let Some(slip) = query.slip() {
+        return Err(Refusal::new(Reason::Parameter, Problem::new(StatusCode::BAD_REQUEST, slip.to_string())));
+    }
+    let headers = &header.headers;
+    let agreed = negotiate(route.offer, joined(headers, ACCEPT).as_deref(), handshake::is_asked(headers))
+        .map_err(not_negotiated)?;
+    let identified = forward_auth::identify(snapshot, wanted, agreed.transport).await?;
+    let prepared = prepare(gateway, snapshot, wanted, agreed, identified.as_ref());
+    if prepared.as_ref().is_err_and(|refusal| refusal.reason() == Reason::Keys) {
+        keys_settled(snapshot).await;
+        return prepare(gateway, snapshot, wanted, agreed, identified.as_ref());
+    }
+    prepared
+}
+
+fn prepare(
+    gateway: &Gateway,
+    snapshot: &Snapshot,
+    wanted: Wanted<'_>,
+    agreed: Agreed,
+    identified: Option<&Identified>,
+) -> Result<Request, Refusal> {
+    let Wanted { route, params, header, query, .. } = wanted;
+    let (transport, headers) = (agreed.transport, &header.headers);
+    let handshake = match transport {
+        Transport::WebSocket => {
+            let handshake = handshake::accept(&header.method, header.version, headers, route);
+            Some(handshake.map_err(|problem| Refusal::new(Reason::Handshake, problem))?)
+        }
+        Transport::Sse | Transport::Ndjson => None,
+    };
+    let authorized = authorize(
+        route,
+        params,
+        transport,
+        (target::split(header).0, query),
+        headers,
+        Means { verifier: snapshot.verifier.as_deref(), identified },
+        now_unix_ms(),
+    )?;
+    let resume = asked::resume(transport, &route.stream, headers, query).map_err(|_: BadPosition| {
+        let detail = format!("`since` is not a valid position: {BadPosition}");
+        Refusal::new(Reason::Position, Problem::new(StatusCode::BAD_REQUEST, detail))
+    })?;
+    let batch = asked::batch(route, transport, query)
+        .map_err(|detail| Refusal::new(Reason::Batch, Problem::new(StatusCode::BAD_REQUEST, detail)))?;
+    let probe = probe(snapshot.probe, query)?;
+    let socket = handshake.map(|handshake| {
+        let slots = gateway.admission.clone();
+        let authenticator = snapshot.verifier.clone().map(|verifier| verifier as Arc<dyn Authenticator>);
+        let unauthenticated = authorized.is_unauthenticated.then(|| params.clone());
+        let handshake = Some(handshake);
+        Box::new(Socket { handshake, site: authorized.site, slots, authenticator, unauthenticated, slot: None })
+    });
+    Ok(Request {
+        transport,
+        content_type: agreed.content_type,
+        http11: header.version == Version::HTTP_11,
+        persists: !is_last(header),
+        selector: authorized.selector,
+        subscribe: probe.is_none() && asked::subscribes(transport, query),
+        resume: resume.filter(|_| probe.is_none()),
+        heartbeat_form: asked::heartbeat_form(route, query),
+        batch,
+        probe,
+        principal: authorized.principal,
+        headers: None,
+        routes: snapshot.routes.clone(),
+        route: route.clone(),
+        socket,
+    })
+}
+
+/// The interval of a probe in milliseconds, if the request asks for one.
+fn probe(is_enabled: bool, query: &Query<'_>) -> Result<Option<NonZeroU32>, Refusal> {
+    let refuse = |status, detail: String| Err(Refusal::new(Reason::Probe, Problem::new(status, detail)));
+    match asked::probe(query) {
+        None => Ok(None),
+        Some(_) if !is_enabled => {
+            refuse(StatusCode::FORBIDDEN, "probes are not enabled here: the configuration needs `probe: true`".into())
+        }
+        Some(Ok(interval)) => Ok(Some(interval)),
+        Some(Err(error)) => refuse(StatusCode::BAD_REQUEST, error.to_string()),
+    }
+}
+
+/// Waits for keys that are being requested: they may include the token's key.
+pub(super) async fn keys_settled(snapshot: &Snapshot) {
+    if let Some(verifier) = &snapshot.verifier {
+        verifier.keys_settled(KEYS_PATIENCE).await;
+    }
+}
+
+/// Whether the request would open an SSE stream.
+pub(super) fn is_event_source(header: &RequestHeader, route: &StreamRoute) -> bool {
+    let headers = &header.headers;
+    let agreed = negotiate(route.offer, joined(headers, ACCEPT).as_deref(), handshake::is_asked(headers));
+    agreed.is_ok_and(|agreed| agreed.transport == Transport::Sse)
+}
+
+fn not_negotiated(disagreed: Disagreed) -> Refusal {
+    match disagreed {
+        Disagreed::NotAcceptable(types) => {
+            let problem = Problem::new(StatusCode::NOT_ACCEPTABLE, "none of the accepted types is offered here");
+            Refusal::new(Reason::NotAcceptable, problem.member("offered", types))
+        }
+        Disagreed::UpgradeRequired => {
+            Refusal::new(Reason::Handshake, handshake::upgrade_required("this path is a WebSocket"))
+        }
+    }
+}
+
+/// Joins the lines of a list-based field into one value (RFC 9110 section 5.3).
+fn joined(headers: &HeaderMap, name: HeaderName) -> Option<Cow<'_, str>> {
+    let mut lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    let first = lines.next()?;
+    Some(lines.fold(Cow::Borrowed(first), |all, line| Cow::Owned(format!("{all}, {line}"))))
+}
