@@ -1,18 +1,18 @@
-//! Events sent, counted by route: a plain number for each event, added to the shared counter once a turn.
+//! Counts sent events by route: a plain counter per event, which is added to the shared metric once per turn.
 //!
-//! A stream's route is looked up once, when the stream is opened. A reload leaves it as it is: who goes on does so on a
-//! route of the same pattern.
+//! A stream's route is looked up once, when the stream is opened. A reload does not change it: a stream that continues
+//! does so on a route of the same pattern.
 
 use std::sync::Arc;
 
 use prometheus::{IntCounter, IntCounterVec};
 use rustc_hash::FxHashMap;
 
-/// How many patterns are counted, over all configurations of a process; what is sent on others is in no route's count.
-/// An open stream has room for two bytes.
+/// The most patterns that are counted, over all configurations of a process; events on further ones are not counted by
+/// route. An open stream stores two bytes for this.
 const ROUTES_MAX: usize = u16::MAX as usize;
 
-/// A route, as one writer counts it.
+/// The index of a route in one writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RouteNumber(u16);
 
@@ -21,12 +21,12 @@ pub(super) struct ByRoute {
     /// By pattern.
     numbers: FxHashMap<Arc<str>, RouteNumber>,
     counts: Vec<Count>,
-    /// Routes of which events were sent in this turn.
+    /// Routes with events in this turn.
     busy: Vec<RouteNumber>,
 }
 
 struct Count {
-    /// What was sent in this turn.
+    /// The events sent in this turn.
     events: u64,
     total: IntCounter,
 }
@@ -57,7 +57,7 @@ impl ByRoute {
         count.events += 1;
     }
 
-    /// Adds what this turn sent to what all writers sent.
+    /// Adds this turn's events to the shared metric.
     pub(super) fn hand_over(&mut self) {
         for route in self.busy.drain(..) {
             if let Some(count) = self.counts.get_mut(usize::from(route.0)) {

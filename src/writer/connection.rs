@@ -1,4 +1,4 @@
-//! One connection of a writer: a socket and its session, and the bytes between them.
+//! One connection of a writer: a socket, its session, and the transfer of bytes between them.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -17,15 +17,15 @@ use super::tcp_info::Peer;
 use super::watch::{Patience, Seen, Watch};
 use super::wheel::Tick;
 
-/// Bytes read at once.
+/// The read size in bytes.
 pub(super) const READ_BYTES: usize = 16 * 1024;
-/// How long a peer may take to close its side once our goodbye is with the kernel, or to take what it did not want to
-/// read before.
+/// How long a peer may take to close its side once the closing bytes are with the kernel, or to read data that it has
+/// not read so far.
 const LINGER: Duration = Duration::from_secs(1);
-/// When a pong that could not be expected yet is looked for again.
+/// The delay until an early pong deadline is checked again.
 const PONG_AGAIN: Duration = Duration::from_secs(1);
-/// Kernels answer what is outside of their window at most twice a second (Linux: `tcp_invalid_ratelimit`): less silence
-/// than this says nothing.
+/// The shortest effective peer timeout. Kernels respond to out-of-window segments at most twice per second (Linux:
+/// `tcp_invalid_ratelimit`), so that less silence has no meaning.
 const PEER_TIMEOUT_MIN: Duration = Duration::from_secs(2);
 /// Reads of one connection before the others have their turn: 64 KiB.
 const READS_PER_TURN: usize = 4;
@@ -33,56 +33,56 @@ const READS_PER_TURN: usize = 4;
 pub(super) struct Connection {
     pub(super) socket: TcpStream,
     pub(super) session: Session,
-    /// Whether it is on the list of those with something to write.
+    /// Whether it is in the list of connections with something to write.
     pub(super) dirty: bool,
-    /// Whether it is on the list of those with something to read.
+    /// Whether it is in the list of connections with something to read.
     pub(super) unread: bool,
-    /// Whether the socket took everything last time.
+    /// Whether the socket accepted everything at the last write.
     pub(super) writable: bool,
-    /// The timer that counts; older ones are forgotten.
+    /// The valid timer; older ones are ignored.
     pub(super) timer: Tick,
-    /// When waiting for the peer of a closed session is over.
+    /// The deadline for the peer of a closed session.
     pub(super) linger: Option<Instant>,
-    /// While the peer may not have everything that was written.
+    /// Set while the peer may not have everything that was written.
     watch: Option<Box<Watch>>,
     /// How long the peer may acknowledge nothing, in milliseconds.
     peer_timeout_ms: u32,
-    /// Whether it is one of those that are being ended.
+    /// Whether it is being ended by a drain or a reload.
     pub(super) is_ending: bool,
     /// Whether our side is closed.
     shut: bool,
-    /// Whether it counts as an open stream, or as a refused one: once its answer is decided.
+    /// Whether it counts as an open stream, or as a refused one: set once its response is decided.
     pub(super) counted: bool,
     route: RouteNumber,
     pub(super) tally: Tally,
     _slot: Box<dyn Send>,
 }
 
-/// What a stream came to, for the line in the log at its end.
+/// The totals of a stream, for its log line.
 pub(super) struct Tally {
     pub(super) opened: Instant,
     pub(super) events: u64,
     pub(super) bytes: u64,
 }
 
-/// What a client is told.
+/// A written item.
 pub(super) enum Told<'a> {
-    /// An event that went out whole, and whether it came live.
+    /// A completely written event, and whether it was live.
     Event(&'a Event, bool),
-    /// A loss whose turn to be written has come.
+    /// A gap that is about to be written.
     Gap(GapCause),
 }
 
-/// What writing came to.
+/// The result of writing.
 pub(super) struct Wrote {
     pub(super) bytes: usize,
-    /// Whether there is more that could be written at once: a client that catches up, and reads.
+    /// Whether more can be written at once: the client catches up, and reads.
     pub(super) more: bool,
-    /// Whether what is queued waits for more to go with it.
+    /// Whether the queue waits for a batch to fill.
     pub(super) gathers: bool,
 }
 
-/// What reading came to.
+/// The result of reading.
 pub(super) enum ReadEnd {
     /// Nothing more for now.
     Later,
@@ -123,8 +123,7 @@ impl Connection {
         By { transport: self.session.transport(), route: self.route }
     }
 
-    /// Hands what the client sent to its session: [`READS_PER_TURN`] at most, and nothing more while frames of what was
-    /// read are left.
+    /// Passes received bytes to the session: at most [`READS_PER_TURN`] reads, and none while decoded frames are left.
     pub(super) fn read(
         &mut self,
         scratch: &mut [u8],
@@ -137,7 +136,7 @@ impl Connection {
                 return ReadEnd::Again;
             }
             if self.session.closed().is_some() && self.session.is_overrun() {
-                // The rest stays in the kernel, until waiting for the peer is over.
+                // The rest stays in the kernel until the deadline for the peer.
                 return ReadEnd::Later;
             }
             match self.socket.read(scratch) {
@@ -153,15 +152,15 @@ impl Connection {
         ReadEnd::Again
     }
 
-    /// What the client sent before its connection came here.
+    /// Passes on the bytes that the client sent before the handover.
     pub(super) fn read_early(&mut self, early: &Bytes, context: &mut WriterContext<'_>, refused: impl FnMut(Refused)) {
         if !early.is_empty() {
             self.session.read(early, context).into_iter().for_each(refused);
         }
     }
 
-    /// Writes everything that is ready, in as few writes as there can be; what went out is `told`. A session that
-    /// catches up gets on by a piece. An error where the peer is gone.
+    /// Writes everything that is ready in as few writes as possible, and reports it to `told`. A session in catch-up
+    /// advances by one step. An error if the peer is gone.
     pub(super) fn write(
         &mut self,
         context: &mut WriterContext<'_>,
@@ -175,7 +174,7 @@ impl Connection {
         Ok(Wrote { bytes, more: more && self.writable, gathers: false })
     }
 
-    /// Writes what waits. Gives the number of bytes written, or an error where the peer is gone.
+    /// Writes queued bytes. Returns their number, or an error if the peer is gone.
     pub(super) fn flush(&mut self, now: Now, mut told: impl FnMut(Told<'_>, Now)) -> io::Result<usize> {
         let mut bytes = 0;
         while self.writable {
@@ -217,7 +216,7 @@ impl Connection {
         Ok(bytes)
     }
 
-    /// When this connection wants to be looked after next.
+    /// The next time at which this connection needs attention.
     pub(super) fn deadline(&self) -> Instant {
         self.linger.unwrap_or_else(|| {
             let deadline = self.session.deadline();
@@ -225,12 +224,12 @@ impl Connection {
         })
     }
 
-    /// Whether the peer has to be looked at, and no timer was set for that so far.
+    /// Whether the peer has to be watched, and no timer has been set for that.
     pub(super) fn take_new_watch(&mut self) -> bool {
         self.watch.as_mut().is_some_and(|watch| std::mem::take(&mut watch.is_new))
     }
 
-    /// Looks at the peer, where that is due. Gives why the stream has to end, if it has.
+    /// Checks the peer, if that is due. Returns the reason if the stream has to end.
     pub(super) fn look(&mut self, now: Instant) -> Option<CloseReason> {
         let patience = Patience { peer: self.peer_timeout(), stall: self.session.request().route.stall_timeout };
         let watch = self.watch.as_mut().filter(|watch| watch.at <= now)?;
@@ -242,7 +241,7 @@ impl Connection {
             Seen::Everything => None,
         };
         if pace.is_some() || watch.is_paced {
-            // Without it, death behind a closed window is found later.
+            // Without it, a dead peer with a closed window is detected later.
             let set = SockRef::from(&self.socket).set_tcp_user_timeout(pace);
             watch.is_paced = pace.is_some() && set.is_ok();
         }
@@ -252,7 +251,7 @@ impl Connection {
         None
     }
 
-    /// A pong that is overdue, where the ping can't have been read: the peer does not have all of what was written before.
+    /// Extends the pong deadline if the peer cannot have read the ping: it has not received all earlier data.
     pub(super) fn excuse_pong(&mut self, now: Instant) {
         if self.session.is_pong_due(now) && Peer::of(&self.socket).is_ok_and(|peer| peer.is_behind()) {
             self.session.put_off_pong(now + PONG_AGAIN);
@@ -263,11 +262,11 @@ impl Connection {
         Duration::from_millis(self.peer_timeout_ms.into()).max(PEER_TIMEOUT_MIN)
     }
 
-    /// Ends our side of a closed session's connection once everything is written. The peer closes its side then, so
-    /// that nothing it has not read is thrown away (RFC 9112 section 9.6).
+    /// Shuts down our side of a closed session's connection once everything is written. The peer then closes its side,
+    /// so that no unread data is lost (RFC 9112 section 9.6).
     ///
-    /// A peer that reads slowly has until `until`, where streams are being ended, to take what waits for it: a stream is
-    /// not cut inside a record while there is time.
+    /// While streams are being ended, a slow peer has until `until` to read its queued data: a stream is not cut inside
+    /// of a record before the time limit.
     pub(super) fn say_goodbye(&mut self, now: Instant, until: Option<Instant>) {
         if !self.session.is_flushed() {
             let soon = now + LINGER;
@@ -275,7 +274,7 @@ impl Connection {
         } else if !self.shut {
             self.shut = true;
             self.linger = Some(now + LINGER);
-            // A peer that is gone already needs no goodbye.
+            // A peer that is gone needs no shutdown.
             let _ = self.socket.shutdown(Shutdown::Write);
         }
     }
@@ -286,12 +285,12 @@ mod tests {
     use super::*;
     use crate::session::Request;
 
-    /// What an idle stream costs is mostly these two; they may shrink, and grow only for a reason.
+    /// These two are most of an idle stream's cost: increase the limits only for a reason.
     #[test]
     fn an_idle_stream_stays_small() {
-        // Of these, 32 are the tally for the log.
+        // The tally for the log takes 32 of these bytes.
         assert!(size_of::<Connection>() <= 352, "{} bytes", size_of::<Connection>());
-        // An allocator's size class.
+        // A size class of the allocator.
         assert!(size_of::<Request>() <= 192, "{} bytes", size_of::<Request>());
     }
 }

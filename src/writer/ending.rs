@@ -1,43 +1,43 @@
-//! Streams that are ended one after the other, so that their clients don't all come back at once. It says whose turn it
-//! is; closing them is the shard's.
+//! Streams that are ended at a bounded rate, so that their clients do not reconnect at once. It selects the streams;
+//! the shard closes them.
 
 use std::time::{Duration, Instant};
 
 use crate::session::CloseReason;
 
-/// How fast streams are ended.
+/// The rate of ending streams.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Streams a second, of all writers together.
+    /// Streams per second, of all writers together.
     pub per_second: f64,
-    /// By this much later all have had their turn, whatever that makes of the rate.
+    /// The time in which all streams are ended, even if that exceeds the rate.
     pub within: Duration,
-    /// Until then a client that reads slowly may take what still waits for it.
+    /// Until then, a slow client may read its queued data.
     pub until: Instant,
 }
 
 impl Pace {
-    /// How long it takes to end so many streams.
+    /// How long it takes to end this many streams.
     pub fn spread(&self, streams: usize) -> Duration {
         let seconds = streams.saturating_sub(1) as f64 / self.per_second;
         Duration::try_from_secs_f64(seconds).unwrap_or(self.within).min(self.within)
     }
 
-    /// Each writer's share of the rate.
+    /// The share of one writer.
     pub(super) fn shared_by(self, writers: usize) -> Self {
         Self { per_second: self.per_second / writers.max(1) as f64, ..self }
     }
 }
 
-/// Some of a writer's streams on their way to their end.
+/// The streams of one writer that are being ended.
 pub(super) struct Ending {
     pub(super) reason: CloseReason,
     pub(super) until: Instant,
     started: Instant,
     spread: Duration,
-    /// How many there were at the start.
+    /// The number of streams at the start.
     total: usize,
-    /// Those still to be ended, last first.
+    /// The remaining streams, the last one first.
     left: Vec<usize>,
 }
 
@@ -47,7 +47,7 @@ impl Ending {
         Self { reason, until: pace.until, started: now, spread, total: streams.len(), left: streams }
     }
 
-    /// Somebody who came meanwhile.
+    /// Adds a stream that arrived meanwhile.
     pub(super) fn add(&mut self, stream: usize) {
         self.left.push(stream);
     }
@@ -56,7 +56,7 @@ impl Ending {
         self.left.is_empty()
     }
 
-    /// Those whose turn has come; the first at once.
+    /// The streams that are due; the first one at once.
     pub(super) fn due(&mut self, now: Instant) -> Vec<usize> {
         let elapsed = now.saturating_duration_since(self.started);
         let keep = if elapsed >= self.spread {

@@ -1,5 +1,5 @@
-//! What waits for the writers. Sources never wait for one writer: what a slow writer does not take in time becomes gaps
-//! in its own inbox, so that its streams are told, and no other writer and no source depends on it.
+//! The inboxes of the writers. A source never waits for a single writer: entries that a slow writer does not take in
+//! time become gaps in its inbox, which its streams receive. No other writer and no source depends on it.
 //!
 //! Sources do wait, for a bounded time, while all writers are behind: then Kafka's log is the better buffer.
 
@@ -12,7 +12,7 @@ use rustc_hash::FxHashSet;
 use super::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::event::{Entry, Feed, GapCause, GapRange, Topic};
 
-/// How much may wait, in each of three measures.
+/// An amount of queued data in three measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Amount {
     pub(super) feeds: usize,
@@ -21,23 +21,24 @@ pub(super) struct Amount {
     pub(super) bytes: usize,
 }
 
-/// A writer is behind from here on: sources wait while all are.
+/// A writer with this much is behind: sources wait while all are.
 pub(super) const AHEAD: Amount = Amount { feeds: 64, entries: 8192, bytes: 4 << 20 };
-/// What may wait for one writer while others are not behind; beyond, what waits becomes gaps. Events are shared with the
-/// replay windows, which mostly hold them anyway.
+/// The most data in the inbox of one writer while others are not behind; beyond it, queued entries become gaps. Most
+/// events are shared with the replay windows.
 pub(super) const INBOX_MAX: Amount = Amount { feeds: 4096, entries: 65_536, bytes: 16 << 20 };
-/// How long a source waits for any of the writers to take something. After that it waits no more until one did.
+/// How long a source waits for a writer to take something. Afterwards it does not wait again until one did.
 pub(super) const FEED_WAIT: Duration = Duration::from_secs(1);
-/// Orders that may wait for one writer; more are not taken.
+/// The most queued orders of one writer; further ones are rejected.
 const ORDERS_MAX: usize = 256;
 
-/// The inboxes of all writers, which sources fill in one order. `Order` is what else a writer is told.
+/// The inboxes of all writers, which sources fill in one order. `Order` is a control message.
 #[derive(Debug)]
 pub(super) struct Inboxes<Order> {
     inboxes: Vec<Mutex<Inbox<Order>>>,
-    /// Held while a feed goes into all inboxes: several sources feed at once, and all writers see one order.
+    /// Held while a feed is added to all inboxes, so that all writers receive the feeds of several sources in one
+    /// order.
     feeding: Mutex<Feeding>,
-    /// Held by a source while it looks whether to wait, and by a writer that made room.
+    /// Held by a source while it checks whether to wait, and by a writer that made room.
     room: Mutex<()>,
     made_room: Condvar,
     ahead: Amount,
@@ -46,26 +47,30 @@ pub(super) struct Inboxes<Order> {
 
 #[derive(Debug, Default)]
 struct Feeding {
-    /// Whether waiting for all writers was in vain, and none of them took anything since.
+    /// Whether the last wait for the writers timed out, and none has taken anything since.
     gave_up: bool,
 }
 
-/// What waits for one writer.
+/// The inbox of one writer.
 #[derive(Debug)]
 struct Inbox<Order> {
+    /// In the order of all inboxes.
     feeds: VecDeque<Feed>,
+    /// The amount of `feeds`: at most [`INBOX_MAX`], except for a single feed and for messages that are not events.
     waiting: Amount,
-    /// Sessions that asked for what may be there now.
+    /// Sessions whose requested data may be available.
     calls: FxHashSet<u32>,
+    /// At most [`ORDERS_MAX`].
     orders: VecDeque<Order>,
+    /// Set once the writer has ended: nothing more is queued.
     is_closed: bool,
 }
 
-/// What is next for a writer.
+/// The next message of a writer.
 #[derive(Debug)]
 pub(super) enum Next<Order> {
     Order(Order),
-    /// What these sessions asked of the log may be there.
+    /// Data that these sessions requested from the log may be available.
     Calls(FxHashSet<u32>),
     Feed(Feed),
 }
@@ -77,8 +82,8 @@ impl<Order> Inboxes<Order> {
         Self { inboxes, feeding, room, made_room, ahead, most }
     }
 
-    /// Puts a feed into all inboxes, in the same order whichever source it comes from. Gives the number of events that
-    /// became gaps, for each writer where there are any.
+    /// Adds a feed to all inboxes, in the same order for all writers. Returns the number of events that became gaps,
+    /// for each affected writer.
     pub(super) fn feed(&self, feed: &Feed) -> Vec<(usize, u64)> {
         let mut feeding = self.feeding.lock().unwrap_or_else(PoisonError::into_inner);
         self.wait_for_room(&mut feeding);
@@ -86,7 +91,7 @@ impl<Order> Inboxes<Order> {
         pushed.filter(|(_, lost)| *lost > 0).collect()
     }
 
-    /// Says that what these sessions of a writer asked of the log may be there.
+    /// Reports that data which these sessions requested from the log may be available.
     pub(super) fn call(&self, writer: usize, sessions: Vec<u32>) {
         if writer < self.inboxes.len() {
             let mut inbox = self.inbox(writer);
@@ -96,7 +101,7 @@ impl<Order> Inboxes<Order> {
         }
     }
 
-    /// False where the writer is gone, or too many orders wait for it.
+    /// False if the writer has ended, or if too many orders are queued.
     pub(super) fn order(&self, writer: usize, order: Order) -> bool {
         let mut inbox = self.inbox(writer);
         let is_taken = !inbox.is_closed && inbox.orders.len() < ORDERS_MAX;
@@ -106,7 +111,7 @@ impl<Order> Inboxes<Order> {
         is_taken
     }
 
-    /// What a writer is to do next. Orders do not wait for feeds.
+    /// The next message of a writer. Orders precede feeds.
     pub(super) fn next(&self, writer: usize) -> Option<Next<Order>> {
         let mut inbox = self.inbox(writer);
         if let Some(order) = inbox.orders.pop_front() {
@@ -126,7 +131,7 @@ impl<Order> Inboxes<Order> {
         Some(Next::Feed(feed))
     }
 
-    /// Nothing more is put into a writer's inbox, and nobody waits for it.
+    /// Rejects further messages for a writer, and stops waiting for it.
     pub(super) fn close(&self, writer: usize) {
         *self.inbox(writer) = Inbox { is_closed: true, ..Inbox::default() };
         self.tell_room();
@@ -170,8 +175,8 @@ impl<Order> Default for Inbox<Order> {
 }
 
 impl<Order> Inbox<Order> {
-    /// Appends a feed. Where there is no room for it, what waits already becomes gaps; gives the number of events that
-    /// were lost so. The feed itself is kept, whatever its size.
+    /// Appends a feed. If there is no room for it, the queued entries become gaps; returns the number of lost events.
+    /// The feed itself is kept, whatever its size.
     fn push(&mut self, feed: &Feed, most: Amount) -> u64 {
         if self.is_closed {
             return 0;
@@ -187,7 +192,7 @@ impl<Order> Inbox<Order> {
         lost
     }
 
-    /// Turns the events that wait into gaps. What else waits, and its order, stay.
+    /// Replaces the queued events by gaps. Other messages, and their order, stay.
     fn skip(&mut self) -> u64 {
         let mut skipped = Skipped::default();
         std::mem::take(&mut self.feeds).into_iter().for_each(|feed| skipped.take(feed));
@@ -202,7 +207,7 @@ impl<Order> Inbox<Order> {
 }
 
 impl Amount {
-    /// Whether one of the measures is reached.
+    /// Whether one of the measures has reached the limit.
     fn is_at(self, most: Self) -> bool {
         self.feeds >= most.feeds || self.entries >= most.entries || self.bytes >= most.bytes
     }
@@ -236,7 +241,7 @@ fn bytes(feed: &Feed) -> usize {
 struct Skipped {
     feeds: VecDeque<Feed>,
     batch: Vec<Entry>,
-    /// Where in the batch the loss of a partition stands that what follows joins.
+    /// The index in the batch of each partition's gap, into which further losses are merged.
     joined: HashMap<(Topic, i32), usize>,
     lost: u64,
 }
@@ -254,7 +259,7 @@ impl Skipped {
                     self.lost += 1;
                     self.join(GapRange { topic, partition, from: event.id.offset, to: event.next - 1 });
                 }
-                // The log goes on before it: nothing after it belongs to a loss before it.
+                // The log continues before its range: later losses must not be merged with earlier ones.
                 Entry::Gap { cause: GapCause::Truncated, .. } => {
                     self.joined.clear();
                     self.batch.push(entry.clone());
@@ -275,7 +280,7 @@ impl Skipped {
         }
     }
 
-    /// Joins offsets without records to the gap or the hole before them, so that what waits stays bounded.
+    /// Merges offsets without records into the preceding gap or hole, so that the inbox stays bounded.
     fn pass(&mut self, topic: &Topic, partition: i32, end: i64) {
         match self.joined_to(topic, partition) {
             Some(Entry::Gap { range: earlier, .. }) => earlier.to = end - 1,

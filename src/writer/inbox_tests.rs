@@ -33,7 +33,7 @@ fn gap(cause: GapCause, partition: i32, from: i64, to: i64) -> Entry {
     Entry::Gap { cause, range: GapRange { topic: "orders".into(), partition, from, to } }
 }
 
-/// Everything that waits for a writer, a line each.
+/// All queued messages of a writer, a line each.
 fn taken(inboxes: &Inboxes<()>, writer: usize) -> Vec<String> {
     let mut lines = Vec::new();
     while let Some(next) = inboxes.next(writer) {
@@ -93,10 +93,10 @@ fn sources_wait_while_all_are_behind_and_for_a_bounded_time_only() {
     (0..4).for_each(|n| assert!(inboxes.feed(&batch(0, n..n + 1)).is_empty()));
     let source = inboxes.clone();
     let waits = thread::spawn(move || source.feed(&batch(0, 4..5)));
-    // Whichever it is, one of them makes room.
+    // One of them makes room.
     assert!(matches!(inboxes.next(1), Some(Next::Feed(_))));
     assert!(waits.join().unwrap().is_empty());
-    // Now nobody takes anything any more: the source waits once.
+    // Now no writer takes anything: the source waits once.
     for n in 5..100 {
         inboxes.feed(&batch(0, n..n + 1));
     }

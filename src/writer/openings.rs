@@ -1,19 +1,19 @@
-//! Connections on their way to a writer: a bounded queue whose memory follows what waits in it.
+//! Connections on their way to a writer: a bounded queue that allocates only for what is queued.
 //!
-//! A channel of the standard library allocates all of its places when it is made, and a place is as large as a request.
+//! A channel of the standard library would allocate all slots in advance, each as large as a request.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Opening;
 
-/// Connections that may wait to be taken over by one writer.
+/// Connections that may wait for one writer.
 pub(super) const OPENINGS_AHEAD: usize = 4096;
-/// Places that an empty queue keeps.
+/// The capacity that an empty queue keeps.
 const PLACES_KEPT: usize = 16;
 
 pub(super) struct Openings {
-    /// Nothing once the writer has ended.
+    /// `None` once the writer has ended.
     waiting: Mutex<Option<VecDeque<Opening>>>,
 }
 
@@ -22,7 +22,7 @@ impl Openings {
         Self { waiting: Mutex::new(Some(VecDeque::new())) }
     }
 
-    /// Appends a connection; gives it back where [`OPENINGS_AHEAD`] wait already, or the writer has ended.
+    /// Appends a connection. Returns it if [`OPENINGS_AHEAD`] are waiting, or if the writer has ended.
     pub(super) fn push(&self, opening: Opening) -> Result<(), Box<Opening>> {
         match &mut *self.waiting() {
             Some(waiting) if waiting.len() < OPENINGS_AHEAD => {
@@ -44,7 +44,7 @@ impl Openings {
         opening
     }
 
-    /// Ends the connections that wait, and takes no more.
+    /// Closes the waiting connections, and rejects further ones.
     pub(super) fn close(&self) {
         let waiting = self.waiting().take();
         drop(waiting);

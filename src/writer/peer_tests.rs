@@ -1,4 +1,4 @@
-//! Clients that do not read, and clients that are gone.
+//! Clients that do not read, and clients that have disappeared.
 
 use std::process::{Command, Stdio};
 
@@ -7,7 +7,7 @@ use socket2::SockRef;
 use super::*;
 
 const PEER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Set in the process that runs a test again in a network of its own.
+/// Set in the process that runs a test in its own network namespace.
 const INSIDE: &str = "SIDESTREAM_TEST_NETWORK";
 
 impl Bench {
@@ -20,7 +20,7 @@ impl Bench {
         self.metrics.transport(Transport::Ndjson).disconnects.with_label_values(&[reason]).get()
     }
 
-    /// A client with a small receive buffer that reads nothing but the head.
+    /// A client with a small receive buffer that reads only the head.
     fn deaf(&self) -> TcpStream {
         let mut client = self.open(Transport::Ndjson, 10);
         SockRef::from(&client).set_recv_buffer_size(4096).unwrap();
@@ -28,7 +28,7 @@ impl Bench {
         client
     }
 
-    /// Feeds until events are dropped: the client's window is closed then. Gives the next offset.
+    /// Feeds until events are dropped: then the client's window is closed. Returns the next offset.
     fn fill(&self) -> i64 {
         let mut reader = self.open(Transport::Ndjson, usize::MAX);
         read_until(&mut reader, "\r\n\r\n");
@@ -90,15 +90,15 @@ fn a_client_that_is_gone_while_it_does_not_read_is_removed() {
     let bench = Bench::impatient();
     let _paused = bench.deaf();
     bench.fill();
-    // So long that the kernel by itself would look at the closed window every few seconds at most.
+    // So long that the kernel by itself would probe the closed window only every few seconds.
     std::thread::sleep(3 * PEER_TIMEOUT);
     assert_eq!(bench.ended("client-lost"), 0, "it is alive");
     ip("down");
     bench.wait_for(|bench| bench.ended("client-lost") == 1);
 }
 
-/// Whether this process has a network of its own, in which nothing but its loopback interface is. Where it has none, the
-/// test runs again in a process that has, if the machine lets it.
+/// Whether this process has its own network namespace with only the loopback interface. Otherwise runs the test in a
+/// process that has one, if the machine allows it.
 fn is_inside(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         ip("up");

@@ -1,6 +1,6 @@
-//! Looks at the open streams for people: which ones are slow, and which ones are bound to a key's value.
+//! Reports open streams for the admin page: the slowest ones, and those that are bound to a key's value.
 //!
-//! Each look goes over all streams of a writer once, between two turns; nothing is kept for it.
+//! Each survey scans all streams of a writer once, between two turns; nothing is kept for it.
 
 use std::sync::Arc;
 
@@ -9,35 +9,35 @@ use serde::Serialize;
 use super::connection::Connection;
 use crate::session::Session;
 
-/// Streams that are told of, of all writers together.
+/// The most reported streams, of all writers together.
 pub(super) const SIGHTS_MAX: usize = 50;
 
-/// What is asked.
+/// The selection.
 #[derive(Clone, Debug)]
 pub enum Survey {
-    /// Streams with something waiting, the most bytes first.
+    /// Streams with queued events, the most bytes first.
     MostWaiting,
     /// Streams that are bound to this value of any key.
     BoundTo(String),
 }
 
-/// A stream, as people are told of it.
+/// A reported stream.
 #[derive(Debug, Serialize)]
 pub struct Sight {
     /// The route's pattern.
     pub route: Arc<str>,
     pub transport: &'static str,
-    /// What it is bound to, `orderId=o1`; with more than one subscription, of each.
+    /// The bound keys, `orderId=o1`, of each subscription.
     pub keys: Vec<String>,
-    /// Events that wait to be written.
+    /// Queued events.
     pub events: usize,
     pub bytes: usize,
-    /// Whether it still reads what was before.
+    /// Whether it is in catch-up.
     pub is_behind: bool,
 }
 
 impl Survey {
-    /// What one writer has to tell.
+    /// The report of one writer.
     pub(super) fn of<'a>(&self, connections: impl Iterator<Item = &'a Connection>) -> Vec<Sight> {
         let sessions = connections.map(|connection| &connection.session).filter(|session| session.closed().is_none());
         match self {
@@ -53,7 +53,7 @@ impl Survey {
         }
     }
 
-    /// What all writers have to tell.
+    /// Merges the reports of all writers.
     pub(super) fn merge(mut sights: Vec<Sight>) -> Vec<Sight> {
         sights.sort_by_key(|sight| std::cmp::Reverse(sight.bytes));
         sights.truncate(SIGHTS_MAX);

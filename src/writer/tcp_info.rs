@@ -1,4 +1,4 @@
-//! What the kernel knows of a peer (`TCP_INFO`, tcp(7)), which no library in the tree offers.
+//! The kernel's state of a TCP connection (`TCP_INFO`, tcp(7)), which no library in the dependency tree provides.
 
 #![allow(unsafe_code)]
 
@@ -7,20 +7,20 @@ use std::mem::{MaybeUninit, size_of};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-/// How much of what was written the peer has.
+/// How much of the written data the peer has acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Peer {
-    /// Whether something is on its way, sent and not acknowledged.
+    /// Whether data is in flight: sent and not acknowledged.
     pub(super) is_unacked: bool,
-    /// Whether something waits to be sent, because the peer's window (or the network) takes no more.
+    /// Whether data waits to be sent because the peer's window or the network accepts no more.
     pub(super) is_unsent: bool,
-    /// Whether the kernel asked for a window that is closed, and was not answered so far.
+    /// Whether the kernel has sent window probes that are not acknowledged yet.
     pub(super) is_probed: bool,
-    /// Bytes that were acknowledged so far.
+    /// The acknowledged bytes.
     pub(super) acked: u64,
-    /// How long ago data was sent last, for the first time or again.
+    /// The time since data was last sent, including retransmissions.
     pub(super) sent: Duration,
-    /// How long ago the last acknowledgement, of whatever, came.
+    /// The time since the last acknowledgement.
     pub(super) silent: Duration,
 }
 
@@ -52,7 +52,7 @@ impl Peer {
         self.is_unacked || self.is_unsent
     }
 
-    /// Whether something was sent, again or as a probe, since it acknowledged anything.
+    /// Whether data or a probe was sent after the last acknowledgement.
     pub(super) fn is_unanswered(&self) -> bool {
         self.is_probed || (self.is_unacked && self.sent < self.silent)
     }

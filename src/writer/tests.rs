@@ -1,4 +1,4 @@
-//! Writers with real sockets, fed by hand.
+//! Writers with real sockets, and entries fed by the test.
 
 use std::io::Read;
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -51,12 +51,12 @@ impl Bench {
         self.try_open(transport, queue_events).unwrap()
     }
 
-    /// A client, unless the writers refused it.
+    /// A client, unless the writers rejected it.
     fn try_open(&self, transport: Transport, queue_events: usize) -> Option<TcpStream> {
         self.try_open_under(&Arc::default(), transport, queue_events)
     }
 
-    /// The same, admitted under these routes.
+    /// A client that was admitted under these routes.
     fn try_open_under(&self, routes: &Arc<RouteTable>, transport: Transport, queue_events: usize) -> Option<TcpStream> {
         self.try_open_with(routes, transport, queue_events, Box::new(()))
     }
@@ -194,7 +194,7 @@ fn all_writers_see_one_order_of_several_sources() {
     assert!(texts.iter().all(|text| ids(text) == ids(&texts[0])));
 }
 
-/// A stream's slot that blocks its writer when the stream ends, until it is let go.
+/// The slot of a stream that blocks its writer when the stream ends, until it is released.
 struct Blocking {
     blocks: SyncSender<()>,
     let_go: std::sync::mpsc::Receiver<()>,
@@ -215,7 +215,7 @@ fn a_writer_that_takes_nothing_holds_up_nobody_and_its_streams_are_told() {
     read_until(&mut quick, "\r\n\r\n");
     let ((blocks, blocked), (go, let_go)) = (sync_channel(1), sync_channel(1));
     let slot = Box::new(Blocking { blocks, let_go });
-    // Both writers have one stream: it goes to the first.
+    // Both writers have one stream: the next one goes to the first.
     drop(bench.try_open_with(&Arc::default(), Transport::Ndjson, 10, slot).unwrap());
     blocked.recv().unwrap();
     let total = 2 * inbox::INBOX_MAX.entries as i64;
@@ -298,7 +298,7 @@ fn a_drain_says_goodbye_and_takes_nothing_new() {
     assert!(bench.try_open(Transport::Sse, 100).is_none());
 }
 
-/// Everything until the stream's end, which heartbeats must not put off for ever.
+/// Everything until the end of the stream, which heartbeats must not delay for ever.
 fn read_to_end(client: &mut TcpStream) -> String {
     let deadline = Instant::now() + DEADLINE;
     let mut text = Vec::new();
@@ -332,7 +332,7 @@ fn a_reload_ends_the_streams_whose_route_is_gone_and_no_others() {
         let rest = read_to_end(client);
         assert!(rest.ends_with("\n\n") && rest.contains("retry: "), "{rest:?}");
     }
-    // Two that were admitted before and came too late, one after the other's routes were replaced as well.
+    // Two streams that were admitted earlier and arrive after the routes have been replaced twice.
     for late in [old, same] {
         let mut client = bench.try_open_under(&late, Transport::Sse, 100).unwrap();
         let all = read_to_end(&mut client);

@@ -1,64 +1,65 @@
-//! Telling a peer that is gone from one that does not read. It decides by what the kernel knows of the peer; it reads
-//! neither clock nor socket.
+//! Distinguishes a dead peer from one that does not read, based on the kernel's state of the connection. It reads
+//! neither the clock nor the socket.
 //!
-//! A peer is gone where nothing was acknowledged for the peer timeout although something was sent. A peer that does not
-//! read acknowledges what is sent again, and the kernel's window probes (RFC 9293 section 3.8.6.1): that is a slow
-//! consumer, for as long as the route allows.
+//! A peer is dead if it has acknowledged nothing for the peer timeout although data was sent. A peer that does not read
+//! acknowledges retransmissions and the kernel's window probes (RFC 9293 section 3.8.6.1): it is a slow consumer, for
+//! as long as the route allows.
 //!
-//! `TCP_USER_TIMEOUT` alone can't tell them apart: Linux counts the time of a closed window as well. It is used for its
-//! side effect: the kernel sends again before it is over, where it would otherwise wait for up to two minutes. Each look
+//! `TCP_USER_TIMEOUT` alone cannot distinguish them, because Linux also counts the time of a closed window. It is used
+//! for its side effect: the kernel sends a probe before it expires, where it would otherwise wait up to two minutes.
+//! Each check extends it.
 //! puts it off.
 
 use std::time::{Duration, Instant};
 
 use super::tcp_info::Peer;
 
-/// Looks in a peer timeout at a peer that takes nothing.
+/// Checks per peer timeout of a peer that does not read.
 const LOOKS: u32 = 12;
-/// How often something is sent to it in that time: losing two of them is no death.
+/// Probes per peer timeout: the loss of two is tolerated.
 const PROBES: u32 = 3;
 
-/// What was seen of a peer since it did not have everything that was written.
+/// The observations of a peer that does not have everything that was written.
 #[derive(Debug)]
 pub(super) struct Watch {
-    /// When it was written to, having had everything before.
+    /// The time of the first write after it had everything.
     began: Instant,
-    /// Since when it acknowledged nothing new; as early as that may be.
+    /// The earliest time since which it has acknowledged nothing new.
     stuck: Instant,
-    /// What it had acknowledged then.
+    /// The acknowledged bytes at that time.
     acked: Option<u64>,
     looked: Instant,
-    /// When to look next.
+    /// The time of the next check.
     pub(super) at: Instant,
-    /// Whether no timer was set for it so far.
+    /// Whether no timer has been set for it.
     pub(super) is_new: bool,
-    /// Whether the kernel has a `TCP_USER_TIMEOUT` for this socket.
+    /// Whether `TCP_USER_TIMEOUT` is set on this socket.
     pub(super) is_paced: bool,
 }
 
-/// How long what may take.
+/// The timeouts of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Patience {
-    /// With a peer that acknowledges nothing.
+    /// Without acknowledgements.
     pub(super) peer: Duration,
-    /// With a peer that acknowledges, but takes nothing.
+    /// With acknowledgements, but a closed window.
     pub(super) stall: Duration,
 }
 
-/// What a look came to.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
     /// The peer has everything.
     Everything,
-    /// It has to be looked at again. `TCP_USER_TIMEOUT` is to be this; none: the kernel is not to decide.
+    /// It has to be checked again. `TCP_USER_TIMEOUT` is to be set to this; `None`: the kernel must not decide.
     Behind(Option<Duration>),
-    /// It reads nothing, for too long.
+    /// It has not read for too long.
     Stalled,
     Gone,
 }
 
 impl Watch {
-    /// The peer is written to and had everything before.
+    /// Data is written to a peer that had everything.
     pub(super) fn begin(now: Instant, patience: Duration) -> Self {
         Self { began: now, stuck: now, acked: None, looked: now, at: now + patience / 2, is_new: true, is_paced: false }
     }
@@ -67,7 +68,7 @@ impl Watch {
         if !peer.is_behind() {
             return Seen::Everything;
         }
-        // The last acknowledgement may be of long before there was anything to acknowledge.
+        // The last acknowledgement may precede the write.
         let silent = peer.silent.min(now.saturating_duration_since(self.began));
         if silent >= patience.peer && peer.is_unanswered() {
             return Seen::Gone;
@@ -105,7 +106,7 @@ mod tests {
     const SENT: Peer = Peer { is_unacked: true, ..HAS_ALL };
     const CLOSED: Peer = Peer { is_unsent: true, ..HAS_ALL };
 
-    /// Looks whenever the watch says so, for so long, at the peer as it is after so many seconds.
+    /// Checks whenever due, for this long, a peer with the given state after each number of seconds.
     fn watch(seconds: u64, peer: impl Fn(u64) -> Peer) -> (u64, Seen) {
         let start = Instant::now();
         let mut watch = Watch::begin(start, PATIENCE.peer);

@@ -1,5 +1,5 @@
-//! What a writer tells of an event's way, where it is told of: one span for putting it into queues, and one for writing
-//! it to all who wait for it; never one a stream.
+//! The spans of a sampled event in a writer: one for queueing it, and one for writing it to all streams; never one per
+//! stream.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -10,24 +10,25 @@ use crate::event::Event;
 use crate::traceparent::TraceParent;
 use crate::traces::{Kind, Span, Tracer, Value};
 
-/// Events whose writing is still going on; one more, and the oldest is told of as far as it is.
+/// The most events whose writing is in progress; beyond it, the oldest span ends.
 const WAYS_MAX: usize = 1024;
-/// Those that are over by now, but stand behind one that is not, counted in.
+/// Including ended ones behind one that has not ended.
 const ORDER_MAX: usize = 4 * WAYS_MAX;
-/// How long an event is waited for to be written to everybody: a queue may drop it, and a client may leave or not read.
+/// How long a span waits for the event to be written to all streams: a queue may drop it, and a client may leave or not
+/// read.
 const FLUSH_WAIT: Duration = Duration::from_secs(10);
 
-/// The ways of events through one writer.
+/// The open spans of events in one writer.
 pub(super) struct Ways {
     tracer: Option<Tracer>,
     writer: u32,
     /// By the span of their receipt.
     open: FxHashMap<[u8; 8], Way>,
-    /// The same in the order they began, with those that are over by now.
+    /// The same in order, including ended ones.
     order: VecDeque<([u8; 8], Instant)>,
 }
 
-/// An event that is in its queues.
+/// An event that is queued.
 struct Way {
     /// The span of its writing.
     place: TraceParent,
@@ -36,7 +37,7 @@ struct Way {
     event_id: String,
     topic: String,
     queued: Instant,
-    /// Streams that wait for it, or have waited.
+    /// The streams that it was queued for.
     streams: usize,
     written: usize,
     first: Option<Instant>,
@@ -48,7 +49,7 @@ impl Ways {
         Self { tracer, writer, open: FxHashMap::default(), order: VecDeque::new() }
     }
 
-    /// The event was put into the queues of so many streams, since `began` and until `queued`.
+    /// The event was queued for this many streams, from `began` to `queued`.
     pub(super) fn queued(&mut self, event: &Event, streams: usize, began: Instant, queued: Instant) {
         let (Some(tracer), Some(receipt)) = (&self.tracer, event.trace.as_deref()) else { return };
         if streams == 0 {
@@ -86,7 +87,7 @@ impl Ways {
         self.order.push_back((receipt.span, queued + FLUSH_WAIT));
     }
 
-    /// The event went out whole to one more stream.
+    /// The event was completely written to one more stream.
     pub(super) fn written(&mut self, receipt: &TraceParent, now: Instant) {
         let Some(way) = self.open.get_mut(&receipt.span) else { return };
         way.written += 1;
@@ -98,21 +99,21 @@ impl Ways {
         }
     }
 
-    /// Tells of those that nobody waits for any longer.
+    /// Ends the spans that have waited for too long.
     pub(super) fn expire(&mut self, now: Instant) {
         while self.order.front().is_some_and(|(_, until)| *until <= now) {
             self.end_oldest();
         }
     }
 
-    /// Tells of all as they are.
+    /// Ends all spans.
     pub(super) fn end_all(&mut self) {
         while !self.order.is_empty() {
             self.end_oldest();
         }
     }
 
-    /// How long until somebody has to look.
+    /// The time until the next span expires.
     pub(super) fn wait(&self) -> Option<Duration> {
         let (_, until) = self.order.front()?;
         Some(until.saturating_duration_since(Instant::now()))
@@ -125,7 +126,7 @@ impl Ways {
         self.forget_ended();
     }
 
-    /// So that the first in the order is always an open one.
+    /// Keeps an open event at the front of the order.
     fn forget_ended(&mut self) {
         while self.order.front().is_some_and(|(receipt, _)| !self.open.contains_key(receipt)) {
             self.order.pop_front();
@@ -169,13 +170,13 @@ mod tests {
     use super::*;
     use crate::testing;
 
-    /// An event of which the receipt is told.
+    /// An event whose receipt is sampled.
     fn event(tracer: &Tracer, offset: i64) -> Event {
         let event = Arc::into_inner(testing::event("orders", 0, offset, &[])).unwrap();
         Event { trace: tracer.begin(None).map(Box::new), ..event }
     }
 
-    /// The name of each span, and how many streams it speaks of.
+    /// The name of each span, and its number of streams.
     fn told(spans: &mut impl Iterator<Item = Span>) -> Vec<(String, Value)> {
         let count = |span: &Span| span.attributes.iter().find(|(key, _)| *key == "user.count").unwrap().1.clone();
         spans.map(|span| (span.name.to_string(), count(&span))).collect()

@@ -1,22 +1,23 @@
-//! A timer wheel: one timer a connection, cheap to set, and never cancelled. Who sets a timer again forgets the one
-//! before by its tick.
+//! A hashed timing wheel (Varghese and Lauck, SOSP 1987, scheme 6): one timer per connection, cheap to set and never
+//! cancelled. When a timer is set again, the previous one is recognized by its tick and ignored.
 
 use std::time::{Duration, Instant};
 
-/// How fine time is.
+/// The resolution.
 const TICK: Duration = Duration::from_millis(20);
-/// Slots, a power of two: some 20 seconds, the default heartbeat and more. A timer beyond goes around again.
+/// Slots, a power of two: some 20 seconds, which exceeds the default heartbeat. A timer beyond that goes around again.
 const SLOTS: usize = 1024;
 
-/// When a timer fires, in ticks since the wheel was made.
+/// The time at which a timer fires, in ticks since the creation of the wheel.
 pub(super) type Tick = u64;
 
 pub(super) struct Wheel {
     start: Instant,
-    /// The tick that was expired last.
+    /// The last expired tick.
     current: Tick,
+    /// The timers of slot `tick % SLOTS`, with the key of their connection.
     slots: Vec<Vec<(usize, Tick)>>,
-    /// One bit a slot: whether anything is in it.
+    /// One bit per slot: whether it is non-empty.
     occupied: [u64; SLOTS / 64],
 }
 
@@ -25,7 +26,7 @@ impl Wheel {
         Self { start: now, current: 0, slots: vec![Vec::new(); SLOTS], occupied: [0; SLOTS / 64] }
     }
 
-    /// Sets a timer: not before `at`, and at most a tick later.
+    /// Sets a timer: it fires not before `at`, and at most a tick later.
     pub(super) fn set(&mut self, key: usize, at: Instant) -> Tick {
         let tick = self.tick_of(at).max(self.current + 1);
         self.put(key, tick);
@@ -37,11 +38,11 @@ impl Wheel {
         self.tick_of(at) < tick
     }
 
-    /// Calls `fire` for every timer that is due.
+    /// Calls `fire` for every due timer.
     pub(super) fn expire(&mut self, now: Instant, mut fire: impl FnMut(usize, Tick)) {
         let until = now.saturating_duration_since(self.start).as_nanos() / TICK.as_nanos();
         let until = u64::try_from(until).unwrap_or(Tick::MAX);
-        // After a long sleep one turn of the wheel sees every slot.
+        // After a long sleep, one revolution visits every slot.
         self.current = self.current.max(until.saturating_sub(SLOTS as u64));
         while self.current < until {
             self.current += 1;
@@ -53,7 +54,7 @@ impl Wheel {
         }
     }
 
-    /// How long until [`Self::expire`] has something to do; nothing where no timer is set.
+    /// The time until [`Self::expire`] has work; `None` if no timer is set.
     pub(super) fn wait(&self, now: Instant) -> Option<Duration> {
         let ahead = (1..=SLOTS as u64).find(|ahead| {
             let slot = (self.current + ahead) as usize % SLOTS;
@@ -68,7 +69,7 @@ impl Wheel {
         u64::try_from(ticks).unwrap_or(Tick::MAX)
     }
 
-    /// A timer beyond the horizon waits in the farthest slot and is put again from there.
+    /// A timer beyond the horizon waits in the farthest slot, and is inserted again from there.
     fn put(&mut self, key: usize, tick: Tick) {
         let slot = tick.min(self.current + SLOTS as u64 - 1) as usize % SLOTS;
         self.occupied[slot / 64] |= 1 << (slot % 64);
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Whatever is set, and however time jumps: a timer fires once, not early, and at the next look after it is due.
+        /// For any timers and any jumps of time: a timer fires once, not early, and at the next check after it is due.
         #[test]
         fn timers_fire_once_and_in_time(
             timers in prop::collection::vec(0..300_000u64, 1..40),

@@ -1,4 +1,4 @@
-//! A panic in what is done for one stream ends that stream, and not the writer.
+//! A panic in the processing of one stream ends that stream instead of the writer.
 
 use crate::contain::contain;
 use crate::session::{CloseReason, Now};
@@ -7,14 +7,14 @@ use crate::writer::Opening;
 use super::Shard;
 
 impl Shard {
-    /// Does something for one connection; where that panics, the connection ends.
+    /// Runs `act` for one connection; a panic ends the connection.
     pub(super) fn contained(&mut self, key: usize, now: Now, act: impl FnOnce(&mut Self)) {
         if contain(|| act(self)).is_none() {
             self.give_up(key, now);
         }
     }
 
-    /// Takes a connection over; where that panics, it is closed.
+    /// Takes over a connection; a panic closes it.
     pub(super) fn open_contained(&mut self, opening: Opening, now: Now) {
         let key = self.connections.vacant_key();
         match contain(|| self.open(opening, now)) {
@@ -32,8 +32,7 @@ impl Shard {
         }
     }
 
-    /// Ends a connection of which nothing is certain any more. What it was sent last ends where it may, if its session is
-    /// still able to say so.
+    /// Ends a connection whose state is unknown after a panic. If possible, the stream ends at a record boundary.
     pub(super) fn give_up(&mut self, key: usize, now: Now) {
         if let Some(connection) = self.connections.get_mut(key) {
             contain(|| {

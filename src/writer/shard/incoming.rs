@@ -1,4 +1,4 @@
-//! What comes from clients: their bytes, and new connections. Each has a bounded share of a turn.
+//! Data from clients, and new connections. Each has a bounded share of a turn.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,17 +12,17 @@ use super::super::Opening;
 use super::super::connection::{Connection, ReadEnd};
 use super::{Shard, mark};
 
-/// Connections taken over before sockets have their turn again.
+/// New connections per turn.
 const OPENINGS_PER_TURN: usize = 256;
-/// How long a turn reads sockets, and how long it takes over connections, before events and writes have their turn: what
-/// clients send, and how much work that is, does not decide when the others are served.
+/// The most time per turn for reading sockets, and for new connections: the amount of work from clients must not delay
+/// events and writes.
 const SHARE: Duration = Duration::from_millis(2);
-/// Unsent bytes the kernel may hold for a stream: what is beyond waits in the session's queue, where it is bounded,
-/// counted, and dropped by policy.
+/// Unsent bytes in the kernel per stream (TCP_NOTSENT_LOWAT): the rest waits in the session's queue, where it is
+/// bounded, counted, and dropped by policy.
 pub const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 
 impl Shard {
-    /// Reads each connection that has something to read once, within this turn's share. The others come first in the next.
+    /// Reads once from each connection with data, within this turn's share. The others come first in the next turn.
     pub(super) fn read_some(&mut self, scratch: &mut [u8], now: Now) {
         let until = Instant::now() + SHARE;
         for _ in 0..self.unread.len() {
@@ -55,7 +55,7 @@ impl Shard {
         self.schedule(key);
     }
 
-    /// Takes over connections that were handed to this writer. Whether there may be more.
+    /// Takes over new connections. Returns whether there may be more.
     pub(super) fn take_over(&mut self, now: Now) -> bool {
         let until = Instant::now() + SHARE;
         for _ in 0..OPENINGS_PER_TURN {
@@ -70,7 +70,7 @@ impl Shard {
 
     pub(super) fn open(&mut self, opening: Opening, now: Now) -> io::Result<()> {
         let Opening { socket, peer_timeout, early, request, span, slot } = opening;
-        // Without it more waits in the kernel, and the client is dropped to freshness later: worse, not wrong.
+        // Without it, more bytes wait in the kernel, and policies apply later: more memory, same behavior.
         if let Err(error) = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
             tracing::debug!(%error, "TCP_NOTSENT_LOWAT is not available");
         }

@@ -1,5 +1,5 @@
-//! How loaded a writer is: how long its turns take, and, looked at now and then, what waits for slow clients. Nothing is
-//! counted when an event is delivered.
+//! The load of a writer: the duration of its turns, and periodically the queued data of slow clients. Delivering an
+//! event updates no counter here.
 
 use std::time::{Duration, Instant};
 
@@ -9,20 +9,20 @@ use crate::metrics::{Backlog, Metrics};
 
 use super::{Shard, mark};
 
-/// How often all connections are looked at: ten thousand take about a millisecond.
+/// The interval of scanning all connections: ten thousand take about a millisecond.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 pub(super) struct Load {
-    /// Seconds this writer did not sleep.
+    /// The seconds in which this writer was not asleep.
     busy: Counter,
-    /// What all writers' slow clients wait for together.
+    /// The queued data of all writers' slow clients.
     total: Backlog,
-    /// This writer's share, when it was looked at last.
+    /// This writer's share at the last scan.
     waiting: Waiting,
     look_at: Instant,
 }
 
-/// What waits for clients whose sockets take no more.
+/// The queued data of clients whose sockets are full.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Waiting {
     streams: i64,
@@ -40,7 +40,7 @@ impl Load {
         }
     }
 
-    /// How long the writer may sleep: nobody may wake it when what waited is gone.
+    /// The longest sleep: no event may wake the writer when queued data is gone.
     pub(super) fn wait(&self) -> Option<Duration> {
         (self.waiting != Waiting::default()).then(|| self.look_at.saturating_duration_since(Instant::now()))
     }
@@ -54,7 +54,7 @@ impl Load {
 }
 
 impl Shard {
-    /// Ends a turn that began then.
+    /// Ends a turn that began at `began`.
     pub(super) fn take_stock(&mut self, began: Instant) {
         let now = Instant::now();
         self.load.busy.inc_by(now.saturating_duration_since(began).as_secs_f64());
@@ -69,7 +69,7 @@ impl Shard {
         }
     }
 
-    /// Drops what waits for clients that take no more.
+    /// Drops the queued events of clients whose sockets are full.
     pub(super) fn drop_backlogs(&mut self) {
         let Self { connections, dirty, count, .. } = self;
         for (key, connection) in connections.iter_mut().filter(|(_, connection)| !connection.writable) {

@@ -1,4 +1,4 @@
-//! What a writer says of an event that is told of, once it is in its queues.
+//! The queueing span of a sampled event.
 
 use std::time::Instant;
 
@@ -7,14 +7,14 @@ use crate::event::Event;
 use super::Shard;
 
 impl Shard {
-    /// The event went into the queues of those who want it, since `began`.
+    /// The event has been queued for its subscribers, since `began`.
     pub(super) fn queued(&mut self, event: &Event, began: Instant) {
         let queued = Instant::now();
         let streams = self.streams_that_want(event);
         self.count.ways.queued(event, streams, began, queued);
     }
 
-    /// How many streams an event goes to. Counted apart from delivering it, which then costs nothing more.
+    /// The number of streams that an event goes to. Computed separately, so that delivery costs nothing more.
     fn streams_that_want(&self, event: &Event) -> usize {
         let mut sessions = Vec::new();
         self.index.matches(event, |_, subscribers| {
