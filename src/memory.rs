@@ -1,7 +1,7 @@
-//! The memory limit of the process: what is resident is looked at a few times a second, and as it comes near the limit
-//! what is kept is given up, the cheapest first. docs/operations.md has the ladder.
+//! The memory limit of the process: samples the resident set a few times per second, and releases caches as it
+//! approaches the limit, the cheapest first. docs/operations.md describes the levels.
 //!
-//! It decides how far up the ladder the process stands; what a step means is the business of who holds the memory.
+//! It determines the level; the owners of memory release it.
 
 use std::fs;
 use std::sync::Arc;
@@ -14,36 +14,36 @@ use crate::kafka::history::History;
 use crate::metrics::Metrics;
 use crate::writer::{UNSENT_BYTES_MAX, Writers};
 
-/// How often memory is looked at.
+/// The sampling interval.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Percent of the limit by which what is resident has to fall below a step before it is left.
+/// The hysteresis in percent of the limit: a level is left only below its threshold by this much.
 const HYSTERESIS: u64 = 5;
-/// Looks from one halving of the windows to the next: what was freed leaves the process after a second (`main`).
+/// Samples between two halvings of the windows: freed memory is returned to the kernel after a second (`main`).
 const LOOKS_PER_HALVING: u32 = 6;
 
-/// A step of the ladder; each holds all those before it.
+/// A level of memory pressure; each includes all lower ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Level {
     Free,
-    /// Encodings are kept for nobody.
+    /// No encodings are kept for other sessions.
     Encodings,
-    /// Pages of the log are hardly kept.
+    /// Almost no chunks of the log are cached.
     Pages,
-    /// Windows shrink.
+    /// Replay windows are halved.
     Windows,
-    /// New streams are refused.
+    /// New streams are rejected.
     Streams,
-    /// What waits for slow clients is dropped.
+    /// Queued events of slow clients are dropped.
     Queues,
 }
 
 impl Level {
-    /// From which percentage of the limit on.
+    /// The thresholds in percent of the limit.
     const LADDER: [(Self, u64); 5] =
         [(Self::Encodings, 70), (Self::Pages, 75), (Self::Windows, 80), (Self::Streams, 85), (Self::Queues, 90)];
 
-    /// With so many percent of the limit used, coming from `before`.
+    /// The level at this percentage of the limit, coming from `before`.
     fn at(percent: u64, before: Self) -> Self {
         let is_reached = |(level, from): &&(Self, u64)| {
             percent >= if before >= *level { from.saturating_sub(HYSTERESIS) } else { *from }
@@ -52,22 +52,22 @@ impl Level {
     }
 }
 
-/// Where the process stands on the ladder.
+/// The current level.
 #[derive(Clone, Debug, Default)]
 pub struct Pressure(Arc<AtomicU8>);
 
 impl Pressure {
-    /// Whether a new stream would be too much.
+    /// Whether new streams are rejected.
     pub fn refuses_streams(&self) -> bool {
         self.0.load(Ordering::Relaxed) >= Level::Streams as u8
     }
 }
 
-/// What the limits are and who holds memory.
+/// The limits, and the owners of memory.
 pub struct Memory {
-    /// Bytes. Nothing: it is looked at for the metrics only.
+    /// In bytes. `None`: memory is only measured.
     pub limit: Option<usize>,
-    /// Bytes of encodings, and of pages, that are kept where there is room.
+    /// The sizes of the caches of encodings and chunks without pressure, in bytes.
     pub encodings_max: usize,
     pub encodings: Arc<Encodings>,
     pub history: Arc<History>,
@@ -76,11 +76,15 @@ pub struct Memory {
     pub pressure: Pressure,
 }
 
-/// Stops the thread when it is dropped.
+/// Stops the thread when dropped.
 pub struct Watch(Arc<AtomicBool>);
 
 impl Memory {
-    /// Looks at it on a thread of its own: telling a writer may block.
+    /// Starts a thread that samples memory: notifying a writer may block.
+    ///
+    /// # Errors
+    ///
+    /// The thread cannot be started.
     pub fn watch(self) -> std::io::Result<Watch> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
@@ -92,7 +96,7 @@ impl Memory {
     fn run(self, stopped: &AtomicBool) {
         let (mut level, mut looks_short) = (Level::Free, 0u32);
         while !stopped.load(Ordering::Relaxed) {
-            // After a panic, which was logged, the next look does what this one did not.
+            // After a panic, which was logged, the next sample catches up.
             contain(|| self.look(&mut level, &mut looks_short));
             std::thread::sleep(LOOK_EVERY);
         }
@@ -124,8 +128,8 @@ impl Memory {
         self.history.be_short(level >= Level::Pages);
     }
 
-    /// Halves the windows as long as memory is that short. They may grow again once nothing is given up any more: were it
-    /// earlier, they would be the first to take what was freed.
+    /// Halves the windows repeatedly while the level persists. They grow again only once there is no pressure at all;
+    /// otherwise they would be the first to use the freed memory.
     fn limit_windows(&self, before: Level, level: Level, looks_short: &mut u32) {
         if level >= Level::Windows {
             if looks_short.is_multiple_of(LOOKS_PER_HALVING) {
@@ -141,7 +145,7 @@ impl Memory {
         }
     }
 
-    /// Bytes that are resident, and those that the kernel holds for slow streams: a control group counts both.
+    /// The resident set, and the kernel buffers of slow streams: a control group counts both.
     fn used(&self) -> u64 {
         let slow = u64::try_from(self.metrics.backlog.streams.get()).unwrap_or(0);
         resident() + slow * u64::from(UNSENT_BYTES_MAX)
@@ -164,7 +168,7 @@ impl Drop for Watch {
     }
 }
 
-/// Bytes of resident memory but for that of files, which the kernel takes back by itself; 0 where the system does not say
+/// Resident bytes without file mappings, which the kernel reclaims by itself; 0 if the system does not report them
 /// (proc_pid_status(5)).
 fn resident() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();

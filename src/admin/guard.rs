@@ -1,10 +1,12 @@
-//! Who may see and do what is for this host only: a process of this host, or a person's browser or tool through
-//! `kubectl port-forward`. Pages of other sites in that browser may not, nor may what a service mesh passes on.
+//! Access control for the functions that are limited to this host: local processes, and a user's browser or tool
+//! through `kubectl port-forward`. Pages of other sites in that browser are excluded, and so are requests that a
+//! service mesh forwards.
 //!
-//! The addresses say that a connection was made within this network namespace. A mesh's proxy makes such connections as well,
-//! on behalf of others: from 127.0.0.6 (Istio), from the pod's own address (Linkerd), or from 127.0.0.1 (before Istio 1.10).
-//! The first two are no loopback address of ours; the last is told by the `Host` that was asked for and by the fields that
-//! proxies add. A mesh that passes on bytes rather than requests, from 127.0.0.1, cannot be told from this host.
+//! The addresses show that a connection was made within this network namespace. A mesh's proxy makes such connections
+//! as well, on behalf of others: from 127.0.0.6 (Istio), from the pod's own address (Linkerd), or from 127.0.0.1
+//! (before Istio 1.10). The first two are not the loopback address; the last is detected by the `Host` and by the
+//! fields that proxies add. A mesh that forwards bytes instead of requests from 127.0.0.1 cannot be distinguished from
+//! this host.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,18 +15,18 @@ use pingora::protocols::http::ServerSession;
 use pingora::protocols::l4::socket::SocketAddr;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// What the fields that proxies add begin with.
+/// The prefixes of the fields that proxies add.
 const PROXIES: [&str; 5] = ["x-forwarded", "x-envoy-", "x-real-ip", "x-b3-", "l5d-"];
 
-/// Whether what is for this host only is for whoever asks.
+/// Whether the client may use the functions that are limited to this host.
 pub(super) fn is_for(session: &ServerSession) -> bool {
     let ip = |address: Option<&SocketAddr>| Some(address?.as_inet()?.ip());
     let header = session.req_header();
     is_neighbour(ip(session.client_addr()), ip(session.server_addr())) && is_own(&header.headers)
 }
 
-/// Whether both ends of the connection are the one loopback address of this host: not another one of 127.0.0.0/8, and not an
-/// address that it shares with its pod's other containers' proxies.
+/// Whether both ends of the connection are this host's loopback address: not another address of 127.0.0.0/8, and not
+/// one that the pod shares with a mesh's proxy.
 fn is_neighbour(peer: Option<IpAddr>, local: Option<IpAddr>) -> bool {
     let (peer, local) = (peer.map(|ip| ip.to_canonical()), local.map(|ip| ip.to_canonical()));
     peer == local && peer.is_some_and(|peer| is_loopback(&peer))
@@ -34,9 +36,8 @@ fn is_loopback(ip: &IpAddr) -> bool {
     [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)].contains(ip)
 }
 
-/// Whether neither another site's page asks nor a proxy for somebody else. Such a page says its `Origin` where it sends
-/// something; where it made its own name an address of ours (DNS rebinding), that name is the `Host`. A field that stands
-/// twice says nothing.
+/// Whether the request comes neither from a page of another site nor from a proxy. Such a page sends its `Origin` with
+/// requests that have effects. With DNS rebinding, its own name is the `Host`. A repeated field is rejected.
 fn is_own(headers: &HeaderMap) -> bool {
     let [Ok(host), Ok(origin), Ok(site)] = [HOST, ORIGIN, SEC_FETCH_SITE].map(|name| single(headers, &name)) else {
         return false;
@@ -47,7 +48,7 @@ fn is_own(headers: &HeaderMap) -> bool {
     is_own_host && is_own_origin && is_own_site && !is_passed_on(headers)
 }
 
-/// The value of a field that may stand once; an error where it stands more often, or is no text.
+/// The value of a field that may occur once; an error if it is repeated or not text.
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, ()> {
     let mut lines = headers.get_all(name).iter();
     match (lines.next(), lines.next()) {
@@ -57,7 +58,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a st
     }
 }
 
-/// `localhost` or a loopback address, with a port or without.
+/// `localhost` or a loopback address, with or without a port.
 fn names_loopback(host: &str) -> bool {
     let is_port = |port: &str| port.bytes().all(|b| b.is_ascii_digit());
     let (name, port) = match host.strip_prefix('[') {
@@ -75,7 +76,7 @@ fn names_loopback(host: &str) -> bool {
     is_ours && port.is_none_or(is_port)
 }
 
-/// Whether a proxy says that it asks for somebody else.
+/// Whether a proxy forwards the request.
 fn is_passed_on(headers: &HeaderMap) -> bool {
     let is_proxys = |name: &HeaderName| {
         [FORWARDED, VIA].contains(name)

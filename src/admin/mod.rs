@@ -1,6 +1,5 @@
-//! The pod's view of the process: `/metrics`, `/livez`, `/readyz` for everybody; and for the same host alone the admin
-//! page at `/` with what it shows, and `/-/drain` and `/-/reload`, which act. There is no other protection, no token is
-//! read, and nothing else is served.
+//! The admin listener: `/metrics`, `/livez` and `/readyz` for all clients. Only for the same host: the admin page at
+//! `/` with its data, and the actions `/-/drain` and `/-/reload`. There is no other protection, and no token is read.
 
 mod guard;
 mod readiness;
@@ -28,20 +27,20 @@ use crate::telemetry;
 /// Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What everybody may read.
+/// For all clients.
 const PUBLIC: [&str; 3] = ["/metrics", "/livez", "/readyz"];
-/// What the same host may read beside it.
+/// For the same host only.
 const READ: [&str; 5] = ["/", "/page.css", "/page.js", "/status", "/-/streams"];
-/// What the same host may ask for.
+/// Actions, for the same host only.
 const ACTIONS: [&str; 2] = ["/-/drain", "/-/reload"];
 
-/// The page loads nothing from elsewhere, sends nothing elsewhere, and stands in no frame.
+/// The page loads nothing from other origins, connects to none, and cannot be framed.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; frame-ancestors 'none'";
 
-/// The longest value of a key that streams are looked for by, in bytes as it is written in the URL.
+/// The longest value in a search for streams by key, in bytes as encoded in the URL.
 const VALUE_BYTES_MAX: usize = 1024;
 
-/// Drains, or waits for the drain under way; blocks its thread.
+/// Drains, or joins the drain in progress. Blocks its thread.
 type Drain = Arc<dyn Fn() -> Drained + Send + Sync>;
 
 /// The application of the admin listener.
@@ -84,7 +83,7 @@ impl Admin {
         }
     }
 
-    /// What others are told of what is for the same host.
+    /// The response to other hosts for the paths that are limited to the same host.
     fn elsewhere(&self, path: &str) -> Response<Vec<u8>> {
         if READ.contains(&path) || path.starts_with("/-/") {
             let why = "this is answered on the same host only; `kubectl port-forward` counts as that, at `localhost`";
@@ -117,7 +116,7 @@ impl Admin {
         }
     }
 
-    /// `?value=...`, percent-encoded.
+    /// The query is `?value=...`, percent-encoded.
     async fn streams(&self, query: &str) -> Response<Vec<u8>> {
         let written = query.split('&').find_map(|pair| pair.strip_prefix("value="));
         let decoded = |text| percent_encoding::percent_decode_str(text).decode_utf8().ok();
@@ -141,7 +140,7 @@ impl Admin {
         }
     }
 
-    /// 200 where the configuration runs that the file says, 422 where it does not.
+    /// 200 if the running configuration is that of the file, otherwise 422.
     async fn reload(&self) -> Response<Vec<u8>> {
         let Some(handle) = self.reload.get() else {
             let why = "there is no configuration file to reload";

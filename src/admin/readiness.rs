@@ -1,36 +1,37 @@
-//! Whether traffic should come here, and if not, why. Reads state; changes none of it.
+//! Readiness, and the reasons against it. It reads state and changes none.
 
 use std::sync::OnceLock;
 
 use crate::kafka::Status;
 use crate::shutdown::Ending;
 
-/// Asks the source how it is; cheap.
+/// Returns the status of the sources; cheap.
 type SourceStatus = Box<dyn Fn() -> Status + Send + Sync>;
 
-/// What `/readyz` answers from.
+/// The inputs of `/readyz`.
 pub struct Readiness {
     ending: Ending,
     is_kafka_required: bool,
-    /// Set when listeners and source are up.
+    /// Set when listeners and sources have started.
     source: OnceLock<SourceStatus>,
 }
 
 impl Readiness {
-    /// Not ready before [`Self::serve_source`]. An outage of Kafka counts only where it `is_kafka_required`.
+    /// Not ready before [`Self::serve_source`]. An outage of Kafka counts only if `is_kafka_required`.
     ///
-    /// A drain alone does not count: requests are proxied all the while, and kube-proxy sends them to terminating
-    /// endpoints, where there are no others, as long as those are ready.
+    /// A drain alone does not count: requests are still proxied, and kube-proxy sends them to terminating endpoints, if
+    /// there are no others, as long as these are ready.
     pub fn new(ending: Ending, is_kafka_required: bool) -> Self {
         Self { ending, is_kafka_required, source: OnceLock::new() }
     }
 
-    /// Everything is started; from now on the source's state decides. Only the first call counts.
+    /// All components have started: the status of the sources decides from now on. Only the first call has an effect.
     pub fn serve_source(&self, status: SourceStatus) {
         let _ = self.source.set(status);
     }
 
-    /// Why not; empty when ready. The source is warm when its replay window is, or when the time for that is over.
+    /// The reasons; empty when ready. A source is warm when its replay window is, or when the time limit for that is
+    /// over.
     pub fn reasons_against(&self) -> Vec<&'static str> {
         let mut reasons = Vec::new();
         if self.ending.is_set() {

@@ -1,5 +1,5 @@
-//! What the admin page shows beside the metrics: routes with their streams, who is slow, the last reload; and the
-//! streams that are bound to a key's value. It reads only.
+//! The data of the admin page in addition to metrics: routes with their streams, slow streams, the last reload, and the
+//! streams that are bound to a key's value. Read-only.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::reload::ReloadHandle;
 use crate::route::{Admission, Offer, StreamRoute};
 use crate::writer::{Sight, Survey, Writers};
 
-/// What there is to be told.
+/// The sources of the data.
 pub struct Status {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub writers: Writers,
@@ -25,7 +25,7 @@ pub struct Status {
 }
 
 impl Status {
-    /// Blocks its thread until the writers have answered.
+    /// Blocks its thread until the writers have responded.
     pub(super) fn tell(&self) -> Value {
         let snapshot = self.snapshot.load();
         let routes: Vec<Value> = snapshot.routes.routes().map(|route| self.route(route)).collect();
@@ -44,7 +44,7 @@ impl Status {
         })
     }
 
-    /// The streams that are bound to this value of a key, whichever key.
+    /// The streams that are bound to this value of any key.
     pub(super) fn find(&self, value: &str) -> Vec<Sight> {
         self.writers.survey(Survey::BoundTo(value.into()))
     }

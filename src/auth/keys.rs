@@ -1,6 +1,7 @@
-//! The keys of one issuer: a single one from a file, or a JWKS (RFC 7517), each tried against the algorithms at once.
+//! The keys of one issuer: a single one from a file, or a JWKS (RFC 7517). They are checked against the algorithms at
+//! once.
 //!
-//! It requests nothing: `remote` does.
+//! It sends no requests; `remote` does.
 
 use jsonwebtoken::jwk::{Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
@@ -8,10 +9,10 @@ use serde::Deserialize;
 
 use super::{KeyFile, TokenKey};
 
-/// The most keys a JWKS may hold.
+/// The most keys of a JWKS.
 pub const JWKS_KEYS_MAX: usize = 64;
 
-/// Why keys and algorithms don't fit.
+/// Why keys and algorithms do not match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadKey {
     #[error("no algorithm is allowed")]
@@ -32,14 +33,14 @@ pub enum BadKey {
     NoUsableKey,
 }
 
-/// Keys that serve at least one of their issuer's algorithms.
+/// Keys that support at least one of their issuer's algorithms.
 pub(super) struct Keys(Vec<Key>);
 
 struct Key {
-    /// `kid`.
+    /// The `kid`.
     id: Option<String>,
     key: DecodingKey,
-    /// Those of the allow-list that it serves.
+    /// The algorithms of the allow-list that it supports.
     algorithms: Vec<Algorithm>,
 }
 
@@ -88,8 +89,8 @@ impl Keys {
         if keys.is_empty() { Err(BadKey::NoUsableKey) } else { Ok(Self(keys)) }
     }
 
-    /// The key that a token's header means: the one with its `kid`. Where the token has none, or no key has one, the
-    /// one key that serves the algorithm.
+    /// The key for a token's header: the one with its `kid`. If the token has none, or no key has one, the only key
+    /// that supports the algorithm.
     pub(super) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<&DecodingKey> {
         let serving = || self.0.iter().filter(|key| key.algorithms.contains(&algorithm));
         let named = serving().find(|key| kid.is_some() && key.id.as_deref() == kid);
@@ -104,7 +105,7 @@ impl Keys {
         self.0.len()
     }
 
-    /// Every key with each algorithm that it serves.
+    /// Every key with each algorithm that it supports.
     pub(super) fn all(&self) -> impl Iterator<Item = (&DecodingKey, Algorithm)> {
         self.0.iter().flat_map(|key| key.algorithms.iter().map(move |algorithm| (&key.key, *algorithm)))
     }
@@ -117,7 +118,7 @@ impl Keys {
 }
 
 impl Key {
-    /// A key that is not understood, or meant for something else, is ignored (RFC 7517 section 5).
+    /// A key that is not understood, or has another purpose, is ignored (RFC 7517 section 5).
     fn of_set(jwk: serde_json::Value, allowed: &[Algorithm]) -> Option<Self> {
         let jwk: Jwk = serde_json::from_value(jwk).ok()?;
         let is_to_verify = jwk.common.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature)
@@ -134,7 +135,7 @@ impl Key {
     }
 }
 
-/// The key itself, whatever it is called.
+/// The key material, regardless of its name.
 pub(super) fn material(key: &DecodingKey) -> (&[u8], &[u8]) {
     match key.kind() {
         DecodingKeyKind::SecretOrDer(bytes) => (bytes, &[]),
@@ -142,7 +143,7 @@ pub(super) fn material(key: &DecodingKey) -> (&[u8], &[u8]) {
     }
 }
 
-/// A key of another curve is found only when it is used; an empty signature is refused by every fitting key.
+/// A key of another curve is detected only when it is used: every matching key rejects an empty signature.
 fn served(key: &DecodingKey, allowed: &[Algorithm]) -> Vec<Algorithm> {
     let fits = |algorithm: &Algorithm| {
         algorithm.family() == key.family() && jsonwebtoken::crypto::verify("", b"", key, *algorithm).is_ok()

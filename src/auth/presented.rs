@@ -1,26 +1,26 @@
-//! Where a request carries its token. Reads header values only and judges no token.
+//! The tokens in a request. It reads header values and verifies nothing.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// How a token came. Browsers send a cookie on behalf of any page, so a WebSocket opened with one must be checked for its
-/// `Origin`; the others are set by whoever has the token.
+/// How a token was sent. Browsers send a cookie for pages of any site, so that the `Origin` of a WebSocket with a
+/// cookie must be checked; the client itself sets the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenOrigin {
     Bearer,
     /// As a WebSocket subprotocol.
     Subprotocol,
-    /// A ticket in the URL, which stands for a token.
+    /// A ticket in the URL, which replaces a token.
     Ticket,
     Cookie,
 }
 
-/// What begins an entry of `Sec-WebSocket-Protocol` that carries a token, as Kubernetes writes it: a name of the
-/// application follows, then a dot, then the token in base64url without padding (RFC 4648 section 5).
+/// The prefix of an entry of `Sec-WebSocket-Protocol` with a token, in the format of Kubernetes: an application's name,
+/// a dot, and the token in base64url without padding (RFC 4648 section 5) follow.
 pub const TOKEN_SUBPROTOCOL: &str = "base64url.bearer.authorization.";
 
-/// The token among the offered subprotocols. Nothing where none carries one; an empty token, which no verifier accepts,
-/// where several do or one is malformed: a request that meant to name somebody is not taken for one without a token.
+/// The token in the offered subprotocols. `None` if there is none. If there are several or a malformed one, an empty
+/// token, which every verifier rejects: the request is not treated as one without a token.
 pub fn subprotocol_token<'a>(offered: impl Iterator<Item = &'a str>) -> Option<String> {
     let mut entries = offered.filter_map(|entry| entry.strip_prefix(TOKEN_SUBPROTOCOL));
     let (first, second) = (entries.next()?, entries.next());
@@ -29,15 +29,15 @@ pub fn subprotocol_token<'a>(offered: impl Iterator<Item = &'a str>) -> Option<S
     Some(token.unwrap_or_default())
 }
 
-/// Tokens of one request that are looked at. More cookies of one name than this are no accident.
+/// The most tokens of one request. More cookies of one name do not occur by accident.
 const PRESENTED_MAX: usize = 8;
 
-/// The tokens a request presents, in the order in which they count: that of `Authorization: Bearer` (RFC 6750 section 2.1)
-/// alone, or else the one `set_by_client` elsewhere alone, or else the values of the cookies with this name. There may be several of them, of which only one is good: a browser
-/// sends those of each path and domain, without saying which is which (RFC 6265 section 4.2.2). Other authorization
-/// schemes count as none.
+/// The tokens of a request in order of precedence: the one in `Authorization: Bearer` (RFC 6750 section 2.1) alone, or
+/// else the one in `set_by_client` alone, or else the values of the cookies with this name. There may be several
+/// cookies, of which only one is valid: a browser sends those of each path and domain without identifying them (RFC
+/// 6265 section 4.2.2). Other authorization schemes are ignored.
 ///
-/// Each argument gives the lines of its field, as bytes: cookies of other programs hold what they like.
+/// The arguments are the lines of the fields as bytes, since cookies of other applications may contain any bytes.
 pub fn presented<'a>(
     authorization: impl Iterator<Item = &'a [u8]>,
     set_by_client: Option<(TokenOrigin, &'a str)>,
@@ -55,14 +55,15 @@ pub fn presented<'a>(
     tokens.take(PRESENTED_MAX).collect()
 }
 
-/// The scheme's name is case-insensitive (RFC 9110 section 11.1).
+/// The name of the scheme is case-insensitive (RFC 9110 section 11.1).
 fn bearer(authorization: &str) -> Option<&str> {
     let (scheme, token) = authorization.trim_start().split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// The values of one cookie in a line of `Cookie`. Cookies are separated by semicolons, even within quotes (RFC 6265 section
-/// 5.4); what merges lines as lists puts a comma between them (RFC 9110 section 5.3), which is no character of a token.
+/// The values of one cookie in a line of `Cookie`. Cookies are separated by semicolons, even within quotes (RFC 6265
+/// section 5.4). Components that merge lines as lists separate them by commas (RFC 9110 section 5.3), which do not
+/// occur in tokens.
 fn cookie_values<'a>(line: &'a [u8], name: &str) -> impl Iterator<Item = &'a str> {
     line.split(|b| matches!(b, b';' | b',')).filter_map(move |cookie| {
         let at = memchr::memchr(b'=', cookie)?;

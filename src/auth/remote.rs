@@ -1,7 +1,8 @@
-//! The keys of an issuer that publishes them at a URL (RFC 7517 section 5), found there or by OpenID Connect Discovery 1.0.
+//! The keys of an issuer that publishes them at a URL (RFC 7517 section 5), which is configured or found by OpenID
+//! Connect Discovery 1.0.
 //!
-//! They are cached, and requested again in the background: when they are due, and when a token names a key that is not among
-//! them. While the issuer does not answer, the last keys stay in use for as long as the configuration says.
+//! They are cached, and requested again in the background: periodically, and when a token names an unknown key. While
+//! the issuer does not respond, the last keys stay in use for a configured time.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -20,26 +21,26 @@ use super::TokenKey;
 use super::keys::{BadKey, Keys};
 use crate::http_client::{HttpClient, RequestError, RequestLimits, Response, TlsError};
 
-/// How long connecting to an issuer may take.
+/// The connect timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// One response of an issuer: whole within 10 s, of 256 KiB at most.
+/// The limits of a response: complete within 10 s, and at most 256 KiB.
 const LIMITS: RequestLimits = RequestLimits { time: Duration::from_secs(10), body: 256 * 1024 };
-/// When keys are requested again, where the response has no `Cache-Control: max-age`...
+/// When keys are requested again if the response has no `Cache-Control: max-age`...
 const REFRESH: Duration = Duration::from_secs(10 * 60);
-/// ...and the bounds within which `max-age` is respected.
+/// ...and the bounds of `max-age`.
 const REFRESH_MIN: Duration = Duration::from_secs(60);
 const REFRESH_MAX: Duration = Duration::from_secs(60 * 60);
-/// When a failed request is repeated: first after this, then after twice the time, up to the most.
+/// The backoff after a failed request: the first delay, which doubles up to the longest.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
-/// Unknown keys cause one request in this time.
+/// The least time between two requests because of unknown keys.
 const COOLDOWN: Duration = Duration::from_secs(5);
 
 /// Where an issuer publishes its keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySource {
     pub location: KeyLocation,
-    /// How long keys are used after the last response that gave them.
+    /// How long keys are used after the last successful response.
     pub keep: Duration,
 }
 
@@ -47,11 +48,11 @@ pub struct KeySource {
 pub enum KeyLocation {
     /// A JWKS.
     Jwks(Uri),
-    /// The issuer's identifier, below which its metadata name the JWKS (OpenID Connect Discovery 1.0 section 4).
+    /// The issuer's identifier, whose metadata contain the URL of the JWKS (OpenID Connect Discovery 1.0 section 4).
     Discovery(String),
 }
 
-/// Why there are no keys. No message has a byte of a body.
+/// Why there are no keys. No message contains bytes of a body.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     #[error("{0}")]
@@ -76,22 +77,22 @@ struct Metadata {
     jwks_uri: String,
 }
 
-/// Hears of each request for an issuer's keys whether it succeeded; before the first request, nothing.
+/// Called after each request for an issuer's keys with whether it succeeded, and with `None` before the first one.
 pub type OnFetch = Arc<dyn Fn(&str, Option<bool>) + Send + Sync>;
 
-/// The keys as they are known now. One task requests them.
+/// The current keys, which one task requests.
 pub struct RemoteKeys {
     source: KeySource,
     algorithms: Vec<Algorithm>,
     known: ArcSwapOption<Fetched>,
     asked: Arc<Notify>,
-    /// Whether a request is under way, or about to begin.
+    /// Whether a request is in progress, or about to begin.
     is_fetching: watch::Sender<bool>,
     last_attempt: Mutex<Option<Instant>>,
     is_followed: AtomicBool,
 }
 
-/// What an issuer gave.
+/// The keys of a response.
 pub(super) struct Fetched {
     pub(super) keys: Keys,
     at: Instant,
@@ -111,7 +112,7 @@ impl RemoteKeys {
         }
     }
 
-    /// What the keys are trusted for: who controls it says which keys are good.
+    /// The location, for [`Material`](super::verifier): its owner determines which keys are valid.
     pub(super) fn location(&self) -> String {
         self.source.location.to_string()
     }
@@ -121,14 +122,14 @@ impl RemoteKeys {
         self.known.load_full().filter(|known| known.at.elapsed() <= self.source.keep)
     }
 
-    /// Takes the keys of the same issuer from the configuration before.
+    /// Takes over the keys of the same issuer from the previous configuration.
     pub(super) fn inherit(&self, before: &Self) {
         if self.source.location == before.source.location && self.algorithms == before.algorithms {
             self.known.store(before.known.load_full());
         }
     }
 
-    /// Asks for the keys as they are now. True: a request is under way. False: one has just ended, and the next has to wait.
+    /// Requests the keys. True if a request is in progress; false if one has just ended, and the next has to wait.
     pub(super) fn ask(&self) -> bool {
         let last = *self.last_attempt.lock().unwrap_or_else(PoisonError::into_inner);
         let mut begins = false;
@@ -143,13 +144,17 @@ impl RemoteKeys {
         *self.is_fetching.borrow()
     }
 
-    /// Waits until no request is under way, `patience` at most. False: one still is.
+    /// Waits until no request is in progress, for at most `patience`. False if one still is.
     pub(super) async fn settled(&self, patience: Duration) -> bool {
         let mut is_fetching = self.is_fetching.subscribe();
         timeout(patience, is_fetching.wait_for(|is_fetching| !is_fetching)).await.is_ok()
     }
 
-    /// Requests the keys once. Gives how many of them serve the algorithms.
+    /// Requests the keys once. Returns how many of them support the algorithms.
+    ///
+    /// # Errors
+    ///
+    /// Why there are no keys.
     pub async fn fetch(&self) -> Result<usize, FetchError> {
         let client = self.client()?;
         Ok(self.request(&client).await?.keys.len())
@@ -187,7 +192,7 @@ impl std::fmt::Display for KeyLocation {
     }
 }
 
-/// Keeps the keys current, on tokio, for as long as they are in use. Does nothing where that is done already.
+/// Keeps the keys up to date in a task, while they are in use. Does nothing if such a task is running.
 pub(super) fn follow(keys: &Arc<RemoteKeys>, issuer: &str, on_fetch: &OnFetch) {
     if keys.is_followed.swap(true, Ordering::Relaxed) {
         return;
@@ -235,8 +240,8 @@ async fn refresh_while_used(keys: Weak<RemoteKeys>, client: HttpClient, issuer: 
     }
 }
 
-/// The JWKS that an issuer's metadata name. They must be this issuer's own (section 4.3), and keys of an `https` issuer are
-/// not taken from elsewhere without TLS.
+/// The URL of the JWKS in an issuer's metadata. The metadata must be this issuer's own (section 4.3), and an `https`
+/// issuer must not refer to keys without TLS.
 async fn discover(client: &HttpClient, issuer: &str) -> Result<Uri, FetchError> {
     let place = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
     let place: Uri = place.parse().map_err(|_| FetchError::Location)?;
@@ -262,7 +267,7 @@ async fn get(client: &HttpClient, uri: Uri) -> Result<Response, FetchError> {
     if response.status == StatusCode::OK { Ok(response) } else { Err(FetchError::Status(response.status)) }
 }
 
-/// When to ask again: after `max-age` (RFC 9111 section 5.2.2.1), within bounds.
+/// The delay until the next request: `max-age` (RFC 9111 section 5.2.2.1), within bounds.
 fn refresh(headers: &HeaderMap) -> Duration {
     let lines = headers.get_all(CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok());
     let mut directives = lines.flat_map(|line| line.split(',')).map(|directive| directive.trim().to_ascii_lowercase());

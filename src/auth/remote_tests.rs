@@ -6,7 +6,7 @@ use http::HeaderValue;
 
 use super::*;
 
-/// A JWKS with a public key of P-256 (RFC 7515 appendix A.3) under this `kid`.
+/// A JWKS with a public key of P-256 (RFC 7515 appendix A.3) with this `kid`.
 fn keys(kid: &str) -> String {
     format!(
         r#"{{"keys":[{{"kty":"EC","crv":"P-256","kid":"{kid}","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}}]}}"#
@@ -17,7 +17,7 @@ fn ok(body: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
-/// An issuer that answers with each of these once, and then no more.
+/// An issuer that sends each of these responses once.
 fn issuer(answers: Vec<Vec<u8>>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -25,7 +25,7 @@ fn issuer(answers: Vec<Vec<u8>>) -> SocketAddr {
         for answer in answers {
             let (mut socket, _) = listener.accept().unwrap();
             let _ = socket.read(&mut [0; 4096]).unwrap();
-            // A client that has read enough closes.
+            // A client that has read enough closes the connection.
             let _ = socket.write_all(&answer);
         }
     });

@@ -1,5 +1,5 @@
-//! Tickets: what stands for a token in a URL, for seconds. They are signed, so that every replica with the key verifies
-//! them and none has to store them.
+//! Tickets: short-lived replacements of a token in a URL. They are signed, so that every replica with the key can
+//! verify them without storage.
 
 use std::time::Duration;
 
@@ -14,36 +14,36 @@ use super::{SignError, TokenKey};
 
 /// The `typ` of a ticket's header (RFC 7519 section 5.1).
 const TYPE: &str = "sidestream-ticket";
-/// Stands before the secret: a file that verifies access tokens as well then signs no ticket, and the reverse.
+/// A prefix of the secret, so that a file that also verifies access tokens signs no valid ticket, and vice versa.
 const PURPOSE: &[u8] = b"sidestream ticket\0";
 
-/// How tickets are signed, for how long they are good and where they are issued.
+/// The signature, lifetime and path of tickets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tickets {
-    /// Nothing where the file was not read: no ticket is issued or accepted.
+    /// `None` if the file was not read: no ticket is issued or accepted.
     key: Option<TokenKey>,
     lifetime: Duration,
     path: String,
 }
 
-/// What a ticket says.
+/// The content of a ticket.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Ticket {
     /// The pattern of the route.
     pub(super) route: String,
-    /// The path as a request spells it.
+    /// The path, as spelled in a request.
     pub(super) path: String,
-    /// When the ticket expires, in milliseconds since the Unix epoch.
+    /// The expiry of the ticket, in milliseconds since the Unix epoch.
     pub(super) until: i64,
-    /// When the token expires, for which it stands: the stream ends then.
+    /// The expiry of the replaced token: the stream ends then.
     pub(super) token_until: Option<i64>,
-    /// What the acceptance of that token rests on, see [`Tickets::fingerprint`].
+    /// The authority of that token; see [`Tickets::fingerprint`].
     pub(super) authority: String,
     pub(super) claims: Map<String, Value>,
 }
 
 impl Tickets {
-    /// `path` is where they are issued.
+    /// `path` is where they are requested.
     pub fn new(secret: Option<&[u8]>, lifetime: Duration, path: String) -> Self {
         let key = secret.map(|secret| TokenKey([PURPOSE, secret].concat()));
         Self { key, lifetime, path }
@@ -53,7 +53,7 @@ impl Tickets {
         &self.path
     }
 
-    /// When a ticket expires that is issued now for a token with this expiry, in milliseconds since the Unix epoch.
+    /// The expiry of a ticket that is issued now for a token with this expiry, in milliseconds since the Unix epoch.
     pub(super) fn until(&self, token_until: Option<i64>, now_unix_ms: i64) -> i64 {
         let until = now_unix_ms.saturating_add(i64::try_from(self.lifetime.as_millis()).unwrap_or(i64::MAX));
         token_until.map_or(until, |token| token.min(until))
@@ -64,7 +64,7 @@ impl Tickets {
         Ok(jsonwebtoken::encode(&header, ticket, &EncodingKey::from_secret(self.secret()?))?)
     }
 
-    /// What a ticket says whose signature is good; its times and what it is bound to are left to the caller.
+    /// Verifies the signature of a ticket. The caller checks its expiry and bindings.
     pub(super) fn read(&self, text: &str) -> Result<Ticket, TokenError> {
         if text.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::TooLong);
@@ -80,7 +80,7 @@ impl Tickets {
         is_ticket.then_some(data.claims).ok_or(TokenError::Malformed)
     }
 
-    /// The same text on every replica for the same key material, which it tells nobody: an HMAC.
+    /// An HMAC that is the same on every replica with the same key, and does not reveal the key.
     pub(super) fn fingerprint(&self, of: &impl Serialize) -> Result<String, SignError> {
         let bytes = serde_json::to_vec(of).map_err(jsonwebtoken::errors::Error::from)?;
         Ok(jsonwebtoken::crypto::sign(&bytes, &EncodingKey::from_secret(self.secret()?), Algorithm::HS256)?)

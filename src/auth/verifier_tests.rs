@@ -16,7 +16,7 @@ fn issuer(key: &[u8], algorithms: &[Algorithm]) -> Issuer {
     Issuer { name: None, audience: None, key_file, algorithms: algorithms.into() }
 }
 
-/// An issuer with these keys and names of theirs.
+/// An issuer with these keys and their `kid`s.
 fn set(keys: &[(&str, &EncodingKey, Algorithm)], algorithms: &[Algorithm]) -> Issuer {
     let keys: Vec<Value> = keys.iter().map(|(id, key, algorithm)| jwk(id, key, *algorithm)).collect();
     let text = json!({ "keys": keys }).to_string();
@@ -302,7 +302,7 @@ fn each_issuer_has_its_own_keys() {
     }
 }
 
-/// What a reload asks: whether a token that was accepted before still would be, as far as its key goes.
+/// As in a reload: whether a previously accepted token would still be accepted, as far as its key is concerned.
 #[test]
 fn a_token_rests_on_its_key_its_algorithm_its_issuer_and_its_audience() {
     let (one, two) =

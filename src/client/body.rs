@@ -1,16 +1,16 @@
-//! The body of an answer without its framing (RFC 9112 sections 6 and 7).
+//! Decodes the framing of a response body (RFC 9112 sections 6 and 7).
 
 use super::Head;
 
-/// The longest line of a chunk's size, and of a trailer, in bytes.
+/// The longest line of a chunk size or a trailer field, in bytes.
 const LINE_BYTES_MAX: usize = 8 * 1024;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Body {
     Chunked(Chunked),
-    /// Bytes that are still to come.
+    /// The remaining bytes.
     Counted(u64),
-    /// It ends with the connection, and nobody knows whether that was its end.
+    /// Ends with the connection, so that truncation is not detected.
     UntilClose,
 }
 
@@ -25,7 +25,7 @@ enum Part {
     #[default]
     Size,
     Data(u64),
-    /// The line break behind the data.
+    /// The line break after the data.
     DataEnd,
     Trailers,
     End,
@@ -41,7 +41,7 @@ impl Body {
         }
     }
 
-    /// Takes bytes as they were read, and puts the body's own into `content`.
+    /// Consumes bytes, and appends those of the body to `content`.
     pub(super) fn feed(&mut self, bytes: &[u8], content: &mut Vec<u8>) -> Result<(), &'static str> {
         match self {
             Self::Chunked(chunked) => return chunked.feed(bytes, content),
@@ -55,7 +55,7 @@ impl Body {
         Ok(())
     }
 
-    /// Whether the end came.
+    /// Whether the body is complete.
     pub(super) fn is_whole(&self) -> bool {
         match self {
             Self::Chunked(chunked) => chunked.part == Part::End,

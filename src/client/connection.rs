@@ -1,4 +1,4 @@
-//! A TCP connection, with TLS where the URL says so.
+//! A TCP connection, with TLS if the URL requires it.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -8,7 +8,7 @@ use openssl::ssl::{SslConnector, SslMethod, SslStream};
 
 use super::{Failure, Target};
 
-/// The protocol that is offered (ALPN): no other is spoken here.
+/// The protocol offered in ALPN.
 const HTTP11: &[u8] = b"\x08http/1.1";
 
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) enum Connection {
 }
 
 impl Connection {
-    /// Connects within `patience` for each address, and as much for TLS.
+    /// Connects, with `patience` as the time limit for each address and for the TLS handshake.
     pub(super) fn open(target: &Target, patience: Duration) -> Result<Self, Failure> {
         let unreachable = |error: io::Error| Failure::Unreachable(error.to_string());
         let mut last = Failure::Unreachable("the name has no address".to_owned());
@@ -36,18 +36,18 @@ impl Connection {
         Err(last)
     }
 
-    /// How long a read may wait.
+    /// Sets the read timeout.
     pub(super) fn set_patience(&self, patience: Duration) -> io::Result<()> {
         let socket = match self {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => stream.get_ref(),
         };
-        // Zero would mean for ever.
+        // Zero would disable the timeout.
         socket.set_read_timeout(Some(patience.max(Duration::from_millis(1))))
     }
 }
 
-/// The certificate must be trusted by this host, for this name.
+/// The certificate must be trusted by this host, and valid for this name.
 fn encrypt(target: &Target, socket: TcpStream) -> Result<Connection, Failure> {
     let connector = SslConnector::builder(SslMethod::tls()).and_then(|mut builder| {
         builder.set_alpn_protos(HTTP11)?;

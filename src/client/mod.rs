@@ -1,7 +1,6 @@
-//! A client of streams, for `tap` and `doctor`: one connection, blocking, with a limit to every wait.
+//! A client of streams for `tap` and `doctor`: one connection, blocking, with a timeout for every wait.
 //!
-//! It says what came and when a stream ended, and how; whether to connect again is its users' to decide. HTTP/1.1 only,
-//! and no redirects: a stream's address is what was given.
+//! It reports items, and how a stream ended; its users decide about reconnecting. HTTP/1.1 only, without redirects.
 
 mod body;
 mod connection;
@@ -16,7 +15,7 @@ pub use records::{Item, Kind};
 pub use stream::{Asked, Choice, End, Step, Stream};
 pub use target::Target;
 
-/// The head of an answer.
+/// The head of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
     /// HTTP/1.x.
@@ -26,14 +25,14 @@ pub struct Head {
 }
 
 impl Head {
-    /// The value of a header; where it came several times, joined by commas (RFC 9110 section 5.3).
+    /// The value of a header; several values are joined by commas (RFC 9110 section 5.3).
     pub fn header(&self, name: &str) -> Option<String> {
         let values = self.headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
         let values: Vec<&str> = values.map(|(_, value)| value.as_str()).collect();
         (!values.is_empty()).then(|| values.join(", "))
     }
 
-    /// Whether a list header has this member.
+    /// Whether a list-based header contains this member.
     pub fn names(&self, header: &str, member: &str) -> bool {
         let value = self.header(header).unwrap_or_default();
         value.split(',').any(|one| one.trim().eq_ignore_ascii_case(member))
@@ -43,13 +42,13 @@ impl Head {
 /// Why there is no stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// No connection, or none that is trusted.
+    /// No connection, or no trusted one.
     Unreachable(String),
-    /// Nothing, or no whole answer, within the time allowed.
+    /// No complete response head within the time limit.
     Unanswered,
-    /// What answers there speaks no HTTP/1, or gave up in the middle of it.
+    /// The server does not speak HTTP/1, or closed the connection.
     Broken(String),
-    /// An answer that is no stream, with the beginning of its body.
+    /// A response that is not a stream, with the beginning of its body.
     Refused(Head, String),
 }
 
@@ -76,12 +75,12 @@ impl fmt::Display for Failure {
     }
 }
 
-/// An answer of something else than a stream, where sidestream would refuse by a problem document.
+/// A response of another server: sidestream would send a problem document.
 fn is_no_stream(head: &Head) -> bool {
     matches!(head.status, 200..=399 | 404 | 405)
 }
 
-/// The sentence of a problem document (RFC 9457).
+/// The `detail` of a problem document (RFC 9457).
 fn detail(body: &str) -> Option<String> {
     let problem: serde_json::Value = serde_json::from_str(body).ok()?;
     Some(problem.get("detail")?.as_str()?.to_owned())

@@ -1,4 +1,4 @@
-//! Where a stream is: the parts of a URL that a connection and a request need.
+//! The address of a stream: the parts of a URL for a connection and a request.
 
 use http::Uri;
 
@@ -6,12 +6,12 @@ use http::Uri;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     pub tls: bool,
-    /// `ws` or `wss`: the transport is said.
+    /// `ws` or `wss`, which states the transport.
     pub websocket: bool,
     /// Without the brackets of an IPv6 address.
     pub host: String,
     pub port: u16,
-    /// As `Host` says it.
+    /// As in `Host`.
     pub authority: String,
     /// Path and query.
     path: String,
@@ -46,7 +46,7 @@ impl std::str::FromStr for Target {
 }
 
 impl Target {
-    /// The request's target, with these parameters in place of those of the same names.
+    /// The request target, with these parameters instead of those of the same names.
     pub fn path_with(&self, parameters: &[(&str, String)]) -> String {
         use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
         let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
@@ -58,13 +58,17 @@ impl Target {
         if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) }
     }
 
-    /// The whole URL, of `http` or `https`.
+    /// The URL with the scheme `http` or `https`.
+    ///
+    /// # Errors
+    ///
+    /// The parts do not form a URI.
     pub fn uri(&self) -> Result<Uri, http::Error> {
         let scheme = if self.tls { "https" } else { "http" };
         Uri::builder().scheme(scheme).authority(&*self.authority).path_and_query(&*self.path).build()
     }
 
-    /// Whether the URL has this parameter by itself.
+    /// Whether the URL itself contains this parameter.
     pub fn has_parameter(&self, name: &str) -> bool {
         let query = self.path.split_once('?').map_or("", |(_, query)| query);
         query.split('&').any(|pair| pair.split('=').next() == Some(name))

@@ -1,4 +1,4 @@
-//! A stream as a WebSocket (RFC 6455), by tungstenite, which answers pings by itself.
+//! A stream over WebSocket (RFC 6455) with tungstenite, which responds to pings.
 
 use std::io::ErrorKind;
 
@@ -13,7 +13,7 @@ use super::{Failure, Head, Item};
 
 pub(super) type Socket = WebSocket<Connection>;
 
-/// The most that is kept of the body of a refusal, in bytes.
+/// The longest part of a refusal's body that is kept, in bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
 pub(super) fn open(
@@ -44,7 +44,7 @@ pub(super) fn open(
     }
 }
 
-/// Reads one message, or what came in its place within the time that reads may wait.
+/// Reads one message, or times out.
 pub(super) fn next(socket: &mut Socket) -> Step {
     match socket.read() {
         Ok(Message::Text(text)) => Step::Item(Item::of_message(text.as_str().to_owned())),

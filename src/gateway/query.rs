@@ -1,10 +1,10 @@
-//! The query of a stream request, split once: the parameters that sidestream knows, and a name that is nearly one of them.
+//! The query of a stream request, parsed once: known parameters, and misspelt names.
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-/// A parameter that sidestream knows.
+/// A known parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Parameter {
     LastEventId,
@@ -17,8 +17,8 @@ pub(super) enum Parameter {
     Ticket,
 }
 
-/// The names of each parameter. `EventSource` cannot set headers on its first connect, so that a page says its position in
-/// the query; `offset` is another name of `since`.
+/// The names of each parameter. `EventSource` cannot set headers for its first connection, so that a page states its
+/// position in the query; `offset` is an alias of `since`.
 const NAMES: [(&str, Parameter); 10] = [
     ("last_event_id", Parameter::LastEventId),
     ("lastEventId", Parameter::LastEventId),
@@ -31,19 +31,19 @@ const NAMES: [(&str, Parameter); 10] = [
     ("subscribe", Parameter::Subscribe),
     ("ticket", Parameter::Ticket),
 ];
-/// Longer names are nobody's slip, in bytes of the encoded name.
+/// Longer names are not considered as typos, in bytes of the encoded name.
 const NAME_BYTES_MAX: usize = 24;
-/// Shorter names differ from ours by chance.
+/// Shorter names resemble known ones by chance.
 const SLIP_BYTES_MIN: usize = 4;
 
-/// The parameters of one request, in the order of its query.
+/// The parameters of one request, in the order of the query.
 #[derive(Debug, Default)]
 pub(super) struct Query<'a> {
     known: Vec<(Parameter, &'a str)>,
     slip: Option<Slip<'a>>,
 }
 
-/// A parameter whose name is nearly one of ours. Ignoring it would serve something else than was asked for.
+/// A misspelt parameter. Ignoring it would serve another stream than requested.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{written}` is no parameter of a stream; did you mean `{meant}`?")]
 pub(super) struct Slip<'a> {
@@ -52,7 +52,7 @@ pub(super) struct Slip<'a> {
 }
 
 impl<'a> Query<'a> {
-    /// Parses a query without its `?`, as HTML forms encode it (WHATWG URL section 5.1). Unknown names are left out.
+    /// Parses a query without its `?`, encoded like an HTML form (WHATWG URL section 5.1). Unknown names are skipped.
     pub(super) fn parse(query: &'a str) -> Self {
         let mut parsed = Self::default();
         for pair in query.split('&') {
@@ -70,7 +70,7 @@ impl<'a> Query<'a> {
         parsed
     }
 
-    /// The first name that is nearly one of ours.
+    /// The first misspelt name.
     pub(super) fn slip(&self) -> Option<&Slip<'a>> {
         self.slip.as_ref()
     }
@@ -80,7 +80,7 @@ impl<'a> Query<'a> {
         self.all(&[parameter]).next()
     }
 
-    /// The value of a parameter that may be given once; an empty one where it is given several times.
+    /// The value of a parameter that may occur once; empty if it occurs several times.
     pub(super) fn single(&self, parameter: Parameter) -> Option<Cow<'a, str>> {
         let parameters = [parameter];
         let mut values = self.all(&parameters);
@@ -94,7 +94,8 @@ impl<'a> Query<'a> {
     }
 }
 
-/// The same name but for case, `-` and `_`, or with one letter too many, too few, wrong, or in the place of its neighbour.
+/// Whether a name equals a known one except for case, `-` and `_`, or for one inserted, deleted, replaced or transposed
+/// letter.
 fn slip(written: Cow<'_, str>) -> Option<Slip<'_>> {
     if written.len() < SLIP_BYTES_MIN {
         return None;
@@ -106,7 +107,7 @@ fn slip(written: Cow<'_, str>) -> Option<Slip<'_>> {
     Some(Slip { written, meant })
 }
 
-/// The value of a parameter that may be given once; an empty one where it is given several times.
+/// The value of a parameter that may occur once; empty if it occurs several times.
 pub(super) fn single<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
     let named = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let mut values = named.filter(|(key, _)| is_named(key, name)).map(|(_, value)| decoded(value));
@@ -120,7 +121,7 @@ pub(super) fn without(query: &str, name: &str) -> String {
     query.split('&').filter(is_other).collect::<Vec<_>>().join("&")
 }
 
-/// Names hold neither `+` nor blanks. Keys are compared without a copy of each.
+/// Names contain neither `+` nor spaces. Keys are compared without copying.
 fn is_named(key: &str, name: &str) -> bool {
     percent_decode_str(key).eq(name.bytes())
 }
