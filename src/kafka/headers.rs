@@ -42,8 +42,8 @@ impl<'m> List<'m> {
     /// `None` after the last header.
     fn get(&self, index: usize) -> Option<(&'m CStr, Option<&'m [u8]>)> {
         let (mut name, mut value, mut len) = (ptr::null(), ptr::null(), 0);
-        // SAFETY: `headers` is valid for 'm (see `of`), and nothing changes it: it is never handed out. librdkafka
-        // fills in pointers into it, or answers with an error. An index beyond the end is such an error.
+        // SAFETY: `headers` is valid for 'm (see `of`), and nothing changes it: it is never passed on. librdkafka fills
+        // in pointers into it, or returns an error, also for an index beyond the end.
         let answer =
             unsafe { rd_kafka_header_get_all(self.headers, index, &raw mut name, &raw mut value, &raw mut len) };
         if answer != rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || name.is_null() {
@@ -53,8 +53,8 @@ impl<'m> List<'m> {
         // as long as the headers.
         let name = unsafe { CStr::from_ptr(name) };
         let value: *const u8 = value.cast();
-        // SAFETY: on success a value that is not null has `len` bytes that live as long as the headers. The slice of
-        // an empty value is ours, so that the pointer need not be one.
+        // SAFETY: on success, a value that is not null has `len` bytes that live as long as the headers. For an empty
+        // value, a slice of our own is used, so that the pointer is not dereferenced.
         let value = (!value.is_null()).then(|| match len {
             0 => &[][..],
             _ => unsafe { std::slice::from_raw_parts(value, len) },

@@ -20,8 +20,8 @@ pub(super) fn look_up<'a>(client: &Client<impl ClientContext>, topics: impl Into
     for topic in topics {
         // A name with a NUL is not a valid topic name, and no configuration contains one.
         let Ok(name) = CString::new(&**topic) else { continue };
-        // SAFETY: the client is alive, and the name is a NUL-terminated string, which is copied; null stands for the
-        // default configuration. The reference that is given is released here and once; the client keeps its own.
+        // SAFETY: the client is alive, and the name is a NUL-terminated string, which is copied. Null selects the
+        // default configuration. The returned reference is released here once; the client keeps its own.
         unsafe {
             let topic = sys::rd_kafka_topic_new(client.native_ptr(), name.as_ptr(), ptr::null_mut());
             if !topic.is_null() {

@@ -33,7 +33,7 @@ impl Positions {
             list.add_partition(topic, partition);
         }
         if list.count() > 0 {
-            // SAFETY: client and list are alive; librdkafka fills in the list's offsets, and keeps nothing of it.
+            // SAFETY: client and list are alive; librdkafka fills in the list's offsets, and does not retain it.
             let error = unsafe { sys::rd_kafka_position(client.client().native_ptr(), list.ptr()) };
             if error != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
                 return Err(KafkaError::OffsetFetch(error.into()));

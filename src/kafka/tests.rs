@@ -1,4 +1,4 @@
-//! The source against a real client and a mock broker, in this process.
+//! Tests the source with a real client and a mock broker in this process.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, channel};
@@ -15,7 +15,7 @@ use crate::config::snapshot::TopicConfig;
 use crate::decode::ShownHeaders;
 use crate::event::{Entry, GapCause};
 
-/// Nothing here takes near as long: it only keeps a broken test from hanging.
+/// Never reached, but ends a test that hangs.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Responses and decompressed batches of at most 300 kB.
@@ -26,7 +26,7 @@ pub(super) const SMALL_RESPONSES: &[(&str, &str)] = &[
     ("receive.message.max.bytes", "300000"),
 ];
 
-/// Appends `count` records of `bytes` bytes each to a partition, as one batch of this compression.
+/// Appends `count` records of `bytes` bytes each to a partition, as one batch with this compression.
 pub(super) fn produce_batch(brokers: &str, topic: &str, partition: i32, codec: &str, count: usize, bytes: usize) {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
@@ -52,12 +52,12 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    /// A broker with these topics; the source is going to read `read`, each topic with a window of three events.
+    /// A broker with these topics; the source reads `read`, each topic with a window of three events.
     pub(super) fn new(topics: &[(&str, i32)], read: &[&str]) -> Self {
         Self::at(Embedded::start(topics).unwrap(), read)
     }
 
-    /// Three brokers with these topics of one partition, each led by the broker with this number.
+    /// Three brokers with these topics of one partition, each led by the given broker.
     pub(super) fn of_three(topics: &[(&str, i32)], read: &[&str]) -> Self {
         let producer = ClientConfig::new()
             .set("test.mock.num.brokers", "3")
@@ -95,13 +95,13 @@ impl Bench {
 
     pub(super) fn start(&self) -> (Source, Feeds) {
         let (sender, receiver) = channel();
-        // A closed channel is a test that has seen enough.
+        // The channel is closed when the test has seen enough.
         let sink = Box::new(move |feed| sender.send(feed).unwrap_or_default());
         let source = Source::start(self.config.clone(), sink, self.metrics.clone(), None).unwrap();
         (source, Feeds { receiver, entries: VecDeque::new(), live: 0 })
     }
 
-    /// A client that takes responses and decompressed batches of at most 300 kB.
+    /// Uses a client that accepts responses and decompressed batches of at most 300 kB.
     pub(super) fn with_small_responses(mut self) -> Self {
         for (name, value) in SMALL_RESPONSES {
             self.config.properties.push((name.to_string(), value.to_string()));
@@ -109,7 +109,7 @@ impl Bench {
         self
     }
 
-    /// Produces and waits until the broker has it. The payload's time is the record's.
+    /// Produces a record, and waits for its acknowledgement. The payload is the record's time.
     pub(super) fn produce(&self, topic: &str, partition: i32, ts: i64, payload: &str) {
         let record = BaseRecord::to(topic).partition(partition).timestamp(ts).key("").payload(payload);
         self.broker.producer.send(record).map_err(|(error, _)| error).unwrap();
@@ -120,7 +120,7 @@ impl Bench {
 pub(super) struct Feeds {
     pub(super) receiver: Receiver<Feed>,
     entries: VecDeque<Entry>,
-    /// How many warm-ups ended so far.
+    /// The number of finished warm-ups.
     live: usize,
 }
 
@@ -134,7 +134,7 @@ impl Feeds {
         }
     }
 
-    /// The next message that is not just the end of a warm-up.
+    /// The next message that is not only the end of a warm-up.
     pub(super) fn next(&mut self) -> Feed {
         loop {
             match self.receiver.recv_timeout(PATIENCE).unwrap() {
@@ -157,7 +157,7 @@ impl Feeds {
         }
     }
 
-    /// The places of the next `n` entries; of a gap with its cause.
+    /// The places of the next `n` entries; for a gap, with its cause.
     pub(super) fn places(&mut self, n: usize) -> Vec<String> {
         let place = |entry| match entry {
             Entry::Event(event) => event.id.to_string(),
@@ -251,7 +251,7 @@ fn a_topics_uuid_is_its_epoch() {
 #[test]
 fn what_the_log_lost_before_it_was_read_is_a_gap() {
     let mut bench = Bench::new(&[("orders", 1)], &["orders"]);
-    // Next to nothing is fetched ahead, so that the log can pass the reader.
+    // Almost nothing is prefetched, so that the log can overtake the reader.
     for (name, value) in
         [("queued.max.messages.kbytes", "1"), ("queued.min.messages", "1"), ("fetch.max.bytes", "1000000")]
     {
@@ -271,7 +271,7 @@ fn what_the_log_lost_before_it_was_read_is_a_gap() {
     bench.produce("orders", 0, 1, "{}");
     let Feed::Batch(first) = receiver.recv_timeout(PATIENCE).unwrap() else { panic!("announced twice") };
     assert_eq!(first.len(), 1);
-    // The reader stands in the sink with this record while the broker, which keeps 5 MiB, forgets the next ones.
+    // The sink blocks the reader at this record while the broker, which keeps 5 MiB, deletes the next ones.
     let large = format!("\"{}\"", "x".repeat(1_000_000));
     (0..12).for_each(|_| bench.produce("orders", 0, 1, &large));
     drop(permit);
@@ -302,7 +302,7 @@ fn reading_goes_on_as_soon_as_what_was_fetched_is_taken() {
     /// far less than a second: the rest is room for a busy machine.
     const LIMIT: Duration = Duration::from_secs(40);
     let mut bench = Bench::new(&[("orders", 1)], &["orders"]);
-    // One record fetched ahead is enough. The broker hands out one at a time: what its producer sent together.
+    // Prefetches one record. The broker returns one batch at a time: what its producer sent together.
     bench.config.properties.push(("queued.min.messages".into(), "1".into()));
     bench.config.topics[0].replay_events = 100;
     (0..RECORDS).for_each(|ts| bench.produce("orders", 0, ts, "{}"));
@@ -371,7 +371,7 @@ fn a_stop_is_quick_and_waits_for_the_thread() {
     let begun = Instant::now();
     source.stop();
     assert!(begun.elapsed() < STOP_WAIT);
-    // The sink is gone with the thread.
+    // The thread has dropped the sink.
     assert!(feeds.receiver.iter().all(|feed| matches!(feed, Feed::Live { .. })));
 }
 

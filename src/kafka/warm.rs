@@ -1,33 +1,36 @@
-//! The warm-up's buffer: what was read of the log before the first entry is handed on, in the order of the records'
-//! times, each partition's own order kept. Bounded like the replay window it is going to fill. Pure.
+//! The buffer of the warm-up: entries that were read before the first one is passed on. They are merged by the records'
+//! times, and stay in order per partition. Bounded like the replay window that they will fill. Pure.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use crate::event::Entry;
 
-/// What is counted for an entry beside its envelope, so that a million empty ones are not free, in bytes.
+/// The overhead of an entry in bytes, so that a million empty ones are not free.
 const ENTRY_OVERHEAD_BYTES: usize = 128;
 
-/// The warmed entries of one topic.
+/// The entries of one topic.
 #[derive(Debug)]
 pub(super) struct Warm {
     events_max: usize,
     bytes_max: usize,
+    /// The bytes of all entries: at most `bytes_max`, except for a single entry.
     bytes: usize,
+    /// The number of all entries: at most `events_max`.
     len: usize,
+    /// By partition.
     lanes: Vec<Lane>,
-    /// The time of each non-empty lane's first entry.
+    /// The time of the first entry of every non-empty lane.
     fronts: BinaryHeap<Reverse<(i64, usize)>>,
 }
 
 /// One partition.
 #[derive(Debug)]
 struct Lane {
-    /// Nothing below this offset is held or will come.
+    /// No entry before this offset is held or will be added.
     floor: i64,
     held: VecDeque<Held>,
-    /// What stands before it was taken, or holds no records.
+    /// Everything before this was received, or contains no records.
     next: i64,
 }
 
@@ -49,7 +52,7 @@ impl Warm {
         self.lanes.push(Lane { floor: start, held: VecDeque::new(), next: start });
     }
 
-    /// The partition is read from `start` on: what lay below is gone.
+    /// The partition is read from `start` on: earlier records are deleted.
     pub(super) fn raise_floor(&mut self, partition: usize, start: i64) {
         if let Some(lane) = self.lanes.get_mut(partition) {
             lane.floor = lane.floor.max(start);
@@ -57,15 +60,15 @@ impl Warm {
         }
     }
 
-    /// No record stands between what was taken last of this partition and the offset `next`. Whether that has to be told
-    /// by itself: there is no event that could say it.
+    /// The offsets between the partition's last record and `next` contain no records. Returns whether a hole has to
+    /// report that, because no event can.
     pub(super) fn pass(&mut self, partition: usize, next: i64) -> bool {
         let Some(lane) = self.lanes.get_mut(partition).filter(|lane| lane.next < next) else { return false };
         lane.next = next;
         !lane.held.back_mut().is_some_and(|last| last.entry.go_on_at(next))
     }
 
-    /// Takes an entry, `ts` its record's time, and drops the oldest where there are too many.
+    /// Adds an entry with the time of its record, and drops the oldest entries beyond the limits.
     pub(super) fn push(&mut self, partition: usize, offset: i64, ts: i64, entry: Entry) {
         self.pass(partition, entry.first_offset());
         let Some(lane) = self.lanes.get_mut(partition) else { return };
@@ -83,7 +86,7 @@ impl Warm {
         }
     }
 
-    /// The offset of each partition from which everything is held or will come.
+    /// The offset of each partition from which all entries are held or will be added.
     pub(super) fn floors(&self) -> Vec<i64> {
         self.lanes.iter().map(|lane| lane.floor).collect()
     }
@@ -92,7 +95,7 @@ impl Warm {
         self.fronts.peek().map(|Reverse((ts, _))| *ts)
     }
 
-    /// Takes the oldest of the lanes' first entries.
+    /// Removes the oldest of the lanes' first entries.
     fn pop(&mut self) -> Option<(usize, Held)> {
         let Reverse((_, partition)) = self.fronts.pop()?;
         let lane = self.lanes.get_mut(partition)?;
@@ -158,7 +161,7 @@ mod tests {
         let (mut a, mut b) = (warm(9, &[0, 0]), warm(9, &[0]));
         push(&mut a, "a", 0, 0, 10);
         push(&mut a, "a", 0, 1, 40);
-        // A clock that went back does not reorder a partition.
+        // A clock that was set back does not reorder a partition.
         push(&mut a, "a", 0, 2, 5);
         push(&mut a, "a", 1, 0, 20);
         push(&mut b, "b", 0, 0, 15);
@@ -174,7 +177,7 @@ mod tests {
         }
         push(&mut warm, "a", 1, 205, 15);
         push(&mut warm, "a", 1, 206, 25);
-        // 100 went first, then 101 (10), then 205 (15).
+        // 100 is dropped first, then 101 (10), then 205 (15).
         assert_eq!(warm.floors(), [102, 206]);
         assert_eq!(places(&merge(vec![warm])), ["a0:102", "a1:206", "a0:103"]);
     }

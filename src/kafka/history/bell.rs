@@ -1,4 +1,4 @@
-//! Wakes a reading thread: whatever rang since it last looked counts once.
+//! Wakes a reading thread. Notifications are coalesced until the thread waits.
 
 use std::time::Duration;
 
@@ -11,13 +11,14 @@ pub(super) struct Bell {
 }
 
 impl Bell {
-    /// Does not block.
+    /// Notifies the thread. Does not block.
     pub(super) fn ring(&self) {
         *self.has_rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.rang.notify_one();
     }
 
-    /// Returns when it rings, or has rung since the last time, and after `wait` at the latest. May return for nothing.
+    /// Returns after a notification, including one since the last call, and after `wait` at the latest. Spurious
+    /// returns are possible.
     pub(super) fn wait(&self, wait: Duration) {
         let mut has_rung = self.has_rung.lock().unwrap_or_else(PoisonError::into_inner);
         if !*has_rung {

@@ -1,4 +1,4 @@
-//! Pages that were read: bounded in bytes, the least recently used go first. Pure.
+//! A cache of chunks: bounded in bytes, with LRU eviction. Pure.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,26 +8,27 @@ use std::time::Instant;
 use super::requests::TopicPartition;
 use crate::hub::Page;
 
-/// What is counted for a page that holds nothing, in bytes.
+/// The overhead of a chunk in bytes.
 const PAGE_OVERHEAD_BYTES: usize = 256;
 
-/// What pages may take while memory pressure increased, in bytes: enough for those who asked to see what was read for them.
+/// The limit under memory pressure, in bytes: enough for waiting sessions to consume what was read for them.
 const SHORT_BYTES_MAX: usize = 4 << 20;
 
-/// A page's partition and first offset.
+/// The partition and the first offset of a chunk.
 type Key = (TopicPartition, i64);
 
 #[derive(Debug)]
 pub(super) struct Cache {
-    /// What the configuration allows.
+    /// The configured limit.
     bytes_max: usize,
     is_short: bool,
+    /// The bytes of `pages`: at most the limit, except for a single chunk.
     bytes: usize,
-    /// Those of one partition do not overlap.
+    /// Chunks of one partition do not overlap.
     pages: BTreeMap<Key, Cached>,
     /// The keys, the least recently used first.
     by_use: BTreeMap<u64, Key>,
-    /// Counts uses.
+    /// A counter of uses.
     uses: u64,
 }
 
@@ -36,7 +37,7 @@ struct Cached {
     page: Arc<Page>,
     bytes: usize,
     used: u64,
-    /// From when on it counts as absent.
+    /// When it expires.
     until: Option<Instant>,
 }
 
@@ -45,7 +46,7 @@ impl Cache {
         Self { bytes_max, is_short: false, bytes: 0, pages: BTreeMap::new(), by_use: BTreeMap::new(), uses: 0 }
     }
 
-    /// While memory pressure increased it has [`SHORT_BYTES_MAX`] only.
+    /// Under memory pressure, the limit is [`SHORT_BYTES_MAX`].
     pub(super) fn be_short(&mut self, is_short: bool) {
         self.is_short = is_short;
         self.make_room();
@@ -55,7 +56,7 @@ impl Cache {
         self.bytes
     }
 
-    /// The page that holds this offset.
+    /// The chunk that contains this offset.
     pub(super) fn get(&mut self, partition: TopicPartition, offset: i64, now: Instant) -> Option<Arc<Page>> {
         let (key, cached) = self.pages.range(..=(partition, offset)).next_back()?;
         let key = *key;
@@ -78,8 +79,7 @@ impl Cache {
         Some(cached.page.clone())
     }
 
-    /// Drops pages until there are not too many bytes, the least recently used first. The last one stays however large
-    /// it is.
+    /// Evicts the least recently used chunks until the limit is met. The last chunk stays, whatever its size.
     fn make_room(&mut self) {
         let most = if self.is_short { self.bytes_max.min(SHORT_BYTES_MAX) } else { self.bytes_max };
         while self.bytes > most && self.pages.len() > 1 {
@@ -88,7 +88,7 @@ impl Cache {
         }
     }
 
-    /// The offsets around this one up to the next pages; nobody holds this one.
+    /// The uncached offsets around this one.
     pub(super) fn hole(&self, partition: TopicPartition, offset: i64) -> Range<i64> {
         let before = self.pages.range((partition, i64::MIN)..=(partition, offset)).next_back();
         let after = self.pages.range((partition, offset.saturating_add(1))..=(partition, i64::MAX)).next();
@@ -96,7 +96,7 @@ impl Cache {
         start..after.map_or(i64::MAX, |((_, start), _)| *start)
     }
 
-    /// Keeps a page, `until` at the longest, in place of what overlaps with it.
+    /// Caches a chunk until `until`, replacing chunks that overlap with it.
     pub(super) fn insert(&mut self, partition: TopicPartition, page: Arc<Page>, until: Option<Instant>) {
         let offsets = page.offsets.clone();
         let behind = self.pages.range((partition, i64::MIN)..(partition, offsets.end)).rev();
@@ -111,7 +111,7 @@ impl Cache {
         self.make_room();
     }
 
-    /// Drops all pages of a topic.
+    /// Drops all chunks of a topic.
     pub(super) fn forget(&mut self, topic: usize) {
         let of_topic = self.pages.keys().filter(|(partition, _)| partition.topic == topic);
         of_topic.copied().collect::<Vec<_>>().into_iter().for_each(|key| self.remove(key));

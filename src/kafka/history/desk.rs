@@ -1,7 +1,7 @@
-//! Where those who ask for pages and the threads that read them meet: one lock, so that a page can't come between
-//! "not there" and "asked for".
+//! The meeting point of sessions that request chunks and the threads that read them: one lock, so that a chunk cannot
+//! arrive between "not cached" and "requested".
 //!
-//! It calls nobody: whom to call is returned, and called by the thread without the lock.
+//! It calls no callbacks: it returns the sessions to be called, and the thread calls them without the lock.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -17,10 +17,10 @@ use super::times::{Time, Times};
 use crate::event::Epoch;
 use crate::hub::{Asker, Lookup, Page};
 
-/// How long a page that says the log ends before what was asked for is kept: it may have grown again.
+/// How long a chunk that reports a truncated log is cached: the log may have grown again.
 const TRUNCATED_KEPT: Duration = Duration::from_secs(1);
-/// What a partition's records may have in bytes for pages to begin at a block's start: more in front of the wanted
-/// offset than this would be read for nobody.
+/// The longest block, in bytes of records, at whose start chunks begin: with larger records, too much would be read
+/// before the requested offset.
 const BLOCK_BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(super) struct Desk {
 struct Book {
     cache: Cache,
     clusters: Vec<Cluster>,
-    /// Which topics there are now, by their numbers, where that is known.
+    /// The epochs of the topics by index, if known.
     epochs: FxHashMap<usize, Epoch>,
 }
 
@@ -40,16 +40,16 @@ struct Book {
 struct Cluster {
     requests: Requests,
     times: Times,
-    /// No broker answers.
+    /// No broker responds.
     is_down: bool,
-    /// Partitions whose leader does not answer.
+    /// Partitions whose leader does not respond.
     down: BTreeSet<TopicPartition>,
-    /// Topics whose logs are others than those the reading client knows, since it was asked last.
+    /// Topics whose logs have changed since the reading client was created.
     outdated: BTreeSet<usize>,
 }
 
-/// A page to be read: it has to hold `wanted`, should begin at `start`, and ends at `stop` at the latest. From `until` on
-/// nothing is wanted.
+/// A chunk to be read: it must contain `wanted`, should begin at `start`, and ends at `stop` at the latest. Offsets
+/// from `until` on are not needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Job {
     pub(super) wanted: i64,
@@ -59,7 +59,7 @@ pub(super) struct Job {
 }
 
 impl Desk {
-    /// Pages of all clusters together have at most so many bytes.
+    /// The chunks of all clusters together have at most this many bytes.
     pub(super) fn new(clusters: usize, cache_bytes: usize) -> Self {
         let clusters = (0..clusters).map(|_| Cluster::default()).collect();
         let epochs = FxHashMap::default();
@@ -104,7 +104,7 @@ impl Desk {
         cluster.noted(is_noted, false)
     }
 
-    /// The partitions but these with the oldest requests, at most so many, the oldest first.
+    /// The partitions with the oldest requests, except for these, at most this many, the oldest first.
     pub(super) fn oldest(
         &self,
         cluster: usize,
@@ -114,13 +114,13 @@ impl Desk {
         self.book().clusters[cluster].requests.oldest(max, but)
     }
 
-    /// Whether a page of the partition is asked for.
+    /// Whether a chunk of the partition is requested.
     pub(super) fn is_wanted(&self, cluster: usize, partition: TopicPartition) -> bool {
         self.book().clusters[cluster].requests.oldest_of(partition).is_some()
     }
 
-    /// The oldest page of a partition that is asked for. It begins at its block's start where records of
-    /// `record_bytes` each let that be cheap.
+    /// The oldest requested chunk of a partition. It begins at its block's start if records of `record_bytes` make that
+    /// cheap.
     pub(super) fn job(&self, cluster: usize, partition: TopicPartition, record_bytes: usize) -> Option<Job> {
         let book = self.book();
         let wanted = book.clusters[cluster].requests.oldest_of(partition)?;
@@ -129,8 +129,8 @@ impl Desk {
         Some(Job { wanted: wanted.offset, start, stop: stop(wanted, &hole), until: wanted.until })
     }
 
-    /// The page of a partition that who stands at this offset comes to by reading on. Who has done so for long is
-    /// `tired`, and leaves off where an older page is wanted elsewhere.
+    /// The requested chunk that a reader at this offset reaches by reading on. A `tired` reader, which has done so for
+    /// long, yields to older requests of other partitions.
     pub(super) fn job_at(&self, cluster: usize, partition: TopicPartition, offset: i64, tired: bool) -> Option<Job> {
         let book = self.book();
         let requests = &book.clusters[cluster].requests;
@@ -144,7 +144,7 @@ impl Desk {
         (hole.start <= offset).then_some(job)
     }
 
-    /// Which topic there is now: the pages of another one are forgotten.
+    /// Sets the current epoch; drops the chunks of another one.
     pub(super) fn topic_is(&self, cluster: usize, topic: usize, epoch: Epoch) {
         let mut book = self.book();
         let former = book.epochs.insert(topic, epoch).unwrap_or_default();
@@ -156,15 +156,15 @@ impl Desk {
         }
     }
 
-    /// A log of the topic lost its tail: what was read of it may be no more.
+    /// A log of the topic was truncated: its chunks may be invalid.
     pub(super) fn is_cut(&self, cluster: usize, topic: usize) {
         let mut book = self.book();
         book.cache.forget(topic);
         book.clusters[cluster].outdated.insert(topic);
     }
 
-    /// The topics of a cluster whose logs are others since this was asked last. Their pages are forgotten: who reads
-    /// asks when it has given up what it was reading.
+    /// The topics of a cluster whose logs have changed since the last call. Their chunks were dropped: the reader calls
+    /// this after it has cancelled its current work.
     pub(super) fn take_outdated(&self, cluster: usize) -> BTreeSet<usize> {
         let mut book = self.book();
         let outdated = std::mem::take(&mut book.clusters[cluster].outdated);
@@ -177,12 +177,13 @@ impl Desk {
         !self.book().clusters[cluster].outdated.is_empty()
     }
 
-    /// Which topic there is now; 0: not known.
+    /// The current epoch; 0 if unknown.
     pub(super) fn epoch(&self, topic: usize) -> Epoch {
         self.book().epochs.get(&topic).copied().unwrap_or_default()
     }
 
-    /// The page is there: those who wait for it. One of a topic that is no more is dropped, and still waited for.
+    /// Stores a chunk, and returns the sessions that wait for it. A chunk of a deleted topic is dropped, and the
+    /// sessions still wait.
     pub(super) fn publish(
         &self,
         cluster: usize,
@@ -200,28 +201,28 @@ impl Desk {
         book.clusters[cluster].requests.answer(partition, &offsets)
     }
 
-    /// The oldest question but these.
+    /// The oldest request for a time, except for these.
     pub(super) fn time(&self, cluster: usize, but: impl Fn(Time) -> bool) -> Option<Time> {
         self.book().clusters[cluster].times.next(but)
     }
 
-    /// The answer is there: those who wait for it.
+    /// Stores the offsets of a time, and returns the sessions that wait for them.
     pub(super) fn publish_time(&self, cluster: usize, time: Time, offsets: Arc<[i64]>, now: Instant) -> Vec<Asker> {
         self.book().clusters[cluster].times.answer(time, offsets, now)
     }
 
-    /// No broker answers.
+    /// No broker responds.
     pub(super) fn down(&self, cluster: usize) {
         self.book().clusters[cluster].is_down = true;
     }
 
-    /// Whether the partition's leader answers.
+    /// Records whether the partition's leader responds.
     pub(super) fn partition_is_down(&self, cluster: usize, partition: TopicPartition, is_down: bool) {
         let down = &mut self.book().clusters[cluster].down;
         let _ = if is_down { down.insert(partition) } else { down.remove(&partition) };
     }
 
-    /// A broker answers: all who wait, where none did before.
+    /// A broker responds: returns all waiting sessions, if none did before.
     pub(super) fn up(&self, cluster: usize, now: Instant) -> Vec<Asker> {
         let cluster = &mut self.book().clusters[cluster];
         if !std::mem::take(&mut cluster.is_down) {
@@ -230,13 +231,13 @@ impl Desk {
         [cluster.requests.everybody(now), cluster.times.everybody(now)].concat()
     }
 
-    /// Those who wait for too long and should look again.
+    /// The sessions that have waited for too long and should request again.
     pub(super) fn overdue(&self, cluster: usize, now: Instant) -> Vec<Asker> {
         let cluster = &mut self.book().clusters[cluster];
         [cluster.requests.overdue(now), cluster.times.overdue(now)].concat()
     }
 
-    /// Whether nothing is asked for.
+    /// Whether nothing is requested.
     pub(super) fn is_empty(&self, cluster: usize) -> bool {
         let cluster = &self.book().clusters[cluster];
         cluster.requests.is_empty() && cluster.times.is_empty()
@@ -254,14 +255,14 @@ impl Cluster {
 }
 
 fn stop(wanted: Wanted, hole: &Range<i64>) -> i64 {
-    // A place that is none: it holds its offset at least.
+    // An empty place still contains its offset.
     wanted.until.min(hole.end).max(wanted.offset.saturating_add(1))
 }
 
-/// The offset, or one before it from which on so few bytes have to be read that a common start is worth them.
+/// The offset, or an earlier block start if reading from there costs few bytes, so that readers share chunks.
 fn aligned(offset: i64, record_bytes: usize) -> i64 {
     let block = i64::try_from(BLOCK_BYTES_MAX / record_bytes.max(1)).unwrap_or(i64::MAX).min(BLOCK_OFFSETS);
-    // The greatest power of two that is not above.
+    // The greatest power of two up to it.
     let block = block.checked_ilog2().map_or(1, |log| 1 << log);
     offset & !(block - 1)
 }
@@ -381,7 +382,7 @@ mod tests {
         desk.publish(0, P0, Page { epoch: 8, ..page(0..10) }, false, now);
         desk.is_cut(0, 0);
         assert!(matches!(ask(&desk, 5, 20, now), Lookup::Asked));
-        // What was read before who reads heard of it.
+        // Read before the reader was notified.
         desk.publish(0, P0, Page { epoch: 8, ..page(0..10) }, false, now);
         assert!(desk.is_outdated(0));
         assert_eq!(desk.take_outdated(0), BTreeSet::from([0]));

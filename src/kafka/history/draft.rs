@@ -1,5 +1,5 @@
-//! A page while it is read: which records go into it, where it ends, and what it says of a log that does not hold what
-//! was asked for. Pure.
+//! A chunk under construction: which records it contains, where it ends, and how it reports a log that does not contain
+//! the requested records. Pure.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -7,81 +7,83 @@ use std::ops::Range;
 use crate::event::{Entry, Epoch, GapCause, GapRange, Topic};
 use crate::hub::Page;
 
-/// A page is full with so many records,
+/// A chunk is complete with this many records,
 const RECORDS_MAX: usize = 512;
-/// or so many bytes of memory, whichever comes first. A record is never divided.
+/// or this many bytes of memory, whichever comes first. A record is never split.
 const BYTES_MAX: usize = 384 * 1024;
 
 /// A record that was read.
 #[derive(Debug)]
 pub(super) struct Read {
     pub(super) offset: i64,
-    /// Its time, in milliseconds since the Unix epoch.
+    /// Its time in milliseconds since the Unix epoch.
     pub(super) ms: Option<i64>,
     pub(super) entry: Entry,
 }
 
 #[derive(Debug)]
 pub(super) struct Draft {
-    /// The offset that the page must hold. What lies before it is welcome.
+    /// The offset that the chunk must contain. Earlier ones are optional.
     wanted: i64,
-    /// Where the page begins.
+    /// The start of the chunk.
     start: i64,
-    /// Up to where it was read: the page's end so far.
+    /// The end of what was read.
     next: i64,
-    /// Where it ends at the latest.
+    /// The limit of the chunk's end.
     stop: i64,
     gap: Option<(GapCause, Range<i64>)>,
     records: VecDeque<Read>,
     bytes: usize,
 }
 
-/// What became of a record.
+/// The result of adding a record.
 #[derive(Debug)]
 pub(super) enum Taken {
-    /// The page goes on.
+    /// The chunk is not complete.
     More,
-    /// The page is complete.
+    /// The chunk is complete.
     Full,
-    /// The page is complete without this record, which lies behind it.
+    /// The chunk is complete without this record, which is after it.
     Behind(Read),
 }
 
-/// What is to be done for a page, given the log.
+/// The next step for a chunk, given the range of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fit {
-    /// Reading goes on at [`Draft::next`].
+    /// Reading continues at [`Draft::next`].
     Read,
-    /// Nothing: the page is complete.
+    /// The chunk is complete.
     Done,
 }
 
 impl Draft {
-    /// A page that holds `wanted`, and what is read from `start` (not above it) on, but ends at `stop` (above it).
+    /// A chunk that contains `wanted`, begins at `start` (at most `wanted`) if possible, and ends before `stop`
+    /// (greater than `wanted`).
     pub(super) fn new(wanted: i64, start: i64, stop: i64) -> Self {
         Self { wanted, start, next: start, stop, gap: None, records: VecDeque::new(), bytes: 0 }
     }
 
-    /// The offset that is to be read next.
+    /// The next offset to read.
     pub(super) fn next(&self) -> i64 {
         self.next
     }
 
-    /// The offset where the page ends at the latest.
+    /// The limit of the chunk's end.
     pub(super) fn stop(&self) -> i64 {
         self.stop
     }
 
-    /// Whether the page says that the log ends before what was asked for. It may have grown when somebody looks again.
+    /// Whether the chunk reports that the log ends before the requested offset. The log may have grown by the next
+    /// request.
     pub(super) fn is_truncated(&self) -> bool {
         matches!(self.gap, Some((GapCause::Truncated, _)))
     }
 
-    /// Looks at the log, of offsets `low..high`, before it is read.
+    /// Compares the chunk with the log of offsets `low..high` before it is read.
     pub(super) fn fit(&mut self, low: i64, high: i64) -> Fit {
         if self.next < low {
             if self.next > self.wanted {
-                // What is lost from here on begins the next page.
+                // A later loss begins the next chunk.
                 return Fit::Done;
             }
             self.begin_again(low.min(self.stop));
@@ -100,7 +102,7 @@ impl Draft {
         if self.next < self.stop { Fit::Read } else { Fit::Done }
     }
 
-    /// What was read is not needed, and nothing before `low` is there.
+    /// Restarts at `low`: earlier records are not needed or deleted.
     fn begin_again(&mut self, low: i64) {
         self.records.clear();
         (self.bytes, self.gap) = (0, None);
@@ -130,20 +132,19 @@ impl Draft {
         if is_full { Taken::Full } else { Taken::More }
     }
 
-    /// Offsets that cannot be read, as the gap that reports them; up to where the page ends. Gives them, where there are
-    /// some.
+    /// The part of these unreadable offsets that a gap in this chunk reports; `None` if it is empty.
     pub(super) fn unreadable(&self, offsets: &Range<i64>) -> Option<Range<i64>> {
         let part = offsets.start.max(self.next)..offsets.end.min(self.stop);
         (!part.is_empty()).then_some(part)
     }
 
-    /// Between the last record and this offset there is none.
+    /// There is no record between the last one and this offset.
     fn close_hole(&mut self, offset: i64) {
-        // A record that is no event names itself in a gap, and no more.
+        // A gap of an undecodable record covers that record only.
         let _ = self.records.back_mut().is_none_or(|last| last.entry.go_on_at(offset));
     }
 
-    /// There are no more records up to where the page ends.
+    /// There are no more records up to the chunk's limit.
     pub(super) fn reach_stop(&mut self) {
         self.next = self.stop;
     }
@@ -152,7 +153,7 @@ impl Draft {
         self.bytes >= BYTES_MAX || self.records.len() >= RECORDS_MAX
     }
 
-    /// Drops what lies before the wanted offset while the page is too large with it.
+    /// Drops records before the requested offset while the chunk is too large with them.
     fn make_room(&mut self) {
         while self.is_large() {
             let Some(first) = self.records.front().filter(|first| first.offset < self.wanted) else { return };
@@ -162,7 +163,7 @@ impl Draft {
         }
     }
 
-    /// The page, as far as it was read.
+    /// The chunk, as far as it was read.
     pub(super) fn finish(mut self, topic: &Topic, partition: i32, epoch: Epoch) -> Page {
         self.close_hole(self.next);
         let first_ms = self.records.front().and_then(|read| read.ms);
@@ -187,13 +188,13 @@ mod tests {
         Read { offset, ms: Some(10 * offset), entry: Entry::Event(event("a", 0, offset, &[])) }
     }
 
-    /// An event that has somewhat more than these bytes twice: in its envelope, and as a key.
+    /// An event with slightly more than these bytes twice: in its envelope, and as a key.
     fn large(offset: i64, bytes: usize) -> Read {
         let text = "x".repeat(bytes);
         Read { offset, ms: None, entry: Entry::Event(event("a", 0, offset, &[("k", &text)])) }
     }
 
-    /// Takes these offsets; the page is complete with the last one.
+    /// Adds these offsets; the chunk is complete with the last one.
     #[track_caller]
     fn take(draft: &mut Draft, offsets: impl IntoIterator<Item = i64>) -> Taken {
         let mut last = Taken::More;
@@ -204,7 +205,7 @@ mod tests {
         last
     }
 
-    /// Its offsets, and those of its entries; a gap's as its first and last one with the cause.
+    /// The offsets of the chunk and of its entries; for a gap, the first and last one with the cause.
     fn finish(draft: Draft) -> (Range<i64>, Vec<String>) {
         let page = draft.finish(&"a".into(), 0, 0);
         let text = |entry: &Entry| match entry {
@@ -328,7 +329,7 @@ mod tests {
         let mut draft = Draft::new(130, 128, 1000);
         assert_eq!((draft.fit(0, 500), draft.stop(), draft.is_truncated()), (Fit::Read, 500, false));
 
-        // All that there was is gone, and it was less.
+        // All records are deleted, and there were fewer.
         let mut draft = Draft::new(130, 128, 1000);
         assert_eq!(draft.fit(500, 500), Fit::Done);
         assert_eq!(finish(draft), (130..500, vec!["retention 130-499".into()]));

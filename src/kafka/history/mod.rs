@@ -1,16 +1,16 @@
-//! The log behind the windows, read in pages: each piece of it once, for all who walk through it.
+//! The log behind the windows, read in chunks: each part once, for all sessions that replay it.
 //!
-//! | file | what it is |
+//! | file | purpose |
 //! |---|---|
-//! | `desk` | where those who ask and the threads that read meet: one lock |
-//! | `cache`, `requests`, `times` | what lies on it: pages, who waits for which, offsets of times (pure) |
-//! | `draft` | a page while it is read (pure) |
-//! | `thread` | one thread a cluster, and its client |
-//! | `reading`, `topic` | a partition that is read; what records become |
-//! | `questions`, `bell` | what is asked of the brokers beside records; what wakes the thread |
+//! | `desk` | the meeting point of sessions that request chunks and the threads that read them: one lock |
+//! | `cache`, `requests`, `times` | its parts: chunks, waiting sessions, offsets of times (pure) |
+//! | `draft` | a chunk under construction (pure) |
+//! | `thread` | one thread per cluster, and its client |
+//! | `reading`, `topic` | a partition that is read; records as entries |
+//! | `questions`, `bell` | requests to the brokers other than fetches; wakes the thread |
 //!
-//! Nobody waits in here: who asks is answered at once, and called when asking again helps. What a client may be read,
-//! and what is told where it ends, is the session's to decide.
+//! No call blocks: a request returns at once, and the session is called when a new request may help. Sessions apply the
+//! replay limits and report gaps.
 
 mod bell;
 mod cache;
@@ -55,27 +55,31 @@ use crate::ingest::Chunks;
 use crate::kafka::STOP_WAIT;
 use crate::metrics::Metrics;
 
-/// Tells a writer (first) which of its sessions should ask again. It may block a little.
+/// Notifies a writer (first) which of its sessions should request again. May block briefly.
 pub type Call = Arc<dyn Fn(u32, Vec<u32>) + Send + Sync>;
 
-/// The logs of all clusters. Dropping it ends the threads, without waiting.
+/// The logs of all clusters. Dropping it stops the threads without waiting.
 pub struct History {
     desk: Arc<Desk>,
-    /// The number of each topic's cluster, and its own.
+    /// The index of each topic's cluster, and its own.
     topics: FxHashMap<Topic, (usize, usize)>,
-    /// One a cluster.
+    /// One per cluster.
     bells: Vec<Arc<Bell>>,
-    /// By cluster: whether its brokers have an index of times.
+    /// By cluster: whether its brokers have a time index.
     finds_times: Vec<bool>,
     limits: ReplayLimits,
     found: IntCounter,
     stop: Arc<AtomicBool>,
-    /// Each disconnected when its thread is gone.
+    /// Each is disconnected when its thread has ended.
     ended: Mutex<Vec<Receiver<Infallible>>>,
 }
 
 impl History {
-    /// Starts a thread a cluster, which connects when a page is asked for: an error here is one of starting threads.
+    /// Starts a thread per cluster, which connects when a chunk is requested.
+    ///
+    /// # Errors
+    ///
+    /// A thread cannot be started.
     pub fn start<'a>(
         sources: impl IntoIterator<Item = &'a Kafka>,
         replay: &ReplayLog,
@@ -127,17 +131,17 @@ impl History {
         Ok(ended)
     }
 
-    /// Keeps next to no pages as long as memory pressure increased.
+    /// Caches almost no chunks while memory pressure is high.
     pub fn be_short(&self, is_short: bool) {
         self.desk.be_short(is_short);
     }
 
-    /// Bytes of the pages that are kept.
+    /// The bytes of cached chunks.
     pub fn cached_bytes(&self) -> usize {
         self.desk.cached_bytes()
     }
 
-    /// Ends the threads and waits for them, at most [`STOP_WAIT`]; then they are left behind.
+    /// Stops the threads, and waits for at most [`STOP_WAIT`]; then they are detached.
     pub fn stop(&self) {
         self.tell_to_stop();
         let deadline = Instant::now() + STOP_WAIT;
@@ -154,7 +158,7 @@ impl History {
         self.bells.iter().for_each(|bell| bell.ring());
     }
 
-    /// Wakes the thread where it has something to do.
+    /// Wakes the thread if it has work.
     fn ring<T>(&self, cluster: usize, looked: Lookup<T>) -> Lookup<T> {
         if matches!(looked, Lookup::Asked | Lookup::Down) {
             self.bells[cluster].ring();
@@ -164,7 +168,7 @@ impl History {
 }
 
 impl Chunks for History {
-    /// Until it is called, the epoch of a topic is 0, which is unknown.
+    /// Until it is called, the epoch of a topic is 0, which means unknown.
     fn assigned(&self, topic: &Topic, epoch: Epoch) {
         if let Some((cluster, topic)) = self.topics.get(topic) {
             self.desk.topic_is(*cluster, *topic, epoch);

@@ -1,7 +1,8 @@
-//! What is asked for and not read yet, of one cluster: who waits for which page. Pure.
+//! The pending requests of one cluster: which sessions wait for which chunk. Pure.
 //!
-//! Places that one page is going to hold are one request; requests are served in the order they came. Who asked is
-//! called when the page is there, and every [`CALL_AGAIN`] anyway; whoever does not ask again then is forgotten.
+//! Places that one chunk will contain are one request; requests are served in order of arrival. A session is called
+//! when the chunk is available, and every [`CALL_AGAIN`] regardless; a session that does not repeat its request then is
+//! dropped.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,53 +12,55 @@ use rustc_hash::FxHashSet;
 
 use crate::hub::Asker;
 
-/// How many requests may wait.
+/// The most pending requests.
 const PLACES_MAX: usize = 16_384;
-/// How many may wait for them: a stream asks for a page of each of its partitions.
+/// The most waiting sessions: a stream requests a chunk of each of its partitions.
 const ASKERS_MAX: usize = 262_144;
-/// After how long who waits is called whatever came of it, to look at limits of their own.
+/// The interval at which waiting sessions are called, so that they can check their own limits.
 pub(super) const CALL_AGAIN: Duration = Duration::from_secs(2);
-/// Places in the same block of so many offsets are one request, and pages begin at its start where they can, so that
-/// readers a little behind find them. A power of two.
+/// Places in the same block of this many offsets are one request, and chunks begin at its start if possible, so that
+/// readers at nearby positions share them. A power of two.
 pub(super) const BLOCK_OFFSETS: i64 = 128;
 
-/// A partition, its topic by its number among those that are read.
+/// A partition, with the index of its topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct TopicPartition {
     pub(super) topic: usize,
     pub(super) partition: i32,
 }
 
-/// What is wanted of a partition next.
+/// The needed offsets of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) offset: i64,
-    /// The first offset that is not wanted.
+    /// The end of the needed offsets.
     pub(super) until: i64,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Requests {
-    /// By block. No partition is empty.
+    /// By block. No map is empty.
     partitions: BTreeMap<TopicPartition, BTreeMap<i64, Request>>,
+    /// The number of requests in `partitions`: at most [`PLACES_MAX`].
     places: usize,
+    /// The number of sessions in all requests: at most [`ASKERS_MAX`].
     askers: usize,
-    /// Counts requests.
+    /// A counter of requests.
     made: u64,
 }
 
 #[derive(Debug)]
 struct Request {
     number: u64,
-    /// From the lowest of the offsets asked for.
+    /// From the lowest requested offset.
     wanted: Wanted,
-    /// When it was made, or its askers were called last.
+    /// When it was created, or its sessions were called last.
     since: Instant,
     askers: FxHashSet<(Asker, i64)>,
 }
 
 impl Requests {
-    /// Whether there is room for one more who asks.
+    /// Adds a request. False if there are too many.
     #[must_use]
     pub(super) fn add(&mut self, partition: TopicPartition, wanted: Wanted, asker: Asker, now: Instant) -> bool {
         let blocks = self.partitions.get_mut(&partition);
@@ -80,7 +83,7 @@ impl Requests {
         true
     }
 
-    /// A page of these offsets is there: those who waited for it, who are not waiting any more.
+    /// A chunk with these offsets is available: returns the sessions that waited for it, which no longer wait.
     pub(super) fn answer(&mut self, partition: TopicPartition, offsets: &Range<i64>) -> Vec<Asker> {
         let mut answered = Vec::new();
         let Some(blocks) = self.partitions.get_mut(&partition) else { return answered };
@@ -104,12 +107,13 @@ impl Requests {
         answered
     }
 
-    /// Those who wait for too long and should look again. A request that nobody renewed since is dropped.
+    /// The sessions that have waited for too long and should request again. A request that no session has repeated is
+    /// dropped.
     pub(super) fn overdue(&mut self, now: Instant) -> Vec<Asker> {
         self.call(now, |request| now.duration_since(request.since) >= CALL_AGAIN)
     }
 
-    /// All who wait.
+    /// All waiting sessions.
     pub(super) fn everybody(&mut self, now: Instant) -> Vec<Asker> {
         self.call(now, |request| !request.askers.is_empty())
     }
@@ -133,7 +137,7 @@ impl Requests {
         called
     }
 
-    /// The partitions but these with the oldest requests, at most so many, the oldest first.
+    /// The partitions with the oldest requests, except for these, at most this many, the oldest first.
     pub(super) fn oldest(&self, max: usize, but: impl Fn(TopicPartition) -> bool) -> Vec<TopicPartition> {
         let others = self.partitions.iter().filter(|(partition, _)| !but(**partition));
         let number = |blocks: &BTreeMap<i64, Request>| blocks.values().map(|request| request.number).min();
@@ -148,7 +152,7 @@ impl Requests {
         requests.min_by_key(|request| request.number).map(|request| request.wanted)
     }
 
-    /// The request of a partition that who stands at this offset comes to by reading on.
+    /// The request of a partition that a reader at this offset reaches by reading on.
     pub(super) fn at(&self, partition: TopicPartition, offset: i64) -> Option<Wanted> {
         let ahead = offset..offset.saturating_add(BLOCK_OFFSETS);
         let mut requests = self.partitions.get(&partition)?.range(block(offset)..ahead.end);
@@ -160,7 +164,7 @@ impl Requests {
     }
 }
 
-/// The first offset of the block that this one is in.
+/// The first offset of this offset's block.
 fn block(offset: i64) -> i64 {
     offset & !(BLOCK_OFFSETS - 1)
 }
@@ -180,7 +184,7 @@ mod tests {
         Wanted { offset, until }
     }
 
-    /// Asks for offsets of partition 0 until 1000, each as a session of its own: 0, 1, ...
+    /// Requests for offsets of partition 0 until 1000, each by another session: 0, 1, ...
     fn asked(offsets: &[i64]) -> (Requests, Instant) {
         let (mut requests, now) = (Requests::default(), Instant::now());
         for (session, offset) in (0..).zip(offsets) {

@@ -1,4 +1,4 @@
-//! Pages of a log, read by a real client from a mock broker in this process.
+//! Chunks of a log that a real client reads from a mock broker in this process.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::channel;
@@ -14,11 +14,11 @@ use crate::ingest::Chunks as _;
 use crate::kafka::embedded::{Embedded, PROPERTIES};
 use crate::kafka::tests::{SMALL_RESPONSES, produce_batch};
 
-/// Nothing here takes near as long: it only keeps a broken test from hanging.
+/// Never reached, but ends a test that hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
 const WRITERS: u32 = 2;
 
-/// A broker, and what is read of it by sessions that the test plays.
+/// A broker, and sessions that the test simulates.
 struct Bench {
     broker: Embedded,
     metrics: Arc<Metrics>,
@@ -35,7 +35,7 @@ impl Bench {
         Self::with(topics, cache_bytes, &[])
     }
 
-    /// The reading client has these properties more.
+    /// With these additional properties of the reading client.
     fn with(topics: &[(&str, i32)], cache_bytes: usize, properties: &[(&str, &str)]) -> Self {
         let broker = Embedded::start(topics).unwrap();
         let config = Kafka {
@@ -54,14 +54,14 @@ impl Bench {
         };
         let metrics = Arc::new(Metrics::new("test").unwrap());
         let (sender, calls) = channel();
-        // A closed channel is a test that has seen enough.
+        // The channel is closed when the test has seen enough.
         let call: Call = Arc::new(move |writer, sessions| sender.send((writer, sessions)).unwrap_or_default());
         let limits = ReplayLimits { events: 1, bytes: 1, time: PATIENCE };
         let history = History::start([&config], &ReplayLog { limits, cache_bytes }, &metrics, &call).unwrap();
         Self { broker, metrics, history, calls }
     }
 
-    /// Produces to a partition and waits until the broker has it all.
+    /// Produces to a partition, and waits for all acknowledgements.
     fn produce<P: ToBytes + ?Sized>(&self, topic: &str, partition: i32, count: usize, payload: &P) {
         for _ in 0..count {
             let record = BaseRecord::to(topic).partition(partition).timestamp(7).key("").payload(payload);
@@ -70,13 +70,13 @@ impl Bench {
         self.broker.producer.flush(PATIENCE).unwrap();
     }
 
-    /// Walks from an offset to another, as one session.
+    /// Replays from an offset to another, as one session.
     fn walk(&self, topic: &str, partition: i32, from: i64, until: i64) -> Walk {
         let mut walks = self.walk_all([Walk::new(topic, partition, from, until)]);
         walks.pop().unwrap()
     }
 
-    /// Lets sessions 0, 1, ... of all writers in turn walk at the same time, to their ends.
+    /// Replays concurrently as the sessions 0, 1, ..., which belong to the writers in turn.
     fn walk_all(&self, walks: impl IntoIterator<Item = Walk>) -> Vec<Walk> {
         let mut walks: Vec<_> = walks.into_iter().collect();
         let mut called: VecDeque<usize> = (0..walks.len()).collect();
@@ -92,7 +92,7 @@ impl Bench {
             let (writer, sessions) = self.calls.recv_timeout(left).expect("everybody who asked is called");
             assert!(sessions.is_sorted_by(|a, b| a < b), "each once: {sessions:?}");
             assert!(sessions.iter().all(|session| session % WRITERS == writer));
-            // Others may be waiting for something else.
+            // Other sessions may wait for something else.
             called.extend(sessions.iter().map(|session| *session as usize).filter(|index| *index < walks.len()));
         }
         walks
@@ -107,13 +107,13 @@ impl Bench {
     }
 }
 
-/// Sessions are numbered over all writers here.
+/// Sessions are numbered across all writers here.
 fn asker(index: usize) -> Asker {
     let session = u32::try_from(index).unwrap();
     Asker { writer: session % WRITERS, session }
 }
 
-/// A session's way through pages.
+/// The replay of a session.
 struct Walk {
     place: Place,
     pages: Vec<Arc<Page>>,
@@ -130,7 +130,7 @@ impl Walk {
         self.place.offset >= self.place.until
     }
 
-    /// As far as pages are at hand.
+    /// Advances as far as chunks are available.
     fn go(&mut self, history: &History, asker: Asker) {
         while !self.is_at_its_end() {
             match history.page(&self.place, asker) {
@@ -152,7 +152,7 @@ impl Walk {
         }
     }
 
-    /// The places of what was seen from an offset on; of a gap with its cause.
+    /// The places of the received entries from an offset on; for a gap, with its cause.
     fn seen(&self, from: i64) -> Vec<String> {
         let entries = self.pages.iter().flat_map(|page| &page.entries);
         let places = entries.filter_map(|entry| match entry {
@@ -166,7 +166,7 @@ impl Walk {
     }
 }
 
-/// The ids of all records of these offsets.
+/// The ids of the records at these offsets.
 fn ids(topic: &str, partition: i32, offsets: std::ops::Range<i64>) -> Vec<String> {
     offsets.map(|offset| EventId { topic: topic.into(), partition, offset }.to_string()).collect()
 }
@@ -191,7 +191,7 @@ fn many_sessions_share_one_reading_of_the_log() {
     const RECORDS: i64 = 5000;
     let bench = Bench::new(&[("orders", 1)]);
     bench.produce("orders", 0, RECORDS as usize, "{}");
-    // Some start from the beginning, others later, not all in step.
+    // Some start at the beginning and others later, out of step.
     let starts: Vec<i64> = (0..200).map(|n| (n % 10) * 97).collect();
     let walks = bench.walk_all(starts.iter().map(|start| Walk::new("orders", 0, *start, RECORDS)));
     let wanted = ids("orders", 0, 0..RECORDS);
@@ -201,7 +201,7 @@ fn many_sessions_share_one_reading_of_the_log() {
     assert_eq!(bench.records_read("orders"), RECORDS as u64);
     assert!(bench.pages("cache") >= 200 * bench.pages("log") - 1000, "{} pages", bench.pages("cache"));
     let pages = bench.pages("log");
-    // Who comes later finds it all.
+    // A later session finds everything in the cache.
     assert_eq!(bench.walk("orders", 0, 0, RECORDS).seen(0), wanted);
     assert_eq!((bench.records_read("orders"), bench.pages("log")), (RECORDS as u64, pages));
 }
@@ -252,7 +252,7 @@ fn what_the_log_lost_is_a_gap_in_front() {
     let mut wanted = vec![format!("retention 3-{}", range.to)];
     wanted.extend(ids("orders", 0, range.to + 1..100));
     assert_eq!(walk.seen(3), wanted);
-    // All of what is wanted is gone.
+    // Everything that is requested is deleted.
     assert_eq!(bench.walk("orders", 0, 1, 3).seen(1), ["retention 1-2"]);
 }
 
@@ -285,7 +285,7 @@ fn an_outage_is_told_and_over_when_the_broker_is_back() {
     assert_eq!(bench.walk("orders", 0, 0, 100).seen(0).len(), 100);
     bench.broker.set_reachable(false).unwrap();
     let mut walk = Walk::new("orders", 1, 100, 1500);
-    // It is called as long as it waits, and told once that is known.
+    // It is called while it waits, and notified once the outage is known.
     while !walk.was_down {
         walk.go(&bench.history, asker(0));
         bench.calls.recv_timeout(PATIENCE).expect("those who wait are called now and then");
@@ -316,7 +316,7 @@ fn each_partition_is_asked_for_its_offset_at_a_time() {
     let topic: Topic = "orders".into();
     assert!(matches!(bench.history.offsets_at(&topic, 5, asker(0)), Lookup::Asked));
     assert_eq!(bench.calls.recv_timeout(PATIENCE).unwrap(), (0, vec![0]));
-    // The mock cluster says that there is none, whatever it holds.
+    // The mock cluster always responds that there is none.
     let found = bench.history.offsets_at(&topic, 5, asker(0));
     assert!(matches!(&found, Lookup::Found(offsets) if **offsets == [i64::MAX; 3]), "{found:?}");
 }
@@ -328,7 +328,7 @@ fn pages_say_which_topic_they_are_of_and_are_forgotten_with_it() {
     let epochs = |walk: &Walk| walk.pages.iter().map(|page| page.epoch).collect::<Vec<_>>();
     assert_eq!(epochs(&bench.walk("orders", 0, 0, 50)), [0]);
     bench.history.assigned(&"orders".into(), 7);
-    // The partition is assigned already, to read the topic that is no more; what comes now begins at the block's start.
+    // The partition is assigned to read the deleted topic; the next chunk begins at the block's start.
     assert_eq!(epochs(&bench.walk("orders", 0, 50, 60)), [7]);
     assert_eq!(epochs(&bench.walk("orders", 0, 0, 60)), [7]);
     assert_eq!(bench.records_read("orders"), 50 + 60);

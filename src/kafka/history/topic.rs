@@ -1,4 +1,4 @@
-//! A topic of which pages are read: what its records become, and what is known of it.
+//! A topic whose chunks are read: converts its records to entries, and keeps facts about it.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -17,21 +17,21 @@ use crate::kafka::headers::headers;
 use crate::kafka::message::record;
 use crate::metrics::Metrics;
 
-/// How many batches that cannot be read are remembered of a topic; the oldest are forgotten.
+/// The most remembered unreadable batches of a topic; the oldest are forgotten.
 const UNREADABLE_MAX: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct TopicLog {
-    /// What events, metrics and the hub call it.
+    /// The name in events, metrics and the hub.
     name: Topic,
-    /// What the brokers call it.
+    /// The name in the cluster.
     pub(super) source: Topic,
     decoder: Decoder,
-    /// What an envelope of the last page had on average. Much before there was one.
+    /// The average envelope size of the last chunk; a large value before the first one.
     pub(super) record_bytes: usize,
-    /// The brokers refused to read it: it is left alone until then.
+    /// The brokers denied access: it is skipped until then.
     pub(super) refused_until: Option<Instant>,
-    /// Batches that cannot be read, by partition.
+    /// Unreadable batches by partition.
     unreadable: VecDeque<(i32, Range<i64>)>,
     records: IntCounter,
     bytes: IntCounter,
@@ -52,7 +52,7 @@ impl TopicLog {
         }
     }
 
-    /// What the record becomes: the same as when it was read live.
+    /// Converts a record, with the same result as when it was read live.
     pub(super) fn read(&mut self, message: &BorrowedMessage<'_>) -> Read {
         self.records.inc();
         self.bytes.inc_by((message.key_len() + message.payload_len()) as u64);
@@ -61,7 +61,7 @@ impl TopicLog {
         let (offset, ms) = (record.offset, record.timestamp);
         let entry = match self.decoder.decode(&record) {
             Ok(event) => Entry::Event(Arc::new(event)),
-            // Counted and logged when it was read live.
+            // It was counted and logged when it was read live.
             Err(_) => self.undecodable(record.partition, offset),
         };
         Read { offset, ms, entry }
@@ -72,7 +72,7 @@ impl TopicLog {
         Entry::Gap { cause: GapCause::Undecodable, range }
     }
 
-    /// The batch that cannot be read and holds this offset, where it is known.
+    /// The known unreadable batch that contains this offset.
     pub(super) fn unreadable(&self, partition: i32, offset: i64) -> Option<Range<i64>> {
         let found = self.unreadable.iter().find(|(of, range)| *of == partition && range.contains(&offset));
         found.map(|(_, range)| range.clone())
@@ -95,7 +95,7 @@ impl TopicLog {
         Entry::Gap { cause: GapCause::Unreadable, range }
     }
 
-    /// The page as far as it was read, of the topic that this epoch tells.
+    /// The chunk, as far as it was read, of the topic with this epoch.
     pub(super) fn page(&mut self, draft: Draft, partition: i32, epoch: Epoch) -> Page {
         let page = draft.finish(&self.name, partition, epoch);
         if let Some(mean) = page.bytes.checked_div(page.entries.len()) {

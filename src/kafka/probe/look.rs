@@ -82,8 +82,8 @@ struct Queue<'c> {
 
 impl<'c> Queue<'c> {
     fn of(client: &'c Client) -> Self {
-        // SAFETY: the client is alive for 'c; the reference that is given is released in `drop`. A consumer has this
-        // queue, and where it had none, polling null is avoided below.
+        // SAFETY: the client is alive for 'c; `drop` releases the returned reference. A consumer has this queue; a null
+        // queue is not polled, see below.
         let queue = unsafe { sys::rd_kafka_queue_get_consumer(client.client().native_ptr()) };
         Self { queue, _client: client }
     }
@@ -98,7 +98,7 @@ impl<'c> Queue<'c> {
         if event.is_null() {
             return None;
         }
-        // SAFETY: the event is ours until it is destroyed, which is below and once.
+        // SAFETY: this function owns the event until it is destroyed, once, below.
         let seen = unsafe { seen(event) };
         unsafe { sys::rd_kafka_event_destroy(event) };
         seen
@@ -108,7 +108,7 @@ impl<'c> Queue<'c> {
 impl Drop for Queue<'_> {
     fn drop(&mut self) {
         if !self.queue.is_null() {
-            // SAFETY: the reference is ours and not used again.
+            // SAFETY: the reference is owned here and not used again.
             unsafe { sys::rd_kafka_queue_destroy(self.queue) };
         }
     }
@@ -117,7 +117,7 @@ impl Drop for Queue<'_> {
 /// # Safety
 /// The event is not null, and alive.
 unsafe fn seen(event: *mut sys::rd_kafka_event_t) -> Option<Seen> {
-    // SAFETY: the caller's word.
+    // SAFETY: guaranteed by the caller.
     let (kind, error) = unsafe { (sys::rd_kafka_event_type(event), sys::rd_kafka_event_error(event)) };
     match kind {
         sys::RD_KAFKA_EVENT_FETCH => Some(Seen::Readable),
@@ -126,7 +126,7 @@ unsafe fn seen(event: *mut sys::rd_kafka_event_t) -> Option<Seen> {
             if code == RDKafkaErrorCode::PartitionEOF {
                 return Some(Seen::Readable);
             }
-            // SAFETY: as above. Null where the error is not about a partition.
+            // SAFETY: as above. Null if the error is not about a partition.
             let base = unsafe { offset_of(event) };
             is_unreadable(code).then_some(Seen::Unreadable { base })
         }
@@ -139,7 +139,7 @@ unsafe fn seen(event: *mut sys::rd_kafka_event_t) -> Option<Seen> {
 /// # Safety
 /// The event is not null, and alive.
 unsafe fn offset_of(event: *mut sys::rd_kafka_event_t) -> Option<i64> {
-    // SAFETY: the caller's word; what is given is null or ours to destroy.
+    // SAFETY: guaranteed by the caller; the result is null, or owned here and destroyed below.
     unsafe {
         let partition = sys::rd_kafka_event_topic_partition(event);
         if partition.is_null() {

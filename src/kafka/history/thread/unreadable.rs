@@ -1,4 +1,4 @@
-//! Pages that cannot be read on: where one batch is the cause, it is passed over.
+//! Chunks that cannot be completed: an unreadable batch is skipped if it is the cause.
 
 use std::time::Instant;
 
@@ -11,10 +11,10 @@ use crate::kafka::history::reading::Start;
 use crate::kafka::history::requests::TopicPartition;
 use crate::kafka::probe::{Probe, Suspect, Verdict, is_unreadable};
 
-/// How many partitions are probed at a time.
+/// The most concurrent probes.
 const PROBES_MAX: usize = 8;
 
-/// A page that is not read on before the cause is known.
+/// A chunk that is suspended until the cause is known.
 pub(super) struct Probing {
     probe: Probe,
     draft: Draft,
@@ -22,7 +22,7 @@ pub(super) struct Probing {
 }
 
 impl Work {
-    /// The client, or its brokers, refused what a page needs next.
+    /// The client or its brokers rejected the next fetch of a chunk.
     pub(super) fn refused(&mut self, partition: TopicPartition, draft: Draft, error: &KafkaError, now: Instant) {
         match error.rdkafka_error_code() {
             Some(code) if is_unreadable(code) => self.suspect(partition, draft, now),
@@ -30,7 +30,7 @@ impl Work {
         }
     }
 
-    /// Looks for the cause of a page that is not read on. Where it is known, the page goes on behind it.
+    /// Determines why a chunk cannot be completed. If the cause is known already, the chunk continues after it.
     pub(super) fn suspect(&mut self, partition: TopicPartition, draft: Draft, now: Instant) {
         self.stop(&[partition]);
         let Some(topic) = self.base.topics.get_mut(&partition.topic) else { return };
@@ -50,7 +50,7 @@ impl Work {
         }
     }
 
-    /// Takes the outcomes of probes that are there.
+    /// Applies the verdicts of finished probes.
     pub(super) fn take_verdicts(&mut self, now: Instant) {
         let ended: Vec<_> = self
             .probes
@@ -66,13 +66,13 @@ impl Work {
                     }
                     self.pass_over(partition, draft, &range, now);
                 }
-                // It is asked for again.
+                // It will be requested again.
                 _ => self.leave_alone(partition, now),
             }
         }
     }
 
-    /// Puts the gap into the page, which goes on behind it.
+    /// Adds the gap to the chunk, which continues after it.
     fn pass_over(&mut self, partition: TopicPartition, mut draft: Draft, range: &std::ops::Range<i64>, now: Instant) {
         let Some(topic) = self.base.topics.get(&partition.topic) else { return };
         let taken = draft.unreadable(range).map_or(Taken::More, |offsets| {
