@@ -22,7 +22,7 @@ pub fn is_taken(name: &str, ours: &[&str]) -> bool {
     ours.contains(&name.trim_end_matches('_'))
 }
 
-/// Whether a client could mistake a producer's JSON for one of sidestream's own objects, by its type. May return true
+/// Whether a client could confuse a producer's JSON with one of sidestream's own objects, by its type. May return true
 /// for other objects: a type may be written with escapes, and anywhere in the text.
 pub fn looks_like_ours(json: &[u8]) -> bool {
     let has = |text: &[u8]| memchr::memmem::find(json, text).is_some();

@@ -1,9 +1,9 @@
-//! Makes encodings, and keeps them for those who may still come: other writers, other clients, those who catch up.
+//! Creates encodings, and keeps them for other writers, other clients, and clients in catch-up.
 //!
-//! How much is kept is bounded in bytes for the whole process; the oldest go first. An encoding that is no longer kept
-//! is made again when somebody needs it: that costs a copy of the event's bytes.
+//! The kept bytes are limited for the whole process; the oldest encodings are evicted first. An evicted encoding is
+//! created again when it is needed, which costs a copy of the event's bytes.
 //!
-//! A panic while encoding costs that event alone: the caller reports it as a gap.
+//! A panic while encoding affects that event only: the caller reports a gap.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -27,20 +27,21 @@ pub struct Encodings {
 #[derive(Debug)]
 struct Kept {
     bytes_max: usize,
+    /// The bytes of the entries of `order`: at most `bytes_max`.
     bytes: usize,
-    /// In the order in which they were made. Those of events that are gone are gone as well, and count until their turn.
+    /// In the order of creation. Encodings of dropped events are gone, but count until they reach the front.
     order: VecDeque<(Weak<Event>, FrameKey, usize)>,
 }
 
 impl Encodings {
-    /// Keeps at most so many bytes.
+    /// Keeps at most this many bytes.
     pub fn new(bytes_max: usize) -> Self {
         let kept = Kept { bytes_max, bytes: 0, order: VecDeque::new() };
         Self { kept: Mutex::new(kept), alive: Arc::default() }
     }
 
-    /// The encoding that everybody shares who stands at one place of the stream; `cursor` says where that is. Made where
-    /// none is kept; nothing where encoding panicked.
+    /// The encoding for all clients at the same position of the stream; `cursor` returns that position. Created if none
+    /// is kept; `None` if encoding panicked.
     pub fn shared(&self, event: &Arc<Event>, key: FrameKey, cursor: impl FnOnce() -> Bytes) -> Option<Arc<Encoding>> {
         if let Some(encoding) = event.frames.get(key) {
             return Some(encoding);
@@ -82,11 +83,11 @@ impl Encodings {
             Some(shared) => shared,
             None => self.share(event, key, self.encode(event, key, cursor.clone(), Some(others.clone()))?),
         };
-        // Another thread may have been there first.
+        // Another thread may have been faster.
         if shared.cursor == cursor { Some(shared) } else { self.own(event, key, cursor) }
     }
 
-    /// An encoding that nobody else gets. Nothing where encoding panicked.
+    /// An encoding for one client only. `None` if encoding panicked.
     pub fn own(&self, event: &Event, key: FrameKey, cursor: Bytes) -> Option<Arc<Encoding>> {
         self.encode(event, key, cursor, None).map(Arc::new)
     }
@@ -115,7 +116,7 @@ impl Encodings {
         encoding
     }
 
-    /// Changes how many bytes are kept at most.
+    /// Changes the limit of kept bytes.
     pub fn limit(&self, bytes_max: usize) {
         let mut kept = self.kept();
         kept.bytes_max = bytes_max;
@@ -124,12 +125,12 @@ impl Encodings {
         drop(gone);
     }
 
-    /// Bytes of the encodings that are kept.
+    /// The bytes of kept encodings.
     pub fn kept_bytes(&self) -> usize {
         self.kept().bytes
     }
 
-    /// Bytes of all encodings there are, of those that are only queued as well.
+    /// The bytes of all encodings, including those that are only queued.
     pub fn bytes(&self) -> usize {
         self.alive.bytes()
     }
@@ -149,7 +150,7 @@ impl Encodings {
 }
 
 impl Kept {
-    /// Takes the oldest out until there are not too many bytes. What is given is to be freed without the lock.
+    /// Evicts the oldest encodings until the limit is met. The result is to be freed without the lock.
     fn make_room(&mut self) -> Vec<(Weak<Event>, Option<Arc<Encoding>>)> {
         let mut gone = Vec::new();
         while self.bytes > self.bytes_max {

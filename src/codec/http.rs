@@ -1,4 +1,4 @@
-//! The HTTP/1.1 bytes a stream needs once it has left the proxy: response heads and chunks (RFC 9112).
+//! HTTP/1.1 for streams outside of the proxy: response heads and chunks (RFC 9112).
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 /// The end of a chunked body.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// What keeps every hop from buffering, storing or transforming a stream.
+/// Keeps intermediaries from buffering, storing or transforming a stream.
 const UNBUFFERED: &str = "Cache-Control: no-cache, no-store, no-transform\r\nX-Accel-Buffering: no\r\n";
 
-/// The parts of a WebSocket handshake that the 101 answer repeats (RFC 6455 section 4.2.2).
+/// The parts of a WebSocket handshake that the 101 response contains (RFC 6455 section 4.2.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handshake {
     /// `Sec-WebSocket-Accept`
@@ -17,9 +17,9 @@ pub struct Handshake {
     pub subprotocol: Option<Box<str>>,
 }
 
-/// The head of an SSE or NDJSON stream. Without chunks (HTTP/1.0) the body ends with the connection. `persists`
-/// is false where the client asked for `Connection: close` (RFC 9112 section 9.6). `batch` is how many events are gathered,
-/// if any are; `headers` are whole lines.
+/// The head of an SSE or NDJSON stream. Without chunks (HTTP/1.0), the body ends with the connection. `persists` is
+/// false if the client requested `Connection: close` (RFC 9112 section 9.6). `batch` is the size of batches, if
+/// enabled; `headers` are complete lines.
 pub fn stream_head(
     content_type: &str,
     chunked: bool,
@@ -39,7 +39,7 @@ pub fn stream_head(
     .into_bytes()
 }
 
-/// The answer to a WebSocket handshake (RFC 6455 section 4.2.2).
+/// The response to a WebSocket handshake (RFC 6455 section 4.2.2).
 pub fn websocket_head(handshake: &Handshake, unix_ms: i64) -> Vec<u8> {
     let mut head = format!(
         "HTTP/1.1 101 Switching Protocols\r\nDate: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -54,7 +54,7 @@ pub fn websocket_head(handshake: &Handshake, unix_ms: i64) -> Vec<u8> {
     head.into_bytes()
 }
 
-/// One chunk. Nothing for no bytes: an empty chunk would end the body.
+/// One chunk; empty for an empty body, because an empty chunk would end the response.
 pub fn chunk(body: &[u8]) -> Vec<u8> {
     if body.is_empty() {
         return Vec::new();
@@ -66,7 +66,7 @@ pub fn chunk(body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The `Date` field's value (RFC 9110 section 6.6.1) of milliseconds since the Unix epoch.
+/// The value of `Date` (RFC 9110 section 6.6.1) for milliseconds since the Unix epoch.
 pub(super) fn date(unix_ms: i64) -> httpdate::HttpDate {
     let since_epoch = Duration::from_millis(u64::try_from(unix_ms).unwrap_or(0));
     SystemTime::UNIX_EPOCH.checked_add(since_epoch).unwrap_or(SystemTime::UNIX_EPOCH).into()

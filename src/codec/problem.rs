@@ -1,11 +1,12 @@
-//! Problem documents: `application/problem+json` (RFC 9457). The one renderer, for every part that refuses.
+//! Problem documents: `application/problem+json` (RFC 9457). All refusals are rendered here.
 
 use serde_json::{Value, json};
 
 /// The media type of a problem document (RFC 9457 section 6.1).
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
-/// The `type` of a problem that its status code describes (RFC 9457 section 4.2.1). A document without `type` means it too.
+/// The `type` of a problem that the status code describes (RFC 9457 section 4.2.1). It is the default of a document
+/// without `type`.
 pub const ABOUT_BLANK: &str = "about:blank";
 
 /// A problem document in JSON. `kind` is its `type`, and `title` the phrase of the status code `status`. `members` is an
@@ -21,8 +22,8 @@ pub fn document(kind: Option<&str>, status: u16, title: &str, detail: &str, memb
     super::json::text(&document)
 }
 
-/// A whole HTTP/1.1 response with a problem document as its body, after which the connection closes. `headers` are
-/// whole lines; `unix_ms` is the time of the response, in milliseconds since the Unix epoch.
+/// A complete HTTP/1.1 response with a problem document and `Connection: close`. `headers` are complete lines;
+/// `unix_ms` is the time of the response in milliseconds since the Unix epoch.
 pub fn response(status: u16, title: &str, headers: &str, body: &[u8], unix_ms: i64) -> Vec<u8> {
     let head = format!(
         "HTTP/1.1 {status} {title}\r\nDate: {}\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {}\r\n\

@@ -1,15 +1,15 @@
-//! WebSocket frames (RFC 6455 section 5): written as a server does (unmasked), read as a server must (masked).
+//! WebSocket frames (RFC 6455 section 5): encodes unmasked frames, as servers send them, and decodes masked ones.
 //!
-//! Extensions are not negotiated, so reserved bits are always wrong.
+//! Extensions are not negotiated, so that reserved bits are always a protocol error.
 
 /// The largest payload of a control frame (RFC 6455 section 5.5).
 pub const CONTROL_PAYLOAD_MAX: usize = 125;
-/// The largest reason in a close frame: a control payload less the code.
+/// The longest reason in a close frame: a control payload without the code.
 pub const CLOSE_REASON_MAX: usize = CONTROL_PAYLOAD_MAX - 2;
-/// The longest frame head a client can send.
+/// The longest frame head of a client.
 const HEAD_MAX: usize = 14;
 
-/// What a frame is (RFC 6455 section 5.2).
+/// The opcode of a frame (RFC 6455 section 5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Opcode {
@@ -21,18 +21,18 @@ pub enum Opcode {
     Pong = 0xa,
 }
 
-/// What a client said, with fragments put together.
+/// A client's message, with fragments reassembled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     Text(String),
     Binary,
     Ping(Vec<u8>),
     Pong,
-    /// The close code, if it sent one.
+    /// The close code, if there is one.
     Close(Option<u16>),
 }
 
-/// How a client broke the protocol; the connection can't go on.
+/// A protocol violation by the client, which ends the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// Close code 1002.
@@ -65,34 +65,34 @@ pub fn frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A close frame; a reason that is too long is cut between two characters.
+/// A close frame; a reason that is too long is truncated between two characters.
 pub fn close_frame(code: u16, reason: &str) -> Vec<u8> {
     let mut payload = code.to_be_bytes().to_vec();
     payload.extend_from_slice(&reason.as_bytes()[..reason.floor_char_boundary(CLOSE_REASON_MAX)]);
     frame(Opcode::Close, &payload)
 }
 
-/// What the next frame came to.
+/// The result of decoding a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The frame is not complete: more bytes are needed.
+    /// The frame is incomplete: more bytes are needed.
     Incomplete,
-    /// A fragment of a message that goes on.
+    /// A fragment of an incomplete message.
     Fragment,
     Message(Message),
 }
 
-/// Puts a client's bytes together into messages, one frame a step. Holds at most one message and what was fed since; once
-/// all of that is decoded, nothing.
+/// Decodes a client's bytes to messages, one frame per step. It holds at most one message and the bytes fed since; once
+/// all are decoded, it holds nothing.
 ///
-/// Frames are unmasked in place, and the bytes of decoded ones leave when more are fed: a byte is moved a bounded number
+/// Frames are unmasked in place, and decoded bytes are removed when more are fed: each byte is moved a bounded number
 /// of times, however small frames are.
 #[derive(Debug, Default)]
 pub struct Decoder {
     unread: Vec<u8>,
-    /// How many bytes at the front of `unread` are decoded.
+    /// The length of the decoded prefix of `unread`.
     decoded: usize,
-    /// The data message whose final fragment is still to come.
+    /// The data message whose final fragment has not arrived.
     fragments: Option<(Opcode, Vec<u8>)>,
 }
 
@@ -106,18 +106,22 @@ struct Head {
 }
 
 impl Decoder {
-    /// Takes bytes as they were read.
+    /// Appends received bytes.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.unread.drain(..std::mem::take(&mut self.decoded));
         self.unread.extend_from_slice(bytes);
     }
 
-    /// Bytes taken and not read yet.
+    /// The number of bytes that are not decoded yet.
     pub fn unread(&self) -> usize {
         self.unread.len() - self.decoded
     }
 
     /// Decodes the next frame, as part of a message of at most `limit` bytes.
+    ///
+    /// # Errors
+    ///
+    /// How the client violated the protocol.
     pub fn next(&mut self, limit: usize) -> Result<Step, Violation> {
         let Some(head) = self.head(limit)? else { return Ok(Step::Incomplete) };
         let start = self.decoded + head.head_len;
@@ -132,7 +136,7 @@ impl Decoder {
         Ok(step)
     }
 
-    /// Reads the head of the next frame, as soon as it is there, and refuses what can be refused by it.
+    /// Parses the head of the next frame once it is complete, and rejects invalid heads.
     fn head(&self, limit: usize) -> Result<Option<Head>, Violation> {
         let &[first, second, ref rest @ ..] = &self.unread[self.decoded..] else { return Ok(None) };
         if first & 0x70 != 0 {
@@ -177,7 +181,7 @@ fn unmask(payload: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-/// What a whole frame comes to, `fragments` being the message whose final fragment is still to come.
+/// The result of a complete frame; `fragments` is the message whose final fragment has not arrived.
 fn finish(
     fragments: &mut Option<(Opcode, Vec<u8>)>,
     fin: bool,
@@ -231,7 +235,7 @@ impl Opcode {
     }
 }
 
-/// The payload's length and how many bytes of extended length there are (RFC 6455 section 5.2: the minimal form).
+/// The payload's length, and the number of extended length bytes (RFC 6455 section 5.2: the minimal form).
 fn payload_len(short: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, Violation> {
     let read = |bytes: &[u8]| bytes.iter().fold(0u64, |len, byte| len << 8 | u64::from(*byte));
     let (len, len_len, least) = match short {
@@ -260,7 +264,7 @@ fn close(payload: &[u8]) -> Result<Option<u16>, Violation> {
     Ok(Some(code))
 }
 
-/// Room for a message of `limit` bytes in one frame: how much a client may have unread.
+/// The size of a message of `limit` bytes in one frame: how much unread data a client may have.
 pub const fn unread_max(limit: usize) -> usize {
     limit + HEAD_MAX
 }
@@ -338,7 +342,7 @@ mod tests {
         assert_eq!(decoder.unread.capacity(), 0);
     }
 
-    /// The time that decoding takes is that of the bytes, not of the frames: none of them moves what is behind it.
+    /// The cost of decoding depends on the bytes and not on the frames: a frame does not move the bytes after it.
     #[test]
     fn tiny_frames_are_decoded_in_place() {
         let tiny = [masked(0x8a, b""), masked(0x01, b""), masked(0x00, b""), masked(0x80, b"")].concat();

@@ -90,7 +90,7 @@ fn print_tokens(tokens: &Tokens) -> io::Result<()> {
     out.flush()
 }
 
-/// Prints addresses and three examples for the user. Every line is indented, so that scripts do not mistake it for one
+/// Prints addresses and three examples for the user. Every line is indented, so that scripts do not confuse it with one
 /// of theirs.
 fn introduce(addresses: &Addresses, tokens: &Tokens) -> io::Result<()> {
     let Addresses { listen, admin, kafka } = addresses;

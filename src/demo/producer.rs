@@ -82,7 +82,7 @@ impl Producer {
             self.tick(tick);
             self.continue_burst();
             self.end_outage();
-            // After a stall, missed ticks are skipped instead of made up for.
+            // After a stall, missed ticks are skipped.
             due = (due + TICK).max(Instant::now());
         }
     }

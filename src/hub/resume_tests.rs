@@ -70,7 +70,7 @@ fn control_records_cause_no_gap_on_another_replica() {
         let plan = there.plan(&stream, &cursors[n], &NoLog.limits());
         assert!(plan.gaps.is_empty() && plan.replay.places(&there, &stream).is_empty(), "{:?}", plan.gaps);
     }
-    // Where it was read, the window knows that these offsets contain no records, whatever the log still contains.
+    // The replica that read these offsets knows that they contain no records, whatever the log still contains.
     let plan = here.plan(&stream, &cursors[0], &NoLog.limits());
     assert!(plan.gaps.is_empty());
     assert_eq!(ids(&here, &stream, plan), ["a:0:0"], "and nothing comes twice");
@@ -232,7 +232,7 @@ fn an_id_read_from_the_log_at_start_resumes_at_least_once() {
     }
     assert!(!hub.is_ready(&stream));
     hub.go_live(&["a".into()]);
-    // That the event has been sent since does not tell what this client received.
+    // The event has been sent since, which does not show that this client received it.
     for (_, entry) in &hub.topic(&"a".into()).unwrap().entries {
         let Entry::Event(event) = entry else { continue };
         event.frames.send_on(stream.id);

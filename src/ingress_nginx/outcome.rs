@@ -1,46 +1,46 @@
-//! What becomes of a setting of ingress-nginx: the form of the tables in which everything it documents is listed.
+//! The outcome of a setting of ingress-nginx, and the tables that list every documented setting.
 //!
-//! It holds no name of a setting; those are in `annotations`, `configmap` and `directives`.
+//! It contains no names of settings; those are in `annotations`, `configmap` and `directives`.
 
 use super::setting::Setting;
 
-/// Settings that share a outcome.
+/// Settings with the same outcome.
 pub(super) struct Entry {
-    /// With spaces between.
+    /// Separated by spaces.
     pub(super) names: &'static str,
     pub(super) outcome: Outcome,
 }
 
-/// What becomes of a setting, and why. The texts follow the setting's name and a colon.
+/// The outcome of a setting, and the reason. The texts follow the setting's name and a colon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// A key of ours takes its value.
+    /// A key takes its value.
     Mapped(Setting),
-    /// Nothing has to be done, for this reason.
+    /// Nothing is needed, for this reason.
     NotNeeded(&'static str),
-    /// What sidestream does not do, and where to do it.
+    /// Not supported by sidestream; where to configure it instead.
     Gateway(&'static str),
-    /// Text in nginx's own language, which is read directive by directive.
+    /// A text in nginx's own language, which is parsed directive by directive.
     Snippet(Scope),
 }
 
-/// Where nginx puts a snippet, and so what its directives are about.
+/// Where nginx inserts a snippet, which determines the effect of its directives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// The requests to the service: what a directive says can become a setting of ours.
+    /// Requests to the service: directives may map to keys.
     Requests,
     /// The subrequests to an authentication service.
     Authentication,
-    /// TCP and UDP, which are no business of an HTTP proxy.
+    /// TCP and UDP, which an HTTP proxy does not handle.
     Tcp,
 }
 
-/// The outcome of a name, in a table.
+/// The outcome of a setting in a table.
 pub(super) fn find(table: &[Entry], name: &str) -> Option<Outcome> {
     table.iter().find(|entry| entry.names.split(' ').any(|known| known == name)).map(|entry| entry.outcome)
 }
 
-/// Every name in a table.
+/// All names in a table.
 pub(super) fn names(table: &[Entry]) -> impl Iterator<Item = &'static str> {
     table.iter().flat_map(|entry| entry.names.split(' '))
 }

@@ -1,16 +1,16 @@
-//! Gathering: where the client asked for batches, events wait for others to be written with, for a little time.
+//! Batching: if the client requested it, live events wait a short time to be written together.
 //!
-//! It decides whether what is queued waits; nobody who did not ask for it ever does.
+//! It decides whether queued events wait; without a request for batches, they never do.
 
 use std::time::Instant;
 
 use super::Session;
 
 impl Session {
-    /// Whether what is queued waits for more to go with it; at the latest until [`Self::deadline`].
+    /// Whether queued events wait for the batch to fill, at the latest until [`Self::deadline`].
     ///
-    /// Only live events wait, and only as long as none of them is on its way, the batch is not full, the queue is far from
-    /// its limits, and the stream neither catches up nor ends.
+    /// Only live events wait, and only while none of them has been partly written, the batch is not full, the queue is
+    /// far from its limits, and the stream neither catches up nor ends.
     pub fn gathers(&mut self, now: Instant) -> bool {
         let Some(batch) = self.request.batch else { return false };
         if self.is_behind() {

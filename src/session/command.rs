@@ -1,4 +1,4 @@
-//! What WebSocket clients say: frames to commands, and exactly one response to each command.
+//! Messages of WebSocket clients: decodes frames to commands, and sends exactly one response per command.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use crate::route::{Found, OnGap, StreamRoute};
 
 use super::{CloseReason, Now, Progress, Resume, Session, WriterContext};
 
-/// The longest command id that is repeated in a response, in bytes.
+/// The longest command id that a response repeats, in bytes.
 const ID_BYTES_MAX: usize = 256;
 
-/// How much of a client's text a response quotes, in bytes.
+/// The longest quotation of a client's text in a response, in bytes.
 const QUOTED_BYTES_MAX: usize = 256;
 
-/// Frames of one WebSocket that are decoded before others have their turn.
+/// Frames of one WebSocket that are decoded per turn.
 pub(super) const FRAMES_PER_TURN: usize = 64;
 
 /// The reading side of a WebSocket.
@@ -31,28 +31,28 @@ pub(super) struct WebSocketSide {
     decoder: Decoder,
     pub(super) last_read: Instant,
     pub(super) pong_due: Option<Instant>,
-    /// Whether decoding stopped at [`FRAMES_PER_TURN`], so that there may be whole frames that were read already.
+    /// Whether decoding stopped at [`FRAMES_PER_TURN`], so that complete frames may be left.
     has_more: bool,
     commands: Allowance,
     frames: Allowance,
 }
 
-/// What a client may still send of something that is limited to a number a second, with a burst of the same number.
+/// A token bucket: a rate per second, with a burst of the same size.
 #[derive(Debug)]
 struct Allowance {
     left: f64,
     refilled: Instant,
 }
 
-/// A message that could not be carried out; the client was told. The label of a metric.
+/// Why a message was rejected; the client received an error. The label of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// Not JSON, or not of the form of a command.
+    /// Not JSON, or not a command.
     Malformed,
     UnknownCommand,
-    /// A resource that doesn't exist or may not be seen, or a position that can't be served.
+    /// A resource that does not exist or is not accessible, or a position that is not available.
     Subscription,
-    /// A token that is not accepted, or not in place of the one before.
+    /// A token that is invalid, or that must not replace the current one.
     Token,
 }
 
@@ -67,7 +67,7 @@ impl Refused {
     }
 }
 
-/// The seeds' bare `{"command": ...}` or the whole message.
+/// A bare `{"command": ...}`, or a complete message.
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
 struct Incoming {
@@ -87,7 +87,7 @@ pub(super) struct Command {
     pub(super) token: Option<String>,
 }
 
-/// The result is JSON as it is sent: an event's numbers are not read and written anew.
+/// The result is raw JSON: the numbers of an event are not re-encoded.
 pub(super) type Answer = Result<Box<RawValue>, (Refused, String)>;
 
 /// The `data` of a response.
@@ -119,7 +119,7 @@ impl Allowance {
         Self { left: f64::from(per_second), refilled: now }
     }
 
-    /// Takes one; false where there is none left.
+    /// Takes one; false if none is left.
     fn take(&mut self, per_second: u32, now: Instant) -> bool {
         let refill = now.saturating_duration_since(self.refilled).as_secs_f64() * f64::from(per_second);
         self.left = (self.left + refill).min(f64::from(per_second)) - 1.0;
@@ -138,13 +138,13 @@ impl Session {
         self.read_on(context)
     }
 
-    /// Whether there may be whole frames that were read and not carried out: [`Self::read_on`] goes on with them.
+    /// Whether complete frames may be left that were not processed: [`Self::read_on`] continues with them.
     pub fn has_frames(&self) -> bool {
         self.closed.is_none() && self.websocket.as_ref().is_some_and(|side| side.has_more)
     }
 
-    /// Carries out what was read so far, up to [`FRAMES_PER_TURN`]. A client that speaks before it was answered has to
-    /// wait, within the limit of one message.
+    /// Processes received frames, up to [`FRAMES_PER_TURN`]. Messages that arrive before the response is decided wait,
+    /// within the limit of one message.
     pub fn read_on(&mut self, context: &mut WriterContext<'_>) -> Vec<Refused> {
         let mut refused = Vec::new();
         if self.is_unanswered() {
@@ -209,7 +209,7 @@ impl Session {
             Ok(command) => self.carry_out(&command, context),
             Err(why) => Err((Refused::Malformed, why)),
         };
-        // The response comes before what was subscribed to.
+        // The response precedes the events of the subscription.
         self.respond(&id, name.as_deref(), &answer, context.now);
         if self.subscriptions.len() > subscriptions && self.closed.is_none() {
             self.start_last(context);
@@ -281,7 +281,7 @@ impl Session {
         result(&json!({ "resource": resource, "cursor": from.map(|cursor| cursor.to_string()) }))
     }
 
-    /// Where to resume. What the log has to be asked for is told in the stream, where it is lost.
+    /// The resume position. If the log has to be read to validate it, a loss is reported in the stream.
     fn since(
         &self,
         since: &str,
@@ -307,7 +307,7 @@ impl Session {
         Ok(resume)
     }
 
-    /// Starts the subscription that was added last.
+    /// Starts the most recent subscription.
     fn start_last(&mut self, context: &mut WriterContext<'_>) {
         let n = self.subscriptions.len() - 1;
         match self.subscriptions[n].progress {
@@ -335,7 +335,8 @@ impl Session {
         result(&json!({ "subscriptions": self.subscriptions.len() }))
     }
 
-    /// A resource is a stream's path, or a value of this route's key. A path is decided on as a request for it would be.
+    /// A resource is the path of a stream, or a value of this route's key. A path is subject to the same decision as a
+    /// request for it.
     fn resolve(&self, resource: &str) -> Result<(Arc<StreamRoute>, Selector), (Refused, String)> {
         let refused = |why: &str| (Refused::Subscription, format!("`{}`: {why}", quoted(resource)));
         let own = &self.request.route;
@@ -356,8 +357,8 @@ impl Session {
         Ok((route.clone(), selector))
     }
 
-    /// One of the streams that the route may have. The connection itself has taken one for its own route's first
-    /// subscription; nothing is needed for that.
+    /// Takes one of the route's streams. The connection itself holds one for the first subscription to its own route,
+    /// which needs none.
     fn take_slot(&self, route: &Arc<StreamRoute>) -> Result<Option<Slot>, (Refused, String)> {
         let is_first = !self.subscriptions.iter().any(|known| known.route.pattern == route.pattern);
         if is_first && route.pattern == self.request.route.pattern {
@@ -369,7 +370,7 @@ impl Session {
     }
 }
 
-/// The id of a message to repeat, and its command, or what is wrong with it.
+/// The id of a message to repeat, and its command, or why it is invalid.
 pub(super) fn parse(text: &str) -> (Value, Result<Command, String>) {
     match serde_json::from_str::<Incoming>(text) {
         Ok(incoming) => incoming.parts(),
@@ -384,7 +385,7 @@ impl Command {
 }
 
 impl Incoming {
-    /// The id to repeat and the command.
+    /// The id to repeat, and the command.
     fn parts(self) -> (Value, Result<Command, String>) {
         let id = match self.id {
             Some(Value::String(id)) if id.len() <= ID_BYTES_MAX => Value::String(id),
@@ -402,7 +403,7 @@ impl Incoming {
     }
 }
 
-/// The beginning of a client's text, as a response quotes it.
+/// The beginning of a client's text, for a quotation in a response.
 fn quoted(text: &str) -> Cow<'_, str> {
     if text.len() <= QUOTED_BYTES_MAX {
         return text.into();
@@ -414,7 +415,7 @@ pub(super) fn result(value: &impl Serialize) -> Answer {
     to_raw_value(value).map_err(internal)
 }
 
-/// Envelopes are valid JSON and results have string keys, so this does not happen.
+/// Unreachable: envelopes are valid JSON, and results have string keys.
 fn internal(error: serde_json::Error) -> (Refused, String) {
     (Refused::Malformed, format!("the result can't be shown: {error}"))
 }

@@ -36,7 +36,7 @@ fn sessions_that_came_together_beat_apart_and_never_late() {
     };
     let apart = [15_000, 14_250, 12_000];
     assert_eq!(due(&sessions, bench.now.instant), apart);
-    // An event for all of them does not bring them together again.
+    // A common event does not synchronize them.
     bench.pass(Duration::from_secs(12));
     for session in &mut sessions {
         bench.append(session, 0, &[]);

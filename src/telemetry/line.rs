@@ -51,7 +51,7 @@ where
     fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let source = Source::of(event);
         let left_out = match *event.metadata().level() {
-            // A user who enables these levels wants all events.
+            // These levels are enabled to see all events.
             Level::DEBUG | Level::TRACE => 0,
             // The documentation promises one line per stream.
             Level::INFO if source.target(event) == STREAMS => 0,

@@ -1,8 +1,8 @@
-//! Addresses that lead back to sidestream itself: as far as their form says, without asking a resolver.
+//! Addresses that lead back to sidestream itself, judged by their text without a resolver.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Whether two listeners cannot be bound at the same time. Port 0 takes a free one.
+/// Whether two listeners cannot be bound at the same time. Port 0 selects a free port.
 pub(super) fn clash(one: SocketAddr, other: SocketAddr) -> bool {
     let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
     let is_of_all = |ip: IpAddr, other: IpAddr| ip.is_unspecified() && (ip.is_ipv6() || other.is_ipv4());
@@ -16,7 +16,7 @@ pub(super) fn leads_to(target: &str, listener: SocketAddr) -> bool {
     is_port && addresses(host.trim_matches(['[', ']'])).into_iter().any(|ip| reaches(ip, listener.ip().to_canonical()))
 }
 
-/// What a host's name stands for wherever it is asked.
+/// The addresses of a host name that are the same everywhere.
 fn addresses(host: &str) -> Vec<IpAddr> {
     const LOCAL: [&str; 4] = ["localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"];
     let name = host.trim_end_matches('.').to_ascii_lowercase();
@@ -29,8 +29,8 @@ fn addresses(host: &str) -> Vec<IpAddr> {
     }
 }
 
-/// A connection to the unspecified address is one to this host; a listener on it hears every address of its family, and the
-/// one of version 6 both families.
+/// A connection to the unspecified address reaches this host. A listener on it accepts every address of its family, and
+/// the IPv6 one accepts both families.
 fn reaches(ip: IpAddr, listener: IpAddr) -> bool {
     let is_here = ip.is_loopback() || ip.is_unspecified();
     let is_family = listener.is_ipv6() || ip.is_ipv4();

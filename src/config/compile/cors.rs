@@ -14,7 +14,7 @@ const MAX_AGE: RangeInclusive<Duration> = Duration::ZERO..=MAX_AGE_MAX;
 const EXPECTED: &str = "an origin as browsers send it, such as `https://app.example`, one with a wildcard as its first \
                         label, `https://*.example`, or `*` alone";
 
-/// The policy of a section `cors`; nothing where there is no such section.
+/// The policy of a section `cors`; `None` without the section.
 pub(super) fn compile(outer: &Section<'_>, diagnostics: &Diagnostics) -> Option<Arc<Cors>> {
     let section = outer.section("cors");
     let credentials = section.flag("credentials").unwrap_or(false);

@@ -1,4 +1,4 @@
-//! `streams`: which topics a stream carries and which keys its events are found by.
+//! `streams`: the topics of each stream, and the keys by which its events are selected.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,12 +10,12 @@ use crate::event::{TOPIC_NAME_BYTES_MAX, Topic, is_topic_name};
 use crate::reserved::{FIELDS, HEADERS, is_taken};
 use crate::route::Stream;
 
-/// Fields of the envelope that a record has as well as we, and so can't be a key.
+/// Fields of the envelope that sidestream sets, which cannot be keys.
 const ENVELOPE: [&str; 4] = ["id", "ts", "type", "data"];
 /// The longest name of a key, in bytes.
 const KEY_NAME_BYTES_MAX: usize = 64;
 
-/// Streams by name. A stream with a mistake is in it all the same, so that routes don't complain of its absence.
+/// Streams by name. A stream with an error is included, so that its routes cause no further errors.
 pub(super) type Streams = BTreeMap<Arc<str>, Arc<Stream>>;
 
 pub(super) fn compile(root: &Section<'_>, diagnostics: &Diagnostics) -> Streams {
@@ -79,12 +79,13 @@ fn is_key_name(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }
 
-/// The id of a stream: the same one whenever the same stream is compiled in this process, so that encodings stay shared
-/// over reloads. Ids are used again after 65,536 different streams, long after events that remember them are gone.
+/// The id of a stream. It is the same whenever the same stream is compiled in this process, so that encodings stay
+/// shared across reloads. Ids are reused after 65,536 different streams, long after the events that refer to them are
+/// gone.
 fn id_of(name: &str, topics: &[Topic], keys: &[Arc<str>]) -> u16 {
     static IDS: Mutex<BTreeMap<String, u16>> = Mutex::new(BTreeMap::new());
     let mut ids = IDS.lock().unwrap_or_else(PoisonError::into_inner);
-    // Commas are in no name.
+    // Names contain no commas.
     let identity = format!("{name}|{}|{}", topics.join(","), keys.join(","));
     if ids.len() > usize::from(u16::MAX) {
         ids.clear();

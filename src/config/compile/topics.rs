@@ -1,4 +1,4 @@
-//! `topics`: what the records of each topic mean, where they come from, and how much of them is kept.
+//! `topics`: the format of each topic's records, their origin, and the size of the replay window.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -22,13 +22,13 @@ const ORIGINS: &str = "a JSON pointer such as `/user/id`, `key`, `header:<name>`
 
 type Keys = BTreeSet<Arc<str>>;
 
-/// A topic and the name of the cluster it is read from.
+/// A topic, and the name of its cluster.
 pub(super) struct Placed {
     pub(super) cluster: Arc<str>,
     pub(super) topic: TopicConfig,
 }
 
-/// The topics that streams carry, sorted by name; `topics` says more about some of them.
+/// The topics of all streams, sorted by name. The section `topics` has settings of some of them.
 pub(super) fn compile(
     root: &Section<'_>,
     streams: &Streams,
@@ -44,7 +44,7 @@ pub(super) fn compile(
     let mut compiler = Compiler { clusters, diagnostics, read: BTreeMap::new() };
     let listed = root.entries("topics");
     let mut topics = Vec::new();
-    // Those that are not listed first, so that a clash is reported where something was written.
+    // Unlisted topics first, so that a conflict is reported where the user wrote something.
     for (name, keys) in &carried {
         if !listed.iter().any(|(listed, _)| *listed.text == **name) {
             compiler.claim(root.place_of("streams"), DEFAULT_CLUSTER, name, name);
@@ -60,12 +60,12 @@ pub(super) fn compile(
 struct Compiler<'a> {
     clusters: &'a [&'a str],
     diagnostics: &'a Diagnostics,
-    /// The topics by cluster and by their name there.
+    /// The topics by cluster and by their name in it.
     read: BTreeMap<(Arc<str>, Topic), Topic>,
 }
 
 impl Compiler<'_> {
-    /// Everything is compiled, whatever is wrong; nothing comes out where no stream carries the topic.
+    /// Compiles every part, regardless of errors; `None` if no stream carries the topic.
     fn topic(&mut self, name: &Name, node: &Node, carried: &BTreeMap<Topic, Keys>) -> Option<Placed> {
         let section = Section::open(&format!("topics.{}", name.text), node, self.diagnostics);
         let found = carried.get_key_value(&*name.text);
@@ -109,7 +109,7 @@ impl Compiler<'_> {
         name
     }
 
-    /// A topic of a cluster is read once: two of its names would be two positions in one assignment.
+    /// A topic of a cluster may have only one name: two would be two positions in one assignment.
     fn claim(&mut self, place: Place, cluster: &str, source: &Topic, name: &Topic) {
         if let Some(other) = self.read.insert((cluster.into(), source.clone()), name.clone()) {
             let message = format!("the topic `{source}` of the cluster `{cluster}` is read as `{other}` already");
@@ -117,7 +117,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// What the mapping leaves out is looked for at the top of the value.
+    /// Parts without a mapping are top-level fields of the value.
     fn mapping(&self, section: &Section<'_>, declared: &Keys, format: Format) -> Mapping {
         let written = section.entries("keys");
         for (name, node) in written {
