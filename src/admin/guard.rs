@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_on_the_same_host() {
+    fn the_same_host_is_recognized() {
         let ip = |text: &str| Some(text.parse::<IpAddr>().unwrap());
         for (peer, local) in [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("::ffff:127.0.0.1", "::ffff:127.0.0.1")] {
             assert!(is_neighbour(ip(peer), ip(local)), "{peer} at {local}");
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn other_sites_pages_and_proxies_are_not_this_host() {
+    fn requests_of_other_sites_and_proxies_are_rejected() {
         let headers = |pairs: &[(&'static str, &'static str)]| {
             let mut headers = HeaderMap::new();
             for (name, value) in pairs {

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_here_and_for_whom() {
+    async fn paths_and_their_access() {
         let admin = admin(&Ending::default());
         for (method, path, elsewhere, here) in [
             (Method::GET, "/metrics", 200, 200),

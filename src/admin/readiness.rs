@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn kafka_counts_only_where_it_is_required() {
+    fn kafka_counts_only_if_it_is_required() {
         let status = |warm, connected| Some(Status { warm, connected });
         assert_eq!(reasons(false, None), ["starting"]);
         assert_eq!(reasons(false, status(false, true)), ["warming up"]);

@@ -12,7 +12,7 @@ use crate::config::snapshot::Snapshot;
 use crate::metrics::Metrics;
 use crate::reload::ReloadHandle;
 use crate::route::{Admission, Offer, StreamRoute};
-use crate::writer::{Sight, Survey, Writers};
+use crate::writer::{StreamStats, Survey, Writers};
 
 /// The sources of the data.
 pub struct Status {
@@ -45,7 +45,7 @@ impl Status {
     }
 
     /// The streams that are bound to this value of any key.
-    pub(super) fn find(&self, value: &str) -> Vec<Sight> {
+    pub(super) fn find(&self, value: &str) -> Vec<StreamStats> {
         self.writers.survey(Survey::BoundTo(value.into()))
     }
 

@@ -18,7 +18,7 @@ use crate::session::{CloseReason, Now, Resumes, Session};
 
 use super::by_route::{ByRoute, RouteNumber};
 use super::connection::{Connection, Tally, Told};
-use super::ways::Ways;
+use super::event_spans::EventSpans;
 
 /// The target of the line that is logged at a stream's end: `SIDESTREAM_LOG=info,stream=off` leaves it out.
 const STREAM_TARGET: &str = "stream";
@@ -33,7 +33,7 @@ pub(super) struct Counting {
     /// Whether there is something that the metrics do not know yet.
     is_ahead: bool,
     /// Of events that are told of.
-    pub(super) ways: Ways,
+    pub(super) event_spans: EventSpans,
     /// Streams of which was told that their cursors are event ids only.
     told_long: FxHashSet<u16>,
     routes: ByRoute,
@@ -55,7 +55,7 @@ struct Deliveries {
 }
 
 impl Counting {
-    pub(super) fn new(metrics: Arc<Metrics>, ways: Ways) -> Self {
+    pub(super) fn new(metrics: Arc<Metrics>, event_spans: EventSpans) -> Self {
         let deliveries = Transport::ALL.map(|transport| Deliveries::new(metrics.transport(transport)));
         let routes = ByRoute::new(metrics.route_events.clone());
         Self {
@@ -63,7 +63,7 @@ impl Counting {
             deliveries,
             kinds: FxHashMap::default(),
             is_ahead: false,
-            ways,
+            event_spans,
             told_long: FxHashSet::default(),
             routes,
         }
@@ -157,7 +157,7 @@ impl Counting {
             counted.event_to_flush.observe(since_event.as_secs_f64());
             counted.receive_to_flush.observe(now.instant.saturating_duration_since(event.received).as_secs_f64());
             if let Some(receipt) = &event.trace {
-                self.ways.written(receipt, now.instant);
+                self.event_spans.written(receipt, now.instant);
             }
         }
         if let Some(counter) = self.kinds.get(&event.kind) {

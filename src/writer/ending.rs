@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_has_one_turn_and_never_more_than_the_rate_in_a_second() {
+    fn every_stream_is_ended_once_within_the_rate() {
         let start = Instant::now();
         let mut ending = Ending::start(CloseReason::Drain, (0..200).collect(), pace(100.0), start);
         let mut ended = Vec::new();
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_ended_where_nobody_is() {
+    fn no_stream_is_ended_without_streams() {
         let mut ending = Ending::start(CloseReason::Drain, Vec::new(), pace(1.0), Instant::now());
         assert!(ending.is_over() && ending.due(Instant::now()).is_empty());
     }

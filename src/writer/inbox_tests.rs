@@ -59,7 +59,7 @@ fn taken(inboxes: &Inboxes<()>, writer: usize) -> Vec<String> {
 }
 
 #[test]
-fn a_writer_that_takes_nothing_holds_up_nobody_and_is_told_what_it_lost() {
+fn a_slow_writer_delays_nothing_and_gets_gaps() {
     const FEEDS: i64 = 2000;
     let inboxes = Arc::new(Inboxes::<()>::new(2, SMALL, MOST));
     let is_over = Arc::new(AtomicBool::new(false));
@@ -88,7 +88,7 @@ fn a_writer_that_takes_nothing_holds_up_nobody_and_is_told_what_it_lost() {
 }
 
 #[test]
-fn sources_wait_while_all_are_behind_and_for_a_bounded_time_only() {
+fn sources_wait_for_a_bounded_time_while_all_writers_are_behind() {
     let inboxes = Arc::new(Inboxes::<()>::new(2, SMALL, MOST));
     (0..4).for_each(|n| assert!(inboxes.feed(&batch(0, n..n + 1)).is_empty()));
     let source = inboxes.clone();
@@ -107,7 +107,7 @@ fn sources_wait_while_all_are_behind_and_for_a_bounded_time_only() {
 }
 
 #[test]
-fn a_writer_that_is_gone_is_not_waited_for() {
+fn sources_do_not_wait_for_an_ended_writer() {
     let inboxes = Inboxes::<()>::new(1, SMALL, MOST);
     (0..4).for_each(|n| drop(inboxes.feed(&batch(0, n..n + 1))));
     inboxes.close(0);
@@ -129,7 +129,7 @@ fn orders_and_calls_do_not_wait_for_feeds() {
 }
 
 #[test]
-fn what_is_no_event_is_never_skipped() {
+fn only_events_are_skipped() {
     let topic: Topic = "orders".into();
     let mut inbox = Inbox::<()>::default();
     let feeds = [

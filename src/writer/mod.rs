@@ -8,6 +8,7 @@ mod by_route;
 mod connection;
 mod counting;
 mod ending;
+mod event_spans;
 mod inbox;
 mod openings;
 mod shard;
@@ -16,7 +17,6 @@ mod tcp_info;
 #[cfg(test)]
 mod tests;
 mod watch;
-mod ways;
 mod wheel;
 
 /// loom has locks of its own under these names.
@@ -47,12 +47,12 @@ use crate::traces::{RequestSpan, Tracer};
 
 use counting::Counting;
 pub use ending::Pace;
+use event_spans::EventSpans;
 use inbox::Inboxes;
 use openings::Openings;
 pub use shard::UNSENT_BYTES_MAX;
 use shard::{Ended, Shard};
-pub use survey::{Sight, Survey};
-use ways::Ways;
+pub use survey::{StreamStats, Survey};
 
 /// How long a survey waits for a writer that is busy.
 const SURVEY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -103,7 +103,7 @@ enum Order {
     /// Go on under another configuration; end the streams that can't.
     Reload(Arc<Reload>, Pace),
     /// Tell of some streams.
-    Survey(Arc<Survey>, SyncSender<Vec<Sight>>),
+    Survey(Arc<Survey>, SyncSender<Vec<StreamStats>>),
     /// Keep at most so many bytes in all windows together.
     LimitWindows(Option<usize>),
     /// Drop what waits for slow clients.
@@ -129,7 +129,7 @@ impl Writers {
         for n in 0..u32::try_from(threads.max(1)).unwrap_or(u32::MAX) {
             let openings = Arc::new(Openings::new());
             let streams = Arc::new(AtomicUsize::new(0));
-            let count = Counting::new(metrics.clone(), Ways::new(tracer.cloned(), n));
+            let count = Counting::new(metrics.clone(), EventSpans::new(tracer.cloned(), n));
             let shard = Shard::new(
                 n,
                 windows,
@@ -187,16 +187,16 @@ impl Writers {
     }
 
     /// Tells of some of the open streams. Blocks its thread until every writer has answered, or is too busy to.
-    pub fn survey(&self, survey: Survey) -> Vec<Sight> {
+    pub fn survey(&self, survey: Survey) -> Vec<StreamStats> {
         let (tell, told) = sync_channel(self.inner.writers.len());
         let survey = Arc::new(survey);
         self.tell_all(|| Order::Survey(survey.clone(), tell.clone()));
         drop(tell);
-        let mut sights = Vec::new();
+        let mut stats = Vec::new();
         while let Ok(more) = told.recv_timeout(SURVEY_TIMEOUT) {
-            sights.extend(more);
+            stats.extend(more);
         }
-        Survey::merge(sights)
+        Survey::merge(stats)
     }
 
     /// Keeps at most so many bytes in all windows together; nothing: as much as is configured.

@@ -42,7 +42,7 @@ impl Bench {
 }
 
 #[test]
-fn a_client_that_pauses_for_longer_than_the_peer_timeout_goes_on_and_is_told_what_it_lost() {
+fn a_client_that_pauses_longer_than_the_peer_timeout_continues_with_a_gap() {
     let bench = Bench::impatient();
     let mut paused = bench.deaf();
     let mut next = bench.fill();
@@ -61,7 +61,7 @@ fn a_client_that_pauses_for_longer_than_the_peer_timeout_goes_on_and_is_told_wha
 }
 
 #[test]
-fn a_client_that_reads_nothing_for_longer_than_its_route_allows_is_cut_off() {
+fn a_client_that_stalls_longer_than_its_route_allows_is_disconnected() {
     let bench = Bench { stall_timeout: Duration::from_secs(1), ..Bench::impatient() };
     let _paused = bench.deaf();
     bench.fill();
@@ -70,8 +70,8 @@ fn a_client_that_reads_nothing_for_longer_than_its_route_allows_is_cut_off() {
 }
 
 #[test]
-fn a_client_that_is_gone_is_removed() {
-    if !is_inside("writer::tests::peer::a_client_that_is_gone_is_removed") {
+fn a_dead_client_is_removed() {
+    if !is_inside("writer::tests::peer::a_dead_client_is_removed") {
         return;
     }
     let bench = Bench::impatient();
@@ -83,8 +83,8 @@ fn a_client_that_is_gone_is_removed() {
 }
 
 #[test]
-fn a_client_that_is_gone_while_it_does_not_read_is_removed() {
-    if !is_inside("writer::tests::peer::a_client_that_is_gone_while_it_does_not_read_is_removed") {
+fn a_dead_client_with_a_closed_window_is_removed() {
+    if !is_inside("writer::tests::peer::a_dead_client_with_a_closed_window_is_removed") {
         return;
     }
     let bench = Bench::impatient();

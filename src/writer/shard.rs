@@ -5,7 +5,7 @@ mod ends;
 mod feeds;
 mod incoming;
 mod load;
-mod told;
+mod queued;
 
 use std::collections::VecDeque;
 use std::io;
@@ -160,7 +160,7 @@ impl Shard {
                     self.inboxes.close(self.number as usize);
                     self.remove_all(now);
                     self.count.flush();
-                    self.count.ways.end_all();
+                    self.count.event_spans.end_all();
                     return Ended::Told;
                 }
             };
@@ -170,7 +170,7 @@ impl Shard {
             self.end_some(now);
             self.write_all(now);
             self.count.flush();
-            self.count.ways.expire(now.instant);
+            self.count.event_spans.expire(now.instant);
             self.take_stock(now.instant);
         }
     }
@@ -178,7 +178,7 @@ impl Shard {
     fn wait(&self) -> Option<Duration> {
         let timer = self.wheel.wait(Instant::now());
         let ending = self.ending.as_ref().filter(|ending| !ending.is_over()).map(|_| ENDING_STEP);
-        timer.into_iter().chain(ending).chain(self.load.wait()).chain(self.count.ways.wait()).min()
+        timer.into_iter().chain(ending).chain(self.load.wait()).chain(self.count.event_spans.wait()).min()
     }
 
     fn socket_is_ready(&mut self, readiness: &Readiness) {

@@ -10,7 +10,7 @@ use super::connection::Connection;
 use crate::session::Session;
 
 /// The most reported streams, of all writers together.
-pub(super) const SIGHTS_MAX: usize = 50;
+pub(super) const STATS_MAX: usize = 50;
 
 /// The selection.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub enum Survey {
 
 /// A reported stream.
 #[derive(Debug, Serialize)]
-pub struct Sight {
+pub struct StreamStats {
     /// The route's pattern.
     pub route: Arc<str>,
     pub transport: &'static str,
@@ -38,36 +38,36 @@ pub struct Sight {
 
 impl Survey {
     /// The report of one writer.
-    pub(super) fn of<'a>(&self, connections: impl Iterator<Item = &'a Connection>) -> Vec<Sight> {
+    pub(super) fn of<'a>(&self, connections: impl Iterator<Item = &'a Connection>) -> Vec<StreamStats> {
         let sessions = connections.map(|connection| &connection.session).filter(|session| session.closed().is_none());
         match self {
             Self::BoundTo(value) => {
                 let is_bound = |session: &&Session| session.selectors().any(|selector| selector.has_value(value));
-                sessions.filter(is_bound).take(SIGHTS_MAX).map(sight).collect()
+                sessions.filter(is_bound).take(STATS_MAX).map(stats).collect()
             }
             Self::MostWaiting => {
                 let mut waiting: Vec<_> = sessions.filter(|session| session.backlog().0 > 0).collect();
                 waiting.sort_by_key(|session| std::cmp::Reverse(session.backlog().1));
-                waiting.into_iter().take(SIGHTS_MAX).map(sight).collect()
+                waiting.into_iter().take(STATS_MAX).map(stats).collect()
             }
         }
     }
 
     /// Merges the reports of all writers.
-    pub(super) fn merge(mut sights: Vec<Sight>) -> Vec<Sight> {
-        sights.sort_by_key(|sight| std::cmp::Reverse(sight.bytes));
-        sights.truncate(SIGHTS_MAX);
-        sights
+    pub(super) fn merge(mut stats: Vec<StreamStats>) -> Vec<StreamStats> {
+        stats.sort_by_key(|stats| std::cmp::Reverse(stats.bytes));
+        stats.truncate(STATS_MAX);
+        stats
     }
 }
 
-fn sight(session: &Session) -> Sight {
+fn stats(session: &Session) -> StreamStats {
     let (events, bytes) = session.backlog();
     let keys = session
         .selectors()
         .flat_map(|selector| &*selector.0)
         .map(|criterion| format!("{}={}", criterion.key, criterion.wanted));
-    Sight {
+    StreamStats {
         route: session.request().route.pattern.clone(),
         transport: session.transport().as_str(),
         keys: keys.collect(),

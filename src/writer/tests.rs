@@ -155,7 +155,7 @@ fn events_reach_every_client_of_every_writer_in_order() {
 }
 
 #[test]
-fn a_burst_beyond_the_queue_costs_nothing_where_the_socket_takes_it() {
+fn a_burst_beyond_the_queue_loses_nothing_if_the_socket_accepts_it() {
     let bench = Bench::new();
     let mut client = bench.open(Transport::Ndjson, 10);
     read_until(&mut client, "\r\n\r\n");
@@ -208,7 +208,7 @@ impl Drop for Blocking {
 }
 
 #[test]
-fn a_writer_that_takes_nothing_holds_up_nobody_and_its_streams_are_told() {
+fn a_slow_writer_delays_nothing_and_its_streams_get_gaps() {
     let bench = Bench::new();
     let (mut stuck, mut quick) = (bench.open(Transport::Ndjson, usize::MAX), bench.open(Transport::Ndjson, usize::MAX));
     read_until(&mut stuck, "\r\n\r\n");
@@ -233,7 +233,7 @@ fn a_writer_that_takes_nothing_holds_up_nobody_and_its_streams_are_told() {
 }
 
 #[test]
-fn a_client_that_leaves_is_noticed_at_once_and_frees_its_place() {
+fn a_disconnect_is_detected_at_once_and_frees_the_slot() {
     let bench = Bench::new();
     let client = bench.open(Transport::Sse, 100);
     bench.wait_for(|bench| bench.metrics.transport(Transport::Sse).active_connections.get() == 1);
@@ -243,7 +243,7 @@ fn a_client_that_leaves_is_noticed_at_once_and_frees_its_place() {
 }
 
 #[test]
-fn a_quiet_stream_beats_again_and_again() {
+fn an_idle_stream_sends_heartbeats_repeatedly() {
     let bench = Bench::new();
     let mut client = bench.open(Transport::Sse, 100);
     let mut text = String::new();
@@ -254,7 +254,7 @@ fn a_quiet_stream_beats_again_and_again() {
 }
 
 #[test]
-fn a_client_that_never_reads_loses_its_own_events_only_and_is_told() {
+fn a_client_that_never_reads_loses_only_its_own_events_and_gets_a_gap() {
     let bench = Bench::new();
     let mut slow = bench.open(Transport::Ndjson, 10);
     let mut quick = bench.open(Transport::Ndjson, 100_000);
@@ -283,7 +283,7 @@ fn a_client_that_never_reads_loses_its_own_events_only_and_is_told() {
 }
 
 #[test]
-fn a_drain_says_goodbye_and_takes_nothing_new() {
+fn a_drain_ends_streams_properly_and_rejects_new_ones() {
     let bench = Bench::new();
     let mut client = bench.open(Transport::Sse, 100);
     read_until(&mut client, "\n\n");

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_acknowledges_nothing_is_gone_within_its_time() {
+    fn a_peer_without_acknowledgements_is_dead_after_its_timeout() {
         assert_eq!(watch(60, |after| silent(SENT, after)), (12, Seen::Gone));
         let acknowledged_before = |after| silent(SENT, after + 1000);
         assert_eq!(watch(60, acknowledged_before), (12, Seen::Gone), "silence before it was written to does not count");
@@ -139,11 +139,11 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_takes_its_time_is_not() {
+    fn a_slow_peer_is_not_dead() {
         assert_eq!(watch(60, |_| HAS_ALL), (6, Seen::Everything));
         assert!(matches!(watch(60, |after| Peer { acked: after, ..SENT }), (60.., Seen::Behind(None))));
         assert!(matches!(watch(60, |after| silent(CLOSED, after % 4)), (60.., Seen::Behind(Some(_)))));
-        // Its window is closed while something is on its way, which is sent again ever more rarely.
+        // Its window is closed while something is in flight, which is retransmitted ever more rarely.
         let sent_again = |after| Peer { sent: Duration::from_secs(after % 30), ..silent(SENT, after % 30) };
         assert!(matches!(watch(60, sent_again), (60.., Seen::Behind(Some(_)))));
         let a_probe_is_lost = |after| Peer { is_probed: after % 8 > 4, ..silent(CLOSED, after % 8) };
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_reads_nothing_has_the_time_of_the_route() {
+    fn a_peer_that_does_not_read_has_the_stall_timeout() {
         assert_eq!(watch(600, |after| silent(CLOSED, after % 4)), (100, Seen::Stalled));
         let a_little_after = |after: u64| Peer { acked: after / 90, ..silent(CLOSED, after % 4) };
         assert!(matches!(watch(600, a_little_after), (600.., Seen::Behind(_))));

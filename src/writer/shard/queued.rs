@@ -11,7 +11,7 @@ impl Shard {
     pub(super) fn queued(&mut self, event: &Event, began: Instant) {
         let queued = Instant::now();
         let streams = self.streams_that_want(event);
-        self.count.ways.queued(event, streams, began, queued);
+        self.count.event_spans.queued(event, streams, began, queued);
     }
 
     /// The number of streams that an event goes to. Computed separately, so that delivery costs nothing more.

@@ -11,25 +11,25 @@ use crate::traceparent::TraceParent;
 use crate::traces::{Kind, Span, Tracer, Value};
 
 /// The most events whose writing is in progress; beyond it, the oldest span ends.
-const WAYS_MAX: usize = 1024;
+const OPEN_MAX: usize = 1024;
 /// Including ended ones behind one that has not ended.
-const ORDER_MAX: usize = 4 * WAYS_MAX;
+const ORDER_MAX: usize = 4 * OPEN_MAX;
 /// How long a span waits for the event to be written to all streams: a queue may drop it, and a client may leave or not
 /// read.
 const FLUSH_WAIT: Duration = Duration::from_secs(10);
 
 /// The open spans of events in one writer.
-pub(super) struct Ways {
+pub(super) struct EventSpans {
     tracer: Option<Tracer>,
     writer: u32,
     /// By the span of their receipt.
-    open: FxHashMap<[u8; 8], Way>,
+    open: FxHashMap<[u8; 8], OpenEvent>,
     /// The same in order, including ended ones.
     order: VecDeque<([u8; 8], Instant)>,
 }
 
 /// An event that is queued.
-struct Way {
+struct OpenEvent {
     /// The span of its writing.
     place: TraceParent,
     /// The span of its queueing.
@@ -44,7 +44,7 @@ struct Way {
     last: Instant,
 }
 
-impl Ways {
+impl EventSpans {
     pub(super) fn new(tracer: Option<Tracer>, writer: u32) -> Self {
         Self { tracer, writer, open: FxHashMap::default(), order: VecDeque::new() }
     }
@@ -69,10 +69,10 @@ impl Ways {
             moments: Vec::new(),
             is_error: false,
         });
-        while self.open.len() >= WAYS_MAX || self.order.len() >= ORDER_MAX {
+        while self.open.len() >= OPEN_MAX || self.order.len() >= ORDER_MAX {
             self.end_oldest();
         }
-        let way = Way {
+        let open_event = OpenEvent {
             place: Tracer::below(place),
             parent: place.span,
             event_id,
@@ -83,17 +83,17 @@ impl Ways {
             first: None,
             last: queued,
         };
-        self.open.insert(receipt.span, way);
+        self.open.insert(receipt.span, open_event);
         self.order.push_back((receipt.span, queued + FLUSH_WAIT));
     }
 
     /// The event was completely written to one more stream.
     pub(super) fn written(&mut self, receipt: &TraceParent, now: Instant) {
-        let Some(way) = self.open.get_mut(&receipt.span) else { return };
-        way.written += 1;
-        way.first.get_or_insert(now);
-        way.last = now;
-        if way.written == way.streams {
+        let Some(open_event) = self.open.get_mut(&receipt.span) else { return };
+        open_event.written += 1;
+        open_event.first.get_or_insert(now);
+        open_event.last = now;
+        if open_event.written == open_event.streams {
             self.end(receipt.span);
             self.forget_ended();
         }
@@ -134,22 +134,22 @@ impl Ways {
     }
 
     fn end(&mut self, receipt: [u8; 8]) {
-        let Some(way) = self.open.remove(&receipt) else { return };
+        let Some(open_event) = self.open.remove(&receipt) else { return };
         let Some(tracer) = &self.tracer else { return };
-        let mut attributes = self.attributes(way.event_id, way.written);
-        let left_out = way.streams - way.written;
+        let mut attributes = self.attributes(open_event.event_id, open_event.written);
+        let left_out = open_event.streams - open_event.written;
         if left_out > 0 {
             attributes.push(("sidestream.streams.not_reached", Value::count(left_out)));
         }
         tracer.end(Span {
-            place: way.place,
-            parent: Some(way.parent),
-            name: format!("flush {}", way.topic).into(),
+            place: open_event.place,
+            parent: Some(open_event.parent),
+            name: format!("flush {}", open_event.topic).into(),
             kind: Kind::Internal,
-            start: way.queued,
-            end: way.last,
+            start: open_event.queued,
+            end: open_event.last,
             attributes,
-            moments: way.first.map(|first| ("first stream", first)).into_iter().collect(),
+            moments: open_event.first.map(|first| ("first stream", first)).into_iter().collect(),
             is_error: false,
         });
     }
@@ -187,39 +187,40 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_with_the_last_stream_or_after_a_while() {
+    fn a_span_ends_with_the_last_stream_or_after_a_timeout() {
         let (tracer, mut spans, _) = Tracer::for_tests(10);
-        let mut ways = Ways::new(Some(tracer.clone()), 0);
+        let mut event_spans = EventSpans::new(Some(tracer.clone()), 0);
         let (all, some) = (event(&tracer, 1), event(&tracer, 2));
         let now = Instant::now();
-        ways.queued(&all, 2, now, now);
-        ways.queued(&some, 2, now, now);
-        ways.queued(&event(&tracer, 3), 0, now, now);
+        event_spans.queued(&all, 2, now, now);
+        event_spans.queued(&some, 2, now, now);
+        event_spans.queued(&event(&tracer, 3), 0, now, now);
         assert_eq!(told(&mut spans), [span("enqueue", 2), span("enqueue", 2)]);
-        let write = |ways: &mut Ways, event: &Event| ways.written(event.trace.as_ref().unwrap(), now);
-        write(&mut ways, &some);
-        write(&mut ways, &all);
+        let write =
+            |event_spans: &mut EventSpans, event: &Event| event_spans.written(event.trace.as_ref().unwrap(), now);
+        write(&mut event_spans, &some);
+        write(&mut event_spans, &all);
         assert!(told(&mut spans).is_empty());
-        write(&mut ways, &all);
+        write(&mut event_spans, &all);
         assert_eq!(told(&mut spans), [span("flush", 2)]);
-        ways.expire(now + FLUSH_WAIT / 2);
-        assert!(told(&mut spans).is_empty() && ways.wait().is_some());
-        ways.expire(now + FLUSH_WAIT);
+        event_spans.expire(now + FLUSH_WAIT / 2);
+        assert!(told(&mut spans).is_empty() && event_spans.wait().is_some());
+        event_spans.expire(now + FLUSH_WAIT);
         assert_eq!(told(&mut spans), [span("flush", 1)]);
-        assert!(ways.wait().is_none() && ways.open.is_empty());
+        assert!(event_spans.wait().is_none() && event_spans.open.is_empty());
     }
 
     #[test]
     fn the_number_of_open_events_is_limited() {
-        let (tracer, spans, _) = Tracer::for_tests(3 * WAYS_MAX);
-        let mut ways = Ways::new(Some(tracer.clone()), 0);
+        let (tracer, spans, _) = Tracer::for_tests(3 * OPEN_MAX);
+        let mut event_spans = EventSpans::new(Some(tracer.clone()), 0);
         let now = Instant::now();
-        for offset in 0..WAYS_MAX as i64 + 3 {
-            ways.queued(&event(&tracer, offset), 1, now, now);
+        for offset in 0..OPEN_MAX as i64 + 3 {
+            event_spans.queued(&event(&tracer, offset), 1, now, now);
         }
-        assert_eq!((ways.open.len(), ways.order.len()), (WAYS_MAX, WAYS_MAX));
-        ways.end_all();
-        assert!(ways.open.is_empty() && ways.order.is_empty());
-        assert_eq!(spans.filter(|span| span.name == "flush orders").count(), WAYS_MAX + 3);
+        assert_eq!((event_spans.open.len(), event_spans.order.len()), (OPEN_MAX, OPEN_MAX));
+        event_spans.end_all();
+        assert!(event_spans.open.is_empty() && event_spans.order.is_empty());
+        assert_eq!(spans.filter(|span| span.name == "flush orders").count(), OPEN_MAX + 3);
     }
 }
