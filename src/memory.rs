@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_step_is_left_somewhat_below_where_it_was_entered() {
+    fn each_level_is_left_below_its_threshold() {
         assert_eq!(Level::at(69, Level::Free), Level::Free);
         assert_eq!(Level::at(70, Level::Free), Level::Encodings);
         assert_eq!(Level::at(86, Level::Free), Level::Streams);

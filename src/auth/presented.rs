@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_subprotocol_carries_one_token() {
+    fn a_subprotocol_contains_one_token() {
         let entry = |encoded: &str| format!("{TOKEN_SUBPROTOCOL}app.{encoded}");
         let token = |offered: &[&str]| subprotocol_token(offered.iter().copied());
         assert_eq!(token(&["v1", &entry("YS5iLmM")]).as_deref(), Some("a.b.c"));
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn other_cookies_hide_no_token() {
+    fn other_cookies_do_not_hide_the_token() {
         for cookies in [
             &[&b"theme=dark; session=d=ef"[..]][..],
             &[b"theme=dark", b"session=d=ef"],

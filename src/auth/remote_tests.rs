@@ -49,7 +49,7 @@ fn fetch(answer: Vec<u8>) -> Result<usize, String> {
 }
 
 #[test]
-fn an_issuer_that_fails_or_lies_gives_no_keys() {
+fn an_issuer_with_invalid_responses_yields_no_keys() {
     assert_eq!(fetch(ok(&keys("a"))), Ok(1));
     let refused = |answer: Vec<u8>, why: &str| {
         let error = fetch(answer).unwrap_err();
@@ -69,7 +69,7 @@ fn an_issuer_that_fails_or_lies_gives_no_keys() {
 }
 
 #[test]
-fn metadata_are_of_the_issuer_and_lead_to_its_keys() {
+fn metadata_must_be_of_the_issuer() {
     let discover = |metadata: &dyn Fn(SocketAddr) -> String| {
         let keys = issuer(vec![ok(&keys("a"))]);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -90,7 +90,7 @@ fn metadata_are_of_the_issuer_and_lead_to_its_keys() {
 }
 
 #[test]
-fn keys_stay_while_the_issuer_fails_but_not_for_ever() {
+fn keys_stay_valid_for_a_limited_time_while_the_issuer_fails() {
     block_on(async {
         let known = at(issuer(vec![ok(&keys("a"))]));
         assert!(known.current().is_none());
@@ -116,7 +116,7 @@ fn unknown_keys_cause_one_request_at_a_time() {
 }
 
 #[test]
-fn max_age_counts_within_bounds() {
+fn max_age_is_respected_within_bounds() {
     for (value, seconds) in [
         (None, 600),
         (Some("public, max-age=900"), 900),

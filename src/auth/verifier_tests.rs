@@ -158,7 +158,7 @@ fn a_token_that_was_changed_is_refused() {
 }
 
 #[test]
-fn garbage_is_malformed_and_huge_tokens_are_not_looked_at() {
+fn invalid_tokens_are_malformed_and_long_tokens_are_not_parsed() {
     for garbage in ["", ".", "..", "...", "a.b.c", "\u{fffd}", "eyJhbGciOiJIUzI1NiJ9", "eyJhbGciOiJIUzI1NiJ9.e30"] {
         assert_eq!(refused(&hs256(), garbage), TokenError::Malformed, "{garbage}");
     }
@@ -241,7 +241,7 @@ fn the_key_of_a_set_is_found_by_its_id() {
 }
 
 #[test]
-fn a_key_must_be_named_where_several_could_be_meant() {
+fn a_kid_is_required_if_several_keys_match() {
     use Algorithm::HS256;
     let [one, two] = [b"the first of two secrets, 32 bytes.", b"the other of two secrets, 32 bytes."];
     let [one, two] = [one, two].map(|secret| EncodingKey::from_secret(secret));
@@ -253,7 +253,7 @@ fn a_key_must_be_named_where_several_could_be_meant() {
 }
 
 #[test]
-fn of_a_set_only_what_verifies_with_an_allowed_algorithm_counts() {
+fn only_keys_of_a_set_that_support_an_allowed_algorithm_are_used() {
     use Algorithm::{ES256, RS256, RS512};
     let (rsa, ec) = (rsa(), ec());
     let with = |name: &str, value: Value| {
@@ -304,7 +304,7 @@ fn each_issuer_has_its_own_keys() {
 
 /// As in a reload: whether a previously accepted token would still be accepted, as far as its key is concerned.
 #[test]
-fn a_token_rests_on_its_key_its_algorithm_its_issuer_and_its_audience() {
+fn an_authority_depends_on_key_algorithm_issuer_and_audience() {
     let (one, two) =
         (EncodingKey::from_secret(SECRET), EncodingKey::from_secret(b"another secret of at least 32 bytes, for tests"));
     let (hs256, hs384) = (Algorithm::HS256, Algorithm::HS384);

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_head_says_where_a_body_ends() {
+    fn the_head_determines_the_framing() {
         let head = |name: &str, value: &str| Head { minor: 1, status: 200, headers: vec![(name.into(), value.into())] };
         assert_eq!(Body::of(&head("Transfer-Encoding", "gzip, Chunked")), Body::Chunked(Chunked::default()));
         assert_eq!(Body::of(&head("content-length", "3")), Body::Counted(3));

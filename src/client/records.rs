@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_tell_events_from_gaps_and_heartbeats() {
+    fn events_gaps_and_heartbeats_are_distinguished() {
         let bytes = "{\"id\":\"o:0:4\",\"cursor\":\"o:0:4~AA\",\"type\":\"gap\"}\n\n{\"type\":\"gap\",\"cursor\":\"o:0:5\"}\n\
                      {\"type\":\"heartbeat\"}\n{\"id\":\"a user's own\"}\n7\n {\"type\":\"gap\"}\n";
         let items = read(Form::Lines, bytes.as_bytes(), 7);

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_and_what_is_none() {
+    fn urls_are_parsed_and_invalid_ones_rejected() {
         let target: Target = "https://[::1]/a?b=c&since=old".parse().unwrap();
         assert_eq!((target.tls, &*target.host, target.port, &*target.authority), (true, "::1", 443, "[::1]"));
         assert_eq!(target.path_with(&[("since", "t:0:1~A_-".into())]), "/a?b=c&since=t%3A0%3A1%7EA%5F%2D");

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_go_and_what_is_queued_stays() {
+    fn the_oldest_are_evicted_and_queued_ones_stay() {
         let events: Vec<_> = (0..3).map(|n| event("t", 0, n, &[])).collect();
         let one = shared(&Encodings::new(1 << 20), &events[0], KEY).weight();
         events.iter().for_each(|event| drop(event.frames.forget(KEY)));
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_encodings_of_an_event_go_with_it() {
+    fn the_encodings_of_an_event_are_dropped_with_it() {
         let encodings = Encodings::new(1 << 20);
         drop(shared(&encodings, &event("t", 0, 1, &[]), KEY));
         assert_eq!(encodings.bytes(), 0);

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn no_event_looks_like_a_record_of_ours() {
+    fn no_event_resembles_a_control_record() {
         let kind = |kind: &str, payload: &str| {
             let envelope = format!(r#"{{"id":"orders:0:4","ts":4,"type":"{kind}","data":{payload}}}"#);
             let payload = envelope.len() - 1 - payload.len()..envelope.len() - 1;

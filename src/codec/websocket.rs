@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn violations_are_told_apart() {
+    fn violations_are_distinguished() {
         let protocol = |bytes: &[u8]| matches!(read_all(bytes), Err(Violation::Protocol(_)));
         assert!(protocol(&frame(Opcode::Text, b"not masked")));
         assert!(protocol(&masked(0xc1, b"reserved bit")));
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_decoded_leaves_when_more_is_fed() {
+    fn decoded_bytes_are_removed_when_more_are_fed() {
         let mut decoder = Decoder::default();
         let bytes = [masked(0x81, b"one"), masked(0x81, b"two")].concat();
         decoder.feed(&bytes[..bytes.len() - 1]);
@@ -387,7 +387,7 @@ mod tests {
         }
 
         #[test]
-        fn nonsense_never_panics_nor_piles_up(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn invalid_bytes_never_panic_nor_accumulate(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = read_all(&bytes);
         }
     }

@@ -249,7 +249,7 @@ fn a_topics_uuid_is_its_epoch() {
 }
 
 #[test]
-fn what_the_log_lost_before_it_was_read_is_a_gap() {
+fn records_deleted_before_they_were_read_are_a_gap() {
     let mut bench = Bench::new(&[("orders", 1)], &["orders"]);
     // Almost nothing is prefetched, so that the log can overtake the reader.
     for (name, value) in
@@ -296,7 +296,7 @@ fn what_the_log_lost_before_it_was_read_is_a_gap() {
 }
 
 #[test]
-fn reading_goes_on_as_soon_as_what_was_fetched_is_taken() {
+fn fetching_resumes_as_soon_as_the_queue_is_drained() {
     const RECORDS: i64 = 60;
     /// What librdkafka's own pause of a second, after nearly every record, would not fit into. Without it the records take
     /// far less than a second: the rest is room for a busy machine.
@@ -324,7 +324,7 @@ fn a_record_of_ten_megabytes_arrives() {
 }
 
 #[test]
-fn lag_is_what_the_log_has_and_we_have_not() {
+fn lag_counts_unread_records() {
     let bench = Bench::new(&[("orders", 1)], &["orders"]);
     bench.produce("orders", 0, 1, "{}");
     let (_source, mut feeds) = bench.start();
@@ -336,7 +336,7 @@ fn lag_is_what_the_log_has_and_we_have_not() {
 }
 
 #[test]
-fn a_topic_may_be_called_otherwise_here_and_its_headers_arrive() {
+fn a_topic_may_have_another_name_and_its_headers_arrive() {
     let mut bench = Bench::new(&[("orders.v1", 2)], &["orders"]);
     bench.config.topics[0].source = "orders.v1".into();
     bench.config.topics[0].shape.headers = ShownHeaders::All;
@@ -376,7 +376,7 @@ fn a_stop_is_quick_and_waits_for_the_thread() {
 }
 
 #[test]
-fn a_batch_that_cannot_be_decompressed_is_passed_over_and_told() {
+fn a_batch_that_cannot_be_decompressed_is_skipped_with_a_gap() {
     let bench = Bench::new(&[("orders", 2)], &["orders"]).with_small_responses();
     let (source, mut feeds) = bench.start();
     assert_eq!(feeds.assigned(), "orders [0, 0]");
@@ -391,7 +391,7 @@ fn a_batch_that_cannot_be_decompressed_is_passed_over_and_told() {
 }
 
 #[test]
-fn a_batch_that_is_larger_than_a_response_is_passed_over_and_stops_no_other_partition() {
+fn a_batch_larger_than_a_response_is_skipped_and_delays_no_other_partition() {
     let bench = Bench::new(&[("orders", 1), ("notes", 1)], &["orders", "notes"]).with_small_responses();
     let (source, mut feeds) = bench.start();
     assert_eq!((feeds.assigned(), feeds.assigned()), ("orders [0]".into(), "notes [0]".into()));
@@ -405,7 +405,7 @@ fn a_batch_that_is_larger_than_a_response_is_passed_over_and_stops_no_other_part
 }
 
 #[test]
-fn a_batch_of_the_warm_up_that_cannot_be_read_is_told_in_its_place() {
+fn an_unreadable_batch_in_the_warm_up_is_a_gap_in_its_place() {
     let bench = Bench::new(&[("orders", 1)], &["orders"]).with_small_responses();
     bench.produce("orders", 0, 1, "{}");
     produce_batch(&bench.config.brokers, "orders", 0, "zstd", 5, 100_000);

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_stay_and_the_floors_tell_what_went() {
+    fn the_newest_entries_stay_and_floors_report_dropped_ones() {
         let mut warm = warm(3, &[100, 200]);
         for i in 0..4 {
             push(&mut warm, "a", 0, 100 + i, 10 * i);

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_recently_used_goes_first_and_the_last_one_stays() {
+    fn the_least_recently_used_is_evicted_first_and_the_last_one_stays() {
         let size = bytes_of(&page(0..1));
         let mut cache = Cache::new(3 * size);
         (0..3).for_each(|n| cache.insert(P0, page(n..n + 1), None));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn it_gives_way_while_memory_is_short() {
+    fn it_shrinks_under_memory_pressure() {
         let (size, mut cache) = (bytes_of(&page(0..1)), Cache::new(LARGE));
         let most = (SHORT_BYTES_MAX / size) as i64;
         (0..most + 9).for_each(|n| cache.insert(P0, page(n..n + 1), None));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_may_change_is_kept_for_a_while_only() {
+    fn a_page_that_may_change_expires() {
         let mut cache = Cache::new(LARGE);
         let (now, second) = (Instant::now(), Duration::from_secs(1));
         cache.insert(P0, page(0..10), Some(now + second));
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_overlaps_is_replaced() {
+    fn overlapping_pages_are_replaced() {
         let mut cache = Cache::new(LARGE);
         [0..10, 10..20, 20..30].into_iter().for_each(|offsets| cache.insert(P0, page(offsets), None));
         cache.insert(P0, page(15..25), None);

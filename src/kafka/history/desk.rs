@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_is_found_once_it_is_there() {
+    fn a_requested_page_is_found_once_it_is_published() {
         let (desk, now) = desk();
         assert!(matches!(ask(&desk, 200, 1000, now), Lookup::Asked));
         assert_eq!(desk.job(0, P0, SMALL), Some(Job { wanted: 200, start: 128, stop: 1000, until: 1000 }));
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn who_read_on_for_long_leaves_off_for_what_was_asked_for_before() {
+    fn a_tired_reader_yields_to_older_requests() {
         let (desk, now) = desk();
         assert!(matches!(ask(&desk, 9000, 9999, now), Lookup::Asked));
         assert!(matches!(ask(&desk, 512, 9999, now), Lookup::Asked));
@@ -323,13 +323,13 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_large_records_begin_where_they_are_wanted() {
+    fn pages_of_large_records_begin_at_the_requested_offset() {
         let starts = [1, 512, 1000, 20_000, 10_000_000].map(|bytes| aligned(1_023, bytes));
         assert_eq!(starts, [896, 896, 960, 1_022, 1_023]);
     }
 
     #[test]
-    fn a_log_that_ended_too_early_is_looked_at_again() {
+    fn a_truncated_log_is_read_again() {
         let (desk, now) = desk();
         desk.publish(0, P0, page(10..20), true, now);
         assert!(matches!(ask(&desk, 15, 20, now), Lookup::Found(_)));
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn all_who_wait_are_called_when_the_brokers_are_back() {
+    fn all_waiting_sessions_are_called_after_an_outage() {
         let (desk, now) = desk();
         desk.down(0);
         assert!(matches!(ask(&desk, 15, 20, now), Lookup::Down));
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_that_does_not_answer_leaves_the_others_alone() {
+    fn a_partition_that_does_not_respond_does_not_affect_others() {
         let (desk, now) = desk();
         let other = TopicPartition { partition: 1, ..P0 };
         desk.partition_is_down(0, P0, true);
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_a_topic_that_is_no_more_are_forgotten() {
+    fn pages_of_a_deleted_topic_are_dropped() {
         let (desk, now) = desk();
         desk.topic_is(0, 0, 0);
         desk.publish(0, P0, page(0..10), false, now);
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_is_another_is_told_to_who_reads_once() {
+    fn a_changed_log_is_reported_to_the_reader_once() {
         let (desk, now) = desk();
         desk.topic_is(0, 0, 7);
         assert!(!desk.is_outdated(0), "it was not known before");

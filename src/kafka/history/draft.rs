@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_before_the_wanted_offset_gives_way_to_it() {
+    fn records_before_the_wanted_offset_are_dropped_for_it() {
         let mut draft = Draft::new(3, 0, 10_000);
         for offset in 0..3 {
             assert!(matches!(draft.take(large(offset, 200_000)), Taken::More));
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_where_it_should_and_the_record_behind_is_handed_back() {
+    fn it_ends_at_its_limit_and_returns_the_next_record() {
         let mut draft = Draft::new(0, 0, 3);
         assert!(matches!(take(&mut draft, 0..3), Taken::Full));
         assert_eq!(finish(draft).0, 0..3);
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_lost_more_meanwhile_ends_the_page_or_begins_it_again() {
+    fn concurrent_retention_ends_or_restarts_the_page() {
         let mut draft = Draft::new(130, 128, 1000);
         take(&mut draft, 128..132);
         assert_eq!(draft.fit(500, 5000), Fit::Done);
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_ends_before_is_told() {
+    fn a_log_that_ends_before_causes_a_gap() {
         let mut draft = Draft::new(130, 128, 1000);
         assert_eq!((draft.fit(0, 57), draft.is_truncated()), (Fit::Done, true));
         assert_eq!(finish(draft), (130..1000, vec!["truncated 57-999".into()]), "from where it ends");
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_was_cut_while_it_was_read_ends_the_page() {
+    fn a_log_that_is_truncated_while_it_is_read_ends_the_page() {
         let mut draft = Draft::new(130, 128, 1000);
         take(&mut draft, 128..140);
         assert_eq!(draft.fit(0, 135), Fit::Done);

@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_calls_those_whose_place_it_holds() {
+    fn a_page_calls_the_sessions_whose_place_it_contains() {
         let (mut requests, _) = asked(&[129, 200, 256, 700]);
         assert_eq!(sessions(requests.answer(P0, &(129..200))), [0]);
         assert_eq!(requests.oldest_of(P0), Some(wanted(200, 1000)));
@@ -220,14 +220,14 @@ mod tests {
     }
 
     #[test]
-    fn one_who_asks_twice_is_called_once() {
+    fn a_repeated_request_is_called_once() {
         let (mut requests, now) = asked(&[5]);
         assert!(requests.add(P0, wanted(5, 1000), asker(0), now));
         assert_eq!(sessions(requests.answer(P0, &(0..10))), [0]);
     }
 
     #[test]
-    fn requests_are_served_in_the_order_they_came() {
+    fn requests_are_served_in_order() {
         let (mut requests, now) = asked(&[900, 10]);
         assert!(requests.add(P1, wanted(0, 10), asker(7), now));
         assert_eq!(requests.oldest_of(P0), Some(wanted(900, 1000)));
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn who_stands_at_an_offset_reads_on_to_what_is_just_ahead() {
+    fn a_reader_reaches_the_next_request_by_reading_on() {
         let (requests, _) = asked(&[100, 300]);
         assert_eq!(requests.at(P0, 100), Some(wanted(100, 1000)));
         assert_eq!(requests.at(P0, 101), None, "that lies behind, and the other too far ahead");
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_called_again_and_again_and_forgotten_where_it_does_not_ask_again() {
+    fn waiting_sessions_are_called_repeatedly_and_dropped_without_a_new_request() {
         let (mut requests, now) = asked(&[5, 500]);
         assert!(requests.overdue(now + CALL_AGAIN / 2).is_empty());
         let later = now + CALL_AGAIN;
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn when_everybody_is_called_the_order_stays() {
+    fn calling_all_sessions_keeps_the_order() {
         let (mut requests, now) = asked(&[900, 10]);
         assert_eq!(sessions(requests.everybody(now)), [0, 1]);
         assert!(requests.add(P0, wanted(10, 1000), asker(1), now));

@@ -220,7 +220,7 @@ fn partitions_and_topics_are_read_at_the_same_time() {
 }
 
 #[test]
-fn two_readers_far_apart_in_one_partition_both_arrive() {
+fn two_readers_at_distant_offsets_of_a_partition_both_finish() {
     let bench = Bench::new(&[("orders", 1)]);
     bench.produce("orders", 0, 6000, "{}");
     let walks = bench.walk_all([Walk::new("orders", 0, 0, 2000), Walk::new("orders", 0, 4000, 6000)]);
@@ -239,7 +239,7 @@ fn undecodable_records_are_gaps_and_not_counted_again() {
 }
 
 #[test]
-fn what_the_log_lost_is_a_gap_in_front() {
+fn deleted_records_are_a_gap_at_the_start() {
     let bench = Bench::new(&[("orders", 1)]);
     // The broker keeps 5 MiB.
     let large = format!("\"{}\"", "x".repeat(100_000));
@@ -257,7 +257,7 @@ fn what_the_log_lost_is_a_gap_in_front() {
 }
 
 #[test]
-fn a_log_that_ends_before_what_is_wanted_is_told() {
+fn a_log_that_ends_before_the_request_causes_a_gap() {
     let bench = Bench::new(&[("orders", 1)]);
     bench.produce("orders", 0, 10, "{}");
     let walk = bench.walk("orders", 0, 5, 50);
@@ -268,7 +268,7 @@ fn a_log_that_ends_before_what_is_wanted_is_told() {
 }
 
 #[test]
-fn large_records_come_alone_and_those_before_them_are_not_kept() {
+fn large_records_have_pages_of_their_own() {
     let bench = Bench::new(&[("orders", 1)]);
     bench.produce("orders", 0, 4, &format!("\"{}\"", "x".repeat(1_200_000)));
     let walk = bench.walk("orders", 0, 1, 4);
@@ -278,7 +278,7 @@ fn large_records_come_alone_and_those_before_them_are_not_kept() {
 }
 
 #[test]
-fn an_outage_is_told_and_over_when_the_broker_is_back() {
+fn an_outage_is_reported_and_ends_with_the_broker() {
     let bench = Bench::new(&[("orders", 2)]);
     bench.produce("orders", 0, 100, "{}");
     bench.produce("orders", 1, 1500, "{}");
@@ -296,7 +296,7 @@ fn an_outage_is_told_and_over_when_the_broker_is_back() {
 }
 
 #[test]
-fn a_topic_that_is_not_there_keeps_nobody_waiting_nor_others() {
+fn a_missing_topic_delays_nothing() {
     let bench = Bench::new(&[("orders", 1)]);
     bench.produce("orders", 0, 10, "{}");
     let nowhere = Place { topic: "orders".into(), partition: 7, epoch: 0, offset: 0, until: 10 };
@@ -310,7 +310,7 @@ fn a_topic_that_is_not_there_keeps_nobody_waiting_nor_others() {
 }
 
 #[test]
-fn each_partition_is_asked_for_its_offset_at_a_time() {
+fn the_offset_of_a_time_is_requested_per_partition() {
     let bench = Bench::new(&[("orders", 3)]);
     bench.produce("orders", 0, 10, "{}");
     let topic: Topic = "orders".into();
@@ -322,7 +322,7 @@ fn each_partition_is_asked_for_its_offset_at_a_time() {
 }
 
 #[test]
-fn pages_say_which_topic_they_are_of_and_are_forgotten_with_it() {
+fn pages_have_the_epoch_of_their_topic_and_are_dropped_with_it() {
     let bench = Bench::new(&[("orders", 1)]);
     bench.produce("orders", 0, 100, "{}");
     let epochs = |walk: &Walk| walk.pages.iter().map(|page| page.epoch).collect::<Vec<_>>();
@@ -335,7 +335,7 @@ fn pages_say_which_topic_they_are_of_and_are_forgotten_with_it() {
 }
 
 #[test]
-fn it_ends_when_told() {
+fn it_stops_on_request() {
     let bench = Bench::new(&[("orders", 1)]);
     bench.produce("orders", 0, 10, "{}");
     bench.walk("orders", 0, 0, 10);
@@ -347,7 +347,7 @@ fn it_ends_when_told() {
 }
 
 #[test]
-fn batches_that_cannot_be_read_are_passed_over() {
+fn unreadable_batches_are_skipped() {
     let bench = Bench::with(&[("orders", 1)], 32 << 20, SMALL_RESPONSES);
     let brokers = bench.broker.bootstrap_servers().unwrap();
     bench.produce("orders", 0, 2, "{}");

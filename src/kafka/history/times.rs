@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_everybodys_for_a_while() {
+    fn responses_are_shared_for_a_while() {
         let (mut times, now) = (Times::default(), Instant::now());
         assert!(
             times.ask((0, 7), asker(1), now) && times.ask((0, 7), asker(2), now) && times.ask((1, 7), asker(3), now)
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_none_yet_the_answer_is_theirs_who_asked_before() {
+    fn a_response_without_an_offset_is_valid_only_for_earlier_requests() {
         let (mut times, now) = (Times::default(), Instant::now());
         assert!(times.ask((0, 7), asker(1), now));
         times.answer((0, 7), [4, NO_OFFSET].into(), now);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_called_again_and_forgotten_where_it_does_not_ask_again() {
+    fn waiting_sessions_are_called_again_and_dropped_without_a_new_request() {
         let (mut times, now) = (Times::default(), Instant::now());
         assert!(times.ask((0, 7), asker(1), now));
         assert!(times.overdue(now).is_empty());
