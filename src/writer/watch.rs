@@ -8,7 +8,6 @@
 //! `TCP_USER_TIMEOUT` alone cannot distinguish them, because Linux also counts the time of a closed window. It is used
 //! for its side effect: the kernel sends a probe before it expires, where it would otherwise wait up to two minutes.
 //! Each check extends it.
-//! puts it off.
 
 use std::time::{Duration, Instant};
 

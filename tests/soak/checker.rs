@@ -6,7 +6,6 @@
 //! A gap counts only if it arrives before the client receives a later record of the partition. Events that a gap names
 //! must never be received, before or after it, and received events must not be repeated. Logs are not truncated here,
 //! and the producers are idempotent, so there is no exception.
-//! producers are idempotent, so there is no exception.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
