@@ -484,8 +484,6 @@ fn warns_of_settings_that_are_probably_unintended() {
     assert!(found.len() == 1 && found[0].starts_with("4:66: warning: proxies on the path"), "{found:?}");
     let found = route("59s", "limits: { idle_timeout: 30s }\n");
     assert!(found.len() == 1 && found[0].contains("`limits.idle_timeout`, 30s"), "{found:?}");
-    let found = warnings("clusters: { eu: { brokers: 'a:1', properties: { check.crcs: true } } }\n");
-    assert!(found.len() == 1 && found[0].contains("warning: the Kafka client skips batches"), "{found:?}");
     let found = warnings("auth: { key_file: short.key, algorithms: [HS256] }\n");
     assert!(found.len() == 1 && found[0].starts_with("3:19: warning: the secret has 5 bytes"), "{found:?}");
     let text = "upstream: { address: a:1 }\nkafka: { brokers: a:1, required_for_readiness: true }\n";

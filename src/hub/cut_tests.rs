@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::{Gap, Hub, NoLog, Plan, ReplayLimits, WindowLimits, last_id};
+use super::{Gap, Hub, LogEnd, NoLog, Plan, ReplayLimits, WindowLimits, last_id};
+use crate::cursor::Cursor;
 use crate::event::{Entry, GapCause, GapRange};
 use crate::hub::Log;
 use crate::route::Stream;
@@ -124,6 +125,66 @@ fn a_position_that_was_never_read_here_is_unrelated_to_an_older_truncation() {
     read(&mut ahead, &stream, 0, EVENTS as i64..25);
     let seen = ahead.cursor_now(&stream).unwrap().to_string();
     assert_eq!(reported(&plan(&hub, &stream, &seen).gaps), [(GapCause::Truncated, 20, 24)]);
+}
+
+/// The last event of partition 0 is offset 5; a transaction marker followed it, or more that no client is sent.
+fn hub_with_markers(stream: &Stream, base: i64) -> Hub {
+    let mut hub = Hub::new([("a".into(), WindowLimits { events: 100, bytes: usize::MAX })]);
+    hub.assign(&"a".into(), 0, &[base]);
+    hub.go_live(&["a".into()]);
+    read(&mut hub, stream, 0, base..6);
+    hub.append(&Entry::Hole { topic: "a".into(), partition: 0, end: 10 });
+    hub
+}
+
+#[test]
+fn a_tail_of_markers_is_no_loss() {
+    let stream = stream(1, &["a"]);
+    let mut hub = hub_with_markers(&stream, 4);
+    let seen = hub.cursor_now(&stream).unwrap().to_string();
+    let mut replaying = plan(&hub, &stream, &seen).replay;
+    let before = hub.next_seq();
+    cut(&mut hub);
+    assert!(!hub.is_loss(&"a".into(), before), "nor for live clients");
+    read(&mut hub, &stream, 0, 6..8);
+    assert_eq!(reported(&replaying.lost(&hub, &stream)), []);
+    assert_eq!(
+        std::iter::from_fn(|| replaying.step(&hub, &stream)).map(|it| last_id(it).offset).collect::<Vec<_>>(),
+        [6, 7]
+    );
+    let mut plan = plan(&hub, &stream, &seen);
+    assert_eq!((reported(&plan.gaps), rest(&hub, &stream, &mut plan)), (vec![], vec![6, 7]));
+}
+
+#[test]
+fn a_tail_that_the_window_does_not_hold_is_a_loss() {
+    let mut hub = Hub::new([("a".into(), WindowLimits { events: 100, bytes: usize::MAX })]);
+    hub.assign(&"a".into(), 0, &[8]);
+    hub.append(&Entry::Hole { topic: "a".into(), partition: 0, end: 10 });
+    let before = hub.next_seq();
+    cut(&mut hub);
+    assert!(hub.is_loss(&"a".into(), before));
+}
+
+/// On a replica that has read nothing of the tail.
+#[test]
+fn a_cursor_shows_that_markers_followed_its_event() {
+    let stream = stream(1, &["a"]);
+    let seen = hub_with_markers(&stream, 4).cursor_now(&stream).unwrap();
+    let after_the_event = "a:0:5";
+    assert_eq!(seen.id.to_string(), after_the_event);
+    let mut other = Hub::new([("a".into(), WindowLimits { events: 100, bytes: usize::MAX })]);
+    other.assign(&"a".into(), 0, &[0]);
+    other.go_live(&["a".into()]);
+    read(&mut other, &stream, 0, 0..6);
+    // An event came in the place of the first marker.
+    read(&mut other, &stream, 0, 6..7);
+    let end = LogEnd { topic: "a".into(), partition: 0, epoch: 0, end: 7 };
+    let mut plan = other.plan_before(&stream, &seen, std::slice::from_ref(&end), &NoLog.limits());
+    assert_eq!((reported(&plan.gaps), rest(&other, &stream, &mut plan)), (vec![], vec![6]));
+    let later = Cursor { id: "a:0:8".parse().unwrap(), ..seen };
+    let plan = other.plan_before(&stream, &later, &[end], &NoLog.limits());
+    assert_eq!(reported(&plan.gaps), [(GapCause::Truncated, 7, 9)], "it had an event beyond");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::window::is_other;
 use crate::event::{Entry, Epoch, Topic};
 
 /// A contiguous chunk of one partition's log, read once and shared by all sessions that replay it.
@@ -38,6 +39,13 @@ pub struct Place {
     pub offset: i64,
     /// The end of the needed offsets, greater than `offset`: the window contains the rest.
     pub until: i64,
+}
+
+impl Place {
+    /// Whether a page holds it.
+    pub fn is_in(&self, page: &Page) -> bool {
+        page.offsets.contains(&self.offset) && !is_other(self.epoch, page.epoch)
+    }
 }
 
 /// The session that requests data, and the writer that owns it.

@@ -208,7 +208,9 @@ impl Replay {
             }
             for cut in window.cuts_since(self.cuts_from) {
                 if let Some(next) = self.positions.next((n, cut.partition)).filter(|next| *next > cut.end) {
-                    losses.truncated(topic, cut.partition, cut.end, next);
+                    if cut.is_loss {
+                        losses.truncated(topic, cut.partition, cut.end, next);
+                    }
                     self.positions.pass((n, cut.partition), cut.end);
                 }
                 if let Some(order) = order.next.get_mut(cut.partition) {

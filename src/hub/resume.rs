@@ -52,7 +52,7 @@ impl Ahead {
         let known = window.and_then(|window| Some((window, *window.next.get(n)?)));
         match known {
             // If the log is known to be truncated, the plan contains the gap.
-            Some((window, next)) if position > next && window.cut_end(n, position).is_none() => {
+            Some((window, next)) if position > next && window.last_cut(n, position).is_none() => {
                 let (topic, partition, epoch) = (topic.clone(), n as i32, window.epoch);
                 self.places.push(Place { topic, partition, epoch, offset: position - 1, until: position });
             }
@@ -76,8 +76,27 @@ impl Hub {
     pub fn plan_before(&self, stream: &Stream, cursor: &Cursor, ends: &[LogEnd], limits: &ReplayLimits) -> Plan {
         let full = cursor.opaque.as_ref().and_then(|opaque| Positions::decode(opaque, &stream.topics));
         match full {
-            Some(seen) => self.plan_exact(stream, seen, ends, limits),
+            Some(mut seen) => {
+                self.pass_markers_again(stream, &mut seen, &cursor.id, ends);
+                self.plan_exact(stream, seen, ends, limits)
+            }
             None => self.plan_from_id(stream, &cursor.id, ends, limits),
+        }
+    }
+
+    /// Moves the position of a partition back to the last event that the client received of it, if the log ends between the
+    /// two: the log lost offsets without events, such as transaction markers. Records that replaced them are new to the
+    /// client.
+    fn pass_markers_again(&self, stream: &Stream, seen: &mut Positions, last: &EventId, ends: &[LogEnd]) {
+        let Some(n) = stream.topics.iter().position(|topic| *topic == last.topic) else { return };
+        let epoch = self.topic(&last.topic).map_or(0, |window| window.epoch);
+        let Some(next) = seen.0[n].next.get_mut(last.partition as usize) else { return };
+        let is_between = |end: &LogEnd| {
+            let is_same = (&end.topic, end.partition) == (&last.topic, last.partition) && !is_other(end.epoch, epoch);
+            is_same && (last.offset + 1..*next).contains(&end.end)
+        };
+        if ends.iter().any(is_between) {
+            *next = last.offset + 1;
         }
     }
 
@@ -273,8 +292,11 @@ impl Losses {
             let (base, next) = (window.base[partition], window.next[partition]);
             if *position > next {
                 // If the log is known to be truncated, records that replaced its end are new to the client.
-                let end = window.cut_end(partition, *position).map_or(next, |end| end.min(next));
-                self.truncated(topic, partition, end, *position);
+                let cut = window.last_cut(partition, *position);
+                let end = cut.map_or(next, |cut| cut.end.min(next));
+                if cut.is_none_or(|cut| cut.is_loss) {
+                    self.truncated(topic, partition, end, *position);
+                }
                 *position = end;
             }
             if *position < base && !has_log {

@@ -70,6 +70,8 @@ pub(super) struct Cut {
     pub(super) end: i64,
     /// The offset after the last record that had been read.
     was: i64,
+    /// Whether there may have been an event beyond the end: transaction markers alone are no loss.
+    pub(super) is_loss: bool,
 }
 
 impl Hub {
@@ -220,6 +222,12 @@ impl Hub {
         stream.topics.iter().filter_map(|topic| self.topics.get(topic)).all(|window| window.order_from <= seq)
     }
 
+    /// Whether clients that have received everything need the gap that was appended at this place.
+    pub fn is_loss(&self, topic: &Topic, seq: Seq) -> bool {
+        let window = self.topics.get(topic);
+        window.and_then(|window| window.cuts_since(seq).next()).is_none_or(|cut| cut.is_loss)
+    }
+
     /// The sequence number of the next entry.
     pub fn next_seq(&self) -> Seq {
         self.next_seq
@@ -261,7 +269,8 @@ impl TopicWindow {
         }
         if let Entry::Gap { cause: GapCause::Truncated, range } = &entry {
             let was = *next;
-            return self.cut(Cut { seq, partition: partition as usize, end: range.from, was });
+            let (n, end) = (partition as usize, range.from);
+            return self.cut(Cut { seq, partition: n, end, was, is_loss: self.may_hold_events(n, end) });
         }
         if matches!(entry, Entry::Gap { cause: GapCause::Overflow, .. }) {
             return self.skip(seq, partition, after(&entry));
@@ -319,6 +328,12 @@ impl TopicWindow {
         self.cuts.push_back(cut);
     }
 
+    /// Whether an event may have been read of a partition from this offset on. Entries that left the window are unknown.
+    fn may_hold_events(&self, partition: usize, from: i64) -> bool {
+        let mut places = self.entries.iter().map(|(_, entry)| place(entry));
+        self.base[partition] > from || places.any(|(_, of, last)| of as usize == partition && last >= from)
+    }
+
     /// The writer skipped the entries before `next`, which the log contains: the partition's window starts there, so
     /// that resuming clients read them from the log.
     fn skip(&mut self, seq: Seq, partition: i32, next: i64) {
@@ -335,11 +350,11 @@ impl TopicWindow {
         self.cuts.iter().filter(move |cut| cut.seq >= seq)
     }
 
-    /// The end of the log at its last truncation, for a client whose position is beyond what has been read since, and
-    /// not beyond what had been read before. A position that was never read here is unrelated to that truncation.
-    pub(super) fn cut_end(&self, partition: usize, position: i64) -> Option<i64> {
+    /// The last truncation of a log, for a client whose position is beyond what has been read since, and not beyond what
+    /// had been read before. A position that was never read here is unrelated to that truncation.
+    pub(super) fn last_cut(&self, partition: usize, position: i64) -> Option<&Cut> {
         let last = self.cuts.iter().rev().find(|cut| cut.partition == partition)?;
-        (position <= last.was).then_some(last.end)
+        (position <= last.was).then_some(last)
     }
 }
 

@@ -16,6 +16,7 @@ mod request;
 mod resume;
 #[cfg(test)]
 mod resume_tests;
+mod skim;
 #[cfg(test)]
 mod tests;
 mod token;

@@ -8,9 +8,10 @@ use rustc_hash::FxHashMap;
 
 use crate::cursor::{Cursor, Positions, TopicPosition};
 use crate::event::{Entry, Epoch, EventId, GapCause, GapRange, Topic};
-use crate::hub::{Gap, LogEnd, Lookup, Place, Plan, Replay, cut};
+use crate::hub::{Gap, LogEnd, Lookup, Place, Plan, Replay, ReplayLimits, cut};
 use crate::route::{OnGap, Stream, Transport};
 
+use super::skim::Skim;
 use super::walk::{PARTITIONS_AHEAD, Replaying};
 use super::{Progress, Resume, Resumes, Session, Subscription, WriterContext};
 
@@ -22,6 +23,8 @@ const RESUME_WAIT: Duration = Duration::from_secs(1);
 const PARTITION_WAIT: Duration = Duration::from_secs(8);
 /// How long a client waits for its answer while the log is asked whether it can resume.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
+/// How long events are counted that may fit into the replay limit although their offsets do not. After that offsets count.
+const SKIM_WAIT: Duration = Duration::from_secs(5);
 /// How far apart in time two replicas, or two producers' clocks, may be. What other partitions got this long before an
 /// event is sent again to a client that names the event alone.
 const SKEW: Duration = Duration::from_secs(60);
@@ -37,8 +40,16 @@ pub(super) struct Waiting {
     log_ends: Vec<LogEnd>,
     /// Where the stream stood when the log was asked first: where it had nothing as late as that, this is where to go on.
     ends: Option<Positions>,
+    looked: Looked,
+}
+
+/// What was seen of the log so far.
+#[derive(Debug, Default)]
+struct Looked {
     /// What is lost of the places that were looked at.
     checked: Checked,
+    /// Events before the window, where their number decides.
+    skim: Skim,
 }
 
 /// The topic, its epoch, partition and offset of places whose pages were looked at, each with what its log no longer
@@ -62,8 +73,8 @@ impl Session {
             Resume::Ago(_) | Resume::Unreadable => Start::Unreadable,
         };
         let (since, since_ms) = (context.now.instant, context.now.unix_ms);
-        let (log_ends, ends, checked) = Default::default();
-        let waiting = Waiting { start, since, since_ms, log_ends, ends, checked };
+        let (log_ends, ends, looked) = Default::default();
+        let waiting = Waiting { start, since, since_ms, log_ends, ends, looked };
         self.subscriptions[n].progress = Progress::Waiting(Box::new(waiting));
     }
 
@@ -78,12 +89,15 @@ impl Session {
             let ends = waiting.ends.get_or_insert_with(|| context.hub.positions(stream)).clone();
             let start = waiting.start.clone();
             let is_ahead = matches!(&start, Start::Cursor(cursor) if waiting.awaits(stream, cursor, context));
-            let (log_ends, mut checked) = (waiting.log_ends.clone(), std::mem::take(&mut waiting.checked));
-            if !is_ahead && let Some(plan) = self.locate(n, &start, (&ends, &log_ends), &mut checked, context) {
+            let (log_ends, mut looked) = (waiting.log_ends.clone(), std::mem::take(&mut waiting.looked));
+            let may_skim = waited < SKIM_WAIT;
+            if !is_ahead
+                && let Some(plan) = self.locate(n, &start, (&ends, &log_ends), (&mut looked, may_skim), context)
+            {
                 return self.start(n, plan, &start, context);
             }
             if let Progress::Waiting(waiting) = &mut self.subscriptions[n].progress {
-                waiting.checked = checked;
+                waiting.looked = looked;
             }
         }
         let patience = if is_ready { ANSWER_WAIT } else { RESUME_WAIT };
@@ -102,24 +116,33 @@ impl Session {
         n: usize,
         start: &Start,
         (ends, log_ends): (&Positions, &[LogEnd]),
-        checked: &mut Checked,
+        (looked, may_skim): (&mut Looked, bool),
         context: &WriterContext<'_>,
     ) -> Option<Plan> {
         let (hub, stream, limits) = (context.hub, &*self.subscriptions[n].stream, context.log.limits());
-        let mut plan = match start {
-            Start::Cursor(cursor) => match hub.is_time_needed(stream, cursor, &limits) {
-                Some(place) => plan_by_id(stream, &cursor.id, &place, ends, context)?,
-                None => hub.plan_before(stream, cursor, log_ends, &limits),
-            },
-            Start::Time(ms)
-                if limits.events > 0 && stream.topics.iter().all(|topic| context.log.finds_times(topic)) =>
-            {
-                hub.plan_at(stream, &offsets_at(stream, *ms, ends, context)?, ends, None, &limits)
-            }
-            Start::Time(_) | Start::Unreadable => hub.plan_unknown(stream),
+        let plan_within = |limits: &ReplayLimits| {
+            Some(match start {
+                Start::Cursor(cursor) => match hub.is_time_needed(stream, cursor, limits) {
+                    Some(place) => plan_by_id(stream, &cursor.id, &place, ends, limits, context)?,
+                    None => hub.plan_before(stream, cursor, log_ends, limits),
+                },
+                Start::Time(ms)
+                    if limits.events > 0 && stream.topics.iter().all(|topic| context.log.finds_times(topic)) =>
+                {
+                    hub.plan_at(stream, &offsets_at(stream, *ms, ends, context)?, ends, None, limits)
+                }
+                Start::Time(_) | Start::Unreadable => hub.plan_unknown(stream),
+            })
         };
+        let mut plan = plan_within(&limits)?;
+        if may_skim && plan.gaps.iter().any(|gap| gap.cause == GapCause::ReplayLimit) {
+            let all = plan_within(&ReplayLimits { events: u64::MAX, ..limits })?;
+            if looked.skim.fits(&all.replay, stream, limits.events, context)? {
+                plan = all;
+            }
+        }
         if !self.answered && !self.can_continue() && plan.gaps.is_empty() {
-            plan.gaps = first_losses(stream, &plan.replay, checked, context)?;
+            plan.gaps = first_losses(stream, &plan.replay, &mut looked.checked, context)?;
         }
         Some(plan)
     }
@@ -252,6 +275,7 @@ fn plan_by_id(
     id: &EventId,
     place: &Place,
     ends: &Positions,
+    limits: &ReplayLimits,
     context: &WriterContext<'_>,
 ) -> Option<Plan> {
     let Lookup::Found(page) = context.log.page(place, context.asker()) else { return None };
@@ -259,7 +283,7 @@ fn plan_by_id(
     let skew = i64::try_from(SKEW.as_millis()).unwrap_or(i64::MAX);
     // Of an event that is gone the time is not known: everything there is may be new to the client.
     let ms = page.first_ms.filter(|_| !is_gone).map_or(0, |ms| ms.saturating_sub(skew).max(0));
-    Some(context.hub.plan_at(stream, &offsets_at(stream, ms, ends, context)?, ends, Some(id), &context.log.limits()))
+    Some(context.hub.plan_at(stream, &offsets_at(stream, ms, ends, context)?, ends, Some(id), limits))
 }
 
 /// The first offsets of all partitions at or after a time; nothing where the log has to be asked first.

@@ -323,7 +323,8 @@ fn the_time_of_a_replay_does_not_run_for_a_partition_whose_broker_is_silent() {
 /// The cursor of who stands at these offsets.
 fn at(bench: &Bench, next: &[i64]) -> String {
     let positions = Positions(vec![TopicPosition { epoch: 0, next: next.to_vec() }]);
-    positions.cursor(&bench.route().stream.topics, "orders:0:0".parse().unwrap()).to_string()
+    let id = EventId { topic: "orders".into(), partition: 0, offset: next[0] - 1 };
+    positions.cursor(&bench.route().stream.topics, id).to_string()
 }
 
 #[test]
@@ -423,6 +424,40 @@ fn reading_the_log_has_limits() {
     let mut session = bench.open(Transport::Sse, since("orders:0:4"));
     let told_of = told(&bench.written(&mut session));
     assert_eq!(told_of, ["5", "6", "7", "replay-limit", "16", "17", "18", "19"], "a page is read to its end");
+}
+
+#[test]
+fn offsets_without_events_do_not_count_towards_the_limit() {
+    const EVENTS: i64 = 20;
+    // Each tenth offset holds an event; compaction took the others. The window holds the last four.
+    let sparse = |limit: u64| {
+        let mut bench = Bench::new();
+        let entries: Vec<Entry> = (0..EVENTS).map(|n| Entry::Event(event("orders", 0, 10 * n, &[]))).collect();
+        entries.iter().for_each(|entry| {
+            bench.hub.append(entry);
+        });
+        let mut fake_log = FakeLog::new(entries, 6);
+        fake_log.limits.events = limit;
+        bench.log = Arc::new(fake_log);
+        bench
+    };
+    let all: Vec<String> = (1..EVENTS).map(|n| (10 * n).to_string()).collect();
+    let mut bench = sparse(15);
+    for transport in [Transport::Sse, Transport::Ndjson] {
+        let mut session = bench.open(transport, since("orders:0:0"));
+        assert_eq!(told(&bench.written(&mut session)), all, "{transport:?}");
+    }
+    let mut bench = sparse(14);
+    let mut session = bench.open(Transport::Sse, since("orders:0:0"));
+    assert_eq!(told(&bench.written(&mut session))[0], "replay-limit");
+    // Where the log does not answer in time, offsets count.
+    let mut bench = sparse(15);
+    let limits = bench.log.limits();
+    bench.log = Arc::new(HalfSilent { fake_log: FakeLog { limits, ..FakeLog::new(Vec::new(), 3) }, is_late: false });
+    let mut session = bench.open(Transport::Sse, since("orders:0:0"));
+    assert_eq!(told(&bench.written(&mut session)), Vec::<String>::new());
+    bench.pass(Duration::from_secs(5));
+    assert_eq!(told(&bench.written(&mut session))[0], "replay-limit");
 }
 
 #[test]

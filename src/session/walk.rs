@@ -299,7 +299,8 @@ impl Replaying {
 impl Reading {
     fn new(limits: &ReplayLimits, now: Instant) -> Self {
         Self {
-            events: limits.events,
+            // Exceeded by the first event beyond the limit: the last one within it may be followed by markers alone.
+            events: limits.events.saturating_add(1),
             bytes: limits.bytes,
             until: now + limits.time,
             waits_since: None,
@@ -330,8 +331,8 @@ impl Reading {
     }
 
     fn count(&mut self, entry: &Entry) {
-        self.events = self.events.saturating_sub(1);
         if let Entry::Event(event) = entry {
+            self.events = self.events.saturating_sub(1);
             self.bytes = self.bytes.saturating_sub(event.envelope.len() as u64);
         }
     }

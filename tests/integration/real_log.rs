@@ -102,6 +102,28 @@ fn position(topic: &str, cursor: &str) -> i64 {
     positions.map_or(cursor.id.offset + 1, |positions| positions.0[0].next[0])
 }
 
+/// Half of the offsets are those of control records: the limit is one of events.
+#[test]
+fn control_records_do_not_count_towards_the_replay_limit() {
+    const EVENTS: i64 = 30;
+    let admin = Admin::of(&shared().address);
+    admin.create_topic("markers", 1, &[]);
+    let mut house = plan(shared(), &["markers"])
+        .with("topics: { markers: { replay: { events: 2 } } }\nreplay: { events: 40 }")
+        .build();
+    for n in 0..EVENTS {
+        admin.transaction("markers", &[json!({"type": "t", "data": n}).to_string()], true);
+    }
+    house.restart();
+    let wanted: Vec<_> = (1..EVENTS).map(|n| format!("markers:0:{}", 2 * n)).collect();
+    assert_eq!(house.get("/stream?since=markers:0:0").ndjson().ids(wanted.len()), wanted);
+    assert_eq!(house.get("/events").header("Last-Event-ID", "markers:0:0").sse().ids(wanted.len()), wanted);
+    // There are more events than that now: the oldest are left out.
+    (0..2 * EVENTS).for_each(|n| drop(house.broker.event("markers", 0, json!({"type": "t", "data": n}))));
+    let refused = house.get("/stream?since=markers:0:0").send();
+    assert_eq!((refused.status(), &refused.json()["cause"]), (410, &json!("replay-limit")));
+}
+
 #[test]
 fn a_log_that_ends_with_records_of_nobody_is_warm_at_once() {
     let admin = Admin::of(&shared().address);

@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::support::admin::{Admin, produce_batch};
 use crate::support::house::House;
 use crate::support::real::{house, plan, shared};
+use crate::support::sse::{Record, Sse};
 use crate::support::{DEADLINE, eventually_true};
 
 /// The client takes responses and decompressed batches of at most 2 MB.
@@ -65,14 +66,7 @@ fn a_batch_that_cannot_be_read_is_told_and_passed_live_and_in_replay() {
         last[2].clone(),
         last[3].clone(),
     ];
-    let mut next = || {
-        let record = stream.event();
-        match record.event.as_deref() {
-            Some("gap") => told(&record.json()),
-            _ => record.event_id(),
-        }
-    };
-    assert_eq!(std::array::from_fn(|_| next()), all);
+    assert_eq!(std::array::from_fn(|_| shown(&stream.event())), all);
     assert_eq!(house.sidecar.metric("notifications_kafka_unreadable_batches_total{topic=\"poison\"}"), Some(2.0));
     // Another replica, which reads the end of the log only, and the rest for those who resume.
     house.restart();
@@ -82,6 +76,74 @@ fn a_batch_that_cannot_be_read_is_told_and_passed_live_and_in_replay() {
         if event["type"] == "gap" { told(&event) } else { event["id"].as_str().unwrap().to_owned() }
     };
     assert_eq!(std::array::from_fn::<_, 7, _>(|_| next()), all[1..]);
+}
+
+/// 300 records of 1 MB of one letter, which librdkafka's default limits do not let a client decompress.
+#[test]
+fn a_batch_of_three_kilobytes_that_expands_to_300_megabytes_is_reported_and_passed() {
+    let house = house(&[("bomb", 1)]);
+    let mut stream = house.get("/events").sse();
+    let first = house.broker.event("bomb", 0, json!({"type": "t", "data": 0}));
+    let before = shared().segment("bomb", 0).len();
+    produce_batch(&shared().address, "bomb", "zstd", 300, &"a".repeat(1_000_000));
+    assert!(shared().segment("bomb", 0).len() - before < 40_000, "one batch");
+    let last = house.broker.event("bomb", 0, json!({"type": "t", "data": 1}));
+    assert_eq!(last, "bomb:0:301");
+    assert_eq!([(); 3].map(|()| shown(&stream.event())), [first, "gap unreadable 1-300".into(), last]);
+    assert_eq!(house.sidecar.metric("notifications_kafka_unreadable_batches_total{topic=\"bomb\"}"), Some(1.0));
+}
+
+/// librdkafka drops the rest of a response behind such a batch, and fetches it again: the partition stalls.
+#[test]
+fn batches_with_wrong_checksums_are_reported_live_and_in_replay() {
+    let node = shared();
+    Admin::of(&node.address).create_topic("corrupt", 1, &[]);
+    let mut house = plan(node, &["corrupt"])
+        .kafka("properties: { check.crcs: true }")
+        .with("topics: { corrupt: { replay: { events: 2 } } }")
+        .build();
+    let event = |n: i64| house.broker.event("corrupt", 0, json!({"type": "t", "data": n}));
+    let mut live = house.get("/events").sse();
+    let first = event(0);
+    assert_eq!(live.ids(1), std::slice::from_ref(&first));
+    // Two in the middle of a response, and the last of the log.
+    house.sidecar.signal("STOP");
+    (1..8).for_each(|n| drop(event(n)));
+    let lost = [2, 3, 7];
+    lost.iter().for_each(|offset| node.corrupt("corrupt", *offset));
+    house.sidecar.signal("CONT");
+    let wanted: Vec<_> = (1..9).map(|offset| (offset, lost.contains(&offset))).collect();
+    assert_eq!(up_to(&mut live, 7), wanted[..7]);
+    let last = event(8);
+    assert_eq!(live.ids(1), [last]);
+    house.restart();
+    let mut resumed = house.get("/events").header("Last-Event-ID", &first).sse();
+    assert_eq!(up_to(&mut resumed, 8), wanted);
+}
+
+/// The offsets that a stream names up to this one, and whether each is in a gap.
+fn up_to(stream: &mut Sse, last: i64) -> Vec<(i64, bool)> {
+    let mut offsets: Vec<(i64, bool)> = Vec::new();
+    while offsets.last().is_none_or(|(offset, _)| *offset < last) {
+        let record = stream.event();
+        if record.event.as_deref() == Some("gap") {
+            let gap = record.json();
+            let range = &gap["ranges"][0];
+            assert_eq!(gap["cause"], "unreadable");
+            offsets
+                .extend((range["from"].as_i64().unwrap()..=range["to"].as_i64().unwrap()).map(|offset| (offset, true)));
+        } else {
+            offsets.push((record.event_id().rsplit(':').next().unwrap().parse().unwrap(), false));
+        }
+    }
+    offsets
+}
+
+fn shown(record: &Record) -> String {
+    match record.event.as_deref() {
+        Some("gap") => told(&record.json()),
+        _ => record.event_id(),
+    }
 }
 
 fn told(gap: &serde_json::Value) -> String {

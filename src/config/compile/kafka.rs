@@ -94,9 +94,6 @@ fn cluster(name: &str, section: &Section<'_>, files: Files<'_>, diagnostics: &Di
     }
 }
 
-/// Makes librdkafka verify checksums. It skips a batch that fails.
-const CHECKSUMS: &str = "check.crcs";
-
 /// What librdkafka calls the protocols of brokers.
 const PROTOCOLS: [&str; 4] = ["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"];
 const PROTOCOL: &str = "security.protocol";
@@ -187,8 +184,6 @@ const CREDENTIALS: [&str; 2] = ["sasl.username", "sasl.password"];
 /// The property, tried on the Kafka client.
 fn check(name: &Name, value: &str, place: Place, diagnostics: &Diagnostics) {
     match check_property(&name.text, value) {
-        Ok(()) if name.text == CHECKSUMS && value == "true" => diagnostics
-            .warn(place, "the Kafka client skips batches that fail the check: their events are missing without a gap"),
         Ok(()) => {}
         Err(error @ PropertyError::Value { .. }) => diagnostics.wrong(place, error.to_string()),
         Err(error @ (PropertyError::Owned(_) | PropertyError::Group(_))) => {

@@ -40,6 +40,7 @@ impl Shard {
         let seq = self.hub.append(entry);
         match entry {
             Entry::Event(event) => self.deliver(event, seq, now),
+            Entry::Gap { range, .. } if !self.hub.is_loss(&range.topic, seq) => {}
             Entry::Gap { cause, range } => {
                 let gap = Gap { cause: *cause, ranges: vec![range.clone()], missed: None, cursor: None };
                 self.tell(&gap, &last_id(entry), Some(seq));

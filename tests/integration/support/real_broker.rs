@@ -7,6 +7,7 @@
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -94,18 +95,25 @@ impl RealBroker {
         fs::read(self.folder.join(format!("data/{topic}-{partition}/{:020}.log", 0))).unwrap()
     }
 
+    /// Changes the last byte of the batch of partition 0 that begins at this offset, so that its checksum is wrong. Brokers
+    /// send batches from the file.
+    #[allow(dead_code)] // Not for the benchmarks and the soak test.
+    pub fn corrupt(&self, topic: &str, offset: i64) {
+        let path = self.folder.join(format!("data/{topic}-0/{:020}.log", 0));
+        let end = batch_at(&fs::read(&path).unwrap(), offset + 1) as u64;
+        let file = File::options().read(true).write(true).open(&path).unwrap();
+        let mut last = [0];
+        file.read_exact_at(&mut last, end - 1).unwrap();
+        file.write_all_at(&[!last[0]], end - 1).unwrap();
+    }
+
     /// Truncates the log of partition 0 at this offset while the node is down. Each record has to be a batch of its
     /// own.
     #[allow(dead_code)] // Not for the benchmarks and the soak test.
     pub fn cut(&self, topic: &str, offset: i64) {
-        // A batch begins with its base offset and the number of bytes that follow the two fields (KIP-98).
-        const BASE: usize = 8 + 4;
         let path = self.folder.join(format!("data/{topic}-0/{:020}.log", 0));
         let log = fs::read(&path).unwrap();
-        let mut at = 0;
-        while i64::from_be_bytes(log[at..at + 8].try_into().unwrap()) < offset {
-            at += BASE + u32::from_be_bytes(log[at + 8..at + BASE].try_into().unwrap()) as usize;
-        }
+        let at = batch_at(&log, offset);
         File::options().write(true).open(&path).unwrap().set_len(at as u64).unwrap();
     }
 
@@ -229,8 +237,10 @@ fn new_folder(place: &Path, name: &str) -> PathBuf {
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let span = PORTS.end - PORTS.start;
-    // Concurrent processes start at different ports.
-    let first = (std::process::id() % u32::from(span)) as u16;
+    /// Ports between the first ports of processes with consecutive ids.
+    const APART: u32 = 61;
+    // Concurrent processes start at different ports: a node binds its ports seconds after they were found.
+    let first = (std::process::id().wrapping_mul(APART) % u32::from(span)) as u16;
     (0..span)
         .map(|_| PORTS.start + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % span)
         .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
@@ -301,4 +311,16 @@ log.cleaner.dedupe.buffer.size=16777216
 log.cleaner.backoff.ms=200
 "
     )
+}
+
+/// The position in a segment of the first batch whose base offset is not below this one.
+#[allow(dead_code)] // Not for the benchmarks and the soak test.
+fn batch_at(log: &[u8], offset: i64) -> usize {
+    // A batch begins with its base offset and the number of bytes that follow the two fields (KIP-98).
+    const BASE: usize = 8 + 4;
+    let mut at = 0;
+    while at < log.len() && i64::from_be_bytes(log[at..at + 8].try_into().unwrap()) < offset {
+        at += BASE + u32::from_be_bytes(log[at + 8..at + BASE].try_into().unwrap()) as usize;
+    }
+    at
 }
