@@ -138,6 +138,12 @@ impl Principal {
         self.claims = Arc::new(self.claims_for(bindings));
     }
 
+    /// The text of a claim that has one value of at most [`VALUE_BYTES_MAX`].
+    pub fn claim_text(&self, path: &[Box<str>]) -> Option<Box<str>> {
+        let values = claim(self, path)?;
+        if values.len() == 1 { values.into_iter().next() } else { None }
+    }
+
     /// Drops all claims, for a stream without bindings.
     pub fn forget_claims(&mut self) {
         static NONE: LazyLock<Arc<Map<String, Value>>> = LazyLock::new(Arc::default);

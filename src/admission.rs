@@ -104,10 +104,29 @@ pub fn admit_ticket(route: &StreamRoute, params: &Params, holder: &Principal, si
     Ok(())
 }
 
-/// Counts the open streams of each route against its `max_streams`.
+/// Counts the open streams of each route against its `max_streams`, and those of each identity against quotas.
 pub trait Slots: Send + Sync + fmt::Debug {
-    /// Takes a slot of the route; `None` if none is free. Dropping it frees it.
-    fn take(&self, route: &StreamRoute) -> Option<Slot>;
+    /// Takes a slot of the route. Dropping it frees it.
+    ///
+    /// # Errors
+    ///
+    /// None is free.
+    fn take(&self, route: &StreamRoute) -> Result<Slot, NoSlot>;
+
+    /// Takes a slot of the route, and one of each quota that applies to the holder of a token, at this time in
+    /// milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    ///
+    /// None is free, or a quota is exceeded.
+    fn take_for(&self, route: &StreamRoute, holder: &Principal, now_unix_ms: i64) -> Result<Slot, NoSlot>;
+}
+
+/// The limit that leaves no slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoSlot {
+    Route,
+    Quota,
 }
 
 /// One of a route's `max_streams`, until it is dropped.

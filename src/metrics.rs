@@ -46,6 +46,7 @@ pub struct Metrics {
     /// Open streams, by the pattern of their route.
     pub route_streams: IntGaugeVec,
     pub unauthenticated_websockets: IntGauge,
+    pub quota_identities: IntGaugeVec,
     /// Events sent on streams, by the pattern of the route.
     pub route_events: IntCounterVec,
     /// Event time to flush of live events, in seconds.
@@ -238,6 +239,11 @@ impl Metrics {
             unauthenticated_websockets: make.gauge(
                 "unauthenticated_websockets",
                 "WebSockets that were opened without a token and have not sent one yet.",
+            )?,
+            quota_identities: make.gauges(
+                "quota_identities",
+                "Users, tenants or client addresses that a quota of limits.quotas keeps counters for.",
+                &["quota"],
             )?,
             route_streams: make.gauges("route_streams", "Open streams, by route.", &["route"])?,
             route_events: make.counters("route_events_sent_total", "Events sent, by route.", &["route"])?,

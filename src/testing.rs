@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::access::{Authority, Binding, Criterion, Principal, Rule, Selector, Source, Wanted};
-use crate::admission::{Slot, Slots};
+use crate::admission::{NoSlot, Slot, Slots};
 use crate::event::{Entry, Event, EventId, Frames, GapCause, GapRange, Topic};
 use crate::hub::window::place;
 use crate::hub::{Asker, Log, Lookup, Page, Place, ReplayLimits};
@@ -43,8 +43,12 @@ pub(crate) fn holder(claims: &Value) -> Principal {
 pub(crate) struct FewSlots(pub(crate) Arc<()>, pub(crate) usize);
 
 impl Slots for FewSlots {
-    fn take(&self, _: &StreamRoute) -> Option<Slot> {
-        (Arc::strong_count(&self.0) <= self.1).then(|| Box::new(self.0.clone()) as Slot)
+    fn take(&self, _: &StreamRoute) -> Result<Slot, NoSlot> {
+        if Arc::strong_count(&self.0) <= self.1 { Ok(Box::new(self.0.clone())) } else { Err(NoSlot::Route) }
+    }
+
+    fn take_for(&self, route: &StreamRoute, _: &Principal, _: i64) -> Result<Slot, NoSlot> {
+        self.take(route)
     }
 }
 

@@ -8,6 +8,7 @@ mod bindings;
 mod cors;
 mod forward;
 mod kafka;
+mod quotas;
 mod routes;
 mod streams;
 mod tokens;
@@ -255,6 +256,7 @@ fn limits(root: &Section<'_>, diagnostics: &Diagnostics) -> Limits {
         idle_timeout: timeout("idle_timeout", 75),
         proxy_buffers: section.size("proxy_buffers", PROXY_BUFFERS).unwrap_or(64 << 20),
         tcp_user_timeout: timeout("tcp_user_timeout", 30),
+        quotas: quotas::compile(&section, diagnostics),
     }
 }
 

@@ -119,6 +119,7 @@ fn process(old: &Snapshot, new: &Snapshot, effect: Effect) -> impl Iterator<Item
         idle_timeout,
         proxy_buffers,
         tcp_user_timeout,
+        quotas,
     } = limits;
     // The pool is created at start; the other fields are applied.
     let without_pool = |upstream: &Upstream| Upstream { pool: 0, ..upstream.clone() };
@@ -131,6 +132,7 @@ fn process(old: &Snapshot, new: &Snapshot, effect: Effect) -> impl Iterator<Item
         ("auth", Reload, *verifier != new.verifier),
         ("probe", Reload, *probe != new.probe),
         ("limits.streams", Reload, *max_streams != new.limits.max_streams),
+        ("limits.quotas", Reload, *quotas != new.limits.quotas),
         ("limits.tcp_user_timeout", Reload, *tcp_user_timeout != new.limits.tcp_user_timeout),
         ("replay", Restart, *replay != new.replay),
         ("writers", Restart, *writers != new.writers),

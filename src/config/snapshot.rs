@@ -1,5 +1,6 @@
 //! The compiled configuration: what the running process reads. One snapshot serves a request for its whole life.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -192,4 +193,33 @@ pub struct Limits {
     pub proxy_buffers: usize,
     /// How long sent data may stay unacknowledged before a stream's client counts as lost (TCP_USER_TIMEOUT).
     pub tcp_user_timeout: Duration,
+    /// Limits of one user, tenant or client address, across all routes.
+    pub quotas: Arc<[Quota]>,
+}
+
+/// What one identity may have open, and may open. At least one of the limits is set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quota {
+    pub by: QuotaBy,
+    pub streams: Option<u32>,
+    pub opens_per_minute: Option<u32>,
+}
+
+/// What identifies those for whom a quota counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QuotaBy {
+    /// The client's address; its /64 network for IPv6.
+    Address,
+    /// A claim of the token, by its path.
+    Claim(Box<[Box<str>]>),
+}
+
+/// As written in the configuration: `address`, `claims.org.id`.
+impl fmt::Display for QuotaBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address => f.write_str("address"),
+            Self::Claim(path) => write!(f, "claims.{}", path.join(".")),
+        }
+    }
 }

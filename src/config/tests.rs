@@ -87,10 +87,10 @@ fn the_examples_values_are_the_defaults() {
     assert_eq!(example.upstream, minimal.upstream);
     assert_eq!(example.forwarded, minimal.forwarded);
     assert_eq!((example.kafka.warm_up, &example.kafka.brokers), (minimal.kafka.warm_up, &minimal.kafka.brokers));
-    // The default memory limit depends on the machine.
-    let limits = Limits { memory: minimal.limits.memory, ..example.limits.clone() };
+    // The default memory limit depends on the machine, and the example shows a quota.
+    let limits = Limits { memory: minimal.limits.memory, quotas: [].into(), ..example.limits.clone() };
     assert_eq!((&limits, example.replay), (&minimal.limits, minimal.replay));
-    assert_eq!(example.limits.memory, Some(256 << 20));
+    assert_eq!((example.limits.memory, example.limits.quotas.len()), (Some(256 << 20), 1));
     assert_eq!((example.metrics_prefix, example.drain), (minimal.metrics_prefix, minimal.drain));
     let (listed, unlisted) = (&example.clusters[0].topics[0], &example.kafka.topics[0]);
     assert_eq!((listed.shape.format, &listed.shape.headers), (unlisted.shape.format, &unlisted.shape.headers));
@@ -343,6 +343,21 @@ fn refuses_cors_policies_that_browsers_reject_or_that_match_no_page() {
     refused(&cors("origins: [], headers: [@@'a b']"), "expected the name of a request header");
     refused(&cors("origins: [], max_age: @@25h"), "found `25h`");
     refused("cors: @@{ credentials: true }\n", "`cors.origins` is missing");
+}
+
+#[test]
+fn refuses_quotas_that_limit_nothing() {
+    let quota = |text: &str| format!("limits: {{ quotas: [{text}] }}\n");
+    refused(&quota("@@{ by: address }"), "the quota limits nothing; expected `streams`, `opens_per_minute`, or both");
+    refused(&quota("@@{ streams: 1 }"), "`limits.quotas.by` is missing");
+    refused(&quota("{ by: @@sub, streams: 1 }"), "found `sub`; expected `address` or `claims.<claim>`");
+    refused(&quota("{ by: address, streams: @@0 }"), "found `0`");
+    refused(
+        &quota("{ by: claims.sub, streams: 1 }, { by: @@claims.sub, opens_per_minute: 1 }"),
+        "another quota counts by `claims.sub`",
+    );
+    let nine = (0..9).map(|n| format!("{{ by: claims.c{n}, streams: 1 }}")).collect::<Vec<_>>().join(", ");
+    refused(&format!("limits: {{ quotas: @@[{nine}] }}\n"), "there are more than 8 quotas");
 }
 
 #[test]

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use prometheus::{IntGauge, IntGaugeVec};
 
-use crate::admission::Slots;
+use super::quota::{Claimant, Exceeded, Quotas, Unit};
+use crate::access::Principal;
+use crate::admission::{NoSlot, Slots};
+use crate::config::snapshot::Quota;
 use crate::metrics::Metrics;
 use crate::route::StreamRoute;
 
@@ -20,11 +23,12 @@ pub(super) const RETRY_SPREAD: Duration = Duration::from_secs(10);
 const UNAUTHENTICATED_MAX: usize = 1024;
 
 /// The limit that is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Full {
     Process,
     Route,
     Unauthenticated,
+    Quota(Exceeded),
 }
 
 /// The open streams. The counters outlive configurations: a route that stays in the configuration keeps its count.
@@ -35,6 +39,23 @@ pub(super) struct Admission {
     routes: Mutex<HashMap<Arc<str>, Count>>,
     shown: IntGaugeVec,
     unauthenticated: Count,
+    quotas: Quotas,
+}
+
+/// A request for a slot, and the limits of the process that apply to it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Asked<'a> {
+    pub(super) max_streams: usize,
+    pub(super) quotas: &'a [Quota],
+    pub(super) claimant: Claimant<'a>,
+    pub(super) now_unix_ms: i64,
+}
+
+/// The slots that one WebSocket takes after its handshake, under the quotas of its snapshot.
+#[derive(Debug)]
+pub(super) struct SocketSlots {
+    pub(super) admission: Arc<Admission>,
+    pub(super) quotas: Arc<[Quota]>,
 }
 
 /// The open streams of one route, or those without a token: the counter that the limit applies to, and its gauge.
@@ -50,6 +71,7 @@ struct Count {
 pub(super) struct Slot {
     _process: Counted,
     _route: Option<ShownSlot>,
+    _quotas: Box<[Unit]>,
 }
 
 /// One unit of a counter that has a gauge.
@@ -75,22 +97,29 @@ impl Admission {
             routes: Mutex::default(),
             shown: metrics.route_streams.clone(),
             unauthenticated,
+            quotas: Quotas::new(metrics),
         }
     }
 
-    /// Takes a slot if `max_streams` of the process and the route's own limit allow it.
-    pub(super) fn admit(&self, route: &StreamRoute, max_streams: usize) -> Result<Slot, Full> {
-        let process = Counted::take(&self.process, max_streams).ok_or(Full::Process)?;
+    /// Takes a slot if the limits of the process, the route's own limit and the claimant's quotas allow it.
+    pub(super) fn admit(&self, route: &StreamRoute, asked: &Asked<'_>) -> Result<Slot, Full> {
+        let process = Counted::take(&self.process, asked.max_streams).ok_or(Full::Process)?;
         let on_route = self.on_route(route).ok_or(Full::Route)?;
-        Ok(Slot { _process: process, _route: Some(on_route) })
+        let quotas = self.take_quotas(asked)?;
+        Ok(Slot { _process: process, _route: Some(on_route), _quotas: quotas })
     }
 
     /// Takes a slot of the process for a WebSocket without a token, and one of [`UNAUTHENTICATED_MAX`], which the
     /// socket holds until it authenticates.
-    pub(super) fn admit_unauthenticated(&self, max_streams: usize) -> Result<(Slot, crate::admission::Slot), Full> {
-        let process = Counted::take(&self.process, max_streams).ok_or(Full::Process)?;
+    pub(super) fn admit_unauthenticated(&self, asked: &Asked<'_>) -> Result<(Slot, crate::admission::Slot), Full> {
+        let process = Counted::take(&self.process, asked.max_streams).ok_or(Full::Process)?;
         let waits = self.unauthenticated.take(UNAUTHENTICATED_MAX).ok_or(Full::Unauthenticated)?;
-        Ok((Slot { _process: process, _route: None }, Box::new(waits)))
+        let quotas = self.take_quotas(asked)?;
+        Ok((Slot { _process: process, _route: None, _quotas: quotas }, Box::new(waits)))
+    }
+
+    fn take_quotas(&self, asked: &Asked<'_>) -> Result<Box<[Unit]>, Full> {
+        self.quotas.take(asked.quotas, asked.claimant, asked.now_unix_ms).map_err(Full::Quota)
     }
 
     fn on_route(&self, route: &StreamRoute) -> Option<ShownSlot> {
@@ -104,9 +133,21 @@ impl Admission {
     }
 }
 
-impl Slots for Admission {
-    fn take(&self, route: &StreamRoute) -> Option<crate::admission::Slot> {
-        self.on_route(route).map(|slot| Box::new(slot) as crate::admission::Slot)
+impl Slots for SocketSlots {
+    fn take(&self, route: &StreamRoute) -> Result<crate::admission::Slot, NoSlot> {
+        Ok(Box::new(self.admission.on_route(route).ok_or(NoSlot::Route)?))
+    }
+
+    fn take_for(
+        &self,
+        route: &StreamRoute,
+        holder: &Principal,
+        now_unix_ms: i64,
+    ) -> Result<crate::admission::Slot, NoSlot> {
+        let on_route = self.admission.on_route(route).ok_or(NoSlot::Route)?;
+        let claimant = Claimant { principal: Some(holder), address: None };
+        let quotas = self.admission.quotas.take(&self.quotas, claimant, now_unix_ms).map_err(|_| NoSlot::Quota)?;
+        Ok(Box::new((on_route, quotas)))
     }
 }
 
@@ -144,19 +185,23 @@ mod tests {
     use super::*;
     use crate::testing::route;
 
+    fn asked(max_streams: usize) -> Asked<'static> {
+        Asked { max_streams, ..Asked::default() }
+    }
+
     #[test]
     fn limits_hold_and_slots_return() {
         let metrics = Metrics::new("x").unwrap();
         let admission = Admission::new(&metrics);
         let narrow = StreamRoute { max_streams: Some(1), ..route("/narrow") };
         let wide = route("/wide");
-        let first = admission.admit(&narrow, 2).unwrap();
-        assert_eq!(admission.admit(&narrow, 2).unwrap_err(), Full::Route);
+        let first = admission.admit(&narrow, &asked(2)).unwrap();
+        assert_eq!(admission.admit(&narrow, &asked(2)).unwrap_err(), Full::Route);
         assert_eq!(metrics.route_streams.with_label_values(&["/narrow"]).get(), 1);
-        let second = admission.admit(&wide, 2).unwrap();
-        assert_eq!(admission.admit(&wide, 2).unwrap_err(), Full::Process);
+        let second = admission.admit(&wide, &asked(2)).unwrap();
+        assert_eq!(admission.admit(&wide, &asked(2)).unwrap_err(), Full::Process);
         drop(first);
-        drop(admission.admit(&narrow, 2).unwrap());
+        drop(admission.admit(&narrow, &asked(2)).unwrap());
         drop(second);
         assert_eq!(admission.process.load(Ordering::Acquire), 0);
         assert_eq!(metrics.route_streams.with_label_values(&["/narrow"]).get(), 0);
@@ -167,14 +212,17 @@ mod tests {
         let metrics = Metrics::new("x").unwrap();
         let admission = Admission::new(&metrics);
         let mut waiting: Vec<_> =
-            (0..UNAUTHENTICATED_MAX).map(|_| admission.admit_unauthenticated(usize::MAX).unwrap()).collect();
-        assert_eq!(admission.admit_unauthenticated(usize::MAX).unwrap_err(), Full::Unauthenticated);
+            (0..UNAUTHENTICATED_MAX).map(|_| admission.admit_unauthenticated(&asked(usize::MAX)).unwrap()).collect();
+        assert_eq!(admission.admit_unauthenticated(&asked(usize::MAX)).unwrap_err(), Full::Unauthenticated);
         assert_eq!(admission.process.load(Ordering::Acquire), UNAUTHENTICATED_MAX, "a refused one takes nothing");
         assert_eq!(metrics.unauthenticated_websockets.get(), UNAUTHENTICATED_MAX as i64);
         let (_process, waits) = waiting.pop().unwrap();
         drop(waits);
-        assert!(admission.admit_unauthenticated(UNAUTHENTICATED_MAX).is_err(), "it is still one of the process");
-        assert!(admission.admit_unauthenticated(usize::MAX).is_ok());
+        assert!(
+            admission.admit_unauthenticated(&asked(UNAUTHENTICATED_MAX)).is_err(),
+            "it is still one of the process"
+        );
+        assert!(admission.admit_unauthenticated(&asked(usize::MAX)).is_ok());
         drop(waiting);
         assert_eq!(metrics.unauthenticated_websockets.get(), 0);
     }

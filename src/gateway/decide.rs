@@ -10,12 +10,13 @@ use http::header::ACCEPT;
 use http::{HeaderMap, HeaderName, StatusCode, Version};
 use pingora::http::RequestHeader;
 
+use super::admission::SocketSlots;
 use super::authorize::{Means, authorize};
 use super::forward_auth::{self, Identified};
 use super::negotiate::{Agreed, Disagreed, negotiate};
+use super::now_unix_ms;
 use super::query::Query;
 use super::refusal::{Reason, Refusal};
-use super::stream::now_unix_ms;
 use super::{Gateway, asked, handshake, target};
 use crate::access::Authenticator;
 use crate::config::snapshot::Snapshot;
@@ -94,7 +95,8 @@ fn prepare(
         .map_err(|detail| Refusal::new(Reason::Batch, Problem::new(StatusCode::BAD_REQUEST, detail)))?;
     let probe = probe(snapshot.probe, query)?;
     let socket = handshake.map(|handshake| {
-        let slots = gateway.admission.clone();
+        let quotas = snapshot.limits.quotas.clone();
+        let slots = Arc::new(SocketSlots { admission: gateway.admission.clone(), quotas });
         let authenticator = snapshot.verifier.clone().map(|verifier| verifier as Arc<dyn Authenticator>);
         let unauthenticated = authorized.is_unauthenticated.then(|| params.clone());
         let handshake = Some(handshake);

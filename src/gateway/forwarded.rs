@@ -4,8 +4,8 @@
 
 use std::net::IpAddr;
 
-use http::HeaderValue;
 use http::header::HOST;
+use http::{HeaderMap, HeaderValue};
 use pingora::http::RequestHeader;
 
 use crate::config::snapshot::ForwardedTrust;
@@ -74,6 +74,20 @@ pub(super) fn forward(
         request.insert_header(HOST_NAME, host)?;
     }
     Ok(())
+}
+
+/// The address of the client: the last one of `X-Forwarded-For` that no trusted proxy has, or the peer's own.
+pub(super) fn client(headers: &HeaderMap, peer: IpAddr, trust: &ForwardedTrust) -> IpAddr {
+    let mut lines: Vec<_> = headers.get_all(FOR).iter().filter_map(|value| value.to_str().ok()).collect();
+    lines.reverse();
+    let mut hops = lines.iter().flat_map(|line| line.rsplit(',')).map(|hop| hop.trim().parse());
+    let mut client = peer.to_canonical();
+    while is_trusted(trust, client)
+        && let Some(Ok(hop)) = hops.next()
+    {
+        client = hop;
+    }
+    client
 }
 
 fn is_trusted(trust: &ForwardedTrust, client: IpAddr) -> bool {
@@ -166,6 +180,28 @@ mod tests {
                 ["1.1.1.1, 2.2.2.2, 10.0.0.9", "https", "shop.example", "443", "for=1.1.1.1"]
             );
             assert_eq!(forwarded(&trust, "10.0.0.9", &[]), ["10.0.0.9", "http", "api.example", "", ""]);
+        }
+    }
+
+    #[test]
+    fn the_client_is_the_last_address_that_no_trusted_proxy_has() {
+        let networks = ForwardedTrust::Networks([("10.0.0.0".parse().unwrap(), 8)].into());
+        let cases: [(&ForwardedTrust, &str, &[&str], &str); 8] = [
+            (&networks, "203.0.113.9", &["1.1.1.1"], "203.0.113.9"),
+            (&networks, "::ffff:10.0.0.9", &["1.1.1.1, 2.2.2.2"], "2.2.2.2"),
+            (&networks, "10.0.0.9", &["1.1.1.1", "2.2.2.2,10.0.0.8"], "2.2.2.2"),
+            (&networks, "10.0.0.9", &[], "10.0.0.9"),
+            (&networks, "10.0.0.9", &["1.1.1.1, unknown"], "10.0.0.9"),
+            (&networks, "10.0.0.9", &["2001:db8::1"], "2001:db8::1"),
+            (&ForwardedTrust::Everybody, "10.0.0.9", &["1.1.1.1, 2.2.2.2"], "1.1.1.1"),
+            (&ForwardedTrust::Nobody, "10.0.0.9", &["1.1.1.1"], "10.0.0.9"),
+        ];
+        for (trust, peer, lines, expected) in cases {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(FOR, HeaderValue::from_str(line).unwrap());
+            }
+            assert_eq!(client(&headers, peer.parse().unwrap(), trust).to_string(), expected, "{peer} {lines:?}");
         }
     }
 

@@ -14,7 +14,9 @@ mod forwarded;
 mod handover;
 mod handshake;
 mod negotiate;
+mod open;
 mod query;
+mod quota;
 mod refusal;
 mod resolver;
 mod response;
@@ -26,12 +28,12 @@ mod upgrade;
 mod upstream;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use http::Version;
-use http::header::{CONTENT_LENGTH, EXPECT};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use pingora::Error;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -51,6 +53,10 @@ use failure::{Failure, Fault, cause};
 use refusal::Reason;
 use resolver::Resolver;
 use upstream::Attempts;
+
+/// Response fields that keep proxies and caches from holding back a stream.
+const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+const NO_CACHING: HeaderValue = HeaderValue::from_static("no-cache, no-store, no-transform");
 
 /// The body of a rejected request is read up to this size in bytes, so that its connection can be reused. A longer body
 /// closes the connection.
@@ -310,4 +316,16 @@ fn keep_if_body_is_short(session: &mut Session) {
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
         session.set_close_on_response_before_downstream_finish(false);
     }
+}
+
+pub(super) fn now_unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Sets the header fields of a stream's response.
+pub(super) fn stream_headers(headers: &mut HeaderMap, content_type: &'static str) {
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, NO_CACHING);
+    headers.insert(NO_BUFFERING, HeaderValue::from_static("no"));
 }

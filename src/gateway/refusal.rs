@@ -1,6 +1,15 @@
 //! Why a stream request is refused: a reason from a fixed set for metrics, and the response.
 
+use http::HeaderValue;
+use http::header::{CONTENT_LENGTH, RETRY_AFTER};
+use pingora::proxy::Session;
+
+use super::admission::retry_delay;
+use super::cross_origin::CrossOrigin;
+use super::{Gateway, answer, stream_headers};
+use crate::codec::sse;
 use crate::problem::Problem;
+use crate::session::Resume;
 
 /// The values of the label `reason` of `streams_rejected_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +43,8 @@ pub(super) enum Reason {
     Origin,
     ProcessLimit,
     RouteLimit,
+    /// A user, tenant or client address has as many streams, or opens, as its quota allows.
+    Quota,
     /// Too many WebSockets have not authenticated yet.
     UnauthenticatedLimit,
     Draining,
@@ -69,6 +80,7 @@ impl Reason {
             Self::Origin => "origin",
             Self::ProcessLimit => "process-limit",
             Self::RouteLimit => "route-limit",
+            Self::Quota => "quota",
             Self::UnauthenticatedLimit => "unauthenticated-limit",
             Self::Draining => "draining",
             Self::Memory => "memory",
@@ -96,5 +108,60 @@ impl Refusal {
 
     pub(super) fn into_problem(self) -> Problem {
         *self.problem
+    }
+}
+
+pub(super) async fn refuse(
+    gateway: &Gateway,
+    session: &mut Session,
+    refusal: Refusal,
+    cross_origin: &CrossOrigin,
+) -> pingora::Result<bool> {
+    count_refusal(gateway, refusal.reason());
+    answer(session, cross_origin.on(refusal.into_problem().into_response())).await
+}
+
+pub(super) fn count_refusal(gateway: &Gateway, reason: Reason) {
+    gateway.count_refusal(reason);
+    tracing::debug!(reason = reason.as_str(), "refused a stream");
+}
+
+/// A response that makes `EventSource` reconnect: any status but 200 would fail it permanently (WHATWG HTML section
+/// 9.2.3). It repeats the client's position, because an event without an id would reset `lastEventId` (section 9.2.6).
+pub(super) fn reconnect_later(resume: Option<&Resume>) -> http::Response<Vec<u8>> {
+    let delay = retry_delay();
+    let cursor = resume.and_then(Resume::cursor).map(|cursor| cursor.to_string());
+    let retry_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+    let body = sse::priming(retry_ms, cursor.as_deref().map(str::as_bytes));
+    let length = body.len();
+    let mut response = http::Response::new(body);
+    stream_headers(response.headers_mut(), "text/event-stream");
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(delay.as_secs()));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::CONTENT_TYPE;
+
+    use super::*;
+
+    #[test]
+    fn a_reconnect_response_is_an_event_stream() {
+        let response = reconnect_later(None);
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()[CONTENT_TYPE], "text/event-stream");
+        let body = String::from_utf8(response.into_body()).unwrap();
+        let delay: u64 = body.strip_prefix("retry: ").unwrap().trim_end().parse().unwrap();
+        assert!((5_000..15_000).contains(&delay), "{delay}");
+        assert!(body.ends_with("\n\n"));
+    }
+
+    #[test]
+    fn a_reconnect_response_keeps_the_position() {
+        let resume = Resume::From("orders:0:7".parse().unwrap());
+        let body = String::from_utf8(reconnect_later(Some(&resume)).into_body()).unwrap();
+        assert!(body.ends_with("\nid: orders:0:7\n\n"), "{body}");
     }
 }

@@ -7,8 +7,8 @@ use pingora::proxy::Session;
 use serde_json::json;
 
 use super::cross_origin::CrossOrigin;
+use super::now_unix_ms;
 use super::refusal::{Reason, Refusal};
-use super::stream::now_unix_ms;
 use super::{authorize, query, target};
 use crate::auth::Verifier;
 use crate::config::snapshot::Snapshot;

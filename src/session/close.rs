@@ -26,6 +26,8 @@ pub enum CloseReason {
     Unverified,
     /// A WebSocket authenticated when all of its route's `max_streams` were taken.
     RouteLimit,
+    /// A WebSocket authenticated, and its user has as many streams as a quota allows.
+    Quota,
     /// The process is shutting down.
     Drain,
     /// The configuration changed, and what the stream was opened as is no longer there.
@@ -72,6 +74,7 @@ impl CloseReason {
             Self::Revoked => ("revoked", Some((1008, "access was revoked")), true),
             Self::Unverified => ("unverified", Some((1013, "access cannot be verified: reconnect later")), true),
             Self::RouteLimit => ("route-limit", Some((1013, "too many streams: reconnect later")), false),
+            Self::Quota => ("quota", Some((1013, "the quota is exceeded: reconnect later")), false),
             Self::Drain => ("drain", Some((1012, "restarting: reconnect and resume")), true),
             Self::Reload => ("reload", Some((1012, "configuration changed: reconnect and resume")), true),
             Self::Protocol(Violation::Protocol(what)) => ("protocol-error", Some((1002, what)), false),
@@ -106,6 +109,7 @@ mod tests {
             CloseReason::Revoked,
             CloseReason::Unverified,
             CloseReason::RouteLimit,
+            CloseReason::Quota,
             CloseReason::Drain,
             CloseReason::Reload,
             CloseReason::Protocol(Violation::TooBig),

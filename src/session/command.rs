@@ -364,7 +364,7 @@ impl Session {
         if is_first && route.pattern == self.request.route.pattern {
             return Ok(None);
         }
-        let taken = self.request.socket.as_ref().and_then(|socket| socket.slots.take(route));
+        let taken = self.request.socket.as_ref().and_then(|socket| socket.slots.take(route).ok());
         let full = || (Refused::Subscription, "the route's limit of streams is reached".to_owned());
         taken.map(Some).ok_or_else(full)
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use crate::access::{Authenticator, Binding, Principal, Withdrawn};
-use crate::admission::{self, Caller};
+use crate::admission::{self, Caller, NoSlot};
 use crate::codec::json;
 use crate::route::Transport;
 
@@ -116,9 +116,15 @@ impl Session {
         let params = socket.unauthenticated.as_ref().ok_or(())?;
         let caller = Caller { principal: Some(&principal), ..self.request.caller() };
         let selector = admission::admit(&self.request.route, params, &caller).map_err(drop)?;
-        let Some(slot) = socket.slots.take(&self.request.route) else {
-            self.close(CloseReason::RouteLimit);
-            return Err(());
+        let slot = match socket.slots.take_for(&self.request.route, &principal, now.unix_ms) {
+            Ok(slot) => slot,
+            Err(none) => {
+                self.close(match none {
+                    NoSlot::Route => CloseReason::RouteLimit,
+                    NoSlot::Quota => CloseReason::Quota,
+                });
+                return Err(());
+            }
         };
         let expires = principal.expires_at;
         self.expires = Self::notice_at(&principal, now);

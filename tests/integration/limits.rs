@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::support::eventually_true;
 use crate::support::fixture::{Fixture, Plan, STANDARD};
 use crate::support::http::Connection;
+use crate::support::token;
 
 const ONE_EACH: &str = "streams:\n  orders: { topics: [orders], keys: [orderId] }\nroutes:\n  - { path: /events, stream: \
                         orders, transport: sse, public: true, max_streams: 1 }\n  - { path: /stream, stream: orders, \
@@ -35,6 +36,53 @@ fn a_full_route_asks_an_event_source_to_come_back() {
     assert!(turned_away[0].retry.unwrap() >= 1000 && turned_away[0].data.is_none(), "{turned_away:?}");
     let id = fixture.broker.order("o1");
     assert_eq!(first.ids(1), [id]);
+}
+
+const QUOTAS: &str = "forwarded: { trust: all }
+limits:
+  quotas:
+    - { by: claims.sub, streams: 2 }
+    - { by: address, opens_per_minute: 3 }
+";
+
+#[test]
+fn a_user_opens_as_many_streams_as_a_quota_allows() {
+    let routes = format!(
+        "{STANDARD}  - {{ path: /first, stream: notices, transport: ws, bind: {{ userId: claims.sub }}, \
+         token_from: [message] }}\n"
+    );
+    let house = Plan::new(routes).with(QUOTAS).build();
+    let from = |path: &str, user: &str, address: &str| {
+        house.get(path).bearer(&token::of(user)).header("X-Forwarded-For", address)
+    };
+    let held = (from("/mine/stream", "u1", "10.0.0.1").ndjson(), from("/mine/ws", "u1", "10.0.0.2").websocket());
+    let answer = from("/mine/stream", "u1", "10.0.0.3").send();
+    let problem = answer.problem(429);
+    assert_eq!(problem["detail"], "2 streams are open (quota `claims.sub`)", "{problem}");
+    assert_eq!(answer.header("ratelimit-policy"), Some("\"claims.sub\";q=2"));
+    assert!(answer.header("ratelimit").unwrap().starts_with("\"claims.sub\";r=0;t="));
+    assert!(answer.header("retry-after").unwrap().parse::<u32>().unwrap() > 0);
+    assert_eq!(from("/mine/events", "u1", "10.0.0.4").sse().rest().len(), 1, "an EventSource comes back later");
+    let mut socket = house.get("/first").header("X-Forwarded-For", "10.0.0.5").websocket();
+    socket.send(&json!({"command": "authenticate", "token": token::of("u1")}).to_string());
+    assert_eq!(socket.closed(), 1013);
+    drop(from("/mine/stream", "u2", "10.0.0.6").ndjson());
+    let quota = "notifications_quota_identities{quota=\"claims.sub\"}";
+    eventually_true("u2 counts no more", || house.sidecar.metric(quota) == Some(1.0));
+    drop(held);
+    eventually_true("u1 counts no more", || house.sidecar.metric(quota) == Some(0.0));
+}
+
+#[test]
+fn an_address_opens_as_many_streams_a_minute_as_a_quota_allows() {
+    let house = Plan::new(STANDARD).with(QUOTAS).build();
+    let from = |address: &str| house.get("/stream").header("X-Forwarded-For", address);
+    (0..3).for_each(|n| drop(from(&format!("2001:db8::{n}")).ndjson()));
+    let answer = from("2001:db8::9").send();
+    answer.problem(429);
+    assert_eq!(answer.header("ratelimit-policy"), Some("\"address\";q=3;w=60"));
+    assert!((1..=20).contains(&answer.header("retry-after").unwrap().parse::<u32>().unwrap()));
+    drop(from("2001:db8:0:1::9").ndjson());
 }
 
 #[test]

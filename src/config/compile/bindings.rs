@@ -109,9 +109,12 @@ impl Bindings<'_> {
 fn source(text: &str) -> Option<Source> {
     match text.split_once('.')? {
         ("path", name) if !name.is_empty() => Some(Source::Path(name.into())),
-        ("claims", path) if path.split('.').all(|name| !name.is_empty()) => {
-            Some(Source::Claim(path.split('.').map(Box::from).collect()))
-        }
-        _ => None,
+        _ => claim(text).map(Source::Claim),
     }
+}
+
+/// `claims.org.id` as a path of names.
+pub(super) fn claim(text: &str) -> Option<Box<[Box<str>]>> {
+    let path = text.strip_prefix("claims.")?;
+    path.split('.').all(|name| !name.is_empty()).then(|| path.split('.').map(Box::from).collect())
 }

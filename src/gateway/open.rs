@@ -1,0 +1,154 @@
+//! Takes a slot for a stream and hands its socket to a writer, which writes everything that an admitted client receives.
+
+use std::net::IpAddr;
+
+use http::{HeaderName, HeaderValue, StatusCode};
+use pingora::proxy::Session;
+
+use super::admission::{Asked, Full, Slot, retry_delay};
+use super::cross_origin::CrossOrigin;
+use super::quota::{Claimant, Exceeded};
+use super::refusal::{Reason, Refusal, count_refusal, reconnect_later, refuse};
+use super::{Gateway, answer, forwarded, handover, now_unix_ms};
+use crate::config::snapshot::Snapshot;
+use crate::problem::{Problem, closing_bytes};
+use crate::route::Transport;
+use crate::session::Request;
+use crate::traces::RequestSpan;
+use crate::writer::Opening;
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// Takes a slot and hands the socket to a writer.
+pub(super) async fn open(
+    gateway: &Gateway,
+    session: &mut Session,
+    snapshot: &Snapshot,
+    mut request: Request,
+    span: &mut Option<Box<RequestSpan>>,
+    cross_origin: &CrossOrigin,
+) -> pingora::Result<bool> {
+    let peer = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
+    let address = peer.map(|peer| forwarded::client(&session.req_header().headers, peer, &snapshot.forwarded));
+    let slot = match admit(gateway, snapshot, &mut request, address) {
+        Ok(slot) => slot,
+        Err(refusal) if request.transport == Transport::Sse => {
+            count_refusal(gateway, refusal.reason());
+            return answer(session, cross_origin.on(reconnect_later(request.resume.as_ref()))).await;
+        }
+        Err(refusal) => return refuse(gateway, session, refusal, cross_origin).await,
+    };
+    let detached = match handover::take(session) {
+        Ok(detached) => detached,
+        Err(error) => {
+            tracing::error!(%error, "a stream's connection is lost");
+            gateway.count_refusal(Reason::Internal);
+            if let Some(span) = span.take() {
+                span.end(None);
+            }
+            return Ok(true);
+        }
+    };
+    let slot = Box::new((slot, detached.permit));
+    let opening = Opening {
+        socket: detached.socket,
+        peer_timeout: snapshot.limits.tcp_user_timeout,
+        early: detached.early,
+        request,
+        span: span.take(),
+        slot,
+    };
+    if let Err(mut refused) = gateway.writers.open(opening) {
+        gateway.count_refusal(Reason::Internal);
+        let status = reject(&refused, cross_origin);
+        if let Some(span) = refused.span.take() {
+            span.end(Some(status));
+        }
+    }
+    Ok(true)
+}
+
+/// A WebSocket without a token takes a slot of its route only when it authenticates.
+fn admit(
+    gateway: &Gateway,
+    snapshot: &Snapshot,
+    request: &mut Request,
+    address: Option<IpAddr>,
+) -> Result<Slot, Refusal> {
+    let later =
+        |reason, status, detail| Err(Refusal::new(reason, Problem::new(status, detail).retry_after(retry_delay())));
+    if gateway.draining.is_set() {
+        return later(Reason::Draining, StatusCode::SERVICE_UNAVAILABLE, "this instance is shutting down");
+    }
+    if gateway.pressure.refuses_streams() {
+        return later(Reason::Memory, StatusCode::SERVICE_UNAVAILABLE, "there is too little memory for another stream");
+    }
+    let asked = Asked {
+        max_streams: snapshot.limits.max_streams,
+        quotas: &snapshot.limits.quotas,
+        claimant: Claimant { principal: request.principal.as_ref(), address },
+        now_unix_ms: now_unix_ms(),
+    };
+    let taken = match &mut request.socket {
+        Some(socket) if socket.unauthenticated.is_some() => {
+            gateway.admission.admit_unauthenticated(&asked).map(|(slot, waits)| {
+                socket.slot = Some(waits);
+                slot
+            })
+        }
+        _ => gateway.admission.admit(&request.route, &asked),
+    };
+    match taken {
+        Ok(slot) => Ok(slot),
+        Err(Full::Unauthenticated) => {
+            let detail = "too many WebSockets have not sent their token yet";
+            later(Reason::UnauthenticatedLimit, StatusCode::SERVICE_UNAVAILABLE, detail)
+        }
+        Err(Full::Process) => {
+            later(Reason::ProcessLimit, StatusCode::SERVICE_UNAVAILABLE, "the limit of streams is reached")
+        }
+        Err(Full::Quota(exceeded)) => Err(quota_exceeded(&exceeded)),
+        Err(Full::Route) => {
+            later(Reason::RouteLimit, StatusCode::TOO_MANY_REQUESTS, "the route's limit of streams is reached")
+        }
+    }
+}
+
+/// 429 with the fields of draft-ietf-httpapi-ratelimit-headers, which name the quota and not its holder.
+fn quota_exceeded(exceeded: &Exceeded) -> Refusal {
+    let delay = exceeded.retry_after.unwrap_or_else(retry_delay);
+    let detail = match exceeded.retry_after {
+        Some(_) => format!("more than {} streams were opened in a minute (quota `{}`)", exceeded.limit, exceeded.quota),
+        None => format!("{} streams are open (quota `{}`)", exceeded.limit, exceeded.quota),
+    };
+    let window = if exceeded.retry_after.is_some() { ";w=60" } else { "" };
+    let policy = format!("\"{}\";q={}{window}", exceeded.quota, exceeded.limit);
+    let left = format!("\"{}\";r=0;t={}", exceeded.quota, delay.as_millis().div_ceil(1000));
+    let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(delay);
+    for (name, value) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, left)] {
+        // A claim's name may hold what a field's value may not.
+        if let Ok(value) = HeaderValue::try_from(value) {
+            problem = problem.header(name, value);
+        }
+    }
+    Refusal::new(Reason::Quota, problem)
+}
+
+/// Rejects a socket that no writer accepted and that no HTTP session owns any more. Returns the status of the response.
+fn reject(refused: &Opening, cross_origin: &CrossOrigin) -> u16 {
+    let response = match refused.request.transport {
+        Transport::Sse => reconnect_later(refused.request.resume.as_ref()),
+        Transport::Ndjson | Transport::WebSocket => {
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no stream can be opened now");
+            problem.retry_after(retry_delay()).into_response()
+        }
+    };
+    let response = cross_origin.on(response);
+    let status = response.status().as_u16();
+    // A small write to an empty send buffer does not block. A client that has disconnected needs no response.
+    if let Err(error) = std::io::Write::write(&mut &refused.socket, &closing_bytes(response)) {
+        tracing::debug!(%error, "cannot answer a refused stream");
+    }
+    status
+}
