@@ -15,10 +15,10 @@ pub use selector::{Criterion, Selector, Wanted};
 /// The longest value of a key in a selector, in bytes. The selector and the index keep it while the stream is open.
 pub const VALUE_BYTES_MAX: usize = 512;
 
-/// The most combinations of values that one selector may select: the index holds an entry for each.
+/// The most combinations of values in one selector: the index has an entry for each.
 pub const COMBINATIONS_MAX: usize = 256;
 
-/// The most bytes that the values of one selector may have together.
+/// The most bytes of all values of one selector.
 pub const SELECTOR_BYTES_MAX: usize = 8 * 1024;
 
 /// The verified claims of a token.
@@ -28,13 +28,13 @@ pub struct Principal {
     /// The token's `exp`, in milliseconds since the Unix epoch; the stream ends then.
     pub expires_at: Option<i64>,
     pub authority: Authority,
-    /// Says whether the principal is still accepted, where that can change before `expires_at`.
+    /// Reports whether the principal is still accepted, if that can change before `expires_at`.
     pub standing: Option<Arc<dyn Standing>>,
 }
 
-/// Whether a principal is still accepted. The core asks for each open stream; `auth` implements it.
+/// Whether a principal is still accepted. The core checks it for each open stream; `auth` implements it.
 pub trait Standing: Send + Sync + fmt::Debug {
-    /// Why the streams of the principal have to end; nothing while it is accepted.
+    /// Why the streams of the principal have to end; `None` while it is accepted.
     fn withdrawn(&self) -> Option<Withdrawn>;
 }
 

@@ -41,7 +41,7 @@ impl Meter {
     }
 }
 
-/// The positions of a client in all partitions of a stream but one, as a list of numbers that differs for other positions.
+/// The positions of a client in all partitions of a stream except one, as a list of numbers that is unique to them.
 #[derive(Debug, PartialEq, Eq)]
 pub struct OtherPositions(Box<[i64]>);
 
@@ -61,10 +61,10 @@ pub struct Encoding {
     pub bytes: Bytes,
     /// The client's position after it.
     pub cursor: Bytes,
-    /// The positions in the cursor except that of the event's partition, which the event determines. Nothing where the
-    /// cursor is the only record of them.
+    /// The positions in the cursor except for the event's partition, which the event determines. `None` if only the
+    /// cursor contains them.
     others: Option<Arc<OtherPositions>>,
-    /// What `others` weighs here: one encoding counts it for all that share it.
+    /// The weight of `others`: one of the encodings that share it counts it.
     others_bytes: usize,
     meter: Arc<Meter>,
 }
@@ -72,7 +72,7 @@ pub struct Encoding {
 impl Encoding {
     /// `meter` counts it while it exists.
     pub fn new(bytes: Bytes, cursor: Bytes, others: Option<Arc<OtherPositions>>, meter: &Arc<Meter>) -> Self {
-        // The first encoding shares it with its maker alone.
+        // The first encoding shares it only with its creator.
         let first = others.as_ref().filter(|others| Arc::strong_count(others) <= 2);
         let others_bytes = first.map_or(0, |others| others.bytes());
         let encoding = Self { bytes, cursor, others, others_bytes, meter: meter.clone() };
@@ -80,8 +80,8 @@ impl Encoding {
         encoding
     }
 
-    /// Whether this is the encoding of a client with these positions. Where it is, the client shares its list of them from
-    /// now on, so that the next comparison is one of pointers.
+    /// Whether this is the encoding of a client with these positions. If so, the client shares its list of them from
+    /// now on, so that the next comparison compares pointers.
     pub fn is_at(&self, others: &mut Arc<OtherPositions>) -> bool {
         let Some(own) = &self.others else { return false };
         if !Arc::ptr_eq(own, others) {
@@ -125,7 +125,7 @@ impl Frames {
         self.made().as_ref()?.get(key).cloned()
     }
 
-    /// One of the encodings kept for a stream: all of them carry the same cursor.
+    /// One of the encodings kept for a stream: all of them have the same cursor.
     pub fn of_stream(&self, stream_id: u16) -> Option<Arc<Encoding>> {
         let made = self.made();
         let of_stream = |(key, _): &&(FrameKey, Arc<Encoding>)| key.stream_id() == stream_id;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::{Binding, COMBINATIONS_MAX, Denied, Principal, Rule, SELECTOR_BYTES_MAX, bounded, bytes};
 use crate::event::Event;
 
-/// The events that a subscription receives: those that meet every criterion. Sorted by key, and each key at most once. Empty:
-/// everything on the stream. At most [`COMBINATIONS_MAX`] combinations of values, of [`SELECTOR_BYTES_MAX`] together.
-/// Shared: a request and its subscription keep it once.
+/// The events that a subscription receives: those that meet every criterion. Sorted by key, with each key at most once.
+/// Empty: all events of the stream. At most [`COMBINATIONS_MAX`] combinations of values, and [`SELECTOR_BYTES_MAX`]
+/// bytes. Shared between a request and its subscription.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Selector(pub Arc<[Criterion]>);
 
@@ -47,7 +47,7 @@ impl Selector {
         Self::of(bindings.iter().map(criterion).collect::<Result<_, _>>()?)
     }
 
-    /// The same selector with another value of one key: the key of `binding`, where the route binds it.
+    /// The same selector with another value of one key: the key of `binding`, if the route binds it.
     ///
     /// # Errors
     ///
@@ -141,7 +141,7 @@ impl Wanted {
     }
 }
 
-/// As diagnostics show it: `7`, `7|8`, `eu/*`.
+/// For diagnostics: `7`, `7|8`, `eu/*`.
 impl fmt::Display for Wanted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let end = if self.is_prefix() { "*" } else { "" };

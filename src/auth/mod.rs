@@ -1,6 +1,7 @@
-//! Credentials to principals: takes a JWT out of a request's headers and verifies it, or asks a service (`forward`).
+//! Authentication: extracts a JWT from a request's headers and verifies it, or calls an authentication service
+//! (`forward`).
 //!
-//! It decides who somebody is, never what they may see (that is `access`), and it never logs a token or a key.
+//! It determines the principal, and `access` what the principal may receive. It never logs a token or a key.
 
 mod forward;
 mod keys;
@@ -22,19 +23,19 @@ pub use remote::{FetchError, KeyLocation, KeySource, OnFetch, RemoteKeys};
 pub use ticket::Tickets;
 pub use verifier::{SECRET_BYTES_MIN, TOKEN_BYTES_MAX, TokenError, TrustedIssuer, Verifier};
 
-/// Whose tokens are accepted, and how they are verified.
+/// An accepted issuer, and how its tokens are verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issuer {
-    /// What `iss` must be. Where absent, `iss` is not looked at.
+    /// The required `iss`. `None` accepts any.
     pub name: Option<String>,
-    /// What `aud` must be or contain. Where absent, `aud` is not looked at.
+    /// The required `aud`, or an element of it. `None` accepts any.
     pub audience: Option<String>,
     pub key_file: KeyFile,
-    /// The allow-list; of a single key all of one family, which is the key's.
+    /// The allow-list. With a single key, all algorithms are of the key's family.
     pub algorithms: Vec<Algorithm>,
 }
 
-/// The content of a file with keys, or where they are published.
+/// The content of a key file, or where keys are published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyFile {
     /// An HMAC secret, or a PEM public key.
@@ -43,11 +44,11 @@ pub enum KeyFile {
     Set(TokenKey),
     /// A JWKS at a URL.
     Remote(KeySource),
-    /// It was not read: no token is accepted.
+    /// The file was not read: no token is accepted.
     Unread,
 }
 
-/// Key material, kept out of debug output.
+/// Key material, redacted in debug output.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TokenKey(pub Vec<u8>);
 
@@ -62,7 +63,11 @@ impl std::fmt::Debug for TokenKey {
 #[error("the token could not be signed: {0}")]
 pub struct SignError(#[from] jsonwebtoken::errors::Error);
 
-/// Signs a token with HS256, for those who play the identity provider (the demo, tests).
+/// Signs a token with HS256, for the demo and tests, which act as the identity provider.
+///
+/// # Errors
+///
+/// The claims cannot be encoded.
 pub fn sign_hs256(claims: &Map<String, Value>, secret: &[u8]) -> Result<String, SignError> {
     let key = jsonwebtoken::EncodingKey::from_secret(secret);
     Ok(jsonwebtoken::encode(&jsonwebtoken::Header::new(Algorithm::HS256), claims, &key)?)

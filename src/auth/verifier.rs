@@ -1,7 +1,7 @@
-//! Verification of JWTs (RFC 7519) against the keys of their issuer and its allow-list of algorithms. The time is an
+//! Verification of JWTs (RFC 7519) with the keys of their issuer and its allow-list of algorithms. The time is an
 //! argument.
 //!
-//! It waits for nothing: keys are given, or requested in the background.
+//! It never blocks: keys are given, or requested in the background.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -19,12 +19,12 @@ use super::ticket::{Ticket, Tickets, text_of};
 use super::{Issuer, KeyFile, SignError};
 use crate::access::{Authenticator, Authority, Binding, Principal};
 
-/// The longest token that is looked at, in bytes.
+/// The longest accepted token, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
-/// An HMAC secret shorter than this many bytes is warned of: RFC 7518 section 3.2 wants the size of the hash.
+/// A shorter HMAC secret causes a warning, in bytes: RFC 7518 section 3.2 requires the size of the hash.
 pub const SECRET_BYTES_MIN: usize = 32;
 
-/// Why a token is refused. The token itself is in no message.
+/// Why a token is rejected. No message contains the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum TokenError {
     #[error("the token is longer than {TOKEN_BYTES_MAX} bytes")]
@@ -39,17 +39,17 @@ pub enum TokenError {
     Expired,
     #[error("the token is not valid yet")]
     NotYetValid,
-    /// No key has its `kid`, or it has none and several keys could be meant.
+    /// No key has its `kid`, or it has none and several keys match.
     #[error("the token's key is not known")]
     Key,
-    /// The issuer's keys are being requested, or could not be for too long.
+    /// The issuer's keys are being requested, or have been unavailable for too long.
     #[error("the issuer's keys are not available")]
     Unavailable,
     #[error("the token is from another issuer")]
     Issuer,
     #[error("the token is for another audience")]
     Audience,
-    /// It names header parameters that must be understood, and none are (RFC 7515 section 4.1.11).
+    /// It lists header parameters that must be understood, and none are (RFC 7515 section 4.1.11).
     #[error("the token needs an extension that is not supported")]
     Critical,
 }
@@ -73,7 +73,7 @@ impl TokenError {
     }
 }
 
-/// An issuer whose keys fit its algorithms.
+/// An issuer whose keys match its algorithms.
 pub struct TrustedIssuer {
     issuer: Issuer,
     keys: KeySet,
@@ -107,12 +107,16 @@ impl KeySet {
 }
 
 impl TrustedIssuer {
-    /// Prepares the keys. Fails where they don't fit the algorithms.
+    /// Prepares the keys.
+    ///
+    /// # Errors
+    ///
+    /// The keys do not match the algorithms.
     pub fn new(issuer: Issuer) -> Result<Self, BadKey> {
         let keys = KeySet::new(&issuer)?;
         let mut validation = Validation::default();
         validation.required_spec_claims.clear();
-        // `exp` and `nbf` are checked by the verifier, against the time it is told.
+        // The verifier checks `exp` and `nbf` against its time argument.
         validation.validate_exp = false;
         validation.validate_nbf = false;
         validation.validate_aud = issuer.audience.is_some();
@@ -127,7 +131,7 @@ impl TrustedIssuer {
         Ok(Self { issuer, keys, validation })
     }
 
-    /// The length of its shortest HMAC secret, in bytes; nothing where it has none. See [`SECRET_BYTES_MIN`].
+    /// The length of its shortest HMAC secret in bytes, if it has one. See [`SECRET_BYTES_MIN`].
     pub fn shortest_secret(&self) -> Option<usize> {
         match &self.keys {
             KeySet::Fixed(keys) => keys.shortest_secret(),
@@ -158,14 +162,14 @@ impl TrustedIssuer {
 
     fn decode_with(&self, keys: &Keys, token: &str, header: &Header) -> Result<Decoded, TokenError> {
         let key = keys.find(header.kid.as_deref(), header.alg).ok_or(TokenError::Key)?;
-        // The library wants every algorithm to be of the key's family.
+        // The library requires that all algorithms are of the key's family.
         let validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
         let data = jsonwebtoken::decode(token, key, &validation).map_err(|error| refusal(error.kind(), token))?;
         let material = self.keys.remote().map_or_else(|| Material::of(key), |remote| Material::at(remote));
         Ok((data, self.authority(&material, header.alg)))
     }
 
-    /// All that its tokens may be verified with.
+    /// All key material that its tokens may be verified with.
     fn materials(&self) -> Vec<(Material, Algorithm)> {
         match &self.keys {
             KeySet::Fixed(keys) => keys.all().map(|(key, algorithm)| (Material::of(key), algorithm)).collect(),
@@ -181,7 +185,7 @@ impl TrustedIssuer {
     }
 }
 
-/// Hashed with a secret of the process, so that it tells nothing of a key.
+/// Hashed with a secret of the process, so that it reveals nothing about a key.
 pub(super) fn authority_of(basis: &impl Hash) -> Authority {
     static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     Authority(SECRET.hash_one(basis))
@@ -189,7 +193,7 @@ pub(super) fn authority_of(basis: &impl Hash) -> Authority {
 
 type Decoded = (jsonwebtoken::TokenData<Map<String, Value>>, Authority);
 
-/// What an algorithm's signatures are verified with: a key, or the place that says which keys are good.
+/// What verifies an algorithm's signatures: a key, or the URL that publishes the keys.
 #[derive(Hash)]
 struct Material(Vec<u8>, Vec<u8>);
 
@@ -204,7 +208,7 @@ impl Material {
     }
 }
 
-/// Verifies tokens. Made once per configuration.
+/// Verifies tokens. Created once per configuration.
 pub struct Verifier {
     issuers: Vec<TrustedIssuer>,
     cookie: Option<String>,
@@ -220,7 +224,7 @@ impl fmt::Debug for Verifier {
     }
 }
 
-/// Verifiers are equal that accept the same tokens in the same places.
+/// Verifiers are equal if they accept the same tokens from the same sources.
 impl PartialEq for Verifier {
     fn eq(&self, other: &Self) -> bool {
         let issuers = |verifier: &'_ Self| verifier.issuers.iter().map(|trusted| trusted.issuer.clone()).collect();
@@ -231,8 +235,8 @@ impl PartialEq for Verifier {
 }
 
 impl Verifier {
-    /// Of several issuers each needs a name of its own. `cookie` is the one that may carry the token beside
-    /// `Authorization: Bearer`; `leeway` is the clock skew tolerated for `exp` and `nbf`.
+    /// Several issuers must have distinct names. `cookie` names the cookie that may contain the token, in addition to
+    /// `Authorization: Bearer`. `leeway` is the tolerated clock skew for `exp` and `nbf`.
     pub fn new(issuers: Vec<TrustedIssuer>, cookie: Option<String>, leeway: Duration) -> Self {
         Self { issuers, cookie, leeway, tickets: None, forward: None }
     }
@@ -251,7 +255,7 @@ impl Verifier {
         !self.issuers.is_empty()
     }
 
-    /// The same, which issues tickets and accepts them.
+    /// Also issues and accepts tickets.
     pub fn with_tickets(self, tickets: Option<Tickets>) -> Self {
         Self { tickets, ..self }
     }
@@ -260,8 +264,12 @@ impl Verifier {
         self.tickets.as_ref()
     }
 
-    /// A ticket that stands for the token of this principal on one route and path, and when it expires, in milliseconds
-    /// since the Unix epoch. It holds the claims that fill `bindings` and no others.
+    /// A ticket for the token of this principal on one route and path, and its expiry in milliseconds since the Unix
+    /// epoch. It contains the claims of `bindings` and no others.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be signed.
     pub fn issue_ticket(
         &self,
         principal: &Principal,
@@ -286,8 +294,12 @@ impl Verifier {
         Ok((tickets.sign(&ticket)?, until))
     }
 
-    /// The bearer of the token for which a ticket stands, if the ticket is good here and now and the token would be
-    /// accepted still.
+    /// The principal of a ticket's token, if the ticket is valid for this route and path, and the token would still be
+    /// accepted.
+    ///
+    /// # Errors
+    ///
+    /// Why the ticket is rejected.
     pub fn redeem_ticket(
         &self,
         text: &str,
@@ -310,7 +322,7 @@ impl Verifier {
         Ok(Principal { claims: Arc::new(ticket.claims), expires_at: ticket.token_until, authority, standing: None })
     }
 
-    /// Every authority, and what replicas call it to each other.
+    /// Every authority with its fingerprint, which is the same on all replicas.
     fn fingerprints<'a>(&'a self, tickets: &'a Tickets) -> impl Iterator<Item = (Authority, String)> {
         self.issuers.iter().flat_map(move |trusted| {
             trusted.materials().into_iter().filter_map(move |(material, algorithm)| {
@@ -322,7 +334,7 @@ impl Verifier {
         })
     }
 
-    /// The issuers whose keys are at a URL, each by its name or else by the URL.
+    /// The issuers whose keys are at a URL, each with its name or else the URL.
     pub fn remote_keys(&self) -> impl Iterator<Item = (String, &Arc<RemoteKeys>)> {
         self.issuers.iter().filter_map(|trusted| {
             let keys = trusted.keys.remote()?;
@@ -330,31 +342,31 @@ impl Verifier {
         })
     }
 
-    /// Keeps the keys that are at URLs current, in tasks of tokio, for as long as this is in use.
+    /// Keeps keys from URLs up to date in tasks, while this is in use.
     pub fn follow_keys(&self, on_fetch: &OnFetch) {
         self.remote_keys().for_each(|(issuer, keys)| remote::follow(keys, &issuer, on_fetch));
     }
 
-    /// Takes the keys that the configuration before had from the same URLs.
+    /// Takes over the keys that the previous configuration has from the same URLs.
     pub fn inherit_keys(&self, before: &Self) {
         for (_, keys) in self.remote_keys() {
             before.remote_keys().for_each(|(_, known)| keys.inherit(known));
         }
     }
 
-    /// Waits for requests of keys that are under way, `patience` at most for each.
+    /// Waits for key requests in progress, for at most `patience` each.
     pub async fn keys_settled(&self, patience: Duration) {
         for (_, keys) in self.remote_keys() {
             keys.settled(patience).await;
         }
     }
 
-    /// The name of the cookie that may carry the token.
+    /// The name of the cookie that may contain the token.
     pub fn cookie(&self) -> Option<&str> {
         self.cookie.as_deref()
     }
 
-    /// Everything that the acceptance of a token may rest on.
+    /// The authorities of all tokens that may be accepted.
     pub fn authorities(&self) -> impl Iterator<Item = Authority> {
         let of = |trusted: &TrustedIssuer| {
             trusted.materials().iter().map(|(key, algorithm)| trusted.authority(key, *algorithm)).collect::<Vec<_>>()
@@ -362,8 +374,12 @@ impl Verifier {
         self.issuers.iter().flat_map(of).chain(self.forward.as_ref().map(|forward| forward.authority()))
     }
 
-    /// Verifies signature, `exp`, `nbf` and, where configured, `iss` and `aud`. `exp` and `nbf` may be absent: a token
-    /// without `exp` opens streams that end for other reasons only.
+    /// Verifies the signature, `exp`, `nbf` and, if configured, `iss` and `aud`. `exp` and `nbf` may be absent: a token
+    /// without `exp` does not limit its stream.
+    ///
+    /// # Errors
+    ///
+    /// Why the token is rejected.
     pub fn verify(&self, token: &str, now_unix_ms: i64) -> Result<Principal, TokenError> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::TooLong);
@@ -383,8 +399,8 @@ impl Verifier {
         Ok(Principal { claims: Arc::new(data.claims), expires_at, authority, standing: None })
     }
 
-    /// Whose keys a token is tried with. Where there are several issuers, what the token says of itself chooses among
-    /// them; the chosen one's key then decides whether it is true.
+    /// The issuer whose keys verify a token. If there are several, the token's own `iss` selects one, and that issuer's
+    /// key decides whether it is true.
     fn issuer_of(&self, token: &str) -> Result<&TrustedIssuer, TokenError> {
         if let [only] = &self.issuers[..] {
             return Ok(only);
@@ -412,13 +428,13 @@ pub(super) fn refusal(kind: &ErrorKind, token: &str) -> TokenError {
         ErrorKind::InvalidAudience => TokenError::Audience,
         ErrorKind::MissingRequiredClaim(claim) if claim == "iss" => TokenError::Issuer,
         ErrorKind::MissingRequiredClaim(_) => TokenError::Audience,
-        // `none`, and names nobody knows, fail to parse as an algorithm.
+        // `none` and unknown names are not parsed as an algorithm.
         _ if names_unknown_algorithm(token) => TokenError::Algorithm,
         _ => TokenError::Malformed,
     }
 }
 
-/// Whether the token has a readable header whose `alg` is a text (that the library did not accept).
+/// Whether the token has a readable header with a string `alg` that the library does not know.
 fn names_unknown_algorithm(token: &str) -> bool {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -428,13 +444,13 @@ fn names_unknown_algorithm(token: &str) -> bool {
     name.is_some_and(|name| name.parse::<jsonwebtoken::Algorithm>().is_err())
 }
 
-/// A `NumericDate` (RFC 7519 section 2), which may have a fraction, in milliseconds since the Unix epoch.
+/// A `NumericDate` (RFC 7519 section 2), possibly with a fraction, in milliseconds since the Unix epoch.
 fn numeric_date(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>, TokenError> {
     let Some(value) = claims.get(name) else {
         return Ok(None);
     };
     let seconds = value.as_f64().ok_or(TokenError::Malformed)?;
-    // `as` saturates, which is what a date beyond all times should do.
+    // `as` saturates, as intended for dates outside of the range.
     Ok(Some((seconds * 1000.0) as i64))
 }
 

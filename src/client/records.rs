@@ -1,4 +1,4 @@
-//! What a stream carries, whatever the transport: SSE as browsers read it (WHATWG HTML section 9.2.6), lines, messages.
+//! The items of a stream on any transport: SSE as browsers parse it (WHATWG HTML section 9.2.6), lines, messages.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use serde_json::value::RawValue;
 
 use crate::cursor::Cursor;
 
-/// The longest record that is put together, in bytes; what is longer is no stream of events.
+/// The longest record, in bytes; a longer one is not from a stream of events.
 const RECORD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Something that came whole.
+/// A complete item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
     pub kind: Kind,
-    /// Where the client stands then, if that is said.
+    /// The client's position after the item, if it is stated.
     pub cursor: Option<String>,
-    /// The text as it came, JSON as a rule; of a WebSocket's message what it carries. Empty where there is none.
+    /// The text as received, usually JSON; for a WebSocket message, its content. Empty if there is none.
     pub data: String,
-    /// How long to wait before a reconnect, if that is said.
+    /// The reconnect delay, if it is stated.
     pub retry: Option<Duration>,
 }
 
@@ -27,9 +27,9 @@ pub enum Kind {
     Event,
     Gap,
     Heartbeat,
-    /// What `sidestream doctor` asks for.
+    /// A record of a probe, for `sidestream doctor`.
     Probe,
-    /// What scripts don't see: comments, empty lines, records without data, pings, responses.
+    /// Invisible to scripts: comments, empty lines, records without data, pings, responses.
     Silent,
 }
 
@@ -38,8 +38,8 @@ impl Item {
         Self { kind: Kind::Silent, cursor: None, data: String::new(), retry: None }
     }
 
-    /// From an object of the stream. An event of an envelope has an id, and a payload that might be taken for one of ours
-    /// begins with a space; anything else with a type of ours is no event.
+    /// From an object of the stream. An event with an envelope has an id, and a payload that resembles a control record
+    /// begins with a space; other objects with a reserved type are control records.
     pub(super) fn of_object(text: String) -> Self {
         let marks: Marks = serde_json::from_str(&text).unwrap_or_default();
         let is_event = marks.id.is_some() || text.starts_with(' ');
@@ -48,13 +48,13 @@ impl Item {
         Self { kind, cursor, data: text, retry: None }
     }
 
-    /// From a WebSocket's message.
+    /// From a WebSocket message.
     pub(super) fn of_message(text: String) -> Self {
         let Ok(message) = serde_json::from_str::<Message<'_>>(&text) else { return Self::of_object(text) };
         let (Some("event"), Some(data)) = (message.r#type, message.data) else { return Self::silent() };
         let inner = Self::of_object(data.get().to_owned());
         let outer = message.cursor.or(message.id).filter(|cursor| cursor.parse::<Cursor>().is_ok());
-        // The ids of what is no event are the connection's own, and name no position.
+        // The ids of control messages are not positions.
         let kind = if outer.is_some() { Kind::Event } else { inner.kind };
         Self { kind, cursor: outer.map(str::to_owned).or(inner.cursor), ..inner }
     }
@@ -71,7 +71,7 @@ impl Kind {
     }
 }
 
-/// What an object says of itself. The type may be anything in an event.
+/// The identifying fields of an object. An event's type may be any value.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Marks {
@@ -96,7 +96,7 @@ struct Message<'a> {
     data: Option<&'a RawValue>,
 }
 
-/// Puts the bytes of an HTTP stream together into items.
+/// Parses the bytes of an HTTP stream into items.
 #[derive(Debug)]
 pub(super) struct Parser {
     form: Form,
@@ -110,7 +110,7 @@ pub(super) enum Form {
     Lines,
 }
 
-/// The fields of an SSE record so far.
+/// The fields of an incomplete SSE record.
 #[derive(Debug, Default)]
 struct Record {
     event: String,
@@ -124,9 +124,9 @@ impl Parser {
         Self { form, unread: Vec::new(), record: Record::default() }
     }
 
-    /// Takes bytes of the body and calls `found` with each item that is whole. What has no end yet waits for it.
+    /// Consumes bytes of the body, and calls `found` with each complete item. An incomplete one waits for more bytes.
     pub(super) fn feed(&mut self, bytes: &[u8], mut found: impl FnMut(Item)) -> Result<(), &'static str> {
-        // sidestream ends its lines with LF. CR alone, which SSE allows as well, is left to browsers.
+        // sidestream terminates lines with LF. CR alone, which SSE also allows, is not supported here.
         let mut bytes = bytes;
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             self.unread.extend_from_slice(&bytes[..end]);
@@ -173,7 +173,7 @@ impl Record {
         let Some(data) = self.data else {
             return Item { cursor: self.id, retry: self.retry, ..Item::silent() };
         };
-        // No event has a name of ours in this field, whatever its data says.
+        // No event has a reserved name in this field, whatever its data contains.
         let (object, kind) = (Item::of_object(data), Kind::named(&self.event));
         Item { kind, cursor: self.id.or(object.cursor), retry: self.retry, ..object }
     }

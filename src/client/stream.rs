@@ -1,4 +1,4 @@
-//! One stream: asked for, answered, read item by item.
+//! One stream: sends the request, reads the response head, and then item by item.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -10,26 +10,26 @@ use super::records::{Form, Parser};
 use super::websocket::{self, Socket};
 use super::{Failure, Head, Item, Target};
 
-/// The largest head of an answer, in bytes.
+/// The largest response head, in bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// The most headers of an answer.
+/// The most header fields of a response.
 const HEADERS_MAX: usize = 128;
-/// The most that is read of the body of a refusal, in bytes.
+/// The longest part of a refusal's body that is read, in bytes.
 const REFUSAL_BYTES_MAX: usize = 64 * 1024;
-/// How much is read at once, in bytes.
+/// The read size, in bytes.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Which transport is asked for.
+/// The requested transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
     Sse,
     Ndjson,
     WebSocket,
-    /// What the server answers to one who reads SSE and NDJSON, or else WebSocket where it asks for that.
+    /// SSE or NDJSON, as the server selects, or else WebSocket if the server requires it.
     Auto,
 }
 
-/// What is asked for, and how.
+/// The request.
 #[derive(Clone, Debug)]
 pub struct Asked<'a> {
     pub target: &'a Target,
@@ -52,11 +52,11 @@ enum Wire {
     WebSocket(Box<Socket>),
 }
 
-/// What a wait brought.
+/// The result of a read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     Item(Item),
-    /// Nothing within the time allowed.
+    /// Nothing within the timeout.
     Nothing,
     End(End),
 }
@@ -64,11 +64,11 @@ pub enum Step {
 /// How a stream ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// By what its transport has for that.
+    /// By the transport's own means.
     Said(String),
-    /// The connection closed, which is all that a body without framing has for an end.
+    /// The connection was closed, which is the only end of a body without framing.
     Closed,
-    /// In the middle of it.
+    /// Before its end.
     Cut(String),
 }
 
@@ -83,11 +83,15 @@ impl std::fmt::Display for End {
 }
 
 impl Stream {
-    /// Opens a stream; connecting, and the answer's head, may take so long each.
+    /// Opens a stream. `patience` is the time limit for connecting and for the response head, each.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no stream.
     pub fn open(asked: &Asked<'_>, patience: Duration) -> Result<Self, Failure> {
         let choice = if asked.target.websocket { Choice::WebSocket } else { asked.choice };
         match Self::ask(asked, choice, patience) {
-            // 426: this path is a WebSocket.
+            // 426: the path offers only WebSocket.
             Err(Failure::Refused(head, _)) if choice == Choice::Auto && head.status == 426 => {
                 Self::ask(asked, Choice::WebSocket, patience)
             }
@@ -113,7 +117,7 @@ impl Stream {
         answer(connection, request.as_bytes(), patience)
     }
 
-    /// What comes next, within `patience`.
+    /// The next item within `patience`.
     pub fn next(&mut self, patience: Duration) -> Step {
         let deadline = Instant::now() + patience;
         loop {
@@ -146,7 +150,7 @@ impl Stream {
     }
 }
 
-/// Reads once. Gives how the stream ended, if it did; no bytes in time is no end.
+/// Reads once. Returns how the stream ended, if it did; a timeout is not an end.
 fn read(
     connection: &mut Connection,
     patience: Duration,
@@ -160,7 +164,7 @@ fn read(
     }
 }
 
-/// Takes bytes of the body; none mean that the connection was closed.
+/// Consumes bytes of the body; an empty slice means that the connection was closed.
 fn take(
     bytes: &[u8],
     body: &mut Body,
@@ -178,7 +182,7 @@ fn take(
     })
 }
 
-/// Sends the request and reads the head of its answer.
+/// Sends the request, and reads the response head.
 fn answer(mut connection: Connection, request: &[u8], patience: Duration) -> Result<Stream, Failure> {
     connection.write_all(request).map_err(|error| Failure::Broken(error.to_string()))?;
     let deadline = Instant::now() + patience;
@@ -229,7 +233,7 @@ fn read_more(connection: &mut Connection, deadline: Instant, bytes: &mut Vec<u8>
 fn refused(head: Head, mut connection: Connection, rest: &[u8], deadline: Instant) -> Failure {
     let (mut body, mut content) = (Body::of(&head), Vec::new());
     let mut bytes = rest.to_vec();
-    // What can be had of the body; the status is what counts.
+    // As much of the body as is available; the status is what matters.
     while body.feed(&bytes, &mut content).is_ok() && !body.is_whole() && content.len() < REFUSAL_BYTES_MAX {
         bytes.clear();
         if head.status == 204 || read_more(&mut connection, deadline, &mut bytes).is_err() {
@@ -253,7 +257,7 @@ fn head(bytes: &[u8]) -> Result<Option<(usize, Head)>, Failure> {
     Ok(Some((length, Head { minor, status, headers: headers.collect() })))
 }
 
-/// How a stream of this content type is read; nothing for what is none.
+/// How a stream of this content type is parsed; `None` if it is not a stream.
 fn form(head: &Head) -> Option<Form> {
     let content_type = head.header("content-type")?.to_ascii_lowercase();
     match content_type.split(';').next().unwrap_or_default().trim() {

@@ -53,9 +53,9 @@ impl Encodings {
         Some(self.share(event, key, encoding))
     }
 
-    /// The encoding of a client that stands at `others` in the partitions which are not the event's, and behind the event
-    /// in its own; `cursor` makes the text of that. It is the shared encoding where that is of the same place, which is
-    /// known without the text for all clients but the first. Nothing where encoding panicked.
+    /// The encoding of a client that is at `others` in the partitions other than the event's, and after the event in
+    /// its own; `cursor` encodes that position. It is the shared encoding if that has the same position, which is known
+    /// without encoding the cursor for all clients except the first. `None` if encoding panicked.
     pub fn at(
         &self,
         event: &Arc<Event>,
@@ -106,7 +106,7 @@ impl Encodings {
         Some(Encoding::new(bytes, cursor, others, &self.alive))
     }
 
-    /// Keeps an encoding for all, unless one is kept already. Gives the one that is kept.
+    /// Keeps an encoding, unless one is kept already. Returns the kept one.
     fn share(&self, event: &Arc<Event>, key: FrameKey, encoding: Encoding) -> Arc<Encoding> {
         let (encoding, is_new) = event.frames.keep(key, Arc::new(encoding));
         if is_new {

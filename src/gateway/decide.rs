@@ -1,4 +1,4 @@
-//! What is decided about a request for a stream before a slot is taken: transport, who it is from, where it resumes.
+//! The decisions about a stream request before a slot is taken: transport, authentication, resume position.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -28,7 +28,7 @@ use crate::session::{BadPosition, Request, Socket};
 /// How long a request waits for an issuer's keys.
 const KEYS_PATIENCE: Duration = Duration::from_secs(3);
 
-/// A request for a stream, as it came.
+/// A stream request, as received.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted<'a> {
     pub(super) route: &'a Arc<StreamRoute>,

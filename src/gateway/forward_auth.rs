@@ -1,4 +1,4 @@
-//! Asks the authentication service (`auth.forward`) who a request for a stream is from, where no token of an issuer says so.
+//! Calls the authentication service (`auth.forward`) for stream requests without a token of an issuer.
 
 use http::StatusCode;
 
@@ -12,15 +12,15 @@ use crate::config::snapshot::Snapshot;
 use crate::problem::Problem;
 use crate::route::{Admission, Transport};
 
-/// Who a request is from, as the service says.
+/// The principal of a request, according to the service.
 #[derive(Debug)]
 pub(super) struct Identified {
     pub(super) principal: Principal,
-    /// A browser may have sent the credentials on behalf of any page.
+    /// A browser may have sent the credentials for a page of any site.
     pub(super) is_ambient: bool,
 }
 
-/// Nothing where the service is not to be asked: the route is public, the request has a token that the issuers decide on, or no
+/// `None` if the service is not called: the route is public, the request has a token for the issuers, or it has no
 /// credentials.
 pub(super) async fn identify(
     snapshot: &Snapshot,

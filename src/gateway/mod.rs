@@ -293,7 +293,7 @@ fn status_class(status: Option<u16>) -> &'static str {
     }
 }
 
-/// Writes a complete response of sidestream. Always true: the return value tells the phase that the request was
+/// Writes a complete response of sidestream. Always true: Pingora's phase returns whether the request was answered.
 /// answered.
 async fn answer(session: &mut Session, response: http::Response<Vec<u8>>) -> pingora::Result<bool> {
     keep_if_body_is_short(session);

@@ -1,7 +1,7 @@
-//! The positions of a client during replay, and an identity of them that costs no look at every partition.
+//! The positions of a client during replay, with an identity that costs no comparison of all partitions.
 //!
-//! Events of a chunk move one partition. As long as they do, the positions in the others are one shared value, which
-//! clients at the same place have in common: comparing two clients is comparing two pointers.
+//! Events of a chunk move one partition. Meanwhile, the positions in the others are one shared value, which clients at
+//! the same position have in common: two clients are compared by their pointers.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub(super) type Lane = (usize, usize);
 #[derive(Debug)]
 pub(super) struct Standing {
     positions: Positions,
-    /// The positions in all partitions but this one, as they are. Nothing where they changed since.
+    /// The positions in all partitions except this one. `None` if they have changed since.
     others: Option<(Lane, Arc<OtherPositions>)>,
 }
 
@@ -28,7 +28,7 @@ impl Standing {
         self.positions.0.get(topic)?.next.get(n).copied()
     }
 
-    /// Notes that everything before the offset `next` of one partition has been passed.
+    /// Marks everything before the offset `next` of one partition as passed.
     pub(super) fn pass(&mut self, lane: Lane, next: i64) {
         self.others.take_if(|(of, _)| *of != lane);
         if let Some(known) = self.positions.0.get_mut(lane.0).and_then(|topic| topic.next.get_mut(lane.1)) {
@@ -36,13 +36,13 @@ impl Standing {
         }
     }
 
-    /// For changes of any partition.
+    /// Gives mutable access, for changes of any partition.
     pub(super) fn change(&mut self) -> &mut Positions {
         self.others = None;
         &mut self.positions
     }
 
-    /// All positions, and those in all partitions but this one, which an equal value of another client may replace.
+    /// All positions, and those in all partitions except this one, which an equal value of another client may replace.
     pub(super) fn split(&mut self, lane: Lane) -> (&Positions, &mut Arc<OtherPositions>) {
         let others = self.others.take().filter(|(of, _)| *of == lane);
         let others = others.unwrap_or_else(|| (lane, Arc::new(self.positions.others(lane.0, lane.1))));

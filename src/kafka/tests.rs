@@ -298,8 +298,8 @@ fn records_deleted_before_they_were_read_are_a_gap() {
 #[test]
 fn fetching_resumes_as_soon_as_the_queue_is_drained() {
     const RECORDS: i64 = 60;
-    /// What librdkafka's own pause of a second, after nearly every record, would not fit into. Without it the records take
-    /// far less than a second: the rest is room for a busy machine.
+    /// Less than with librdkafka's default pause of a second, after almost every record. Without the pause, the records
+    /// take far less than a second: the rest is a margin for a busy machine.
     const LIMIT: Duration = Duration::from_secs(40);
     let mut bench = Bench::new(&[("orders", 1)], &["orders"]);
     // Prefetches one record. The broker returns one batch at a time: what its producer sent together.

@@ -1,52 +1,52 @@
-//! The one table of why streams end: what it is called in metrics, what a WebSocket is told, whether an SSE client is
-//! told when to come back.
+//! The reasons why streams end, with their metric labels, WebSocket close codes, and whether an SSE client receives a
+//! reconnect delay.
 
 use crate::codec::websocket::Violation;
 
 /// Why a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The peer closed its side (FIN), or a WebSocket said goodbye.
+    /// The peer closed its side (FIN), or a WebSocket client sent a close frame.
     ClientClosed,
-    /// The connection broke: RST, or nothing was acknowledged within `limits.tcp_user_timeout`.
+    /// The connection broke: RST, or no acknowledgement within `limits.tcp_user_timeout`.
     ClientLost,
     /// No pong within its deadline.
     PongTimeout,
-    /// The queue was full and the route's policy is to disconnect, or the client doesn't read its answers, or it read
-    /// nothing at all for the route's `stall_timeout`.
+    /// The queue was full and the route's policy is to disconnect, the client does not read its responses, or it has
+    /// read nothing for the route's `stall_timeout`.
     SlowConsumer,
     TokenExpired,
-    /// A WebSocket that was opened without a token sent none in time.
+    /// A WebSocket that was opened without a token did not authenticate in time.
     AuthenticationTimeout,
-    /// The first message of a WebSocket that was opened without a token brought none that is accepted.
+    /// The first message of a WebSocket that was opened without a token did not contain a valid token.
     AuthenticationFailed,
     /// The access of who opened it was revoked.
     Revoked,
     /// Who opened it could not be verified again in time.
     Unverified,
-    /// A WebSocket authenticated when all of its route's `max_streams` were taken.
+    /// A WebSocket authenticated when its route had reached `max_streams`.
     RouteLimit,
     /// A WebSocket authenticated, and its user has as many streams as a quota allows.
     Quota,
     /// The process is shutting down.
     Drain,
-    /// The configuration changed, and what the stream was opened as is no longer there.
+    /// The configuration changed, and the stream's route or access no longer exists.
     Reload,
     /// A WebSocket client broke the protocol.
     Protocol(Violation),
     /// A WebSocket client sent a binary message.
     BinaryMessage,
-    /// A WebSocket client sent more commands than it may.
+    /// A WebSocket client exceeded the rate of commands.
     CommandRate,
-    /// A WebSocket client sent more frames than it may.
+    /// A WebSocket client exceeded the rate of frames.
     FrameRate,
-    /// A client of an HTTP stream went on sending, although its request was over.
+    /// A client of an HTTP stream kept sending after its request.
     UnexpectedData,
-    /// A bug of ours ended it.
+    /// A bug in sidestream.
     InternalError,
-    /// What the client asked to resume from can't be served; the stream never started.
+    /// The requested resume position is not available; the stream never started.
     ReplayNotPossible,
-    /// The client asked to resume, and the stream had to end before it was known whether it can; it never started.
+    /// The stream had to end before it was known whether the client can resume; it never started.
     NotReady,
 }
 
@@ -55,9 +55,9 @@ pub enum CloseReason {
 pub struct Closing {
     /// The metric label.
     pub label: &'static str,
-    /// The WebSocket close code (RFC 6455 section 7.4.1) and reason; none where nobody is there to read it.
+    /// The WebSocket close code (RFC 6455 section 7.4.1) and reason; `None` if the client is gone.
     pub websocket: Option<(u16, &'static str)>,
-    /// Whether an SSE client is told when to come back.
+    /// Whether an SSE client receives a reconnect delay.
     pub retry: bool,
 }
 

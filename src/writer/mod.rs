@@ -1,8 +1,9 @@
-//! The stream writers: a few threads, each owning its sockets, their sessions, its share of the index and one
-//! timer wheel. Nothing else writes stream bytes.
+//! The stream writers: a few threads, each of which owns its sockets, their sessions, its part of the index and a timer
+//! wheel. Only writers write the bytes of streams.
 //!
-//! Every writer is told every entry, in the same order, as one message per batch; one that is too slow is told a gap
-//! instead, and holds up nobody. A connection stays with the writer it was handed to. Writers belong to no async runtime: they sleep in `epoll`.
+//! Every writer receives all entries in the same order, as one message per batch. A writer that is too slow receives a
+//! gap instead, and delays no other. A connection stays with its writer. Writers do not use an async runtime: they
+//! block in `epoll`.
 
 mod by_route;
 mod connection;
@@ -19,7 +20,7 @@ mod tests;
 mod watch;
 mod wheel;
 
-/// loom has locks of its own under these names.
+/// loom has its own locks with these names.
 mod sync {
     pub(super) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 }
@@ -54,21 +55,21 @@ pub use shard::UNSENT_BYTES_MAX;
 use shard::{Ended, Shard};
 pub use survey::{StreamStats, Survey};
 
-/// How long a survey waits for a writer that is busy.
+/// How long a survey waits for a busy writer.
 const SURVEY_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often a drain looks whether all streams are gone.
+/// The interval at which a drain checks whether all streams are closed.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
-/// A connection taken out of the proxy, with its admitted request.
+/// A connection taken from the proxy, with its admitted request.
 pub struct Opening {
-    /// Non-blocking; nothing of the response was written to it yet: the writer writes the head.
+    /// Non-blocking. Nothing of the response has been written: the writer writes its head.
     pub socket: TcpStream,
-    /// How long the peer may acknowledge nothing while something is on its way to it.
+    /// How long the peer may acknowledge nothing while data is in flight.
     pub peer_timeout: Duration,
-    /// What the client sent after the request's head (a WebSocket client may be early).
+    /// Bytes that the client sent after the request head (a WebSocket client may send early).
     pub early: Bytes,
     pub request: Request,
-    /// Ends once the answer is decided, where the request is told of.
+    /// Ends once the response is decided, if the request is sampled.
     pub span: Option<Box<RequestSpan>>,
     /// Held while the stream is open; dropping it frees the admission slot.
     pub slot: Box<dyn Send>,
@@ -88,33 +89,37 @@ struct Inner {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// The way to one writer.
+/// The handle of one writer.
 struct Writer {
     openings: Arc<Openings>,
     waker: Arc<Waker>,
     /// Whether it is to look for streams whose principals are no longer accepted.
     withdrawals: Arc<AtomicBool>,
-    /// Streams it owns or is about to.
+    /// The streams that it owns or is about to own.
     streams: Arc<AtomicUsize>,
 }
 
-/// What a writer is told beside feeds and calls.
+/// A control message to a writer.
 enum Order {
-    /// Go on under another configuration; end the streams that can't.
+    /// Continue with another configuration; end the streams that cannot.
     Reload(Arc<Reload>, Pace),
-    /// Tell of some streams.
+    /// Report some streams.
     Survey(Arc<Survey>, SyncSender<Vec<StreamStats>>),
-    /// Keep at most so many bytes in all windows together.
+    /// Limit the bytes of all windows together.
     LimitWindows(Option<usize>),
-    /// Drop what waits for slow clients.
+    /// Drop the queued events of slow clients.
     DropBacklogs,
-    /// End every stream.
+    /// End all streams.
     Drain(Pace),
     Stop,
 }
 
 impl Writers {
     /// Starts `threads` writers with these replay windows, and the log behind them.
+    ///
+    /// # Errors
+    ///
+    /// A thread or its epoll instance cannot be created.
     pub fn start(
         threads: usize,
         windows: &[(Topic, WindowLimits)],
@@ -155,7 +160,7 @@ impl Writers {
         })
     }
 
-    /// Says that what these sessions of a writer asked of the log may be there.
+    /// Reports that data which these sessions of a writer requested from the log may be available.
     pub fn call(&self, writer: u32, sessions: Vec<u32>) {
         self.inner.inboxes.call(writer as usize, sessions);
         if let Some(writer) = self.inner.writers.get(writer as usize) {
@@ -163,8 +168,11 @@ impl Writers {
         }
     }
 
-    /// Hands a connection to the writer with the fewest; gives it back where the writers take no more (draining, or
-    /// too many waiting): 503.
+    /// Hands a connection to the writer with the fewest streams.
+    ///
+    /// # Errors
+    ///
+    /// Returns the connection if the writers accept no more (draining, or too many are waiting): 503.
     pub fn open(&self, opening: Opening) -> Result<(), Box<Opening>> {
         let fewest = self.inner.writers.iter().min_by_key(|writer| writer.streams.load(Ordering::Relaxed));
         let Some(writer) = fewest.filter(|_| !self.is_draining()) else { return Err(Box::new(opening)) };
@@ -181,12 +189,12 @@ impl Writers {
         }
     }
 
-    /// Streams open now.
+    /// The number of open streams.
     pub fn streams(&self) -> usize {
         self.inner.writers.iter().map(|writer| writer.streams.load(Ordering::Relaxed)).sum()
     }
 
-    /// Tells of some of the open streams. Blocks its thread until every writer has answered, or is too busy to.
+    /// Reports some of the open streams. Blocks its thread until every writer has responded, or is too busy to.
     pub fn survey(&self, survey: Survey) -> Vec<StreamStats> {
         let (tell, told) = sync_channel(self.inner.writers.len());
         let survey = Arc::new(survey);
@@ -199,12 +207,12 @@ impl Writers {
         Survey::merge(stats)
     }
 
-    /// Keeps at most so many bytes in all windows together; nothing: as much as is configured.
+    /// Limits the bytes of all windows together; `None` restores the configured limits.
     pub fn limit_windows(&self, bytes_max: Option<usize>) {
         self.tell_all(|| Order::LimitWindows(bytes_max));
     }
 
-    /// Drops what waits for clients that take no more, as the policies of their queues say.
+    /// Drops the queued events of clients whose sockets are full, according to their overflow policies.
     pub fn drop_backlogs(&self) {
         self.tell_all(|| Order::DropBacklogs);
     }
@@ -218,15 +226,15 @@ impl Writers {
         }
     }
 
-    /// Lets the streams go on under another configuration, and ends those that can't, one after the other.
+    /// Lets the streams adopt another configuration, and ends those that cannot, at a bounded rate.
     pub fn reload(&self, reload: Reload, pace: Pace) {
         let (reload, pace) = (Arc::new(reload), pace.shared_by(self.inner.writers.len()));
         self.tell_all(|| Order::Reload(reload.clone(), pace));
     }
 
-    /// Ends every stream at a record boundary (SSE `retry`, WebSocket 1012), one after the other, and takes no new
-    /// ones. Returns when all are gone or the time of `pace` is over, whichever is first; blocks its thread. Gives the
-    /// number of streams that were still open then. The writers end.
+    /// Ends all streams at a record boundary (SSE `retry`, WebSocket 1012) at a bounded rate, and rejects new ones.
+    /// Blocks its thread until all are closed or the time of `pace` is over, whichever is first. Returns the number of
+    /// streams that were still open. The writers end.
     pub fn drain(&self, pace: Pace) -> usize {
         self.inner.draining.store(true, Ordering::Relaxed);
         let pace = pace.shared_by(self.inner.writers.len());
@@ -249,7 +257,7 @@ impl Writers {
         self.inner.draining.load(Ordering::Relaxed)
     }
 
-    /// A writer that is gone, or has not taken hundreds of orders, is told nothing.
+    /// A writer that has ended, or has not taken hundreds of orders, is skipped.
     fn tell_all(&self, order: impl Fn() -> Order) {
         for (n, writer) in self.inner.writers.iter().enumerate() {
             if self.inner.inboxes.order(n, order()) {
@@ -260,9 +268,8 @@ impl Writers {
 }
 
 impl Fanout for Writers {
-    /// Passes entries to every writer, in the same order from every source. Blocks for a bounded time while all writers are
-    /// behind: the log is the buffer. What a writer does not take that is slower than the others becomes a gap of its
-    /// streams.
+    /// Passes entries to all writers in the same order. Blocks for a bounded time while all writers are behind: the log
+    /// is the buffer. Entries that a slow writer does not take become a gap of its streams.
     fn feed(&self, feed: &Feed) {
         for (writer, events) in self.inner.inboxes.feed(feed) {
             tracing::warn!(writer, events, "a stream writer is too slow: its streams receive a gap");
@@ -272,8 +279,8 @@ impl Fanout for Writers {
     }
 }
 
-/// Runs a writer. Without one of them its streams are dead and its share of new ones would die: the process ends then,
-/// to be started anew, rather than look alive.
+/// Runs a writer. If one fails, its streams are dead, and its share of new ones would be: the process exits to be
+/// restarted.
 fn watch(shard: Shard) {
     if !matches!(contain(|| shard.run()), Some(Ended::Told)) {
         panics::end_process("writer");

@@ -1,4 +1,4 @@
-//! One writer's loop: sockets, entries, new connections and timers in, one write per connection and wake-up out.
+//! The loop of one writer: sockets, entries, new connections and timers in; one write per connection and wake-up out.
 
 mod contained;
 mod ends;
@@ -36,16 +36,16 @@ pub use incoming::UNSENT_BYTES_MAX;
 use incoming::mark_unread;
 use load::Load;
 
-/// Sockets looked at per wake-up.
+/// Socket events per wake-up.
 const READY_MAX: usize = 1024;
-/// Sockets have their turn again after the batch with which so many events were taken: as many as go out in one write, so
-/// that small batches are written together, and a client that reads makes room between large ones.
+/// Sockets are served after the batch with which this many events were taken: as many as fit into one write, so that
+/// small batches are written together, and a reading client makes room between large ones.
 const ENTRIES_PER_TURN: usize = ITEMS_PER_WRITE;
-/// Messages looked at before sockets have their turn again.
+/// Messages per turn.
 const MESSAGES_PER_TURN: usize = 64;
-/// Connections that catch up, and are served before those that are live have their turn again.
+/// Connections in catch-up that are served before live ones have their turn again.
 const REPLAYS_PER_TURN: usize = 64;
-/// How often is looked whose turn it is while streams are ended.
+/// The interval of ending streams.
 const ENDING_STEP: Duration = Duration::from_millis(50);
 
 const WAKE: Token = Token(usize::MAX);
@@ -61,24 +61,24 @@ pub(super) struct Shard {
     index: Index,
     log: Arc<dyn Log>,
     encodings: Arc<Encodings>,
-    /// Which of the writers this is.
+    /// The index of this writer.
     number: u32,
     wheel: Wheel,
     /// Connections with something to write.
     dirty: Vec<usize>,
     /// Connections that wait to resume.
     waiting: Vec<usize>,
-    /// Connections that catch up and have to wait for their turn.
+    /// Connections in catch-up that wait for their turn.
     later: Vec<usize>,
-    /// Connections with something to read, in the order in which they are read.
+    /// Connections with something to read, in the order of reading.
     unread: VecDeque<usize>,
-    /// Streams that are being ended, of which there may be none left.
+    /// Streams that are being ended; may be empty.
     ending: Option<Ending>,
     /// Whether principals may have been withdrawn since that was looked at.
     withdrawals: Arc<AtomicBool>,
     reloads: Reloads,
     load: Load,
-    /// Of streams whose answer is not decided yet, where they are told of.
+    /// The spans of sampled requests whose response is not decided yet.
     spans: FxHashMap<usize, Box<RequestSpan>>,
     count: Counting,
 }
@@ -131,7 +131,7 @@ impl Shard {
         self.withdrawals.clone()
     }
 
-    /// Runs until it is told to stop.
+    /// Runs until the drain ends it.
     pub(super) fn run(mut self) -> Ended {
         let mut ready = Events::with_capacity(READY_MAX);
         let mut scratch = vec![0; READ_BYTES];
@@ -151,7 +151,7 @@ impl Shard {
             let now = time();
             ready.iter().for_each(|readiness| self.socket_is_ready(readiness));
             self.read_some(&mut scratch, now);
-            // Feeds first: who comes once the process said it is ready finds the log read.
+            // Process feeds before new connections, so that a client that connects after readiness finds a warm window.
             more = match self.messages(now) {
                 Turn::Done => false,
                 Turn::More => true,
@@ -207,7 +207,7 @@ impl Shard {
                 Some(Next::Calls(sessions)) => sessions.iter().for_each(|session| self.call(*session as usize)),
                 Some(Next::Order(Order::Reload(reload, pace))) => self.reload(reload, pace, now),
                 Some(Next::Order(Order::Survey(survey, tell))) => {
-                    // There is room for each writer's answer; who has stopped waiting needs none.
+                    // There is room for each writer's response; a survey that has timed out needs none.
                     let _ = tell.try_send(survey.of(self.connections.iter().map(|(_, connection)| connection)));
                 }
                 Some(Next::Order(Order::LimitWindows(bytes_max))) => self.hub.limit(bytes_max),
@@ -220,7 +220,8 @@ impl Shard {
         Turn::More
     }
 
-    /// What a session asked of the log may be there. It may be gone, and another in its place: looking does no harm.
+    /// Data that a session requested from the log may be available. The session may be gone, and its slot reused: an
+    /// extra check is harmless.
     fn call(&mut self, key: usize) {
         if let Some(connection) = self.connections.get_mut(key) {
             mark(&mut self.dirty, key, connection);
@@ -263,7 +264,7 @@ impl Shard {
         self.schedule(key);
     }
 
-    /// Sets the connection's timer where it would fire too late, or not at all.
+    /// Sets the connection's timer, unless an earlier one is set.
     fn schedule(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let deadline = connection.deadline();
@@ -272,7 +273,7 @@ impl Shard {
         }
     }
 
-    /// One write for every connection that has something.
+    /// One write for every connection with something to write.
     fn write_all(&mut self, now: Now) {
         let mut replays = REPLAYS_PER_TURN;
         let mut unserved = Vec::new();
@@ -287,7 +288,7 @@ impl Shard {
             }
             self.write(key, now);
         }
-        // Before those that had their turn and want another.
+        // Before those that have had their turn and want another.
         unserved.append(&mut self.later);
         self.later = unserved;
         let Self { connections, waiting, .. } = self;
@@ -319,7 +320,7 @@ impl Shard {
             Err(_) => return self.remove(key, CloseReason::ClientLost, now),
         }
         if connection.session.has_frames() {
-            // What it said before it was answered.
+            // Data that arrived before the response was decided.
             mark_unread(unread, key, connection);
         }
         count.resumed(connection.session.take_resumes());
@@ -344,7 +345,7 @@ impl Shard {
         self.streams.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Forgets a connection; `reason` counts where the session itself had none.
+    /// Removes a connection; `reason` counts if the session itself has none.
     fn remove(&mut self, key: usize, reason: CloseReason, now: Now) {
         let Some(mut connection) = self.connections.try_remove(key) else { return };
         connection.session.close(reason);
@@ -366,10 +367,10 @@ impl Shard {
         }
         self.count_out();
         if self.connections.is_empty() {
-            // What a storm of connections took is given back.
+            // Releases the memory of a burst of connections.
             self.connections = Slab::new();
         }
-        // The socket leaves epoll by being closed.
+        // Closing the socket removes it from epoll.
     }
 }
 
@@ -379,7 +380,7 @@ pub(super) enum Ended {
     Failed,
 }
 
-/// Whether a turn ended with everything done.
+/// Whether a turn completed all work.
 enum Turn {
     Done,
     More,

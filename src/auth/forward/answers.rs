@@ -1,4 +1,4 @@
-//! The answers of the service, by question: a bounded number of them, each of which one request at a time renews.
+//! The responses of the service by question: a bounded cache. One request at a time renews an entry.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, Weak};
@@ -10,11 +10,11 @@ use super::lease::Lease;
 use super::question::Key;
 use super::verdict::{Claims, Verdict};
 
-/// Answers in each of the two generations of the cache.
+/// The most responses in each of the two generations of the cache.
 const ANSWERS_PER_GENERATION: usize = 8192;
 
-/// The cache: what was used since the younger generation began is in it, or moves into it. When it is full, it becomes the
-/// older one, whose answers are dropped.
+/// The cache, with two generations. Entries that are used move into the younger one. When it is full, it becomes the
+/// older one, whose entries are dropped.
 #[derive(Default)]
 pub(super) struct Answers(std::sync::Mutex<Generations>);
 
@@ -24,23 +24,23 @@ struct Generations {
     older: HashMap<Key, Arc<Entry>>,
 }
 
-/// What is known about one question.
+/// The state of one question.
 #[derive(Default)]
 pub(super) struct Entry {
-    /// Held while the service is asked.
+    /// Held while a request is pending.
     known: tokio::sync::Mutex<Option<Known>>,
-    /// Of the streams that were opened with this question.
+    /// For the streams that were opened with this question.
     lease: std::sync::Mutex<Weak<Lease>>,
 }
 
-/// An answer.
+/// A response.
 pub(super) struct Known {
     pub(super) verdict: Verdict,
-    /// When the request for it began.
+    /// When its request began.
     pub(super) asked: Instant,
-    /// When it came.
+    /// When it arrived.
     pub(super) at: Instant,
-    /// How long other requests use it.
+    /// How long other requests may use it.
     pub(super) until: Instant,
 }
 
@@ -65,12 +65,12 @@ impl Generations {
 }
 
 impl Entry {
-    /// What is known, once no request is under way.
+    /// The response, once no request is pending.
     pub(super) async fn known(&self) -> MutexGuard<'_, Option<Known>> {
         self.known.lock().await
     }
 
-    /// The lease of streams with these claims: the one that there is, or else a new one.
+    /// The lease of streams with these claims: the existing one, or a new one.
     pub(super) fn lease(&self, claims: &Claims, start: impl FnOnce() -> Arc<Lease>) -> Arc<Lease> {
         let mut current = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lease) = current.upgrade().filter(|lease| lease.is_good_for(claims)) {
@@ -81,7 +81,7 @@ impl Entry {
         lease
     }
 
-    /// Withdraws the access of open streams. False: there are none.
+    /// Withdraws the access of open streams. False if there are none.
     pub(super) fn withdraw_lease(&self) -> bool {
         let lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
         lease.is_some_and(|lease| lease.revoke())

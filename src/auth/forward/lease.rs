@@ -1,6 +1,7 @@
-//! The access of open streams: the service is asked again before its last positive answer has held for one interval.
+//! The access of open streams: the service is called again before its last positive response has been in use for one
+//! interval.
 //!
-//! A negative answer ends the streams at once. Where there is no answer, they end when the interval is over.
+//! A negative response ends the streams at once. Without a response, they end with the interval.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -15,10 +16,10 @@ use super::verdict::{Claims, Verdict};
 use super::{Forward, Use};
 use crate::access::{Standing, Withdrawn};
 
-/// When the service is asked again, as shares of the interval: at a time between them, so that streams which opened together
-/// do not ask together, and early enough to ask more than once.
+/// When the service is called again, as shares of the interval: at a random time between them, so that streams that
+/// opened together do not call together, and early enough for more than one attempt.
 const AGAIN: [f64; 2] = [0.5, 0.75];
-/// After a failure it is asked again after this share of the interval, within bounds.
+/// After a failure, it is called again after this share of the interval, within bounds.
 const RETRY: f64 = 0.1;
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -27,7 +28,7 @@ const ACCEPTED: u8 = 0;
 const REVOKED: u8 = 1;
 const UNVERIFIED: u8 = 2;
 
-/// The access of all open streams with one question. The service is asked again until the last of them has ended.
+/// The access of all open streams with one question. The service is called again until the last of them has ended.
 #[derive(Debug)]
 pub(super) struct Lease {
     claims: Claims,
@@ -36,7 +37,7 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// `asked`: when the answer was asked for that accepted these claims. Runs on tokio.
+    /// `asked`: the time of the request whose response accepted these claims. Runs on tokio.
     pub(super) fn start(
         forward: Arc<Forward>,
         entry: Arc<Entry>,
@@ -53,7 +54,7 @@ impl Lease {
         self.withdrawn().is_none() && self.claims == *claims
     }
 
-    /// False: the access was withdrawn before.
+    /// False if the access has been withdrawn already.
     pub(super) fn revoke(&self) -> bool {
         self.state.compare_exchange(ACCEPTED, REVOKED, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
@@ -99,7 +100,8 @@ async fn follow(
 }
 
 impl Forward {
-    /// Asks until there is an answer. Gives when the one was asked for that accepts the same claims; nothing where it does not.
+    /// Calls the service until it responds. Returns the time of the request if the same claims are accepted, otherwise
+    /// `None`.
     async fn confirm(&self, entry: &Entry, question: &Question, claims: &Claims) -> Option<Instant> {
         loop {
             match self.verdict(entry, question, Use::Current).await {

@@ -1,8 +1,8 @@
-//! Forward auth: a service decides whether a request is accepted and who it is from, as with nginx's `auth_request`,
+//! Forward auth: a service decides whether a request is accepted, and who the client is, like nginx's `auth_request`,
 //! Traefik's ForwardAuth and Envoy's `ext_authz` over HTTP.
 //!
-//! Answers are cached for a bounded time. While a stream is open the service is asked again: the last positive answer holds for
-//! one interval. No credential, claim or body is in a log or message.
+//! Responses are cached for a bounded time. While a stream is open, the service is called again: the last positive
+//! response is valid for one interval. No log and no message contains a credential, a claim or a body.
 
 mod answers;
 mod lease;
@@ -26,32 +26,32 @@ use super::verifier::authority_of;
 use crate::access::{Authority, Binding, Principal};
 use crate::http_client::{HttpClient, RequestError, RequestLimits};
 
-/// The longest body of an answer, in bytes.
+/// The longest response body, in bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
-/// Requests to the service that are under way at a time; others wait for their turn, for the time of one request.
+/// The most concurrent requests to the service; others wait, within the time limit of one request.
 const ASKING_MAX: usize = 64;
-/// How long a negative answer is used for other requests, at most.
+/// The longest time for which other requests use a negative response.
 const DENIED_CACHE_MAX: Duration = Duration::from_secs(1);
-/// How long a failure counts for requests that would ask the same.
+/// How long a failure applies to requests with the same question.
 const FAILURE_CACHE: Duration = Duration::from_secs(1);
-/// Failures are logged no more often than this.
+/// The least time between two log lines about failures.
 const REPORT_PAUSE: Duration = Duration::from_secs(10);
 
-/// Who is asked, with what, and what an answer means.
+/// The service, its requests, and the interpretation of its responses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForwardSettings {
     pub uri: Uri,
-    /// The service behind the proxy is the one that is asked: it sees the `Host` of the request, and no HTTP proxy is used.
+    /// Whether the service is the upstream: it receives the `Host` of the request, and no HTTP proxy is used.
     pub is_upstream: bool,
-    /// The fields of the request that are sent, in addition to `X-Forwarded-*`.
+    /// The fields of the request that are forwarded, in addition to `X-Forwarded-*`.
     pub request_headers: Box<[HeaderName]>,
-    /// Claims, and the fields of an answer that they are taken from.
+    /// Claims with the response fields that contain them.
     pub claims: Box<[(Box<str>, HeaderName)]>,
-    /// How long a positive answer is used for other requests.
+    /// How long other requests use a positive response.
     pub cache: Duration,
-    /// How long a positive answer holds for an open stream.
+    /// How long a positive response is valid for an open stream.
     pub interval: Duration,
-    /// How long one request takes, at most.
+    /// The time limit of one request.
     pub timeout: Duration,
 }
 
@@ -66,7 +66,7 @@ pub enum ForwardError {
     Unavailable,
 }
 
-/// Why the service gave no verdict. No message has a header value or a byte of a body.
+/// Why there is no decision. No message contains a header value or a byte of a body.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("the HTTP client could not be prepared")]
@@ -81,7 +81,7 @@ enum Failure {
     Body,
 }
 
-/// What an answer was.
+/// The kind of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardOutcome {
     Allowed,
@@ -91,7 +91,7 @@ pub enum ForwardOutcome {
 }
 
 impl ForwardOutcome {
-    /// The name in metrics.
+    /// The label value in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
@@ -102,30 +102,30 @@ impl ForwardOutcome {
     }
 }
 
-/// Whom to notify.
+/// Callbacks.
 #[derive(Clone)]
 pub struct ForwardHooks {
-    /// Receives each answer: with the time that it took, or nothing where it came from the cache.
+    /// Called for each response with its duration; `None` if it came from the cache.
     pub on_answer: Arc<dyn Fn(ForwardOutcome, Option<Duration>) + Send + Sync>,
     /// Called when the access of open streams was withdrawn.
     pub on_withdrawal: Arc<dyn Fn() + Send + Sync>,
 }
 
-/// Asks the service. Made once per configuration.
+/// Calls the service. Created once per configuration.
 pub struct Forward {
     settings: ForwardSettings,
-    /// What routes bind: no other claims are kept of an answer.
+    /// The claims that routes bind; others of a response are dropped.
     bindings: Box<[Binding]>,
     answers: Answers,
     asking: Semaphore,
     running: OnceLock<Running>,
-    /// When a failure was logged last.
+    /// The time of the last log line about a failure.
     reported: Mutex<Option<Instant>>,
 }
 
 struct Running {
     hooks: ForwardHooks,
-    /// Absent where TLS could not be prepared.
+    /// `None` if TLS could not be initialized.
     client: Option<HttpClient>,
 }
 
@@ -135,7 +135,7 @@ impl std::fmt::Debug for Forward {
     }
 }
 
-/// Equal where they ask the same and keep the same of an answer.
+/// Equal if requests and the claims of responses are the same.
 impl PartialEq for Forward {
     fn eq(&self, other: &Self) -> bool {
         (&self.settings, &self.bindings) == (&other.settings, &other.bindings)
@@ -154,7 +154,7 @@ impl Forward {
         }
     }
 
-    /// From now on requests can be sent. Only the first call counts.
+    /// Enables requests. Only the first call has an effect.
     pub fn start(&self, hooks: &ForwardHooks) {
         self.running.get_or_init(|| {
             let Self { settings, .. } = self;
@@ -165,23 +165,32 @@ impl Forward {
         });
     }
 
-    /// What the acceptance of its principals rests on.
+    /// The authority of its principals.
     pub(super) fn authority(&self) -> Authority {
         let ForwardSettings { uri, is_upstream, request_headers, claims, .. } = &self.settings;
         authority_of(&(uri.to_string(), is_upstream, request_headers, claims))
     }
 
-    /// What to ask about a request with these fields, of which `X-Forwarded-For`, `-Proto` and `-Host` are sidestream's own.
+    /// The question for a request with these fields, whose `X-Forwarded-For`, `-Proto` and `-Host` are sidestream's
+    /// own.
+    ///
+    /// # Errors
+    ///
+    /// The fields exceed the limit.
     pub fn question(&self, headers: &HeaderMap, method: &Method, target: &str) -> Result<Question, QuestionTooLong> {
         Question::new(headers, &self.settings.request_headers, self.settings.is_upstream, method, target)
     }
 
-    /// Whether a request has a field that carries credentials.
+    /// Whether a request has a field with credentials.
     pub fn has_credentials(&self, headers: &HeaderMap) -> bool {
         self.settings.request_headers.iter().any(|name| headers.contains_key(name))
     }
 
-    /// Who a request is from.
+    /// The principal of a request.
+    ///
+    /// # Errors
+    ///
+    /// The request is not accepted, or the service does not respond.
     pub async fn identify(self: &Arc<Self>, question: Question) -> Result<Principal, ForwardError> {
         let entry = self.answers.entry(question.key());
         let (verdict, asked) = self.verdict(&entry, &question, Use::Cached).await;
@@ -200,7 +209,7 @@ impl Forward {
         Ok(Principal { claims, expires_at: None, authority: self.authority(), standing: Some(lease) })
     }
 
-    /// The answer to a question, and when it was asked. Requests that ask the same at the same time share one.
+    /// The response to a question, and the time of its request. Concurrent requests with the same question share one.
     async fn verdict(&self, entry: &Entry, question: &Question, answers: Use) -> (Verdict, Instant) {
         let arrived = Instant::now();
         let Ok(mut known) = timeout(self.settings.timeout, entry.known()).await else {
@@ -264,12 +273,12 @@ impl Forward {
     }
 }
 
-/// Which answers do.
+/// The acceptable responses.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Use {
-    /// One that is cached.
+    /// A cached one.
     Cached,
-    /// One that came after the question.
+    /// One that arrived after the question.
     Current,
 }
 

@@ -1,10 +1,10 @@
-//! What a service is asked with: fields of the request, and the hash of all of them, by which its answer is cached.
+//! The request to the service: fields of the client's request, and their hash, which is the key of the cache.
 
 use http::header::{ACCEPT, AUTHORIZATION, COOKIE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use sha2::{Digest as _, Sha256};
 
-/// The most bytes of fields that are sent. A stream keeps them while it is open.
+/// The most bytes of fields. A stream keeps them while it is open.
 pub const QUESTION_BYTES_MAX: usize = 16 * 1024;
 
 const FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
@@ -33,20 +33,20 @@ const OWN: [&str; 14] = [
     "upgrade",
 ];
 
-/// Whether a configuration may name a field to be sent.
+/// Whether a configuration may list a field to forward.
 pub fn is_forwardable(name: &HeaderName) -> bool {
     !OWN.contains(&name.as_str()) && !name.as_str().starts_with("x-forwarded-")
 }
 
-/// There is more to send than may be.
+/// The fields exceed the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the fields that authenticate a request have more than {QUESTION_BYTES_MAX} bytes")]
 pub struct QuestionTooLong;
 
-/// Identifies a question: equal for two requests only if the service is sent the same.
+/// Identifies a question: equal for two requests only if the same fields are sent.
 pub(super) type Key = [u8; 32];
 
-/// What the service is asked with.
+/// The fields of a request to the service.
 pub struct Question {
     headers: HeaderMap,
     key: Key,
@@ -82,8 +82,8 @@ impl Question {
         self.key
     }
 
-    /// Whether a browser may have added the credentials on behalf of any page: a cookie, or a scheme that a browser remembers.
-    /// A page sets no field of a WebSocket, so a bearer token comes from no page.
+    /// Whether a browser may have added the credentials for a page of any site: a cookie, or a scheme that a browser
+    /// remembers. A page cannot set fields of a WebSocket request, so a bearer token does not come from a page.
     pub fn is_ambient(&self) -> bool {
         let is_bearer =
             |value: &HeaderValue| value.as_bytes().get(..7).is_some_and(|b| b.eq_ignore_ascii_case(b"bearer "));
@@ -103,7 +103,7 @@ struct Building {
 }
 
 impl Building {
-    /// Lengths stand before the bytes: no two sequences of fields hash the same bytes.
+    /// Lengths precede the bytes, so that different sequences of fields hash different bytes.
     fn add(&mut self, name: &HeaderName, value: HeaderValue) -> Result<(), QuestionTooLong> {
         self.bytes += name.as_str().len() + value.len();
         if self.bytes > QUESTION_BYTES_MAX {

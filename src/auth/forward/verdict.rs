@@ -1,4 +1,4 @@
-//! What an answer of the service means: its status decides, and its fields and JSON body become claims.
+//! Interprets a response of the service: its status decides, and its fields and JSON body become claims.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use crate::http_client::Response;
 
 pub(super) type Claims = Arc<Map<String, Value>>;
 
-/// What the service decided.
+/// The decision of the service.
 #[derive(Clone, Debug)]
 pub(super) enum Verdict {
     Allowed(Claims),
     Unauthorized,
     Forbidden,
-    /// It did not decide.
+    /// No decision.
     Unavailable,
 }
 
@@ -33,7 +33,8 @@ impl Verdict {
     }
 }
 
-/// 2xx accepts; 401, and a redirect to a login, want credentials; 403 denies. Any other status is no decision, as with nginx.
+/// 2xx accepts; 401, and a redirect to a login page, require credentials; 403 denies. Any other status is not a
+/// decision, as in nginx.
 pub(super) fn read(
     response: &Response,
     from_headers: &[(Box<str>, HeaderName)],
@@ -48,8 +49,8 @@ pub(super) fn read(
     }
 }
 
-/// The members of a JSON body, and the fields that the configuration names: such a claim comes from its field alone. Only the
-/// claims that routes bind are kept.
+/// The members of a JSON body, and the configured fields: such a claim comes only from its field. Only claims that
+/// routes bind are kept.
 fn claims(
     response: &Response,
     from_headers: &[(Box<str>, HeaderName)],
@@ -69,7 +70,7 @@ fn claims(
     Ok(Arc::new(all.claims_for(bindings.iter())))
 }
 
-/// The value of a field that is there once and is text.
+/// The value of a field that occurs once and is text.
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut lines = headers.get_all(name).iter();
     let (Some(only), None) = (lines.next(), lines.next()) else { return None };

@@ -1,4 +1,4 @@
-//! `routes.bind`: which keys of an event a route selects by, and where their values come from.
+//! `routes.bind`: the keys by which a route selects events, and the sources of their values.
 
 use crate::access::{Binding, Rule, Source};
 use crate::config::diagnostic::{Diagnostics, alternatives, did_you_mean};
@@ -12,9 +12,9 @@ const RULES: [(&str, Rule); 3] = [("any", Rule::Any), ("all", Rule::All), ("pref
 const EXPECTED: &str = "`path.<parameter>`, `claims.<claim>` such as `claims.sub`, a list of them, or one of `any`, `all` \
                         and `prefix` with such a list";
 
-/// What the bindings of a route depend on.
+/// The context of a route's bindings.
 pub(super) struct Bindings<'a> {
-    /// The route's.
+    /// The route's section.
     pub(super) section: &'a Section<'a>,
     pub(super) pattern: Option<&'a Pattern>,
     pub(super) stream: Option<&'a Stream>,
@@ -43,7 +43,7 @@ impl Bindings<'_> {
         bindings.into()
     }
 
-    /// The rule and the sources of one key; nothing where they are wrong, which is reported.
+    /// The rule and the sources of one key; `None` if they are invalid, which is reported.
     fn written(&self, node: &Node) -> Option<(Rule, Box<[Source]>)> {
         let (rule, node) = match &node.value {
             Value::Map(entries) => match &entries[..] {

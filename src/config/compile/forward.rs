@@ -1,4 +1,4 @@
-//! `auth.forward`: the service that is asked who a request is from.
+//! `auth.forward`: the service that authenticates requests.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -17,10 +17,10 @@ const CACHE_DEFAULT: Duration = Duration::from_secs(10);
 const CACHE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(5 * 60);
 const INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60 * 60);
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(30);
-/// The fields that are sent unless the configuration names others.
+/// The fields that are forwarded by default.
 const REQUEST_HEADERS: [&str; 2] = ["authorization", "cookie"];
 
-/// Nothing where `auth.forward` is absent, or names nobody to ask.
+/// `None` if `auth.forward` is absent, or names no service.
 pub(super) fn compile(
     auth: &Section<'_>,
     upstream: &Upstream,
@@ -49,12 +49,12 @@ pub(super) fn compile(
     Some(ForwardSettings { uri, is_upstream, request_headers: names, claims, cache, interval, timeout })
 }
 
-/// Whom to ask, and whether that is the upstream.
+/// The URL, and whether it is the upstream's.
 fn uri(section: &Section<'_>, upstream: &Upstream) -> Option<(Uri, bool)> {
     let is_path = |text: &str| text.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
     match section.get("url").and_then(|node| text(&node.value)) {
         Some(path) if path.starts_with('/') && is_path(path) => {
-            // Where the address is wrong, that was reported.
+            // An error in the address has been reported.
             Some((format!("http://{}{path}", upstream.address).parse().ok()?, true))
         }
         _ => Some((service_url(section, "url")?, false)),
@@ -84,7 +84,7 @@ fn request_headers(section: &Section<'_>, diagnostics: &Diagnostics) -> Box<[Hea
     names.into()
 }
 
-/// Claims by name, each from a field of the answer.
+/// Claims by name, each from a field of the response.
 fn claims(section: &Section<'_>) -> Box<[(Box<str>, HeaderName)]> {
     let mut claims = Vec::new();
     for (claim, node) in section.entries("claims") {

@@ -1,4 +1,4 @@
-//! `auth`: whose tokens are accepted; their keys are read and tried against the algorithms.
+//! `auth`: the accepted issuers. Their keys are read and checked against the algorithms.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use crate::config::section::{Section, text};
 use crate::http_client::is_loopback;
 
 const ISSUER: &str = "what `iss` must be";
-/// Where the keys of an issuer may be.
+/// The possible sources of an issuer's keys.
 const KEY_PLACES: [&str; 4] = ["key_file", "jwks_file", "jwks_url", "discovery"];
 /// What names an issuer.
 const ISSUER_KEYS: [&str; 9] =
     ["issuers", "issuer", "audience", "algorithms", "key_file", "jwks_file", "jwks_url", "discovery", "jwks_keep"];
-/// How long keys are used that could not be requested again.
+/// How long keys are used after they could not be requested again.
 const JWKS_KEEP: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(30 * 24 * 60 * 60);
 const LEEWAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(5 * 60);
 const TICKET_LIFETIME: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(5 * 60);
@@ -40,7 +40,7 @@ const ALGORITHMS: [(&str, Algorithm); 12] = [
     ("EdDSA", Algorithm::EdDSA),
 ];
 
-/// Nothing where `auth` is absent, or wrong.
+/// `None` if `auth` is absent or invalid.
 pub(super) fn compile(
     root: &Section<'_>,
     section: &Section<'_>,
@@ -74,7 +74,7 @@ fn report_without_issuers(auth: &Section<'_>, diagnostics: &Diagnostics) {
     }
 }
 
-/// Nothing where none are configured, or where they are wrong.
+/// `None` if tickets are not configured, or are invalid.
 fn tickets(auth: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> Option<Tickets> {
     let section = auth.section("tickets");
     let lifetime = section.duration("lifetime", TICKET_LIFETIME).unwrap_or(Duration::from_secs(30));
@@ -94,7 +94,7 @@ fn tickets(auth: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> O
     Some(Tickets::new(secret.as_deref(), lifetime, path.unwrap_or(TICKET_PATH).into()))
 }
 
-/// Tokens choose among them by `iss`: each has a name of its own.
+/// Several issuers, which must have distinct names: tokens select one by `iss`.
 fn several(auth: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> Option<Vec<TrustedIssuer>> {
     let nodes = auth.list("issuers");
     if nodes.is_empty() {
@@ -126,7 +126,7 @@ fn issuer(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) ->
         algorithms: algorithms(section),
         key_file: file?,
     };
-    // With a part missing, there would only be complaints of what was reported already.
+    // With a missing part, further errors would repeat what was reported.
     if !section.has("algorithms") || issuer.algorithms.len() != listed {
         return None;
     }
@@ -142,7 +142,7 @@ fn issuer(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) ->
     Some(trusted)
 }
 
-/// The one key that says where the issuer's keys are, and what it says.
+/// The one key with the source of the issuer's keys, and its value.
 fn key_file(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> (&'static str, Option<KeyFile>) {
     let read = |key| {
         if !files.is_read {
@@ -177,7 +177,7 @@ fn key_file(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) 
     }
 }
 
-/// A URL that keys are requested from. Without TLS, an attacker on the network can replace the keys.
+/// A URL that keys are requested from. Without TLS, an attacker on the network could replace the keys.
 fn url(section: &Section<'_>, key: &'static str, diagnostics: &Diagnostics) -> Option<Uri> {
     let url = service_url(section, key)?;
     if url.scheme_str() == Some("http") && !is_loopback(&url) {
@@ -208,7 +208,7 @@ fn algorithms(section: &Section<'_>) -> Vec<Algorithm> {
     algorithms
 }
 
-/// A cookie's name is a token (RFC 6265 section 4.1.1).
+/// The name of a cookie is a token (RFC 6265 section 4.1.1).
 fn cookie(section: &Section<'_>) -> Option<String> {
     let name = section.read("cookie", "the name of a cookie", |value| text(value).filter(|text| super::is_token(text)));
     name.map(String::from)

@@ -1,5 +1,4 @@
-//! Streams that end before their clients leave: all in a drain, and those that a reload leaves without what they were
-//! opened as.
+//! Streams that the process ends: all in a drain, and those that cannot continue after a reload.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -10,11 +9,11 @@ use crate::session::{CloseReason, Now, Reload};
 use super::super::ending::{Ending, Pace};
 use super::{Shard, mark};
 
-/// What was reloaded so far. A stream may come late, opened under routes that were replaced meanwhile.
+/// The recent reloads: a stream may arrive with routes that have been replaced meanwhile.
 #[derive(Default)]
 pub(super) struct Reloads {
     last: Option<Arc<Reload>>,
-    /// Routes that were replaced and that somebody still holds.
+    /// Replaced routes that requests still refer to.
     before: Vec<Weak<RouteTable>>,
 }
 
@@ -32,7 +31,7 @@ impl Shard {
         self.start_ending(CloseReason::Drain, pace, now);
     }
 
-    /// Lets the streams go on that can. One that can't ends, whatever the next reload says.
+    /// Lets streams adopt the configuration. One that cannot is ended, whatever the next reload contains.
     pub(super) fn reload(&mut self, reload: Arc<Reload>, pace: Pace, now: Now) {
         if self.is_draining() {
             return;
@@ -60,7 +59,7 @@ impl Shard {
         }
     }
 
-    /// What was decided while a stream was on its way here.
+    /// Applies what was decided while a stream was on its way here.
     pub(super) fn settle(&mut self, key: usize, now: Now) {
         let is_draining = self.is_draining();
         let Self { connections, reloads, dirty, ending, .. } = self;
@@ -80,12 +79,12 @@ impl Shard {
         }
     }
 
-    /// Ends the streams whose turn has come.
+    /// Ends the streams that are due.
     pub(super) fn end_some(&mut self, now: Now) {
         let Some(ending) = &mut self.ending else { return };
         let reason = ending.reason;
         for key in ending.due(now.instant) {
-            // Another one may have its number by now.
+            // The number may belong to another stream now.
             if let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.is_ending) {
                 connection.session.end(reason, now);
                 mark(&mut self.dirty, key, connection);
@@ -93,7 +92,7 @@ impl Shard {
         }
     }
 
-    /// Forgets those that are still open when the writer ends.
+    /// Removes the streams that are still open when the writer ends.
     pub(super) fn remove_all(&mut self, now: Now) {
         let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
