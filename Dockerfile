@@ -4,7 +4,7 @@
 #   docker build --tag sidestream:0.1.0 .
 #
 # Both stages are of one Debian release, so that the libraries of the second are those the first linked against. Pin them
-# by digest where your registry keeps one: `docker buildx imagetools inspect IMAGE` tells it.
+# by digest where your registry keeps one: `docker buildx imagetools inspect IMAGE` prints it.
 FROM rust:1.91-trixie AS build
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends cmake libssl-dev perl pkg-config zlib1g-dev \

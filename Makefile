@@ -79,7 +79,7 @@ rules: ## Check the alerts, the dashboard and the names of the metrics with prom
 deps: ## Install missing Debian packages that the build needs
 	@tests/packages build
 
-# npm and pip install beside the build, never into the source tree.
+# npm and pip install into the build directory, never into the source tree.
 $(CLIENTS)/installed: tests/clients/package.json tests/clients/package-lock.json tests/clients/.npmrc \
 		tests/clients/requirements.txt
 	tests/packages clients
@@ -112,7 +112,7 @@ $(K8S)/installed: tests/k8s/go.mod tests/k8s/go.sum tests/k8s/admission/main.go 
 	$(K8S)/venv/bin/pip install --quiet --requirement tests/k8s/requirements.txt
 	touch $@
 
-# What the benchmark stands beside that Debian has not.
+# Peers of the benchmark that Debian does not package.
 $(PEERS)/sketch $(PEERS)/mercure: $(PEERS)/%: benches/peers/%/main.go benches/peers/%/go.mod
 	tests/packages bench-peers
 	cd benches/peers/$* && go build -mod=mod -o $(CURDIR)/$@ .

@@ -108,7 +108,7 @@ fn the_admin_page_shows_what_is_open_and_reloads() {
     page.until("its end", |page| page.ended);
     let said =
         |name: &str| -> Vec<&Value> { page.other.iter().map(|line| &line[name]).filter(|v| !v.is_null()).collect() };
-    assert!(said("route").contains(&&json!("/events|orders|sse|anybody|5")), "{:?}", said("route"));
+    assert!(said("route").contains(&&json!("/events|orders|sse|public|5")), "{:?}", said("route"));
     let rated = |route: &str| page.other.iter().find(|line| line["rated"] == route).unwrap();
     let (busy, quiet) = (rated("/events"), rated("/stream"));
     assert!(!["–", "0"].iter().any(|none| busy["rate"] == *none) && busy["lines"] == 1, "{busy}");

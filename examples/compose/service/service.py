@@ -1,4 +1,4 @@
-"""A REST service with three paths. It writes to Kafka and holds no stream; sidestream serves those beside it."""
+"""A REST service with three paths. It writes to Kafka and serves no streams; sidestream does."""
 
 import itertools
 import json

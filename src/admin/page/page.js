@@ -1,12 +1,12 @@
-// The admin page: asks /status and /metrics every two seconds, keeps ten minutes, and draws them. It changes nothing but
-// by its one button, and shows what it is told as text only.
+// The admin page: polls /status and /metrics every two seconds, keeps ten minutes, and draws them. Only its button
+// changes anything. It shows all values as text.
 "use strict";
 
 const EVERY_MS = 2000;
 const TIMEOUT_MS = 5000;
 const SAMPLES_MAX = 300; // ten minutes
 const SAMPLES_SHOWN_MIN = 30; // a minute, for a page that was just opened
-// After so many seconds without a move a partition is shown as stalled.
+// After this many seconds without progress, a partition is shown as stalled.
 const STALLED_S = 10;
 const RATE_SAMPLES = 5; // rates and quantiles are over ten seconds
 const NONE = "none";
@@ -203,7 +203,7 @@ function showRoutes(status) {
     rows("routes", status.routes.map((route, n) => {
       const follow = document.createElement("td");
       follow.append(copyButton(command(status, route)));
-      return [element("td", route.path, "path"), route.stream, route.transport, route.public ? "anybody" : "by token",
+      return [element("td", route.path, "path"), route.stream, route.transport, route.public ? "public" : "by token",
         ...Object.values(moving[n]), follow];
     }), NONE);
   }

@@ -80,7 +80,7 @@ class Stream {
     return this.on.event?.(event, this.cursor);
   }
 
-  // A gap or a heartbeat: sidestream's own, which each transport tells from events in its own way.
+  // A gap or a heartbeat: a control record, which each transport distinguishes from events in its own way.
   own(message, cursor) {
     this.cursor = cursor ?? this.cursor;
     if (message.type === 'heartbeat' && message.interval > 0) this.heartbeat = message.interval;
@@ -88,9 +88,9 @@ class Stream {
   }
 }
 
-// Server-Sent Events. The browser reconnects by itself, with Last-Event-ID, as long as it gets answers it likes; when
-// it gives up, this goes on from the cursor. For routes without `event: type`: their events are those without an `event`
-// field, and sidestream's own records have one.
+// Server-Sent Events. The browser reconnects by itself, with Last-Event-ID, until a response is not a stream; then
+// this class resumes from the cursor. For routes without `event: type`: their events are those without an `event`
+// field, and control records have one.
 class SseStream extends Stream {
   connect() {
     const source = this.source = new EventSource(this.url('last_event_id'));
@@ -121,7 +121,7 @@ const OWN = ['gap', 'heartbeat', 'probe'];
 class NdjsonStream extends Stream {
   connect() {
     const { signal } = this.abort = new AbortController();
-    // A refused, broken or finished stream: nothing to do but to come back. After an abort somebody else does that.
+    // A refused, broken or finished stream: reconnects. After an abort the caller does that.
     this.read(signal).catch(() => {}).then((wait = 0) => signal.aborted || this.reconnect('waiting', wait));
   }
 
@@ -164,7 +164,7 @@ class NdjsonStream extends Stream {
 }
 
 // WebSocket: events come as {"id","type":"event","timestamp","cursor"?,"data":{...}}. Scripts do not see the status of
-// a refused handshake, so the route says `on_gap: continue`: what can't be replayed is told as a gap instead of a 410.
+// a refused handshake, so the route says `on_gap: continue`: events that cannot be replayed are reported in a gap instead of a 410.
 class WebSocketStream extends Stream {
   connect() {
     const url = this.url('since');

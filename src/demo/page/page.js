@@ -20,7 +20,7 @@ const seconds = (ms) => `${(ms / 1000).toFixed(1)} s`;
 const duration = (ms) => ms < 1_000 ? `${Math.max(0, Math.round(ms))} ms` : seconds(ms);
 const clock = () => new Date().toTimeString().slice(0, 8);
 
-// Checks a stream that carries whole topics: in each partition every offset must come once, or be told as a gap.
+// Checks a stream that carries whole topics: in each partition every offset must arrive once, or be in a gap.
 class Audit {
   next = new Map(); // the offset expected, by `topic:partition`
   missing = 0;
@@ -124,7 +124,7 @@ class Panel {
     const { missed, cause, refresh } = this.gaps;
     this.gaps = null;
     const loaded = refresh && (await fetch(refresh)).ok ? `; ${refresh} loaded again` : '';
-    this.note(`gap told (${cause}): ${missed ? events(missed) : 'events'} missed${loaded}`, 'warn');
+    this.note(`gap (${cause}): ${missed ? events(missed) : 'events'} missed${loaded}`, 'warn');
   }
 
   // --- what it shows ---
@@ -209,7 +209,7 @@ class Panel {
   }
 }
 
-// Text only, never HTML: anybody can produce to the topic.
+// Text only, never HTML: any producer can write to the topic.
 function drawRow({ type, id, text, end }) {
   const item = document.createElement('li');
   for (const part of [id, text, end]) item.append(Object.assign(document.createElement('span'), { textContent: part }));

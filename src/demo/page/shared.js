@@ -16,7 +16,7 @@ function shared(Class, path, on, options = {}) {
 class SharedStream {
   constructor(Class, path, on, { since = null, headers = {} } = {}) {
     Object.assign(this, { on, cursor: since, name: '', what: { kind: Class.name, path: `${new URL(path, location)}`, headers } });
-    // The worker does not hear of tabs that are closed.
+    // The worker is not notified of closed tabs.
     addEventListener('pagehide', () => this.leave());
   }
 
