@@ -51,9 +51,9 @@ fn a_user_opens_as_many_streams_as_a_quota_allows() {
         "{STANDARD}  - {{ path: /first, stream: notices, transport: ws, bind: {{ userId: claims.sub }}, \
          token_from: [message] }}\n"
     );
-    let house = Plan::new(routes).with(QUOTAS).build();
+    let fixture = Plan::new(routes).with(QUOTAS).build();
     let from = |path: &str, user: &str, address: &str| {
-        house.get(path).bearer(&token::of(user)).header("X-Forwarded-For", address)
+        fixture.get(path).bearer(&token::of(user)).header("X-Forwarded-For", address)
     };
     let held = (from("/mine/stream", "u1", "10.0.0.1").ndjson(), from("/mine/ws", "u1", "10.0.0.2").websocket());
     let answer = from("/mine/stream", "u1", "10.0.0.3").send();
@@ -63,20 +63,20 @@ fn a_user_opens_as_many_streams_as_a_quota_allows() {
     assert!(answer.header("ratelimit").unwrap().starts_with("\"claims.sub\";r=0;t="));
     assert!(answer.header("retry-after").unwrap().parse::<u32>().unwrap() > 0);
     assert_eq!(from("/mine/events", "u1", "10.0.0.4").sse().rest().len(), 1, "an EventSource comes back later");
-    let mut socket = house.get("/first").header("X-Forwarded-For", "10.0.0.5").websocket();
+    let mut socket = fixture.get("/first").header("X-Forwarded-For", "10.0.0.5").websocket();
     socket.send(&json!({"command": "authenticate", "token": token::of("u1")}).to_string());
     assert_eq!(socket.closed(), 1013);
     drop(from("/mine/stream", "u2", "10.0.0.6").ndjson());
     let quota = "notifications_quota_identities{quota=\"claims.sub\"}";
-    eventually_true("u2 counts no more", || house.sidecar.metric(quota) == Some(1.0));
+    eventually_true("u2 counts no more", || fixture.sidecar.metric(quota) == Some(1.0));
     drop(held);
-    eventually_true("u1 counts no more", || house.sidecar.metric(quota) == Some(0.0));
+    eventually_true("u1 counts no more", || fixture.sidecar.metric(quota) == Some(0.0));
 }
 
 #[test]
 fn an_address_opens_as_many_streams_a_minute_as_a_quota_allows() {
-    let house = Plan::new(STANDARD).with(QUOTAS).build();
-    let from = |address: &str| house.get("/stream").header("X-Forwarded-For", address);
+    let fixture = Plan::new(STANDARD).with(QUOTAS).build();
+    let from = |address: &str| fixture.get("/stream").header("X-Forwarded-For", address);
     (0..3).for_each(|n| drop(from(&format!("2001:db8::{n}")).ndjson()));
     let answer = from("2001:db8::9").send();
     answer.problem(429);

@@ -4,8 +4,8 @@ use rdkafka::producer::Producer;
 use serde_json::json;
 
 use crate::support::admin::{Admin, produce_batch};
-use crate::support::house::House;
-use crate::support::real::{house, plan, shared};
+use crate::support::fixture::Fixture;
+use crate::support::real::{fixture, plan, shared};
 use crate::support::sse::{Record, Sse};
 use crate::support::{DEADLINE, eventually_true};
 
@@ -13,49 +13,49 @@ use crate::support::{DEADLINE, eventually_true};
 const SMALL_RESPONSES: &str =
     "properties: { message.max.bytes: 1000000, fetch.max.bytes: 1000000, receive.message.max.bytes: 2000000 }";
 
-fn of_partition(house: &House, metric: &str, topic: &str) -> Option<f64> {
-    house.sidecar.metric(&format!("{metric}{{partition=\"0\",topic=\"{topic}\"}}"))
+fn of_partition(fixture: &Fixture, metric: &str, topic: &str) -> Option<f64> {
+    fixture.sidecar.metric(&format!("{metric}{{partition=\"0\",topic=\"{topic}\"}}"))
 }
 
 #[test]
 fn a_transaction_that_hangs_shows_in_the_metrics_though_the_lag_is_0() {
-    let house = house(&[("hanging", 1)]);
-    let mut stream = house.get("/stream").ndjson();
-    let first = house.broker.event("hanging", 0, json!({"type": "t", "data": 0}));
+    let fixture = fixture(&[("hanging", 1)]);
+    let mut stream = fixture.get("/stream").ndjson();
+    let first = fixture.broker.event("hanging", 0, json!({"type": "t", "data": 0}));
     assert_eq!(stream.ids(1), [first]);
     let values: Vec<_> = (1..4).map(|n| json!({"type": "t", "data": n}).to_string()).collect();
     let producer = Admin::of(&shared().address).open_transaction("hanging", &values);
-    let behind = house.broker.event("hanging", 0, json!({"type": "t", "data": 4}));
+    let behind = fixture.broker.event("hanging", 0, json!({"type": "t", "data": 4}));
     eventually_true("the records kept back are counted, and for how long", || {
-        of_partition(&house, "notifications_kafka_uncommitted_offsets", "hanging") == Some(4.0)
-            && of_partition(&house, "notifications_kafka_stalled_seconds", "hanging") >= Some(2.0)
-            && of_partition(&house, "kafka_consumer_lag", "hanging") == Some(0.0)
+        of_partition(&fixture, "notifications_kafka_uncommitted_offsets", "hanging") == Some(4.0)
+            && of_partition(&fixture, "notifications_kafka_stalled_seconds", "hanging") >= Some(2.0)
+            && of_partition(&fixture, "kafka_consumer_lag", "hanging") == Some(0.0)
     });
-    assert_eq!(house.sidecar.admin("/readyz").status(), 200, "the rest is served");
+    assert_eq!(fixture.sidecar.admin("/readyz").status(), 200, "the rest is served");
     producer.abort_transaction(DEADLINE).unwrap();
     assert_eq!(stream.ids(1), [behind]);
     eventually_true("all is read", || {
-        of_partition(&house, "notifications_kafka_uncommitted_offsets", "hanging") == Some(0.0)
-            && of_partition(&house, "notifications_kafka_stalled_seconds", "hanging") == Some(0.0)
-            && of_partition(&house, "kafka_consumer_lag", "hanging") == Some(0.0)
+        of_partition(&fixture, "notifications_kafka_uncommitted_offsets", "hanging") == Some(0.0)
+            && of_partition(&fixture, "notifications_kafka_stalled_seconds", "hanging") == Some(0.0)
+            && of_partition(&fixture, "kafka_consumer_lag", "hanging") == Some(0.0)
     });
 }
 
 #[test]
 fn a_batch_that_cannot_be_read_is_told_and_passed_live_and_in_replay() {
     Admin::of(&shared().address).create_topic("poison", 1, &[("max.message.bytes", "10000000")]);
-    let mut house = plan(shared(), &["poison"])
+    let mut fixture = plan(shared(), &["poison"])
         .kafka(SMALL_RESPONSES)
         .with("topics: { poison: { replay: { events: 2 } } }")
         .build();
     let value = |bytes: usize| json!({"type": "t", "data": "a".repeat(bytes)}).to_string();
-    let mut stream = house.get("/events").sse();
-    let first = house.broker.event("poison", 0, json!({"type": "t", "data": 0}));
+    let mut stream = fixture.get("/events").sse();
+    let first = fixture.broker.event("poison", 0, json!({"type": "t", "data": 0}));
     // A bomb of 30 records, 3 MB when it is decompressed, and a record larger than a response.
     produce_batch(&shared().address, "poison", "zstd", 30, &value(100_000));
-    let between = house.broker.event("poison", 0, json!({"type": "t", "data": 1}));
+    let between = fixture.broker.event("poison", 0, json!({"type": "t", "data": 1}));
     produce_batch(&shared().address, "poison", "none", 1, &value(3_000_000));
-    let last: Vec<_> = (2..6).map(|n| house.broker.event("poison", 0, json!({"type": "t", "data": n}))).collect();
+    let last: Vec<_> = (2..6).map(|n| fixture.broker.event("poison", 0, json!({"type": "t", "data": n}))).collect();
     let all = [
         first.clone(),
         "gap unreadable 1-30".into(),
@@ -67,10 +67,10 @@ fn a_batch_that_cannot_be_read_is_told_and_passed_live_and_in_replay() {
         last[3].clone(),
     ];
     assert_eq!(std::array::from_fn(|_| shown(&stream.event())), all);
-    assert_eq!(house.sidecar.metric("notifications_kafka_unreadable_batches_total{topic=\"poison\"}"), Some(2.0));
+    assert_eq!(fixture.sidecar.metric("notifications_kafka_unreadable_batches_total{topic=\"poison\"}"), Some(2.0));
     // Another replica, which reads the end of the log only, and the rest for those who resume.
-    house.restart();
-    let mut stream = house.get(&format!("/stream?since={first}")).ndjson();
+    fixture.restart();
+    let mut stream = fixture.get(&format!("/stream?since={first}")).ndjson();
     let mut next = || {
         let event = stream.event();
         if event["type"] == "gap" { told(&event) } else { event["id"].as_str().unwrap().to_owned() }
@@ -81,16 +81,16 @@ fn a_batch_that_cannot_be_read_is_told_and_passed_live_and_in_replay() {
 /// 300 records of 1 MB of one letter, which librdkafka's default limits do not let a client decompress.
 #[test]
 fn a_batch_of_three_kilobytes_that_expands_to_300_megabytes_is_reported_and_passed() {
-    let house = house(&[("bomb", 1)]);
-    let mut stream = house.get("/events").sse();
-    let first = house.broker.event("bomb", 0, json!({"type": "t", "data": 0}));
+    let fixture = fixture(&[("bomb", 1)]);
+    let mut stream = fixture.get("/events").sse();
+    let first = fixture.broker.event("bomb", 0, json!({"type": "t", "data": 0}));
     let before = shared().segment("bomb", 0).len();
     produce_batch(&shared().address, "bomb", "zstd", 300, &"a".repeat(1_000_000));
     assert!(shared().segment("bomb", 0).len() - before < 40_000, "one batch");
-    let last = house.broker.event("bomb", 0, json!({"type": "t", "data": 1}));
+    let last = fixture.broker.event("bomb", 0, json!({"type": "t", "data": 1}));
     assert_eq!(last, "bomb:0:301");
     assert_eq!([(); 3].map(|()| shown(&stream.event())), [first, "gap unreadable 1-300".into(), last]);
-    assert_eq!(house.sidecar.metric("notifications_kafka_unreadable_batches_total{topic=\"bomb\"}"), Some(1.0));
+    assert_eq!(fixture.sidecar.metric("notifications_kafka_unreadable_batches_total{topic=\"bomb\"}"), Some(1.0));
 }
 
 /// librdkafka drops the rest of a response behind such a batch, and fetches it again: the partition stalls.
@@ -98,26 +98,26 @@ fn a_batch_of_three_kilobytes_that_expands_to_300_megabytes_is_reported_and_pass
 fn batches_with_wrong_checksums_are_reported_live_and_in_replay() {
     let node = shared();
     Admin::of(&node.address).create_topic("corrupt", 1, &[]);
-    let mut house = plan(node, &["corrupt"])
+    let mut fixture = plan(node, &["corrupt"])
         .kafka("properties: { check.crcs: true }")
         .with("topics: { corrupt: { replay: { events: 2 } } }")
         .build();
-    let event = |n: i64| house.broker.event("corrupt", 0, json!({"type": "t", "data": n}));
-    let mut live = house.get("/events").sse();
+    let event = |n: i64| fixture.broker.event("corrupt", 0, json!({"type": "t", "data": n}));
+    let mut live = fixture.get("/events").sse();
     let first = event(0);
     assert_eq!(live.ids(1), std::slice::from_ref(&first));
     // Two in the middle of a response, and the last of the log.
-    house.sidecar.signal("STOP");
+    fixture.sidecar.signal("STOP");
     (1..8).for_each(|n| drop(event(n)));
     let lost = [2, 3, 7];
     lost.iter().for_each(|offset| node.corrupt("corrupt", *offset));
-    house.sidecar.signal("CONT");
+    fixture.sidecar.signal("CONT");
     let wanted: Vec<_> = (1..9).map(|offset| (offset, lost.contains(&offset))).collect();
     assert_eq!(up_to(&mut live, 7), wanted[..7]);
     let last = event(8);
     assert_eq!(live.ids(1), [last]);
-    house.restart();
-    let mut resumed = house.get("/events").header("Last-Event-ID", &first).sse();
+    fixture.restart();
+    let mut resumed = fixture.get("/events").header("Last-Event-ID", &first).sse();
     assert_eq!(up_to(&mut resumed, 8), wanted);
 }
 

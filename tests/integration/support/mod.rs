@@ -10,11 +10,6 @@ pub mod collector;
 pub mod cutter;
 pub mod fixture;
 pub mod hop;
-/// The previous name of the fixture, while tests are renamed.
-#[allow(unused_imports)]
-pub mod house {
-    pub use super::fixture::{Fixture as House, KAFKA_PROPERTIES, Plan, STANDARD};
-}
 pub mod http;
 pub mod ndjson;
 pub mod raw_upstream;
