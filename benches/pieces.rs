@@ -66,7 +66,7 @@ fn encoding(criterion: &mut Criterion) {
     let event = decode(&mut decoder(), 1, &value(1));
     for transport in Transport::ALL {
         let (data, frames, event_field) = (DataForm::Envelope, WebSocketFrames::Text, EventField::None);
-        let form = Form { transport, data, event_field, frames, chunked: transport != Transport::WebSocket };
+        let form = Form { transport, data, event_field, frames, chunked: true }.relevant();
         criterion.bench_function(&format!("encode_{}", transport.as_str()), |bencher| {
             bencher.iter(|| form.event(black_box(&event), CURSOR));
         });
@@ -100,7 +100,7 @@ fn index(criterion: &mut Criterion) {
         let Ok(selector) = Selector::default().with(&"user".into(), &format!("user-{user:05}"), None, None) else {
             continue;
         };
-        index.subscribe(&stream, &selector, Subscriber { session: user as u32, frame: form.key(&stream) });
+        index.subscribe(&stream, &selector, Subscriber { session: user as u32, frame: form.key(stream.id) });
     }
     let event = decode(&mut decoder(), 1, &value(4_711));
     criterion.bench_function("index_10k_keys", |bencher| {

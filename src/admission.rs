@@ -6,7 +6,7 @@
 use std::fmt;
 
 use crate::access::{Denied, Principal, Selector};
-use crate::route::{Admission, Offer, Params, StreamRoute, Transport};
+use crate::route::{Admission, Params, StreamRoute, Transport};
 
 /// The longest `Origin` that is compared, in bytes. No route allows a longer one.
 pub const ORIGIN_BYTES_MAX: usize = 512;
@@ -59,7 +59,7 @@ pub enum Refused {
 ///
 /// Why the stream is refused.
 pub fn admit(route: &StreamRoute, params: &Params, caller: &Caller<'_>) -> Result<Selector, Refused> {
-    if !is_offered(route, caller.transport) {
+    if !route.offer.has(caller.transport) {
         return Err(Refused::Transport);
     }
     let principal = match route.admission {
@@ -68,7 +68,7 @@ pub fn admit(route: &StreamRoute, params: &Params, caller: &Caller<'_>) -> Resul
     };
     // Browsers send cookies for pages of other sites too, and the same-origin policy does not cover WebSockets (RFC
     // 6455 section 10.2).
-    if caller.transport == Transport::WebSocket && caller.site.is_some_and(|site| site.is_foreign(route)) {
+    if caller.transport.is_upgrade() && caller.site.is_some_and(|site| site.is_foreign(route)) {
         return Err(Refused::Origin);
     }
     Ok(Selector::bind(&route.bindings, params, principal)?)
@@ -80,15 +80,11 @@ pub fn admit(route: &StreamRoute, params: &Params, caller: &Caller<'_>) -> Resul
 /// # Errors
 ///
 /// Why the WebSocket is refused.
-pub fn admit_unauthenticated(route: &StreamRoute, site: &Site) -> Result<(), Refused> {
-    if !is_offered(route, Transport::WebSocket) {
+pub fn admit_unauthenticated(route: &StreamRoute, transport: Transport, site: &Site) -> Result<(), Refused> {
+    if !route.offer.has(transport) {
         return Err(Refused::Transport);
     }
     if site.is_foreign(route) { Err(Refused::Origin) } else { Ok(()) }
-}
-
-fn is_offered(route: &StreamRoute, transport: Transport) -> bool {
-    route.offer == Offer::Auto || route.offer == Offer::Only(transport)
 }
 
 /// Decides whether the holder of a token may get a ticket for a stream of this route, requested by this page.
@@ -185,6 +181,7 @@ mod tests {
 
     use super::*;
     use crate::cors::Cors;
+    use crate::route::Offer;
     use crate::testing::{principal, route};
 
     fn private() -> StreamRoute {

@@ -191,6 +191,46 @@ impl GapRange {
     pub const OPEN: i64 = i64::MAX;
 }
 
+/// Events that a client does not receive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    pub cause: GapCause,
+    /// At most one range per partition.
+    pub ranges: Vec<GapRange>,
+    /// How many of the client's events are missing, if known.
+    pub missed: Option<u64>,
+    /// The client's position after the gap.
+    pub cursor: Option<Bytes>,
+}
+
+impl Gap {
+    /// A loss at the source, which may affect any client.
+    pub fn at_source(cause: GapCause, range: GapRange, cursor: Bytes) -> Self {
+        Self { cause, ranges: vec![range], missed: None, cursor: Some(cursor) }
+    }
+
+    /// The loss of an event that a queue drops.
+    pub fn of_event(event: &Event, encoding: &Encoding) -> Self {
+        let ranges = vec![event.range()];
+        Self { cause: GapCause::Overflow, ranges, missed: Some(1), cursor: Some(encoding.cursor.clone()) }
+    }
+
+    /// Merges a later gap of the same cause; the caller sets the position.
+    pub fn join(&mut self, later: Self) {
+        for range in later.ranges {
+            match self.ranges.iter_mut().find(|known| known.topic == range.topic && known.partition == range.partition)
+            {
+                Some(known) => {
+                    known.from = known.from.min(range.from);
+                    known.to = known.to.max(range.to);
+                }
+                None => self.ranges.push(range),
+            }
+        }
+        self.missed = self.missed.zip(later.missed).map(|(a, b)| a + b);
+    }
+}
+
 /// The identity of a topic, derived from its UUID, which distinguishes a recreated topic from its predecessor. 0 if
 /// unknown.
 pub type Epoch = u32;

@@ -28,7 +28,8 @@ const LATENCY_BUCKETS: &[f64] =
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    transports: [TransportMetrics; 3],
+    /// By transport.
+    transports: Box<[TransportMetrics]>,
     events_sent: IntCounterVec,
     event_types: Mutex<HashSet<Arc<str>>>,
     /// Gaps sent to clients, by cause.
@@ -208,10 +209,10 @@ impl Metrics {
             "Latency from a live record's receipt from Kafka to the write that carried it.",
             &["transport"],
         )?;
-        let [sse, ndjson, websocket] =
-            Transport::ALL.map(|transport| TransportMetrics::new(&make, transport, &event_to_flush, &receive_to_flush));
+        let of = |transport| TransportMetrics::new(&make, transport, &event_to_flush, &receive_to_flush);
+        let transports = Transport::ALL.into_iter().map(of).collect::<prometheus::Result<_>>()?;
         Ok(Self {
-            transports: [sse?, ndjson?, websocket?],
+            transports,
             events_sent: make.counters("events_sent_total", "Events sent on all transports, by type.", &["type"])?,
             event_types: Mutex::default(),
             gaps: make.counters("gaps_total", "Gaps sent to clients.", &["cause"])?,
@@ -390,7 +391,7 @@ impl TransportMetrics {
         event_to_flush: &HistogramVec,
         receive_to_flush: &HistogramVec,
     ) -> prometheus::Result<Self> {
-        let name = transport.metric_name();
+        let name = transport.row().metric_name();
         Ok(Self {
             active_connections: make.gauge(&format!("{name}_active_connections"), "Open streams.")?,
             events_sent: make.counter(&format!("{name}_events_sent_total"), "Events sent.")?,

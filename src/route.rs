@@ -12,9 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::Binding;
+use crate::codec::Form;
 use crate::cors::Cors;
 use crate::event::Topic;
 
+pub use crate::codec::{DataForm, EventField, Transport, WebSocketFrames};
 pub use pattern::{BadPattern, PATTERN_SEGMENTS_MAX, Pattern};
 pub use table::{BadRoutes, Found, NORMALIZED_PATH_BYTES_MAX, Params, RouteTable};
 
@@ -30,40 +32,21 @@ pub struct Stream {
     pub keys: Box<[Arc<str>]>,
 }
 
-/// The protocol that delivers events to the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Transport {
-    Sse,
-    Ndjson,
-    WebSocket,
-}
-
-impl Transport {
-    pub const ALL: [Self; 3] = [Self::Sse, Self::Ndjson, Self::WebSocket];
-
-    /// The name in configuration and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Sse => "sse",
-            Self::Ndjson => "ndjson",
-            Self::WebSocket => "ws",
-        }
-    }
-
-    /// The name in metrics, which differs for NDJSON: `stream`.
-    pub fn metric_name(self) -> &'static str {
-        match self {
-            Self::Ndjson => "stream",
-            other => other.as_str(),
-        }
-    }
-}
-
 /// What a route offers: one transport, or the one that `Accept` and `Upgrade` select.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offer {
     Only(Transport),
     Auto,
+}
+
+impl Offer {
+    /// Whether this transport is offered.
+    pub fn has(self, transport: Transport) -> bool {
+        match self {
+            Self::Only(only) => only == transport,
+            Self::Auto => true,
+        }
+    }
 }
 
 /// Who may open a stream.
@@ -93,29 +76,6 @@ pub enum OtherMethods {
     Refuse,
     /// Forward to the upstream, which may serve POST on the same path.
     Upstream,
-}
-
-/// The part of an event that is sent: the envelope, or only its `data`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DataForm {
-    Envelope,
-    Payload,
-}
-
-/// The SSE field `event`: absent, so that a page's `onmessage` fires, or the event's type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum EventField {
-    None,
-    Type,
-}
-
-/// The messages by which a WebSocket sends an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum WebSocketFrames {
-    /// A JSON text message with the event's id and cursor.
-    Text,
-    /// A binary message that consists of the payload's bytes.
-    Binary,
 }
 
 /// The form of heartbeats.
@@ -261,6 +221,12 @@ pub struct StreamRoute {
 }
 
 impl StreamRoute {
+    /// The form of its events on a transport. `http11`: the response body may have chunks.
+    pub fn form(&self, transport: Transport, http11: bool) -> Form {
+        let Self { data, event_field, frames, .. } = *self;
+        Form { transport, data, event_field, frames, chunked: http11 }.relevant()
+    }
+
     /// The key whose values a WebSocket client may choose among, with its binding: one that the path binds, or else one
     /// that the stream declares and the route does not bind; never one that claims alone bind.
     pub fn chosen_key(&self) -> Option<(&Arc<str>, Option<&Binding>)> {

@@ -8,12 +8,10 @@ use std::time::Duration;
 use http::HeaderMap;
 
 use super::query::{Parameter, Query};
+use crate::codec::transport::ResumeParameter;
 use crate::config::parse_duration;
 use crate::route::{Batch, HeartbeatForm, Stream, StreamRoute, Transport};
 use crate::session::{BadPosition, Resume};
-
-/// The query parameters of an SSE client's position. Polyfills append theirs to the URL that the page opened.
-const SSE_PARAMETERS: [Parameter; 2] = [Parameter::LastEventId, Parameter::Since];
 
 /// The intervals of a probe. Shorter ones would be a load; longer ones exceed every idle timeout worth testing.
 const PROBE_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(3600);
@@ -24,27 +22,37 @@ const PROBE_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(200)..=Du
 pub(super) struct BadProbe;
 
 /// The position to resume from: the newest one, if the client sends several. An empty position means none, since
-/// `EventSource` sends it after an `id:` without a value. For NDJSON and WebSocket, an invalid position is a 400.
+/// `EventSource` sends it after an `id:` without a value. An invalid position is an error, unless the transport reports
+/// failures in the stream.
 pub(super) fn resume(
     transport: Transport,
     stream: &Stream,
     headers: &HeaderMap,
     query: &Query<'_>,
 ) -> Result<Option<Resume>, BadPosition> {
-    match transport {
-        Transport::Sse => {
-            let said = |texts: Vec<Cow<'_, str>>| {
-                let positions = texts.into_iter().map(|text| text.parse().unwrap_or(Resume::Unreadable));
-                Resume::newest(positions, &stream.topics)
-            };
-            // The header takes precedence: the query is as old as the page's URL.
-            Ok(said(last_event_ids(headers)).or_else(|| said(positions(query, &SSE_PARAMETERS))))
-        }
-        Transport::Ndjson | Transport::WebSocket => {
-            let texts = positions(query, &[Parameter::Since]);
-            let positions = texts.into_iter().map(|text| text.parse()).collect::<Result<Vec<Resume>, _>>()?;
-            Ok(Resume::newest(positions.into_iter(), &stream.topics))
-        }
+    let said = |texts: Vec<Cow<'_, str>>| {
+        let read = |text: Cow<'_, str>| match text.parse() {
+            Err(BadPosition) if transport.fails_in_stream() => Ok(Resume::Unreadable),
+            read => read,
+        };
+        let positions = texts.into_iter().map(read).collect::<Result<Vec<Resume>, _>>()?;
+        Ok(Resume::newest(positions.into_iter(), &stream.topics))
+    };
+    let places = transport.row().resume();
+    // The header takes precedence: the query is as old as the page's URL.
+    if places.contains(&ResumeParameter::LastEventId)
+        && let Some(position) = said(last_event_ids(headers))?
+    {
+        return Ok(Some(position));
+    }
+    said(positions(query, &places.iter().map(|place| parameter(*place)).collect::<Vec<_>>()))
+}
+
+/// The query parameter of a client's position.
+fn parameter(place: ResumeParameter) -> Parameter {
+    match place {
+        ResumeParameter::LastEventId => Parameter::LastEventId,
+        ResumeParameter::Since => Parameter::Since,
     }
 }
 
@@ -66,7 +74,7 @@ pub(super) fn batch(
     query: &Query<'_>,
 ) -> Result<Option<Batch>, &'static str> {
     let (size, window) = (query.first(Parameter::BatchSize), query.first(Parameter::BatchWindow));
-    if transport == Transport::WebSocket {
+    if transport.is_upgrade() {
         return Ok(None);
     }
     if size.is_none() && window.is_none() {
@@ -93,7 +101,7 @@ pub(super) fn probe(query: &Query<'_>) -> Option<Result<NonZeroU32, BadProbe>> {
 
 /// Whether the stream starts with a subscription. `?subscribe=manual` leaves that to the commands of a WebSocket.
 pub(super) fn subscribes(transport: Transport, query: &Query<'_>) -> bool {
-    transport != Transport::WebSocket || query.first(Parameter::Subscribe).as_deref() != Some("manual")
+    !transport.takes_commands() || query.first(Parameter::Subscribe).as_deref() != Some("manual")
 }
 
 /// The values of `Last-Event-ID`, which are UTF-8 (WHATWG HTML section 9.2.4) and not only ASCII.

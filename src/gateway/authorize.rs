@@ -45,10 +45,10 @@ pub(super) fn authorize(
     Means { verifier, identified }: Means<'_>,
     now_unix_ms: i64,
 ) -> Result<Authorized, Refusal> {
-    let may_wait = route.token_from.message && route.admission == Admission::Token && transport == Transport::WebSocket;
+    let may_wait = route.token_from.message && route.admission == Admission::Token && transport.takes_commands();
     if may_wait && identified.is_none() && !has_token(route, transport, headers, query, verifier) {
         let site = site(headers, false);
-        admission::admit_unauthenticated(route, &site).map_err(refusal)?;
+        admission::admit_unauthenticated(route, transport, &site).map_err(refusal)?;
         let selector = Selector::default();
         return Ok(Authorized { selector, principal: None, site: Some(site), is_unauthenticated: true });
     }
@@ -66,7 +66,7 @@ pub(super) fn authorize(
             (Some(principal), origin == TokenOrigin::Cookie)
         }
     };
-    let site = (transport == Transport::WebSocket).then(|| site(headers, by_cookie));
+    let site = transport.is_upgrade().then(|| site(headers, by_cookie));
     let caller = Caller { transport, principal: principal.as_ref(), site: site.as_ref() };
     let selector = admission::admit(route, params, &caller).map_err(refusal)?;
     Ok(Authorized { selector, principal, site, is_unauthenticated: false })
@@ -79,7 +79,7 @@ fn set_by_client<'a>(
     headers: &HeaderMap,
     query: &Query<'a>,
 ) -> Option<(TokenOrigin, Cow<'a, str>)> {
-    let is_offered = route.token_from.subprotocol && transport == Transport::WebSocket;
+    let is_offered = route.token_from.subprotocol && transport.is_upgrade();
     let offered = is_offered.then(|| handshake::token(headers)).flatten();
     let ticket = || route.token_from.ticket.then(|| query.single(Parameter::Ticket)).flatten();
     let offered = offered.map(|token| (TokenOrigin::Subprotocol, token.into()));

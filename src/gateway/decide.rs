@@ -71,13 +71,9 @@ fn prepare(
 ) -> Result<Request, Refusal> {
     let Wanted { route, params, header, query, .. } = wanted;
     let (transport, headers) = (agreed.transport, &header.headers);
-    let handshake = match transport {
-        Transport::WebSocket => {
-            let handshake = handshake::accept(&header.method, header.version, headers, route);
-            Some(handshake.map_err(|problem| Refusal::new(Reason::Handshake, problem))?)
-        }
-        Transport::Sse | Transport::Ndjson => None,
-    };
+    let accept = || handshake::accept(&header.method, header.version, headers, route);
+    let handshake = transport.is_upgrade().then(accept).transpose();
+    let handshake = handshake.map_err(|problem| Refusal::new(Reason::Handshake, problem))?;
     let authorized = authorize(
         route,
         params,
@@ -141,11 +137,10 @@ pub(super) async fn keys_settled(snapshot: &Snapshot) {
     }
 }
 
-/// Whether the request would open an SSE stream.
-pub(super) fn is_event_source(header: &RequestHeader, route: &StreamRoute) -> bool {
-    let headers = &header.headers;
+/// The transport that the request gets, if its clients receive failures in the stream.
+pub(super) fn transport_without_errors(headers: &HeaderMap, route: &StreamRoute) -> Option<Transport> {
     let agreed = negotiate(route.offer, joined(headers, ACCEPT).as_deref(), handshake::is_asked(headers));
-    agreed.is_ok_and(|agreed| agreed.transport == Transport::Sse)
+    agreed.ok().map(|agreed| agreed.transport).filter(|transport| transport.fails_in_stream())
 }
 
 fn not_negotiated(disagreed: Disagreed) -> Refusal {

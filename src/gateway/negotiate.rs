@@ -2,11 +2,8 @@
 
 use crate::route::{Offer, Transport};
 
-/// The content types a transport may have, its own first.
-const SSE_TYPES: [&str; 1] = ["text/event-stream"];
-const NDJSON_TYPES: [&str; 3] = ["application/x-ndjson", "application/jsonl", "application/json"];
-/// The WebSocket transport has none: a placeholder nobody writes.
-const WEBSOCKET_TYPE: &str = "";
+/// The content type of a transport whose responses have no body.
+const NO_BODY: &str = "";
 
 /// What was agreed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,42 +13,43 @@ pub(super) struct Agreed {
 }
 
 /// Why nothing was agreed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Disagreed {
     /// 406: what is offered.
-    NotAcceptable(&'static [&'static str]),
+    NotAcceptable(Vec<&'static str>),
     /// 426: the route speaks WebSocket only.
     UpgradeRequired,
 }
 
-/// Every content type of an `auto` route, the preferred ones first.
-const AUTO_TYPES: [&str; 4] = [NDJSON_TYPES[0], NDJSON_TYPES[1], NDJSON_TYPES[2], SSE_TYPES[0]];
-
-/// Agrees on a transport. Without `Accept`, or with wildcards only, an `auto` route answers NDJSON: `EventSource`
-/// always names its type, and what names none is a script that reads lines.
+/// Agrees on a transport: an upgrade that is asked for and offered, or else the response whose media type `Accept` prefers.
 pub(super) fn negotiate(offer: Offer, accept: Option<&str>, asks_websocket: bool) -> Result<Agreed, Disagreed> {
-    let types: &'static [&'static str] = match offer {
-        Offer::Only(Transport::WebSocket) | Offer::Auto if asks_websocket => {
-            return Ok(Agreed { transport: Transport::WebSocket, content_type: WEBSOCKET_TYPE });
-        }
-        Offer::Only(Transport::WebSocket) => return Err(Disagreed::UpgradeRequired),
-        Offer::Only(Transport::Sse) => &SSE_TYPES,
-        Offer::Only(Transport::Ndjson) => &NDJSON_TYPES,
-        Offer::Auto => &AUTO_TYPES,
-    };
-    let content_type = preferred(types, accept).ok_or(Disagreed::NotAcceptable(types))?;
-    let transport = if content_type == SSE_TYPES[0] { Transport::Sse } else { Transport::Ndjson };
-    Ok(Agreed { transport, content_type })
+    let offered = || Transport::ALL.into_iter().filter(|transport| offer.has(*transport));
+    if let Some(transport) = offered().find(|transport| asks_websocket && transport.is_upgrade()) {
+        return Ok(Agreed { transport, content_type: NO_BODY });
+    }
+    // The default comes first: of types that are accepted alike, the first one is served.
+    let mut transports: Vec<_> = offered().filter(|transport| !transport.is_upgrade()).collect();
+    transports.sort_by_key(|transport| *transport != Transport::DEFAULT);
+    let types = transports.into_iter().flat_map(|transport| {
+        let types = transport.row().media_types().iter();
+        types.map(move |content_type| Agreed { transport, content_type })
+    });
+    let types: Vec<_> = types.collect();
+    match preferred(&types, accept) {
+        Some(agreed) => Ok(agreed),
+        None if types.is_empty() => Err(Disagreed::UpgradeRequired),
+        None => Err(Disagreed::NotAcceptable(types.iter().map(|agreed| agreed.content_type).collect())),
+    }
 }
 
 /// The acceptable type with the highest quality; then the one named more specifically; then ours first.
-fn preferred(types: &'static [&'static str], accept: Option<&str>) -> Option<&'static str> {
+fn preferred(types: &[Agreed], accept: Option<&str>) -> Option<Agreed> {
     let Some(accept) = accept.filter(|accept| !accept.trim().is_empty()) else {
         return types.first().copied();
     };
-    let mut best: Option<((u16, u8), &'static str)> = None;
+    let mut best: Option<((u16, u8), Agreed)> = None;
     for &offered in types {
-        let rank = rank(offered, accept);
+        let rank = rank(offered.content_type, accept);
         if rank.0 > 0 && best.is_none_or(|(known, _)| rank > known) {
             best = Some((rank, offered));
         }

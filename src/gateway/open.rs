@@ -12,7 +12,6 @@ use super::refusal::{Reason, Refusal, count_refusal, reconnect_later, refuse};
 use super::{Gateway, answer, forwarded, handover, now_unix_ms};
 use crate::config::snapshot::Snapshot;
 use crate::problem::{Problem, closing_bytes};
-use crate::route::Transport;
 use crate::session::Request;
 use crate::traces::RequestSpan;
 use crate::writer::Opening;
@@ -33,9 +32,10 @@ pub(super) async fn open(
     let address = peer.map(|peer| forwarded::client(&session.req_header().headers, peer, &snapshot.forwarded));
     let slot = match admit(gateway, snapshot, &mut request, address) {
         Ok(slot) => slot,
-        Err(refusal) if request.transport == Transport::Sse => {
+        Err(refusal) if request.transport.fails_in_stream() => {
             count_refusal(gateway, refusal.reason());
-            return answer(session, cross_origin.on(reconnect_later(request.resume.as_ref()))).await;
+            let response = reconnect_later(request.transport, request.resume.as_ref());
+            return answer(session, cross_origin.on(response)).await;
         }
         Err(refusal) => return refuse(gateway, session, refusal, cross_origin).await,
     };
@@ -137,12 +137,12 @@ fn quota_exceeded(exceeded: &Exceeded) -> Refusal {
 
 /// Rejects a socket that no writer accepted and that no HTTP session owns any more. Returns the status of the response.
 fn reject(refused: &Opening, cross_origin: &CrossOrigin) -> u16 {
-    let response = match refused.request.transport {
-        Transport::Sse => reconnect_later(refused.request.resume.as_ref()),
-        Transport::Ndjson | Transport::WebSocket => {
-            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no stream can be opened now");
-            problem.retry_after(retry_delay()).into_response()
-        }
+    let transport = refused.request.transport;
+    let response = if transport.fails_in_stream() {
+        reconnect_later(transport, refused.request.resume.as_ref())
+    } else {
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no stream can be opened now");
+        problem.retry_after(retry_delay()).into_response()
     };
     let response = cross_origin.on(response);
     let status = response.status().as_u16();

@@ -7,8 +7,8 @@ use pingora::proxy::Session;
 use super::admission::retry_delay;
 use super::cross_origin::CrossOrigin;
 use super::{Gateway, answer, stream_headers};
-use crate::codec::sse;
 use crate::problem::Problem;
+use crate::route::Transport;
 use crate::session::Resume;
 
 /// The values of the label `reason` of `streams_rejected_total`.
@@ -126,16 +126,18 @@ pub(super) fn count_refusal(gateway: &Gateway, reason: Reason) {
     tracing::debug!(reason = reason.as_str(), "refused a stream");
 }
 
-/// A response that makes `EventSource` reconnect: any status but 200 would fail it permanently (WHATWG HTML section
-/// 9.2.3). It repeats the client's position, because an event without an id would reset `lastEventId` (section 9.2.6).
-pub(super) fn reconnect_later(resume: Option<&Resume>) -> http::Response<Vec<u8>> {
+/// A response that makes a client reconnect that would fail permanently on any status but 200, as `EventSource` does
+/// (WHATWG HTML section 9.2.3). It repeats the client's position, because an event without an id would reset
+/// `lastEventId` (section 9.2.6).
+pub(super) fn reconnect_later(transport: Transport, resume: Option<&Resume>) -> http::Response<Vec<u8>> {
     let delay = retry_delay();
     let cursor = resume.and_then(Resume::cursor).map(|cursor| cursor.to_string());
     let retry_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-    let body = sse::priming(retry_ms, cursor.as_deref().map(str::as_bytes));
+    let body = transport.row().priming(retry_ms, cursor.as_deref().map(str::as_bytes));
     let length = body.len();
     let mut response = http::Response::new(body);
-    stream_headers(response.headers_mut(), "text/event-stream");
+    let content_type = transport.row().media_types().first().copied().unwrap_or_default();
+    stream_headers(response.headers_mut(), content_type);
     response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(delay.as_secs()));
     response
@@ -149,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_reconnect_response_is_an_event_stream() {
-        let response = reconnect_later(None);
+        let response = reconnect_later(Transport::Sse, None);
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()[CONTENT_TYPE], "text/event-stream");
         let body = String::from_utf8(response.into_body()).unwrap();
@@ -161,7 +163,7 @@ mod tests {
     #[test]
     fn a_reconnect_response_keeps_the_position() {
         let resume = Resume::From("orders:0:7".parse().unwrap());
-        let body = String::from_utf8(reconnect_later(Some(&resume)).into_body()).unwrap();
+        let body = String::from_utf8(reconnect_later(Transport::Sse, Some(&resume)).into_body()).unwrap();
         assert!(body.ends_with("\nid: orders:0:7\n\n"), "{body}");
     }
 }

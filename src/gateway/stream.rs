@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use pingora::proxy::Session;
 
 use super::cross_origin::{CrossOrigin, Preflight};
-use super::decide::{Wanted, decide, is_event_source, keys_settled};
+use super::decide::{Wanted, decide, keys_settled, transport_without_errors};
 use super::query::Query;
 use super::refusal::{Reason, Refusal, count_refusal, reconnect_later, refuse};
 use super::{Gateway, answer, asked, handshake, open, stream_headers, target, ticket};
@@ -71,12 +71,17 @@ pub(super) async fn intercept(
     let wanted =
         Wanted { route: &route, params: &params, header: session.req_header(), query: &query, has_body, client };
     match decide(gateway, snapshot, wanted).await {
-        Err(refusal) if refusal.reason().is_unverified() && is_event_source(session.req_header(), &route) => {
-            count_refusal(gateway, refusal.reason());
-            let resume = asked::resume(Transport::Sse, &route.stream, &session.req_header().headers, &query);
-            return answer(session, cross_origin.on(reconnect_later(resume.ok().flatten().as_ref()))).await;
+        Err(refusal) => {
+            let headers = &session.req_header().headers;
+            match transport_without_errors(headers, &route).filter(|_| refusal.reason().is_unverified()) {
+                Some(transport) => {
+                    count_refusal(gateway, refusal.reason());
+                    let resume = asked::resume(transport, &route.stream, headers, &query).ok().flatten();
+                    answer(session, cross_origin.on(reconnect_later(transport, resume.as_ref()))).await
+                }
+                None => refuse(gateway, session, refusal, &cross_origin).await,
+            }
         }
-        Err(refusal) => refuse(gateway, session, refusal, &cross_origin).await,
         Ok(request) if method == Method::HEAD => answer(session, cross_origin.on(head(&request))).await,
         Ok(request) => {
             let request = Request { headers: cross_origin.lines(), ..request };

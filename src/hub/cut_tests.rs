@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use super::{Gap, Hub, LogEnd, NoLog, Plan, ReplayLimits, WindowLimits, last_id};
+use super::{Hub, LogEnd, NoLog, Plan, ReplayLimits, WindowLimits, last_id};
 use crate::cursor::Cursor;
-use crate::event::{Entry, GapCause, GapRange};
+use crate::event::{Entry, Gap, GapCause, GapRange};
 use crate::hub::Log;
 use crate::route::Stream;
 use crate::testing::{event, stream};

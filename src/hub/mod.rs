@@ -16,7 +16,7 @@ pub mod window;
 
 pub use index::{Index, Subscriber};
 pub use log::{Asker, Log, Lookup, NO_OFFSET, NoLog, Page, Place, ReplayLimits};
-pub use queue::{COALESCED_EVENTS_MAX, Gap, Pushed, Queue};
+pub use queue::{COALESCED_EVENTS_MAX, Pushed, Queue};
 pub use replay::{Replay, cut};
 pub use resume::{Ahead, LogEnd, Plan};
 pub use window::{Hub, Seq, WindowLimits, after, last_id, matching};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::event::{Encoding, Event, GapCause, GapRange};
+use crate::event::{Encoding, Event, Gap};
 use crate::route::{Overflow, QueueLimits};
 
 pub use coalesce::COALESCED_EVENTS_MAX;
@@ -48,18 +48,6 @@ enum Item {
     Gap(Box<Gap>),
     /// Data of this session alone.
     Control(Box<Bytes>),
-}
-
-/// Events that a client does not receive.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gap {
-    pub cause: GapCause,
-    /// At most one range per partition.
-    pub ranges: Vec<GapRange>,
-    /// How many of the client's events are missing, if known.
-    pub missed: Option<u64>,
-    /// The client's position after the gap.
-    pub cursor: Option<Bytes>,
 }
 
 /// The result of queueing an event.
@@ -289,33 +277,6 @@ impl Item {
             Self::Control(bytes) => Some(bytes),
             Self::Gap(_) => None,
         }
-    }
-}
-
-impl Gap {
-    /// A loss at the source, which may affect any client.
-    pub fn at_source(cause: GapCause, range: GapRange, cursor: Bytes) -> Self {
-        Self { cause, ranges: vec![range], missed: None, cursor: Some(cursor) }
-    }
-
-    fn of_event(event: &Event, encoding: &Encoding) -> Self {
-        let ranges = vec![event.range()];
-        Self { cause: GapCause::Overflow, ranges, missed: Some(1), cursor: Some(encoding.cursor.clone()) }
-    }
-
-    /// Merges a later gap of the same cause; the caller sets the position.
-    fn join(&mut self, later: Self) {
-        for range in later.ranges {
-            match self.ranges.iter_mut().find(|known| known.topic == range.topic && known.partition == range.partition)
-            {
-                Some(known) => {
-                    known.from = known.from.min(range.from);
-                    known.to = known.to.max(range.to);
-                }
-                None => self.ranges.push(range),
-            }
-        }
-        self.missed = self.missed.zip(later.missed).map(|(a, b)| a + b);
     }
 }
 

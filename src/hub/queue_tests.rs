@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::EventId;
+use crate::event::{EventId, GapCause, GapRange};
 use crate::testing::event;
 
 /// An encoding of this length.

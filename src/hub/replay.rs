@@ -11,11 +11,10 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::cursor::{Cursor, Positions, TopicPosition};
 use crate::encoding::OtherPositions;
-use crate::event::{Entry, EventId, GapRange};
+use crate::event::{Entry, EventId, Gap, GapRange};
 use crate::route::Stream;
 
 use super::log::{Page, Place};
-use super::queue::Gap;
 use super::resume::{Losses, range};
 use super::standing::{Lane, Standing};
 use super::window::{Hub, Seq, after, is_other, place, rest_of_log};

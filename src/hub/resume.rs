@@ -7,11 +7,10 @@
 use std::sync::Arc;
 
 use crate::cursor::{Cursor, Positions, TopicPosition};
-use crate::event::{Entry, Epoch, EventId, GapCause, GapRange, Topic};
+use crate::event::{Entry, Epoch, EventId, Gap, GapCause, GapRange, Topic};
 use crate::route::Stream;
 
 use super::log::{Place, ReplayLimits};
-use super::queue::Gap;
 use super::replay::Replay;
 use super::window::{Hub, Seq, TopicWindow, is_other, rest_of_log};
 

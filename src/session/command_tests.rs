@@ -10,7 +10,7 @@ use super::tests::{Bench, masked, token};
 use super::*;
 use crate::access::{Rule, Source, VALUE_BYTES_MAX};
 use crate::admission::Site;
-use crate::codec::websocket::{CONTROL_PAYLOAD_MAX, Opcode};
+use crate::codec::websocket::{self, CONTROL_PAYLOAD_MAX, Opcode};
 use crate::route::{Admission, DataForm, Offer, OnGap, RouteTable, Stream, Transport};
 use crate::testing::{self, FewSlots, binding, event, selector};
 

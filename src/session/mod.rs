@@ -29,10 +29,11 @@ use bytes::Bytes;
 
 use crate::access::Selector;
 use crate::admission::Slot;
-use crate::codec::{Encodings, Form, http, json, ndjson, sse, websocket};
+use crate::codec::transport::{Control, Goodbye};
+use crate::codec::{Encodings, Form, json};
 use crate::cursor::{Cursor, Positions};
-use crate::event::{Encoding, Event, FrameKey, GapCause};
-use crate::hub::{Asker, Gap, Hub, Index, Log, Pushed, Queue, Seq, Subscriber};
+use crate::event::{Encoding, Event, FrameKey, Gap, GapCause};
+use crate::hub::{Asker, Hub, Index, Log, Pushed, Queue, Seq, Subscriber};
 use crate::route::{HeartbeatForm, Overflow, Stream, StreamRoute, Transport};
 
 pub use close::CloseReason;
@@ -271,7 +272,8 @@ impl Session {
             *messages += 1;
             told(gap.cause);
             let data = json::gap(gap, refresh(subscriptions, gap, request));
-            object(*form, *messages, now, "gap", gap.cursor.as_deref(), data)
+            let (cursor, number) = (gap.cursor.as_deref(), *messages);
+            form.control(Control { kind: "gap", data, cursor, number, unix_ms: now.unix_ms })
         });
     }
 
@@ -397,18 +399,14 @@ impl Session {
             HeartbeatForm::Visible | HeartbeatForm::Immediate => Some(self.visible_heartbeat(context)),
             HeartbeatForm::Silent => None,
         };
-        let silent: &[u8] = match self.form.transport {
-            Transport::WebSocket => {
-                let ping = websocket::frame(websocket::Opcode::Ping, b"");
-                return [&visible.unwrap_or_default()[..], &ping].concat().into();
-            }
-            Transport::Sse if visible.is_none() => {
-                let cursor = self.moved_on(context).map(|cursor| cursor.to_string());
-                return self.form.framed(sse::keep_alive(cursor.as_deref().map(str::as_bytes)));
-            }
-            Transport::Sse | Transport::Ndjson => ndjson::EMPTY_LINE,
-        };
-        visible.unwrap_or_else(|| self.form.framed(silent.to_vec()))
+        let form = self.form;
+        let mut silent = || form.keep_alive(&mut || self.moved_on(context).map(|cursor| cursor.to_string()));
+        match visible {
+            None => silent(),
+            // Its pong says whether the client is there.
+            Some(visible) if form.transport.takes_commands() => [visible, silent()].concat().into(),
+            Some(visible) => visible,
+        }
     }
 
     /// Where the client stands, if events that were not for it came since it was told last: else it would come back to
@@ -427,16 +425,21 @@ impl Session {
         let is_immediate = self.request.heartbeat_form == HeartbeatForm::Immediate;
         let interval = is_immediate.then(|| self.request.heartbeat_interval().as_millis());
         let data = json::heartbeat(context.now.unix_ms, interval, cursor.as_deref());
-        self.messages += 1;
-        object(self.form, self.messages, context.now, "heartbeat", cursor.as_deref().map(str::as_bytes), data)
+        self.control("heartbeat", data, cursor.as_deref(), context.now)
     }
 
     /// What a probe is sent: its time on this clock, and which HTTP the last hop before us speaks.
     fn probe_record(&mut self, context: &WriterContext<'_>) -> Bytes {
-        let is_http11 = self.request.http11 || self.form.transport == Transport::WebSocket;
+        let is_http11 = self.request.http11 || self.form.transport.is_upgrade();
         let data = json::probe(context.now.unix_ms, is_http11);
+        self.control("probe", data, None, context.now)
+    }
+
+    /// A control record of this session. `cursor` is where the client stands after it.
+    fn control(&mut self, kind: &'static str, data: Vec<u8>, cursor: Option<&str>, now: Now) -> Bytes {
         self.messages += 1;
-        object(self.form, self.messages, context.now, "probe", None, data)
+        let (cursor, number) = (cursor.map(str::as_bytes), self.messages);
+        self.form.control(Control { kind, data, cursor, number, unix_ms: now.unix_ms })
     }
 
     /// Ends the stream for a reason of ours. Who was not answered yet is answered that there is no stream.
@@ -458,16 +461,9 @@ impl Session {
             return;
         }
         let closing = reason.closing();
-        let goodbye = match self.form.transport {
-            Transport::Sse if closing.retry => self.form.framed(format!("retry: {}\n\n", self.retry_ms()).into_bytes()),
-            Transport::WebSocket => {
-                closing.websocket.map_or_else(Bytes::new, |(code, text)| websocket::close_frame(code, text).into())
-            }
-            Transport::Sse | Transport::Ndjson => Bytes::new(),
-        };
-        let end: &[u8] = if self.form.chunked { http::LAST_CHUNK } else { b"" };
+        let goodbye = Goodbye { retry_ms: closing.retry.then(|| self.retry_ms()), close: closing.websocket };
         // Where even that has no room, the connection just ends.
-        let _ = self.queue.push_control([&goodbye, end].concat().into());
+        let _ = self.queue.push_control(self.form.end(&goodbye));
     }
 
     /// Ends the stream after a bug of ours: what is on its way, then the goodbye.
@@ -507,17 +503,4 @@ fn refresh<'a>(subscriptions: &'a [Subscription], gap: &Gap, request: &'a Reques
     let is_of = |s: &&Subscription| gap.ranges.iter().any(|range| s.stream.topics.contains(&range.topic));
     let route = subscriptions.iter().find(is_of).map_or(&request.route, |subscription| &subscription.route);
     route.refresh.as_deref()
-}
-
-/// An object that is no event of the stream (a gap, a heartbeat) as the transport shows it. `cursor` is where the client
-/// stands then.
-fn object(form: Form, message: u64, now: Now, kind: &str, cursor: Option<&[u8]>, data: Vec<u8>) -> Bytes {
-    match form.transport {
-        Transport::Sse => form.framed(sse::record(cursor, Some(kind), &data)),
-        Transport::Ndjson => form.framed(ndjson::line(data)),
-        Transport::WebSocket => {
-            let text = json::websocket_message(message, "event", None, now.unix_ms, &data);
-            websocket::frame(websocket::Opcode::Text, &text).into()
-        }
-    }
 }

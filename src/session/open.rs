@@ -6,9 +6,10 @@ use serde_json::json;
 
 use crate::access::Selector;
 use crate::admission::Slot;
-use crate::codec::{Form, http, json, problem, sse};
-use crate::hub::{Gap, Queue};
-use crate::route::{HeartbeatForm, StreamRoute, Transport};
+use crate::codec::{http, json, problem};
+use crate::event::Gap;
+use crate::hub::Queue;
+use crate::route::{HeartbeatForm, StreamRoute};
 
 use super::command::WebSocketSide;
 use super::{CloseReason, Now, Progress, Request, Resume, Resumes, Session, Subscription, WriterContext};
@@ -64,9 +65,9 @@ impl Session {
             None if request.is_unauthenticated() => Some(now.instant + route.websocket.authenticate_timeout),
             None => None,
         };
-        let websocket = (request.transport == Transport::WebSocket).then(|| Box::new(WebSocketSide::new(&route, now)));
+        let websocket = request.transport.takes_commands().then(|| Box::new(WebSocketSide::new(&route, now)));
         Self {
-            form: Form::new(&route, request.transport, request.http11),
+            form: route.form(request.transport, request.http11),
             queue: Queue::default(),
             subscriptions: Vec::new(),
             last_seq: None,
@@ -106,7 +107,7 @@ impl Session {
         }
         self.resume(0, resume, context);
         self.catch_up(context);
-        if !self.answered && self.form.transport == Transport::Sse {
+        if !self.answered && self.form.transport.fails_in_stream() {
             self.write_head(context);
             // Its own position: a record without an id would let it forget where it stands (WHATWG HTML 9.2.6).
             self.prime(cursor.as_deref());
@@ -119,10 +120,9 @@ impl Session {
         if self.answered {
             return self.close(CloseReason::NotReady);
         }
-        if self.form.transport != Transport::Sse {
+        if !self.form.transport.fails_in_stream() {
             return self.refuse_early(false, context);
         }
-        // `EventSource` gives up for good on any status but 200 (WHATWG HTML 9.2.3).
         self.subscriptions = Vec::new();
         self.write_head(context);
         self.prime(cursor);
@@ -163,7 +163,7 @@ impl Session {
 
     pub(super) fn add_subscription(&mut self, route: Arc<StreamRoute>, selector: Selector, slot: Option<Slot>) {
         let stream = route.stream.clone();
-        let frame = Form::new(&route, self.request.transport, self.request.http11).key(&stream);
+        let frame = route.form(self.request.transport, self.request.http11).key(stream.id);
         // Most streams have one, and a vector that grows by itself has room for four.
         self.subscriptions.reserve_exact(1);
         self.subscriptions.push(Subscription {
@@ -200,11 +200,11 @@ impl Session {
         self.push_first(head.into());
     }
 
-    /// SSE: the first record. Others have none: their head alone says that the stream is open.
+    /// What the transport has before the first record. Where it has nothing, the head alone says that the stream is open.
     pub(super) fn prime(&mut self, cursor: Option<&str>) {
-        if self.form.transport == Transport::Sse {
-            let record = sse::priming(self.retry_ms(), cursor.map(str::as_bytes));
-            self.push_first(self.form.framed(record));
+        let priming = self.form.priming(self.retry_ms(), cursor.map(str::as_bytes));
+        if !priming.is_empty() {
+            self.push_first(priming);
         }
     }
 

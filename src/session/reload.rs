@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::access::{Authenticator, Authority};
-use crate::route::{Offer, RouteTable, StreamRoute, Transport};
+use crate::route::{RouteTable, StreamRoute, Transport};
 
 use super::{Request, Session, Subscription};
 
@@ -73,7 +73,7 @@ impl Reload {
     /// The transports whose streams on `old`, one of `known`, end whatever their tokens; all of them, or none, or some.
     pub fn ends(&self, old: &StreamRoute, known: &RouteTable) -> Vec<Transport> {
         let successor = self.successor(old, known);
-        let offered = |transport: &Transport| old.offer == Offer::Auto || old.offer == Offer::Only(*transport);
+        let offered = |transport: &Transport| old.offer.has(*transport);
         let ends = |transport: &Transport| successor.is_none_or(|new| !shows_the_same(old, new, *transport));
         Transport::ALL.into_iter().filter(offered).filter(ends).collect()
     }
@@ -133,17 +133,9 @@ fn delivers_the_same(old: &StreamRoute, new: &StreamRoute) -> bool {
 /// Whether a stream of this transport looks the same and could still be opened as it was.
 fn shows_the_same(old: &StreamRoute, new: &StreamRoute, transport: Transport) -> bool {
     let still = |old: &[Box<str>], new: &[Box<str>]| old.iter().all(|one| new.contains(one));
-    let is_offered = new.offer == Offer::Auto || new.offer == Offer::Only(transport);
-    let is_same = match transport {
-        Transport::Sse => old.event_field == new.event_field,
-        Transport::Ndjson => true,
-        Transport::WebSocket => {
-            old.frames == new.frames
-                && still(&old.subprotocols, &new.subprotocols)
-                && still(&old.allowed_origins, &new.allowed_origins)
-        }
-    };
-    is_offered && is_same && old.data == new.data
+    let is_opened_alike = !transport.is_upgrade()
+        || still(&old.subprotocols, &new.subprotocols) && still(&old.allowed_origins, &new.allowed_origins);
+    new.offer.has(transport) && is_opened_alike && old.form(transport, true) == new.form(transport, true)
 }
 
 #[cfg(test)]

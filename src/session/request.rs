@@ -80,9 +80,10 @@ impl Request {
     /// A token as the stream keeps it: only commands of WebSockets read claims later, to bind the routes that they name
     /// and to compare the token that replaces this one.
     pub(super) fn held(&self, mut principal: Principal) -> Principal {
-        match self.transport {
-            Transport::WebSocket => principal.keep_claims(self.routes.routes().flat_map(|route| &route.bindings)),
-            Transport::Sse | Transport::Ndjson => principal.forget_claims(),
+        if self.transport.takes_commands() {
+            principal.keep_claims(self.routes.routes().flat_map(|route| &route.bindings));
+        } else {
+            principal.forget_claims();
         }
         principal
     }

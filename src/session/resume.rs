@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 
 use crate::cursor::{Cursor, Positions, TopicPosition};
-use crate::event::{Entry, Epoch, EventId, GapCause, GapRange, Topic};
-use crate::hub::{Gap, LogEnd, Lookup, Place, Plan, Replay, ReplayLimits, cut};
-use crate::route::{OnGap, Stream, Transport};
+use crate::event::{Entry, Epoch, EventId, Gap, GapCause, GapRange, Topic};
+use crate::hub::{LogEnd, Lookup, Place, Plan, Replay, ReplayLimits, cut};
+use crate::route::{OnGap, Stream};
 
 use super::skim::Skim;
 use super::walk::{PARTITIONS_AHEAD, Replaying};
@@ -173,7 +173,7 @@ impl Session {
 
     /// Whether a loss can be told in the stream, rather than in place of it.
     fn can_continue(&self) -> bool {
-        self.form.transport == Transport::Sse || self.request.route.on_gap == OnGap::Continue
+        self.form.transport.fails_in_stream() || self.request.route.on_gap == OnGap::Continue
     }
 
     /// Tells what is lost, then lets the subscription walk to the present.

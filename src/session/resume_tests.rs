@@ -9,7 +9,7 @@ use crate::encoding::ENCODING_OVERHEAD_BYTES;
 use crate::event::{Entry, EventId, GapRange};
 use crate::hub::{NoLog, ReplayLimits};
 use crate::route::{OnGap, StreamRoute};
-use crate::testing::{FakeLog, event, selector};
+use crate::testing::{FakeLog, event, route, selector};
 
 /// A window of four behind which the log holds all of `events`, the users of which take turns.
 fn bench(events: i64, change: impl FnOnce(&mut FakeLog)) -> Bench {
@@ -113,10 +113,12 @@ fn what_is_replayed_is_encoded_once_a_form() {
         let mut session = bench.open(transport, since("orders:0:4"));
         bench.written(&mut session);
     }
-    let envelope = |n: i64| event("orders", 0, n, &[("userId", "a")]).envelope.to_vec();
-    let line = |n: i64| ndjson::line(envelope(n)).len();
+    let size = |transport, n: i64| {
+        let event = event("orders", 0, n, &[("userId", "a")]);
+        route("/x").form(transport, false).event(&event, format!("orders:0:{n}").as_bytes()).len()
+    };
+    let (line, record) = (|n| size(Transport::Ndjson, n), |n| size(Transport::Sse, n));
     let cursor = |n: i64| format!("orders:0:{n}").len() + ENCODING_OVERHEAD_BYTES;
-    let record = |n: i64| sse::record(Some(format!("orders:0:{n}").as_bytes()), None, &envelope(n)).len();
     let once = (5..20).map(|n| line(n) + record(n) + 2 * cursor(n)).sum::<usize>();
     // The epoch, the number of partitions and the position that all encodings share.
     assert_eq!(bench.encodings.kept_bytes(), once + 3 * size_of::<i64>());

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::access::Selector;
-use crate::codec::websocket::{Opcode, frame};
+use crate::codec::websocket::{self, Opcode, frame};
 use crate::cursor::{Positions, TopicPosition};
 use crate::event::{Entry, EventId, GapCause, GapRange};
 use crate::hub::{NoLog, WindowLimits};
@@ -90,7 +90,7 @@ impl Bench {
             headers: None,
             routes: Arc::new(RouteTable::default()),
             socket: (transport == Transport::WebSocket).then(|| {
-                let handshake = Some(http::Handshake { accept: "key".into(), subprotocol: None });
+                let handshake = Some(crate::codec::http::Handshake { accept: "key".into(), subprotocol: None });
                 Box::new(Socket {
                     handshake,
                     site: None,

@@ -10,10 +10,9 @@ use serde_json::json;
 use crate::access::{Authenticator, Binding, Principal, Withdrawn};
 use crate::admission::{self, Caller, NoSlot};
 use crate::codec::json;
-use crate::route::Transport;
 
 use super::command::{self, Answer, Command, Refused, result};
-use super::{CloseReason, Now, Session, WriterContext, object};
+use super::{CloseReason, Now, Session, WriterContext};
 
 /// How long before `exp` the client is noticed: this share of what is left of the token's time when it is accepted...
 const NOTICE_SHARE: f64 = 0.25;
@@ -43,12 +42,11 @@ impl Session {
             self.queue.clear_unsent();
             return self.end(CloseReason::TokenExpired, now);
         }
-        let early = match self.form.transport {
-            Transport::WebSocket => Duration::ZERO,
-            Transport::Sse | Transport::Ndjson => {
-                let [least, most] = END_SHARES;
-                left.mul_f64(least + (most - least) * self.jitter)
-            }
+        let early = if self.form.transport.takes_commands() {
+            Duration::ZERO
+        } else {
+            let [least, most] = END_SHARES;
+            left.mul_f64(least + (most - least) * self.jitter)
         };
         self.is_noticed = true;
         self.expires = Some(now.instant + (left - early));
@@ -70,8 +68,7 @@ impl Session {
     }
 
     fn auth_record(&mut self, expires: i64, now: Now) -> Bytes {
-        self.messages += 1;
-        object(self.form, self.messages, now, "auth", None, json::auth(expires))
+        self.control("auth", json::auth(expires), None, now)
     }
 
     /// Replaces the token of a WebSocket by another one of the same subject that shows the same.

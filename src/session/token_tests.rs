@@ -4,7 +4,7 @@ use super::super::tests::{Bench, token};
 use super::*;
 use crate::access::{Source, VALUE_BYTES_MAX};
 use crate::codec::websocket::{Opcode, frame};
-use crate::route::{Admission, Offer, RouteTable, StreamRoute};
+use crate::route::{Admission, Offer, RouteTable, StreamRoute, Transport};
 use crate::session::{CloseReason, Request};
 use crate::testing::binding;
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::cursor::Positions;
-use crate::event::{Entry, Event, EventId, GapCause};
-use crate::hub::{Gap, Hub, Lookup, Page, Place, Replay, ReplayLimits, last_id, matching};
+use crate::event::{Entry, Event, EventId, Gap, GapCause};
+use crate::hub::{Hub, Lookup, Page, Place, Replay, ReplayLimits, last_id, matching};
 use crate::route::Stream;
 
 use super::{Progress, Session, Subscription, WriterContext};

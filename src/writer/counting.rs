@@ -222,7 +222,7 @@ pub(super) fn status(session: &Session) -> u16 {
     match session.closed() {
         Some(CloseReason::ReplayNotPossible) => 410,
         Some(CloseReason::NotReady) => 503,
-        _ if session.transport() == Transport::WebSocket => 101,
+        _ if session.transport().is_upgrade() => 101,
         _ => 200,
     }
 }

@@ -33,12 +33,6 @@ const MESSAGE_BYTES: RangeInclusive<u64> = 1024..=16 * 1024 * 1024;
 
 /// Where a token may come from, beside `Authorization` and the cookie.
 const TOKEN_SOURCES: [&str; 3] = ["subprotocol", "ticket", "message"];
-const TRANSPORTS: [(&str, Offer); 4] = [
-    ("sse", Offer::Only(Transport::Sse)),
-    ("ndjson", Offer::Only(Transport::Ndjson)),
-    ("ws", Offer::Only(Transport::WebSocket)),
-    ("auto", Offer::Auto),
-];
 /// Each transport's own word does for all.
 const HEARTBEATS: [(&str, HeartbeatForm); 5] = [
     ("comment", HeartbeatForm::Silent),
@@ -53,6 +47,12 @@ const OVERFLOWS: [(&str, Overflow); 4] = [
     ("disconnect", Overflow::Disconnect),
     ("coalesce", Overflow::Coalesce),
 ];
+
+/// Every transport by its name, and all of them.
+fn offers() -> Vec<(&'static str, Offer)> {
+    let only = Transport::ALL.into_iter().map(|transport| (transport.as_str(), Offer::Only(transport)));
+    only.chain([("auto", Offer::Auto)]).collect()
+}
 
 /// Nothing where the routes make no table, which is reported then.
 pub(super) fn compile(
@@ -234,7 +234,7 @@ impl Compiler<'_> {
     fn choices(&self) -> Choices {
         let section = &self.section;
         Choices {
-            offer: section.choice("transport", &TRANSPORTS).unwrap_or(Offer::Auto),
+            offer: section.choice("transport", &offers()).unwrap_or(Offer::Auto),
             other_methods: section
                 .choice("other_methods", &[("refuse", OtherMethods::Refuse), ("upstream", OtherMethods::Upstream)])
                 .unwrap_or(OtherMethods::Refuse),

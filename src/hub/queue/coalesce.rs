@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use rustc_hash::FxHasher;
 
-use crate::event::{Event, Topic};
+use crate::event::{Event, Gap, Topic};
 use crate::route::QueueLimits;
 
-use super::{Gap, Item, Queue};
+use super::{Item, Queue};
 
 /// The longest queue that can be coalesced, in events: an event for a full queue is compared with all marks.
 pub const COALESCED_EVENTS_MAX: usize = 4096;

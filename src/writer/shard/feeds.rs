@@ -6,9 +6,9 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::contain::contain;
-use crate::event::{Encoding, Entry, Epoch, Event, EventId, Feed, FrameKey, GapCause, Topic};
+use crate::event::{Encoding, Entry, Epoch, Event, EventId, Feed, FrameKey, Gap, GapCause, Topic};
 use crate::fault::provoke;
-use crate::hub::{Gap, Seq, last_id};
+use crate::hub::{Seq, last_id};
 use crate::session::{Now, Offered};
 
 use super::{Shard, mark};

@@ -1,43 +1,74 @@
 //! Server-Sent Events (WHATWG HTML section 9.2).
 
+use super::{Control, Failures, Goodbye, ResumeParameter, Row};
+use crate::codec::{EventField, Form, WebSocketFrames, json};
 use crate::event::Event;
 use crate::reserved::{SSE_EVENTS, set_apart};
-use crate::route::{DataForm, EventField};
-
-use super::json;
 
 /// Room for the names and line ends of a record whose data is one line.
 const NAMES_BYTES: usize = 32;
 
-/// A heartbeat that scripts don't see; with the client's position, where it moved on.
-pub fn keep_alive(cursor: Option<&[u8]>) -> Vec<u8> {
-    let mut bytes = b": keep-alive\n".to_vec();
-    if let Some(cursor) = cursor {
-        put_field(&mut bytes, b"id", cursor);
+pub(super) struct Sse;
+
+impl Row for Sse {
+    fn name(&self) -> &'static str {
+        "sse"
     }
-    bytes.push(b'\n');
-    bytes
-}
 
-/// One event. A type that would be taken for a record of ours, or for an event of `EventSource` itself, is set apart.
-pub fn event(event: &Event, cursor: &[u8], data: DataForm, field: EventField) -> Vec<u8> {
-    let kind = (field == EventField::Type).then(|| set_apart(&event.kind, &SSE_EVENTS));
-    record(Some(cursor), kind.as_deref(), json::body(event, data))
-}
-
-/// The first record: how long to wait before a reconnect, and where the client stands before its first event. It has
-/// no data, so browsers store the id and dispatch nothing.
-pub fn priming(retry_ms: u64, cursor: Option<&[u8]>) -> Vec<u8> {
-    let mut bytes = format!("retry: {retry_ms}\n").into_bytes();
-    if let Some(cursor) = cursor {
-        put_field(&mut bytes, b"id", cursor);
+    fn media_types(&self) -> &'static [&'static str] {
+        &["text/event-stream"]
     }
-    bytes.push(b'\n');
-    bytes
+
+    /// `EventSource` gives up for good on any status but 200 (WHATWG HTML section 9.2.3).
+    fn failures(&self) -> Failures {
+        Failures::InStream
+    }
+
+    fn resume(&self) -> &'static [ResumeParameter] {
+        &[ResumeParameter::LastEventId, ResumeParameter::Since]
+    }
+
+    fn form(&self, form: Form) -> Form {
+        Form { frames: WebSocketFrames::Text, ..form }
+    }
+
+    /// How long to wait before a reconnect, and where the client stands before its first event. The record has no data,
+    /// so browsers store the id and dispatch nothing.
+    fn priming(&self, retry_ms: u64, cursor: Option<&[u8]>) -> Vec<u8> {
+        let mut bytes = format!("retry: {retry_ms}\n").into_bytes();
+        if let Some(cursor) = cursor {
+            put_field(&mut bytes, b"id", cursor);
+        }
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// A type that would be taken for a record of ours, or for an event of `EventSource` itself, is set apart.
+    fn event(&self, event: &Event, cursor: &[u8], form: Form) -> Vec<u8> {
+        let kind = (form.event_field == EventField::Type).then(|| set_apart(&event.kind, &SSE_EVENTS));
+        record(Some(cursor), kind.as_deref(), json::body(event, form.data))
+    }
+
+    fn control(&self, control: Control<'_>) -> Vec<u8> {
+        record(control.cursor, Some(control.kind), &control.data)
+    }
+
+    /// A comment; with the client's position, where it moved on.
+    fn keep_alive(&self, cursor: &mut dyn FnMut() -> Option<String>) -> Vec<u8> {
+        let mut bytes = b": keep-alive\n".to_vec();
+        if let Some(cursor) = cursor() {
+            put_field(&mut bytes, b"id", cursor.as_bytes());
+        }
+        bytes.push(b'\n');
+        bytes
+    }
+
+    fn goodbye(&self, goodbye: &Goodbye) -> Vec<u8> {
+        goodbye.retry_ms.map_or_else(Vec::new, |ms| format!("retry: {ms}\n\n").into_bytes())
+    }
 }
 
-/// Any other record.
-pub fn record(id: Option<&[u8]>, kind: Option<&str>, data: &[u8]) -> Vec<u8> {
+fn record(id: Option<&[u8]>, kind: Option<&str>, data: &[u8]) -> Vec<u8> {
     let fields = id.map_or(0, <[u8]>::len) + kind.map_or(0, str::len);
     let mut bytes = Vec::with_capacity(data.len() + fields + NAMES_BYTES);
     if let Some(id) = id {
@@ -86,8 +117,8 @@ mod tests {
 
     #[test]
     fn priming_has_no_data() {
-        assert_eq!(text(priming(3210, Some(b"orders:0:4"))), "retry: 3210\nid: orders:0:4\n\n");
-        assert_eq!(text(priming(3210, None)), "retry: 3210\n\n");
+        assert_eq!(text(Sse.priming(3210, Some(b"orders:0:4"))), "retry: 3210\nid: orders:0:4\n\n");
+        assert_eq!(text(Sse.priming(3210, None)), "retry: 3210\n\n");
     }
 
     #[test]

@@ -1,0 +1,115 @@
+//! The form of a connection's bytes: its transport, and the options of its route that change what an event looks like.
+
+use bytes::Bytes;
+
+use super::http;
+use super::transport::{Control, Goodbye, Transport};
+use crate::event::{Event, FrameKey};
+
+/// The part of an event that is sent: the envelope, or only its `data`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DataForm {
+    Envelope,
+    Payload,
+}
+
+/// The SSE field `event`: absent, so that a page's `onmessage` fires, or the event's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventField {
+    None,
+    Type,
+}
+
+/// The messages by which a WebSocket sends an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WebSocketFrames {
+    /// A JSON text message with the event's id and cursor.
+    Text,
+    /// A binary message that consists of the payload's bytes.
+    Binary,
+}
+
+/// How events look on one connection. Two connections of the same form share their encodings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    pub transport: Transport,
+    pub data: DataForm,
+    pub event_field: EventField,
+    pub frames: WebSocketFrames,
+    /// Each frame is an HTTP/1.1 chunk (RFC 9112 section 7.1).
+    pub chunked: bool,
+}
+
+/// Where the name of a form holds each of its parts, in bits.
+const DATA_BIT: u32 = 4;
+const EVENT_FIELD_BIT: u32 = 5;
+const CHUNKED_BIT: u32 = 6;
+const FRAMES_BIT: u32 = 7;
+
+const _: () = assert!(Transport::ALL.len() <= 1 << DATA_BIT, "a form's name has no room for another transport");
+
+impl Form {
+    /// This form without the options that its transport ignores.
+    #[must_use]
+    pub fn relevant(self) -> Self {
+        self.transport.row().form(self)
+    }
+
+    /// The name of this encoding on a stream: the stream counts since its cursor is part of the bytes.
+    pub fn key(self, stream_id: u16) -> FrameKey {
+        let form = self.transport as u8
+            | (self.data as u8) << DATA_BIT
+            | (self.event_field as u8) << EVENT_FIELD_BIT
+            | u8::from(self.chunked) << CHUNKED_BIT
+            | (self.frames as u8) << FRAMES_BIT;
+        FrameKey::new(stream_id, form)
+    }
+
+    /// The form that a name stands for.
+    pub fn of(key: FrameKey) -> Self {
+        let bit = |n: u32| key.form() >> n & 1 == 1;
+        let transport = usize::from(key.form() & ((1 << DATA_BIT) - 1));
+        Self {
+            transport: Transport::ALL[transport.min(Transport::ALL.len() - 1)],
+            data: if bit(DATA_BIT) { DataForm::Payload } else { DataForm::Envelope },
+            event_field: if bit(EVENT_FIELD_BIT) { EventField::Type } else { EventField::None },
+            chunked: bit(CHUNKED_BIT),
+            frames: if bit(FRAMES_BIT) { WebSocketFrames::Binary } else { WebSocketFrames::Text },
+        }
+    }
+
+    /// An event; `cursor` is the client's position after it.
+    pub fn event(self, event: &Event, cursor: &[u8]) -> Bytes {
+        self.framed(self.transport.row().event(event, cursor, self))
+    }
+
+    /// A control record.
+    pub fn control(self, record: Control<'_>) -> Bytes {
+        self.framed(self.transport.row().control(record))
+    }
+
+    /// What is sent before the first record; empty where the transport has nothing of the kind.
+    pub fn priming(self, retry_ms: u64, cursor: Option<&[u8]>) -> Bytes {
+        self.framed(self.transport.row().priming(retry_ms, cursor))
+    }
+
+    /// A heartbeat that scripts do not see. `cursor` is asked for the client's position only if the heartbeat carries it.
+    pub fn keep_alive(self, cursor: &mut dyn FnMut() -> Option<String>) -> Bytes {
+        self.framed(self.transport.row().keep_alive(cursor))
+    }
+
+    /// The end of the stream: the transport's goodbye, and the end of the body.
+    pub fn end(self, goodbye: &Goodbye) -> Bytes {
+        let goodbye = self.framed(self.transport.row().goodbye(goodbye));
+        if self.chunked { [&goodbye, http::LAST_CHUNK].concat().into() } else { goodbye }
+    }
+
+    /// A part of the stream, as an HTTP chunk where the connection has chunks.
+    fn framed(self, part: Vec<u8>) -> Bytes {
+        if self.chunked { http::chunk(&part) } else { part }.into()
+    }
+}
+
+#[cfg(test)]
+#[path = "form_tests.rs"]
+mod tests;

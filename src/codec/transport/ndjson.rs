@@ -1,0 +1,42 @@
+//! Newline-delimited JSON: one object a line, ended by LF.
+
+use super::{Control, Row};
+use crate::codec::{EventField, Form, WebSocketFrames, json};
+use crate::event::Event;
+
+pub(super) struct Ndjson;
+
+impl Row for Ndjson {
+    fn name(&self) -> &'static str {
+        "ndjson"
+    }
+
+    fn metric_name(&self) -> &'static str {
+        "stream"
+    }
+
+    fn media_types(&self) -> &'static [&'static str] {
+        &["application/x-ndjson", "application/jsonl", "application/json"]
+    }
+
+    fn form(&self, form: Form) -> Form {
+        Form { event_field: EventField::None, frames: WebSocketFrames::Text, ..form }
+    }
+
+    fn event(&self, event: &Event, cursor: &[u8], form: Form) -> Vec<u8> {
+        let mut line = json::text_of(event, cursor, form.data);
+        line.push(b'\n');
+        line
+    }
+
+    fn control(&self, record: Control<'_>) -> Vec<u8> {
+        let mut line = record.data;
+        line.push(b'\n');
+        line
+    }
+
+    /// Readers skip an empty line.
+    fn keep_alive(&self, _cursor: &mut dyn FnMut() -> Option<String>) -> Vec<u8> {
+        b"\n".to_vec()
+    }
+}
