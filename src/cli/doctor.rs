@@ -48,7 +48,7 @@ pub fn doctor(doctor: &Doctor) -> io::Result<ExitCode> {
     };
     let examined = examine(&Examination {
         target: &doctor.address.url,
-        choice: doctor.address.transport.into(),
+        choice: doctor.address.transport,
         headers,
         origin: doctor.origin.clone(),
         duration: doctor.duration.min(DURATION_MAX),

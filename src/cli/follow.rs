@@ -2,11 +2,16 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use http::{HeaderName, HeaderValue};
 
 use crate::client::{Choice, Target};
+use crate::codec::Transport;
 use crate::config;
+
+/// Whatever transport the path offers.
+const AUTO: &str = "auto";
 
 /// The address of a stream, and the options of its request.
 #[derive(Args, Debug, PartialEq, Eq)]
@@ -14,9 +19,9 @@ pub struct Address {
     /// The URL of the stream: http, https, ws or wss. TLS trusts the certificates of this host (SSL_CERT_FILE).
     #[arg(value_name = "URL")]
     pub url: Target,
-    /// The transport to request. auto: NDJSON or SSE, or WebSocket if the path offers nothing else.
-    #[arg(long, value_enum, default_value_t = Transport::Auto)]
-    pub transport: Transport,
+    /// The transport to request. auto: NDJSON if the path offers it, or else what it offers.
+    #[arg(long, default_value = AUTO, value_parser = choice())]
+    pub transport: Choice,
     /// A request header; repeatable.
     #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
     pub header: Vec<(String, String)>,
@@ -25,23 +30,13 @@ pub struct Address {
     pub token_file: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Transport {
-    Sse,
-    Ndjson,
-    Ws,
-    Auto,
-}
-
-impl From<Transport> for Choice {
-    fn from(transport: Transport) -> Self {
-        match transport {
-            Transport::Sse => Self::Sse,
-            Transport::Ndjson => Self::Ndjson,
-            Transport::Ws => Self::WebSocket,
-            Transport::Auto => Self::Auto,
-        }
-    }
+/// Every transport by its name, and `auto`.
+fn choice() -> impl TypedValueParser<Value = Choice> {
+    let names = Transport::ALL.map(Transport::as_str);
+    PossibleValuesParser::new(names.into_iter().chain([AUTO])).map(|name| {
+        let only = Transport::ALL.into_iter().find(|transport| transport.as_str() == name);
+        only.map_or(Choice::Auto, Choice::Only)
+    })
 }
 
 impl Address {

@@ -128,7 +128,7 @@ impl Follower<'_> {
         if !target.has_parameter("heartbeat") {
             parameters.push(("heartbeat", "event".to_owned()));
         }
-        let asked = Asked { target, choice: self.tap.address.transport.into(), headers, parameters };
+        let asked = Asked { target, choice: self.tap.address.transport, headers, parameters };
         match Stream::open(&asked, PATIENCE) {
             Ok(stream) => {
                 self.was_open = true;

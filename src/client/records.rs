@@ -1,10 +1,12 @@
-//! The items of a stream on any transport: SSE as browsers parse it (WHATWG HTML section 9.2.6), lines, messages.
+//! The items of a stream on any transport.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::codec::transport::reading::{Reader, Record};
 use crate::cursor::Cursor;
 
 /// The longest record, in bytes; a longer one is not from a stream of events.
@@ -46,6 +48,15 @@ impl Item {
         let kind = if is_event { Kind::Event } else { Kind::named(marks.kind()) };
         let cursor = marks.cursor.or(marks.id).filter(|cursor| cursor.parse::<Cursor>().is_ok());
         Self { kind, cursor, data: text, retry: None }
+    }
+
+    fn of_record(record: Record) -> Self {
+        let Record { data, event, id, retry } = record;
+        let Some(data) = data else { return Self { cursor: id, retry, ..Self::silent() } };
+        let object = Self::of_object(data);
+        // If the transport names records, no event has a reserved name, whatever its data contains.
+        let kind = event.map_or(object.kind, |event| Kind::named(&event));
+        Self { kind, cursor: id.or(object.cursor), retry, ..object }
     }
 
     /// From a WebSocket message.
@@ -97,94 +108,33 @@ struct Message<'a> {
 }
 
 /// Parses the bytes of an HTTP stream into items.
-#[derive(Debug)]
-pub(super) struct Parser {
-    form: Form,
-    unread: Vec<u8>,
-    record: Record,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    Sse,
-    Lines,
-}
-
-/// The fields of an incomplete SSE record.
-#[derive(Debug, Default)]
-struct Record {
-    event: String,
-    data: Option<String>,
-    id: Option<String>,
-    retry: Option<Duration>,
-}
+pub(super) struct Parser(Box<dyn Reader>);
 
 impl Parser {
-    pub(super) fn new(form: Form) -> Self {
-        Self { form, unread: Vec::new(), record: Record::default() }
+    pub(super) fn new(reader: Box<dyn Reader>) -> Self {
+        Self(reader)
     }
 
     /// Consumes bytes of the body, and calls `found` with each complete item. An incomplete one waits for more bytes.
     pub(super) fn feed(&mut self, bytes: &[u8], mut found: impl FnMut(Item)) -> Result<(), &'static str> {
-        // sidestream terminates lines with LF. CR alone, which SSE also allows, is not supported here.
-        let mut bytes = bytes;
-        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-            self.unread.extend_from_slice(&bytes[..end]);
-            bytes = &bytes[end + 1..];
-            let line = String::from_utf8_lossy(&std::mem::take(&mut self.unread)).into_owned();
-            let item = self.line(line.trim_end_matches('\r'));
-            item.into_iter().for_each(&mut found);
-        }
-        self.unread.extend_from_slice(bytes);
-        let held = self.unread.len() + self.record.data.as_ref().map_or(0, String::len);
-        if held > RECORD_BYTES_MAX { Err("a record is too long") } else { Ok(()) }
-    }
-
-    fn line(&mut self, line: &str) -> Option<Item> {
-        match self.form {
-            Form::Lines if line.is_empty() => Some(Item::silent()),
-            Form::Lines => Some(Item::of_object(line.to_owned())),
-            Form::Sse if line.is_empty() => Some(std::mem::take(&mut self.record).into_item()),
-            Form::Sse => {
-                self.record.take_field(line);
-                None
-            }
-        }
+        self.0.feed(bytes, &mut |record| found(Item::of_record(record)))?;
+        if self.0.held() > RECORD_BYTES_MAX { Err("a record is too long") } else { Ok(()) }
     }
 }
 
-impl Record {
-    fn take_field(&mut self, line: &str) {
-        let (name, value) = line.split_once(':').unwrap_or((line, ""));
-        let value = value.strip_prefix(' ').unwrap_or(value);
-        match name {
-            "event" => self.event = value.to_owned(),
-            "id" => self.id = Some(value.to_owned()),
-            "retry" => self.retry = value.parse().ok().map(Duration::from_millis),
-            "data" => match &mut self.data {
-                Some(data) => data.extend(["\n", value]),
-                None => self.data = Some(value.to_owned()),
-            },
-            _ => {}
-        }
-    }
-
-    fn into_item(self) -> Item {
-        let Some(data) = self.data else {
-            return Item { cursor: self.id, retry: self.retry, ..Item::silent() };
-        };
-        // No event has a reserved name in this field, whatever its data contains.
-        let (object, kind) = (Item::of_object(data), Kind::named(&self.event));
-        Item { kind, cursor: self.id.or(object.cursor), retry: self.retry, ..object }
+impl fmt::Debug for Parser {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Parser").field("held", &self.0.held()).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::Transport;
 
-    fn read(form: Form, bytes: &[u8], piece: usize) -> Vec<(Kind, Option<String>, String)> {
-        let mut parser = Parser::new(form);
+    fn read(transport: Transport, bytes: &[u8], piece: usize) -> Vec<(Kind, Option<String>, String)> {
+        let mut parser = Parser::new(transport.row().reader().unwrap());
         let mut items = Vec::new();
         for bytes in bytes.chunks(piece) {
             parser.feed(bytes, |item| items.push((item.kind, item.cursor, item.data))).unwrap();
@@ -201,7 +151,7 @@ mod tests {
         let bytes = "retry: 3000\nid: o:0:3\n\nid: o:0:4\ndata: {\"id\":\"o:0:4\",\ndata: \"type\":\"gap\"}\n\n: hi\n\n\
                      event: gap\nid: o:0:9\ndata: {\"type\":\"gap\"}\n\ndata: cut off";
         for piece in 1..bytes.len() {
-            let items = read(Form::Sse, bytes.as_bytes(), piece);
+            let items = read(Transport::Sse, bytes.as_bytes(), piece);
             assert_eq!(items[0], (Kind::Silent, some("o:0:3"), String::new()));
             assert_eq!(items[1], (Kind::Event, some("o:0:4"), "{\"id\":\"o:0:4\",\n\"type\":\"gap\"}".into()));
             assert_eq!(items[2], (Kind::Silent, None, String::new()));
@@ -214,7 +164,7 @@ mod tests {
     fn events_gaps_and_heartbeats_are_distinguished() {
         let bytes = "{\"id\":\"o:0:4\",\"cursor\":\"o:0:4~AA\",\"type\":\"gap\"}\n\n{\"type\":\"gap\",\"cursor\":\"o:0:5\"}\n\
                      {\"type\":\"heartbeat\"}\n{\"id\":\"a user's own\"}\n7\n {\"type\":\"gap\"}\n";
-        let items = read(Form::Lines, bytes.as_bytes(), 7);
+        let items = read(Transport::Ndjson, bytes.as_bytes(), 7);
         let marks: Vec<_> = items.into_iter().map(|(kind, cursor, _)| (kind, cursor)).collect();
         let expected = [
             (Kind::Event, some("o:0:4~AA")),

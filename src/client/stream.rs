@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::body::Body;
 use super::connection::Connection;
-use super::records::{Form, Parser};
+use super::records::Parser;
 use super::websocket::{self, Socket};
 use super::{Failure, Head, Item, Target};
+use crate::codec::Transport;
+use crate::codec::transport::reading::Reader;
 
 /// The largest response head, in bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -16,16 +18,16 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 const HEADERS_MAX: usize = 128;
 /// The longest part of a refusal's body that is read, in bytes.
 const REFUSAL_BYTES_MAX: usize = 64 * 1024;
+/// A media type of any service, which does not identify a stream.
+const GENERIC_TYPE: &str = "application/json";
 /// The read size, in bytes.
 const READ_BYTES: usize = 64 * 1024;
 
 /// The requested transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
-    Sse,
-    Ndjson,
-    WebSocket,
-    /// SSE or NDJSON, as the server selects, or else WebSocket if the server requires it.
+    Only(Transport),
+    /// The one that the server selects, or else WebSocket if the server requires it.
     Auto,
 }
 
@@ -89,28 +91,30 @@ impl Stream {
     ///
     /// Why there is no stream.
     pub fn open(asked: &Asked<'_>, patience: Duration) -> Result<Self, Failure> {
-        let choice = if asked.target.websocket { Choice::WebSocket } else { asked.choice };
-        match Self::ask(asked, choice, patience) {
+        let transports = transports(asked);
+        match Self::ask(asked, &transports, patience) {
             // 426: the path offers only WebSocket.
-            Err(Failure::Refused(head, _)) if choice == Choice::Auto && head.status == 426 => {
-                Self::ask(asked, Choice::WebSocket, patience)
+            Err(Failure::Refused(head, _)) if asked.choice == Choice::Auto && head.status == 426 => {
+                Self::upgrade(asked, patience)
             }
             answered => answered,
         }
     }
 
-    fn ask(asked: &Asked<'_>, choice: Choice, patience: Duration) -> Result<Self, Failure> {
+    fn upgrade(asked: &Asked<'_>, patience: Duration) -> Result<Self, Failure> {
         let connection = Connection::open(asked.target, patience)?;
         let path = asked.target.path_with(&asked.parameters);
-        let accept = match choice {
-            Choice::Sse => "text/event-stream",
-            Choice::Ndjson => "application/x-ndjson",
-            Choice::Auto => "application/x-ndjson, text/event-stream",
-            Choice::WebSocket => {
-                let (head, socket) = websocket::open(connection, &asked.target.authority, &path, &asked.headers)?;
-                return Ok(Self { head, wire: Wire::WebSocket(Box::new(socket)), ready: VecDeque::new() });
-            }
-        };
+        let (head, socket) = websocket::open(connection, &asked.target.authority, &path, &asked.headers)?;
+        Ok(Self { head, wire: Wire::WebSocket(Box::new(socket)), ready: VecDeque::new() })
+    }
+
+    fn ask(asked: &Asked<'_>, transports: &[Transport], patience: Duration) -> Result<Self, Failure> {
+        let types: Vec<&str> = transports.iter().filter_map(|transport| transport.media_type()).collect();
+        if types.is_empty() {
+            return Self::upgrade(asked, patience);
+        }
+        let connection = Connection::open(asked.target, patience)?;
+        let (path, accept) = (asked.target.path_with(&asked.parameters), types.join(", "));
         let mut request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nAccept: {accept}\r\n", asked.target.authority);
         asked.headers.iter().for_each(|(name, value)| request.extend([name, ": ", value, "\r\n"]));
         request.push_str("\r\n");
@@ -147,6 +151,15 @@ impl Stream {
     /// Whether it is a WebSocket.
     pub fn is_websocket(&self) -> bool {
         matches!(self.wire, Wire::WebSocket(_))
+    }
+}
+
+/// The requested transports.
+fn transports(asked: &Asked<'_>) -> Vec<Transport> {
+    match asked.choice {
+        _ if asked.target.websocket => Transport::ALL.into_iter().filter(|transport| transport.is_upgrade()).collect(),
+        Choice::Only(transport) => vec![transport],
+        Choice::Auto => Transport::by_preference().collect(),
     }
 }
 
@@ -197,11 +210,10 @@ fn answer(mut connection: Connection, request: &[u8], patience: Duration) -> Res
         read_more(&mut connection, deadline, &mut bytes)?;
     };
     let rest = bytes.split_off(length);
-    let form = form(&head);
-    let (Some(form), 200) = (form, head.status) else {
+    let (Some(reader), 200) = (reader(&head), head.status) else {
         return Err(refused(head, connection, &rest, deadline));
     };
-    let (mut body, mut parser, mut ready) = (Body::of(&head), Parser::new(form), VecDeque::new());
+    let (mut body, mut parser, mut ready) = (Body::of(&head), Parser::new(reader), VecDeque::new());
     let mut end = None;
     if !rest.is_empty() {
         let taken = take(&rest, &mut body, &mut parser, &mut ready);
@@ -258,13 +270,11 @@ fn head(bytes: &[u8]) -> Result<Option<(usize, Head)>, Failure> {
 }
 
 /// How a stream of this content type is parsed; `None` if it is not a stream.
-fn form(head: &Head) -> Option<Form> {
-    let content_type = head.header("content-type")?.to_ascii_lowercase();
-    match content_type.split(';').next().unwrap_or_default().trim() {
-        "text/event-stream" => Some(Form::Sse),
-        "application/x-ndjson" | "application/jsonl" => Some(Form::Lines),
-        _ => None,
-    }
+fn reader(head: &Head) -> Option<Box<dyn Reader>> {
+    let content_type = head.header("content-type")?;
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    let is_generic = media_type.eq_ignore_ascii_case(GENERIC_TYPE);
+    Transport::of_media_type(media_type).filter(|_| !is_generic)?.row().reader()
 }
 
 fn is_early(error: &std::io::Error) -> bool {

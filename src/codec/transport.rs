@@ -4,12 +4,14 @@
 //! Rows say what a transport is and make its bytes. They keep no state; HTTP chunks around the bytes are [`super::Form`]'s.
 
 mod ndjson;
+pub mod reading;
 mod sse;
 mod websocket;
 
 use crate::event::Event;
 
 use super::Form;
+use reading::Reader;
 
 /// The table: each transport with its row. Where a client accepts several transports alike, [`Transport::DEFAULT`] is
 /// served, then the first one here.
@@ -48,6 +50,25 @@ impl Transport {
     /// The name in configuration and logs.
     pub fn as_str(self) -> &'static str {
         self.row().name()
+    }
+
+    /// The transport that a client gets by accepting this media type of a route that offers all of them.
+    pub fn of_media_type(media_type: &str) -> Option<Self> {
+        let has =
+            |transport: &Self| transport.row().media_types().iter().any(|known| known.eq_ignore_ascii_case(media_type));
+        Self::by_preference().find(has)
+    }
+
+    /// The media type that gets this transport from a route that offers all of them, if one does.
+    pub fn media_type(self) -> Option<&'static str> {
+        let mut types = self.row().media_types().iter().copied();
+        types.find(|media_type| Self::of_media_type(media_type) == Some(self))
+    }
+
+    /// All of them; of those that a client accepts alike, the first one is served.
+    pub fn by_preference() -> impl Iterator<Item = Self> {
+        let others = Self::ALL.into_iter().filter(|transport| *transport != Self::DEFAULT);
+        [Self::DEFAULT].into_iter().chain(others)
     }
 
     /// Whether it is opened by a WebSocket handshake.
@@ -118,6 +139,9 @@ pub trait Row: Sync {
     fn goodbye(&self, _goodbye: &Goodbye) -> Vec<u8> {
         Vec::new()
     }
+
+    /// How a client reads a response; nothing where the stream is not the body of a response.
+    fn reader(&self) -> Option<Box<dyn Reader>>;
 }
 
 /// How a stream is opened.

@@ -23,14 +23,11 @@ pub(super) enum Disagreed {
 
 /// Agrees on a transport: an upgrade that is asked for and offered, or else the response whose media type `Accept` prefers.
 pub(super) fn negotiate(offer: Offer, accept: Option<&str>, asks_websocket: bool) -> Result<Agreed, Disagreed> {
-    let offered = || Transport::ALL.into_iter().filter(|transport| offer.has(*transport));
+    let offered = || Transport::by_preference().filter(|transport| offer.has(*transport));
     if let Some(transport) = offered().find(|transport| asks_websocket && transport.is_upgrade()) {
         return Ok(Agreed { transport, content_type: NO_BODY });
     }
-    // The default comes first: of types that are accepted alike, the first one is served.
-    let mut transports: Vec<_> = offered().filter(|transport| !transport.is_upgrade()).collect();
-    transports.sort_by_key(|transport| *transport != Transport::DEFAULT);
-    let types = transports.into_iter().flat_map(|transport| {
+    let types = offered().filter(|transport| !transport.is_upgrade()).flat_map(|transport| {
         let types = transport.row().media_types().iter();
         types.map(move |content_type| Agreed { transport, content_type })
     });

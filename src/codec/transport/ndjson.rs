@@ -1,5 +1,6 @@
 //! Newline-delimited JSON: one object a line, ended by LF.
 
+use super::reading::{Reader, Record, lines};
 use super::{Control, Row};
 use crate::codec::{EventField, Form, WebSocketFrames, json};
 use crate::event::Event;
@@ -38,5 +39,27 @@ impl Row for Ndjson {
     /// Readers skip an empty line.
     fn keep_alive(&self, _cursor: &mut dyn FnMut() -> Option<String>) -> Vec<u8> {
         b"\n".to_vec()
+    }
+
+    fn reader(&self) -> Option<Box<dyn Reader>> {
+        Some(Box::<Lines>::default())
+    }
+}
+
+#[derive(Default)]
+struct Lines {
+    unread: Vec<u8>,
+}
+
+impl Reader for Lines {
+    fn feed(&mut self, bytes: &[u8], found: &mut dyn FnMut(Record)) -> Result<(), &'static str> {
+        lines(&mut self.unread, bytes, |line| {
+            found(if line.is_empty() { Record::default() } else { Record::of_text(line) });
+        });
+        Ok(())
+    }
+
+    fn held(&self) -> usize {
+        self.unread.len()
     }
 }

@@ -1,5 +1,8 @@
 //! Server-Sent Events (WHATWG HTML section 9.2).
 
+use std::time::Duration;
+
+use super::reading::{Reader, Record, lines};
 use super::{Control, Failures, Goodbye, ResumeParameter, Row};
 use crate::codec::{EventField, Form, WebSocketFrames, json};
 use crate::event::Event;
@@ -65,6 +68,51 @@ impl Row for Sse {
 
     fn goodbye(&self, goodbye: &Goodbye) -> Vec<u8> {
         goodbye.retry_ms.map_or_else(Vec::new, |ms| format!("retry: {ms}\n\n").into_bytes())
+    }
+
+    fn reader(&self) -> Option<Box<dyn Reader>> {
+        Some(Box::<Records>::default())
+    }
+}
+
+/// Reads records as browsers do (WHATWG HTML section 9.2.6), but for lines that end with CR alone: sidestream sends none.
+#[derive(Default)]
+struct Records {
+    unread: Vec<u8>,
+    /// The fields of a record so far.
+    record: Record,
+}
+
+impl Reader for Records {
+    fn feed(&mut self, bytes: &[u8], found: &mut dyn FnMut(Record)) -> Result<(), &'static str> {
+        let Self { unread, record } = self;
+        lines(unread, bytes, |line| match line {
+            [] => {
+                let record = std::mem::take(record);
+                found(Record { event: Some(record.event.unwrap_or_default()), ..record });
+            }
+            line => take_field(record, &String::from_utf8_lossy(line)),
+        });
+        Ok(())
+    }
+
+    fn held(&self) -> usize {
+        self.unread.len() + self.record.data.as_ref().map_or(0, String::len)
+    }
+}
+
+fn take_field(record: &mut Record, line: &str) {
+    let (name, value) = line.split_once(':').unwrap_or((line, ""));
+    let value = value.strip_prefix(' ').unwrap_or(value);
+    match name {
+        "event" => record.event = Some(value.to_owned()),
+        "id" => record.id = Some(value.to_owned()),
+        "retry" => record.retry = value.parse().ok().map(Duration::from_millis),
+        "data" => match &mut record.data {
+            Some(data) => data.extend(["\n", value]),
+            None => record.data = Some(value.to_owned()),
+        },
+        _ => {}
     }
 }
 

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::reading::Reader;
 use super::{ClientBytes, Control, Goodbye, Opening, Row};
 use crate::codec::websocket::{Opcode, close_frame, frame};
 use crate::codec::{EventField, Form, WebSocketFrames, json};
@@ -50,6 +51,10 @@ impl Row for WebSocket {
 
     fn goodbye(&self, goodbye: &Goodbye) -> Vec<u8> {
         goodbye.close.map_or_else(Vec::new, |(code, reason)| close_frame(code, reason))
+    }
+
+    fn reader(&self) -> Option<Box<dyn Reader>> {
+        None
     }
 }
 
