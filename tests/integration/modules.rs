@@ -1,4 +1,4 @@
-//! The modules of `src/` depend on each other without a cycle.
+//! The modules of `src/` depend on each other without a cycle, and only one of them distinguishes transports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -30,6 +30,22 @@ fn a_cycle_is_found() {
     assert_eq!(found.unwrap(), ["b", "c", "b"]);
 }
 
+/// Code that is particular to a transport belongs into its row of the table.
+#[test]
+fn only_the_table_names_transports() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let is_variant = |rest: &str| {
+        let mut chars = rest.chars();
+        chars.next().is_some_and(char::is_uppercase) && chars.next().is_some_and(char::is_lowercase)
+    };
+    let names = |text: &str| code(text).any(|line| line.split("Transport::").skip(1).any(is_variant));
+    assert!(names("let a = Transport::Sse; // x") && !names("Transport::ALL.map(Transport::as_str) // Transport::Sse"));
+    for inside in files(&src) {
+        let is_own = inside.starts_with("codec") || inside == Path::new("testing.rs");
+        assert!(is_own || !names(&fs::read_to_string(src.join(&inside)).unwrap()), "{}", inside.display());
+    }
+}
+
 /// A path from a module to itself that is reachable from `module`. `path` leads to `module`; modules in `done` are on
 /// no cycle.
 fn cycle(graph: &Graph, module: &str, path: &mut Vec<String>, done: &mut BTreeSet<String>) -> Option<Vec<String>> {
@@ -48,29 +64,42 @@ fn cycle(graph: &Graph, module: &str, path: &mut Vec<String>, done: &mut BTreeSe
 
 fn graph(src: &Path) -> Graph {
     let mut graph = Graph::new();
-    let mut folders = vec![src.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let inside = path.strip_prefix(src).unwrap();
-            let module = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
-            if path.is_dir() {
-                folders.push(path);
-            } else if !inside.to_str().unwrap().ends_with("tests.rs") && !matches!(&*module, "lib" | "main") {
-                let named = named(&fs::read_to_string(&path).unwrap());
-                let edges = named.filter(|name| *name != module).map(|name| (name, inside.to_owned()));
-                graph.entry(module.clone()).or_default().extend(edges.collect::<Vec<_>>());
-            }
+    for inside in files(src) {
+        let module = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
+        if !matches!(&*module, "lib" | "main") {
+            let named = named(&fs::read_to_string(src.join(&inside)).unwrap());
+            let edges = named.filter(|name| *name != module).map(|name| (name, inside.clone()));
+            graph.entry(module.clone()).or_default().extend(edges.collect::<Vec<_>>());
         }
     }
     graph
 }
 
+/// The files of the folder but for those of tests, relative to it.
+fn files(src: &Path) -> Vec<PathBuf> {
+    let (mut files, mut folders) = (Vec::new(), vec![src.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if !path.to_str().unwrap().ends_with("tests.rs") {
+                files.push(path.strip_prefix(src).unwrap().to_owned());
+            }
+        }
+    }
+    files
+}
+
 /// The modules that a file names as `crate::<module>`, without comments and its test module.
 fn named(text: &str) -> impl Iterator<Item = String> + use<> {
-    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-    let code: Vec<_> = code.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
     let name = |rest: &str| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
-    let names: Vec<_> = code.iter().flat_map(|line| line.split("crate::").skip(1)).map(name).collect();
+    let names: Vec<_> = code(text).flat_map(|line| line.split("crate::").skip(1)).map(name).collect();
     names.into_iter().filter(|name| !name.is_empty())
+}
+
+/// The lines of a file, without comments and its test module.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    code.lines().map(|line| line.split("//").next().unwrap_or_default())
 }
