@@ -40,7 +40,7 @@
 //! | [`reserved`] | reserved names on the wire |
 //! | [`hub`] | replay window, key index, bounded queue, resume |
 //! | [`ingest`] | the order in which the output of a source takes effect |
-//! | [`codec`] | bytes on the wire: SSE, NDJSON, WebSocket, HTTP heads and chunks |
+//! | [`codec`] | bytes on the wire: the table of transports, WebSocket frames, HTTP heads and chunks |
 //! | [`session`] | one stream's protocol state: inputs and a time in, bytes and one close reason out |
 //! | [`route`], [`access`] | paths to routes; claims and parameters to selectors |
 //! | [`cors`] | which pages of other origins may use a stream |

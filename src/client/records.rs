@@ -132,6 +132,7 @@ impl fmt::Debug for Parser {
 mod tests {
     use super::*;
     use crate::codec::Transport;
+    use crate::codec::transport::{Control, Goodbye};
 
     fn read(transport: Transport, bytes: &[u8], piece: usize) -> Vec<(Kind, Option<String>, String)> {
         let mut parser = Parser::new(transport.row().reader().unwrap());
@@ -187,5 +188,66 @@ mod tests {
         let item = Item::of_message(gap.into());
         assert_eq!((item.kind, item.cursor), (Kind::Gap, some("o:0:9")));
         assert_eq!(Item::of_message(r#"{"id":"msg-1","type":"response"}"#.into()).kind, Kind::Silent);
+    }
+
+    /// Reads back what sidestream writes, whatever the transport and wherever reads end.
+    #[test]
+    fn every_framing_is_read_as_it_was_written() {
+        let event = crate::testing::event("o", 0, 4, &[("k", r#"] , \"[{"#)]);
+        let gap = br#"{"type":"gap","cursor":"o:0:9"}"#;
+        for transport in Transport::framings() {
+            let form = crate::testing::route("/x").form(transport, false);
+            let control = Control { kind: "gap", data: gap.to_vec(), cursor: Some(b"o:0:9"), number: 1, unix_ms: 0 };
+            let records = [form.event(&event, b"o:0:4"), form.control(control), form.event(&event, b"o:0:4")].concat();
+            let heartbeat = form.keep_alive(&mut || None).unwrap_or_default();
+            let end = form.end(&Goodbye { retry_ms: Some(5), close: None });
+            let first = form.separator().len();
+            let stream = [&form.start()[..], &records[first..], &heartbeat, &end].concat();
+            for piece in 1..stream.len() {
+                let items = read(transport, &stream, piece);
+                let items: Vec<_> = items.iter().filter(|(kind, ..)| *kind != Kind::Silent).collect();
+                let envelope = std::str::from_utf8(&event.envelope).unwrap();
+                let of_event = (Kind::Event, some("o:0:4"), envelope.to_owned());
+                let of_gap = (Kind::Gap, some("o:0:9"), String::from_utf8(gap.to_vec()).unwrap());
+                assert_eq!(items, [&of_event, &of_gap, &of_event], "{transport:?}, {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn heartbeats_are_seen_as_they_come() {
+        for transport in Transport::framings() {
+            let form = crate::testing::route("/x").form(transport, false);
+            let Some(heartbeat) = form.keep_alive(&mut || None) else { continue };
+            let mut parser = Parser::new(transport.row().reader().unwrap());
+            parser.feed(&form.start(), |_| {}).unwrap();
+            for _ in 0..2 {
+                let mut items = Vec::new();
+                parser.feed(&heartbeat, |item| items.push(item)).unwrap();
+                assert_eq!(items, [Item::silent()], "{transport:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_framing() {
+        let error = |transport: Transport, bytes: &[u8]| {
+            Parser::new(transport.row().reader().unwrap()).feed(bytes, |_| {}).unwrap_err()
+        };
+        for bytes in [&b"\n"[..], b"x\n", b"-1\n", b"{\"a\":1}{\"a\":1}", b"99999999999"] {
+            assert_eq!(error(Transport::Length, bytes), "a record has no length");
+        }
+        assert_eq!(error(Transport::JsonSeq, b"{}\n"), "a text does not begin with RS");
+        assert_eq!(error(Transport::JsonArray, b"{}"), "the body does not begin with `[`");
+        assert_eq!(error(Transport::JsonArray, b"[]\n1"), "the body goes on behind its array");
+    }
+
+    #[test]
+    fn elements_of_any_type_are_found() {
+        let items = read(Transport::JsonArray, br#"[ 7 ,"a\"],\\",[1,[2]],null, {"type":"gap"}]"#, 1);
+        let items: Vec<_> =
+            items.into_iter().filter(|(kind, ..)| *kind != Kind::Silent).map(|(.., text)| text).collect();
+        assert_eq!(items[..4], [" 7", r#""a\"],\\""#, "[1,[2]]", "null"]);
+        assert_eq!(items[4], r#" {"type":"gap"}"#, "a payload, marked by the blank");
     }
 }

@@ -55,6 +55,12 @@ impl Form {
         self.transport.row().form(self)
     }
 
+    /// This form as a transport has it that sends JSON texts in the body of a response, and nothing beside them.
+    #[must_use]
+    pub(super) fn of_json_text(self) -> Self {
+        Self { event_field: EventField::None, frames: WebSocketFrames::Text, ..self }
+    }
+
     /// The name of this encoding on a stream: the stream counts since its cursor is part of the bytes.
     pub fn key(self, stream_id: u16) -> FrameKey {
         let form = self.transport as u8
@@ -65,7 +71,7 @@ impl Form {
         FrameKey::new(stream_id, form)
     }
 
-    /// The form that a name stands for.
+    /// The form of a name.
     pub fn of(key: FrameKey) -> Self {
         let bit = |n: u32| key.form() >> n & 1 == 1;
         let transport = usize::from(key.form() & ((1 << DATA_BIT) - 1));
@@ -80,12 +86,22 @@ impl Form {
 
     /// An event; `cursor` is the client's position after it.
     pub fn event(self, event: &Event, cursor: &[u8]) -> Bytes {
-        self.framed(self.transport.row().event(event, cursor, self))
+        self.separated(self.transport.row().event(event, cursor, self))
     }
 
     /// A control record.
     pub fn control(self, record: Control<'_>) -> Bytes {
-        self.framed(self.transport.row().control(record))
+        self.separated(self.transport.row().control(record))
+    }
+
+    /// What every record begins with but the first one of a stream; empty where the transport has nothing between records.
+    pub fn separator(self) -> Bytes {
+        self.framed(Bytes::from_static(self.transport.row().separator()))
+    }
+
+    /// What is sent directly behind the head of the response.
+    pub fn start(self) -> Bytes {
+        self.framed(Bytes::from_static(self.transport.row().start()))
     }
 
     /// What is sent before the first record; empty where the transport has nothing of the kind.
@@ -93,9 +109,10 @@ impl Form {
         self.framed(self.transport.row().priming(retry_ms, cursor))
     }
 
-    /// A heartbeat that scripts do not see. `cursor` is asked for the client's position only if the heartbeat carries it.
-    pub fn keep_alive(self, cursor: &mut dyn FnMut() -> Option<String>) -> Bytes {
-        self.framed(self.transport.row().keep_alive(cursor))
+    /// A heartbeat that scripts do not see, if the transport has one. `cursor` is asked for the client's position only if
+    /// the heartbeat carries it.
+    pub fn keep_alive(self, cursor: &mut dyn FnMut() -> Option<String>) -> Option<Bytes> {
+        self.transport.row().keep_alive(cursor).map(|bytes| self.framed(bytes))
     }
 
     /// The end of the stream: the transport's goodbye, and the end of the body.
@@ -104,9 +121,17 @@ impl Form {
         if self.chunked { [&goodbye, http::LAST_CHUNK].concat().into() } else { goodbye }
     }
 
+    /// A record after its separator. The separator is a chunk of its own, so that whole chunks remain without it.
+    fn separated(self, record: Vec<u8>) -> Bytes {
+        let record = self.framed(record);
+        let separator = self.separator();
+        if separator.is_empty() { record } else { [separator, record].concat().into() }
+    }
+
     /// A part of the stream, as an HTTP chunk where the connection has chunks.
-    fn framed(self, part: Vec<u8>) -> Bytes {
-        if self.chunked { http::chunk(&part) } else { part }.into()
+    fn framed(self, part: impl Into<Bytes>) -> Bytes {
+        let part = part.into();
+        if self.chunked { http::chunk(&part).into() } else { part }
     }
 }
 

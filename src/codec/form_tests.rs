@@ -80,3 +80,43 @@ fn golden_bytes_of_an_event() {
     let binary = Form { frames: WebSocketFrames::Binary, ..form };
     assert_eq!(&binary.event(&event, b"orders:0:4")[..], b"\x82\x07{\"n\":4}");
 }
+
+/// The golden bytes of docs/protocol.md.
+#[test]
+fn golden_bytes_of_framings() {
+    let event = event("orders", 0, 4, &[]);
+    let form = |transport, data| Form {
+        transport,
+        data,
+        event_field: EventField::None,
+        frames: WebSocketFrames::Text,
+        chunked: false,
+    };
+    let gap = || Control { kind: "gap", data: b"{}".to_vec(), cursor: None, number: 1, unix_ms: 0 };
+    let goodbye = Goodbye { retry_ms: Some(1), close: None };
+    let envelope = r#"{"id":"orders:0:4","ts":4,"type":"test","data":{"n":4}}"#;
+    let cursor = &b"orders:0:4"[..];
+    let silent = |form: Form| form.keep_alive(&mut || panic!("it carries no cursor"));
+
+    let length = form(Transport::Length, DataForm::Envelope);
+    assert_eq!(length.event(&event, cursor), format!("55\n{envelope}"));
+    assert_eq!(form(Transport::Length, DataForm::Payload).event(&event, cursor), "7\n{\"n\":4}");
+    assert_eq!(length.control(gap()), "2\n{}");
+    assert_eq!((silent(length), length.end(&goodbye)), (None, "".into()));
+
+    let json_seq = form(Transport::JsonSeq, DataForm::Envelope);
+    assert_eq!(json_seq.event(&event, cursor), format!("\x1e{envelope}\n"));
+    assert_eq!(json_seq.control(gap()), "\x1e{}\n");
+    assert_eq!((silent(json_seq), json_seq.end(&goodbye)), (Some("\x1e".into()), "".into()));
+
+    let array = form(Transport::JsonArray, DataForm::Envelope);
+    assert_eq!((array.start(), array.separator()), ("[\n".into(), ",".into()));
+    assert_eq!(array.event(&event, cursor), format!(",{envelope}\n"));
+    assert_eq!(array.control(gap()), ",{}\n");
+    assert_eq!((silent(array), array.end(&goodbye)), (Some("\n".into()), "]\n".into()));
+
+    let chunked = Form { chunked: true, ..array };
+    assert_eq!((chunked.start(), chunked.separator()), ("2\r\n[\n\r\n".into(), "1\r\n,\r\n".into()));
+    assert_eq!(chunked.control(gap()), "1\r\n,\r\n3\r\n{}\n\r\n");
+    assert_eq!(chunked.end(&goodbye), "2\r\n]\n\r\n0\r\n\r\n");
+}

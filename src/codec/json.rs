@@ -34,6 +34,12 @@ pub fn text_of(event: &Event, cursor: &[u8], data: DataForm) -> Vec<u8> {
     text
 }
 
+/// A text as one line.
+pub fn line(mut text: Vec<u8>) -> Vec<u8> {
+    text.push(b'\n');
+    text
+}
+
 /// The envelope, with `"cursor"` beside `"id"` where the two differ.
 fn put_envelope_with_cursor(out: &mut Vec<u8>, event: &Event, cursor: &[u8]) {
     let (id, rest) = event.envelope.split_at(id_member_len(event));

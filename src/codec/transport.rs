@@ -3,6 +3,9 @@
 //!
 //! Rows say what a transport is and make its bytes. They keep no state; HTTP chunks around the bytes are [`super::Form`]'s.
 
+mod json_array;
+mod json_seq;
+mod length;
 mod ndjson;
 pub mod reading;
 mod sse;
@@ -40,6 +43,9 @@ table! {
     Sse => sse::Sse,
     Ndjson => ndjson::Ndjson,
     WebSocket => websocket::WebSocket,
+    Length => length::Length,
+    JsonSeq => json_seq::JsonSeq,
+    JsonArray => json_array::JsonArray,
 }
 
 impl Transport {
@@ -47,7 +53,17 @@ impl Transport {
     /// script that reads lines.
     pub const DEFAULT: Self = Self::Ndjson;
 
-    /// The name in configuration and logs.
+    /// The transport of this name, unless it needs an upgrade.
+    pub fn framing(name: &str) -> Option<Self> {
+        Self::framings().find(|transport| transport.as_str() == name)
+    }
+
+    /// The transports whose streams are the body of a response.
+    pub fn framings() -> impl Iterator<Item = Self> {
+        Self::by_preference().filter(|transport| !transport.is_upgrade())
+    }
+
+    /// The name in configuration, logs and `?framing=`.
     pub fn as_str(self) -> &'static str {
         self.row().name()
     }
@@ -89,7 +105,7 @@ impl Transport {
 
 /// What is particular to one transport.
 pub trait Row: Sync {
-    /// The name in configuration and logs.
+    /// The name in configuration, logs and `?framing=`.
     fn name(&self) -> &'static str;
 
     /// The name in metrics.
@@ -121,7 +137,18 @@ pub trait Row: Sync {
     /// changes for open streams.
     fn form(&self, form: Form) -> Form;
 
-    /// The bytes before the first record. `cursor` is the position at which the stream starts.
+    /// The bytes behind the head of the response.
+    fn start(&self) -> &'static [u8] {
+        b""
+    }
+
+    /// The bytes between two records. They are sent with the second one, so that records are encoded without knowing
+    /// what is sent before them; the session omits them from the first record.
+    fn separator(&self) -> &'static [u8] {
+        b""
+    }
+
+    /// The first record, which has no event. `cursor` is the position at which the stream starts.
     fn priming(&self, _retry_ms: u64, _cursor: Option<&[u8]>) -> Vec<u8> {
         Vec::new()
     }
@@ -132,8 +159,9 @@ pub trait Row: Sync {
     /// A control record.
     fn control(&self, record: Control<'_>) -> Vec<u8>;
 
-    /// A heartbeat that scripts do not see. `cursor` gives the client's position if it advanced since the last record.
-    fn keep_alive(&self, cursor: &mut dyn FnMut() -> Option<String>) -> Vec<u8>;
+    /// A heartbeat that scripts do not see; nothing where readers would not skip it, so that heartbeats are control records.
+    /// `cursor` gives the client's position if it advanced since the last record.
+    fn keep_alive(&self, cursor: &mut dyn FnMut() -> Option<String>) -> Option<Vec<u8>>;
 
     /// The last bytes of a stream.
     fn goodbye(&self, _goodbye: &Goodbye) -> Vec<u8> {
@@ -193,7 +221,7 @@ pub struct Control<'a> {
     pub unix_ms: i64,
 }
 
-/// What a client is told when its stream ends.
+/// What a client receives at the end of its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Goodbye {
     /// How long to wait before a reconnect, in milliseconds.

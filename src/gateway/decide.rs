@@ -15,7 +15,7 @@ use super::authorize::{Means, authorize};
 use super::forward_auth::{self, Identified};
 use super::negotiate::{Agreed, Disagreed, negotiate};
 use super::now_unix_ms;
-use super::query::Query;
+use super::query::{Parameter, Query};
 use super::refusal::{Reason, Refusal};
 use super::{Gateway, asked, handshake, target};
 use crate::access::Authenticator;
@@ -50,9 +50,7 @@ pub(super) async fn decide(gateway: &Gateway, snapshot: &Snapshot, wanted: Wante
     if let Some(slip) = query.slip() {
         return Err(Refusal::new(Reason::Parameter, Problem::new(StatusCode::BAD_REQUEST, slip.to_string())));
     }
-    let headers = &header.headers;
-    let agreed = negotiate(route.offer, joined(headers, ACCEPT).as_deref(), handshake::is_asked(headers))
-        .map_err(not_negotiated)?;
+    let agreed = negotiated(&header.headers, query, route).map_err(not_negotiated)?;
     let identified = forward_auth::identify(snapshot, wanted, agreed.transport).await?;
     let prepared = prepare(gateway, snapshot, wanted, agreed, identified.as_ref());
     if prepared.as_ref().is_err_and(|refusal| refusal.reason() == Reason::Keys) {
@@ -138,9 +136,18 @@ pub(super) async fn keys_settled(snapshot: &Snapshot) {
 }
 
 /// The transport that the request gets, if its clients receive failures in the stream.
-pub(super) fn transport_without_errors(headers: &HeaderMap, route: &StreamRoute) -> Option<Transport> {
-    let agreed = negotiate(route.offer, joined(headers, ACCEPT).as_deref(), handshake::is_asked(headers));
-    agreed.ok().map(|agreed| agreed.transport).filter(|transport| transport.fails_in_stream())
+pub(super) fn transport_without_errors(
+    headers: &HeaderMap,
+    query: &Query<'_>,
+    route: &StreamRoute,
+) -> Option<Transport> {
+    let agreed = negotiated(headers, query, route).ok()?;
+    Some(agreed.transport).filter(|transport| transport.fails_in_stream())
+}
+
+fn negotiated(headers: &HeaderMap, query: &Query<'_>, route: &StreamRoute) -> Result<Agreed, Disagreed> {
+    let (framing, accept) = (query.single(Parameter::Framing), joined(headers, ACCEPT));
+    negotiate(route.offer, framing.as_deref(), accept.as_deref(), handshake::is_asked(headers))
 }
 
 fn not_negotiated(disagreed: Disagreed) -> Refusal {
@@ -148,6 +155,11 @@ fn not_negotiated(disagreed: Disagreed) -> Refusal {
         Disagreed::NotAcceptable(types) => {
             let problem = Problem::new(StatusCode::NOT_ACCEPTABLE, "none of the accepted types is offered here");
             Refusal::new(Reason::NotAcceptable, problem.member("offered", types))
+        }
+        Disagreed::UnknownFraming => {
+            let names: Vec<_> = Transport::framings().map(Transport::as_str).collect();
+            let detail = format!("`framing` is one of {}", names.join(", "));
+            Refusal::new(Reason::Parameter, Problem::new(StatusCode::BAD_REQUEST, detail))
         }
         Disagreed::UpgradeRequired => {
             Refusal::new(Reason::Handshake, handshake::upgrade_required("this path is a WebSocket"))

@@ -17,14 +17,24 @@ pub(super) struct Agreed {
 pub(super) enum Disagreed {
     /// 406: what is offered.
     NotAcceptable(Vec<&'static str>),
+    /// 400: no transport has the name that `framing` gives.
+    UnknownFraming,
     /// 426: the route speaks WebSocket only.
     UpgradeRequired,
 }
 
 /// Agrees on a transport: an upgrade that is asked for and offered, or else the response whose media type `Accept` prefers.
-pub(super) fn negotiate(offer: Offer, accept: Option<&str>, asks_websocket: bool) -> Result<Agreed, Disagreed> {
+///
+/// A framing that the request names wins over both: `Accept` chooses among its media types alone, if it accepts any.
+pub(super) fn negotiate(
+    offer: Offer,
+    framing: Option<&str>,
+    accept: Option<&str>,
+    asks_websocket: bool,
+) -> Result<Agreed, Disagreed> {
+    let framing = framing.map(|name| Transport::framing(name).ok_or(Disagreed::UnknownFraming)).transpose()?;
     let offered = || Transport::by_preference().filter(|transport| offer.has(*transport));
-    if let Some(transport) = offered().find(|transport| asks_websocket && transport.is_upgrade()) {
+    if let Some(transport) = offered().find(|transport| framing.is_none() && asks_websocket && transport.is_upgrade()) {
         return Ok(Agreed { transport, content_type: NO_BODY });
     }
     let types = offered().filter(|transport| !transport.is_upgrade()).flat_map(|transport| {
@@ -32,7 +42,12 @@ pub(super) fn negotiate(offer: Offer, accept: Option<&str>, asks_websocket: bool
         types.map(move |content_type| Agreed { transport, content_type })
     });
     let types: Vec<_> = types.collect();
-    match preferred(&types, accept) {
+    let framed: Vec<_> = types.iter().copied().filter(|agreed| Some(agreed.transport) == framing).collect();
+    let found = match framing {
+        Some(_) => preferred(&framed, accept).or_else(|| framed.first().copied()),
+        None => preferred(&types, accept),
+    };
+    match found {
         Some(agreed) => Ok(agreed),
         None if types.is_empty() => Err(Disagreed::UpgradeRequired),
         None => Err(Disagreed::NotAcceptable(types.iter().map(|agreed| agreed.content_type).collect())),
@@ -93,7 +108,7 @@ mod tests {
 
     fn agreed(offer: Offer, accept: &str) -> Option<&'static str> {
         let accept = (accept != "-").then_some(accept);
-        negotiate(offer, accept, false).ok().map(|agreed| agreed.content_type)
+        negotiate(offer, None, accept, false).ok().map(|agreed| agreed.content_type)
     }
 
     #[test]
@@ -129,11 +144,43 @@ mod tests {
     #[test]
     fn upgrade_decides() {
         let websocket = Offer::Only(Transport::WebSocket);
-        assert_eq!(negotiate(websocket, None, false), Err(Disagreed::UpgradeRequired));
+        assert_eq!(negotiate(websocket, None, None, false), Err(Disagreed::UpgradeRequired));
         for offer in [websocket, Offer::Auto] {
-            assert_eq!(negotiate(offer, Some("text/html"), true).unwrap().transport, Transport::WebSocket);
+            assert_eq!(negotiate(offer, None, Some("text/html"), true).unwrap().transport, Transport::WebSocket);
         }
         // A server may ignore an upgrade it was asked for (RFC 9110 section 7.8).
-        assert_eq!(negotiate(Offer::Only(Transport::Sse), None, true).unwrap().transport, Transport::Sse);
+        assert_eq!(negotiate(Offer::Only(Transport::Sse), None, None, true).unwrap().transport, Transport::Sse);
+    }
+
+    #[test]
+    fn a_framing_wins() {
+        let agreed = |offer, framing, accept, asks_websocket| {
+            negotiate(offer, Some(framing), accept, asks_websocket).map(|agreed| agreed.content_type)
+        };
+        let auto = |framing, accept| agreed(Offer::Auto, framing, accept, false);
+        for transport in Transport::framings() {
+            let types = transport.row().media_types();
+            assert_eq!(auto(transport.as_str(), None), Ok(types[0]));
+            assert_eq!(auto(transport.as_str(), Some("text/html")), Ok(types[0]), "whatever is accepted");
+            for media_type in types {
+                assert_eq!(auto(transport.as_str(), Some(media_type)), Ok(*media_type));
+            }
+            assert_eq!(agreed(Offer::Auto, transport.as_str(), None, true), Ok(types[0]), "over an upgrade, too");
+        }
+        for unknown in ["", "ws", "json", "NDJSON"] {
+            assert_eq!(auto(unknown, None), Err(Disagreed::UnknownFraming), "{unknown}");
+        }
+        let not_offered = agreed(Offer::Only(Transport::Sse), "json-seq", None, false);
+        assert_eq!(not_offered, Err(Disagreed::NotAcceptable(vec!["text/event-stream"])));
+        assert_eq!(agreed(Offer::Only(Transport::WebSocket), "ndjson", None, true), Err(Disagreed::UpgradeRequired));
+    }
+
+    #[test]
+    fn every_transport_has_a_type_of_its_own() {
+        for transport in Transport::framings() {
+            let own = transport.media_type().unwrap();
+            let agreed = negotiate(Offer::Auto, None, Some(own), false).unwrap();
+            assert_eq!(agreed, Agreed { transport, content_type: own });
+        }
     }
 }

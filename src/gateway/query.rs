@@ -9,6 +9,7 @@ use percent_encoding::percent_decode_str;
 pub(super) enum Parameter {
     LastEventId,
     Since,
+    Framing,
     Heartbeat,
     BatchSize,
     BatchWindow,
@@ -19,11 +20,12 @@ pub(super) enum Parameter {
 
 /// The names of each parameter. `EventSource` cannot set headers for its first connection, so that a page states its
 /// position in the query; `offset` is an alias of `since`.
-const NAMES: [(&str, Parameter); 10] = [
+const NAMES: [(&str, Parameter); 11] = [
     ("last_event_id", Parameter::LastEventId),
     ("lastEventId", Parameter::LastEventId),
     ("since", Parameter::Since),
     ("offset", Parameter::Since),
+    ("framing", Parameter::Framing),
     ("heartbeat", Parameter::Heartbeat),
     ("batchSize", Parameter::BatchSize),
     ("batchWindow", Parameter::BatchWindow),
@@ -163,6 +165,7 @@ mod tests {
             ("batch_window", "batchWindow"),
             ("heartbeats", "heartbeat"),
             ("subscibe", "subscribe"),
+            ("farming", "framing"),
         ] {
             let query = format!("{written}=1");
             let slip = Query::parse(&query).slip().map(|slip| slip.meant);

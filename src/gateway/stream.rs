@@ -11,7 +11,7 @@ use super::refusal::{Reason, Refusal, count_refusal, reconnect_later, refuse};
 use super::{Gateway, answer, asked, handshake, open, stream_headers, target, ticket};
 use crate::config::snapshot::Snapshot;
 use crate::problem::Problem;
-use crate::route::{Found, OtherMethods, StreamRoute, Transport};
+use crate::route::{Found, OtherMethods, StreamRoute};
 use crate::session::Request;
 use crate::traces::RequestSpan;
 
@@ -73,7 +73,7 @@ pub(super) async fn intercept(
     match decide(gateway, snapshot, wanted).await {
         Err(refusal) => {
             let headers = &session.req_header().headers;
-            match transport_without_errors(headers, &route).filter(|_| refusal.reason().is_unverified()) {
+            match transport_without_errors(headers, &query, &route).filter(|_| refusal.reason().is_unverified()) {
                 Some(transport) => {
                     count_refusal(gateway, refusal.reason());
                     let resume = asked::resume(transport, &route.stream, headers, &query).ok().flatten();

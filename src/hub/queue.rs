@@ -162,6 +162,11 @@ impl Queue {
         }
     }
 
+    /// The number of items that are partly written and must stay.
+    pub fn on_its_way(&self) -> usize {
+        usize::from(self.written > 0)
+    }
+
     /// The chunks to write, in order, up to the first gap that is not encoded.
     pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
         let chunks = self.items.iter().map_while(Item::bytes);

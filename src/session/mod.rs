@@ -16,6 +16,7 @@ mod request;
 mod resume;
 #[cfg(test)]
 mod resume_tests;
+mod separator;
 mod skim;
 #[cfg(test)]
 mod tests;
@@ -91,6 +92,8 @@ pub struct Session {
     last_seq: Option<Seq>,
     /// Whether the head of the answer is decided.
     answered: bool,
+    /// Whether the separator of the next record is omitted, because it is the first record; see `separator`.
+    omits_separator: bool,
     resumes: Resumes,
     /// Whether it was opened with a position to resume from.
     is_resumed: bool,
@@ -279,7 +282,9 @@ impl Session {
 
     /// What is to be written next, in order.
     pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
-        self.queue.chunks().take(ITEMS_PER_WRITE)
+        let first = self.first_record();
+        let omit = move |(n, bytes): (usize, _)| first.as_ref().map_or(bytes, |first| first.omit(n, bytes));
+        self.queue.chunks().take(ITEMS_PER_WRITE).enumerate().map(omit)
     }
 
     /// Takes note of bytes written; calls `sent` with each event that went out whole, and whether it came live rather
@@ -288,7 +293,8 @@ impl Session {
         if bytes > 0 {
             self.last_sent = now.instant;
         }
-        self.queue.advance(bytes, sent);
+        let omitted = self.omitted(bytes);
+        self.queue.advance(bytes + omitted, sent);
     }
 
     /// Bytes from the client. Only a WebSocket's mean anything; others have nothing to say after their request, and a
@@ -402,9 +408,9 @@ impl Session {
         let form = self.form;
         let mut silent = || form.keep_alive(&mut || self.moved_on(context).map(|cursor| cursor.to_string()));
         match visible {
-            None => silent(),
+            None => silent().unwrap_or_else(|| self.visible_heartbeat(context)),
             // Its pong says whether the client is there.
-            Some(visible) if form.transport.takes_commands() => [visible, silent()].concat().into(),
+            Some(visible) if form.transport.takes_commands() => [visible, silent().unwrap_or_default()].concat().into(),
             Some(visible) => visible,
         }
     }

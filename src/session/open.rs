@@ -66,13 +66,15 @@ impl Session {
             None => None,
         };
         let websocket = request.transport.takes_commands().then(|| Box::new(WebSocketSide::new(&route, now)));
+        let form = route.form(request.transport, request.http11);
         Self {
-            form: route.form(request.transport, request.http11),
+            form,
             queue: Queue::default(),
             subscriptions: Vec::new(),
             last_seq: None,
             look_at: None,
             answered: false,
+            omits_separator: !form.separator().is_empty(),
             resumes: Resumes::default(),
             is_resumed: request.resume.is_some(),
             heartbeat_due: now.instant,
@@ -197,7 +199,8 @@ impl Session {
                 )
             }
         };
-        self.push_first(head.into());
+        let start = self.form.start();
+        self.push_first(if start.is_empty() { head.into() } else { [&head[..], &start].concat().into() });
     }
 
     /// What the transport has before the first record. Where it has nothing, the head alone says that the stream is open.

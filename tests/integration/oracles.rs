@@ -33,6 +33,16 @@ fn requests_sees_every_line_once() {
 }
 
 #[test]
+fn readers_of_framings_see_everything_once() {
+    for reader in ["framing_reader.py json-seq", "framing_reader.py json-array", "framing_reader.py length"] {
+        resumes_exactly(reader, "http", "/framed");
+    }
+    for reader in ["framing.mjs json-seq", "framing.mjs length"] {
+        resumes_exactly(reader, "http", "/framed");
+    }
+}
+
+#[test]
 fn ws_sees_everything_once() {
     resumes_exactly("ws.cjs", "ws", "/ws");
 }

@@ -26,6 +26,13 @@ fn ndjson_is_followed_over_cuts() {
 }
 
 #[test]
+fn framings_are_followed_over_cuts() {
+    for transport in ["length", "json-seq", "json-array"] {
+        is_followed("/auto", &["--transport", transport]);
+    }
+}
+
+#[test]
 fn websockets_are_followed_over_cuts() {
     is_followed("/ws", &["--transport", "ws"]);
 }

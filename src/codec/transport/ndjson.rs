@@ -2,7 +2,7 @@
 
 use super::reading::{Reader, Record, lines};
 use super::{Control, Row};
-use crate::codec::{EventField, Form, WebSocketFrames, json};
+use crate::codec::{Form, json};
 use crate::event::Event;
 
 pub(super) struct Ndjson;
@@ -21,24 +21,20 @@ impl Row for Ndjson {
     }
 
     fn form(&self, form: Form) -> Form {
-        Form { event_field: EventField::None, frames: WebSocketFrames::Text, ..form }
+        form.of_json_text()
     }
 
     fn event(&self, event: &Event, cursor: &[u8], form: Form) -> Vec<u8> {
-        let mut line = json::text_of(event, cursor, form.data);
-        line.push(b'\n');
-        line
+        json::line(json::text_of(event, cursor, form.data))
     }
 
     fn control(&self, record: Control<'_>) -> Vec<u8> {
-        let mut line = record.data;
-        line.push(b'\n');
-        line
+        json::line(record.data)
     }
 
     /// Readers skip an empty line.
-    fn keep_alive(&self, _cursor: &mut dyn FnMut() -> Option<String>) -> Vec<u8> {
-        b"\n".to_vec()
+    fn keep_alive(&self, _cursor: &mut dyn FnMut() -> Option<String>) -> Option<Vec<u8>> {
+        Some(b"\n".to_vec())
     }
 
     fn reader(&self) -> Option<Box<dyn Reader>> {

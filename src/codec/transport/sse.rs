@@ -35,7 +35,7 @@ impl Row for Sse {
         Form { frames: WebSocketFrames::Text, ..form }
     }
 
-    /// How long to wait before a reconnect, and where the client stands before its first event. The record has no data,
+    /// How long to wait before a reconnect, and the client's position before its first event. The record has no data,
     /// so browsers store the id and dispatch nothing.
     fn priming(&self, retry_ms: u64, cursor: Option<&[u8]>) -> Vec<u8> {
         let mut bytes = format!("retry: {retry_ms}\n").into_bytes();
@@ -57,13 +57,13 @@ impl Row for Sse {
     }
 
     /// A comment; with the client's position, where it moved on.
-    fn keep_alive(&self, cursor: &mut dyn FnMut() -> Option<String>) -> Vec<u8> {
+    fn keep_alive(&self, cursor: &mut dyn FnMut() -> Option<String>) -> Option<Vec<u8>> {
         let mut bytes = b": keep-alive\n".to_vec();
         if let Some(cursor) = cursor() {
             put_field(&mut bytes, b"id", cursor.as_bytes());
         }
         bytes.push(b'\n');
-        bytes
+        Some(bytes)
     }
 
     fn goodbye(&self, goodbye: &Goodbye) -> Vec<u8> {

@@ -45,8 +45,8 @@ impl Row for WebSocket {
         frame(Opcode::Text, &json::websocket_message(record.number, "event", None, record.unix_ms, &record.data))
     }
 
-    fn keep_alive(&self, _cursor: &mut dyn FnMut() -> Option<String>) -> Vec<u8> {
-        frame(Opcode::Ping, b"")
+    fn keep_alive(&self, _cursor: &mut dyn FnMut() -> Option<String>) -> Option<Vec<u8>> {
+        Some(frame(Opcode::Ping, b""))
     }
 
     fn goodbye(&self, goodbye: &Goodbye) -> Vec<u8> {

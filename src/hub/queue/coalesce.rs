@@ -105,11 +105,6 @@ impl Queue {
         }
         keeps
     }
-
-    /// The number of items that are partly written and must stay.
-    pub(super) fn on_its_way(&self) -> usize {
-        usize::from(self.written > 0)
-    }
 }
 
 fn state(event: &Event) -> Option<State<'_>> {

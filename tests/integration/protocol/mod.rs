@@ -80,6 +80,11 @@ fn ndjson() {
 }
 
 #[test]
+fn framings_conform() {
+    conforms("framings.yaml");
+}
+
+#[test]
 fn websockets() {
     conforms("websocket.yaml");
 }

@@ -10,6 +10,7 @@ use super::case::{Answer, Case, Open, Produce, Step};
 use super::matching::{KEEP, compare};
 use crate::support::Patience;
 use crate::support::broker::Broker;
+use crate::support::framed::{Framed, Framing};
 use crate::support::http::{Body, Call, Head};
 use crate::support::ndjson::Ndjson;
 use crate::support::sse::{Record, Sse};
@@ -28,6 +29,7 @@ pub struct Run<'a> {
 enum Stream {
     Sse(Sse),
     Ndjson(Ndjson),
+    Framed(Framed),
     WebSocket(RawWebSocket),
     Whole(Body),
 }
@@ -105,17 +107,21 @@ impl<'a> Run<'a> {
             check_head(&head, answer);
         }
         let problem = answer.and_then(|answer| answer.problem.as_ref());
-        let stream = self.read_as(head, body, problem);
+        let framing = framing(&head, &self.text(path));
+        let stream = self.read_as(head, body, problem, framing);
         self.streams.insert(open.r#as.clone().unwrap_or_else(|| "stream".to_owned()), stream);
     }
 
-    fn read_as(&self, head: Head, mut body: Body, problem: Option<&Value>) -> Stream {
+    fn read_as(&self, head: Head, mut body: Body, problem: Option<&Value>, framing: Option<Framing>) -> Stream {
         if let Some(problem) = problem {
             assert_eq!(head.header("content-type"), Some("application/problem+json"));
             let text = std::iter::from_fn(|| body.next().expect("a whole body")).flatten().collect::<Vec<_>>();
             let got: Value = serde_json::from_slice(&text).expect("a JSON problem");
             compare(&self.fill(problem), &got, "").unwrap_or_else(|error| panic!("{error} in {got}"));
             return Stream::Whole(body);
+        }
+        if let (200, Some(framing)) = (head.status, framing) {
+            return Stream::Framed(Framed::over(body, framing));
         }
         match (head.status, head.header("content-type").unwrap_or_default()) {
             (101, _) => Stream::WebSocket(RawWebSocket { connection: body.connection, head }),
@@ -163,6 +169,11 @@ impl<'a> Run<'a> {
                     patience.check("the end");
                 }
             }
+            Stream::Framed(framed) => {
+                while framed.record().is_some() {
+                    patience.check("the end");
+                }
+            }
             Stream::Whole(body) => while body.next().expect("a proper end").is_some() {},
         }
     }
@@ -196,6 +207,10 @@ impl Stream {
                 Self::Ndjson(ndjson) => match &*ndjson.line().expect("a line before the end") {
                     "" => json!(""),
                     line => serde_json::from_str(line).expect("a JSON line"),
+                },
+                Self::Framed(framed) => match framed.record().expect("a record before the end") {
+                    Value::Null => json!(""),
+                    record => record,
                 },
                 Self::WebSocket(socket) => message(socket),
                 Self::Whole(_) => panic!("the answer is no stream"),
@@ -268,6 +283,17 @@ fn check_head(head: &Head, answer: &Answer) {
     }
     for name in &answer.without {
         assert_eq!(head.header(name), None, "{name} in {head:?}");
+    }
+}
+
+/// How an answer is framed, if neither as SSE nor as NDJSON. `application/json` is NDJSON, unless an array was asked for.
+fn framing(head: &Head, path: &str) -> Option<Framing> {
+    match head.header("content-type")? {
+        "application/x-length-prefixed-json" => Some(Framing::Length),
+        "application/json-seq" => Some(Framing::JsonSeq),
+        "application/x-json-array" => Some(Framing::JsonArray),
+        "application/json" if path.contains("framing=json-array") => Some(Framing::JsonArray),
+        _ => None,
     }
 }
 

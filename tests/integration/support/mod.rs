@@ -9,6 +9,7 @@ pub mod client;
 pub mod collector;
 pub mod cutter;
 pub mod fixture;
+pub mod framed;
 pub mod hop;
 pub mod http;
 pub mod ndjson;
