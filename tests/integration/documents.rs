@@ -41,7 +41,7 @@ const REPLACED: &[(&str, &str)] = &[
     ("somebody", "`a client`, `another process`"),
     ("stands", "`is`, `runs`"),
     ("strangers", "`untrusted peers`"),
-    ("the fixture", "`the project`"),
+    ("the house", "`the project`"),
     ("the wall", "`the core boundary`"),
     ("those who", "`clients that`"),
     ("to be had", "`available`"),
