@@ -10,7 +10,7 @@ use crate::reserved::looks_like_ours;
 
 use super::{DataForm, websocket};
 
-/// What is sent of an event: a line of JSON.
+/// The JSON line that is sent for an event.
 pub fn body(event: &Event, data: DataForm) -> &[u8] {
     match data {
         DataForm::Envelope => &event.envelope,
@@ -40,7 +40,7 @@ pub fn line(mut text: Vec<u8>) -> Vec<u8> {
     text
 }
 
-/// The envelope, with `"cursor"` beside `"id"` where the two differ.
+/// The envelope, with `"cursor"` after `"id"` if they differ.
 fn put_envelope_with_cursor(out: &mut Vec<u8>, event: &Event, cursor: &[u8]) {
     let (id, rest) = event.envelope.split_at(id_member_len(event));
     out.extend_from_slice(id);
@@ -48,7 +48,7 @@ fn put_envelope_with_cursor(out: &mut Vec<u8>, event: &Event, cursor: &[u8]) {
     out.extend_from_slice(rest);
 }
 
-/// One WebSocket message with an event: its `id` is the event's, its `timestamp` the event's time.
+/// A WebSocket message with an event: its `id` is the event's, and its `timestamp` the event's time.
 pub fn websocket_event(event: &Event, cursor: &[u8], data: DataForm) -> Vec<u8> {
     let body = body(event, data);
     let mut text = Vec::with_capacity(body.len() + cursor.len() + 128);
@@ -63,7 +63,7 @@ pub fn websocket_event(event: &Event, cursor: &[u8], data: DataForm) -> Vec<u8> 
     websocket::frame(websocket::Opcode::Text, &text)
 }
 
-/// One WebSocket message of the session's own: an event that is not in the log, or a response. `data` is JSON.
+/// A WebSocket message of the session itself: a control record or a response. `data` is JSON.
 pub fn websocket_message(
     number: u64,
     kind: &str,
@@ -80,7 +80,7 @@ pub fn websocket_message(
     text
 }
 
-/// A loss. `cursor` is where the client stands after it, `refresh` the URL of a full snapshot.
+/// A gap. `cursor` is the client's position after it, and `refresh` the URL of a full snapshot.
 pub fn gap(gap: &Gap, refresh: Option<&str>) -> Vec<u8> {
     #[derive(Serialize)]
     struct Range<'a> {
@@ -114,8 +114,8 @@ pub fn gap(gap: &Gap, refresh: Option<&str>) -> Vec<u8> {
     })
 }
 
-/// A heartbeat that scripts see. `ts` is in milliseconds since the Unix epoch, `interval` the longest silence between
-/// what is sent, in milliseconds, where it was asked for.
+/// A visible heartbeat. `ts` is in milliseconds since the Unix epoch. `interval` is the longest silence between two
+/// records in milliseconds, if the client requested it.
 pub fn heartbeat(ts: i64, interval: Option<u128>, cursor: Option<&str>) -> Vec<u8> {
     #[derive(Serialize)]
     struct Object<'a> {
@@ -134,13 +134,13 @@ pub fn auth(expires: i64) -> Vec<u8> {
     text(&json!({ "type": "auth", "expires": expires }))
 }
 
-/// A record of a probe. `ts` is when it was sent, in milliseconds since the Unix epoch; `http` is the version that the
-/// request came with.
+/// A record of a probe. `ts` is the time of sending in milliseconds since the Unix epoch; `is_http11` is the version of
+/// the request.
 pub fn probe(ts: i64, is_http11: bool) -> Vec<u8> {
     text(&json!({ "type": "probe", "ts": ts, "http": if is_http11 { "1.1" } else { "1.0" } }))
 }
 
-/// RFC 3339, in UTC, of milliseconds since the Unix epoch; times beyond the year 9999 are shown as its end.
+/// RFC 3339 in UTC for milliseconds since the Unix epoch; times after the year 9999 are shown as its end.
 pub fn timestamp(unix_ms: i64) -> String {
     let nanos = i128::from(unix_ms) * 1_000_000;
     let time = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok().filter(|time| (0..10_000).contains(&time.year()));
@@ -148,12 +148,12 @@ pub fn timestamp(unix_ms: i64) -> String {
     text.unwrap_or_else(|| "9999-12-31T23:59:59Z".into())
 }
 
-/// Serializes; every type here has string keys and no failing parts, so an error can't occur and gives `null`.
+/// Serializes. All types here have string keys and infallible parts, so that the fallback `null` is unreachable.
 pub fn text(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_else(|_| b"null".to_vec())
 }
 
-/// How much of the canonical envelope is `{"id":"..."`.
+/// The length of `{"id":"..."` in the canonical envelope.
 fn id_member_len(event: &Event) -> usize {
     let quoted = event.envelope[r#"{"id":""#.len()..].iter().position(|byte| *byte == b'"');
     r#"{"id":""#.len() + quoted.unwrap_or(0) + 1

@@ -1,4 +1,5 @@
-//! Who opens a stream: the token and the page it came from. What they may see is decided by [`crate::admission`].
+//! Authorization of a stream request: the token, and the page it came from. [`crate::admission`] decides what the
+//! stream receives.
 
 use std::borrow::Cow;
 
@@ -16,26 +17,26 @@ use crate::auth::{self, TokenError, TokenOrigin, Verifier};
 use crate::problem::Problem;
 use crate::route::{Admission, Params, StreamRoute, Transport};
 
-/// What a stream request may see.
+/// The access rights of a stream request.
 #[derive(Debug)]
 pub(super) struct Authorized {
     pub selector: Selector,
     pub principal: Option<Principal>,
     /// The page that opens a WebSocket.
     pub site: Option<Site>,
-    /// Whether it may see nothing yet: the first message of a WebSocket brings the token.
+    /// Whether the first message of a WebSocket has to contain the token; nothing is sent before.
     pub is_unauthenticated: bool,
 }
 
-/// What says who a request is from.
+/// What identifies the client of a request.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Means<'a> {
     pub(super) verifier: Option<&'a Verifier>,
-    /// Who it is from, where the authentication service was asked.
+    /// The result of the authentication service, if it was called.
     pub(super) identified: Option<&'a Identified>,
 }
 
-/// Verifies the token where the route needs one, and has the request decided on. On public routes tokens are ignored.
+/// Verifies the token if the route requires one, and decides on the request. Public routes ignore tokens.
 pub(super) fn authorize(
     route: &StreamRoute,
     params: &Params,
@@ -72,7 +73,7 @@ pub(super) fn authorize(
     Ok(Authorized { selector, principal, site, is_unauthenticated: false })
 }
 
-/// The token that the request carries elsewhere than in `Authorization` and cookies, where the route takes one from there.
+/// The token outside of `Authorization` and cookies, if the route accepts it from there.
 fn set_by_client<'a>(
     route: &StreamRoute,
     transport: Transport,
@@ -86,7 +87,7 @@ fn set_by_client<'a>(
     offered.or_else(|| ticket().map(|ticket| (TokenOrigin::Ticket, ticket)))
 }
 
-/// Whether the request carries a token, good or not.
+/// Whether the request contains a token, valid or not.
 pub(super) fn has_token(
     route: &StreamRoute,
     transport: Transport,
@@ -100,7 +101,7 @@ pub(super) fn has_token(
         || !auth::presented(lines(AUTHORIZATION), None, lines(COOKIE), cookie).is_empty()
 }
 
-/// Who holds the token that a ticket is asked with, if they may have one for this path.
+/// The holder of the token in a ticket request, if a ticket may be issued for this path.
 pub(super) fn ticket_holder(
     route: &StreamRoute,
     params: &Params,
@@ -115,14 +116,14 @@ pub(super) fn ticket_holder(
     Ok(principal)
 }
 
-/// Of the places of a token the first that has one counts alone.
+/// Verifies the tokens of the first source that has one.
 fn identify(
     headers: &HeaderMap,
     set_by_client: Option<(TokenOrigin, &str)>,
     verifier: Option<&Verifier>,
     verify: impl Fn(&Verifier, TokenOrigin, &str) -> Result<Principal, TokenError>,
 ) -> Result<(Principal, TokenOrigin), Refusal> {
-    // The configuration was refused if a route needs tokens and nothing verifies them; if so nonetheless: nobody.
+    // Unreachable for valid configurations: a route that requires tokens needs a verifier.
     let verifier = verifier.ok_or_else(|| unauthorized("Bearer", "no token is accepted here"))?;
     let lines = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
     let mut refused = unauthorized("Bearer", "a token is required");
@@ -141,7 +142,7 @@ fn identify(
     Err(refused)
 }
 
-/// A line that is no text counts as a line: an origin that cannot be read must not hide another one.
+/// A line that is not text counts as well: an unreadable origin must not hide another one.
 fn site(headers: &HeaderMap, by_cookie: bool) -> Site {
     let lines = |name: HeaderName| headers.get_all(name).into_iter().map(|value| value.to_str().unwrap_or_default());
     Site::new(lines(ORIGIN), lines(HOST).next(), by_cookie)
@@ -160,13 +161,13 @@ fn refusal(refused: Refused) -> Refusal {
     }
 }
 
-/// The credentials may be good: a 401 would be the end for a client.
+/// The credentials may be valid: a client would not retry after a 401.
 pub(super) fn unavailable(reason: Reason, error: &dyn std::error::Error) -> Refusal {
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
     Refusal::new(reason, problem.retry_after(retry_delay()))
 }
 
-/// RFC 6750 section 3: no error code where no token came.
+/// RFC 6750 section 3: without a token, no error code is sent.
 pub(super) fn unauthorized(challenge: &'static str, detail: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
     let problem =
         Problem::new(StatusCode::UNAUTHORIZED, detail).header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));

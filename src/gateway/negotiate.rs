@@ -1,25 +1,25 @@
-//! Which transport a request gets: the route's offer against `Accept` (RFC 9110 section 12.5.1) and `Upgrade`.
+//! Content negotiation: matches the route's offer with `Accept` (RFC 9110 section 12.5.1) and `Upgrade`.
 
 use crate::route::{Offer, Transport};
 
 /// The content type of a transport whose responses have no body.
 const NO_BODY: &str = "";
 
-/// What was agreed on.
+/// The selected transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Agreed {
     pub transport: Transport,
     pub content_type: &'static str,
 }
 
-/// Why nothing was agreed on.
+/// Why no transport was selected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Disagreed {
-    /// 406: what is offered.
+    /// 406, with the offered types.
     NotAcceptable(Vec<&'static str>),
     /// 400: no transport has the name that `framing` gives.
     UnknownFraming,
-    /// 426: the route speaks WebSocket only.
+    /// 426: the route offers only WebSocket.
     UpgradeRequired,
 }
 
@@ -54,7 +54,7 @@ pub(super) fn negotiate(
     }
 }
 
-/// The acceptable type with the highest quality; then the one named more specifically; then ours first.
+/// The acceptable type with the highest quality, then with the most specific range, then the first in our order.
 fn preferred(types: &[Agreed], accept: Option<&str>) -> Option<Agreed> {
     let Some(accept) = accept.filter(|accept| !accept.trim().is_empty()) else {
         return types.first().copied();
@@ -69,7 +69,7 @@ fn preferred(types: &[Agreed], accept: Option<&str>) -> Option<Agreed> {
     best.map(|(_, offered)| offered)
 }
 
-/// The quality (in thousandths) that the most specific matching range gives a type, and how specific that is.
+/// The quality (in thousandths) from the most specific matching range, and its specificity.
 fn rank(offered: &str, accept: &str) -> (u16, u8) {
     let ranges = accept.split(',').filter_map(|range| {
         let mut parts = range.split(';').map(str::trim);
@@ -94,7 +94,7 @@ fn specificity(offered: &str, range: &str) -> Option<u8> {
     offered.split_once('/').is_some_and(|(own, _)| own.eq_ignore_ascii_case(kind)).then_some(2)
 }
 
-/// A weight in thousandths; what is no weight counts as none given.
+/// A weight in thousandths; an invalid weight counts as absent.
 fn quality(text: &str) -> u16 {
     match text.parse::<f32>() {
         Ok(weight) if (0.0..=1.0).contains(&weight) => (weight * 1000.0).round() as u16,
@@ -148,7 +148,7 @@ mod tests {
         for offer in [websocket, Offer::Auto] {
             assert_eq!(negotiate(offer, None, Some("text/html"), true).unwrap().transport, Transport::WebSocket);
         }
-        // A server may ignore an upgrade it was asked for (RFC 9110 section 7.8).
+        // A server may ignore an upgrade (RFC 9110 section 7.8).
         assert_eq!(negotiate(Offer::Only(Transport::Sse), None, None, true).unwrap().transport, Transport::Sse);
     }
 

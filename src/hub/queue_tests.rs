@@ -327,7 +327,7 @@ proptest! {
         let mut newest = std::collections::BTreeMap::new();
         let mut offsets = [0; 2];
         for (key, partition, len, read) in &steps {
-            // The last key stands for events without keys.
+            // The last key represents events without keys.
             let key = ["a", "b", "c", "d", "e", "f", ""][*key % states];
             let offset = offsets[*partition as usize];
             offsets[*partition as usize] += 1;

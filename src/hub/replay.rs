@@ -1,8 +1,8 @@
-//! Replay from a client's positions to the present: chunks of the log where a position lies before the window, then the
-//! window, until the client has caught up.
+//! Replay from a client's positions to the present: through chunks of the log for positions before the window, and then
+//! through the window.
 //!
-//! The transition from the log to the window is exact, because both go by position: the window does not give again what
-//! the log gave. While the window advances faster than the client reads, replay continues in the log.
+//! The transition from the log to the window is exact, because both go by position: the window skips what the log has
+//! delivered. While the window advances faster than the client reads, the replay continues in the log.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -25,9 +25,9 @@ pub struct Replay {
     pub(super) next: Seq,
     /// Where the client stands.
     pub(super) positions: Standing,
-    /// Where a client stands that saw the window in hub order and nothing else: what shared encodings may say.
+    /// The position of a client that has read the window in hub order only: the one that shared encodings contain.
     order: Positions,
-    /// Cuts of a log from this place in hub order on were not seen.
+    /// Truncations from this position in hub order on have not been processed.
     cuts_from: Seq,
     /// The times of the pages read last: the oldest goes on, so that partitions keep in step.
     times: FxHashMap<Lane, i64>,
@@ -48,7 +48,7 @@ pub fn cut(entry: &Entry, from: i64, until: i64) -> Option<Cow<'_, Entry>> {
 }
 
 impl Replay {
-    /// From where a client stands now, `order` where the window starts.
+    /// From the client's current position; `order` is the start of the window.
     pub(super) fn new(hub: &Hub, positions: Positions, order: Positions) -> Self {
         Self {
             next: 0,
@@ -60,8 +60,8 @@ impl Replay {
         }
     }
 
-    /// The next entry of the window that the client has not seen; nothing where it has caught up. Skips partitions whose
-    /// position lies before the window. Once their log was read up to the window, it passes the window again.
+    /// The next entry of the window that the client has not received; `None` if it has caught up. Skips partitions
+    /// whose position is before the window. Once their log has been read up to the window, it passes the window again.
     pub fn step<'hub>(&mut self, hub: &'hub Hub, stream: &Stream) -> Option<&'hub Entry> {
         self.return_to_skipped(hub, stream);
         loop {
@@ -82,8 +82,8 @@ impl Replay {
         }
     }
 
-    /// Passes the window again once the log of a skipped partition was read up to the window. Positions identify the
-    /// entries that the client has seen.
+    /// Restarts in the window once the log of a skipped partition has been read up to it. Positions identify the
+    /// entries that the client has received.
     fn return_to_skipped(&mut self, hub: &Hub, stream: &Stream) {
         if self.skipped.iter().any(|lane| !self.is_behind(hub, stream, *lane)) {
             self.skipped.clear();
@@ -106,13 +106,13 @@ impl Replay {
         behind.into_iter().map(|(_, _, place)| place).collect()
     }
 
-    /// Whether the window does not hold all that the client has not seen.
+    /// Whether the window lacks some of the entries that the client has not received.
     pub fn needs_log(&self, hub: &Hub, stream: &Stream) -> bool {
         self.behind(hub, stream).next().is_some()
     }
 
-    /// The entries of a page that the client has not seen, before the offset `until`: what comes after it may not have
-    /// been read here yet. Losses are cut to what lies between. Each must be [passed](Self::pass), and the page
+    /// The entries of a chunk that the client has not received, before the offset `until`: later ones may not have been
+    /// read here yet. Gaps are cut to this range. Each entry must be [passed](Self::pass), and the chunk
     /// [ended](Self::end_page).
     pub fn unseen<'page>(
         &self,
@@ -125,8 +125,8 @@ impl Replay {
         entries.iter().map_while(move |entry| cut(entry, next, until))
     }
 
-    /// Up to which offset a page is wanted. Nothing where it does not hold the next offset of its partition, where that is
-    /// in the window, and where the page is of another topic of that name.
+    /// The offset up to which a chunk is needed. `None` if it does not contain the next offset of its partition, if
+    /// that is in the window, or if the chunk belongs to another topic of that name.
     pub fn wanted_of(&self, hub: &Hub, stream: &Stream, page: &Page) -> Option<i64> {
         let lane = self.lane(stream, page)?;
         let (next, base) = (self.positions.next(lane)?, hub.topic(&page.topic)?.base.get(lane.1).copied()?);
@@ -140,13 +140,13 @@ impl Replay {
         }
     }
 
-    /// The positions of the client after it has passed an entry, and those in all partitions but the entry's, which other
-    /// clients may share.
+    /// The client's positions after an entry, and those in all partitions except the entry's, which other clients may
+    /// share.
     pub fn split_at(&mut self, stream: &Stream, entry: &Entry) -> Option<(&Positions, &mut Arc<OtherPositions>)> {
         Some(self.positions.split(entry_lane(stream, entry)?))
     }
 
-    /// Takes note that everything of a page before `until` was passed, offsets without records as well.
+    /// Records that everything in a chunk before `until` was passed, including offsets without records.
     pub fn end_page(&mut self, stream: &Stream, page: &Page, until: i64) {
         let Some(lane) = self.lane(stream, page) else { return };
         if let Some(next) = self.positions.next(lane) {
@@ -157,7 +157,7 @@ impl Replay {
         }
     }
 
-    /// Leaves out what lies before the window of partitions but these. Gives what was left out.
+    /// Skips the entries before the window, except in these partitions. Returns the skipped ranges.
     pub fn leave_out(&mut self, hub: &Hub, stream: &Stream, but: &[Place]) -> Vec<GapRange> {
         let is_kept =
             |place: &Place| but.iter().any(|kept| (&kept.topic, kept.partition) == (&place.topic, place.partition));
@@ -170,8 +170,8 @@ impl Replay {
         left_out
     }
 
-    /// Leaves out the oldest of what lies before the window, so that at most `records` are left to be read of the log,
-    /// an equal share of each partition. Gives what was left out.
+    /// Skips the oldest entries before the window, so that at most `records` remain to be read of the log, with an
+    /// equal share per partition. Returns the skipped ranges.
     pub fn keep_newest(&mut self, hub: &Hub, stream: &Stream, records: u64) -> Vec<GapRange> {
         let records = i64::try_from(records).unwrap_or(i64::MAX);
         let behind: Vec<_> = self.behind(hub, stream).collect();
@@ -189,7 +189,7 @@ impl Replay {
         left_out
     }
 
-    /// What went with a log that is gone or shorter than it was. Partitions that were added meanwhile join the walk.
+    /// The losses with a deleted or truncated log. Added partitions join the replay.
     pub fn lost(&mut self, hub: &Hub, stream: &Stream) -> Vec<Gap> {
         let mut losses = Losses::default();
         for (n, (topic, order)) in stream.topics.iter().zip(&mut self.order.0).enumerate() {
@@ -233,29 +233,29 @@ impl Replay {
         losses.into_gaps()
     }
 
-    /// What fell out of the window before this walk came to it, where there is no log to read it from.
+    /// The entries that left the window before this replay reached them, if there is no log.
     pub fn fell_out(&mut self, hub: &Hub, stream: &Stream) -> Vec<Gap> {
         let overflow = self.leave_out(hub, stream, &[]);
         Losses { overflow, ..Losses::default() }.into_gaps()
     }
 
-    /// Where the client stands.
+    /// The client's position.
     pub fn positions(&self) -> &Positions {
         &self.positions
     }
 
-    /// The cursor of a client that has everything up to here, `id` last.
+    /// The cursor of a client that has received everything up to here, `id` last.
     pub fn cursor(&self, stream: &Stream, id: &EventId) -> Cursor {
         self.positions.cursor(&stream.topics, id.clone())
     }
 
-    /// Whether the client stands where hub order had those stand who got the entry it got last, so that what is shared
-    /// of that fits it. Windows of different lengths forget where they stood at an older entry of another topic.
+    /// Whether the client's position equals that of all recipients of its last entry in hub order, so that shared
+    /// encodings fit. Windows of different lengths lose the positions at older entries of other topics.
     pub fn is_in_order(&self, hub: &Hub, stream: &Stream) -> bool {
         *self.positions == self.order && hub.is_order_known(stream, self.next.saturating_sub(1))
     }
 
-    /// The client's cursor where no event is at hand: some partition's last offset stands for the id.
+    /// The client's cursor without an event: the last offset of some partition is the id.
     pub fn cursor_now(&self, stream: &Stream) -> Option<Cursor> {
         let mut firsts = stream.topics.iter().zip(self.positions.0.iter().map(|seen| seen.next.first()));
         let (topic, next) = firsts.find_map(|(topic, next)| Some((topic, next?)))?;
@@ -276,7 +276,7 @@ impl Replay {
         })
     }
 
-    /// The topic and partition of a page, as positions count them.
+    /// The topic and partition of a chunk, as positions count them.
     fn lane(&self, stream: &Stream, page: &Page) -> Option<Lane> {
         let topic = stream.topics.iter().position(|topic| *topic == page.topic)?;
         Some((topic, usize::try_from(page.partition).ok()?))

@@ -35,7 +35,7 @@ impl<A> Question<A> {
     /// The response or its error, if it has arrived. Does not block. One of them arrives within the time limit of the
     /// request.
     pub(super) fn answer(&self) -> Option<Result<A, KafkaError>> {
-        // SAFETY: the queue is ours until it is destroyed in `drop`.
+        // SAFETY: the queue is owned by `self` until `drop` destroys it.
         let event = unsafe { sys::rd_kafka_queue_poll(self.queue, 0) };
         if event.is_null() {
             return None;
@@ -53,8 +53,8 @@ impl<A> Question<A> {
     fn send(client: &Arc<Client>, limit: Duration, read: fn(&Event) -> A, send: impl FnOnce(&Call)) -> Self {
         let handle = client.client().native_ptr();
         let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: the client is alive; librdkafka makes a queue for it, destroyed in `drop`, and options, destroyed
-        // below. A limit that it does not take (above an hour) leaves the client's own.
+        // SAFETY: the client is alive. `drop` destroys the queue, and the options are destroyed below. For a limit that
+        // librdkafka rejects (above an hour), the client's own applies.
         let (queue, options) = unsafe {
             let options = sys::rd_kafka_AdminOptions_new(handle, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_ANY);
             sys::rd_kafka_AdminOptions_set_request_timeout(options, limit, ptr::null_mut(), 0);
@@ -62,12 +62,12 @@ impl<A> Question<A> {
         };
         if let Some(on_answer) = &client.context().on_answer {
             let opaque = ptr::from_ref(on_answer).cast_mut().cast();
-            // SAFETY: what is pointed at belongs to the client, which `Self` keeps, and `drop` takes the callback away
-            // before it gives up the client.
+            // SAFETY: the client, which `Self` keeps, owns the target of the pointer, and `drop` removes the callback
+            // before it releases the client.
             unsafe { sys::rd_kafka_queue_cb_event_enable(queue, Some(answered), opaque) };
         }
         send(&Call { client: handle, options, queue });
-        // SAFETY: the options are ours, and every question copies them.
+        // SAFETY: the options are owned here, and every request copies them.
         unsafe { sys::rd_kafka_AdminOptions_destroy(options) };
         Self { queue, read, _client: client.clone() }
     }
@@ -75,9 +75,9 @@ impl<A> Question<A> {
 
 impl<A> Drop for Question<A> {
     fn drop(&mut self) {
-        // SAFETY: the queue is ours and not used again; a question still under way holds it until it has its answer.
-        // The client, which is a field, is still alive. No callback runs once it is taken away: both take the queue's
-        // lock.
+        // SAFETY: the queue is owned here and not used again; a pending request holds a reference to it until its
+        // response arrives. The client, which is a field, is still alive. No callback runs after its removal, because
+        // both hold the queue's lock.
         unsafe {
             sys::rd_kafka_queue_cb_event_enable(self.queue, None, ptr::null_mut());
             sys::rd_kafka_queue_destroy(self.queue);
@@ -87,7 +87,7 @@ impl<A> Drop for Question<A> {
 
 /// The reply queue of a request is not empty. Called by librdkafka's threads.
 extern "C" fn answered(_: *mut sys::rd_kafka_t, opaque: *mut c_void) {
-    // SAFETY: `Question::send` gave this pointer, to what the question's client owns.
+    // SAFETY: `Question::send` passed this pointer to data that the request's client owns.
     let on_answer = unsafe { &*opaque.cast::<OnAnswer>() };
     on_answer();
 }
@@ -111,8 +111,8 @@ pub(super) fn topics(
     let names: Vec<_> = names.iter().map(|name| CString::new(&**name).unwrap_or_default()).collect();
     let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
     Question::send(client, limit, read_topics, |call| {
-        // SAFETY: the pointers are to NUL-terminated strings that outlive the collection, which copies them, as the
-        // question copies the collection; client, options and queue are alive (`Question::send`).
+        // SAFETY: the pointers are to NUL-terminated strings that outlive the collection, which copies them, and the
+        // request copies the collection. Client, options and queue are alive (`Question::send`).
         unsafe {
             sys::rd_kafka_AdminOptions_set_broker(call.options, broker, ptr::null_mut(), 0);
             let topics = sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
@@ -127,7 +127,7 @@ pub(super) type DescribedOrNot = Result<Described, RDKafkaErrorCode>;
 
 fn read_topics(event: &Event) -> Vec<DescribedOrNot> {
     let mut count = 0;
-    // SAFETY: the event is alive. Of another kind of event the result is null; the descriptions are the event's.
+    // SAFETY: the event is alive, and owns the descriptions. For another kind of event the result is null.
     let topics = unsafe {
         let result = sys::rd_kafka_event_DescribeTopics_result(event.0);
         if result.is_null() {
@@ -201,8 +201,8 @@ pub(super) fn offsets(
         Isolation::Uncommitted => sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED,
     };
     Question::send(client, limit, read_offsets, |call| {
-        // SAFETY: the list is alive, and the question copies it; client, options and queue are alive
-        // (`Question::send`). The level is one of the two that the options take, so that there is no error to be freed.
+        // SAFETY: the list is alive, and the request copies it; client, options and queue are alive (`Question::send`).
+        // The level is one of the two valid ones, so that there is no error to free.
         unsafe {
             sys::rd_kafka_AdminOptions_set_isolation_level(call.options, level);
             sys::rd_kafka_ListOffsets(call.client, list.ptr(), call.options, call.queue);
@@ -212,7 +212,7 @@ pub(super) fn offsets(
 
 fn read_offsets(event: &Event) -> Offsets {
     let mut count = 0;
-    // SAFETY: the event is alive. Of another kind of event the result is null; what is found is the event's.
+    // SAFETY: the event is alive, and owns the result. For another kind of event it is null.
     let found = unsafe {
         let result = sys::rd_kafka_event_ListOffsets_result(event.0);
         if result.is_null() {
@@ -225,7 +225,7 @@ fn read_offsets(event: &Event) -> Offsets {
 }
 
 fn read_offset(info: *const sys::rd_kafka_ListOffsetsResultInfo_t) -> (LogName, Result<i64, RDKafkaErrorCode>) {
-    // SAFETY: what was found is a live event's (`read_offsets`), and so is the partition in it, whose topic is a
+    // SAFETY: the result belongs to a live event (`read_offsets`), and so does the partition in it, whose topic is a
     // NUL-terminated string.
     let (topic, partition) = unsafe {
         let partition = &*sys::rd_kafka_ListOffsetsResultInfo_topic_partition(info);
@@ -257,14 +257,14 @@ impl Event {
         if first.is_null() || count == 0 {
             return &[];
         }
-        // SAFETY: the caller's word.
+        // SAFETY: guaranteed by the caller.
         unsafe { slice::from_raw_parts(first, count) }
     }
 }
 
 impl Drop for Event {
     fn drop(&mut self) {
-        // SAFETY: the event is ours, and what was read of it was copied or borrowed it.
+        // SAFETY: the event is owned here, and data that was read from it was copied or borrowed it.
         unsafe { sys::rd_kafka_event_destroy(self.0) };
     }
 }

@@ -35,20 +35,20 @@ use crate::event::{Entry, Epoch, Feed, Topic};
 use crate::metrics::Metrics;
 use crate::traces::Tracer;
 
-/// How long a poll waits for the first record of a batch: the longest a stop goes unseen.
+/// The timeout of a poll for the first record of a batch, which limits the delay of a stop.
 const POLL_WAIT: Duration = Duration::from_millis(100);
-/// The same while the cluster is asked something: the longest an answer goes unseen.
+/// The same while a request is pending, which limits the delay of its response.
 const POLL_WAIT_ASKING: Duration = Duration::from_millis(20);
-/// How many records are polled for one batch.
+/// The most records per batch.
 const BATCH_RECORDS_MAX: usize = 1000;
-/// A batch is handed on once its records' values have this many bytes together.
+/// A batch is complete once the values of its records have this many bytes together.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
-/// The pauses between attempts to make the first client.
+/// The backoff of creating the first client.
 const CONNECT_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-/// The pauses between one client and the next, where the one before is of no use.
+/// The backoff of recreating the client.
 const RENEWAL_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// Everything the thread owns beside the client.
+/// The state of the thread in addition to the client.
 pub(super) struct Reader {
     pub(super) config: Kafka,
     pub(super) sink: Sink,
@@ -57,12 +57,12 @@ pub(super) struct Reader {
     pub(super) link: Arc<Link>,
     pub(super) warm: Arc<AtomicBool>,
     pub(super) stop: Arc<AtomicBool>,
-    /// When nobody should wait for the topics any longer; nothing once that was said.
+    /// The deadline of the first warm-up; `None` once it has been announced.
     pub(super) settle_at: Option<Instant>,
 }
 
 impl Reader {
-    /// Reads until told to stop. The client is dropped on this thread, which may take long.
+    /// Reads until it is stopped. The client is dropped on this thread, which may take long.
     pub(super) fn run(mut self) {
         let Some(clients) = self.first_clients() else { return };
         let stop = self.stop.clone();
@@ -101,14 +101,14 @@ impl Reader {
         }
     }
 
-    /// Says that there is no more to wait for: streams go on without the topics that were not found.
+    /// Announces that waiting is over: streams continue without the topics that were not found.
     fn settle(&mut self) {
         self.settle_at = None;
         (self.sink)(Feed::Live { topics: self.config.topics.iter().map(|topic| topic.name.clone()).collect() });
         self.warm.store(true, Ordering::Relaxed);
     }
 
-    /// The time for the first warm-up is over, and no topic was found.
+    /// The time limit of the first warm-up is over, and no topic was found.
     fn settle_if_due(&mut self) {
         if self.settle_at.is_some_and(|at| Instant::now() >= at) {
             self.settle();
@@ -116,31 +116,31 @@ impl Reader {
     }
 }
 
-/// The clients of a cluster: a question on a connection that fetches would wait behind each fetch for new records.
+/// The clients of a cluster: on a connection that fetches, a request would wait behind each long-polling fetch.
 struct Clients {
     reading: Arc<Client>,
     asking: Arc<Client>,
 }
 
-/// The reader at work.
+/// The state while reading.
 pub(super) struct Reading {
     base: Reader,
     client: Arc<Client>,
-    /// What the survey asks.
+    /// The client for the survey's requests.
     asking: Arc<Client>,
     topics: Vec<TopicReader>,
-    /// By what the brokers call them.
+    /// By the topic's name in the cluster.
     index: FxHashMap<Topic, usize>,
     survey: Survey,
-    /// When the warm-up under way ends at the latest.
+    /// The deadline of the current warm-up.
     warm_until: Option<Instant>,
-    /// When another client may be made, where this one is of no use any more.
+    /// The backoff of recreating the client.
     renewal: Retry,
     needs_renewal: bool,
-    /// Clients of before.
+    /// Previous clients.
     closing: Closing,
     watch: Watch,
-    /// Places that are looked at, and the topics' epochs when that began.
+    /// The current probe, with the suspects and their topics' epochs at its start.
     probe: Option<(Probe, Vec<(Key, Epoch)>)>,
 }
 
@@ -177,9 +177,9 @@ impl Reading {
         self.renew_if_needed();
     }
 
-    /// Looks at the topics, as far as answers are there.
+    /// Advances the survey, as far as responses have arrived.
     fn survey(&mut self) {
-        // Its events are of no interest, but have to be taken.
+        // Its events are ignored, but must be polled.
         while self.asking.poll(Duration::ZERO).is_some() {}
         match self.survey.step(&self.asking, &self.topics) {
             None => {}
@@ -194,7 +194,7 @@ impl Reading {
         }
     }
 
-    /// Tells what changed, and reads what is there now.
+    /// Reports changes, and reads the current topics.
     fn take_in(&mut self, findings: &[Finding]) {
         self.base.link.up();
         let positions = Positions::of(&self.client).unwrap_or_default();
@@ -221,7 +221,7 @@ impl Reading {
         if is_warming {
             self.warm_until.get_or_insert_with(|| Instant::now() + self.base.config.warm_up);
         } else if self.base.settle_at.is_some() && !is_open {
-            // Kafka answers and has nothing to warm: none of the topics is there.
+            // Kafka responds and there is nothing to warm: no topic exists.
             self.base.settle();
         }
     }
@@ -232,15 +232,15 @@ impl Reading {
             Assign::Again => self.assign(),
             Assign::OnNewClient if self.renew() => {}
             Assign::OnNewClient => {
-                // Until there is a new one, the old one must not go on where it was.
+                // The old client must not continue at its position until there is a new one.
                 self.needs_renewal = true;
                 self.assign();
             }
         }
     }
 
-    /// Assigns everything, each partition from where it is to be read next. What the client had fetched beyond is
-    /// fetched again; this happens when topics or partitions appear or a position was lost, not in between.
+    /// Assigns all partitions, each at its next offset. The client fetches prefetched records again; this happens only
+    /// when topics or partitions appear, or a position was lost.
     fn assign(&mut self) {
         let mut list = TopicPartitionList::new();
         for topic in &self.topics {
@@ -256,7 +256,7 @@ impl Reading {
         }
     }
 
-    /// Makes another client where this one ended, or was refused: credentials are read anew with it.
+    /// Recreates the client if it failed or was rejected: credentials are read again.
     fn renew_if_needed(&mut self) {
         self.needs_renewal |= self.client.context().refused.swap(false, Ordering::Relaxed);
         if self.needs_renewal && self.renewal.is_due() {
@@ -265,7 +265,7 @@ impl Reading {
         }
     }
 
-    /// Goes on with a new client, which knows nothing of before. Whether there is one.
+    /// Continues with a new client without any state. Returns whether there is one.
     fn renew(&mut self) -> bool {
         if !self.closing.has_room() {
             return false;
@@ -281,7 +281,7 @@ impl Reading {
         true
     }
 
-    /// Takes what is there, up to a batch, and hands it on.
+    /// Polls up to one batch, and passes it on.
     fn drain(&mut self) {
         let mut wait = if self.survey.awaits_answer() { POLL_WAIT_ASKING } else { POLL_WAIT };
         let (mut batch, mut bytes, mut told) = (Vec::new(), 0, Vec::new());
@@ -300,7 +300,7 @@ impl Reading {
                         told.extend(received.and_then(|received| received.became(batch.get(first))));
                     }
                 }
-                // Counted and logged by the context already.
+                // The context has counted and logged it.
                 Some(Err(error)) if lost_position(&error) => self.survey.position_lost(),
                 Some(Err(KafkaError::MessageConsumptionFatal(_))) => self.needs_renewal = true,
                 Some(Err(_)) => self.survey.hasten(),
@@ -356,7 +356,8 @@ impl Reading {
         }
     }
 
-    /// Hands on what was kept back, once all topics being warmed are at the end of their logs or time is up.
+    /// Passes on the retained entries, once all topics in warm-up have reached the end of their logs, or at the
+    /// deadline.
     fn finish_warm_up(&mut self) {
         let Some(until) = self.warm_until else { return };
         if Instant::now() < until && !self.has_caught_up() {

@@ -20,16 +20,17 @@ use super::topic::{Described, Seen, TopicReader};
 
 /// How long the client may take to connect to the first broker, each time it is asked to.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// How long the brokers may take for one answer. Connections are made meanwhile, and last.
+/// The timeout of a response. Connections are established meanwhile, and stay.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
-/// The pauses between two surveys, doubled from the first to the second. The second is how long it takes to see what
-/// nothing hints at: a missing topic that appears, or one made anew whose log is longer already than what was read.
+/// The backoff between two surveys, from the first to the longest pause. The longest pause is how long it takes to
+/// detect changes without a hint: a missing topic that appears, or a recreated one whose log is longer already than
+/// what was read.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 pub(super) struct Survey {
     stage: Stage,
     next: Retry,
-    /// Those that were connected lately; which one is asked for the topics takes turns when it does not answer.
+    /// Recently connected brokers. Topic descriptions are requested from them in turn, if one does not respond.
     brokers: Vec<i32>,
     turn: usize,
     /// The client lost a position since the survey under way began, and before.
@@ -91,13 +92,13 @@ impl Survey {
         self.next.hasten();
     }
 
-    /// The client lost its position in some partition, and does not say in which.
+    /// The client lost its position in some unknown partition.
     pub(super) fn position_lost(&mut self) {
         self.lost = true;
         self.hasten();
     }
 
-    /// Gives up what is under way, with the client that was asked.
+    /// Cancels the current survey, together with its client.
     pub(super) fn start_over(&mut self) {
         self.stage = Stage::Resting;
         self.lost |= mem::take(&mut self.looks_for_lost);
@@ -108,8 +109,8 @@ impl Survey {
         !matches!(self.stage, Stage::Resting)
     }
 
-    /// Goes on where it can. At the end of a survey it gives what was found, in the order of the topics, or why no
-    /// broker answered. Does not wait.
+    /// Advances the survey if possible. At its end, returns the findings in the order of the topics, or why no broker
+    /// responded. Does not block.
     pub(super) fn step(
         &mut self,
         client: &Arc<Client>,
@@ -126,7 +127,7 @@ impl Survey {
         Some(outcome)
     }
 
-    /// One step to the next stage, if its question was answered.
+    /// Advances to the next stage, if its response has arrived.
     fn advance(&mut self, client: &Arc<Client>, topics: &[TopicReader]) -> Result<Option<Vec<Finding>>, KafkaError> {
         match mem::take(&mut self.stage) {
             Stage::Resting if topics.is_empty() || !self.next.is_due() => {}
@@ -135,14 +136,14 @@ impl Survey {
             }
             Stage::Resting => {
                 let names: Vec<_> = topics.iter().map(|topic| topic.source().clone()).collect();
-                // Any is as good as another, but the client has to be given one.
+                // Any broker would do, but the client requires an id.
                 let broker = self.brokers[self.turn % self.brokers.len()];
                 self.looks_for_lost = mem::take(&mut self.lost);
                 self.stage = Stage::Topics(ask::topics(client, broker, &names, ANSWER_WAIT));
             }
             Stage::Broker(question) => match question.answer().transpose()? {
                 None => self.stage = Stage::Broker(question),
-                // Due still, so that the survey begins with the next step.
+                // Still due, so that the survey begins with the next step.
                 Some(metadata) => self.connected(vec![metadata.broker]),
             },
             Stage::Topics(question) => match question.answer().transpose()? {
@@ -174,7 +175,7 @@ impl Survey {
         Ok(None)
     }
 
-    /// What is still to be asked of each topic.
+    /// The remaining requests for each topic.
     fn take_in(&self, described: Vec<DescribedOrNot>, topics: &[TopicReader]) -> Vec<Asked> {
         let mut described = described.into_iter();
         let ask = |topic: &TopicReader| {

@@ -1,6 +1,7 @@
-//! One topic as it is read: where its partitions stand, and whether its records warm the window or go out at once.
+//! The state of one topic while it is read: the positions of its partitions, and whether its records warm the window or
+//! are passed on at once.
 //!
-//! No client here: records come in, entries come out. What the cluster says of the topic is taken in by [`change`].
+//! There is no client here: records in, entries out. [`change`] evaluates the cluster's description of the topic.
 
 mod change;
 
@@ -40,12 +41,12 @@ pub(super) struct TopicReader {
     untold: u64,
 }
 
-/// What happens with a topic's records.
+/// The handling of a topic's records.
 #[derive(Debug)]
 enum Phase {
     /// Not found yet: there are none.
     Absent,
-    /// They are kept back until the end of the log, as it was when the topic was found, is reached.
+    /// Retained until the end that the logs had when the topic was found is reached.
     Warming(Warm),
     Live,
 }
@@ -58,7 +59,8 @@ impl Phase {
 
 #[derive(Clone, Copy, Debug)]
 struct Partition {
-    /// The offset after the last record taken, or after those behind it that hold none; or the first to be read.
+    /// The offset after the last received record and the offsets without records that follow; or the first offset to
+    /// read.
     next: i64,
     /// The end of the log when the partition was found.
     end: i64,
@@ -93,17 +95,17 @@ impl TopicReader {
         }
     }
 
-    /// What events, metrics and the hub call it.
+    /// The name in events, metrics and the hub.
     pub(super) fn name(&self) -> &Topic {
         &self.config.name
     }
 
-    /// What the brokers call it.
+    /// The name in the cluster.
     pub(super) fn source(&self) -> &Topic {
         &self.config.source
     }
 
-    /// Which topic of this name is read; 0 where that is not known.
+    /// The epoch of the topic that is read; 0 if unknown.
     pub(super) fn epoch(&self) -> Epoch {
         self.epoch
     }
@@ -131,7 +133,8 @@ impl TopicReader {
         high.saturating_sub(window).max(low)
     }
 
-    /// Takes a record: its entry goes to `batch`, or is kept back while warming. What was taken before is ignored.
+    /// Adds the entry of a record to `batch`, or retains it during the warm-up. Ignores records that were received
+    /// before.
     pub(super) fn take(&mut self, record: &Record<'_>, batch: &mut Vec<Entry>) {
         let Ok(index) = usize::try_from(record.partition) else { return };
         let Some(partition) = self.partitions.get_mut(index).filter(|partition| partition.next <= record.offset) else {
@@ -158,8 +161,8 @@ impl TopicReader {
         }
     }
 
-    /// Goes on behind a batch that cannot be read, `range`, where the partition still stands before or in it. Whether it
-    /// does: then it is to be assigned again, and the gap goes to `batch`, or is kept back while warming.
+    /// Skips an unreadable batch, `range`, if the partition's position is before or in it. Returns whether it is: then
+    /// the partition has to be assigned again. The gap is added to `batch`, or retained during the warm-up.
     pub(super) fn pass_over(&mut self, id: i32, range: Range<i64>, batch: &mut Vec<Entry>) -> bool {
         let Ok(index) = usize::try_from(id) else { return false };
         let Some(partition) = self.partitions.get_mut(index).filter(|partition| partition.next < range.end) else {
@@ -174,29 +177,29 @@ impl TopicReader {
         match &mut self.phase {
             Phase::Absent => {}
             Phase::Live => {
-                // What follows stands behind the gap, not behind the record before it.
+                // Offsets without records then follow the gap, not the record before it.
                 partition.last = None;
                 batch.push(gap);
             }
-            // Its records' times are not known: it goes out with the partition's record before it.
+            // The times of its records are unknown: it is ordered with the partition's record before it.
             Phase::Warming(warm) => warm.push(index, to, i64::MIN, gap),
         }
         true
     }
 
-    /// The partitions of which the batch under way has entries.
+    /// The partitions with entries in the current batch.
     pub(super) fn touched(&self) -> &[i32] {
         &self.touched
     }
 
-    /// The batch that entries went to is complete.
+    /// The batch is complete.
     pub(super) fn end_batch(&mut self) {
         for partition in self.touched.drain(..) {
             self.partitions[partition as usize].last = None;
         }
     }
 
-    /// The client stands at `position`: what it gave was taken, and no other record stands before that.
+    /// The client's position is `position`: all records before it were received.
     pub(super) fn pass(&mut self, id: i32, position: i64, batch: &mut Vec<Entry>) {
         let Some(partition) = self.partitions.get_mut(id as usize).filter(|partition| partition.next < position) else {
             return;
@@ -212,7 +215,7 @@ impl TopicReader {
         Entry::Hole { topic: self.config.name.clone(), partition, end }
     }
 
-    /// The partition reached the end of its log.
+    /// The partition has reached the end of its log.
     pub(super) fn reached_end(&mut self, partition: usize) {
         if let Some(partition) = self.partitions.get_mut(partition) {
             partition.reached_end = true;
@@ -245,7 +248,7 @@ impl TopicReader {
         }
     }
 
-    /// The announcement of the positions as they are, once live.
+    /// The announcement of the current positions, once live.
     pub(super) fn announcement(&self) -> Option<Feed> {
         self.is_live().then(|| self.assigned(self.next().collect()))
     }

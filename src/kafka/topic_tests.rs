@@ -24,7 +24,7 @@ fn live(logs: &[(i64, i64)]) -> TopicReader {
     topic
 }
 
-/// A survey finds the topic with these logs, whether it wants to know them or not.
+/// A survey finds the topic with these logs, whether it needs them or not.
 fn survey(topic: &mut TopicReader, epoch: Epoch, logs: &[(i64, i64)]) -> Change {
     look(topic, epoch, logs, false, None)
 }
@@ -57,7 +57,7 @@ fn gaps(change: &Change) -> Vec<(GapCause, i32, i64, i64)> {
     change.gaps.iter().map(gap).collect()
 }
 
-/// Takes an empty record; gives how many entries came out.
+/// Receives an empty record; returns the number of entries.
 fn take(topic: &mut TopicReader, partition: i32, offset: i64) -> usize {
     let mut batch = Vec::new();
     take_into(topic, partition, offset, &mut batch);
@@ -78,8 +78,8 @@ fn next(topic: &TopicReader) -> Vec<i64> {
     topic.next().collect()
 }
 
-/// A batch of empty records, and where the client stands behind each partition then: the offset of each entry and where
-/// it lets positions go on.
+/// Receives a batch of empty records, with the client's position in each partition afterwards. Returns the offset of
+/// each entry and the position after it.
 fn batch(topic: &mut TopicReader, records: &[(i32, i64)], positions: &[(i32, i64)]) -> Vec<(i64, i64)> {
     let mut entries = Vec::new();
     for (partition, offset) in records {
@@ -93,11 +93,11 @@ fn batch(topic: &mut TopicReader, records: &[(i32, i64)], positions: &[(i32, i64
 #[test]
 fn an_event_lets_positions_pass_the_control_records_behind_it() {
     let mut topic = live(&[(0, 0), (0, 0)]);
-    // Each record of partition 0 is a transaction of its own; partition 1 has none.
+    // Each record of partition 0 is a transaction; partition 1 has none.
     let given = batch(&mut topic, &[(0, 0), (1, 0), (0, 2)], &[(0, 4), (1, 1)]);
     assert_eq!(given, [(0, 2), (0, 1), (2, 4)]);
     assert_eq!(next(&topic), [4, 1]);
-    // Behind what was handed on already a transaction was aborted: three records and the marker.
+    // After the previous batch, a transaction was aborted: three records and the marker.
     assert_eq!(batch(&mut topic, &[], &[(0, 8)]), [(7, 8)]);
     assert_eq!(batch(&mut topic, &[], &[(0, 8), (1, 1)]), [], "once");
     assert_eq!(
@@ -111,7 +111,7 @@ fn a_warm_up_passes_control_records_as_well() {
     let mut topic = reader(&[(0, 4), (0, 2)]);
     take(&mut topic, 0, 0);
     take(&mut topic, 0, 2);
-    // Partition 1 holds an aborted transaction, and no record.
+    // Partition 1 contains an aborted transaction and no record.
     let mut entries = Vec::new();
     for (partition, position) in [(0, 4), (1, 2)] {
         topic.pass(partition, position, &mut entries);
@@ -217,7 +217,7 @@ fn a_position_lost_while_warming_is_nobodys_gap() {
 fn a_topic_made_anew_is_read_from_its_first_record() {
     let mut topic = live(&[(0, 5), (0, 5)]);
     take(&mut topic, 0, 4);
-    // Longer than what was read of the old one, and with fewer partitions.
+    // Longer than what was read of the old one, with fewer partitions.
     let change = survey(&mut topic, ANEW, &[(3, 100)]);
     assert_eq!((gaps(&change), change.assign), (vec![], Assign::OnNewClient), "the epoch tells what is lost");
     assert_eq!(announced(change.announcement), Some((ANEW, vec![3])));

@@ -1,4 +1,4 @@
-//! What WebSocket clients say, and what they are answered.
+//! Messages of WebSocket clients, and their responses.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,7 +123,7 @@ fn a_value_of_the_path_is_chosen_among_those_that_a_claim_allows() {
     assert_eq!(status("o3").as_deref(), Some("error"));
 }
 
-/// A socket on a public route `/orders/{orderId}/ws`, beside one of the same pattern that `change` alters.
+/// A socket on a public route `/orders/{orderId}/ws`, next to a route with the same pattern that `change` modifies.
 fn beside(bench: &mut Bench, change: impl FnOnce(&mut StreamRoute, &mut StreamRoute)) -> Session {
     let by_path = |pattern: &str, id: u16| StreamRoute {
         offer: Offer::Auto,
@@ -150,7 +150,7 @@ fn beside(bench: &mut Bench, change: impl FnOnce(&mut StreamRoute, &mut StreamRo
     session
 }
 
-/// The `data` of the answer to `subscribe`.
+/// The `data` of the response to `subscribe`.
 fn subscribe(bench: &mut Bench, session: &mut Session, resource: &str) -> Value {
     bench.pass(Duration::from_secs(1));
     bench.ask(session, &json!({ "command": "subscribe", "resource": resource }))[0]["data"].clone()

@@ -1,7 +1,7 @@
-//! One stream's protocol state: bytes and events in, bytes out, one close reason at the end.
+//! The protocol state of one stream: bytes and events in, bytes and one close reason out.
 //!
-//! No I/O and no clock: the writer owns the socket, says what time it is, and files the session in its index. Nothing
-//! is counted here either: what happened is returned.
+//! It performs no I/O and has no clock: the writer owns the socket, passes the time, and adds the session to its index.
+//! It counts nothing either: results are returned.
 
 mod batch;
 pub mod close;
@@ -42,17 +42,17 @@ pub use command::Refused;
 pub use reload::Reload;
 pub use request::{BadPosition, POSITION_BYTES_MAX, Request, Resume, Socket};
 
-/// How many items of a queue are prepared for one write.
+/// Items of a queue that are prepared for one write.
 pub const ITEMS_PER_WRITE: usize = 64;
 
-/// Bytes that a client may send behind the request of an HTTP stream: room for the next request, which is never answered
-/// because the stream does not end. And what a client may send after its stream was closed.
+/// The most bytes that a client of an HTTP stream may send after its request: room for a pipelined request, which gets
+/// no response because the stream does not end. Also the most bytes after the stream was closed.
 pub const STRAY_BYTES_MAX: usize = 64 * 1024;
 
-/// The share of the heartbeat interval by which sessions beat earlier than it says.
+/// Heartbeats are sent earlier than the interval by up to this share of it.
 const HEARTBEAT_SPREAD: f64 = 0.2;
 
-/// The time, as the core is told it.
+/// The current time, passed to the core.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     pub instant: Instant,
@@ -60,21 +60,21 @@ pub struct Now {
     pub unix_ms: i64,
 }
 
-/// What a session sees of its writer.
+/// The parts of the writer that a session uses.
 pub struct WriterContext<'a> {
     pub hub: &'a Hub,
     pub index: &'a mut Index,
     pub log: &'a dyn Log,
     pub encodings: &'a Encodings,
-    /// The writer's own number.
+    /// The writer's number.
     pub writer: u32,
-    /// The writer's number for this session.
+    /// The writer's number of this session.
     pub session: u32,
     pub now: Now,
 }
 
 impl WriterContext<'_> {
-    /// Who is called when what was asked of the log is there.
+    /// The address for notifications about requested data of the log.
     fn asker(&self) -> Asker {
         Asker { writer: self.writer, session: self.session }
     }
@@ -87,77 +87,78 @@ pub struct Session {
     form: Form,
     queue: Queue,
     subscriptions: Vec<Subscription>,
-    /// The last entry the client knows of: two subscriptions that match it send it once, and a heartbeat says how far
-    /// others came since.
+    /// The last entry that the client has received: two subscriptions that match an event send it once, and a heartbeat
+    /// reports how far the position has advanced since.
     last_seq: Option<Seq>,
-    /// Whether the head of the answer is decided.
+    /// Whether the response head is decided.
     answered: bool,
     /// Whether the separator of the next record is omitted, because it is the first record; see `separator`.
     omits_separator: bool,
     resumes: Resumes,
     /// Whether it was opened with a position to resume from.
     is_resumed: bool,
-    /// When what a subscription or a batch waits for is looked at again, at the latest.
+    /// The latest time at which a waiting subscription or batch is checked again.
     look_at: Option<Instant>,
     heartbeat_due: Instant,
     last_sent: Instant,
-    /// When the notice that the token expires is due, or the end of the stream once it was noticed.
+    /// When the expiry notice of the token is due, or after the notice, the end of the stream.
     expires: Option<Instant>,
     is_noticed: bool,
-    /// From 0 to 1, drawn at the start: spreads heartbeats, and reconnects, of clients that came together.
+    /// From 0 to 1, random: spreads the heartbeats and reconnects of clients that connected together.
     jitter: f64,
     closed: Option<CloseReason>,
-    /// Bytes from the client that nobody reads.
+    /// Ignored bytes from the client.
     stray: u32,
-    /// Messages of the session's own so far: the number in their ids.
+    /// The number of the session's own messages: part of their ids.
     messages: u64,
     websocket: Option<Box<command::WebSocketSide>>,
 }
 
-/// What a session wants of a stream.
+/// One subscription of a session.
 #[derive(Debug)]
 struct Subscription {
-    /// Whose rules it was admitted by.
+    /// The route whose rules apply.
     route: Arc<StreamRoute>,
     stream: Arc<Stream>,
     selector: Selector,
-    /// How its events look: as its own route says.
+    /// The form of its events, according to its own route.
     frame: FrameKey,
-    /// One of the streams that its route may have; the first one has the connection's.
+    /// One of the route's streams; the first subscription uses the connection's.
     _slot: Option<Box<Slot>>,
     progress: Progress,
-    /// Where it started: from there on it sends what it matches. Only a WebSocket, which may have several, has to know.
+    /// Its start position, from which it sends every matching event. Only for a WebSocket, which may have several
+    /// subscriptions.
     from: Option<Box<Positions>>,
 }
 
-/// How far a subscription has come.
+/// The progress of a subscription.
 #[derive(Debug)]
 enum Progress {
-    /// Where it starts is not known yet.
+    /// The start position is not known yet.
     Waiting(Box<resume::Waiting>),
-    /// It catches up.
+    /// In catch-up.
     Replaying(Box<walk::Replaying>),
-    /// It has caught up, and is in the index.
+    /// Live, and in the index.
     Live,
 }
 
-/// How often subscriptions resumed, each as its start was decided; nothing here goes beyond 255.
+/// The numbers of resumed subscriptions, counted when the start position is decided; they saturate at 255.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resumes {
-    /// From the replay window alone.
+    /// From the replay window only.
     pub window: u8,
-    /// From the log behind it.
+    /// From the log.
     pub log: u8,
-    /// Not at all: what was asked for is gone, or can't be had now.
+    /// Rejected: the position is not available, or not at present.
     pub refused: u8,
 }
 
-/// What an offered event did.
+/// The result of offering an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offered {
-    /// It waits to be written, or was not for this session after all.
+    /// The event was queued, or does not concern this session.
     Accepted,
-    /// Events were dropped, under this policy; the client will be told.
+    /// Events were dropped according to this policy; the client will receive a gap.
     Dropped(u64, Overflow),
 }
 
@@ -170,7 +171,7 @@ impl Session {
         &self.request
     }
 
-    /// Why the stream ended, once it has; what is queued is still to be written.
+    /// Why the stream ended, once it has; queued data is still to be written.
     pub fn closed(&self) -> Option<CloseReason> {
         self.closed
     }
@@ -180,42 +181,42 @@ impl Session {
         self.queue.is_empty()
     }
 
-    /// Whether it was opened with a position to resume from.
+    /// Whether it was opened with a resume position.
     pub fn is_resumed(&self) -> bool {
         self.is_resumed
     }
 
-    /// Events that wait to be written, and their bytes.
+    /// The number of queued events, and their bytes.
     pub fn backlog(&self) -> (usize, usize) {
         (self.queue.events(), self.queue.event_bytes())
     }
 
-    /// What its subscriptions see.
+    /// The selectors of its subscriptions.
     pub fn selectors(&self) -> impl Iterator<Item = &Selector> {
         self.subscriptions.iter().map(|subscription| &subscription.selector)
     }
 
-    /// What became of resuming since this was asked last.
+    /// The results of resuming since the last call.
     pub fn take_resumes(&mut self) -> Resumes {
         std::mem::take(&mut self.resumes)
     }
 
-    /// Whether [`Self::catch_up`] has something to do.
+    /// Whether [`Self::catch_up`] has work.
     pub fn is_behind(&self) -> bool {
         self.closed.is_none() && !self.subscriptions.iter().all(|s| matches!(s.progress, Progress::Live))
     }
 
-    /// Whether it waits to know where it starts: then every feed may be what it waits for.
+    /// Whether a start position is not known yet: then every feed may provide it.
     pub fn is_waiting(&self) -> bool {
         self.closed.is_none() && self.subscriptions.iter().any(|s| matches!(s.progress, Progress::Waiting(_)))
     }
 
-    /// Whether not even the head of the answer is decided.
+    /// Whether the response head is not decided yet.
     pub fn is_unanswered(&self) -> bool {
         !self.answered
     }
 
-    /// Whether an event of so many bytes would be taken without dropping another.
+    /// Whether an event of this many bytes fits without dropping another one.
     pub fn has_room_for(&self, bytes: usize) -> bool {
         self.queue.has_room_for(bytes, &self.request.route.queue)
     }
@@ -238,7 +239,8 @@ impl Session {
         }
     }
 
-    /// Drops the events that wait, as its queue's policy says. Gives how many, and that policy; nothing where none did.
+    /// Drops the queued events according to the queue's policy. Returns their number and the policy; `None` if nothing
+    /// was dropped.
     pub fn drop_backlog(&mut self) -> Option<(u64, Overflow)> {
         let policy = self.request.route.queue.overflow;
         if self.closed.is_some() || self.queue.events() == 0 {
@@ -255,8 +257,8 @@ impl Session {
         (dropped > 0).then_some((dropped, policy))
     }
 
-    /// Tells the client of a loss at the source, which came as entry `seq` or as none. Gives whether it was told now
-    /// (rather than once before).
+    /// Queues a gap for a loss at the source, which was entry `seq` if it is in the window. Returns whether it was
+    /// queued now, in contrast to earlier.
     pub fn tell(&mut self, gap: Gap, seq: Option<Seq>) -> bool {
         let is_told = seq.is_some() && self.last_seq == seq;
         if self.closed.is_some() || is_told {
@@ -267,7 +269,7 @@ impl Session {
         true
     }
 
-    /// Makes the next items ready to be written: losses are encoded now that no later one can join them. Calls `told`
+    /// Prepares the next items for writing: encodes gaps, because no later loss can be merged any more. Calls `told`
     /// with the cause of each.
     pub fn prepare(&mut self, now: Now, mut told: impl FnMut(GapCause)) {
         let Self { request, form, queue, messages, subscriptions, .. } = self;
@@ -280,15 +282,14 @@ impl Session {
         });
     }
 
-    /// What is to be written next, in order.
+    /// The chunks to write, in order.
     pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
         let first = self.first_record();
         let omit = move |(n, bytes): (usize, _)| first.as_ref().map_or(bytes, |first| first.omit(n, bytes));
         self.queue.chunks().take(ITEMS_PER_WRITE).enumerate().map(omit)
     }
 
-    /// Takes note of bytes written; calls `sent` with each event that went out whole, and whether it came live rather
-    /// than of a replay.
+    /// Records written bytes. Calls `sent` with each completely written event, and whether it was live.
     pub fn wrote(&mut self, bytes: usize, now: Now, sent: impl FnMut(&Event, bool)) {
         if bytes > 0 {
             self.last_sent = now.instant;
@@ -297,10 +298,10 @@ impl Session {
         self.queue.advance(bytes + omitted, sent);
     }
 
-    /// Bytes from the client. Only a WebSocket's mean anything; others have nothing to say after their request, and a
-    /// client that sends more than [`STRAY_BYTES_MAX`] anyway is cut off.
+    /// Processes bytes from the client. Only WebSocket clients may send data; others have nothing to send after their
+    /// request, and are disconnected after [`STRAY_BYTES_MAX`].
     ///
-    /// Gives the error of every message that could not be carried out.
+    /// Returns an error for every rejected message.
     pub fn read(&mut self, bytes: &[u8], context: &mut WriterContext<'_>) -> Vec<Refused> {
         if self.websocket.is_some() && self.closed.is_none() {
             return self.read_messages(bytes, context);
@@ -312,12 +313,12 @@ impl Session {
         Vec::new()
     }
 
-    /// Whether the client sent more of what nobody reads than it may.
+    /// Whether the client has sent more ignored bytes than allowed.
     pub fn is_overrun(&self) -> bool {
         self.stray as usize > STRAY_BYTES_MAX
     }
 
-    /// When [`Self::tick`] wants to be called next.
+    /// The next time at which [`Self::tick`] has work.
     pub fn deadline(&self) -> Instant {
         let pong = self.websocket.as_ref().and_then(|side| side.pong_due);
         [self.expires, pong, self.look_at].into_iter().flatten().fold(self.heartbeat_due, Instant::min)
@@ -328,17 +329,17 @@ impl Session {
         self.websocket.as_ref().and_then(|side| side.pong_due).is_some_and(|due| due <= now)
     }
 
-    /// Gives a peer that can't have read the ping yet more time for its pong.
+    /// Extends the pong deadline for a peer that cannot have read the ping yet.
     pub fn put_off_pong(&mut self, until: Instant) {
         if let Some(due) = self.websocket.as_mut().and_then(|side| side.pong_due.as_mut()) {
             *due = until;
         }
     }
 
-    /// Does what is due. Gives whether a heartbeat was queued.
+    /// Does what is due. Returns whether a heartbeat was queued.
     pub fn tick(&mut self, context: &mut WriterContext<'_>) -> bool {
         let now = context.now.instant;
-        // It is looked at now, or once the socket takes more. Of a batch `gathers` takes note by itself.
+        // Checked now, or once the socket accepts more. `gathers` tracks batches itself.
         if self.request.batch.is_none() || self.is_behind() {
             self.look_at = self.look_at.filter(|at| *at > now);
         }
@@ -357,15 +358,14 @@ impl Session {
         self.beat(context)
     }
 
-    /// After how much silence this session says something: the configured interval or up to
-    /// [`HEARTBEAT_SPREAD`] of it less, never more. One event for everybody would otherwise make all of them beat at one
-    /// time ever after. A probe measures its interval, and is exact.
+    /// The silence after which this session sends a heartbeat: the configured interval less up to [`HEARTBEAT_SPREAD`]
+    /// of it. Otherwise a common event would synchronize all sessions. The interval of a probe is exact.
     fn heartbeat_interval(&self) -> Duration {
         let interval = self.request.heartbeat_interval();
         if self.request.probe.is_some() { interval } else { interval.mul_f64(1.0 - HEARTBEAT_SPREAD * self.jitter) }
     }
 
-    /// The reconnect delay that the client is given, in milliseconds: that of the route and up to half of it more.
+    /// The client's reconnect delay in milliseconds: the route's, plus up to half of it.
     fn retry_ms(&self) -> u64 {
         (self.request.route.retry.as_millis() as f64 * (1.0 + self.jitter / 2.0)) as u64
     }
@@ -382,19 +382,19 @@ impl Session {
         if self.is_unanswered() || self.request.is_unauthenticated() {
             return false;
         }
-        // A client with something waiting is not idle but slow; one more frame would not reach it either.
+        // A client with queued data is not idle but slow; another frame would not reach it either.
         if !self.queue.is_empty() {
             return false;
         }
         let bytes = self.heartbeat(context);
         if let Some(side) = &mut self.websocket {
-            // A later ping does not give a peer that owes a pong more time.
+            // A later ping does not extend the deadline of an overdue pong.
             side.pong_due.get_or_insert(now + self.request.route.websocket.pong_timeout);
         }
         self.queue.push_control(bytes)
     }
 
-    /// A WebSocket that has nothing to say is pinged as well: proxies on the way count what comes from us.
+    /// A WebSocket that sends no events is pinged too, because proxies on the path observe our direction.
     fn quiet_since(&self) -> Instant {
         self.websocket.as_ref().map_or(self.last_sent, |side| self.last_sent.min(side.last_read))
     }
@@ -415,8 +415,8 @@ impl Session {
         }
     }
 
-    /// Where the client stands, if events that were not for it came since it was told last: else it would come back to
-    /// a position that is no longer to be had.
+    /// The client's position, if it has advanced without events for this client since it was last sent. Otherwise the
+    /// client could resume at a position that is no longer available.
     fn moved_on(&mut self, context: &WriterContext<'_>) -> Option<Cursor> {
         let stream = &self.request.route.stream;
         let newest = context.hub.newest_seq(stream).filter(|newest| self.last_seq.is_none_or(|last| last < *newest))?;
@@ -434,7 +434,7 @@ impl Session {
         self.control("heartbeat", data, cursor.as_deref(), context.now)
     }
 
-    /// What a probe is sent: its time on this clock, and which HTTP the last hop before us speaks.
+    /// The record of a probe: the time of sending, and the HTTP version of the last hop before sidestream.
     fn probe_record(&mut self, context: &WriterContext<'_>) -> Bytes {
         let is_http11 = self.request.http11 || self.form.transport.is_upgrade();
         let data = json::probe(context.now.unix_ms, is_http11);
@@ -448,7 +448,7 @@ impl Session {
         self.form.control(Control { kind, data, cursor, number, unix_ms: now.unix_ms })
     }
 
-    /// Ends the stream for a reason of ours. Who was not answered yet is answered that there is no stream.
+    /// Ends the stream. A client whose response is not decided gets an error response instead.
     pub fn end(&mut self, reason: CloseReason, now: Now) {
         if self.closed.is_none() && self.is_unanswered() {
             return self.refuse_unanswered(now);
@@ -456,7 +456,8 @@ impl Session {
         self.close(reason);
     }
 
-    /// Ends the stream at a record boundary: what is queued, then the transport's goodbye. The first reason counts.
+    /// Ends the stream at a record boundary: after the queued data, the transport's closing bytes. The first reason
+    /// counts.
     pub fn close(&mut self, reason: CloseReason) {
         if self.closed.is_some() {
             return;
@@ -468,17 +469,17 @@ impl Session {
         }
         let closing = reason.closing();
         let goodbye = Goodbye { retry_ms: closing.retry.then(|| self.retry_ms()), close: closing.websocket };
-        // Where even that has no room, the connection just ends.
+        // Without room for them, the connection is closed.
         let _ = self.queue.push_control(self.form.end(&goodbye));
     }
 
-    /// Ends the stream after a bug of ours: what is on its way, then the goodbye.
+    /// Ends the stream after a panic: after the item in progress, the closing bytes.
     pub fn break_off(&mut self) {
         self.queue.clear_unsent();
         self.close(CloseReason::InternalError);
     }
 
-    /// Takes the session out of the index; to be called once it is closed.
+    /// Removes the session from the index, once it is closed.
     pub fn leave(&mut self, context: &mut WriterContext<'_>) {
         for n in 0..self.subscriptions.len() {
             self.delist(n, context);
@@ -504,7 +505,7 @@ impl Session {
     }
 }
 
-/// The snapshot that makes up for a gap: the one of the first subscription whose events may be missing.
+/// The `refresh` URL for a gap: that of the first subscription whose events may be missing.
 fn refresh<'a>(subscriptions: &'a [Subscription], gap: &Gap, request: &'a Request) -> Option<&'a str> {
     let is_of = |s: &&Subscription| gap.ranges.iter().any(|range| s.stream.topics.contains(&range.topic));
     let route = subscriptions.iter().find(is_of).map_or(&request.route, |subscription| &subscription.route);

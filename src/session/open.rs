@@ -1,4 +1,4 @@
-//! Opening: the head, the first record, and where the stream starts.
+//! Opening a stream: the response head, the first record, and the start position.
 
 use std::sync::Arc;
 
@@ -14,16 +14,16 @@ use crate::route::{HeartbeatForm, StreamRoute};
 use super::command::WebSocketSide;
 use super::{CloseReason, Now, Progress, Request, Resume, Resumes, Session, Subscription, WriterContext};
 
-/// How long a client that asked too early is told to wait, in seconds.
+/// `Retry-After` for a client that resumes before the topics are read, in seconds.
 const NOT_READY_RETRY_S: u32 = 2;
-/// The longest position, in bytes, that is kept while it is not known which partitions there are.
+/// The longest position that is kept while the number of partitions is unknown, in bytes.
 const WAITING_POSITION_BYTES_MAX: usize = 1024;
 
 impl Session {
-    /// Starts the session of an admitted request: its answer's head waits to be written afterwards. Where the client
-    /// can't resume as it asked, that is the answer, and the session is closed.
+    /// Starts the session of an admitted request, and queues its response head. If the client cannot resume, the
+    /// response is an error, and the session is closed.
     ///
-    /// `jitter` from 0 to 1 spreads heartbeats and reconnects.
+    /// `jitter`, from 0 to 1, spreads heartbeats and reconnects.
     pub fn open(request: Request, jitter: f64, context: &mut WriterContext<'_>) -> Self {
         let mut session = Self::new(request, jitter, context);
         session.heartbeat_due = context.now.instant + session.heartbeat_interval();
@@ -35,7 +35,7 @@ impl Session {
         session
     }
 
-    /// Starts what the client asked for, once it is known what that may see.
+    /// Starts the requested subscription, once the access rights are known.
     pub(super) fn begin(&mut self, context: &mut WriterContext<'_>) {
         if !self.request.subscribe {
             self.write_head(context);
@@ -48,7 +48,7 @@ impl Session {
             return;
         }
         self.add_subscription(self.request.route.clone(), self.request.selector.clone(), None);
-        // Not kept with the request: the client chose its size.
+        // Not kept with the request, because the client chose its size.
         match self.request.resume.take() {
             None => self.start_now(context),
             Some(resume) => self.start_from(resume, context),
@@ -90,7 +90,7 @@ impl Session {
         }
     }
 
-    /// From now on, with the position of now.
+    /// Starts at the current position.
     fn start_now(&mut self, context: &mut WriterContext<'_>) {
         self.write_head(context);
         let cursor = context.hub.cursor_now(&self.request.route.stream).map(|cursor| cursor.to_string());
@@ -99,8 +99,8 @@ impl Session {
         self.enlist(0, context);
     }
 
-    /// From where the client wants to resume. Where that has to wait, an SSE client is answered meanwhile; others are
-    /// when it is known whether they can.
+    /// Starts at the resume position. If that has to wait, an SSE client gets its response head meanwhile; others get
+    /// it once it is known whether they can resume.
     fn start_from(&mut self, resume: Resume, context: &mut WriterContext<'_>) {
         let cursor = resume.cursor().map(|cursor| cursor.to_string());
         let is_long = cursor.as_ref().is_some_and(|cursor| cursor.len() > WAITING_POSITION_BYTES_MAX);
@@ -111,13 +111,13 @@ impl Session {
         self.catch_up(context);
         if !self.answered && self.form.transport.fails_in_stream() {
             self.write_head(context);
-            // Its own position: a record without an id would let it forget where it stands (WHATWG HTML 9.2.6).
+            // Repeats the client's own position: a record without an id would reset it (WHATWG HTML section 9.2.6).
             self.prime(cursor.as_deref());
             self.beat_first(context);
         }
     }
 
-    /// Ends a stream whose position is too long to be kept until the log was read: the client keeps it, and comes back.
+    /// Ends a stream whose position is too long to be kept until the log is read: the client keeps it, and reconnects.
     fn turn_back(&mut self, cursor: Option<&str>, context: &WriterContext<'_>) {
         if self.answered {
             return self.close(CloseReason::NotReady);
@@ -131,7 +131,7 @@ impl Session {
         self.close(CloseReason::NotReady);
     }
 
-    /// Answers that it is too early to say whether the client can resume.
+    /// Responds that it is not known yet whether the client can resume.
     pub(super) fn refuse_early(&mut self, is_read: bool, context: &WriterContext<'_>) {
         let headers = format!("Retry-After: {NOT_READY_RETRY_S}\r\n");
         let detail = if is_read {
@@ -142,16 +142,16 @@ impl Session {
         self.refuse(CloseReason::NotReady, 503, "Service Unavailable", &headers, detail, json!({}), context.now);
     }
 
-    /// Answers that a stream which was still to start has to end. It may be had elsewhere, or a moment later; who comes
-    /// back with a token that expired meanwhile is told so then.
+    /// Responds to a client whose stream must end before it has started. It may reconnect to another replica, or later;
+    /// an expired token is rejected then.
     pub(super) fn refuse_unanswered(&mut self, now: Now) {
-        // Spread as reconnects are.
+        // Spread like reconnects.
         let headers = format!("Retry-After: {}\r\n", self.retry_ms().div_ceil(1000).max(1));
         let detail = "the stream must end before it is known whether it can resume: reconnect";
         self.refuse(CloseReason::NotReady, 503, "Service Unavailable", &headers, detail, json!({}), now);
     }
 
-    /// Answers that what the client asked for can't be served any more.
+    /// Responds that the requested events are no longer available.
     pub(super) fn refuse_gone(&mut self, gap: &Gap, context: &WriterContext<'_>) {
         let mut extra: serde_json::Value =
             serde_json::from_slice(&json::gap(gap, self.request.route.refresh.as_deref())).unwrap_or_default();
@@ -166,7 +166,7 @@ impl Session {
     pub(super) fn add_subscription(&mut self, route: Arc<StreamRoute>, selector: Selector, slot: Option<Slot>) {
         let stream = route.stream.clone();
         let frame = route.form(self.request.transport, self.request.http11).key(stream.id);
-        // Most streams have one, and a vector that grows by itself has room for four.
+        // Most streams have one, and a growing vector would allocate four.
         self.subscriptions.reserve_exact(1);
         self.subscriptions.push(Subscription {
             route,
@@ -211,7 +211,7 @@ impl Session {
         }
     }
 
-    /// The first heartbeat, for a client that asked for heartbeats.
+    /// The first heartbeat, if the client requested heartbeats.
     pub(super) fn beat_first(&mut self, context: &WriterContext<'_>) {
         if self.request.heartbeat_form == HeartbeatForm::Immediate {
             let heartbeat = self.visible_heartbeat(context);
@@ -219,7 +219,7 @@ impl Session {
         }
     }
 
-    /// The first bytes of a queue always have room.
+    /// The first bytes of a queue always fit.
     fn push_first(&mut self, bytes: bytes::Bytes) {
         let pushed = self.queue.push_control(bytes);
         debug_assert!(pushed);

@@ -1,5 +1,5 @@
-//! What a reload means for a stream that is open: it goes on, under the new settings, where what it was opened as is
-//! still there; else it has to end. It decides; ending many at a bounded rate is the writer's.
+//! The effect of a reload on an open stream: it adopts the new settings if its route and access rights still exist;
+//! otherwise it has to end. This module decides; the writer ends streams at a bounded rate.
 
 use std::sync::{Arc, Weak};
 
@@ -10,7 +10,7 @@ use crate::route::{RouteTable, StreamRoute, Transport};
 
 use super::{Request, Session, Subscription};
 
-/// A configuration that takes another one's place, as far as streams are concerned.
+/// A new configuration, as far as it concerns streams.
 #[derive(Debug)]
 pub struct Reload {
     before: Weak<RouteTable>,
@@ -24,12 +24,12 @@ pub struct Reload {
 #[derive(Debug)]
 struct Successor {
     route: Arc<StreamRoute>,
-    /// Patterns of routes that take paths from it.
+    /// The patterns of routes that take precedence for some of its paths.
     exceptions: Box<[Arc<str>]>,
 }
 
 impl Reload {
-    /// `trusted` is everything that the acceptance of a token may rest on from now on.
+    /// `trusted` are the authorities whose tokens are valid from now on.
     pub fn new(
         before: &Arc<RouteTable>,
         routes: Arc<RouteTable>,
@@ -49,18 +49,18 @@ impl Reload {
         }
     }
 
-    /// What verifies the tokens that replace others from now on.
+    /// Sets the authenticator of tokens that replace others from now on.
     pub fn verified_by(self, authenticator: Option<Arc<dyn Authenticator>>) -> Self {
         Self { authenticator, ..self }
     }
 
-    /// The routes whose place it takes.
+    /// The previous routes.
     pub fn before(&self) -> Weak<RouteTable> {
         self.before.clone()
     }
 
-    /// The route on which a stream with this request goes on, if it can: its token is trusted, and what it was opened as
-    /// is still there.
+    /// The route on which a stream of this request continues, if it can: its token's authority is trusted, and its
+    /// route and access rights still exist.
     pub fn goes_on(&self, request: &Request) -> Option<&Arc<StreamRoute>> {
         let is_trusted = request.principal.as_ref().is_none_or(|who| self.trusted.contains(&who.authority));
         let route = self.successor(&request.route, &request.routes).filter(|_| is_trusted)?;
@@ -70,7 +70,7 @@ impl Reload {
         shows_the_same(&request.route, route, request.transport).then_some(route)
     }
 
-    /// The transports whose streams on `old`, one of `known`, end whatever their tokens; all of them, or none, or some.
+    /// The transports whose streams on `old`, one of `known`, end regardless of their tokens.
     pub fn ends(&self, old: &StreamRoute, known: &RouteTable) -> Vec<Transport> {
         let successor = self.successor(old, known);
         let offered = |transport: &Transport| old.offer.has(*transport);
@@ -78,8 +78,8 @@ impl Reload {
         Transport::ALL.into_iter().filter(offered).filter(ends).collect()
     }
 
-    /// The route that goes on delivering what `old`, one of `known`, delivers: of the same pattern and for the same
-    /// paths, with the same stream for the same people.
+    /// The route that delivers the same as `old`, one of `known`: with the same pattern and paths, the same stream and
+    /// the same access rights.
     fn successor(&self, old: &StreamRoute, known: &RouteTable) -> Option<&Arc<StreamRoute>> {
         let Successor { route, exceptions } = self.by_pattern.get(&old.pattern)?;
         let is_whole = exceptions.iter().all(|pattern| known.has(pattern));
@@ -88,8 +88,8 @@ impl Reload {
 }
 
 impl Session {
-    /// Goes on under the new configuration, with its heartbeat interval, `retry`, queue, `refresh`, `on_gap` and limits.
-    /// False where it can't: then nothing was changed, and the stream has to end.
+    /// Adopts the new configuration: heartbeat interval, `retry`, queue, `refresh`, `on_gap` and limits. False if it
+    /// cannot: then nothing has changed, and the stream has to end.
     pub fn take_over(&mut self, reload: &Reload) -> bool {
         if Arc::ptr_eq(&self.request.routes, &reload.routes) || self.closed.is_some() {
             return true;
@@ -118,19 +118,19 @@ impl Session {
         self.heartbeat_due = self.quiet_since() + self.heartbeat_interval();
     }
 
-    /// Whether it was opened under these routes.
+    /// Whether it was opened with these routes.
     pub fn is_of(&self, routes: &Weak<RouteTable>) -> bool {
         std::ptr::eq(routes.as_ptr(), Arc::as_ptr(&self.request.routes))
     }
 }
 
-/// Whether the same people get the same events.
+/// Whether the same clients receive the same events.
 fn delivers_the_same(old: &StreamRoute, new: &StreamRoute) -> bool {
     let is_bound = |one: &StreamRoute, other: &StreamRoute| one.bindings.iter().all(|b| other.bindings.contains(b));
     old.stream == new.stream && old.admission == new.admission && is_bound(old, new) && is_bound(new, old)
 }
 
-/// Whether a stream of this transport looks the same and could still be opened as it was.
+/// Whether a stream of this transport has the same form, and could be opened in the same way.
 fn shows_the_same(old: &StreamRoute, new: &StreamRoute, transport: Transport) -> bool {
     let still = |old: &[Box<str>], new: &[Box<str>]| old.iter().all(|one| new.contains(one));
     let is_opened_alike = !transport.is_upgrade()

@@ -7,7 +7,7 @@ use crate::testing::{self, binding, stream};
 
 const PATTERN: &str = "/orders/{id}/x";
 
-/// A route on which everything is said that may be.
+/// A route with all settings.
 fn route() -> StreamRoute {
     StreamRoute {
         admission: Admission::Token,
@@ -31,7 +31,7 @@ fn table(routes: impl IntoIterator<Item = StreamRoute>) -> Arc<RouteTable> {
     Arc::new(RouteTable::new(routes.into_iter().map(Arc::new).collect()).unwrap())
 }
 
-/// A request for the route's stream that was admitted by authority 1.
+/// A request for the route's stream that authority 1 admitted.
 fn request(transport: Transport, routes: &Arc<RouteTable>) -> Request {
     let principal = Principal { claims: Arc::default(), expires_at: None, authority: Authority(1), standing: None };
     Request {
@@ -53,7 +53,7 @@ fn request(transport: Transport, routes: &Arc<RouteTable>) -> Request {
     }
 }
 
-/// Which streams go on when these routes take the place of the one.
+/// The transports whose streams continue when these routes replace the previous one.
 fn who_goes_on(routes: impl IntoIterator<Item = StreamRoute>) -> Vec<Transport> {
     let before = table([route()]);
     let reload = Reload::new(&before, table(routes), [Authority(0), Authority(1)]);
@@ -61,7 +61,7 @@ fn who_goes_on(routes: impl IntoIterator<Item = StreamRoute>) -> Vec<Transport> 
     Transport::ALL.into_iter().filter(goes_on).collect()
 }
 
-/// What may change, and who goes on then.
+/// Changes, and the transports that continue afterwards.
 #[test]
 fn what_ends_streams_and_what_does_not() {
     use Transport::{Sse, WebSocket};
@@ -110,7 +110,7 @@ fn a_route_that_is_gone_or_loses_some_of_its_paths_ends_its_streams() {
     assert!(who_goes_on([]).is_empty());
     assert_eq!(who_goes_on([route(), testing::route("/orders/special/y")]), Transport::ALL);
     assert!(who_goes_on([route(), testing::route("/orders/special/x")]).is_empty());
-    // An exception that was there before is none of its paths.
+    // An exception that existed before is not among its paths.
     let before = table([route(), testing::route("/orders/special/x")]);
     let reload = Reload::new(&before, table([route(), testing::route("/orders/special/x")]), [Authority(1)]);
     assert!(reload.goes_on(&request(Transport::Sse, &before)).is_some());

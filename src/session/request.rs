@@ -1,4 +1,4 @@
-//! What a session is opened with: an admitted request, everything decided but where it can resume.
+//! The input of a session: an admitted request, with everything decided except for whether it can resume.
 
 use std::num::NonZeroU32;
 use std::str::FromStr;
@@ -15,70 +15,72 @@ use crate::cursor::{CURSOR_BYTES_MAX, Cursor};
 use crate::event::Topic;
 use crate::route::{Batch, HeartbeatForm, Params, RouteTable, StreamRoute, Transport};
 
-/// An admitted stream request: everything a session needs, decided before the head is written.
+/// An admitted stream request, decided before the response head is written.
 #[derive(Debug)]
 pub struct Request {
     pub route: Arc<StreamRoute>,
-    /// Never `Auto`: negotiated.
+    /// Negotiated: never `Auto`.
     pub transport: Transport,
-    /// The NDJSON content type the client asked for, or the transport's own.
+    /// The NDJSON content type that the client requested, or the transport's own.
     pub content_type: &'static str,
-    /// HTTP/1.1: chunked and kept alive. Otherwise (HTTP/1.0) the body ends with the connection.
+    /// HTTP/1.1: chunked, with keep-alive. Otherwise (HTTP/1.0), the body ends with the connection.
     pub http11: bool,
-    /// The client did not ask for `Connection: close`.
+    /// The client did not request `Connection: close`.
     pub persists: bool,
     pub selector: Selector,
-    /// False for `?subscribe=manual`: a WebSocket that starts without a subscription.
+    /// False for `?subscribe=manual`: a WebSocket without an initial subscription.
     pub subscribe: bool,
-    /// Taken out when the session is opened.
+    /// Taken when the session is opened.
     pub resume: Option<Resume>,
     pub heartbeat_form: HeartbeatForm,
-    /// NDJSON and SSE: what the client, or the route, wants to be gathered.
+    /// For NDJSON and SSE: the batch limits of the client or the route.
     pub batch: Option<Batch>,
-    /// A stream to try the way with: no events, and after each such silence a record that says when it was sent.
-    /// In milliseconds: as small as that, since every stream has room for it.
+    /// The interval of a probe in milliseconds: a stream without events that tests the network path. Small, because
+    /// every stream stores it.
     pub probe: Option<NonZeroU32>,
     pub principal: Option<Principal>,
-    /// More header lines of the answer, each ended by CRLF; until the head is written.
+    /// Further header lines of the response, each terminated by CRLF; until the head is written.
     pub headers: Option<Box<str>>,
-    /// The snapshot's routes, by which a WebSocket may subscribe to other streams.
+    /// The snapshot's routes, for the subscriptions of a WebSocket.
     pub routes: Arc<RouteTable>,
     /// WebSocket only.
     pub socket: Option<Box<Socket>>,
 }
 
-/// What a WebSocket is opened with, and what its commands are decided by beside the token: just what its request was
-/// decided by.
+/// The state of a WebSocket's opening, by which its commands are authorized in addition to the token: the same as for
+/// its request.
 #[derive(Debug)]
 pub struct Socket {
     /// Until the head is written.
     pub handshake: Option<Handshake>,
     /// The page that opened it.
     pub site: Option<Site>,
-    /// What is open on each route.
+    /// The open streams of each route.
     pub slots: Arc<dyn Slots>,
-    /// The path's parameters, while no token came: the first message brings it, and nothing is sent before.
+    /// The path's parameters, until the socket has authenticated: the first message contains the token, and nothing is
+    /// sent before.
     pub unauthenticated: Option<Params>,
-    /// What a socket that was opened without a token counts as: one that waits for its token, then one of its route.
+    /// The limit that a socket without an initial token counts against: unauthenticated sockets, and then its route.
     pub slot: Option<Slot>,
-    /// Verifies the token of the first message, and tokens that replace the one it was opened with; nothing where the configuration has no `auth`.
+    /// Verifies the token of the first message, and tokens that replace the current one; `None` if the configuration
+    /// has no `auth`.
     pub authenticator: Option<Arc<dyn Authenticator>>,
 }
 
 impl Request {
-    /// Who asks, for the decision on another stream over the same connection.
+    /// The caller, for the decision on another stream over the same connection.
     pub(super) fn caller(&self) -> Caller<'_> {
         let site = self.socket.as_ref().and_then(|socket| socket.site.as_ref());
         Caller { transport: self.transport, principal: self.principal.as_ref(), site }
     }
 
-    /// Whether it is a WebSocket whose first message is to bring its token.
+    /// Whether it is a WebSocket whose first message has to contain the token.
     pub(super) fn is_unauthenticated(&self) -> bool {
         self.socket.as_ref().is_some_and(|socket| socket.unauthenticated.is_some())
     }
 
-    /// A token as the stream keeps it: only commands of WebSockets read claims later, to bind the routes that they name
-    /// and to compare the token that replaces this one.
+    /// The part of a token that the stream keeps. Only WebSocket commands read claims later: to evaluate the bindings
+    /// of other routes, and to compare a new token with this one.
     pub(super) fn held(&self, mut principal: Principal) -> Principal {
         if self.transport.takes_commands() {
             principal.keep_claims(self.routes.routes().flat_map(|route| &route.bindings));
@@ -88,35 +90,35 @@ impl Request {
         principal
     }
 
-    /// Whether a WebSocket of the route `own`, opened by this request, may subscribe to what `selector` selects of
-    /// `route`: to a part of what it was opened with, and to paths of the routes that `own` names.
+    /// Whether a WebSocket of the route `own` may subscribe to `selector` on `route`: to subsets of its own stream, and
+    /// to routes that `own` lists.
     pub(super) fn may_subscribe(&self, own: &StreamRoute, route: &StreamRoute, selector: &Selector) -> bool {
         let is_part = own.pattern == route.pattern && selector.is_within(&self.selector);
         is_part || own.subscribe.contains(&route.pattern)
     }
 
-    /// After how much silence something is sent.
+    /// The silence after which a heartbeat is sent.
     pub(super) fn heartbeat_interval(&self) -> Duration {
         self.probe.map_or(self.route.heartbeat, |ms| Duration::from_millis(ms.get().into()))
     }
 }
 
-/// Where the client wants to resume.
+/// A resume position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resume {
     From(Cursor),
-    /// With what happened since then, in milliseconds since the Unix epoch.
+    /// The events since this time, in milliseconds since the Unix epoch.
     At(i64),
-    /// With what happened in the time before now.
+    /// The events of this period before now.
     Ago(Duration),
-    /// An SSE client sent something that is no position: it gets a gap, since `EventSource` would give up on a 400.
+    /// An SSE client sent an invalid position: it gets a gap, because `EventSource` would fail permanently on a 400.
     Unreadable,
 }
 
-/// The longest position that is read, in bytes.
+/// The longest accepted position, in bytes.
 pub const POSITION_BYTES_MAX: usize = CURSOR_BYTES_MAX;
 
-/// A text is no position.
+/// A text is not a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected an event id, a cursor, a time such as `2026-11-22T10:00:00Z`, or how long ago, such as `-15m`")]
 pub struct BadPosition;
@@ -142,7 +144,7 @@ impl FromStr for Resume {
 }
 
 impl Resume {
-    /// The position, if it is one.
+    /// The cursor, if it is one.
     pub fn cursor(&self) -> Option<&Cursor> {
         match self {
             Self::From(cursor) => Some(cursor),
@@ -150,8 +152,8 @@ impl Resume {
         }
     }
 
-    /// The newest of several positions on a stream of these topics: of two the one that is not behind the other, and the
-    /// later one where that can't be said. A time says what a client wanted at first, a cursor where it came to.
+    /// The newest of several positions on a stream of these topics: of two, the one that is not before the other, or
+    /// else the later one in the list. A cursor takes precedence over a time, which is the initial position.
     pub fn newest(positions: impl Iterator<Item = Self>, topics: &[Topic]) -> Option<Self> {
         positions.reduce(|best, next| if next.is_older(&best, topics) { best } else { next })
     }
@@ -165,8 +167,7 @@ impl Resume {
         }
     }
 
-    /// The same, with the time that is meant. Of a time ago whole seconds count, so that clients that ask together ask
-    /// for the same.
+    /// Converts a period to a time. It is rounded to seconds, so that simultaneous requests share the lookup.
     pub fn at(self, unix_ms: i64) -> Self {
         match self {
             Self::Ago(ago) => {
@@ -178,7 +179,7 @@ impl Resume {
     }
 }
 
-/// `15m`
+/// For example `15m`.
 fn duration(text: &str) -> Option<Duration> {
     let unit = match text.as_bytes().last()? {
         b's' => 1,

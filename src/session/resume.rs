@@ -18,8 +18,8 @@ use super::{Progress, Resume, Resumes, Session, Subscription, WriterContext};
 /// How long resuming waits for what the client has seen to be read here as well: it may come from another writer or
 /// replica that is a moment ahead, or ask before the log has been read.
 const RESUME_WAIT: Duration = Duration::from_secs(1);
-/// How long it takes brokers and replicas to learn of a new topic or partition. What they say of one before is no proof
-/// that it does not exist.
+/// How long brokers and replicas take to learn of a new topic or partition. Until then, a negative response does not
+/// prove that it does not exist.
 const PARTITION_WAIT: Duration = Duration::from_secs(8);
 /// How long a client waits for its answer while the log is asked whether it can resume.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
@@ -29,16 +29,17 @@ const SKIM_WAIT: Duration = Duration::from_secs(5);
 /// event is sent again to a client that names the event alone.
 const SKEW: Duration = Duration::from_secs(60);
 
-/// A subscription that waits to know where it starts.
+/// A subscription whose start position is not known yet.
 #[derive(Debug)]
 pub(super) struct Waiting {
     start: Start,
     since: Instant,
-    /// The same in milliseconds since the Unix epoch.
+    /// In milliseconds since the Unix epoch.
     since_ms: i64,
-    /// Logs that end before what the client has seen of them.
+    /// Logs that end before the client's position.
     log_ends: Vec<LogEnd>,
-    /// Where the stream stood when the log was asked first: where it had nothing as late as that, this is where to go on.
+    /// The stream's positions when the log was first queried: the start positions for partitions without a record as
+    /// late as the requested time.
     ends: Option<Positions>,
     looked: Looked,
 }
@@ -46,7 +47,7 @@ pub(super) struct Waiting {
 /// What was seen of the log so far.
 #[derive(Debug, Default)]
 struct Looked {
-    /// What is lost of the places that were looked at.
+    /// The losses at the checked places.
     checked: Checked,
     /// Events before the window, where their number decides.
     skim: Skim,
@@ -65,7 +66,7 @@ enum Start {
 }
 
 impl Session {
-    /// Lets a subscription start where the client wants to, once what must be known for it is.
+    /// Starts a subscription at the requested position, once the facts for that are known.
     pub(super) fn resume(&mut self, n: usize, resume: Resume, context: &WriterContext<'_>) {
         let start = match resume.at(context.now.unix_ms) {
             Resume::From(cursor) => Start::Cursor(cursor),
@@ -78,7 +79,7 @@ impl Session {
         self.subscriptions[n].progress = Progress::Waiting(Box::new(waiting));
     }
 
-    /// Ends the wait where there is nothing more to wait for.
+    /// Starts the subscription if nothing is missing any more.
     pub(super) fn try_start(&mut self, n: usize, context: &mut WriterContext<'_>) {
         let Subscription { stream, progress, .. } = &mut self.subscriptions[n];
         let Progress::Waiting(waiting) = progress else { return };
@@ -103,14 +104,14 @@ impl Session {
         let patience = if is_ready { ANSWER_WAIT } else { RESUME_WAIT };
         if !self.answered && waited >= patience {
             self.refuse_early(is_ready, context);
-            // What it said too early; errors in that are its own.
+            // Messages that arrived early; their errors are reported by their own responses.
             self.read_on(context);
         } else {
             self.look_again(context);
         }
     }
 
-    /// Where to start; nothing where that has to wait.
+    /// The replay plan; `None` if it has to wait.
     fn locate(
         &self,
         n: usize,
@@ -158,7 +159,8 @@ impl Session {
                 let stream = &self.subscriptions[n].stream;
                 let cursor = match start.cursor() {
                     Some(seen) if plan.gaps.is_empty() => Some(plan.replay.cursor(stream, &seen.id)),
-                    // Where it stood: cut off before it is told of a loss, it has to be told when it comes back.
+                    // The client's own position: a client that is disconnected before it receives the gap must receive
+                    // it when it resumes.
                     Some(seen) => Some(seen.clone()),
                     None if plan.gaps.is_empty() => plan.replay.cursor_now(stream),
                     None => None,
@@ -176,7 +178,7 @@ impl Session {
         self.form.transport.fails_in_stream() || self.request.route.on_gap == OnGap::Continue
     }
 
-    /// Tells what is lost, then lets the subscription walk to the present.
+    /// Queues the gaps, then starts the catch-up.
     fn begin_replay(&mut self, n: usize, plan: Plan, context: &WriterContext<'_>) {
         let needs_log = plan.replay.needs_log(context.hub, &self.subscriptions[n].stream);
         let Resumes { window, log, .. } = &mut self.resumes;
@@ -191,8 +193,8 @@ impl Session {
 }
 
 impl Start {
-    /// Bounds what is kept of a position by what the stream has; where it names much more, it is of another stream or made
-    /// up.
+    /// Limits what is kept of a position by the stream's partitions; one with many more is of another stream, or
+    /// forged.
     fn fit(&mut self, stream: &Stream, context: &WriterContext<'_>) {
         if let Self::Cursor(cursor) = self {
             let known: Vec<usize> = context.hub.positions(stream).0.iter().map(|topic| topic.next.len()).collect();
@@ -212,9 +214,9 @@ impl Start {
 }
 
 impl Waiting {
-    /// Whether what a client has seen beyond what was read here may still be read. That it was not read within a moment
-    /// does not prove that it is gone: Kafka may be away, for this replica alone. Only a broker's answer to a question
-    /// that was asked after the client came proves it, for each partition by itself.
+    /// Whether a position that is ahead of this replica may still be reached. Not reaching it within a moment does not
+    /// prove that it is gone: Kafka may be unavailable to this replica. Only a broker's response to a request after the
+    /// client connected proves it, for each partition separately.
     fn awaits(&mut self, stream: &Stream, cursor: &Cursor, context: &WriterContext<'_>) -> bool {
         let waited = context.now.instant.saturating_duration_since(self.since);
         let ahead = context.hub.ahead(stream, cursor);
@@ -236,7 +238,7 @@ impl Waiting {
                 None => return true,
             }
         }
-        // Gaps name exactly what is gone, and nothing is sent twice.
+        // Gaps then name exactly the lost events, and no event is repeated.
         !self.log_ends.iter().all(|end| context.hub.is_read(end))
     }
 
@@ -245,8 +247,8 @@ impl Waiting {
         self.log_ends.iter().any(|end| (&end.topic, &end.partition, &end.epoch) == (topic, partition, epoch))
     }
 
-    /// How many partitions a topic has, by a question of this client's own: when that is answered, the brokers have had
-    /// the time to learn of a new partition.
+    /// The number of partitions of a topic, requested by this client: when the response arrives, the brokers have had
+    /// time to learn of a new partition.
     fn partitions(&self, topic: &Topic, context: &WriterContext<'_>) -> Option<usize> {
         let wait = i64::try_from(PARTITION_WAIT.as_millis()).unwrap_or(i64::MAX);
         match context.log.offsets_at(topic, self.since_ms.saturating_add(wait), context.asker()) {
@@ -256,7 +258,7 @@ impl Waiting {
     }
 }
 
-/// Where a log ends, if its broker says that this is before the place.
+/// The end of a log, if its broker reports that it is before the place.
 fn end_before(place: &Place, context: &WriterContext<'_>) -> Option<LogEnd> {
     let Lookup::Found(page) = context.log.page(place, context.asker()) else { return None };
     match page.entries.first() {
@@ -268,8 +270,8 @@ fn end_before(place: &Place, context: &WriterContext<'_>) -> Option<LogEnd> {
     }
 }
 
-/// The plan of a client that names an event which left the window: the other partitions go by the event's time. Nothing
-/// where the log has to be asked first.
+/// The plan for an event that has left the window: the event's time determines the positions in other partitions.
+/// `None` if the log has to be read first.
 fn plan_by_id(
     stream: &Stream,
     id: &EventId,
@@ -288,9 +290,9 @@ fn plan_by_id(
 
 /// The first offsets of all partitions at or after a time; nothing where the log has to be asked first.
 fn offsets_at(stream: &Stream, ms: i64, ends: &Positions, context: &WriterContext<'_>) -> Option<Vec<Arc<[i64]>>> {
-    // All are asked for before any is waited for.
+    // All topics are requested before waiting for any.
     let ask = |(topic, end): (&Topic, &TopicPosition)| match end.next.is_empty() {
-        // A topic that is not there holds nobody up.
+        // A missing topic does not delay others.
         true => Lookup::Found(Arc::from([])),
         false => context.log.offsets_at(topic, ms, context.asker()),
     };

@@ -11,7 +11,7 @@ use crate::hub::{NoLog, ReplayLimits};
 use crate::route::{OnGap, StreamRoute};
 use crate::testing::{FakeLog, event, route, selector};
 
-/// A window of four behind which the log holds all of `events`, the users of which take turns.
+/// A window of four events, and a log with all `events`, whose users alternate.
 fn bench(events: i64, change: impl FnOnce(&mut FakeLog)) -> Bench {
     let mut bench = Bench::new();
     let users = ["a", "b"];
@@ -31,7 +31,7 @@ fn since(position: &str) -> impl FnOnce(&mut Request, &mut StreamRoute) {
     move |request, _| request.resume = Some(resume)
 }
 
-/// The offsets of the events in an answer, and the causes of its gaps, in order.
+/// The offsets of the events and the causes of the gaps in a response, in order.
 fn told(answer: &str) -> Vec<String> {
     let objects =
         answer.lines().filter_map(|line| line.strip_prefix("data: ").or_else(|| line.starts_with('{').then_some(line)));
@@ -66,11 +66,11 @@ fn what_two_subscriptions_match_is_sent_once_however_each_came_to_it() {
     };
     session.add_subscription(session.request.route.clone(), Selector::default(), None);
     session.resume(1, "orders:0:14".parse().unwrap(), &bench.context());
-    // One for the first, and one that is not, both while the second still waits.
+    // Two events, one of which matches the first subscription, while the second one waits.
     bench.append(&mut session, 18, &[("userId", "a")]);
     bench.append(&mut session, 19, &[("userId", "b")]);
     assert_eq!(seen(&bench.written(&mut session)), [15, 16, 17, 18, 19]);
-    // A third one resumes from within what the second replayed.
+    // A third subscription resumes within the range that the second one replayed.
     session.add_subscription(session.request.route.clone(), selector(&[("userId", "b")]), None);
     session.resume(2, "orders:0:11".parse().unwrap(), &bench.context());
     assert_eq!(seen(&bench.written(&mut session)), [13]);
@@ -122,14 +122,14 @@ fn what_is_replayed_is_encoded_once_a_form() {
     let once = (5..20).map(|n| line(n) + record(n) + 2 * cursor(n)).sum::<usize>();
     // The epoch, the number of partitions and the position that all encodings share.
     assert_eq!(bench.encodings.kept_bytes(), once + 3 * size_of::<i64>());
-    // With nothing kept, what is sent is the same, and nothing is left behind.
+    // Without a cache of encodings, the same is sent, and nothing is retained.
     bench.encodings.limit(0);
     let mut session = bench.open(Transport::Ndjson, since("orders:0:4"));
     assert_eq!(told(&bench.written(&mut session)), (5..20).map(|n| n.to_string()).collect::<Vec<_>>());
     assert_eq!((bench.encodings.kept_bytes(), bench.encodings.bytes()), (0, 0));
 }
 
-/// A position of so many partitions of the stream, in each the offset 5 next.
+/// A position with this many partitions, each at offset 5.
 fn of_partitions(partitions: usize) -> Resume {
     let topic = TopicPosition { epoch: 0, next: vec![5; partitions] };
     let id = EventId { topic: "orders".into(), partition: 0, offset: 4 };
@@ -192,7 +192,7 @@ fn a_client_is_not_answered_before_it_is_known_whether_it_can_resume() {
     bench.written(&mut session);
     assert!(!session.is_unanswered());
 
-    // The log never answers: who can be told so is, the others wait.
+    // The log never responds: transports with an error response get one, and the others wait.
     bench.log = Arc::new(Mute);
     let mut refused = bench.open(Transport::Ndjson, since("orders:0:4"));
     let mut waits = bench.open(Transport::Sse, since("orders:0:4"));
@@ -231,7 +231,7 @@ impl Log for Mute {
 
 #[test]
 fn a_client_that_is_ahead_is_told_of_a_loss_only_once_the_log_says_so() {
-    // This replica has read four; the client has seen ten, elsewhere.
+    // This replica has read four events; the client has received ten elsewhere.
     let mut bench = bench(4, |_| {});
     bench.log = Arc::new(Mute);
     let mut waits = bench.open(Transport::Sse, since("orders:0:9"));
@@ -246,8 +246,8 @@ fn a_client_that_is_ahead_is_told_of_a_loss_only_once_the_log_says_so() {
     assert_eq!(told(&bench.written(&mut waits)), ["10", "11"]);
 }
 
-/// A log of eight events in each of two partitions. The broker of the first does not answer, and pages of the second do
-/// not come where they are `late`.
+/// A log with eight events in each of two partitions. The broker of the first one does not respond. If it `is_late`,
+/// chunks of the second one do not arrive.
 #[derive(Debug)]
 struct HalfSilent {
     fake_log: FakeLog,
@@ -260,7 +260,7 @@ impl HalfSilent {
         Self { fake_log: FakeLog::new(entries.into_iter().flatten().collect(), 3), is_late }
     }
 
-    /// Behind a window of the newest four, which is of the second partition alone once both were appended.
+    /// With a window of the newest four, which are of the second partition.
     fn bench(self) -> Bench {
         let mut bench = Bench::new();
         bench.hub.assign(&"orders".into(), 0, &[0, 0]);
@@ -322,7 +322,7 @@ fn the_time_of_a_replay_does_not_run_for_a_partition_whose_broker_is_silent() {
     assert_eq!(told(&bench.written(&mut session)), ["5", "6", "7"]);
 }
 
-/// The cursor of who stands at these offsets.
+/// The cursor of a client at these offsets.
 fn at(bench: &Bench, next: &[i64]) -> String {
     let positions = Positions(vec![TopicPosition { epoch: 0, next: next.to_vec() }]);
     let id = EventId { topic: "orders".into(), partition: 0, offset: next[0] - 1 };
@@ -331,7 +331,7 @@ fn at(bench: &Bench, next: &[i64]) -> String {
 
 #[test]
 fn a_partition_that_is_not_known_here_is_lost_only_once_the_brokers_say_so() {
-    // Added a moment ago; the client has read it elsewhere, and this replica has not heard of it.
+    // A new partition; the client has read it elsewhere, and this replica does not know it.
     let mut bench = bench(4, |_| {});
     bench.log = Arc::new(Mute);
     let cursor = at(&bench, &[4, 0, 74]);
@@ -361,7 +361,7 @@ fn a_partition_that_is_not_known_here_is_lost_only_once_the_brokers_say_so() {
 
 #[test]
 fn a_gap_names_what_the_log_lost_and_nothing_that_was_not_read_here_yet() {
-    // This replica has read four; the client has seen fifteen, of which the log lost the last five.
+    // This replica has read four events; the client has received fifteen, of which the log lost the last five.
     let mut bench = bench(4, |fake_log| {
         fake_log.entries = bench_entries(10);
         fake_log.high = 10;
@@ -370,7 +370,7 @@ fn a_gap_names_what_the_log_lost_and_nothing_that_was_not_read_here_yet() {
     bench.written(&mut session);
     bench.pass(Duration::from_secs(1));
     assert_eq!(bench.written(&mut session), "", "it goes on once all that is left was read here");
-    // What came in place of the lost ones comes as well.
+    // The records that replaced the lost ones are sent as well.
     bench.log = Arc::new(FakeLog::new(bench_entries(17), 20));
     for entry in &bench_entries(17)[4..] {
         bench.hub.append(entry);
@@ -401,7 +401,7 @@ fn of_two_partitions_that_are_ahead_only_what_is_gone_is_lost() {
 #[test]
 fn a_time_is_a_position() {
     let mut bench = bench(20, |_| {});
-    // An event's time is its offset in milliseconds.
+    // The time of an event is its offset in milliseconds.
     let mut session = bench.open(Transport::Ndjson, since("1970-01-01T00:00:00.012Z"));
     assert_eq!(told(&bench.written(&mut session)), (12..20).map(|n| n.to_string()).collect::<Vec<_>>());
     let mut session = bench.open(Transport::Ndjson, since("1970-01-01T00:00:09Z"));

@@ -1,4 +1,4 @@
-//! Sessions without sockets: a context with a hub and an index, a clock that is set by hand.
+//! Sessions without sockets: a context with a hub and an index, and a clock that the test sets.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ pub(super) struct Bench {
     pub(super) log: Arc<dyn Log>,
     pub(super) encodings: Encodings,
     pub(super) now: Now,
-    /// Of the sessions opened next.
+    /// For the next sessions.
     pub(super) jitter: f64,
     stream: Arc<Stream>,
 }
@@ -107,7 +107,7 @@ impl Bench {
         Session::open(request, self.jitter, &mut self.context())
     }
 
-    /// Appends an event and offers it to the session as the writer does.
+    /// Appends an event, and offers it to the session like the writer.
     pub(super) fn append(&mut self, session: &mut Session, offset: i64, keys: &[(&str, &str)]) {
         let event = event("orders", 0, offset, keys);
         let seq = self.hub.append(&Entry::Event(event.clone()));
@@ -121,7 +121,7 @@ impl Bench {
         });
     }
 
-    /// What the session has to say, all of it.
+    /// All bytes that the session has to write.
     pub(super) fn written(&mut self, session: &mut Session) -> String {
         String::from_utf8_lossy(&self.bytes(session)).into_owned()
     }
@@ -133,7 +133,7 @@ impl Bench {
             session.prepare(self.now, |_| {});
             let ready: Vec<u8> = session.chunks().collect::<Vec<_>>().concat();
             if ready.is_empty() {
-                // What was asked of the log is there at the next look, where something else may have to be asked.
+                // Requested data of the log is available at the next check, which may request more.
                 silent += 1;
                 if silent > 4 {
                     return bytes;
@@ -146,13 +146,13 @@ impl Bench {
         }
     }
 
-    /// What a WebSocket answers to a command, without its frame.
+    /// The response to a WebSocket command, without its frame.
     pub(super) fn ask(&mut self, session: &mut Session, command: &Value) -> Vec<Value> {
         session.read(&masked(Opcode::Text, command.to_string().as_bytes()), &mut self.context());
         let text = self.written(session);
         let starts: Vec<usize> = text.match_indices(r#"{"id":"#).map(|(at, _)| at).collect();
         let messages = starts.iter().map(|at| serde_json::Deserializer::from_str(&text[*at..]).into_iter().next());
-        // Envelopes inside messages start alike; messages have a timestamp.
+        // Envelopes inside of messages look similar; only messages have a timestamp.
         messages.filter_map(|value| value?.ok()).filter(|value: &Value| value.get("timestamp").is_some()).collect()
     }
 }
@@ -295,7 +295,7 @@ fn a_client_that_has_seen_more_than_this_writer_waits_for_it() {
     for session in &mut early[1..] {
         assert_eq!(bench.bytes(session), b"", "neither 200 nor 410 before it is known");
     }
-    // A WebSocket client may be early with its words as well.
+    // A WebSocket client may send messages early as well.
     early[2].read(&masked(Opcode::Text, br#"{"command":"ping"}"#), &mut bench.context());
     for offset in 0..3 {
         bench.append(&mut other, offset, &[]);
@@ -315,7 +315,7 @@ fn a_client_that_has_seen_more_than_this_writer_waits_for_it() {
     assert_eq!(lost.closed(), Some(CloseReason::ReplayNotPossible), "the log does not hold it after all");
 }
 
-/// After a restart clients come back from the hub order of the process before, each with positions of its own.
+/// After a restart, clients resume with positions from the previous process's hub order.
 #[test]
 fn a_client_that_is_ahead_does_not_take_others_along() {
     let mut bench = Bench::new();
@@ -434,7 +434,7 @@ fn a_batch_goes_out_when_it_is_full_or_its_time_is_over() {
     bench.pass(Duration::from_millis(49));
     assert!(session.gathers(bench.now.instant));
     bench.pass(Duration::from_millis(1));
-    // The writer's timer is what looks.
+    // The writer's timer checks it.
     session.tick(&mut bench.context());
     assert!(!session.gathers(bench.now.instant), "its time is over");
     assert!(session.deadline() > bench.now.instant, "and does not come again");

@@ -1,5 +1,5 @@
-//! The token that a stream rests on: a WebSocket's first message may bring it, the client is notified before it expires, replaces it or comes back with another, and
-//! the stream ends no later than it does.
+//! The token of a stream: a WebSocket's first message may contain it; the client is notified before it expires, and
+//! replaces it or reconnects with another one; the stream ends no later than the token expires.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,22 +14,22 @@ use crate::codec::json;
 use super::command::{self, Answer, Command, Refused, result};
 use super::{CloseReason, Now, Session, WriterContext};
 
-/// How long before `exp` the client is noticed: this share of what is left of the token's time when it is accepted...
+/// How long before `exp` the client is notified: this share of the remaining time at acceptance...
 const NOTICE_SHARE: f64 = 0.25;
-/// ...and at most this.
+/// ...but at most this long.
 const NOTICE_MAX: Duration = Duration::from_secs(60);
-/// How long before `exp` an SSE or NDJSON stream ends: these shares of the time of the notice, drawn between them, so that
-/// clients whose tokens expire together do not come back together.
+/// When an SSE or NDJSON stream ends before `exp`: between these shares of the notice period, at random, so that
+/// clients whose tokens expire together do not reconnect together.
 const END_SHARES: [f64; 2] = [0.1, 0.5];
 impl Session {
-    /// When the notice for a token is due that is accepted now. Nothing where it has no `exp`, or one beyond all times.
+    /// When the notice for a token that is accepted now is due. `None` without `exp`, or if it is out of range.
     pub(super) fn notice_at(principal: &Principal, now: Now) -> Option<Instant> {
         let left = left(principal, now)?;
         now.instant.checked_add(left - left.mul_f64(NOTICE_SHARE).min(NOTICE_MAX))
     }
 
-    /// Queues the notice that the token expires soon, or ends the stream, whichever is due. A WebSocket ends at `exp`,
-    /// since a command can replace its token until then; others end before, and come back.
+    /// Queues the expiry notice, or ends the stream, whichever is due. A WebSocket ends at `exp`, because a command can
+    /// replace its token until then; other streams end before, and reconnect.
     pub(super) fn expire(&mut self, now: Now) {
         if self.expires.is_none_or(|due| due > now.instant) {
             return;
@@ -52,7 +52,7 @@ impl Session {
         self.expires = Some(now.instant + (left - early));
         if let Some(expires) = expires.filter(|_| !self.is_unanswered()) {
             let notice = self.auth_record(expires, now);
-            // Where it has no room, the client is too slow to act on it in time.
+            // Without room for it, the client is too slow to react in time.
             let _ = self.queue.push_control(notice);
         }
     }
@@ -71,7 +71,7 @@ impl Session {
         self.control("auth", json::auth(expires), None, now)
     }
 
-    /// Replaces the token of a WebSocket by another one of the same subject that shows the same.
+    /// Replaces the token of a WebSocket by another one of the same subject with the same access.
     pub(super) fn authenticate(&mut self, command: &Command, context: &WriterContext<'_>) -> Answer {
         let refused = |why: &str| (Refused::Token, why.to_owned());
         let token = command.token.as_deref().ok_or_else(|| (Refused::Malformed, "no `token`".to_owned()))?;
@@ -137,7 +137,7 @@ impl Session {
         self.request.socket.as_ref()?.authenticator.as_ref()
     }
 
-    /// What the token was asked for: by the route it opened, and by those it subscribed to since.
+    /// The bindings for which the token was evaluated: those of the connection's route, and of later subscriptions.
     fn bindings(&self) -> impl Iterator<Item = &Binding> {
         let routes = self.subscriptions.iter().map(|subscription| &subscription.route).chain([&self.request.route]);
         routes.flat_map(|route| &route.bindings)
@@ -153,7 +153,7 @@ impl From<Withdrawn> for CloseReason {
     }
 }
 
-/// What is left of a token's time.
+/// The remaining time of a token.
 fn left(principal: &Principal, now: Now) -> Option<Duration> {
     let ms = principal.expires_at?.saturating_sub(now.unix_ms);
     Some(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))

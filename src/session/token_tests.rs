@@ -8,7 +8,7 @@ use crate::route::{Admission, Offer, RouteTable, StreamRoute, Transport};
 use crate::session::{CloseReason, Request};
 use crate::testing::binding;
 
-/// Accepts its own list of tokens: the subject, a space, and `exp` in milliseconds. All have claims that no route binds.
+/// Accepts tokens that consist of a subject, a space, and `exp` in milliseconds. All have claims that no route binds.
 #[derive(Debug)]
 struct Known;
 
@@ -37,7 +37,7 @@ impl Authenticator for Known {
     }
 }
 
-/// A stream whose token ends in 100 seconds.
+/// A stream whose token expires in 100 seconds.
 fn open(bench: &mut Bench, transport: Transport) -> Session {
     let exp = bench.now.unix_ms + 100_000;
     let mut session = bench.open(transport, |request: &mut Request, route: &mut StreamRoute| {
@@ -66,7 +66,7 @@ fn masked(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// Sends the command and gives the `data` of the response as text.
+/// Sends the command, and returns the `data` of the response as text.
 fn authenticate(bench: &mut Bench, session: &mut Session, token: &str) -> String {
     let command = json!({"command": "authenticate", "token": token}).to_string();
     session.read(&masked(&command), &mut bench.context());
@@ -146,7 +146,7 @@ fn a_stream_keeps_the_claims_that_its_commands_may_need() {
     assert_eq!(claims(&open(&mut bench, Transport::Sse)), json!({}));
 }
 
-/// A WebSocket that was opened without a token on a route that binds `sub` and has so many slots.
+/// A WebSocket that was opened without a token, on a route that binds `sub` and has this many slots.
 fn open_unauthenticated(bench: &mut Bench, slots: usize) -> Session {
     bench.open(Transport::WebSocket, |request, route| {
         route.admission = Admission::Token;

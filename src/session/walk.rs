@@ -1,4 +1,4 @@
-//! The walk to the present: through pages of the log, then through the window, as far as the queue has room.
+//! Catch-up: replays chunks of the log and then the window, as far as the queue has room.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -12,61 +12,63 @@ use crate::route::Stream;
 
 use super::{Progress, Session, Subscription, WriterContext};
 
-/// How many replayed events may wait in a queue before the walk pauses.
+/// The most replayed events in a queue before the replay pauses.
 const REPLAY_EVENTS_AHEAD: usize = 64;
 /// The same in bytes.
 const REPLAY_BYTES_AHEAD: usize = 256 * 1024;
-/// How many entries are looked at before others have their turn.
+/// Entries that are examined per turn.
 const ENTRIES_PER_TURN: usize = 2048;
-/// Of how many partitions pages are asked for before they are needed, so that they are read at the same time and one
-/// that does not come holds up no other. Those of silent brokers are not counted.
+/// The number of partitions whose chunks are requested in advance, so that they are read in parallel, and a late one
+/// delays no other. Partitions of unresponsive brokers do not count.
 pub(super) const PARTITIONS_AHEAD: usize = 64;
-/// How long the page of the oldest partition is waited for while those of others are at hand: partitions keep in step,
-/// and clients that come back from one place go the same way and share encodings, unless a partition's leader is silent.
+/// How long to wait for the chunk of the oldest partition while others have theirs: partitions stay in step, so that
+/// clients with the same start position take the same path and share encodings, unless a partition's leader does not
+/// respond.
 const STEP_WAIT: Duration = Duration::from_millis(250);
-/// How often what is waited for is looked at, whoever forgets to call.
+/// The interval of checks without a notification.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// A subscription on its way to the present.
+/// A subscription in catch-up.
 #[derive(Debug)]
 pub(super) struct Replaying {
     replay: Replay,
-    /// Once the log is read.
+    /// Set once the log is read.
     reading: Option<Reading>,
 }
 
-/// What reading the log may still cost.
+/// The remaining budget for reading the log.
 #[derive(Debug)]
 struct Reading {
     events: u64,
     bytes: u64,
     until: Instant,
-    /// Since when the oldest partition's page is waited for.
+    /// Since when the oldest partition's chunk has been missing.
     waits_since: Option<Instant>,
     /// The chunk in which the last turn ended. The cache may drop it meanwhile.
     page: Weak<Page>,
 }
 
-/// How far a walk came.
+/// The progress of a replay.
 enum Walked {
-    /// To the present.
+    /// It has reached the present.
     Done,
-    /// It goes on at the next turn.
+    /// It continues in the next turn.
     Pauses,
-    /// It waits for a page.
+    /// It waits for a chunk.
     Waits,
 }
 
 impl Session {
-    /// Goes on with what is not live yet, as far as the queue has room; what has caught up is filed in the index.
-    /// Gives whether there is more that can be done at once.
+    /// Advances the subscriptions in catch-up, as far as the queue has room, and adds those that have caught up to the
+    /// index. Returns whether more can be done at once.
     pub fn catch_up(&mut self, context: &mut WriterContext<'_>) -> bool {
         let mut more = false;
         self.look_at = None;
         self.tell_losses(context.hub);
         for n in 0..self.subscriptions.len() {
             self.try_start(n, context);
-            // A WebSocket's first commands are carried out once it is answered; they may end it or what it wants.
+            // The first commands of a WebSocket are processed once its response is decided; they may end it or its
+            // subscriptions.
             let Some(Subscription { progress, .. }) = self.subscriptions.get_mut(n).filter(|_| self.closed.is_none())
             else {
                 break;
@@ -91,8 +93,8 @@ impl Session {
         more
     }
 
-    /// What went with a log that is gone or shorter than it was, of all subscriptions before any of them goes on: they are
-    /// compared with each other, and two positions compare only in one log.
+    /// Reports what was lost with a deleted or truncated log, for all subscriptions before any of them advances: they
+    /// are compared with each other, and positions are comparable only within one log.
     fn tell_losses(&mut self, hub: &Hub) {
         for n in 0..self.subscriptions.len() {
             let Subscription { stream, progress, from, .. } = &mut self.subscriptions[n];
@@ -119,17 +121,17 @@ impl Session {
         self.push_lost(gaps, cursor);
     }
 
-    /// `cursor` is where the client stands behind them all.
+    /// `cursor` is the client's position after all of them.
     fn push_lost(&mut self, gaps: Vec<Gap>, cursor: Option<Bytes>) {
         let Some(last) = gaps.len().checked_sub(1) else { return };
         for (n, gap) in gaps.into_iter().enumerate() {
-            // It stands behind them all once it was told of all.
+            // The last gap states the position after all of them.
             let cursor = cursor.clone().filter(|_| n == last);
             self.queue.push_gap(Gap { cursor, ..gap });
         }
     }
 
-    /// Walks one subscription through the log and the window.
+    /// Advances one subscription through the log and the window.
     fn walk(&mut self, n: usize, replaying: &mut Replaying, context: &WriterContext<'_>) -> Walked {
         let Replaying { replay, reading } = replaying;
         let (hub, stream, limits) = (context.hub, self.subscriptions[n].stream.clone(), context.log.limits());
@@ -154,13 +156,14 @@ impl Session {
             let is_first = !std::mem::replace(&mut is_asked, true);
             if down.len() == places.len() {
                 reading.until = context.now.instant + limits.time;
-                // The other partitions go on.
+                // The other partitions continue.
                 return match self.walk_window(n, replay, context, &mut left) {
                     Walked::Done => Walked::Waits,
                     other => other,
                 };
             }
-            // The time of a partition does not run while its broker is silent: the first look is at all of them.
+            // The time limit of a partition does not elapse while its broker is unresponsive: the first check covers
+            // all of them.
             let is_late = is_first && reading.until <= context.now.instant;
             if is_late || reading.is_used_up() {
                 let left_out = replay.leave_out(hub, &stream, if is_late { &down } else { &[] });
@@ -179,7 +182,7 @@ impl Session {
         }
     }
 
-    /// Takes what is new to the client of a page, before the offset `until`. False where it pauses before the page's end.
+    /// Queues the new events of a chunk before the offset `until`. False if it pauses before the chunk's end.
     #[expect(clippy::too_many_arguments, reason = "the parts of a walk that is taken out of the session meanwhile")]
     fn read_page(
         &mut self,
@@ -234,7 +237,7 @@ impl Session {
         }
     }
 
-    /// Walks through the window.
+    /// Replays the window.
     fn walk_window(&mut self, n: usize, replay: &mut Replay, context: &WriterContext<'_>, left: &mut usize) -> Walked {
         let hub = context.hub;
         let stream = self.subscriptions[n].stream.clone();
@@ -245,7 +248,7 @@ impl Session {
                 if self.is_sent(n, event) {
                     continue;
                 }
-                // A client that is ahead in some partition has cursors of its own, which would mislead others.
+                // A client that is ahead in some partition has its own cursors, which must not be shared.
                 let is_shared = replay.is_in_order(hub, &stream);
                 let frame = self.subscriptions[n].frame;
                 let encoding = if is_shared {
@@ -264,7 +267,7 @@ impl Session {
         Walked::Pauses
     }
 
-    /// Whether another subscription of the connection sent this event, or told that it is lost.
+    /// Whether another subscription of the connection has sent this event, or reported it as lost.
     fn is_sent(&self, n: usize, event: &Event) -> bool {
         let others = self.subscriptions.iter().enumerate().filter(|(other, _)| *other != n);
         others.map(|(_, other)| other).any(|other| {
@@ -316,12 +319,12 @@ impl Reading {
         Some((page, until))
     }
 
-    /// Whether as much was read as a client may be read.
+    /// Whether the replay limits of a client are used up.
     fn is_used_up(&self) -> bool {
         self.events == 0 || self.bytes == 0
     }
 
-    /// Whether it is the turn of a page that is at hand, where pages are wanted in this order.
+    /// Whether an available chunk may be read now, given the oldest one.
     fn may_read(&mut self, place: &Place, first: Option<&Place>, now: Instant) -> bool {
         if first == Some(place) {
             self.waits_since = None;
@@ -338,18 +341,18 @@ impl Reading {
     }
 }
 
-/// What is known of places that are to be read.
+/// The lookups of the places to read.
 struct Looked<'a> {
-    /// The first whose page is at hand.
+    /// The first one whose chunk is available.
     found: Option<(&'a Place, Arc<Page>)>,
-    /// The first whose broker is not silent.
+    /// The first one whose broker responds.
     first: Option<&'a Place>,
-    /// Those whose brokers are silent.
+    /// Those whose brokers do not respond.
     down: Vec<Place>,
 }
 
-/// Looks these places up, and asks for the pages of [`PARTITIONS_AHEAD`] that are not at hand; where that was done
-/// already, only up to the first that is.
+/// Looks up these places, and requests missing chunks of up to [`PARTITIONS_AHEAD`] partitions; if that has been done,
+/// only up to the first available one.
 fn look_up<'a>(
     places: &'a [Place],
     stream: &Stream,
@@ -367,8 +370,8 @@ fn look_up<'a>(
         ahead += 1;
         looked.first.get_or_insert(place);
         match page {
-            // Else it is of another topic of the name, or of a log that ends before what was read here: the hub will
-            // hear of that.
+            // Otherwise it belongs to another topic of this name, or to a log that ends before what was read here: the
+            // hub will be notified of that.
             Lookup::Found(page) if replay.wanted_of(context.hub, stream, &page).is_some() && !is_cut_short(&page) => {
                 looked.found.get_or_insert((place, page));
             }
@@ -386,7 +389,7 @@ fn undecodable(event: &Event, cursor: Bytes) -> Gap {
     Gap::at_source(GapCause::Undecodable, event.range(), cursor)
 }
 
-/// Whether a page says that its log ended before it.
+/// Whether a chunk reports that its log ended before it.
 fn is_cut_short(page: &Page) -> bool {
     matches!(page.entries.first(), Some(Entry::Gap { cause: GapCause::Truncated, .. }))
 }

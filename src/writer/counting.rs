@@ -1,7 +1,7 @@
-//! What a writer counts: it turns what sessions report into metrics.
+//! Translates the reports of sessions into a writer's metrics.
 //!
-//! What is counted with each delivery is counted by the writer alone, and told to the metrics once a turn: writers that
-//! count on the same cache lines wait for each other.
+//! What is counted per delivery is counted by the writer alone, and added to the shared metrics once per turn, because
+//! writers that update the same cache lines would wait for each other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,33 +20,33 @@ use super::by_route::{ByRoute, RouteNumber};
 use super::connection::{Connection, Tally, Told};
 use super::event_spans::EventSpans;
 
-/// The target of the line that is logged at a stream's end: `SIDESTREAM_LOG=info,stream=off` leaves it out.
+/// The target of the log line at a stream's end: `SIDESTREAM_LOG=info,stream=off` disables it.
 const STREAM_TARGET: &str = "stream";
 
-/// Counts what sessions report.
+/// Counts the reports of sessions.
 pub(super) struct Counting {
     metrics: Arc<Metrics>,
     /// By transport.
     deliveries: [Deliveries; Transport::ALL.len()],
-    /// By event type, so that they need not be looked up by label each time.
+    /// By event type, to avoid a lookup by label for each event.
     kinds: FxHashMap<Arc<str>, LocalIntCounter>,
-    /// Whether there is something that the metrics do not know yet.
+    /// Whether there are counts that have not been added to the metrics.
     is_ahead: bool,
-    /// Of events that are told of.
+    /// The spans of sampled events.
     pub(super) event_spans: EventSpans,
-    /// Streams of which was told that their cursors are event ids only.
+    /// Streams for which a warning about their cursors was logged.
     told_long: FxHashSet<u16>,
     routes: ByRoute,
 }
 
-/// What an event is counted by, beside its type.
+/// The counters of an event, in addition to that of its type.
 #[derive(Clone, Copy)]
 pub(super) struct By {
     pub(super) transport: Transport,
     pub(super) route: RouteNumber,
 }
 
-/// What a transport's clients were sent in this turn.
+/// The deliveries of a transport in this turn.
 struct Deliveries {
     events: LocalIntCounter,
     bytes: LocalIntCounter,
@@ -69,12 +69,12 @@ impl Counting {
         }
     }
 
-    /// What the events of this stream are counted by, as long as it is open.
+    /// The counters of the events of this stream, while it is open.
     pub(super) fn route_of(&mut self, session: &Session) -> RouteNumber {
         self.routes.number(&session.request().route.pattern)
     }
 
-    /// Tells, once a stream and writer, that it has more partitions than a cursor holds positions.
+    /// Warns once per stream and writer if it has more partitions than a cursor can contain.
     pub(super) fn look_at_cursors(&mut self, hub: &Hub, stream: &Stream) {
         if !hub.has_full_cursors(stream) && self.told_long.insert(stream.id) {
             let stream = &*stream.name;
@@ -90,7 +90,7 @@ impl Counting {
         &self.metrics
     }
 
-    /// Ends a turn: the metrics learn what was counted in it.
+    /// Ends a turn: adds its counts to the metrics.
     pub(super) fn flush(&mut self) {
         if std::mem::take(&mut self.is_ahead) {
             self.deliveries.iter().for_each(Deliveries::flush);
@@ -119,7 +119,7 @@ impl Counting {
         }
     }
 
-    /// To be called for connections that were counted as opened.
+    /// Only for connections that were counted as opened.
     pub(super) fn closed(&self, connection: &Connection, now: Now) {
         let session = &connection.session;
         let reason = session.closed().unwrap_or(CloseReason::ClientLost);
@@ -151,7 +151,7 @@ impl Counting {
         self.routes.sent(by.route);
         let counted = &self.deliveries[by.transport as usize];
         counted.events.inc();
-        // How old a replayed event is says when its client was away, not how fast this process is.
+        // The age of a replayed event depends on the client's absence, not on the speed of this process.
         if is_live {
             let since_event = Duration::from_millis(u64::try_from(now.unix_ms - event.ts).unwrap_or(0));
             counted.event_to_flush.observe(since_event.as_secs_f64());
@@ -203,7 +203,7 @@ impl Deliveries {
     }
 }
 
-/// One line a stream, which says nothing of who it was for: neither token nor path parameters.
+/// One line per stream without personal data: neither token nor path parameters.
 fn log_end(session: &Session, reason: CloseReason, tally: &Tally, now: Now) {
     tracing::info!(
         target: STREAM_TARGET,
@@ -217,7 +217,7 @@ fn log_end(session: &Session, reason: CloseReason, tally: &Tally, now: Now) {
     );
 }
 
-/// The status of an answer that is decided.
+/// The status of a decided response.
 pub(super) fn status(session: &Session) -> u16 {
     match session.closed() {
         Some(CloseReason::ReplayNotPossible) => 410,

@@ -1,4 +1,4 @@
-//! `kafka` and `clusters`: the brokers of each cluster, properties passed on to librdkafka, and its topics.
+//! `kafka` and `clusters`: the brokers of each cluster, the properties for librdkafka, and the topics.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -13,12 +13,12 @@ use crate::config::snapshot::{DEFAULT_CLUSTER, Kafka};
 use crate::config::source::check_file;
 use crate::kafka_properties::{FILE_PROPERTIES, PROBE, PropertyError, Remark, check_property, try_client};
 
-/// Each is a client with threads and buffers of its own.
+/// Each cluster has clients with their own threads and buffers.
 const CLUSTERS_MAX: usize = 16;
 
 const WARM_UP: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10 * 60);
 
-/// The clusters that topics are read from: that of the section `kafka` first, whatever it has, then the others.
+/// The clusters with topics: that of the section `kafka` first, even without topics, then the others.
 pub(super) fn compile(
     root: &Section<'_>,
     streams: &Streams,
@@ -94,17 +94,17 @@ fn cluster(name: &str, section: &Section<'_>, files: Files<'_>, diagnostics: &Di
     }
 }
 
-/// What librdkafka calls the protocols of brokers.
+/// librdkafka's names of broker protocols.
 const PROTOCOLS: [&str; 4] = ["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"];
 const PROTOCOL: &str = "security.protocol";
 
-/// `host`, `host:port` or `PROTOCOL://host:port`, as librdkafka takes them.
+/// `host`, `host:port` or `PROTOCOL://host:port`, as librdkafka accepts them.
 fn is_broker(text: &str) -> bool {
     let (protocol, address) = text.split_once("://").unwrap_or((PROTOCOLS[0], text));
     PROTOCOLS.iter().any(|known| known.eq_ignore_ascii_case(protocol)) && (is_host(address) || is_host_port(address))
 }
 
-/// librdkafka passes over brokers of another protocol than its own.
+/// librdkafka ignores brokers with another protocol than its own.
 fn check_protocols(section: &Section<'_>, brokers: &str, properties: &[(String, String)], diagnostics: &Diagnostics) {
     let written = properties.iter().find(|(name, _)| name == PROTOCOL).map_or(PROTOCOLS[0], |(_, value)| value);
     let protocols = brokers.split(',').filter_map(|broker| Some(broker.trim().split_once("://")?.0));
@@ -115,7 +115,7 @@ fn check_protocols(section: &Section<'_>, brokers: &str, properties: &[(String, 
     }
 }
 
-/// Values are in no message: they may be secrets.
+/// Messages contain no values, which may be secrets.
 fn properties(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> Vec<(String, String)> {
     let mut properties = Vec::new();
     for (name, node) in section.entries("properties") {
@@ -135,7 +135,7 @@ fn properties(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics
     properties
 }
 
-/// The value of a property; a file's name where the value is one, from the folder of the configuration as all others.
+/// The value of a property. A file name is relative to the directory of the configuration.
 fn file_named(name: &Name, value: String, place: Place, files: Files<'_>, diagnostics: &Diagnostics) -> String {
     let Some((_, takes_folder)) = FILE_PROPERTIES.iter().find(|(property, _)| *property == name.text) else {
         return value;
@@ -152,7 +152,7 @@ fn file_named(name: &Name, value: String, place: Place, files: Files<'_>, diagno
     path.to_string_lossy().into_owned()
 }
 
-/// Those in files: their names stay, since the files are read again later, beside what they say now.
+/// Properties in files: the names of the files, which are reread later, and the current values.
 type InFiles = (Vec<(String, PathBuf)>, Vec<(String, String)>);
 
 fn property_files(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> InFiles {
@@ -177,11 +177,11 @@ fn property_files(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnos
     (named, values)
 }
 
-/// What stands for credentials in files that are not read: any will do to make a client.
+/// Replaces credentials in files that are not read: any value suffices to create a client.
 const UNREAD: &str = "unread";
 const CREDENTIALS: [&str; 2] = ["sasl.username", "sasl.password"];
 
-/// The property, tried on the Kafka client.
+/// Validates a property with the Kafka client.
 fn check(name: &Name, value: &str, place: Place, diagnostics: &Diagnostics) {
     match check_property(&name.text, value) {
         Ok(()) => {}
@@ -195,8 +195,8 @@ fn check(name: &Name, value: &str, place: Place, diagnostics: &Diagnostics) {
     }
 }
 
-/// All properties together, tried on the Kafka client as `run` does. Where files are not read, without those that lead to
-/// any, and without what is of no use without them.
+/// Validates all properties together, with the Kafka client, like `run`. If files are not read, properties that name
+/// files are left out, and so are those that require them.
 fn try_properties(
     section: &Section<'_>,
     mut properties: Vec<(String, String)>,
@@ -224,7 +224,7 @@ fn try_properties(
     }
 }
 
-/// What keeps a client from being made. A process that runs goes on without.
+/// Reports why a client cannot be created. For `run`, it is a warning.
 fn report(files: Files<'_>, place: Place, message: String, diagnostics: &Diagnostics) {
     if files.is_run { diagnostics.warn(place, message) } else { diagnostics.wrong(place, message) }
 }

@@ -20,20 +20,20 @@ use crate::route::{
 };
 
 const HEARTBEAT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10 * 60);
-/// Of load balancers and reverse proxies (nginx' `proxy_read_timeout`, an AWS load balancer's idle timeout).
+/// The default idle timeout of load balancers and reverse proxies (nginx' `proxy_read_timeout`, AWS load balancers).
 const USUAL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const RETRY: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(10 * 60);
 const PONG_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10 * 60);
 const AUTHENTICATE_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 const STALL_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
-/// Bytes a session may have queued.
+/// The queued bytes of a session.
 const QUEUE_BYTES: RangeInclusive<u64> = 1024..=1024 * 1024 * 1024;
-/// Bytes of a WebSocket message; a subscribe command must fit.
+/// The bytes of a WebSocket message, in which a subscribe command must fit.
 const MESSAGE_BYTES: RangeInclusive<u64> = 1024..=16 * 1024 * 1024;
 
-/// Where a token may come from, beside `Authorization` and the cookie.
+/// Sources of tokens in addition to `Authorization` and the cookie.
 const TOKEN_SOURCES: [&str; 3] = ["subprotocol", "ticket", "message"];
-/// Each transport's own word does for all.
+/// Each transport's own word is accepted for all transports.
 const HEARTBEATS: [(&str, HeartbeatForm); 5] = [
     ("comment", HeartbeatForm::Silent),
     ("ping", HeartbeatForm::Silent),
@@ -54,7 +54,7 @@ fn offers() -> Vec<(&'static str, Offer)> {
     only.chain([("auto", Offer::Auto)]).collect()
 }
 
-/// Nothing where the routes make no table, which is reported then.
+/// `None` if the routes do not form a table, which is reported.
 pub(super) fn compile(
     root: &Section<'_>,
     streams: &Streams,
@@ -63,7 +63,7 @@ pub(super) fn compile(
     diagnostics: &Diagnostics,
 ) -> Option<RouteTable> {
     let has_auth = root.has("auth");
-    // Where `auth` is wrong, that was reported.
+    // An error in `auth` has been reported.
     let has_tickets = verifier.is_none_or(|verifier| verifier.tickets().is_some());
     let has_issuers = verifier.is_none_or(Verifier::has_issuers);
     let mut patterns: Vec<(Pattern, Place)> = Vec::new();
@@ -90,7 +90,7 @@ pub(super) fn compile(
     RouteTable::new(routes).ok()
 }
 
-/// The route's pattern, if it is one and no other route's.
+/// The route's pattern, if it is valid and does not overlap with another route's.
 fn pattern(section: &Section<'_>, earlier: &mut Vec<(Pattern, Place)>, diagnostics: &Diagnostics) -> Option<Pattern> {
     section.require("path", "the path or pattern that the route serves");
     let written = section.text("path", "a path such as `/orders/{orderId}/events`")?;
@@ -113,19 +113,19 @@ fn pattern(section: &Section<'_>, earlier: &mut Vec<(Pattern, Place)>, diagnosti
 struct Compiler<'a> {
     section: Section<'a>,
     streams: &'a Streams,
-    /// All routes, as they are written.
+    /// All routes, as written.
     written: &'a [Node],
     has_auth: bool,
     has_tickets: bool,
     has_issuers: bool,
     idle_timeout: Duration,
-    /// Of all routes that have none of their own.
+    /// The policy of routes without one of their own.
     cors: Option<Arc<Cors>>,
     diagnostics: &'a Diagnostics,
 }
 
 impl Compiler<'_> {
-    /// Everything is compiled, whatever is wrong; nothing comes out without a pattern and a stream.
+    /// Compiles every part, regardless of errors; `None` without a pattern and a stream.
     fn route(self, pattern: Option<&Pattern>) -> Option<StreamRoute> {
         let section = &self.section;
         let stream = self.stream();
@@ -190,12 +190,12 @@ impl Compiler<'_> {
         stream.cloned()
     }
 
-    /// A stream is public only if the configuration says so in as many words.
+    /// A stream is public only if the configuration says so explicitly.
     fn admission(&self) -> Admission {
         if self.section.flag("public").unwrap_or_default() {
             return Admission::Public;
         }
-        // Without a path there is no route yet, and that was reported; so was what nobody has decided.
+        // A missing path and an unfilled placeholder have been reported.
         let is_undecided = self.section.get("public").is_some_and(Node::is_placeholder);
         if !self.has_auth && self.section.has("path") && !is_undecided {
             let message = "this route would be open to everybody: tokens can't be verified without `auth`";
@@ -251,7 +251,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// Bare bytes have no place for an envelope.
+    /// A binary frame has no room for an envelope.
     fn frames(&self, websocket: &Section<'_>, data: DataForm) -> WebSocketFrames {
         let frames = websocket
             .choice("frames", &[("text", WebSocketFrames::Text), ("binary", WebSocketFrames::Binary)])
@@ -283,7 +283,7 @@ impl Compiler<'_> {
         limits
     }
 
-    /// Only where the section is there: whoever did not ask for it never waits.
+    /// `None` without the section: events are not delayed by default.
     fn batch(&self) -> Option<Batch> {
         let section = self.section.section("batch");
         let events = section.count("size", 1..=Batch::EVENTS_MAX).unwrap_or(Batch::EVENTS);
@@ -330,7 +330,8 @@ impl Compiler<'_> {
         self.checked_list("subprotocols", websocket, is_token, |_| None, "a subprotocol's name, an HTTP token")
     }
 
-    /// What the same token may open it may subscribe to, on this route; a public route has no authorization but its path.
+    /// The routes that sockets of this route may subscribe to: those that the same token may open. A public route has
+    /// no authorization except for its path.
     fn subscribe(&self, websocket: &Section<'_>, admission: Admission) -> Box<[Arc<str>]> {
         if !websocket.has("subscribe") {
             let own = self.section.text("path", "").filter(|_| admission == Admission::Token);
@@ -355,7 +356,7 @@ impl Compiler<'_> {
         patterns.into_iter().map(Arc::from).collect()
     }
 
-    /// A list of texts that `is_good`, without repetition. `reason` may explain a bad one.
+    /// A list of distinct strings that satisfy `is_good`. `reason` may explain an invalid one.
     fn checked_list(
         &self,
         key: &'static str,
@@ -382,14 +383,14 @@ impl Compiler<'_> {
     }
 }
 
-/// The path of a route, as it is written, where a WebSocket may be opened.
+/// The path of a route, as written, if it offers WebSockets.
 fn socket_path(route: &Value) -> Option<&str> {
     let Value::Map(entries) = route else { return None };
     let get = |key: &str| entries.iter().find(|(name, _)| name.text == key).and_then(|(_, node)| text(&node.value));
     matches!(get("transport"), None | Some("auto" | "ws")).then(|| get("path")).flatten()
 }
 
-/// The options that are one word.
+/// Options from fixed sets.
 struct Choices {
     offer: Offer,
     other_methods: OtherMethods,
@@ -412,7 +413,7 @@ fn websocket_limits(section: &Section<'_>) -> WebSocketLimits {
     }
 }
 
-/// An origin as browsers serialize it (RFC 6454 section 6.2): scheme and host in lower case, no `/` at the end.
+/// An origin as browsers serialize it (RFC 6454 section 6.2): scheme and host in lower case, without `/` at the end.
 fn is_origin(text: &str) -> bool {
     let Some((scheme, authority)) = text.split_once("://") else {
         return false;

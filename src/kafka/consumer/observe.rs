@@ -1,5 +1,5 @@
-//! What the client's statistics say: connection, lag, the ends of logs, added partitions, and partitions that do not
-//! move although their logs go on. Where one batch is the cause of that, it is passed over.
+//! Evaluates the client's statistics: connection, lag, the ends of logs, added partitions, and partitions that do not
+//! advance although their logs do. If one batch is the cause, it is skipped.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -13,7 +13,7 @@ use crate::kafka::probe::{Probe, Suspect, Verdict};
 use crate::kafka::watch::{Key, Stall, Standing};
 
 impl Reading {
-    /// Looks at the client's statistics, where there are new ones.
+    /// Evaluates new statistics.
     pub(super) fn observe(&mut self) {
         let statistics = self.client.context().statistics.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(statistics) = statistics else { return };
@@ -58,8 +58,8 @@ impl Reading {
         }
     }
 
-    /// Reports partitions that stalled, and has suspects probed. While no broker answers, that is the cause, and
-    /// reported already; but a response that the client refuses costs it its connection, too.
+    /// Reports stalled partitions, and probes suspects. If no broker responds, that is the cause and has been reported;
+    /// but a response that the client rejects closes the connection as well.
     fn look_at_stalls(&mut self) {
         let now = Instant::now();
         let is_refused = self.client.context().unreadable.swap(false, Ordering::Relaxed);
@@ -79,7 +79,7 @@ impl Reading {
         }
     }
 
-    /// One line for all partitions of a topic that stalled since the last time.
+    /// Logs one line for all partitions of a topic that have stalled since the last one.
     fn report(&self, index: usize, stalls: &[Stall]) {
         let Some(Stall { partition, standing, is_held }) = stalls.first() else { return };
         let (topic, others) = (&**self.topics[index].name(), stalls.len() - 1);
@@ -108,7 +108,7 @@ impl Reading {
         }
     }
 
-    /// Takes the outcome of a probe, if it is there: a batch that cannot be read is passed over and reported as a gap.
+    /// Applies the verdicts of a probe, if available: skips an unreadable batch, and reports it as a gap.
     pub(super) fn take_verdicts(&mut self) {
         let Some(verdicts) = self.probe.as_ref().and_then(|(probe, _)| probe.verdicts()) else { return };
         let Some((_, keys)) = self.probe.take() else { return };

@@ -20,12 +20,12 @@ use crate::kafka::ask::{self, Offsets, Question};
 use crate::kafka::client::{Client, Isolation};
 use crate::kafka::metadata;
 
-/// How long the brokers may take for one answer.
+/// The timeout of a response.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
-/// How many times are asked for at once.
+/// The most pending requests for times.
 const TIMES_MAX: usize = 64;
 
-/// Questions under way.
+/// Pending requests.
 pub(super) struct Questions {
     client: Arc<Client>,
     isolation: Isolation,
@@ -40,20 +40,20 @@ struct OfTopic {
     source: Topic,
     asking: metadata::Asking,
     times: Vec<Time>,
-    /// They came after the question was asked: the next is theirs.
+    /// These arrived after the request was sent, and need the next one.
     later: Vec<Time>,
 }
 
-/// Where one log begins and ends.
+/// The ends of one log.
 struct OfLog {
-    /// The page that goes on once that is known.
+    /// The chunk that continues once they are known.
     draft: Option<(Draft, Epoch)>,
     start: Question<Offsets>,
     end: Question<Offsets>,
     low: Option<i64>,
 }
 
-/// The answer about a log: its first offset and the one after its last, or why that is not known.
+/// The response about a log: its first offset and the one after its last, or the error.
 pub(super) struct LogAnswer {
     pub(super) partition: TopicPartition,
     pub(super) draft: Option<(Draft, Epoch)>,
@@ -67,7 +67,7 @@ pub(super) type TimeAnswer = (Time, Result<Arc<[i64]>, KafkaError>);
 pub(super) fn is_outage(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     let is_out_of_reach = matches!(code, Code::AllBrokersDown | Code::BrokerTransportFailure | Code::Resolve);
-    // A partition without a leader, and one whose leader is silent.
+    // A partition without a leader, or with an unresponsive one.
     let is_silent = matches!(code, Code::OperationTimedOut | Code::RequestTimedOut | Code::LeaderNotAvailable);
     is_out_of_reach || is_silent
 }
@@ -81,7 +81,7 @@ impl Questions {
         &self.client
     }
 
-    /// Gives up what is under way.
+    /// Cancels pending requests.
     pub(super) fn into_client(self) -> Arc<Client> {
         self.client
     }
@@ -90,7 +90,7 @@ impl Questions {
         self.logs.contains_key(&partition)
     }
 
-    /// Asks where a log begins and ends; a draft comes back with the answer.
+    /// Requests the ends of a log; the draft is returned with the response.
     pub(super) fn ask_log(
         &mut self,
         partition: TopicPartition,
@@ -102,13 +102,13 @@ impl Questions {
             list.add_partition_offset(source, partition.partition, offset)?;
             Ok::<_, KafkaError>(ask::offsets(&self.client, &list, self.isolation, ANSWER_WAIT))
         };
-        // In this order, so that what is added meanwhile makes no log that ends before it begins.
+        // In this order, so that concurrent appends cannot make the log end before it begins.
         let (start, end) = (ask(Offset::Beginning)?, ask(Offset::End)?);
         self.logs.insert(partition, OfLog { draft, start, end, low: None });
         Ok(())
     }
 
-    /// What was answered about logs since.
+    /// The responses about logs that have arrived.
     pub(super) fn log_answers(&mut self) -> Vec<LogAnswer> {
         let mut answers = Vec::new();
         self.logs.retain(|partition, asked| match asked.answer() {
@@ -131,7 +131,7 @@ impl Questions {
         self.times.contains_key(&time) || self.sizes.get(&time.0).is_some_and(is_waiting)
     }
 
-    /// Asks for an offset of each partition of a topic, as many as it has from now on.
+    /// Requests an offset of each partition of a topic, for the partition count from now on.
     pub(super) fn ask_time(&mut self, time: Time, source: &Topic) {
         match self.sizes.get_mut(&time.0) {
             Some(topic) => topic.later.push(time),
@@ -205,7 +205,7 @@ impl OfLog {
     }
 }
 
-/// The one offset that was asked for.
+/// The requested offset.
 fn only(answer: Result<Offsets, KafkaError>) -> Result<i64, RDKafkaErrorCode> {
     let unknown = RDKafkaErrorCode::UnknownPartition;
     let offsets = answer.map_err(|error| error.rdkafka_error_code().unwrap_or(unknown))?;

@@ -1,4 +1,4 @@
-//! One partition as it is assigned to a client: its records go into pages, one behind the other.
+//! A partition that is assigned to the client: its records are collected into consecutive chunks.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,25 +13,25 @@ use super::topic::TopicLog;
 use crate::event::Epoch;
 use crate::kafka::client::{Client, Context};
 
-/// How many records are taken before it is another partition's turn. A page has fewer.
+/// The most records of a partition per turn. A chunk has fewer.
 const RECORDS_PER_TURN: usize = 1024;
-/// How many pages are read on to while others wait.
+/// The most consecutive chunks while other partitions wait.
 const PAGES_IN_A_ROW: usize = 32;
-/// After how long without a record the partition's leader is asked whether it answers, and how often again.
+/// After this long without a record, the partition's leader is probed, repeatedly at this interval.
 pub(super) const PROBE_AFTER: Duration = Duration::from_millis(300);
 
 pub(super) struct Reading {
-    /// What the client fetched of this partition, and of no other.
+    /// The client's fetch queue of this partition.
     queue: PartitionQueue<Context>,
-    /// Which topic it is a partition of.
+    /// The epoch of its topic.
     pub(super) epoch: Epoch,
-    /// Where the log ended just before the partition was assigned, if that was asked.
+    /// The end of the log just before the assignment, if it was requested.
     log_end: Option<i64>,
-    /// Where the next page begins that is read on to.
+    /// The start of the next consecutive chunk.
     next: i64,
-    /// From here on nobody wants anything, as far as is known.
+    /// From here on nothing is requested, as far as is known.
     until: i64,
-    /// A record that was taken and lies behind `next`.
+    /// A received record after `next`.
     behind: Option<Read>,
     /// The page that is read.
     draft: Option<Draft>,
@@ -43,33 +43,33 @@ pub(super) struct Reading {
     pub(super) probe_at: Instant,
 }
 
-/// A page to be read from a partition that is not assigned yet.
+/// A chunk to be read from a partition that is not assigned yet.
 pub(super) struct Start {
     pub(super) draft: Draft,
     pub(super) epoch: Epoch,
-    /// Where the log ends, if that is known.
+    /// The end of the log, if known.
     pub(super) log_end: Option<i64>,
-    /// From here on nothing is wanted.
+    /// From here on nothing is needed.
     pub(super) until: i64,
 }
 
-/// How it goes with a page.
+/// The progress of a chunk.
 #[derive(Debug)]
 pub(super) enum Progress {
-    /// Nothing is to be read, or nothing is there.
+    /// There is no current chunk, or no data.
     Waiting,
-    /// There is more.
+    /// There is more data.
     More,
     Done(Draft),
-    /// The client does not stand where reading should go on, or met the end of the log: where the log begins and ends is
-    /// to be asked, and the partition to be assigned again.
+    /// The client's position is not where reading should continue, or it has reached the end of the log: the ends of
+    /// the log have to be requested, and the partition assigned again.
     Lost(Draft),
     Refused(Draft, KafkaError),
 }
 
 impl Reading {
-    /// Prepares to read; the partition is to be assigned after that, at the draft's next offset. The bell rings when
-    /// something was fetched.
+    /// Prepares reading; the partition has to be assigned afterwards, at the draft's next offset. The thread is
+    /// notified when data was fetched.
     pub(super) fn new(
         client: &Arc<Client>,
         bell: &Arc<Bell>,
@@ -78,7 +78,7 @@ impl Reading {
         now: Instant,
     ) -> Result<Self, KafkaError> {
         let unknown = || KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownPartition);
-        // Before the partition is assigned, so that no record goes to the client's common queue.
+        // Before the assignment, so that no record goes to the client's common queue.
         let mut queue = client.split_partition_queue(topic, partition).ok_or_else(unknown)?;
         let bell = bell.clone();
         queue.set_nonempty_callback(move || bell.ring());
@@ -105,7 +105,7 @@ impl Reading {
         self.next
     }
 
-    /// Reads another page from where it stands.
+    /// Starts another chunk at the current position.
     pub(super) fn go_on(&mut self, job: Job, now: Instant) {
         self.draft = Some(Draft::new(job.wanted, job.start, job.stop));
         self.until = self.until.max(job.until);
@@ -113,23 +113,23 @@ impl Reading {
         self.pages += 1;
     }
 
-    /// Whether everything was read that somebody wanted of the partition.
+    /// Whether everything that was requested of the partition has been read.
     pub(super) fn is_spent(&self) -> bool {
         self.next >= self.until
     }
 
-    /// Whether it is time to look whether others wait.
+    /// Whether other partitions should have their turn.
     pub(super) fn is_tired(&self) -> bool {
         self.pages >= PAGES_IN_A_ROW
     }
 
-    /// The page that is read, which is given up here.
+    /// Takes the current chunk, which is cancelled here.
     pub(super) fn take_start(&mut self) -> Option<Start> {
         let (epoch, until) = (self.epoch, self.until);
         self.draft.take().map(|draft| Start { draft, epoch, log_end: None, until })
     }
 
-    /// Takes what is there of the page.
+    /// Reads available records into the chunk.
     pub(super) fn read(&mut self, topic: &mut TopicLog, now: Instant) -> Progress {
         let Some(mut draft) = self.draft.take() else { return Progress::Waiting };
         if let Some(read) = self.behind.take()
@@ -149,8 +149,8 @@ impl Reading {
                     drop(message);
                     self.is_complete(draft.take(read))
                 }
-                // The end that was met lies where the log ended at the assignment or behind: further than the page.
-                // Where the log ended then is asked only once an end is met: hardly any page meets one.
+                // The end of the log is at or after its end at the assignment: after the chunk's limit.
+                // The end of the log is requested only after an end was reached: few chunks reach one.
                 Err(KafkaError::PartitionEOF(_)) if self.log_end.is_some_and(|end| draft.stop() <= end) => {
                     draft.reach_stop();
                     true

@@ -35,25 +35,25 @@ use crate::kafka::client::{Client, Link};
 use crate::kafka::closing::Closing;
 use crate::metrics::Metrics;
 
-/// How many bytes of all partitions together may be fetched and not yet in a page.
+/// Fetched bytes of all partitions together that are not in a chunk yet.
 const FETCHED_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// The same of one partition: what librdkafka fetches at a time, and what it keeps before it fetches again.
+/// The same for one partition: the fetch size, and the prefetch threshold of librdkafka.
 const PARTITION_BYTES: usize = 2 * FETCH_BYTES;
-/// What is fetched of a partition at a time, in bytes; a larger batch comes whole.
+/// The fetch size of a partition in bytes; a larger batch is fetched whole.
 const FETCH_BYTES: usize = 128 * 1024;
-/// How many partitions are read at a time.
+/// The most partitions that are read at a time.
 const PARTITIONS_MAX: usize = FETCHED_BYTES_MAX / PARTITION_BYTES;
 
-/// How long a partition stays where it is for whoever wants the next page, before a page elsewhere is read.
+/// How long a partition keeps its position for requests of the next chunk, before a chunk elsewhere is read.
 const LINGER: Duration = Duration::from_millis(20);
 /// The longest sleep while there is a client.
 const TURN_WAIT: Duration = Duration::from_millis(100);
-/// The longest sleep else: the bell ends it.
+/// The longest sleep otherwise: a notification ends it.
 const IDLE_WAIT: Duration = Duration::from_secs(60);
 
-/// Everything the thread owns beside the client.
+/// The state of the thread in addition to the client.
 pub(super) struct Thread {
-    /// Its number among the clusters.
+    /// The index of its cluster.
     pub(super) cluster: usize,
     pub(super) config: Kafka,
     pub(super) topics: BTreeMap<usize, TopicLog>,
@@ -65,7 +65,7 @@ pub(super) struct Thread {
 }
 
 impl Thread {
-    /// Reads until told to stop. The client is dropped on this thread, which may take long.
+    /// Reads until it is stopped. The client is dropped on this thread, which may take long.
     pub(super) fn run(self) {
         let (stop, bell, now) = (self.stop.clone(), self.bell.clone(), Instant::now());
         let closing = Closing::default();
@@ -79,7 +79,7 @@ impl Thread {
         }
     }
 
-    /// Calls those who asked: one call for all of a writer.
+    /// Calls sessions: once per writer.
     fn call(&self, mut askers: Vec<Asker>) {
         askers.sort_unstable_by_key(|asker| (asker.writer, asker.session));
         askers.dedup();
@@ -93,15 +93,15 @@ impl Thread {
     }
 }
 
-/// The thread at work.
+/// The state while running.
 struct Work {
     base: Thread,
     open: Option<Open>,
-    /// Clients of before.
+    /// Previous clients.
     closing: Closing,
-    /// Partitions of which a page cannot be read, while the cause is looked for.
+    /// Partitions with a chunk that cannot be read, while the cause is determined.
     probes: BTreeMap<TopicPartition, Probing>,
-    /// No broker answered: nobody is asked before.
+    /// No broker responded: the next request is not sent before.
     down_until: Option<Instant>,
     /// Partitions that are left alone for a while.
     paused: BTreeMap<TopicPartition, Pause>,
@@ -113,15 +113,15 @@ struct Work {
     needed_at: Instant,
 }
 
-/// A partition that is left alone.
+/// A partition that is skipped for a while.
 #[derive(Clone, Copy)]
 struct Pause {
     until: Instant,
-    /// Its leader did not answer: it is asked before it is read again.
+    /// Its leader did not respond: it is probed before the partition is read again.
     is_down: bool,
 }
 
-/// The clients, and what they are about. The readings hold the client, and are dropped before it.
+/// The clients with their work. The readings refer to the client, and are dropped before it.
 struct Open {
     readings: BTreeMap<TopicPartition, Reading>,
     questions: Questions,
@@ -130,7 +130,7 @@ struct Open {
 }
 
 impl Work {
-    /// Does what there is to do; gives how long there will be nothing unless the bell rings.
+    /// Does the pending work. Returns how long there will be none without a notification.
     fn turn(&mut self, now: Instant) -> Duration {
         self.remind(now);
         self.renew();
@@ -161,7 +161,7 @@ impl Work {
         }
     }
 
-    /// Takes what was answered since.
+    /// Processes responses that have arrived.
     fn hear(&mut self, now: Instant) {
         let Some(open) = &mut self.open else { return };
         let (logs, times) = (open.questions.log_answers(), open.questions.time_answers());
@@ -187,7 +187,7 @@ impl Work {
         self.start(starts, now);
     }
 
-    /// What is still to be read of a page in a log whose ends are known; nothing where the page is complete.
+    /// The rest of a chunk of a log whose ends are known; `None` if the chunk is complete.
     fn fit(
         &mut self,
         partition: TopicPartition,
@@ -215,7 +215,7 @@ impl Work {
         }
     }
 
-    /// Gives those that finished a page the next one: where they stand, or after a while elsewhere.
+    /// Starts the next chunk of readings that have finished one: at their position, or after a while elsewhere.
     fn go_on(&mut self, now: Instant) {
         let is_crowded = !self.others(1, now).is_empty() && self.room() == 0;
         let Some(open) = &mut self.open else { return };
@@ -230,7 +230,7 @@ impl Work {
                 elsewhere.push(*partition);
             }
         }
-        // One that is spent, and one that is wanted elsewhere, fetches no more where it stands.
+        // A finished reading, or one that is needed elsewhere, stops fetching at its position.
         elsewhere.retain(|partition| {
             let is_wanted = self.base.desk.is_wanted(self.base.cluster, *partition);
             is_wanted || open.readings.get(partition).is_some_and(Reading::is_spent)
@@ -303,7 +303,7 @@ impl Work {
         let Some(open) = self.open.as_ref().filter(|_| list.count() > 0) else { return };
         if let Err(error) = open.client.incremental_assign(&list) {
             open.link.error(error.rdkafka_error_code(), &error.to_string());
-            // What it would not take is not known: another one has to.
+            // The client's assignment is unknown after an error: recreates the client.
             self.give_up_client();
         }
         failed.into_iter().for_each(|(partition, error)| self.failed(partition, &error, now));
@@ -324,7 +324,7 @@ impl Work {
         Ok(())
     }
 
-    /// The client fetches these no longer.
+    /// The client stops fetching these partitions.
     fn stop(&mut self, partitions: &[TopicPartition]) {
         let Some(open) = &mut self.open else { return };
         let mut list = TopicPartitionList::new();
@@ -343,7 +343,7 @@ impl Work {
         }
     }
 
-    /// Asks where a log begins and ends; `draft` goes on once that is known.
+    /// Requests the ends of a log; `draft` continues once they are known.
     fn ask(&mut self, partition: TopicPartition, draft: Option<(Draft, Epoch)>, now: Instant) {
         let (Some(open), Some(source)) = (&mut self.open, source(&self.base.topics, partition)) else { return };
         if let Err(error) = open.questions.ask_log(partition, source, draft) {
@@ -351,7 +351,7 @@ impl Work {
         }
     }
 
-    /// Takes what is there. Whether there is more.
+    /// Reads available records. Returns whether there are more.
     fn read(&mut self, now: Instant) -> bool {
         let Some(open) = &mut self.open else { return false };
         let (mut is_more, mut heard, mut ended) = (false, Vec::new(), Vec::new());
@@ -392,7 +392,7 @@ impl Work {
     }
 }
 
-/// What the brokers call a partition's topic.
+/// The name of a partition's topic in the cluster.
 fn source(topics: &BTreeMap<usize, TopicLog>, partition: TopicPartition) -> Option<&Topic> {
     topics.get(&partition.topic).map(|topic| &topic.source)
 }

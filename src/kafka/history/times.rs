@@ -1,5 +1,4 @@
-//! Which offsets belong to a time: questions that wait for the brokers, of one cluster, and answers for a few seconds.
-//! Pure.
+//! The offsets of times in one cluster: pending requests, and responses, which are cached for a few seconds. Pure.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -20,9 +19,9 @@ pub(super) type Time = (usize, i64);
 
 #[derive(Debug, Default)]
 pub(super) struct Times {
-    /// Clients choose the times: a keyed hash.
+    /// A keyed hash, because clients choose the times.
     answers: HashMap<Time, Answer>,
-    /// In the order they came.
+    /// In order of arrival.
     questions: VecDeque<Question>,
 }
 
@@ -30,14 +29,14 @@ pub(super) struct Times {
 struct Answer {
     offsets: Arc<[i64]>,
     until: Instant,
-    /// Where a partition had none yet, the next record may be one: then the answer is theirs only who asked before.
+    /// If a partition had no offset yet, the next record may have one: the response is valid only for earlier requests.
     only: Option<FxHashSet<Asker>>,
 }
 
 #[derive(Debug)]
 struct Question {
     time: Time,
-    /// When it was asked, or its askers were called last.
+    /// When it was sent, or its sessions were called last.
     since: Instant,
     askers: FxHashSet<Asker>,
 }
@@ -49,7 +48,7 @@ impl Times {
         is_theirs.then(|| answer.offsets.clone())
     }
 
-    /// Whether there is room for the question.
+    /// Adds a request. False if there are too many.
     #[must_use]
     pub(super) fn ask(&mut self, time: Time, asker: Asker, now: Instant) -> bool {
         if let Some(question) = self.questions.iter_mut().find(|question| question.time == time) {
@@ -63,19 +62,19 @@ impl Times {
         true
     }
 
-    /// The oldest question but these.
+    /// The oldest request, except for these.
     pub(super) fn next(&self, but: impl Fn(Time) -> bool) -> Option<Time> {
         self.questions.iter().map(|question| question.time).find(|time| !but(*time))
     }
 
-    /// Keeps an answer; gives those who waited for it.
+    /// Caches a response; returns the sessions that waited for it.
     pub(super) fn answer(&mut self, time: Time, offsets: Arc<[i64]>, now: Instant) -> Vec<Asker> {
         let Some(index) = self.questions.iter().position(|question| question.time == time) else { return Vec::new() };
         let askers = self.questions.remove(index).map(|question| question.askers).unwrap_or_default();
         let called = askers.iter().copied().collect();
         self.answers.retain(|_, answer| now < answer.until);
         if self.answers.len() >= TIMES_MAX {
-            // They are asked again.
+            // They are requested again.
             self.answers.clear();
         }
         let only = offsets.contains(&NO_OFFSET).then_some(askers);
@@ -83,12 +82,13 @@ impl Times {
         called
     }
 
-    /// Those who wait for too long and should look again. A question that nobody renewed since is dropped.
+    /// The sessions that have waited for too long and should request again. A request that no session has repeated is
+    /// dropped.
     pub(super) fn overdue(&mut self, now: Instant) -> Vec<Asker> {
         self.call(now, |question| now.duration_since(question.since) >= CALL_AGAIN)
     }
 
-    /// All who wait.
+    /// All waiting sessions.
     pub(super) fn everybody(&mut self, now: Instant) -> Vec<Asker> {
         self.call(now, |question| !question.askers.is_empty())
     }

@@ -9,10 +9,10 @@ use super::{Partition, Phase, TopicReader};
 use crate::event::{Entry, Epoch, Feed, GapCause, GapRange};
 use crate::kafka::warm::Warm;
 
-/// What the cluster says of a topic.
+/// The cluster's description of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::kafka) struct Described {
-    /// 0 where the cluster gives topics no UUID (before Kafka 2.8).
+    /// 0 if the cluster does not assign UUIDs (before Kafka 2.8).
     pub(in crate::kafka) epoch: Epoch,
     /// How many partitions it has.
     pub(in crate::kafka) partitions: i32,
@@ -36,23 +36,23 @@ impl Seen {
     }
 }
 
-/// What follows from what a survey saw, in this order.
+/// The consequences of a survey, in this order.
 #[derive(Debug, Default)]
 pub(in crate::kafka) struct Change {
-    /// What the log does not hold any more.
+    /// The records that the log no longer contains.
     pub(in crate::kafka) gaps: Vec<Entry>,
     pub(in crate::kafka) announcement: Option<Feed>,
     pub(in crate::kafka) assign: Assign,
 }
 
-/// Whether the client has to be told where to read.
+/// Whether partitions have to be assigned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::kafka) enum Assign {
     #[default]
     AsItIs,
     Again,
-    /// The client must not remember the log that is gone: it takes the leaders of one made anew for outdated, since
-    /// their epochs begin at 0 again (librdkafka 2.12, `rd_kafka_toppar_leader_update`), and does not read it.
+    /// The client must not keep state of the deleted log: it considers the leaders of a recreated topic as outdated,
+    /// because their epochs begin at 0 again (librdkafka 2.12, `rd_kafka_toppar_leader_update`), and does not read it.
     OnNewClient,
 }
 
@@ -90,7 +90,7 @@ impl TopicReader {
         change
     }
 
-    /// Whether it is not the topic that was read so far. A topic that lost partitions is one, too, where no epoch tells.
+    /// Whether it is another topic than the one that was read. Without epochs, a topic with fewer partitions is.
     fn is_another(&self, described: &Described) -> bool {
         match (self.epoch, described.epoch) {
             (0, _) | (_, 0) => (described.partitions as usize) < self.partitions.len(),
@@ -113,11 +113,11 @@ impl TopicReader {
         Change { assign, ..Change::default() }
     }
 
-    /// Reads the new log from its first record on, whatever its length: nobody has seen any of it.
+    /// Reads the new log from its first record, whatever its length: all of it is new.
     fn replace(&mut self, seen: &Seen) -> Change {
         self.former = self.epoch;
         if self.is_warming() {
-            // Nobody was told of a position yet.
+            // No position has been announced yet.
             return self.join(seen, Assign::OnNewClient);
         }
         let is_told = self.epoch != 0 && seen.described.epoch != 0;
@@ -160,14 +160,14 @@ impl TopicReader {
             change.assign = change.assign.max(Assign::Again);
             let next = self.partitions[id as usize].next;
             if seen.was.get(id as usize) != Some(&next) {
-                // It goes on: its log is longer now than it was when it was asked for.
+                // It advanced: its log is longer now than at the request.
             } else if next < low {
                 change.gaps.extend(self.skip(id, low, position(id)));
             } else if next > high && self.is_warming() {
-                // Nobody was told of a position yet.
+                // No position has been announced yet.
                 return self.join(seen, Assign::OnNewClient);
             } else if next > high {
-                // What it still holds was read already.
+                // The remaining records were read already.
                 change.gaps.push(self.gap(GapCause::Truncated, id, high, next));
                 self.partitions[id as usize].next = high;
                 change.assign = Assign::OnNewClient;
@@ -180,13 +180,13 @@ impl TopicReader {
         change
     }
 
-    /// Goes on at the log's new start. Offsets up to `position` are known to have held no records.
+    /// Continues at the log's new start. The offsets up to `position` are known to contain no records.
     fn skip(&mut self, id: i32, low: i64, position: Option<i64>) -> Option<Entry> {
         let partition = &mut self.partitions[id as usize];
         let from = position.unwrap_or(partition.next).max(partition.next);
         partition.next = low;
         if let Phase::Warming(warm) = &mut self.phase {
-            // Nobody was told of a position yet: the window just starts later.
+            // No position has been announced yet: the window starts later.
             warm.raise_floor(id as usize, low);
             return None;
         }

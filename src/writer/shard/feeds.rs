@@ -1,4 +1,4 @@
-//! What comes from Kafka: taken into the window, and offered to everybody it is for.
+//! Applies entries from Kafka: appends them to the window, and delivers them to the matching sessions.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,19 +45,20 @@ impl Shard {
                 let gap = Gap { cause: *cause, ranges: vec![range.clone()], missed: None, cursor: None };
                 self.tell(&gap, &last_id(entry), Some(seq));
             }
-            // Nobody misses anything.
+            // Offsets without records are not missing.
             Entry::Hole { .. } => {}
         }
     }
 
-    /// Queues an event for everybody it matches, encoded once a form.
+    /// Queues an event for all matching subscribers, encoded once per form.
     fn deliver(&mut self, event: &Arc<Event>, seq: Seq, now: Now) {
         let traced = event.trace.as_ref().map(|_| Instant::now());
         let mut broken = Vec::new();
         let Self { index, hub, connections, dirty, count, encodings, .. } = self;
         index.matches(event, |stream, subscribers| {
             let cursor = || Bytes::from(hub.cursor_at(stream, &event.id).to_string());
-            // Looked up once a form, not once a subscriber: neighbours have the same one mostly, and there are a handful.
+            // Looked up once per form instead of per subscriber: there are few, and neighbors usually have the same
+            // one.
             let mut forms: Vec<(FrameKey, Option<Arc<Encoding>>)> = Vec::new();
             for subscriber in subscribers {
                 let key = subscriber.session as usize;
@@ -73,10 +74,10 @@ impl Shard {
                         connection.session.tell(gap, Some(seq));
                         return;
                     };
-                    // A burst larger than the queue is no reason to call a client slow that takes all it is given.
+                    // A client that reads everything is not slow because a burst exceeds its queue.
                     if connection.writable && !connection.session.has_room_for(encoding.bytes.len()) {
                         let by = connection.counted_by();
-                        // Who is gone is found gone again at its turn.
+                        // A failed connection is detected again in its turn.
                         if let Ok(bytes) = connection.flush(now, |told, now| count.told(by, told, now)) {
                             count.wrote(by.transport, bytes);
                         }
@@ -98,7 +99,7 @@ impl Shard {
         }
     }
 
-    /// Tells everybody who could have been meant of a loss at the source, `last` the last record that is passed then.
+    /// Sends a gap to all sessions that a loss at the source may affect; `last` is the last lost record.
     fn tell(&mut self, gap: &Gap, last: &EventId, seq: Option<Seq>) {
         let Self { index, hub, connections, dirty, .. } = self;
         index.everybody(&last.topic, |stream, subscribers| {

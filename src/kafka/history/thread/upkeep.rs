@@ -1,5 +1,5 @@
-//! The clients that pages are read by: made when one is asked for, given up when nobody needs them; and which partitions
-//! are left alone because their leaders do not answer.
+//! Maintains the clients that read chunks: creates them on request and drops idle ones. Also skips partitions whose
+//! leaders do not respond.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,40 +16,40 @@ use crate::kafka::history::reading::{PROBE_AFTER, Reading};
 use crate::kafka::history::requests::TopicPartition;
 use crate::kafka::history::topic::TopicLog;
 
-/// What the client that reads sets differently from the one that reads live records, beside what it fetches at a time.
+/// Properties that differ from the consumer's, in addition to the fetch sizes.
 const PROPERTIES: &[(&str, &str)] = &[
-    // Where the log ends, in offsets that hold no records, is told by nothing else.
+    // Only this reports that the end of the log was reached if its last offsets contain no records.
     ("enable.partition.eof", "true"),
     ("statistics.interval.ms", "0"),
     ("queued.min.messages", "1024"),
-    // How soon fetching goes on where there was enough; the default is a second.
+    // The pause after enough data was queued; the default is a second.
     ("fetch.queue.backoff.ms", "10"),
-    // A broker answers one fetch at a time: one that waits for new records at the ends of logs would hold up the
-    // partitions that are assigned next.
+    // A broker responds to one fetch at a time: a long-polling fetch at the ends of logs would delay the partitions
+    // that are assigned next.
     ("fetch.wait.max.ms", "20"),
     ("fetch.min.bytes", "1"),
-    // How soon a partition is fetched again that stood outside its log; the default is half a second.
+    // The pause after a fetch outside of the log; the default is half a second.
     ("fetch.error.backoff.ms", "20"),
 ];
-/// How much the client that reads fetches at a time of all partitions, in bytes. A configuration may set less, and a limit
-/// of responses (`receive.message.max.bytes`) that has to be above.
+/// The fetch size for all partitions together, in bytes. A configuration may set less, and may limit responses
+/// (`receive.message.max.bytes`), which must be greater.
 const FETCH_MAX: (&str, &str) = ("fetch.max.bytes", "8388608");
-/// How many of a client's own events are taken in a turn.
+/// The most client events that are processed per turn.
 const EVENTS_PER_TURN: usize = 100;
-/// How long a partition that nobody reads stays assigned.
+/// How long an idle partition stays assigned.
 const PARTITION_KEPT: Duration = Duration::from_secs(5);
-/// How long a client that nobody needs is kept.
+/// How long an idle client is kept.
 const CLIENT_KEPT: Duration = Duration::from_secs(60);
-/// After how long without a record the cause is looked for, and the partition assigned again.
+/// After this long without a record, the cause is determined, and the partition is assigned again.
 const STUCK_AFTER: Duration = Duration::from_secs(20);
-/// The pause after a question that no broker answered.
+/// The pause after a request without a response from any broker.
 const DOWN_PAUSE: Duration = Duration::from_secs(1);
-/// How long what the brokers refused is left alone.
+/// How long a topic without access is skipped.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
 impl Work {
-    /// Gives up a client that knows a log which is no more: librdkafka does not read one made anew on, since its leaders'
-    /// epochs begin again. A log that lost its tail leaves it at places that are no more.
+    /// Drops a client that has state of a deleted or truncated log. librdkafka does not read a recreated topic, because
+    /// its leaders' epochs begin again, and a truncated log leaves the client at positions that no longer exist.
     pub(super) fn renew(&mut self) {
         if !self.base.desk.is_outdated(self.base.cluster) || !self.closing.has_room() {
             return;
@@ -99,8 +99,8 @@ impl Work {
         Ok((Arc::new(client), Questions::new(Arc::new(asking), Isolation::of(config))))
     }
 
-    /// What the clients say of themselves. Records come through the partitions' own queues, answers through their
-    /// questions'.
+    /// Polls the clients' events. Records arrive in the partitions' own queues, and responses in their requests'
+    /// queues.
     pub(super) fn poll_events(&mut self, now: Instant) {
         let Some(open) = &self.open else { return };
         let mut is_down = false;
@@ -125,7 +125,7 @@ impl Work {
         let Some(open) = &mut self.open else { return };
         let is_due = |reading: &Reading| !reading.is_idle() && now >= reading.probe_at;
         let due: Vec<_> = open.readings.iter().filter(|(_, reading)| is_due(reading)).map(|(due, _)| *due).collect();
-        // A response that the client refuses is not said to be of a partition.
+        // The client does not name the partition of a rejected response.
         let is_refused = !due.is_empty() && open.client.context().unreadable.swap(false, Ordering::Relaxed);
         for partition in due {
             let Some(open) = &mut self.open else { return };
@@ -141,14 +141,14 @@ impl Work {
         }
     }
 
-    /// Gives up all that is under way, after a bug of ours: what is asked for is read again. Gives how long to wait.
+    /// Cancels all work after a panic: requested chunks are read again. Returns how long to wait.
     pub(super) fn begin_again(&mut self, now: Instant) -> Duration {
         (self.open, self.probes) = (None, BTreeMap::new());
         self.down(now);
         DOWN_PAUSE
     }
 
-    /// Gives up what nobody has needed for a while.
+    /// Drops what has been idle for a while.
     pub(super) fn put_away(&mut self, now: Instant) {
         let Some(open) = &self.open else { return };
         let unused = open
@@ -165,7 +165,7 @@ impl Work {
         }
     }
 
-    /// A partition can't be read: it is left alone for a while, and the others go on.
+    /// A partition cannot be read: it is skipped for a while, and others continue.
     pub(super) fn failed(&mut self, partition: TopicPartition, error: &KafkaError, now: Instant) {
         let code = error.rdkafka_error_code();
         self.report(error);
@@ -183,7 +183,7 @@ impl Work {
         self.paused.insert(partition, Pause { until: now + REFUSED_PAUSE, is_down: false });
     }
 
-    /// The offsets of a time can't be had: the topic's are not asked for, for a while.
+    /// The offsets of a time are unavailable: the topic's are not requested for a while.
     pub(super) fn time_failed(&mut self, topic: usize, error: &KafkaError, now: Instant) {
         self.report(error);
         let pause = if error.rdkafka_error_code().is_some_and(is_outage) { DOWN_PAUSE } else { REFUSED_PAUSE };
