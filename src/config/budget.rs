@@ -14,6 +14,8 @@ const WRITER_BYTES: u64 = 256 << 10;
 const WINDOW_PLACE_BYTES: u64 = 112;
 /// The least weight of an event in a window.
 const EVENT_BYTES_MIN: u64 = 400;
+/// Events that the source has read and the slowest writer has not yet taken; the writers share them (`writer/inbox.rs`).
+const INBOX_BYTES: u64 = 16 << 20;
 /// An open stream without queued events: its session, its index entry, its slot.
 const STREAM_BYTES: u64 = 2 << 10;
 /// A connection that is not a stream, while its client reads. Those of clients that do not read have a common limit.
@@ -54,6 +56,7 @@ impl Budget {
             ("encodings", limits.encodings as u64),
             ("pages", snapshot.replay.cache_bytes as u64),
             ("kafka", snapshot.sources().map(kafka).sum()),
+            ("inboxes", INBOX_BYTES),
             ("streams", streams * (STREAM_BYTES + message)),
             ("queues", streams.saturating_mul(queue)),
             ("connections", connections.saturating_sub(streams) * CONNECTION_BYTES),
@@ -133,6 +136,7 @@ mod tests {
             ("encodings", 1 << 20),
             ("pages", 4 << 20),
             ("kafka", 64 << 20),
+            ("inboxes", 16 << 20),
             ("streams", 10 * (2 << 10)),
             ("queues", 0),
             ("connections", 10 * (64 << 10)),
@@ -148,7 +152,7 @@ mod tests {
         assert_eq!(bytes(&more, "windows"), (1 << 20) + 100 * 112);
         assert_eq!((bytes(&more, "queues"), bytes(&more, "streams")), (10 << 10, 10 * ((2 << 10) + (64 << 10))));
         let said = bare.to_string();
-        assert!(said.starts_with("memory: at most 102.9MiB (process 32.2MiB + windows 0B + "), "{said}");
+        assert!(said.starts_with("memory: at most 118.9MiB (process 32.2MiB + windows 0B + "), "{said}");
         assert!(said.ends_with("limited to 100.0MiB; descriptors: at most 426"), "{said}");
     }
 }

@@ -17,14 +17,14 @@ use crate::event::{Entry, Feed, GapCause, GapRange, Topic};
 pub(super) struct Amount {
     pub(super) feeds: usize,
     pub(super) entries: usize,
-    /// Of envelopes.
+    /// Of memory: the weight of the entries.
     pub(super) bytes: usize,
 }
 
 /// A writer with this much is behind: sources wait while all are.
 pub(super) const AHEAD: Amount = Amount { feeds: 64, entries: 8192, bytes: 4 << 20 };
-/// The most data in the inbox of one writer while others are not behind; beyond it, queued entries become gaps. Most
-/// events are shared with the replay windows.
+/// The most data in the inbox of one writer while others are not behind; beyond it, queued entries become gaps. All
+/// inboxes share their events, so that this is also the limit of all together (`config/budget.rs`).
 pub(super) const INBOX_MAX: Amount = Amount { feeds: 4096, entries: 65_536, bytes: 16 << 20 };
 /// How long a source waits for a writer to take something. Afterwards it does not wait again until one did.
 pub(super) const FEED_WAIT: Duration = Duration::from_secs(1);
@@ -226,12 +226,8 @@ impl Amount {
 }
 
 fn bytes(feed: &Feed) -> usize {
-    let of = |entry: &Entry| match entry {
-        Entry::Event(event) => event.envelope.len(),
-        Entry::Gap { .. } | Entry::Hole { .. } => 0,
-    };
     match feed {
-        Feed::Batch(entries) => entries.iter().map(of).sum(),
+        Feed::Batch(entries) => entries.iter().map(Entry::weight).sum(),
         Feed::Assigned { .. } | Feed::Live { .. } => 0,
     }
 }

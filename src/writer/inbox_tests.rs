@@ -145,7 +145,8 @@ fn only_events_are_skipped() {
     ];
     feeds.iter().for_each(|feed| assert_eq!(inbox.push(feed, INBOX_MAX), 0));
     assert_eq!(inbox.skip(), 3 + 2 + 2 + 3 + 2);
-    assert_eq!(inbox.waiting, Amount { feeds: 4, entries: 5, bytes: 0 });
+    let bytes = 5 * gap(GapCause::Overflow, 0, 0, 5).weight();
+    assert_eq!(inbox.waiting, Amount { feeds: 4, entries: 5, bytes });
     let inboxes = Inboxes { inboxes: vec![Mutex::new(inbox)], ..Inboxes::new(0, SMALL, MOST) };
     let expected = [
         "assigned orders [0, 0]",

@@ -1,10 +1,16 @@
 //! Memory is what the configuration says: of the real process, measured.
 
+use std::io::Write;
+use std::net::TcpStream;
+use std::thread;
+
 use serde_json::json;
 
 use crate::support::eventually_true;
 use crate::support::fixture::{Fixture, Plan};
+use crate::support::http::{Body, Head};
 use crate::support::ndjson::Ndjson;
+use crate::support::raw_upstream::RawUpstream;
 use crate::support::sidecar::binary;
 use crate::support::slow::deaf;
 
@@ -206,6 +212,118 @@ fn streams_are_rejected_and_slow_queues_emptied_before_the_limit() {
     let mut slow = Ndjson::over(head, body);
     let gap = std::iter::from_fn(|| slow.object()).find(|object| object["type"] == "gap").expect("a gap");
     assert_eq!(gap["cause"], "overflow", "{gap}");
+}
+
+#[test]
+fn the_ceiling_holds_with_everything_at_its_limit() {
+    for writers in [2, 64] {
+        let mut full = Full::new(writers);
+        full.fill();
+        let (idle, peak, ceiling) = (full.idle_kib, full.fixture.sidecar.peak_kib(), full.ceiling_kib());
+        println!("{writers} writers: idle {idle} KiB, at most {peak} KiB of {ceiling} KiB");
+        assert!(peak <= ceiling, "{writers} writers: {peak} KiB, ceiling {ceiling} KiB");
+        // Less would prove little.
+        assert!(peak >= idle + ceiling / 4, "{writers} writers: {idle} KiB, {peak} KiB of {ceiling} KiB");
+    }
+}
+
+/// A sidecar that reaches its limits one after the other, with the clients that keep it there.
+struct Full {
+    fixture: Fixture,
+    idle_kib: u64,
+    /// Open until the end.
+    streams: Vec<(Head, Body)>,
+    sockets: Vec<TcpStream>,
+}
+
+impl Full {
+    const IDLE: usize = 40;
+    const SLOW: usize = 60;
+    const REPLAYS: usize = 10;
+    /// `proxy_buffers` admits ten.
+    const STALLED: usize = 20;
+    const STREAMS: usize = Self::IDLE + Self::SLOW + Self::REPLAYS + 4;
+    const QUEUE_BYTES: usize = 256 << 10;
+    const EVENT_BYTES: usize = 16 << 10;
+    /// Twice the contents of a queue and of the kernel's buffers.
+    const ROUNDS_MAX: usize = 2 * (256 + 128 + 64) / 16;
+
+    fn new(writers: u64) -> Self {
+        let endless = RawUpstream::start(|_, socket| {
+            let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n");
+            while socket.write_all(&[b'x'; 65536]).is_ok() {}
+        });
+        let settings = format!(
+            "{STREAM}topics: {{ orders: {{ replay: {{ events: 1000, bytes: 2MiB }} }} }}\n\
+             replay: {{ cache: 4MiB }}\n\
+             limits: {{ streams: {}, connections: {}, encodings: 4MiB, proxy_buffers: 8MiB }}\n\
+             routes:\n\
+             \x20 - {{ path: /all, stream: orders, transport: auto, public: true, queue: {{ bytes: 256KiB }} }}\n\
+             \x20 - {{ path: \"/orders/{{orderId}}\", stream: orders, transport: ndjson, public: true, bind: {{ orderId: path.orderId }}, \
+             stall_timeout: 10m, queue: {{ events: 100000, bytes: 256KiB, overflow: drop-oldest }} }}\n",
+            Self::STREAMS,
+            Self::STREAMS + Self::STALLED,
+        );
+        let kafka =
+            "properties: { queued.max.messages.kbytes: 2048, fetch.max.bytes: 2097152, message.max.bytes: 1000000 }";
+        let fixture = Plan::new(settings).upstream(&endless.key()).kafka(kafka).writers(writers).build();
+        let idle_kib = fixture.sidecar.resident_kib();
+        Self { fixture, idle_kib, streams: Vec::new(), sockets: Vec::new() }
+    }
+
+    fn fill(&mut self) {
+        let fixture = &self.fixture;
+        let of_order = |id: &str| fixture.get(&format!("/orders/{id}"));
+        self.streams.extend((0..Self::IDLE).map(|_| deaf(fixture, of_order("none"))));
+        self.streams.extend((0..Self::SLOW).map(|n| deaf(fixture, of_order(&format!("k{n}")))));
+        for _ in 0..Self::STALLED {
+            let mut socket = TcpStream::connect(fixture.sidecar.listen).unwrap();
+            socket.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            self.sockets.push(socket);
+        }
+        fixture.sidecar.await_metric("notifications_connections_evicted_total", (Self::STALLED - 10) as f64);
+        // Each form is encoded.
+        let all = |query: &str, accept| fixture.get(&format!("/all{query}")).header("Accept", accept);
+        let (mut sse, mut lines) = (all("", "text/event-stream").sse(), all("", "application/x-ndjson").ndjson());
+        let readers = [
+            thread::spawn(move || while !sse.event().data.is_some_and(|data| data.contains(LAST)) {}),
+            thread::spawn(move || while lines.event()["orderId"] != LAST {}),
+        ];
+        let queues = (Self::SLOW * Self::QUEUE_BYTES) as f64 * 0.8;
+        let held =
+            |holder: &str| fixture.sidecar.metric(&format!("notifications_memory_held_bytes{{holder=\"{holder}\"}}"));
+        let mut rounds = 0;
+        while held("queues").is_none_or(|bytes| bytes < queues) {
+            assert!(rounds < Self::ROUNDS_MAX, "{:?} of {queues}", held("queues"));
+            let values: Vec<String> = (0..Self::SLOW).map(|n| keyed(&format!("k{n}"), Self::EVENT_BYTES)).collect();
+            fixture.broker.produce_all("orders", 0, values.iter().map(String::as_bytes));
+            rounds += 1;
+        }
+        fixture.broker.produce_all("orders", 0, [keyed(LAST, 1).as_bytes()].into_iter());
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        // The broker of the tests keeps the last 5 MB.
+        let since = format!("?since=orders:0:{}", rounds * Self::SLOW - 200);
+        let replay = || deaf(fixture, all(&since, "application/x-ndjson"));
+        self.streams.extend((0..Self::REPLAYS).map(|_| replay()));
+        eventually_true("pages", || held("pages") > Some(0.0));
+    }
+
+    /// The formula, as `check` prints it.
+    fn ceiling_kib(&self) -> u64 {
+        let config = self.fixture.config.to_str().unwrap();
+        let said = binary(&["check", "--config", config]).output().unwrap();
+        let said = String::from_utf8(said.stdout).unwrap();
+        let (_, rest) = said.split_once("memory: at most ").expect(&said);
+        let mib: f64 = rest.split_once("MiB").expect(&said).0.parse().expect(&said);
+        (mib * MIB as f64) as u64
+    }
+}
+
+/// The key of the last event.
+const LAST: &str = "last";
+
+fn keyed(key: &str, bytes: usize) -> String {
+    json!({"type": "t", "orderId": key, "data": "x".repeat(bytes)}).to_string()
 }
 
 #[test]

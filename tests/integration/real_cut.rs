@@ -29,7 +29,7 @@ fn a_log_that_lost_its_tail_is_told_and_read_on_where_it_ends() {
     assert_eq!(house.get(&format!("/stream?since={}", ids[3])).ndjson().ids(5), [&ids[4..6], &new[..]].concat());
 }
 
-/// Nobody was sent a record of it: the log lost an aborted transaction, with its marker.
+/// The log lost an aborted transaction with its marker, of which no client received a record.
 #[test]
 fn a_log_that_lost_a_tail_without_events_is_no_gap() {
     const TOPIC: &str = "cut-marker";
@@ -45,9 +45,9 @@ fn a_log_that_lost_a_tail_without_events_is_no_gap() {
     node.kill();
     node.cut(TOPIC, 1);
     node.start_again();
-    // Records that come in place of others before it is seen are not detected: docs/operations.md.
+    // Records that replace others before sidestream sees it are not detected: docs/operations.md.
     house.sidecar.await_log("the log does not hold the next offset");
-    // It comes in their place, to who stayed, and to who comes back to this replica and to one that has not read them.
+    // It replaces them for the connected client, and for clients that resume here and on a replica that has not read them.
     let next = Broker::at(&node.address).event(TOPIC, 0, json!({"type": "t", "data": "next"}));
     assert_eq!(next, format!("{TOPIC}:0:1"));
     assert_eq!(live.ids(1), std::slice::from_ref(&next));
