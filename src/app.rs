@@ -31,6 +31,7 @@ use crate::memory::{Memory, Pressure, Watch};
 use crate::metrics::Metrics;
 use crate::panics;
 use crate::reload::{OnReload, Origin, ReloadHandle, Reloader, record_success};
+use crate::revoke::Revoker;
 use crate::session;
 use crate::shutdown::{Draining, Ending, Signals};
 use crate::telemetry;
@@ -214,7 +215,9 @@ impl App {
             pressure: pressure.clone(),
         };
         let memory = memory.watch().context("cannot watch memory")?;
-        let sources = start_sources(&snapshot, &writers, &history, &metrics, tracer.as_ref())?;
+        let revoker = start_revoker(&snapshot, &metrics);
+        let mut sources = start_sources(&snapshot, &writers, &history, &metrics, tracer.as_ref())?;
+        sources.extend(start_source_of_revocations(&snapshot, revoker.as_ref(), &metrics)?);
         let sources = Arc::new(Mutex::new(sources));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("gateway")
@@ -241,6 +244,9 @@ impl App {
         let (stop_gateway, stopped) = watch::channel(false);
         let entered = runtime.enter();
         start_auth(&snapshot.load(), &writers, &metrics);
+        if let Some(revoker) = &revoker {
+            runtime.spawn(revoker.clone().run(writers.clone()));
+        }
         let served = listen.serve(gateway.into_app(), limits.clone(), stopped, metrics.clone());
         let gateway = runtime.spawn(watched("listener", served));
         let admin_limits = ListenerLimits {
@@ -261,6 +267,7 @@ impl App {
             metrics: metrics.clone(),
             readiness: readiness.clone(),
             reload: reload.clone(),
+            revoker: revoker.clone(),
             started: Instant::now(),
         };
         let admin_app = Admin::new(told, Arc::new(move || asked.run()));
@@ -351,6 +358,29 @@ fn start_writers(
     let writers = Writers::start(snapshot.writers, &windows(snapshot), &log, encodings, metrics, tracer);
     let writers = writers.context("cannot start the writers")?;
     Ok((called.get_or_init(|| writers).clone(), history))
+}
+
+/// Where something can be revoked. The verifiers of later configurations inherit what is revoked.
+fn start_revoker(snapshot: &Snapshot, metrics: &Arc<Metrics>) -> Option<Arc<Revoker>> {
+    let settings = snapshot.revocations.as_ref()?;
+    let revoker = Revoker::new(settings.keep, metrics.clone());
+    if let Some(verifier) = &snapshot.verifier {
+        verifier.revoke_by(revoker.revocations());
+    }
+    Some(Arc::new(revoker))
+}
+
+/// A source of its own: revocations do not wait for writers that are behind.
+fn start_source_of_revocations(
+    snapshot: &Snapshot,
+    revoker: Option<&Arc<Revoker>>,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Option<Source>> {
+    let source = snapshot.revocations.as_ref().and_then(|settings| settings.source.clone());
+    let (Some(source), Some(revoker)) = (source, revoker.cloned()) else { return Ok(None) };
+    let sink = move |feed| revoker.feed(&feed);
+    let started = Source::start(source, Box::new(sink), metrics.clone(), None);
+    Ok(Some(started.context("cannot start the source of revocations")?))
 }
 
 /// Starts one source per cluster, all of which feed the same writers.

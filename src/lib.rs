@@ -10,7 +10,7 @@
 //! | [`gateway`] | requests in: proxied to the upstream, or negotiated and admitted as a stream |
 //! | [`writer`] | a few threads: each owns its sockets, their sessions, its share of the index, one timer wheel |
 //! | [`problem`] | refusals, as responses with a problem document of [`codec::problem`] |
-//! | [`admin`] | `/metrics`, `/livez`, `/readyz`; for the same host the page, `/-/drain`, `/-/reload` |
+//! | [`admin`] | `/metrics`, `/livez`, `/readyz`; for the same host the page, `/-/drain`, `/-/reload`, `/-/revoke` |
 //! | [`http_client`] | requests that sidestream itself sends, with limits |
 //! | [`auth`] | tokens to principals |
 //! | [`config`] | the user's file, compiled into a snapshot |
@@ -21,6 +21,7 @@
 //! | [`panics`] | panics: counted and logged |
 //! | [`shutdown`] | the signals that end a process, and the flag that its end has begun |
 //! | [`descriptors`] | the limit of open descriptors, and which of them are reserved |
+//! | [`revoke`] | revokes subjects, sessions and tokens, and ends their streams |
 //! | [`drain`] | ends every stream, once, at a bounded rate |
 //! | [`cores`], [`cgroup`] | default thread counts; the memory limit of the container |
 //! | [`memory`] | what the process releases under memory pressure |
@@ -116,6 +117,8 @@ pub mod panics;
 pub mod problem;
 #[cfg(feature = "server")]
 pub mod reload;
+#[cfg(feature = "server")]
+pub mod revoke;
 #[cfg(feature = "server")]
 pub mod shutdown;
 #[cfg(feature = "server")]

@@ -40,6 +40,7 @@ pub struct Metrics {
     key_fetches: IntCounterVec,
     /// The time when the current keys were received, in seconds since the Unix epoch, by issuer.
     keys_fetched: IntGaugeVec,
+    pub revocations: RevocationMetrics,
     /// Answers of the authentication service.
     pub forward_auth: ForwardAuthMetrics,
     /// Rejected requests on stream routes, by reason (see `gateway`).
@@ -114,6 +115,16 @@ pub struct Metrics {
     pub config_reloads: IntCounterVec,
     /// 1 for the hash of the running configuration's file.
     pub config_info: IntGaugeVec,
+}
+
+/// Revocations of subjects, sessions and tokens.
+#[derive(Debug)]
+pub struct RevocationMetrics {
+    /// By result: `added`, `expired`, `malformed`.
+    pub received: IntCounterVec,
+    /// Dropped for later ones, although they had not expired.
+    pub dropped: IntCounter,
+    pub known: IntGauge,
 }
 
 /// What the authentication service answered.
@@ -227,6 +238,18 @@ impl Metrics {
                 "Unix time at which the keys of a token issuer were received.",
                 &["issuer"],
             )?,
+            revocations: RevocationMetrics {
+                received: make.counters(
+                    "revocations_received_total",
+                    "Revocations from the topic and the admin listener, by result.",
+                    &["result"],
+                )?,
+                dropped: make.counter(
+                    "revocations_dropped_total",
+                    "Revocations that were dropped because too many were known.",
+                )?,
+                known: make.gauge("revocations", "Revocations in force.")?,
+            },
             forward_auth: ForwardAuthMetrics {
                 answers: make.counters(
                     "forward_auth_answers_total",

@@ -1,11 +1,13 @@
 //! The admin listener: `/metrics`, `/livez` and `/readyz` for all clients. Only for the same host: the admin page at
-//! `/` with its data, and the actions `/-/drain` and `/-/reload`. There is no other protection, and no token is read.
+//! `/` with its data, and the actions `/-/drain`, `/-/reload` and `/-/revoke`. There is no other protection, and no token
+//! is read.
 
 mod guard;
 mod readiness;
 mod status;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
@@ -32,7 +34,12 @@ const PUBLIC: [&str; 3] = ["/metrics", "/livez", "/readyz"];
 /// For the same host only.
 const READ: [&str; 5] = ["/", "/page.css", "/page.js", "/status", "/-/streams"];
 /// Actions, for the same host only.
-const ACTIONS: [&str; 2] = ["/-/drain", "/-/reload"];
+const ACTIONS: [&str; 3] = ["/-/drain", "/-/reload", REVOKE];
+const REVOKE: &str = "/-/revoke";
+/// The longest body of a request, in bytes.
+const BODY_BYTES_MAX: usize = 8 * 1024;
+/// How long reading a body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The page loads nothing from other origins, connects to none, and cannot be framed.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; frame-ancestors 'none'";
@@ -59,7 +66,14 @@ impl Admin {
         Self { metrics, readiness, reload, status: Arc::new(status), drain }
     }
 
-    async fn answer(&self, method: &Method, path: &str, query: &str, is_neighbour: bool) -> Response<Vec<u8>> {
+    async fn answer(
+        &self,
+        method: &Method,
+        path: &str,
+        query: &str,
+        body: &[u8],
+        is_neighbour: bool,
+    ) -> Response<Vec<u8>> {
         let is_public = PUBLIC.contains(&path);
         if !is_public && !is_neighbour {
             return self.elsewhere(path);
@@ -79,6 +93,7 @@ impl Admin {
             "/-/streams" => self.streams(query).await,
             "/-/drain" => self.drain().await,
             "/-/reload" => self.reload().await,
+            REVOKE => self.revoke(body),
             _ => Problem::new(StatusCode::NOT_FOUND, "there is nothing here").into_response(),
         }
     }
@@ -156,6 +171,18 @@ impl Admin {
             Err(error) => failed("the reload failed", &error),
         }
     }
+
+    /// Takes a revocation that counts for this process alone.
+    fn revoke(&self, record: &[u8]) -> Response<Vec<u8>> {
+        let Some(revoker) = &self.status.revoker else {
+            let why = "the configuration has no `auth.revocations`";
+            return Problem::new(StatusCode::CONFLICT, why).into_response();
+        };
+        match revoker.revoke(record) {
+            Ok(()) => json(StatusCode::OK, &json!({"status": "revoked"})),
+            Err(error) => Problem::new(StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+        }
+    }
 }
 
 #[async_trait]
@@ -168,8 +195,30 @@ impl ServeHttp for Admin {
         let header = session.req_header();
         let (method, path) = (header.method.clone(), header.uri.path().to_owned());
         let query = header.uri.query().unwrap_or_default().to_owned();
-        self.answer(&method, &path, &query, is_neighbour).await
+        let is_read = is_neighbour && method == Method::POST && path == REVOKE;
+        let body = tokio::time::timeout(BODY_TIMEOUT, body(session, is_read)).await;
+        match body.unwrap_or_else(|_| Err(unreadable())) {
+            Ok(body) => self.answer(&method, &path, &query, &body, is_neighbour).await,
+            Err(problem) => problem.into_response(),
+        }
     }
+}
+
+/// The body of a request, where it is read.
+async fn body(session: &mut ServerSession, is_read: bool) -> Result<Vec<u8>, Problem> {
+    let mut body = Vec::new();
+    while is_read && let Some(bytes) = session.read_request_body().await.map_err(|_| unreadable())? {
+        body.extend_from_slice(&bytes);
+        if body.len() > BODY_BYTES_MAX {
+            session.set_keepalive(None);
+            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long"));
+        }
+    }
+    Ok(body)
+}
+
+fn unreadable() -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "the body cannot be read")
 }
 
 fn not_by(why: &'static str, allowed: &'static str) -> Response<Vec<u8>> {
@@ -231,6 +280,7 @@ mod tests {
             metrics,
             readiness: Arc::new(readiness),
             reload: Arc::default(),
+            revoker: None,
             started: Instant::now(),
         };
         Admin::new(status, Arc::new(|| unreachable!("nobody asks for it")))
@@ -255,17 +305,21 @@ mod tests {
             (Method::POST, "/-/anything", 403, 404),
         ] {
             let method = if path == "/-/drain" { &Method::GET } else { &method };
-            assert_eq!(admin.answer(method, path, "", false).await.status(), elsewhere, "{method} {path} elsewhere");
-            assert_eq!(admin.answer(method, path, "", true).await.status(), here, "{method} {path} here");
+            assert_eq!(
+                admin.answer(method, path, "", b"", false).await.status(),
+                elsewhere,
+                "{method} {path} elsewhere"
+            );
+            assert_eq!(admin.answer(method, path, "", b"", true).await.status(), here, "{method} {path} here");
         }
-        let text = String::from_utf8(admin.answer(&Method::GET, "/metrics", "", false).await.into_body()).unwrap();
+        let text = String::from_utf8(admin.answer(&Method::GET, "/metrics", "", b"", false).await.into_body()).unwrap();
         assert!(text.contains("notifications_sse_active_connections 0"));
     }
 
     #[tokio::test]
     async fn the_status_names_the_routes() {
         let admin = admin(&Ending::default());
-        let told = admin.answer(&Method::GET, "/status", "", true).await.into_body();
+        let told = admin.answer(&Method::GET, "/status", "", b"", true).await.into_body();
         let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
         assert_eq!((&told["routes"][0]["path"], &told["routes"][0]["open"]), (&json!("/x"), &json!(0)));
         assert_eq!((&told["reload"], &told["follows_file"], &told["slow"]), (&json!(null), &json!(false), &json!([])));
@@ -276,9 +330,9 @@ mod tests {
         let ending = Ending::default();
         let admin = admin(&ending);
         ending.set();
-        let ready = admin.answer(&Method::GET, "/readyz", "", false).await;
+        let ready = admin.answer(&Method::GET, "/readyz", "", b"", false).await;
         assert_eq!(ready.status(), 503);
         assert_eq!(ready.into_body(), br#"{"reasons":["draining"],"status":"not ready"}"#);
-        assert_eq!(admin.answer(&Method::GET, "/livez", "", false).await.status(), 200);
+        assert_eq!(admin.answer(&Method::GET, "/livez", "", b"", false).await.status(), 200);
     }
 }

@@ -11,6 +11,7 @@ use super::Readiness;
 use crate::config::snapshot::Snapshot;
 use crate::metrics::Metrics;
 use crate::reload::ReloadHandle;
+use crate::revoke::Revoker;
 use crate::route::{Admission, Offer, StreamRoute};
 use crate::writer::{StreamStats, Survey, Writers};
 
@@ -21,6 +22,7 @@ pub struct Status {
     pub metrics: Arc<Metrics>,
     pub readiness: Arc<Readiness>,
     pub reload: Arc<OnceLock<ReloadHandle>>,
+    pub revoker: Option<Arc<Revoker>>,
     pub started: Instant,
 }
 

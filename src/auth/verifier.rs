@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use jsonwebtoken::errors::ErrorKind;
@@ -15,9 +15,10 @@ use serde_json::{Map, Value};
 use super::forward::Forward;
 use super::keys::{BadKey, Keys, material};
 use super::remote::{self, OnFetch, RemoteKeys};
+use super::revocations::{Revocable, Revocations, unix_ms};
 use super::ticket::{Ticket, Tickets, text_of};
 use super::{Issuer, KeyFile, SignError};
-use crate::access::{Authenticator, Authority, Binding, Principal};
+use crate::access::{Authenticator, Authority, Binding, Principal, Standing, Withdrawn};
 
 /// The longest accepted token, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
@@ -45,6 +46,8 @@ pub enum TokenError {
     /// The issuer's keys are being requested, or have been unavailable for too long.
     #[error("the issuer's keys are not available")]
     Unavailable,
+    #[error("the token was revoked")]
+    Revoked,
     #[error("the token is from another issuer")]
     Issuer,
     #[error("the token is for another audience")]
@@ -66,6 +69,7 @@ impl TokenError {
             Self::NotYetValid => "not-yet-valid",
             Self::Key => "key",
             Self::Unavailable => "unavailable",
+            Self::Revoked => "revoked",
             Self::Issuer => "issuer",
             Self::Audience => "audience",
             Self::Critical => "critical",
@@ -215,6 +219,8 @@ pub struct Verifier {
     leeway: Duration,
     tickets: Option<Tickets>,
     forward: Option<Arc<Forward>>,
+    /// Absent where nothing can be revoked.
+    revocations: OnceLock<Arc<Revocations>>,
 }
 
 impl fmt::Debug for Verifier {
@@ -238,7 +244,7 @@ impl Verifier {
     /// Several issuers must have distinct names. `cookie` names the cookie that may contain the token, in addition to
     /// `Authorization: Bearer`. `leeway` is the tolerated clock skew for `exp` and `nbf`.
     pub fn new(issuers: Vec<TrustedIssuer>, cookie: Option<String>, leeway: Duration) -> Self {
-        Self { issuers, cookie, leeway, tickets: None, forward: None }
+        Self { issuers, cookie, leeway, tickets: None, forward: None, revocations: OnceLock::new() }
     }
 
     /// The same, which asks a service about requests without a token of its issuers.
@@ -248,6 +254,30 @@ impl Verifier {
 
     pub fn forward(&self) -> Option<&Arc<Forward>> {
         self.forward.as_ref()
+    }
+
+    /// From now on what is revoked there is refused. Only the first call counts.
+    pub fn revoke_by(&self, revocations: &Arc<Revocations>) {
+        self.revocations.get_or_init(|| revocations.clone());
+    }
+
+    /// How the principal with these claims can be revoked, if at all. Fails where it is revoked already.
+    fn revocable(&self, claims: &Map<String, Value>) -> Result<Option<Revocable>, TokenError> {
+        let Some(revocations) = self.revocations.get() else { return Ok(None) };
+        let revocable = Revocable::new(revocations, claims);
+        if revocable.is_revoked() { Err(TokenError::Revoked) } else { Ok(Some(revocable)) }
+    }
+
+    /// Lets what the authentication service identified be revoked, too. Its answer may come from the cache.
+    pub fn identified(&self, principal: Principal) -> Result<Principal, TokenError> {
+        let (Some(revocations), Some(forward)) = (self.revocations.get(), &self.forward) else { return Ok(principal) };
+        let asked = unix_ms().saturating_sub(i64::try_from(forward.cache().as_millis()).unwrap_or(i64::MAX));
+        let revocable = Revocable::new(revocations, &principal.claims).issued_at(asked);
+        if revocable.is_revoked() {
+            return Err(TokenError::Revoked);
+        }
+        let both = Both(principal.standing, revocable);
+        Ok(Principal { standing: Some(Arc::new(both)), ..principal })
     }
 
     /// Whether tokens are accepted at all.
@@ -290,6 +320,7 @@ impl Verifier {
             token_until: principal.expires_at,
             authority,
             claims: principal.claims_for(bindings.iter()),
+            revocable_by: self.revocations.get().map(|_| revocable_claims(&principal.claims)),
         };
         Ok((tickets.sign(&ticket)?, until))
     }
@@ -319,7 +350,17 @@ impl Verifier {
         }
         let trusted = self.fingerprints(tickets).find(|(_, known)| *known == ticket.authority);
         let (authority, _) = trusted.ok_or(TokenError::Key)?;
-        Ok(Principal { claims: Arc::new(ticket.claims), expires_at: ticket.token_until, authority, standing: None })
+        let revocable = match &ticket.revocable_by {
+            Some(claims) => self.revocable(claims)?,
+            // It was issued before anything could be revoked.
+            None => self.revocable(&ticket.claims)?,
+        };
+        Ok(Principal {
+            claims: Arc::new(ticket.claims),
+            expires_at: ticket.token_until,
+            authority,
+            standing: standing(revocable),
+        })
     }
 
     /// Every authority with its fingerprint, which is the same on all replicas.
@@ -349,6 +390,9 @@ impl Verifier {
 
     /// Takes over the keys that the previous configuration has from the same URLs.
     pub fn inherit_keys(&self, before: &Self) {
+        if let Some(revocations) = before.revocations.get() {
+            self.revoke_by(revocations);
+        }
         for (_, keys) in self.remote_keys() {
             before.remote_keys().for_each(|(_, known)| keys.inherit(known));
         }
@@ -396,7 +440,8 @@ impl Verifier {
         if numeric_date(&data.claims, "nbf")?.is_some_and(|nbf| now_unix_ms.saturating_add(leeway) < nbf) {
             return Err(TokenError::NotYetValid);
         }
-        Ok(Principal { claims: Arc::new(data.claims), expires_at, authority, standing: None })
+        let standing = standing(self.revocable(&data.claims)?);
+        Ok(Principal { claims: Arc::new(data.claims), expires_at, authority, standing })
     }
 
     /// The issuer whose keys verify a token. If there are several, the token's own `iss` selects one, and that issuer's
@@ -414,10 +459,30 @@ impl Verifier {
     }
 }
 
+/// Accepted while nothing withdraws it.
+#[derive(Debug)]
+struct Both(Option<Arc<dyn Standing>>, Revocable);
+
+impl Standing for Both {
+    fn withdrawn(&self) -> Option<Withdrawn> {
+        self.0.as_ref().and_then(|standing| standing.withdrawn()).or_else(|| self.1.withdrawn())
+    }
+}
+
+fn standing(revocable: Option<Revocable>) -> Option<Arc<dyn Standing>> {
+    revocable.map(|revocable| Arc::new(revocable) as Arc<dyn Standing>)
+}
+
 impl Authenticator for Verifier {
     fn authenticate(&self, token: &str, now_unix_ms: i64) -> Result<Principal, String> {
         self.verify(token, now_unix_ms).map_err(|error| error.to_string())
     }
+}
+
+/// The claims by which a token is revoked.
+fn revocable_claims(claims: &Map<String, Value>) -> Map<String, Value> {
+    let named = ["iss", "sub", "sid", "jti", "iat"].into_iter();
+    named.filter_map(|name| Some((name.to_owned(), claims.get(name)?.clone()))).collect()
 }
 
 pub(super) fn refusal(kind: &ErrorKind, token: &str) -> TokenError {
@@ -445,7 +510,7 @@ fn names_unknown_algorithm(token: &str) -> bool {
 }
 
 /// A `NumericDate` (RFC 7519 section 2), possibly with a fraction, in milliseconds since the Unix epoch.
-fn numeric_date(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>, TokenError> {
+pub(super) fn numeric_date(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>, TokenError> {
     let Some(value) = claims.get(name) else {
         return Ok(None);
     };

@@ -9,6 +9,7 @@ mod cors;
 mod forward;
 mod kafka;
 mod quotas;
+mod revocations;
 mod routes;
 mod streams;
 mod tokens;
@@ -84,6 +85,8 @@ pub(super) fn compile(
     let forward = forward::compile(&auth, &upstream, (listen, admin), diagnostics);
     let streams = streams::compile(&root, diagnostics);
     let mut clusters = kafka::compile(&root, &streams, files, diagnostics);
+    let revocations = revocations::compile(&auth, &clusters, diagnostics);
+    kafka::keep_read(&mut clusters);
     let certificates = certificates::find(&clusters, &mut diagnostics.sources.borrow_mut());
     let limits = limits(&root, diagnostics);
     report_circle(&sections.0, "address", &upstream.address, (listen, admin), diagnostics);
@@ -103,6 +106,7 @@ pub(super) fn compile(
         clusters,
         certificates,
         verifier: verifier.map(Arc::new),
+        revocations,
         probe: root.flag("probe").unwrap_or(false),
         limits,
         replay: replay(&root.section("replay")),

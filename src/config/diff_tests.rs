@@ -18,6 +18,8 @@ const OTHERS: &[(&str, &str)] = &[
     ("forwarded.trust", r#""all""#),
     ("kafka.brokers", r#""other:1""#),
     ("kafka.properties.client.id", r#""other""#),
+    ("auth.revocations.cluster", r#""eu""#),
+    ("auth.revocations.keep", r#""2h""#),
     ("clusters.eu.brokers", r#""other:1""#),
     ("metrics.prefix", r#""other""#),
     ("tracing.endpoint", r#""http://other:1""#),

@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub routes: Arc<RouteTable>,
     /// `None` if no route requires a token.
     pub verifier: Option<Arc<Verifier>>,
+    /// Absent if nothing can be revoked.
+    pub revocations: Option<RevocationSettings>,
     /// Whether clients may open probes: streams without events that test the network path.
     pub probe: bool,
     pub limits: Limits,
@@ -59,6 +61,15 @@ impl Snapshot {
     pub fn sources(&self) -> impl Iterator<Item = &Kafka> {
         std::iter::once(&self.kafka).chain(&self.clusters)
     }
+}
+
+/// How principals are revoked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevocationSettings {
+    /// How long a revocation without `exp` is kept.
+    pub keep: Duration,
+    /// The cluster, with the topic alone. Absent if revocations come from the admin listener only.
+    pub source: Option<Kafka>,
 }
 
 /// The REST service behind the sidecar.

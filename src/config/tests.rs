@@ -420,6 +420,10 @@ fn refuses_keys_and_algorithms_that_do_not_fit() {
     refused(&forward("{ url: /me, request_headers: [Cookie, @@cookie] }"), "each name once");
     refused(&forward("{ url: /me, claims: { sub: @@'X User' } }"), "the name of a header field");
     refused(&auth("{ forward: { url: /me }, cookie: @@session }"), "verifies no token");
+    let revocations = |text: &str| auth(&format!("{{ key_file: jwt.key, algorithms: [HS256], revocations: {text} }}"));
+    refused(&revocations("{ topic: @@a/b }"), "the name of a topic");
+    refused(&revocations("{ topic: t, cluster: @@eu }"), "there is no cluster `eu`");
+    refused(&revocations("{ keep: @@1s }"), "found `1s`");
     let takes_token =
         "streams: { s: { topics: [t] } }\nroutes: [{ path: /x, stream: s, transport: ws, token_from: @@[message] }]\n";
     refused(&format!("{}{takes_token}", forward("{ url: /me }")), "takes no token");

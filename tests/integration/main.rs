@@ -46,6 +46,7 @@ mod real_stall;
 mod reload;
 mod reload_load;
 mod resume;
+mod revocations;
 mod routes;
 mod shutdown;
 mod slow_reader;

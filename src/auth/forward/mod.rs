@@ -165,6 +165,11 @@ impl Forward {
         });
     }
 
+    /// The greatest age of a positive answer that is used.
+    pub(super) fn cache(&self) -> Duration {
+        self.settings.cache
+    }
+
     /// The authority of its principals.
     pub(super) fn authority(&self) -> Authority {
         let ForwardSettings { uri, is_upstream, request_headers, claims, .. } = &self.settings;

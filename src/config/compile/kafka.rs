@@ -45,10 +45,13 @@ pub(super) fn compile(
         let cluster = clusters.iter_mut().find(|cluster| cluster.cluster == placed.cluster);
         cluster.into_iter().for_each(|cluster| cluster.topics.push(placed.topic.clone()));
     }
-    // Nothing is read from a cluster that no topic names.
+    clusters
+}
+
+/// Drops the clusters that no topic names, except that of the section `kafka`.
+pub(super) fn keep_read(clusters: &mut Vec<Kafka>) {
     let mut index = 0..;
     clusters.retain(|cluster| index.next() == Some(0) || !cluster.topics.is_empty());
-    clusters
 }
 
 fn required_for_readiness(section: &Section<'_>, diagnostics: &Diagnostics) -> bool {

@@ -1,0 +1,202 @@
+//! Revocations: subjects, sessions and tokens that are no longer accepted. Each is kept until the last token that it could
+//! concern has expired.
+//!
+//! A revocation of a subject or session concerns what was issued before it. It names no secret, but is kept as a hash.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::verifier::numeric_date;
+use crate::access::{Standing, Withdrawn};
+
+/// Revocations that are known at a time. Beyond, the one that expires first is dropped.
+pub const REVOCATIONS_MAX: usize = 100_000;
+
+/// What a revocation names, the most specific first: what stands first counts.
+const NAMES: [&str; 3] = ["jti", "sid", "sub"];
+
+/// Why a record is no revocation. No message has a byte of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRevocation {
+    #[error("a revocation is a JSON object with `sub`, `sid` or `jti`, and perhaps `iss`, `iat` and `exp`")]
+    Malformed,
+    #[error("a revocation names a `sub`, `sid` or `jti`")]
+    NamesNothing,
+}
+
+/// What became of a revocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Revoked {
+    Added,
+    /// It was added in the place of one that is not expired.
+    AddedForOther,
+    /// No token that it concerns can be valid any more.
+    Expired,
+}
+
+#[derive(Deserialize)]
+struct Written {
+    jti: Option<String>,
+    sid: Option<String>,
+    sub: Option<String>,
+    iss: Option<String>,
+    iat: Option<f64>,
+    exp: Option<f64>,
+}
+
+/// The revocations that are known. It outlives configurations.
+#[derive(Debug)]
+pub struct Revocations {
+    keep: Duration,
+    secret: RandomState,
+    known: RwLock<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    by_id: HashMap<u64, Entry>,
+    by_expiry: BTreeSet<(i64, u64)>,
+}
+
+/// In milliseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// It concerns what was issued until then...
+    issued_until: i64,
+    /// ...and is forgotten then.
+    expires: i64,
+}
+
+impl Revocations {
+    /// `keep`: how long a revocation that does not say so is kept, at least as long as a token is valid.
+    pub fn new(keep: Duration) -> Self {
+        Self { keep, secret: RandomState::new(), known: RwLock::default() }
+    }
+
+    /// Adds a revocation that was made at this time, in milliseconds since the Unix epoch.
+    pub fn add(&self, record: &[u8], made_at: i64) -> Result<Revoked, BadRevocation> {
+        self.add_at(record, made_at, unix_ms(), REVOCATIONS_MAX)
+    }
+
+    fn add_at(&self, record: &[u8], made_at: i64, now: i64, max: usize) -> Result<Revoked, BadRevocation> {
+        let written: Written = serde_json::from_slice(record).map_err(|_| BadRevocation::Malformed)?;
+        let values = [&written.jti, &written.sid, &written.sub].into_iter();
+        let named = NAMES.into_iter().zip(values).find_map(|(name, value)| Some((name, value.as_deref()?)));
+        let (name, value) = named.filter(|(_, value)| !value.is_empty()).ok_or(BadRevocation::NamesNothing)?;
+        let ms = |seconds: f64| (seconds * 1000.0) as i64;
+        let keep = i64::try_from(self.keep.as_millis()).unwrap_or(i64::MAX);
+        let entry = Entry {
+            issued_until: if name == "jti" { i64::MAX } else { written.iat.map_or(made_at, ms) },
+            expires: written.exp.map_or_else(|| made_at.saturating_add(keep), ms),
+        };
+        if entry.expires <= now {
+            return Ok(Revoked::Expired);
+        }
+        let id = self.id(name, written.iss.as_deref(), value);
+        Ok(self.known.write().unwrap_or_else(PoisonError::into_inner).add(id, entry, now, max))
+    }
+
+    /// How many are known.
+    pub fn len(&self) -> usize {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).by_id.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn id(&self, name: &str, issuer: Option<&str>, value: &str) -> u64 {
+        self.secret.hash_one((name, issuer, value))
+    }
+}
+
+impl Known {
+    fn add(&mut self, id: u64, entry: Entry, now: i64, max: usize) -> Revoked {
+        while let Some((expires, other)) = self.by_expiry.first().copied().filter(|(expires, _)| *expires <= now) {
+            self.remove(other, expires);
+        }
+        let mut entry = entry;
+        if let Some(before) = self.by_id.get(&id).copied() {
+            self.remove(id, before.expires);
+            entry.issued_until = entry.issued_until.max(before.issued_until);
+            entry.expires = entry.expires.max(before.expires);
+        }
+        let mut added = Revoked::Added;
+        if self.by_id.len() >= max
+            && let Some((expires, other)) = self.by_expiry.first().copied()
+        {
+            self.remove(other, expires);
+            added = Revoked::AddedForOther;
+        }
+        self.by_id.insert(id, entry);
+        self.by_expiry.insert((entry.expires, id));
+        added
+    }
+
+    fn remove(&mut self, id: u64, expires: i64) {
+        self.by_id.remove(&id);
+        self.by_expiry.remove(&(expires, id));
+    }
+}
+
+/// What a principal is revoked by, while its stream is open.
+#[derive(Debug)]
+pub(super) struct Revocable {
+    revocations: Arc<Revocations>,
+    /// By each name, of its issuer and of any.
+    ids: Box<[u64]>,
+    /// In milliseconds since the Unix epoch; absent: any revocation concerns it.
+    issued_at: Option<i64>,
+}
+
+impl Revocable {
+    pub(super) fn new(revocations: &Arc<Revocations>, claims: &Map<String, Value>) -> Self {
+        let text = |name: &str| claims.get(name).and_then(Value::as_str);
+        let issuers = [None, text("iss")];
+        let issuers = &issuers[..if issuers[1].is_some() { 2 } else { 1 }];
+        let named = NAMES.into_iter().filter_map(|name| Some((name, text(name)?)));
+        let ids =
+            named.flat_map(|(name, value)| issuers.iter().map(move |issuer| revocations.id(name, *issuer, value)));
+        Self {
+            revocations: revocations.clone(),
+            ids: ids.collect(),
+            issued_at: numeric_date(claims, "iat").ok().flatten(),
+        }
+    }
+
+    /// The same, issued at this time, in milliseconds since the Unix epoch.
+    pub(super) fn issued_at(self, unix_ms: i64) -> Self {
+        Self { issued_at: Some(unix_ms), ..self }
+    }
+
+    pub(super) fn is_revoked(&self) -> bool {
+        let known = self.revocations.known.read().unwrap_or_else(PoisonError::into_inner);
+        if known.by_id.is_empty() {
+            return false;
+        }
+        let now = unix_ms();
+        // `iat` has no fractions with most issuers: who is issued a token in the second of the revocation is refused.
+        let concerns = |entry: &Entry| self.issued_at.is_none_or(|at| at <= entry.issued_until) && entry.expires > now;
+        self.ids.iter().any(|id| known.by_id.get(id).is_some_and(concerns))
+    }
+}
+
+impl Standing for Revocable {
+    fn withdrawn(&self) -> Option<Withdrawn> {
+        self.is_revoked().then_some(Withdrawn::Revoked)
+    }
+}
+
+pub(super) fn unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+#[path = "revocations_tests.rs"]
+mod tests;
