@@ -54,7 +54,15 @@ pub trait Authenticator: Send + Sync + fmt::Debug {
     /// # Errors
     ///
     /// Why the token is rejected, without any part of the token.
-    fn authenticate(&self, token: &str, now_unix_ms: i64) -> Result<Principal, String>;
+    fn authenticate(&self, token: &str, now_unix_ms: i64) -> Result<Principal, NotAuthenticated>;
+}
+
+/// Why a token is not accepted, in words without any part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotAuthenticated {
+    Refused(String),
+    /// It cannot be verified now, and may be accepted later.
+    Unavailable(String),
 }
 
 /// What a token was accepted by: its issuer with the expected audience, its algorithm and the key. After a reload, a

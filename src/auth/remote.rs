@@ -90,6 +90,8 @@ pub struct RemoteKeys {
     is_fetching: watch::Sender<bool>,
     last_attempt: Mutex<Option<Instant>>,
     is_followed: AtomicBool,
+    /// Nothing can be requested: TLS could not be prepared.
+    is_given_up: AtomicBool,
 }
 
 /// The keys of a response.
@@ -109,6 +111,7 @@ impl RemoteKeys {
             is_fetching: watch::Sender::new(false),
             last_attempt: Mutex::default(),
             is_followed: AtomicBool::new(false),
+            is_given_up: AtomicBool::new(false),
         }
     }
 
@@ -131,6 +134,9 @@ impl RemoteKeys {
 
     /// Requests the keys. True if a request is in progress; false if one has just ended, and the next has to wait.
     pub(super) fn ask(&self) -> bool {
+        if self.is_given_up.load(Ordering::Relaxed) {
+            return false;
+        }
         let last = *self.last_attempt.lock().unwrap_or_else(PoisonError::into_inner);
         let mut begins = false;
         self.is_fetching.send_if_modified(|is_fetching| {
@@ -200,7 +206,10 @@ pub(super) fn follow(keys: &Arc<RemoteKeys>, issuer: &str, on_fetch: &OnFetch) {
     on_fetch(issuer, None);
     let client = match keys.client() {
         Ok(client) => client,
-        Err(error) => return tracing::error!(issuer, %error, "cannot request the keys of an issuer"),
+        Err(error) => {
+            keys.is_given_up.store(true, Ordering::Relaxed);
+            return tracing::error!(issuer, %error, "cannot request the keys of an issuer");
+        }
     };
     tokio::spawn(refresh_while_used(Arc::downgrade(keys), client, issuer.to_owned(), on_fetch.clone()));
 }

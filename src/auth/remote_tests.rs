@@ -130,3 +130,13 @@ fn max_age_is_respected_within_bounds() {
         assert_eq!(refresh(&headers), Duration::from_secs(seconds), "{value:?}");
     }
 }
+
+#[test]
+fn nothing_waits_for_keys_that_nothing_can_request() {
+    let keys = at("127.0.0.1:1".parse().unwrap());
+    assert!(keys.ask(), "a request is about to begin");
+    let keys = at("127.0.0.1:1".parse().unwrap());
+    keys.is_given_up.store(true, Ordering::Relaxed);
+    assert!(!keys.ask());
+    assert!(block_on(keys.settled(Duration::ZERO)));
+}

@@ -18,7 +18,7 @@ use super::remote::{self, OnFetch, RemoteKeys};
 use super::revocations::{Revocable, Revocations, unix_ms};
 use super::ticket::{Ticket, Tickets, text_of};
 use super::{Issuer, KeyFile, SignError};
-use crate::access::{Authenticator, Authority, Binding, Principal, Standing, Withdrawn};
+use crate::access::{Authenticator, Authority, Binding, NotAuthenticated, Principal, Standing, Withdrawn};
 
 /// The longest accepted token, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
@@ -474,8 +474,11 @@ fn standing(revocable: Option<Revocable>) -> Option<Arc<dyn Standing>> {
 }
 
 impl Authenticator for Verifier {
-    fn authenticate(&self, token: &str, now_unix_ms: i64) -> Result<Principal, String> {
-        self.verify(token, now_unix_ms).map_err(|error| error.to_string())
+    fn authenticate(&self, token: &str, now_unix_ms: i64) -> Result<Principal, NotAuthenticated> {
+        self.verify(token, now_unix_ms).map_err(|error| match error {
+            TokenError::Unavailable => NotAuthenticated::Unavailable(error.to_string()),
+            _ => NotAuthenticated::Refused(error.to_string()),
+        })
     }
 }
 

@@ -54,6 +54,8 @@ pub enum Refused {
     Subscription,
     /// A token that is invalid, or that must not replace the current one.
     Token,
+    /// A token that cannot be verified now.
+    Unavailable,
 }
 
 impl Refused {
@@ -63,6 +65,7 @@ impl Refused {
             Self::UnknownCommand => "unknown-command",
             Self::Subscription => "subscription",
             Self::Token => "token",
+            Self::Unavailable => "unavailable",
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde_json::json;
 
-use crate::access::{Authenticator, Binding, Principal, Withdrawn};
+use crate::access::{Authenticator, Binding, NotAuthenticated, Principal, Withdrawn};
 use crate::admission::{self, Caller, NoSlot};
 use crate::codec::json;
 
@@ -77,7 +77,10 @@ impl Session {
         let token = command.token.as_deref().ok_or_else(|| (Refused::Malformed, "no `token`".to_owned()))?;
         let holder = self.request.principal.as_ref().ok_or_else(|| refused("this route takes no token"))?;
         let principal = self.authenticator().ok_or_else(|| refused("no token is accepted here"))?;
-        let principal = principal.authenticate(token, context.now.unix_ms).map_err(|why| refused(&why))?;
+        let principal = principal.authenticate(token, context.now.unix_ms).map_err(|error| match error {
+            NotAuthenticated::Refused(why) => refused(&why),
+            NotAuthenticated::Unavailable(why) => (Refused::Unavailable, why),
+        })?;
         if !principal.is_same_as(holder, self.bindings()) {
             return Err(refused("the token is of another subject, or does not show the same"));
         }
@@ -90,39 +93,39 @@ impl Session {
     /// Takes the token of a WebSocket that was opened without one, decides what it may see, and starts it.
     pub(super) fn first_message(&mut self, text: &str, context: &mut WriterContext<'_>) -> Option<Refused> {
         let (id, command) = command::parse(text);
-        match command.map_err(drop).and_then(|command| self.admit_bearer(&command, context.now)) {
+        let admitted = command.map_err(|_| CloseReason::AuthenticationFailed);
+        match admitted.and_then(|command| self.admit_bearer(&command, context.now)) {
             Ok(expires) => {
                 self.respond(&id, Some("authenticate"), &result(&json!({ "expires": expires })), context.now);
                 self.begin(context);
                 None
             }
-            Err(()) if self.closed.is_some() => None,
-            Err(()) => {
-                self.close(CloseReason::AuthenticationFailed);
-                Some(Refused::Token)
+            Err(reason) => {
+                self.close(reason);
+                (reason == CloseReason::AuthenticationFailed).then_some(Refused::Token)
             }
         }
     }
 
     /// Decides on the first message as on a handshake with its token. Gives the token's `exp`. An error is the end of the
     /// socket, whose client gets no more than that: it is nobody yet.
-    fn admit_bearer(&mut self, command: &Command, now: Now) -> Result<Option<i64>, ()> {
-        let token = command.token.as_deref().filter(|_| command.is_authenticate()).ok_or(())?;
-        let principal = self.authenticator().ok_or(())?.authenticate(token, now.unix_ms).map_err(drop)?;
-        let socket = self.request.socket.as_ref().ok_or(())?;
-        let params = socket.unauthenticated.as_ref().ok_or(())?;
+    fn admit_bearer(&mut self, command: &Command, now: Now) -> Result<Option<i64>, CloseReason> {
+        let failed = CloseReason::AuthenticationFailed;
+        let token = command.token.as_deref().filter(|_| command.is_authenticate()).ok_or(failed)?;
+        let principal = self.authenticator().ok_or(failed)?.authenticate(token, now.unix_ms);
+        let principal = principal.map_err(|error| match error {
+            NotAuthenticated::Refused(_) => failed,
+            NotAuthenticated::Unavailable(_) => CloseReason::Unverified,
+        })?;
+        let socket = self.request.socket.as_ref().ok_or(failed)?;
+        let params = socket.unauthenticated.as_ref().ok_or(failed)?;
         let caller = Caller { principal: Some(&principal), ..self.request.caller() };
-        let selector = admission::admit(&self.request.route, params, &caller).map_err(drop)?;
-        let slot = match socket.slots.take_for(&self.request.route, &principal, now.unix_ms) {
-            Ok(slot) => slot,
-            Err(none) => {
-                self.close(match none {
-                    NoSlot::Route => CloseReason::RouteLimit,
-                    NoSlot::Quota => CloseReason::Quota,
-                });
-                return Err(());
-            }
-        };
+        let selector = admission::admit(&self.request.route, params, &caller).map_err(|_| failed)?;
+        let slot = socket.slots.take_for(&self.request.route, &principal, now.unix_ms);
+        let slot = slot.map_err(|none| match none {
+            NoSlot::Route => CloseReason::RouteLimit,
+            NoSlot::Quota => CloseReason::Quota,
+        })?;
         let expires = principal.expires_at;
         self.expires = Self::notice_at(&principal, now);
         self.request.selector = selector;

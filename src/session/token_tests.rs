@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::super::tests::{Bench, token};
 use super::*;
-use crate::access::{Source, VALUE_BYTES_MAX};
+use crate::access::{NotAuthenticated, Source, VALUE_BYTES_MAX};
 use crate::codec::websocket::{Opcode, frame};
 use crate::route::{Admission, Offer, RouteTable, StreamRoute, Transport};
 use crate::session::{CloseReason, Request};
@@ -30,10 +30,14 @@ fn claims(session: &Session) -> serde_json::Value {
 }
 
 impl Authenticator for Known {
-    fn authenticate(&self, token_text: &str, now_unix_ms: i64) -> Result<Principal, String> {
-        let (sub, exp) = token_text.split_once(' ').ok_or("the token is malformed")?;
-        let exp = exp.parse().map_err(|_| "the token is malformed")?;
-        if exp <= now_unix_ms { Err("the token has expired".into()) } else { Ok(wide(sub, exp)) }
+    fn authenticate(&self, token_text: &str, now_unix_ms: i64) -> Result<Principal, NotAuthenticated> {
+        if token_text == "unknown key" {
+            return Err(NotAuthenticated::Unavailable("the keys are not available".into()));
+        }
+        let refused = |why: &str| NotAuthenticated::Refused(why.into());
+        let (sub, exp) = token_text.split_once(' ').ok_or_else(|| refused("the token is malformed"))?;
+        let exp = exp.parse().map_err(|_| refused("the token is malformed"))?;
+        if exp <= now_unix_ms { Err(refused("the token has expired")) } else { Ok(wide(sub, exp)) }
     }
 }
 
@@ -217,4 +221,18 @@ fn a_socket_without_a_token_ends_in_time_or_where_the_route_is_full() {
     let exp = bench.now.unix_ms + 100_000;
     authenticate(&mut bench, &mut full, &format!("a {exp}"));
     assert_eq!(full.closed(), Some(CloseReason::RouteLimit));
+}
+
+#[test]
+fn a_token_that_cannot_be_verified_now_is_not_refused_for_good() {
+    let mut bench = Bench::new();
+    let mut first = open_unauthenticated(&mut bench, 8);
+    bench.bytes(&mut first);
+    authenticate(&mut bench, &mut first, "unknown key");
+    assert_eq!(first.closed(), Some(CloseReason::Unverified));
+    assert_eq!(CloseReason::Unverified.closing().websocket.map(|(code, _)| code), Some(1013));
+    let mut renews = open(&mut bench, Transport::WebSocket);
+    let answer = authenticate(&mut bench, &mut renews, "unknown key");
+    assert!(answer.contains("not available") && answer.contains(r#""status":"error""#), "{answer}");
+    assert_eq!(renews.closed(), None);
 }

@@ -85,7 +85,8 @@ impl Issuer {
         let settings = format!(
             "streams: {{ notices: {{ topics: [notices], keys: [userId] }} }}\n\
              auth: {{ issuer: '{}', discovery: true, algorithms: [ES256] }}\n\
-             routes: [{{ path: /mine, stream: notices, bind: {{ userId: claims.sub }}, max_streams: 99 }}]\n",
+             routes: [{{ path: /mine, stream: notices, bind: {{ userId: claims.sub }}, max_streams: 99 }},
+             \x20 {{ path: /mine/ws, stream: notices, transport: ws, bind: {{ userId: claims.sub }}, token_from: [message] }}]\n",
             self.name()
         );
         Plan::new(settings).build()
@@ -145,4 +146,21 @@ fn check_asks_an_issuer() {
     issuer.publish(Some(&Key::new("a")));
     let (code, said) = check();
     assert!(code == Some(0) && said.contains("usable keys: 1"), "{code:?} {said}");
+}
+
+#[test]
+fn a_first_message_is_not_refused_for_good_while_the_issuer_fails() {
+    let issuer = Issuer::start();
+    let fixture = issuer.fixture();
+    let key = Key::new("a");
+    let send = |token: &str| {
+        let mut socket = fixture.get("/mine/ws").websocket();
+        socket.send(&json!({"command": "authenticate", "token": token}).to_string());
+        socket.message()
+    };
+    let token = key.token(&issuer.name());
+    assert_eq!(send(&token), Err(1013));
+    issuer.publish(Some(&key));
+    eventually_true("the key", || send(&token).is_ok());
+    assert_eq!(send("garbage"), Err(1008));
 }
