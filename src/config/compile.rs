@@ -95,7 +95,8 @@ pub(super) fn compile(
     }
     let routes = routes::compile(&root, &streams, verifier.as_ref(), limits.idle_timeout, diagnostics);
     let bindings = routes.iter().flat_map(|table| table.routes()).flat_map(|route| route.bindings.iter().cloned());
-    let forward = forward.map(|settings| Forward::new(settings, bindings.collect()));
+    let counted = quotas::claims(&limits.quotas);
+    let forward = forward.map(|settings| Forward::new(settings, bindings.chain(counted).collect()));
     let verifier = verifier.map(|verifier| verifier.with_forward(forward));
     Some(Snapshot {
         listen,

@@ -311,3 +311,17 @@ fn tokens_of_issuers_are_not_asked_about() {
     with_session(&fixture, "/mine/stream", "a").ndjson();
     assert_eq!(sessions.seen().len(), 1);
 }
+
+#[test]
+fn quotas_count_by_claims_that_no_route_binds() {
+    let sessions = Sessions::default();
+    let service = sessions.serve();
+    let auth = format!("auth: {{ forward: {{ url: 'http://{}/check' }} }}\n", service.address);
+    let limits = "limits: { quotas: [{ by: claims.tenant, streams: 1 }] }\n";
+    let fixture = Plan::new(format!("{STREAMS}{auth}{limits}")).build();
+    for (session, user, tenant) in [("a", "u1", "t1"), ("b", "u2", "t1"), ("c", "u3", "t2")] {
+        sessions.set(session, json(&format!("{{\"sub\": \"{user}\", \"tenant\": \"{tenant}\"}}")));
+    }
+    let _open = with_session(&fixture, "/mine/stream", "a").ndjson();
+    assert_eq!((status(&fixture, "b"), status(&fixture, "c")), (429, 200));
+}
