@@ -17,6 +17,7 @@ mod drain;
 mod examples;
 mod first_steps;
 mod forward_auth;
+mod framings;
 mod hostile_connections;
 mod ingress;
 mod inject;
