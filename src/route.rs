@@ -89,7 +89,7 @@ pub enum HeartbeatForm {
     Immediate,
 }
 
-/// How NDJSON and WebSocket respond if the requested events are no longer available.
+/// How transports other than SSE respond if the requested events are no longer available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnGap {
     /// `410 Gone` instead of a stream.
