@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(Item::of_message(r#"{"id":"msg-1","type":"response"}"#.into()).kind, Kind::Silent);
     }
 
-    /// Reads back what sidestream writes, whatever the transport and wherever reads end.
+    /// Parses what sidestream sends on any transport, at any read boundary.
     #[test]
     fn every_framing_is_read_as_it_was_written() {
         let event = crate::testing::event("o", 0, 4, &[("k", r#"] , \"[{"#)]);

@@ -18,7 +18,7 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 const HEADERS_MAX: usize = 128;
 /// The longest part of a refusal's body that is read, in bytes.
 const REFUSAL_BYTES_MAX: usize = 64 * 1024;
-/// A media type of any service, which does not identify a stream.
+/// A media type of any service, which does not indicate a stream.
 const GENERIC_TYPE: &str = "application/json";
 /// The read size, in bytes.
 const READ_BYTES: usize = 64 * 1024;

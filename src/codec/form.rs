@@ -1,4 +1,4 @@
-//! The form of a connection's bytes: its transport, and the options of its route that change what an event looks like.
+//! The form of a connection's bytes: its transport, and the options of its route that affect the encoding of events.
 
 use bytes::Bytes;
 
@@ -29,7 +29,7 @@ pub enum WebSocketFrames {
     Binary,
 }
 
-/// How events look on one connection. Two connections of the same form share their encodings.
+/// The form of events on one connection. Connections with the same form share encodings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Form {
     pub transport: Transport,
@@ -40,7 +40,7 @@ pub struct Form {
     pub chunked: bool,
 }
 
-/// Where the name of a form holds each of its parts, in bits.
+/// The bits of each part in the key of a form.
 const DATA_BIT: u32 = 4;
 const EVENT_FIELD_BIT: u32 = 5;
 const CHUNKED_BIT: u32 = 6;
@@ -55,13 +55,13 @@ impl Form {
         self.transport.row().form(self)
     }
 
-    /// This form as a transport has it that sends JSON texts in the body of a response, and nothing beside them.
+    /// This form for a transport that sends JSON texts in a response body, and nothing else.
     #[must_use]
     pub(super) fn of_json_text(self) -> Self {
         Self { event_field: EventField::None, frames: WebSocketFrames::Text, ..self }
     }
 
-    /// The name of this encoding on a stream: the stream counts since its cursor is part of the bytes.
+    /// The key of this form's encoding on a stream: the stream matters because its cursor is part of the bytes.
     pub fn key(self, stream_id: u16) -> FrameKey {
         let form = self.transport as u8
             | (self.data as u8) << DATA_BIT
@@ -71,7 +71,7 @@ impl Form {
         FrameKey::new(stream_id, form)
     }
 
-    /// The form of a name.
+    /// The form of a key.
     pub fn of(key: FrameKey) -> Self {
         let bit = |n: u32| key.form() >> n & 1 == 1;
         let transport = usize::from(key.form() & ((1 << DATA_BIT) - 1));
@@ -84,7 +84,7 @@ impl Form {
         }
     }
 
-    /// An event; `cursor` is the client's position after it.
+    /// Encodes an event; `cursor` is the client's position after it.
     pub fn event(self, event: &Event, cursor: &[u8]) -> Bytes {
         self.separated(self.transport.row().event(event, cursor, self))
     }
@@ -94,41 +94,41 @@ impl Form {
         self.separated(self.transport.row().control(record))
     }
 
-    /// What every record begins with but the first one of a stream; empty where the transport has nothing between records.
+    /// The prefix of every record except for the first one of a stream; empty if the transport has no separators.
     pub fn separator(self) -> Bytes {
         self.framed(Bytes::from_static(self.transport.row().separator()))
     }
 
-    /// What is sent directly behind the head of the response.
+    /// The bytes directly after the response head.
     pub fn start(self) -> Bytes {
         self.framed(Bytes::from_static(self.transport.row().start()))
     }
 
-    /// What is sent before the first record; empty where the transport has nothing of the kind.
+    /// The bytes before the first record; empty if the transport has none.
     pub fn priming(self, retry_ms: u64, cursor: Option<&[u8]>) -> Bytes {
         self.framed(self.transport.row().priming(retry_ms, cursor))
     }
 
-    /// A heartbeat that scripts do not see, if the transport has one. `cursor` is asked for the client's position only if
-    /// the heartbeat carries it.
+    /// A heartbeat that is invisible to scripts, if the transport has one. `cursor` is called only if the heartbeat
+    /// contains the client's position.
     pub fn keep_alive(self, cursor: &mut dyn FnMut() -> Option<String>) -> Option<Bytes> {
         self.transport.row().keep_alive(cursor).map(|bytes| self.framed(bytes))
     }
 
-    /// The end of the stream: the transport's goodbye, and the end of the body.
+    /// The end of the stream: the transport's closing bytes, and the end of the body.
     pub fn end(self, goodbye: &Goodbye) -> Bytes {
         let goodbye = self.framed(self.transport.row().goodbye(goodbye));
         if self.chunked { [&goodbye, http::LAST_CHUNK].concat().into() } else { goodbye }
     }
 
-    /// A record after its separator. The separator is a chunk of its own, so that whole chunks remain without it.
+    /// A record after its separator. The separator is a chunk of its own, so that removing it leaves whole chunks.
     fn separated(self, record: Vec<u8>) -> Bytes {
         let record = self.framed(record);
         let separator = self.separator();
         if separator.is_empty() { record } else { [separator, record].concat().into() }
     }
 
-    /// A part of the stream, as an HTTP chunk where the connection has chunks.
+    /// A part of the stream, wrapped in an HTTP chunk if the connection is chunked.
     fn framed(self, part: impl Into<Bytes>) -> Bytes {
         let part = part.into();
         if self.chunked { http::chunk(&part).into() } else { part }

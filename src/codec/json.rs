@@ -18,8 +18,8 @@ pub fn body(event: &Event, data: DataForm) -> &[u8] {
     }
 }
 
-/// What is sent of an event, with its cursor, by a transport that has no other place for it. A payload that might be taken
-/// for an object of ours begins with a space, as none of ours does. There is room for one byte more.
+/// The JSON of an event with its cursor, for transports without another place for it. A payload that resembles a
+/// control record begins with a space, which control records never do. Allocates one more byte.
 pub fn text_of(event: &Event, cursor: &[u8], data: DataForm) -> Vec<u8> {
     let mut text = Vec::with_capacity(event.envelope.len() + cursor.len() + 16);
     match data {
@@ -34,7 +34,7 @@ pub fn text_of(event: &Event, cursor: &[u8], data: DataForm) -> Vec<u8> {
     text
 }
 
-/// A text as one line.
+/// A text on one line.
 pub fn line(mut text: Vec<u8>) -> Vec<u8> {
     text.push(b'\n');
     text

@@ -1,8 +1,9 @@
-//! Bytes on the wire. Codecs turn events, losses and heartbeats into bytes and client frames into messages; they keep
-//! no connection state (but for the WebSocket decoder's unfinished frame) and decide nothing.
+//! Bytes on the wire. Codecs encode events, gaps and heartbeats, and decode client frames. They keep no connection
+//! state (except for the WebSocket decoder's incomplete frame), and make no decisions.
 //!
-//! [`transport`] is the table of transports. Frames of all transports concatenate: each is complete, down to its HTTP chunk,
-//! so that whatever is ready goes out in one write, and one encoding serves every connection that has the same [`Form`].
+//! [`transport`] is the table of transports. Frames of all transports can be concatenated: each is complete including
+//! its HTTP chunk. Everything that is ready goes out in one write, and one encoding serves all connections with the
+//! same [`Form`].
 
 mod encodings;
 mod form;

@@ -1,7 +1,7 @@
-//! The table of transports. A transport is one file that implements [`Row`], and one line of the table; nothing else in
-//! the project distinguishes transports.
+//! The table of transports. A transport is one file that implements [`Row`], and one line of the table; no other code
+//! distinguishes transports.
 //!
-//! Rows say what a transport is and make its bytes. They keep no state; HTTP chunks around the bytes are [`super::Form`]'s.
+//! Rows describe a transport and encode its bytes. They keep no state; [`super::Form`] adds HTTP chunks.
 
 mod json_array;
 mod json_seq;
@@ -16,11 +16,11 @@ use crate::event::Event;
 use super::Form;
 use reading::Reader;
 
-/// The table: each transport with its row. Where a client accepts several transports alike, [`Transport::DEFAULT`] is
-/// served, then the first one here.
+/// The table: each transport with its row. If a client accepts several transports equally, [`Transport::DEFAULT`] is
+/// served, otherwise the first one here.
 macro_rules! table {
     ($($transport:ident => $row:expr,)*) => {
-        /// How events reach the client.
+        /// The protocol that delivers events to the client.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Transport {
             $($transport,)*
@@ -29,7 +29,7 @@ macro_rules! table {
         impl Transport {
             pub const ALL: [Self; [$(stringify!($transport)),*].len()] = [$(Self::$transport,)*];
 
-            /// What is particular to this transport.
+            /// The properties of this transport.
             pub fn row(self) -> &'static dyn Row {
                 match self {
                     $(Self::$transport => &$row,)*
@@ -49,8 +49,8 @@ table! {
 }
 
 impl Transport {
-    /// What a client gets that accepts everything: `EventSource` always names its type, and a client that names none is a
-    /// script that reads lines.
+    /// The transport for a client that accepts everything: `EventSource` always names its type, and a client that names
+    /// none is a script that reads lines.
     pub const DEFAULT: Self = Self::Ndjson;
 
     /// The transport of this name, unless it needs an upgrade.
@@ -58,7 +58,7 @@ impl Transport {
         Self::framings().find(|transport| transport.as_str() == name)
     }
 
-    /// The transports whose streams are the body of a response.
+    /// The transports whose streams are a response body.
     pub fn framings() -> impl Iterator<Item = Self> {
         Self::by_preference().filter(|transport| !transport.is_upgrade())
     }
@@ -68,20 +68,20 @@ impl Transport {
         self.row().name()
     }
 
-    /// The transport that a client gets by accepting this media type of a route that offers all of them.
+    /// The transport that a client gets if it accepts this media type on a route that offers all transports.
     pub fn of_media_type(media_type: &str) -> Option<Self> {
         let has =
             |transport: &Self| transport.row().media_types().iter().any(|known| known.eq_ignore_ascii_case(media_type));
         Self::by_preference().find(has)
     }
 
-    /// The media type that gets this transport from a route that offers all of them, if one does.
+    /// The media type that selects this transport on a route that offers all of them, if one does.
     pub fn media_type(self) -> Option<&'static str> {
         let mut types = self.row().media_types().iter().copied();
         types.find(|media_type| Self::of_media_type(media_type) == Some(self))
     }
 
-    /// All of them; of those that a client accepts alike, the first one is served.
+    /// All transports, in order of preference among those that a client accepts equally.
     pub fn by_preference() -> impl Iterator<Item = Self> {
         let others = Self::ALL.into_iter().filter(|transport| *transport != Self::DEFAULT);
         [Self::DEFAULT].into_iter().chain(others)
@@ -97,13 +97,13 @@ impl Transport {
         self.row().client_bytes() == ClientBytes::Commands
     }
 
-    /// Whether its clients give up for good on a status other than 200, so that failures are reported in the stream.
+    /// Whether its clients fail permanently on a status other than 200, so that failures are reported in the stream.
     pub fn fails_in_stream(self) -> bool {
         self.row().failures() == Failures::InStream
     }
 }
 
-/// What is particular to one transport.
+/// The properties of one transport.
 pub trait Row: Sync {
     /// The name in configuration, logs and `?framing=`.
     fn name(&self) -> &'static str;
@@ -113,7 +113,7 @@ pub trait Row: Sync {
         self.name()
     }
 
-    /// The media types that a response may have, the usual one first; none where a response has no body.
+    /// The media types of a response, the default one first; none if a response has no body.
     fn media_types(&self) -> &'static [&'static str];
 
     fn opening(&self) -> Opening {
@@ -128,22 +128,22 @@ pub trait Row: Sync {
         Failures::Status
     }
 
-    /// Where a request says its position.
+    /// How a request states its position.
     fn resume(&self) -> &'static [ResumeParameter] {
         &[ResumeParameter::Since]
     }
 
-    /// The form without the options that this transport ignores, so that encodings are shared and a reload knows what
-    /// changes for open streams.
+    /// The form without the options that this transport ignores, so that encodings are shared, and a reload knows which
+    /// changes affect open streams.
     fn form(&self, form: Form) -> Form;
 
-    /// The bytes behind the head of the response.
+    /// The bytes after the response head.
     fn start(&self) -> &'static [u8] {
         b""
     }
 
-    /// The bytes between two records. They are sent with the second one, so that records are encoded without knowing
-    /// what is sent before them; the session omits them from the first record.
+    /// The bytes between two records. They are part of the second record's encoding, so that records are encoded
+    /// independently of what was sent before; the session omits them from the first record.
     fn separator(&self) -> &'static [u8] {
         b""
     }
@@ -159,8 +159,8 @@ pub trait Row: Sync {
     /// A control record.
     fn control(&self, record: Control<'_>) -> Vec<u8>;
 
-    /// A heartbeat that scripts do not see; nothing where readers would not skip it, so that heartbeats are control records.
-    /// `cursor` gives the client's position if it advanced since the last record.
+    /// A heartbeat that is invisible to scripts; `None` if readers would not skip it, so that heartbeats are control
+    /// records. `cursor` returns the client's position if it has advanced since the last record.
     fn keep_alive(&self, cursor: &mut dyn FnMut() -> Option<String>) -> Option<Vec<u8>>;
 
     /// The last bytes of a stream.
@@ -168,20 +168,20 @@ pub trait Row: Sync {
         Vec::new()
     }
 
-    /// How a client reads a response; nothing where the stream is not the body of a response.
+    /// How a client reads a response; `None` if the stream is not a response body.
     fn reader(&self) -> Option<Box<dyn Reader>>;
 }
 
 /// How a stream is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opening {
-    /// By a request: the stream is the body of the response.
+    /// By a request: the stream is the response body.
     Response,
     /// By a WebSocket handshake (RFC 6455 section 4).
     Upgrade,
 }
 
-/// What the bytes mean that a client sends on an open stream.
+/// The meaning of the bytes that a client sends on an open stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientBytes {
     Ignored,
@@ -189,25 +189,25 @@ pub enum ClientBytes {
     Commands,
 }
 
-/// How a client learns that its stream cannot be opened, or cannot resume.
+/// How a client is notified that its stream cannot be opened, or cannot resume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failures {
-    /// By the status of the response.
+    /// By the response status.
     Status,
-    /// By a record of a stream that is opened nonetheless.
+    /// By a record in a stream that is opened nevertheless.
     InStream,
 }
 
-/// Where a request says its position.
+/// How a request states its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResumeParameter {
-    /// The header `Last-Event-ID`, or the parameter of the query.
+    /// In the header `Last-Event-ID`, or in the query.
     LastEventId,
-    /// The parameter of the query.
+    /// In the query.
     Since,
 }
 
-/// A record that is no event: a gap, a heartbeat, a probe, or the notice that a token expires.
+/// A record that is not an event: a gap, a heartbeat, a probe, or the notice that a token expires.
 #[derive(Clone, Debug)]
 pub struct Control<'a> {
     pub kind: &'static str,
@@ -217,14 +217,14 @@ pub struct Control<'a> {
     pub cursor: Option<&'a [u8]>,
     /// Its number among the control records of the session.
     pub number: u64,
-    /// When it is sent, in milliseconds since the Unix epoch.
+    /// The time of sending, in milliseconds since the Unix epoch.
     pub unix_ms: i64,
 }
 
 /// What a client receives at the end of its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Goodbye {
-    /// How long to wait before a reconnect, in milliseconds.
+    /// The reconnect delay in milliseconds.
     pub retry_ms: Option<u64>,
     /// The close code (RFC 6455 section 7.4.1) and its reason.
     pub close: Option<(u16, &'static str)>,

@@ -17,15 +17,16 @@ pub(super) struct Agreed {
 pub(super) enum Disagreed {
     /// 406, with the offered types.
     NotAcceptable(Vec<&'static str>),
-    /// 400: no transport has the name that `framing` gives.
+    /// 400: no transport has the name in `framing`.
     UnknownFraming,
     /// 426: the route offers only WebSocket.
     UpgradeRequired,
 }
 
-/// Agrees on a transport: an upgrade that is asked for and offered, or else the response whose media type `Accept` prefers.
+/// Selects a transport: an upgrade if it is requested and offered, or else the response whose media type `Accept`
+/// prefers.
 ///
-/// A framing that the request names wins over both: `Accept` chooses among its media types alone, if it accepts any.
+/// A framing in the request overrides both: then `Accept` only selects among its media types, if it accepts any.
 pub(super) fn negotiate(
     offer: Offer,
     framing: Option<&str>,

@@ -115,7 +115,7 @@ fn admit(
     }
 }
 
-/// 429 with the fields of draft-ietf-httpapi-ratelimit-headers, which name the quota and not its holder.
+/// 429 with the fields of draft-ietf-httpapi-ratelimit-headers, which name the quota without its holder.
 fn quota_exceeded(exceeded: &Exceeded) -> Refusal {
     let delay = exceeded.retry_after.unwrap_or_else(retry_delay);
     let detail = match exceeded.retry_after {
@@ -127,7 +127,7 @@ fn quota_exceeded(exceeded: &Exceeded) -> Refusal {
     let left = format!("\"{}\";r=0;t={}", exceeded.quota, delay.as_millis().div_ceil(1000));
     let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(delay);
     for (name, value) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, left)] {
-        // A claim's name may hold what a field's value may not.
+        // The name of a claim may contain characters that a field value must not.
         if let Ok(value) = HeaderValue::try_from(value) {
             problem = problem.header(name, value);
         }

@@ -1,30 +1,30 @@
-//! Omits the separator of the first record of a stream, for transports that have something between records.
+//! Omits the separator of the first record of a stream, for transports with separators.
 //!
-//! Encodings are shared, so each begins with a separator. Which record is the first is known only when it is written:
-//! those that wait may still be dropped.
+//! Encodings are shared, so each begins with a separator. The first record is known only when it is written, because
+//! queued ones may still be dropped.
 
 use super::Session;
 
-/// The first record that is to be written.
+/// The first record of the stream, which is about to be written.
 pub(super) struct FirstRecord {
-    /// Its place in the queue.
+    /// Its index in the queue.
     item: usize,
     /// The bytes to be written before it.
     bytes_before: usize,
-    /// How many bytes its separator has.
+    /// The length of its separator.
     separator: usize,
 }
 
 impl FirstRecord {
-    /// What is written of the item at this place.
+    /// The bytes to write of the item at this index.
     pub(super) fn omit<'a>(&self, item: usize, bytes: &'a [u8]) -> &'a [u8] {
         if item == self.item { &bytes[self.separator..] } else { bytes }
     }
 }
 
 impl Session {
-    /// The first record of the stream, if it waits to be written and its transport has separators. Nothing else that a
-    /// session writes begins with a separator.
+    /// The first record of the stream, if it is queued and its transport has separators. Nothing else that a session
+    /// writes begins with a separator.
     pub(super) fn first_record(&self) -> Option<FirstRecord> {
         if !self.omits_separator {
             return None;
@@ -32,7 +32,7 @@ impl Session {
         let separator = self.form.separator();
         let mut bytes_before = 0;
         for (item, bytes) in self.queue.chunks().enumerate() {
-            // The rest of an item may begin with anything.
+            // The rest of a partly written item may begin with anything.
             if item >= self.queue.on_its_way() && bytes.starts_with(&separator) {
                 return Some(FirstRecord { item, bytes_before, separator: separator.len() });
             }
@@ -41,7 +41,7 @@ impl Session {
         None
     }
 
-    /// How many bytes were omitted where so many were written.
+    /// The number of omitted bytes among this many written ones.
     pub(super) fn omitted(&mut self, written: usize) -> usize {
         let first = self.first_record().filter(|first| written > first.bytes_before);
         self.omits_separator &= first.is_none();

@@ -1,4 +1,4 @@
-//! A JSON array is JSON however it is written, and whichever record is the first.
+//! A JSON array is valid JSON for any sequence of writes, whichever record is the first.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::*;
 use crate::route::{HeartbeatForm, Overflow, QueueLimits, Transport};
 use crate::session::CloseReason;
 
-/// Writes at most `piece` bytes; false if nothing waits.
+/// Writes at most `piece` bytes; false if nothing is queued.
 fn write(bench: &Bench, session: &mut Session, piece: usize, body: &mut Vec<u8>) -> bool {
     session.prepare(bench.now, |_| {});
     let ready: Vec<u8> = session.chunks().collect::<Vec<_>>().concat();
@@ -43,7 +43,7 @@ fn an_array_is_whole_however_it_is_written() {
     }
 }
 
-/// With so little written before the queue overflows, the record that was the first may be gone.
+/// If little is written before the queue overflows, the original first record may have been dropped.
 #[test]
 fn the_first_record_that_is_written_has_no_separator() {
     for written in 0..400 {

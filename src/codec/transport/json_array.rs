@@ -1,5 +1,5 @@
-//! One JSON array (RFC 8259): an element for each event and control record. The array is closed when the stream ends in
-//! order, so that the body is a JSON text then.
+//! One JSON array (RFC 8259) with an element for each event and control record. The array is closed when the stream
+//! ends properly, so that the body is then a JSON text.
 
 use super::reading::{Reader, Record};
 use super::{Control, Goodbye, Row};
@@ -17,7 +17,8 @@ impl Row for JsonArray {
         "json_array"
     }
 
-    /// NDJSON has `application/json` as well, and is preferred where a route offers both; the other type tells them apart.
+    /// NDJSON also has `application/json`, and takes precedence on a route that offers both; the other type
+    /// distinguishes them.
     fn media_types(&self) -> &'static [&'static str] {
         &["application/json", "application/x-json-array"]
     }
@@ -42,7 +43,7 @@ impl Row for JsonArray {
         json::line(record.data)
     }
 
-    /// White space, which may stand between any two tokens.
+    /// White space, which is allowed between any two tokens.
     fn keep_alive(&self, _cursor: &mut dyn FnMut() -> Option<String>) -> Option<Vec<u8>> {
         Some(b"\n".to_vec())
     }
@@ -56,15 +57,15 @@ impl Row for JsonArray {
     }
 }
 
-/// Finds the elements of an array by their brackets and strings; what is inside is not checked.
+/// Finds the elements of an array by brackets and strings, without validating their content.
 #[derive(Default)]
 struct Elements {
     place: Place,
-    /// The element so far.
+    /// The incomplete element.
     element: Vec<u8>,
-    /// Objects and arrays of the element that are open.
+    /// The open objects and arrays of the element.
     depth: usize,
-    /// Whether the element is within a string, and whether within an escape of it.
+    /// Whether the position is inside of a string, and inside of an escape.
     is_string: bool,
     is_escaped: bool,
 }
@@ -108,7 +109,7 @@ impl Elements {
                 return self.take(byte, found);
             }
             Place::Element => self.grow(byte),
-            // sidestream sends a blank here only as the first byte of a payload; see `json::text_of`.
+            // sidestream sends a space here only as the first byte of a payload; see `json::text_of`.
             Place::BetweenElements if byte == b' ' => {
                 self.place = Place::Element;
                 self.grow(byte);

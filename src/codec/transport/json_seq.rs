@@ -35,8 +35,8 @@ impl Row for JsonSeq {
         separated(&record.data)
     }
 
-    /// Several RS in a row denote no empty texts (RFC 7464 section 2.1). An LF alone is a text that is not JSON for
-    /// some readers. After an RS, readers that wait for the next one see that the last text is complete.
+    /// Consecutive RS do not denote empty texts (RFC 7464 section 2.1), but some readers treat an LF alone as a text
+    /// that is not JSON. After an RS, readers that wait for the next one know that the last text is complete.
     fn keep_alive(&self, _cursor: &mut dyn FnMut() -> Option<String>) -> Option<Vec<u8>> {
         Some(vec![RS])
     }
@@ -54,7 +54,7 @@ fn separated(text: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Reads texts without line breaks, as sidestream sends them.
+/// Parses texts without line breaks, as sidestream sends them.
 #[derive(Default)]
 struct Texts {
     unread: Vec<u8>,

@@ -1,11 +1,11 @@
-//! Length-prefixed JSON: the number of bytes of a JSON text in decimal digits, LF, and the text.
+//! Length-prefixed JSON: the length of a JSON text in bytes as decimal digits, LF, and the text.
 
 use super::reading::{Reader, Record};
 use super::{Control, Row};
 use crate::codec::{Form, json};
 use crate::event::Event;
 
-/// The most digits of a length that is read.
+/// The most digits of an accepted length.
 const DIGITS_MAX: usize = 10;
 
 pub(super) struct Length;
@@ -19,7 +19,7 @@ impl Row for Length {
         "length_prefixed"
     }
 
-    /// None is registered.
+    /// No media type is registered.
     fn media_types(&self) -> &'static [&'static str] {
         &["application/x-length-prefixed-json"]
     }
@@ -36,8 +36,8 @@ impl Row for Length {
         prefixed(&record.data)
     }
 
-    /// A reader that converts each line to a number and reads as many bytes of JSON stops at anything else, an empty line
-    /// and a text of white space included. So every heartbeat is a record.
+    /// A reader that converts each line to a number and reads that many bytes of JSON fails on anything else, including
+    /// an empty line and a text of white space. Therefore every heartbeat is a record.
     fn keep_alive(&self, _cursor: &mut dyn FnMut() -> Option<String>) -> Option<Vec<u8>> {
         None
     }
@@ -55,9 +55,9 @@ fn prefixed(text: &[u8]) -> Vec<u8> {
 
 #[derive(Default)]
 struct Prefixed {
-    /// The digits of a length, or what came of a text.
+    /// The digits of a length, or the bytes of a text.
     unread: Vec<u8>,
-    /// The length of the text that follows, once its line is read.
+    /// The length of the text, once its line has been read.
     length: Option<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! Newline-delimited JSON: one object a line, ended by LF.
+//! Newline-delimited JSON: one object per line, terminated by LF.
 
 use super::reading::{Reader, Record, lines};
 use super::{Control, Row};

@@ -8,7 +8,7 @@ use crate::codec::{EventField, Form, WebSocketFrames, json};
 use crate::event::Event;
 use crate::reserved::{SSE_EVENTS, set_apart};
 
-/// Room for the names and line ends of a record whose data is one line.
+/// The size of the field names and line ends of a record with one line of data.
 const NAMES_BYTES: usize = 32;
 
 pub(super) struct Sse;
@@ -22,7 +22,7 @@ impl Row for Sse {
         &["text/event-stream"]
     }
 
-    /// `EventSource` gives up for good on any status but 200 (WHATWG HTML section 9.2.3).
+    /// `EventSource` fails permanently on any status but 200 (WHATWG HTML section 9.2.3).
     fn failures(&self) -> Failures {
         Failures::InStream
     }
@@ -35,8 +35,8 @@ impl Row for Sse {
         Form { frames: WebSocketFrames::Text, ..form }
     }
 
-    /// How long to wait before a reconnect, and the client's position before its first event. The record has no data,
-    /// so browsers store the id and dispatch nothing.
+    /// The reconnect delay, and the client's position before its first event. The record has no data, so that browsers
+    /// store the id and dispatch no event.
     fn priming(&self, retry_ms: u64, cursor: Option<&[u8]>) -> Vec<u8> {
         let mut bytes = format!("retry: {retry_ms}\n").into_bytes();
         if let Some(cursor) = cursor {
@@ -46,7 +46,7 @@ impl Row for Sse {
         bytes
     }
 
-    /// A type that would be taken for a record of ours, or for an event of `EventSource` itself, is set apart.
+    /// A type that is the name of a control record, or of an event of `EventSource` itself, is escaped.
     fn event(&self, event: &Event, cursor: &[u8], form: Form) -> Vec<u8> {
         let kind = (form.event_field == EventField::Type).then(|| set_apart(&event.kind, &SSE_EVENTS));
         record(Some(cursor), kind.as_deref(), json::body(event, form.data))
@@ -56,7 +56,7 @@ impl Row for Sse {
         record(control.cursor, Some(control.kind), &control.data)
     }
 
-    /// A comment; with the client's position, where it moved on.
+    /// A comment, with the client's position if it has advanced.
     fn keep_alive(&self, cursor: &mut dyn FnMut() -> Option<String>) -> Option<Vec<u8>> {
         let mut bytes = b": keep-alive\n".to_vec();
         if let Some(cursor) = cursor() {
@@ -75,11 +75,12 @@ impl Row for Sse {
     }
 }
 
-/// Reads records as browsers do (WHATWG HTML section 9.2.6), but for lines that end with CR alone: sidestream sends none.
+/// Parses records like browsers (WHATWG HTML section 9.2.6), except for lines that end with CR alone: sidestream sends
+/// none.
 #[derive(Default)]
 struct Records {
     unread: Vec<u8>,
-    /// The fields of a record so far.
+    /// The fields of an incomplete record.
     record: Record,
 }
 
@@ -130,7 +131,7 @@ fn record(id: Option<&[u8]>, kind: Option<&str>, data: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A field of one line: what would end it, or void an id (NUL), is left out.
+/// A field of one line: characters that would end it, or invalidate an id (NUL), are removed.
 fn put_field(bytes: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     bytes.extend_from_slice(name);
     bytes.extend_from_slice(b": ");
@@ -138,7 +139,7 @@ fn put_field(bytes: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     bytes.push(b'\n');
 }
 
-/// One `data` field a line; lines end with LF, CR or CRLF.
+/// One `data` field per line; lines end with LF, CR or CRLF.
 fn put_data(bytes: &mut Vec<u8>, mut data: &[u8]) {
     loop {
         let end = memchr::memchr2(b'\r', b'\n', data);
@@ -180,7 +181,7 @@ mod tests {
         assert_eq!(text(record(None, Some("a\ndata: b\r\0"), b"x")), "event: adata: b\ndata: x\n\n");
     }
 
-    /// The parser of the specification, for one record: (id, event, data).
+    /// The specification's parser, for one record: (id, event, data).
     fn parse(record: &str) -> (String, String, String) {
         let (mut id, mut event, mut data) = (String::new(), String::new(), String::new());
         for line in record.split('\n').take_while(|line| !line.is_empty()) {

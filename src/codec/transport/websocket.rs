@@ -58,7 +58,7 @@ impl Row for WebSocket {
     }
 }
 
-/// The payload's own bytes: those that base64 stands for, or else the JSON of `data`.
+/// The bytes of the payload: decoded base64, or else the JSON of `data`.
 fn payload(event: &Event) -> Cow<'_, [u8]> {
     let base64 = event.data().strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
     let bytes = base64.filter(|_| event.is_base64).and_then(|base64| STANDARD.decode(base64).ok());
