@@ -1,9 +1,9 @@
 //! Replay from the log by number of partitions: `cargo bench --bench replay [-- EVENTS CLIENTS [PARTITIONS...]]`.
 //!
-//! One client, then many at once, resume this many events back, far beyond the replay window, on topics with few and many
-//! partitions, with each form of position. Apache Kafka (`make kafka` installs it) with its default settings, the real
-//! binary, loopback. It prints the time until each client has all events, and the CPU time that sidestream used for that,
-//! which depends less on what else the machine does. It fails only if events are missing. Ends by itself.
+//! One client, then many at once, resume this many events back, far beyond the replay window, on topics with few and
+//! many partitions, with each form of position. Apache Kafka (`make kafka` installs it) with its default settings, the
+//! real binary, loopback. It prints the time until each client has all events, and the CPU time that sidestream used
+//! for that, which depends less on what else the machine does. It fails only if events are missing. Ends by itself.
 #![allow(clippy::print_stdout, reason = "a benchmark's figures are its output")]
 
 #[path = "../tests/integration/support/real_broker.rs"]

@@ -82,7 +82,8 @@ pub enum Command {
         #[arg(long, value_name = "ADDR")]
         admin: Option<SocketAddr>,
     },
-    /// Validate a configuration. Exits with 0 (valid), 1 (invalid: reports every error with its position) or 2 (cannot be read).
+    /// Validate a configuration. Exits with 0 (valid), 1 (invalid: reports every error with its position) or 2 (cannot
+    /// be read).
     Check {
         /// The configuration file (YAML).
         #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE)]
@@ -101,8 +102,8 @@ pub enum Command {
     Config(ConfigCommand),
     /// Turn ingress-nginx's Ingresses and ConfigMap, YAML on standard input, into a configuration on standard output.
     ///
-    /// A report on standard error lists how each setting is handled. Exits with 0 (something was mapped), 1 (not YAML, or
-    /// not Kubernetes objects: reports the position), 2 (cannot be read) or 3 (nothing to map).
+    /// A report on standard error lists how each setting is handled. Exits with 0 (something was mapped), 1 (not YAML,
+    /// or not Kubernetes objects: reports the position), 2 (cannot be read) or 3 (nothing to map).
     ImportIngress,
     /// Add sidestream to Kubernetes manifests, from standard input to standard output.
     ///
@@ -111,8 +112,8 @@ pub enum Command {
     Inject(InjectArguments),
     /// Follow a stream and print its events, over any transport; resume after a cut.
     ///
-    /// Exits with 0 (--max was reached, or --once and the server ended the stream), 1 (refused permanently), 2 (no server
-    /// was reached) or 3 (--once, and the stream was cut). Gaps appear among the events, and on standard error.
+    /// Exits with 0 (--max was reached, or --once and the server ended the stream), 1 (refused permanently), 2 (no
+    /// server was reached) or 3 (--once, and the stream was cut). Gaps appear among the events, and on standard error.
     Tap(Tap),
     /// Diagnose the network path to a stream: what buffers, compresses, cuts or changes it, and how to fix it.
     ///
@@ -122,8 +123,8 @@ pub enum Command {
     Doctor(Doctor),
     /// End the streams of the sidestream process on this host, and wait for their end: for a preStop hook.
     ///
-    /// Clients reconnect to other replicas, at a bounded rate. The process keeps proxying ordinary requests until SIGTERM.
-    /// Exits with 0 after the drain, also if another request started it, and with 1 on failure.
+    /// Clients reconnect to other replicas, at a bounded rate. The process keeps proxying ordinary requests until
+    /// SIGTERM. Exits with 0 after the drain, also if another request started it, and with 1 on failure.
     Drain {
         /// The configuration file of the process, for the address of its admin listener; default: 127.0.0.1:9090.
         #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE)]

@@ -9,8 +9,8 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 /// without `type`.
 pub const ABOUT_BLANK: &str = "about:blank";
 
-/// A problem document in JSON. `kind` is its `type`, and `title` the phrase of the status code `status`. `members` is an
-/// object of extension members (RFC 9457 section 3.2); any other value adds none.
+/// A problem document in JSON. `kind` is its `type`, and `title` the phrase of the status code `status`. `members` is
+/// an object of extension members (RFC 9457 section 3.2); any other value adds none.
 pub fn document(kind: Option<&str>, status: u16, title: &str, detail: &str, members: Value) -> Vec<u8> {
     let mut document = json!({ "title": title, "status": status, "detail": detail });
     if let Some(document) = document.as_object_mut() {

@@ -1,4 +1,5 @@
-//! Takes a slot for a stream and hands its socket to a writer, which writes everything that an admitted client receives.
+//! Takes a slot for a stream and hands its socket to a writer, which writes everything that an admitted client
+//! receives.
 
 use std::net::IpAddr;
 

@@ -1,5 +1,5 @@
-//! Requests that sidestream itself sends: one HTTP/1.1 client with limits. A request takes a bounded time, and the body of its
-//! response is read up to a limit. Redirects are not followed: an address is the one that was configured.
+//! Requests that sidestream itself sends: one HTTP/1.1 client with limits. A request takes a bounded time, and the body
+//! of its response is read up to a limit. Redirects are not followed: an address is the one that was configured.
 //!
 //! `tap` and `doctor` read streams with [`crate::client`] instead, which needs heads and framing as received.
 

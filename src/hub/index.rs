@@ -44,8 +44,8 @@ struct Shape {
 struct Prefix {
     /// Its position among the keys.
     key: usize,
-    /// The lengths of all prefixes since the shape was created, in bytes. An event is looked up once for each length, of
-    /// which there are at most [`VALUE_BYTES_MAX`](crate::access::VALUE_BYTES_MAX).
+    /// The lengths of all prefixes since the shape was created, in bytes. An event is looked up once for each length,
+    /// of which there are at most [`VALUE_BYTES_MAX`](crate::access::VALUE_BYTES_MAX).
     lengths: BTreeSet<usize>,
 }
 

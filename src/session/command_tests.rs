@@ -63,7 +63,7 @@ fn every_command_has_one_response() {
 }
 
 #[test]
-fn nonsense_is_answered_and_the_connection_stays() {
+fn invalid_commands_get_an_error_and_the_connection_stays() {
     let mut bench = Bench::new();
     let mut session = bench.open(Transport::WebSocket, |_, _| {});
     bench.written(&mut session);
@@ -81,7 +81,7 @@ fn nonsense_is_answered_and_the_connection_stays() {
 }
 
 #[test]
-fn a_claim_cannot_be_chosen_away() {
+fn a_subscription_cannot_override_a_claim() {
     let mut bench = Bench::new();
     let mut session = bench.open(Transport::WebSocket, |request, route| {
         request.principal = Some(token("a", None));
@@ -157,7 +157,7 @@ fn subscribe(bench: &mut Bench, session: &mut Session, resource: &str) -> Value 
 }
 
 #[test]
-fn a_public_socket_may_not_leave_its_path() {
+fn a_public_socket_may_not_subscribe_beyond_its_path() {
     let mut bench = Bench::new();
     let mut session = beside(&mut bench, |_, _| {});
     for resource in ["o2", "/orders/o2/ws", "/others/o1/ws", "/others/o2/ws"] {
@@ -207,7 +207,7 @@ fn a_subscription_has_its_own_routes_form_and_snapshot() {
 }
 
 #[test]
-fn a_subscription_is_decided_on_as_a_request_would_be() {
+fn a_subscription_is_authorized_like_a_request() {
     let mut bench = Bench::new();
     let site = || Some(Site::new(["https://a.example"].into_iter(), Some("api.example"), true));
     let ask = |bench: &mut Bench, change: &dyn Fn(&mut StreamRoute)| {
@@ -232,7 +232,7 @@ fn a_subscription_is_decided_on_as_a_request_would_be() {
 }
 
 #[test]
-fn subscriptions_count_for_their_route_as_long_as_they_last() {
+fn subscriptions_count_against_their_routes_limit() {
     let mut bench = Bench::new();
     let mut session =
         beside(&mut bench, |own, other| own.subscribe = [own.pattern.clone(), other.pattern.clone()].into());
@@ -252,7 +252,7 @@ fn subscriptions_count_for_their_route_as_long_as_they_last() {
 }
 
 #[test]
-fn a_goodbye_is_answered_with_its_code() {
+fn a_close_frame_is_echoed_with_its_code() {
     let mut bench = Bench::new();
     let mut session = bench.open(Transport::WebSocket, |_, _| {});
     bench.written(&mut session);
@@ -262,7 +262,7 @@ fn a_goodbye_is_answered_with_its_code() {
 }
 
 #[test]
-fn answers_nobody_reads_end_the_connection() {
+fn unread_responses_end_the_connection() {
     let mut bench = Bench::new();
     let mut session = bench.open(Transport::WebSocket, |_, _| {});
     let ping = masked(Opcode::Ping, &[0; CONTROL_PAYLOAD_MAX]);
@@ -307,7 +307,7 @@ fn frames_of_any_kind_are_limited_to_a_number_a_second() {
 }
 
 #[test]
-fn others_have_their_turn_between_many_frames() {
+fn many_frames_do_not_delay_other_connections() {
     let mut bench = Bench::new();
     let mut session = bench.open(Transport::WebSocket, |_, route| route.websocket.frames_per_second = 1000);
     bench.written(&mut session);
@@ -323,7 +323,7 @@ fn others_have_their_turn_between_many_frames() {
 }
 
 #[test]
-fn a_client_of_an_http_stream_that_goes_on_sending_is_cut_off() {
+fn a_client_of_an_http_stream_that_keeps_sending_is_disconnected() {
     for transport in [Transport::Sse, Transport::Ndjson] {
         let mut bench = Bench::new();
         let mut session = bench.open(transport, |request, _| request.http11 = true);

@@ -8,7 +8,7 @@ use crate::codec::websocket::{Opcode, frame};
 use crate::route::OnGap;
 
 #[test]
-fn only_a_quiet_stream_beats() {
+fn only_an_idle_stream_sends_heartbeats() {
     let mut bench = Bench::new();
     let mut session = bench.open(Transport::Sse, |_, _| {});
     bench.written(&mut session);
@@ -25,7 +25,7 @@ fn only_a_quiet_stream_beats() {
 }
 
 #[test]
-fn sessions_that_came_together_beat_apart_and_never_late() {
+fn heartbeats_are_spread_and_never_late() {
     let mut bench = Bench::new();
     let mut sessions = [0.0, 0.25, 1.0].map(|jitter| {
         bench.jitter = jitter;
@@ -47,7 +47,7 @@ fn sessions_that_came_together_beat_apart_and_never_late() {
 }
 
 #[test]
-fn heartbeats_can_be_seen() {
+fn heartbeats_may_be_visible() {
     let mut bench = Bench::new();
     let mut beat = |transport| {
         let mut session = bench.open(transport, |_, route| route.heartbeat_form = HeartbeatForm::Visible);
@@ -64,7 +64,7 @@ fn heartbeats_can_be_seen() {
 }
 
 #[test]
-fn who_asks_for_heartbeats_gets_one_at_once_and_learns_the_interval() {
+fn an_immediate_heartbeat_states_the_interval() {
     for transport in Transport::ALL {
         let mut bench = Bench::new();
         let mut session = bench.open(transport, |_, route| route.heartbeat_form = HeartbeatForm::Immediate);
@@ -98,7 +98,7 @@ fn a_missed_pong_ends_a_websocket_and_any_frame_counts_as_one() {
 }
 
 #[test]
-fn a_websocket_that_has_nothing_to_say_is_pinged_however_much_its_client_says() {
+fn an_idle_websocket_is_pinged_even_if_its_client_sends() {
     let mut bench = Bench::new();
     let mut session = bench.open(Transport::WebSocket, |_, _| {});
     bench.written(&mut session);
@@ -111,7 +111,7 @@ fn a_websocket_that_has_nothing_to_say_is_pinged_however_much_its_client_says() 
 }
 
 #[test]
-fn pings_more_often_than_the_pong_deadline_do_not_put_it_off() {
+fn frequent_pings_do_not_extend_the_pong_deadline() {
     let mut bench = Bench::new();
     let mut session = bench.open(Transport::WebSocket, |_, route| route.heartbeat = Duration::from_secs(4));
     bench.written(&mut session);

@@ -203,7 +203,8 @@ impl Session {
         self.push_first(if start.is_empty() { head.into() } else { [&head[..], &start].concat().into() });
     }
 
-    /// What the transport has before the first record. Where it has nothing, the head alone says that the stream is open.
+    /// What the transport has before the first record. Where it has nothing, the head alone says that the stream is
+    /// open.
     pub(super) fn prime(&mut self, cursor: Option<&str>) {
         let priming = self.form.priming(self.retry_ms(), cursor.map(str::as_bytes));
         if !priming.is_empty() {

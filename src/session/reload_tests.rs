@@ -63,7 +63,7 @@ fn who_goes_on(routes: impl IntoIterator<Item = StreamRoute>) -> Vec<Transport> 
 
 /// Changes, and the transports that continue afterwards.
 #[test]
-fn what_ends_streams_and_what_does_not() {
+fn changes_that_end_streams() {
     use Transport::{Sse, WebSocket};
     let but = |one| Transport::ALL.into_iter().filter(|transport| *transport != one).collect::<Vec<_>>();
     let (not_sse, not_websocket) = (but(Sse), but(WebSocket));
@@ -106,7 +106,7 @@ fn what_ends_streams_and_what_does_not() {
 }
 
 #[test]
-fn a_route_that_is_gone_or_loses_some_of_its_paths_ends_its_streams() {
+fn a_removed_or_narrowed_route_ends_its_streams() {
     assert!(who_goes_on([]).is_empty());
     assert_eq!(who_goes_on([route(), testing::route("/orders/special/y")]), Transport::ALL);
     assert!(who_goes_on([route(), testing::route("/orders/special/x")]).is_empty());
@@ -117,7 +117,7 @@ fn a_route_that_is_gone_or_loses_some_of_its_paths_ends_its_streams() {
 }
 
 #[test]
-fn a_token_counts_as_long_as_what_it_rests_on_is_trusted() {
+fn a_token_stays_valid_while_its_authority_is_trusted() {
     let before = table([route()]);
     let with = |trusted: &[u64], principal: bool| {
         let mut request = request(Transport::Sse, &before);

@@ -1,8 +1,8 @@
 //! Whether a client's replay fits into its limit of events where its offsets do not: control records and records that
 //! compaction removed take offsets, and are no events.
 //!
-//! What is counted is read anyway where it fits. Reading for the count ends as soon as what was counted suggests that it
-//! does not.
+//! What is counted is read anyway where it fits. Reading for the count ends as soon as what was counted suggests that
+//! it does not.
 
 use rustc_hash::FxHashMap;
 
@@ -38,8 +38,8 @@ struct Sum {
 }
 
 impl Skim {
-    /// Whether the log holds at most so many events of what this replay is to read of it; nothing where the log has to be
-    /// asked, which was done.
+    /// Whether the log holds at most so many events of what this replay is to read of it; nothing where the log has to
+    /// be asked, which was done.
     pub(super) fn fits(
         &mut self,
         replay: &Replay,

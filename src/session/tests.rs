@@ -191,7 +191,7 @@ fn an_sse_stream_starts_with_its_head_and_a_priming_record() {
 }
 
 #[test]
-fn a_resumed_stream_goes_on_exactly_and_then_live() {
+fn a_resumed_stream_continues_exactly_and_then_live() {
     let mut bench = Bench::new();
     let mut first = bench.open(Transport::Ndjson, |_, _| {});
     for offset in 0..3 {
@@ -207,7 +207,7 @@ fn a_resumed_stream_goes_on_exactly_and_then_live() {
 }
 
 #[test]
-fn what_fell_out_of_the_window_is_410_or_a_gap() {
+fn events_outside_the_window_are_a_410_or_a_gap() {
     let mut bench = Bench::new();
     let mut other = bench.open(Transport::Sse, |_, _| {});
     for offset in 0..8 {
@@ -232,7 +232,7 @@ fn what_fell_out_of_the_window_is_410_or_a_gap() {
 }
 
 #[test]
-fn nobody_is_said_to_stand_behind_a_loss_before_it_is_told() {
+fn no_position_is_after_a_gap_before_it_is_sent() {
     let mut bench = Bench::new();
     bench.hub.assign(&"orders".into(), 0, &[0, 0]);
     let mut other = bench.open(Transport::Sse, |_, _| {});
@@ -261,7 +261,7 @@ fn nobody_is_said_to_stand_behind_a_loss_before_it_is_told() {
 }
 
 #[test]
-fn an_sse_client_that_resumes_too_early_waits_and_others_come_back() {
+fn an_sse_client_that_resumes_early_waits_and_others_get_a_503() {
     let mut bench = Bench::new();
     bench.hub = Hub::new([("orders".into(), WindowLimits { events: 9, bytes: 999 })]);
     let mut sse = bench.open(Transport::Sse, |request, _| request.resume = resume("orders:0:0"));
@@ -287,7 +287,7 @@ fn an_sse_client_that_resumes_too_early_waits_and_others_come_back() {
 }
 
 #[test]
-fn a_client_that_has_seen_more_than_this_writer_waits_for_it() {
+fn a_client_ahead_of_this_writer_waits_for_it() {
     let mut bench = Bench::new();
     let open = |bench: &mut Bench, transport| bench.open(transport, |request, _| request.resume = resume("orders:0:1"));
     let mut early = Transport::ALL.map(|transport| open(&mut bench, transport));
@@ -317,7 +317,7 @@ fn a_client_that_has_seen_more_than_this_writer_waits_for_it() {
 
 /// After a restart, clients resume with positions from the previous process's hub order.
 #[test]
-fn a_client_that_is_ahead_does_not_take_others_along() {
+fn a_client_that_is_ahead_does_not_affect_others() {
     let mut bench = Bench::new();
     bench.hub = Hub::new([("orders".into(), WindowLimits { events: 9, bytes: 9999 })]);
     bench.hub.assign(&"orders".into(), 0, &[0, 0]);
@@ -379,7 +379,7 @@ fn a_drain_ends_streams_at_a_record_boundary() {
 }
 
 #[test]
-fn a_full_queue_drops_and_tells_or_ends_the_stream() {
+fn a_full_queue_causes_a_gap_or_ends_the_stream() {
     let mut bench = Bench::new();
     let queue = |overflow| QueueLimits { events: 2, bytes: 10_000, overflow };
     let mut dropping = bench.open(Transport::Sse, |_, route| route.queue = queue(Overflow::DropOldest));
@@ -402,7 +402,7 @@ fn a_full_queue_drops_and_tells_or_ends_the_stream() {
 }
 
 #[test]
-fn losses_at_the_source_are_told_to_everybody_live_and_replayed() {
+fn losses_at_the_source_reach_live_and_replaying_sessions() {
     let mut bench = Bench::new();
     let mut live = bench.open(Transport::Sse, |request, _| request.selector = selector(&[("userId", "a")]));
     bench.written(&mut live);
@@ -415,7 +415,7 @@ fn losses_at_the_source_are_told_to_everybody_live_and_replayed() {
 }
 
 #[test]
-fn a_batch_goes_out_when_it_is_full_or_its_time_is_over() {
+fn a_batch_is_sent_when_it_is_full_or_expires() {
     let mut bench = Bench::new();
     let mut session = bench.open(Transport::Ndjson, |request, _| {
         request.batch = Batch::new(3, Duration::from_millis(50));

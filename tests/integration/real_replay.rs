@@ -1,5 +1,5 @@
-//! Replay from the log of topics with many partitions, on Apache Kafka with its own settings: every form of position, and
-//! questions to the brokers that no fetch holds up.
+//! Replay from the log of topics with many partitions, on Apache Kafka with its own settings: every form of position,
+//! and questions to the brokers that no fetch holds up.
 
 use std::path::{Path, PathBuf};
 

@@ -286,7 +286,8 @@ fn check_head(head: &Head, answer: &Answer) {
     }
 }
 
-/// How an answer is framed, if neither as SSE nor as NDJSON. `application/json` is NDJSON, unless an array was asked for.
+/// How an answer is framed, if neither as SSE nor as NDJSON. `application/json` is NDJSON, unless an array was asked
+/// for.
 fn framing(head: &Head, path: &str) -> Option<Framing> {
     match head.header("content-type")? {
         "application/x-length-prefixed-json" => Some(Framing::Length),

@@ -95,8 +95,8 @@ impl RealBroker {
         fs::read(self.folder.join(format!("data/{topic}-{partition}/{:020}.log", 0))).unwrap()
     }
 
-    /// Changes the last byte of the batch of partition 0 that begins at this offset, so that its checksum is wrong. Brokers
-    /// send batches from the file.
+    /// Changes the last byte of the batch of partition 0 that begins at this offset, so that its checksum is wrong.
+    /// Brokers send batches from the file.
     #[allow(dead_code)] // Not for the benchmarks and the soak test.
     pub fn corrupt(&self, topic: &str, offset: i64) {
         let path = self.folder.join(format!("data/{topic}-0/{:020}.log", 0));
