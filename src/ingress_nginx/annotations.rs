@@ -4,19 +4,18 @@
 //! (`tests/ingress/documented/`), and those of older versions. `docs/migration.md` contains this table; a test compares
 //! them.
 
-use super::outcome::Outcome::{Gateway, Mapped, NotNeeded, Snippet};
+use super::outcome::Outcome::{Cors, Gateway, Login, Mapped, NotNeeded, Snippet};
 use super::outcome::{Entry, Scope};
 use super::setting::Setting;
 
 const AFFINITY: &str =
     "streams resume by cursor on any replica; keep it at the gateway only if the service's own requests need it";
-const AUTH: &str = "keep it at the gateway; sidestream supports JWTs (`auth`), not basic, forwarded or other logins";
+const AUTH: &str =
+    "keep it at the gateway; sidestream supports JWTs and forward auth (`auth`), not basic or digest logins";
 const BUFFERING: &str =
     "sidestream does not buffer: responses pass unbuffered, and each stream has a bounded queue (`queue`)";
 const CANARY: &str = "split traffic at the gateway; both versions may have a sidestream";
 const CERTIFICATES: &str = "the gateway, which terminates TLS, verifies client certificates";
-const CORS: &str = "answer preflights and set CORS headers at the gateway (`allowed_origins` of a route is about \
-                    WebSockets with cookies)";
 const LIMITS: &str = "limit per client address at the gateway; sidestream limits streams of a route (`max_streams`) \
                       and of the process (`limits`)";
 const LOGS: &str = "configure access logs and traces at the gateway";
@@ -38,6 +37,12 @@ pub(super) const ANNOTATIONS: &[Entry] = &[
     Entry { names: "proxy-read-timeout", outcome: Mapped(Setting::ReadTimeout) },
     Entry { names: "proxy-send-timeout", outcome: Mapped(Setting::WriteTimeout) },
     Entry { names: "proxy-next-upstream proxy-next-upstream-tries", outcome: Mapped(Setting::Retries) },
+    Entry { names: "auth-url auth-response-headers auth-cache-duration auth-method", outcome: Login },
+    Entry {
+        names: "enable-cors cors-allow-credentials cors-allow-headers cors-allow-methods cors-allow-origin \
+                cors-expose-headers cors-max-age",
+        outcome: Cors,
+    },
     // Parsed directive by directive
     Entry { names: "configuration-snippet server-snippet", outcome: Snippet(Scope::Requests) },
     Entry { names: "auth-snippet", outcome: Snippet(Scope::Authentication) },
@@ -80,21 +85,39 @@ pub(super) const ANNOTATIONS: &[Entry] = &[
                 upstream-fail-timeout upstream-max-fails",
         outcome: NotNeeded(REMOVED),
     },
+    Entry {
+        names: "auth-cache-key",
+        outcome: NotNeeded("answers are cached by everything that the service was asked with"),
+    },
+    Entry {
+        names: "auth-keepalive auth-keepalive-requests auth-keepalive-share-vars auth-keepalive-timeout",
+        outcome: NotNeeded("connections to the authentication service are kept"),
+    },
+    Entry {
+        names: "auth-request-redirect",
+        outcome: NotNeeded("the authentication service is sent `X-Forwarded-Uri`"),
+    },
     // Left to the gateway
     Entry {
         names: "proxy-body-size",
         outcome: Gateway("limit bodies at the gateway; sidestream forwards them regardless of size"),
     },
     Entry {
-        names: "enable-cors cors-allow-credentials cors-allow-headers cors-allow-methods cors-allow-origin \
-                cors-expose-headers cors-max-age",
-        outcome: Gateway(CORS),
+        names: "auth-signin auth-signin-redirect-param",
+        outcome: Gateway("redirect to a login at the gateway, or in the page: a stream without one is a 401"),
     },
     Entry {
-        names: "auth-always-set-cookie auth-cache-duration auth-cache-key auth-keepalive auth-keepalive-requests \
-                auth-keepalive-share-vars auth-keepalive-timeout auth-method auth-proxy-set-headers auth-realm \
-                auth-request-redirect auth-response-headers auth-secret auth-secret-type auth-signin \
-                auth-signin-redirect-param auth-type auth-url enable-global-auth satisfy",
+        names: "auth-always-set-cookie",
+        outcome: Gateway("set cookies at the gateway: sidestream passes on none of the authentication service's"),
+    },
+    Entry {
+        names: "auth-proxy-set-headers",
+        outcome: Gateway(
+            "its ConfigMap is not read; `auth.forward.request_headers` lists fields of the request to send",
+        ),
+    },
+    Entry {
+        names: "auth-realm auth-secret auth-secret-type auth-type enable-global-auth satisfy",
         outcome: Gateway(AUTH),
     },
     Entry {

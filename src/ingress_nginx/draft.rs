@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use super::login::Login;
 use super::report::{Class, Report, Subject};
 use super::setting::Setting;
 use crate::route::Pattern;
@@ -38,6 +39,8 @@ pub(super) struct Route {
     pub(super) stream: String,
     /// Milliseconds, and the setting that they were derived from.
     pub(super) heartbeat: Option<(u64, Subject)>,
+    /// The policy `cors`, in YAML.
+    pub(super) cors: Option<String>,
     /// The evidence for a stream.
     pub(super) why: String,
     pub(super) subject: Subject,
@@ -49,6 +52,7 @@ pub(super) struct Route {
 pub(super) struct Draft {
     candidates: Vec<Candidate>,
     pub(super) routes: Vec<Route>,
+    pub(super) login: Login,
     /// The services of the Ingresses, with their ports.
     pub(super) services: BTreeSet<String>,
 }

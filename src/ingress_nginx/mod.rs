@@ -8,9 +8,11 @@
 mod annotations;
 mod class;
 mod configmap;
+mod cors;
 mod directives;
 mod draft;
 mod foreign;
+mod login;
 mod manifest;
 mod outcome;
 mod path;

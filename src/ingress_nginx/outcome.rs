@@ -22,6 +22,10 @@ pub(super) enum Outcome {
     Gateway(&'static str),
     /// A text in nginx's own language, which is parsed directive by directive.
     Snippet(Scope),
+    /// The service that a login is left to: `auth.forward`.
+    Login,
+    /// The policy of an Ingress's streams: `cors`.
+    Cors,
 }
 
 /// Where nginx inserts a snippet, which determines the effect of its directives.

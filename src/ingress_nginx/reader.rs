@@ -119,11 +119,26 @@ impl Reader<'_> {
             Some(Outcome::NotNeeded(why)) => self.report.add(Class::NotNeeded, subject, why),
             Some(Outcome::Gateway(why)) => self.report.add(Class::Gateway, subject, why),
             Some(Outcome::Snippet(scope)) => self.snippet(scope, found, node, facts),
+            Some(Outcome::Login) => self.login(found, facts),
+            Some(Outcome::Cors) => {
+                if let Some(facts) = facts {
+                    facts.cors.describe(name, value.trim(), subject, &mut self.report);
+                }
+            }
             None => {
                 let hint = did_you_mean(name, names(table));
                 self.report.add(Class::Unknown, subject, format!("no setting of ingress-nginx{hint}"));
             }
         }
+    }
+
+    /// Handles a setting of a service that logins are left to.
+    fn login(&mut self, found: &Found<'_>, facts: Option<&mut Facts>) {
+        let Found { subject, name, value, .. } = found;
+        if facts.is_none_or(|facts| facts.login.as_deref() != Some("auth-url")) {
+            return self.report.add(Class::NotNeeded, subject, "without `auth-url` it has no effect");
+        }
+        self.draft.login.read(name, value, subject, &mut self.report);
     }
 
     /// Handles a setting that maps to a key.
@@ -243,7 +258,7 @@ impl Reader<'_> {
                 self.mapped(setting, &Found { subject, name, value: &value, level }, facts);
             }
             (Scope::Requests, Outcome::Gateway(why)) => self.report.add(Class::Gateway, &subject, why),
-            (Scope::Requests, Outcome::Snippet(_)) => {}
+            (Scope::Requests, Outcome::Snippet(_) | Outcome::Login | Outcome::Cors) => {}
         }
     }
 
@@ -265,11 +280,13 @@ fn has_ignored_unit(setting: Setting, found: &Found<'_>) -> bool {
 /// Records what an annotation implies for the paths.
 fn note(name: &str, value: &str, facts: &mut Facts) {
     let is_true = value.trim() == "true";
+    facts.cors.note(name, value.trim());
     match (name, value.trim()) {
         ("rewrite-target", target) => facts.rewrite_target = Some(target.to_owned()),
         ("use-regex", _) => facts.uses_regex = is_true,
         ("proxy-buffering", switch) => facts.buffering = Some(switch == "on"),
-        ("auth-url" | "auth-secret" | "auth-tls-secret", _) => facts.login = Some(name.to_owned()),
+        ("auth-url", _) => facts.login = Some(name.to_owned()),
+        ("auth-secret" | "auth-tls-secret", _) => drop(facts.login.get_or_insert_with(|| name.to_owned())),
         ("canary", _) if is_true => facts.no_streams = Some("a canary repeats the paths of another Ingress"),
         ("ssl-passthrough", _) if is_true => facts.no_streams = Some("TLS passes through to the service undecrypted"),
         ("backend-protocol", "GRPC" | "GRPCS") => {

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use super::cors::Cors;
 use super::draft::{Draft, Route};
 use super::foreign::CLASS;
 use super::manifest::{Object, at, entries, get, list, plain, scalar};
@@ -27,6 +28,7 @@ pub(super) struct Facts {
     pub(super) buffering: Option<bool>,
     /// The annotation that requires a login.
     pub(super) login: Option<String>,
+    pub(super) cors: Cors,
     /// Milliseconds, and the setting.
     pub(super) read_timeout: Option<(u64, Subject)>,
     /// The services in `nginx.org/websocket-services`.
@@ -85,15 +87,24 @@ fn add_route(rule: &Rule<'_>, stream: Stream, facts: &Facts, draft: &mut Draft, 
         pattern: path.pattern,
         transport,
         heartbeat: read_timeout.map(|(ms, origin)| (heartbeat(ms), origin)),
+        cors: facts.cors.is_enabled.then(|| facts.cors.write()),
         why: format!("{why}{below}"),
         subject: rule.subject.clone(),
         is_vague,
     };
     draft.add_route(route, report);
-    if let Some(login) = &facts.login {
-        let text =
-            format!("{login} asked for a login, which stays at the gateway; behind it, the route is `public: true`");
-        report.warn(&rule.subject, text);
+    match facts.login.as_deref() {
+        None => {}
+        Some("auth-url") => {
+            let text = "auth-url asked for a login: `auth.forward` asks the same service where the route is not `public: true`";
+            report.warn(&rule.subject, text);
+        }
+        Some(login) => {
+            let text = format!(
+                "{login} asked for a login, which stays at the gateway; behind it, the route is `public: true`"
+            );
+            report.warn(&rule.subject, text);
+        }
     }
     if facts.buffering == Some(true) {
         let text = "proxy-buffering was on for it: proxies in front of sidestream must not buffer a stream";
@@ -264,6 +275,7 @@ fn read_location(location: &Location, draft: &mut Draft, report: &mut Report) {
         transport: by_name.unwrap_or("auto"),
         stream: stream_name(&path, ""),
         heartbeat: read_timeout.map(|ms| (heartbeat(ms), subject.clone())),
+        cors: None,
         why: why.into(),
         subject: subject.clone(),
         is_vague: by_name.is_none(),

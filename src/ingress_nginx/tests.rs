@@ -176,6 +176,8 @@ fn shown(table: &[Entry]) -> String {
             Outcome::Mapped(setting) => (Class::Mapped.name(), format!("`{}`", setting.path())),
             Outcome::NotNeeded(why) => (Class::NotNeeded.name(), (*why).into()),
             Outcome::Gateway(why) => (Class::Gateway.name(), (*why).into()),
+            Outcome::Login => (Class::Mapped.name(), "`auth.forward`".into()),
+            Outcome::Cors => (Class::Mapped.name(), "`cors` of the routes".into()),
             Outcome::Snippet(_) => ("each line its own", "read directive by directive".into()),
         };
         let names: Vec<_> = names.split(' ').map(|name| format!("`{name}`")).collect();
@@ -360,4 +362,69 @@ fn the_report_quotes_nothing_that_can_hold_a_secret() {
     let output = format!("{}\n{}", imported.report, imported.configuration);
     assert!(output.contains("proxy_set_header Authorization ...") && output.contains("within `if`"), "{output}");
     assert!(!output.contains("s3cr3t") && !output.contains("53537"), "{output}");
+}
+
+#[test]
+fn a_login_becomes_forward_auth() {
+    let path = "{ path: /events, backend: { service: { name: s } } }";
+    let with = |lines: &str| ingress(&lines.replace('~', annotations::PREFIX), path);
+    let url = "~auth-url: 'http://auth.default/verify?x=1'";
+    let written = |lines: &str| import(&with(lines)).unwrap().configuration;
+    assert!(written(url).contains("url: \"http://auth.default/verify?x=1\""));
+    for left_out in ["https://$host/oauth2/auth", "http://me:pass@auth/verify", "not a URL"] {
+        let configuration = written(&format!("~auth-url: '{left_out}'"));
+        assert!(configuration.contains("url: \"REPLACE-https://login.example/"), "{configuration}");
+        assert!(!configuration.contains("pass"), "{configuration}");
+    }
+    let claims = written(&format!("{url}, ~auth-response-headers: 'X-Auth-Request-Email,X-User,Authorization,X Y'"));
+    assert!(claims.contains("      email: X-Auth-Request-Email\n      user: X-User\n"), "{claims}");
+    for (duration, expected) in [("200 202 401 5m", "cache: 1m"), ("401 30s, 200 5s", "cache: 5s"), ("7s", "cache: 7s")]
+    {
+        let cached = written(&format!("{url}, ~auth-cache-duration: '{duration}'"));
+        assert!(cached.contains(expected), "{cached}");
+    }
+    for (lines, expected) in [
+        ("~auth-cache-duration: '200 5s'", "without `auth-url` it has no effect"),
+        ("~auth-url: 'http://a/', ~auth-cache-duration: '401 5s'", "no time for positive answers"),
+        (
+            "~auth-url: 'http://a/', ~auth-method: POST",
+            "unknown: Ingress x, auth-method (line 3): the service is asked with GET",
+        ),
+        ("~auth-url: 'http://a/', ~auth-signin: 'http://a/in'", "stays at the gateway: Ingress x, auth-signin"),
+        ("~auth-url: 'http://a/'", "`auth.forward` asks the same service"),
+    ] {
+        assert_line(&with(lines), expected);
+    }
+    let other = with("~auth-url: 'http://b/'").replace("name: x,", "name: y,");
+    assert_line(&format!("{}---\n{other}", with("~auth-url: 'http://a/'")), "sidestream asks one service");
+}
+
+#[test]
+fn cors_becomes_the_policy_of_streams() {
+    let path = "{ path: /events, backend: { service: { name: s } } }";
+    let with = |lines: &str| ingress(&lines.replace('~', annotations::PREFIX), path);
+    for (lines, expected) in [
+        ("~enable-cors: 'true'", "cors: { origins: [\"*\"] }"),
+        (
+            "~enable-cors: 'true', ~cors-allow-origin: 'https://a.example, x, https://a.example'",
+            "cors: { origins: [\"https://a.example\"], credentials: true }",
+        ),
+        (
+            "~enable-cors: 'true', ~cors-allow-origin: 'https://a.example', ~cors-allow-credentials: 'false', \
+             ~cors-allow-headers: 'X-Tenant,*', ~cors-max-age: '9999999'",
+            "cors: { origins: [\"https://a.example\"], headers: [\"X-Tenant\"], max_age: 24h }",
+        ),
+    ] {
+        let configuration = import(&with(lines)).unwrap().configuration;
+        assert!(configuration.contains(expected), "{configuration}");
+        assert_filled_in(&configuration);
+    }
+    for (lines, expected) in [
+        ("~cors-allow-origin: 'https://a.example'", "without `enable-cors` it has no effect"),
+        ("~enable-cors: 'true', ~cors-allow-origin: 'null'", "unknown: Ingress x, cors-allow-origin"),
+        ("~enable-cors: 'true', ~cors-allow-headers: 'X Y'", "unknown: Ingress x, cors-allow-headers"),
+        ("~enable-cors: 'true', ~cors-max-age: soon", "`soon`: not a number of seconds"),
+    ] {
+        assert_line(&with(lines), expected);
+    }
 }

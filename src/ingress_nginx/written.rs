@@ -15,6 +15,17 @@ const HEAD: &str = "\
 #   GUESS        a conclusion from names and settings: review it
 ";
 
+const OPENED: &str = "
+# PLACEHOLDER: who may open a stream. `public: true` admits every client; otherwise set
+# `auth` with keys for tokens, and `bind` to select the events of a token's owner.
+routes:
+";
+const OPENED_BY_LOGIN: &str = "
+# PLACEHOLDER: who may open a stream. `public: true` admits every client; leave the line out for `auth.forward`
+# to decide, and set `bind` to select the events of a client.
+routes:
+";
+
 /// The configuration. `settled` has a value for each key, in the order of the file.
 pub(super) fn write(draft: &Draft, settled: &[Candidate]) -> String {
     let mut text = HEAD.to_owned();
@@ -22,7 +33,9 @@ pub(super) fn write(draft: &Draft, settled: &[Candidate]) -> String {
     text += "\n# The peers whose X-Forwarded-* are kept: none, until the gateway's addresses are here. PLACEHOLDER\n\
              # forwarded: { trust: [10.0.0.0/8] }\n";
     let _ = writeln!(text, "\nkafka:\n  brokers: {PLACEHOLDER}kafka:9092 # PLACEHOLDER");
-    write_routes(&mut text, &draft.routes);
+    let login = draft.login.write();
+    text += login.as_deref().unwrap_or_default();
+    write_routes(&mut text, &draft.routes, login.is_some());
     for section in ["limits", "drain"] {
         let keys = of_section(settled, section);
         if !keys.is_empty() {
@@ -55,7 +68,7 @@ fn of_section(settled: &[Candidate], section: &str) -> String {
     lines
 }
 
-fn write_routes(text: &mut String, routes: &[Route]) {
+fn write_routes(text: &mut String, routes: &[Route], has_login: bool) {
     if routes.is_empty() {
         *text += "\n# Nothing looked like a stream. A stream and its route, to begin from:\n\
                   # streams:\n#   orders: { topics: [orders], keys: [orderId] }\n\
@@ -70,20 +83,22 @@ fn write_routes(text: &mut String, routes: &[Route]) {
     for stream in streams {
         let _ = writeln!(text, "  {}: {{ topics: [{PLACEHOLDER}{stream}] }}", plain_or_quoted(stream));
     }
-    *text += "\n# PLACEHOLDER: who may open a stream. `public: true` admits every client; otherwise set\n\
-              # `auth` with keys for tokens, and `bind` to select the events of a token's owner.\nroutes:\n";
+    *text += if has_login { OPENED_BY_LOGIN } else { OPENED };
     for route in routes {
         write_route(text, route);
     }
 }
 
 fn write_route(text: &mut String, route: &Route) {
-    let Route { pattern, transport, stream, heartbeat, why, subject, is_vague } = route;
+    let Route { pattern, transport, stream, heartbeat, cors, why, subject, is_vague } = route;
     let _ = writeln!(text, "  # GUESS: {subject}: {why}");
     let _ = writeln!(text, "  - path: {}\n    stream: {}", plain_or_quoted(pattern), plain_or_quoted(stream));
     let _ = writeln!(text, "    transport: {transport}\n    public: {PLACEHOLDER}true-or-false # PLACEHOLDER");
     if *is_vague {
         *text += "    other_methods: upstream # as the path may be more than a stream\n";
+    }
+    if let Some(cors) = cors {
+        let _ = writeln!(text, "    cors: {cors}");
     }
     if let Some((ms, origin)) = heartbeat {
         let written = Setting::ReadTimeout.write(*ms);
