@@ -14,7 +14,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
 /// Defaults that differ from librdkafka's. The properties of the configuration override them.
-pub(crate) const DEFAULTS: &[(&str, &str)] = &[
+const DEFAULTS: &[(&str, &str)] = &[
     ("client.id", "sidestream"),
     // librdkafka assigns partitions only with a group id. The group is never joined, and no offset is committed.
     ("group.id", "sidestream"),
@@ -28,6 +28,17 @@ pub(crate) const DEFAULTS: &[(&str, &str)] = &[
     ("topic.metadata.refresh.interval.ms", "30000"),
     ("reconnect.backoff.max.ms", "5000"),
 ];
+
+/// A batch is decompressed into at most this many bytes: a small batch must not exhaust the memory of the process. Not set
+/// together with [`FETCH`], which may exceed it.
+const RECEIVE: (&str, &str) = ("receive.message.max.bytes", "33554432");
+const FETCH: &str = "fetch.max.bytes";
+
+/// The defaults beside these properties of a configuration, which override them.
+pub(crate) fn defaults(properties: &[(String, String)]) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let has_fetch = properties.iter().any(|(name, _)| name == FETCH);
+    DEFAULTS.iter().copied().chain((!has_fetch).then_some(RECEIVE))
+}
 
 /// Properties that the consumer depends on. A configuration must not set them.
 pub(crate) const OWNED: &[(&str, &str)] = &[
@@ -135,8 +146,8 @@ pub struct Remark {
 pub fn try_client(properties: &[(String, String)]) -> Result<Vec<Remark>, Remark> {
     let mut client = ClientConfig::new();
     client.set_log_level(RDKafkaLogLevel::Warning);
-    for (name, value) in DEFAULTS.iter().filter(|(name, _)| *name != GROUP) {
-        client.set(*name, *value);
+    for (name, value) in defaults(properties).filter(|(name, _)| *name != GROUP) {
+        client.set(name, value);
     }
     for (name, value) in properties {
         client.set(name, value);

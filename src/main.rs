@@ -21,7 +21,21 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 #[unsafe(export_name = "_rjem_malloc_conf")]
 pub static ALLOCATOR_SETTINGS: &[u8] = b"narenas:4,dirty_decay_ms:1000\0";
 
+/// From this size on, glibc's allocator, which librdkafka uses, returns a block to the system when it is freed. By default
+/// glibc raises the size up to 32 MiB, so that the heap of each thread retains the batches that it decompressed.
+const C_BLOCK_BYTES_MAX: libc::c_int = 1 << 20;
+
+#[allow(unsafe_code)]
+fn bound_c_heaps() {
+    // SAFETY: no other thread runs yet.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, C_BLOCK_BYTES_MAX);
+    }
+}
+
 fn main() -> ExitCode {
+    bound_c_heaps();
     let arguments = match cli::parse() {
         Ok(arguments) => arguments,
         Err(code) => return code,

@@ -24,6 +24,10 @@ const CONNECTION_BYTES: u64 = 64 << 10;
 const KAFKA_AHEAD_KIB: u64 = 16 << 10;
 /// A fetch response in flight (`fetch.max.bytes`), in bytes.
 const KAFKA_FETCH_BYTES: u64 = 16 << 20;
+/// The largest decompressed batch (`receive.message.max.bytes`), in bytes: the default, and librdkafka's own beside a
+/// `fetch.max.bytes`.
+const KAFKA_RECEIVE_BYTES: u64 = 32 << 20;
+const KAFKA_RECEIVE_BYTES_BESIDE_FETCH: u64 = 100_000_000;
 /// The clients of a cluster: the consumer, and the one for replay.
 const KAFKA_CLIENTS: u64 = 2;
 /// The connections of one Kafka client to its brokers.
@@ -102,8 +106,10 @@ fn windows(snapshot: &Snapshot, writers: u64) -> u64 {
 fn kafka(cluster: &Kafka) -> u64 {
     let number = |name: &str| cluster.properties.iter().find(|(known, _)| known == name)?.1.trim().parse::<u64>().ok();
     let ahead = number("queued.max.messages.kbytes").unwrap_or(KAFKA_AHEAD_KIB).saturating_mul(1024);
-    let fetch = number("fetch.max.bytes").unwrap_or(KAFKA_FETCH_BYTES);
-    ahead.saturating_add(fetch).saturating_mul(KAFKA_CLIENTS)
+    let fetch = number("fetch.max.bytes");
+    let receive = if fetch.is_some() { KAFKA_RECEIVE_BYTES_BESIDE_FETCH } else { KAFKA_RECEIVE_BYTES };
+    let receive = number("receive.message.max.bytes").unwrap_or(receive);
+    ahead.saturating_add(fetch.unwrap_or(KAFKA_FETCH_BYTES)).saturating_add(receive).saturating_mul(KAFKA_CLIENTS)
 }
 
 /// One decimal, in the largest unit that yields at least 1.
@@ -135,7 +141,7 @@ mod tests {
             ("windows", 0),
             ("encodings", 1 << 20),
             ("pages", 4 << 20),
-            ("kafka", 64 << 20),
+            ("kafka", 128 << 20),
             ("inboxes", 16 << 20),
             ("streams", 10 * (2 << 10)),
             ("queues", 0),
@@ -152,7 +158,7 @@ mod tests {
         assert_eq!(bytes(&more, "windows"), (1 << 20) + 100 * 112);
         assert_eq!((bytes(&more, "queues"), bytes(&more, "streams")), (10 << 10, 10 * ((2 << 10) + (64 << 10))));
         let said = bare.to_string();
-        assert!(said.starts_with("memory: at most 118.9MiB (process 32.2MiB + windows 0B + "), "{said}");
+        assert!(said.starts_with("memory: at most 182.9MiB (process 32.2MiB + windows 0B + "), "{said}");
         assert!(said.ends_with("limited to 100.0MiB; descriptors: at most 426"), "{said}");
     }
 }

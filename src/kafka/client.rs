@@ -21,7 +21,7 @@ use super::probe::is_unreadable;
 use super::watch::Standing;
 use crate::config::snapshot::Kafka;
 use crate::config::{check_file, read_secret_text};
-use crate::kafka_properties::{DEFAULTS, FILE_PROPERTIES, OWNED, PROBE, reason};
+use crate::kafka_properties::{FILE_PROPERTIES, OWNED, PROBE, defaults, reason};
 use crate::metrics::Metrics;
 
 pub(super) type Client = BaseConsumer<Context>;
@@ -93,8 +93,8 @@ fn settings(config: &Kafka, own: &[(&str, &str)], properties: &[(String, String)
     let mut client = ClientConfig::new();
     // librdkafka applies the log level; `Context::log` filters further.
     client.set_log_level(RDKafkaLogLevel::Info);
-    for (name, value) in DEFAULTS {
-        client.set(*name, *value);
+    for (name, value) in defaults(properties) {
+        client.set(name, value);
     }
     for (name, value) in properties {
         client.set(name, value);

@@ -264,8 +264,8 @@ impl Full {
             Self::STREAMS,
             Self::STREAMS + Self::STALLED,
         );
-        let kafka =
-            "properties: { queued.max.messages.kbytes: 2048, fetch.max.bytes: 2097152, message.max.bytes: 1000000 }";
+        let kafka = "properties: { queued.max.messages.kbytes: 2048, fetch.max.bytes: 2097152, message.max.bytes: 1000000, \
+             receive.message.max.bytes: 4000000 }";
         let fixture = Plan::new(settings).upstream(&endless.key()).kafka(kafka).writers(writers).build();
         let idle_kib = fixture.sidecar.resident_kib();
         Self { fixture, idle_kib, streams: Vec::new(), sockets: Vec::new() }
