@@ -393,6 +393,9 @@ impl Verifier {
         if let Some(revocations) = before.revocations.get() {
             self.revoke_by(revocations);
         }
+        if let (Some(forward), Some(before)) = (&self.forward, &before.forward) {
+            forward.inherit(before);
+        }
         for (_, keys) in self.remote_keys() {
             before.remote_keys().for_each(|(_, known)| keys.inherit(known));
         }

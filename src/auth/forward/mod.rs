@@ -165,6 +165,13 @@ impl Forward {
         });
     }
 
+    /// Sends requests from now on if the previous configuration does, so that none fails between the two.
+    pub(super) fn inherit(&self, before: &Self) {
+        if let Some(running) = before.running.get() {
+            self.start(&running.hooks);
+        }
+    }
+
     /// The greatest age of a positive answer that is used.
     pub(super) fn cache(&self) -> Duration {
         self.settings.cache

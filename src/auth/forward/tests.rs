@@ -72,3 +72,20 @@ fn who_gives_up_leaves_no_one_waiting() {
         assert_eq!(forward.identify(question(&forward, "a")).await.err(), Some(ForwardError::Unavailable));
     });
 }
+
+#[test]
+fn a_later_configuration_can_ask_at_once() {
+    let (address, _) = service();
+    block_on(async {
+        let before = forward(address, Duration::ZERO);
+        let settings = ForwardSettings { interval: Duration::from_secs(30), ..before.settings.clone() };
+        let now = Arc::new(Forward::new(settings, Box::default()));
+        assert_eq!(
+            now.identify(question(&now, "a")).await.err(),
+            Some(ForwardError::Unavailable),
+            "nothing can be sent"
+        );
+        now.inherit(&before);
+        assert!(now.identify(question(&now, "b")).await.is_ok());
+    });
+}
