@@ -57,11 +57,11 @@ pub trait Authenticator: Send + Sync + fmt::Debug {
     fn authenticate(&self, token: &str, now_unix_ms: i64) -> Result<Principal, NotAuthenticated>;
 }
 
-/// Why a token is not accepted, in words without any part of it.
+/// Why a token is not accepted. The messages contain no part of the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotAuthenticated {
     Refused(String),
-    /// It cannot be verified now, and may be accepted later.
+    /// The token cannot be verified now. A later attempt may succeed.
     Unavailable(String),
 }
 

@@ -360,7 +360,7 @@ fn start_writers(
     Ok((called.get_or_init(|| writers).clone(), history))
 }
 
-/// Where something can be revoked. The verifiers of later configurations inherit what is revoked.
+/// Enables revocation if it is configured. The verifiers of later configurations share the revocations.
 fn start_revoker(snapshot: &Snapshot, metrics: &Arc<Metrics>) -> Option<Arc<Revoker>> {
     let settings = snapshot.revocations.as_ref()?;
     let revoker = Revoker::new(settings.keep, metrics.clone());
@@ -370,7 +370,7 @@ fn start_revoker(snapshot: &Snapshot, metrics: &Arc<Metrics>) -> Option<Arc<Revo
     Some(Arc::new(revoker))
 }
 
-/// A source of its own: revocations do not wait for writers that are behind.
+/// Starts a separate source, so that slow writers do not delay revocations.
 fn start_source_of_revocations(
     snapshot: &Snapshot,
     revoker: Option<&Arc<Revoker>>,

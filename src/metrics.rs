@@ -122,7 +122,7 @@ pub struct Metrics {
 pub struct RevocationMetrics {
     /// By result: `added`, `expired`, `malformed`.
     pub received: IntCounterVec,
-    /// Dropped for later ones, although they had not expired.
+    /// Evicted by later ones before they expired.
     pub dropped: IntCounter,
     pub known: IntGauge,
 }

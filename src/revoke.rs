@@ -1,5 +1,5 @@
-//! Revokes subjects, sessions and tokens: as records of a topic say, on every replica, and as a request to the admin listener
-//! says, in this process.
+//! Revokes subjects, sessions and tokens. Records of a topic apply to every replica, requests to the admin listener to
+//! this process.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,10 +11,10 @@ use crate::event::{Entry, Feed};
 use crate::metrics::Metrics;
 use crate::writer::Writers;
 
-/// The pause between two searches for streams to end: many revocations in a short time cause few searches.
+/// The pause between two searches for affected streams: a burst of revocations causes few searches.
 const SEARCH_PAUSE: Duration = Duration::from_millis(100);
 
-/// Adds revocations, and ends the streams that they concern.
+/// Adds revocations, and ends the streams that they apply to.
 pub struct Revoker {
     revocations: Arc<Revocations>,
     metrics: Arc<Metrics>,
@@ -30,7 +30,7 @@ impl Revoker {
         &self.revocations
     }
 
-    /// Ends streams that revocations concern, for as long as the process runs.
+    /// Ends streams of revoked principals. Runs as long as the process.
     pub async fn run(self: Arc<Self>, writers: Writers) {
         loop {
             self.changed.notified().await;
@@ -39,7 +39,7 @@ impl Revoker {
         }
     }
 
-    /// Applies records of the topic. Tombstones say nothing.
+    /// Applies records of the topic. Tombstones are ignored.
     pub fn feed(&self, feed: &Feed) {
         let Feed::Batch(entries) = feed else { return };
         for entry in entries.iter() {
@@ -54,6 +54,10 @@ impl Revoker {
     }
 
     /// Applies a revocation that is made now.
+    ///
+    /// # Errors
+    ///
+    /// The record is not a JSON object that names a subject, session or token.
     pub fn revoke(&self, record: &[u8]) -> Result<(), BadRevocation> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.revoke_at(record, i64::try_from(since.as_millis()).unwrap_or(i64::MAX))

@@ -1,6 +1,6 @@
 //! The admin listener: `/metrics`, `/livez` and `/readyz` for all clients. Only for the same host: the admin page at
-//! `/` with its data, and the actions `/-/drain`, `/-/reload` and `/-/revoke`. There is no other protection, and no token
-//! is read.
+//! `/` with its data, and the actions `/-/drain`, `/-/reload` and `/-/revoke`. There is no other protection, and no
+//! token is read.
 
 mod guard;
 mod readiness;
@@ -172,7 +172,7 @@ impl Admin {
         }
     }
 
-    /// Takes a revocation that counts for this process alone.
+    /// Applies a revocation to this process only.
     fn revoke(&self, record: &[u8]) -> Response<Vec<u8>> {
         let Some(revoker) = &self.status.revoker else {
             let why = "the configuration has no `auth.revocations`";
@@ -204,7 +204,7 @@ impl ServeHttp for Admin {
     }
 }
 
-/// The body of a request, where it is read.
+/// Reads the body of a request, if the path uses one.
 async fn body(session: &mut ServerSession, is_read: bool) -> Result<Vec<u8>, Problem> {
     let mut body = Vec::new();
     while is_read && let Some(bytes) = session.read_request_body().await.map_err(|_| unreadable())? {

@@ -1,7 +1,7 @@
-//! Revocations: subjects, sessions and tokens that are no longer accepted. Each is kept until the last token that it could
-//! concern has expired.
+//! Revocations of subjects, sessions and tokens. Each is kept until the last token that it can apply to has expired.
 //!
-//! A revocation of a subject or session concerns what was issued before it. It names no secret, but is kept as a hash.
+//! A revocation of a subject or session applies to tokens that were issued before it. Identifiers are kept as keyed
+//! hashes.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -14,13 +14,13 @@ use serde_json::{Map, Value};
 use super::verifier::numeric_date;
 use crate::access::{Standing, Withdrawn};
 
-/// Revocations that are known at a time. Beyond, the one that expires first is dropped.
+/// The most revocations that are kept. Beyond, the one that expires first is dropped.
 pub const REVOCATIONS_MAX: usize = 100_000;
 
-/// What a revocation names, the most specific first: what stands first counts.
+/// The claims by which a revocation identifies tokens. If it contains several, the first in this order applies.
 const NAMES: [&str; 3] = ["jti", "sid", "sub"];
 
-/// Why a record is no revocation. No message has a byte of it.
+/// Why a record is not a revocation. The messages contain nothing of the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadRevocation {
     #[error("a revocation is a JSON object with `sub`, `sid` or `jti`, and perhaps `iss`, `iat` and `exp`")]
@@ -29,13 +29,13 @@ pub enum BadRevocation {
     NamesNothing,
 }
 
-/// What became of a revocation.
+/// The outcome of a revocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Revoked {
     Added,
-    /// It was added in the place of one that is not expired.
+    /// It was added, and evicted one that had not expired.
     AddedForOther,
-    /// No token that it concerns can be valid any more.
+    /// Every token that it applies to has expired.
     Expired,
 }
 
@@ -49,7 +49,7 @@ struct Written {
     exp: Option<f64>,
 }
 
-/// The revocations that are known. It outlives configurations.
+/// The set of revocations. It is shared by the verifiers of all configurations.
 #[derive(Debug)]
 pub struct Revocations {
     keep: Duration,
@@ -63,22 +63,26 @@ struct Known {
     by_expiry: BTreeSet<(i64, u64)>,
 }
 
-/// In milliseconds since the Unix epoch.
+/// Times in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    /// It concerns what was issued until then...
+    /// The revocation applies to tokens that were issued until then.
     issued_until: i64,
-    /// ...and is forgotten then.
+    /// The revocation is removed then.
     expires: i64,
 }
 
 impl Revocations {
-    /// `keep`: how long a revocation that does not say so is kept, at least as long as a token is valid.
+    /// `keep` is how long a revocation without `exp` is kept. It must be at least the lifetime of a token.
     pub fn new(keep: Duration) -> Self {
         Self { keep, secret: RandomState::new(), known: RwLock::default() }
     }
 
     /// Adds a revocation that was made at this time, in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    ///
+    /// The record is not a JSON object that names a subject, session or token.
     pub fn add(&self, record: &[u8], made_at: i64) -> Result<Revoked, BadRevocation> {
         self.add_at(record, made_at, unix_ms(), REVOCATIONS_MAX)
     }
@@ -101,7 +105,7 @@ impl Revocations {
         Ok(self.known.write().unwrap_or_else(PoisonError::into_inner).add(id, entry, now, max))
     }
 
-    /// How many are known.
+    /// The number of revocations, including expired ones that have not been removed yet.
     pub fn len(&self) -> usize {
         self.known.read().unwrap_or_else(PoisonError::into_inner).by_id.len()
     }
@@ -144,13 +148,13 @@ impl Known {
     }
 }
 
-/// What a principal is revoked by, while its stream is open.
+/// The identifiers by which a principal can be revoked. They are kept while its stream is open.
 #[derive(Debug)]
 pub(super) struct Revocable {
     revocations: Arc<Revocations>,
-    /// By each name, of its issuer and of any.
+    /// The hash of each identifier, with the principal's issuer and without an issuer.
     ids: Box<[u64]>,
-    /// In milliseconds since the Unix epoch; absent: any revocation concerns it.
+    /// In milliseconds since the Unix epoch. If absent, revocations of any time apply.
     issued_at: Option<i64>,
 }
 
@@ -169,7 +173,7 @@ impl Revocable {
         }
     }
 
-    /// The same, issued at this time, in milliseconds since the Unix epoch.
+    /// Replaces the time of issue, in milliseconds since the Unix epoch.
     pub(super) fn issued_at(self, unix_ms: i64) -> Self {
         Self { issued_at: Some(unix_ms), ..self }
     }
@@ -180,7 +184,8 @@ impl Revocable {
             return false;
         }
         let now = unix_ms();
-        // `iat` has no fractions with most issuers: who is issued a token in the second of the revocation is refused.
+        // Most issuers truncate `iat` to seconds: a token that is issued within the second of the revocation is
+        // refused.
         let concerns = |entry: &Entry| self.issued_at.is_none_or(|at| at <= entry.issued_until) && entry.expires > now;
         self.ids.iter().any(|id| known.by_id.get(id).is_some_and(concerns))
     }

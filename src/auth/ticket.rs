@@ -40,7 +40,7 @@ pub(super) struct Ticket {
     /// The authority of that token; see [`Tickets::fingerprint`].
     pub(super) authority: String,
     pub(super) claims: Map<String, Value>,
-    /// The claims by which the token is revoked, where that is possible.
+    /// The claims by which the token can be revoked, if revocation is configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) revocable_by: Option<Map<String, Value>>,
 }

@@ -219,7 +219,7 @@ pub struct Verifier {
     leeway: Duration,
     tickets: Option<Tickets>,
     forward: Option<Arc<Forward>>,
-    /// Absent where nothing can be revoked.
+    /// Absent if revocation is not configured.
     revocations: OnceLock<Arc<Revocations>>,
 }
 
@@ -256,19 +256,25 @@ impl Verifier {
         self.forward.as_ref()
     }
 
-    /// From now on what is revoked there is refused. Only the first call counts.
+    /// Refuses revoked tokens from now on. Only the first call has an effect.
     pub fn revoke_by(&self, revocations: &Arc<Revocations>) {
         self.revocations.get_or_init(|| revocations.clone());
     }
 
-    /// How the principal with these claims can be revoked, if at all. Fails where it is revoked already.
+    /// The identifiers by which a principal with these claims can be revoked, if revocation is configured. Fails if it
+    /// is revoked already.
     fn revocable(&self, claims: &Map<String, Value>) -> Result<Option<Revocable>, TokenError> {
         let Some(revocations) = self.revocations.get() else { return Ok(None) };
         let revocable = Revocable::new(revocations, claims);
         if revocable.is_revoked() { Err(TokenError::Revoked) } else { Ok(Some(revocable)) }
     }
 
-    /// Lets what the authentication service identified be revoked, too. Its answer may come from the cache.
+    /// Makes a principal that forward auth identified revocable. The response may come from the cache, so that the
+    /// principal counts as issued before the cache's lifetime.
+    ///
+    /// # Errors
+    ///
+    /// The principal is revoked.
     pub fn identified(&self, principal: Principal) -> Result<Principal, TokenError> {
         let (Some(revocations), Some(forward)) = (self.revocations.get(), &self.forward) else { return Ok(principal) };
         let asked = unix_ms().saturating_sub(i64::try_from(forward.cache().as_millis()).unwrap_or(i64::MAX));
@@ -352,7 +358,7 @@ impl Verifier {
         let (authority, _) = trusted.ok_or(TokenError::Key)?;
         let revocable = match &ticket.revocable_by {
             Some(claims) => self.revocable(claims)?,
-            // It was issued before anything could be revoked.
+            // The ticket was issued before revocation was configured.
             None => self.revocable(&ticket.claims)?,
         };
         Ok(Principal {
@@ -462,7 +468,7 @@ impl Verifier {
     }
 }
 
-/// Accepted while nothing withdraws it.
+/// Combines two conditions: the principal is withdrawn once either is.
 #[derive(Debug)]
 struct Both(Option<Arc<dyn Standing>>, Revocable);
 
@@ -485,7 +491,7 @@ impl Authenticator for Verifier {
     }
 }
 
-/// The claims by which a token is revoked.
+/// The claims by which a token can be revoked.
 fn revocable_claims(claims: &Map<String, Value>) -> Map<String, Value> {
     let named = ["iss", "sub", "sid", "jti", "iat"].into_iter();
     named.filter_map(|name| Some((name.to_owned(), claims.get(name)?.clone()))).collect()

@@ -32,7 +32,7 @@ pub struct Snapshot {
     pub routes: Arc<RouteTable>,
     /// `None` if no route requires a token.
     pub verifier: Option<Arc<Verifier>>,
-    /// Absent if nothing can be revoked.
+    /// Absent if revocation is not configured.
     pub revocations: Option<RevocationSettings>,
     /// Whether clients may open probes: streams without events that test the network path.
     pub probe: bool,
@@ -68,7 +68,7 @@ impl Snapshot {
 pub struct RevocationSettings {
     /// How long a revocation without `exp` is kept.
     pub keep: Duration,
-    /// The cluster, with the topic alone. Absent if revocations come from the admin listener only.
+    /// The cluster, with only this topic. Absent if revocations come from the admin listener only.
     pub source: Option<Kafka>,
 }
 

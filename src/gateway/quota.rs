@@ -29,7 +29,7 @@ pub(super) struct Quotas {
     identities: prometheus::IntGaugeVec,
 }
 
-/// Whom an open stream counts for.
+/// The identity that an open stream is counted for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Claimant<'a> {
     pub(super) principal: Option<&'a Principal>,
@@ -42,11 +42,11 @@ pub(super) struct Exceeded {
     /// The quota's name: `address`, `claims.sub`.
     pub(super) quota: Box<str>,
     pub(super) limit: u32,
-    /// When a rate allows the next open; nothing where the limit is one of open streams.
+    /// When the rate limit allows the next open. `None` if the limit of open streams is exceeded.
     pub(super) retry_after: Option<Duration>,
 }
 
-/// One open stream of one identity, until it is dropped.
+/// A unit of a quota: one open stream of one identity. Dropping it releases the unit.
 #[derive(Debug)]
 pub(super) struct Unit {
     counters: Arc<Counters>,

@@ -54,7 +54,7 @@ pub enum Refused {
     Subscription,
     /// A token that is invalid, or that must not replace the current one.
     Token,
-    /// A token that cannot be verified now.
+    /// The token cannot be verified now.
     Unavailable,
 }
 

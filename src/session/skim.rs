@@ -1,8 +1,8 @@
-//! Whether a client's replay fits into its limit of events where its offsets do not: control records and records that
-//! compaction removed take offsets, and are no events.
+//! Counts the events of a replay that has more offsets than the limit allows events. Control records and compacted
+//! records occupy offsets and are not events.
 //!
-//! What is counted is read anyway where it fits. Reading for the count ends as soon as what was counted suggests that
-//! it does not.
+//! The counted chunks stay in the cache for the replay. Counting stops as soon as the extrapolated total exceeds the
+//! limit.
 
 use rustc_hash::FxHashMap;
 
@@ -13,14 +13,14 @@ use crate::route::Stream;
 use super::WriterContext;
 use super::walk::PARTITIONS_AHEAD;
 
-/// How many pages are counted before others have their turn.
+/// The most chunks that are counted before other tasks run.
 const PAGES_PER_TURN: usize = 64;
 
-/// What was counted so far, by partition.
+/// The counts so far, by partition.
 #[derive(Debug, Default)]
 pub(super) struct Skim(FxHashMap<(Topic, i32), Counted>);
 
-/// The events at offsets `from..next`.
+/// The number of events at the offsets `from..next`.
 #[derive(Clone, Copy, Debug)]
 struct Counted {
     from: i64,
@@ -28,18 +28,18 @@ struct Counted {
     events: u64,
 }
 
-/// The counts of all partitions.
+/// The totals of all partitions.
 #[derive(Default)]
 struct Sum {
     events: u64,
-    /// Offsets that were counted, and that were not.
+    /// The number of offsets that were counted, and of those that were not (`left`).
     counted: u64,
     left: u64,
 }
 
 impl Skim {
-    /// Whether the log holds at most so many events of what this replay is to read of it; nothing where the log has to
-    /// be asked, which was done.
+    /// Whether this replay reads at most `limit` events from the log. `None` if chunks had to be requested, or if the
+    /// turn has ended.
     pub(super) fn fits(
         &mut self,
         replay: &Replay,
@@ -58,7 +58,8 @@ impl Skim {
         None
     }
 
-    /// Counts a page of each partition that has one at hand, and asks for the others; whether there was one.
+    /// Counts the next chunk of each partition, and requests those that are not cached. Returns whether any was
+    /// counted.
     fn count_more(&mut self, places: &[Place], context: &WriterContext<'_>) -> bool {
         let mut has_counted = false;
         let open = places.iter().filter_map(|place| {
@@ -108,7 +109,7 @@ impl Counted {
 }
 
 impl Sum {
-    /// Nothing where neither is certain nor likely.
+    /// Whether the total is within the limit. `None` if this is neither certain nor can be extrapolated.
     fn judge(&self, limit: u64) -> Option<bool> {
         if self.events.saturating_add(self.left) <= limit {
             return Some(true);

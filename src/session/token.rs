@@ -90,7 +90,7 @@ impl Session {
         result(&json!({ "expires": expires }))
     }
 
-    /// Takes the token of a WebSocket that was opened without one, decides what it may see, and starts it.
+    /// Authenticates a WebSocket that was opened without a token by its first message, and starts it.
     pub(super) fn first_message(&mut self, text: &str, context: &mut WriterContext<'_>) -> Option<Refused> {
         let (id, command) = command::parse(text);
         let admitted = command.map_err(|_| CloseReason::AuthenticationFailed);
@@ -107,8 +107,8 @@ impl Session {
         }
     }
 
-    /// Decides on the first message as on a handshake with its token. Gives the token's `exp`. An error is the end of the
-    /// socket, whose client gets no more than that: it is nobody yet.
+    /// Decides on the first message as on a handshake with its token. Returns the token's `exp`. An error closes the
+    /// socket without details, because the client is not authenticated.
     fn admit_bearer(&mut self, command: &Command, now: Now) -> Result<Option<i64>, CloseReason> {
         let failed = CloseReason::AuthenticationFailed;
         let token = command.token.as_deref().filter(|_| command.is_authenticate()).ok_or(failed)?;

@@ -51,6 +51,31 @@ const REPLACED: &[(&str, &str)] = &[
     ("whoever", "`a client that`"),
     ("whichever limit", "`the first limit that is reached`"),
 ];
+/// Words that comments in `src/` do not use.
+const REPLACED_IN_COMMENTS: &[(&str, &str)] = &[
+    ("anybody", "`any client`"),
+    ("as it came", "`unchanged`"),
+    ("bell", "`notification`"),
+    ("desk", "the component"),
+    ("everybody", "`all clients`"),
+    ("fate", "`outcome`"),
+    ("hears", "`is notified`"),
+    ("house", "the component"),
+    ("lost its tail", "`truncated`"),
+    ("mistake", "`error`"),
+    ("newcomer", "`new connection`"),
+    ("nobody", "`no client`"),
+    ("people", "`users`"),
+    ("rooms", "`modules`"),
+    ("seldom", "`rarely`, `at a limited rate`"),
+    ("shelf", "the component"),
+    ("slip", "`typo`"),
+    ("stranger", "`untrusted peer`"),
+    ("strangers", "`untrusted peers`"),
+    ("walks", "`replays`"),
+    ("who comes", "`a client that connects`"),
+    ("whoever", "`a client that`"),
+];
 
 #[test]
 fn every_configuration_key_is_documented() {
@@ -139,16 +164,26 @@ fn texts_for_users_use_the_terms_of_the_field() {
     texts.push(("HELP texts of src/metrics.rs".to_owned(), string_literals(&read("src/metrics.rs"))));
     help_texts(&mut Vec::new(), &mut texts);
     assert!(texts.len() > 60, "{}", texts.len());
-    let mut found = Vec::new();
-    for (name, text) in &texts {
-        let text = format!(" {} ", words(text).join(" "));
-        for (phrase, term) in REPLACED {
-            if text.contains(&format!(" {phrase} ")) {
-                found.push(format!("{name}: `{phrase}`: write {term}"));
-            }
-        }
-    }
+    let found = replaced_words(&texts, REPLACED);
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// The same for the comments of the code.
+#[test]
+fn comments_use_the_terms_of_the_field() {
+    let sources = files_below("src", &["rs"]).into_iter();
+    let texts: Vec<(String, String)> = sources.map(|name| (name.clone(), comments(&read(&name)))).collect();
+    assert!(texts.len() > 200, "{}", texts.len());
+    let found = replaced_words(&texts, REPLACED_IN_COMMENTS);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn a_replaced_word_is_found_in_a_comment_and_not_in_code() {
+    let source = "let desk = 1; // at the desk\n/// See `desk`.\nfn desk() {}\n";
+    let texts = [("a.rs".to_owned(), comments(source))];
+    assert_eq!(texts[0].1.trim(), "at the desk\nSee .");
+    assert!(!replaced_words(&texts, REPLACED_IN_COMMENTS).is_empty());
 }
 
 #[test]
@@ -259,6 +294,30 @@ fn without_code(document: &str) -> String {
 fn string_literals(source: &str) -> String {
     let source = source.split("#[cfg(test)]").next().unwrap();
     source.split('"').skip(1).step_by(2).collect::<Vec<_>>().join("\n")
+}
+
+/// The comments of a source file without inline code.
+fn comments(source: &str) -> String {
+    let comments = source.lines().filter_map(|line| {
+        let trimmed = line.trim_start();
+        let comment = if trimmed.starts_with("//") { trimmed } else { line.split_once(" // ")?.1 };
+        Some(comment.trim_start_matches(['/', '!']).trim().to_owned() + "\n")
+    });
+    comments.collect::<String>().split('`').step_by(2).collect()
+}
+
+/// The places at which the texts use words that are to be replaced, with the replacement.
+fn replaced_words(texts: &[(String, String)], replaced: &[(&str, &str)]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, text) in texts {
+        let text = format!(" {} ", words(text).join(" "));
+        for (phrase, term) in replaced {
+            if text.contains(&format!(" {phrase} ")) {
+                found.push(format!("{name}: `{phrase}`: write {term}"));
+            }
+        }
+    }
+    found
 }
 
 /// The words of a text, in lower case.

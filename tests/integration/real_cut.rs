@@ -47,7 +47,8 @@ fn a_log_that_lost_a_tail_without_events_is_no_gap() {
     node.start_again();
     // Records that replace others before sidestream sees it are not detected: docs/operations.md.
     house.sidecar.await_log("the log does not hold the next offset");
-    // It replaces them for the connected client, and for clients that resume here and on a replica that has not read them.
+    // It replaces them for the connected client, and for clients that resume here and on a replica that has not read
+    // them.
     let next = Broker::at(&node.address).event(TOPIC, 0, json!({"type": "t", "data": "next"}));
     assert_eq!(next, format!("{TOPIC}:0:1"));
     assert_eq!(live.ids(1), std::slice::from_ref(&next));

@@ -37,7 +37,7 @@ pub(super) fn compile(limits: &Section<'_>, diagnostics: &Diagnostics) -> Arc<[Q
     quotas.into()
 }
 
-/// The claims that quotas count by, as bindings: what is kept of an answer of the authentication service.
+/// The claims that quotas count by, as bindings, so that they are kept from a forward auth response.
 pub(super) fn claims(quotas: &[Quota]) -> impl Iterator<Item = Binding> {
     quotas.iter().filter_map(|quota| match &quota.by {
         QuotaBy::Claim(path) => {

@@ -9,11 +9,11 @@ use crate::config::snapshot::{DEFAULT_CLUSTER, Kafka, RevocationSettings, TopicC
 use crate::event::is_topic_name;
 
 const KEEP: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(30 * 24 * 60 * 60);
-/// Records of the topic that are read at start, and their bytes.
+/// The limits of what is read from the topic at start: records, and their bytes.
 const RECORDS: usize = crate::auth::REVOCATIONS_MAX;
 const RECORD_BYTES: usize = 64 << 20;
 
-/// Nothing where the section is absent. `clusters` are all that the configuration has.
+/// Returns `None` if the section is absent. `clusters` are those of the whole configuration.
 pub(super) fn compile(auth: &Section<'_>, clusters: &[Kafka], diagnostics: &Diagnostics) -> Option<RevocationSettings> {
     let section = auth.section("revocations");
     let topic = section.read("topic", "the name of a topic", |value| text(value).filter(|text| is_topic_name(text)));
