@@ -282,11 +282,15 @@ impl Entry {
     }
 }
 
+/// Replaces the position of a partition while its log has not been reached, so that nothing is known of it.
+pub const UNKNOWN_POSITION: i64 = -1;
+
 /// A message from a source to every writer.
 #[derive(Clone, Debug)]
 pub enum Feed {
-    /// The topic's partitions: the next offset to be read of partition 0, 1, 2, ... Sent before the topic's first
-    /// entry, when partitions are added, and when the topic was recreated (with another epoch, if epochs are known).
+    /// The topic's partitions: the next offset to be read of partition 0, 1, 2, ..., or [`UNKNOWN_POSITION`] while the
+    /// partition's leader has not responded. Sent before the topic's first entry, when partitions are added or respond for
+    /// the first time, and when the topic was recreated (with another epoch, if epochs are known).
     Assigned { topic: Topic, epoch: Epoch, next: Arc<[i64]> },
     /// Entries in hub order; those of one partition are in offset order.
     Batch(Arc<[Entry]>),

@@ -4,6 +4,7 @@
 //! transition from replay to live events is exact, because both happen between two entries. Events are shared; windows
 //! only hold pointers to them.
 
+mod by_time;
 #[cfg(test)]
 mod cut_tests;
 pub mod index;
@@ -18,5 +19,5 @@ pub use index::{Index, Subscriber};
 pub use log::{Asker, Log, Lookup, NO_OFFSET, NoLog, Page, Place, ReplayLimits};
 pub use queue::{COALESCED_EVENTS_MAX, Pushed, Queue};
 pub use replay::{Replay, cut};
-pub use resume::{Ahead, LogEnd, Plan};
+pub use resume::{Ahead, LogEnd, Plan, TimeStart};
 pub use window::{Hub, Seq, WindowLimits, after, last_id, matching};

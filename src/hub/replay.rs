@@ -11,9 +11,10 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::cursor::{Cursor, Positions, TopicPosition};
 use crate::encoding::OtherPositions;
-use crate::event::{Entry, EventId, Gap, GapRange};
+use crate::event::{Entry, EventId, Gap, GapRange, UNKNOWN_POSITION};
 use crate::route::Stream;
 
+use super::by_time::ByTime;
 use super::log::{Page, Place};
 use super::resume::{Losses, range};
 use super::standing::{Lane, Standing};
@@ -33,6 +34,10 @@ pub struct Replay {
     times: FxHashMap<Lane, i64>,
     /// Partitions of which the window was passed while their position lay before it.
     skipped: FxHashSet<Lane>,
+    /// Partitions that have not been read here up to the client's position since replay began.
+    unread: FxHashSet<Lane>,
+    /// Partitions whose positions a time determines, and are not known yet.
+    pub(super) by_time: Option<Box<ByTime>>,
 }
 
 /// What of an entry lies in `from..until`.
@@ -57,6 +62,8 @@ impl Replay {
             cuts_from: hub.next_seq(),
             times: FxHashMap::default(),
             skipped: FxHashSet::default(),
+            unread: FxHashSet::default(),
+            by_time: None,
         }
     }
 
@@ -91,10 +98,60 @@ impl Replay {
         }
     }
 
-    fn is_behind(&self, hub: &Hub, stream: &Stream, (topic, n): Lane) -> bool {
-        let window = stream.topics.get(topic).and_then(|topic| hub.topic(topic));
-        let base = window.and_then(|window| window.base.get(n));
-        self.positions.next((topic, n)).zip(base).is_some_and(|(next, base)| next < *base)
+    fn is_behind(&self, hub: &Hub, stream: &Stream, lane: Lane) -> bool {
+        let places = self.positions.next(lane).zip(hub.base_of(stream, lane));
+        is_by_time(self.by_time.as_deref(), lane) || places.is_some_and(|(next, base)| next < base)
+    }
+
+    /// The topics, by their indexes in the stream, and the time of which the offsets are to be asked for.
+    pub fn times(&mut self, hub: &Hub, stream: &Stream) -> Vec<(usize, i64)> {
+        let Some(by_time) = &mut self.by_time else { return Vec::new() };
+        let (topics, ms) = (by_time.topics(hub, stream), by_time.ms());
+        topics.into_iter().map(|topic| (topic, ms)).collect()
+    }
+
+    /// Takes the offsets of the time that [`Self::times`] named.
+    pub fn resolve(&mut self, hub: &Hub, stream: &Stream, topic: usize, offsets: &[i64]) {
+        let Some(by_time) = &mut self.by_time else { return };
+        for (lane, position) in by_time.resolve(hub, stream, topic, offsets) {
+            self.positions.pass(lane, position);
+        }
+        self.by_time.take_if(|by_time| by_time.lanes.is_empty());
+    }
+
+    /// Notes the partitions in which the client has a position, and which are not read yet.
+    pub(super) fn note_unread(&mut self, hub: &Hub, stream: &Stream) {
+        for (n, topic) in self.positions.0.iter().enumerate() {
+            let known = (0..topic.next.len()).map(|partition| (n, partition));
+            let is_unread = |lane: &Lane| hub.next_of(stream, *lane) == Some(UNKNOWN_POSITION);
+            self.unread.extend(known.filter(is_unread));
+        }
+    }
+
+    /// Whether the client is ahead in a partition that is read for the first time since replay began. Whether its log still
+    /// has that position is not known.
+    pub fn is_ahead(&self, hub: &Hub, stream: &Stream) -> bool {
+        let is_ahead = |lane: &Lane| {
+            let places = self.positions.next(*lane).zip(hub.next_of(stream, *lane));
+            places.is_some_and(|(position, next)| next != UNKNOWN_POSITION && position > next)
+        };
+        self.unread.iter().any(is_ahead)
+    }
+
+    /// Whether the positions that a time determines are known.
+    pub fn is_located(&self) -> bool {
+        self.by_time.is_none()
+    }
+
+    /// Whether the position of the client in a partition is not that of live streams, although the window has nothing that is
+    /// new to the client: the partition is not read yet, or its position is not known.
+    pub fn is_waiting(&self, hub: &Hub, stream: &Stream) -> bool {
+        let windows =
+            stream.topics.iter().zip(&self.positions.0).filter_map(|(topic, seen)| Some((hub.topic(topic)?, seen)));
+        let mut lanes = windows.flat_map(|(window, seen)| window.next.iter().zip(&seen.next));
+        self.by_time.is_some()
+            || self.is_ahead(hub, stream)
+            || lanes.any(|(next, position)| *next == UNKNOWN_POSITION && *position != UNKNOWN_POSITION)
     }
 
     /// What is to be read of the log next of each partition whose position lies before the window, those of the oldest
@@ -131,7 +188,7 @@ impl Replay {
         let lane = self.lane(stream, page)?;
         let (next, base) = (self.positions.next(lane)?, hub.topic(&page.topic)?.base.get(lane.1).copied()?);
         let is_same = !is_other(self.positions.0[lane.0].epoch, page.epoch);
-        (is_same && next < base && page.offsets.contains(&next)).then_some(base)
+        (is_same && next != UNKNOWN_POSITION && next < base && page.offsets.contains(&next)).then_some(base)
     }
 
     pub fn pass(&mut self, stream: &Stream, entry: &Entry) {
@@ -199,6 +256,9 @@ impl Replay {
                 // Nothing of the new log was seen; what left the window already comes from the log, or is told.
                 let unseen = TopicPosition { epoch: window.epoch, next: vec![0; window.next.len()] };
                 self.positions.change().0[n] = unseen;
+                if let Some(by_time) = &mut self.by_time {
+                    by_time.lanes.retain(|(topic, _)| *topic != n);
+                }
                 *order = window.start();
                 continue;
             }
@@ -222,13 +282,24 @@ impl Replay {
             }
             order.next.extend_from_slice(&window.base[known..]);
             order.next.iter_mut().zip(&window.base).for_each(|(order, base)| *order = (*order).max(*base));
-            for (partition, (base, end)) in window.base.iter().zip(&window.next).enumerate() {
-                if let Some(next) = self.positions.next((n, partition)).filter(|next| next > end) {
-                    losses.truncated(topic, partition, *base, next);
-                    self.positions.pass((n, partition), *base);
+            for (partition, end) in window.next.iter().enumerate() {
+                let lane = (n, partition);
+                match self.positions.next(lane) {
+                    Some(_) if *end == UNKNOWN_POSITION => {}
+                    Some(UNKNOWN_POSITION) if !is_by_time(self.by_time.as_deref(), lane) => {
+                        self.positions.pass(lane, window.from[partition]);
+                    }
+                    // Reading begins before the position, and will come to it unless the log ends before.
+                    Some(next) if next > *end && self.unread.contains(&lane) => {}
+                    Some(next) if next > *end => {
+                        losses.truncated(topic, partition, window.base[partition], next);
+                        self.positions.pass(lane, window.base[partition]);
+                    }
+                    Some(_) | None => drop(self.unread.remove(&lane)),
                 }
             }
         }
+        self.by_time.take_if(|by_time| by_time.lanes.is_empty());
         self.cuts_from = hub.next_seq();
         losses.into_gaps()
     }
@@ -259,7 +330,7 @@ impl Replay {
     pub fn cursor_now(&self, stream: &Stream) -> Option<Cursor> {
         let mut firsts = stream.topics.iter().zip(self.positions.0.iter().map(|seen| seen.next.first()));
         let (topic, next) = firsts.find_map(|(topic, next)| Some((topic, next?)))?;
-        Some(self.cursor(stream, &EventId { topic: topic.clone(), partition: 0, offset: next - 1 }))
+        Some(self.cursor(stream, &EventId { topic: topic.clone(), partition: 0, offset: (next - 1).max(-1) }))
     }
 
     /// The partitions whose position lies before the window.
@@ -268,7 +339,8 @@ impl Replay {
         let windows = topics.filter_map(|(n, (topic, seen))| Some((n, topic, seen, hub.topic(topic)?)));
         windows.flat_map(|(topic_index, topic, seen, window)| {
             let lanes = seen.next.iter().zip(&window.base).enumerate();
-            lanes.filter(|(_, (next, base))| next < base).map(move |(n, (next, base))| {
+            let is_behind = |next: i64, base: i64| next != UNKNOWN_POSITION && next < base;
+            lanes.filter(move |(_, (next, base))| is_behind(**next, **base)).map(move |(n, (next, base))| {
                 let (epoch, partition) = (window.epoch, n as i32);
                 let place = Place { topic: topic.clone(), partition, epoch, offset: *next, until: *base };
                 ((topic_index, n), place)
@@ -288,4 +360,8 @@ fn entry_lane(stream: &Stream, entry: &Entry) -> Option<Lane> {
     let (topic, partition, _) = place(entry);
     let topic = stream.topics.iter().position(|known| known == topic)?;
     Some((topic, usize::try_from(partition).ok()?))
+}
+
+fn is_by_time(by_time: Option<&ByTime>, lane: Lane) -> bool {
+    by_time.is_some_and(|by_time| by_time.lanes.contains(&lane))
 }

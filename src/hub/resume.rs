@@ -7,9 +7,10 @@
 use std::sync::Arc;
 
 use crate::cursor::{Cursor, Positions, TopicPosition};
-use crate::event::{Entry, Epoch, EventId, Gap, GapCause, GapRange, Topic};
+use crate::event::{Entry, Epoch, EventId, Gap, GapCause, GapRange, Topic, UNKNOWN_POSITION};
 use crate::route::Stream;
 
+use super::by_time::{self, ByTime};
 use super::log::{Place, ReplayLimits};
 use super::replay::Replay;
 use super::window::{Hub, Seq, TopicWindow, is_other, rest_of_log};
@@ -50,6 +51,8 @@ impl Ahead {
     fn look(&mut self, topic: &Topic, window: Option<&TopicWindow>, n: usize, position: i64) {
         let known = window.and_then(|window| Some((window, *window.next.get(n)?)));
         match known {
+            // Nothing was read of it, so that nothing is known.
+            Some((_, UNKNOWN_POSITION)) => {}
             // If the log is known to be truncated, the plan contains the gap.
             Some((window, next)) if position > next && window.last_cut(n, position).is_none() => {
                 let (topic, partition, epoch) = (topic.clone(), n as i32, window.epoch);
@@ -62,6 +65,20 @@ impl Ahead {
             Some(_) | None => {}
         }
     }
+}
+
+/// Where a replay from a time starts.
+#[derive(Clone, Copy, Debug)]
+pub struct TimeStart<'a> {
+    /// In milliseconds since the Unix epoch.
+    pub ms: i64,
+    /// The offsets of the time, one list per topic of the stream; see [`super::Log::offsets_at`].
+    pub offsets: &'a [Arc<[i64]>],
+    /// The stream's positions before the offsets were requested. Replay starts from them if a log has no such offset.
+    pub ends: &'a Positions,
+    /// The last received event, if the client named one. The whole window is included then, whatever the times of its
+    /// events.
+    pub id: Option<&'a EventId>,
 }
 
 impl Hub {
@@ -135,36 +152,41 @@ impl Hub {
         let window = self.topic(&id.topic).filter(|_| stream.topics.contains(&id.topic))?;
         let next = *window.next.get(id.partition as usize)?;
         let is_exact = is_full || self.positions(stream).is_single() || self.sent_here(stream, id).is_some();
-        (!is_exact && limits.events > 0 && (0..next).contains(&id.offset)).then(|| Place {
+        // Of a partition that is not read yet, the log has to say whether it has the event.
+        let until = if next == UNKNOWN_POSITION { id.offset + 1 } else { next };
+        (!is_exact && limits.events > 0 && (0..until).contains(&id.offset)).then(|| Place {
             topic: id.topic.clone(),
             partition: id.partition,
             epoch: window.epoch,
             offset: id.offset,
-            until: next,
+            until,
         })
     }
 
-    /// Plans a replay from these offsets, one list per topic of the stream. For an offset of `i64::MAX`, it starts from
-    /// `ends`, the stream's positions before the offsets were requested. `id` is the last received event, if any. The
-    /// whole window is included, whatever the times of its events.
-    pub fn plan_at(
-        &self,
-        stream: &Stream,
-        offsets: &[Arc<[i64]>],
-        ends: &Positions,
-        id: Option<&EventId>,
-        limits: &ReplayLimits,
-    ) -> Plan {
-        let mut positions = ends.clone();
-        for ((topic, offsets), seen) in stream.topics.iter().zip(offsets).zip(&mut positions.0) {
-            seen.next.iter_mut().zip(&**offsets).for_each(|(next, at)| *next = (*next).min(*at));
-            let Some((id, window)) = id.zip(self.topic(topic)) else { continue };
-            seen.next.iter_mut().zip(&window.base).for_each(|(next, base)| *next = (*next).min(*base));
-            if let Some(next) = seen.next.get_mut(id.partition as usize).filter(|_| id.topic == *topic) {
-                *next = id.offset + 1;
+    /// Plans a replay from a time. Partitions whose leaders did not respond follow once they do.
+    pub fn plan_at(&self, stream: &Stream, start: &TimeStart<'_>, limits: &ReplayLimits) -> Plan {
+        let TimeStart { ms, offsets, ends, id } = *start;
+        let (mut positions, mut lanes) = (ends.clone(), Vec::new());
+        for (n, ((topic, offsets), seen)) in stream.topics.iter().zip(offsets).zip(&mut positions.0).enumerate() {
+            let window = id.and_then(|_| self.topic(topic));
+            for (partition, next) in seen.next.iter_mut().enumerate() {
+                let base = window.and_then(|window| window.base.get(partition)).copied();
+                let of_id = id.filter(|id| id.topic == *topic && id.partition as usize == partition);
+                *next = match (of_id, by_time::position(offsets.get(partition).copied(), *next)) {
+                    (Some(id), _) => id.offset + 1,
+                    (None, Some(at)) => base.filter(|base| *base != UNKNOWN_POSITION).map_or(at, |base| base.min(at)),
+                    (None, None) => {
+                        lanes.push((n, partition));
+                        UNKNOWN_POSITION
+                    }
+                };
             }
         }
-        self.plan_exact(stream, positions, &[], limits)
+        let mut plan = self.plan_exact(stream, positions, &[], limits);
+        if !lanes.is_empty() {
+            plan.replay.by_time = Some(Box::new(ByTime { ms, has_window: id.is_some(), ends: ends.clone(), lanes }));
+        }
+        plan
     }
 
     /// Plans a replay of the whole window, for a client whose position has no meaning here.
@@ -188,6 +210,7 @@ impl Hub {
             }
         }
         let mut replay = Replay::new(self, seen, self.base(stream));
+        replay.note_unread(self, stream);
         losses.over_limit = replay.keep_newest(self, stream, limits.events);
         losses.plan(replay)
     }
@@ -289,6 +312,9 @@ impl Losses {
         seen.epoch = window.epoch;
         for (partition, position) in seen.next.iter_mut().enumerate() {
             let (base, next) = (window.base[partition], window.next[partition]);
+            if next == UNKNOWN_POSITION {
+                continue;
+            }
             if *position > next {
                 // If the log is known to be truncated, records that replaced its end are new to the client.
                 let cut = window.last_cut(partition, *position);

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::hub::window::place;
-use crate::hub::{Asker, Log, Lookup, NoLog, WindowLimits, last_id};
+use crate::hub::{Asker, Log, Lookup, NO_OFFSET, NoLog, WindowLimits, last_id};
 use crate::testing::{FakeLog, event, stream};
 
 const TOPICS: [&str; 2] = ["a", "b"];
@@ -92,6 +92,113 @@ fn a_position_among_control_records_repeats_no_event() {
         let plan = hub.plan(&stream, &cursor, &NoLog.limits());
         assert_eq!(ids(&hub, &stream, plan), ["a:0:3"], "who stands at {next}");
     }
+}
+
+const LIMITS: ReplayLimits = ReplayLimits { events: 1000, bytes: 1 << 20, time: std::time::Duration::from_secs(1) };
+
+/// A topic of two partitions, of which the second was not read yet.
+fn hub_without_the_second() -> (Hub, Arc<Stream>) {
+    let mut hub = Hub::new([("a".into(), WindowLimits { events: 9, bytes: 9999 })]);
+    hub.assign(&"a".into(), 7, &[5, UNKNOWN_POSITION]);
+    hub.go_live(&["a".into()]);
+    (hub, stream(1, &["a"]))
+}
+
+fn append(hub: &mut Hub, partition: i32, offset: i64) {
+    hub.append(&Entry::Event(event("a", partition, offset, &[])));
+}
+
+fn places(hub: &Hub, stream: &Stream, replay: &Replay) -> Vec<(i32, i64, i64)> {
+    replay.places(hub, stream).iter().map(|place| (place.partition, place.offset, place.until)).collect()
+}
+
+#[test]
+fn a_position_in_a_partition_that_is_not_read_yet_waits_for_it() {
+    let (mut hub, stream) = hub_without_the_second();
+    append(&mut hub, 0, 5);
+    let seen = Positions(vec![TopicPosition { epoch: 7, next: vec![5, 3] }]);
+    let cursor = seen.cursor(&stream.topics, "a:0:4".parse().unwrap());
+    assert!(hub.ahead(&stream, &cursor).is_nothing());
+    let Plan { gaps, mut replay } = hub.plan(&stream, &cursor, &LIMITS);
+    assert!(gaps.is_empty() && places(&hub, &stream, &replay).is_empty());
+    assert_eq!(replay.step(&hub, &stream).map(|entry| last_id(entry).to_string()).as_deref(), Some("a:0:5"));
+    assert!(replay.step(&hub, &stream).is_none() && replay.is_waiting(&hub, &stream));
+    hub.assign(&"a".into(), 7, &[6, 8]);
+    append(&mut hub, 1, 8);
+    assert!(replay.lost(&hub, &stream).is_empty());
+    assert!(!replay.is_waiting(&hub, &stream));
+    assert_eq!(places(&hub, &stream, &replay), [(1, 3, 8)]);
+    assert_eq!(replay.positions().0[0].next, [6, 3]);
+}
+
+/// A partition that is read for the first time is read from before the client's position.
+#[test]
+fn a_client_ahead_of_a_partition_that_becomes_known_has_lost_nothing() {
+    let (mut hub, stream) = hub_without_the_second();
+    let seen = Positions(vec![TopicPosition { epoch: 7, next: vec![5, 3] }]);
+    let cursor = seen.cursor(&stream.topics, "a:0:4".parse().unwrap());
+    let mut replay = hub.plan(&stream, &cursor, &LIMITS).replay;
+    assert!(replay.lost(&hub, &stream).is_empty() && !replay.is_ahead(&hub, &stream));
+    hub.assign(&"a".into(), 7, &[5, 2]);
+    assert!(replay.lost(&hub, &stream).is_empty());
+    assert!(replay.is_ahead(&hub, &stream) && replay.is_waiting(&hub, &stream));
+    (2..4).for_each(|offset| append(&mut hub, 1, offset));
+    assert!(replay.lost(&hub, &stream).is_empty() && !replay.is_waiting(&hub, &stream));
+    assert_eq!(replay.step(&hub, &stream).map(|entry| last_id(entry).to_string()).as_deref(), Some("a:1:3"));
+}
+
+#[test]
+fn a_partition_that_becomes_known_keeps_the_windows_of_the_others() {
+    let (mut hub, stream) = hub_without_the_second();
+    append(&mut hub, 0, 5);
+    assert_eq!(hub.cursor_now(&stream).unwrap().id.to_string(), "a:0:5");
+    let Plan { replay, .. } = hub.plan_unknown(&stream);
+    assert!(!replay.is_waiting(&hub, &stream), "it stands where live streams stand");
+    assert!(hub.assign(&"a".into(), 7, &[6, 8]).is_empty());
+    append(&mut hub, 1, 8);
+    let mut replay = replay;
+    assert!(replay.lost(&hub, &stream).is_empty());
+    let ids: Vec<_> =
+        std::iter::from_fn(|| replay.step(&hub, &stream).map(|entry| last_id(entry).to_string())).collect();
+    assert_eq!(ids, ["a:0:5", "a:1:8"]);
+}
+
+#[test]
+fn a_time_is_found_later_in_a_partition_that_did_not_answer() {
+    let (mut hub, stream) = (hub(9), stream(1, &["a"]));
+    (0..4).for_each(|offset| append(&mut hub, 1, offset));
+    let (ends, unanswered) = (hub.positions(&stream), [Arc::from([0, UNKNOWN_POSITION, NO_OFFSET])]);
+    let start = TimeStart { ms: 100, offsets: &unanswered, ends: &ends, id: None };
+    let mut replay = hub.plan_at(&stream, &start, &LIMITS).replay;
+    append(&mut hub, 0, 0);
+    append(&mut hub, 1, 4);
+    let steps = |replay: &mut Replay| {
+        std::iter::from_fn(|| replay.step(&hub, &stream).map(|e| last_id(e).to_string())).collect::<Vec<_>>()
+    };
+    assert_eq!(steps(&mut replay), ["a:0:0"]);
+    assert!(replay.is_waiting(&hub, &stream) && places(&hub, &stream, &replay).is_empty());
+    assert!(replay.cursor_now(&stream).is_some());
+    assert_eq!(replay.times(&hub, &stream), [(0, 99)]);
+    replay.resolve(&hub, &stream, 0, &[0, UNKNOWN_POSITION, NO_OFFSET]);
+    assert!(replay.is_waiting(&hub, &stream));
+    replay.resolve(&hub, &stream, 0, &[0, 2, NO_OFFSET]);
+    assert!(!replay.is_waiting(&hub, &stream) && replay.times(&hub, &stream).is_empty());
+    assert_eq!(steps(&mut replay), ["a:1:2", "a:1:3", "a:1:4"]);
+}
+
+#[test]
+fn where_nothing_is_as_late_as_a_time_replay_begins_where_the_stream_stood_before_the_question() {
+    let (mut hub, stream) = hub_without_the_second();
+    let (ends, unanswered) = (hub.positions(&stream), [Arc::from([5, NO_OFFSET])]);
+    let start = TimeStart { ms: 100, offsets: &unanswered, ends: &ends, id: None };
+    let mut replay = hub.plan_at(&stream, &start, &LIMITS).replay;
+    assert!(replay.times(&hub, &stream).is_empty() && replay.is_waiting(&hub, &stream), "it is not read yet");
+    hub.assign(&"a".into(), 7, &[5, 8]);
+    assert!(replay.lost(&hub, &stream).is_empty());
+    assert_eq!(replay.times(&hub, &stream), [(0, 99)]);
+    append(&mut hub, 1, 8);
+    replay.resolve(&hub, &stream, 0, &[5, NO_OFFSET]);
+    assert_eq!(replay.positions().0[0].next, [5, 8]);
 }
 
 fn plan(hub: &Hub, stream: &Stream, cursor: &str) -> Plan {
@@ -458,7 +565,9 @@ proptest! {
             let id = last_id(&entries[cut]);
             let stopped = hub.next_seq();
             let times: Vec<Arc<[i64]>> = TOPICS.iter().map(|_| Arc::from([0; PARTITIONS])).collect();
-            let plan = hub.plan_at(&stream, &times, &hub.positions(&stream), Some(&id), &fake_log.limits);
+            let ends = hub.positions(&stream);
+            let start = TimeStart { ms: 0, offsets: &times, ends: &ends, id: Some(&id) };
+            let plan = hub.plan_at(&stream, &start, &fake_log.limits);
             let got: std::collections::HashSet<_> = walk(&mut hub, &stream, plan, &fake_log, |_| {}).into_iter().collect();
             prop_assert_eq!(hub.next_seq(), stopped);
             for entry in &entries[cut + 1..appended] {

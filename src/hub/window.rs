@@ -1,6 +1,8 @@
 //! The replay window: the newest entries of every topic in the order of reading, and the position of every partition at
 //! both of its ends.
 
+mod cut;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -8,14 +10,14 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::access::Selector;
 use crate::cursor::{Cursor, Positions, TopicPosition};
-use crate::event::{Entry, Epoch, Event, EventId, GapCause, GapRange, Topic};
+use crate::event::{Entry, Epoch, Event, EventId, GapCause, GapRange, Topic, UNKNOWN_POSITION};
 use crate::route::Stream;
+
+use self::cut::Cut;
+use super::standing::Lane;
 
 /// The position of an entry in hub order: a counter across all topics.
 pub type Seq = u64;
-
-/// The most remembered truncations of a topic's logs; the oldest are forgotten. Truncation is very rare.
-const CUTS_MAX: usize = 64;
 
 /// The size of a topic's replay window; the limit that is reached first applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,31 +49,20 @@ pub(super) struct TopicWindow {
     limits: WindowLimits,
     /// The epoch of the topic that the entries belong to.
     pub(super) epoch: Epoch,
-    /// Per partition: the next offset before the window's first entry, and the one after its last entry.
+    /// Per partition: the next offset before the window's first entry, and the one after its last entry, or
+    /// [`UNKNOWN_POSITION`] while the partition is not read.
     pub(super) base: Vec<i64>,
     pub(super) next: Vec<i64>,
+    /// Per partition: the first offset that was read, or [`UNKNOWN_POSITION`].
+    pub(super) from: Vec<i64>,
     /// Entries before this one were read from the log at start instead of live. `None` during the warm-up.
     live_from: Option<Seq>,
     /// At entries of any topic before this one, the topic's position is unknown.
     order_from: Seq,
-    /// Truncations of logs, the oldest first. At most [`CUTS_MAX`].
+    /// Truncations of logs, the oldest first. At most [`cut::CUTS_MAX`].
     cuts: VecDeque<Cut>,
     /// The last entry in hub order that moved a position.
     moved: Option<Seq>,
-}
-
-/// A truncation: records beyond the log's end no longer exist, and other records will replace them.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Cut {
-    /// The position of its gap in hub order.
-    seq: Seq,
-    pub(super) partition: usize,
-    /// The offset after the last remaining record.
-    pub(super) end: i64,
-    /// The offset after the last record that had been read.
-    was: i64,
-    /// Whether there may have been an event beyond the end: transaction markers alone are no loss.
-    pub(super) is_loss: bool,
 }
 
 impl Hub {
@@ -80,7 +71,7 @@ impl Hub {
     }
 
     /// Records a topic's partitions. A partition whose position is unchanged keeps its window; the window is cleared if
-    /// a position changed or the topic was recreated. Returns the ranges that every client of a recreated topic loses:
+    /// a known position changed or the topic was recreated. Returns the ranges that every client of a recreated topic loses:
     /// the rest of its old log.
     pub fn assign(&mut self, topic: &Topic, epoch: Epoch, next: &[i64]) -> Vec<GapRange> {
         let limits = self.limits.get(topic).copied().unwrap_or(WindowLimits { events: 0, bytes: 0 });
@@ -90,14 +81,13 @@ impl Hub {
         }
         let is_anew = is_other(window.epoch, epoch);
         let lost = if is_anew { rest_of_log(topic, &window.next) } else { Vec::new() };
-        if !is_anew && next.starts_with(&window.next) {
-            let added = &next[window.next.len()..];
-            window.base.extend_from_slice(added);
-            window.next.extend_from_slice(added);
+        if !is_anew && window.is_continued_by(next) {
+            window.add(next);
         } else {
             *window = TopicWindow {
                 base: next.to_vec(),
                 next: next.to_vec(),
+                from: next.to_vec(),
                 live_from: window.live_from,
                 order_from: self.next_seq,
                 // These belong to a deleted log.
@@ -237,18 +227,55 @@ impl Hub {
         self.topics.get(topic)
     }
 
+    /// The position of a partition before the window's first entry.
+    pub(super) fn base_of(&self, stream: &Stream, (topic, n): Lane) -> Option<i64> {
+        self.topic(stream.topics.get(topic)?)?.base.get(n).copied()
+    }
+
+    /// The position of a partition after the window's last entry.
+    pub(super) fn next_of(&self, stream: &Stream, (topic, n): Lane) -> Option<i64> {
+        self.topic(stream.topics.get(topic)?)?.next.get(n).copied()
+    }
+
     /// An id for the position before a topic's first record.
     pub fn id_before(&self, topic: &Topic) -> EventId {
-        let offset = self.topics.get(topic).and_then(|w| w.next.first()).map_or(-1, |next| next - 1);
+        let offset = self.topics.get(topic).and_then(|w| w.next.first()).map_or(-1, |next| (next - 1).max(-1));
         EventId { topic: topic.clone(), partition: 0, offset }
     }
 }
 
 impl TopicWindow {
     fn new(limits: WindowLimits) -> Self {
-        let (base, next) = (Vec::new(), Vec::new());
+        let (base, next, from) = (Vec::new(), Vec::new(), Vec::new());
         let (entries, cuts) = (VecDeque::new(), VecDeque::new());
-        Self { entries, bytes: 0, limits, epoch: 0, base, next, live_from: None, order_from: 0, cuts, moved: None }
+        Self {
+            entries,
+            bytes: 0,
+            limits,
+            epoch: 0,
+            base,
+            next,
+            from,
+            live_from: None,
+            order_from: 0,
+            cuts,
+            moved: None,
+        }
+    }
+
+    /// Whether these positions are those of this window, with partitions that are added or become known.
+    fn is_continued_by(&self, next: &[i64]) -> bool {
+        let is_same = |(known, next): (&i64, &i64)| known == next || *known == UNKNOWN_POSITION;
+        next.len() >= self.next.len() && self.next.iter().zip(next).all(is_same)
+    }
+
+    /// Adds partitions, and those that become known.
+    fn add(&mut self, next: &[i64]) {
+        for ends in [&mut self.base, &mut self.next, &mut self.from] {
+            ends.resize(next.len(), UNKNOWN_POSITION);
+            let unknown = ends.iter_mut().zip(next).filter(|(end, _)| **end == UNKNOWN_POSITION);
+            unknown.for_each(|(end, next)| *end = *next);
+        }
     }
 
     fn position(&self) -> TopicPosition {
@@ -298,66 +325,6 @@ impl TopicWindow {
     }
 }
 
-impl TopicWindow {
-    /// Truncates a partition: removes the entries beyond its log's end. Live sessions receive the gap, and sessions in
-    /// catch-up find it with [`Self::cuts_since`]. The window does not contain the gap, because later clients were
-    /// never beyond the end.
-    fn cut(&mut self, cut: Cut) {
-        let is_kept = |entry: &Entry| {
-            let (_, partition, last) = place(entry);
-            partition as usize != cut.partition || last < cut.end
-        };
-        self.entries.retain(|(_, entry)| is_kept(entry));
-        for (_, entry) in self.entries.iter_mut().filter(|(_, entry)| place(entry).1 as usize == cut.partition) {
-            // Offsets without records may contain records now.
-            if let Entry::Event(event) = entry
-                && event.next > cut.end
-            {
-                *event = Arc::new(event.with_next(cut.end));
-            }
-        }
-        self.bytes = self.entries.iter().map(|(_, entry)| entry.weight()).sum();
-        for ends in [&mut self.base, &mut self.next] {
-            ends[cut.partition] = ends[cut.partition].min(cut.end);
-        }
-        // Older cursors may contain positions beyond the end.
-        self.order_from = cut.seq + 1;
-        if self.cuts.len() == CUTS_MAX {
-            self.cuts.pop_front();
-        }
-        self.cuts.push_back(cut);
-    }
-
-    /// Whether an event may have been read of a partition from this offset on. Entries that left the window are unknown.
-    fn may_hold_events(&self, partition: usize, from: i64) -> bool {
-        let mut places = self.entries.iter().map(|(_, entry)| place(entry));
-        self.base[partition] > from || places.any(|(_, of, last)| of as usize == partition && last >= from)
-    }
-
-    /// The writer skipped the entries before `next`, which the log contains: the partition's window starts there, so
-    /// that resuming clients read them from the log.
-    fn skip(&mut self, seq: Seq, partition: i32, next: i64) {
-        self.entries.retain(|(_, entry)| place(entry).1 != partition);
-        self.bytes = self.entries.iter().map(|(_, entry)| entry.weight()).sum();
-        for ends in [&mut self.base, &mut self.next] {
-            ends[partition as usize] = next;
-        }
-        self.order_from = seq + 1;
-    }
-
-    /// The truncations from this position in hub order on, in order.
-    pub(super) fn cuts_since(&self, seq: Seq) -> impl Iterator<Item = &Cut> {
-        self.cuts.iter().filter(move |cut| cut.seq >= seq)
-    }
-
-    /// The last truncation of a log, for a client whose position is beyond what has been read since, and not beyond what
-    /// had been read before. A position that was never read here is unrelated to that truncation.
-    pub(super) fn last_cut(&self, partition: usize, position: i64) -> Option<&Cut> {
-        let last = self.cuts.iter().rev().find(|cut| cut.partition == partition)?;
-        (position <= last.was).then_some(last)
-    }
-}
-
 /// Whether two epochs identify two topics of one name; unknown epochs do not.
 pub(super) fn is_other(one: Epoch, other: Epoch) -> bool {
     one != 0 && other != 0 && one != other
@@ -365,8 +332,12 @@ pub(super) fn is_other(one: Epoch, other: Epoch) -> bool {
 
 /// What a client at `next` misses of a deleted log.
 pub(super) fn rest_of_log(topic: &Topic, next: &[i64]) -> Vec<GapRange> {
-    let range =
-        |(partition, from): (i32, &i64)| GapRange { topic: topic.clone(), partition, from: *from, to: GapRange::OPEN };
+    let range = |(partition, from): (i32, &i64)| GapRange {
+        topic: topic.clone(),
+        partition,
+        from: (*from).max(0),
+        to: GapRange::OPEN,
+    };
     (0..).zip(next).map(range).collect()
 }
 

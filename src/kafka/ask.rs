@@ -122,8 +122,16 @@ pub(super) fn topics(
     })
 }
 
+/// A topic as a broker describes it.
+#[derive(Clone, Debug)]
+pub(super) struct Description {
+    pub(super) described: Described,
+    /// The leader of partition 0, 1, 2, ..., if there is one.
+    pub(super) leaders: Vec<Option<i32>>,
+}
+
 /// The description of one topic.
-pub(super) type DescribedOrNot = Result<Described, RDKafkaErrorCode>;
+pub(super) type DescribedOrNot = Result<Description, RDKafkaErrorCode>;
 
 fn read_topics(event: &Event) -> Vec<DescribedOrNot> {
     let mut count = 0;
@@ -144,11 +152,9 @@ fn describe(topic: *const sys::rd_kafka_TopicDescription_t) -> DescribedOrNot {
         // The broker omitted it.
         return Err(RDKafkaErrorCode::UnknownTopicOrPartition);
     }
-    let mut partitions = 0;
     // SAFETY: the description is a live event's (`read_topics`), and so is what it points at; an error that is null
     // has the code for none.
     let (error, id) = unsafe {
-        sys::rd_kafka_TopicDescription_partitions(topic, &raw mut partitions);
         let error = sys::rd_kafka_error_code(sys::rd_kafka_TopicDescription_error(topic));
         (error, sys::rd_kafka_TopicDescription_topic_id(topic))
     };
@@ -161,11 +167,35 @@ fn describe(topic: *const sys::rd_kafka_TopicDescription_t) -> DescribedOrNot {
         // SAFETY: the UUID is not null, and the live description's.
         unsafe { epoch_of(sys::rd_kafka_Uuid_most_significant_bits(id), sys::rd_kafka_Uuid_least_significant_bits(id)) }
     };
-    match i32::try_from(partitions) {
+    let leaders = leaders(topic);
+    match i32::try_from(leaders.len()) {
         // The topic is being created.
         Ok(0) | Err(_) => Err(RDKafkaErrorCode::UnknownTopicOrPartition),
-        Ok(partitions) => Ok(Described { epoch, partitions }),
+        Ok(partitions) => Ok(Description { described: Described { epoch, partitions }, leaders }),
     }
+}
+
+/// The leaders of a described topic's partitions.
+fn leaders(topic: *const sys::rd_kafka_TopicDescription_t) -> Vec<Option<i32>> {
+    let mut count = 0;
+    // SAFETY: the description is a live event's (`describe`), and so is the array that it gives, of as many as it says.
+    let partitions = unsafe {
+        let first = sys::rd_kafka_TopicDescription_partitions(topic, &raw mut count);
+        if first.is_null() { &[] } else { slice::from_raw_parts(first, count) }
+    };
+    let mut leaders = vec![None; count];
+    for partition in partitions {
+        // SAFETY: the partition is the live description's; a leader that is null is none.
+        let (id, leader) = unsafe {
+            let node = sys::rd_kafka_TopicPartitionInfo_leader(*partition);
+            let leader = (!node.is_null()).then(|| sys::rd_kafka_Node_id(node));
+            (sys::rd_kafka_TopicPartitionInfo_partition(*partition), leader)
+        };
+        if let Some(known) = usize::try_from(id).ok().and_then(|id| leaders.get_mut(id)) {
+            *known = leader.filter(|id| *id >= 0);
+        }
+    }
+    leaders
 }
 
 /// Derives an epoch from a topic's UUID: the FNV-1a hash of its 16 bytes (the Internet draft "The FNV Non-Cryptographic

@@ -1,9 +1,10 @@
-//! The thread that reads Kafka: it warms the window, then hands on one batch per drain, and keeps the client going.
+//! The thread that reads Kafka: it warms the window, then passes on one batch per poll, and keeps the client usable.
 //!
-//! All partitions are assigned by hand, from positions this thread keeps: no group is joined, nothing is committed.
-//! Whatever fails is tried again for ever; start-up and the rest of the process never wait for it. What is to be read
-//! is found by [`super::survey`]; no question to a broker holds up reading.
+//! It assigns all partitions itself, from positions that it keeps: it joins no group and commits nothing. It retries
+//! whatever fails without end; start-up and the rest of the process never wait for it. [`super::survey`] finds what is to
+//! be read; no request to a broker delays reading.
 
+mod holes;
 mod observe;
 
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use rustc_hash::FxHashMap;
 use super::client::{Client, Context, Link, connect, connect_for_questions};
 use super::closing::Closing;
 use super::headers::headers;
-use super::message::record;
+use super::message::{record, unix_ms};
 use super::positions::Positions;
 use super::probe::Probe;
 use super::receive::Received;
@@ -148,6 +149,7 @@ impl Reading {
     fn new(base: Reader, clients: Clients) -> Self {
         let topics: Vec<_> =
             base.config.topics.iter().map(|topic| TopicReader::new(topic.clone(), &base.metrics)).collect();
+        let survey = Survey::new(base.config.finds_times);
         let index = topics.iter().enumerate().map(|(index, topic)| (topic.source().clone(), index)).collect();
         Self {
             base,
@@ -155,7 +157,7 @@ impl Reading {
             asking: clients.asking,
             topics,
             index,
-            survey: Survey::new(),
+            survey,
             warm_until: None,
             renewal: Retry::new(RENEWAL_PAUSES),
             needs_renewal: false,
@@ -202,12 +204,19 @@ impl Reading {
         for (index, finding) in findings.iter().enumerate() {
             let topic = &mut self.topics[index];
             match finding {
-                Finding::Missing(code) => self.base.link.missing_topic(topic.source(), *code),
+                Finding::Missing(code) => {
+                    topic.note_missing();
+                    self.base.link.missing_topic(topic.source(), *code);
+                }
                 Finding::Unanswered(code) => {
                     is_open = true;
                     self.base.link.error(Some(*code), "where a log begins and ends is not known");
                 }
                 Finding::Found(seen) => {
+                    if let Some(code) = seen.unanswered {
+                        is_open = true;
+                        self.base.link.error(Some(code), "where a log begins and ends is not known");
+                    }
                     let source = topic.source().clone();
                     let change = topic.take_in(seen, |partition| positions.get(&source, partition));
                     assign = assign.max(change.assign);
@@ -244,7 +253,7 @@ impl Reading {
     fn assign(&mut self) {
         let mut list = TopicPartitionList::new();
         for topic in &self.topics {
-            for (partition, next) in (0..).zip(topic.next()) {
+            for (partition, next) in topic.reads() {
                 if let Err(error) = list.add_partition_offset(topic.source(), partition, Offset::Offset(next)) {
                     self.base.link.error(error.rdkafka_error_code(), &error.to_string());
                 }
@@ -315,41 +324,6 @@ impl Reading {
         told.into_iter().for_each(Received::handed_on);
     }
 
-    /// Lets positions pass the control records that follow the batch's last records: cursors say then that nothing is
-    /// missed where those are deleted.
-    fn pass_holes(&mut self, batch: &mut Vec<Entry>) {
-        let touched = |topic: &TopicReader| topic.touched().to_vec();
-        let partitions: Vec<_> = self.topics.iter().map(touched).collect();
-        self.pass(partitions, batch);
-        self.topics.iter_mut().for_each(TopicReader::end_batch);
-    }
-
-    /// The same for partitions, one list a topic, that may have got control records alone.
-    fn pass(&mut self, partitions: Vec<Vec<i32>>, batch: &mut Vec<Entry>) {
-        if self.needs_renewal {
-            // It may still say where it stood in a log that is gone.
-            return;
-        }
-        let named = self.topics.iter().zip(&partitions);
-        let named = named.flat_map(|(topic, ids)| ids.iter().map(|id| (&**topic.source(), *id)));
-        let Ok(positions) = Positions::of_these(&self.client, named) else { return };
-        for (topic, ids) in self.topics.iter_mut().zip(partitions) {
-            for id in ids {
-                if let Some(position) = positions.get(topic.source(), id) {
-                    topic.pass(id, position, batch);
-                }
-            }
-        }
-    }
-
-    /// The same for all partitions.
-    fn pass_all(&mut self) {
-        let all = |topic: &TopicReader| (0..).zip(topic.next()).map(|(id, _)| id).collect();
-        let (partitions, mut batch) = (self.topics.iter().map(all).collect(), Vec::new());
-        self.pass(partitions, &mut batch);
-        self.hand_on(batch);
-    }
-
     fn hand_on(&mut self, batch: Vec<Entry>) {
         if !batch.is_empty() {
             (self.base.sink)(Feed::Batch(batch.into()));
@@ -367,7 +341,7 @@ impl Reading {
         self.pass_all();
         let (mut warmed, mut holes) = (Vec::new(), Vec::new());
         for topic in &mut self.topics {
-            if let Some((assigned, warm, behind)) = topic.finish_warm_up() {
+            if let Some((assigned, warm, behind)) = topic.finish_warm_up(unix_ms()) {
                 (self.base.sink)(assigned);
                 warmed.push(warm);
                 holes.extend(behind);

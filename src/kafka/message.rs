@@ -9,7 +9,6 @@ use crate::decode::{Header, Record};
 
 /// The record of a message with these headers, with the current time as its time of receipt.
 pub(super) fn record<'a>(message: &'a BorrowedMessage<'_>, headers: &'a [Header<'a>]) -> Record<'a> {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Record {
         partition: message.partition(),
         offset: message.offset(),
@@ -18,7 +17,13 @@ pub(super) fn record<'a>(message: &'a BorrowedMessage<'_>, headers: &'a [Header<
         headers,
         value: message.payload(),
         received: Instant::now(),
-        received_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX),
+        received_ms: unix_ms(),
         trace: None,
     }
+}
+
+/// The time in milliseconds since the Unix epoch.
+pub(super) fn unix_ms() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }

@@ -8,17 +8,18 @@ use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataPartition;
 
 use super::client::Client;
 use crate::event::Topic;
 
 /// The response of a broker.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Metadata {
     /// The broker's id.
     pub(super) broker: i32,
-    /// The number of partitions; 0 if the topic does not exist.
-    pub(super) partitions: usize,
+    /// The leader of each partition, if it has one. Empty if the topic does not exist.
+    pub(super) leaders: Vec<Option<i32>>,
 }
 
 /// A request in progress. Dropping it cancels it.
@@ -58,8 +59,20 @@ fn fetch(client: &Client, topic: &Topic, limit: Duration) -> Result<Metadata, Ka
     let broker = metadata.orig_broker_id();
     let found = metadata.topics().iter().find(|found| found.name() == &**topic);
     match found.map(|found| (found.error().map(RDKafkaErrorCode::from), found.partitions())) {
-        Some((None, partitions)) => Ok(Metadata { broker, partitions: partitions.len() }),
-        None | Some((Some(RDKafkaErrorCode::UnknownTopicOrPartition), _)) => Ok(Metadata { broker, partitions: 0 }),
+        Some((None, partitions)) => Ok(Metadata { broker, leaders: leaders(partitions) }),
+        None | Some((Some(RDKafkaErrorCode::UnknownTopicOrPartition), _)) => {
+            Ok(Metadata { broker, leaders: Vec::new() })
+        }
         Some((Some(code), _)) => Err(KafkaError::MetadataFetch(code)),
     }
+}
+
+fn leaders(partitions: &[MetadataPartition]) -> Vec<Option<i32>> {
+    let mut leaders = vec![None; partitions.len()];
+    for partition in partitions {
+        if let Some(known) = usize::try_from(partition.id()).ok().and_then(|id| leaders.get_mut(id)) {
+            *known = Some(partition.leader()).filter(|leader| *leader >= 0);
+        }
+    }
+    leaders
 }

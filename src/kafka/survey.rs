@@ -1,22 +1,23 @@
-//! Looks at the cluster, again and again: which topics are there, whether they are those that were read so far, how
-//! many partitions they have, and from where to where the logs go that somebody wants to know of.
+//! Examines the cluster repeatedly: which topics exist, whether they are those that were read so far, how many partitions
+//! they have, and where the logs begin and end that are to be read.
 //!
-//! One question at a time, and reading goes on meanwhile. What follows from the answers is decided in [`super::topic`].
+//! Reading continues meanwhile. What follows from the answers is decided in [`super::topic`]. A partition whose leader does
+//! not answer is left out of the findings, and asked for again in the next survey.
+
+mod logs;
 
 use std::mem;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::TopicPartitionList;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::Offset;
 
-use super::ask::{self, DescribedOrNot, LogName, Offsets, Question};
-use super::client::{Client, Isolation};
+use self::logs::{Answers, Logs, Wanted};
+use super::ask::{self, DescribedOrNot, Description, Question};
+use super::client::Client;
 use super::metadata;
 use super::retry::Retry;
-use super::topic::{Described, Seen, TopicReader};
+use super::topic::{Seen, TopicReader};
 
 /// How long the client may take to connect to the first broker, each time it is asked to.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -36,6 +37,8 @@ pub(super) struct Survey {
     /// The client lost a position since the survey under way began, and before.
     lost: bool,
     looks_for_lost: bool,
+    /// Whether the brokers have an index of times.
+    finds_times: bool,
 }
 
 #[derive(Default)]
@@ -45,31 +48,32 @@ enum Stage {
     /// Which broker there is, to be asked for the topics.
     Broker(metadata::Asking),
     Topics(Question<Vec<DescribedOrNot>>),
-    Starts(Vec<Asked>, Question<Offsets>),
-    Ends(Vec<Asked>, Offsets, Question<Offsets>),
+    Logs(Vec<Asked>, Logs),
 }
 
 /// One topic of a survey under way.
 #[derive(Debug)]
 struct Asked {
     described: DescribedOrNot,
-    wanted: Range<i32>,
+    /// The partitions whose logs are asked for.
+    wanted: Vec<i32>,
     was: Vec<i64>,
 }
 
 /// What was found of a topic.
 #[derive(Debug)]
 pub(super) enum Finding {
+    /// It exists, and the leader of at least one of the partitions that were asked for has answered.
     Found(Seen),
-    /// It is not there, or may not be read.
+    /// It does not exist, or may not be read.
     Missing(RDKafkaErrorCode),
-    /// It is there, but where its logs begin and end was not to be had.
+    /// It exists, and no leader has answered.
     Unanswered(RDKafkaErrorCode),
 }
 
 impl Survey {
     /// The first survey is due at once.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(finds_times: bool) -> Self {
         Self {
             stage: Stage::Resting,
             next: Retry::new(PAUSES),
@@ -77,6 +81,7 @@ impl Survey {
             turn: 0,
             lost: false,
             looks_for_lost: false,
+            finds_times,
         }
     }
 
@@ -117,7 +122,11 @@ impl Survey {
         topics: &[TopicReader],
     ) -> Option<Result<Vec<Finding>, KafkaError>> {
         let outcome = self.advance(client, topics).transpose()?;
-        let is_whole = |found: &Finding| !matches!(found, Finding::Unanswered(_));
+        let is_whole = |found: &Finding| match found {
+            Finding::Found(seen) => seen.unanswered.is_none(),
+            Finding::Missing(_) => true,
+            Finding::Unanswered(_) => false,
+        };
         if !outcome.as_ref().is_ok_and(|findings| findings.iter().all(is_whole)) {
             self.lost |= self.looks_for_lost;
         }
@@ -151,25 +160,15 @@ impl Survey {
                 Some(described) => {
                     let asked = self.take_in(described, topics);
                     if asked.iter().all(|asked| asked.wanted.is_empty()) {
-                        return Ok(Some(findings(asked, topics, &Offsets::new(), &Offsets::new())));
+                        return Ok(Some(findings(asked, topics, &Answers::new())));
                     }
-                    let list = list(&asked, topics, Offset::Beginning, |_| true)?;
-                    self.stage = Stage::Starts(asked, ask::offsets(client, &list, Isolation::Uncommitted, ANSWER_WAIT));
+                    let wanted = self.wanted(&asked, topics);
+                    self.stage = Stage::Logs(asked, Logs::ask(client, wanted, ANSWER_WAIT)?);
                 }
             },
-            Stage::Starts(asked, question) => match question.answer().transpose()? {
-                None => self.stage = Stage::Starts(asked, question),
-                Some(starts) => {
-                    // Who does not answer now was waited for once.
-                    let is_known = |log: &LogName| starts.get(log).is_some_and(Result::is_ok);
-                    let list = list(&asked, topics, Offset::End, is_known)?;
-                    self.stage =
-                        Stage::Ends(asked, starts, ask::offsets(client, &list, Isolation::Uncommitted, ANSWER_WAIT));
-                }
-            },
-            Stage::Ends(asked, starts, question) => match question.answer().transpose()? {
-                None => self.stage = Stage::Ends(asked, starts, question),
-                Some(ends) => return Ok(Some(findings(asked, topics, &starts, &ends))),
+            Stage::Logs(asked, mut logs) => match logs.answers() {
+                None => self.stage = Stage::Logs(asked, logs),
+                Some(answers) => return Ok(Some(findings(asked, topics, &answers))),
             },
         }
         Ok(None)
@@ -180,46 +179,48 @@ impl Survey {
         let mut described = described.into_iter();
         let ask = |topic: &TopicReader| {
             let described = described.next().unwrap_or(Err(RDKafkaErrorCode::UnknownTopicOrPartition));
-            let wanted = described.map_or(0..0, |described| topic.wanted(&described, self.looks_for_lost));
+            let wanted = |found: &Description| topic.wanted(&found.described, self.looks_for_lost);
+            let wanted = described.as_ref().map_or_else(|_| Vec::new(), wanted);
             Asked { described, wanted, was: topic.next().collect() }
         };
         topics.iter().map(ask).collect()
     }
+
+    /// The logs of all topics that are asked for.
+    fn wanted(&self, asked: &[Asked], topics: &[TopicReader]) -> Vec<Wanted> {
+        let of_topic = |(asked, topic): (&Asked, &TopicReader)| {
+            let leaders = asked.described.as_ref().map_or_else(|_| Vec::new(), |found| found.leaders.clone());
+            let (source, ms) = (topic.source().to_string(), topic.joins_at().filter(|_| self.finds_times));
+            let wanted = |partition: &i32| Wanted {
+                log: (source.clone(), *partition),
+                leader: usize::try_from(*partition).ok().and_then(|n| leaders.get(n).copied().flatten()),
+                ms,
+            };
+            asked.wanted.iter().map(wanted).collect::<Vec<_>>()
+        };
+        asked.iter().zip(topics).flat_map(of_topic).collect()
+    }
 }
 
-/// The partitions that are wanted and fit, each with the end of its log that is asked for.
-fn list(
-    asked: &[Asked],
-    topics: &[TopicReader],
-    end: Offset,
-    fits: impl Fn(&LogName) -> bool,
-) -> Result<TopicPartitionList, KafkaError> {
-    let mut list = TopicPartitionList::new();
-    for (asked, topic) in asked.iter().zip(topics) {
-        for log in asked.wanted.clone().map(|partition| (topic.source().to_string(), partition)) {
-            if fits(&log) {
-                list.add_partition_offset(&log.0, log.1, end)?;
-            }
+fn findings(asked: Vec<Asked>, topics: &[TopicReader], answers: &Answers) -> Vec<Finding> {
+    asked.into_iter().zip(topics).map(|(asked, topic)| finding(topic.source(), asked, answers)).collect()
+}
+
+fn finding(source: &str, asked: Asked, answers: &Answers) -> Finding {
+    let described = match asked.described {
+        Err(code) => return Finding::Missing(code),
+        Ok(Description { described, .. }) => described,
+    };
+    let (mut logs, mut unanswered) = (Vec::new(), None);
+    for partition in asked.wanted {
+        match answers.get(&(source.to_owned(), partition)).copied() {
+            Some(Ok(ends)) => logs.push((partition, ends)),
+            Some(Err(code)) => unanswered = Some(code),
+            None => unanswered = Some(RDKafkaErrorCode::UnknownPartition),
         }
     }
-    Ok(list)
-}
-
-fn findings(asked: Vec<Asked>, topics: &[TopicReader], starts: &Offsets, ends: &Offsets) -> Vec<Finding> {
-    let found = |(asked, topic): (Asked, &TopicReader)| match asked.described {
-        Err(code) => Finding::Missing(code),
-        Ok(described) => found(topic.source(), described, asked, starts, ends),
-    };
-    asked.into_iter().zip(topics).map(found).collect()
-}
-
-fn found(source: &str, described: Described, asked: Asked, starts: &Offsets, ends: &Offsets) -> Finding {
-    let offset = |of: &Offsets, partition| {
-        of.get(&(source.to_owned(), partition)).copied().unwrap_or(Err(RDKafkaErrorCode::UnknownPartition))
-    };
-    let log = |partition| Ok((offset(starts, partition)?, offset(ends, partition)?));
-    match asked.wanted.map(log).collect() {
-        Ok(logs) => Finding::Found(Seen { described, logs, was: asked.was }),
-        Err(code) => Finding::Unanswered(code),
+    match unanswered {
+        Some(code) if logs.is_empty() => Finding::Unanswered(code),
+        _ => Finding::Found(Seen { described, logs, unanswered, was: asked.was }),
     }
 }

@@ -11,13 +11,16 @@ use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
 
-pub(super) use self::change::{Assign, Described, Seen};
+pub(super) use self::change::{Assign, Described, LogEnds, Seen};
 use super::warm::Warm;
 use crate::config::snapshot::TopicConfig;
 use crate::decode::{Decoder, Record};
-use crate::event::{Entry, Epoch, Feed, GapCause, GapRange, Topic};
+use crate::event::{Entry, Epoch, Feed, GapCause, GapRange, Topic, UNKNOWN_POSITION};
 use crate::metrics::Metrics;
 
+/// How far the clocks of producers and this one may differ: a partition that answers late is read from this long before its
+/// topic went live.
+const SKEW_MS: i64 = 60_000;
 /// The least time between two log lines about a topic's undecodable records.
 const UNDECODABLE_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -29,6 +32,10 @@ pub(super) struct TopicReader {
     epoch: Epoch,
     /// That of the topic which was deleted: a broker that lags behind may still tell it.
     former: Epoch,
+    /// It did not exist when it was looked for first: all of its records are new.
+    is_new: bool,
+    /// When it went live, in milliseconds since the Unix epoch.
+    live_ms: Option<i64>,
     partitions: Vec<Partition>,
     /// The partitions of which the batch under way has entries.
     touched: Vec<i32>,
@@ -68,11 +75,22 @@ struct Partition {
     reached_end: bool,
     /// Which entry of the batch under way is its last.
     last: Option<usize>,
+    /// All of its records are new, so that it is read from its first one.
+    is_new: bool,
 }
 
 impl Partition {
     fn new(next: i64, end: i64) -> Self {
-        Self { next, end, reached_end: false, last: None }
+        Self { next, end, reached_end: false, last: None, is_new: false }
+    }
+
+    /// A partition whose leader has not answered: it is not read yet.
+    fn unknown(is_new: bool) -> Self {
+        Self { is_new, ..Self::new(UNKNOWN_POSITION, UNKNOWN_POSITION) }
+    }
+
+    fn is_known(&self) -> bool {
+        self.next != UNKNOWN_POSITION
     }
 }
 
@@ -88,6 +106,8 @@ impl TopicReader {
             phase: Phase::Absent,
             epoch: 0,
             former: 0,
+            is_new: false,
+            live_ms: None,
             partitions: Vec::new(),
             touched: Vec::new(),
             quiet_until: None,
@@ -122,9 +142,29 @@ impl TopicReader {
         self.phase.is_live()
     }
 
-    /// The offset each partition is read from next; nothing while absent.
+    /// The offset each partition is read from next, [`UNKNOWN_POSITION`] where that is not known yet; nothing while absent.
     pub(super) fn next(&self) -> impl ExactSizeIterator<Item = i64> {
         self.partitions.iter().map(|partition| partition.next)
+    }
+
+    /// The partitions that are read, each with the offset that is next.
+    pub(super) fn reads(&self) -> impl Iterator<Item = (i32, i64)> {
+        (0..).zip(self.next()).filter(|(_, next)| *next != UNKNOWN_POSITION)
+    }
+
+    fn partition(&self, id: i32) -> Option<&Partition> {
+        self.partitions.get(usize::try_from(id).ok()?)
+    }
+
+    /// Notes that the topic does not exist.
+    pub(super) fn note_missing(&mut self) {
+        self.is_new |= self.is_absent();
+    }
+
+    /// From which time on, in milliseconds since the Unix epoch, a partition is read that was not answered for when the topic
+    /// went live. Nothing before.
+    pub(super) fn joins_at(&self) -> Option<i64> {
+        self.live_ms.filter(|_| self.is_live()).map(|ms| (ms - SKEW_MS).max(0))
     }
 
     /// Where to start in a log of offsets `low..high`, so that the window can be filled from this partition alone.
@@ -225,16 +265,19 @@ impl TopicReader {
     /// Whether everything that was in the log when the topic was found has been taken; `position` is the client's.
     pub(super) fn has_caught_up(&self, position: impl Fn(i32) -> Option<i64>) -> bool {
         (0..).zip(&self.partitions).all(|(id, partition)| {
-            partition.reached_end
+            !partition.is_known()
+                || partition.reached_end
                 || partition.next >= partition.end
                 || position(id).is_some_and(|position| position >= partition.end)
         })
     }
 
     /// Ends the warm-up: the announcement of what is going to be delivered, what was kept back, and the holes behind it.
-    pub(super) fn finish_warm_up(&mut self) -> Option<(Feed, Warm, Vec<Entry>)> {
+    /// `now_ms` is in milliseconds since the Unix epoch.
+    pub(super) fn finish_warm_up(&mut self, now_ms: i64) -> Option<(Feed, Warm, Vec<Entry>)> {
         match std::mem::replace(&mut self.phase, Phase::Live) {
             Phase::Warming(mut warm) => {
+                self.live_ms = Some(now_ms);
                 let assigned = self.assigned(warm.floors().into());
                 let ends = (0..).zip(self.next().collect::<Vec<_>>());
                 let holes = ends.filter(|(id, end)| warm.pass(*id as usize, *end)).map(|(id, end)| self.hole(id, end));

@@ -1,11 +1,15 @@
 //! Where a topic stands, record by record and survey by survey.
 
+use rdkafka::error::RDKafkaErrorCode;
+
 use super::change::Change;
 use super::*;
 
 /// A topic's epoch, and that of the one made anew.
 const EPOCH: Epoch = 7;
 const ANEW: Epoch = 8;
+/// When topics go live.
+const LIVE_MS: i64 = 1_000_000;
 
 fn absent() -> TopicReader {
     let config = TopicConfig { replay_events: 10, replay_bytes: 1000, ..TopicConfig::new("a".into(), []) };
@@ -20,7 +24,7 @@ fn reader(logs: &[(i64, i64)]) -> TopicReader {
 
 fn live(logs: &[(i64, i64)]) -> TopicReader {
     let mut topic = reader(logs);
-    topic.finish_warm_up().unwrap();
+    topic.finish_warm_up(LIVE_MS).unwrap();
     topic
 }
 
@@ -35,10 +39,28 @@ fn survey_lost(topic: &mut TopicReader, logs: &[(i64, i64)], position: Option<i6
 }
 
 fn look(topic: &mut TopicReader, epoch: Epoch, logs: &[(i64, i64)], lost: bool, position: Option<i64>) -> Change {
+    let logs: Vec<_> = logs.iter().map(|(low, high)| Some(ends(*low, *high))).collect();
+    look_at(topic, epoch, &logs, lost, position)
+}
+
+fn ends(low: i64, high: i64) -> LogEnds {
+    LogEnds { low, high, at: None }
+}
+
+/// The same where the leaders of some partitions do not answer.
+fn look_at(
+    topic: &mut TopicReader,
+    epoch: Epoch,
+    logs: &[Option<LogEnds>],
+    lost: bool,
+    position: Option<i64>,
+) -> Change {
     let described = Described { epoch, partitions: logs.len() as i32 };
     let wanted = topic.wanted(&described, lost);
-    let logs = logs[wanted.start as usize..].iter().take(wanted.len()).copied().collect();
-    topic.take_in(&Seen { described, logs, was: next(topic) }, |_| position)
+    let unanswered =
+        wanted.iter().any(|id| logs[*id as usize].is_none()).then_some(RDKafkaErrorCode::OperationTimedOut);
+    let logs = wanted.iter().filter_map(|id| Some((*id, logs[*id as usize]?))).collect();
+    topic.take_in(&Seen { described, logs, unanswered, was: next(topic) }, |_| position)
 }
 
 /// Epoch and positions of an announcement.
@@ -116,7 +138,7 @@ fn a_warm_up_passes_control_records_as_well() {
     for (partition, position) in [(0, 4), (1, 2)] {
         topic.pass(partition, position, &mut entries);
     }
-    let (assigned, warm, holes) = topic.finish_warm_up().unwrap();
+    let (assigned, warm, holes) = topic.finish_warm_up(LIVE_MS).unwrap();
     assert_eq!(announced(Some(assigned)), Some((EPOCH, vec![0, 0])));
     entries.extend(crate::kafka::warm::merge(vec![warm]).into_iter().chain(holes));
     let given: Vec<_> = entries.iter().map(|entry| (crate::hub::last_id(entry), crate::hub::after(entry))).collect();
@@ -158,7 +180,7 @@ fn added_partitions_are_read_from_their_start_and_announced_once_live() {
     let mut topic = reader(&[(0, 1)]);
     let grown = survey(&mut topic, EPOCH, &[(0, 1), (4, 9)]);
     assert_eq!((grown.assign, announced(grown.announcement)), (Assign::Again, None));
-    let (feed, ..) = topic.finish_warm_up().unwrap();
+    let (feed, ..) = topic.finish_warm_up(LIVE_MS).unwrap();
     assert_eq!(announced(Some(feed)), Some((EPOCH, vec![0, 4])));
     let grown = survey(&mut topic, EPOCH, &[(0, 1), (4, 9), (0, 100)]);
     assert_eq!((grown.assign, announced(grown.announcement)), (Assign::Again, Some((EPOCH, vec![0, 4, 0]))));
@@ -196,7 +218,7 @@ fn a_partition_that_went_on_since_its_log_was_asked_for_is_sound() {
     let described = Described { epoch: EPOCH, partitions: 1 };
     let was = next(&topic);
     (5..9).for_each(|offset| assert_eq!(take(&mut topic, 0, offset), 1));
-    let change = topic.take_in(&Seen { described, logs: vec![(0, 6)], was }, |_| None);
+    let change = topic.take_in(&Seen { described, logs: vec![(0, ends(0, 6))], unanswered: None, was }, |_| None);
     assert_eq!((gaps(&change), next(&topic)), (vec![], vec![9]));
 }
 
@@ -204,7 +226,7 @@ fn a_partition_that_went_on_since_its_log_was_asked_for_is_sound() {
 fn a_position_lost_while_warming_is_nobodys_gap() {
     let mut topic = reader(&[(0, 5)]);
     assert!(gaps(&survey_lost(&mut topic, &[(2, 9)], None)).is_empty());
-    let (feed, ..) = topic.finish_warm_up().unwrap();
+    let (feed, ..) = topic.finish_warm_up(LIVE_MS).unwrap();
     assert_eq!(announced(Some(feed)), Some((EPOCH, vec![2])));
     let mut topic = reader(&[(0, 5)]);
     take(&mut topic, 0, 4);
@@ -232,7 +254,7 @@ fn a_topic_made_anew_while_warming_is_nobodys_news() {
     take(&mut topic, 0, 4);
     let change = survey(&mut topic, ANEW, &[(0, 100)]);
     assert_eq!((change.assign, announced(change.announcement)), (Assign::OnNewClient, None));
-    let (feed, ..) = topic.finish_warm_up().unwrap();
+    let (feed, ..) = topic.finish_warm_up(LIVE_MS).unwrap();
     assert_eq!(announced(Some(feed)), Some((ANEW, vec![90])));
 }
 
@@ -240,7 +262,7 @@ fn a_topic_made_anew_while_warming_is_nobodys_news() {
 fn without_epochs_only_positions_and_partitions_tell() {
     let mut topic = absent();
     survey(&mut topic, 0, &[(0, 5), (0, 5)]);
-    topic.finish_warm_up().unwrap();
+    topic.finish_warm_up(LIVE_MS).unwrap();
     (0..5).for_each(|offset| assert_eq!(take(&mut topic, 1, offset), 1));
     assert_eq!(survey(&mut topic, 0, &[(0, 100), (0, 100)]).assign, Assign::AsItIs);
     let change = survey(&mut topic, 0, &[(0, 100)]);
@@ -248,4 +270,61 @@ fn without_epochs_only_positions_and_partitions_tell() {
     assert_eq!(announced(change.announcement), Some((0, vec![0])));
     let known = survey(&mut topic, EPOCH, &[(0, 100)]);
     assert_eq!((known.assign, announced(known.announcement)), (Assign::AsItIs, Some((EPOCH, vec![0]))));
+}
+
+#[test]
+fn a_partition_that_does_not_answer_holds_up_no_other() {
+    let mut topic = absent();
+    assert_eq!(look_at(&mut topic, EPOCH, &[Some(ends(0, 0)), None], false, None).assign, Assign::Again);
+    assert_eq!((topic.reads().collect::<Vec<_>>(), next(&topic)), (vec![(0, 0)], vec![0, UNKNOWN_POSITION]));
+    assert!(topic.has_caught_up(|_| None));
+    let (feed, ..) = topic.finish_warm_up(LIVE_MS).unwrap();
+    assert_eq!(announced(Some(feed)), Some((EPOCH, vec![0, UNKNOWN_POSITION])));
+    assert_eq!(take(&mut topic, 0, 0), 1);
+    let described = Described { epoch: EPOCH, partitions: 2 };
+    assert_eq!((topic.wanted(&described, false), topic.joins_at()), (vec![1], Some(LIVE_MS - SKEW_MS)));
+    // It had 30 records before, and got more than its window holds since.
+    let found = LogEnds { at: Some(30), ..ends(0, 90) };
+    let change = look_at(&mut topic, EPOCH, &[None, Some(found)], false, None);
+    assert_eq!((change.assign, announced(change.announcement)), (Assign::Again, Some((EPOCH, vec![1, 30]))));
+    assert_eq!([take(&mut topic, 1, 30), take(&mut topic, 0, 1)], [1, 1]);
+    assert!(topic.wanted(&described, false).is_empty());
+}
+
+#[test]
+fn a_partition_that_answers_while_others_warm_warms_as_well() {
+    let mut topic = absent();
+    look_at(&mut topic, EPOCH, &[Some(ends(0, 5)), None], false, None);
+    let change = look_at(&mut topic, EPOCH, &[None, Some(ends(0, 50))], false, None);
+    assert_eq!((change.assign, announced(change.announcement)), (Assign::Again, None));
+    assert!(!topic.has_caught_up(|partition| (partition == 0).then_some(5)));
+    let (feed, ..) = topic.finish_warm_up(LIVE_MS).unwrap();
+    assert_eq!(announced(Some(feed)), Some((EPOCH, vec![0, 40])));
+}
+
+#[test]
+fn a_new_partition_that_answers_late_is_read_from_its_first_record() {
+    let mut topic = live(&[(0, 5)]);
+    let grown = look_at(&mut topic, EPOCH, &[Some(ends(0, 5)), Some(ends(0, 0)), None], false, None);
+    assert_eq!(announced(grown.announcement), Some((EPOCH, vec![0, 0, UNKNOWN_POSITION])));
+    let found = LogEnds { at: Some(70), ..ends(3, 90) };
+    let change = look_at(&mut topic, EPOCH, &[None, None, Some(found)], false, None);
+    assert_eq!(announced(change.announcement), Some((EPOCH, vec![0, 0, 3])));
+
+    let mut new = absent();
+    new.note_missing();
+    look_at(&mut new, EPOCH, &[Some(ends(0, 0)), None], false, None);
+    new.finish_warm_up(LIVE_MS).unwrap();
+    let change = look_at(&mut new, EPOCH, &[None, Some(found)], false, None);
+    assert_eq!(announced(change.announcement), Some((EPOCH, vec![0, 3])));
+}
+
+#[test]
+fn a_position_that_was_lost_is_compared_where_its_leader_answers() {
+    let mut topic = live(&[(0, 5), (0, 5)]);
+    let change = look_at(&mut topic, EPOCH, &[None, Some(ends(7, 9))], true, None);
+    assert_eq!((gaps(&change), next(&topic)), (vec![(GapCause::Retention, 1, 0, 6)], vec![0, 7]));
+    // Another topic is another one in all partitions.
+    assert_eq!(look_at(&mut topic, ANEW, &[None, Some(ends(0, 9))], false, None).assign, Assign::AsItIs);
+    assert_eq!(next(&topic), [0, 7]);
 }

@@ -10,6 +10,7 @@ mod command;
 mod command_tests;
 #[cfg(test)]
 mod heartbeat_tests;
+mod losses;
 mod open;
 mod reload;
 mod request;

@@ -1,18 +1,17 @@
-//! Resuming: where a subscription starts, and waiting for what must be known for that. The way from there is
-//! [`super::walk`].
+//! Resuming: where a subscription starts, and the wait for what must be known for that. [`super::walk`] continues from
+//! there.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustc_hash::FxHashMap;
-
 use crate::cursor::{Cursor, Positions, TopicPosition};
-use crate::event::{Entry, Epoch, EventId, Gap, GapCause, GapRange, Topic};
-use crate::hub::{LogEnd, Lookup, Place, Plan, Replay, ReplayLimits, cut};
+use crate::event::{Entry, EventId, GapCause, Topic};
+use crate::hub::{LogEnd, Lookup, Place, Plan, Replay, ReplayLimits, TimeStart};
 use crate::route::{OnGap, Stream};
 
+use super::losses::{Checked, first_losses, loss};
 use super::skim::Skim;
-use super::walk::{PARTITIONS_AHEAD, Replaying};
+use super::walk::Replaying;
 use super::{Progress, Resume, Resumes, Session, Subscription, WriterContext};
 
 /// How long resuming waits for what the client has seen to be read here as well: it may come from another writer or
@@ -25,6 +24,9 @@ const PARTITION_WAIT: Duration = Duration::from_secs(8);
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// How long events are counted that may fit into the replay limit although their offsets do not. After that offsets count.
 const SKIM_WAIT: Duration = Duration::from_secs(5);
+/// How long a client waits for its answer while the brokers of some, but not all partitions do not respond. What their
+/// logs have lost is reported in the stream then.
+const SILENCE_WAIT: Duration = Duration::from_secs(3);
 /// How far apart in time two replicas, or two producers' clocks, may be. What other partitions got this long before an
 /// event is sent again to a client that names the event alone.
 const SKEW: Duration = Duration::from_secs(60);
@@ -52,10 +54,6 @@ struct Looked {
     /// Events before the window, where their number decides.
     skim: Skim,
 }
-
-/// The topic, its epoch, partition and offset of places whose pages were looked at, each with what its log no longer
-/// holds of it. Their pages may be gone from the cache before those of other partitions come.
-type Checked = FxHashMap<(Topic, Epoch, i32, i64), Option<(GapCause, GapRange)>>;
 
 /// Where a client wants to start, the time it means worked out.
 #[derive(Clone, Debug)]
@@ -91,6 +89,7 @@ impl Session {
             let start = waiting.start.clone();
             let is_ahead = matches!(&start, Start::Cursor(cursor) if waiting.awaits(stream, cursor, context));
             let (log_ends, mut looked) = (waiting.log_ends.clone(), std::mem::take(&mut waiting.looked));
+            looked.checked.accepts_silence = waited >= SILENCE_WAIT;
             let may_skim = waited < SKIM_WAIT;
             if !is_ahead
                 && let Some(plan) = self.locate(n, &start, (&ends, &log_ends), (&mut looked, may_skim), context)
@@ -130,7 +129,8 @@ impl Session {
                 Start::Time(ms)
                     if limits.events > 0 && stream.topics.iter().all(|topic| context.log.finds_times(topic)) =>
                 {
-                    hub.plan_at(stream, &offsets_at(stream, *ms, ends, context)?, ends, None, limits)
+                    let offsets = offsets_at(stream, *ms, ends, context)?;
+                    hub.plan_at(stream, &TimeStart { ms: *ms, offsets: &offsets, ends, id: None }, limits)
                 }
                 Start::Time(_) | Start::Unreadable => hub.plan_unknown(stream),
             })
@@ -173,6 +173,29 @@ impl Session {
         }
     }
 
+    /// Lets a subscription that is ahead in a partition, which is read for the first time, wait until its log is read up to
+    /// there or known to end before. Whether it waits.
+    pub(super) fn resume_again(&mut self, n: usize, replay: &Replay, context: &WriterContext<'_>) -> bool {
+        let stream = &self.subscriptions[n].stream;
+        if !replay.is_located() || !replay.is_ahead(context.hub, stream) {
+            return false;
+        }
+        let Some(cursor) = replay.cursor_now(stream) else { return false };
+        self.resume(n, Resume::From(cursor), context);
+        self.look_again(context);
+        true
+    }
+
+    /// Asks for the positions that a time determines, in partitions that did not answer before.
+    pub(super) fn find_positions(&self, n: usize, replay: &mut Replay, context: &WriterContext<'_>) {
+        let stream = &self.subscriptions[n].stream;
+        for (topic, ms) in replay.times(context.hub, stream) {
+            if let Lookup::Found(offsets) = context.log.offsets_at(&stream.topics[topic], ms, context.asker()) {
+                replay.resolve(context.hub, stream, topic, &offsets);
+            }
+        }
+    }
+
     /// Whether a loss can be told in the stream, rather than in place of it.
     fn can_continue(&self) -> bool {
         self.form.transport.fails_in_stream() || self.request.route.on_gap == OnGap::Continue
@@ -186,7 +209,10 @@ impl Session {
         *resumes = resumes.saturating_add(1);
         self.tell_lost(n, plan.gaps, &plan.replay);
         if self.websocket.is_some() {
-            self.subscriptions[n].from = Some(Box::new(plan.replay.positions().clone()));
+            match &mut self.subscriptions[n].from {
+                Some(from) => from.go_back(plan.replay.positions()),
+                from @ None => *from = Some(Box::new(plan.replay.positions().clone())),
+            }
         }
         self.subscriptions[n].progress = Progress::Replaying(Box::new(Replaying::new(plan.replay)));
     }
@@ -285,7 +311,8 @@ fn plan_by_id(
     let skew = i64::try_from(SKEW.as_millis()).unwrap_or(i64::MAX);
     // Of an event that is gone the time is not known: everything there is may be new to the client.
     let ms = page.first_ms.filter(|_| !is_gone).map_or(0, |ms| ms.saturating_sub(skew).max(0));
-    Some(context.hub.plan_at(stream, &offsets_at(stream, ms, ends, context)?, ends, Some(id), limits))
+    let offsets = offsets_at(stream, ms, ends, context)?;
+    Some(context.hub.plan_at(stream, &TimeStart { ms, offsets: &offsets, ends, id: Some(id) }, limits))
 }
 
 /// The first offsets of all partitions at or after a time; nothing where the log has to be asked first.
@@ -299,41 +326,4 @@ fn offsets_at(stream: &Stream, ms: i64, ends: &Positions, context: &WriterContex
     let asked: Vec<_> = stream.topics.iter().zip(&ends.0).map(ask).collect();
     let found = asked.into_iter().map(|lookup| if let Lookup::Found(offsets) = lookup { Some(offsets) } else { None });
     found.collect()
-}
-
-/// What the log itself no longer holds of what the client wants to see first; nothing where it has to be asked.
-fn first_losses(
-    stream: &Stream,
-    replay: &Replay,
-    checked: &mut Checked,
-    context: &WriterContext<'_>,
-) -> Option<Vec<Gap>> {
-    let places = replay.places(context.hub, stream);
-    let key = |place: &Place| (place.topic.clone(), place.epoch, place.partition, place.offset);
-    let open = places.iter().filter(|place| !checked.contains_key(&key(place)));
-    let open: Vec<&Place> = open.take(PARTITIONS_AHEAD).collect();
-    for place in open {
-        if let Lookup::Found(page) = context.log.page(place, context.asker()) {
-            let first = page.entries.first().and_then(|first| cut(first, place.offset, place.until));
-            let lost = first.as_deref().and_then(loss).map(|(cause, range)| (cause, range.clone()));
-            checked.insert(key(place), lost);
-        }
-    }
-    let lost: Option<Vec<_>> = places.iter().map(|place| checked.get(&key(place))).collect();
-    let mut gaps: Vec<Gap> = Vec::new();
-    for (cause, range) in lost?.into_iter().flatten() {
-        match gaps.iter_mut().find(|gap| gap.cause == *cause) {
-            Some(gap) => gap.ranges.push(range.clone()),
-            None => gaps.push(Gap { cause: *cause, ranges: vec![range.clone()], missed: None, cursor: None }),
-        }
-    }
-    Some(gaps)
-}
-
-/// What an entry says is missing in the log, rather than unreadable.
-fn loss(entry: &Entry) -> Option<(GapCause, &GapRange)> {
-    match entry {
-        Entry::Gap { cause: GapCause::Retention, range } => Some((GapCause::Retention, range)),
-        _ => None,
-    }
 }

@@ -6,7 +6,7 @@ use super::tests::{Bench, resume, token};
 use super::*;
 use crate::cursor::TopicPosition;
 use crate::encoding::ENCODING_OVERHEAD_BYTES;
-use crate::event::{Entry, EventId, GapRange};
+use crate::event::{Entry, EventId, GapRange, UNKNOWN_POSITION};
 use crate::hub::{NoLog, ReplayLimits};
 use crate::route::{OnGap, StreamRoute};
 use crate::testing::{FakeLog, event, route, selector};
@@ -209,6 +209,21 @@ fn a_client_is_not_answered_before_it_is_known_whether_it_can_resume() {
 
 fn bench_entries(events: i64) -> Vec<Entry> {
     (0..events).map(|n| Entry::Event(event("orders", 0, n, &[]))).collect()
+}
+
+#[test]
+fn the_time_limit_of_replay_does_not_apply_while_a_partition_is_not_read() {
+    let of_second = (0..3).map(|n| Entry::Event(event("orders", 1, n, &[])));
+    let mut bench = bench(20, |log| log.entries.extend(of_second));
+    bench.hub.assign(&"orders".into(), 0, &[20, UNKNOWN_POSITION]);
+    let positions = Positions(vec![TopicPosition { epoch: 0, next: vec![5, 0] }]);
+    let cursor = positions.cursor(&["orders".into()], "orders:0:4".parse().unwrap()).to_string();
+    let mut session = bench.open(Transport::Sse, since(&cursor));
+    assert_eq!(told(&bench.written(&mut session)).len(), 15);
+    bench.pass(Duration::from_secs(11));
+    bench.written(&mut session);
+    bench.hub.assign(&"orders".into(), 0, &[20, 3]);
+    assert_eq!(told(&bench.written(&mut session)), ["0", "1", "2"]);
 }
 
 /// A log whose brokers are down.

@@ -67,12 +67,9 @@ impl Session {
         self.tell_losses(context.hub);
         for n in 0..self.subscriptions.len() {
             self.try_start(n, context);
-            // The first commands of a WebSocket are processed once its response is decided; they may end it or its
-            // subscriptions.
-            let Some(Subscription { progress, .. }) = self.subscriptions.get_mut(n).filter(|_| self.closed.is_none())
-            else {
-                break;
-            };
+            // A WebSocket's first commands, processed once its response is decided, may end it or its subscriptions.
+            let open = self.subscriptions.get_mut(n).filter(|_| self.closed.is_none());
+            let Some(Subscription { progress, .. }) = open else { break };
             let mut replaying = match std::mem::replace(progress, Progress::Live) {
                 Progress::Replaying(replaying) => replaying,
                 other => {
@@ -80,6 +77,10 @@ impl Session {
                     continue;
                 }
             };
+            self.find_positions(n, &mut replaying.replay, context);
+            if self.resume_again(n, &replaying.replay, context) {
+                continue;
+            }
             match self.walk(n, &mut replaying, context) {
                 Walked::Done => {
                     self.enlist(n, context);
@@ -149,6 +150,9 @@ impl Session {
         loop {
             let places = replay.places(hub, &stream);
             if places.is_empty() {
+                if let Some(reading) = reading.as_mut().filter(|_| replay.is_waiting(hub, &stream)) {
+                    reading.until = context.now.instant + limits.time;
+                }
                 return self.walk_window(n, replay, context, &mut left);
             }
             let reading = reading.get_or_insert_with(|| Reading::new(&limits, context.now.instant));
@@ -242,7 +246,9 @@ impl Session {
         let hub = context.hub;
         let stream = self.subscriptions[n].stream.clone();
         while self.has_room(left) {
-            let Some(entry) = replay.step(hub, &stream) else { return Walked::Done };
+            let Some(entry) = replay.step(hub, &stream) else {
+                return if replay.is_waiting(hub, &stream) { Walked::Waits } else { Walked::Done };
+            };
             let cursor = || Bytes::from(replay.cursor(&stream, &last_id(entry)).to_string());
             if let Some(event) = matching(entry, &self.subscriptions[n].selector) {
                 if self.is_sent(n, event) {
@@ -384,7 +390,7 @@ fn look_up<'a>(
     looked
 }
 
-/// In place of an event that cannot be encoded: without the gap, the client would resume before it again and again.
+/// In place of an event that cannot be encoded: without it, the client would resume before the event again and again.
 fn undecodable(event: &Event, cursor: Bytes) -> Gap {
     Gap::at_source(GapCause::Undecodable, event.range(), cursor)
 }

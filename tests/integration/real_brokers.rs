@@ -56,3 +56,95 @@ fn replay_from_the_other_brokers_goes_on() {
     nodes[2].start_again();
     assert_eq!(resumed.ids(EVENTS), sent[2]);
 }
+
+/// The partition of a broker that is away at start joins once the broker is back.
+#[test]
+fn streams_start_without_the_partition_of_a_broker_that_is_away() {
+    let mut nodes = start_three("three-start");
+    let brokers = addresses(&nodes);
+    Admin::of(&brokers).create_topic_on("orders", &[&[1], &[2], &[3]]);
+    let mut fixture = plan_at(&brokers, &["orders"]).with("topics: { orders: { replay: { events: 2 } } }").build();
+    let mut first = fixture.get("/events").sse();
+    let old: Vec<Vec<String>> = (0..3).map(|partition| produce(&fixture.broker, partition, 5)).collect();
+    let records: Vec<_> = (0..15).map(|_| first.event()).collect();
+    let cursor = records[14].id.clone().expect("an id");
+    nodes[2].kill();
+    fixture.restart();
+
+    let mut live = fixture.get("/stream").ndjson();
+    let mut resumed = fixture.get("/events").header("Last-Event-ID", &cursor).sse();
+    let mut by_time = fixture.get("/events?since=1970-01-01T00:00:00Z").sse();
+    let mut by_id = fixture.get(&format!("/stream?since={}", old[0][4])).ndjson();
+    let mut sent: Vec<String> = (0..2).flat_map(|partition| produce(&fixture.broker, partition, 3)).collect();
+    sent.sort();
+    assert_eq!([sorted(live.ids(6)), sorted(resumed.ids(6))], [sent.clone(), sent.clone()]);
+    let mut of_two = [&old[..2].concat()[..], &sent].concat();
+    of_two.sort();
+    assert_eq!(sorted(by_time.ids(16)), of_two);
+    // All that the other partitions got about its time is sent again.
+    assert_eq!(sorted(by_id.ids(11)), of_two[5..]);
+
+    nodes[2].start_again();
+    let new = produce(&fixture.broker, 2, 3);
+    assert_eq!(resumed.ids(3), new, "it has a position in the partition, and nothing comes twice");
+    let of_third = [&old[2][..], &new].concat();
+    assert_eq!([by_time.ids(8), by_id.ids(8)], [of_third.clone(), of_third.clone()]);
+    // It has none, and receives what is not older than a minute.
+    assert_eq!(live.ids(8), of_third);
+    let sent = produce(&fixture.broker, 2, 1);
+    assert_eq!([live.ids(1), by_id.ids(1)], [sent.clone(), sent.clone()]);
+    assert_eq!([resumed.ids(1), by_time.ids(1)], [sent.clone(), sent]);
+}
+
+#[test]
+fn replay_by_time_from_the_other_brokers_goes_on() {
+    let mut nodes = start_three("three-time");
+    let brokers = addresses(&nodes);
+    Admin::of(&brokers).create_topic_on("orders", &[&[1], &[2], &[3]]);
+    let fixture = plan_at(&brokers, &["orders"]).with("topics: { orders: { replay: { events: 1 } } }").build();
+    let sent: Vec<Vec<String>> = (0..3).map(|partition| produce(&fixture.broker, partition, 20)).collect();
+    fixture.sidecar.await_metric("notifications_kafka_records_total{topic=\"orders\"}", 60.0);
+    nodes[2].kill();
+    let since = "since=1970-01-01T00:00:00Z";
+    let mut sse = fixture.get(&format!("/events?{since}")).sse();
+    let mut ndjson = fixture.get(&format!("/stream?{since}")).ndjson();
+    let of_two = sorted(sent[..2].concat());
+    assert_eq!([sorted(sse.ids(40)), sorted(ndjson.ids(40))], [of_two.clone(), of_two]);
+    let more = produce(&fixture.broker, 0, 1);
+    assert_eq!([sse.ids(1), ndjson.ids(1)], [more.clone(), more]);
+    nodes[2].start_again();
+    assert_eq!([sse.ids(20), ndjson.ids(20)], [sent[2].clone(), sent[2].clone()]);
+}
+
+/// More partitions of a silent broker than are read at a time.
+#[test]
+fn partitions_of_a_silent_broker_leave_room_for_the_others() {
+    const SILENT: i32 = 130;
+    let mut nodes = start_three("three-many");
+    let brokers = addresses(&nodes);
+    let leaders: Vec<&[i32]> = (0..=SILENT).map(|n| if n < SILENT { &[3][..] } else { &[1] }).collect();
+    Admin::of(&brokers).create_topic_on("orders", &leaders);
+    let fixture = plan_at(&brokers, &["orders"]).with("topics: { orders: { replay: { events: 1 } } }").build();
+    let mut live = fixture.get("/events").sse();
+    let cursor = live.record().and_then(|record| record.id).expect("the position at the start");
+    let sent: Vec<_> = (0..=SILENT).flat_map(|partition| produce(&fixture.broker, partition, 2)).collect();
+    fixture.sidecar.await_metric("notifications_kafka_records_total{topic=\"orders\"}", sent.len() as f64);
+    nodes[2].kill();
+    let mut resumed = fixture.get("/events").header("Last-Event-ID", &cursor).sse();
+    assert_eq!(resumed.ids(2), sent[sent.len() - 2..]);
+    nodes[2].start_again();
+    let silent = &sent[..sent.len() - 2];
+    assert_eq!(sorted(resumed.ids(silent.len())), sorted(silent.to_vec()));
+    let more = produce(&fixture.broker, 0, 1);
+    assert_eq!(resumed.ids(1), more);
+}
+
+fn produce(broker: &Broker, partition: i32, count: usize) -> Vec<String> {
+    let value = json!({"type": "t", "orderId": "o", "data": 1}).to_string();
+    broker.produce_all("orders", partition, (0..count).map(|_| value.as_bytes()))
+}
+
+fn sorted(mut ids: Vec<String>) -> Vec<String> {
+    ids.sort();
+    ids
+}

@@ -35,12 +35,12 @@ impl Reading {
 
     fn observe_topic(&mut self, index: usize, statistics: &Statistics) {
         let topic = &mut self.topics[index];
-        let next: Vec<_> = topic.next().collect();
-        if statistics.partitions(topic.source()) > next.len() {
+        if statistics.partitions(topic.source()) > topic.next().len() {
             self.survey.hasten();
         }
+        let reads: Vec<_> = topic.reads().collect();
         let (metrics, now) = (&self.base.metrics, Instant::now());
-        for (id, next) in (0..).zip(next) {
+        for (id, next) in reads {
             let Some(partition) = statistics.partition(topic.source(), id) else { continue };
             let standing = partition.standing(next);
             let stalled = self.watch.observe((index, id), standing, now);

@@ -1,7 +1,7 @@
 //! What is asked of the brokers beside records: where logs begin and end, and which offsets belong to a time.
 //!
-//! Nothing here blocks. Each partition has a question of its own, so that a broker that does not answer delays no other
-//! broker's partitions.
+//! Nothing here blocks. Each partition, or each leader, has a question of its own, so that a broker that does not answer
+//! delays no other broker's partitions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,8 +14,7 @@ use rdkafka::topic_partition_list::Offset;
 use super::draft::Draft;
 use super::requests::TopicPartition;
 use super::times::Time;
-use crate::event::{Epoch, Topic};
-use crate::hub::NO_OFFSET;
+use crate::event::{Epoch, Topic, UNKNOWN_POSITION};
 use crate::kafka::ask::{self, Offsets, Question};
 use crate::kafka::client::{Client, Isolation};
 use crate::kafka::metadata;
@@ -32,10 +31,17 @@ pub(super) struct Questions {
     logs: BTreeMap<TopicPartition, OfLog>,
     /// Topics whose number of partitions is asked for, with the times that wait for it.
     sizes: BTreeMap<usize, OfTopic>,
-    times: BTreeMap<Time, (usize, Question<Offsets>)>,
+    times: BTreeMap<Time, OfTime>,
 }
 
-/// How many partitions a topic has.
+/// The offsets of a time: a question a leader, so that a silent one leaves only its own partitions without an answer.
+struct OfTime {
+    waiting: Vec<Question<Offsets>>,
+    /// By partition; [`UNKNOWN_POSITION`] while its leader has not answered.
+    found: Vec<i64>,
+}
+
+/// Who leads the partitions of a topic.
 struct OfTopic {
     source: Topic,
     asking: metadata::Asking,
@@ -60,7 +66,8 @@ pub(super) struct LogAnswer {
     pub(super) log: Result<(i64, i64), RDKafkaErrorCode>,
 }
 
-/// The answer about a time: an offset a partition, none where there is no such topic, or why they are not known.
+/// The answer about a time: an offset a partition, [`UNKNOWN_POSITION`] where its leader did not answer, none where there is
+/// no such topic; or why they are not known.
 pub(super) type TimeAnswer = (Time, Result<Arc<[i64]>, KafkaError>);
 
 /// Whether a broker can't be reached, rather than one that does not answer for this topic.
@@ -148,31 +155,27 @@ impl Questions {
     /// What was answered about times since.
     pub(super) fn time_answers(&mut self) -> Vec<TimeAnswer> {
         let mut answers = self.take_sizes();
-        self.times.retain(|time, (partitions, question)| match question.answer() {
+        self.times.retain(|time, asked| match asked.answer() {
             None => true,
             Some(answer) => {
-                answers.push((*time, answer.and_then(|offsets| by_partition(offsets, *partitions))));
+                answers.push((*time, answer));
                 false
             }
         });
         answers
     }
 
-    /// Goes on with the times whose topics' numbers of partitions were answered. Gives those that are answered by that.
+    /// Continues with the times whose topics' leaders were answered. Gives those that are answered by that.
     fn take_sizes(&mut self) -> Vec<TimeAnswer> {
         let mut answers = Vec::new();
         let answered = self.sizes.iter().filter_map(|(topic, asked)| Some((*topic, asked.asking.answer()?)));
         for (topic, size) in answered.collect::<Vec<_>>() {
             let Some(OfTopic { source, times, later, .. }) = self.sizes.remove(&topic) else { continue };
             for time in times {
-                match size.as_ref().map(|metadata| metadata.partitions) {
-                    Ok(0) => answers.push((time, Ok(Arc::from([])))),
-                    Ok(partitions) => {
-                        if let Err(error) = self.list(time, &source, partitions) {
-                            answers.push((time, Err(error)));
-                        }
-                    }
-                    Err(error) => answers.push((time, Err(error.clone()))),
+                if let Err(error) =
+                    size.as_ref().map_err(Clone::clone).and_then(|m| self.list(time, &source, &m.leaders))
+                {
+                    answers.push((time, Err(error)));
                 }
             }
             self.ask_size(&source, later);
@@ -180,14 +183,56 @@ impl Questions {
         answers
     }
 
-    fn list(&mut self, time: Time, source: &Topic, partitions: usize) -> Result<(), KafkaError> {
-        let mut list = TopicPartitionList::new();
-        for partition in (0..).take(partitions) {
-            list.add_partition_offset(source, partition, Offset::Offset(time.1.max(0)))?;
+    fn list(&mut self, time: Time, source: &Topic, leaders: &[Option<i32>]) -> Result<(), KafkaError> {
+        let mut lists = BTreeMap::<i32, TopicPartitionList>::new();
+        for (partition, leader) in (0..).zip(leaders) {
+            if let Some(leader) = leader {
+                let list = lists.entry(*leader).or_default();
+                list.add_partition_offset(source, partition, Offset::Offset(time.1.max(0)))?;
+            }
         }
-        self.times.insert(time, (partitions, ask::offsets(&self.client, &list, self.isolation, ANSWER_WAIT)));
+        let ask = |list: &TopicPartitionList| ask::offsets(&self.client, list, self.isolation, ANSWER_WAIT);
+        let asked = OfTime { waiting: lists.values().map(ask).collect(), found: vec![UNKNOWN_POSITION; leaders.len()] };
+        self.times.insert(time, asked);
         Ok(())
     }
+}
+
+impl OfTime {
+    /// The offsets, once every leader has answered or had its time, or an error that is no outage.
+    fn answer(&mut self) -> Option<Result<Arc<[i64]>, KafkaError>> {
+        let Self { waiting, found } = self;
+        let mut failed = None;
+        waiting.retain(|question| match question.answer() {
+            None => true,
+            Some(answer) => {
+                failed = failed.take().or_else(|| take_offsets(found, answer).err());
+                false
+            }
+        });
+        match failed {
+            Some(error) => Some(Err(error)),
+            None => waiting.is_empty().then(|| Ok(found.as_slice().into())),
+        }
+    }
+}
+
+/// Takes the answer of one leader. An outage leaves its partitions as they are.
+fn take_offsets(found: &mut [i64], answer: Result<Offsets, KafkaError>) -> Result<(), KafkaError> {
+    let offsets = match answer {
+        Ok(offsets) => offsets,
+        Err(error) if error.rdkafka_error_code().is_some_and(is_outage) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for ((_, partition), offset) in offsets {
+        let place = usize::try_from(partition).ok().and_then(|n| found.get_mut(n));
+        match (place, offset) {
+            (Some(place), Ok(offset)) => *place = offset,
+            (_, Err(code)) if !is_outage(code) => return Err(KafkaError::MetadataFetch(code)),
+            (None, Ok(_)) | (_, Err(_)) => {}
+        }
+    }
+    Ok(())
 }
 
 impl OfLog {
@@ -210,15 +255,4 @@ fn only(answer: Result<Offsets, KafkaError>) -> Result<i64, RDKafkaErrorCode> {
     let unknown = RDKafkaErrorCode::UnknownPartition;
     let offsets = answer.map_err(|error| error.rdkafka_error_code().unwrap_or(unknown))?;
     offsets.into_values().next().unwrap_or(Err(unknown))
-}
-
-fn by_partition(offsets: Offsets, partitions: usize) -> Result<Arc<[i64]>, KafkaError> {
-    let mut found = vec![NO_OFFSET; partitions];
-    for ((_, partition), offset) in offsets {
-        let offset = offset.map_err(KafkaError::MetadataFetch)?;
-        if let Some(place) = usize::try_from(partition).ok().and_then(|n| found.get_mut(n)) {
-            *place = offset;
-        }
-    }
-    Ok(found.into())
 }

@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashSet;
 
 use super::requests::CALL_AGAIN;
+use crate::event::UNKNOWN_POSITION;
 use crate::hub::{Asker, NO_OFFSET};
 
 /// How many different questions may wait, and how many answers are kept.
 const TIMES_MAX: usize = 4096;
 /// How long an answer is kept.
 const ANSWER_KEPT: Duration = Duration::from_secs(5);
+/// The same of one without the offsets of some partitions.
+const PARTIAL_ANSWER_KEPT: Duration = Duration::from_secs(1);
 
 /// A topic by its number, and milliseconds since the Unix epoch.
 pub(super) type Time = (usize, i64);
@@ -78,7 +81,8 @@ impl Times {
             self.answers.clear();
         }
         let only = offsets.contains(&NO_OFFSET).then_some(askers);
-        self.answers.insert(time, Answer { offsets, until: now + ANSWER_KEPT, only });
+        let kept = if offsets.contains(&UNKNOWN_POSITION) { PARTIAL_ANSWER_KEPT } else { ANSWER_KEPT };
+        self.answers.insert(time, Answer { offsets, until: now + kept, only });
         called
     }
 
@@ -137,6 +141,15 @@ mod tests {
         times.answer((0, 7), [4, NO_OFFSET].into(), now);
         assert!(times.get((0, 7), asker(1), now).is_some());
         assert!(times.get((0, 7), asker(2), now).is_none(), "there may be one by now");
+    }
+
+    #[test]
+    fn an_answer_without_some_partitions_is_kept_for_a_moment() {
+        let (mut times, now) = (Times::default(), Instant::now());
+        assert!(times.ask((0, 7), asker(1), now));
+        times.answer((0, 7), [4, UNKNOWN_POSITION].into(), now);
+        assert_eq!(times.get((0, 7), asker(1), now).as_deref(), Some(&[4, UNKNOWN_POSITION][..]));
+        assert_eq!(times.get((0, 7), asker(1), now + PARTIAL_ANSWER_KEPT), None);
     }
 
     #[test]

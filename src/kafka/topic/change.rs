@@ -1,9 +1,9 @@
-//! What a survey saw of a topic, and what follows from it: found, grown, made anew, or a log that lost what was to be
-//! read next.
+//! What a survey saw of a topic, and what follows from it: found, grown, recreated, partitions that answer for the first
+//! time, or a log that lost what was to be read next.
 //!
-//! No client here, either, and nothing is told from here: what is to be told is returned.
+//! No client here, either; what is to be reported is returned.
 
-use std::ops::Range;
+use rdkafka::error::RDKafkaErrorCode;
 
 use super::{Partition, Phase, TopicReader};
 use crate::event::{Entry, Epoch, Feed, GapCause, GapRange};
@@ -18,21 +18,32 @@ pub(in crate::kafka) struct Described {
     pub(in crate::kafka) partitions: i32,
 }
 
+/// Where a log begins and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::kafka) struct LogEnds {
+    /// The first offset.
+    pub(in crate::kafka) low: i64,
+    /// The offset after the last one.
+    pub(in crate::kafka) high: i64,
+    /// The first offset at or after [`TopicReader::joins_at`], where that was asked for.
+    pub(in crate::kafka) at: Option<i64>,
+}
+
 /// What a survey saw of a topic.
 #[derive(Debug)]
 pub(in crate::kafka) struct Seen {
     pub(in crate::kafka) described: Described,
-    /// The logs (the first offset, and the one after the last) of the last partitions: those that were wanted.
-    pub(in crate::kafka) logs: Vec<(i64, i64)>,
+    /// The logs of the partitions that were asked for and whose leaders answered, in the order of their numbers.
+    pub(in crate::kafka) logs: Vec<(i32, LogEnds)>,
+    /// Why others were not answered, if any.
+    pub(in crate::kafka) unanswered: Option<RDKafkaErrorCode>,
     /// Where reading stood when they were asked for.
     pub(in crate::kafka) was: Vec<i64>,
 }
 
 impl Seen {
-    /// The logs with their partitions.
-    fn logs(&self) -> impl Iterator<Item = (i32, (i64, i64))> {
-        let count = i32::try_from(self.logs.len()).unwrap_or(i32::MAX);
-        (self.described.partitions - count..).zip(self.logs.iter().copied())
+    fn log(&self, partition: i32) -> Option<LogEnds> {
+        self.logs.iter().find(|(id, _)| *id == partition).map(|(_, ends)| *ends)
     }
 }
 
@@ -58,10 +69,10 @@ pub(in crate::kafka) enum Assign {
 
 impl TopicReader {
     /// Which partitions' logs have to be known before this can be taken in; `lost` where the client lost a position.
-    pub(in crate::kafka) fn wanted(&self, described: &Described, lost: bool) -> Range<i32> {
-        let have = i32::try_from(self.partitions.len()).unwrap_or(i32::MAX);
+    pub(in crate::kafka) fn wanted(&self, described: &Described, lost: bool) -> Vec<i32> {
         let all = self.is_absent() || lost || self.is_another(described);
-        if all { 0..described.partitions } else { have..described.partitions.max(have) }
+        let is_known = |id: i32| self.partition(id).is_some_and(Partition::is_known);
+        (0..described.partitions).filter(|id| all || !is_known(*id)).collect()
     }
 
     /// Takes in what a survey saw. `position` is the client's: it may be beyond ours where offsets held no records.
@@ -70,6 +81,10 @@ impl TopicReader {
         if self.is_absent() {
             tracing::info!(topic = &*self.config.name, partitions = seen.described.partitions, "topic found");
             return self.join(seen, Assign::Again);
+        }
+        if is_another && seen.unanswered.is_some() {
+            // Its predecessor's positions are compared with all of its logs at once.
+            return Change::default();
         }
         if is_another {
             tracing::warn!(topic = &*self.config.name, "the topic was deleted and recreated");
@@ -80,11 +95,11 @@ impl TopicReader {
             self.epoch = seen.described.epoch;
         }
         let mut change = self.mend(seen, position);
-        let has_grown = self.grow(seen);
-        if has_grown {
+        let has_new = self.learn(seen) | self.grow(seen);
+        if has_new {
             change.assign = change.assign.max(Assign::Again);
         }
-        if is_news || has_grown {
+        if is_news || has_new {
             change.announcement = self.announcement();
         }
         change
@@ -103,10 +118,15 @@ impl TopicReader {
     fn join(&mut self, seen: &Seen, assign: Assign) -> Change {
         let mut warm = Warm::new(self.config.replay_events, self.config.replay_bytes);
         self.partitions.clear();
-        for (low, high) in &seen.logs {
-            let start = self.start(*low, *high);
-            warm.add_partition(start);
-            self.partitions.push(Partition::new(start, *high));
+        for id in 0..seen.described.partitions {
+            let start = |ends: LogEnds| Partition::new(self.start(ends.low, ends.high), ends.high);
+            let partition = seen.log(id).map_or_else(|| Partition::unknown(self.is_new), start);
+            warm.add_partition(partition.next);
+            self.partitions.push(partition);
+        }
+        if let Some(code) = seen.unanswered {
+            let missing = self.partitions.len() - seen.logs.len();
+            tracing::warn!(topic = &*self.config.name, missing, %code, "reading begins without some partitions");
         }
         self.phase = Phase::Warming(warm);
         self.epoch = seen.described.epoch;
@@ -122,27 +142,60 @@ impl TopicReader {
         }
         let is_told = self.epoch != 0 && seen.described.epoch != 0;
         // Where no epoch tells what is lost, gaps do.
-        let gaps = if is_told { Vec::new() } else { self.beyond(&seen.logs) };
+        let gaps = if is_told { Vec::new() } else { self.beyond(seen) };
         self.epoch = seen.described.epoch;
-        self.partitions = seen.logs.iter().map(|(low, high)| Partition::new(*low, *high)).collect();
+        self.partitions = seen.logs.iter().map(|(_, ends)| Partition::new(ends.low, ends.high)).collect();
         Change { gaps, announcement: self.announcement(), assign: Assign::OnNewClient }
     }
 
-    /// What was read of the partitions that were longer than these logs, from the start of those on.
-    fn beyond(&self, logs: &[(i64, i64)]) -> Vec<Entry> {
-        let log = |id: i32| logs.get(id as usize).copied().unwrap_or_default();
+    /// What was read of the partitions that were longer than the logs of this topic, from the start of those on.
+    fn beyond(&self, seen: &Seen) -> Vec<Entry> {
+        let log = |id: i32| seen.log(id).map_or((0, 0), |ends| (ends.low, ends.high));
         let partitions = (0..).zip(&self.partitions).filter(|(id, partition)| partition.next > log(*id).1);
         partitions.map(|(id, partition)| self.gap(GapCause::Truncated, id, log(id).0, partition.next)).collect()
+    }
+
+    /// Begins to read partitions whose leaders answer for the first time.
+    fn learn(&mut self, seen: &Seen) -> bool {
+        let is_unknown = |(id, _): &(i32, LogEnds)| self.partition(*id).is_some_and(|known| !known.is_known());
+        let found: Vec<_> = seen.logs.iter().copied().filter(is_unknown).collect();
+        for (id, ends) in &found {
+            let start = self.late_start(*id, ends);
+            if let Phase::Warming(warm) = &mut self.phase {
+                warm.raise_floor(*id as usize, start);
+            }
+            self.partitions[*id as usize] = Partition::new(start, ends.high);
+        }
+        if !found.is_empty() {
+            tracing::info!(
+                topic = &*self.config.name,
+                partitions = found.len(),
+                "partitions answer for the first time"
+            );
+        }
+        !found.is_empty()
+    }
+
+    /// Where to start in a partition that answers later than others of its topic. Streams that were opened meanwhile are to
+    /// receive what came since.
+    fn late_start(&self, id: i32, ends: &LogEnds) -> i64 {
+        match ends.at {
+            _ if self.partition(id).is_some_and(|partition| partition.is_new) => ends.low,
+            Some(at) if self.is_live() => at.clamp(ends.low, ends.high.max(ends.low)),
+            _ => self.start(ends.low, ends.high),
+        }
     }
 
     /// Adds partitions the topic got since. Their records are new, so they are read from the start of their logs.
     fn grow(&mut self, seen: &Seen) -> bool {
         let have = self.partitions.len();
-        for (_, (low, high)) in seen.logs().filter(|(id, _)| *id as usize >= have) {
+        for id in (0..seen.described.partitions).skip(have) {
+            let partition =
+                seen.log(id).map_or_else(|| Partition::unknown(true), |ends| Partition::new(ends.low, ends.high));
             if let Phase::Warming(warm) = &mut self.phase {
-                warm.add_partition(low);
+                warm.add_partition(partition.next);
             }
-            self.partitions.push(Partition::new(low, high));
+            self.partitions.push(partition);
         }
         let has_grown = self.partitions.len() > have;
         if has_grown {
@@ -154,8 +207,9 @@ impl TopicReader {
     /// Compares the partitions with their logs where the client lost a position, in one that it does not name.
     fn mend(&mut self, seen: &Seen, position: impl Fn(i32) -> Option<i64>) -> Change {
         let mut change = Change::default();
-        let known = seen.logs().take_while(|(id, _)| (*id as usize) < self.partitions.len());
-        for (id, (low, high)) in known.collect::<Vec<_>>() {
+        let is_known = |(id, _): &(i32, LogEnds)| self.partition(*id).is_some_and(Partition::is_known);
+        let known: Vec<_> = seen.logs.iter().copied().filter(is_known).collect();
+        for (id, LogEnds { low, high, .. }) in known {
             // A position that was lost is assigned again, if only to the same place.
             change.assign = change.assign.max(Assign::Again);
             let next = self.partitions[id as usize].next;
