@@ -37,6 +37,8 @@ pub(super) struct Reading {
     draft: Option<Draft>,
     /// How many pages were read on to.
     pages: usize,
+    /// The partition's leader has responded, to a fetch or to a question.
+    pub(super) is_proven: bool,
     /// Since when nothing came, or nothing was read.
     pub(super) quiet_since: Instant,
     /// When the partition's leader is asked, at the earliest, whether it answers.
@@ -92,6 +94,7 @@ impl Reading {
             behind: None,
             draft: Some(draft),
             pages: 0,
+            is_proven: log_end.is_some(),
             quiet_since: now,
             probe_at: now + PROBE_AFTER,
         })
@@ -142,7 +145,7 @@ impl Reading {
                 self.draft = Some(draft);
                 return Progress::Waiting;
             };
-            (self.quiet_since, self.probe_at) = (now, now + PROBE_AFTER);
+            (self.quiet_since, self.probe_at, self.is_proven) = (now, now + PROBE_AFTER, true);
             let is_complete = match polled {
                 Ok(message) => {
                     let read = topic.read(&message);

@@ -5,6 +5,7 @@
 //! while it is. No call waits for a broker; whatever fails is tried again, after a pause, as long as somebody asks. A
 //! partition whose leader is silent is left to itself: the others go on.
 
+mod slots;
 mod unreadable;
 mod upkeep;
 
@@ -21,7 +22,7 @@ use rdkafka::topic_partition_list::Offset;
 use self::unreadable::Probing;
 use super::Call;
 use super::bell::Bell;
-use super::desk::{Desk, Job};
+use super::desk::Desk;
 use super::draft::{Draft, Fit};
 use super::questions::{LogAnswer, Questions};
 use super::reading::{Progress, Reading, Start};
@@ -69,10 +70,20 @@ impl Thread {
     pub(super) fn run(self) {
         let (stop, bell, now) = (self.stop.clone(), self.bell.clone(), Instant::now());
         let closing = Closing::default();
-        let (paused, down, probes) = Default::default();
+        let (paused, down, probes, suspended) = Default::default();
         let (remind_at, needed_at) = (now, now);
-        let mut work =
-            Work { base: self, open: None, closing, probes, down_until: None, paused, down, remind_at, needed_at };
+        let mut work = Work {
+            base: self,
+            open: None,
+            closing,
+            probes,
+            down_until: None,
+            paused,
+            down,
+            suspended,
+            remind_at,
+            needed_at,
+        };
         while !stop.load(Ordering::Relaxed) {
             let wait = contain(|| work.turn(Instant::now())).unwrap_or_else(|| work.begin_again(Instant::now()));
             bell.wait(wait);
@@ -107,6 +118,9 @@ struct Work {
     paused: BTreeMap<TopicPartition, Pause>,
     /// Partitions whose leaders do not answer.
     down: BTreeSet<TopicPartition>,
+    /// Partitions that gave up their slots because their leaders were silent, and were not read since. If the leader has
+    /// responded, the end of the log.
+    suspended: BTreeMap<TopicPartition, Option<i64>>,
     /// When those who wait are looked at.
     remind_at: Instant,
     /// When the client was needed last.
@@ -179,6 +193,7 @@ impl Work {
             match log {
                 Ok(log) => {
                     self.partition_up(partition, now);
+                    self.note_log_end(partition, log.1);
                     starts.extend(draft.and_then(|draft| self.fit(partition, draft, log, now)));
                 }
                 Err(code) => self.failed(partition, &KafkaError::MetadataFetch(code), now),
@@ -236,59 +251,6 @@ impl Work {
             is_wanted || open.readings.get(partition).is_some_and(Reading::is_spent)
         });
         leaving.extend(elsewhere);
-        self.stop(&leaving);
-    }
-
-    /// How many partitions more may be read.
-    fn room(&self) -> usize {
-        self.open.as_ref().map_or(0, |open| PARTITIONS_MAX.saturating_sub(open.readings.len()))
-    }
-
-    /// The partitions that are not read and were asked for before the others, at most so many.
-    fn others(&self, max: usize, now: Instant) -> Vec<TopicPartition> {
-        let Some(open) = &self.open else { return Vec::new() };
-        let but = |asked: TopicPartition| {
-            let is_paused = self.paused.get(&asked).is_some_and(|pause| now < pause.until);
-            let is_probed = self.probes.contains_key(&asked);
-            is_paused || is_probed || open.readings.contains_key(&asked) || open.questions.is_asked(asked)
-        };
-        self.base.desk.oldest(self.base.cluster, max, but)
-    }
-
-    /// Reads partitions that are not read yet, as far as there is room.
-    fn start_others(&mut self, now: Instant) {
-        if self.is_down(now) {
-            return;
-        }
-        let others = self.others(PARTITIONS_MAX, now);
-        self.make_room(others.len().saturating_sub(self.room()), now);
-        let mut starts = Vec::new();
-        for partition in others.into_iter().take(self.room()) {
-            if self.paused.remove(&partition).is_some_and(|pause| pause.is_down) {
-                self.ask(partition, None, now);
-            } else {
-                starts.extend(self.oldest(partition).map(|start| (partition, start)));
-            }
-        }
-        self.start(starts, now);
-    }
-
-    /// The page of a partition that was asked for first.
-    fn oldest(&self, partition: TopicPartition) -> Option<Start> {
-        let topic = self.base.topics.get(&partition.topic)?;
-        let job = self.base.desk.job(self.base.cluster, partition, topic.record_bytes)?;
-        let Job { wanted, start, stop, until } = job;
-        let epoch = self.base.desk.epoch(partition.topic);
-        Some(Start { draft: Draft::new(wanted, start, stop), epoch, log_end: None, until })
-    }
-
-    /// Ends so many of the readings that have been idle for longest, and for long enough.
-    fn make_room(&mut self, count: usize, now: Instant) {
-        let Some(open) = self.open.as_ref().filter(|_| count > 0) else { return };
-        let is_over = |reading: &Reading| reading.is_idle() && now.duration_since(reading.quiet_since) >= LINGER;
-        let mut idle: Vec<_> = open.readings.iter().filter(|(_, reading)| is_over(reading)).collect();
-        idle.sort_unstable_by_key(|(_, reading)| reading.quiet_since);
-        let leaving: Vec<_> = idle.into_iter().take(count).map(|(partition, _)| *partition).collect();
         self.stop(&leaving);
     }
 

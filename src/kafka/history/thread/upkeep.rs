@@ -66,6 +66,7 @@ impl Work {
     pub(super) fn give_up_client(&mut self) -> bool {
         let Some(Open { readings, questions, client, .. }) = self.open.take() else { return false };
         drop(readings);
+        self.suspended.clear();
         self.closing.close(client);
         self.closing.close(questions.into_client());
         true
@@ -122,6 +123,7 @@ impl Work {
     /// Where a page has been waited for too long: asks whether the partition's leader answers, and begins again in the
     /// end.
     pub(super) fn probe(&mut self, now: Instant) {
+        let is_crowded = self.room() == 0 && !self.others(1, now).is_empty();
         let Some(open) = &mut self.open else { return };
         let is_due = |reading: &Reading| !reading.is_idle() && now >= reading.probe_at;
         let due: Vec<_> = open.readings.iter().filter(|(_, reading)| is_due(reading)).map(|(due, _)| *due).collect();
@@ -133,11 +135,29 @@ impl Work {
             reading.probe_at = now + PROBE_AFTER;
             let is_stuck = is_refused || now.duration_since(reading.quiet_since) >= STUCK_AFTER;
             let start = if is_stuck { reading.take_start() } else { None };
+            let is_asked = open.questions.is_asked(partition);
             if let Some(start) = start {
                 self.suspect(partition, start.draft, now);
-            } else if !open.questions.is_asked(partition) {
+                continue;
+            }
+            let is_unproven = !reading.is_proven;
+            if !is_asked {
                 self.ask(partition, None, now);
             }
+            if is_unproven {
+                // Sessions look for other partitions meanwhile.
+                self.set_down(partition, true);
+            }
+            if is_unproven && is_crowded {
+                self.suspend(partition);
+            }
+        }
+    }
+
+    fn set_down(&mut self, partition: TopicPartition, is_down: bool) {
+        let has_changed = if is_down { self.down.insert(partition) } else { self.down.remove(&partition) };
+        if has_changed {
+            self.base.desk.partition_is_down(self.base.cluster, partition, is_down);
         }
     }
 
@@ -173,9 +193,8 @@ impl Work {
         let is_down = code.is_some_and(is_outage);
         let pause = if is_down { DOWN_PAUSE } else { REFUSED_PAUSE };
         self.paused.insert(partition, Pause { until: now + pause, is_down });
-        if is_down && self.down.insert(partition) {
-            self.base.desk.partition_is_down(self.base.cluster, partition, true);
-        }
+        self.suspended.remove(&partition);
+        self.set_down(partition, is_down);
     }
 
     /// Leaves a partition alone for a while.
@@ -215,9 +234,7 @@ impl Work {
 
     /// The partition's leader answers.
     pub(super) fn partition_up(&mut self, partition: TopicPartition, now: Instant) {
-        if self.down.remove(&partition) {
-            self.base.desk.partition_is_down(self.base.cluster, partition, false);
-        }
+        self.set_down(partition, false);
         self.up(now);
     }
 }
