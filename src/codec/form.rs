@@ -123,15 +123,15 @@ impl Form {
 
     /// A record after its separator. The separator is a chunk of its own, so that removing it leaves whole chunks.
     fn separated(self, record: Vec<u8>) -> Bytes {
-        let record = self.framed(record);
-        let separator = self.separator();
-        if separator.is_empty() { record } else { [separator, record].concat().into() }
+        if self.transport.row().separator().is_empty() {
+            return self.framed(record);
+        }
+        [self.separator(), self.framed(record)].concat().into()
     }
 
     /// A part of the stream, wrapped in an HTTP chunk if the connection is chunked.
-    fn framed(self, part: impl Into<Bytes>) -> Bytes {
-        let part = part.into();
-        if self.chunked { http::chunk(&part).into() } else { part }
+    fn framed(self, part: impl AsRef<[u8]> + Into<Bytes>) -> Bytes {
+        if self.chunked { http::chunk(part.as_ref()).into() } else { part.into() }
     }
 }
 
