@@ -46,6 +46,11 @@ export interface Options<E = Event> {
   since?: Cursor | null;
   /** A bearer token, or a function that gives a fresh one for each connection. */
   token?: string | (() => string | null | undefined | Promise<string | null | undefined>);
+  /**
+   * How a WebSocket sends the token: as a subprotocol (default), or as its first message. The route's `token_from` must
+   * allow it. Other transports send it in `Authorization`.
+   */
+  authenticate?: 'subprotocol' | 'message';
   /** More request headers. A browser's WebSocket sends none. */
   headers?: Record<string, string>;
   /** Whether cookies are sent to another origin, as for `fetch`. */

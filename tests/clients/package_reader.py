@@ -1,4 +1,5 @@
-# The Python package (clients/python), sync or async. Arguments: `sync` or `async`, URL, number of events, token (optional).
+# The Python package (clients/python), sync or async. Arguments: `sync` or `async`, URL, number of events, token (optional),
+# how a WebSocket sends it (optional).
 # Prints JSON lines: {"open":true}, {"id":...}, {"gap":...}.
 import asyncio
 import json
@@ -8,9 +9,9 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "clients/python"))
 from sidestream_client import AsyncStream, Event, Stream  # noqa: E402
 
-mode, url, count, *token = sys.argv[1:]
+mode, url, count, *credentials = sys.argv[1:]
 transport = "websocket" if url.endswith("/ws") else "ndjson" if url.endswith("/stream") else "sse"
-options = {"transport": transport, "token": token[0] if token else None, "on_open": lambda: say({"open": True})}
+options = {"transport": transport, "on_open": lambda: say({"open": True}), **dict(zip(("token", "authenticate"), credentials))}
 url = "http" + url.removeprefix("ws").removeprefix("http")
 seen = 0
 

@@ -10,7 +10,8 @@ use serde_json::json;
 
 use crate::support::client::Client;
 use crate::support::cutter::Cutter;
-use crate::support::fixture::Fixture;
+use crate::support::eventually_true;
+use crate::support::fixture::{Fixture, Plan, STANDARD};
 use crate::support::token;
 
 const EVENTS: usize = 100;
@@ -101,6 +102,22 @@ fn a_user_sees_only_their_own_in_every_client() {
     let second = fixture.broker.notice("u1");
     for client in clients {
         assert_eq!(client.ids(2), [first.clone(), second.clone()]);
+    }
+}
+
+#[test]
+fn both_packages_send_a_token_as_the_first_message() {
+    let route = "  - { path: /first/ws, stream: notices, bind: { userId: claims.sub }, token_from: [message] }\n";
+    let fixture = Plan::new(format!("{STANDARD}{route}")).build();
+    let (url, token) = (format!("ws://{}/first/ws", fixture.sidecar.listen), token::of("u1"));
+    // The Python client reports the socket as open before the response to the first message.
+    let open = || fixture.sidecar.metric("notifications_route_streams{route=\"/first/ws\"}");
+    let scripts = ["package.mjs", "package_reader.py sync", "package_reader.py async"];
+    let clients = scripts.map(|script| Client::start(script, &[&url, "1", &token, "message"]));
+    eventually_true("all have authenticated", || open() == Some(3.0));
+    let (_, own) = (fixture.broker.notice("u2"), fixture.broker.notice("u1"));
+    for client in clients {
+        assert_eq!(client.ids(1), std::slice::from_ref(&own));
     }
 }
 

@@ -14,7 +14,8 @@ export async function websocket(peer) {
   if (peer.signal.aborted) return 0;
   const url = peer.url('since');
   url.protocol = url.protocol.replace('http', 'ws');
-  const protocols = token ? [PROTOCOL, TOKEN_PROTOCOL + base64url(token)] : [];
+  const isFirstMessage = token && peer.options.authenticate === 'message';
+  const protocols = token && !isFirstMessage ? [PROTOCOL, TOKEN_PROTOCOL + base64url(token)] : [];
   const socket = new WebSocket(url, protocols);
   // One after another: a handler may be asynchronous.
   let last = Promise.resolve();
@@ -22,12 +23,15 @@ export async function websocket(peer) {
     const stop = () => { socket.close(); closed(0); };
     peer.signal.addEventListener('abort', stop, { once: true });
     socket.onopen = () => {
-      peer.opened();
       let sent = 0;
-      peer.authenticates((token) => {
+      const authenticate = (token) => {
         const data = { command: 'authenticate', token };
         socket.send(JSON.stringify({ id: `auth-${sent += 1}`, type: 'command', data }));
-      });
+      };
+      peer.authenticates(authenticate);
+      // The stream starts with the response to the first message.
+      if (isFirstMessage) authenticate(token);
+      else peer.opened();
     };
     socket.onmessage = ({ data }) => {
       peer.heard();
@@ -43,7 +47,9 @@ export async function websocket(peer) {
 
 // The id of an event is its place in Kafka, `topic:partition:offset`; others are the connection's own.
 function take(peer, message) {
-  if (message.type !== 'event') return undefined;
+  const { type, data = {} } = message;
+  if (type === 'response' && data.command === 'authenticate' && data.status === 'ok') return peer.opened();
+  if (type !== 'event') return undefined;
   if (message.id.includes(':')) return peer.event(message.data, message.cursor ?? message.id);
   const own = message.data ?? {};
   if (own.type === 'gap') return peer.gap(own, own.cursor);

@@ -137,6 +137,49 @@ test('a token is asked for before each connection, and no URL holds it', async (
   assert.ok(server.requests.every((request) => !request.url.href.includes('secret')));
 });
 
+// A WebSocket whose server answers each message that the client sends with the next part of `script`.
+function scripted(script, sent) {
+  return class {
+    constructor(url, protocols) {
+      sent.push({ protocols });
+      queueMicrotask(() => this.onopen());
+    }
+
+    send(text) {
+      sent.push(JSON.parse(text).data);
+      for (const message of script.shift()) queueMicrotask(() => this.onmessage({ data: JSON.stringify(message) }));
+    }
+
+    close() { queueMicrotask(() => this.onclose({ code: 1005 })); }
+  };
+}
+
+test('a WebSocket sends its token as its first message, and renews it in place', async () => {
+  const ok = { id: 'msg-1', type: 'response', data: { command: 'authenticate', status: 'ok' } };
+  const own = (data) => ({ id: 'msg-2', type: 'event', data });
+  const carried = (n) => ({ id: `t:0:${n}`, type: 'event', data: event(n) });
+  const sent = [];
+  const states = [];
+  const seen = [];
+  await new Promise((done) => {
+    const subscription = subscribe('http://x/ws', {
+      transport: 'websocket',
+      authenticate: 'message',
+      token: 'first',
+      WebSocket: scripted([[ok, carried(1), own({ type: 'auth', expires: 9 })], [ok, carried(2)]], sent),
+      onState: (state) => { states.push(state); if (state === 'expiring') subscription.renew('second'); },
+      onEvent: ({ data }) => { seen.push(data); if (data === 2) { subscription.close(); done(); } },
+    });
+  });
+  assert.deepEqual(sent, [
+    { protocols: [] },
+    { command: 'authenticate', token: 'first' },
+    { command: 'authenticate', token: 'second' },
+  ]);
+  assert.deepEqual(seen, [1, 2]);
+  assert.deepEqual(states, ['connecting', 'live', 'expiring', 'live', 'closed']);
+});
+
 test('the server says when to come back', async (t) => {
   const full = (response) => { response.writeHead(503, { 'Retry-After': '2' }); response.end(); };
   const server = await serve([full]);

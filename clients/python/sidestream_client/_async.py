@@ -20,20 +20,29 @@ class AsyncStream:
         transport: str = "ndjson",
         since: str | None = None,
         token: str | Callable[[], str | None | Awaitable[str | None]] | None = None,
+        authenticate: str = "subprotocol",
         headers: dict | None = None,
         on_open: Callable[[], None] | None = None,
+        on_expiring: Callable[[], None] | None = None,
         client: httpx.AsyncClient | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ):
-        self._protocol = Protocol(url, transport, since, headers)
+        self._protocol = Protocol(url, transport, since, headers, authenticate, on_expiring)
         self._token, self._client, self._sleep = token, client or httpx.AsyncClient(), sleep
         self._owns_client = client is None
         self._on_open = on_open or (lambda: None)
         self._items = self._run()
+        self._socket = None
 
     @property
     def cursor(self) -> str | None:
         return self._protocol.cursor
+
+    async def renew(self, token: str) -> None:
+        """Uses this token from now on. An open WebSocket sends it at once; others take it with their next connection."""
+        self._token = token
+        if self._socket:
+            await self._socket.send(self._protocol.authenticate(token))
 
     async def aclose(self) -> None:
         await self._items.aclose()
@@ -87,8 +96,13 @@ class AsyncStream:
         protocol = self._protocol
         url = str(httpx.URL(protocol.websocket_url()).copy_merge_params(protocol.parameters()))
         try:
-            async with connect(url, subprotocols=protocol.subprotocols(await self._fresh_token()),
+            token = await self._fresh_token()
+            async with connect(url, subprotocols=protocol.subprotocols(token),
                                additional_headers=protocol.own_headers) as socket:
+                first = protocol.first_message(token)
+                if first:
+                    await socket.send(first)
+                self._socket = socket
                 self._on_open()
                 while True:
                     item = protocol.message(await asyncio.wait_for(socket.recv(), protocol.patience))
@@ -100,6 +114,8 @@ class AsyncStream:
                 yield gap
         except ConnectionClosed as closed:
             protocol.closed(closed.rcvd.code if closed.rcvd else None)
+        finally:
+            self._socket = None
 
     async def _fresh_token(self) -> str | None:
         token = self._token() if callable(self._token) else self._token

@@ -4,7 +4,7 @@ import base64
 import codecs
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit, urlunsplit
 
 from ._items import Event, Gap
@@ -32,9 +32,13 @@ _POLICY_VIOLATION = 1008
 class Protocol:
     """One stream: its cursor, its attempts, and the interval that the server keeps."""
 
-    def __init__(self, url: str, transport: str, since: str | None, headers: dict | None):
+    def __init__(self, url: str, transport: str, since: str | None, headers: dict | None,
+                 authenticate: str = "subprotocol", on_expiring: Callable[[], None] | None = None):
         if transport not in _PARAMETERS:
             raise ValueError(f"transport is ndjson, sse or websocket, not {transport}")
+        if authenticate not in ("subprotocol", "message"):
+            raise ValueError(f"authenticate is subprotocol or message, not {authenticate}")
+        self.by_message, self.on_expiring, self.sent = authenticate == "message", on_expiring or (lambda: None), 0
         self.url, self.transport, self.cursor = url, transport, since
         self.own_headers = dict(headers or {})
         self.interval = HEARTBEAT_S
@@ -58,11 +62,19 @@ class Protocol:
         parts = urlsplit(self.url)
         return urlunsplit(parts._replace(scheme={"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)))
 
-    @staticmethod
-    def subprotocols(token: str | None) -> list[str] | None:
-        if not token:
+    def subprotocols(self, token: str | None) -> list[str] | None:
+        if not token or self.by_message:
             return None
         return [_PROTOCOL, _TOKEN_PROTOCOL + base64.urlsafe_b64encode(token.encode()).decode().rstrip("=")]
+
+    def first_message(self, token: str | None) -> str | None:
+        """The message with which a WebSocket sends its token, where it sends it so."""
+        return self.authenticate(token) if token and self.by_message else None
+
+    def authenticate(self, token: str) -> str:
+        self.sent += 1
+        data = {"command": "authenticate", "token": token}
+        return json.dumps({"id": f"auth-{self.sent}", "type": "command", "data": data})
 
     def delay(self) -> float:
         """How long to wait before the next attempt, in seconds."""
@@ -103,6 +115,8 @@ class Protocol:
             self.cursor = cursor or self.cursor
             if value.get("interval", 0) > 0:
                 self.interval = value["interval"] / 1000
+        if kind == "auth":
+            self.on_expiring()
         return None
 
     def message(self, text: str) -> Event | Gap | None:

@@ -13,7 +13,9 @@ class Stream:
     """A stream that stays open: after a cut it goes on where it was. One thread reads it.
 
     `token` is a bearer token, or a function that gives a fresh one before each connection. `since` is a cursor, an event
-    id, a time (RFC 3339) or how long ago (`-15m`). `on_open` is called for each connection that was accepted. Raises `Refused` where another attempt would change nothing.
+    id, a time (RFC 3339) or how long ago (`-15m`). `on_open` is called for each accepted connection, and
+    `on_expiring` when the token is about to expire: then call `renew`. `authenticate` is how a WebSocket sends its token:
+    as a `subprotocol`, or as its first `message`. Raises `Refused` where another attempt would change nothing.
     """
 
     def __init__(
@@ -23,21 +25,33 @@ class Stream:
         transport: str = "ndjson",
         since: str | None = None,
         token: str | Callable[[], str | None] | None = None,
+        authenticate: str = "subprotocol",
         headers: dict | None = None,
         on_open: Callable[[], None] | None = None,
+        on_expiring: Callable[[], None] | None = None,
         client: httpx.Client | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ):
-        self._protocol = Protocol(url, transport, since, headers)
+        self._protocol = Protocol(url, transport, since, headers, authenticate, on_expiring)
         self._token, self._client, self._sleep = token, client or httpx.Client(), sleep
         self._owns_client = client is None
         self._on_open = on_open or (lambda: None)
         self._items = self._run()
+        self._socket = None
 
     @property
     def cursor(self) -> str | None:
         """Where the reader stands: after the last item that it asked for another one behind."""
         return self._protocol.cursor
+
+    def renew(self, token: str) -> None:
+        """Uses this token from now on. An open WebSocket sends it at once; others take it with their next connection.
+
+        Another thread may call it while this one reads.
+        """
+        self._token = token
+        if self._socket:
+            self._socket.send(self._protocol.authenticate(token))
 
     def close(self) -> None:
         self._items.close()
@@ -90,8 +104,13 @@ class Stream:
         protocol = self._protocol
         url = str(httpx.URL(protocol.websocket_url()).copy_merge_params(protocol.parameters()))
         try:
-            with connect(url, subprotocols=protocol.subprotocols(self._fresh_token()),
+            token = self._fresh_token()
+            with connect(url, subprotocols=protocol.subprotocols(token),
                          additional_headers=protocol.own_headers) as socket:
+                first = protocol.first_message(token)
+                if first:
+                    socket.send(first)
+                self._socket = socket
                 self._on_open()
                 while True:
                     item = protocol.message(socket.recv(timeout=protocol.patience))
@@ -103,6 +122,8 @@ class Stream:
                 yield gap
         except ConnectionClosed as closed:
             protocol.closed(closed.rcvd.code if closed.rcvd else None)
+        finally:
+            self._socket = None
 
     def _fresh_token(self) -> str | None:
         return self._token() if callable(self._token) else self._token

@@ -1,10 +1,14 @@
 """The protocol without I/O, and both clients against a transport of httpx that answers as it is told."""
 
 import asyncio
+import contextlib
 import json
+import threading
 import unittest
 
 import httpx
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.server import serve
 
 from sidestream_client import AsyncStream, Event, Gap, Refused, Stream
 from sidestream_client._protocol import Protocol
@@ -120,6 +124,54 @@ class Clients(unittest.TestCase):
         protocol = Protocol("http://x/", "ndjson", None, None)
         list(protocol.reader().feed(lines({"type": "heartbeat", "ts": 1, "interval": 5000, "cursor": "t:0:9"}).encode()))
         self.assertEqual((protocol.patience, protocol.cursor), (12.5, "t:0:9"))
+
+
+class WebSockets(unittest.TestCase):
+    """Both clients against a server that sends an event for each token that it receives, and asks for a second one."""
+
+    def setUp(self):
+        self.received = []
+        self.server = serve(self.talk, "127.0.0.1", 0)
+        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread.start()
+        self.url = f"http://127.0.0.1:{self.server.socket.getsockname()[1]}/ws"
+
+    def tearDown(self):
+        self.server.shutdown()
+        self.thread.join()
+
+    def talk(self, socket):
+        self.received.append(socket.request.headers.get("Sec-WebSocket-Protocol"))
+        for n in (1, 2):
+            self.received.append(json.loads(socket.recv())["data"])
+            answer = {"command": "authenticate", "status": "ok"}
+            socket.send(json.dumps({"id": "msg-1", "type": "response", "data": answer}))
+            socket.send(json.dumps({"id": f"t:0:{n}", "type": "event", "data": event(n)}))
+            socket.send(json.dumps({"id": "msg-2", "type": "event", "data": {"type": "auth", "expires": 9}}))
+        with contextlib.suppress(ConnectionClosed):
+            socket.recv()
+
+    def expected(self):
+        return [None, *({"command": "authenticate", "token": token} for token in ("first", "second"))]
+
+    def test_a_first_message_and_a_renewal(self):
+        options = {"transport": "websocket", "token": "first", "authenticate": "message"}
+        stream = Stream(self.url, on_expiring=lambda: stream.renew("second"), **options)
+        with stream:
+            self.assertEqual([next(stream).value["data"] for _ in range(2)], [1, 2])
+        self.assertEqual(self.received, self.expected())
+
+    def test_the_same_with_asyncio(self):
+        async def read():
+            options = {"transport": "websocket", "token": "first", "authenticate": "message"}
+            tasks = []
+            stream = AsyncStream(
+                self.url, on_expiring=lambda: tasks.append(asyncio.create_task(stream.renew("second"))), **options)
+            async with stream:
+                return [(await anext(stream)).value["data"] for _ in range(2)]
+
+        self.assertEqual(asyncio.run(read()), [1, 2])
+        self.assertEqual(self.received, self.expected())
 
 
 if __name__ == "__main__":
