@@ -289,8 +289,8 @@ pub const UNKNOWN_POSITION: i64 = -1;
 #[derive(Clone, Debug)]
 pub enum Feed {
     /// The topic's partitions: the next offset to be read of partition 0, 1, 2, ..., or [`UNKNOWN_POSITION`] while the
-    /// partition's leader has not responded. Sent before the topic's first entry, when partitions are added or respond for
-    /// the first time, and when the topic was recreated (with another epoch, if epochs are known).
+    /// partition's leader has not responded. Sent before the topic's first entry, when partitions are added or respond
+    /// for the first time, and when the topic was recreated (with another epoch, if epochs are known).
     Assigned { topic: Topic, epoch: Epoch, next: Arc<[i64]> },
     /// Entries in hub order; those of one partition are in offset order.
     Batch(Arc<[Entry]>),

@@ -29,8 +29,8 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("reconnect.backoff.max.ms", "5000"),
 ];
 
-/// A batch is decompressed into at most this many bytes: a small batch must not exhaust the memory of the process. Not set
-/// together with [`FETCH`], which may exceed it.
+/// A batch is decompressed into at most this many bytes: a small batch must not exhaust the memory of the process. Not
+/// set together with [`FETCH`], which may exceed it.
 const RECEIVE: (&str, &str) = ("receive.message.max.bytes", "33554432");
 const FETCH: &str = "fetch.max.bytes";
 

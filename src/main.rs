@@ -21,8 +21,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 #[unsafe(export_name = "_rjem_malloc_conf")]
 pub static ALLOCATOR_SETTINGS: &[u8] = b"narenas:4,dirty_decay_ms:1000\0";
 
-/// From this size on, glibc's allocator, which librdkafka uses, returns a block to the system when it is freed. By default
-/// glibc raises the size up to 32 MiB, so that the heap of each thread retains the batches that it decompressed.
+/// From this size on, glibc's allocator, which librdkafka uses, returns a block to the system when it is freed. By
+/// default glibc raises the size up to 32 MiB, so that the heap of each thread retains the batches that it
+/// decompressed.
 const C_BLOCK_BYTES_MAX: libc::c_int = 1 << 20;
 
 #[allow(unsafe_code)]

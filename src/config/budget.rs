@@ -14,7 +14,8 @@ const WRITER_BYTES: u64 = 256 << 10;
 const WINDOW_PLACE_BYTES: u64 = 112;
 /// The least weight of an event in a window.
 const EVENT_BYTES_MIN: u64 = 400;
-/// Events that the source has read and the slowest writer has not yet taken; the writers share them (`writer/inbox.rs`).
+/// Events that the source has read and the slowest writer has not yet taken; the writers share them
+/// (`writer/inbox.rs`).
 const INBOX_BYTES: u64 = 16 << 20;
 /// An open stream without queued events: its session, its index entry, its slot.
 const STREAM_BYTES: u64 = 2 << 10;

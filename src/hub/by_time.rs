@@ -1,5 +1,5 @@
-//! Positions that a time determines, in partitions whose brokers did not answer when replay began: they are found later,
-//! while the other partitions advance.
+//! Replay from a time, in partitions whose brokers did not respond when replay began. Their start positions are looked
+//! up later, while the other partitions advance.
 
 use crate::cursor::Positions;
 use crate::event::UNKNOWN_POSITION;
@@ -9,26 +9,27 @@ use super::log::NO_OFFSET;
 use super::standing::Lane;
 use super::window::Hub;
 
-/// Partitions whose positions are not known yet.
+/// The partitions whose start positions are unknown.
 #[derive(Debug)]
 pub(super) struct ByTime {
     pub(super) ms: i64,
-    /// Everything in the windows is sent, whatever its time.
+    /// Whether the replay includes the whole window, whatever the times of its events.
     pub(super) has_window: bool,
-    /// Where the stream stood before the offsets of the time were asked for. Where a log has none, replay begins there.
+    /// The stream's positions before the offsets were requested. Replay starts from them if a log has no such offset.
     pub(super) ends: Positions,
     pub(super) lanes: Vec<Lane>,
 }
 
 impl ByTime {
-    /// The topics whose offsets are to be asked for, by their indexes in the stream: those with partitions that are read here.
+    /// The topics whose offsets are needed next, by their indexes in the stream: those with a partition that the hub
+    /// has begun to read.
     pub(super) fn topics(&mut self, hub: &Hub, stream: &Stream) -> Vec<usize> {
         let mut topics = Vec::new();
         for (topic, n) in &self.lanes {
             let Some(next) = hub.next_of(stream, (*topic, *n)).filter(|next| *next != UNKNOWN_POSITION) else {
                 continue;
             };
-            // Before the question, so that what is added after its answer lies behind.
+            // The end is recorded before the request is sent, so that records that are appended later are beyond it.
             if let Some(end) = self.ends.0.get_mut(*topic).and_then(|topic| topic.next.get_mut(*n))
                 && *end == UNKNOWN_POSITION
             {
@@ -41,13 +42,13 @@ impl ByTime {
         topics
     }
 
-    /// The time to ask for. An answer to the question of before may say that there is no offset, of a moment before the ends
-    /// are known: so it is another one.
+    /// The time to request. It differs from the time of the first request, whose cached response may say "no offset" as
+    /// of a moment before the ends were recorded.
     pub(super) fn ms(&self) -> i64 {
         self.ms.saturating_sub(1)
     }
 
-    /// Takes the offsets of a topic, and gives the positions that are known by that.
+    /// Processes the offsets of a topic. Returns the positions that they determine.
     pub(super) fn resolve(&mut self, hub: &Hub, stream: &Stream, topic: usize, offsets: &[i64]) -> Vec<(Lane, i64)> {
         let mut known = Vec::new();
         let Self { lanes, ends, has_window, .. } = self;
@@ -65,7 +66,8 @@ impl ByTime {
     }
 }
 
-/// The position that the offset of a time gives, where the log ended at `end` before it was asked for.
+/// The start position, given the offset of the time and the log's end before the offset was requested. `None` while it
+/// is unknown.
 pub(super) fn position(offset: Option<i64>, end: i64) -> Option<i64> {
     match (offset, end) {
         (Some(UNKNOWN_POSITION), _) | (None | Some(NO_OFFSET), UNKNOWN_POSITION) => None,

@@ -87,8 +87,9 @@ pub trait Log: Debug + Send + Sync {
     fn page(&self, place: &Place, asker: Asker) -> Lookup<Arc<Page>>;
 
     /// The first offset of each partition at or after a time, in milliseconds since the Unix epoch; [`NO_OFFSET`] if
-    /// there is none yet, [`UNKNOWN_POSITION`](crate::event::UNKNOWN_POSITION) if the partition's leader does not respond.
-    /// There is one per partition that the topic had when the brokers responded. A topic that does not exist has none.
+    /// there is none yet, [`UNKNOWN_POSITION`](crate::event::UNKNOWN_POSITION) if the partition's leader does not
+    /// respond. There is one per partition that the topic had when the brokers responded. A topic that does not exist
+    /// has none.
     fn offsets_at(&self, topic: &Topic, ms: i64, asker: Asker) -> Lookup<Arc<[i64]>>;
 
     /// Whether offsets can be looked up by time. A broker without a time index responds that no record is as late as

@@ -30,9 +30,9 @@ pub struct Replay {
     order: Positions,
     /// Truncations from this position in hub order on have not been processed.
     cuts_from: Seq,
-    /// The times of the pages read last: the oldest goes on, so that partitions keep in step.
+    /// The times of the last chunks: the oldest partition is read next, so that partitions stay in step.
     times: FxHashMap<Lane, i64>,
-    /// Partitions of which the window was passed while their position lay before it.
+    /// Partitions that were skipped in the window because their position is before it.
     skipped: FxHashSet<Lane>,
     /// Partitions that have not been read here up to the client's position since replay began.
     unread: FxHashSet<Lane>,
@@ -40,7 +40,7 @@ pub struct Replay {
     pub(super) by_time: Option<Box<ByTime>>,
 }
 
-/// What of an entry lies in `from..until`.
+/// The part of an entry in `from..until`.
 pub fn cut(entry: &Entry, from: i64, until: i64) -> Option<Cow<'_, Entry>> {
     match entry {
         Entry::Event(event) => (from..until).contains(&event.id.offset).then_some(Cow::Borrowed(entry)),
@@ -128,8 +128,8 @@ impl Replay {
         }
     }
 
-    /// Whether the client is ahead in a partition that is read for the first time since replay began. Whether its log still
-    /// has that position is not known.
+    /// Whether the client is ahead in a partition that is read for the first time since replay began. Whether its log
+    /// still has that position is not known.
     pub fn is_ahead(&self, hub: &Hub, stream: &Stream) -> bool {
         let is_ahead = |lane: &Lane| {
             let places = self.positions.next(*lane).zip(hub.next_of(stream, *lane));
@@ -143,8 +143,8 @@ impl Replay {
         self.by_time.is_none()
     }
 
-    /// Whether the position of the client in a partition is not that of live streams, although the window has nothing that is
-    /// new to the client: the partition is not read yet, or its position is not known.
+    /// Whether the position of the client in a partition is not that of live streams, although the window has nothing
+    /// that is new to the client: the partition is not read yet, or its position is not known.
     pub fn is_waiting(&self, hub: &Hub, stream: &Stream) -> bool {
         let windows =
             stream.topics.iter().zip(&self.positions.0).filter_map(|(topic, seen)| Some((hub.topic(topic)?, seen)));
@@ -154,8 +154,8 @@ impl Replay {
             || lanes.any(|(next, position)| *next == UNKNOWN_POSITION && *position != UNKNOWN_POSITION)
     }
 
-    /// What is to be read of the log next of each partition whose position lies before the window, those of the oldest
-    /// pages first; nothing where the window holds all the rest.
+    /// The next place to read in the log of each partition whose position is before the window, those with the oldest
+    /// chunks first; empty if the window contains the rest.
     pub fn places(&self, hub: &Hub, stream: &Stream) -> Vec<Place> {
         let time = |lane: &Lane| self.times.get(lane).copied();
         let mut behind: Vec<_> = self.behind(hub, stream).map(|(lane, place)| (time(&lane), lane, place)).collect();
@@ -253,7 +253,8 @@ impl Replay {
             let Some((window, seen)) = hub.topic(topic).zip(self.positions.0.get(n)) else { continue };
             if is_other(window.epoch, seen.epoch) {
                 losses.recreated.extend(rest_of_log(topic, &seen.next));
-                // Nothing of the new log was seen; what left the window already comes from the log, or is told.
+                // Nothing of the new log was received; entries that have left the window come from the log, or become
+                // gaps.
                 let unseen = TopicPosition { epoch: window.epoch, next: vec![0; window.next.len()] };
                 self.positions.change().0[n] = unseen;
                 if let Some(by_time) = &mut self.by_time {
@@ -333,7 +334,7 @@ impl Replay {
         Some(self.cursor(stream, &EventId { topic: topic.clone(), partition: 0, offset: (next - 1).max(-1) }))
     }
 
-    /// The partitions whose position lies before the window.
+    /// The partitions whose position is before the window.
     fn behind<'a>(&'a self, hub: &'a Hub, stream: &'a Stream) -> impl Iterator<Item = (Lane, Place)> + 'a {
         let topics = stream.topics.iter().zip(&self.positions.0).enumerate();
         let windows = topics.filter_map(|(n, (topic, seen))| Some((n, topic, seen, hub.topic(topic)?)));

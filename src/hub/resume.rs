@@ -100,9 +100,9 @@ impl Hub {
         }
     }
 
-    /// Moves the position of a partition back to the last event that the client received of it, if the log ends between the
-    /// two: the log lost offsets without events, such as transaction markers. Records that replaced them are new to the
-    /// client.
+    /// Moves the position of a partition back to the last event that the client received of it, if the log ends between
+    /// the two: the log lost offsets without events, such as transaction markers. Records that replaced them are new to
+    /// the client.
     fn pass_markers_again(&self, stream: &Stream, seen: &mut Positions, last: &EventId, ends: &[LogEnd]) {
         let Some(n) = stream.topics.iter().position(|topic| *topic == last.topic) else { return };
         let epoch = self.topic(&last.topic).map_or(0, |window| window.epoch);
@@ -152,7 +152,7 @@ impl Hub {
         let window = self.topic(&id.topic).filter(|_| stream.topics.contains(&id.topic))?;
         let next = *window.next.get(id.partition as usize)?;
         let is_exact = is_full || self.positions(stream).is_single() || self.sent_here(stream, id).is_some();
-        // Of a partition that is not read yet, the log has to say whether it has the event.
+        // Whether the log of a partition that is not read yet contains the event is unknown until it is read.
         let until = if next == UNKNOWN_POSITION { id.offset + 1 } else { next };
         (!is_exact && limits.events > 0 && (0..until).contains(&id.offset)).then(|| Place {
             topic: id.topic.clone(),

@@ -71,8 +71,8 @@ impl Hub {
     }
 
     /// Records a topic's partitions. A partition whose position is unchanged keeps its window; the window is cleared if
-    /// a known position changed or the topic was recreated. Returns the ranges that every client of a recreated topic loses:
-    /// the rest of its old log.
+    /// a known position changed or the topic was recreated. Returns the ranges that every client of a recreated topic
+    /// loses: the rest of its old log.
     pub fn assign(&mut self, topic: &Topic, epoch: Epoch, next: &[i64]) -> Vec<GapRange> {
         let limits = self.limits.get(topic).copied().unwrap_or(WindowLimits { events: 0, bytes: 0 });
         let window = self.topics.entry(topic.clone()).or_insert_with(|| TopicWindow::new(limits));

@@ -152,8 +152,8 @@ fn describe(topic: *const sys::rd_kafka_TopicDescription_t) -> DescribedOrNot {
         // The broker omitted it.
         return Err(RDKafkaErrorCode::UnknownTopicOrPartition);
     }
-    // SAFETY: the description is a live event's (`read_topics`), and so is what it points at; an error that is null
-    // has the code for none.
+    // SAFETY: the description belongs to a live event (`read_topics`), and so does its target. The code of a null error
+    // is "no error".
     let (error, id) = unsafe {
         let error = sys::rd_kafka_error_code(sys::rd_kafka_TopicDescription_error(topic));
         (error, sys::rd_kafka_TopicDescription_topic_id(topic))
@@ -164,7 +164,7 @@ fn describe(topic: *const sys::rd_kafka_TopicDescription_t) -> DescribedOrNot {
     let epoch = if id.is_null() {
         0
     } else {
-        // SAFETY: the UUID is not null, and the live description's.
+        // SAFETY: the UUID is not null, and belongs to the live description.
         unsafe { epoch_of(sys::rd_kafka_Uuid_most_significant_bits(id), sys::rd_kafka_Uuid_least_significant_bits(id)) }
     };
     let leaders = leaders(topic);

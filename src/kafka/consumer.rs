@@ -1,8 +1,8 @@
 //! The thread that reads Kafka: it warms the window, then passes on one batch per poll, and keeps the client usable.
 //!
 //! It assigns all partitions itself, from positions that it keeps: it joins no group and commits nothing. It retries
-//! whatever fails without end; start-up and the rest of the process never wait for it. [`super::survey`] finds what is to
-//! be read; no request to a broker delays reading.
+//! whatever fails without end; start-up and the rest of the process never wait for it. [`super::survey`] finds what is
+//! to be read; no request to a broker delays reading.
 
 mod holes;
 mod observe;

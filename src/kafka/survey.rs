@@ -1,8 +1,8 @@
-//! Examines the cluster repeatedly: which topics exist, whether they are those that were read so far, how many partitions
-//! they have, and where the logs begin and end that are to be read.
+//! Probes the cluster periodically: which topics exist, whether they were recreated, their partition counts, and the
+//! offset ranges of the logs that are to be read.
 //!
-//! Reading continues meanwhile. What follows from the answers is decided in [`super::topic`]. A partition whose leader does
-//! not answer is left out of the findings, and asked for again in the next survey.
+//! Reading continues meanwhile. [`super::topic`] decides what follows from the findings. A partition with an
+//! unresponsive leader is omitted from the findings and requested again in the next survey.
 
 mod logs;
 
@@ -19,9 +19,9 @@ use super::metadata;
 use super::retry::Retry;
 use super::topic::{Seen, TopicReader};
 
-/// How long the client may take to connect to the first broker, each time it is asked to.
+/// How long the client may take to connect to the first broker, per attempt.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// The timeout of a response. Connections are established meanwhile, and stay.
+/// The timeout of a response. Connections that are established meanwhile are kept.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
 /// The backoff between two surveys, from the first to the longest pause. The longest pause is how long it takes to
 /// detect changes without a hint: a missing topic that appears, or a recreated one whose log is longer already than
@@ -34,7 +34,7 @@ pub(super) struct Survey {
     /// Recently connected brokers. Topic descriptions are requested from them in turn, if one does not respond.
     brokers: Vec<i32>,
     turn: usize,
-    /// The client lost a position since the survey under way began, and before.
+    /// Whether the client has lost a position: in the time of the current survey, and before.
     lost: bool,
     looks_for_lost: bool,
     /// Whether the brokers have an index of times.
@@ -45,29 +45,29 @@ pub(super) struct Survey {
 enum Stage {
     #[default]
     Resting,
-    /// Which broker there is, to be asked for the topics.
+    /// Requests the id of any broker, for the request about topics.
     Broker(metadata::Asking),
     Topics(Question<Vec<DescribedOrNot>>),
     Logs(Vec<Asked>, Logs),
 }
 
-/// One topic of a survey under way.
+/// A topic of the current survey.
 #[derive(Debug)]
 struct Asked {
     described: DescribedOrNot,
-    /// The partitions whose logs are asked for.
+    /// The partitions whose offsets are requested.
     wanted: Vec<i32>,
     was: Vec<i64>,
 }
 
-/// What was found of a topic.
+/// The result for a topic.
 #[derive(Debug)]
 pub(super) enum Finding {
-    /// It exists, and the leader of at least one of the partitions that were asked for has answered.
+    /// It exists, and the leader of at least one of the requested partitions has responded.
     Found(Seen),
     /// It does not exist, or may not be read.
     Missing(RDKafkaErrorCode),
-    /// It exists, and no leader has answered.
+    /// It exists, and no leader has responded.
     Unanswered(RDKafkaErrorCode),
 }
 
@@ -186,7 +186,7 @@ impl Survey {
         topics.iter().map(ask).collect()
     }
 
-    /// The logs of all topics that are asked for.
+    /// The requested logs of all topics.
     fn wanted(&self, asked: &[Asked], topics: &[TopicReader]) -> Vec<Wanted> {
         let of_topic = |(asked, topic): (&Asked, &TopicReader)| {
             let leaders = asked.described.as_ref().map_or_else(|_| Vec::new(), |found| found.leaders.clone());

@@ -18,23 +18,23 @@ use crate::decode::{Decoder, Record};
 use crate::event::{Entry, Epoch, Feed, GapCause, GapRange, Topic, UNKNOWN_POSITION};
 use crate::metrics::Metrics;
 
-/// How far the clocks of producers and this one may differ: a partition that answers late is read from this long before its
-/// topic went live.
+/// How far the clocks of producers and this one may differ: a partition that answers late is read from this long before
+/// its topic went live.
 const SKEW_MS: i64 = 60_000;
-/// The least time between two log lines about a topic's undecodable records.
+/// The least time between two log lines about undecodable records of a topic.
 const UNDECODABLE_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct TopicReader {
     config: TopicConfig,
     phase: Phase,
-    /// 0 where it is not known.
+    /// 0 if unknown.
     epoch: Epoch,
-    /// That of the topic which was deleted: a broker that lags behind may still tell it.
+    /// The epoch of the deleted predecessor: a broker that lags behind may still report it.
     former: Epoch,
-    /// It did not exist when it was looked for first: all of its records are new.
+    /// Whether the topic did not exist at the first survey: all of its records are new.
     is_new: bool,
-    /// When it went live, in milliseconds since the Unix epoch.
+    /// The time when the topic went live, in milliseconds since the Unix epoch.
     live_ms: Option<i64>,
     partitions: Vec<Partition>,
     /// The partitions of which the batch under way has entries.
@@ -71,11 +71,11 @@ struct Partition {
     next: i64,
     /// The end of the log when the partition was found.
     end: i64,
-    /// The end was reached, though `next` may not show it: the last offsets may hold no records.
+    /// Whether the end was reached. `next` may be smaller, because the last offsets may contain no records.
     reached_end: bool,
-    /// Which entry of the batch under way is its last.
+    /// The index of its last entry in the current batch.
     last: Option<usize>,
-    /// All of its records are new, so that it is read from its first one.
+    /// All of its records are new: it is read from the first one.
     is_new: bool,
 }
 
@@ -84,7 +84,7 @@ impl Partition {
         Self { next, end, reached_end: false, last: None, is_new: false }
     }
 
-    /// A partition whose leader has not answered: it is not read yet.
+    /// Its leader has not responded: it is not read yet.
     fn unknown(is_new: bool) -> Self {
         Self { is_new, ..Self::new(UNKNOWN_POSITION, UNKNOWN_POSITION) }
     }
@@ -142,7 +142,8 @@ impl TopicReader {
         self.phase.is_live()
     }
 
-    /// The offset each partition is read from next, [`UNKNOWN_POSITION`] where that is not known yet; nothing while absent.
+    /// The offset each partition is read from next, [`UNKNOWN_POSITION`] where that is not known yet; nothing while
+    /// absent.
     pub(super) fn next(&self) -> impl ExactSizeIterator<Item = i64> {
         self.partitions.iter().map(|partition| partition.next)
     }
@@ -161,13 +162,14 @@ impl TopicReader {
         self.is_new |= self.is_absent();
     }
 
-    /// From which time on, in milliseconds since the Unix epoch, a partition is read that was not answered for when the topic
-    /// went live. Nothing before.
+    /// From which time on, in milliseconds since the Unix epoch, a partition is read that was not answered for when the
+    /// topic went live. Nothing before.
     pub(super) fn joins_at(&self) -> Option<i64> {
         self.live_ms.filter(|_| self.is_live()).map(|ms| (ms - SKEW_MS).max(0))
     }
 
-    /// Where to start in a log of offsets `low..high`, so that the window can be filled from this partition alone.
+    /// The start offset in a log of the offsets `low..high`, so that the window can be filled from this partition
+    /// alone.
     pub(super) fn start(&self, low: i64, high: i64) -> i64 {
         let window = i64::try_from(self.config.replay_events).unwrap_or(i64::MAX);
         high.saturating_sub(window).max(low)
@@ -262,7 +264,7 @@ impl TopicReader {
         }
     }
 
-    /// Whether everything that was in the log when the topic was found has been taken; `position` is the client's.
+    /// Whether everything up to the initial end of the logs was received; `position` returns the client's.
     pub(super) fn has_caught_up(&self, position: impl Fn(i32) -> Option<i64>) -> bool {
         (0..).zip(&self.partitions).all(|(id, partition)| {
             !partition.is_known()
@@ -272,7 +274,7 @@ impl TopicReader {
         })
     }
 
-    /// Ends the warm-up: the announcement of what is going to be delivered, what was kept back, and the holes behind it.
+    /// Ends the warm-up: returns the announcement of the positions, the retained entries, and the holes after them.
     /// `now_ms` is in milliseconds since the Unix epoch.
     pub(super) fn finish_warm_up(&mut self, now_ms: i64) -> Option<(Feed, Warm, Vec<Entry>)> {
         match std::mem::replace(&mut self.phase, Phase::Live) {

@@ -1,11 +1,11 @@
-//! Where a topic stands, record by record and survey by survey.
+//! The state of a topic, record by record and survey by survey.
 
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::change::Change;
 use super::*;
 
-/// A topic's epoch, and that of the one made anew.
+/// A topic's epoch, and that of its successor.
 const EPOCH: Epoch = 7;
 const ANEW: Epoch = 8;
 /// When topics go live.
@@ -63,7 +63,7 @@ fn look_at(
     topic.take_in(&Seen { described, logs, unanswered, was: next(topic) }, |_| position)
 }
 
-/// Epoch and positions of an announcement.
+/// The epoch and the positions of an announcement.
 fn announced(feed: Option<Feed>) -> Option<(Epoch, Vec<i64>)> {
     match feed? {
         Feed::Assigned { epoch, next, .. } => Some((epoch, next.to_vec())),

@@ -1,4 +1,4 @@
-//! What the log has lost of a client's replay, found before the client is answered.
+//! Detects which part of a client's replay the log no longer contains, before the response is sent.
 
 use rustc_hash::FxHashMap;
 
@@ -8,19 +8,21 @@ use crate::event::{Entry, Epoch, Gap, GapCause, GapRange, Topic};
 use crate::hub::{Lookup, Place, Replay, cut};
 use crate::route::Stream;
 
-/// Topic, epoch, partition and offset of a place.
+/// The topic, epoch, partition and offset of a [`Place`].
 type PlaceKey = (Topic, Epoch, i32, i64);
 
-/// What is known of the first chunks that a client wants. They may leave the cache before those of other partitions arrive.
+/// The losses found so far. They are kept because a chunk may be evicted from the cache before those of other
+/// partitions arrive.
 #[derive(Debug, Default)]
 pub(super) struct Checked {
-    /// What the log has lost of each.
+    /// The loss at each checked place, if any.
     places: FxHashMap<PlaceKey, Option<(GapCause, GapRange)>>,
-    /// The client has waited for `SILENCE_WAIT`.
+    /// Whether the client has waited for `SILENCE_WAIT`: partitions with unresponsive leaders are not checked any
+    /// longer.
     pub(super) accepts_silence: bool,
 }
 
-/// What the log itself no longer holds of what the client wants to see first; nothing where it has to be asked.
+/// The gaps at the start of the replay, or `None` if chunks had to be requested. The caller retries once they arrive.
 pub(super) fn first_losses(
     stream: &Stream,
     replay: &Replay,
@@ -62,7 +64,7 @@ pub(super) fn first_losses(
     Some(gaps)
 }
 
-/// What an entry says is missing in the log, rather than unreadable.
+/// The range that retention deleted, if the entry is such a gap. Unreadable records are no loss of the log.
 pub(super) fn loss(entry: &Entry) -> Option<(GapCause, &GapRange)> {
     match entry {
         Entry::Gap { cause: GapCause::Retention, range } => Some((GapCause::Retention, range)),

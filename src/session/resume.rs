@@ -14,21 +14,22 @@ use super::skim::Skim;
 use super::walk::Replaying;
 use super::{Progress, Resume, Resumes, Session, Subscription, WriterContext};
 
-/// How long resuming waits for what the client has seen to be read here as well: it may come from another writer or
-/// replica that is a moment ahead, or ask before the log has been read.
+/// How long resuming waits until a position that is ahead of this replica has been read here: the client may come from
+/// another writer or replica that has read more, or connect before the log has been read.
 const RESUME_WAIT: Duration = Duration::from_secs(1);
 /// How long brokers and replicas take to learn of a new topic or partition. Until then, a negative response does not
 /// prove that it does not exist.
 const PARTITION_WAIT: Duration = Duration::from_secs(8);
-/// How long a client waits for its answer while the log is asked whether it can resume.
+/// How long a client waits for its response while the log is read to validate its position.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
-/// How long events are counted that may fit into the replay limit although their offsets do not. After that offsets count.
+/// How long events are counted that may fit into the replay limit although their offsets do not. After that offsets
+/// count.
 const SKIM_WAIT: Duration = Duration::from_secs(5);
 /// How long a client waits for its answer while the brokers of some, but not all partitions do not respond. What their
 /// logs have lost is reported in the stream then.
 const SILENCE_WAIT: Duration = Duration::from_secs(3);
-/// How far apart in time two replicas, or two producers' clocks, may be. What other partitions got this long before an
-/// event is sent again to a client that names the event alone.
+/// The tolerated clock skew between replicas and producers. Events of other partitions from this long before an event
+/// are sent again to a client that names the event only.
 const SKEW: Duration = Duration::from_secs(60);
 
 /// A subscription whose start position is not known yet.
@@ -55,7 +56,7 @@ struct Looked {
     skim: Skim,
 }
 
-/// Where a client wants to start, the time it means worked out.
+/// The requested start, with periods converted to times.
 #[derive(Clone, Debug)]
 enum Start {
     Cursor(Cursor),
@@ -173,8 +174,8 @@ impl Session {
         }
     }
 
-    /// Lets a subscription that is ahead in a partition, which is read for the first time, wait until its log is read up to
-    /// there or known to end before. Whether it waits.
+    /// Lets a subscription that is ahead in a partition, which is read for the first time, wait until its log is read
+    /// up to there or known to end before. Whether it waits.
     pub(super) fn resume_again(&mut self, n: usize, replay: &Replay, context: &WriterContext<'_>) -> bool {
         let stream = &self.subscriptions[n].stream;
         if !replay.is_located() || !replay.is_ahead(context.hub, stream) {
@@ -186,7 +187,7 @@ impl Session {
         true
     }
 
-    /// Asks for the positions that a time determines, in partitions that did not answer before.
+    /// Requests the start positions of a replay from a time, in partitions whose leaders did not respond before.
     pub(super) fn find_positions(&self, n: usize, replay: &mut Replay, context: &WriterContext<'_>) {
         let stream = &self.subscriptions[n].stream;
         for (topic, ms) in replay.times(context.hub, stream) {
@@ -196,7 +197,7 @@ impl Session {
         }
     }
 
-    /// Whether a loss can be told in the stream, rather than in place of it.
+    /// Whether a loss can be reported in the stream, instead of an error response.
     fn can_continue(&self) -> bool {
         self.form.transport.fails_in_stream() || self.request.route.on_gap == OnGap::Continue
     }
@@ -309,13 +310,13 @@ fn plan_by_id(
     let Lookup::Found(page) = context.log.page(place, context.asker()) else { return None };
     let is_gone = page.entries.first().is_some_and(|entry| loss(entry).is_some());
     let skew = i64::try_from(SKEW.as_millis()).unwrap_or(i64::MAX);
-    // Of an event that is gone the time is not known: everything there is may be new to the client.
+    // The time of a deleted event is unknown: all existing events may be new to the client.
     let ms = page.first_ms.filter(|_| !is_gone).map_or(0, |ms| ms.saturating_sub(skew).max(0));
     let offsets = offsets_at(stream, ms, ends, context)?;
     Some(context.hub.plan_at(stream, &TimeStart { ms, offsets: &offsets, ends, id: Some(id) }, limits))
 }
 
-/// The first offsets of all partitions at or after a time; nothing where the log has to be asked first.
+/// The first offsets of all partitions at or after a time; `None` if they have to be requested first.
 fn offsets_at(stream: &Stream, ms: i64, ends: &Positions, context: &WriterContext<'_>) -> Option<Vec<Arc<[i64]>>> {
     // All topics are requested before waiting for any.
     let ask = |(topic, end): (&Topic, &TopicPosition)| match end.next.is_empty() {

@@ -226,7 +226,7 @@ fn the_time_limit_of_replay_does_not_apply_while_a_partition_is_not_read() {
     assert_eq!(told(&bench.written(&mut session)), ["0", "1", "2"]);
 }
 
-/// A log whose brokers are down.
+/// A log without reachable brokers.
 #[derive(Debug)]
 struct Mute;
 

@@ -317,8 +317,8 @@ impl Reading {
         }
     }
 
-    /// The chunk in which the last turn ended, and the offset up to which it is wanted. Until its end, no other is looked up:
-    /// a turn takes few of its events.
+    /// The chunk in which the last turn ended, and the offset up to which it is wanted. Until its end, no other is
+    /// looked up: a turn takes few of its events.
     fn page(&self, hub: &Hub, stream: &Stream, replay: &Replay, now: Instant) -> Option<(Arc<Page>, i64)> {
         let page = self.page.upgrade().filter(|_| now < self.until && !self.is_used_up())?;
         let until = replay.wanted_of(hub, stream, &page)?;

@@ -53,12 +53,14 @@ const REPLACED: &[(&str, &str)] = &[
 ];
 /// Words that comments in `src/` do not use.
 const REPLACED_IN_COMMENTS: &[(&str, &str)] = &[
+    ("anew", "`again`, `recreated`"),
     ("anybody", "`any client`"),
     ("as it came", "`unchanged`"),
     ("bell", "`notification`"),
     ("desk", "the component"),
     ("everybody", "`all clients`"),
     ("fate", "`outcome`"),
+    ("goes on", "`continues`"),
     ("hears", "`is notified`"),
     ("house", "the component"),
     ("lost its tail", "`truncated`"),
@@ -70,8 +72,13 @@ const REPLACED_IN_COMMENTS: &[(&str, &str)] = &[
     ("seldom", "`rarely`, `at a limited rate`"),
     ("shelf", "the component"),
     ("slip", "`typo`"),
+    ("somebody", "`a client`, `another process`"),
     ("stranger", "`untrusted peer`"),
     ("strangers", "`untrusted peers`"),
+    ("those who", "`clients that`"),
+    ("to be had", "`available`"),
+    ("told", "`reported`, `notified`"),
+    ("tells", "`reports`"),
     ("walks", "`replays`"),
     ("who comes", "`a client that connects`"),
     ("whoever", "`a client that`"),

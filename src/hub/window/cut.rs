@@ -52,7 +52,8 @@ impl TopicWindow {
         self.cuts.push_back(cut);
     }
 
-    /// Whether an event may have been read of a partition from this offset on. Entries that left the window are unknown.
+    /// Whether an event may have been read of a partition from this offset on. Entries that left the window are
+    /// unknown.
     pub(super) fn may_hold_events(&self, partition: usize, from: i64) -> bool {
         let mut places = self.entries.iter().map(|(_, entry)| place(entry));
         self.base[partition] > from || places.any(|(_, of, last)| of as usize == partition && last >= from)
@@ -74,8 +75,8 @@ impl TopicWindow {
         self.cuts.iter().filter(move |cut| cut.seq >= seq)
     }
 
-    /// The last truncation of a log, for a client whose position is beyond what has been read since, and not beyond what
-    /// had been read before. A position that was never read here is unrelated to that truncation.
+    /// The last truncation of a log, for a client whose position is beyond what has been read since, and not beyond
+    /// what had been read before. A position that was never read here is unrelated to that truncation.
     pub(in crate::hub) fn last_cut(&self, partition: usize, position: i64) -> Option<&Cut> {
         let last = self.cuts.iter().rev().find(|cut| cut.partition == partition)?;
         (position <= last.was).then_some(last)

@@ -1,4 +1,5 @@
-//! Positions advance over offsets that hold no records for us: the client's own position says where they are.
+//! Positions advance over offsets without records for consumers, such as control records: librdkafka's position is the
+//! offset after them.
 
 use super::Reading;
 use crate::event::Entry;
@@ -6,8 +7,8 @@ use crate::kafka::positions::Positions;
 use crate::kafka::topic::TopicReader;
 
 impl Reading {
-    /// Lets positions pass the control records that follow the batch's last records: cursors say then that nothing is
-    /// missed where those are deleted.
+    /// Advances positions over the control records that follow the batch's last records, so that a cursor stays valid
+    /// without a gap when they are deleted.
     pub(super) fn pass_holes(&mut self, batch: &mut Vec<Entry>) {
         let touched = |topic: &TopicReader| topic.touched().to_vec();
         let partitions: Vec<_> = self.topics.iter().map(touched).collect();
@@ -15,10 +16,10 @@ impl Reading {
         self.topics.iter_mut().for_each(TopicReader::end_batch);
     }
 
-    /// The same for partitions, one list a topic, that may have got control records alone.
+    /// The same for these partitions, one list per topic, even if only control records were received.
     fn pass(&mut self, partitions: Vec<Vec<i32>>, batch: &mut Vec<Entry>) {
         if self.needs_renewal {
-            // It may still say where it stood in a log that is gone.
+            // The client's position may still be that of a deleted log.
             return;
         }
         let named = self.topics.iter().zip(&partitions);

@@ -1,7 +1,7 @@
-//! What is asked of the brokers beside records: where logs begin and end, and which offsets belong to a time.
+//! Requests to brokers besides fetches: the first and last offsets of logs, and the offsets of times.
 //!
-//! Nothing here blocks. Each partition, or each leader, has a question of its own, so that a broker that does not answer
-//! delays no other broker's partitions.
+//! Nothing here blocks. Requests are sent per partition or per leader, so that an unresponsive broker does not delay
+//! the partitions of others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,19 +29,19 @@ pub(super) struct Questions {
     client: Arc<Client>,
     isolation: Isolation,
     logs: BTreeMap<TopicPartition, OfLog>,
-    /// Topics whose number of partitions is asked for, with the times that wait for it.
+    /// Topics whose partition count is requested, with the times that wait for it.
     sizes: BTreeMap<usize, OfTopic>,
     times: BTreeMap<Time, OfTime>,
 }
 
-/// The offsets of a time: a question a leader, so that a silent one leaves only its own partitions without an answer.
+/// The offsets of a time, with one request per leader: an unresponsive one leaves only its own partitions unknown.
 struct OfTime {
     waiting: Vec<Question<Offsets>>,
-    /// By partition; [`UNKNOWN_POSITION`] while its leader has not answered.
+    /// By partition; [`UNKNOWN_POSITION`] while its leader has not responded.
     found: Vec<i64>,
 }
 
-/// Who leads the partitions of a topic.
+/// The request for the leaders of a topic's partitions.
 struct OfTopic {
     source: Topic,
     asking: metadata::Asking,
@@ -66,11 +66,11 @@ pub(super) struct LogAnswer {
     pub(super) log: Result<(i64, i64), RDKafkaErrorCode>,
 }
 
-/// The answer about a time: an offset a partition, [`UNKNOWN_POSITION`] where its leader did not answer, none where there is
-/// no such topic; or why they are not known.
+/// The response about a time: an offset per partition, [`UNKNOWN_POSITION`] if its leader did not respond, or the
+/// error. Empty if the topic does not exist.
 pub(super) type TimeAnswer = (Time, Result<Arc<[i64]>, KafkaError>);
 
-/// Whether a broker can't be reached, rather than one that does not answer for this topic.
+/// Whether brokers are unreachable, in contrast to an error of this topic.
 pub(super) fn is_outage(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     let is_out_of_reach = matches!(code, Code::AllBrokersDown | Code::BrokerTransportFailure | Code::Resolve);
@@ -152,7 +152,7 @@ impl Questions {
         self.sizes.insert(*topic, OfTopic { source: source.clone(), asking, times, later: Vec::new() });
     }
 
-    /// What was answered about times since.
+    /// The responses about times that have arrived.
     pub(super) fn time_answers(&mut self) -> Vec<TimeAnswer> {
         let mut answers = self.take_sizes();
         self.times.retain(|time, asked| match asked.answer() {
@@ -165,7 +165,7 @@ impl Questions {
         answers
     }
 
-    /// Continues with the times whose topics' leaders were answered. Gives those that are answered by that.
+    /// Requests the offsets of the times whose topics' leaders are known now. Returns the times that failed.
     fn take_sizes(&mut self) -> Vec<TimeAnswer> {
         let mut answers = Vec::new();
         let answered = self.sizes.iter().filter_map(|(topic, asked)| Some((*topic, asked.asking.answer()?)));
@@ -199,7 +199,7 @@ impl Questions {
 }
 
 impl OfTime {
-    /// The offsets, once every leader has answered or had its time, or an error that is no outage.
+    /// The offsets, once every leader has responded or timed out, or an error other than an outage.
     fn answer(&mut self) -> Option<Result<Arc<[i64]>, KafkaError>> {
         let Self { waiting, found } = self;
         let mut failed = None;
@@ -217,7 +217,7 @@ impl OfTime {
     }
 }
 
-/// Takes the answer of one leader. An outage leaves its partitions as they are.
+/// Processes the response of one leader. An outage leaves its partitions unknown.
 fn take_offsets(found: &mut [i64], answer: Result<Offsets, KafkaError>) -> Result<(), KafkaError> {
     let offsets = match answer {
         Ok(offsets) => offsets,
@@ -236,7 +236,7 @@ fn take_offsets(found: &mut [i64], answer: Result<Offsets, KafkaError>) -> Resul
 }
 
 impl OfLog {
-    /// The log's ends once both are known, or why one is not.
+    /// The log's ends once both are known, or the error.
     fn answer(&mut self) -> Option<Result<(i64, i64), RDKafkaErrorCode>> {
         let low = match self.low {
             Some(low) => low,

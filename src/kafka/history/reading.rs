@@ -33,15 +33,15 @@ pub(super) struct Reading {
     until: i64,
     /// A received record after `next`.
     behind: Option<Read>,
-    /// The page that is read.
+    /// The current chunk.
     draft: Option<Draft>,
-    /// How many pages were read on to.
+    /// The number of consecutive chunks.
     pages: usize,
     /// The partition's leader has responded, to a fetch or to a question.
     pub(super) is_proven: bool,
-    /// Since when nothing came, or nothing was read.
+    /// Since when nothing has arrived or been read.
     pub(super) quiet_since: Instant,
-    /// When the partition's leader is asked, at the earliest, whether it answers.
+    /// The earliest time of the next probe of the partition's leader.
     pub(super) probe_at: Instant,
 }
 

@@ -1,9 +1,9 @@
-//! The thread that reads pages of one cluster's logs, on clients of its own that are there while pages are asked for: one
-//! that reads, one that asks questions.
+//! The thread that reads chunks of one cluster's logs, with its own clients, which exist while chunks are requested:
+//! one that reads, and one that sends other requests.
 //!
-//! Partitions are assigned by hand, each is read on as long as its next page is wanted, and nothing is fetched twice
-//! while it is. No call waits for a broker; whatever fails is tried again, after a pause, as long as somebody asks. A
-//! partition whose leader is silent is left to itself: the others go on.
+//! Partitions are assigned manually, each is read on while its next chunk is requested, and nothing is fetched twice
+//! meanwhile. No call blocks on a broker; every failure is retried after a pause while there are requests. A partition
+//! with an unresponsive leader does not affect others.
 
 mod slots;
 mod unreadable;
@@ -114,16 +114,16 @@ struct Work {
     probes: BTreeMap<TopicPartition, Probing>,
     /// No broker responded: the next request is not sent before.
     down_until: Option<Instant>,
-    /// Partitions that are left alone for a while.
+    /// Partitions that are skipped for a while.
     paused: BTreeMap<TopicPartition, Pause>,
-    /// Partitions whose leaders do not answer.
+    /// Partitions whose leaders do not respond.
     down: BTreeSet<TopicPartition>,
-    /// Partitions that gave up their slots because their leaders were silent, and were not read since. If the leader has
-    /// responded, the end of the log.
+    /// Partitions that gave up their slots because their leaders were silent, and were not read since. If the leader
+    /// has responded, the end of the log.
     suspended: BTreeMap<TopicPartition, Option<i64>>,
-    /// When those who wait are looked at.
+    /// When waiting sessions are checked.
     remind_at: Instant,
-    /// When the client was needed last.
+    /// When the client was last needed.
     needed_at: Instant,
 }
 
@@ -254,7 +254,7 @@ impl Work {
         self.stop(&leaving);
     }
 
-    /// Reads these pages: the client is told of all their partitions at once.
+    /// Starts reading these chunks: all partitions are assigned at once.
     fn start(&mut self, starts: Vec<(TopicPartition, Start)>, now: Instant) {
         let (mut list, mut failed) = (TopicPartitionList::new(), Vec::new());
         for (partition, start) in starts {

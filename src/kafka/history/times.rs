@@ -10,14 +10,14 @@ use super::requests::CALL_AGAIN;
 use crate::event::UNKNOWN_POSITION;
 use crate::hub::{Asker, NO_OFFSET};
 
-/// How many different questions may wait, and how many answers are kept.
+/// The most pending requests, and the most cached responses.
 const TIMES_MAX: usize = 4096;
-/// How long an answer is kept.
+/// How long a response is cached.
 const ANSWER_KEPT: Duration = Duration::from_secs(5);
 /// The same of one without the offsets of some partitions.
 const PARTIAL_ANSWER_KEPT: Duration = Duration::from_secs(1);
 
-/// A topic by its number, and milliseconds since the Unix epoch.
+/// The index of a topic, and milliseconds since the Unix epoch.
 pub(super) type Time = (usize, i64);
 
 #[derive(Debug, Default)]

@@ -1,5 +1,5 @@
-//! Asks where logs begin and end. Each leader has questions of its own, so that a silent one leaves only its own
-//! partitions without an answer.
+//! Requests the first and last offsets of logs. Requests are sent per leader, so that an unresponsive one delays only
+//! its own partitions.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,25 +13,25 @@ use crate::kafka::ask::{self, LogName, Offsets, Question};
 use crate::kafka::client::{Client, Isolation};
 use crate::kafka::topic::LogEnds;
 
-/// A log that is asked for.
+/// A log whose offsets are requested.
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) log: LogName,
     pub(super) leader: Option<i32>,
-    /// A time, in milliseconds since the Unix epoch, the offset of which is asked for as well.
+    /// A time in milliseconds since the Unix epoch. Its offset is requested too.
     pub(super) ms: Option<i64>,
 }
 
-/// Where each log begins and ends, or why that is not known.
+/// The offsets of each log, or the error.
 pub(super) type Answers = HashMap<LogName, Result<LogEnds, RDKafkaErrorCode>>;
 
-/// Questions under way.
+/// Pending requests.
 pub(super) struct Logs {
     leaders: Vec<OfLeader>,
     answers: Answers,
 }
 
-/// The questions to one leader.
+/// The requests to one leader.
 struct OfLeader {
     wanted: Vec<Wanted>,
     starts: Asked,
@@ -45,7 +45,7 @@ enum Asked {
 }
 
 impl Logs {
-    /// Asks the leaders, each of which may take as long as `limit`.
+    /// Sends requests to all leaders concurrently, with this timeout.
     pub(super) fn ask(client: &Arc<Client>, wanted: Vec<Wanted>, limit: Duration) -> Result<Self, KafkaError> {
         let (mut by_leader, mut answers) = (BTreeMap::<i32, Vec<Wanted>>::new(), Answers::new());
         for wanted in wanted {
@@ -58,7 +58,7 @@ impl Logs {
         Ok(Self { leaders: leaders.collect::<Result<_, _>>()?, answers })
     }
 
-    /// What was answered, once every leader has answered or had its time. Does not wait.
+    /// The responses, once every leader has responded or timed out. Does not block.
     pub(super) fn answers(&mut self) -> Option<Answers> {
         let answers = &mut self.answers;
         self.leaders.retain_mut(|leader| match leader.is_answered() {
@@ -73,7 +73,7 @@ impl Logs {
 }
 
 impl OfLeader {
-    /// The start is asked for first, so that what is added meanwhile makes no log that ends before it begins.
+    /// Requests the start first, so that concurrent appends and deletions cannot make the log end before it begins.
     fn ask(client: &Arc<Client>, wanted: Vec<Wanted>, limit: Duration) -> Result<Self, KafkaError> {
         let ask = |offset: fn(&Wanted) -> Option<Offset>| {
             let mut list = TopicPartitionList::new();

@@ -1,5 +1,5 @@
-//! What a survey saw of a topic, and what follows from it: found, grown, recreated, partitions that answer for the first
-//! time, or a log that lost what was to be read next.
+//! What a survey saw of a topic, and what follows from it: found, grown, recreated, partitions that answer for the
+//! first time, or a log that lost what was to be read next.
 //!
 //! No client here, either; what is to be reported is returned.
 
@@ -14,30 +14,30 @@ use crate::kafka::warm::Warm;
 pub(in crate::kafka) struct Described {
     /// 0 if the cluster does not assign UUIDs (before Kafka 2.8).
     pub(in crate::kafka) epoch: Epoch,
-    /// How many partitions it has.
+    /// The number of partitions.
     pub(in crate::kafka) partitions: i32,
 }
 
-/// Where a log begins and ends.
+/// The offset range of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::kafka) struct LogEnds {
     /// The first offset.
     pub(in crate::kafka) low: i64,
     /// The offset after the last one.
     pub(in crate::kafka) high: i64,
-    /// The first offset at or after [`TopicReader::joins_at`], where that was asked for.
+    /// The first offset at or after [`TopicReader::joins_at`], if it was requested.
     pub(in crate::kafka) at: Option<i64>,
 }
 
-/// What a survey saw of a topic.
+/// The findings about a topic.
 #[derive(Debug)]
 pub(in crate::kafka) struct Seen {
     pub(in crate::kafka) described: Described,
-    /// The logs of the partitions that were asked for and whose leaders answered, in the order of their numbers.
+    /// The logs of the requested partitions whose leaders responded, in the order of their numbers.
     pub(in crate::kafka) logs: Vec<(i32, LogEnds)>,
-    /// Why others were not answered, if any.
+    /// The error of the other requested partitions, if any.
     pub(in crate::kafka) unanswered: Option<RDKafkaErrorCode>,
-    /// Where reading stood when they were asked for.
+    /// The positions at the time of the request.
     pub(in crate::kafka) was: Vec<i64>,
 }
 
@@ -68,14 +68,15 @@ pub(in crate::kafka) enum Assign {
 }
 
 impl TopicReader {
-    /// Which partitions' logs have to be known before this can be taken in; `lost` where the client lost a position.
+    /// The partitions whose logs have to be known; `lost` if the client lost a position.
     pub(in crate::kafka) fn wanted(&self, described: &Described, lost: bool) -> Vec<i32> {
         let all = self.is_absent() || lost || self.is_another(described);
         let is_known = |id: i32| self.partition(id).is_some_and(Partition::is_known);
         (0..described.partitions).filter(|id| all || !is_known(*id)).collect()
     }
 
-    /// Takes in what a survey saw. `position` is the client's: it may be beyond ours where offsets held no records.
+    /// Applies findings. `position` returns the client's, which may be greater than ours if offsets contained no
+    /// records.
     pub(in crate::kafka) fn take_in(&mut self, seen: &Seen, position: impl Fn(i32) -> Option<i64>) -> Change {
         let is_another = self.is_another(&seen.described);
         if self.is_absent() {
@@ -141,7 +142,7 @@ impl TopicReader {
             return self.join(seen, Assign::OnNewClient);
         }
         let is_told = self.epoch != 0 && seen.described.epoch != 0;
-        // Where no epoch tells what is lost, gaps do.
+        // Without epochs, gaps report the loss.
         let gaps = if is_told { Vec::new() } else { self.beyond(seen) };
         self.epoch = seen.described.epoch;
         self.partitions = seen.logs.iter().map(|(_, ends)| Partition::new(ends.low, ends.high)).collect();
@@ -155,7 +156,7 @@ impl TopicReader {
         partitions.map(|(id, partition)| self.gap(GapCause::Truncated, id, log(id).0, partition.next)).collect()
     }
 
-    /// Begins to read partitions whose leaders answer for the first time.
+    /// Begins to read partitions whose leaders respond for the first time.
     fn learn(&mut self, seen: &Seen) -> bool {
         let is_unknown = |(id, _): &(i32, LogEnds)| self.partition(*id).is_some_and(|known| !known.is_known());
         let found: Vec<_> = seen.logs.iter().copied().filter(is_unknown).collect();
@@ -176,8 +177,8 @@ impl TopicReader {
         !found.is_empty()
     }
 
-    /// Where to start in a partition that answers later than others of its topic. Streams that were opened meanwhile are to
-    /// receive what came since.
+    /// Where to start in a partition that answers later than others of its topic. Streams that were opened meanwhile
+    /// are to receive what came since.
     fn late_start(&self, id: i32, ends: &LogEnds) -> i64 {
         match ends.at {
             _ if self.partition(id).is_some_and(|partition| partition.is_new) => ends.low,
@@ -186,7 +187,7 @@ impl TopicReader {
         }
     }
 
-    /// Adds partitions the topic got since. Their records are new, so they are read from the start of their logs.
+    /// Adds new partitions. Their records are new, so they are read from the start of their logs.
     fn grow(&mut self, seen: &Seen) -> bool {
         let have = self.partitions.len();
         for id in (0..seen.described.partitions).skip(have) {
@@ -204,13 +205,13 @@ impl TopicReader {
         has_grown
     }
 
-    /// Compares the partitions with their logs where the client lost a position, in one that it does not name.
+    /// Compares the partitions with their logs after the client lost a position in one that it does not name.
     fn mend(&mut self, seen: &Seen, position: impl Fn(i32) -> Option<i64>) -> Change {
         let mut change = Change::default();
         let is_known = |(id, _): &(i32, LogEnds)| self.partition(*id).is_some_and(Partition::is_known);
         let known: Vec<_> = seen.logs.iter().copied().filter(is_known).collect();
         for (id, LogEnds { low, high, .. }) in known {
-            // A position that was lost is assigned again, if only to the same place.
+            // A lost position is assigned again, even at the same offset.
             change.assign = change.assign.max(Assign::Again);
             let next = self.partitions[id as usize].next;
             if seen.was.get(id as usize) != Some(&next) {

@@ -1,4 +1,5 @@
-//! Which partitions are read at a time. A partition whose leader is silent gives up its slot when others wait for one.
+//! Limits the number of partitions that are read concurrently. A partition with an unresponsive leader releases its
+//! slot if other partitions wait for one.
 
 use std::time::Instant;
 
@@ -9,12 +10,12 @@ use crate::kafka::history::reading::{Reading, Start};
 use crate::kafka::history::requests::TopicPartition;
 
 impl Work {
-    /// How many partitions more may be read.
+    /// The number of free slots.
     pub(super) fn room(&self) -> usize {
         self.open.as_ref().map_or(0, |open| PARTITIONS_MAX.saturating_sub(open.readings.len()))
     }
 
-    /// The partitions that are not read and were asked for before the others, at most so many.
+    /// The partitions with the oldest requests, at most `max`, without those that are being read, paused or probed.
     pub(super) fn others(&self, max: usize, now: Instant) -> Vec<TopicPartition> {
         let Some(open) = &self.open else { return Vec::new() };
         let but = |asked: TopicPartition| {
@@ -25,7 +26,7 @@ impl Work {
         self.base.desk.oldest(self.base.cluster, max, but)
     }
 
-    /// Reads partitions that are not read yet, as far as there is room.
+    /// Starts reading waiting partitions in the free slots.
     pub(super) fn start_others(&mut self, now: Instant) {
         if self.is_down(now) {
             return;
@@ -43,7 +44,7 @@ impl Work {
         self.start(starts, now);
     }
 
-    /// The page of a partition that was asked for first.
+    /// The start of the oldest request for a chunk of the partition.
     fn oldest(&mut self, partition: TopicPartition) -> Option<Start> {
         let log_end = self.suspended.remove(&partition).flatten();
         let topic = self.base.topics.get(&partition.topic)?;
@@ -53,7 +54,7 @@ impl Work {
         Some(Start { draft: Draft::new(wanted, start, stop), epoch, log_end, until })
     }
 
-    /// Ends so many of the readings that have been idle for longest, and for long enough.
+    /// Stops reading up to `count` partitions that have been idle for [`LINGER`], the longest idle first.
     fn make_room(&mut self, count: usize, now: Instant) {
         let Some(open) = self.open.as_ref().filter(|_| count > 0) else { return };
         let is_over = |reading: &Reading| reading.is_idle() && now.duration_since(reading.quiet_since) >= LINGER;
@@ -63,14 +64,14 @@ impl Work {
         self.stop(&leaving);
     }
 
-    /// Frees the slot of a partition whose leader is silent, while others wait for one. Its chunk is still requested, and read
-    /// once the leader has responded.
+    /// Releases the slot of a partition with an unresponsive leader. Its requests remain, and are continued once the
+    /// leader has responded.
     pub(super) fn suspend(&mut self, partition: TopicPartition) {
         self.stop(&[partition]);
         self.suspended.insert(partition, None);
     }
 
-    /// The leader of a partition has responded. The partition is not suspended again before it is read.
+    /// Records the log's end, with which the leader responded. The partition is not suspended again before it is read.
     pub(super) fn note_log_end(&mut self, partition: TopicPartition, log_end: i64) {
         if let Some(reading) = self.open.as_mut().and_then(|open| open.readings.get_mut(&partition)) {
             reading.is_proven = true;

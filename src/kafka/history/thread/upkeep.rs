@@ -62,7 +62,7 @@ impl Work {
         self.base.desk.take_outdated(self.base.cluster);
     }
 
-    /// Goes on without a client until the next is made. Whether there was one.
+    /// Continues without a client until the next one is created. Returns whether there was one.
     pub(super) fn give_up_client(&mut self) -> bool {
         let Some(Open { readings, questions, client, .. }) = self.open.take() else { return false };
         drop(readings);
@@ -120,8 +120,7 @@ impl Work {
         }
     }
 
-    /// Where a page has been waited for too long: asks whether the partition's leader answers, and begins again in the
-    /// end.
+    /// If a chunk is overdue: probes the partition's leader, and finally starts again.
     pub(super) fn probe(&mut self, now: Instant) {
         let is_crowded = self.room() == 0 && !self.others(1, now).is_empty();
         let Some(open) = &mut self.open else { return };
@@ -197,7 +196,7 @@ impl Work {
         self.set_down(partition, is_down);
     }
 
-    /// Leaves a partition alone for a while.
+    /// Skips a partition for a while.
     pub(super) fn leave_alone(&mut self, partition: TopicPartition, now: Instant) {
         self.paused.insert(partition, Pause { until: now + REFUSED_PAUSE, is_down: false });
     }
@@ -232,7 +231,7 @@ impl Work {
         }
     }
 
-    /// The partition's leader answers.
+    /// The partition's leader responds.
     pub(super) fn partition_up(&mut self, partition: TopicPartition, now: Instant) {
         self.set_down(partition, false);
         self.up(now);
