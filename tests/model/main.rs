@@ -10,18 +10,18 @@
 #![allow(dead_code, unused_imports)] // The model uses a part of the files, without their tests.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-#[path = "../../src/kafka/history/bell.rs"]
-mod bell;
 #[path = "../../src/kafka/history/cache.rs"]
 mod cache;
-#[path = "../../src/kafka/history/desk.rs"]
-mod desk;
 #[path = "../../src/writer/inbox.rs"]
 mod inbox;
 #[path = "../../src/kafka/history/requests.rs"]
 mod requests;
+#[path = "../../src/kafka/history/store.rs"]
+mod store;
 #[path = "../../src/kafka/history/times.rs"]
 mod times;
+#[path = "../../src/kafka/history/wakeup.rs"]
+mod wakeup;
 mod sync {
     pub(super) use std::sync::PoisonError;
 
@@ -37,12 +37,12 @@ use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 use sidestream::{event, hub};
 
-use self::bell::Bell;
-use self::desk::Desk;
 use self::event::{Entry, Event, EventId, Feed, Frames};
 use self::hub::{Asker, Lookup, Page};
 use self::inbox::{Amount, Inboxes, Next};
 use self::requests::{TopicPartition, Wanted};
+use self::store::ChunkStore;
+use self::wakeup::Wakeup;
 
 const PARTITION: TopicPartition = TopicPartition { topic: 0, partition: 0 };
 const CACHE_BYTES: usize = 1 << 20;
@@ -70,7 +70,7 @@ fn starve() {
     model.preemption_bound = Some(PREEMPTIONS_MAX);
     model.check(move || {
         let inboxes = Arc::new(Inboxes::<()>::new(2, amount(1), amount(2)));
-        let woken = Arc::new(Bell::default());
+        let woken = Arc::new(Wakeup::default());
         let quick = {
             let (inboxes, woken) = (inboxes.clone(), woken.clone());
             thread::spawn(move || {
@@ -86,7 +86,7 @@ fn starve() {
         };
         for offset in 0..EVENTS {
             inboxes.feed(&Feed::Batch([Entry::Event(Arc2::new(event(offset)))].into()));
-            woken.ring();
+            woken.wake();
         }
         let all: Vec<_> = (0..EVENTS).map(|offset| (offset, offset)).collect();
         assert_eq!(quick.join().unwrap(), all);
@@ -140,11 +140,11 @@ fn meet(offsets: [i64; 2], pages: usize) {
 }
 
 struct Meeting {
-    desk: Desk,
+    store: ChunkStore,
     /// The reader's notification.
-    bell: Bell,
+    wakeup: Wakeup,
     /// The notification of each session.
-    calls: [Bell; 2],
+    calls: [Wakeup; 2],
     served: AtomicUsize,
     now: Instant,
 }
@@ -152,8 +152,8 @@ struct Meeting {
 impl Meeting {
     fn new() -> Self {
         Self {
-            desk: Desk::new(1, CACHE_BYTES),
-            bell: Bell::default(),
+            store: ChunkStore::new(1, CACHE_BYTES),
+            wakeup: Wakeup::default(),
             calls: Default::default(),
             served: AtomicUsize::new(0),
             now: Instant::now(),
@@ -163,12 +163,12 @@ impl Meeting {
     /// A session: requests the chunk, and again whenever it is called, until it has the chunk.
     fn ask(&self, session: usize, offset: i64) {
         let (wanted, asker) = (Wanted { offset, until: 1000 }, Asker { writer: 0, session: session as u32 });
-        while !matches!(self.desk.page(0, PARTITION, wanted, asker, self.now), Lookup::Found(_)) {
-            self.bell.ring();
+        while !matches!(self.store.page(0, PARTITION, wanted, asker, self.now), Lookup::Found(_)) {
+            self.wakeup.wake();
             self.calls[session].wait(FOR_EVER);
         }
         self.served.fetch_add(1, Ordering::AcqRel);
-        self.bell.ring();
+        self.wakeup.wake();
     }
 
     /// The reading thread: publishes requested chunks until both sessions have theirs. Returns the number of chunks
@@ -176,13 +176,13 @@ impl Meeting {
     fn read(&self) -> usize {
         let mut pages = 0;
         while self.served.load(Ordering::Acquire) < self.calls.len() {
-            let Some(job) = self.desk.job(0, PARTITION, 1) else {
-                self.bell.wait(FOR_EVER);
+            let Some(job) = self.store.job(0, PARTITION, 1) else {
+                self.wakeup.wait(FOR_EVER);
                 continue;
             };
             pages += 1;
-            for asker in self.desk.publish(0, PARTITION, page(job.start..job.start + 100), false, self.now) {
-                self.calls[asker.session as usize].ring();
+            for asker in self.store.publish(0, PARTITION, page(job.start..job.start + 100), false, self.now) {
+                self.calls[asker.session as usize].wake();
             }
         }
         pages

@@ -2,29 +2,29 @@
 //!
 //! | file | purpose |
 //! |---|---|
-//! | `desk` | the meeting point of sessions that request chunks and the threads that read them: one lock |
+//! | `store` | the meeting point of sessions that request chunks and the threads that read them: one lock |
 //! | `cache`, `requests`, `times` | its parts: chunks, waiting sessions, offsets of times (pure) |
 //! | `draft` | a chunk under construction (pure) |
 //! | `thread` | one thread per cluster, and its client |
 //! | `reading`, `topic` | a partition that is read; records as entries |
-//! | `questions`, `bell` | requests to the brokers other than fetches; wakes the thread |
+//! | `questions`, `wakeup` | requests to the brokers other than fetches; wakes the thread |
 //!
 //! No call blocks: a request returns at once, and the session is called when a new request may help. Sessions apply the
 //! replay limits and report gaps.
 
-mod bell;
 mod cache;
-mod desk;
 mod draft;
 mod questions;
 mod reading;
 mod requests;
+mod store;
 #[cfg(test)]
 mod tests;
 mod thread;
 mod times;
 mod topic;
-/// The locks, which the model of `desk` (tests/model) replaces.
+mod wakeup;
+/// The locks, which the model of `store` (tests/model) replaces.
 mod sync {
     pub(super) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 }
@@ -42,12 +42,12 @@ use std::time::Instant;
 use prometheus::IntCounter;
 use rustc_hash::FxHashMap;
 
-use self::bell::Bell;
-use self::desk::Desk;
 use self::requests::{TopicPartition, Wanted};
+use self::store::ChunkStore;
 use self::sync::{Mutex, PoisonError};
 use self::thread::Thread;
 use self::topic::TopicLog;
+use self::wakeup::Wakeup;
 use crate::config::snapshot::{Kafka, ReplayLog};
 use crate::event::{Epoch, Topic};
 use crate::hub::{Asker, Log, Lookup, Page, Place, ReplayLimits};
@@ -60,11 +60,11 @@ pub type Call = Arc<dyn Fn(u32, Vec<u32>) + Send + Sync>;
 
 /// The logs of all clusters. Dropping it stops the threads without waiting.
 pub struct History {
-    desk: Arc<Desk>,
+    store: Arc<ChunkStore>,
     /// The index of each topic's cluster, and its own.
     topics: FxHashMap<Topic, (usize, usize)>,
     /// One per cluster.
-    bells: Vec<Arc<Bell>>,
+    wakeups: Vec<Arc<Wakeup>>,
     /// By cluster: whether its brokers have a time index.
     finds_times: Vec<bool>,
     limits: ReplayLimits,
@@ -88,9 +88,9 @@ impl History {
     ) -> io::Result<Self> {
         let sources: Vec<&Kafka> = sources.into_iter().collect();
         let mut history = Self {
-            desk: Arc::new(Desk::new(sources.len(), replay.cache_bytes)),
+            store: Arc::new(ChunkStore::new(sources.len(), replay.cache_bytes)),
             topics: FxHashMap::default(),
-            bells: Vec::new(),
+            wakeups: Vec::new(),
             finds_times: sources.iter().map(|source| source.finds_times).collect(),
             limits: replay.limits,
             found: metrics.replay_pages.with_label_values(&["cache"]),
@@ -111,18 +111,18 @@ impl History {
         metrics: &Arc<Metrics>,
         call: &Call,
     ) -> io::Result<Receiver<Infallible>> {
-        let cluster = self.bells.len();
+        let cluster = self.wakeups.len();
         let mut topics = BTreeMap::new();
         for topic in &config.topics {
             let number = self.topics.len();
             self.topics.insert(topic.name.clone(), (cluster, number));
             topics.insert(number, TopicLog::new(topic, metrics));
         }
-        let bell: Arc<Bell> = Arc::default();
-        self.bells.push(bell.clone());
-        let (desk, stop) = (self.desk.clone(), self.stop.clone());
+        let wakeup: Arc<Wakeup> = Arc::default();
+        self.wakeups.push(wakeup.clone());
+        let (store, stop) = (self.store.clone(), self.stop.clone());
         let (config, call, metrics) = (config.clone(), call.clone(), metrics.clone());
-        let thread = Thread { cluster, config, topics, desk, bell, call, metrics, stop };
+        let thread = Thread { cluster, config, topics, store, wakeup, call, metrics, stop };
         let (alive, ended) = mpsc::channel();
         Builder::new().name("kafka-replay".into()).spawn(move || {
             thread.run();
@@ -133,12 +133,12 @@ impl History {
 
     /// Caches almost no chunks while memory pressure is high.
     pub fn be_short(&self, is_short: bool) {
-        self.desk.be_short(is_short);
+        self.store.be_short(is_short);
     }
 
     /// The bytes of cached chunks.
     pub fn cached_bytes(&self) -> usize {
-        self.desk.cached_bytes()
+        self.store.cached_bytes()
     }
 
     /// Stops the threads, and waits for at most [`STOP_WAIT`]; then they are detached.
@@ -155,13 +155,13 @@ impl History {
 
     fn tell_to_stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
-        self.bells.iter().for_each(|bell| bell.ring());
+        self.wakeups.iter().for_each(|wakeup| wakeup.wake());
     }
 
     /// Wakes the thread if it has work.
-    fn ring<T>(&self, cluster: usize, looked: Lookup<T>) -> Lookup<T> {
+    fn wake<T>(&self, cluster: usize, looked: Lookup<T>) -> Lookup<T> {
         if matches!(looked, Lookup::Asked | Lookup::Down) {
-            self.bells[cluster].ring();
+            self.wakeups[cluster].wake();
         }
         looked
     }
@@ -171,15 +171,15 @@ impl Chunks for History {
     /// Until it is called, the epoch of a topic is 0, which means unknown.
     fn assigned(&self, topic: &Topic, epoch: Epoch) {
         if let Some((cluster, topic)) = self.topics.get(topic) {
-            self.desk.topic_is(*cluster, *topic, epoch);
-            self.bells[*cluster].ring();
+            self.store.topic_is(*cluster, *topic, epoch);
+            self.wakeups[*cluster].wake();
         }
     }
 
     fn truncated(&self, topic: &Topic) {
         if let Some((cluster, topic)) = self.topics.get(topic) {
-            self.desk.is_cut(*cluster, *topic);
-            self.bells[*cluster].ring();
+            self.store.is_cut(*cluster, *topic);
+            self.wakeups[*cluster].wake();
         }
     }
 }
@@ -189,16 +189,16 @@ impl Log for History {
         let Some((cluster, topic)) = self.topics.get(&place.topic).copied() else { return Lookup::Busy };
         let partition = TopicPartition { topic, partition: place.partition };
         let wanted = Wanted { offset: place.offset, until: place.until };
-        let looked = self.desk.page(cluster, partition, wanted, asker, Instant::now());
+        let looked = self.store.page(cluster, partition, wanted, asker, Instant::now());
         if matches!(looked, Lookup::Found(_)) {
             self.found.inc();
         }
-        self.ring(cluster, looked)
+        self.wake(cluster, looked)
     }
 
     fn offsets_at(&self, topic: &Topic, ms: i64, asker: Asker) -> Lookup<Arc<[i64]>> {
         let Some((cluster, topic)) = self.topics.get(topic).copied() else { return Lookup::Busy };
-        self.ring(cluster, self.desk.offsets_at(cluster, (topic, ms), asker, Instant::now()))
+        self.wake(cluster, self.store.offsets_at(cluster, (topic, ms), asker, Instant::now()))
     }
 
     fn finds_times(&self, topic: &Topic) -> bool {

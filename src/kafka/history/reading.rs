@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::bell::Bell;
-use super::desk::Job;
 use super::draft::{Draft, Read, Taken};
+use super::store::Job;
 use super::topic::TopicLog;
+use super::wakeup::Wakeup;
 use crate::event::Epoch;
 use crate::kafka::client::{Client, Context};
 
@@ -74,7 +74,7 @@ impl Reading {
     /// notified when data was fetched.
     pub(super) fn new(
         client: &Arc<Client>,
-        bell: &Arc<Bell>,
+        wakeup: &Arc<Wakeup>,
         (topic, partition): (&str, i32),
         start: Start,
         now: Instant,
@@ -82,8 +82,8 @@ impl Reading {
         let unknown = || KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownPartition);
         // Before the assignment, so that no record goes to the client's common queue.
         let mut queue = client.split_partition_queue(topic, partition).ok_or_else(unknown)?;
-        let bell = bell.clone();
-        queue.set_nonempty_callback(move || bell.ring());
+        let wakeup = wakeup.clone();
+        queue.set_nonempty_callback(move || wakeup.wake());
         let Start { draft, epoch, log_end, until } = start;
         Ok(Self {
             queue,

@@ -21,13 +21,13 @@ use rdkafka::topic_partition_list::Offset;
 
 use self::unreadable::Probing;
 use super::Call;
-use super::bell::Bell;
-use super::desk::Desk;
 use super::draft::{Draft, Fit};
 use super::questions::{LogAnswer, Questions};
 use super::reading::{Progress, Reading, Start};
 use super::requests::{CALL_AGAIN, TopicPartition};
+use super::store::ChunkStore;
 use super::topic::TopicLog;
+use super::wakeup::Wakeup;
 use crate::config::snapshot::Kafka;
 use crate::contain::contain;
 use crate::event::{Epoch, Topic};
@@ -58,8 +58,8 @@ pub(super) struct Thread {
     pub(super) cluster: usize,
     pub(super) config: Kafka,
     pub(super) topics: BTreeMap<usize, TopicLog>,
-    pub(super) desk: Arc<Desk>,
-    pub(super) bell: Arc<Bell>,
+    pub(super) store: Arc<ChunkStore>,
+    pub(super) wakeup: Arc<Wakeup>,
     pub(super) call: Call,
     pub(super) metrics: Arc<Metrics>,
     pub(super) stop: Arc<AtomicBool>,
@@ -68,7 +68,7 @@ pub(super) struct Thread {
 impl Thread {
     /// Reads until it is stopped. The client is dropped on this thread, which may take long.
     pub(super) fn run(self) {
-        let (stop, bell, now) = (self.stop.clone(), self.bell.clone(), Instant::now());
+        let (stop, wakeup, now) = (self.stop.clone(), self.wakeup.clone(), Instant::now());
         let closing = Closing::default();
         let (paused, down, probes, suspended) = Default::default();
         let (remind_at, needed_at) = (now, now);
@@ -86,7 +86,7 @@ impl Thread {
         };
         while !stop.load(Ordering::Relaxed) {
             let wait = contain(|| work.turn(Instant::now())).unwrap_or_else(|| work.begin_again(Instant::now()));
-            bell.wait(wait);
+            wakeup.wait(wait);
         }
     }
 
@@ -148,7 +148,7 @@ impl Work {
     fn turn(&mut self, now: Instant) -> Duration {
         self.remind(now);
         self.renew();
-        if self.base.desk.is_empty(self.base.cluster) && self.open.is_none() {
+        if self.base.store.is_empty(self.base.cluster) && self.open.is_none() {
             return IDLE_WAIT;
         }
         self.connect(now);
@@ -163,7 +163,7 @@ impl Work {
         self.put_away(now);
         match &self.open {
             _ if is_more => Duration::ZERO,
-            Some(open) if !open.readings.is_empty() && !self.base.desk.is_empty(self.base.cluster) => LINGER,
+            Some(open) if !open.readings.is_empty() && !self.base.store.is_empty(self.base.cluster) => LINGER,
             _ => TURN_WAIT,
         }
     }
@@ -171,7 +171,7 @@ impl Work {
     fn remind(&mut self, now: Instant) {
         if now >= self.remind_at {
             self.remind_at = now + CALL_AGAIN / 4;
-            self.base.call(self.base.desk.overdue(self.base.cluster, now));
+            self.base.call(self.base.store.overdue(self.base.cluster, now));
         }
     }
 
@@ -182,7 +182,7 @@ impl Work {
         for (time, answer) in times {
             match answer {
                 Ok(offsets) => {
-                    self.base.call(self.base.desk.publish_time(self.base.cluster, time, offsets, now));
+                    self.base.call(self.base.store.publish_time(self.base.cluster, time, offsets, now));
                     self.up(now);
                 }
                 Err(error) => self.time_failed(time.0, &error, now),
@@ -225,7 +225,7 @@ impl Work {
         while let Some(open) = self.open.as_mut().filter(|open| open.questions.has_room_for_times()) {
             let base = &self.base;
             let but = |time| open.questions.is_time_asked(time) || base.is_refused(time.0, now);
-            let Some(time) = base.desk.time(base.cluster, but) else { return };
+            let Some(time) = base.store.time(base.cluster, but) else { return };
             open.questions.ask_time(time, &base.topics[&time.0].source);
         }
     }
@@ -237,9 +237,9 @@ impl Work {
         let (mut elsewhere, mut leaving) = (Vec::new(), Vec::new());
         for (partition, reading) in open.readings.iter_mut().filter(|(_, reading)| reading.is_idle()) {
             let is_tired = reading.is_tired();
-            if reading.epoch != self.base.desk.epoch(partition.topic) || (is_tired && is_crowded) {
+            if reading.epoch != self.base.store.epoch(partition.topic) || (is_tired && is_crowded) {
                 leaving.push(*partition);
-            } else if let Some(job) = self.base.desk.job_at(self.base.cluster, *partition, reading.next(), is_tired) {
+            } else if let Some(job) = self.base.store.job_at(self.base.cluster, *partition, reading.next(), is_tired) {
                 reading.go_on(job, now);
             } else if is_tired || reading.is_spent() || now.duration_since(reading.quiet_since) >= LINGER {
                 elsewhere.push(*partition);
@@ -247,7 +247,7 @@ impl Work {
         }
         // A finished reading, or one that is needed elsewhere, stops fetching at its position.
         elsewhere.retain(|partition| {
-            let is_wanted = self.base.desk.is_wanted(self.base.cluster, *partition);
+            let is_wanted = self.base.store.is_wanted(self.base.cluster, *partition);
             is_wanted || open.readings.get(partition).is_some_and(Reading::is_spent)
         });
         leaving.extend(elsewhere);
@@ -280,7 +280,7 @@ impl Work {
     ) -> Result<(), KafkaError> {
         let (Some(open), Some(topic)) = (&mut self.open, self.base.topics.get(&partition.topic)) else { return Ok(()) };
         let (place, next) = ((&*topic.source, partition.partition), start.draft.next());
-        let reading = Reading::new(&open.client, &self.base.bell, place, start, now)?;
+        let reading = Reading::new(&open.client, &self.base.wakeup, place, start, now)?;
         list.add_partition_offset(place.0, place.1, Offset::Offset(next))?;
         open.readings.insert(partition, reading);
         Ok(())
@@ -350,7 +350,7 @@ impl Work {
         let is_truncated = draft.is_truncated();
         let page = topic.page(draft, partition.partition, epoch);
         self.base.metrics.replay_pages.with_label_values(&["log"]).inc();
-        self.base.call(self.base.desk.publish(self.base.cluster, partition, page, is_truncated, now));
+        self.base.call(self.base.store.publish(self.base.cluster, partition, page, is_truncated, now));
     }
 }
 

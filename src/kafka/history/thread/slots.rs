@@ -4,10 +4,10 @@
 use std::time::Instant;
 
 use super::{LINGER, PARTITIONS_MAX, Work};
-use crate::kafka::history::desk::Job;
 use crate::kafka::history::draft::Draft;
 use crate::kafka::history::reading::{Reading, Start};
 use crate::kafka::history::requests::TopicPartition;
+use crate::kafka::history::store::Job;
 
 impl Work {
     /// The number of free slots.
@@ -23,7 +23,7 @@ impl Work {
             let is_probed = self.probes.contains_key(&asked);
             is_paused || is_probed || open.readings.contains_key(&asked) || open.questions.is_asked(asked)
         };
-        self.base.desk.oldest(self.base.cluster, max, but)
+        self.base.store.oldest(self.base.cluster, max, but)
     }
 
     /// Starts reading waiting partitions in the free slots.
@@ -48,9 +48,9 @@ impl Work {
     fn oldest(&mut self, partition: TopicPartition) -> Option<Start> {
         let log_end = self.suspended.remove(&partition).flatten();
         let topic = self.base.topics.get(&partition.topic)?;
-        let job = self.base.desk.job(self.base.cluster, partition, topic.record_bytes)?;
+        let job = self.base.store.job(self.base.cluster, partition, topic.record_bytes)?;
         let Job { wanted, start, stop, until } = job;
-        let epoch = self.base.desk.epoch(partition.topic);
+        let epoch = self.base.store.epoch(partition.topic);
         Some(Start { draft: Draft::new(wanted, start, stop), epoch, log_end, until })
     }
 

@@ -37,7 +37,7 @@ impl Work {
         if let Some(range) = topic.unreadable(partition.partition, draft.next()) {
             return self.pass_over(partition, draft, &range, now);
         }
-        let (topic, epoch) = (topic.source.clone(), self.base.desk.epoch(partition.topic));
+        let (topic, epoch) = (topic.source.clone(), self.base.store.epoch(partition.topic));
         let suspect = Suspect { topic, partition: partition.partition, from: draft.next() };
         let has_room = self.probes.len() < PROBES_MAX;
         match has_room.then(|| Probe::start(&self.base.config, &self.base.metrics, vec![suspect])) {
@@ -60,7 +60,7 @@ impl Work {
         for (partition, verdicts) in ended {
             let Some(Probing { draft, epoch, .. }) = self.probes.remove(&partition) else { continue };
             match verdicts.into_iter().next() {
-                Some(Verdict::Unreadable(range)) if epoch == self.base.desk.epoch(partition.topic) => {
+                Some(Verdict::Unreadable(range)) if epoch == self.base.store.epoch(partition.topic) => {
                     if let Some(topic) = self.base.topics.get_mut(&partition.topic) {
                         topic.note_unreadable(partition.partition, range.clone());
                     }
@@ -79,7 +79,7 @@ impl Work {
             let (offset, entry) = (offsets.end - 1, topic.unreadable_gap(partition.partition, &offsets));
             draft.take(Read { offset, ms: None, entry })
         });
-        let epoch = self.base.desk.epoch(partition.topic);
+        let epoch = self.base.store.epoch(partition.topic);
         match taken {
             Taken::More => {
                 let until = draft.stop();

@@ -51,7 +51,7 @@ impl Work {
     /// Drops a client that has state of a deleted or truncated log. librdkafka does not read a recreated topic, because
     /// its leaders' epochs begin again, and a truncated log leaves the client at positions that no longer exist.
     pub(super) fn renew(&mut self) {
-        if !self.base.desk.is_outdated(self.base.cluster) || !self.closing.has_room() {
+        if !self.base.store.is_outdated(self.base.cluster) || !self.closing.has_room() {
             return;
         }
         if self.give_up_client() {
@@ -59,7 +59,7 @@ impl Work {
         }
         self.probes.clear();
         self.base.topics.values_mut().for_each(TopicLog::forget_unreadable);
-        self.base.desk.take_outdated(self.base.cluster);
+        self.base.store.take_outdated(self.base.cluster);
     }
 
     /// Continues without a client until the next one is created. Returns whether there was one.
@@ -94,8 +94,8 @@ impl Work {
         let is_theirs = config.properties.iter().any(|(name, _)| name == FETCH_MAX.0);
         let at_a_time: &[_] = if is_theirs { &[] } else { &[FETCH_MAX] };
         let client = connect(config, &[PROPERTIES, &sizes, at_a_time].concat(), Context::new(link.clone()))?;
-        let bell = self.base.bell.clone();
-        let asking = Context::for_questions(link.clone(), Some(Box::new(move || bell.ring())));
+        let wakeup = self.base.wakeup.clone();
+        let asking = Context::for_questions(link.clone(), Some(Box::new(move || wakeup.wake())));
         let asking = connect_for_questions(config, asking)?;
         Ok((Arc::new(client), Questions::new(Arc::new(asking), Isolation::of(config))))
     }
@@ -156,7 +156,7 @@ impl Work {
     fn set_down(&mut self, partition: TopicPartition, is_down: bool) {
         let has_changed = if is_down { self.down.insert(partition) } else { self.down.remove(&partition) };
         if has_changed {
-            self.base.desk.partition_is_down(self.base.cluster, partition, is_down);
+            self.base.store.partition_is_down(self.base.cluster, partition, is_down);
         }
     }
 
@@ -177,7 +177,7 @@ impl Work {
         let unused: Vec<_> = unused.map(|(partition, _)| *partition).collect();
         self.stop(&unused);
         let is_needed = self.open.as_ref().is_some_and(|open| !open.readings.is_empty());
-        if is_needed || !self.base.desk.is_empty(self.base.cluster) {
+        if is_needed || !self.base.store.is_empty(self.base.cluster) {
             self.needed_at = now;
         } else if now.duration_since(self.needed_at) >= CLIENT_KEPT {
             self.give_up_client();
@@ -222,12 +222,12 @@ impl Work {
 
     pub(super) fn down(&mut self, now: Instant) {
         self.down_until = Some(now + DOWN_PAUSE);
-        self.base.desk.down(self.base.cluster);
+        self.base.store.down(self.base.cluster);
     }
 
     pub(super) fn up(&mut self, now: Instant) {
         if self.down_until.take().is_some() {
-            self.base.call(self.base.desk.up(self.base.cluster, now));
+            self.base.call(self.base.store.up(self.base.cluster, now));
         }
     }
 

@@ -24,12 +24,12 @@ const TRUNCATED_KEPT: Duration = Duration::from_secs(1);
 const BLOCK_BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Debug)]
-pub(super) struct Desk {
-    book: Mutex<Book>,
+pub(super) struct ChunkStore {
+    state: Mutex<State>,
 }
 
 #[derive(Debug)]
-struct Book {
+struct State {
     cache: Cache,
     clusters: Vec<Cluster>,
     /// The epochs of the topics by index, if known.
@@ -58,24 +58,24 @@ pub(super) struct Job {
     pub(super) until: i64,
 }
 
-impl Desk {
+impl ChunkStore {
     /// The chunks of all clusters together have at most this many bytes.
     pub(super) fn new(clusters: usize, cache_bytes: usize) -> Self {
         let clusters = (0..clusters).map(|_| Cluster::default()).collect();
         let epochs = FxHashMap::default();
-        Self { book: Mutex::new(Book { cache: Cache::new(cache_bytes), clusters, epochs }) }
+        Self { state: Mutex::new(State { cache: Cache::new(cache_bytes), clusters, epochs }) }
     }
 
     pub(super) fn be_short(&self, is_short: bool) {
-        self.book().cache.be_short(is_short);
+        self.state().cache.be_short(is_short);
     }
 
     pub(super) fn cached_bytes(&self) -> usize {
-        self.book().cache.bytes()
+        self.state().cache.bytes()
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn page(
@@ -86,17 +86,17 @@ impl Desk {
         asker: Asker,
         now: Instant,
     ) -> Lookup<Arc<Page>> {
-        let mut book = self.book();
-        if let Some(page) = book.cache.get(partition, wanted.offset, now) {
+        let mut state = self.state();
+        if let Some(page) = state.cache.get(partition, wanted.offset, now) {
             return Lookup::Found(page);
         }
-        let cluster = &mut book.clusters[cluster];
+        let cluster = &mut state.clusters[cluster];
         let is_noted = cluster.requests.add(partition, wanted, asker, now);
         cluster.noted(is_noted, cluster.down.contains(&partition))
     }
 
     pub(super) fn offsets_at(&self, cluster: usize, time: Time, asker: Asker, now: Instant) -> Lookup<Arc<[i64]>> {
-        let cluster = &mut self.book().clusters[cluster];
+        let cluster = &mut self.state().clusters[cluster];
         if let Some(offsets) = cluster.times.get(time, asker, now) {
             return Lookup::Found(offsets);
         }
@@ -111,20 +111,20 @@ impl Desk {
         max: usize,
         but: impl Fn(TopicPartition) -> bool,
     ) -> Vec<TopicPartition> {
-        self.book().clusters[cluster].requests.oldest(max, but)
+        self.state().clusters[cluster].requests.oldest(max, but)
     }
 
     /// Whether a chunk of the partition is requested.
     pub(super) fn is_wanted(&self, cluster: usize, partition: TopicPartition) -> bool {
-        self.book().clusters[cluster].requests.oldest_of(partition).is_some()
+        self.state().clusters[cluster].requests.oldest_of(partition).is_some()
     }
 
     /// The oldest requested chunk of a partition. It begins at its block's start if records of `record_bytes` make that
     /// cheap.
     pub(super) fn job(&self, cluster: usize, partition: TopicPartition, record_bytes: usize) -> Option<Job> {
-        let book = self.book();
-        let wanted = book.clusters[cluster].requests.oldest_of(partition)?;
-        let hole = book.cache.hole(partition, wanted.offset);
+        let state = self.state();
+        let wanted = state.clusters[cluster].requests.oldest_of(partition)?;
+        let hole = state.cache.hole(partition, wanted.offset);
         let start = aligned(wanted.offset, record_bytes).max(hole.start);
         Some(Job { wanted: wanted.offset, start, stop: stop(wanted, &hole), until: wanted.until })
     }
@@ -132,13 +132,13 @@ impl Desk {
     /// The requested chunk that a reader at this offset reaches by reading on. A `tired` reader, which has done so for
     /// long, yields to older requests of other partitions.
     pub(super) fn job_at(&self, cluster: usize, partition: TopicPartition, offset: i64, tired: bool) -> Option<Job> {
-        let book = self.book();
-        let requests = &book.clusters[cluster].requests;
+        let state = self.state();
+        let requests = &state.clusters[cluster].requests;
         let wanted = requests.at(partition, offset)?;
         if tired && requests.oldest_of(partition) != Some(wanted) {
             return None;
         }
-        let hole = book.cache.hole(partition, wanted.offset);
+        let hole = state.cache.hole(partition, wanted.offset);
         let (stop, until) = (stop(wanted, &hole), wanted.until);
         let job = Job { wanted: wanted.offset, start: offset, stop, until };
         (hole.start <= offset).then_some(job)
@@ -146,40 +146,40 @@ impl Desk {
 
     /// Sets the current epoch; drops the chunks of another one.
     pub(super) fn topic_is(&self, cluster: usize, topic: usize, epoch: Epoch) {
-        let mut book = self.book();
-        let former = book.epochs.insert(topic, epoch).unwrap_or_default();
+        let mut state = self.state();
+        let former = state.epochs.insert(topic, epoch).unwrap_or_default();
         if former != epoch {
-            book.cache.forget(topic);
+            state.cache.forget(topic);
         }
         if former != 0 && former != epoch {
-            book.clusters[cluster].outdated.insert(topic);
+            state.clusters[cluster].outdated.insert(topic);
         }
     }
 
     /// A log of the topic was truncated: its chunks may be invalid.
     pub(super) fn is_cut(&self, cluster: usize, topic: usize) {
-        let mut book = self.book();
-        book.cache.forget(topic);
-        book.clusters[cluster].outdated.insert(topic);
+        let mut state = self.state();
+        state.cache.forget(topic);
+        state.clusters[cluster].outdated.insert(topic);
     }
 
     /// The topics of a cluster whose logs have changed since the last call. Their chunks were dropped: the reader calls
     /// this after it has cancelled its current work.
     pub(super) fn take_outdated(&self, cluster: usize) -> BTreeSet<usize> {
-        let mut book = self.book();
-        let outdated = std::mem::take(&mut book.clusters[cluster].outdated);
-        outdated.iter().for_each(|topic| book.cache.forget(*topic));
+        let mut state = self.state();
+        let outdated = std::mem::take(&mut state.clusters[cluster].outdated);
+        outdated.iter().for_each(|topic| state.cache.forget(*topic));
         outdated
     }
 
     /// Whether there are such topics.
     pub(super) fn is_outdated(&self, cluster: usize) -> bool {
-        !self.book().clusters[cluster].outdated.is_empty()
+        !self.state().clusters[cluster].outdated.is_empty()
     }
 
     /// The current epoch; 0 if unknown.
     pub(super) fn epoch(&self, topic: usize) -> Epoch {
-        self.book().epochs.get(&topic).copied().unwrap_or_default()
+        self.state().epochs.get(&topic).copied().unwrap_or_default()
     }
 
     /// Stores a chunk, and returns the sessions that wait for it. A chunk of a deleted topic is dropped, and the
@@ -192,39 +192,39 @@ impl Desk {
         is_truncated: bool,
         now: Instant,
     ) -> Vec<Asker> {
-        let mut book = self.book();
-        if page.epoch != book.epochs.get(&partition.topic).copied().unwrap_or_default() {
+        let mut state = self.state();
+        if page.epoch != state.epochs.get(&partition.topic).copied().unwrap_or_default() {
             return Vec::new();
         }
         let offsets = page.offsets.clone();
-        book.cache.insert(partition, Arc::new(page), is_truncated.then(|| now + TRUNCATED_KEPT));
-        book.clusters[cluster].requests.answer(partition, &offsets)
+        state.cache.insert(partition, Arc::new(page), is_truncated.then(|| now + TRUNCATED_KEPT));
+        state.clusters[cluster].requests.answer(partition, &offsets)
     }
 
     /// The oldest request for a time, except for these.
     pub(super) fn time(&self, cluster: usize, but: impl Fn(Time) -> bool) -> Option<Time> {
-        self.book().clusters[cluster].times.next(but)
+        self.state().clusters[cluster].times.next(but)
     }
 
     /// Stores the offsets of a time, and returns the sessions that wait for them.
     pub(super) fn publish_time(&self, cluster: usize, time: Time, offsets: Arc<[i64]>, now: Instant) -> Vec<Asker> {
-        self.book().clusters[cluster].times.answer(time, offsets, now)
+        self.state().clusters[cluster].times.answer(time, offsets, now)
     }
 
     /// No broker responds.
     pub(super) fn down(&self, cluster: usize) {
-        self.book().clusters[cluster].is_down = true;
+        self.state().clusters[cluster].is_down = true;
     }
 
     /// Records whether the partition's leader responds.
     pub(super) fn partition_is_down(&self, cluster: usize, partition: TopicPartition, is_down: bool) {
-        let down = &mut self.book().clusters[cluster].down;
+        let down = &mut self.state().clusters[cluster].down;
         let _ = if is_down { down.insert(partition) } else { down.remove(&partition) };
     }
 
     /// A broker responds: returns all waiting sessions, if none did before.
     pub(super) fn up(&self, cluster: usize, now: Instant) -> Vec<Asker> {
-        let cluster = &mut self.book().clusters[cluster];
+        let cluster = &mut self.state().clusters[cluster];
         if !std::mem::take(&mut cluster.is_down) {
             return Vec::new();
         }
@@ -233,13 +233,13 @@ impl Desk {
 
     /// The sessions that have waited for too long and should request again.
     pub(super) fn overdue(&self, cluster: usize, now: Instant) -> Vec<Asker> {
-        let cluster = &mut self.book().clusters[cluster];
+        let cluster = &mut self.state().clusters[cluster];
         [cluster.requests.overdue(now), cluster.times.overdue(now)].concat()
     }
 
     /// Whether nothing is requested.
     pub(super) fn is_empty(&self, cluster: usize) -> bool {
-        let cluster = &self.book().clusters[cluster];
+        let cluster = &self.state().clusters[cluster];
         cluster.requests.is_empty() && cluster.times.is_empty()
     }
 }
@@ -282,44 +282,44 @@ mod tests {
         Page { topic: "a".into(), partition: 0, epoch: 0, offsets, entries: [].into(), first_ms: None, bytes: 0 }
     }
 
-    fn desk() -> (Desk, Instant) {
-        (Desk::new(1, 1 << 20), Instant::now())
+    fn store() -> (ChunkStore, Instant) {
+        (ChunkStore::new(1, 1 << 20), Instant::now())
     }
 
-    fn ask(desk: &Desk, offset: i64, until: i64, now: Instant) -> Lookup<Arc<Page>> {
-        desk.page(0, P0, Wanted { offset, until }, asker(0), now)
+    fn ask(store: &ChunkStore, offset: i64, until: i64, now: Instant) -> Lookup<Arc<Page>> {
+        store.page(0, P0, Wanted { offset, until }, asker(0), now)
     }
 
     #[test]
     fn a_requested_page_is_found_once_it_is_published() {
-        let (desk, now) = desk();
-        assert!(matches!(ask(&desk, 200, 1000, now), Lookup::Asked));
-        assert_eq!(desk.job(0, P0, SMALL), Some(Job { wanted: 200, start: 128, stop: 1000, until: 1000 }));
-        assert_eq!(desk.publish(0, P0, page(128..640), false, now), [asker(0)]);
-        assert!(matches!(ask(&desk, 200, 1000, now), Lookup::Found(found) if found.offsets == (128..640)));
-        assert!(desk.is_empty(0));
+        let (store, now) = store();
+        assert!(matches!(ask(&store, 200, 1000, now), Lookup::Asked));
+        assert_eq!(store.job(0, P0, SMALL), Some(Job { wanted: 200, start: 128, stop: 1000, until: 1000 }));
+        assert_eq!(store.publish(0, P0, page(128..640), false, now), [asker(0)]);
+        assert!(matches!(ask(&store, 200, 1000, now), Lookup::Found(found) if found.offsets == (128..640)));
+        assert!(store.is_empty(0));
     }
 
     #[test]
     fn a_page_fills_the_hole_between_others() {
-        let (desk, now) = desk();
-        desk.publish(0, P0, page(100..150), false, now);
-        desk.publish(0, P0, page(300..400), false, now);
-        assert!(matches!(ask(&desk, 200, 1000, now), Lookup::Asked));
-        assert_eq!(desk.job(0, P0, SMALL), Some(Job { wanted: 200, start: 150, stop: 300, until: 1000 }));
-        assert_eq!(desk.job_at(0, P0, 150, false), Some(Job { wanted: 200, start: 150, stop: 300, until: 1000 }));
-        assert_eq!(desk.job_at(0, P0, 140, false), None, "who stands before the other page would read that again");
+        let (store, now) = store();
+        store.publish(0, P0, page(100..150), false, now);
+        store.publish(0, P0, page(300..400), false, now);
+        assert!(matches!(ask(&store, 200, 1000, now), Lookup::Asked));
+        assert_eq!(store.job(0, P0, SMALL), Some(Job { wanted: 200, start: 150, stop: 300, until: 1000 }));
+        assert_eq!(store.job_at(0, P0, 150, false), Some(Job { wanted: 200, start: 150, stop: 300, until: 1000 }));
+        assert_eq!(store.job_at(0, P0, 140, false), None, "who stands before the other page would read that again");
     }
 
     #[test]
     fn a_tired_reader_yields_to_older_requests() {
-        let (desk, now) = desk();
-        assert!(matches!(ask(&desk, 9000, 9999, now), Lookup::Asked));
-        assert!(matches!(ask(&desk, 512, 9999, now), Lookup::Asked));
+        let (store, now) = store();
+        assert!(matches!(ask(&store, 9000, 9999, now), Lookup::Asked));
+        assert!(matches!(ask(&store, 512, 9999, now), Lookup::Asked));
         let on = Some(Job { wanted: 512, start: 512, stop: 9999, until: 9999 });
-        assert_eq!([false, true].map(|tired| desk.job_at(0, P0, 512, tired)), [on, None]);
-        desk.publish(0, P0, page(9000..9999), false, now);
-        assert_eq!(desk.job_at(0, P0, 512, true).map(|job| job.wanted), Some(512), "nothing else is wanted");
+        assert_eq!([false, true].map(|tired| store.job_at(0, P0, 512, tired)), [on, None]);
+        store.publish(0, P0, page(9000..9999), false, now);
+        assert_eq!(store.job_at(0, P0, 512, true).map(|job| job.wanted), Some(512), "nothing else is wanted");
     }
 
     #[test]
@@ -330,71 +330,71 @@ mod tests {
 
     #[test]
     fn a_truncated_log_is_read_again() {
-        let (desk, now) = desk();
-        desk.publish(0, P0, page(10..20), true, now);
-        assert!(matches!(ask(&desk, 15, 20, now), Lookup::Found(_)));
-        assert!(matches!(ask(&desk, 15, 20, now + TRUNCATED_KEPT), Lookup::Asked));
+        let (store, now) = store();
+        store.publish(0, P0, page(10..20), true, now);
+        assert!(matches!(ask(&store, 15, 20, now), Lookup::Found(_)));
+        assert!(matches!(ask(&store, 15, 20, now + TRUNCATED_KEPT), Lookup::Asked));
     }
 
     #[test]
     fn all_waiting_sessions_are_called_after_an_outage() {
-        let (desk, now) = desk();
-        desk.down(0);
-        assert!(matches!(ask(&desk, 15, 20, now), Lookup::Down));
-        assert!(matches!(desk.offsets_at(0, (0, 5), asker(1), now), Lookup::Down));
-        assert_eq!(desk.up(0, now), [asker(0), asker(1)]);
-        assert!(desk.up(0, now).is_empty());
-        assert!(matches!(ask(&desk, 15, 20, now), Lookup::Asked));
+        let (store, now) = store();
+        store.down(0);
+        assert!(matches!(ask(&store, 15, 20, now), Lookup::Down));
+        assert!(matches!(store.offsets_at(0, (0, 5), asker(1), now), Lookup::Down));
+        assert_eq!(store.up(0, now), [asker(0), asker(1)]);
+        assert!(store.up(0, now).is_empty());
+        assert!(matches!(ask(&store, 15, 20, now), Lookup::Asked));
     }
 
     #[test]
     fn a_partition_that_does_not_respond_does_not_affect_others() {
-        let (desk, now) = desk();
+        let (store, now) = store();
         let other = TopicPartition { partition: 1, ..P0 };
-        desk.partition_is_down(0, P0, true);
-        assert!(matches!(ask(&desk, 15, 20, now), Lookup::Down));
-        assert!(matches!(desk.page(0, other, Wanted { offset: 0, until: 1 }, asker(0), now), Lookup::Asked));
-        desk.partition_is_down(0, P0, false);
-        assert!(matches!(ask(&desk, 15, 20, now), Lookup::Asked));
+        store.partition_is_down(0, P0, true);
+        assert!(matches!(ask(&store, 15, 20, now), Lookup::Down));
+        assert!(matches!(store.page(0, other, Wanted { offset: 0, until: 1 }, asker(0), now), Lookup::Asked));
+        store.partition_is_down(0, P0, false);
+        assert!(matches!(ask(&store, 15, 20, now), Lookup::Asked));
     }
 
     #[test]
     fn pages_of_a_deleted_topic_are_dropped() {
-        let (desk, now) = desk();
-        desk.topic_is(0, 0, 0);
-        desk.publish(0, P0, page(0..10), false, now);
-        desk.topic_is(0, 0, 0);
-        assert!(matches!(ask(&desk, 5, 20, now), Lookup::Found(_)));
-        desk.topic_is(0, 0, 7);
-        assert!(matches!(ask(&desk, 5, 20, now), Lookup::Asked));
-        assert!(desk.publish(0, P0, page(0..10), false, now).is_empty(), "it was read before");
-        assert!(matches!(ask(&desk, 5, 20, now), Lookup::Asked));
-        assert_eq!(desk.publish(0, P0, Page { epoch: 7, ..page(0..10) }, false, now), [asker(0)]);
-        assert!(matches!(ask(&desk, 5, 20, now), Lookup::Found(_)));
+        let (store, now) = store();
+        store.topic_is(0, 0, 0);
+        store.publish(0, P0, page(0..10), false, now);
+        store.topic_is(0, 0, 0);
+        assert!(matches!(ask(&store, 5, 20, now), Lookup::Found(_)));
+        store.topic_is(0, 0, 7);
+        assert!(matches!(ask(&store, 5, 20, now), Lookup::Asked));
+        assert!(store.publish(0, P0, page(0..10), false, now).is_empty(), "it was read before");
+        assert!(matches!(ask(&store, 5, 20, now), Lookup::Asked));
+        assert_eq!(store.publish(0, P0, Page { epoch: 7, ..page(0..10) }, false, now), [asker(0)]);
+        assert!(matches!(ask(&store, 5, 20, now), Lookup::Found(_)));
     }
 
     #[test]
     fn a_changed_log_is_reported_to_the_reader_once() {
-        let (desk, now) = desk();
-        desk.topic_is(0, 0, 7);
-        assert!(!desk.is_outdated(0), "it was not known before");
-        desk.topic_is(0, 0, 8);
-        desk.publish(0, P0, Page { epoch: 8, ..page(0..10) }, false, now);
-        desk.is_cut(0, 0);
-        assert!(matches!(ask(&desk, 5, 20, now), Lookup::Asked));
+        let (store, now) = store();
+        store.topic_is(0, 0, 7);
+        assert!(!store.is_outdated(0), "it was not known before");
+        store.topic_is(0, 0, 8);
+        store.publish(0, P0, Page { epoch: 8, ..page(0..10) }, false, now);
+        store.is_cut(0, 0);
+        assert!(matches!(ask(&store, 5, 20, now), Lookup::Asked));
         // Read before the reader was notified.
-        desk.publish(0, P0, Page { epoch: 8, ..page(0..10) }, false, now);
-        assert!(desk.is_outdated(0));
-        assert_eq!(desk.take_outdated(0), BTreeSet::from([0]));
-        assert!(matches!(ask(&desk, 5, 20, now), Lookup::Asked));
-        assert!(!desk.is_outdated(0));
+        store.publish(0, P0, Page { epoch: 8, ..page(0..10) }, false, now);
+        assert!(store.is_outdated(0));
+        assert_eq!(store.take_outdated(0), BTreeSet::from([0]));
+        assert!(matches!(ask(&store, 5, 20, now), Lookup::Asked));
+        assert!(!store.is_outdated(0));
     }
 
     #[test]
     fn clusters_have_requests_of_their_own() {
-        let (desk, now) = (Desk::new(2, 1 << 20), Instant::now());
-        assert!(matches!(desk.page(1, P0, Wanted { offset: 5, until: 9 }, asker(0), now), Lookup::Asked));
-        assert!(desk.oldest(0, 9, |_| false).is_empty() && desk.is_empty(0));
-        assert_eq!(desk.oldest(1, 9, |_| false), [P0]);
+        let (store, now) = (ChunkStore::new(2, 1 << 20), Instant::now());
+        assert!(matches!(store.page(1, P0, Wanted { offset: 5, until: 9 }, asker(0), now), Lookup::Asked));
+        assert!(store.oldest(0, 9, |_| false).is_empty() && store.is_empty(0));
+        assert_eq!(store.oldest(1, 9, |_| false), [P0]);
     }
 }
