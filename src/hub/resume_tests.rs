@@ -220,7 +220,7 @@ fn lost(gaps: &[Gap]) -> Vec<String> {
 
 /// Replays to the present through the log and the window, and calls `append` before each chunk. Returns the received
 /// and the missing events.
-fn walk(
+fn replay_all(
     hub: &mut Hub,
     stream: &Stream,
     mut plan: Plan,
@@ -379,7 +379,7 @@ fn a_recreated_topic_causes_a_gap_and_is_read_from_its_start() {
         hub.append(entry);
     });
     let cursor = hub.cursor_at(&stream, &last_id(&entries[2])).to_string();
-    let mut walk = plan(&hub, &stream, &cursor).replay;
+    let mut behind = plan(&hub, &stream, &cursor).replay;
     let rest = [(0, 2), (1, 1), (2, 0)].map(|(n, from)| range(&"a".into(), n, from, GapRange::OPEN));
     assert_eq!(hub.assign(&"a".into(), 2, &[0]), rest);
     // The new log is already longer than the client's position.
@@ -389,8 +389,8 @@ fn a_recreated_topic_causes_a_gap_and_is_read_from_its_start() {
     let plan = plan(&hub, &stream, &cursor);
     assert_eq!((plan.gaps[0].cause, &plan.gaps[0].ranges[..]), (GapCause::TopicRecreated, &rest[..]));
     assert_eq!(ids(&hub, &stream, plan), ["a:0:0", "a:0:1", "a:0:2", "a:0:3", "a:0:4"]);
-    assert_eq!(walk.lost(&hub, &stream)[0].ranges, rest);
-    assert_eq!(ids(&hub, &stream, Plan { gaps: Vec::new(), replay: walk }).len(), 5);
+    assert_eq!(behind.lost(&hub, &stream)[0].ranges, rest);
+    assert_eq!(ids(&hub, &stream, Plan { gaps: Vec::new(), replay: behind }).len(), 5);
     assert!(hub.assign(&"a".into(), 0, &[5]).is_empty(), "an epoch that is not known says nothing");
     assert!(hub.assign(&"a".into(), 2, &[5, 0]).is_empty());
 }
@@ -429,7 +429,7 @@ fn records_beyond_the_replay_limit_become_a_gap() {
     assert_eq!(nothing_seen.gaps[0].cause, GapCause::ReplayLimit);
     // Twelve events precede the window, of which the newest eight are read.
     assert_eq!(nothing_seen.gaps[0].ranges, [range(&"a".into(), 0, 0, 3)]);
-    let got = walk(&mut hub, &stream, nothing_seen, &fake_log, |_| {});
+    let got = replay_all(&mut hub, &stream, nothing_seen, &fake_log, |_| {});
     assert_eq!(got.len(), 4 + 8 + 2, "{got:?}");
 }
 
@@ -452,7 +452,7 @@ fn partitions_that_came_after_the_cursor_are_read_from_their_start() {
     assert_eq!(cursor.opaque, None);
     let opaque = Positions(vec![TopicPosition { epoch: 3, next: vec![0] }]);
     let plan = hub.plan_exact(&stream, opaque, &[], &fake_log.limits);
-    let got = walk(&mut hub, &stream, plan, &fake_log, |_| {});
+    let got = replay_all(&mut hub, &stream, plan, &fake_log, |_| {});
     assert_eq!(got, ["a:1:0", "a:1:1", "a:1:2", "a:1:3", "a:0:0"]);
 }
 
@@ -546,7 +546,7 @@ proptest! {
         let plan = hub.plan(&stream, &cursor.parse().unwrap(), &fake_log.limits);
         prop_assert!(plan.gaps.is_empty());
         let mut rest = entries[choices.len()..].iter();
-        let got = walk(&mut hub, &stream, plan, &fake_log, |hub| {
+        let got = replay_all(&mut hub, &stream, plan, &fake_log, |hub| {
             rest.next().map(|entry| hub.append(entry));
         });
         let appended = entries.len() - rest.len();
@@ -568,7 +568,7 @@ proptest! {
             let ends = hub.positions(&stream);
             let start = TimeStart { ms: 0, offsets: &times, ends: &ends, id: Some(&id) };
             let plan = hub.plan_at(&stream, &start, &fake_log.limits);
-            let got: std::collections::HashSet<_> = walk(&mut hub, &stream, plan, &fake_log, |_| {}).into_iter().collect();
+            let got: std::collections::HashSet<_> = replay_all(&mut hub, &stream, plan, &fake_log, |_| {}).into_iter().collect();
             prop_assert_eq!(hub.next_seq(), stopped);
             for entry in &entries[cut + 1..appended] {
                 prop_assert!(got.contains(&last_id(entry).to_string()));

@@ -4,6 +4,7 @@
 //! It counts nothing either: results are returned.
 
 mod batch;
+mod catch_up;
 pub mod close;
 mod command;
 #[cfg(test)]
@@ -22,7 +23,6 @@ mod skim;
 #[cfg(test)]
 mod tests;
 mod token;
-mod walk;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -138,7 +138,7 @@ enum Progress {
     /// The start position is not known yet.
     Waiting(Box<resume::Waiting>),
     /// In catch-up.
-    Replaying(Box<walk::Replaying>),
+    Replaying(Box<catch_up::Replaying>),
     /// Live, and in the index.
     Live,
 }

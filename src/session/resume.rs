@@ -1,4 +1,4 @@
-//! Resuming: where a subscription starts, and the wait for what must be known for that. [`super::walk`] continues from
+//! Resuming: where a subscription starts, and the wait for what must be known for that. [`super::catch_up`] continues from
 //! there.
 
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use crate::event::{Entry, EventId, GapCause, Topic};
 use crate::hub::{LogEnd, Lookup, Place, Plan, Replay, ReplayLimits, TimeStart};
 use crate::route::{OnGap, Stream};
 
+use super::catch_up::Replaying;
 use super::losses::{Checked, first_losses, loss};
 use super::skim::Skim;
-use super::walk::Replaying;
 use super::{Progress, Resume, Resumes, Session, Subscription, WriterContext};
 
 /// How long resuming waits until a position that is ahead of this replica has been read here: the client may come from
@@ -208,7 +208,7 @@ impl Session {
         let Resumes { window, log, .. } = &mut self.resumes;
         let resumes = if needs_log && context.log.limits().events > 0 { log } else { window };
         *resumes = resumes.saturating_add(1);
-        self.tell_lost(n, plan.gaps, &plan.replay);
+        self.report_lost(n, plan.gaps, &plan.replay);
         if self.websocket.is_some() {
             match &mut self.subscriptions[n].from {
                 Some(from) => from.go_back(plan.replay.positions()),

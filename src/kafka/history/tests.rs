@@ -71,21 +71,21 @@ impl Bench {
     }
 
     /// Replays from an offset to another, as one session.
-    fn walk(&self, topic: &str, partition: i32, from: i64, until: i64) -> Walk {
-        let mut walks = self.walk_all([Walk::new(topic, partition, from, until)]);
-        walks.pop().unwrap()
+    fn replay(&self, topic: &str, partition: i32, from: i64, until: i64) -> Replay {
+        let mut replays = self.replay_all([Replay::new(topic, partition, from, until)]);
+        replays.pop().unwrap()
     }
 
     /// Replays concurrently as the sessions 0, 1, ..., which belong to the writers in turn.
-    fn walk_all(&self, walks: impl IntoIterator<Item = Walk>) -> Vec<Walk> {
-        let mut walks: Vec<_> = walks.into_iter().collect();
-        let mut called: VecDeque<usize> = (0..walks.len()).collect();
+    fn replay_all(&self, replays: impl IntoIterator<Item = Replay>) -> Vec<Replay> {
+        let mut replays: Vec<_> = replays.into_iter().collect();
+        let mut called: VecDeque<usize> = (0..replays.len()).collect();
         let deadline = Instant::now() + PATIENCE;
-        while walks.iter().any(|walk| !walk.is_at_its_end()) {
+        while replays.iter().any(|replay| !replay.is_at_its_end()) {
             while let Some(index) = called.pop_front() {
-                walks[index].go(&self.history, asker(index));
+                replays[index].go(&self.history, asker(index));
             }
-            if walks.iter().all(Walk::is_at_its_end) {
+            if replays.iter().all(Replay::is_at_its_end) {
                 break;
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -93,9 +93,9 @@ impl Bench {
             assert!(sessions.is_sorted_by(|a, b| a < b), "each once: {sessions:?}");
             assert!(sessions.iter().all(|session| session % WRITERS == writer));
             // Other sessions may wait for something else.
-            called.extend(sessions.iter().map(|session| *session as usize).filter(|index| *index < walks.len()));
+            called.extend(sessions.iter().map(|session| *session as usize).filter(|index| *index < replays.len()));
         }
-        walks
+        replays
     }
 
     fn records_read(&self, topic: &str) -> u64 {
@@ -114,13 +114,13 @@ fn asker(index: usize) -> Asker {
 }
 
 /// The replay of a session.
-struct Walk {
+struct Replay {
     place: Place,
     pages: Vec<Arc<Page>>,
     was_down: bool,
 }
 
-impl Walk {
+impl Replay {
     fn new(topic: &str, partition: i32, from: i64, until: i64) -> Self {
         let place = Place { topic: topic.into(), partition, epoch: 0, offset: from, until };
         Self { place, pages: Vec::new(), was_down: false }
@@ -175,11 +175,11 @@ fn ids(topic: &str, partition: i32, offsets: std::ops::Range<i64>) -> Vec<String
 fn a_range_of_the_log_is_read_page_by_page_and_exactly() {
     let bench = Bench::new(&[("orders", 1)]);
     bench.produce("orders", 0, 2000, r#"{"type":"paid","data":1}"#);
-    let walk = bench.walk("orders", 0, 300, 1900);
-    assert_eq!(walk.seen(300), ids("orders", 0, 300..1900));
-    let offsets: Vec<_> = walk.pages.iter().map(|page| page.offsets.clone()).collect();
+    let replay = bench.replay("orders", 0, 300, 1900);
+    assert_eq!(replay.seen(300), ids("orders", 0, 300..1900));
+    let offsets: Vec<_> = replay.pages.iter().map(|page| page.offsets.clone()).collect();
     assert_eq!(offsets, [300..812, 812..1324, 1324..1836, 1836..1900]);
-    let page = &walk.pages[0];
+    let page = &replay.pages[0];
     assert_eq!((page.first_ms, page.epoch), (Some(7), 0));
     let Entry::Event(event) = &page.entries[0] else { panic!("no event") };
     assert_eq!(&*event.envelope, br#"{"id":"orders:0:300","ts":7,"type":"paid","data":1}"#);
@@ -193,16 +193,16 @@ fn many_sessions_share_one_reading_of_the_log() {
     bench.produce("orders", 0, RECORDS as usize, "{}");
     // Some start at the beginning and others later, out of step.
     let starts: Vec<i64> = (0..200).map(|n| (n % 10) * 97).collect();
-    let walks = bench.walk_all(starts.iter().map(|start| Walk::new("orders", 0, *start, RECORDS)));
+    let replays = bench.replay_all(starts.iter().map(|start| Replay::new("orders", 0, *start, RECORDS)));
     let wanted = ids("orders", 0, 0..RECORDS);
-    for (walk, start) in walks.iter().zip(starts) {
-        assert_eq!(walk.seen(start), wanted[start as usize..]);
+    for (replay, start) in replays.iter().zip(starts) {
+        assert_eq!(replay.seen(start), wanted[start as usize..]);
     }
     assert_eq!(bench.records_read("orders"), RECORDS as u64);
     assert!(bench.pages("cache") >= 200 * bench.pages("log") - 1000, "{} pages", bench.pages("cache"));
     let pages = bench.pages("log");
     // A later session finds everything in the cache.
-    assert_eq!(bench.walk("orders", 0, 0, RECORDS).seen(0), wanted);
+    assert_eq!(bench.replay("orders", 0, 0, RECORDS).seen(0), wanted);
     assert_eq!((bench.records_read("orders"), bench.pages("log")), (RECORDS as u64, pages));
 }
 
@@ -212,9 +212,9 @@ fn partitions_and_topics_are_read_at_the_same_time() {
     let all = (0..12).map(|partition| ("orders", partition)).chain([("notes", 0), ("notes", 1)]);
     let all: Vec<_> = all.collect();
     all.iter().for_each(|(topic, partition)| bench.produce(topic, *partition, 700, "{}"));
-    let walks = bench.walk_all(all.iter().map(|(topic, partition)| Walk::new(topic, *partition, 0, 700)));
-    for ((topic, partition), walk) in all.iter().zip(walks) {
-        assert_eq!(walk.seen(0), ids(topic, *partition, 0..700));
+    let replays = bench.replay_all(all.iter().map(|(topic, partition)| Replay::new(topic, *partition, 0, 700)));
+    for ((topic, partition), replay) in all.iter().zip(replays) {
+        assert_eq!(replay.seen(0), ids(topic, *partition, 0..700));
     }
     assert_eq!(bench.records_read("orders"), 12 * 700);
 }
@@ -223,9 +223,9 @@ fn partitions_and_topics_are_read_at_the_same_time() {
 fn two_readers_at_distant_offsets_of_a_partition_both_finish() {
     let bench = Bench::new(&[("orders", 1)]);
     bench.produce("orders", 0, 6000, "{}");
-    let walks = bench.walk_all([Walk::new("orders", 0, 0, 2000), Walk::new("orders", 0, 4000, 6000)]);
-    assert_eq!(walks[0].seen(0), ids("orders", 0, 0..2000));
-    assert_eq!(walks[1].seen(4000), ids("orders", 0, 4000..6000));
+    let replays = bench.replay_all([Replay::new("orders", 0, 0, 2000), Replay::new("orders", 0, 4000, 6000)]);
+    assert_eq!(replays[0].seen(0), ids("orders", 0, 0..2000));
+    assert_eq!(replays[1].seen(4000), ids("orders", 0, 4000..6000));
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn undecodable_records_are_gaps_and_not_counted_again() {
     bench.produce("orders", 0, 1, "{}");
     bench.produce("orders", 0, 1, "garbage");
     bench.produce("orders", 0, 1, "{}");
-    assert_eq!(bench.walk("orders", 0, 0, 3).seen(0), ["orders:0:0", "undecodable 1-1", "orders:0:2"]);
+    assert_eq!(bench.replay("orders", 0, 0, 3).seen(0), ["orders:0:0", "undecodable 1-1", "orders:0:2"]);
     assert_eq!(bench.metrics.undecodable.with_label_values(&["orders"]).get(), 0);
 }
 
@@ -244,36 +244,36 @@ fn deleted_records_are_a_gap_at_the_start() {
     // The broker keeps 5 MiB.
     let large = format!("\"{}\"", "x".repeat(100_000));
     bench.produce("orders", 0, 100, &large);
-    let walk = bench.walk("orders", 0, 3, 100);
-    let first = &walk.pages[0];
+    let replay = bench.replay("orders", 0, 3, 100);
+    let first = &replay.pages[0];
     let Entry::Gap { cause, range } = &first.entries[0] else { panic!("{:?}", first.entries[0]) };
     assert_eq!((cause.as_str(), range.from, first.offsets.start), ("retention", 3, 3));
     assert!((40..60).contains(&range.to), "{range:?}");
     let mut wanted = vec![format!("retention 3-{}", range.to)];
     wanted.extend(ids("orders", 0, range.to + 1..100));
-    assert_eq!(walk.seen(3), wanted);
+    assert_eq!(replay.seen(3), wanted);
     // Everything that is requested is deleted.
-    assert_eq!(bench.walk("orders", 0, 1, 3).seen(1), ["retention 1-2"]);
+    assert_eq!(bench.replay("orders", 0, 1, 3).seen(1), ["retention 1-2"]);
 }
 
 #[test]
 fn a_log_that_ends_before_the_request_causes_a_gap() {
     let bench = Bench::new(&[("orders", 1)]);
     bench.produce("orders", 0, 10, "{}");
-    let walk = bench.walk("orders", 0, 5, 50);
+    let replay = bench.replay("orders", 0, 5, 50);
     let mut wanted = ids("orders", 0, 5..10);
     wanted.push("truncated 10-49".into());
-    assert_eq!(walk.seen(5), wanted);
-    assert_eq!(bench.walk("orders", 0, 30, 40).seen(30), ["truncated 10-49"]);
+    assert_eq!(replay.seen(5), wanted);
+    assert_eq!(bench.replay("orders", 0, 30, 40).seen(30), ["truncated 10-49"]);
 }
 
 #[test]
 fn large_records_have_pages_of_their_own() {
     let bench = Bench::new(&[("orders", 1)]);
     bench.produce("orders", 0, 4, &format!("\"{}\"", "x".repeat(1_200_000)));
-    let walk = bench.walk("orders", 0, 1, 4);
-    assert_eq!(walk.seen(1), ids("orders", 0, 1..4));
-    let offsets: Vec<_> = walk.pages.iter().map(|page| page.offsets.clone()).collect();
+    let replay = bench.replay("orders", 0, 1, 4);
+    assert_eq!(replay.seen(1), ids("orders", 0, 1..4));
+    let offsets: Vec<_> = replay.pages.iter().map(|page| page.offsets.clone()).collect();
     assert_eq!(offsets, [1..2, 2..3, 3..4]);
 }
 
@@ -282,17 +282,17 @@ fn an_outage_is_reported_and_ends_with_the_broker() {
     let bench = Bench::new(&[("orders", 2)]);
     bench.produce("orders", 0, 100, "{}");
     bench.produce("orders", 1, 1500, "{}");
-    assert_eq!(bench.walk("orders", 0, 0, 100).seen(0).len(), 100);
+    assert_eq!(bench.replay("orders", 0, 0, 100).seen(0).len(), 100);
     bench.broker.set_reachable(false).unwrap();
-    let mut walk = Walk::new("orders", 1, 100, 1500);
+    let mut replay = Replay::new("orders", 1, 100, 1500);
     // It is called while it waits, and notified once the outage is known.
-    while !walk.was_down {
-        walk.go(&bench.history, asker(0));
+    while !replay.was_down {
+        replay.go(&bench.history, asker(0));
         bench.calls.recv_timeout(PATIENCE).expect("those who wait are called now and then");
     }
     bench.broker.set_reachable(true).unwrap();
-    let walks = bench.walk_all([walk]);
-    assert_eq!(walks[0].seen(100), ids("orders", 1, 100..1500));
+    let replays = bench.replay_all([replay]);
+    assert_eq!(replays[0].seen(100), ids("orders", 1, 100..1500));
 }
 
 #[test]
@@ -304,7 +304,7 @@ fn a_missing_topic_delays_nothing() {
     let (_, called) = bench.calls.recv_timeout(PATIENCE).unwrap();
     assert_eq!(called, [1], "to look at its own limits");
     assert!(matches!(bench.history.page(&nowhere, asker(1)), Lookup::Asked | Lookup::Down));
-    assert_eq!(bench.walk("orders", 0, 0, 10).seen(0), ids("orders", 0, 0..10));
+    assert_eq!(bench.replay("orders", 0, 0, 10).seen(0), ids("orders", 0, 0..10));
     let unknown = Place { topic: "unknown".into(), ..nowhere };
     assert!(matches!(bench.history.page(&unknown, asker(1)), Lookup::Busy));
 }
@@ -325,12 +325,12 @@ fn the_offset_of_a_time_is_requested_per_partition() {
 fn pages_have_the_epoch_of_their_topic_and_are_dropped_with_it() {
     let bench = Bench::new(&[("orders", 1)]);
     bench.produce("orders", 0, 100, "{}");
-    let epochs = |walk: &Walk| walk.pages.iter().map(|page| page.epoch).collect::<Vec<_>>();
-    assert_eq!(epochs(&bench.walk("orders", 0, 0, 50)), [0]);
+    let epochs = |replay: &Replay| replay.pages.iter().map(|page| page.epoch).collect::<Vec<_>>();
+    assert_eq!(epochs(&bench.replay("orders", 0, 0, 50)), [0]);
     bench.history.assigned(&"orders".into(), 7);
     // The partition is assigned to read the deleted topic; the next chunk begins at the block's start.
-    assert_eq!(epochs(&bench.walk("orders", 0, 50, 60)), [7]);
-    assert_eq!(epochs(&bench.walk("orders", 0, 0, 60)), [7]);
+    assert_eq!(epochs(&bench.replay("orders", 0, 50, 60)), [7]);
+    assert_eq!(epochs(&bench.replay("orders", 0, 0, 60)), [7]);
     assert_eq!(bench.records_read("orders"), 50 + 60);
 }
 
@@ -338,7 +338,7 @@ fn pages_have_the_epoch_of_their_topic_and_are_dropped_with_it() {
 fn it_stops_on_request() {
     let bench = Bench::new(&[("orders", 1)]);
     bench.produce("orders", 0, 10, "{}");
-    bench.walk("orders", 0, 0, 10);
+    bench.replay("orders", 0, 0, 10);
     let begun = Instant::now();
     bench.history.stop();
     assert!(begun.elapsed() < STOP_WAIT);
@@ -355,9 +355,9 @@ fn unreadable_batches_are_skipped() {
     bench.produce("orders", 0, 1, "{}");
     produce_batch(&brokers, "orders", 0, "none", 2, 200_000);
     bench.produce("orders", 0, 1, "{}");
-    let walk = bench.walk("orders", 0, 0, 11);
+    let replay = bench.replay("orders", 0, 0, 11);
     assert_eq!(
-        walk.seen(0),
+        replay.seen(0),
         ["orders:0:0", "orders:0:1", "unreadable 2-6", "orders:0:7", "unreadable 8-9", "orders:0:10"]
     );
 }

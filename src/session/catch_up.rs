@@ -49,7 +49,7 @@ struct Reading {
 }
 
 /// The progress of a replay.
-enum Walked {
+enum ReplayStep {
     /// It has reached the present.
     Done,
     /// It continues in the next turn.
@@ -64,7 +64,7 @@ impl Session {
     pub fn catch_up(&mut self, context: &mut WriterContext<'_>) -> bool {
         let mut more = false;
         self.look_at = None;
-        self.tell_losses(context.hub);
+        self.report_losses(context.hub);
         for n in 0..self.subscriptions.len() {
             self.try_start(n, context);
             // A WebSocket's first commands, processed once its response is decided, may end it or its subscriptions.
@@ -81,13 +81,13 @@ impl Session {
             if self.resume_again(n, &replaying.replay, context) {
                 continue;
             }
-            match self.walk(n, &mut replaying, context) {
-                Walked::Done => {
+            match self.replay_on(n, &mut replaying, context) {
+                ReplayStep::Done => {
                     self.enlist(n, context);
                     continue;
                 }
-                Walked::Pauses => more = true,
-                Walked::Waits => self.look_at = Some(context.now.instant + STEP_WAIT),
+                ReplayStep::Pauses => more = true,
+                ReplayStep::Waits => self.look_at = Some(context.now.instant + STEP_WAIT),
             }
             self.subscriptions[n].progress = Progress::Replaying(replaying);
         }
@@ -96,7 +96,7 @@ impl Session {
 
     /// Reports what was lost with a deleted or truncated log, for all subscriptions before any of them advances: they
     /// are compared with each other, and positions are comparable only within one log.
-    fn tell_losses(&mut self, hub: &Hub) {
+    fn report_losses(&mut self, hub: &Hub) {
         for n in 0..self.subscriptions.len() {
             let Subscription { stream, progress, from, .. } = &mut self.subscriptions[n];
             let Progress::Replaying(replaying) = progress else {
@@ -117,7 +117,7 @@ impl Session {
         }
     }
 
-    pub(super) fn tell_lost(&mut self, n: usize, gaps: Vec<Gap>, replay: &Replay) {
+    pub(super) fn report_lost(&mut self, n: usize, gaps: Vec<Gap>, replay: &Replay) {
         let cursor = replay.cursor_now(&self.subscriptions[n].stream).map(|cursor| cursor.to_string().into());
         self.push_lost(gaps, cursor);
     }
@@ -133,18 +133,18 @@ impl Session {
     }
 
     /// Advances one subscription through the log and the window.
-    fn walk(&mut self, n: usize, replaying: &mut Replaying, context: &WriterContext<'_>) -> Walked {
+    fn replay_on(&mut self, n: usize, replaying: &mut Replaying, context: &WriterContext<'_>) -> ReplayStep {
         let Replaying { replay, reading } = replaying;
         let (hub, stream, limits) = (context.hub, self.subscriptions[n].stream.clone(), context.log.limits());
         if limits.events == 0 {
-            self.tell_lost(n, replay.fell_out(hub, &stream), replay);
+            self.report_lost(n, replay.fell_out(hub, &stream), replay);
         }
         let mut left = ENTRIES_PER_TURN;
         if let Some(reading) = reading
             && let Some((page, until)) = reading.page(hub, &stream, replay, context.now.instant)
             && !self.read_page(n, &page, until, replay, reading, context, &mut left)
         {
-            return Walked::Pauses;
+            return ReplayStep::Pauses;
         }
         let mut is_asked = false;
         loop {
@@ -153,7 +153,7 @@ impl Session {
                 if let Some(reading) = reading.as_mut().filter(|_| replay.is_waiting(hub, &stream)) {
                     reading.until = context.now.instant + limits.time;
                 }
-                return self.walk_window(n, replay, context, &mut left);
+                return self.replay_window(n, replay, context, &mut left);
             }
             let reading = reading.get_or_insert_with(|| Reading::new(&limits, context.now.instant));
             let Looked { found, first, down } = look_up(&places, &stream, replay, is_asked, context);
@@ -161,8 +161,8 @@ impl Session {
             if down.len() == places.len() {
                 reading.until = context.now.instant + limits.time;
                 // The other partitions continue.
-                return match self.walk_window(n, replay, context, &mut left) {
-                    Walked::Done => Walked::Waits,
+                return match self.replay_window(n, replay, context, &mut left) {
+                    ReplayStep::Done => ReplayStep::Waits,
                     other => other,
                 };
             }
@@ -172,22 +172,22 @@ impl Session {
             if is_late || reading.is_used_up() {
                 let left_out = replay.leave_out(hub, &stream, if is_late { &down } else { &[] });
                 let gap = Gap { cause: GapCause::ReplayLimit, ranges: left_out, missed: None, cursor: None };
-                self.tell_lost(n, vec![gap], replay);
+                self.report_lost(n, vec![gap], replay);
                 continue;
             }
             let Some((place, page)) = found.filter(|(place, _)| reading.may_read(place, first, context.now.instant))
             else {
-                return Walked::Waits;
+                return ReplayStep::Waits;
             };
             if !self.read_page(n, &page, place.until, replay, reading, context, &mut left) {
                 reading.page = Arc::downgrade(&page);
-                return Walked::Pauses;
+                return ReplayStep::Pauses;
             }
         }
     }
 
     /// Queues the new events of a chunk before the offset `until`. False if it pauses before the chunk's end.
-    #[expect(clippy::too_many_arguments, reason = "the parts of a walk that is taken out of the session meanwhile")]
+    #[expect(clippy::too_many_arguments, reason = "the parts of a replay that is taken out of the session meanwhile")]
     fn read_page(
         &mut self,
         n: usize,
@@ -242,12 +242,18 @@ impl Session {
     }
 
     /// Replays the window.
-    fn walk_window(&mut self, n: usize, replay: &mut Replay, context: &WriterContext<'_>, left: &mut usize) -> Walked {
+    fn replay_window(
+        &mut self,
+        n: usize,
+        replay: &mut Replay,
+        context: &WriterContext<'_>,
+        left: &mut usize,
+    ) -> ReplayStep {
         let hub = context.hub;
         let stream = self.subscriptions[n].stream.clone();
         while self.has_room(left) {
             let Some(entry) = replay.step(hub, &stream) else {
-                return if replay.is_waiting(hub, &stream) { Walked::Waits } else { Walked::Done };
+                return if replay.is_waiting(hub, &stream) { ReplayStep::Waits } else { ReplayStep::Done };
             };
             let cursor = || Bytes::from(replay.cursor(&stream, &last_id(entry)).to_string());
             if let Some(event) = matching(entry, &self.subscriptions[n].selector) {
@@ -270,7 +276,7 @@ impl Session {
                 self.queue.push_gap(Gap::at_source(*cause, range.clone(), cursor()));
             }
         }
-        Walked::Pauses
+        ReplayStep::Pauses
     }
 
     /// Whether another subscription of the connection has sent this event, or reported it as lost.
