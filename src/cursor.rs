@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::encoding::OtherPositions;
-use crate::event::{BadEventId, Epoch, EventId, TOPIC_NAME_BYTES_MAX, Topic};
+use crate::event::{BadEventId, Epoch, EventId, TOPIC_NAME_BYTES_MAX, Topic, UNKNOWN_POSITION};
 
 /// The longest cursor that is accepted, in bytes. With a path it fits into a request target (16 KiB). It can contain
 /// some 3,700 partitions with a million records each.
@@ -122,6 +122,12 @@ impl Positions {
     /// Whether an event id alone expresses these positions.
     pub fn is_single(&self) -> bool {
         self.0.len() == 1 && self.0[0].next.len() == 1
+    }
+
+    /// Whether the position in this partition is known.
+    pub fn is_known(&self, topic_index: usize, partition: i32) -> bool {
+        let next = self.0.get(topic_index).and_then(|topic| topic.next.get(partition as usize));
+        next.is_some_and(|next| *next != UNKNOWN_POSITION)
     }
 
     /// Whether this offset has not been passed. In an unknown partition, no offset has been passed.

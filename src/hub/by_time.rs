@@ -18,6 +18,8 @@ pub(super) struct ByTime {
     /// The stream's positions before the offsets were requested. Replay starts from them if a log has no such offset.
     pub(super) ends: Positions,
     pub(super) lanes: Vec<Lane>,
+    /// How many ends were recorded since, each before another request.
+    pub(super) recorded: i64,
 }
 
 impl ByTime {
@@ -34,6 +36,7 @@ impl ByTime {
                 && *end == UNKNOWN_POSITION
             {
                 *end = next;
+                self.recorded += 1;
             }
             if !topics.contains(topic) {
                 topics.push(*topic);
@@ -42,10 +45,10 @@ impl ByTime {
         topics
     }
 
-    /// The time to request. It differs from the time of the first request, whose cached response may say "no offset" as
-    /// of a moment before the ends were recorded.
+    /// The time to request. It differs from the times of earlier requests, whose cached responses may say "no offset" as
+    /// of a moment before an end was recorded.
     pub(super) fn ms(&self) -> i64 {
-        self.ms.saturating_sub(1)
+        self.ms.saturating_sub(1).saturating_sub(self.recorded)
     }
 
     /// Processes the offsets of a topic. Returns the positions that they determine.

@@ -35,6 +35,9 @@ pub struct Queue {
     control_bytes: u32,
     /// The bytes of the front item that have been written. If this is not 0, the front item is never dropped.
     written: usize,
+    /// Whether a byte was ever written: the first control item is the head of the response, without which nothing can
+    /// follow.
+    has_begun: bool,
     /// Coalesced mode: at most one event per state is queued; see `coalesce`.
     is_coalesced: bool,
 }
@@ -138,10 +141,11 @@ impl Queue {
         true
     }
 
-    /// Drops all items that have not been started; a partly written front item stays. Returns the number of dropped
-    /// events.
+    /// Drops all items that have not been started; a partly written front item stays, and so does a head. Returns the
+    /// number of dropped events.
     pub fn clear_unsent(&mut self) -> usize {
-        let keep = self.on_its_way();
+        let is_head = !self.has_begun && matches!(self.items.front(), Some(Item::Control(_)));
+        let keep = self.on_its_way().max(is_head.into());
         let mut dropped = 0;
         while self.items.len() > keep {
             let Some(item) = self.items.pop_back() else { break };
@@ -176,6 +180,7 @@ impl Queue {
     /// Records that `bytes` more were written. Calls `sent` for each event that is complete now, with whether it was
     /// live.
     pub fn advance(&mut self, mut bytes: usize, mut sent: impl FnMut(&Event, bool)) {
+        self.has_begun |= bytes > 0;
         while let Some(left) = self.items.front().and_then(Item::bytes).map(|front| front.len() - self.written) {
             if left > bytes {
                 self.written += bytes;

@@ -57,6 +57,20 @@ fn replayed_events_are_distinguished_from_live_ones() {
 }
 
 #[test]
+fn a_head_that_was_not_written_yet_is_not_dropped() {
+    let limits = QueueLimits { events: 9, bytes: 99, overflow: Overflow::DropOldest };
+    let mut queue = Queue::default();
+    assert!(queue.push_control(Bytes::from_static(b"head")));
+    push(&mut queue, 0, 5, &limits);
+    assert_eq!(queue.clear_unsent(), 1);
+    assert!(queue.push_control(Bytes::from_static(b"end")));
+    assert_eq!(queue.chunks().collect::<Vec<_>>().concat(), b"headend");
+    queue.advance(4, |_, _| {});
+    queue.clear_unsent();
+    assert!(queue.is_empty());
+}
+
+#[test]
 fn queued_items_stay_small() {
     assert!(size_of::<Item>() <= 24, "{} bytes", size_of::<Item>());
 }

@@ -184,7 +184,8 @@ impl Hub {
         }
         let mut plan = self.plan_exact(stream, positions, &[], limits);
         if !lanes.is_empty() {
-            plan.replay.by_time = Some(Box::new(ByTime { ms, has_window: id.is_some(), ends: ends.clone(), lanes }));
+            plan.replay.by_time =
+                Some(Box::new(ByTime { ms, has_window: id.is_some(), ends: ends.clone(), lanes, recorded: 0 }));
         }
         plan
     }

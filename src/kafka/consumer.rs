@@ -147,9 +147,13 @@ pub(super) struct Reading {
 
 impl Reading {
     fn new(base: Reader, clients: Clients) -> Self {
-        let topics: Vec<_> =
-            base.config.topics.iter().map(|topic| TopicReader::new(topic.clone(), &base.metrics)).collect();
-        let survey = Survey::new(base.config.finds_times);
+        let topics: Vec<_> = base
+            .config
+            .topics
+            .iter()
+            .map(|topic| TopicReader::new(topic.clone(), base.config.finds_times, &base.metrics))
+            .collect();
+        let survey = Survey::new();
         let index = topics.iter().enumerate().map(|(index, topic)| (topic.source().clone(), index)).collect();
         Self {
             base,

@@ -37,8 +37,6 @@ pub(super) struct Survey {
     /// Whether the client has lost a position: in the time of the current survey, and before.
     lost: bool,
     looks_for_lost: bool,
-    /// Whether the brokers have an index of times.
-    finds_times: bool,
 }
 
 #[derive(Default)]
@@ -73,7 +71,7 @@ pub(super) enum Finding {
 
 impl Survey {
     /// The first survey is due at once.
-    pub(super) fn new(finds_times: bool) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             stage: Stage::Resting,
             next: Retry::new(PAUSES),
@@ -81,7 +79,6 @@ impl Survey {
             turn: 0,
             lost: false,
             looks_for_lost: false,
-            finds_times,
         }
     }
 
@@ -190,7 +187,7 @@ impl Survey {
     fn wanted(&self, asked: &[Asked], topics: &[TopicReader]) -> Vec<Wanted> {
         let of_topic = |(asked, topic): (&Asked, &TopicReader)| {
             let leaders = asked.described.as_ref().map_or_else(|_| Vec::new(), |found| found.leaders.clone());
-            let (source, ms) = (topic.source().to_string(), topic.joins_at().filter(|_| self.finds_times));
+            let (source, ms) = (topic.source().to_string(), topic.joins_at());
             let wanted = |partition: &i32| Wanted {
                 log: (source.clone(), *partition),
                 leader: usize::try_from(*partition).ok().and_then(|n| leaders.get(n).copied().flatten()),

@@ -36,6 +36,8 @@ pub(super) struct TopicReader {
     is_new: bool,
     /// The time when the topic went live, in milliseconds since the Unix epoch.
     live_ms: Option<i64>,
+    /// Whether the brokers know the offsets of times.
+    finds_times: bool,
     partitions: Vec<Partition>,
     /// The partitions of which the batch under way has entries.
     touched: Vec<i32>,
@@ -95,7 +97,7 @@ impl Partition {
 }
 
 impl TopicReader {
-    pub(super) fn new(config: TopicConfig, metrics: &Metrics) -> Self {
+    pub(super) fn new(config: TopicConfig, finds_times: bool, metrics: &Metrics) -> Self {
         let label = [&*config.name];
         Self {
             decoder: Decoder::new(config.name.clone(), &config.shape),
@@ -108,6 +110,7 @@ impl TopicReader {
             former: 0,
             is_new: false,
             live_ms: None,
+            finds_times,
             partitions: Vec::new(),
             touched: Vec::new(),
             quiet_until: None,
@@ -165,7 +168,7 @@ impl TopicReader {
     /// From which time on, in milliseconds since the Unix epoch, a partition is read that was not answered for when the
     /// topic went live. Nothing before.
     pub(super) fn joins_at(&self) -> Option<i64> {
-        self.live_ms.filter(|_| self.is_live()).map(|ms| (ms - SKEW_MS).max(0))
+        self.live_ms.filter(|_| self.is_live() && self.finds_times).map(|ms| (ms - SKEW_MS).max(0))
     }
 
     /// The start offset in a log of the offsets `low..high`, so that the window can be filled from this partition

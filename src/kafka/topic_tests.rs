@@ -13,7 +13,7 @@ const LIVE_MS: i64 = 1_000_000;
 
 fn absent() -> TopicReader {
     let config = TopicConfig { replay_events: 10, replay_bytes: 1000, ..TopicConfig::new("a".into(), []) };
-    TopicReader::new(config, &Metrics::new("test").unwrap())
+    TopicReader::new(config, true, &Metrics::new("test").unwrap())
 }
 
 fn reader(logs: &[(i64, i64)]) -> TopicReader {
@@ -283,6 +283,9 @@ fn a_partition_that_does_not_answer_holds_up_no_other() {
     assert_eq!(take(&mut topic, 0, 0), 1);
     let described = Described { epoch: EPOCH, partitions: 2 };
     assert_eq!((topic.wanted(&described, false), topic.joins_at()), (vec![1], Some(LIVE_MS - SKEW_MS)));
+    // This answer was requested before the topic went live, so that it has no offset of that time.
+    let change = look_at(&mut topic, EPOCH, &[None, Some(ends(0, 90))], false, None);
+    assert_eq!((change.assign, announced(change.announcement)), (Assign::AsItIs, None));
     // It had 30 records before, and got more than its window holds since.
     let found = LogEnds { at: Some(30), ..ends(0, 90) };
     let change = look_at(&mut topic, EPOCH, &[None, Some(found)], false, None);

@@ -285,7 +285,9 @@ impl Session {
         others.map(|(_, other)| other).any(|other| {
             let EventId { topic, partition, offset } = &event.id;
             let Some(topic) = other.stream.topics.iter().position(|known| known == topic) else { return false };
-            let is_within = |from: &Positions| from.is_to_come(topic, *partition, *offset);
+            // It does not send what precedes a start that is unknown yet.
+            let is_within =
+                |from: &Positions| from.is_known(topic, *partition) && from.is_to_come(topic, *partition, *offset);
             let is_passed = match &other.progress {
                 Progress::Waiting(_) => false,
                 Progress::Replaying(it) => !it.replay.positions().is_to_come(topic, *partition, *offset),

@@ -158,8 +158,10 @@ impl TopicReader {
 
     /// Begins to read partitions whose leaders respond for the first time.
     fn learn(&mut self, seen: &Seen) -> bool {
-        let is_unknown = |(id, _): &(i32, LogEnds)| self.partition(*id).is_some_and(|known| !known.is_known());
-        let found: Vec<_> = seen.logs.iter().copied().filter(is_unknown).collect();
+        let is_found = |(id, ends): &(i32, LogEnds)| {
+            self.partition(*id).is_some_and(|known| !known.is_known() && self.has_late_start(known, ends))
+        };
+        let found: Vec<_> = seen.logs.iter().copied().filter(is_found).collect();
         for (id, ends) in &found {
             let start = self.late_start(*id, ends);
             if let Phase::Warming(warm) = &mut self.phase {
@@ -175,6 +177,12 @@ impl TopicReader {
             );
         }
         !found.is_empty()
+    }
+
+    /// Whether the answers suffice to start in a partition. A topic that went live while they were under way needs the
+    /// offset of that time, which the next survey requests.
+    fn has_late_start(&self, partition: &Partition, ends: &LogEnds) -> bool {
+        partition.is_new || self.joins_at().is_none() || ends.at.is_some()
     }
 
     /// Where to start in a partition that answers later than others of its topic. Streams that were opened meanwhile
