@@ -26,7 +26,9 @@ use super::certificates;
 use super::diagnostic::Diagnostics;
 use super::file::{Node, Value};
 use super::section::{Section, text};
-use super::snapshot::{DrainLimits, ForwardedTrust, Limits, RETRIES_MAX, ReplayLog, Snapshot, Tracing, Upstream};
+use super::snapshot::{
+    DrainLimits, ForwardedTrust, Limits, Quota, RETRIES_MAX, ReplayLog, Snapshot, Tracing, Upstream,
+};
 use super::source::{SECRET_BYTES_MAX, without_line_break};
 use crate::auth::Forward;
 use crate::cgroup;
@@ -95,7 +97,7 @@ pub(super) fn compile(
     }
     let routes = routes::compile(&root, &streams, verifier.as_ref(), limits.idle_timeout, diagnostics);
     let bindings = routes.iter().flat_map(|table| table.routes()).flat_map(|route| route.bindings.iter().cloned());
-    let counted = quotas::claims(&limits.quotas);
+    let counted = limits.quotas.iter().filter_map(Quota::binding);
     let forward = forward.map(|settings| Forward::new(settings, bindings.chain(counted).collect()));
     let verifier = verifier.map(|verifier| verifier.with_forward(forward));
     Some(Snapshot {

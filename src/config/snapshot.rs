@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::access::{Binding, Rule, Source};
 use crate::auth::Verifier;
 use crate::client::Target;
 use crate::config::Certificates;
@@ -214,6 +215,18 @@ pub struct Quota {
     pub by: QuotaBy,
     pub streams: Option<u32>,
     pub opens_per_minute: Option<u32>,
+}
+
+impl Quota {
+    /// The claim that it counts by, as a binding, so that it is kept where the claims of bindings are.
+    pub fn binding(&self) -> Option<Binding> {
+        match &self.by {
+            QuotaBy::Claim(path) => {
+                Some(Binding { key: "".into(), sources: [Source::Claim(path.clone())].into(), rule: Rule::Any })
+            }
+            QuotaBy::Address => None,
+        }
+    }
 }
 
 /// What identifies those for whom a quota counts.

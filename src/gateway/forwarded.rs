@@ -2,7 +2,7 @@
 //! client is a trusted proxy, and replaced if it is not. All other such fields are forwarded from trusted clients only.
 //! The standard `Forwarded` header (RFC 7239) is not written.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::header::HOST;
 use http::{HeaderMap, HeaderValue};
@@ -78,16 +78,24 @@ pub(super) fn forward(
 
 /// The address of the client: the last one of `X-Forwarded-For` that no trusted proxy has, or the peer's own.
 pub(super) fn client(headers: &HeaderMap, peer: IpAddr, trust: &ForwardedTrust) -> IpAddr {
-    let mut lines: Vec<_> = headers.get_all(FOR).iter().filter_map(|value| value.to_str().ok()).collect();
+    let mut lines: Vec<_> = headers.get_all(FOR).iter().map(HeaderValue::as_bytes).collect();
     lines.reverse();
-    let mut hops = lines.iter().flat_map(|line| line.rsplit(',')).map(|hop| hop.trim().parse());
+    let mut hops = lines.iter().flat_map(|line| line.rsplit(|byte| *byte == b',')).map(hop_address);
     let mut client = peer.to_canonical();
     while is_trusted(trust, client)
-        && let Some(Ok(hop)) = hops.next()
+        && let Some(Some(hop)) = hops.next()
     {
         client = hop;
     }
     client
+}
+
+/// The address of one hop, which some proxies write with the port or, for IPv6, in brackets.
+fn hop_address(hop: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(hop).ok()?.trim();
+    let in_brackets = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    text.parse().ok().or_else(with_port).or_else(in_brackets)
 }
 
 fn is_trusted(trust: &ForwardedTrust, client: IpAddr) -> bool {
@@ -186,13 +194,16 @@ mod tests {
     #[test]
     fn the_client_is_the_last_address_that_no_trusted_proxy_has() {
         let networks = ForwardedTrust::Networks([("10.0.0.0".parse().unwrap(), 8)].into());
-        let cases: [(&ForwardedTrust, &str, &[&str], &str); 8] = [
+        let cases: [(&ForwardedTrust, &str, &[&str], &str); 11] = [
             (&networks, "203.0.113.9", &["1.1.1.1"], "203.0.113.9"),
             (&networks, "::ffff:10.0.0.9", &["1.1.1.1, 2.2.2.2"], "2.2.2.2"),
             (&networks, "10.0.0.9", &["1.1.1.1", "2.2.2.2,10.0.0.8"], "2.2.2.2"),
             (&networks, "10.0.0.9", &[], "10.0.0.9"),
             (&networks, "10.0.0.9", &["1.1.1.1, unknown"], "10.0.0.9"),
             (&networks, "10.0.0.9", &["2001:db8::1"], "2001:db8::1"),
+            (&networks, "10.0.0.9", &["1.1.1.1, 2.2.2.2:4711"], "2.2.2.2"),
+            (&networks, "10.0.0.9", &["[2001:db8::1]:4711, 10.0.0.8:80"], "2001:db8::1"),
+            (&networks, "10.0.0.9", &["\u{e9}, [2001:db8::1]"], "2001:db8::1"),
             (&ForwardedTrust::Everybody, "10.0.0.9", &["1.1.1.1, 2.2.2.2"], "1.1.1.1"),
             (&ForwardedTrust::Nobody, "10.0.0.9", &["1.1.1.1"], "10.0.0.9"),
         ];

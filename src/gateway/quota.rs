@@ -51,12 +51,21 @@ pub(super) struct Exceeded {
 pub(super) struct Unit {
     counters: Arc<Counters>,
     identity: Box<str>,
+    /// What the open cost of the rate, in microseconds.
+    cost_us: i64,
 }
 
 #[derive(Debug)]
 struct Counters {
-    by_identity: Mutex<HashMap<Box<str>, Count>>,
+    identities: Mutex<Identities>,
     shown: IntGauge,
+}
+
+#[derive(Debug, Default)]
+struct Identities {
+    counts: HashMap<Box<str>, Count>,
+    /// How many of them have a stream open.
+    open: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -81,7 +90,13 @@ impl Quotas {
         let mut units = Vec::new();
         for quota in quotas {
             if let Some(identity) = identity(&quota.by, claimant) {
-                units.push(self.counters(&quota.by).take(identity, quota, now_ms.saturating_mul(1000))?);
+                match self.counters(&quota.by).take(identity, quota, now_ms.saturating_mul(1000)) {
+                    Ok(unit) => units.push(unit),
+                    Err(exceeded) => {
+                        units.iter().for_each(Unit::refund);
+                        return Err(exceeded);
+                    }
+                }
             }
         }
         Ok(units.into())
@@ -91,49 +106,79 @@ impl Quotas {
         let name = by.to_string();
         let mut counters = lock(&self.counters);
         let shown = || self.identities.with_label_values(&[&*name]);
-        let new = || Arc::new(Counters { by_identity: Mutex::default(), shown: shown() });
+        let new = || Arc::new(Counters { identities: Mutex::default(), shown: shown() });
         counters.entry(name.as_str().into()).or_insert_with(new).clone()
     }
 }
 
 impl Counters {
     fn take(self: &Arc<Self>, identity: Box<str>, quota: &Quota, now_us: i64) -> Result<Unit, Exceeded> {
-        let mut by_identity = lock(&self.by_identity);
-        let mut count = by_identity.get(&identity).copied().unwrap_or_default();
+        let mut identities = lock(&self.identities);
+        let mut count = identities.counts.get(&identity).copied().unwrap_or_default();
         let exceeded = |limit, retry_after| Exceeded { quota: quota.by.to_string().into(), limit, retry_after };
         if let Some(limit) = quota.streams.filter(|limit| count.open >= *limit) {
             return Err(exceeded(limit, None));
         }
+        let cost_us = quota.opens_per_minute.map_or(0, |limit| WINDOW_US / i64::from(limit.max(1)));
         if let Some(limit) = quota.opens_per_minute {
             count.arrival_us =
-                next_arrival(count.arrival_us, limit, now_us).map_err(|wait| exceeded(limit, Some(wait)))?;
+                next_arrival(count.arrival_us, cost_us, now_us).map_err(|wait| exceeded(limit, Some(wait)))?;
         }
+        identities.open(&identity, count);
+        self.show(&identities);
+        Ok(Unit { counters: self.clone(), identity, cost_us })
+    }
+
+    fn show(&self, identities: &Identities) {
+        self.shown.set(i64::try_from(identities.counts.len()).unwrap_or(i64::MAX));
+    }
+}
+
+impl Identities {
+    /// Counts one more open stream.
+    fn open(&mut self, identity: &str, mut count: Count) {
+        let is_known = self.counts.contains_key(identity);
+        if !is_known && self.counts.len() - self.open >= IDENTITIES_MAX {
+            self.counts.retain(|_, count| count.open > 0);
+        }
+        self.open += usize::from(count.open == 0);
         count.open += 1;
-        if !by_identity.contains_key(&identity) && by_identity.len() >= IDENTITIES_MAX {
-            by_identity.retain(|_, count| count.open > 0);
+        self.counts.insert(identity.into(), count);
+    }
+
+    fn close(&mut self, identity: &str) {
+        let Some(count) = self.counts.get_mut(identity) else { return };
+        count.open = count.open.saturating_sub(1);
+        if count.open == 0 {
+            self.open = self.open.saturating_sub(1);
+            if count.arrival_us == 0 {
+                self.counts.remove(identity);
+            }
         }
-        by_identity.insert(identity.clone(), count);
-        self.shown.set(i64::try_from(by_identity.len()).unwrap_or(i64::MAX));
-        Ok(Unit { counters: self.clone(), identity })
+    }
+}
+
+impl Unit {
+    /// Gives back what the open cost of the rate, where another quota refuses the stream.
+    fn refund(&self) {
+        if let Some(count) = lock(&self.counters.identities).counts.get_mut(&self.identity) {
+            count.arrival_us = count.arrival_us.saturating_sub(self.cost_us);
+        }
     }
 }
 
 impl Drop for Unit {
     fn drop(&mut self) {
-        let mut by_identity = lock(&self.counters.by_identity);
-        if let Some(count) = by_identity.get_mut(&self.identity) {
-            count.open = count.open.saturating_sub(1);
-            if count.open == 0 && count.arrival_us == 0 {
-                by_identity.remove(&self.identity);
-            }
-        }
-        self.counters.shown.set(i64::try_from(by_identity.len()).unwrap_or(i64::MAX));
+        let mut identities = lock(&self.counters.identities);
+        identities.close(&self.identity);
+        self.counters.show(&identities);
     }
 }
 
-/// The arrival time after one more open; or how long until one is allowed. A burst of `per_minute` is allowed.
-fn next_arrival(arrival_us: i64, per_minute: u32, now_us: i64) -> Result<i64, Duration> {
-    let next = arrival_us.max(now_us) + WINDOW_US / i64::from(per_minute.max(1));
+/// The arrival time after one more open, or how long until one is allowed. A burst of a whole window is allowed. No
+/// arrival lies more than a window ahead, unless the clock was set back.
+fn next_arrival(arrival_us: i64, cost_us: i64, now_us: i64) -> Result<i64, Duration> {
+    let next = arrival_us.clamp(now_us, now_us.saturating_add(WINDOW_US)) + cost_us;
     match next - now_us - WINDOW_US {
         early @ 1.. => Err(Duration::from_micros(early.unsigned_abs())),
         _ => Ok(next),
@@ -222,6 +267,30 @@ mod tests {
         assert_eq!(&*quotas.take(&rules, of("10.0.0.2"), 0).unwrap_err().quota, "claims.tenant");
         drop(first);
         assert!(quotas.take(&rules, of("10.0.0.2"), 0).is_ok());
+    }
+
+    #[test]
+    fn an_open_that_another_quota_refuses_costs_nothing_of_a_rate() {
+        let quotas = Quotas::new(&Metrics::new("x").unwrap());
+        let by_tenant = QuotaBy::Claim(["tenant".into()].into());
+        let rules = [quota(QuotaBy::Address, None, Some(2)), quota(by_tenant, Some(1), None)];
+        let holder = holder(&json!({ "tenant": "t" }));
+        let of = |address: &str| Claimant { principal: Some(&holder), ..at(address) };
+        let start = 1_700_000_000_000;
+        let first = quotas.take(&rules, of("10.0.0.1"), start).unwrap();
+        (0..9).for_each(|_| assert!(quotas.take(&rules, of("10.0.0.2"), start).is_err()));
+        drop(first);
+        assert!((0..2).all(|_| quotas.take(&rules, of("10.0.0.2"), start).is_ok()));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_delays_opens_by_a_window_at_most() {
+        let quotas = Quotas::new(&Metrics::new("x").unwrap());
+        let rules = [quota(QuotaBy::Address, None, Some(2))];
+        let (hour, start) = (3_600_000, 1_700_000_000_000);
+        assert!(quotas.take(&rules, at("10.0.0.1"), start).is_ok());
+        let wait = quotas.take(&rules, at("10.0.0.1"), start - hour).unwrap_err().retry_after.unwrap();
+        assert!(wait <= Duration::from_secs(60), "{wait:?}");
     }
 
     #[test]

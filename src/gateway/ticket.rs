@@ -11,7 +11,7 @@ use super::now_unix_ms;
 use super::refusal::{Reason, Refusal};
 use super::{authorize, query, target};
 use crate::auth::Verifier;
-use crate::config::snapshot::Snapshot;
+use crate::config::snapshot::{Quota, Snapshot};
 use crate::problem::Problem;
 use crate::route::{Found, Params, StreamRoute};
 
@@ -44,7 +44,7 @@ pub(super) fn answer(session: &mut Session, snapshot: &Snapshot) -> Option<(Cros
             let problem = Problem::new(StatusCode::BAD_REQUEST, "a ticket is asked for without a body");
             Err(Refusal::new(Reason::Body, problem))
         }
-        Method::POST => issue(route, &params, &wanted, &header.headers, verifier),
+        Method::POST => issue(route, &params, &wanted, &header.headers, verifier, &snapshot.limits.quotas),
         _ => {
             let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "a ticket is asked for with POST");
             Err(Refusal::new(Reason::Method, problem.header(ALLOW, ALLOWED)))
@@ -59,17 +59,15 @@ fn issue(
     path: &str,
     headers: &HeaderMap,
     verifier: &Verifier,
+    quotas: &[Quota],
 ) -> Result<Response<Vec<u8>>, Refusal> {
     let now = now_unix_ms();
     let principal = authorize::ticket_holder(route, params, headers, verifier, now)?;
-    let (ticket, expires) =
-        verifier.issue_ticket(&principal, &route.pattern, path, &route.bindings, now).map_err(|error| {
-            tracing::error!(%error, "cannot sign a ticket");
-            Refusal::new(
-                Reason::Internal,
-                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the ticket cannot be signed"),
-            )
-        })?;
+    let kept: Vec<_> = route.bindings.iter().cloned().chain(quotas.iter().filter_map(Quota::binding)).collect();
+    let (ticket, expires) = verifier.issue_ticket(&principal, &route.pattern, path, &kept, now).map_err(|error| {
+        tracing::error!(%error, "cannot sign a ticket");
+        Refusal::new(Reason::Internal, Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the ticket cannot be signed"))
+    })?;
     let body = json!({ "ticket": ticket, "expires": expires }).to_string().into_bytes();
     let length = body.len();
     let mut response = Response::new(body);

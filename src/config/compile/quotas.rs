@@ -4,7 +4,6 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::bindings::claim;
-use crate::access::{Binding, Rule, Source};
 use crate::config::diagnostic::Diagnostics;
 use crate::config::section::{Section, text};
 use crate::config::snapshot::{Quota, QuotaBy};
@@ -35,16 +34,6 @@ pub(super) fn compile(limits: &Section<'_>, diagnostics: &Diagnostics) -> Arc<[Q
         quotas.push(Quota { by, streams, opens_per_minute });
     }
     quotas.into()
-}
-
-/// The claims that quotas count by, as bindings, so that they are kept from a forward auth response.
-pub(super) fn claims(quotas: &[Quota]) -> impl Iterator<Item = Binding> {
-    quotas.iter().filter_map(|quota| match &quota.by {
-        QuotaBy::Claim(path) => {
-            Some(Binding { key: "".into(), sources: [Source::Claim(path.clone())].into(), rule: Rule::Any })
-        }
-        QuotaBy::Address => None,
-    })
 }
 
 fn by(text: &str) -> Option<QuotaBy> {
