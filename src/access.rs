@@ -36,6 +36,11 @@ pub struct Principal {
 pub trait Standing: Send + Sync + fmt::Debug {
     /// Why the streams of the principal have to end; `None` while it is accepted.
     fn withdrawn(&self) -> Option<Withdrawn>;
+
+    /// Whether the principal was accepted for the target of its request, so that it does not count for other paths.
+    fn is_for_one_target(&self) -> bool {
+        false
+    }
 }
 
 /// Why a principal is no longer accepted.
@@ -119,6 +124,11 @@ pub enum Denied {
 }
 
 impl Principal {
+    /// Whether it was accepted for the target of its request alone.
+    pub fn is_for_one_target(&self) -> bool {
+        self.standing.as_ref().is_some_and(|standing| standing.is_for_one_target())
+    }
+
     /// Whether both tokens are of the same subject of the same issuer, with the same values for these bindings. A token
     /// without `sub` equals no other.
     pub fn is_same_as<'a>(&self, other: &Self, mut bindings: impl Iterator<Item = &'a Binding>) -> bool {

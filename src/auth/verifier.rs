@@ -269,15 +269,15 @@ impl Verifier {
         if revocable.is_revoked() { Err(TokenError::Revoked) } else { Ok(Some(revocable)) }
     }
 
-    /// Makes a principal that forward auth identified revocable. The response may come from the cache, so that the
-    /// principal counts as issued before the cache's lifetime.
+    /// Makes a principal that forward auth identified revocable. It counts as issued when the service was asked, which
+    /// was `age` ago: the response may come from the cache.
     ///
     /// # Errors
     ///
     /// The principal is revoked.
-    pub fn identified(&self, principal: Principal) -> Result<Principal, TokenError> {
-        let (Some(revocations), Some(forward)) = (self.revocations.get(), &self.forward) else { return Ok(principal) };
-        let asked = unix_ms().saturating_sub(i64::try_from(forward.cache().as_millis()).unwrap_or(i64::MAX));
+    pub fn identified(&self, principal: Principal, age: Duration) -> Result<Principal, TokenError> {
+        let Some(revocations) = self.revocations.get() else { return Ok(principal) };
+        let asked = unix_ms().saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
         let revocable = Revocable::new(revocations, &principal.claims).issued_at(asked);
         if revocable.is_revoked() {
             return Err(TokenError::Revoked);
@@ -475,6 +475,10 @@ struct Both(Option<Arc<dyn Standing>>, Revocable);
 impl Standing for Both {
     fn withdrawn(&self) -> Option<Withdrawn> {
         self.0.as_ref().and_then(|standing| standing.withdrawn()).or_else(|| self.1.withdrawn())
+    }
+
+    fn is_for_one_target(&self) -> bool {
+        self.0.as_ref().is_some_and(|standing| standing.is_for_one_target())
     }
 }
 

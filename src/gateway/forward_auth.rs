@@ -36,9 +36,9 @@ pub(super) async fn identify(
     }
     let Some(question) = question(snapshot, forward, wanted)? else { return Ok(None) };
     let is_ambient = question.is_ambient();
-    let principal = forward.identify(question).await.map_err(refusal)?;
-    let principal =
-        verifier.identified(principal).map_err(|_| unauthorized("Bearer", ForwardError::Unauthorized.to_string()))?;
+    let (principal, age) = forward.identify(question).await.map_err(refusal)?;
+    let revoked = |_| unauthorized("Bearer", ForwardError::Unauthorized.to_string());
+    let principal = verifier.identified(principal, age).map_err(revoked)?;
     Ok(Some(Identified { principal, is_ambient }))
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::command::FRAMES_PER_TURN;
 use super::tests::{Bench, masked, token};
 use super::*;
-use crate::access::{Rule, Source, VALUE_BYTES_MAX};
+use crate::access::{Principal, Rule, Source, Standing, VALUE_BYTES_MAX, Withdrawn};
 use crate::admission::Site;
 use crate::codec::websocket::{self, CONTROL_PAYLOAD_MAX, Opcode};
 use crate::route::{Admission, DataForm, Offer, OnGap, RouteTable, Stream, Transport};
@@ -148,6 +148,37 @@ fn beside(bench: &mut Bench, change: impl FnOnce(&mut StreamRoute, &mut StreamRo
     session.subscriptions.iter_mut().for_each(|first| first.route = session.request.route.clone());
     bench.written(&mut session);
     session
+}
+
+/// Accepted for the target of its request alone, as by a service that is asked about each request.
+#[derive(Debug)]
+struct ForOneTarget;
+
+impl Standing for ForOneTarget {
+    fn withdrawn(&self) -> Option<Withdrawn> {
+        None
+    }
+
+    fn is_for_one_target(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_principal_of_one_target_may_not_subscribe_beyond_it() {
+    let mut bench = Bench::new();
+    let mut session = beside(&mut bench, |own, other| {
+        (own.admission, other.admission) = (Admission::Token, Admission::Token);
+        own.subscribe = [own.pattern.clone(), other.pattern.clone()].into();
+    });
+    for (standing, status) in [(None, "ok"), (Some(Arc::new(ForOneTarget) as Arc<dyn Standing>), "error")] {
+        session.request.principal = Some(Principal { standing, ..token("a", None) });
+        for resource in ["o2", "/others/o2/ws"] {
+            let answer = subscribe(&mut bench, &mut session, resource);
+            assert_eq!(answer["status"], status, "{resource}: {answer}");
+            bench.ask(&mut session, &json!({ "command": "unsubscribe", "resource": resource }));
+        }
+    }
 }
 
 /// The `data` of the response to `subscribe`.

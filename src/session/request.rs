@@ -91,10 +91,12 @@ impl Request {
     }
 
     /// Whether a WebSocket of the route `own` may subscribe to `selector` on `route`: to subsets of its own stream, and
-    /// to routes that `own` lists.
+    /// to routes that `own` lists. A principal that was accepted for one target receives subsets alone: the service that
+    /// accepted it was not asked about another path.
     pub(super) fn may_subscribe(&self, own: &StreamRoute, route: &StreamRoute, selector: &Selector) -> bool {
         let is_part = own.pattern == route.pattern && selector.is_within(&self.selector);
-        is_part || own.subscribe.contains(&route.pattern)
+        let is_for_one_target = self.principal.as_ref().is_some_and(Principal::is_for_one_target);
+        is_part || !is_for_one_target && own.subscribe.contains(&route.pattern)
     }
 
     /// The silence after which a heartbeat is sent.

@@ -68,6 +68,10 @@ impl Standing for Lease {
             _ => Some(Withdrawn::Unverified),
         }
     }
+
+    fn is_for_one_target(&self) -> bool {
+        true
+    }
 }
 
 impl Drop for Lease {

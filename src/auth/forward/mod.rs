@@ -118,6 +118,8 @@ pub struct Forward {
     bindings: Box<[Binding]>,
     answers: Answers,
     asking: Semaphore,
+    /// The same for open streams, so that requests of unknown clients cannot delay them.
+    confirming: Semaphore,
     running: OnceLock<Running>,
     /// The time of the last log line about a failure.
     reported: Mutex<Option<Instant>>,
@@ -149,6 +151,7 @@ impl Forward {
             bindings,
             answers: Answers::default(),
             asking: Semaphore::new(ASKING_MAX),
+            confirming: Semaphore::new(ASKING_MAX),
             running: OnceLock::new(),
             reported: Mutex::default(),
         }
@@ -172,11 +175,6 @@ impl Forward {
         }
     }
 
-    /// The greatest age of a positive answer that is used.
-    pub(super) fn cache(&self) -> Duration {
-        self.settings.cache
-    }
-
     /// The authority of its principals.
     pub(super) fn authority(&self) -> Authority {
         let ForwardSettings { uri, is_upstream, request_headers, claims, .. } = &self.settings;
@@ -198,12 +196,12 @@ impl Forward {
         self.settings.request_headers.iter().any(|name| headers.contains_key(name))
     }
 
-    /// The principal of a request.
+    /// The principal of a request, and how long ago the service was asked about it.
     ///
     /// # Errors
     ///
     /// The request is not accepted, or the service does not respond.
-    pub async fn identify(self: &Arc<Self>, question: Question) -> Result<Principal, ForwardError> {
+    pub async fn identify(self: &Arc<Self>, question: Question) -> Result<(Principal, Duration), ForwardError> {
         let entry = self.answers.entry(question.key());
         let (verdict, asked) = self.verdict(&entry, &question, Use::Cached).await;
         let claims = match verdict {
@@ -218,7 +216,8 @@ impl Forward {
             }
         };
         let lease = entry.lease(&claims, || Lease::start(self.clone(), entry.clone(), question, claims.clone(), asked));
-        Ok(Principal { claims, expires_at: None, authority: self.authority(), standing: Some(lease) })
+        let principal = Principal { claims, expires_at: None, authority: self.authority(), standing: Some(lease) };
+        Ok((principal, asked.elapsed()))
     }
 
     /// The response to a question, and the time of its request. Concurrent requests with the same question share one.
@@ -233,7 +232,7 @@ impl Forward {
             return (verdict.clone(), *asked);
         }
         let asked = Instant::now();
-        let verdict = self.request(question).await;
+        let verdict = self.request(question, answers).await;
         let at = Instant::now();
         self.answered(verdict.outcome(), Some(at - asked));
         let until = match verdict {
@@ -245,8 +244,12 @@ impl Forward {
         (verdict, asked)
     }
 
-    async fn request(&self, question: &Question) -> Verdict {
-        self.ask(question).await.unwrap_or_else(|failure| {
+    async fn request(&self, question: &Question, answers: Use) -> Verdict {
+        let turns = match answers {
+            Use::Cached => &self.asking,
+            Use::Current => &self.confirming,
+        };
+        self.ask(question, turns).await.unwrap_or_else(|failure| {
             self.report(&failure);
             Verdict::Unavailable
         })
@@ -260,9 +263,9 @@ impl Forward {
         }
     }
 
-    async fn ask(&self, question: &Question) -> Result<Verdict, Failure> {
+    async fn ask(&self, question: &Question, turns: &Semaphore) -> Result<Verdict, Failure> {
         let client = self.running.get().and_then(|running| running.client.as_ref()).ok_or(Failure::NoClient)?;
-        let turn = timeout(self.settings.timeout, self.asking.acquire()).await;
+        let turn = timeout(self.settings.timeout, turns.acquire()).await;
         let Ok(Ok(_turn)) = turn else { return Err(Failure::Busy) };
         let mut request = Request::new(Bytes::new());
         *request.uri_mut() = self.settings.uri.clone();
