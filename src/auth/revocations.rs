@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::verifier::numeric_date;
-use crate::access::{Standing, Withdrawn};
+use crate::access::{Standing, Withdrawn, scalar_text};
 
 /// The most revocations that are kept. Beyond, the one that expires first is dropped.
 pub const REVOCATIONS_MAX: usize = 100_000;
@@ -25,7 +25,7 @@ const NAMES: [&str; 3] = ["jti", "sid", "sub"];
 pub enum BadRevocation {
     #[error("a revocation is a JSON object with `sub`, `sid` or `jti`, and perhaps `iss`, `iat` and `exp`")]
     Malformed,
-    #[error("a revocation names a `sub`, `sid` or `jti`")]
+    #[error("a revocation has a `sub`, `sid` or `jti`, as text or an integer")]
     NamesNothing,
 }
 
@@ -41,9 +41,9 @@ pub enum Revoked {
 
 #[derive(Deserialize)]
 struct Written {
-    jti: Option<String>,
-    sid: Option<String>,
-    sub: Option<String>,
+    jti: Option<Value>,
+    sid: Option<Value>,
+    sub: Option<Value>,
     iss: Option<String>,
     iat: Option<f64>,
     exp: Option<f64>,
@@ -90,8 +90,9 @@ impl Revocations {
     fn add_at(&self, record: &[u8], made_at: i64, now: i64, max: usize) -> Result<Revoked, BadRevocation> {
         let written: Written = serde_json::from_slice(record).map_err(|_| BadRevocation::Malformed)?;
         let values = [&written.jti, &written.sid, &written.sub].into_iter();
-        let named = NAMES.into_iter().zip(values).find_map(|(name, value)| Some((name, value.as_deref()?)));
-        let (name, value) = named.filter(|(_, value)| !value.is_empty()).ok_or(BadRevocation::NamesNothing)?;
+        let named = NAMES.into_iter().zip(values).find_map(|(name, value)| Some((name, value.as_ref()?)));
+        let named = named.and_then(|(name, value)| Some((name, scalar_text(value)?)));
+        let (name, value) = named.ok_or(BadRevocation::NamesNothing)?;
         let ms = |seconds: f64| (seconds * 1000.0) as i64;
         let keep = i64::try_from(self.keep.as_millis()).unwrap_or(i64::MAX);
         let entry = Entry {
@@ -101,7 +102,7 @@ impl Revocations {
         if entry.expires <= now {
             return Ok(Revoked::Expired);
         }
-        let id = self.id(name, written.iss.as_deref(), value);
+        let id = self.id(name, written.iss.as_deref(), &value);
         Ok(self.known.write().unwrap_or_else(PoisonError::into_inner).add(id, entry, now, max))
     }
 
@@ -160,15 +161,15 @@ pub(super) struct Revocable {
 
 impl Revocable {
     pub(super) fn new(revocations: &Arc<Revocations>, claims: &Map<String, Value>) -> Self {
-        let text = |name: &str| claims.get(name).and_then(Value::as_str);
-        let issuers = [None, text("iss")];
+        let issuers = [None, claims.get("iss").and_then(Value::as_str)];
         let issuers = &issuers[..if issuers[1].is_some() { 2 } else { 1 }];
-        let named = NAMES.into_iter().filter_map(|name| Some((name, text(name)?)));
-        let ids =
-            named.flat_map(|(name, value)| issuers.iter().map(move |issuer| revocations.id(name, *issuer, value)));
+        let named = NAMES.into_iter().filter_map(|name| Some((name, scalar_text(claims.get(name)?)?)));
+        let ids = |(name, value): (&str, Box<str>)| {
+            issuers.iter().map(|issuer| revocations.id(name, *issuer, &value)).collect::<Vec<_>>()
+        };
         Self {
             revocations: revocations.clone(),
-            ids: ids.collect(),
+            ids: named.flat_map(ids).collect(),
             issued_at: numeric_date(claims, "iat").ok().flatten(),
         }
     }

@@ -39,6 +39,21 @@ fn a_revocation_names_a_subject_a_session_or_a_token() {
 }
 
 #[test]
+fn a_number_identifies_like_its_text() {
+    for (record, claims, concerns) in [
+        (json!({"sub": 7}), json!({"sub": 7}), true),
+        (json!({"sub": "7"}), json!({"sub": 7}), true),
+        (json!({"sid": 7}), json!({"sid": "7"}), true),
+        (json!({"jti": 7, "iss": "i"}), json!({"jti": 7, "iss": "i"}), true),
+        (json!({"sub": 8}), json!({"sub": 7}), false),
+    ] {
+        let revocations = revocations();
+        revocations.add(record.to_string().as_bytes(), unix_ms()).unwrap();
+        assert_eq!(is_revoked(&revocations, &claims), concerns, "{record} {claims}");
+    }
+}
+
+#[test]
 fn who_logs_in_again_is_accepted() {
     let (revocations, now) = (revocations(), unix_ms());
     revocations.add(br#"{"sub":"u1"}"#, now - 5000).unwrap();
@@ -58,10 +73,13 @@ fn other_records_are_none() {
         (&b"null"[..], BadRevocation::Malformed),
         (b"[]", BadRevocation::Malformed),
         (b"{", BadRevocation::Malformed),
-        (br#"{"sub":7}"#, BadRevocation::Malformed),
         (br#"{"sub":"u1","iat":"now"}"#, BadRevocation::Malformed),
         (b"{}", BadRevocation::NamesNothing),
         (br#"{"sub":""}"#, BadRevocation::NamesNothing),
+        (br#"{"sub":null}"#, BadRevocation::NamesNothing),
+        (br#"{"sub":["u1"]}"#, BadRevocation::NamesNothing),
+        (br#"{"sub":1.5}"#, BadRevocation::NamesNothing),
+        (br#"{"jti":{},"sub":"u1"}"#, BadRevocation::NamesNothing),
     ] {
         assert_eq!(revocations.add(record, unix_ms()), Err(why), "{}", String::from_utf8_lossy(record));
     }

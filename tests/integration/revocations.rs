@@ -97,7 +97,7 @@ fn what_was_revoked_before_the_start_is_refused_once_it_is_ready() {
         let record = json!({"sub": format!("u{n}")}).to_string();
         broker.produce_all("revocations", n % 2, [record.as_bytes()].into_iter());
     }
-    for no_revocation in [&b"not JSON"[..], b"{}", b"[]", b"{\"sub\": 7}"] {
+    for no_revocation in [&b"not JSON"[..], b"{}", b"[]", b"{\"sub\": [7]}"] {
         broker.produce("revocations", 0, None, Some(no_revocation));
     }
     broker.produce("revocations", 0, Some("u1"), None);
