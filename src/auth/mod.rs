@@ -21,7 +21,7 @@ pub use jsonwebtoken::Algorithm;
 pub use keys::{BadKey, JWKS_KEYS_MAX};
 pub use presented::{TOKEN_SUBPROTOCOL, TokenOrigin, presented, subprotocol_token};
 pub use remote::{FetchError, KeyLocation, KeySource, OnFetch, RemoteKeys};
-pub use revocations::{BadRevocation, REVOCATIONS_MAX, Revocations, Revoked};
+pub use revocations::{BadRevocation, Revocations, Revoked};
 pub use ticket::Tickets;
 pub use verifier::{SECRET_BYTES_MIN, TOKEN_BYTES_MAX, TokenError, TrustedIssuer, Verifier};
 

@@ -15,7 +15,7 @@ use super::verifier::numeric_date;
 use crate::access::{Standing, Withdrawn, scalar_text};
 
 /// The most revocations that are kept. Beyond, the one that expires first is dropped.
-pub const REVOCATIONS_MAX: usize = 100_000;
+const REVOCATIONS_MAX: usize = 100_000;
 
 /// The claims by which a revocation identifies tokens. If it contains several, the first in this order applies.
 const NAMES: [&str; 3] = ["jti", "sid", "sub"];

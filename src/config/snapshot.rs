@@ -139,6 +139,8 @@ pub struct TopicConfig {
     pub replay_events: usize,
     /// The most bytes of these events; the limit that is reached first applies.
     pub replay_bytes: usize,
+    /// Whether every record is needed: logs are read from their first records, and the warm-up retains no entries.
+    pub from_start: bool,
 }
 
 impl TopicConfig {
@@ -155,6 +157,7 @@ impl TopicConfig {
             shape: Shape::new(keys),
             replay_events: Self::REPLAY_EVENTS,
             replay_bytes: Self::REPLAY_BYTES,
+            from_start: false,
         }
     }
 }

@@ -61,7 +61,8 @@ use crate::traces::Tracer;
 
 /// Accepts what was read. May block while the writers are far behind, because the log is the buffer.
 ///
-/// Per topic, in this order: one [`Feed::Assigned`], the entries of the warmed window, then live entries. Another
+/// Per topic, in this order: one [`Feed::Assigned`], the entries of the warmed window, then live entries. The records
+/// of a topic that is read from the start are passed on at once, also before `Assigned`. Another
 /// `Assigned` follows when partitions are added, and one with another epoch when the topic was recreated. After a
 /// `truncated` gap, the partition continues at the gap's first offset.
 pub type Sink = Box<dyn FnMut(Feed) + Send>;

@@ -166,20 +166,24 @@ impl TopicReader {
     }
 
     /// From which time on, in milliseconds since the Unix epoch, a partition is read that was not answered for when the
-    /// topic went live. Nothing before.
+    /// topic went live. Nothing before, and nothing if it is read from its first record.
     pub(super) fn joins_at(&self) -> Option<i64> {
-        self.live_ms.filter(|_| self.is_live() && self.finds_times).map(|ms| (ms - SKEW_MS).max(0))
+        let is_asked = self.finds_times && !self.config.from_start;
+        self.live_ms.filter(|_| is_asked && self.is_live()).map(|ms| (ms - SKEW_MS).max(0))
     }
 
     /// The start offset in a log of the offsets `low..high`, so that the window can be filled from this partition
-    /// alone.
+    /// alone. If every record is needed, it is the first one.
     pub(super) fn start(&self, low: i64, high: i64) -> i64 {
+        if self.config.from_start {
+            return low;
+        }
         let window = i64::try_from(self.config.replay_events).unwrap_or(i64::MAX);
         high.saturating_sub(window).max(low)
     }
 
-    /// Adds the entry of a record to `batch`, or retains it during the warm-up. Ignores records that were received
-    /// before.
+    /// Adds the entry of a record to `batch`, or retains it for the window during the warm-up. Ignores records that
+    /// were received before.
     pub(super) fn take(&mut self, record: &Record<'_>, batch: &mut Vec<Entry>) {
         let Ok(index) = usize::try_from(record.partition) else { return };
         let Some(partition) = self.partitions.get_mut(index).filter(|partition| partition.next <= record.offset) else {
@@ -193,15 +197,15 @@ impl TopicReader {
         let entry = self.entry(record);
         match &mut self.phase {
             Phase::Absent => {}
-            Phase::Live => {
+            Phase::Warming(warm) if !self.config.from_start => {
+                let ts = record.timestamp.unwrap_or(record.received_ms);
+                warm.push(index, record.offset, ts, entry);
+            }
+            Phase::Warming(_) | Phase::Live => {
                 if self.partitions[index].last.replace(batch.len()).is_none() {
                     self.touched.push(record.partition);
                 }
                 batch.push(entry);
-            }
-            Phase::Warming(warm) => {
-                let ts = record.timestamp.unwrap_or(record.received_ms);
-                warm.push(index, record.offset, ts, entry);
             }
         }
     }
@@ -267,11 +271,14 @@ impl TopicReader {
         }
     }
 
-    /// Whether everything up to the initial end of the logs was received; `position` returns the client's.
+    /// Whether everything up to the initial end of the logs was received; `position` returns the client's. Partitions
+    /// whose leaders have not responded count only if every record is needed.
     pub(super) fn has_caught_up(&self, position: impl Fn(i32) -> Option<i64>) -> bool {
         (0..).zip(&self.partitions).all(|(id, partition)| {
-            !partition.is_known()
-                || partition.reached_end
+            if !partition.is_known() {
+                return !self.config.from_start;
+            }
+            partition.reached_end
                 || partition.next >= partition.end
                 || position(id).is_some_and(|position| position >= partition.end)
         })

@@ -4,6 +4,7 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::change::Change;
 use super::*;
+use crate::kafka::warm::merge;
 
 /// A topic's epoch, and that of its successor.
 const EPOCH: Epoch = 7;
@@ -12,7 +13,11 @@ const ANEW: Epoch = 8;
 const LIVE_MS: i64 = 1_000_000;
 
 fn absent() -> TopicReader {
-    let config = TopicConfig { replay_events: 10, replay_bytes: 1000, ..TopicConfig::new("a".into(), []) };
+    absent_read(false)
+}
+
+fn absent_read(from_start: bool) -> TopicReader {
+    let config = TopicConfig { replay_events: 10, replay_bytes: 1000, from_start, ..TopicConfig::new("a".into(), []) };
     TopicReader::new(config, true, &Metrics::new("test").unwrap())
 }
 
@@ -303,6 +308,34 @@ fn a_partition_that_answers_while_others_warm_warms_as_well() {
     assert!(!topic.has_caught_up(|partition| (partition == 0).then_some(5)));
     let (feed, ..) = topic.finish_warm_up(LIVE_MS).unwrap();
     assert_eq!(announced(Some(feed)), Some((EPOCH, vec![0, 40])));
+}
+
+#[test]
+fn a_topic_that_is_read_from_the_start_waits_for_all_partitions() {
+    let mut topic = absent_read(true);
+    look_at(&mut topic, EPOCH, &[Some(ends(0, 3)), None], false, None);
+    let everything = |_| Some(3);
+    assert!(!topic.has_caught_up(everything), "a leader has not responded");
+    topic.finish_warm_up(LIVE_MS).unwrap();
+    assert_eq!(topic.joins_at(), None);
+    look_at(&mut topic, EPOCH, &[None, Some(ends(2, 90))], false, None);
+    assert_eq!(next(&topic), [0, 2]);
+
+    let mut topic = absent_read(true);
+    look_at(&mut topic, EPOCH, &[Some(ends(0, 3)), None], false, None);
+    look_at(&mut topic, EPOCH, &[None, Some(ends(0, 3))], false, None);
+    assert!(topic.has_caught_up(everything));
+}
+
+#[test]
+fn a_topic_that_is_read_from_the_start_passes_on_every_record() {
+    let mut topic = absent_read(true);
+    survey(&mut topic, EPOCH, &[(4, 90)]);
+    assert_eq!(next(&topic), [4], "more than a window before the end");
+    assert!((4..40).all(|offset| take(&mut topic, 0, offset) == 1));
+    let (_, warm, _) = topic.finish_warm_up(LIVE_MS).unwrap();
+    assert!(merge(vec![warm]).is_empty(), "no entry is passed on twice");
+    assert_eq!(take(&mut topic, 0, 40), 1);
 }
 
 #[test]

@@ -9,9 +9,6 @@ use crate::config::snapshot::{DEFAULT_CLUSTER, Kafka, RevocationSettings, TopicC
 use crate::event::is_topic_name;
 
 const KEEP: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(30 * 24 * 60 * 60);
-/// The limits of what is read from the topic at start: records, and their bytes.
-const RECORDS: usize = crate::auth::REVOCATIONS_MAX;
-const RECORD_BYTES: usize = 64 << 20;
 
 /// Returns `None` if the section is absent. `clusters` are those of the whole configuration.
 pub(super) fn compile(auth: &Section<'_>, clusters: &[Kafka], diagnostics: &Diagnostics) -> Option<RevocationSettings> {
@@ -29,8 +26,7 @@ pub(super) fn compile(auth: &Section<'_>, clusters: &[Kafka], diagnostics: &Diag
         diagnostics.expected(section.place_of("cluster"), message, alternatives(names()));
     }
     let source = topic.zip(cluster).map(|(topic, cluster)| {
-        let topic =
-            TopicConfig { replay_events: RECORDS, replay_bytes: RECORD_BYTES, ..TopicConfig::new(topic.into(), []) };
+        let topic = TopicConfig { from_start: true, ..TopicConfig::new(topic.into(), []) };
         Kafka { topics: vec![topic], ..cluster.clone() }
     });
     Some(RevocationSettings { keep, source })
