@@ -100,17 +100,29 @@ fn what_was_revoked_before_the_start_is_refused_once_it_is_ready() {
     for no_revocation in [&b"not JSON"[..], b"{}", b"[]", b"{\"sub\": [7]}"] {
         broker.produce("revocations", 0, None, Some(no_revocation));
     }
+    // Members that have a meaning in an event have none in a revocation.
+    for record in
+        [json!({"sub": 600}), json!({"sub": "u601", "ts": 1}), json!({"sub": "u602", "data": {"sub": "u603"}})]
+    {
+        broker.produce("revocations", 1, None, Some(record.to_string().as_bytes()));
+    }
     broker.produce("revocations", 0, Some("u1"), None);
     let fixture = Plan::new(settings("notices", "topic: revocations")).broker(broker).build();
     let now = token::now();
     for n in [0, 1, 499] {
         assert_eq!(status(&fixture.sidecar, &token(&format!("u{n}"), "s", now - 60)), 401, "{n}");
     }
-    assert_eq!(status(&fixture.sidecar, &token("u500", "s", now - 60)), 200);
+    for user in [json!(600), json!("u601"), json!("u602")] {
+        let token = token::with(json!({"sub": user, "iat": now - 60, "exp": now + 3600}));
+        assert_eq!(status(&fixture.sidecar, &token), 401, "{user}");
+    }
+    for user in ["u500", "u603"] {
+        assert_eq!(status(&fixture.sidecar, &token(user, "s", now - 60)), 200, "{user}");
+    }
     let received = |result: &str| {
         fixture.sidecar.metric(&format!("notifications_revocations_received_total{{result=\"{result}\"}}"))
     };
-    assert_eq!((received("added"), received("malformed")), (Some(500.0), Some(3.0)));
+    assert_eq!((received("added"), received("malformed")), (Some(503.0), Some(3.0)));
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! `auth.revocations`: the topic whose records revoke subjects, sessions and tokens.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::diagnostic::{Diagnostics, alternatives, did_you_mean};
 use crate::config::section::{Section, text};
 use crate::config::snapshot::{DEFAULT_CLUSTER, Kafka, RevocationSettings, TopicConfig};
+use crate::decode::Shape;
+use crate::decode::mapping::{Mapping, Origin};
 use crate::event::is_topic_name;
 
 const KEEP: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(30 * 24 * 60 * 60);
@@ -26,8 +29,57 @@ pub(super) fn compile(auth: &Section<'_>, clusters: &[Kafka], diagnostics: &Diag
         diagnostics.expected(section.place_of("cluster"), message, alternatives(names()));
     }
     let source = topic.zip(cluster).map(|(topic, cluster)| {
-        let topic = TopicConfig { from_start: true, ..TopicConfig::new(topic.into(), []) };
+        let topic = TopicConfig { shape: shape(), from_start: true, ..TopicConfig::new(topic.into(), []) };
         Kafka { topics: vec![topic], ..cluster.clone() }
     });
     Some(RevocationSettings { keep, source })
+}
+
+/// The whole value is the revocation, whatever its members and headers are. Its time is the record's own, because the
+/// constant is no time.
+fn shape() -> Shape {
+    let mapping =
+        Mapping { kind: Origin::Constant("revocation".into()), ts: Origin::Constant("".into()), keys: [].into() };
+    Shape { mapping: Some(Arc::new(mapping)), ..Shape::new([]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::decode::{Decoder, Record};
+
+    #[test]
+    fn a_revocation_is_the_whole_value_at_the_time_of_the_record() {
+        let headers = [
+            ("ce_id", "1"),
+            ("ce_source", "s"),
+            ("ce_specversion", "1.0"),
+            ("ce_type", "t"),
+            ("ce_time", "1970-01-01T00:00:01Z"),
+        ]
+        .map(|(name, value)| (name, Some(value.as_bytes())));
+        for value in [
+            r#"{"sub":"u1","ts":1700000000}"#,
+            r#"{"sub":"u1","data":{"sub":"u2"}}"#,
+            r#"{"specversion":"1.0","id":"1","source":"s","type":"t","time":"1970-01-01T00:00:01Z","data":{},"sub":"u1"}"#,
+        ] {
+            for headers in [&headers[..], &[]] {
+                let record = Record {
+                    partition: 0,
+                    offset: 0,
+                    timestamp: Some(7),
+                    key: None,
+                    headers,
+                    value: Some(value.as_bytes()),
+                    received: Instant::now(),
+                    received_ms: 8,
+                    trace: None,
+                };
+                let event = Decoder::new("r".into(), &shape()).decode(&record).unwrap();
+                assert_eq!((&event.envelope[event.payload.clone()], event.ts), (value.as_bytes(), 7));
+            }
+        }
+    }
 }
