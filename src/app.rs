@@ -261,7 +261,7 @@ impl App {
         let shared_metrics = metrics.clone();
         let asked = drain.clone();
         let reload = Arc::<OnceLock<ReloadHandle>>::default();
-        let told = AdminStatus {
+        let admin_status = AdminStatus {
             snapshot: snapshot.clone(),
             writers: writers.clone(),
             metrics: metrics.clone(),
@@ -270,7 +270,7 @@ impl App {
             revoker: revoker.clone(),
             started: Instant::now(),
         };
-        let admin_app = Admin::new(told, Arc::new(move || asked.run()));
+        let admin_app = Admin::new(admin_status, Arc::new(move || asked.run()));
         runtime.spawn(watched("admin listener", async move {
             let _never = never;
             admin.serve(admin_app, admin_limits, never_stopped, shared_metrics).await

@@ -125,8 +125,8 @@ impl Admin {
 
     async fn status(&self) -> Response<Vec<u8>> {
         let status = self.status.clone();
-        match tokio::task::spawn_blocking(move || status.tell()).await {
-            Ok(told) => json(StatusCode::OK, &told),
+        match tokio::task::spawn_blocking(move || status.report()).await {
+            Ok(report) => json(StatusCode::OK, &report),
             Err(error) => failed("the status cannot be encoded", &error),
         }
     }
@@ -161,11 +161,11 @@ impl Admin {
             let why = "there is no configuration file to reload";
             return Problem::new(StatusCode::CONFLICT, why).into_response();
         };
-        let Some(told) = handle.ask() else {
+        let Some(report) = handle.ask() else {
             let why = "too many wait for a reload already";
             return Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).into_response();
         };
-        match told.await {
+        match report.await {
             Ok(reloaded) if reloaded.outcome == Outcome::Success => json(StatusCode::OK, &json!(*reloaded)),
             Ok(reloaded) => json(StatusCode::UNPROCESSABLE_ENTITY, &json!(*reloaded)),
             Err(error) => failed("the reload failed", &error),
@@ -319,10 +319,13 @@ mod tests {
     #[tokio::test]
     async fn the_status_names_the_routes() {
         let admin = admin(&Ending::default());
-        let told = admin.answer(&Method::GET, "/status", "", b"", true).await.into_body();
-        let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
-        assert_eq!((&told["routes"][0]["path"], &told["routes"][0]["open"]), (&json!("/x"), &json!(0)));
-        assert_eq!((&told["reload"], &told["follows_file"], &told["slow"]), (&json!(null), &json!(false), &json!([])));
+        let report = admin.answer(&Method::GET, "/status", "", b"", true).await.into_body();
+        let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
+        assert_eq!((&report["routes"][0]["path"], &report["routes"][0]["open"]), (&json!("/x"), &json!(0)));
+        assert_eq!(
+            (&report["reload"], &report["follows_file"], &report["slow"]),
+            (&json!(null), &json!(false), &json!([]))
+        );
     }
 
     #[tokio::test]

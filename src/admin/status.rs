@@ -28,7 +28,7 @@ pub struct Status {
 
 impl Status {
     /// Blocks its thread until the writers have responded.
-    pub(super) fn tell(&self) -> Value {
+    pub(super) fn report(&self) -> Value {
         let snapshot = self.snapshot.load();
         let routes: Vec<Value> = snapshot.routes.routes().map(|route| self.route(route)).collect();
         json!({

@@ -297,7 +297,7 @@ impl Reading {
     /// Polls up to one batch, and passes it on.
     fn drain(&mut self) {
         let mut wait = if self.survey.awaits_answer() { POLL_WAIT_ASKING } else { POLL_WAIT };
-        let (mut batch, mut bytes, mut told) = (Vec::new(), 0, Vec::new());
+        let (mut batch, mut bytes, mut sampled) = (Vec::new(), 0, Vec::new());
         for _ in 0..BATCH_RECORDS_MAX {
             match self.client.poll(wait) {
                 None => break,
@@ -310,7 +310,7 @@ impl Reading {
                         let received = tracer.and_then(|tracer| Received::begin(tracer, &mut record, topic));
                         let first = batch.len();
                         topic.take(&record, &mut batch);
-                        told.extend(received.and_then(|received| received.became(batch.get(first))));
+                        sampled.extend(received.and_then(|received| received.became(batch.get(first))));
                     }
                 }
                 // The context has counted and logged it.
@@ -325,7 +325,7 @@ impl Reading {
         }
         self.pass_holes(&mut batch);
         self.hand_on(batch);
-        told.into_iter().for_each(Received::handed_on);
+        sampled.into_iter().for_each(Received::handed_on);
     }
 
     fn hand_on(&mut self, batch: Vec<Entry>) {

@@ -199,7 +199,7 @@ fn the_window_is_warmed_in_the_order_of_time_and_live_records_follow() {
 
     bench.produce("orders", 1, 1, r#"{"type":"paid","userId":"u1","data":1}"#);
     let Entry::Event(event) = feeds.entry() else { panic!("no event") };
-    assert_eq!(feeds.live, 1, "the hub was told between the two");
+    assert_eq!(feeds.live, 1, "the hub was notified between the two");
     assert_eq!(
         std::str::from_utf8(&event.envelope).unwrap(),
         r#"{"id":"orders:1:2","ts":1,"type":"paid","userId":"u1","data":1}"#
@@ -291,7 +291,7 @@ fn records_deleted_before_they_were_read_are_a_gap() {
             }
         }
     }
-    assert_eq!(offsets, (0..=12).collect::<Vec<_>>(), "each offset is an event or told as a gap, once");
+    assert_eq!(offsets, (0..=12).collect::<Vec<_>>(), "each offset is an event or in a gap, once");
     assert_eq!(gaps.len(), 1, "{gaps:?}");
 }
 

@@ -47,7 +47,7 @@ pub(super) struct TopicReader {
     unreadable: IntCounter,
     quiet_until: Option<Instant>,
     /// Undecodable records since the last log line.
-    untold: u64,
+    unlogged: u64,
 }
 
 /// The handling of a topic's records.
@@ -114,7 +114,7 @@ impl TopicReader {
             partitions: Vec::new(),
             touched: Vec::new(),
             quiet_until: None,
-            untold: 0,
+            unlogged: 0,
         }
     }
 
@@ -317,7 +317,7 @@ impl TopicReader {
             Ok(event) => Entry::Event(Arc::new(event)),
             Err(reason) => {
                 self.undecodable.inc();
-                self.tell_undecodable(record, &reason.to_string());
+                self.log_undecodable(record, &reason.to_string());
                 let range = GapRange {
                     topic: self.config.name.clone(),
                     partition: record.partition,
@@ -329,15 +329,15 @@ impl TopicReader {
         }
     }
 
-    fn tell_undecodable(&mut self, record: &Record<'_>, reason: &str) {
+    fn log_undecodable(&mut self, record: &Record<'_>, reason: &str) {
         if self.quiet_until.is_some_and(|until| record.received < until) {
-            self.untold += 1;
+            self.unlogged += 1;
             return;
         }
         let place = format!("{}:{}:{}", self.config.name, record.partition, record.offset);
-        tracing::warn!(place, reason, more_before = self.untold, "record is not an event");
+        tracing::warn!(place, reason, more_before = self.unlogged, "record is not an event");
         self.quiet_until = Some(record.received + UNDECODABLE_LOG_INTERVAL);
-        self.untold = 0;
+        self.unlogged = 0;
     }
 }
 

@@ -260,9 +260,9 @@ impl Session {
 
     /// Queues a gap for a loss at the source, which was entry `seq` if it is in the window. Returns whether it was
     /// queued now, in contrast to earlier.
-    pub fn tell(&mut self, gap: Gap, seq: Option<Seq>) -> bool {
-        let is_told = seq.is_some() && self.last_seq == seq;
-        if self.closed.is_some() || is_told {
+    pub fn report_gap(&mut self, gap: Gap, seq: Option<Seq>) -> bool {
+        let is_reported = seq.is_some() && self.last_seq == seq;
+        if self.closed.is_some() || is_reported {
             return false;
         }
         self.last_seq = seq.or(self.last_seq);
@@ -270,13 +270,13 @@ impl Session {
         true
     }
 
-    /// Prepares the next items for writing: encodes gaps, because no later loss can be merged any more. Calls `told`
+    /// Prepares the next items for writing: encodes gaps, because no later loss can be merged any more. Calls `on_gap`
     /// with the cause of each.
-    pub fn prepare(&mut self, now: Now, mut told: impl FnMut(GapCause)) {
+    pub fn prepare(&mut self, now: Now, mut on_gap: impl FnMut(GapCause)) {
         let Self { request, form, queue, messages, subscriptions, .. } = self;
         queue.settle_gaps(ITEMS_PER_WRITE, |gap| {
             *messages += 1;
-            told(gap.cause);
+            on_gap(gap.cause);
             let data = json::gap(gap, refresh(subscriptions, gap, request));
             let (cursor, number) = (gap.cursor.as_deref(), *messages);
             form.control(Control { kind: "gap", data, cursor, number, unix_ms: now.unix_ms })

@@ -32,7 +32,7 @@ fn since(position: &str) -> impl FnOnce(&mut Request, &mut StreamRoute) {
 }
 
 /// The offsets of the events and the causes of the gaps in a response, in order.
-fn told(answer: &str) -> Vec<String> {
+fn received(answer: &str) -> Vec<String> {
     let objects =
         answer.lines().filter_map(|line| line.strip_prefix("data: ").or_else(|| line.starts_with('{').then_some(line)));
     let objects = objects.filter_map(|text| serde_json::from_str::<serde_json::Value>(text).ok());
@@ -43,16 +43,16 @@ fn told(answer: &str) -> Vec<String> {
 fn what_left_the_window_comes_from_the_log() {
     let mut bench = bench(20, |_| {});
     let mut sse = bench.open(Transport::Sse, since("orders:0:4"));
-    assert_eq!(told(&bench.written(&mut sse)), (5..20).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert_eq!(received(&bench.written(&mut sse)), (5..20).map(|n| n.to_string()).collect::<Vec<_>>());
     bench.append(&mut sse, 20, &[]);
-    assert_eq!(told(&bench.written(&mut sse)), ["20"], "and then live");
+    assert_eq!(received(&bench.written(&mut sse)), ["20"], "and then live");
     let mut own = bench.open(Transport::Ndjson, |request, _| {
         request.resume = resume("orders:0:4");
         request.selector = selector(&[("userId", "a")]);
     });
     let answer = bench.written(&mut own);
     assert!(answer.starts_with("HTTP/1.1 200"));
-    assert_eq!(told(&answer), ["6", "8", "10", "12", "14", "16", "18"], "each user's own");
+    assert_eq!(received(&answer), ["6", "8", "10", "12", "14", "16", "18"], "each user's own");
 }
 
 #[test]
@@ -100,9 +100,9 @@ fn who_waits_for_an_answer_gets_one_when_the_stream_has_to_end() {
         let answer = bench.written(&mut session);
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: 3\r\n"), "{answer}");
     }
-    let mut told = bench.open(Transport::Sse, since("orders:0:4"));
-    told.end(CloseReason::Drain, bench.context().now);
-    let answer = bench.written(&mut told);
+    let mut ended = bench.open(Transport::Sse, since("orders:0:4"));
+    ended.end(CloseReason::Drain, bench.context().now);
+    let answer = bench.written(&mut ended);
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("retry: 2500\n\n"), "{answer}");
 }
 
@@ -125,7 +125,7 @@ fn what_is_replayed_is_encoded_once_a_form() {
     // Without a cache of encodings, the same is sent, and nothing is retained.
     bench.encodings.limit(0);
     let mut session = bench.open(Transport::Ndjson, since("orders:0:4"));
-    assert_eq!(told(&bench.written(&mut session)), (5..20).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert_eq!(received(&bench.written(&mut session)), (5..20).map(|n| n.to_string()).collect::<Vec<_>>());
     assert_eq!((bench.encodings.kept_bytes(), bench.encodings.bytes()), (0, 0));
 }
 
@@ -164,7 +164,7 @@ fn a_long_position_is_not_kept_until_the_log_is_read() {
 }
 
 #[test]
-fn what_the_log_lost_is_told_in_place_of_the_stream_or_in_it() {
+fn what_the_log_lost_is_reported_in_place_of_the_stream_or_in_it() {
     let mut bench = bench(20, |fake_log| fake_log.low = 7);
     let mut gone = bench.open(Transport::Ndjson, since("orders:0:4"));
     let answer = bench.written(&mut gone);
@@ -179,8 +179,8 @@ fn what_the_log_lost_is_told_in_place_of_the_stream_or_in_it() {
             route.on_gap = OnGap::Continue;
         });
         let answer = bench.written(&mut session);
-        assert_eq!(told(&answer)[..3], ["retention", "7", "8"], "{answer}");
-        assert_eq!(told(&answer).len(), 14);
+        assert_eq!(received(&answer)[..3], ["retention", "7", "8"], "{answer}");
+        assert_eq!(received(&answer).len(), 14);
     }
 }
 
@@ -204,7 +204,7 @@ fn a_client_is_not_answered_before_it_is_known_whether_it_can_resume() {
     assert_eq!(bench.written(&mut waits), ": keep-alive\n\n");
     let fake_log = FakeLog::new(bench_entries(20), 5);
     bench.log = Arc::new(fake_log);
-    assert_eq!(told(&bench.written(&mut waits)).len(), 15, "it was not held to the time without a broker");
+    assert_eq!(received(&bench.written(&mut waits)).len(), 15, "it was not held to the time without a broker");
 }
 
 fn bench_entries(events: i64) -> Vec<Entry> {
@@ -219,11 +219,11 @@ fn the_time_limit_of_replay_does_not_apply_while_a_partition_is_not_read() {
     let positions = Positions(vec![TopicPosition { epoch: 0, next: vec![5, 0] }]);
     let cursor = positions.cursor(&["orders".into()], "orders:0:4".parse().unwrap()).to_string();
     let mut session = bench.open(Transport::Sse, since(&cursor));
-    assert_eq!(told(&bench.written(&mut session)).len(), 15);
+    assert_eq!(received(&bench.written(&mut session)).len(), 15);
     bench.pass(Duration::from_secs(11));
     bench.written(&mut session);
     bench.hub.assign(&"orders".into(), 0, &[20, 3]);
-    assert_eq!(told(&bench.written(&mut session)), ["0", "1", "2"]);
+    assert_eq!(received(&bench.written(&mut session)), ["0", "1", "2"]);
 }
 
 /// A log without reachable brokers.
@@ -245,7 +245,7 @@ impl Log for Mute {
 }
 
 #[test]
-fn a_client_that_is_ahead_is_told_of_a_loss_only_once_the_log_says_so() {
+fn a_client_that_is_ahead_is_reported_of_a_loss_only_once_the_log_says_so() {
     // This replica has read four events; the client has received ten elsewhere.
     let mut bench = bench(4, |_| {});
     bench.log = Arc::new(Mute);
@@ -258,7 +258,7 @@ fn a_client_that_is_ahead_is_told_of_a_loss_only_once_the_log_says_so() {
     for entry in &bench_entries(12)[4..] {
         bench.hub.append(entry);
     }
-    assert_eq!(told(&bench.written(&mut waits)), ["10", "11"]);
+    assert_eq!(received(&bench.written(&mut waits)), ["10", "11"]);
 }
 
 /// A log with eight events in each of two partitions. The broker of the first one does not respond. If it `is_late`,
@@ -309,32 +309,32 @@ impl Log for HalfSilent {
 fn a_partition_whose_broker_is_silent_holds_up_no_other() {
     let mut bench = HalfSilent::new(false).bench();
     let mut session = bench.open(Transport::Sse, since(&at(&bench, &[5, 2])));
-    assert_eq!(told(&bench.written(&mut session)), ["2", "3", "4", "5", "6", "7"]);
+    assert_eq!(received(&bench.written(&mut session)), ["2", "3", "4", "5", "6", "7"]);
     for n in 8..14 {
         bench.hub.append(&Entry::Event(event("orders", 1, n, &[])));
-        assert_eq!(told(&bench.written(&mut session)), [n.to_string()], "live");
+        assert_eq!(received(&bench.written(&mut session)), [n.to_string()], "live");
     }
     bench.pass(Duration::from_secs(60));
-    assert_eq!(told(&bench.written(&mut session)), Vec::<String>::new());
+    assert_eq!(received(&bench.written(&mut session)), Vec::<String>::new());
     bench.hub.append(&Entry::Event(event("orders", 0, 8, &[])));
-    assert_eq!(told(&bench.written(&mut session)), Vec::<String>::new(), "what comes before it was not read");
+    assert_eq!(received(&bench.written(&mut session)), Vec::<String>::new(), "what comes before it was not read");
     bench.log = Arc::new(HalfSilent::new(false).fake_log);
-    assert_eq!(told(&bench.written(&mut session)), ["5", "6", "7", "8"], "and nothing twice");
+    assert_eq!(received(&bench.written(&mut session)), ["5", "6", "7", "8"], "and nothing twice");
     bench.append(&mut session, 9, &[]);
-    assert_eq!(told(&bench.written(&mut session)), ["9"], "it is live");
+    assert_eq!(received(&bench.written(&mut session)), ["9"], "it is live");
 }
 
 #[test]
 fn the_time_of_a_replay_does_not_run_for_a_partition_whose_broker_is_silent() {
     let mut bench = HalfSilent::new(true).bench();
     let mut session = bench.open(Transport::Sse, since(&at(&bench, &[5, 0])));
-    assert_eq!(told(&bench.written(&mut session)), Vec::<String>::new());
+    assert_eq!(received(&bench.written(&mut session)), Vec::<String>::new());
     bench.pass(bench.log.limits().time);
     let answer = bench.written(&mut session);
     assert!(answer.contains(r#""ranges":[{"topic":"orders","partition":1,"from":0,"to":3}]"#), "{answer}");
-    assert_eq!(told(&answer), ["replay-limit", "4", "5", "6", "7"]);
+    assert_eq!(received(&answer), ["replay-limit", "4", "5", "6", "7"]);
     bench.log = Arc::new(HalfSilent::new(false).fake_log);
-    assert_eq!(told(&bench.written(&mut session)), ["5", "6", "7"]);
+    assert_eq!(received(&bench.written(&mut session)), ["5", "6", "7"]);
 }
 
 /// The cursor of a client at these offsets.
@@ -364,14 +364,14 @@ fn a_partition_that_is_not_known_here_is_lost_only_once_the_brokers_say_so() {
     for n in 0..75 {
         bench.hub.append(&Entry::Event(event("orders", 2, n, &[])));
     }
-    assert_eq!(told(&bench.written(&mut waits)), ["74"]);
+    assert_eq!(received(&bench.written(&mut waits)), ["74"]);
 
     let mut gone = bench.open(Transport::Sse, since("orders:3:73"));
     bench.written(&mut gone);
     bench.pass(Duration::from_secs(7));
     assert_eq!(bench.written(&mut gone), "", "a broker may not know of it yet");
     bench.pass(Duration::from_secs(1));
-    assert_eq!(told(&bench.written(&mut gone))[0], "truncated");
+    assert_eq!(received(&bench.written(&mut gone))[0], "truncated");
 }
 
 #[test]
@@ -393,7 +393,7 @@ fn a_gap_names_what_the_log_lost_and_nothing_that_was_not_read_here_yet() {
     let answer = bench.written(&mut session);
     assert!(answer.contains(r#""ranges":[{"topic":"orders","partition":0,"from":10,"to":14}]"#), "{answer}");
     let events: Vec<String> = (10..17).map(|n| n.to_string()).collect();
-    assert_eq!(told(&answer)[1..], events);
+    assert_eq!(received(&answer)[1..], events);
 }
 
 #[test]
@@ -410,7 +410,7 @@ fn of_two_partitions_that_are_ahead_only_what_is_gone_is_lost() {
     }
     let answer = bench.written(&mut session);
     assert!(answer.contains(r#""ranges":[{"topic":"orders","partition":0,"from":4,"to":5}]"#), "{answer}");
-    assert_eq!(told(&answer), ["truncated", "3"]);
+    assert_eq!(received(&answer), ["truncated", "3"]);
 }
 
 #[test]
@@ -418,13 +418,13 @@ fn a_time_is_a_position() {
     let mut bench = bench(20, |_| {});
     // The time of an event is its offset in milliseconds.
     let mut session = bench.open(Transport::Ndjson, since("1970-01-01T00:00:00.012Z"));
-    assert_eq!(told(&bench.written(&mut session)), (12..20).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert_eq!(received(&bench.written(&mut session)), (12..20).map(|n| n.to_string()).collect::<Vec<_>>());
     let mut session = bench.open(Transport::Ndjson, since("1970-01-01T00:00:09Z"));
-    assert_eq!(told(&bench.written(&mut session)), Vec::<String>::new(), "nothing yet");
+    assert_eq!(received(&bench.written(&mut session)), Vec::<String>::new(), "nothing yet");
     bench.append(&mut session, 20, &[]);
-    assert_eq!(told(&bench.written(&mut session)), ["20"]);
+    assert_eq!(received(&bench.written(&mut session)), ["20"]);
     let mut session = bench.open(Transport::Ndjson, since("-1s"));
-    assert_eq!(told(&bench.written(&mut session)), Vec::<String>::new());
+    assert_eq!(received(&bench.written(&mut session)), Vec::<String>::new());
 }
 
 #[test]
@@ -434,12 +434,12 @@ fn reading_the_log_has_limits() {
     assert!(bench.written(&mut gone).contains(r#""cause":"replay-limit""#));
     let mut session = bench.open(Transport::Sse, since("orders:0:4"));
     let answer = bench.written(&mut session);
-    assert_eq!(told(&answer)[..2], ["replay-limit", "10"], "{answer}");
+    assert_eq!(received(&answer)[..2], ["replay-limit", "10"], "{answer}");
     assert!(answer.contains(r#""ranges":[{"topic":"orders","partition":0,"from":5,"to":9}]"#));
 
     let mut bench = self::bench(20, |fake_log| fake_log.limits.bytes = 1);
     let mut session = bench.open(Transport::Sse, since("orders:0:4"));
-    let told_of = told(&bench.written(&mut session));
+    let told_of = received(&bench.written(&mut session));
     assert_eq!(told_of, ["5", "6", "7", "replay-limit", "16", "17", "18", "19"], "a page is read to its end");
 }
 
@@ -462,19 +462,19 @@ fn offsets_without_events_do_not_count_towards_the_limit() {
     let mut bench = sparse(15);
     for transport in [Transport::Sse, Transport::Ndjson] {
         let mut session = bench.open(transport, since("orders:0:0"));
-        assert_eq!(told(&bench.written(&mut session)), all, "{transport:?}");
+        assert_eq!(received(&bench.written(&mut session)), all, "{transport:?}");
     }
     let mut bench = sparse(14);
     let mut session = bench.open(Transport::Sse, since("orders:0:0"));
-    assert_eq!(told(&bench.written(&mut session))[0], "replay-limit");
+    assert_eq!(received(&bench.written(&mut session))[0], "replay-limit");
     // Where the log does not answer in time, offsets count.
     let mut bench = sparse(15);
     let limits = bench.log.limits();
     bench.log = Arc::new(HalfSilent { fake_log: FakeLog { limits, ..FakeLog::new(Vec::new(), 3) }, is_late: false });
     let mut session = bench.open(Transport::Sse, since("orders:0:0"));
-    assert_eq!(told(&bench.written(&mut session)), Vec::<String>::new());
+    assert_eq!(received(&bench.written(&mut session)), Vec::<String>::new());
     bench.pass(Duration::from_secs(5));
-    assert_eq!(told(&bench.written(&mut session))[0], "replay-limit");
+    assert_eq!(received(&bench.written(&mut session))[0], "replay-limit");
 }
 
 #[test]
@@ -483,7 +483,7 @@ fn without_a_log_the_window_is_all_there_is() {
     bench.log = Arc::new(NoLog);
     let mut session = bench.open(Transport::Sse, since("orders:0:4"));
     let answer = bench.written(&mut session);
-    assert_eq!(told(&answer)[..2], ["retention", "16"], "{answer}");
+    assert_eq!(received(&answer)[..2], ["retention", "16"], "{answer}");
 }
 
 #[test]
@@ -506,12 +506,12 @@ fn a_heartbeat_says_how_far_others_came() {
 }
 
 #[test]
-fn records_that_are_no_events_are_told_from_the_log_as_well() {
+fn records_that_are_no_events_are_reported_from_the_log_as_well() {
     let range = |from| GapRange { topic: "orders".into(), partition: 0, from, to: from };
     let mut bench = bench(20, |fake_log| {
         let entries = (5..7).map(|from| Entry::Gap { cause: GapCause::Undecodable, range: range(from) });
         fake_log.entries.splice(5..7, entries);
     });
     let mut session = bench.open(Transport::Sse, since("orders:0:4"));
-    assert_eq!(told(&bench.written(&mut session))[..2], ["undecodable", "7"]);
+    assert_eq!(received(&bench.written(&mut session))[..2], ["undecodable", "7"]);
 }

@@ -219,11 +219,11 @@ fn events_outside_the_window_are_a_410_or_a_gap() {
     assert!(text.starts_with("HTTP/1.1 410 Gone\r\n") && text.contains("X-Replay-Not-Possible: true\r\n"), "{text}");
     assert!(text.contains(r#""refresh":"/all""#) && text.contains(r#""cause":"retention""#), "{text}");
 
-    let mut told = bench.open(Transport::Ndjson, |request, route| {
+    let mut notified = bench.open(Transport::Ndjson, |request, route| {
         request.resume = resume("orders:0:1");
         route.on_gap = OnGap::Continue;
     });
-    let text = bench.written(&mut told);
+    let text = bench.written(&mut notified);
     assert!(text.contains(r#"{"type":"gap","cause":"retention","ranges":[{"topic":"orders","partition":0,"from":2,"to":3}],"missed":null,"refresh":"/all","cursor":"orders:0:3"}"#), "{text}");
     assert_eq!(text.matches("\"data\":{").count(), 4);
 
@@ -408,7 +408,7 @@ fn losses_at_the_source_reach_live_and_replaying_sessions() {
     bench.written(&mut live);
     let range = GapRange { topic: "orders".into(), partition: 0, from: 0, to: 0 };
     let seq = bench.hub.append(&Entry::Gap { cause: GapCause::Undecodable, range: range.clone() });
-    assert!(live.tell(Gap::at_source(GapCause::Undecodable, range, "orders:0:0".into()), Some(seq)));
+    assert!(live.report_gap(Gap::at_source(GapCause::Undecodable, range, "orders:0:0".into()), Some(seq)));
     assert!(bench.written(&mut live).starts_with("id: orders:0:0\nevent: gap\n"));
     let mut late = bench.open(Transport::Sse, |request, _| request.resume = resume("orders:0:-1"));
     assert!(bench.written(&mut late).contains("id: orders:0:0\nevent: gap\n"));

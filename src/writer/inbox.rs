@@ -126,7 +126,7 @@ impl<Order> Inboxes<Order> {
         let has_room = was_behind && !inbox.waiting.is_at(self.ahead);
         drop(inbox);
         if has_room {
-            self.tell_room();
+            self.notify_room();
         }
         Some(Next::Feed(feed))
     }
@@ -134,7 +134,7 @@ impl<Order> Inboxes<Order> {
     /// Rejects further messages for a writer, and stops waiting for it.
     pub(super) fn close(&self, writer: usize) {
         *self.inbox(writer) = Inbox { is_closed: true, ..Inbox::default() };
-        self.tell_room();
+        self.notify_room();
     }
 
     fn wait_for_room(&self, feeding: &mut Feeding) {
@@ -156,7 +156,7 @@ impl<Order> Inboxes<Order> {
         open.next().is_some_and(is_behind) && open.all(is_behind)
     }
 
-    fn tell_room(&self) {
+    fn notify_room(&self) {
         drop(self.room.lock().unwrap_or_else(PoisonError::into_inner));
         self.made_room.notify_all();
     }

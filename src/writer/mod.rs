@@ -196,12 +196,12 @@ impl Writers {
 
     /// Reports some of the open streams. Blocks its thread until every writer has responded, or is too busy to.
     pub fn survey(&self, survey: Survey) -> Vec<StreamStats> {
-        let (tell, told) = sync_channel(self.inner.writers.len());
+        let (sender, answers) = sync_channel(self.inner.writers.len());
         let survey = Arc::new(survey);
-        self.tell_all(|| Order::Survey(survey.clone(), tell.clone()));
-        drop(tell);
+        self.order_all(|| Order::Survey(survey.clone(), sender.clone()));
+        drop(sender);
         let mut stats = Vec::new();
-        while let Ok(more) = told.recv_timeout(SURVEY_TIMEOUT) {
+        while let Ok(more) = answers.recv_timeout(SURVEY_TIMEOUT) {
             stats.extend(more);
         }
         Survey::merge(stats)
@@ -209,12 +209,12 @@ impl Writers {
 
     /// Limits the bytes of all windows together; `None` restores the configured limits.
     pub fn limit_windows(&self, bytes_max: Option<usize>) {
-        self.tell_all(|| Order::LimitWindows(bytes_max));
+        self.order_all(|| Order::LimitWindows(bytes_max));
     }
 
     /// Drops the queued events of clients whose sockets are full, according to their overflow policies.
     pub fn drop_backlogs(&self) {
-        self.tell_all(|| Order::DropBacklogs);
+        self.order_all(|| Order::DropBacklogs);
     }
 
     /// Ends the streams whose principals are no longer accepted.
@@ -229,7 +229,7 @@ impl Writers {
     /// Lets the streams adopt another configuration, and ends those that cannot, at a bounded rate.
     pub fn reload(&self, reload: Reload, pace: Pace) {
         let (reload, pace) = (Arc::new(reload), pace.shared_by(self.inner.writers.len()));
-        self.tell_all(|| Order::Reload(reload.clone(), pace));
+        self.order_all(|| Order::Reload(reload.clone(), pace));
     }
 
     /// Ends all streams at a record boundary (SSE `retry`, WebSocket 1012) at a bounded rate, and rejects new ones.
@@ -238,12 +238,12 @@ impl Writers {
     pub fn drain(&self, pace: Pace) -> usize {
         self.inner.draining.store(true, Ordering::Relaxed);
         let pace = pace.shared_by(self.inner.writers.len());
-        self.tell_all(|| Order::Drain(pace));
+        self.order_all(|| Order::Drain(pace));
         while self.streams() > 0 && Instant::now() < pace.until {
             std::thread::sleep(DRAIN_LOOK);
         }
         let left = self.streams();
-        self.tell_all(|| Order::Stop);
+        self.order_all(|| Order::Stop);
         let handles = std::mem::take(&mut *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for handle in handles {
             if handle.join().is_err() {
@@ -258,7 +258,7 @@ impl Writers {
     }
 
     /// A writer that has ended, or has not taken hundreds of orders, is skipped.
-    fn tell_all(&self, order: impl Fn() -> Order) {
+    fn order_all(&self, order: impl Fn() -> Order) {
         for (n, writer) in self.inner.writers.iter().enumerate() {
             if self.inner.inboxes.order(n, order()) {
                 writer.wake();

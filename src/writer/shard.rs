@@ -206,9 +206,9 @@ impl Shard {
                 }
                 Some(Next::Calls(sessions)) => sessions.iter().for_each(|session| self.call(*session as usize)),
                 Some(Next::Order(Order::Reload(reload, pace))) => self.reload(reload, pace, now),
-                Some(Next::Order(Order::Survey(survey, tell))) => {
+                Some(Next::Order(Order::Survey(survey, sender))) => {
                     // There is room for each writer's response; a survey that has timed out needs none.
-                    let _ = tell.try_send(survey.of(self.connections.iter().map(|(_, connection)| connection)));
+                    let _ = sender.try_send(survey.of(self.connections.iter().map(|(_, connection)| connection)));
                 }
                 Some(Next::Order(Order::LimitWindows(bytes_max))) => self.hub.limit(bytes_max),
                 Some(Next::Order(Order::DropBacklogs)) => self.drop_backlogs(),

@@ -37,7 +37,7 @@ fn a_drained_process_keeps_proxying_and_rejects_streams() {
     let refused = fixture.get("/stream").send();
     refused.problem(503);
     assert!(refused.header("retry-after").is_some());
-    assert_eq!(fixture.get("/events").sse().rest().len(), 1, "told to come back later");
+    assert_eq!(fixture.get("/events").sse().rest().len(), 1, "a retry delay alone");
     assert_eq!(fixture.get("/echo").send().status(), 200);
     assert_drained(&start_drain(&fixture.sidecar).wait_with_output().unwrap(), 3);
     fixture.sidecar.terminate();

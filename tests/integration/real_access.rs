@@ -23,7 +23,7 @@ fn tls_and_a_scram_password_from_a_file() {
 }
 
 #[test]
-fn a_wrong_password_is_told_and_the_right_one_taken_once_it_is_there() {
+fn a_wrong_password_is_reported_and_the_right_one_taken_once_it_is_there() {
     let wrong = "a wrong password";
     let directory = password(wrong);
     let fixture = secure("refused", USER, directory.path()).build();

@@ -7,7 +7,7 @@ use crate::support::broker::Broker;
 use crate::support::real::{house_on, plan, start};
 
 #[test]
-fn a_log_that_lost_its_tail_is_told_and_read_on_where_it_ends() {
+fn a_log_that_lost_its_tail_is_reported_and_read_on_where_it_ends() {
     const TOPIC: &str = "cut";
     let mut node = start(TOPIC);
     let house = house_on(&node, &[(TOPIC, 1)]);
@@ -63,7 +63,7 @@ fn a_log_that_lost_a_tail_without_events_is_no_gap() {
 }
 
 #[test]
-fn replay_reads_a_topic_made_anew_after_its_leader_changed() {
+fn replay_reads_a_topic_recreated_after_its_leader_changed() {
     const TOPIC: &str = "anew-after-crash";
     let mut node = start(TOPIC);
     let admin = Admin::of(&node.address);

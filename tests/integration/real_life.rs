@@ -14,7 +14,7 @@ const IMPATIENT: &str = "properties: { socket.timeout.ms: 2000, reconnect.backof
                          topic.metadata.propagation.max.ms: 3000 }";
 
 #[test]
-fn a_long_outage_costs_nothing_and_a_topic_made_anew_after_it_is_read() {
+fn a_long_outage_costs_nothing_and_a_topic_recreated_after_it_is_read() {
     let mut node = start("outage");
     let admin = Admin::of(&node.address);
     ["steady", "anew"].iter().for_each(|topic| admin.create_topic(topic, 1, &[]));

@@ -136,7 +136,7 @@ fn a_log_that_ends_with_records_of_nobody_is_warm_at_once() {
 }
 
 #[test]
-fn records_deleted_under_a_live_stream_are_told() {
+fn records_deleted_under_a_live_stream_are_reported() {
     let fixture = fixture(&[("cut", 1)]);
     let mut stream = fixture.get("/events").sse();
     let first = fixture.broker.event("cut", 0, json!({"type": "t", "data": 0}));
@@ -146,11 +146,11 @@ fn records_deleted_under_a_live_stream_are_told() {
         Admin::of(&shared().address).delete_before("cut", 6);
         ids.last().unwrap().clone()
     });
-    assert!(assert_all_or_told(&mut stream, 1, &last) > 0, "what was deleted is told");
+    assert!(assert_all_or_reported(&mut stream, 1, &last) > 0, "what was deleted is reported");
 }
 
 #[test]
-fn records_that_grew_too_old_under_a_live_stream_are_told() {
+fn records_that_grew_too_old_under_a_live_stream_are_reported() {
     let admin = Admin::of(&shared().address);
     admin.create_topic("aged", 1, &[("retention.ms", "1000")]);
     let fixture = plan(shared(), &["aged"]).build();
@@ -161,11 +161,11 @@ fn records_that_grew_too_old_under_a_live_stream_are_told() {
         admin.configure("aged", &[("retention.ms", "-1")]);
         fixture.broker.event("aged", 0, json!({"type": "t", "data": 6}))
     });
-    assert!(assert_all_or_told(&mut stream, 0, &last) > 0, "what is gone is told");
+    assert!(assert_all_or_reported(&mut stream, 0, &last) > 0, "what is gone is reported");
 }
 
 #[test]
-fn deleted_records_are_told() {
+fn deleted_records_are_reported() {
     let mut fixture = fixture(&[("deleted", 1)]);
     let ids: Vec<_> = (0..10).map(|n| fixture.broker.event("deleted", 0, json!({"type": "t", "data": n}))).collect();
     Admin::of(&shared().address).delete_before("deleted", 6);
@@ -219,7 +219,7 @@ fn tombstones_are_deletes_and_what_compaction_took_is_no_gap() {
 }
 
 #[test]
-fn a_topic_made_anew_is_told_and_read() {
+fn a_topic_recreated_is_reported_and_read() {
     let fixture = fixture(&[("anew", 1)]);
     let admin = Admin::of(&shared().address);
     let mut stream = fixture.get("/events").sse();
@@ -236,7 +236,7 @@ fn a_topic_made_anew_is_told_and_read() {
 }
 
 #[test]
-fn a_topic_made_anew_is_read_from_its_start_though_it_is_longer_already() {
+fn a_topic_recreated_is_read_from_its_start_though_it_is_longer_already() {
     const NEW: usize = 10;
     let fixture = fixture(&[("longer", 1)]);
     let admin = Admin::of(&shared().address);
@@ -262,11 +262,11 @@ fn while_stopped<T>(fixture: &Fixture, act: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Reads up to the record `last` of partition 0: each offset from `first` on is an event or told as a gap, once and in
-/// order. Gives how many were told.
+/// Reads up to the record `last` of partition 0: each offset from `first` on is an event or reported as a gap, once and in
+/// order. Gives how many were reported.
 #[track_caller]
-fn assert_all_or_told(stream: &mut Sse, first: i64, last: &str) -> usize {
-    let (mut next, mut told) = (first, 0);
+fn assert_all_or_reported(stream: &mut Sse, first: i64, last: &str) -> usize {
+    let (mut next, mut reported) = (first, 0);
     let end: i64 = last.rsplit(':').next().unwrap().parse().unwrap();
     while next <= end {
         let record = stream.event();
@@ -275,14 +275,14 @@ fn assert_all_or_told(stream: &mut Sse, first: i64, last: &str) -> usize {
             let range = &gap["ranges"][0];
             assert_eq!((&gap["cause"], &range["from"]), (&json!("retention"), &json!(next)));
             let to = range["to"].as_i64().unwrap();
-            told += (to + 1 - next) as usize;
+            reported += (to + 1 - next) as usize;
             next = to + 1;
         } else {
             assert_eq!(record.event_id().rsplit(':').next(), Some(&*next.to_string()));
             next += 1;
         }
     }
-    told
+    reported
 }
 
 /// Whether so many of the values are no longer in the segment.

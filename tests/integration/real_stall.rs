@@ -42,7 +42,7 @@ fn a_transaction_that_hangs_shows_in_the_metrics_though_the_lag_is_0() {
 }
 
 #[test]
-fn a_batch_that_cannot_be_read_is_told_and_passed_live_and_in_replay() {
+fn a_batch_that_cannot_be_read_is_reported_and_passed_live_and_in_replay() {
     Admin::of(&shared().address).create_topic("poison", 1, &[("max.message.bytes", "10000000")]);
     let mut fixture = plan(shared(), &["poison"])
         .kafka(SMALL_RESPONSES)

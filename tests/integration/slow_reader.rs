@@ -194,7 +194,7 @@ fn deaf_ndjson(fixture: &Fixture) -> Ndjson {
 #[derive(Default)]
 struct Account {
     seen: Vec<String>,
-    told: BTreeSet<i64>,
+    reported: BTreeSet<i64>,
     missed: u64,
 }
 
@@ -224,14 +224,14 @@ impl Account {
         }
         assert_eq!((&message["type"], &message["cause"]), (&json!("gap"), &json!("overflow")), "{message}");
         for range in message["ranges"].as_array().unwrap() {
-            self.told.extend(range["from"].as_i64().unwrap()..=range["to"].as_i64().unwrap());
+            self.reported.extend(range["from"].as_i64().unwrap()..=range["to"].as_i64().unwrap());
         }
         self.missed += message["missed"].as_u64().unwrap();
     }
 
     fn add(&mut self, earlier: Self) {
         self.seen.extend(earlier.seen);
-        self.told.extend(earlier.told);
+        self.reported.extend(earlier.reported);
         self.missed += earlier.missed;
     }
 
@@ -241,10 +241,10 @@ impl Account {
         let offset = |id: &String| id.rsplit(':').next().unwrap().parse::<i64>().unwrap();
         let seen: BTreeSet<i64> = self.seen.iter().map(offset).collect();
         assert_eq!(seen.len(), self.seen.len(), "an event came twice");
-        assert!(seen.is_disjoint(&self.told), "an event came and was told as missed");
-        let all: BTreeSet<i64> = seen.union(&self.told).copied().collect();
+        assert!(seen.is_disjoint(&self.reported), "an event came and was reported as missed");
+        let all: BTreeSet<i64> = seen.union(&self.reported).copied().collect();
         assert_eq!(all, wanted.iter().map(offset).collect());
-        assert_eq!(self.missed, self.told.len() as u64);
+        assert_eq!(self.missed, self.reported.len() as u64);
     }
 }
 

@@ -68,7 +68,7 @@ class Panel {
   }
 
   reset() {
-    Object.assign(this, { audit: new Audit(), count: 0, told: 0, latencies: [], rows: [], downSince: null, lastAt: null });
+    Object.assign(this, { audit: new Audit(), count: 0, reported: 0, latencies: [], rows: [], downSince: null, lastAt: null });
     this.part('.events').replaceChildren();
     this.draw();
   }
@@ -112,7 +112,7 @@ class Panel {
   gap(gap) {
     this.audit.gap(gap.ranges);
     const missed = gap.missed ?? 0; // null where it can't be known
-    this.told += missed;
+    this.reported += missed;
     this.row({ type: 'gap', id: 'gap', text: missed ? `${events(missed)} missed` : 'events missed', end: gap.cause });
     // Gaps come in company: one note, and one look at the whole state, for all of them.
     this.gaps = { missed: (this.gaps?.missed ?? 0) + missed, cause: gap.cause, refresh: gap.refresh };
@@ -195,7 +195,7 @@ class Panel {
     this.drawing = null;
     this.part('.events').replaceChildren(...this.rows.map(drawRow));
     this.part('.count').textContent = number(this.count);
-    this.part('.told').textContent = number(this.told);
+    this.part('.reported').textContent = number(this.reported);
     for (const name of ['missing', 'twice']) {
       this.part(`.${name}`).textContent = number(this.audit[name]);
       this.part(`.${name}`).classList.toggle('wrong', this.audit[name] > 0);

@@ -143,7 +143,7 @@ impl History {
 
     /// Stops the threads, and waits for at most [`STOP_WAIT`]; then they are detached.
     pub fn stop(&self) {
-        self.tell_to_stop();
+        self.signal_stop();
         let deadline = Instant::now() + STOP_WAIT;
         for ended in self.ended.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -153,7 +153,7 @@ impl History {
         }
     }
 
-    fn tell_to_stop(&self) {
+    fn signal_stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
         self.wakeups.iter().for_each(|wakeup| wakeup.wake());
     }
@@ -218,6 +218,6 @@ impl fmt::Debug for History {
 
 impl Drop for History {
     fn drop(&mut self) {
-        self.tell_to_stop();
+        self.signal_stop();
     }
 }

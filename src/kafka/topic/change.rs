@@ -110,8 +110,8 @@ impl TopicReader {
     fn is_another(&self, described: &Described) -> bool {
         match (self.epoch, described.epoch) {
             (0, _) | (_, 0) => (described.partitions as usize) < self.partitions.len(),
-            (_, told) if told == self.former => false,
-            (known, told) => known != told,
+            (_, reported) if reported == self.former => false,
+            (known, reported) => known != reported,
         }
     }
 

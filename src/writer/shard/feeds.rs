@@ -32,7 +32,11 @@ impl Shard {
         let lost = self.hub.assign(topic, epoch, next);
         if !lost.is_empty() {
             let id = self.hub.id_before(topic);
-            self.tell(&Gap { cause: GapCause::TopicRecreated, ranges: lost, missed: None, cursor: None }, &id, None);
+            self.report_gap(
+                &Gap { cause: GapCause::TopicRecreated, ranges: lost, missed: None, cursor: None },
+                &id,
+                None,
+            );
         }
     }
 
@@ -43,7 +47,7 @@ impl Shard {
             Entry::Gap { range, .. } if !self.hub.is_loss(&range.topic, seq) => {}
             Entry::Gap { cause, range } => {
                 let gap = Gap { cause: *cause, ranges: vec![range.clone()], missed: None, cursor: None };
-                self.tell(&gap, &last_id(entry), Some(seq));
+                self.report_gap(&gap, &last_id(entry), Some(seq));
             }
             // Offsets without records are not missing.
             Entry::Hole { .. } => {}
@@ -71,7 +75,7 @@ impl Shard {
                     });
                     let Some(encoding) = &forms[at].1 else {
                         let gap = Gap::at_source(GapCause::Undecodable, event.range(), cursor());
-                        connection.session.tell(gap, Some(seq));
+                        connection.session.report_gap(gap, Some(seq));
                         return;
                     };
                     // A client that reads everything is not slow because a burst exceeds its queue.
@@ -100,14 +104,14 @@ impl Shard {
     }
 
     /// Sends a gap to all sessions that a loss at the source may affect; `last` is the last lost record.
-    fn tell(&mut self, gap: &Gap, last: &EventId, seq: Option<Seq>) {
+    fn report_gap(&mut self, gap: &Gap, last: &EventId, seq: Option<Seq>) {
         let Self { index, hub, connections, dirty, .. } = self;
         index.everybody(&last.topic, |stream, subscribers| {
             let cursor = Some(Bytes::from(hub.cursor_at(stream, last).to_string()));
             for subscriber in subscribers {
                 let key = subscriber.session as usize;
                 let Some(connection) = connections.get_mut(key) else { continue };
-                if connection.session.tell(Gap { cursor: cursor.clone(), ..gap.clone() }, seq) {
+                if connection.session.report_gap(Gap { cursor: cursor.clone(), ..gap.clone() }, seq) {
                     mark(dirty, key, connection);
                 }
             }
