@@ -1,8 +1,10 @@
 //! The composition root: the only module that depends on all others. It starts them, and stops them in order.
 
+mod sources;
+
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -11,21 +13,18 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use self::sources::{SharedSources, connectors, lock, start_source_of_revocations, start_sources, windows};
 use crate::access::Authenticator;
 use crate::admin::{Admin, Readiness, Status as AdminStatus};
 use crate::auth::{ForwardHooks, OnFetch};
 use crate::codec::Encodings;
-use crate::config::snapshot::{Kafka, Limits, Snapshot, TopicConfig};
+use crate::config::snapshot::{Limits, Snapshot};
 use crate::config::{Budget, Reading};
 use crate::cores::cores_up_to;
 use crate::descriptors;
 use crate::drain::{self, Drain};
-use crate::event::Topic;
 use crate::gateway::Gateway;
-use crate::hub::{Log, WindowLimits};
-use crate::ingest::ingest;
-use crate::kafka::history::{Call, History};
-use crate::kafka::{Source, Status};
+use crate::hub::Log;
 use crate::listener::{Bound, ListenerLimits, STALLED_BYTES};
 use crate::memory::{Memory, Pressure, Watch};
 use crate::metrics::Metrics;
@@ -34,6 +33,7 @@ use crate::reload::{OnReload, Origin, ReloadHandle, Reloader, record_success};
 use crate::revoke::Revoker;
 use crate::session;
 use crate::shutdown::{Draining, Ending, Signals};
+use crate::source::{self, Call, Connector, Logs, Status};
 use crate::telemetry;
 use crate::traces::{Exporter, Tracer};
 use crate::writer::Writers;
@@ -158,9 +158,6 @@ fn start_auth(snapshot: &Snapshot, writers: &Writers, metrics: &Arc<Metrics>) {
     }
 }
 
-/// The sources, one per cluster. Readiness reads their status, and the drain takes them.
-type SharedSources = Arc<Mutex<Vec<Source>>>;
-
 /// The running sidecar.
 pub struct App {
     addresses: Addresses,
@@ -174,7 +171,7 @@ pub struct App {
     stop_gateway: watch::Sender<bool>,
     gateway: JoinHandle<std::io::Result<()>>,
     sources: SharedSources,
-    history: Arc<History>,
+    history: Arc<Logs>,
     /// Watches memory until the app is dropped.
     _memory: Watch,
     tracer: Option<Tracer>,
@@ -190,6 +187,16 @@ impl App {
     ///
     /// An address cannot be bound, or a component cannot be started.
     pub fn start(snapshot: Snapshot) -> anyhow::Result<Self> {
+        let connectors = connectors(&snapshot);
+        Self::start_with(snapshot, &connectors)
+    }
+
+    /// Like [`Self::start`], with these sources instead of the configured ones.
+    ///
+    /// # Errors
+    ///
+    /// An address cannot be bound, or a component cannot be started.
+    pub fn start_with(snapshot: Snapshot, connectors: &[Box<dyn Connector>]) -> anyhow::Result<Self> {
         descriptors::raise_limit();
         let listen = Bound::bind(snapshot.listen).with_context(|| format!("cannot listen on {}", snapshot.listen))?;
         let admin = Bound::bind(snapshot.admin).with_context(|| format!("cannot listen on {}", snapshot.admin))?;
@@ -203,7 +210,7 @@ impl App {
         let (tracer, exporter) = start_tracing(&snapshot, &metrics)?.unzip();
         tracing::info!("{}", Budget::of(&snapshot));
         let encodings = Arc::new(Encodings::new(snapshot.limits.encodings));
-        let (writers, history) = start_writers(&snapshot, &encodings, &metrics, tracer.as_ref())?;
+        let (writers, history) = start_writers(&snapshot, connectors, &encodings, &metrics, tracer.as_ref())?;
         let pressure = Pressure::default();
         let memory = Memory {
             limit: snapshot.limits.memory,
@@ -216,7 +223,7 @@ impl App {
         };
         let memory = memory.watch().context("cannot watch memory")?;
         let revoker = start_revoker(&snapshot, &metrics);
-        let mut sources = start_sources(&snapshot, &writers, &history, &metrics, tracer.as_ref())?;
+        let mut sources = start_sources(connectors, &writers, &history, &metrics, tracer.as_ref())?;
         sources.extend(start_source_of_revocations(&snapshot, revoker.as_ref(), &metrics)?);
         let sources = Arc::new(Mutex::new(sources));
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -277,7 +284,7 @@ impl App {
         }));
         drop(entered);
         let asked = sources.clone();
-        readiness.serve_source(Box::new(move || status(&asked)));
+        readiness.serve_source(Box::new(move || Status::of(&lock(&asked))));
         record_success(&metrics, "");
         Ok(Self {
             addresses,
@@ -321,8 +328,8 @@ impl App {
         if finished.is_err() {
             tracing::warn!("requests were still in flight when the drain budget ended");
         }
-        let sources = std::mem::take(&mut *self.sources.lock().unwrap_or_else(PoisonError::into_inner));
-        Source::stop_all(sources);
+        let sources = std::mem::take(&mut *lock(&self.sources));
+        source::stop_all(sources);
         self.history.stop();
         if let Some(exporter) = self.exporter {
             exporter.stop();
@@ -341,10 +348,11 @@ fn start_tracing(snapshot: &Snapshot, metrics: &Metrics) -> anyhow::Result<Optio
 /// Starts the writers, and the log replay behind their windows; each depends on the other.
 fn start_writers(
     snapshot: &Snapshot,
+    connectors: &[Box<dyn Connector>],
     encodings: &Arc<Encodings>,
     metrics: &Arc<Metrics>,
     tracer: Option<&Tracer>,
-) -> anyhow::Result<(Writers, Arc<History>)> {
+) -> anyhow::Result<(Writers, Arc<Logs>)> {
     let called: Arc<OnceLock<Writers>> = Arc::default();
     let writers = called.clone();
     let call: Call = Arc::new(move |writer, sessions| {
@@ -352,10 +360,10 @@ fn start_writers(
             writers.call(writer, sessions);
         }
     });
-    let history = History::start(snapshot.sources(), &snapshot.replay, metrics, &call);
+    let history = Logs::start(connectors, &snapshot.replay, metrics, &call);
     let history = Arc::new(history.context("cannot start reading the log")?);
     let log: Arc<dyn Log> = history.clone();
-    let writers = Writers::start(snapshot.writers, &windows(snapshot), &log, encodings, metrics, tracer);
+    let writers = Writers::start(snapshot.writers, &windows(connectors), &log, encodings, metrics, tracer);
     let writers = writers.context("cannot start the writers")?;
     Ok((called.get_or_init(|| writers).clone(), history))
 }
@@ -368,49 +376,6 @@ fn start_revoker(snapshot: &Snapshot, metrics: &Arc<Metrics>) -> Option<Arc<Revo
         verifier.revoke_by(revoker.revocations());
     }
     Some(Arc::new(revoker))
-}
-
-/// Starts a separate source, so that slow writers do not delay revocations.
-fn start_source_of_revocations(
-    snapshot: &Snapshot,
-    revoker: Option<&Arc<Revoker>>,
-    metrics: &Arc<Metrics>,
-) -> anyhow::Result<Option<Source>> {
-    let source = snapshot.revocations.as_ref().and_then(|settings| settings.source.clone());
-    let (Some(source), Some(revoker)) = (source, revoker.cloned()) else { return Ok(None) };
-    let sink = move |feed| revoker.feed(&feed);
-    let started = Source::start(source, Box::new(sink), metrics.clone(), None);
-    Ok(Some(started.context("cannot start the source of revocations")?))
-}
-
-/// Starts one source per cluster, all of which feed the same writers.
-fn start_sources(
-    snapshot: &Snapshot,
-    writers: &Writers,
-    history: &Arc<History>,
-    metrics: &Arc<Metrics>,
-    tracer: Option<&Tracer>,
-) -> anyhow::Result<Vec<Source>> {
-    let start = |kafka: &Kafka| {
-        let (writers, history) = (writers.clone(), history.clone());
-        let sink = move |feed| ingest(&feed, &*history, &writers);
-        Source::start(kafka.clone(), Box::new(sink), metrics.clone(), tracer.cloned())
-            .with_context(|| format!("cannot start the source of the cluster `{}`", kafka.cluster))
-    };
-    snapshot.sources().map(start).collect()
-}
-
-/// Warm and connected if all sources are. The sources are absent once the drain has taken them.
-fn status(sources: &SharedSources) -> Status {
-    let sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
-    let all = |is: fn(Status) -> bool| sources.iter().map(Source::status).all(is);
-    Status { warm: all(|status| status.warm), connected: !sources.is_empty() && all(|status| status.connected) }
-}
-
-/// The size of the replay window of each topic.
-fn windows(snapshot: &Snapshot) -> Vec<(Topic, WindowLimits)> {
-    let limits = |topic: &TopicConfig| WindowLimits { events: topic.replay_events, bytes: topic.replay_bytes };
-    snapshot.sources().flat_map(|kafka| &kafka.topics).map(|topic| (topic.name.clone(), limits(topic))).collect()
 }
 
 fn listener_limits(limits: &Limits) -> ListenerLimits {

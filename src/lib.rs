@@ -4,7 +4,8 @@
 //!
 //! | module | purpose |
 //! |---|---|
-//! | [`kafka`] | records in: assign and poll; the embedded broker of the demo |
+//! | [`source`] | the interface of sources, and a source in memory |
+//! | [`kafka`] | the source that reads Kafka; the embedded broker of the demo |
 //! | [`kafka_properties`] | librdkafka's properties: defaults, and which a configuration may set |
 //! | [`listener`] | connections in: counted, one checked request head at a time |
 //! | [`gateway`] | requests in: proxied to the upstream, or negotiated and admitted as a stream |
@@ -121,6 +122,8 @@ pub mod reload;
 pub mod revoke;
 #[cfg(feature = "server")]
 pub mod shutdown;
+#[cfg(feature = "server")]
+pub mod source;
 #[cfg(feature = "server")]
 pub mod telemetry;
 #[cfg(feature = "server")]

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crate::codec::Encodings;
 use crate::contain::contain;
-use crate::kafka::history::History;
 use crate::metrics::Metrics;
+use crate::source::Logs;
 use crate::writer::{UNSENT_BYTES_MAX, Writers};
 
 /// The sampling interval.
@@ -70,7 +70,7 @@ pub struct Memory {
     /// The sizes of the caches of encodings and chunks without pressure, in bytes.
     pub encodings_max: usize,
     pub encodings: Arc<Encodings>,
-    pub history: Arc<History>,
+    pub history: Arc<Logs>,
     pub writers: Writers,
     pub metrics: Arc<Metrics>,
     pub pressure: Pressure,

@@ -269,7 +269,7 @@ mod tests {
     fn admin(ending: &Ending) -> Admin {
         let metrics = Arc::new(Metrics::new("notifications").unwrap());
         let readiness = Readiness::new(ending.clone(), false);
-        readiness.serve_source(Box::new(|| crate::kafka::Status { warm: true, connected: false }));
+        readiness.serve_source(Box::new(|| crate::source::Status { warm: true, connected: false }));
         let written = "upstream: { address: a:1 }\nkafka: { brokers: a:1 }\nstreams: { s: { topics: [t] } }\n\
                        routes: [{ path: /x, stream: s, public: true }]\n";
         let snapshot = crate::config::parse(written, "", Path::new("")).unwrap();

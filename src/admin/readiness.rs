@@ -2,8 +2,8 @@
 
 use std::sync::OnceLock;
 
-use crate::kafka::Status;
 use crate::shutdown::Ending;
+use crate::source::Status;
 
 /// Returns the status of the sources; cheap.
 type SourceStatus = Box<dyn Fn() -> Status + Send + Sync>;

@@ -29,11 +29,12 @@ use super::receive::Received;
 use super::retry::Retry;
 use super::survey::{Finding, Survey};
 use super::topic::{Assign, TopicReader};
+use super::warm;
 use super::watch::{Key, Watch};
-use super::{Sink, warm};
 use crate::config::snapshot::Kafka;
 use crate::event::{Entry, Epoch, Feed, Topic};
 use crate::metrics::Metrics;
+use crate::source::Sink;
 use crate::traces::Tracer;
 
 /// The timeout of a poll for the first record of a batch, which limits the delay of a stop.
@@ -225,7 +226,7 @@ impl Reading {
                     let change = topic.take_in(seen, |partition| positions.get(&source, partition));
                     assign = assign.max(change.assign);
                     self.hand_on(change.gaps);
-                    change.announcement.into_iter().for_each(&mut self.base.sink);
+                    change.announcement.into_iter().for_each(&*self.base.sink);
                 }
             }
         }

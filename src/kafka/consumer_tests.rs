@@ -11,7 +11,7 @@ fn reading(bench: &Bench) -> (Reading, Receiver<Feed>) {
     let (sender, feeds) = channel();
     let reader = Reader {
         config: bench.config.clone(),
-        sink: Box::new(move |feed| sender.send(feed).unwrap_or_default()),
+        sink: Arc::new(move |feed| sender.send(feed).unwrap_or_default()),
         metrics: bench.metrics.clone(),
         tracer: None,
         link: Arc::new(Link::new("kafka".into(), bench.metrics.clone())),

@@ -1,4 +1,4 @@
-//! The Kafka source: one thread per cluster reads every partition of the configured topics, and passes entries to the
+//! Kafka as a [`source`](crate::source): one thread per cluster reads every partition of the configured topics, and passes entries to the
 //! hub.
 //!
 //! | file | purpose |
@@ -48,31 +48,48 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use self::client::Link;
 use self::consumer::Reader;
-use crate::config::snapshot::Kafka;
+use self::history::KafkaHistory;
+use crate::config::snapshot::{Kafka, ReplayLog, TopicConfig};
 use crate::contain::contain;
-use crate::event::Feed;
 use crate::metrics::Metrics;
 use crate::panics;
+use crate::source::{Call, Connector, History, Sink, Source, Status};
 use crate::traces::Tracer;
 
-/// Accepts what was read. May block while the writers are far behind, because the log is the buffer.
-///
-/// Per topic, in this order: one [`Feed::Assigned`], the entries of the warmed window, then live entries. The records
-/// of a topic that is read from the start are passed on at once, also before `Assigned`. Another
-/// `Assigned` follows when partitions are added, and one with another epoch when the topic was recreated. After a
-/// `truncated` gap, the partition continues at the gap's first offset.
-pub type Sink = Box<dyn FnMut(Feed) + Send>;
+/// Kafka clusters.
+pub struct Clusters(Vec<Kafka>);
 
-/// How long [`Source::stop`] waits for the thread. Closing a client without responding brokers can take minutes.
-pub const STOP_WAIT: Duration = Duration::from_secs(5);
+impl Clusters {
+    pub fn new<'a>(clusters: impl IntoIterator<Item = &'a Kafka>) -> Self {
+        Self(clusters.into_iter().cloned().collect())
+    }
+}
 
-/// The running source. Dropping it ends the thread without waiting.
+impl Connector for Clusters {
+    fn topics(&self) -> Vec<&TopicConfig> {
+        self.0.iter().flat_map(|cluster| &cluster.topics).collect()
+    }
+
+    fn read(&self, sink: &Sink, metrics: &Arc<Metrics>, tracer: Option<&Tracer>) -> io::Result<Vec<Box<dyn Source>>> {
+        let start = |cluster: &Kafka| -> io::Result<Box<dyn Source>> {
+            let source = KafkaSource::start(cluster.clone(), sink.clone(), metrics.clone(), tracer.cloned())?;
+            Ok(Box::new(source))
+        };
+        self.0.iter().map(start).collect()
+    }
+
+    fn history(&self, replay: &ReplayLog, metrics: &Arc<Metrics>, call: &Call) -> io::Result<Arc<dyn History>> {
+        Ok(Arc::new(KafkaHistory::start(&self.0, replay, metrics, call)?))
+    }
+}
+
+/// The running source of a cluster.
 #[derive(Debug)]
-pub struct Source {
+struct KafkaSource {
     link: Arc<Link>,
     warm: Arc<AtomicBool>,
     warm_at_latest: Instant,
@@ -81,22 +98,13 @@ pub struct Source {
     ended: mpsc::Receiver<Infallible>,
 }
 
-/// The status of the source, for readiness.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// The replay window is warm, or the time limit for warming it is over.
-    pub warm: bool,
-    /// A broker responds.
-    pub connected: bool,
-}
-
-impl Source {
+impl KafkaSource {
     /// Starts the thread, which connects and reconnects by itself.
     ///
     /// # Errors
     ///
     /// The thread cannot be started.
-    pub fn start(config: Kafka, sink: Sink, metrics: Arc<Metrics>, tracer: Option<Tracer>) -> io::Result<Self> {
+    fn start(config: Kafka, sink: Sink, metrics: Arc<Metrics>, tracer: Option<Tracer>) -> io::Result<Self> {
         let (alive, ended) = mpsc::channel();
         let warm_at_latest = Instant::now() + config.warm_up;
         let source = Self {
@@ -118,35 +126,31 @@ impl Source {
         })?;
         Ok(source)
     }
+}
 
+impl Source for KafkaSource {
     /// Reads two flags.
-    pub fn status(&self) -> Status {
+    fn status(&self) -> Status {
         Status {
             warm: self.warm.load(Ordering::Relaxed) || Instant::now() >= self.warm_at_latest,
             connected: self.link.is_up(),
         }
     }
 
-    /// Stops the thread, and waits for at most [`STOP_WAIT`]; then the thread is detached.
-    pub fn stop(self) {
-        Self::stop_all(vec![self]);
+    fn request_stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Stops the threads of these sources, and waits for at most [`STOP_WAIT`] for all together.
-    pub fn stop_all(sources: Vec<Self>) {
-        let deadline = Instant::now() + STOP_WAIT;
-        sources.iter().for_each(|source| source.stop.store(true, Ordering::Relaxed));
-        for source in sources {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if let Err(RecvTimeoutError::Timeout) = source.ended.recv_timeout(left) {
-                tracing::warn!("a Kafka client is still closing; not waiting for it");
-            }
+    fn join(&self, deadline: Instant) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(left) {
+            tracing::warn!("a Kafka client is still closing; not waiting for it");
         }
     }
 }
 
-impl Drop for Source {
+impl Drop for KafkaSource {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.request_stop();
     }
 }

@@ -6,6 +6,8 @@ use rdkafka::mocking::MockCoordinator;
 
 use super::tests::{Bench, PATIENCE, until};
 use super::*;
+use crate::event::Feed;
+use crate::source::stop_all;
 
 #[test]
 fn an_outage_loses_and_repeats_no_records() {
@@ -108,6 +110,6 @@ fn each_connected_cluster_counts() {
     until("both are connected", || eu.metrics.kafka_connected.get() == 2);
     us.broker.cluster().unwrap().broker_down(-1).unwrap();
     until("one is", || eu.metrics.kafka_connected.get() == 1);
-    Source::stop_all(vec![one, two]);
+    stop_all(vec![Box::new(one), Box::new(two)]);
     assert_eq!(eu.metrics.kafka_connected.get(), 0, "those that ended are not connected");
 }

@@ -1,9 +1,10 @@
 //! Tests the source with a real client and a mock broker in this process.
 
 use std::collections::VecDeque;
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
@@ -13,7 +14,8 @@ use super::embedded::{Embedded, PROPERTIES, Quiet};
 use super::*;
 use crate::config::snapshot::TopicConfig;
 use crate::decode::ShownHeaders;
-use crate::event::{Entry, GapCause};
+use crate::event::{Entry, Feed, GapCause};
+use crate::source::{STOP_WAIT, stop_all};
 
 /// Never reached, but ends a test that hangs.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -93,11 +95,11 @@ impl Bench {
         Self { broker, metrics: Arc::new(Metrics::new("test").unwrap()), config }
     }
 
-    pub(super) fn start(&self) -> (Source, Feeds) {
+    pub(super) fn start(&self) -> (KafkaSource, Feeds) {
         let (sender, receiver) = channel();
         // The channel is closed when the test has seen enough.
-        let sink = Box::new(move |feed| sender.send(feed).unwrap_or_default());
-        let source = Source::start(self.config.clone(), sink, self.metrics.clone(), None).unwrap();
+        let sink = Arc::new(move |feed| sender.send(feed).unwrap_or_default());
+        let source = KafkaSource::start(self.config.clone(), sink, self.metrics.clone(), None).unwrap();
         (source, Feeds { receiver, entries: VecDeque::new(), live: 0 })
     }
 
@@ -170,6 +172,10 @@ impl Feeds {
     }
 }
 
+pub(super) fn stop(source: KafkaSource) {
+    stop_all(vec![Box::new(source)]);
+}
+
 pub(super) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
@@ -209,7 +215,7 @@ fn the_window_is_warmed_in_the_order_of_time_and_live_records_follow() {
     }
     assert_eq!(feeds.places(5), ["notes:0:1", "notes:0:2", "notes:0:3", "notes:0:4", "notes:0:5"]);
     assert_eq!(bench.metrics.records.with_label_values(&["notes"]).get(), 6);
-    source.stop();
+    stop(source);
 }
 
 #[test]
@@ -259,11 +265,12 @@ fn records_deleted_before_they_were_read_are_a_gap() {
     }
     let (sender, receiver) = channel();
     let (permit, permits) = channel();
-    let sink = Box::new(move |feed| {
+    let permits = Mutex::new(permits);
+    let sink = Arc::new(move |feed| {
         sender.send(feed).unwrap_or_default();
-        permits.recv().unwrap_or_default();
+        permits.lock().unwrap().recv().unwrap_or_default();
     });
-    let _source = Source::start(bench.config.clone(), sink, bench.metrics.clone(), None).unwrap();
+    let _source = KafkaSource::start(bench.config.clone(), sink, bench.metrics.clone(), None).unwrap();
     assert!(matches!(receiver.recv_timeout(PATIENCE).unwrap(), Feed::Assigned { .. }));
     permit.send(()).unwrap();
     assert!(matches!(receiver.recv_timeout(PATIENCE).unwrap(), Feed::Live { .. }));
@@ -360,7 +367,7 @@ fn a_topic_may_have_another_name_and_its_headers_arrive() {
     let lag = bench.metrics.consumer_lag.with_label_values(&["orders", "0"]);
     lag.set(-7);
     until("the lag is measured under our name", || lag.get() == 0);
-    source.stop();
+    stop(source);
 }
 
 #[test]
@@ -369,7 +376,7 @@ fn a_stop_is_quick_and_waits_for_the_thread() {
     let (source, mut feeds) = bench.start();
     feeds.assigned();
     let begun = Instant::now();
-    source.stop();
+    stop(source);
     assert!(begun.elapsed() < STOP_WAIT);
     // The thread has dropped the sink.
     assert!(feeds.receiver.iter().all(|feed| matches!(feed, Feed::Live { .. })));
@@ -387,7 +394,7 @@ fn a_batch_that_cannot_be_decompressed_is_skipped_with_a_gap() {
     assert_eq!(feeds.places(2), ["unreadable orders:0:1-13", "orders:0:14"]);
     assert_eq!(bench.metrics.unreadable_batches.with_label_values(&["orders"]).get(), 1);
     assert_eq!(bench.metrics.undecodable.with_label_values(&["orders"]).get(), 0);
-    source.stop();
+    stop(source);
 }
 
 #[test]
@@ -401,7 +408,7 @@ fn a_batch_larger_than_a_response_is_skipped_and_delays_no_other_partition() {
     let mut places = feeds.places(3);
     places.sort_unstable();
     assert_eq!(places, ["notes:0:0", "orders:0:3", "unreadable orders:0:0-2"]);
-    source.stop();
+    stop(source);
 }
 
 #[test]
@@ -414,5 +421,5 @@ fn an_unreadable_batch_in_the_warm_up_is_a_gap_in_its_place() {
     let (source, mut feeds) = bench.start();
     assert_eq!(feeds.assigned(), "orders [4]");
     assert_eq!(feeds.places(2), ["unreadable orders:0:4-5", "orders:0:6"]);
-    source.stop();
+    stop(source);
 }

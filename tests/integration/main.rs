@@ -19,6 +19,7 @@ mod first_steps;
 mod forward_auth;
 mod framings;
 mod hostile_connections;
+mod in_memory;
 mod ingress;
 mod inject;
 mod issuers;

@@ -10,8 +10,9 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use sidestream::config::snapshot::{Kafka, ReplayLog, TopicConfig};
 use sidestream::event::{Entry, Topic};
 use sidestream::hub::{Asker, Log, Lookup, Page, Place, ReplayLimits};
-use sidestream::kafka::history::{Call, History};
+use sidestream::kafka::history::KafkaHistory;
 use sidestream::metrics::Metrics;
+use sidestream::source::Call;
 
 use crate::support::DEADLINE;
 use crate::support::admin::Admin;
@@ -88,7 +89,7 @@ fn each_partition_has_its_offset_at_a_time() {
 struct Bench {
     topic: &'static str,
     admin: Admin,
-    history: History,
+    history: KafkaHistory,
     calls: Receiver<(u32, Vec<u32>)>,
 }
 
@@ -111,7 +112,7 @@ impl Bench {
         let limits = ReplayLimits { events: 1, bytes: 1, time: DEADLINE };
         let replay = ReplayLog { limits, cache_bytes: 32 << 20 };
         let metrics = Arc::new(Metrics::new("test").unwrap());
-        let history = History::start([&config], &replay, &metrics, &call).unwrap();
+        let history = KafkaHistory::start([&config], &replay, &metrics, &call).unwrap();
         Self { topic, admin, history, calls }
     }
 

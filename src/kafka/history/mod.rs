@@ -52,14 +52,11 @@ use crate::config::snapshot::{Kafka, ReplayLog};
 use crate::event::{Epoch, Topic};
 use crate::hub::{Asker, Log, Lookup, Page, Place, ReplayLimits};
 use crate::ingest::Chunks;
-use crate::kafka::STOP_WAIT;
 use crate::metrics::Metrics;
-
-/// Notifies a writer (first) which of its sessions should request again. May block briefly.
-pub type Call = Arc<dyn Fn(u32, Vec<u32>) + Send + Sync>;
+use crate::source::{Call, History, STOP_WAIT};
 
 /// The logs of all clusters. Dropping it stops the threads without waiting.
-pub struct History {
+pub struct KafkaHistory {
     store: Arc<ChunkStore>,
     /// The index of each topic's cluster, and its own.
     topics: FxHashMap<Topic, (usize, usize)>,
@@ -74,7 +71,7 @@ pub struct History {
     ended: Mutex<Vec<Receiver<Infallible>>>,
 }
 
-impl History {
+impl KafkaHistory {
     /// Starts a thread per cluster, which connects when a chunk is requested.
     ///
     /// # Errors
@@ -131,28 +128,6 @@ impl History {
         Ok(ended)
     }
 
-    /// Caches almost no chunks while memory pressure is high.
-    pub fn be_short(&self, is_short: bool) {
-        self.store.be_short(is_short);
-    }
-
-    /// The bytes of cached chunks.
-    pub fn cached_bytes(&self) -> usize {
-        self.store.cached_bytes()
-    }
-
-    /// Stops the threads, and waits for at most [`STOP_WAIT`]; then they are detached.
-    pub fn stop(&self) {
-        self.signal_stop();
-        let deadline = Instant::now() + STOP_WAIT;
-        for ended in self.ended.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(left) {
-                tracing::warn!("a Kafka client for replay is still closing; not waiting for it");
-            }
-        }
-    }
-
     fn signal_stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
         self.wakeups.iter().for_each(|wakeup| wakeup.wake());
@@ -167,7 +142,28 @@ impl History {
     }
 }
 
-impl Chunks for History {
+impl History for KafkaHistory {
+    fn be_short(&self, is_short: bool) {
+        self.store.be_short(is_short);
+    }
+
+    fn cached_bytes(&self) -> usize {
+        self.store.cached_bytes()
+    }
+
+    fn stop(&self) {
+        self.signal_stop();
+        let deadline = Instant::now() + STOP_WAIT;
+        for ended in self.ended.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(left) {
+                tracing::warn!("a Kafka client for replay is still closing; not waiting for it");
+            }
+        }
+    }
+}
+
+impl Chunks for KafkaHistory {
     /// Until it is called, the epoch of a topic is 0, which means unknown.
     fn assigned(&self, topic: &Topic, epoch: Epoch) {
         if let Some((cluster, topic)) = self.topics.get(topic) {
@@ -184,7 +180,7 @@ impl Chunks for History {
     }
 }
 
-impl Log for History {
+impl Log for KafkaHistory {
     fn page(&self, place: &Place, asker: Asker) -> Lookup<Arc<Page>> {
         let Some((cluster, topic)) = self.topics.get(&place.topic).copied() else { return Lookup::Busy };
         let partition = TopicPartition { topic, partition: place.partition };
@@ -210,13 +206,13 @@ impl Log for History {
     }
 }
 
-impl fmt::Debug for History {
+impl fmt::Debug for KafkaHistory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("History").field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("KafkaHistory").field("limits", &self.limits).finish_non_exhaustive()
     }
 }
 
-impl Drop for History {
+impl Drop for KafkaHistory {
     fn drop(&mut self) {
         self.signal_stop();
     }

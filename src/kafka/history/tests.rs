@@ -22,7 +22,7 @@ const WRITERS: u32 = 2;
 struct Bench {
     broker: Embedded,
     metrics: Arc<Metrics>,
-    history: History,
+    history: KafkaHistory,
     calls: Receiver<(u32, Vec<u32>)>,
 }
 
@@ -57,7 +57,7 @@ impl Bench {
         // The channel is closed when the test has seen enough.
         let call: Call = Arc::new(move |writer, sessions| sender.send((writer, sessions)).unwrap_or_default());
         let limits = ReplayLimits { events: 1, bytes: 1, time: PATIENCE };
-        let history = History::start([&config], &ReplayLog { limits, cache_bytes }, &metrics, &call).unwrap();
+        let history = KafkaHistory::start([&config], &ReplayLog { limits, cache_bytes }, &metrics, &call).unwrap();
         Self { broker, metrics, history, calls }
     }
 
@@ -131,7 +131,7 @@ impl Replay {
     }
 
     /// Advances as far as chunks are available.
-    fn go(&mut self, history: &History, asker: Asker) {
+    fn go(&mut self, history: &KafkaHistory, asker: Asker) {
         while !self.is_at_its_end() {
             match history.page(&self.place, asker) {
                 Lookup::Found(page) => {
