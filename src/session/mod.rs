@@ -9,6 +9,7 @@ pub mod close;
 mod command;
 #[cfg(test)]
 mod command_tests;
+mod context;
 #[cfg(test)]
 mod heartbeat_tests;
 mod losses;
@@ -32,14 +33,15 @@ use bytes::Bytes;
 use crate::access::Selector;
 use crate::admission::Slot;
 use crate::codec::transport::{Control, Goodbye};
-use crate::codec::{Encodings, Form, json};
+use crate::codec::{Form, json};
 use crate::cursor::{Cursor, Positions};
 use crate::event::{Encoding, Event, FrameKey, Gap, GapCause};
-use crate::hub::{Asker, Hub, Index, Log, Pushed, Queue, Seq, Subscriber};
+use crate::hub::{Pushed, Queue, Seq, Subscriber};
 use crate::route::{HeartbeatForm, Overflow, Stream, StreamRoute, Transport};
 
 pub use close::CloseReason;
 pub use command::Refused;
+pub use context::{Now, WriterContext, WriterState};
 pub use reload::Reload;
 pub use request::{BadPosition, POSITION_BYTES_MAX, Request, Resume, Socket};
 
@@ -52,34 +54,6 @@ pub const STRAY_BYTES_MAX: usize = 64 * 1024;
 
 /// Heartbeats are sent earlier than the interval by up to this share of it.
 const HEARTBEAT_SPREAD: f64 = 0.2;
-
-/// The current time, passed to the core.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    pub instant: Instant,
-    /// Milliseconds since the Unix epoch.
-    pub unix_ms: i64,
-}
-
-/// The parts of the writer that a session uses.
-pub struct WriterContext<'a> {
-    pub hub: &'a Hub,
-    pub index: &'a mut Index,
-    pub log: &'a dyn Log,
-    pub encodings: &'a Encodings,
-    /// The writer's number.
-    pub writer: u32,
-    /// The writer's number of this session.
-    pub session: u32,
-    pub now: Now,
-}
-
-impl WriterContext<'_> {
-    /// The address for notifications about requested data of the log.
-    fn asker(&self) -> Asker {
-        Asker { writer: self.writer, session: self.session }
-    }
-}
 
 /// One open stream.
 #[derive(Debug)]
@@ -470,8 +444,11 @@ impl Session {
         }
         let closing = reason.closing();
         let goodbye = Goodbye { retry_ms: closing.retry.then(|| self.retry_ms()), close: closing.websocket };
-        // Without room for them, the connection is closed.
-        let _ = self.queue.push_control(self.form.end(&goodbye));
+        let end = self.form.end(&goodbye);
+        if !end.is_empty() {
+            // Without room for them, the connection is closed.
+            let _ = self.queue.push_control(end);
+        }
     }
 
     /// Ends the stream after a panic: after the item in progress, the closing bytes.

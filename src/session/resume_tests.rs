@@ -7,7 +7,7 @@ use super::*;
 use crate::cursor::TopicPosition;
 use crate::encoding::ENCODING_OVERHEAD_BYTES;
 use crate::event::{Entry, EventId, GapRange, UNKNOWN_POSITION};
-use crate::hub::{NoLog, ReplayLimits};
+use crate::hub::{Asker, Hub, Log, NoLog, ReplayLimits};
 use crate::route::{OnGap, StreamRoute};
 use crate::testing::{FakeLog, event, route, selector};
 

@@ -8,10 +8,11 @@ use serde_json::Value;
 
 use super::*;
 use crate::access::Selector;
+use crate::codec::Encodings;
 use crate::codec::websocket::{self, Opcode, frame};
 use crate::cursor::{Positions, TopicPosition};
 use crate::event::{Entry, EventId, GapCause, GapRange};
-use crate::hub::{NoLog, WindowLimits};
+use crate::hub::{Hub, Index, Log, NoLog, WindowLimits};
 use crate::route::{Batch, HeartbeatForm, OnGap, QueueLimits, RouteTable, StreamRoute};
 pub(super) use crate::testing::principal as token;
 use crate::testing::{self, FakeLog, FewSlots, event, selector, stream};

@@ -1,21 +1,18 @@
-//! One connection of a writer: a socket, its session, and the transfer of bytes between them.
+//! One connection of a writer: a wire, its session, and the transfer of bytes between them.
 
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::io::{self, ErrorKind, IoSlice};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mio::net::TcpStream;
-use socket2::SockRef;
 
 use crate::event::{Event, GapCause};
 use crate::session::{CloseReason, ITEMS_PER_WRITE, Now, Refused, Session, WriterContext};
 
 use super::by_route::RouteNumber;
 use super::counting::By;
-use super::tcp_info::Peer;
 use super::watch::{Patience, Seen, Watch};
 use super::wheel::Tick;
+use super::wire::Wire;
 
 /// The read size in bytes.
 pub(super) const READ_BYTES: usize = 16 * 1024;
@@ -30,14 +27,14 @@ const PEER_TIMEOUT_MIN: Duration = Duration::from_secs(2);
 /// Reads of one connection before the others have their turn: 64 KiB.
 const READS_PER_TURN: usize = 4;
 
-pub(super) struct Connection {
-    pub(super) socket: TcpStream,
+pub(super) struct Connection<W> {
+    wire: W,
     pub(super) session: Session,
     /// Whether it is in the list of connections with something to write.
     pub(super) dirty: bool,
     /// Whether it is in the list of connections with something to read.
     pub(super) unread: bool,
-    /// Whether the socket accepted everything at the last write.
+    /// Whether the wire took everything at the last write.
     pub(super) writable: bool,
     /// The valid timer; older ones are ignored.
     pub(super) timer: Tick,
@@ -91,9 +88,9 @@ pub(super) enum ReadEnd {
     Gone(CloseReason),
 }
 
-impl Connection {
+impl<W: Wire> Connection<W> {
     pub(super) fn new(
-        socket: TcpStream,
+        wire: W,
         peer_timeout: Duration,
         session: Session,
         route: RouteNumber,
@@ -101,7 +98,7 @@ impl Connection {
         now: Instant,
     ) -> Self {
         Self {
-            socket,
+            wire,
             session,
             dirty: false,
             unread: false,
@@ -139,7 +136,7 @@ impl Connection {
                 // The rest stays in the kernel until the deadline for the peer.
                 return ReadEnd::Later;
             }
-            match self.socket.read(scratch) {
+            match self.wire.read(scratch) {
                 Ok(0) => return ReadEnd::Gone(CloseReason::ClientClosed),
                 Ok(n) => self.session.read(&scratch[..n], context).into_iter().for_each(&mut refused),
                 Err(error) => match error.kind() {
@@ -188,22 +185,19 @@ impl Connection {
             if count == 0 {
                 break;
             }
-            let result = match &slices[..count] {
-                [only] => self.socket.write(only),
-                all => self.socket.write_vectored(all),
-            };
-            match result {
+            match self.wire.write(&slices[..count]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(n) => {
                     bytes += n;
                     let patience = self.peer_timeout();
                     self.watch.get_or_insert_with(|| Box::new(Watch::begin(now.instant, patience)));
-                    let now = Now { instant: Instant::now(), ..now };
+                    // The time of a turn does not include the writes before this one; metrics do.
+                    let written = Now { instant: Instant::now(), ..now };
                     self.tally.bytes += n as u64;
                     let Self { session, tally, .. } = self;
                     session.wrote(n, now, |event, is_live| {
                         tally.events += 1;
-                        told(Told::Event(event, is_live), now);
+                        told(Told::Event(event, is_live), written);
                     });
                 }
                 Err(error) => match error.kind() {
@@ -233,7 +227,7 @@ impl Connection {
     pub(super) fn look(&mut self, now: Instant) -> Option<CloseReason> {
         let patience = Patience { peer: self.peer_timeout(), stall: self.session.request().route.stall_timeout };
         let watch = self.watch.as_mut().filter(|watch| watch.at <= now)?;
-        let Ok(peer) = Peer::of(&self.socket) else { return Some(CloseReason::ClientLost) };
+        let Ok(peer) = self.wire.peer() else { return Some(CloseReason::ClientLost) };
         let pace = match watch.look(&peer, patience, now) {
             Seen::Gone => return Some(CloseReason::ClientLost),
             Seen::Stalled => return Some(CloseReason::SlowConsumer),
@@ -242,8 +236,7 @@ impl Connection {
         };
         if pace.is_some() || watch.is_paced {
             // Without it, a dead peer with a closed window is detected later.
-            let set = SockRef::from(&self.socket).set_tcp_user_timeout(pace);
-            watch.is_paced = pace.is_some() && set.is_ok();
+            watch.is_paced = self.wire.set_peer_timeout(pace).is_ok() && pace.is_some();
         }
         if !peer.is_behind() {
             self.watch = None;
@@ -253,7 +246,7 @@ impl Connection {
 
     /// Extends the pong deadline if the peer cannot have read the ping: it has not received all earlier data.
     pub(super) fn excuse_pong(&mut self, now: Instant) {
-        if self.session.is_pong_due(now) && Peer::of(&self.socket).is_ok_and(|peer| peer.is_behind()) {
+        if self.session.is_pong_due(now) && self.wire.peer().is_ok_and(|peer| peer.is_behind()) {
             self.session.put_off_pong(now + PONG_AGAIN);
         }
     }
@@ -262,7 +255,7 @@ impl Connection {
         Duration::from_millis(self.peer_timeout_ms.into()).max(PEER_TIMEOUT_MIN)
     }
 
-    /// Shuts down our side of a closed session's connection once everything is written. The peer then closes its side,
+    /// Ends our direction of a closed session's connection once everything is written. The peer then closes its side,
     /// so that no unread data is lost (RFC 9112 section 9.6).
     ///
     /// While streams are being ended, a slow peer has until `until` to read its queued data: a stream is not cut inside
@@ -274,8 +267,7 @@ impl Connection {
         } else if !self.shut {
             self.shut = true;
             self.linger = Some(now + LINGER);
-            // A peer that is gone needs no shutdown.
-            let _ = self.socket.shutdown(Shutdown::Write);
+            self.wire.end();
         }
     }
 }
@@ -289,7 +281,8 @@ mod tests {
     #[test]
     fn an_idle_stream_stays_small() {
         // The tally for the log takes 32 of these bytes.
-        assert!(size_of::<Connection>() <= 352, "{} bytes", size_of::<Connection>());
+        let connection = size_of::<Connection<mio::net::TcpStream>>();
+        assert!(connection <= 352, "{connection} bytes");
         // A size class of the allocator.
         assert!(size_of::<Request>() <= 192, "{} bytes", size_of::<Request>());
     }

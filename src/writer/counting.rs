@@ -15,9 +15,10 @@ use crate::hub::Hub;
 use crate::metrics::{EVENT_TYPES_MAX, Metrics, TransportMetrics};
 use crate::route::{Stream, Transport};
 use crate::session::{CloseReason, Now, Resumes, Session};
+use crate::traces::RequestSpan;
 
 use super::by_route::{ByRoute, RouteNumber};
-use super::connection::{Connection, Tally, Told};
+use super::connection::{Tally, Told};
 use super::event_spans::EventSpans;
 
 /// The target of the log line at a stream's end: `SIDESTREAM_LOG=info,stream=off` disables it.
@@ -37,6 +38,8 @@ pub(super) struct Counting {
     /// Streams for which a warning about their cursors was logged.
     told_long: FxHashSet<u16>,
     routes: ByRoute,
+    /// The spans of sampled requests whose response is not decided yet, by connection.
+    requests: FxHashMap<usize, Box<RequestSpan>>,
 }
 
 /// The counters of an event, in addition to that of its type.
@@ -66,6 +69,21 @@ impl Counting {
             event_spans,
             told_long: FxHashSet::default(),
             routes,
+            requests: FxHashMap::default(),
+        }
+    }
+
+    /// Keeps the span of a sampled request until its response is decided.
+    pub(super) fn request(&mut self, key: usize, span: Option<Box<RequestSpan>>) {
+        if let Some(span) = span {
+            self.requests.insert(key, span);
+        }
+    }
+
+    /// A request ends without a response.
+    pub(super) fn unanswered(&mut self, key: usize) {
+        if let Some(span) = self.requests.remove(&key) {
+            span.end(None);
         }
     }
 
@@ -104,7 +122,11 @@ impl Counting {
         self.deliveries[transport as usize].bytes.inc_by(bytes as u64);
     }
 
-    pub(super) fn opened(&self, session: &Session) {
+    /// The response of a connection is decided.
+    pub(super) fn opened(&mut self, key: usize, session: &Session) {
+        if let Some(span) = self.requests.remove(&key) {
+            span.end(Some(status(session)));
+        }
         match session.closed() {
             Some(reason) if is_refusal(reason) => {
                 self.metrics.streams_rejected.with_label_values(&[reason.closing().label]).inc();
@@ -120,14 +142,13 @@ impl Counting {
     }
 
     /// Only for connections that were counted as opened.
-    pub(super) fn closed(&self, connection: &Connection, now: Now) {
-        let session = &connection.session;
+    pub(super) fn closed(&self, session: &Session, tally: &Tally, now: Now) {
         let reason = session.closed().unwrap_or(CloseReason::ClientLost);
         if !is_refusal(reason) {
             let transport = self.metrics.transport(session.transport());
             transport.active_connections.dec();
             transport.disconnects.with_label_values(&[reason.closing().label]).inc();
-            log_end(session, reason, &connection.tally, now);
+            log_end(session, reason, tally, now);
         }
     }
 
@@ -218,7 +239,7 @@ fn log_end(session: &Session, reason: CloseReason, tally: &Tally, now: Now) {
 }
 
 /// The status of a decided response.
-pub(super) fn status(session: &Session) -> u16 {
+fn status(session: &Session) -> u16 {
     match session.closed() {
         Some(CloseReason::ReplayNotPossible) => 410,
         Some(CloseReason::NotReady) => 503,

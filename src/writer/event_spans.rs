@@ -114,9 +114,9 @@ impl EventSpans {
     }
 
     /// The time until the next span expires.
-    pub(super) fn wait(&self) -> Option<Duration> {
+    pub(super) fn wait(&self, now: Instant) -> Option<Duration> {
         let (_, until) = self.order.front()?;
-        Some(until.saturating_duration_since(Instant::now()))
+        Some(until.saturating_duration_since(now))
     }
 
     fn end_oldest(&mut self) {
@@ -204,10 +204,10 @@ mod tests {
         write(&mut event_spans, &all);
         assert_eq!(told(&mut spans), [span("flush", 2)]);
         event_spans.expire(now + FLUSH_WAIT / 2);
-        assert!(told(&mut spans).is_empty() && event_spans.wait().is_some());
+        assert!(told(&mut spans).is_empty() && event_spans.wait(Instant::now()).is_some());
         event_spans.expire(now + FLUSH_WAIT);
         assert_eq!(told(&mut spans), [span("flush", 1)]);
-        assert!(event_spans.wait().is_none() && event_spans.open.is_empty());
+        assert!(event_spans.wait(Instant::now()).is_none() && event_spans.open.is_empty());
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod by_route;
 mod connection;
 mod counting;
 mod ending;
+mod event_loop;
 mod event_spans;
 mod inbox;
 mod openings;
@@ -19,6 +20,7 @@ mod tcp_info;
 mod tests;
 mod watch;
 mod wheel;
+mod wire;
 
 /// loom has its own locks with these names.
 mod sync {
@@ -46,13 +48,12 @@ use crate::panics;
 use crate::session::{Reload, Request};
 use crate::traces::{RequestSpan, Tracer};
 
-use counting::Counting;
 pub use ending::Pace;
-use event_spans::EventSpans;
+pub use event_loop::UNSENT_BYTES_MAX;
+use event_loop::{Ended, EventLoop};
 use inbox::Inboxes;
 use openings::Openings;
-pub use shard::UNSENT_BYTES_MAX;
-use shard::{Ended, Shard};
+use shard::Shard;
 pub use survey::{StreamStats, Survey};
 
 /// How long a survey waits for a busy writer.
@@ -61,9 +62,9 @@ const SURVEY_TIMEOUT: Duration = Duration::from_secs(1);
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
 /// A connection taken from the proxy, with its admitted request.
-pub struct Opening {
+pub struct Opening<W = TcpStream> {
     /// Non-blocking. Nothing of the response has been written: the writer writes its head.
-    pub socket: TcpStream,
+    pub socket: W,
     /// How long the peer may acknowledge nothing while data is in flight.
     pub peer_timeout: Duration,
     /// Bytes that the client sent after the request head (a WebSocket client may send early).
@@ -73,6 +74,22 @@ pub struct Opening {
     pub span: Option<Box<RequestSpan>>,
     /// Held while the stream is open; dropping it frees the admission slot.
     pub slot: Box<dyn Send>,
+}
+
+impl<W> Opening<W> {
+    fn map<V>(self, wire: impl FnOnce(W) -> V) -> Opening<V> {
+        let Self { socket, peer_timeout, early, request, span, slot } = self;
+        Opening { socket: wire(socket), peer_timeout, early, request, span, slot }
+    }
+}
+
+/// What a writer shares with the rest of the process.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) encodings: Arc<Encodings>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tracer: Option<Tracer>,
 }
 
 /// The running writers. Cheap to clone.
@@ -131,22 +148,17 @@ impl Writers {
         let mut writers = Vec::with_capacity(threads);
         let mut handles = Vec::with_capacity(threads);
         let inboxes = Arc::new(Inboxes::new(threads.max(1), inbox::AHEAD, inbox::INBOX_MAX));
+        let shared = Shared {
+            log: log.clone(),
+            encodings: encodings.clone(),
+            metrics: metrics.clone(),
+            tracer: tracer.cloned(),
+        };
         for n in 0..u32::try_from(threads.max(1)).unwrap_or(u32::MAX) {
-            let openings = Arc::new(Openings::new());
-            let streams = Arc::new(AtomicUsize::new(0));
-            let count = Counting::new(metrics.clone(), EventSpans::new(tracer.cloned(), n));
-            let shard = Shard::new(
-                n,
-                windows,
-                log.clone(),
-                encodings.clone(),
-                count,
-                inboxes.clone(),
-                openings.clone(),
-                streams.clone(),
-            )?;
-            writers.push(Writer { openings, waker: shard.waker(), withdrawals: shard.withdrawals(), streams });
-            handles.push(std::thread::Builder::new().name(format!("writer-{n}")).spawn(move || watch(shard))?);
+            let shard = Shard::new(n, windows, &shared, Instant::now());
+            let event_loop = EventLoop::new(shard, inboxes.clone(), metrics)?;
+            writers.push(event_loop.handle());
+            handles.push(std::thread::Builder::new().name(format!("writer-{n}")).spawn(move || watch(event_loop))?);
         }
         let threads = Mutex::new(handles);
         Ok(Self {
@@ -281,8 +293,8 @@ impl Fanout for Writers {
 
 /// Runs a writer. If one fails, its streams are dead, and its share of new ones would be: the process exits to be
 /// restarted.
-fn watch(shard: Shard) {
-    if !matches!(contain(|| shard.run()), Some(Ended::Told)) {
+fn watch(event_loop: EventLoop) {
+    if !matches!(contain(|| event_loop.run()), Some(Ended::Stopped)) {
         panics::end_process("writer");
     }
 }

@@ -17,11 +17,13 @@ pub(super) struct Openings {
     waiting: Mutex<Option<VecDeque<Opening>>>,
 }
 
-impl Openings {
-    pub(super) fn new() -> Self {
+impl Default for Openings {
+    fn default() -> Self {
         Self { waiting: Mutex::new(Some(VecDeque::new())) }
     }
+}
 
+impl Openings {
     /// Appends a connection. Returns it if [`OPENINGS_AHEAD`] are waiting, or if the writer has ended.
     pub(super) fn push(&self, opening: Opening) -> Result<(), Box<Opening>> {
         match &mut *self.waiting() {

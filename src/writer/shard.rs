@@ -1,246 +1,199 @@
-//! The loop of one writer: sockets, entries, new connections and timers in; one write per connection and wake-up out.
+//! The state of one writer, and its turns: feeds, commands, readiness and time in; one write per connection and turn
+//! out.
+//!
+//! A shard knows no sockets: its connections have a [`Wire`]. Time is an argument, so that a turn can be repeated; the
+//! clock is only read for metrics. `event_loop` drives it.
 
 mod contained;
-mod ends;
-mod feeds;
-mod incoming;
+mod delivery;
+mod lifecycle;
 mod load;
 mod queued;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod transfer;
+mod work;
 
-use std::collections::VecDeque;
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use mio::event::Event as Readiness;
-use mio::{Events, Poll, Token, Waker};
-use rustc_hash::FxHashMap;
 use slab::Slab;
 
-use crate::codec::Encodings;
 use crate::event::Topic;
-use crate::hub::{Hub, Index, Log, WindowLimits};
-use crate::session::{CloseReason, ITEMS_PER_WRITE, Now, WriterContext};
-use crate::traces::RequestSpan;
+use crate::hub::{Hub, Index, WindowLimits};
+use crate::session::{CloseReason, Now, Reload, Session, WriterState};
 
-use super::Order;
-use super::connection::{Connection, READ_BYTES, Wrote};
-use super::counting::{self, Counting};
-use super::ending::Ending;
-use super::inbox::{Inboxes, Next};
-use super::openings::Openings;
-use super::wheel::Wheel;
-use ends::Reloads;
-pub use incoming::UNSENT_BYTES_MAX;
-use incoming::mark_unread;
+use super::connection::Connection;
+use super::counting::Counting;
+use super::ending::Pace;
+use super::event_spans::EventSpans;
+use super::survey::{StreamStats, Survey};
+use super::wire::Wire;
+use super::{Opening, Shared};
+use lifecycle::Lifecycle;
 use load::Load;
+use timers::Timers;
+use work::Work;
 
-/// Socket events per wake-up.
-const READY_MAX: usize = 1024;
-/// Sockets are served after the batch with which this many events were taken: as many as fit into one write, so that
-/// small batches are written together, and a reading client makes room between large ones.
-const ENTRIES_PER_TURN: usize = ITEMS_PER_WRITE;
-/// Messages per turn.
-const MESSAGES_PER_TURN: usize = 64;
-/// Connections in catch-up that are served before live ones have their turn again.
-const REPLAYS_PER_TURN: usize = 64;
-/// The interval of ending streams.
-const ENDING_STEP: Duration = Duration::from_millis(50);
+type Connections<W> = Slab<Connection<W>>;
 
-const WAKE: Token = Token(usize::MAX);
-
-pub(super) struct Shard {
-    poll: Poll,
-    waker: Arc<Waker>,
-    inboxes: Arc<Inboxes<Order>>,
-    openings: Arc<Openings>,
+pub(crate) struct Shard<W> {
+    connections: Connections<W>,
+    /// The number of connections that this writer owns or is about to own.
     streams: Arc<AtomicUsize>,
-    connections: Slab<Connection>,
-    hub: Hub,
-    index: Index,
-    log: Arc<dyn Log>,
-    encodings: Arc<Encodings>,
-    /// The index of this writer.
-    number: u32,
-    wheel: Wheel,
-    /// Connections with something to write.
-    dirty: Vec<usize>,
-    /// Connections that wait to resume.
-    waiting: Vec<usize>,
-    /// Connections in catch-up that wait for their turn.
-    later: Vec<usize>,
-    /// Connections with something to read, in the order of reading.
-    unread: VecDeque<usize>,
-    /// Streams that are being ended; may be empty.
-    ending: Option<Ending>,
-    /// Whether principals may have been withdrawn since that was looked at.
-    withdrawals: Arc<AtomicBool>,
-    reloads: Reloads,
+    /// What sessions share: windows, index, log and encodings.
+    state: WriterState,
+    work: Work,
+    timers: Timers,
+    lifecycle: Lifecycle,
     load: Load,
-    /// The spans of sampled requests whose response is not decided yet.
-    spans: FxHashMap<usize, Box<RequestSpan>>,
     count: Counting,
 }
 
-impl Shard {
-    #[expect(clippy::too_many_arguments, reason = "what a writer shares with the rest of the process")]
-    pub(super) fn new(
-        number: u32,
-        windows: &[(Topic, WindowLimits)],
-        log: Arc<dyn Log>,
-        encodings: Arc<Encodings>,
-        count: Counting,
-        inboxes: Arc<Inboxes<Order>>,
-        openings: Arc<Openings>,
-        streams: Arc<AtomicUsize>,
-    ) -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
-        Ok(Self {
-            poll,
-            waker,
-            inboxes,
-            openings,
-            streams,
-            connections: Slab::new(),
+impl<W: Wire> Shard<W> {
+    pub(crate) fn new(number: u32, windows: &[(Topic, WindowLimits)], shared: &Shared, now: Instant) -> Self {
+        let state = WriterState {
             hub: Hub::new(windows.iter().cloned()),
             index: Index::default(),
-            wheel: Wheel::new(Instant::now()),
-            dirty: Vec::new(),
-            waiting: Vec::new(),
-            later: Vec::new(),
-            log,
-            encodings,
-            number,
-            unread: VecDeque::new(),
-            ending: None,
-            withdrawals: Arc::default(),
-            reloads: Reloads::default(),
-            load: Load::new(number, count.metrics(), Instant::now()),
-            spans: FxHashMap::default(),
-            count,
-        })
-    }
-
-    pub(super) fn waker(&self) -> Arc<Waker> {
-        self.waker.clone()
-    }
-
-    pub(super) fn withdrawals(&self) -> Arc<AtomicBool> {
-        self.withdrawals.clone()
-    }
-
-    /// Runs until the drain ends it.
-    pub(super) fn run(mut self) -> Ended {
-        let mut ready = Events::with_capacity(READY_MAX);
-        let mut scratch = vec![0; READ_BYTES];
-        let mut more = false;
-        loop {
-            let wait = if more || !self.unread.is_empty() || !self.later.is_empty() {
-                Some(Duration::ZERO)
-            } else {
-                self.wait()
-            };
-            if let Err(error) = self.poll.poll(&mut ready, wait)
-                && error.kind() != io::ErrorKind::Interrupted
-            {
-                tracing::error!(%error, "epoll failed");
-                return Ended::Failed;
-            }
-            let now = time();
-            ready.iter().for_each(|readiness| self.socket_is_ready(readiness));
-            self.read_some(&mut scratch, now);
-            // Process feeds before new connections, so that a client that connects after readiness finds a warm window.
-            more = match self.messages(now) {
-                Turn::Done => false,
-                Turn::More => true,
-                Turn::Stop => {
-                    self.openings.close();
-                    self.inboxes.close(self.number as usize);
-                    self.remove_all(now);
-                    self.count.flush();
-                    self.count.event_spans.end_all();
-                    return Ended::Told;
-                }
-            };
-            more |= self.take_over(now);
-            self.end_withdrawn(now);
-            self.timers(now);
-            self.end_some(now);
-            self.write_all(now);
-            self.count.flush();
-            self.count.event_spans.expire(now.instant);
-            self.take_stock(now.instant);
+            log: shared.log.clone(),
+            encodings: shared.encodings.clone(),
+            writer: number,
+        };
+        Self {
+            connections: Slab::new(),
+            streams: Arc::default(),
+            state,
+            work: Work::default(),
+            timers: Timers::new(now),
+            lifecycle: Lifecycle::default(),
+            load: Load::new(&shared.metrics, now),
+            count: Counting::new(shared.metrics.clone(), EventSpans::new(shared.tracer.clone(), number)),
         }
     }
 
-    fn wait(&self) -> Option<Duration> {
-        let timer = self.wheel.wait(Instant::now());
-        let ending = self.ending.as_ref().filter(|ending| !ending.is_over()).map(|_| ENDING_STEP);
-        timer.into_iter().chain(ending).chain(self.load.wait()).chain(self.count.event_spans.wait()).min()
+    pub(super) fn number(&self) -> u32 {
+        self.state.writer
     }
 
-    fn socket_is_ready(&mut self, readiness: &Readiness) {
-        let Token(key) = readiness.token();
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        if readiness.is_writable() {
-            connection.writable = true;
-            mark(&mut self.dirty, key, connection);
-        }
-        if readiness.is_readable() || readiness.is_read_closed() || readiness.is_error() {
-            mark_unread(&mut self.unread, key, connection);
-        }
+    /// The number of connections that this writer owns or is about to own. Who hands one over counts it; the shard
+    /// counts it out when it is gone.
+    pub(crate) fn streams(&self) -> Arc<AtomicUsize> {
+        self.streams.clone()
     }
 
-    fn messages(&mut self, now: Now) -> Turn {
-        let mut entries = 0;
-        for _ in 0..MESSAGES_PER_TURN {
-            match self.inboxes.next(self.number as usize) {
-                Some(Next::Feed(feed)) => {
-                    self.apply(&feed, now);
-                    entries += feed.entries();
-                    if entries >= ENTRIES_PER_TURN {
-                        return Turn::More;
-                    }
-                }
-                Some(Next::Calls(sessions)) => sessions.iter().for_each(|session| self.call(*session as usize)),
-                Some(Next::Order(Order::Reload(reload, pace))) => self.reload(reload, pace, now),
-                Some(Next::Order(Order::Survey(survey, sender))) => {
-                    // There is room for each writer's response; a survey that has timed out needs none.
-                    let _ = sender.try_send(survey.of(self.connections.iter().map(|(_, connection)| connection)));
-                }
-                Some(Next::Order(Order::LimitWindows(bytes_max))) => self.hub.limit(bytes_max),
-                Some(Next::Order(Order::DropBacklogs)) => self.drop_backlogs(),
-                Some(Next::Order(Order::Drain(pace))) => self.start_drain(pace, now),
-                Some(Next::Order(Order::Stop)) => return Turn::Stop,
-                None => return Turn::Done,
-            }
+    /// The number of the next connection.
+    pub(super) fn next_key(&self) -> usize {
+        self.connections.vacant_key()
+    }
+
+    /// Takes over a connection, which becomes [`Self::next_key`]. `jitter`, from 0 to 1, spreads its heartbeats and
+    /// reconnects.
+    pub(crate) fn open(&mut self, opening: Opening<W>, jitter: f64, now: Now) {
+        self.open_contained(opening, jitter, now);
+    }
+
+    fn insert(&mut self, opening: Opening<W>, jitter: f64, now: Now) {
+        let Self { connections, state, work, timers, lifecycle, count, .. } = self;
+        let Opening { socket, peer_timeout, early, request, span, slot } = opening;
+        let entry = connections.vacant_entry();
+        let key = entry.key();
+        let mut context = state.context(key, now);
+        let session = Session::open(request, jitter, &mut context);
+        if session.is_waiting() {
+            work.wait_for_feed(key);
         }
-        Turn::More
+        count.request(key, span);
+        count.look_at_cursors(context.hub, &session.request().route.stream);
+        let route = count.route_of(&session);
+        let connection = entry.insert(Connection::new(socket, peer_timeout, session, route, slot, now.instant));
+        connection.read_early(&early, &mut context, |refused| count.refused(refused.label()));
+        work.write(key, connection);
+        lifecycle.settle(key, connection, work, now);
+        timers.schedule(key, connection);
     }
 
     /// Data that a session requested from the log may be available. The session may be gone, and its slot reused: an
     /// extra check is harmless.
-    fn call(&mut self, key: usize) {
+    pub(crate) fn call(&mut self, key: usize) {
         if let Some(connection) = self.connections.get_mut(key) {
-            mark(&mut self.dirty, key, connection);
+            self.work.write(key, connection);
         }
     }
 
-    fn timers(&mut self, now: Now) {
-        let mut due = Vec::new();
-        self.wheel.expire(now.instant, |key, tick| due.push((key, tick)));
-        for (key, tick) in due {
-            if self.connections.get(key).is_some_and(|connection| connection.timer == tick) {
-                self.contained(key, now, |shard| shard.tick(key, now));
+    /// Ends all streams.
+    pub(crate) fn drain(&mut self, pace: Pace, now: Now) {
+        self.lifecycle.drain(&mut self.connections, pace, now);
+    }
+
+    /// Lets the streams adopt another configuration, and ends those that cannot; a drain has precedence.
+    pub(crate) fn reload(&mut self, reload: Arc<Reload>, pace: Pace, now: Now) {
+        if self.lifecycle.is_draining() {
+            return;
+        }
+        self.lifecycle.reload(reload, &mut self.connections, pace, now);
+        for (key, connection) in &mut self.connections {
+            self.timers.schedule(key, connection);
+        }
+    }
+
+    /// Ends the streams whose principals are no longer accepted.
+    pub(crate) fn end_withdrawn(&mut self, now: Now) {
+        for (key, connection) in &mut self.connections {
+            if connection.session.end_if_withdrawn(now) {
+                self.work.write(key, connection);
             }
+        }
+    }
+
+    /// Limits the bytes of all windows together; `None` restores the configured limits.
+    pub(crate) fn limit_windows(&mut self, bytes_max: Option<usize>) {
+        self.state.hub.limit(bytes_max);
+    }
+
+    pub(super) fn survey(&self, survey: &Survey) -> Vec<StreamStats> {
+        survey.of(self.connections.iter().map(|(_, connection)| &connection.session))
+    }
+
+    /// Ends a turn: does what is due, and writes.
+    pub(crate) fn finish_turn(&mut self, now: Now) {
+        self.tick_due(now);
+        self.lifecycle.end_due(&mut self.connections, &mut self.work, now);
+        self.write_all(now);
+        self.count.flush();
+        self.count.event_spans.expire(now.instant);
+        self.take_stock(now.instant);
+    }
+
+    /// How long the next turn may wait for readiness or a message; `None`: without a limit.
+    pub(crate) fn wait(&self, now: Instant) -> Option<Duration> {
+        if self.work.is_left() {
+            return Some(Duration::ZERO);
+        }
+        let timers = self.timers.wait(now).into_iter().chain(self.lifecycle.wait());
+        timers.chain(self.load.wait(now)).chain(self.count.event_spans.wait(now)).min()
+    }
+
+    /// Removes the streams that are still open when the writer ends.
+    pub(crate) fn end(mut self, now: Now) {
+        let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.remove(key, CloseReason::Drain, now);
+        }
+        self.count.flush();
+        self.count.event_spans.end_all();
+    }
+
+    fn tick_due(&mut self, now: Now) {
+        for key in self.timers.due(&mut self.connections, now.instant) {
+            self.contained(key, now, |shard| shard.tick(key, now));
         }
     }
 
     /// A connection's timer is due.
     fn tick(&mut self, key: usize, now: Now) {
-        let Self { connections, hub, index, log, encodings, number, count, dirty, .. } = self;
+        let Self { connections, state, count, work, timers, .. } = self;
         let Some(connection) = connections.get_mut(key) else { return };
         if connection.linger.is_some_and(|until| until <= now.instant) {
             return self.remove(key, CloseReason::ClientLost, now);
@@ -254,94 +207,15 @@ impl Shard {
             connection.session.close(reason);
         }
         connection.excuse_pong(now.instant);
-        let mut context =
-            WriterContext { hub, index, log: &**log, encodings, writer: *number, session: key as u32, now };
-        if connection.session.tick(&mut context) {
+        if connection.session.tick(&mut state.context(key, now)) {
             count.heartbeat(&connection.session);
         }
-        mark(dirty, key, connection);
-        connection.timer = 0;
-        self.schedule(key);
-    }
-
-    /// Sets the connection's timer, unless an earlier one is set.
-    fn schedule(&mut self, key: usize) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let deadline = connection.deadline();
-        if connection.timer == 0 || self.wheel.is_before(deadline, connection.timer) {
-            connection.timer = self.wheel.set(key, deadline);
-        }
-    }
-
-    /// One write for every connection with something to write.
-    fn write_all(&mut self, now: Now) {
-        let mut replays = REPLAYS_PER_TURN;
-        let mut unserved = Vec::new();
-        let later = std::mem::take(&mut self.later);
-        for key in later.into_iter().chain(std::mem::take(&mut self.dirty)) {
-            if self.connections.get(key).is_some_and(|c| c.writable && c.session.is_behind()) {
-                if replays == 0 {
-                    unserved.push(key);
-                    continue;
-                }
-                replays -= 1;
-            }
-            self.write(key, now);
-        }
-        // Before those that have had their turn and want another.
-        unserved.append(&mut self.later);
-        self.later = unserved;
-        let Self { connections, waiting, .. } = self;
-        waiting.retain(|key| connections.get(*key).is_some_and(|connection| connection.session.is_waiting()));
-    }
-
-    fn write(&mut self, key: usize, now: Now) {
-        self.contained(key, now, |shard| shard.write_some(key, now));
-    }
-
-    fn write_some(&mut self, key: usize, now: Now) {
-        let Self { connections, hub, index, log, encodings, number, count, later, spans, unread, .. } = self;
-        let Some(connection) = connections.get_mut(key) else { return };
-        connection.dirty = false;
-        let by = connection.counted_by();
-        let mut context =
-            WriterContext { hub, index, log: &**log, encodings, writer: *number, session: key as u32, now };
-        match connection.write(&mut context, |told, now| count.told(by, told, now)) {
-            Ok(Wrote { bytes, more, gathers }) => {
-                if gathers {
-                    return self.schedule(key);
-                }
-                count.wrote(by.transport, bytes);
-                if more {
-                    connection.dirty = true;
-                    later.push(key);
-                }
-            }
-            Err(_) => return self.remove(key, CloseReason::ClientLost, now),
-        }
-        if connection.session.has_frames() {
-            // Data that arrived before the response was decided.
-            mark_unread(unread, key, connection);
-        }
-        count.resumed(connection.session.take_resumes());
-        if !connection.counted && !connection.session.is_unanswered() {
-            connection.counted = true;
-            count.opened(&connection.session);
-            if let Some(span) = spans.remove(&key) {
-                span.end(Some(counting::status(&connection.session)));
-            }
-        }
-        if connection.session.closed().is_some() {
-            connection.session.leave(&mut context);
-            connection.say_goodbye(now.instant, self.ending.as_ref().map(|ending| ending.until));
-            self.schedule(key);
-        } else if connection.session.is_behind() || connection.take_new_watch() {
-            self.schedule(key);
-        }
+        work.write(key, connection);
+        timers.schedule(key, connection);
     }
 
     /// One of the streams that were given to this writer is gone.
-    fn count_out(&self) {
+    pub(super) fn count_out(&self) {
         self.streams.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -349,52 +223,17 @@ impl Shard {
     fn remove(&mut self, key: usize, reason: CloseReason, now: Now) {
         let Some(mut connection) = self.connections.try_remove(key) else { return };
         connection.session.close(reason);
-        let mut context = WriterContext {
-            hub: &self.hub,
-            index: &mut self.index,
-            log: &*self.log,
-            encodings: &self.encodings,
-            writer: self.number,
-            session: key as u32,
-            now,
-        };
-        connection.session.leave(&mut context);
+        connection.session.leave(&mut self.state.context(key, now));
         self.count.resumed(connection.session.take_resumes());
         if connection.counted {
-            self.count.closed(&connection, now);
-        } else if let Some(span) = self.spans.remove(&key) {
-            span.end(None);
+            self.count.closed(&connection.session, &connection.tally, now);
+        } else {
+            self.count.unanswered(key);
         }
         self.count_out();
         if self.connections.is_empty() {
             // Releases the memory of a burst of connections.
             self.connections = Slab::new();
         }
-        // Closing the socket removes it from epoll.
     }
-}
-
-/// Why a writer ended.
-pub(super) enum Ended {
-    Told,
-    Failed,
-}
-
-/// Whether a turn completed all work.
-enum Turn {
-    Done,
-    More,
-    Stop,
-}
-
-fn mark(dirty: &mut Vec<usize>, key: usize, connection: &mut Connection) {
-    if !connection.dirty {
-        connection.dirty = true;
-        dirty.push(key);
-    }
-}
-
-fn time() -> Now {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now { instant: Instant::now(), unix_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX) }
 }

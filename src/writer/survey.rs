@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::connection::Connection;
 use crate::session::Session;
 
 /// The most reported streams, of all writers together.
@@ -38,8 +37,8 @@ pub struct StreamStats {
 
 impl Survey {
     /// The report of one writer.
-    pub(super) fn of<'a>(&self, connections: impl Iterator<Item = &'a Connection>) -> Vec<StreamStats> {
-        let sessions = connections.map(|connection| &connection.session).filter(|session| session.closed().is_none());
+    pub(super) fn of<'a>(&self, sessions: impl Iterator<Item = &'a Session>) -> Vec<StreamStats> {
+        let sessions = sessions.filter(|session| session.closed().is_none());
         match self {
             Self::BoundTo(value) => {
                 let is_bound = |session: &&Session| session.selectors().any(|selector| selector.has_value(value));

@@ -9,19 +9,19 @@ use std::time::Duration;
 
 /// How much of the written data the peer has acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Peer {
+pub(crate) struct Peer {
     /// Whether data is in flight: sent and not acknowledged.
-    pub(super) is_unacked: bool,
+    pub(crate) is_unacked: bool,
     /// Whether data waits to be sent because the peer's window or the network accepts no more.
-    pub(super) is_unsent: bool,
+    pub(crate) is_unsent: bool,
     /// Whether the kernel has sent window probes that are not acknowledged yet.
-    pub(super) is_probed: bool,
+    pub(crate) is_probed: bool,
     /// The acknowledged bytes.
-    pub(super) acked: u64,
+    pub(crate) acked: u64,
     /// The time since data was last sent, including retransmissions.
-    pub(super) sent: Duration,
+    pub(crate) sent: Duration,
     /// The time since the last acknowledgement.
-    pub(super) silent: Duration,
+    pub(crate) silent: Duration,
 }
 
 impl Peer {

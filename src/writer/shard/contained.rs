@@ -2,11 +2,12 @@
 
 use crate::contain::contain;
 use crate::session::{CloseReason, Now};
-use crate::writer::Opening;
 
+use super::super::Opening;
+use super::super::wire::Wire;
 use super::Shard;
 
-impl Shard {
+impl<W: Wire> Shard<W> {
     /// Runs `act` for one connection; a panic ends the connection.
     pub(super) fn contained(&mut self, key: usize, now: Now, act: impl FnOnce(&mut Self)) {
         if contain(|| act(self)).is_none() {
@@ -15,21 +16,17 @@ impl Shard {
     }
 
     /// Takes over a connection; a panic closes it.
-    pub(super) fn open_contained(&mut self, opening: Opening, now: Now) {
-        let key = self.connections.vacant_key();
-        match contain(|| self.open(opening, now)) {
-            Some(Ok(())) => {}
-            Some(Err(error)) => {
-                self.count_out();
-                tracing::warn!(%error, "a stream's socket could not be watched");
-            }
-            None if self.connections.contains(key) => self.give_up(key, now),
-            None => {
-                self.count_out();
-                self.spans.remove(&key);
-                self.index.forget(key as u32);
-            }
+    pub(super) fn open_contained(&mut self, opening: Opening<W>, jitter: f64, now: Now) {
+        let key = self.next_key();
+        if contain(|| self.insert(opening, jitter, now)).is_some() {
+            return;
         }
+        if self.connections.contains(key) {
+            return self.give_up(key, now);
+        }
+        self.count_out();
+        self.count.unanswered(key);
+        self.state.index.forget(key as u32);
     }
 
     /// Ends a connection whose state is unknown after a panic. If possible, the stream ends at a record boundary.
@@ -43,6 +40,6 @@ impl Shard {
         if contain(|| self.remove(key, CloseReason::InternalError, now)).is_none() {
             self.count_out();
         }
-        self.index.forget(key as u32);
+        self.state.index.forget(key as u32);
     }
 }

@@ -6,7 +6,7 @@ use crate::event::Event;
 
 use super::Shard;
 
-impl Shard {
+impl<W> Shard<W> {
     /// The event has been queued for its subscribers, since `began`.
     pub(super) fn queued(&mut self, event: &Event, began: Instant) {
         let queued = Instant::now();
@@ -17,7 +17,7 @@ impl Shard {
     /// The number of streams that an event goes to. Computed separately, so that delivery costs nothing more.
     fn streams_that_want(&self, event: &Event) -> usize {
         let mut sessions = Vec::new();
-        self.index.matches(event, |_, subscribers| {
+        self.state.index.matches(event, |_, subscribers| {
             sessions.extend(subscribers.iter().map(|subscriber| subscriber.session as usize));
         });
         sessions.sort_unstable();

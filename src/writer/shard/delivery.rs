@@ -9,29 +9,26 @@ use crate::contain::contain;
 use crate::event::{Encoding, Entry, Epoch, Event, EventId, Feed, FrameKey, Gap, GapCause, Topic};
 use crate::fault::provoke;
 use crate::hub::{Seq, last_id};
-use crate::session::{Now, Offered};
+use crate::session::{Now, Offered, WriterState};
 
-use super::{Shard, mark};
+use super::super::wire::Wire;
+use super::Shard;
 
-impl Shard {
-    pub(super) fn apply(&mut self, feed: &Feed, now: Now) {
+impl<W: Wire> Shard<W> {
+    /// Applies a feed of a source.
+    pub(crate) fn apply(&mut self, feed: &Feed, now: Now) {
         match feed {
             Feed::Assigned { topic, epoch, next } => self.assign(topic, *epoch, next),
-            Feed::Live { topics } => self.hub.go_live(topics),
+            Feed::Live { topics } => self.state.hub.go_live(topics),
             Feed::Batch(entries) => entries.iter().for_each(|entry| self.append(entry, now)),
         }
-        // Each feed may be what they wait for.
-        for key in &self.waiting {
-            if let Some(connection) = self.connections.get_mut(*key) {
-                mark(&mut self.dirty, *key, connection);
-            }
-        }
+        self.work.feed_arrived(&mut self.connections);
     }
 
     fn assign(&mut self, topic: &Topic, epoch: Epoch, next: &[i64]) {
-        let lost = self.hub.assign(topic, epoch, next);
+        let lost = self.state.hub.assign(topic, epoch, next);
         if !lost.is_empty() {
-            let id = self.hub.id_before(topic);
+            let id = self.state.hub.id_before(topic);
             self.report_gap(
                 &Gap { cause: GapCause::TopicRecreated, ranges: lost, missed: None, cursor: None },
                 &id,
@@ -41,10 +38,10 @@ impl Shard {
     }
 
     fn append(&mut self, entry: &Entry, now: Now) {
-        let seq = self.hub.append(entry);
+        let seq = self.state.hub.append(entry);
         match entry {
             Entry::Event(event) => self.deliver(event, seq, now),
-            Entry::Gap { range, .. } if !self.hub.is_loss(&range.topic, seq) => {}
+            Entry::Gap { range, .. } if !self.state.hub.is_loss(&range.topic, seq) => {}
             Entry::Gap { cause, range } => {
                 let gap = Gap { cause: *cause, ranges: vec![range.clone()], missed: None, cursor: None };
                 self.report_gap(&gap, &last_id(entry), Some(seq));
@@ -58,7 +55,8 @@ impl Shard {
     fn deliver(&mut self, event: &Arc<Event>, seq: Seq, now: Now) {
         let traced = event.trace.as_ref().map(|_| Instant::now());
         let mut broken = Vec::new();
-        let Self { index, hub, connections, dirty, count, encodings, .. } = self;
+        let Self { connections, state, work, count, .. } = self;
+        let WriterState { hub, index, encodings, .. } = state;
         index.matches(event, |stream, subscribers| {
             let cursor = || Bytes::from(hub.cursor_at(stream, &event.id).to_string());
             // Looked up once per form instead of per subscriber: there are few, and neighbors usually have the same
@@ -94,7 +92,7 @@ impl Shard {
                 if delivered.is_none() {
                     broken.push(key);
                 }
-                mark(dirty, key, connection);
+                work.write(key, connection);
             }
         });
         broken.into_iter().for_each(|key| self.give_up(key, now));
@@ -105,14 +103,15 @@ impl Shard {
 
     /// Sends a gap to all sessions that a loss at the source may affect; `last` is the last lost record.
     fn report_gap(&mut self, gap: &Gap, last: &EventId, seq: Option<Seq>) {
-        let Self { index, hub, connections, dirty, .. } = self;
+        let Self { connections, state, work, .. } = self;
+        let WriterState { hub, index, .. } = state;
         index.everybody(&last.topic, |stream, subscribers| {
             let cursor = Some(Bytes::from(hub.cursor_at(stream, last).to_string()));
             for subscriber in subscribers {
                 let key = subscriber.session as usize;
                 let Some(connection) = connections.get_mut(key) else { continue };
                 if connection.session.report_gap(Gap { cursor: cursor.clone(), ..gap.clone() }, seq) {
-                    mark(dirty, key, connection);
+                    work.write(key, connection);
                 }
             }
         });
