@@ -28,12 +28,14 @@ impl Bench {
         client
     }
 
-    /// Feeds until events are dropped: then the client's window is closed. Returns the next offset.
+    /// Feeds until events are dropped, which shows that the client's window is closed, or until the client is
+    /// disconnected for that. Returns the next offset.
     fn fill(&self) -> i64 {
         let mut reader = self.open(Transport::Ndjson, usize::MAX);
         read_until(&mut reader, "\r\n\r\n");
         let mut next = 0;
-        while self.metrics.events_dropped.with_label_values(&["drop-oldest"]).get() == 0 {
+        let dropped = self.metrics.events_dropped.with_label_values(&["drop-oldest"]);
+        while dropped.get() == 0 && self.ended("slow-consumer") == 0 {
             self.feed_to(&mut reader, next..next + 100);
             next += 100;
         }
