@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use super::output::{note, print};
 use super::{ConfigCommand, UNREADABLE, exit_code};
 use crate::access::Authority;
-use crate::config::{self, Diff, ReadOptions, SCHEMA, Snapshot};
+use crate::config::{self, Diff, ReadOptions, Snapshot};
 use crate::route::{Admission, Offer, StreamRoute, Transport};
 use crate::session::Reload;
 
@@ -27,7 +27,7 @@ pub fn configuration(command: &ConfigCommand) -> io::Result<ExitCode> {
         ConfigCommand::Effective { config, read } => effective(config, &read.options(None)),
         ConfigCommand::Diff { before, after, read } => diff(before, after, &read.options(None)),
         ConfigCommand::Schema => {
-            print(SCHEMA.trim_end())?;
+            print(config::schema())?;
             Ok(ExitCode::SUCCESS)
         }
     }

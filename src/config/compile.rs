@@ -14,21 +14,19 @@ mod routes;
 mod streams;
 mod tokens;
 mod topics;
+mod websocket;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::ops::RangeInclusive;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::ReadOptions;
 use super::certificates;
 use super::diagnostic::Diagnostics;
 use super::file::{Node, Value};
+use super::keys::{self, Entry, Valued};
 use super::section::{Section, text};
-use super::snapshot::{
-    DrainLimits, ForwardedTrust, Limits, Quota, RETRIES_MAX, ReplayLog, Snapshot, Tracing, Upstream,
-};
+use super::snapshot::{DrainLimits, ForwardedTrust, Limits, Quota, ReplayLog, Snapshot, Tracing, Upstream};
 use super::source::{SECRET_BYTES_MAX, without_line_break};
 use crate::auth::Forward;
 use crate::cgroup;
@@ -36,38 +34,9 @@ use crate::client::Target;
 use crate::cores::cores_up_to;
 use crate::hub::ReplayLimits;
 
-const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
-/// The default address of metrics and health checks.
-pub const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9090);
-const METRICS_PREFIX: &str = "notifications";
-/// The default sampling ratio: one trace in a hundred costs little.
-const SAMPLE: f64 = 0.01;
-const SERVICE_NAME: &str = "sidestream";
-const SERVICE_NAME_BYTES_MAX: usize = 255;
-const STREAMS_MAX: u32 = 10_000;
-const CONNECTIONS_MAX: u32 = 20_000;
 /// The default number of writer threads, on at least as many cores.
 const WRITERS: usize = 4;
-const WRITERS_MAX: u32 = 256;
-/// Of streams, connections and queued events: beyond any useful number.
-const COUNT: RangeInclusive<u32> = 1..=10_000_000;
-const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
-/// Of whole connections: less than a second would close healthy ones.
-const LONG_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
-const DRAIN_BUDGET: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(10 * 60);
-/// Per client, from the log. 0 disables replay from the log.
-const REPLAY_EVENTS: RangeInclusive<u32> = 0..=100_000_000;
-/// In bytes.
-const REPLAY_BYTES: RangeInclusive<u64> = 1024..=64 << 30;
-const REPLAY_TIME: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
-/// In bytes. Less would not hold one chunk of each partition until the waiting sessions have consumed it.
-const PROXY_BUFFERS: RangeInclusive<u64> = 1 << 20..=64 << 30;
-const REPLAY_CACHE: RangeInclusive<u64> = 4 << 20..=64 << 30;
-
-/// In bytes. Less would reject streams even with empty caches.
-const MEMORY: RangeInclusive<u64> = 64 << 20..=1 << 40;
-/// In bytes. With 0, encodings are shared only between sessions that receive an event in the same turn of a writer.
-const ENCODINGS: RangeInclusive<u64> = 0..=64 << 30;
+const SERVICE_NAME_BYTES_MAX: usize = 255;
 
 /// Compiles the whole file.
 pub(super) fn compile(
@@ -79,10 +48,10 @@ pub(super) fn compile(
     report_placeholders(root, diagnostics);
     let root = Section::open("", root, diagnostics);
     let files = Files { base_dir, is_read: !options.without_secrets, is_run: options.is_run };
-    let sections = (root.section("upstream"), root.section("tracing"));
+    let sections = (root.section(&keys::UPSTREAM_SECTION), root.section(&keys::TRACING_SECTION));
     let (upstream, tracing) = (upstream(&sections.0, options), tracing(&sections.1));
     let (listen, admin) = listeners(&root, options, diagnostics);
-    let auth = root.section("auth");
+    let auth = root.section(&keys::AUTH_SECTION);
     let verifier = tokens::compile(&root, &auth, files, diagnostics);
     let forward = forward::compile(&auth, &upstream, (listen, admin), diagnostics);
     let streams = streams::compile(&root, diagnostics);
@@ -91,9 +60,9 @@ pub(super) fn compile(
     kafka::keep_read(&mut clusters);
     let certificates = certificates::find(&clusters, &mut diagnostics.sources.borrow_mut());
     let limits = limits(&root, diagnostics);
-    report_circle(&sections.0, "address", &upstream.address, (listen, admin), diagnostics);
+    report_circle(&sections.0, &keys::UPSTREAM_ADDRESS, &upstream.address, (listen, admin), diagnostics);
     if let Some(Tracing { endpoint, .. }) = &tracing {
-        report_circle(&sections.1, "endpoint", &endpoint.authority, (listen, admin), diagnostics);
+        report_circle(&sections.1, &keys::TRACING_ENDPOINT, &endpoint.authority, (listen, admin), diagnostics);
     }
     let routes = routes::compile(&root, &streams, verifier.as_ref(), limits.idle_timeout, diagnostics);
     let bindings = routes.iter().flat_map(|table| table.routes()).flat_map(|route| route.bindings.iter().cloned());
@@ -110,13 +79,13 @@ pub(super) fn compile(
         certificates,
         verifier: verifier.map(Arc::new),
         revocations,
-        probe: root.flag("probe").unwrap_or(false),
+        probe: root.value(&keys::PROBE),
         limits,
-        replay: replay(&root.section("replay")),
-        metrics_prefix: metrics_prefix(&root.section("metrics")),
+        replay: replay(&root.section(&keys::REPLAY_SECTION)),
+        metrics_prefix: metrics_prefix(&root.section(&keys::METRICS_SECTION)),
         tracing,
-        drain: drain(&root.section("drain")),
-        writers: root.count("writers", 1..=WRITERS_MAX).map_or_else(|| cores_up_to(WRITERS), |count| count as usize),
+        drain: drain(&root.section(&keys::DRAIN_SECTION)),
+        writers: root.written(&keys::WRITERS).map_or_else(|| cores_up_to(WRITERS), |count| count as usize),
         // Last: an early return would leave keys unread, which would be reported as unknown.
         routes: Arc::new(routes?),
     })
@@ -145,12 +114,12 @@ fn report_placeholders(node: &Node, diagnostics: &Diagnostics) {
 
 /// The addresses of the client listener and the admin listener.
 fn listeners(root: &Section<'_>, options: &ReadOptions, diagnostics: &Diagnostics) -> (SocketAddr, SocketAddr) {
-    let section = root.section("admin");
-    let (written, admin) = (root.address("listen"), section.address("listen"));
-    let listen = options.listen.or(written).unwrap_or(LISTEN);
-    let admin = options.admin.or(admin).unwrap_or(ADMIN);
+    let section = root.section(&keys::ADMIN_SECTION);
+    let (listen, admin) = (root.value(&keys::LISTEN), section.value(&keys::ADMIN_LISTEN));
+    let (listen, admin) = (options.listen.unwrap_or(listen), options.admin.unwrap_or(admin));
     if address::clash(listen, admin) {
-        let place = if section.has("listen") { section.place_of("listen") } else { root.place_of("listen") };
+        let is_of_admin = section.has(&keys::ADMIN_LISTEN);
+        let place = if is_of_admin { section.place_of(&keys::ADMIN_LISTEN) } else { root.place_of(&keys::LISTEN) };
         let message = format!("`listen` ({listen}) and `admin.listen` ({admin}) are the same port of the same host");
         diagnostics.expected(place, message, "another port for one of them");
     }
@@ -160,7 +129,7 @@ fn listeners(root: &Section<'_>, options: &ReadOptions, diagnostics: &Diagnostic
 /// Reports an upstream that is sidestream itself.
 fn report_circle(
     section: &Section<'_>,
-    key: &'static str,
+    key: &dyn Entry,
     target: &str,
     (listen, admin): (SocketAddr, SocketAddr),
     diagnostics: &Diagnostics,
@@ -183,19 +152,17 @@ fn report_circle(
 }
 
 fn upstream(section: &Section<'_>, options: &ReadOptions) -> Upstream {
-    section.require("address", "the `host:port` of the REST service");
-    let timeout = |key, default| section.duration(key, TIMEOUT).unwrap_or_else(|| Duration::from_secs(default));
-    let address = section
-        .read("address", "`host:port` such as `127.0.0.1:3000`", |value| text(value).filter(|text| is_host_port(text)));
+    section.require(&keys::UPSTREAM_ADDRESS);
+    let address = section.parse(&keys::UPSTREAM_ADDRESS, |text| is_host_port(text).then_some(text));
     let overridden = options.upstream_port.map(|port| format!("127.0.0.1:{port}"));
     Upstream {
         address: overridden.unwrap_or_else(|| address.unwrap_or_default().into()),
-        connect_timeout: timeout("connect_timeout", 5),
-        read_timeout: timeout("read_timeout", 60),
-        write_timeout: timeout("write_timeout", 60),
-        keepalive: timeout("keepalive", 60),
-        pool: section.count("pool", 1..=65_536).unwrap_or(128) as usize,
-        retries: section.count("retries", 0..=RETRIES_MAX).unwrap_or(1) as usize,
+        connect_timeout: section.value(&keys::CONNECT_TIMEOUT),
+        read_timeout: section.value(&keys::READ_TIMEOUT),
+        write_timeout: section.value(&keys::WRITE_TIMEOUT),
+        keepalive: section.value(&keys::KEEPALIVE),
+        pool: section.value(&keys::POOL) as usize,
+        retries: section.value(&keys::RETRIES) as usize,
     }
 }
 
@@ -216,16 +183,15 @@ fn is_host(host: &str) -> bool {
 }
 
 fn forwarded(root: &Section<'_>) -> ForwardedTrust {
-    const EXPECTED: &str = "`none`, `all` or a list of networks such as `[10.0.0.0/8]`";
-    let section = root.section("forwarded");
-    let trust = section.read("trust", EXPECTED, |value| match value {
+    let section = root.section(&keys::FORWARDED_SECTION);
+    let trust = section.mixed(&keys::TRUST, |value| match value {
         Value::Text(text) if text == "none" => Some(ForwardedTrust::Nobody),
         Value::Text(text) if text == "all" => Some(ForwardedTrust::Everybody),
         Value::List(networks) => {
             let networks = networks.iter().filter_map(|node| {
                 let network = text(&node.value).and_then(network);
                 if network.is_none() {
-                    section.reject("trust", node, "an address or a network such as `10.0.0.0/8`");
+                    section.reject(&keys::TRUST, node, "an address or a network such as `10.0.0.0/8`");
                 }
                 network
             });
@@ -246,63 +212,59 @@ fn network(text: &str) -> Option<(IpAddr, u8)> {
 }
 
 fn limits(root: &Section<'_>, diagnostics: &Diagnostics) -> Limits {
-    let section = root.section("limits");
-    let connections = section.count("connections", COUNT).unwrap_or(CONNECTIONS_MAX);
-    let streams = section.count("streams", COUNT);
+    let section = root.section(&keys::LIMITS_SECTION);
+    let connections = section.value(&keys::CONNECTIONS);
+    let streams = section.written(&keys::STREAMS);
     if streams.is_some_and(|streams| streams > connections) {
         let message = format!("`limits.streams` is more than `limits.connections`, {connections}, allows");
-        diagnostics.wrong(section.place_of("streams"), message);
+        diagnostics.wrong(section.place_of(&keys::STREAMS), message);
     }
-    let timeout = |key, default| section.duration(key, LONG_TIMEOUT).unwrap_or_else(|| Duration::from_secs(default));
     Limits {
-        max_streams: streams.unwrap_or_else(|| STREAMS_MAX.min(connections)) as usize,
+        max_streams: streams.unwrap_or_else(|| keys::STREAMS.default.value().min(connections)) as usize,
         max_connections: connections as usize,
-        memory: section.size("memory", MEMORY).or_else(cgroup::memory_limit),
-        encodings: section.size("encodings", ENCODINGS).unwrap_or(8 << 20),
-        header_timeout: timeout("header_timeout", 10),
-        idle_timeout: timeout("idle_timeout", 75),
-        proxy_buffers: section.size("proxy_buffers", PROXY_BUFFERS).unwrap_or(64 << 20),
-        tcp_user_timeout: timeout("tcp_user_timeout", 30),
+        memory: section.written(&keys::MEMORY).or_else(cgroup::memory_limit),
+        encodings: section.value(&keys::ENCODINGS),
+        header_timeout: section.value(&keys::HEADER_TIMEOUT),
+        idle_timeout: section.value(&keys::IDLE_TIMEOUT),
+        proxy_buffers: section.value(&keys::PROXY_BUFFERS),
+        tcp_user_timeout: section.value(&keys::TCP_USER_TIMEOUT),
         quotas: quotas::compile(&section, diagnostics),
     }
 }
 
 pub(super) fn drain(section: &Section<'_>) -> DrainLimits {
     DrainLimits {
-        budget: section.duration("budget", DRAIN_BUDGET).unwrap_or(Duration::from_secs(10)),
-        reconnects_per_second: section.count("reconnects_per_second", 1..=100_000).unwrap_or(100),
+        budget: section.value(&keys::DRAIN_BUDGET),
+        reconnects_per_second: section.value(&keys::RECONNECTS_PER_SECOND),
     }
 }
 
 fn replay(section: &Section<'_>) -> ReplayLog {
     let limits = ReplayLimits {
-        events: section.count("events", REPLAY_EVENTS).unwrap_or(100_000).into(),
-        bytes: section.size("bytes", REPLAY_BYTES).unwrap_or(64 << 20) as u64,
-        time: section.duration("time", REPLAY_TIME).unwrap_or(Duration::from_secs(60)),
+        events: section.value(&keys::REPLAY_EVENTS).into(),
+        bytes: section.value(&keys::REPLAY_BYTES) as u64,
+        time: section.value(&keys::REPLAY_TIME),
     };
-    ReplayLog { limits, cache_bytes: section.size("cache", REPLAY_CACHE).unwrap_or(32 << 20) }
+    ReplayLog { limits, cache_bytes: section.value(&keys::REPLAY_CACHE) }
 }
 
 fn metrics_prefix(section: &Section<'_>) -> String {
     // Metric names may also contain colons, which are reserved for recording rules.
-    let prefix = section.read("prefix", "a metric name's beginning: `[a-zA-Z_][a-zA-Z0-9_]*`", |value| {
-        text(value).filter(|text| {
-            text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-                && text.bytes().next().is_some_and(|b| !b.is_ascii_digit())
-        })
-    });
-    prefix.unwrap_or(METRICS_PREFIX).into()
+    let is_name = |text: &str| {
+        text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+            && text.bytes().next().is_some_and(|b| !b.is_ascii_digit())
+    };
+    let prefix = section.parse(&keys::METRICS_PREFIX, |text| is_name(text).then_some(text));
+    prefix.unwrap_or(keys::METRICS_PREFIX.default.0).into()
 }
 
 fn tracing(section: &Section<'_>) -> Option<Tracing> {
-    const ENDPOINT: &str = "the URL of an OpenTelemetry collector's receiver such as `http://127.0.0.1:4318`; `https` is not \
-                            spoken here, a collector in the pod or on the node speaks it for us";
-    let endpoint = section.read("endpoint", ENDPOINT, |value| collector(text(value)?));
-    let sample = section.share("sample").unwrap_or(SAMPLE);
-    let service_name = section.read("service_name", "a text of 1 to 255 bytes", |value| {
-        text(value).filter(|text| (1..=SERVICE_NAME_BYTES_MAX).contains(&text.len()))
-    });
-    Some(Tracing { endpoint: endpoint?, sample, service_name: service_name.unwrap_or(SERVICE_NAME).into() })
+    let endpoint = section.parse(&keys::TRACING_ENDPOINT, collector);
+    let sample = section.value(&keys::TRACING_SAMPLE);
+    let is_name = |text: &str| (1..=SERVICE_NAME_BYTES_MAX).contains(&text.len());
+    let service_name = section.parse(&keys::SERVICE_NAME, |text| is_name(text).then_some(text));
+    let service_name = service_name.unwrap_or(keys::SERVICE_NAME.default.0).into();
+    Some(Tracing { endpoint: endpoint?, sample, service_name })
 }
 
 /// The URL to which spans are posted (OTLP/HTTP, "Endpoint URLs").
@@ -315,7 +277,7 @@ fn collector(written: &str) -> Option<Target> {
 /// read (which is reported), or if files are not read.
 fn secret_file(
     section: &Section<'_>,
-    key: &str,
+    key: &dyn Entry,
     node: &Node,
     files: Files<'_>,
     diagnostics: &Diagnostics,

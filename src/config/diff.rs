@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use super::keys::{self, Change};
 use super::snapshot::{DEFAULT_CLUSTER, Kafka, Limits, Snapshot, TopicConfig, Tracing, Upstream};
 use crate::route::StreamRoute;
 
@@ -26,7 +27,7 @@ impl Diff {
     pub fn between(old: &Snapshot, new: &Snapshot) -> Self {
         let mut diff = Self {
             needs_restart: needs_restart(old, new),
-            changed: process(old, new, Effect::Reload).collect(),
+            changed: process(old, new).filter(|name| !is_read_at_start(name)).collect(),
             ..Self::default()
         };
         diff.compare_routes(old, new);
@@ -75,22 +76,19 @@ fn part<T: AsRef<str>>(title: &str, names: &[T]) -> Option<String> {
     (!names.is_empty()).then(|| format!("{title}: {}", names.join(", ")))
 }
 
-/// What it takes to apply a difference.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Effect {
-    Reload,
-    Restart,
-}
-
 /// The names whose value is true.
 fn named<const N: usize>(differences: [(&'static str, bool); N]) -> impl Iterator<Item = &'static str> {
     differences.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name)
 }
 
-/// Compares everything except sources and routes, which are compared by name. Each structure is destructured without
-/// `..`, so that a new field does not compile until it is handled here.
-fn process(old: &Snapshot, new: &Snapshot, effect: Effect) -> impl Iterator<Item = &'static str> {
-    use Effect::{Reload, Restart};
+/// Whether a change of this key needs a restart, by its description.
+fn is_read_at_start(path: &str) -> bool {
+    keys::find(path).is_none_or(|key| key.change() == Change::Restart)
+}
+
+/// The keys that differ, except those of sources and routes, which are compared by name. Each structure is destructured
+/// without `..`, so that a new field does not compile until it is handled here.
+fn process(old: &Snapshot, new: &Snapshot) -> impl Iterator<Item = &'static str> {
     let Snapshot {
         listen,
         admin,
@@ -124,37 +122,35 @@ fn process(old: &Snapshot, new: &Snapshot, effect: Effect) -> impl Iterator<Item
     } = limits;
     // The pool is created at start; the other fields are applied.
     let without_pool = |upstream: &Upstream| Upstream { pool: 0, ..upstream.clone() };
-    let differences = [
-        ("listen", Restart, *listen != new.listen),
-        ("admin.listen", Restart, *admin != new.admin),
-        ("upstream", Reload, without_pool(upstream) != without_pool(&new.upstream)),
-        ("upstream.pool", Restart, upstream.pool != new.upstream.pool),
-        ("forwarded", Reload, *forwarded != new.forwarded),
-        ("auth", Reload, *verifier != new.verifier),
-        ("auth.revocations", Restart, *revocations != new.revocations),
-        ("probe", Reload, *probe != new.probe),
-        ("limits.streams", Reload, *max_streams != new.limits.max_streams),
-        ("limits.quotas", Reload, *quotas != new.limits.quotas),
-        ("limits.tcp_user_timeout", Reload, *tcp_user_timeout != new.limits.tcp_user_timeout),
-        ("replay", Restart, *replay != new.replay),
-        ("writers", Restart, *writers != new.writers),
-        ("tracing", Restart, without_sample(old) != without_sample(new)),
-        ("metrics.prefix", Restart, *metrics_prefix != new.metrics_prefix),
-        ("limits.connections", Restart, *max_connections != new.limits.max_connections),
-        ("limits.memory", Restart, *memory != new.limits.memory),
-        ("limits.encodings", Restart, *encodings != new.limits.encodings),
-        ("limits.header_timeout", Restart, *header_timeout != new.limits.header_timeout),
-        ("limits.idle_timeout", Restart, *idle_timeout != new.limits.idle_timeout),
-        ("limits.proxy_buffers", Restart, *proxy_buffers != new.limits.proxy_buffers),
-        ("tracing.sample", Reload, sample(old) != sample(new)),
-        ("drain", Reload, *drain != new.drain),
-    ];
-    let of_effect = differences.into_iter().filter(move |(_, other, differs)| *differs && *other == effect);
-    of_effect.map(|(name, ..)| name)
+    named([
+        ("listen", *listen != new.listen),
+        ("admin.listen", *admin != new.admin),
+        ("upstream", without_pool(upstream) != without_pool(&new.upstream)),
+        ("upstream.pool", upstream.pool != new.upstream.pool),
+        ("forwarded", *forwarded != new.forwarded),
+        ("auth", *verifier != new.verifier),
+        ("auth.revocations", *revocations != new.revocations),
+        ("probe", *probe != new.probe),
+        ("limits.streams", *max_streams != new.limits.max_streams),
+        ("limits.quotas", *quotas != new.limits.quotas),
+        ("limits.tcp_user_timeout", *tcp_user_timeout != new.limits.tcp_user_timeout),
+        ("replay", *replay != new.replay),
+        ("writers", *writers != new.writers),
+        ("tracing", without_sample(old) != without_sample(new)),
+        ("metrics.prefix", *metrics_prefix != new.metrics_prefix),
+        ("limits.connections", *max_connections != new.limits.max_connections),
+        ("limits.memory", *memory != new.limits.memory),
+        ("limits.encodings", *encodings != new.limits.encodings),
+        ("limits.header_timeout", *header_timeout != new.limits.header_timeout),
+        ("limits.idle_timeout", *idle_timeout != new.limits.idle_timeout),
+        ("limits.proxy_buffers", *proxy_buffers != new.limits.proxy_buffers),
+        ("tracing.sample", sample(old) != sample(new)),
+        ("drain", *drain != new.drain),
+    ])
 }
 
 fn needs_restart(old: &Snapshot, new: &Snapshot) -> Vec<String> {
-    process(old, new, Effect::Restart).map(String::from).chain(sources(old, new)).collect()
+    process(old, new).filter(|name| is_read_at_start(name)).map(String::from).chain(sources(old, new)).collect()
 }
 
 /// The sampling ratio, if tracing is enabled.

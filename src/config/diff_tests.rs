@@ -1,11 +1,12 @@
 //! Changes every key of the schema in the annotated example, which contains all keys. A reload must apply each change
-//! or name it.
+//! or name it, as the description of the key says.
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::{Value as Json, json};
 
+use crate::config::keys::{self, Change};
 use crate::config::schema::{PARSED, resolve};
 use crate::config::{Diff, Snapshot, parse};
 
@@ -32,27 +33,32 @@ const OTHERS: &[(&str, &str)] = &[
 
 struct Leaf {
     path: String,
+    /// The path without the names of users.
+    key: String,
     pointer: String,
     schema: &'static Json,
 }
 
 /// The scalar values of the example.
-fn leaves(value: &Json, schema: &'static Json, path: &str, pointer: &str, found: &mut Vec<Leaf>) {
+fn leaves(value: &Json, schema: &'static Json, [path, key]: [&str; 2], pointer: &str, found: &mut Vec<Leaf>) {
     let schema = resolve(schema);
+    let join = |path: &str, name: &str| if path.is_empty() { name.into() } else { format!("{path}.{name}") };
     match value {
         Json::Object(entries) => {
             for (name, inner) in entries {
-                let below = schema["properties"].get(name).unwrap_or_else(|| &schema["additionalProperties"]);
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                leaves(inner, below, &path, &format!("{pointer}/{}", name.replace('/', "~1")), found);
+                let declared = schema["properties"].get(name);
+                let key = if declared.is_some() { join(key, name) } else { key.into() };
+                let below = declared.unwrap_or_else(|| &schema["additionalProperties"]);
+                let pointer = format!("{pointer}/{}", name.replace('/', "~1"));
+                leaves(inner, below, [&join(path, name), &key], &pointer, found);
             }
         }
         Json::Array(items) if schema["items"].is_object() && resolve(&schema["items"])["properties"].is_object() => {
             for (n, item) in items.iter().enumerate() {
-                leaves(item, &schema["items"], path, &format!("{pointer}/{n}"), found);
+                leaves(item, &schema["items"], [path, key], &format!("{pointer}/{n}"), found);
             }
         }
-        _ => found.push(Leaf { path: path.into(), pointer: pointer.into(), schema }),
+        _ => found.push(Leaf { path: path.into(), key: key.into(), pointer: pointer.into(), schema }),
     }
 }
 
@@ -99,9 +105,9 @@ fn a_changed_key_is_applied_or_named() {
     let compile = |value: &Json| parse(&value.to_string(), "x.json", &folder);
     let before: Snapshot = compile(&example).unwrap();
     let mut found = Vec::new();
-    leaves(&example, &PARSED, "", "", &mut found);
+    leaves(&example, &PARSED, ["", ""], "", &mut found);
     assert!(found.len() > 60, "{}", found.len());
-    let (mut silent, mut untried) = (Vec::new(), Vec::new());
+    let (mut silent, mut untried, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
     for leaf in &found {
         let others = others(leaf, example.pointer(&leaf.pointer).unwrap());
         let compiled = others.into_iter().find_map(|other| {
@@ -110,12 +116,21 @@ fn a_changed_key_is_applied_or_named() {
             compile(&changed).ok()
         });
         match compiled {
-            Some(now) if Diff::between(&before, &now).is_empty() => silent.push(&leaf.path),
-            Some(_) => {}
+            Some(now) => {
+                let diff = Diff::between(&before, &now);
+                let needs_restart = !diff.needs_restart.is_empty();
+                match keys::find(&leaf.key).unwrap().change() {
+                    _ if diff.is_empty() => silent.push(&leaf.path),
+                    Change::LiveIfRead => {}
+                    change if (change == Change::Restart) == needs_restart => {}
+                    change => wrong.push(format!("{} is described as {change:?}, but: {diff}", leaf.path)),
+                }
+            }
             None => untried.push(&leaf.path),
         }
     }
     assert!(silent.is_empty(), "a reload ignores {silent:?}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let keys: std::collections::BTreeSet<&str> = untried.iter().map(|path| path.as_str()).collect();
     let known: std::collections::BTreeSet<&str> = UNTRIED.iter().copied().collect();
     assert_eq!(keys, known, "keys for which no other value was found, and those that the next test tries");

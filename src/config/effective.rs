@@ -1,7 +1,6 @@
 //! A configuration with all defaults of the schema filled in.
 //!
-//! The schema is `conf/sidestream.schema.json`: descriptions, defaults and units for users and editors. It validates
-//! nothing here, which is the compiler's task; tests keep them consistent.
+//! The schema follows from the descriptions in `keys/`. It validates nothing here, which is the compiler's task.
 
 use std::path::Path;
 
@@ -43,7 +42,7 @@ fn fill_from(snapshot: &Snapshot, filled: &mut Json) {
         for TopicConfig { name, source, .. } in &cluster.topics {
             let topic = &mut filled["topics"][&**name];
             if topic.is_null() {
-                *topic = fill(&PARSED["$defs"]["topic"], None);
+                *topic = fill(&PARSED["properties"]["topics"]["additionalProperties"], None);
             }
             topic["topic"] = json!(&**source);
         }

@@ -12,6 +12,7 @@ mod diff;
 mod effective;
 mod excerpt;
 mod file;
+mod keys;
 mod nearest;
 mod schema;
 mod secrets;
@@ -28,11 +29,10 @@ use std::time::Duration;
 pub use brief::Brief;
 pub use budget::Budget;
 pub use certificates::Certificates;
-pub use compile::ADMIN as ADMIN_LISTEN;
 pub use diagnostic::{Diagnostic, Severity};
 pub use diff::Diff;
 pub use effective::effective;
-pub use schema::SCHEMA;
+pub use schema::schema;
 pub use snapshot::Snapshot;
 pub(crate) use source::fingerprint;
 pub use source::{Fingerprint, check_file, read_secret_text};
@@ -134,6 +134,9 @@ pub fn read_with(path: &Path, options: &ReadOptions) -> Reading {
     reading
 }
 
+/// The default address of metrics and health checks.
+pub const ADMIN_LISTEN: SocketAddr = keys::ADMIN_ADDRESS;
+
 /// The address of the admin listener in a configuration, regardless of other errors. No other file is read.
 ///
 /// # Errors
@@ -145,15 +148,14 @@ pub fn admin_listen(path: &Path) -> Result<SocketAddr, LoadError> {
     let Some(root) = tree(&text, &diagnostics) else {
         return Err(LoadError::Invalid(diagnostics.into_found(&text, None).0));
     };
-    let listen = Section::open("", &root, &diagnostics).section("admin").address("listen");
-    Ok(listen.unwrap_or(ADMIN_LISTEN))
+    Ok(Section::open("", &root, &diagnostics).section(&keys::ADMIN_SECTION).value(&keys::ADMIN_LISTEN))
 }
 
 /// The time limit of a drain in this configuration, regardless of other errors; `None` if it is not YAML.
 pub(crate) fn drain_budget(text: &str) -> Option<Duration> {
     let diagnostics = Diagnostics::new("");
     let root = tree(text, &diagnostics)?;
-    let section = Section::open("", &root, &diagnostics).section("drain");
+    let section = Section::open("", &root, &diagnostics).section(&keys::DRAIN_SECTION);
     Some(compile::drain(&section).budget)
 }
 
@@ -215,5 +217,7 @@ fn lines(diagnostics: &[Diagnostic]) -> String {
 
 #[cfg(test)]
 mod bindings_tests;
+#[cfg(test)]
+mod refusal_tests;
 #[cfg(test)]
 mod tests;

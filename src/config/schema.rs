@@ -1,13 +1,56 @@
-//! The JSON Schema of the configuration, parsed: keys, defaults, and which values may be secrets.
+//! The JSON Schema of the configuration, from the descriptions of its keys: for editors, for defaults that are written
+//! out, and for which values may be secrets.
 
 use std::sync::LazyLock;
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
-/// The JSON Schema (draft 2020-12) of a configuration.
-pub const SCHEMA: &str = include_str!("../../conf/sidestream.schema.json");
+use super::keys::ROOT;
 
-pub(super) static PARSED: LazyLock<Json> = LazyLock::new(|| serde_json::from_str(SCHEMA).unwrap_or_default());
+pub(super) static PARSED: LazyLock<Json> = LazyLock::new(|| {
+    let mut schema = ROOT.schema();
+    schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+    schema["title"] = json!("sidestream");
+    schema["description"] = json!(
+        "The configuration of sidestream. `sidestream check` also finds what a schema cannot express: unresolved names, \
+         overlapping routes, keys that serve no algorithm."
+    );
+    schema["$defs"] = definitions();
+    schema
+});
+
+/// The JSON Schema (draft 2020-12) of a configuration, as text.
+pub fn schema() -> String {
+    format!("{:#}", *PARSED)
+}
+
+/// Types that several keys have.
+fn definitions() -> Json {
+    json!({
+        "address": { "type": "string", "pattern": "^([0-9.]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$" },
+        "bindingSource": { "type": "string", "pattern": "^(path|claims)\\..+$" },
+        "bindingSources": {
+            "oneOf": [
+                { "$ref": "#/$defs/bindingSource" },
+                { "type": "array", "items": { "$ref": "#/$defs/bindingSource" }, "minItems": 1, "maxItems": 16 },
+            ],
+        },
+        "duration": {
+            "type": "string", "pattern": "^[0-9]+ *(ms|s|m|h)$", "examples": ["250ms", "15s", "2m", "1h"],
+        },
+        "origin": {
+            "type": "string", "pattern": "^(key|header:.+|const:.+|/.*)$",
+            "examples": ["/user/id", "key", "header:tenant", "const:order-changed"],
+        },
+        "size": {
+            "anyOf": [
+                { "type": "integer", "minimum": 0 },
+                { "type": "string", "pattern": "^[0-9]+( *(B|KiB|MiB|GiB|KB|MB|GB))?$" },
+            ],
+            "examples": ["64KiB", "16MB"],
+        },
+    })
+}
 
 /// Resolves a reference into `$defs`.
 pub(super) fn resolve(schema: &Json) -> &Json {

@@ -5,10 +5,12 @@
 //! itself, except for texts that contain such a name.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use serde_json::Value as Json;
 
 use super::file::{Node, Place, Value};
+use super::keys::secret_names;
 use super::nearest::nearest;
 use super::schema::{PARSED, resolve};
 
@@ -19,8 +21,8 @@ const WORDS: [&str; 4] = ["pw", "pem", "ssl", "key_file"];
 /// Words whose typos are recognized, up to an edit distance of [`EDITS_MAX`].
 const MISSPELLED: [&str; 5] = ["password", "passphrase", "secret", "credentials", "properties"];
 const EDITS_MAX: usize = 2;
-/// Keys of the schema whose values are secrets, or where a secret could replace the name of its file.
-const HOLDERS: [&str; 4] = ["properties", "property_files", "key_file", "jwks_file"];
+/// Keys whose values are secrets, or where a secret could replace the name of its file.
+static HOLDERS: LazyLock<Vec<&'static str>> = LazyLock::new(secret_names);
 
 /// Whether a text contains the name of a secret, a typo of one, or a URL with credentials (RFC 3986 section 3.2.1).
 pub(super) fn mentions_secret(text: &str) -> bool {

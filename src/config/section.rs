@@ -1,17 +1,14 @@
-//! Reads the keys of one mapping, each by name and type, and reports invalid values with their position.
+//! Reads the keys of one mapping, each by its description in `keys/`, and reports invalid values with their position.
 //!
 //! An error does not stop the compiler: it is reported, and the key counts as absent. When a section is dropped, it
 //! reports the keys that were not read.
 
 use std::cell::RefCell;
 use std::fmt::Display;
-use std::net::SocketAddr;
-use std::ops::RangeInclusive;
-use std::time::Duration;
 
 use super::diagnostic::{Diagnostics, alternatives, did_you_mean};
 use super::file::{Name, Node, Place, Value};
-use super::units::{parse_duration, parse_size, write_duration, write_size};
+use super::keys::{Entry, Key, Kind, List, Mixed, Required, Scalar, Sub, Text, Valued};
 
 /// A mapping, and which of its keys have been read.
 pub(super) struct Section<'a> {
@@ -43,7 +40,10 @@ impl<'a> Section<'a> {
     }
 
     /// The section under this key; empty if it is absent.
-    pub(super) fn section(&self, key: &'static str) -> Self {
+    pub(super) fn section<D>(&self, key: &Key<Sub, D>) -> Self
+    where
+        Key<Sub, D>: Entry,
+    {
         let path = self.path_of(key);
         match self.get(key) {
             Some(node) => Self::open(&path, node, self.diagnostics),
@@ -57,35 +57,84 @@ impl<'a> Section<'a> {
     }
 
     /// The position of the key's value, or of the section if it is absent.
-    pub(super) fn place_of(&self, key: &'static str) -> Place {
+    pub(super) fn place_of(&self, key: &dyn Entry) -> Place {
         self.get(key).map_or(self.place, |node| node.place)
     }
 
-    pub(super) fn has(&self, key: &'static str) -> bool {
+    pub(super) fn has(&self, key: &dyn Entry) -> bool {
         self.get(key).is_some()
     }
 
     /// Reports a required key that is absent.
-    pub(super) fn require(&self, key: &'static str, meaning: &str) {
+    pub(super) fn require<K: Kind>(&self, key: &Key<K, Required>) {
+        self.require_as(key, key.default.0);
+    }
+
+    /// Reports an absent key that is required here.
+    pub(super) fn require_as(&self, key: &dyn Entry, meaning: &str) {
         if !self.has(key) && !self.is_mistaken {
             self.diagnostics.wrong(self.place, format!("`{}` is missing: {meaning}", self.path_of(key)));
         }
     }
 
     /// The value of a key as written. `key:` without a value counts as absent.
-    pub(super) fn get(&self, key: &'static str) -> Option<&'a Node> {
-        self.asked.borrow_mut().push(key);
-        let node = self.entries.iter().find(|(name, _)| name.text == key).map(|(_, node)| node);
+    pub(super) fn get(&self, key: &dyn Entry) -> Option<&'a Node> {
+        self.asked.borrow_mut().push(key.name());
+        let node = self.entries.iter().find(|(name, _)| name.text == key.name()).map(|(_, node)| node);
         node.filter(|node| !matches!(node.value, Value::Nothing))
     }
 
-    /// The value of a key, converted by `read`.
-    pub(super) fn read<T>(
+    /// The value of a key, or its default.
+    pub(super) fn value<K: Scalar, D: Valued<K::Value>>(&self, key: &Key<K, D>) -> K::Value
+    where
+        Key<K, D>: Entry,
+    {
+        self.written(key).unwrap_or_else(|| key.default.value())
+    }
+
+    /// The value of a key, if it is present.
+    pub(super) fn written<K: Scalar, D>(&self, key: &Key<K, D>) -> Option<K::Value>
+    where
+        Key<K, D>: Entry,
+    {
+        self.read(key, key.kind.expected(), |value| key.kind.read(value))
+    }
+
+    /// The text of a key, if it is present.
+    pub(super) fn text<D>(&self, key: &Key<Text, D>) -> Option<&'a str>
+    where
+        Key<Text, D>: Entry,
+    {
+        self.parse(key, Some)
+    }
+
+    /// The text of a key, converted by `parse`.
+    pub(super) fn parse<T, D>(&self, key: &Key<Text, D>, parse: impl Fn(&'a str) -> Option<T>) -> Option<T>
+    where
+        Key<Text, D>: Entry,
+    {
+        self.parse_as(key, key.kind.expected, parse)
+    }
+
+    /// The text of a key where something else is expected than its description says.
+    pub(super) fn parse_as<T>(
         &self,
-        key: &'static str,
-        expected: impl Display,
-        read: impl Fn(&'a Value) -> Option<T>,
+        key: &dyn Entry,
+        expected: &str,
+        parse: impl Fn(&'a str) -> Option<T>,
     ) -> Option<T> {
+        self.read(key, expected, |value| parse(text(value)?))
+    }
+
+    /// A value of several types, converted by `read`.
+    pub(super) fn mixed<T, D>(&self, key: &Key<Mixed, D>, read: impl Fn(&'a Value) -> Option<T>) -> Option<T>
+    where
+        Key<Mixed, D>: Entry,
+    {
+        self.read(key, key.kind.expected, read)
+    }
+
+    fn read<T>(&self, key: &dyn Entry, expected: impl Display, read: impl Fn(&'a Value) -> Option<T>) -> Option<T> {
         let node = self.get(key)?;
         let value = read(&node.value);
         // Placeholders have been reported.
@@ -96,13 +145,13 @@ impl<'a> Section<'a> {
     }
 
     /// Reports that the value of a key, or an element of it, is invalid.
-    pub(super) fn reject(&self, key: &str, node: &Node, expected: impl Display) {
+    pub(super) fn reject(&self, key: &dyn Entry, node: &Node, expected: impl Display) {
         let message = format!("`{}`: found {}", self.path_of(key), node.describe());
         self.diagnostics.expected(node.place, message, expected.to_string());
     }
 
     /// The elements of a list; none if it is absent.
-    pub(super) fn list(&self, key: &'static str) -> &'a [Node] {
+    pub(super) fn list(&self, key: &dyn Entry) -> &'a [Node] {
         let list = self.read(key, "a list", |value| match value {
             Value::List(list) => Some(&list[..]),
             _ => None,
@@ -110,8 +159,35 @@ impl<'a> Section<'a> {
         list.unwrap_or_default()
     }
 
+    /// A list of distinct texts that satisfy `is_good`. `reason` may explain an invalid one.
+    pub(super) fn texts<D>(
+        &self,
+        key: &Key<List, D>,
+        is_good: fn(&str) -> bool,
+        reason: fn(&str) -> Option<&'static str>,
+    ) -> Box<[Box<str>]>
+    where
+        Key<List, D>: Entry,
+    {
+        let mut good: Vec<Box<str>> = Vec::new();
+        for node in self.list(key) {
+            let written = text(&node.value).unwrap_or_default();
+            if !is_good(written) {
+                match reason(written) {
+                    Some(reason) => self.diagnostics.expected(node.place, reason, key.kind.expected),
+                    None => self.reject(key, node, key.kind.expected),
+                }
+            } else if good.iter().any(|earlier| **earlier == *written) {
+                self.diagnostics.wrong(node.place, format!("`{written}` is listed twice"));
+            } else {
+                good.push(written.into());
+            }
+        }
+        good.into()
+    }
+
     /// The entries of a mapping with user-defined keys.
-    pub(super) fn entries(&self, key: &'static str) -> &'a [(Name, Node)] {
+    pub(super) fn entries(&self, key: &dyn Entry) -> &'a [(Name, Node)] {
         let entries = self.read(key, "a mapping", |value| match value {
             Value::Map(entries) => Some(&entries[..]),
             _ => None,
@@ -121,71 +197,13 @@ impl<'a> Section<'a> {
         entries
     }
 
-    pub(super) fn text(&self, key: &'static str, expected: &str) -> Option<&'a str> {
-        self.read(key, expected, text)
-    }
-
-    pub(super) fn flag(&self, key: &'static str) -> Option<bool> {
-        self.read(key, "`true` or `false`", |value| match value {
-            Value::Flag(flag) => Some(*flag),
-            _ => None,
-        })
-    }
-
-    /// An address to listen on; port 0 selects a free one.
-    pub(super) fn address(&self, key: &'static str) -> Option<SocketAddr> {
-        self.read(key, "an IP address and a port such as `0.0.0.0:8080`", |value| text(value)?.parse().ok())
-    }
-
-    /// A value from a fixed set.
-    pub(super) fn choice<T: Copy>(&self, key: &'static str, choices: &[(&str, T)]) -> Option<T> {
-        self.read(key, alternatives(choices.iter().map(|(name, _)| *name)), |value| {
-            let written = text(value)?;
-            choices.iter().find(|(name, _)| *name == written).map(|(_, choice)| *choice)
-        })
-    }
-
-    pub(super) fn duration(&self, key: &'static str, range: RangeInclusive<Duration>) -> Option<Duration> {
-        let [low, high] = [*range.start(), *range.end()].map(write_duration);
-        let expected = format!("a duration with its unit (ms, s, m, h) between {low} and {high}");
-        self.read(key, expected, |value| parse_duration(text(value)?).filter(|duration| range.contains(duration)))
-    }
-
-    /// A size in bytes.
-    pub(super) fn size(&self, key: &'static str, range: RangeInclusive<u64>) -> Option<usize> {
-        let [low, high] = [*range.start(), *range.end()].map(write_size);
-        let expected = format!("a size (bytes, or with KiB, MiB, GiB, KB, MB, GB) between {low} and {high}");
-        self.read(key, expected, |value| {
-            let bytes = match value {
-                Value::Integer(number) => u64::try_from(*number).ok()?,
-                _ => parse_size(text(value)?)?,
-            };
-            usize::try_from(bytes).ok().filter(|_| range.contains(&bytes))
-        })
-    }
-
-    /// A plain number.
-    pub(super) fn count(&self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
-        let expected = format!("a whole number between {} and {}", range.start(), range.end());
-        self.read(key, expected, |value| match value {
-            Value::Integer(number) => u32::try_from(*number).ok().filter(|number| range.contains(number)),
-            _ => None,
-        })
-    }
-
-    /// A number between 0 and 1.
-    pub(super) fn share(&self, key: &'static str) -> Option<f64> {
-        self.read(key, "a number between 0 and 1", |value| match value {
-            Value::Integer(0) => Some(0.0),
-            Value::Integer(1) => Some(1.0),
-            Value::Fraction(share) => Some(*share).filter(|share| (0.0..=1.0).contains(share)),
-            _ => None,
-        })
-    }
-
     /// The key with the section's path, for messages.
-    pub(super) fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() { key.into() } else { format!("{}.{key}", self.path) }
+    pub(super) fn path_of(&self, key: &dyn Entry) -> String {
+        self.path_below(key.name())
+    }
+
+    fn path_below(&self, name: &str) -> String {
+        if self.path.is_empty() { name.into() } else { format!("{}.{name}", self.path) }
     }
 
     fn report_repetitions(&self, entries: &[(Name, Node)]) {
@@ -205,10 +223,10 @@ impl Drop for Section<'_> {
         #[cfg(test)]
         for key in &known {
             let is_there = self.entries.iter().any(|(name, _)| name.text == *key);
-            *self.diagnostics.asked.borrow_mut().entry(self.path_of(key)).or_default() |= is_there;
+            *self.diagnostics.asked.borrow_mut().entry(self.path_below(key)).or_default() |= is_there;
         }
         for (name, _) in self.entries.iter().filter(|(name, _)| !known.contains(&name.text.as_str())) {
-            let written = self.path_of(&name.text);
+            let written = self.path_below(&name.text);
             let hint = did_you_mean(&name.text, known.iter().copied());
             let expected = alternatives(known.iter().copied());
             self.diagnostics.expected(name.place, format!("unknown key `{written}`{hint}"), expected);

@@ -3,14 +3,13 @@
 use crate::access::{Binding, Rule, Source};
 use crate::config::diagnostic::{Diagnostics, alternatives, did_you_mean};
 use crate::config::file::{Name, Node, Value};
+use crate::config::keys;
 use crate::config::section::{Section, text};
 use crate::route::{Admission, Pattern, Stream};
 
 /// The most sources of one key.
 const SOURCES_MAX: usize = 16;
 const RULES: [(&str, Rule); 3] = [("any", Rule::Any), ("all", Rule::All), ("prefix", Rule::Prefix)];
-const EXPECTED: &str = "`path.<parameter>`, `claims.<claim>` such as `claims.sub`, a list of them, or one of `any`, `all` \
-                        and `prefix` with such a list";
 
 /// The context of a route's bindings.
 pub(super) struct Bindings<'a> {
@@ -25,7 +24,7 @@ pub(super) struct Bindings<'a> {
 impl Bindings<'_> {
     pub(super) fn compile(&self) -> Box<[Binding]> {
         let mut bindings: Vec<Binding> = Vec::new();
-        for (key, node) in self.section.entries("bind") {
+        for (key, node) in self.section.entries(&keys::BIND) {
             if let Some(stream) = self.stream
                 && !stream.keys.iter().any(|declared| **declared == *key.text)
             {
@@ -100,7 +99,7 @@ impl Bindings<'_> {
     }
 
     fn reject<T>(&self, node: &Node) -> Option<T> {
-        self.section.reject("bind", node, EXPECTED);
+        self.section.reject(&keys::BIND, node, keys::BIND.kind.expected);
         None
     }
 }

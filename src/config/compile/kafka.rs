@@ -1,6 +1,5 @@
 //! `kafka` and `clusters`: the brokers of each cluster, the properties for librdkafka, and the topics.
 
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use super::streams::Streams;
 use super::{Files, is_host, is_host_port, secret_file, topics};
 use crate::config::diagnostic::Diagnostics;
 use crate::config::file::{Name, Place, Value};
+use crate::config::keys;
 use crate::config::section::{Section, text};
 use crate::config::snapshot::{DEFAULT_CLUSTER, Kafka};
 use crate::config::source::check_file;
@@ -16,8 +16,6 @@ use crate::kafka_properties::{FILE_PROPERTIES, PROBE, PropertyError, Remark, che
 /// Each cluster has clients with their own threads and buffers.
 const CLUSTERS_MAX: usize = 16;
 
-const WARM_UP: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10 * 60);
-
 /// The clusters with topics: that of the section `kafka` first, even without topics, then the others.
 pub(super) fn compile(
     root: &Section<'_>,
@@ -25,11 +23,11 @@ pub(super) fn compile(
     files: Files<'_>,
     diagnostics: &Diagnostics,
 ) -> Vec<Kafka> {
-    let section = root.section("kafka");
+    let section = root.section(&keys::KAFKA_SECTION);
     let mut clusters = vec![cluster(DEFAULT_CLUSTER, &section, files, diagnostics)];
-    clusters[0].warm_up = section.duration("warm_up", WARM_UP).unwrap_or(Duration::from_secs(10));
+    clusters[0].warm_up = section.value(&keys::WARM_UP);
     clusters[0].required_for_readiness = required_for_readiness(&section, diagnostics);
-    for (name, node) in root.entries("clusters") {
+    for (name, node) in root.entries(&keys::CLUSTERS) {
         check_cluster_name(name, diagnostics);
         let section = Section::open(&format!("clusters.{}", name.text), node, diagnostics);
         let Kafka { warm_up, required_for_readiness, .. } = clusters[0];
@@ -37,7 +35,7 @@ pub(super) fn compile(
         clusters.push(Kafka { warm_up, required_for_readiness, ..other });
     }
     if clusters.len() > CLUSTERS_MAX {
-        diagnostics.wrong(root.place_of("clusters"), format!("more than {CLUSTERS_MAX} clusters"));
+        diagnostics.wrong(root.place_of(&keys::CLUSTERS), format!("more than {CLUSTERS_MAX} clusters"));
     }
     let names: Vec<_> = clusters.iter().map(|cluster| cluster.cluster.clone()).collect();
     let names: Vec<&str> = names.iter().map(|name| &**name).collect();
@@ -55,10 +53,10 @@ pub(super) fn keep_read(clusters: &mut Vec<Kafka>) {
 }
 
 fn required_for_readiness(section: &Section<'_>, diagnostics: &Diagnostics) -> bool {
-    let required = section.flag("required_for_readiness").unwrap_or_default();
+    let required = section.value(&keys::REQUIRED_FOR_READINESS);
     if required {
         let message = "while no broker answers, `/readyz` fails and takes the service's own traffic with it";
-        diagnostics.warn(section.place_of("required_for_readiness"), message);
+        diagnostics.warn(section.place_of(&keys::REQUIRED_FOR_READINESS), message);
     }
     required
 }
@@ -71,11 +69,9 @@ fn check_cluster_name(name: &Name, diagnostics: &Diagnostics) {
 }
 
 fn cluster(name: &str, section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> Kafka {
-    section.require("brokers", "the `host:port` of one or more brokers, with commas between");
-    let expected = "`host:port`, or several with commas between";
-    let brokers = section.read("brokers", expected, |value| {
-        text(value).filter(|text| text.split(',').all(|broker| is_broker(broker.trim())))
-    });
+    section.require(&keys::BROKERS);
+    let brokers =
+        section.parse(&keys::BROKERS, |text| text.split(',').all(|broker| is_broker(broker.trim())).then_some(text));
     let before = diagnostics.count();
     let properties = properties(section, files, diagnostics);
     let (property_files, secrets) = property_files(section, files, diagnostics);
@@ -114,14 +110,14 @@ fn check_protocols(section: &Section<'_>, brokers: &str, properties: &[(String, 
     for other in protocols.filter(|protocol| !protocol.eq_ignore_ascii_case(written)) {
         let message =
             format!("`{other}://` is another protocol than that of `{PROTOCOL}`: these brokers are passed over");
-        diagnostics.expected(section.place_of("brokers"), message, "`host:port` alone");
+        diagnostics.expected(section.place_of(&keys::BROKERS), message, "`host:port` alone");
     }
 }
 
 /// Messages contain no values, which may be secrets.
 fn properties(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> Vec<(String, String)> {
     let mut properties = Vec::new();
-    for (name, node) in section.entries("properties") {
+    for (name, node) in section.entries(&keys::PROPERTIES) {
         match property_value(&node.value) {
             Some(value) => {
                 check(name, &value, node.place, diagnostics);
@@ -159,13 +155,13 @@ fn file_named(name: &Name, value: String, place: Place, files: Files<'_>, diagno
 type InFiles = (Vec<(String, PathBuf)>, Vec<(String, String)>);
 
 fn property_files(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> InFiles {
-    let written = section.entries("properties");
+    let written = section.entries(&keys::PROPERTIES);
     let (mut named, mut values) = (Vec::new(), Vec::new());
-    for (name, node) in section.entries("property_files") {
+    for (name, node) in section.entries(&keys::PROPERTY_FILES) {
         if written.iter().any(|(other, _)| other.text == name.text) {
             diagnostics.wrong(name.place, format!("`{}` is given in `properties` too", name.text));
         }
-        let bytes = secret_file(section, "property_files", node, files, diagnostics);
+        let bytes = secret_file(section, &keys::PROPERTY_FILES, node, files, diagnostics);
         match bytes.map(String::from_utf8) {
             Some(Ok(value)) => {
                 check(name, &value, node.place, diagnostics);
@@ -211,9 +207,9 @@ fn try_properties(
         properties.retain(|(name, _)| !needs_file(name));
     }
     let place = |property: Option<String>| {
-        let entries = ["properties", "property_files"].map(|key| section.entries(key));
+        let entries = [section.entries(&keys::PROPERTIES), section.entries(&keys::PROPERTY_FILES)];
         let named = entries.iter().copied().flatten().find(|(name, _)| Some(&name.text) == property.as_ref());
-        named.map_or_else(|| section.place_of("properties"), |(_, node)| node.place)
+        named.map_or_else(|| section.place_of(&keys::PROPERTIES), |(_, node)| node.place)
     };
     match try_client(&properties) {
         Ok(warnings) => warnings.into_iter().for_each(|Remark { property, reason }| {

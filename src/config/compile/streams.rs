@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::diagnostic::Diagnostics;
 use crate::config::file::{Name, Node, Value};
+use crate::config::keys;
 use crate::config::section::{Section, text};
-use crate::event::{TOPIC_NAME_BYTES_MAX, Topic, is_topic_name};
+use crate::event::{Topic, is_topic_name};
 use crate::reserved::{FIELDS, HEADERS, is_taken};
 use crate::route::Stream;
 
@@ -19,7 +20,7 @@ const KEY_NAME_BYTES_MAX: usize = 64;
 pub(super) type Streams = BTreeMap<Arc<str>, Arc<Stream>>;
 
 pub(super) fn compile(root: &Section<'_>, diagnostics: &Diagnostics) -> Streams {
-    root.entries("streams")
+    root.entries(&keys::STREAMS_SECTION)
         .iter()
         .map(|(name, node)| {
             let stream = stream(name, node, diagnostics);
@@ -33,12 +34,11 @@ fn stream(name: &Name, node: &Node, diagnostics: &Diagnostics) -> Stream {
         diagnostics.expected(name.place, format!("`{}` is not a valid stream name", name.text), "`[A-Za-z0-9._-]+`");
     }
     let section = Section::open(&format!("streams.{}", name.text), node, diagnostics);
-    section.require("topics", "the topics that the stream carries");
+    section.require(&keys::STREAM_TOPICS);
     let mut topics: Vec<Topic> = Vec::new();
-    for node in section.list("topics") {
+    for node in section.list(&keys::STREAM_TOPICS) {
         let Some(topic) = text(&node.value).filter(|text| is_topic_name(text)) else {
-            let expected = format!("a topic's name: 1 to {TOPIC_NAME_BYTES_MAX} characters of `[A-Za-z0-9._-]`");
-            section.reject("topics", node, expected);
+            section.reject(&keys::STREAM_TOPICS, node, keys::STREAM_TOPICS.kind.expected);
             continue;
         };
         if topics.iter().any(|earlier| **earlier == *topic) {
@@ -46,9 +46,10 @@ fn stream(name: &Name, node: &Node, diagnostics: &Diagnostics) -> Stream {
         }
         topics.push(topic.into());
     }
-    if section.get("topics").is_some_and(|node| matches!(&node.value, Value::List(list) if list.is_empty())) {
+    if section.get(&keys::STREAM_TOPICS).is_some_and(|node| matches!(&node.value, Value::List(list) if list.is_empty()))
+    {
         let message = format!("`topics` of the stream `{}` is empty: it carries one at least", name.text);
-        diagnostics.wrong(section.place_of("topics"), message);
+        diagnostics.wrong(section.place_of(&keys::STREAM_TOPICS), message);
     }
     topics.sort();
     let keys = keys(&section, diagnostics);
@@ -58,10 +59,9 @@ fn stream(name: &Name, node: &Node, diagnostics: &Diagnostics) -> Stream {
 
 fn keys(section: &Section<'_>, diagnostics: &Diagnostics) -> Box<[Arc<str>]> {
     let mut keys: Vec<Arc<str>> = Vec::new();
-    for node in section.list("keys") {
+    for node in section.list(&keys::STREAM_KEYS) {
         let Some(key) = text(&node.value).filter(|text| is_key_name(text)) else {
-            let expected = format!("a key: 1 to {KEY_NAME_BYTES_MAX} characters of `[A-Za-z0-9_.-]`");
-            section.reject("keys", node, expected);
+            section.reject(&keys::STREAM_KEYS, node, keys::STREAM_KEYS.kind.expected);
             continue;
         };
         if ENVELOPE.contains(&key) || is_taken(key, &FIELDS) || is_taken(key, &[HEADERS]) {

@@ -1,8 +1,5 @@
 //! `auth`: the accepted issuers. Their keys are read and checked against the algorithms.
 
-use std::ops::RangeInclusive;
-use std::time::Duration;
-
 use http::Uri;
 
 use super::{Files, secret_file};
@@ -10,34 +7,25 @@ use crate::auth::{
     Algorithm, BadKey, Issuer, KeyFile, KeyLocation, KeySource, SECRET_BYTES_MIN, Tickets, TokenKey, TrustedIssuer,
     Verifier,
 };
-use crate::config::diagnostic::{Diagnostics, alternatives};
+use crate::config::diagnostic::Diagnostics;
+use crate::config::keys::{self, ALGORITHM_NAMES, Entry};
 use crate::config::section::{Section, text};
 use crate::http_client::is_loopback;
 
-const ISSUER: &str = "what `iss` must be";
-/// The possible sources of an issuer's keys.
-const KEY_PLACES: [&str; 4] = ["key_file", "jwks_file", "jwks_url", "discovery"];
-/// What names an issuer.
-const ISSUER_KEYS: [&str; 9] =
-    ["issuers", "issuer", "audience", "algorithms", "key_file", "jwks_file", "jwks_url", "discovery", "jwks_keep"];
-/// How long keys are used after they could not be requested again.
-const JWKS_KEEP: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(30 * 24 * 60 * 60);
-const LEEWAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(5 * 60);
-const TICKET_LIFETIME: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(5 * 60);
-const TICKET_PATH: &str = "/.well-known/sidestream/tickets";
-const ALGORITHMS: [(&str, Algorithm); 12] = [
-    ("HS256", Algorithm::HS256),
-    ("HS384", Algorithm::HS384),
-    ("HS512", Algorithm::HS512),
-    ("RS256", Algorithm::RS256),
-    ("RS384", Algorithm::RS384),
-    ("RS512", Algorithm::RS512),
-    ("PS256", Algorithm::PS256),
-    ("PS384", Algorithm::PS384),
-    ("PS512", Algorithm::PS512),
-    ("ES256", Algorithm::ES256),
-    ("ES384", Algorithm::ES384),
-    ("EdDSA", Algorithm::EdDSA),
+/// A possible source of an issuer's keys.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum KeyPlace {
+    File,
+    Set,
+    Url,
+    Discovery,
+}
+
+const KEY_PLACES: [(KeyPlace, &dyn Entry); 4] = [
+    (KeyPlace::File, &keys::KEY_FILE),
+    (KeyPlace::Set, &keys::JWKS_FILE),
+    (KeyPlace::Url, &keys::JWKS_URL),
+    (KeyPlace::Discovery, &keys::DISCOVERY),
 ];
 
 /// `None` if `auth` is absent or invalid.
@@ -47,20 +35,20 @@ pub(super) fn compile(
     files: Files<'_>,
     diagnostics: &Diagnostics,
 ) -> Option<Verifier> {
-    if !root.has("auth") {
+    if !root.has(&keys::AUTH_SECTION) {
         return None;
     }
-    let has_issuer = ISSUER_KEYS.iter().any(|key| section.has(key));
-    let is_alone = section.has("forward") && !has_issuer;
+    let has_issuer = section.has(&keys::ISSUERS) || keys::ISSUER.keys().any(|key| section.has(key));
+    let is_alone = section.has(&keys::FORWARD) && !has_issuer;
     let issuers = if is_alone {
         report_without_issuers(section, diagnostics);
         Some(Vec::new())
-    } else if section.has("issuers") {
+    } else if section.has(&keys::ISSUERS) {
         several(section, files, diagnostics)
     } else {
         issuer(section, files, diagnostics).map(|only| vec![only])
     };
-    let leeway = section.duration("leeway", LEEWAY).unwrap_or(Duration::from_secs(5));
+    let leeway = section.value(&keys::LEEWAY);
     let cookie = cookie(section);
     let tickets = tickets(section, files, diagnostics);
     issuers.map(|issuers| Verifier::new(issuers, cookie, leeway).with_tickets(tickets))
@@ -68,46 +56,48 @@ pub(super) fn compile(
 
 /// Keys that need a token.
 fn report_without_issuers(auth: &Section<'_>, diagnostics: &Diagnostics) {
-    for key in ["cookie", "tickets"].into_iter().filter(|key| auth.has(key)) {
-        let message = format!("`auth.{key}` is of no use without an issuer: `auth.forward` verifies no token");
+    let of_tokens: [&dyn Entry; 2] = [&keys::COOKIE, &keys::TICKETS];
+    for key in of_tokens.into_iter().filter(|key| auth.has(*key)) {
+        let path = auth.path_of(key);
+        let message = format!("`{path}` is of no use without an issuer: `auth.forward` verifies no token");
         diagnostics.expected(auth.place_of(key), message, "`auth.issuers`");
     }
 }
 
 /// `None` if tickets are not configured, or are invalid.
 fn tickets(auth: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> Option<Tickets> {
-    let section = auth.section("tickets");
-    let lifetime = section.duration("lifetime", TICKET_LIFETIME).unwrap_or(Duration::from_secs(30));
+    let section = auth.section(&keys::TICKETS);
+    let lifetime = section.value(&keys::TICKET_LIFETIME);
     let is_path =
-        |text: &&str| text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && !b"?#%".contains(&b));
-    let path = section.read("path", "a path such as `/tickets`", |value| text(value).filter(is_path));
-    if !auth.has("tickets") {
+        |text: &str| text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && !b"?#%".contains(&b));
+    let path = section.parse(&keys::TICKET_PATH, |text| is_path(text).then_some(text));
+    if !auth.has(&keys::TICKETS) {
         return None;
     }
-    section.require("key_file", "the file with the secret that signs tickets, the same on every replica");
-    let node = section.get("key_file")?;
-    let secret = secret_file(&section, "key_file", node, files, diagnostics);
+    section.require(&keys::TICKET_KEY_FILE);
+    let node = section.get(&keys::TICKET_KEY_FILE)?;
+    let secret = secret_file(&section, &keys::TICKET_KEY_FILE, node, files, diagnostics);
     if let Some(bytes) = secret.as_ref().map(Vec::len).filter(|bytes| *bytes < SECRET_BYTES_MIN) {
         let message = format!("the secret has {bytes} bytes: with less than {SECRET_BYTES_MIN} it can be guessed");
-        diagnostics.wrong(section.place_of("key_file"), message);
+        diagnostics.wrong(section.place_of(&keys::TICKET_KEY_FILE), message);
     }
-    Some(Tickets::new(secret.as_deref(), lifetime, path.unwrap_or(TICKET_PATH).into()))
+    Some(Tickets::new(secret.as_deref(), lifetime, path.unwrap_or(keys::TICKET_PATH.default.0).into()))
 }
 
 /// Several issuers, which must have distinct names: tokens select one by `iss`.
 fn several(auth: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> Option<Vec<TrustedIssuer>> {
-    let nodes = auth.list("issuers");
+    let nodes = auth.list(&keys::ISSUERS);
     if nodes.is_empty() {
-        diagnostics.wrong(auth.place_of("issuers"), "`auth.issuers` is empty: no token would be accepted");
+        diagnostics.wrong(auth.place_of(&keys::ISSUERS), "`auth.issuers` is empty: no token would be accepted");
     }
     let mut names: Vec<&str> = Vec::new();
     let mut issuers = Vec::new();
     for node in nodes {
         let section = Section::open("auth.issuers", node, diagnostics);
-        section.require("issuer", "what `iss` is in its tokens");
-        if let Some(name) = section.text("issuer", ISSUER) {
+        section.require_as(&keys::ISSUER_NAME, "what `iss` is in its tokens");
+        if let Some(name) = section.text(&keys::ISSUER_NAME) {
             if names.contains(&name) {
-                diagnostics.wrong(section.place_of("issuer"), format!("the issuer `{name}` is listed twice"));
+                diagnostics.wrong(section.place_of(&keys::ISSUER_NAME), format!("the issuer `{name}` is listed twice"));
             }
             names.push(name);
         }
@@ -117,21 +107,22 @@ fn several(auth: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> O
 }
 
 fn issuer(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> Option<TrustedIssuer> {
-    section.require("algorithms", "the algorithms that tokens may be signed with, such as `[HS256]`");
+    section.require_as(&keys::ALGORITHMS, "the algorithms that tokens may be signed with, such as `[HS256]`");
     let (key, file) = key_file(section, files, diagnostics);
-    let listed = section.list("algorithms").len();
+    let listed = section.list(&keys::ALGORITHMS).len();
     let issuer = Issuer {
-        name: section.text("issuer", ISSUER).map(String::from),
-        audience: section.text("audience", "what `aud` must contain").map(String::from),
+        name: section.text(&keys::ISSUER_NAME).map(String::from),
+        audience: section.text(&keys::AUDIENCE).map(String::from),
         algorithms: algorithms(section),
         key_file: file?,
     };
     // With a missing part, further errors would repeat what was reported.
-    if !section.has("algorithms") || issuer.algorithms.len() != listed {
+    if !section.has(&keys::ALGORITHMS) || issuer.algorithms.len() != listed {
         return None;
     }
     let trusted = TrustedIssuer::new(issuer).map_err(|error| {
-        let key = if matches!(error, BadKey::NoAlgorithm | BadKey::MixedFamilies) { "algorithms" } else { key };
+        let is_of_algorithms = matches!(error, BadKey::NoAlgorithm | BadKey::MixedFamilies);
+        let key = if is_of_algorithms { &keys::ALGORITHMS } else { key };
         diagnostics.wrong(section.place_of(key), format!("`{}`: {error}", section.path_of(key)));
     });
     let trusted = trusted.ok()?;
@@ -143,34 +134,43 @@ fn issuer(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) ->
 }
 
 /// The one key with the source of the issuer's keys, and its value.
-fn key_file(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> (&'static str, Option<KeyFile>) {
-    let read = |key| {
+fn key_file(
+    section: &Section<'_>,
+    files: Files<'_>,
+    diagnostics: &Diagnostics,
+) -> (&'static dyn Entry, Option<KeyFile>) {
+    let read = |key, form: fn(TokenKey) -> KeyFile| {
         if !files.is_read {
             return section.get(key).map(|_| KeyFile::Unread);
         }
         let bytes = section.get(key).and_then(|node| secret_file(section, key, node, files, diagnostics));
-        bytes.map(TokenKey).map(if key == "jwks_file" { KeyFile::Set } else { KeyFile::Single })
+        bytes.map(TokenKey).map(form)
     };
-    let is_given =
-        |key: &&'static str| if *key == "discovery" { section.flag(key) == Some(true) } else { section.has(key) };
-    let keep = section.duration("jwks_keep", JWKS_KEEP).unwrap_or(Duration::from_secs(24 * 60 * 60));
+    let keep = section.value(&keys::JWKS_KEEP);
     let remote = |location| KeyFile::Remote(KeySource { location, keep });
-    let given: Vec<&'static str> = KEY_PLACES.into_iter().filter(is_given).collect();
+    let has_discovery = section.value(&keys::DISCOVERY);
+    let is_given = |(place, key): &(KeyPlace, &'static dyn Entry)| match place {
+        KeyPlace::Discovery => has_discovery,
+        KeyPlace::File | KeyPlace::Set | KeyPlace::Url => section.has(*key),
+    };
+    let given: Vec<_> = KEY_PLACES.into_iter().filter(is_given).collect();
     match given[..] {
         [] => {
-            section
-                .require("key_file", "the file with the HMAC secret or the PEM public key; or `jwks_file`, `jwks_url`");
-            ("key_file", None)
+            let meaning = "the file with the HMAC secret or the PEM public key; or `jwks_file`, `jwks_url`";
+            section.require_as(&keys::KEY_FILE, meaning);
+            (&keys::KEY_FILE, None)
         }
-        [key @ "jwks_url"] => (key, url(section, key, diagnostics).map(KeyLocation::Jwks).map(remote)),
-        [key @ "discovery"] => {
-            section.require("issuer", "the URL of the issuer, below which its metadata are");
-            let issuer = url(section, "issuer", diagnostics).and_then(|_| section.text("issuer", ISSUER));
+        [(KeyPlace::File, key)] => (key, read(key, KeyFile::Single)),
+        [(KeyPlace::Set, key)] => (key, read(key, KeyFile::Set)),
+        [(KeyPlace::Url, key)] => (key, url(section, key, diagnostics).map(KeyLocation::Jwks).map(remote)),
+        [(KeyPlace::Discovery, key)] => {
+            section.require_as(&keys::ISSUER_NAME, "the URL of the issuer, below which its metadata are");
+            let issuer = url(section, &keys::ISSUER_NAME, diagnostics).and_then(|_| section.text(&keys::ISSUER_NAME));
             (key, issuer.map(String::from).map(KeyLocation::Discovery).map(remote))
         }
-        [key] => (key, read(key)),
-        [first, second, ..] => {
-            let message = format!("`{}` and `{first}` are two answers to one question", section.path_of(second));
+        [(_, first), (_, second), ..] => {
+            let message =
+                format!("`{}` and `{}` are two answers to one question", section.path_of(second), first.name());
             diagnostics.expected(section.place_of(second), message, "one of them");
             (second, None)
         }
@@ -178,7 +178,7 @@ fn key_file(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) 
 }
 
 /// A URL that keys are requested from. Without TLS, an attacker on the network could replace the keys.
-fn url(section: &Section<'_>, key: &'static str, diagnostics: &Diagnostics) -> Option<Uri> {
+fn url(section: &Section<'_>, key: &dyn Entry, diagnostics: &Diagnostics) -> Option<Uri> {
     let url = service_url(section, key)?;
     if url.scheme_str() == Some("http") && !is_loopback(&url) {
         diagnostics
@@ -188,9 +188,10 @@ fn url(section: &Section<'_>, key: &'static str, diagnostics: &Diagnostics) -> O
 }
 
 /// The URL of a service that is sent requests.
-pub(super) fn service_url(section: &Section<'_>, key: &'static str) -> Option<Uri> {
-    section.read(key, "a URL such as `https://login.example/x`, without a user", |value| {
-        let url: Uri = text(value)?.parse().ok()?;
+pub(super) fn service_url(section: &Section<'_>, key: &dyn Entry) -> Option<Uri> {
+    // The issuer's own expectation is that of any text.
+    section.parse_as(key, keys::URL, |text| {
+        let url: Uri = text.parse().ok()?;
         let authority = url.authority()?.as_str();
         (matches!(url.scheme_str(), Some("http" | "https")) && !authority.contains('@')).then_some(url)
     })
@@ -198,11 +199,11 @@ pub(super) fn service_url(section: &Section<'_>, key: &'static str) -> Option<Ur
 
 fn algorithms(section: &Section<'_>) -> Vec<Algorithm> {
     let mut algorithms = Vec::new();
-    for node in section.list("algorithms") {
+    for node in section.list(&keys::ALGORITHMS) {
         let written = text(&node.value).unwrap_or_default();
-        match ALGORITHMS.iter().find(|(name, _)| *name == written) {
+        match ALGORITHM_NAMES.iter().find(|(name, _)| *name == written) {
             Some((_, algorithm)) => algorithms.push(*algorithm),
-            None => section.reject("algorithms", node, alternatives(ALGORITHMS.map(|(name, _)| name))),
+            None => section.reject(&keys::ALGORITHMS, node, keys::ALGORITHMS.kind.expected),
         }
     }
     algorithms
@@ -210,6 +211,6 @@ fn algorithms(section: &Section<'_>) -> Vec<Algorithm> {
 
 /// The name of a cookie is a token (RFC 6265 section 4.1.1).
 fn cookie(section: &Section<'_>) -> Option<String> {
-    let name = section.read("cookie", "the name of a cookie", |value| text(value).filter(|text| super::is_token(text)));
+    let name = section.parse(&keys::COOKIE, |text| super::is_token(text).then_some(text));
     name.map(String::from)
 }

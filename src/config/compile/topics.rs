@@ -1,24 +1,17 @@
 //! `topics`: the format of each topic's records, their origin, and the size of the replay window.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::streams::Streams;
 use crate::config::diagnostic::{Diagnostics, alternatives, did_you_mean};
 use crate::config::file::{Name, Node, Place, Value};
+use crate::config::keys::{self, Defaulted, Text};
 use crate::config::section::{Section, text};
 use crate::config::snapshot::{DEFAULT_CLUSTER, TopicConfig};
-use crate::decode::mapping::{Mapping, Origin, POINTER_TOKENS_MAX};
+use crate::decode::mapping::{Mapping, Origin};
 use crate::decode::{Format, ShownHeaders};
-use crate::event::{TOPIC_NAME_BYTES_MAX, Topic, is_topic_name};
-
-const REPLAY_EVENTS_RANGE: RangeInclusive<u32> = 1..=10_000_000;
-/// In bytes.
-const REPLAY_BYTES_RANGE: RangeInclusive<u64> = 1024..=64 * 1024 * 1024 * 1024;
-
-const FORMATS: [(&str, Format); 3] = [("json", Format::Json), ("text", Format::Text), ("binary", Format::Binary)];
-const ORIGINS: &str = "a JSON pointer such as `/user/id`, `key`, `header:<name>` or `const:<text>`";
+use crate::event::{Topic, is_topic_name};
 
 type Keys = BTreeSet<Arc<str>>;
 
@@ -42,12 +35,12 @@ pub(super) fn compile(
         }
     }
     let mut compiler = Compiler { clusters, diagnostics, read: BTreeMap::new() };
-    let listed = root.entries("topics");
+    let listed = root.entries(&keys::TOPICS);
     let mut topics = Vec::new();
     // Unlisted topics first, so that a conflict is reported where the user wrote something.
     for (name, keys) in &carried {
         if !listed.iter().any(|(listed, _)| *listed.text == **name) {
-            compiler.claim(root.place_of("streams"), DEFAULT_CLUSTER, name, name);
+            compiler.claim(root.place_of(&keys::STREAMS_SECTION), DEFAULT_CLUSTER, name, name);
             let topic = TopicConfig::new(name.clone(), keys.iter().cloned());
             topics.push(Placed { cluster: DEFAULT_CLUSTER.into(), topic });
         }
@@ -76,31 +69,30 @@ impl Compiler<'_> {
         let (none, unnamed) = (Keys::new(), name.text.as_str().into());
         let (name_of, keys) = found.unwrap_or((&unnamed, &none));
         let mut topic = TopicConfig::new(name_of.clone(), keys.iter().cloned());
-        let limits = section.section("replay");
-        let events = limits.count("events", REPLAY_EVENTS_RANGE).map(|events| events as usize);
-        topic.replay_events = events.unwrap_or(topic.replay_events);
-        topic.replay_bytes = limits.size("bytes", REPLAY_BYTES_RANGE).unwrap_or(topic.replay_bytes);
-        topic.shape.format = section.choice("format", &FORMATS).unwrap_or(Format::Json);
+        let limits = section.section(&keys::TOPIC_REPLAY);
+        topic.replay_events = limits.value(&keys::WINDOW_EVENTS) as usize;
+        topic.replay_bytes = limits.value(&keys::WINDOW_BYTES);
+        topic.shape.format = section.value(&keys::TOPIC_FORMAT);
         topic.shape.headers = headers(&section).unwrap_or(topic.shape.headers);
-        if section.has("map") {
-            topic.shape.mapping = Some(Arc::new(self.mapping(&section.section("map"), keys, topic.shape.format)));
+        if section.has(&keys::TOPIC_MAP) {
+            topic.shape.mapping =
+                Some(Arc::new(self.mapping(&section.section(&keys::TOPIC_MAP), keys, topic.shape.format)));
         }
-        let expected = format!("a topic's name: 1 to {TOPIC_NAME_BYTES_MAX} characters of `[A-Za-z0-9._-]`");
-        let source = section.read("topic", expected, |value| text(value).filter(|text| is_topic_name(text)));
+        let source = section.parse(&keys::TOPIC_SOURCE, |text| is_topic_name(text).then_some(text));
         topic.source = source.map_or(topic.source, Arc::from);
         let cluster = self.cluster(&section);
-        let place = if section.has("topic") { section.place_of("topic") } else { name.place };
+        let place = if section.has(&keys::TOPIC_SOURCE) { section.place_of(&keys::TOPIC_SOURCE) } else { name.place };
         self.claim(place, cluster, &topic.source, &topic.name);
         found.map(|_| Placed { cluster: cluster.into(), topic })
     }
 
     fn cluster<'s>(&self, section: &Section<'s>) -> &'s str {
-        let Some(name) = section.text("cluster", "the name of a cluster") else { return DEFAULT_CLUSTER };
+        let name = section.text(&keys::TOPIC_CLUSTER).unwrap_or(keys::TOPIC_CLUSTER.default.0);
         if !self.clusters.contains(&name) {
             let hint = did_you_mean(name, self.clusters.iter().copied());
             let message = format!("there is no cluster `{name}`{hint}");
             self.diagnostics.expected(
-                section.place_of("cluster"),
+                section.place_of(&keys::TOPIC_CLUSTER),
                 message,
                 alternatives(self.clusters.iter().copied()),
             );
@@ -119,7 +111,7 @@ impl Compiler<'_> {
 
     /// Parts without a mapping are top-level fields of the value.
     fn mapping(&self, section: &Section<'_>, declared: &Keys, format: Format) -> Mapping {
-        let written = section.entries("keys");
+        let written = section.entries(&keys::MAP_KEYS);
         for (name, node) in written {
             if !declared.contains(&*name.text) {
                 let names = || declared.iter().map(|key| &**key);
@@ -134,12 +126,12 @@ impl Compiler<'_> {
             let origin = node.and_then(|node| Origin::parse(text(&node.value)?));
             (name.clone(), origin.unwrap_or_else(|| Origin::field(name)))
         };
-        let ts = self.origin(section, "ts", format);
+        let ts = self.origin(section, &keys::MAP_TS, format);
         if matches!(ts, Some(Origin::Constant(_))) {
-            self.diagnostics.wrong(section.place_of("ts"), "the time of every event can't be one constant");
+            self.diagnostics.wrong(section.place_of(&keys::MAP_TS), "the time of every event can't be one constant");
         }
         Mapping {
-            kind: self.origin(section, "type", format).unwrap_or_else(|| Origin::field("type")),
+            kind: self.origin(section, &keys::MAP_TYPE, format).unwrap_or_else(|| Origin::field("type")),
             ts: ts.unwrap_or_else(|| Origin::field("ts")),
             keys: declared.iter().map(key).collect(),
         }
@@ -148,12 +140,12 @@ impl Compiler<'_> {
     fn key_origin(&self, section: &Section<'_>, node: &Node, format: Format) {
         match text(&node.value).and_then(Origin::parse) {
             Some(origin) => self.check_format(node.place, &origin, format),
-            None => section.reject("keys", node, expected_origin()),
+            None => section.reject(&keys::MAP_KEYS, node, keys::MAP_KEYS.kind.expected),
         }
     }
 
-    fn origin(&self, section: &Section<'_>, key: &'static str, format: Format) -> Option<Origin> {
-        let origin = section.read(key, expected_origin(), |value| Origin::parse(text(value)?))?;
+    fn origin(&self, section: &Section<'_>, key: &Defaulted<Text>, format: Format) -> Option<Origin> {
+        let origin = section.parse(key, Origin::parse)?;
         self.check_format(section.place_of(key), &origin, format);
         Some(origin)
     }
@@ -166,12 +158,8 @@ impl Compiler<'_> {
     }
 }
 
-fn expected_origin() -> String {
-    format!("{ORIGINS}; pointers have at most {POINTER_TOKENS_MAX} steps")
-}
-
 fn headers(section: &Section<'_>) -> Option<ShownHeaders> {
-    section.read("headers", "`true`, `false` or a list of names", |value| match value {
+    section.mixed(&keys::TOPIC_HEADERS, |value| match value {
         Value::Flag(true) => Some(ShownHeaders::All),
         Value::Flag(false) => Some(ShownHeaders::Named([].into())),
         Value::List(names) => {
