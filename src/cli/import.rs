@@ -38,3 +38,27 @@ pub fn import_ingress(input: impl Read) -> io::Result<ExitCode> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_of_import_distinguish_results() {
+        let import = |text: &str| import_ingress(text.as_bytes()).unwrap();
+        let with = |annotation: &str| {
+            format!(
+                "apiVersion: networking.k8s.io/v1\nkind: Ingress\n\
+                 metadata: {{ name: x, annotations: {{ nginx.ingress.kubernetes.io/{annotation} }} }}"
+            )
+        };
+        assert_eq!(import(&with("proxy-read-timeout: '30'")), ExitCode::SUCCESS);
+        assert_eq!(import(&with("proxy-body-size: 1m")), ExitCode::from(NOTHING_MAPPED));
+        assert_eq!(import(""), ExitCode::from(NOTHING_MAPPED));
+        assert_eq!(import("a: [b"), ExitCode::from(INVALID));
+        assert_eq!(import("a: b"), ExitCode::from(INVALID));
+        assert_eq!(import_ingress(&b"\xff"[..]).unwrap(), ExitCode::from(UNREADABLE));
+        let endless = io::repeat(b'#');
+        assert_eq!(import_ingress(endless).unwrap(), ExitCode::from(UNREADABLE));
+    }
+}
