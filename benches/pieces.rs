@@ -146,6 +146,7 @@ fn route(pattern: &str) -> StreamRoute {
         stall_timeout: Duration::from_secs(300),
         batch: None,
         max_streams: None,
+        quotas: [].into(),
         allowed_origins: [].into(),
         subprotocols: [].into(),
         subscribe: [].into(),

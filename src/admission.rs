@@ -4,8 +4,10 @@
 //! open streams ([`Slots`]).
 
 use std::fmt;
+use std::time::Instant;
 
 use crate::access::{Denied, Principal, Selector};
+use crate::quota::Meter;
 use crate::route::{Admission, Params, StreamRoute, Transport};
 
 /// The longest `Origin` that is compared, in bytes. No route allows a longer one.
@@ -109,13 +111,19 @@ pub trait Slots: Send + Sync + fmt::Debug {
     /// None is free.
     fn take(&self, route: &StreamRoute) -> Result<Slot, NoSlot>;
 
-    /// Takes a slot of the route, and one of each quota that applies to the holder of a token, at this time in
-    /// milliseconds since the Unix epoch.
+    /// Takes a slot of the route, and one of each quota that applies to the holder of a token.
     ///
     /// # Errors
     ///
     /// None is free, or a quota is exceeded.
-    fn take_for(&self, route: &StreamRoute, holder: &Principal, now_unix_ms: i64) -> Result<Slot, NoSlot>;
+    fn take_for(&self, route: &StreamRoute, holder: &Principal, now: Instant) -> Result<Admitted, NoSlot>;
+}
+
+/// What the holder of a token has taken: a slot, and the quotas that the stream counts in.
+#[derive(Debug)]
+pub struct Admitted {
+    pub slot: Slot,
+    pub meters: Vec<Meter>,
 }
 
 /// The limit that leaves no slot.

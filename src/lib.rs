@@ -46,6 +46,7 @@
 //! | [`session`] | one stream's protocol state: inputs and a time in, bytes and one close reason out |
 //! | [`route`], [`access`] | paths to routes; claims and parameters to selectors |
 //! | [`cors`] | which pages of other origins may use a stream |
+//! | [`quota`], [`rate`] | what one user, address or route may use, and how rates are counted |
 //! | [`admission`] | whether a stream may be opened: by a request, or by a WebSocket's command |
 
 pub mod access;
@@ -60,6 +61,8 @@ pub mod event;
 mod fault;
 pub mod hub;
 pub mod ingest;
+pub mod quota;
+pub mod rate;
 pub mod reserved;
 pub mod route;
 pub mod session;

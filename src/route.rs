@@ -15,6 +15,7 @@ use crate::access::Binding;
 use crate::codec::Form;
 use crate::cors::Cors;
 use crate::event::Topic;
+use crate::quota::Quota;
 
 pub use crate::codec::{DataForm, EventField, Transport, WebSocketFrames};
 pub use pattern::{BadPattern, PATTERN_SEGMENTS_MAX, Pattern};
@@ -210,6 +211,8 @@ pub struct StreamRoute {
     pub websocket: WebSocketLimits,
     /// The most open streams of this route.
     pub max_streams: Option<usize>,
+    /// Limits of one user, tenant or client address on this route, and of the route as a whole.
+    pub quotas: Arc<[Quota]>,
     /// Origins (`https://app.example`) that may open a WebSocket with a cookie, in addition to the request's own host.
     pub allowed_origins: Box<[Box<str>]>,
     /// Which pages of other origins may use the stream; `None` if the route has no policy.

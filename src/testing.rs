@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::access::{Authority, Binding, Criterion, Principal, Rule, Selector, Source, Wanted};
-use crate::admission::{NoSlot, Slot, Slots};
+use crate::admission::{Admitted, NoSlot, Slot, Slots};
 use crate::event::{Entry, Event, EventId, Frames, GapCause, GapRange, Topic};
 use crate::hub::window::place;
 use crate::hub::{Asker, Log, Lookup, Page, Place, ReplayLimits};
@@ -47,8 +47,8 @@ impl Slots for FewSlots {
         if Arc::strong_count(&self.0) <= self.1 { Ok(Box::new(self.0.clone())) } else { Err(NoSlot::Route) }
     }
 
-    fn take_for(&self, route: &StreamRoute, _: &Principal, _: i64) -> Result<Slot, NoSlot> {
-        self.take(route)
+    fn take_for(&self, route: &StreamRoute, _: &Principal, _: Instant) -> Result<Admitted, NoSlot> {
+        Ok(Admitted { slot: self.take(route)?, meters: Vec::new() })
     }
 }
 
@@ -88,6 +88,7 @@ pub fn route(pattern: &str) -> StreamRoute {
         stall_timeout: Duration::from_secs(300),
         batch: None,
         max_streams: None,
+        quotas: [].into(),
         allowed_origins: [].into(),
         cors: None,
         subprotocols: [].into(),

@@ -39,8 +39,8 @@ pub fn stream_head(
     .into_bytes()
 }
 
-/// The response to a WebSocket handshake (RFC 6455 section 4.2.2).
-pub fn websocket_head(handshake: &Handshake, unix_ms: i64) -> Vec<u8> {
+/// The response to a WebSocket handshake (RFC 6455 section 4.2.2). `headers` are complete lines.
+pub fn websocket_head(handshake: &Handshake, headers: &str, unix_ms: i64) -> Vec<u8> {
     let mut head = format!(
         "HTTP/1.1 101 Switching Protocols\r\nDate: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {}\r\n",
@@ -50,6 +50,7 @@ pub fn websocket_head(handshake: &Handshake, unix_ms: i64) -> Vec<u8> {
     if let Some(subprotocol) = &handshake.subprotocol {
         let _ = write!(head, "Sec-WebSocket-Protocol: {subprotocol}\r\n");
     }
+    head.push_str(headers);
     head.push_str("\r\n");
     head.into_bytes()
 }

@@ -26,13 +26,14 @@ use super::diagnostic::Diagnostics;
 use super::file::{Node, Value};
 use super::keys::{self, Entry, Valued};
 use super::section::{Section, text};
-use super::snapshot::{DrainLimits, ForwardedTrust, Limits, Quota, ReplayLog, Snapshot, Tracing, Upstream};
+use super::snapshot::{DrainLimits, ForwardedTrust, Limits, ReplayLog, Snapshot, Tracing, Upstream};
 use super::source::{SECRET_BYTES_MAX, without_line_break};
 use crate::auth::Forward;
 use crate::cgroup;
 use crate::client::Target;
 use crate::cores::cores_up_to;
 use crate::hub::ReplayLimits;
+use crate::quota::Quota;
 
 /// The default number of writer threads, on at least as many cores.
 const WRITERS: usize = 4;
@@ -65,7 +66,10 @@ pub(super) fn compile(
         report_circle(&sections.1, &keys::TRACING_ENDPOINT, &endpoint.authority, (listen, admin), diagnostics);
     }
     let routes = routes::compile(&root, &streams, verifier.as_ref(), limits.idle_timeout, diagnostics);
-    let bindings = routes.iter().flat_map(|table| table.routes()).flat_map(|route| route.bindings.iter().cloned());
+    let bindings = routes
+        .iter()
+        .flat_map(|table| table.routes())
+        .flat_map(|route| route.bindings.iter().cloned().chain(route.quotas.iter().filter_map(Quota::binding)));
     let counted = limits.quotas.iter().filter_map(Quota::binding);
     let forward = forward.map(|settings| Forward::new(settings, bindings.chain(counted).collect()));
     let verifier = verifier.map(|verifier| verifier.with_forward(forward));
@@ -228,7 +232,7 @@ fn limits(root: &Section<'_>, diagnostics: &Diagnostics) -> Limits {
         idle_timeout: section.value(&keys::IDLE_TIMEOUT),
         proxy_buffers: section.value(&keys::PROXY_BUFFERS),
         tcp_user_timeout: section.value(&keys::TCP_USER_TIMEOUT),
-        quotas: quotas::compile(&section, diagnostics),
+        quotas: quotas::of_process(&section, diagnostics),
     }
 }
 

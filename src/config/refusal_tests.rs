@@ -103,9 +103,19 @@ fn refuses_cors_policies_that_browsers_reject_or_that_match_no_page() {
 #[test]
 fn refuses_quotas_that_limit_nothing() {
     let quota = |text: &str| format!("limits: {{ quotas: [{text}] }}\n");
-    refused(&quota("@@{ by: address }"), "the quota limits nothing; expected `streams`, `opens_per_minute`, or both");
+    refused(&quota("@@{ by: address }"), "the quota limits nothing; expected `streams`, `opens_per_minute`, ");
     refused(&quota("@@{ streams: 1 }"), "`limits.quotas.by` is missing");
-    refused(&quota("{ by: @@sub, streams: 1 }"), "found `sub`; expected `address` or `claims.<claim>`");
+    refused(
+        &quota("{ by: @@sub, streams: 1 }"),
+        "found `sub`; expected `process`, `route`, `address` or `claims.<claim>`",
+    );
+    refused(&quota("{ by: process, bytes_per_second: @@1 }"), "found `1`; expected a size");
+    let of_route = |text: &str| {
+        let stream = "streams: { s: { topics: [t] } }\n";
+        format!("{stream}routes: [{{ public: true, path: /x, stream: s, quotas: [{text}] }}]\n")
+    };
+    refused(&of_route("{ by: @@process, streams: 1 }"), "found `process`; expected `route`, `address` or");
+    refused(&of_route("@@{ by: route }"), "the quota limits nothing");
     refused(&quota("{ by: address, streams: @@0 }"), "found `0`");
     refused(
         &quota("{ by: claims.sub, streams: 1 }, { by: @@claims.sub, opens_per_minute: 1 }"),

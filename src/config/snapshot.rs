@@ -1,18 +1,17 @@
 //! The compiled configuration: what the running process reads. One snapshot serves a request for its whole life.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::access::{Binding, Rule, Source};
 use crate::auth::Verifier;
 use crate::client::Target;
 use crate::config::Certificates;
 use crate::decode::Shape;
 use crate::event::Topic;
 use crate::hub::ReplayLimits;
+use crate::quota::Quota;
 use crate::route::RouteTable;
 
 /// The most retries of a request that a configuration may set.
@@ -208,45 +207,6 @@ pub struct Limits {
     pub proxy_buffers: usize,
     /// How long sent data may stay unacknowledged before a stream's client counts as lost (TCP_USER_TIMEOUT).
     pub tcp_user_timeout: Duration,
-    /// Limits of one user, tenant or client address, across all routes.
+    /// Limits of one user, tenant, client address or route, or of the process, across all routes.
     pub quotas: Arc<[Quota]>,
-}
-
-/// What one identity may have open, and may open. At least one of the limits is set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Quota {
-    pub by: QuotaBy,
-    pub streams: Option<u32>,
-    pub opens_per_minute: Option<u32>,
-}
-
-impl Quota {
-    /// The claim that it counts by, as a binding, so that it is kept where the claims of bindings are.
-    pub fn binding(&self) -> Option<Binding> {
-        match &self.by {
-            QuotaBy::Claim(path) => {
-                Some(Binding { key: "".into(), sources: [Source::Claim(path.clone())].into(), rule: Rule::Any })
-            }
-            QuotaBy::Address => None,
-        }
-    }
-}
-
-/// What identifies those for whom a quota counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum QuotaBy {
-    /// The client's address; its /64 network for IPv6.
-    Address,
-    /// A claim of the token, by its path.
-    Claim(Box<[Box<str>]>),
-}
-
-/// As written in the configuration: `address`, `claims.org.id`.
-impl fmt::Display for QuotaBy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address => f.write_str("address"),
-            Self::Claim(path) => write!(f, "claims.{}", path.join(".")),
-        }
-    }
 }

@@ -4,15 +4,15 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus::{IntGauge, IntGaugeVec};
 
 use super::quota::{Claimant, Exceeded, Quotas, Unit};
 use crate::access::Principal;
-use crate::admission::{NoSlot, Slots};
-use crate::config::snapshot::Quota;
+use crate::admission::{Admitted, NoSlot, Slots};
 use crate::metrics::Metrics;
+use crate::quota::{Meter, Quota};
 use crate::route::StreamRoute;
 
 /// `Retry-After` of a rejected stream: at least this long, plus up to [`RETRY_SPREAD`] at random.
@@ -43,12 +43,12 @@ pub(super) struct Admission {
 }
 
 /// A request for a slot, and the limits of the process that apply to it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Asked<'a> {
     pub(super) max_streams: usize,
     pub(super) quotas: &'a [Quota],
     pub(super) claimant: Claimant<'a>,
-    pub(super) now_unix_ms: i64,
+    pub(super) now: Instant,
 }
 
 /// The slots that one WebSocket takes after its handshake, under the quotas of its snapshot.
@@ -71,7 +71,7 @@ struct Count {
 pub(super) struct Slot {
     _process: Counted,
     _route: Option<ShownSlot>,
-    _quotas: Box<[Unit]>,
+    quotas: Box<[Unit]>,
 }
 
 /// One unit of a counter that has a gauge.
@@ -79,6 +79,13 @@ pub(super) struct Slot {
 struct ShownSlot {
     _counted: Counted,
     shown: IntGauge,
+}
+
+impl Slot {
+    /// The quotas that the open stream counts in.
+    pub(super) fn meters(&self) -> Vec<Meter> {
+        self.quotas.iter().filter_map(Unit::meter).collect()
+    }
 }
 
 impl Count {
@@ -105,21 +112,26 @@ impl Admission {
     pub(super) fn admit(&self, route: &StreamRoute, asked: &Asked<'_>) -> Result<Slot, Full> {
         let process = Counted::take(&self.process, asked.max_streams).ok_or(Full::Process)?;
         let on_route = self.on_route(route).ok_or(Full::Route)?;
-        let quotas = self.take_quotas(asked)?;
-        Ok(Slot { _process: process, _route: Some(on_route), _quotas: quotas })
+        let quotas = self.take_quotas(route, asked)?;
+        Ok(Slot { _process: process, _route: Some(on_route), quotas })
     }
 
     /// Takes a slot of the process for a WebSocket without a token, and one of [`UNAUTHENTICATED_MAX`], which the
     /// socket holds until it authenticates.
-    pub(super) fn admit_unauthenticated(&self, asked: &Asked<'_>) -> Result<(Slot, crate::admission::Slot), Full> {
+    pub(super) fn admit_unauthenticated(
+        &self,
+        route: &StreamRoute,
+        asked: &Asked<'_>,
+    ) -> Result<(Slot, crate::admission::Slot), Full> {
         let process = Counted::take(&self.process, asked.max_streams).ok_or(Full::Process)?;
         let waits = self.unauthenticated.take(UNAUTHENTICATED_MAX).ok_or(Full::Unauthenticated)?;
-        let quotas = self.take_quotas(asked)?;
-        Ok((Slot { _process: process, _route: None, _quotas: quotas }, Box::new(waits)))
+        let quotas = self.take_quotas(route, asked)?;
+        Ok((Slot { _process: process, _route: None, quotas }, Box::new(waits)))
     }
 
-    fn take_quotas(&self, asked: &Asked<'_>) -> Result<Box<[Unit]>, Full> {
-        self.quotas.take(asked.quotas, asked.claimant, asked.now_unix_ms).map_err(Full::Quota)
+    fn take_quotas(&self, route: &StreamRoute, asked: &Asked<'_>) -> Result<Box<[Unit]>, Full> {
+        let quotas = asked.quotas.iter().chain(&*route.quotas);
+        self.quotas.take(quotas, asked.claimant, asked.now).map_err(Full::Quota)
     }
 
     fn on_route(&self, route: &StreamRoute) -> Option<ShownSlot> {
@@ -138,16 +150,13 @@ impl Slots for SocketSlots {
         Ok(Box::new(self.admission.on_route(route).ok_or(NoSlot::Route)?))
     }
 
-    fn take_for(
-        &self,
-        route: &StreamRoute,
-        holder: &Principal,
-        now_unix_ms: i64,
-    ) -> Result<crate::admission::Slot, NoSlot> {
+    fn take_for(&self, route: &StreamRoute, holder: &Principal, now: Instant) -> Result<Admitted, NoSlot> {
         let on_route = self.admission.on_route(route).ok_or(NoSlot::Route)?;
-        let claimant = Claimant { principal: Some(holder), address: None };
-        let quotas = self.admission.quotas.take(&self.quotas, claimant, now_unix_ms).map_err(|_| NoSlot::Quota)?;
-        Ok(Box::new((on_route, quotas)))
+        let claimant = Claimant { principal: Some(holder), connection: None };
+        let quotas = self.quotas.iter().chain(&*route.quotas);
+        let units = self.admission.quotas.take(quotas, claimant, now).map_err(|_| NoSlot::Quota)?;
+        let meters = units.iter().filter_map(Unit::meter).collect();
+        Ok(Admitted { slot: Box::new((on_route, units)), meters })
     }
 }
 
@@ -186,7 +195,7 @@ mod tests {
     use crate::testing::route;
 
     fn asked(max_streams: usize) -> Asked<'static> {
-        Asked { max_streams, ..Asked::default() }
+        Asked { max_streams, quotas: &[], claimant: Claimant::default(), now: Instant::now() }
     }
 
     #[test]
@@ -211,18 +220,22 @@ mod tests {
     fn sockets_without_a_token_are_limited_in_number_and_take_no_slot_of_a_route() {
         let metrics = Metrics::new("x").unwrap();
         let admission = Admission::new(&metrics);
-        let mut waiting: Vec<_> =
-            (0..UNAUTHENTICATED_MAX).map(|_| admission.admit_unauthenticated(&asked(usize::MAX)).unwrap()).collect();
-        assert_eq!(admission.admit_unauthenticated(&asked(usize::MAX)).unwrap_err(), Full::Unauthenticated);
+        let mut waiting: Vec<_> = (0..UNAUTHENTICATED_MAX)
+            .map(|_| admission.admit_unauthenticated(&route("/x"), &asked(usize::MAX)).unwrap())
+            .collect();
+        assert_eq!(
+            admission.admit_unauthenticated(&route("/x"), &asked(usize::MAX)).unwrap_err(),
+            Full::Unauthenticated
+        );
         assert_eq!(admission.process.load(Ordering::Acquire), UNAUTHENTICATED_MAX, "a refused one takes nothing");
         assert_eq!(metrics.unauthenticated_websockets.get(), UNAUTHENTICATED_MAX as i64);
         let (_process, waits) = waiting.pop().unwrap();
         drop(waits);
         assert!(
-            admission.admit_unauthenticated(&asked(UNAUTHENTICATED_MAX)).is_err(),
+            admission.admit_unauthenticated(&route("/x"), &asked(UNAUTHENTICATED_MAX)).is_err(),
             "it is still one of the process"
         );
-        assert!(admission.admit_unauthenticated(&asked(usize::MAX)).is_ok());
+        assert!(admission.admit_unauthenticated(&route("/x"), &asked(usize::MAX)).is_ok());
         drop(waiting);
         assert_eq!(metrics.unauthenticated_websockets.get(), 0);
     }

@@ -11,10 +11,13 @@ use super::query::{Parameter, Query};
 use crate::codec::transport::ResumeParameter;
 use crate::config::parse_duration;
 use crate::route::{Batch, HeartbeatForm, Stream, StreamRoute, Transport};
-use crate::session::{BadPosition, Resume};
+use crate::session::{BadPosition, CREDIT_MAX, Resume};
 
 /// The intervals of a probe. Shorter ones would be a load; longer ones exceed every idle timeout worth testing.
 const PROBE_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(3600);
+
+/// The values of `?maxRate=`, in events a second.
+const MAX_RATE: RangeInclusive<u32> = 1..=1_000_000;
 
 /// The value of `probe` is not a valid interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +91,24 @@ pub(super) fn batch(
     batch.map(Some).ok_or(
         "`batchSize` is a whole number from 1 to 1000, `batchWindow` a duration from 1ms to 5s with its unit (ms, s)",
     )
+}
+
+/// The most events a second that the client wants, by `?maxRate=`. The error is a message for the client.
+pub(super) fn max_rate(query: &Query<'_>) -> Result<Option<u32>, &'static str> {
+    let Some(written) = query.first(Parameter::MaxRate) else { return Ok(None) };
+    let rate = written.parse().ok().filter(|rate| MAX_RATE.contains(rate));
+    rate.map(Some).ok_or("`maxRate` is the most events a second, a whole number from 1 to 1000000")
+}
+
+/// The events that a WebSocket client has room for at first, by `?credit=`. A client of another transport that relied on
+/// it would receive more.
+pub(super) fn credit(transport: Transport, query: &Query<'_>) -> Result<Option<u32>, &'static str> {
+    let Some(written) = query.first(Parameter::Credit) else { return Ok(None) };
+    if !transport.takes_commands() {
+        return Err("`credit` is for WebSockets: clients of other transports read no faster than they want");
+    }
+    let credit = written.parse().ok().filter(|credit| *credit <= CREDIT_MAX);
+    credit.map(Some).ok_or("`credit` is the number of events to send at first, a whole number up to 2147483647")
 }
 
 /// The interval of a probe in milliseconds. `?probe=500ms` requests a stream without events that is silent for this
@@ -208,6 +229,19 @@ mod tests {
             assert_eq!(ask(&own, wrong), None, "{wrong}");
         }
         assert_eq!(batch(&own, Transport::WebSocket, &Query::parse("batchSize=10")), Ok(None));
+    }
+
+    #[test]
+    fn a_pace_is_asked_for() {
+        let max_rate = |query| max_rate(&Query::parse(query)).ok();
+        assert_eq!((max_rate("a=b"), max_rate("maxRate=10")), (Some(None), Some(Some(10))));
+        for wrong in ["maxRate", "maxRate=0", "maxRate=-1", "maxRate=1.5", "maxRate=1000001"] {
+            assert_eq!(max_rate(wrong), None, "{wrong}");
+        }
+        let credit = |transport, query| credit(transport, &Query::parse(query)).ok();
+        assert_eq!(credit(Transport::WebSocket, "credit=0"), Some(Some(0)));
+        assert_eq!(credit(Transport::WebSocket, "credit=2147483648"), None);
+        assert_eq!((credit(Transport::Sse, "credit=5"), credit(Transport::Sse, "a=b")), (None, Some(None)));
     }
 
     #[test]

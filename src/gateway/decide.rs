@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderName, StatusCode, Version};
@@ -23,7 +23,7 @@ use crate::config::snapshot::Snapshot;
 use crate::listener::is_last;
 use crate::problem::Problem;
 use crate::route::{Params, StreamRoute, Transport};
-use crate::session::{BadPosition, Request, Socket};
+use crate::session::{BadPosition, Pace, Request, Socket};
 
 /// How long a request waits for an issuer's keys.
 const KEYS_PATIENCE: Duration = Duration::from_secs(3);
@@ -87,6 +87,7 @@ fn prepare(
     })?;
     let batch = asked::batch(route, transport, query)
         .map_err(|detail| Refusal::new(Reason::Batch, Problem::new(StatusCode::BAD_REQUEST, detail)))?;
+    let pace = pace(transport, query)?;
     let probe = probe(snapshot.probe, query)?;
     let socket = handshake.map(|handshake| {
         let quotas = snapshot.limits.quotas.clone();
@@ -103,16 +104,25 @@ fn prepare(
         persists: !is_last(header),
         selector: authorized.selector,
         subscribe: probe.is_none() && asked::subscribes(transport, query),
-        resume: resume.filter(|_| probe.is_none()),
+        resume: resume.filter(|_| probe.is_none()).map(Box::new),
         heartbeat_form: asked::heartbeat_form(route, query),
         batch,
         probe,
         principal: authorized.principal,
+        pace,
         headers: None,
         routes: snapshot.routes.clone(),
         route: route.clone(),
         socket,
     })
+}
+
+/// The pace that the client asks for.
+fn pace(transport: Transport, query: &Query<'_>) -> Result<Option<Box<Pace>>, Refusal> {
+    let refused = |detail| Refusal::new(Reason::Parameter, Problem::new(StatusCode::BAD_REQUEST, detail));
+    let credit = asked::credit(transport, query).map_err(refused)?;
+    let max_rate = asked::max_rate(query).map_err(refused)?;
+    Ok(Pace::asked(credit, max_rate, Instant::now()))
 }
 
 /// The interval of a probe in milliseconds, if the request asks for one.

@@ -2,15 +2,16 @@
 //! receives.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 use pingora::proxy::Session;
 
 use super::admission::{Asked, Full, Slot, retry_delay};
 use super::cross_origin::CrossOrigin;
-use super::quota::{Claimant, Exceeded};
+use super::quota::{Claimant, Exceeded, FromTo};
 use super::refusal::{Reason, Refusal, count_refusal, reconnect_later, refuse};
-use super::{Gateway, answer, forwarded, handover, now_unix_ms};
+use super::{Gateway, answer, forwarded, handover};
 use crate::config::snapshot::Snapshot;
 use crate::problem::{Problem, closing_bytes};
 use crate::session::Request;
@@ -35,7 +36,7 @@ pub(super) async fn open(
         Ok(slot) => slot,
         Err(refusal) if request.transport.fails_in_stream() => {
             count_refusal(gateway, refusal.reason());
-            let response = reconnect_later(request.transport, request.resume.as_ref());
+            let response = reconnect_later(request.transport, request.resume.as_deref());
             return answer(session, cross_origin.on(response)).await;
         }
         Err(refusal) => return refuse(gateway, session, refusal, cross_origin).await,
@@ -88,12 +89,15 @@ fn admit(
     let asked = Asked {
         max_streams: snapshot.limits.max_streams,
         quotas: &snapshot.limits.quotas,
-        claimant: Claimant { principal: request.principal.as_ref(), address },
-        now_unix_ms: now_unix_ms(),
+        claimant: Claimant {
+            principal: request.principal.as_ref(),
+            connection: Some(FromTo { address, route: &request.route.pattern }),
+        },
+        now: Instant::now(),
     };
     let taken = match &mut request.socket {
         Some(socket) if socket.unauthenticated.is_some() => {
-            gateway.admission.admit_unauthenticated(&asked).map(|(slot, waits)| {
+            gateway.admission.admit_unauthenticated(&request.route, &asked).map(|(slot, waits)| {
                 socket.slot = Some(waits);
                 slot
             })
@@ -101,7 +105,10 @@ fn admit(
         _ => gateway.admission.admit(&request.route, &asked),
     };
     match taken {
-        Ok(slot) => Ok(slot),
+        Ok(slot) => {
+            request.count_in(slot.meters());
+            Ok(slot)
+        }
         Err(Full::Unauthenticated) => {
             let detail = "too many WebSockets have not sent their token yet";
             later(Reason::UnauthenticatedLimit, StatusCode::SERVICE_UNAVAILABLE, detail)
@@ -140,7 +147,7 @@ fn quota_exceeded(exceeded: &Exceeded) -> Refusal {
 fn reject(refused: &Opening, cross_origin: &CrossOrigin) -> u16 {
     let transport = refused.request.transport;
     let response = if transport.fails_in_stream() {
-        reconnect_later(transport, refused.request.resume.as_ref())
+        reconnect_later(transport, refused.request.resume.as_deref())
     } else {
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no stream can be opened now");
         problem.retry_after(retry_delay()).into_response()

@@ -16,11 +16,13 @@ pub(super) enum Parameter {
     Probe,
     Subscribe,
     Ticket,
+    MaxRate,
+    Credit,
 }
 
 /// The names of each parameter. `EventSource` cannot set headers for its first connection, so that a page states its
 /// position in the query; `offset` is an alias of `since`.
-const NAMES: [(&str, Parameter); 11] = [
+const NAMES: [(&str, Parameter); 13] = [
     ("last_event_id", Parameter::LastEventId),
     ("lastEventId", Parameter::LastEventId),
     ("since", Parameter::Since),
@@ -32,6 +34,8 @@ const NAMES: [(&str, Parameter); 11] = [
     ("probe", Parameter::Probe),
     ("subscribe", Parameter::Subscribe),
     ("ticket", Parameter::Ticket),
+    ("maxRate", Parameter::MaxRate),
+    ("credit", Parameter::Credit),
 ];
 /// Longer names are not considered as typos, in bytes of the encoded name.
 const NAME_BYTES_MAX: usize = 24;

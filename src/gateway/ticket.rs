@@ -11,8 +11,9 @@ use super::now_unix_ms;
 use super::refusal::{Reason, Refusal};
 use super::{authorize, query, target};
 use crate::auth::Verifier;
-use crate::config::snapshot::{Quota, Snapshot};
+use crate::config::snapshot::Snapshot;
 use crate::problem::Problem;
+use crate::quota::Quota;
 use crate::route::{Found, Params, StreamRoute};
 
 const ALLOWED: HeaderValue = HeaderValue::from_static("POST, OPTIONS");
@@ -63,7 +64,8 @@ fn issue(
 ) -> Result<Response<Vec<u8>>, Refusal> {
     let now = now_unix_ms();
     let principal = authorize::ticket_holder(route, params, headers, verifier, now)?;
-    let kept: Vec<_> = route.bindings.iter().cloned().chain(quotas.iter().filter_map(Quota::binding)).collect();
+    let counted = quotas.iter().chain(&*route.quotas).filter_map(Quota::binding);
+    let kept: Vec<_> = route.bindings.iter().cloned().chain(counted).collect();
     let (ticket, expires) = verifier.issue_ticket(&principal, &route.pattern, path, &kept, now).map_err(|error| {
         tracing::error!(%error, "cannot sign a ticket");
         Refusal::new(Reason::Internal, Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the ticket cannot be signed"))

@@ -78,6 +78,39 @@ impl Queue {
         self.event_bytes
     }
 
+    /// The number of queued items.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// The bytes of each queued event.
+    pub fn event_sizes(&self) -> impl Iterator<Item = usize> {
+        self.items.iter().filter_map(|item| match item {
+            Item::Event(_, encoding, ..) => Some(encoding.bytes.len()),
+            Item::Gap(_) | Item::Control(_) => None,
+        })
+    }
+
+    /// Whether the front item is an event that is partly written.
+    pub fn has_begun_event(&self) -> bool {
+        self.written > 0 && matches!(self.items.front(), Some(Item::Event(..)))
+    }
+
+    /// The number of items up to the first `events` events, without the gaps before the next event: later losses are
+    /// merged into them.
+    pub fn items_within(&self, events: usize) -> usize {
+        let (mut passed, mut end) = (0, 0);
+        for (n, item) in self.items.iter().enumerate() {
+            match item {
+                Item::Event(..) if passed == events => return end,
+                Item::Event(..) => (passed, end) = (passed + 1, n + 1),
+                Item::Control(_) => end = n + 1,
+                Item::Gap(_) => {}
+            }
+        }
+        self.items.len()
+    }
+
     /// Whether an event of this many bytes fits without dropping another one.
     pub fn has_room_for(&self, bytes: usize, limits: &QueueLimits) -> bool {
         !self.is_over(bytes, limits)
@@ -130,14 +163,14 @@ impl Queue {
         self.put_gap(self.items.len(), gap);
     }
 
-    /// Appends control data. False if too much of it is queued already: nothing was appended.
+    /// Inserts control data after this many items. False if too much of it is queued already: nothing was inserted.
     #[must_use]
-    pub fn push_control(&mut self, bytes: Bytes) -> bool {
+    pub fn push_control(&mut self, items: usize, bytes: Bytes) -> bool {
         if self.control_bytes.saturating_add(control_cost(&bytes)) > CONTROL_BYTES_MAX {
             return false;
         }
         self.control_bytes += control_cost(&bytes);
-        self.items.push_back(Item::Control(Box::new(bytes)));
+        self.items.insert(items.max(self.on_its_way()).min(self.items.len()), Item::Control(Box::new(bytes)));
         true
     }
 
@@ -146,6 +179,11 @@ impl Queue {
     pub fn clear_unsent(&mut self) -> usize {
         let is_head = !self.has_begun && matches!(self.items.front(), Some(Item::Control(_)));
         let keep = self.on_its_way().max(is_head.into());
+        self.truncate(keep)
+    }
+
+    /// Drops all items after this many. Returns the number of dropped events.
+    pub fn truncate(&mut self, keep: usize) -> usize {
         let mut dropped = 0;
         while self.items.len() > keep {
             let Some(item) = self.items.pop_back() else { break };

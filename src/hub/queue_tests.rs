@@ -60,10 +60,10 @@ fn replayed_events_are_distinguished_from_live_ones() {
 fn a_head_that_was_not_written_yet_is_not_dropped() {
     let limits = QueueLimits { events: 9, bytes: 99, overflow: Overflow::DropOldest };
     let mut queue = Queue::default();
-    assert!(queue.push_control(Bytes::from_static(b"head")));
+    assert!(queue.push_control(usize::MAX, Bytes::from_static(b"head")));
     push(&mut queue, 0, 5, &limits);
     assert_eq!(queue.clear_unsent(), 1);
-    assert!(queue.push_control(Bytes::from_static(b"end")));
+    assert!(queue.push_control(usize::MAX, Bytes::from_static(b"end")));
     assert_eq!(queue.chunks().collect::<Vec<_>>().concat(), b"headend");
     queue.advance(4, |_, _| {});
     queue.clear_unsent();
@@ -160,7 +160,7 @@ fn stand(gap: &Gap) -> i64 {
 #[test]
 fn many_small_responses_reach_the_limit() {
     let mut queue = Queue::default();
-    let taken = (0..100_000).take_while(|_| queue.push_control(Bytes::from_static(b"ok"))).count();
+    let taken = (0..100_000).take_while(|_| queue.push_control(usize::MAX, Bytes::from_static(b"ok"))).count();
     assert!((100..CONTROL_BYTES_MAX as usize / 100).contains(&taken), "{taken}");
     queue.advance(2 * taken, |_, _| {});
     assert_eq!((queue.items.len(), queue.control_bytes), (0, 0));

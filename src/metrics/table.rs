@@ -28,7 +28,7 @@ table! {
         pub unauthenticated_websockets: IntGauge =
             "unauthenticated_websockets", "WebSockets that were opened without a token and have not sent one yet.";
         pub quota_identities: IntGaugeVec =
-            "quota_identities", "Users, tenants or client addresses that a quota of limits.quotas keeps counters for.", ["quota"];
+            "quota_identities", "Users, tenants, client addresses or routes that a quota keeps counters for.", ["quota"];
         /// A route is named by its pattern.
         pub route_streams: IntGaugeVec = "route_streams", "Open streams, by route.", ["route"];
         pub route_events: IntCounterVec = "route_events_sent_total", "Events sent, by route.", ["route"];
@@ -135,7 +135,7 @@ table! {
     /// Queued data of clients whose sockets are full, measured every few seconds.
     #[derive(Clone, Debug)]
     pub struct Backlog {
-        pub streams: IntGauge = "slow_streams", "Streams whose clients currently accept no more data.";
+        pub streams: IntGauge = "slow_streams", "Streams whose clients currently accept no more data, or whose events are held.";
         pub events: IntGauge = "queued_events", "Events queued for slow streams.";
         pub bytes: IntGauge = "queued_bytes", "Bytes queued for slow streams, counted per stream.";
     }

@@ -62,6 +62,9 @@ impl Session {
     /// Advances the subscriptions in catch-up, as far as the queue has room, and adds those that have caught up to the
     /// index. Returns whether more can be done at once.
     pub fn catch_up(&mut self, context: &mut WriterContext<'_>) -> bool {
+        if self.is_held_up(context) {
+            return true;
+        }
         let mut more = false;
         self.look_at = None;
         self.report_losses(context.hub);
@@ -92,6 +95,24 @@ impl Session {
             self.subscriptions[n].progress = Progress::Replaying(replaying);
         }
         more
+    }
+
+    /// Whether credit or a rate holds enough replayed events. The time limit of a replay does not elapse meanwhile: the
+    /// client's wish is no failure.
+    fn is_held_up(&mut self, context: &WriterContext<'_>) -> bool {
+        if !self.is_holding() {
+            return false;
+        }
+        let until = context.now.instant + context.log.limits().time;
+        for subscription in &mut self.subscriptions {
+            if let Progress::Replaying(replaying) = &mut subscription.progress
+                && let Some(reading) = &mut replaying.reading
+            {
+                reading.until = reading.until.max(until);
+            }
+        }
+        // Room for one event at a time would look up a chunk for each.
+        self.queue.events() > REPLAY_EVENTS_AHEAD / 2 && !self.is_waiting()
     }
 
     /// Reports what was lost with a deleted or truncated log, for all subscriptions before any of them advances: they
@@ -203,8 +224,12 @@ impl Session {
             if !self.has_room(left) {
                 return false;
             }
+            if let Some(due) = self.replay_due(context.now.instant) {
+                reading.until = due + context.log.limits().time;
+                return false;
+            }
             replay.pass(&stream, &entry);
-            reading.count(&entry);
+            self.replays(reading.count(&entry), context.now.instant);
             match &*entry {
                 Entry::Event(event) if self.subscriptions[n].selector.matches(event) && !self.is_sent(n, event) => {
                     self.push_from_log(n, event, &entry, replay, context);
@@ -347,11 +372,13 @@ impl Reading {
         now.duration_since(*self.waits_since.get_or_insert(now)) >= STEP_WAIT
     }
 
-    fn count(&mut self, entry: &Entry) {
-        if let Entry::Event(event) = entry {
-            self.events = self.events.saturating_sub(1);
-            self.bytes = self.bytes.saturating_sub(event.envelope.len() as u64);
-        }
+    /// Counts an entry that was read. Returns its bytes.
+    fn count(&mut self, entry: &Entry) -> usize {
+        let Entry::Event(event) = entry else { return 0 };
+        let bytes = event.envelope.len();
+        self.events = self.events.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes as u64);
+        bytes
     }
 }
 

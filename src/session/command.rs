@@ -56,6 +56,8 @@ pub enum Refused {
     Token,
     /// The token cannot be verified now.
     Unavailable,
+    /// A quota of commands is exceeded.
+    Quota,
 }
 
 impl Refused {
@@ -66,6 +68,7 @@ impl Refused {
             Self::Subscription => "subscription",
             Self::Token => "token",
             Self::Unavailable => "unavailable",
+            Self::Quota => "quota",
         }
     }
 }
@@ -88,6 +91,7 @@ pub(super) struct Command {
     resource: Option<String>,
     since: Option<String>,
     pub(super) token: Option<String>,
+    pub(super) events: Option<Value>,
 }
 
 /// The result is raw JSON: the numbers of an event are not re-encoded.
@@ -194,7 +198,7 @@ impl Session {
     }
 
     fn answer_with(&mut self, frame: Vec<u8>) {
-        if !self.queue.push_control(frame.into()) {
+        if !self.push_control(frame.into()) {
             self.close(CloseReason::SlowConsumer);
         }
     }
@@ -209,7 +213,7 @@ impl Session {
         let name = command.as_ref().ok().and_then(|command| command.command.clone());
         let subscriptions = self.subscriptions.len();
         let answer = match command {
-            Ok(command) => self.carry_out(&command, context),
+            Ok(command) => self.within_quotas(context.now).and_then(|()| self.carry_out(&command, context)),
             Err(why) => Err((Refused::Malformed, why)),
         };
         // The response precedes the events of the subscription.
@@ -241,12 +245,21 @@ impl Session {
             Some("authenticate") => self.authenticate(command, context),
             Some("subscribe") => self.subscribe(command, context),
             Some("unsubscribe") => self.unsubscribe(command, context),
+            Some("credit") => self.add_credit(command),
             Some(other) => {
-                let known = "subscribe, unsubscribe, get-status, ping, authenticate";
+                let known = "subscribe, unsubscribe, get-status, ping, authenticate, credit";
                 Err((Refused::UnknownCommand, format!("unknown command `{}`; there are {known}", quoted(other))))
             }
             None => Err((Refused::Malformed, "no `command`".into())),
         }
+    }
+
+    /// A quota counts all sockets of one user: exceeding it ends none of them.
+    fn within_quotas(&self, now: Now) -> Result<(), (Refused, String)> {
+        self.request.take_command(now.instant).map_err(|(quota, wait)| {
+            let ms = wait.as_millis() + 1;
+            (Refused::Quota, format!("too many commands (quota `{quota}`); the next one is allowed in {ms} ms"))
+        })
     }
 
     /// The newest event in the window for the route's key, or for the resource.

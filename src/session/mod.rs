@@ -14,6 +14,7 @@ mod context;
 mod heartbeat_tests;
 mod losses;
 mod open;
+mod pace;
 mod reload;
 mod request;
 mod resume;
@@ -42,6 +43,7 @@ use crate::route::{HeartbeatForm, Overflow, Stream, StreamRoute, Transport};
 pub use close::CloseReason;
 pub use command::Refused;
 pub use context::{Now, WriterContext, WriterState};
+pub use pace::{CREDIT_MAX, Pace};
 pub use reload::Reload;
 pub use request::{BadPosition, POSITION_BYTES_MAX, Request, Resume, Socket};
 
@@ -244,11 +246,13 @@ impl Session {
         true
     }
 
-    /// Prepares the next items for writing: encodes gaps, because no later loss can be merged any more. Calls `on_gap`
+    /// Prepares the next items for writing: lets events pass, and encodes gaps, because no later loss can be merged any more. Calls `on_gap`
     /// with the cause of each.
     pub fn prepare(&mut self, now: Now, mut on_gap: impl FnMut(GapCause)) {
+        self.grant(now);
+        let items = self.released().min(ITEMS_PER_WRITE);
         let Self { request, form, queue, messages, subscriptions, .. } = self;
-        queue.settle_gaps(ITEMS_PER_WRITE, |gap| {
+        queue.settle_gaps(items, |gap| {
             *messages += 1;
             on_gap(gap.cause);
             let data = json::gap(gap, refresh(subscriptions, gap, request));
@@ -261,16 +265,22 @@ impl Session {
     pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
         let first = self.first_record();
         let omit = move |(n, bytes): (usize, _)| first.as_ref().map_or(bytes, |first| first.omit(n, bytes));
-        self.queue.chunks().take(ITEMS_PER_WRITE).enumerate().map(omit)
+        self.queue.chunks().take(self.released().min(ITEMS_PER_WRITE)).enumerate().map(omit)
     }
 
     /// Records written bytes. Calls `sent` with each completely written event, and whether it was live.
-    pub fn wrote(&mut self, bytes: usize, now: Now, sent: impl FnMut(&Event, bool)) {
+    pub fn wrote(&mut self, bytes: usize, now: Now, mut sent: impl FnMut(&Event, bool)) {
         if bytes > 0 {
             self.last_sent = now.instant;
         }
         let omitted = self.omitted(bytes);
-        self.queue.advance(bytes + omitted, sent);
+        let Self { queue, request, .. } = self;
+        queue.advance(bytes + omitted, |event, is_live| {
+            if let Some(pace) = &mut request.pace {
+                pace.sent();
+            }
+            sent(event, is_live);
+        });
     }
 
     /// Processes bytes from the client. Only WebSocket clients may send data; others have nothing to send after their
@@ -296,7 +306,7 @@ impl Session {
     /// The next time at which [`Self::tick`] has work.
     pub fn deadline(&self) -> Instant {
         let pong = self.websocket.as_ref().and_then(|side| side.pong_due);
-        [self.expires, pong, self.look_at].into_iter().flatten().fold(self.heartbeat_due, Instant::min)
+        [self.expires, pong, self.look_at, self.pace_due()].into_iter().flatten().fold(self.heartbeat_due, Instant::min)
     }
 
     /// Whether a pong is overdue: [`Self::tick`] would end the session.
@@ -318,6 +328,7 @@ impl Session {
         if self.request.batch.is_none() || self.is_behind() {
             self.look_at = self.look_at.filter(|at| *at > now);
         }
+        self.pass_pace(now);
         if self.closed.is_some() {
             self.heartbeat_due = now + self.heartbeat_interval();
             return false;
@@ -357,8 +368,8 @@ impl Session {
         if self.is_unanswered() || self.request.is_unauthenticated() {
             return false;
         }
-        // A client with queued data is not idle but slow; another frame would not reach it either.
-        if !self.queue.is_empty() {
+        // A client with data to be written is not idle but slow; another frame would not reach it either.
+        if self.released() > 0 {
             return false;
         }
         let bytes = self.heartbeat(context);
@@ -366,7 +377,13 @@ impl Session {
             // A later ping does not extend the deadline of an overdue pong.
             side.pong_due.get_or_insert(now + self.request.route.websocket.pong_timeout);
         }
-        self.queue.push_control(bytes)
+        self.push_control(bytes)
+    }
+
+    /// Queues control data, before held events. False if there is too much of it.
+    fn push_control(&mut self, bytes: Bytes) -> bool {
+        let released = self.released();
+        self.queue.push_control(released, bytes)
     }
 
     /// A WebSocket that sends no events is pinged too, because proxies on the path observe our direction.
@@ -395,13 +412,14 @@ impl Session {
     fn moved_on(&mut self, context: &WriterContext<'_>) -> Option<Cursor> {
         let stream = &self.request.route.stream;
         let newest = context.hub.newest_seq(stream).filter(|newest| self.last_seq.is_none_or(|last| last < *newest))?;
-        let cursor = context.hub.cursor_now(stream).filter(|_| !self.is_behind())?;
+        let cursor = context.hub.cursor_now(stream).filter(|_| !self.is_behind() && !self.is_holding())?;
         self.last_seq = Some(newest);
         Some(cursor)
     }
 
     fn visible_heartbeat(&mut self, context: &WriterContext<'_>) -> Bytes {
-        let cursor = if self.is_behind() { None } else { context.hub.cursor_now(&self.request.route.stream) };
+        let is_behind = self.is_behind() || self.is_holding();
+        let cursor = context.hub.cursor_now(&self.request.route.stream).filter(|_| !is_behind);
         let cursor = cursor.map(|cursor| cursor.to_string());
         let is_immediate = self.request.heartbeat_form == HeartbeatForm::Immediate;
         let interval = is_immediate.then(|| self.request.heartbeat_interval().as_millis());
@@ -431,7 +449,7 @@ impl Session {
         self.close(reason);
     }
 
-    /// Ends the stream at a record boundary: after the queued data, the transport's closing bytes. The first reason
+    /// Ends the stream at a record boundary: after the queued data that is not held, the transport's closing bytes. The first reason
     /// counts.
     pub fn close(&mut self, reason: CloseReason) {
         if self.closed.is_some() {
@@ -442,12 +460,13 @@ impl Session {
         if is_unanswered {
             return;
         }
+        self.drop_held();
         let closing = reason.closing();
         let goodbye = Goodbye { retry_ms: closing.retry.then(|| self.retry_ms()), close: closing.websocket };
         let end = self.form.end(&goodbye);
         if !end.is_empty() {
             // Without room for them, the connection is closed.
-            let _ = self.queue.push_control(end);
+            let _ = self.push_control(end);
         }
     }
 

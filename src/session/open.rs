@@ -51,7 +51,7 @@ impl Session {
         // Not kept with the request, because the client chose its size.
         match self.request.resume.take() {
             None => self.start_now(context),
-            Some(resume) => self.start_from(resume, context),
+            Some(resume) => self.start_from(*resume, context),
         }
     }
 
@@ -185,10 +185,10 @@ impl Session {
         }
         let unix_ms = context.now.unix_ms;
         let head = match self.request.socket.as_mut().and_then(|socket| socket.handshake.take()) {
-            Some(handshake) => http::websocket_head(&handshake, unix_ms),
+            Some(handshake) => http::websocket_head(&handshake, &self.pace_line(), unix_ms),
             None => {
                 let batch = self.request.batch.map(|batch| batch.events());
-                let headers = self.request.headers.take().unwrap_or_default();
+                let headers = self.pace_line() + &self.request.headers.take().unwrap_or_default();
                 http::stream_head(
                     self.request.content_type,
                     self.form.chunked,
@@ -222,7 +222,7 @@ impl Session {
 
     /// The first bytes of a queue always fit.
     fn push_first(&mut self, bytes: bytes::Bytes) {
-        let pushed = self.queue.push_control(bytes);
+        let pushed = self.push_control(bytes);
         debug_assert!(pushed);
     }
 

@@ -48,6 +48,7 @@ fn request(transport: Transport, routes: &Arc<RouteTable>) -> Request {
         batch: None,
         probe: None,
         principal: Some(principal),
+        pace: None,
         headers: None,
         routes: routes.clone(),
     }

@@ -15,6 +15,8 @@ use crate::cursor::{CURSOR_BYTES_MAX, Cursor};
 use crate::event::Topic;
 use crate::route::{Batch, HeartbeatForm, Params, RouteTable, StreamRoute, Transport};
 
+use super::Pace;
+
 /// An admitted stream request, decided before the response head is written.
 #[derive(Debug)]
 pub struct Request {
@@ -30,8 +32,8 @@ pub struct Request {
     pub selector: Selector,
     /// False for `?subscribe=manual`: a WebSocket without an initial subscription.
     pub subscribe: bool,
-    /// Taken when the session is opened.
-    pub resume: Option<Resume>,
+    /// Taken when the session is opened. In a box, because it is large, and open streams have none.
+    pub resume: Option<Box<Resume>>,
     pub heartbeat_form: HeartbeatForm,
     /// For NDJSON and SSE: the batch limits of the client or the route.
     pub batch: Option<Batch>,
@@ -39,6 +41,8 @@ pub struct Request {
     /// every stream stores it.
     pub probe: Option<NonZeroU32>,
     pub principal: Option<Principal>,
+    /// `None` if nothing limits how fast it may send.
+    pub pace: Option<Box<Pace>>,
     /// Further header lines of the response, each terminated by CRLF; until the head is written.
     pub headers: Option<Box<str>>,
     /// The snapshot's routes, for the subscriptions of a WebSocket.

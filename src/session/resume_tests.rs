@@ -28,7 +28,7 @@ fn bench(events: i64, change: impl FnOnce(&mut FakeLog)) -> Bench {
 
 fn since(position: &str) -> impl FnOnce(&mut Request, &mut StreamRoute) {
     let resume = position.parse().unwrap();
-    move |request, _| request.resume = Some(resume)
+    move |request, _| request.resume = Some(Box::new(resume))
 }
 
 /// The offsets of the events and the causes of the gaps in a response, in order.
@@ -139,10 +139,10 @@ fn of_partitions(partitions: usize) -> Resume {
 #[test]
 fn a_position_is_bounded_by_what_the_stream_has() {
     let mut bench = bench(20, |_| {});
-    let mut made_up = bench.open(Transport::Sse, |request, _| request.resume = Some(of_partitions(10_000)));
+    let mut made_up = bench.open(Transport::Sse, |request, _| request.resume = Some(Box::new(of_partitions(10_000))));
     assert!(bench.written(&mut made_up).contains(r#""cause":"truncated","ranges":[]"#));
     assert!(made_up.request().resume.is_none(), "what the client said is not kept");
-    let mut ahead = bench.open(Transport::Sse, |request, _| request.resume = Some(of_partitions(3)));
+    let mut ahead = bench.open(Transport::Sse, |request, _| request.resume = Some(Box::new(of_partitions(3))));
     assert!(!bench.written(&mut ahead).contains("truncated"), "partitions may have been added: it waits");
 }
 
@@ -152,11 +152,11 @@ fn a_long_position_is_not_kept_until_the_log_is_read() {
     bench.hub = Hub::new([]);
     let long = of_partitions(2000);
     let cursor = long.cursor().unwrap().to_string();
-    let mut sse = bench.open(Transport::Sse, |request, _| request.resume = Some(long.clone()));
+    let mut sse = bench.open(Transport::Sse, |request, _| request.resume = Some(Box::new(long.clone())));
     let answer = bench.written(&mut sse);
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(&format!("id: {cursor}\n")), "{answer}");
     assert!(answer.contains("retry: ") && sse.closed() == Some(CloseReason::NotReady), "{answer}");
-    let mut ndjson = bench.open(Transport::Ndjson, |request, _| request.resume = Some(long));
+    let mut ndjson = bench.open(Transport::Ndjson, |request, _| request.resume = Some(Box::new(long)));
     assert!(bench.written(&mut ndjson).starts_with("HTTP/1.1 503 "));
     let mut short = bench.open(Transport::Sse, since("orders:0:4"));
     bench.written(&mut short);

@@ -88,6 +88,7 @@ impl Bench {
             batch: None,
             probe: None,
             principal: None,
+            pace: None,
             headers: None,
             routes: Arc::new(RouteTable::default()),
             socket: (transport == Transport::WebSocket).then(|| {
@@ -166,8 +167,8 @@ pub(super) fn masked(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-pub(super) fn resume(cursor: &str) -> Option<Resume> {
-    Some(Resume::From(cursor.parse().unwrap()))
+pub(super) fn resume(cursor: &str) -> Option<Box<Resume>> {
+    Some(Box::new(Resume::From(cursor.parse().unwrap())))
 }
 
 #[test]
@@ -228,7 +229,7 @@ fn events_outside_the_window_are_a_410_or_a_gap() {
     assert!(text.contains(r#"{"type":"gap","cause":"retention","ranges":[{"topic":"orders","partition":0,"from":2,"to":3}],"missed":null,"refresh":"/all","cursor":"orders:0:3"}"#), "{text}");
     assert_eq!(text.matches("\"data\":{").count(), 4);
 
-    let mut sse = bench.open(Transport::Sse, |request, _| request.resume = Some(Resume::Unreadable));
+    let mut sse = bench.open(Transport::Sse, |request, _| request.resume = Some(Box::new(Resume::Unreadable)));
     assert!(bench.written(&mut sse).contains("event: gap\ndata: {\"type\":\"gap\",\"cause\":\"truncated\""));
 }
 
@@ -245,7 +246,8 @@ fn no_position_is_after_a_gap_before_it_is_sent() {
         let position = TopicPosition { epoch: 0, next: next.to_vec() };
         Positions(vec![position]).cursor(&["orders".into()], id)
     };
-    let mut fell_out = bench.open(Transport::Sse, |request, _| request.resume = Some(Resume::From(at([2, 0]))));
+    let mut fell_out =
+        bench.open(Transport::Sse, |request, _| request.resume = Some(Box::new(Resume::From(at([2, 0])))));
     let text = bench.written(&mut fell_out);
     assert!(text.contains(&format!("retry: 2500\nid: {}\n\nid: {}\nevent: gap\n", at([2, 0]), at([4, 0]))), "{text}");
 
@@ -253,7 +255,7 @@ fn no_position_is_after_a_gap_before_it_is_sent() {
     let mut fake_log = FakeLog::new(Vec::new(), 1);
     (fake_log.limits.events, fake_log.high) = (0, 0);
     bench.log = Arc::new(fake_log);
-    let mut twice = bench.open(Transport::Sse, |request, _| request.resume = Some(Resume::From(at([2, 5]))));
+    let mut twice = bench.open(Transport::Sse, |request, _| request.resume = Some(Box::new(Resume::From(at([2, 5])))));
     bench.pass(Duration::from_secs(1));
     let text = bench.written(&mut twice);
     let gaps: Vec<&str> = text.split("\n\n").filter(|record| record.contains("event: gap\n")).collect();
@@ -329,9 +331,11 @@ fn a_client_that_is_ahead_does_not_affect_others() {
     let topics = bench.stream.topics.clone();
     let at = |next: [i64; 2]| {
         let id = format!("orders:0:{}", next[0] - 1).parse().unwrap();
-        Some(Resume::From(Positions(vec![TopicPosition { epoch: 0, next: next.to_vec() }]).cursor(&topics, id)))
+        Some(Box::new(Resume::From(
+            Positions(vec![TopicPosition { epoch: 0, next: next.to_vec() }]).cursor(&topics, id),
+        )))
     };
-    let mut sent = |resume: Option<Resume>| {
+    let mut sent = |resume: Option<Box<Resume>>| {
         let mut session = bench.open(Transport::Sse, |request, _| request.resume = resume.clone());
         let text = bench.written(&mut session);
         session.leave(&mut bench.context());

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use crate::access::{Authenticator, Binding, NotAuthenticated, Principal, Withdrawn};
-use crate::admission::{self, Caller, NoSlot};
+use crate::admission::{self, Admitted, Caller, NoSlot};
 use crate::codec::json;
 
 use super::command::{self, Answer, Command, Refused, result};
@@ -53,7 +53,7 @@ impl Session {
         if let Some(expires) = expires.filter(|_| !self.is_unanswered()) {
             let notice = self.auth_record(expires, now);
             // Without room for it, the client is too slow to react in time.
-            let _ = self.queue.push_control(notice);
+            let _ = self.push_control(notice);
         }
     }
 
@@ -121,8 +121,8 @@ impl Session {
         let params = socket.unauthenticated.as_ref().ok_or(failed)?;
         let caller = Caller { principal: Some(&principal), ..self.request.caller() };
         let selector = admission::admit(&self.request.route, params, &caller).map_err(|_| failed)?;
-        let slot = socket.slots.take_for(&self.request.route, &principal, now.unix_ms);
-        let slot = slot.map_err(|none| match none {
+        let taken = socket.slots.take_for(&self.request.route, &principal, now.instant);
+        let Admitted { slot, meters } = taken.map_err(|none| match none {
             NoSlot::Route => CloseReason::RouteLimit,
             NoSlot::Quota => CloseReason::Quota,
         })?;
@@ -133,6 +133,7 @@ impl Session {
         if let Some(socket) = &mut self.request.socket {
             (socket.unauthenticated, socket.slot) = (None, Some(slot));
         }
+        self.request.count_in(meters);
         Ok(expires)
     }
 

@@ -168,7 +168,8 @@ impl<W: Wire> Connection<W> {
             return Ok(Wrote { bytes: 0, more: false, gathers: true });
         }
         let bytes = self.flush(context.now, told)?;
-        Ok(Wrote { bytes, more: more && self.writable, gathers: false })
+        // Held by credit or a rate, replay continues later.
+        Ok(Wrote { bytes, more: more && self.writable && !self.session.is_holding(), gathers: false })
     }
 
     /// Writes queued bytes. Returns their number, or an error if the peer is gone.

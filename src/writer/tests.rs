@@ -88,6 +88,7 @@ impl Bench {
             batch: None,
             probe: None,
             principal: None,
+            pace: None,
             headers: None,
             socket: None,
             routes: routes.clone(),

@@ -31,6 +31,7 @@ mod modules;
 mod ndjson;
 mod oracles;
 mod output;
+mod pace;
 mod panics;
 mod pod;
 mod protocol;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bindings::Bindings;
-use super::cors;
 use super::streams::Streams;
 use super::websocket::{self, WebSocket};
+use super::{cors, quotas};
 use crate::auth::Verifier;
 use crate::config::diagnostic::{Diagnostics, alternatives, did_you_mean};
 use crate::config::file::{Node, Place};
@@ -108,6 +108,7 @@ impl Compiler<'_> {
         let queue = self.queue(stream.as_deref());
         let stall_timeout = section.value(&keys::STALL_TIMEOUT);
         let max_streams = section.written(&keys::MAX_STREAMS).map(|count| count as usize);
+        let quotas = quotas::of_route(section, self.diagnostics);
         let batch = self.batch();
         let heartbeat = self.heartbeat();
         let retry = section.value(&keys::RETRY);
@@ -139,6 +140,7 @@ impl Compiler<'_> {
             batch,
             websocket,
             max_streams,
+            quotas,
             allowed_origins,
             cors,
             subprotocols,

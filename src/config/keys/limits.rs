@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::Change::{Live, Restart};
 use super::{
-    Absent, Count, Defaulted, Each, Is, Key, Optional, Period, Required, Size, Text, Usually, hours, secs, table,
+    Absent, Count, Defaulted, Each, Entry, Is, Key, Optional, Period, Required, Size, Text, Usually, hours, secs, table,
 };
 
 /// Beyond any useful number of streams, connections and queued events.
@@ -54,7 +54,7 @@ table! { LIMITS {
     );
     QUOTAS: Defaulted<Each> = (
         "quotas", Each { table: &QUOTA, min: 0, max: QUOTAS_MAX }, Is(()), Live,
-        "limits of one user, tenant or client address, across all routes; at most 8",
+        "[limits](#quotas) of one user, tenant, client address or route, or of the process, across all routes; at most 8",
     );
 }}
 
@@ -63,26 +63,48 @@ table! { QUOTA rules at_least_one_limit {
         "by",
         Text {
             type_name: "text",
-            pattern: r"^(address|claims\..+)$",
-            expected: "`address` or `claims.<claim>`, such as `claims.sub`",
+            pattern: r"^(process|route|address|claims\..+)$",
+            expected: "`process`, `route`, `address` or `claims.<claim>`, such as `claims.sub`",
         },
         Required("what identifies those for whom the quota counts"), Live,
-        "`address`: the client's address (behind trusted proxies, see `forwarded.trust`), for IPv6 its /64 network; or \
-         `claims.<claim>`: each value of a claim of the token. A stream without this claim does not count",
+        "who shares its limits. `claims.<claim>`: the streams with the same value of a claim of the token; a stream without this \
+         claim does not count. `address`: those of one client address (behind trusted proxies, see `forwarded.trust`), for IPv6 \
+         of its /64 network. `route`: those of one route. `process`: all; not in `routes.quotas`",
     );
     QUOTA_STREAMS: Optional<Count> = (
         "streams", Count(1..=QUOTA_MAX), Absent("no limit"), Live,
-        "streams that one of them has open; beyond: 429, or a jittered `retry` for SSE",
+        "streams that are open; beyond: 429, or a jittered `retry` for SSE",
     );
     OPENS_PER_MINUTE: Optional<Count> = (
         "opens_per_minute", Count(1..=QUOTA_MAX), Absent("no limit"), Live,
-        "streams that one of them opens a minute, at most as many at once; beyond: 429 with `Retry-After` and the \
-         `RateLimit` fields, or a `retry` for SSE",
+        "streams that are opened; beyond: 429 with `Retry-After` and the `RateLimit` fields, or a `retry` for SSE",
+    );
+    QUOTA_COMMANDS: Optional<Count> = (
+        "commands_per_second", Count(1..=QUOTA_MAX), Absent("no limit"), Live,
+        "commands of WebSockets; beyond: an error response. `websocket.commands_per_second` limits one socket, and closes it",
+    );
+    REPLAY_BYTES_PER_MINUTE: Optional<Size> = (
+        "replay_bytes_per_minute", Size(1024..=1 << 40), Absent("no limit"), Live,
+        "bytes of envelopes that replay reads from Kafka's log; beyond: the replay waits, and loses nothing. `replay` limits one \
+         resume, with a gap",
+    );
+    EVENTS_PER_SECOND: Optional<Count> = (
+        "events_per_second", Count(1..=QUOTA_MAX), Absent("no limit"), Live,
+        "events that are sent; beyond: events wait in their stream's queue, under its `overflow` policy",
+    );
+    BYTES_PER_SECOND: Optional<Size> = (
+        "bytes_per_second", Size(1024..=1 << 40), Absent("no limit"), Live,
+        "bytes of these events, as sent; beyond: as above",
     );
 }}
 
+/// The keys of a quota that limit something.
+pub(in crate::config) fn quota_limits() -> impl Iterator<Item = &'static dyn Entry> {
+    QUOTA.keys().filter(|key| !key.is_required())
+}
+
 fn at_least_one_limit() -> Json {
-    json!({ "anyOf": [{ "required": ["streams"] }, { "required": ["opens_per_minute"] }] })
+    json!({ "anyOf": quota_limits().map(|key| json!({ "required": [key.name()] })).collect::<Vec<_>>() })
 }
 
 table! { REPLAY {

@@ -1,10 +1,10 @@
 //! The keys of routes.
 
 use super::Change::Live;
-use super::limits::COUNT_MAX;
+use super::limits::{COUNT_MAX, QUOTA, QUOTAS_MAX};
 use super::{
-    Absent, CORS, Choice, Count, Defaulted, Flag, Is, Items, Key, LIST, List, Map, Optional, Period, Required, Secrecy,
-    Size, Sub, Text, hours, mins, ms, secs, table,
+    Absent, CORS, Choice, Count, Defaulted, Each, Flag, Is, Items, Key, LIST, List, Map, Optional, Period, Required,
+    Secrecy, Size, Sub, Text, hours, mins, ms, secs, table,
 };
 use crate::route::{
     Batch, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, Overflow, Transport, WebSocketFrames,
@@ -134,6 +134,11 @@ table! { ROUTE {
         "max_streams", Count(1..=COUNT_MAX), Absent("no limit per route"), Live,
         "concurrent streams on this route, including further subscriptions of WebSockets; beyond: 429, or a jittered `retry` \
          for SSE",
+    );
+    ROUTE_QUOTAS: Defaulted<Each> = (
+        "quotas", Each { table: &QUOTA, min: 0, max: QUOTAS_MAX }, Is(()), Live,
+        "limits of one user, tenant or client address on this route, or of the route as a whole: as \
+         [`limits.quotas`](#quotas); at most 8",
     );
     ALLOWED_ORIGINS: Defaulted<List> = (
         "allowed_origins",

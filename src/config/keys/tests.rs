@@ -14,7 +14,7 @@ use crate::config::units::parse_duration;
 
 const REFERENCE: &str = "docs/configuration.md";
 /// Keys with the same keys below as another one, which the reference describes there.
-const DESCRIBED_ELSEWHERE: [&dyn Entry; 2] = [&ROUTE_CORS, &ISSUERS];
+const DESCRIBED_ELSEWHERE: [&dyn Entry; 3] = [&ROUTE_CORS, &ISSUERS, &ROUTE_QUOTAS];
 const RESTART: &str = "<!-- keys that need a restart -->";
 
 fn path(file: &str) -> PathBuf {

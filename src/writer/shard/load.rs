@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::metrics::{Backlog, Metrics};
 
+use super::super::connection::Connection;
 use super::Shard;
 
 /// The interval of scanning all connections: ten thousand take about a millisecond.
@@ -17,7 +18,7 @@ pub(super) struct Load {
     look_at: Instant,
 }
 
-/// The queued data of clients whose sockets are full.
+/// The queued data of slow clients.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Waiting {
     streams: i64,
@@ -57,10 +58,10 @@ impl<W> Shard<W> {
         }
     }
 
-    /// Drops the queued events of clients whose sockets are full.
+    /// Drops the queued events of slow clients.
     pub(crate) fn drop_backlogs(&mut self) {
         let Self { connections, work, count, .. } = self;
-        for (key, connection) in connections.iter_mut().filter(|(_, connection)| !connection.writable) {
+        for (key, connection) in connections.iter_mut().filter(|(_, connection)| is_slow(connection)) {
             if let Some((events, policy)) = connection.session.drop_backlog() {
                 count.dropped(events, policy.as_str());
                 work.write(key, connection);
@@ -70,7 +71,7 @@ impl<W> Shard<W> {
 
     fn waiting_now(&self) -> Waiting {
         let mut waiting = Waiting::default();
-        for (_, connection) in self.connections.iter().filter(|(_, connection)| !connection.writable) {
+        for (_, connection) in self.connections.iter().filter(|(_, connection)| is_slow(connection)) {
             let (events, bytes) = connection.session.backlog();
             waiting.streams += 1;
             waiting.events += events as i64;
@@ -78,4 +79,9 @@ impl<W> Shard<W> {
         }
         waiting
     }
+}
+
+/// Whether queued events wait for the client: its socket is full, or credit or a rate holds them.
+fn is_slow<W>(connection: &Connection<W>) -> bool {
+    !connection.writable || connection.session.is_holding()
 }

@@ -123,6 +123,7 @@ impl Bench {
             batch: None,
             probe: None,
             principal: None,
+            pace: None,
             headers: None,
             socket: None,
             routes: self.routes.clone(),

@@ -95,7 +95,10 @@ impl<W: Wire> Shard<W> {
             connection.session.leave(&mut context);
             connection.say_goodbye(now.instant, lifecycle.until());
             timers.schedule(key, connection);
-        } else if connection.session.is_behind() || connection.take_new_watch() {
+        } else if connection.session.is_behind()
+            || connection.take_new_watch()
+            || connection.session.pace_due().is_some()
+        {
             timers.schedule(key, connection);
         }
     }

@@ -113,6 +113,11 @@ impl WebSocket {
         }
     }
 
+    /// Whether no event has arrived before the last response.
+    pub fn is_without_events(&self) -> bool {
+        self.events.is_empty()
+    }
+
     pub fn send(&mut self, text: &str) {
         self.socket.send(Message::text(text.to_owned())).unwrap();
     }
