@@ -51,6 +51,13 @@ export interface Options<E = Event> {
    * allow it. Other transports send it in `Authorization`.
    */
   authenticate?: 'subprotocol' | 'message';
+  /** The most events a second. The server holds what is beyond it. */
+  maxRate?: number;
+  /**
+   * The most events of a WebSocket that are on their way to the handler or iterator. The server holds what is beyond it,
+   * so that a slow handler does not fill the memory of the page. Other transports do without: they are read no faster.
+   */
+  credit?: number;
   /** More request headers. A browser's WebSocket sends none. */
   headers?: Record<string, string>;
   /** Whether cookies are sent to another origin, as for `fetch`. */

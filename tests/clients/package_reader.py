@@ -1,5 +1,5 @@
 # The Python package (clients/python), sync or async. Arguments: `sync` or `async`, URL, number of events, token (optional),
-# how a WebSocket sends it (optional).
+# how a WebSocket sends it (optional), credit (optional).
 # Prints JSON lines: {"open":true}, {"id":...}, {"gap":...}.
 import asyncio
 import json
@@ -12,6 +12,8 @@ from sidestream_client import AsyncStream, Event, Stream  # noqa: E402
 mode, url, count, *credentials = sys.argv[1:]
 transport = "websocket" if url.endswith("/ws") else "ndjson" if url.endswith("/stream") else "sse"
 options = {"transport": transport, "on_open": lambda: say({"open": True}), **dict(zip(("token", "authenticate"), credentials))}
+if len(credentials) > 2:
+    options["credit"] = int(credentials[2])
 url = "http" + url.removeprefix("ws").removeprefix("http")
 seen = 0
 

@@ -121,6 +121,20 @@ fn both_packages_send_a_token_as_the_first_message() {
     }
 }
 
+/// Without more credit from the client, four events would arrive.
+#[test]
+fn both_packages_give_credit_as_their_users_take_events() {
+    let fixture = Fixture::standard();
+    let url = format!("ws://{}/ws", fixture.sidecar.listen);
+    let scripts = ["package.mjs", "package_reader.py sync", "package_reader.py async"];
+    let clients = scripts.map(|script| Client::start(script, &[&url, "30", "", "subprotocol", "4"]));
+    clients.iter().for_each(Client::await_open);
+    let ids = fixture.broker.orders("o1", 30);
+    for client in clients {
+        assert_eq!(client.ids(30), ids);
+    }
+}
+
 #[test]
 fn what_kcat_produces_arrives() {
     let fixture = Fixture::standard();

@@ -115,6 +115,7 @@ export class Stream {
   urlWith(parameter) {
     const url = new URL(this.url);
     url.searchParams.set('heartbeat', 'immediate');
+    if (this.options.maxRate) url.searchParams.set('maxRate', this.options.maxRate);
     if (this.cursor) url.searchParams.set(parameter, this.cursor);
     return url;
   }

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
@@ -24,10 +25,12 @@ class AsyncStream:
         headers: dict | None = None,
         on_open: Callable[[], None] | None = None,
         on_expiring: Callable[[], None] | None = None,
+        max_rate: int | None = None,
+        credit: int | None = None,
         client: httpx.AsyncClient | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ):
-        self._protocol = Protocol(url, transport, since, headers, authenticate, on_expiring)
+        self._protocol = Protocol(url, transport, since, headers, authenticate, on_expiring, max_rate, credit)
         self._token, self._client, self._sleep = token, client or httpx.AsyncClient(), sleep
         self._owns_client = client is None
         self._on_open = on_open or (lambda: None)
@@ -108,6 +111,10 @@ class AsyncStream:
                     item = protocol.message(await asyncio.wait_for(socket.recv(), protocol.patience))
                     if item is not None:
                         yield item
+                        events = protocol.take(item)
+                        if events:
+                            await asyncio.sleep(protocol.credit_pause(time.monotonic()))
+                            await socket.send(protocol.give(events))
         except InvalidStatus as refused:
             gap = protocol.answer(refused.response.status_code, refused.response.headers, refused.response.body or b"")
             if gap:

@@ -14,6 +14,8 @@ from ._refused import Refused
 HEARTBEAT_S = 15.0
 #: So many intervals without a byte, and the connection is taken for dead.
 HEARTBEATS_MISSED = 2.5
+#: The least time between two commands that give credit: a route allows 20 commands a second by default. Seconds.
+COMMAND_S = 0.1
 #: From 1 to 30 seconds, doubling.
 FIRST_DELAY_S = 1.0
 LAST_DELAY_S = 20.0
@@ -33,7 +35,8 @@ class Protocol:
     """One stream: its cursor, its attempts, and the interval that the server keeps."""
 
     def __init__(self, url: str, transport: str, since: str | None, headers: dict | None,
-                 authenticate: str = "subprotocol", on_expiring: Callable[[], None] | None = None):
+                 authenticate: str = "subprotocol", on_expiring: Callable[[], None] | None = None,
+                 max_rate: int | None = None, credit: int | None = None):
         if transport not in _PARAMETERS:
             raise ValueError(f"transport is ndjson, sse or websocket, not {transport}")
         if authenticate not in ("subprotocol", "message"):
@@ -41,6 +44,8 @@ class Protocol:
         self.by_message, self.on_expiring, self.sent = authenticate == "message", on_expiring or (lambda: None), 0
         self.url, self.transport, self.cursor = url, transport, since
         self.own_headers = dict(headers or {})
+        self.max_rate, self.credit = max_rate, credit if transport == "websocket" else None
+        self.taken, self.given = 0, 0.0
         self.interval = HEARTBEAT_S
         self.attempt = 0
         self.wait = 0.0
@@ -52,7 +57,9 @@ class Protocol:
 
     def parameters(self) -> dict:
         position = {_PARAMETERS[self.transport]: self.cursor} if self.cursor else {}
-        return {"heartbeat": "immediate", **position}
+        pace = {"maxRate": self.max_rate, "credit": self.credit}
+        self.taken = 0
+        return {"heartbeat": "immediate", **position, **{name: value for name, value in pace.items() if value}}
 
     def headers(self, token: str | None) -> dict:
         authorization = {"Authorization": f"Bearer {token}"} if token else {}
@@ -75,6 +82,23 @@ class Protocol:
         self.sent += 1
         data = {"command": "authenticate", "token": token}
         return json.dumps({"id": f"auth-{self.sent}", "type": "command", "data": data})
+
+    def take(self, item: Event | Gap) -> int:
+        """The reader has taken an item. Gives the events to give credit for: half of the credit at once, or 0."""
+        self.taken += isinstance(item, Event)
+        if not self.credit or 2 * self.taken < self.credit:
+            return 0
+        events, self.taken = self.taken, 0
+        return events
+
+    def credit_pause(self, now: float) -> float:
+        """How long the next command that gives credit has to wait, in seconds."""
+        pause = max(0.0, self.given + COMMAND_S - now)
+        self.given = now + pause
+        return pause
+
+    def give(self, events: int) -> str:
+        return json.dumps({"type": "command", "data": {"command": "credit", "events": events}})
 
     def delay(self) -> float:
         """How long to wait before the next attempt, in seconds."""

@@ -15,7 +15,8 @@ class Stream:
     `token` is a bearer token, or a function that gives a fresh one before each connection. `since` is a cursor, an event
     id, a time (RFC 3339) or how long ago (`-15m`). `on_open` is called for each accepted connection, and
     `on_expiring` when the token is about to expire: then call `renew`. `authenticate` is how a WebSocket sends its token:
-    as a `subprotocol`, or as its first `message`. Raises `Refused` where another attempt would change nothing.
+    as a `subprotocol`, or as its first `message`. `max_rate` is the most events a second. `credit` is the most events of a
+    WebSocket that are on their way to the reader; the server holds what is beyond either. Raises `Refused` where another attempt would change nothing.
     """
 
     def __init__(
@@ -29,10 +30,12 @@ class Stream:
         headers: dict | None = None,
         on_open: Callable[[], None] | None = None,
         on_expiring: Callable[[], None] | None = None,
+        max_rate: int | None = None,
+        credit: int | None = None,
         client: httpx.Client | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ):
-        self._protocol = Protocol(url, transport, since, headers, authenticate, on_expiring)
+        self._protocol = Protocol(url, transport, since, headers, authenticate, on_expiring, max_rate, credit)
         self._token, self._client, self._sleep = token, client or httpx.Client(), sleep
         self._owns_client = client is None
         self._on_open = on_open or (lambda: None)
@@ -116,6 +119,10 @@ class Stream:
                     item = protocol.message(socket.recv(timeout=protocol.patience))
                     if item is not None:
                         yield item
+                        events = protocol.take(item)
+                        if events:
+                            time.sleep(protocol.credit_pause(time.monotonic()))
+                            socket.send(protocol.give(events))
         except InvalidStatus as refused:
             gap = protocol.answer(refused.response.status_code, refused.response.headers, refused.response.body or b"")
             if gap:
