@@ -11,7 +11,7 @@ DENY_CHECKS :=
 export SIDESTREAM_CLIENTS := $(CURDIR)/$(CLIENTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check protocol clients kafka k8s manifests rules deps bench bench-peers bench-operations bench-hostile fuzz soak reloads deny clean
+.PHONY: help demo build test check coverage protocol clients kafka k8s manifests rules deps bench bench-peers bench-operations bench-hostile fuzz soak reloads deny clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -58,6 +58,9 @@ check: ## Run the fast checks: format, lints, the core's tests
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
 	cargo test --no-default-features --lib --locked
+
+coverage: ## Report which lines of the core its unit tests execute
+	@tests/coverage
 
 clients: $(CLIENTS)/installed ## Install the independent clients that the tests use
 
