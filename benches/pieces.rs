@@ -11,7 +11,7 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use sidestream::access::Selector;
 use sidestream::codec::Form;
 use sidestream::decode::{Decoder, Record, Shape};
-use sidestream::event::{Entry, Event, Topic};
+use sidestream::event::{Assigned, Entry, Event, Topic};
 use sidestream::hub::{Hub, Index, Subscriber, WindowLimits};
 use sidestream::route::{
     Admission, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, Overflow, QueueLimits, RouteTable,
@@ -75,7 +75,7 @@ fn encoding(criterion: &mut Criterion) {
 
 fn hub(criterion: &mut Criterion) {
     let mut hub = Hub::new([(topic(), WindowLimits { events: 500, bytes: 1 << 24 })]);
-    hub.assign(&topic(), 1, &[0]);
+    hub.assign(&Assigned::new(topic(), 1, [0]));
     hub.go_live(&[topic()]);
     let (mut decoder, mut offset) = (decoder(), 0);
     criterion.bench_function("hub_append", |bencher| {

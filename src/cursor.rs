@@ -14,7 +14,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::encoding::OtherPositions;
-use crate::event::{BadEventId, Epoch, EventId, TOPIC_NAME_BYTES_MAX, Topic, UNKNOWN_POSITION};
+use crate::event::{
+    BadEventId, Epoch, EventId, TOPIC_NAME_BYTES_MAX, Topic, UNREAD_SINCE_MS_MAX, is_offset, time_of, unread_since,
+};
 
 /// The longest cursor that is accepted, in bytes. With a path it fits into a request target (16 KiB). It can contain
 /// some 3,700 partitions with a million records each.
@@ -34,8 +36,10 @@ const PARTITIONS_MAX: usize = 10_000;
 /// recently.
 pub const PARTITIONS_AHEAD: usize = 256;
 
-/// The first byte of the opaque part.
-const VERSION: u8 = 1;
+/// The first byte of the opaque part, if it contains offsets only.
+const OFFSETS: u8 = 1;
+/// The same if some positions are times: numbers are doubled, and those of times are odd.
+const OFFSETS_AND_TIMES: u8 = 2;
 
 /// A client's position.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +118,7 @@ pub struct Positions(pub Vec<TopicPosition>);
 pub struct TopicPosition {
     /// The epoch of the topic; 0 if unknown.
     pub epoch: Epoch,
-    /// The next offset of partition 0, 1, 2, ...
+    /// The next offset of partition 0, 1, 2, ..., or a [time](unread_since) for one that was not read.
     pub next: Vec<i64>,
 }
 
@@ -127,7 +131,7 @@ impl Positions {
     /// Whether the position in this partition is known.
     pub fn is_known(&self, topic_index: usize, partition: i32) -> bool {
         let next = self.0.get(topic_index).and_then(|topic| topic.next.get(partition as usize));
-        next.is_some_and(|next| *next != UNKNOWN_POSITION)
+        next.copied().is_some_and(is_offset)
     }
 
     /// Whether this offset has not been passed. In an unknown partition, no offset has been passed.
@@ -199,13 +203,16 @@ impl Positions {
 
     fn encode(&self, topics: &[Topic]) -> Box<str> {
         let mut bytes = Vec::with_capacity(16 + 4 * self.0.iter().map(|topic| topic.next.len()).sum::<usize>());
-        bytes.push(VERSION);
+        let has_times = self.0.iter().flat_map(|topic| &topic.next).any(|next| time_of(*next).is_some());
+        bytes.push(if has_times { OFFSETS_AND_TIMES } else { OFFSETS });
         bytes.extend_from_slice(&fingerprint(topics).to_le_bytes());
         for topic in &self.0 {
             put_varint(&mut bytes, topic.epoch.into());
             put_varint(&mut bytes, topic.next.len() as u64);
             for next in &topic.next {
-                put_varint(&mut bytes, u64::try_from(*next).unwrap_or(0));
+                let (number, is_time) = time_of(*next).map_or((*next, false), |ms| (ms, true));
+                let number = u64::try_from(number).unwrap_or(0);
+                put_varint(&mut bytes, if has_times { number << 1 | u64::from(is_time) } else { number });
             }
         }
         URL_SAFE_NO_PAD.encode(bytes).into()
@@ -215,19 +222,32 @@ impl Positions {
     /// invalid.
     pub fn decode(opaque: &str, topics: &[Topic]) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(opaque).ok()?;
-        let rest = bytes.strip_prefix(&[VERSION])?;
+        let (version, rest) = bytes.split_first()?;
+        let position = match *version {
+            OFFSETS => offset,
+            OFFSETS_AND_TIMES => |number: u64| match number & 1 {
+                0 => offset(number >> 1),
+                _ => i64::try_from(number >> 1)
+                    .ok()
+                    .filter(|ms| (1..=UNREAD_SINCE_MS_MAX).contains(ms))
+                    .map(unread_since),
+            },
+            _ => return None,
+        };
         let mut rest = rest.strip_prefix(&fingerprint(topics).to_le_bytes())?;
         let mut positions = Vec::with_capacity(topics.len());
         for _ in topics {
             let epoch = Epoch::try_from(take_varint(&mut rest)?).ok()?;
             let partitions = usize::try_from(take_varint(&mut rest)?).ok().filter(|n| *n <= PARTITIONS_MAX)?;
-            let next = (0..partitions)
-                .map(|_| i64::try_from(take_varint(&mut rest)?).ok().filter(|next| *next < i64::MAX))
-                .collect::<Option<Vec<_>>>()?;
+            let next = (0..partitions).map(|_| position(take_varint(&mut rest)?)).collect::<Option<Vec<_>>>()?;
             positions.push(TopicPosition { epoch, next });
         }
         rest.is_empty().then_some(Self(positions))
     }
+}
+
+fn offset(number: u64) -> Option<i64> {
+    i64::try_from(number).ok().filter(|next| *next < i64::MAX)
 }
 
 /// Distinguishes streams with different topics: FNV-1a over the names (the Internet draft "The FNV Non-Cryptographic
@@ -310,6 +330,22 @@ mod tests {
     }
 
     #[test]
+    fn a_partition_that_was_not_read_has_a_time() {
+        let unread = unread_since(1_737_000_123_456);
+        let cursor = positions(&[&[7, unread], &[unread]]).cursor(&topics(&["a", "b"]), "a:0:6".parse().unwrap());
+        let opaque = cursor.opaque.as_deref().unwrap();
+        assert_eq!(Positions::decode(opaque, &topics(&["a", "b"])), Some(positions(&[&[7, unread], &[unread]])));
+        // Cursors of offsets are as they were before there were times.
+        let offsets = positions(&[&[7, 3]]).encode(&topics(&["a"]));
+        assert_eq!(URL_SAFE_NO_PAD.decode(&*offsets).unwrap()[0], 1);
+        // A time that no process names.
+        let forged = positions(&[&[unread_since(UNREAD_SINCE_MS_MAX)]]).encode(&topics(&["a"]));
+        let mut bytes = URL_SAFE_NO_PAD.decode(&*forged).unwrap();
+        *bytes.last_mut().unwrap() = 0x7f;
+        assert_eq!(Positions::decode(&URL_SAFE_NO_PAD.encode(bytes), &topics(&["a"])), None);
+    }
+
+    #[test]
     fn an_opaque_part_of_other_topics_means_nothing() {
         let opaque = positions(&[&[1, 2]]).encode(&topics(&["orders"]));
         assert_eq!(Positions::decode(&opaque, &topics(&["orders"])), Some(positions(&[&[1, 2]])));
@@ -354,10 +390,14 @@ mod tests {
         assert!(!given(fitting + 1) && !given(9_999));
     }
 
+    fn position() -> impl Strategy<Value = i64> {
+        prop_oneof![0..i64::MAX, (1..=UNREAD_SINCE_MS_MAX).prop_map(unread_since)]
+    }
+
     proptest! {
         #[test]
         fn a_cursor_round_trips_through_its_text(
-            parts in prop::collection::vec((any::<Epoch>(), prop::collection::vec(0..i64::MAX, 1..9)), 1..4),
+            parts in prop::collection::vec((any::<Epoch>(), prop::collection::vec(position(), 1..9)), 1..4),
         ) {
             let names: Vec<String> = (0..parts.len()).map(|n| format!("topic-{n}")).collect();
             let topics: Vec<Topic> = names.iter().map(|n| n.as_str().into()).collect();

@@ -155,6 +155,9 @@ pub enum GapCause {
     TopicRecreated,
     /// The log contains the requested events, but they exceed the replay limit of a client.
     ReplayLimit,
+    /// The broker of a partition did not respond while the stream was open. Some of these records may have come since;
+    /// which ones cannot be known.
+    Unavailable,
     /// A record that could not be decoded.
     Undecodable,
     /// A batch of records that the Kafka client cannot decompress, parse or receive.
@@ -170,6 +173,7 @@ impl GapCause {
             Self::Truncated => "truncated",
             Self::TopicRecreated => "topic-recreated",
             Self::ReplayLimit => "replay-limit",
+            Self::Unavailable => "unavailable",
             Self::Undecodable => "undecodable",
             Self::Unreadable => "unreadable",
         }
@@ -285,19 +289,64 @@ impl Entry {
 /// Replaces the position of a partition while its log has not been reached, so that nothing is known of it.
 pub const UNKNOWN_POSITION: i64 = -1;
 
+/// The position of a client in a partition that was not read while its stream was open: what came since this time is
+/// new to it. In milliseconds since the Unix epoch. Positions of this kind are less than any offset, and the earlier
+/// the time, the less they are.
+pub fn unread_since(ms: i64) -> i64 {
+    i64::MIN.saturating_add(ms.clamp(1, UNREAD_SINCE_MS_MAX))
+}
+
+/// How far the clocks of replicas, brokers and producers may differ: a time stands for records from this long before.
+pub const CLOCK_SKEW_MS: i64 = 60_000;
+
+/// The latest time of a position that is a time.
+pub const UNREAD_SINCE_MS_MAX: i64 = i64::MAX / 4;
+
+/// The time of a position, if it is a time instead of an offset.
+pub fn time_of(position: i64) -> Option<i64> {
+    (position < UNKNOWN_POSITION).then(|| position.wrapping_sub(i64::MIN))
+}
+
+/// Whether a position is an offset.
+pub fn is_offset(position: i64) -> bool {
+    position >= 0
+}
+
+/// The partitions of a topic. Sent before the topic's first entry, when partitions are added or respond for the first
+/// time, and when the topic was recreated (with another epoch, if epochs are known).
+#[derive(Clone, Debug)]
+pub struct Assigned {
+    pub topic: Topic,
+    pub epoch: Epoch,
+    /// The next offset to be read of partition 0, 1, 2, ..., or [`UNKNOWN_POSITION`] while the partition's leader has
+    /// not responded.
+    pub next: Arc<[i64]>,
+    /// When this was known, in milliseconds since the Unix epoch.
+    pub at_ms: i64,
+    /// What precedes the positions of partitions that are read for the first time, where open streams may lack some of
+    /// it.
+    pub unseen: Arc<[GapRange]>,
+}
+
+impl Assigned {
+    /// Partitions that are read from these offsets on, as of an unknown time.
+    pub fn new(topic: impl Into<Topic>, epoch: Epoch, next: impl Into<Arc<[i64]>>) -> Self {
+        Self { topic: topic.into(), epoch, next: next.into(), at_ms: 0, unseen: [].into() }
+    }
+}
+
 /// A message from a source to every writer.
 #[derive(Clone, Debug)]
 pub enum Feed {
-    /// The topic's partitions: the next offset to be read of partition 0, 1, 2, ..., or [`UNKNOWN_POSITION`] while the
-    /// partition's leader has not responded. Sent before the topic's first entry, when partitions are added or respond
-    /// for the first time, and when the topic was recreated (with another epoch, if epochs are known).
-    Assigned { topic: Topic, epoch: Epoch, next: Arc<[i64]> },
+    Assigned(Assigned),
     /// Entries in hub order; those of one partition are in offset order.
     Batch(Arc<[Entry]>),
     /// A source has finished its warm-up. Its assigned topics have been read up to the end that their logs had when
     /// reading began, so that their windows allow resuming. The others do not exist, or could not be read in time. Sent
     /// after every warm-up, with all topics of the source; other sources may still be warming up.
-    Live { topics: Arc<[Topic]> },
+    Live {
+        topics: Arc<[Topic]>,
+    },
 }
 
 impl Feed {
@@ -305,7 +354,7 @@ impl Feed {
     pub fn entries(&self) -> usize {
         match self {
             Self::Batch(entries) => entries.len(),
-            Self::Assigned { .. } | Self::Live { .. } => 0,
+            Self::Assigned(_) | Self::Live { .. } => 0,
         }
     }
 }

@@ -23,7 +23,7 @@ pub trait Fanout {
 /// Applies one message of a source.
 pub fn ingest(feed: &Feed, chunks: &impl Chunks, fanout: &impl Fanout) {
     match feed {
-        Feed::Assigned { topic, epoch, .. } => chunks.assigned(topic, *epoch),
+        Feed::Assigned(assigned) => chunks.assigned(&assigned.topic, assigned.epoch),
         Feed::Batch(entries) => truncated(entries).for_each(|topic| chunks.truncated(topic)),
         Feed::Live { .. } => {}
     }
@@ -45,7 +45,7 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::event::GapRange;
+    use crate::event::{Assigned, GapRange};
 
     /// Records the calls in order.
     #[derive(Default)]
@@ -81,8 +81,7 @@ mod tests {
 
     #[test]
     fn chunks_are_dropped_before_writers_receive_the_change() {
-        let assigned = Feed::Assigned { topic: "a".into(), epoch: 7, next: [0].into() };
-        assert_eq!(Calls::of(&assigned), ["assigned a 7", "feed 0"]);
+        assert_eq!(Calls::of(&Feed::Assigned(Assigned::new("a", 7, [0]))), ["assigned a 7", "feed 0"]);
         let batch = [gap("a", GapCause::Truncated), gap("b", GapCause::Retention), gap("c", GapCause::Truncated)];
         assert_eq!(Calls::of(&Feed::Batch(batch.into())), ["truncated a", "truncated c", "feed 3"]);
         assert_eq!(Calls::of(&Feed::Live { topics: ["a".into()].into() }), ["feed 0"]);

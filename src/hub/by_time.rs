@@ -2,7 +2,7 @@
 //! up later, while the other partitions advance.
 
 use crate::cursor::Positions;
-use crate::event::UNKNOWN_POSITION;
+use crate::event::{UNKNOWN_POSITION, is_offset};
 use crate::route::Stream;
 
 use super::log::NO_OFFSET;
@@ -13,8 +13,11 @@ use super::window::Hub;
 #[derive(Debug)]
 pub(super) struct ByTime {
     pub(super) ms: i64,
-    /// Whether the replay includes the whole window, whatever the times of its events.
+    /// Whether the replay includes everything that was read, whatever the times of its events.
     pub(super) has_window: bool,
+    /// Whether the partitions were not read while the client's stream was open. What precedes the time in their logs
+    /// may have come later than it says.
+    pub(super) is_unread: bool,
     /// The stream's positions before the offsets were requested. Replay starts from them if a log has no such offset.
     pub(super) ends: Positions,
     pub(super) lanes: Vec<Lane>,
@@ -23,17 +26,23 @@ pub(super) struct ByTime {
 }
 
 impl ByTime {
+    /// `None` without partitions.
+    pub(super) fn of(ms: i64, lanes: Vec<Lane>, ends: Positions) -> Option<Self> {
+        let by_time = Self { ms, has_window: false, is_unread: false, ends, lanes, recorded: 0 };
+        (!by_time.lanes.is_empty()).then_some(by_time)
+    }
+
     /// The topics whose offsets are needed next, by their indexes in the stream: those with a partition that the hub
     /// has begun to read.
     pub(super) fn topics(&mut self, hub: &Hub, stream: &Stream) -> Vec<usize> {
         let mut topics = Vec::new();
         for (topic, n) in &self.lanes {
-            let Some(next) = hub.next_of(stream, (*topic, *n)).filter(|next| *next != UNKNOWN_POSITION) else {
+            let Some(next) = hub.next_of(stream, (*topic, *n)).filter(|next| is_offset(*next)) else {
                 continue;
             };
             // The end is recorded before the request is sent, so that records that are appended later are beyond it.
             if let Some(end) = self.ends.0.get_mut(*topic).and_then(|topic| topic.next.get_mut(*n))
-                && *end == UNKNOWN_POSITION
+                && !is_offset(*end)
             {
                 *end = next;
                 self.recorded += 1;
@@ -61,8 +70,8 @@ impl ByTime {
             }
             let end = ends.0.get(topic).and_then(|topic| topic.next.get(lane.1)).copied().unwrap_or(UNKNOWN_POSITION);
             let Some(position) = position(offsets.get(lane.1).copied(), end) else { return true };
-            let base = hub.base_of(stream, *lane).filter(|base| *has_window && *base != UNKNOWN_POSITION);
-            known.push((*lane, base.map_or(position, |base| base.min(position))));
+            let first = hub.first_of(stream, *lane).filter(|first| *has_window && is_offset(*first));
+            known.push((*lane, first.map_or(position, |first| first.min(position))));
             false
         });
         known
@@ -72,10 +81,9 @@ impl ByTime {
 /// The start position, given the offset of the time and the log's end before the offset was requested. `None` while it
 /// is unknown.
 pub(super) fn position(offset: Option<i64>, end: i64) -> Option<i64> {
-    match (offset, end) {
-        (Some(UNKNOWN_POSITION), _) | (None | Some(NO_OFFSET), UNKNOWN_POSITION) => None,
-        (Some(offset), UNKNOWN_POSITION) => Some(offset),
-        (Some(offset), end) => Some(offset.min(end)),
-        (None, end) => Some(end),
+    match (offset, Some(end).filter(|end| is_offset(*end))) {
+        (Some(UNKNOWN_POSITION), _) | (None | Some(NO_OFFSET), None) => None,
+        (Some(offset), end) => Some(end.map_or(offset, |end| offset.min(end))),
+        (None, end) => end,
     }
 }

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use super::{Hub, LogEnd, NoLog, Plan, ReplayLimits, WindowLimits, last_id};
+use super::{Ends, Hub, LogEnd, NoLog, Plan, ReplayLimits, WindowLimits, last_id};
 use crate::cursor::Cursor;
-use crate::event::{Entry, Gap, GapCause, GapRange};
+use crate::event::{Assigned, Entry, Gap, GapCause, GapRange};
 use crate::hub::Log;
 use crate::route::Stream;
 use crate::testing::{event, stream};
@@ -19,7 +19,7 @@ fn hub(stream: &Stream) -> Hub {
 
 fn hub_of(stream: &Stream, events: usize) -> Hub {
     let mut hub = Hub::new([("a".into(), WindowLimits { events, bytes: usize::MAX })]);
-    hub.assign(&"a".into(), 0, &[0, 0]);
+    hub.assign(&Assigned::new("a", 0, [0, 0]));
     hub.go_live(&["a".into()]);
     read(&mut hub, stream, 1, 0..1);
     read(&mut hub, stream, 0, 0..EVENTS as i64);
@@ -46,7 +46,7 @@ fn cut(hub: &mut Hub) -> Entry {
 fn offsets_without_records_may_contain_records_after_a_truncation() {
     let stream = stream(1, &["a"]);
     let mut hub = Hub::new([("a".into(), WindowLimits { events: 9, bytes: 9999 })]);
-    hub.assign(&"a".into(), 0, &[4]);
+    hub.assign(&Assigned::new("a", 0, [4]));
     hub.go_live(&["a".into()]);
     // The last remaining event was followed by a control record.
     let mut last = Entry::Event(event("a", 0, 5, &[]));
@@ -130,7 +130,7 @@ fn a_position_that_was_never_read_here_is_unrelated_to_an_older_truncation() {
 /// The last event of partition 0 is offset 5; a transaction marker followed it, or more that no client is sent.
 fn hub_with_markers(stream: &Stream, base: i64) -> Hub {
     let mut hub = Hub::new([("a".into(), WindowLimits { events: 100, bytes: usize::MAX })]);
-    hub.assign(&"a".into(), 0, &[base]);
+    hub.assign(&Assigned::new("a", 0, [base]));
     hub.go_live(&["a".into()]);
     read(&mut hub, stream, 0, base..6);
     hub.append(&Entry::Hole { topic: "a".into(), partition: 0, end: 10 });
@@ -159,7 +159,7 @@ fn a_tail_of_markers_is_no_loss() {
 #[test]
 fn a_tail_that_the_window_does_not_hold_is_a_loss() {
     let mut hub = Hub::new([("a".into(), WindowLimits { events: 100, bytes: usize::MAX })]);
-    hub.assign(&"a".into(), 0, &[8]);
+    hub.assign(&Assigned::new("a", 0, [8]));
     hub.append(&Entry::Hole { topic: "a".into(), partition: 0, end: 10 });
     let before = hub.next_seq();
     cut(&mut hub);
@@ -174,16 +174,21 @@ fn a_cursor_shows_that_markers_followed_its_event() {
     let after_the_event = "a:0:5";
     assert_eq!(seen.id.to_string(), after_the_event);
     let mut other = Hub::new([("a".into(), WindowLimits { events: 100, bytes: usize::MAX })]);
-    other.assign(&"a".into(), 0, &[0]);
+    other.assign(&Assigned::new("a", 0, [0]));
     other.go_live(&["a".into()]);
     read(&mut other, &stream, 0, 0..6);
     // An event came in the place of the first marker.
     read(&mut other, &stream, 0, 6..7);
     let end = LogEnd { topic: "a".into(), partition: 0, epoch: 0, end: 7 };
-    let mut plan = other.plan_before(&stream, &seen, std::slice::from_ref(&end), &NoLog.limits());
+    let mut plan = other.plan_before(
+        &stream,
+        &seen,
+        Ends { known: std::slice::from_ref(&end), may_follow: false },
+        &NoLog.limits(),
+    );
     assert_eq!((reported(&plan.gaps), rest(&other, &stream, &mut plan)), (vec![], vec![6]));
     let later = Cursor { id: "a:0:8".parse().unwrap(), ..seen };
-    let plan = other.plan_before(&stream, &later, &[end], &NoLog.limits());
+    let plan = other.plan_before(&stream, &later, Ends { known: &[end], may_follow: false }, &NoLog.limits());
     assert_eq!(reported(&plan.gaps), [(GapCause::Truncated, 7, 9)], "it had an event beyond");
 }
 
@@ -230,7 +235,7 @@ fn cursors_from_before_a_truncation_are_not_shared() {
 fn all_windows_together_evict_the_oldest_entries_under_memory_pressure() {
     let limits = WindowLimits { events: 100, bytes: usize::MAX };
     let mut hub = Hub::new(["a", "b"].map(|topic| (topic.into(), limits)));
-    ["a", "b"].iter().for_each(|topic| drop(hub.assign(&(*topic).into(), 0, &[0])));
+    ["a", "b"].iter().for_each(|topic| drop(hub.assign(&Assigned::new(*topic, 0, [0]))));
     let append = |hub: &mut Hub, topic: &str, offset| {
         hub.append(&Entry::Event(event(topic, 0, offset, &[])));
     };

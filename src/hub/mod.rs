@@ -7,17 +7,22 @@
 mod by_time;
 #[cfg(test)]
 mod cut_tests;
+mod ends;
 pub mod index;
 pub mod log;
 pub mod queue;
 pub mod replay;
 pub mod resume;
 mod standing;
+mod unread;
+#[cfg(test)]
+mod unread_tests;
 pub mod window;
 
+pub use ends::{Ahead, Ends, LogEnd};
 pub use index::{Index, Subscriber};
 pub use log::{Asker, Log, Lookup, NO_OFFSET, NoLog, Page, Place, ReplayLimits};
 pub use queue::{COALESCED_EVENTS_MAX, Pushed, Queue};
 pub use replay::{Replay, cut};
-pub use resume::{Ahead, LogEnd, Plan, TimeStart};
+pub use resume::{Plan, TimeStart};
 pub use window::{Hub, Seq, WindowLimits, after, last_id, matching};

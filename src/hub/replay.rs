@@ -11,7 +11,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::cursor::{Cursor, Positions, TopicPosition};
 use crate::encoding::OtherPositions;
-use crate::event::{Entry, EventId, Gap, GapRange, UNKNOWN_POSITION};
+use crate::event::{Entry, EventId, Gap, GapRange, UNKNOWN_POSITION, is_offset};
 use crate::route::Stream;
 
 use super::by_time::ByTime;
@@ -35,7 +35,11 @@ pub struct Replay {
     /// Partitions that were skipped in the window because their position is before it.
     skipped: FxHashSet<Lane>,
     /// Partitions that have not been read here up to the client's position since replay began.
-    unread: FxHashSet<Lane>,
+    pub(super) unread: FxHashSet<Lane>,
+    /// The ends of logs that are before the client's position, and not read up to there.
+    pub(super) ends: FxHashMap<Lane, i64>,
+    /// The position after the last event that the client received, in its partition.
+    pub(super) last: Option<(Lane, i64)>,
     /// Partitions whose positions a time determines, and are not known yet.
     pub(super) by_time: Option<Box<ByTime>>,
 }
@@ -63,6 +67,8 @@ impl Replay {
             times: FxHashMap::default(),
             skipped: FxHashSet::default(),
             unread: FxHashSet::default(),
+            ends: FxHashMap::default(),
+            last: None,
             by_time: None,
         }
     }
@@ -103,57 +109,6 @@ impl Replay {
         is_by_time(self.by_time.as_deref(), lane) || places.is_some_and(|(next, base)| next < base)
     }
 
-    /// The topics, by their indexes in the stream, and the time of which the offsets are to be asked for.
-    pub fn times(&mut self, hub: &Hub, stream: &Stream) -> Vec<(usize, i64)> {
-        let Some(by_time) = &mut self.by_time else { return Vec::new() };
-        let (topics, ms) = (by_time.topics(hub, stream), by_time.ms());
-        topics.into_iter().map(|topic| (topic, ms)).collect()
-    }
-
-    /// Takes the offsets of the time that [`Self::times`] named.
-    pub fn resolve(&mut self, hub: &Hub, stream: &Stream, topic: usize, offsets: &[i64]) {
-        let Some(by_time) = &mut self.by_time else { return };
-        for (lane, position) in by_time.resolve(hub, stream, topic, offsets) {
-            self.positions.pass(lane, position);
-        }
-        self.by_time.take_if(|by_time| by_time.lanes.is_empty());
-    }
-
-    /// Notes the partitions in which the client has a position, and which are not read yet.
-    pub(super) fn note_unread(&mut self, hub: &Hub, stream: &Stream) {
-        for (n, topic) in self.positions.0.iter().enumerate() {
-            let known = (0..topic.next.len()).map(|partition| (n, partition));
-            let is_unread = |lane: &Lane| hub.next_of(stream, *lane) == Some(UNKNOWN_POSITION);
-            self.unread.extend(known.filter(is_unread));
-        }
-    }
-
-    /// Whether the client is ahead in a partition that is read for the first time since replay began. Whether its log
-    /// still has that position is not known.
-    pub fn is_ahead(&self, hub: &Hub, stream: &Stream) -> bool {
-        let is_ahead = |lane: &Lane| {
-            let places = self.positions.next(*lane).zip(hub.next_of(stream, *lane));
-            places.is_some_and(|(position, next)| next != UNKNOWN_POSITION && position > next)
-        };
-        self.unread.iter().any(is_ahead)
-    }
-
-    /// Whether the positions that a time determines are known.
-    pub fn is_located(&self) -> bool {
-        self.by_time.is_none()
-    }
-
-    /// Whether the position of the client in a partition is not that of live streams, although the window has nothing
-    /// that is new to the client: the partition is not read yet, or its position is not known.
-    pub fn is_waiting(&self, hub: &Hub, stream: &Stream) -> bool {
-        let windows =
-            stream.topics.iter().zip(&self.positions.0).filter_map(|(topic, seen)| Some((hub.topic(topic)?, seen)));
-        let mut lanes = windows.flat_map(|(window, seen)| window.next.iter().zip(&seen.next));
-        self.by_time.is_some()
-            || self.is_ahead(hub, stream)
-            || lanes.any(|(next, position)| *next == UNKNOWN_POSITION && *position != UNKNOWN_POSITION)
-    }
-
     /// The next place to read in the log of each partition whose position is before the window, those with the oldest
     /// chunks first; empty if the window contains the rest.
     pub fn places(&self, hub: &Hub, stream: &Stream) -> Vec<Place> {
@@ -188,7 +143,7 @@ impl Replay {
         let lane = self.lane(stream, page)?;
         let (next, base) = (self.positions.next(lane)?, hub.topic(&page.topic)?.base.get(lane.1).copied()?);
         let is_same = !is_other(self.positions.0[lane.0].epoch, page.epoch);
-        (is_same && next != UNKNOWN_POSITION && next < base && page.offsets.contains(&next)).then_some(base)
+        (is_same && (0..base).contains(&next) && page.offsets.contains(&next)).then_some(base)
     }
 
     pub fn pass(&mut self, stream: &Stream, entry: &Entry) {
@@ -249,6 +204,7 @@ impl Replay {
     /// The losses with a deleted or truncated log. Added partitions join the replay.
     pub fn lost(&mut self, hub: &Hub, stream: &Stream) -> Vec<Gap> {
         let mut losses = Losses::default();
+        self.end(hub, stream, &mut losses);
         for (n, (topic, order)) in stream.topics.iter().zip(&mut self.order.0).enumerate() {
             let Some((window, seen)) = hub.topic(topic).zip(self.positions.0.get(n)) else { continue };
             if is_other(window.epoch, seen.epoch) {
@@ -277,17 +233,19 @@ impl Replay {
                     *order = (*order).min(cut.end);
                 }
             }
-            let known = self.positions.0[n].next.len().min(window.base.len());
-            if known < window.base.len() {
-                self.positions.change().0[n].next.resize(window.base.len(), 0);
+            let start = window.start().next;
+            let known = self.positions.0[n].next.len().min(start.len());
+            if known < start.len() {
+                self.positions.change().0[n].next.resize(start.len(), 0);
             }
-            order.next.extend_from_slice(&window.base[known..]);
-            order.next.iter_mut().zip(&window.base).for_each(|(order, base)| *order = (*order).max(*base));
+            order.next.extend_from_slice(&start[known..]);
+            order.next.iter_mut().zip(&start).for_each(|(order, base)| *order = (*order).max(*base));
             for (partition, end) in window.next.iter().enumerate() {
                 let lane = (n, partition);
                 match self.positions.next(lane) {
                     Some(_) if *end == UNKNOWN_POSITION => {}
-                    Some(UNKNOWN_POSITION) if !is_by_time(self.by_time.as_deref(), lane) => {
+                    Some(next) if !is_offset(next) && !is_by_time(self.by_time.as_deref(), lane) => {
+                        losses.unavailable.extend(window.late(partition).and_then(|late| late.unseen.clone()));
                         self.positions.pass(lane, window.from[partition]);
                     }
                     // Reading begins before the position, and will come to it unless the log ends before.
@@ -340,8 +298,7 @@ impl Replay {
         let windows = topics.filter_map(|(n, (topic, seen))| Some((n, topic, seen, hub.topic(topic)?)));
         windows.flat_map(|(topic_index, topic, seen, window)| {
             let lanes = seen.next.iter().zip(&window.base).enumerate();
-            let is_behind = |next: i64, base: i64| next != UNKNOWN_POSITION && next < base;
-            lanes.filter(move |(_, (next, base))| is_behind(**next, **base)).map(move |(n, (next, base))| {
+            lanes.filter(move |(_, (next, base))| (0..**base).contains(*next)).map(move |(n, (next, base))| {
                 let (epoch, partition) = (window.epoch, n as i32);
                 let place = Place { topic: topic.clone(), partition, epoch, offset: *next, until: *base };
                 ((topic_index, n), place)
@@ -363,6 +320,6 @@ fn entry_lane(stream: &Stream, entry: &Entry) -> Option<Lane> {
     Some((topic, usize::try_from(partition).ok()?))
 }
 
-fn is_by_time(by_time: Option<&ByTime>, lane: Lane) -> bool {
+pub(super) fn is_by_time(by_time: Option<&ByTime>, lane: Lane) -> bool {
     by_time.is_some_and(|by_time| by_time.lanes.contains(&lane))
 }

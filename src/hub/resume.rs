@@ -7,10 +7,11 @@
 use std::sync::Arc;
 
 use crate::cursor::{Cursor, Positions, TopicPosition};
-use crate::event::{Entry, Epoch, EventId, Gap, GapCause, GapRange, Topic, UNKNOWN_POSITION};
+use crate::event::{Entry, EventId, Gap, GapCause, GapRange, Topic, UNKNOWN_POSITION, is_offset, unread_since};
 use crate::route::Stream;
 
 use super::by_time::{self, ByTime};
+use super::ends::{Ahead, Ends, LogEnd};
 use super::log::{Place, ReplayLimits};
 use super::replay::Replay;
 use super::window::{Hub, Seq, TopicWindow, is_other, rest_of_log};
@@ -21,50 +22,6 @@ pub struct Plan {
     /// The events that are no longer available: at most one gap per cause.
     pub gaps: Vec<Gap>,
     pub replay: Replay,
-}
-
-/// The end of a log, as its broker reports it, which is before the client's position.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogEnd {
-    pub topic: Topic,
-    pub partition: i32,
-    /// The epoch of the topic.
-    pub epoch: Epoch,
-    /// The offset after the last one.
-    pub end: i64,
-}
-
-/// The positions of a client that are ahead of this process.
-#[derive(Debug, Default)]
-pub struct Ahead {
-    /// For known partitions: the last offset that the client has received.
-    pub places: Vec<Place>,
-    /// Topics with partitions that are unknown here, and their least number of partitions.
-    pub unknown: Vec<(Topic, usize)>,
-}
-
-impl Ahead {
-    pub fn is_nothing(&self) -> bool {
-        self.places.is_empty() && self.unknown.is_empty()
-    }
-
-    fn look(&mut self, topic: &Topic, window: Option<&TopicWindow>, n: usize, position: i64) {
-        let known = window.and_then(|window| Some((window, *window.next.get(n)?)));
-        match known {
-            // Nothing was read of it, so that nothing is known.
-            Some((_, UNKNOWN_POSITION)) => {}
-            // If the log is known to be truncated, the plan contains the gap.
-            Some((window, next)) if position > next && window.last_cut(n, position).is_none() => {
-                let (topic, partition, epoch) = (topic.clone(), n as i32, window.epoch);
-                self.places.push(Place { topic, partition, epoch, offset: position - 1, until: position });
-            }
-            None if position > 0 => match self.unknown.iter_mut().find(|(known, _)| known == topic) {
-                Some((_, partitions)) => *partitions = (*partitions).max(n + 1),
-                None => self.unknown.push((topic.clone(), n + 1)),
-            },
-            Some(_) | None => {}
-        }
-    }
 }
 
 /// Where a replay from a time starts.
@@ -84,20 +41,23 @@ pub struct TimeStart<'a> {
 impl Hub {
     /// Plans how to resume from `cursor`. The stream must be ready.
     pub fn plan(&self, stream: &Stream, cursor: &Cursor, limits: &ReplayLimits) -> Plan {
-        self.plan_before(stream, cursor, &[], limits)
+        self.plan_before(stream, cursor, Ends::default(), limits)
     }
 
-    /// Like [`Self::plan`], with logs that are known to end before the client's position, and to have been read here up
-    /// to their end.
-    pub fn plan_before(&self, stream: &Stream, cursor: &Cursor, ends: &[LogEnd], limits: &ReplayLimits) -> Plan {
+    /// Like [`Self::plan`], where logs may end before the client's position.
+    pub fn plan_before(&self, stream: &Stream, cursor: &Cursor, ends: Ends<'_>, limits: &ReplayLimits) -> Plan {
         let full = cursor.opaque.as_ref().and_then(|opaque| Positions::decode(opaque, &stream.topics));
-        match full {
+        let mut plan = match full {
             Some(mut seen) => {
-                self.pass_markers_again(stream, &mut seen, &cursor.id, ends);
+                self.pass_markers_again(stream, &mut seen, &cursor.id, ends.known);
                 self.plan_exact(stream, seen, ends, limits)
             }
             None => self.plan_from_id(stream, &cursor.id, ends, limits),
-        }
+        };
+        let topic = stream.topics.iter().position(|topic| *topic == cursor.id.topic);
+        ends.known.iter().for_each(|end| plan.replay.note_end(stream, end));
+        plan.replay.last = topic.map(|topic| ((topic, cursor.id.partition as usize), cursor.id.offset + 1));
+        plan
     }
 
     /// Moves the position of a partition back to the last event that the client received of it, if the log ends between
@@ -170,23 +130,21 @@ impl Hub {
         for (n, ((topic, offsets), seen)) in stream.topics.iter().zip(offsets).zip(&mut positions.0).enumerate() {
             let window = id.and_then(|_| self.topic(topic));
             for (partition, next) in seen.next.iter_mut().enumerate() {
-                let base = window.and_then(|window| window.base.get(partition)).copied();
+                let start = window.and_then(|window| window.start_after(partition, ms));
                 let of_id = id.filter(|id| id.topic == *topic && id.partition as usize == partition);
                 *next = match (of_id, by_time::position(offsets.get(partition).copied(), *next)) {
                     (Some(id), _) => id.offset + 1,
-                    (None, Some(at)) => base.filter(|base| *base != UNKNOWN_POSITION).map_or(at, |base| base.min(at)),
+                    (None, Some(at)) => start.map_or(at, |start| start.min(at)),
                     (None, None) => {
                         lanes.push((n, partition));
-                        UNKNOWN_POSITION
+                        unread_since(ms)
                     }
                 };
             }
         }
-        let mut plan = self.plan_exact(stream, positions, &[], limits);
-        if !lanes.is_empty() {
-            plan.replay.by_time =
-                Some(Box::new(ByTime { ms, has_window: id.is_some(), ends: ends.clone(), lanes, recorded: 0 }));
-        }
+        let mut plan = self.plan_exact(stream, positions, Ends::default(), limits);
+        plan.replay.by_time =
+            ByTime::of(ms, lanes, ends.clone()).map(|by_time| Box::new(ByTime { has_window: id.is_some(), ..by_time }));
         plan
     }
 
@@ -196,12 +154,16 @@ impl Hub {
         Plan { gaps: vec![gap], replay: self.replay_from_base(stream) }
     }
 
-    fn plan_exact(&self, stream: &Stream, mut seen: Positions, ends: &[LogEnd], limits: &ReplayLimits) -> Plan {
-        let mut losses = Losses::default();
+    fn plan_exact(&self, stream: &Stream, mut seen: Positions, ends: Ends<'_>, limits: &ReplayLimits) -> Plan {
+        let mut losses = Losses { are_ends_open: ends.may_follow, ..Losses::default() };
         for (topic, seen) in stream.topics.iter().zip(&mut seen.0) {
             match self.topic(topic) {
                 Some(window) => {
-                    losses.go_back(window, seen, ends.iter().filter(|end| end.topic == *topic));
+                    losses.go_back(
+                        window,
+                        seen,
+                        ends.known.iter().filter(|end| end.topic == *topic && self.is_read(end)),
+                    );
                     losses.enter(window, topic, seen, limits.events > 0);
                 }
                 None => {
@@ -216,7 +178,7 @@ impl Hub {
         losses.plan(replay)
     }
 
-    fn plan_from_id(&self, stream: &Stream, id: &EventId, ends: &[LogEnd], limits: &ReplayLimits) -> Plan {
+    fn plan_from_id(&self, stream: &Stream, id: &EventId, ends: Ends<'_>, limits: &ReplayLimits) -> Plan {
         let known = stream.topics.iter().position(|topic| *topic == id.topic);
         let Some((topic_index, window)) = known.zip(self.topic(&id.topic)) else { return self.plan_unknown(stream) };
         let partition = id.partition as usize;
@@ -265,9 +227,13 @@ impl Hub {
 }
 
 impl TopicWindow {
-    /// The position of a client that is to receive the whole window.
-    pub(super) fn start(&self) -> TopicPosition {
-        TopicPosition { epoch: self.epoch, next: self.base.clone() }
+    /// Where replay starts in a partition, at the latest, after an event that is not older than a time. If the
+    /// partition may have been read later than the event, it starts where it was read first: streams that had sent the
+    /// event were open then.
+    fn start_after(&self, partition: usize, ms: i64) -> Option<i64> {
+        let is_later = self.late(partition).is_some_and(|late| ms <= late.at_ms);
+        let start = if is_later { &self.from } else { &self.base };
+        start.get(partition).copied().filter(|start| is_offset(*start))
     }
 }
 
@@ -279,6 +245,9 @@ pub(super) struct Losses {
     pub(super) truncated: Vec<GapRange>,
     pub(super) overflow: Vec<GapRange>,
     pub(super) over_limit: Vec<GapRange>,
+    pub(super) unavailable: Vec<GapRange>,
+    /// Whether positions that are ahead of the window may be reached.
+    pub(super) are_ends_open: bool,
 }
 
 impl Losses {
@@ -316,9 +285,12 @@ impl Losses {
             if next == UNKNOWN_POSITION {
                 continue;
             }
-            if *position > next {
+            if !is_offset(*position) && !has_log && !window.continues(partition, *position) {
+                *position = 0;
+            }
+            let cut = window.last_cut(partition, *position);
+            if *position > next && !(self.are_ends_open && cut.is_none()) {
                 // If the log is known to be truncated, records that replaced its end are new to the client.
-                let cut = window.last_cut(partition, *position);
                 let end = cut.map_or(next, |cut| cut.end.min(next));
                 if cut.is_none_or(|cut| cut.is_loss) {
                     self.truncated(topic, partition, end, *position);
@@ -331,6 +303,13 @@ impl Losses {
             }
         }
         seen.next.extend(unseen(seen.next.len()));
+    }
+
+    /// Records that the client may lack some of what precedes an offset.
+    pub(super) fn unavailable(&mut self, topic: &Topic, partition: usize, next: i64) {
+        if next > 0 {
+            self.unavailable.push(range(topic, partition, 0, next - 1));
+        }
     }
 
     pub(super) fn truncated(&mut self, topic: &Topic, partition: usize, next: i64, position: i64) {
@@ -347,6 +326,7 @@ impl Losses {
             (GapCause::Truncated, self.truncated),
             (GapCause::Overflow, self.overflow),
             (GapCause::ReplayLimit, self.over_limit),
+            (GapCause::Unavailable, self.unavailable),
         ];
         let gaps = causes.into_iter().filter(|(_, ranges)| !ranges.is_empty());
         gaps.map(|(cause, ranges)| Gap { cause, ranges, missed: None, cursor: None }).collect()

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::event::Assigned;
 use crate::hub::window::place;
 use crate::hub::{Asker, Log, Lookup, NO_OFFSET, NoLog, WindowLimits, last_id};
 use crate::testing::{FakeLog, event, stream};
@@ -14,7 +15,7 @@ fn hub(events: usize) -> Hub {
     let limits = WindowLimits { events, bytes: usize::MAX };
     let mut hub = Hub::new(TOPICS.map(|topic| (topic.into(), limits)));
     for topic in TOPICS {
-        hub.assign(&topic.into(), 0, &[0; PARTITIONS]);
+        hub.assign(&Assigned::new(topic, 0, [0; PARTITIONS]));
     }
     hub.go_live(&TOPICS.map(Into::into));
     hub
@@ -49,7 +50,7 @@ fn control_records_cause_no_gap_on_another_replica() {
     let stream = stream(1, &["a"]);
     let limits = WindowLimits { events: 9, bytes: 9999 };
     let mut here = Hub::new([("a".into(), limits)]);
-    here.assign(&"a".into(), 7, &[0, 0]);
+    here.assign(&Assigned::new("a", 7, [0, 0]));
     // A committed transaction with an event in each, then an aborted one in partition 1 only.
     let mut cursors = Vec::new();
     for partition in [1, 0] {
@@ -65,7 +66,7 @@ fn control_records_cause_no_gap_on_another_replica() {
     let starts = [(0, [0, 2]), (1, [2, 2]), (2, [2, 5])];
     for (n, start) in starts {
         let mut there = Hub::new([("a".into(), limits)]);
-        there.assign(&"a".into(), 7, &start);
+        there.assign(&Assigned::new("a", 7, start));
         there.go_live(&["a".into()]);
         let plan = there.plan(&stream, &cursors[n], &NoLog.limits());
         assert!(plan.gaps.is_empty() && plan.replay.places(&there, &stream).is_empty(), "{:?}", plan.gaps);
@@ -80,7 +81,7 @@ fn control_records_cause_no_gap_on_another_replica() {
 fn a_position_among_control_records_repeats_no_event() {
     let stream = stream(1, &["a"]);
     let mut hub = Hub::new([("a".into(), WindowLimits { events: 9, bytes: 9999 })]);
-    hub.assign(&"a".into(), 7, &[0]);
+    hub.assign(&Assigned::new("a", 7, [0]));
     let mut entry = Entry::Event(event("a", 0, 0, &[]));
     assert!(entry.go_on_at(3));
     hub.append(&entry);
@@ -99,7 +100,7 @@ const LIMITS: ReplayLimits = ReplayLimits { events: 1000, bytes: 1 << 20, time: 
 /// A topic of two partitions, of which the second was not read yet.
 fn hub_without_the_second() -> (Hub, Arc<Stream>) {
     let mut hub = Hub::new([("a".into(), WindowLimits { events: 9, bytes: 9999 })]);
-    hub.assign(&"a".into(), 7, &[5, UNKNOWN_POSITION]);
+    hub.assign(&Assigned::new("a", 7, [5, UNKNOWN_POSITION]));
     hub.go_live(&["a".into()]);
     (hub, stream(1, &["a"]))
 }
@@ -123,7 +124,7 @@ fn a_position_in_a_partition_that_is_not_read_yet_waits_for_it() {
     assert!(gaps.is_empty() && places(&hub, &stream, &replay).is_empty());
     assert_eq!(replay.step(&hub, &stream).map(|entry| last_id(entry).to_string()).as_deref(), Some("a:0:5"));
     assert!(replay.step(&hub, &stream).is_none() && replay.is_waiting(&hub, &stream));
-    hub.assign(&"a".into(), 7, &[6, 8]);
+    hub.assign(&Assigned::new("a", 7, [6, 8]));
     append(&mut hub, 1, 8);
     assert!(replay.lost(&hub, &stream).is_empty());
     assert!(!replay.is_waiting(&hub, &stream));
@@ -138,10 +139,10 @@ fn a_client_ahead_of_a_partition_that_becomes_known_has_lost_nothing() {
     let seen = Positions(vec![TopicPosition { epoch: 7, next: vec![5, 3] }]);
     let cursor = seen.cursor(&stream.topics, "a:0:4".parse().unwrap());
     let mut replay = hub.plan(&stream, &cursor, &LIMITS).replay;
-    assert!(replay.lost(&hub, &stream).is_empty() && !replay.is_ahead(&hub, &stream));
-    hub.assign(&"a".into(), 7, &[5, 2]);
+    assert!(replay.lost(&hub, &stream).is_empty() && replay.ahead(&hub, &stream).is_empty());
+    hub.assign(&Assigned::new("a", 7, [5, 2]));
     assert!(replay.lost(&hub, &stream).is_empty());
-    assert!(replay.is_ahead(&hub, &stream) && replay.is_waiting(&hub, &stream));
+    assert!(!replay.ahead(&hub, &stream).is_empty() && replay.is_waiting(&hub, &stream));
     (2..4).for_each(|offset| append(&mut hub, 1, offset));
     assert!(replay.lost(&hub, &stream).is_empty() && !replay.is_waiting(&hub, &stream));
     assert_eq!(replay.step(&hub, &stream).map(|entry| last_id(entry).to_string()).as_deref(), Some("a:1:3"));
@@ -154,7 +155,7 @@ fn a_partition_that_becomes_known_keeps_the_windows_of_the_others() {
     assert_eq!(hub.cursor_now(&stream).unwrap().id.to_string(), "a:0:5");
     let Plan { replay, .. } = hub.plan_unknown(&stream);
     assert!(!replay.is_waiting(&hub, &stream), "it stands where live streams stand");
-    assert!(hub.assign(&"a".into(), 7, &[6, 8]).is_empty());
+    assert!(hub.assign(&Assigned::new("a", 7, [6, 8])).is_empty());
     append(&mut hub, 1, 8);
     let mut replay = replay;
     assert!(replay.lost(&hub, &stream).is_empty());
@@ -193,7 +194,7 @@ fn where_nothing_is_as_late_as_a_time_replay_begins_where_the_stream_stood_befor
     let start = TimeStart { ms: 100, offsets: &unanswered, ends: &ends, id: None };
     let mut replay = hub.plan_at(&stream, &start, &LIMITS).replay;
     assert!(replay.times(&hub, &stream).is_empty() && replay.is_waiting(&hub, &stream), "it is not read yet");
-    hub.assign(&"a".into(), 7, &[5, 8]);
+    hub.assign(&Assigned::new("a", 7, [5, 8]));
     assert!(replay.lost(&hub, &stream).is_empty());
     assert_eq!(replay.times(&hub, &stream), [(0, 98)]);
     append(&mut hub, 1, 8);
@@ -257,7 +258,7 @@ fn cursors_are_not_shared_once_a_window_no_longer_determines_the_position() {
     let stream = stream(1, &TOPICS);
     let limits = |events| WindowLimits { events, bytes: usize::MAX };
     let mut hub = Hub::new([("a".into(), limits(9)), ("b".into(), limits(1))]);
-    TOPICS.iter().for_each(|topic| drop(hub.assign(&(*topic).into(), 0, &[0])));
+    TOPICS.iter().for_each(|topic| drop(hub.assign(&Assigned::new(*topic, 0, [0]))));
     hub.go_live(&TOPICS.map(Into::into));
     let entries = log(&[(1, 0), (0, 0), (1, 0), (1, 0), (0, 0)]);
     entries.iter().for_each(|entry| send(&mut hub, &stream, entry));
@@ -333,7 +334,7 @@ fn clients_that_are_ahead_are_detected() {
 fn an_id_read_from_the_log_at_start_resumes_at_least_once() {
     let stream = stream(1, &["a"]);
     let mut hub = Hub::new([("a".into(), WindowLimits { events: 9, bytes: usize::MAX })]);
-    hub.assign(&"a".into(), 0, &[0, 0]);
+    hub.assign(&Assigned::new("a", 0, [0, 0]));
     for entry in log(&[(0, 0), (0, 1), (0, 0)]) {
         hub.append(&entry);
     }
@@ -352,10 +353,10 @@ fn an_id_read_from_the_log_at_start_resumes_at_least_once() {
 fn a_stream_waits_for_every_topic_that_is_still_warming_up() {
     let (both, of_a) = (stream(1, &["a", "b"]), stream(2, &["a"]));
     let mut hub = Hub::new([]);
-    hub.assign(&"a".into(), 0, &[0]);
+    hub.assign(&Assigned::new("a", 0, [0]));
     hub.go_live(&["a".into()]);
     assert!(hub.is_ready(&of_a) && !hub.is_ready(&both), "the source of `b` has said nothing yet");
-    hub.assign(&"b".into(), 0, &[0]);
+    hub.assign(&Assigned::new("b", 0, [0]));
     hub.go_live(&["a".into()]);
     assert!(!hub.is_ready(&both), "`b` is being read, whatever another source says");
     hub.go_live(&["b".into()]);
@@ -364,7 +365,7 @@ fn a_stream_waits_for_every_topic_that_is_still_warming_up() {
     let mut hub = Hub::new([]);
     hub.go_live(&["b".into()]);
     assert!(!hub.is_ready(&both), "there is nothing to resume from");
-    hub.assign(&"a".into(), 0, &[0]);
+    hub.assign(&Assigned::new("a", 0, [0]));
     hub.go_live(&["a".into()]);
     assert!(hub.is_ready(&both), "`b` is not there, and its source said so");
 }
@@ -373,7 +374,7 @@ fn a_stream_waits_for_every_topic_that_is_still_warming_up() {
 fn a_recreated_topic_causes_a_gap_and_is_read_from_its_start() {
     let stream = stream(1, &["a"]);
     let mut hub = hub(9);
-    hub.assign(&"a".into(), 1, &[0; PARTITIONS]);
+    hub.assign(&Assigned::new("a", 1, [0; PARTITIONS]));
     let entries = log(&[(0, 0), (0, 1), (0, 0)]);
     entries.iter().for_each(|entry| {
         hub.append(entry);
@@ -381,7 +382,7 @@ fn a_recreated_topic_causes_a_gap_and_is_read_from_its_start() {
     let cursor = hub.cursor_at(&stream, &last_id(&entries[2])).to_string();
     let mut behind = plan(&hub, &stream, &cursor).replay;
     let rest = [(0, 2), (1, 1), (2, 0)].map(|(n, from)| range(&"a".into(), n, from, GapRange::OPEN));
-    assert_eq!(hub.assign(&"a".into(), 2, &[0]), rest);
+    assert_eq!(hub.assign(&Assigned::new("a", 2, [0])), rest);
     // The new log is already longer than the client's position.
     for offset in 0..5 {
         hub.append(&Entry::Event(event("a", 0, offset, &[])));
@@ -391,8 +392,8 @@ fn a_recreated_topic_causes_a_gap_and_is_read_from_its_start() {
     assert_eq!(ids(&hub, &stream, plan), ["a:0:0", "a:0:1", "a:0:2", "a:0:3", "a:0:4"]);
     assert_eq!(behind.lost(&hub, &stream)[0].ranges, rest);
     assert_eq!(ids(&hub, &stream, Plan { gaps: Vec::new(), replay: behind }).len(), 5);
-    assert!(hub.assign(&"a".into(), 0, &[5]).is_empty(), "an epoch that is not known says nothing");
-    assert!(hub.assign(&"a".into(), 2, &[5, 0]).is_empty());
+    assert!(hub.assign(&Assigned::new("a", 0, [5])).is_empty(), "an epoch that is not known says nothing");
+    assert!(hub.assign(&Assigned::new("a", 2, [5, 0])).is_empty());
 }
 
 #[test]
@@ -438,11 +439,11 @@ fn partitions_that_came_after_the_cursor_are_read_from_their_start() {
     let stream = stream(1, &["a"]);
     let limits = WindowLimits { events: 2, bytes: usize::MAX };
     let mut hub = Hub::new([("a".into(), limits)]);
-    hub.assign(&"a".into(), 3, &[0]);
+    hub.assign(&Assigned::new("a", 3, [0]));
     hub.go_live(&["a".into()]);
     let cursor =
         Positions(vec![TopicPosition { epoch: 3, next: vec![0] }]).cursor(&stream.topics, "a:0:-1".parse().unwrap());
-    hub.assign(&"a".into(), 3, &[0, 0]);
+    hub.assign(&Assigned::new("a", 3, [0, 0]));
     let entries = log(&[(0, 1), (0, 1), (0, 1), (0, 1), (0, 0)]);
     entries.iter().for_each(|entry| {
         hub.append(entry);
@@ -451,7 +452,7 @@ fn partitions_that_came_after_the_cursor_are_read_from_their_start() {
     // There was one partition, so the cursor is a bare id: other partitions start with the window.
     assert_eq!(cursor.opaque, None);
     let opaque = Positions(vec![TopicPosition { epoch: 3, next: vec![0] }]);
-    let plan = hub.plan_exact(&stream, opaque, &[], &fake_log.limits);
+    let plan = hub.plan_exact(&stream, opaque, Ends::default(), &fake_log.limits);
     let got = replay_all(&mut hub, &stream, plan, &fake_log, |_| {});
     assert_eq!(got, ["a:1:0", "a:1:1", "a:1:2", "a:1:3", "a:0:0"]);
 }

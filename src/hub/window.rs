@@ -2,6 +2,7 @@
 //! both of its ends.
 
 mod cut;
+mod late;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,10 +11,11 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::access::Selector;
 use crate::cursor::{Cursor, Positions, TopicPosition};
-use crate::event::{Entry, Epoch, Event, EventId, GapCause, GapRange, Topic, UNKNOWN_POSITION};
+use crate::event::{Assigned, Entry, Epoch, Event, EventId, GapCause, GapRange, Topic, UNKNOWN_POSITION};
 use crate::route::Stream;
 
 use self::cut::Cut;
+use self::late::Late;
 use super::standing::Lane;
 
 /// The position of an entry in hub order: a counter across all topics.
@@ -55,6 +57,10 @@ pub(super) struct TopicWindow {
     pub(super) next: Vec<i64>,
     /// Per partition: the first offset that was read, or [`UNKNOWN_POSITION`].
     pub(super) from: Vec<i64>,
+    /// When the topic's first positions were known, in milliseconds since the Unix epoch.
+    since_ms: i64,
+    /// The partitions that are read later than the others: at most one entry each.
+    late: Vec<Late>,
     /// Entries before this one were read from the log at start instead of live. `None` during the warm-up.
     live_from: Option<Seq>,
     /// At entries of any topic before this one, the topic's position is unknown.
@@ -73,7 +79,9 @@ impl Hub {
     /// Records a topic's partitions. A partition whose position is unchanged keeps its window; the window is cleared if
     /// a known position changed or the topic was recreated. Returns the ranges that every client of a recreated topic
     /// loses: the rest of its old log.
-    pub fn assign(&mut self, topic: &Topic, epoch: Epoch, next: &[i64]) -> Vec<GapRange> {
+    pub fn assign(&mut self, assigned: &Assigned) -> Vec<GapRange> {
+        let Assigned { topic, epoch, next, at_ms, unseen } = assigned;
+        let (epoch, next) = (*epoch, &**next);
         let limits = self.limits.get(topic).copied().unwrap_or(WindowLimits { events: 0, bytes: 0 });
         let window = self.topics.entry(topic.clone()).or_insert_with(|| TopicWindow::new(limits));
         if window.next.len() != next.len() || !next.starts_with(&window.next) {
@@ -82,12 +90,13 @@ impl Hub {
         let is_anew = is_other(window.epoch, epoch);
         let lost = if is_anew { rest_of_log(topic, &window.next) } else { Vec::new() };
         if !is_anew && window.is_continued_by(next) {
-            window.add(next);
+            window.add(next, *at_ms, unseen);
         } else {
             *window = TopicWindow {
                 base: next.to_vec(),
                 next: next.to_vec(),
                 from: next.to_vec(),
+                since_ms: *at_ms,
                 live_from: window.live_from,
                 order_from: self.next_seq,
                 // These belong to a deleted log.
@@ -232,6 +241,11 @@ impl Hub {
         self.topic(stream.topics.get(topic)?)?.base.get(n).copied()
     }
 
+    /// The first offset that was read of a partition.
+    pub(super) fn first_of(&self, stream: &Stream, (topic, n): Lane) -> Option<i64> {
+        self.topic(stream.topics.get(topic)?)?.from.get(n).copied()
+    }
+
     /// The position of a partition after the window's last entry.
     pub(super) fn next_of(&self, stream: &Stream, (topic, n): Lane) -> Option<i64> {
         self.topic(stream.topics.get(topic)?)?.next.get(n).copied()
@@ -246,7 +260,7 @@ impl Hub {
 
 impl TopicWindow {
     fn new(limits: WindowLimits) -> Self {
-        let (base, next, from) = (Vec::new(), Vec::new(), Vec::new());
+        let (base, next, from, late) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (entries, cuts) = (VecDeque::new(), VecDeque::new());
         Self {
             entries,
@@ -256,6 +270,8 @@ impl TopicWindow {
             base,
             next,
             from,
+            since_ms: 0,
+            late,
             live_from: None,
             order_from: 0,
             cuts,
@@ -267,19 +283,6 @@ impl TopicWindow {
     fn is_continued_by(&self, next: &[i64]) -> bool {
         let is_same = |(known, next): (&i64, &i64)| known == next || *known == UNKNOWN_POSITION;
         next.len() >= self.next.len() && self.next.iter().zip(next).all(is_same)
-    }
-
-    /// Adds partitions, and those that become known.
-    fn add(&mut self, next: &[i64]) {
-        for ends in [&mut self.base, &mut self.next, &mut self.from] {
-            ends.resize(next.len(), UNKNOWN_POSITION);
-            let unknown = ends.iter_mut().zip(next).filter(|(end, _)| **end == UNKNOWN_POSITION);
-            unknown.for_each(|(end, next)| *end = *next);
-        }
-    }
-
-    fn position(&self) -> TopicPosition {
-        TopicPosition { epoch: self.epoch, next: self.next.clone() }
     }
 
     pub(super) fn is_live(&self, seq: Seq) -> bool {

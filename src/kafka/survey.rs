@@ -5,6 +5,7 @@
 //! unresponsive leader is omitted from the findings and requested again in the next survey.
 
 mod logs;
+mod suspects;
 
 use std::mem;
 use std::sync::Arc;
@@ -13,8 +14,10 @@ use std::time::Duration;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use self::logs::{Answers, Logs, Wanted};
+use self::suspects::Suspects;
 use super::ask::{self, DescribedOrNot, Description, Question};
 use super::client::Client;
+use super::message::unix_ms;
 use super::metadata;
 use super::retry::Retry;
 use super::topic::{Seen, TopicReader};
@@ -34,9 +37,8 @@ pub(super) struct Survey {
     /// Recently connected brokers. Topic descriptions are requested from them in turn, if one does not respond.
     brokers: Vec<i32>,
     turn: usize,
-    /// Whether the client has lost a position: in the time of the current survey, and before.
-    lost: bool,
-    looks_for_lost: bool,
+    /// The partitions in which the client may have lost its position.
+    suspects: Suspects,
 }
 
 #[derive(Default)]
@@ -77,8 +79,7 @@ impl Survey {
             next: Retry::new(PAUSES),
             brokers: Vec::new(),
             turn: 0,
-            lost: false,
-            looks_for_lost: false,
+            suspects: Suspects::default(),
         }
     }
 
@@ -96,14 +97,14 @@ impl Survey {
 
     /// The client lost its position in some unknown partition.
     pub(super) fn position_lost(&mut self) {
-        self.lost = true;
+        self.suspects.add_all();
         self.hasten();
     }
 
     /// Cancels the current survey, together with its client.
     pub(super) fn start_over(&mut self) {
         self.stage = Stage::Resting;
-        self.lost |= mem::take(&mut self.looks_for_lost);
+        self.suspects.put_back();
         self.hasten();
     }
 
@@ -119,15 +120,7 @@ impl Survey {
         topics: &[TopicReader],
     ) -> Option<Result<Vec<Finding>, KafkaError>> {
         let outcome = self.advance(client, topics).transpose()?;
-        let is_whole = |found: &Finding| match found {
-            Finding::Found(seen) => seen.unanswered.is_none(),
-            Finding::Missing(_) => true,
-            Finding::Unanswered(_) => false,
-        };
-        if !outcome.as_ref().is_ok_and(|findings| findings.iter().all(is_whole)) {
-            self.lost |= self.looks_for_lost;
-        }
-        self.looks_for_lost = false;
+        self.suspects.put_back();
         self.turn += usize::from(outcome.is_err());
         self.next.pause();
         Some(outcome)
@@ -144,7 +137,11 @@ impl Survey {
                 let names: Vec<_> = topics.iter().map(|topic| topic.source().clone()).collect();
                 // Any broker would do, but the client requires an id.
                 let broker = self.brokers[self.turn % self.brokers.len()];
-                self.looks_for_lost = mem::take(&mut self.lost);
+                let reads = |topic: &TopicReader| {
+                    let source = topic.source().to_string();
+                    topic.reads().map(|(id, _)| (source.clone(), id)).collect::<Vec<_>>()
+                };
+                self.suspects.begin(topics.iter().flat_map(reads));
                 self.stage = Stage::Topics(ask::topics(client, broker, &names, ANSWER_WAIT));
             }
             Stage::Broker(question) => match question.answer().transpose()? {
@@ -157,7 +154,7 @@ impl Survey {
                 Some(described) => {
                     let asked = self.take_in(described, topics);
                     if asked.iter().all(|asked| asked.wanted.is_empty()) {
-                        return Ok(Some(findings(asked, topics, &Answers::new())));
+                        return Ok(Some(self.findings(asked, topics, &Answers::new())));
                     }
                     let wanted = self.wanted(&asked, topics);
                     self.stage = Stage::Logs(asked, Logs::ask(client, wanted, ANSWER_WAIT)?);
@@ -165,7 +162,7 @@ impl Survey {
             },
             Stage::Logs(asked, mut logs) => match logs.answers() {
                 None => self.stage = Stage::Logs(asked, logs),
-                Some(answers) => return Ok(Some(findings(asked, topics, &answers))),
+                Some(answers) => return Ok(Some(self.findings(asked, topics, &answers))),
             },
         }
         Ok(None)
@@ -176,7 +173,7 @@ impl Survey {
         let mut described = described.into_iter();
         let ask = |topic: &TopicReader| {
             let described = described.next().unwrap_or(Err(RDKafkaErrorCode::UnknownTopicOrPartition));
-            let wanted = |found: &Description| topic.wanted(&found.described, self.looks_for_lost);
+            let wanted = |found: &Description| topic.wanted(&found.described, &self.suspects.of(topic.source()));
             let wanted = described.as_ref().map_or_else(|_| Vec::new(), wanted);
             Asked { described, wanted, was: topic.next().collect() }
         };
@@ -197,10 +194,12 @@ impl Survey {
         };
         asked.iter().zip(topics).flat_map(of_topic).collect()
     }
-}
 
-fn findings(asked: Vec<Asked>, topics: &[TopicReader], answers: &Answers) -> Vec<Finding> {
-    asked.into_iter().zip(topics).map(|(asked, topic)| finding(topic.source(), asked, answers)).collect()
+    /// What follows from the answers. The partitions that were answered are not suspect any longer.
+    fn findings(&mut self, asked: Vec<Asked>, topics: &[TopicReader], answers: &Answers) -> Vec<Finding> {
+        self.suspects.clear(answers);
+        asked.into_iter().zip(topics).map(|(asked, topic)| finding(topic.source(), asked, answers)).collect()
+    }
 }
 
 fn finding(source: &str, asked: Asked, answers: &Answers) -> Finding {
@@ -218,6 +217,6 @@ fn finding(source: &str, asked: Asked, answers: &Answers) -> Finding {
     }
     match unanswered {
         Some(code) if logs.is_empty() => Finding::Unanswered(code),
-        _ => Finding::Found(Seen { described, logs, unanswered, was: asked.was }),
+        _ => Finding::Found(Seen { described, logs, unanswered, was: asked.was, at_ms: unix_ms() }),
     }
 }

@@ -14,7 +14,7 @@ use super::embedded::{Embedded, PROPERTIES, Quiet};
 use super::*;
 use crate::config::snapshot::TopicConfig;
 use crate::decode::ShownHeaders;
-use crate::event::{Entry, Feed, GapCause};
+use crate::event::{Assigned, Entry, Feed, GapCause};
 use crate::source::{STOP_WAIT, stop_all};
 
 /// Never reached, but ends a test that hangs.
@@ -131,7 +131,7 @@ impl Feeds {
     pub(super) fn assigned(&mut self) -> String {
         assert!(self.entries.is_empty(), "entries come before the announcement");
         match self.next() {
-            Feed::Assigned { topic, next, .. } => format!("{topic} {next:?}"),
+            Feed::Assigned(Assigned { topic, next, .. }) => format!("{topic} {next:?}"),
             other => panic!("expected an announcement, got {other:?}"),
         }
     }
@@ -247,7 +247,7 @@ fn a_topics_uuid_is_its_epoch() {
     let bench = Bench::new(&[("orders", 1), ("notes", 1)], &["orders", "notes"]);
     let (_source, mut feeds) = bench.start();
     let mut epoch = || match feeds.next() {
-        Feed::Assigned { epoch, .. } => epoch,
+        Feed::Assigned(assigned) => assigned.epoch,
         other => panic!("expected an announcement, got {other:?}"),
     };
     let (one, other) = (epoch(), epoch());
@@ -271,7 +271,7 @@ fn records_deleted_before_they_were_read_are_a_gap() {
         permits.lock().unwrap().recv().unwrap_or_default();
     });
     let _source = KafkaSource::start(bench.config.clone(), sink, bench.metrics.clone(), None).unwrap();
-    assert!(matches!(receiver.recv_timeout(PATIENCE).unwrap(), Feed::Assigned { .. }));
+    assert!(matches!(receiver.recv_timeout(PATIENCE).unwrap(), Feed::Assigned(_)));
     permit.send(()).unwrap();
     assert!(matches!(receiver.recv_timeout(PATIENCE).unwrap(), Feed::Live { .. }));
     permit.send(()).unwrap();

@@ -15,12 +15,9 @@ pub(super) use self::change::{Assign, Described, LogEnds, Seen};
 use super::warm::Warm;
 use crate::config::snapshot::TopicConfig;
 use crate::decode::{Decoder, Record};
-use crate::event::{Entry, Epoch, Feed, GapCause, GapRange, Topic, UNKNOWN_POSITION};
+use crate::event::{Assigned, CLOCK_SKEW_MS, Entry, Epoch, Feed, GapCause, GapRange, Topic, UNKNOWN_POSITION};
 use crate::metrics::Metrics;
 
-/// How far the clocks of producers and this one may differ: a partition that answers late is read from this long before
-/// its topic went live.
-const SKEW_MS: i64 = 60_000;
 /// The least time between two log lines about undecodable records of a topic.
 const UNDECODABLE_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -169,7 +166,7 @@ impl TopicReader {
     /// topic went live. Nothing before, and nothing if it is read from its first record.
     pub(super) fn joins_at(&self) -> Option<i64> {
         let is_asked = self.finds_times && !self.config.from_start;
-        self.live_ms.filter(|_| is_asked && self.is_live()).map(|ms| (ms - SKEW_MS).max(0))
+        self.live_ms.filter(|_| is_asked && self.is_live()).map(|ms| (ms - CLOCK_SKEW_MS).max(0))
     }
 
     /// The start offset in a log of the offsets `low..high`, so that the window can be filled from this partition
@@ -290,7 +287,7 @@ impl TopicReader {
         match std::mem::replace(&mut self.phase, Phase::Live) {
             Phase::Warming(mut warm) => {
                 self.live_ms = Some(now_ms);
-                let assigned = self.assigned(warm.floors().into());
+                let assigned = self.assigned(warm.floors().into(), now_ms, Vec::new());
                 let ends = (0..).zip(self.next().collect::<Vec<_>>());
                 let holes = ends.filter(|(id, end)| warm.pass(*id as usize, *end)).map(|(id, end)| self.hole(id, end));
                 let holes = holes.collect();
@@ -303,13 +300,14 @@ impl TopicReader {
         }
     }
 
-    /// The announcement of the current positions, once live.
-    pub(super) fn announcement(&self) -> Option<Feed> {
-        self.is_live().then(|| self.assigned(self.next().collect()))
+    /// The announcement of the current positions, once live. `unseen` precedes those that are new.
+    fn announcement(&self, at_ms: i64, unseen: Vec<GapRange>) -> Option<Feed> {
+        self.is_live().then(|| self.assigned(self.next().collect(), at_ms, unseen))
     }
 
-    fn assigned(&self, next: Arc<[i64]>) -> Feed {
-        Feed::Assigned { topic: self.config.name.clone(), epoch: self.epoch, next }
+    fn assigned(&self, next: Arc<[i64]>, at_ms: i64, unseen: Vec<GapRange>) -> Feed {
+        let (topic, epoch, unseen) = (self.config.name.clone(), self.epoch, unseen.into());
+        Feed::Assigned(Assigned { topic, epoch, next, at_ms, unseen })
     }
 
     fn entry(&mut self, record: &Record<'_>) -> Entry {

@@ -61,17 +61,18 @@ fn look_at(
     position: Option<i64>,
 ) -> Change {
     let described = Described { epoch, partitions: logs.len() as i32 };
-    let wanted = topic.wanted(&described, lost);
+    let suspects: Vec<i32> = if lost { (0..described.partitions).collect() } else { Vec::new() };
+    let wanted = topic.wanted(&described, &suspects);
     let unanswered =
         wanted.iter().any(|id| logs[*id as usize].is_none()).then_some(RDKafkaErrorCode::OperationTimedOut);
     let logs = wanted.iter().filter_map(|id| Some((*id, logs[*id as usize]?))).collect();
-    topic.take_in(&Seen { described, logs, unanswered, was: next(topic) }, |_| position)
+    topic.take_in(&Seen { described, logs, unanswered, was: next(topic), at_ms: LIVE_MS }, |_| position)
 }
 
 /// The epoch and the positions of an announcement.
 fn announced(feed: Option<Feed>) -> Option<(Epoch, Vec<i64>)> {
     match feed? {
-        Feed::Assigned { epoch, next, .. } => Some((epoch, next.to_vec())),
+        Feed::Assigned(assigned) => Some((assigned.epoch, assigned.next.to_vec())),
         other => panic!("{other:?}"),
     }
 }
@@ -128,7 +129,7 @@ fn an_event_lets_positions_pass_the_control_records_behind_it() {
     assert_eq!(batch(&mut topic, &[], &[(0, 8)]), [(7, 8)]);
     assert_eq!(batch(&mut topic, &[], &[(0, 8), (1, 1)]), [], "once");
     assert_eq!(
-        (announced(topic.announcement()), batch(&mut topic, &[(0, 8)], &[])),
+        (announced(topic.announcement(LIVE_MS, Vec::new())), batch(&mut topic, &[(0, 8)], &[])),
         (Some((EPOCH, vec![8, 1])), vec![(8, 9)])
     );
 }
@@ -223,7 +224,8 @@ fn a_partition_that_went_on_since_its_log_was_asked_for_is_sound() {
     let described = Described { epoch: EPOCH, partitions: 1 };
     let was = next(&topic);
     (5..9).for_each(|offset| assert_eq!(take(&mut topic, 0, offset), 1));
-    let change = topic.take_in(&Seen { described, logs: vec![(0, ends(0, 6))], unanswered: None, was }, |_| None);
+    let change = topic
+        .take_in(&Seen { described, logs: vec![(0, ends(0, 6))], unanswered: None, was, at_ms: LIVE_MS }, |_| None);
     assert_eq!((gaps(&change), next(&topic)), (vec![], vec![9]));
 }
 
@@ -287,16 +289,20 @@ fn a_partition_that_does_not_answer_holds_up_no_other() {
     assert_eq!(announced(Some(feed)), Some((EPOCH, vec![0, UNKNOWN_POSITION])));
     assert_eq!(take(&mut topic, 0, 0), 1);
     let described = Described { epoch: EPOCH, partitions: 2 };
-    assert_eq!((topic.wanted(&described, false), topic.joins_at()), (vec![1], Some(LIVE_MS - SKEW_MS)));
+    assert_eq!((topic.wanted(&described, &[]), topic.joins_at()), (vec![1], Some(LIVE_MS - CLOCK_SKEW_MS)));
     // This answer was requested before the topic went live, so that it has no offset of that time.
     let change = look_at(&mut topic, EPOCH, &[None, Some(ends(0, 90))], false, None);
     assert_eq!((change.assign, announced(change.announcement)), (Assign::AsItIs, None));
     // It had 30 records before, and got more than its window holds since.
     let found = LogEnds { at: Some(30), ..ends(0, 90) };
     let change = look_at(&mut topic, EPOCH, &[None, Some(found)], false, None);
-    assert_eq!((change.assign, announced(change.announcement)), (Assign::Again, Some((EPOCH, vec![1, 30]))));
+    let Some(Feed::Assigned(assigned)) = change.announcement else { panic!("no announcement") };
+    assert_eq!((change.assign, &*assigned.next, assigned.at_ms), (Assign::Again, &[1, 30][..], LIVE_MS));
+    // Producers choose times: these records may have come since.
+    let unseen: Vec<_> = assigned.unseen.iter().map(|range| (range.partition, range.from, range.to)).collect();
+    assert_eq!(unseen, [(1, 0, 29)]);
     assert_eq!([take(&mut topic, 1, 30), take(&mut topic, 0, 1)], [1, 1]);
-    assert!(topic.wanted(&described, false).is_empty());
+    assert!(topic.wanted(&described, &[]).is_empty());
 }
 
 #[test]

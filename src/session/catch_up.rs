@@ -26,12 +26,14 @@ pub(super) const PARTITIONS_AHEAD: usize = 64;
 /// respond.
 const STEP_WAIT: Duration = Duration::from_millis(250);
 /// The interval of checks without a notification.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A subscription in catch-up.
 #[derive(Debug)]
 pub(super) struct Replaying {
-    replay: Replay,
+    pub(super) replay: Replay,
+    /// Not before this time, logs are asked again whether they end before the client's position.
+    pub(super) ends_from: Option<Instant>,
     /// Set once the log is read.
     reading: Option<Reading>,
 }
@@ -81,9 +83,7 @@ impl Session {
                 }
             };
             self.find_positions(n, &mut replaying.replay, context);
-            if self.resume_again(n, &replaying.replay, context) {
-                continue;
-            }
+            self.find_ends(n, &mut replaying, context);
             match self.replay_on(n, &mut replaying, context) {
                 ReplayStep::Done => {
                     self.enlist(n, context);
@@ -155,7 +155,7 @@ impl Session {
 
     /// Advances one subscription through the log and the window.
     fn replay_on(&mut self, n: usize, replaying: &mut Replaying, context: &WriterContext<'_>) -> ReplayStep {
-        let Replaying { replay, reading } = replaying;
+        let Replaying { replay, reading, .. } = replaying;
         let (hub, stream, limits) = (context.hub, self.subscriptions[n].stream.clone(), context.log.limits());
         if limits.events == 0 {
             self.report_lost(n, replay.fell_out(hub, &stream), replay);
@@ -334,7 +334,7 @@ impl Session {
 
 impl Replaying {
     pub(super) fn new(replay: Replay) -> Self {
-        Self { replay, reading: None }
+        Self { replay, ends_from: None, reading: None }
     }
 }
 

@@ -12,6 +12,7 @@ mod command_tests;
 mod context;
 #[cfg(test)]
 mod heartbeat_tests;
+mod late;
 mod losses;
 mod open;
 mod pace;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cursor::{Cursor, Positions, TopicPosition};
-use crate::event::{Entry, EventId, GapCause, Topic};
-use crate::hub::{LogEnd, Lookup, Place, Plan, Replay, ReplayLimits, TimeStart};
+use crate::event::{CLOCK_SKEW_MS, Entry, EventId, GapCause, Topic};
+use crate::hub::{Ends, LogEnd, Lookup, Page, Place, Plan, ReplayLimits, TimeStart};
 use crate::route::{OnGap, Stream};
 
 use super::catch_up::Replaying;
@@ -28,9 +28,6 @@ const SKIM_WAIT: Duration = Duration::from_secs(5);
 /// How long a client waits for its answer while the brokers of some, but not all partitions do not respond. What their
 /// logs have lost is reported in the stream then.
 const SILENCE_WAIT: Duration = Duration::from_secs(3);
-/// The tolerated clock skew between replicas and producers. Events of other partitions from this long before an event
-/// are sent again to a client that names the event only.
-const SKEW: Duration = Duration::from_secs(60);
 
 /// A subscription whose start position is not known yet.
 #[derive(Debug)]
@@ -88,12 +85,14 @@ impl Session {
             waiting.start.fit(stream, context);
             let ends = waiting.ends.get_or_insert_with(|| context.hub.positions(stream)).clone();
             let start = waiting.start.clone();
-            let is_ahead = matches!(&start, Start::Cursor(cursor) if waiting.awaits(stream, cursor, context));
+            let may_follow = waited >= SILENCE_WAIT;
+            let is_ahead =
+                matches!(&start, Start::Cursor(cursor) if waiting.awaits(stream, cursor, may_follow, context));
             let (log_ends, mut looked) = (waiting.log_ends.clone(), std::mem::take(&mut waiting.looked));
             looked.checked.accepts_silence = waited >= SILENCE_WAIT;
             let may_skim = waited < SKIM_WAIT;
-            if !is_ahead
-                && let Some(plan) = self.locate(n, &start, (&ends, &log_ends), (&mut looked, may_skim), context)
+            let log_ends = Ends { known: &log_ends, may_follow };
+            if !is_ahead && let Some(plan) = self.locate(n, &start, (&ends, log_ends), (&mut looked, may_skim), context)
             {
                 return self.start(n, plan, &start, context);
             }
@@ -116,7 +115,7 @@ impl Session {
         &self,
         n: usize,
         start: &Start,
-        (ends, log_ends): (&Positions, &[LogEnd]),
+        (ends, log_ends): (&Positions, Ends<'_>),
         (looked, may_skim): (&mut Looked, bool),
         context: &WriterContext<'_>,
     ) -> Option<Plan> {
@@ -174,36 +173,15 @@ impl Session {
         }
     }
 
-    /// Lets a subscription that is ahead in a partition, which is read for the first time, wait until its log is read
-    /// up to there or known to end before. Whether it waits.
-    pub(super) fn resume_again(&mut self, n: usize, replay: &Replay, context: &WriterContext<'_>) -> bool {
-        let stream = &self.subscriptions[n].stream;
-        if !replay.is_located() || !replay.is_ahead(context.hub, stream) {
-            return false;
-        }
-        let Some(cursor) = replay.cursor_now(stream) else { return false };
-        self.resume(n, Resume::From(cursor), context);
-        self.look_again(context);
-        true
-    }
-
-    /// Requests the start positions of a replay from a time, in partitions whose leaders did not respond before.
-    pub(super) fn find_positions(&self, n: usize, replay: &mut Replay, context: &WriterContext<'_>) {
-        let stream = &self.subscriptions[n].stream;
-        for (topic, ms) in replay.times(context.hub, stream) {
-            if let Lookup::Found(offsets) = context.log.offsets_at(&stream.topics[topic], ms, context.asker()) {
-                replay.resolve(context.hub, stream, topic, &offsets);
-            }
-        }
-    }
-
     /// Whether a loss can be reported in the stream, instead of an error response.
     fn can_continue(&self) -> bool {
         self.form.transport.fails_in_stream() || self.request.route.on_gap == OnGap::Continue
     }
 
     /// Queues the gaps, then starts the catch-up.
-    fn begin_replay(&mut self, n: usize, plan: Plan, context: &WriterContext<'_>) {
+    fn begin_replay(&mut self, n: usize, mut plan: Plan, context: &WriterContext<'_>) {
+        let unavailable = plan.replay.lost(context.hub, &self.subscriptions[n].stream);
+        plan.gaps.extend(unavailable);
         let needs_log = plan.replay.needs_log(context.hub, &self.subscriptions[n].stream);
         let Resumes { window, log, .. } = &mut self.resumes;
         let resumes = if needs_log && context.log.limits().events > 0 { log } else { window };
@@ -243,8 +221,9 @@ impl Start {
 impl Waiting {
     /// Whether a position that is ahead of this replica may still be reached. Not reaching it within a moment does not
     /// prove that it is gone: Kafka may be unavailable to this replica. Only a broker's response to a request after the
-    /// client connected proves it, for each partition separately.
-    fn awaits(&mut self, stream: &Stream, cursor: &Cursor, context: &WriterContext<'_>) -> bool {
+    /// client connected proves it, for each partition separately. If it `may_follow` while the client receives other
+    /// partitions, only added partitions are waited for: it is not known yet whether they exist.
+    fn awaits(&mut self, stream: &Stream, cursor: &Cursor, may_follow: bool, context: &WriterContext<'_>) -> bool {
         let waited = context.now.instant.saturating_duration_since(self.since);
         let ahead = context.hub.ahead(stream, cursor);
         if waited < RESUME_WAIT {
@@ -260,13 +239,16 @@ impl Waiting {
             if self.is_known_end(place) {
                 continue;
             }
-            match end_before(place, context) {
+            let page = context.log.page(place, context.asker());
+            let end = if let Lookup::Found(page) = page { end_in(&page, place) } else { None };
+            match end {
                 Some(end) => self.log_ends.push(end),
+                None if may_follow => {}
                 None => return true,
             }
         }
         // Gaps then name exactly the lost events, and no event is repeated.
-        !self.log_ends.iter().all(|end| context.hub.is_read(end))
+        !may_follow && !self.log_ends.iter().all(|end| context.hub.is_read(end))
     }
 
     fn is_known_end(&self, place: &Place) -> bool {
@@ -286,8 +268,7 @@ impl Waiting {
 }
 
 /// The end of a log, if its broker reports that it is before the place.
-fn end_before(place: &Place, context: &WriterContext<'_>) -> Option<LogEnd> {
-    let Lookup::Found(page) = context.log.page(place, context.asker()) else { return None };
+pub(super) fn end_in(page: &Page, place: &Place) -> Option<LogEnd> {
     match page.entries.first() {
         Some(Entry::Gap { cause: GapCause::Truncated, range }) if range.from <= place.offset => {
             let Place { topic, partition, epoch, .. } = place.clone();
@@ -309,9 +290,9 @@ fn plan_by_id(
 ) -> Option<Plan> {
     let Lookup::Found(page) = context.log.page(place, context.asker()) else { return None };
     let is_gone = page.entries.first().is_some_and(|entry| loss(entry).is_some());
-    let skew = i64::try_from(SKEW.as_millis()).unwrap_or(i64::MAX);
+    // Events of other partitions from this long before it are sent again.
     // The time of a deleted event is unknown: all existing events may be new to the client.
-    let ms = page.first_ms.filter(|_| !is_gone).map_or(0, |ms| ms.saturating_sub(skew).max(0));
+    let ms = page.first_ms.filter(|_| !is_gone).map_or(0, |ms| ms.saturating_sub(CLOCK_SKEW_MS).max(0));
     let offsets = offsets_at(stream, ms, ends, context)?;
     Some(context.hub.plan_at(stream, &TimeStart { ms, offsets: &offsets, ends, id: Some(id) }, limits))
 }

@@ -6,7 +6,7 @@ use super::tests::{Bench, resume, token};
 use super::*;
 use crate::cursor::TopicPosition;
 use crate::encoding::ENCODING_OVERHEAD_BYTES;
-use crate::event::{Entry, EventId, GapRange, UNKNOWN_POSITION};
+use crate::event::{Assigned, Entry, EventId, GapRange, UNKNOWN_POSITION};
 use crate::hub::{Asker, Hub, Log, NoLog, ReplayLimits};
 use crate::route::{OnGap, StreamRoute};
 use crate::testing::{FakeLog, event, route, selector};
@@ -215,14 +215,14 @@ fn bench_entries(events: i64) -> Vec<Entry> {
 fn the_time_limit_of_replay_does_not_apply_while_a_partition_is_not_read() {
     let of_second = (0..3).map(|n| Entry::Event(event("orders", 1, n, &[])));
     let mut bench = bench(20, |log| log.entries.extend(of_second));
-    bench.hub.assign(&"orders".into(), 0, &[20, UNKNOWN_POSITION]);
+    bench.hub.assign(&Assigned::new("orders", 0, [20, UNKNOWN_POSITION]));
     let positions = Positions(vec![TopicPosition { epoch: 0, next: vec![5, 0] }]);
     let cursor = positions.cursor(&["orders".into()], "orders:0:4".parse().unwrap()).to_string();
     let mut session = bench.open(Transport::Sse, since(&cursor));
     assert_eq!(received(&bench.written(&mut session)).len(), 15);
     bench.pass(Duration::from_secs(11));
     bench.written(&mut session);
-    bench.hub.assign(&"orders".into(), 0, &[20, 3]);
+    bench.hub.assign(&Assigned::new("orders", 0, [20, 3]));
     assert_eq!(received(&bench.written(&mut session)), ["0", "1", "2"]);
 }
 
@@ -261,6 +261,45 @@ fn a_client_that_is_ahead_is_reported_of_a_loss_only_once_the_log_says_so() {
     assert_eq!(received(&bench.written(&mut waits)), ["10", "11"]);
 }
 
+#[test]
+fn a_client_that_is_ahead_of_a_partition_that_joins_late_receives_the_others() {
+    let of = |partition, n| Entry::Event(event("orders", partition, n, &[]));
+    for is_read_already in [false, true] {
+        let mut bench = Bench::new();
+        let at = |next| Assigned::new("orders", 0, [0, next]);
+        bench.hub.assign(&at(if is_read_already { 4 } else { UNKNOWN_POSITION }));
+        bench.log = Arc::new(Mute);
+        let positions = Positions(vec![TopicPosition { epoch: 0, next: vec![0, 7] }]);
+        let cursor = positions.cursor(&["orders".into()], "orders:1:6".parse().unwrap()).to_string();
+        let mut sse = bench.open(Transport::Sse, since(&cursor));
+        let mut ndjson = bench.open(Transport::Ndjson, since(&cursor));
+        bench.written(&mut sse);
+        bench.written(&mut ndjson);
+        if !is_read_already {
+            bench.hub.assign(&at(4));
+        }
+        // Its broker falls silent again.
+        bench.pass(Duration::from_secs(4));
+        bench.hub.append(&of(0, 0));
+        assert_eq!(received(&bench.written(&mut sse)), ["0"]);
+        assert_eq!(received(&bench.written(&mut ndjson)), ["0"]);
+        bench.pass(Duration::from_secs(60));
+        assert_eq!(received(&bench.written(&mut sse)), Vec::<String>::new(), "no loss is proven");
+        // The log ends before the client's position.
+        let mut log = FakeLog::new((0..5).map(|n| of(1, n)).collect(), 20);
+        log.high = 5;
+        bench.log = Arc::new(log);
+        bench.written(&mut sse);
+        bench.pass(Duration::from_secs(2));
+        assert_eq!(received(&bench.written(&mut sse)), Vec::<String>::new(), "it is not read here up to its end");
+        bench.hub.append(&of(1, 4));
+        bench.hub.append(&of(1, 5));
+        assert_eq!(received(&bench.written(&mut sse)), ["truncated", "5"], "and what replaced the lost end");
+        bench.append(&mut sse, 1, &[]);
+        assert_eq!(received(&bench.written(&mut sse)), ["1"], "it is live");
+    }
+}
+
 /// A log with eight events in each of two partitions. The broker of the first one does not respond. If it `is_late`,
 /// chunks of the second one do not arrive.
 #[derive(Debug)]
@@ -278,7 +317,7 @@ impl HalfSilent {
     /// With a window of the newest four, which are of the second partition.
     fn bench(self) -> Bench {
         let mut bench = Bench::new();
-        bench.hub.assign(&"orders".into(), 0, &[0, 0]);
+        bench.hub.assign(&Assigned::new("orders", 0, [0, 0]));
         for entry in &self.fake_log.entries {
             bench.hub.append(entry);
         }
@@ -360,7 +399,7 @@ fn a_partition_that_is_not_known_here_is_lost_only_once_the_brokers_say_so() {
     // The topic has three partitions.
     bench.log = Arc::new(FakeLog::new(bench_entries(4), 20));
     assert_eq!(bench.written(&mut waits), "", "it is there, and will be read here");
-    bench.hub.assign(&"orders".into(), 0, &[4, 0, 0]);
+    bench.hub.assign(&Assigned::new("orders", 0, [4, 0, 0]));
     for n in 0..75 {
         bench.hub.append(&Entry::Event(event("orders", 2, n, &[])));
     }
@@ -399,7 +438,7 @@ fn a_gap_names_what_the_log_lost_and_nothing_that_was_not_read_here_yet() {
 #[test]
 fn of_two_partitions_that_are_ahead_only_what_is_gone_is_lost() {
     let mut bench = bench(4, |fake_log| fake_log.high = 4);
-    bench.hub.assign(&"orders".into(), 0, &[4, 0]);
+    bench.hub.assign(&Assigned::new("orders", 0, [4, 0]));
     let cursor = at(&bench, &[6, 3]);
     let mut session = bench.open(Transport::Sse, since(&cursor));
     bench.written(&mut session);

@@ -11,7 +11,7 @@ use crate::access::Selector;
 use crate::codec::Encodings;
 use crate::codec::websocket::{self, Opcode, frame};
 use crate::cursor::{Positions, TopicPosition};
-use crate::event::{Entry, EventId, GapCause, GapRange};
+use crate::event::{Assigned, Entry, EventId, GapCause, GapRange};
 use crate::hub::{Hub, Index, Log, NoLog, WindowLimits};
 use crate::route::{Batch, HeartbeatForm, OnGap, QueueLimits, RouteTable, StreamRoute};
 pub(super) use crate::testing::principal as token;
@@ -33,7 +33,7 @@ impl Bench {
     pub(super) fn new() -> Self {
         let limits = WindowLimits { events: 4, bytes: 10_000 };
         let mut hub = Hub::new([("orders".into(), limits)]);
-        hub.assign(&"orders".into(), 0, &[0]);
+        hub.assign(&Assigned::new("orders", 0, [0]));
         hub.go_live(&["orders".into()]);
         let now = Now { instant: Instant::now(), unix_ms: 1_000_000 };
         Self {
@@ -236,7 +236,7 @@ fn events_outside_the_window_are_a_410_or_a_gap() {
 #[test]
 fn no_position_is_after_a_gap_before_it_is_sent() {
     let mut bench = Bench::new();
-    bench.hub.assign(&"orders".into(), 0, &[0, 0]);
+    bench.hub.assign(&Assigned::new("orders", 0, [0, 0]));
     let mut other = bench.open(Transport::Sse, |_, _| {});
     for offset in 0..8 {
         bench.append(&mut other, offset, &[]);
@@ -278,7 +278,7 @@ fn an_sse_client_that_resumes_early_waits_and_others_get_a_503() {
     assert_eq!(bench.written(&mut sse), "");
     assert!(sse.deadline() > bench.now.instant, "it goes on waiting");
 
-    bench.hub.assign(&"orders".into(), 0, &[0]);
+    bench.hub.assign(&Assigned::new("orders", 0, [0]));
     for offset in 0..2 {
         bench.append(&mut sse, offset, &[]);
     }
@@ -323,7 +323,7 @@ fn a_client_ahead_of_this_writer_waits_for_it() {
 fn a_client_that_is_ahead_does_not_affect_others() {
     let mut bench = Bench::new();
     bench.hub = Hub::new([("orders".into(), WindowLimits { events: 9, bytes: 9999 })]);
-    bench.hub.assign(&"orders".into(), 0, &[0, 0]);
+    bench.hub.assign(&Assigned::new("orders", 0, [0, 0]));
     for (partition, offset) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
         bench.hub.append(&Entry::Event(event("orders", partition, offset, &[])));
     }

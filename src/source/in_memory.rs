@@ -12,7 +12,7 @@ use std::time::Instant;
 use super::{Call, Connector, History, Sink, Source, Status};
 use crate::config::snapshot::{ReplayLog, TopicConfig};
 use crate::decode::{Decoder, Record};
-use crate::event::{Entry, Epoch, Feed, GapCause, GapRange, Topic};
+use crate::event::{Assigned, Entry, Epoch, Feed, GapCause, GapRange, Topic};
 use crate::hub::{Asker, Log, Lookup, NO_OFFSET, Page, Place, ReplayLimits};
 use crate::ingest::Chunks;
 use crate::metrics::Metrics;
@@ -137,8 +137,8 @@ impl Topics {
         for config in topics {
             let partitions = self.partitions(&config.name);
             let older = |log: &Partition| log.records.len().saturating_sub(config.replay_events);
-            let next = partitions.iter().map(|log| log.low + older(log) as i64).collect();
-            feeds.push(Feed::Assigned { topic: config.name.clone(), epoch: EPOCH, next });
+            let next: Vec<i64> = partitions.iter().map(|log| log.low + older(log) as i64).collect();
+            feeds.push(Feed::Assigned(Assigned::new(config.name.clone(), EPOCH, next)));
             window.extend(partitions.iter().flat_map(|log| log.records.range(older(log)..)));
         }
         window.sort_by_key(|stored| stored.number);

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::*;
-use crate::event::{Event, EventId, Frames};
+use crate::event::{Assigned, Event, EventId, Frames};
 
 const SMALL: Amount = Amount { feeds: 4, entries: 1000, bytes: 1 << 20 };
 const MOST: Amount = Amount { feeds: 8, ..SMALL };
@@ -45,7 +45,9 @@ fn taken(inboxes: &Inboxes<()>, writer: usize) -> Vec<String> {
                     format!("{} {}:{}:{}-{}", cause.as_str(), range.topic, range.partition, range.from, range.to)
                 }
             })),
-            Next::Feed(Feed::Assigned { topic, next, .. }) => lines.push(format!("assigned {topic} {next:?}")),
+            Next::Feed(Feed::Assigned(Assigned { topic, next, .. })) => {
+                lines.push(format!("assigned {topic} {next:?}"))
+            }
             Next::Feed(Feed::Live { topics }) => lines.push(format!("live {topics:?}")),
             Next::Order(()) => lines.push("order".into()),
             Next::Calls(mut sessions) => {
@@ -133,7 +135,7 @@ fn only_events_are_skipped() {
     let topic: Topic = "orders".into();
     let mut inbox = Inbox::<()>::default();
     let feeds = [
-        Feed::Assigned { topic: topic.clone(), epoch: 1, next: [0, 0].into() },
+        Feed::Assigned(Assigned::new(topic.clone(), 1, [0, 0])),
         batch(0, 0..3),
         batch(1, 0..2),
         Feed::Batch([gap(GapCause::Undecodable, 0, 3, 3)].into()),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::access::Selector;
-use crate::event::Entry;
+use crate::event::{Assigned, Entry, GapRange};
 use crate::hub::NoLog;
 use crate::route::*;
 use crate::testing::{self, event, stream};
@@ -37,7 +37,7 @@ impl Bench {
         let windows = [("orders".into(), WindowLimits { events: 100, bytes: 1 << 20 })];
         let writers =
             Writers::start(threads, &windows, &no_log(), &Arc::new(Encodings::new(1 << 20)), &metrics, None).unwrap();
-        writers.feed(&Feed::Assigned { topic: "orders".into(), epoch: 0, next: [0].into() });
+        writers.feed(&Feed::Assigned(Assigned::new("orders", 0, [0])));
         writers.feed(&Feed::Live { topics: ["orders".into()].into() });
         Self::of(writers, metrics, stream(1, &["orders"]))
     }
@@ -156,6 +156,18 @@ fn events_reach_every_client_of_every_writer_in_order() {
 }
 
 #[test]
+fn live_streams_report_what_they_may_lack_of_a_partition_that_joins() {
+    let bench = Bench::new();
+    let mut client = bench.open(Transport::Ndjson, 10);
+    bench.feed_to(&mut client, 0..1);
+    let unseen = GapRange { topic: "orders".into(), partition: 1, from: 3, to: 6 };
+    bench.writers.feed(&Feed::Assigned(Assigned { unseen: [unseen].into(), ..Assigned::new("orders", 0, [1, 7]) }));
+    let text = bench.feed_to(&mut client, 1..2);
+    let gap = r#""cause":"unavailable","ranges":[{"topic":"orders","partition":1,"from":3,"to":6}]"#;
+    assert!(text.contains(gap), "{text}");
+}
+
+#[test]
 fn a_burst_beyond_the_queue_loses_nothing_if_the_socket_accepts_it() {
     let bench = Bench::new();
     let mut client = bench.open(Transport::Ndjson, 10);
@@ -173,7 +185,7 @@ fn all_writers_see_one_order_of_several_sources() {
     let metrics = Arc::new(Metrics::new("test").unwrap());
     let writers = Writers::start(2, &windows, &no_log(), &Arc::new(Encodings::new(1 << 20)), &metrics, None).unwrap();
     for topic in ["a", "b"] {
-        writers.feed(&Feed::Assigned { topic: topic.into(), epoch: 0, next: [0].into() });
+        writers.feed(&Feed::Assigned(Assigned::new(topic, 0, [0])));
     }
     let bench = Bench::of(writers, metrics, stream(1, &["a", "b"]));
     let mut clients: Vec<_> = (0..4).map(|_| bench.open(Transport::Ndjson, 2 * EVENTS as usize)).collect();

@@ -1,5 +1,7 @@
 //! A cluster of three brokers, one of which dies: the partitions of the others do not wait for it.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use serde_json::json;
 
 use crate::support::admin::Admin;
@@ -94,6 +96,53 @@ fn streams_start_without_the_partition_of_a_broker_that_is_away() {
     let sent = produce(&fixture.broker, 2, 1);
     assert_eq!([live.ids(1), by_id.ids(1)], [sent.clone(), sent.clone()]);
     assert_eq!([resumed.ids(1), by_time.ids(1)], [sent.clone(), sent]);
+}
+
+/// Producers choose the times of records. A stream that was open reports what it may lack because of that.
+#[test]
+fn streams_report_what_they_may_lack_of_a_partition_that_joins() {
+    const OLD: usize = 300;
+    let mut nodes = start_three("three-old");
+    let brokers = addresses(&nodes);
+    Admin::of(&brokers).create_topic_on("orders", &[&[1], &[3]]);
+    let settings = "topics: { orders: { replay: { events: 2 } } }\nreplay: { events: 100 }";
+    let mut fixture = plan_at(&brokers, &["orders"]).with(settings).build();
+    let old = |n: usize| format!(r#"{{"type":"t","orderId":"o","data":{n}}}"#);
+    let two_hours_ago = (SystemTime::now() - Duration::from_secs(7200)).duration_since(UNIX_EPOCH).unwrap();
+    let ms = |n: usize| two_hours_ago.as_millis() as i64 + n as i64;
+    (0..OLD).for_each(|n| drop(fixture.broker.produce_at("orders", 1, ms(n), old(n).as_bytes())));
+    nodes[2].kill();
+    fixture.restart();
+
+    let mut live = fixture.get("/events").sse();
+    let (mut leaves, mut returns) = (fixture.get("/events").sse(), fixture.get("/stream").ndjson());
+    let sent = produce(&fixture.broker, 0, 1);
+    let record = leaves.event();
+    assert_eq!([record.event_id(), live.event().event_id()], [sent[0].clone(), sent[0].clone()]);
+    let cursor = record.id.clone().expect("an id");
+    assert_eq!(returns.ids(1), sent);
+    let since = format!("/stream?since={}", returns.cursor.as_deref().expect("a cursor"));
+    drop((leaves, returns));
+
+    nodes[2].start_again();
+    let new = produce(&fixture.broker, 1, 2);
+    let is_gap = |value: &serde_json::Value| {
+        assert_eq!(value["cause"], "unavailable", "{value}");
+        assert_eq!(value["ranges"], json!([{"topic": "orders", "partition": 1, "from": 0, "to": OLD - 1}]));
+    };
+    is_gap(&live.event().json());
+    assert_eq!(live.ids(2), new);
+    // Clients that come back to this process, or to another one, receive the same: the log has more than they may
+    // replay, but what they lack is not as old.
+    for _ in 0..2 {
+        let mut sse = fixture.get("/events").header("Last-Event-ID", &cursor).sse();
+        is_gap(&sse.event().json());
+        assert_eq!(sse.ids(2), new);
+        let mut ndjson = fixture.get(&since).ndjson();
+        is_gap(&ndjson.event());
+        assert_eq!(ndjson.ids(2), new);
+        fixture.restart();
+    }
 }
 
 #[test]

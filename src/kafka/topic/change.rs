@@ -39,6 +39,8 @@ pub(in crate::kafka) struct Seen {
     pub(in crate::kafka) unanswered: Option<RDKafkaErrorCode>,
     /// The positions at the time of the request.
     pub(in crate::kafka) was: Vec<i64>,
+    /// When this was known, in milliseconds since the Unix epoch.
+    pub(in crate::kafka) at_ms: i64,
 }
 
 impl Seen {
@@ -68,11 +70,11 @@ pub(in crate::kafka) enum Assign {
 }
 
 impl TopicReader {
-    /// The partitions whose logs have to be known; `lost` if the client lost a position.
-    pub(in crate::kafka) fn wanted(&self, described: &Described, lost: bool) -> Vec<i32> {
-        let all = self.is_absent() || lost || self.is_another(described);
+    /// The partitions whose logs have to be known. In `suspects`, the client may have lost its position.
+    pub(in crate::kafka) fn wanted(&self, described: &Described, suspects: &[i32]) -> Vec<i32> {
+        let all = self.is_absent() || self.is_another(described);
         let is_known = |id: i32| self.partition(id).is_some_and(Partition::is_known);
-        (0..described.partitions).filter(|id| all || !is_known(*id)).collect()
+        (0..described.partitions).filter(|id| all || !is_known(*id) || suspects.contains(id)).collect()
     }
 
     /// Applies findings. `position` returns the client's, which may be greater than ours if offsets contained no
@@ -96,12 +98,13 @@ impl TopicReader {
             self.epoch = seen.described.epoch;
         }
         let mut change = self.mend(seen, position);
-        let has_new = self.learn(seen) | self.grow(seen);
+        let (has_late, unseen) = self.learn(seen);
+        let has_new = self.grow(seen) | has_late;
         if has_new {
             change.assign = change.assign.max(Assign::Again);
         }
         if is_news || has_new {
-            change.announcement = self.announcement();
+            change.announcement = self.announcement(seen.at_ms, unseen);
         }
         change
     }
@@ -146,7 +149,7 @@ impl TopicReader {
         let gaps = if is_told { Vec::new() } else { self.beyond(seen) };
         self.epoch = seen.described.epoch;
         self.partitions = seen.logs.iter().map(|(_, ends)| Partition::new(ends.low, ends.high)).collect();
-        Change { gaps, announcement: self.announcement(), assign: Assign::OnNewClient }
+        Change { gaps, announcement: self.announcement(seen.at_ms, Vec::new()), assign: Assign::OnNewClient }
     }
 
     /// What was read of the partitions that were longer than the logs of this topic, from the start of those on.
@@ -156,16 +159,23 @@ impl TopicReader {
         partitions.map(|(id, partition)| self.gap(GapCause::Truncated, id, log(id).0, partition.next)).collect()
     }
 
-    /// Begins to read partitions whose leaders respond for the first time.
-    fn learn(&mut self, seen: &Seen) -> bool {
+    /// Begins to read partitions whose leaders respond for the first time. Returns whether there are any, and what
+    /// precedes their positions. Records that came while streams were open may be among that, because producers choose
+    /// the times of their records.
+    fn learn(&mut self, seen: &Seen) -> (bool, Vec<GapRange>) {
         let is_found = |(id, ends): &(i32, LogEnds)| {
             self.partition(*id).is_some_and(|known| !known.is_known() && self.has_late_start(known, ends))
         };
         let found: Vec<_> = seen.logs.iter().copied().filter(is_found).collect();
+        let mut unseen = Vec::new();
         for (id, ends) in &found {
             let start = self.late_start(*id, ends);
             if let Phase::Warming(warm) = &mut self.phase {
                 warm.raise_floor(*id as usize, start);
+            }
+            if ends.low < start {
+                let topic = self.config.name.clone();
+                unseen.push(GapRange { topic, partition: *id, from: ends.low, to: start - 1 });
             }
             self.partitions[*id as usize] = Partition::new(start, ends.high);
         }
@@ -176,7 +186,7 @@ impl TopicReader {
                 "partitions answer for the first time"
             );
         }
-        !found.is_empty()
+        (!found.is_empty(), unseen)
     }
 
     /// Whether the answers suffice to start in a partition. A topic that went live while they were under way needs the

@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::contain::contain;
-use crate::event::{Encoding, Entry, Epoch, Event, EventId, Feed, FrameKey, Gap, GapCause, Topic};
+use crate::event::{Assigned, Encoding, Entry, Event, EventId, Feed, FrameKey, Gap, GapCause};
 use crate::fault::provoke;
 use crate::hub::{Seq, last_id};
 use crate::session::{Now, Offered, WriterState};
@@ -18,22 +18,19 @@ impl<W: Wire> Shard<W> {
     /// Applies a feed of a source.
     pub(crate) fn apply(&mut self, feed: &Feed, now: Now) {
         match feed {
-            Feed::Assigned { topic, epoch, next } => self.assign(topic, *epoch, next),
+            Feed::Assigned(assigned) => self.assign(assigned),
             Feed::Live { topics } => self.state.hub.go_live(topics),
             Feed::Batch(entries) => entries.iter().for_each(|entry| self.append(entry, now)),
         }
         self.work.feed_arrived(&mut self.connections);
     }
 
-    fn assign(&mut self, topic: &Topic, epoch: Epoch, next: &[i64]) {
-        let lost = self.state.hub.assign(topic, epoch, next);
-        if !lost.is_empty() {
-            let id = self.state.hub.id_before(topic);
-            self.report_gap(
-                &Gap { cause: GapCause::TopicRecreated, ranges: lost, missed: None, cursor: None },
-                &id,
-                None,
-            );
+    fn assign(&mut self, assigned: &Assigned) {
+        let lost = self.state.hub.assign(assigned);
+        let id = self.state.hub.id_before(&assigned.topic);
+        let losses = [(GapCause::TopicRecreated, lost), (GapCause::Unavailable, assigned.unseen.to_vec())];
+        for (cause, ranges) in losses.into_iter().filter(|(_, ranges)| !ranges.is_empty()) {
+            self.report_gap(&Gap { cause, ranges, missed: None, cursor: None }, &id, None);
         }
     }
 

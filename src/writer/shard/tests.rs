@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::*;
 use crate::access::Selector;
 use crate::codec::Encodings;
-use crate::event::{Entry, Feed};
+use crate::event::{Assigned, Entry, Feed};
 use crate::hub::NoLog;
 use crate::metrics::Metrics;
 use crate::route::{HeartbeatForm, Overflow, QueueLimits, RouteTable, StreamRoute, Transport};
@@ -101,7 +101,7 @@ impl Bench {
         let now = Now { instant: Instant::now(), unix_ms: 1_000_000 };
         let windows = [("orders".into(), WindowLimits { events: 100, bytes: 1 << 20 })];
         let mut shard = Shard::new(0, &windows, &shared, now.instant);
-        shard.apply(&Feed::Assigned { topic: "orders".into(), epoch: 0, next: [0].into() }, now);
+        shard.apply(&Feed::Assigned(Assigned::new("orders", 0, [0])), now);
         shard.apply(&Feed::Live { topics: ["orders".into()].into() }, now);
         Self { shard, metrics, now, routes: Arc::default() }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use sidestream::cursor::{CURSOR_BYTES_MAX, Cursor};
-use sidestream::event::Topic;
+use sidestream::event::{Assigned, Topic};
 use sidestream::hub::{Hub, ReplayLimits, WindowLimits};
 use sidestream::route::Stream;
 
@@ -31,8 +31,8 @@ fn place() -> (Hub, Stream) {
     let topics: [Topic; 2] = ["orders".into(), "refunds".into()];
     let limits = WindowLimits { events: 10, bytes: 1000 };
     let mut hub = Hub::new(topics.iter().map(|topic| (topic.clone(), limits)));
-    hub.assign(&topics[0], 7, &[5, 1000, 0]);
-    hub.assign(&topics[1], 0, &[3]);
+    hub.assign(&Assigned::new(topics[0].clone(), 7, [5, 1000, 0]));
+    hub.assign(&Assigned::new(topics[1].clone(), 0, [3]));
     hub.go_live(&topics);
     (hub, Stream { id: 1, name: Arc::from("all"), topics: topics.into(), keys: Box::new([]) })
 }

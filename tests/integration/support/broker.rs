@@ -77,6 +77,15 @@ impl Broker {
         self.await_receipt(&receipt)
     }
 
+    /// Appends a record with this time, in milliseconds since the Unix epoch.
+    pub fn produce_at(&self, topic: &str, partition: i32, ms: i64, value: &[u8]) -> String {
+        let receipt = Receipt::default();
+        let record = BaseRecord::<str, [u8], _>::with_opaque_to(topic, Box::new(receipt.clone()));
+        let record = record.partition(partition).payload(value).timestamp(ms);
+        self.producer.0.send(record).map_err(|(error, _)| error).unwrap();
+        self.await_receipt(&receipt)
+    }
+
     /// Appends records without waiting in between, in order.
     pub fn produce_all<'a>(&self, topic: &str, partition: i32, values: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
         let receipts: Vec<_> = values.map(|value| self.send(topic, partition, None, Some(value))).collect();

@@ -1,0 +1,108 @@
+//! Replay in partitions that are not read yet, or not up to the client's position. They delay no other partition.
+
+use super::by_time::ByTime;
+use super::ends::LogEnd;
+use super::log::Place;
+use super::replay::Replay;
+use super::resume::Losses;
+use super::standing::Lane;
+use super::window::Hub;
+use crate::event::{Gap, UNKNOWN_POSITION, is_offset, time_of};
+use crate::route::Stream;
+
+impl Replay {
+    /// Notes the partitions that are not read up to the client's position, and those in which a time determines it.
+    pub(super) fn note_unread(&mut self, hub: &Hub, stream: &Stream) {
+        let (mut lanes, mut times) = (Vec::new(), Vec::new());
+        for (n, (topic, seen)) in stream.topics.iter().zip(&self.positions.0).enumerate() {
+            let Some(window) = hub.topic(topic) else { continue };
+            for (partition, (position, next)) in seen.next.iter().zip(&window.next).enumerate() {
+                match time_of(*position) {
+                    // It stands where live streams stand, or stood.
+                    Some(_) if *next == UNKNOWN_POSITION && *position >= window.unread() => {}
+                    Some(_) if window.continues(partition, *position) => {}
+                    Some(ms) => {
+                        lanes.push((n, partition));
+                        times.push(ms);
+                    }
+                    None if *next == UNKNOWN_POSITION || position > next => drop(self.unread.insert((n, partition))),
+                    None => {}
+                }
+            }
+        }
+        let by_time = times.into_iter().min().and_then(|ms| ByTime::of(ms, lanes, hub.positions(stream)));
+        self.by_time = by_time.map(|by_time| Box::new(ByTime { is_unread: true, ..by_time }));
+    }
+
+    /// The positions of the client that are ahead of partitions that are read. Whether their logs still have them is not
+    /// known.
+    pub fn ahead(&self, hub: &Hub, stream: &Stream) -> Vec<Place> {
+        let place = |lane: &Lane| {
+            let (window, position) = (hub.topic(&stream.topics[lane.0])?, self.positions.next(*lane)?);
+            let (topic, partition, epoch) = (stream.topics[lane.0].clone(), lane.1 as i32, window.epoch);
+            let place = Place { topic, partition, epoch, offset: position - 1, until: position };
+            window.next.get(lane.1).filter(|next| is_offset(**next) && position > **next).map(|_| place)
+        };
+        self.unread.iter().filter_map(place).collect()
+    }
+
+    /// Notes that a log ends before the client's position. The position moves to the end once the log is read up to it.
+    pub fn note_end(&mut self, stream: &Stream, end: &LogEnd) {
+        let topic = stream.topics.iter().position(|topic| *topic == end.topic);
+        let lane = topic.map(|topic| (topic, end.partition as usize)).filter(|lane| self.unread.contains(lane));
+        self.ends.extend(lane.map(|lane| (lane, end.end)));
+    }
+
+    /// Moves the positions back to the ends of the logs that are read up to them. Offsets without events, those after
+    /// the last event that the client received, are no loss.
+    pub(super) fn end(&mut self, hub: &Hub, stream: &Stream, losses: &mut Losses) {
+        let is_read = |lane: &Lane, end: &mut i64| hub.next_of(stream, *lane).is_some_and(|next| next >= *end);
+        for (lane, end) in self.ends.extract_if(is_read).collect::<Vec<_>>() {
+            let Some(position) = self.positions.next(lane).filter(|_| self.unread.remove(&lane)) else { continue };
+            match self.last.filter(|(of, next)| *of == lane && *next <= end) {
+                Some((_, next)) => self.positions.pass(lane, next.min(position)),
+                None => {
+                    losses.truncated(&stream.topics[lane.0], lane.1, end, position);
+                    self.positions.pass(lane, position.min(end));
+                }
+            }
+        }
+    }
+
+    /// The topics, by their indexes in the stream, and the time of which the offsets are to be asked for.
+    pub fn times(&mut self, hub: &Hub, stream: &Stream) -> Vec<(usize, i64)> {
+        let Some(by_time) = &mut self.by_time else { return Vec::new() };
+        let (topics, ms) = (by_time.topics(hub, stream), by_time.ms());
+        topics.into_iter().map(|topic| (topic, ms)).collect()
+    }
+
+    /// Takes the offsets of the time that [`Self::times`] named. Returns a gap for what the client may lack before them.
+    pub fn resolve(&mut self, hub: &Hub, stream: &Stream, topic: usize, offsets: &[i64]) -> Vec<Gap> {
+        let mut losses = Losses::default();
+        let Some(by_time) = &mut self.by_time else { return Vec::new() };
+        for (lane, position) in by_time.resolve(hub, stream, topic, offsets) {
+            if by_time.is_unread {
+                losses.unavailable(&stream.topics[topic], lane.1, position);
+            }
+            self.positions.pass(lane, position);
+        }
+        self.by_time.take_if(|by_time| by_time.lanes.is_empty());
+        losses.into_gaps()
+    }
+
+    /// Whether the position of the client in a partition is not that of live streams, although the window has nothing
+    /// that is new to the client: the partition is not read yet, or its position is not known.
+    pub fn is_waiting(&self, hub: &Hub, stream: &Stream) -> bool {
+        let windows =
+            stream.topics.iter().zip(&self.positions.0).filter_map(|(topic, seen)| Some((hub.topic(topic)?, seen)));
+        let mut lanes = windows.flat_map(|(window, seen)| {
+            let unread = window.unread();
+            window.next.iter().zip(&seen.next).map(move |(next, position)| (*next, *position, unread))
+        });
+        self.by_time.is_some()
+            || !self.ahead(hub, stream).is_empty()
+            || lanes.any(|(next, position, unread)| {
+                next == UNKNOWN_POSITION && !(unread..=UNKNOWN_POSITION).contains(&position)
+            })
+    }
+}

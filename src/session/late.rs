@@ -1,0 +1,40 @@
+//! Partitions that join a replay late: their brokers did not respond when it began, or were not read up to the client's
+//! position. The others do not wait for them.
+
+use super::catch_up::{LOOK_AGAIN, Replaying};
+use super::resume::end_in;
+use super::{Session, WriterContext};
+use crate::hub::{Lookup, Replay};
+
+impl Session {
+    /// Requests the start positions of a replay from a time, in partitions whose leaders did not respond before.
+    pub(super) fn find_positions(&mut self, n: usize, replay: &mut Replay, context: &WriterContext<'_>) {
+        let stream = self.subscriptions[n].stream.clone();
+        for (topic, ms) in replay.times(context.hub, &stream) {
+            let name = &stream.topics[topic];
+            let gaps = if !context.log.finds_times(name) {
+                // Without a time index, all of the log may be new to the client.
+                let partitions = replay.positions().0[topic].next.len();
+                replay.resolve(context.hub, &stream, topic, &vec![0; partitions])
+            } else if let Lookup::Found(offsets) = context.log.offsets_at(name, ms, context.asker()) {
+                replay.resolve(context.hub, &stream, topic, &offsets)
+            } else {
+                continue;
+            };
+            self.report_lost(n, gaps, replay);
+        }
+    }
+
+    /// Asks whether the logs that are not read up to the client's position end before it.
+    pub(super) fn find_ends(&self, n: usize, replaying: &mut Replaying, context: &WriterContext<'_>) {
+        let (stream, now) = (self.subscriptions[n].stream.clone(), context.now.instant);
+        if replaying.ends_from.is_some_and(|from| now < from) {
+            return;
+        }
+        for place in replaying.replay.ahead(context.hub, &stream) {
+            let Lookup::Found(page) = context.log.page(&place, context.asker()) else { continue };
+            replaying.ends_from = Some(now + LOOK_AGAIN);
+            end_in(&page, &place).iter().for_each(|end| replaying.replay.note_end(&stream, end));
+        }
+    }
+}
