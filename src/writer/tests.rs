@@ -159,6 +159,7 @@ fn events_reach_every_client_of_every_writer_in_order() {
 fn live_streams_report_what_they_may_lack_of_a_partition_that_joins() {
     let bench = Bench::new();
     let mut client = bench.open(Transport::Ndjson, 10);
+    read_until(&mut client, "\r\n\r\n");
     bench.feed_to(&mut client, 0..1);
     let unseen = GapRange { topic: "orders".into(), partition: 1, from: 3, to: 6 };
     bench.writers.feed(&Feed::Assigned(Assigned { unseen: [unseen].into(), ..Assigned::new("orders", 0, [1, 7]) }));
