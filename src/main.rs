@@ -1,5 +1,7 @@
 //! The entry point: arguments, configuration, the app, an exit code.
 
+mod decompressors;
+
 use std::process::ExitCode;
 
 use sidestream::cli::{self, Command};

@@ -16,9 +16,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use serde::Deserialize;
 
-use super::leaders;
 use super::probe::is_unreadable;
 use super::watch::Standing;
+use super::{decompression, leaders};
 use crate::config::snapshot::Kafka;
 use crate::config::{check_file, read_secret_text};
 use crate::kafka_properties::{FILE_PROPERTIES, OWNED, PROBE, defaults, reason};
@@ -107,6 +107,7 @@ fn settings(config: &Kafka, own: &[(&str, &str)], properties: &[(String, String)
 }
 
 fn create(client: &ClientConfig, properties: &[(String, String)], context: Context) -> Result<Client, ConnectError> {
+    decompression::allow(client.get("receive.message.max.bytes"));
     let failed = |error: KafkaError| ConnectError::Client {
         reason: reason(&error, properties),
         code: error.rdkafka_error_code(),

@@ -23,6 +23,7 @@ mod ask;
 mod client;
 mod closing;
 mod consumer;
+mod decompression;
 pub mod embedded;
 mod headers;
 pub mod history;
@@ -52,6 +53,7 @@ use std::time::Instant;
 
 use self::client::Link;
 use self::consumer::Reader;
+pub use self::decompression::decompressed_bytes_max;
 use self::history::KafkaHistory;
 use crate::config::snapshot::{Kafka, ReplayLog, TopicConfig};
 use crate::contain::contain;

@@ -1,0 +1,11 @@
+//! Lets the binary bound the decompressors that librdkafka uses: see `src/decompressors.rs`.
+
+/// The linker redirects calls of these functions to `__wrap_…` of the binary.
+const WRAPPED: [&str; 3] = ["inflate", "LZ4F_getFrameInfo", "LZ4F_decompress"];
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    if std::env::var("CARGO_FEATURE_SERVER").is_ok() {
+        WRAPPED.iter().for_each(|name| println!("cargo:rustc-link-arg-bins=-Wl,--wrap={name}"));
+    }
+}
