@@ -3,6 +3,7 @@
 CLIENTS := target/clients
 KAFKA := target/kafka
 K8S := target/k8s
+IDENTITY := target/identity
 PEERS := target/peers
 DENY := target/deny
 DENY_VERSION := 0.20.2
@@ -11,7 +12,7 @@ DENY_CHECKS :=
 export SIDESTREAM_CLIENTS := $(CURDIR)/$(CLIENTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check coverage protocol clients kafka k8s manifests rules deps bench bench-peers bench-operations bench-hostile fuzz soak reloads deny clean
+.PHONY: help demo build test check coverage protocol clients kafka k8s identity manifests rules deps bench bench-peers bench-operations bench-hostile fuzz soak reloads deny clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -68,6 +69,8 @@ kafka: $(KAFKA)/installed ## Install Apache Kafka, which the tests start
 
 k8s: $(K8S)/installed ## Install the validators of Kubernetes manifests: schemas, kustomize, the API server's admission
 
+identity: $(IDENTITY)/installed ## Install Dex, an OpenID provider, and oauth2-proxy, which the tests start
+
 manifests: ## Regenerate the manifests of k8s/ from the binary
 	cargo build --locked
 	mkdir -p k8s/component
@@ -113,6 +116,15 @@ $(K8S)/installed: tests/k8s/go.mod tests/k8s/go.sum tests/k8s/admission/main.go 
 		./admission sigs.k8s.io/kustomize/kustomize/v5
 	python3 -m venv $(K8S)/venv
 	$(K8S)/venv/bin/pip install --quiet --requirement tests/k8s/requirements.txt
+	touch $@
+
+# Built from modules of fixed versions, once.
+$(IDENTITY)/installed: tests/identity/dex/main.go tests/identity/dex/go.mod tests/identity/oauth2-proxy/go.mod
+	tests/packages identity
+	mkdir -p $(IDENTITY)
+	cd tests/identity/dex && GOTOOLCHAIN=auto go build -buildvcs=false -o $(CURDIR)/$(IDENTITY)/dex .
+	cd tests/identity/oauth2-proxy && GOTOOLCHAIN=auto go build -buildvcs=false \
+		-o $(CURDIR)/$(IDENTITY)/oauth2-proxy github.com/oauth2-proxy/oauth2-proxy/v7
 	touch $@
 
 # Peers of the benchmark that Debian does not package.

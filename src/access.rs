@@ -54,12 +54,30 @@ pub enum Withdrawn {
 
 /// Verifies tokens. The core does not depend on token formats; `auth` implements this.
 pub trait Authenticator: Send + Sync + fmt::Debug {
-    /// Verifies the token at this time, in milliseconds since the Unix epoch.
-    ///
-    /// # Errors
-    ///
-    /// Why the token is rejected, without any part of the token.
-    fn authenticate(&self, token: &str, now_unix_ms: i64) -> Result<Principal, NotAuthenticated>;
+    /// Verifies the token at this time, in milliseconds since the Unix epoch. If that takes longer, the waiter is
+    /// called once there is a result.
+    fn authenticate(&self, token: &str, now_unix_ms: i64, waiter: Waiter) -> Authentication;
+}
+
+/// The session that waits for a verification, and the writer that owns it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiter {
+    pub writer: u32,
+    pub session: u32,
+}
+
+/// The result of a verification, or what will have it. Messages contain no part of the token.
+#[derive(Debug)]
+pub enum Authentication {
+    Done(Result<Principal, NotAuthenticated>),
+    /// A service is asked.
+    Pending(Box<dyn Verifying>),
+}
+
+/// A verification in progress. Dropping it abandons it.
+pub trait Verifying: Send + fmt::Debug {
+    /// The result, once there is one.
+    fn result(&self) -> Option<Result<Principal, NotAuthenticated>>;
 }
 
 /// Why a token is not accepted. The messages contain no part of the token.

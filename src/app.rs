@@ -14,9 +14,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::sources::{SharedSources, connectors, lock, start_source_of_revocations, start_sources, windows};
-use crate::access::Authenticator;
+use crate::access::{Authenticator, Waiter};
 use crate::admin::{Admin, Readiness, Status as AdminStatus};
-use crate::auth::{ForwardHooks, OnFetch};
+use crate::auth::{ApiKeys, OnFetch, ServiceHooks};
 use crate::codec::Encodings;
 use crate::config::snapshot::{Limits, Snapshot};
 use crate::config::{Budget, Reading};
@@ -27,7 +27,7 @@ use crate::gateway::Gateway;
 use crate::hub::Log;
 use crate::listener::{Bound, ListenerLimits, STALLED_BYTES};
 use crate::memory::{Memory, Pressure, Watch};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ServiceMetrics};
 use crate::panics;
 use crate::reload::{OnReload, Origin, ReloadHandle, Reloader, record_success};
 use crate::revoke::Revoker;
@@ -143,18 +143,28 @@ fn take_over(writers: Writers, tracer: Option<Tracer>, metrics: Arc<Metrics>) ->
     })
 }
 
-/// Starts requesting the keys of issuers in the background, and enables requests to the authentication service.
+/// Starts requesting the keys of issuers in the background, and enables requests to the services that say who a request
+/// is from.
 fn start_auth(snapshot: &Snapshot, writers: &Writers, metrics: &Arc<Metrics>) {
+    let api_keys = snapshot.verifier.iter().filter_map(|verifier| verifier.api_keys()).map(ApiKeys::len);
+    metrics.api_keys.set(i64::try_from(api_keys.sum::<usize>()).unwrap_or(i64::MAX));
     let Some(verifier) = &snapshot.verifier else { return };
     let counted = metrics.clone();
     let on_fetch: OnFetch = Arc::new(move |issuer, succeeded| counted.key_fetch(issuer, succeeded));
     verifier.follow_keys(&on_fetch);
+    let hooks = |answers: fn(&Metrics) -> &ServiceMetrics| {
+        let (counted, withdrawing, verifying) = (metrics.clone(), writers.clone(), writers.clone());
+        ServiceHooks {
+            on_answer: Arc::new(move |outcome, took| answers(&counted).answered(outcome.as_str(), took)),
+            on_withdrawal: Arc::new(move || withdrawing.end_withdrawn()),
+            on_verified: Arc::new(move |Waiter { writer, session }| verifying.call(writer, vec![session])),
+        }
+    };
     if let Some(forward) = verifier.forward() {
-        let (counted, writers) = (metrics.clone(), writers.clone());
-        forward.start(&ForwardHooks {
-            on_answer: Arc::new(move |outcome, took| counted.forward_auth.answered(outcome.as_str(), took)),
-            on_withdrawal: Arc::new(move || writers.end_withdrawn()),
-        });
+        forward.start(&hooks(|metrics| &metrics.forward_auth));
+    }
+    if let Some(introspection) = verifier.introspection() {
+        introspection.start(&hooks(|metrics| &metrics.introspection));
     }
 }
 

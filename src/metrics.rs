@@ -15,7 +15,7 @@ use crate::config::Certificates;
 use crate::route::Transport;
 use maker::Maker;
 
-pub use table::{Backlog, ForwardAuthMetrics, MemoryMetrics, Metrics, RevocationMetrics, TransportMetrics};
+pub use table::{Backlog, MemoryMetrics, Metrics, RevocationMetrics, ServiceMetrics, TransportMetrics};
 
 /// The most event types with a label value of their own; the others count as `other`.
 pub const EVENT_TYPES_MAX: usize = 64;
@@ -78,7 +78,7 @@ impl Metrics {
     }
 }
 
-impl ForwardAuthMetrics {
+impl ServiceMetrics {
     /// Counts an answer: with the time that it took, or nothing where it came from the cache.
     pub fn answered(&self, result: &str, took: Option<Duration>) {
         let source = if took.is_some() { "service" } else { "cache" };

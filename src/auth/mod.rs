@@ -1,29 +1,37 @@
-//! Authentication: extracts a JWT from a request's headers and verifies it, or calls an authentication service
-//! (`forward`).
+//! Authentication: extracts a JWT or an API key from a request's headers and verifies it, or calls an authentication
+//! service (`forward`).
 //!
 //! It determines the principal, and `access` what the principal may receive. It never logs a token or a key.
 
+mod api_keys;
+mod claims;
 mod forward;
+mod introspection;
+mod issuer;
 mod keys;
 mod presented;
 mod remote;
 mod revocations;
+mod service;
 mod ticket;
+mod token_error;
 mod verifier;
 
 use serde_json::{Map, Value};
 
-pub use forward::{
-    Forward, ForwardError, ForwardHooks, ForwardOutcome, ForwardSettings, QUESTION_BYTES_MAX, Question,
-    QuestionTooLong, is_forwardable,
-};
+pub use api_keys::{API_KEYS_MAX, ApiKeys, BadApiKeys};
+pub use forward::{Forward, ForwardSettings, QUESTION_BYTES_MAX, QuestionTooLong, is_forwardable};
+pub use introspection::{Introspection, IntrospectionSettings};
+pub use issuer::{SECRET_BYTES_MIN, TrustedIssuer};
 pub use jsonwebtoken::Algorithm;
 pub use keys::{BadKey, JWKS_KEYS_MAX};
-pub use presented::{TOKEN_SUBPROTOCOL, TokenOrigin, presented, subprotocol_token};
+pub use presented::{CredentialFields, TOKEN_SUBPROTOCOL, TokenOrigin, presented, subprotocol_token};
 pub use remote::{FetchError, KeyLocation, KeySource, OnFetch, RemoteKeys};
 pub use revocations::{BadRevocation, Revocations, Revoked};
+pub use service::{Question, ServiceError, ServiceHooks, ServiceOutcome, ServiceSettings};
 pub use ticket::Tickets;
-pub use verifier::{SECRET_BYTES_MIN, TOKEN_BYTES_MAX, TokenError, TrustedIssuer, Verifier};
+pub use token_error::{TOKEN_BYTES_MAX, TokenError};
+pub use verifier::Verifier;
 
 /// An accepted issuer, and how its tokens are verified.
 #[derive(Clone, Debug, PartialEq, Eq)]

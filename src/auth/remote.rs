@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 
 use super::TokenKey;
 use super::keys::{BadKey, Keys};
-use crate::http_client::{HttpClient, RequestError, RequestLimits, Response, TlsError};
+use crate::http_client::{HttpClient, RequestError, RequestLimits, Response, TlsError, TlsRoots};
 
 /// The connect timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,6 +42,8 @@ pub struct KeySource {
     pub location: KeyLocation,
     /// How long keys are used after the last successful response.
     pub keep: Duration,
+    /// Absent, the system's authorities.
+    pub roots: Option<TlsRoots>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,7 +117,7 @@ impl RemoteKeys {
         }
     }
 
-    /// The location, for [`Material`](super::verifier): its owner determines which keys are valid.
+    /// The location, for [`Material`](super::issuer): its owner determines which keys are valid.
     pub(super) fn location(&self) -> String {
         self.source.location.to_string()
     }
@@ -167,7 +169,7 @@ impl RemoteKeys {
     }
 
     fn client(&self) -> Result<HttpClient, TlsError> {
-        HttpClient::new(CONNECT_TIMEOUT)
+        HttpClient::trusting(CONNECT_TIMEOUT, self.source.roots.as_ref())
     }
 
     async fn request(&self, client: &HttpClient) -> Result<Fetched, FetchError> {

@@ -33,7 +33,7 @@ fn issuer(answers: Vec<Vec<u8>>) -> SocketAddr {
 }
 
 fn remote(location: KeyLocation) -> RemoteKeys {
-    RemoteKeys::new(KeySource { location, keep: Duration::from_secs(60) }, vec![Algorithm::ES256])
+    RemoteKeys::new(KeySource { location, keep: Duration::from_secs(60), roots: None }, vec![Algorithm::ES256])
 }
 
 fn at(address: SocketAddr) -> RemoteKeys {

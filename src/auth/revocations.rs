@@ -11,8 +11,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::verifier::numeric_date;
-use crate::access::{Standing, Withdrawn, scalar_text};
+use super::claims::numeric_date;
+use super::token_error::TokenError;
+use crate::access::{Principal, Standing, Withdrawn, scalar_text};
 
 /// The most revocations that are kept. Beyond, the one that expires first is dropped.
 const REVOCATIONS_MAX: usize = 100_000;
@@ -179,6 +180,15 @@ impl Revocable {
         Self { issued_at: Some(unix_ms), ..self }
     }
 
+    /// Makes the principal revocable, in addition to its own conditions. Fails if it is revoked.
+    pub(super) fn joined_to(self, principal: Principal) -> Result<Principal, TokenError> {
+        if self.is_revoked() {
+            return Err(TokenError::Revoked);
+        }
+        let both = Both(principal.standing, self);
+        Ok(Principal { standing: Some(Arc::new(both)), ..principal })
+    }
+
     pub(super) fn is_revoked(&self) -> bool {
         let known = self.revocations.known.read().unwrap_or_else(PoisonError::into_inner);
         if known.by_id.is_empty() {
@@ -195,6 +205,20 @@ impl Revocable {
 impl Standing for Revocable {
     fn withdrawn(&self) -> Option<Withdrawn> {
         self.is_revoked().then_some(Withdrawn::Revoked)
+    }
+}
+
+/// Combines two conditions: the principal is withdrawn once either is.
+#[derive(Debug)]
+struct Both(Option<Arc<dyn Standing>>, Revocable);
+
+impl Standing for Both {
+    fn withdrawn(&self) -> Option<Withdrawn> {
+        self.0.as_ref().and_then(|standing| standing.withdrawn()).or_else(|| self.1.withdrawn())
+    }
+
+    fn is_for_one_target(&self) -> bool {
+        self.0.as_ref().is_some_and(|standing| standing.is_for_one_target())
     }
 }
 

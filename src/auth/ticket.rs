@@ -9,7 +9,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::verifier::{TOKEN_BYTES_MAX, TokenError};
+use super::token_error::{TOKEN_BYTES_MAX, TokenError, refusal};
 use super::{SignError, TokenKey};
 
 /// The `typ` of a ticket's header (RFC 7519 section 5.1).
@@ -77,8 +77,8 @@ impl Tickets {
         validation.validate_exp = false;
         validation.validate_aud = false;
         let key = DecodingKey::from_secret(self.secret().map_err(|_| TokenError::Key)?);
-        let data = jsonwebtoken::decode::<Ticket>(text, &key, &validation)
-            .map_err(|error| super::verifier::refusal(error.kind(), text))?;
+        let data =
+            jsonwebtoken::decode::<Ticket>(text, &key, &validation).map_err(|error| refusal(error.kind(), text))?;
         let is_ticket = data.header.typ.as_deref() == Some(TYPE) && data.header.crit.is_none();
         is_ticket.then_some(data.claims).ok_or(TokenError::Malformed)
     }

@@ -5,7 +5,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
 
 use super::*;
-use crate::auth::{JWKS_KEYS_MAX, KeyFile, TokenKey, sign_hs256};
+use crate::auth::{BadKey, JWKS_KEYS_MAX, KeyFile, TokenKey, sign_hs256};
 
 const SECRET: &[u8] = b"a secret of at least 32 bytes, for tests";
 const NOW_S: i64 = 1_800_000_000;

@@ -4,13 +4,16 @@
 //! not reported twice. The snapshot is used only if there are no errors.
 
 mod address;
+mod api_keys;
 mod bindings;
 mod cors;
 mod forward;
+mod introspection;
 mod kafka;
 mod quotas;
 mod revocations;
 mod routes;
+mod service;
 mod streams;
 mod tokens;
 mod topics;
@@ -20,7 +23,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::ReadOptions;
 use super::certificates;
 use super::diagnostic::Diagnostics;
 use super::file::{Node, Value};
@@ -28,10 +30,13 @@ use super::keys::{self, Entry, Valued};
 use super::section::{Section, text};
 use super::snapshot::{DrainLimits, ForwardedTrust, Limits, ReplayLog, Snapshot, Tracing, Upstream};
 use super::source::{SECRET_BYTES_MAX, without_line_break};
-use crate::auth::Forward;
+use super::{CONFIG_BYTES_MAX, ReadOptions};
+use crate::access::Binding;
+use crate::auth::{Forward, Introspection};
 use crate::cgroup;
 use crate::client::Target;
 use crate::cores::cores_up_to;
+use crate::http_client::TlsRoots;
 use crate::hub::ReplayLimits;
 use crate::quota::Quota;
 
@@ -53,8 +58,10 @@ pub(super) fn compile(
     let (upstream, tracing) = (upstream(&sections.0, options), tracing(&sections.1));
     let (listen, admin) = listeners(&root, options, diagnostics);
     let auth = root.section(&keys::AUTH_SECTION);
-    let verifier = tokens::compile(&root, &auth, files, diagnostics);
-    let forward = forward::compile(&auth, &upstream, (listen, admin), diagnostics);
+    let roots = roots(&auth, files, diagnostics);
+    let verifier = tokens::compile(&root, &auth, files, roots.as_ref(), diagnostics);
+    let forward = forward::compile(&auth, &upstream, roots.as_ref(), (listen, admin), diagnostics);
+    let introspection = introspection::compile(&auth, files, roots.as_ref(), (listen, admin), diagnostics);
     let streams = streams::compile(&root, diagnostics);
     let mut clusters = kafka::compile(&root, &streams, files, diagnostics);
     let revocations = revocations::compile(&auth, &clusters, diagnostics);
@@ -65,14 +72,17 @@ pub(super) fn compile(
     if let Some(Tracing { endpoint, .. }) = &tracing {
         report_circle(&sections.1, &keys::TRACING_ENDPOINT, &endpoint.authority, (listen, admin), diagnostics);
     }
-    let routes = routes::compile(&root, &streams, verifier.as_ref(), limits.idle_timeout, diagnostics);
+    let routes =
+        routes::compile(&root, &streams, verifier.as_ref(), introspection.is_some(), limits.idle_timeout, diagnostics);
     let bindings = routes
         .iter()
         .flat_map(|table| table.routes())
         .flat_map(|route| route.bindings.iter().cloned().chain(route.quotas.iter().filter_map(Quota::binding)));
     let counted = limits.quotas.iter().filter_map(Quota::binding);
-    let forward = forward.map(|settings| Forward::new(settings, bindings.chain(counted).collect()));
-    let verifier = verifier.map(|verifier| verifier.with_forward(forward));
+    let bindings: Arc<[Binding]> = bindings.chain(counted).collect();
+    let forward = forward.map(|settings| Forward::new(settings, bindings.clone()));
+    let introspection = introspection.map(|settings| Introspection::new(settings, bindings));
+    let verifier = verifier.map(|verifier| verifier.with_forward(forward).with_introspection(introspection));
     Some(Snapshot {
         listen,
         admin,
@@ -277,6 +287,18 @@ fn collector(written: &str) -> Option<Target> {
     format!("{}/v1/traces", written.trim_end_matches('/')).parse().ok().filter(|_| is_plain)
 }
 
+/// The authorities of `auth.ca_file`. `None` if it is absent or invalid.
+fn roots(auth: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> Option<TlsRoots> {
+    let node = auth.get(&keys::CA_FILE)?;
+    let pem = named_file(auth, &keys::CA_FILE, node, files, CONFIG_BYTES_MAX, diagnostics)?;
+    let roots = TlsRoots::from_pem(&pem);
+    if roots.is_none() {
+        let message = format!("`{}`: the file has no certificate in PEM", auth.path_of(&keys::CA_FILE));
+        diagnostics.wrong(node.place, message);
+    }
+    roots
+}
+
 /// The content of the file that a node under this key names, without the line break at its end. `None` if it cannot be
 /// read (which is reported), or if files are not read.
 fn secret_file(
@@ -284,6 +306,18 @@ fn secret_file(
     key: &dyn Entry,
     node: &Node,
     files: Files<'_>,
+    diagnostics: &Diagnostics,
+) -> Option<Vec<u8>> {
+    named_file(section, key, node, files, SECRET_BYTES_MAX, diagnostics).map(without_line_break)
+}
+
+/// The content of the file that a node under this key names, of at most `limit` bytes. `None` as above.
+fn named_file(
+    section: &Section<'_>,
+    key: &dyn Entry,
+    node: &Node,
+    files: Files<'_>,
+    limit: u64,
     diagnostics: &Diagnostics,
 ) -> Option<Vec<u8>> {
     let Some(name) = text(&node.value).filter(|name| !name.is_empty()) else {
@@ -295,9 +329,9 @@ fn secret_file(
         return None;
     }
     let path: PathBuf = base_dir.join(name);
-    let read = diagnostics.sources.borrow_mut().read(&path, SECRET_BYTES_MAX);
+    let read = diagnostics.sources.borrow_mut().read(&path, limit);
     match read {
-        Ok(bytes) => Some(without_line_break(bytes)),
+        Ok(bytes) => Some(bytes),
         Err(error) => {
             // The value may be the secret itself instead of a file name, so it is not quoted.
             let message = format!("`{}`: the file named here cannot be read: {error}", section.path_of(key));

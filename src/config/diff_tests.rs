@@ -138,6 +138,9 @@ fn a_changed_key_is_applied_or_named() {
 
 /// Keys without another value that is valid on its own in the example.
 const UNTRIED: &[&str] = &[
+    "auth.api_keys.file",
+    "auth.ca_file",
+    "auth.introspection.client_secret_file",
     "auth.issuers.algorithms",
     "auth.issuers.discovery",
     "auth.issuers.jwks_file",
@@ -163,13 +166,21 @@ kafka: { brokers: 'a:1' }
 clusters: { eu: { brokers: 'b:1' } }
 streams: { s: { topics: [t], keys: [k, l] }, other: { topics: [t], keys: [k, l] } }
 topics: { t: { cluster: kafka, format: text } }
-auth: { issuers: [{ issuer: i, key_file: one.key, algorithms: [HS256] }], tickets: { key_file: three.key } }
+auth: { issuers: [{ issuer: i, key_file: one.key, algorithms: [HS256] }], tickets: { key_file: three.key }, ca_file: one.pem,
+  api_keys: { file: one.yaml }, introspection: { url: 'https://i/x', client_id: c, client_secret_file: four.key } }
 routes: [{ path: '/x/{id}/{jd}', stream: s, data: payload, bind: { k: path.id }, websocket: { frames: text } }]
 ";
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("one.key"), "a secret of at least 32 bytes, for tests").unwrap();
     fs::write(folder.path().join("two.key"), "another secret of 32 bytes, for tests too").unwrap();
     fs::write(folder.path().join("three.key"), "a secret for tickets, of 32 bytes and more").unwrap();
+    fs::write(folder.path().join("four.key"), "the secret of a client").unwrap();
+    fs::write(folder.path().join("one.yaml"), "[]").unwrap();
+    let authority = include_str!("../../conf/example-ca.pem");
+    fs::write(folder.path().join("one.pem"), authority).unwrap();
+    fs::write(folder.path().join("two.pem"), authority.repeat(2)).unwrap();
+    let two = format!("[{{ id: a, sha256: {} }}]", "a1".repeat(32));
+    fs::write(folder.path().join("two.yaml"), two).unwrap();
     let keys = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/example-jwks.json")).unwrap();
     fs::write(folder.path().join("keys.json"), keys).unwrap();
     let compile = |text: &str| parse(text, "x.yaml", folder.path()).unwrap_or_else(|error| panic!("{error}"));
@@ -177,6 +188,9 @@ routes: [{ path: '/x/{id}/{jd}', stream: s, data: payload, bind: { k: path.id },
         ("algorithms: [HS256]", "algorithms: [HS256, HS512]"),
         ("key_file: one.key", "key_file: two.key"),
         ("key_file: three.key", "key_file: two.key"),
+        ("file: one.yaml", "file: two.yaml"),
+        ("ca_file: one.pem", "ca_file: two.pem"),
+        ("client_secret_file: four.key", "client_secret_file: two.key"),
         ("key_file: one.key, algorithms: [HS256]", "jwks_file: keys.json, algorithms: [RS256, ES256, EdDSA]"),
         ("key_file: one.key, algorithms: [HS256]", "jwks_url: 'https://i/keys', algorithms: [RS256]"),
         (

@@ -184,7 +184,29 @@ fn refuses_keys_and_algorithms_that_do_not_fit() {
     refused(&forward("{ url: /me, request_headers: [Cookie, @@Host] }"), "set by sidestream");
     refused(&forward("{ url: /me, request_headers: [Cookie, @@cookie] }"), "each name once");
     refused(&forward("{ url: /me, claims: { sub: @@'X User' } }"), "the name of a header field");
-    refused(&auth("{ forward: { url: /me }, cookie: @@session }"), "verifies no token");
+    refused(&auth("{ forward: { url: /me }, cookie: @@session }"), "no token is verified");
+    let keys = |text: &str| auth(&format!("{{ api_keys: {text} }}"));
+    refused(&keys("@@{ header: X-Key }"), "`auth.api_keys.file` is missing");
+    refused(&keys("{ file: @@missing }"), "cannot be read");
+    refused(&keys("{ file: @@jwt.key }"), "line 1: it is not a list of keys");
+    refused(&keys("{ file: keys.yaml, header: @@Authorization }"), "the name of a header field");
+    refused(&keys("{ file: keys.yaml, header: @@Host }"), "the name of a header field");
+    refused(&auth("{ api_keys: { file: keys.yaml }, cookie: @@session }"), "no token is verified");
+    let asked = |keys: &str| auth(&format!("{{ introspection: {keys} }}"));
+    let client = "client_id: s, client_secret_file: jwt.key";
+    refused(&asked(&format!("@@{{ {client} }}")), "`auth.introspection.url` is missing");
+    refused(
+        &asked("@@{ url: 'https://i/x', client_secret_file: jwt.key }"),
+        "`auth.introspection.client_id` is missing",
+    );
+    refused(&asked("@@{ url: 'https://i/x', client_id: s }"), "`auth.introspection.client_secret_file` is missing");
+    refused(&asked(&format!("{{ url: @@/x, {client} }}")), "expected a URL");
+    refused(&asked(&format!("{{ url: @@'http://127.0.0.1:8080/x', {client} }}")), "leads back to sidestream");
+    refused(&asked(&format!("{{ url: 'https://i/x', {client}, cache: @@2m }}")), "would hold for longer");
+    refused(
+        &auth("{ key_file: jwt.key, algorithms: [HS256], ca_file: @@jwt.key }"),
+        "the file has no certificate in PEM",
+    );
     let revocations = |text: &str| auth(&format!("{{ key_file: jwt.key, algorithms: [HS256], revocations: {text} }}"));
     refused(&revocations("{ topic: @@a/b }"), "the name of a topic");
     refused(&revocations("{ topic: t, cluster: @@eu }"), "there is no cluster `eu`");
@@ -197,7 +219,7 @@ fn refuses_keys_and_algorithms_that_do_not_fit() {
     refused(&auth(&format!("{{ issuers: [{one}, {}] }}", one.replace(": i", ": @@i"))), "`i` is listed twice");
     refused(
         &auth(&format!("{{ @@key_file: jwt.key, issuers: [{one}] }}")),
-        "unknown key `auth.key_file`; expected `cookie`",
+        "unknown key `auth.key_file`; expected `api_keys`, `ca_file`, `cookie`",
     );
     refused(&auth("{ key_file: jwt.key, algorithms: @@[] }"), "no algorithm is allowed");
     refused(&auth("{ key_file: jwt.key, algorithms: [@@none] }"), "found `none`; expected `HS256`");

@@ -25,6 +25,7 @@ fn load(path: &Path) -> Result<Snapshot, LoadError> {
 fn check(text: &str) -> Result<Snapshot, LoadError> {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("jwt.key"), "a secret of at least 32 bytes, for tests\n").unwrap();
+    fs::write(folder.path().join("keys.yaml"), "[]\n").unwrap();
     fs::write(folder.path().join("empty.key"), "\n").unwrap();
     fs::write(folder.path().join("password"), "pass word\r\n").unwrap();
     parse(text, "x.yaml", folder.path())
@@ -63,7 +64,7 @@ fn the_example_is_valid() {
     let found = snapshot.routes.find("/orders/42/events");
     let Found::Stream { route, params } = found else { panic!("{found:?}") };
     assert_eq!((&*route.stream.name, &*params[0].1), ("orders", "42"));
-    assert_eq!(snapshot.verifier.unwrap().cookie(), Some("session"));
+    assert_eq!(snapshot.verifier.unwrap().fields().cookie, Some("session"));
     assert_eq!(snapshot.writers, 2);
 }
 

@@ -3,12 +3,12 @@
 
 use std::borrow::Cow;
 
-use http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN, WWW_AUTHENTICATE};
+use http::header::{HOST, ORIGIN, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::admission::retry_delay;
-use super::forward_auth::Identified;
 use super::handshake;
+use super::identify::Identified;
 use super::query::{Parameter, Query};
 use super::refusal::{Reason, Refusal};
 use crate::access::{Denied, Principal, Selector};
@@ -32,7 +32,7 @@ pub(super) struct Authorized {
 #[derive(Clone, Copy, Default)]
 pub(super) struct Means<'a> {
     pub(super) verifier: Option<&'a Verifier>,
-    /// The result of the authentication service, if it was called.
+    /// The result of a service, if one was asked.
     pub(super) identified: Option<&'a Identified>,
 }
 
@@ -62,7 +62,7 @@ pub(super) fn authorize(
             let (principal, origin) =
                 identify(headers, set_by_client, verifier, |verifier, origin, token| match origin {
                     TokenOrigin::Ticket => verifier.redeem_ticket(token, &route.pattern, path, now_unix_ms),
-                    _ => verifier.verify(token, now_unix_ms),
+                    _ => verify(verifier, origin, token, now_unix_ms),
                 })?;
             (Some(principal), origin == TokenOrigin::Cookie)
         }
@@ -74,7 +74,7 @@ pub(super) fn authorize(
 }
 
 /// The token outside of `Authorization` and cookies, if the route accepts it from there.
-fn set_by_client<'a>(
+pub(super) fn set_by_client<'a>(
     route: &StreamRoute,
     transport: Transport,
     headers: &HeaderMap,
@@ -95,10 +95,8 @@ pub(super) fn has_token(
     query: &Query<'_>,
     verifier: Option<&Verifier>,
 ) -> bool {
-    let lines = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
-    let cookie = verifier.and_then(Verifier::cookie);
-    set_by_client(route, transport, headers, query).is_some()
-        || !auth::presented(lines(AUTHORIZATION), None, lines(COOKIE), cookie).is_empty()
+    let fields = verifier.map(Verifier::fields).unwrap_or_default();
+    set_by_client(route, transport, headers, query).is_some() || !auth::presented(headers, None, fields).is_empty()
 }
 
 /// The holder of the token in a ticket request, if a ticket may be issued for this path.
@@ -106,14 +104,29 @@ pub(super) fn ticket_holder(
     route: &StreamRoute,
     params: &Params,
     headers: &HeaderMap,
-    verifier: &Verifier,
+    Means { verifier, identified }: Means<'_>,
     now_unix_ms: i64,
 ) -> Result<Principal, Refusal> {
-    let verify = |verifier: &Verifier, _, token: &str| verifier.verify(token, now_unix_ms);
-    let (principal, origin) = identify(headers, None, Some(verifier), verify)?;
-    let site = site(headers, origin == TokenOrigin::Cookie);
+    let verify = |verifier: &Verifier, origin, token: &str| verify(verifier, origin, token, now_unix_ms);
+    let (principal, by_cookie) = match identified {
+        Some(identified) => (identified.principal.clone(), identified.is_ambient),
+        None => {
+            let (principal, origin) = identify(headers, None, verifier, verify)?;
+            (principal, origin == TokenOrigin::Cookie)
+        }
+    };
+    let site = site(headers, by_cookie);
     admission::admit_ticket(route, params, &principal, &site).map_err(refusal)?;
     Ok(principal)
+}
+
+/// Verifies what may be sent this way. An API key is not accepted from a cookie, which pages of any site send.
+fn verify(verifier: &Verifier, origin: TokenOrigin, token: &str, now_unix_ms: i64) -> Result<Principal, TokenError> {
+    match origin {
+        TokenOrigin::ApiKey => verifier.verify_api_key(token, now_unix_ms),
+        TokenOrigin::Cookie => verifier.verify_token(token, now_unix_ms),
+        TokenOrigin::Bearer | TokenOrigin::Subprotocol | TokenOrigin::Ticket => verifier.verify(token, now_unix_ms),
+    }
 }
 
 /// Verifies the tokens of the first source that has one.
@@ -125,21 +138,23 @@ fn identify(
 ) -> Result<(Principal, TokenOrigin), Refusal> {
     // Unreachable for valid configurations: a route that requires tokens needs a verifier.
     let verifier = verifier.ok_or_else(|| unauthorized("Bearer", "no token is accepted here"))?;
-    let lines = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
     let mut refused = unauthorized("Bearer", "a token is required");
-    for (origin, token) in auth::presented(lines(AUTHORIZATION), set_by_client, lines(COOKIE), verifier.cookie()) {
+    for (origin, token) in auth::presented(headers, set_by_client, verifier.fields()) {
         match verify(verifier, origin, token) {
             Ok(principal) => return Ok((principal, origin)),
-            Err(error) => {
-                tracing::debug!(%error, "refused a token");
-                refused = match error {
-                    TokenError::Unavailable => unavailable(Reason::Keys, &error),
-                    _ => unauthorized("Bearer error=\"invalid_token\"", error.to_string()),
-                };
-            }
+            Err(error) => refused = refused_token(error),
         }
     }
     Err(refused)
+}
+
+pub(super) fn refused_token(error: TokenError) -> Refusal {
+    tracing::debug!(%error, "refused a token");
+    match error {
+        TokenError::Unavailable => unavailable(Reason::Keys, &error),
+        TokenError::NoAnswer => unavailable(Reason::Introspection, &error),
+        _ => unauthorized("Bearer error=\"invalid_token\"", error.to_string()),
+    }
 }
 
 /// A line that is not text counts as well: an unreadable origin must not hide another one.

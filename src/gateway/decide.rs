@@ -12,7 +12,7 @@ use pingora::http::RequestHeader;
 
 use super::admission::SocketSlots;
 use super::authorize::{Means, authorize};
-use super::forward_auth::{self, Identified};
+use super::identify::{Identified, identify};
 use super::negotiate::{Agreed, Disagreed, negotiate};
 use super::now_unix_ms;
 use super::query::{Parameter, Query};
@@ -51,7 +51,7 @@ pub(super) async fn decide(gateway: &Gateway, snapshot: &Snapshot, wanted: Wante
         return Err(Refusal::new(Reason::Parameter, Problem::new(StatusCode::BAD_REQUEST, slip.to_string())));
     }
     let agreed = negotiated(&header.headers, query, route).map_err(not_negotiated)?;
-    let identified = forward_auth::identify(snapshot, wanted, agreed.transport).await?;
+    let identified = identify(snapshot, wanted, agreed.transport).await?;
     let prepared = prepare(gateway, snapshot, wanted, agreed, identified.as_ref());
     if prepared.as_ref().is_err_and(|refusal| refusal.reason() == Reason::Keys) {
         keys_settled(snapshot).await;

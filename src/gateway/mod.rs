@@ -13,6 +13,7 @@ mod forward_auth;
 mod forwarded;
 mod handover;
 mod handshake;
+mod identify;
 mod negotiate;
 mod open;
 mod query;

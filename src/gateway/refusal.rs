@@ -37,6 +37,8 @@ pub(super) enum Reason {
     Keys,
     /// The authentication service is not available.
     ForwardAuth,
+    /// The authorization server is not available.
+    Introspection,
     /// The fields that authenticate a request are too long.
     Credentials,
     Forbidden,
@@ -57,7 +59,7 @@ pub(super) enum Reason {
 impl Reason {
     /// Whether it is not known who the request is from: the same request may be accepted later.
     pub(super) fn is_unverified(self) -> bool {
-        matches!(self, Self::Keys | Self::ForwardAuth)
+        matches!(self, Self::Keys | Self::ForwardAuth | Self::Introspection)
     }
 
     pub(super) fn as_str(self) -> &'static str {
@@ -75,6 +77,7 @@ impl Reason {
             Self::Unauthorized => "unauthorized",
             Self::Keys => "keys",
             Self::ForwardAuth => "forward-auth",
+            Self::Introspection => "introspection",
             Self::Credentials => "credentials",
             Self::Forbidden => "forbidden",
             Self::Origin => "origin",

@@ -26,10 +26,10 @@ pub(super) async fn intercept(
     snapshot: &Snapshot,
     span: &mut Option<Box<RequestSpan>>,
 ) -> pingora::Result<bool> {
-    let mut ticket = ticket::answer(session, snapshot);
+    let mut ticket = ticket::answer(session, snapshot).await;
     if matches!(&ticket, Some((_, Err(refusal))) if refusal.reason() == Reason::Keys) {
         keys_settled(snapshot).await;
-        ticket = ticket::answer(session, snapshot);
+        ticket = ticket::answer(session, snapshot).await;
     }
     if let Some((cross_origin, answered)) = ticket {
         return match answered {

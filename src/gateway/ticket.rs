@@ -6,7 +6,9 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use pingora::proxy::Session;
 use serde_json::json;
 
+use super::authorize::Means;
 use super::cross_origin::CrossOrigin;
+use super::identify::introspect;
 use super::now_unix_ms;
 use super::refusal::{Reason, Refusal};
 use super::{authorize, query, target};
@@ -23,7 +25,7 @@ type Answer = Result<Response<Vec<u8>>, Refusal>;
 
 /// The response to a ticket request, refused or not, with the CORS fields of its stream. `None` if the request is not a
 /// ticket request.
-pub(super) fn answer(session: &mut Session, snapshot: &Snapshot) -> Option<(CrossOrigin, Answer)> {
+pub(super) async fn answer(session: &mut Session, snapshot: &Snapshot) -> Option<(CrossOrigin, Answer)> {
     let has_body = !session.is_body_empty();
     let header = session.req_header();
     let (path, query) = target::split(header);
@@ -45,7 +47,13 @@ pub(super) fn answer(session: &mut Session, snapshot: &Snapshot) -> Option<(Cros
             let problem = Problem::new(StatusCode::BAD_REQUEST, "a ticket is asked for without a body");
             Err(Refusal::new(Reason::Body, problem))
         }
-        Method::POST => issue(route, &params, &wanted, &header.headers, verifier, &snapshot.limits.quotas),
+        Method::POST => {
+            let identified = introspect(verifier, &header.headers, None).await;
+            identified.and_then(|identified| {
+                let means = Means { verifier: Some(verifier), identified: identified.as_ref() };
+                issue(route, &params, &wanted, &header.headers, means, &snapshot.limits.quotas)
+            })
+        }
         _ => {
             let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "a ticket is asked for with POST");
             Err(Refusal::new(Reason::Method, problem.header(ALLOW, ALLOWED)))
@@ -59,16 +67,20 @@ fn issue(
     params: &Params,
     path: &str,
     headers: &HeaderMap,
-    verifier: &Verifier,
+    means: Means<'_>,
     quotas: &[Quota],
 ) -> Result<Response<Vec<u8>>, Refusal> {
     let now = now_unix_ms();
-    let principal = authorize::ticket_holder(route, params, headers, verifier, now)?;
+    let principal = authorize::ticket_holder(route, params, headers, means, now)?;
     let counted = quotas.iter().chain(&*route.quotas).filter_map(Quota::binding);
     let kept: Vec<_> = route.bindings.iter().cloned().chain(counted).collect();
-    let (ticket, expires) = verifier.issue_ticket(&principal, &route.pattern, path, &kept, now).map_err(|error| {
-        tracing::error!(%error, "cannot sign a ticket");
-        Refusal::new(Reason::Internal, Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the ticket cannot be signed"))
+    let issue = |verifier: &Verifier| verifier.issue_ticket(&principal, &route.pattern, path, &kept, now);
+    let (ticket, expires) = means.verifier.ok_or_else(not_found).and_then(|verifier| {
+        issue(verifier).map_err(|error| {
+            tracing::error!(%error, "cannot sign a ticket");
+            let detail = "the ticket cannot be signed";
+            Refusal::new(Reason::Internal, Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail))
+        })
     })?;
     let body = json!({ "ticket": ticket, "expires": expires }).to_string().into_bytes();
     let length = body.len();

@@ -16,10 +16,11 @@ use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::TokioIo;
 use openssl::ssl::{SslConnector, SslMethod};
+use openssl::x509::store::X509StoreBuilder;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::TlsError;
+use super::{TlsError, TlsRoots};
 
 /// The protocol offered in ALPN.
 const HTTP11: &[u8] = b"\x08http/1.1";
@@ -50,12 +51,15 @@ pub(super) struct Socket {
 }
 
 impl Connector {
-    pub(super) fn new(timeout: Duration) -> Result<Self, TlsError> {
-        Self::with_proxies(timeout, Matcher::from_env())
-    }
-
-    pub(super) fn with_proxies(timeout: Duration, matcher: Matcher) -> Result<Self, TlsError> {
+    pub(super) fn new(timeout: Duration, matcher: Matcher, roots: Option<&TlsRoots>) -> Result<Self, TlsError> {
         let mut tls = SslConnector::builder(SslMethod::tls_client())?;
+        if let Some(roots) = roots {
+            let mut store = X509StoreBuilder::new()?;
+            for certificate in roots.certificates()? {
+                store.add_cert(certificate)?;
+            }
+            tls.set_cert_store(store.build());
+        }
         tls.set_alpn_protos(HTTP11)?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);

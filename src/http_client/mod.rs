@@ -5,13 +5,16 @@
 
 mod connector;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper_util::client::legacy::{Client, Error as ClientError};
+use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use openssl::x509::X509;
 
 use connector::Connector;
 pub use connector::is_loopback;
@@ -57,6 +60,28 @@ pub enum RequestError {
 #[error("TLS: {0}")]
 pub struct TlsError(#[from] openssl::error::ErrorStack);
 
+/// Certificate authorities that replace the system's.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TlsRoots(Arc<[u8]>);
+
+impl TlsRoots {
+    /// `None` if the PEM text has no certificate, or an invalid one.
+    pub fn from_pem(pem: &[u8]) -> Option<Self> {
+        let certificates = X509::stack_from_pem(pem).ok()?;
+        (!certificates.is_empty()).then(|| Self(pem.into()))
+    }
+
+    fn certificates(&self) -> Result<Vec<X509>, TlsError> {
+        Ok(X509::stack_from_pem(&self.0)?)
+    }
+}
+
+impl std::fmt::Debug for TlsRoots {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TlsRoots")
+    }
+}
+
 /// A client with a pool of connections. Cheap to clone; requests run on tokio.
 #[derive(Clone)]
 pub struct HttpClient {
@@ -73,13 +98,25 @@ impl HttpClient {
     ///
     /// OpenSSL cannot be initialized, or the certificate authorities cannot be loaded.
     pub fn new(connect_timeout: Duration) -> Result<Self, TlsError> {
-        Ok(Self::over(Connector::new(connect_timeout)?))
+        Self::trusting(connect_timeout, None)
+    }
+
+    /// The same with other authorities, if there are any.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`].
+    pub fn trusting(connect_timeout: Duration, roots: Option<&TlsRoots>) -> Result<Self, TlsError> {
+        Ok(Self::over(Connector::new(connect_timeout, Matcher::from_env(), roots)?))
     }
 
     /// The same without proxies.
-    pub fn direct(connect_timeout: Duration) -> Result<Self, TlsError> {
-        let none = hyper_util::client::proxy::matcher::Matcher::builder().build();
-        Ok(Self::over(Connector::with_proxies(connect_timeout, none)?))
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`].
+    pub fn direct(connect_timeout: Duration, roots: Option<&TlsRoots>) -> Result<Self, TlsError> {
+        Ok(Self::over(Connector::new(connect_timeout, Matcher::builder().build(), roots)?))
     }
 
     fn over(connector: Connector) -> Self {

@@ -27,6 +27,7 @@ table! {
         pub streams_rejected: IntCounterVec = "streams_rejected_total", "Rejected stream requests.", ["reason"];
         pub unauthenticated_websockets: IntGauge =
             "unauthenticated_websockets", "WebSockets that were opened without a token and have not sent one yet.";
+        pub api_keys: IntGauge = "api_keys", "Accepted API keys.";
         pub quota_identities: IntGaugeVec =
             "quota_identities", "Users, tenants, client addresses or routes that a quota keeps counters for.", ["quota"];
         /// A route is named by its pattern.
@@ -98,7 +99,26 @@ table! {
         pub(super) transports: Box<[TransportMetrics]> = transports(make, &event_to_flush, &receive_to_flush)?;
         pub(super) event_types: Mutex<HashSet<Arc<str>>> = Mutex::default();
         pub revocations: RevocationMetrics = RevocationMetrics::register(make)?;
-        pub forward_auth: ForwardAuthMetrics = ForwardAuthMetrics::register(make)?;
+        /// Of the authentication service.
+        pub forward_auth: ServiceMetrics = ServiceMetrics {
+            answers: make.metric(
+                "forward_auth_answers_total", "Answers of the authentication service, by result and source.",
+                &["result", "source"],
+            )?,
+            seconds: make.metric(
+                "forward_auth_request_seconds", "Duration of requests to the authentication service.", &[],
+            )?,
+        };
+        /// Of the authorization server.
+        pub introspection: ServiceMetrics = ServiceMetrics {
+            answers: make.metric(
+                "introspection_answers_total", "Answers of the authorization server about tokens, by result and source.",
+                &["result", "source"],
+            )?,
+            seconds: make.metric(
+                "introspection_request_seconds", "Duration of requests to the authorization server.", &[],
+            )?,
+        };
         pub backlog: Backlog = Backlog::register(make)?;
         pub memory: MemoryMetrics = MemoryMetrics::register(make)?;
         pub(super) registry: Registry = make.registry.clone();
@@ -119,16 +139,11 @@ table! {
     }
 }
 
-table! {
-    /// What the authentication service answered.
-    #[derive(Debug)]
-    pub struct ForwardAuthMetrics {
-        pub(super) answers: IntCounterVec =
-            "forward_auth_answers_total", "Answers of the authentication service, by result and source.",
-            ["result", "source"];
-        pub(super) seconds: Histogram =
-            "forward_auth_request_seconds", "Duration of requests to the authentication service.";
-    }
+/// What a service answered that says who a request is from.
+#[derive(Debug)]
+pub struct ServiceMetrics {
+    pub(super) answers: IntCounterVec,
+    pub(super) seconds: Histogram,
 }
 
 table! {

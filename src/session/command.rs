@@ -147,14 +147,16 @@ impl Session {
 
     /// Whether complete frames may be left that were not processed: [`Self::read_on`] continues with them.
     pub fn has_frames(&self) -> bool {
-        self.closed.is_none() && self.websocket.as_ref().is_some_and(|side| side.has_more)
+        let has_more = || self.websocket.as_ref().is_some_and(|side| side.has_more);
+        self.closed.is_none()
+            && self.verification.as_ref().map_or_else(has_more, |verification| verification.has_ended())
     }
 
-    /// Processes received frames, up to [`FRAMES_PER_TURN`]. Messages that arrive before the response is decided wait,
-    /// within the limit of one message.
+    /// Processes received frames, up to [`FRAMES_PER_TURN`]. Messages that arrive before the response is decided, or
+    /// while a token is verified, wait, within the limit of one message.
     pub fn read_on(&mut self, context: &mut WriterContext<'_>) -> Vec<Refused> {
-        let mut refused = Vec::new();
-        if self.is_unanswered() {
+        let mut refused: Vec<_> = self.verified(context).into_iter().collect();
+        if self.is_unanswered() || self.verification.is_some() {
             let most = websocket::unread_max(self.request.route.websocket.message_bytes);
             if self.websocket.as_ref().is_some_and(|side| side.decoder.unread() > most) {
                 self.close(CloseReason::Protocol(websocket::Violation::TooBig));
@@ -163,7 +165,8 @@ impl Session {
         }
         let limits = self.request.route.websocket;
         for _ in 0..FRAMES_PER_TURN {
-            let Some(side) = self.websocket.as_mut().filter(|_| self.closed.is_none()) else { return refused };
+            let is_reading = self.closed.is_none() && self.verification.is_none();
+            let Some(side) = self.websocket.as_mut().filter(|_| is_reading) else { return refused };
             let step = side.decoder.next(limits.message_bytes);
             side.has_more = step != Ok(Step::Incomplete);
             match step {
@@ -212,9 +215,12 @@ impl Session {
         let (id, command) = parse(text);
         let name = command.as_ref().ok().and_then(|command| command.command.clone());
         let subscriptions = self.subscriptions.len();
-        let answer = match command {
-            Ok(command) => self.within_quotas(context.now).and_then(|()| self.carry_out(&command, context)),
-            Err(why) => Err((Refused::Malformed, why)),
+        let allowed = command.map_err(|why| (Refused::Malformed, why));
+        let allowed = allowed.and_then(|command| self.within_quotas(context.now).map(|()| command));
+        let answer = match allowed {
+            Ok(command) if command.is_authenticate() => return self.authenticate(id, &command, context),
+            Ok(command) => self.carry_out(&command, context),
+            Err(refused) => Err(refused),
         };
         // The response precedes the events of the subscription.
         self.respond(&id, name.as_deref(), &answer, context.now);
@@ -242,7 +248,6 @@ impl Session {
         match command.command.as_deref() {
             Some("ping") => result(&"pong"),
             Some("get-status") => self.status(command, context),
-            Some("authenticate") => self.authenticate(command, context),
             Some("subscribe") => self.subscribe(command, context),
             Some("unsubscribe") => self.unsubscribe(command, context),
             Some("credit") => self.add_credit(command),

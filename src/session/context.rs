@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::access::Waiter;
 use crate::codec::Encodings;
 use crate::hub::{Asker, Hub, Index, Log};
 
@@ -51,5 +52,10 @@ impl WriterContext<'_> {
     /// The address for notifications about requested data of the log.
     pub(super) fn asker(&self) -> Asker {
         Asker { writer: self.writer, session: self.session }
+    }
+
+    /// The address for the end of a verification.
+    pub(super) fn waiter(&self) -> Waiter {
+        Waiter { writer: self.writer, session: self.session }
     }
 }

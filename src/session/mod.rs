@@ -90,6 +90,7 @@ pub struct Session {
     /// The number of the session's own messages: part of their ids.
     messages: u64,
     websocket: Option<Box<command::WebSocketSide>>,
+    verification: Option<Box<token::Verification>>,
 }
 
 /// One subscription of a session.

@@ -94,7 +94,9 @@ impl Session {
         if Arc::ptr_eq(&self.request.routes, &reload.routes) || self.closed.is_some() {
             return true;
         }
-        let Some(route) = reload.goes_on(&self.request) else { return false };
+        // A token that is being verified is not accepted yet, and was sent to the previous configuration.
+        let goes_on = reload.goes_on(&self.request).filter(|_| self.verification.is_none());
+        let Some(route) = goes_on else { return false };
         let source = |subscription: &Subscription| {
             let Subscription { route: old, selector, .. } = subscription;
             let source = reload.successor(old, &self.request.routes)?;

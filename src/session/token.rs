@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::access::{Authenticator, Binding, NotAuthenticated, Principal, Withdrawn};
+use crate::access::{Authentication, Authenticator, Binding, NotAuthenticated, Principal, Verifying, Withdrawn};
 use crate::admission::{self, Admitted, Caller, NoSlot};
 use crate::codec::json;
 
@@ -21,6 +21,23 @@ const NOTICE_MAX: Duration = Duration::from_secs(60);
 /// When an SSE or NDJSON stream ends before `exp`: between these shares of the notice period, at random, so that
 /// clients whose tokens expire together do not reconnect together.
 const END_SHARES: [f64; 2] = [0.1, 0.5];
+/// The command, as in responses.
+const AUTHENTICATE: &str = "authenticate";
+
+/// A token that is being verified. Later messages wait for it.
+#[derive(Debug)]
+pub(super) struct Verification {
+    /// Of the command.
+    id: Value,
+    verifying: Box<dyn Verifying>,
+}
+
+impl Verification {
+    pub(super) fn has_ended(&self) -> bool {
+        self.verifying.result().is_some()
+    }
+}
+
 impl Session {
     /// When the notice for a token that is accepted now is due. `None` without `exp`, or if it is out of range.
     pub(super) fn notice_at(principal: &Principal, now: Now) -> Option<Instant> {
@@ -72,12 +89,35 @@ impl Session {
     }
 
     /// Replaces the token of a WebSocket by another one of the same subject with the same access.
-    pub(super) fn authenticate(&mut self, command: &Command, context: &WriterContext<'_>) -> Answer {
+    pub(super) fn authenticate(
+        &mut self,
+        id: Value,
+        command: &Command,
+        context: &mut WriterContext<'_>,
+    ) -> Option<Refused> {
+        let refused = |why: &str| Err((Refused::Token, why.to_owned()));
+        let answer = match (command.token.as_deref(), self.authenticator()) {
+            (None, _) => Err((Refused::Malformed, "no `token`".to_owned())),
+            _ if self.request.principal.is_none() => refused("this route takes no token"),
+            (_, None) => refused("no token is accepted here"),
+            (Some(token), Some(authenticator)) => {
+                match authenticator.authenticate(token, context.now.unix_ms, context.waiter()) {
+                    Authentication::Done(verified) => self.renew(verified, context.now),
+                    Authentication::Pending(verifying) => {
+                        self.verification = Some(Box::new(Verification { id, verifying }));
+                        return None;
+                    }
+                }
+            }
+        };
+        self.respond(&id, Some(AUTHENTICATE), &answer, context.now);
+        answer.err().map(|(refused, _)| refused)
+    }
+
+    fn renew(&mut self, verified: Result<Principal, NotAuthenticated>, now: Now) -> Answer {
         let refused = |why: &str| (Refused::Token, why.to_owned());
-        let token = command.token.as_deref().ok_or_else(|| (Refused::Malformed, "no `token`".to_owned()))?;
         let holder = self.request.principal.as_ref().ok_or_else(|| refused("this route takes no token"))?;
-        let principal = self.authenticator().ok_or_else(|| refused("no token is accepted here"))?;
-        let principal = principal.authenticate(token, context.now.unix_ms).map_err(|error| match error {
+        let principal = verified.map_err(|error| match error {
             NotAuthenticated::Refused(why) => refused(&why),
             NotAuthenticated::Unavailable(why) => (Refused::Unavailable, why),
         })?;
@@ -85,7 +125,7 @@ impl Session {
             return Err(refused("the token is of another subject, or does not show the same"));
         }
         let expires = principal.expires_at;
-        (self.expires, self.is_noticed) = (Self::notice_at(&principal, context.now), false);
+        (self.expires, self.is_noticed) = (Self::notice_at(&principal, now), false);
         self.request.principal = Some(self.request.held(principal));
         result(&json!({ "expires": expires }))
     }
@@ -93,27 +133,61 @@ impl Session {
     /// Authenticates a WebSocket that was opened without a token by its first message, and starts it.
     pub(super) fn first_message(&mut self, text: &str, context: &mut WriterContext<'_>) -> Option<Refused> {
         let (id, command) = command::parse(text);
-        let admitted = command.map_err(|_| CloseReason::AuthenticationFailed);
-        match admitted.and_then(|command| self.admit_bearer(&command, context.now)) {
-            Ok(expires) => {
-                self.respond(&id, Some("authenticate"), &result(&json!({ "expires": expires })), context.now);
-                self.begin(context);
+        let token = command.ok().filter(Command::is_authenticate).and_then(|command| command.token);
+        let Some((token, authenticator)) = token.zip(self.authenticator()) else {
+            return self.fail_first(CloseReason::AuthenticationFailed);
+        };
+        match authenticator.authenticate(&token, context.now.unix_ms, context.waiter()) {
+            Authentication::Done(verified) => self.start_with(&id, verified, context),
+            Authentication::Pending(verifying) => {
+                self.verification = Some(Box::new(Verification { id, verifying }));
                 None
-            }
-            Err(reason) => {
-                self.close(reason);
-                (reason == CloseReason::AuthenticationFailed).then_some(Refused::Token)
             }
         }
     }
 
+    /// Continues with the result of a verification, if it has ended.
+    pub(super) fn verified(&mut self, context: &mut WriterContext<'_>) -> Option<Refused> {
+        let verified = self.verification.as_ref()?.verifying.result()?;
+        let Verification { id, .. } = *self.verification.take()?;
+        if self.request.is_unauthenticated() {
+            return self.start_with(&id, verified, context);
+        }
+        let answer = self.renew(verified, context.now);
+        self.respond(&id, Some(AUTHENTICATE), &answer, context.now);
+        answer.err().map(|(refused, _)| refused)
+    }
+
+    fn start_with(
+        &mut self,
+        id: &Value,
+        verified: Result<Principal, NotAuthenticated>,
+        context: &mut WriterContext<'_>,
+    ) -> Option<Refused> {
+        match self.admit_bearer(verified, context.now) {
+            Ok(expires) => {
+                self.respond(id, Some(AUTHENTICATE), &result(&json!({ "expires": expires })), context.now);
+                self.begin(context);
+                None
+            }
+            Err(reason) => self.fail_first(reason),
+        }
+    }
+
+    fn fail_first(&mut self, reason: CloseReason) -> Option<Refused> {
+        self.close(reason);
+        (reason == CloseReason::AuthenticationFailed).then_some(Refused::Token)
+    }
+
     /// Decides on the first message as on a handshake with its token. Returns the token's `exp`. An error closes the
     /// socket without details, because the client is not authenticated.
-    fn admit_bearer(&mut self, command: &Command, now: Now) -> Result<Option<i64>, CloseReason> {
+    fn admit_bearer(
+        &mut self,
+        verified: Result<Principal, NotAuthenticated>,
+        now: Now,
+    ) -> Result<Option<i64>, CloseReason> {
         let failed = CloseReason::AuthenticationFailed;
-        let token = command.token.as_deref().filter(|_| command.is_authenticate()).ok_or(failed)?;
-        let principal = self.authenticator().ok_or(failed)?.authenticate(token, now.unix_ms);
-        let principal = principal.map_err(|error| match error {
+        let principal = verified.map_err(|error| match error {
             NotAuthenticated::Refused(_) => failed,
             NotAuthenticated::Unavailable(_) => CloseReason::Unverified,
         })?;

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::super::tests::{Bench, token};
 use super::*;
-use crate::access::{NotAuthenticated, Source, VALUE_BYTES_MAX};
+use crate::access::{Authentication, NotAuthenticated, Source, VALUE_BYTES_MAX, Verifying, Waiter};
 use crate::codec::websocket::{Opcode, frame};
 use crate::route::{Admission, Offer, RouteTable, StreamRoute, Transport};
 use crate::session::{CloseReason, Request};
@@ -30,14 +30,42 @@ fn claims(session: &Session) -> serde_json::Value {
 }
 
 impl Authenticator for Known {
-    fn authenticate(&self, token_text: &str, now_unix_ms: i64) -> Result<Principal, NotAuthenticated> {
-        if token_text == "unknown key" {
-            return Err(NotAuthenticated::Unavailable("the keys are not available".into()));
+    fn authenticate(&self, token_text: &str, now_unix_ms: i64, waiter: Waiter) -> Authentication {
+        match token_text.strip_prefix("later ") {
+            Some(token_text) => {
+                Authentication::Pending(Box::new(Later { result: verified(token_text, now_unix_ms), waiter }))
+            }
+            None => Authentication::Done(verified(token_text, now_unix_ms)),
         }
-        let refused = |why: &str| NotAuthenticated::Refused(why.into());
-        let (sub, exp) = token_text.split_once(' ').ok_or_else(|| refused("the token is malformed"))?;
-        let exp = exp.parse().map_err(|_| refused("the token is malformed"))?;
-        if exp <= now_unix_ms { Err(refused("the token has expired")) } else { Ok(wide(sub, exp)) }
+    }
+}
+
+fn verified(token_text: &str, now_unix_ms: i64) -> Result<Principal, NotAuthenticated> {
+    if token_text == "unknown key" {
+        return Err(NotAuthenticated::Unavailable("the keys are not available".into()));
+    }
+    let refused = |why: &str| NotAuthenticated::Refused(why.into());
+    let (sub, exp) = token_text.split_once(' ').ok_or_else(|| refused("the token is malformed"))?;
+    let exp = exp.parse().map_err(|_| refused("the token is malformed"))?;
+    if exp <= now_unix_ms { Err(refused("the token has expired")) } else { Ok(wide(sub, exp)) }
+}
+
+thread_local! {
+    /// Whether the verifications of this test have ended.
+    static HAS_ANSWER: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// A verification that a service carries out.
+#[derive(Debug)]
+struct Later {
+    result: Result<Principal, NotAuthenticated>,
+    waiter: Waiter,
+}
+
+impl Verifying for Later {
+    fn result(&self) -> Option<Result<Principal, NotAuthenticated>> {
+        assert_eq!(self.waiter.writer, 0);
+        HAS_ANSWER.get().then(|| self.result.clone())
     }
 }
 
@@ -235,4 +263,55 @@ fn a_token_that_cannot_be_verified_now_is_not_refused_for_good() {
     let answer = authenticate(&mut bench, &mut renews, "unknown key");
     assert!(answer.contains("not available") && answer.contains(r#""status":"error""#), "{answer}");
     assert_eq!(renews.closed(), None);
+}
+
+#[test]
+fn messages_wait_while_a_service_verifies_a_token() {
+    let mut bench = Bench::new();
+    let mut session = open(&mut bench, Transport::WebSocket);
+    let exp = bench.now.unix_ms + 500_000;
+    let command = |token: &str| masked(&json!({"command": "authenticate", "id": token, "token": token}).to_string());
+    session.read(&command(&format!("later a {exp}")), &mut bench.context());
+    session.read(&masked(r#"{"command": "ping"}"#), &mut bench.context());
+    assert!(!session.has_frames() && bench.bytes(&mut session).is_empty(), "nothing is answered out of order");
+    assert_eq!(session.request.principal.as_ref().unwrap().expires_at, Some(bench.now.unix_ms + 100_000));
+    HAS_ANSWER.set(true);
+    assert!(session.has_frames(), "the writer reads on");
+    assert_eq!(session.read_on(&mut bench.context()), []);
+    let answered = String::from_utf8_lossy(&bench.bytes(&mut session)).into_owned();
+    let at = |text: &str| answered.find(text).unwrap_or_else(|| panic!("no {text} in {answered}"));
+    assert!(at(&format!(r#"{{"expires":{exp}}}"#)) < at("pong"));
+    assert_eq!(session.request.principal.as_ref().unwrap().expires_at, Some(exp));
+    session.read(&command(&format!("later b {exp}")), &mut bench.context());
+    assert_eq!(session.read_on(&mut bench.context()), [Refused::Token], "it is of another subject");
+    assert_eq!(session.closed(), None);
+}
+
+#[test]
+fn a_first_message_waits_for_a_service_within_its_limits() {
+    let waiting = |bench: &mut Bench, token: &str| {
+        HAS_ANSWER.set(false);
+        let mut session = open_unauthenticated(bench, 8);
+        bench.bytes(&mut session);
+        session.read(&masked(&json!({"command": "authenticate", "token": token}).to_string()), &mut bench.context());
+        assert_eq!((session.closed(), session.has_frames()), (None, false));
+        session
+    };
+    let mut bench = Bench::new();
+    let mut good = waiting(&mut bench, "later a 9000000000000");
+    HAS_ANSWER.set(true);
+    assert_eq!((good.read_on(&mut bench.context()), good.closed()), (vec![], None));
+    assert!(!good.request.is_unauthenticated());
+    for (token, reason) in
+        [("later bad", CloseReason::AuthenticationFailed), ("later unknown key", CloseReason::Unverified)]
+    {
+        let mut session = waiting(&mut bench, token);
+        HAS_ANSWER.set(true);
+        session.read_on(&mut bench.context());
+        assert_eq!(session.closed(), Some(reason), "{token}");
+    }
+    let mut flooding = waiting(&mut bench, "later a 9000000000000");
+    let most = flooding.request.route.websocket.message_bytes;
+    flooding.read(&vec![0x81; 2 * most + 1024], &mut bench.context());
+    assert!(matches!(flooding.closed(), Some(CloseReason::Protocol(_))));
 }

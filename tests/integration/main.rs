@@ -5,6 +5,7 @@
 #![allow(unreachable_pub)] // Nothing is reachable from outside of a test binary.
 
 mod access;
+mod api_keys;
 mod bad_input;
 mod bench;
 mod browser;
@@ -22,6 +23,7 @@ mod hostile_connections;
 mod in_memory;
 mod ingress;
 mod inject;
+mod introspection;
 mod issuers;
 mod kafka;
 mod limits;
@@ -35,6 +37,7 @@ mod pace;
 mod panics;
 mod pod;
 mod protocol;
+mod providers;
 mod proxy;
 mod proxy_wire;
 mod real_access;

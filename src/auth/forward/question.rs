@@ -1,8 +1,11 @@
 //! The request to the service: fields of the client's request, and their hash, which is the key of the cache.
 
+use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, COOKIE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use sha2::{Digest as _, Sha256};
+
+use crate::auth::service::Question;
 
 /// The most bytes of fields. A stream keeps them while it is open.
 pub const QUESTION_BYTES_MAX: usize = 16 * 1024;
@@ -43,54 +46,38 @@ pub fn is_forwardable(name: &HeaderName) -> bool {
 #[error("the fields that authenticate a request have more than {QUESTION_BYTES_MAX} bytes")]
 pub struct QuestionTooLong;
 
-/// Identifies a question: equal for two requests only if the same fields are sent.
-pub(super) type Key = [u8; 32];
-
-/// The fields of a request to the service.
-pub struct Question {
-    headers: HeaderMap,
-    key: Key,
+/// The question for a request with these fields.
+pub(super) fn question(
+    from: &HeaderMap,
+    names: &[HeaderName],
+    has_host: bool,
+    method: &Method,
+    target: &str,
+) -> Result<Question, QuestionTooLong> {
+    let mut building = Building::default();
+    for name in names.iter().chain(&FORWARDED).chain(has_host.then_some(&HOST)) {
+        for value in from.get_all(name) {
+            building.add(name, value.clone())?;
+        }
+    }
+    for (name, text) in [(FORWARDED_METHOD, method.as_str()), (FORWARDED_URI, target)] {
+        building.add(&name, HeaderValue::from_str(text).map_err(|_| QuestionTooLong)?)?;
+    }
+    let Building { mut headers, hash, .. } = building;
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    Ok(Question::new(Method::GET, headers, Bytes::new(), hash))
 }
 
 impl Question {
-    pub(super) fn new(
-        from: &HeaderMap,
-        names: &[HeaderName],
-        has_host: bool,
-        method: &Method,
-        target: &str,
-    ) -> Result<Self, QuestionTooLong> {
-        let mut building = Building::default();
-        for name in names.iter().chain(&FORWARDED).chain(has_host.then_some(&HOST)) {
-            for value in from.get_all(name) {
-                building.add(name, value.clone())?;
-            }
-        }
-        for (name, text) in [(FORWARDED_METHOD, method.as_str()), (FORWARDED_URI, target)] {
-            building.add(&name, HeaderValue::from_str(text).map_err(|_| QuestionTooLong)?)?;
-        }
-        let Building { mut headers, hash, .. } = building;
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        Ok(Self { headers, key: hash.finalize().into() })
-    }
-
-    pub(super) fn headers(&self) -> &HeaderMap {
-        &self.headers
-    }
-
-    pub(super) fn key(&self) -> Key {
-        self.key
-    }
-
     /// Whether a browser may have added the credentials for a page of any site: a cookie, or a scheme that a browser
     /// remembers. A page cannot set fields of a WebSocket request, so a bearer token does not come from a page.
     pub fn is_ambient(&self) -> bool {
         let is_bearer =
             |value: &HeaderValue| value.as_bytes().get(..7).is_some_and(|b| b.eq_ignore_ascii_case(b"bearer "));
-        let mut authorization = self.headers.get_all(AUTHORIZATION).iter().peekable();
+        let mut authorization = self.headers().get_all(AUTHORIZATION).iter().peekable();
         match authorization.peek() {
             Some(_) => !authorization.all(is_bearer),
-            None => self.headers.contains_key(COOKIE),
+            None => self.headers().contains_key(COOKIE),
         }
     }
 }

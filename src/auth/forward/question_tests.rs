@@ -1,4 +1,5 @@
 use super::*;
+use crate::auth::service::Key;
 
 const NAMES: [HeaderName; 3] = [AUTHORIZATION, COOKIE, HeaderName::from_static("x-api-key")];
 
@@ -11,7 +12,7 @@ fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
 }
 
 fn question(lines: &[(&'static str, &str)], target: &str) -> Question {
-    Question::new(&headers(lines), &NAMES, true, &Method::GET, target).ok().unwrap()
+    super::question(&headers(lines), &NAMES, true, &Method::GET, target).ok().unwrap()
 }
 
 #[test]
@@ -33,7 +34,7 @@ fn whatever_is_sent_is_part_of_the_key() {
     ];
     let mut keys: Vec<Key> = others.iter().map(|lines| key(lines, "/x")).collect();
     keys.extend([key(&base, "/x"), key(&base, "/y"), key(&base, "/x?since=1")]);
-    keys.push(Question::new(&headers(&base), &NAMES, true, &Method::HEAD, "/x").ok().unwrap().key());
+    keys.push(super::question(&headers(&base), &NAMES, true, &Method::HEAD, "/x").ok().unwrap().key());
     let count = keys.len();
     keys.sort_unstable();
     keys.dedup();
@@ -47,7 +48,7 @@ fn only_named_fields_are_sent() {
     assert_eq!(sent.headers()["x-forwarded-uri"], "/x?y=z");
     assert_eq!(sent.headers()["x-forwarded-method"], "GET");
     let long = "a".repeat(QUESTION_BYTES_MAX);
-    assert!(Question::new(&headers(&[("cookie", &long)]), &NAMES, true, &Method::GET, "/").is_err());
+    assert!(super::question(&headers(&[("cookie", &long)]), &NAMES, true, &Method::GET, "/").is_err());
 }
 
 #[test]

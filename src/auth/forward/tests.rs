@@ -9,16 +9,24 @@ use super::*;
 
 fn forward(address: SocketAddr, cache: Duration) -> Arc<Forward> {
     let settings = ForwardSettings {
-        uri: format!("http://{address}/").parse().unwrap(),
+        service: ServiceSettings {
+            uri: format!("http://{address}/").parse().unwrap(),
+            is_direct: false,
+            roots: None,
+            cache,
+            interval: Duration::from_secs(60),
+            timeout: Duration::from_secs(10),
+        },
         is_upstream: false,
         request_headers: [COOKIE].into(),
         claims: [].into(),
-        cache,
-        interval: Duration::from_secs(60),
-        timeout: Duration::from_secs(10),
     };
-    let forward = Arc::new(Forward::new(settings, Box::default()));
-    forward.start(&ForwardHooks { on_answer: Arc::new(|_, _| {}), on_withdrawal: Arc::new(|| {}) });
+    let forward = Arc::new(Forward::new(settings, [].into()));
+    forward.start(&ServiceHooks {
+        on_answer: Arc::new(|_, _| {}),
+        on_withdrawal: Arc::new(|| {}),
+        on_verified: Arc::new(|_| {}),
+    });
     forward
 }
 
@@ -66,10 +74,10 @@ fn who_gives_up_leaves_no_one_waiting() {
     let address = silent.local_addr().unwrap();
     block_on(async {
         let forward = forward(address, Duration::from_secs(1));
-        let given_up = timeout(Duration::from_millis(50), forward.identify(question(&forward, "a"))).await;
+        let given_up = tokio::time::timeout(Duration::from_millis(50), forward.identify(question(&forward, "a"))).await;
         assert!(given_up.is_err());
         drop(silent);
-        assert_eq!(forward.identify(question(&forward, "a")).await.err(), Some(ForwardError::Unavailable));
+        assert_eq!(forward.identify(question(&forward, "a")).await.err(), Some(ServiceError::Unavailable));
     });
 }
 
@@ -78,11 +86,14 @@ fn a_later_configuration_can_ask_at_once() {
     let (address, _) = service();
     block_on(async {
         let before = forward(address, Duration::ZERO);
-        let settings = ForwardSettings { interval: Duration::from_secs(30), ..before.settings.clone() };
-        let now = Arc::new(Forward::new(settings, Box::default()));
+        let settings = ForwardSettings {
+            service: ServiceSettings { interval: Duration::from_secs(30), ..before.settings.service.clone() },
+            ..before.settings.clone()
+        };
+        let now = Arc::new(Forward::new(settings, [].into()));
         assert_eq!(
             now.identify(question(&now, "a")).await.err(),
-            Some(ForwardError::Unavailable),
+            Some(ServiceError::Unavailable),
             "nothing can be sent"
         );
         now.inherit(&before);

@@ -6,32 +6,9 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde_json::{Map, Value};
 
-use super::{Failure, ForwardOutcome};
-use crate::access::{Authority, Binding, Principal};
+use crate::access::Binding;
+use crate::auth::service::{Failure, Granted, Verdict, kept};
 use crate::http_client::Response;
-
-pub(super) type Claims = Arc<Map<String, Value>>;
-
-/// The decision of the service.
-#[derive(Clone, Debug)]
-pub(super) enum Verdict {
-    Allowed(Claims),
-    Unauthorized,
-    Forbidden,
-    /// No decision.
-    Unavailable,
-}
-
-impl Verdict {
-    pub(super) fn outcome(&self) -> ForwardOutcome {
-        match self {
-            Self::Allowed(_) => ForwardOutcome::Allowed,
-            Self::Unauthorized => ForwardOutcome::Unauthorized,
-            Self::Forbidden => ForwardOutcome::Forbidden,
-            Self::Unavailable => ForwardOutcome::Unavailable,
-        }
-    }
-}
 
 /// 2xx accepts; 401, and a redirect to a login page, require credentials; 403 denies. Any other status is not a
 /// decision, as in nginx.
@@ -41,7 +18,9 @@ pub(super) fn read(
     bindings: &[Binding],
 ) -> Result<Verdict, Failure> {
     match response.status {
-        status if status.is_success() => Ok(Verdict::Allowed(claims(response, from_headers, bindings)?)),
+        status if status.is_success() => {
+            Ok(Verdict::Allowed(Granted { claims: claims(response, from_headers, bindings)?, expires_at: None }))
+        }
         status if status.is_redirection() => Ok(Verdict::Unauthorized),
         StatusCode::UNAUTHORIZED => Ok(Verdict::Unauthorized),
         StatusCode::FORBIDDEN => Ok(Verdict::Forbidden),
@@ -55,7 +34,7 @@ fn claims(
     response: &Response,
     from_headers: &[(Box<str>, HeaderName)],
     bindings: &[Binding],
-) -> Result<Claims, Failure> {
+) -> Result<Arc<Map<String, Value>>, Failure> {
     let mut claims = match is_json(&response.headers) && !response.body.is_empty() {
         true => serde_json::from_slice::<Map<String, Value>>(&response.body).map_err(|_| Failure::Body)?,
         false => Map::new(),
@@ -66,8 +45,7 @@ fn claims(
             None => drop(claims.remove(&**claim)),
         }
     }
-    let all = Principal { claims: Arc::new(claims), expires_at: None, authority: Authority(0), standing: None };
-    Ok(Arc::new(all.claims_for(bindings.iter())))
+    Ok(kept(claims, bindings, &["sid"]))
 }
 
 /// The value of a field that occurs once and is text.
@@ -92,6 +70,7 @@ mod tests {
 
     use super::*;
     use crate::access::Source;
+    use crate::auth::service::ServiceOutcome;
     use crate::testing::binding;
 
     fn bound(path: &[&str]) -> Binding {
@@ -106,19 +85,19 @@ mod tests {
         Response { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::from_static(body.as_bytes()) }
     }
 
-    fn outcome(status: u16) -> Option<ForwardOutcome> {
+    fn outcome(status: u16) -> Option<ServiceOutcome> {
         read(&response(status, &[], ""), &[], &[]).ok().map(|verdict| verdict.outcome())
     }
 
     #[test]
     fn the_status_decides() {
         for status in [200, 202, 204] {
-            assert_eq!(outcome(status), Some(ForwardOutcome::Allowed), "{status}");
+            assert_eq!(outcome(status), Some(ServiceOutcome::Allowed), "{status}");
         }
         for status in [302, 303, 307, 401] {
-            assert_eq!(outcome(status), Some(ForwardOutcome::Unauthorized), "{status}");
+            assert_eq!(outcome(status), Some(ServiceOutcome::Unauthorized), "{status}");
         }
-        assert_eq!(outcome(403), Some(ForwardOutcome::Forbidden));
+        assert_eq!(outcome(403), Some(ServiceOutcome::Forbidden));
         for status in [400, 404, 429, 500, 503] {
             assert_eq!(outcome(status), None, "{status}");
         }
@@ -130,7 +109,7 @@ mod tests {
         let read = |fields: &[(&'static str, &'static str)], body| {
             let from = [("sub".into(), HeaderName::from_static("x-user"))];
             match read(&response(200, fields, body), &from, &[bound(&["org", "id"])]) {
-                Ok(Verdict::Allowed(claims)) => Value::Object((*claims).clone()),
+                Ok(Verdict::Allowed(granted)) => Value::Object((*granted.claims).clone()),
                 other => json!(other.is_ok()),
             }
         };

@@ -4,18 +4,20 @@ use std::net::SocketAddr;
 
 use http::{HeaderName, Uri};
 
-use super::report_circle;
+use super::service::{self, Location};
 use super::tokens::service_url;
 use crate::auth::{ForwardSettings, is_forwardable};
 use crate::config::diagnostic::Diagnostics;
-use crate::config::keys::{self, Valued};
+use crate::config::keys;
 use crate::config::section::{Section, text};
 use crate::config::snapshot::Upstream;
+use crate::http_client::TlsRoots;
 
 /// `None` if `auth.forward` is absent, or names no service.
 pub(super) fn compile(
     auth: &Section<'_>,
     upstream: &Upstream,
+    roots: Option<&TlsRoots>,
     listeners: (SocketAddr, SocketAddr),
     diagnostics: &Diagnostics,
 ) -> Option<ForwardSettings> {
@@ -23,23 +25,15 @@ pub(super) fn compile(
     let uri = uri(&section, upstream);
     let names = request_headers(&section, diagnostics);
     let claims = claims(&section);
-    let interval = section.value(&keys::FORWARD_INTERVAL);
-    let cache =
-        section.written(&keys::FORWARD_CACHE).unwrap_or_else(|| keys::FORWARD_CACHE.default.value().min(interval));
-    let timeout = section.value(&keys::FORWARD_TIMEOUT);
+    let (uri, is_upstream) = uri.unzip();
+    let is_upstream = is_upstream.unwrap_or_default();
+    let location = Location { key: &keys::FORWARD_URL, uri, is_upstream, roots };
+    let service = service::compile(&section, location, listeners, diagnostics);
     if !auth.has(&keys::FORWARD) {
         return None;
     }
-    if cache > interval {
-        let message = "a cached answer would hold for longer than `auth.forward.interval`";
-        diagnostics.wrong(section.place_of(&keys::FORWARD_CACHE), message);
-    }
     section.require(&keys::FORWARD_URL);
-    let (uri, is_upstream) = uri?;
-    if let Some(authority) = uri.authority().filter(|_| !is_upstream) {
-        report_circle(&section, &keys::FORWARD_URL, authority.as_str(), listeners, diagnostics);
-    }
-    Some(ForwardSettings { uri, is_upstream, request_headers: names, claims, cache, interval, timeout })
+    Some(ForwardSettings { service: service?, is_upstream, request_headers: names, claims })
 }
 
 /// The URL, and whether it is the upstream's.

@@ -25,13 +25,14 @@ pub(super) fn compile(
     root: &Section<'_>,
     streams: &Streams,
     verifier: Option<&Verifier>,
+    has_introspection: bool,
     idle_timeout: Duration,
     diagnostics: &Diagnostics,
 ) -> Option<RouteTable> {
     let has_auth = root.has(&keys::AUTH_SECTION);
     // An error in `auth` has been reported.
     let has_tickets = verifier.is_none_or(|verifier| verifier.tickets().is_some());
-    let has_issuers = verifier.is_none_or(Verifier::has_issuers);
+    let has_issuers = has_introspection || verifier.is_none_or(Verifier::takes_tokens);
     let mut patterns: Vec<(Pattern, Place)> = Vec::new();
     let mut routes = Vec::new();
     let for_all = cors::compile(root, &keys::CORS_SECTION, diagnostics);

@@ -2,7 +2,7 @@
 
 use http::Uri;
 
-use super::{Files, secret_file};
+use super::{Files, api_keys, secret_file};
 use crate::auth::{
     Algorithm, BadKey, Issuer, KeyFile, KeyLocation, KeySource, SECRET_BYTES_MIN, Tickets, TokenKey, TrustedIssuer,
     Verifier,
@@ -10,7 +10,7 @@ use crate::auth::{
 use crate::config::diagnostic::Diagnostics;
 use crate::config::keys::{self, ALGORITHM_NAMES, Entry};
 use crate::config::section::{Section, text};
-use crate::http_client::is_loopback;
+use crate::http_client::{TlsRoots, is_loopback};
 
 /// A possible source of an issuer's keys.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,33 +33,39 @@ pub(super) fn compile(
     root: &Section<'_>,
     section: &Section<'_>,
     files: Files<'_>,
+    roots: Option<&TlsRoots>,
     diagnostics: &Diagnostics,
 ) -> Option<Verifier> {
     if !root.has(&keys::AUTH_SECTION) {
         return None;
     }
     let has_issuer = section.has(&keys::ISSUERS) || keys::ISSUER.keys().any(|key| section.has(key));
-    let is_alone = section.has(&keys::FORWARD) && !has_issuer;
-    let issuers = if is_alone {
+    let api_keys = api_keys::compile(section, files, diagnostics);
+    let others: [&dyn Entry; 3] = [&keys::API_KEYS, &keys::INTROSPECTION, &keys::FORWARD];
+    let issuers = if !has_issuer && others.into_iter().any(|key| section.has(key)) {
         report_without_issuers(section, diagnostics);
         Some(Vec::new())
     } else if section.has(&keys::ISSUERS) {
-        several(section, files, diagnostics)
+        several(section, files, roots, diagnostics)
     } else {
-        issuer(section, files, diagnostics).map(|only| vec![only])
+        issuer(section, files, roots, diagnostics).map(|only| vec![only])
     };
     let leeway = section.value(&keys::LEEWAY);
     let cookie = cookie(section);
     let tickets = tickets(section, files, diagnostics);
-    issuers.map(|issuers| Verifier::new(issuers, cookie, leeway).with_tickets(tickets))
+    let verifier = |issuers| Verifier::new(issuers, cookie, leeway).with_tickets(tickets).with_api_keys(api_keys);
+    issuers.map(verifier)
 }
 
-/// Keys that need a token.
+/// Reports keys that need a token of an issuer, or any token.
 fn report_without_issuers(auth: &Section<'_>, diagnostics: &Diagnostics) {
-    let of_tokens: [&dyn Entry; 2] = [&keys::COOKIE, &keys::TICKETS];
-    for key in of_tokens.into_iter().filter(|key| auth.has(*key)) {
-        let path = auth.path_of(key);
-        let message = format!("`{path}` is of no use without an issuer: `auth.forward` verifies no token");
+    let useless: &[&dyn Entry] = match () {
+        () if auth.has(&keys::INTROSPECTION) => &[],
+        () if auth.has(&keys::API_KEYS) => &[&keys::COOKIE],
+        () => &[&keys::COOKIE, &keys::TICKETS],
+    };
+    for key in useless.iter().copied().filter(|key| auth.has(*key)) {
+        let message = format!("`{}` is of no use without an issuer: no token is verified", auth.path_of(key));
         diagnostics.expected(auth.place_of(key), message, "`auth.issuers`");
     }
 }
@@ -85,7 +91,12 @@ fn tickets(auth: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> O
 }
 
 /// Several issuers, which must have distinct names: tokens select one by `iss`.
-fn several(auth: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> Option<Vec<TrustedIssuer>> {
+fn several(
+    auth: &Section<'_>,
+    files: Files<'_>,
+    roots: Option<&TlsRoots>,
+    diagnostics: &Diagnostics,
+) -> Option<Vec<TrustedIssuer>> {
     let nodes = auth.list(&keys::ISSUERS);
     if nodes.is_empty() {
         diagnostics.wrong(auth.place_of(&keys::ISSUERS), "`auth.issuers` is empty: no token would be accepted");
@@ -101,14 +112,19 @@ fn several(auth: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> O
             }
             names.push(name);
         }
-        issuers.extend(issuer(&section, files, diagnostics));
+        issuers.extend(issuer(&section, files, roots, diagnostics));
     }
     (!issuers.is_empty()).then_some(issuers)
 }
 
-fn issuer(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> Option<TrustedIssuer> {
+fn issuer(
+    section: &Section<'_>,
+    files: Files<'_>,
+    roots: Option<&TlsRoots>,
+    diagnostics: &Diagnostics,
+) -> Option<TrustedIssuer> {
     section.require_as(&keys::ALGORITHMS, "the algorithms that tokens may be signed with, such as `[HS256]`");
-    let (key, file) = key_file(section, files, diagnostics);
+    let (key, file) = key_file(section, files, roots, diagnostics);
     let listed = section.list(&keys::ALGORITHMS).len();
     let issuer = Issuer {
         name: section.text(&keys::ISSUER_NAME).map(String::from),
@@ -137,6 +153,7 @@ fn issuer(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) ->
 fn key_file(
     section: &Section<'_>,
     files: Files<'_>,
+    roots: Option<&TlsRoots>,
     diagnostics: &Diagnostics,
 ) -> (&'static dyn Entry, Option<KeyFile>) {
     let read = |key, form: fn(TokenKey) -> KeyFile| {
@@ -147,7 +164,7 @@ fn key_file(
         bytes.map(TokenKey).map(form)
     };
     let keep = section.value(&keys::JWKS_KEEP);
-    let remote = |location| KeyFile::Remote(KeySource { location, keep });
+    let remote = |location| KeyFile::Remote(KeySource { location, keep, roots: roots.cloned() });
     let has_discovery = section.value(&keys::DISCOVERY);
     let is_given = |(place, key): &(KeyPlace, &'static dyn Entry)| match place {
         KeyPlace::Discovery => has_discovery,
@@ -179,10 +196,19 @@ fn key_file(
 
 /// A URL that keys are requested from. Without TLS, an attacker on the network could replace the keys.
 fn url(section: &Section<'_>, key: &dyn Entry, diagnostics: &Diagnostics) -> Option<Uri> {
+    secret_url(section, key, "the network can replace the keys that tokens are verified with", diagnostics)
+}
+
+/// A URL that should have TLS unless it is local, with what can happen without.
+pub(super) fn secret_url(
+    section: &Section<'_>,
+    key: &dyn Entry,
+    danger: &str,
+    diagnostics: &Diagnostics,
+) -> Option<Uri> {
     let url = service_url(section, key)?;
     if url.scheme_str() == Some("http") && !is_loopback(&url) {
-        diagnostics
-            .warn(section.place_of(key), "without TLS, the network can replace the keys that tokens are verified with");
+        diagnostics.warn(section.place_of(key), format!("without TLS, {danger}"));
     }
     Some(url)
 }

@@ -90,7 +90,7 @@ fn one_issuer() -> Json {
     json!({ "required": ["issuer", "algorithms"], "oneOf": places.collect::<Vec<_>>() })
 }
 
-table! { AUTH includes ISSUER rules issuers_or_one_or_forward {
+table! { AUTH includes ISSUER rules issuers_or_others {
     ISSUERS: Key<Each, Absent> = (
         "issuers", Each { table: &ISSUER, min: 1, max: usize::MAX }, Absent("one issuer, written under `auth`"), Live,
         "the issuers, each with its own keys: `issuer` to `algorithms`",
@@ -107,9 +107,19 @@ table! { AUTH includes ISSUER rules issuers_or_one_or_forward {
         "what may replace a token in a URL, for seconds, on routes with `token_from: [ticket]`: \
          [tickets](protocol.md#tickets)",
     );
+    CA_FILE: Optional<SecretFile> = (
+        "ca_file", SecretFile, Absent("the system's authorities"), Live,
+        "the certificate authorities, in PEM, that servers must have a certificate of: those of keys, `introspection` and \
+         `forward`",
+    );
+    API_KEYS: Optional<Sub> = ("api_keys", Sub(&API_KEYS_TABLE), Absent("none"), Live, "keys of programs");
+    INTROSPECTION: Optional<Sub> = (
+        "introspection", Sub(&INTROSPECTION_TABLE), Absent("none"), Live,
+        "an authorization server that is asked about opaque tokens (RFC 7662)",
+    );
     FORWARD: Optional<Sub> = (
         "forward", Sub(&FORWARD_TABLE), Absent("none"), Live,
-        "a service that is asked who a request without a token of an issuer is from (forward auth)",
+        "a service that is asked who a request without a token is from (forward auth)",
     );
     REVOCATIONS: Optional<Sub> = (
         "revocations", Sub(&REVOCATIONS_TABLE), Absent("nothing can be revoked"), Restart,
@@ -117,7 +127,7 @@ table! { AUTH includes ISSUER rules issuers_or_one_or_forward {
     );
 }}
 
-fn issuers_or_one_or_forward() -> Json {
+fn issuers_or_others() -> Json {
     let issuer: Vec<&str> = ISSUER.keys().map(super::Entry::name).collect();
     let without = |needed: &str, others: &[&[&str]]| {
         let others: Vec<Json> = others.concat().into_iter().map(|key| required(&[key])).collect();
@@ -126,7 +136,14 @@ fn issuers_or_one_or_forward() -> Json {
     let mut ways = vec![without("issuers", &[&issuer])];
     ways.extend(KEY_PLACES.map(|place| required(&[place, &["algorithms"]].concat())));
     ways.push(discovery(&["discovery", "issuer", "algorithms"]));
-    ways.push(without("forward", &[&["issuers"], &issuer, &["cookie", "tickets"]]));
+    // Without issuers, there is nothing that a cookie can contain, or that a ticket can replace, with some of the others.
+    let others: Vec<Json> = [&["issuers"][..], &issuer].concat().into_iter().map(|key| required(&[key])).collect();
+    let alone = [
+        required(&["introspection"]),
+        without("api_keys", &[&["introspection", "cookie"]]),
+        without("forward", &[&["introspection", "api_keys", "cookie", "tickets"]]),
+    ];
+    ways.push(json!({ "oneOf": alone, "not": { "anyOf": others } }));
     json!({ "oneOf": ways })
 }
 
@@ -143,11 +160,59 @@ table! { TICKETS_TABLE {
     );
 }}
 
+table! { SERVICE_TABLE {
+    SERVICE_CACHE: Key<Period, Usually<std::time::Duration>> = (
+        "cache", Period(ms(0)..=mins(5)), Usually(secs(10), ", at most `interval`"), Live,
+        "how long a positive answer is used for requests that ask the same",
+    );
+    SERVICE_INTERVAL: Defaulted<Period> = (
+        "interval", Period(secs(1)..=hours(1)), Is(secs(60)), Live, "how long a positive answer holds for an open stream",
+    );
+    SERVICE_TIMEOUT: Defaulted<Period> =
+        ("timeout", Period(ms(100)..=secs(30)), Is(secs(5)), Live, "how long one request may take");
+}}
+
+table! { API_KEYS_TABLE {
+    API_KEYS_FILE: Key<SecretFile, Required> = (
+        "file", SecretFile, Required("the file with the list of keys, each with `id` and `sha256`"), Live,
+        "the list of keys, in YAML or JSON, at most 5000 keys and 1 MiB",
+    );
+    API_KEYS_HEADER: Defaulted<Text> = (
+        "header",
+        Text {
+            type_name: "text",
+            pattern: TOKEN_PATTERN,
+            expected: "the name of a header field of requests, such as `X-Api-Key`",
+        },
+        Is("X-Api-Key"), Live,
+        "the field of requests that may contain a key, in addition to `Authorization` with `ApiKey` or `Bearer`",
+    );
+}}
+
+table! { INTROSPECTION_TABLE includes SERVICE_TABLE {
+    INTROSPECTION_URL: Key<Text, Required> = (
+        "url", Text { type_name: "URL", pattern: "^https?://[^@]+$", expected: URL },
+        Required("the introspection endpoint of the authorization server"), Live, "the introspection endpoint",
+    );
+    CLIENT_ID: Key<Text, Required> = (
+        "client_id", Text { type_name: "text", pattern: "", expected: "the name of sidestream at the server" },
+        Required("the name of sidestream at the server"), Live, "the name of sidestream at the server",
+    );
+    CLIENT_SECRET_FILE: Key<SecretFile, Required> = (
+        "client_secret_file", SecretFile, Required("the file with the secret of this client"), Live,
+        "the secret of this client, sent as HTTP Basic authentication",
+    );
+    INTROSPECTION_AUDIENCE: Optional<Text> = (
+        "audience", Text { type_name: "text", pattern: "", expected: "what `aud` must contain" }, Absent("anything"), Live,
+        "the required `aud`, or an element of it",
+    );
+}}
+
 /// `Host`, `X-Forwarded-*` and fields of the connection are set by sidestream.
 const FORWARDABLE: &str =
     "the name of a header field; fields of the connection, `Host` and `X-Forwarded-*` are set by sidestream";
 
-table! { FORWARD_TABLE {
+table! { FORWARD_TABLE includes SERVICE_TABLE {
     FORWARD_URL: Key<Text, Required> = (
         "url", Text { type_name: "URL or path", pattern: "^(/[!-~]*|https?://[^@]+)$", expected: URL },
         Required("the URL to ask, or a path of the upstream such as `/me`"), Live,
@@ -168,15 +233,6 @@ table! { FORWARD_TABLE {
         Is(()), Live,
         "claims, and the header fields of the answer that they are taken from: `sub: X-Auth-Request-User`",
     );
-    FORWARD_CACHE: Key<Period, Usually<std::time::Duration>> = (
-        "cache", Period(ms(0)..=mins(5)), Usually(secs(10), ", at most `interval`"), Live,
-        "how long a positive answer is used for requests that ask the same",
-    );
-    FORWARD_INTERVAL: Defaulted<Period> = (
-        "interval", Period(secs(1)..=hours(1)), Is(secs(60)), Live, "how long a positive answer holds for an open stream",
-    );
-    FORWARD_TIMEOUT: Defaulted<Period> =
-        ("timeout", Period(ms(100)..=secs(30)), Is(secs(5)), Live, "how long one request may take");
 }}
 
 table! { REVOCATIONS_TABLE {

@@ -35,6 +35,7 @@ pub struct Plan {
     writers: u64,
     await_ready: bool,
     faults: Option<&'static str>,
+    files: Vec<(&'static str, String)>,
 }
 
 impl Plan {
@@ -49,6 +50,7 @@ impl Plan {
             writers: 2,
             await_ready: true,
             faults: None,
+            files: Vec::new(),
         }
     }
 
@@ -95,6 +97,12 @@ impl Plan {
         self
     }
 
+    /// A further file beside the configuration.
+    pub fn file(mut self, name: &'static str, content: impl Into<String>) -> Self {
+        self.files.push((name, content.into()));
+        self
+    }
+
     /// Injects panics, see `src/fault.rs`.
     pub fn faults(mut self, faults: &'static str) -> Self {
         self.faults = Some(faults);
@@ -107,6 +115,9 @@ impl Plan {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("sidestream.yaml");
         std::fs::write(directory.path().join("jwt.key"), token::SECRET).unwrap();
+        for (name, content) in &self.files {
+            std::fs::write(directory.path().join(name), content).unwrap();
+        }
         std::fs::write(&config, self.yaml(&broker, &upstream)).unwrap();
         if self.broker_down {
             broker.down();
@@ -171,6 +182,13 @@ impl Fixture {
             "streams:\n  orders: {{ topics: [orders], keys: [orderId] }}\nroutes:\n  - {{ path: \"{path}\", stream: \
              orders, transport: {transport}, public: true, {keys} }}\n"
         ))
+    }
+
+    /// Replaces a file beside the configuration by renaming, as editors and deployments do.
+    pub fn replace(&self, name: &str, content: &str) {
+        let beside = self.config.with_extension("next");
+        std::fs::write(&beside, content).unwrap();
+        std::fs::rename(&beside, self.config.with_file_name(name)).unwrap();
     }
 
     pub fn get(&self, target: &str) -> Call {

@@ -77,3 +77,12 @@ impl Patience {
         assert!(Instant::now() < self.until, "not within {DEADLINE:?}: {what}");
     }
 }
+
+/// The first example in YAML of a section of docs/security.md that begins with this key.
+pub fn documented(section: &str, key: &str) -> String {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/security.md")).unwrap();
+    let (_, rest) = page.split_once(&format!("\n## {section}\n")).unwrap();
+    let section = rest.split("\n## ").next().unwrap();
+    let mut examples = section.split("```yaml\n").skip(1).map(|example| example.split("```").next().unwrap());
+    examples.find(|example| example.starts_with(key)).unwrap().to_owned()
+}

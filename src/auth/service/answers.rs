@@ -7,8 +7,7 @@ use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
 use super::lease::Lease;
-use super::question::Key;
-use super::verdict::{Claims, Verdict};
+use super::{Claims, Key, Verdict};
 
 /// The most responses in each of the two generations of the cache.
 const ANSWERS_PER_GENERATION: usize = 8192;

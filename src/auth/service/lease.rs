@@ -11,9 +11,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::answers::Entry;
-use super::question::Question;
-use super::verdict::{Claims, Verdict};
-use super::{Forward, Use};
+use super::{Claims, Question, Service, Use, Verdict};
 use crate::access::{Standing, Withdrawn};
 
 /// When the service is called again, as shares of the interval: at a random time between them, so that streams that
@@ -32,6 +30,7 @@ const UNVERIFIED: u8 = 2;
 #[derive(Debug)]
 pub(super) struct Lease {
     claims: Claims,
+    is_for_one_target: bool,
     state: Arc<AtomicU8>,
     task: AbortHandle,
 }
@@ -39,15 +38,16 @@ pub(super) struct Lease {
 impl Lease {
     /// `asked`: the time of the request whose response accepted these claims. Runs on tokio.
     pub(super) fn start(
-        forward: Arc<Forward>,
+        service: Arc<Service>,
         entry: Arc<Entry>,
         question: Question,
         claims: Claims,
         asked: Instant,
     ) -> Arc<Self> {
         let state = Arc::new(AtomicU8::new(ACCEPTED));
-        let task = tokio::spawn(follow(forward, entry, question, claims.clone(), asked, state.clone())).abort_handle();
-        Arc::new(Self { claims, state, task })
+        let is_for_one_target = service.kind.is_for_one_target;
+        let task = tokio::spawn(follow(service, entry, question, claims.clone(), asked, state.clone())).abort_handle();
+        Arc::new(Self { claims, is_for_one_target, state, task })
     }
 
     pub(super) fn is_good_for(&self, claims: &Claims) -> bool {
@@ -70,7 +70,7 @@ impl Standing for Lease {
     }
 
     fn is_for_one_target(&self) -> bool {
-        true
+        self.is_for_one_target
     }
 }
 
@@ -81,35 +81,35 @@ impl Drop for Lease {
 }
 
 async fn follow(
-    forward: Arc<Forward>,
+    service: Arc<Service>,
     entry: Arc<Entry>,
     question: Question,
     claims: Claims,
     mut asked: Instant,
     state: Arc<AtomicU8>,
 ) {
-    let interval = forward.settings.interval;
+    let interval = service.settings.interval;
     let withdrawn = loop {
         let [least, most] = AGAIN;
         sleep_until(asked + interval.mul_f64(least + (most - least) * fastrand::f64())).await;
-        match timeout_at(asked + interval, forward.confirm(&entry, &question, &claims)).await {
+        match timeout_at(asked + interval, service.confirm(&entry, &question, &claims)).await {
             Ok(Some(again)) => asked = again,
             Ok(None) => break REVOKED,
             Err(_) => break UNVERIFIED,
         }
     };
     if state.compare_exchange(ACCEPTED, withdrawn, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-        forward.withdrawn();
+        service.withdrawn();
     }
 }
 
-impl Forward {
+impl Service {
     /// Calls the service until it responds. Returns the time of the request if the same claims are accepted, otherwise
     /// `None`.
     async fn confirm(&self, entry: &Entry, question: &Question, claims: &Claims) -> Option<Instant> {
         loop {
             match self.verdict(entry, question, Use::Current).await {
-                (Verdict::Allowed(now), asked) => return (now == *claims).then_some(asked),
+                (Verdict::Allowed(now), asked) => return (now.claims == *claims).then_some(asked),
                 (Verdict::Unauthorized | Verdict::Forbidden, _) => return None,
                 (Verdict::Unavailable, _) => {
                     sleep(self.settings.interval.mul_f64(RETRY).clamp(RETRY_MIN, RETRY_MAX)).await;

@@ -1,0 +1,379 @@
+//! A service that is asked who a request is from. Its answers are cached for a bounded time, and concurrent requests
+//! with the same question share one.
+//!
+//! While a stream is open, the service is asked again: the last positive answer is valid for one interval. No log and no
+//! message contains a credential, a claim or a body. What is asked, and what an answer means, is the
+//! [forward auth](super::forward)'s or the [introspection](super::introspection)'s.
+
+mod answers;
+mod lease;
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Uri};
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+use answers::{Answers, Entry, Known};
+use lease::Lease;
+
+use super::revocations::unix_ms;
+use crate::access::{Authority, Binding, Principal, VALUE_BYTES_MAX, Waiter};
+use crate::http_client::{HttpClient, RequestError, RequestLimits, Response, TlsRoots};
+
+/// The longest response body, in bytes.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+/// The most concurrent requests to a service; others wait, within the time limit of one request.
+const ASKING_MAX: usize = 64;
+/// The longest time for which other requests use a negative response.
+const DENIED_CACHE_MAX: Duration = Duration::from_secs(1);
+/// How long a failure applies to requests with the same question.
+const FAILURE_CACHE: Duration = Duration::from_secs(1);
+/// The least time between two log lines about failures.
+const REPORT_PAUSE: Duration = Duration::from_secs(10);
+
+/// Where a service is, and how long its answers hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceSettings {
+    pub uri: Uri,
+    /// Whether no HTTP proxy is used.
+    pub is_direct: bool,
+    /// Absent, the system's authorities.
+    pub roots: Option<TlsRoots>,
+    /// How long other requests use a positive response.
+    pub cache: Duration,
+    /// How long a positive response is valid for an open stream.
+    pub interval: Duration,
+    /// The time limit of one request.
+    pub timeout: Duration,
+}
+
+/// Why a request is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ServiceError {
+    #[error("the credentials are not accepted")]
+    Unauthorized,
+    #[error("the authentication service denies access")]
+    Forbidden,
+    #[error("the authentication service is not available")]
+    Unavailable,
+}
+
+/// Why there is no decision. No message contains a header value or a byte of a body.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("the HTTP client could not be prepared")]
+    NoClient,
+    #[error("too many requests to the service are under way")]
+    Busy,
+    #[error("{0}")]
+    Unanswered(#[from] RequestError),
+    #[error("the response has status {0}")]
+    Status(u16),
+    #[error("the response is not the JSON object that it has to be")]
+    Body,
+}
+
+/// The decision of a service.
+#[derive(Clone, Debug)]
+pub(super) enum Verdict {
+    Allowed(Granted),
+    Unauthorized,
+    Forbidden,
+    /// No decision.
+    Unavailable,
+}
+
+pub(super) type Claims = Arc<Map<String, Value>>;
+
+/// Who an accepted request is from.
+#[derive(Clone, Debug)]
+pub(super) struct Granted {
+    pub(super) claims: Claims,
+    /// In milliseconds since the Unix epoch.
+    pub(super) expires_at: Option<i64>,
+}
+
+impl Verdict {
+    pub(super) fn outcome(&self) -> ServiceOutcome {
+        match self {
+            Self::Allowed(_) => ServiceOutcome::Allowed,
+            Self::Unauthorized => ServiceOutcome::Unauthorized,
+            Self::Forbidden => ServiceOutcome::Forbidden,
+            Self::Unavailable => ServiceOutcome::Unavailable,
+        }
+    }
+
+    /// The decision at this time: what has expired is not accepted.
+    fn now(self) -> Self {
+        match self {
+            Self::Allowed(Granted { expires_at: Some(end), .. }) if end <= unix_ms() => Self::Unauthorized,
+            verdict => verdict,
+        }
+    }
+}
+
+/// The kind of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceOutcome {
+    Allowed,
+    Unauthorized,
+    Forbidden,
+    Unavailable,
+}
+
+impl ServiceOutcome {
+    /// The label value in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// Callbacks.
+#[derive(Clone)]
+pub struct ServiceHooks {
+    /// Called for each response with its duration; `None` if it came from the cache.
+    pub on_answer: Arc<dyn Fn(ServiceOutcome, Option<Duration>) + Send + Sync>,
+    /// Called when the access of open streams was withdrawn.
+    pub on_withdrawal: Arc<dyn Fn() + Send + Sync>,
+    /// Called when a verification that a session waits for has ended.
+    pub on_verified: Arc<dyn Fn(Waiter) + Send + Sync>,
+}
+
+/// Interprets a response.
+pub(super) type Interpret = Box<dyn Fn(&Response) -> Result<Verdict, Failure> + Send + Sync>;
+
+/// Identifies a question: equal for two requests only if the same is sent.
+pub(super) type Key = [u8; 32];
+
+/// A request to a service, without its URL.
+pub struct Question {
+    request: Request<Bytes>,
+    key: Key,
+}
+
+impl Question {
+    pub(super) fn new(method: Method, headers: HeaderMap, body: Bytes, key: Sha256) -> Self {
+        let mut request = Request::new(body);
+        (*request.method_mut(), *request.headers_mut()) = (method, headers);
+        Self { request, key: key.finalize().into() }
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        self.request.headers()
+    }
+
+    #[cfg(test)]
+    pub(super) fn key(&self) -> Key {
+        self.key
+    }
+
+    #[cfg(test)]
+    pub(super) fn body(&self) -> &Bytes {
+        self.request.body()
+    }
+}
+
+/// What the principals of a service have in common.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kind {
+    /// The name in logs.
+    pub(super) name: &'static str,
+    pub(super) authority: Authority,
+    /// Whether a principal is accepted for the target of its request alone.
+    pub(super) is_for_one_target: bool,
+}
+
+/// Calls a service. Created once per configuration.
+pub(super) struct Service {
+    settings: ServiceSettings,
+    kind: Kind,
+    interpret: Interpret,
+    answers: Answers,
+    asking: Semaphore,
+    /// The same for open streams, so that requests of unknown clients cannot delay them.
+    confirming: Semaphore,
+    running: OnceLock<Running>,
+    /// The time of the last log line about a failure.
+    reported: Mutex<Option<Instant>>,
+}
+
+struct Running {
+    hooks: ServiceHooks,
+    /// `None` if TLS could not be initialized.
+    client: Option<HttpClient>,
+    runtime: Handle,
+}
+
+impl Service {
+    pub(super) fn new(settings: ServiceSettings, kind: Kind, interpret: Interpret) -> Self {
+        Self {
+            settings,
+            kind,
+            interpret,
+            answers: Answers::default(),
+            asking: Semaphore::new(ASKING_MAX),
+            confirming: Semaphore::new(ASKING_MAX),
+            running: OnceLock::new(),
+            reported: Mutex::default(),
+        }
+    }
+
+    /// Enables requests. Only the first call has an effect. Runs on tokio.
+    pub(super) fn start(&self, hooks: &ServiceHooks) {
+        self.running.get_or_init(|| {
+            let Self { settings, kind, .. } = self;
+            let client = if settings.is_direct { HttpClient::direct } else { HttpClient::trusting };
+            let client = client(settings.timeout, settings.roots.as_ref())
+                .map_err(|error| tracing::error!(service = kind.name, %error, "cannot ask the authentication service"));
+            Running { hooks: hooks.clone(), client: client.ok(), runtime: Handle::current() }
+        });
+    }
+
+    /// Sends requests from now on if the previous configuration does, so that none fails between the two.
+    pub(super) fn inherit(&self, before: &Self) {
+        if let Some(running) = before.running.get() {
+            let _entered = running.runtime.enter();
+            self.start(&running.hooks);
+        }
+    }
+
+    /// The runtime of its requests, and the callbacks, once requests are enabled.
+    pub(super) fn running(&self) -> Option<(&Handle, &ServiceHooks)> {
+        self.running.get().map(|running| (&running.runtime, &running.hooks))
+    }
+
+    pub(super) fn authority(&self) -> Authority {
+        self.kind.authority
+    }
+
+    /// The principal of a request, and how long ago the service was asked about it.
+    ///
+    /// # Errors
+    ///
+    /// The request is not accepted, or the service does not respond.
+    pub(super) async fn identify(self: &Arc<Self>, question: Question) -> Result<(Principal, Duration), ServiceError> {
+        let entry = self.answers.entry(question.key);
+        let (verdict, asked) = self.verdict(&entry, &question, Use::Cached).await;
+        let granted = match verdict {
+            Verdict::Allowed(granted) => granted,
+            Verdict::Unavailable => return Err(ServiceError::Unavailable),
+            denied => {
+                if entry.withdraw_lease() {
+                    self.withdrawn();
+                }
+                let is_forbidden = matches!(denied, Verdict::Forbidden);
+                return Err(if is_forbidden { ServiceError::Forbidden } else { ServiceError::Unauthorized });
+            }
+        };
+        let Granted { claims, expires_at } = granted;
+        let lease = entry.lease(&claims, || Lease::start(self.clone(), entry.clone(), question, claims.clone(), asked));
+        let principal = Principal { claims, expires_at, authority: self.kind.authority, standing: Some(lease) };
+        Ok((principal, asked.elapsed()))
+    }
+
+    /// The response to a question, and the time of its request. Concurrent requests with the same question share one.
+    async fn verdict(&self, entry: &Entry, question: &Question, answers: Use) -> (Verdict, Instant) {
+        let arrived = Instant::now();
+        let Ok(mut known) = timeout(self.settings.timeout, entry.known()).await else {
+            return (Verdict::Unavailable, arrived);
+        };
+        let is_usable = |known: &&Known| known.at >= arrived || (answers == Use::Cached && known.until > arrived);
+        if let Some(Known { verdict, asked, .. }) = known.as_ref().filter(is_usable) {
+            self.answered(verdict.outcome(), None);
+            return (verdict.clone().now(), *asked);
+        }
+        let asked = Instant::now();
+        let verdict = self.request(question, answers).await;
+        let at = Instant::now();
+        self.answered(verdict.outcome(), Some(at - asked));
+        let until = match verdict {
+            Verdict::Allowed(_) => asked + self.settings.cache,
+            Verdict::Unauthorized | Verdict::Forbidden => at + self.settings.cache.min(DENIED_CACHE_MAX),
+            Verdict::Unavailable => at + FAILURE_CACHE,
+        };
+        *known = Some(Known { verdict: verdict.clone(), asked, at, until });
+        (verdict, asked)
+    }
+
+    async fn request(&self, question: &Question, answers: Use) -> Verdict {
+        let turns = match answers {
+            Use::Cached => &self.asking,
+            Use::Current => &self.confirming,
+        };
+        self.ask(question, turns).await.unwrap_or_else(|failure| {
+            self.report(&failure);
+            Verdict::Unavailable
+        })
+    }
+
+    fn report(&self, failure: &Failure) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if reported.is_none_or(|at| at.elapsed() >= REPORT_PAUSE) {
+            *reported = Some(Instant::now());
+            let service = self.kind.name;
+            tracing::warn!(service, %failure, "the authentication service gives no answer; streams are refused");
+        }
+    }
+
+    async fn ask(&self, question: &Question, turns: &Semaphore) -> Result<Verdict, Failure> {
+        let client = self.running.get().and_then(|running| running.client.as_ref()).ok_or(Failure::NoClient)?;
+        let turn = timeout(self.settings.timeout, turns.acquire()).await;
+        let Ok(Ok(_turn)) = turn else { return Err(Failure::Busy) };
+        let mut request = question.request.clone();
+        *request.uri_mut() = self.settings.uri.clone();
+        let limits = RequestLimits { time: self.settings.timeout, body: BODY_BYTES_MAX };
+        let response = client.send(request, limits).await?;
+        Ok((self.interpret)(&response)?.now())
+    }
+
+    fn answered(&self, outcome: ServiceOutcome, took: Option<Duration>) {
+        if let Some(running) = self.running.get() {
+            (running.hooks.on_answer)(outcome, took);
+        }
+    }
+
+    fn withdrawn(&self) {
+        if let Some(running) = self.running.get() {
+            (running.hooks.on_withdrawal)();
+        }
+    }
+}
+
+/// The claims that routes bind, those that identify the subject, and these. Others of a response are dropped, because
+/// the service determines their size.
+pub(super) fn kept(claims: Map<String, Value>, bindings: &[Binding], names: &[&str]) -> Claims {
+    let others: Vec<_> = names.iter().filter_map(|name| Some((name, usable(claims.get(*name)?)?))).collect();
+    let all = Principal { claims: Arc::new(claims), expires_at: None, authority: Authority(0), standing: None };
+    let mut kept = all.claims_for(bindings.iter());
+    kept.extend(others.into_iter().map(|(name, value)| ((*name).to_owned(), value)));
+    Arc::new(kept)
+}
+
+/// A text or number of a bounded size.
+fn usable(value: &Value) -> Option<Value> {
+    match value {
+        Value::Number(_) => Some(value.clone()),
+        Value::String(text) if text.len() <= VALUE_BYTES_MAX => Some(value.clone()),
+        _ => None,
+    }
+}
+
+/// The acceptable responses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// A cached one.
+    Cached,
+    /// One that arrived after the question.
+    Current,
+}
