@@ -14,6 +14,7 @@ use crate::codec::json;
 use crate::codec::websocket::{self, Decoder, Message, Opcode, Step};
 use crate::route::{Found, OnGap, StreamRoute};
 
+use super::token::Verification;
 use super::{CloseReason, Now, Progress, Resume, Session, WriterContext};
 
 /// The longest command id that a response repeats, in bytes.
@@ -33,6 +34,8 @@ pub(super) struct WebSocketSide {
     pub(super) pong_due: Option<Instant>,
     /// Whether decoding stopped at [`FRAMES_PER_TURN`], so that complete frames may be left.
     has_more: bool,
+    /// Later messages wait for it.
+    pub(super) verification: Option<Verification>,
     commands: Allowance,
     frames: Allowance,
 }
@@ -115,6 +118,7 @@ impl WebSocketSide {
             last_read: now.instant,
             pong_due: None,
             has_more: false,
+            verification: None,
             commands: Allowance::full(route.websocket.commands_per_second, now.instant),
             frames: Allowance::full(route.websocket.frames_per_second, now.instant),
         }
@@ -148,15 +152,14 @@ impl Session {
     /// Whether complete frames may be left that were not processed: [`Self::read_on`] continues with them.
     pub fn has_frames(&self) -> bool {
         let has_more = || self.websocket.as_ref().is_some_and(|side| side.has_more);
-        self.closed.is_none()
-            && self.verification.as_ref().map_or_else(has_more, |verification| verification.has_ended())
+        self.closed.is_none() && self.verification().map_or_else(has_more, |verification| verification.has_ended())
     }
 
     /// Processes received frames, up to [`FRAMES_PER_TURN`]. Messages that arrive before the response is decided, or
     /// while a token is verified, wait, within the limit of one message.
     pub fn read_on(&mut self, context: &mut WriterContext<'_>) -> Vec<Refused> {
         let mut refused: Vec<_> = self.verified(context).into_iter().collect();
-        if self.is_unanswered() || self.verification.is_some() {
+        if self.is_unanswered() || self.verification().is_some() {
             let most = websocket::unread_max(self.request.route.websocket.message_bytes);
             if self.websocket.as_ref().is_some_and(|side| side.decoder.unread() > most) {
                 self.close(CloseReason::Protocol(websocket::Violation::TooBig));
@@ -165,7 +168,7 @@ impl Session {
         }
         let limits = self.request.route.websocket;
         for _ in 0..FRAMES_PER_TURN {
-            let is_reading = self.closed.is_none() && self.verification.is_none();
+            let is_reading = self.closed.is_none() && self.verification().is_none();
             let Some(side) = self.websocket.as_mut().filter(|_| is_reading) else { return refused };
             let step = side.decoder.next(limits.message_bytes);
             side.has_more = step != Ok(Step::Incomplete);

@@ -90,7 +90,6 @@ pub struct Session {
     /// The number of the session's own messages: part of their ids.
     messages: u64,
     websocket: Option<Box<command::WebSocketSide>>,
-    verification: Option<Box<token::Verification>>,
 }
 
 /// One subscription of a session.

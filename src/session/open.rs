@@ -86,7 +86,6 @@ impl Session {
             stray: 0,
             messages: 0,
             websocket,
-            verification: None,
             request: Box::new(request),
         }
     }
@@ -243,7 +242,7 @@ impl Session {
         let headers = format!("{headers}{}", self.request.headers.take().unwrap_or_default());
         self.push_first(problem::response(status, title, &headers, &body, now.unix_ms).into());
         self.subscriptions = Vec::new();
-        (self.websocket, self.verification) = (None, None);
+        self.websocket = None;
         self.answered = true;
         self.closed = Some(reason);
     }

@@ -95,7 +95,7 @@ impl Session {
             return true;
         }
         // A token that is being verified is not accepted yet, and was sent to the previous configuration.
-        let goes_on = reload.goes_on(&self.request).filter(|_| self.verification.is_none());
+        let goes_on = reload.goes_on(&self.request).filter(|_| self.verification().is_none());
         let Some(route) = goes_on else { return false };
         let source = |subscription: &Subscription| {
             let Subscription { route: old, selector, .. } = subscription;

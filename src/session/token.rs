@@ -104,7 +104,7 @@ impl Session {
                 match authenticator.authenticate(token, context.now.unix_ms, context.waiter()) {
                     Authentication::Done(verified) => self.renew(verified, context.now),
                     Authentication::Pending(verifying) => {
-                        self.verification = Some(Box::new(Verification { id, verifying }));
+                        self.wait_for(Verification { id, verifying });
                         return None;
                     }
                 }
@@ -140,16 +140,27 @@ impl Session {
         match authenticator.authenticate(&token, context.now.unix_ms, context.waiter()) {
             Authentication::Done(verified) => self.start_with(&id, verified, context),
             Authentication::Pending(verifying) => {
-                self.verification = Some(Box::new(Verification { id, verifying }));
+                self.wait_for(Verification { id, verifying });
                 None
             }
         }
     }
 
+    /// The verification that the WebSocket waits for.
+    pub(super) fn verification(&self) -> Option<&Verification> {
+        self.websocket.as_ref()?.verification.as_ref()
+    }
+
+    fn wait_for(&mut self, verification: Verification) {
+        if let Some(side) = &mut self.websocket {
+            side.verification = Some(verification);
+        }
+    }
+
     /// Continues with the result of a verification, if it has ended.
     pub(super) fn verified(&mut self, context: &mut WriterContext<'_>) -> Option<Refused> {
-        let verified = self.verification.as_ref()?.verifying.result()?;
-        let Verification { id, .. } = *self.verification.take()?;
+        let verified = self.verification()?.verifying.result()?;
+        let Verification { id, .. } = self.websocket.as_mut()?.verification.take()?;
         if self.request.is_unauthenticated() {
             return self.start_with(&id, verified, context);
         }
