@@ -12,7 +12,7 @@ DENY_CHECKS :=
 export SIDESTREAM_CLIENTS := $(CURDIR)/$(CLIENTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check coverage protocol clients kafka k8s identity manifests rules deps bench bench-peers bench-operations bench-hostile fuzz soak reloads deny clean
+.PHONY: help demo build test check coverage protocol clients kafka k8s manifests rules deps bench bench-peers bench-operations bench-hostile fuzz soak reloads deny clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -69,6 +69,7 @@ kafka: $(KAFKA)/installed ## Install Apache Kafka, which the tests start
 
 k8s: $(K8S)/installed ## Install the validators of Kubernetes manifests: schemas, kustomize, the API server's admission
 
+.PHONY: identity
 identity: $(IDENTITY)/installed ## Install Dex, an OpenID provider, and oauth2-proxy, which the tests start
 
 manifests: ## Regenerate the manifests of k8s/ from the binary
