@@ -266,11 +266,9 @@ impl Losses {
     /// Moves the position in a topic to where the client resumes, and records what it misses. Offsets before the window
     /// are left to the log, if it can be read.
     fn enter(&mut self, window: &TopicWindow, topic: &Topic, seen: &mut TopicPosition, has_log: bool) {
-        // A log or a partition that was created after the cursor has been read from its start.
-        let unseen = |from: usize| window.base.iter().skip(from).map(|base| if has_log { 0 } else { *base });
         if is_other(window.epoch, seen.epoch) {
             self.recreated.extend(rest_of_log(topic, &seen.next));
-            *seen = TopicPosition { epoch: window.epoch, next: unseen(0).collect() };
+            *seen = TopicPosition { epoch: window.epoch, next: self.unseen(window, topic, 0, has_log) };
             return;
         }
         let partitions = window.next.len();
@@ -302,7 +300,19 @@ impl Losses {
                 *position = base;
             }
         }
-        seen.next.extend(unseen(seen.next.len()));
+        seen.next.extend(self.unseen(window, topic, seen.next.len(), has_log));
+    }
+
+    /// The positions in partitions of which the client has received nothing, because they were created after its
+    /// cursor: these, and all after them. What has left the window is missing if there is no log.
+    fn unseen(&mut self, window: &TopicWindow, topic: &Topic, from: usize, has_log: bool) -> Vec<i64> {
+        if has_log {
+            return vec![0; window.base.len().saturating_sub(from)];
+        }
+        let bases = window.base.iter().copied().enumerate().skip(from);
+        self.retention
+            .extend(bases.clone().filter(|(_, base)| *base > 0).map(|(n, base)| range(topic, n, 0, base - 1)));
+        bases.map(|(_, base)| base).collect()
     }
 
     /// Records that the client may lack some of what precedes an offset.

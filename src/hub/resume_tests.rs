@@ -458,6 +458,31 @@ fn partitions_that_came_after_the_cursor_are_read_from_their_start() {
 }
 
 #[test]
+fn without_a_log_the_evicted_start_of_an_added_partition_or_a_recreated_topic_is_a_gap() {
+    let stream = stream(1, &["a"]);
+    let limits = WindowLimits { events: 2, bytes: usize::MAX };
+    let at = |epoch, next: &[i64]| {
+        let mut hub = Hub::new([("a".into(), limits)]);
+        hub.assign(&Assigned::new("a", epoch, next));
+        hub.go_live(&["a".into()]);
+        log(&[(0, 1), (0, 1), (0, 1), (0, 1)]).iter().for_each(|entry| {
+            hub.append(entry);
+        });
+        let seen = Positions(vec![TopicPosition { epoch: 3, next: vec![0] }]);
+        hub.plan_exact(&stream, seen, Ends::default(), &NoLog.limits()).gaps
+    };
+    let evicted = [range(&"a".into(), 1, 0, 1)];
+    let added = at(3, &[0, 0]);
+    assert_eq!((added.len(), added[0].cause, &added[0].ranges[..]), (1, GapCause::Retention, &evicted[..]));
+    let recreated = at(4, &[0, 0]);
+    assert_eq!(
+        recreated.iter().map(|gap| gap.cause).collect::<Vec<_>>(),
+        [GapCause::TopicRecreated, GapCause::Retention]
+    );
+    assert_eq!(recreated[1].ranges, evicted);
+}
+
+#[test]
 fn a_replay_that_is_too_slow_reports_the_lost_events() {
     let stream = stream(1, &["a"]);
     let mut hub = hub(2);
