@@ -12,7 +12,7 @@ DENY_CHECKS :=
 export SIDESTREAM_CLIENTS := $(CURDIR)/$(CLIENTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check coverage protocol clients kafka k8s manifests rules deps bench bench-peers bench-operations bench-hostile fuzz soak reloads deny clean
+.PHONY: help demo build test check coverage simulate protocol clients kafka k8s manifests rules deps bench bench-peers bench-operations bench-hostile fuzz soak reloads deny clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -28,6 +28,9 @@ test: ## Run every test; the last line is a summary
 
 soak: kafka ## Inject faults and check what clients receive (DURATION=300 SEED=1 HISTORY=file)
 	cargo test --locked --test soak -- --ignored --exact soak --nocapture
+
+simulate: ## Run the simulation of faults (SEEDS=1000, or SEED=7 HISTORY=file)
+	cargo test --release --locked --lib -- --exact simulation::no_seed_finds_a_violation --nocapture
 
 protocol: ## Run the protocol cases against a server (URL=http://host:port BROKERS=host:port)
 	SIDESTREAM_PROTOCOL_URL=$(URL) SIDESTREAM_PROTOCOL_BROKERS=$(BROKERS) \

@@ -66,6 +66,9 @@ pub mod rate;
 pub mod reserved;
 pub mod route;
 pub mod session;
+#[cfg(all(test, feature = "server"))]
+#[path = "../tests/simulation/mod.rs"]
+mod simulation;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod testing;
 /// For the fuzz targets, which cannot see what tests share.

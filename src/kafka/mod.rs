@@ -36,6 +36,9 @@ mod positions;
 mod probe;
 mod receive;
 mod retry;
+#[cfg(test)]
+#[path = "../../tests/simulation/reader.rs"]
+pub(crate) mod simulation;
 mod survey;
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,9 @@ mod event_spans;
 mod inbox;
 mod openings;
 mod shard;
+#[cfg(test)]
+#[path = "../../tests/simulation/writer.rs"]
+pub(crate) mod simulation;
 mod survey;
 mod tcp_info;
 #[cfg(test)]

@@ -9,10 +9,13 @@
 #![allow(clippy::print_stdout, reason = "the verdict is the output")]
 #![allow(unreachable_pub)] // Nothing is reachable from outside of a test binary.
 
+#[path = "../checker/judge.rs"]
 mod checker;
 mod client;
 mod falsify;
 mod flood;
+#[path = "../checker/history.rs"]
+#[allow(dead_code)] // The simulation uses all of it.
 mod history;
 mod log;
 mod personas;

@@ -13,6 +13,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub type Text = Arc<str>;
 
+/// In a log that replaces another one, in part or as a whole, offsets are larger by this much in the history: a place
+/// names one record.
+pub const GENERATION: i64 = 1 << 40;
+
 /// The prefix of the `uid` of a fence: the last record of its partition for its access scope.
 pub const FENCE: &str = "fence-";
 
@@ -51,6 +55,16 @@ pub enum Op {
         place: Place,
         uid: Text,
         acl: Text,
+    },
+    /// The log lost this record otherwise than by retention: no client has to receive it.
+    Lost {
+        #[serde(flatten)]
+        place: Place,
+    },
+    /// The log of a partition was replaced, in part or as a whole: later records have offsets of earlier ones.
+    Replaced {
+        topic: Text,
+        part: i32,
     },
     /// A response to a stream request. `last` is the cursor in the request.
     Open {
@@ -101,7 +115,7 @@ pub enum Op {
 }
 
 /// The position of a record in Kafka.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Place {
     pub topic: Text,
     pub part: i32,
@@ -109,6 +123,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// Its partition.
+    pub fn lane(&self) -> (Text, i32) {
+        (self.topic.clone(), self.part)
+    }
+
     /// From an event id, `topic:partition:offset`.
     pub fn of(id: &str) -> Option<Self> {
         let (rest, off) = id.rsplit_once(':')?;
@@ -143,6 +162,8 @@ pub enum Proto {
     Sse,
     Ndjson,
     Ws,
+    Length,
+    JsonSeq,
 }
 
 /// Which side ended a connection; `reset` if it broke.

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
-use crate::history::{FENCE, Op, Phase, Place, Proto, Range, Record, Text};
+use super::history::{FENCE, GENERATION, Op, Phase, Place, Proto, Range, Record, Text};
 
 /// The most violations that are described; all are counted.
 const FINDINGS_MAX: usize = 50;
@@ -44,6 +44,12 @@ pub struct Verdict {
 impl Verdict {
     /// Whether there is no violation, in a history that is long enough to have one.
     pub fn is_clean(&self) -> bool {
+        let [sse, ndjson, ws] = self.received();
+        let covered = [self.events, self.faults, self.reconnects, sse, ndjson, ws];
+        !self.has_violation() && covered.iter().all(|count| *count > 0)
+    }
+
+    pub fn has_violation(&self) -> bool {
         let wrong = [
             self.unreported_losses,
             self.duplicates,
@@ -52,9 +58,7 @@ impl Verdict {
             self.false_gaps,
             self.unreached,
         ];
-        let [sse, ndjson, ws] = self.received();
-        let covered = [self.events, self.faults, self.reconnects, sse, ndjson, ws];
-        wrong.iter().all(|count| *count == 0) && covered.iter().all(|count| *count > 0)
+        wrong.iter().any(|count| *count > 0)
     }
 
     fn received(&self) -> [u64; 3] {
@@ -132,8 +136,13 @@ pub fn judge(history: &[Record]) -> Verdict {
     verdict
 }
 
-/// The records of the log: by partition, by offset.
-struct Log<'h>(BTreeMap<Lane, BTreeMap<i64, Entry<'h>>>);
+/// The log.
+struct Log<'h> {
+    /// By partition, by offset.
+    lanes: BTreeMap<Lane, BTreeMap<i64, Entry<'h>>>,
+    /// Partitions whose logs were replaced, in part or as a whole.
+    replaced: BTreeSet<Lane>,
+}
 
 /// The partition of a topic.
 type Lane = (Text, i32);
@@ -141,30 +150,42 @@ type Lane = (Text, i32);
 struct Entry<'h> {
     uid: &'h Text,
     acl: &'h Text,
+    /// No client has to receive it.
+    is_lost: bool,
 }
 
 impl<'h> Log<'h> {
     /// A record of an idempotent producer occurs once: a duplicate in the log would hide duplicates at clients.
     fn of(history: &'h [Record], verdict: &mut Verdict) -> Self {
-        let mut log: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        let mut log = Self { lanes: BTreeMap::new(), replaced: BTreeSet::new() };
         let mut uids = BTreeSet::new();
         for Record { op, .. } in history {
-            if let Op::Log { place, uid, acl } = op {
-                log.entry((place.topic.clone(), place.part)).or_default().insert(place.off, Entry { uid, acl });
-                if !uids.insert(uid) {
-                    verdict.find(|v| &mut v.duplicates, || format!("the log holds {uid} twice, at {place:?} as well"));
+            match op {
+                Op::Log { place, uid, acl } => {
+                    let entry = Entry { uid, acl, is_lost: false };
+                    log.lanes.entry(place.lane()).or_default().insert(place.off, entry);
+                    if !uids.insert(uid) {
+                        let what = || format!("the log holds {uid} twice, at {place:?} as well");
+                        verdict.find(|v| &mut v.duplicates, what);
+                    }
                 }
+                Op::Lost { place } => {
+                    let entry = log.lanes.get_mut(&place.lane()).and_then(|lane| lane.get_mut(&place.off));
+                    entry.into_iter().for_each(|entry| entry.is_lost = true);
+                }
+                Op::Replaced { topic, part } => drop(log.replaced.insert((topic.clone(), *part))),
+                _ => {}
             }
         }
-        Self(log)
+        log
     }
 
     fn holds(&self, uid: &Text) -> bool {
-        self.0.values().flat_map(BTreeMap::values).any(|entry| entry.uid == uid)
+        self.lanes.values().flat_map(BTreeMap::values).any(|entry| entry.uid == uid)
     }
 
     fn get(&self, place: &Place) -> Option<&Entry<'h>> {
-        self.0.get(&(place.topic.clone(), place.part))?.get(&place.off)
+        self.lanes.get(&place.lane())?.get(&place.off)
     }
 
     /// Checks that an acknowledged record is in the log under the reported id.
@@ -218,7 +239,7 @@ impl<'h> Client<'h> {
             let what = || format!("client {name} got {uid} at {place:?}, which is {}'s", entry.acl);
             return verdict.find(|v| &mut v.unauthorized, what);
         }
-        let lane = self.lanes.entry((place.topic.clone(), place.part)).or_default();
+        let lane = self.lanes.entry(place.lane()).or_default();
         let next = lane.next;
         lane.next = next.max(place.off + 1);
         let is_new = !lane.offsets.contains_key(&place.off);
@@ -233,12 +254,16 @@ impl<'h> Client<'h> {
     /// Finds missing records.
     fn settle(&self, name: usize, log: &Log<'h>, verdict: &mut Verdict) {
         let mut reached = self.ended;
-        for (lane, entries) in log.0.iter().filter(|((topic, _), _)| self.topics.contains(topic)) {
+        for (lane, entries) in log.lanes.iter().filter(|((topic, _), _)| self.topics.contains(topic)) {
             let (unseen, reported) = (Seen::default(), self.gaps_of(lane));
             let seen = self.lanes.get(lane).unwrap_or(&unseen);
+            // Of a replaced log, a gap does not say which of two records with one offset it names.
+            let is_replaced = log.replaced.contains(lane);
             for (off, entry) in entries.iter().filter(|(_, entry)| self.scope.contains(entry.acl)) {
-                let reported = reported.iter().find(|(_, range)| (range.from..=range.to).contains(off));
+                let named = off % GENERATION;
+                let reported = reported.iter().find(|(_, range)| (range.from..=range.to).contains(&named));
                 match (seen.offsets.contains_key(off), reported) {
+                    (true, _) if is_replaced => {}
                     (true, None) => {}
                     (true, Some((_, range))) => {
                         let what = || {
@@ -246,9 +271,10 @@ impl<'h> Client<'h> {
                         };
                         verdict.find(|v| &mut v.false_gaps, what);
                     }
-                    (false, Some((when, _))) if seen.follower(*off).is_none_or(|next| *when < next) => {
+                    (false, Some((when, _))) if is_replaced || seen.follower(*off).is_none_or(|next| *when < next) => {
                         verdict.reported += 1;
                     }
+                    (false, _) if entry.is_lost => {}
                     // A client that stopped early may miss records after its last one, which makes it unreached.
                     (false, _) if self.ended || *off < seen.next => {
                         let what = || format!("client {name} never got {} at {lane:?} {off}", entry.uid);
@@ -280,8 +306,8 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
+    use super::super::history::By;
     use super::*;
-    use crate::history::By;
 
     const MINE: &str = "a/u0";
     const THEIRS: &str = "b/u0";
@@ -424,6 +450,26 @@ mod tests {
     fn a_crash_is_never_clean() {
         let crash = Op::Crash { replica: 0, status: "signal 11".into() };
         assert_eq!(judge(&[Record { t: 0, op: crash }]).crashes, 1);
+    }
+
+    #[test]
+    fn a_record_that_the_log_lost_may_be_missing_and_must_not_come_twice() {
+        let lost = |off| Op::Lost { place: place(0, off) };
+        assert_eq!(of([recv(0, 0), recv(0, 3), recv(0, 4), lost(1)]), [0; 6]);
+        assert_eq!(of([recv(0, 0), recv(0, 1), recv(0, 1), recv(0, 3), recv(0, 4), lost(1)]), [0, 1, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_gap_in_a_replaced_log_names_any_record_of_its_offsets() {
+        let replaced = || Op::Replaced { topic: "t".into(), part: 0 };
+        let all = [recv(0, 0), recv(0, 1), gap("truncated", 1, 3), recv(0, 3), recv(0, 4), replaced()];
+        assert_eq!(of(all), [0; 6]);
+        let records = [log(MINE, 0, 0), log(MINE, 0, GENERATION + 1)];
+        let missed = |gaps: Vec<Op>| {
+            let received = [open(), recv(0, 0), replaced()].into_iter().chain(gaps);
+            counts(records.clone().into_iter().chain(received).chain(fence(0, GENERATION + 2)).chain([end()]))
+        };
+        assert_eq!((missed(vec![]), missed(vec![gap("overflow", 1, 1)])), ([1, 0, 0, 0, 0, 0], [0; 6]));
     }
 
     #[test]
