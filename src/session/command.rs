@@ -1,10 +1,9 @@
 //! Messages of WebSocket clients: decodes frames to commands, and sends exactly one response per command.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
@@ -14,14 +13,9 @@ use crate::codec::json;
 use crate::codec::websocket::{self, Decoder, Message, Opcode, Step};
 use crate::route::{Found, OnGap, StreamRoute};
 
+use super::message::{Command, parse, quoted};
 use super::token::Verification;
 use super::{CloseReason, Now, Progress, Resume, Session, WriterContext};
-
-/// The longest command id that a response repeats, in bytes.
-const ID_BYTES_MAX: usize = 256;
-
-/// The longest quotation of a client's text in a response, in bytes.
-const QUOTED_BYTES_MAX: usize = 256;
 
 /// Frames of one WebSocket that are decoded per turn.
 pub(super) const FRAMES_PER_TURN: usize = 64;
@@ -74,27 +68,6 @@ impl Refused {
             Self::Quota => "quota",
         }
     }
-}
-
-/// A bare `{"command": ...}`, or a complete message.
-#[derive(Deserialize)]
-#[serde(expecting = "an object")]
-struct Incoming {
-    id: Option<Value>,
-    r#type: Option<String>,
-    data: Option<Command>,
-    #[serde(flatten)]
-    bare: Command,
-}
-
-#[derive(Deserialize)]
-#[serde(expecting = "an object")]
-pub(super) struct Command {
-    command: Option<String>,
-    resource: Option<String>,
-    since: Option<String>,
-    pub(super) token: Option<String>,
-    pub(super) events: Option<Value>,
 }
 
 /// The result is raw JSON: the numbers of an event are not re-encoded.
@@ -392,47 +365,6 @@ impl Session {
         let full = || (Refused::Subscription, "the route's limit of streams is reached".to_owned());
         taken.map(Some).ok_or_else(full)
     }
-}
-
-/// The id of a message to repeat, and its command, or why it is invalid.
-pub(super) fn parse(text: &str) -> (Value, Result<Command, String>) {
-    match serde_json::from_str::<Incoming>(text) {
-        Ok(incoming) => incoming.parts(),
-        Err(error) => (Value::Null, Err(format!("not a command: {}", quoted(&error.to_string())))),
-    }
-}
-
-impl Command {
-    pub(super) fn is_authenticate(&self) -> bool {
-        self.command.as_deref() == Some("authenticate")
-    }
-}
-
-impl Incoming {
-    /// The id to repeat, and the command.
-    fn parts(self) -> (Value, Result<Command, String>) {
-        let id = match self.id {
-            Some(Value::String(id)) if id.len() <= ID_BYTES_MAX => Value::String(id),
-            Some(Value::Number(id)) => Value::Number(id),
-            _ => Value::Null,
-        };
-        let command = match (self.r#type.as_deref(), self.data) {
-            (Some("command"), Some(data)) => Ok(data),
-            (Some("command"), None) => Err("a command has `data`".to_owned()),
-            (Some(other), _) => Err(format!("clients send messages of type `command`, not `{}`", quoted(other))),
-            (None, Some(data)) if data.command.is_some() => Ok(data),
-            (None, _) => Ok(self.bare),
-        };
-        (id, command)
-    }
-}
-
-/// The beginning of a client's text, for a quotation in a response.
-fn quoted(text: &str) -> Cow<'_, str> {
-    if text.len() <= QUOTED_BYTES_MAX {
-        return text.into();
-    }
-    format!("{}...", &text[..text.floor_char_boundary(QUOTED_BYTES_MAX)]).into()
 }
 
 pub(super) fn result(value: &impl Serialize) -> Answer {

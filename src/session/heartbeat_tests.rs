@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::tests::{Bench, masked, resume};
 use super::*;
 use crate::codec::websocket::{Opcode, frame};
-use crate::route::OnGap;
+use crate::route::{HeartbeatForm, OnGap};
 
 #[test]
 fn only_an_idle_stream_sends_heartbeats() {

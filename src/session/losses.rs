@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use super::WriterContext;
-use super::catch_up::PARTITIONS_AHEAD;
+use super::log_reading::PARTITIONS_AHEAD;
 use crate::event::{Entry, Epoch, Gap, GapCause, GapRange, Topic};
 use crate::hub::{Lookup, Place, Replay, cut};
 use crate::route::Stream;

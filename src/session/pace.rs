@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::command::{Answer, Command, Refused, result};
+use super::command::{Answer, Refused, result};
+use super::message::Command;
 use super::{ITEMS_PER_WRITE, Now, Request, Session};
 use crate::quota::{Buckets, Meter, Rates};
 use crate::rate::Rate;

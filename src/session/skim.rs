@@ -11,7 +11,7 @@ use crate::hub::{Lookup, Page, Place, Replay};
 use crate::route::Stream;
 
 use super::WriterContext;
-use super::catch_up::PARTITIONS_AHEAD;
+use super::log_reading::PARTITIONS_AHEAD;
 
 /// The most chunks that are counted before other tasks run.
 const PAGES_PER_TURN: usize = 64;

@@ -11,7 +11,8 @@ use crate::access::{Authentication, Authenticator, Binding, NotAuthenticated, Pr
 use crate::admission::{self, Admitted, Caller, NoSlot};
 use crate::codec::json;
 
-use super::command::{self, Answer, Command, Refused, result};
+use super::command::{Answer, Refused, result};
+use super::message::{Command, parse};
 use super::{CloseReason, Now, Session, WriterContext};
 
 /// How long before `exp` the client is notified: this share of the remaining time at acceptance...
@@ -132,7 +133,7 @@ impl Session {
 
     /// Authenticates a WebSocket that was opened without a token by its first message, and starts it.
     pub(super) fn first_message(&mut self, text: &str, context: &mut WriterContext<'_>) -> Option<Refused> {
-        let (id, command) = command::parse(text);
+        let (id, command) = parse(text);
         let token = command.ok().filter(Command::is_authenticate).and_then(|command| command.token);
         let Some((token, authenticator)) = token.zip(self.authenticator()) else {
             return self.fail_first(CloseReason::AuthenticationFailed);
