@@ -1,15 +1,18 @@
-//! The cost of single operations: decoding a record, encoding an event, appending it to the window, matching it with
-//! the index, and routing. `cargo bench --bench pieces`; `end_to_end` measures the whole and includes these figures.
+//! The cost of single operations: decoding a record, encoding an event, writing it, appending it to the window,
+//! matching it with the index, and routing. `cargo bench --bench pieces`; `end_to_end` measures the whole and includes
+//! these figures.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark ends where its input is wrong")]
 
 use std::hint::black_box;
+use std::io::{IoSlice, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use sidestream::access::Selector;
-use sidestream::codec::Form;
+use sidestream::codec::{Form, Parts, TransferCoding};
 use sidestream::decode::{Decoder, Record, Shape};
 use sidestream::event::{Assigned, Entry, Event, Topic};
 use sidestream::hub::{Hub, Index, Subscriber, WindowLimits};
@@ -66,9 +69,45 @@ fn encoding(criterion: &mut Criterion) {
     let event = decode(&mut decoder(), 1, &value(1));
     for transport in Transport::ALL {
         let (data, frames, event_field) = (DataForm::Envelope, WebSocketFrames::Text, EventField::None);
-        let form = Form { transport, data, event_field, frames, chunked: true }.relevant();
+        let form = Form { transport, data, event_field, frames }.relevant();
         criterion.bench_function(&format!("encode_{}", transport.as_str()), |bencher| {
             bencher.iter(|| form.event(black_box(&event), CURSOR));
+        });
+    }
+}
+
+/// The cost of a write by the way in which its parts are passed to the kernel.
+fn writing(criterion: &mut Criterion) {
+    const EVENTS: usize = 64;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    server.set_nodelay(true).unwrap();
+    let coding = TransferCoding::Chunked;
+    for bytes in [220, 2048] {
+        let event = vec![b'x'; bytes];
+        let (before, after) = (coding.before(bytes), coding.after(bytes));
+        let mut received = vec![0; EVENTS * coding.len(bytes)];
+        let mut buffer = Vec::new();
+        criterion.bench_function(&format!("write_copied_{bytes}"), |bencher| {
+            bencher.iter(|| {
+                let mut parts = Parts::new(&mut buffer);
+                for _ in 0..EVENTS {
+                    parts.copy(before.as_ref());
+                    parts.copy(black_box(&event));
+                    parts.copy(after);
+                }
+                server.write_all(parts.only().unwrap()).unwrap();
+                client.read_exact(&mut received).unwrap();
+            });
+        });
+        criterion.bench_function(&format!("write_vectored_{bytes}"), |bencher| {
+            bencher.iter(|| {
+                let event = black_box(&event);
+                let parts = [before.as_ref(), event, after].map(IoSlice::new).repeat(EVENTS);
+                assert_eq!(server.write_vectored(&parts).unwrap(), received.len());
+                client.read_exact(&mut received).unwrap();
+            });
         });
     }
 }
@@ -94,7 +133,6 @@ fn index(criterion: &mut Criterion) {
         data: DataForm::Envelope,
         event_field: EventField::None,
         frames: WebSocketFrames::Text,
-        chunked: true,
     };
     for user in 0..USERS {
         let Ok(selector) = Selector::default().with(&"user".into(), &format!("user-{user:05}"), None, None) else {
@@ -162,5 +200,5 @@ fn brief() -> Criterion {
         .configure_from_args()
 }
 
-criterion_group! { name = pieces; config = brief(); targets = decoding, encoding, hub, index, routes }
+criterion_group! { name = pieces; config = brief(); targets = decoding, encoding, writing, hub, index, routes }
 criterion_main!(pieces);

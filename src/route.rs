@@ -224,10 +224,10 @@ pub struct StreamRoute {
 }
 
 impl StreamRoute {
-    /// The form of its events on a transport. `http11`: the response body may have chunks.
-    pub fn form(&self, transport: Transport, http11: bool) -> Form {
+    /// The form of its events on a transport.
+    pub fn form(&self, transport: Transport) -> Form {
         let Self { data, event_field, frames, .. } = *self;
-        Form { transport, data, event_field, frames, chunked: http11 }.relevant()
+        Form { transport, data, event_field, frames }.relevant()
     }
 
     /// The key whose values a WebSocket client may choose among, with its binding: one that the path binds, or else one

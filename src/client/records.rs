@@ -196,13 +196,13 @@ mod tests {
         let event = crate::testing::event("o", 0, 4, &[("k", r#"] , \"[{"#)]);
         let gap = br#"{"type":"gap","cursor":"o:0:9"}"#;
         for transport in Transport::framings() {
-            let form = crate::testing::route("/x").form(transport, false);
+            let form = crate::testing::route("/x").form(transport);
             let control = Control { kind: "gap", data: gap.to_vec(), cursor: Some(b"o:0:9"), number: 1, unix_ms: 0 };
             let records = [form.event(&event, b"o:0:4"), form.control(control), form.event(&event, b"o:0:4")].concat();
             let heartbeat = form.keep_alive(&mut || None).unwrap_or_default();
-            let end = form.end(&Goodbye { retry_ms: Some(5), close: None });
-            let first = form.separator().len();
-            let stream = [&form.start()[..], &records[first..], &heartbeat, &end].concat();
+            let end = form.goodbye(&Goodbye { retry_ms: Some(5), close: None });
+            let first = usize::from(form.separator().is_some());
+            let stream = [form.start(), &records[first..], &heartbeat, &end].concat();
             for piece in 1..stream.len() {
                 let items = read(transport, &stream, piece);
                 let items: Vec<_> = items.iter().filter(|(kind, ..)| *kind != Kind::Silent).collect();
@@ -217,10 +217,10 @@ mod tests {
     #[test]
     fn heartbeats_are_seen_as_they_come() {
         for transport in Transport::framings() {
-            let form = crate::testing::route("/x").form(transport, false);
+            let form = crate::testing::route("/x").form(transport);
             let Some(heartbeat) = form.keep_alive(&mut || None) else { continue };
             let mut parser = Parser::new(transport.row().reader().unwrap());
-            parser.feed(&form.start(), |_| {}).unwrap();
+            parser.feed(form.start(), |_| {}).unwrap();
             for _ in 0..2 {
                 let mut items = Vec::new();
                 parser.feed(&heartbeat, |item| items.push(item)).unwrap();

@@ -1,8 +1,9 @@
 //! The form of a connection's bytes: its transport, and the options of its route that affect the encoding of events.
 
+use std::num::NonZeroU8;
+
 use bytes::Bytes;
 
-use super::http;
 use super::transport::{Control, Goodbye, Transport};
 use crate::event::{Event, FrameKey};
 
@@ -36,15 +37,12 @@ pub struct Form {
     pub data: DataForm,
     pub event_field: EventField,
     pub frames: WebSocketFrames,
-    /// Each frame is an HTTP/1.1 chunk (RFC 9112 section 7.1).
-    pub chunked: bool,
 }
 
 /// The bits of each part in the key of a form.
 const DATA_BIT: u32 = 4;
 const EVENT_FIELD_BIT: u32 = 5;
-const CHUNKED_BIT: u32 = 6;
-const FRAMES_BIT: u32 = 7;
+const FRAMES_BIT: u32 = 6;
 
 const _: () = assert!(Transport::ALL.len() <= 1 << DATA_BIT, "a form's name has no room for another transport");
 
@@ -66,7 +64,6 @@ impl Form {
         let form = self.transport as u8
             | (self.data as u8) << DATA_BIT
             | (self.event_field as u8) << EVENT_FIELD_BIT
-            | u8::from(self.chunked) << CHUNKED_BIT
             | (self.frames as u8) << FRAMES_BIT;
         FrameKey::new(stream_id, form)
     }
@@ -79,7 +76,6 @@ impl Form {
             transport: Transport::ALL[transport.min(Transport::ALL.len() - 1)],
             data: if bit(DATA_BIT) { DataForm::Payload } else { DataForm::Envelope },
             event_field: if bit(EVENT_FIELD_BIT) { EventField::Type } else { EventField::None },
-            chunked: bit(CHUNKED_BIT),
             frames: if bit(FRAMES_BIT) { WebSocketFrames::Binary } else { WebSocketFrames::Text },
         }
     }
@@ -94,44 +90,38 @@ impl Form {
         self.separated(self.transport.row().control(record))
     }
 
-    /// The prefix of every record except for the first one of a stream; empty if the transport has no separators.
-    pub fn separator(self) -> Bytes {
-        self.framed(Bytes::from_static(self.transport.row().separator()))
+    /// The first byte of every record except for the first one of a stream, if the transport has separators.
+    pub fn separator(self) -> Option<NonZeroU8> {
+        self.transport.row().separator()
     }
 
     /// The bytes directly after the response head.
-    pub fn start(self) -> Bytes {
-        self.framed(Bytes::from_static(self.transport.row().start()))
+    pub fn start(self) -> &'static [u8] {
+        self.transport.row().start()
     }
 
     /// The bytes before the first record; empty if the transport has none.
     pub fn priming(self, retry_ms: u64, cursor: Option<&[u8]>) -> Bytes {
-        self.framed(self.transport.row().priming(retry_ms, cursor))
+        self.transport.row().priming(retry_ms, cursor).into()
     }
 
     /// A heartbeat that is invisible to scripts, if the transport has one. `cursor` is called only if the heartbeat
     /// contains the client's position.
     pub fn keep_alive(self, cursor: &mut dyn FnMut() -> Option<String>) -> Option<Bytes> {
-        self.transport.row().keep_alive(cursor).map(|bytes| self.framed(bytes))
+        self.transport.row().keep_alive(cursor).map(Bytes::from)
     }
 
-    /// The end of the stream: the transport's closing bytes, and the end of the body.
-    pub fn end(self, goodbye: &Goodbye) -> Bytes {
-        let goodbye = self.framed(self.transport.row().goodbye(goodbye));
-        if self.chunked { [&goodbye, http::LAST_CHUNK].concat().into() } else { goodbye }
+    /// The closing bytes of the transport.
+    pub fn goodbye(self, goodbye: &Goodbye) -> Vec<u8> {
+        self.transport.row().goodbye(goodbye)
     }
 
-    /// A record after its separator. The separator is a chunk of its own, so that removing it leaves whole chunks.
-    fn separated(self, record: Vec<u8>) -> Bytes {
-        if self.transport.row().separator().is_empty() {
-            return self.framed(record);
+    /// A record after its separator.
+    fn separated(self, mut record: Vec<u8>) -> Bytes {
+        if let Some(separator) = self.separator() {
+            record.insert(0, separator.get());
         }
-        [self.separator(), self.framed(record)].concat().into()
-    }
-
-    /// A part of the stream, wrapped in an HTTP chunk if the connection is chunked.
-    fn framed(self, part: impl AsRef<[u8]> + Into<Bytes>) -> Bytes {
-        if self.chunked { http::chunk(part.as_ref()).into() } else { part.into() }
+        record.into()
     }
 }
 

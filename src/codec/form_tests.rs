@@ -5,12 +5,11 @@ use crate::testing::event;
 
 fn forms() -> impl Iterator<Item = Form> {
     Transport::ALL.into_iter().flat_map(|transport| {
-        (0..16).map(move |bits| Form {
+        (0..8).map(move |bits| Form {
             transport,
             data: if bits & 1 == 0 { DataForm::Envelope } else { DataForm::Payload },
             event_field: if bits & 2 == 0 { EventField::None } else { EventField::Type },
-            chunked: bits & 4 != 0,
-            frames: if bits & 8 == 0 { WebSocketFrames::Text } else { WebSocketFrames::Binary },
+            frames: if bits & 4 == 0 { WebSocketFrames::Text } else { WebSocketFrames::Binary },
         })
     })
 }
@@ -18,7 +17,7 @@ fn forms() -> impl Iterator<Item = Form> {
 #[test]
 fn every_form_has_a_name_of_its_own() {
     let names: std::collections::HashSet<_> = forms().map(|form| form.key(7)).collect();
-    assert_eq!(names.len(), 16 * Transport::ALL.len());
+    assert_eq!(names.len(), 8 * Transport::ALL.len());
     for form in forms() {
         assert_eq!(Form::of(form.key(7)), form);
         assert_eq!(form.key(7).stream_id(), 7);
@@ -39,7 +38,7 @@ fn no_event_resembles_a_control_record() {
     };
     let show = |transport, event: &Event| {
         let (event_field, frames) = (EventField::Type, WebSocketFrames::Text);
-        let form = Form { transport, data: DataForm::Payload, event_field, frames, chunked: false };
+        let form = Form { transport, data: DataForm::Payload, event_field, frames };
         String::from_utf8(form.event(event, b"orders:0:4").to_vec()).unwrap()
     };
     for (theirs, sent) in [("gap", "gap_"), ("gap_", "gap__"), ("error", "error_"), ("paid", "paid")] {
@@ -54,26 +53,23 @@ fn no_event_resembles_a_control_record() {
 #[test]
 fn golden_bytes_of_an_event() {
     let event = event("orders", 0, 4, &[("orderId", "order-1")]);
-    let show = |transport, data, event_field, chunked, cursor: &str| {
-        let form = Form { transport, data, event_field, chunked, frames: WebSocketFrames::Text };
+    let show = |transport, data, event_field, cursor: &str| {
+        let form = Form { transport, data, event_field, frames: WebSocketFrames::Text };
         String::from_utf8(form.event(&event, cursor.as_bytes()).to_vec()).unwrap()
     };
     use {DataForm::*, EventField as Field, Transport::*};
     let envelope = r#"{"id":"orders:0:4","ts":4,"type":"test","orderId":"order-1","data":{"n":4}}"#;
-    assert_eq!(show(Sse, Envelope, Field::None, false, "orders:0:4"), format!("id: orders:0:4\ndata: {envelope}\n\n"));
+    assert_eq!(show(Sse, Envelope, Field::None, "orders:0:4"), format!("id: orders:0:4\ndata: {envelope}\n\n"));
+    assert_eq!(show(Sse, Payload, Field::Type, "orders:0:4~AQ"), "id: orders:0:4~AQ\nevent: test\ndata: {\"n\":4}\n\n");
+    assert_eq!(show(Sse, Payload, Field::None, "orders:0:4"), "id: orders:0:4\ndata: {\"n\":4}\n\n");
+    assert_eq!(show(Ndjson, Envelope, Field::None, "orders:0:4"), format!("{envelope}\n"));
     assert_eq!(
-        show(Sse, Payload, Field::Type, false, "orders:0:4~AQ"),
-        "id: orders:0:4~AQ\nevent: test\ndata: {\"n\":4}\n\n"
-    );
-    assert_eq!(show(Sse, Payload, Field::None, true, "orders:0:4"), "1e\r\nid: orders:0:4\ndata: {\"n\":4}\n\n\r\n");
-    assert_eq!(show(Ndjson, Envelope, Field::None, false, "orders:0:4"), format!("{envelope}\n"));
-    assert_eq!(
-        show(Ndjson, Envelope, Field::None, false, "orders:0:4~AQ"),
+        show(Ndjson, Envelope, Field::None, "orders:0:4~AQ"),
         "{\"id\":\"orders:0:4\",\"cursor\":\"orders:0:4~AQ\",\"ts\":4,\"type\":\"test\",\"orderId\":\"order-1\",\"data\":{\"n\":4}}\n"
     );
-    assert_eq!(show(Ndjson, Payload, Field::None, false, "orders:0:4"), "{\"n\":4}\n");
+    assert_eq!(show(Ndjson, Payload, Field::None, "orders:0:4"), "{\"n\":4}\n");
     let frames = WebSocketFrames::Text;
-    let form = Form { transport: WebSocket, data: Payload, event_field: Field::None, chunked: false, frames };
+    let form = Form { transport: WebSocket, data: Payload, event_field: Field::None, frames };
     let text = r#"{"id":"orders:0:4","type":"event","timestamp":"1970-01-01T00:00:00.004Z","cursor":"orders:0:4~AQ","data":{"n":4}}"#;
     let message = form.event(&event, b"orders:0:4~AQ");
     assert_eq!(&message[..], [&[0x81, text.len() as u8], text.as_bytes()].concat());
@@ -85,13 +81,7 @@ fn golden_bytes_of_an_event() {
 #[test]
 fn golden_bytes_of_framings() {
     let event = event("orders", 0, 4, &[]);
-    let form = |transport, data| Form {
-        transport,
-        data,
-        event_field: EventField::None,
-        frames: WebSocketFrames::Text,
-        chunked: false,
-    };
+    let form = |transport, data| Form { transport, data, event_field: EventField::None, frames: WebSocketFrames::Text };
     let gap = || Control { kind: "gap", data: b"{}".to_vec(), cursor: None, number: 1, unix_ms: 0 };
     let goodbye = Goodbye { retry_ms: Some(1), close: None };
     let envelope = r#"{"id":"orders:0:4","ts":4,"type":"test","data":{"n":4}}"#;
@@ -102,21 +92,16 @@ fn golden_bytes_of_framings() {
     assert_eq!(length.event(&event, cursor), format!("55\n{envelope}"));
     assert_eq!(form(Transport::Length, DataForm::Payload).event(&event, cursor), "7\n{\"n\":4}");
     assert_eq!(length.control(gap()), "2\n{}");
-    assert_eq!((silent(length), length.end(&goodbye)), (None, "".into()));
+    assert_eq!((silent(length), length.goodbye(&goodbye)), (None, vec![]));
 
     let json_seq = form(Transport::JsonSeq, DataForm::Envelope);
     assert_eq!(json_seq.event(&event, cursor), format!("\x1e{envelope}\n"));
     assert_eq!(json_seq.control(gap()), "\x1e{}\n");
-    assert_eq!((silent(json_seq), json_seq.end(&goodbye)), (Some("\x1e".into()), "".into()));
+    assert_eq!((silent(json_seq), json_seq.goodbye(&goodbye)), (Some("\x1e".into()), vec![]));
 
     let array = form(Transport::JsonArray, DataForm::Envelope);
-    assert_eq!((array.start(), array.separator()), ("[\n".into(), ",".into()));
+    assert_eq!((array.start(), array.separator()), (&b"[\n"[..], NonZeroU8::new(b',')));
     assert_eq!(array.event(&event, cursor), format!(",{envelope}\n"));
     assert_eq!(array.control(gap()), ",{}\n");
-    assert_eq!((silent(array), array.end(&goodbye)), (Some("\n".into()), "]\n".into()));
-
-    let chunked = Form { chunked: true, ..array };
-    assert_eq!((chunked.start(), chunked.separator()), ("2\r\n[\n\r\n".into(), "1\r\n,\r\n".into()));
-    assert_eq!(chunked.control(gap()), "1\r\n,\r\n3\r\n{}\n\r\n");
-    assert_eq!(chunked.end(&goodbye), "2\r\n]\n\r\n0\r\n\r\n");
+    assert_eq!((silent(array), array.goodbye(&goodbye)), (Some("\n".into()), b"]\n".to_vec()));
 }

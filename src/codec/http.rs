@@ -1,10 +1,9 @@
-//! HTTP/1.1 for streams outside of the proxy: response heads and chunks (RFC 9112).
+//! HTTP/1.1 for streams outside of the proxy: response heads (RFC 9112).
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
-/// The end of a chunked body.
-pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+use super::TransferCoding;
 
 /// Keeps intermediaries from buffering, storing or transforming a stream.
 const UNBUFFERED: &str = "Cache-Control: no-cache, no-store, no-transform\r\nX-Accel-Buffering: no\r\n";
@@ -22,19 +21,22 @@ pub struct Handshake {
 /// enabled; `headers` are complete lines.
 pub fn stream_head(
     content_type: &str,
-    chunked: bool,
+    coding: TransferCoding,
     persists: bool,
     batch: Option<u32>,
     headers: &str,
     unix_ms: i64,
 ) -> Vec<u8> {
-    let framing = if chunked { "Transfer-Encoding: chunked\r\n" } else { "" };
-    let connection = if chunked && persists { "keep-alive" } else { "close" };
+    let (coding, may_persist) = match coding {
+        TransferCoding::Chunked => ("Transfer-Encoding: chunked\r\n", true),
+        TransferCoding::None => ("", false),
+    };
+    let connection = if may_persist && persists { "keep-alive" } else { "close" };
     let date = date(unix_ms);
     let batch = batch.map(|events| format!("X-Batch-Size: {events}\r\n")).unwrap_or_default();
     format!(
         "HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Type: {content_type}\r\n{UNBUFFERED}{batch}{headers}Connection: \
-         {connection}\r\n{framing}\r\n"
+         {connection}\r\n{coding}\r\n"
     )
     .into_bytes()
 }
@@ -55,18 +57,6 @@ pub fn websocket_head(handshake: &Handshake, headers: &str, unix_ms: i64) -> Vec
     head.into_bytes()
 }
 
-/// One chunk; empty for an empty body, because an empty chunk would end the response.
-pub fn chunk(body: &[u8]) -> Vec<u8> {
-    if body.is_empty() {
-        return Vec::new();
-    }
-    let mut bytes = Vec::with_capacity(body.len() + 12);
-    bytes.extend_from_slice(format!("{:x}\r\n", body.len()).as_bytes());
-    bytes.extend_from_slice(body);
-    bytes.extend_from_slice(b"\r\n");
-    bytes
-}
-
 /// The value of `Date` (RFC 9110 section 6.6.1) for milliseconds since the Unix epoch.
 pub(super) fn date(unix_ms: i64) -> httpdate::HttpDate {
     let since_epoch = Duration::from_millis(u64::try_from(unix_ms).unwrap_or(0));
@@ -78,17 +68,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chunks_concatenate() {
-        assert_eq!(
-            [chunk(b"data: 1\n\n"), chunk(&[b'x'; 16])].concat(),
-            b"9\r\ndata: 1\n\n\r\n10\r\nxxxxxxxxxxxxxxxx\r\n"
-        );
-        assert!(chunk(b"").is_empty());
-    }
-
-    #[test]
     fn an_old_client_gets_no_chunks_and_no_keep_alive() {
-        let head = String::from_utf8(stream_head("text/event-stream", false, true, None, "", 0)).unwrap();
+        let head =
+            String::from_utf8(stream_head("text/event-stream", TransferCoding::None, true, None, "", 0)).unwrap();
         assert!(head.contains("Connection: close\r\n") && !head.contains("chunked"));
         assert!(head.contains("Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"));
     }

@@ -1,7 +1,8 @@
 //! The table of transports. A transport is one file that implements [`Row`], and one line of the table; no other code
 //! distinguishes transports.
 //!
-//! Rows describe a transport and encode its bytes. They keep no state; [`super::Form`] adds HTTP chunks.
+//! Rows describe a transport and encode its bytes. They keep no state, and do not know how a connection delimits the
+//! parts of a body ([`super::TransferCoding`]).
 
 mod json_array;
 mod json_seq;
@@ -10,6 +11,8 @@ mod ndjson;
 pub mod reading;
 mod sse;
 mod websocket;
+
+use std::num::NonZeroU8;
 
 use crate::event::Event;
 
@@ -142,10 +145,10 @@ pub trait Row: Sync {
         b""
     }
 
-    /// The bytes between two records. They are part of the second record's encoding, so that records are encoded
-    /// independently of what was sent before; the session omits them from the first record.
-    fn separator(&self) -> &'static [u8] {
-        b""
+    /// The byte between two records. It is part of the second record's encoding, so that records are encoded
+    /// independently of what was sent before; the queue omits it from the first record.
+    fn separator(&self) -> Option<NonZeroU8> {
+        None
     }
 
     /// The first record, which has no event. `cursor` is the position at which the stream starts.

@@ -3,10 +3,12 @@
 mod coalesce;
 
 use std::collections::VecDeque;
+use std::num::NonZeroU8;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::codec::{Parts, TransferCoding};
 use crate::event::{Encoding, Event, Gap};
 use crate::route::{Overflow, QueueLimits};
 
@@ -33,8 +35,14 @@ pub struct Queue {
     event_bytes: usize,
     /// The bytes of control items with their overhead: at most [`CONTROL_BYTES_MAX`].
     control_bytes: u32,
-    /// The bytes of the front item that have been written. If this is not 0, the front item is never dropped.
+    /// The bytes of the front item, with its transfer coding, that have been written. If this is not 0, the front item
+    /// is never dropped.
     written: usize,
+    /// How the connection delimits items.
+    coding: TransferCoding,
+    /// The first byte of each record, until the first one is written, which goes without; then absent. Which record is
+    /// the first is known only when it is written, because queued ones may still be dropped.
+    separator: Option<NonZeroU8>,
     /// Whether a byte was ever written: the first control item is the head of the response, without which nothing can
     /// follow.
     has_begun: bool,
@@ -51,6 +59,8 @@ enum Item {
     Gap(Box<Gap>),
     /// Data of this session alone.
     Control(Box<Bytes>),
+    /// The same, without the transfer coding: the head of the response, and the end of its body.
+    Raw(Box<Bytes>),
 }
 
 /// The result of queueing an event.
@@ -64,6 +74,15 @@ pub enum Pushed {
 }
 
 impl Queue {
+    /// An empty queue. `separator` begins each record, and is omitted from the first one that is written.
+    pub fn new(coding: TransferCoding, separator: Option<NonZeroU8>) -> Self {
+        Self { coding, separator, ..Self::default() }
+    }
+
+    pub fn coding(&self) -> TransferCoding {
+        self.coding
+    }
+
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
@@ -87,7 +106,7 @@ impl Queue {
     pub fn event_sizes(&self) -> impl Iterator<Item = usize> {
         self.items.iter().filter_map(|item| match item {
             Item::Event(_, encoding, ..) => Some(encoding.bytes.len()),
-            Item::Gap(_) | Item::Control(_) => None,
+            Item::Gap(_) | Item::Control(_) | Item::Raw(_) => None,
         })
     }
 
@@ -104,7 +123,7 @@ impl Queue {
             match item {
                 Item::Event(..) if passed == events => return end,
                 Item::Event(..) => (passed, end) = (passed + 1, n + 1),
-                Item::Control(_) => end = n + 1,
+                Item::Control(_) | Item::Raw(_) => end = n + 1,
                 Item::Gap(_) => {}
             }
         }
@@ -166,18 +185,29 @@ impl Queue {
     /// Inserts control data after this many items. False if too much of it is queued already: nothing was inserted.
     #[must_use]
     pub fn push_control(&mut self, items: usize, bytes: Bytes) -> bool {
-        if self.control_bytes.saturating_add(control_cost(&bytes)) > CONTROL_BYTES_MAX {
+        self.push_own(items, Item::Control(Box::new(bytes)))
+    }
+
+    /// Inserts control data that is sent without the transfer coding; see [`Self::push_control`].
+    #[must_use]
+    pub fn push_raw(&mut self, items: usize, bytes: Bytes) -> bool {
+        self.push_own(items, Item::Raw(Box::new(bytes)))
+    }
+
+    fn push_own(&mut self, items: usize, item: Item) -> bool {
+        let cost = item.bytes().map_or(0, control_cost);
+        if self.control_bytes.saturating_add(cost) > CONTROL_BYTES_MAX {
             return false;
         }
-        self.control_bytes += control_cost(&bytes);
-        self.items.insert(items.max(self.on_its_way()).min(self.items.len()), Item::Control(Box::new(bytes)));
+        self.control_bytes += cost;
+        self.items.insert(items.max(self.on_its_way()).min(self.items.len()), item);
         true
     }
 
     /// Drops all items that have not been started; a partly written front item stays, and so does a head. Returns the
     /// number of dropped events.
     pub fn clear_unsent(&mut self) -> usize {
-        let is_head = !self.has_begun && matches!(self.items.front(), Some(Item::Control(_)));
+        let is_head = !self.has_begun && matches!(self.items.front(), Some(Item::Raw(_)));
         let keep = self.on_its_way().max(is_head.into());
         self.truncate(keep)
     }
@@ -209,23 +239,40 @@ impl Queue {
         usize::from(self.written > 0)
     }
 
-    /// The chunks to write, in order, up to the first gap that is not encoded.
-    pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
-        let chunks = self.items.iter().map_while(Item::bytes);
-        chunks.enumerate().map(|(n, bytes)| if n == 0 { &bytes[self.written..] } else { bytes })
+    /// Adds the first `items` items to a write, in order and with the transfer coding, up to the first gap that is not
+    /// encoded, or until the write is full.
+    pub fn write<'q>(&'q self, items: usize, parts: &mut Parts<'_, 'q>) {
+        let (mut written, mut separator) = (self.written, self.separator);
+        for item in self.items.iter().take(items) {
+            let Some(bytes) = item.bytes() else { return };
+            let bytes = without(&mut separator, bytes);
+            let coding = item.coding(self.coding);
+            parts.copy(rest(coding.before(bytes.len()).as_ref(), &mut written));
+            parts.put(rest(bytes, &mut written));
+            parts.copy(rest(coding.after(bytes.len()), &mut written));
+            if parts.is_full() {
+                return;
+            }
+        }
     }
 
     /// Records that `bytes` more were written. Calls `sent` for each event that is complete now, with whether it was
     /// live.
     pub fn advance(&mut self, mut bytes: usize, mut sent: impl FnMut(&Event, bool)) {
         self.has_begun |= bytes > 0;
-        while let Some(left) = self.items.front().and_then(Item::bytes).map(|front| front.len() - self.written) {
+        while let Some(front) = self.items.front()
+            && let Some(part) = front.bytes()
+        {
+            let mut separator = self.separator;
+            let part = without(&mut separator, part);
+            let left = front.coding(self.coding).len(part.len()) - self.written;
             if left > bytes {
                 self.written += bytes;
                 return;
             }
             bytes -= left;
             self.written = 0;
+            self.separator = separator;
             let Some(item) = self.items.pop_front() else { return };
             self.forget(&item);
             if let Item::Event(event, _, _, is_live) = &item {
@@ -312,7 +359,7 @@ impl Queue {
                 self.events -= 1;
                 self.event_bytes -= encoding.bytes.len();
             }
-            Item::Control(bytes) => self.control_bytes -= control_cost(bytes),
+            Item::Control(bytes) | Item::Raw(bytes) => self.control_bytes -= control_cost(bytes),
             Item::Gap(_) => {}
         }
     }
@@ -322,13 +369,40 @@ impl Item {
     fn bytes(&self) -> Option<&[u8]> {
         match self {
             Self::Event(_, encoding, ..) => Some(&encoding.bytes),
-            Self::Control(bytes) => Some(bytes),
+            Self::Control(bytes) | Self::Raw(bytes) => Some(bytes),
             Self::Gap(_) => None,
+        }
+    }
+
+    /// The transfer coding of this item on a connection.
+    fn coding(&self, connection: TransferCoding) -> TransferCoding {
+        match self {
+            Self::Event(..) | Self::Control(_) | Self::Gap(_) => connection,
+            Self::Raw(_) => TransferCoding::None,
         }
     }
 }
 
-fn control_cost(bytes: &Bytes) -> u32 {
+/// A part without its separator, if it is the first record: it begins with the separator, which is absent afterwards.
+/// Nothing but records begins with a separator.
+fn without<'p>(separator: &mut Option<NonZeroU8>, part: &'p [u8]) -> &'p [u8] {
+    match part {
+        [first, record @ ..] if separator.is_some_and(|separator| separator.get() == *first) => {
+            *separator = None;
+            record
+        }
+        part => part,
+    }
+}
+
+/// The rest of a part after `written` bytes, which are reduced by the part.
+fn rest<'p>(part: &'p [u8], written: &mut usize) -> &'p [u8] {
+    let skipped = part.len().min(*written);
+    *written -= skipped;
+    &part[skipped..]
+}
+
+fn control_cost(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX).saturating_add(CONTROL_ITEM_BYTES)
 }
 

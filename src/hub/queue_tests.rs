@@ -24,6 +24,14 @@ fn push(queue: &mut Queue, offset: i64, len: usize, limits: &QueueLimits) -> Pus
     push_it(queue, event("t", 0, offset, &[]), len, limits)
 }
 
+/// The bytes of all items, up to a gap that is not encoded.
+fn bytes(queue: &Queue) -> Vec<u8> {
+    let mut buffer = Vec::new();
+    let mut parts = Parts::new(&mut buffer);
+    queue.write(usize::MAX, &mut parts);
+    parts.slices().collect::<Vec<_>>().concat()
+}
+
 /// Writes everything, at most `step` bytes at a time. Returns the offsets that arrived, and the number of events
 /// reported as missing.
 fn write_all(queue: &mut Queue, step: usize) -> (Vec<i64>, u64) {
@@ -33,7 +41,7 @@ fn write_all(queue: &mut Queue, step: usize) -> (Vec<i64>, u64) {
             missed += gap.missed.unwrap_or(0);
             "gap".into()
         });
-        let ready = queue.chunks().map(<[u8]>::len).sum::<usize>().min(step);
+        let ready = bytes(queue).len().min(step);
         queue.advance(ready, |event, _| sent.push(event.id.offset));
     }
     (sent, missed)
@@ -60,14 +68,34 @@ fn replayed_events_are_distinguished_from_live_ones() {
 fn a_head_that_was_not_written_yet_is_not_dropped() {
     let limits = QueueLimits { events: 9, bytes: 99, overflow: Overflow::DropOldest };
     let mut queue = Queue::default();
-    assert!(queue.push_control(usize::MAX, Bytes::from_static(b"head")));
+    assert!(queue.push_raw(usize::MAX, Bytes::from_static(b"head")));
     push(&mut queue, 0, 5, &limits);
     assert_eq!(queue.clear_unsent(), 1);
-    assert!(queue.push_control(usize::MAX, Bytes::from_static(b"end")));
-    assert_eq!(queue.chunks().collect::<Vec<_>>().concat(), b"headend");
+    assert!(queue.push_raw(usize::MAX, Bytes::from_static(b"end")));
+    assert_eq!(bytes(&queue), b"headend");
     queue.advance(4, |_, _| {});
     queue.clear_unsent();
     assert!(queue.is_empty());
+}
+
+/// A chunk is written as a whole: an item whose chunk has begun stays, even if no byte of the item itself was written.
+#[test]
+fn a_begun_chunk_is_completed() {
+    let limits = QueueLimits { events: 9, bytes: 99, overflow: Overflow::DropOldest };
+    for written in 0..4 + 3 + 20 + 2 {
+        let mut queue = Queue::new(TransferCoding::Chunked, None);
+        assert!(queue.push_raw(usize::MAX, Bytes::from_static(b"head")));
+        push(&mut queue, 0, 20, &limits);
+        push(&mut queue, 1, 5, &limits);
+        let mut sent = bytes(&queue)[..written].to_vec();
+        queue.advance(written, |_, _| {});
+        queue.clear_unsent();
+        assert_eq!(queue.events(), usize::from(written > 4), "{written}");
+        assert!(queue.push_raw(usize::MAX, Bytes::from_static(b"0\r\n\r\n")));
+        sent.extend(bytes(&queue));
+        let event = if written > 4 { format!("14\r\n{}\r\n", "x".repeat(20)) } else { String::new() };
+        assert_eq!(String::from_utf8(sent).unwrap(), format!("head{event}0\r\n\r\n"), "{written}");
+    }
 }
 
 #[test]
@@ -197,7 +225,7 @@ proptest! {
             push(&mut queue, offset as i64, *len, &limits);
             prop_assert!(queue.events() <= events && (queue.event_bytes() <= 12 || queue.events() == 1));
             queue.settle_gaps(8, |gap| { missed += gap.missed.unwrap_or(0); "gap".into() });
-            let ready = queue.chunks().map(<[u8]>::len).sum::<usize>().min(*written);
+            let ready = bytes(&queue).len().min(*written);
             queue.advance(ready, |event, _| sent.push(event.id.offset));
         }
         let (rest, reported) = write_all(&mut queue, 3);
@@ -222,7 +250,7 @@ fn shown(queue: &Queue) -> String {
     let show = |item: &Item| match item {
         Item::Event(event, ..) => event.id.offset.to_string(),
         Item::Gap(gap) => format!("({}-{} {})", gap.ranges[0].from, gap.ranges[0].to, gap.missed.unwrap()),
-        Item::Control(_) => "c".into(),
+        Item::Control(_) | Item::Raw(_) => "c".into(),
     };
     queue.items.iter().map(show).collect::<Vec<_>>().join(" ")
 }
@@ -305,7 +333,7 @@ struct StateClient {
 }
 
 impl StateClient {
-    fn read(&mut self, queue: &mut Queue, bytes: usize) {
+    fn read(&mut self, queue: &mut Queue, most: usize) {
         queue.settle_gaps(8, |gap| {
             self.missed += gap.missed.unwrap();
             for range in &gap.ranges {
@@ -315,7 +343,7 @@ impl StateClient {
             }
             "gap".into()
         });
-        let ready = queue.chunks().map(<[u8]>::len).sum::<usize>().min(bytes);
+        let ready = bytes(queue).len().min(most);
         queue.advance(ready, |event, _| {
             self.got.push(event.id.clone());
             if let Some(key) = event.key("orderId") {

@@ -24,7 +24,8 @@ mod request;
 mod resume;
 #[cfg(test)]
 mod resume_tests;
-mod separator;
+#[cfg(test)]
+mod separator_tests;
 mod skim;
 #[cfg(test)]
 mod tests;
@@ -38,7 +39,7 @@ use bytes::Bytes;
 use crate::access::Selector;
 use crate::admission::Slot;
 use crate::codec::transport::{Control, Goodbye};
-use crate::codec::{Form, json};
+use crate::codec::{Form, Parts, json};
 use crate::cursor::Positions;
 use crate::event::{Encoding, Event, FrameKey, Gap, GapCause};
 use crate::hub::{Pushed, Queue, Seq, Subscriber};
@@ -70,8 +71,6 @@ pub struct Session {
     last_seq: Option<Seq>,
     /// Whether the response head is decided.
     answered: bool,
-    /// Whether the separator of the next record is omitted, because it is the first record; see `separator`.
-    omits_separator: bool,
     resumes: Resumes,
     /// Whether it was opened with a position to resume from.
     is_resumed: bool,
@@ -262,11 +261,9 @@ impl Session {
         });
     }
 
-    /// The chunks to write, in order.
-    pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
-        let first = self.first_record();
-        let omit = move |(n, bytes): (usize, _)| first.as_ref().map_or(bytes, |first| first.omit(n, bytes));
-        self.queue.chunks().take(self.released().min(ITEMS_PER_WRITE)).enumerate().map(omit)
+    /// Adds what is ready to a write, in order.
+    pub fn write<'s>(&'s self, parts: &mut Parts<'_, 's>) {
+        self.queue.write(self.released().min(ITEMS_PER_WRITE), parts);
     }
 
     /// Records written bytes. Calls `sent` with each completely written event, and whether it was live.
@@ -274,9 +271,8 @@ impl Session {
         if bytes > 0 {
             self.last_sent = now.instant;
         }
-        let omitted = self.omitted(bytes);
         let Self { queue, request, .. } = self;
-        queue.advance(bytes + omitted, |event, is_live| {
+        queue.advance(bytes, |event, is_live| {
             if let Some(pace) = &mut request.pace {
                 pace.sent();
             }
@@ -344,10 +340,11 @@ impl Session {
         self.drop_held();
         let closing = reason.closing();
         let goodbye = Goodbye { retry_ms: closing.retry.then(|| self.retry_ms()), close: closing.websocket };
-        let end = self.form.end(&goodbye);
+        let coding = self.queue.coding();
+        let end = [&coding.apply(&self.form.goodbye(&goodbye)), coding.end()].concat();
         if !end.is_empty() {
             // Without room for them, the connection is closed.
-            let _ = self.push_control(end);
+            let _ = self.queue.push_raw(self.released(), end.into());
         }
     }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::access::Selector;
 use crate::admission::Slot;
-use crate::codec::{http, json, problem};
+use crate::codec::{TransferCoding, http, json, problem};
 use crate::event::Gap;
 use crate::hub::Queue;
 use crate::route::{HeartbeatForm, StreamRoute};
@@ -66,15 +66,16 @@ impl Session {
             None => None,
         };
         let websocket = request.transport.takes_commands().then(|| Box::new(WebSocketSide::new(&route, now)));
-        let form = route.form(request.transport, request.http11);
+        let form = route.form(request.transport);
+        let has_body = !request.transport.is_upgrade();
+        let coding = if request.http11 && has_body { TransferCoding::Chunked } else { TransferCoding::None };
         Self {
             form,
-            queue: Queue::default(),
+            queue: Queue::new(coding, form.separator()),
             subscriptions: Vec::new(),
             last_seq: None,
             look_at: None,
             answered: false,
-            omits_separator: !form.separator().is_empty(),
             resumes: Resumes::default(),
             is_resumed: request.resume.is_some(),
             heartbeat_due: now.instant,
@@ -165,7 +166,7 @@ impl Session {
 
     pub(super) fn add_subscription(&mut self, route: Arc<StreamRoute>, selector: Selector, slot: Option<Slot>) {
         let stream = route.stream.clone();
-        let frame = route.form(self.request.transport, self.request.http11).key(stream.id);
+        let frame = route.form(self.request.transport).key(stream.id);
         // Most streams have one, and a growing vector would allocate four.
         self.subscriptions.reserve_exact(1);
         self.subscriptions.push(Subscription {
@@ -191,7 +192,7 @@ impl Session {
                 let headers = self.pace_line() + &self.request.headers.take().unwrap_or_default();
                 http::stream_head(
                     self.request.content_type,
-                    self.form.chunked,
+                    self.queue.coding(),
                     self.request.persists,
                     batch,
                     &headers,
@@ -199,8 +200,9 @@ impl Session {
                 )
             }
         };
-        let start = self.form.start();
-        self.push_first(if start.is_empty() { head.into() } else { [&head[..], &start].concat().into() });
+        // With the head, because a body without its start is not closed properly.
+        let start = self.queue.coding().apply(self.form.start());
+        self.push_head([head, start].concat());
     }
 
     /// What the transport has before the first record. Where it has nothing, the head alone says that the stream is
@@ -221,6 +223,12 @@ impl Session {
     }
 
     /// The first bytes of a queue always fit.
+    fn push_head(&mut self, head: Vec<u8>) {
+        let pushed = self.queue.push_raw(usize::MAX, head.into());
+        debug_assert!(pushed);
+    }
+
+    /// Records after the head fit as well.
     fn push_first(&mut self, bytes: bytes::Bytes) {
         let pushed = self.push_control(bytes);
         debug_assert!(pushed);
@@ -240,7 +248,7 @@ impl Session {
         self.resumes.refused = self.resumes.refused.saturating_add(1);
         let body = problem::document(Some(problem::ABOUT_BLANK), status, title, detail, extra);
         let headers = format!("{headers}{}", self.request.headers.take().unwrap_or_default());
-        self.push_first(problem::response(status, title, &headers, &body, now.unix_ms).into());
+        self.push_head(problem::response(status, title, &headers, &body, now.unix_ms));
         self.subscriptions = Vec::new();
         self.websocket = None;
         self.answered = true;

@@ -137,7 +137,7 @@ fn shows_the_same(old: &StreamRoute, new: &StreamRoute, transport: Transport) ->
     let still = |old: &[Box<str>], new: &[Box<str>]| old.iter().all(|one| new.contains(one));
     let is_opened_alike = !transport.is_upgrade()
         || still(&old.subprotocols, &new.subprotocols) && still(&old.allowed_origins, &new.allowed_origins);
-    new.offer.has(transport) && is_opened_alike && old.form(transport, true) == new.form(transport, true)
+    new.offer.has(transport) && is_opened_alike && old.form(transport) == new.form(transport)
 }
 
 #[cfg(test)]

@@ -115,7 +115,7 @@ fn what_is_replayed_is_encoded_once_a_form() {
     }
     let size = |transport, n: i64| {
         let event = event("orders", 0, n, &[("userId", "a")]);
-        route("/x").form(transport, false).event(&event, format!("orders:0:{n}").as_bytes()).len()
+        route("/x").form(transport).event(&event, format!("orders:0:{n}").as_bytes()).len()
     };
     let (line, record) = (|n| size(Transport::Ndjson, n), |n| size(Transport::Sse, n));
     let cursor = |n: i64| format!("orders:0:{n}").len() + ENCODING_OVERHEAD_BYTES;

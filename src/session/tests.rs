@@ -133,7 +133,7 @@ impl Bench {
         loop {
             session.catch_up(&mut self.context());
             session.prepare(self.now, |_| {});
-            let ready: Vec<u8> = session.chunks().collect::<Vec<_>>().concat();
+            let ready = ready(session);
             if ready.is_empty() {
                 // Requested data of the log is available at the next check, which may request more.
                 silent += 1;
@@ -157,6 +157,14 @@ impl Bench {
         // Envelopes inside of messages look similar; only messages have a timestamp.
         messages.filter_map(|value| value?.ok()).filter(|value: &Value| value.get("timestamp").is_some()).collect()
     }
+}
+
+/// The bytes of the next write.
+pub(super) fn ready(session: &Session) -> Vec<u8> {
+    let mut buffer = Vec::new();
+    let mut parts = Parts::new(&mut buffer);
+    session.write(&mut parts);
+    parts.slices().collect::<Vec<_>>().concat()
 }
 
 pub(super) fn masked(opcode: Opcode, payload: &[u8]) -> Vec<u8> {

@@ -1,12 +1,13 @@
 //! One connection of a writer: a wire, its session, and the transfer of bytes between them.
 
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::codec::Parts;
 use crate::event::{Event, GapCause};
-use crate::session::{CloseReason, ITEMS_PER_WRITE, Now, Refused, Session, WriterContext};
+use crate::session::{CloseReason, Now, Refused, Session, WriterContext};
 
 use super::by_route::RouteNumber;
 use super::counting::By;
@@ -160,6 +161,7 @@ impl<W: Wire> Connection<W> {
     /// advances by one step. An error if the peer is gone.
     pub(super) fn write(
         &mut self,
+        buffer: &mut Vec<u8>,
         context: &mut WriterContext<'_>,
         told: impl FnMut(Told<'_>, Now),
     ) -> io::Result<Wrote> {
@@ -167,26 +169,27 @@ impl<W: Wire> Connection<W> {
         if self.session.gathers(context.now.instant) {
             return Ok(Wrote { bytes: 0, more: false, gathers: true });
         }
-        let bytes = self.flush(context.now, told)?;
+        let bytes = self.flush(buffer, context.now, told)?;
         // Held by credit or a rate, replay continues later.
         Ok(Wrote { bytes, more: more && self.writable && !self.session.is_holding(), gathers: false })
     }
 
-    /// Writes queued bytes. Returns their number, or an error if the peer is gone.
-    pub(super) fn flush(&mut self, now: Now, mut told: impl FnMut(Told<'_>, Now)) -> io::Result<usize> {
+    /// Writes queued bytes, by `buffer`. Returns their number, or an error if the peer is gone.
+    pub(super) fn flush(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        now: Now,
+        mut told: impl FnMut(Told<'_>, Now),
+    ) -> io::Result<usize> {
         let mut bytes = 0;
         while self.writable {
             self.session.prepare(now, |cause| told(Told::Gap(cause), now));
-            let mut slices = [IoSlice::new(&[]); ITEMS_PER_WRITE];
-            let mut count = 0;
-            for (slice, chunk) in slices.iter_mut().zip(self.session.chunks()) {
-                *slice = IoSlice::new(chunk);
-                count += 1;
-            }
-            if count == 0 {
+            let mut parts = Parts::new(buffer);
+            self.session.write(&mut parts);
+            if parts.is_empty() {
                 break;
             }
-            match self.wire.write(&slices[..count]) {
+            match self.wire.write(&parts) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(n) => {
                     bytes += n;

@@ -1,5 +1,5 @@
-//! The loop of one writer: waits for readiness, messages and timers, and drives its shard. It owns the poll instance and
-//! reads the clock.
+//! The loop of one writer: waits for readiness, messages and timers, and drives its shard. It owns the poll instance
+//! and reads the clock.
 //!
 //! Each kind of input has a bounded share of a turn.
 

@@ -50,6 +50,8 @@ pub(crate) struct Shard<W> {
     lifecycle: Lifecycle,
     load: Load,
     count: Counting,
+    /// The buffer of writes.
+    buffer: Vec<u8>,
 }
 
 impl<W: Wire> Shard<W> {
@@ -70,6 +72,7 @@ impl<W: Wire> Shard<W> {
             lifecycle: Lifecycle::default(),
             load: Load::new(&shared.metrics, now),
             count: Counting::new(shared.metrics.clone(), EventSpans::new(shared.tracer.clone(), number)),
+            buffer: Vec::new(),
         }
     }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 use mio::net::TcpStream;
 use socket2::SockRef;
 
+use crate::codec::Parts;
+
 use super::tcp_info::Peer;
 
 /// One peer. Reads and writes do not block: an error of the kind `WouldBlock` means that the wire reports readiness
@@ -19,12 +21,12 @@ pub(crate) trait Wire {
     /// Nothing has arrived, or the peer is gone.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes these parts in order. Returns how many bytes of them the wire has taken.
+    /// Writes these parts in order, in one call. Returns how many bytes of them the wire has taken.
     ///
     /// # Errors
     ///
     /// The wire takes nothing at present, or the peer is gone.
-    fn write(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
+    fn write(&mut self, parts: &Parts<'_, '_>) -> io::Result<usize>;
 
     /// Ends our direction, after everything that was written.
     fn end(&mut self);
@@ -51,10 +53,10 @@ impl Wire for TcpStream {
         Read::read(self, buffer)
     }
 
-    fn write(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        match parts {
-            [only] => Write::write(self, only),
-            parts => self.write_vectored(parts),
+    fn write(&mut self, parts: &Parts<'_, '_>) -> io::Result<usize> {
+        match parts.only() {
+            Some(only) => Write::write(self, only),
+            None => self.write_vectored(&parts.slices().map(IoSlice::new).collect::<Vec<_>>()),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +16,7 @@ use super::shard::Shard;
 use super::tcp_info::Peer;
 use super::wire::Wire;
 use super::{Opening, Pace, Shared};
-use crate::codec::Encodings;
+use crate::codec::{Encodings, Parts};
 use crate::event::{Entry, Feed, GapCause, Topic};
 use crate::hub::{Log, WindowLimits};
 use crate::metrics::Metrics;
@@ -66,17 +66,17 @@ impl Wire for WriterSide {
         Ok(n)
     }
 
-    fn write(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn write(&mut self, parts: &Parts<'_, '_>) -> io::Result<usize> {
         let mut pipe = self.0.borrow_mut();
         if pipe.is_reset {
             return Err(ErrorKind::ConnectionReset.into());
         }
-        let n = pipe.room.min(parts.iter().map(|part| part.len()).sum());
+        let n = pipe.room.min(parts.slices().map(<[u8]>::len).sum());
         if n == 0 {
             return Err(ErrorKind::WouldBlock.into());
         }
         pipe.room -= n;
-        pipe.received.extend(parts.iter().flat_map(|part| part.iter().copied()).take(n));
+        pipe.received.extend(parts.slices().flatten().take(n));
         Ok(n)
     }
 

@@ -1,6 +1,8 @@
 //! One JSON array (RFC 8259) with an element for each event and control record. The array is closed when the stream
 //! ends properly, so that the body is then a JSON text.
 
+use std::num::NonZeroU8;
+
 use super::reading::{Reader, Record};
 use super::{Control, Goodbye, Row};
 use crate::codec::{Form, json};
@@ -31,8 +33,8 @@ impl Row for JsonArray {
         b"[\n"
     }
 
-    fn separator(&self) -> &'static [u8] {
-        b","
+    fn separator(&self) -> Option<NonZeroU8> {
+        NonZeroU8::new(b',')
     }
 
     fn event(&self, event: &Event, cursor: &[u8], form: Form) -> Vec<u8> {

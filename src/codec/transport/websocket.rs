@@ -31,7 +31,7 @@ impl Row for WebSocket {
     }
 
     fn form(&self, form: Form) -> Form {
-        Form { event_field: EventField::None, chunked: false, ..form }
+        Form { event_field: EventField::None, ..form }
     }
 
     fn event(&self, event: &Event, cursor: &[u8], form: Form) -> Vec<u8> {

@@ -60,7 +60,7 @@ impl Queue {
         let mark = Mark::of(newest);
         let is_it = |item: &Item| match item {
             Item::Event(event, _, its, _) => *its == mark && state(event) == state(newest),
-            Item::Gap(_) | Item::Control(_) => false,
+            Item::Gap(_) | Item::Control(_) | Item::Raw(_) => false,
         };
         let Some(found) = self.items.iter().skip(self.on_its_way()).position(is_it).filter(|_| mark != Mark::NONE)
         else {
@@ -86,7 +86,7 @@ impl Queue {
                 }
                 // Gaps may have become adjacent.
                 Item::Gap(gap) => self.push_gap(*gap),
-                Item::Control(_) => self.items.push_back(item),
+                Item::Control(_) | Item::Raw(_) => self.items.push_back(item),
             }
         }
         (before - self.events) as u64

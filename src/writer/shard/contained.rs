@@ -31,10 +31,11 @@ impl<W: Wire> Shard<W> {
 
     /// Ends a connection whose state is unknown after a panic. If possible, the stream ends at a record boundary.
     pub(super) fn give_up(&mut self, key: usize, now: Now) {
-        if let Some(connection) = self.connections.get_mut(key) {
+        let Self { connections, buffer, .. } = self;
+        if let Some(connection) = connections.get_mut(key) {
             contain(|| {
                 connection.session.break_off();
-                connection.flush(now, |_, _| {})
+                connection.flush(buffer, now, |_, _| {})
             });
         }
         if contain(|| self.remove(key, CloseReason::InternalError, now)).is_none() {

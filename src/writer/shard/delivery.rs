@@ -52,7 +52,7 @@ impl<W: Wire> Shard<W> {
     fn deliver(&mut self, event: &Arc<Event>, seq: Seq, now: Now) {
         let traced = event.trace.as_ref().map(|_| Instant::now());
         let mut broken = Vec::new();
-        let Self { connections, state, work, count, .. } = self;
+        let Self { connections, state, work, count, buffer, .. } = self;
         let WriterState { hub, index, encodings, .. } = state;
         index.matches(event, |stream, subscribers| {
             let cursor = || Bytes::from(hub.cursor_at(stream, &event.id).to_string());
@@ -77,7 +77,7 @@ impl<W: Wire> Shard<W> {
                     if connection.writable && !connection.session.has_room_for(encoding.bytes.len()) {
                         let by = connection.counted_by();
                         // A failed connection is detected again in its turn.
-                        if let Ok(bytes) = connection.flush(now, |told, now| count.told(by, told, now)) {
+                        if let Ok(bytes) = connection.flush(buffer, now, |told, now| count.told(by, told, now)) {
                             count.wrote(by.transport, bytes);
                         }
                     }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,8 @@ use bytes::Bytes;
 
 use super::*;
 use crate::access::Selector;
-use crate::codec::Encodings;
+use crate::codec::{Encodings, Parts};
+use crate::encoding::ENCODING_OVERHEAD_BYTES;
 use crate::event::{Assigned, Entry, Feed};
 use crate::hub::NoLog;
 use crate::metrics::Metrics;
@@ -48,9 +49,9 @@ impl Wire for Memory {
         Ok(n)
     }
 
-    fn write(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn write(&mut self, parts: &Parts<'_, '_>) -> io::Result<usize> {
         let mut ends = self.0.borrow_mut();
-        let all: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        let all = parts.slices().collect::<Vec<_>>().concat();
         let n = all.len().min(ends.room);
         if n == 0 {
             return Err(ErrorKind::WouldBlock.into());
@@ -87,6 +88,8 @@ struct Bench {
     metrics: Arc<Metrics>,
     now: Now,
     routes: Arc<RouteTable>,
+    /// Of the next clients.
+    http11: bool,
 }
 
 impl Bench {
@@ -103,7 +106,7 @@ impl Bench {
         let mut shard = Shard::new(0, &windows, &shared, now.instant);
         shard.apply(&Feed::Assigned(Assigned::new("orders", 0, [0])), now);
         shard.apply(&Feed::Live { topics: ["orders".into()].into() }, now);
-        Self { shard, metrics, now, routes: Arc::default() }
+        Self { shard, metrics, now, routes: Arc::default(), http11: false }
     }
 
     /// A client with a queue of four events.
@@ -114,7 +117,7 @@ impl Bench {
             route: Arc::new(route),
             transport,
             content_type: "",
-            http11: false,
+            http11: self.http11,
             persists: true,
             selector: Selector::default(),
             subscribe: true,
@@ -214,6 +217,20 @@ fn a_record_is_continued_where_the_wire_took_no_more() {
         }
         assert_eq!(text.matches('\n').count(), 3, "{text}");
     }
+}
+
+#[test]
+fn one_encoding_serves_connections_with_and_without_chunks() {
+    let mut bench = Bench::new();
+    let plain = bench.opened(Transport::Ndjson);
+    bench.http11 = true;
+    let chunked = bench.opened(Transport::Ndjson);
+    bench.feed(0..1);
+    bench.turn();
+    let line = plain.take();
+    assert_eq!(chunked.take(), format!("{:x}\r\n{line}\r\n", line.len()));
+    let one = line.len() + "orders:0:0".len() + ENCODING_OVERHEAD_BYTES;
+    assert_eq!(bench.shard.state.encodings.kept_bytes(), one);
 }
 
 #[test]

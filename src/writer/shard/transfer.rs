@@ -67,12 +67,12 @@ impl<W: Wire> Shard<W> {
     }
 
     fn write(&mut self, key: usize, now: Now) {
-        let Self { connections, state, count, work, timers, lifecycle, .. } = self;
+        let Self { connections, state, count, work, timers, lifecycle, buffer, .. } = self;
         let Some(connection) = connections.get_mut(key) else { return };
         connection.dirty = false;
         let by = connection.counted_by();
         let mut context = state.context(key, now);
-        match connection.write(&mut context, |told, now| count.told(by, told, now)) {
+        match connection.write(buffer, &mut context, |told, now| count.told(by, told, now)) {
             Ok(Wrote { gathers: true, .. }) => return timers.schedule(key, connection),
             Ok(Wrote { bytes, more, .. }) => {
                 count.wrote(by.transport, bytes);
