@@ -1,8 +1,9 @@
 //! Takes a slot for a stream and hands its socket to a writer, which writes everything that an admitted client
 //! receives.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue, StatusCode};
 use pingora::proxy::Session;
@@ -118,12 +119,14 @@ fn admit(
         }
         Err(Full::Quota(exceeded)) => Err(quota_exceeded(&exceeded)),
         Err(Full::Route) => {
-            later(Reason::RouteLimit, StatusCode::TOO_MANY_REQUESTS, "the route's limit of streams is reached")
+            let limit = request.route.max_streams.unwrap_or_default() as u64;
+            let problem = limited("the route's limit of streams is reached", "max_streams", limit, "", retry_delay());
+            Err(Refusal::new(Reason::RouteLimit, problem))
         }
     }
 }
 
-/// 429 with the fields of draft-ietf-httpapi-ratelimit-headers, which name the quota without its holder.
+/// 429 for a stream beyond a quota, which names the quota without its holder.
 fn quota_exceeded(exceeded: &Exceeded) -> Refusal {
     let delay = exceeded.retry_after.unwrap_or_else(retry_delay);
     let detail = match exceeded.retry_after {
@@ -131,8 +134,14 @@ fn quota_exceeded(exceeded: &Exceeded) -> Refusal {
         None => format!("{} streams are open (quota `{}`)", exceeded.limit, exceeded.quota),
     };
     let window = if exceeded.retry_after.is_some() { ";w=60" } else { "" };
-    let policy = format!("\"{}\";q={}{window}", exceeded.quota, exceeded.limit);
-    let left = format!("\"{}\";r=0;t={}", exceeded.quota, delay.as_millis().div_ceil(1000));
+    let problem = limited(detail, &exceeded.quota, exceeded.limit, window, delay);
+    Refusal::new(Reason::Quota, problem)
+}
+
+/// 429 with the fields of draft-ietf-httpapi-ratelimit-headers. `window` is the parameter of a rate's period.
+fn limited(detail: impl Into<Cow<'static, str>>, policy: &str, limit: u64, window: &str, delay: Duration) -> Problem {
+    let left = format!("\"{policy}\";r=0;t={}", delay.as_millis().div_ceil(1000));
+    let policy = format!("\"{policy}\";q={limit}{window}");
     let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(delay);
     for (name, value) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, left)] {
         // The name of a claim may contain characters that a field value must not.
@@ -140,7 +149,7 @@ fn quota_exceeded(exceeded: &Exceeded) -> Refusal {
             problem = problem.header(name, value);
         }
     }
-    Refusal::new(Reason::Quota, problem)
+    problem
 }
 
 /// Rejects a socket that no writer accepted and that no HTTP session owns any more. Returns the status of the response.

@@ -1,10 +1,13 @@
 use std::time::Duration;
 
+use proptest::collection::vec;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::tests::{Bench, resume};
+use super::super::tests::{Bench, masked, resume};
 use super::super::{CloseReason, Transport};
 use super::*;
+use crate::codec::websocket::Opcode;
 use crate::event::Entry;
 use crate::hub::ReplayLimits;
 use crate::route::{HeartbeatForm, StreamRoute};
@@ -252,4 +255,82 @@ fn a_quota_of_commands_answers_with_an_error() {
     assert!(refused["error"].as_str().unwrap().starts_with("too many commands (quota `claims.sub`)"), "{refused}");
     bench.pass(SECOND);
     assert_eq!(ping(&mut bench)["status"], "ok");
+}
+
+/// What a client of a held stream may do, and what may happen to it.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Event,
+    Credit(u32),
+    Ping,
+    /// A write that the socket takes a part of, in bytes.
+    Write(usize),
+    Tick,
+}
+
+proptest! {
+    #[test]
+    fn no_event_is_sent_beyond_the_credit_and_none_is_lost_without_a_gap(steps in vec(step(), 0..120)) {
+        let mut bench = Bench::new();
+        let mut session = bench.open(Transport::WebSocket, |request, route| {
+            request.pace = Pace::asked(Some(0), None, Instant::now());
+            route.websocket.commands_per_second = 10_000;
+            route.websocket.frames_per_second = 10_000;
+        });
+        bench.written(&mut session);
+        let (mut bytes, mut next, mut credit) = (Vec::new(), 0, 0);
+        for step in steps.into_iter().chain([Step::Credit(1000)]) {
+            match step {
+                Step::Event => {
+                    bench.append(&mut session, next, &[]);
+                    next += 1;
+                }
+                Step::Credit(events) => {
+                    credit += events as usize;
+                    read(&mut bench, &mut session, &json!({ "command": "credit", "events": events }));
+                }
+                Step::Ping => read(&mut bench, &mut session, &json!({ "command": "ping" })),
+                Step::Write(part) => {
+                    session.prepare(bench.now, |_| {});
+                    let ready = session.chunks().collect::<Vec<_>>().concat();
+                    let part = part.min(ready.len());
+                    bytes.extend(&ready[..part]);
+                    session.wrote(part, bench.now, |_, _| {});
+                }
+                Step::Tick => drop(session.tick(&mut bench.context())),
+            }
+            let sent = String::from_utf8_lossy(&bytes).matches(r#""data":{"n":"#).count();
+            prop_assert!(sent <= credit, "{sent} events with credit for {credit}");
+        }
+        bytes.extend(bench.bytes(&mut session));
+        prop_assert_eq!(covered(&String::from_utf8_lossy(&bytes)), (0..next).collect::<Vec<_>>());
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => Just(Step::Event),
+        1 => (0..4_u32).prop_map(Step::Credit),
+        1 => Just(Step::Ping),
+        3 => (0..300_usize).prop_map(Step::Write),
+        1 => Just(Step::Tick),
+    ]
+}
+
+fn read(bench: &mut Bench, session: &mut Session, command: &Value) {
+    session.read(&masked(Opcode::Text, command.to_string().as_bytes()), &mut bench.context());
+}
+
+/// The offsets of events and of the ranges of gaps, in the order in which they were received.
+fn covered(text: &str) -> Vec<i64> {
+    let starts = text.match_indices("{\"id\":").map(|(at, _)| at);
+    let first = |at: usize| serde_json::Deserializer::from_str(&text[at..]).into_iter::<Value>().next()?.ok();
+    let messages = starts.filter_map(first).filter(|value| value.get("timestamp").is_some());
+    let offsets = |message: Value| -> Vec<i64> {
+        let data = &message["data"];
+        let ranges = data["ranges"].as_array().into_iter().flatten();
+        let missing = ranges.flat_map(|range| range["from"].as_i64().unwrap()..=range["to"].as_i64().unwrap());
+        data["data"]["n"].as_i64().into_iter().chain(missing).collect()
+    };
+    messages.flat_map(offsets).collect()
 }

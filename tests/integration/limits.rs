@@ -19,6 +19,7 @@ fn a_full_route_is_a_429() {
     let answer = fixture.get("/stream").send();
     answer.problem(429);
     assert!(answer.header("retry-after").unwrap().parse::<u32>().unwrap() > 0);
+    assert_eq!(answer.header("ratelimit-policy"), Some("\"max_streams\";q=1"));
     let socket = fixture.get("/ws").websocket();
     assert_eq!(fixture.get("/ws").upgrade().send().status(), 429);
     drop((first, socket));
