@@ -37,8 +37,10 @@ pub(super) struct Connection<W> {
     pub(super) unread: bool,
     /// Whether the wire took everything at the last write.
     pub(super) writable: bool,
-    /// The valid timer; older ones are ignored.
+    /// The valid timer; 0 if none is set.
     pub(super) timer: Tick,
+    /// The timer that it replaced, if that one has not fired; 0 if there is none.
+    pub(super) later_timer: Tick,
     /// The deadline for the peer of a closed session.
     pub(super) linger: Option<Instant>,
     /// Set while the peer may not have everything that was written.
@@ -105,6 +107,7 @@ impl<W: Wire> Connection<W> {
             unread: false,
             writable: true,
             timer: 0,
+            later_timer: 0,
             linger: None,
             watch: None,
             peer_timeout_ms: u32::try_from(peer_timeout.as_millis()).unwrap_or(u32::MAX),

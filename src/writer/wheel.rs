@@ -1,5 +1,5 @@
 //! A hashed timing wheel (Varghese and Lauck, SOSP 1987, scheme 6): one timer per connection, cheap to set and never
-//! cancelled. When a timer is set again, the previous one is recognized by its tick and ignored.
+//! cancelled. When a timer is set again, the previous one is recognized by its tick.
 
 use std::time::{Duration, Instant};
 
@@ -62,6 +62,11 @@ impl Wheel {
         })?;
         let at = TICK.checked_mul(u32::try_from(self.current + ahead).unwrap_or(u32::MAX))?;
         Some((self.start + at).saturating_duration_since(now))
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.slots.iter().map(Vec::len).sum()
     }
 
     fn tick_of(&self, at: Instant) -> Tick {

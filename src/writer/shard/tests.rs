@@ -17,7 +17,7 @@ use crate::event::{Assigned, Entry, Feed};
 use crate::hub::NoLog;
 use crate::metrics::Metrics;
 use crate::route::{HeartbeatForm, Overflow, QueueLimits, RouteTable, StreamRoute, Transport};
-use crate::session::Request;
+use crate::session::{self, Request};
 use crate::testing::{self, event, stream};
 use crate::writer::connection::READ_BYTES;
 use crate::writer::tcp_info::Peer;
@@ -111,6 +111,11 @@ impl Bench {
 
     /// A client with a queue of four events.
     fn open(&mut self, transport: Transport) -> Memory {
+        self.open_at(transport, None)
+    }
+
+    /// One that asks for at most this many events a second.
+    fn open_at(&mut self, transport: Transport, max_rate: Option<u32>) -> Memory {
         let queue = QueueLimits { events: 4, bytes: 1 << 20, overflow: Overflow::DropOldest };
         let route = StreamRoute { stream: stream(1, &["orders"]), queue, ..testing::route("/orders") };
         let request = Request {
@@ -126,7 +131,7 @@ impl Bench {
             batch: None,
             probe: None,
             principal: None,
-            pace: None,
+            pace: session::Pace::asked(None, max_rate, self.now.instant),
             headers: None,
             socket: None,
             routes: self.routes.clone(),
@@ -262,6 +267,23 @@ fn an_idle_stream_has_a_turn_for_each_heartbeat() {
     assert_eq!(client.take(), ": keep-alive\n\n");
     bench.pass(Duration::from_secs(150));
     assert_eq!(client.take(), ": keep-alive\n\n".repeat(10));
+}
+
+#[test]
+fn a_stream_that_waits_for_its_rate_has_few_timers() {
+    let mut bench = Bench::new();
+    let client = bench.open_at(Transport::Sse, Some(10));
+    bench.turn();
+    client.take();
+    for offset in 0..1000 {
+        bench.feed(offset..offset + 1);
+        bench.turn();
+        while client.take().is_empty() {
+            bench.pass(Duration::from_millis(20));
+        }
+    }
+    let timers = bench.shard.timers.len();
+    assert!(timers <= 4, "{timers} timers of one stream");
 }
 
 #[test]
