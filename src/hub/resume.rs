@@ -295,7 +295,8 @@ impl Losses {
                 }
                 *position = end;
             }
-            if *position < base && !has_log {
+            // A time precedes every offset; replay determines what the client lacks since then.
+            if (0..base).contains(position) && !has_log {
                 self.retention.push(range(topic, partition, *position, base - 1));
                 *position = base;
             }

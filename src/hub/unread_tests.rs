@@ -104,6 +104,19 @@ fn without_a_log_another_process_reports_what_it_does_not_have() {
 }
 
 #[test]
+fn without_a_log_the_same_process_reports_no_offset_before_the_first() {
+    let (mut hub, stream) = hub([5, UNKNOWN_POSITION], FIRST_MS);
+    append(&mut hub, 0, 5);
+    join(&mut hub);
+    (OLD..OLD + 5).for_each(|offset| append(&mut hub, 1, offset));
+    let limits = ReplayLimits { events: 0, ..LIMITS };
+    let Plan { gaps, mut replay } = hub.plan(&stream, &cursor_without_the_second(), &limits);
+    assert!(gaps.is_empty(), "{gaps:?}");
+    assert_eq!(ranges(&replay.lost(&hub, &stream)), [("unavailable", 10, OLD - 1)]);
+    assert_eq!(ranges(&replay.fell_out(&hub, &stream)), [("overflow", OLD, OLD + 1)]);
+}
+
+#[test]
 fn an_event_id_from_before_the_join_includes_what_live_streams_received_since() {
     let (mut hub, stream) = hub([5, UNKNOWN_POSITION], FIRST_MS);
     append(&mut hub, 0, 5);
