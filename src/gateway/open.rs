@@ -140,16 +140,23 @@ fn quota_exceeded(exceeded: &Exceeded) -> Refusal {
 
 /// 429 with the fields of draft-ietf-httpapi-ratelimit-headers. `window` is the parameter of a rate's period.
 fn limited(detail: impl Into<Cow<'static, str>>, policy: &str, limit: u64, window: &str, delay: Duration) -> Problem {
-    let left = format!("\"{policy}\";r=0;t={}", delay.as_millis().div_ceil(1000));
-    let policy = format!("\"{policy}\";q={limit}{window}");
     let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(delay);
+    // The name of a claim may contain characters that a string must not.
+    let Some(policy) = structured_string(policy) else { return problem };
+    let left = format!("{policy};r=0;t={}", delay.as_millis().div_ceil(1000));
+    let policy = format!("{policy};q={limit}{window}");
     for (name, value) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, left)] {
-        // The name of a claim may contain characters that a field value must not.
         if let Ok(value) = HeaderValue::try_from(value) {
             problem = problem.header(name, value);
         }
     }
     problem
+}
+
+/// A string of a structured field (RFC 9651 section 3.3.3). `None` if the text is not printable ASCII.
+fn structured_string(text: &str) -> Option<String> {
+    let is_printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    is_printable.then(|| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")))
 }
 
 /// Rejects a socket that no writer accepted and that no HTTP session owns any more. Returns the status of the response.
@@ -168,4 +175,17 @@ fn reject(refused: &Opening, cross_origin: &CrossOrigin) -> u16 {
         tracing::debug!(%error, "cannot answer a refused stream");
     }
     status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::structured_string;
+
+    #[test]
+    fn a_policy_is_named_by_a_string_of_a_structured_field() {
+        assert_eq!(structured_string("claims.sub on /orders").as_deref(), Some("\"claims.sub on /orders\""));
+        assert_eq!(structured_string(r#"claims.a"b\c"#).as_deref(), Some(r#""claims.a\"b\\c""#));
+        assert_eq!(structured_string("claims.größe"), None);
+        assert_eq!(structured_string("claims.a\nb"), None);
+    }
 }
