@@ -81,8 +81,10 @@ impl Connector for Clusters {
 
     fn read(&self, sink: &Sink, metrics: &Arc<Metrics>, tracer: Option<&Tracer>) -> io::Result<Vec<Box<dyn Source>>> {
         let start = |cluster: &Kafka| -> io::Result<Box<dyn Source>> {
-            let source = KafkaSource::start(cluster.clone(), sink.clone(), metrics.clone(), tracer.cloned())?;
-            Ok(Box::new(source))
+            let source = KafkaSource::start(cluster.clone(), sink.clone(), metrics.clone(), tracer.cloned());
+            let named =
+                |error: io::Error| io::Error::new(error.kind(), format!("cluster `{}`: {error}", cluster.cluster));
+            Ok(Box::new(source.map_err(named)?))
         };
         self.0.iter().map(start).collect()
     }
