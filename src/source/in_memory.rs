@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::{Call, Connector, History, Sink, Source, Status};
 use crate::config::snapshot::{ReplayLog, TopicConfig};
@@ -22,6 +23,8 @@ use crate::traces::Tracer;
 pub const RECORDS_MAX: usize = 10_000;
 /// The most records of a chunk.
 const CHUNK_RECORDS_MAX: usize = 500;
+/// The pause between two checks whether the sink has returned.
+const JOIN_PAUSE: Duration = Duration::from_millis(5);
 /// Topics are not recreated.
 const EPOCH: Epoch = 1;
 
@@ -94,7 +97,7 @@ impl InMemory {
         let sink = lock(&self.output.sink);
         let entry = lock(&self.log).append(topic, partition, unix_ms, value)?;
         let offset = entry.first_offset();
-        if let Some(sink) = &*sink {
+        if let Some(sink) = sink.as_ref().filter(|_| self.output.is_running.load(Ordering::Relaxed)) {
             sink(Feed::Batch([entry].into()));
         }
         Ok(offset)
@@ -241,8 +244,15 @@ impl Source for InMemory {
     }
 
     /// There is no thread, but a sink that may block for a moment.
-    fn join(&self, _: Instant) {
-        *lock(&self.output.sink) = None;
+    fn join(&self, deadline: Instant) {
+        loop {
+            match self.output.sink.try_lock() {
+                Ok(mut sink) => return *sink = None,
+                Err(TryLockError::Poisoned(sink)) => return *sink.into_inner() = None,
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(JOIN_PAUSE),
+                Err(TryLockError::WouldBlock) => return,
+            }
+        }
     }
 }
 
@@ -289,4 +299,17 @@ impl History for InMemoryLog {
     }
 
     fn stop(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sink_that_blocks_does_not_delay_the_end_beyond_its_deadline() {
+        let source = InMemory::new(Vec::new(), 1);
+        let sink = lock(&source.output.sink);
+        source.join(Instant::now());
+        drop(sink);
+    }
 }
