@@ -109,6 +109,11 @@ impl Meter {
         [commands, replay, events, bytes].iter().any(Option::is_some)
     }
 
+    /// Whether it limits events or their bytes.
+    pub fn limits_events(&self) -> bool {
+        self.rates.events.is_some() || self.rates.bytes.is_some()
+    }
+
     /// How long it takes until an event of this many bytes is allowed; `None` if it is.
     pub fn wait_to_send(&self, bytes: u64, now: Instant) -> Option<Duration> {
         let Self { rates, buckets, .. } = self;
@@ -134,19 +139,13 @@ impl Meter {
         self.rates.replay.into_iter().for_each(|rate| self.buckets.replay.take(rate, bytes, now));
     }
 
+    /// How long it takes until a command is allowed; `None` if it is.
+    pub fn wait_for_command(&self, now: Instant) -> Option<Duration> {
+        self.rates.commands.and_then(|rate| self.buckets.commands.wait(rate, 1, now))
+    }
+
     /// Takes one command.
-    ///
-    /// # Errors
-    ///
-    /// How long it takes until a command is allowed.
-    pub fn take_command(&self, now: Instant) -> Result<(), Duration> {
-        let Some(rate) = self.rates.commands else { return Ok(()) };
-        match self.buckets.commands.wait(rate, 1, now) {
-            Some(wait) => Err(wait),
-            None => {
-                self.buckets.commands.take(rate, 1, now);
-                Ok(())
-            }
-        }
+    pub fn takes_command(&self, now: Instant) {
+        self.rates.commands.into_iter().for_each(|rate| self.buckets.commands.take(rate, 1, now));
     }
 }

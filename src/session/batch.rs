@@ -10,7 +10,7 @@ impl Session {
     /// Whether queued events wait for the batch to fill, at the latest until [`Self::deadline`].
     ///
     /// Only live events wait, and only while none of them has been partly written, the batch is not full, the queue is
-    /// far from its limits, and the stream neither catches up nor ends.
+    /// far from its limits, neither credit nor a rate held them, and the stream neither catches up nor ends.
     pub fn gathers(&mut self, now: Instant) -> bool {
         let Some(batch) = self.request.batch else { return false };
         if self.is_behind() {
@@ -18,7 +18,7 @@ impl Session {
         }
         let limits = &self.request.route.queue;
         let events = (batch.events() as usize).min(limits.events);
-        if self.closed.is_some() || !self.queue.is_open_batch(events, limits.bytes / 2) {
+        if self.closed.is_some() || self.is_paced() || !self.queue.is_open_batch(events, limits.bytes / 2) {
             self.look_at = None;
             return false;
         }

@@ -81,7 +81,7 @@ impl Session {
     /// Whether credit or a rate holds enough replayed events. The time limit of a replay does not elapse meanwhile: the
     /// client's wish is no failure.
     fn is_held_up(&mut self, context: &WriterContext<'_>) -> bool {
-        if !self.is_holding() {
+        if !self.is_paced() {
             return false;
         }
         let until = context.now.instant + context.log.limits().time;

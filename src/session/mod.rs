@@ -323,6 +323,9 @@ impl Session {
         if self.closed.is_none() && self.is_unanswered() {
             return self.refuse_unanswered(now);
         }
+        if self.closed.is_none() {
+            self.grant_last(now);
+        }
         self.close(reason);
     }
 

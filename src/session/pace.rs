@@ -28,6 +28,8 @@ pub struct Pace {
     is_rate_asked: bool,
     /// The events at the front of the queue that may be written: credit and quotas have been charged for them.
     granted: usize,
+    /// Whether credit or a rate held the event after those, when it was last looked at.
+    is_held: bool,
     /// When a rate allows the next event, if one holds events.
     due: Option<Instant>,
     /// When a quota allows replay to continue, if one holds it.
@@ -58,15 +60,24 @@ impl Pace {
         self.meters.iter().filter_map(|meter| meter.wait_to_send(bytes as u64, now)).max()
     }
 
+    /// Whether it can hold events: a quota of commands or of replay alone does not.
+    fn limits_events(&self) -> bool {
+        self.credit.is_some() || self.meters.iter().any(Meter::limits_events)
+    }
+
     /// Charges for as many of the events at the front of the queue as may be sent.
     fn grant(&mut self, sizes: impl Iterator<Item = usize>, now: Instant) {
-        self.due = None;
+        (self.due, self.is_held) = (None, false);
+        if !self.limits_events() {
+            return;
+        }
         for bytes in sizes.skip(self.granted) {
             if self.credit == Some(0) {
+                self.is_held = true;
                 return;
             }
             if let Some(wait) = self.wait(bytes, now) {
-                self.due = now.checked_add(wait);
+                (self.due, self.is_held) = (now.checked_add(wait), true);
                 return;
             }
             self.meters.iter().for_each(|meter| meter.sends(bytes as u64, now));
@@ -94,16 +105,18 @@ impl Request {
         }
     }
 
-    /// Takes one command from the quotas.
+    /// Takes one command from all quotas, or from none.
     ///
     /// # Errors
     ///
-    /// The name of the quota that is exceeded, and how long it takes until it allows the next command.
+    /// The name of the quota that is exceeded the most, and how long it takes until it allows the next command.
     pub(super) fn take_command(&self, now: Instant) -> Result<(), (&str, Duration)> {
-        let meters = self.pace.iter().flat_map(|pace| &pace.meters);
-        for meter in meters {
-            meter.take_command(now).map_err(|wait| (&*meter.quota, wait))?;
+        let meters = || self.pace.iter().flat_map(|pace| &pace.meters);
+        let waits = meters().filter_map(|meter| Some((&*meter.quota, meter.wait_for_command(now)?)));
+        if let Some(longest) = waits.max_by_key(|(_, wait)| *wait) {
+            return Err(longest);
         }
+        meters().for_each(|meter| meter.takes_command(now));
         Ok(())
     }
 }
@@ -125,9 +138,14 @@ impl Session {
     /// The number of items at the front of the queue that are not held.
     pub(super) fn released(&self) -> usize {
         match &self.request.pace {
-            Some(pace) => self.queue.items_within(pace.granted),
-            None => self.queue.len(),
+            Some(pace) if pace.limits_events() => self.queue.items_within(pace.granted),
+            Some(_) | None => self.queue.len(),
         }
+    }
+
+    /// Whether credit or a rate held events at the last write, or holds the replay.
+    pub(super) fn is_paced(&self) -> bool {
+        self.request.pace.as_ref().is_some_and(|pace| pace.is_held || pace.replay_due.is_some())
     }
 
     /// Whether credit or a rate holds queued events or the replay.
@@ -146,6 +164,13 @@ impl Session {
         if let Some(pace) = &mut self.request.pace {
             pace.due = pace.due.filter(|due| *due > now);
             pace.replay_due = pace.replay_due.filter(|due| *due > now);
+        }
+    }
+
+    /// Lets all queued events pass that credit and rates allow, before the stream ends.
+    pub(super) fn grant_last(&mut self, now: Now) {
+        if let Some(pace) = &mut self.request.pace {
+            pace.grant(self.queue.event_sizes(), now.instant);
         }
     }
 
@@ -179,7 +204,8 @@ impl Session {
         })?;
         let has_begun = self.queue.has_begun_event();
         let pace = self.request.pace.get_or_insert_default();
-        if pace.credit.is_none() {
+        // What a rate has granted is charged already.
+        if !pace.limits_events() {
             pace.granted = has_begun.into();
         }
         let credit = pace.credit.unwrap_or_default().saturating_add(events).min(CREDIT_MAX);

@@ -10,7 +10,7 @@ use super::*;
 use crate::codec::websocket::Opcode;
 use crate::event::Entry;
 use crate::hub::ReplayLimits;
-use crate::route::{HeartbeatForm, StreamRoute};
+use crate::route::{Batch, HeartbeatForm, StreamRoute};
 use crate::testing::{FakeLog, event};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -255,6 +255,90 @@ fn a_quota_of_commands_answers_with_an_error() {
     assert!(refused["error"].as_str().unwrap().starts_with("too many commands (quota `claims.sub`)"), "{refused}");
     bench.pass(SECOND);
     assert_eq!(ping(&mut bench)["status"], "ok");
+}
+
+fn meter(rates: Rates) -> Meter {
+    Meter { quota: "claims.sub".into(), rates, buckets: Arc::new(Buckets::new(bench_now())) }
+}
+
+#[test]
+fn a_quota_of_commands_does_not_refuse_credit() {
+    let mut bench = Bench::new();
+    let quota = meter(Rates { commands: Some(Rate::per_minute(1)), ..Rates::default() });
+    let mut session = bench.open(Transport::WebSocket, |request, _| request.count_in(vec![quota]));
+    bench.written(&mut session);
+    let mut status = |command: Value| bench.ask(&mut session, &command)[0]["data"]["status"].clone();
+    assert_eq!(status(json!({ "command": "ping" })), "ok");
+    assert_eq!(status(json!({ "command": "ping" })), "error");
+    assert_eq!(status(json!({ "command": "credit", "events": 1 })), "ok");
+}
+
+#[test]
+fn a_command_that_one_quota_refuses_is_charged_to_none() {
+    let mut bench = Bench::new();
+    let quota = |rate| meter(Rates { commands: Some(rate), ..Rates::default() });
+    let (large, small) = (quota(Rate::per_minute(2)), quota(Rate::per_minute(1)));
+    let meters = vec![large.clone(), small];
+    let mut session = bench.open(Transport::WebSocket, |request, _| request.count_in(meters));
+    bench.written(&mut session);
+    for expected in ["ok", "error", "error"] {
+        let answer = bench.ask(&mut session, &json!({ "command": "ping" }));
+        assert_eq!(answer[0]["data"]["status"], expected);
+    }
+    assert_eq!(large.wait_for_command(bench.now.instant), None);
+}
+
+#[test]
+fn a_stream_ends_after_the_events_that_its_rate_allows() {
+    let quota = meter(Rates { events: Some(Rate::per_second(2)), ..Rates::default() });
+    for (meter, events) in [(quota, 2), (meter(Rates { commands: Some(Rate::per_second(1)), ..Rates::default() }), 3)] {
+        let mut bench = Bench::new();
+        let mut session = bench.open(Transport::Ndjson, |request, _| request.count_in(vec![meter]));
+        bench.written(&mut session);
+        (0..3).for_each(|n| bench.append(&mut session, n, &[]));
+        assert!(!session.is_paced(), "they have not been looked at");
+        session.end(CloseReason::Drain, bench.now);
+        let text = bench.written(&mut session);
+        assert_eq!(text.matches("\"data\":{\"n\":").count(), events, "{text}");
+    }
+}
+
+#[test]
+fn events_that_a_rate_held_do_not_wait_for_a_batch() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::Ndjson, |request, _| {
+        request.batch = Batch::new(1000, 5 * SECOND);
+        request.pace = Pace::asked(None, Some(2), bench_now());
+    });
+    bench.written(&mut session);
+    (0..4).for_each(|n| bench.append(&mut session, n, &[]));
+    assert!(session.gathers(bench.now.instant));
+    bench.pass(5 * SECOND);
+    assert!(!session.gathers(bench.now.instant));
+    for events in [2, 1, 1] {
+        let text = bench.written(&mut session);
+        assert_eq!(text.matches("\"data\":{\"n\":").count(), events, "{text}");
+        bench.pass(SECOND / 2);
+        session.tick(&mut bench.context());
+        assert!(!session.gathers(bench.now.instant));
+    }
+    bench.append(&mut session, 4, &[]);
+    assert!(session.gathers(bench.now.instant), "no event is held any more");
+}
+
+#[test]
+fn the_first_credit_does_not_charge_granted_events_again() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::WebSocket, limited(None, Some(2)));
+    bench.written(&mut session);
+    (0..4).for_each(|n| bench.append(&mut session, n, &[]));
+    session.prepare(bench.now, |_| {});
+    let command = json!({ "command": "credit", "events": 2 });
+    let answer: Vec<String> = bench.ask(&mut session, &command).iter().map(name).collect();
+    assert_eq!(answer, ["0", "1", "response"], "granted events precede the response");
+    bench.pass(SECOND);
+    session.tick(&mut bench.context());
+    assert_eq!(received(&bench.written(&mut session)), ["2", "3"]);
 }
 
 /// What a client of a held stream may do, and what may happen to it.
