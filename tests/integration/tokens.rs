@@ -238,3 +238,26 @@ fn a_ticket_is_good_on_another_replica_and_ends_with_its_token() {
     let mut sse = other.get(&format!("/other?ticket={good}")).header("Accept", "text/event-stream").sse();
     assert!(sse.rest().iter().any(|record| record.event.as_deref() == Some("auth")));
 }
+
+/// Chromium on a page of another origin, which gets a ticket with its token, and opens streams without headers.
+#[test]
+fn a_page_of_another_origin_opens_streams_with_a_ticket() {
+    let page = Fixture::standard();
+    let origin = format!("http://{}", page.sidecar.listen);
+    let settings = TICKETS.replace("https://app.example", &origin).replace("lifetime: 2s", "lifetime: 1m");
+    let fixture = Plan::new(settings).build();
+    let url = format!("{origin}/resume.html?none");
+    let streams = format!("http://{}", fixture.sidecar.listen);
+    let client = Client::start("browser_ticket.cjs", &[&url, &streams, &token::of("u1")]);
+    let seen = loop {
+        let line = client.line();
+        if !line["tickets"].is_null() {
+            break line["tickets"].clone();
+        }
+    };
+    let expected = json!({
+        "eventSource": "open", "webSocket": "open", "fetch": 200, "elsewhere": "failed", "none": "failed",
+        "refused": "failed",
+    });
+    assert_eq!(seen, expected);
+}
