@@ -20,6 +20,7 @@ use sidestream::route::{
     Admission, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, Overflow, QueueLimits, RouteTable,
     Stream, StreamRoute, Transport, WebSocketFrames, WebSocketLimits,
 };
+use sidestream::rule::{Compared, Expression, Input, Root, Rule};
 
 const CURSOR: &[u8] = b"v1.AAAAAQ.0123456789";
 const USERS: usize = 10_000;
@@ -154,6 +155,26 @@ fn routes(criterion: &mut Criterion) {
     });
 }
 
+/// `claims.admin == true || event.data.owner == claims.sub`, for an event of 250 bytes: its fields are looked up once for
+/// all clients, and the rest is evaluated once for each user.
+fn rules(criterion: &mut Criterion) {
+    let inputs = [(Root::Claims, "admin"), (Root::Event, "data.owner"), (Root::Claims, "sub")];
+    let inputs = inputs.map(|(root, path)| Input { root, path: path.split('.').map(Box::from).collect() });
+    let equal = |one, other| Box::new(Expression::Compare(Compared::Equal, Box::new(one), Box::new(other)));
+    let is_admin = equal(Expression::Input(0), Expression::Literal(true.into()));
+    let is_owner = equal(Expression::Input(1), Expression::Input(2));
+    let rule = Rule::new("/x".into(), "owner", Expression::Or(is_admin, is_owner), inputs.into());
+    let claims = serde_json::json!({ "admin": false, "sub": "user-00001" });
+    let bound = Arc::new(rule).bind(claims.as_object(), &[]);
+    let value = format!(r#"{{"type":"bench","data":{{"text":"{}","owner":"user-00001"}}}}"#, "x".repeat(200));
+    let event = decode(&mut decoder(), 1, &value);
+    criterion.bench_function("rule_facts", |bencher| bencher.iter(|| bound.rule().facts(black_box(&event))));
+    let facts = bound.rule().facts(&event);
+    criterion.bench_function("rule_allows", |bencher| {
+        bencher.iter(|| assert_eq!(bound.allows(black_box(&facts)), Ok(true)));
+    });
+}
+
 fn route(pattern: &str) -> StreamRoute {
     StreamRoute {
         pattern: pattern.into(),
@@ -162,9 +183,11 @@ fn route(pattern: &str) -> StreamRoute {
         admission: Admission::Public,
         token_from: sidestream::route::TokenSources::default(),
         bindings: [].into(),
+        rule: None,
         cors: None,
         other_methods: OtherMethods::Refuse,
         data: DataForm::Envelope,
+        fields: None,
         event_field: EventField::None,
         frames: WebSocketFrames::Text,
         heartbeat: Duration::from_secs(15),
@@ -200,5 +223,5 @@ fn brief() -> Criterion {
         .configure_from_args()
 }
 
-criterion_group! { name = pieces; config = brief(); targets = decoding, encoding, writing, hub, index, routes }
+criterion_group! { name = pieces; config = brief(); targets = decoding, encoding, writing, hub, index, routes, rules }
 criterion_main!(pieces);

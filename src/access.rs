@@ -102,6 +102,15 @@ pub enum Source {
     Path(Box<str>),
 }
 
+/// A claim that a route reads, by its path.
+#[derive(Clone, Copy, Debug)]
+pub enum Claim<'a> {
+    /// To bind a key: the texts of a value or an array count.
+    Bound(&'a [Box<str>]),
+    /// In a rule: any value counts, of at most [`SELECTOR_BYTES_MAX`] as JSON.
+    Read(&'a [Box<str>]),
+}
+
 /// A key that a route binds: only events with a value that its rule selects are delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
@@ -147,31 +156,37 @@ impl Principal {
         self.standing.as_ref().is_some_and(|standing| standing.is_for_one_target())
     }
 
-    /// Whether both tokens are of the same subject of the same issuer, with the same values for these bindings. A token
+    /// Whether both tokens are of the same subject of the same issuer, with the same values of these claims. A token
     /// without `sub` equals no other.
-    pub fn is_same_as<'a>(&self, other: &Self, mut bindings: impl Iterator<Item = &'a Binding>) -> bool {
+    pub fn is_same_as<'a>(&self, other: &Self, mut claims: impl Iterator<Item = Claim<'a>>) -> bool {
         let has_same = |name: &str| self.claims.get(name) == other.claims.get(name);
         self.claims.contains_key("sub")
             && has_same("sub")
             && has_same("iss")
-            && bindings.all(|binding| binding.claims().all(|path| claim(self, path) == claim(other, path)))
+            && claims.all(|read| match read {
+                Claim::Bound(path) => claim(self, path) == claim(other, path),
+                Claim::Read(path) => raw_claim(&self.claims, path) == raw_claim(&other.claims, path),
+            })
     }
 
-    /// The claims of the subject and of these bindings.
-    pub fn claims_for<'a>(&self, bindings: impl Iterator<Item = &'a Binding>) -> Map<String, Value> {
+    /// The subject, and those of these claims that can be used.
+    pub fn claims_for<'a>(&self, claims: impl Iterator<Item = Claim<'a>>) -> Map<String, Value> {
         let mut kept = Map::new();
         for name in ["iss", "sub"] {
-            copy_claim(&self.claims, &mut kept, &[name.into()]);
+            copy_claim(&self.claims, &mut kept, &[name.into()], is_usable);
         }
-        for path in bindings.flat_map(Binding::claims) {
-            copy_claim(&self.claims, &mut kept, path);
+        for read in claims {
+            match read {
+                Claim::Bound(path) => copy_claim(&self.claims, &mut kept, path, is_usable),
+                Claim::Read(path) => copy_claim(&self.claims, &mut kept, path, is_short),
+            }
         }
         kept
     }
 
     /// Drops the claims that [`Self::claims_for`] does not return, because the issuer determines their size.
-    pub fn keep_claims<'a>(&mut self, bindings: impl Iterator<Item = &'a Binding>) {
-        self.claims = Arc::new(self.claims_for(bindings));
+    pub fn keep_claims<'a>(&mut self, claims: impl Iterator<Item = Claim<'a>>) {
+        self.claims = Arc::new(self.claims_for(claims));
     }
 
     /// The text of a claim that has one value of at most [`VALUE_BYTES_MAX`].
@@ -180,7 +195,7 @@ impl Principal {
         if values.len() == 1 { values.into_iter().next() } else { None }
     }
 
-    /// Drops all claims, for a stream without bindings.
+    /// Drops all claims, for a stream that reads none later.
     pub fn forget_claims(&mut self) {
         static NONE: LazyLock<Arc<Map<String, Value>>> = LazyLock::new(Arc::default);
         self.claims = NONE.clone();
@@ -217,9 +232,10 @@ impl Binding {
         })
     }
 
-    fn claims(&self) -> impl Iterator<Item = &[Box<str>]> {
+    /// The claims that it reads.
+    pub fn claims(&self) -> impl Iterator<Item = Claim<'_>> {
         self.sources.iter().filter_map(|source| match source {
-            Source::Claim(path) => Some(&**path),
+            Source::Claim(path) => Some(Claim::Bound(path)),
             Source::Path(_) => None,
         })
     }
@@ -269,12 +285,24 @@ fn bounded(name: &str, value: &str) -> Result<Box<str>, Denied> {
 
 /// The values of a claim: its text, or those of an array's elements. Nothing if one of them is unusable.
 fn claim(principal: &Principal, path: &[Box<str>]) -> Option<BTreeSet<Box<str>>> {
+    usable(raw_claim(&principal.claims, path)?)
+}
+
+fn raw_claim<'a>(claims: &'a Map<String, Value>, path: &[Box<str>]) -> Option<&'a Value> {
     let (last, parents) = path.split_last()?;
-    let mut object = &*principal.claims;
+    let mut object = claims;
     for name in parents {
         object = object.get(&**name)?.as_object()?;
     }
-    usable(object.get(&**last)?)
+    object.get(&**last)
+}
+
+fn is_usable(claim: &Value) -> bool {
+    usable(claim).is_some()
+}
+
+fn is_short(claim: &Value) -> bool {
+    claim.to_string().len() <= SELECTOR_BYTES_MAX
 }
 
 /// The texts that a key may be bound to: at least one, each of at most [`VALUE_BYTES_MAX`], no more than a selector may
@@ -296,15 +324,15 @@ fn bytes<'a>(values: impl IntoIterator<Item = &'a Box<str>>) -> usize {
     values.into_iter().map(|value| value.len()).sum()
 }
 
-fn copy_claim(from: &Map<String, Value>, to: &mut Map<String, Value>, path: &[Box<str>]) {
+fn copy_claim(from: &Map<String, Value>, to: &mut Map<String, Value>, path: &[Box<str>], is_kept: fn(&Value) -> bool) {
     let Some((name, rest)) = path.split_first() else { return };
     match from.get(&**name) {
         Some(Value::Object(inner)) if !rest.is_empty() => {
             if let Value::Object(inner_to) = to.entry(&**name).or_insert_with(|| Value::Object(Map::new())) {
-                copy_claim(inner, inner_to, rest);
+                copy_claim(inner, inner_to, rest, is_kept);
             }
         }
-        Some(value) if rest.is_empty() && usable(value).is_some() => drop(to.insert((**name).into(), value.clone())),
+        Some(value) if rest.is_empty() && is_kept(value) => drop(to.insert((**name).into(), value.clone())),
         _ => {}
     }
 }

@@ -4,11 +4,13 @@
 //! open streams ([`Slots`]).
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::access::{Denied, Principal, Selector};
 use crate::quota::Meter;
 use crate::route::{Admission, Params, StreamRoute, Transport};
+use crate::rule::{BoundRule, Decision};
 
 /// The longest `Origin` that is compared, in bytes. No route allows a longer one.
 pub const ORIGIN_BYTES_MAX: usize = 512;
@@ -51,16 +53,26 @@ pub enum Refused {
     Unidentified,
     #[error("this origin may not open a WebSocket here")]
     Origin,
+    #[error("the rule of this route does not allow it")]
+    Rule,
     #[error(transparent)]
     Denied(#[from] Denied),
 }
 
-/// Decides whether `caller` may open a stream of this route, and returns its selector.
+/// The events that a stream receives.
+#[derive(Clone, Debug, Default)]
+pub struct Rights {
+    pub selector: Selector,
+    /// The rule of the route, if it has one: it decides on the selected events.
+    pub rule: Option<Arc<BoundRule>>,
+}
+
+/// Decides whether `caller` may open a stream of this route, and what it receives.
 ///
 /// # Errors
 ///
 /// Why the stream is refused.
-pub fn admit(route: &StreamRoute, params: &Params, caller: &Caller<'_>) -> Result<Selector, Refused> {
+pub fn admit(route: &StreamRoute, params: &Params, caller: &Caller<'_>) -> Result<Rights, Refused> {
     if !route.offer.has(caller.transport) {
         return Err(Refused::Transport);
     }
@@ -73,7 +85,17 @@ pub fn admit(route: &StreamRoute, params: &Params, caller: &Caller<'_>) -> Resul
     if caller.transport.is_upgrade() && caller.site.is_some_and(|site| site.is_foreign(route)) {
         return Err(Refused::Origin);
     }
-    Ok(Selector::bind(&route.bindings, params, principal)?)
+    rights(route, params, principal)
+}
+
+fn rights(route: &StreamRoute, params: &Params, principal: Option<&Principal>) -> Result<Rights, Refused> {
+    let selector = Selector::bind(&route.bindings, params, principal)?;
+    let claims = principal.map(|principal| &*principal.claims);
+    let rule = route.rule.as_ref().map(|rule| rule.bind(claims, params));
+    match rule.as_ref().map(|rule| rule.decision()) {
+        Some(Decision::Denied(_)) => Err(Refused::Rule),
+        Some(Decision::Allowed | Decision::ByEvent) | None => Ok(Rights { selector, rule }),
+    }
 }
 
 /// Decides whether this page may open a WebSocket of this route without a token, which the first message contains.
@@ -98,8 +120,7 @@ pub fn admit_ticket(route: &StreamRoute, params: &Params, holder: &Principal, si
     if site.is_foreign(route) {
         return Err(Refused::Origin);
     }
-    Selector::bind(&route.bindings, params, Some(holder))?;
-    Ok(())
+    rights(route, params, Some(holder)).map(drop)
 }
 
 /// Counts the open streams of each route against its `max_streams`, and those of each identity against quotas.
@@ -197,9 +218,9 @@ mod tests {
         StreamRoute { admission: Admission::Token, offer: Offer::Auto, allowed_origins, ..route("/x") }
     }
 
-    fn asks(route: &StreamRoute, transport: Transport, site: Option<&Site>) -> Result<Selector, Refused> {
+    fn asks(route: &StreamRoute, transport: Transport, site: Option<&Site>) -> Result<(), Refused> {
         let who = principal("a", None);
-        admit(route, &Params::default(), &Caller { transport, principal: Some(&who), site })
+        admit(route, &Params::default(), &Caller { transport, principal: Some(&who), site }).map(drop)
     }
 
     #[test]
@@ -269,7 +290,7 @@ mod tests {
     #[test]
     fn a_route_requires_a_token_and_an_offered_transport() {
         let caller = Caller { transport: Transport::Sse, principal: None, site: None };
-        assert_eq!(admit(&private(), &Params::default(), &caller), Err(Refused::Unidentified));
+        assert_eq!(admit(&private(), &Params::default(), &caller).unwrap_err(), Refused::Unidentified);
         assert!(admit(&route("/x"), &Params::default(), &caller).is_ok());
         assert_eq!(asks(&route("/x"), Transport::WebSocket, None), Err(Refused::Transport));
     }

@@ -285,6 +285,7 @@ impl App {
             readiness: readiness.clone(),
             reload: reload.clone(),
             revoker: revoker.clone(),
+            log: history.clone(),
             started: Instant::now(),
         };
         let admin_app = Admin::new(admin_status, Arc::new(move || asked.run()));

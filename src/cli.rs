@@ -5,10 +5,12 @@ mod check;
 mod configuration;
 mod doctor;
 mod drain;
+mod explain;
 mod follow;
 mod import;
 mod indent;
 mod inject;
+mod neighbour;
 mod online;
 mod output;
 mod tap;
@@ -25,12 +27,13 @@ pub use check::check;
 pub use configuration::configuration;
 pub use doctor::{Doctor, doctor};
 pub use drain::drain;
+pub use explain::{Explain, explain};
 pub use import::import_ingress;
 pub use inject::{InjectArguments, inject};
 pub use output::failed;
 pub use tap::{Tap, tap};
 
-use arguments::duration;
+use arguments::{CONFIG_VARIABLE, duration};
 use output::note;
 
 /// Exit code: the configuration is invalid.

@@ -12,22 +12,37 @@ use bytes::Bytes;
 /// entries in the event's list and in the eviction order.
 pub const ENCODING_OVERHEAD_BYTES: usize = 256;
 
-/// Identifies one encoding of an event: the stream whose cursor it contains, and the form.
+/// Identifies one encoding of an event: the stream whose cursor it contains, the form, and the fields that it shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FrameKey(u32);
+pub struct FrameKey {
+    fields: u32,
+    stream_id: u16,
+    form: u8,
+}
 
 impl FrameKey {
-    /// The codec defines `form`.
+    /// The codec defines `form`. The encoding shows all fields.
     pub const fn new(stream_id: u16, form: u8) -> Self {
-        Self((stream_id as u32) << 8 | form as u32)
+        Self { fields: 0, stream_id, form }
+    }
+
+    /// This key for encodings that show the fields with this id.
+    #[must_use]
+    pub const fn showing(self, fields: u32) -> Self {
+        Self { fields, ..self }
     }
 
     pub fn stream_id(self) -> u16 {
-        (self.0 >> 8) as u16
+        self.stream_id
     }
 
     pub fn form(self) -> u8 {
-        self.0 as u8
+        self.form
+    }
+
+    /// The id of the shown fields; 0 for all.
+    pub fn fields(self) -> u32 {
+        self.fields
     }
 }
 

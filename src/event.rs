@@ -121,14 +121,19 @@ impl Event {
 
     /// The same event with another position after it, without encodings.
     pub fn with_next(&self, next: i64) -> Self {
+        Self { next, ..self.with_envelope(self.envelope.clone(), self.payload.clone()) }
+    }
+
+    /// The same event with another envelope and the range of its `data`, without encodings.
+    pub fn with_envelope(&self, envelope: Bytes, payload: Range<usize>) -> Self {
         Self {
             id: self.id.clone(),
-            next,
+            next: self.next,
             ts: self.ts,
             kind: self.kind.clone(),
             keys: self.keys.clone(),
-            envelope: self.envelope.clone(),
-            payload: self.payload.clone(),
+            envelope,
+            payload,
             is_base64: self.is_base64,
             received: self.received,
             trace: None,

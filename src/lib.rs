@@ -23,6 +23,7 @@
 //! | [`shutdown`] | the signals that end a process, and the flag that its end has begun |
 //! | [`descriptors`] | the limit of open descriptors, and which of them are reserved |
 //! | [`revoke`] | revokes subjects, sessions and tokens, and ends their streams |
+//! | [`explain`] | whether a user receives an event, and which step decides |
 //! | [`drain`] | ends every stream, once, at a bounded rate |
 //! | [`cores`], [`cgroup`] | default thread counts; the memory limit of the container |
 //! | [`memory`] | what the process releases under memory pressure |
@@ -40,11 +41,13 @@
 //! | [`encoding`] | the encodings of one event, shared |
 //! | [`traceparent`] | the position of a span in its trace |
 //! | [`reserved`] | reserved names on the wire |
+//! | [`pointer`] | JSON pointers, and the members of JSON values |
 //! | [`hub`] | replay window, key index, bounded queue, resume |
 //! | [`ingest`] | the order in which the output of a source takes effect |
 //! | [`codec`] | bytes on the wire: the table of transports, WebSocket frames, HTTP heads and chunks |
 //! | [`session`] | one stream's protocol state: inputs and a time in, bytes and one close reason out |
 //! | [`route`], [`access`] | paths to routes; claims and parameters to selectors |
+//! | [`rule`] | expressions over claims, path and event that decide who receives which events |
 //! | [`cors`] | which pages of other origins may use a stream |
 //! | [`quota`], [`rate`] | what one user, address or route may use, and how rates are counted |
 //! | [`admission`] | whether a stream may be opened: by a request, or by a WebSocket's command |
@@ -61,10 +64,12 @@ pub mod event;
 mod fault;
 pub mod hub;
 pub mod ingest;
+pub mod pointer;
 pub mod quota;
 pub mod rate;
 pub mod reserved;
 pub mod route;
+pub mod rule;
 pub mod session;
 #[cfg(all(test, feature = "server"))]
 #[path = "../tests/simulation/mod.rs"]
@@ -100,6 +105,8 @@ pub mod descriptors;
 pub mod doctor;
 #[cfg(feature = "server")]
 pub mod drain;
+#[cfg(feature = "server")]
+pub mod explain;
 #[cfg(feature = "server")]
 pub mod gateway;
 #[cfg(feature = "server")]

@@ -61,6 +61,7 @@ fn main() -> ExitCode {
         Command::ImportIngress => written(cli::import_ingress(std::io::stdin())),
         Command::Tap(tap) => written(cli::tap(&tap)),
         Command::Doctor(doctor) => written(cli::doctor(&doctor)),
+        Command::Explain(explain) => written(cli::explain(&explain)),
         Command::Drain { config, admin, timeout } => written(cli::drain(config.as_deref(), admin, timeout)),
         Command::Inject(arguments) => written(cli::inject(arguments)),
     }

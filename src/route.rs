@@ -11,11 +11,12 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::access::Binding;
-use crate::codec::Form;
+use crate::access::{Binding, Claim};
+use crate::codec::{Fields, Form};
 use crate::cors::Cors;
-use crate::event::Topic;
+use crate::event::{FrameKey, Topic};
 use crate::quota::Quota;
+use crate::rule::Rule;
 
 pub use crate::codec::{DataForm, EventField, Transport, WebSocketFrames};
 pub use pattern::{BadPattern, PATTERN_SEGMENTS_MAX, Pattern};
@@ -192,8 +193,12 @@ pub struct StreamRoute {
     pub admission: Admission,
     pub token_from: TokenSources,
     pub bindings: Box<[Binding]>,
+    /// Decides who receives which of the events that the bindings select; `None`: every client receives all of them.
+    pub rule: Option<Arc<Rule>>,
     pub other_methods: OtherMethods,
     pub data: DataForm,
+    /// The fields of events that are sent; `None` for all.
+    pub fields: Option<Arc<Fields>>,
     pub event_field: EventField,
     pub frames: WebSocketFrames,
     pub heartbeat: Duration,
@@ -228,6 +233,18 @@ impl StreamRoute {
     pub fn form(&self, transport: Transport) -> Form {
         let Self { data, event_field, frames, .. } = *self;
         Form { transport, data, event_field, frames }.relevant()
+    }
+
+    /// The key of the encodings of its events on a transport.
+    pub fn frame(&self, transport: Transport) -> FrameKey {
+        let fields = self.fields.as_ref().map_or(0, |fields| fields.id());
+        self.form(transport).key(self.stream.id).showing(fields)
+    }
+
+    /// The claims that it reads.
+    pub fn claims(&self) -> impl Iterator<Item = Claim<'_>> {
+        let by_rule = self.rule.iter().flat_map(|rule| rule.claims()).map(Claim::Read);
+        self.bindings.iter().flat_map(Binding::claims).chain(by_rule)
     }
 
     /// The key whose values a WebSocket client may choose among, with its binding: one that the path binds, or else one

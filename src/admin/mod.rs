@@ -1,6 +1,6 @@
 //! The admin listener: `/metrics`, `/livez` and `/readyz` for all clients. Only for the same host: the admin page at
-//! `/` with its data, and the actions `/-/drain`, `/-/reload` and `/-/revoke`. There is no other protection, and no
-//! token is read.
+//! `/` with its data, and the actions `/-/drain`, `/-/reload` and `/-/revoke`, and
+//! `/-/explain`, the one path that takes a token, which it never repeats. There is no other protection.
 
 mod guard;
 mod readiness;
@@ -15,11 +15,13 @@ use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 pub use readiness::Readiness;
 pub use status::Status;
 
 use crate::drain::Drained;
+use crate::explain::{QUESTION_BYTES_MAX, Question};
 use crate::listener::is_last;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
@@ -34,10 +36,13 @@ const PUBLIC: [&str; 3] = ["/metrics", "/livez", "/readyz"];
 /// For the same host only.
 const READ: [&str; 5] = ["/", "/page.css", "/page.js", "/status", "/-/streams"];
 /// Actions, for the same host only.
-const ACTIONS: [&str; 3] = ["/-/drain", "/-/reload", REVOKE];
+const ACTIONS: [&str; 4] = ["/-/drain", "/-/reload", REVOKE, EXPLAIN];
 const REVOKE: &str = "/-/revoke";
-/// The longest body of a request, in bytes.
-const BODY_BYTES_MAX: usize = 8 * 1024;
+const EXPLAIN: &str = "/-/explain";
+/// The longest record of a revocation, in bytes.
+const RECORD_BYTES_MAX: usize = 8 * 1024;
+/// Questions that are answered at a time: each may read the log.
+const EXPLAINING_MAX: usize = 4;
 /// How long reading a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -57,13 +62,21 @@ pub struct Admin {
     reload: Arc<OnceLock<ReloadHandle>>,
     status: Arc<Status>,
     drain: Drain,
+    explaining: Arc<Semaphore>,
 }
 
 impl Admin {
     pub fn new(status: Status, drain: Drain) -> Self {
         let Status { metrics, readiness, reload, .. } = &status;
         let (metrics, readiness, reload) = (metrics.clone(), readiness.clone(), reload.clone());
-        Self { metrics, readiness, reload, status: Arc::new(status), drain }
+        Self {
+            metrics,
+            readiness,
+            reload,
+            status: Arc::new(status),
+            drain,
+            explaining: Arc::new(Semaphore::new(EXPLAINING_MAX)),
+        }
     }
 
     async fn answer(
@@ -94,6 +107,7 @@ impl Admin {
             "/-/drain" => self.drain().await,
             "/-/reload" => self.reload().await,
             REVOKE => self.revoke(body),
+            EXPLAIN => self.explain(body).await,
             _ => Problem::new(StatusCode::NOT_FOUND, "there is nothing here").into_response(),
         }
     }
@@ -172,6 +186,27 @@ impl Admin {
         }
     }
 
+    /// Explains a decision of the running configuration. The question contains a token: no error quotes it.
+    async fn explain(&self, question: &[u8]) -> Response<Vec<u8>> {
+        let Ok(question) = serde_json::from_slice::<Question>(question) else {
+            let why = "the body has to be an object with `path`, and optionally `token`, `event`, `record` and `topic`";
+            return Problem::new(StatusCode::BAD_REQUEST, why).into_response();
+        };
+        let Ok(turn) = self.explaining.clone().try_acquire_owned() else {
+            let why = "too many questions are being answered";
+            return Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+        };
+        let status = self.status.clone();
+        let explained = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            status.explain(&question)
+        });
+        match explained.await {
+            Ok(explanation) => json(StatusCode::OK, &json!(explanation)),
+            Err(error) => failed("the decision cannot be explained", &error),
+        }
+    }
+
     /// Applies a revocation to this process only.
     fn revoke(&self, record: &[u8]) -> Response<Vec<u8>> {
         let Some(revoker) = &self.status.revoker else {
@@ -195,8 +230,12 @@ impl ServeHttp for Admin {
         let header = session.req_header();
         let (method, path) = (header.method.clone(), header.uri.path().to_owned());
         let query = header.uri.query().unwrap_or_default().to_owned();
-        let is_read = is_neighbour && method == Method::POST && path == REVOKE;
-        let body = tokio::time::timeout(BODY_TIMEOUT, body(session, is_read)).await;
+        let bytes_max = match &*path {
+            REVOKE if is_neighbour && method == Method::POST => Some(RECORD_BYTES_MAX),
+            EXPLAIN if is_neighbour && method == Method::POST => Some(QUESTION_BYTES_MAX),
+            _ => None,
+        };
+        let body = tokio::time::timeout(BODY_TIMEOUT, body(session, bytes_max)).await;
         match body.unwrap_or_else(|_| Err(unreadable())) {
             Ok(body) => self.answer(&method, &path, &query, &body, is_neighbour).await,
             Err(problem) => problem.into_response(),
@@ -204,12 +243,13 @@ impl ServeHttp for Admin {
     }
 }
 
-/// Reads the body of a request, if the path uses one.
-async fn body(session: &mut ServerSession, is_read: bool) -> Result<Vec<u8>, Problem> {
+/// Reads the body of a request, if the path uses one: at most this many bytes.
+async fn body(session: &mut ServerSession, bytes_max: Option<usize>) -> Result<Vec<u8>, Problem> {
     let mut body = Vec::new();
-    while is_read && let Some(bytes) = session.read_request_body().await.map_err(|_| unreadable())? {
+    let Some(bytes_max) = bytes_max else { return Ok(body) };
+    while let Some(bytes) = session.read_request_body().await.map_err(|_| unreadable())? {
         body.extend_from_slice(&bytes);
-        if body.len() > BODY_BYTES_MAX {
+        if body.len() > bytes_max {
             session.set_keepalive(None);
             return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long"));
         }
@@ -281,6 +321,7 @@ mod tests {
             readiness: Arc::new(readiness),
             reload: Arc::default(),
             revoker: None,
+            log,
             started: Instant::now(),
         };
         Admin::new(status, Arc::new(|| unreachable!("nobody asks for it")))
@@ -302,6 +343,7 @@ mod tests {
             (Method::GET, "/nothing", 404, 404),
             (Method::POST, "/-/drain", 403, 405),
             (Method::POST, "/-/reload", 403, 409),
+            (Method::POST, "/-/explain", 403, 400),
             (Method::POST, "/-/anything", 403, 404),
         ] {
             let method = if path == "/-/drain" { &Method::GET } else { &method };

@@ -2,13 +2,15 @@
 //! streams that are bound to a key's value. Read-only.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 
 use super::Readiness;
 use crate::config::snapshot::Snapshot;
+use crate::explain::{Explanation, Question, explain};
+use crate::hub::Log;
 use crate::metrics::Metrics;
 use crate::reload::ReloadHandle;
 use crate::revoke::Revoker;
@@ -23,10 +25,18 @@ pub struct Status {
     pub readiness: Arc<Readiness>,
     pub reload: Arc<OnceLock<ReloadHandle>>,
     pub revoker: Option<Arc<Revoker>>,
+    pub log: Arc<dyn Log>,
     pub started: Instant,
 }
 
 impl Status {
+    /// Blocks its thread while the log is read.
+    pub(super) fn explain(&self, question: &Question) -> Explanation {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now_unix_ms = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
+        explain(&self.snapshot.load(), &*self.log, question, now_unix_ms)
+    }
+
     /// Blocks its thread until the writers have responded.
     pub(super) fn report(&self) -> Value {
         let snapshot = self.snapshot.load();

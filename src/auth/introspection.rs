@@ -15,13 +15,14 @@ use tokio::task::AbortHandle;
 use super::TokenKey;
 use super::claims::{numeric_date, revocable_claims};
 use super::issuer::authority_of;
+use super::readers::Readers;
 use super::revocations::{Revocable, Revocations, unix_ms};
 use super::service::{
     Failure, Granted, Kind, Question, Service, ServiceError, ServiceHooks, ServiceSettings, Verdict, kept,
 };
 use super::ticket::Tickets;
 use super::token_error::{TOKEN_BYTES_MAX, TokenError};
-use crate::access::{Authentication, Authority, Binding, NotAuthenticated, Principal, Verifying, Waiter};
+use crate::access::{Authentication, Authority, NotAuthenticated, Principal, Verifying, Waiter};
 use crate::http_client::Response;
 
 /// The endpoint of the authorization server, and what its answers must contain.
@@ -38,8 +39,8 @@ pub struct IntrospectionSettings {
 /// Asks the authorization server. Created once per configuration.
 pub struct Introspection {
     settings: IntrospectionSettings,
-    /// The claims that routes bind; others of a response are dropped.
-    bindings: Arc<[Binding]>,
+    /// What reads claims; others of a response are dropped.
+    readers: Arc<Readers>,
     service: Arc<Service>,
 }
 
@@ -52,19 +53,19 @@ impl std::fmt::Debug for Introspection {
 /// Equal if requests and the claims of responses are the same.
 impl PartialEq for Introspection {
     fn eq(&self, other: &Self) -> bool {
-        (&self.settings, &self.bindings) == (&other.settings, &other.bindings)
+        (&self.settings, &self.readers) == (&other.settings, &other.readers)
     }
 }
 
 impl Introspection {
-    pub fn new(settings: IntrospectionSettings, bindings: Arc<[Binding]>) -> Self {
+    pub fn new(settings: IntrospectionSettings, readers: Arc<Readers>) -> Self {
         let IntrospectionSettings { service, client_id, audience, .. } = &settings;
         let authority = authority_of(&("introspection", service.uri.to_string(), client_id, audience));
         let kind = Kind { name: "auth.introspection", authority, is_for_one_target: false };
-        let (audience, bound) = (audience.clone(), bindings.clone());
+        let (audience, bound) = (audience.clone(), readers.clone());
         let interpret = Box::new(move |response: &_| read(response, audience.as_deref(), &bound));
         let service = Arc::new(Service::new(service.clone(), kind, interpret));
-        Self { settings, bindings, service }
+        Self { settings, readers, service }
     }
 
     /// Enables requests. Only the first call has an effect. Runs on tokio.
@@ -191,7 +192,7 @@ fn escaped(bytes: &[u8]) -> String {
 
 /// Only 200 with a JSON object and `active` is an answer. A 401 means that the server does not accept sidestream's own
 /// credentials, which says nothing about the token.
-fn read(response: &Response, audience: Option<&str>, bindings: &[Binding]) -> Result<Verdict, Failure> {
+fn read(response: &Response, audience: Option<&str>, readers: &Readers) -> Result<Verdict, Failure> {
     if response.status != StatusCode::OK {
         return Err(Failure::Status(response.status.as_u16()));
     }
@@ -205,7 +206,7 @@ fn read(response: &Response, audience: Option<&str>, bindings: &[Binding]) -> Re
     }
     let revocable_by = revocable_claims(&claims);
     let names: Vec<&str> = revocable_by.keys().map(String::as_str).collect();
-    Ok(Verdict::Allowed(Granted { claims: kept(claims, bindings, &names), expires_at }))
+    Ok(Verdict::Allowed(Granted { claims: kept(claims, readers, &names), expires_at }))
 }
 
 /// `aud` is a text or a list of texts (RFC 7519 section 4.1.3).
@@ -236,8 +237,9 @@ mod tests {
 
     /// The claims of an accepted token; `null` of a refused one; `false` without a decision.
     fn said(status: u16, body: &Value, audience: Option<&str>) -> Value {
-        let bound = [binding("k", Source::Claim(["tenant".into()].into()))];
-        match read(&answer(status, &body.to_string()), audience, &bound) {
+        let bindings = [binding("k", Source::Claim(["tenant".into()].into()))].into();
+        let readers = Readers { bindings, ..Readers::default() };
+        match read(&answer(status, &body.to_string()), audience, &readers) {
             Ok(Verdict::Allowed(granted)) => Value::Object((*granted.claims).clone()),
             Ok(_) => Value::Null,
             Err(_) => json!(false),
@@ -290,7 +292,7 @@ mod tests {
             client_secret: Some(TokenKey(b"a+b c".to_vec())),
             audience: None,
         };
-        let question = Introspection::new(settings, [].into()).question("a&active=true");
+        let question = Introspection::new(settings, Arc::default()).question("a&active=true");
         assert_eq!(question.body(), "token=a%26active%3Dtrue&token_type_hint=access_token");
         let expected = format!("Basic {}", STANDARD.encode("side%3Astream:a%2Bb%20c"));
         assert_eq!(question.headers()[AUTHORIZATION], expected.as_str());

@@ -21,7 +21,7 @@ use super::revocations::{Revocable, Revocations, unix_ms};
 use super::ticket::{Ticket, Tickets};
 use super::token_error::{TOKEN_BYTES_MAX, TokenError, refusal};
 use super::{Issuer, SignError};
-use crate::access::{Authentication, Authenticator, Authority, Binding, NotAuthenticated, Principal, Standing, Waiter};
+use crate::access::{Authentication, Authenticator, Authority, Claim, NotAuthenticated, Principal, Standing, Waiter};
 
 /// Verifies tokens. Created once per configuration.
 pub struct Verifier {
@@ -164,18 +164,18 @@ impl Verifier {
     }
 
     /// A ticket for the token of this principal on one route and path, and its expiry in milliseconds since the Unix
-    /// epoch. It contains the claims of `bindings` and no others. A stream that a ticket for an introspected token opens
+    /// epoch. It contains these claims and no others. A stream that a ticket for an introspected token opens
     /// ends when the answer is too old, because the server cannot be asked about a ticket.
     ///
     /// # Errors
     ///
     /// It cannot be signed.
-    pub fn issue_ticket(
+    pub fn issue_ticket<'a>(
         &self,
         principal: &Principal,
         route: &str,
         path: &str,
-        bindings: &[Binding],
+        claims: impl Iterator<Item = Claim<'a>>,
         now_unix_ms: i64,
     ) -> Result<(String, i64), SignError> {
         let unknown = || SignError(ErrorKind::InvalidKeyFormat.into());
@@ -192,7 +192,7 @@ impl Verifier {
             until,
             token_until: expires_at,
             authority: authority.clone(),
-            claims: principal.claims_for(bindings.iter()),
+            claims: principal.claims_for(claims),
             revocable_by: self.revocations.get().map(|_| revocable_claims(&principal.claims)),
         };
         Ok((tickets.sign(&ticket)?, until))

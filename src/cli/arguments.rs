@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{Doctor, InjectArguments, Tap};
+use super::{Doctor, Explain, InjectArguments, Tap};
 use crate::config::{self, Brief, ReadOptions};
 
 /// A reverse proxy beside a REST service that streams Kafka topics as NDJSON, Server-Sent Events and WebSocket.
@@ -88,6 +88,11 @@ pub enum Command {
     /// (`probe: true`); otherwise it examines an ordinary stream. It speaks HTTP/1.1. Exits with 0 (healthy), 1
     /// (problems found) or 2 (no server answers).
     Doctor(Doctor),
+    /// Explain whether a user receives an event, and which step decides, from the running configuration.
+    ///
+    /// Asks the sidestream process on this host. Exits with 0 (received; without an event: the stream opens), 1 (not
+    /// received) or 2 (cannot be decided, or the process cannot be asked).
+    Explain(Explain),
     /// End the streams of the sidestream process on this host, and wait for their end: for a preStop hook.
     ///
     /// Clients reconnect to other replicas, at a bounded rate. The process keeps proxying ordinary requests until
@@ -133,7 +138,7 @@ pub enum ConfigCommand {
 }
 
 /// The environment variable that names the configuration: set once in a pod, for the process and its hooks.
-const CONFIG_VARIABLE: &str = "SIDESTREAM_CONFIG";
+pub(super) const CONFIG_VARIABLE: &str = "SIDESTREAM_CONFIG";
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     config::parse_duration(text)

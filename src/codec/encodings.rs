@@ -15,13 +15,20 @@ use crate::encoding::{Encoding, FrameKey, Meter, OtherPositions};
 use crate::event::Event;
 use crate::fault::provoke;
 
-use super::Form;
+use super::{Fields, Form};
 
 /// The encodings of the process.
 #[derive(Debug)]
 pub struct Encodings {
     kept: Mutex<Kept>,
     alive: Arc<Meter>,
+}
+
+/// What to encode: the key, and the fields that it names.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    pub key: FrameKey,
+    pub fields: Option<&'a Fields>,
 }
 
 #[derive(Debug)]
@@ -41,28 +48,35 @@ impl Encodings {
     }
 
     /// The encoding for all clients at the same position of the stream; `cursor` returns that position. Created if none
-    /// is kept; `None` if encoding panicked.
-    pub fn shared(&self, event: &Arc<Event>, key: FrameKey, cursor: impl FnOnce() -> Bytes) -> Option<Arc<Encoding>> {
+    /// is kept; `None` if the event cannot be encoded.
+    pub fn shared(
+        &self,
+        event: &Arc<Event>,
+        frame: Frame<'_>,
+        cursor: impl FnOnce() -> Bytes,
+    ) -> Option<Arc<Encoding>> {
+        let key = frame.key;
         if let Some(encoding) = event.frames.get(key) {
             return Some(encoding);
         }
         let encoding = match event.frames.of_stream(key.stream_id()) {
-            Some(other_form) => self.encode(event, key, other_form.cursor.clone(), None)?,
-            None => self.encode(event, key, cursor(), None)?,
+            Some(other_form) => self.encode(event, frame, other_form.cursor.clone(), None)?,
+            None => self.encode(event, frame, cursor(), None)?,
         };
         Some(self.share(event, key, encoding))
     }
 
     /// The encoding of a client that is at `others` in the partitions other than the event's, and after the event in
     /// its own; `cursor` encodes that position. It is the shared encoding if that has the same position, which is known
-    /// without encoding the cursor for all clients except the first. `None` if encoding panicked.
+    /// without encoding the cursor for all clients except the first. `None` if the event cannot be encoded.
     pub fn at(
         &self,
         event: &Arc<Event>,
-        key: FrameKey,
+        frame: Frame<'_>,
         others: &mut Arc<OtherPositions>,
         cursor: impl FnOnce() -> Bytes,
     ) -> Option<Arc<Encoding>> {
+        let key = frame.key;
         if let Some(shared) = event.frames.get(key)
             && shared.is_at(others)
         {
@@ -73,7 +87,7 @@ impl Encodings {
             Some(shared) => {
                 let cursor = cursor();
                 if shared.cursor != cursor {
-                    return self.own(event, key, cursor);
+                    return self.own(event, frame, cursor);
                 }
                 cursor
             }
@@ -81,28 +95,36 @@ impl Encodings {
         };
         let shared = match event.frames.get(key) {
             Some(shared) => shared,
-            None => self.share(event, key, self.encode(event, key, cursor.clone(), Some(others.clone()))?),
+            None => self.share(event, key, self.encode(event, frame, cursor.clone(), Some(others.clone()))?),
         };
         // Another thread may have been faster.
-        if shared.cursor == cursor { Some(shared) } else { self.own(event, key, cursor) }
+        if shared.cursor == cursor { Some(shared) } else { self.own(event, frame, cursor) }
     }
 
-    /// An encoding for one client only. `None` if encoding panicked.
-    pub fn own(&self, event: &Event, key: FrameKey, cursor: Bytes) -> Option<Arc<Encoding>> {
-        self.encode(event, key, cursor, None).map(Arc::new)
+    /// An encoding for one client only. `None` if the event cannot be encoded.
+    pub fn own(&self, event: &Event, frame: Frame<'_>, cursor: Bytes) -> Option<Arc<Encoding>> {
+        self.encode(event, frame, cursor, None).map(Arc::new)
     }
 
     fn encode(
         &self,
         event: &Event,
-        key: FrameKey,
+        Frame { key, fields }: Frame<'_>,
         cursor: Bytes,
         others: Option<Arc<OtherPositions>>,
     ) -> Option<Encoding> {
+        // Without its fields, a key would show all of them.
+        if fields.map_or(0, |fields| fields.id()) != key.fields() {
+            return None;
+        }
+        let form = Form::of(key);
         let bytes = contain(|| {
             provoke("encode", &event.envelope);
-            Form::of(key).event(event, &cursor)
-        })?;
+            match fields {
+                Some(fields) => fields.of(event).map(|shown| form.event(&shown, &cursor)),
+                None => Some(form.event(event, &cursor)),
+            }
+        })??;
         Some(Encoding::new(bytes, cursor, others, &self.alive))
     }
 
@@ -172,22 +194,23 @@ mod tests {
     use crate::testing::event;
 
     const KEY: FrameKey = FrameKey::new(1, 0);
-    const OTHER_FORM: FrameKey = FrameKey::new(1, 1);
+    const FRAME: Frame<'_> = Frame { key: KEY, fields: None };
+    const OTHER_FORM: Frame<'_> = Frame { key: FrameKey::new(1, 1), fields: None };
 
-    fn shared(encodings: &Encodings, event: &Arc<Event>, key: FrameKey) -> Arc<Encoding> {
-        encodings.shared(event, key, || "cursor".into()).unwrap()
+    fn shared(encodings: &Encodings, event: &Arc<Event>, frame: Frame<'_>) -> Arc<Encoding> {
+        encodings.shared(event, frame, || "cursor".into()).unwrap()
     }
 
     #[test]
     fn an_encoding_is_made_once_and_shared() {
         let (encodings, event) = (Encodings::new(1 << 20), event("t", 0, 1, &[]));
-        let first = shared(&encodings, &event, KEY);
-        assert!(Arc::ptr_eq(&first, &encodings.shared(&event, KEY, || unreachable!()).unwrap()));
+        let first = shared(&encodings, &event, FRAME);
+        assert!(Arc::ptr_eq(&first, &encodings.shared(&event, FRAME, || unreachable!()).unwrap()));
         assert_eq!(encodings.shared(&event, OTHER_FORM, || unreachable!()).unwrap().cursor, "cursor");
         assert!(event.frames.is_sent_on(1) && !event.frames.is_sent_on(2));
-        let mine = encodings.at(&event, KEY, &mut others(1), || "mine".into()).unwrap();
+        let mine = encodings.at(&event, FRAME, &mut others(1), || "mine".into()).unwrap();
         assert_eq!((&mine.cursor[..], &first.cursor[..]), (&b"mine"[..], &b"cursor"[..]));
-        assert!(Arc::ptr_eq(&first, &encodings.at(&event, KEY, &mut others(1), || "cursor".into()).unwrap()));
+        assert!(Arc::ptr_eq(&first, &encodings.at(&event, FRAME, &mut others(1), || "cursor".into()).unwrap()));
     }
 
     fn others(next: i64) -> Arc<OtherPositions> {
@@ -198,11 +221,11 @@ mod tests {
     fn clients_at_one_place_share_an_encoding_without_the_text_of_their_cursor() {
         let (encodings, event) = (Encodings::new(1 << 20), event("t", 0, 1, &[]));
         let (mut one, mut other) = (others(7), others(7));
-        let first = encodings.at(&event, KEY, &mut one, || "cursor 7".into()).unwrap();
-        assert!(Arc::ptr_eq(&first, &encodings.at(&event, KEY, &mut other, || unreachable!()).unwrap()));
+        let first = encodings.at(&event, FRAME, &mut one, || "cursor 7".into()).unwrap();
+        assert!(Arc::ptr_eq(&first, &encodings.at(&event, FRAME, &mut other, || unreachable!()).unwrap()));
         assert!(Arc::ptr_eq(&one, &other), "what is equal is shared");
         assert_eq!(encodings.at(&event, OTHER_FORM, &mut one, || unreachable!()).unwrap().cursor, "cursor 7");
-        let elsewhere = encodings.at(&event, KEY, &mut others(8), || "cursor 8".into()).unwrap();
+        let elsewhere = encodings.at(&event, FRAME, &mut others(8), || "cursor 8".into()).unwrap();
         assert_eq!(elsewhere.cursor, "cursor 8");
         assert!(Arc::ptr_eq(&first, &event.frames.get(KEY).unwrap()));
     }
@@ -212,18 +235,18 @@ mod tests {
         let (encodings, events) = (Encodings::new(1 << 20), [1, 2].map(|offset| event("t", 0, offset, &[])));
         let mut place = Arc::new(OtherPositions::new(vec![0; 100]));
         let weights =
-            events.each_ref().map(|event| encodings.at(event, KEY, &mut place, || "cursor".into()).unwrap().weight());
+            events.each_ref().map(|event| encodings.at(event, FRAME, &mut place, || "cursor".into()).unwrap().weight());
         assert_eq!(weights[0] - weights[1], 100 * size_of::<i64>());
     }
 
     #[test]
     fn the_oldest_are_evicted_and_queued_ones_stay() {
         let events: Vec<_> = (0..3).map(|n| event("t", 0, n, &[])).collect();
-        let one = shared(&Encodings::new(1 << 20), &events[0], KEY).weight();
+        let one = shared(&Encodings::new(1 << 20), &events[0], FRAME).weight();
         events.iter().for_each(|event| drop(event.frames.forget(KEY)));
         let encodings = Encodings::new(2 * one);
-        let queued = shared(&encodings, &events[0], KEY);
-        events.iter().for_each(|event| drop(shared(&encodings, event, KEY)));
+        let queued = shared(&encodings, &events[0], FRAME);
+        events.iter().for_each(|event| drop(shared(&encodings, event, FRAME)));
         assert_eq!([0, 1, 2].map(|n: usize| events[n].frames.get(KEY).is_some()), [false, true, true]);
         assert_eq!((encodings.kept_bytes(), encodings.bytes()), (2 * one, 3 * one));
         assert!(events[0].frames.is_sent_on(1), "that it was sent is known on");
@@ -235,7 +258,7 @@ mod tests {
     #[test]
     fn the_encodings_of_an_event_are_dropped_with_it() {
         let encodings = Encodings::new(1 << 20);
-        drop(shared(&encodings, &event("t", 0, 1, &[]), KEY));
+        drop(shared(&encodings, &event("t", 0, 1, &[]), FRAME));
         assert_eq!(encodings.bytes(), 0);
     }
 }

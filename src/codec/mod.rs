@@ -6,6 +6,7 @@
 //! write of [`Parts`].
 
 mod encodings;
+mod fields;
 mod form;
 pub mod http;
 pub mod json;
@@ -15,7 +16,8 @@ mod transfer_coding;
 pub mod transport;
 pub mod websocket;
 
-pub use encodings::Encodings;
+pub use encodings::{Encodings, Frame};
+pub use fields::{ALWAYS_SHOWN, Choice, Fields};
 pub use form::{DataForm, EventField, Form, WebSocketFrames};
 pub use parts::Parts;
 pub use transfer_coding::TransferCoding;

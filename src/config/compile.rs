@@ -7,12 +7,14 @@ mod address;
 mod api_keys;
 mod bindings;
 mod cors;
+mod fields;
 mod forward;
 mod introspection;
 mod kafka;
 mod quotas;
 mod revocations;
 mod routes;
+mod rule;
 mod service;
 mod streams;
 mod tokens;
@@ -31,14 +33,14 @@ use super::section::{Section, text};
 use super::snapshot::{DrainLimits, ForwardedTrust, Limits, ReplayLog, Snapshot, Tracing, Upstream};
 use super::source::{SECRET_BYTES_MAX, without_line_break};
 use super::{CONFIG_BYTES_MAX, ReadOptions};
-use crate::access::Binding;
-use crate::auth::{Forward, Introspection};
+use crate::auth::{Forward, Introspection, Readers};
 use crate::cgroup;
 use crate::client::Target;
 use crate::cores::cores_up_to;
 use crate::http_client::TlsRoots;
 use crate::hub::ReplayLimits;
 use crate::quota::Quota;
+use crate::route::RouteTable;
 
 /// The default number of writer threads, on at least as many cores.
 const WRITERS: usize = 4;
@@ -74,14 +76,9 @@ pub(super) fn compile(
     }
     let routes =
         routes::compile(&root, &streams, verifier.as_ref(), introspection.is_some(), limits.idle_timeout, diagnostics);
-    let bindings = routes
-        .iter()
-        .flat_map(|table| table.routes())
-        .flat_map(|route| route.bindings.iter().cloned().chain(route.quotas.iter().filter_map(Quota::binding)));
-    let counted = limits.quotas.iter().filter_map(Quota::binding);
-    let bindings: Arc<[Binding]> = bindings.chain(counted).collect();
-    let forward = forward.map(|settings| Forward::new(settings, bindings.clone()));
-    let introspection = introspection.map(|settings| Introspection::new(settings, bindings));
+    let readers = Arc::new(readers(routes.as_ref(), &limits.quotas));
+    let forward = forward.map(|settings| Forward::new(settings, readers.clone()));
+    let introspection = introspection.map(|settings| Introspection::new(settings, readers));
     let verifier = verifier.map(|verifier| verifier.with_forward(forward).with_introspection(introspection));
     Some(Snapshot {
         listen,
@@ -103,6 +100,17 @@ pub(super) fn compile(
         // Last: an early return would leave keys unread, which would be reported as unknown.
         routes: Arc::new(routes?),
     })
+}
+
+/// What reads the claims of services.
+fn readers(routes: Option<&RouteTable>, quotas: &[Quota]) -> Readers {
+    let routes = || routes.into_iter().flat_map(RouteTable::routes);
+    let counted = quotas.iter().chain(routes().flat_map(|route| &*route.quotas)).filter_map(Quota::binding);
+    let bindings = routes().flat_map(|route| route.bindings.iter().cloned());
+    Readers {
+        bindings: bindings.chain(counted).collect(),
+        rules: routes().filter_map(|route| route.rule.clone()).collect(),
+    }
 }
 
 /// The directory of the files that a configuration names, and whether they are read.

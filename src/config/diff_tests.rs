@@ -29,6 +29,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("limits.streams", "9"),
     ("limits.memory", r#""99MiB""#),
     ("routes.heartbeat", r#""event""#),
+    ("routes.rule", r#""true""#),
 ];
 
 struct Leaf {

@@ -5,6 +5,7 @@
 
 mod brief;
 mod budget;
+mod cel;
 mod certificates;
 mod compile;
 mod diagnostic;
@@ -217,6 +218,10 @@ fn lines(diagnostics: &[Diagnostic]) -> String {
 
 #[cfg(test)]
 mod bindings_tests;
+#[cfg(test)]
+mod cel_tests;
+#[cfg(test)]
+mod fields_tests;
 #[cfg(test)]
 mod refusal_tests;
 #[cfg(test)]

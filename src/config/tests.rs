@@ -250,7 +250,7 @@ colour: red
 
 /// Asserts that a property of the Kafka client has exactly this error, at `@@`.
 /// The warnings of a valid configuration, one per line.
-fn warnings(text: &str) -> Vec<String> {
+pub(super) fn warnings(text: &str) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("short.key"), "short").unwrap();
     let path = folder.path().join("x.yaml");

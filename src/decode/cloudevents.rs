@@ -12,10 +12,11 @@
 use serde_json::value::RawValue;
 
 use super::draft::{Data, Draft, Found};
-use super::json::{Fields, field};
+use super::json::Fields;
 use super::label::{is_type, string, timestamp, ts_of_text, type_of_string};
 use super::{Decoder, Record, Undecodable};
 use crate::event::Event;
+use crate::pointer::member;
 
 const SPECVERSION: &str = "1.0";
 /// The prefix of an attribute's header name (Kafka protocol binding section 3.2.3).
@@ -50,7 +51,7 @@ pub(super) fn structured(
     let size = record.value.map_or(0, <[u8]>::len);
     let ts = ts.unwrap_or_else(|| timestamp(record));
     let mut draft = Draft::open(decoder, record, ts, kind.as_deref().unwrap_or("message"), size)?;
-    let in_data = |name| fields.data.and_then(|data| field(data, name));
+    let in_data = |name| fields.data.and_then(|data| member(data.get(), name).ok().flatten());
     let keys = decoder.keys.iter().zip(&fields.declared);
     let keys = keys.map(|(name, attribute)| (name, attribute.or_else(|| in_data(name)).map(Found::Json)));
     let keys = draft.keys(keys)?;
@@ -85,7 +86,7 @@ pub(super) fn binary(decoder: &mut Decoder, record: &Record<'_>, value: &[u8]) -
     let kind = record.header("ce_type").filter(|kind| is_type(kind)).unwrap_or("message");
     let mut draft = Draft::open(decoder, record, ts, kind, value.len())?;
     let attribute = |name: &str| record.header(&format!("{HEADER_PREFIX}{name}")).map(Found::Text);
-    let in_data = |name: &str| json.and_then(|data| field(data, name)).map(Found::Json);
+    let in_data = |name: &str| json.and_then(|data| member(data.get(), name).ok().flatten()).map(Found::Json);
     let keys = draft.keys(decoder.keys.iter().map(|name| (name, attribute(name).or_else(|| in_data(name)))))?;
     draft.open_object("ce");
     for (name, value) in record.distinct_headers()? {

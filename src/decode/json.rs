@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// The most top-level fields of an envelope, in addition to `id`, `ts`, `type`, `data` and the declared keys.
@@ -103,74 +103,6 @@ impl<'de> Visitor<'de> for FieldsOf<'_> {
             fields.put(name, map.next_value()?, self.0);
         }
         Ok(fields)
-    }
-}
-
-/// The target of a JSON pointer (RFC 6901), given as reference tokens.
-pub(super) fn at_pointer<'a>(value: &'a RawValue, tokens: &[Box<str>]) -> Option<&'a RawValue> {
-    tokens.iter().try_fold(value, |value, token| match value.get().as_bytes().first() {
-        Some(b'{') => field(value, token),
-        Some(b'[') => element(value, token),
-        _ => None,
-    })
-}
-
-/// The field of an object; for a repeated name, the last one.
-pub(super) fn field<'a>(value: &'a RawValue, name: &str) -> Option<&'a RawValue> {
-    serde_json::Deserializer::from_str(value.get()).deserialize_map(FieldNamed(name)).ok().flatten()
-}
-
-/// The element of an array at this index, written without leading zeros (RFC 6901 section 4).
-fn element<'a>(value: &'a RawValue, token: &str) -> Option<&'a RawValue> {
-    let index: usize = token.parse().ok()?;
-    if index.to_string() != token {
-        return None;
-    }
-    serde_json::Deserializer::from_str(value.get()).deserialize_seq(ElementAt(index)).ok().flatten()
-}
-
-struct FieldNamed<'n>(&'n str);
-
-impl<'de> Visitor<'de> for FieldNamed<'_> {
-    type Value = Option<&'de RawValue>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
-        while let Some(Name(name)) = map.next_key()? {
-            if name == self.0 {
-                found = Some(map.next_value()?);
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(found)
-    }
-}
-
-struct ElementAt(usize);
-
-impl<'de> Visitor<'de> for ElementAt {
-    type Value = Option<&'de RawValue>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
-        let mut index = 0;
-        while index < self.0 && array.next_element::<IgnoredAny>()?.is_some() {
-            index += 1;
-        }
-        if index == self.0 {
-            found = array.next_element()?;
-        }
-        while array.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(found)
     }
 }
 

@@ -6,11 +6,11 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::draft::{Data, Draft, Found};
-use super::json::at_pointer;
 use super::label::{is_type, string, timestamp, ts_of_number, ts_of_text, type_of_scalar};
 use super::mapping::{Mapping, Origin};
 use super::{Decoder, Record, Undecodable};
 use crate::event::Event;
+use crate::pointer;
 
 /// Decodes a record. `value` is its JSON value, if it has one.
 pub(super) fn event(
@@ -45,7 +45,7 @@ pub(super) fn event(
 
 fn find<'a>(origin: &'a Origin, record: &Record<'a>, value: Option<&'a RawValue>) -> Option<Found<'a>> {
     match origin {
-        Origin::Pointer(tokens) => at_pointer(value?, tokens).map(Found::Json),
+        Origin::Pointer(tokens) => pointer::find(value?, tokens).map(Found::Json),
         Origin::Key => record.key_text().map(Found::Text),
         Origin::Header(name) => record.header(name).map(Found::Text),
         Origin::Constant(text) => Some(Found::Text(text)),

@@ -11,8 +11,8 @@ use super::handshake;
 use super::identify::Identified;
 use super::query::{Parameter, Query};
 use super::refusal::{Reason, Refusal};
-use crate::access::{Denied, Principal, Selector};
-use crate::admission::{self, Caller, Refused, Site};
+use crate::access::{Denied, Principal};
+use crate::admission::{self, Caller, Refused, Rights, Site};
 use crate::auth::{self, TokenError, TokenOrigin, Verifier};
 use crate::problem::Problem;
 use crate::route::{Admission, Params, StreamRoute, Transport};
@@ -20,7 +20,7 @@ use crate::route::{Admission, Params, StreamRoute, Transport};
 /// The access rights of a stream request.
 #[derive(Debug)]
 pub(super) struct Authorized {
-    pub selector: Selector,
+    pub rights: Rights,
     pub principal: Option<Principal>,
     /// The page that opens a WebSocket.
     pub site: Option<Site>,
@@ -50,8 +50,8 @@ pub(super) fn authorize(
     if may_wait && identified.is_none() && !has_token(route, transport, headers, query, verifier) {
         let site = site(headers, false);
         admission::admit_unauthenticated(route, transport, &site).map_err(refusal)?;
-        let selector = Selector::default();
-        return Ok(Authorized { selector, principal: None, site: Some(site), is_unauthenticated: true });
+        let rights = Rights::default();
+        return Ok(Authorized { rights, principal: None, site: Some(site), is_unauthenticated: true });
     }
     let (principal, by_cookie) = match (route.admission, identified) {
         (Admission::Public, _) => (None, false),
@@ -69,8 +69,8 @@ pub(super) fn authorize(
     };
     let site = transport.is_upgrade().then(|| site(headers, by_cookie));
     let caller = Caller { transport, principal: principal.as_ref(), site: site.as_ref() };
-    let selector = admission::admit(route, params, &caller).map_err(refusal)?;
-    Ok(Authorized { selector, principal, site, is_unauthenticated: false })
+    let rights = admission::admit(route, params, &caller).map_err(refusal)?;
+    Ok(Authorized { rights, principal, site, is_unauthenticated: false })
 }
 
 /// The token outside of `Authorization` and cookies, if the route accepts it from there.
@@ -169,6 +169,7 @@ fn refusal(refused: Refused) -> Refusal {
         Refused::Unidentified => unauthorized("Bearer", detail),
         Refused::Transport => Refusal::new(Reason::NotAcceptable, Problem::new(StatusCode::NOT_ACCEPTABLE, detail)),
         Refused::Origin => Refusal::new(Reason::Origin, Problem::new(StatusCode::FORBIDDEN, detail)),
+        Refused::Rule => Refusal::new(Reason::Rule, Problem::new(StatusCode::FORBIDDEN, detail)),
         Refused::Denied(Denied::LongValue(_)) => {
             Refusal::new(Reason::Parameter, Problem::new(StatusCode::BAD_REQUEST, detail))
         }

@@ -42,6 +42,8 @@ pub(super) enum Reason {
     /// The fields that authenticate a request are too long.
     Credentials,
     Forbidden,
+    /// The rule of the route denies whatever the events are.
+    Rule,
     Origin,
     ProcessLimit,
     RouteLimit,
@@ -80,6 +82,7 @@ impl Reason {
             Self::Introspection => "introspection",
             Self::Credentials => "credentials",
             Self::Forbidden => "forbidden",
+            Self::Rule => "rule",
             Self::Origin => "origin",
             Self::ProcessLimit => "process-limit",
             Self::RouteLimit => "route-limit",

@@ -12,6 +12,7 @@ use super::identify::introspect;
 use super::now_unix_ms;
 use super::refusal::{Reason, Refusal};
 use super::{authorize, query, target};
+use crate::access::Binding;
 use crate::auth::Verifier;
 use crate::config::snapshot::Snapshot;
 use crate::problem::Problem;
@@ -72,9 +73,9 @@ fn issue(
 ) -> Result<Response<Vec<u8>>, Refusal> {
     let now = now_unix_ms();
     let principal = authorize::ticket_holder(route, params, headers, means, now)?;
-    let counted = quotas.iter().chain(&*route.quotas).filter_map(Quota::binding);
-    let kept: Vec<_> = route.bindings.iter().cloned().chain(counted).collect();
-    let issue = |verifier: &Verifier| verifier.issue_ticket(&principal, &route.pattern, path, &kept, now);
+    let counted: Vec<_> = quotas.iter().chain(&*route.quotas).filter_map(Quota::binding).collect();
+    let kept = || route.claims().chain(counted.iter().flat_map(Binding::claims));
+    let issue = |verifier: &Verifier| verifier.issue_ticket(&principal, &route.pattern, path, kept(), now);
     let (ticket, expires) = means.verifier.ok_or_else(not_found).and_then(|verifier| {
         issue(verifier).map_err(|error| {
             tracing::error!(%error, "cannot sign a ticket");

@@ -25,4 +25,4 @@ pub use log::{Asker, Log, Lookup, NO_OFFSET, NoLog, Page, Place, ReplayLimits};
 pub use queue::{COALESCED_EVENTS_MAX, Pushed, Queue};
 pub use replay::{Replay, cut};
 pub use resume::{Plan, TimeStart};
-pub use window::{Hub, Seq, WindowLimits, after, last_id, matching};
+pub use window::{Hub, Seq, WindowLimits, after, last_id};

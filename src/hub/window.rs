@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::access::Selector;
 use crate::cursor::{Cursor, Positions, TopicPosition};
 use crate::event::{Assigned, Entry, Epoch, Event, EventId, GapCause, GapRange, Topic, UNKNOWN_POSITION};
 use crate::route::Stream;
@@ -206,11 +205,12 @@ impl Hub {
         firsts.min_by_key(|(seq, _)| *seq)
     }
 
-    /// The newest event of the stream in the window that the selector matches.
-    pub fn newest(&self, stream: &Stream, selector: &Selector) -> Option<&Arc<Event>> {
+    /// The newest event of the stream in the window that is wanted.
+    pub fn newest(&self, stream: &Stream, mut is_wanted: impl FnMut(&Arc<Event>) -> bool) -> Option<&Arc<Event>> {
         let newest = stream.topics.iter().filter_map(|topic| {
             let entries = self.topics.get(topic)?.entries.iter().rev();
-            entries.filter_map(|(seq, entry)| Some((*seq, matching(entry, selector)?))).next()
+            let mut events = entries.filter_map(|(seq, entry)| Some((*seq, event_of(entry)?)));
+            events.find(|(_, event)| is_wanted(event))
         });
         newest.max_by_key(|(seq, _)| *seq).map(|(_, event)| event)
     }
@@ -344,10 +344,9 @@ pub(super) fn rest_of_log(topic: &Topic, next: &[i64]) -> Vec<GapRange> {
     (0..).zip(next).map(range).collect()
 }
 
-/// The event of an entry, if the selector matches it.
-pub fn matching<'a>(entry: &'a Entry, selector: &Selector) -> Option<&'a Arc<Event>> {
+fn event_of(entry: &Entry) -> Option<&Arc<Event>> {
     match entry {
-        Entry::Event(event) => selector.matches(event).then_some(event),
+        Entry::Event(event) => Some(event),
         Entry::Gap { .. } | Entry::Hole { .. } => None,
     }
 }

@@ -33,6 +33,8 @@ table! {
         /// A route is named by its pattern.
         pub route_streams: IntGaugeVec = "route_streams", "Open streams, by route.", ["route"];
         pub route_events: IntCounterVec = "route_events_sent_total", "Events sent, by route.", ["route"];
+        pub rule_errors: IntCounterVec =
+            "rule_errors_total", "Evaluations of a route's rule that failed and denied an event.", ["route"];
         pub event_to_flush: HistogramVec =
             "event_to_flush_seconds", "Latency from a live event's own time to the write that carried it.", ["transport"];
         pub receive_to_flush: HistogramVec =

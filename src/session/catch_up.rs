@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::cursor::Positions;
 use crate::event::{Entry, Event, EventId, Gap, GapCause};
-use crate::hub::{Hub, Page, Replay, last_id, matching};
+use crate::hub::{Hub, Page, Replay, last_id};
 
 use super::log_reading::{Looked, Reading, STEP_WAIT, look_up};
 use super::{Progress, Session, Subscription, WriterContext};
@@ -18,6 +18,8 @@ const REPLAY_EVENTS_AHEAD: usize = 64;
 const REPLAY_BYTES_AHEAD: usize = 256 * 1024;
 /// Entries that are examined per turn.
 const ENTRIES_PER_TURN: usize = 2048;
+/// The bytes of an event that count as one more entry if a rule looks at it.
+const RULE_BYTES_PER_ENTRY: usize = 1024;
 /// The interval of checks without a notification.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -212,7 +214,7 @@ impl Session {
             replay.pass(&stream, &entry);
             self.replays(reading.count(&entry), context.now.instant);
             match &*entry {
-                Entry::Event(event) if self.subscriptions[n].selector.matches(event) && !self.is_sent(n, event) => {
+                Entry::Event(event) if self.looks_for(n, event, left, context) => {
                     self.push_from_log(n, event, &entry, replay, context);
                 }
                 Entry::Event(_) | Entry::Hole { .. } => {}
@@ -235,10 +237,11 @@ impl Session {
         replay: &mut Replay,
         context: &WriterContext<'_>,
     ) {
-        let Subscription { stream, frame, .. } = &self.subscriptions[n];
+        let subscription = &self.subscriptions[n];
+        let stream = &subscription.stream;
         let Some((positions, others)) = replay.split_at(stream, entry) else { return };
         let cursor = || Bytes::from(positions.cursor(&stream.topics, last_id(entry)).to_string());
-        match context.encodings.at(event, *frame, others, cursor) {
+        match context.encodings.at(event, subscription.frame(), others, cursor) {
             Some(encoding) => self.queue.push_replayed(event.clone(), encoding),
             None => {
                 let cursor = cursor();
@@ -262,13 +265,13 @@ impl Session {
                 return if replay.is_waiting(hub, &stream) { ReplayStep::Waits } else { ReplayStep::Done };
             };
             let cursor = || Bytes::from(replay.cursor(&stream, &last_id(entry)).to_string());
-            if let Some(event) = matching(entry, &self.subscriptions[n].selector) {
-                if self.is_sent(n, event) {
+            if let Entry::Event(event) = entry {
+                if !self.looks_for(n, event, left, context) {
                     continue;
                 }
                 // A client that is ahead in some partition has its own cursors, which must not be shared.
                 let is_shared = replay.is_in_order(hub, &stream);
-                let frame = self.subscriptions[n].frame;
+                let frame = self.subscriptions[n].frame();
                 let encoding = if is_shared {
                     context.encodings.shared(event, frame, cursor)
                 } else {
@@ -285,8 +288,17 @@ impl Session {
         ReplayStep::Pauses
     }
 
+    /// Whether a subscription sends a replayed event. Evaluating a rule takes more of the turn.
+    fn looks_for(&self, n: usize, event: &Arc<Event>, left: &mut usize, context: &WriterContext<'_>) -> bool {
+        let subscription = &self.subscriptions[n];
+        if subscription.rule.is_some() {
+            *left = left.saturating_sub(event.envelope.len() / RULE_BYTES_PER_ENTRY);
+        }
+        subscription.wants(event, context.judge) && !self.is_sent(n, event, context)
+    }
+
     /// Whether another subscription of the connection has sent this event, or reported it as lost.
-    fn is_sent(&self, n: usize, event: &Event) -> bool {
+    fn is_sent(&self, n: usize, event: &Arc<Event>, context: &WriterContext<'_>) -> bool {
         let others = self.subscriptions.iter().enumerate().filter(|(other, _)| *other != n);
         others.map(|(_, other)| other).any(|other| {
             let EventId { topic, partition, offset } = &event.id;
@@ -299,7 +311,7 @@ impl Session {
                 Progress::Replaying(it) => !it.replay.positions().is_to_come(topic, *partition, *offset),
                 Progress::Live => true,
             };
-            is_passed && other.from.as_deref().is_some_and(is_within) && other.selector.matches(event)
+            is_passed && other.from.as_deref().is_some_and(is_within) && other.wants(event, context.judge)
         })
     }
 

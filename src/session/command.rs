@@ -7,15 +7,19 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
-use crate::access::Selector;
-use crate::admission::{self, Slot};
+use crate::access::Binding;
+use crate::admission::{self, Rights, Slot};
 use crate::codec::json;
 use crate::codec::websocket::{self, Decoder, Message, Opcode, Step};
 use crate::route::{Found, OnGap, StreamRoute};
+use crate::rule::Decision;
 
 use super::message::{Command, parse, quoted};
 use super::token::Verification;
-use super::{CloseReason, Now, Progress, Resume, Session, WriterContext};
+use super::{CloseReason, Now, Progress, Request, Resume, Session, WriterContext};
+
+/// The most events that `get-status` evaluates a rule for.
+const STATUS_EVENTS_MAX: usize = 256;
 
 /// Frames of one WebSocket that are decoded per turn.
 pub(super) const FRAMES_PER_TURN: usize = 64;
@@ -249,20 +253,32 @@ impl Session {
 
     /// The newest event in the window for the route's key, or for the resource.
     fn status(&self, command: &Command, context: &WriterContext<'_>) -> Answer {
-        let (route, selector) = match &command.resource {
+        let (route, Rights { selector, rule }) = match &command.resource {
             Some(resource) => self.resolve(resource)?,
-            None => (self.request.route.clone(), self.request.selector.clone()),
+            None => {
+                let Request { route, selector, rule, .. } = &*self.request;
+                (route.clone(), Rights { selector: selector.clone(), rule: rule.clone() })
+            }
         };
-        let newest = context.hub.newest(&route.stream, &selector);
-        let body = newest.map(|event| serde_json::from_slice::<&RawValue>(json::body(event, route.data)));
+        let mut left = STATUS_EVENTS_MAX;
+        let newest = context.hub.newest(&route.stream, |event| {
+            let is_selected = left > 0 && selector.matches(event);
+            left -= usize::from(is_selected && rule.is_some());
+            is_selected && context.judge.allows(rule.as_ref(), event)
+        });
+        let shown = match (newest, &route.fields) {
+            (Some(event), Some(fields)) => fields.of(event).map(Arc::new),
+            (newest, _) => newest.cloned(),
+        };
+        let body = shown.as_ref().map(|event| serde_json::from_slice::<&RawValue>(json::body(event, route.data)));
         result(&body.transpose().map_err(internal)?)
     }
 
     fn subscribe(&mut self, command: &Command, context: &WriterContext<'_>) -> Answer {
         let resource = command.resource.as_deref().ok_or_else(|| (Refused::Malformed, "no `resource`".to_owned()))?;
-        let (route, selector) = self.resolve(resource)?;
+        let (route, rights) = self.resolve(resource)?;
         let stream = route.stream.clone();
-        if self.subscriptions.iter().any(|known| known.stream.id == stream.id && known.selector == selector) {
+        if self.subscriptions.iter().any(|known| known.stream.id == stream.id && known.selector == rights.selector) {
             return Err((Refused::Subscription, format!("`{}` is subscribed already", quoted(resource))));
         }
         let most = self.request.route.websocket.subscriptions;
@@ -275,7 +291,7 @@ impl Session {
             Some(cursor) => cursor.cloned(),
             None => context.hub.cursor_now(&stream),
         };
-        self.add_subscription(route, selector, slot);
+        self.add_subscription(route, rights, slot);
         if let Some(resume) = resume {
             self.resume(self.subscriptions.len() - 1, resume, context);
         }
@@ -321,9 +337,10 @@ impl Session {
         let gone: Vec<usize> = match &command.resource {
             None => (0..self.subscriptions.len()).collect(),
             Some(resource) => {
-                let (route, selector) = self.resolve(resource)?;
+                let (route, rights) = self.resolve(resource)?;
                 let is_it = |n: &usize| {
-                    self.subscriptions[*n].stream.id == route.stream.id && self.subscriptions[*n].selector == selector
+                    let known = &self.subscriptions[*n];
+                    known.stream.id == route.stream.id && known.selector == rights.selector
                 };
                 let absent = || (Refused::Subscription, format!("`{}` is not subscribed", quoted(resource)));
                 vec![(0..self.subscriptions.len()).find(is_it).ok_or_else(absent)?]
@@ -338,24 +355,33 @@ impl Session {
 
     /// A resource is the path of a stream, or a value of this route's key. A path is subject to the same decision as a
     /// request for it.
-    fn resolve(&self, resource: &str) -> Result<(Arc<StreamRoute>, Selector), (Refused, String)> {
+    fn resolve(&self, resource: &str) -> Result<(Arc<StreamRoute>, Rights), (Refused, String)> {
         let refused = |why: &str| (Refused::Subscription, format!("`{}`: {why}", quoted(resource)));
         let own = &self.request.route;
-        let (route, selector) = if resource.starts_with('/') {
+        let (route, rights) = if resource.starts_with('/') {
             let Found::Stream { route, params } = self.request.routes.find(resource) else {
                 return Err(refused("no stream has this path"));
             };
-            let selector = admission::admit(route, &params, &self.request.caller());
-            (route, selector.map_err(|why| refused(&why.to_string()))?)
+            let rights = admission::admit(route, &params, &self.request.caller());
+            (route, rights.map_err(|why| refused(&why.to_string()))?)
         } else {
             let (key, binding) = own.chosen_key().ok_or_else(|| refused("this route has no key to choose by"))?;
             let selector = self.request.selector.with(key, resource, binding, self.request.principal.as_ref());
-            (own, selector.map_err(|why| refused(&why.to_string()))?)
+            let selector = selector.map_err(|why| refused(&why.to_string()))?;
+            let parameter = binding.and_then(Binding::parameter);
+            let rule = self.request.rule.as_ref().map(|rule| match parameter {
+                Some(parameter) => rule.with_parameter(parameter, resource),
+                None => rule.clone(),
+            });
+            if rule.as_ref().is_some_and(|rule| matches!(rule.decision(), Decision::Denied(_))) {
+                return Err(refused(&admission::Refused::Rule.to_string()));
+            }
+            (own, Rights { selector, rule })
         };
-        if !self.request.may_subscribe(own, route, &selector) {
+        if !self.request.may_subscribe(own, route, &rights.selector) {
             return Err(refused("this WebSocket may not subscribe to it: see `websocket.subscribe` of its route"));
         }
-        Ok((route.clone(), selector))
+        Ok((route.clone(), rights))
     }
 
     /// Takes one of the route's streams. The connection itself holds one for the first subscription to its own route,

@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::access::Waiter;
 use crate::codec::Encodings;
 use crate::hub::{Asker, Hub, Index, Log};
+use crate::rule::Judge;
 
 /// The current time, passed to the core.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +23,7 @@ pub struct WriterState {
     pub index: Index,
     pub log: Arc<dyn Log>,
     pub encodings: Arc<Encodings>,
+    pub judge: Judge,
     /// The writer's number.
     pub writer: u32,
 }
@@ -29,9 +31,9 @@ pub struct WriterState {
 impl WriterState {
     /// The context of one session; `session` is the writer's number of it.
     pub fn context(&mut self, session: usize, now: Now) -> WriterContext<'_> {
-        let Self { hub, index, log, encodings, writer } = self;
+        let Self { hub, index, log, encodings, judge, writer } = self;
         // A writer numbers its connections from 0, and has fewer than 2^32.
-        WriterContext { hub, index, log: &**log, encodings, writer: *writer, session: session as u32, now }
+        WriterContext { hub, index, log: &**log, encodings, judge, writer: *writer, session: session as u32, now }
     }
 }
 
@@ -41,6 +43,7 @@ pub struct WriterContext<'a> {
     pub index: &'a mut Index,
     pub log: &'a dyn Log,
     pub encodings: &'a Encodings,
+    pub judge: &'a Judge,
     /// The writer's number.
     pub writer: u32,
     /// The writer's number of this session.

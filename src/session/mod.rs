@@ -14,6 +14,8 @@ mod heartbeat;
 #[cfg(test)]
 mod heartbeat_tests;
 mod late;
+#[cfg(test)]
+mod leak_tests;
 mod log_reading;
 mod losses;
 mod message;
@@ -39,11 +41,12 @@ use bytes::Bytes;
 use crate::access::Selector;
 use crate::admission::Slot;
 use crate::codec::transport::{Control, Goodbye};
-use crate::codec::{Form, Parts, json};
+use crate::codec::{Form, Frame, Parts, json};
 use crate::cursor::Positions;
 use crate::event::{Encoding, Event, FrameKey, Gap, GapCause};
 use crate::hub::{Pushed, Queue, Seq, Subscriber};
 use crate::route::{Overflow, Stream, StreamRoute, Transport};
+use crate::rule::{BoundRule, Judge};
 
 pub use close::CloseReason;
 pub use command::Refused;
@@ -98,7 +101,8 @@ struct Subscription {
     route: Arc<StreamRoute>,
     stream: Arc<Stream>,
     selector: Selector,
-    /// The form of its events, according to its own route.
+    rule: Option<Arc<BoundRule>>,
+    /// The key of its encodings, according to its own route.
     frame: FrameKey,
     /// One of the route's streams; the first subscription uses the connection's.
     _slot: Option<Box<Slot>>,
@@ -196,6 +200,23 @@ impl Session {
     /// Whether an event of this many bytes fits without dropping another one.
     pub fn has_room_for(&self, bytes: usize) -> bool {
         self.queue.has_room_for(bytes, &self.request.route.queue)
+    }
+
+    /// Whether the rule of a subscriber of this session, which the index has found, allows a live event.
+    pub fn may_receive(&self, event: &Arc<Event>, key: FrameKey, judge: &Judge) -> bool {
+        match &*self.subscriptions {
+            [only] => judge.allows(only.rule.as_ref(), event),
+            many if many.iter().all(|subscription| subscription.rule.is_none()) => true,
+            many => many
+                .iter()
+                .filter(|subscription| subscription.frame == key && matches!(subscription.progress, Progress::Live))
+                .any(|subscription| subscription.wants(event, judge)),
+        }
+    }
+
+    /// What to encode for a subscriber of this session; `None` if it has no such subscription any more.
+    pub fn frame(&self, key: FrameKey) -> Option<Frame<'_>> {
+        self.subscriptions.iter().find(|subscription| subscription.frame == key).map(Subscription::frame)
     }
 
     /// Offers a live event.
@@ -380,6 +401,17 @@ impl Session {
         if matches!(progress, Progress::Live) {
             context.index.unsubscribe(stream, selector, Subscriber { session: context.session, frame: *frame });
         }
+    }
+}
+
+impl Subscription {
+    /// Whether it selects the event, and its rule allows it.
+    fn wants(&self, event: &Arc<Event>, judge: &Judge) -> bool {
+        self.selector.matches(event) && judge.allows(self.rule.as_ref(), event)
+    }
+
+    fn frame(&self) -> Frame<'_> {
+        Frame { key: self.frame, fields: self.route.fields.as_deref() }
     }
 }
 

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::access::Selector;
-use crate::admission::Slot;
+use crate::admission::{Rights, Slot};
 use crate::codec::{TransferCoding, http, json, problem};
 use crate::event::Gap;
 use crate::hub::Queue;
@@ -47,7 +46,8 @@ impl Session {
             }
             return;
         }
-        self.add_subscription(self.request.route.clone(), self.request.selector.clone(), None);
+        let Request { route, selector, rule, .. } = &*self.request;
+        self.add_subscription(route.clone(), Rights { selector: selector.clone(), rule: rule.clone() }, None);
         // Not kept with the request, because the client chose its size.
         match self.request.resume.take() {
             None => self.start_now(context),
@@ -164,15 +164,16 @@ impl Session {
         self.refuse(CloseReason::ReplayNotPossible, 410, "Gone", headers, detail, extra, context.now);
     }
 
-    pub(super) fn add_subscription(&mut self, route: Arc<StreamRoute>, selector: Selector, slot: Option<Slot>) {
+    pub(super) fn add_subscription(&mut self, route: Arc<StreamRoute>, rights: Rights, slot: Option<Slot>) {
         let stream = route.stream.clone();
-        let frame = route.form(self.request.transport).key(stream.id);
+        let frame = route.frame(self.request.transport);
         // Most streams have one, and a growing vector would allocate four.
         self.subscriptions.reserve_exact(1);
         self.subscriptions.push(Subscription {
             route,
             stream,
-            selector,
+            selector: rights.selector,
+            rule: rights.rule,
             frame,
             _slot: slot.map(Box::new),
             progress: Progress::Live,

@@ -201,7 +201,7 @@ fn streams_of_one_user_share_a_rate_and_a_neighbour_keeps_its_own() {
     // Each event is about 75 bytes.
     for n in 0..2 {
         let event = event("orders", 0, n, &[]);
-        let encoding = bench.encodings.shared(&event, one.subscriptions[0].frame, || "orders:0:1".into()).unwrap();
+        let encoding = bench.encodings.shared(&event, one.subscriptions[0].frame(), || "orders:0:1".into()).unwrap();
         for session in [&mut one, &mut two, &mut neighbour] {
             session.offer(&event, &encoding, crate::hub::Seq::MAX - 2 + n as u64);
         }

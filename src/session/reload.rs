@@ -129,7 +129,11 @@ impl Session {
 /// Whether the same clients receive the same events.
 fn delivers_the_same(old: &StreamRoute, new: &StreamRoute) -> bool {
     let is_bound = |one: &StreamRoute, other: &StreamRoute| one.bindings.iter().all(|b| other.bindings.contains(b));
-    old.stream == new.stream && old.admission == new.admission && is_bound(old, new) && is_bound(new, old)
+    old.stream == new.stream
+        && old.admission == new.admission
+        && old.rule == new.rule
+        && is_bound(old, new)
+        && is_bound(new, old)
 }
 
 /// Whether a stream of this transport has the same form, and could be opened in the same way.
@@ -137,7 +141,10 @@ fn shows_the_same(old: &StreamRoute, new: &StreamRoute, transport: Transport) ->
     let still = |old: &[Box<str>], new: &[Box<str>]| old.iter().all(|one| new.contains(one));
     let is_opened_alike = !transport.is_upgrade()
         || still(&old.subprotocols, &new.subprotocols) && still(&old.allowed_origins, &new.allowed_origins);
-    new.offer.has(transport) && is_opened_alike && old.form(transport) == new.form(transport)
+    new.offer.has(transport)
+        && is_opened_alike
+        && old.fields == new.fields
+        && old.form(transport) == new.form(transport)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::access::{Binding, Principal, Rule, Selector, Source};
+use crate::codec::{Choice, Fields};
 use crate::route::*;
 use crate::testing::{self, binding, stream};
 
@@ -42,6 +43,7 @@ fn request(transport: Transport, routes: &Arc<RouteTable>) -> Request {
         http11: true,
         persists: true,
         selector: Selector::default(),
+        rule: None,
         subscribe: true,
         resume: None,
         heartbeat_form: HeartbeatForm::Silent,
@@ -69,7 +71,7 @@ fn changes_that_end_streams() {
     let but = |one| Transport::ALL.into_iter().filter(|transport| *transport != one).collect::<Vec<_>>();
     let (not_sse, not_websocket) = (but(Sse), but(WebSocket));
     type Change = fn(&mut StreamRoute);
-    let cases: [(&str, Change, &[Transport]); 28] = [
+    let cases: [(&str, Change, &[Transport]); 29] = [
         ("nothing", |_| {}, &Transport::ALL),
         ("heartbeat", |r| r.heartbeat = Duration::from_secs(1), &Transport::ALL),
         ("heartbeat form", |r| r.heartbeat_form = HeartbeatForm::Visible, &Transport::ALL),
@@ -90,6 +92,7 @@ fn changes_that_end_streams() {
         ("another rule", |r| r.bindings[1].rule = Rule::Prefix, &[]),
         ("another claim", |r| r.bindings = [by_path("id"), by_claim("org")].into(), &[]),
         ("payload", |r| r.data = DataForm::Payload, &[]),
+        ("fields", |r| r.fields = Some(Arc::new(Fields::new(1, Choice::Keep, []))), &[]),
         ("event field", |r| r.event_field = EventField::Type, &not_sse),
         ("frames", |r| r.frames = WebSocketFrames::Binary, &not_websocket),
         ("only SSE", |r| r.offer = Offer::Only(Sse), &[Sse]),

@@ -14,6 +14,7 @@ use crate::codec::http::Handshake;
 use crate::cursor::{CURSOR_BYTES_MAX, Cursor};
 use crate::event::Topic;
 use crate::route::{Batch, HeartbeatForm, Params, RouteTable, StreamRoute, Transport};
+use crate::rule::BoundRule;
 
 use super::Pace;
 
@@ -30,6 +31,8 @@ pub struct Request {
     /// The client did not request `Connection: close`.
     pub persists: bool,
     pub selector: Selector,
+    /// The rule of the route for this client.
+    pub rule: Option<Arc<BoundRule>>,
     /// False for `?subscribe=manual`: a WebSocket without an initial subscription.
     pub subscribe: bool,
     /// Taken when the session is opened. In a box, because it is large, and open streams have none.
@@ -83,11 +86,11 @@ impl Request {
         self.socket.as_ref().is_some_and(|socket| socket.unauthenticated.is_some())
     }
 
-    /// The part of a token that the stream keeps. Only WebSocket commands read claims later: to evaluate the bindings
-    /// of other routes, and to compare a new token with this one.
+    /// The part of a token that the stream keeps. Only WebSocket commands read claims later: to evaluate the access
+    /// rules of other routes, and to compare a new token with this one.
     pub(super) fn held(&self, mut principal: Principal) -> Principal {
         if self.transport.takes_commands() {
-            principal.keep_claims(self.routes.routes().flat_map(|route| &route.bindings));
+            principal.keep_claims(self.routes.routes().flat_map(|route| route.claims()));
         } else {
             principal.forget_claims();
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::tests::{Bench, resume, token};
 use super::*;
+use crate::admission::Rights;
 use crate::cursor::TopicPosition;
 use crate::encoding::ENCODING_OVERHEAD_BYTES;
 use crate::event::{Assigned, Entry, EventId, GapRange, UNKNOWN_POSITION};
@@ -64,14 +65,15 @@ fn what_two_subscriptions_match_is_sent_once_however_each_came_to_it() {
         let times = (0..20).map(|n| (n, answer.matches(&format!("\"data\":{{\"n\":{n}}}")).count()));
         times.flat_map(|(n, times)| vec![n; times]).collect::<Vec<_>>()
     };
-    session.add_subscription(session.request.route.clone(), Selector::default(), None);
+    session.add_subscription(session.request.route.clone(), Rights::default(), None);
     session.resume(1, "orders:0:14".parse().unwrap(), &bench.context());
     // Two events, one of which matches the first subscription, while the second one waits.
     bench.append(&mut session, 18, &[("userId", "a")]);
     bench.append(&mut session, 19, &[("userId", "b")]);
     assert_eq!(seen(&bench.written(&mut session)), [15, 16, 17, 18, 19]);
     // A third subscription resumes within the range that the second one replayed.
-    session.add_subscription(session.request.route.clone(), selector(&[("userId", "b")]), None);
+    let rights = Rights { selector: selector(&[("userId", "b")]), rule: None };
+    session.add_subscription(session.request.route.clone(), rights, None);
     session.resume(2, "orders:0:11".parse().unwrap(), &bench.context());
     assert_eq!(seen(&bench.written(&mut session)), [13]);
 }

@@ -23,6 +23,7 @@ pub(super) struct Bench {
     index: Index,
     pub(super) log: Arc<dyn Log>,
     pub(super) encodings: Encodings,
+    pub(super) judge: Judge,
     pub(super) now: Now,
     /// For the next sessions.
     pub(super) jitter: f64,
@@ -41,6 +42,7 @@ impl Bench {
             index: Index::default(),
             log: Arc::new(NoLog),
             encodings: Encodings::new(1 << 20),
+            judge: Judge::default(),
             now,
             jitter: 0.5,
             stream: stream(1, &["orders"]),
@@ -53,6 +55,7 @@ impl Bench {
             index: &mut self.index,
             log: &*self.log,
             encodings: &self.encodings,
+            judge: &self.judge,
             writer: 0,
             session: 0,
             now: self.now,
@@ -82,6 +85,7 @@ impl Bench {
             http11: false,
             persists: true,
             selector: Selector::default(),
+            rule: None,
             subscribe: true,
             resume: None,
             heartbeat_form: HeartbeatForm::Silent,
@@ -111,14 +115,22 @@ impl Bench {
 
     /// Appends an event, and offers it to the session like the writer.
     pub(super) fn append(&mut self, session: &mut Session, offset: i64, keys: &[(&str, &str)]) {
-        let event = event("orders", 0, offset, keys);
+        self.deliver(session, &event("orders", 0, offset, keys));
+    }
+
+    /// The same with this event.
+    pub(super) fn deliver(&mut self, session: &mut Session, event: &Arc<Event>) {
         let seq = self.hub.append(&Entry::Event(event.clone()));
-        let Self { hub, encodings, .. } = &*self;
-        self.index.matches(&event, |stream, subscribers| {
+        let Self { hub, encodings, judge, .. } = &*self;
+        self.index.matches(event, |stream, subscribers| {
             let cursor = Bytes::from(hub.cursor_at(stream, &event.id).to_string());
             for subscriber in subscribers {
-                let encoding = encodings.shared(&event, subscriber.frame, || cursor.clone()).unwrap();
-                session.offer(&event, &encoding, seq);
+                if !session.may_receive(event, subscriber.frame, judge) {
+                    continue;
+                }
+                let encoding =
+                    encodings.shared(event, session.frame(subscriber.frame).unwrap(), || cursor.clone()).unwrap();
+                session.offer(event, &encoding, seq);
             }
         });
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::access::{Authentication, Authenticator, Binding, NotAuthenticated, Principal, Verifying, Withdrawn};
+use crate::access::{Authentication, Authenticator, Claim, NotAuthenticated, Principal, Verifying, Withdrawn};
 use crate::admission::{self, Admitted, Caller, NoSlot};
 use crate::codec::json;
 
@@ -122,7 +122,7 @@ impl Session {
             NotAuthenticated::Refused(why) => refused(&why),
             NotAuthenticated::Unavailable(why) => (Refused::Unavailable, why),
         })?;
-        if !principal.is_same_as(holder, self.bindings()) {
+        if !principal.is_same_as(holder, self.claims()) {
             return Err(refused("the token is of another subject, or does not show the same"));
         }
         let expires = principal.expires_at;
@@ -206,7 +206,7 @@ impl Session {
         let socket = self.request.socket.as_ref().ok_or(failed)?;
         let params = socket.unauthenticated.as_ref().ok_or(failed)?;
         let caller = Caller { principal: Some(&principal), ..self.request.caller() };
-        let selector = admission::admit(&self.request.route, params, &caller).map_err(|_| failed)?;
+        let rights = admission::admit(&self.request.route, params, &caller).map_err(|_| failed)?;
         let taken = socket.slots.take_for(&self.request.route, &principal, now.instant);
         let Admitted { slot, meters } = taken.map_err(|none| match none {
             NoSlot::Route => CloseReason::RouteLimit,
@@ -214,7 +214,7 @@ impl Session {
         })?;
         let expires = principal.expires_at;
         self.expires = Self::notice_at(&principal, now);
-        self.request.selector = selector;
+        (self.request.selector, self.request.rule) = (rights.selector, rights.rule);
         self.request.principal = Some(self.request.held(principal));
         if let Some(socket) = &mut self.request.socket {
             (socket.unauthenticated, socket.slot) = (None, Some(slot));
@@ -227,10 +227,10 @@ impl Session {
         self.request.socket.as_ref()?.authenticator.as_ref()
     }
 
-    /// The bindings for which the token was evaluated: those of the connection's route, and of later subscriptions.
-    fn bindings(&self) -> impl Iterator<Item = &Binding> {
+    /// The claims for which the token was evaluated: those of the connection's route, and of later subscriptions.
+    fn claims(&self) -> impl Iterator<Item = Claim<'_>> {
         let routes = self.subscriptions.iter().map(|subscription| &subscription.route).chain([&self.request.route]);
-        routes.flat_map(|route| &route.bindings)
+        routes.flat_map(|route| route.claims())
     }
 }
 

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::super::tests::{Bench, token};
 use super::*;
-use crate::access::{Authentication, NotAuthenticated, Source, VALUE_BYTES_MAX, Verifying, Waiter};
+use crate::access::{Authentication, Binding, NotAuthenticated, Source, VALUE_BYTES_MAX, Verifying, Waiter};
 use crate::codec::websocket::{Opcode, frame};
 use crate::route::{Admission, Offer, RouteTable, StreamRoute, Transport};
 use crate::session::{CloseReason, Request};

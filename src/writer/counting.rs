@@ -117,6 +117,14 @@ impl Counting {
         }
     }
 
+    /// Counts events that were denied because a rule failed, by route.
+    pub(super) fn rule_failures(&self, failures: FxHashMap<Arc<str>, u64>) {
+        for (route, count) in failures {
+            self.metrics.rule_errors.with_label_values(&[&*route]).inc_by(count);
+            tracing::warn!(route = &*route, count, "a rule failed: its clients do not receive these events");
+        }
+    }
+
     pub(super) fn wrote(&mut self, transport: Transport, bytes: usize) {
         self.is_ahead = true;
         self.deliveries[transport as usize].bytes.inc_by(bytes as u64);

@@ -23,6 +23,7 @@ use slab::Slab;
 
 use crate::event::Topic;
 use crate::hub::{Hub, Index, WindowLimits};
+use crate::rule::Judge;
 use crate::session::{CloseReason, Now, Reload, Session, WriterState};
 
 use super::connection::Connection;
@@ -61,6 +62,7 @@ impl<W: Wire> Shard<W> {
             index: Index::default(),
             log: shared.log.clone(),
             encodings: shared.encodings.clone(),
+            judge: Judge::default(),
             writer: number,
         };
         Self {
@@ -164,6 +166,7 @@ impl<W: Wire> Shard<W> {
         self.tick_due(now);
         self.lifecycle.end_due(&mut self.connections, &mut self.work, now);
         self.write_all(now);
+        self.count.rule_failures(self.state.judge.take_failures());
         self.count.flush();
         self.count.event_spans.expire(now.instant);
         self.take_stock(now.instant);

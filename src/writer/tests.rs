@@ -82,6 +82,7 @@ impl Bench {
             http11: false,
             persists: true,
             selector: Selector::default(),
+            rule: None,
             subscribe: true,
             resume: None,
             heartbeat_form: HeartbeatForm::Silent,

@@ -218,6 +218,7 @@ impl Client {
             http11: false,
             persists: true,
             selector: selector(&keys),
+            rule: None,
             subscribe: true,
             resume: Some(Box::new(self.cursor.parse().unwrap())),
             heartbeat_form: HeartbeatForm::Visible,

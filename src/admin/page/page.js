@@ -294,6 +294,21 @@ $("find").onsubmit = async (event) => {
   if (said.streams?.length) rows("found", said.streams.map(sight), NONE);
 };
 
+// The token leaves the page in the body of this request only, and the field is emptied.
+$("explain").onsubmit = async (event) => {
+  event.preventDefault();
+  const given = (id) => $(id).value.trim() || null;
+  const question = { path: given("path"), token: given("token"), event: given("event") };
+  $("token").value = "";
+  const said = await ask("-/explain", { method: "POST", body: JSON.stringify(question) }).then((answer) => answer.json()).catch(() => ({}));
+  $("steps").hidden = !said.steps;
+  if (!said.steps) $("explained").textContent = said.detail ?? said.title ?? "There was no answer.";
+  else if (said.receives) $("explained").textContent = question.event ? "The user receives the event." : "The stream opens.";
+  else if (said.receives === false) $("explained").textContent = `Not received: ${said.decided_by} decides.`;
+  else $("explained").textContent = "This cannot be decided now.";
+  if (said.steps) rows("steps", said.steps.map((one) => [one.step, one.passes == null ? "?" : one.passes ? "yes" : "no", one.detail]), NONE);
+};
+
 $("reload").onclick = async () => {
   $("reload").disabled = true;
   await ask("-/reload", { method: "POST" }).catch(() => {});

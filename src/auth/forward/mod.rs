@@ -12,8 +12,9 @@ use http::{HeaderMap, HeaderName, Method};
 pub use question::{QUESTION_BYTES_MAX, QuestionTooLong, is_forwardable};
 
 use super::issuer::authority_of;
+use super::readers::Readers;
 use super::service::{Kind, Question, Service, ServiceError, ServiceHooks, ServiceSettings};
-use crate::access::{Authority, Binding, Principal};
+use crate::access::{Authority, Principal};
 
 /// The service, its requests, and the interpretation of its responses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +31,8 @@ pub struct ForwardSettings {
 /// Calls the service. Created once per configuration.
 pub struct Forward {
     settings: ForwardSettings,
-    /// The claims that routes bind; others of a response are dropped.
-    bindings: Arc<[Binding]>,
+    /// What reads claims; others of a response are dropped.
+    readers: Arc<Readers>,
     service: Arc<Service>,
 }
 
@@ -44,19 +45,19 @@ impl std::fmt::Debug for Forward {
 /// Equal if requests and the claims of responses are the same.
 impl PartialEq for Forward {
     fn eq(&self, other: &Self) -> bool {
-        (&self.settings, &self.bindings) == (&other.settings, &other.bindings)
+        (&self.settings, &self.readers) == (&other.settings, &other.readers)
     }
 }
 
 impl Forward {
-    pub fn new(settings: ForwardSettings, bindings: Arc<[Binding]>) -> Self {
+    pub fn new(settings: ForwardSettings, readers: Arc<Readers>) -> Self {
         let ForwardSettings { service, is_upstream, request_headers, claims } = &settings;
         let authority = authority_of(&(service.uri.to_string(), is_upstream, request_headers, claims));
         let kind = Kind { name: "auth.forward", authority, is_for_one_target: true };
-        let (from_headers, bound) = (claims.clone(), bindings.clone());
+        let (from_headers, bound) = (claims.clone(), readers.clone());
         let interpret = Box::new(move |response: &_| verdict::read(response, &from_headers, &bound));
         let service = Arc::new(Service::new(service.clone(), kind, interpret));
-        Self { settings, bindings, service }
+        Self { settings, readers, service }
     }
 
     /// Enables requests. Only the first call has an effect. Runs on tokio.

@@ -21,7 +21,7 @@ fn forward(address: SocketAddr, cache: Duration) -> Arc<Forward> {
         request_headers: [COOKIE].into(),
         claims: [].into(),
     };
-    let forward = Arc::new(Forward::new(settings, [].into()));
+    let forward = Arc::new(Forward::new(settings, Arc::default()));
     forward.start(&ServiceHooks {
         on_answer: Arc::new(|_, _| {}),
         on_withdrawal: Arc::new(|| {}),
@@ -90,7 +90,7 @@ fn a_later_configuration_can_ask_at_once() {
             service: ServiceSettings { interval: Duration::from_secs(30), ..before.settings.service.clone() },
             ..before.settings.clone()
         };
-        let now = Arc::new(Forward::new(settings, [].into()));
+        let now = Arc::new(Forward::new(settings, Arc::default()));
         assert_eq!(
             now.identify(question(&now, "a")).await.err(),
             Some(ServiceError::Unavailable),

@@ -6,7 +6,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde_json::{Map, Value};
 
-use crate::access::Binding;
+use crate::auth::readers::Readers;
 use crate::auth::service::{Failure, Granted, Verdict, kept};
 use crate::http_client::Response;
 
@@ -15,11 +15,11 @@ use crate::http_client::Response;
 pub(super) fn read(
     response: &Response,
     from_headers: &[(Box<str>, HeaderName)],
-    bindings: &[Binding],
+    readers: &Readers,
 ) -> Result<Verdict, Failure> {
     match response.status {
         status if status.is_success() => {
-            Ok(Verdict::Allowed(Granted { claims: claims(response, from_headers, bindings)?, expires_at: None }))
+            Ok(Verdict::Allowed(Granted { claims: claims(response, from_headers, readers)?, expires_at: None }))
         }
         status if status.is_redirection() => Ok(Verdict::Unauthorized),
         StatusCode::UNAUTHORIZED => Ok(Verdict::Unauthorized),
@@ -33,7 +33,7 @@ pub(super) fn read(
 fn claims(
     response: &Response,
     from_headers: &[(Box<str>, HeaderName)],
-    bindings: &[Binding],
+    readers: &Readers,
 ) -> Result<Arc<Map<String, Value>>, Failure> {
     let mut claims = match is_json(&response.headers) && !response.body.is_empty() {
         true => serde_json::from_slice::<Map<String, Value>>(&response.body).map_err(|_| Failure::Body)?,
@@ -45,7 +45,7 @@ fn claims(
             None => drop(claims.remove(&**claim)),
         }
     }
-    Ok(kept(claims, bindings, &["sid"]))
+    Ok(kept(claims, readers, &["sid"]))
 }
 
 /// The value of a field that occurs once and is text.
@@ -69,7 +69,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::access::Source;
+    use crate::access::{Binding, Source};
     use crate::auth::service::ServiceOutcome;
     use crate::testing::binding;
 
@@ -86,7 +86,7 @@ mod tests {
     }
 
     fn outcome(status: u16) -> Option<ServiceOutcome> {
-        read(&response(status, &[], ""), &[], &[]).ok().map(|verdict| verdict.outcome())
+        read(&response(status, &[], ""), &[], &Readers::default()).ok().map(|verdict| verdict.outcome())
     }
 
     #[test]
@@ -108,7 +108,8 @@ mod tests {
         let json = ("content-type", "application/json; charset=utf-8");
         let read = |fields: &[(&'static str, &'static str)], body| {
             let from = [("sub".into(), HeaderName::from_static("x-user"))];
-            match read(&response(200, fields, body), &from, &[bound(&["org", "id"])]) {
+            let readers = Readers { bindings: [bound(&["org", "id"])].into(), ..Readers::default() };
+            match read(&response(200, fields, body), &from, &readers) {
                 Ok(Verdict::Allowed(granted)) => Value::Object((*granted.claims).clone()),
                 other => json!(other.is_ok()),
             }

@@ -22,8 +22,9 @@ use tokio::time::{Instant, timeout};
 use answers::{Answers, Entry, Known};
 use lease::Lease;
 
+use super::readers::Readers;
 use super::revocations::unix_ms;
-use crate::access::{Authority, Binding, Principal, VALUE_BYTES_MAX, Waiter};
+use crate::access::{Authority, Principal, VALUE_BYTES_MAX, Waiter};
 use crate::http_client::{HttpClient, RequestError, RequestLimits, Response, TlsRoots};
 
 /// The longest response body, in bytes.
@@ -350,12 +351,12 @@ impl Service {
     }
 }
 
-/// The claims that routes bind, those that identify the subject, and these. Others of a response are dropped, because
+/// The claims that are read, those that identify the subject, and these. Others of a response are dropped, because
 /// the service determines their size.
-pub(super) fn kept(claims: Map<String, Value>, bindings: &[Binding], names: &[&str]) -> Claims {
+pub(super) fn kept(claims: Map<String, Value>, readers: &Readers, names: &[&str]) -> Claims {
     let others: Vec<_> = names.iter().filter_map(|name| Some((name, usable(claims.get(*name)?)?))).collect();
     let all = Principal { claims: Arc::new(claims), expires_at: None, authority: Authority(0), standing: None };
-    let mut kept = all.claims_for(bindings.iter());
+    let mut kept = all.claims_for(readers.claims());
     kept.extend(others.into_iter().map(|(name, value)| ((*name).to_owned(), value)));
     Arc::new(kept)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::bindings::Bindings;
 use super::streams::Streams;
 use super::websocket::{self, WebSocket};
-use super::{cors, quotas};
+use super::{cors, fields, quotas, rule};
 use crate::auth::Verifier;
 use crate::config::diagnostic::{Diagnostics, alternatives, did_you_mean};
 use crate::config::file::{Node, Place};
@@ -102,6 +102,8 @@ impl Compiler<'_> {
             Bindings { section, pattern, stream: stream.as_deref(), admission, diagnostics: self.diagnostics }
                 .compile();
         let (offer, data) = (section.value(&keys::TRANSPORT), section.value(&keys::DATA));
+        let rule = rule::compile(section, pattern, admission, self.diagnostics);
+        let fields = fields::compile(section, stream.as_deref(), self.diagnostics);
         let other_methods = section.value(&keys::OTHER_METHODS);
         let event_field = section.value(&keys::EVENT_FIELD);
         let heartbeat_form = section.value(&keys::HEARTBEAT);
@@ -127,8 +129,10 @@ impl Compiler<'_> {
             admission,
             token_from,
             bindings,
+            rule,
             other_methods,
             data,
+            fields,
             event_field,
             frames,
             heartbeat,

@@ -6,6 +6,7 @@ use super::{
     Absent, CORS, Choice, Count, Defaulted, Each, Flag, Is, Items, Key, LIST, List, Map, Optional, Period, Required,
     Secrecy, Size, Sub, Text, hours, mins, ms, secs, table,
 };
+use crate::pointer::TOKENS_MAX;
 use crate::route::{
     Batch, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, Overflow, Transport, WebSocketFrames,
 };
@@ -67,6 +68,16 @@ table! { ROUTE {
          ones), or a list, `any`, `all` or `prefix` of them; see [Bindings](#bindings). A missing claim, and one \
          longer than 512 bytes, is 403; a longer path value is 400",
     );
+    RULE: Optional<Text> = (
+        "rule",
+        Text {
+            type_name: "expression",
+            pattern: "",
+            expected: "an expression such as `event.data.tier in claims.tiers`",
+        },
+        Absent("none"), Live,
+        "decides who receives which of the events that `bind` selects; see [Rules](#rules)",
+    );
     OTHER_METHODS: Defaulted<Choice<OtherMethods>> = (
         "other_methods",
         Choice(|| vec![("refuse", OtherMethods::Refuse), ("upstream", OtherMethods::Upstream)]),
@@ -75,6 +86,10 @@ table! { ROUTE {
     DATA: Defaulted<Choice<DataForm>> = (
         "data", Choice(|| vec![("envelope", DataForm::Envelope), ("payload", DataForm::Payload)]),
         Is(DataForm::Envelope), Live, "what is sent: the whole event, or only its `data`",
+    );
+    FIELDS: Optional<Sub> = (
+        "fields", Sub(&FIELDS_TABLE), Absent("all fields"), Live,
+        "the fields of events that are sent; `keep` or `drop`, see [Fields](#fields)",
     );
     EVENT_FIELD: Defaulted<Choice<EventField>> = (
         "event", Choice(|| vec![("none", EventField::None), ("type", EventField::Type)]), Is(EventField::None), Live,
@@ -155,6 +170,23 @@ table! { ROUTE {
     );
     WEBSOCKET: Defaulted<Sub> =
         ("websocket", Sub(&WEBSOCKET_TABLE), Is(()), Live, "limits and options of WebSocket clients");
+}}
+
+/// JSON pointers into the envelope.
+const POINTERS: List = List {
+    of: "JSON pointers",
+    items: Items::Pattern("^/"),
+    expected: "a JSON pointer into the envelope such as `/data/card`, of at most 16 steps",
+    min: 0,
+    max: 256,
+    is_set: true,
+};
+const _: () = assert!(TOKENS_MAX == 16, "the text above names this limit");
+
+table! { FIELDS_TABLE {
+    KEEP: Optional<List> =
+        ("keep", POINTERS, Absent("none"), Live, "the fields that are sent, as JSON pointers into the envelope");
+    DROP: Optional<List> = ("drop", POINTERS, Absent("none"), Live, "the fields that are not sent; not beside `keep`");
 }}
 
 /// Every transport by its name, and all of them.

@@ -7,14 +7,14 @@ use super::{
 };
 use crate::config::snapshot::{DEFAULT_CLUSTER, TopicConfig};
 use crate::decode::Format;
-use crate::decode::mapping::POINTER_TOKENS_MAX;
 use crate::event::TOPIC_NAME_BYTES_MAX;
+use crate::pointer::TOKENS_MAX;
 
 /// What a topic's name is.
 pub(in crate::config) const TOPIC_NAME: &str = "a topic's name: 1 to 249 characters of `[A-Za-z0-9._-]`";
 pub(super) const TOPIC_PATTERN: &str = "^[A-Za-z0-9._-]{1,249}$";
 
-const _: () = assert!(TOPIC_NAME_BYTES_MAX == 249 && POINTER_TOKENS_MAX == 16, "the texts below name these limits");
+const _: () = assert!(TOPIC_NAME_BYTES_MAX == 249 && TOKENS_MAX == 16, "the texts below name these limits");
 
 /// The origin of a part of an event.
 const ORIGIN: Text = Text { type_name: "origin", pattern: "^(key|header:.+|const:.+|/.*)$", expected: ORIGIN_EXPECTED };

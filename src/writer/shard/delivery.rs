@@ -53,7 +53,7 @@ impl<W: Wire> Shard<W> {
         let traced = event.trace.as_ref().map(|_| Instant::now());
         let mut broken = Vec::new();
         let Self { connections, state, work, count, buffer, .. } = self;
-        let WriterState { hub, index, encodings, .. } = state;
+        let WriterState { hub, index, encodings, judge, .. } = state;
         index.matches(event, |stream, subscribers| {
             let cursor = || Bytes::from(hub.cursor_at(stream, &event.id).to_string());
             // Looked up once per form instead of per subscriber: there are few, and neighbors usually have the same
@@ -62,12 +62,17 @@ impl<W: Wire> Shard<W> {
             for subscriber in subscribers {
                 let key = subscriber.session as usize;
                 let Some(connection) = connections.get_mut(key) else { continue };
+                if !connection.session.may_receive(event, subscriber.frame, judge) {
+                    continue;
+                }
                 let delivered = contain(|| {
                     provoke("deliver", &event.envelope);
-                    let at = forms.iter().position(|(known, _)| *known == subscriber.frame).unwrap_or_else(|| {
-                        forms.push((subscriber.frame, encodings.shared(event, subscriber.frame, cursor)));
-                        forms.len() - 1
-                    });
+                    let known = forms.iter().position(|(known, _)| *known == subscriber.frame);
+                    let at = known.unwrap_or(forms.len());
+                    if known.is_none() {
+                        let Some(frame) = connection.session.frame(subscriber.frame) else { return };
+                        forms.push((subscriber.frame, encodings.shared(event, frame, cursor)));
+                    }
                     let Some(encoding) = &forms[at].1 else {
                         let gap = Gap::at_source(GapCause::Undecodable, event.range(), cursor());
                         connection.session.report_gap(gap, Some(seq));

@@ -125,6 +125,7 @@ impl Bench {
             http11: self.http11,
             persists: true,
             selector: Selector::default(),
+            rule: None,
             subscribe: true,
             resume: None,
             heartbeat_form: HeartbeatForm::Silent,
