@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::tests::{Bench, masked, resume};
+use super::super::tests::{Bench, masked, ready, resume};
 use super::super::{CloseReason, Transport};
 use super::*;
 use crate::codec::websocket::Opcode;
@@ -376,7 +376,7 @@ proptest! {
                 Step::Ping => read(&mut bench, &mut session, &json!({ "command": "ping" })),
                 Step::Write(part) => {
                     session.prepare(bench.now, |_| {});
-                    let ready = session.chunks().collect::<Vec<_>>().concat();
+                    let ready = ready(&session);
                     let part = part.min(ready.len());
                     bytes.extend(&ready[..part]);
                     session.wrote(part, bench.now, |_, _| {});
