@@ -336,7 +336,7 @@ fn the_first_credit_does_not_charge_granted_events_again() {
     let command = json!({ "command": "credit", "events": 2 });
     let answer: Vec<String> = bench.ask(&mut session, &command).iter().map(name).collect();
     assert_eq!(answer, ["0", "1", "response"], "granted events precede the response");
-    bench.pass(SECOND);
+    bench.pass(2 * SECOND);
     session.tick(&mut bench.context());
     assert_eq!(received(&bench.written(&mut session)), ["2", "3"]);
 }

@@ -287,9 +287,9 @@ mod tests {
     /// These two are most of an idle stream's cost: increase the limits only for a reason.
     #[test]
     fn an_idle_stream_stays_small() {
-        // The tally for the log takes 32 of these bytes.
+        // The tally for the log takes 32 of these bytes, and the replaced timer, which bounds the wheel, takes 8.
         let connection = size_of::<Connection<mio::net::TcpStream>>();
-        assert!(connection <= 352, "{connection} bytes");
+        assert!(connection <= 360, "{connection} bytes");
         // A size class of the allocator.
         assert!(size_of::<Request>() <= 192, "{} bytes", size_of::<Request>());
     }
