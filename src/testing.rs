@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::access::{Authority, Binding, Criterion, Principal, Rule, Selector, Source, Wanted};
 use crate::admission::{Admitted, NoSlot, Slot, Slots};
+use crate::codec::http::Handshake;
 use crate::event::{Entry, Event, EventId, Frames, GapCause, GapRange, Topic};
 use crate::hub::window::place;
 use crate::hub::{Asker, Log, Lookup, Page, Place, ReplayLimits};
@@ -16,6 +17,7 @@ use crate::route::{
     Admission, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, Overflow, QueueLimits, Stream,
     StreamRoute, TokenSources, Transport, WebSocketFrames, WebSocketLimits,
 };
+use crate::session::{Request, Socket};
 
 pub(crate) fn selector(keys: &[(&str, &str)]) -> Selector {
     let value = |(key, value): (Arc<str>, Box<str>)| Criterion { key, wanted: Wanted::Value(value) };
@@ -55,6 +57,41 @@ impl Slots for FewSlots {
 pub(crate) fn stream(id: u16, topics: &[&str]) -> Arc<Stream> {
     let topics = topics.iter().map(|topic| (*topic).into()).collect();
     Arc::new(Stream { id, name: format!("stream-{id}").into(), topics, keys: Box::new([]) })
+}
+
+/// A request without options, over HTTP/1.0, for the whole stream of a route.
+pub(crate) fn request(route: Arc<StreamRoute>, transport: Transport) -> Request {
+    Request {
+        route,
+        transport,
+        content_type: "text/plain",
+        http11: false,
+        persists: true,
+        selector: Selector::default(),
+        rule: None,
+        subscribe: true,
+        resume: None,
+        heartbeat_form: HeartbeatForm::Silent,
+        batch: None,
+        probe: None,
+        principal: None,
+        pace: None,
+        headers: None,
+        routes: Arc::default(),
+        socket: None,
+    }
+}
+
+/// The state of an opening WebSocket that may take eight slots.
+pub(crate) fn socket() -> Box<Socket> {
+    Box::new(Socket {
+        handshake: Some(Handshake { accept: "key".into(), subprotocol: None }),
+        site: None,
+        slots: Arc::new(FewSlots(Arc::default(), 8)),
+        authenticator: None,
+        unauthenticated: None,
+        slot: None,
+    })
 }
 
 /// A public SSE route of a stream of topic `orders`.

@@ -248,7 +248,7 @@ fn a_topic_made_anew_is_read_from_its_first_record() {
     take(&mut topic, 0, 4);
     // Longer than what was read of the old one, with fewer partitions.
     let change = survey(&mut topic, ANEW, &[(3, 100)]);
-    assert_eq!((gaps(&change), change.assign), (vec![], Assign::OnNewClient), "the epoch tells what is lost");
+    assert_eq!((gaps(&change), change.assign), (vec![], Assign::OnNewClient), "the epoch shows what is lost");
     assert_eq!(announced(change.announcement), Some((ANEW, vec![3])));
     assert_eq!(take(&mut topic, 0, 3), 1);
     let stale = survey(&mut topic, EPOCH, &[(0, 5), (0, 5)]);

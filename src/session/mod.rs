@@ -29,6 +29,7 @@ mod resume_tests;
 #[cfg(test)]
 mod separator_tests;
 mod skim;
+mod subscription;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -39,14 +40,14 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::access::Selector;
-use crate::admission::Slot;
 use crate::codec::transport::{Control, Goodbye};
 use crate::codec::{Form, Frame, Parts, json};
-use crate::cursor::Positions;
 use crate::event::{Encoding, Event, FrameKey, Gap, GapCause};
-use crate::hub::{Pushed, Queue, Seq, Subscriber};
-use crate::route::{Overflow, Stream, StreamRoute, Transport};
-use crate::rule::{BoundRule, Judge};
+use crate::hub::{Pushed, Queue, Seq};
+use crate::route::{Overflow, Transport};
+use crate::rule::Judge;
+
+use subscription::{Progress, Subscription, refresh};
 
 pub use close::CloseReason;
 pub use command::Refused;
@@ -92,35 +93,6 @@ pub struct Session {
     /// The number of the session's own messages: part of their ids.
     messages: u64,
     websocket: Option<Box<command::WebSocketSide>>,
-}
-
-/// One subscription of a session.
-#[derive(Debug)]
-struct Subscription {
-    /// The route whose rules apply.
-    route: Arc<StreamRoute>,
-    stream: Arc<Stream>,
-    selector: Selector,
-    rule: Option<Arc<BoundRule>>,
-    /// The key of its encodings, according to its own route.
-    frame: FrameKey,
-    /// One of the route's streams; the first subscription uses the connection's.
-    _slot: Option<Box<Slot>>,
-    progress: Progress,
-    /// Its start position, from which it sends every matching event. Only for a WebSocket, which may have several
-    /// subscriptions.
-    from: Option<Box<Positions>>,
-}
-
-/// The progress of a subscription.
-#[derive(Debug)]
-enum Progress {
-    /// The start position is not known yet.
-    Waiting(Box<resume::Waiting>),
-    /// In catch-up.
-    Replaying(Box<catch_up::Replaying>),
-    /// Live, and in the index.
-    Live,
 }
 
 /// The numbers of resumed subscriptions, counted when the start position is decided; they saturate at 255.
@@ -386,38 +358,4 @@ impl Session {
         self.subscriptions = Vec::new();
         self.look_at = None;
     }
-
-    fn enlist(&mut self, n: usize, context: &mut WriterContext<'_>) {
-        let Subscription { stream, selector, frame, from, .. } = &mut self.subscriptions[n];
-        if self.websocket.is_some() && from.is_none() && context.hub.is_ready(stream) {
-            *from = Some(Box::new(context.hub.positions(stream)));
-        }
-        self.last_seq = self.last_seq.max(context.hub.newest_seq(stream));
-        context.index.subscribe(stream, selector, Subscriber { session: context.session, frame: *frame });
-    }
-
-    fn delist(&mut self, n: usize, context: &mut WriterContext<'_>) {
-        let Subscription { stream, selector, frame, progress, .. } = &self.subscriptions[n];
-        if matches!(progress, Progress::Live) {
-            context.index.unsubscribe(stream, selector, Subscriber { session: context.session, frame: *frame });
-        }
-    }
-}
-
-impl Subscription {
-    /// Whether it selects the event, and its rule allows it.
-    fn wants(&self, event: &Arc<Event>, judge: &Judge) -> bool {
-        self.selector.matches(event) && judge.allows(self.rule.as_ref(), event)
-    }
-
-    fn frame(&self) -> Frame<'_> {
-        Frame { key: self.frame, fields: self.route.fields.as_deref() }
-    }
-}
-
-/// The `refresh` URL for a gap: that of the first subscription whose events may be missing.
-fn refresh<'a>(subscriptions: &'a [Subscription], gap: &Gap, request: &'a Request) -> Option<&'a str> {
-    let is_of = |s: &&Subscription| gap.ranges.iter().any(|range| s.stream.topics.contains(&range.topic));
-    let route = subscriptions.iter().find(is_of).map_or(&request.route, |subscription| &subscription.route);
-    route.refresh.as_deref()
 }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::access::{Binding, Principal, Rule, Selector, Source};
+use crate::access::{Binding, Principal, Rule, Source};
 use crate::codec::{Choice, Fields};
 use crate::route::*;
 use crate::testing::{self, binding, stream};
@@ -35,25 +35,8 @@ fn table(routes: impl IntoIterator<Item = StreamRoute>) -> Arc<RouteTable> {
 /// A request for the route's stream that authority 1 admitted.
 fn request(transport: Transport, routes: &Arc<RouteTable>) -> Request {
     let principal = Principal { claims: Arc::default(), expires_at: None, authority: Authority(1), standing: None };
-    Request {
-        socket: None,
-        route: routes.routes().next().unwrap().clone(),
-        transport,
-        content_type: "text/event-stream",
-        http11: true,
-        persists: true,
-        selector: Selector::default(),
-        rule: None,
-        subscribe: true,
-        resume: None,
-        heartbeat_form: HeartbeatForm::Silent,
-        batch: None,
-        probe: None,
-        principal: Some(principal),
-        pace: None,
-        headers: None,
-        routes: routes.clone(),
-    }
+    let route = routes.routes().next().unwrap().clone();
+    Request { principal: Some(principal), routes: routes.clone(), ..testing::request(route, transport) }
 }
 
 /// The transports whose streams continue when these routes replace the previous one.

@@ -7,15 +7,14 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::*;
-use crate::access::Selector;
 use crate::codec::Encodings;
 use crate::codec::websocket::{self, Opcode, frame};
 use crate::cursor::{Positions, TopicPosition};
 use crate::event::{Assigned, Entry, EventId, GapCause, GapRange};
 use crate::hub::{Hub, Index, Log, NoLog, WindowLimits};
-use crate::route::{Batch, HeartbeatForm, OnGap, QueueLimits, RouteTable, StreamRoute};
+use crate::route::{Batch, OnGap, QueueLimits, StreamRoute};
 pub(super) use crate::testing::principal as token;
-use crate::testing::{self, FakeLog, FewSlots, event, selector, stream};
+use crate::testing::{self, FakeLog, event, selector, stream};
 
 /// A writer without sockets.
 pub(super) struct Bench {
@@ -79,33 +78,9 @@ impl Bench {
     ) -> Session {
         let mut route = self.route();
         let mut request = Request {
-            route: Arc::new(self.route()),
-            transport,
             content_type: "text/event-stream",
-            http11: false,
-            persists: true,
-            selector: Selector::default(),
-            rule: None,
-            subscribe: true,
-            resume: None,
-            heartbeat_form: HeartbeatForm::Silent,
-            batch: None,
-            probe: None,
-            principal: None,
-            pace: None,
-            headers: None,
-            routes: Arc::new(RouteTable::default()),
-            socket: (transport == Transport::WebSocket).then(|| {
-                let handshake = Some(crate::codec::http::Handshake { accept: "key".into(), subprotocol: None });
-                Box::new(Socket {
-                    handshake,
-                    site: None,
-                    slots: Arc::new(FewSlots(Arc::default(), 8)),
-                    authenticator: None,
-                    unauthenticated: None,
-                    slot: None,
-                })
-            }),
+            socket: (transport == Transport::WebSocket).then(testing::socket),
+            ..testing::request(Arc::new(self.route()), transport)
         };
         change(&mut request, &mut route);
         request.heartbeat_form = route.heartbeat_form;

@@ -66,7 +66,7 @@ pub(super) struct Tally {
 }
 
 /// A written item.
-pub(super) enum Told<'a> {
+pub(super) enum Written<'a> {
     /// A completely written event, and whether it was live.
     Event(&'a Event, bool),
     /// A gap that is about to be written.
@@ -160,19 +160,19 @@ impl<W: Wire> Connection<W> {
         }
     }
 
-    /// Writes everything that is ready in as few writes as possible, and reports it to `told`. A session in catch-up
+    /// Writes everything that is ready in as few writes as possible, and reports each item. A session in catch-up
     /// advances by one step. An error if the peer is gone.
     pub(super) fn write(
         &mut self,
         buffer: &mut Vec<u8>,
         context: &mut WriterContext<'_>,
-        told: impl FnMut(Told<'_>, Now),
+        report: impl FnMut(Written<'_>, Now),
     ) -> io::Result<Wrote> {
         let more = self.writable && self.session.is_behind() && self.session.catch_up(context);
         if self.session.gathers(context.now.instant) {
             return Ok(Wrote { bytes: 0, more: false, gathers: true });
         }
-        let bytes = self.flush(buffer, context.now, told)?;
+        let bytes = self.flush(buffer, context.now, report)?;
         // Held by credit or a rate, replay continues later.
         Ok(Wrote { bytes, more: more && self.writable && !self.session.is_holding(), gathers: false })
     }
@@ -182,11 +182,11 @@ impl<W: Wire> Connection<W> {
         &mut self,
         buffer: &mut Vec<u8>,
         now: Now,
-        mut told: impl FnMut(Told<'_>, Now),
+        mut report: impl FnMut(Written<'_>, Now),
     ) -> io::Result<usize> {
         let mut bytes = 0;
         while self.writable {
-            self.session.prepare(now, |cause| told(Told::Gap(cause), now));
+            self.session.prepare(now, |cause| report(Written::Gap(cause), now));
             let mut parts = Parts::new(buffer);
             self.session.write(&mut parts);
             if parts.is_empty() {
@@ -204,7 +204,7 @@ impl<W: Wire> Connection<W> {
                     let Self { session, tally, .. } = self;
                     session.wrote(n, now, |event, is_live| {
                         tally.events += 1;
-                        told(Told::Event(event, is_live), written);
+                        report(Written::Event(event, is_live), written);
                     });
                 }
                 Err(error) => match error.kind() {

@@ -18,7 +18,7 @@ use crate::session::{CloseReason, Now, Resumes, Session};
 use crate::traces::RequestSpan;
 
 use super::by_route::{ByRoute, RouteNumber};
-use super::connection::{Tally, Told};
+use super::connection::{Tally, Written};
 use super::event_spans::EventSpans;
 
 /// The target of the log line at a stream's end: `SIDESTREAM_LOG=info,stream=off` disables it.
@@ -168,10 +168,10 @@ impl Counting {
         }
     }
 
-    pub(super) fn told(&mut self, by: By, told: Told<'_>, now: Now) {
-        match told {
-            Told::Event(event, is_live) => self.sent(by, event, is_live, now),
-            Told::Gap(cause) => self.metrics.gaps.with_label_values(&[cause.as_str()]).inc(),
+    pub(super) fn item(&mut self, by: By, item: Written<'_>, now: Now) {
+        match item {
+            Written::Event(event, is_live) => self.sent(by, event, is_live, now),
+            Written::Gap(cause) => self.metrics.gaps.with_label_values(&[cause.as_str()]).inc(),
         }
     }
 

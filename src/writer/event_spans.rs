@@ -177,7 +177,7 @@ mod tests {
     }
 
     /// The name of each span, and its number of streams.
-    fn told(spans: &mut impl Iterator<Item = Span>) -> Vec<(String, Value)> {
+    fn exported(spans: &mut impl Iterator<Item = Span>) -> Vec<(String, Value)> {
         let count = |span: &Span| span.attributes.iter().find(|(key, _)| *key == "user.count").unwrap().1.clone();
         spans.map(|span| (span.name.to_string(), count(&span))).collect()
     }
@@ -195,18 +195,18 @@ mod tests {
         event_spans.queued(&all, 2, now, now);
         event_spans.queued(&some, 2, now, now);
         event_spans.queued(&event(&tracer, 3), 0, now, now);
-        assert_eq!(told(&mut spans), [span("enqueue", 2), span("enqueue", 2)]);
+        assert_eq!(exported(&mut spans), [span("enqueue", 2), span("enqueue", 2)]);
         let write =
             |event_spans: &mut EventSpans, event: &Event| event_spans.written(event.trace.as_ref().unwrap(), now);
         write(&mut event_spans, &some);
         write(&mut event_spans, &all);
-        assert!(told(&mut spans).is_empty());
+        assert!(exported(&mut spans).is_empty());
         write(&mut event_spans, &all);
-        assert_eq!(told(&mut spans), [span("flush", 2)]);
+        assert_eq!(exported(&mut spans), [span("flush", 2)]);
         event_spans.expire(now + FLUSH_WAIT / 2);
-        assert!(told(&mut spans).is_empty() && event_spans.wait(Instant::now()).is_some());
+        assert!(exported(&mut spans).is_empty() && event_spans.wait(Instant::now()).is_some());
         event_spans.expire(now + FLUSH_WAIT);
-        assert_eq!(told(&mut spans), [span("flush", 1)]);
+        assert_eq!(exported(&mut spans), [span("flush", 1)]);
         assert!(event_spans.wait(Instant::now()).is_none() && event_spans.open.is_empty());
     }
 

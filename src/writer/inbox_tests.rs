@@ -83,10 +83,10 @@ fn a_slow_writer_delays_nothing_and_gets_gaps() {
         .sum();
     is_over.store(true, Ordering::Release);
     assert_eq!(reader.join().unwrap(), (0..FEEDS).map(|n| format!("orders:0:{n}")).collect::<Vec<_>>());
-    let told = taken(&inboxes, 1);
-    assert_eq!(told[0], format!("overflow orders:0:0-{}", lost - 1));
-    assert_eq!(told[1..], (lost as i64..FEEDS).map(|n| format!("orders:0:{n}")).collect::<Vec<_>>());
-    assert!(told.len() <= MOST.feeds + 1);
+    let received = taken(&inboxes, 1);
+    assert_eq!(received[0], format!("overflow orders:0:0-{}", lost - 1));
+    assert_eq!(received[1..], (lost as i64..FEEDS).map(|n| format!("orders:0:{n}")).collect::<Vec<_>>());
+    assert!(received.len() <= MOST.feeds + 1);
 }
 
 #[test]
@@ -103,8 +103,11 @@ fn sources_wait_for_a_bounded_time_while_all_writers_are_behind() {
         inboxes.feed(&batch(0, n..n + 1));
     }
     for writer in [0, 1] {
-        let told = taken(&inboxes, writer);
-        assert!(told[0].starts_with("overflow orders:0:") && told.last().unwrap() == "orders:0:99", "{told:?}");
+        let received = taken(&inboxes, writer);
+        assert!(
+            received[0].starts_with("overflow orders:0:") && received.last().unwrap() == "orders:0:99",
+            "{received:?}"
+        );
     }
 }
 

@@ -19,21 +19,21 @@ fn undecodable_records_are_reported_and_skipped() {
         let range = &gap["ranges"][0];
         (range["to"].as_i64().unwrap() - range["from"].as_i64().unwrap() + 1) as usize
     };
-    let mut told = 0;
-    while told < garbage.len() {
+    let mut reported = 0;
+    while reported < garbage.len() {
         let record = sse.event();
         assert_eq!(record.event.as_deref(), Some("gap"));
-        told += covered(&record.json());
+        reported += covered(&record.json());
     }
     assert_eq!(sse.ids(1), std::slice::from_ref(&id));
-    told = 0;
-    while told < garbage.len() {
-        told += covered(&ndjson.event());
+    reported = 0;
+    while reported < garbage.len() {
+        reported += covered(&ndjson.event());
     }
     assert_eq!(ndjson.ids(1), std::slice::from_ref(&id));
-    told = 0;
-    while told < garbage.len() {
-        told += covered(&websocket.event()["data"]);
+    reported = 0;
+    while reported < garbage.len() {
+        reported += covered(&websocket.event()["data"]);
     }
     assert_eq!(websocket.ids(1), [id]);
     fixture.sidecar.await_metric("notifications_kafka_undecodable_total{topic=\"orders\"}", 3.0);

@@ -73,7 +73,7 @@ fn a_batch_that_cannot_be_read_is_reported_and_passed_live_and_in_replay() {
     let mut stream = fixture.get(&format!("/stream?since={first}")).ndjson();
     let mut next = || {
         let event = stream.event();
-        if event["type"] == "gap" { told(&event) } else { event["id"].as_str().unwrap().to_owned() }
+        if event["type"] == "gap" { summary(&event) } else { event["id"].as_str().unwrap().to_owned() }
     };
     assert_eq!(std::array::from_fn::<_, 7, _>(|_| next()), all[1..]);
 }
@@ -153,12 +153,12 @@ fn up_to(stream: &mut Sse, last: i64) -> Vec<(i64, bool)> {
 
 fn shown(record: &Record) -> String {
     match record.event.as_deref() {
-        Some("gap") => told(&record.json()),
+        Some("gap") => summary(&record.json()),
         _ => record.event_id(),
     }
 }
 
-fn told(gap: &serde_json::Value) -> String {
+fn summary(gap: &serde_json::Value) -> String {
     let range = &gap["ranges"][0];
     format!("gap {} {}-{}", gap["cause"].as_str().unwrap(), range["from"], range["to"])
 }

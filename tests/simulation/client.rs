@@ -10,10 +10,9 @@ use super::cluster::{Cluster, TENANTS, USERS};
 use super::frames::{Content, Frame, Parser};
 use super::history::{By, FENCE, GENERATION, Op, Place, Proto, Range, Record, Text};
 use super::replica::Replica;
-use crate::codec::http::Handshake;
 use crate::route::{HeartbeatForm, OnGap, StreamRoute, Transport};
-use crate::session::{Now, Request, Socket};
-use crate::testing::{FewSlots, selector};
+use crate::session::{Now, Request};
+use crate::testing::{self, selector};
 use crate::writer::simulation::ClientSide;
 
 /// The pause before a reconnect, and an absence, in milliseconds.
@@ -201,34 +200,12 @@ impl Client {
         let on_gap = if *continues || self.gone { OnGap::Continue } else { OnGap::Gone };
         let route = Arc::new(StreamRoute { on_gap, ..copy(&self.persona.route) });
         let keys: Vec<_> = [("tenant", *tenant)].into_iter().chain(user.map(|user| ("user", user))).collect();
-        let socket = transport.takes_commands().then(|| {
-            Box::new(Socket {
-                handshake: Some(Handshake { accept: "key".into(), subprotocol: None }),
-                site: None,
-                slots: Arc::new(FewSlots(Arc::default(), 8)),
-                authenticator: None,
-                unauthenticated: None,
-                slot: None,
-            })
-        });
         Request {
-            route,
-            transport,
-            content_type: "text/plain",
-            http11: false,
-            persists: true,
             selector: selector(&keys),
-            rule: None,
-            subscribe: true,
             resume: Some(Box::new(self.cursor.parse().unwrap())),
             heartbeat_form: HeartbeatForm::Visible,
-            batch: None,
-            probe: None,
-            principal: None,
-            pace: None,
-            headers: None,
-            routes: Arc::default(),
-            socket,
+            socket: transport.takes_commands().then(testing::socket),
+            ..testing::request(route, transport)
         }
     }
 

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use fastrand::Rng;
 
 use super::history::{GENERATION, Op, Place, Text};
+use crate::decode::Record;
 use crate::event::{Epoch, Topic};
+use crate::session::Now;
 
 /// The tenants and users that records are for.
 pub(crate) const TENANTS: [&str; 2] = ["a", "b"];
@@ -70,6 +72,23 @@ pub(crate) struct Stored {
     acl: Text,
     pub(crate) value: Vec<u8>,
     pub(crate) unix_ms: i64,
+}
+
+impl Stored {
+    /// The record at this place, received now.
+    pub(crate) fn record(&self, partition: i32, offset: i64, now: Now) -> Record<'_> {
+        Record {
+            partition,
+            offset,
+            timestamp: Some(self.unix_ms),
+            key: None,
+            headers: &[],
+            value: Some(&self.value),
+            received: now.instant,
+            received_ms: now.unix_ms,
+            trace: None,
+        }
+    }
 }
 
 impl Cluster {

@@ -10,7 +10,6 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::topic::{Assign, Described, LogEnds, Seen, TopicReader};
 use super::warm;
 use crate::config::snapshot::TopicConfig;
-use crate::decode::Record;
 use crate::event::{Entry, Feed, Topic};
 use crate::metrics::Metrics;
 use crate::session::Now;
@@ -204,17 +203,7 @@ impl Reader {
                 if has_rest {
                     break;
                 }
-                let record = Record {
-                    partition: n as i32,
-                    offset: *offset,
-                    timestamp: Some(stored.unix_ms),
-                    key: None,
-                    headers: &[],
-                    value: Some(&stored.value),
-                    received: now.instant,
-                    received_ms: now.unix_ms,
-                    trace: None,
-                };
+                let record = stored.record(n as i32, *offset, now);
                 topic.take(&record, &mut batch);
                 position.next = offset + 1;
             }

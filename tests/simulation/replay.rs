@@ -9,7 +9,7 @@ use fastrand::Rng;
 
 use super::cluster::{Cluster, PartitionLog};
 use crate::config::snapshot::TopicConfig;
-use crate::decode::{Decoder, Record};
+use crate::decode::Decoder;
 use crate::event::{Entry, GapCause, GapRange, Topic, UNKNOWN_POSITION};
 use crate::hub::{Asker, Log, Lookup, NO_OFFSET, Page, Place, ReplayLimits};
 use crate::session::Now;
@@ -83,17 +83,7 @@ impl Replay {
 
     fn entry(&self, topic: &Topic, partition: i32, offset: i64, stored: &super::cluster::Stored) -> Entry {
         let now = self.requests().now;
-        let record = Record {
-            partition,
-            offset,
-            timestamp: Some(stored.unix_ms),
-            key: None,
-            headers: &[],
-            value: Some(&stored.value),
-            received: now.instant,
-            received_ms: now.unix_ms,
-            trace: None,
-        };
+        let record = stored.record(partition, offset, now);
         match self.decoders.lock().unwrap().get_mut(topic).unwrap().decode(&record) {
             Ok(event) => Entry::Event(Arc::new(event)),
             Err(_) => gap(topic, partition, GapCause::Undecodable, offset, offset + 1),

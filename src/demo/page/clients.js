@@ -29,7 +29,7 @@ class Stream {
   }
 
   open() {
-    if (!this.name || this.name === 'stopped') this.tell('connecting');
+    if (!this.name || this.name === 'stopped') this.setState('connecting');
     this.listen();
     this.connect();
   }
@@ -39,7 +39,7 @@ class Stream {
     this.disconnect();
     clearTimeout(this.silence);
     clearTimeout(this.retry);
-    this.tell(name, detail);
+    this.setState(name, detail);
   }
 
   // Gives up this connection and comes back, after a while, where it was.
@@ -53,7 +53,7 @@ class Stream {
   heard() {
     this.attempt = 0;
     this.listen();
-    this.tell('live');
+    this.setState('live');
   }
 
   listen() {
@@ -61,7 +61,7 @@ class Stream {
     this.silence = setTimeout(() => this.reconnect('stale'), HEARTBEATS_MISSED * this.heartbeat);
   }
 
-  tell(name, detail) {
+  setState(name, detail) {
     if (name === this.name && detail === undefined) return;
     this.name = name;
     this.on.state?.(name, detail);
@@ -98,13 +98,13 @@ class SseStream extends Stream {
       take.call(this, JSON.parse(message.data), message.lastEventId || null);
       this.heard();
     };
-    source.onopen = () => this.tell('live');
+    source.onopen = () => this.setState('live');
     source.onmessage = to(this.event);
     source.addEventListener('gap', to(this.own));
     source.addEventListener('heartbeat', to(this.own));
     source.onerror = () => {
       if (source.readyState === EventSource.CLOSED) this.reconnect();
-      else this.tell('waiting'); // the browser comes back after the server's `retry`
+      else this.setState('waiting'); // the browser comes back after the server's `retry`
     };
   }
 
@@ -142,7 +142,7 @@ class NdjsonStream extends Stream {
     if (response.status === 401 || response.status === 403) return this.close('refused', response.status);
     if (!response.ok) return 1_000 * (Number(response.headers.get('Retry-After')) || 0);
 
-    this.tell('live');
+    this.setState('live');
     // A character may be split between two reads, and so may a line.
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (let rest = ''; ;) {
@@ -170,7 +170,7 @@ class WebSocketStream extends Stream {
     const url = this.url('since');
     url.protocol = url.protocol.replace('http', 'ws');
     const socket = this.socket = new WebSocket(url);
-    socket.onopen = () => this.tell('live');
+    socket.onopen = () => this.setState('live');
     socket.onmessage = (frame) => {
       const message = JSON.parse(frame.data);
       // The id of an event is its place in Kafka, `topic:partition:offset`. Others are the connection's own.

@@ -38,19 +38,19 @@ mod tests {
     use super::*;
 
     /// A log with these unreadable batches; all others are readable.
-    fn log(batches: &[Range<i64>], tells: bool) -> impl Fn(i64) -> Seen {
+    fn log(batches: &[Range<i64>], is_base_known: bool) -> impl Fn(i64) -> Seen {
         move |offset| match batches.iter().find(|batch| batch.contains(&offset)) {
-            Some(batch) => Seen::Unreadable { base: tells.then_some(batch.start) },
+            Some(batch) => Seen::Unreadable { base: is_base_known.then_some(batch.start) },
             None => Seen::Readable,
         }
     }
 
     #[test]
     fn the_end_is_exact_for_any_size_and_position() {
-        for tells in [true, false] {
+        for is_base_known in [true, false] {
             for end in [101, 102, 103, 104, 163, 164, 165, 400, 9_999, 10_000] {
                 for from in [100, 100.max(end - 7), end - 1] {
-                    let found = search(from, 10_000, log(&[100..end], tells));
+                    let found = search(from, 10_000, log(&[100..end], is_base_known));
                     assert_eq!(found, Verdict::Unreadable(from..end), "{from}, {end}");
                 }
             }

@@ -82,7 +82,7 @@ impl<W: Wire> Shard<W> {
                     if connection.writable && !connection.session.has_room_for(encoding.bytes.len()) {
                         let by = connection.counted_by();
                         // A failed connection is detected again in its turn.
-                        if let Ok(bytes) = connection.flush(buffer, now, |told, now| count.told(by, told, now)) {
+                        if let Ok(bytes) = connection.flush(buffer, now, |item, now| count.item(by, item, now)) {
                             count.wrote(by.transport, bytes);
                         }
                     }

@@ -10,13 +10,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::*;
-use crate::access::Selector;
 use crate::codec::{Encodings, Parts};
 use crate::encoding::ENCODING_OVERHEAD_BYTES;
 use crate::event::{Assigned, Entry, Feed};
 use crate::hub::NoLog;
 use crate::metrics::Metrics;
-use crate::route::{HeartbeatForm, Overflow, QueueLimits, RouteTable, StreamRoute, Transport};
+use crate::route::{Overflow, QueueLimits, RouteTable, StreamRoute, Transport};
 use crate::session::{self, Request};
 use crate::testing::{self, event, stream};
 use crate::writer::connection::READ_BYTES;
@@ -119,23 +118,10 @@ impl Bench {
         let queue = QueueLimits { events: 4, bytes: 1 << 20, overflow: Overflow::DropOldest };
         let route = StreamRoute { stream: stream(1, &["orders"]), queue, ..testing::route("/orders") };
         let request = Request {
-            route: Arc::new(route),
-            transport,
-            content_type: "",
             http11: self.http11,
-            persists: true,
-            selector: Selector::default(),
-            rule: None,
-            subscribe: true,
-            resume: None,
-            heartbeat_form: HeartbeatForm::Silent,
-            batch: None,
-            probe: None,
-            principal: None,
             pace: session::Pace::asked(None, max_rate, self.now.instant),
-            headers: None,
-            socket: None,
             routes: self.routes.clone(),
+            ..testing::request(Arc::new(route), transport)
         };
         let wire = Memory::default();
         wire.0.borrow_mut().room = usize::MAX;

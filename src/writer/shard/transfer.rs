@@ -72,7 +72,7 @@ impl<W: Wire> Shard<W> {
         connection.dirty = false;
         let by = connection.counted_by();
         let mut context = state.context(key, now);
-        match connection.write(buffer, &mut context, |told, now| count.told(by, told, now)) {
+        match connection.write(buffer, &mut context, |item, now| count.item(by, item, now)) {
             Ok(Wrote { gathers: true, .. }) => return timers.schedule(key, connection),
             Ok(Wrote { bytes, more, .. }) => {
                 count.wrote(by.transport, bytes);
