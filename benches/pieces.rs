@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use sidestream::access::Selector;
+use sidestream::access::{Claims, Selector};
 use sidestream::codec::{Form, Parts, TransferCoding};
 use sidestream::decode::{Decoder, Record, Shape};
 use sidestream::event::{Assigned, Entry, Event, Topic};
@@ -165,7 +165,7 @@ fn rules(criterion: &mut Criterion) {
     let is_owner = equal(Expression::Input(1), Expression::Input(2));
     let rule = Rule::new("/x".into(), "owner", Expression::Or(is_admin, is_owner), inputs.into());
     let claims = serde_json::json!({ "admin": false, "sub": "user-00001" });
-    let bound = Arc::new(rule).bind(claims.as_object(), &[]);
+    let bound = Arc::new(rule).bind(claims.as_object().cloned().map(Claims::from).as_ref(), &[]);
     let value = format!(r#"{{"type":"bench","data":{{"text":"{}","owner":"user-00001"}}}}"#, "x".repeat(200));
     let event = decode(&mut decoder(), 1, &value);
     criterion.bench_function("rule_facts", |bencher| bencher.iter(|| bound.rule().facts(black_box(&event))));

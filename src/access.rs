@@ -2,6 +2,7 @@
 //!
 //! Live events and replay pass the same selector, so they cannot disagree. `auth` verifies tokens.
 
+mod claims;
 mod selector;
 
 use std::collections::BTreeSet;
@@ -10,6 +11,7 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::{Map, Value};
 
+pub use claims::{ClaimPath, Claims, Looked};
 pub use selector::{Criterion, Selector, Wanted};
 
 /// The longest value of a key in a selector, in bytes. The selector and the index keep it while the stream is open.
@@ -24,7 +26,7 @@ pub const SELECTOR_BYTES_MAX: usize = 8 * 1024;
 /// The verified claims of a token.
 #[derive(Clone, Debug)]
 pub struct Principal {
-    pub claims: Arc<Map<String, Value>>,
+    pub claims: Arc<Claims>,
     /// The token's `exp`, in milliseconds since the Unix epoch; the stream ends then.
     pub expires_at: Option<i64>,
     pub authority: Authority,
@@ -151,6 +153,11 @@ pub enum Denied {
 }
 
 impl Principal {
+    /// Why its streams have to end; `None` while it is accepted.
+    pub fn withdrawn(&self) -> Option<Withdrawn> {
+        self.standing.as_ref()?.withdrawn()
+    }
+
     /// Whether it was accepted for the target of its request alone.
     pub fn is_for_one_target(&self) -> bool {
         self.standing.as_ref().is_some_and(|standing| standing.is_for_one_target())
@@ -165,23 +172,34 @@ impl Principal {
             && has_same("iss")
             && claims.all(|read| match read {
                 Claim::Bound(path) => claim(self, path) == claim(other, path),
-                Claim::Read(path) => raw_claim(&self.claims, path) == raw_claim(&other.claims, path),
+                Claim::Read(path) => self.claims.look(path) == other.claims.look(path),
             })
     }
 
-    /// The subject, and those of these claims that can be used.
-    pub fn claims_for<'a>(&self, claims: impl Iterator<Item = Claim<'a>>) -> Map<String, Value> {
-        let mut kept = Map::new();
+    /// The subject, and those of these claims that can be used. A claim for a rule that is too long is unknown.
+    pub fn claims_for<'a>(&self, claims: impl Iterator<Item = Claim<'a>>) -> Claims {
+        let (mut kept, mut known) = (Map::new(), Vec::<ClaimPath>::new());
         for name in ["iss", "sub"] {
             copy_claim(&self.claims, &mut kept, &[name.into()], is_usable);
         }
         for read in claims {
             match read {
                 Claim::Bound(path) => copy_claim(&self.claims, &mut kept, path, is_usable),
-                Claim::Read(path) => copy_claim(&self.claims, &mut kept, path, is_short),
+                Claim::Read(path) if known.iter().any(|known| **known == *path) => {}
+                Claim::Read(path) => {
+                    let is_kept = match self.claims.look(path) {
+                        Looked::Found(value) => is_short(value),
+                        Looked::Missing | Looked::NoObject => true,
+                        Looked::Unknown => false,
+                    };
+                    if is_kept {
+                        copy_claim(&self.claims, &mut kept, path, is_short);
+                        known.push(path.into());
+                    }
+                }
             }
         }
-        kept
+        Claims::of_known(kept, known)
     }
 
     /// Drops the claims that [`Self::claims_for`] does not return, because the issuer determines their size.
@@ -197,7 +215,7 @@ impl Principal {
 
     /// Drops all claims, for a stream that reads none later.
     pub fn forget_claims(&mut self) {
-        static NONE: LazyLock<Arc<Map<String, Value>>> = LazyLock::new(Arc::default);
+        static NONE: LazyLock<Arc<Claims>> = LazyLock::new(|| Arc::new(Claims::of_known(Map::new(), [])));
         self.claims = NONE.clone();
     }
 }

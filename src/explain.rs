@@ -111,11 +111,11 @@ fn identify(
         return Err(undecided("token", "a service decides: it is not asked here"));
     }
     let token = question.token.as_deref().ok_or_else(|| fails("token", "a token is required"))?;
-    let principal = verifier.verify(token, now_unix_ms).map_err(|error| match verifier.introspection() {
-        Some(_) => undecided("token", "`auth.introspection` may accept it: the service is not asked here"),
+    let principal = verifier.verify(token, now_unix_ms).map_err(|error| match verifier.introspects(token) {
+        Some(_) => undecided("token", "`auth.introspection` decides: the service is not asked here"),
         None => fails("token", error.to_string()),
     })?;
-    if let Some(why) = principal.standing.as_ref().and_then(|standing| standing.withdrawn()) {
+    if let Some(why) = principal.withdrawn() {
         return Err(fails("token", format!("it is not accepted any more: {why:?}")));
     }
     let left = principal.expires_at.map(|at| format!(", for {} s", at.saturating_sub(now_unix_ms) / 1000));

@@ -13,8 +13,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
+use crate::access::Claims;
 use crate::contain::contain;
 use crate::event::Event;
 
@@ -75,6 +76,13 @@ impl PartialEq for Rule {
     }
 }
 
+/// Equal bound rules allow the same events.
+impl PartialEq for BoundRule {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.rule, &self.known) == (&other.rule, &other.known)
+    }
+}
+
 impl Rule {
     /// `inputs` are those that the expression reads by number.
     pub fn new(route: Arc<str>, source: &str, expression: Expression, inputs: Vec<Input>) -> Self {
@@ -93,11 +101,7 @@ impl Rule {
     }
 
     /// Binds the rule to a client: its claims, if it has a token, and the parameters of its path.
-    pub fn bind(
-        self: &Arc<Self>,
-        claims: Option<&Map<String, Value>>,
-        params: &[(Box<str>, Box<str>)],
-    ) -> Arc<BoundRule> {
+    pub fn bind(self: &Arc<Self>, claims: Option<&Claims>, params: &[(Box<str>, Box<str>)]) -> Arc<BoundRule> {
         self.interned(self.inputs.iter().map(|input| input.of_client(claims, params)).collect())
     }
 

@@ -1,6 +1,6 @@
 //! What the evaluation does without a parser: binding, sharing, limits. `config::cel` has tests of the language.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::testing;
@@ -28,7 +28,7 @@ fn by_owner() -> Arc<Rule> {
 }
 
 fn bind(rule: &Arc<Rule>, claims: &Value) -> Arc<BoundRule> {
-    rule.bind(claims.as_object(), &[])
+    rule.bind(Some(&claims.as_object().unwrap().clone().into()), &[])
 }
 
 fn owned_by(offset: i64, owner: &Value) -> Arc<Event> {
@@ -88,7 +88,7 @@ fn another_parameter_of_the_path_decides_anew() {
     let expression = Expression::In(Box::new(Expression::Input(0)), Box::new(Expression::Input(1)));
     let rule = Arc::new(Rule::new("/x/{id}".into(), "mine", expression, inputs));
     let claims = json!({"ids": ["1", "2"]});
-    let bound = rule.bind(claims.as_object(), &[("id".into(), "1".into())]);
+    let bound = rule.bind(Some(&claims.as_object().unwrap().clone().into()), &[("id".into(), "1".into())]);
     assert_eq!(bound.decision(), Decision::Allowed);
     assert_eq!(bound.with_parameter("id", "2").decision(), Decision::Allowed);
     assert_eq!(bound.with_parameter("id", "3").decision(), Decision::Denied(None));
@@ -110,4 +110,28 @@ fn an_expression_takes_a_limited_number_of_steps() {
     let long = "x".repeat(VALUE_BYTES_MAX / 2 + 1);
     let joined = Expression::Join(literal(json!(long)), literal(json!(long)));
     assert_eq!(decide(equal(joined.clone(), joined)), Decision::Denied(Some(Failure::Unusable)));
+}
+
+#[test]
+fn a_claim_that_was_dropped_is_not_one_that_is_absent() {
+    let suspended = || input(Root::Claims, &["suspended"]);
+    let expression = Expression::Not(Box::new(Expression::Has(0)));
+    let rule = Arc::new(Rule::new("/x".into(), "not suspended", expression, vec![suspended()]));
+    let claims = json!({ "sub": "a" }).as_object().unwrap().clone();
+    let decision = |claims: Claims| rule.bind(Some(&claims), &[]).decision();
+    assert_eq!(decision(claims.clone().into()), Decision::Allowed);
+    assert_eq!(decision(Claims::of_known(claims.clone(), [suspended().path])), Decision::Allowed);
+    assert_eq!(decision(Claims::of_known(claims, [])), Decision::Denied(Some(Failure::Unusable)));
+}
+
+#[test]
+fn a_list_of_long_values_costs_steps() {
+    let elements = |count: usize| literal(Value::Array(vec![json!(1); count]));
+    let contains = |count: usize| {
+        let list = Expression::List([*elements(count), *elements(count)].into());
+        let expression = Expression::In(literal(json!("x")), Box::new(list));
+        Arc::new(Rule::new("/x".into(), "list", expression, Vec::new())).bind(None, &[]).decision()
+    };
+    assert_eq!(contains(10), Decision::Denied(None));
+    assert_eq!(contains(6_000), Decision::Denied(Some(Failure::Steps)));
 }

@@ -37,7 +37,7 @@ pub(crate) fn principal(sub: &str, expires_at: Option<i64>) -> Principal {
 /// The bearer of a token with these claims: an object.
 pub(crate) fn holder(claims: &Value) -> Principal {
     let claims = claims.as_object().cloned().unwrap_or_default();
-    Principal { claims: Arc::new(claims), expires_at: None, authority: Authority(1), standing: None }
+    Principal { claims: Arc::new(claims.into()), expires_at: None, authority: Authority(1), standing: None }
 }
 
 /// A limit of slots for all routes together.

@@ -1,6 +1,6 @@
 //! The admin listener: `/metrics`, `/livez` and `/readyz` for all clients. Only for the same host: the admin page at
-//! `/` with its data, and the actions `/-/drain`, `/-/reload` and `/-/revoke`, and
-//! `/-/explain`, the one path that takes a token, which it never repeats. There is no other protection.
+//! `/` with its data, and the actions `/-/drain`, `/-/reload`, `/-/revoke` and `/-/explain`. A request to `/-/explain`
+//! contains a token, which no answer repeats. Being on the same host is the only protection.
 
 mod guard;
 mod readiness;
@@ -46,8 +46,9 @@ const EXPLAINING_MAX: usize = 4;
 /// How long reading a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The page loads nothing from other origins, connects to none, and cannot be framed.
-const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; frame-ancestors 'none'";
+/// The page loads nothing from other origins, connects to none, submits no form, and cannot be framed.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
+                           form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The longest value in a search for streams by key, in bytes as encoded in the URL.
 const VALUE_BYTES_MAX: usize = 1024;

@@ -1,5 +1,6 @@
 //! Introspection of opaque tokens (RFC 7662): the authorization server says whether a token is active, and whose it is.
 
+use std::hash::Hash;
 use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use tokio::task::AbortHandle;
@@ -36,6 +38,13 @@ pub struct IntrospectionSettings {
     pub audience: Option<Box<str>>,
 }
 
+impl IntrospectionSettings {
+    /// What identifies the authority, in this process and on other replicas.
+    fn identity(&self) -> impl Hash + Serialize {
+        ("introspection", self.service.uri.to_string(), &self.client_id, &self.audience)
+    }
+}
+
 /// Asks the authorization server. Created once per configuration.
 pub struct Introspection {
     settings: IntrospectionSettings,
@@ -59,8 +68,8 @@ impl PartialEq for Introspection {
 
 impl Introspection {
     pub fn new(settings: IntrospectionSettings, readers: Arc<Readers>) -> Self {
-        let IntrospectionSettings { service, client_id, audience, .. } = &settings;
-        let authority = authority_of(&("introspection", service.uri.to_string(), client_id, audience));
+        let IntrospectionSettings { service, audience, .. } = &settings;
+        let authority = authority_of(&settings.identity());
         let kind = Kind { name: "auth.introspection", authority, is_for_one_target: false };
         let (audience, bound) = (audience.clone(), readers.clone());
         let interpret = Box::new(move |response: &_| read(response, audience.as_deref(), &bound));
@@ -93,7 +102,10 @@ impl Introspection {
         token: &str,
         revocations: Option<&Arc<Revocations>>,
     ) -> Result<Principal, TokenError> {
-        if token.is_empty() || token.len() > TOKEN_BYTES_MAX {
+        if token.is_empty() {
+            return Err(TokenError::Malformed);
+        }
+        if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::TooLong);
         }
         let identified = self.service.identify(self.question(token)).await;
@@ -116,9 +128,7 @@ impl Introspection {
 
     /// The authority with its fingerprint, which is the same on all replicas.
     pub(super) fn fingerprint(&self, tickets: &Tickets) -> Option<(Authority, String)> {
-        let IntrospectionSettings { service, client_id, audience, .. } = &self.settings;
-        let of = ("introspection", service.uri.to_string(), client_id, audience);
-        Some((self.authority(), tickets.fingerprint(&of).ok()?))
+        Some((self.authority(), tickets.fingerprint(&self.settings.identity()).ok()?))
     }
 
     /// Verifies a token in a task, for a session that must not wait.
@@ -240,7 +250,7 @@ mod tests {
         let bindings = [binding("k", Source::Claim(["tenant".into()].into()))].into();
         let readers = Readers { bindings, ..Readers::default() };
         match read(&answer(status, &body.to_string()), audience, &readers) {
-            Ok(Verdict::Allowed(granted)) => Value::Object((*granted.claims).clone()),
+            Ok(Verdict::Allowed(granted)) => Value::Object((**granted.claims).clone()),
             Ok(_) => Value::Null,
             Err(_) => json!(false),
         }

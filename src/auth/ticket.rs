@@ -9,6 +9,8 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::access::ClaimPath;
+
 use super::token_error::{TOKEN_BYTES_MAX, TokenError, refusal};
 use super::{SignError, TokenKey};
 
@@ -40,6 +42,9 @@ pub(super) struct Ticket {
     /// The authority of that token; see [`Tickets::fingerprint`].
     pub(super) authority: String,
     pub(super) claims: Map<String, Value>,
+    /// The paths of claims that are known to rules.
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub(super) known: Box<[ClaimPath]>,
     /// The claims by which the token can be revoked, if revocation is configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) revocable_by: Option<Map<String, Value>>,

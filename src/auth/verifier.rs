@@ -21,7 +21,9 @@ use super::revocations::{Revocable, Revocations, unix_ms};
 use super::ticket::{Ticket, Tickets};
 use super::token_error::{TOKEN_BYTES_MAX, TokenError, refusal};
 use super::{Issuer, SignError};
-use crate::access::{Authentication, Authenticator, Authority, Claim, NotAuthenticated, Principal, Standing, Waiter};
+use crate::access::{
+    Authentication, Authenticator, Authority, Claim, Claims, NotAuthenticated, Principal, Standing, Waiter,
+};
 
 /// Verifies tokens. Created once per configuration.
 pub struct Verifier {
@@ -96,7 +98,7 @@ impl Verifier {
 
     /// Whether an authorization server is asked about this token: nothing here can verify it. With issuers, a JWT is
     /// theirs to verify, and a refused one is refused.
-    fn introspects(&self, token: &str) -> Option<&Arc<Introspection>> {
+    pub fn introspects(&self, token: &str) -> Option<&Arc<Introspection>> {
         let is_known = || self.api_keys.as_ref().is_some_and(|keys| keys.find(token).is_some());
         let is_jwt = || !self.issuers.is_empty() && jsonwebtoken::decode_header(token).is_ok();
         self.introspection.as_ref().filter(|_| !is_known() && !is_jwt())
@@ -186,13 +188,15 @@ impl Verifier {
         let expires_at =
             asked.map_or(principal.expires_at, |asked| asked.holds_until(principal.expires_at, now_unix_ms));
         let until = tickets.until(expires_at, now_unix_ms);
+        let claims = principal.claims_for(claims);
         let ticket = Ticket {
             route: route.into(),
             path: path.into(),
             until,
             token_until: expires_at,
             authority: authority.clone(),
-            claims: principal.claims_for(claims),
+            known: claims.known().unwrap_or_default().into(),
+            claims: (*claims).clone(),
             revocable_by: self.revocations.get().map(|_| revocable_claims(&principal.claims)),
         };
         Ok((tickets.sign(&ticket)?, until))
@@ -229,7 +233,7 @@ impl Verifier {
             None => self.revocable(&ticket.claims)?,
         };
         Ok(Principal {
-            claims: Arc::new(ticket.claims),
+            claims: Arc::new(Claims::of_known(ticket.claims, ticket.known)),
             expires_at: ticket.token_until,
             authority,
             standing: standing(revocable),
@@ -349,7 +353,7 @@ impl Verifier {
             return Err(TokenError::NotYetValid);
         }
         let standing = standing(self.revocable(&claims)?);
-        Ok(Principal { claims: Arc::new(claims), expires_at, authority, standing })
+        Ok(Principal { claims: Arc::new(claims.into()), expires_at, authority, standing })
     }
 
     /// The issuer whose keys verify a token. If there are several, the token's own `iss` selects one, and that issuer's

@@ -66,6 +66,13 @@ pub fn explain(arguments: &Explain) -> io::Result<ExitCode> {
         }
     };
     let (address, origin) = neighbour::address(arguments.config.as_deref(), arguments.admin)?;
+    if !address.ip().is_loopback() {
+        // The listener would refuse it, after the token has passed the network in clear.
+        note(format_args!(
+            "{address} ({origin}) is not this host's loopback address: run this in the pod, or forward a local port to it"
+        ))?;
+        return Ok(ExitCode::from(UNDECIDED));
+    }
     match ask(address, question) {
         Ok(answer) => {
             match arguments.output {

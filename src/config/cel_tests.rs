@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::cel::{Names, parse};
 use super::tests::{refused, route};
+use crate::access::Claims;
 use crate::event::Event;
 use crate::rule::{BoundRule, Decision, Rule};
 use crate::testing;
@@ -18,7 +19,7 @@ fn compiled(source: &str) -> Arc<Rule> {
 }
 
 fn bound(source: &str, claims: &Value) -> Arc<BoundRule> {
-    compiled(source).bind(claims.as_object(), &[("id".into(), "7".into())])
+    compiled(source).bind(claims.as_object().cloned().map(Claims::from).as_ref(), &[("id".into(), "7".into())])
 }
 
 fn event(data: &str) -> Event {
@@ -244,7 +245,7 @@ proptest! {
         let claims = json!({"s": "x"});
         let event = event(&format!(r#"{{"a":{a},"b":{b},"l":["x",1,true]}}"#));
         let rule = Arc::new(Rule::new("/x".into(), &source, expression, inputs));
-        let bound = rule.bind(claims.as_object(), &[]);
+        let bound = rule.bind(claims.as_object().cloned().map(Claims::from).as_ref(), &[]);
         let verdict = bound.allows(&rule.facts(&event)).ok();
         prop_assert_eq!(verdict, reference(&source, &claims, &event), "{}", source);
     }

@@ -26,7 +26,8 @@ pub(super) async fn identify(
     wanted: Wanted<'_>,
     transport: Transport,
 ) -> Result<Option<Identified>, Refusal> {
-    let Some(verifier) = snapshot.verifier.as_deref() else { return Ok(None) };
+    let asks = |verifier: &&Verifier| verifier.introspection().is_some() || verifier.forward().is_some();
+    let Some(verifier) = snapshot.verifier.as_deref().filter(asks) else { return Ok(None) };
     let Wanted { route, header, query, .. } = wanted;
     if route.admission == Admission::Public {
         return Ok(None);

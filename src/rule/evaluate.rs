@@ -112,7 +112,11 @@ impl<'a> Evaluation<'a> {
             Expression::HasMember(object, name) => flag(member(value(object)?, name)?.is_some()),
             Expression::Index(of, index) => self.index(value(of)?, &*value(index)?)?,
             Expression::List(parts) => {
-                let parts = parts.iter().map(|part| Ok(value(part)?.into_owned()));
+                let parts = parts.iter().map(|part| {
+                    let part = value(part)?;
+                    self.step(weight(&part))?;
+                    Ok(part.into_owned())
+                });
                 Cow::Owned(Value::Array(parts.collect::<Result<_, Stop>>()?))
             }
             Expression::Not(part) => flag(!self.flag(part, variables)?),
@@ -337,6 +341,18 @@ impl Undecided {
 
     fn or(self, flag: bool) -> Result<bool, Stop> {
         self.0.map_or(Ok(flag), Err)
+    }
+}
+
+/// The steps that a copy of a value costs.
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::String(text) => 1 + text.len() / STEP_BYTES,
+        Value::Array(elements) => 1 + elements.iter().map(weight).sum::<usize>(),
+        Value::Object(members) => {
+            1 + members.iter().map(|(name, member)| name.len() / STEP_BYTES + weight(member)).sum::<usize>()
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => 1,
     }
 }
 

@@ -1,8 +1,9 @@
 //! The values that rules read: claims, parameters of the path, and fields of events.
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use crate::access::{Claims, Looked};
 use crate::event::Event;
 use crate::pointer::member;
 
@@ -37,8 +38,19 @@ pub(super) enum Slot {
     Missing,
     /// There is no object that could have it.
     NoObject,
-    /// The value is longer than [`VALUE_BYTES_MAX`], or cannot be read.
+    /// The value is longer than [`VALUE_BYTES_MAX`], cannot be read, or is a claim that was dropped.
     Unusable,
+}
+
+impl Slot {
+    fn of(looked: Looked<'_>) -> Self {
+        match looked {
+            Looked::Found(value) => Self::Found(value.clone()),
+            Looked::Missing => Self::Missing,
+            Looked::NoObject => Self::NoObject,
+            Looked::Unknown => Self::Unusable,
+        }
+    }
 }
 
 impl Input {
@@ -47,13 +59,9 @@ impl Input {
     }
 
     /// Its value, if it is one of the client.
-    pub(super) fn of_client(
-        &self,
-        claims: Option<&Map<String, Value>>,
-        params: &[(Box<str>, Box<str>)],
-    ) -> Option<Slot> {
+    pub(super) fn of_client(&self, claims: Option<&Claims>, params: &[(Box<str>, Box<str>)]) -> Option<Slot> {
         match self.root {
-            Root::Claims => Some(claims.map_or(Slot::NoObject, |claims| in_object(claims, &self.path))),
+            Root::Claims => Some(claims.map_or(Slot::NoObject, |claims| Slot::of(claims.look(&self.path)))),
             Root::Path => {
                 let value = params.iter().find(|(name, _)| self.is_parameter(name)).map(|(_, value)| value);
                 Some(value.map_or(Slot::Missing, |value| Slot::Found((**value).into())))
@@ -76,18 +84,6 @@ impl Input {
             path => Some(in_text(&event.envelope, path)),
         }
     }
-}
-
-fn in_object(object: &Map<String, Value>, path: &[Box<str>]) -> Slot {
-    let Some((last, parents)) = path.split_last() else { return Slot::NoObject };
-    let mut object = object;
-    for name in parents {
-        match object.get(&**name) {
-            Some(Value::Object(inner)) => object = inner,
-            _ => return Slot::NoObject,
-        }
-    }
-    object.get(&**last).map_or(Slot::Missing, |value| Slot::Found(value.clone()))
 }
 
 /// Of a repeated name, the last one counts, as for readers of the event.

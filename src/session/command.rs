@@ -278,7 +278,7 @@ impl Session {
         let resource = command.resource.as_deref().ok_or_else(|| (Refused::Malformed, "no `resource`".to_owned()))?;
         let (route, rights) = self.resolve(resource)?;
         let stream = route.stream.clone();
-        if self.subscriptions.iter().any(|known| known.stream.id == stream.id && known.selector == rights.selector) {
+        if self.subscriptions.iter().any(|known| known.receives(&route, &rights)) {
             return Err((Refused::Subscription, format!("`{}` is subscribed already", quoted(resource))));
         }
         let most = self.request.route.websocket.subscriptions;
@@ -338,10 +338,7 @@ impl Session {
             None => (0..self.subscriptions.len()).collect(),
             Some(resource) => {
                 let (route, rights) = self.resolve(resource)?;
-                let is_it = |n: &usize| {
-                    let known = &self.subscriptions[*n];
-                    known.stream.id == route.stream.id && known.selector == rights.selector
-                };
+                let is_it = |n: &usize| self.subscriptions[*n].receives(&route, &rights);
                 let absent = || (Refused::Subscription, format!("`{}` is not subscribed", quoted(resource)));
                 vec![(0..self.subscriptions.len()).find(is_it).ok_or_else(absent)?]
             }
@@ -378,7 +375,7 @@ impl Session {
             }
             (own, Rights { selector, rule })
         };
-        if !self.request.may_subscribe(own, route, &rights.selector) {
+        if !self.request.may_subscribe(own, route, &rights.selector, rights.rule.as_ref()) {
             return Err(refused("this WebSocket may not subscribe to it: see `websocket.subscribe` of its route"));
         }
         Ok((route.clone(), rights))

@@ -8,10 +8,12 @@ use serde_json::{Value, json};
 use super::command::FRAMES_PER_TURN;
 use super::tests::{Bench, masked, token};
 use super::*;
+use crate::access::Selector;
 use crate::access::{Principal, Rule, Source, Standing, VALUE_BYTES_MAX, Withdrawn};
 use crate::admission::Site;
 use crate::codec::websocket::{self, CONTROL_PAYLOAD_MAX, Opcode};
-use crate::route::{Admission, DataForm, Offer, OnGap, RouteTable, Stream, Transport};
+use crate::route::{Admission, DataForm, Offer, OnGap, RouteTable, Stream, StreamRoute, Transport};
+use crate::rule::{Compared, Expression, Input, Root};
 use crate::testing::{self, FewSlots, binding, event, selector};
 
 #[test]
@@ -113,7 +115,7 @@ fn a_value_of_the_path_is_chosen_among_those_that_a_claim_allows() {
         own.bindings[0].sources = [Source::Path("orderId".into()), Source::Claim(Box::new(["orders".into()]))].into();
     });
     let mut holder = token("a", None);
-    Arc::make_mut(&mut holder.claims).insert("orders".into(), json!(["o1", "o2"]));
+    Arc::make_mut(&mut holder.claims).extend([("orders".into(), json!(["o1", "o2"]))]);
     session.request.principal = Some(holder);
     let mut status = |resource: &str| {
         let answer = bench.ask(&mut session, &json!({ "command": "subscribe", "resource": resource }));
@@ -178,6 +180,58 @@ fn a_principal_of_one_target_may_not_subscribe_beyond_it() {
             assert_eq!(answer["status"], status, "{resource}: {answer}");
             bench.ask(&mut session, &json!({ "command": "unsubscribe", "resource": resource }));
         }
+    }
+}
+
+/// `event.type == path.orderId`
+fn by_path_only() -> Arc<crate::rule::Rule> {
+    let input = |root, name: &str| Input { root, path: [name.into()].into() };
+    let (one, other) = (Box::new(Expression::Input(0)), Box::new(Expression::Input(1)));
+    let expression = Expression::Compare(Compared::Equal, one, other);
+    let inputs = vec![input(Root::Event, "type"), input(Root::Path, "orderId")];
+    Arc::new(crate::rule::Rule::new("/orders/{orderId}/ws".into(), "by path", expression, inputs))
+}
+
+#[test]
+fn a_path_that_only_the_rule_reads_is_no_part_of_another_path() {
+    let mut bench = Bench::new();
+    let rule = by_path_only();
+    let mut session = beside(&mut bench, |own, _| {
+        (own.admission, own.bindings, own.rule) = (Admission::Token, [].into(), Some(rule.clone()));
+    });
+    let first = Some(rule.bind(None, &[("orderId".into(), "o1".into())]));
+    for subscription in &mut session.subscriptions {
+        (subscription.selector, subscription.rule) = (Selector::default(), first.clone());
+    }
+    (session.request.selector, session.request.rule) = (Selector::default(), first);
+    let standing = Some(Arc::new(ForOneTarget) as Arc<dyn Standing>);
+    session.request.principal = Some(Principal { standing, ..token("a", None) });
+    let mut status = |session: &mut Session, command: &str, resource: &str| {
+        bench.pass(Duration::from_secs(1));
+        let answer = bench.ask(session, &json!({ "command": command, "resource": resource }));
+        answer[0]["data"]["status"].as_str().map(str::to_owned)
+    };
+    for command in ["get-status", "subscribe", "unsubscribe"] {
+        assert_eq!(status(&mut session, command, "/orders/o2/ws").as_deref(), Some("error"), "{command}");
+    }
+    assert_eq!(status(&mut session, "get-status", "/orders/o1/ws").as_deref(), Some("ok"));
+    session.request.principal = Some(token("a", None));
+    let own = StreamRoute { subscribe: [session.request.route.pattern.clone()].into(), ..open_route(&session) };
+    session.request.route = Arc::new(own);
+    assert_eq!(status(&mut session, "subscribe", "/orders/o2/ws").as_deref(), Some("ok"), "beside the first path");
+    assert_eq!(status(&mut session, "unsubscribe", "/orders/o2/ws").as_deref(), Some("ok"));
+    assert_eq!(session.subscriptions.len(), 1, "the first path stays");
+}
+
+/// A copy of the session's route.
+fn open_route(session: &Session) -> StreamRoute {
+    let route = &session.request.route;
+    StreamRoute {
+        offer: Offer::Auto,
+        stream: route.stream.clone(),
+        admission: route.admission,
+        rule: route.rule.clone(),
+        ..testing::route(&route.pattern)
     }
 }
 

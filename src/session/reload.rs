@@ -98,9 +98,9 @@ impl Session {
         let goes_on = reload.goes_on(&self.request).filter(|_| self.verification().is_none());
         let Some(route) = goes_on else { return false };
         let source = |subscription: &Subscription| {
-            let Subscription { route: old, selector, .. } = subscription;
+            let Subscription { route: old, selector, rule, .. } = subscription;
             let source = reload.successor(old, &self.request.routes)?;
-            let is_open = self.request.may_subscribe(route, source, selector);
+            let is_open = self.request.may_subscribe(route, source, selector, rule.as_ref());
             (is_open && shows_the_same(old, source, self.request.transport)).then_some(source)
         };
         let Some(sources) = self.subscriptions.iter().map(source).collect::<Option<Vec<_>>>() else { return false };

@@ -97,11 +97,18 @@ impl Request {
         principal
     }
 
-    /// Whether a WebSocket of the route `own` may subscribe to `selector` on `route`: to subsets of its own stream, and
+    /// Whether a WebSocket of the route `own` may subscribe to what selector and rule select on `route`: to subsets of its own stream, and
     /// to routes that `own` lists. A principal that was accepted for one target receives subsets alone: the service that
-    /// accepted it was not asked about another path.
-    pub(super) fn may_subscribe(&self, own: &StreamRoute, route: &StreamRoute, selector: &Selector) -> bool {
-        let is_part = own.pattern == route.pattern && selector.is_within(&self.selector);
+    /// accepted it was not asked about another path. With another value in the rule it is not a subset.
+    pub(super) fn may_subscribe(
+        &self,
+        own: &StreamRoute,
+        route: &StreamRoute,
+        selector: &Selector,
+        rule: Option<&Arc<BoundRule>>,
+    ) -> bool {
+        let is_same_rule = rule == self.rule.as_ref();
+        let is_part = own.pattern == route.pattern && is_same_rule && selector.is_within(&self.selector);
         let is_for_one_target = self.principal.as_ref().is_some_and(Principal::is_for_one_target);
         is_part || !is_for_one_target && own.subscribe.contains(&route.pattern)
     }

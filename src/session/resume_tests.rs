@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::tests::{Bench, resume, token};
 use super::*;
 use crate::admission::Rights;
+use crate::cursor::Positions;
 use crate::cursor::TopicPosition;
 use crate::encoding::ENCODING_OVERHEAD_BYTES;
 use crate::event::{Assigned, Entry, EventId, GapRange, UNKNOWN_POSITION};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Request, Session, WriterContext, catch_up, resume};
 use crate::access::Selector;
-use crate::admission::Slot;
+use crate::admission::{Rights, Slot};
 use crate::codec::Frame;
 use crate::cursor::Positions;
 use crate::event::{Event, FrameKey, Gap};
@@ -65,6 +65,13 @@ impl Subscription {
     /// Whether it selects the event, and its rule allows it.
     pub(super) fn wants(&self, event: &Arc<Event>, judge: &Judge) -> bool {
         self.selector.matches(event) && judge.allows(self.rule.as_ref(), event)
+    }
+
+    /// Whether it receives what a subscription with these rights would, with the same fields.
+    pub(super) fn receives(&self, route: &StreamRoute, rights: &Rights) -> bool {
+        self.stream.id == route.stream.id
+            && (&self.selector, &self.rule) == (&rights.selector, &rights.rule)
+            && self.route.fields == route.fields
     }
 
     pub(super) fn frame(&self) -> Frame<'_> {

@@ -12,7 +12,7 @@ use crate::codec::websocket::{self, Opcode, frame};
 use crate::cursor::{Positions, TopicPosition};
 use crate::event::{Assigned, Entry, EventId, GapCause, GapRange};
 use crate::hub::{Hub, Index, Log, NoLog, WindowLimits};
-use crate::route::{Batch, OnGap, QueueLimits, StreamRoute};
+use crate::route::{Batch, OnGap, QueueLimits, Stream, StreamRoute};
 pub(super) use crate::testing::principal as token;
 use crate::testing::{self, FakeLog, event, selector, stream};
 

@@ -77,8 +77,8 @@ impl Session {
 
     /// Ends the stream where its principal is no longer accepted. Gives whether it ended now.
     pub fn end_if_withdrawn(&mut self, now: Now) -> bool {
-        let standing = self.request.principal.as_ref().and_then(|principal| principal.standing.as_ref());
-        let withdrawn = standing.filter(|_| self.closed.is_none()).and_then(|standing| standing.withdrawn());
+        let principal = self.request.principal.as_ref().filter(|_| self.closed.is_none());
+        let withdrawn = principal.and_then(Principal::withdrawn);
         let Some(withdrawn) = withdrawn else { return false };
         self.queue.clear_unsent();
         self.end(withdrawn.into(), now);
@@ -161,6 +161,11 @@ impl Session {
     /// Continues with the result of a verification, if it has ended.
     pub(super) fn verified(&mut self, context: &mut WriterContext<'_>) -> Option<Refused> {
         let verified = self.verification()?.verifying.result()?;
+        // Between the result and now, the principal may have been withdrawn, which ends only streams that have it.
+        let verified = verified.and_then(|principal| match principal.withdrawn() {
+            Some(_) => Err(NotAuthenticated::Refused("the token is not accepted any more".into())),
+            None => Ok(principal),
+        });
         let Verification { id, .. } = self.websocket.as_mut()?.verification.take()?;
         if self.request.is_unauthenticated() {
             return self.start_with(&id, verified, context);

@@ -2,7 +2,9 @@ use serde_json::json;
 
 use super::super::tests::{Bench, token};
 use super::*;
-use crate::access::{Authentication, Binding, NotAuthenticated, Source, VALUE_BYTES_MAX, Verifying, Waiter};
+use crate::access::{
+    Authentication, Binding, NotAuthenticated, Source, Standing, VALUE_BYTES_MAX, Verifying, Waiter, Withdrawn,
+};
 use crate::codec::websocket::{Opcode, frame};
 use crate::route::{Admission, Offer, RouteTable, StreamRoute, Transport};
 use crate::session::{CloseReason, Request};
@@ -17,7 +19,7 @@ fn wide(sub: &str, exp: i64) -> Principal {
     let claims = json!({
         "sub": sub, "iss": "i", "org": { "id": 7, "name": "n" }, "roles": ["r"], "note": "x".repeat(VALUE_BYTES_MAX + 1),
     });
-    Principal { claims: Arc::new(claims.as_object().unwrap().clone()), ..token(sub, Some(exp)) }
+    Principal { claims: Arc::new(claims.as_object().unwrap().clone().into()), ..token(sub, Some(exp)) }
 }
 
 fn bound(claim: &[&str]) -> Binding {
@@ -26,7 +28,7 @@ fn bound(claim: &[&str]) -> Binding {
 }
 
 fn claims(session: &Session) -> serde_json::Value {
-    serde_json::Value::Object((*session.request.principal.as_ref().unwrap().claims).clone())
+    serde_json::Value::Object((**session.request.principal.as_ref().unwrap().claims).clone())
 }
 
 impl Authenticator for Known {
@@ -47,12 +49,26 @@ fn verified(token_text: &str, now_unix_ms: i64) -> Result<Principal, NotAuthenti
     let refused = |why: &str| NotAuthenticated::Refused(why.into());
     let (sub, exp) = token_text.split_once(' ').ok_or_else(|| refused("the token is malformed"))?;
     let exp = exp.parse().map_err(|_| refused("the token is malformed"))?;
-    if exp <= now_unix_ms { Err(refused("the token has expired")) } else { Ok(wide(sub, exp)) }
+    if exp <= now_unix_ms {
+        return Err(refused("the token has expired"));
+    }
+    let standing = (sub == "gone").then(|| Arc::new(Gone) as Arc<dyn Standing>);
+    Ok(Principal { standing, ..wide(sub, exp) })
 }
 
 thread_local! {
     /// Whether the verifications of this test have ended.
     static HAS_ANSWER: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// A principal that was withdrawn after its verification.
+#[derive(Debug)]
+struct Gone;
+
+impl Standing for Gone {
+    fn withdrawn(&self) -> Option<Withdrawn> {
+        Some(Withdrawn::Revoked)
+    }
 }
 
 /// A verification that a service carries out.
@@ -302,9 +318,11 @@ fn a_first_message_waits_for_a_service_within_its_limits() {
     HAS_ANSWER.set(true);
     assert_eq!((good.read_on(&mut bench.context()), good.closed()), (vec![], None));
     assert!(!good.request.is_unauthenticated());
-    for (token, reason) in
-        [("later bad", CloseReason::AuthenticationFailed), ("later unknown key", CloseReason::Unverified)]
-    {
+    for (token, reason) in [
+        ("later bad", CloseReason::AuthenticationFailed),
+        ("later gone 9000000000000", CloseReason::AuthenticationFailed),
+        ("later unknown key", CloseReason::Unverified),
+    ] {
         let mut session = waiting(&mut bench, token);
         HAS_ANSWER.set(true);
         session.read_on(&mut bench.context());

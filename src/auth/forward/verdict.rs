@@ -1,13 +1,11 @@
 //! Interprets a response of the service: its status decides, and its fields and JSON body become claims.
 
-use std::sync::Arc;
-
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde_json::{Map, Value};
 
 use crate::auth::readers::Readers;
-use crate::auth::service::{Failure, Granted, Verdict, kept};
+use crate::auth::service::{Claims, Failure, Granted, Verdict, kept};
 use crate::http_client::Response;
 
 /// 2xx accepts; 401, and a redirect to a login page, require credentials; 403 denies. Any other status is not a
@@ -29,12 +27,8 @@ pub(super) fn read(
 }
 
 /// The members of a JSON body, and the configured fields: such a claim comes only from its field. Only claims that
-/// routes bind are kept.
-fn claims(
-    response: &Response,
-    from_headers: &[(Box<str>, HeaderName)],
-    readers: &Readers,
-) -> Result<Arc<Map<String, Value>>, Failure> {
+/// routes read are kept.
+fn claims(response: &Response, from_headers: &[(Box<str>, HeaderName)], readers: &Readers) -> Result<Claims, Failure> {
     let mut claims = match is_json(&response.headers) && !response.body.is_empty() {
         true => serde_json::from_slice::<Map<String, Value>>(&response.body).map_err(|_| Failure::Body)?,
         false => Map::new(),
@@ -110,7 +104,7 @@ mod tests {
             let from = [("sub".into(), HeaderName::from_static("x-user"))];
             let readers = Readers { bindings: [bound(&["org", "id"])].into(), ..Readers::default() };
             match read(&response(200, fields, body), &from, &readers) {
-                Ok(Verdict::Allowed(granted)) => Value::Object((*granted.claims).clone()),
+                Ok(Verdict::Allowed(granted)) => Value::Object((**granted.claims).clone()),
                 other => json!(other.is_ok()),
             }
         };

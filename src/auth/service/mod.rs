@@ -24,7 +24,7 @@ use lease::Lease;
 
 use super::readers::Readers;
 use super::revocations::unix_ms;
-use crate::access::{Authority, Principal, VALUE_BYTES_MAX, Waiter};
+use crate::access::{self, Authority, Principal, VALUE_BYTES_MAX, Waiter};
 use crate::http_client::{HttpClient, RequestError, RequestLimits, Response, TlsRoots};
 
 /// The longest response body, in bytes.
@@ -90,7 +90,7 @@ pub(super) enum Verdict {
     Unavailable,
 }
 
-pub(super) type Claims = Arc<Map<String, Value>>;
+pub(super) type Claims = Arc<access::Claims>;
 
 /// Who an accepted request is from.
 #[derive(Clone, Debug)]
@@ -355,7 +355,7 @@ impl Service {
 /// the service determines their size.
 pub(super) fn kept(claims: Map<String, Value>, readers: &Readers, names: &[&str]) -> Claims {
     let others: Vec<_> = names.iter().filter_map(|name| Some((name, usable(claims.get(*name)?)?))).collect();
-    let all = Principal { claims: Arc::new(claims), expires_at: None, authority: Authority(0), standing: None };
+    let all = Principal { claims: Arc::new(claims.into()), expires_at: None, authority: Authority(0), standing: None };
     let mut kept = all.claims_for(readers.claims());
     kept.extend(others.into_iter().map(|(name, value)| ((*name).to_owned(), value)));
     Arc::new(kept)
