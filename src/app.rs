@@ -1,5 +1,6 @@
 //! The composition root: the only module that depends on all others. It starts them, and stops them in order.
 
+mod auth;
 mod sources;
 
 use std::io::Write as _;
@@ -13,10 +14,10 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use self::auth::{start_auth, start_revoker};
 use self::sources::{SharedSources, connectors, lock, start_source_of_revocations, start_sources, windows};
-use crate::access::{Authenticator, Waiter};
+use crate::access::Authenticator;
 use crate::admin::{Admin, Readiness, Status as AdminStatus};
-use crate::auth::{ApiKeys, OnFetch, ServiceHooks};
 use crate::codec::Encodings;
 use crate::config::snapshot::{Limits, Snapshot};
 use crate::config::{Budget, Reading};
@@ -27,10 +28,9 @@ use crate::gateway::Gateway;
 use crate::hub::Log;
 use crate::listener::{Bound, ListenerLimits, STALLED_BYTES};
 use crate::memory::{Memory, Pressure, Watch};
-use crate::metrics::{Metrics, ServiceMetrics};
+use crate::metrics::Metrics;
 use crate::panics;
 use crate::reload::{OnReload, Origin, ReloadHandle, Reloader, record_success};
-use crate::revoke::Revoker;
 use crate::session;
 use crate::shutdown::{Draining, Ending, Signals};
 use crate::source::{self, Call, Connector, Logs, Status};
@@ -141,31 +141,6 @@ fn take_over(writers: Writers, tracer: Option<Tracer>, metrics: Arc<Metrics>) ->
             .verified_by(now.verifier.clone().map(|verifier| verifier as Arc<dyn Authenticator>));
         writers.reload(reload, drain::pace(now.drain, Instant::now()));
     })
-}
-
-/// Starts requesting the keys of issuers in the background, and enables requests to the services that say who a request
-/// is from.
-fn start_auth(snapshot: &Snapshot, writers: &Writers, metrics: &Arc<Metrics>) {
-    let api_keys = snapshot.verifier.iter().filter_map(|verifier| verifier.api_keys()).map(ApiKeys::len);
-    metrics.api_keys.set(i64::try_from(api_keys.sum::<usize>()).unwrap_or(i64::MAX));
-    let Some(verifier) = &snapshot.verifier else { return };
-    let counted = metrics.clone();
-    let on_fetch: OnFetch = Arc::new(move |issuer, succeeded| counted.key_fetch(issuer, succeeded));
-    verifier.follow_keys(&on_fetch);
-    let hooks = |answers: fn(&Metrics) -> &ServiceMetrics| {
-        let (counted, withdrawing, verifying) = (metrics.clone(), writers.clone(), writers.clone());
-        ServiceHooks {
-            on_answer: Arc::new(move |outcome, took| answers(&counted).answered(outcome.as_str(), took)),
-            on_withdrawal: Arc::new(move || withdrawing.end_withdrawn()),
-            on_verified: Arc::new(move |Waiter { writer, session }| verifying.call(writer, vec![session])),
-        }
-    };
-    if let Some(forward) = verifier.forward() {
-        forward.start(&hooks(|metrics| &metrics.forward_auth));
-    }
-    if let Some(introspection) = verifier.introspection() {
-        introspection.start(&hooks(|metrics| &metrics.introspection));
-    }
 }
 
 /// The running sidecar.
@@ -377,16 +352,6 @@ fn start_writers(
     let writers = Writers::start(snapshot.writers, &windows(connectors), &log, encodings, metrics, tracer);
     let writers = writers.context("cannot start the writers")?;
     Ok((called.get_or_init(|| writers).clone(), history))
-}
-
-/// Enables revocation if it is configured. The verifiers of later configurations share the revocations.
-fn start_revoker(snapshot: &Snapshot, metrics: &Arc<Metrics>) -> Option<Arc<Revoker>> {
-    let settings = snapshot.revocations.as_ref()?;
-    let revoker = Revoker::new(settings.keep, metrics.clone());
-    if let Some(verifier) = &snapshot.verifier {
-        verifier.revoke_by(revoker.revocations());
-    }
-    Some(Arc::new(revoker))
 }
 
 fn listener_limits(limits: &Limits) -> ListenerLimits {

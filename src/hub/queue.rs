@@ -1,6 +1,7 @@
 //! The outgoing queue of one client: bounded in events and bytes, with a gap in place of dropped events.
 
 mod coalesce;
+mod item;
 
 use std::collections::VecDeque;
 use std::num::NonZeroU8;
@@ -14,11 +15,10 @@ use crate::route::{Overflow, QueueLimits};
 
 pub use coalesce::COALESCED_EVENTS_MAX;
 use coalesce::Mark;
+use item::{Item, control_cost, rest, without};
 
 /// The most bytes of queued control data (command responses, heartbeats). Beyond it, the client is a slow consumer.
 pub const CONTROL_BYTES_MAX: u32 = 256 * 1024;
-/// The overhead of one item of control data in bytes: it is significant for thousands of two-byte pongs.
-const CONTROL_ITEM_BYTES: u32 = 128;
 
 /// The capacity that an empty queue keeps, in items of some 24 bytes: the next event then needs no allocation.
 const ITEMS_KEPT: usize = 4;
@@ -48,19 +48,6 @@ pub struct Queue {
     has_begun: bool,
     /// Coalesced mode: at most one event per state is queued; see `coalesce`.
     is_coalesced: bool,
-}
-
-/// One queued item.
-#[derive(Debug)]
-enum Item {
-    /// An event, its encoding, its mark, and whether it is live.
-    Event(Arc<Event>, Arc<Encoding>, Mark, bool),
-    /// A gap. It is encoded when it is about to be written, so that later losses can still be merged into it.
-    Gap(Box<Gap>),
-    /// Data of this session alone.
-    Control(Box<Bytes>),
-    /// The same, without the transfer coding: the head of the response, and the end of its body.
-    Raw(Box<Bytes>),
 }
 
 /// The result of queueing an event.
@@ -363,47 +350,6 @@ impl Queue {
             Item::Gap(_) => {}
         }
     }
-}
-
-impl Item {
-    fn bytes(&self) -> Option<&[u8]> {
-        match self {
-            Self::Event(_, encoding, ..) => Some(&encoding.bytes),
-            Self::Control(bytes) | Self::Raw(bytes) => Some(bytes),
-            Self::Gap(_) => None,
-        }
-    }
-
-    /// The transfer coding of this item on a connection.
-    fn coding(&self, connection: TransferCoding) -> TransferCoding {
-        match self {
-            Self::Event(..) | Self::Control(_) | Self::Gap(_) => connection,
-            Self::Raw(_) => TransferCoding::None,
-        }
-    }
-}
-
-/// A part without its separator, if it is the first record: it begins with the separator, which is absent afterwards.
-/// Nothing but records begins with a separator.
-fn without<'p>(separator: &mut Option<NonZeroU8>, part: &'p [u8]) -> &'p [u8] {
-    match part {
-        [first, record @ ..] if separator.is_some_and(|separator| separator.get() == *first) => {
-            *separator = None;
-            record
-        }
-        part => part,
-    }
-}
-
-/// The rest of a part after `written` bytes, which are reduced by the part.
-fn rest<'p>(part: &'p [u8], written: &mut usize) -> &'p [u8] {
-    let skipped = part.len().min(*written);
-    *written -= skipped;
-    &part[skipped..]
-}
-
-fn control_cost(bytes: &[u8]) -> u32 {
-    u32::try_from(bytes.len()).unwrap_or(u32::MAX).saturating_add(CONTROL_ITEM_BYTES)
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ mod rules;
 mod setting;
 mod snippet;
 #[cfg(test)]
+mod table_tests;
+#[cfg(test)]
 mod tests;
 mod written;
 

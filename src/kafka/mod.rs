@@ -1,5 +1,5 @@
-//! Kafka as a [`source`](crate::source): one thread per cluster reads every partition of the configured topics, and passes entries to the
-//! hub.
+//! Kafka as a [`source`](crate::source): one thread per cluster reads every partition of the configured topics, and
+//! passes entries to the hub.
 //!
 //! | file | purpose |
 //! |---|---|
@@ -43,6 +43,8 @@ mod survey;
 #[cfg(test)]
 mod tests;
 mod topic;
+#[cfg(test)]
+mod unreadable_tests;
 mod warm;
 mod watch;
 

@@ -29,3 +29,7 @@ impl Session {
         false
     }
 }
+
+#[cfg(test)]
+#[path = "batch_tests.rs"]
+mod tests;

@@ -15,6 +15,8 @@ mod heartbeat;
 mod heartbeat_tests;
 mod late;
 #[cfg(test)]
+mod late_tests;
+#[cfg(test)]
 mod leak_tests;
 mod log_reading;
 mod losses;
@@ -29,6 +31,8 @@ mod resume_tests;
 #[cfg(test)]
 mod separator_tests;
 mod skim;
+#[cfg(test)]
+mod subscribe_tests;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -239,8 +243,8 @@ impl Session {
         true
     }
 
-    /// Prepares the next items for writing: lets events pass, and encodes gaps, because no later loss can be merged any more. Calls `on_gap`
-    /// with the cause of each.
+    /// Prepares the next items for writing: lets events pass, and encodes gaps, because no later loss can be merged any
+    /// more. Calls `on_gap` with the cause of each.
     pub fn prepare(&mut self, now: Now, mut on_gap: impl FnMut(GapCause)) {
         self.grant(now);
         let items = self.released().min(ITEMS_PER_WRITE);
@@ -322,8 +326,8 @@ impl Session {
         self.close(reason);
     }
 
-    /// Ends the stream at a record boundary: after the queued data that is not held, the transport's closing bytes. The first reason
-    /// counts.
+    /// Ends the stream at a record boundary: after the queued data that is not held, the transport's closing bytes. The
+    /// first reason counts.
     pub fn close(&mut self, reason: CloseReason) {
         if self.closed.is_some() {
             return;

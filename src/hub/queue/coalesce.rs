@@ -110,3 +110,7 @@ impl Queue {
 fn state(event: &Event) -> Option<State<'_>> {
     (!event.keys.is_empty()).then_some((&event.id.topic, &event.keys))
 }
+
+#[cfg(test)]
+#[path = "coalesce_tests.rs"]
+mod tests;
