@@ -155,8 +155,8 @@ fn routes(criterion: &mut Criterion) {
     });
 }
 
-/// `claims.admin == true || event.data.owner == claims.sub`, for an event of 250 bytes: its fields are looked up once for
-/// all clients, and the rest is evaluated once for each user.
+/// `claims.admin == true || event.data.owner == claims.sub`, for an event of 250 bytes: its fields are looked up once
+/// for all clients, and the rest is evaluated once for each user.
 fn rules(criterion: &mut Criterion) {
     let inputs = [(Root::Claims, "admin"), (Root::Event, "data.owner"), (Root::Claims, "sub")];
     let inputs = inputs.map(|(root, path)| Input { root, path: path.split('.').map(Box::from).collect() });

@@ -7,7 +7,8 @@
 #![allow(clippy::print_stdout, reason = "a benchmark's figures are its output")]
 
 #[path = "../tests/integration/support/real_broker.rs"]
-#[allow(clippy::unwrap_used, clippy::expect_used)] // Written for tests, which fail by panicking; here the run ends as well.
+// Written for tests, which fail by panicking; here the run ends as well.
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 #[allow(dead_code, unreachable_pub)] // Only the tests kill the node and read its data.
 mod real_broker;
 

@@ -1,5 +1,5 @@
-//! Bounds the memory of a batch that librdkafka decompresses by gzip or LZ4. It bounds zstd itself, and Snappy expands at
-//! most to 21 times.
+//! Bounds the memory of a batch that librdkafka decompresses by gzip or LZ4. It bounds zstd itself, and Snappy expands
+//! at most to 21 times.
 //!
 //! The linker redirects librdkafka's calls to these functions (`build.rs`). Beyond the limit they report invalid data:
 //! the batch is then one that cannot be read, which is a gap.

@@ -30,8 +30,9 @@ const DEFAULTS: &[(&str, &str)] = &[
 ];
 
 /// A batch is decompressed into at most this many bytes: a small batch must not exhaust the memory of the process.
-/// librdkafka 2.12 has no such limit for gzip and LZ4 (see `src/decompressors.rs`), and triples its buffer for a zstd frame without a content size,
-/// so that such a frame may be refused from 11 MiB on. Not set together with [`FETCH`], which may exceed it.
+/// librdkafka 2.12 has no such limit for gzip and LZ4 (see `src/decompressors.rs`), and triples its buffer for a zstd
+/// frame without a content size, so that such a frame may be refused from 11 MiB on. Not set together with [`FETCH`],
+/// which may exceed it.
 const RECEIVE: (&str, &str) = ("receive.message.max.bytes", "33554432");
 const FETCH: &str = "fetch.max.bytes";
 

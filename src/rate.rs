@@ -17,7 +17,8 @@ pub struct Rate {
 #[derive(Debug)]
 pub struct Bucket {
     since: Instant,
-    /// The theoretical arrival time of the GCRA: when everything that was taken is available again, in nanoseconds after
+    /// The theoretical arrival time of the GCRA: when everything that was taken is available again, in nanoseconds
+    /// after
     /// `since`.
     arrival_ns: AtomicU64,
 }

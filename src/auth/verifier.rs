@@ -1,5 +1,5 @@
-//! Verification of API keys, of JWTs (RFC 7519), and of the tickets that replace both: their [issuer](super::issuer) verifies the
-//! signature; `exp`, `nbf` and revocations are checked here. The time is an argument.
+//! Verification of API keys, of JWTs (RFC 7519), and of the tickets that replace both: their [issuer](super::issuer)
+//! verifies the signature; `exp`, `nbf` and revocations are checked here. The time is an argument.
 //!
 //! It never blocks: keys are given, or requested in the background.
 

@@ -1,7 +1,7 @@
 //! The language of rules: CEL (the Common Expression Language), of which the crate `cel` parses the syntax.
 //!
-//! An expression is translated for [`crate::rule`], which evaluates it. Everything that could be expensive or has no use
-//! is refused here, with its position. Parsing runs in a thread of its own, because the parser recurses.
+//! An expression is translated for [`crate::rule`], which evaluates it. Everything that could be expensive or has no
+//! use is refused here, with its position. Parsing runs in a thread of its own, because the parser recurses.
 
 mod translate;
 

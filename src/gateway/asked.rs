@@ -100,8 +100,8 @@ pub(super) fn max_rate(query: &Query<'_>) -> Result<Option<u32>, &'static str> {
     rate.map(Some).ok_or("`maxRate` is the most events a second, a whole number from 1 to 1000000")
 }
 
-/// The events that a WebSocket client has room for at first, by `?credit=`. A client of another transport that relied on
-/// it would receive more.
+/// The events that a WebSocket client has room for at first, by `?credit=`. A client of another transport that relied
+/// on it would receive more.
 pub(super) fn credit(transport: Transport, query: &Query<'_>) -> Result<Option<u32>, &'static str> {
     let Some(written) = query.first(Parameter::Credit) else { return Ok(None) };
     if !transport.takes_commands() {

@@ -54,8 +54,8 @@ impl ByTime {
         topics
     }
 
-    /// The time to request. It differs from the times of earlier requests, whose cached responses may say "no offset" as
-    /// of a moment before an end was recorded.
+    /// The time to request. It differs from the times of earlier requests, whose cached responses may say "no offset"
+    /// as of a moment before an end was recorded.
     pub(super) fn ms(&self) -> i64 {
         self.ms.saturating_sub(1).saturating_sub(self.recorded)
     }

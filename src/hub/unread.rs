@@ -34,8 +34,8 @@ impl Replay {
         self.by_time = by_time.map(|by_time| Box::new(ByTime { is_unread: true, ..by_time }));
     }
 
-    /// The positions of the client that are ahead of partitions that are read. Whether their logs still have them is not
-    /// known.
+    /// The positions of the client that are ahead of partitions that are read. Whether their logs still have them is
+    /// not known.
     pub fn ahead(&self, hub: &Hub, stream: &Stream) -> Vec<Place> {
         let place = |lane: &Lane| {
             let (window, position) = (hub.topic(&stream.topics[lane.0])?, self.positions.next(*lane)?);
@@ -76,7 +76,8 @@ impl Replay {
         topics.into_iter().map(|topic| (topic, ms)).collect()
     }
 
-    /// Takes the offsets of the time that [`Self::times`] named. Returns a gap for what the client may lack before them.
+    /// Takes the offsets of the time that [`Self::times`] named. Returns a gap for what the client may lack before
+    /// them.
     pub fn resolve(&mut self, hub: &Hub, stream: &Stream, topic: usize, offsets: &[i64]) -> Vec<Gap> {
         let mut losses = Losses::default();
         let Some(by_time) = &mut self.by_time else { return Vec::new() };

@@ -1,5 +1,5 @@
-//! The limit of a decompressed batch, for the codecs that librdkafka does not bound. The binary applies it, by replacing
-//! functions of the decompressors; they have no other access to the configuration of a client.
+//! The limit of a decompressed batch, for the codecs that librdkafka does not bound. The binary applies it, by
+//! replacing functions of the decompressors; they have no other access to the configuration of a client.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,5 +1,5 @@
-//! The pace of a stream: how many of its queued events it may send now, by the credit that its client gives, by the rate
-//! that its client asks for, and by quotas.
+//! The pace of a stream: how many of its queued events it may send now, by the credit that its client gives, by the
+//! rate that its client asks for, and by quotas.
 //!
 //! Events beyond it are held in the queue, under the queue's limits and policy. What is not an event overtakes them,
 //! except for gaps, which keep their place. A stream without a limit has no pace, and pays nothing for it.

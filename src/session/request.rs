@@ -97,9 +97,10 @@ impl Request {
         principal
     }
 
-    /// Whether a WebSocket of the route `own` may subscribe to what selector and rule select on `route`: to subsets of its own stream, and
-    /// to routes that `own` lists. A principal that was accepted for one target receives subsets alone: the service that
-    /// accepted it was not asked about another path. With another value in the rule it is not a subset.
+    /// Whether a WebSocket of the route `own` may subscribe to what selector and rule select on `route`: to subsets of
+    /// its own stream, and to routes that `own` lists. A principal that was accepted for one target receives subsets
+    /// alone: the service that accepted it was not asked about another path. With another value in the rule it is not a
+    /// subset.
     pub(super) fn may_subscribe(
         &self,
         own: &StreamRoute,

@@ -1,5 +1,5 @@
-//! Resuming: where a subscription starts, and the wait for what must be known for that. [`super::catch_up`] continues from
-//! there.
+//! Resuming: where a subscription starts, and the wait for what must be known for that. [`super::catch_up`] continues
+//! from there.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -262,8 +262,8 @@ fn while_stopped<T>(fixture: &Fixture, act: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Reads up to the record `last` of partition 0: each offset from `first` on is an event or reported as a gap, once and in
-/// order. Gives how many were reported.
+/// Reads up to the record `last` of partition 0: each offset from `first` on is an event or reported as a gap, once and
+/// in order. Gives how many were reported.
 #[track_caller]
 fn assert_all_or_reported(stream: &mut Sse, first: i64, last: &str) -> usize {
     let (mut next, mut reported) = (first, 0);

@@ -59,8 +59,8 @@ pub(crate) struct PartitionLog {
     pub(crate) is_silent: bool,
     /// The number of logs that this one has replaced, in part or as a whole.
     pub(crate) generation: i64,
-    /// The highest end that the log had before it was truncated. Who has read up to there may miss records before it: only
-    /// the epochs of leaders distinguish them, which consumers of positions do not know.
+    /// The highest end that the log had before it was truncated. Who has read up to there may miss records before it:
+    /// only the epochs of leaders distinguish them, which consumers of positions do not know.
     replaced_until: i64,
     /// Producers do not write before this time: brokers and readers first notice that the log was truncated.
     pub(crate) quiet_until_ms: i64,

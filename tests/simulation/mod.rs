@@ -13,7 +13,8 @@
 //! The history is judged by the checker of the soak (`tests/checker`). A seed gives the same history every time. `make
 //! simulate SEEDS=1000` runs more of them, and `make simulate SEED=7` one.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)] // A test panics to fail; the findings are its output.
+// A test panics to fail; the findings are its output.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod client;
 pub(crate) mod cluster;

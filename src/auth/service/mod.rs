@@ -1,9 +1,9 @@
 //! A service that is asked who a request is from. Its answers are cached for a bounded time, and concurrent requests
 //! with the same question share one.
 //!
-//! While a stream is open, the service is asked again: the last positive answer is valid for one interval. No log and no
-//! message contains a credential, a claim or a body. What is asked, and what an answer means, is the
-//! [forward auth](super::forward)'s or the [introspection](super::introspection)'s.
+//! While a stream is open, the service is asked again: the last positive answer is valid for one interval. No log and
+//! no message contains a credential, a claim or a body. What is asked, and what an answer means, is the [forward
+//! auth](super::forward)'s or the [introspection](super::introspection)'s.
 
 mod answers;
 mod lease;

@@ -136,7 +136,8 @@ fn issuers_or_others() -> Json {
     let mut ways = vec![without("issuers", &[&issuer])];
     ways.extend(KEY_PLACES.map(|place| required(&[place, &["algorithms"]].concat())));
     ways.push(discovery(&["discovery", "issuer", "algorithms"]));
-    // Without issuers, there is nothing that a cookie can contain, or that a ticket can replace, with some of the others.
+    // Without issuers, there is nothing that a cookie can contain, or that a ticket can replace, with some of the
+    // others.
     let others: Vec<Json> = [&["issuers"][..], &issuer].concat().into_iter().map(|key| required(&[key])).collect();
     let alone = [
         required(&["introspection"]),

@@ -1,7 +1,7 @@
 //! The timers of connections: one each, for the next time at which it needs attention.
 //!
-//! A timer that an earlier one replaces is kept, and is valid again once that one has fired: a stream that waits for its
-//! rate many times within one heartbeat interval adds one entry at a time to the wheel.
+//! A timer that an earlier one replaces is kept, and is valid again once that one has fired: a stream that waits for
+//! its rate many times within one heartbeat interval adds one entry at a time to the wheel.
 
 use std::time::{Duration, Instant};
 
