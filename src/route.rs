@@ -211,7 +211,7 @@ pub struct StreamRoute {
     pub queue: QueueLimits,
     /// How long a connected client may go without reading anything.
     pub stall_timeout: Duration,
-    /// For NDJSON and SSE, unless the client requests other values.
+    /// If the stream is a response body, unless the client requests other values.
     pub batch: Option<Batch>,
     pub websocket: WebSocketLimits,
     /// The most open streams of this route.

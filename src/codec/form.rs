@@ -44,7 +44,8 @@ const DATA_BIT: u32 = 4;
 const EVENT_FIELD_BIT: u32 = 5;
 const FRAMES_BIT: u32 = 6;
 
-const _: () = assert!(Transport::ALL.len() <= 1 << DATA_BIT, "a form's name has no room for another transport");
+const _: () =
+    assert!(Transport::ALL.len() <= 1 << DATA_BIT, "a form's key has room for 16 transports: widen it before DATA_BIT");
 
 impl Form {
     /// This form without the options that its transport ignores.

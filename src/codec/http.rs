@@ -16,7 +16,7 @@ pub struct Handshake {
     pub subprotocol: Option<Box<str>>,
 }
 
-/// The head of an SSE or NDJSON stream. Without chunks (HTTP/1.0), the body ends with the connection. `persists` is
+/// The head of a stream that is a response body. Without chunks (HTTP/1.0), the body ends with the connection. `persists` is
 /// false if the client requested `Connection: close` (RFC 9112 section 9.6). `batch` is the size of batches, if
 /// enabled; `headers` are complete lines.
 pub fn stream_head(

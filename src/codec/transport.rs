@@ -10,6 +10,8 @@ mod length;
 mod ndjson;
 pub mod reading;
 mod sse;
+#[cfg(test)]
+mod tests;
 mod websocket;
 
 use std::num::NonZeroU8;
@@ -19,8 +21,9 @@ use crate::event::Event;
 use super::Form;
 use reading::Reader;
 
-/// The table: each transport with its row. If a client accepts several transports equally, [`Transport::DEFAULT`] is
-/// served, otherwise the first one here.
+/// The table: each transport with its row. Append to it: the order is that of preference if a client accepts several
+/// transports equally, after [`Transport::DEFAULT`], and that of the names in refusals. `CONTRIBUTING.md` lists what
+/// else a transport needs.
 macro_rules! table {
     ($($transport:ident => $row:expr,)*) => {
         /// The protocol that delivers events to the client.
@@ -111,12 +114,13 @@ pub trait Row: Sync {
     /// The name in configuration, logs and `?framing=`.
     fn name(&self) -> &'static str;
 
-    /// The name in metrics.
+    /// The name in metrics, of `a` to `z` and `_`. An override is alone on its line, where `tests/rules/run` finds it.
     fn metric_name(&self) -> &'static str {
         self.name()
     }
 
-    /// The media types of a response, the default one first; none if a response has no body.
+    /// The media types of a response, the default one first; none if a response has no body. A framing needs at least
+    /// one that no earlier line of the table has.
     fn media_types(&self) -> &'static [&'static str];
 
     fn opening(&self) -> Opening {
@@ -131,7 +135,7 @@ pub trait Row: Sync {
         Failures::Status
     }
 
-    /// How a request states its position.
+    /// How a request states its position. The default makes a transport resumable by `?since=`.
     fn resume(&self) -> &'static [ResumeParameter] {
         &[ResumeParameter::Since]
     }
@@ -156,10 +160,12 @@ pub trait Row: Sync {
         Vec::new()
     }
 
-    /// An event; `cursor` is the client's position after it.
+    /// An event; `cursor` is the client's position after it. The bytes of two events follow each other without anything
+    /// between them. `json::text_of` gives the text of an event: one line, which has the cursor, and begins with a space
+    /// where clients could take it for a control record.
     fn event(&self, event: &Event, cursor: &[u8], form: Form) -> Vec<u8>;
 
-    /// A control record.
+    /// A control record. Its data is one line.
     fn control(&self, record: Control<'_>) -> Vec<u8>;
 
     /// A heartbeat that is invisible to scripts; `None` if readers would not skip it, so that heartbeats are control

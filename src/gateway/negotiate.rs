@@ -179,7 +179,9 @@ mod tests {
     #[test]
     fn every_transport_has_a_type_of_its_own() {
         for transport in Transport::framings() {
-            let own = transport.media_type().unwrap();
+            let own = transport
+                .media_type()
+                .unwrap_or_else(|| panic!("every media type of {transport:?} has an earlier line"));
             let agreed = negotiate(Offer::Auto, None, Some(own), false).unwrap();
             assert_eq!(agreed, Agreed { transport, content_type: own });
         }

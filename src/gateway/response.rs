@@ -9,9 +9,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType};
 
-/// The media types of streams.
-const STREAM_TYPES: [&str; 4] =
-    ["text/event-stream", "application/x-ndjson", "application/jsonl", "application/json-seq"];
+use crate::codec::Transport;
+
+/// The media type that streams share with ordinary documents.
+const DOCUMENT_TYPE: &str = "application/json";
 /// Read by nginx and compatible proxies.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
@@ -108,7 +109,7 @@ fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
 fn is_stream(response: &ResponseHeader) -> bool {
     let content_type = response.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
-    STREAM_TYPES.iter().any(|stream| essence.eq_ignore_ascii_case(stream))
+    !essence.eq_ignore_ascii_case(DOCUMENT_TYPE) && Transport::of_media_type(essence).is_some()
 }
 
 fn unbuffer(response: &mut ResponseHeader) -> pingora::Result<()> {

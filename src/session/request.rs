@@ -24,7 +24,7 @@ pub struct Request {
     pub route: Arc<StreamRoute>,
     /// Negotiated: never `Auto`.
     pub transport: Transport,
-    /// The NDJSON content type that the client requested, or the transport's own.
+    /// The transport's media type that the client requested, or its first one.
     pub content_type: &'static str,
     /// HTTP/1.1: chunked, with keep-alive. Otherwise (HTTP/1.0), the body ends with the connection.
     pub http11: bool,
@@ -38,7 +38,7 @@ pub struct Request {
     /// Taken when the session is opened. In a box, because it is large, and open streams have none.
     pub resume: Option<Box<Resume>>,
     pub heartbeat_form: HeartbeatForm,
-    /// For NDJSON and SSE: the batch limits of the client or the route.
+    /// If the stream is a response body: the batch limits of the client or the route.
     pub batch: Option<Batch>,
     /// The interval of a probe in milliseconds: a stream without events that tests the network path. Small, because
     /// every stream stores it.

@@ -42,7 +42,11 @@ fn only_the_table_names_transports() {
     assert!(names("let a = Transport::Sse; // x") && !names("Transport::ALL.map(Transport::as_str) // Transport::Sse"));
     for inside in files(&src) {
         let is_own = inside.starts_with("codec") || inside == Path::new("testing.rs");
-        assert!(is_own || !names(&fs::read_to_string(src.join(&inside)).unwrap()), "{}", inside.display());
+        assert!(
+            is_own || !names(&fs::read_to_string(src.join(&inside)).unwrap()),
+            "{} names a transport: make it a method of `Row`",
+            inside.display()
+        );
     }
 }
 

@@ -1,7 +1,7 @@
 //! Replicas under faults and the events that their clients receive: a history and a checker, as in Jepsen.
 //!
 //! Three replicas of the real binary read Apache Kafka with three brokers and Kafka's default settings; idempotent and
-//! transactional producers write. Clients of two tenants follow on every transport, and resume by cursor on any
+//! transactional producers write. Clients of two tenants follow on SSE, NDJSON and WebSocket, and resume by cursor on any
 //! replica. Meanwhile replicas, brokers, networks, files and clients fail, and hostile clients flood, as the seed
 //! determines. At the end, every client must have received each event of its scope once and in order, or a gap that
 //! names it. `make soak` runs for minutes; the short run here also shows that the checker finds falsifications.

@@ -69,7 +69,7 @@ fn persona(
     begin: &str,
     (stream, topics): (&'static str, &[&str]),
 ) -> Persona {
-    let (_, name) = PROTOS[proto as usize];
+    let (_, name) = PROTOS.iter().find(|(known, _)| *known == proto).expect("a transport of the soak");
     let users = USERS.iter().filter(|known| user.is_none_or(|user| user == **known));
     Persona {
         proto,

@@ -11,7 +11,7 @@ pub trait Reader: Send {
     /// The bytes are not of this transport.
     fn feed(&mut self, bytes: &[u8], found: &mut dyn FnMut(Record)) -> Result<(), &'static str>;
 
-    /// The most bytes of an incomplete record that are kept.
+    /// The bytes of an incomplete record that are kept now. The caller bounds them.
     fn held(&self) -> usize;
 }
 
