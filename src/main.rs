@@ -56,7 +56,9 @@ fn main() -> ExitCode {
         // The rules for arguments exclude other cases.
         Command::Run { .. } => ExitCode::FAILURE,
         Command::Demo { listen, admin } => ended(demo::run(listen, admin)),
-        Command::Check { config, read, output, online } => written(cli::check(&config, read, output, online)),
+        Command::Check { config, read, output, online, explain_env } => {
+            written(cli::check(&config, read, output, online, explain_env))
+        }
         Command::Config(command) => written(cli::configuration(&command)),
         Command::ImportIngress => written(cli::import_ingress(std::io::stdin())),
         Command::Tap(tap) => written(cli::tap(&tap)),

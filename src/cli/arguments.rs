@@ -63,6 +63,9 @@ pub enum Command {
         /// Also request the keys of issuers with `jwks_url` or `discovery`; exits with 1 where that fails.
         #[arg(long)]
         online: bool,
+        /// Also list the environment variables in the file: where each is used, and whether it is set.
+        #[arg(long, conflicts_with = "output")]
+        explain_env: bool,
     },
     /// Print the effective configuration, the effect of a change, or the JSON Schema.
     #[command(subcommand)]
@@ -228,10 +231,16 @@ mod tests {
         let inject = parse(&["inject", "--image", "r.example/s:1", "--upstream-port", "3000", "--uninject"]);
         assert!(matches!(inject, Ok(Command::Inject(_))), "{inject:?}");
         assert!(matches!(parse(&["inject", "--print", "policy"]), Ok(Command::Inject(_))));
-        let check =
-            |output| Command::Check { config: "x".into(), read: ReadArguments::default(), output, online: false };
-        assert_eq!(parse(&["check", "--config", "x"]).unwrap(), check(Output::Text));
-        assert_eq!(parse(&["check", "--config", "x", "--output", "json"]).unwrap(), check(Output::Json));
+        let check = |output, explain_env| Command::Check {
+            config: "x".into(),
+            read: ReadArguments::default(),
+            output,
+            online: false,
+            explain_env,
+        };
+        assert_eq!(parse(&["check", "--config", "x"]).unwrap(), check(Output::Text, false));
+        assert_eq!(parse(&["check", "--config", "x", "--explain-env"]).unwrap(), check(Output::Text, true));
+        assert_eq!(parse(&["check", "--config", "x", "--output", "json"]).unwrap(), check(Output::Json, false));
         assert_eq!(parse(&["config", "schema"]).unwrap(), Command::Config(ConfigCommand::Schema));
         let diff = ConfigCommand::Diff { before: "a".into(), after: "b".into(), read: ReadArguments::default() };
         assert_eq!(parse(&["config", "diff", "a", "b"]).unwrap(), Command::Config(diff));

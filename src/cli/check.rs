@@ -10,12 +10,19 @@ use crate::config::{self, Budget, Reading, Snapshot};
 
 /// Validates a configuration. The text output is a line on standard output if it is valid, and warnings and errors on
 /// standard error. The JSON output is an array on standard output of objects with `file`, `line`, `column`, `severity`
-/// (`error` or `warning`), `message` and possibly `expected`.
+/// (`error` or `warning`), `message` and possibly `expected`. With `explain_env`, the environment variables come first,
+/// a line each.
 ///
 /// # Errors
 ///
 /// The output cannot be written.
-pub fn check(path: &Path, read: ReadArguments, output: Output, online: bool) -> io::Result<ExitCode> {
+pub fn check(
+    path: &Path,
+    read: ReadArguments,
+    output: Output,
+    online: bool,
+    explain_env: bool,
+) -> io::Result<ExitCode> {
     let upstream_port = match upstream_port() {
         Ok(port) => port,
         Err(error) => {
@@ -24,6 +31,9 @@ pub fn check(path: &Path, read: ReadArguments, output: Output, online: bool) -> 
         }
     };
     let reading = config::read_with(path, &read.options(upstream_port));
+    if explain_env {
+        print_variables(path, &reading)?;
+    }
     match output {
         Output::Text => print_text(path, &reading)?,
         Output::Json => print_json(&reading)?,
@@ -33,6 +43,13 @@ pub fn check(path: &Path, read: ReadArguments, output: Output, online: bool) -> 
         Ok(_) => Ok(ExitCode::SUCCESS),
         Err(error) => Ok(exit_code(error)),
     }
+}
+
+fn print_variables(path: &Path, reading: &Reading) -> io::Result<()> {
+    for variable in &reading.variables {
+        print(format_args!("{}:{variable}", path.display()))?;
+    }
+    Ok(())
 }
 
 fn print_text(path: &Path, reading: &Reading) -> io::Result<()> {
@@ -68,10 +85,10 @@ mod tests {
     fn exit_codes_of_check_distinguish_results() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.yaml");
-        assert_eq!(check(&path, ReadArguments::default(), Output::Text, false).unwrap(), ExitCode::from(2));
+        assert_eq!(check(&path, ReadArguments::default(), Output::Text, false, false).unwrap(), ExitCode::from(2));
         std::fs::write(&path, "nonsense: 1").unwrap();
-        assert_eq!(check(&path, ReadArguments::default(), Output::Text, false).unwrap(), ExitCode::from(1));
+        assert_eq!(check(&path, ReadArguments::default(), Output::Text, false, false).unwrap(), ExitCode::from(1));
         std::fs::write(&path, "upstream: { address: a:1 }\nkafka: { brokers: a:1 }").unwrap();
-        assert_eq!(check(&path, ReadArguments::default(), Output::Text, false).unwrap(), ExitCode::SUCCESS);
+        assert_eq!(check(&path, ReadArguments::default(), Output::Text, false, false).unwrap(), ExitCode::SUCCESS);
     }
 }

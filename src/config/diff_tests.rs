@@ -70,7 +70,8 @@ fn others(leaf: &Leaf, value: &Json) -> Vec<Json> {
         return vec![serde_json::from_str(other).unwrap()];
     }
     let mut others: Vec<Json> = Vec::new();
-    others.extend(leaf.schema["enum"].as_array().into_iter().flatten().cloned());
+    let names = [&leaf.schema["enum"], &leaf.schema["anyOf"][0]["enum"]];
+    others.extend(names.into_iter().filter_map(Json::as_array).flatten().cloned());
     match value {
         Json::Bool(flag) => others.push(json!(!flag)),
         Json::Number(number) => others.extend([json!(number.as_u64().unwrap_or(0) + 1), json!(1), json!(2)]),

@@ -10,6 +10,7 @@ use super::diagnostic::Diagnostics;
 use super::file::{Node, Value};
 use super::schema::{PARSED, resolve};
 use super::snapshot::{Snapshot, TopicConfig};
+use super::variables::Variable;
 use super::{LoadError, ReadOptions, parse_with, read_text, tree};
 
 /// Replaces a value that may be a secret.
@@ -52,6 +53,7 @@ fn fill_from(snapshot: &Snapshot, filled: &mut Json) {
 /// The written values of this schema, with defaults.
 fn fill(schema: &Json, node: Option<&Node>) -> Json {
     let schema = resolve(schema);
+    let has_secret = node.is_some_and(|node| node.variables.iter().any(Variable::mentions_secret));
     match node.map(|node| &node.value) {
         None | Some(Value::Nothing) => unwritten(schema),
         Some(Value::Map(entries)) => {
@@ -63,7 +65,7 @@ fn fill(schema: &Json, node: Option<&Node>) -> Json {
             Json::Object(object)
         }
         Some(Value::List(list)) => list.iter().map(|node| fill(&schema["items"], Some(node))).collect(),
-        Some(_) if schema["writeOnly"] == true => json!(REDACTED),
+        Some(_) if schema["writeOnly"] == true || has_secret => json!(REDACTED),
         Some(Value::Flag(flag)) => json!(flag),
         Some(Value::Integer(number)) => i64::try_from(*number).map_or(Json::Null, Json::from),
         Some(Value::Fraction(number)) => Number::from_f64(*number).map_or(Json::Null, Json::Number),

@@ -10,6 +10,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, Error, Location, Spanned};
 
 use super::diagnostic::Diagnostics;
+use super::variables::Variable;
 
 /// The deepest nesting of mappings and lists. A configuration needs 5 levels; a thousand would overflow the stack.
 const DEPTH_MAX: usize = 32;
@@ -40,6 +41,8 @@ pub(crate) struct Node {
     pub(crate) bytes: Range<usize>,
     /// It may be a secret, so no message contains it.
     pub(crate) is_secret: bool,
+    /// The environment variables that were replaced in it.
+    pub(super) variables: Vec<Variable>,
 }
 
 /// A key and its position.
@@ -66,7 +69,12 @@ pub(super) fn read(text: &str, diagnostics: &Diagnostics) -> Option<Node> {
     match serde_saphyr::from_str_with_options(text, options(VALUES_MAX)) {
         Ok(node) => Some(node),
         Err(error) => {
-            diagnostics.wrong(place(&error), yaml_message(&error, VALUES_MAX));
+            let (place, message) = (place(&error), yaml_message(&error, VALUES_MAX));
+            let line = usize::try_from(place.line).ok().and_then(|line| text.lines().nth(line.saturating_sub(1)));
+            match line.filter(|line| line.contains("${")) {
+                Some(_) => diagnostics.expected(place, message, IN_BRACES),
+                None => diagnostics.wrong(place, message),
+            }
             None
         }
     }
@@ -77,6 +85,9 @@ pub(crate) fn read_documents(text: &str, values_max: usize) -> Result<Vec<Node>,
     serde_saphyr::from_multiple_with_options(text, options(values_max))
         .map_err(|error| (place(&error), yaml_message(&error, values_max)))
 }
+
+/// In flow style, `{` of a variable begins a mapping.
+const IN_BRACES: &str = "a value with `${...}` needs quotes inside of `{ }` and `[ ]`";
 
 fn options(values_max: usize) -> serde_saphyr::Options {
     serde_saphyr::options! {
@@ -189,7 +200,7 @@ impl<'de> Deserialize<'de> for Node {
         let start = span.byte_offset().unwrap_or_default() as usize;
         let bytes = start..start.saturating_add(span.byte_len().unwrap_or_default() as usize);
         let (place, defined) = (spanned.referenced.into(), spanned.defined.into());
-        Ok(Self { value: spanned.value, place, defined, bytes, is_secret: false })
+        Ok(Self { value: spanned.value, place, defined, bytes, is_secret: false, variables: Vec::new() })
     }
 }
 

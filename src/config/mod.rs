@@ -1,7 +1,7 @@
 //! Configuration in three forms: the file as written, the compiler that reports every error, and the running snapshot.
 //!
-//! It reads files (the configuration, keys of tokens, files with secret properties) and nothing else: no environment,
-//! no network.
+//! It reads files (the configuration, keys of tokens, files with secret properties) and the environment variables that
+//! the configuration names, and nothing else: no network.
 
 mod brief;
 mod budget;
@@ -21,6 +21,7 @@ mod section;
 pub mod snapshot;
 mod source;
 mod units;
+mod variables;
 
 use std::io;
 use std::net::SocketAddr;
@@ -38,6 +39,7 @@ pub use snapshot::Snapshot;
 pub(crate) use source::fingerprint;
 pub use source::{Fingerprint, check_file, read_secret_text};
 pub use units::parse_duration;
+pub use variables::Variable;
 
 pub(crate) use diagnostic::did_you_mean;
 pub(crate) use file::{Name, Node, PLACEHOLDER, Place, Value, read_documents};
@@ -81,6 +83,8 @@ pub struct Reading {
     pub snapshot: Result<Snapshot, LoadError>,
     /// Valid settings that are probably unintended, in the order of the file.
     pub warnings: Vec<Diagnostic>,
+    /// The environment variables in it, in the order of the file.
+    pub variables: Vec<Variable>,
     /// Every file that was read or could not be read; the first one is the configuration.
     pub files: Vec<PathBuf>,
     /// Of all these files.
@@ -119,7 +123,14 @@ pub fn read_with(path: &Path, options: &ReadOptions) -> Reading {
         Err(source) => {
             let error = LoadError::Unreadable { path: path.into(), source };
             let (files, fingerprint) = sources.finish();
-            return Reading { snapshot: Err(error), warnings: Vec::new(), files, fingerprint, sha256: String::new() };
+            return Reading {
+                snapshot: Err(error),
+                warnings: Vec::new(),
+                variables: Vec::new(),
+                files,
+                fingerprint,
+                sha256: String::new(),
+            };
         }
     };
     let base_dir = path.parent().unwrap_or_else(|| Path::new(""));
@@ -128,7 +139,7 @@ pub fn read_with(path: &Path, options: &ReadOptions) -> Reading {
         Err(error) => {
             let (files, fingerprint) = sources.finish();
             let snapshot = Err(not_utf8(&bytes[..error.valid_up_to()], &origin));
-            Reading { snapshot, warnings: Vec::new(), files, fingerprint, sha256: String::new() }
+            Reading { snapshot, warnings: Vec::new(), variables: Vec::new(), files, fingerprint, sha256: String::new() }
         }
     };
     reading.sha256 = source::sha256(&bytes);
@@ -160,9 +171,10 @@ pub(crate) fn drain_budget(text: &str) -> Option<Duration> {
     Some(compile::drain(&section).budget)
 }
 
-/// The tree of a configuration, with possible secrets marked.
+/// The tree of a configuration, with environment variables replaced and possible secrets marked.
 fn tree(text: &str, diagnostics: &Diagnostics) -> Option<Node> {
     let mut root = file::read(text, diagnostics)?;
+    variables::replace(&mut root, text, &|name| std::env::var_os(name), diagnostics);
     secrets::mark(&mut root);
     Some(root)
 }
@@ -196,10 +208,11 @@ fn compile_text(text: &str, origin: &str, base_dir: &Path, options: &ReadOptions
     diagnostics.sources.replace(sources);
     let root = tree(text, &diagnostics);
     let snapshot = root.as_ref().and_then(|root| compile::compile(root, base_dir, options, &diagnostics));
+    let variables = root.as_ref().map(variables::list).unwrap_or_default();
     let (files, fingerprint) = diagnostics.sources.take().finish();
     let (errors, warnings) = diagnostics.into_found(text, root.as_ref());
     let snapshot = snapshot.filter(|_| errors.is_empty()).ok_or(LoadError::Invalid(errors));
-    Reading { snapshot, warnings, files, fingerprint, sha256: String::new() }
+    Reading { snapshot, warnings, variables, files, fingerprint, sha256: String::new() }
 }
 
 fn not_utf8(valid: &[u8], origin: &str) -> LoadError {

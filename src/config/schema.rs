@@ -49,6 +49,7 @@ fn definitions() -> Json {
             ],
             "examples": ["64KiB", "16MB"],
         },
+        "variable": { "type": "string", "pattern": "\\$\\{", "examples": ["${NAME}", "${NAME:-default}"] },
     })
 }
 

@@ -13,6 +13,7 @@ use super::file::{Node, Place, Value};
 use super::keys::secret_names;
 use super::nearest::nearest;
 use super::schema::{PARSED, resolve};
+use super::variables::Variable;
 
 /// Parts of names that indicate a secret, in lower case.
 const PARTS: [&str; 9] = ["pass", "pwd", "secret", "token", "credential", "jaas", "apikey", "privatekey", "sasl"];
@@ -76,7 +77,9 @@ fn mark_below(node: &mut Node, schema: &Json, is_secret: bool) {
     let schema = resolve(schema);
     let is_section = schema["properties"].is_object() || schema["additionalProperties"].is_object();
     let is_suspect = |text: &str| is_section || mentions_secret(text);
-    node.is_secret = is_secret || matches!(&node.value, Value::Text(text) if is_suspect(text));
+    node.is_secret = is_secret
+        || node.variables.iter().any(Variable::mentions_secret)
+        || matches!(&node.value, Value::Text(text) if is_suspect(text));
     match &mut node.value {
         Value::Map(entries) => {
             for (name, value) in entries {

@@ -65,5 +65,6 @@ mod tap;
 mod tokens;
 mod topics;
 mod traces;
+mod variables;
 mod vocabulary;
 mod websocket;

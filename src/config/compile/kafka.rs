@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::streams::Streams;
 use super::{Files, is_host, is_host_port, secret_file, topics};
 use crate::config::diagnostic::Diagnostics;
-use crate::config::file::{Name, Place, Value};
+use crate::config::file::{Name, Node, Place, Value};
 use crate::config::keys;
 use crate::config::section::{Section, text};
 use crate::config::snapshot::{DEFAULT_CLUSTER, Kafka};
@@ -120,6 +120,7 @@ fn properties(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics
     for (name, node) in section.entries(&keys::PROPERTIES) {
         match property_value(&node.value) {
             Some(value) => {
+                report_variable(name, node, diagnostics);
                 check(name, &value, node.place, diagnostics);
                 let value = file_named(name, value, node.place, files, diagnostics);
                 properties.push((name.text.clone(), value));
@@ -132,6 +133,17 @@ fn properties(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics
         }
     }
     properties
+}
+
+/// The parts of names of properties whose values are secrets.
+const SECRET_PARTS: [&str; 4] = ["password", "secret", "pem", "jaas"];
+
+/// Secrets come from files: other processes and tools see the environment, and it cannot change without a restart.
+fn report_variable(name: &Name, node: &Node, diagnostics: &Diagnostics) {
+    if !node.variables.is_empty() && SECRET_PARTS.iter().any(|part| name.text.contains(part)) {
+        let message = format!("`{}` is a secret and cannot come from an environment variable", name.text);
+        diagnostics.expected(node.place, message, "the name of its file, under `property_files`");
+    }
 }
 
 /// The value of a property. A file name is relative to the directory of the configuration.

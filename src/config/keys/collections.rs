@@ -2,8 +2,8 @@
 
 use serde_json::{Value as Json, json};
 
-use super::Table;
 use super::kind::{Kind, Secrecy, string};
+use super::{Table, or_variable};
 
 /// A list of texts.
 pub(in crate::config) struct List {
@@ -42,7 +42,7 @@ impl Kind for List {
             Items::Pattern(pattern) => string(pattern),
             Items::Names(names) => json!({ "enum": names() }),
         };
-        let mut schema = array(items, self.min, self.max);
+        let mut schema = array(or_variable(items), self.min, self.max);
         if self.is_set {
             schema["uniqueItems"] = json!(true);
         }

@@ -204,7 +204,7 @@ impl<K: Kind, D: Default<K>> Entry for Key<K, D> {
 
 /// The JSON Schema of a key.
 fn schema(key: &dyn Entry) -> Json {
-    let mut schema = key.value_schema();
+    let mut schema = or_variable(key.value_schema());
     let mut description = format!("{} Type: {}.", sentence(key.meaning()), key.type_name());
     match key.written_default() {
         Some(default) => schema["default"] = default,
@@ -216,6 +216,15 @@ fn schema(key: &dyn Entry) -> Json {
     }
     schema["description"] = json!(description);
     schema
+}
+
+/// The schema of a single value, in whose place the file may have environment variables.
+fn or_variable(schema: Json) -> Json {
+    let is_collection = ["array", "object"].iter().any(|name| schema["type"] == *name);
+    if is_collection || schema == json!({ "type": "string" }) {
+        return schema;
+    }
+    json!({ "anyOf": [schema, { "$ref": "#/$defs/variable" }] })
 }
 
 /// The keys of a section.
