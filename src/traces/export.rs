@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::header::{CONNECTION, CONTENT_TYPE, USER_AGENT};
 use http::{Request, Uri};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
@@ -173,11 +173,13 @@ impl Thread {
         self.report(result);
     }
 
-    /// OTLP/HTTP: a request with a Protobuf body, and a 2xx response.
+    /// OTLP/HTTP: a request with a Protobuf body, and a 2xx response. Each batch has its own connection: the runtime runs
+    /// during a request only, so that it would not notice the end of a connection that it keeps.
     fn post(&self, body: Vec<u8>) -> Result<(), Refused> {
         let request = Request::post(&self.endpoint)
             .header(CONTENT_TYPE, "application/x-protobuf")
             .header(USER_AGENT, USER_AGENT_VALUE)
+            .header(CONNECTION, "close")
             .body(Bytes::from(body))?;
         let response = self.runtime.block_on(self.client.send(request, LIMITS))?;
         if response.status.is_success() { Ok(()) } else { Err(Refused::Status(response.status.as_u16())) }
@@ -222,7 +224,9 @@ mod tests {
         let endpoint = format!("http://{}/v1/traces", listener.local_addr().unwrap()).parse().unwrap();
         let collector = thread::spawn(move || {
             let (mut socket, _) = listener.accept().unwrap();
-            let _ = socket.read(&mut [0; 4096]).unwrap();
+            let mut request = [0; 4096];
+            let read = socket.read(&mut request).unwrap();
+            assert!(String::from_utf8_lossy(&request[..read]).contains("\r\nconnection: close\r\n"));
             socket.write_all(answer).unwrap();
         });
         let metrics = Metrics::new("test").unwrap();
