@@ -137,15 +137,17 @@ impl<'a> Section<'a> {
     fn read<T>(&self, key: &dyn Entry, expected: impl Display, read: impl Fn(&'a Value) -> Option<T>) -> Option<T> {
         let node = self.get(key)?;
         let value = read(&node.value);
-        // Placeholders have been reported.
-        if value.is_none() && !node.is_placeholder() {
+        if value.is_none() {
             self.reject(key, node, expected);
         }
         value
     }
 
-    /// Reports that the value of a key, or an element of it, is invalid.
+    /// Reports that the value of a key, or an element of it, is invalid. Placeholders have been reported.
     pub(super) fn reject(&self, key: &dyn Entry, node: &Node, expected: impl Display) {
+        if node.is_placeholder() {
+            return;
+        }
         let message = format!("`{}`: found {}", self.path_of(key), node.describe());
         self.diagnostics.expected(node.place, message, expected.to_string());
     }

@@ -30,8 +30,11 @@ routes:
 pub(super) fn write(draft: &Draft, settled: &[Candidate]) -> String {
     let mut text = HEAD.to_owned();
     write_upstream(&mut text, draft, settled);
-    text += "\n# The peers whose X-Forwarded-* are kept: none, until the gateway's addresses are here. PLACEHOLDER\n\
-             # forwarded: { trust: [10.0.0.0/8] }\n";
+    let _ = writeln!(
+        text,
+        "\n# The peers whose X-Forwarded-* are kept: the addresses of the gateway, or none\nforwarded:\n  trust: \
+         [{PLACEHOLDER}10.0.0.0/8] # PLACEHOLDER"
+    );
     let _ = writeln!(text, "\nkafka:\n  brokers: {PLACEHOLDER}kafka:9092 # PLACEHOLDER");
     let login = draft.login.write();
     text += login.as_deref().unwrap_or_default();

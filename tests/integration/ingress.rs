@@ -39,6 +39,31 @@ fn every_manifest_becomes_a_configuration_that_check_accepts_once_it_is_filled_i
 }
 
 #[test]
+fn each_decision_that_is_left_to_a_person_fails_check() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sidestream.yaml");
+    let fill = |line: &str| line.replace("REPLACE-true-or-false", "true").replace("REPLACE-", "");
+    let mut places = 0;
+    for manifest in ["tests/ingress/oauth2-proxy.yaml", "tests/ingress/sse-of-the-guide.yaml"] {
+        let written = text(&import(&std::fs::read(root(manifest)).unwrap()).stdout);
+        for (left, _) in written.lines().enumerate().filter(|(_, line)| line.contains("REPLACE-")) {
+            let lines = written.lines().enumerate();
+            let lines = lines.map(|(n, line)| if n == left { line.to_owned() } else { fill(line) });
+            std::fs::write(&file, lines.collect::<Vec<_>>().join("\n")).unwrap();
+            let check = binary(&["check", "--config", file.to_str().unwrap()]).output().unwrap();
+            assert_eq!(check.status.code(), Some(1));
+            let place = format!("sidestream.yaml:{}:", left + 1);
+            assert!(text(&check.stderr).contains(&place), "{place} {}", text(&check.stderr));
+            places += 1;
+        }
+        for key in ["address:", "brokers:", "trust:"] {
+            assert!(written.lines().any(|line| line.contains(key) && line.contains("REPLACE-")), "{key} {written}");
+        }
+    }
+    assert!(places >= 8, "{places}");
+}
+
+#[test]
 fn input_that_is_not_kubernetes_exits_with_1_and_a_position() {
     for (input, place) in
         [("a: [b\n", "standard input:1:4: not valid YAML"), ("---\na: b\n", "standard input:2:1: not a Kubernetes")]
