@@ -104,8 +104,12 @@ fn commands_that_follow_a_process_fail_too() {
         code.is_some()
     });
     assert_eq!(code.unwrap().code(), UNWRITABLE);
-    for words in [&["doctor", &url, "--duration", "1s"][..], &["drain", "--admin", &fixture.sidecar.admin.to_string()]]
-    {
+    let admin = fixture.sidecar.admin.to_string();
+    for words in [
+        &["doctor", &url, "--duration", "1s"][..],
+        &["explain", "--admin", &admin, "--route", "/stream"],
+        &["drain", "--admin", &admin],
+    ] {
         let mut command = binary(words);
         command.stdout(full());
         let (code, said) = run(command, "");
