@@ -245,7 +245,7 @@ impl App {
             connections: ADMIN_CONNECTIONS_MAX,
             header_timeout: ADMIN_HEADER_TIMEOUT.min(limits.header_timeout),
             stalled: ADMIN_CONNECTIONS_MAX,
-            is_reserved: true,
+            is_for_probes: true,
             ..limits
         };
         // Probes and scrapes are answered until the process exits.
@@ -360,7 +360,7 @@ fn listener_limits(limits: &Limits) -> ListenerLimits {
         header_timeout: limits.header_timeout,
         idle_timeout: limits.idle_timeout,
         stalled: limits.proxy_buffers / STALLED_BYTES,
-        is_reserved: false,
+        is_for_probes: false,
     }
 }
 

@@ -8,8 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
+use prometheus::IntGauge;
+
 use crate::codec::Encodings;
 use crate::contain::contain;
+use crate::listener::STALLED_SOCKET_BYTES;
 use crate::metrics::Metrics;
 use crate::source::Logs;
 use crate::writer::{UNSENT_BYTES_MAX, Writers};
@@ -145,10 +148,11 @@ impl Memory {
         }
     }
 
-    /// The resident set, and the kernel buffers of slow streams: a control group counts both.
+    /// The resident set, and the kernel buffers of clients that do not read: a control group counts both.
     fn used(&self) -> u64 {
-        let slow = u64::try_from(self.metrics.backlog.streams.get()).unwrap_or(0);
-        resident() + slow * u64::from(UNSENT_BYTES_MAX)
+        let count = |gauge: &IntGauge| u64::try_from(gauge.get()).unwrap_or(0);
+        let (slow, unread) = (count(&self.metrics.backlog.streams), count(&self.metrics.unread_responses));
+        resident() + slow * u64::from(UNSENT_BYTES_MAX) + unread * STALLED_SOCKET_BYTES
     }
 
     fn show(&self, used: u64, level: Level) {

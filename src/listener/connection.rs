@@ -114,6 +114,8 @@ impl Connection {
     /// Waits for the client's next bytes without holding buffers. False if it disconnects or `idle` passes.
     pub(super) async fn wait_for_bytes(&mut self, idle: Duration) -> bool {
         if !self.ahead.is_empty() {
+            // Requests that were sent ahead do not keep the thread from other connections.
+            tokio::task::yield_now().await;
             return true;
         }
         self.ahead = BytesMut::new();
@@ -184,9 +186,18 @@ impl Connection {
         }
     }
 
-    /// Stops framing: every later byte is read as data.
-    pub(super) fn forget_framing(&mut self) {
-        self.framing = Framing::Tunnel;
+    /// Reads and discards what the client still sends, up to this many bytes. The connection counts as one that waits for
+    /// its client, whatever the client sends.
+    pub(super) async fn discard(&mut self, mut left: usize) -> io::Result<()> {
+        let mut scrap = [0; HEAD_READ_BYTES];
+        self.places.waiting.wait();
+        while left > 0 {
+            match self.stream.read(&mut scrap).await? {
+                0 => break,
+                read => left = left.saturating_sub(read),
+            }
+        }
+        Ok(())
     }
 
     /// Moves buffered bytes of the body into `buf`.

@@ -24,7 +24,7 @@ use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
@@ -47,16 +47,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// connection, and the client could lose the response.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 256 * 1024;
-/// Connections that may wait for another one to be evicted.
+/// Connections that may wait for another one to be evicted, and for how long.
 const PENDING_MAX: usize = 1024;
-/// How long such a connection waits.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The same where probes depend on the listener. All of these descriptors are in the budget of the process.
+const PROBES_PENDING_MAX: usize = 64;
+const PROBE_PLACE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Unsent bytes of a response in the kernel (TCP_NOTSENT_LOWAT). More would only accumulate for clients that do not
 /// read.
 const UNSENT_BYTES_MAX: u32 = 128 * 1024;
-/// The most memory that a response takes in this process and its sockets while its client does not read it: see
-/// docs/operations.md.
+/// The most memory that a response takes in this process while its client does not read it, and in the two sockets of
+/// the request: see docs/operations.md.
 pub const STALLED_BYTES: usize = 768 * 1024;
+pub const STALLED_SOCKET_BYTES: u64 = 640 * 1024;
 /// `Retry-After` for clients beyond the limit of connections.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -71,8 +74,16 @@ pub struct ListenerLimits {
     pub idle_timeout: Duration,
     /// Open connections whose clients do not read a response.
     pub stalled: usize,
-    /// Whether connections may use the reserved descriptors.
-    pub is_reserved: bool,
+    /// Whether probes depend on it. Its connections may use the reserved descriptors and wait longer for a place, and
+    /// while too many wait, the kernel queues further ones.
+    pub is_for_probes: bool,
+}
+
+impl ListenerLimits {
+    /// How many connections may wait for a place, and for how long.
+    fn pending(&self) -> (usize, Duration) {
+        if self.is_for_probes { (PROBES_PENDING_MAX, PROBE_PLACE_TIMEOUT) } else { (PENDING_MAX, PLACE_TIMEOUT) }
+    }
 }
 
 /// A bound listener that does not accept yet: the kernel queues connections.
@@ -121,16 +132,30 @@ impl Bound {
     where
         A: HttpServerApp + Send + Sync + 'static,
     {
+        self.serve_in_order(app, limits, shutdown, metrics, Arc::new(Waiting::new(usize::MAX))).await
+    }
+
+    /// The same with this queue of connections that wait for their clients.
+    async fn serve_in_order<A>(
+        self,
+        app: A,
+        limits: ListenerLimits,
+        shutdown: ShutdownWatch,
+        metrics: Arc<Metrics>,
+        waiting: Arc<Waiting>,
+    ) -> io::Result<()>
+    where
+        A: HttpServerApp + Send + Sync + 'static,
+    {
         let listener = TcpListener::from_std(self.listener)?;
         let permits = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
         let (open, mut all_closed) = mpsc::channel::<()>(1);
-        let waiting = Arc::new(Waiting::new(usize::MAX));
-        let stalled = Arc::new(Waiting::new(limits.stalled));
+        let stalled = Arc::new(Waiting::shown(limits.stalled, metrics.unread_responses.clone()));
         let server = Arc::new(Server { app: Arc::new(app), limits, shutdown, waiting, stalled, metrics });
         let mut stop = server.shutdown.clone();
         loop {
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                accepted = server.accept(&listener) => accepted,
                 _ = stop.wait_for(|stop| *stop) => break,
             };
             match accepted {
@@ -159,9 +184,16 @@ struct Server<A> {
 }
 
 impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
+    async fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+        if self.limits.is_for_probes {
+            self.waiting.await_pending_below(PROBES_PENDING_MAX).await;
+        }
+        listener.accept().await
+    }
+
     /// Serves a connection. At the limit of connections, evicts one that waits for its client.
     fn spawn(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, permits: &Arc<Semaphore>, open: mpsc::Sender<()>) {
-        if !self.limits.is_reserved && descriptors::is_reserved(stream.as_raw_fd()) {
+        if !self.limits.is_for_probes && descriptors::is_reserved(stream.as_raw_fd()) {
             self.waiting.evict();
             return self.reject(&stream, "descriptor-limit");
         }
@@ -182,12 +214,13 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
             });
             return;
         }
-        let Some(pending) = self.waiting.make_room(PENDING_MAX) else {
+        let (pending_max, place_timeout) = self.limits.pending();
+        let Some(pending) = self.waiting.make_room(pending_max) else {
             return self.reject(&stream, "connection-limit");
         };
         let permits = permits.clone();
         tokio::spawn(async move {
-            let permit = timeout(PLACE_TIMEOUT, permits.acquire_owned()).await;
+            let permit = timeout(place_timeout, permits.acquire_owned()).await;
             drop(pending);
             match permit {
                 Ok(Ok(permit)) => self.serve_until_evicted(stream, peer, permit).await,
@@ -218,7 +251,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
         }
     }
 
-    /// Serves requests in sequence until one closes the connection or takes it over.
+    /// Serves requests in sequence until one closes the connection or takes it over. While other connections wait for a
+    /// place, the connection ends after its response: a client that sends requests ahead gets one in its turn.
     async fn serve(&self, mut connection: Box<Connection>) {
         let mut shutdown = self.shutdown.clone();
         let mut idle = self.limits.header_timeout;
@@ -240,6 +274,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
             session.set_keepalive(Some(self.limits.idle_timeout.as_secs().max(1)));
             let reusable = self.app.process_new_http(session, &shutdown).await;
             let Some(next) = reusable.and_then(|reused| as_connection(reused.consume().0)) else { return };
+            if self.waiting.has_pending() {
+                return;
+            }
             connection = next;
             idle = self.limits.idle_timeout;
         }
@@ -253,7 +290,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
         let _ = timeout(LINGER, async {
             connection.write_all(&answer).await?;
             AsyncWriteExt::shutdown(&mut connection).await?;
-            drain(&mut connection).await
+            connection.discard(LINGER_BYTES_MAX).await
         })
         .await;
     }
@@ -262,18 +299,4 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
 /// Downcasts a reusable stream; sessions hold no other type.
 fn as_connection(stream: Stream) -> Option<Box<Connection>> {
     stream.into_any().downcast::<Connection>().ok()
-}
-
-/// Reads and discards what the client still sends.
-async fn drain(connection: &mut Connection) -> io::Result<()> {
-    let mut scrap = [0; 4096];
-    let mut left = LINGER_BYTES_MAX;
-    connection.forget_framing();
-    while left > 0 {
-        match connection.read(&mut scrap).await? {
-            0 => break,
-            read => left = left.saturating_sub(read),
-        }
-    }
-    Ok(())
 }

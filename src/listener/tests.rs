@@ -2,15 +2,18 @@
 
 use async_trait::async_trait;
 use pingora::apps::http_app::ServeHttp;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
 
-/// Responds with the request's path and the length of its body, and reports when a request begins.
+/// Responds with the request's path and the length of its body, and reports when a request begins. A request for `/hold`
+/// waits for its release.
 struct Echo {
     began: mpsc::UnboundedSender<String>,
+    released: Arc<Notify>,
 }
 
 #[async_trait]
@@ -18,6 +21,9 @@ impl ServeHttp for Echo {
     async fn response(&self, session: &mut ServerSession) -> http::Response<Vec<u8>> {
         let path = session.req_header().uri.path().to_owned();
         self.began.send(path.clone()).unwrap();
+        if path == "/hold" {
+            self.released.notified().await;
+        }
         let mut length = 0;
         while let Ok(Some(bytes)) = session.read_request_body().await {
             length += bytes.len();
@@ -33,20 +39,27 @@ struct Fixture {
     server: JoinHandle<io::Result<()>>,
     /// The paths of requests that have begun.
     began: mpsc::UnboundedReceiver<String>,
+    released: Arc<Notify>,
+    waiting: Arc<Waiting>,
 }
 
 /// Never reached, but ends a test that hangs.
 const LONG: Duration = Duration::from_secs(30);
 
 fn serve(connections: usize, header_timeout: Duration, idle_timeout: Duration) -> Fixture {
+    serve_with(ListenerLimits { connections, header_timeout, idle_timeout, stalled: connections, is_for_probes: false })
+}
+
+fn serve_with(limits: ListenerLimits) -> Fixture {
     let bound = Bound::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = bound.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
-    let limits = ListenerLimits { connections, header_timeout, idle_timeout, stalled: connections, is_reserved: false };
     let metrics = Arc::new(Metrics::new("test").unwrap());
     let (begins, began) = mpsc::unbounded_channel();
-    let server = tokio::spawn(bound.serve(Echo { began: begins }, limits, stopped, metrics));
-    Fixture { address, stop, server, began }
+    let (released, waiting) = (Arc::new(Notify::new()), Arc::new(Waiting::new(usize::MAX)));
+    let app = Echo { began: begins, released: released.clone() };
+    let server = tokio::spawn(bound.serve_in_order(app, limits, stopped, metrics, waiting.clone()));
+    Fixture { address, stop, server, began, released, waiting }
 }
 
 impl Fixture {
@@ -59,6 +72,26 @@ impl Fixture {
         let mut stream = self.connect().await;
         stream.write_all(bytes).await.unwrap();
         until_closed(&mut stream).await
+    }
+
+    /// A task that sends a request for this path on a connection of its own, and returns what the server sends.
+    fn ask(&self, path: &str) -> JoinHandle<String> {
+        let (address, request) = (self.address, format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"));
+        tokio::spawn(async move {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            until_closed(&mut stream).await
+        })
+    }
+
+    /// Waits until this is true of the connections that wait.
+    async fn eventually(&self, holds: impl Fn(&Arc<Waiting>) -> bool) {
+        let waits = async {
+            while !holds(&self.waiting) {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(LONG, waits).await.unwrap();
     }
 
     async fn stop(self) {
@@ -156,6 +189,49 @@ async fn an_idle_connection_is_evicted_at_the_limit() {
     let newcomer = server.until_closed(b"GET /b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await;
     assert_eq!(bodies(&newcomer), ["/b 0"]);
     assert_eq!(bodies(&until_closed(&mut first).await), ["/a 0"]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_sends_requests_ahead_gets_one_in_its_turn() {
+    let mut server = serve(1, LONG, LONG);
+    let mut greedy = server.connect().await;
+    let ahead = b"GET /hold HTTP/1.1\r\nHost: h\r\n\r\nGET /second HTTP/1.1\r\nHost: h\r\n\r\n";
+    greedy.write_all(ahead).await.unwrap();
+    assert_eq!(server.began.recv().await.unwrap(), "/hold");
+    let other = server.ask("/other");
+    server.eventually(|waiting| waiting.has_pending()).await;
+    server.released.notify_one();
+    assert_eq!(bodies(&other.await.unwrap()), ["/other 0"]);
+    assert_eq!(server.began.recv().await.unwrap(), "/other");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_client_gives_its_place_up() {
+    let server = serve(1, LONG, LONG);
+    let mut refused = server.connect().await;
+    refused.write_all(b"x\r\n\r\n").await.unwrap();
+    refused.read_exact(&mut [0; 12]).await.unwrap();
+    server.eventually(|waiting| waiting.evict()).await;
+    until_closed(&mut refused).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn no_probe_is_rejected_while_others_wait() {
+    let limits =
+        ListenerLimits { connections: 1, header_timeout: LONG, idle_timeout: LONG, stalled: 1, is_for_probes: true };
+    let mut server = serve_with(limits);
+    let busy = server.ask("/hold");
+    assert_eq!(server.began.recv().await.unwrap(), "/hold");
+    let probes: Vec<_> = (0..PROBES_PENDING_MAX + 8).map(|n| server.ask(&format!("/{n}"))).collect();
+    server.eventually(|waiting| waiting.pending() == PROBES_PENDING_MAX).await;
+    server.released.notify_one();
+    assert_eq!(bodies(&busy.await.unwrap()), ["/hold 0"]);
+    for (n, probe) in probes.into_iter().enumerate() {
+        assert_eq!(bodies(&probe.await.unwrap()), [format!("/{n} 0")]);
+    }
     server.stop().await;
 }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use prometheus::IntGauge;
 use tokio::sync::Notify;
 
 /// The queue.
@@ -13,7 +14,11 @@ use tokio::sync::Notify;
 pub struct Waiting {
     /// The most connections that may wait at a time.
     limit: usize,
+    /// The number of connections that wait, in this and in other queues.
+    gauge: Option<IntGauge>,
     queue: Mutex<Queue>,
+    /// Notified when a connection without a permit no longer waits for one. One task may wait for it.
+    moved: Notify,
 }
 
 /// Invariants: `by_age` holds at most `limit` entries, and `wanted <= pending`.
@@ -40,7 +45,12 @@ pub struct Place {
 impl Waiting {
     /// Creates a queue of at most `limit` connections; one more evicts the first.
     pub fn new(limit: usize) -> Self {
-        Self { limit: limit.max(1), queue: Mutex::default() }
+        Self { limit: limit.max(1), gauge: None, queue: Mutex::default(), moved: Notify::new() }
+    }
+
+    /// The same, shown by a metric.
+    pub fn shown(limit: usize, gauge: IntGauge) -> Self {
+        Self { gauge: Some(gauge), ..Self::new(limit) }
     }
 
     /// A place for a connection that does not wait yet. `evicted` is notified when the connection must close.
@@ -50,7 +60,7 @@ impl Waiting {
 
     /// Evicts the connection that has waited longest. False if none waits.
     pub fn evict(&self) -> bool {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).evict()
+        self.evict_from(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Evicts a connection for one without a permit: the one that has waited longest, or the next one that begins to
@@ -61,7 +71,7 @@ impl Waiting {
             return None;
         }
         queue.pending += 1;
-        if !queue.evict() {
+        if !self.evict_from(&mut queue) {
             queue.wanted += 1;
         }
         Some(Pending(self.clone()))
@@ -69,7 +79,31 @@ impl Waiting {
 
     /// Whether connections wait for a permit.
     pub fn has_pending(&self) -> bool {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).pending > 0
+        self.pending() > 0
+    }
+
+    /// Waits until fewer than `pending_max` connections wait for a permit.
+    pub async fn await_pending_below(&self, pending_max: usize) {
+        while self.pending() >= pending_max {
+            self.moved.notified().await;
+        }
+    }
+
+    fn evict_from(&self, queue: &mut Queue) -> bool {
+        let Some((_, evicted)) = queue.by_age.pop_first() else { return false };
+        evicted.notify_one();
+        self.show(-1);
+        true
+    }
+
+    fn show(&self, change: i64) {
+        if let Some(gauge) = &self.gauge {
+            gauge.add(change);
+        }
+    }
+
+    pub(super) fn pending(&self) -> usize {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).pending
     }
 }
 
@@ -83,16 +117,8 @@ impl Drop for Pending {
         queue.pending -= 1;
         // A permit may have become free in another way.
         queue.wanted = queue.wanted.min(queue.pending);
-    }
-}
-
-impl Queue {
-    fn evict(&mut self) -> bool {
-        let first = self.by_age.pop_first();
-        first.is_some_and(|(_, evicted)| {
-            evicted.notify_one();
-            true
-        })
+        drop(queue);
+        self.0.moved.notify_one();
     }
 }
 
@@ -104,22 +130,24 @@ impl Place {
         }
         let mut queue = self.waiting.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.by_age.len() >= self.waiting.limit {
-            queue.evict();
+            self.waiting.evict_from(&mut queue);
         }
         let now = queue.next;
         queue.next += 1;
         queue.by_age.insert(now, self.evicted.clone());
+        self.waiting.show(1);
         if queue.wanted > 0 {
             queue.wanted -= 1;
-            queue.evict();
+            self.waiting.evict_from(&mut queue);
         }
         self.since = Some(now);
     }
 
     /// The client made progress.
     pub fn progress(&mut self) {
-        if let Some(since) = self.since.take() {
-            self.waiting.queue.lock().unwrap_or_else(PoisonError::into_inner).by_age.remove(&since);
+        let Some(since) = self.since.take() else { return };
+        if self.waiting.queue.lock().unwrap_or_else(PoisonError::into_inner).by_age.remove(&since).is_some() {
+            self.waiting.show(-1);
         }
     }
 }
@@ -159,7 +187,8 @@ mod tests {
 
     #[test]
     fn the_connection_that_has_waited_longest_is_evicted_first() {
-        let waiting = Arc::new(Waiting::new(3));
+        let gauge = IntGauge::new("waiting", "waiting").unwrap();
+        let waiting = Arc::new(Waiting::shown(3, gauge.clone()));
         let heard: Vec<Arc<Notify>> = std::iter::repeat_with(Arc::default).take(4).collect();
         let mut places: Vec<_> = heard.iter().map(|evicted| waiting.place(evicted.clone())).collect();
         assert!(!waiting.evict(), "none waits");
@@ -172,9 +201,9 @@ mod tests {
         places[1].progress();
         places[1].wait();
         places[3].wait();
-        assert_eq!(waiting.queue.lock().unwrap().by_age.len(), 3, "the limit holds");
+        assert_eq!((waiting.queue.lock().unwrap().by_age.len(), gauge.get()), (3, 3), "the limit holds");
         assert_eq!(heard.iter().map(|evicted| is_evicted(evicted)).collect::<Vec<_>>(), [false, false, true, false]);
         drop(places);
-        assert_eq!(waiting.queue.lock().unwrap().by_age.len(), 0);
+        assert_eq!((waiting.queue.lock().unwrap().by_age.len(), gauge.get()), (0, 0));
     }
 }

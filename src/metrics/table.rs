@@ -79,6 +79,8 @@ table! {
         pub bad_requests: IntCounterVec = "bad_requests_total", "Rejected malformed requests.", ["reason"];
         pub connections_evicted: IntCounter =
             "connections_evicted_total", "Connections closed while they waited for their client, to make room for others.";
+        pub unread_responses: IntGauge =
+            "unread_responses", "Proxied responses that wait for their client to accept more.";
         pub spans_exported: IntCounter = "spans_exported_total", "Spans that the collector accepted.";
         /// The `queue` was full, or the `collector` rejected them.
         pub spans_dropped: IntCounterVec = "spans_dropped_total", "Dropped spans.", ["reason"];

@@ -31,6 +31,9 @@ fn probes_are_answered_despite_hostile_admin_connections() {
         b"GET /livez HTT",
         b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n",
         b"POST /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        // Refused.
+        b"GET /livez\r\n\r\n",
         // Responses that are not read.
         &b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(64),
     ] {
@@ -116,6 +119,7 @@ fn unread_responses_have_a_common_limit() {
     let evicted = || fixture.sidecar.metric("notifications_connections_evicted_total").unwrap();
     eventually_true("those beyond the limit to be closed", || evicted() >= 16.0);
     assert_eq!(evicted(), 16.0, "3 MiB are four answers of 768 KiB");
+    assert_eq!(fixture.sidecar.metric("notifications_unread_responses"), Some(4.0));
     // A client that reads is served meanwhile.
     let mut reads = TcpStream::connect(fixture.sidecar.listen).unwrap();
     reads.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
