@@ -131,6 +131,27 @@ fn hop_by_hop_and_framing_fields_are_not_forwarded() {
 }
 
 #[test]
+fn trailers_are_dropped_and_bodies_end_before_them() {
+    // Responds with the bytes of the body, as they came, in a chunk with a trailer.
+    let upstream = RawUpstream::start(|_, socket| {
+        let (mut body, mut byte) = (Vec::new(), [0]);
+        while !(body.ends_with(b"\r\n\r\n") && body.windows(5).any(|bytes| bytes == b"\r\n0\r\n")) {
+            socket.read_exact(&mut byte).unwrap();
+            body.push(byte[0]);
+        }
+        let body = body.escape_ascii().to_string();
+        let head = "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n";
+        write!(socket, "{head}{:x}\r\n{body}\r\n0\r\nX-Sum: 1\r\n\r\n", body.len()).unwrap();
+    });
+    let fixture = before(&upstream).build();
+    let head = "POST /echo HTTP/1.1\nHost: a\nConnection: close\nTrailer: X-Sum\nTransfer-Encoding: chunked\n\n";
+    let answer = text(&fixture, &format!("{head}2\nok\n0\nX-Sum: 1\n\n"));
+    assert!(answer.contains(r"2\r\nok\r\n0\r\n\r\n"), "the request's trailer: {answer}");
+    assert!(answer.ends_with("\r\n0\r\n\r\n"), "the response's trailer: {answer}");
+    assert!(!answer.to_ascii_lowercase().contains("trailer"), "{answer}");
+}
+
+#[test]
 fn answers_of_two_lengths_are_refused() {
     let answers = vec![
         &b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nok"[..],
