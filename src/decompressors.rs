@@ -1,12 +1,13 @@
-//! Bounds the memory of a batch that librdkafka decompresses by gzip or LZ4. It bounds zstd itself, and Snappy expands
-//! at most to 21 times.
+//! Bounds the memory of a batch that librdkafka decompresses by gzip, LZ4 or Snappy. It bounds zstd itself.
 //!
 //! The linker redirects librdkafka's calls to these functions (`build.rs`). Beyond the limit they report invalid data:
 //! the batch is then one that cannot be read, which is a gap.
 #![allow(unsafe_code)] // The functions are C's.
 
 use std::cell::Cell;
-use std::ffi::{c_int, c_uint, c_ulong, c_void};
+use std::ffi::{c_char, c_int, c_uint, c_ulong, c_void};
+use std::ptr;
+use std::slice;
 
 use sidestream::kafka::decompressed_bytes_max;
 
@@ -59,6 +60,14 @@ unsafe extern "C" {
         source_bytes: *mut usize,
         options: *const c_void,
     ) -> usize;
+    fn __real_rd_kafka_snappy_uncompressed_length(source: *const c_char, bytes: usize, result: *mut usize) -> bool;
+    fn __real_rd_kafka_snappy_java_uncompress(
+        source: *const c_char,
+        bytes: usize,
+        result_bytes: *mut usize,
+        error: *mut c_char,
+        error_bytes: usize,
+    ) -> *mut c_char;
 }
 
 /// librdkafka calls it twice for a batch: first without a buffer for the result, to learn its size.
@@ -105,4 +114,52 @@ unsafe extern "C" fn __wrap_LZ4F_decompress(
         FRAME_BYTES.set(bytes);
         if bytes > decompressed_bytes_max() { GENERIC_ERROR } else { result }
     }
+}
+
+/// librdkafka allocates the size that the data claims.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __wrap_rd_kafka_snappy_uncompressed_length(
+    source: *const c_char,
+    bytes: usize,
+    result: *mut usize,
+) -> bool {
+    // SAFETY: the arguments are those of the caller; `result` returns the size.
+    unsafe { __real_rd_kafka_snappy_uncompressed_length(source, bytes, result) && *result <= decompressed_bytes_max() }
+}
+
+/// The framing of snappy-java: chunks of Snappy, each after its length. librdkafka allocates the sum of their sizes.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __wrap_rd_kafka_snappy_java_uncompress(
+    source: *const c_char,
+    bytes: usize,
+    result_bytes: *mut usize,
+    error: *mut c_char,
+    error_bytes: usize,
+) -> *mut c_char {
+    // SAFETY: the arguments are those of the caller, who logs the error, a text of at most `error_bytes`.
+    unsafe {
+        if framed_bytes(slice::from_raw_parts(source.cast(), bytes)) > decompressed_bytes_max() {
+            if error_bytes > 0 {
+                *error = 0;
+            }
+            return ptr::null_mut();
+        }
+        __real_rd_kafka_snappy_java_uncompress(source, bytes, result_bytes, error, error_bytes)
+    }
+}
+
+/// The size that all chunks claim. librdkafka rejects those that are not whole.
+fn framed_bytes(mut chunks: &[u8]) -> usize {
+    let mut sum = 0_usize;
+    while let Some((length, rest)) = chunks.split_first_chunk() {
+        let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+        let Some((chunk, rest)) = rest.split_at_checked(length) else { break };
+        let mut claimed = 0;
+        // SAFETY: the chunk is alive, and `claimed` takes the size.
+        let is_valid =
+            unsafe { __real_rd_kafka_snappy_uncompressed_length(chunk.as_ptr().cast(), chunk.len(), &raw mut claimed) };
+        sum = sum.saturating_add(if is_valid { claimed } else { 0 });
+        chunks = rest;
+    }
+    sum
 }
