@@ -287,7 +287,9 @@ impl TopicReader {
         match std::mem::replace(&mut self.phase, Phase::Live) {
             Phase::Warming(mut warm) => {
                 self.live_ms = Some(now_ms);
-                let assigned = self.assigned(warm.floors().into(), now_ms, Vec::new());
+                let floors = warm.floors();
+                let unseen = if self.is_new { self.before(&floors) } else { Vec::new() };
+                let assigned = self.assigned(floors.into(), now_ms, unseen);
                 let ends = (0..).zip(self.next().collect::<Vec<_>>());
                 let holes = ends.filter(|(id, end)| warm.pass(*id as usize, *end)).map(|(id, end)| self.hole(id, end));
                 let holes = holes.collect();
@@ -308,6 +310,17 @@ impl TopicReader {
     fn assigned(&self, next: Arc<[i64]>, at_ms: i64, unseen: Vec<GapRange>) -> Feed {
         let (topic, epoch, unseen) = (self.config.name.clone(), self.epoch, unseen.into());
         Feed::Assigned(Assigned { topic, epoch, next, at_ms, unseen })
+    }
+
+    /// What precedes these positions: the open streams of a topic that did not exist before lack it.
+    fn before(&self, floors: &[i64]) -> Vec<GapRange> {
+        let range = |(partition, floor): (i32, &i64)| GapRange {
+            topic: self.config.name.clone(),
+            partition,
+            from: 0,
+            to: *floor - 1,
+        };
+        (0..).zip(floors).filter(|(_, floor)| **floor > 0).map(range).collect()
     }
 
     fn entry(&mut self, record: &Record<'_>) -> Entry {

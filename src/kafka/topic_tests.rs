@@ -195,6 +195,34 @@ fn added_partitions_are_read_from_their_start_and_announced_once_live() {
 }
 
 #[test]
+fn what_a_new_log_lost_before_it_was_known_is_a_gap() {
+    let mut topic = live(&[(0, 1)]);
+    let grown = survey(&mut topic, EPOCH, &[(0, 1), (4, 9)]);
+    assert_eq!((announced(grown.announcement), grown.gaps.len()), (Some((EPOCH, vec![0, 0])), 0));
+    let found = survey_lost(&mut topic, &[(0, 1), (4, 9)], None);
+    assert_eq!((gaps(&found), next(&topic)), (vec![(GapCause::Retention, 1, 0, 3)], vec![0, 4]));
+    let anew = survey(&mut topic, ANEW, &[(2, 3), (0, 0)]);
+    assert_eq!((announced(anew.announcement), anew.assign), (Some((ANEW, vec![0, 0])), Assign::OnNewClient));
+    let found = look(&mut topic, ANEW, &[(2, 3), (0, 0)], true, None);
+    assert_eq!((gaps(&found), next(&topic)), (vec![(GapCause::Retention, 0, 0, 1)], vec![2, 0]));
+}
+
+#[test]
+fn what_precedes_the_window_of_a_new_topic_may_be_new_to_open_streams() {
+    for (is_new, unseen) in [(true, vec![(1, 0, 14)]), (false, Vec::new())] {
+        let mut topic = absent();
+        if is_new {
+            topic.note_missing();
+        }
+        survey(&mut topic, EPOCH, &[(0, 5), (2, 25)]);
+        let Some((Feed::Assigned(assigned), ..)) = topic.finish_warm_up(LIVE_MS) else { panic!() };
+        assert_eq!(*assigned.next, [0, 15]);
+        let ranges: Vec<_> = assigned.unseen.iter().map(|range| (range.partition, range.from, range.to)).collect();
+        assert_eq!(ranges, unseen);
+    }
+}
+
+#[test]
 fn a_log_that_lost_its_start_is_a_gap_up_to_it() {
     let mut topic = live(&[(0, 5), (0, 5)]);
     take(&mut topic, 0, 4);
@@ -249,7 +277,7 @@ fn a_topic_made_anew_is_read_from_its_first_record() {
     // Longer than what was read of the old one, with fewer partitions.
     let change = survey(&mut topic, ANEW, &[(3, 100)]);
     assert_eq!((gaps(&change), change.assign), (vec![], Assign::OnNewClient), "the epoch shows what is lost");
-    assert_eq!(announced(change.announcement), Some((ANEW, vec![3])));
+    assert_eq!(announced(change.announcement), Some((ANEW, vec![0])));
     assert_eq!(take(&mut topic, 0, 3), 1);
     let stale = survey(&mut topic, EPOCH, &[(0, 5), (0, 5)]);
     assert_eq!((stale.assign, next(&topic)), (Assign::Again, vec![4, 0]), "UUIDs do not come back");
@@ -351,14 +379,14 @@ fn a_new_partition_that_answers_late_is_read_from_its_first_record() {
     assert_eq!(announced(grown.announcement), Some((EPOCH, vec![0, 0, UNKNOWN_POSITION])));
     let found = LogEnds { at: Some(70), ..ends(3, 90) };
     let change = look_at(&mut topic, EPOCH, &[None, None, Some(found)], false, None);
-    assert_eq!(announced(change.announcement), Some((EPOCH, vec![0, 0, 3])));
+    assert_eq!(announced(change.announcement), Some((EPOCH, vec![0, 0, 0])));
 
     let mut new = absent();
     new.note_missing();
     look_at(&mut new, EPOCH, &[Some(ends(0, 0)), None], false, None);
     new.finish_warm_up(LIVE_MS).unwrap();
     let change = look_at(&mut new, EPOCH, &[None, Some(found)], false, None);
-    assert_eq!(announced(change.announcement), Some((EPOCH, vec![0, 3])));
+    assert_eq!(announced(change.announcement), Some((EPOCH, vec![0, 0])));
 }
 
 #[test]

@@ -148,7 +148,7 @@ impl TopicReader {
         // Without epochs, gaps report the loss.
         let gaps = if is_told { Vec::new() } else { self.beyond(seen) };
         self.epoch = seen.described.epoch;
-        self.partitions = seen.logs.iter().map(|(_, ends)| Partition::new(ends.low, ends.high)).collect();
+        self.partitions = seen.logs.iter().map(|(_, ends)| Partition::new(self.first(ends), ends.high)).collect();
         Change { gaps, announcement: self.announcement(seen.at_ms, Vec::new()), assign: Assign::OnNewClient }
     }
 
@@ -199,18 +199,24 @@ impl TopicReader {
     /// are to receive what came since.
     fn late_start(&self, id: i32, ends: &LogEnds) -> i64 {
         match ends.at {
-            _ if self.partition(id).is_some_and(|partition| partition.is_new) => ends.low,
+            _ if self.partition(id).is_some_and(|partition| partition.is_new) => self.first(ends),
             Some(at) if self.is_live() => at.clamp(ends.low, ends.high.max(ends.low)),
             _ => self.start(ends.low, ends.high),
         }
+    }
+
+    /// Where a new log is read from. Open streams lack its first records if these are deleted already: the client loses
+    /// the position before them, and they become a gap.
+    fn first(&self, ends: &LogEnds) -> i64 {
+        if self.is_live() { 0 } else { ends.low }
     }
 
     /// Adds new partitions. Their records are new, so they are read from the start of their logs.
     fn grow(&mut self, seen: &Seen) -> bool {
         let have = self.partitions.len();
         for id in (0..seen.described.partitions).skip(have) {
-            let partition =
-                seen.log(id).map_or_else(|| Partition::unknown(true), |ends| Partition::new(ends.low, ends.high));
+            let start = |ends: LogEnds| Partition::new(self.first(&ends), ends.high);
+            let partition = seen.log(id).map_or_else(|| Partition::unknown(true), start);
             if let Phase::Warming(warm) = &mut self.phase {
                 warm.add_partition(partition.next);
             }
