@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use crate::access::{Authority, Binding, Criterion, Principal, Rule, Selector, Source, Wanted};
 use crate::admission::{Admitted, NoSlot, Slot, Slots};
 use crate::codec::http::Handshake;
-use crate::event::{Entry, Event, EventId, Frames, GapCause, GapRange, Topic};
+use crate::event::{Entry, Epoch, Event, EventId, Frames, GapCause, GapRange, Topic};
 use crate::hub::window::place;
-use crate::hub::{Asker, Log, Lookup, Page, Place, ReplayLimits};
+use crate::hub::{Asker, Log, Lookup, OffsetsAt, Page, Place, ReplayLimits};
 use crate::route::{
     Admission, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, Overflow, QueueLimits, Stream,
     StreamRoute, TokenSources, Transport, WebSocketFrames, WebSocketLimits,
@@ -174,6 +174,9 @@ pub(crate) struct FakeLog {
     pub(crate) low: i64,
     /// The end of every partition.
     pub(crate) high: i64,
+    /// The epoch of every topic, and its number of partitions.
+    pub(crate) epoch: Epoch,
+    pub(crate) partitions: i32,
     pub(crate) asked: Mutex<HashSet<String>>,
     /// The chunks that were returned.
     pub(crate) found: Mutex<Vec<Arc<Page>>>,
@@ -182,7 +185,8 @@ pub(crate) struct FakeLog {
 impl FakeLog {
     pub(crate) fn new(entries: Vec<Entry>, page_entries: usize) -> Self {
         let limits = ReplayLimits { events: 1000, bytes: 1 << 20, time: Duration::from_secs(10) };
-        Self { entries, page_entries, limits, low: 0, high: i64::MAX, asked: Mutex::default(), found: Mutex::default() }
+        let (asked, found) = Default::default();
+        Self { entries, page_entries, limits, low: 0, high: i64::MAX, epoch: 0, partitions: 3, asked, found }
     }
 
     pub(crate) fn read(&self, wanted: &Place) -> Page {
@@ -233,16 +237,16 @@ impl Log for FakeLog {
     }
 
     /// The time of an event equals its offset.
-    fn offsets_at(&self, topic: &Topic, ms: i64, _: Asker) -> Lookup<Arc<[i64]>> {
+    fn offsets_at(&self, topic: &Topic, ms: i64, _: Asker) -> Lookup<OffsetsAt> {
         if !self.is_known(format!("{topic} at {ms}")) {
             return Lookup::Asked;
         }
-        let offsets = (0..3).map(|partition| {
+        let offsets = (0..self.partitions).map(|partition| {
             let mut places = self.entries.iter().map(place);
             let found = places.find(|(t, p, last)| (*t, *p) == (topic, partition) && *last >= ms);
             found.map_or(i64::MAX, |(_, _, last)| last)
         });
-        Lookup::Found(offsets.collect())
+        Lookup::Found(OffsetsAt { epoch: self.epoch, offsets: offsets.collect() })
     }
 
     fn limits(&self) -> ReplayLimits {

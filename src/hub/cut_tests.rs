@@ -183,12 +183,12 @@ fn a_cursor_shows_that_markers_followed_its_event() {
     let mut plan = other.plan_before(
         &stream,
         &seen,
-        Ends { known: std::slice::from_ref(&end), may_follow: false },
+        Ends { known: std::slice::from_ref(&end), ..Ends::default() },
         &NoLog.limits(),
     );
     assert_eq!((reported(&plan.gaps), rest(&other, &stream, &mut plan)), (vec![], vec![6]));
     let later = Cursor { id: "a:0:8".parse().unwrap(), ..seen };
-    let plan = other.plan_before(&stream, &later, Ends { known: &[end], may_follow: false }, &NoLog.limits());
+    let plan = other.plan_before(&stream, &later, Ends { known: &[end], ..Ends::default() }, &NoLog.limits());
     assert_eq!(reported(&plan.gaps), [(GapCause::Truncated, 7, 9)], "it had an event beyond");
 }
 

@@ -22,6 +22,8 @@ pub struct Ends<'a> {
     pub known: &'a [LogEnd],
     /// Whether other partitions may end before it as well: the replay waits for those. Else they do.
     pub may_follow: bool,
+    /// Whether partitions that are unknown here may exist: the replay waits for those. Else they do not.
+    pub has_unknown: bool,
 }
 
 /// The positions of a client that are ahead of this process.
@@ -31,11 +33,22 @@ pub struct Ahead {
     pub places: Vec<Place>,
     /// Topics with partitions that are unknown here, and their least number of partitions.
     pub unknown: Vec<(Topic, usize)>,
+    /// Topics with another epoch than the one that is read here: which of the two topics replaced the other is not
+    /// known.
+    pub others: Vec<OtherEpoch>,
+}
+
+/// A topic with another epoch in a position than the one that is read here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherEpoch {
+    pub topic: Topic,
+    /// The epoch that is read here.
+    pub here: Epoch,
 }
 
 impl Ahead {
     pub fn is_nothing(&self) -> bool {
-        self.places.is_empty() && self.unknown.is_empty()
+        self.places.is_empty() && self.unknown.is_empty() && self.others.is_empty()
     }
 
     pub(super) fn look(&mut self, topic: &Topic, window: Option<&TopicWindow>, n: usize, position: i64) {

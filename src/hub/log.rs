@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ends::OtherEpoch;
 use super::window::is_other;
 use crate::event::{Entry, Epoch, Topic};
 
@@ -78,6 +79,32 @@ pub struct ReplayLimits {
     pub time: Duration,
 }
 
+/// The offsets of a time in the partitions of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OffsetsAt {
+    /// The epoch of the topic as a broker described it when the offsets were requested; 0 if unknown.
+    pub epoch: Epoch,
+    /// One per partition that the topic had then; none if it did not exist.
+    pub offsets: Arc<[i64]>,
+}
+
+impl OffsetsAt {
+    /// Of a topic whose epoch is not known.
+    pub fn new(offsets: impl Into<Arc<[i64]>>) -> Self {
+        Self { epoch: 0, offsets: offsets.into() }
+    }
+
+    /// Whether they may be those of a topic with this epoch.
+    pub fn is_of(&self, epoch: Epoch) -> bool {
+        !is_other(self.epoch, epoch)
+    }
+
+    /// Whether a topic that is read here still exists, although a position names another one.
+    pub fn confirms(&self, other: &OtherEpoch) -> bool {
+        !self.offsets.is_empty() && self.is_of(other.here)
+    }
+}
+
 /// Replaces an offset if the log has no record as late as the requested time.
 pub const NO_OFFSET: i64 = i64::MAX;
 
@@ -88,9 +115,8 @@ pub trait Log: Debug + Send + Sync {
 
     /// The first offset of each partition at or after a time, in milliseconds since the Unix epoch; [`NO_OFFSET`] if
     /// there is none yet, [`UNKNOWN_POSITION`](crate::event::UNKNOWN_POSITION) if the partition's leader does not
-    /// respond. There is one per partition that the topic had when the brokers responded. A topic that does not exist
-    /// has none.
-    fn offsets_at(&self, topic: &Topic, ms: i64, asker: Asker) -> Lookup<Arc<[i64]>>;
+    /// respond.
+    fn offsets_at(&self, topic: &Topic, ms: i64, asker: Asker) -> Lookup<OffsetsAt>;
 
     /// Whether offsets can be looked up by time. A broker without a time index responds that no record is as late as
     /// the requested time.
@@ -110,7 +136,7 @@ impl Log for NoLog {
         Lookup::Busy
     }
 
-    fn offsets_at(&self, _: &Topic, _: i64, _: Asker) -> Lookup<Arc<[i64]>> {
+    fn offsets_at(&self, _: &Topic, _: i64, _: Asker) -> Lookup<OffsetsAt> {
         Lookup::Busy
     }
 

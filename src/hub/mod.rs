@@ -19,10 +19,10 @@ mod unread;
 mod unread_tests;
 pub mod window;
 
-pub use ends::{Ahead, Ends, LogEnd};
+pub use ends::{Ahead, Ends, LogEnd, OtherEpoch};
 pub use index::{Index, Subscriber};
-pub use log::{Asker, Log, Lookup, NO_OFFSET, NoLog, Page, Place, ReplayLimits};
+pub use log::{Asker, Log, Lookup, NO_OFFSET, NoLog, OffsetsAt, Page, Place, ReplayLimits};
 pub use queue::{COALESCED_EVENTS_MAX, Pushed, Queue};
 pub use replay::{Replay, cut};
-pub use resume::{Plan, TimeStart};
+pub use resume::{Plan, TimeStart, is_whole};
 pub use window::{Hub, Seq, WindowLimits, after, last_id};

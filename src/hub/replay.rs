@@ -234,11 +234,10 @@ impl Replay {
                 }
             }
             let start = window.start().next;
-            let known = self.positions.0[n].next.len().min(start.len());
-            if known < start.len() {
+            if self.positions.0[n].next.len() < start.len() {
                 self.positions.change().0[n].next.resize(start.len(), 0);
             }
-            order.next.extend_from_slice(&start[known..]);
+            order.next.extend(start.iter().skip(order.next.len()).collect::<Vec<_>>());
             order.next.iter_mut().zip(&start).for_each(|(order, base)| *order = (*order).max(*base));
             for (partition, end) in window.next.iter().enumerate() {
                 let lane = (n, partition);

@@ -11,7 +11,7 @@ use crate::event::{Entry, EventId, Gap, GapCause, GapRange, Topic, UNKNOWN_POSIT
 use crate::route::Stream;
 
 use super::by_time::{self, ByTime};
-use super::ends::{Ahead, Ends, LogEnd};
+use super::ends::{Ahead, Ends, LogEnd, OtherEpoch};
 use super::log::{Place, ReplayLimits};
 use super::replay::Replay;
 use super::window::{Hub, Seq, TopicWindow, is_other, rest_of_log};
@@ -65,7 +65,7 @@ impl Hub {
     /// the client.
     fn pass_markers_again(&self, stream: &Stream, seen: &mut Positions, last: &EventId, ends: &[LogEnd]) {
         let Some(n) = stream.topics.iter().position(|topic| *topic == last.topic) else { return };
-        let epoch = self.topic(&last.topic).map_or(0, |window| window.epoch);
+        let epoch = self.epoch(&last.topic);
         let Some(next) = seen.0[n].next.get_mut(last.partition as usize) else { return };
         let is_between = |end: &LogEnd| {
             let is_same = (&end.topic, end.partition) == (&last.topic, last.partition) && !is_other(end.epoch, epoch);
@@ -89,9 +89,12 @@ impl Hub {
         match cursor.opaque.as_ref().and_then(|opaque| Positions::decode(opaque, &stream.topics)) {
             Some(seen) => {
                 for (topic, seen) in stream.topics.iter().zip(&seen.0) {
-                    let is_anew = is_other(seen.epoch, self.topic(topic).map_or(0, |window| window.epoch));
-                    for (n, position) in seen.next.iter().enumerate().filter(|_| !is_anew) {
-                        ahead.look(topic, self.topic(topic), n, *position);
+                    let here = self.epoch(topic);
+                    if !is_other(seen.epoch, here) {
+                        let positions = seen.next.iter().enumerate();
+                        positions.for_each(|(n, position)| ahead.look(topic, self.topic(topic), n, *position));
+                    } else if !self.topic(topic).is_some_and(|window| window.replaced(seen.epoch)) {
+                        ahead.others.push(OtherEpoch { topic: topic.clone(), here });
                     }
                 }
             }
@@ -155,7 +158,8 @@ impl Hub {
     }
 
     fn plan_exact(&self, stream: &Stream, mut seen: Positions, ends: Ends<'_>, limits: &ReplayLimits) -> Plan {
-        let mut losses = Losses { are_ends_open: ends.may_follow, ..Losses::default() };
+        let (are_ends_open, has_unknown) = (ends.may_follow, ends.has_unknown);
+        let mut losses = Losses { are_ends_open, has_unknown, ..Losses::default() };
         for (topic, seen) in stream.topics.iter().zip(&mut seen.0) {
             match self.topic(topic) {
                 Some(window) => {
@@ -166,6 +170,7 @@ impl Hub {
                     );
                     losses.enter(window, topic, seen, limits.events > 0);
                 }
+                None if has_unknown => {}
                 None => {
                     let all = std::mem::take(&mut seen.next);
                     all.iter().enumerate().for_each(|(n, position)| losses.truncated(topic, n, 0, *position));
@@ -192,7 +197,13 @@ impl Hub {
             return Plan { gaps: Vec::new(), replay: self.replay_after(stream, seq) };
         }
         let mut positions = replay.positions.into_positions();
-        positions.0[topic_index].next[partition] = id.offset + 1;
+        let seen = &mut positions.0[topic_index].next;
+        if is_whole(stream, id) || window.base[partition] > id.offset + 1 {
+            // What has left the window of another partition may be new to the client.
+            let unseen = seen.iter_mut().enumerate().filter(|(_, next)| is_offset(**next));
+            unseen.for_each(|(n, next)| *next = window.first_unseen(n));
+        }
+        seen[partition] = id.offset + 1;
         self.plan_exact(stream, positions, ends, limits)
     }
 
@@ -226,7 +237,18 @@ impl Hub {
     }
 }
 
+/// Whether an event id alone may be a whole position: the stream may have had one partition when it was sent.
+pub fn is_whole(stream: &Stream, id: &EventId) -> bool {
+    stream.topics.len() == 1 && id.partition == 0
+}
+
 impl TopicWindow {
+    /// The first offset of a partition that a client may lack that received nothing of it: streams began with the first
+    /// one that was read if the partition was added meanwhile.
+    fn first_unseen(&self, partition: usize) -> i64 {
+        if self.late(partition).is_some() { self.from[partition] } else { 0 }
+    }
+
     /// Where replay starts in a partition, at the latest, after an event that is not older than a time. If the
     /// partition may have been read later than the event, it starts where it was read first: streams that had sent the
     /// event were open then.
@@ -248,6 +270,8 @@ pub(super) struct Losses {
     pub(super) unavailable: Vec<GapRange>,
     /// Whether positions that are ahead of the window may be reached.
     pub(super) are_ends_open: bool,
+    /// Whether partitions that are unknown here may exist.
+    pub(super) has_unknown: bool,
 }
 
 impl Losses {
@@ -272,13 +296,11 @@ impl Losses {
             return;
         }
         let partitions = window.next.len();
-        for (partition, position) in seen.next.iter().enumerate().skip(partitions) {
-            self.truncated(topic, partition, 0, *position);
+        if !self.has_unknown {
+            self.missing(topic, seen, partitions);
         }
-        seen.next.truncate(partitions);
-        seen.next.shrink_to_fit();
         seen.epoch = window.epoch;
-        for (partition, position) in seen.next.iter_mut().enumerate() {
+        for (partition, position) in seen.next.iter_mut().enumerate().take(partitions) {
             let (base, next) = (window.base[partition], window.next[partition]);
             if next == UNKNOWN_POSITION {
                 continue;
@@ -321,6 +343,15 @@ impl Losses {
         if next > 0 {
             self.unavailable.push(range(topic, partition, 0, next - 1));
         }
+    }
+
+    /// Records that the topic has only this many partitions.
+    pub(super) fn missing(&mut self, topic: &Topic, seen: &mut TopicPosition, partitions: usize) {
+        for (partition, position) in seen.next.iter().enumerate().skip(partitions) {
+            self.truncated(topic, partition, 0, *position);
+        }
+        seen.next.truncate(partitions);
+        seen.next.shrink_to_fit();
     }
 
     pub(super) fn truncated(&mut self, topic: &Topic, partition: usize, next: i64, position: i64) {

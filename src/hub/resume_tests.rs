@@ -428,10 +428,10 @@ fn records_beyond_the_replay_limit_become_a_gap() {
     fake_log.limits.events = 8;
     let nothing_seen = hub.plan(&stream, &"a:0:-1".parse().unwrap(), &fake_log.limits);
     assert_eq!(nothing_seen.gaps[0].cause, GapCause::ReplayLimit);
-    // Twelve events precede the window, of which the newest eight are read.
-    assert_eq!(nothing_seen.gaps[0].ranges, [range(&"a".into(), 0, 0, 3)]);
+    // Twelve events of one partition precede the window, and two of the other one: each has half of the limit.
+    assert_eq!(nothing_seen.gaps[0].ranges, [range(&"a".into(), 0, 0, 7)]);
     let got = replay_all(&mut hub, &stream, nothing_seen, &fake_log, |_| {});
-    assert_eq!(got.len(), 4 + 8 + 2, "{got:?}");
+    assert_eq!(got.len(), 8 + 4 + 4, "{got:?}");
 }
 
 #[test]
@@ -449,10 +449,8 @@ fn partitions_that_came_after_the_cursor_are_read_from_their_start() {
         hub.append(entry);
     });
     let fake_log = FakeLog::new(entries, 2);
-    // There was one partition, so the cursor is a bare id: other partitions start with the window.
-    assert_eq!(cursor.opaque, None);
-    let opaque = Positions(vec![TopicPosition { epoch: 3, next: vec![0] }]);
-    let plan = hub.plan_exact(&stream, opaque, Ends::default(), &fake_log.limits);
+    assert_eq!(cursor.opaque, None, "there was one partition");
+    let plan = hub.plan(&stream, &cursor, &fake_log.limits);
     let got = replay_all(&mut hub, &stream, plan, &fake_log, |_| {});
     assert_eq!(got, ["a:1:0", "a:1:1", "a:1:2", "a:1:3", "a:0:0"]);
 }
@@ -480,6 +478,55 @@ fn without_a_log_the_evicted_start_of_an_added_partition_or_a_recreated_topic_is
         [GapCause::TopicRecreated, GapCause::Retention]
     );
     assert_eq!(recreated[1].ranges, evicted);
+}
+
+/// The stream may have had one partition when the id was sent.
+#[test]
+fn without_a_log_an_event_id_reports_what_has_left_the_windows_of_the_other_partitions() {
+    let stream = stream(1, &["a"]);
+    let mut hub = Hub::new([("a".into(), WindowLimits { events: 3, bytes: usize::MAX })]);
+    hub.assign(&Assigned::new("a", 0, [0]));
+    hub.go_live(&["a".into()]);
+    let append = |hub: &mut Hub, ids: &[(i32, i64)]| {
+        for (partition, offset) in ids {
+            hub.append(&Entry::Event(event("a", *partition, *offset, &[])));
+        }
+    };
+    append(&mut hub, &[(0, 0)]);
+    hub.assign(&Assigned::new("a", 0, [1, 5, UNKNOWN_POSITION]));
+    append(&mut hub, &[(1, 5), (1, 6), (0, 1)]);
+    assert_eq!(resume(&hub, &stream, "a:0:0"), (Vec::new(), ids_of(&[(1, 5), (1, 6), (0, 1)])));
+    append(&mut hub, &[(1, 7)]);
+    let late = plan(&hub, &stream, "a:0:0");
+    assert_eq!(late.gaps[0].cause, GapCause::Retention);
+    assert_eq!(lost(&late.gaps), ["a:1:5"], "streams began with the first offset that was read");
+    assert_eq!(ids(&hub, &stream, late), ids_of(&[(1, 6), (0, 1), (1, 7)]));
+    // The id of another partition than the first one was not alone; its event is in the window.
+    assert_eq!(resume(&hub, &stream, "a:1:6"), (Vec::new(), ids_of(&[(0, 1), (1, 7)])));
+    append(&mut hub, &[(0, 2), (0, 3)]);
+    assert_eq!(lost(&plan(&hub, &stream, "a:1:5").gaps), ["a:0:0", "a:0:1", "a:1:6"], "it is not");
+}
+
+fn ids_of(ids: &[(i32, i64)]) -> Vec<String> {
+    ids.iter().map(|(partition, offset)| format!("a:{partition}:{offset}")).collect()
+}
+
+#[test]
+fn which_of_two_topics_replaced_the_other_is_known_only_of_those_that_were_read() {
+    let stream = stream(1, &["a"]);
+    let mut hub = hub(9);
+    for epoch in 1..=3 {
+        hub.assign(&Assigned::new("a", epoch, [0]));
+    }
+    let others = |hub: &Hub, epoch| {
+        let seen = Positions(vec![TopicPosition { epoch, next: vec![0, 2] }]);
+        hub.ahead(&stream, &seen.cursor(&stream.topics, "a:1:1".parse().unwrap())).others
+    };
+    assert!((0..=2).all(|epoch| others(&hub, epoch).is_empty()), "their logs were deleted");
+    assert_eq!(others(&hub, 4), [OtherEpoch { topic: "a".into(), here: 3 }]);
+    (5..50).for_each(|epoch| drop(hub.assign(&Assigned::new("a", epoch, [0]))));
+    assert!(others(&hub, 48).is_empty());
+    assert_eq!(others(&hub, 1).len(), 1, "few are remembered");
 }
 
 #[test]

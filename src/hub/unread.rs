@@ -15,7 +15,10 @@ impl Replay {
     pub(super) fn note_unread(&mut self, hub: &Hub, stream: &Stream) {
         let (mut lanes, mut times) = (Vec::new(), Vec::new());
         for (n, (topic, seen)) in stream.topics.iter().zip(&self.positions.0).enumerate() {
-            let Some(window) = hub.topic(topic) else { continue };
+            let window = hub.topic(topic);
+            let known = window.map_or(0, |window| window.next.len());
+            self.unread.extend((known..seen.next.len()).map(|partition| (n, partition)));
+            let Some(window) = window else { continue };
             for (partition, (position, next)) in seen.next.iter().zip(&window.next).enumerate() {
                 match time_of(*position) {
                     // It stands where live streams stand, or stood.
@@ -44,6 +47,29 @@ impl Replay {
             window.next.get(lane.1).filter(|next| is_offset(**next) && position > **next).map(|_| place)
         };
         self.unread.iter().filter_map(place).collect()
+    }
+
+    /// The topics with partitions in the client's position that are unknown here, by their indexes in the stream, and
+    /// their least number of partitions. Whether they exist is not known.
+    pub fn unknown(&self, hub: &Hub, stream: &Stream) -> Vec<(usize, usize)> {
+        let topics = stream.topics.iter().zip(&self.positions.0).enumerate();
+        let unknown = topics.filter_map(|(n, (topic, seen))| {
+            let known = hub.topic(topic).map_or(0, |window| window.next.len());
+            let last = seen.next.iter().rposition(|position| *position > 0)?;
+            (last >= known).then_some((n, last + 1))
+        });
+        unknown.collect()
+    }
+
+    /// Notes that a topic has only this many partitions. Returns a gap for what the client has received of others.
+    pub fn end_unknown(&mut self, hub: &Hub, stream: &Stream, topic: usize, partitions: usize) -> Vec<Gap> {
+        let mut losses = Losses::default();
+        let known = hub.topic(&stream.topics[topic]).map_or(0, |window| window.next.len());
+        if let Some(seen) = self.positions.change().0.get_mut(topic) {
+            losses.missing(&stream.topics[topic], seen, partitions.max(known));
+        }
+        self.unread.retain(|lane| lane.0 != topic || lane.1 < partitions.max(known));
+        losses.into_gaps()
     }
 
     /// Notes that a log ends before the client's position. The position moves to the end once the log is read up to it.
@@ -102,6 +128,7 @@ impl Replay {
         });
         self.by_time.is_some()
             || !self.ahead(hub, stream).is_empty()
+            || !self.unknown(hub, stream).is_empty()
             || lanes.any(|(next, position, unread)| {
                 next == UNKNOWN_POSITION && !(unread..=UNKNOWN_POSITION).contains(&position)
             })

@@ -138,7 +138,9 @@ fn who_is_ahead_waits_in_that_partition_only() {
     let (mut hub, stream) = hub([5, 2], FIRST_MS);
     let seen = Positions(vec![TopicPosition { epoch: 7, next: vec![5, 4] }]);
     let cursor = seen.cursor(&stream.topics, "a:0:4".parse().unwrap());
-    let plan = |hub: &Hub, may_follow| hub.plan_before(&stream, &cursor, Ends { known: &[], may_follow }, &LIMITS);
+    let plan = |hub: &Hub, may_follow| {
+        hub.plan_before(&stream, &cursor, Ends { known: &[], may_follow, ..Ends::default() }, &LIMITS)
+    };
     assert_eq!(ranges(&plan(&hub, false).gaps), [("truncated", 2, 3)]);
     let mut replay = plan(&hub, true).replay;
     append(&mut hub, 0, 5);
@@ -159,7 +161,8 @@ fn a_lost_end_without_events_is_no_gap() {
     let (hub, stream) = hub([5, 2], FIRST_MS);
     let seen = Positions(vec![TopicPosition { epoch: 7, next: vec![5, 4] }]);
     let cursor = seen.cursor(&stream.topics, "a:1:1".parse().unwrap());
-    let mut replay = hub.plan_before(&stream, &cursor, Ends { known: &[], may_follow: true }, &LIMITS).replay;
+    let mut replay =
+        hub.plan_before(&stream, &cursor, Ends { known: &[], may_follow: true, ..Ends::default() }, &LIMITS).replay;
     let end = LogEnd { topic: "a".into(), partition: 1, epoch: 7, end: 2 };
     replay.note_end(&stream, &end);
     assert!(replay.lost(&hub, &stream).is_empty());

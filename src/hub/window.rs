@@ -20,6 +20,10 @@ use super::standing::Lane;
 /// The position of an entry in hub order: a counter across all topics.
 pub type Seq = u64;
 
+/// The most remembered predecessors of a topic. The position of a client of an older one is examined like one of an
+/// unknown topic.
+const FORMER_MAX: usize = 16;
+
 /// The size of a topic's replay window; the limit that is reached first applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowLimits {
@@ -50,6 +54,8 @@ pub(super) struct TopicWindow {
     limits: WindowLimits,
     /// The epoch of the topic that the entries belong to.
     pub(super) epoch: Epoch,
+    /// The epochs of its deleted predecessors, the newest first. At most [`FORMER_MAX`].
+    former: VecDeque<Epoch>,
     /// Per partition: the next offset before the window's first entry, and the one after its last entry, or
     /// [`UNKNOWN_POSITION`] while the partition is not read.
     pub(super) base: Vec<i64>,
@@ -91,7 +97,14 @@ impl Hub {
         if !is_anew && window.is_continued_by(next) {
             window.add(next, *at_ms, unseen);
         } else {
+            let mut former = std::mem::take(&mut window.former);
+            if is_anew {
+                former.retain(|known| *known != epoch);
+                former.truncate(FORMER_MAX - 1);
+                former.push_front(window.epoch);
+            }
             *window = TopicWindow {
+                former,
                 base: next.to_vec(),
                 next: next.to_vec(),
                 from: next.to_vec(),
@@ -236,6 +249,11 @@ impl Hub {
         self.topics.get(topic)
     }
 
+    /// The epoch of a topic that is read; 0 if unknown.
+    pub fn epoch(&self, topic: &Topic) -> Epoch {
+        self.topic(topic).map_or(0, |window| window.epoch)
+    }
+
     /// The position of a partition before the window's first entry.
     pub(super) fn base_of(&self, stream: &Stream, (topic, n): Lane) -> Option<i64> {
         self.topic(stream.topics.get(topic)?)?.base.get(n).copied()
@@ -261,9 +279,10 @@ impl Hub {
 impl TopicWindow {
     fn new(limits: WindowLimits) -> Self {
         let (base, next, from, late) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (entries, cuts) = (VecDeque::new(), VecDeque::new());
+        let (entries, former, cuts) = Default::default();
         Self {
             entries,
+            former,
             bytes: 0,
             limits,
             epoch: 0,
@@ -277,6 +296,11 @@ impl TopicWindow {
             cuts,
             moved: None,
         }
+    }
+
+    /// Whether the topic replaced one with this epoch.
+    pub(super) fn replaced(&self, epoch: Epoch) -> bool {
+        self.former.contains(&epoch)
     }
 
     /// Whether these positions are those of this window, with partitions that are added or become known.

@@ -130,6 +130,13 @@ pub(super) struct Description {
     pub(super) leaders: Vec<Option<i32>>,
 }
 
+impl Description {
+    /// Of a topic that does not exist.
+    pub(super) fn missing() -> Self {
+        Self { described: Described { epoch: 0, partitions: 0 }, leaders: Vec::new() }
+    }
+}
+
 /// The description of one topic.
 pub(super) type DescribedOrNot = Result<Description, RDKafkaErrorCode>;
 

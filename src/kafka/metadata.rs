@@ -1,5 +1,5 @@
-//! Requests a topic's metadata from any broker. librdkafka has only a blocking function for that, so a temporary thread
-//! waits for the response.
+//! Requests the id of any broker, which other requests need. librdkafka has only a blocking function for that, so a
+//! temporary thread waits for the response.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
@@ -8,22 +8,12 @@ use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::metadata::MetadataPartition;
 
 use super::client::Client;
 use crate::event::Topic;
 
-/// The response of a broker.
-#[derive(Clone, Debug)]
-pub(super) struct Metadata {
-    /// The broker's id.
-    pub(super) broker: i32,
-    /// The leader of each partition, if it has one. Empty if the topic does not exist.
-    pub(super) leaders: Vec<Option<i32>>,
-}
-
 /// A request in progress. Dropping it cancels it.
-pub(super) struct Asking(Receiver<Result<Metadata, KafkaError>>);
+pub(super) struct Asking(Receiver<Result<i32, KafkaError>>);
 
 /// Sends the request to a connected broker, or the first one that connects within `limit`.
 pub(super) fn ask(client: &Arc<Client>, topic: &Topic, limit: Duration) -> Asking {
@@ -42,7 +32,7 @@ pub(super) fn ask(client: &Arc<Client>, topic: &Topic, limit: Duration) -> Askin
 
 impl Asking {
     /// The response or its error, if it has arrived. Does not block.
-    pub(super) fn answer(&self) -> Option<Result<Metadata, KafkaError>> {
+    pub(super) fn answer(&self) -> Option<Result<i32, KafkaError>> {
         match self.0.try_recv() {
             Ok(answer) => Some(answer),
             Err(TryRecvError::Empty) => None,
@@ -54,25 +44,7 @@ impl Asking {
     }
 }
 
-fn fetch(client: &Client, topic: &Topic, limit: Duration) -> Result<Metadata, KafkaError> {
-    let metadata = client.fetch_metadata(Some(topic), limit)?;
-    let broker = metadata.orig_broker_id();
-    let found = metadata.topics().iter().find(|found| found.name() == &**topic);
-    match found.map(|found| (found.error().map(RDKafkaErrorCode::from), found.partitions())) {
-        Some((None, partitions)) => Ok(Metadata { broker, leaders: leaders(partitions) }),
-        None | Some((Some(RDKafkaErrorCode::UnknownTopicOrPartition), _)) => {
-            Ok(Metadata { broker, leaders: Vec::new() })
-        }
-        Some((Some(code), _)) => Err(KafkaError::MetadataFetch(code)),
-    }
-}
-
-fn leaders(partitions: &[MetadataPartition]) -> Vec<Option<i32>> {
-    let mut leaders = vec![None; partitions.len()];
-    for partition in partitions {
-        if let Some(known) = usize::try_from(partition.id()).ok().and_then(|id| leaders.get_mut(id)) {
-            *known = Some(partition.leader()).filter(|leader| *leader >= 0);
-        }
-    }
-    leaders
+/// The id of the broker that responds about this topic.
+fn fetch(client: &Client, topic: &Topic, limit: Duration) -> Result<i32, KafkaError> {
+    Ok(client.fetch_metadata(Some(topic), limit)?.orig_broker_id())
 }

@@ -147,7 +147,7 @@ impl Survey {
             Stage::Broker(question) => match question.answer().transpose()? {
                 None => self.stage = Stage::Broker(question),
                 // Still due, so that the survey begins with the next step.
-                Some(metadata) => self.connected(vec![metadata.broker]),
+                Some(broker) => self.connected(vec![broker]),
             },
             Stage::Topics(question) => match question.answer().transpose()? {
                 None => self.stage = Stage::Topics(question),

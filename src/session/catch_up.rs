@@ -10,7 +10,7 @@ use crate::event::{Entry, Event, EventId, Gap, GapCause};
 use crate::hub::{Hub, Page, Replay, last_id};
 
 use super::log_reading::{Looked, Reading, STEP_WAIT, look_up};
-use super::{Progress, Session, Subscription, WriterContext};
+use super::{Now, Progress, Session, Subscription, WriterContext};
 
 /// The most replayed events in a queue before the replay pauses.
 const REPLAY_EVENTS_AHEAD: usize = 64;
@@ -27,6 +27,8 @@ pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Replaying {
     pub(super) replay: Replay,
+    /// When it began.
+    pub(super) since: Now,
     /// Not before this time, logs are asked again whether they end before the client's position.
     pub(super) ends_from: Option<Instant>,
     /// Set once the log is read.
@@ -67,6 +69,7 @@ impl Session {
             };
             self.find_positions(n, &mut replaying.replay, context);
             self.find_ends(n, &mut replaying, context);
+            self.find_unknown(n, &mut replaying, context);
             match self.replay_on(n, &mut replaying, context) {
                 ReplayStep::Done => {
                     self.enlist(n, context);
@@ -326,8 +329,8 @@ impl Session {
 }
 
 impl Replaying {
-    pub(super) fn new(replay: Replay) -> Self {
-        Self { replay, ends_from: None, reading: None }
+    pub(super) fn new(replay: Replay, since: Now) -> Self {
+        Self { replay, since, ends_from: None, reading: None }
     }
 }
 

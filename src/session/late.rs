@@ -2,7 +2,7 @@
 //! position. The others do not wait for them.
 
 use super::catch_up::{LOOK_AGAIN, Replaying};
-use super::resume::end_in;
+use super::resume::{PARTITION_WAIT, described_since, end_in};
 use super::{Session, WriterContext};
 use crate::hub::{Lookup, Replay};
 
@@ -16,12 +16,31 @@ impl Session {
                 // Without a time index, all of the log may be new to the client.
                 let partitions = replay.positions().0[topic].next.len();
                 replay.resolve(context.hub, &stream, topic, &vec![0; partitions])
-            } else if let Lookup::Found(offsets) = context.log.offsets_at(name, ms, context.asker()) {
-                replay.resolve(context.hub, &stream, topic, &offsets)
             } else {
-                continue;
+                match context.log.offsets_at(name, ms, context.asker()) {
+                    Lookup::Found(found) if found.is_of(context.hub.epoch(name)) => {
+                        replay.resolve(context.hub, &stream, topic, &found.offsets)
+                    }
+                    Lookup::Found(_) | Lookup::Asked | Lookup::Down | Lookup::Busy => continue,
+                }
             };
             self.report_lost(n, gaps, replay);
+        }
+    }
+
+    /// Asks whether partitions exist that are unknown here. What the client received of one that does not is a loss.
+    pub(super) fn find_unknown(&mut self, n: usize, replaying: &mut Replaying, context: &WriterContext<'_>) {
+        let Replaying { replay, since, .. } = replaying;
+        if context.now.instant < since.instant + PARTITION_WAIT {
+            return;
+        }
+        let stream = self.subscriptions[n].stream.clone();
+        for (topic, partitions) in replay.unknown(context.hub, &stream) {
+            let Some(found) = described_since(&stream.topics[topic], since.unix_ms, context) else { continue };
+            if found.offsets.len() < partitions {
+                let gaps = replay.end_unknown(context.hub, &stream, topic, found.offsets.len());
+                self.report_lost(n, gaps, replay);
+            }
         }
     }
 

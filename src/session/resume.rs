@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cursor::{Cursor, Positions, TopicPosition};
-use crate::event::{CLOCK_SKEW_MS, Entry, EventId, GapCause, Topic};
-use crate::hub::{Ends, LogEnd, Lookup, Page, Place, Plan, ReplayLimits, TimeStart};
+use crate::event::{CLOCK_SKEW_MS, Entry, EventId, GapCause, Topic, UNKNOWN_POSITION};
+use crate::hub::{Ends, LogEnd, Lookup, OffsetsAt, OtherEpoch, Page, Place, Plan, ReplayLimits, TimeStart, is_whole};
 use crate::route::{OnGap, Stream};
 
 use super::catch_up::Replaying;
@@ -19,7 +19,7 @@ use super::{Progress, Resume, Resumes, Session, Subscription, WriterContext};
 const RESUME_WAIT: Duration = Duration::from_secs(1);
 /// How long brokers and replicas take to learn of a new topic or partition. Until then, a negative response does not
 /// prove that it does not exist.
-const PARTITION_WAIT: Duration = Duration::from_secs(8);
+pub(super) const PARTITION_WAIT: Duration = Duration::from_secs(8);
 /// How long a client waits for its response while the log is read to validate its position.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// How long events are counted that may fit into the replay limit although their offsets do not. After that offsets
@@ -38,6 +38,8 @@ pub(super) struct Waiting {
     since_ms: i64,
     /// Logs that end before the client's position.
     log_ends: Vec<LogEnd>,
+    /// Whether partitions of the position that are unknown here may exist.
+    has_unknown: bool,
     /// The stream's positions when the log was first queried: the start positions for partitions without a record as
     /// late as the requested time.
     ends: Option<Positions>,
@@ -51,6 +53,15 @@ struct Looked {
     checked: Checked,
     /// Events before the window, where their number decides.
     skim: Skim,
+}
+
+/// What may follow while a client receives other partitions.
+#[derive(Clone, Copy)]
+struct Follow {
+    /// Whether a log ends before the client's position.
+    ends: bool,
+    /// Whether a partition exists.
+    unknown: bool,
 }
 
 /// The requested start, with periods converted to times.
@@ -70,13 +81,14 @@ impl Session {
             Resume::Ago(_) | Resume::Unreadable => Start::Unreadable,
         };
         let (since, since_ms) = (context.now.instant, context.now.unix_ms);
-        let (log_ends, ends, looked) = Default::default();
-        let waiting = Waiting { start, since, since_ms, log_ends, ends, looked };
+        let (log_ends, has_unknown, ends, looked) = Default::default();
+        let waiting = Waiting { start, since, since_ms, log_ends, has_unknown, ends, looked };
         self.subscriptions[n].progress = Progress::Waiting(Box::new(waiting));
     }
 
     /// Starts the subscription if nothing is missing any more.
     pub(super) fn try_start(&mut self, n: usize, context: &mut WriterContext<'_>) {
+        let can_report = self.answered || self.can_continue();
         let Subscription { stream, progress, .. } = &mut self.subscriptions[n];
         let Progress::Waiting(waiting) = progress else { return };
         let waited = context.now.instant.saturating_duration_since(waiting.since);
@@ -86,12 +98,13 @@ impl Session {
             let ends = waiting.ends.get_or_insert_with(|| context.hub.positions(stream)).clone();
             let start = waiting.start.clone();
             let may_follow = waited >= SILENCE_WAIT;
-            let is_ahead =
-                matches!(&start, Start::Cursor(cursor) if waiting.awaits(stream, cursor, may_follow, context));
-            let (log_ends, mut looked) = (waiting.log_ends.clone(), std::mem::take(&mut waiting.looked));
+            let may = Follow { ends: may_follow, unknown: may_follow && can_report };
+            let is_ahead = matches!(&start, Start::Cursor(cursor) if waiting.awaits(stream, cursor, may, context));
+            let (has_unknown, log_ends) = (waiting.has_unknown, waiting.log_ends.clone());
+            let mut looked = std::mem::take(&mut waiting.looked);
             looked.checked.accepts_silence = waited >= SILENCE_WAIT;
             let may_skim = waited < SKIM_WAIT;
-            let log_ends = Ends { known: &log_ends, may_follow };
+            let log_ends = Ends { known: &log_ends, may_follow, has_unknown };
             if !is_ahead && let Some(plan) = self.locate(n, &start, (&ends, log_ends), (&mut looked, may_skim), context)
             {
                 return self.start(n, plan, &start, context);
@@ -193,7 +206,7 @@ impl Session {
                 from @ None => *from = Some(Box::new(plan.replay.positions().clone())),
             }
         }
-        self.subscriptions[n].progress = Progress::Replaying(Box::new(Replaying::new(plan.replay)));
+        self.subscriptions[n].progress = Progress::Replaying(Box::new(Replaying::new(plan.replay, context.now)));
     }
 }
 
@@ -221,18 +234,26 @@ impl Start {
 impl Waiting {
     /// Whether a position that is ahead of this replica may still be reached. Not reaching it within a moment does not
     /// prove that it is gone: Kafka may be unavailable to this replica. Only a broker's response to a request after the
-    /// client connected proves it, for each partition separately. If it `may_follow` while the client receives other
-    /// partitions, only added partitions are waited for: it is not known yet whether they exist.
-    fn awaits(&mut self, stream: &Stream, cursor: &Cursor, may_follow: bool, context: &WriterContext<'_>) -> bool {
+    /// client connected proves it, for each partition separately. What `may` follow does not delay other partitions.
+    fn awaits(&mut self, stream: &Stream, cursor: &Cursor, may: Follow, context: &WriterContext<'_>) -> bool {
         let waited = context.now.instant.saturating_duration_since(self.since);
         let ahead = context.hub.ahead(stream, cursor);
         if waited < RESUME_WAIT {
             return !ahead.is_nothing();
         }
-        let is_missing = |(topic, partitions): &(Topic, usize)| {
-            waited >= PARTITION_WAIT && self.partitions(topic, context).is_some_and(|known| known < *partitions)
+        // The topic of the position was replaced by the one that is read here, unless brokers describe another one.
+        let is_outdated = |other: &OtherEpoch| {
+            waited >= PARTITION_WAIT && self.described(&other.topic, context).is_some_and(|found| found.confirms(other))
         };
-        if !ahead.unknown.iter().all(is_missing) {
+        if !ahead.others.iter().all(is_outdated) {
+            return true;
+        }
+        let is_missing = |(topic, partitions): &(Topic, usize)| {
+            waited >= PARTITION_WAIT
+                && self.described(topic, context).is_some_and(|found| found.offsets.len() < *partitions)
+        };
+        self.has_unknown = !ahead.unknown.iter().all(is_missing);
+        if self.has_unknown && !(may.unknown && cursor.opaque.is_some()) {
             return true;
         }
         for place in &ahead.places {
@@ -243,12 +264,12 @@ impl Waiting {
             let end = if let Lookup::Found(page) = page { end_in(&page, place) } else { None };
             match end {
                 Some(end) => self.log_ends.push(end),
-                None if may_follow => {}
+                None if may.ends => {}
                 None => return true,
             }
         }
         // Gaps then name exactly the lost events, and no event is repeated.
-        !may_follow && !self.log_ends.iter().all(|end| context.hub.is_read(end))
+        !may.ends && !self.log_ends.iter().all(|end| context.hub.is_read(end))
     }
 
     fn is_known_end(&self, place: &Place) -> bool {
@@ -256,14 +277,19 @@ impl Waiting {
         self.log_ends.iter().any(|end| (&end.topic, &end.partition, &end.epoch) == (topic, partition, epoch))
     }
 
-    /// The number of partitions of a topic, requested by this client: when the response arrives, the brokers have had
-    /// time to learn of a new partition.
-    fn partitions(&self, topic: &Topic, context: &WriterContext<'_>) -> Option<usize> {
-        let wait = i64::try_from(PARTITION_WAIT.as_millis()).unwrap_or(i64::MAX);
-        match context.log.offsets_at(topic, self.since_ms.saturating_add(wait), context.asker()) {
-            Lookup::Found(offsets) => Some(offsets.len()),
-            Lookup::Asked | Lookup::Down | Lookup::Busy => None,
-        }
+    /// What brokers report of a topic, requested by this client.
+    fn described(&self, topic: &Topic, context: &WriterContext<'_>) -> Option<OffsetsAt> {
+        described_since(topic, self.since_ms, context)
+    }
+}
+
+/// What brokers report of a topic, requested so long after this time that they know of a topic or partition that
+/// existed then.
+pub(super) fn described_since(topic: &Topic, since_ms: i64, context: &WriterContext<'_>) -> Option<OffsetsAt> {
+    let wait = i64::try_from(PARTITION_WAIT.as_millis()).unwrap_or(i64::MAX);
+    match context.log.offsets_at(topic, since_ms.saturating_add(wait), context.asker()) {
+        Lookup::Found(found) => Some(found),
+        Lookup::Asked | Lookup::Down | Lookup::Busy => None,
     }
 }
 
@@ -293,19 +319,35 @@ fn plan_by_id(
     // Events of other partitions from this long before it are sent again.
     // The time of a deleted event is unknown: all existing events may be new to the client.
     let ms = page.first_ms.filter(|_| !is_gone).map_or(0, |ms| ms.saturating_sub(CLOCK_SKEW_MS).max(0));
-    let offsets = offsets_at(stream, ms, ends, context)?;
+    let mut offsets = offsets_at(stream, ms, ends, context)?;
+    if is_gone || is_whole(stream, id) {
+        let firsts = offsets_at(stream, 0, ends, context)?;
+        offsets = offsets.iter().zip(&firsts).map(|(offsets, firsts)| with_deleted(offsets, firsts)).collect();
+    }
     Some(context.hub.plan_at(stream, &TimeStart { ms, offsets: &offsets, ends, id: Some(id) }, limits))
 }
 
-/// The first offsets of all partitions at or after a time; `None` if they have to be requested first.
+/// Adds what its log has deleted to a partition that has no record from before a time: the deleted records may be as
+/// late. The client then receives them as a gap.
+fn with_deleted(offsets: &[i64], firsts: &[i64]) -> Arc<[i64]> {
+    let start =
+        |(offset, first): (&i64, &i64)| if offset == first && *offset != UNKNOWN_POSITION { 0 } else { *offset };
+    offsets.iter().zip(firsts).map(start).collect()
+}
+
+/// The first offsets of all partitions at or after a time; `None` if they have to be requested first, or if they are of
+/// another topic than the one that is read here.
 fn offsets_at(stream: &Stream, ms: i64, ends: &Positions, context: &WriterContext<'_>) -> Option<Vec<Arc<[i64]>>> {
     // All topics are requested before waiting for any.
     let ask = |(topic, end): (&Topic, &TopicPosition)| match end.next.is_empty() {
         // A missing topic does not delay others.
-        true => Lookup::Found(Arc::from([])),
+        true => Lookup::Found(OffsetsAt::new([])),
         false => context.log.offsets_at(topic, ms, context.asker()),
     };
     let asked: Vec<_> = stream.topics.iter().zip(&ends.0).map(ask).collect();
-    let found = asked.into_iter().map(|lookup| if let Lookup::Found(offsets) = lookup { Some(offsets) } else { None });
+    let found = stream.topics.iter().zip(asked).map(|(topic, lookup)| match lookup {
+        Lookup::Found(found) if found.is_of(context.hub.epoch(topic)) => Some(found.offsets),
+        Lookup::Found(_) | Lookup::Asked | Lookup::Down | Lookup::Busy => None,
+    });
     found.collect()
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::tests::{Bench, resume, token};
 use super::*;
 use crate::admission::Rights;
-use crate::cursor::Positions;
 use crate::cursor::TopicPosition;
+use crate::cursor::{Cursor, Positions};
 use crate::encoding::ENCODING_OVERHEAD_BYTES;
 use crate::event::{Assigned, Entry, EventId, GapRange, UNKNOWN_POSITION};
 use crate::hub::{Asker, Hub, Log, NoLog, ReplayLimits};
@@ -238,7 +238,7 @@ impl Log for Mute {
         crate::hub::Lookup::Down
     }
 
-    fn offsets_at(&self, _: &crate::event::Topic, _: i64, _: Asker) -> crate::hub::Lookup<Arc<[i64]>> {
+    fn offsets_at(&self, _: &crate::event::Topic, _: i64, _: Asker) -> crate::hub::Lookup<crate::hub::OffsetsAt> {
         crate::hub::Lookup::Down
     }
 
@@ -338,7 +338,12 @@ impl Log for HalfSilent {
         }
     }
 
-    fn offsets_at(&self, topic: &crate::event::Topic, ms: i64, asker: Asker) -> crate::hub::Lookup<Arc<[i64]>> {
+    fn offsets_at(
+        &self,
+        topic: &crate::event::Topic,
+        ms: i64,
+        asker: Asker,
+    ) -> crate::hub::Lookup<crate::hub::OffsetsAt> {
         self.fake_log.offsets_at(topic, ms, asker)
     }
 
@@ -414,6 +419,119 @@ fn a_partition_that_is_not_known_here_is_lost_only_once_the_brokers_say_so() {
     assert_eq!(bench.written(&mut gone), "", "a broker may not know of it yet");
     bench.pass(Duration::from_secs(1));
     assert_eq!(received(&bench.written(&mut gone))[0], "truncated");
+}
+
+#[test]
+fn a_partition_that_is_not_known_here_holds_up_no_other() {
+    let of = |partition, n| Entry::Event(event("orders", partition, n, &[]));
+    for exists in [true, false] {
+        let mut bench = bench(4, |_| {});
+        bench.log = Arc::new(Mute);
+        let cursor = at(&bench, &[4, 0, 7]);
+        let mut sse = bench.open(Transport::Sse, since(&cursor));
+        bench.written(&mut sse);
+        bench.hub.append(&of(0, 4));
+        bench.pass(Duration::from_secs(4));
+        let answer = bench.written(&mut sse);
+        assert_eq!(received(&answer), ["4"]);
+        let (_, next) = answer.split_once("id: ").unwrap();
+        let next: Cursor = next.lines().next().unwrap().parse().unwrap();
+        let seen = Positions::decode(next.opaque.as_deref().unwrap(), &bench.route().stream.topics).unwrap();
+        assert_eq!(seen.0[0].next, [5, 0, 7], "it still stands where it stood");
+        bench.pass(Duration::from_secs(60));
+        assert_eq!(received(&bench.written(&mut sse)), Vec::<String>::new(), "no loss is proven");
+        if exists {
+            bench.hub.assign(&Assigned::new("orders", 0, [5, 0, 0]));
+            for n in 0..9 {
+                bench.hub.append(&of(2, n));
+            }
+            assert_eq!(received(&bench.written(&mut sse)), ["7", "8"]);
+        } else {
+            let mut log = FakeLog::new(Vec::new(), 20);
+            log.partitions = 2;
+            bench.log = Arc::new(log);
+            let answer = bench.written(&mut sse);
+            assert!(answer.contains(r#""ranges":[{"topic":"orders","partition":2,"from":0,"to":6}]"#), "{answer}");
+        }
+        bench.append(&mut sse, 5, &[]);
+        assert_eq!(received(&bench.written(&mut sse)), ["5"], "it is live, or will be");
+    }
+}
+
+/// A client of a recreated topic, at its second event.
+fn of_epoch(bench: &Bench, epoch: u32) -> String {
+    let positions = Positions(vec![TopicPosition { epoch, next: vec![2, 0] }]);
+    positions.cursor(&bench.route().stream.topics, "orders:0:1".parse().unwrap()).to_string()
+}
+
+#[test]
+fn a_client_that_knows_a_newer_topic_waits_for_it() {
+    let mut bench = Bench::new();
+    let assign = |bench: &mut Bench, epoch| {
+        bench.hub.assign(&Assigned::new("orders", epoch, [0, 0]));
+        for n in 0..4 {
+            bench.hub.append(&Entry::Event(event("orders", 0, n, &[])));
+        }
+    };
+    assign(&mut bench, 7);
+    let mut log = FakeLog::new(Vec::new(), 20);
+    log.epoch = 8;
+    bench.log = Arc::new(log);
+    let cursor = of_epoch(&bench, 8);
+    let mut sse = bench.open(Transport::Sse, since(&cursor));
+    let mut ndjson = bench.open(Transport::Ndjson, since(&cursor));
+    for seconds in [0, 2, 6, 1] {
+        bench.pass(Duration::from_secs(seconds));
+        assert_eq!(received(&bench.written(&mut sse)), Vec::<String>::new());
+        assert_eq!(bench.written(&mut ndjson), "");
+    }
+    assign(&mut bench, 8);
+    assert_eq!(received(&bench.written(&mut sse)), ["2", "3"], "no gap, and no event again");
+    assert_eq!(received(&bench.written(&mut ndjson)), ["2", "3"]);
+    let mut waits = bench.open(Transport::Ndjson, since(&of_epoch(&bench, 9)));
+    bench.written(&mut waits);
+    bench.log = Arc::new(Mute);
+    bench.pass(Duration::from_secs(60));
+    assert!(bench.written(&mut waits).starts_with("HTTP/1.1 503"), "no broker says which topic there is");
+}
+
+#[test]
+fn a_client_of_an_older_topic_is_sent_on_once_the_brokers_confirm_the_newer_one() {
+    let mut bench = Bench::new();
+    bench.hub.assign(&Assigned::new("orders", 7, [0, 0]));
+    bench.hub.append(&Entry::Event(event("orders", 0, 0, &[])));
+    let mut log = FakeLog::new(Vec::new(), 20);
+    log.epoch = 7;
+    bench.log = Arc::new(log);
+    let mut sse = bench.open(Transport::Sse, since(&of_epoch(&bench, 6)));
+    bench.written(&mut sse);
+    bench.pass(Duration::from_secs(7));
+    assert_eq!(bench.written(&mut sse), "", "a broker may not know of the newer one yet");
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(received(&bench.written(&mut sse)), ["topic-recreated", "0"]);
+    // This replica has read both.
+    bench.hub.assign(&Assigned::new("orders", 8, [0, 0]));
+    let mut known = bench.open(Transport::Sse, since(&of_epoch(&bench, 7)));
+    assert_eq!(received(&bench.written(&mut known)), ["topic-recreated"]);
+}
+
+/// The stream may have had one partition when the id was sent.
+#[test]
+fn what_the_log_of_another_partition_has_lost_since_an_event_is_a_gap() {
+    let mut bench = bench(10, |fake_log| {
+        let added = (3..5).map(|n| Entry::Event(event("orders", 1, n, &[])));
+        fake_log.entries.extend(added);
+        fake_log.low = 3;
+    });
+    bench.hub.assign(&Assigned::new("orders", 0, [10, 5]));
+    let mut sse = bench.open(Transport::Sse, since("orders:0:7"));
+    (0..4).for_each(|_| drop(bench.written(&mut sse)));
+    let mut sse = bench.open(Transport::Sse, since("orders:0:7"));
+    let answer = bench.written(&mut sse);
+    assert!(answer.contains(r#""ranges":[{"topic":"orders","partition":1,"from":0,"to":2}]"#), "{answer}");
+    let mut got = received(&answer);
+    got.sort_unstable();
+    assert_eq!(got, ["3", "4", "8", "9", "retention"]);
 }
 
 #[test]

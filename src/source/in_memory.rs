@@ -14,7 +14,7 @@ use super::{Call, Connector, History, Sink, Source, Status};
 use crate::config::snapshot::{ReplayLog, TopicConfig};
 use crate::decode::{Decoder, Record};
 use crate::event::{Assigned, Entry, Epoch, Feed, GapCause, GapRange, Topic};
-use crate::hub::{Asker, Log, Lookup, NO_OFFSET, Page, Place, ReplayLimits};
+use crate::hub::{Asker, Log, Lookup, NO_OFFSET, OffsetsAt, Page, Place, ReplayLimits};
 use crate::ingest::Chunks;
 use crate::metrics::Metrics;
 use crate::traces::Tracer;
@@ -275,8 +275,9 @@ impl Log for InMemoryLog {
         log.map_or(Lookup::Busy, |log| Lookup::Found(Arc::new(log.chunk(place))))
     }
 
-    fn offsets_at(&self, topic: &Topic, ms: i64, _: Asker) -> Lookup<Arc<[i64]>> {
-        Lookup::Found(lock(&self.topics.log).partitions(topic).iter().map(|log| log.offset_at(ms)).collect())
+    fn offsets_at(&self, topic: &Topic, ms: i64, _: Asker) -> Lookup<OffsetsAt> {
+        let log = lock(&self.topics.log);
+        Lookup::Found(OffsetsAt::new(log.partitions(topic).iter().map(|log| log.offset_at(ms)).collect::<Vec<_>>()))
     }
 
     fn limits(&self) -> ReplayLimits {

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use super::{Call, Connector, History};
 use crate::config::snapshot::ReplayLog;
 use crate::event::{Epoch, Topic};
-use crate::hub::{Asker, Log, Lookup, Page, Place, ReplayLimits};
+use crate::hub::{Asker, Log, Lookup, OffsetsAt, Page, Place, ReplayLimits};
 use crate::ingest::Chunks;
 use crate::metrics::Metrics;
 
@@ -76,7 +76,7 @@ impl Log for Logs {
         self.of(&place.topic).map_or(Lookup::Busy, |log| log.page(place, asker))
     }
 
-    fn offsets_at(&self, topic: &Topic, ms: i64, asker: Asker) -> Lookup<Arc<[i64]>> {
+    fn offsets_at(&self, topic: &Topic, ms: i64, asker: Asker) -> Lookup<OffsetsAt> {
         self.of(topic).map_or(Lookup::Busy, |log| log.offsets_at(topic, ms, asker))
     }
 

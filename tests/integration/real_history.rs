@@ -151,7 +151,7 @@ impl Bench {
 
     fn offsets_at(&self, ms: i64) -> Vec<i64> {
         let topic: Topic = self.topic.into();
-        self.found(|| self.history.offsets_at(&topic, ms, ASKER)).to_vec()
+        self.found(|| self.history.offsets_at(&topic, ms, ASKER)).offsets.to_vec()
     }
 }
 

@@ -175,8 +175,8 @@ impl Client {
     }
 
     fn open(&mut self, around: &mut Surroundings<'_>) {
-        // A replica that does not know yet that a log was replaced sends a client back to the old one.
-        if !around.replicas.iter().flatten().all(Replica::is_current) {
+        // A replica that does not know yet that a log was truncated sends a client back to the old one.
+        if !around.replicas.iter().flatten().all(Replica::knows_truncations) {
             return;
         }
         let running: Vec<_> = around.replicas.iter_mut().flatten().filter(|replica| !replica.is_draining()).collect();

@@ -15,8 +15,8 @@ pub(crate) const TENANTS: [&str; 2] = ["a", "b"];
 pub(crate) const USERS: [&str; 3] = ["u0", "u1", "u2"];
 /// The most partitions of a topic.
 const PARTITIONS_MAX: usize = 4;
-/// The age at which records may be deleted: the first records of a partition are read before that.
-const RETENTION_MS: i64 = 4_000;
+/// The age at which records may be deleted: some are before a replica knows their partition.
+const RETENTION_MS: i64 = 200;
 /// The padding of a record, in bytes.
 const PADDING_BYTES: std::ops::Range<usize> = 0..200;
 /// The records of one transaction.
@@ -92,14 +92,19 @@ impl Stored {
 }
 
 impl Cluster {
-    /// With topics of these names.
+    /// With topics of these names, of which the last one may not exist yet.
     pub(super) fn new(names: &[&str], rng: &mut Rng) -> Self {
         let topic = |name: &&str| TopicLog {
             name: (*name).into(),
             epoch: 1,
-            partitions: vec![PartitionLog::default(); rng.usize(2..PARTITIONS_MAX)],
+            partitions: vec![PartitionLog::default(); rng.usize(1..PARTITIONS_MAX)],
         };
-        let topics = names.iter().map(topic).collect();
+        let mut topics: Vec<TopicLog> = names.iter().map(topic).collect();
+        if rng.u8(..4) == 0
+            && let Some(late) = topics.last_mut()
+        {
+            late.partitions.clear();
+        }
         Self { topics, written: BTreeMap::new(), news: Vec::new(), records: 0 }
     }
 
@@ -180,9 +185,12 @@ impl Cluster {
     /// Deletes the topic, and creates it again.
     pub(super) fn recreate(&mut self, topic: usize, rng: &mut Rng) {
         let log = &mut self.topics[topic];
+        if log.partitions.is_empty() {
+            return;
+        }
         log.epoch += 1;
         let old = std::mem::take(&mut log.partitions);
-        log.partitions = vec![PartitionLog::default(); rng.usize(2..PARTITIONS_MAX).max(old.len())];
+        log.partitions = vec![PartitionLog::default(); rng.usize(1..PARTITIONS_MAX).max(old.len())];
         for (partition, old) in old.into_iter().enumerate() {
             self.topics[topic].partitions[partition].generation = old.generation;
             self.replace(topic, partition);
@@ -192,6 +200,7 @@ impl Cluster {
         written.for_each(|written| written.is_lost = true);
     }
 
+    /// Adds a partition, or creates a topic that does not exist yet with one.
     pub(super) fn add_partition(&mut self, rng: &mut Rng) {
         let topic = rng.usize(..self.topics.len());
         if self.topics[topic].partitions.len() < PARTITIONS_MAX {
@@ -208,8 +217,11 @@ impl Cluster {
         }
     }
 
-    /// All leaders respond.
+    /// All topics exist, and all leaders respond.
     pub(super) fn heal(&mut self) {
+        for topic in self.topics.iter_mut().filter(|topic| topic.partitions.is_empty()) {
+            topic.partitions.push(PartitionLog::default());
+        }
         let partitions = self.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
         partitions.for_each(|partition| partition.is_silent = false);
     }

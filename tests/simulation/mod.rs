@@ -241,7 +241,8 @@ fn clients(cluster: &Cluster, rng: &mut Rng) -> Vec<Client> {
 fn first_cursor(cluster: &Cluster, stream: &Stream) -> Text {
     let position = |topic| {
         let topic = cluster.topic(topic).unwrap();
-        TopicPosition { epoch: topic.epoch, next: vec![0; topic.partitions.len()] }
+        let partitions = topic.partitions.len();
+        TopicPosition { epoch: if partitions == 0 { 0 } else { topic.epoch }, next: vec![0; partitions] }
     };
     let positions = Positions(stream.topics.iter().map(position).collect());
     let id = EventId { topic: stream.topics[0].clone(), partition: 0, offset: -1 };

@@ -77,23 +77,16 @@ impl Reader {
         }
     }
 
-    /// Whether it knows the topics and logs of this cluster, and not those that they replaced.
-    pub(crate) fn is_current(&self, cluster: &Cluster) -> bool {
-        let is_current = |(n, topic): (usize, &TopicReader)| {
-            let finding = self.findings.as_ref().map(|(_, findings)| &findings[n]);
-            let known = match finding {
-                Some(Finding::Found(seen)) if topic.is_absent() => seen.described.epoch,
-                _ if topic.is_absent() => return true,
-                _ => topic.epoch(),
-            };
-            let is_read = |(position, log): (&Option<Position>, &PartitionLog)| {
-                position.is_none_or(|position| position.generation == log.generation)
-            };
-            cluster
-                .topic(topic.source())
-                .is_none_or(|log| log.epoch == known && self.positions[n].iter().zip(&log.partitions).all(is_read))
+    /// Whether it knows which of the logs that it reads were truncated.
+    pub(crate) fn knows_truncations(&self, cluster: &Cluster) -> bool {
+        let is_read = |(position, log): (&Option<Position>, &PartitionLog)| {
+            position.is_none_or(|position| position.generation == log.generation)
         };
-        self.topics.iter().enumerate().all(is_current)
+        let knows = |(topic, positions): (&TopicReader, &Vec<Option<Position>>)| {
+            let log = cluster.topic(topic.source()).filter(|log| log.epoch == topic.epoch());
+            log.is_none_or(|log| positions.iter().zip(&log.partitions).all(is_read))
+        };
+        self.topics.iter().zip(&self.positions).all(knows)
     }
 
     fn survey(&mut self, cluster: &Cluster, now: Now, rng: &mut Rng, sink: &mut impl FnMut(Feed)) {

@@ -11,7 +11,7 @@ use super::cluster::{Cluster, PartitionLog};
 use crate::config::snapshot::TopicConfig;
 use crate::decode::Decoder;
 use crate::event::{Entry, GapCause, GapRange, Topic, UNKNOWN_POSITION};
-use crate::hub::{Asker, Log, Lookup, NO_OFFSET, Page, Place, ReplayLimits};
+use crate::hub::{Asker, Log, Lookup, NO_OFFSET, OffsetsAt, Page, Place, ReplayLimits};
 use crate::session::Now;
 
 /// How long a request takes, in milliseconds.
@@ -137,7 +137,7 @@ impl Log for Replay {
         Lookup::Found(Arc::new(self.chunk(place, topic.epoch, log)))
     }
 
-    fn offsets_at(&self, topic: &Topic, ms: i64, asker: Asker) -> Lookup<Arc<[i64]>> {
+    fn offsets_at(&self, topic: &Topic, ms: i64, asker: Asker) -> Lookup<OffsetsAt> {
         if !self.is_available(format!("{topic} at {ms}"), asker) {
             return Lookup::Asked;
         }
@@ -146,7 +146,10 @@ impl Log for Replay {
             true => UNKNOWN_POSITION,
             false => log.offset_at(ms).unwrap_or(NO_OFFSET),
         };
-        Lookup::Found(cluster.topic(topic).into_iter().flat_map(|topic| topic.partitions.iter().map(offset)).collect())
+        let found = cluster
+            .topic(topic)
+            .map(|topic| OffsetsAt { epoch: topic.epoch, offsets: topic.partitions.iter().map(offset).collect() });
+        Lookup::Found(found.unwrap_or_else(|| OffsetsAt::new([])))
     }
 
     fn limits(&self) -> ReplayLimits {

@@ -72,10 +72,10 @@ impl Replica {
         self.ends_at_ms.is_some()
     }
 
-    /// Whether all of its threads know the topics and logs of the cluster, and not those that they replaced.
-    pub(super) fn is_current(&self) -> bool {
-        let is_read = self.reader.is_current(&self.cluster.lock().unwrap());
-        is_read && self.writers.iter().all(Writer::knows_logs)
+    /// Whether all of its threads know which logs were truncated.
+    pub(super) fn knows_truncations(&self) -> bool {
+        let is_read = self.reader.knows_truncations(&self.cluster.lock().unwrap());
+        is_read && self.writers.iter().all(Writer::knows_truncations)
     }
 
     pub(super) fn has_ended(&self, now: Now) -> bool {

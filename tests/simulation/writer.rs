@@ -197,14 +197,11 @@ impl Writer {
         self.inbox.push_back(feed);
     }
 
-    /// Whether no announcement of a topic or a truncation waits to be applied.
-    pub(crate) fn knows_logs(&self) -> bool {
+    /// Whether no truncation waits to be applied.
+    pub(crate) fn knows_truncations(&self) -> bool {
         let is_truncation = |entry: &Entry| matches!(entry, Entry::Gap { cause: GapCause::Truncated, .. });
-        !self.inbox.iter().any(|feed| match feed {
-            Feed::Assigned(_) => true,
-            Feed::Batch(entries) => entries.iter().any(is_truncation),
-            Feed::Live { .. } => false,
-        })
+        let has_truncation = |feed: &Feed| matches!(feed, Feed::Batch(entries) if entries.iter().any(is_truncation));
+        !self.inbox.iter().any(has_truncation)
     }
 
     /// Data that a session requested from the log is available.

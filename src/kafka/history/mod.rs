@@ -50,7 +50,7 @@ use self::topic::TopicLog;
 use self::wakeup::Wakeup;
 use crate::config::snapshot::{Kafka, ReplayLog};
 use crate::event::{Epoch, Topic};
-use crate::hub::{Asker, Log, Lookup, Page, Place, ReplayLimits};
+use crate::hub::{Asker, Log, Lookup, OffsetsAt, Page, Place, ReplayLimits};
 use crate::ingest::Chunks;
 use crate::metrics::Metrics;
 use crate::source::{Call, History, STOP_WAIT};
@@ -192,7 +192,7 @@ impl Log for KafkaHistory {
         self.wake(cluster, looked)
     }
 
-    fn offsets_at(&self, topic: &Topic, ms: i64, asker: Asker) -> Lookup<Arc<[i64]>> {
+    fn offsets_at(&self, topic: &Topic, ms: i64, asker: Asker) -> Lookup<OffsetsAt> {
         let Some((cluster, topic)) = self.topics.get(topic).copied() else { return Lookup::Busy };
         self.wake(cluster, self.store.offsets_at(cluster, (topic, ms), asker, Instant::now()))
     }

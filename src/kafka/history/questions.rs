@@ -1,9 +1,11 @@
-//! Requests to brokers besides fetches: the first and last offsets of logs, and the offsets of times.
+//! Requests to brokers besides fetches: the first and last offsets of logs, descriptions of topics, and the offsets of
+//! times.
 //!
 //! Nothing here blocks. Requests are sent per partition or per leader, so that an unresponsive broker does not delay
 //! the partitions of others.
 
 use std::collections::BTreeMap;
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +17,8 @@ use super::draft::Draft;
 use super::requests::TopicPartition;
 use super::times::Time;
 use crate::event::{Epoch, Topic, UNKNOWN_POSITION};
-use crate::kafka::ask::{self, Offsets, Question};
+use crate::hub::OffsetsAt;
+use crate::kafka::ask::{self, DescribedOrNot, Description, Offsets, Question};
 use crate::kafka::client::{Client, Isolation};
 use crate::kafka::metadata;
 
@@ -29,25 +32,35 @@ pub(super) struct Questions {
     client: Arc<Client>,
     isolation: Isolation,
     logs: BTreeMap<TopicPartition, OfLog>,
-    /// Topics whose partition count is requested, with the times that wait for it.
-    sizes: BTreeMap<usize, OfTopic>,
+    /// The broker that describes topics, once one has responded.
+    broker: Option<i32>,
+    /// Topics whose description is requested, with the times that wait for it.
+    topics: BTreeMap<usize, OfTopic>,
     times: BTreeMap<Time, OfTime>,
 }
 
 /// The offsets of a time, with one request per leader: an unresponsive one leaves only its own partitions unknown.
 struct OfTime {
+    /// The epoch of the topic.
+    epoch: Epoch,
     waiting: Vec<Question<Offsets>>,
     /// By partition; [`UNKNOWN_POSITION`] while its leader has not responded.
     found: Vec<i64>,
 }
 
-/// The request for the leaders of a topic's partitions.
+/// The request for the description of a topic: its epoch, and the leaders of its partitions.
 struct OfTopic {
     source: Topic,
-    asking: metadata::Asking,
+    asking: Asking,
     times: Vec<Time>,
     /// These arrived after the request was sent, and need the next one.
     later: Vec<Time>,
+}
+
+/// Any broker describes a topic, but the client requires the id of one.
+enum Asking {
+    Broker(metadata::Asking),
+    Description(Question<Vec<DescribedOrNot>>),
 }
 
 /// The ends of one log.
@@ -67,8 +80,8 @@ pub(super) struct LogAnswer {
 }
 
 /// The response about a time: an offset per partition, [`UNKNOWN_POSITION`] if its leader did not respond, or the
-/// error. Empty if the topic does not exist.
-pub(super) type TimeAnswer = (Time, Result<Arc<[i64]>, KafkaError>);
+/// error.
+pub(super) type TimeAnswer = (Time, Result<OffsetsAt, KafkaError>);
 
 /// Whether brokers are unreachable, in contrast to an error of this topic.
 pub(super) fn is_outage(code: RDKafkaErrorCode) -> bool {
@@ -81,7 +94,8 @@ pub(super) fn is_outage(code: RDKafkaErrorCode) -> bool {
 
 impl Questions {
     pub(super) fn new(client: Arc<Client>, isolation: Isolation) -> Self {
-        Self { client, isolation, logs: BTreeMap::new(), sizes: BTreeMap::new(), times: BTreeMap::new() }
+        let (logs, topics, times) = Default::default();
+        Self { client, isolation, logs, broker: None, topics, times }
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -129,32 +143,35 @@ impl Questions {
     }
 
     pub(super) fn has_room_for_times(&self) -> bool {
-        let waiting = self.sizes.values().map(|topic| topic.times.len() + topic.later.len());
+        let waiting = self.topics.values().map(|topic| topic.times.len() + topic.later.len());
         self.times.len() + waiting.sum::<usize>() < TIMES_MAX
     }
 
     pub(super) fn is_time_asked(&self, time: Time) -> bool {
         let is_waiting = |topic: &OfTopic| topic.times.contains(&time) || topic.later.contains(&time);
-        self.times.contains_key(&time) || self.sizes.get(&time.0).is_some_and(is_waiting)
+        self.times.contains_key(&time) || self.topics.get(&time.0).is_some_and(is_waiting)
     }
 
-    /// Requests an offset of each partition of a topic, for the partition count from now on.
+    /// Requests an offset of each partition of a topic, as the topic is described from now on.
     pub(super) fn ask_time(&mut self, time: Time, source: &Topic) {
-        match self.sizes.get_mut(&time.0) {
+        match self.topics.get_mut(&time.0) {
             Some(topic) => topic.later.push(time),
-            None => self.ask_size(source, vec![time]),
+            None => self.ask_topic(source, vec![time]),
         }
     }
 
-    fn ask_size(&mut self, source: &Topic, times: Vec<Time>) {
+    fn ask_topic(&mut self, source: &Topic, times: Vec<Time>) {
         let Some((topic, _)) = times.first() else { return };
-        let asking = metadata::ask(&self.client, source, ANSWER_WAIT);
-        self.sizes.insert(*topic, OfTopic { source: source.clone(), asking, times, later: Vec::new() });
+        let asking = match self.broker {
+            Some(broker) => Asking::Description(describe(&self.client, broker, source)),
+            None => Asking::Broker(metadata::ask(&self.client, source, ANSWER_WAIT)),
+        };
+        self.topics.insert(*topic, OfTopic { source: source.clone(), asking, times, later: Vec::new() });
     }
 
     /// The responses about times that have arrived.
     pub(super) fn time_answers(&mut self) -> Vec<TimeAnswer> {
-        let mut answers = self.take_sizes();
+        let mut answers = self.take_descriptions();
         self.times.retain(|time, asked| match asked.answer() {
             None => true,
             Some(answer) => {
@@ -165,25 +182,28 @@ impl Questions {
         answers
     }
 
-    /// Requests the offsets of the times whose topics' leaders are known now. Returns the times that failed.
-    fn take_sizes(&mut self) -> Vec<TimeAnswer> {
+    /// Requests the offsets of the times whose topics are described now. Returns the times that failed.
+    fn take_descriptions(&mut self) -> Vec<TimeAnswer> {
         let mut answers = Vec::new();
-        let answered = self.sizes.iter().filter_map(|(topic, asked)| Some((*topic, asked.asking.answer()?)));
-        for (topic, size) in answered.collect::<Vec<_>>() {
-            let Some(OfTopic { source, times, later, .. }) = self.sizes.remove(&topic) else { continue };
+        let described: Vec<_> = self
+            .topics
+            .iter_mut()
+            .filter_map(|(topic, asked)| Some((*topic, asked.answer(&self.client, &mut self.broker)?)))
+            .collect();
+        for (topic, description) in described {
+            let Some(OfTopic { source, times, later, .. }) = self.topics.remove(&topic) else { continue };
             for time in times {
-                if let Err(error) =
-                    size.as_ref().map_err(Clone::clone).and_then(|m| self.list(time, &source, &m.leaders))
-                {
-                    answers.push((time, Err(error)));
-                }
+                let asked =
+                    description.as_ref().map_err(Clone::clone).and_then(|found| self.list(time, &source, found));
+                answers.extend(asked.err().map(|error| (time, Err(error))));
             }
-            self.ask_size(&source, later);
+            self.ask_topic(&source, later);
         }
         answers
     }
 
-    fn list(&mut self, time: Time, source: &Topic, leaders: &[Option<i32>]) -> Result<(), KafkaError> {
+    fn list(&mut self, time: Time, source: &Topic, found: &Description) -> Result<(), KafkaError> {
+        let Description { described, leaders } = found;
         let mut lists = BTreeMap::<i32, TopicPartitionList>::new();
         for (partition, leader) in (0..).zip(leaders) {
             if let Some(leader) = leader {
@@ -192,16 +212,48 @@ impl Questions {
             }
         }
         let ask = |list: &TopicPartitionList| ask::offsets(&self.client, list, self.isolation, ANSWER_WAIT);
-        let asked = OfTime { waiting: lists.values().map(ask).collect(), found: vec![UNKNOWN_POSITION; leaders.len()] };
-        self.times.insert(time, asked);
+        let (waiting, found) = (lists.values().map(ask).collect(), vec![UNKNOWN_POSITION; leaders.len()]);
+        self.times.insert(time, OfTime { epoch: described.epoch, waiting, found });
         Ok(())
     }
 }
 
+impl OfTopic {
+    /// The description once it has arrived, or the error; one without partitions if the topic does not exist.
+    fn answer(&mut self, client: &Arc<Client>, broker: &mut Option<i32>) -> Option<Result<Description, KafkaError>> {
+        let answer = match &self.asking {
+            Asking::Broker(asking) => match asking.answer()? {
+                Err(error) => return Some(Err(error)),
+                Ok(id) => {
+                    *broker = Some(id);
+                    self.asking = Asking::Description(describe(client, id, &self.source));
+                    return None;
+                }
+            },
+            Asking::Description(question) => question.answer()?,
+        };
+        let missing = Err(RDKafkaErrorCode::UnknownTopicOrPartition);
+        Some(match answer.map(|topics| topics.into_iter().next().unwrap_or(missing)) {
+            Ok(Ok(description)) => Ok(description),
+            Ok(Err(RDKafkaErrorCode::UnknownTopicOrPartition)) => Ok(Description::missing()),
+            Ok(Err(code)) => Err(KafkaError::MetadataFetch(code)),
+            Err(error) => {
+                // Another one may respond.
+                *broker = None;
+                Err(error)
+            }
+        })
+    }
+}
+
+fn describe(client: &Arc<Client>, broker: i32, source: &Topic) -> Question<Vec<DescribedOrNot>> {
+    ask::topics(client, broker, slice::from_ref(source), ANSWER_WAIT)
+}
+
 impl OfTime {
     /// The offsets, once every leader has responded or timed out, or an error other than an outage.
-    fn answer(&mut self) -> Option<Result<Arc<[i64]>, KafkaError>> {
-        let Self { waiting, found } = self;
+    fn answer(&mut self) -> Option<Result<OffsetsAt, KafkaError>> {
+        let Self { epoch, waiting, found } = self;
         let mut failed = None;
         waiting.retain(|question| match question.answer() {
             None => true,
@@ -212,7 +264,7 @@ impl OfTime {
         });
         match failed {
             Some(error) => Some(Err(error)),
-            None => waiting.is_empty().then(|| Ok(found.as_slice().into())),
+            None => waiting.is_empty().then(|| Ok(OffsetsAt { epoch: *epoch, offsets: found.as_slice().into() })),
         }
     }
 }

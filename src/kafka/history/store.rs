@@ -15,7 +15,7 @@ use super::requests::{BLOCK_OFFSETS, Requests, TopicPartition, Wanted};
 use super::sync::{Mutex, MutexGuard, PoisonError};
 use super::times::{Time, Times};
 use crate::event::Epoch;
-use crate::hub::{Asker, Lookup, Page};
+use crate::hub::{Asker, Lookup, OffsetsAt, Page};
 
 /// How long a chunk that reports a truncated log is cached: the log may have grown again.
 const TRUNCATED_KEPT: Duration = Duration::from_secs(1);
@@ -95,7 +95,7 @@ impl ChunkStore {
         cluster.noted(is_noted, cluster.down.contains(&partition))
     }
 
-    pub(super) fn offsets_at(&self, cluster: usize, time: Time, asker: Asker, now: Instant) -> Lookup<Arc<[i64]>> {
+    pub(super) fn offsets_at(&self, cluster: usize, time: Time, asker: Asker, now: Instant) -> Lookup<OffsetsAt> {
         let cluster = &mut self.state().clusters[cluster];
         if let Some(offsets) = cluster.times.get(time, asker, now) {
             return Lookup::Found(offsets);
@@ -207,7 +207,7 @@ impl ChunkStore {
     }
 
     /// Stores the offsets of a time, and returns the sessions that wait for them.
-    pub(super) fn publish_time(&self, cluster: usize, time: Time, offsets: Arc<[i64]>, now: Instant) -> Vec<Asker> {
+    pub(super) fn publish_time(&self, cluster: usize, time: Time, offsets: OffsetsAt, now: Instant) -> Vec<Asker> {
         self.state().clusters[cluster].times.answer(time, offsets, now)
     }
 

@@ -1,14 +1,13 @@
 //! The offsets of times in one cluster: pending requests, and responses, which are cached for a few seconds. Pure.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashSet;
 
 use super::requests::CALL_AGAIN;
 use crate::event::UNKNOWN_POSITION;
-use crate::hub::{Asker, NO_OFFSET};
+use crate::hub::{Asker, NO_OFFSET, OffsetsAt};
 
 /// The most pending requests, and the most cached responses.
 const TIMES_MAX: usize = 4096;
@@ -30,7 +29,7 @@ pub(super) struct Times {
 
 #[derive(Debug)]
 struct Answer {
-    offsets: Arc<[i64]>,
+    offsets: OffsetsAt,
     until: Instant,
     /// If a partition had no offset yet, the next record may have one: the response is valid only for earlier requests.
     only: Option<FxHashSet<Asker>>,
@@ -45,7 +44,7 @@ struct Question {
 }
 
 impl Times {
-    pub(super) fn get(&self, time: Time, asker: Asker, now: Instant) -> Option<Arc<[i64]>> {
+    pub(super) fn get(&self, time: Time, asker: Asker, now: Instant) -> Option<OffsetsAt> {
         let answer = self.answers.get(&time).filter(|answer| now < answer.until)?;
         let is_theirs = answer.only.as_ref().is_none_or(|only| only.contains(&asker));
         is_theirs.then(|| answer.offsets.clone())
@@ -71,7 +70,7 @@ impl Times {
     }
 
     /// Caches a response; returns the sessions that waited for it.
-    pub(super) fn answer(&mut self, time: Time, offsets: Arc<[i64]>, now: Instant) -> Vec<Asker> {
+    pub(super) fn answer(&mut self, time: Time, offsets: OffsetsAt, now: Instant) -> Vec<Asker> {
         let Some(index) = self.questions.iter().position(|question| question.time == time) else { return Vec::new() };
         let askers = self.questions.remove(index).map(|question| question.askers).unwrap_or_default();
         let called = askers.iter().copied().collect();
@@ -80,8 +79,8 @@ impl Times {
             // They are requested again.
             self.answers.clear();
         }
-        let only = offsets.contains(&NO_OFFSET).then_some(askers);
-        let kept = if offsets.contains(&UNKNOWN_POSITION) { PARTIAL_ANSWER_KEPT } else { ANSWER_KEPT };
+        let only = offsets.offsets.contains(&NO_OFFSET).then_some(askers);
+        let kept = if offsets.offsets.contains(&UNKNOWN_POSITION) { PARTIAL_ANSWER_KEPT } else { ANSWER_KEPT };
         self.answers.insert(time, Answer { offsets, until: now + kept, only });
         called
     }
@@ -128,8 +127,8 @@ mod tests {
         );
         assert_eq!(times.next(|_| false), Some((0, 7)));
         assert_eq!(times.next(|(topic, _)| topic == 0), Some((1, 7)));
-        assert_eq!(times.answer((0, 7), [4, 5].into(), now).len(), 2);
-        assert_eq!(times.get((0, 7), asker(9), now).as_deref(), Some(&[4, 5][..]));
+        assert_eq!(times.answer((0, 7), OffsetsAt::new([4, 5]), now).len(), 2);
+        assert_eq!(times.get((0, 7), asker(9), now), Some(OffsetsAt::new([4, 5])));
         assert_eq!(times.get((0, 7), asker(9), now + ANSWER_KEPT), None);
         assert_eq!(times.next(|_| false), Some((1, 7)));
     }
@@ -138,7 +137,7 @@ mod tests {
     fn a_response_without_an_offset_is_valid_only_for_earlier_requests() {
         let (mut times, now) = (Times::default(), Instant::now());
         assert!(times.ask((0, 7), asker(1), now));
-        times.answer((0, 7), [4, NO_OFFSET].into(), now);
+        times.answer((0, 7), OffsetsAt::new([4, NO_OFFSET]), now);
         assert!(times.get((0, 7), asker(1), now).is_some());
         assert!(times.get((0, 7), asker(2), now).is_none(), "there may be one by now");
     }
@@ -147,8 +146,8 @@ mod tests {
     fn an_answer_without_some_partitions_is_kept_for_a_moment() {
         let (mut times, now) = (Times::default(), Instant::now());
         assert!(times.ask((0, 7), asker(1), now));
-        times.answer((0, 7), [4, UNKNOWN_POSITION].into(), now);
-        assert_eq!(times.get((0, 7), asker(1), now).as_deref(), Some(&[4, UNKNOWN_POSITION][..]));
+        times.answer((0, 7), OffsetsAt::new([4, UNKNOWN_POSITION]), now);
+        assert_eq!(times.get((0, 7), asker(1), now), Some(OffsetsAt::new([4, UNKNOWN_POSITION])));
         assert_eq!(times.get((0, 7), asker(1), now + PARTIAL_ANSWER_KEPT), None);
     }
 
@@ -171,10 +170,10 @@ mod tests {
         }
         assert!(!times.ask((0, -1), asker(1), now));
         for ms in 0..TIMES_MAX as i64 {
-            times.answer((0, ms), [0].into(), now);
+            times.answer((0, ms), OffsetsAt::new([0]), now);
         }
         assert!(times.ask((0, -1), asker(1), now));
-        times.answer((0, -1), [0].into(), now);
+        times.answer((0, -1), OffsetsAt::new([0]), now);
         assert!(times.answers.len() <= TIMES_MAX && times.get((0, -1), asker(1), now).is_some());
     }
 }
