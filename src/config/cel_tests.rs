@@ -247,6 +247,6 @@ proptest! {
         let rule = Arc::new(Rule::new("/x".into(), &source, expression, inputs));
         let bound = rule.bind(claims.as_object().cloned().map(Claims::from).as_ref(), &[]);
         let verdict = bound.allows(&rule.facts(&event)).ok();
-        prop_assert_eq!(verdict, reference(&source, &claims, &event), "{}", source);
+        prop_assert_eq!(verdict, reference(&source, &claims, &event), "left: ours; {}, a={}, b={}", source, a, b);
     }
 }

@@ -87,8 +87,9 @@ fn is_read_at_start(path: &str) -> bool {
 }
 
 /// The keys that differ, except those of sources and routes, which are compared by name. Each structure is destructured
-/// without `..`, so that a new field does not compile until it is handled here.
-fn process(old: &Snapshot, new: &Snapshot) -> impl Iterator<Item = &'static str> {
+/// without `..`, so that a new field does not compile until it is handled here: bind it, and add a line with its key
+/// below. `_` is only for what is no key.
+pub(super) fn process(old: &Snapshot, new: &Snapshot) -> impl Iterator<Item = &'static str> {
     let Snapshot {
         listen,
         admin,

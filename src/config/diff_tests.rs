@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value as Json, json};
 
+use crate::config::diff::process;
 use crate::config::keys::{self, Change};
 use crate::config::schema::{PARSED, resolve};
 use crate::config::{Diff, Snapshot, parse};
@@ -100,6 +101,10 @@ fn others(leaf: &Leaf, value: &Json) -> Vec<Json> {
     others
 }
 
+fn is_key_or_section(name: &str) -> bool {
+    keys::find(name).is_some() || PARSED["properties"].get(name).is_some()
+}
+
 #[test]
 fn a_changed_key_is_applied_or_named() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
@@ -110,6 +115,7 @@ fn a_changed_key_is_applied_or_named() {
     leaves(&example, &PARSED, ["", ""], "", &mut found);
     assert!(found.len() > 60, "{}", found.len());
     let (mut silent, mut untried, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
+    let mut unknown = Vec::new();
     for leaf in &found {
         let others = others(leaf, example.pointer(&leaf.pointer).unwrap());
         let compiled = others.into_iter().find_map(|other| {
@@ -120,6 +126,7 @@ fn a_changed_key_is_applied_or_named() {
         match compiled {
             Some(now) => {
                 let diff = Diff::between(&before, &now);
+                unknown.extend(process(&before, &now).filter(|name| !is_key_or_section(name)));
                 let needs_restart = !diff.needs_restart.is_empty();
                 match keys::find(&leaf.key).unwrap().change() {
                     _ if diff.is_empty() => silent.push(&leaf.path),
@@ -132,6 +139,7 @@ fn a_changed_key_is_applied_or_named() {
         }
     }
     assert!(silent.is_empty(), "a reload ignores {silent:?}");
+    assert!(unknown.is_empty(), "diff.rs names {unknown:?}, which is no key");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let keys: std::collections::BTreeSet<&str> = untried.iter().map(|path| path.as_str()).collect();
     let known: std::collections::BTreeSet<&str> = UNTRIED.iter().copied().collect();

@@ -52,8 +52,10 @@ fn schema_compiler_and_example_know_the_same_keys() {
     compiled.extend(asked(one_issuer));
     let mut declared = BTreeSet::new();
     keys_of(&PARSED, "", &mut declared);
-    let difference: Vec<_> = declared.symmetric_difference(&compiled).collect();
-    assert!(difference.is_empty(), "{difference:?}");
+    let unread: Vec<_> = declared.difference(&compiled).collect();
+    let undeclared: Vec<_> = compiled.difference(&declared).collect();
+    assert!(unread.is_empty(), "in `keys/`, but not read in `compile/`: {unread:?}");
+    assert!(undeclared.is_empty(), "read in `compile/`, but not in `keys/`: {undeclared:?}");
 }
 
 /// The schema's defaults equal the compiler's: writing them out changes nothing.
@@ -74,7 +76,8 @@ fn the_effective_configuration_is_equivalent() {
         let before = read(&path).snapshot.unwrap_or_else(|error| panic!("{error}"));
         let filled = effective(&path, &ReadOptions::default()).unwrap();
         fs::write(&path, serde_saphyr::to_string(&filled).unwrap()).unwrap();
-        let now = read(&path).snapshot.unwrap_or_else(|error| panic!("{error}"));
+        let now = read(&path).snapshot;
+        let now = now.unwrap_or_else(|error| panic!("of the defaults, written out (read in `compile/`?): {error}"));
         assert_eq!(Diff::between(&before, &now).to_string(), "nothing changed");
         assert_eq!(effective(&path, &ReadOptions::default()).unwrap(), filled, "and there is nothing left to fill in");
         assert!(filled["routes"][0]["websocket"]["pong_timeout"].is_string(), "{filled}");

@@ -39,7 +39,8 @@ impl<'a> Section<'a> {
         section
     }
 
-    /// The section under this key; empty if it is absent.
+    /// The section under this key; empty if it is absent. Open each section once: when the value is dropped, keys that it
+    /// did not read are reported as unknown.
     pub(super) fn section<D>(&self, key: &Key<Sub, D>) -> Self
     where
         Key<Sub, D>: Entry,

@@ -76,7 +76,7 @@ fn the_example_contains_every_key() {
     compile::compile(&root, example().parent().unwrap(), &ReadOptions::default(), &diagnostics).unwrap();
     let asked = diagnostics.asked.borrow();
     let missing: Vec<_> = asked.iter().filter(|(_, is_there)| !**is_there).map(|(key, _)| key).collect();
-    assert!(missing.is_empty(), "{missing:?}");
+    assert!(missing.is_empty(), "add to conf/sidestream.yaml, with a comment: {missing:?}");
     assert!(asked.contains_key("routes.websocket.pong_timeout"), "{asked:?}");
 }
 

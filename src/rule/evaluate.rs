@@ -237,6 +237,8 @@ impl<'a> Evaluation<'a> {
         }
         let order = match (one, other) {
             (Value::Number(one), Value::Number(other)) => order(one, other)?,
+            // CEL: false is less than true.
+            (Value::Bool(one), Value::Bool(other)) => one.cmp(other),
             (Value::String(one), Value::String(other)) => {
                 self.step(one.len().min(other.len()) / STEP_BYTES)?;
                 one.cmp(other)

@@ -4,6 +4,9 @@
 //! The compiler reads values through these descriptions. The JSON Schema, the tables of docs/configuration.md, what
 //! needs a restart, and which values may be secrets follow from them. A new key is one entry here and its use in
 //! `compile/`; tests name what is missing.
+//!
+//! A limit of one part belongs to the section of this part, those of clients and of the process to `limits`. A range ends
+//! with the largest value for which `budget.rs` is still right.
 
 mod auth;
 mod collections;
@@ -53,11 +56,11 @@ impl<K, D> Key<K, D> {
 /// When a changed value takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// A reload applies it.
+    /// A reload applies it: each request, connection or stream reads it from its snapshot.
     Live,
     /// A reload applies it if the sources read the same topics and keys afterwards.
     LiveIfRead,
-    /// It is read at start.
+    /// It is read once, at start.
     Restart,
 }
 
