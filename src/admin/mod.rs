@@ -2,6 +2,7 @@
 //! `/` with its data, and the actions `/-/drain`, `/-/reload`, `/-/revoke` and `/-/explain`. A request to `/-/explain`
 //! contains a token, which no answer repeats. Being on the same host is the only protection.
 
+mod exposition;
 mod guard;
 mod readiness;
 mod status;
@@ -23,10 +24,9 @@ pub use status::Status;
 use crate::drain::Drained;
 use crate::explain::{QUESTION_BYTES_MAX, Question};
 use crate::listener::is_last;
-use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::reload::{Outcome, ReloadHandle};
-use crate::telemetry;
+use exposition::Exposition;
 
 /// Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -58,7 +58,7 @@ type Drain = Arc<dyn Fn() -> Drained + Send + Sync>;
 
 /// The application of the admin listener.
 pub struct Admin {
-    metrics: Arc<Metrics>,
+    exposition: Exposition,
     readiness: Arc<Readiness>,
     reload: Arc<OnceLock<ReloadHandle>>,
     status: Arc<Status>,
@@ -69,9 +69,9 @@ pub struct Admin {
 impl Admin {
     pub fn new(status: Status, drain: Drain) -> Self {
         let Status { metrics, readiness, reload, .. } = &status;
-        let (metrics, readiness, reload) = (metrics.clone(), readiness.clone(), reload.clone());
+        let (exposition, readiness, reload) = (Exposition::new(metrics.clone()), readiness.clone(), reload.clone());
         Self {
-            metrics,
+            exposition,
             readiness,
             reload,
             status: Arc::new(status),
@@ -97,7 +97,7 @@ impl Admin {
         match path {
             _ if is_read && !is_get => not_by("this is only read", "GET, HEAD"),
             _ if ACTIONS.contains(&path) && method != Method::POST => not_by("this acts: ask by POST", "POST"),
-            "/metrics" => self.metrics(),
+            "/metrics" => self.metrics().await,
             "/livez" => json(StatusCode::OK, &json!({"status": "live"})),
             "/readyz" => self.readyz(),
             "/" => page("text/html; charset=utf-8", include_str!("page/index.html")),
@@ -122,9 +122,8 @@ impl Admin {
         Problem::new(StatusCode::NOT_FOUND, "there is nothing here").into_response()
     }
 
-    fn metrics(&self) -> Response<Vec<u8>> {
-        self.metrics.log_lines_dropped.inc_by(telemetry::newly_dropped());
-        match self.metrics.render() {
+    async fn metrics(&self) -> Response<Vec<u8>> {
+        match self.exposition.text().await {
             Ok(text) => reply(StatusCode::OK, METRICS_TYPE, text),
             Err(error) => failed("the metrics cannot be rendered", &error),
         }
@@ -304,6 +303,7 @@ mod tests {
 
     use super::*;
     use crate::hub::{Log, NoLog};
+    use crate::metrics::Metrics;
     use crate::shutdown::Ending;
     use crate::writer::Writers;
 
