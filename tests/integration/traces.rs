@@ -187,8 +187,10 @@ fn a_stream_that_does_not_read_is_counted() {
     let fixture = fixture(&collector, 0.0);
     let _deaf = fixture.get("/stream").open();
     let filler = json!({"type": "t", "orderId": "o", "data": "x".repeat(500_000)}).to_string();
-    // More than the sockets and the queue hold.
+    // More than the sockets hold.
     fixture.broker.produce_all("orders", 0, (0..30).map(|_| filler.as_bytes()));
+    let queued = || fixture.sidecar.metric("notifications_queued_events").is_some_and(|queued| queued > 0.0);
+    eventually_true("events that wait for the client", queued);
     fixture.broker.produce_in_trace("orders", &filler, &sampled());
     let flush = &collector.named("flush orders", 1)[0];
     flush.is(&[("user.count", "0"), ("sidestream.streams.not_reached", "1")]);
