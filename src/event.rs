@@ -165,6 +165,8 @@ pub enum GapCause {
     Unavailable,
     /// A record that could not be decoded.
     Undecodable,
+    /// An event whose data does not conform to the schema of its topic.
+    Invalid,
     /// A batch of records that the Kafka client cannot decompress, parse or receive.
     Unreadable,
 }
@@ -180,6 +182,7 @@ impl GapCause {
             Self::ReplayLimit => "replay-limit",
             Self::Unavailable => "unavailable",
             Self::Undecodable => "undecodable",
+            Self::Invalid => "invalid",
             Self::Unreadable => "unreadable",
         }
     }

@@ -206,7 +206,8 @@ fn read(log: &dyn Log, id: &EventId, steps: &mut Vec<Step>) -> Result<Event, Sto
                 return Err(undecided("window", "the log ends before it"));
             }
             Entry::Gap { cause, range } if (range.from..=range.to).contains(offset) => {
-                let step = if *cause == GapCause::Undecodable { "validation" } else { "window" };
+                let is_of_record = matches!(cause, GapCause::Undecodable | GapCause::Invalid);
+                let step = if is_of_record { "validation" } else { "window" };
                 return Err(fails(step, format!("clients receive a gap in its place: {}", cause.as_str())));
             }
             Entry::Event(_) | Entry::Gap { .. } | Entry::Hole { .. } => {}
@@ -230,9 +231,16 @@ fn decode(snapshot: &Snapshot, topic: &Topic, record: &str, steps: &mut Vec<Step
         received_ms: 0,
         trace: None,
     };
-    let event = Decoder::new(topic.clone(), &shape.shape).decode(&record);
+    let mut decoder = Decoder::new(topic.clone(), &shape.shape);
+    let event = decoder.decode(&record);
     let event = event.map_err(|error| fails("validation", format!("the record is not an event: {error}")))?;
-    steps.push(passes("validation", "the record is an event"));
+    steps.push(passes(
+        "validation",
+        match decoder.take_passed() {
+            Some(violation) => format!("the record is an event, although its data is invalid: {violation}"),
+            None => "the record is an event".into(),
+        },
+    ));
     Ok(event)
 }
 

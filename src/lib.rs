@@ -15,6 +15,7 @@
 //! | [`http_client`] | requests that sidestream itself sends, with limits |
 //! | [`auth`] | tokens to principals |
 //! | [`config`] | the user's file, compiled into a snapshot |
+//! | [`json_schema`] | JSON Schemas of topics: compiled, and applied to data |
 //! | [`reload`] | watches the file, and replaces the snapshot |
 //! | [`ingress_nginx`] | ingress-nginx's settings in, a configuration and a report out |
 //! | [`metrics`], [`telemetry`] | every metric; the format of logs |
@@ -115,6 +116,8 @@ pub mod http_client;
 pub mod ingress_nginx;
 #[cfg(feature = "server")]
 pub mod inject;
+#[cfg(feature = "server")]
+pub mod json_schema;
 #[cfg(feature = "server")]
 pub mod kafka;
 #[cfg(feature = "server")]

@@ -242,6 +242,7 @@ impl Reloader {
         }
         snapshot.routes.routes().for_each(|route| provoke("reload", route.pattern.as_bytes()));
         snapshot.inherit_keys(&self.current.load());
+        snapshot.replace_schemas(&self.current.load());
         let snapshot = Arc::new(snapshot);
         let before = self.current.swap(snapshot.clone());
         record_success(&self.metrics, &reading.sha256);

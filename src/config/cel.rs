@@ -6,23 +6,17 @@
 mod translate;
 
 use std::fmt;
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
 
 use cel::common::ast::{IdedExpr, SourceInfo};
 use cel::parser::Parser;
 
+use super::bounded;
 use crate::rule::{Expression, Input};
 
 /// The longest expression, in bytes.
 const SOURCE_BYTES_MAX: usize = 4096;
 /// The deepest nesting of an expression: evaluation recurses.
 const DEPTH_MAX: u16 = 32;
-/// How long parsing may take.
-const PARSE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The stack of the parser: in an unoptimized build, it takes many kilobytes per level.
-const PARSER_STACK_BYTES: usize = 64 << 20;
 
 /// What an expression may name.
 pub(super) struct Names {
@@ -68,13 +62,12 @@ pub(super) fn parse(source: &str, names: &Names) -> Result<(Expression, Vec<Inpu
     translate::translate(&tree, &info, names)
 }
 
-/// Parses the syntax, within limits of stack and time. A panic is an error.
+/// Parses the syntax, within limits of stack and time.
 fn syntax(source: &str) -> Result<(IdedExpr, SourceInfo), Vec<Mistake>> {
-    let (sender, receiver) = mpsc::channel();
     let owned = source.to_owned();
-    let parser = thread::Builder::new().name("parse-rule".into()).stack_size(PARSER_STACK_BYTES).spawn(move || {
+    let parse = move || {
         let parsed = Parser::default().max_recursion_depth(DEPTH_MAX).parse_with_source_info(&owned);
-        let parsed = parsed.map_err(|errors| {
+        parsed.map_err(|errors| {
             let of = |error: &cel::ParseError| Mistake {
                 line_and_column: usize::try_from(error.pos.0).ok().zip(usize::try_from(error.pos.1).ok()),
                 message: error.msg.clone(),
@@ -82,16 +75,7 @@ fn syntax(source: &str) -> Result<(IdedExpr, SourceInfo), Vec<Mistake>> {
             };
             // The others are usually consequences of the first one.
             errors.errors.iter().take(1).map(of).collect::<Vec<_>>()
-        });
-        // The receiver may have timed out.
-        let _ = sender.send(parsed);
-    });
-    if let Err(error) = parser {
-        return Err(vec![Mistake::whole(format!("the expression cannot be parsed now: {error}"))]);
-    }
-    match receiver.recv_timeout(PARSE_TIMEOUT) {
-        Ok(parsed) => parsed,
-        Err(mpsc::RecvTimeoutError::Timeout) => Err(vec![Mistake::whole("parsing the expression takes too long")]),
-        Err(mpsc::RecvTimeoutError::Disconnected) => Err(vec![Mistake::whole("the expression cannot be parsed")]),
-    }
+        })
+    };
+    bounded::run("parsing the expression", parse).unwrap_or_else(|message| Err(vec![Mistake::whole(message)]))
 }

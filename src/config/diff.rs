@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::keys::{self, Change};
 use super::snapshot::{DEFAULT_CLUSTER, Kafka, Limits, Snapshot, TopicConfig, Tracing, Upstream};
+use crate::decode::schema::CurrentSchema;
 use crate::route::StreamRoute;
 
 /// The difference between two snapshots.
@@ -130,6 +131,7 @@ pub(super) fn process(old: &Snapshot, new: &Snapshot) -> impl Iterator<Item = &'
         ("upstream.pool", upstream.pool != new.upstream.pool),
         ("forwarded", *forwarded != new.forwarded),
         ("auth", *verifier != new.verifier),
+        ("topics.schema", schemas(old) != schemas(new)),
         ("auth.revocations", *revocations != new.revocations),
         ("probe", *probe != new.probe),
         ("limits.streams", *max_streams != new.limits.max_streams),
@@ -164,9 +166,24 @@ fn without_sample(snapshot: &Snapshot) -> Option<Tracing> {
     snapshot.tracing.clone().map(|tracing| Tracing { sample: 0.0, ..tracing })
 }
 
-/// Sources read all of their settings at start.
+/// The schemas of topics.
+fn schemas(snapshot: &Snapshot) -> BTreeMap<&str, &CurrentSchema> {
+    let topics = snapshot.sources().flat_map(|kafka| &kafka.topics);
+    topics.map(|topic| (&*topic.name, &topic.shape.schema)).collect()
+}
+
+/// The settings that a source reads at start.
+fn without_schemas(kafka: &Kafka) -> Kafka {
+    let mut kafka = kafka.clone();
+    kafka.topics.iter_mut().for_each(|topic| topic.shape.schema = CurrentSchema::default());
+    kafka
+}
+
+/// Sources read all of their settings at start, except for schemas.
 fn sources(old: &Snapshot, new: &Snapshot) -> Vec<String> {
-    let of = |snapshot: &Snapshot, cluster: &str| snapshot.sources().find(|kafka| &*kafka.cluster == cluster).cloned();
+    let of = |snapshot: &Snapshot, cluster: &str| {
+        snapshot.sources().find(|kafka| &*kafka.cluster == cluster).map(without_schemas)
+    };
     let clusters: BTreeSet<Arc<str>> = old.sources().chain(new.sources()).map(|kafka| kafka.cluster.clone()).collect();
     let differences = clusters.iter().map(|cluster| match (of(old, cluster), of(new, cluster)) {
         (Some(old), Some(new)) => source(&old, &new),

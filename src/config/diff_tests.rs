@@ -166,6 +166,7 @@ const UNTRIED: &[&str] = &[
     "streams.shipments.topics",
     "topics.shipments.cluster",
     "topics.shipments.format",
+    "topics.shipments.schema.file",
 ];
 
 #[test]
@@ -174,8 +175,8 @@ fn changed_keys_that_others_depend_on_are_applied_or_named() {
 upstream: { address: 'a:1' }
 kafka: { brokers: 'a:1' }
 clusters: { eu: { brokers: 'b:1' } }
-streams: { s: { topics: [t], keys: [k, l] }, other: { topics: [t], keys: [k, l] } }
-topics: { t: { cluster: kafka, format: text } }
+streams: { s: { topics: [t], keys: [k, l] }, other: { topics: [t], keys: [k, l] }, validated: { topics: [v] } }
+topics: { t: { cluster: kafka, format: text }, v: { schema: { file: one.json } } }
 auth: { issuers: [{ issuer: i, key_file: one.key, algorithms: [HS256] }], tickets: { key_file: three.key }, ca_file: one.pem,
   api_keys: { file: one.yaml }, introspection: { url: 'https://i/x', client_id: c, client_secret_file: four.key } }
 routes: [{ path: '/x/{id}/{jd}', stream: s, data: payload, bind: { k: path.id }, websocket: { frames: text } }]
@@ -186,6 +187,8 @@ routes: [{ path: '/x/{id}/{jd}', stream: s, data: payload, bind: { k: path.id },
     fs::write(folder.path().join("three.key"), "a secret for tickets, of 32 bytes and more").unwrap();
     fs::write(folder.path().join("four.key"), "the secret of a client").unwrap();
     fs::write(folder.path().join("one.yaml"), "[]").unwrap();
+    fs::write(folder.path().join("one.json"), "{}").unwrap();
+    fs::write(folder.path().join("two.json"), r#"{"type": "object"}"#).unwrap();
     let authority = include_str!("../../conf/example-ca.pem");
     fs::write(folder.path().join("one.pem"), authority).unwrap();
     fs::write(folder.path().join("two.pem"), authority.repeat(2)).unwrap();
@@ -200,6 +203,8 @@ routes: [{ path: '/x/{id}/{jd}', stream: s, data: payload, bind: { k: path.id },
         ("key_file: three.key", "key_file: two.key"),
         ("file: one.yaml", "file: two.yaml"),
         ("ca_file: one.pem", "ca_file: two.pem"),
+        ("file: one.json", "file: two.json"),
+        ("file: one.json", "file: one.json, invalid: pass"),
         ("client_secret_file: four.key", "client_secret_file: two.key"),
         ("key_file: one.key, algorithms: [HS256]", "jwks_file: keys.json, algorithms: [RS256, ES256, EdDSA]"),
         ("key_file: one.key, algorithms: [HS256]", "jwks_url: 'https://i/keys', algorithms: [RS256]"),
@@ -220,4 +225,26 @@ routes: [{ path: '/x/{id}/{jd}', stream: s, data: payload, bind: { k: path.id },
         let diff = Diff::between(&compile(BASE), &compile(&BASE.replacen(written, other, 1)));
         assert!(!diff.is_empty(), "a reload ignores {other}");
     }
+}
+
+#[test]
+fn a_changed_schema_needs_no_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let compile = |schema: &str| {
+        fs::write(folder.path().join("t.json"), schema).unwrap();
+        let text = "upstream: { address: 'a:1' }\nkafka: { brokers: 'a:1' }\nstreams: { s: { topics: [t] } }\n\
+                    topics: { t: { schema: { file: t.json } } }\n";
+        parse(text, "x.yaml", folder.path()).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let (before, mut now) = (compile("{}"), compile(r#"{"type": "object"}"#));
+    let diff = Diff::between(&before, &now);
+    assert_eq!((&diff.needs_restart, diff.changed), (&Vec::new(), vec!["topics.schema"]));
+    let running = before.kafka.topics[0].shape.schema.clone();
+    let schema = now.kafka.topics[0].shape.schema.get();
+    assert!(running.get() != schema);
+    now.replace_schemas(&before);
+    assert!(running.get() == schema, "the running source validates with the new schema");
+    let mut later = compile("{}");
+    later.replace_schemas(&now);
+    assert!(running.get() == later.kafka.topics[0].shape.schema.get(), "and with the one after");
 }

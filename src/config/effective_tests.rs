@@ -62,7 +62,13 @@ fn schema_compiler_and_example_know_the_same_keys() {
 #[test]
 fn the_effective_configuration_is_equivalent() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["example-jwt.key", "example-jwks.json", "example-api-keys.yaml", "example-ca.pem"] {
+    for name in [
+        "example-jwt.key",
+        "example-jwks.json",
+        "example-api-keys.yaml",
+        "example-ca.pem",
+        "example-shipments.schema.json",
+    ] {
         fs::copy(example().with_file_name(name), folder.path().join(name)).unwrap();
     }
     let sparse = "upstream: { address: a:1 }\nkafka: { brokers: a:1 }\nstreams: { s: { topics: [t, u], keys: [k] } }\n\

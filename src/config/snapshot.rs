@@ -1,5 +1,6 @@
 //! The compiled configuration: what the running process reads. One snapshot serves a request for its whole life.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use crate::auth::Verifier;
 use crate::client::Target;
 use crate::config::Certificates;
 use crate::decode::Shape;
+use crate::decode::schema::CurrentSchema;
 use crate::event::Topic;
 use crate::hub::ReplayLimits;
 use crate::quota::Quota;
@@ -54,6 +56,18 @@ impl Snapshot {
             (Some(now), Some(before)) if now == before => *now = before.clone(),
             (Some(now), Some(before)) => now.inherit_keys(before),
             _ => {}
+        }
+    }
+
+    /// Lets the running sources validate with the schemas of this snapshot, instead of the previous one's.
+    pub fn replace_schemas(&mut self, before: &Self) {
+        let known = before.sources().flat_map(|kafka| &kafka.topics);
+        let known: BTreeMap<&Topic, &CurrentSchema> = known.map(|topic| (&topic.name, &topic.shape.schema)).collect();
+        for topic in std::iter::once(&mut self.kafka).chain(&mut self.clusters).flat_map(|kafka| &mut kafka.topics) {
+            if let Some(current) = known.get(&topic.name) {
+                current.replace(topic.shape.schema.get());
+                topic.shape.schema = (*current).clone();
+            }
         }
     }
 

@@ -21,7 +21,7 @@
 //! by the values that its reader sees. Other repeated names stay unchanged. A field of the record's own envelope whose
 //! name is reserved is renamed ([`reserved`]).
 //!
-//! It neither filters events nor validates them against a schema.
+//! The `data` of an event is validated, if the topic has a [`schema`]. Decoding does not filter events.
 
 mod cloudevents;
 mod draft;
@@ -32,6 +32,9 @@ mod json;
 mod label;
 mod mapped;
 pub mod mapping;
+pub mod schema;
+#[cfg(test)]
+mod schema_tests;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -48,9 +51,10 @@ pub use self::json::{DEPTH_MAX, FIELDS_MAX};
 use self::json::{Fields, TooDeep};
 use self::label::{key_text, timestamp, ts_of_number, type_of_string};
 use self::mapping::Mapping;
+use self::schema::{CurrentSchema, Nonconforming, Violation};
 pub use self::shape::{Format, Shape, ShownHeaders};
 use crate::contain::contain;
-use crate::event::{Event, Topic};
+use crate::event::{Event, GapCause, Topic};
 use crate::fault::provoke;
 use crate::reserved;
 use crate::traceparent::TraceParent;
@@ -100,8 +104,17 @@ pub enum Undecodable {
     TooManyFields,
     #[error("the record has more than {HEADERS_MAX} headers")]
     TooManyHeaders,
+    #[error("its data does not conform to the schema: {0}")]
+    Invalid(#[from] Violation),
     #[error("decoding it panicked, which is a bug of sidestream")]
     Panicked,
+}
+
+impl Undecodable {
+    /// The cause of the gap in its place.
+    pub fn cause(&self) -> GapCause {
+        if matches!(self, Self::Invalid(_)) { GapCause::Invalid } else { GapCause::Undecodable }
+    }
 }
 
 /// Decodes the records of one topic.
@@ -113,6 +126,9 @@ pub struct Decoder {
     format: Format,
     mapping: Option<Arc<Mapping>>,
     headers: ShownHeaders,
+    schema: CurrentSchema,
+    /// Why the last event does not conform to the schema, although it passes.
+    passed: Option<Violation>,
     kinds: Vec<Arc<str>>,
 }
 
@@ -126,6 +142,8 @@ impl Decoder {
             format: shape.format,
             mapping: shape.mapping.clone(),
             headers: shape.headers.clone(),
+            schema: shape.schema.clone(),
+            passed: None,
             kinds: Vec::new(),
         }
     }
@@ -136,7 +154,29 @@ impl Decoder {
     ///
     /// Why the record is not an event.
     pub fn decode(&mut self, record: &Record<'_>) -> Result<Event, Undecodable> {
-        contain(|| self.event(record)).unwrap_or(Err(Undecodable::Panicked))
+        contain(|| {
+            let event = self.event(record)?;
+            self.validate(record, &event)?;
+            Ok(event)
+        })
+        .unwrap_or(Err(Undecodable::Panicked))
+    }
+
+    /// Why the event that was decoded last does not conform to the schema, where such events pass.
+    pub fn take_passed(&mut self) -> Option<Violation> {
+        self.passed.take()
+    }
+
+    /// A tombstone has no data to validate.
+    fn validate(&mut self, record: &Record<'_>, event: &Event) -> Result<(), Violation> {
+        self.passed = None;
+        let Some(schema) = self.schema.get().filter(|_| record.value.is_some()) else { return Ok(()) };
+        match (schema.validate(event.data()), schema.nonconforming) {
+            (Err(violation), Nonconforming::Gap) => return Err(violation),
+            (Err(violation), Nonconforming::Pass) => self.passed = Some(violation),
+            (Ok(()), _) => {}
+        }
+        Ok(())
     }
 
     fn event(&mut self, record: &Record<'_>) -> Result<Event, Undecodable> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::mapping::Mapping;
+use super::schema::CurrentSchema;
 
 /// How the records of one topic become events.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub struct Shape {
     /// Absent: envelopes and CloudEvents are recognized; other values are bare payloads.
     pub mapping: Option<Arc<Mapping>>,
     pub headers: ShownHeaders,
+    /// The schema of `data`, if there is one.
+    pub schema: CurrentSchema,
 }
 
 impl Shape {
@@ -23,6 +26,7 @@ impl Shape {
             format: Format::Json,
             mapping: None,
             headers: ShownHeaders::Named([].into()),
+            schema: CurrentSchema::default(),
         }
     }
 }

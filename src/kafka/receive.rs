@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::topic::TopicReader;
 use crate::decode::{Header, Record};
-use crate::event::{Entry, EventId};
+use crate::event::{Entry, EventId, GapCause};
 use crate::traceparent::TraceParent;
 use crate::traces::{Kind, Span, Tracer, Value};
 
@@ -24,7 +24,8 @@ pub(super) struct Received {
     id: EventId,
     /// The topic's name in the cluster.
     source: String,
-    is_undecodable: bool,
+    /// The cause of the gap in place of the event, if there is one.
+    gap: Option<GapCause>,
 }
 
 impl Received {
@@ -43,13 +44,17 @@ impl Received {
             start: record.received,
             id: EventId { topic: topic.name().clone(), partition: record.partition, offset: record.offset },
             source: topic.source().to_string(),
-            is_undecodable: false,
+            gap: None,
         })
     }
 
     /// Records the outcome of decoding; `None` if the record was read before.
     pub(super) fn became(self, entry: Option<&Entry>) -> Option<Self> {
-        entry.map(|entry| Self { is_undecodable: matches!(entry, Entry::Gap { .. }), ..self })
+        let gap = match entry? {
+            Entry::Gap { cause, .. } => Some(*cause),
+            Entry::Event(_) | Entry::Hole { .. } => None,
+        };
+        Some(Self { gap, ..self })
     }
 
     /// All writers have the entry.
@@ -62,8 +67,8 @@ impl Received {
             ("messaging.kafka.offset", Value::Number(self.id.offset)),
             ("event.id", Value::text(self.id.to_string())),
         ];
-        if self.is_undecodable {
-            attributes.push(("error.type", Value::text("undecodable")));
+        if let Some(cause) = self.gap {
+            attributes.push(("error.type", Value::text(cause.as_str())));
         }
         let name = format!("receive {}", self.source).into();
         attributes.push(("messaging.destination.name", Value::text(self.source)));
@@ -76,7 +81,7 @@ impl Received {
             end: Instant::now(),
             attributes,
             moments: Vec::new(),
-            is_error: self.is_undecodable,
+            is_error: self.gap.is_some(),
         });
     }
 }

@@ -14,12 +14,12 @@ use prometheus::IntCounter;
 pub(super) use self::change::{Assign, Described, LogEnds, Seen};
 use super::warm::Warm;
 use crate::config::snapshot::TopicConfig;
-use crate::decode::{Decoder, Record};
+use crate::decode::{Decoder, Record, Undecodable};
 use crate::event::{Assigned, CLOCK_SKEW_MS, Entry, Epoch, Feed, GapCause, GapRange, Topic, UNKNOWN_POSITION};
 use crate::metrics::Metrics;
 
-/// The least time between two log lines about undecodable records of a topic.
-const UNDECODABLE_LOG_INTERVAL: Duration = Duration::from_secs(1);
+/// The least time between two log lines about bad records of a topic.
+const BAD_RECORD_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct TopicReader {
@@ -41,9 +41,10 @@ pub(super) struct TopicReader {
     decoder: Decoder,
     records: IntCounter,
     undecodable: IntCounter,
+    invalid: IntCounter,
     unreadable: IntCounter,
     quiet_until: Option<Instant>,
-    /// Undecodable records since the last log line.
+    /// Bad records since the last log line.
     unlogged: u64,
 }
 
@@ -100,6 +101,7 @@ impl TopicReader {
             decoder: Decoder::new(config.name.clone(), &config.shape),
             records: metrics.records.with_label_values(&label),
             undecodable: metrics.undecodable.with_label_values(&label),
+            invalid: metrics.invalid_records.with_label_values(&label),
             unreadable: metrics.unreadable_batches.with_label_values(&label),
             config,
             phase: Phase::Absent,
@@ -325,29 +327,36 @@ impl TopicReader {
 
     fn entry(&mut self, record: &Record<'_>) -> Entry {
         match self.decoder.decode(record) {
-            Ok(event) => Entry::Event(Arc::new(event)),
+            Ok(event) => {
+                if let Some(violation) = self.decoder.take_passed() {
+                    self.invalid.inc();
+                    self.log_bad_record(record, &violation.to_string(), "the data of a record is invalid; sending it");
+                }
+                Entry::Event(Arc::new(event))
+            }
             Err(reason) => {
-                self.undecodable.inc();
-                self.log_undecodable(record, &reason.to_string());
+                let counter = if matches!(reason, Undecodable::Invalid(_)) { &self.invalid } else { &self.undecodable };
+                counter.inc();
+                self.log_bad_record(record, &reason.to_string(), "record is not an event");
                 let range = GapRange {
                     topic: self.config.name.clone(),
                     partition: record.partition,
                     from: record.offset,
                     to: record.offset,
                 };
-                Entry::Gap { cause: GapCause::Undecodable, range }
+                Entry::Gap { cause: reason.cause(), range }
             }
         }
     }
 
-    fn log_undecodable(&mut self, record: &Record<'_>, reason: &str) {
+    fn log_bad_record(&mut self, record: &Record<'_>, reason: &str, message: &str) {
         if self.quiet_until.is_some_and(|until| record.received < until) {
             self.unlogged += 1;
             return;
         }
         let place = format!("{}:{}:{}", self.config.name, record.partition, record.offset);
-        tracing::warn!(place, reason, more_before = self.unlogged, "record is not an event");
-        self.quiet_until = Some(record.received + UNDECODABLE_LOG_INTERVAL);
+        tracing::warn!(place, reason, more_before = self.unlogged, "{message}");
+        self.quiet_until = Some(record.received + BAD_RECORD_LOG_INTERVAL);
         self.unlogged = 0;
     }
 }

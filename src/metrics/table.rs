@@ -51,6 +51,7 @@ table! {
             "ws_client_errors_total", "Invalid client frames and commands.", ["kind"];
         pub records: IntCounterVec = "kafka_records_total", "Records received from Kafka.", ["topic"];
         pub undecodable: IntCounterVec = "kafka_undecodable_total", "Records that are not events.", ["topic"];
+        pub invalid_records: IntCounterVec = "kafka_invalid_total", "Records whose data does not conform to the schema of their topic.", ["topic"];
         /// No other metric counts them.
         pub replay_records: IntCounterVec =
             "replay_records_total", "Records read from the log for replay.", ["topic"];

@@ -127,7 +127,7 @@ impl Topics {
         };
         let entry = match decoder.decode(&record) {
             Ok(event) => Entry::Event(Arc::new(event)),
-            Err(_) => gap(topic, partition, GapCause::Undecodable, offset, offset + 1),
+            Err(reason) => gap(topic, partition, reason.cause(), offset, offset + 1),
         };
         log.push(Stored { number: self.appended, unix_ms, entry: copy(&entry) });
         self.appended += 1;

@@ -57,6 +57,7 @@ mod resume;
 mod revocations;
 mod routes;
 mod rules;
+mod schema;
 mod shutdown;
 mod slow_reader;
 mod sse;

@@ -39,7 +39,7 @@ pub(super) fn compile(
     }
     let names: Vec<_> = clusters.iter().map(|cluster| cluster.cluster.clone()).collect();
     let names: Vec<&str> = names.iter().map(|name| &**name).collect();
-    for placed in topics::compile(root, streams, &names, diagnostics) {
+    for placed in topics::compile(root, streams, &names, files, diagnostics) {
         let cluster = clusters.iter_mut().find(|cluster| cluster.cluster == placed.cluster);
         cluster.into_iter().for_each(|cluster| cluster.topics.push(placed.topic.clone()));
     }

@@ -4,14 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::streams::Streams;
+use super::{Files, named_file};
+use crate::config::bounded;
 use crate::config::diagnostic::{Diagnostics, alternatives, did_you_mean};
 use crate::config::file::{Name, Node, Place, Value};
 use crate::config::keys::{self, Defaulted, Text};
 use crate::config::section::{Section, text};
 use crate::config::snapshot::{DEFAULT_CLUSTER, TopicConfig};
 use crate::decode::mapping::{Mapping, Origin};
+use crate::decode::schema::{CurrentSchema, Schema};
 use crate::decode::{Format, ShownHeaders};
 use crate::event::{Topic, is_topic_name};
+use crate::json_schema::{self, SCHEMA_BYTES_MAX};
 
 type Keys = BTreeSet<Arc<str>>;
 
@@ -26,6 +30,7 @@ pub(super) fn compile(
     root: &Section<'_>,
     streams: &Streams,
     clusters: &[&str],
+    files: Files<'_>,
     diagnostics: &Diagnostics,
 ) -> Vec<Placed> {
     let mut carried: BTreeMap<Topic, Keys> = BTreeMap::new();
@@ -34,7 +39,7 @@ pub(super) fn compile(
             carried.entry(topic.clone()).or_default().extend(stream.keys.iter().cloned());
         }
     }
-    let mut compiler = Compiler { clusters, diagnostics, read: BTreeMap::new() };
+    let mut compiler = Compiler { clusters, files, diagnostics, read: BTreeMap::new() };
     let listed = root.entries(&keys::TOPICS);
     let mut topics = Vec::new();
     // Unlisted topics first, so that a conflict is reported where the user wrote something.
@@ -52,6 +57,7 @@ pub(super) fn compile(
 
 struct Compiler<'a> {
     clusters: &'a [&'a str],
+    files: Files<'a>,
     diagnostics: &'a Diagnostics,
     /// The topics by cluster and by their name in it.
     read: BTreeMap<(Arc<str>, Topic), Topic>,
@@ -78,12 +84,38 @@ impl Compiler<'_> {
             topic.shape.mapping =
                 Some(Arc::new(self.mapping(&section.section(&keys::TOPIC_MAP), keys, topic.shape.format)));
         }
+        topic.shape.schema = CurrentSchema::new(self.schema(&section, topic.shape.format));
         let source = section.parse(&keys::TOPIC_SOURCE, |text| is_topic_name(text).then_some(text));
         topic.source = source.map_or(topic.source, Arc::from);
         let cluster = self.cluster(&section);
         let place = if section.has(&keys::TOPIC_SOURCE) { section.place_of(&keys::TOPIC_SOURCE) } else { name.place };
         self.claim(place, cluster, &topic.source, &topic.name);
         found.map(|_| Placed { cluster: cluster.into(), topic })
+    }
+
+    fn schema(&self, topic: &Section<'_>, format: Format) -> Option<Schema> {
+        let section = topic.section(&keys::TOPIC_SCHEMA);
+        let nonconforming = section.value(&keys::SCHEMA_INVALID);
+        let node = section.get(&keys::SCHEMA_FILE);
+        if !topic.has(&keys::TOPIC_SCHEMA) {
+            return None;
+        }
+        if format != Format::Json {
+            let message = "a schema describes JSON, not text or bytes";
+            self.diagnostics.expected(topic.place_of(&keys::TOPIC_SCHEMA), message, "`format: json`");
+        }
+        section.require(&keys::SCHEMA_FILE);
+        let source = named_file(&section, &keys::SCHEMA_FILE, node?, self.files, SCHEMA_BYTES_MAX, self.diagnostics)?;
+        let text = source.clone();
+        let compiled = bounded::run("compiling the schema", move || json_schema::compile(&text));
+        match compiled.and_then(|compiled| compiled.map_err(|error| error.to_string())) {
+            Ok(validator) => Some(Schema::new(&source, validator, nonconforming)),
+            Err(error) => {
+                let message = format!("`{}`: {error}", section.path_of(&keys::SCHEMA_FILE));
+                self.diagnostics.wrong(section.place_of(&keys::SCHEMA_FILE), message);
+                None
+            }
+        }
     }
 
     fn cluster<'s>(&self, section: &Section<'s>) -> &'s str {

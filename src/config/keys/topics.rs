@@ -1,12 +1,13 @@
 //! The keys of topics and streams.
 
-use super::Change::{LiveIfRead, Restart};
+use super::Change::{Live, LiveIfRead, Restart};
 use super::{
-    Absent, Choice, Count, Defaulted, Is, Items, Key, LIST, List, Map, Mixed, Optional, Required, Secrecy, Size, Sub,
-    Text, table,
+    Absent, Choice, Count, Defaulted, Is, Items, Key, LIST, List, Map, Mixed, Optional, Required, Secrecy, SecretFile,
+    Size, Sub, Text, table,
 };
 use crate::config::snapshot::{DEFAULT_CLUSTER, TopicConfig};
 use crate::decode::Format;
+use crate::decode::schema::Nonconforming;
 use crate::event::TOPIC_NAME_BYTES_MAX;
 use crate::pointer::TOKENS_MAX;
 
@@ -69,8 +70,25 @@ table! { TOPIC {
         "map", Sub(&MAP), Absent("none"), Restart,
         "the origins of the parts of an event; the whole value is `data` then. See below",
     );
+    TOPIC_SCHEMA: Optional<Sub> = (
+        "schema", Sub(&SCHEMA), Absent("none"), Live,
+        "the JSON Schema of `data`. A change applies to records that are read afterwards. See below",
+    );
     TOPIC_REPLAY: Defaulted<Sub> =
         ("replay", Sub(&WINDOW), Is(()), Restart, "the replay window. The first limit that is reached applies");
+}}
+
+table! { SCHEMA {
+    SCHEMA_FILE: Key<SecretFile, Required> = (
+        "file", SecretFile, Required("the file with the schema"), Live,
+        "the schema, as JSON of at most 256 KiB, with no references to other documents",
+    );
+    SCHEMA_INVALID: Defaulted<Choice<Nonconforming>> = (
+        "invalid", Choice(|| vec![("gap", Nonconforming::Gap), ("pass", Nonconforming::Pass)]),
+        Is(Nonconforming::Gap), Live,
+        "what clients receive for a record that does not conform: a gap with the cause `invalid`, or the event. Both are \
+         counted",
+    );
 }}
 
 table! { MAP {

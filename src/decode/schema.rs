@@ -1,0 +1,113 @@
+//! The schema of a topic's data: what does not conform to it becomes a gap, or is sent and counted.
+//!
+//! It decides what is validated, within limits. The validator itself is outside of the core. A reload replaces the
+//! schema while the topic is read.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use serde_json::Value;
+
+/// The longest `data` that is validated, in bytes: the default limit of brokers for a record. Longer data does not
+/// conform. Validation holds the data as a tree of values, which takes many times its bytes.
+pub const VALIDATED_BYTES_MAX: usize = 1024 * 1024;
+
+/// The longest `data` in which the violated keyword is looked for, in bytes: that may take much memory.
+const LOCATED_BYTES_MAX: usize = 64 * 1024;
+
+/// Validates JSON values.
+pub trait Validator: fmt::Debug + Send + Sync {
+    fn is_valid(&self, value: &Value) -> bool;
+
+    /// The place in the schema of a keyword that the value violates, as a JSON pointer; `None` if that would take an
+    /// unlimited time.
+    fn violated(&self, value: &Value) -> Option<String>;
+}
+
+/// What happens to an event that does not conform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nonconforming {
+    /// Clients receive a gap in its place.
+    Gap,
+    /// Clients receive it.
+    Pass,
+}
+
+/// Why data does not conform. It repeats nothing of the data.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    #[error("it violates `{0}` of the schema")]
+    Keyword(Box<str>),
+    #[error("it is not valid")]
+    Unknown,
+    #[error("it is longer than {VALIDATED_BYTES_MAX} bytes")]
+    TooLong,
+    #[error("it has a number or a text that cannot be read")]
+    Unreadable,
+}
+
+/// A compiled schema.
+#[derive(Clone, Debug)]
+pub struct Schema {
+    /// As written. Equal sources are equal schemas.
+    source: Arc<[u8]>,
+    validator: Arc<dyn Validator>,
+    pub nonconforming: Nonconforming,
+}
+
+impl Schema {
+    pub fn new(source: &[u8], validator: Arc<dyn Validator>, nonconforming: Nonconforming) -> Self {
+        Self { source: source.into(), validator, nonconforming }
+    }
+
+    /// Validates the `data` of an event.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not conform.
+    pub fn validate(&self, data: &[u8]) -> Result<(), Violation> {
+        if data.len() > VALIDATED_BYTES_MAX {
+            return Err(Violation::TooLong);
+        }
+        let value = serde_json::from_slice(data).map_err(|_| Violation::Unreadable)?;
+        if self.validator.is_valid(&value) {
+            return Ok(());
+        }
+        let place = Some(&self.validator).filter(|_| data.len() <= LOCATED_BYTES_MAX);
+        let place = place.and_then(|validator| validator.violated(&value));
+        Err(place.map_or(Violation::Unknown, |place| Violation::Keyword(place.into())))
+    }
+}
+
+impl PartialEq for Schema {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.source, self.nonconforming) == (&other.source, other.nonconforming)
+    }
+}
+
+/// The current schema of a topic, which all of its decoders share.
+#[derive(Clone, Debug, Default)]
+pub struct CurrentSchema(Arc<RwLock<Option<Schema>>>);
+
+impl CurrentSchema {
+    pub fn new(schema: Option<Schema>) -> Self {
+        Self(Arc::new(RwLock::new(schema)))
+    }
+
+    pub fn get(&self) -> Option<Schema> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the schema, for records that are decoded afterwards.
+    pub fn replace(&self, schema: Option<Schema>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = schema;
+    }
+}
+
+impl PartialEq for CurrentSchema {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
+impl Eq for CurrentSchema {}

@@ -1,0 +1,97 @@
+//! Which data is validated, and what becomes of data that does not conform.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::schema::{CurrentSchema, Nonconforming, Schema, VALIDATED_BYTES_MAX, Validator, Violation};
+use super::tests::{self, decoder_of};
+use super::*;
+
+/// Accepts objects only.
+#[derive(Debug)]
+struct ObjectsOnly;
+
+impl Validator for ObjectsOnly {
+    fn is_valid(&self, value: &Value) -> bool {
+        value.is_object()
+    }
+
+    fn violated(&self, _: &Value) -> Option<String> {
+        Some("/type".into())
+    }
+}
+
+fn objects_only(nonconforming: Nonconforming) -> CurrentSchema {
+    CurrentSchema::new(Some(Schema::new(b"objects", Arc::new(ObjectsOnly), nonconforming)))
+}
+
+fn record(value: &str) -> Record<'_> {
+    tests::record(Some(value.as_bytes()))
+}
+
+fn shape(schema: &CurrentSchema) -> Shape {
+    Shape { schema: schema.clone(), ..Shape::new([]) }
+}
+
+#[test]
+fn the_data_of_an_event_is_validated() {
+    let mut decoder = decoder_of(&shape(&objects_only(Nonconforming::Gap)));
+    let mut violation = |value: &str| match decoder.decode(&record(value)) {
+        Ok(_) => None,
+        Err(error @ Undecodable::Invalid(_)) => {
+            assert_eq!(error.cause(), GapCause::Invalid);
+            Some(error.to_string())
+        }
+        Err(error) => panic!("{error}"),
+    };
+    assert_eq!(violation(r#"{"a":1}"#), None, "a bare payload");
+    assert_eq!(violation(r#"{"type":"x","data":{"a":1}}"#), None);
+    let of_type = Some("its data does not conform to the schema: it violates `/type` of the schema".into());
+    assert_eq!(violation("7"), of_type);
+    assert_eq!(violation(r#"{"type":"x","data":[7]}"#), of_type, "the envelope is no data");
+    let cloud_event = r#"{"specversion":"1.0","id":"1","source":"/","type":"x","data":7}"#;
+    assert_eq!(violation(cloud_event), of_type);
+    assert_eq!(
+        violation(r#"{"data":1e999}"#).unwrap().split(": ").last(),
+        Some("it has a number or a text that cannot be read")
+    );
+}
+
+#[test]
+fn a_tombstone_has_nothing_to_validate() {
+    let mut decoder = decoder_of(&shape(&objects_only(Nonconforming::Gap)));
+    assert!(decoder.decode(&Record { value: None, ..record("") }).is_ok());
+    let undecodable = decoder.decode(&record("{")).unwrap_err();
+    assert_eq!(undecodable.cause(), GapCause::Undecodable);
+}
+
+#[test]
+fn data_that_does_not_conform_may_pass() {
+    let mut decoder = decoder_of(&shape(&objects_only(Nonconforming::Pass)));
+    assert_eq!(decoder.decode(&record("7")).unwrap().data(), b"7");
+    assert_eq!(decoder.take_passed(), Some(Violation::Keyword("/type".into())));
+    assert!(decoder.decode(&record("{}")).is_ok());
+    assert_eq!(decoder.take_passed(), None);
+}
+
+#[test]
+fn long_data_does_not_conform() {
+    let mut decoder = decoder_of(&shape(&objects_only(Nonconforming::Gap)));
+    let of = |bytes: usize| format!(r#"{{"a":"{}"}}"#, "x".repeat(bytes - 8));
+    assert!(decoder.decode(&record(&of(VALIDATED_BYTES_MAX))).is_ok());
+    let error = decoder.decode(&record(&of(VALIDATED_BYTES_MAX + 1))).unwrap_err();
+    assert!(matches!(error, Undecodable::Invalid(Violation::TooLong)), "{error}");
+    let list = format!("[{}1]", "1,".repeat(100_000));
+    let error = decoder.decode(&record(&list)).unwrap_err();
+    assert!(matches!(error, Undecodable::Invalid(Violation::Unknown)), "the keyword is not looked for: {error}");
+}
+
+#[test]
+fn a_schema_is_replaced_while_records_are_decoded() {
+    let current = objects_only(Nonconforming::Gap);
+    let mut decoder = decoder_of(&shape(&current));
+    assert!(decoder.decode(&record("7")).is_err());
+    current.replace(None);
+    assert!(decoder.decode(&record("7")).is_ok());
+}
