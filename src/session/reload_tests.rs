@@ -1,5 +1,9 @@
 use std::time::Duration;
 
+use serde_json::json;
+
+use super::super::CloseReason;
+use super::super::tests::Bench;
 use super::*;
 use crate::access::{Binding, Principal, Rule, Source};
 use crate::codec::{Choice, Fields};
@@ -85,10 +89,17 @@ fn changes_that_end_streams() {
         ("another subprotocol", |r| r.subprotocols = ["two".into()].into(), &not_websocket),
         ("a subprotocol more", |r| r.subprotocols = ["two".into(), "one".into()].into(), &Transport::ALL),
     ];
+    let before = table([route()]);
     for (what, change, expected) in cases {
-        let mut route = route();
-        change(&mut route);
-        assert_eq!(who_goes_on([route]), expected, "{what}");
+        let changed = || {
+            let mut route = route();
+            change(&mut route);
+            route
+        };
+        assert_eq!(who_goes_on([changed()]), expected, "{what}");
+        let ends = Reload::new(&before, table([changed()]), []).ends(&route(), &before);
+        let others = Transport::ALL.into_iter().filter(|transport| !expected.contains(transport));
+        assert_eq!(ends, others.collect::<Vec<_>>(), "{what}: whatever the tokens");
     }
 }
 
@@ -114,4 +125,84 @@ fn a_token_stays_valid_while_its_authority_is_trusted() {
     };
     assert!(with(&[1], true) && with(&[2, 1], true) && with(&[], false));
     assert!(!with(&[2], true) && !with(&[], true));
+}
+
+/// The routes of a new configuration: the one of `bench`, changed.
+fn replaced(bench: &Bench, change: impl FnOnce(&mut StreamRoute)) -> Arc<RouteTable> {
+    let mut route = bench.route();
+    change(&mut route);
+    table([route])
+}
+
+#[test]
+fn an_open_stream_adopts_the_new_settings() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::Sse, |_, _| {});
+    let (before, due) = (session.request.routes.clone(), session.deadline());
+    let routes = replaced(&bench, |route| route.heartbeat = Duration::from_secs(1));
+    let reload = Reload::new(&before, routes.clone(), []);
+    assert!(session.is_of(&reload.before()));
+    assert!(session.take_over(&reload));
+    let route = routes.routes().next().unwrap();
+    assert!(Arc::ptr_eq(&session.request.route, route) && Arc::ptr_eq(&session.subscriptions[0].route, route));
+    assert!(session.deadline() < due && session.deadline() > bench.now.instant, "the interval counts from now");
+    assert!(!session.is_of(&reload.before()) && session.is_of(&Arc::downgrade(&routes)));
+
+    // Once adopted, it is not compared again.
+    session.request.route = of_another_stream(&bench);
+    assert!(session.take_over(&reload));
+}
+
+/// A route of another stream, which no reload lets continue.
+fn of_another_stream(bench: &Bench) -> Arc<StreamRoute> {
+    Arc::new(StreamRoute { stream: stream(9, &["refunds"]), ..bench.route() })
+}
+
+#[test]
+fn a_stream_that_cannot_continue_keeps_its_settings_until_it_ends() {
+    let mut bench = Bench::new();
+    let mut session = bench.open(Transport::Sse, |_, _| {});
+    let before = session.request.routes.clone();
+    let reload = Reload::new(&before, replaced(&bench, |route| route.stream = stream(9, &["refunds"])), []);
+    let route = session.request.route.clone();
+    assert!(!session.take_over(&reload));
+    assert!(Arc::ptr_eq(&session.request.route, &route) && session.is_of(&Arc::downgrade(&before)));
+    session.close(CloseReason::Drain);
+    assert!(session.take_over(&reload), "it ends already");
+}
+
+#[test]
+fn every_subscription_has_to_continue() {
+    let mut bench = Bench::new();
+    let base = |bench: &Bench| StreamRoute { offer: Offer::Auto, ..bench.route() };
+    let others = stream(2, &["orders"]);
+    let other = |bench: &Bench| StreamRoute { pattern: "/others".into(), stream: others.clone(), ..base(bench) };
+    let own = |bench: &Bench| StreamRoute { subscribe: ["/others".into()].into(), ..base(bench) };
+    let open = |bench: &mut Bench| {
+        let routes = table([own(bench), other(bench)]);
+        let mut session = bench.open(Transport::WebSocket, |request, route| {
+            request.routes = routes;
+            (route.offer, route.subscribe) = (Offer::Auto, ["/others".into()].into());
+        });
+        let answer = bench.ask(&mut session, &json!({ "command": "subscribe", "resource": "/others" }));
+        assert_eq!(answer[0]["data"]["status"], "ok", "{answer:?}");
+        session
+    };
+    let reload = |session: &Session, routes: [StreamRoute; 2]| Reload::new(&session.request.routes, table(routes), []);
+
+    let mut session = open(&mut bench);
+    let both = reload(&session, [own(&bench), StreamRoute { max_streams: Some(7), ..other(&bench) }]);
+    assert!(session.take_over(&both));
+    let adopted: Vec<_> = session.subscriptions.iter().map(|known| known.route.max_streams).collect();
+    assert_eq!(adopted, [None, Some(7)]);
+
+    let narrowed = StreamRoute { stream: stream(9, &["refunds"]), ..other(&bench) };
+    let payload = StreamRoute { data: DataForm::Payload, ..other(&bench) };
+    let no_more = StreamRoute { subscribe: [].into(), ..own(&bench) };
+    for routes in [[own(&bench), narrowed], [own(&bench), payload], [no_more, other(&bench)]] {
+        let mut session = open(&mut bench);
+        let reload = reload(&session, routes);
+        assert!(!session.take_over(&reload));
+        assert!(session.subscriptions.iter().all(|known| known.route.max_streams.is_none()));
+    }
 }

@@ -45,3 +45,7 @@ pub(super) fn lines(unread: &mut Vec<u8>, mut bytes: &[u8], mut found: impl FnMu
     }
     unread.extend_from_slice(bytes);
 }
+
+#[cfg(test)]
+#[path = "reading_tests.rs"]
+mod tests;
