@@ -2,17 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use crate::support::client::Client;
 use crate::support::cutter::Cutter;
 use crate::support::eventually_true;
 use crate::support::fixture::Fixture;
 use crate::support::sidecar::binary;
 
-/// Maps of the configuration with user-defined keys.
-const NAMED_BY_USERS: [&str; 8] =
-    ["topics", "streams", "clusters", "properties", "property_files", "bind", "keys", "claims"];
 /// Bytes from the server until each cut, which is within a record.
 const CUTS: &[usize] = &[2_345, 3_456];
 const EVENTS: usize = 100;
@@ -74,17 +69,6 @@ const REPLACED_IN_COMMENTS: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn every_configuration_key_is_documented() {
-    let written: Value = serde_saphyr::from_str(&read("conf/sidestream.yaml")).unwrap();
-    let mut paths = Vec::new();
-    key_paths(&written, "", &mut paths);
-    assert!(paths.len() > 40, "{paths:?}");
-    let document = read("docs/configuration.md");
-    let missing: Vec<_> = paths.iter().filter(|path| !names(&document, path)).collect();
-    assert!(missing.is_empty(), "not in docs/configuration.md: {missing:?}");
-}
-
-#[test]
 fn every_metric_is_documented() {
     let source = read("src/metrics/table.rs");
     // `field: Type = "name", "help"`
@@ -99,10 +83,10 @@ fn every_metric_is_documented() {
 #[test]
 fn every_module_is_in_architecture() {
     let (map, library) = (read("ARCHITECTURE.md"), read("src/lib.rs"));
-    for room in library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')) {
-        let on_map = map.contains(&format!("src/{room}/")) || map.contains(&format!("src/{room}.rs"));
-        assert!(on_map, "{room} is not in ARCHITECTURE.md");
-        assert!(library.contains(&format!("[`{room}`]")), "{room} is not in the map of src/lib.rs");
+    for module in library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')) {
+        let on_map = map.contains(&format!("src/{module}/")) || map.contains(&format!("src/{module}.rs"));
+        assert!(on_map, "{module} is not in ARCHITECTURE.md");
+        assert!(library.contains(&format!("[`{module}`]")), "{module} is not in the map of src/lib.rs");
     }
 }
 
@@ -176,6 +160,33 @@ fn a_replaced_word_is_found_in_a_comment_and_not_in_code() {
     let texts = [("a.rs".to_owned(), comments(source))];
     assert_eq!(texts[0].1.trim(), "at the desk\nSee .");
     assert!(!replaced_words(&texts, REPLACED_IN_COMMENTS).is_empty());
+}
+
+/// The binary accepts every documented command of its own, and `make` has every documented target. `first_steps` runs the
+/// tutorial, and the tests below run the clients.
+#[test]
+fn documented_commands_are_valid() {
+    let (makefile, mut checked) = (read("Makefile"), 0);
+    let is_current = |document: &String| !document.starts_with("docs/decisions/") && document != "CHANGELOG.md";
+    for document in documents().into_iter().filter(is_current) {
+        for command in commands(&read(&document)) {
+            let words: Vec<&str> = command.split_whitespace().collect();
+            match words[..] {
+                ["sidestream", ref arguments @ ..] => {
+                    // With `--help`, arguments are checked and nothing is executed.
+                    let output = binary(&[arguments, &["--help"]].concat()).output().unwrap();
+                    assert!(output.status.success(), "{document}: {command}: {output:?}");
+                }
+                ["make", ref arguments @ ..] => {
+                    let mut targets = arguments.iter().filter(|word| !word.contains('='));
+                    assert!(targets.all(|name| makefile.contains(&format!("\n{name}:"))), "{document}: {command}");
+                }
+                _ => continue,
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 20, "{checked}");
 }
 
 #[test]
@@ -276,6 +287,14 @@ fn help_texts(command: &mut Vec<String>, texts: &mut Vec<(String, String)>) {
     }
 }
 
+/// The commands in the shell blocks of a document, without comments, redirections and optional parts in brackets.
+fn commands(document: &str) -> Vec<String> {
+    let blocks = document.split("\n```sh\n").skip(1).filter_map(|rest| rest.split("\n```").next());
+    let lines = blocks.flat_map(str::lines).filter_map(|line| line.split('#').next());
+    let parts = lines.flat_map(|line| line.split('|').flat_map(|part| part.split("&&")));
+    parts.map(|part| part.split(['<', '>', '[']).next().unwrap_or_default().trim().to_owned()).collect()
+}
+
 /// A document without code blocks and inline code.
 fn without_code(document: &str) -> String {
     let outside = |text: &str, mark: &str| text.split(mark).step_by(2).collect::<Vec<_>>().join(" ");
@@ -323,32 +342,6 @@ fn block<'a>(document: &'a str, name: &str) -> &'a str {
     let (_, rest) = document.split_once(&format!("<!-- {name} -->\n```")).expect("the block");
     let (_, code) = rest.split_once('\n').unwrap();
     code.split("\n```").next().unwrap()
-}
-
-/// Every key, such as `upstream.address`; user-defined names are `*`.
-fn key_paths(value: &Value, path: &str, paths: &mut Vec<String>) {
-    match value {
-        Value::Object(map) if NAMED_BY_USERS.contains(&path.rsplit('.').next().unwrap()) => {
-            map.values().for_each(|inner| key_paths(inner, &format!("{path}.*"), paths));
-        }
-        Value::Object(map) => {
-            for (key, inner) in map {
-                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                key_paths(inner, &path, paths);
-                paths.push(path);
-            }
-        }
-        Value::Array(items) => items.iter().for_each(|item| key_paths(item, path, paths)),
-        _ => {}
-    }
-}
-
-/// Whether a document names a key by its path or the end of its path. A map is named by its keys.
-fn names(document: &str, path: &str) -> bool {
-    let ends = path.match_indices('.').map(|(at, _)| &path[at + 1..]);
-    std::iter::once(path)
-        .chain(ends)
-        .any(|end| document.contains(&format!("`{end}`")) || document.contains(&format!("`{end}.")))
 }
 
 fn path(file: &str) -> PathBuf {

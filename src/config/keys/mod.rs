@@ -2,7 +2,7 @@
 //! reload applies a change of it, and its meaning.
 //!
 //! The compiler reads values through these descriptions. The JSON Schema, the tables of docs/configuration.md, what
-//! needs a restart, and which values may be secrets follow from them. A new key is one entry here and its use in
+//! needs a restart, and which values may be secrets follow from them, as does a line of the example. A new key is one entry here and its use in
 //! `compile/`; tests name what is missing.
 //!
 //! A limit of one part belongs to the section of this part, those of clients and of the process to `limits`. A range ends

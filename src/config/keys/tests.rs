@@ -1,18 +1,20 @@
 //! Compares what users read with the descriptions of the keys.
 //!
-//! `SIDESTREAM_UPDATE=1 cargo test --lib config` rewrites the JSON Schema and the tables of docs/configuration.md.
+//! `SIDESTREAM_UPDATE=1 cargo test --lib config` rewrites the JSON Schema and the tables of docs/configuration.md, and adds
+//! lines to conf/sidestream.yaml for keys that it lacks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use super::*;
 use crate::config::diagnostic::Diagnostics;
-use crate::config::file::{self, Node, Value};
+use crate::config::file::{self, Name, Node, Place, Value};
 use crate::config::schema;
 use crate::config::units::parse_duration;
 
 const REFERENCE: &str = "docs/configuration.md";
+const EXAMPLE: &str = "conf/sidestream.yaml";
 /// Keys with the same keys below as another one, which the reference describes there.
 const DESCRIBED_ELSEWHERE: [&dyn Entry; 3] = [&ROUTE_CORS, &ISSUERS, &ROUTE_QUOTAS];
 const RESTART: &str = "<!-- keys that need a restart -->";
@@ -136,21 +138,66 @@ fn restart_keys(table: &Table, prefix: &str) -> Vec<String> {
 /// default.
 #[test]
 fn the_example_has_the_defaults() {
-    let text = fs::read_to_string(path("conf/sidestream.yaml")).unwrap();
-    let root = file::read(&text, &Diagnostics::new("")).unwrap();
-    let mut example = Example { lines: text.lines().collect(), seen: BTreeSet::new(), wrong: Vec::new() };
-    example.compare(&ROOT, &root, "");
+    let written = fs::read_to_string(path(EXAMPLE)).unwrap();
+    let text = completed(&written);
+    assert_current(EXAMPLE, &text);
+    let example = Example::of(&text);
     assert!(example.seen.len() > 100, "{:?}", example.seen);
-    assert!(example.wrong.is_empty(), "conf/sidestream.yaml:\n{}", example.wrong.join("\n"));
+    assert!(example.wrong.is_empty(), "{EXAMPLE}:\n{}", example.wrong.join("\n"));
+}
+
+#[test]
+fn a_key_that_the_example_lacks_is_added() {
+    let text = fs::read_to_string(path(EXAMPLE)).unwrap();
+    assert_eq!(completed(&text), text);
+    let without: String = text.split_inclusive('\n').filter(|line| !line.starts_with("  retries: ")).collect();
+    let again = completed(&without);
+    let (_, upstream) = again.split_once("\nupstream:\n").unwrap();
+    let line = upstream.split("\n\n").next().unwrap().lines().find(|line| line.starts_with("  retries: 1 # "));
+    assert!(line.is_some_and(|line| line.contains(RETRIES.meaning())), "{upstream}");
+}
+
+/// The example with a line for each key that it lacks: the default, and the meaning as a comment. A key without a
+/// default needs a value to show, and is written by hand.
+fn completed(text: &str) -> String {
+    let example = Example::of(text);
+    let mut added: Vec<(u64, String)> = Vec::new();
+    for key in ROOT.keys() {
+        rows(key, key.name(), &mut |path, key| {
+            let (section, name) = path.rsplit_once('.').unwrap_or(("", path));
+            let (default, place) = (key.written_default(), example.first_keys.get(section));
+            if let (false, None, Some(default), Some(place)) =
+                (example.seen.contains(path), key.table(), default, place)
+            {
+                let default = default.as_str().map_or_else(|| default.to_string(), str::to_owned);
+                let indent = " ".repeat(place.column as usize - 1);
+                added.push((place.line, format!("{indent}{name}: {default} # {}", plain(key.meaning()))));
+            }
+        });
+    }
+    let mut lines: Vec<&str> = text.lines().collect();
+    added.sort_unstable();
+    added.iter().rev().for_each(|(line, text)| lines.insert(*line as usize, text));
+    lines.join("\n") + "\n"
 }
 
 struct Example<'a> {
     lines: Vec<&'a str>,
     seen: BTreeSet<String>,
+    /// The first key of each section that has a line of its own.
+    first_keys: BTreeMap<String, Place>,
     wrong: Vec<String>,
 }
 
-impl Example<'_> {
+impl<'a> Example<'a> {
+    fn of(text: &'a str) -> Self {
+        let root = file::read(text, &Diagnostics::new("")).unwrap();
+        let lines = text.lines().collect();
+        let mut example = Self { lines, seen: BTreeSet::new(), first_keys: BTreeMap::new(), wrong: Vec::new() };
+        example.compare(&ROOT, &root, "");
+        example
+    }
+
     /// Compares the first occurrence of each key.
     fn compare(&mut self, table: &Table, node: &Node, prefix: &str) {
         match &node.value {
@@ -158,12 +205,23 @@ impl Example<'_> {
             Value::Map(entries) => {
                 for (name, node) in entries {
                     match table.keys().find(|key| key.name() == name.text) {
-                        Some(key) => self.key(key, node, name.place.line, &format!("{prefix}{}", name.text)),
+                        Some(key) => {
+                            self.note_first(prefix, name, node);
+                            self.key(key, node, name.place.line, &format!("{prefix}{}", name.text));
+                        }
                         None => self.compare(table, node, prefix),
                     }
                 }
             }
             _ => {}
+        }
+    }
+
+    fn note_first(&mut self, prefix: &str, name: &Name, node: &Node) {
+        let is_scalar = !matches!(node.value, Value::List(_) | Value::Map(_));
+        let line = self.lines[name.place.line as usize - 1].trim_start().trim_start_matches("- ");
+        if is_scalar && line.starts_with(&format!("{}:", name.text)) {
+            self.first_keys.entry(prefix.trim_end_matches('.').to_owned()).or_insert(name.place);
         }
     }
 
