@@ -149,7 +149,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "a number with a unit, such as `30s`".into())
 }
 
-/// The output format of `check`.
+/// The output format of `check`, `doctor` and `explain`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     Text,

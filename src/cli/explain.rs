@@ -41,6 +41,7 @@ pub struct Explain {
     /// The topic of the record, if the stream has several.
     #[arg(long, value_name = "TOPIC", requires = "event_file")]
     topic: Option<String>,
+    /// The output: text, or JSON as the admin listener returns it.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
     /// The configuration file of the process, for the address of its admin listener; default: 127.0.0.1:9090.

@@ -47,7 +47,7 @@ impl Address {
             let unreadable = |error: &dyn std::fmt::Display| format!("{}: cannot be read: {error}", path.display());
             let token = config::read_secret_text(path).map_err(|error| unreadable(&error))?;
             let value = format!("Bearer {token}");
-            HeaderValue::from_str(&value).map_err(|_| unreadable(&"it holds no token"))?;
+            HeaderValue::from_str(&value).map_err(|_| unreadable(&"it contains no token"))?;
             headers.push(("Authorization".to_owned(), value));
         }
         Ok(headers)

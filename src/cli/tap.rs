@@ -153,7 +153,7 @@ impl Follower<'_> {
                     }
                 }
                 Step::Nothing if heard.elapsed() < SILENCE_MAX => {}
-                Step::Nothing => return Over::Ended(End::Cut("nothing came for too long".to_owned())),
+                Step::Nothing => return Over::Ended(End::Cut("no data for too long".to_owned())),
                 Step::End(end) => return Over::Ended(end),
             }
         }
@@ -204,7 +204,7 @@ impl Follower<'_> {
             Over::Failed(failure) => failure.to_string(),
             Over::Enough | Over::Unwritable(_) => return Ok(()),
         };
-        let next = wait.map(|wait| format!("; connecting again in {:.1} s", wait.as_secs_f64())).unwrap_or_default();
+        let next = wait.map(|wait| format!("; reconnecting in {:.1} s", wait.as_secs_f64())).unwrap_or_default();
         note(format_args!("{what}{next}"))
     }
 }

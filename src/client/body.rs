@@ -1,150 +1,152 @@
-//! Decodes the framing of a response body (RFC 9112 sections 6 and 7).
+//! The body of a stream over HTTP: bytes become items.
 
-use super::Head;
+use std::collections::VecDeque;
+use std::time::Duration;
 
-/// The longest line of a chunk size or a trailer field, in bytes.
-const LINE_BYTES_MAX: usize = 8 * 1024;
+use super::records::Parser;
+use super::stream::End;
+use super::{Failure, Head, Item};
+use crate::codec::Transport;
+use crate::http_client::StreamingResponse;
 
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Body {
-    Chunked(Chunked),
-    /// The remaining bytes.
-    Counted(u64),
-    /// Ends with the connection, so that truncation is not detected.
-    UntilClose,
-}
+/// The longest part of a refusal's body that is read, in bytes.
+const REFUSAL_BYTES_MAX: usize = 64 * 1024;
+/// A media type of any service, which does not indicate a stream.
+const GENERIC_TYPE: &str = "application/json";
 
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Chunked {
-    unread: Vec<u8>,
-    part: Part,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Part {
-    #[default]
-    Size,
-    Data(u64),
-    /// The line break after the data.
-    DataEnd,
-    Trailers,
-    End,
+/// The body of an open stream.
+#[derive(Debug)]
+pub(super) struct Body {
+    response: StreamingResponse,
+    parser: Parser,
+    /// Whether the response states where its body ends (RFC 9112 section 6.3). Otherwise the connection ends it, so that
+    /// truncation is not detected.
+    is_delimited: bool,
+    end: Option<End>,
 }
 
 impl Body {
-    pub(super) fn of(head: &Head) -> Self {
-        let length = head.header("content-length").and_then(|length| length.parse().ok());
-        match length {
-            _ if head.names("transfer-encoding", "chunked") => Self::Chunked(Chunked::default()),
-            Some(length) => Self::Counted(length),
-            None => Self::UntilClose,
-        }
+    /// The body of a response that is a stream.
+    ///
+    /// # Errors
+    ///
+    /// It is none.
+    pub(super) async fn of(head: &Head, response: StreamingResponse, patience: Duration) -> Result<Self, Failure> {
+        let Some(parser) = parser(head).filter(|_| head.status == 200) else {
+            return Err(refusal(head.clone(), response, patience).await);
+        };
+        let is_delimited = head.names("transfer-encoding", "chunked") || head.header("content-length").is_some();
+        Ok(Self { response, parser, is_delimited, end: None })
     }
 
-    /// Consumes bytes, and appends those of the body to `content`.
-    pub(super) fn feed(&mut self, bytes: &[u8], content: &mut Vec<u8>) -> Result<(), &'static str> {
-        match self {
-            Self::Chunked(chunked) => return chunked.feed(bytes, content),
-            Self::Counted(left) => {
-                let count = (*left).min(bytes.len() as u64);
-                content.extend_from_slice(&bytes[..count as usize]);
-                *left -= count;
-            }
-            Self::UntilClose => content.extend_from_slice(bytes),
+    /// Reads the next bytes, and appends the items that are complete with them. Returns the end, if it is reached. May
+    /// be cancelled.
+    pub(super) async fn read(&mut self, items: &mut VecDeque<Item>) -> Option<End> {
+        if self.end.is_none() {
+            self.end = match self.response.next().await {
+                Some(Ok(bytes)) => match self.parser.feed(&bytes, |item| items.push_back(item)) {
+                    Ok(()) => None,
+                    Err(why) => Some(End::Cut(why.to_owned())),
+                },
+                Some(Err(error)) => Some(End::Cut(error.to_string())),
+                None if self.is_delimited => Some(End::Said("the body is complete".to_owned())),
+                None => Some(End::Closed),
+            };
         }
-        Ok(())
-    }
-
-    /// Whether the body is complete.
-    pub(super) fn is_whole(&self) -> bool {
-        match self {
-            Self::Chunked(chunked) => chunked.part == Part::End,
-            Self::Counted(left) => *left == 0,
-            Self::UntilClose => false,
-        }
+        self.end.clone().filter(|_| items.is_empty())
     }
 }
 
-impl Chunked {
-    fn feed(&mut self, bytes: &[u8], content: &mut Vec<u8>) -> Result<(), &'static str> {
-        self.unread.extend_from_slice(bytes);
-        let mut rest = &self.unread[..];
-        loop {
-            self.part = match self.part {
-                Part::Size => match httparse::parse_chunk_size(rest) {
-                    Ok(httparse::Status::Complete((length, size))) => {
-                        rest = &rest[length..];
-                        if size == 0 { Part::Trailers } else { Part::Data(size) }
-                    }
-                    Ok(httparse::Status::Partial) if rest.len() <= LINE_BYTES_MAX => break,
-                    _ => return Err("a chunk has no size"),
-                },
-                Part::Data(size) => {
-                    let count = size.min(rest.len() as u64);
-                    let (data, behind) = rest.split_at(count as usize);
-                    content.extend_from_slice(data);
-                    rest = behind;
-                    match size - count {
-                        0 => Part::DataEnd,
-                        left => {
-                            self.part = Part::Data(left);
-                            break;
-                        }
-                    }
-                }
-                Part::DataEnd => match rest {
-                    [b'\r', b'\n', behind @ ..] => {
-                        rest = behind;
-                        Part::Size
-                    }
-                    [] | [b'\r'] => break,
-                    _ => return Err("a chunk is longer than its size"),
-                },
-                Part::Trailers => match rest.iter().position(|byte| *byte == b'\n') {
-                    Some(end) => {
-                        let is_last = matches!(&rest[..end], b"" | b"\r");
-                        rest = &rest[end + 1..];
-                        if is_last { Part::End } else { Part::Trailers }
-                    }
-                    None if rest.len() <= LINE_BYTES_MAX => break,
-                    None => return Err("a trailer is too long"),
-                },
-                Part::End => break,
-            };
+/// The failure for a response that is not a stream, with the beginning of its body, as far as it arrives within
+/// `patience`. The status is what matters.
+pub(super) async fn refusal(head: Head, mut response: StreamingResponse, patience: Duration) -> Failure {
+    let mut content = Vec::new();
+    let read = async {
+        while let Some(Ok(bytes)) = response.next().await
+            && content.len() < REFUSAL_BYTES_MAX
+        {
+            let room = REFUSAL_BYTES_MAX - content.len();
+            content.extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
-        self.unread = rest.to_vec();
-        Ok(())
-    }
+    };
+    let _ = tokio::time::timeout(patience, read).await;
+    Failure::Refused(head, String::from_utf8_lossy(&content).into_owned())
+}
+
+/// How a stream of this content type is parsed; `None` if it is not a stream.
+fn parser(head: &Head) -> Option<Parser> {
+    let content_type = head.header("content-type")?;
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    let is_generic = media_type.eq_ignore_ascii_case(GENERIC_TYPE);
+    let transport = Transport::of_media_type(media_type).filter(|_| !is_generic)?;
+    transport.row().reader().map(Parser::new)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::super::{Asked, Choice, Kind, Step, Stream};
     use super::*;
 
-    fn fed(bytes: &[u8], piece: usize) -> Result<(String, bool), &'static str> {
-        let mut body = Body::Chunked(Chunked::default());
-        let mut content = Vec::new();
-        for bytes in bytes.chunks(piece) {
-            body.feed(bytes, &mut content)?;
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// Opens a stream at a server that sends this response and closes the connection.
+    fn open(response: String) -> Result<Stream, Failure> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/a?b=c", listener.local_addr().unwrap());
+        let server = thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let lines = BufReader::new(socket.try_clone().unwrap()).lines().map(Result::unwrap);
+            let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+            socket.write_all(response.as_bytes()).unwrap();
+            head
+        });
+        let headers = vec![("x-mine".to_owned(), "1".to_owned())];
+        let parameters = vec![("since", "o:0:1".to_owned())];
+        let choice = Choice::Only(Transport::Ndjson);
+        let opened = Stream::open(&Asked { target: &url.parse().unwrap(), choice, headers, parameters }, PATIENCE);
+        let head = server.join().unwrap();
+        assert_eq!(head[0], "GET /a?b=c&since=o%3A0%3A1 HTTP/1.1");
+        for field in ["accept: application/x-ndjson", "x-mine: 1", &format!("host: {}", &url[7..url.len() - 6])] {
+            assert!(head.iter().any(|line| line == field), "{field}: {head:?}");
         }
-        Ok((String::from_utf8(content).unwrap(), body.is_whole()))
+        opened
+    }
+
+    /// How a stream of one event with this framing and body ends.
+    fn end(framing: &str, body: &str) -> End {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson; charset=utf-8\r\n{framing}\r\n");
+        let mut stream = open(head + body).unwrap();
+        let Step::Item(item) = stream.next(PATIENCE) else { panic!("no item") };
+        assert_eq!((item.kind, &*item.data), (Kind::Event, "{}"));
+        let Step::End(end) = stream.next(PATIENCE) else { panic!("no end") };
+        assert_eq!(stream.next(PATIENCE), Step::End(end.clone()), "it stays at its end");
+        end
     }
 
     #[test]
-    fn chunks_survive_any_cut() {
-        let bytes = b"5\r\nhello\r\nA;x=y\r\n, world!!!\r\n0\r\nTrailer: 1\r\n\r\n";
-        for piece in 1..bytes.len() {
-            assert_eq!(fed(bytes, piece), Ok(("hello, world!!!".into(), true)), "{piece}");
-        }
-        assert_eq!(fed(b"5\r\nhel", 100), Ok(("hel".into(), false)));
-        assert!(fed(b"x\r\n", 1).is_err() && fed(b"1\r\nab", 1).is_err());
+    fn an_end_and_a_cut_are_distinguished() {
+        let chunked = "Transfer-Encoding: chunked\r\n";
+        assert!(matches!(end(chunked, "3\r\n{}\n\r\n0\r\nTrailer: 1\r\n\r\n"), End::Said(_)));
+        assert!(matches!(end("Content-Length: 3\r\n", "{}\n"), End::Said(_)));
+        assert!(matches!(end(chunked, "3\r\n{}\n\r\n"), End::Cut(_)));
+        assert!(matches!(end(chunked, "9\r\n{}\n"), End::Cut(_)));
+        assert!(matches!(end("Content-Length: 4\r\n", "{}\n"), End::Cut(_)));
+        assert_eq!(end("", "{}\n"), End::Closed);
     }
 
     #[test]
-    fn the_head_determines_the_framing() {
-        let head = |name: &str, value: &str| Head { minor: 1, status: 200, headers: vec![(name.into(), value.into())] };
-        assert_eq!(Body::of(&head("Transfer-Encoding", "gzip, Chunked")), Body::Chunked(Chunked::default()));
-        assert_eq!(Body::of(&head("content-length", "3")), Body::Counted(3));
-        assert_eq!(Body::of(&head("x", "y")), Body::UntilClose);
+    fn other_responses_are_refusals_or_broken() {
+        let refusal = open("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno".into()).unwrap_err();
+        assert!(matches!(&refusal, Failure::Refused(head, body) if head.status == 403 && body == "no"), "{refusal:?}");
+        let page = open("HTTP/1.0 200 OK\r\nContent-Type: text/html\r\n\r\n<p>".into()).unwrap_err();
+        assert!(matches!(&page, Failure::Refused(head, body) if head.minor == 0 && body == "<p>"), "{page:?}");
+        for broken in ["", "SSH-2.0-x\r\n", "HTTP/1.1 200 OK\r\nContent-"] {
+            let failure = open(broken.into()).unwrap_err();
+            assert!(matches!(failure, Failure::Broken(_)), "{broken:?}: {failure:?}");
+        }
     }
 }

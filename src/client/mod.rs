@@ -1,15 +1,19 @@
 //! A client of streams for `tap` and `doctor`: one connection, blocking, with a timeout for every wait.
 //!
-//! It reports items, and how a stream ended; its users decide about reconnecting. HTTP/1.1 only, without redirects.
+//! It reports items, and how a stream ended; its users decide about reconnecting. [`crate::http_client`] connects and
+//! reads responses.
 
 mod body;
-mod connection;
 mod records;
 mod stream;
 mod target;
 mod websocket;
 
 use std::fmt;
+
+use http::{HeaderMap, Version, response};
+
+use crate::http_client::RequestError;
 
 pub use records::{Item, Kind};
 pub use stream::{Asked, Choice, End, Step, Stream};
@@ -21,14 +25,19 @@ pub struct Head {
     /// HTTP/1.x.
     pub minor: u8,
     pub status: u16,
-    pub headers: Vec<(String, String)>,
+    pub headers: Box<HeaderMap>,
 }
 
 impl Head {
+    fn of(head: &response::Parts) -> Self {
+        let minor = u8::from(head.version != Version::HTTP_10);
+        Self { minor, status: head.status.as_u16(), headers: Box::new(head.headers.clone()) }
+    }
+
     /// The value of a header; several values are joined by commas (RFC 9110 section 5.3).
     pub fn header(&self, name: &str) -> Option<String> {
-        let values = self.headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
-        let values: Vec<&str> = values.map(|(_, value)| value.as_str()).collect();
+        let values = self.headers.get_all(name).iter();
+        let values: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
         (!values.is_empty()).then(|| values.join(", "))
     }
 
@@ -46,26 +55,37 @@ pub enum Failure {
     Unreachable(String),
     /// No complete response head within the time limit.
     Unanswered,
-    /// The server does not speak HTTP/1, or closed the connection.
+    /// The response is not valid HTTP/1, or the connection was closed.
     Broken(String),
     /// A response that is not a stream, with the beginning of its body.
     Refused(Head, String),
+}
+
+impl From<RequestError> for Failure {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Connect(why) => Self::Unreachable(why),
+            RequestError::Timeout(_) => Self::Unanswered,
+            RequestError::Broken(why) => Self::Broken(why),
+            RequestError::TooLong(_) => Self::Broken(error.to_string()),
+        }
+    }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(why) => write!(formatter, "cannot connect: {why}"),
-            Self::Unanswered => write!(formatter, "no answer came in time"),
-            Self::Broken(why) => write!(formatter, "no answer of HTTP/1: {why}"),
+            Self::Unanswered => write!(formatter, "no response within the time limit"),
+            Self::Broken(why) => write!(formatter, "invalid response: {why}"),
             Self::Refused(head, body) => match detail(body) {
                 Some(detail) => write!(formatter, "refused with {}: {detail}", head.status),
                 None if is_no_stream(head) => {
                     let form = head.header("content-type").map(|form| format!(" ({form})")).unwrap_or_default();
                     write!(
                         formatter,
-                        "no stream: the answer is {}{form}; the path is that of no stream route, or \
-                                       another hop answers in its place",
+                        "not a stream: the response is {}{form}; the path is not that of a stream route, or another hop \
+                         responds in its place",
                         head.status
                     )
                 }

@@ -8,9 +8,6 @@ pub struct Target {
     pub tls: bool,
     /// `ws` or `wss`, which states the transport.
     pub websocket: bool,
-    /// Without the brackets of an IPv6 address.
-    pub host: String,
-    pub port: u16,
     /// As in `Host`.
     pub authority: String,
     /// Path and query.
@@ -32,13 +29,11 @@ impl std::str::FromStr for Target {
         };
         let authority = uri.authority().ok_or(EXPECTED)?;
         if authority.as_str().contains('@') {
-            return Err("a URL with a user in it: say it with --header".to_owned());
+            return Err("the URL contains credentials: use --header".to_owned());
         }
         Ok(Self {
             tls,
             websocket,
-            host: authority.host().trim_matches(['[', ']']).to_owned(),
-            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
             authority: authority.as_str().to_owned(),
             path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
         })
@@ -46,8 +41,26 @@ impl std::str::FromStr for Target {
 }
 
 impl Target {
-    /// The request target, with these parameters instead of those of the same names.
-    pub fn path_with(&self, parameters: &[(&str, String)]) -> String {
+    /// The URL with the scheme `http` or `https`.
+    ///
+    /// # Errors
+    ///
+    /// The parts do not form a URI.
+    pub fn uri(&self) -> Result<Uri, http::Error> {
+        self.uri_with(&[])
+    }
+
+    /// The same with these parameters instead of those of the same names.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::uri`].
+    pub fn uri_with(&self, parameters: &[(&str, String)]) -> Result<Uri, http::Error> {
+        let scheme = if self.tls { "https" } else { "http" };
+        Uri::builder().scheme(scheme).authority(&*self.authority).path_and_query(self.path_with(parameters)).build()
+    }
+
+    fn path_with(&self, parameters: &[(&str, String)]) -> String {
         use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
         let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
         let is_replaced = |pair: &str| parameters.iter().any(|(name, _)| pair.split('=').next() == Some(*name));
@@ -56,16 +69,6 @@ impl Target {
             parameters.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)));
         let query: Vec<String> = own.chain(more).collect();
         if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) }
-    }
-
-    /// The URL with the scheme `http` or `https`.
-    ///
-    /// # Errors
-    ///
-    /// The parts do not form a URI.
-    pub fn uri(&self) -> Result<Uri, http::Error> {
-        let scheme = if self.tls { "https" } else { "http" };
-        Uri::builder().scheme(scheme).authority(&*self.authority).path_and_query(&*self.path).build()
     }
 
     /// Whether the URL itself contains this parameter.
@@ -82,11 +85,11 @@ mod tests {
     #[test]
     fn urls_are_parsed_and_invalid_ones_rejected() {
         let target: Target = "https://[::1]/a?b=c&since=old".parse().unwrap();
-        assert_eq!((target.tls, &*target.host, target.port, &*target.authority), (true, "::1", 443, "[::1]"));
-        assert_eq!(target.path_with(&[("since", "t:0:1~A_-".into())]), "/a?b=c&since=t%3A0%3A1%7EA%5F%2D");
+        let resumed = target.uri_with(&[("since", "t:0:1~A_-".into())]).unwrap();
+        assert_eq!(resumed, "https://[::1]/a?b=c&since=t%3A0%3A1%7EA%5F%2D");
         assert!(target.has_parameter("since") && !target.has_parameter("sinc"));
         let target: Target = "ws://h:8080".parse().unwrap();
-        assert_eq!((target.websocket, target.port, target.path_with(&[])), (true, 8080, "/".into()));
+        assert_eq!((target.websocket, target.uri().unwrap()), (true, Uri::from_static("http://h:8080/")));
         for wrong in ["/events", "host:8080/x", "ftp://h/", "http://", "http://me:secret@h/"] {
             assert!(wrong.parse::<Target>().is_err(), "{wrong}");
         }

@@ -1,70 +1,58 @@
 //! A stream over WebSocket (RFC 6455) with tungstenite, which responds to pings.
 
-use std::io::ErrorKind;
+use futures_util::StreamExt as _;
+use http::header::{CONNECTION, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::request;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::WebSocketStream;
+use tungstenite::Message;
+use tungstenite::handshake::{client::generate_key, derive_accept_key};
+use tungstenite::protocol::Role;
 
-use http::header::{CONNECTION, HOST, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
-use http::{Request, Response};
-use tungstenite::handshake::client::generate_key;
-use tungstenite::{Error, HandshakeError, Message, WebSocket};
-
-use super::connection::Connection;
 use super::stream::{End, Step};
 use super::{Failure, Head, Item};
+use crate::http_client::StreamingResponse;
 
-pub(super) type Socket = WebSocket<Connection>;
+pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
-/// The longest part of a refusal's body that is kept, in bytes.
-const BODY_BYTES_MAX: usize = 64 * 1024;
+/// The key of an opening handshake.
+pub(super) struct Key(String);
 
-pub(super) fn open(
-    connection: Connection,
-    authority: &str,
-    target: &str,
-    headers: &[(String, String)],
-) -> Result<(Head, Socket), Failure> {
-    let request = headers
-        .iter()
-        .fold(Request::get(format!("ws://{authority}{target}")), |request, (name, value)| request.header(name, value))
-        .header(HOST, authority)
-        .header(CONNECTION, "Upgrade")
-        .header(UPGRADE, "websocket")
-        .header(SEC_WEBSOCKET_VERSION, "13")
-        .header(SEC_WEBSOCKET_KEY, generate_key())
-        .body(())
-        .map_err(|error| Failure::Broken(error.to_string()))?;
-    match tungstenite::client::client(request, connection) {
-        Ok((socket, answer)) => Ok((head_of(&answer), socket)),
-        Err(HandshakeError::Interrupted(_)) => Err(Failure::Unanswered),
-        Err(HandshakeError::Failure(Error::Http(answer))) => {
-            let body = answer.body().as_deref().unwrap_or_default();
-            let body = String::from_utf8_lossy(&body[..body.len().min(BODY_BYTES_MAX)]).into_owned();
-            Err(Failure::Refused(head_of(&answer), body))
-        }
-        Err(HandshakeError::Failure(error)) => Err(Failure::Broken(error.to_string())),
+impl Key {
+    pub(super) fn new() -> Self {
+        Self(generate_key())
+    }
+
+    /// Adds the opening handshake to a request.
+    pub(super) fn ask(&self, request: request::Builder) -> request::Builder {
+        request
+            .header(CONNECTION, "Upgrade")
+            .header(UPGRADE, "websocket")
+            .header(SEC_WEBSOCKET_VERSION, "13")
+            .header(SEC_WEBSOCKET_KEY, &self.0)
     }
 }
 
-/// Reads one message, or times out.
-pub(super) fn next(socket: &mut Socket) -> Step {
-    match socket.read() {
-        Ok(Message::Text(text)) => Step::Item(Item::of_message(text.as_str().to_owned())),
-        Ok(Message::Binary(bytes)) => Step::Item(Item::of_object(String::from_utf8_lossy(&bytes).into_owned())),
-        Ok(Message::Close(frame)) => {
+/// The socket of a response that switches protocols.
+pub(super) async fn open(key: &Key, head: &Head, response: StreamingResponse) -> Result<Socket, Failure> {
+    if head.header("sec-websocket-accept") != Some(derive_accept_key(key.0.as_bytes())) {
+        return Err(Failure::Broken("the upgrade is none to a WebSocket".to_owned()));
+    }
+    Ok(WebSocketStream::from_raw_socket(response.upgrade().await?, Role::Client, None).await)
+}
+
+/// Reads one message. May be cancelled.
+pub(super) async fn next(socket: &mut Socket) -> Step {
+    match socket.next().await {
+        Some(Ok(Message::Text(text))) => Step::Item(Item::of_message(text.as_str().to_owned())),
+        Some(Ok(Message::Binary(bytes))) => Step::Item(Item::of_object(String::from_utf8_lossy(&bytes).into_owned())),
+        Some(Ok(Message::Close(frame))) => {
             let said = frame.map(|frame| format!("close code {}, {}", u16::from(frame.code), frame.reason));
             Step::End(End::Said(said.unwrap_or_else(|| "close".to_owned())))
         }
-        Ok(_) => Step::Item(Item::silent()),
-        Err(Error::Io(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Step::Nothing,
-        Err(error) => Step::End(End::Cut(error.to_string())),
-    }
-}
-
-fn head_of<T>(answer: &Response<T>) -> Head {
-    let headers = answer.headers().iter();
-    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    Head {
-        minor: u8::from(answer.version() != http::Version::HTTP_10),
-        status: answer.status().as_u16(),
-        headers: headers.map(|(name, value)| (name.to_string(), text(value))).collect(),
+        Some(Ok(_)) => Step::Item(Item::silent()),
+        Some(Err(error)) => Step::End(End::Cut(error.to_string())),
+        None => Step::End(End::Cut("the connection was closed".to_owned())),
     }
 }

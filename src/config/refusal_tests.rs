@@ -58,7 +58,7 @@ fn refuses_values_out_of_range() {
     refused("writers: @@two\n", "found `two`");
     refused("metrics: { prefix: @@2fast }\n", "found `2fast`; expected a metric name");
     refused("metrics: { prefix: @@a-b }\n", "found `a-b`; expected a metric name");
-    refused("tracing: { endpoint: @@'https://c:4318' }\n", "`https` is not spoken here");
+    refused("tracing: { endpoint: @@'https://c:4318' }\n", "`https` is not supported");
     refused("tracing: { endpoint: @@'127.0.0.1:4318' }\n", "expected the URL of an OpenTelemetry collector's receiver");
     refused("tracing: { endpoint: @@'http://me:secret@c/' }\n", "expected the URL");
     refused("tracing: { sample: @@1.5 }\n", "found `1.5`; expected a number between 0 and 1");

@@ -142,7 +142,7 @@ fn every_written_value_reaches_the_snapshot() {
     assert_eq!(snapshot.kafka.topics, [t, u]);
     let tracing = snapshot.tracing.unwrap();
     assert_eq!((tracing.sample, &*tracing.service_name), (1.0, "sidestream"));
-    assert_eq!((&*tracing.endpoint.authority, &*tracing.endpoint.path_with(&[])), ("otel:4318", "/in/v1/traces"));
+    assert_eq!(tracing.endpoint.uri().unwrap(), "http://otel:4318/in/v1/traces");
     let limits = ReplayLimits { events: 0, bytes: 1_000_000, time: Duration::from_secs(5) };
     assert_eq!(snapshot.replay, ReplayLog { limits, cache_bytes: 8 << 20 });
 }

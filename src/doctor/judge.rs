@@ -53,7 +53,7 @@ pub(super) fn judge(seen: &Seen) -> Vec<Verdict> {
     if !seen.is_probe {
         verdicts.push(Verdict::note(
             "no-probe",
-            "the server allows no probes: what follows is from an ordinary stream, whose silence is its own",
+            "the server does not allow probes: the results are from an ordinary stream, which may be silent for reasons of its own",
             "set `probe: true` in sidestream's configuration",
         ));
     }
@@ -84,14 +84,14 @@ fn unopened(failure: &Failure) -> Verdict {
         Failure::Refused(head, _) if head.status == 200 => Verdict::problem(
             "headers",
             format!("the response is not a stream: its content type is {}", shown(head, "content-type")),
-            "see whether the path is that of a stream route, and which hop changes Content-Type",
+            "check whether the path is that of a stream route, and which hop changes Content-Type",
         ),
         Failure::Unanswered => Verdict::problem(
             "buffering",
-            "not even the head of the answer came, although sidestream sends it at once",
+            "not even the response head arrived, although sidestream sends it at once",
             unbuffer(),
         ),
-        failure => Verdict::problem("refused", failure.to_string(), "see what answers there: a hop, or sidestream"),
+        failure => Verdict::problem("refused", failure.to_string(), "check what responds there: a hop, or sidestream"),
     }
 }
 
@@ -108,7 +108,7 @@ fn compression(seen: &Seen) -> Option<Verdict> {
     Some(Verdict::problem(
         "compression",
         format!("a hop compresses the stream ({encoding}), although it is marked `no-transform`"),
-        "take the stream's content type, or its path, out of the compression (nginx: gzip off)",
+        "exclude the stream's content type, or its path, from compression (nginx: gzip off)",
     ))
 }
 
@@ -116,15 +116,18 @@ fn buffering(seen: &Seen) -> Option<Verdict> {
     let Watch { arrivals, age, .. } = &seen.lively;
     let silence = age.saturating_sub(arrivals.last().map_or(Duration::ZERO, |last| last.at));
     if seen.is_probe && silence >= HELD_BACK {
-        let text =
-            format!("nothing came for {}, although something is sent every {}", seconds(silence), seconds(LIVELY));
+        let text = format!(
+            "no data arrived for {}, although sidestream sends a record every {}",
+            seconds(silence),
+            seconds(LIVELY)
+        );
         return Some(Verdict::problem("buffering", text, unbuffer()));
     }
     let held = held_back(arrivals)?;
     Some(Verdict::problem(
         "buffering",
         format!(
-            "records come in bunches: up to {} together ({} bytes), held back for up to {}",
+            "records arrive in bunches: up to {} together ({} bytes), held back for up to {}",
             held.records,
             held.bytes,
             seconds(held.longest)
@@ -208,13 +211,13 @@ fn idle_cut(age: Duration) -> Verdict {
 fn capped(age: Duration, end: &End, is_probe: bool) -> Verdict {
     let flowing = if is_probe { "although data flowed" } else { "whether or not data flowed" };
     let by_whom = match end {
-        End::Said(how) => format!(" It was ended in order ({how}): by sidestream, if a token expired or it drained."),
+        End::Said(how) => format!(" It ended properly ({how}): by sidestream, if a token expired or it drained."),
         End::Closed | End::Cut(_) => String::new(),
     };
     Verdict::problem(
         "total-cap",
         format!("the stream ended at the age of {}, {flowing}.{by_whom}", seconds(age)),
-        "lift the limit of whole requests at the hop (Envoy: the route's timeout: 0s; Google's load balancer: the \
+        "remove the limit on the duration of requests at the hop (Envoy: the route's timeout: 0s; Google's load balancer: the \
          backend's timeout): no heartbeat helps",
     )
 }
@@ -226,10 +229,10 @@ fn downgrade(seen: &Seen, head: &Head) -> Option<Verdict> {
             "the hop before sidestream uses HTTP/1.0: the end of a stream and a cut cannot be distinguished"
         }
         Head { minor: 0, .. } => "the response is HTTP/1.0: the end of a stream and a cut cannot be distinguished",
-        _ if head.names("connection", "close") => "the answer says `Connection: close`, which sidestream did not",
+        _ if head.names("connection", "close") => "the response has `Connection: close`, which sidestream did not send",
         _ => return None,
     };
-    Some(Verdict::problem("downgrade", message, "speak HTTP/1.1 at every hop (nginx: proxy_http_version 1.1)"))
+    Some(Verdict::problem("downgrade", message, "use HTTP/1.1 at every hop (nginx: proxy_http_version 1.1)"))
 }
 
 fn headers(head: &Head) -> Vec<Verdict> {
@@ -239,8 +242,8 @@ fn headers(head: &Head) -> Vec<Verdict> {
         verdicts.push(Verdict::problem("headers", message, "leave sidestream's Cache-Control as it is"));
     }
     if head.header("content-length").is_some() {
-        let message = "the answer has a Content-Length, which a stream has not";
-        verdicts.push(Verdict::problem("headers", message, "see which hop answers in place of sidestream"));
+        let message = "the response has a Content-Length, which no stream has";
+        verdicts.push(Verdict::problem("headers", message, "check which hop responds in place of sidestream"));
     }
     if head.header("x-accel-buffering").is_none() {
         // nginx obeys and removes it, as documented.
@@ -252,7 +255,7 @@ fn headers(head: &Head) -> Vec<Verdict> {
 
 fn cors(seen: &Seen) -> Option<Verdict> {
     let origin = seen.origin.as_ref()?;
-    let advice = "answer with this origin, or `*` where no credentials are sent, at the ingress";
+    let advice = "respond with this origin at the ingress, or with `*` if no credentials are sent";
     let head = match &seen.browser.head {
         Ok(head) => head,
         Err(failure) => return Some(Verdict::problem("cors", format!("with an Origin: {failure}"), advice)),
@@ -262,13 +265,19 @@ fn cors(seen: &Seen) -> Option<Verdict> {
         Some(allowed) if allowed == *origin && head.names("vary", "origin") => None,
         Some(allowed) if allowed == *origin => Some(Verdict::problem(
             "cors",
-            "the origin is allowed, but `Vary: Origin` is missing: a cache would answer others with it",
+            "the origin is allowed, but `Vary: Origin` is missing: a cache would send it to pages of other origins",
             "add `Vary: Origin`",
         )),
-        Some(allowed) => {
-            Some(Verdict::problem("cors", format!("pages of {origin} may not read it: allowed is {allowed}"), advice))
-        }
-        None => Some(Verdict::problem("cors", format!("pages of {origin} may not read it: none is allowed"), advice)),
+        Some(allowed) => Some(Verdict::problem(
+            "cors",
+            format!("pages of {origin} may not read the stream: the allowed origin is {allowed}"),
+            advice,
+        )),
+        None => Some(Verdict::problem(
+            "cors",
+            format!("pages of {origin} may not read the stream: no origin is allowed"),
+            advice,
+        )),
     }
 }
 

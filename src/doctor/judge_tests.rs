@@ -1,18 +1,20 @@
 //! Verdicts for given observations.
 
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 use super::*;
 
 fn head(changed: &[(&str, &str)]) -> Head {
-    let mut headers = vec![
-        ("Content-Type".to_owned(), "text/event-stream".to_owned()),
-        ("Cache-Control".to_owned(), "no-cache, no-store, no-transform".to_owned()),
-        ("X-Accel-Buffering".to_owned(), "no".to_owned()),
+    let sent = [
+        ("content-type", "text/event-stream"),
+        ("cache-control", "no-cache, no-store, no-transform"),
+        ("x-accel-buffering", "no"),
     ];
-    for (name, value) in changed {
-        headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
-        headers.push(((*name).to_owned(), (*value).to_owned()));
+    let mut headers = HeaderMap::new();
+    for (name, value) in sent.iter().chain(changed) {
+        headers.insert(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
     }
-    Head { minor: 1, status: 200, headers }
+    Head { minor: 1, status: 200, headers: Box::new(headers) }
 }
 
 /// A record every half second; `together` of them arrive at once.

@@ -75,7 +75,7 @@ pub fn examine(examination: &Examination<'_>) -> Result<Findings, Failure> {
             watch(&asked(examination, Some(LIVELY), true), PATIENCE, glance)
         });
         let lively = watch(&asked(examination, Some(LIVELY), false), PATIENCE, until);
-        let lost = || Watch::lost("a thread of ours ended");
+        let lost = || Watch::lost("a thread of doctor ended");
         Seen {
             is_probe: true,
             lively,
@@ -100,7 +100,7 @@ fn look_on(examination: &Examination<'_>, until: Instant) -> Seen {
         let glance = until.min(Instant::now() + GLANCE);
         let browser = scope.spawn(move || watch(&asked(examination, None, true), PATIENCE, glance));
         let lively = watch(&asked(examination, None, false), PATIENCE, until);
-        (lively, browser.join().unwrap_or_else(|_| Watch::lost("a thread of ours ended")))
+        (lively, browser.join().unwrap_or_else(|_| Watch::lost("a thread of doctor ended")))
     });
     Seen { is_probe: false, lively, silent: None, browser, origin: examination.origin.clone() }
 }

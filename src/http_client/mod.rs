@@ -1,9 +1,10 @@
 //! Requests that sidestream itself sends: one HTTP/1.1 client with limits. A request takes a bounded time, and the body
 //! of its response is read up to a limit. Redirects are not followed: an address is the one that was configured.
 //!
-//! `tap` and `doctor` read streams with [`crate::client`] instead, which needs heads and framing as received.
+//! [`StreamingResponse`] is for clients of streams: its body is read as it arrives, without a limit.
 
 mod connector;
+mod streaming;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use openssl::x509::X509;
 
 use connector::Connector;
 pub use connector::is_loopback;
+pub use streaming::StreamingResponse;
 
 /// Idle connections to one server that are kept, and for how long.
 const IDLE_CONNECTIONS_MAX: usize = 8;

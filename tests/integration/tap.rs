@@ -51,7 +51,7 @@ fn is_followed(path: &str, more: &[&str]) {
     assert_eq!(ids(&output), wanted);
     assert_eq!(cutter.cuts(), CUTS.len());
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("connecting again in") && said.contains("100 events, "), "{said}");
+    assert!(said.contains("reconnecting in") && said.contains("100 events, "), "{said}");
     assert!(said.trim_end().ends_with(wanted.last().unwrap()), "{said}");
 }
 
@@ -163,7 +163,7 @@ fn a_path_that_is_not_a_stream_is_reported_at_once() {
     let output = tap(&url, &["--max", "1"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("no stream: the answer is 200"), "{said}");
+    assert!(said.contains("not a stream: the response is 200"), "{said}");
     let output = binary(&["doctor", &url, "--duration", "30s"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{said}");

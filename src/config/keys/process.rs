@@ -41,8 +41,8 @@ table! { TRACING {
         Text {
             type_name: "URL",
             pattern: "^http://[^/?#@]+[^?#]*$",
-            expected: "the URL of an OpenTelemetry collector's receiver such as `http://127.0.0.1:4318`; `https` is not \
-                       spoken here, a collector in the pod or on the node speaks it for us",
+            expected: "the URL of an OpenTelemetry collector's receiver such as `http://127.0.0.1:4318`; \
+                       `https` is not supported: send to a collector in the pod or on the node",
         },
         Absent("none: no traces"), Restart,
         "the receiver of an OpenTelemetry collector (OTLP over HTTP), such as `http://127.0.0.1:4318`; sidestream appends \
