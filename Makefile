@@ -6,13 +6,17 @@ K8S := target/k8s
 IDENTITY := target/identity
 PEERS := target/peers
 DENY := target/deny
+MUTANTS := target/mutants
+MUTANTS_VERSION := 27.1.0
+# The files to change: code that decides what clients receive.
+MUTANTS_FILES := src/cursor.rs src/rate.rs src/quota.rs src/hub/queue.rs src/hub/queue/*.rs src/codec/transport/*.rs
 DENY_VERSION := 0.20.2
 # All; the advisories are fetched from GitHub.
 DENY_CHECKS :=
 export SIDESTREAM_CLIENTS := $(CURDIR)/$(CLIENTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check coverage simulate protocol clients kafka k8s manifests rules deps bench bench-peers bench-operations bench-hostile fuzz soak reloads deny clean
+.PHONY: help demo build test check coverage mutants simulate protocol clients kafka k8s manifests rules deps bench bench-peers bench-operations bench-hostile fuzz soak reloads deny clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -66,6 +70,9 @@ check: ## Run the fast checks: format, lints, the core's tests
 coverage: ## Report which lines of the core its unit tests execute
 	@tests/coverage
 
+mutants: $(MUTANTS)/bin/cargo-mutants ## Change the core and report the changes that no unit test finds (MUTANTS_FILES="src/rate.rs")
+	$(MUTANTS)/bin/cargo-mutants mutants --no-default-features --output $(MUTANTS) $(addprefix --file=,$(MUTANTS_FILES)) -- --lib
+
 clients: $(CLIENTS)/installed ## Install the independent clients that the tests use
 
 kafka: $(KAFKA)/installed ## Install Apache Kafka, which the tests start
@@ -108,6 +115,9 @@ $(KAFKA)/installed: tests/kafka/pom.xml
 	mvn -q -B -f tests/kafka/pom.xml dependency:copy-dependencies -DincludeScope=runtime \
 		-DoutputDirectory=$(CURDIR)/$(KAFKA)/lib
 	touch $@
+
+$(MUTANTS)/bin/cargo-mutants:
+	cargo install --locked --version $(MUTANTS_VERSION) --root $(MUTANTS) --target-dir $(MUTANTS)/build cargo-mutants
 
 $(DENY)/bin/cargo-deny:
 	cargo install --locked --version $(DENY_VERSION) --root $(DENY) --target-dir $(DENY)/build cargo-deny

@@ -81,6 +81,20 @@ fn every_metric_is_documented() {
 }
 
 #[test]
+fn every_reason_for_the_end_of_a_stream_is_documented() {
+    let source = read("src/session/close.rs");
+    // `Self::Reason => ("label", Some((code, text)), retry)`
+    let rows = source.split("=> (\"").skip(1).filter_map(|rest| rest.split_once("\", "));
+    let reasons: Vec<(&str, &str)> = rows.collect();
+    assert!(reasons.len() > 20, "{reasons:?}");
+    let document = read("docs/operations.md");
+    for (label, rest) in reasons.iter().filter(|(label, _)| !["replay-not-possible", "not-ready"].contains(label)) {
+        let code = rest.strip_prefix("Some((").and_then(|rest| rest.split(',').next()).unwrap_or("none");
+        assert!(document.contains(&format!("| `{label}` | {code} |")), "not in docs/operations.md: {label}, {code}");
+    }
+}
+
+#[test]
 fn every_module_is_in_architecture() {
     let (map, library) = (read("ARCHITECTURE.md"), read("src/lib.rs"));
     for module in library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')) {
