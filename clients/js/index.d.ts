@@ -34,8 +34,8 @@ export interface Gap {
 
 /**
  * connecting: the first attempt. live: events arrive. waiting: the next attempt starts in `detail` milliseconds.
- * stale: nothing came for two and a half heartbeat intervals of `detail` milliseconds. expiring: the token ends soon, call
- * `renew`. refused: another attempt would change nothing, `detail` is a `Refused`. closed: by `close`.
+ * stale: nothing came for two and a half heartbeat intervals of `detail` milliseconds. expiring: the token ends soon. A
+ * function in `token` is asked for the next one; otherwise call `renew`. refused: another attempt would change nothing, `detail` is a `Refused`. closed: by `close`.
  */
 export type State = 'connecting' | 'live' | 'waiting' | 'stale' | 'expiring' | 'refused' | 'closed';
 
@@ -44,7 +44,7 @@ export interface Options<E = Event> {
   transport?: 'ndjson' | 'sse' | 'websocket';
   /** A cursor, an event id, a time (RFC 3339), or how long ago (`-15m`). */
   since?: Cursor | null;
-  /** A bearer token, or a function that gives a fresh one for each connection. */
+  /** A bearer token, or a function that gives a fresh one for each connection, and before one expires. */
   token?: string | (() => string | null | undefined | Promise<string | null | undefined>);
   /**
    * How a WebSocket sends the token: as a subprotocol (default), or as its first message. The route's `token_from` must

@@ -31,13 +31,23 @@ const TOTAL_MAX: f64 = 1_000_000.0;
 /// The default number of events in a burst.
 const BURST_EVENTS: usize = 4_000;
 
-/// The page: path, content type, content.
-const PAGE: [(&str, &str, &str); 5] = [
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// The page, and the npm package that reads its streams: path, content type, content.
+const PAGE: [(&str, &str, &str); 13] = [
     ("", "text/html; charset=utf-8", include_str!("page/index.html")),
     ("page.css", "text/css; charset=utf-8", include_str!("page/page.css")),
-    ("page.js", "text/javascript; charset=utf-8", include_str!("page/page.js")),
-    ("clients.js", "text/javascript; charset=utf-8", include_str!("page/clients.js")),
-    ("shared.js", "text/javascript; charset=utf-8", include_str!("page/shared.js")),
+    ("page.js", JAVASCRIPT, include_str!("page/page.js")),
+    ("client/backoff.js", JAVASCRIPT, include_str!("../../clients/js/src/backoff.js")),
+    ("client/credit.js", JAVASCRIPT, include_str!("../../clients/js/src/credit.js")),
+    ("client/fetched.js", JAVASCRIPT, include_str!("../../clients/js/src/fetched.js")),
+    ("client/index.js", JAVASCRIPT, include_str!("../../clients/js/src/index.js")),
+    ("client/items.js", JAVASCRIPT, include_str!("../../clients/js/src/items.js")),
+    ("client/refused.js", JAVASCRIPT, include_str!("../../clients/js/src/refused.js")),
+    ("client/shared.js", JAVASCRIPT, include_str!("../../clients/js/src/shared.js")),
+    ("client/stream.js", JAVASCRIPT, include_str!("../../clients/js/src/stream.js")),
+    ("client/text.js", JAVASCRIPT, include_str!("../../clients/js/src/text.js")),
+    ("client/websocket.js", JAVASCRIPT, include_str!("../../clients/js/src/websocket.js")),
 ];
 /// The page loads nothing from other origins, and connects only to its own.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self' ws: wss:; \
@@ -268,9 +278,11 @@ mod tests {
         let (service, _receiver) = service(1);
         let page = service.answer(&Method::GET, "/", "", b"");
         assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
-        let page = String::from_utf8(page.into_body()).unwrap();
+        let texts: String = PAGE.iter().map(|(_, _, content)| *content).collect();
         for (file, ..) in &PAGE[1..] {
-            assert!(page.contains(&format!("\"{file}\"")), "the page does not use {file}");
+            let name = file.rsplit('/').next().unwrap();
+            let is_used = ['"', '\''].iter().any(|quote| texts.contains(&format!("{name}{quote}")));
+            assert!(is_used, "the page does not use {file}");
             assert_eq!(service.answer(&Method::GET, &format!("/{file}"), "", b"").status(), 200);
         }
         assert!(body(&service.answer(&Method::GET, "/demo/tokens", "", b""))["u123"] == "a.b.c");

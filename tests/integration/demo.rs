@@ -1,6 +1,7 @@
 //! `sidestream demo`: one command starts everything.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -55,8 +56,14 @@ fn it_prints_all_addresses() {
     assert_eq!(demo.sidecar.admin("/livez").status(), 200);
     let page = demo.get("/").send();
     assert!(page.text().contains("EventSource") && page.text().contains("WebSocket"));
-    for part in ["/page.css", "/page.js", "/clients.js"] {
+    for part in ["/page.css", "/page.js"] {
         assert_eq!(demo.get(part).send().status(), 200, "{part}");
+    }
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/js/src");
+    for file in std::fs::read_dir(package).unwrap() {
+        let file = file.unwrap();
+        let served = demo.get(&format!("/client/{}", file.file_name().display())).send();
+        assert_eq!(served.text(), std::fs::read_to_string(file.path()).unwrap(), "the page uses the whole package");
     }
 }
 

@@ -222,7 +222,7 @@ fn documented_clients_distinguish_records_from_control_records() {
     let theirs = ["gap", "heartbeat", "probe", "error", "paid"];
     let count = theirs.len().to_string();
     let url = |path: &str| format!("http://{}{path}", fixture.sidecar.listen);
-    let pages = ["/events", "/stream", "/ws"].map(|path| Client::start("page.cjs", &[&url(path), &count]));
+    let pages = ["/events", "/stream", "/ws"].map(|path| Client::start("package.mjs", &[&url(path), &count]));
     pages.iter().for_each(Client::await_open);
     let python = Client::start(python.to_str().unwrap(), &[&url("/stream")]);
     fixture.sidecar.await_metric("notifications_stream_active_connections", 2.0);

@@ -54,13 +54,6 @@ fn websockets_py_sees_everything_once() {
 }
 
 #[test]
-fn the_pages_clients_see_everything_once() {
-    resumes_exactly("page.cjs", "http", "/events");
-    resumes_exactly("page.cjs", "http", "/stream");
-    resumes_exactly("page.cjs", "http", "/ws");
-}
-
-#[test]
 fn the_npm_package_sees_everything_once() {
     resumes_exactly("package.mjs", "http", "/events");
     resumes_exactly("package.mjs", "http", "/stream");

@@ -44,8 +44,10 @@ export class SharedStream {
     this.enter('closed');
   }
 
+  // The connection is another tab's, unless this one reads.
   reconnect() {
-    this.leader?.reconnect();
+    if (this.leader) this.leader.reconnect();
+    else this.post({ reconnect: true });
   }
 
   renew(token) {
@@ -84,6 +86,10 @@ export class SharedStream {
   receive(message) {
     if (message.ask) {
       if (this.leader) this.post({ state: this.leader.state });
+      return undefined;
+    }
+    if (message.reconnect) {
+      this.leader?.reconnect();
       return undefined;
     }
     if (message.state) {

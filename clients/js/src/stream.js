@@ -51,6 +51,15 @@ export class Stream {
     this.authenticate?.(token);
   }
 
+  // A function that gives tokens is asked for the next one; a WebSocket goes on with it. Others ask when they come back.
+  async expiring(signal) {
+    this.enter('expiring');
+    const { token } = this.options;
+    if (typeof token !== 'function' || !this.authenticate) return;
+    const next = await Promise.resolve().then(token).catch(() => null);
+    if (next && !signal.aborted) this.authenticate?.(next);
+  }
+
   [Symbol.asyncIterator]() {
     return this.items.iterate(() => this.close());
   }
@@ -107,7 +116,7 @@ export class Stream {
         this.cursor = cursor ?? this.cursor;
         if (interval > 0) this.interval = interval;
       },
-      expiring: () => this.enter('expiring'),
+      expiring: () => this.expiring(signal),
       authenticates: (send) => { this.authenticate = send; },
     };
   }

@@ -53,6 +53,7 @@ export async function websocket(peer) {
 // The id of an event is its place in Kafka, `topic:partition:offset`; others are the connection's own.
 async function take(peer, credit, message) {
   const { type, data = {} } = message;
+  // To the first message, or to a renewal.
   if (type === 'response' && data.command === 'authenticate' && data.status === 'ok') return peer.opened();
   if (type !== 'event') return undefined;
   if (message.id.includes(':')) {

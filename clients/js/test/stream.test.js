@@ -209,3 +209,77 @@ test('an item waits for its reader', async () => {
   items.end();
   assert.equal((await reader.next()).done, true);
 });
+
+// A WebSocket of the tests: what was sent to it, and a server that the test plays.
+class Socket {
+  static OPEN = 1;
+  static all = [];
+
+  constructor(url, protocols) {
+    Object.assign(this, { url, protocols, sent: [], readyState: 1, OPEN: 1 });
+    Socket.all.push(this);
+    setImmediate(() => this.onopen());
+  }
+
+  send(text) { this.sent.push(JSON.parse(text).data); }
+
+  say(message) { this.onmessage({ data: JSON.stringify(message) }); }
+
+  close() { this.onclose({ code: 1000 }); }
+}
+
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+const notice = { id: '1', type: 'event', data: { type: 'auth', expires: 1 } };
+const accepted = { id: 'auth-1', type: 'response', data: { command: 'authenticate', status: 'ok' } };
+
+async function expiring(options) {
+  const states = [];
+  const subscription = subscribe('http://127.0.0.1:1/ws', {
+    transport: 'websocket', WebSocket: Socket, onState: (state) => states.push(state), ...options,
+  });
+  await turn(); await turn();
+  const socket = Socket.all.at(-1);
+  socket.say(notice);
+  await turn(); await turn();
+  return { subscription, states, socket };
+}
+
+test('a token function is asked again before the token expires, and the socket goes on', async () => {
+  const tokens = ['first', 'second'];
+  const { subscription, states, socket } = await expiring({ token: async () => tokens.shift() });
+  assert.deepEqual(socket.sent, [{ command: 'authenticate', token: 'second' }]);
+  socket.say(accepted);
+  await turn();
+  assert.deepEqual(states, ['connecting', 'live', 'expiring', 'live']);
+  assert.equal(Socket.all.filter((other) => other === socket).length, 1);
+  subscription.close();
+});
+
+test('a fixed token is not sent again; renew replaces it', async () => {
+  const { subscription, socket } = await expiring({ token: 'first' });
+  assert.deepEqual(socket.sent, []);
+  subscription.renew('second');
+  assert.deepEqual(socket.sent, [{ command: 'authenticate', token: 'second' }]);
+  subscription.close();
+});
+
+test('a token function that fails leaves the socket open', async () => {
+  let asked = 0;
+  const token = () => { if (asked++) throw new Error('no login'); return 'first'; };
+  const { subscription, states, socket } = await expiring({ token });
+  assert.deepEqual([socket.sent, states.at(-1), asked], [[], 'expiring', 2]);
+  subscription.close();
+});
+
+test('SSE and NDJSON ask for the next token when they come back', async (t) => {
+  const ends = (response) => {
+    stream('application/x-ndjson', lines(event(1), { type: 'auth', expires: 1, cursor: 't:0:1' }))(response);
+    response.end();
+  };
+  const server = await serve([ends, stream('application/x-ndjson', lines(event(2)))]);
+  t.after(server.stop);
+  const tokens = ['first', 'second'];
+  const items = await read(subscribe(server.url, { token: () => tokens.shift() }), 2);
+  assert.deepEqual(items.map((item) => item.event.data), [1, 2]);
+  assert.deepEqual(server.requests.map(({ headers }) => headers.authorization), ['Bearer first', 'Bearer second']);
+});

@@ -1,5 +1,6 @@
-// The demo's page: what it shows of each stream, and the buttons that break them. The clients are in clients.js.
-'use strict';
+// The demo's page: what it shows of each stream, and the buttons that break them. The package reads the streams.
+
+import { subscribe } from './client/index.js';
 
 const ROWS_MAX = 12;        // a panel's list
 const LOG_MAX = 20;         // a panel's notes
@@ -44,10 +45,10 @@ class Audit {
   }
 }
 
-// A panel shows one stream. `make(on, since)` gives the client.
+// A panel shows one stream. `describe()` gives its URL and options.
 class Panel {
-  constructor(id, make, { whole = true } = {}) {
-    Object.assign(this, { make, whole, section: document.getElementById(id) });
+  constructor(id, describe, { whole = true } = {}) {
+    Object.assign(this, { describe, whole, section: document.getElementById(id) });
     this.section.append(document.getElementById('panel').content.cloneNode(true));
     this.part('h2').textContent = this.section.dataset.name;
     this.part('.path').textContent = this.section.dataset.path;
@@ -64,7 +65,7 @@ class Panel {
   }
 
   running() {
-    return this.stream && !['stopped', 'refused'].includes(this.stream.name);
+    return this.stream && !['closed', 'refused'].includes(this.stream.state);
   }
 
   reset() {
@@ -74,8 +75,15 @@ class Panel {
   }
 
   start(since = null) {
-    this.stream = this.make(this, since);
-    this.stream.open();
+    const [path, options] = this.describe();
+    this.stream = subscribe(path, {
+      ...options,
+      since,
+      share: true, // a browser opens six connections to a host over HTTP/1.1, all tabs together
+      onEvent: (event) => this.event(event),
+      onGap: (gap) => this.gap(gap),
+      onState: (state, detail) => this.state(state, detail),
+    });
   }
 
   // --- what the client calls ---
@@ -84,15 +92,16 @@ class Panel {
     const now = Date.now();
     if (name === 'live' && this.downSince) this.catchUp('resumed', now - this.downSince, 'replayed');
     if (name === 'live') this.downSince = null;
-    else if (name !== 'connecting') this.downSince ??= now;
-    if (name === 'stale') this.note(`stale: ${HEARTBEATS_MISSED} heartbeats did not come`, 'warn');
+    else if (name !== 'expiring' && this.count > 0) this.downSince ??= now;
+    if (name === 'stale') this.note('stale: heartbeats did not come', 'warn');
     this.lastAt = now;
-    this.chip(name, name === 'refused' ? `refused (${detail})` : detail ? `${name}, back in ${seconds(detail)}` : name);
+    const texts = { refused: () => `refused (${detail?.status ?? detail})`, waiting: () => `waiting, back in ${seconds(detail)}` };
+    this.chip(name, texts[name]?.() ?? name);
     this.part('.stop').textContent = this.running() ? 'Stop' : 'Start';
     this.part('.cut').disabled = this.part('.stall').disabled = name !== 'live';
   }
 
-  event(event, cursor) {
+  event(event) {
     const now = Date.now();
     if (this.lastAt && now - this.lastAt > QUIET_MS && !this.stalled && !this.catching) {
       this.catchUp('Kafka is back', now - this.lastAt, 'caught up');
@@ -155,7 +164,7 @@ class Panel {
     setTimeout(() => {
       this.note(`read nothing for ${seconds(STALL_MS)} during a burst`, 'warn');
       this.stalled = null;
-      if (this.stream.name === 'live') this.state('live');
+      if (this.stream.state === 'live') this.state('live');
       readOn();
     }, STALL_MS);
   }
@@ -220,18 +229,17 @@ function drawRow({ type, id, text, end }) {
 
 // --- the streams ---
 
-new Panel('sse', (on, since) => shared(SseStream, '/events', on, { since })).start();
-new Panel('ndjson', (on, since) => shared(NdjsonStream, '/stream', on, { since })).start();
-new Panel('ws', (on, since) => shared(WebSocketStream, '/ws', on, { since })).start();
+new Panel('sse', () => ['/events', { transport: 'sse' }]).start();
+new Panel('ndjson', () => ['/stream', { transport: 'ndjson' }]).start();
+new Panel('ws', () => ['/ws', { transport: 'websocket' }]).start();
 
 // Each user has their own notifications, by their token. A real page gets its token by logging in.
 async function signIn() {
   const tokens = await (await fetch('/demo/tokens')).json();
-  const panel = new Panel('notifications', (on, since) => {
+  const panel = new Panel('notifications', () => {
     const { value } = document.querySelector('#user :checked');
-    const stream = shared(NdjsonStream, '/notifications/stream', on, { since, headers: { Authorization: `Bearer ${tokens[value]}` } });
     panel.note(`signed in as ${value}`, 'good');
-    return stream;
+    return ['/notifications/stream', { token: tokens[value], shareKey: value }];
   }, { whole: false });
   for (const [at, name] of Object.keys(tokens).entries()) {
     const label = document.createElement('label');
