@@ -8,6 +8,9 @@ use super::outcome::Outcome::{Cors, Gateway, Login, Mapped, NotNeeded, Snippet};
 use super::outcome::{Entry, Scope};
 use super::setting::Setting;
 
+pub(super) const ANSWERS: &str = "answers are cached by everything that the service was asked with";
+pub(super) const ORIGINAL_URI: &str = "the authentication service is sent `X-Forwarded-Uri`";
+pub(super) const SIGN_IN: &str = "redirect to a login at the gateway, or in the page: a stream without one is a 401";
 const AFFINITY: &str =
     "streams resume by cursor on any replica; keep it at the gateway only if the service's own requests need it";
 const AUTH: &str =
@@ -85,27 +88,22 @@ pub(super) const ANNOTATIONS: &[Entry] = &[
                 upstream-fail-timeout upstream-max-fails",
         outcome: NotNeeded(REMOVED),
     },
+    Entry { names: "auth-cache-key", outcome: NotNeeded(ANSWERS) },
     Entry {
-        names: "auth-cache-key",
-        outcome: NotNeeded("answers are cached by everything that the service was asked with"),
+        names: "enable-global-auth",
+        outcome: NotNeeded("`auth.forward` is asked about each route; one that must be excepted is `public: true`"),
     },
     Entry {
         names: "auth-keepalive auth-keepalive-requests auth-keepalive-share-vars auth-keepalive-timeout",
         outcome: NotNeeded("connections to the authentication service are kept"),
     },
-    Entry {
-        names: "auth-request-redirect",
-        outcome: NotNeeded("the authentication service is sent `X-Forwarded-Uri`"),
-    },
+    Entry { names: "auth-request-redirect", outcome: NotNeeded(ORIGINAL_URI) },
     // Left to the gateway
     Entry {
         names: "proxy-body-size",
         outcome: Gateway("limit bodies at the gateway; sidestream forwards them regardless of size"),
     },
-    Entry {
-        names: "auth-signin auth-signin-redirect-param",
-        outcome: Gateway("redirect to a login at the gateway, or in the page: a stream without one is a 401"),
-    },
+    Entry { names: "auth-signin auth-signin-redirect-param", outcome: Gateway(SIGN_IN) },
     Entry {
         names: "auth-always-set-cookie",
         outcome: Gateway("set cookies at the gateway: sidestream passes on none of the authentication service's"),
@@ -116,10 +114,7 @@ pub(super) const ANNOTATIONS: &[Entry] = &[
             "its ConfigMap is not read; `auth.forward.request_headers` lists fields of the request to send",
         ),
     },
-    Entry {
-        names: "auth-realm auth-secret auth-secret-type auth-type enable-global-auth satisfy",
-        outcome: Gateway(AUTH),
-    },
+    Entry { names: "auth-realm auth-secret auth-secret-type auth-type satisfy", outcome: Gateway(AUTH) },
     Entry {
         names: "auth-tls-error-page auth-tls-match-cn auth-tls-pass-certificate-to-upstream auth-tls-secret \
                 auth-tls-verify-client auth-tls-verify-depth",

@@ -4,11 +4,11 @@
 //! (`tests/ingress/documented/`), those that only its source contains, and those of older versions. `docs/migration.md`
 //! contains this table; a test compares them.
 
-use super::outcome::Outcome::{Gateway, Mapped, NotNeeded, Snippet};
+use super::annotations::{ANSWERS, ORIGINAL_URI, SIGN_IN};
+use super::outcome::Outcome::{Gateway, Login, Mapped, NotNeeded, Snippet};
 use super::outcome::{Entry, Scope};
 use super::setting::Setting;
 
-const AUTH: &str = "keep it at the gateway; sidestream supports JWTs (`auth`), not forwarded logins";
 const BLOCKING: &str = "allow and deny addresses at the gateway";
 const BUFFERING: &str =
     "sidestream does not buffer: responses pass unbuffered, and each stream has a bounded queue (`queue`)";
@@ -42,11 +42,21 @@ pub(super) const KEYS: &[Entry] = &[
     Entry { names: "client-header-timeout", outcome: Mapped(Setting::HeaderTimeout) },
     Entry { names: "keep-alive", outcome: Mapped(Setting::IdleTimeout) },
     Entry { names: "worker-shutdown-timeout", outcome: Mapped(Setting::DrainBudget) },
+    Entry {
+        names: "global-auth-url global-auth-response-headers global-auth-cache-duration global-auth-method",
+        outcome: Login,
+    },
     // Parsed directive by directive
     Entry { names: "http-snippet location-snippet main-snippet server-snippet", outcome: Snippet(Scope::Requests) },
     Entry { names: "global-auth-snippet", outcome: Snippet(Scope::Authentication) },
     Entry { names: "stream-snippet", outcome: Snippet(Scope::Tcp) },
     // Not needed
+    Entry { names: "global-auth-cache-key", outcome: NotNeeded(ANSWERS) },
+    Entry { names: "global-auth-request-redirect", outcome: NotNeeded(ORIGINAL_URI) },
+    Entry {
+        names: "no-auth-locations",
+        outcome: NotNeeded("`auth.forward` is asked about streams alone, and a route may be `public: true`"),
+    },
     Entry {
         names: "proxy-buffering proxy-buffers-number proxy-buffer-size proxy-busy-buffers-size \
                 proxy-max-temp-file-size",
@@ -169,12 +179,7 @@ pub(super) const KEYS: &[Entry] = &[
                 otlp-collector-host otlp-collector-port",
         outcome: Gateway(TRACING),
     },
-    Entry {
-        names: "global-auth-cache-duration global-auth-cache-key global-auth-method global-auth-request-redirect \
-                global-auth-response-headers global-auth-signin global-auth-signin-redirect-param global-auth-url \
-                no-auth-locations",
-        outcome: Gateway(AUTH),
-    },
+    Entry { names: "global-auth-signin global-auth-signin-redirect-param", outcome: Gateway(SIGN_IN) },
     Entry {
         names: "block-cidrs block-referers block-user-agents denylist-source-range geoip2-autoreload-in-minutes \
                 use-geoip2 whitelist-source-range",

@@ -1,6 +1,7 @@
-//! `auth-url` and its companions: forward auth.
+//! `auth-url` and its companions, of Ingresses and of all (`global-auth-url`): forward auth.
 //!
-//! A process asks one service. Where Ingresses name several, the first counts, and the others are reported.
+//! A process asks one service. That of an Ingress replaces the one of all; where Ingresses name several, the first counts,
+//! and the others are reported.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -14,19 +15,29 @@ use crate::config::{PLACEHOLDER, write_duration};
 /// The longest time for which an answer may be cached: `auth.forward.interval` is a minute unless set.
 const CACHE_MAX_MS: u64 = 60_000;
 
+/// What keys of the ConfigMap begin with, in contrast to annotations.
+const GLOBAL: &str = "global-";
+
 /// What the configuration says of the service.
 #[derive(Default)]
 pub(super) struct Login {
+    /// Whether the ConfigMap names it.
+    is_global: bool,
     url: Option<(String, Subject)>,
     claims: Option<(Vec<(String, String)>, Subject)>,
     cache: Option<(u64, Subject)>,
 }
 
 impl Login {
-    /// Takes an annotation.
+    /// Takes an annotation, or a key of the ConfigMap.
     pub(super) fn read(&mut self, name: &str, value: &str, subject: &Subject, report: &mut Report) {
         let value = value.trim();
-        let (class, text) = match name {
+        let of_all = name.strip_prefix(GLOBAL);
+        if self.is_global && of_all.is_none() {
+            *self = Self::default();
+        }
+        self.is_global |= of_all.is_some();
+        let (class, text) = match of_all.unwrap_or(name) {
             "auth-url" => self.url(value, subject),
             "auth-response-headers" => self.claims(value, subject),
             "auth-cache-duration" => self.cache(value, subject),
@@ -92,6 +103,11 @@ impl Login {
                 (Class::Mapped, "`auth.forward.cache`, at most 1m; a negative answer is used for at most 1s".into())
             }
         }
+    }
+
+    /// Whether the ConfigMap names a service that is asked about Ingresses without one of their own.
+    pub(super) fn is_global(&self) -> bool {
+        self.is_global && self.url.is_some()
     }
 
     /// The section `auth`; nothing where there is no service.

@@ -35,6 +35,8 @@ struct Found<'a> {
     name: &'a str,
     value: &'a str,
     level: Level,
+    /// Whether the same object names a service that logins are left to.
+    has_login: bool,
 }
 
 impl Reader<'_> {
@@ -54,6 +56,10 @@ impl Reader<'_> {
                 note(name, &value, &mut facts);
             }
         }
+        let has_login = facts.login.as_deref() == Some("auth-url");
+        if self.draft.login.is_global() && !facts.is_excepted {
+            facts.login.get_or_insert_with(|| "global-auth-url".to_owned());
+        }
         for (key, node) in entries(annotations) {
             let subject = ingress.subject(key.text.as_str(), key.place);
             let Some(value) = self.text(&subject, node) else {
@@ -64,7 +70,7 @@ impl Reader<'_> {
                 continue;
             };
             let subject = ingress.subject(name, key.place);
-            let found = Found { subject, name, value: &value, level: Level::Ingress };
+            let found = Found { subject, name, value: &value, level: Level::Ingress, has_login };
             self.setting(ANNOTATIONS, &found, node, Some(&mut facts));
         }
         facts
@@ -79,10 +85,11 @@ impl Reader<'_> {
                 self.report.add(Class::Gateway, &subject, "configure TCP and UDP services at the gateway");
             }
         } else if is_controllers(object, data) {
+            let has_login = data.iter().any(|(key, _)| key.text == "global-auth-url");
             for (key, node) in data {
                 let subject = object.subject(key.text.as_str(), key.place);
                 if let Some(value) = self.text(&subject, node) {
-                    let found = Found { subject, name: &key.text, value: &value, level: Level::ConfigMap };
+                    let found = Found { subject, name: &key.text, value: &value, level: Level::ConfigMap, has_login };
                     self.setting(KEYS, &found, node, None);
                 }
             }
@@ -119,7 +126,7 @@ impl Reader<'_> {
             Some(Outcome::NotNeeded(why)) => self.report.add(Class::NotNeeded, subject, why),
             Some(Outcome::Gateway(why)) => self.report.add(Class::Gateway, subject, why),
             Some(Outcome::Snippet(scope)) => self.snippet(scope, found, node, facts),
-            Some(Outcome::Login) => self.login(found, facts),
+            Some(Outcome::Login) => self.login(found),
             Some(Outcome::Cors) => {
                 if let Some(facts) = facts {
                     facts.cors.describe(name, value.trim(), subject, &mut self.report);
@@ -133,17 +140,17 @@ impl Reader<'_> {
     }
 
     /// Handles a setting of a service that logins are left to.
-    fn login(&mut self, found: &Found<'_>, facts: Option<&mut Facts>) {
-        let Found { subject, name, value, .. } = found;
-        if facts.is_none_or(|facts| facts.login.as_deref() != Some("auth-url")) {
-            return self.report.add(Class::NotNeeded, subject, "without `auth-url` it has no effect");
+    fn login(&mut self, found: &Found<'_>) {
+        let Found { subject, name, value, has_login, .. } = found;
+        if !has_login {
+            return self.report.add(Class::NotNeeded, subject, "without a URL of a service it has no effect");
         }
         self.draft.login.read(name, value, subject, &mut self.report);
     }
 
     /// Handles a setting that maps to a key.
     fn mapped(&mut self, setting: Setting, found: &Found<'_>, facts: Option<&mut Facts>) {
-        let Found { subject, name, value, level } = found;
+        let Found { subject, name, value, level, .. } = found;
         if name.ends_with("next-upstream") && value.trim() != "off" {
             return self.conditions(subject, value.split_whitespace());
         }
@@ -255,7 +262,7 @@ impl Reader<'_> {
                 if name == "proxy_next_upstream" && value != "off" {
                     return self.conditions(&subject, arguments.iter().map(String::as_str));
                 }
-                self.mapped(setting, &Found { subject, name, value: &value, level }, facts);
+                self.mapped(setting, &Found { subject, name, value: &value, level, has_login: false }, facts);
             }
             (Scope::Requests, Outcome::Gateway(why)) => self.report.add(Class::Gateway, &subject, why),
             (Scope::Requests, Outcome::Snippet(_) | Outcome::Login | Outcome::Cors) => {}
@@ -285,6 +292,7 @@ fn note(name: &str, value: &str, facts: &mut Facts) {
         ("rewrite-target", target) => facts.rewrite_target = Some(target.to_owned()),
         ("use-regex", _) => facts.uses_regex = is_true,
         ("proxy-buffering", switch) => facts.buffering = Some(switch == "on"),
+        ("enable-global-auth", "false") => facts.is_excepted = true,
         ("auth-url", _) => facts.login = Some(name.to_owned()),
         ("auth-secret" | "auth-tls-secret", _) => drop(facts.login.get_or_insert_with(|| name.to_owned())),
         ("canary", _) if is_true => facts.no_streams = Some("a canary repeats the paths of another Ingress"),

@@ -28,6 +28,8 @@ pub(super) struct Facts {
     pub(super) buffering: Option<bool>,
     /// The annotation that requires a login.
     pub(super) login: Option<String>,
+    /// Whether the service that is asked about all Ingresses is not asked about this one.
+    pub(super) is_excepted: bool,
     pub(super) cors: Cors,
     /// Milliseconds, and the setting.
     pub(super) read_timeout: Option<(u64, Subject)>,
@@ -95,8 +97,10 @@ fn add_route(rule: &Rule<'_>, stream: Stream, facts: &Facts, draft: &mut Draft, 
     draft.add_route(route, report);
     match facts.login.as_deref() {
         None => {}
-        Some("auth-url") => {
-            let text = "auth-url asked for a login: `auth.forward` asks the same service where the route is not `public: true`";
+        Some(login @ ("auth-url" | "global-auth-url")) => {
+            let text = format!(
+                "{login} asked for a login: `auth.forward` asks the same service where the route is not `public: true`"
+            );
             report.warn(&rule.subject, text);
         }
         Some(login) => {

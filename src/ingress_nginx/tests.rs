@@ -305,7 +305,7 @@ fn a_login_becomes_forward_auth() {
         assert!(cached.contains(expected), "{cached}");
     }
     for (lines, expected) in [
-        ("~auth-cache-duration: '200 5s'", "without `auth-url` it has no effect"),
+        ("~auth-cache-duration: '200 5s'", "without a URL of a service it has no effect"),
         ("~auth-url: 'http://a/', ~auth-cache-duration: '401 5s'", "no time for positive answers"),
         (
             "~auth-url: 'http://a/', ~auth-method: POST",
@@ -316,6 +316,24 @@ fn a_login_becomes_forward_auth() {
     ] {
         assert_line(&with(lines), expected);
     }
+    let config_map = |lines: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{ name: ingress-nginx-controller }}\ndata: {{ {lines} }}\n---\n"
+        )
+    };
+    let of_all = config_map(
+        "global-auth-cache-duration: '200 5s', global-auth-response-headers: X-User, global-auth-url: 'http://all/'",
+    );
+    let configured = import(&format!("{of_all}{}", with(""))).unwrap().configuration;
+    for line in ["url: \"http://all/\"", "      user: X-User", "cache: 5s"] {
+        assert!(configured.contains(line), "{configured}");
+    }
+    assert_line(&format!("{of_all}{}", with("")), "global-auth-url asked for a login");
+    let own = import(&format!("{of_all}{}", with("~auth-url: 'http://own/'"))).unwrap().configuration;
+    assert!(own.contains("url: \"http://own/\"") && !own.contains("X-User"), "{own}");
+    let excepted = format!("{of_all}{}", with("~enable-global-auth: 'false'"));
+    assert!(!lines(&excepted).iter().any(|line| line.contains("asked for a login")));
+    assert_line(&config_map("global-auth-method: GET"), "without a URL of a service it has no effect");
     let other = with("~auth-url: 'http://b/'").replace("name: x,", "name: y,");
     assert_line(&format!("{}---\n{other}", with("~auth-url: 'http://a/'")), "sidestream asks one service");
 }
