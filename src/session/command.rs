@@ -12,8 +12,9 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::admission::Rights;
 use crate::codec::json;
 use crate::codec::websocket::{self, Decoder, Message, Opcode, Step};
-use crate::route::StreamRoute;
+use crate::route::{StreamRoute, WebSocketLimits};
 
+use super::allowance::Allowance;
 use super::message::{Command, parse, quoted};
 use super::token::Verification;
 use super::{CloseReason, Now, Request, Session, WriterContext};
@@ -36,13 +37,6 @@ pub(super) struct WebSocketSide {
     pub(super) verification: Option<Verification>,
     commands: Allowance,
     frames: Allowance,
-}
-
-/// A token bucket: a rate per second, with a burst of the same size.
-#[derive(Debug)]
-struct Allowance {
-    left: f64,
-    refilled: Instant,
 }
 
 /// Why a message was rejected; the client received an error. The label of a metric.
@@ -100,19 +94,13 @@ impl WebSocketSide {
             frames: Allowance::full(route.websocket.frames_per_second, now.instant),
         }
     }
-}
 
-impl Allowance {
-    fn full(per_second: u32, now: Instant) -> Self {
-        Self { left: f64::from(per_second), refilled: now }
-    }
-
-    /// Takes one; false if none is left.
-    fn take(&mut self, per_second: u32, now: Instant) -> bool {
-        let refill = now.saturating_duration_since(self.refilled).as_secs_f64() * f64::from(per_second);
-        self.left = (self.left + refill).min(f64::from(per_second)) - 1.0;
-        self.refilled = now;
-        self.left >= 0.0
+    /// Messages that waited meanwhile may all be taken at once: the client sent them in time.
+    pub(super) fn end_verification(&mut self, limits: WebSocketLimits, now: Now) -> Option<Verification> {
+        let verification = self.verification.take()?;
+        self.commands.extend(limits.commands_per_second, verification.since, now.instant);
+        self.frames.extend(limits.frames_per_second, verification.since, now.instant);
+        Some(verification)
     }
 }
 
@@ -150,7 +138,11 @@ impl Session {
             let step = side.decoder.next(limits.message_bytes);
             side.has_more = step != Ok(Step::Incomplete);
             match step {
-                Ok(Step::Incomplete) => return refused,
+                Ok(Step::Incomplete) => {
+                    side.commands.settle(limits.commands_per_second);
+                    side.frames.settle(limits.frames_per_second);
+                    return refused;
+                }
                 Err(violation) => self.close(CloseReason::Protocol(violation)),
                 Ok(_) if !side.frames.take(limits.frames_per_second, context.now.instant) => {
                     self.close(CloseReason::FrameRate);

@@ -3,6 +3,7 @@
 //! It performs no I/O and has no clock: the writer owns the socket, passes the time, and adds the session to its index.
 //! It counts nothing either: results are returned.
 
+mod allowance;
 mod batch;
 mod catch_up;
 pub mod close;

@@ -31,6 +31,7 @@ pub(super) struct Verification {
     /// Of the command.
     id: Value,
     verifying: Box<dyn Verifying>,
+    pub(super) since: Instant,
 }
 
 impl Verification {
@@ -105,7 +106,7 @@ impl Session {
                 match authenticator.authenticate(token, context.now.unix_ms, context.waiter()) {
                     Authentication::Done(verified) => self.renew(verified, context.now),
                     Authentication::Pending(verifying) => {
-                        self.wait_for(Verification { id, verifying });
+                        self.wait_for(Verification { id, verifying, since: context.now.instant });
                         return None;
                     }
                 }
@@ -141,7 +142,7 @@ impl Session {
         match authenticator.authenticate(&token, context.now.unix_ms, context.waiter()) {
             Authentication::Done(verified) => self.start_with(&id, verified, context),
             Authentication::Pending(verifying) => {
-                self.wait_for(Verification { id, verifying });
+                self.wait_for(Verification { id, verifying, since: context.now.instant });
                 None
             }
         }
@@ -166,7 +167,8 @@ impl Session {
             Some(_) => Err(NotAuthenticated::Refused("the token is not accepted any more".into())),
             None => Ok(principal),
         });
-        let Verification { id, .. } = self.websocket.as_mut()?.verification.take()?;
+        let limits = self.request.route.websocket;
+        let Verification { id, .. } = self.websocket.as_mut()?.end_verification(limits, context.now)?;
         if self.request.is_unauthenticated() {
             return self.start_with(&id, verified, context);
         }

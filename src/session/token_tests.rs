@@ -87,6 +87,11 @@ impl Verifying for Later {
 
 /// A stream whose token expires in 100 seconds.
 fn open(bench: &mut Bench, transport: Transport) -> Session {
+    open_with(bench, transport, |_| {})
+}
+
+/// The same on a changed route.
+fn open_with(bench: &mut Bench, transport: Transport, change: impl FnOnce(&mut StreamRoute)) -> Session {
     let exp = bench.now.unix_ms + 100_000;
     let mut session = bench.open(transport, |request: &mut Request, route: &mut StreamRoute| {
         request.principal = Some(wide("a", exp));
@@ -98,6 +103,7 @@ fn open(bench: &mut Bench, transport: Transport) -> Session {
         request.routes = Arc::new(RouteTable::new(routes.collect()).unwrap());
         route.admission = Admission::Token;
         route.bindings = [bound(&["sub"])].into();
+        change(route);
         if let Some(socket) = &mut request.socket {
             socket.authenticator = Some(Arc::new(Known));
         }
@@ -301,6 +307,31 @@ fn messages_wait_while_a_service_verifies_a_token() {
     session.read(&command(&format!("later b {exp}")), &mut bench.context());
     assert_eq!(session.read_on(&mut bench.context()), [Refused::Token], "it is of another subject");
     assert_eq!(session.closed(), None);
+}
+
+#[test]
+fn messages_that_waited_for_a_service_are_no_flood() {
+    let ping = masked(r#"{"command": "ping"}"#);
+    // Of two a second, one is left; six more are sent within three seconds.
+    for (pings, closed) in [(7, None), (8, Some(CloseReason::CommandRate))] {
+        HAS_ANSWER.set(false);
+        let mut bench = Bench::new();
+        let mut session = open_with(&mut bench, Transport::WebSocket, |route| route.websocket.commands_per_second = 2);
+        let exp = bench.now.unix_ms + 500_000;
+        bench.pass(Duration::from_secs(60));
+        let command = json!({"command": "authenticate", "token": format!("later a {exp}")});
+        session.read(&masked(&command.to_string()), &mut bench.context());
+        bench.pass(Duration::from_secs(3));
+        session.read(&ping.repeat(pings), &mut bench.context());
+        HAS_ANSWER.set(true);
+        session.read_on(&mut bench.context());
+        assert_eq!(session.closed(), closed, "{pings}");
+        if closed.is_none() {
+            bench.pass(Duration::from_secs(60));
+            session.read(&ping.repeat(3), &mut bench.context());
+            assert_eq!(session.closed(), Some(CloseReason::CommandRate), "later, the rate is as before");
+        }
+    }
 }
 
 #[test]
