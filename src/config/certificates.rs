@@ -48,7 +48,7 @@ const PROPERTIES: [(&str, bool, End); 4] = [
 ];
 
 /// The certificates that are readable now. Their files are watched with the configuration's.
-pub(super) fn find(clusters: &[Kafka], sources: &mut Sources) -> Vec<Certificates> {
+pub(super) fn find<'a>(clusters: impl Iterator<Item = &'a Kafka>, sources: &mut Sources) -> Vec<Certificates> {
     let mut found = Vec::new();
     for kafka in clusters {
         for (property, is_location, which) in PROPERTIES {
@@ -133,6 +133,22 @@ mod tests {
         let found = reading.snapshot.unwrap().certificates;
         let expected = |property, file, end| Certificates { cluster: "kafka".into(), property, file, end };
         assert_eq!(found, [expected("ssl.ca.location", ca, LATER), expected("ssl.certificate.pem", client, EARLIER)]);
+    }
+
+    #[test]
+    fn a_cluster_that_is_read_for_revocations_alone_has_certificates_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.pem");
+        std::fs::write(&ca, certificate(LATER)).unwrap();
+        let ca = ca.display();
+        let text = format!(
+            "upstream: {{ address: a:1 }}\nkafka: {{ brokers: a:1 }}\nclusters: {{ x: {{ brokers: a:1, properties: \
+             {{ ssl.ca.location: {ca} }} }} }}\nauth: {{ forward: {{ url: /me }}, revocations: {{ topic: t, cluster: x }} }}\n"
+        );
+        std::fs::write(folder.path().join("x.yaml"), text).unwrap();
+        let found = config::read(&folder.path().join("x.yaml")).snapshot.unwrap().certificates;
+        let found: Vec<_> = found.iter().map(|found| (&*found.cluster, found.property, found.end)).collect();
+        assert_eq!(found, [("x", "ssl.ca.location", LATER)]);
     }
 
     #[test]
