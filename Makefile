@@ -82,6 +82,10 @@ k8s: $(K8S)/installed ## Install the validators of Kubernetes manifests: schemas
 .PHONY: identity
 identity: $(IDENTITY)/installed ## Install Dex, an OpenID provider, and oauth2-proxy, which the tests start
 
+.PHONY: keycloak
+keycloak: $(IDENTITY)/keycloak/installed ## Test with Keycloak (a download of 160 MB, and a minute)
+	cargo test --locked --test integration -- --ignored --exact providers::tokens_of_keycloak_open_the_streams_of_their_user
+
 manifests: ## Regenerate the manifests of k8s/ from the binary
 	cargo build --locked
 	mkdir -p k8s/component
@@ -114,6 +118,17 @@ $(KAFKA)/installed: tests/kafka/pom.xml
 	mkdir -p $(KAFKA)
 	mvn -q -B -f tests/kafka/pom.xml dependency:copy-dependencies -DincludeScope=runtime \
 		-DoutputDirectory=$(CURDIR)/$(KAFKA)/lib
+	touch $@
+
+$(IDENTITY)/keycloak/installed: tests/identity/keycloak/pom.xml tests/identity/keycloak/realm.json
+	tests/packages kafka
+	rm -rf $(@D)
+	mkdir -p $(IDENTITY)
+	mvn -q -B -f tests/identity/keycloak/pom.xml dependency:unpack-dependencies -DexcludeTransitive \
+		-DoutputDirectory=$(CURDIR)/$(IDENTITY)
+	mv $(IDENTITY)/keycloak-* $(@D)
+	mkdir -p $(@D)/data/import
+	cp tests/identity/keycloak/realm.json $(@D)/data/import/
 	touch $@
 
 $(MUTANTS)/bin/cargo-mutants:

@@ -42,6 +42,26 @@ impl Drop for Program {
     }
 }
 
+/// Keycloak with the realm of `tests/identity/keycloak`. Its folder has the state of one process.
+fn keycloak(address: SocketAddr) -> Program {
+    let arguments = ["start-dev", "--import-realm", "--cache=local", "--http-host=127.0.0.1"].map(str::to_owned);
+    let ports = [
+        format!("--http-port={}", address.port()),
+        format!("--http-management-port={}", loopback().port()),
+        "--http-management-host=127.0.0.1".to_owned(),
+    ];
+    Program::start("keycloak/bin/kc.sh", &[&arguments[..], &ports].concat())
+}
+
+/// The tokens of a user of Keycloak's realm, by password.
+fn issued_by_keycloak(address: SocketAddr, client: &str) -> Value {
+    let form = format!("grant_type=password&scope=openid&username=u1&password=password&client_id={client}");
+    let call = Call::of_admin(address, "POST", "/realms/shop/protocol/openid-connect/token");
+    let answer = call.header("Content-Type", "application/x-www-form-urlencoded").body(form).send();
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    answer.json()
+}
+
 fn loopback() -> SocketAddr {
     ([127, 0, 0, 1], free_port()).into()
 }
@@ -103,6 +123,34 @@ fn tokens_of_dex_open_the_streams_of_their_user() {
         assert_eq!(socket.closed(), 1008, "{what}");
     }
     assert!(!fixture.sidecar.log().contains(&token));
+}
+
+#[test]
+#[ignore = "a download of 160 MB, and a minute: make keycloak"]
+fn tokens_of_keycloak_open_the_streams_of_their_user() {
+    let address = loopback();
+    let _keycloak = keycloak(address);
+    let metadata = Call::of_admin(address, "GET", "/realms/shop/.well-known/openid-configuration");
+    await_answer(&metadata, "Keycloak");
+    let auth = documented("Access tokens of an OpenID provider", "auth:");
+    let auth = auth.replace("https://login.example", &format!("http://{address}"));
+    let fixture = Plan::new(format!("{ROUTES}{auth}")).build();
+    let issued = issued_by_keycloak(address, "page");
+    let token = issued["access_token"].as_str().unwrap();
+    let mut sse = fixture.get("/mine/events").bearer(token).sse();
+    let mut websocket = fixture.get("/mine/ws").websocket();
+    assert_eq!(websocket.ask(json!({"command": "authenticate", "token": token}))["data"]["status"], "ok");
+    fixture.broker.notice("u2@example.com");
+    let own = [fixture.broker.notice("u1@example.com")];
+    assert_eq!((sse.ids(1), websocket.ids(1)), (own.to_vec(), own.to_vec()));
+    let other = issued_by_keycloak(address, "other");
+    for (bad, what) in [
+        (&issued["id_token"], "an ID token is for the page"),
+        (&issued["refresh_token"], "a refresh token is for Keycloak"),
+        (&other["access_token"], "a client without the audience"),
+    ] {
+        assert_eq!(fixture.get("/mine/stream").bearer(bad.as_str().unwrap()).open().0.status, 401, "{what}");
+    }
 }
 
 fn status(fixture: &Fixture, cookie: &str) -> u16 {
