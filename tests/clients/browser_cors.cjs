@@ -1,17 +1,18 @@
-// Chromium on a page of one origin, with streams of another. Arguments: URL of the page, origin of the streams, a token.
-// Prints {"cors":{...}}: for each way in, what the page saw, or "failed".
+// Chromium on a page of one origin, with streams of another. Arguments: URL of the page, origin of the streams, a token, the
+// id of the first event. Prints {"cors":{...}}: for each way in, what the page saw, or "failed".
 "use strict";
 const { open, run, say } = require("./chromium.cjs");
 
-const [url, streams, token] = process.argv.slice(2);
+const [url, streams, token, first] = process.argv.slice(2);
+const FRAMINGS = ["ndjson", "json-seq", "length", "json-array"];
 
 run(async () => {
   const { browser, page } = await open(url);
-  const seen = await page.evaluate(async ([streams, token]) => {
+  const seen = await page.evaluate(async ([streams, token, first, framings]) => {
     const ask = async (path, options, read = (answer) => answer.status) => {
       const abort = new AbortController();
       try {
-        return read(await fetch(streams + path, { ...options, signal: abort.signal }));
+        return await read(await fetch(streams + path, { ...options, signal: abort.signal }));
       } catch {
         return "failed";
       } finally {
@@ -22,6 +23,14 @@ run(async () => {
       peer.onopen = () => { peer.close(); done("open"); };
       peer.onerror = () => { peer.close(); done("failed"); };
     });
+    // The media type and the first event of a framing.
+    const framed = async (answer) => {
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      const event = /"id":"([^"]+)"/;
+      let text = "";
+      while (!event.test(text)) text += (await reader.read()).value;
+      return [answer.headers.get("Content-Type"), event.exec(text)[1]];
+    };
     const bearer = { headers: { Authorization: `Bearer ${token}`, "Last-Event-ID": "notices:0:0" } };
     return {
       fetch: await ask("/stream"),
@@ -34,8 +43,9 @@ run(async () => {
       credentials: await ask("/stream", { credentials: "include" }),
       closed: await ask("/closed"),
       open: await ask("/open"),
+      framings: await Promise.all(framings.map((name) => ask(`/framed?framing=${name}&since=${first}`, {}, framed))),
     };
-  }, [streams, token]);
+  }, [streams, token, first, FRAMINGS]);
   await browser.close();
   say({ cors: seen });
 });

@@ -18,6 +18,7 @@ routes:
   - { path: /stream, stream: orders, transport: ndjson, public: true }
   - { path: /ws, stream: orders, transport: ws, public: true }
   - { path: /mine, stream: notices, bind: { userId: claims.sub } }
+  - { path: /framed, stream: orders, public: true }
   - { path: /open, stream: orders, public: true, cors: { origins: ["*"] } }
   - { path: /closed, stream: orders, public: true, cors: { origins: [] } }
   - { path: /full, stream: orders, transport: ndjson, public: true, max_streams: 1 }
@@ -143,9 +144,12 @@ fn a_browser_reads_what_its_origin_may() {
     let origin = format!("http://{}", page.sidecar.listen);
     let fixture = Plan::new(routes(&origin)).build();
     let token = token::of("u1");
+    let [first, second] = ["o1", "o2"].map(|order| fixture.broker.order(order));
+    fixture.settle("/events", std::slice::from_ref(&second));
     let look = |page: &Fixture| -> Value {
         let url = format!("http://{}/resume.html?none", page.sidecar.listen);
-        let client = Client::start("browser_cors.cjs", &[&url, &format!("http://{}", fixture.sidecar.listen), &token]);
+        let client =
+            Client::start("browser_cors.cjs", &[&url, &format!("http://{}", fixture.sidecar.listen), &token, &first]);
         loop {
             let line = client.line();
             if !line["cors"].is_null() {
@@ -162,10 +166,14 @@ fn a_browser_reads_what_its_origin_may() {
     assert_eq!(may["gone"], json!([410, "true"]), "and its header");
     assert_eq!(may["credentials"], 200);
     assert_eq!(may["closed"], "failed");
+    let types =
+        ["application/x-ndjson", "application/json-seq", "application/x-length-prefixed-json", "application/json"];
+    assert_eq!(may["framings"], json!(types.map(|media_type| [media_type, &second])), "each framing, by fetch");
     let stranger = Fixture::standard();
     let may_not = look(&stranger);
     for name in ["fetch", "eventSource", "webSocket", "bearer", "refused", "gone", "credentials"] {
         assert_eq!(may_not[name], "failed", "{name}");
     }
+    assert_eq!(may_not["framings"], json!(["failed"; 4]));
     assert_eq!(may_not["open"], 200, "a route for every origin");
 }
