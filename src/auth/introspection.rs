@@ -2,11 +2,12 @@
 
 use std::hash::Hash;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use serde::Serialize;
@@ -20,7 +21,8 @@ use super::issuer::authority_of;
 use super::readers::Readers;
 use super::revocations::{Revocable, Revocations, unix_ms};
 use super::service::{
-    Failure, Granted, Kind, Question, Service, ServiceError, ServiceHooks, ServiceSettings, Verdict, kept,
+    Asked, Challenges, Failure, Granted, Interpret, Kind, Question, ServiceError, ServiceSettings, Settings, Verdict,
+    kept,
 };
 use super::ticket::Tickets;
 use super::token_error::{TOKEN_BYTES_MAX, TokenError};
@@ -36,6 +38,8 @@ pub struct IntrospectionSettings {
     pub client_secret: Option<TokenKey>,
     /// The required `aud`, or an element of it. `None` accepts any.
     pub audience: Option<Box<str>>,
+    /// The tolerated clock skew for `nbf`.
+    pub leeway: Duration,
 }
 
 impl IntrospectionSettings {
@@ -45,54 +49,38 @@ impl IntrospectionSettings {
     }
 }
 
-/// Asks the authorization server. Created once per configuration.
-pub struct Introspection {
-    settings: IntrospectionSettings,
-    /// What reads claims; others of a response are dropped.
-    readers: Arc<Readers>,
-    service: Arc<Service>,
-}
+impl Settings for IntrospectionSettings {
+    fn service(&self) -> &ServiceSettings {
+        &self.service
+    }
 
-impl std::fmt::Debug for Introspection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Introspection").field("settings", &self.settings).finish_non_exhaustive()
+    fn kind(&self) -> Kind {
+        Kind { name: "auth.introspection", authority: authority_of(&self.identity()), is_for_one_target: false }
+    }
+
+    fn interpret(&self, readers: Arc<Readers>) -> Interpret {
+        let (audience, leeway) = (self.audience.clone(), self.leeway);
+        Box::new(move |response| read(response, audience.as_deref(), leeway, &readers))
+    }
+
+    /// Both parts are form-encoded before they are joined (RFC 6749 section 2.3.1).
+    fn credentials(&self) -> Option<HeaderValue> {
+        let pair = format!("{}:{}", escaped(self.client_id.as_bytes()), escaped(&self.client_secret.as_ref()?.0));
+        let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair))).ok()?;
+        value.set_sensitive(true);
+        Some(value)
     }
 }
 
-/// Equal if requests and the claims of responses are the same.
-impl PartialEq for Introspection {
-    fn eq(&self, other: &Self) -> bool {
-        (&self.settings, &self.readers) == (&other.settings, &other.readers)
-    }
-}
+/// Asks the authorization server.
+pub type Introspection = Asked<IntrospectionSettings>;
 
 impl Introspection {
     pub fn new(settings: IntrospectionSettings, readers: Arc<Readers>) -> Self {
-        let IntrospectionSettings { service, audience, .. } = &settings;
-        let authority = authority_of(&settings.identity());
-        let kind = Kind { name: "auth.introspection", authority, is_for_one_target: false };
-        let (audience, bound) = (audience.clone(), readers.clone());
-        let interpret = Box::new(move |response: &_| read(response, audience.as_deref(), &bound));
-        let service = Arc::new(Service::new(service.clone(), kind, interpret));
-        Self { settings, readers, service }
+        Self::of(settings, readers)
     }
 
-    /// Enables requests. Only the first call has an effect. Runs on tokio.
-    pub fn start(&self, hooks: &ServiceHooks) {
-        self.service.start(hooks);
-    }
-
-    /// Sends requests from now on if the previous configuration does, so that none fails between the two.
-    pub(super) fn inherit(&self, before: &Self) {
-        self.service.inherit(&before.service);
-    }
-
-    /// The authority of its principals.
-    pub(super) fn authority(&self) -> Authority {
-        self.service.authority()
-    }
-
-    /// The principal of a token, unless it is revoked.
+    /// The principal of a token, unless it is revoked, and how long ago the server was asked about it.
     ///
     /// # Errors
     ///
@@ -101,7 +89,7 @@ impl Introspection {
         &self,
         token: &str,
         revocations: Option<&Arc<Revocations>>,
-    ) -> Result<Principal, TokenError> {
+    ) -> Result<(Principal, Duration), TokenError> {
         if token.is_empty() {
             return Err(TokenError::Malformed);
         }
@@ -109,20 +97,21 @@ impl Introspection {
             return Err(TokenError::TooLong);
         }
         let identified = self.service.identify(self.question(token)).await;
-        let (principal, _) = identified.map_err(|error| match error {
+        let (principal, age) = identified.map_err(|error| match error {
             ServiceError::Unavailable => TokenError::NoAnswer,
-            ServiceError::Unauthorized | ServiceError::Forbidden => TokenError::Inactive,
+            ServiceError::Unauthorized(_) | ServiceError::Forbidden => TokenError::Inactive,
         })?;
-        match revocations {
-            Some(revocations) => Revocable::new(revocations, &principal.claims).joined_to(principal),
-            None => Ok(principal),
-        }
+        let principal = match revocations {
+            Some(revocations) => Revocable::new(revocations, &principal.claims).joined_to(principal)?,
+            None => principal,
+        };
+        Ok((principal, age))
     }
 
-    /// How long an answer of now holds without another one, in milliseconds since the Unix epoch.
-    pub(super) fn holds_until(&self, expires_at: Option<i64>, now_unix_ms: i64) -> Option<i64> {
-        let interval = i64::try_from(self.settings.service.interval.as_millis()).unwrap_or(i64::MAX);
-        let until = now_unix_ms.saturating_add(interval);
+    /// How long an answer of this age holds without another one, in milliseconds since the Unix epoch.
+    pub(super) fn holds_until(&self, expires_at: Option<i64>, age: Duration, now_unix_ms: i64) -> Option<i64> {
+        let left = self.settings.service.interval.saturating_sub(age);
+        let until = now_unix_ms.saturating_add(i64::try_from(left.as_millis()).unwrap_or(i64::MAX));
         Some(expires_at.map_or(until, |end| end.min(until)))
     }
 
@@ -146,7 +135,7 @@ impl Introspection {
         let (on_verified, set) = (hooks.on_verified.clone(), result.clone());
         let task = runtime.spawn(async move {
             let verified = asked.verify(&token, revocations.as_ref()).await;
-            let _ = set.set(verified.map_err(NotAuthenticated::from));
+            let _ = set.set(verified.map(|(principal, _)| principal).map_err(NotAuthenticated::from));
             on_verified(waiter);
         });
         Authentication::Pending(Box::new(Pending { result, task: task.abort_handle() }))
@@ -158,19 +147,9 @@ impl Introspection {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-        headers.extend(self.credentials().map(|value| (AUTHORIZATION, value)));
         let mut key = Sha256::new();
         key.update(&body);
         Question::new(Method::POST, headers, body, key)
-    }
-
-    /// Both parts are form-encoded before they are joined (RFC 6749 section 2.3.1).
-    fn credentials(&self) -> Option<HeaderValue> {
-        let IntrospectionSettings { client_id, client_secret, .. } = &self.settings;
-        let pair = format!("{}:{}", escaped(client_id.as_bytes()), escaped(&client_secret.as_ref()?.0));
-        let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair))).ok()?;
-        value.set_sensitive(true);
-        Some(value)
     }
 }
 
@@ -202,7 +181,7 @@ fn escaped(bytes: &[u8]) -> String {
 
 /// Only 200 with a JSON object and `active` is an answer. A 401 means that the server does not accept sidestream's own
 /// credentials, which says nothing about the token.
-fn read(response: &Response, audience: Option<&str>, readers: &Readers) -> Result<Verdict, Failure> {
+fn read(response: &Response, audience: Option<&str>, leeway: Duration, readers: &Readers) -> Result<Verdict, Failure> {
     if response.status != StatusCode::OK {
         return Err(Failure::Status(response.status.as_u16()));
     }
@@ -210,9 +189,10 @@ fn read(response: &Response, audience: Option<&str>, readers: &Readers) -> Resul
     let is_active = claims.get("active").and_then(Value::as_bool).ok_or(Failure::Body)?;
     let date = |name| numeric_date(&claims, name).map_err(|_| Failure::Body);
     let (expires_at, begins_at) = (date("exp")?, date("nbf")?);
-    let is_early = begins_at.is_some_and(|begin| begin > unix_ms());
+    let leeway = i64::try_from(leeway.as_millis()).unwrap_or(i64::MAX);
+    let is_early = begins_at.is_some_and(|begin| begin > unix_ms().saturating_add(leeway));
     if !is_active || is_early || !audience.is_none_or(|audience| is_for(&claims, audience)) {
-        return Ok(Verdict::Unauthorized);
+        return Ok(Verdict::Unauthorized(Challenges::default()));
     }
     let revocable_by = revocable_claims(&claims);
     let names: Vec<&str> = revocable_by.keys().map(String::as_str).collect();
@@ -230,8 +210,7 @@ fn is_for(claims: &Map<String, Value>, audience: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
+    use http::header::AUTHORIZATION;
     use serde_json::json;
 
     use super::*;
@@ -249,7 +228,7 @@ mod tests {
     fn said(status: u16, body: &Value, audience: Option<&str>) -> Value {
         let bindings = [binding("k", Source::Claim(["tenant".into()].into()))].into();
         let readers = Readers { bindings, ..Readers::default() };
-        match read(&answer(status, &body.to_string()), audience, &readers) {
+        match read(&answer(status, &body.to_string()), audience, Duration::from_secs(60), &readers) {
             Ok(Verdict::Allowed(granted)) => Value::Object((**granted.claims).clone()),
             Ok(_) => Value::Null,
             Err(_) => json!(false),
@@ -263,6 +242,9 @@ mod tests {
         assert_eq!(said(200, &body, None), kept);
         assert_eq!(said(200, &json!({"active": false, "sub": "u1"}), None), Value::Null);
         assert_eq!(said(200, &json!({"active": true, "nbf": NOW_S * 10}), None), Value::Null);
+        let early = |seconds: i64| json!({"active": true, "sub": "u1", "nbf": unix_ms() / 1000 + seconds});
+        assert_eq!(said(200, &early(30), None), json!({"sub": "u1"}), "within the leeway");
+        assert_eq!(said(200, &early(90), None), Value::Null);
     }
 
     #[test]
@@ -301,10 +283,13 @@ mod tests {
             client_id: "side:stream".into(),
             client_secret: Some(TokenKey(b"a+b c".to_vec())),
             audience: None,
+            leeway: Duration::ZERO,
         };
+        let credentials = settings.credentials().unwrap();
+        assert_eq!(credentials, format!("Basic {}", STANDARD.encode("side%3Astream:a%2Bb%20c")));
+        assert!(credentials.is_sensitive());
         let question = Introspection::new(settings, Arc::default()).question("a&active=true");
         assert_eq!(question.body(), "token=a%26active%3Dtrue&token_type_hint=access_token");
-        let expected = format!("Basic {}", STANDARD.encode("side%3Astream:a%2Bb%20c"));
-        assert_eq!(question.headers()[AUTHORIZATION], expected.as_str());
+        assert!(!question.headers().contains_key(AUTHORIZATION), "the configuration of now has the credentials");
     }
 }

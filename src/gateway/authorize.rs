@@ -2,6 +2,7 @@
 //! stream receives.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use http::header::{HOST, ORIGIN, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -99,29 +100,35 @@ pub(super) fn has_token(
     set_by_client(route, transport, headers, query).is_some() || !auth::presented(headers, None, fields).is_empty()
 }
 
-/// The holder of the token in a ticket request, if a ticket may be issued for this path.
+/// The holder of the token in a ticket request, if a ticket may be issued for this path, and how long ago a service was
+/// asked about it.
 pub(super) fn ticket_holder(
     route: &StreamRoute,
     params: &Params,
     headers: &HeaderMap,
     Means { verifier, identified }: Means<'_>,
     now_unix_ms: i64,
-) -> Result<Principal, Refusal> {
+) -> Result<(Principal, Duration), Refusal> {
     let verify = |verifier: &Verifier, origin, token: &str| verify(verifier, origin, token, now_unix_ms);
-    let (principal, by_cookie) = match identified {
-        Some(identified) => (identified.principal.clone(), identified.is_ambient),
+    let (principal, age, by_cookie) = match identified {
+        Some(identified) => (identified.principal.clone(), identified.age, identified.is_ambient),
         None => {
             let (principal, origin) = identify(headers, None, verifier, verify)?;
-            (principal, origin == TokenOrigin::Cookie)
+            (principal, Duration::ZERO, origin == TokenOrigin::Cookie)
         }
     };
     let site = site(headers, by_cookie);
     admission::admit_ticket(route, params, &principal, &site).map_err(refusal)?;
-    Ok(principal)
+    Ok((principal, age))
 }
 
 /// Verifies what may be sent this way. An API key is not accepted from a cookie, which pages of any site send.
-fn verify(verifier: &Verifier, origin: TokenOrigin, token: &str, now_unix_ms: i64) -> Result<Principal, TokenError> {
+pub(super) fn verify(
+    verifier: &Verifier,
+    origin: TokenOrigin,
+    token: &str,
+    now_unix_ms: i64,
+) -> Result<Principal, TokenError> {
     match origin {
         TokenOrigin::ApiKey => verifier.verify_api_key(token, now_unix_ms),
         TokenOrigin::Cookie => verifier.verify_token(token, now_unix_ms),
@@ -142,6 +149,8 @@ fn identify(
     for (origin, token) in auth::presented(headers, set_by_client, verifier.fields()) {
         match verify(verifier, origin, token) {
             Ok(principal) => return Ok((principal, origin)),
+            // A token that cannot be verified now may be the valid one.
+            Err(_) if refused.reason().is_unverified() => {}
             Err(error) => refused = refused_token(error),
         }
     }
@@ -181,6 +190,16 @@ fn refusal(refused: Refused) -> Refusal {
 pub(super) fn unavailable(reason: Reason, error: &dyn std::error::Error) -> Refusal {
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
     Refusal::new(reason, problem.retry_after(retry_delay()))
+}
+
+/// A 401 with the challenges of the service that was asked.
+pub(super) fn challenged(challenges: &[HeaderValue], detail: String) -> Refusal {
+    if challenges.is_empty() {
+        return unauthorized("Bearer", detail);
+    }
+    let problem = Problem::new(StatusCode::UNAUTHORIZED, detail);
+    let challenge = |problem: Problem, value: &HeaderValue| problem.header(WWW_AUTHENTICATE, value.clone());
+    Refusal::new(Reason::Unauthorized, challenges.iter().fold(problem, challenge))
 }
 
 /// RFC 6750 section 3: without a token, no error code is sent.

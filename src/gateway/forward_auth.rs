@@ -2,12 +2,12 @@
 
 use http::StatusCode;
 
-use super::authorize::{unauthorized, unavailable};
+use super::authorize::{challenged, unavailable};
 use super::decide::Wanted;
 use super::forwarded;
 use super::identify::Identified;
 use super::refusal::{Reason, Refusal};
-use crate::auth::{Forward, Question, QuestionTooLong, ServiceError, Verifier};
+use crate::auth::{Challenges, Forward, Question, QuestionTooLong, ServiceError, Verifier};
 use crate::config::snapshot::Snapshot;
 use crate::problem::Problem;
 
@@ -21,9 +21,9 @@ pub(super) async fn identify(
     let Some(question) = question(snapshot, forward, wanted)? else { return Ok(None) };
     let is_ambient = question.is_ambient();
     let (principal, age) = forward.identify(question).await.map_err(refusal)?;
-    let revoked = |_| unauthorized("Bearer", ServiceError::Unauthorized.to_string());
+    let revoked = |_| refusal(ServiceError::Unauthorized(Challenges::default()));
     let principal = verifier.identified(principal, age).map_err(revoked)?;
-    Ok(Some(Identified { principal, is_ambient }))
+    Ok(Some(Identified { principal, age, is_ambient }))
 }
 
 fn question(snapshot: &Snapshot, forward: &Forward, wanted: Wanted<'_>) -> Result<Option<Question>, Refusal> {
@@ -44,8 +44,8 @@ fn too_long() -> Refusal {
 }
 
 fn refusal(error: ServiceError) -> Refusal {
-    match error {
-        ServiceError::Unauthorized => unauthorized("Bearer", error.to_string()),
+    match &error {
+        ServiceError::Unauthorized(challenges) => challenged(challenges, error.to_string()),
         ServiceError::Forbidden => {
             Refusal::new(Reason::Forbidden, Problem::new(StatusCode::FORBIDDEN, error.to_string()))
         }

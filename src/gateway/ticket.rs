@@ -40,10 +40,11 @@ pub(super) async fn answer(session: &mut Session, snapshot: &Snapshot) -> Option
     };
     let cross_origin = CrossOrigin::of(route, &header.headers);
     let answer = match header.method {
-        _ if !route.token_from.ticket => Err(not_found()),
+        // Also if the route takes no tickets, so that a page can read the response to its POST.
         Method::OPTIONS => {
             return Some((CrossOrigin::preflight_of(route, &header.headers, "POST"), Ok(options())));
         }
+        _ if !route.token_from.ticket => Err(not_found()),
         Method::POST if has_body => {
             let problem = Problem::new(StatusCode::BAD_REQUEST, "a ticket is asked for without a body");
             Err(Refusal::new(Reason::Body, problem))
@@ -72,10 +73,10 @@ fn issue(
     quotas: &[Quota],
 ) -> Result<Response<Vec<u8>>, Refusal> {
     let now = now_unix_ms();
-    let principal = authorize::ticket_holder(route, params, headers, means, now)?;
+    let (principal, age) = authorize::ticket_holder(route, params, headers, means, now)?;
     let counted: Vec<_> = quotas.iter().chain(&*route.quotas).filter_map(Quota::binding).collect();
     let kept = || route.claims().chain(counted.iter().flat_map(Binding::claims));
-    let issue = |verifier: &Verifier| verifier.issue_ticket(&principal, &route.pattern, path, kept(), now);
+    let issue = |verifier: &Verifier| verifier.issue_ticket((&principal, age), &route.pattern, path, kept(), now);
     let (ticket, expires) = means.verifier.ok_or_else(not_found).and_then(|verifier| {
         issue(verifier).map_err(|error| {
             tracing::error!(%error, "cannot sign a ticket");

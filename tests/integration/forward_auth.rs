@@ -142,6 +142,41 @@ fn the_status_of_the_answer_decides() {
     assert!(sessions.seen().iter().all(|head| !head.contains("x-user")));
 }
 
+/// As with nginx's `auth_request`, of a denial the client receives the challenges alone.
+#[test]
+fn a_denial_passes_on_challenges_and_nothing_else() {
+    let sessions = Sessions::default();
+    let service = sessions.serve();
+    let fixture = fixture(&service, "claims: { sub: X-User }");
+    let others = "Location: /login\r\nSet-Cookie: session=of-another\r\nX-Service: secret\r\n";
+    let two = "WWW-Authenticate: Basic realm=\"shop\"\r\nWWW-Authenticate: Bearer scope=\"x\"\r\n";
+    let long = format!("WWW-Authenticate: Basic realm=\"{}\"\r\n", "x".repeat(2000));
+    for (session, answer, status, challenges) in [
+        (
+            "two",
+            response("401 Unauthorized", &format!("{two}{others}"), "<html>"),
+            401,
+            &["Basic realm=\"shop\"", "Bearer scope=\"x\""][..],
+        ),
+        ("none", response("401 Unauthorized", others, ""), 401, &["Bearer"]),
+        ("long", response("401 Unauthorized", &format!("{long}{others}"), ""), 401, &["Bearer"]),
+        ("login", response("302 Found", &format!("{two}{others}"), ""), 401, &["Bearer"]),
+        ("denied", response("403 Forbidden", &format!("{two}{others}"), ""), 403, &[]),
+        ("good", response("200 OK", &format!("X-User: u1\r\n{two}{others}"), ""), 200, &[]),
+    ] {
+        sessions.set(session, answer);
+        for target in ["/mine/stream", "/mine/events"] {
+            let head = with_session(&fixture, target, session).open().0;
+            assert_eq!((head.status, head.headers("www-authenticate")), (status, challenges.to_vec()), "{session}");
+            for name in ["location", "set-cookie", "x-service"] {
+                assert_eq!(head.header(name), None, "{session}: {name}");
+            }
+        }
+    }
+    let refused = with_session(&fixture, "/mine/stream", "two").send();
+    assert!(!refused.problem(401).to_string().contains("html"));
+}
+
 #[test]
 fn an_answer_is_used_for_the_same_question_alone() {
     let sessions = Sessions::default();
@@ -244,6 +279,29 @@ fn a_revoked_session_ends_its_streams() {
     assert_eq!(status(&fixture, "a"), 401);
     let own = fixture.broker.notice("u2");
     assert_eq!(other.ids(1), [own]);
+}
+
+/// One session of a user is revoked before the service is asked again; the others go on.
+#[test]
+fn a_session_is_revoked_by_its_id() {
+    let sessions = Sessions::default();
+    let service = sessions.serve();
+    let auth = format!(
+        "auth: {{ forward: {{ url: 'http://{}/check', interval: 1m, cache: 1m }}, revocations: {{}} }}\n",
+        service.address
+    );
+    let fixture = Plan::new(format!("{STREAMS}{auth}")).build();
+    for session in ["a", "b"] {
+        sessions.set(session, json(&format!("{{\"sub\": \"u1\", \"sid\": \"{session}-id\"}}")));
+    }
+    let mut sockets = ["a", "b"].map(|session| with_session(&fixture, "/mine/ws", session).websocket());
+    let revoke = Call::of_admin(fixture.sidecar.admin, "POST", "/-/revoke").body("{\"sid\": \"a-id\"}").send();
+    assert_eq!(revoke.status(), 200);
+    assert_eq!(sockets[0].closed(), 1008);
+    let own = fixture.broker.notice("u1");
+    assert_eq!(sockets[1].ids(1), [own]);
+    assert_eq!(with_session(&fixture, "/mine/ws", "a").upgrade().open().0.status, 401, "the cached answer is older");
+    assert_eq!(with_session(&fixture, "/mine/ws", "b").upgrade().open().0.status, 101);
 }
 
 #[test]

@@ -25,13 +25,22 @@ routes:
 ";
 /// `sidestream` with the secret of the tests.
 const CREDENTIALS: &str = "Basic c2lkZXN0cmVhbTphJTIwc2VjcmV0JTIwb2YlMjB0aGUlMjB0ZXN0cyUyQyUyMHRoaXJ0eSUyRHR3byUyMGJ5dGVzJTIwYW5kJTIwbW9yZQ==";
+/// The same with the secret `another`.
+const NEXT_CREDENTIALS: &str = "Basic c2lkZXN0cmVhbTphbm90aGVy";
 
 /// An authorization server: what it answers by token. Others are not active.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Server(Arc<Mutex<State>>);
 
-#[derive(Default)]
+impl Default for Server {
+    fn default() -> Self {
+        let state = State { credentials: CREDENTIALS, answers: HashMap::new(), asked: Vec::new() };
+        Self(Arc::new(Mutex::new(state)))
+    }
+}
+
 struct State {
+    credentials: &'static str,
     answers: HashMap<String, String>,
     asked: Vec<String>,
 }
@@ -54,7 +63,7 @@ impl Server {
         let token = body.strip_prefix("token=").unwrap().split('&').next().unwrap().to_owned();
         let inactive = || response("200 OK", &json!({"active": false}).to_string());
         let answer = match field("authorization: ") {
-            Some(CREDENTIALS) => state.answers.get(&token).cloned().unwrap_or_else(inactive),
+            Some(sent) if sent == state.credentials => state.answers.get(&token).cloned().unwrap_or_else(inactive),
             _ => response("401 Unauthorized", ""),
         };
         drop(state);
@@ -70,6 +79,11 @@ impl Server {
         let mut claims = claims;
         claims["active"] = json!(true);
         self.set(token, response("200 OK", &claims.to_string()));
+    }
+
+    /// Expects another secret from now on.
+    fn rotate(&self) {
+        self.0.lock().unwrap().credentials = NEXT_CREDENTIALS;
     }
 
     fn revoke(&self, token: &str) {
@@ -130,6 +144,23 @@ fn an_active_token_opens_every_transport() {
     assert_eq!(subscribed["data"]["status"], "ok", "a token is valid for every path: {subscribed}");
     assert_eq!(server.asked(), 1, "one answer for all of them");
     assert!(!fixture.sidecar.log().contains("opaque"));
+}
+
+/// A ticket holds as long as the answer that it stands for, and not an interval longer.
+#[test]
+fn a_ticket_for_a_cached_answer_holds_for_the_rest_of_the_interval() {
+    let server = Server::default();
+    let service = server.serve();
+    let fixture = fixture(&service, "interval: 5s, cache: 5s", "");
+    server.issue("a", json!({"sub": "u1"}));
+    let ticket = || {
+        let ticket = fixture.call("POST", "/.well-known/sidestream/tickets?path=/mine/events").bearer("a").send();
+        ticket.json()["expires"].as_u64().unwrap()
+    };
+    let first = ticket();
+    eventually_true("time passes", || token::now_ms() > first - 3000);
+    assert!(ticket() < first + 1000, "{first} {}", ticket());
+    assert_eq!(server.asked(), 1);
 }
 
 #[test]
@@ -224,4 +255,61 @@ fn issuers_and_keys_verify_their_own_tokens() {
     assert_eq!([status(&fixture, &good), status(&fixture, &forged)], [200, 401]);
     assert_eq!(server.asked(), 0, "a refused JWT is refused");
     assert_eq!((status(&fixture, "opaque"), server.asked()), (200, 1));
+}
+
+/// A browser sends the cookies of all paths and domains.
+#[test]
+fn of_several_cookies_any_may_be_the_good_one() {
+    let server = Server::default();
+    let service = server.serve();
+    let fixture = fixture(&service, "cache: 0s", "cookie: session, key_file: jwt.key, algorithms: [HS256]");
+    server.issue("good", json!({"sub": "u1"}));
+    server.set("failing", response("503 Service Unavailable", ""));
+    let (jwt, forged) = (token::of("u1"), format!("{}x", token::of("u1")));
+    let opened = |cookies: &[&str]| {
+        let cookies: Vec<_> = cookies.iter().map(|cookie| format!("session={cookie}")).collect();
+        let before = server.asked();
+        let status = fixture.get("/mine/stream").header("Cookie", cookies.join("; ")).open().0.status;
+        (status, server.asked() - before)
+    };
+    assert_eq!(opened(&["old", "good"]), (200, 2));
+    assert_eq!(opened(&["good", "old"]), (200, 1));
+    for cookies in [[&*jwt, "old"], ["old", &jwt]] {
+        assert_eq!(opened(&cookies), (200, 0), "a key verifies one of them");
+    }
+    for cookies in [[&*forged, "good"], ["good", &forged]] {
+        assert_eq!(opened(&cookies), (200, 1));
+    }
+    for cookies in [["failing", "old"], ["old", "failing"]] {
+        assert_eq!(opened(&cookies), (503, 2), "the other one may be good");
+    }
+    for cookies in [["old", &*forged], [&forged, "old"]] {
+        assert_eq!(opened(&cookies), (401, 1));
+    }
+    assert_eq!(opened(&["a", "b", "c", "d", "good"]), (401, 2), "one request does not multiply");
+}
+
+/// A stream stays open over a reload that changes how the server is asked.
+#[test]
+fn open_streams_are_asked_about_as_the_newest_configuration_says() {
+    let server = Server::default();
+    let service = server.serve();
+    let fixture = fixture(&service, "interval: 1h, cache: 0s", "");
+    server.issue("a", json!({"sub": "u1"}));
+    let mut stream = fixture.get("/mine/stream").bearer("a").ndjson();
+    let mut by_message = fixture.get("/mine/ws").websocket();
+    assert_eq!(by_message.ask(json!({"command": "authenticate", "token": "a"}))["data"]["status"], "ok");
+    server.rotate();
+    let secret = fixture.config.with_file_name("client.secret");
+    std::fs::write(secret, "another").unwrap();
+    let text = std::fs::read_to_string(&fixture.config).unwrap();
+    let text = text.replace("client_secret_file: jwt.key", "client_secret_file: client.secret");
+    let asked = server.asked();
+    fixture.replace("sidestream.yaml", &text.replace("interval: 1h", "interval: 1s"));
+    eventually_true("it is asked with the new secret, more often", || server.asked() > asked + 3);
+    let own = fixture.broker.notice("u1");
+    assert_eq!((stream.ids(1), by_message.ids(1)), (vec![own.clone()], vec![own]));
+    server.revoke("a");
+    assert_eq!(by_message.closed(), 1008);
+    assert!(stream.object().is_none());
 }

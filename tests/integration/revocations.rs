@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::admin::Admin;
 use crate::support::broker::Broker;
 use crate::support::eventually_true;
-use crate::support::fixture::{Fixture, Plan};
+use crate::support::fixture::{Fixture, KAFKA_PROPERTIES, Plan};
 use crate::support::http::{Answer, Call};
 use crate::support::ndjson::Ndjson;
 use crate::support::real::shared;
@@ -139,6 +139,24 @@ fn a_ticket_ends_with_its_token() {
     revoke(&fixture, 0, &json!({"sid": "s1"}));
     ended(stream);
     by_ticket(&ticket).send().problem(401);
+}
+
+/// A cluster that is read for revocations alone is connected, counted, and its certificates are observed.
+#[test]
+fn revocations_may_have_a_cluster_of_their_own() {
+    let other = Broker::start(&[("revocations", 1)]);
+    let cluster =
+        format!("clusters: {{ other: {{ brokers: \"{}\", properties: {KAFKA_PROPERTIES} }} }}\n", other.address());
+    let fixture = Plan::new(settings("notices", "topic: revocations, cluster: other")).with(&cluster).build();
+    fixture.sidecar.await_metric("notifications_kafka_connected", 2.0);
+    let token = token("u1", "s1", token::now() - 60);
+    let mut websocket = fixture.get("/mine/ws").bearer(&token).websocket();
+    other.produce("revocations", 0, None, Some(json!({"sid": "s1"}).to_string().as_bytes()));
+    assert_eq!(websocket.closed(), 1008);
+    assert_eq!(status(&fixture.sidecar, &token), 401);
+    other.down();
+    fixture.sidecar.await_metric("notifications_kafka_connected", 1.0);
+    assert_eq!(fixture.sidecar.admin("/readyz").status(), 200, "a process that was ready stays so");
 }
 
 fn post(fixture: &Fixture, body: &str) -> Answer {

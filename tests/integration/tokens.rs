@@ -228,6 +228,12 @@ fn a_ticket_is_issued_to_who_may_open_the_stream() {
     let preflight = fixture.call("OPTIONS", &format!("{DESK}?path=/users/1")).header("Origin", "https://app.example");
     let preflight = preflight.header("Access-Control-Request-Method", "POST").send();
     assert_eq!(preflight.header("access-control-allow-methods"), Some("POST"));
+    let of_none = fixture.call("OPTIONS", &format!("{DESK}?path=/none")).header("Origin", "https://app.example");
+    let of_none = of_none.header("Access-Control-Request-Method", "POST").send();
+    assert_eq!(of_none.status(), 204, "so that a page can read the 404");
+    let refused = ask("/none").bearer(&token).header("Origin", "https://app.example").send();
+    assert_eq!(refused.header("access-control-allow-origin"), Some("https://app.example"));
+    refused.problem(404);
 }
 
 #[test]

@@ -13,8 +13,8 @@ pub use question::{QUESTION_BYTES_MAX, QuestionTooLong, is_forwardable};
 
 use super::issuer::authority_of;
 use super::readers::Readers;
-use super::service::{Kind, Question, Service, ServiceError, ServiceHooks, ServiceSettings};
-use crate::access::{Authority, Principal};
+use super::service::{Asked, Interpret, Kind, Question, ServiceError, ServiceSettings, Settings};
+use crate::access::Principal;
 
 /// The service, its requests, and the interpretation of its responses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,51 +28,29 @@ pub struct ForwardSettings {
     pub claims: Box<[(Box<str>, HeaderName)]>,
 }
 
-/// Calls the service. Created once per configuration.
-pub struct Forward {
-    settings: ForwardSettings,
-    /// What reads claims; others of a response are dropped.
-    readers: Arc<Readers>,
-    service: Arc<Service>,
-}
+impl Settings for ForwardSettings {
+    fn service(&self) -> &ServiceSettings {
+        &self.service
+    }
 
-impl std::fmt::Debug for Forward {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Forward").field("settings", &self.settings).finish_non_exhaustive()
+    fn kind(&self) -> Kind {
+        let Self { service, is_upstream, request_headers, claims } = self;
+        let authority = authority_of(&(service.uri.to_string(), is_upstream, request_headers, claims));
+        Kind { name: "auth.forward", authority, is_for_one_target: true }
+    }
+
+    fn interpret(&self, readers: Arc<Readers>) -> Interpret {
+        let claims = self.claims.clone();
+        Box::new(move |response| verdict::read(response, &claims, &readers))
     }
 }
 
-/// Equal if requests and the claims of responses are the same.
-impl PartialEq for Forward {
-    fn eq(&self, other: &Self) -> bool {
-        (&self.settings, &self.readers) == (&other.settings, &other.readers)
-    }
-}
+/// Calls the service.
+pub type Forward = Asked<ForwardSettings>;
 
 impl Forward {
     pub fn new(settings: ForwardSettings, readers: Arc<Readers>) -> Self {
-        let ForwardSettings { service, is_upstream, request_headers, claims } = &settings;
-        let authority = authority_of(&(service.uri.to_string(), is_upstream, request_headers, claims));
-        let kind = Kind { name: "auth.forward", authority, is_for_one_target: true };
-        let (from_headers, bound) = (claims.clone(), readers.clone());
-        let interpret = Box::new(move |response: &_| verdict::read(response, &from_headers, &bound));
-        let service = Arc::new(Service::new(service.clone(), kind, interpret));
-        Self { settings, readers, service }
-    }
-
-    /// Enables requests. Only the first call has an effect. Runs on tokio.
-    pub fn start(&self, hooks: &ServiceHooks) {
-        self.service.start(hooks);
-    }
-
-    /// Sends requests from now on if the previous configuration does, so that none fails between the two.
-    pub(super) fn inherit(&self, before: &Self) {
-        self.service.inherit(&before.service);
-    }
-
-    /// The authority of its principals.
-    pub(super) fn authority(&self) -> Authority {
-        self.service.authority()
+        Self::of(settings, readers)
     }
 
     /// The question for a request with these fields, whose `X-Forwarded-For`, `-Proto` and `-Host` are sidestream's

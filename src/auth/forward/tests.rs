@@ -6,6 +6,7 @@ use http::HeaderValue;
 use http::header::COOKIE;
 
 use super::*;
+use crate::auth::ServiceHooks;
 
 fn forward(address: SocketAddr, cache: Duration) -> Arc<Forward> {
     let settings = ForwardSettings {

@@ -1,12 +1,16 @@
 //! Interprets a response of the service: its status decides, and its fields and JSON body become claims.
 
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde_json::{Map, Value};
 
 use crate::auth::readers::Readers;
-use crate::auth::service::{Claims, Failure, Granted, Verdict, kept};
+use crate::auth::service::{Challenges, Claims, Failure, Granted, Verdict, kept};
 use crate::http_client::Response;
+
+/// The most challenges of a response that are passed on, and the most bytes of each.
+const CHALLENGES_MAX: usize = 4;
+const CHALLENGE_BYTES_MAX: usize = 1024;
 
 /// 2xx accepts; 401, and a redirect to a login page, require credentials; 403 denies. Any other status is not a
 /// decision, as in nginx.
@@ -19,11 +23,17 @@ pub(super) fn read(
         status if status.is_success() => {
             Ok(Verdict::Allowed(Granted { claims: claims(response, from_headers, readers)?, expires_at: None }))
         }
-        status if status.is_redirection() => Ok(Verdict::Unauthorized),
-        StatusCode::UNAUTHORIZED => Ok(Verdict::Unauthorized),
+        status if status.is_redirection() => Ok(Verdict::Unauthorized(Challenges::default())),
+        StatusCode::UNAUTHORIZED => Ok(Verdict::Unauthorized(challenges(&response.headers))),
         StatusCode::FORBIDDEN => Ok(Verdict::Forbidden),
         other => Err(Failure::Status(other.as_u16())),
     }
+}
+
+/// As with nginx's `auth_request`, the client receives nothing else of the response: neither cookies nor a location.
+fn challenges(headers: &HeaderMap) -> Challenges {
+    let lines = headers.get_all(WWW_AUTHENTICATE).iter().filter(|line| line.len() <= CHALLENGE_BYTES_MAX);
+    lines.take(CHALLENGES_MAX).cloned().collect()
 }
 
 /// The members of a JSON body, and the configured fields: such a claim comes only from its field. Only claims that

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::answers::Entry;
-use super::{Claims, Question, Service, Use, Verdict};
+use super::{Claims, Question, Service, ServiceSettings, Use, Verdict};
 use crate::access::{Standing, Withdrawn};
 
 /// When the service is called again, as shares of the interval: at a random time between them, so that streams that
@@ -88,12 +88,20 @@ async fn follow(
     mut asked: Instant,
     state: Arc<AtomicU8>,
 ) {
-    let interval = service.settings.interval;
+    let Some(mut replacements) = service.running.get().map(|running| running.channel.replacements()) else { return };
+    let mut until = asked + service.current().interval;
     let withdrawn = loop {
+        let interval = service.current().interval;
         let [least, most] = AGAIN;
-        sleep_until(asked + interval.mul_f64(least + (most - least) * fastrand::f64())).await;
-        match timeout_at(asked + interval, service.confirm(&entry, &question, &claims)).await {
-            Ok(Some(again)) => asked = again,
+        let due = asked + interval.mul_f64(least + (most - least) * fastrand::f64());
+        if timeout_at(due, replacements.changed()).await.is_ok() {
+            // A shorter interval may be over already: there is time for one request.
+            let ServiceSettings { interval, timeout, .. } = service.current();
+            until = (asked + interval).max(Instant::now() + timeout);
+            continue;
+        }
+        match timeout_at(until, service.confirm(&entry, &question, &claims)).await {
+            Ok(Some(again)) => (asked, until) = (again, again + interval),
             Ok(None) => break REVOKED,
             Err(_) => break UNVERIFIED,
         }
@@ -110,9 +118,9 @@ impl Service {
         loop {
             match self.verdict(entry, question, Use::Current).await {
                 (Verdict::Allowed(now), asked) => return (now.claims == *claims).then_some(asked),
-                (Verdict::Unauthorized | Verdict::Forbidden, _) => return None,
+                (Verdict::Unauthorized(_) | Verdict::Forbidden, _) => return None,
                 (Verdict::Unavailable, _) => {
-                    sleep(self.settings.interval.mul_f64(RETRY).clamp(RETRY_MIN, RETRY_MAX)).await;
+                    sleep(self.current().interval.mul_f64(RETRY).clamp(RETRY_MIN, RETRY_MAX)).await;
                 }
             }
         }

@@ -6,37 +6,34 @@
 //! auth](super::forward)'s or the [introspection](super::introspection)'s.
 
 mod answers;
+mod asked;
+mod channel;
 mod lease;
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use answers::{Answers, Entry, Known};
+pub(super) use asked::{Asked, Settings};
+use channel::{Channel, SharedChannel};
 use lease::Lease;
 
 use super::readers::Readers;
 use super::revocations::unix_ms;
 use crate::access::{self, Authority, Principal, VALUE_BYTES_MAX, Waiter};
-use crate::http_client::{HttpClient, RequestError, RequestLimits, Response, TlsRoots};
+use crate::http_client::{RequestError, Response, TlsRoots};
 
-/// The longest response body, in bytes.
-const BODY_BYTES_MAX: usize = 64 * 1024;
-/// The most concurrent requests to a service; others wait, within the time limit of one request.
-const ASKING_MAX: usize = 64;
 /// The longest time for which other requests use a negative response.
 const DENIED_CACHE_MAX: Duration = Duration::from_secs(1);
 /// How long a failure applies to requests with the same question.
 const FAILURE_CACHE: Duration = Duration::from_secs(1);
-/// The least time between two log lines about failures.
-const REPORT_PAUSE: Duration = Duration::from_secs(10);
 
 /// Where a service is, and how long its answers hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,11 +51,14 @@ pub struct ServiceSettings {
     pub timeout: Duration,
 }
 
+/// The challenges of a service to a client without valid credentials (RFC 9110 section 11.6.1); none if it sent none.
+pub type Challenges = Arc<[HeaderValue]>;
+
 /// Why a request is not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServiceError {
     #[error("the credentials are not accepted")]
-    Unauthorized,
+    Unauthorized(Challenges),
     #[error("the authentication service denies access")]
     Forbidden,
     #[error("the authentication service is not available")]
@@ -84,7 +84,7 @@ pub(super) enum Failure {
 #[derive(Clone, Debug)]
 pub(super) enum Verdict {
     Allowed(Granted),
-    Unauthorized,
+    Unauthorized(Challenges),
     Forbidden,
     /// No decision.
     Unavailable,
@@ -104,7 +104,7 @@ impl Verdict {
     pub(super) fn outcome(&self) -> ServiceOutcome {
         match self {
             Self::Allowed(_) => ServiceOutcome::Allowed,
-            Self::Unauthorized => ServiceOutcome::Unauthorized,
+            Self::Unauthorized(_) => ServiceOutcome::Unauthorized,
             Self::Forbidden => ServiceOutcome::Forbidden,
             Self::Unavailable => ServiceOutcome::Unavailable,
         }
@@ -113,7 +113,9 @@ impl Verdict {
     /// The decision at this time: what has expired is not accepted.
     fn now(self) -> Self {
         match self {
-            Self::Allowed(Granted { expires_at: Some(end), .. }) if end <= unix_ms() => Self::Unauthorized,
+            Self::Allowed(Granted { expires_at: Some(end), .. }) if end <= unix_ms() => {
+                Self::Unauthorized(Challenges::default())
+            }
             verdict => verdict,
         }
     }
@@ -198,55 +200,54 @@ pub(super) struct Kind {
 /// Calls a service. Created once per configuration.
 pub(super) struct Service {
     settings: ServiceSettings,
+    credentials: Option<HeaderValue>,
     kind: Kind,
     interpret: Interpret,
     answers: Answers,
-    asking: Semaphore,
-    /// The same for open streams, so that requests of unknown clients cannot delay them.
-    confirming: Semaphore,
     running: OnceLock<Running>,
-    /// The time of the last log line about a failure.
-    reported: Mutex<Option<Instant>>,
 }
 
 struct Running {
     hooks: ServiceHooks,
-    /// `None` if TLS could not be initialized.
-    client: Option<HttpClient>,
+    channel: SharedChannel,
     runtime: Handle,
 }
 
 impl Service {
-    pub(super) fn new(settings: ServiceSettings, kind: Kind, interpret: Interpret) -> Self {
-        Self {
-            settings,
-            kind,
-            interpret,
-            answers: Answers::default(),
-            asking: Semaphore::new(ASKING_MAX),
-            confirming: Semaphore::new(ASKING_MAX),
-            running: OnceLock::new(),
-            reported: Mutex::default(),
-        }
+    fn new(settings: ServiceSettings, credentials: Option<HeaderValue>, kind: Kind, interpret: Interpret) -> Self {
+        let (answers, running) = (Answers::default(), OnceLock::new());
+        Self { settings, credentials, kind, interpret, answers, running }
     }
 
     /// Enables requests. Only the first call has an effect. Runs on tokio.
-    pub(super) fn start(&self, hooks: &ServiceHooks) {
+    fn start(&self, hooks: &ServiceHooks) {
         self.running.get_or_init(|| {
-            let Self { settings, kind, .. } = self;
-            let client = if settings.is_direct { HttpClient::direct } else { HttpClient::trusting };
-            let client = client(settings.timeout, settings.roots.as_ref())
-                .map_err(|error| tracing::error!(service = kind.name, %error, "cannot ask the authentication service"));
-            Running { hooks: hooks.clone(), client: client.ok(), runtime: Handle::current() }
+            let channel = SharedChannel::new(self.channel());
+            Running { hooks: hooks.clone(), channel, runtime: Handle::current() }
         });
     }
 
-    /// Sends requests from now on if the previous configuration does, so that none fails between the two.
-    pub(super) fn inherit(&self, before: &Self) {
-        if let Some(running) = before.running.get() {
-            let _entered = running.runtime.enter();
-            self.start(&running.hooks);
+    /// Sends requests from now on if the previous configuration does, so that none fails between the two. With the same
+    /// authority, its streams stay open, and are asked about as this configuration says.
+    fn inherit(&self, before: &Self) {
+        let Some(running) = before.running.get() else { return };
+        let _entered = running.runtime.enter();
+        if self.authority() != before.authority() {
+            return self.start(&running.hooks);
         }
+        self.running.get_or_init(|| {
+            running.channel.replace(self.channel());
+            Running { hooks: running.hooks.clone(), channel: running.channel.clone(), runtime: running.runtime.clone() }
+        });
+    }
+
+    fn channel(&self) -> Channel {
+        Channel::new(self.settings.clone(), self.credentials.clone(), self.kind.name)
+    }
+
+    /// The settings of requests now: those of the newest configuration, once requests are enabled.
+    fn current(&self) -> ServiceSettings {
+        self.running.get().map_or_else(|| self.settings.clone(), |running| running.channel.current().settings.clone())
     }
 
     /// The runtime of its requests, and the callbacks, once requests are enabled.
@@ -269,13 +270,8 @@ impl Service {
         let granted = match verdict {
             Verdict::Allowed(granted) => granted,
             Verdict::Unavailable => return Err(ServiceError::Unavailable),
-            denied => {
-                if entry.withdraw_lease() {
-                    self.withdrawn();
-                }
-                let is_forbidden = matches!(denied, Verdict::Forbidden);
-                return Err(if is_forbidden { ServiceError::Forbidden } else { ServiceError::Unauthorized });
-            }
+            Verdict::Forbidden => return self.denied(&entry, ServiceError::Forbidden),
+            Verdict::Unauthorized(challenges) => return self.denied(&entry, ServiceError::Unauthorized(challenges)),
         };
         let Granted { claims, expires_at } = granted;
         let lease = entry.lease(&claims, || Lease::start(self.clone(), entry.clone(), question, claims.clone(), asked));
@@ -283,10 +279,19 @@ impl Service {
         Ok((principal, asked.elapsed()))
     }
 
+    /// Ends the streams of a question that is not accepted any more.
+    fn denied<T>(&self, entry: &Entry, error: ServiceError) -> Result<T, ServiceError> {
+        if entry.withdraw_lease() {
+            self.withdrawn();
+        }
+        Err(error)
+    }
+
     /// The response to a question, and the time of its request. Concurrent requests with the same question share one.
     async fn verdict(&self, entry: &Entry, question: &Question, answers: Use) -> (Verdict, Instant) {
         let arrived = Instant::now();
-        let Ok(mut known) = timeout(self.settings.timeout, entry.known()).await else {
+        let ServiceSettings { timeout: patience, cache, .. } = self.current();
+        let Ok(mut known) = timeout(patience, entry.known()).await else {
             return (Verdict::Unavailable, arrived);
         };
         let is_usable = |known: &&Known| known.at >= arrived || (answers == Use::Cached && known.until > arrived);
@@ -299,8 +304,8 @@ impl Service {
         let at = Instant::now();
         self.answered(verdict.outcome(), Some(at - asked));
         let until = match verdict {
-            Verdict::Allowed(_) => asked + self.settings.cache,
-            Verdict::Unauthorized | Verdict::Forbidden => at + self.settings.cache.min(DENIED_CACHE_MAX),
+            Verdict::Allowed(_) => asked + cache,
+            Verdict::Unauthorized(_) | Verdict::Forbidden => at + cache.min(DENIED_CACHE_MAX),
             Verdict::Unavailable => at + FAILURE_CACHE,
         };
         *known = Some(Known { verdict: verdict.clone(), asked, at, until });
@@ -308,34 +313,14 @@ impl Service {
     }
 
     async fn request(&self, question: &Question, answers: Use) -> Verdict {
-        let turns = match answers {
-            Use::Cached => &self.asking,
-            Use::Current => &self.confirming,
-        };
-        self.ask(question, turns).await.unwrap_or_else(|failure| {
-            self.report(&failure);
+        let Some(running) = self.running.get() else { return Verdict::Unavailable };
+        let channel = running.channel.current();
+        let asked = channel.ask(question, answers).await;
+        let verdict = asked.and_then(|response| Ok((self.interpret)(&response)?.now()));
+        verdict.unwrap_or_else(|failure| {
+            channel.report(&failure);
             Verdict::Unavailable
         })
-    }
-
-    fn report(&self, failure: &Failure) {
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        if reported.is_none_or(|at| at.elapsed() >= REPORT_PAUSE) {
-            *reported = Some(Instant::now());
-            let service = self.kind.name;
-            tracing::warn!(service, %failure, "the authentication service gives no answer; streams are refused");
-        }
-    }
-
-    async fn ask(&self, question: &Question, turns: &Semaphore) -> Result<Verdict, Failure> {
-        let client = self.running.get().and_then(|running| running.client.as_ref()).ok_or(Failure::NoClient)?;
-        let turn = timeout(self.settings.timeout, turns.acquire()).await;
-        let Ok(Ok(_turn)) = turn else { return Err(Failure::Busy) };
-        let mut request = question.request.clone();
-        *request.uri_mut() = self.settings.uri.clone();
-        let limits = RequestLimits { time: self.settings.timeout, body: BODY_BYTES_MAX };
-        let response = client.send(request, limits).await?;
-        Ok((self.interpret)(&response)?.now())
     }
 
     fn answered(&self, outcome: ServiceOutcome, took: Option<Duration>) {

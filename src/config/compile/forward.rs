@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 
+use http::header::AUTHORIZATION;
 use http::{HeaderName, Uri};
 
 use super::service::{self, Location};
-use super::tokens::service_url;
+use super::tokens::{has_issuers, service_url};
 use crate::auth::{ForwardSettings, is_forwardable};
 use crate::config::diagnostic::Diagnostics;
 use crate::config::keys;
@@ -33,6 +34,12 @@ pub(super) fn compile(
         return None;
     }
     section.require(&keys::FORWARD_URL);
+    let takes_other_tokens = has_issuers(auth) || auth.has(&keys::INTROSPECTION);
+    if auth.has(&keys::API_KEYS) && !takes_other_tokens && names.contains(&AUTHORIZATION) {
+        let message = "with `auth.api_keys`, a request with `Authorization: Bearer` must have a key: this service is asked \
+                       about requests without one";
+        diagnostics.warn(auth.place_of(&keys::FORWARD), message);
+    }
     Some(ForwardSettings { service: service?, is_upstream, request_headers: names, claims })
 }
 

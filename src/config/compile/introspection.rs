@@ -22,6 +22,7 @@ pub(super) fn compile(
     let section = auth.section(&keys::INTROSPECTION);
     let key = &keys::INTROSPECTION_URL;
     let uri = secret_url(&section, key, "the network can read the tokens that are sent", diagnostics);
+    let leeway = auth.value(&keys::LEEWAY);
     let client_id = section.text(&keys::CLIENT_ID);
     let audience = section.text(&keys::INTROSPECTION_AUDIENCE);
     let secret = section.get(&keys::CLIENT_SECRET_FILE);
@@ -39,5 +40,6 @@ pub(super) fn compile(
         client_id: client_id?.into(),
         client_secret,
         audience: audience.map(Into::into),
+        leeway,
     })
 }
