@@ -129,6 +129,8 @@ pub mod memory;
 #[cfg(feature = "server")]
 pub mod metrics;
 #[cfg(feature = "server")]
+pub mod network;
+#[cfg(feature = "server")]
 pub mod panics;
 #[cfg(feature = "server")]
 pub mod problem;

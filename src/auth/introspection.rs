@@ -22,7 +22,7 @@ use super::readers::Readers;
 use super::revocations::{Revocable, Revocations, unix_ms};
 use super::service::{
     Asked, Challenges, Failure, Granted, Interpret, Kind, Question, ServiceError, ServiceSettings, Settings, Verdict,
-    kept,
+    asked, kept,
 };
 use super::ticket::Tickets;
 use super::token_error::{TOKEN_BYTES_MAX, TokenError};
@@ -77,7 +77,7 @@ pub type Introspection = Asked<IntrospectionSettings>;
 
 impl Introspection {
     pub fn new(settings: IntrospectionSettings, readers: Arc<Readers>) -> Self {
-        Self::of(settings, readers)
+        asked(settings, readers)
     }
 
     /// The principal of a token, unless it is revoked, and how long ago the server was asked about it.

@@ -5,6 +5,7 @@
 
 mod api_keys;
 mod claims;
+mod client_certificates;
 mod forward;
 mod introspection;
 mod issuer;
@@ -21,6 +22,7 @@ mod verifier;
 use serde_json::{Map, Value};
 
 pub use api_keys::{API_KEYS_MAX, ApiKeys, BadApiKeys};
+pub use client_certificates::{CertificateForm, ClientCertificates};
 pub use forward::{Forward, ForwardSettings, QUESTION_BYTES_MAX, QuestionTooLong, is_forwardable};
 pub use introspection::{Introspection, IntrospectionSettings};
 pub use issuer::{SECRET_BYTES_MIN, TrustedIssuer};
@@ -30,7 +32,7 @@ pub use presented::{CredentialFields, TOKEN_SUBPROTOCOL, TokenOrigin, presented,
 pub use readers::Readers;
 pub use remote::{FetchError, KeyLocation, KeySource, OnFetch, RemoteKeys};
 pub use revocations::{BadRevocation, Revocations, Revoked};
-pub use service::{Question, ServiceError, ServiceHooks, ServiceOutcome, ServiceSettings};
+pub use service::{Challenges, Question, ServiceError, ServiceHooks, ServiceOutcome, ServiceSettings};
 pub use ticket::Tickets;
 pub use token_error::{TOKEN_BYTES_MAX, TokenError};
 pub use verifier::Verifier;

@@ -35,6 +35,9 @@ pub enum TokenError {
     /// Of the service that is asked.
     #[error("the authentication service is not available")]
     NoAnswer,
+    /// The proxy did not verify it, or does not describe it well.
+    #[error("the client certificate is not accepted")]
+    Certificate,
     #[error("the token is from another issuer")]
     Issuer,
     #[error("the token is for another audience")]
@@ -60,6 +63,7 @@ impl TokenError {
             Self::ApiKey => "api-key",
             Self::Inactive => "inactive",
             Self::NoAnswer => "no-answer",
+            Self::Certificate => "certificate",
             Self::Issuer => "issuer",
             Self::Audience => "audience",
             Self::Critical => "critical",

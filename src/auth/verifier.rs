@@ -3,27 +3,29 @@
 //!
 //! It never blocks: keys are given, or requested in the background.
 
+mod tickets;
+
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use jsonwebtoken::errors::ErrorKind;
+use http::HeaderMap;
 use serde_json::{Map, Value};
 
+use super::Issuer;
 use super::api_keys::ApiKeys;
-use super::claims::{numeric_date, revocable_claims};
+use super::claims::numeric_date;
+use super::client_certificates::ClientCertificates;
 use super::forward::Forward;
 use super::introspection::Introspection;
 use super::issuer::TrustedIssuer;
 use super::presented::CredentialFields;
 use super::remote::{self, OnFetch, RemoteKeys};
 use super::revocations::{Revocable, Revocations, unix_ms};
-use super::ticket::{Ticket, Tickets};
+use super::ticket::Tickets;
 use super::token_error::{TOKEN_BYTES_MAX, TokenError, refusal};
-use super::{Issuer, SignError};
-use crate::access::{
-    Authentication, Authenticator, Authority, Claim, Claims, NotAuthenticated, Principal, Standing, Waiter,
-};
+use crate::access::{Authentication, Authenticator, Authority, NotAuthenticated, Principal, Standing, Waiter};
 
 /// Verifies tokens. Created once per configuration.
 pub struct Verifier {
@@ -32,6 +34,7 @@ pub struct Verifier {
     leeway: Duration,
     tickets: Option<Tickets>,
     api_keys: Option<ApiKeys>,
+    client_certificates: Option<ClientCertificates>,
     /// Of every authority, once a ticket needs one.
     fingerprints: OnceLock<Vec<(Authority, String)>>,
     introspection: Option<Arc<Introspection>>,
@@ -56,6 +59,7 @@ impl PartialEq for Verifier {
         ours == theirs
             && others(self) == others(other)
             && self.api_keys == other.api_keys
+            && self.client_certificates == other.client_certificates
             && self.introspection == other.introspection
             && self.forward == other.forward
     }
@@ -71,6 +75,7 @@ impl Verifier {
             leeway,
             tickets: None,
             api_keys: None,
+            client_certificates: None,
             fingerprints: OnceLock::new(),
             introspection: None,
             forward: None,
@@ -104,9 +109,9 @@ impl Verifier {
         self.introspection.as_ref().filter(|_| !is_known() && !is_jwt())
     }
 
-    /// The principal of a token that nothing here can verify, according to the authorization server. `None` if
-    /// [`Self::verify`] is responsible.
-    pub async fn introspect(&self, token: &str) -> Option<Result<Principal, TokenError>> {
+    /// The principal of a token that nothing here can verify, according to the authorization server, and how long ago it
+    /// was asked. `None` if [`Self::verify`] is responsible.
+    pub async fn introspect(&self, token: &str) -> Option<Result<(Principal, Duration), TokenError>> {
         let introspection = self.introspects(token)?;
         Some(introspection.verify(token, self.revocations.get()).await)
     }
@@ -146,6 +151,27 @@ impl Verifier {
         self.api_keys.as_ref()
     }
 
+    /// The same, which also accepts client certificates that proxies in front have verified.
+    pub fn with_client_certificates(self, client_certificates: Option<ClientCertificates>) -> Self {
+        Self { client_certificates, ..self }
+    }
+
+    pub fn client_certificates(&self) -> Option<&ClientCertificates> {
+        self.client_certificates.as_ref()
+    }
+
+    /// The principal of the client certificate that a request from this peer describes. `None` if there is none.
+    pub fn identify_certificate(
+        &self,
+        headers: &HeaderMap,
+        peer: Option<IpAddr>,
+        now_unix_ms: i64,
+    ) -> Option<Result<Principal, TokenError>> {
+        let certificates = self.client_certificates.as_ref()?;
+        let claims = certificates.claims(headers, peer)?;
+        Some(claims.and_then(|claims| self.principal(claims, certificates.authority(), now_unix_ms)))
+    }
+
     /// Whether tokens or API keys are accepted at all, in contrast to credentials of the forward auth service.
     pub fn takes_tokens(&self) -> bool {
         !self.issuers.is_empty() || self.api_keys.is_some() || self.introspection.is_some()
@@ -163,91 +189,6 @@ impl Verifier {
 
     pub fn tickets(&self) -> Option<&Tickets> {
         self.tickets.as_ref()
-    }
-
-    /// A ticket for the token of this principal on one route and path, and its expiry in milliseconds since the Unix
-    /// epoch. It contains these claims and no others. A stream that a ticket for an introspected token opens
-    /// ends when the answer is too old, because the server cannot be asked about a ticket.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be signed.
-    pub fn issue_ticket<'a>(
-        &self,
-        principal: &Principal,
-        route: &str,
-        path: &str,
-        claims: impl Iterator<Item = Claim<'a>>,
-        now_unix_ms: i64,
-    ) -> Result<(String, i64), SignError> {
-        let unknown = || SignError(ErrorKind::InvalidKeyFormat.into());
-        let tickets = self.tickets.as_ref().ok_or_else(unknown)?;
-        let mut known = self.fingerprints(tickets).iter();
-        let (_, authority) = known.find(|(known, _)| *known == principal.authority).ok_or_else(unknown)?;
-        let asked = self.introspection.iter().find(|asked| asked.authority() == principal.authority);
-        let expires_at =
-            asked.map_or(principal.expires_at, |asked| asked.holds_until(principal.expires_at, now_unix_ms));
-        let until = tickets.until(expires_at, now_unix_ms);
-        let claims = principal.claims_for(claims);
-        let ticket = Ticket {
-            route: route.into(),
-            path: path.into(),
-            until,
-            token_until: expires_at,
-            authority: authority.clone(),
-            known: claims.known().unwrap_or_default().into(),
-            claims: (*claims).clone(),
-            revocable_by: self.revocations.get().map(|_| revocable_claims(&principal.claims)),
-        };
-        Ok((tickets.sign(&ticket)?, until))
-    }
-
-    /// The principal of a ticket's token, if the ticket is valid for this route and path, and the token would still be
-    /// accepted.
-    ///
-    /// # Errors
-    ///
-    /// Why the ticket is rejected.
-    pub fn redeem_ticket(
-        &self,
-        text: &str,
-        route: &str,
-        path: &str,
-        now_unix_ms: i64,
-    ) -> Result<Principal, TokenError> {
-        let tickets = self.tickets.as_ref().ok_or(TokenError::Key)?;
-        let ticket = tickets.read(text)?;
-        if (&*ticket.route, &*ticket.path) != (route, path) {
-            return Err(TokenError::Audience);
-        }
-        let leeway = i64::try_from(self.leeway.as_millis()).unwrap_or(i64::MAX);
-        let is_over = |until: i64| now_unix_ms >= until.saturating_add(leeway);
-        if is_over(ticket.until) || ticket.token_until.is_some_and(is_over) {
-            return Err(TokenError::Expired);
-        }
-        let trusted = self.fingerprints(tickets).iter().find(|(_, known)| *known == ticket.authority);
-        let &(authority, _) = trusted.ok_or(TokenError::Key)?;
-        let revocable = match &ticket.revocable_by {
-            Some(claims) => self.revocable(claims)?,
-            // The ticket was issued before revocation was configured.
-            None => self.revocable(&ticket.claims)?,
-        };
-        Ok(Principal {
-            claims: Arc::new(Claims::of_known(ticket.claims, ticket.known)),
-            expires_at: ticket.token_until,
-            authority,
-            standing: standing(revocable),
-        })
-    }
-
-    /// Every authority with its fingerprint, which is the same on all replicas.
-    fn fingerprints(&self, tickets: &Tickets) -> &[(Authority, String)] {
-        self.fingerprints.get_or_init(|| {
-            let of_issuers = self.issuers.iter().flat_map(|trusted| trusted.fingerprints(tickets));
-            let of_keys = self.api_keys.iter().flat_map(|keys| keys.fingerprints(tickets));
-            let of_server = self.introspection.iter().filter_map(|asked| asked.fingerprint(tickets));
-            of_issuers.chain(of_keys).chain(of_server).collect()
-        })
     }
 
     /// The issuers whose keys are at a URL, each with its name or else the URL.
@@ -291,7 +232,8 @@ impl Verifier {
         let keys = self.api_keys.iter().flat_map(ApiKeys::authorities);
         let forward = self.forward.as_ref().map(|forward| forward.authority());
         let services = forward.into_iter().chain(self.introspection.as_ref().map(|asked| asked.authority()));
-        self.issuers.iter().flat_map(TrustedIssuer::authorities).chain(keys).chain(services)
+        let certificates = self.client_certificates.as_ref().map(ClientCertificates::authority);
+        self.issuers.iter().flat_map(TrustedIssuer::authorities).chain(keys).chain(services).chain(certificates)
     }
 
     /// Verifies a token that the client itself set: an API key, or a token of an issuer.

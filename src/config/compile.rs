@@ -6,6 +6,7 @@
 mod address;
 mod api_keys;
 mod bindings;
+mod client_certificates;
 mod cors;
 mod fields;
 mod forward;
@@ -21,7 +22,7 @@ mod tokens;
 mod topics;
 mod websocket;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -39,6 +40,7 @@ use crate::client::Target;
 use crate::cores::cores_up_to;
 use crate::http_client::TlsRoots;
 use crate::hub::ReplayLimits;
+use crate::network::Network;
 use crate::quota::Quota;
 use crate::route::RouteTable;
 
@@ -68,7 +70,10 @@ pub(super) fn compile(
     let mut clusters = kafka::compile(&root, &streams, files, diagnostics);
     let revocations = revocations::compile(&auth, &clusters, diagnostics);
     kafka::keep_read(&mut clusters);
-    let certificates = certificates::find(&clusters, &mut diagnostics.sources.borrow_mut());
+    // A cluster may be read for revocations alone.
+    let revoking = revocations.iter().filter_map(|settings| settings.source.as_ref());
+    let revoking = revoking.filter(|source| clusters.iter().all(|other| other.cluster != source.cluster));
+    let certificates = certificates::find(clusters.iter().chain(revoking), &mut diagnostics.sources.borrow_mut());
     let limits = limits(&root, diagnostics);
     report_circle(&sections.0, &keys::UPSTREAM_ADDRESS, &upstream.address, (listen, admin), diagnostics);
     if let Some(Tracing { endpoint, .. }) = &tracing {
@@ -209,28 +214,22 @@ fn forwarded(root: &Section<'_>) -> ForwardedTrust {
     let trust = section.mixed(&keys::TRUST, |value| match value {
         Value::Text(text) if text == "none" => Some(ForwardedTrust::Nobody),
         Value::Text(text) if text == "all" => Some(ForwardedTrust::Everybody),
-        Value::List(networks) => {
-            let networks = networks.iter().filter_map(|node| {
-                let network = text(&node.value).and_then(network);
-                if network.is_none() {
-                    section.reject(&keys::TRUST, node, "an address or a network such as `10.0.0.0/8`");
-                }
-                network
-            });
-            Some(ForwardedTrust::Networks(networks.collect()))
-        }
+        Value::List(listed) => Some(ForwardedTrust::Networks(networks(&section, &keys::TRUST, listed))),
         _ => None,
     });
     trust.unwrap_or(ForwardedTrust::Nobody)
 }
 
-/// `10.0.0.0/8`, or a single address.
-fn network(text: &str) -> Option<(IpAddr, u8)> {
-    let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
-    let address: IpAddr = address.parse().ok()?;
-    let bits = if address.is_ipv4() { 32 } else { 128 };
-    let prefix = prefix.map_or(Some(bits), |prefix| prefix.parse().ok())?;
-    (prefix <= bits).then_some((address, prefix))
+/// The networks of a list. Invalid ones are reported.
+fn networks(section: &Section<'_>, key: &dyn Entry, listed: &[Node]) -> Box<[Network]> {
+    let networks = listed.iter().filter_map(|node| {
+        let network = text(&node.value).and_then(Network::parse);
+        if network.is_none() {
+            section.reject(key, node, "an address or a network such as `10.0.0.0/8`");
+        }
+        network
+    });
+    networks.collect()
 }
 
 fn limits(root: &Section<'_>, diagnostics: &Diagnostics) -> Limits {

@@ -150,6 +150,8 @@ fn a_changed_key_is_applied_or_named() {
 const UNTRIED: &[&str] = &[
     "auth.api_keys.file",
     "auth.ca_file",
+    "auth.client_certificates.form",
+    "auth.client_certificates.trust",
     "auth.introspection.client_secret_file",
     "auth.issuers.algorithms",
     "auth.issuers.discovery",
@@ -178,7 +180,7 @@ clusters: { eu: { brokers: 'b:1' } }
 streams: { s: { topics: [t], keys: [k, l] }, other: { topics: [t], keys: [k, l] }, validated: { topics: [v] } }
 topics: { t: { cluster: kafka, format: text }, v: { schema: { file: one.json } } }
 auth: { issuers: [{ issuer: i, key_file: one.key, algorithms: [HS256] }], tickets: { key_file: three.key }, ca_file: one.pem,
-  api_keys: { file: one.yaml }, introspection: { url: 'https://i/x', client_id: c, client_secret_file: four.key } }
+  client_certificates: { trust: [10.0.0.0/8] }, api_keys: { file: one.yaml }, introspection: { url: 'https://i/x', client_id: c, client_secret_file: four.key } }
 routes: [{ path: '/x/{id}/{jd}', stream: s, data: payload, bind: { k: path.id }, websocket: { frames: text } }]
 ";
     let folder = tempfile::tempdir().unwrap();
@@ -205,6 +207,8 @@ routes: [{ path: '/x/{id}/{jd}', stream: s, data: payload, bind: { k: path.id },
         ("ca_file: one.pem", "ca_file: two.pem"),
         ("file: one.json", "file: two.json"),
         ("file: one.json", "file: one.json, invalid: pass"),
+        ("trust: [10.0.0.0/8]", "trust: [10.1.0.0/16]"),
+        ("trust: [10.0.0.0/8]", "trust: [10.0.0.0/8], form: subject"),
         ("client_secret_file: four.key", "client_secret_file: two.key"),
         ("key_file: one.key, algorithms: [HS256]", "jwks_file: keys.json, algorithms: [RS256, ES256, EdDSA]"),
         ("key_file: one.key, algorithms: [HS256]", "jwks_url: 'https://i/keys', algorithms: [RS256]"),

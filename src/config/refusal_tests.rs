@@ -214,12 +214,24 @@ fn refuses_keys_and_algorithms_that_do_not_fit() {
     let takes_token =
         "streams: { s: { topics: [t] } }\nroutes: [{ path: /x, stream: s, transport: ws, token_from: @@[message] }]\n";
     refused(&format!("{}{takes_token}", forward("{ url: /me }")), "takes no token");
+    let certificates = |text: &str| auth(&format!("{{ client_certificates: {text} }}"));
+    refused(&certificates("@@{ form: xfcc }"), "`auth.client_certificates.trust` is missing");
+    refused(&certificates("{ trust: @@[] }"), "no certificate would count");
+    for everybody in ["0.0.0.0/0", "'::/0'", "128.0.0.0/1", "'2000::/3'"] {
+        refused(&certificates(&format!("{{ trust: [10.1.0.0/16, @@{everybody}] }}")), "could name any certificate");
+    }
+    refused(&certificates("{ trust: @@all }"), "expected a list");
+    refused(&certificates("{ trust: [10.0.0.0/8], form: @@pem }"), "expected `xfcc` or `subject`");
+    refused(&certificates("{ trust: [10.0.0.0/8], header: @@'a b' }"), "expected the name of a header field");
+    refused(&certificates("{ trust: [10.0.0.0/8], verify_header: @@x }"), "is for `form: subject`");
+    refused(&auth("{ cookie: @@c, client_certificates: { trust: [10.0.0.0/8] } }"), "of no use without an issuer");
+    refused(&format!("{}{takes_token}", certificates("{ trust: [10.0.0.0/8] }")), "takes no token");
     refused(&auth("{ issuers: [@@{ key_file: jwt.key, algorithms: [HS256] }] }"), "`auth.issuers.issuer` is missing");
     let one = "{ issuer: i, key_file: jwt.key, algorithms: [HS256] }";
     refused(&auth(&format!("{{ issuers: [{one}, {}] }}", one.replace(": i", ": @@i"))), "`i` is listed twice");
     refused(
         &auth(&format!("{{ @@key_file: jwt.key, issuers: [{one}] }}")),
-        "unknown key `auth.key_file`; expected `api_keys`, `ca_file`, `cookie`",
+        "unknown key `auth.key_file`; expected `api_keys`, `ca_file`, `client_certificates`, `cookie`",
     );
     refused(&auth("{ key_file: jwt.key, algorithms: @@[] }"), "no algorithm is allowed");
     refused(&auth("{ key_file: jwt.key, algorithms: [@@none] }"), "found `none`; expected `HS256`");

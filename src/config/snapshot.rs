@@ -13,6 +13,7 @@ use crate::decode::Shape;
 use crate::decode::schema::CurrentSchema;
 use crate::event::Topic;
 use crate::hub::ReplayLimits;
+use crate::network::Network;
 use crate::quota::Quota;
 use crate::route::RouteTable;
 
@@ -110,8 +111,7 @@ pub struct Upstream {
 pub enum ForwardedTrust {
     Nobody,
     Everybody,
-    /// Networks as address and prefix length.
-    Networks(Box<[(std::net::IpAddr, u8)]>),
+    Networks(Box<[Network]>),
 }
 
 /// The name of the cluster in the section `kafka`.

@@ -1,5 +1,4 @@
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use crate::access::Source;
 use crate::decode::mapping::Origin;
 use crate::decode::{Format, ShownHeaders};
 use crate::hub::ReplayLimits;
+use crate::network::Network;
 use crate::route::{Admission, Found, HeartbeatForm, Offer, Overflow, StreamRoute, Transport};
 
 const MINIMAL: &str = "upstream: { address: 127.0.0.1:3000 }\nkafka: { brokers: kafka:9092 }\n";
@@ -123,7 +123,7 @@ fn every_written_value_reaches_the_snapshot() {
     .unwrap();
     assert_eq!(snapshot.listen.to_string(), "127.0.0.1:0");
     assert_eq!(snapshot.upstream.read_timeout, Duration::from_millis(250));
-    let networks = [(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8), ("::1".parse().unwrap(), 128)];
+    let networks = ["10.0.0.0/8", "::1/128"].map(|text| Network::parse(text).unwrap());
     assert_eq!(snapshot.forwarded, ForwardedTrust::Networks(networks.into()));
     let properties = [
         ("security.protocol", "SASL_SSL"),

@@ -72,9 +72,10 @@ impl RestService {
     /// Responds to one request. HEAD is handled like GET; the server omits the body.
     pub(super) fn answer(&self, method: &Method, path: &str, query: &str, body: &[u8]) -> Answer {
         let read = method == Method::GET || method == Method::HEAD;
-        let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+        let file = path.trim_start_matches('/');
+        let segments: Vec<&str> = file.split('/').collect();
         match segments[..] {
-            [file] if read && on_page(file).is_some() => page(file),
+            _ if read && on_page(file).is_some() => page(file),
             ["demo", "tokens"] if read => answer_json(StatusCode::OK, &self.tokens),
             ["demo", "burst"] if method == Method::POST => self.burst(query),
             ["demo", "kafka", "restart"] if method == Method::POST => self.restart(),
@@ -85,7 +86,7 @@ impl RestService {
             ["orders"] => not_allowed("GET, HEAD, POST"),
             ["demo", "burst"] | ["demo", "kafka", "restart"] => not_allowed("POST"),
             ["demo", "tokens"] | ["orders" | "operations", _] => not_allowed("GET, HEAD"),
-            [file] if on_page(file).is_some() => not_allowed("GET, HEAD"),
+            _ if on_page(file).is_some() => not_allowed("GET, HEAD"),
             _ => problem(StatusCode::NOT_FOUND, "there is nothing under this path"),
         }
     }

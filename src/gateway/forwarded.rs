@@ -8,6 +8,7 @@ use http::header::HOST;
 use http::{HeaderMap, HeaderValue};
 use pingora::http::RequestHeader;
 
+use crate::auth::ClientCertificates;
 use crate::config::snapshot::ForwardedTrust;
 
 const FOR: &str = "x-forwarded-for";
@@ -16,10 +17,12 @@ const HOST_NAME: &str = "x-forwarded-host";
 
 /// Fields by which proxies state the client's identity or the original request, in addition to those with one of
 /// [`CLAIM_PREFIXES`]. Lower case, with hyphens.
-const CLAIMS: [&str; 24] = [
+const CLAIMS: [&str; 26] = [
     "cf-connecting-ip",
     "cf-connecting-ipv6",
     "cf-pseudo-ipv4",
+    "client-cert",
+    "client-cert-chain",
     "client-ip",
     "cluster-client-ip",
     "do-connecting-ip",
@@ -42,7 +45,9 @@ const CLAIMS: [&str; 24] = [
     "x-http-host-override",
     "x-url-scheme",
 ];
-const CLAIM_PREFIXES: [&str; 9] = [
+const CLAIM_PREFIXES: [&str; 11] = [
+    "ssl-client-",
+    "x-amzn-mtls-",
     "x-appengine-user-",
     "x-envoy-external-",
     "x-envoy-original-",
@@ -98,39 +103,47 @@ fn hop_address(hop: &[u8]) -> Option<IpAddr> {
     text.parse().ok().or_else(with_port).or_else(in_brackets)
 }
 
+/// Removes the fields that describe client certificates, unless the client is a proxy that is trusted to set them.
+pub(super) fn remove_certificates(
+    request: &mut RequestHeader,
+    client: Option<IpAddr>,
+    certificates: &ClientCertificates,
+) {
+    if client.is_some_and(|client| certificates.is_trusted(client)) {
+        return;
+    }
+    let fields: Vec<_> = certificates.fields().map(|field| hyphenated(field.as_str())).collect();
+    remove(request, |name| fields.contains(&hyphenated(name)));
+}
+
 fn is_trusted(trust: &ForwardedTrust, client: IpAddr) -> bool {
     match trust {
         ForwardedTrust::Nobody => false,
         ForwardedTrust::Everybody => true,
-        ForwardedTrust::Networks(networks) => {
-            networks.iter().any(|&(network, prefix)| contains(network, prefix, client.to_canonical()))
-        }
+        ForwardedTrust::Networks(networks) => networks.iter().any(|network| network.contains(client)),
     }
-}
-
-fn contains(network: IpAddr, prefix: u8, address: IpAddr) -> bool {
-    let (network, address, width) = match (network, address) {
-        (IpAddr::V4(network), IpAddr::V4(address)) => (u32::from(network).into(), u32::from(address).into(), 32),
-        (IpAddr::V6(network), IpAddr::V6(address)) => (u128::from(network), u128::from(address), 128),
-        _ => return false,
-    };
-    let ignored = width - u32::from(prefix).min(width);
-    // A shift by the full width is `None`: prefix 0 contains every address.
-    network.checked_shr(ignored).unwrap_or(0) == address.checked_shr(ignored).unwrap_or(0)
 }
 
 /// Removes every field by which an untrusted client could forge the origin of a request.
 fn remove_claims(request: &mut RequestHeader) {
-    let claims: Vec<_> = request.headers.keys().filter(|name| is_claim(name.as_str())).cloned().collect();
-    for name in &claims {
+    remove(request, is_claim);
+}
+
+fn remove(request: &mut RequestHeader, is_removed: impl Fn(&str) -> bool) {
+    let names: Vec<_> = request.headers.keys().filter(|name| is_removed(name.as_str())).cloned().collect();
+    for name in &names {
         request.remove_header(name);
     }
 }
 
-/// Whether a field of this name is such a claim. Servers that pass fields on as variables (CGI, WSGI, Rack) treat an
-/// underscore as a hyphen.
+/// Servers that pass fields on as variables (CGI, WSGI, Rack) treat an underscore as a hyphen.
+fn hyphenated(name: &str) -> String {
+    name.replace('_', "-")
+}
+
+/// Whether a field of this name is such a claim.
 fn is_claim(name: &str) -> bool {
-    let name = name.replace('_', "-");
+    let name = hyphenated(name);
     CLAIMS.contains(&&*name) || CLAIM_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
@@ -149,6 +162,7 @@ fn chain(request: &RequestHeader, client: IpAddr) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::Network;
 
     fn forwarded(trust: &ForwardedTrust, client: &str, headers: &[(&'static str, &'static str)]) -> Vec<String> {
         let mut request = RequestHeader::build("GET", b"/", None).unwrap();
@@ -181,7 +195,7 @@ mod tests {
 
     #[test]
     fn trusted_proxies_are_extended() {
-        let networks = ForwardedTrust::Networks([("10.0.0.0".parse().unwrap(), 8)].into());
+        let networks = ForwardedTrust::Networks([Network::parse("10.0.0.0/8").unwrap()].into());
         for trust in [ForwardedTrust::Everybody, networks] {
             assert_eq!(
                 forwarded(&trust, "::ffff:10.0.0.9", &CLAIMS),
@@ -193,7 +207,7 @@ mod tests {
 
     #[test]
     fn the_client_is_the_last_address_that_no_trusted_proxy_has() {
-        let networks = ForwardedTrust::Networks([("10.0.0.0".parse().unwrap(), 8)].into());
+        let networks = ForwardedTrust::Networks([Network::parse("10.0.0.0/8").unwrap()].into());
         let cases: [(&ForwardedTrust, &str, &[&str], &str); 11] = [
             (&networks, "203.0.113.9", &["1.1.1.1"], "203.0.113.9"),
             (&networks, "::ffff:10.0.0.9", &["1.1.1.1, 2.2.2.2"], "2.2.2.2"),
@@ -224,6 +238,9 @@ mod tests {
             "x_forwarded_for",
             "x-forwarded_proto",
             "x-forwarded-client-cert",
+            "ssl_client_subject_dn",
+            "x-amzn-mtls-clientcert-leaf",
+            "client-cert",
             "x-real-ip",
             "x_real_ip",
             "true-client-ip",
@@ -238,19 +255,5 @@ mod tests {
         for name in ["x-real", "x-request-id", "x-custom", "origin", "via", "x-forward", "authorization", "host"] {
             assert!(!is_claim(name), "{name}");
         }
-    }
-
-    #[test]
-    fn networks() {
-        let is_in =
-            |network: &str, prefix, address: &str| contains(network.parse().unwrap(), prefix, address.parse().unwrap());
-        assert!(is_in("10.1.0.0", 16, "10.1.255.255"));
-        assert!(!is_in("10.1.0.0", 16, "10.2.0.0"));
-        assert!(is_in("0.0.0.0", 0, "203.0.113.9"));
-        assert!(is_in("192.0.2.1", 32, "192.0.2.1"));
-        assert!(!is_in("192.0.2.1", 32, "192.0.2.2"));
-        assert!(is_in("2001:db8::", 32, "2001:db8:1::1"));
-        assert!(is_in("::", 0, "::1"));
-        assert!(!is_in("::", 0, "10.0.0.1"));
     }
 }

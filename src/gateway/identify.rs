@@ -1,34 +1,43 @@
 //! Who a stream request is from, where that is not decided by keys alone: an authorization server is asked about an
-//! opaque token, and the authentication service about a request without one.
+//! opaque token; a request without a token has the certificate that a proxy verified, or the authentication service is
+//! asked about it.
+
+use std::time::Duration;
 
 use http::HeaderMap;
 
-use super::authorize::{has_token, refused_token, set_by_client};
+use super::authorize::{has_token, refused_token, set_by_client, verify};
 use super::decide::Wanted;
 use super::forward_auth;
+use super::now_unix_ms;
 use super::refusal::Refusal;
 use crate::access::Principal;
-use crate::auth::{self, TokenOrigin, Verifier};
+use crate::auth::{self, TokenError, TokenOrigin, Verifier};
 use crate::config::snapshot::Snapshot;
 use crate::route::{Admission, Transport};
 
-/// The principal of a request, according to a service.
+/// The most tokens of one request that an authorization server is asked about. A browser sends a cookie for each path and
+/// domain, and of these, one is the newest.
+const INTROSPECTED_MAX: usize = 2;
+
+/// The principal of a request, according to a service or a proxy.
 #[derive(Debug)]
 pub(super) struct Identified {
     pub(super) principal: Principal,
+    /// How long ago a service was asked.
+    pub(super) age: Duration,
     /// A browser may have sent the credentials for a page of any site.
     pub(super) is_ambient: bool,
 }
 
-/// `None` if no service is asked: the route is public, keys verify the token, or there are no credentials.
+/// `None` if nothing else than keys decides: the route is public, keys verify the token, or there are no credentials.
 pub(super) async fn identify(
     snapshot: &Snapshot,
     wanted: Wanted<'_>,
     transport: Transport,
 ) -> Result<Option<Identified>, Refusal> {
-    let asks = |verifier: &&Verifier| verifier.introspection().is_some() || verifier.forward().is_some();
-    let Some(verifier) = snapshot.verifier.as_deref().filter(asks) else { return Ok(None) };
-    let Wanted { route, header, query, .. } = wanted;
+    let Some(verifier) = snapshot.verifier.as_deref() else { return Ok(None) };
+    let Wanted { route, header, query, client, .. } = wanted;
     if route.admission == Admission::Public {
         return Ok(None);
     }
@@ -37,27 +46,46 @@ pub(super) async fn identify(
         let set_by_client = set_by_client.as_ref().map(|(origin, token)| (*origin, &**token));
         return introspect(verifier, &header.headers, set_by_client).await;
     }
+    if let Some(found) = verifier.identify_certificate(&header.headers, client, now_unix_ms()) {
+        // A browser sends its certificate for pages of any site.
+        let identified = |principal| Some(Identified { principal, age: Duration::ZERO, is_ambient: true });
+        return found.map(identified).map_err(refused_token);
+    }
     forward_auth::identify(snapshot, verifier, wanted).await
 }
 
-/// Asks the authorization server about the tokens of a request. `None` if keys verify them.
+/// Asks the authorization server about the tokens of a request. `None` if keys decide: they verify one of the tokens, or
+/// the server is asked about none.
 pub(super) async fn introspect(
     verifier: &Verifier,
     headers: &HeaderMap,
     set_by_client: Option<(TokenOrigin, &str)>,
 ) -> Result<Option<Identified>, Refusal> {
-    let mut refused = None;
-    for (origin, token) in auth::presented(headers, set_by_client, verifier.fields()) {
-        if matches!(origin, TokenOrigin::Ticket | TokenOrigin::ApiKey) {
-            return Ok(None);
-        }
+    let presented = auth::presented(headers, set_by_client, verifier.fields());
+    let is_asked = |(origin, token): &(TokenOrigin, &str)| {
+        !matches!(origin, TokenOrigin::Ticket | TokenOrigin::ApiKey) && verifier.introspects(token).is_some()
+    };
+    let (asked, others): (Vec<_>, Vec<_>) = presented.into_iter().partition(is_asked);
+    let now = now_unix_ms();
+    let is_verified = |(origin, token): &(TokenOrigin, &str)| verify(verifier, *origin, token, now).is_ok();
+    if asked.is_empty() || others.iter().any(is_verified) {
+        return Ok(None);
+    }
+    let mut refused: Option<TokenError> = None;
+    for (origin, token) in asked.into_iter().take(INTROSPECTED_MAX) {
         match verifier.introspect(token).await {
-            None => return Ok(None),
-            Some(Ok(principal)) => {
-                return Ok(Some(Identified { principal, is_ambient: origin == TokenOrigin::Cookie }));
+            // A reload cannot change the verifier of a request.
+            None => {}
+            Some(Ok((principal, age))) => {
+                return Ok(Some(Identified { principal, age, is_ambient: origin == TokenOrigin::Cookie }));
             }
-            Some(Err(error)) => refused = Some(refused_token(error)),
+            // A token about which there is no answer may be the valid one.
+            Some(Err(_)) if refused == Some(TokenError::NoAnswer) => {}
+            Some(Err(error)) => refused = Some(error),
         }
     }
-    refused.map_or(Ok(None), Err)
+    match refused {
+        Some(error) if others.is_empty() || error == TokenError::NoAnswer => Err(refused_token(error)),
+        _ => Ok(None),
+    }
 }

@@ -42,6 +42,7 @@ use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Ses
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
 
+use crate::auth::Verifier;
 use crate::config::snapshot::{RETRIES_MAX, Snapshot};
 use crate::listener::is_last;
 use crate::memory::Pressure;
@@ -187,6 +188,10 @@ impl ProxyHttp for Gateway {
     ) -> pingora::Result<()> {
         target::make_local(request)?;
         let client = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
+        let verifier = exchange.snapshot.verifier.as_deref();
+        if let Some(certificates) = verifier.and_then(Verifier::client_certificates) {
+            forwarded::remove_certificates(request, client, certificates);
+        }
         forwarded::forward(request, client, &exchange.snapshot.forwarded)?;
         exchange.span.as_ref().map_or(Ok(()), |span| traced::continue_in(span, request))
     }

@@ -13,7 +13,7 @@ pub use question::{QUESTION_BYTES_MAX, QuestionTooLong, is_forwardable};
 
 use super::issuer::authority_of;
 use super::readers::Readers;
-use super::service::{Asked, Interpret, Kind, Question, ServiceError, ServiceSettings, Settings};
+use super::service::{Asked, Interpret, Kind, Question, ServiceError, ServiceSettings, Settings, asked};
 use crate::access::Principal;
 
 /// The service, its requests, and the interpretation of its responses.
@@ -50,7 +50,7 @@ pub type Forward = Asked<ForwardSettings>;
 
 impl Forward {
     pub fn new(settings: ForwardSettings, readers: Arc<Readers>) -> Self {
-        Self::of(settings, readers)
+        asked(settings, readers)
     }
 
     /// The question for a request with these fields, whose `X-Forwarded-For`, `-Proto` and `-Host` are sidestream's

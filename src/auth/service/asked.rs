@@ -45,12 +45,10 @@ impl<S: PartialEq> PartialEq for Asked<S> {
     }
 }
 
-impl<S: Settings> Asked<S> {
-    pub(in crate::auth) fn of(settings: S, readers: Arc<Readers>) -> Self {
-        let interpret = settings.interpret(readers.clone());
-        let service = Service::new(settings.service().clone(), settings.credentials(), settings.kind(), interpret);
-        Self { settings, readers, service: Arc::new(service) }
-    }
+pub(in crate::auth) fn asked<S: Settings>(settings: S, readers: Arc<Readers>) -> Asked<S> {
+    let interpret = settings.interpret(readers.clone());
+    let service = Service::new(settings.service().clone(), settings.credentials(), settings.kind(), interpret);
+    Asked { settings, readers, service: Arc::new(service) }
 }
 
 impl<S> Asked<S> {

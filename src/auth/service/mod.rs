@@ -21,7 +21,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
 use answers::{Answers, Entry, Known};
-pub(super) use asked::{Asked, Settings};
+pub(super) use asked::{Asked, Settings, asked};
 use channel::{Channel, SharedChannel};
 use lease::Lease;
 

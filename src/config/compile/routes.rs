@@ -25,14 +25,14 @@ pub(super) fn compile(
     root: &Section<'_>,
     streams: &Streams,
     verifier: Option<&Verifier>,
-    has_introspection: bool,
+    introspects: bool,
     idle_timeout: Duration,
     diagnostics: &Diagnostics,
 ) -> Option<RouteTable> {
     let has_auth = root.has(&keys::AUTH_SECTION);
     // An error in `auth` has been reported.
     let has_tickets = verifier.is_none_or(|verifier| verifier.tickets().is_some());
-    let has_issuers = has_introspection || verifier.is_none_or(Verifier::takes_tokens);
+    let takes_tokens = introspects || verifier.is_none_or(Verifier::takes_tokens);
     let mut patterns: Vec<(Pattern, Place)> = Vec::new();
     let mut routes = Vec::new();
     let for_all = cors::compile(root, &keys::CORS_SECTION, diagnostics);
@@ -46,7 +46,7 @@ pub(super) fn compile(
             written,
             has_auth,
             has_tickets,
-            has_issuers,
+            takes_tokens,
             idle_timeout,
             cors: for_all.clone(),
             diagnostics,
@@ -84,7 +84,7 @@ struct Compiler<'a> {
     written: &'a [Node],
     has_auth: bool,
     has_tickets: bool,
-    has_issuers: bool,
+    takes_tokens: bool,
     idle_timeout: Duration,
     /// The policy of routes without one of their own.
     cors: Option<Arc<Cors>>,
@@ -192,9 +192,9 @@ impl Compiler<'_> {
         if admission == Admission::Public && !listed.is_empty() {
             self.diagnostics.wrong(self.section.place_of(&keys::TOKEN_FROM), "a public route takes no token");
         }
-        if !listed.is_empty() && !self.has_issuers {
+        if !listed.is_empty() && !self.takes_tokens {
             let place = self.section.place_of(&keys::TOKEN_FROM);
-            self.diagnostics.expected(place, "`auth.forward` takes no token from there", "`auth.issuers`");
+            self.diagnostics.expected(place, "`auth` takes no tokens", "`auth.issuers`");
         }
         let has = |name: &str| listed.iter().any(|source| **source == *name);
         if has("ticket") && !self.has_tickets {

@@ -2,7 +2,7 @@
 
 use http::Uri;
 
-use super::{Files, api_keys, secret_file};
+use super::{Files, api_keys, client_certificates, secret_file};
 use crate::auth::{
     Algorithm, BadKey, Issuer, KeyFile, KeyLocation, KeySource, SECRET_BYTES_MIN, Tickets, TokenKey, TrustedIssuer,
     Verifier,
@@ -39,10 +39,10 @@ pub(super) fn compile(
     if !root.has(&keys::AUTH_SECTION) {
         return None;
     }
-    let has_issuer = section.has(&keys::ISSUERS) || keys::ISSUER.keys().any(|key| section.has(key));
     let api_keys = api_keys::compile(section, files, diagnostics);
-    let others: [&dyn Entry; 3] = [&keys::API_KEYS, &keys::INTROSPECTION, &keys::FORWARD];
-    let issuers = if !has_issuer && others.into_iter().any(|key| section.has(key)) {
+    let certificates = client_certificates::compile(section, diagnostics);
+    let others: [&dyn Entry; 4] = [&keys::API_KEYS, &keys::INTROSPECTION, &keys::FORWARD, &keys::CLIENT_CERTIFICATES];
+    let issuers = if !has_issuers(section) && others.into_iter().any(|key| section.has(key)) {
         report_without_issuers(section, diagnostics);
         Some(Vec::new())
     } else if section.has(&keys::ISSUERS) {
@@ -53,8 +53,13 @@ pub(super) fn compile(
     let leeway = section.value(&keys::LEEWAY);
     let cookie = cookie(section);
     let tickets = tickets(section, files, diagnostics);
-    let verifier = |issuers| Verifier::new(issuers, cookie, leeway).with_tickets(tickets).with_api_keys(api_keys);
-    issuers.map(verifier)
+    let verifier = Verifier::new(issuers?, cookie, leeway).with_tickets(tickets).with_api_keys(api_keys);
+    Some(verifier.with_client_certificates(certificates))
+}
+
+/// Whether there is a list of issuers, or one issuer directly under `auth`.
+pub(super) fn has_issuers(auth: &Section<'_>) -> bool {
+    auth.has(&keys::ISSUERS) || keys::ISSUER.keys().any(|key| auth.has(key))
 }
 
 /// Reports keys that need a token of an issuer, or any token.

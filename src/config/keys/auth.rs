@@ -6,8 +6,8 @@ use super::Change::{Live, Restart};
 use super::routes::TOKEN_PATTERN;
 use super::topics::TOPIC_PATTERN;
 use super::{
-    Absent, Defaulted, Each, Flag, Is, Items, Key, LIST, List, Map, Optional, Period, Required, Secrecy, SecretFile,
-    Sub, Text, Usually, hours, mins, ms, secs, table,
+    Absent, Choice, Defaulted, Each, Flag, Is, Items, Key, LIST, List, Map, Optional, Period, Required, Secrecy,
+    SecretFile, Sub, Text, Usually, hours, mins, ms, secs, table,
 };
 use crate::auth::Algorithm;
 use crate::config::snapshot::DEFAULT_CLUSTER;
@@ -100,7 +100,7 @@ table! { AUTH includes ISSUER rules issuers_or_others {
         "the cookie that may carry the token; `Authorization: Bearer` wins",
     );
     LEEWAY: Defaulted<Period> = (
-        "leeway", Period(ms(0)..=mins(5)), Is(secs(5)), Live, "clock skew tolerated for `exp` and `nbf`, and for tickets",
+        "leeway", Period(ms(0)..=mins(5)), Is(secs(5)), Live, "clock skew tolerated for `exp` and `nbf`, of introspected tokens for `nbf`, and for tickets",
     );
     TICKETS: Optional<Sub> = (
         "tickets", Sub(&TICKETS_TABLE), Absent("no tickets"), Live,
@@ -120,6 +120,10 @@ table! { AUTH includes ISSUER rules issuers_or_others {
     FORWARD: Optional<Sub> = (
         "forward", Sub(&FORWARD_TABLE), Absent("none"), Live,
         "a service that is asked who a request without a token is from (forward auth)",
+    );
+    CLIENT_CERTIFICATES: Optional<Sub> = (
+        "client_certificates", Sub(&CLIENT_CERTIFICATES_TABLE), Absent("none"), Live,
+        "certificates of clients that a proxy in front has verified (mutual TLS)",
     );
     REVOCATIONS: Optional<Sub> = (
         "revocations", Sub(&REVOCATIONS_TABLE), Absent("nothing can be revoked"), Restart,
@@ -143,6 +147,7 @@ fn issuers_or_others() -> Json {
         required(&["introspection"]),
         without("api_keys", &[&["introspection", "cookie"]]),
         without("forward", &[&["introspection", "api_keys", "cookie", "tickets"]]),
+        without("client_certificates", &[&["introspection", "api_keys", "forward", "cookie", "tickets"]]),
     ];
     ways.push(json!({ "oneOf": alone, "not": { "anyOf": others } }));
     json!({ "oneOf": ways })
@@ -233,6 +238,54 @@ table! { FORWARD_TABLE includes SERVICE_TABLE {
         },
         Is(()), Live,
         "claims, and the header fields of the answer that they are taken from: `sub: X-Auth-Request-User`",
+    );
+}}
+
+/// How proxies describe certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) enum Description {
+    Xfcc,
+    Subject,
+}
+
+impl Description {
+    /// The field, unless the configuration names another.
+    pub(in crate::config) fn default_header(self) -> &'static str {
+        match self {
+            Self::Xfcc => "X-Forwarded-Client-Cert",
+            Self::Subject => "ssl-client-subject-dn",
+        }
+    }
+}
+
+table! { CLIENT_CERTIFICATES_TABLE {
+    CERTIFICATE_TRUST: Key<List, Required> = (
+        "trust",
+        List {
+            items: Items::Pattern("^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"),
+            expected: "a list of networks such as `[10.0.0.0/8]`",
+            min: 1,
+            ..LIST
+        },
+        Required("the networks of the proxies that verify client certificates, such as `[10.1.2.0/24]`"), Live,
+        "the networks of the proxies that verify client certificates, none larger than `10.0.0.0/8` or `fc00::/7`. From all other \
+         peers the fields are removed",
+    );
+    CERTIFICATE_FORM: Defaulted<Choice<Description>> = (
+        "form", Choice(|| vec![("xfcc", Description::Xfcc), ("subject", Description::Subject)]), Is(Description::Xfcc), Live,
+        "how the proxies describe a certificate: `xfcc`, as Envoy and Istio; or `subject`, as nginx and HAProxy: the subject in one \
+         field (RFC 4514), and in another whether the certificate was verified",
+    );
+    CERTIFICATE_HEADER: Optional<Text> = (
+        "header",
+        Text { type_name: "text", pattern: TOKEN_PATTERN, expected: "the name of a header field" },
+        Absent("`X-Forwarded-Client-Cert`, or `ssl-client-subject-dn` of ingress-nginx"), Live, "the field with the description",
+    );
+    VERIFY_HEADER: Key<Text, Usually<&'static str>> = (
+        "verify_header",
+        Text { type_name: "text", pattern: TOKEN_PATTERN, expected: "the name of a header field" },
+        Usually("ssl-client-verify", ", with `subject`"), Live,
+        "the field that is `SUCCESS` (`$ssl_client_verify` of nginx) or `0` (`ssl_c_verify` of HAProxy) for a verified certificate",
     );
 }}
 

@@ -73,13 +73,34 @@ impl Hop {
 
     /// Envoy with these keys of its connection manager and of its route.
     pub fn envoy(upstream: SocketAddr, manager: &str, route: &str) -> Self {
+        Self::envoy_listening(upstream, "name: one", manager, route)
+    }
+
+    /// Envoy with TLS, which verifies the certificate of a client that has one.
+    pub fn envoy_mutual_tls(upstream: SocketAddr, manager: &str) -> Self {
+        let own = "tls_certificates: [{ certificate_chain: { filename: FOLDER/server.crt }, private_key: { filename: FOLDER/server.key } }]";
+        let theirs = "validation_context: { trusted_ca: { filename: FOLDER/ca.pem } }";
+        let tls = format!(
+            "transport_socket: {{ name: tls, typed_config: {{ \"@type\": \
+             type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext, \
+             common_tls_context: {{ {own}, {theirs} }} }} }}"
+        );
+        Self::envoy_listening(upstream, &tls, manager, "timeout: 0s")
+    }
+
+    fn envoy_listening(upstream: SocketAddr, chain: &str, manager: &str, route: &str) -> Self {
         Self::start(|folder, listen| {
+            if chain.contains("FOLDER") {
+                make_certificates(folder);
+            }
             let address = |address: SocketAddr| {
                 format!("{{ socket_address: {{ address: {}, port_value: {} }} }}", address.ip(), address.port())
             };
             let text = include_str!("envoy.yaml")
                 .replace("LISTEN", &address(listen))
                 .replace("UPSTREAM", &address(upstream))
+                .replace("CHAIN", chain)
+                .replace("FOLDER", folder.to_str().unwrap())
                 .replace("MANAGER", manager)
                 .replace("ROUTE", route);
             let file = written(folder, "envoy.yaml", &text);
@@ -104,6 +125,11 @@ impl Hop {
     /// The certificate of the authority that signed the proxy's certificate.
     pub fn authority(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
+    }
+
+    /// Its own certificate with the key, which the authority also accepts from a client.
+    pub fn certificate(&self) -> PathBuf {
+        self.folder.path().join("server.pem")
     }
 
     fn log(&self) -> String {
