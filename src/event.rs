@@ -93,6 +93,8 @@ pub struct Event {
     pub payload: Range<usize>,
     /// Whether `data` is a string of base64-encoded bytes (RFC 4648 section 4).
     pub is_base64: bool,
+    /// Whether it lacks a declared key, and clients that are bound to that key receive a gap in its place.
+    pub is_gap_without_key: bool,
     /// When the record was taken from Kafka.
     pub received: Instant,
     /// The span of its receipt, if the event is sampled (see `traces`). The core only carries it.
@@ -135,6 +137,7 @@ impl Event {
             envelope,
             payload,
             is_base64: self.is_base64,
+            is_gap_without_key: self.is_gap_without_key,
             received: self.received,
             trace: None,
             frames: Frames::default(),
@@ -169,6 +172,8 @@ pub enum GapCause {
     Invalid,
     /// A batch of records that the Kafka client cannot decompress, parse or receive.
     Unreadable,
+    /// An event without a key that the client is bound to, of a topic that reports these.
+    MissingKey,
 }
 
 impl GapCause {
@@ -184,6 +189,7 @@ impl GapCause {
             Self::Undecodable => "undecodable",
             Self::Invalid => "invalid",
             Self::Unreadable => "unreadable",
+            Self::MissingKey => "missing-key",
         }
     }
 }

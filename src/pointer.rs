@@ -37,6 +37,11 @@ fn unescape(token: &str) -> Option<Box<str>> {
     Some(text.into())
 }
 
+/// A pointer as text.
+pub fn write(tokens: &[Box<str>]) -> String {
+    tokens.iter().map(|token| format!("/{}", token.replace('~', "~0").replace('/', "~1"))).collect()
+}
+
 /// The target of a pointer.
 pub fn find<'a>(value: &'a RawValue, tokens: &[Box<str>]) -> Option<&'a RawValue> {
     tokens.iter().try_fold(value, |value, token| match value.get().as_bytes().first() {

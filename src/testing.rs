@@ -151,6 +151,7 @@ pub(crate) fn event(topic: &str, partition: i32, offset: i64, keys: &[(&str, &st
         envelope: envelope.into(),
         payload,
         is_base64: false,
+        is_gap_without_key: false,
         received: Instant::now(),
         trace: None,
         frames: Frames::default(),

@@ -90,6 +90,11 @@ impl Selector {
         self.0.iter().any(|criterion| criterion.wanted.admits(value))
     }
 
+    /// Whether the event is reported as a gap because it lacks one of the keys.
+    pub fn misses(&self, event: &Event) -> bool {
+        event.is_gap_without_key && self.0.iter().any(|criterion| event.key(&criterion.key).is_none())
+    }
+
     /// Whether the event meets every criterion.
     pub fn matches(&self, event: &Event) -> bool {
         self.0.iter().all(|criterion| event.key(&criterion.key).is_some_and(|value| criterion.wanted.admits(value)))
@@ -250,6 +255,14 @@ mod tests {
             assert!(!selector.matches(&event("orders", 0, 1, &[("other", "x")])));
             assert!(selector.matches(&event("orders", 0, 1, &[("k", "x")])));
             assert_eq!(selector.matches(&event("orders", 0, 1, &[("k", "xy")])), rule == Rule::Prefix);
+            let reported = |keys| {
+                let mut event = Arc::into_inner(event("orders", 0, 1, keys)).unwrap();
+                event.is_gap_without_key = true;
+                event
+            };
+            assert!(selector.misses(&reported(&[("other", "x")])));
+            assert!(!selector.misses(&event("orders", 0, 1, &[("other", "x")])), "it is only counted");
+            assert!(!selector.misses(&reported(&[("k", "y")])), "it is for other clients");
         }
     }
 }

@@ -12,6 +12,7 @@ mod fields;
 mod forward;
 mod introspection;
 mod kafka;
+mod map;
 mod quotas;
 mod revocations;
 mod routes;

@@ -31,6 +31,8 @@ const OTHERS: &[(&str, &str)] = &[
     ("limits.memory", r#""99MiB""#),
     ("routes.heartbeat", r#""event""#),
     ("routes.rule", r#""true""#),
+    ("topics.shipments.map.type", r#""/other""#),
+    ("topics.shipments.map.data", r#""/other""#),
 ];
 
 struct Leaf {

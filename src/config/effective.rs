@@ -12,6 +12,7 @@ use super::schema::{PARSED, resolve};
 use super::snapshot::{Snapshot, TopicConfig};
 use super::variables::Variable;
 use super::{LoadError, ReadOptions, parse_with, read_text, tree};
+use crate::decode::mapping::{Mapping, Origins};
 
 /// Replaces a value that may be a secret.
 const REDACTED: &str = "(redacted)";
@@ -40,14 +41,36 @@ fn fill_from(snapshot: &Snapshot, filled: &mut Json) {
         filled["limits"]["memory"] = json!(bytes);
     }
     for cluster in snapshot.sources() {
-        for TopicConfig { name, source, .. } in &cluster.topics {
+        for TopicConfig { name, source, shape, .. } in &cluster.topics {
             let topic = &mut filled["topics"][&**name];
             if topic.is_null() {
                 *topic = fill(&PARSED["properties"]["topics"]["additionalProperties"], None);
             }
             topic["topic"] = json!(&**source);
+            if let Some(mapping) = shape.mapping.as_deref().filter(|_| topic["shape"].is_string()) {
+                topic["map"] = written(mapping);
+            }
         }
     }
+}
+
+/// A mapping as `map` has it.
+fn written(mapping: &Mapping) -> Json {
+    let origins = |origins: &Origins| match &*origins.0 {
+        [only] => json!(only.to_string()),
+        several => several.iter().map(ToString::to_string).collect(),
+    };
+    let mut map = json!({
+        "type": origins(&mapping.kind),
+        "types": mapping.types.iter().map(|(found, kind)| (found.to_string(), json!(kind))).collect::<Map<_, _>>(),
+        "drop": mapping.drop,
+        "ts": origins(&mapping.ts),
+        "keys": mapping.keys.iter().map(|(name, of)| (name.to_string(), origins(of))).collect::<Map<_, _>>(),
+    });
+    if let Some(data) = &mapping.data {
+        map["data"] = origins(data);
+    }
+    map
 }
 
 /// The written values of this schema, with defaults.

@@ -91,6 +91,28 @@ fn the_effective_configuration_is_equivalent() {
 }
 
 #[test]
+fn a_shape_is_written_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.yaml");
+    let topic = "shape: debezium, map: { types: { c: new }, keys: { a: /after/number, b: 'field:id' } }";
+    let text =
+        "upstream: { address: a:1 }\nkafka: { brokers: a:1 }\nstreams: { s: { topics: [t], keys: [a, b, k] } }\n";
+    fs::write(&path, format!("{text}topics: {{ t: {{ {topic} }} }}\n")).unwrap();
+    let filled = effective(&path, &ReadOptions::default()).unwrap();
+    let map = &filled["topics"]["t"]["map"];
+    assert_eq!(map["type"], json!(["/payload/op", "/op"]));
+    assert_eq!((&map["types"], &map["drop"]), (&json!({ "c": "new" }), &json!(["delete", "message"])));
+    assert_eq!(map["keys"]["a"], "/after/number");
+    assert_eq!(map["keys"]["b"][0], "/payload/after/id");
+    let of_rows = ["/payload/after/k", "/after/k", "/payload/before/k", "/before/k", "key:/payload/k", "key:/k"];
+    assert_eq!(map["keys"]["k"], json!(of_rows));
+    let before = read(&path).snapshot.unwrap();
+    fs::write(&path, serde_saphyr::to_string(&filled).unwrap()).unwrap();
+    let now = read(&path).snapshot.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(Diff::between(&before, &now).to_string(), "nothing changed");
+}
+
+#[test]
 fn secrets_are_redacted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.yaml");

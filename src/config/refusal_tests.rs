@@ -16,6 +16,14 @@ fn refuses_topics_that_cannot_be_read_as_written() {
     refused(&topic("topic: @@'a b'"), "found `a b`; expected a topic's name");
     refused(&topic("topic: @@u"), "the topic `u` of the cluster `kafka` is read as");
     refused(&topic("map: { type: @@eventType }"), "found `eventType`; expected a JSON pointer such as");
+    refused(&topic("map: { type: @@[/a, b] }"), "found a list; expected a JSON pointer such as");
+    refused(&topic("map: { type: @@[] }"), "found a list; expected a JSON pointer such as");
+    refused(&topic("map: { type: @@'field:' }"), "found `field:`; expected a JSON pointer such as");
+    refused(&topic("map: { data: @@key }"), "found `key`; expected a JSON pointer such as `/after`");
+    refused(&topic("map: { types: { c: @@'' } }"), "expected a type");
+    refused(&topic("map: { drop: [@@''] }"), "expected a type");
+    refused(&topic("shape: @@debezum"), "expected `debezium` or `connect`");
+    refused(&topic("format: text, shape: @@debezium"), "records of this shape are JSON");
     refused(&topic("map: { ts: @@'const:1' }"), "the time of every event can't be one constant");
     refused(&topic("map: { keys: { userId: @@user } }"), "`topics.t.map.keys`: found `user`; expected a JSON pointer");
     refused(&topic("map: { keys: { @@userid: key } }"), "declares the key `userid` (did you mean `userId`?)");

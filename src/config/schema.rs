@@ -39,8 +39,14 @@ fn definitions() -> Json {
             "type": "string", "pattern": "^[0-9]+ *(ms|s|m|h)$", "examples": ["250ms", "15s", "2m", "1h"],
         },
         "origin": {
-            "type": "string", "pattern": "^(key|header:.+|const:.+|/.*)$",
-            "examples": ["/user/id", "key", "header:tenant", "const:order-changed"],
+            "type": "string", "pattern": "^(value|key|key:/.*|field:.+|header:.+|const:.+|/.*)$",
+            "examples": ["/user/id", "field:id", "key", "key:/id", "header:tenant", "const:order-changed"],
+        },
+        "origins": {
+            "anyOf": [
+                { "$ref": "#/$defs/origin" },
+                { "type": "array", "items": { "$ref": "#/$defs/origin" }, "minItems": 1, "maxItems": 8 },
+            ],
         },
         "size": {
             "anyOf": [

@@ -175,8 +175,8 @@ fn a_topic_is_compiled() {
     );
     assert_eq!(a.shape.headers, ShownHeaders::Named(["h".into()].into()));
     let mapping = a.shape.mapping.as_ref().unwrap();
-    assert_eq!((&mapping.kind, &mapping.ts), (&Origin::field("type"), &Origin::Header("t".into())));
-    assert_eq!(*mapping.keys, [("x".into(), Origin::Key), ("y".into(), Origin::field("y"))]);
+    assert_eq!((&mapping.kind, &mapping.ts), (&Origin::field("type").into(), &Origin::Header("t".into()).into()));
+    assert_eq!(*mapping.keys, [("x".into(), Origin::Key.into()), ("y".into(), Origin::field("y").into())]);
     assert_eq!(b.shape.mapping, None);
 }
 

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::headers::append_headers;
 use super::json::{TooDeep, append_on_one_line, append_string};
 use super::label::key_text;
-use super::{Decoder, Record, Undecodable};
+use super::{Decoder, MissingKey, Record, Undecodable};
 use crate::event::{Event, EventId, Frames};
 use crate::traceparent::TraceParent;
 
@@ -40,6 +40,15 @@ pub(super) enum Found<'a> {
     Text(&'a str),
 }
 
+/// A value, and its text as a key, if it is valid as one.
+fn valid_key(found: Found<'_>) -> Option<(Found<'_>, Box<str>)> {
+    let text = match &found {
+        Found::Json(value) => key_text(value)?,
+        Found::Text(text) => Box::from(*text),
+    };
+    (!text.is_empty()).then_some((found, text))
+}
+
 pub(super) struct Draft {
     id: EventId,
     ts: i64,
@@ -47,6 +56,8 @@ pub(super) struct Draft {
     received: Instant,
     trace: Option<Box<TraceParent>>,
     envelope: Vec<u8>,
+    /// The fewest keys of an event that is not a gap for clients that are bound to the others.
+    keys_min: usize,
 }
 
 impl Draft {
@@ -71,6 +82,7 @@ impl Draft {
             received: record.received,
             trace: record.trace.map(Box::new),
             envelope,
+            keys_min: if decoder.missing_key == MissingKey::Gap { decoder.keys.len() } else { 0 },
         })
     }
 
@@ -84,26 +96,19 @@ impl Draft {
         append_string(text, &mut self.envelope);
     }
 
-    /// Writes the found values that are valid keys (a number as a number), and returns them.
+    /// Writes the first found value of each key that is valid (a number as a number), and returns them.
     pub(super) fn keys<'a>(
         &mut self,
-        found: impl Iterator<Item = (&'a Arc<str>, Option<Found<'a>>)>,
+        found: impl Iterator<Item = (&'a Arc<str>, impl IntoIterator<Item = Found<'a>>)>,
     ) -> Result<Keys, Undecodable> {
         let mut keys = Vec::new();
         for (name, found) in found {
+            let Some((found, text)) = found.into_iter().find_map(valid_key) else { continue };
             match found {
-                Some(Found::Json(value)) => {
-                    if let Some(text) = key_text(value) {
-                        self.field(name, value)?;
-                        keys.push((name.clone(), text));
-                    }
-                }
-                Some(Found::Text(text)) if !text.is_empty() => {
-                    self.text_field(name, text);
-                    keys.push((name.clone(), text.into()));
-                }
-                _ => {}
+                Found::Json(value) => self.field(name, value)?,
+                Found::Text(text) => self.text_field(name, text),
             }
+            keys.push((name.clone(), text));
         }
         Ok(keys.into())
     }
@@ -146,6 +151,7 @@ impl Draft {
             id: self.id,
             ts: self.ts,
             kind: self.kind,
+            is_gap_without_key: keys.len() < self.keys_min,
             keys,
             envelope: Bytes::from(self.envelope),
             payload,

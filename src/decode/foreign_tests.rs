@@ -5,20 +5,20 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::mapping::Origin;
+use super::mapping::{Origin, Origins};
 use super::tests::{decoder_of, keys, record, shape};
 use super::*;
 
-fn origin(text: &str) -> Origin {
-    Origin::parse(text).unwrap()
+fn origins(texts: &[&str]) -> Origins {
+    Origins(texts.iter().map(|text| Origin::parse(text).unwrap()).collect())
 }
 
 /// A decoder with this mapping: type, ts, and keys by name.
 fn mapped(format: Format, kind: &str, ts: &str, keys: &[(&str, &str)]) -> Decoder {
     let names: Vec<_> = keys.iter().map(|(name, _)| *name).collect();
-    let keys = keys.iter().map(|(name, from)| (Arc::from(*name), origin(from))).collect();
-    let mapping = Some(Arc::new(Mapping { kind: origin(kind), ts: origin(ts), keys }));
-    decoder_of(&Shape { format, mapping, ..shape(&names) })
+    let keys = keys.iter().map(|(name, from)| (Arc::from(*name), origins(&[from])));
+    let mapping = Mapping::new(origins(&[kind]), origins(&[ts]), keys);
+    decoder_of(&Shape { format, mapping: Some(Arc::new(mapping)), ..shape(&names) })
 }
 
 fn of_format(format: Format) -> Decoder {
@@ -54,6 +54,109 @@ fn a_mapping_finds_type_time_and_keys_and_the_value_is_data() {
     let event = decoder.decode(&Record { key: Some(b"o-2"), ..record(Some(integer)) }).unwrap();
     assert_eq!(super::tests::keys(&event), [("deep", "8"), ("orderId", "o-2"), ("site", "eu")]);
     assert_eq!((&*event.kind, event.ts, event.data()), ("5", 12, &integer[..]));
+}
+
+/// A decoder of JSON with this mapping of the key `id`.
+fn over(mapping: Mapping) -> Decoder {
+    decoder_of(&Shape { mapping: Some(Arc::new(mapping)), ..shape(&["id"]) })
+}
+
+#[test]
+fn the_first_origin_with_a_valid_value_counts() {
+    let mut decoder = over(Mapping {
+        data: Some(origins(&["/after", "/before"])),
+        ..Mapping::new(
+            origins(&["/kind", "header:kind", "const:change"]),
+            origins(&["/at", "/time"]),
+            [("id".into(), origins(&["/after/id", "/before/id", "key:/id", "key"]))],
+        )
+    });
+    let headers: &[Header<'_>] = &[("kind", Some(b"noted"))];
+    for (key, headers, value, expected) in [
+        (
+            None,
+            &[][..],
+            r#"{"after":{"id":1},"before":{"id":2},"at":7}"#,
+            r#"7,"type":"change","id":1,"data":{"id":1}}"#,
+        ),
+        (None, headers, r#"{"after":null,"before":{"id":2}}"#, r#"1000,"type":"noted","id":2,"data":{"id":2}}"#),
+        (None, headers, r#"{"after":{"id":{}},"kind":5}"#, r#"1000,"type":"5","data":{"id":{}}}"#),
+        (Some(r#"{"id":"a"}"#), &[], r#"{"at":"soon","time":8}"#, r#"8,"type":"change","id":"a","data":null}"#),
+        (Some("[1]"), &[], "1", r#"1000,"type":"change","id":"[1]","data":null}"#),
+    ] {
+        assert_eq!(sent(&mut decoder, key, headers, Some(value.as_bytes())), expected, "{value}");
+    }
+}
+
+#[test]
+fn types_are_replaced_and_dropped() {
+    let mut decoder = over(Mapping {
+        types: [("c".into(), "created".into())].into(),
+        drop: ["x".into(), "message".into(), "delete".into()].into(),
+        ..Mapping::new(origins(&["/op"]), origins(&["/ts"]), [])
+    });
+    assert_eq!(sent(&mut decoder, None, &[], Some(br#"{"op":"c"}"#)), r#"1000,"type":"created","data":{"op":"c"}}"#);
+    assert_eq!(sent(&mut decoder, None, &[], Some(br#"{"op":"u"}"#)), r#"1000,"type":"u","data":{"op":"u"}}"#);
+    for value in [Some(&br#"{"op":"x"}"#[..]), Some(b"{}"), None] {
+        let dropped = decoder.decode(&record(value)).unwrap_err();
+        assert!(matches!(dropped, Undecodable::Dropped), "{dropped}");
+        assert!(matches!(dropped.entry("t".into(), 0, 7), Entry::Hole { end: 8, .. }), "it is not missing");
+    }
+}
+
+#[test]
+fn an_event_that_lacks_a_key_is_a_gap_where_the_topic_says_so() {
+    let decode = |missing_key, value: &str| {
+        let mut decoder = decoder_of(&Shape { missing_key, ..shape(&["a", "b"]) });
+        let event = decoder.decode(&record(Some(value.as_bytes()))).unwrap();
+        (event.is_gap_without_key, decoder.missing_keys(&event).collect::<Vec<_>>())
+    };
+    assert_eq!(decode(MissingKey::Gap, r#"{"b":1}"#), (true, vec![0]));
+    assert_eq!(decode(MissingKey::Gap, r#"{"a":1,"b":1}"#), (false, vec![]));
+    assert_eq!(decode(MissingKey::Count, r#"{"a":[]}"#), (false, vec![0, 1]));
+}
+
+#[test]
+fn changes_of_debezium_are_recognized_with_and_without_schemas() {
+    let mut decoder = over(Preset::Debezium.mapping(["id".into()]));
+    let row = r#"{"id":7,"note":null}"#;
+    let change = |op: &str, before: &str, after: &str| {
+        format!(r#"{{"before":{before},"after":{after},"source":{{"ts_ms":5}},"op":"{op}","ts_ms":6}}"#)
+    };
+    for (op, before, after, kind) in [
+        ("c", "null", row, "created"),
+        ("r", "null", row, "read"),
+        ("u", r#"{"id":7,"note":1}"#, row, "updated"),
+        ("d", row, "null", "deleted"),
+    ] {
+        let bare = change(op, before, after);
+        for value in [format!(r#"{{"schema":{{"fields":[]}},"payload":{bare}}}"#), bare] {
+            let expected = format!(r#"5,"type":"{kind}","id":7,"data":{row}}}"#);
+            assert_eq!(sent(&mut decoder, None, &[], Some(value.as_bytes())), expected, "{value}");
+        }
+    }
+    for key in [r#"{"id":7}"#, r#"{"schema":{},"payload":{"id":7}}"#] {
+        let value = change("d", "null", "null");
+        let expected = r#"5,"type":"deleted","id":7,"data":null}"#;
+        assert_eq!(sent(&mut decoder, Some(key), &[], Some(value.as_bytes())), expected, "{key}");
+    }
+    let border = r#"{"status":"BEGIN","id":"571","event_count":null,"ts_ms":1}"#;
+    for value in [None, Some(border), Some(r#"{"ts_ms":1}"#)] {
+        let dropped = decoder.decode(&Record { key: Some(br#"{"id":7}"#), ..record(value.map(str::as_bytes)) });
+        assert!(matches!(dropped, Err(Undecodable::Dropped)), "{value:?}");
+    }
+}
+
+#[test]
+fn rows_of_kafka_connect_are_recognized_with_and_without_schemas() {
+    let mut decoder = over(Preset::Connect.mapping(["id".into()]));
+    let row = r#"{"id":7,"type":"x","ts":5}"#;
+    for value in [format!(r#"{{"schema":null,"payload":{row}}}"#), row.to_owned()] {
+        let expected = format!(r#"5,"type":"x","id":7,"data":{row}}}"#);
+        assert_eq!(sent(&mut decoder, None, &[], Some(value.as_bytes())), expected);
+    }
+    let tombstone = sent(&mut decoder, Some(r#"{"payload":{"id":7}}"#), &[], None);
+    assert!(tombstone.starts_with(r#"1000,"type":"delete","id":7,"#), "{tombstone}");
 }
 
 #[test]

@@ -1,40 +1,85 @@
-//! The mapping of a topic whose records have no envelope: where type, time and keys come from.
+//! The mapping of a topic whose records have no envelope: where type, time, keys and data come from.
 //!
 //! It contains locations only; the decoder evaluates them.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
-use crate::pointer;
+use super::label;
+use crate::pointer::{self, Pointer};
+
+/// The most origins of one part, as written.
+pub const ORIGINS_MAX: usize = 8;
 
 /// The origin of a part of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// `/user/id`: a JSON pointer (RFC 6901) into the record's value, as unescaped reference tokens.
-    Pointer(Box<[Box<str>]>),
+    Pointer(Pointer),
+    /// `value`: the whole value.
+    Value,
     /// `key`: the record's key, as text.
     Key,
+    /// `key:/payload/id`: a JSON pointer into the record's key.
+    InKey(Pointer),
     /// `header:tenant`: the last header with this name, as text.
     Header(Box<str>),
     /// `const:order-changed`: a constant.
     Constant(Box<str>),
 }
 
+/// The origins of a part of an event: the first one with a valid value counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origins(pub Box<[Origin]>);
+
 /// The origins of the parts of a topic's events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// The event's `type`.
-    pub kind: Origin,
+    pub kind: Origins,
+    /// The types that replace what `kind` finds, sorted by it.
+    pub types: Box<[(Box<str>, Box<str>)]>,
+    /// Records of these types are not events.
+    pub drop: Box<[Box<str>]>,
     /// The event's `ts`.
-    pub ts: Origin,
+    pub ts: Origins,
     /// All keys that the topic's streams declare, sorted by name.
-    pub keys: Box<[(Arc<str>, Origin)]>,
+    pub keys: Box<[(Arc<str>, Origins)]>,
+    /// The part of the value that is `data`; `null` counts as absent. `None`: the whole value.
+    pub data: Option<Origins>,
+}
+
+impl Mapping {
+    /// A mapping of records whose whole value is `data`.
+    pub fn new(kind: Origins, ts: Origins, keys: impl IntoIterator<Item = (Arc<str>, Origins)>) -> Self {
+        Self { kind, types: [].into(), drop: [].into(), ts, keys: keys.into_iter().collect(), data: None }
+    }
+
+    /// The type of an event, given what the record has.
+    pub(super) fn type_of<'a>(&'a self, found: Cow<'a, str>) -> Cow<'a, str> {
+        let known = self.types.iter().find(|(known, _)| **known == *found);
+        known.map_or(found, |(_, kind)| (&**kind).into())
+    }
+
+    pub(super) fn drops(&self, kind: &str) -> bool {
+        self.drop.iter().any(|dropped| **dropped == *kind)
+    }
+}
+
+/// Whether a text is valid as a type.
+pub fn is_type(text: &str) -> bool {
+    label::is_type(text)
 }
 
 impl Origin {
-    /// Parses `/json/pointer`, `key`, `header:<name>` or `const:<text>`; `None` for any other text.
+    /// Parses `/json/pointer`, `value`, `key`, `key:/json/pointer`, `header:<name>` or `const:<text>`; `None` for any
+    /// other text.
     pub fn parse(text: &str) -> Option<Self> {
-        if text == "key" {
-            return Some(Self::Key);
+        match text {
+            "key" => return Some(Self::Key),
+            "value" => return Some(Self::Value),
+            _ => {}
         }
         if let Some(name) = text.strip_prefix("header:") {
             return (!name.is_empty()).then(|| Self::Header(name.into()));
@@ -42,12 +87,40 @@ impl Origin {
         if let Some(text) = text.strip_prefix("const:") {
             return (!text.is_empty()).then(|| Self::Constant(text.into()));
         }
-        pointer::parse(text).map(Self::Pointer)
+        match text.strip_prefix("key:") {
+            Some(text) => pointer::parse(text).map(Self::InKey),
+            None => pointer::parse(text).map(Self::Pointer),
+        }
     }
 
     /// The top-level field of this name.
     pub fn field(name: &str) -> Self {
         Self::Pointer([name.into()].into())
+    }
+
+    /// Whether it is in the record's value, which must be JSON then.
+    pub fn is_in_value(&self) -> bool {
+        matches!(self, Self::Pointer(_) | Self::Value)
+    }
+}
+
+impl From<Origin> for Origins {
+    fn from(origin: Origin) -> Self {
+        Self([origin].into())
+    }
+}
+
+/// As [`Origin::parse`] reads it.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pointer(tokens) => f.write_str(&pointer::write(tokens)),
+            Self::Value => f.write_str("value"),
+            Self::Key => f.write_str("key"),
+            Self::InKey(tokens) => write!(f, "key:{}", pointer::write(tokens)),
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Constant(text) => write!(f, "const:{text}"),
+        }
     }
 }
 
@@ -55,19 +128,27 @@ impl Origin {
 mod tests {
     use super::*;
 
-    fn pointer(tokens: &[&str]) -> Option<Origin> {
-        Some(Origin::Pointer(tokens.iter().map(|token| Box::from(*token)).collect()))
+    fn pointer(tokens: &[&str]) -> Pointer {
+        tokens.iter().map(|token| Box::from(*token)).collect()
     }
 
     #[test]
-    fn four_kinds_of_origin_are_parsed() {
-        assert_eq!(Origin::parse("key"), Some(Origin::Key));
-        assert_eq!(Origin::parse("header:a:b"), Some(Origin::Header("a:b".into())));
-        assert_eq!(Origin::parse("const:key"), Some(Origin::Constant("key".into())));
-        assert_eq!(Origin::parse("/user/id"), pointer(&["user", "id"]));
-        assert_eq!(Origin::parse("/"), pointer(&[""]));
-        assert_eq!(Origin::field("a/b"), pointer(&["a/b"]).unwrap());
-        for text in ["", "user", "Key", "header:", "const:", "header", "user/id"] {
+    fn origins_are_parsed_and_written() {
+        for (text, origin) in [
+            ("key", Origin::Key),
+            ("value", Origin::Value),
+            ("header:a:b", Origin::Header("a:b".into())),
+            ("const:key", Origin::Constant("key".into())),
+            ("/user/id", Origin::Pointer(pointer(&["user", "id"]))),
+            ("/", Origin::Pointer(pointer(&[""]))),
+            ("/a~1b/~0", Origin::Pointer(pointer(&["a/b", "~"]))),
+            ("key:/payload/id", Origin::InKey(pointer(&["payload", "id"]))),
+        ] {
+            assert_eq!(Origin::parse(text).as_ref(), Some(&origin), "{text}");
+            assert_eq!(origin.to_string(), text);
+        }
+        assert_eq!(Origin::field("a/b"), Origin::Pointer(pointer(&["a/b"])));
+        for text in ["", "user", "Key", "header:", "const:", "header", "user/id", "key:", "key:id"] {
             assert_eq!(Origin::parse(text), None, "{text}");
         }
     }

@@ -11,7 +11,7 @@
 //! | none (a tombstone) | `"type":"delete"`, `"key"` the record's key, `"data":null` |
 //! | anything else, and nothing (zero bytes) | undecodable |
 //!
-//! With a [`mapping`], the value is `data`, whatever it contains. In topics of text or binary records, `data` is a
+//! With a [`mapping`], the value or a part of it is `data`, whatever it contains. In topics of text or binary records, `data` is a
 //! string.
 //!
 //! The canonical envelope is one line, `{"id":...,"ts":...,"type":...,<the other fields>,"data":...}`. Values are
@@ -32,10 +32,12 @@ mod json;
 mod label;
 mod mapped;
 pub mod mapping;
+mod preset;
 pub mod schema;
 #[cfg(test)]
 mod schema_tests;
 mod shape;
+mod signature;
 #[cfg(test)]
 mod tests;
 
@@ -51,10 +53,12 @@ pub use self::json::{DEPTH_MAX, FIELDS_MAX};
 use self::json::{Fields, TooDeep};
 use self::label::{key_text, timestamp, ts_of_number, type_of_string};
 use self::mapping::Mapping;
+pub use self::preset::Preset;
 use self::schema::{CurrentSchema, Nonconforming, Violation};
-pub use self::shape::{Format, Shape, ShownHeaders};
+pub use self::shape::{Format, MissingKey, Shape, ShownHeaders};
+pub use self::signature::Signature;
 use crate::contain::contain;
-use crate::event::{Event, GapCause, Topic};
+use crate::event::{Entry, Event, GapCause, GapRange, Topic};
 use crate::fault::provoke;
 use crate::reserved;
 use crate::traceparent::TraceParent;
@@ -98,6 +102,8 @@ pub enum Undecodable {
     NotUtf8,
     #[error("the value is not JSON: {0}")]
     NotJson(#[from] serde_json::Error),
+    #[error("the value is not JSON or text; it looks like {0}")]
+    Other(Signature),
     #[error("the value is nested deeper than {DEPTH_MAX}")]
     TooDeep,
     #[error("the envelope has more than {FIELDS_MAX} fields")]
@@ -108,12 +114,33 @@ pub enum Undecodable {
     Invalid(#[from] Violation),
     #[error("decoding it panicked, which is a bug of sidestream")]
     Panicked,
+    #[error("the map of its topic drops records of its type")]
+    Dropped,
 }
 
 impl Undecodable {
+    /// The reason with what the value looks like, if that is known.
+    fn of_value(self, value: &[u8]) -> Self {
+        match self {
+            Self::NotUtf8 | Self::NotJson(_) => Signature::of(value).map_or(self, Self::Other),
+            _ => self,
+        }
+    }
+
     /// The cause of the gap in its place.
     pub fn cause(&self) -> GapCause {
         if matches!(self, Self::Invalid(_)) { GapCause::Invalid } else { GapCause::Undecodable }
+    }
+
+    /// The entry in place of an event: a gap, or offsets without records if nothing is missing.
+    pub fn entry(&self, topic: Topic, partition: i32, offset: i64) -> Entry {
+        match self {
+            Self::Dropped => Entry::Hole { topic, partition, end: offset + 1 },
+            _ => {
+                let range = GapRange { topic, partition, from: offset, to: offset };
+                Entry::Gap { cause: self.cause(), range }
+            }
+        }
     }
 }
 
@@ -129,6 +156,7 @@ pub struct Decoder {
     schema: CurrentSchema,
     /// Why the last event does not conform to the schema, although it passes.
     passed: Option<Violation>,
+    missing_key: MissingKey,
     kinds: Vec<Arc<str>>,
 }
 
@@ -144,6 +172,7 @@ impl Decoder {
             headers: shape.headers.clone(),
             schema: shape.schema.clone(),
             passed: None,
+            missing_key: shape.missing_key,
             kinds: Vec::new(),
         }
     }
@@ -179,12 +208,28 @@ impl Decoder {
         Ok(())
     }
 
+    /// The declared keys that an event lacks, by their indexes.
+    pub fn missing_keys(&self, event: &Event) -> impl Iterator<Item = usize> {
+        let is_complete = event.keys.len() == self.keys.len();
+        let keys = if is_complete { &[][..] } else { &*self.keys };
+        keys.iter().enumerate().filter(|(_, key)| event.key(key).is_none()).map(|(index, _)| index)
+    }
+
+    /// The declared keys, sorted.
+    pub fn keys(&self) -> &[Arc<str>] {
+        &self.keys
+    }
+
     fn event(&mut self, record: &Record<'_>) -> Result<Event, Undecodable> {
         provoke("decode", record.value.unwrap_or_default());
         let Some(value) = record.value else { return self.tombstone(record) };
         if value.len() > RECORD_BYTES_MAX {
             return Err(Undecodable::TooLong);
         }
+        self.event_of(record, value).map_err(|reason| reason.of_value(value))
+    }
+
+    fn event_of(&mut self, record: &Record<'_>, value: &[u8]) -> Result<Event, Undecodable> {
         match self.format {
             Format::Json if self.mapping.is_none() && cloudevents::is_binary(record) => {
                 cloudevents::binary(self, record, value)

@@ -16,6 +16,7 @@ pub struct Shape {
     pub headers: ShownHeaders,
     /// The schema of `data`, if there is one.
     pub schema: CurrentSchema,
+    pub missing_key: MissingKey,
 }
 
 impl Shape {
@@ -27,6 +28,7 @@ impl Shape {
             mapping: None,
             headers: ShownHeaders::Named([].into()),
             schema: CurrentSchema::default(),
+            missing_key: MissingKey::Count,
         }
     }
 }
@@ -47,4 +49,13 @@ pub enum ShownHeaders {
     All,
     /// The headers with these names; often empty.
     Named(Box<[Box<str>]>),
+}
+
+/// What happens if an event lacks a declared key, so that clients that are bound to the key cannot receive it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MissingKey {
+    /// It is only counted.
+    Count,
+    /// These clients receive a gap in its place.
+    Gap,
 }

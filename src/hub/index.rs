@@ -100,6 +100,16 @@ impl Index {
         }
     }
 
+    /// Calls `deliver` for the subscribers, of every stream with the event's topic, that select by a key which the event
+    /// lacks.
+    pub fn misses(&self, event: &Event, mut deliver: impl FnMut(&Stream, &[Subscriber])) {
+        let lacks = |shape: &&Shape| shape.keys.iter().any(|key| event.key(key).is_none());
+        let shapes = self.topics.get(&event.id.topic).into_iter().flatten().filter(lacks);
+        for (stream, subscribers) in shapes.flat_map(|shape| shape.subscribers.values()).flatten() {
+            deliver(stream, subscribers);
+        }
+    }
+
     /// Calls `deliver` for all subscribers of every stream with this topic, whatever they select: a loss at the source
     /// could affect any of them.
     pub fn everybody(&self, topic: &Topic, mut deliver: impl FnMut(&Stream, &[Subscriber])) {
@@ -218,6 +228,23 @@ mod tests {
     use super::*;
     use crate::access::{Binding, Criterion, Rule, Source};
     use crate::testing::{self, event, selector, stream};
+
+    #[test]
+    fn an_event_misses_the_subscribers_of_the_keys_that_it_lacks() {
+        let (mut index, stream) = (Index::default(), stream(1, &["orders"]));
+        for (session, keys) in [(0, &[][..]), (1, &[("a", "1")]), (2, &[("b", "1")]), (3, &[("a", "1"), ("b", "1")])] {
+            index.subscribe(&stream, &selector(keys), subscriber(session));
+        }
+        let missed = |keys: &[(&str, &str)]| {
+            let mut found = Vec::new();
+            index.misses(&event("orders", 0, 1, keys), |_, those| found.extend(those.iter().map(|one| one.session)));
+            found.sort_unstable();
+            found
+        };
+        assert_eq!(missed(&[("a", "2")]), [2, 3]);
+        assert_eq!(missed(&[]), [1, 2, 3]);
+        assert_eq!(missed(&[("a", "2"), ("b", "2")]), [0; 0]);
+    }
 
     fn who(index: &Index, event: &Event) -> Vec<u32> {
         let mut found = Vec::new();

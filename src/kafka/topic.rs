@@ -4,6 +4,7 @@
 //! There is no client here: records in, entries out. [`change`] evaluates the cluster's description of the topic.
 
 mod change;
+mod missing_keys;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use prometheus::IntCounter;
 
 pub(super) use self::change::{Assign, Described, LogEnds, Seen};
+use self::missing_keys::MissingKeys;
 use super::warm::Warm;
 use crate::config::snapshot::TopicConfig;
 use crate::decode::{Decoder, Record, Undecodable};
@@ -43,6 +45,8 @@ pub(super) struct TopicReader {
     undecodable: IntCounter,
     invalid: IntCounter,
     unreadable: IntCounter,
+    dropped: IntCounter,
+    missing_keys: MissingKeys,
     quiet_until: Option<Instant>,
     /// Bad records since the last log line.
     unlogged: u64,
@@ -97,12 +101,15 @@ impl Partition {
 impl TopicReader {
     pub(super) fn new(config: TopicConfig, finds_times: bool, metrics: &Metrics) -> Self {
         let label = [&*config.name];
+        let decoder = Decoder::new(config.name.clone(), &config.shape);
         Self {
-            decoder: Decoder::new(config.name.clone(), &config.shape),
+            missing_keys: MissingKeys::new(&config.name, decoder.keys(), metrics),
+            decoder,
             records: metrics.records.with_label_values(&label),
             undecodable: metrics.undecodable.with_label_values(&label),
             invalid: metrics.invalid_records.with_label_values(&label),
             unreadable: metrics.unreadable_batches.with_label_values(&label),
+            dropped: metrics.dropped_records.with_label_values(&label),
             config,
             phase: Phase::Absent,
             epoch: 0,
@@ -332,19 +339,19 @@ impl TopicReader {
                     self.invalid.inc();
                     self.log_bad_record(record, &violation.to_string(), "the data of a record is invalid; sending it");
                 }
+                self.missing_keys.count(&event, self.decoder.missing_keys(&event));
                 Entry::Event(Arc::new(event))
             }
             Err(reason) => {
-                let counter = if matches!(reason, Undecodable::Invalid(_)) { &self.invalid } else { &self.undecodable };
-                counter.inc();
-                self.log_bad_record(record, &reason.to_string(), "record is not an event");
-                let range = GapRange {
-                    topic: self.config.name.clone(),
-                    partition: record.partition,
-                    from: record.offset,
-                    to: record.offset,
-                };
-                Entry::Gap { cause: reason.cause(), range }
+                match reason {
+                    Undecodable::Dropped => self.dropped.inc(),
+                    Undecodable::Invalid(_) => self.invalid.inc(),
+                    _ => self.undecodable.inc(),
+                }
+                if !matches!(reason, Undecodable::Dropped) {
+                    self.log_bad_record(record, &reason.to_string(), "record is not an event");
+                }
+                reason.entry(self.config.name.clone(), record.partition, record.offset)
             }
         }
     }

@@ -52,6 +52,10 @@ table! {
         pub records: IntCounterVec = "kafka_records_total", "Records received from Kafka.", ["topic"];
         pub undecodable: IntCounterVec = "kafka_undecodable_total", "Records that are not events.", ["topic"];
         pub invalid_records: IntCounterVec = "kafka_invalid_total", "Records whose data does not conform to the schema of their topic.", ["topic"];
+        pub dropped_records: IntCounterVec =
+            "kafka_dropped_records_total", "Records that the map of their topic drops.", ["topic"];
+        pub missing_keys: IntCounterVec =
+            "kafka_missing_keys_total", "Events that lack a key that a stream of their topic declares.", ["topic", "key"];
         /// No other metric counts them.
         pub replay_records: IntCounterVec =
             "replay_records_total", "Records read from the log for replay.", ["topic"];

@@ -220,6 +220,10 @@ impl Session {
                 Entry::Event(event) if self.looks_for(n, event, left, context) => {
                     self.push_from_log(n, event, &entry, replay, context);
                 }
+                Entry::Event(event) if self.misses(n, event, context) => {
+                    let cursor = Bytes::from(replay.cursor(&stream, &event.id).to_string());
+                    self.queue.push_gap(Gap::at_source(GapCause::MissingKey, event.range(), cursor));
+                }
                 Entry::Event(_) | Entry::Hole { .. } => {}
                 Entry::Gap { cause, range } => {
                     let cursor = Bytes::from(replay.cursor(&stream, &last_id(&entry)).to_string());
@@ -270,6 +274,9 @@ impl Session {
             let cursor = || Bytes::from(replay.cursor(&stream, &last_id(entry)).to_string());
             if let Entry::Event(event) = entry {
                 if !self.looks_for(n, event, left, context) {
+                    if self.misses(n, event, context) {
+                        self.queue.push_gap(Gap::at_source(GapCause::MissingKey, event.range(), cursor()));
+                    }
                     continue;
                 }
                 // A client that is ahead in some partition has its own cursors, which must not be shared.
@@ -298,6 +305,11 @@ impl Session {
             *left = left.saturating_sub(event.envelope.len() / RULE_BYTES_PER_ENTRY);
         }
         subscription.wants(event, context.judge) && !self.is_sent(n, event, context)
+    }
+
+    /// Whether a replayed event is a gap for a subscription, because it lacks a key.
+    fn misses(&self, n: usize, event: &Arc<Event>, context: &WriterContext<'_>) -> bool {
+        self.subscriptions[n].selector.misses(event) && !self.is_sent(n, event, context)
     }
 
     /// Whether another subscription of the connection has sent this event, or reported it as lost.

@@ -127,7 +127,7 @@ impl Topics {
         };
         let entry = match decoder.decode(&record) {
             Ok(event) => Entry::Event(Arc::new(event)),
-            Err(reason) => gap(topic, partition, reason.cause(), offset, offset + 1),
+            Err(reason) => reason.entry(topic.into(), partition, offset),
         };
         log.push(Stored { number: self.appended, unix_ms, entry: copy(&entry) });
         self.appended += 1;

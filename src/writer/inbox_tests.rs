@@ -23,6 +23,7 @@ fn event(partition: i32, offset: i64) -> Arc<Event> {
         envelope: "{}".into(),
         payload: 0..2,
         is_base64: false,
+        is_gap_without_key: false,
         received: Instant::now(),
         trace: None,
         frames: Frames::default(),

@@ -40,6 +40,13 @@ fn undecodable_records_are_reported_and_skipped() {
 }
 
 #[test]
+fn the_log_names_what_undecodable_records_look_like() {
+    let fixture = Fixture::standard();
+    fixture.broker.produce("orders", 0, None, Some(b"\0\0\0\x01\x02\x0eabc"));
+    fixture.sidecar.await_log("Confluent's wire format, schema id 258");
+}
+
+#[test]
 fn a_record_of_ten_megabytes_passes() {
     let streams = "topics: { spread: { replay: { bytes: 64MiB } } }\nstreams:\n  spread: { topics: [spread] }\nroutes:\n  \
                    - { path: /events, stream: spread, transport: sse, public: true, queue: { bytes: 64MiB } }\n";

@@ -54,6 +54,7 @@ mod real_life;
 mod real_log;
 mod real_replay;
 mod real_stall;
+mod recipes;
 mod reload;
 mod reload_load;
 mod resume;

@@ -47,6 +47,46 @@ fn a_deletion_reaches_the_subscribers_of_its_key() {
     assert_eq!(event["data"], json!(null));
 }
 
+/// Produces an event of the order o-1, one without an order, and another one of o-1.
+fn with_an_event_without_a_key(fixture: &Fixture) -> [String; 3] {
+    let value = json!({ "type": "order-updated", "data": {} });
+    [fixture.broker.order("o-1"), fixture.broker.event("orders", 0, value), fixture.broker.order("o-1")]
+}
+
+#[test]
+fn an_event_without_the_key_is_a_gap_for_bound_clients_live_and_in_replay() {
+    // The window holds the last event only, so that a replay needs the log.
+    for window in ["{}", "{ events: 1 }"] {
+        let fixture = orders(&format!("missing_key: gap, replay: {window}"));
+        let (mut all, mut one) = (fixture.get("/stream").ndjson(), fixture.get("/orders/o-1").ndjson());
+        let ids = with_an_event_without_a_key(&fixture);
+        assert_eq!(one.ids(1), ids[..1]);
+        let cursor = one.cursor.clone().unwrap();
+        let mut resumed = fixture.get(&format!("/orders/o-1?since={cursor}")).ndjson();
+        for stream in [&mut one, &mut resumed] {
+            let gap = stream.event();
+            assert_eq!((&gap["type"], &gap["cause"]), (&json!("gap"), &json!("missing-key")), "{gap}");
+            assert_eq!(gap["ranges"], json!([{ "topic": "orders", "partition": 0, "from": 1, "to": 1 }]));
+            assert_eq!(stream.ids(1), ids[2..]);
+        }
+        assert_eq!(all.ids(3), ids, "a client that is bound to no key receives it");
+    }
+}
+
+#[test]
+fn an_event_without_the_key_is_counted_and_logged_once() {
+    let fixture = orders("missing_key: count");
+    let mut one = fixture.get("/orders/o-1").ndjson();
+    let ids = with_an_event_without_a_key(&fixture);
+    fixture.broker.event("orders", 0, json!({ "data": {} }));
+    assert_eq!(one.ids(2), [ids[0].clone(), ids[2].clone()], "there is no gap");
+    fixture.sidecar.await_metric("notifications_kafka_missing_keys_total{key=\"orderId\",topic=\"orders\"}", 2.0);
+    fixture.broker.produce("orders", 0, None, Some(b"not json"));
+    fixture.sidecar.await_log("record is not an event");
+    let log = fixture.sidecar.log();
+    assert_eq!(log.matches("event lacks a key").count(), 1, "{log}");
+}
+
 #[test]
 fn text_and_bytes_arrive_on_every_transport() {
     let text = orders("format: text");

@@ -118,6 +118,7 @@ fn event(offset: i64) -> Event {
         envelope: "{}".into(),
         payload: 0..2,
         is_base64: false,
+        is_gap_without_key: false,
         received: Instant::now(),
         trace: None,
         frames: Frames::default(),

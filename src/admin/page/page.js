@@ -225,11 +225,12 @@ const sight = (one) => [element("td", `${one.route} (${one.transport}${one.is_be
   element("td", number.format(one.bytes), "number")];
 
 function showLosses(status, series) {
-  const counted = (name, title, label) => named(series, `${status.prefix}_${name}`).filter((one) => one.value > 0)
-    .map((one) => [title, one.labels[label] ?? "", element("td", number.format(one.value), "number")]);
+  const counted = (name, title, ...labels) => named(series, `${status.prefix}_${name}`).filter((one) => one.value > 0)
+    .map((one) => [title, labels.map((label) => one.labels[label] ?? "").join(", "), element("td", number.format(one.value), "number")]);
   rows("losses", [...counted("gaps_total", "gaps", "cause"), ...counted("events_dropped_total", "events dropped", "policy"),
     ...counted("streams_rejected_total", "streams refused", "reason"), ...counted("kafka_undecodable_total", "records that are no events", "topic"),
     ...counted("kafka_unreadable_batches_total", "batches that cannot be read", "topic"),
+    ...counted("kafka_missing_keys_total", "events that lack a key", "topic", "key"),
     ...counted("kafka_errors_total", "errors of the Kafka client", "kind")], NONE);
 }
 

@@ -35,8 +35,7 @@ pub(super) fn compile(auth: &Section<'_>, clusters: &[Kafka], diagnostics: &Diag
 /// The whole value is the revocation, whatever its members and headers are. Its time is the record's own, because the
 /// constant is no time.
 fn shape() -> Shape {
-    let mapping =
-        Mapping { kind: Origin::Constant("revocation".into()), ts: Origin::Constant("".into()), keys: [].into() };
+    let mapping = Mapping::new(Origin::Constant("revocation".into()).into(), Origin::Constant("".into()).into(), []);
     Shape { mapping: Some(Arc::new(mapping)), ..Shape::new([]) }
 }
 

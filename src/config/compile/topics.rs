@@ -1,17 +1,17 @@
-//! `topics`: the format of each topic's records, their origin, and the size of the replay window.
+//! `topics`: the format of each topic's records, where they come from, and the size of the replay window.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::map;
 use super::streams::Streams;
 use super::{Files, named_file};
 use crate::config::bounded;
 use crate::config::diagnostic::{Diagnostics, alternatives, did_you_mean};
 use crate::config::file::{Name, Node, Place, Value};
-use crate::config::keys::{self, Defaulted, Text};
+use crate::config::keys;
 use crate::config::section::{Section, text};
 use crate::config::snapshot::{DEFAULT_CLUSTER, TopicConfig};
-use crate::decode::mapping::{Mapping, Origin};
 use crate::decode::schema::{CurrentSchema, Schema};
 use crate::decode::{Format, ShownHeaders};
 use crate::event::{Topic, is_topic_name};
@@ -79,11 +79,9 @@ impl Compiler<'_> {
         topic.replay_events = limits.value(&keys::WINDOW_EVENTS) as usize;
         topic.replay_bytes = limits.value(&keys::WINDOW_BYTES);
         topic.shape.format = section.value(&keys::TOPIC_FORMAT);
+        topic.shape.missing_key = section.value(&keys::TOPIC_MISSING_KEY);
         topic.shape.headers = headers(&section).unwrap_or(topic.shape.headers);
-        if section.has(&keys::TOPIC_MAP) {
-            topic.shape.mapping =
-                Some(Arc::new(self.mapping(&section.section(&keys::TOPIC_MAP), keys, topic.shape.format)));
-        }
+        topic.shape.mapping = map::compile(&section, keys, topic.shape.format, self.diagnostics).map(Arc::new);
         topic.shape.schema = CurrentSchema::new(self.schema(&section, topic.shape.format));
         let source = section.parse(&keys::TOPIC_SOURCE, |text| is_topic_name(text).then_some(text));
         topic.source = source.map_or(topic.source, Arc::from);
@@ -138,54 +136,6 @@ impl Compiler<'_> {
         if let Some(other) = self.read.insert((cluster.into(), source.clone()), name.clone()) {
             let message = format!("the topic `{source}` of the cluster `{cluster}` is read as `{other}` already");
             self.diagnostics.wrong(place, message);
-        }
-    }
-
-    /// Parts without a mapping are top-level fields of the value.
-    fn mapping(&self, section: &Section<'_>, declared: &Keys, format: Format) -> Mapping {
-        let written = section.entries(&keys::MAP_KEYS);
-        for (name, node) in written {
-            if !declared.contains(&*name.text) {
-                let names = || declared.iter().map(|key| &**key);
-                let hint = did_you_mean(&name.text, names());
-                let message = format!("no stream of this topic declares the key `{}`{hint}", name.text);
-                self.diagnostics.expected(name.place, message, alternatives(names()));
-            }
-            self.key_origin(section, node, format);
-        }
-        let key = |name: &Arc<str>| {
-            let node = written.iter().find(|(written, _)| *written.text == **name).map(|(_, node)| node);
-            let origin = node.and_then(|node| Origin::parse(text(&node.value)?));
-            (name.clone(), origin.unwrap_or_else(|| Origin::field(name)))
-        };
-        let ts = self.origin(section, &keys::MAP_TS, format);
-        if matches!(ts, Some(Origin::Constant(_))) {
-            self.diagnostics.wrong(section.place_of(&keys::MAP_TS), "the time of every event can't be one constant");
-        }
-        Mapping {
-            kind: self.origin(section, &keys::MAP_TYPE, format).unwrap_or_else(|| Origin::field("type")),
-            ts: ts.unwrap_or_else(|| Origin::field("ts")),
-            keys: declared.iter().map(key).collect(),
-        }
-    }
-
-    fn key_origin(&self, section: &Section<'_>, node: &Node, format: Format) {
-        match text(&node.value).and_then(Origin::parse) {
-            Some(origin) => self.check_format(node.place, &origin, format),
-            None => section.reject(&keys::MAP_KEYS, node, keys::MAP_KEYS.kind.expected),
-        }
-    }
-
-    fn origin(&self, section: &Section<'_>, key: &Defaulted<Text>, format: Format) -> Option<Origin> {
-        let origin = section.parse(key, Origin::parse)?;
-        self.check_format(section.place_of(key), &origin, format);
-        Some(origin)
-    }
-
-    fn check_format(&self, place: Place, origin: &Origin, format: Format) {
-        if matches!(origin, Origin::Pointer(_)) && format != Format::Json {
-            let message = "a JSON pointer points at nothing in text or bytes";
-            self.diagnostics.expected(place, message, "`format: json`, or another origin");
         }
     }
 }

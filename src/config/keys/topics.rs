@@ -6,8 +6,9 @@ use super::{
     Size, Sub, Text, table,
 };
 use crate::config::snapshot::{DEFAULT_CLUSTER, TopicConfig};
-use crate::decode::Format;
+use crate::decode::mapping::ORIGINS_MAX;
 use crate::decode::schema::Nonconforming;
+use crate::decode::{Format, MissingKey, Preset, TYPE_BYTES_MAX};
 use crate::event::TOPIC_NAME_BYTES_MAX;
 use crate::pointer::TOKENS_MAX;
 
@@ -15,12 +16,23 @@ use crate::pointer::TOKENS_MAX;
 pub(in crate::config) const TOPIC_NAME: &str = "a topic's name: 1 to 249 characters of `[A-Za-z0-9._-]`";
 pub(super) const TOPIC_PATTERN: &str = "^[A-Za-z0-9._-]{1,249}$";
 
-const _: () = assert!(TOPIC_NAME_BYTES_MAX == 249 && TOKENS_MAX == 16, "the texts below name these limits");
+const _: () = assert!(
+    TOPIC_NAME_BYTES_MAX == 249 && TOKENS_MAX == 16 && ORIGINS_MAX == 8 && TYPE_BYTES_MAX == 256,
+    "the texts below name these limits"
+);
 
-/// The origin of a part of an event.
-const ORIGIN: Text = Text { type_name: "origin", pattern: "^(key|header:.+|const:.+|/.*)$", expected: ORIGIN_EXPECTED };
-const ORIGIN_EXPECTED: &str =
-    "a JSON pointer such as `/user/id`, `key`, `header:<name>` or `const:<text>`; pointers have at most 16 steps";
+/// A type of events.
+const TYPE_SCHEMA: &str = r#"{ "type": "string", "minLength": 1, "maxLength": 256 }"#;
+const TYPE_EXPECTED: &str = "a type: 1 to 256 bytes without control characters";
+
+/// The origin of a part of an event, or a list of them.
+const ORIGINS: Mixed = Mixed {
+    type_name: "origin, list of origins",
+    schema: r##"{ "$ref": "#/$defs/origins" }"##,
+    expected: ORIGINS_EXPECTED,
+};
+const ORIGINS_EXPECTED: &str = "a JSON pointer such as `/user/id`, `field:<name>`, `value`, `key`, `key:/user/id`, \
+                                `header:<name>`, `const:<text>`, or a list of 1 to 8 of them; pointers have at most 16 steps";
 
 table! { STREAM {
     STREAM_TOPICS: Key<List, Required> = (
@@ -66,9 +78,19 @@ table! { TOPIC {
         },
         Is("false"), Restart, "which record headers the envelope includes, as `headers`",
     );
+    TOPIC_SHAPE: Optional<Choice<Preset>> = (
+        "shape", Choice(|| vec![("debezium", Preset::Debezium), ("connect", Preset::Connect)]), Absent("none"), Restart,
+        "a `map` for records of a common producer, which `map` may change. `config effective` prints it",
+    );
     TOPIC_MAP: Optional<Sub> = (
         "map", Sub(&MAP), Absent("none"), Restart,
-        "the origins of the parts of an event; the whole value is `data` then. See below",
+        "the origins of the parts of an event; the first one with a valid value counts. See below",
+    );
+    TOPIC_MISSING_KEY: Defaulted<Choice<MissingKey>> = (
+        "missing_key", Choice(|| vec![("count", MissingKey::Count), ("gap", MissingKey::Gap)]),
+        Is(MissingKey::Count), Restart,
+        "an event that lacks a key of one of the topic's streams is always counted (`kafka_missing_keys_total`); with `gap`, \
+         clients that are bound to the key receive a gap in its place",
     );
     TOPIC_SCHEMA: Optional<Sub> = (
         "schema", Sub(&SCHEMA), Absent("none"), Live,
@@ -92,18 +114,29 @@ table! { SCHEMA {
 }}
 
 table! { MAP {
-    MAP_TYPE: Defaulted<Text> = ("type", ORIGIN, Is("/type"), Restart, "the event's type");
-    MAP_TS: Defaulted<Text> = (
-        "ts", ORIGIN, Is("/ts"), Restart, "milliseconds since the Unix epoch, or RFC 3339; not a constant",
+    MAP_TYPE: Defaulted<Mixed> = ("type", ORIGINS, Is(r#""/type""#), Restart, "the event's type");
+    MAP_TYPES: Optional<Map> = (
+        "types",
+        Map { values: TYPE_SCHEMA, expected: TYPE_EXPECTED, secrecy: Secrecy::Open },
+        Absent("none"), Restart,
+        "the type for what `type` finds, such as `{ c: created }`; other types stay. A record without a value is a `delete`",
+    );
+    MAP_DROP: Optional<List> = (
+        "drop", List { expected: TYPE_EXPECTED, ..LIST }, Absent("none"), Restart,
+        "types whose records are not events: they are counted and passed over. `message` is the type of a record without one",
+    );
+    MAP_TS: Defaulted<Mixed> = (
+        "ts", ORIGINS, Is(r#""/ts""#), Restart, "milliseconds since the Unix epoch, or RFC 3339; not a constant",
     );
     MAP_KEYS: Optional<Map> = (
         "keys",
-        Map {
-            values: r##"{ "$ref": "#/$defs/origin" }"##,
-            expected: ORIGIN_EXPECTED,
-            secrecy: Secrecy::Open,
-        },
+        Map { values: r##"{ "$ref": "#/$defs/origins" }"##, expected: ORIGINS_EXPECTED, secrecy: Secrecy::Open },
         Absent("each key's name at the top level of the value"), Restart, "keys that the topic's streams declare",
+    );
+    MAP_DATA: Optional<Mixed> = (
+        "data",
+        Mixed { expected: "a JSON pointer such as `/after`, `value`, `key:/user`, or a list of 1 to 8 of them", ..ORIGINS },
+        Absent("the whole value"), Restart, "the event's `data`; `null` if nothing else is found",
     );
 }}
 

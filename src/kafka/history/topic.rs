@@ -62,14 +62,9 @@ impl TopicLog {
         let entry = match self.decoder.decode(&record) {
             Ok(event) => Entry::Event(Arc::new(event)),
             // It was counted and logged when it was read live.
-            Err(reason) => self.bad_record(reason.cause(), record.partition, offset),
+            Err(reason) => reason.entry(self.name.clone(), record.partition, offset),
         };
         Read { offset, ms, entry }
-    }
-
-    fn bad_record(&self, cause: GapCause, partition: i32, offset: i64) -> Entry {
-        let range = GapRange { topic: self.name.clone(), partition, from: offset, to: offset };
-        Entry::Gap { cause, range }
     }
 
     /// The known unreadable batch that contains this offset.

@@ -37,7 +37,12 @@ impl<W: Wire> Shard<W> {
     fn append(&mut self, entry: &Entry, now: Now) {
         let seq = self.state.hub.append(entry);
         match entry {
-            Entry::Event(event) => self.deliver(event, seq, now),
+            Entry::Event(event) => {
+                self.deliver(event, seq, now);
+                if event.is_gap_without_key {
+                    self.report_missing_key(event, seq);
+                }
+            }
             Entry::Gap { range, .. } if !self.state.hub.is_loss(&range.topic, seq) => {}
             Entry::Gap { cause, range } => {
                 let gap = Gap { cause: *cause, ranges: vec![range.clone()], missed: None, cursor: None };
@@ -101,6 +106,23 @@ impl<W: Wire> Shard<W> {
         if let Some(began) = traced {
             self.queued(event, began);
         }
+    }
+
+    /// Sends a gap to the sessions that are bound to a key which the event lacks.
+    fn report_missing_key(&mut self, event: &Event, seq: Seq) {
+        let Self { connections, state, work, .. } = self;
+        let WriterState { hub, index, .. } = state;
+        index.misses(event, |stream, subscribers| {
+            let cursor = Bytes::from(hub.cursor_at(stream, &event.id).to_string());
+            for subscriber in subscribers {
+                let key = subscriber.session as usize;
+                let Some(connection) = connections.get_mut(key) else { continue };
+                let gap = Gap::at_source(GapCause::MissingKey, event.range(), cursor.clone());
+                if connection.session.report_gap(gap, Some(seq)) {
+                    work.write(key, connection);
+                }
+            }
+        });
     }
 
     /// Sends a gap to all sessions that a loss at the source may affect; `last` is the last lost record.

@@ -9,21 +9,22 @@ use std::time::Instant;
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
 use sidestream::codec::Form;
-use sidestream::decode::mapping::{Mapping, Origin};
-use sidestream::decode::{Decoder, Format, Header, Record, Shape, ShownHeaders, Undecodable};
+use sidestream::decode::mapping::{Mapping, Origin, Origins};
+use sidestream::decode::{Decoder, Format, Header, Preset, Record, Shape, ShownHeaders, Undecodable};
 use sidestream::event::FrameKey;
 
-static SHAPES: LazyLock<[Shape; 4]> = LazyLock::new(|| {
+static SHAPES: LazyLock<[Shape; 5]> = LazyLock::new(|| {
     let shape = |format, headers| Shape { format, headers, ..Shape::new(["orderId".into(), "userId".into()]) };
-    let mapping = Mapping {
-        kind: Origin::field("eventType"),
-        ts: Origin::Pointer(["meta".into(), "time".into()].into()),
-        keys: [("orderId".into(), Origin::Key), ("userId".into(), Origin::Header("user".into()))].into(),
-    };
+    let order = Origins([Origin::InKey(["id".into()].into()), Origin::Key].into());
+    let keys = [("orderId".into(), order), ("userId".into(), Origin::Header("user".into()).into())];
+    let ts = Origin::Pointer(["meta".into(), "time".into()].into());
+    let mapping = Mapping::new(Origin::field("eventType").into(), ts.into(), keys);
+    let changes = Preset::Debezium.mapping(["orderId".into(), "userId".into()]);
     let mapped = shape(Format::Json, ShownHeaders::Named(["user".into()].into()));
     [
         shape(Format::Json, ShownHeaders::All),
-        Shape { mapping: Some(Arc::new(mapping)), ..mapped },
+        Shape { mapping: Some(Arc::new(mapping)), ..mapped.clone() },
+        Shape { mapping: Some(Arc::new(changes)), ..mapped },
         shape(Format::Text, ShownHeaders::All),
         shape(Format::Binary, ShownHeaders::Named([].into())),
     ]

@@ -1,0 +1,75 @@
+//! Every recipe of docs/topics.md: with its configuration, its records become the events that it shows.
+//!
+//! A recipe is a section. Its `yaml` block is the configuration. A `json record KEY` block is a record, empty for a
+//! tombstone. A `json events` block follows the path of its stream, and shows some fields of each event.
+
+use serde_json::Value;
+
+use crate::support::broker::Broker;
+use crate::support::fixture::Plan;
+
+const PAGE: &str = include_str!("../../docs/topics.md");
+
+/// A block of code: the text before it, what follows its three backticks, and its content.
+struct Block<'a> {
+    before: &'a str,
+    info: &'a str,
+    content: &'a str,
+}
+
+fn blocks(section: &str) -> Vec<Block<'_>> {
+    let parts: Vec<&str> = section.split("```").collect();
+    let pairs = parts.chunks_exact(2);
+    pairs
+        .map(|pair| {
+            let (info, content) = pair[1].split_once('\n').unwrap();
+            Block { before: pair[0], info, content: content.trim_end() }
+        })
+        .collect()
+}
+
+/// The path in the last inline code before a block.
+fn path_before<'a>(block: &Block<'a>) -> &'a str {
+    let path = block.before.rsplit('`').nth(1).unwrap();
+    assert!(path.starts_with('/'), "{path}");
+    path
+}
+
+/// The names of the topics in the cluster.
+fn topics(configuration: &str) -> Vec<String> {
+    let configuration: Value = serde_saphyr::from_str(configuration).unwrap();
+    let streams = configuration["streams"].as_object().unwrap().values();
+    let topics = streams.flat_map(|stream| stream["topics"].as_array().unwrap());
+    topics.map(|topic| topic.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_recipe_for_topics_works() {
+    let recipes: Vec<&str> = PAGE.split("\n## ").skip(1).collect();
+    assert!(recipes.len() >= 3, "{}", recipes.len());
+    for recipe in recipes {
+        let title = recipe.lines().next().unwrap();
+        let blocks = blocks(recipe);
+        let configuration = blocks.iter().find(|block| block.info == "yaml").unwrap().content;
+        let topics = topics(configuration);
+        let partitions: Vec<(&str, i32)> = topics.iter().map(|topic| (&**topic, 1)).collect();
+        let fixture = Plan::new(configuration).broker(Broker::start(&partitions)).build();
+        let shown: Vec<&Block<'_>> = blocks.iter().filter(|block| block.info == "json events").collect();
+        let mut streams: Vec<_> = shown.iter().map(|block| fixture.get(path_before(block)).ndjson()).collect();
+        assert!(!streams.is_empty(), "{title}");
+        for block in &blocks {
+            let Some(key) = block.info.strip_prefix("json record") else { continue };
+            let key = Some(key.trim()).filter(|key| !key.is_empty());
+            let value = Some(block.content.as_bytes()).filter(|value| !value.is_empty());
+            fixture.broker.produce(&topics[0], 0, key, value);
+        }
+        for (block, stream) in shown.iter().zip(&mut streams) {
+            for line in block.content.lines() {
+                let (expected, event): (Value, Value) = (serde_json::from_str(line).unwrap(), stream.event());
+                for (name, value) in expected.as_object().unwrap() {
+                    assert_eq!(&event[name], value, "{title}: `{name}` of {event}");
+                }
+            }
+        }
+    }
+}
