@@ -6,8 +6,12 @@
 
 mod evaluate;
 mod expression;
+mod failure;
 mod input;
 mod judge;
+mod operators;
+mod pattern;
+mod steps;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,12 +23,15 @@ use crate::access::Claims;
 use crate::contain::contain;
 use crate::event::Event;
 
-pub use evaluate::{Failure, STEPS_MAX};
-pub use expression::{Compared, Expression, TextTest};
+pub use expression::{Arithmetic, Compared, Expression, TextTest};
+pub use failure::Failure;
 pub use input::{Input, Root, VALUE_BYTES_MAX};
-pub use judge::Judge;
+pub use judge::{Failures, Judge};
+pub use pattern::{MATCHED_BYTES_MAX, Pattern};
+pub use steps::STEPS_MAX;
 
-use evaluate::{Evaluation, Stop};
+use evaluate::Evaluation;
+use failure::Stop;
 use input::Slot;
 
 /// The least number of bound rules that are kept before those of closed streams are removed.

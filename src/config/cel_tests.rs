@@ -9,7 +9,7 @@ use super::cel::{Names, parse};
 use super::tests::{refused, route};
 use crate::access::Claims;
 use crate::event::Event;
-use crate::rule::{BoundRule, Decision, Rule};
+use crate::rule::{BoundRule, Decision, MATCHED_BYTES_MAX, Rule};
 use crate::testing;
 
 fn compiled(source: &str) -> Arc<Rule> {
@@ -86,6 +86,26 @@ fn expressions_have_the_meaning_of_cel() {
         ("claims.none == 1", None),
         ("event.data.tier in event.data.t", None),
         ("event.data.list.exists(x, x.a == 'b')", Some(true)),
+        // Arithmetic, patterns, `map` and `filter`.
+        ("event.data.amount * 2 == 15 && event.data.amount - claims.level == 5.5", Some(true)),
+        ("claims.level + 1 == 3 && 7 / claims.level == 3 && -7 / 2 == -3 && -7 % 2 == -1", Some(true)),
+        ("-claims.level == -2 && 7 / 2.0 == 3.5 && 1 + 2 * 3 == 7", Some(true)),
+        ("9223372036854775807 + claims.level > 0", None),
+        ("event.data.big - 12345678901234567889u == 1", Some(true)),
+        ("event.data.big + event.data.big > 0", None),
+        ("claims.level / 0 == 0 || claims.level % 0 == 0", None),
+        ("event.data.amount / 0 > 1", None),
+        ("event.data.amount % 2 == 1", None),
+        ("event.data.tier + 1 == 'gold1'", None),
+        ("event.data.list + claims.tiers == [1, 2, event.data.list[2], 'gold', 'silver']", Some(true)),
+        ("event.data.tier.matches('^g.ld$') && !event.data.tier.matches('^g$')", Some(true)),
+        ("matches(event.data.text, '^\\\\w+$') && event.data.text.matches('b')", Some(true)),
+        ("event.data.amount.matches('7')", None),
+        ("event.data.list.filter(x, x == 1 || x == 2) == [1, 2]", Some(true)),
+        ("claims.tiers.map(t, t + '!') == ['gold!', 'silver!'] && event.data.o.map(k, k) == ['k']", Some(true)),
+        ("claims.tiers.map(t, t != 'gold', size(t)) == [6]", Some(true)),
+        ("event.data.tier in claims.tiers.filter(t, t.startsWith('g'))", Some(true)),
+        ("size(event.data.list.filter(x, x > 1)) == 1", None),
         ("event.data.list.all(x, x.a == 'b')", None),
     ] {
         assert_eq!(verdict(source, &claims, data), expected, "{source}");
@@ -113,7 +133,16 @@ fn hostile_events_deny() {
         assert_eq!(verdict("event.data.n != claims.n", &claims, data), None, "{data}");
     }
     let list = format!(r#"{{"l":[{}]}}"#, vec!["1"; 3000].join(","));
+    let nested = |inner: &str| format!("size(event.data.l.map(x, event.data.l.{inner})) > 0");
     assert_eq!(verdict("event.data.l.all(x, event.data.l.all(y, x == y))", &claims, &list), None, "too many steps");
+    assert_eq!(verdict(&nested("map(y, y)"), &claims, &list), None, "a result that would take much memory");
+    assert_eq!(verdict(&nested("filter(y, y == x)"), &claims, &list), None);
+    let matches = "event.data.s.matches('^(a+)+$')";
+    let of = |bytes: usize| format!(r#"{{"s":"{}"}}"#, "a".repeat(bytes));
+    assert_eq!(verdict(matches, &claims, &of(MATCHED_BYTES_MAX)), Some(true));
+    assert_eq!(verdict(matches, &claims, &of(MATCHED_BYTES_MAX + 1)), None);
+    let often = vec![matches; 10].join(" && ");
+    assert_eq!(verdict(&often, &claims, &of(MATCHED_BYTES_MAX)), None, "patterns cost steps");
 }
 
 #[test]
@@ -143,15 +172,20 @@ fn an_error_has_its_place() {
     wrong("event == 1", "`event` alone is no value");
     wrong("has(event)", "at character");
     wrong("\"'a' in claims\"", "`claims` alone is no value");
-    wrong("event.data.a + 1 == 2", "at character 16 of the expression: found a number; expected a text");
-    wrong("event.data.a - 1 == 2", "rules have no operator `-`");
-    wrong("event.data.a.matches('.*')", "there is no function `matches`");
+    wrong("event.data.a + 1 == 'x'", "a number and a text are never equal");
+    wrong("event.type + 1 == 2", "at character 12 of the expression: a text and a number have no sum");
+    wrong("event.type - 1 == 2", "found a text; expected a number");
+    wrong("event.data.a.matches(event.data.b)", "the pattern of `matches` must be written as a text");
+    wrong("event.data.a.matches('(')", "at character 22 of the expression: the pattern is invalid: unclosed group");
+    wrong("event.data.a.matches('(?=a)')", "look-around");
+    wrong("event.data.a.matches('(a{1000}){1000}')", "the pattern is invalid: ");
     wrong(
         "event.data.a.startWith('x')",
         "there is no function `startWith` with these arguments (did you mean `startsWith`?)",
     );
-    wrong("event.data.l.map(x, x) == []", "rules have only `has`, `exists` and `all`");
-    wrong("event.data.l.exists_one(x, x)", "rules have only `has`, `exists` and `all`");
+    wrong("event.data.l.map(x, x)", "found a list; expected `true` or `false`");
+    wrong("event.data.l.filter(x, 1) == []", "found a number; expected `true` or `false`");
+    wrong("event.data.l.exists_one(x, x)", "rules have only `has`, `exists`, `all`, `map` and `filter`");
     wrong("event.data.l.exists(event, true)", "`event` is a variable already");
     wrong("size(event.data.l)", "found a number; expected `true` or `false`");
     wrong("event.type", "found a text; expected `true` or `false`");
@@ -212,7 +246,9 @@ fn any_source() -> impl Strategy<Value = String> {
             inner.clone().prop_map(|a| format!("!({a})")),
             (pair.clone(), inner.clone()).prop_map(|((a, b), c)| format!("({a} ? {b} : {c})")),
             inner.clone().prop_map(|a| format!("event.data.l.exists(x, {a} == x)")),
-            inner.prop_map(|a| format!("event.data.l.all(x, x == {a})")),
+            inner.clone().prop_map(|a| format!("event.data.l.all(x, x == {a})")),
+            inner.clone().prop_map(|a| format!("(event.data.l.map(x, x == {a}) == [true, false, false])")),
+            inner.prop_map(|a| format!("({a} in event.data.l.filter(x, x != {a}))")),
         ]
     })
 }
@@ -227,6 +263,30 @@ fn reference(source: &str, claims: &Value, event: &Event) -> Option<bool> {
     match program.execute(&context) {
         Ok(cel::Value::Bool(flag)) => Some(flag),
         _ => None,
+    }
+}
+
+/// A random calculation with integers, as text.
+fn any_calculation() -> impl Strategy<Value = String> {
+    let leaf =
+        prop::sample::select(vec!["event.data.i", "claims.n", "0", "1", "7", "3037000500", "9223372036854775807"]);
+    leaf.prop_map(str::to_owned).prop_recursive(4, 16, 2, |inner| {
+        let operator = prop::sample::select(vec!["+", "-", "*", "/", "%"]);
+        prop_oneof![
+            (inner.clone(), operator, inner.clone()).prop_map(|(a, operator, b)| format!("({a} {operator} {b})")),
+            inner.prop_map(|a| format!("(-{a})")),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn calculations_agree_with_cels_interpreter(a in any_calculation(), b in any_calculation(), i in -3_i64..100) {
+        let (source, claims) = (format!("{a} >= {b}"), json!({"n": -2}));
+        let data = json!({ "i": i }).to_string();
+        prop_assert_eq!(verdict(&source, &claims, &data), reference(&source, &claims, &event(&data)), "{}", source);
     }
 }
 

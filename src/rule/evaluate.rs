@@ -5,53 +5,13 @@
 //! as long as there is no event, and spreads like an error.
 
 use std::borrow::Cow;
-use std::cell::Cell;
-use std::cmp::Ordering;
 
-use serde_json::{Number, Value};
+use serde_json::Value;
 
-use super::expression::{Compared, Expression, TextTest};
-use super::input::{Slot, VALUE_BYTES_MAX};
-
-/// The most steps of one evaluation: a step is a part of the expression, an element of a list, or [`STEP_BYTES`] of
-/// text.
-pub const STEPS_MAX: u32 = 10_000;
-
-const STEP_BYTES: usize = 64;
-
-/// Doubles from here on are not exact integers: two different numbers of a text may be the same double.
-const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
-
-/// Why a rule failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
-    #[error("a value that it reads is missing")]
-    Missing,
-    #[error("a value has another type than an operator needs")]
-    Type,
-    #[error("a number is too large to be compared exactly")]
-    Inexact,
-    #[error("a value is longer than {VALUE_BYTES_MAX} bytes, or cannot be read")]
-    Unusable,
-    #[error("it takes more than {STEPS_MAX} steps")]
-    Steps,
-    #[error("it panicked, which is a bug of sidestream")]
-    Panicked,
-}
-
-/// Why there is no value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
-    /// It depends on the event.
-    Unknown,
-    Failed(Failure),
-}
-
-impl From<Failure> for Stop {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
+use super::expression::Expression;
+use super::failure::{Failure, Stop};
+use super::input::Slot;
+use super::steps::Steps;
 
 type Found<'a> = Result<Cow<'a, Value>, Stop>;
 
@@ -59,7 +19,7 @@ type Found<'a> = Result<Cow<'a, Value>, Stop>;
 pub(super) struct Evaluation<'a> {
     known: &'a [Option<Slot>],
     event: Option<&'a [Option<Slot>]>,
-    steps: Cell<u32>,
+    steps: Steps,
 }
 
 /// The variables of the surrounding macros, innermost first.
@@ -71,21 +31,15 @@ struct Variables<'a> {
 
 impl<'a> Evaluation<'a> {
     pub(super) fn new(known: &'a [Option<Slot>], event: Option<&'a [Option<Slot>]>) -> Self {
-        Self { known, event, steps: Cell::new(0) }
+        Self { known, event, steps: Steps::default() }
     }
 
     pub(super) fn decide(&self, expression: &Expression) -> Result<bool, Stop> {
         self.flag(expression, None)
     }
 
-    fn step(&self, count: usize) -> Result<(), Stop> {
-        let steps = self.steps.get().saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
-        self.steps.set(steps);
-        if steps > STEPS_MAX { Err(Failure::Steps.into()) } else { Ok(()) }
-    }
-
     fn value<'e>(&'e self, expression: &'e Expression, variables: Option<&'e Variables<'e>>) -> Found<'e> {
-        self.step(1)?;
+        self.steps.take(1)?;
         let value = |part| self.value(part, variables);
         Ok(match expression {
             Expression::Literal(value) => Cow::Borrowed(value),
@@ -114,7 +68,7 @@ impl<'a> Evaluation<'a> {
             Expression::List(parts) => {
                 let parts = parts.iter().map(|part| {
                     let part = value(part)?;
-                    self.step(weight(&part))?;
+                    self.steps.copy(&part)?;
                     Ok(part.into_owned())
                 });
                 Cow::Owned(Value::Array(parts.collect::<Result<_, Stop>>()?))
@@ -125,25 +79,20 @@ impl<'a> Evaluation<'a> {
             Expression::If(condition, then, otherwise) => {
                 return value(if self.flag(condition, variables)? { then } else { otherwise });
             }
-            Expression::Compare(how, one, other) => flag(self.compare(*how, &*value(one)?, &*value(other)?)?),
-            Expression::In(one, other) => flag(self.is_in(&*value(one)?, &*value(other)?)?),
-            Expression::Join(one, other) => {
-                let (one, other) = (value(one)?, value(other)?);
-                let joined = [text(&one)?, text(&other)?].concat();
-                self.step(joined.len() / STEP_BYTES)?;
-                if joined.len() > VALUE_BYTES_MAX {
-                    return Err(Failure::Unusable.into());
-                }
-                Cow::Owned(Value::String(joined))
+            Expression::Compare(how, one, other) => flag(self.steps.compare(*how, &*value(one)?, &*value(other)?)?),
+            Expression::In(one, other) => flag(self.steps.is_in(&*value(one)?, &*value(other)?)?),
+            Expression::Calculate(how, one, other) => {
+                Cow::Owned(self.steps.calculate(*how, &*value(one)?, &*value(other)?)?)
             }
-            Expression::Size(part) => Cow::Owned(self.size(&*value(part)?)?.into()),
+            Expression::Size(part) => Cow::Owned(self.steps.size(&*value(part)?)?.into()),
             Expression::Text(part) => as_text(value(part)?)?,
-            Expression::TextTest(test, one, other) => {
-                let (one, other) = (value(one)?, value(other)?);
-                flag(self.test(*test, text(&one)?, text(&other)?)?)
-            }
+            Expression::TextTest(test, one, other) => flag(self.steps.test(*test, &*value(one)?, &*value(other)?)?),
+            Expression::Matches(text, pattern) => flag(self.steps.matches(pattern, &*value(text)?)?),
             Expression::Exists(list, predicate) => flag(self.any(true, &*value(list)?, predicate, variables)?),
             Expression::All(list, predicate) => flag(self.any(false, &*value(list)?, predicate, variables)?),
+            Expression::Map { list, filter, element } => {
+                Cow::Owned(self.map(&*value(list)?, filter.as_deref(), element, variables)?)
+            }
         })
     }
 
@@ -189,28 +138,33 @@ impl<'a> Evaluation<'a> {
         outer: Option<&Variables<'_>>,
     ) -> Result<bool, Stop> {
         let mut undecided = Undecided::default();
-        let mut is_decided_by = |value: &Value| {
+        let is_decided = any_element(list, |value| {
             let variables = Variables { value, outer };
             undecided.adds(self.flag(predicate, Some(&variables)), decisive)
-        };
-        match list {
-            Value::Array(elements) => {
-                for element in elements {
-                    if is_decided_by(element)? {
-                        return Ok(decisive);
-                    }
-                }
+        })?;
+        if is_decided { Ok(decisive) } else { undecided.or(!decisive) }
+    }
+
+    /// `map` and `filter`: a list of the results of `element`, for the elements that pass the filter.
+    fn map(
+        &self,
+        list: &Value,
+        filter: Option<&Expression>,
+        element: &Expression,
+        outer: Option<&Variables<'_>>,
+    ) -> Result<Value, Stop> {
+        let mut results = Vec::new();
+        any_element(list, |value| {
+            let variables = Variables { value, outer };
+            let passes = filter.map_or(Ok(true), |filter| self.flag(filter, Some(&variables)))?;
+            if passes {
+                let result = self.value(element, Some(&variables))?;
+                self.steps.copy(&result)?;
+                results.push(result.into_owned());
             }
-            Value::Object(members) => {
-                for name in members.keys() {
-                    if is_decided_by(&Value::from(name.as_str()))? {
-                        return Ok(decisive);
-                    }
-                }
-            }
-            _ => return Err(Failure::Type.into()),
-        }
-        undecided.or(!decisive)
+            Ok(false)
+        })?;
+        Ok(Value::Array(results))
     }
 
     fn index<'v>(&self, of: Cow<'v, Value>, index: &Value) -> Found<'v> {
@@ -230,99 +184,28 @@ impl<'a> Evaluation<'a> {
             _ => Err(Failure::Type.into()),
         }
     }
+}
 
-    fn compare(&self, how: Compared, one: &Value, other: &Value) -> Result<bool, Stop> {
-        if matches!(how, Compared::Equal | Compared::Unequal) {
-            return Ok(self.is_equal(one, other)? == (how == Compared::Equal));
+/// Whether `is_it` is true for an element of a list, or for a name of an object; the others are not looked at.
+fn any_element(list: &Value, mut is_it: impl FnMut(&Value) -> Result<bool, Stop>) -> Result<bool, Stop> {
+    match list {
+        Value::Array(elements) => {
+            for element in elements {
+                if is_it(element)? {
+                    return Ok(true);
+                }
+            }
         }
-        let order = match (one, other) {
-            (Value::Number(one), Value::Number(other)) => order(one, other)?,
-            // CEL: false is less than true.
-            (Value::Bool(one), Value::Bool(other)) => one.cmp(other),
-            (Value::String(one), Value::String(other)) => {
-                self.step(one.len().min(other.len()) / STEP_BYTES)?;
-                one.cmp(other)
-            }
-            _ => return Err(Failure::Type.into()),
-        };
-        Ok(match how {
-            Compared::Less => order.is_lt(),
-            Compared::LessOrEqual => order.is_le(),
-            Compared::Greater => order.is_gt(),
-            Compared::GreaterOrEqual | Compared::Equal | Compared::Unequal => order.is_ge(),
-        })
-    }
-
-    fn is_equal(&self, one: &Value, other: &Value) -> Result<bool, Stop> {
-        self.step(1)?;
-        match (one, other) {
-            (Value::Number(one), Value::Number(other)) => Ok(order(one, other)?.is_eq()),
-            (Value::String(one), Value::String(other)) => {
-                self.step(one.len().min(other.len()) / STEP_BYTES)?;
-                Ok(one == other)
-            }
-            (Value::Array(one), Value::Array(other)) => {
-                if one.len() != other.len() {
-                    return Ok(false);
+        Value::Object(members) => {
+            for name in members.keys() {
+                if is_it(&Value::from(name.as_str()))? {
+                    return Ok(true);
                 }
-                for (one, other) in one.iter().zip(other) {
-                    if !self.is_equal(one, other)? {
-                        return Ok(false);
-                    }
-                }
-                Ok(true)
             }
-            (Value::Object(one), Value::Object(other)) => {
-                if one.len() != other.len() {
-                    return Ok(false);
-                }
-                for (name, one) in one {
-                    match other.get(name) {
-                        Some(other) if self.is_equal(one, other)? => {}
-                        _ => return Ok(false),
-                    }
-                }
-                Ok(true)
-            }
-            (one, other) => Ok(one == other),
         }
+        _ => return Err(Failure::Type.into()),
     }
-
-    fn is_in(&self, one: &Value, other: &Value) -> Result<bool, Stop> {
-        match (one, other) {
-            (one, Value::Array(elements)) => {
-                for element in elements {
-                    if self.is_equal(one, element)? {
-                        return Ok(true);
-                    }
-                }
-                Ok(false)
-            }
-            (Value::String(name), Value::Object(members)) => Ok(members.contains_key(name)),
-            _ => Err(Failure::Type.into()),
-        }
-    }
-
-    fn size(&self, value: &Value) -> Result<usize, Stop> {
-        match value {
-            Value::String(text) => {
-                self.step(text.len() / STEP_BYTES)?;
-                Ok(text.chars().count())
-            }
-            Value::Array(elements) => Ok(elements.len()),
-            Value::Object(members) => Ok(members.len()),
-            _ => Err(Failure::Type.into()),
-        }
-    }
-
-    fn test(&self, test: TextTest, text: &str, part: &str) -> Result<bool, Stop> {
-        self.step(text.len().max(part.len()) / STEP_BYTES)?;
-        Ok(match test {
-            TextTest::StartsWith => text.starts_with(part),
-            TextTest::EndsWith => text.ends_with(part),
-            TextTest::Contains => text.contains(part),
-        })
-    }
+    Ok(false)
 }
 
 /// The operands of `&&`, `||`, `exists` and `all` so far, of which none decides.
@@ -346,24 +229,8 @@ impl Undecided {
     }
 }
 
-/// The steps that a copy of a value costs.
-fn weight(value: &Value) -> usize {
-    match value {
-        Value::String(text) => 1 + text.len() / STEP_BYTES,
-        Value::Array(elements) => 1 + elements.iter().map(weight).sum::<usize>(),
-        Value::Object(members) => {
-            1 + members.iter().map(|(name, member)| name.len() / STEP_BYTES + weight(member)).sum::<usize>()
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => 1,
-    }
-}
-
 fn flag(flag: bool) -> Cow<'static, Value> {
     Cow::Owned(Value::Bool(flag))
-}
-
-fn text(value: &Value) -> Result<&str, Stop> {
-    value.as_str().ok_or(Stop::Failed(Failure::Type))
 }
 
 fn as_text(value: Cow<'_, Value>) -> Found<'_> {
@@ -381,24 +248,4 @@ fn member<'v>(object: Cow<'v, Value>, name: &str) -> Result<Option<Cow<'v, Value
         Cow::Owned(Value::Object(mut members)) => Ok(members.remove(name).map(Cow::Owned)),
         _ => Err(Failure::Type.into()),
     }
-}
-
-/// The order of two numbers. Integers are compared exactly; a double that may be rounded is not compared.
-fn order(one: &Number, other: &Number) -> Result<Ordering, Stop> {
-    if let (Some(one), Some(other)) = (integer(one), integer(other)) {
-        return Ok(one.cmp(&other));
-    }
-    let (one, other) = (one.as_f64(), other.as_f64());
-    let (Some(one), Some(other)) = (one.filter(is_exact), other.filter(is_exact)) else {
-        return Err(Failure::Inexact.into());
-    };
-    one.partial_cmp(&other).ok_or(Stop::Failed(Failure::Inexact))
-}
-
-fn integer(number: &Number) -> Option<i128> {
-    number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from))
-}
-
-fn is_exact(double: &f64) -> bool {
-    double.abs() < EXACT_MAX
 }

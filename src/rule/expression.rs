@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::pattern::Pattern;
+
 /// An expression. Its depth is bounded by who compiles it: evaluation recurses.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expression {
@@ -29,18 +31,37 @@ pub enum Expression {
     Compare(Compared, Box<Self>, Box<Self>),
     /// `a in b`.
     In(Box<Self>, Box<Self>),
-    /// `a + b` of texts.
-    Join(Box<Self>, Box<Self>),
+    /// `a - b`, and `a + b` of numbers, texts or lists.
+    Calculate(Arithmetic, Box<Self>, Box<Self>),
     /// `size(a)`.
     Size(Box<Self>),
     /// `string(a)`.
     Text(Box<Self>),
     /// `a.startsWith(b)`.
     TextTest(TextTest, Box<Self>, Box<Self>),
+    /// `a.matches("^b")`.
+    Matches(Box<Self>, Pattern),
     /// `list.exists(x, predicate)`.
     Exists(Box<Self>, Box<Self>),
     /// `list.all(x, predicate)`.
     All(Box<Self>, Box<Self>),
+    /// `list.map(x, element)`, `list.map(x, filter, element)` and `list.filter(x, filter)`.
+    Map {
+        list: Box<Self>,
+        filter: Option<Box<Self>>,
+        element: Box<Self>,
+    },
+}
+
+/// An operation on numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arithmetic {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    /// Of integers only.
+    Remainder,
 }
 
 /// A comparison.

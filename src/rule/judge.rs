@@ -5,14 +5,22 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::{BoundRule, Decision, Facts, Rule};
+use super::{BoundRule, Decision, Facts, Failure, Rule};
 use crate::event::Event;
 
 /// Decides on events for the sessions of one writer.
 #[derive(Debug, Default)]
 pub struct Judge {
     current: RefCell<Option<Current>>,
-    failures: RefCell<FxHashMap<Arc<str>, u64>>,
+    failures: RefCell<FxHashMap<Arc<str>, Failures>>,
+}
+
+/// The failures of the rule of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failures {
+    pub count: u64,
+    /// The cause of the last one.
+    pub last: Failure,
 }
 
 /// What is known of the event that was looked at last.
@@ -44,8 +52,10 @@ impl Judge {
             facts.push((rule.rule.clone(), rule.rule.facts(event)));
             facts.len() - 1
         });
-        let verdict = rule.allows(&facts[at].1).unwrap_or_else(|_| {
-            *self.failures.borrow_mut().entry(rule.rule.route().clone()).or_default() += 1;
+        let verdict = rule.allows(&facts[at].1).unwrap_or_else(|last| {
+            let mut failures = self.failures.borrow_mut();
+            let of_route = failures.entry(rule.rule.route().clone()).or_insert(Failures { count: 0, last });
+            *of_route = Failures { count: of_route.count + 1, last };
             false
         });
         verdicts.insert(rule.id, verdict);
@@ -53,7 +63,7 @@ impl Judge {
     }
 
     /// The failures since the last call, by route. Releases the last event.
-    pub fn take_failures(&self) -> FxHashMap<Arc<str>, u64> {
+    pub fn take_failures(&self) -> FxHashMap<Arc<str>, Failures> {
         self.current.take();
         self.failures.take()
     }

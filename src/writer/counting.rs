@@ -14,6 +14,7 @@ use crate::event::Event;
 use crate::hub::Hub;
 use crate::metrics::{EVENT_TYPES_MAX, Metrics, TransportMetrics};
 use crate::route::{Stream, Transport};
+use crate::rule::Failures;
 use crate::session::{CloseReason, Now, Resumes, Session};
 use crate::traces::RequestSpan;
 
@@ -118,10 +119,11 @@ impl Counting {
     }
 
     /// Counts events that were denied because a rule failed, by route.
-    pub(super) fn rule_failures(&self, failures: FxHashMap<Arc<str>, u64>) {
-        for (route, count) in failures {
+    pub(super) fn rule_failures(&self, failures: FxHashMap<Arc<str>, Failures>) {
+        for (route, Failures { count, last }) in failures {
             self.metrics.rule_errors.with_label_values(&[&*route]).inc_by(count);
-            tracing::warn!(route = &*route, count, "a rule failed: its clients do not receive these events");
+            let cause = last.to_string();
+            tracing::warn!(route = &*route, count, cause, "a rule failed: its clients do not receive these events");
         }
     }
 

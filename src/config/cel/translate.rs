@@ -3,9 +3,10 @@
 use cel::common::ast::{CallExpr, ComprehensionExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators};
 use serde_json::Value;
 
+use super::step::Step;
 use super::{DEPTH_MAX, Mistake, Names};
 use crate::config::diagnostic::{alternatives, did_you_mean};
-use crate::rule::{Compared, Expression, Input, Root, TextTest};
+use crate::rule::{Arithmetic, Compared, Expression, Input, Pattern, Root, TextTest};
 
 /// The most parts of an expression.
 const PARTS_MAX: usize = 512;
@@ -17,9 +18,8 @@ const NAMES_MAX: usize = 16;
 const MACROS_MAX: usize = 2;
 
 const VARIABLES: [&str; 3] = ["claims", "path", "event"];
-const FUNCTIONS: [&str; 8] = ["has", "size", "string", "startsWith", "endsWith", "contains", "exists", "all"];
-/// The variable of a macro's result; no identifier of an expression has this name.
-const RESULT: &str = "@result";
+const FUNCTIONS: [&str; 11] =
+    ["has", "size", "string", "startsWith", "endsWith", "contains", "matches", "exists", "all", "map", "filter"];
 
 /// The type of an expression, where it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -250,9 +250,17 @@ impl Translator<'_> {
                 let one = self.part(one, depth);
                 Expression::In(Box::new(one?), self.boxed(other, depth, &[List])?)
             }
-            (operators::ADD, false, [one, other]) => {
-                let parts = (self.boxed(one, depth, &[Text]), self.boxed(other, depth, &[Text]));
-                Expression::Join(parts.0?, parts.1?)
+            (operators::NEGATE, false, [part]) => {
+                let zero = Box::new(Expression::Literal(0.into()));
+                Expression::Calculate(Arithmetic::Subtract, zero, self.boxed(part, depth, &[Number])?)
+            }
+            (name, false, [one, other]) if arithmetic(name).is_some() => {
+                return self.calculation(tree, arithmetic(name)?, (one, other), depth);
+            }
+            ("matches", _, [text, pattern]) => {
+                let text = self.boxed(text, depth, &[Text]);
+                let pattern = self.pattern(pattern);
+                Expression::Matches(text?, pattern?)
             }
             ("size", _, [part]) => Expression::Size(self.boxed(part, depth, &[Text, List])?),
             ("string", false, [part]) => Expression::Text(self.boxed(part, depth, &[Flag, Number, Text])?),
@@ -302,21 +310,40 @@ impl Translator<'_> {
         Some(Expression::Compare(how, one, other))
     }
 
-    /// `exists` and `all`, which the parser has expanded.
-    fn comprehension(&mut self, tree: &IdedExpr, macro_: &ComprehensionExpr, depth: u16) -> Option<Expression> {
-        let step = match &macro_.loop_step.expr {
-            Expr::Call(CallExpr { func_name, args, target: None }) if macro_.iter_var2.is_none() => match &args[..] {
-                [IdedExpr { expr: Expr::Ident(result), .. }, predicate] if result == RESULT => {
-                    Some((func_name.as_str(), predicate))
-                }
-                _ => None,
-            },
-            _ => None,
+    fn calculation(
+        &mut self,
+        tree: &IdedExpr,
+        how: Arithmetic,
+        (one, other): (&IdedExpr, &IdedExpr),
+        depth: u16,
+    ) -> Option<Expression> {
+        let kinds: &[Kind] =
+            if how == Arithmetic::Add { &[Kind::Number, Kind::Text, Kind::List] } else { &[Kind::Number] };
+        let parts = (self.boxed(one, depth, kinds), self.boxed(other, depth, kinds));
+        let (one, other) = (parts.0?, parts.1?);
+        if let (Some(one), Some(other)) = (self.kind(&one), self.kind(&other))
+            && one != other
+        {
+            return self.reject(tree, format!("{} and {} have no sum", one.describe(), other.describe()));
+        }
+        Some(Expression::Calculate(how, one, other))
+    }
+
+    /// A pattern is compiled with the rule, so it is a constant.
+    fn pattern(&mut self, tree: &IdedExpr) -> Option<Pattern> {
+        let Expr::Literal(LiteralValue::String(source)) = &tree.expr else {
+            return self.reject(tree, "the pattern of `matches` must be written as a text");
         };
-        let (is_any, predicate) = match step {
-            Some((operators::LOGICAL_OR, predicate)) => (true, predicate),
-            Some((operators::LOGICAL_AND, predicate)) => (false, predicate),
-            _ => return self.reject(tree, "of the macros, rules have only `has`, `exists` and `all`"),
+        match Pattern::new(source.inner()) {
+            Ok(pattern) => Some(pattern),
+            Err(error) => self.reject(tree, format!("the pattern is invalid: {error}")),
+        }
+    }
+
+    /// A macro that the parser has expanded.
+    fn comprehension(&mut self, tree: &IdedExpr, macro_: &ComprehensionExpr, depth: u16) -> Option<Expression> {
+        let Some(step) = Step::of(macro_) else {
+            return self.reject(tree, "of the macros, rules have only `has`, `exists`, `all`, `map` and `filter`");
         };
         if self.variables.len() == MACROS_MAX {
             return self.reject(tree, format!("macros are nested deeper than {MACROS_MAX}"));
@@ -326,17 +353,32 @@ impl Translator<'_> {
         }
         let list = self.boxed(&macro_.iter_range, depth, &[Kind::List]);
         self.variables.push(macro_.iter_var.clone());
-        let predicate = self.boxed(predicate, depth, &[Kind::Flag]);
+        let expression = match step {
+            Step::Exists(predicate) => {
+                self.boxed(predicate, depth, &[Kind::Flag]).zip(list).map(|(part, list)| Expression::Exists(list, part))
+            }
+            Step::All(predicate) => {
+                self.boxed(predicate, depth, &[Kind::Flag]).zip(list).map(|(part, list)| Expression::All(list, part))
+            }
+            Step::Map { filter, element } => {
+                let filter = filter.map(|filter| self.boxed(filter, depth, &[Kind::Flag]));
+                let element = self.part(element, depth).map(Box::new);
+                let is_valid = !matches!(filter, Some(None));
+                let parts = list.zip(element).filter(|_| is_valid);
+                parts.map(|(list, element)| Expression::Map { list, filter: filter.flatten(), element })
+            }
+        };
         self.variables.pop();
-        let parts = (list?, predicate?);
-        Some(if is_any { Expression::Exists(parts.0, parts.1) } else { Expression::All(parts.0, parts.1) })
+        expression
     }
 
     fn kind(&self, part: &Expression) -> Option<Kind> {
         match part {
             Expression::Literal(Value::Bool(_)) => Some(Kind::Flag),
             Expression::Literal(Value::Number(_)) | Expression::Size(_) => Some(Kind::Number),
-            Expression::Literal(Value::String(_)) | Expression::Join(..) | Expression::Text(_) => Some(Kind::Text),
+            Expression::Literal(Value::String(_)) | Expression::Text(_) => Some(Kind::Text),
+            Expression::Calculate(Arithmetic::Add, one, other) => self.kind(one).or_else(|| self.kind(other)),
+            Expression::Calculate(..) => Some(Kind::Number),
             Expression::Literal(Value::Null) => Some(Kind::Null),
             Expression::Has(_)
             | Expression::HasMember(..)
@@ -346,9 +388,10 @@ impl Translator<'_> {
             | Expression::Compare(..)
             | Expression::In(..)
             | Expression::TextTest(..)
+            | Expression::Matches(..)
             | Expression::Exists(..)
             | Expression::All(..) => Some(Kind::Flag),
-            Expression::List(_) => Some(Kind::List),
+            Expression::List(_) | Expression::Map { .. } => Some(Kind::List),
             Expression::If(_, then, otherwise) => self.kind(then).filter(|kind| self.kind(otherwise) == Some(*kind)),
             Expression::Input(n) => self.inputs.get(*n).and_then(input_kind),
             Expression::Literal(_) | Expression::Variable(_) | Expression::Member(..) | Expression::Index(..) => None,
@@ -379,6 +422,17 @@ fn input_kind(input: &Input) -> Option<Kind> {
         (Root::Event, [name]) if **name == *"ts" => Some(Kind::Number),
         _ => None,
     }
+}
+
+fn arithmetic(operator: &str) -> Option<Arithmetic> {
+    Some(match operator {
+        operators::ADD => Arithmetic::Add,
+        operators::SUBSTRACT => Arithmetic::Subtract,
+        operators::MULTIPLY => Arithmetic::Multiply,
+        operators::DIVIDE => Arithmetic::Divide,
+        operators::MODULO => Arithmetic::Remainder,
+        _ => return None,
+    })
 }
 
 fn compared(operator: &str) -> Option<Compared> {
