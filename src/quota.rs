@@ -2,12 +2,16 @@
 //!
 //! The gateway counts open streams and opens. A session counts what it does in its meters.
 
+mod reservation;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::access::{Binding, Rule, Source};
 use crate::rate::{Bucket, Rate};
+
+pub use reservation::{RESERVED_PERIOD, Reservation};
 
 /// What one identity may use. At least one of the limits is set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +131,13 @@ impl Meter {
         let Self { rates, buckets, .. } = self;
         rates.events.into_iter().for_each(|rate| buckets.events.take(rate, 1, now));
         rates.bytes.into_iter().for_each(|rate| buckets.bytes.take(rate, bytes, now));
+    }
+
+    /// Gives back events that were taken and not sent.
+    fn give_back(&self, events: u64, bytes: u64) {
+        let Self { rates, buckets, .. } = self;
+        rates.events.into_iter().for_each(|rate| buckets.events.give_back(rate, events));
+        rates.bytes.into_iter().for_each(|rate| buckets.bytes.give_back(rate, bytes));
     }
 
     /// How long it takes until replay may read more; `None` if it may.

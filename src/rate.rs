@@ -41,7 +41,7 @@ impl Rate {
     }
 
     /// The time in which this many units become available, in nanoseconds.
-    fn cost_ns(self, units: u64) -> u64 {
+    pub fn cost_ns(self, units: u64) -> u64 {
         let ns = u128::from(units) * self.period.as_nanos() / u128::from(self.units);
         u64::try_from(ns).unwrap_or(u64::MAX)
     }

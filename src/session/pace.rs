@@ -12,7 +12,7 @@ use serde_json::json;
 use super::command::{Answer, Refused, result};
 use super::message::Command;
 use super::{ITEMS_PER_WRITE, Now, Request, Session};
-use crate::quota::{Buckets, Meter, Rates};
+use crate::quota::{Buckets, Meter, Rates, Reservation};
 use crate::rate::Rate;
 
 /// The most events of credit; more counts as this many. RSocket has the same limit.
@@ -30,8 +30,8 @@ pub struct Pace {
     granted: usize,
     /// Whether credit or a rate held the event after those, when it was last looked at.
     is_held: bool,
-    /// When a rate allows the next event, if one holds events.
-    due: Option<Instant>,
+    /// The next events, if a rate holds them: they are charged already.
+    reserved: Option<Reservation>,
     /// When a quota allows replay to continue, if one holds it.
     replay_due: Option<Instant>,
 }
@@ -55,9 +55,9 @@ impl Pace {
         rates.map(Rate::units).min().filter(|_| self.is_rate_asked)
     }
 
-    /// How long it takes until all rates allow an event of this many bytes.
-    fn wait(&self, bytes: usize, now: Instant) -> Option<Duration> {
-        self.meters.iter().filter_map(|meter| meter.wait_to_send(bytes as u64, now)).max()
+    /// Whether all rates allow an event of this many bytes.
+    fn is_allowed(&self, bytes: usize, now: Instant) -> bool {
+        self.meters.iter().all(|meter| meter.wait_to_send(bytes as u64, now).is_none())
     }
 
     /// Whether it can hold events: a quota of commands or of replay alone does not.
@@ -67,23 +67,52 @@ impl Pace {
 
     /// Charges for as many of the events at the front of the queue as may be sent.
     fn grant(&mut self, sizes: impl Iterator<Item = usize>, now: Instant) {
-        (self.due, self.is_held) = (None, false);
+        self.is_held = false;
         if !self.limits_events() {
             return;
         }
-        for bytes in sizes.skip(self.granted) {
-            if self.credit == Some(0) {
+        self.redeem(now);
+        let mut sizes = sizes.skip(self.granted).peekable();
+        while let Some(bytes) = sizes.peek().copied() {
+            if self.credit == Some(0) || self.reserved.is_some() {
                 self.is_held = true;
                 return;
             }
-            if let Some(wait) = self.wait(bytes, now) {
-                (self.due, self.is_held) = (now.checked_add(wait), true);
+            if !self.is_allowed(bytes, now) {
+                self.wait(sizes, now);
                 return;
             }
             self.meters.iter().for_each(|meter| meter.sends(bytes as u64, now));
-            self.credit = self.credit.map(|left| left - 1);
-            self.granted += 1;
+            self.send(1);
+            sizes.next();
         }
+    }
+
+    /// Takes the next events in advance, at least one.
+    fn wait(&mut self, sizes: impl Iterator<Item = usize>, now: Instant) {
+        let meters = self.meters.iter().filter(|meter| meter.limits_events()).cloned().collect();
+        let mut reserved = Reservation::new(meters, now);
+        let credit = self.credit.map_or(usize::MAX, |credit| credit as usize);
+        for bytes in sizes.take(credit) {
+            if !reserved.has_room() {
+                break;
+            }
+            reserved.take(bytes as u64, now);
+        }
+        (self.reserved, self.is_held) = (Some(reserved), true);
+    }
+
+    /// Lets reserved events pass, if they are due.
+    fn redeem(&mut self, now: Instant) {
+        if let Some(reserved) = self.reserved.take_if(|reserved| reserved.due() <= now) {
+            self.send(reserved.redeem());
+        }
+    }
+
+    /// Lets further events pass that have been charged for.
+    fn send(&mut self, events: usize) {
+        self.credit = self.credit.map(|left| left.saturating_sub(u32::try_from(events).unwrap_or(u32::MAX)));
+        self.granted += events;
     }
 
     /// An event was written.
@@ -93,7 +122,7 @@ impl Pace {
 
     /// The time at which events or replay continue.
     fn deadline(&self) -> Option<Instant> {
-        self.due.into_iter().chain(self.replay_due).min()
+        self.reserved.iter().map(Reservation::due).chain(self.replay_due).min()
     }
 }
 
@@ -159,10 +188,10 @@ impl Session {
         self.request.pace.as_ref()?.deadline()
     }
 
-    /// Forgets times that have passed: the next write looks again.
+    /// Lets the events pass whose time has come, and forgets when replay was to continue: the next write looks again.
     pub(super) fn pass_pace(&mut self, now: Instant) {
         if let Some(pace) = &mut self.request.pace {
-            pace.due = pace.due.filter(|due| *due > now);
+            pace.redeem(now);
             pace.replay_due = pace.replay_due.filter(|due| *due > now);
         }
     }
@@ -216,6 +245,9 @@ impl Session {
     }
 }
 
+#[cfg(test)]
+#[path = "pace_quota_tests.rs"]
+mod quota_tests;
 #[cfg(test)]
 #[path = "pace_tests.rs"]
 mod tests;

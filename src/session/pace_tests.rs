@@ -10,7 +10,7 @@ use super::*;
 use crate::codec::websocket::Opcode;
 use crate::event::Entry;
 use crate::hub::ReplayLimits;
-use crate::route::{Batch, HeartbeatForm, StreamRoute};
+use crate::route::{HeartbeatForm, StreamRoute};
 use crate::testing::{FakeLog, event};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -47,7 +47,7 @@ fn credit(bench: &mut Bench, session: &mut Session, events: u32) -> (Value, Vec<
 }
 
 /// A log with events, behind a window of four.
-fn logged(events: i64, limits: Option<ReplayLimits>) -> Bench {
+pub(super) fn logged(events: i64, limits: Option<ReplayLimits>) -> Bench {
     let mut bench = Bench::new();
     let entries: Vec<Entry> = (0..events).map(|n| Entry::Event(event("orders", 0, n, &[]))).collect();
     entries.iter().for_each(|entry| {
@@ -181,149 +181,8 @@ fn a_client_gets_no_more_a_second_than_it_asks_for() {
     }
 }
 
-fn bench_now() -> Instant {
+pub(super) fn bench_now() -> Instant {
     Instant::now() - 100 * SECOND
-}
-
-#[test]
-fn streams_of_one_user_share_a_rate_and_a_neighbour_keeps_its_own() {
-    let mut bench = Bench::new();
-    let rates = Rates { bytes: Some(Rate::per_second(150)), ..Rates::default() };
-    let meter = || Meter { quota: "claims.sub".into(), rates, buckets: Arc::new(Buckets::new(bench_now())) };
-    let (shared, other) = (meter(), meter());
-    let mut open = |meter: &Meter| {
-        let mut session = bench.open(Transport::Ndjson, |request, _| request.count_in(vec![meter.clone()]));
-        bench.written(&mut session);
-        session
-    };
-    let (mut one, mut two, mut neighbour) = (open(&shared), open(&shared), open(&other));
-    bench.now.instant = Instant::now();
-    // Each event is about 75 bytes.
-    for n in 0..2 {
-        let event = event("orders", 0, n, &[]);
-        let encoding = bench.encodings.shared(&event, one.subscriptions[0].frame(), || "orders:0:1".into()).unwrap();
-        for session in [&mut one, &mut two, &mut neighbour] {
-            session.offer(&event, &encoding, crate::hub::Seq::MAX - 2 + n as u64);
-        }
-    }
-    let events = |text: String| text.lines().count();
-    assert_eq!(events(bench.written(&mut neighbour)), 2);
-    let shared = events(bench.written(&mut one)) + events(bench.written(&mut two));
-    assert_eq!(shared, 2);
-    assert!(two.is_holding() && two.pace_due().is_some());
-    bench.now.instant += 2 * SECOND;
-    assert_eq!(events(bench.written(&mut two)), 2, "later, and none is lost");
-}
-
-#[test]
-fn a_quota_of_replay_slows_the_replay() {
-    let mut bench = logged(200, None);
-    let rates = Rates { replay: Some(Rate::per_minute(2000)), ..Rates::default() };
-    let meter = Meter { quota: "claims.sub".into(), rates, buckets: Arc::new(Buckets::new(bench_now())) };
-    bench.now.instant = Instant::now();
-    let mut session = bench.open(Transport::Ndjson, |request, _| {
-        request.resume = resume("orders:0:99");
-        request.count_in(vec![meter]);
-    });
-    let numbers = |text: &str| text.matches("\"data\":{\"n\":").count();
-    let first = numbers(&bench.written(&mut session));
-    assert!((1..50).contains(&first), "{first}");
-    let (mut all, mut waits) = (first, 0);
-    while all < 100 {
-        assert!(session.is_holding() && session.closed().is_none());
-        bench.now.instant = session.pace_due().unwrap();
-        session.tick(&mut bench.context());
-        let text = bench.written(&mut session);
-        assert!(!text.contains("replay-limit"), "{text}");
-        all += numbers(&text);
-        waits += 1;
-        assert!(waits < 100);
-    }
-    assert_eq!(all, 100);
-}
-
-#[test]
-fn a_quota_of_commands_answers_with_an_error() {
-    let mut bench = Bench::new();
-    let rates = Rates { commands: Some(Rate::per_second(2)), ..Rates::default() };
-    let meter = Meter { quota: "claims.sub".into(), rates, buckets: Arc::new(Buckets::new(Instant::now())) };
-    let mut session = bench.open(Transport::WebSocket, |request, _| request.count_in(vec![meter]));
-    bench.written(&mut session);
-    let mut ping = |bench: &mut Bench| bench.ask(&mut session, &json!({ "command": "ping" }))[0]["data"].clone();
-    assert_eq!((&ping(&mut bench)["status"], &ping(&mut bench)["status"]), (&json!("ok"), &json!("ok")));
-    let refused = ping(&mut bench);
-    assert!(refused["error"].as_str().unwrap().starts_with("too many commands (quota `claims.sub`)"), "{refused}");
-    bench.pass(SECOND);
-    assert_eq!(ping(&mut bench)["status"], "ok");
-}
-
-fn meter(rates: Rates) -> Meter {
-    Meter { quota: "claims.sub".into(), rates, buckets: Arc::new(Buckets::new(bench_now())) }
-}
-
-#[test]
-fn a_quota_of_commands_does_not_refuse_credit() {
-    let mut bench = Bench::new();
-    let quota = meter(Rates { commands: Some(Rate::per_minute(1)), ..Rates::default() });
-    let mut session = bench.open(Transport::WebSocket, |request, _| request.count_in(vec![quota]));
-    bench.written(&mut session);
-    let mut status = |command: Value| bench.ask(&mut session, &command)[0]["data"]["status"].clone();
-    assert_eq!(status(json!({ "command": "ping" })), "ok");
-    assert_eq!(status(json!({ "command": "ping" })), "error");
-    assert_eq!(status(json!({ "command": "credit", "events": 1 })), "ok");
-}
-
-#[test]
-fn a_command_that_one_quota_refuses_is_charged_to_none() {
-    let mut bench = Bench::new();
-    let quota = |rate| meter(Rates { commands: Some(rate), ..Rates::default() });
-    let (large, small) = (quota(Rate::per_minute(2)), quota(Rate::per_minute(1)));
-    let meters = vec![large.clone(), small];
-    let mut session = bench.open(Transport::WebSocket, |request, _| request.count_in(meters));
-    bench.written(&mut session);
-    for expected in ["ok", "error", "error"] {
-        let answer = bench.ask(&mut session, &json!({ "command": "ping" }));
-        assert_eq!(answer[0]["data"]["status"], expected);
-    }
-    assert_eq!(large.wait_for_command(bench.now.instant), None);
-}
-
-#[test]
-fn a_stream_ends_after_the_events_that_its_rate_allows() {
-    let quota = meter(Rates { events: Some(Rate::per_second(2)), ..Rates::default() });
-    for (meter, events) in [(quota, 2), (meter(Rates { commands: Some(Rate::per_second(1)), ..Rates::default() }), 3)] {
-        let mut bench = Bench::new();
-        let mut session = bench.open(Transport::Ndjson, |request, _| request.count_in(vec![meter]));
-        bench.written(&mut session);
-        (0..3).for_each(|n| bench.append(&mut session, n, &[]));
-        assert!(!session.is_paced(), "they have not been looked at");
-        session.end(CloseReason::Drain, bench.now);
-        let text = bench.written(&mut session);
-        assert_eq!(text.matches("\"data\":{\"n\":").count(), events, "{text}");
-    }
-}
-
-#[test]
-fn events_that_a_rate_held_do_not_wait_for_a_batch() {
-    let mut bench = Bench::new();
-    let mut session = bench.open(Transport::Ndjson, |request, _| {
-        request.batch = Batch::new(1000, 5 * SECOND);
-        request.pace = Pace::asked(None, Some(2), bench_now());
-    });
-    bench.written(&mut session);
-    (0..4).for_each(|n| bench.append(&mut session, n, &[]));
-    assert!(session.gathers(bench.now.instant));
-    bench.pass(5 * SECOND);
-    assert!(!session.gathers(bench.now.instant));
-    for events in [2, 1, 1] {
-        let text = bench.written(&mut session);
-        assert_eq!(text.matches("\"data\":{\"n\":").count(), events, "{text}");
-        bench.pass(SECOND / 2);
-        session.tick(&mut bench.context());
-        assert!(!session.gathers(bench.now.instant));
-    }
-    bench.append(&mut session, 4, &[]);
-    assert!(session.gathers(bench.now.instant), "no event is held any more");
 }
 
 #[test]
