@@ -85,16 +85,32 @@ pub fn admit(route: &StreamRoute, params: &Params, caller: &Caller<'_>) -> Resul
     if caller.transport.is_upgrade() && caller.site.is_some_and(|site| site.is_foreign(route)) {
         return Err(Refused::Origin);
     }
-    rights(route, params, principal)
+    rights(route, params, principal)?.admitted()
 }
 
-fn rights(route: &StreamRoute, params: &Params, principal: Option<&Principal>) -> Result<Rights, Refused> {
+/// The events that the holder of this token may receive on the route, if any.
+///
+/// # Errors
+///
+/// The bindings deny it.
+pub fn rights(route: &StreamRoute, params: &Params, principal: Option<&Principal>) -> Result<Rights, Denied> {
     let selector = Selector::bind(&route.bindings, params, principal)?;
     let claims = principal.map(|principal| &*principal.claims);
     let rule = route.rule.as_ref().map(|rule| rule.bind(claims, params));
-    match rule.as_ref().map(|rule| rule.decision()) {
-        Some(Decision::Denied(_)) => Err(Refused::Rule),
-        Some(Decision::Allowed | Decision::ByEvent) | None => Ok(Rights { selector, rule }),
+    Ok(Rights { selector, rule })
+}
+
+impl Rights {
+    /// Decides whether there can be such events.
+    ///
+    /// # Errors
+    ///
+    /// The rule denies all of them.
+    pub fn admitted(self) -> Result<Self, Refused> {
+        match self.rule.as_ref().map(|rule| rule.decision()) {
+            Some(Decision::Denied(_)) => Err(Refused::Rule),
+            Some(Decision::Allowed | Decision::ByEvent) | None => Ok(self),
+        }
     }
 }
 
@@ -120,7 +136,7 @@ pub fn admit_ticket(route: &StreamRoute, params: &Params, holder: &Principal, si
     if site.is_foreign(route) {
         return Err(Refused::Origin);
     }
-    rights(route, params, Some(holder)).map(drop)
+    rights(route, params, Some(holder))?.admitted().map(drop)
 }
 
 /// Counts the open streams of each route against its `max_streams`, and those of each identity against quotas.

@@ -4,13 +4,13 @@
 //! It takes the same decisions as an opened stream, in the same order, from the running configuration. It repeats no
 //! token and no part of an event. It asks neither `auth.forward` nor `auth.introspection`.
 
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::access::{Principal, Selector};
+use crate::admission::{self, Rights};
 use crate::config::snapshot::Snapshot;
 use crate::decode::{Decoder, Record};
 use crate::event::{Entry, Event, EventId, GapCause, Topic};
@@ -90,7 +90,7 @@ fn decide(
     };
     steps.push(passes("route", format!("`{}`, stream `{}`", route.pattern, route.stream.name)));
     let principal = identify(snapshot, route, question, now_unix_ms, steps)?;
-    let (selector, rule) = admit(route, &params, principal.as_ref(), steps)?;
+    let Rights { selector, rule } = admit(route, &params, principal.as_ref(), steps)?;
     let Some(event) = named_event(snapshot, log, question, &route.stream, steps)? else { return Ok(()) };
     judge(route, &selector, rule.as_deref(), &event, steps)
 }
@@ -128,21 +128,23 @@ fn admit(
     params: &Params,
     principal: Option<&Principal>,
     steps: &mut Vec<Step>,
-) -> Result<(Selector, Option<Arc<BoundRule>>), Stopped> {
-    let selector = Selector::bind(&route.bindings, params, principal).map_err(|why| fails("bind", why.to_string()))?;
-    let bound: Vec<String> =
-        selector.0.iter().map(|criterion| format!("`{}` = {}", criterion.key, criterion.wanted)).collect();
+) -> Result<Rights, Stopped> {
+    let rights = admission::rights(route, params, principal).map_err(|why| fails("bind", why.to_string()))?;
+    let criteria = rights.selector.0.iter();
+    let bound: Vec<String> = criteria.map(|criterion| format!("`{}` = {}", criterion.key, criterion.wanted)).collect();
     steps.push(passes("bind", if bound.is_empty() { "the whole stream".into() } else { bound.join(", ") }));
-    let claims = principal.map(|principal| &*principal.claims);
-    let rule = route.rule.as_ref().map(|rule| rule.bind(claims, params));
-    match rule.as_ref().map(|rule| rule.decision()) {
-        None => {}
+    let decision = rights.rule.as_ref().map(|rule| rule.decision());
+    let rights = rights.admitted().map_err(|refused| match decision {
+        Some(Decision::Denied(Some(failure))) => fails("rule", format!("it fails: {failure}")),
+        Some(Decision::Denied(None)) => fails("rule", "it is false, whatever the event is"),
+        _ => fails("rule", refused.to_string()),
+    })?;
+    match decision {
         Some(Decision::Allowed) => steps.push(passes("rule", "it allows every event")),
         Some(Decision::ByEvent) => steps.push(passes("rule", "each event decides")),
-        Some(Decision::Denied(None)) => return Err(fails("rule", "it is false, whatever the event is")),
-        Some(Decision::Denied(Some(failure))) => return Err(fails("rule", format!("it fails: {failure}"))),
+        Some(Decision::Denied(_)) | None => {}
     }
-    Ok((selector, rule))
+    Ok(rights)
 }
 
 /// The event in question, if one is named.

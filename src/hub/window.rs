@@ -218,14 +218,20 @@ impl Hub {
         firsts.min_by_key(|(seq, _)| *seq)
     }
 
-    /// The newest event of the stream in the window that is wanted.
-    pub fn newest(&self, stream: &Stream, mut is_wanted: impl FnMut(&Arc<Event>) -> bool) -> Option<&Arc<Event>> {
-        let newest = stream.topics.iter().filter_map(|topic| {
-            let entries = self.topics.get(topic)?.entries.iter().rev();
-            let mut events = entries.filter_map(|(seq, entry)| Some((*seq, event_of(entry)?)));
-            events.find(|(_, event)| is_wanted(event))
-        });
-        newest.max_by_key(|(seq, _)| *seq).map(|(_, event)| event)
+    /// The events of the stream in the window, the newest first.
+    pub fn newest_first<'a>(&'a self, stream: &Stream) -> impl Iterator<Item = &'a Arc<Event>> {
+        let topics = stream.topics.iter().filter_map(|topic| self.topics.get(topic));
+        let mut topics: Vec<_> = topics
+            .map(|topic| {
+                let entries = topic.entries.iter().rev();
+                let mut events = entries.filter_map(|(seq, entry)| Some((*seq, event_of(entry)?)));
+                (events.next(), events)
+            })
+            .collect();
+        std::iter::from_fn(move || {
+            let (next, others) = topics.iter_mut().max_by_key(|(next, _)| next.map(|(seq, _)| seq))?;
+            std::mem::replace(next, others.next()).map(|(_, event)| event)
+        })
     }
 
     /// Whether the windows determine the position of every topic at this entry: only earlier entries have been removed

@@ -1,15 +1,14 @@
 //! Messages of WebSocket clients: decodes frames to commands, and sends exactly one response per command.
 
+mod status;
 mod subscribe;
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::admission::Rights;
 use crate::codec::json;
 use crate::codec::websocket::{self, Decoder, Message, Opcode, Step};
 use crate::route::{StreamRoute, WebSocketLimits};
@@ -17,10 +16,7 @@ use crate::route::{StreamRoute, WebSocketLimits};
 use super::allowance::Allowance;
 use super::message::{Command, parse, quoted};
 use super::token::Verification;
-use super::{CloseReason, Now, Request, Session, WriterContext};
-
-/// The most events that `get-status` evaluates a rule for.
-const STATUS_EVENTS_MAX: usize = 256;
+use super::{CloseReason, Now, Session, WriterContext};
 
 /// Frames of one WebSocket that are decoded per turn.
 pub(super) const FRAMES_PER_TURN: usize = 64;
@@ -241,29 +237,6 @@ impl Session {
             let ms = wait.as_millis() + 1;
             (Refused::Quota, format!("too many commands (quota `{quota}`); the next one is allowed in {ms} ms"))
         })
-    }
-
-    /// The newest event in the window for the route's key, or for the resource.
-    fn status(&self, command: &Command, context: &WriterContext<'_>) -> Answer {
-        let (route, Rights { selector, rule }) = match &command.resource {
-            Some(resource) => self.resolve(resource)?,
-            None => {
-                let Request { route, selector, rule, .. } = &*self.request;
-                (route.clone(), Rights { selector: selector.clone(), rule: rule.clone() })
-            }
-        };
-        let mut left = STATUS_EVENTS_MAX;
-        let newest = context.hub.newest(&route.stream, |event| {
-            let is_selected = left > 0 && selector.matches(event);
-            left -= usize::from(is_selected && rule.is_some());
-            is_selected && context.judge.allows(rule.as_ref(), event)
-        });
-        let shown = match (newest, &route.fields) {
-            (Some(event), Some(fields)) => fields.of(event).map(Arc::new),
-            (newest, _) => newest.cloned(),
-        };
-        let body = shown.as_ref().map(|event| serde_json::from_slice::<&RawValue>(json::body(event, route.data)));
-        result(&body.transpose().map_err(internal)?)
     }
 }
 

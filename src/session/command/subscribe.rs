@@ -7,7 +7,6 @@ use serde_json::json;
 use crate::access::Binding;
 use crate::admission::{self, Rights, Slot};
 use crate::route::{Found, OnGap, StreamRoute};
-use crate::rule::Decision;
 
 use super::super::message::{Command, quoted};
 use super::super::{Progress, Resume, Session, WriterContext};
@@ -110,10 +109,8 @@ impl Session {
                 Some(parameter) => rule.with_parameter(parameter, resource),
                 None => rule.clone(),
             });
-            if rule.as_ref().is_some_and(|rule| matches!(rule.decision(), Decision::Denied(_))) {
-                return Err(refused(&admission::Refused::Rule.to_string()));
-            }
-            (own, Rights { selector, rule })
+            let rights = Rights { selector, rule }.admitted();
+            (own, rights.map_err(|why| refused(&why.to_string()))?)
         };
         if !self.request.may_subscribe(own, route, &rights.selector, rights.rule.as_ref()) {
             return Err(refused("this WebSocket may not subscribe to it: see `websocket.subscribe` of its route"));
