@@ -90,9 +90,13 @@ impl Selector {
         self.0.iter().any(|criterion| criterion.wanted.admits(value))
     }
 
-    /// Whether the event is reported as a gap because it lacks one of the keys.
+    /// Whether the event is reported as a gap because it lacks one of the keys. Its other keys meet their criteria:
+    /// otherwise it is certainly for other clients, and must not show them to these.
     pub fn misses(&self, event: &Event) -> bool {
-        event.is_gap_without_key && self.0.iter().any(|criterion| event.key(&criterion.key).is_none())
+        let value = |criterion: &Criterion| event.key(&criterion.key);
+        event.is_gap_without_key
+            && self.0.iter().any(|criterion| value(criterion).is_none())
+            && self.0.iter().all(|criterion| value(criterion).is_none_or(|value| criterion.wanted.admits(value)))
     }
 
     /// Whether the event meets every criterion.
@@ -263,6 +267,10 @@ mod tests {
             assert!(selector.misses(&reported(&[("other", "x")])));
             assert!(!selector.misses(&event("orders", 0, 1, &[("other", "x")])), "it is only counted");
             assert!(!selector.misses(&reported(&[("k", "y")])), "it is for other clients");
+            let both = selector.with(&"tenant".into(), "a", None, None).unwrap();
+            assert!(both.misses(&reported(&[("tenant", "a")])));
+            assert!(both.misses(&reported(&[])));
+            assert!(!both.misses(&reported(&[("tenant", "b")])), "another tenant's");
         }
     }
 }
