@@ -24,6 +24,8 @@ fn refuses_topics_that_cannot_be_read_as_written() {
     refused(&topic("map: { drop: [@@''] }"), "expected a type");
     refused(&topic("shape: @@debezum"), "expected `debezium` or `connect`");
     refused(&topic("format: text, shape: @@debezium"), "records of this shape are JSON");
+    let dropped = "the shape of this topic drops records of the type `delete`";
+    refused(&topic("shape: debezium, map: { types: { d: @@delete } }"), dropped);
     refused(&topic("map: { ts: @@'const:1' }"), "the time of every event can't be one constant");
     refused(&topic("map: { keys: { userId: @@user } }"), "`topics.t.map.keys`: found `user`; expected a JSON pointer");
     refused(&topic("map: { keys: { @@userid: key } }"), "declares the key `userid` (did you mean `userId`?)");

@@ -38,15 +38,24 @@ pub(super) enum Data<'a> {
 pub(super) enum Found<'a> {
     Json(&'a RawValue),
     Text(&'a str),
+    /// Bytes that are not UTF-8: invalid as any part.
+    Bytes,
 }
 
-/// A value, and its text as a key, if it is valid as one.
-fn valid_key(found: Found<'_>) -> Option<(Found<'_>, Box<str>)> {
-    let text = match &found {
-        Found::Json(value) => key_text(value)?,
-        Found::Text(text) => Box::from(*text),
-    };
-    (!text.is_empty()).then_some((found, text))
+impl Found<'_> {
+    pub(super) fn is_null(&self) -> bool {
+        matches!(self, Self::Json(value) if value.get() == "null")
+    }
+
+    /// Its text as a key, if it is valid as one.
+    fn key(&self) -> Option<Box<str>> {
+        let text = match self {
+            Self::Json(value) => key_text(value)?,
+            Self::Text(text) => Box::from(*text),
+            Self::Bytes => return None,
+        };
+        (!text.is_empty()).then_some(text)
+    }
 }
 
 pub(super) struct Draft {
@@ -96,17 +105,17 @@ impl Draft {
         append_string(text, &mut self.envelope);
     }
 
-    /// Writes the first found value of each key that is valid (a number as a number), and returns them.
+    /// Writes the keys whose values are valid (a number as a number), and returns them.
     pub(super) fn keys<'a>(
         &mut self,
-        found: impl Iterator<Item = (&'a Arc<str>, impl IntoIterator<Item = Found<'a>>)>,
+        found: impl Iterator<Item = (&'a Arc<str>, Option<Found<'a>>)>,
     ) -> Result<Keys, Undecodable> {
         let mut keys = Vec::new();
         for (name, found) in found {
-            let Some((found, text)) = found.into_iter().find_map(valid_key) else { continue };
+            let Some(text) = found.as_ref().and_then(Found::key) else { continue };
             match found {
-                Found::Json(value) => self.field(name, value)?,
-                Found::Text(text) => self.text_field(name, text),
+                Some(Found::Json(value)) => self.field(name, value)?,
+                _ => self.text_field(name, &text),
             }
             keys.push((name.clone(), text));
         }

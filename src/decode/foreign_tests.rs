@@ -62,7 +62,7 @@ fn over(mapping: Mapping) -> Decoder {
 }
 
 #[test]
-fn the_first_origin_with_a_valid_value_counts() {
+fn the_first_origin_with_a_value_counts() {
     let mut decoder = over(Mapping {
         data: Some(origins(&["/after", "/before"])),
         ..Mapping::new(
@@ -81,10 +81,30 @@ fn the_first_origin_with_a_valid_value_counts() {
         ),
         (None, headers, r#"{"after":null,"before":{"id":2}}"#, r#"1000,"type":"noted","id":2,"data":{"id":2}}"#),
         (None, headers, r#"{"after":{"id":{}},"kind":5}"#, r#"1000,"type":"5","data":{"id":{}}}"#),
+        (None, &[], r#"{"after":{"id":""},"before":{"id":2}}"#, r#"1000,"type":"change","data":{"id":""}}"#),
+        (None, &[], r#"{"after":{"id":null},"before":{"id":2}}"#, r#"1000,"type":"change","id":2,"data":{"id":null}}"#),
         (Some(r#"{"id":"a"}"#), &[], r#"{"at":"soon","time":8}"#, r#"8,"type":"change","id":"a","data":null}"#),
         (Some("[1]"), &[], "1", r#"1000,"type":"change","id":"[1]","data":null}"#),
     ] {
         assert_eq!(sent(&mut decoder, key, headers, Some(value.as_bytes())), expected, "{value}");
+    }
+}
+
+#[test]
+fn a_key_is_missing_if_its_first_present_origin_is_invalid() {
+    let keys = [("id".into(), origins(&["header:id", "key", "/id"]))];
+    let mut decoder = over(Mapping::new(origins(&["/type"]), origins(&["/ts"]), keys));
+    for (key, header, expected) in [
+        (None, None, Some("7")),
+        (Some(&b"k"[..]), None, Some("k")),
+        (Some(b"k"), Some(&b"h"[..]), Some("h")),
+        (Some(b"k"), Some(b""), None),
+        (Some(b"k"), Some(b"\xff"), None),
+        (Some(b"\xff"), None, None),
+    ] {
+        let headers: &[Header<'_>] = &[("id", header)];
+        let event = decoder.decode(&Record { key, headers, ..record(Some(br#"{"id":7}"#)) }).unwrap();
+        assert_eq!(event.key("id"), expected, "{key:?} {header:?}");
     }
 }
 
@@ -148,6 +168,34 @@ fn changes_of_debezium_are_recognized_with_and_without_schemas() {
 }
 
 #[test]
+fn keys_and_data_of_a_change_are_of_one_row() {
+    let mut decoder = over(Preset::Debezium.mapping(["id".into()]));
+    for after in ["null", r#""""#, r#"{"id":"c-1"}"#, "1.5"] {
+        let row = format!(r#"{{"id":{after}}}"#);
+        let value = format!(r#"{{"before":{{"id":"c-1"}},"after":{row},"op":"u","ts_ms":6}}"#);
+        let expected = format!(r#"6,"type":"updated","data":{row}}}"#);
+        assert_eq!(sent(&mut decoder, None, &[], Some(value.as_bytes())), expected);
+    }
+    let document = r#"{"before":{"id":"c-1"},"after":"{}","op":"u","ts_ms":6}"#;
+    let expected = r#"6,"type":"updated","id":"c-2","data":"{}"}"#;
+    assert_eq!(sent(&mut decoder, Some(r#"{"id":"c-2"}"#), &[], Some(document.as_bytes())), expected);
+}
+
+#[test]
+fn a_row_may_have_a_field_with_the_name_of_the_payload() {
+    let mut decoder = over(Preset::Connect.mapping(["id".into()]));
+    for rest in ["", r#","schema":1"#] {
+        let row = format!(r#"{{"id":1,"payload":{{"id":2,"type":"x"}}{rest}}}"#);
+        let expected = format!(r#"1000,"type":"message","id":1,"data":{row}}}"#);
+        assert_eq!(sent(&mut decoder, None, &[], Some(row.as_bytes())), expected);
+    }
+    let row = r#"{"payload":{"id":2}}"#;
+    let expected = format!(r#"1000,"type":"message","id":1,"data":{row}}}"#);
+    let key = r#"{"id":1,"payload":{"id":2}}"#;
+    assert_eq!(sent(&mut decoder, Some(key), &[], Some(row.as_bytes())), expected);
+}
+
+#[test]
 fn rows_of_kafka_connect_are_recognized_with_and_without_schemas() {
     let mut decoder = over(Preset::Connect.mapping(["id".into()]));
     let row = r#"{"id":7,"type":"x","ts":5}"#;
@@ -155,7 +203,7 @@ fn rows_of_kafka_connect_are_recognized_with_and_without_schemas() {
         let expected = format!(r#"5,"type":"x","id":7,"data":{row}}}"#);
         assert_eq!(sent(&mut decoder, None, &[], Some(value.as_bytes())), expected);
     }
-    let tombstone = sent(&mut decoder, Some(r#"{"payload":{"id":7}}"#), &[], None);
+    let tombstone = sent(&mut decoder, Some(r#"{"schema":{},"payload":{"id":7}}"#), &[], None);
     assert!(tombstone.starts_with(r#"1000,"type":"delete","id":7,"#), "{tombstone}");
 }
 

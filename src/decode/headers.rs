@@ -17,8 +17,12 @@ pub type Header<'a> = (&'a str, Option<&'a [u8]>);
 impl<'a> Record<'a> {
     /// The text of a header; `None` if it is absent, null or not UTF-8.
     pub(super) fn header(&self, name: &str) -> Option<&'a str> {
-        let (_, value) = self.headers.iter().rfind(|(other, _)| *other == name)?;
-        std::str::from_utf8((*value)?).ok()
+        std::str::from_utf8(self.header_bytes(name)?).ok()
+    }
+
+    /// The bytes of a header; `None` if it is absent or null.
+    pub(super) fn header_bytes(&self, name: &str) -> Option<&'a [u8]> {
+        self.headers.iter().rfind(|(other, _)| *other == name)?.1
     }
 
     /// The headers with distinct names. Fails if there are more than [`HEADERS_MAX`].

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use super::label;
+use super::{Preset, label};
 use crate::pointer::{self, Pointer};
 
 /// The most origins of one part, as written.
@@ -19,6 +19,8 @@ pub enum Origin {
     Pointer(Pointer),
     /// `value`: the whole value.
     Value,
+    /// `field:id`, with a preset: the field of the row, or else of the record's key.
+    InRow(Box<str>),
     /// `key`: the record's key, as text.
     Key,
     /// `key:/payload/id`: a JSON pointer into the record's key.
@@ -29,13 +31,16 @@ pub enum Origin {
     Constant(Box<str>),
 }
 
-/// The origins of a part of an event: the first one with a valid value counts.
+/// The origins of a part of an event: the first one with a valid value counts. For a key, it is the first one that is
+/// present, and the key is missing if that is invalid: no producer can choose the key by making an earlier one invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origins(pub Box<[Origin]>);
 
 /// The origins of the parts of a topic's events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
+    /// The producer that the mapping is for. Pointers then begin inside of the converter's wrapper.
+    pub preset: Option<Preset>,
     /// The event's `type`.
     pub kind: Origins,
     /// The types that replace what `kind` finds, sorted by it.
@@ -46,14 +51,14 @@ pub struct Mapping {
     pub ts: Origins,
     /// All keys that the topic's streams declare, sorted by name.
     pub keys: Box<[(Arc<str>, Origins)]>,
-    /// The part of the value that is `data`; `null` counts as absent. `None`: the whole value.
+    /// The part of the value that is `data`; `null` counts as absent. `None`: the row of the preset, or else the whole value.
     pub data: Option<Origins>,
 }
 
 impl Mapping {
     /// A mapping of records whose whole value is `data`.
     pub fn new(kind: Origins, ts: Origins, keys: impl IntoIterator<Item = (Arc<str>, Origins)>) -> Self {
-        Self { kind, types: [].into(), drop: [].into(), ts, keys: keys.into_iter().collect(), data: None }
+        Self { preset: None, kind, types: [].into(), drop: [].into(), ts, keys: keys.into_iter().collect(), data: None }
     }
 
     /// The type of an event, given what the record has.
@@ -100,7 +105,7 @@ impl Origin {
 
     /// Whether it is in the record's value, which must be JSON then.
     pub fn is_in_value(&self) -> bool {
-        matches!(self, Self::Pointer(_) | Self::Value)
+        matches!(self, Self::Pointer(_) | Self::Value | Self::InRow(_))
     }
 }
 
@@ -110,12 +115,13 @@ impl From<Origin> for Origins {
     }
 }
 
-/// As [`Origin::parse`] reads it.
+/// As it is written in the configuration.
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pointer(tokens) => f.write_str(&pointer::write(tokens)),
             Self::Value => f.write_str("value"),
+            Self::InRow(name) => write!(f, "field:{name}"),
             Self::Key => f.write_str("key"),
             Self::InKey(tokens) => write!(f, "key:{}", pointer::write(tokens)),
             Self::Header(name) => write!(f, "header:{name}"),

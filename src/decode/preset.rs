@@ -1,12 +1,15 @@
 //! Mappings for records of common producers.
 //!
-//! The JSON of Kafka Connect's converter may be wrapped, `{"schema":...,"payload":...}`, in keys as well as in values.
-//! Every origin is looked up inside of `payload` first.
+//! The JSON of Kafka Connect's converter may be wrapped, in keys as well as in values. A preset decides once for each
+//! value and each key whether it is wrapped, and once for each value which row it has. Everything else is looked up there
+//! only: a row could have fields of any name.
 
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
+
 use super::mapping::{Mapping, Origin, Origins};
-use crate::pointer::Pointer;
+use crate::pointer::{Pointer, member, members};
 
 /// A producer whose records have a known form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,55 +27,50 @@ const OPERATIONS: [(&str, &str); 5] =
 const DROPS: [&str; 2] = ["delete", "message"];
 /// The row after a change, and the row before it: a deletion has no row after it.
 const ROWS: [&str; 2] = ["after", "before"];
-const WRAPPER: &str = "payload";
 
 impl Preset {
-    /// The origins of a field of the row.
-    pub fn field(self, name: &str) -> Origins {
-        match self {
-            Self::Debezium => {
-                let rows = ROWS.iter().flat_map(|row| in_value(&[row, name]));
-                Origins(rows.chain(in_key(name)).collect())
-            }
-            Self::Connect => Origins(in_value(&[name]).into_iter().chain(in_key(name)).collect()),
-        }
-    }
-
     /// The mapping for these keys, sorted by name. A key is a field of the row.
     pub fn mapping(self, keys: impl IntoIterator<Item = Arc<str>>) -> Mapping {
-        let keys = keys.into_iter().map(|name| (name.clone(), self.field(&name)));
-        match self {
+        let keys = keys.into_iter().map(|name| (name.clone(), Origin::InRow(Box::from(&*name)).into()));
+        let mapping = match self {
             Self::Debezium => {
-                let ts = in_value(&["source", "ts_ms"]).into_iter().chain(in_value(&["ts_ms"]));
+                let ts = [Origin::Pointer(pointer(&["source", "ts_ms"])), Origin::field("ts_ms")];
                 Mapping {
                     types: OPERATIONS.iter().map(|(found, kind)| (Box::from(*found), Box::from(*kind))).collect(),
                     drop: DROPS.iter().map(|kind| Box::from(*kind)).collect(),
-                    data: Some(Origins(ROWS.iter().flat_map(|row| in_value(&[row])).collect())),
-                    ..Mapping::new(Origins(in_value(&["op"]).into()), Origins(ts.collect()), keys)
+                    ..Mapping::new(Origin::field("op").into(), Origins(ts.into()), keys)
                 }
             }
-            Self::Connect => Mapping {
-                data: Some(Origins([pointer(&[WRAPPER]), Origin::Value].into())),
-                ..Mapping::new(Origins(in_value(&["type"]).into()), Origins(in_value(&["ts"]).into()), keys)
-            },
+            Self::Connect => Mapping::new(Origin::field("type").into(), Origin::field("ts").into(), keys),
+        };
+        Mapping { preset: Some(self), ..mapping }
+    }
+
+    /// The row of an unwrapped value. Debezium has two of an update: only the one after it counts, so that no field is
+    /// taken from a row that is replaced.
+    pub(super) fn row(self, value: &RawValue) -> Option<&RawValue> {
+        let is_row = |row: &&RawValue| row.get() != "null";
+        match self {
+            Self::Debezium => ROWS.iter().filter_map(|row| member(value.get(), row).ok().flatten()).find(is_row),
+            Self::Connect => Some(value).filter(is_row),
         }
     }
 }
 
-/// A place in the value, wrapped or not.
-fn in_value(path: &[&str]) -> [Origin; 2] {
-    [pointer(&[&[WRAPPER], path].concat()), pointer(path)]
+/// The payload of the converter's wrapper, an object with exactly the members `schema` and `payload`; or else the value.
+pub(super) fn unwrapped(value: &RawValue) -> &RawValue {
+    let (mut count, mut has_schema, mut payload) = (0, false, None);
+    let read = members(value.get(), |name, member| {
+        count += 1;
+        match &*name {
+            "schema" => has_schema = true,
+            "payload" => payload = Some(member),
+            _ => {}
+        }
+    });
+    payload.filter(|_| read.is_ok() && has_schema && count == 2).unwrap_or(value)
 }
 
-/// A field of the record's key, wrapped or not.
-fn in_key(name: &str) -> [Origin; 2] {
-    [tokens(&[WRAPPER, name]), tokens(&[name])].map(Origin::InKey)
-}
-
-fn pointer(path: &[&str]) -> Origin {
-    Origin::Pointer(tokens(path))
-}
-
-fn tokens(path: &[&str]) -> Pointer {
+fn pointer(path: &[&str]) -> Pointer {
     path.iter().map(|token| Box::from(*token)).collect()
 }

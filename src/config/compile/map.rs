@@ -49,7 +49,11 @@ impl Compiler<'_> {
         }
         let drop = section.texts(&keys::MAP_DROP, is_type, |_| None);
         let types = self.types();
+        if !section.has(&keys::MAP_DROP) {
+            self.check_dropped(&default.drop);
+        }
         Mapping {
+            preset: default.preset,
             kind: self.origins(&keys::MAP_TYPE).unwrap_or(default.kind),
             types: if section.has(&keys::MAP_TYPES) { types } else { default.types },
             drop: if section.has(&keys::MAP_DROP) { drop } else { default.drop },
@@ -70,6 +74,16 @@ impl Compiler<'_> {
         let mut types: Vec<_> = self.section.entries(&keys::MAP_TYPES).iter().filter_map(entry).collect();
         types.sort();
         types.into()
+    }
+
+    /// Rejects types that the preset drops: all their records would be lost, though the user names them.
+    fn check_dropped(&self, drop: &[Box<str>]) {
+        for (_, node) in self.section.entries(&keys::MAP_TYPES) {
+            if let Some(kind) = text(&node.value).filter(|kind| drop.iter().any(|dropped| **dropped == **kind)) {
+                let message = format!("the shape of this topic drops records of the type `{kind}`");
+                self.diagnostics.expected(node.place, message, "another type, or `drop` with the types to drop");
+            }
+        }
     }
 
     fn keys(&self, default: Box<[(Arc<str>, Origins)]>, declared: &BTreeSet<Arc<str>>) -> Box<[(Arc<str>, Origins)]> {
@@ -124,11 +138,11 @@ impl Compiler<'_> {
         Some(Origins(parsed?.into_iter().flat_map(|origins| origins.0).collect()))
     }
 
-    /// One origin as it is written. `field:id` is several ones if the topic has a shape.
+    /// One origin as it is written. `field:id` is in the row if the topic has a shape.
     fn parse(&self, text: &str) -> Option<Origins> {
         match (text.strip_prefix("field:"), self.preset) {
             (Some(""), _) => None,
-            (Some(name), Some(preset)) => Some(preset.field(name)),
+            (Some(name), Some(_)) => Some(Origin::InRow(name.into()).into()),
             (Some(name), None) => Some(Origin::field(name).into()),
             (None, _) => Origin::parse(text).map(Origins::from),
         }

@@ -84,7 +84,7 @@ table! { TOPIC {
     );
     TOPIC_MAP: Optional<Sub> = (
         "map", Sub(&MAP), Absent("none"), Restart,
-        "the origins of the parts of an event; the first one with a valid value counts. See below",
+        "the origins of the parts of an event. See below",
     );
     TOPIC_MISSING_KEY: Defaulted<Choice<MissingKey>> = (
         "missing_key", Choice(|| vec![("count", MissingKey::Count), ("gap", MissingKey::Gap)]),
