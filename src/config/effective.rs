@@ -46,7 +46,9 @@ fn fill_from(snapshot: &Snapshot, filled: &mut Json) {
             if topic.is_null() {
                 *topic = fill(&PARSED["properties"]["topics"]["additionalProperties"], None);
             }
-            topic["topic"] = json!(&**source);
+            if topic["topic"] != REDACTED {
+                topic["topic"] = json!(escaped(source));
+            }
             if let Some(mapping) = shape.mapping.as_deref().filter(|_| topic["shape"].is_string()) {
                 topic["map"] = written(mapping);
             }
@@ -92,8 +94,13 @@ fn fill(schema: &Json, node: Option<&Node>) -> Json {
         Some(Value::Flag(flag)) => json!(flag),
         Some(Value::Integer(number)) => i64::try_from(*number).map_or(Json::Null, Json::from),
         Some(Value::Fraction(number)) => Number::from_f64(*number).map_or(Json::Null, Json::Number),
-        Some(Value::Text(text)) => json!(text),
+        Some(Value::Text(text)) => json!(escaped(text)),
     }
+}
+
+/// A text as a configuration contains it: the output may be used as one.
+fn escaped(text: &str) -> String {
+    text.replace("${", "$${")
 }
 
 /// The defaults of a section that is not present.

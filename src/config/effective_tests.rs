@@ -111,6 +111,17 @@ fn a_shape_is_written_out() {
 }
 
 #[test]
+fn texts_are_escaped_so_that_the_output_is_a_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.yaml");
+    let text = "upstream: { address: a:1 }\nkafka: { brokers: a:1 }\nstreams: { s: { topics: [t] } }\n\
+                routes: [{ path: /x, stream: s, public: true, rule: \"event.type != '$${HOME}'\" }]\n";
+    fs::write(&path, text).unwrap();
+    let filled = effective(&path, &ReadOptions::default()).unwrap();
+    assert_eq!(filled["routes"][0]["rule"], "event.type != '$${HOME}'");
+}
+
+#[test]
 fn secrets_are_redacted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.yaml");

@@ -169,7 +169,9 @@ pub(crate) fn drain_budget(text: &str) -> Option<Duration> {
     let diagnostics = Diagnostics::new("");
     let root = tree(text, &diagnostics)?;
     let section = Section::open("", &root, &diagnostics).section(&keys::DRAIN_SECTION);
-    Some(compile::drain(&section).budget)
+    // The environment of the process that reads the configuration is another one.
+    let is_known = section.get(&keys::DRAIN_BUDGET).is_none_or(|node| node.variables.is_empty());
+    is_known.then(|| compile::drain(&section).budget)
 }
 
 /// The tree of a configuration, with environment variables replaced and possible secrets marked.

@@ -69,6 +69,22 @@ fn the_example_is_valid() {
 }
 
 #[test]
+fn a_drain_budget_from_another_environment_is_unknown() {
+    assert_eq!(drain_budget("drain: { budget: 5s }"), Some(Duration::from_secs(5)));
+    assert_eq!(drain_budget("drain: { budget: '${DRAIN_BUDGET:-5s}' }"), None);
+}
+
+/// By mistake, a variable may contain a key instead of the name of its file.
+#[test]
+fn the_value_of_a_variable_is_not_shown_as_a_file_name() {
+    let properties = "{ ssl.key.location: '${PATH}', security.protocol: ssl }";
+    let text = MINIMAL.replace("kafka: {", &format!("kafka: {{ properties: {properties},"));
+    let error = check(&text).unwrap_err().to_string();
+    assert!(error.contains("`ssl.key.location`: the file cannot be read"), "{error}");
+    assert!(!error.contains(&std::env::var("PATH").unwrap()), "{error}");
+}
+
+#[test]
 fn the_example_contains_every_key() {
     let text = fs::read_to_string(example()).unwrap();
     let diagnostics = Diagnostics::new("");

@@ -149,6 +149,11 @@ impl Replacer<'_> {
         let set = (self.environment)(name).filter(|value| default.is_none() || !value.is_empty());
         let is_set = set.is_some();
         let value: Cow<'_, str> = match (&set, default) {
+            (Some(value), None) if value.is_empty() => {
+                let message = format!("the environment variable `{name}` is empty");
+                self.diagnostics.expected(place, message, format!("a value, or an empty default: `${{{name}:-}}`"));
+                return None;
+            }
             (Some(value), _) => match value.to_str() {
                 Some(value) => value.into(),
                 None => {

@@ -99,9 +99,10 @@ impl OffsetsAt {
         !is_other(self.epoch, epoch)
     }
 
-    /// Whether a topic that is read here still exists, although a position names another one.
+    /// Whether no other topic exists than the one that is read here, although a position names another one. It may have
+    /// been deleted.
     pub fn confirms(&self, other: &OtherEpoch) -> bool {
-        !self.offsets.is_empty() && self.is_of(other.here)
+        self.offsets.is_empty() || self.is_of(other.here)
     }
 }
 

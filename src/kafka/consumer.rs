@@ -210,7 +210,10 @@ impl Reading {
             let topic = &mut self.topics[index];
             match finding {
                 Finding::Missing(code) => {
-                    topic.note_missing();
+                    // Another error does not show that the topic is created later.
+                    if *code == RDKafkaErrorCode::UnknownTopicOrPartition {
+                        topic.note_missing();
+                    }
                     self.base.link.missing_topic(topic.source(), *code);
                 }
                 Finding::Unanswered(code) => {

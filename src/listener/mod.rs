@@ -277,7 +277,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
             let reusable = self.app.process_new_http(session, &shutdown).await;
             let Some(next) = reusable.and_then(|reused| as_connection(reused.consume().0)) else { return };
             if self.waiting.has_pending() {
-                return;
+                return linger(next).await;
             }
             connection = next;
             idle = self.limits.idle_timeout;
@@ -288,14 +288,20 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
         tracing::debug!(reason = bad.as_str(), "refused a request head");
         self.metrics.bad_requests.with_label_values(&[bad.as_str()]).inc();
         let answer = closing_bytes(bad.problem().into_response());
-        // A client that does not read the response within the linger time loses it.
-        let _ = timeout(LINGER, async {
-            connection.write_all(&answer).await?;
-            AsyncWriteExt::shutdown(&mut connection).await?;
-            connection.discard(LINGER_BYTES_MAX).await
-        })
-        .await;
+        if let Ok(Ok(())) = timeout(LINGER, connection.write_all(&answer)).await {
+            linger(connection).await;
+        }
     }
+}
+
+/// Closes a connection after a response. Bytes that the client sent and nobody read would reset the connection, and the
+/// client would lose the response (RFC 9112 section 9.6). A client that does not read it within the linger time loses it.
+async fn linger(mut connection: Box<Connection>) {
+    let _ = timeout(LINGER, async {
+        AsyncWriteExt::shutdown(&mut connection).await?;
+        connection.discard(LINGER_BYTES_MAX).await
+    })
+    .await;
 }
 
 /// Downcasts a reusable stream; sessions hold no other type.

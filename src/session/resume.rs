@@ -283,11 +283,15 @@ impl Waiting {
     }
 }
 
+/// Clients that connected in the same period share a request, so that their number does not matter to the brokers.
+const SHARED_REQUEST_MS: i64 = 1000;
+
 /// What brokers report of a topic, requested so long after this time that they know of a topic or partition that
-/// existed then.
+/// existed then; clients of one [`SHARED_REQUEST_MS`] share the request of the first one.
 pub(super) fn described_since(topic: &Topic, since_ms: i64, context: &WriterContext<'_>) -> Option<OffsetsAt> {
     let wait = i64::try_from(PARTITION_WAIT.as_millis()).unwrap_or(i64::MAX);
-    match context.log.offsets_at(topic, since_ms.saturating_add(wait), context.asker()) {
+    let at_ms = since_ms.saturating_add(wait);
+    match context.log.offsets_at(topic, at_ms - at_ms.rem_euclid(SHARED_REQUEST_MS), context.asker()) {
         Lookup::Found(found) => Some(found),
         Lookup::Asked | Lookup::Down | Lookup::Busy => None,
     }

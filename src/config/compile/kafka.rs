@@ -122,7 +122,7 @@ fn properties(section: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics
             Some(value) => {
                 report_variable(name, node, diagnostics);
                 check(name, &value, node.place, diagnostics);
-                let value = file_named(name, value, node.place, files, diagnostics);
+                let value = file_named(name, value, node, files, diagnostics);
                 properties.push((name.text.clone(), value));
             }
             None => diagnostics.expected(
@@ -147,7 +147,7 @@ fn report_variable(name: &Name, node: &Node, diagnostics: &Diagnostics) {
 }
 
 /// The value of a property. A file name is relative to the directory of the configuration.
-fn file_named(name: &Name, value: String, place: Place, files: Files<'_>, diagnostics: &Diagnostics) -> String {
+fn file_named(name: &Name, value: String, node: &Node, files: Files<'_>, diagnostics: &Diagnostics) -> String {
     let Some((_, takes_folder)) = FILE_PROPERTIES.iter().find(|(property, _)| *property == name.text) else {
         return value;
     };
@@ -157,8 +157,9 @@ fn file_named(name: &Name, value: String, place: Place, files: Files<'_>, diagno
     let path = files.base_dir.join(value);
     let checked = if files.is_read { check_file(&path, *takes_folder) } else { Ok(()) };
     if let Err(error) = checked {
-        let message = format!("`{}`: `{}` cannot be read: {error}", name.text, path.display());
-        report(files, place, message, diagnostics);
+        // By mistake, a variable may contain the secret instead of the name of its file.
+        let what = if node.variables.is_empty() { format!("`{}`", path.display()) } else { "the file".to_owned() };
+        report(files, node.place, format!("`{}`: {what} cannot be read: {error}", name.text), diagnostics);
     }
     path.to_string_lossy().into_owned()
 }
