@@ -16,6 +16,34 @@ use crate::pointer;
 pub const SCHEMA_BYTES_MAX: u64 = 256 * 1024;
 /// The most subschemas with every reference replaced by its target: each may be applied to a value of a record.
 const SUBSCHEMAS_MAX: usize = 50_000;
+/// The deepest nesting of subschemas with every reference replaced by its target: validation recurses.
+const NESTING_MAX: usize = 128;
+/// The deepest nesting of a schema that refers to itself: it is nested so deeply at each level of the data. It
+/// determines [`VALIDATION_STACK_BYTES`](crate::decode::schema::VALIDATION_STACK_BYTES).
+const RECURSIVE_NESTING_MAX: usize = 32;
+/// The most subschemas of a schema whose violated keyword is looked for: `anyOf` collects the errors of all of them for
+/// each value.
+const LOCATED_SUBSCHEMAS_MAX: usize = 256;
+/// The keywords whose value is a schema or a list of schemas.
+const OF_SCHEMAS: [&str; 15] = [
+    "additionalItems",
+    "additionalProperties",
+    "allOf",
+    "anyOf",
+    "contains",
+    "else",
+    "if",
+    "items",
+    "not",
+    "oneOf",
+    "prefixItems",
+    "propertyNames",
+    "then",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+];
+/// The keywords whose value has schemas as members, whatever their names are.
+const OF_NAMED_SCHEMAS: [&str; 4] = ["dependencies", "dependentSchemas", "patternProperties", "properties"];
 /// The most memory of a compiled regular expression, and of its cache, in bytes.
 const PATTERN_BYTES_MAX: usize = 1024 * 1024;
 
@@ -32,7 +60,7 @@ fn at(line_and_column: Option<(usize, usize)>) -> String {
     line_and_column.map(|(line, column)| format!("line {line}, column {column}: ")).unwrap_or_default()
 }
 
-/// Compiles a schema. It recurses as deeply as the schema is nested.
+/// Compiles a schema. Recursion is at most as deep as the limits of its nesting.
 ///
 /// # Errors
 ///
@@ -42,12 +70,13 @@ pub fn compile(source: &[u8]) -> Result<Arc<dyn Validator>, InvalidSchema> {
         line_and_column: Some((error.line(), error.column())),
         message: "it is not JSON".into(),
     })?;
-    let patterns = PatternOptions::regex().size_limit(PATTERN_BYTES_MAX).dfa_size_limit(PATTERN_BYTES_MAX);
-    let options = jsonschema::options().offline().should_validate_formats(false).with_pattern_options(patterns);
     let wrong = |tokens: &[Box<str>], message: String| {
         let of = if tokens.is_empty() { "the schema".into() } else { format!("`/{}`", tokens.join("/")) };
         InvalidSchema { line_and_column: place(source, tokens), message: format!("{of}: {message}") }
     };
+    let unfolding = Unfolding::of(&schema).map_err(|refusal| wrong(&refusal.tokens, refusal.message))?;
+    let patterns = PatternOptions::regex().size_limit(PATTERN_BYTES_MAX).dfa_size_limit(PATTERN_BYTES_MAX);
+    let options = jsonschema::options().offline().should_validate_formats(false).with_pattern_options(patterns);
     let validator = options.build(&schema).map_err(|error| {
         let message = error.masked_with("the value").to_string();
         let tokens: Vec<Box<str>> =
@@ -56,11 +85,10 @@ pub fn compile(source: &[u8]) -> Result<Arc<dyn Validator>, InvalidSchema> {
         let tokens = if tokens.is_empty() { reference_in(&schema, &message).unwrap_or_default() } else { tokens };
         wrong(&tokens, message)
     })?;
-    let mut unfolding = Unfolding { schema: &schema, subschemas: 0, open: Vec::new(), is_finite: true };
-    if !unfolding.is_limited(&schema) {
-        return Err(wrong(&[], format!("with its references resolved, it has more than {SUBSCHEMAS_MAX} subschemas")));
-    }
-    Ok(Arc::new(Compiled { validator, is_finite: unfolding.is_finite }))
+    Ok(Arc::new(Compiled {
+        validator,
+        is_located: unfolding.is_finite && unfolding.subschemas <= LOCATED_SUBSCHEMAS_MAX,
+    }))
 }
 
 /// The place of a reference that a message names.
@@ -83,54 +111,131 @@ fn reference_in(schema: &Value, message: &str) -> Option<Vec<Box<str>>> {
     }
 }
 
-/// Counts subschemas. The validator remembers results of recursive references only: others would take a time that
-/// doubles with each level. Only JSON pointers are followed.
+/// Counts the subschemas that a validation applies, with every reference replaced by its target. The validator remembers
+/// results of recursive references only: others would take a time that doubles with each level.
 struct Unfolding<'a> {
     schema: &'a Value,
     subschemas: usize,
-    /// The references that are being followed.
-    open: Vec<&'a str>,
+    /// The deepest nesting so far.
+    nesting: usize,
     /// No reference is recursive, as far as is known.
     is_finite: bool,
+    /// The references that are being followed.
+    open: Vec<&'a str>,
+    /// The place of the subschema.
+    tokens: Vec<Box<str>>,
+}
+
+/// Why a schema is refused, and the place of the reason.
+struct Refusal {
+    tokens: Vec<Box<str>>,
+    message: String,
 }
 
 impl<'a> Unfolding<'a> {
-    fn is_limited(&mut self, part: &'a Value) -> bool {
-        let members = match part {
-            Value::Object(members) => members,
-            Value::Array(elements) => return elements.iter().all(|element| self.is_limited(element)),
-            _ => return true,
-        };
-        self.subschemas += 1;
-        if self.subschemas > SUBSCHEMAS_MAX {
-            return false;
+    fn of(schema: &'a Value) -> Result<Self, Refusal> {
+        let (open, tokens) = (vec!["#"], Vec::new());
+        let mut unfolding = Self { schema, subschemas: 0, nesting: 0, is_finite: true, open, tokens };
+        unfolding.subschema(schema, 1)?;
+        if !unfolding.is_finite && unfolding.nesting > RECURSIVE_NESTING_MAX {
+            let message = format!("it refers to itself, and is nested deeper than {RECURSIVE_NESTING_MAX}");
+            return Err(unfolding.refusal(message));
         }
-        self.is_finite &= !members.contains_key("$dynamicRef") && !members.contains_key("$recursiveRef");
-        if let Some(Value::String(reference)) = members.get("$ref")
-            && !self.follow(reference)
-        {
-            return false;
-        }
-        let is_applied =
-            |name: &str| !matches!(name, "$defs" | "definitions" | "enum" | "const" | "default" | "examples");
-        members.iter().filter(|(name, _)| is_applied(name)).all(|(_, member)| self.is_limited(member))
+        Ok(unfolding)
     }
 
-    fn follow(&mut self, reference: &'a str) -> bool {
-        let target = reference.strip_prefix('#').and_then(|pointer| self.schema.pointer(pointer));
-        match target.filter(|_| !self.open.contains(&reference)) {
-            Some(target) => {
-                self.open.push(reference);
-                let is_limited = self.is_limited(target);
-                self.open.pop();
-                is_limited
+    /// A schema or a list of schemas. Any other value is not applied.
+    fn subschema(&mut self, part: &'a Value, nesting: usize) -> Result<(), Refusal> {
+        match part {
+            Value::Object(_) | Value::Bool(_) => self.count(nesting)?,
+            Value::Array(elements) => {
+                let mut elements = elements.iter().enumerate();
+                return elements.try_for_each(|(n, element)| self.below(&n.to_string(), element, nesting));
             }
-            None => {
-                self.is_finite = false;
-                true
+            _ => return Ok(()),
+        }
+        if !self.tokens.is_empty() && has_own_base(part) {
+            return Err(self.refusal("only the whole schema may have an `$id` or `id`".into()));
+        }
+        for (name, member) in part.as_object().into_iter().flatten() {
+            match (&**name, member) {
+                ("$ref", Value::String(reference)) => self.follow(reference, nesting)?,
+                ("$dynamicRef" | "$recursiveRef", _) => {
+                    self.tokens.push(name.as_str().into());
+                    return Err(self.refusal("use `$ref`".into()));
+                }
+                (keyword, Value::Object(schemas)) if OF_NAMED_SCHEMAS.contains(&keyword) => {
+                    self.tokens.push(keyword.into());
+                    schemas.iter().try_for_each(|(name, schema)| self.below(name, schema, nesting + 1))?;
+                    self.tokens.pop();
+                }
+                (keyword, _) if OF_SCHEMAS.contains(&keyword) => self.below(keyword, member, nesting + 1)?,
+                _ => {}
             }
         }
+        Ok(())
     }
+
+    fn below(&mut self, token: &str, part: &'a Value, nesting: usize) -> Result<(), Refusal> {
+        self.tokens.push(token.into());
+        self.subschema(part, nesting)?;
+        self.tokens.pop();
+        Ok(())
+    }
+
+    fn count(&mut self, nesting: usize) -> Result<(), Refusal> {
+        self.subschemas += 1;
+        self.nesting = self.nesting.max(nesting);
+        let exceeded = if self.subschemas > SUBSCHEMAS_MAX {
+            format!("has more than {SUBSCHEMAS_MAX} subschemas")
+        } else if nesting > NESTING_MAX {
+            format!("is nested deeper than {NESTING_MAX}")
+        } else {
+            return Ok(());
+        };
+        self.tokens.clear();
+        Err(self.refusal(format!("with its references resolved, it {exceeded}")))
+    }
+
+    fn follow(&mut self, reference: &'a str, nesting: usize) -> Result<(), Refusal> {
+        if self.open.contains(&reference) {
+            self.is_finite = false;
+            return Ok(());
+        }
+        let target = self.target(reference).map_err(|message| {
+            self.tokens.push("$ref".into());
+            self.refusal(format!("`{reference}` {message}"))
+        })?;
+        let place = reference.split('/').skip(1).map(|token| token.replace("~1", "/").replace("~0", "~").into());
+        let before = std::mem::replace(&mut self.tokens, place.collect());
+        self.open.push(reference);
+        self.subschema(target, nesting + 1)?;
+        self.open.pop();
+        self.tokens = before;
+        Ok(())
+    }
+
+    /// The target of a reference, if it is known here as it is to the validator.
+    fn target(&self, reference: &str) -> Result<&'a Value, &'static str> {
+        let pointer = reference.strip_prefix('#').filter(|pointer| pointer.is_empty() || pointer.starts_with('/'));
+        let Some(pointer) = pointer.filter(|pointer| !pointer.contains('%')) else {
+            return Err("is not `#` or `#/` with a JSON pointer that has no percent-encoding");
+        };
+        let mut parents = pointer.match_indices('/').skip(1).filter_map(|(at, _)| self.schema.pointer(&pointer[..at]));
+        if parents.any(has_own_base) {
+            return Err("leads into a schema with its own `$id` or `id`");
+        }
+        self.schema.pointer(pointer).ok_or("leads to nothing")
+    }
+
+    fn refusal(&self, message: String) -> Refusal {
+        Refusal { tokens: self.tokens.clone(), message }
+    }
+}
+
+/// References in this schema may be relative to it.
+fn has_own_base(schema: &Value) -> bool {
+    ["$id", "id"].iter().any(|name| schema.get(name).is_some_and(Value::is_string))
 }
 
 /// The line and the column of a value in a JSON text.
@@ -147,7 +252,8 @@ fn place(source: &[u8], tokens: &[Box<str>]) -> Option<(usize, usize)> {
 #[derive(Debug)]
 struct Compiled {
     validator: jsonschema::Validator,
-    is_finite: bool,
+    /// The violated keyword is looked for.
+    is_located: bool,
 }
 
 impl Validator for Compiled {
@@ -157,7 +263,7 @@ impl Validator for Compiled {
 
     /// The search remembers no results, so recursive references could take an exponential time.
     fn violated(&self, value: &Value) -> Option<String> {
-        let found = self.is_finite.then(|| self.validator.validate(value))?;
+        let found = self.is_located.then(|| self.validator.validate(value))?;
         found.err().map(|error| error.schema_path().to_string())
     }
 }

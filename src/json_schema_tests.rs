@@ -3,6 +3,8 @@
 use serde_json::{Map, json};
 
 use super::*;
+use crate::decode::DEPTH_MAX;
+use crate::decode::schema::VALIDATION_STACK_BYTES;
 
 fn refused(schema: &str) -> String {
     compile(schema.as_bytes()).unwrap_err().to_string()
@@ -86,4 +88,82 @@ fn recursion_ends() {
     assert!(schema.is_valid(&json!("a")) && !schema.is_valid(&json!(1)));
     let nested = (0..120).fold(json!({"type": "string"}), |schema, _| json!({"not": schema}));
     assert!(compiled(&nested).is_valid(&json!("a")));
+}
+
+/// Properties may have the names of keywords.
+#[test]
+fn subschemas_are_counted_under_any_name() {
+    for name in ["const", "default", "definitions", "enum", "examples", "$defs"] {
+        let twice = |n: usize| {
+            let next = json!({"$ref": format!("#/$defs/{n}")});
+            json!({"properties": {name: next}, "patternProperties": {name: next}})
+        };
+        let mut definitions: Map<String, Value> = (0..40).map(|n| (n.to_string(), twice(n + 1))).collect();
+        definitions.insert("40".into(), json!({}));
+        let error = refused(&json!({"$ref": "#/$defs/0", "$defs": definitions}).to_string());
+        assert!(error.contains("more than 50000 subschemas"), "{name}: {error}");
+    }
+    assert!(
+        compiled(&json!({"const": {"$ref": 7, "items": {"$ref": "a"}}}))
+            .is_valid(&json!({"$ref": 7, "items": {"$ref": "a"}}))
+    );
+}
+
+#[test]
+fn references_that_are_not_counted_are_refused() {
+    let of = |reference: &str| {
+        json!({
+            "properties": {"a": {"$ref": reference}},
+            "$id": "https://example.com/a",
+            "$defs": {"b": {"$anchor": "b"}, "c": {"$id": "c", "not": {"type": "string"}}},
+        })
+    };
+    for reference in ["#b", "#/%24defs/b", "https://example.com/a#/$defs/b", "c", "#/$defs/c/not", "#/$defs/none"] {
+        let error = refused(&of(reference).to_string());
+        assert!(error.contains("`/properties/a/$ref`: ") && error.starts_with("line 1, column "), "{error}");
+        assert!(error.contains(reference), "{error}");
+    }
+    assert!(refused(&of("#/$defs/c").to_string()).contains("`/$defs/c`: only the whole schema may have"));
+    assert!(compiled(&of("#/$defs/b")).is_valid(&json!({"a": 1})));
+    for keyword in ["$dynamicRef", "$recursiveRef"] {
+        let error = refused(&json!({"items": {keyword: "#"}}).to_string());
+        assert!(error.contains(&format!("`/items/{keyword}`: use `$ref`")), "{error}");
+    }
+}
+
+#[test]
+fn nesting_is_limited_with_references() {
+    let chain = |length: usize| {
+        let next = |n: usize| (n.to_string(), json!({"$ref": format!("#/$defs/{}", n + 1)}));
+        let mut definitions: Map<String, Value> = (0..length).map(next).collect();
+        definitions.insert(length.to_string(), json!({"type": "string"}));
+        json!({"$ref": "#/$defs/0", "$defs": definitions})
+    };
+    assert!(compiled(&chain(NESTING_MAX - 2)).is_valid(&json!("a")));
+    assert!(refused(&chain(NESTING_MAX - 1).to_string()).contains("nested deeper than 128"));
+    assert!(refused(&recursive(RECURSIVE_NESTING_MAX + 1).to_string()).contains("nested deeper than 32"));
+}
+
+/// Refers to itself for each element, at this nesting.
+fn recursive(nesting: usize) -> Value {
+    let items = json!({"type": ["array", "null"], "items": {"$ref": "#"}});
+    (2..nesting).fold(items, |schema, _| json!({"anyOf": [schema, {"type": "string"}]}))
+}
+
+#[test]
+fn the_stack_is_large_enough_for_the_deepest_data() {
+    let schema = compiled(&recursive(RECURSIVE_NESTING_MAX));
+    let validate = move || {
+        let deep = |value: Value| (0..DEPTH_MAX - 1).fold(value, |value, _| json!([value]));
+        assert!(schema.is_valid(&deep(Value::Null)));
+        assert!(!schema.is_valid(&deep(json!(1))));
+    };
+    std::thread::Builder::new().stack_size(VALIDATION_STACK_BYTES).spawn(validate).unwrap().join().unwrap();
+}
+
+#[test]
+fn the_violated_keyword_is_looked_for_in_small_schemas() {
+    let of = |alternatives: usize| compiled(&json!({"anyOf": vec![json!({"type": "string"}); alternatives]}));
+    assert_eq!(of(LOCATED_SUBSCHEMAS_MAX - 1).violated(&json!(1)).as_deref(), Some("/anyOf"));
+    assert_eq!(of(LOCATED_SUBSCHEMAS_MAX).violated(&json!(1)), None);
 }

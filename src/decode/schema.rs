@@ -12,15 +12,19 @@ use serde_json::Value;
 /// conform. Validation holds the data as a tree of values, which takes many times its bytes.
 pub const VALIDATED_BYTES_MAX: usize = 1024 * 1024;
 
-/// The longest `data` in which the violated keyword is looked for, in bytes: that may take much memory.
-const LOCATED_BYTES_MAX: usize = 64 * 1024;
+/// The longest `data` in which the violated keyword is looked for, in bytes: errors of all alternatives are collected.
+const LOCATED_BYTES_MAX: usize = 4 * 1024;
+
+/// The stack of a thread that validates: for data of the deepest nesting, and a schema that refers to itself at each
+/// level. Memory is used only as deep as the recursion was.
+pub const VALIDATION_STACK_BYTES: usize = 8 << 20;
 
 /// Validates JSON values.
 pub trait Validator: fmt::Debug + Send + Sync {
     fn is_valid(&self, value: &Value) -> bool;
 
     /// The place in the schema of a keyword that the value violates, as a JSON pointer; `None` if that would take an
-    /// unlimited time.
+    /// unlimited time or too much memory.
     fn violated(&self, value: &Value) -> Option<String>;
 }
 
@@ -42,7 +46,9 @@ pub enum Violation {
     Unknown,
     #[error("it is longer than {VALIDATED_BYTES_MAX} bytes")]
     TooLong,
-    #[error("it has a number or a text that cannot be read")]
+    /// Decoding copies tokens, and accepts more than a parser of values: a depth of 128, a number beyond a double, a lone
+    /// surrogate. No schema accepts such data, because nothing about it would be validated.
+    #[error("it has a number, a text or a nesting that cannot be read")]
     Unreadable,
 }
 

@@ -54,7 +54,7 @@ fn the_data_of_an_event_is_validated() {
     assert_eq!(violation(cloud_event), of_type);
     assert_eq!(
         violation(r#"{"data":1e999}"#).unwrap().split(": ").last(),
-        Some("it has a number or a text that cannot be read")
+        Some("it has a number, a text or a nesting that cannot be read")
     );
 }
 
@@ -82,9 +82,46 @@ fn long_data_does_not_conform() {
     assert!(decoder.decode(&record(&of(VALIDATED_BYTES_MAX))).is_ok());
     let error = decoder.decode(&record(&of(VALIDATED_BYTES_MAX + 1))).unwrap_err();
     assert!(matches!(error, Undecodable::Invalid(Violation::TooLong)), "{error}");
-    let list = format!("[{}1]", "1,".repeat(100_000));
-    let error = decoder.decode(&record(&list)).unwrap_err();
-    assert!(matches!(error, Undecodable::Invalid(Violation::Unknown)), "the keyword is not looked for: {error}");
+}
+
+#[test]
+fn the_violated_keyword_is_looked_for_in_small_data() {
+    let mut decoder = decoder_of(&shape(&objects_only(Nonconforming::Gap)));
+    let mut violation = |numbers: usize| match decoder.decode(&record(&format!("[{}10]", "1,".repeat(numbers)))) {
+        Err(Undecodable::Invalid(violation)) => violation,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(violation(2046), Violation::Keyword("/type".into()));
+    assert_eq!(violation(2047), Violation::Unknown);
+}
+
+#[test]
+fn no_schema_accepts_data_that_cannot_be_read() {
+    /// The schema `true`.
+    #[derive(Debug)]
+    struct Anything;
+
+    impl Validator for Anything {
+        fn is_valid(&self, _: &Value) -> bool {
+            true
+        }
+
+        fn violated(&self, _: &Value) -> Option<String> {
+            None
+        }
+    }
+
+    let anything = |nonconforming| CurrentSchema::new(Some(Schema::new(b"true", Arc::new(Anything), nonconforming)));
+    let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+    let mut decoder = decoder_of(&shape(&anything(Nonconforming::Gap)));
+    assert!(decoder.decode(&record(&nested(DEPTH_MAX - 1))).is_ok());
+    let mut passing = decoder_of(&shape(&anything(Nonconforming::Pass)));
+    for value in [nested(DEPTH_MAX), "[1e400]".into(), r#"["\ud800"]"#.into()] {
+        let error = decoder.decode(&record(&value)).unwrap_err();
+        assert!(matches!(error, Undecodable::Invalid(Violation::Unreadable)), "{value}: {error}");
+        assert_eq!(passing.decode(&record(&value)).unwrap().data(), value.as_bytes());
+        assert_eq!(passing.take_passed(), Some(Violation::Unreadable));
+    }
 }
 
 #[test]

@@ -62,6 +62,7 @@ pub use self::decompression::decompressed_bytes_max;
 use self::history::KafkaHistory;
 use crate::config::snapshot::{Kafka, ReplayLog, TopicConfig};
 use crate::contain::contain;
+use crate::decode::schema::VALIDATION_STACK_BYTES;
 use crate::metrics::Metrics;
 use crate::panics;
 use crate::source::{Call, Connector, History, Sink, Source, Status};
@@ -126,7 +127,8 @@ impl KafkaSource {
         };
         let (link, warm, stop) = (source.link.clone(), source.warm.clone(), source.stop.clone());
         let reader = Reader { config, sink, metrics, tracer, link, warm, stop, settle_at: Some(warm_at_latest) };
-        thread::Builder::new().name("kafka".into()).spawn(move || {
+        let thread = thread::Builder::new().name("kafka".into()).stack_size(VALIDATION_STACK_BYTES);
+        thread.spawn(move || {
             // A panic of the decoder is contained there. After any other panic, the loss is unknown.
             if contain(|| reader.run()).is_none() {
                 panics::end_process("kafka");

@@ -49,6 +49,7 @@ use self::thread::Thread;
 use self::topic::TopicLog;
 use self::wakeup::Wakeup;
 use crate::config::snapshot::{Kafka, ReplayLog};
+use crate::decode::schema::VALIDATION_STACK_BYTES;
 use crate::event::{Epoch, Topic};
 use crate::hub::{Asker, Log, Lookup, OffsetsAt, Page, Place, ReplayLimits};
 use crate::ingest::Chunks;
@@ -121,7 +122,7 @@ impl KafkaHistory {
         let (config, call, metrics) = (config.clone(), call.clone(), metrics.clone());
         let thread = Thread { cluster, config, topics, store, wakeup, call, metrics, stop };
         let (alive, ended) = mpsc::channel();
-        Builder::new().name("kafka-replay".into()).spawn(move || {
+        Builder::new().name("kafka-replay".into()).stack_size(VALIDATION_STACK_BYTES).spawn(move || {
             thread.run();
             drop(alive);
         })?;
