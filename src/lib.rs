@@ -50,6 +50,7 @@
 //! | [`route`], [`access`] | paths to routes; claims and parameters to selectors |
 //! | [`rule`] | expressions over claims, path and event that decide who receives which events |
 //! | [`cors`] | which pages of other origins may use a stream |
+//! | [`network`] | networks of IP addresses |
 //! | [`quota`], [`rate`] | what one user, address or route may use, and how rates are counted |
 //! | [`admission`] | whether a stream may be opened: by a request, or by a WebSocket's command |
 

@@ -74,7 +74,7 @@ fn a_drain_budget_from_another_environment_is_unknown() {
     assert_eq!(drain_budget("drain: { budget: '${DRAIN_BUDGET:-5s}' }"), None);
 }
 
-/// By mistake, a variable may contain a key instead of the name of its file.
+/// A variable may contain a key instead of the name of its file.
 #[test]
 fn the_value_of_a_variable_is_not_shown_as_a_file_name() {
     let properties = "{ ssl.key.location: '${PATH}', security.protocol: ssl }";

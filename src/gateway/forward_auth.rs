@@ -18,7 +18,7 @@ pub(super) async fn identify(
     wanted: Wanted<'_>,
 ) -> Result<Option<Identified>, Refusal> {
     let Some(forward) = verifier.forward() else { return Ok(None) };
-    let Some(question) = question(snapshot, forward, wanted)? else { return Ok(None) };
+    let Some(question) = question(snapshot, verifier, forward, wanted)? else { return Ok(None) };
     let is_ambient = question.is_ambient();
     let (principal, age) = forward.identify(question).await.map_err(refusal)?;
     let revoked = |_| refusal(ServiceError::Unauthorized(Challenges::default()));
@@ -26,12 +26,20 @@ pub(super) async fn identify(
     Ok(Some(Identified { principal, age, is_ambient }))
 }
 
-fn question(snapshot: &Snapshot, forward: &Forward, wanted: Wanted<'_>) -> Result<Option<Question>, Refusal> {
+fn question(
+    snapshot: &Snapshot,
+    verifier: &Verifier,
+    forward: &Forward,
+    wanted: Wanted<'_>,
+) -> Result<Option<Question>, Refusal> {
     let Wanted { header, client, .. } = wanted;
-    if !forward.has_credentials(&header.headers) {
+    let mut sent = header.clone();
+    if let Some(certificates) = verifier.client_certificates() {
+        forwarded::remove_certificates(&mut sent, client, certificates);
+    }
+    if !forward.has_credentials(&sent.headers) {
         return Ok(None);
     }
-    let mut sent = header.clone();
     forwarded::forward(&mut sent, client, &snapshot.forwarded).map_err(|_| too_long())?;
     let target = header.uri.path_and_query().map_or("/", |target| target.as_str());
     let question = forward.question(&sent.headers, &header.method, target).map_err(|_: QuestionTooLong| too_long())?;

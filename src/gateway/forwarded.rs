@@ -103,17 +103,17 @@ fn hop_address(hop: &[u8]) -> Option<IpAddr> {
     text.parse().ok().or_else(with_port).or_else(in_brackets)
 }
 
-/// Removes the fields that describe client certificates, unless the client is a proxy that is trusted to set them.
+/// Removes the fields that describe client certificates, unless the client is a proxy that is trusted to set them. It
+/// sets them as they are named: other spellings that applications may confuse with them are the client's own.
 pub(super) fn remove_certificates(
     request: &mut RequestHeader,
     client: Option<IpAddr>,
     certificates: &ClientCertificates,
 ) {
-    if client.is_some_and(|client| certificates.is_trusted(client)) {
-        return;
-    }
+    let is_trusted = client.is_some_and(|client| certificates.is_trusted(client));
+    let is_set = |name: &str| is_trusted && certificates.fields().any(|field| field.as_str() == name);
     let fields: Vec<_> = certificates.fields().map(|field| hyphenated(field.as_str())).collect();
-    remove(request, |name| fields.contains(&hyphenated(name)));
+    remove(request, |name| fields.contains(&hyphenated(name)) && !is_set(name));
 }
 
 fn is_trusted(trust: &ForwardedTrust, client: IpAddr) -> bool {

@@ -294,7 +294,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
     }
 }
 
-/// Closes a connection after a response. Bytes that the client sent and nobody read would reset the connection, and the
+/// Closes a connection after a response. Unread bytes of the client would reset the connection, and the
 /// client would lose the response (RFC 9112 section 9.6). A client that does not read it within the linger time loses it.
 async fn linger(mut connection: Box<Connection>) {
     let _ = timeout(LINGER, async {

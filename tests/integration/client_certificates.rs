@@ -123,7 +123,8 @@ fn a_certificate_is_one_of_several_ways() {
     let from = |origin: &str| open(certified(fixture.get("/mine/ws"), "u1").header("Origin", origin).upgrade());
     assert_eq!([from("http://shop.example"), from("https://evil.example"), from("null")], [101, 403, 403]);
 
-    let mut sockets = ["u1", "u3"].map(|name| certified(fixture.get("/mine/ws"), name).websocket());
+    let mut sockets = ["u1", "u3"]
+        .map(|name| certified(fixture.get("/mine/ws"), name).header("Origin", "http://shop.example").websocket());
     let revoke = Call::of_admin(fixture.sidecar.admin, "POST", "/-/revoke").body(json!({"sub": "CN=u1"}).to_string());
     assert_eq!(revoke.send().status(), 200);
     assert_eq!(sockets[0].closed(), 1008);

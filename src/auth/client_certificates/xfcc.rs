@@ -3,7 +3,7 @@
 
 use super::Described;
 
-/// The description in the only element. Further elements are of proxies before, and nobody here knows whether those are
+/// The description in the only element. Further elements are of proxies before, and it is unknown whether those are
 /// trusted: the proxy must replace the field, and not append to it. `None` if the value is malformed.
 pub(super) fn read(text: &str) -> Option<Described> {
     let mut described = Described::default();
@@ -17,6 +17,8 @@ pub(super) fn read(text: &str) -> Option<Described> {
             "hash" if described.hash.is_some() => return None,
             "subject" => described.subject = Some(value),
             "hash" => described.hash = Some(value),
+            // Envoy writes `URI=` for a certificate without a URI.
+            _ if value.is_empty() => {}
             "uri" => described.uris.push(value),
             "dns" => described.names.push(value),
             _ => {}
@@ -70,7 +72,8 @@ mod tests {
         let expected =
             described(Some("CN=a\\,b,O=\"Acme\""), &["spiffe://x/b"], &["a.example", "b.example"], Some("ab12"));
         assert_eq!(read(text), Some(expected));
-        assert_eq!(read("Hash=ab;Subject=\"\";URI="), Some(described(Some(""), &[""], &[], Some("ab"))));
+        assert_eq!(read("Hash=ab;Subject=\"\";URI="), Some(described(Some(""), &[], &[], Some("ab"))));
+        assert_eq!(read("URI=;DNS=a.example"), Some(described(None, &[], &["a.example"], None)));
         assert_eq!(read("hash=ab;SUBJECT=CN=x"), Some(described(Some("CN=x"), &[], &[], Some("ab"))));
     }
 

@@ -16,7 +16,7 @@ pub(in crate::auth) trait Settings: fmt::Debug + PartialEq {
 
     fn kind(&self) -> Kind;
 
-    /// The interpretation of responses; claims that nobody reads are dropped.
+    /// The interpretation of responses; claims that no rule reads are dropped.
     fn interpret(&self, readers: Arc<Readers>) -> Interpret;
 
     /// `Authorization` of every request.

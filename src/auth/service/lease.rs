@@ -85,23 +85,26 @@ async fn follow(
     entry: Arc<Entry>,
     question: Question,
     claims: Claims,
-    mut asked: Instant,
+    asked: Instant,
     state: Arc<AtomicU8>,
 ) {
     let Some(mut replacements) = service.running.get().map(|running| running.channel.replacements()) else { return };
     let mut until = asked + service.current().interval;
+    let mut due = asked + again_after(service.current().interval);
     let withdrawn = loop {
-        let interval = service.current().interval;
-        let [least, most] = AGAIN;
-        let due = asked + interval.mul_f64(least + (most - least) * fastrand::f64());
         if timeout_at(due, replacements.changed()).await.is_ok() {
-            // A shorter interval may be over already: there is time for one request.
+            // A shorter interval counts from now: there is time for one request, and the streams do not ask all at once.
             let ServiceSettings { interval, timeout, .. } = service.current();
-            until = (asked + interval).max(Instant::now() + timeout);
+            let now = Instant::now();
+            until = until.min(now + interval).max(now + timeout);
+            due = now + (until - now).saturating_sub(timeout).mul_f64(fastrand::f64());
             continue;
         }
         match timeout_at(until, service.confirm(&entry, &question, &claims)).await {
-            Ok(Some(again)) => (asked, until) = (again, again + interval),
+            Ok(Some(asked)) => {
+                let interval = service.current().interval;
+                (due, until) = (asked + again_after(interval), asked + interval);
+            }
             Ok(None) => break REVOKED,
             Err(_) => break UNVERIFIED,
         }
@@ -109,6 +112,12 @@ async fn follow(
     if state.compare_exchange(ACCEPTED, withdrawn, Ordering::AcqRel, Ordering::Acquire).is_ok() {
         service.withdrawn();
     }
+}
+
+/// A random part of the interval, so that streams do not ask together.
+fn again_after(interval: Duration) -> Duration {
+    let [least, most] = AGAIN;
+    interval.mul_f64(least + (most - least) * fastrand::f64())
 }
 
 impl Service {

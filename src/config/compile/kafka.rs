@@ -157,7 +157,7 @@ fn file_named(name: &Name, value: String, node: &Node, files: Files<'_>, diagnos
     let path = files.base_dir.join(value);
     let checked = if files.is_read { check_file(&path, *takes_folder) } else { Ok(()) };
     if let Err(error) = checked {
-        // By mistake, a variable may contain the secret instead of the name of its file.
+        // A variable may contain the secret instead of the name of its file.
         let what = if node.variables.is_empty() { format!("`{}`", path.display()) } else { "the file".to_owned() };
         report(files, node.place, format!("`{}`: {what} cannot be read: {error}", name.text), diagnostics);
     }
