@@ -263,7 +263,7 @@ fn a_page_of_another_origin_opens_streams_with_a_ticket() {
     };
     let expected = json!({
         "eventSource": "open", "webSocket": "open", "fetch": 200, "elsewhere": "failed", "none": "failed",
-        "refused": "failed",
+        "refused": 404,
     });
     assert_eq!(seen, expected);
 }
