@@ -84,7 +84,7 @@ fn a_failure_denies_and_is_counted() {
 }
 
 #[test]
-fn another_parameter_of_the_path_decides_anew() {
+fn another_parameter_of_the_path_is_decided_again() {
     let inputs = vec![input(Root::Path, &["id"]), input(Root::Claims, &["ids"])];
     let expression = Expression::In(Box::new(Expression::Input(0)), Box::new(Expression::Input(1)));
     let rule = Arc::new(Rule::new("/x/{id}".into(), "mine", expression, inputs));

@@ -11,7 +11,7 @@ use crate::access::{Authority, Binding, Criterion, Principal, Rule, Selector, So
 use crate::admission::{Admitted, NoSlot, Slot, Slots};
 use crate::codec::http::Handshake;
 use crate::event::{Entry, Epoch, Event, EventId, Frames, GapCause, GapRange, Topic};
-use crate::hub::window::place;
+use crate::hub::entry::place;
 use crate::hub::{Asker, Log, Lookup, OffsetsAt, Page, Place, ReplayLimits};
 use crate::route::{
     Admission, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, Overflow, QueueLimits, Stream,

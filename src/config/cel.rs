@@ -3,6 +3,7 @@
 //! An expression is translated for [`crate::rule`], which evaluates it. Everything that could be expensive or has no
 //! use is refused here, with its position. Parsing runs in a thread of its own, because the parser recurses.
 
+mod operators;
 mod step;
 mod translate;
 

@@ -8,6 +8,7 @@ mod by_time;
 #[cfg(test)]
 mod cut_tests;
 mod ends;
+pub mod entry;
 pub mod index;
 pub mod log;
 pub mod queue;
@@ -20,9 +21,10 @@ mod unread_tests;
 pub mod window;
 
 pub use ends::{Ahead, Ends, LogEnd, OtherEpoch};
+pub use entry::{after, last_id};
 pub use index::{Index, Subscriber};
 pub use log::{Asker, Log, Lookup, NO_OFFSET, NoLog, OffsetsAt, Page, Place, ReplayLimits};
 pub use queue::{COALESCED_EVENTS_MAX, Pushed, Queue};
 pub use replay::{Replay, cut};
 pub use resume::{Plan, TimeStart, is_whole};
-pub use window::{Hub, Seq, WindowLimits, after, last_id};
+pub use window::{Hub, Seq, WindowLimits};

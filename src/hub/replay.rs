@@ -15,10 +15,11 @@ use crate::event::{Entry, EventId, Gap, GapRange, UNKNOWN_POSITION, is_offset};
 use crate::route::Stream;
 
 use super::by_time::ByTime;
+use super::entry::{after, place};
 use super::log::{Page, Place};
 use super::resume::{Losses, range};
 use super::standing::{Lane, Standing};
-use super::window::{Hub, Seq, after, is_other, place, rest_of_log};
+use super::window::{Hub, Seq, is_other, rest_of_log};
 
 /// The replay of one subscription.
 #[derive(Debug)]

@@ -15,6 +15,7 @@ use crate::route::Stream;
 
 use self::cut::Cut;
 use self::late::Late;
+use super::entry::{after, event_of, last_id, place};
 use super::standing::Lane;
 
 /// The position of an entry in hub order: a counter across all topics.
@@ -92,13 +93,13 @@ impl Hub {
         if window.next.len() != next.len() || !next.starts_with(&window.next) {
             window.order_from = self.next_seq;
         }
-        let is_anew = is_other(window.epoch, epoch);
-        let lost = if is_anew { rest_of_log(topic, &window.next) } else { Vec::new() };
-        if !is_anew && window.is_continued_by(next) {
+        let is_recreated = is_other(window.epoch, epoch);
+        let lost = if is_recreated { rest_of_log(topic, &window.next) } else { Vec::new() };
+        if !is_recreated && window.is_continued_by(next) {
             window.add(next, *at_ms, unseen);
         } else {
             let mut former = std::mem::take(&mut window.former);
-            if is_anew {
+            if is_recreated {
                 former.retain(|known| *known != epoch);
                 former.truncate(FORMER_MAX - 1);
                 former.push_front(window.epoch);
@@ -112,7 +113,7 @@ impl Hub {
                 live_from: window.live_from,
                 order_from: self.next_seq,
                 // These belong to a deleted log.
-                cuts: if is_anew { VecDeque::new() } else { std::mem::take(&mut window.cuts) },
+                cuts: if is_recreated { VecDeque::new() } else { std::mem::take(&mut window.cuts) },
                 ..TopicWindow::new(limits)
             };
         }
@@ -372,35 +373,4 @@ pub(super) fn rest_of_log(topic: &Topic, next: &[i64]) -> Vec<GapRange> {
         to: GapRange::OPEN,
     };
     (0..).zip(next).map(range).collect()
-}
-
-fn event_of(entry: &Entry) -> Option<&Arc<Event>> {
-    match entry {
-        Entry::Event(event) => Some(event),
-        Entry::Gap { .. } | Entry::Hole { .. } => None,
-    }
-}
-
-/// The topic, the partition and the last offset of an entry; for a truncation, the offset before the lost range.
-pub fn place(entry: &Entry) -> (&Topic, i32, i64) {
-    match entry {
-        Entry::Event(event) => (&event.id.topic, event.id.partition, event.id.offset),
-        Entry::Gap { cause: GapCause::Truncated, range } => (&range.topic, range.partition, range.from - 1),
-        Entry::Gap { range, .. } => (&range.topic, range.partition, range.to),
-        Entry::Hole { topic, partition, end } => (topic, *partition, end - 1),
-    }
-}
-
-/// The position of a client after an entry, in its partition.
-pub fn after(entry: &Entry) -> i64 {
-    match entry {
-        Entry::Event(event) => event.next,
-        Entry::Gap { .. } | Entry::Hole { .. } => place(entry).2 + 1,
-    }
-}
-
-/// The id of the last record that an entry covers.
-pub fn last_id(entry: &Entry) -> EventId {
-    let (topic, partition, offset) = place(entry);
-    EventId { topic: topic.clone(), partition, offset }
 }

@@ -8,7 +8,7 @@ use crate::kafka::warm::merge;
 
 /// A topic's epoch, and that of its successor.
 const EPOCH: Epoch = 7;
-const ANEW: Epoch = 8;
+const RECREATED: Epoch = 8;
 /// When topics go live.
 const LIVE_MS: i64 = 1_000_000;
 
@@ -201,9 +201,9 @@ fn what_a_new_log_lost_before_it_was_known_is_a_gap() {
     assert_eq!((announced(grown.announcement), grown.gaps.len()), (Some((EPOCH, vec![0, 0])), 0));
     let found = survey_lost(&mut topic, &[(0, 1), (4, 9)], None);
     assert_eq!((gaps(&found), next(&topic)), (vec![(GapCause::Retention, 1, 0, 3)], vec![0, 4]));
-    let anew = survey(&mut topic, ANEW, &[(2, 3), (0, 0)]);
-    assert_eq!((announced(anew.announcement), anew.assign), (Some((ANEW, vec![0, 0])), Assign::OnNewClient));
-    let found = look(&mut topic, ANEW, &[(2, 3), (0, 0)], true, None);
+    let change = survey(&mut topic, RECREATED, &[(2, 3), (0, 0)]);
+    assert_eq!((announced(change.announcement), change.assign), (Some((RECREATED, vec![0, 0])), Assign::OnNewClient));
+    let found = look(&mut topic, RECREATED, &[(2, 3), (0, 0)], true, None);
     assert_eq!((gaps(&found), next(&topic)), (vec![(GapCause::Retention, 0, 0, 1)], vec![2, 0]));
 }
 
@@ -271,26 +271,26 @@ fn a_position_lost_while_warming_is_nobodys_gap() {
 }
 
 #[test]
-fn a_topic_made_anew_is_read_from_its_first_record() {
+fn a_recreated_topic_is_read_from_its_first_record() {
     let mut topic = live(&[(0, 5), (0, 5)]);
     take(&mut topic, 0, 4);
     // Longer than what was read of the old one, with fewer partitions.
-    let change = survey(&mut topic, ANEW, &[(3, 100)]);
+    let change = survey(&mut topic, RECREATED, &[(3, 100)]);
     assert_eq!((gaps(&change), change.assign), (vec![], Assign::OnNewClient), "the epoch shows what is lost");
-    assert_eq!(announced(change.announcement), Some((ANEW, vec![0])));
+    assert_eq!(announced(change.announcement), Some((RECREATED, vec![0])));
     assert_eq!(take(&mut topic, 0, 3), 1);
     let stale = survey(&mut topic, EPOCH, &[(0, 5), (0, 5)]);
     assert_eq!((stale.assign, next(&topic)), (Assign::Again, vec![4, 0]), "UUIDs do not come back");
 }
 
 #[test]
-fn a_topic_made_anew_while_warming_is_nobodys_news() {
+fn a_topic_recreated_during_the_warm_up_is_not_announced() {
     let mut topic = reader(&[(0, 5)]);
     take(&mut topic, 0, 4);
-    let change = survey(&mut topic, ANEW, &[(0, 100)]);
+    let change = survey(&mut topic, RECREATED, &[(0, 100)]);
     assert_eq!((change.assign, announced(change.announcement)), (Assign::OnNewClient, None));
     let (feed, ..) = topic.finish_warm_up(LIVE_MS).unwrap();
-    assert_eq!(announced(Some(feed)), Some((ANEW, vec![90])));
+    assert_eq!(announced(Some(feed)), Some((RECREATED, vec![90])));
 }
 
 #[test]
@@ -395,6 +395,6 @@ fn a_position_that_was_lost_is_compared_where_its_leader_answers() {
     let change = look_at(&mut topic, EPOCH, &[None, Some(ends(7, 9))], true, None);
     assert_eq!((gaps(&change), next(&topic)), (vec![(GapCause::Retention, 1, 0, 6)], vec![0, 7]));
     // Another topic is another one in all partitions.
-    assert_eq!(look_at(&mut topic, ANEW, &[None, Some(ends(0, 9))], false, None).assign, Assign::AsItIs);
+    assert_eq!(look_at(&mut topic, RECREATED, &[None, Some(ends(0, 9))], false, None).assign, Assign::AsItIs);
     assert_eq!(next(&topic), [0, 7]);
 }

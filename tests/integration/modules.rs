@@ -50,6 +50,20 @@ fn only_the_table_names_transports() {
     }
 }
 
+/// The most lines of a file: a longer one holds more than one idea.
+const LINES_MAX: usize = 400;
+
+#[test]
+fn files_are_short() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for folder in ["src", "tests", "benches"].map(|name| root.join(name)) {
+        for inside in files(&folder) {
+            let lines = fs::read_to_string(folder.join(&inside)).unwrap().lines().count();
+            assert!(lines <= LINES_MAX, "{} has {lines} lines, more than {LINES_MAX}: split it", inside.display());
+        }
+    }
+}
+
 /// A path from a module to itself that is reachable from `module`. `path` leads to `module`; modules in `done` are on
 /// no cycle.
 fn cycle(graph: &Graph, module: &str, path: &mut Vec<String>, done: &mut BTreeSet<String>) -> Option<Vec<String>> {

@@ -1,4 +1,4 @@
-//! Logs on Apache Kafka that are not what they were: one that lost its tail, one made anew after its leader changed.
+//! Logs on Apache Kafka that are not what they were: one that lost its tail, one recreated after its leader changed.
 
 use serde_json::json;
 
@@ -64,7 +64,7 @@ fn a_log_that_lost_a_tail_without_events_is_no_gap() {
 
 #[test]
 fn replay_reads_a_topic_recreated_after_its_leader_changed() {
-    const TOPIC: &str = "anew-after-crash";
+    const TOPIC: &str = "recreated-after-crash";
     let mut node = start(TOPIC);
     let admin = Admin::of(&node.address);
     admin.create_topic(TOPIC, 1, &[]);

@@ -17,13 +17,13 @@ const IMPATIENT: &str = "properties: { socket.timeout.ms: 2000, reconnect.backof
 fn a_long_outage_costs_nothing_and_a_topic_recreated_after_it_is_read() {
     let mut node = start("outage");
     let admin = Admin::of(&node.address);
-    ["steady", "anew"].iter().for_each(|topic| admin.create_topic(topic, 1, &[]));
-    let settings = "streams:\n  all: { topics: [steady, anew] }\nroutes:\n  - { path: /events, stream: all, transport: sse, \
+    ["steady", "recreated"].iter().for_each(|topic| admin.create_topic(topic, 1, &[]));
+    let settings = "streams:\n  all: { topics: [steady, recreated] }\nroutes:\n  - { path: /events, stream: all, transport: sse, \
                     public: true, heartbeat_interval: 1s }\n  - { path: /stream, stream: all, transport: ndjson, public: \
                     true, heartbeat_interval: 1s }\n";
     let fixture = Plan::new(settings).broker(Broker::at(&node.address)).kafka(IMPATIENT).build();
     let (mut sse, mut ndjson) = (fixture.get("/events").sse(), fixture.get("/stream").ndjson());
-    for topic in ["steady", "anew"] {
+    for topic in ["steady", "recreated"] {
         let id = fixture.broker.event(topic, 0, json!({"type": "t", "data": 0}));
         assert!(sse.ids(1) == [&*id] && ndjson.ids(1) == [id]);
     }
@@ -38,10 +38,10 @@ fn a_long_outage_costs_nothing_and_a_topic_recreated_after_it_is_read() {
     let after = Broker::at(&node.address).event("steady", 0, json!({"type": "t", "data": 1}));
     assert!(sse.ids(1) == [&*after] && ndjson.ids(1) == [after]);
 
-    // A restarted broker counts its leaders' epochs on; those of a topic made anew begin at 0, and look outdated.
-    admin.delete_topic("anew");
-    admin.create_topic("anew", 1, &[]);
-    let new = Broker::at(&node.address).event("anew", 0, json!({"type": "t", "data": 2}));
+    // A restarted broker counts its leaders' epochs on; those of a recreated topic begin at 0, and look outdated.
+    admin.delete_topic("recreated");
+    admin.create_topic("recreated", 1, &[]);
+    let new = Broker::at(&node.address).event("recreated", 0, json!({"type": "t", "data": 2}));
     assert_eq!(sse.event().json()["cause"], "topic-recreated");
     assert_eq!(sse.ids(1), [new]);
 }

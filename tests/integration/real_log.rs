@@ -220,15 +220,15 @@ fn tombstones_are_deletes_and_what_compaction_took_is_no_gap() {
 
 #[test]
 fn a_topic_recreated_is_reported_and_read() {
-    let fixture = fixture(&[("anew", 1)]);
+    let fixture = fixture(&[("recreated", 1)]);
     let admin = Admin::of(&shared().address);
     let mut stream = fixture.get("/events").sse();
-    let ids: Vec<_> = (0..5).map(|n| fixture.broker.event("anew", 0, json!({"type": "t", "data": n}))).collect();
+    let ids: Vec<_> = (0..5).map(|n| fixture.broker.event("recreated", 0, json!({"type": "t", "data": n}))).collect();
     assert_eq!(stream.ids(5), ids);
-    admin.delete_topic("anew");
-    admin.create_topic("anew", 1, &[]);
+    admin.delete_topic("recreated");
+    admin.create_topic("recreated", 1, &[]);
     let producer = Broker::at(&shared().address);
-    let id = producer.event("anew", 0, json!({"type": "t", "data": "new"}));
+    let id = producer.event("recreated", 0, json!({"type": "t", "data": "new"}));
     let gap = stream.event();
     assert_eq!((gap.event.as_deref(), &gap.json()["cause"]), (Some("gap"), &json!("topic-recreated")));
     let event = stream.event();

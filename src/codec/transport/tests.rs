@@ -1,39 +1,6 @@
 //! What holds for every line of the table, and what a new line needs elsewhere.
 
 use super::*;
-use crate::testing::{event, route};
-use reading::Record;
-
-/// Reads `stream` in pieces of `piece` bytes; invisible records are omitted.
-fn read(transport: Transport, stream: &[u8], piece: usize) -> Vec<Record> {
-    let mut reader = transport.row().reader().expect("a framing has a reader");
-    let mut records = Vec::new();
-    for bytes in stream.chunks(piece) {
-        reader.feed(bytes, &mut |record| records.push(record)).unwrap();
-    }
-    records.retain(|record| record.data.is_some());
-    records
-}
-
-#[test]
-fn every_framing_reads_what_it_writes_at_any_cut() {
-    let event = event("o", 0, 4, &[("k", r#"] , \"[{"#)]);
-    let gap = r#"{"type":"gap","cursor":"o:0:9"}"#;
-    for transport in Transport::framings() {
-        let form = route("/x").form(transport);
-        let control = Control { kind: "gap", data: gap.into(), cursor: Some(b"o:0:9"), number: 1, unix_ms: 0 };
-        let records = [form.event(&event, b"o:0:4"), form.control(control), form.event(&event, b"o:0:4")].concat();
-        let heartbeat = form.keep_alive(&mut || None).unwrap_or_default();
-        let goodbye = form.goodbye(&Goodbye { retry_ms: Some(5), close: None });
-        let first = usize::from(form.separator().is_some());
-        let stream = [form.start(), &records[first..], &heartbeat, &goodbye].concat();
-        let envelope = std::str::from_utf8(&event.envelope).unwrap();
-        for piece in 1..=stream.len() {
-            let texts: Vec<_> = read(transport, &stream, piece).into_iter().filter_map(|record| record.data).collect();
-            assert_eq!(texts, [envelope, gap, envelope], "{transport:?} in pieces of {piece} bytes");
-        }
-    }
-}
 
 #[test]
 fn names_suit_metrics_and_requests() {

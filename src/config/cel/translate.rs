@@ -3,10 +3,11 @@
 use cel::common::ast::{CallExpr, ComprehensionExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators};
 use serde_json::Value;
 
+use super::operators::{arithmetic, compared, operator};
 use super::step::Step;
 use super::{DEPTH_MAX, Mistake, Names};
 use crate::config::diagnostic::{alternatives, did_you_mean};
-use crate::rule::{Arithmetic, Compared, Expression, Input, Pattern, Root, TextTest};
+use crate::rule::{Arithmetic, Expression, Input, Root, TextTest};
 
 /// The most parts of an expression.
 const PARTS_MAX: usize = 512;
@@ -23,7 +24,7 @@ const FUNCTIONS: [&str; 11] =
 
 /// The type of an expression, where it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Flag,
     Number,
     Text,
@@ -32,7 +33,7 @@ enum Kind {
 }
 
 impl Kind {
-    fn describe(self) -> &'static str {
+    pub(super) fn describe(self) -> &'static str {
         match self {
             Self::Flag => "`true` or `false`",
             Self::Number => "a number",
@@ -57,7 +58,7 @@ pub(super) fn translate(
     }
 }
 
-struct Translator<'a> {
+pub(super) struct Translator<'a> {
     info: &'a SourceInfo,
     names: &'a Names,
     inputs: Vec<Input>,
@@ -128,7 +129,7 @@ impl Translator<'_> {
         }
     }
 
-    fn boxed(&mut self, tree: &IdedExpr, depth: u16, kinds: &[Kind]) -> Option<Box<Expression>> {
+    pub(super) fn boxed(&mut self, tree: &IdedExpr, depth: u16, kinds: &[Kind]) -> Option<Box<Expression>> {
         self.operand(tree, depth, kinds).map(Box::new)
     }
 
@@ -289,57 +290,6 @@ impl Translator<'_> {
         })
     }
 
-    fn comparison(
-        &mut self,
-        tree: &IdedExpr,
-        how: Compared,
-        (one, other): (&IdedExpr, &IdedExpr),
-        depth: u16,
-    ) -> Option<Expression> {
-        let kinds: &[Kind] = match how {
-            Compared::Equal | Compared::Unequal => &[Kind::Flag, Kind::Number, Kind::Text, Kind::List, Kind::Null],
-            _ => &[Kind::Number, Kind::Text],
-        };
-        let parts = (self.boxed(one, depth, kinds), self.boxed(other, depth, kinds));
-        let (one, other) = (parts.0?, parts.1?);
-        if let (Some(one), Some(other)) = (self.kind(&one), self.kind(&other))
-            && one != other
-        {
-            return self.reject(tree, format!("{} and {} are never equal", one.describe(), other.describe()));
-        }
-        Some(Expression::Compare(how, one, other))
-    }
-
-    fn calculation(
-        &mut self,
-        tree: &IdedExpr,
-        how: Arithmetic,
-        (one, other): (&IdedExpr, &IdedExpr),
-        depth: u16,
-    ) -> Option<Expression> {
-        let kinds: &[Kind] =
-            if how == Arithmetic::Add { &[Kind::Number, Kind::Text, Kind::List] } else { &[Kind::Number] };
-        let parts = (self.boxed(one, depth, kinds), self.boxed(other, depth, kinds));
-        let (one, other) = (parts.0?, parts.1?);
-        if let (Some(one), Some(other)) = (self.kind(&one), self.kind(&other))
-            && one != other
-        {
-            return self.reject(tree, format!("{} and {} have no sum", one.describe(), other.describe()));
-        }
-        Some(Expression::Calculate(how, one, other))
-    }
-
-    /// A pattern is compiled with the rule, so it is a constant.
-    fn pattern(&mut self, tree: &IdedExpr) -> Option<Pattern> {
-        let Expr::Literal(LiteralValue::String(source)) = &tree.expr else {
-            return self.reject(tree, "the pattern of `matches` must be written as a text");
-        };
-        match Pattern::new(source.inner()) {
-            Ok(pattern) => Some(pattern),
-            Err(error) => self.reject(tree, format!("the pattern is invalid: {error}")),
-        }
-    }
-
     /// A macro that the parser has expanded.
     fn comprehension(&mut self, tree: &IdedExpr, macro_: &ComprehensionExpr, depth: u16) -> Option<Expression> {
         let Some(step) = Step::of(macro_) else {
@@ -372,7 +322,7 @@ impl Translator<'_> {
         expression
     }
 
-    fn kind(&self, part: &Expression) -> Option<Kind> {
+    pub(super) fn kind(&self, part: &Expression) -> Option<Kind> {
         match part {
             Expression::Literal(Value::Bool(_)) => Some(Kind::Flag),
             Expression::Literal(Value::Number(_)) | Expression::Size(_) => Some(Kind::Number),
@@ -398,7 +348,7 @@ impl Translator<'_> {
         }
     }
 
-    fn reject<T>(&mut self, tree: &IdedExpr, message: impl Into<String>) -> Option<T> {
+    pub(super) fn reject<T>(&mut self, tree: &IdedExpr, message: impl Into<String>) -> Option<T> {
         self.report(tree, message, None);
         None
     }
@@ -422,33 +372,4 @@ fn input_kind(input: &Input) -> Option<Kind> {
         (Root::Event, [name]) if **name == *"ts" => Some(Kind::Number),
         _ => None,
     }
-}
-
-fn arithmetic(operator: &str) -> Option<Arithmetic> {
-    Some(match operator {
-        operators::ADD => Arithmetic::Add,
-        operators::SUBSTRACT => Arithmetic::Subtract,
-        operators::MULTIPLY => Arithmetic::Multiply,
-        operators::DIVIDE => Arithmetic::Divide,
-        operators::MODULO => Arithmetic::Remainder,
-        _ => return None,
-    })
-}
-
-fn compared(operator: &str) -> Option<Compared> {
-    Some(match operator {
-        operators::EQUALS => Compared::Equal,
-        operators::NOT_EQUALS => Compared::Unequal,
-        operators::LESS => Compared::Less,
-        operators::LESS_EQUALS => Compared::LessOrEqual,
-        operators::GREATER => Compared::Greater,
-        operators::GREATER_EQUALS => Compared::GreaterOrEqual,
-        _ => return None,
-    })
-}
-
-/// An operator as written, from its name in the syntax tree.
-fn operator(name: &str) -> Option<&str> {
-    let operator = name.trim_matches('_');
-    (operator != name).then_some(operator)
 }
