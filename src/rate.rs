@@ -18,8 +18,7 @@ pub struct Rate {
 pub struct Bucket {
     since: Instant,
     /// The theoretical arrival time of the GCRA: when everything that was taken is available again, in nanoseconds
-    /// after
-    /// `since`.
+    /// after `since`.
     arrival_ns: AtomicU64,
 }
 
