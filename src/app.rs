@@ -20,13 +20,13 @@ use crate::access::Authenticator;
 use crate::admin::{Admin, Readiness, Status as AdminStatus};
 use crate::codec::Encodings;
 use crate::config::snapshot::{Limits, Snapshot};
-use crate::config::{Budget, Reading};
+use crate::config::{ADMIN_CONNECTIONS_MAX, Budget, Reading, STALLED_BYTES};
 use crate::cores::cores_up_to;
 use crate::descriptors;
 use crate::drain::{self, Drain};
 use crate::gateway::Gateway;
 use crate::hub::Log;
-use crate::listener::{Bound, ListenerLimits, STALLED_BYTES};
+use crate::listener::{Bound, ListenerLimits};
 use crate::memory::{Memory, Pressure, Watch};
 use crate::metrics::Metrics;
 use crate::panics;
@@ -38,8 +38,6 @@ use crate::telemetry;
 use crate::traces::{Exporter, Tracer};
 use crate::writer::Writers;
 
-/// Connections to the admin listener: probes, a scraper, a user.
-const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// The time limit of a request head on the admin listener.
 const ADMIN_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 

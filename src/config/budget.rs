@@ -21,6 +21,10 @@ const INBOX_BYTES: u64 = 16 << 20;
 const STREAM_BYTES: u64 = 2 << 10;
 /// A connection that is not a stream, while its client reads. Those of clients that do not read have a common limit.
 const CONNECTION_BYTES: u64 = 64 << 10;
+/// The connections of the admin listener: probes, a scraper, a user.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// The most memory that a response takes in this process while its client does not read it: see docs/operations.md.
+pub const STALLED_BYTES: usize = 768 << 10;
 /// The default prefetch of a Kafka client (`queued.max.messages.kbytes`), in KiB.
 const KAFKA_AHEAD_KIB: u64 = 16 << 10;
 /// A fetch response in flight (`fetch.max.bytes`), in bytes.
@@ -66,6 +70,7 @@ impl Budget {
             ("queues", streams.saturating_mul(queue)),
             ("connections", connections.saturating_sub(streams) * CONNECTION_BYTES),
             ("proxy", limits.proxy_buffers as u64),
+            ("admin", (ADMIN_CONNECTIONS_MAX * STALLED_BYTES) as u64),
         ];
         // A proxied request also has a connection to the service.
         let descriptors = 2 * connections
@@ -148,6 +153,7 @@ mod tests {
             ("queues", 0),
             ("connections", 10 * (64 << 10)),
             ("proxy", 1 << 20),
+            ("admin", 48 << 20),
         ];
         assert_eq!(bare.holders, expected);
         assert_eq!((bare.ceiling(), bare.memory), (expected.iter().map(|(_, bytes)| bytes).sum(), Some(100 << 20)));
@@ -159,7 +165,7 @@ mod tests {
         assert_eq!(bytes(&more, "windows"), (1 << 20) + 100 * 112);
         assert_eq!((bytes(&more, "queues"), bytes(&more, "streams")), (10 << 10, 10 * ((2 << 10) + (64 << 10))));
         let said = bare.to_string();
-        assert!(said.starts_with("memory: at most 182.9MiB (process 32.2MiB + windows 0B + "), "{said}");
+        assert!(said.starts_with("memory: at most 230.9MiB (process 32.2MiB + windows 0B + "), "{said}");
         assert!(said.ends_with("limited to 100.0MiB; descriptors: at most 426"), "{said}");
     }
 }

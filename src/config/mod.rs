@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use brief::Brief;
-pub use budget::Budget;
+pub use budget::{ADMIN_CONNECTIONS_MAX, Budget, STALLED_BYTES};
 pub use certificates::Certificates;
 pub use diagnostic::{Diagnostic, Severity};
 pub use diff::Diff;

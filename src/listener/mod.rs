@@ -56,9 +56,8 @@ const PROBE_PLACE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Unsent bytes of a response in the kernel (TCP_NOTSENT_LOWAT). More would only accumulate for clients that do not
 /// read.
 const UNSENT_BYTES_MAX: u32 = 128 * 1024;
-/// The most memory that a response takes in this process while its client does not read it, and in the two sockets of
-/// the request: see docs/operations.md.
-pub const STALLED_BYTES: usize = 768 * 1024;
+/// The most memory that a response takes in the two sockets of its request while its client does not read it. What it
+/// takes in this process is in the budget of the configuration.
 pub const STALLED_SOCKET_BYTES: u64 = 640 * 1024;
 /// `Retry-After` for clients beyond the limit of connections.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
