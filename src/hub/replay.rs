@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::cursor::{Cursor, Positions, TopicPosition};
+use crate::cursor::{Cursor, Positions};
 use crate::encoding::OtherPositions;
 use crate::event::{Entry, EventId, Gap, GapRange, UNKNOWN_POSITION, is_offset};
 use crate::route::Stream;
@@ -19,7 +19,7 @@ use super::entry::{after, place};
 use super::log::{Page, Place};
 use super::resume::{Losses, range};
 use super::standing::{Lane, Standing};
-use super::window::{Hub, Seq, is_other, rest_of_log};
+use super::window::{Hub, Seq, is_other};
 
 /// The replay of one subscription.
 #[derive(Debug)]
@@ -107,7 +107,9 @@ impl Replay {
 
     fn is_behind(&self, hub: &Hub, stream: &Stream, lane: Lane) -> bool {
         let places = self.positions.next(lane).zip(hub.base_of(stream, lane));
-        is_by_time(self.by_time.as_deref(), lane) || places.is_some_and(|(next, base)| next < base)
+        is_by_time(self.by_time.as_deref(), lane)
+            || places.is_some_and(|(next, base)| next < base)
+            || self.is_of_other(hub, stream, lane.0)
     }
 
     /// The next place to read in the log of each partition whose position is before the window, those with the oldest
@@ -204,20 +206,15 @@ impl Replay {
 
     /// The losses with a deleted or truncated log. Added partitions join the replay.
     pub fn lost(&mut self, hub: &Hub, stream: &Stream) -> Vec<Gap> {
-        let mut losses = Losses::default();
+        let (mut losses, mut recreated) = (Losses::default(), Vec::new());
         self.end(hub, stream, &mut losses);
         for (n, (topic, order)) in stream.topics.iter().zip(&mut self.order.0).enumerate() {
             let Some((window, seen)) = hub.topic(topic).zip(self.positions.0.get(n)) else { continue };
             if is_other(window.epoch, seen.epoch) {
-                losses.recreated.extend(rest_of_log(topic, &seen.next));
-                // Nothing of the new log was received; entries that have left the window come from the log, or become
-                // gaps.
-                let unseen = TopicPosition { epoch: window.epoch, next: vec![0; window.next.len()] };
-                self.positions.change().0[n] = unseen;
-                if let Some(by_time) = &mut self.by_time {
-                    by_time.lanes.retain(|(topic, _)| *topic != n);
+                if window.replaced(seen.epoch) {
+                    *order = window.start();
+                    recreated.push(n);
                 }
-                *order = window.start();
                 continue;
             }
             if window.epoch != 0 && window.epoch != seen.epoch {
@@ -258,6 +255,7 @@ impl Replay {
                 }
             }
         }
+        recreated.into_iter().for_each(|n| self.start_over(hub, stream, n, &mut losses));
         self.by_time.take_if(|by_time| by_time.lanes.is_empty());
         self.cuts_from = hub.next_seq();
         losses.into_gaps()
@@ -298,7 +296,9 @@ impl Replay {
         let windows = topics.filter_map(|(n, (topic, seen))| Some((n, topic, seen, hub.topic(topic)?)));
         windows.flat_map(|(topic_index, topic, seen, window)| {
             let lanes = seen.next.iter().zip(&window.base).enumerate();
-            lanes.filter(move |(_, (next, base))| (0..**base).contains(*next)).map(move |(n, (next, base))| {
+            let is_other = is_other(window.epoch, seen.epoch);
+            let lanes = lanes.filter(move |(_, (next, base))| !is_other && (0..**base).contains(*next));
+            lanes.map(move |(n, (next, base))| {
                 let (epoch, partition) = (window.epoch, n as i32);
                 let place = Place { topic: topic.clone(), partition, epoch, offset: *next, until: *base };
                 ((topic_index, n), place)

@@ -299,7 +299,9 @@ impl Losses {
         if !self.has_unknown {
             self.missing(topic, seen, partitions);
         }
-        seen.epoch = window.epoch;
+        if window.epoch != 0 {
+            seen.epoch = window.epoch;
+        }
         for (partition, position) in seen.next.iter_mut().enumerate().take(partitions) {
             let (base, next) = (window.base[partition], window.next[partition]);
             if next == UNKNOWN_POSITION {

@@ -1,12 +1,13 @@
 //! Replay in partitions that are not read yet, or not up to the client's position. They delay no other partition.
 
 use super::by_time::ByTime;
-use super::ends::LogEnd;
+use super::ends::{LogEnd, OtherEpoch};
 use super::log::Place;
 use super::replay::Replay;
 use super::resume::Losses;
 use super::standing::Lane;
-use super::window::Hub;
+use super::window::{Hub, is_other, rest_of_log};
+use crate::cursor::TopicPosition;
 use crate::event::{Gap, UNKNOWN_POSITION, is_offset, time_of};
 use crate::route::Stream;
 
@@ -37,6 +38,44 @@ impl Replay {
         self.by_time = by_time.map(|by_time| Box::new(ByTime { is_unread: true, ..by_time }));
     }
 
+    /// Whether the client's position is one in another topic than the one that is read here.
+    pub(super) fn is_of_other(&self, hub: &Hub, stream: &Stream, topic: usize) -> bool {
+        let seen = self.positions.0.get(topic).zip(stream.topics.get(topic));
+        seen.is_some_and(|(seen, name)| is_other(hub.epoch(name), seen.epoch))
+    }
+
+    /// The topics with another epoch in the client's position than the one that is read here, by their indexes in the
+    /// stream. Which of the two replaced the other is not known.
+    pub fn others(&self, hub: &Hub, stream: &Stream) -> Vec<(usize, OtherEpoch)> {
+        let others = (0..stream.topics.len()).filter(|n| self.is_of_other(hub, stream, *n));
+        let other = |n: usize| {
+            let topic = stream.topics[n].clone();
+            (n, OtherEpoch { here: hub.epoch(&topic), topic })
+        };
+        others.map(other).collect()
+    }
+
+    /// Notes that the topic that is read here replaced the one of the client's position. Returns the gap.
+    pub fn end_other(&mut self, hub: &Hub, stream: &Stream, topic: usize) -> Vec<Gap> {
+        let mut losses = Losses::default();
+        self.start_over(hub, stream, topic, &mut losses);
+        losses.into_gaps()
+    }
+
+    /// Moves the position to the start of the topic that replaced the client's. Nothing of the new log was received;
+    /// entries that have left the window come from the log, or become gaps.
+    pub(super) fn start_over(&mut self, hub: &Hub, stream: &Stream, n: usize, losses: &mut Losses) {
+        let Some((topic, seen)) = stream.topics.get(n).zip(self.positions.change().0.get_mut(n)) else { return };
+        let Some(window) = hub.topic(topic) else { return };
+        losses.recreated.extend(rest_of_log(topic, &seen.next));
+        *seen = TopicPosition { epoch: window.epoch, next: vec![0; window.next.len()] };
+        self.unread.retain(|lane| lane.0 != n);
+        self.ends.retain(|lane, _| lane.0 != n);
+        if let Some(by_time) = &mut self.by_time {
+            by_time.lanes.retain(|(topic, _)| *topic != n);
+        }
+    }
+
     /// The positions of the client that are ahead of partitions that are read. Whether their logs still have them is
     /// not known.
     pub fn ahead(&self, hub: &Hub, stream: &Stream) -> Vec<Place> {
@@ -46,7 +85,8 @@ impl Replay {
             let place = Place { topic, partition, epoch, offset: position - 1, until: position };
             window.next.get(lane.1).filter(|next| is_offset(**next) && position > **next).map(|_| place)
         };
-        self.unread.iter().filter_map(place).collect()
+        let lanes = self.unread.iter().filter(|lane| !self.is_of_other(hub, stream, lane.0));
+        lanes.filter_map(place).collect()
     }
 
     /// The topics with partitions in the client's position that are unknown here, by their indexes in the stream, and
@@ -56,7 +96,7 @@ impl Replay {
         let unknown = topics.filter_map(|(n, (topic, seen))| {
             let known = hub.topic(topic).map_or(0, |window| window.next.len());
             let last = seen.next.iter().rposition(|position| *position > 0)?;
-            (last >= known).then_some((n, last + 1))
+            (last >= known && !self.is_of_other(hub, stream, n)).then_some((n, last + 1))
         });
         unknown.collect()
     }
@@ -82,8 +122,12 @@ impl Replay {
     /// Moves the positions back to the ends of the logs that are read up to them. Offsets without events, those after
     /// the last event that the client received, are no loss.
     pub(super) fn end(&mut self, hub: &Hub, stream: &Stream, losses: &mut Losses) {
-        let is_read = |lane: &Lane, end: &mut i64| hub.next_of(stream, *lane).is_some_and(|next| next >= *end);
-        for (lane, end) in self.ends.extract_if(is_read).collect::<Vec<_>>() {
+        let is_read = |(lane, end): (&Lane, &i64)| {
+            let is_reached = hub.next_of(stream, *lane).is_some_and(|next| next >= *end);
+            (is_reached && !self.is_of_other(hub, stream, lane.0)).then_some((*lane, *end))
+        };
+        for (lane, end) in self.ends.iter().filter_map(is_read).collect::<Vec<_>>() {
+            self.ends.remove(&lane);
             let Some(position) = self.positions.next(lane).filter(|_| self.unread.remove(&lane)) else { continue };
             match self.last.filter(|(of, next)| *of == lane && *next <= end) {
                 Some((_, next)) => self.positions.pass(lane, next.min(position)),
@@ -99,7 +143,8 @@ impl Replay {
     pub fn times(&mut self, hub: &Hub, stream: &Stream) -> Vec<(usize, i64)> {
         let Some(by_time) = &mut self.by_time else { return Vec::new() };
         let (topics, ms) = (by_time.topics(hub, stream), by_time.ms());
-        topics.into_iter().map(|topic| (topic, ms)).collect()
+        let topics = topics.into_iter().filter(|topic| !self.is_of_other(hub, stream, *topic));
+        topics.map(|topic| (topic, ms)).collect()
     }
 
     /// Takes the offsets of the time that [`Self::times`] named. Returns a gap for what the client may lack before
@@ -129,6 +174,7 @@ impl Replay {
         self.by_time.is_some()
             || !self.ahead(hub, stream).is_empty()
             || !self.unknown(hub, stream).is_empty()
+            || !self.others(hub, stream).is_empty()
             || lanes.any(|(next, position, unread)| {
                 next == UNKNOWN_POSITION && !(unread..=UNKNOWN_POSITION).contains(&position)
             })

@@ -169,6 +169,48 @@ fn a_lost_end_without_events_is_no_gap() {
     assert_eq!(replay.positions().0[0].next, [5, 2]);
 }
 
+/// The topic did not exist here when the replay began.
+#[test]
+fn a_topic_that_appears_during_a_replay_is_not_taken_for_the_newer_one() {
+    let stream = stream(1, &["a", "b"]);
+    let limits = WindowLimits { events: 9, bytes: 9999 };
+    let mut hub = Hub::new([("a".into(), limits), ("b".into(), limits)]);
+    hub.assign(&Assigned::new("a", 7, [5]));
+    hub.go_live(&["a".into(), "b".into()]);
+    let at = |epoch, next: i64| TopicPosition { epoch, next: vec![next] };
+    let cursor = Positions(vec![at(7, 5), at(9, 4)]).cursor(&stream.topics, "a:0:4".parse().unwrap());
+    let start = |hub: &Hub| {
+        let ends = Ends { has_unknown: true, may_follow: true, ..Ends::default() };
+        let Plan { gaps, replay } = hub.plan_before(&stream, &cursor, ends, &LIMITS);
+        assert!(gaps.is_empty() && replay.is_waiting(hub, &stream));
+        replay
+    };
+    let (mut waits, mut confirmed) = (start(&hub), start(&hub));
+    hub.assign(&Assigned::new("b", 8, [6]));
+    hub.append(&Entry::Event(event("b", 0, 6, &[])));
+    append(&mut hub, 0, 5);
+    for replay in [&mut waits, &mut confirmed] {
+        assert!(replay.lost(&hub, &stream).is_empty(), "the client may know a newer topic");
+        assert_eq!(steps(replay, &hub, &stream), ["a:0:5"]);
+        assert!(replay.is_waiting(&hub, &stream) && replay.places(&hub, &stream).is_empty());
+        assert!(replay.ahead(&hub, &stream).is_empty() && replay.unknown(&hub, &stream).is_empty());
+    }
+    let others = confirmed.others(&hub, &stream);
+    assert_eq!((others.len(), others[0].0, others[0].1.here), (1, 1, 8));
+    assert_eq!(ranges(&confirmed.end_other(&hub, &stream, 1)), [("topic-recreated", 4, GapRange::OPEN)]);
+    assert!(confirmed.others(&hub, &stream).is_empty());
+    let places = confirmed.places(&hub, &stream);
+    assert_eq!(places.iter().map(|place| (place.offset, place.until)).collect::<Vec<_>>(), [(0, 6)]);
+    // The replica reads the topic of the client.
+    hub.assign(&Assigned::new("b", 9, [0]));
+    for offset in 0..6 {
+        hub.append(&Entry::Event(event("b", 0, offset, &[])));
+    }
+    assert!(waits.lost(&hub, &stream).is_empty());
+    assert_eq!(steps(&mut waits, &hub, &stream), ["b:0:4", "b:0:5"]);
+    assert!(!waits.is_waiting(&hub, &stream));
+}
+
 #[test]
 fn of_two_times_the_earlier_one_is_behind() {
     assert!(unread_since(5) < unread_since(6) && unread_since(i64::MAX) < UNKNOWN_POSITION);

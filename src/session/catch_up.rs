@@ -70,6 +70,7 @@ impl Session {
             self.find_positions(n, &mut replaying.replay, context);
             self.find_ends(n, &mut replaying, context);
             self.find_unknown(n, &mut replaying, context);
+            self.find_others(n, &mut replaying, context);
             match self.replay_on(n, &mut replaying, context) {
                 ReplayStep::Done => {
                     self.enlist(n, context);

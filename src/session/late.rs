@@ -44,6 +44,23 @@ impl Session {
         }
     }
 
+    /// Asks whether the topics that are read here replaced those of the client's position.
+    pub(super) fn find_others(&mut self, n: usize, replaying: &mut Replaying, context: &WriterContext<'_>) {
+        let Replaying { replay, since, .. } = replaying;
+        let stream = self.subscriptions[n].stream.clone();
+        for (topic, other) in replay.others(context.hub, &stream) {
+            if context.now.instant >= since.instant + PARTITION_WAIT
+                && described_since(&other.topic, since.unix_ms, context).is_some_and(|found| found.confirms(&other))
+            {
+                let gaps = replay.end_other(context.hub, &stream, topic);
+                if let Some(from) = &mut self.subscriptions[n].from {
+                    from.go_back(replay.positions());
+                }
+                self.report_lost(n, gaps, replay);
+            }
+        }
+    }
+
     /// Asks whether the logs that are not read up to the client's position end before it.
     pub(super) fn find_ends(&self, n: usize, replaying: &mut Replaying, context: &WriterContext<'_>) {
         let (stream, now) = (self.subscriptions[n].stream.clone(), context.now.instant);
