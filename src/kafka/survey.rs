@@ -34,7 +34,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from
 pub(super) struct Survey {
     stage: Stage,
     next: Retry,
-    /// Recently connected brokers. Topic descriptions are requested from them in turn, if one does not respond.
+    /// Recently connected brokers. Topic descriptions are requested from the next one if one does not respond, describes
+    /// a deleted topic, or was asked after the client lost a position: then a second answer decides.
     brokers: Vec<i32>,
     turn: usize,
     /// The partitions in which the client may have lost its position.
@@ -120,8 +121,9 @@ impl Survey {
         topics: &[TopicReader],
     ) -> Option<Result<Vec<Finding>, KafkaError>> {
         let outcome = self.advance(client, topics).transpose()?;
-        self.suspects.put_back();
-        self.turn += usize::from(outcome.is_err());
+        let is_doubtful = self.suspects.put_back()
+            || outcome.as_ref().map_or(true, |findings| findings.iter().zip(topics).any(is_outdated));
+        self.turn += usize::from(is_doubtful);
         self.next.pause();
         Some(outcome)
     }
@@ -200,6 +202,11 @@ impl Survey {
         self.suspects.clear(answers);
         asked.into_iter().zip(topics).map(|(asked, topic)| finding(topic.source(), asked, answers)).collect()
     }
+}
+
+/// Whether the broker lags behind.
+fn is_outdated((finding, topic): (&Finding, &TopicReader)) -> bool {
+    matches!(finding, Finding::Found(seen) if topic.is_outdated(&seen.described))
 }
 
 fn finding(source: &str, asked: Asked, answers: &Answers) -> Finding {

@@ -6,6 +6,7 @@
 mod change;
 mod missing_keys;
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,14 +24,21 @@ use crate::metrics::Metrics;
 /// The least time between two log lines about bad records of a topic.
 const BAD_RECORD_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The most remembered predecessors of a topic.
+const FORMER_MAX: usize = 16;
+/// How many surveys in a row have to report that a log ends before what was read of it: an outdated leader may respond
+/// to one.
+const SHORT_ANSWERS: u8 = 2;
+
 #[derive(Debug)]
 pub(super) struct TopicReader {
     config: TopicConfig,
     phase: Phase,
     /// 0 if unknown.
     epoch: Epoch,
-    /// The epoch of the deleted predecessor: a broker that lags behind may still report it.
-    former: Epoch,
+    /// The epochs of its deleted predecessors, the newest first: a broker that lags behind may still report them. At most
+    /// [`FORMER_MAX`].
+    former: VecDeque<Epoch>,
     /// Whether the topic did not exist at the first survey: all of its records are new.
     is_new: bool,
     /// The time when the topic went live, in milliseconds since the Unix epoch.
@@ -81,11 +89,13 @@ struct Partition {
     last: Option<usize>,
     /// All of its records are new: it is read from the first one.
     is_new: bool,
+    /// How many surveys in a row reported that its log ends before `next`. At most [`SHORT_ANSWERS`].
+    short_answers: u8,
 }
 
 impl Partition {
     fn new(next: i64, end: i64) -> Self {
-        Self { next, end, reached_end: false, last: None, is_new: false }
+        Self { next, end, reached_end: false, last: None, is_new: false, short_answers: 0 }
     }
 
     /// Its leader has not responded: it is not read yet.
@@ -113,7 +123,7 @@ impl TopicReader {
             config,
             phase: Phase::Absent,
             epoch: 0,
-            former: 0,
+            former: VecDeque::new(),
             is_new: false,
             live_ms: None,
             finds_times,

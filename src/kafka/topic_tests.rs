@@ -12,6 +12,9 @@ const RECREATED: Epoch = 8;
 /// When topics go live.
 const LIVE_MS: i64 = 1_000_000;
 
+#[path = "topic_change_tests.rs"]
+mod change;
+
 fn absent() -> TopicReader {
     absent_read(false)
 }
@@ -237,77 +240,6 @@ fn a_log_that_lost_its_start_is_a_gap_up_to_it() {
 }
 
 #[test]
-fn a_log_that_ends_before_the_position_is_another_log() {
-    let mut topic = live(&[(0, 50)]);
-    take(&mut topic, 0, 49);
-    let change = survey_lost(&mut topic, &[(0, 30)], None);
-    assert_eq!((gaps(&change), change.assign), (vec![(GapCause::Truncated, 0, 30, 49)], Assign::OnNewClient));
-    assert_eq!((announced(change.announcement), next(&topic)), (None, vec![30]), "what is there was read already");
-    assert_eq!([29, 30].map(|offset| take(&mut topic, 0, offset)), [0, 1]);
-}
-
-#[test]
-fn a_partition_that_went_on_since_its_log_was_asked_for_is_sound() {
-    let mut topic = live(&[(0, 5)]);
-    let described = Described { epoch: EPOCH, partitions: 1 };
-    let was = next(&topic);
-    (5..9).for_each(|offset| assert_eq!(take(&mut topic, 0, offset), 1));
-    let change = topic
-        .take_in(&Seen { described, logs: vec![(0, ends(0, 6))], unanswered: None, was, at_ms: LIVE_MS }, |_| None);
-    assert_eq!((gaps(&change), next(&topic)), (vec![], vec![9]));
-}
-
-#[test]
-fn a_position_lost_while_warming_is_nobodys_gap() {
-    let mut topic = reader(&[(0, 5)]);
-    assert!(gaps(&survey_lost(&mut topic, &[(2, 9)], None)).is_empty());
-    let (feed, ..) = topic.finish_warm_up(LIVE_MS).unwrap();
-    assert_eq!(announced(Some(feed)), Some((EPOCH, vec![2])));
-    let mut topic = reader(&[(0, 5)]);
-    take(&mut topic, 0, 4);
-    let change = survey_lost(&mut topic, &[(0, 3)], None);
-    assert_eq!((gaps(&change), change.assign, next(&topic)), (vec![], Assign::OnNewClient, vec![0]));
-    assert!(topic.is_warming());
-}
-
-#[test]
-fn a_recreated_topic_is_read_from_its_first_record() {
-    let mut topic = live(&[(0, 5), (0, 5)]);
-    take(&mut topic, 0, 4);
-    // Longer than what was read of the old one, with fewer partitions.
-    let change = survey(&mut topic, RECREATED, &[(3, 100)]);
-    assert_eq!((gaps(&change), change.assign), (vec![], Assign::OnNewClient), "the epoch shows what is lost");
-    assert_eq!(announced(change.announcement), Some((RECREATED, vec![0])));
-    assert_eq!(take(&mut topic, 0, 3), 1);
-    let stale = survey(&mut topic, EPOCH, &[(0, 5), (0, 5)]);
-    assert_eq!((stale.assign, next(&topic)), (Assign::Again, vec![4, 0]), "UUIDs do not come back");
-}
-
-#[test]
-fn a_topic_recreated_during_the_warm_up_is_not_announced() {
-    let mut topic = reader(&[(0, 5)]);
-    take(&mut topic, 0, 4);
-    let change = survey(&mut topic, RECREATED, &[(0, 100)]);
-    assert_eq!((change.assign, announced(change.announcement)), (Assign::OnNewClient, None));
-    let (feed, ..) = topic.finish_warm_up(LIVE_MS).unwrap();
-    assert_eq!(announced(Some(feed)), Some((RECREATED, vec![90])));
-}
-
-#[test]
-fn without_epochs_only_positions_and_partitions_tell() {
-    let mut topic = absent();
-    survey(&mut topic, 0, &[(0, 5), (0, 5)]);
-    topic.finish_warm_up(LIVE_MS).unwrap();
-    (0..5).for_each(|offset| assert_eq!(take(&mut topic, 1, offset), 1));
-    assert_eq!(survey(&mut topic, 0, &[(0, 100), (0, 100)]).assign, Assign::AsItIs);
-    let change = survey(&mut topic, 0, &[(0, 100)]);
-    assert_eq!(gaps(&change), [(GapCause::Truncated, 1, 0, 4)]);
-    assert_eq!(announced(change.announcement), Some((0, vec![0])));
-    let known = survey(&mut topic, EPOCH, &[(0, 100)]);
-    assert_eq!((known.assign, announced(known.announcement)), (Assign::AsItIs, Some((EPOCH, vec![0]))));
-}
-
-#[test]
 fn a_partition_that_does_not_answer_holds_up_no_other() {
     let mut topic = absent();
     assert_eq!(look_at(&mut topic, EPOCH, &[Some(ends(0, 0)), None], false, None).assign, Assign::Again);
@@ -387,14 +319,4 @@ fn a_new_partition_that_answers_late_is_read_from_its_first_record() {
     new.finish_warm_up(LIVE_MS).unwrap();
     let change = look_at(&mut new, EPOCH, &[None, Some(found)], false, None);
     assert_eq!(announced(change.announcement), Some((EPOCH, vec![0, 0])));
-}
-
-#[test]
-fn a_position_that_was_lost_is_compared_where_its_leader_answers() {
-    let mut topic = live(&[(0, 5), (0, 5)]);
-    let change = look_at(&mut topic, EPOCH, &[None, Some(ends(7, 9))], true, None);
-    assert_eq!((gaps(&change), next(&topic)), (vec![(GapCause::Retention, 1, 0, 6)], vec![0, 7]));
-    // Another topic is another one in all partitions.
-    assert_eq!(look_at(&mut topic, RECREATED, &[None, Some(ends(0, 9))], false, None).assign, Assign::AsItIs);
-    assert_eq!(next(&topic), [0, 7]);
 }

@@ -231,6 +231,9 @@ impl Cluster {
         for topic in 0..self.topics.len() {
             for partition in 0..self.topics[topic].partitions.len() {
                 self.commit(topic, partition);
+                // Every client has to receive its fences: they follow the offsets that a truncation replaced.
+                let log = &mut self.topics[topic].partitions[partition];
+                log.high = log.high.max(log.replaced_until);
                 for (tenant, user) in TENANTS.iter().flat_map(|tenant| USERS.map(|user| (*tenant, user))) {
                     self.append(topic, partition, (tenant, user), Some(super::history::FENCE), unix_ms, rng);
                 }

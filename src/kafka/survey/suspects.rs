@@ -17,6 +17,8 @@ pub(super) struct Suspects {
     of_survey: HashSet<LogName>,
     /// Those of which no survey has an answer.
     left: HashSet<LogName>,
+    /// Whether the current survey has any.
+    is_needed: bool,
 }
 
 impl Suspects {
@@ -31,6 +33,7 @@ impl Suspects {
         if mem::take(&mut self.all) {
             self.of_survey.extend(reads);
         }
+        self.is_needed = !self.of_survey.is_empty();
     }
 
     /// The suspect partitions of a topic in the current survey.
@@ -43,9 +46,10 @@ impl Suspects {
         self.of_survey.retain(|log| !matches!(answers.get(log), Some(Ok(_))));
     }
 
-    /// The survey has ended: the others remain.
-    pub(super) fn put_back(&mut self) {
+    /// The survey has ended: the others remain. Returns whether there were any.
+    pub(super) fn put_back(&mut self) -> bool {
         self.left.extend(self.of_survey.drain());
+        mem::take(&mut self.is_needed)
     }
 }
 

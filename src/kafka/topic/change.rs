@@ -5,7 +5,7 @@
 
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::{Partition, Phase, TopicReader};
+use super::{FORMER_MAX, Partition, Phase, SHORT_ANSWERS, TopicReader};
 use crate::event::{Entry, Epoch, Feed, GapCause, GapRange};
 use crate::kafka::warm::Warm;
 
@@ -72,6 +72,9 @@ pub(in crate::kafka) enum Assign {
 impl TopicReader {
     /// The partitions whose logs have to be known. In `suspects`, the client may have lost its position.
     pub(in crate::kafka) fn wanted(&self, described: &Described, suspects: &[i32]) -> Vec<i32> {
+        if self.is_outdated(described) {
+            return Vec::new();
+        }
         let all = self.is_absent() || self.is_another(described);
         let is_known = |id: i32| self.partition(id).is_some_and(Partition::is_known);
         (0..described.partitions).filter(|id| all || !is_known(*id) || suspects.contains(id)).collect()
@@ -85,15 +88,18 @@ impl TopicReader {
             tracing::info!(topic = &*self.config.name, partitions = seen.described.partitions, "topic found");
             return self.join(seen, Assign::Again);
         }
-        if is_another && seen.unanswered.is_some() {
-            // Its predecessor's positions are compared with all of its logs at once.
+        if self.is_outdated(&seen.described) {
+            return Change::default();
+        }
+        if is_another && seen.unanswered.is_some() && !self.has_epochs(&seen.described) {
+            // Without epochs, its predecessor's positions are compared with all of its logs at once.
             return Change::default();
         }
         if is_another {
             tracing::warn!(topic = &*self.config.name, "the topic was deleted and recreated");
             return self.replace(seen);
         }
-        let is_news = self.epoch == 0 && seen.described.epoch != self.former && seen.described.epoch != 0;
+        let is_news = self.epoch == 0 && seen.described.epoch != 0;
         if is_news {
             self.epoch = seen.described.epoch;
         }
@@ -113,9 +119,18 @@ impl TopicReader {
     fn is_another(&self, described: &Described) -> bool {
         match (self.epoch, described.epoch) {
             (0, _) | (_, 0) => (described.partitions as usize) < self.partitions.len(),
-            (_, reported) if reported == self.former => false,
-            (known, reported) => known != reported,
+            (known, reported) => known != reported && !self.is_outdated(described),
         }
+    }
+
+    /// Whether a broker that lags behind describes a deleted predecessor of the topic.
+    pub(in crate::kafka) fn is_outdated(&self, described: &Described) -> bool {
+        self.former.contains(&described.epoch)
+    }
+
+    /// Whether epochs distinguish the described topic from the one that was read.
+    fn has_epochs(&self, described: &Described) -> bool {
+        self.epoch != 0 && described.epoch != 0
     }
 
     /// Starts the warm-up.
@@ -137,18 +152,24 @@ impl TopicReader {
         Change { assign, ..Change::default() }
     }
 
-    /// Reads the new log from its first record, whatever its length: all of it is new.
+    /// Reads the new logs from their first records, whatever their length: all of them are new. Those whose leaders do
+    /// not respond follow once they do.
     fn replace(&mut self, seen: &Seen) -> Change {
-        self.former = self.epoch;
+        self.former.retain(|known| *known != seen.described.epoch);
+        if self.epoch != 0 {
+            self.former.truncate(FORMER_MAX - 1);
+            self.former.push_front(self.epoch);
+        }
         if self.is_warming() {
             // No position has been announced yet.
             return self.join(seen, Assign::OnNewClient);
         }
-        let is_told = self.epoch != 0 && seen.described.epoch != 0;
         // Without epochs, gaps report the loss.
-        let gaps = if is_told { Vec::new() } else { self.beyond(seen) };
+        let gaps = if self.has_epochs(&seen.described) { Vec::new() } else { self.beyond(seen) };
         self.epoch = seen.described.epoch;
-        self.partitions = seen.logs.iter().map(|(_, ends)| Partition::new(self.first(ends), ends.high)).collect();
+        let start = |ends: LogEnds| Partition::new(self.first(&ends), ends.high);
+        let partition = |id| seen.log(id).map_or_else(|| Partition::unknown(true), start);
+        self.partitions = (0..seen.described.partitions).map(partition).collect();
         Change { gaps, announcement: self.announcement(seen.at_ms, Vec::new()), assign: Assign::OnNewClient }
     }
 
@@ -237,18 +258,24 @@ impl TopicReader {
         for (id, LogEnds { low, high, .. }) in known {
             // A lost position is assigned again, even at the same offset.
             change.assign = change.assign.max(Assign::Again);
-            let next = self.partitions[id as usize].next;
+            let partition = &mut self.partitions[id as usize];
+            let next = partition.next;
+            let is_short = next > high && seen.was.get(id as usize) == Some(&next);
+            partition.short_answers = if is_short { partition.short_answers + 1 } else { 0 };
             if seen.was.get(id as usize) != Some(&next) {
                 // It advanced: its log is longer now than at the request.
             } else if next < low {
                 change.gaps.extend(self.skip(id, low, position(id)));
+            } else if is_short && partition.short_answers < SHORT_ANSWERS {
+                // The client reads on from the same offset, and loses its position again if the log ends before it.
             } else if next > high && self.is_warming() {
                 // No position has been announced yet.
                 return self.join(seen, Assign::OnNewClient);
             } else if next > high {
                 // The remaining records were read already.
                 change.gaps.push(self.gap(GapCause::Truncated, id, high, next));
-                self.partitions[id as usize].next = high;
+                let partition = &mut self.partitions[id as usize];
+                (partition.next, partition.short_answers) = (high, 0);
                 change.assign = Assign::OnNewClient;
             }
         }
