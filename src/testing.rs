@@ -12,7 +12,7 @@ use crate::admission::{Admitted, NoSlot, Slot, Slots};
 use crate::codec::http::Handshake;
 use crate::event::{Entry, Epoch, Event, EventId, Frames, GapCause, GapRange, Topic};
 use crate::hub::entry::place;
-use crate::hub::{Asker, Log, Lookup, OffsetsAt, Page, Place, ReplayLimits};
+use crate::hub::{Asker, Log, Lookup, OffsetsAt, Page, Place, ReplayLimits, TopicDescription};
 use crate::route::{
     Admission, DataForm, EventField, HeartbeatForm, Offer, OnGap, OtherMethods, Overflow, QueueLimits, Stream,
     StreamRoute, TokenSources, Transport, WebSocketFrames, WebSocketLimits,
@@ -248,6 +248,13 @@ impl Log for FakeLog {
             found.map_or(i64::MAX, |(_, _, last)| last)
         });
         Lookup::Found(OffsetsAt { epoch: self.epoch, offsets: offsets.collect() })
+    }
+
+    fn description(&self, topic: &Topic, since_ms: i64, _: Asker) -> Lookup<TopicDescription> {
+        if !self.is_known(format!("{topic} since {since_ms}")) {
+            return Lookup::Asked;
+        }
+        Lookup::Found(TopicDescription { epoch: self.epoch, partitions: usize::try_from(self.partitions).unwrap() })
     }
 
     fn limits(&self) -> ReplayLimits {

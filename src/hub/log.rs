@@ -98,11 +98,22 @@ impl OffsetsAt {
     pub fn is_of(&self, epoch: Epoch) -> bool {
         !is_other(self.epoch, epoch)
     }
+}
 
+/// A topic as a broker describes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicDescription {
+    /// 0 if unknown.
+    pub epoch: Epoch,
+    /// 0 if it does not exist.
+    pub partitions: usize,
+}
+
+impl TopicDescription {
     /// Whether no other topic exists than the one that is read here, although a position names another one. It may have
     /// been deleted.
     pub fn confirms(&self, other: &OtherEpoch) -> bool {
-        self.offsets.is_empty() || self.is_of(other.here)
+        self.partitions == 0 || !is_other(self.epoch, other.here)
     }
 }
 
@@ -118,6 +129,10 @@ pub trait Log: Debug + Send + Sync {
     /// there is none yet, [`UNKNOWN_POSITION`](crate::event::UNKNOWN_POSITION) if the partition's leader does not
     /// respond.
     fn offsets_at(&self, topic: &Topic, ms: i64, asker: Asker) -> Lookup<OffsetsAt>;
+
+    /// The description of a topic, requested at or after a time, in milliseconds since the Unix epoch. It does not depend
+    /// on the leaders of partitions.
+    fn description(&self, topic: &Topic, since_ms: i64, asker: Asker) -> Lookup<TopicDescription>;
 
     /// Whether offsets can be looked up by time. A broker without a time index responds that no record is as late as
     /// the requested time.
@@ -138,6 +153,10 @@ impl Log for NoLog {
     }
 
     fn offsets_at(&self, _: &Topic, _: i64, _: Asker) -> Lookup<OffsetsAt> {
+        Lookup::Busy
+    }
+
+    fn description(&self, _: &Topic, _: i64, _: Asker) -> Lookup<TopicDescription> {
         Lookup::Busy
     }
 

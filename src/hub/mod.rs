@@ -23,7 +23,7 @@ pub mod window;
 pub use ends::{Ahead, Ends, LogEnd, OtherEpoch};
 pub use entry::{after, last_id};
 pub use index::{Index, Subscriber};
-pub use log::{Asker, Log, Lookup, NO_OFFSET, NoLog, OffsetsAt, Page, Place, ReplayLimits};
+pub use log::{Asker, Log, Lookup, NO_OFFSET, NoLog, OffsetsAt, Page, Place, ReplayLimits, TopicDescription};
 pub use queue::{COALESCED_EVENTS_MAX, Pushed, Queue};
 pub use replay::{Replay, cut};
 pub use resume::{Plan, TimeStart, is_whole};

@@ -21,7 +21,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::client::{Client, Isolation, OnAnswer};
 use super::topic::Described;
 use crate::event::{Epoch, Topic};
-use crate::hub::NO_OFFSET;
+use crate::hub::{NO_OFFSET, TopicDescription};
 
 /// A request in progress. Dropping it cancels it.
 pub(super) struct Question<A> {
@@ -134,6 +134,11 @@ impl Description {
     /// Of a topic that does not exist.
     pub(super) fn missing() -> Self {
         Self { described: Described { epoch: 0, partitions: 0 }, leaders: Vec::new() }
+    }
+
+    /// Without the leaders.
+    pub(super) fn summary(&self) -> TopicDescription {
+        TopicDescription { epoch: self.described.epoch, partitions: self.leaders.len() }
     }
 }
 

@@ -221,6 +221,45 @@ fn a_client_of_an_older_topic_is_sent_on_once_the_brokers_confirm_the_newer_one(
     assert_eq!(received(&bench.written(&mut known)), ["topic-recreated"]);
 }
 
+/// A log of which one leader is silent: requests for offsets have no answer yet.
+#[derive(Debug)]
+struct SilentLeader(FakeLog);
+
+impl Log for SilentLeader {
+    fn page(&self, wanted: &Place, asker: Asker) -> Lookup<Arc<Page>> {
+        self.0.page(wanted, asker)
+    }
+
+    fn offsets_at(&self, _: &Topic, _: i64, _: Asker) -> Lookup<OffsetsAt> {
+        Lookup::Asked
+    }
+
+    fn description(&self, topic: &Topic, since_ms: i64, asker: Asker) -> Lookup<TopicDescription> {
+        self.0.description(topic, since_ms, asker)
+    }
+
+    fn limits(&self) -> ReplayLimits {
+        self.0.limits
+    }
+}
+
+#[test]
+fn a_silent_leader_does_not_delay_what_brokers_say_of_a_topic() {
+    let mut bench = Bench::new();
+    bench.hub.assign(&Assigned::new("orders", 7, [0, 0]));
+    bench.hub.append(&Entry::Event(event("orders", 0, 0, &[])));
+    let mut log = FakeLog::new(Vec::new(), 20);
+    (log.epoch, log.partitions) = (7, 2);
+    bench.log = Arc::new(SilentLeader(log));
+    let mut older = bench.open(Transport::Sse, since(&of_epoch(&bench, 6)));
+    let mut unknown = bench.open(Transport::Sse, since("orders:3:73"));
+    bench.written(&mut older);
+    bench.written(&mut unknown);
+    bench.pass(Duration::from_secs(8));
+    assert_eq!(received(&bench.written(&mut older)), ["topic-recreated", "0"]);
+    assert_eq!(received(&bench.written(&mut unknown))[0], "truncated");
+}
+
 /// The stream may have had one partition when the id was sent.
 #[test]
 fn what_the_log_of_another_partition_has_lost_since_an_event_is_a_gap() {

@@ -37,8 +37,8 @@ impl Session {
         let stream = self.subscriptions[n].stream.clone();
         for (topic, partitions) in replay.unknown(context.hub, &stream) {
             let Some(found) = described_since(&stream.topics[topic], since.unix_ms, context) else { continue };
-            if found.offsets.len() < partitions {
-                let gaps = replay.end_unknown(context.hub, &stream, topic, found.offsets.len());
+            if found.partitions < partitions {
+                let gaps = replay.end_unknown(context.hub, &stream, topic, found.partitions);
                 self.report_lost(n, gaps, replay);
             }
         }

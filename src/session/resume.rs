@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::cursor::{Cursor, Positions, TopicPosition};
 use crate::event::{CLOCK_SKEW_MS, Entry, EventId, GapCause, Topic, UNKNOWN_POSITION};
-use crate::hub::{Ends, LogEnd, Lookup, OffsetsAt, OtherEpoch, Page, Place, Plan, ReplayLimits, TimeStart, is_whole};
+use crate::hub::{
+    Ends, LogEnd, Lookup, OffsetsAt, OtherEpoch, Page, Place, Plan, ReplayLimits, TimeStart, TopicDescription, is_whole,
+};
 use crate::route::{OnGap, Stream};
 
 use super::catch_up::Replaying;
@@ -250,7 +252,7 @@ impl Waiting {
         }
         let is_missing = |(topic, partitions): &(Topic, usize)| {
             waited >= PARTITION_WAIT
-                && self.described(topic, context).is_some_and(|found| found.offsets.len() < *partitions)
+                && self.described(topic, context).is_some_and(|found| found.partitions < *partitions)
         };
         self.has_unknown = !ahead.unknown.iter().all(is_missing);
         if self.has_unknown && !(may.unknown && cursor.opaque.is_some()) {
@@ -278,7 +280,7 @@ impl Waiting {
     }
 
     /// What brokers report of a topic, requested by this client.
-    fn described(&self, topic: &Topic, context: &WriterContext<'_>) -> Option<OffsetsAt> {
+    fn described(&self, topic: &Topic, context: &WriterContext<'_>) -> Option<TopicDescription> {
         described_since(topic, self.since_ms, context)
     }
 }
@@ -288,10 +290,10 @@ const SHARED_REQUEST_MS: i64 = 1000;
 
 /// What brokers report of a topic, requested so long after this time that they know of a topic or partition that
 /// existed then; clients of one [`SHARED_REQUEST_MS`] share the request of the first one.
-pub(super) fn described_since(topic: &Topic, since_ms: i64, context: &WriterContext<'_>) -> Option<OffsetsAt> {
+pub(super) fn described_since(topic: &Topic, since_ms: i64, context: &WriterContext<'_>) -> Option<TopicDescription> {
     let wait = i64::try_from(PARTITION_WAIT.as_millis()).unwrap_or(i64::MAX);
     let at_ms = since_ms.saturating_add(wait);
-    match context.log.offsets_at(topic, at_ms - at_ms.rem_euclid(SHARED_REQUEST_MS), context.asker()) {
+    match context.log.description(topic, at_ms - at_ms.rem_euclid(SHARED_REQUEST_MS), context.asker()) {
         Lookup::Found(found) => Some(found),
         Lookup::Asked | Lookup::Down | Lookup::Busy => None,
     }

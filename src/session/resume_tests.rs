@@ -8,8 +8,8 @@ use crate::admission::Rights;
 use crate::cursor::TopicPosition;
 use crate::cursor::{Cursor, Positions};
 use crate::encoding::ENCODING_OVERHEAD_BYTES;
-use crate::event::{Assigned, Entry, EventId, GapRange, UNKNOWN_POSITION};
-use crate::hub::{Asker, Hub, Log, NoLog, ReplayLimits};
+use crate::event::{Assigned, Entry, EventId, GapRange, Topic, UNKNOWN_POSITION};
+use crate::hub::{Asker, Hub, Log, Lookup, NoLog, OffsetsAt, Page, Place, ReplayLimits, TopicDescription};
 use crate::route::{OnGap, StreamRoute};
 use crate::testing::{FakeLog, event, route, selector};
 
@@ -63,21 +63,20 @@ impl HalfSilent {
 }
 
 impl Log for HalfSilent {
-    fn page(&self, wanted: &crate::hub::Place, asker: Asker) -> crate::hub::Lookup<Arc<crate::hub::Page>> {
+    fn page(&self, wanted: &Place, asker: Asker) -> Lookup<Arc<Page>> {
         match wanted.partition {
-            0 => crate::hub::Lookup::Down,
-            _ if self.is_late => crate::hub::Lookup::Asked,
+            0 => Lookup::Down,
+            _ if self.is_late => Lookup::Asked,
             _ => self.fake_log.page(wanted, asker),
         }
     }
 
-    fn offsets_at(
-        &self,
-        topic: &crate::event::Topic,
-        ms: i64,
-        asker: Asker,
-    ) -> crate::hub::Lookup<crate::hub::OffsetsAt> {
+    fn offsets_at(&self, topic: &Topic, ms: i64, asker: Asker) -> Lookup<OffsetsAt> {
         self.fake_log.offsets_at(topic, ms, asker)
+    }
+
+    fn description(&self, topic: &Topic, since_ms: i64, asker: Asker) -> Lookup<TopicDescription> {
+        self.fake_log.description(topic, since_ms, asker)
     }
 
     fn limits(&self) -> ReplayLimits {
@@ -271,12 +270,16 @@ fn bench_entries(events: i64) -> Vec<Entry> {
 struct Mute;
 
 impl Log for Mute {
-    fn page(&self, _: &crate::hub::Place, _: Asker) -> crate::hub::Lookup<Arc<crate::hub::Page>> {
-        crate::hub::Lookup::Down
+    fn page(&self, _: &Place, _: Asker) -> Lookup<Arc<Page>> {
+        Lookup::Down
     }
 
-    fn offsets_at(&self, _: &crate::event::Topic, _: i64, _: Asker) -> crate::hub::Lookup<crate::hub::OffsetsAt> {
-        crate::hub::Lookup::Down
+    fn offsets_at(&self, _: &Topic, _: i64, _: Asker) -> Lookup<OffsetsAt> {
+        Lookup::Down
+    }
+
+    fn description(&self, _: &Topic, _: i64, _: Asker) -> Lookup<TopicDescription> {
+        Lookup::Down
     }
 
     fn limits(&self) -> ReplayLimits {

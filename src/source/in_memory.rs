@@ -14,7 +14,7 @@ use super::{Call, Connector, History, Sink, Source, Status};
 use crate::config::snapshot::{ReplayLog, TopicConfig};
 use crate::decode::{Decoder, Record};
 use crate::event::{Assigned, Entry, Epoch, Feed, GapCause, GapRange, Topic};
-use crate::hub::{Asker, Log, Lookup, NO_OFFSET, OffsetsAt, Page, Place, ReplayLimits};
+use crate::hub::{Asker, Log, Lookup, NO_OFFSET, OffsetsAt, Page, Place, ReplayLimits, TopicDescription};
 use crate::ingest::Chunks;
 use crate::metrics::Metrics;
 use crate::traces::Tracer;
@@ -278,6 +278,10 @@ impl Log for InMemoryLog {
     fn offsets_at(&self, topic: &Topic, ms: i64, _: Asker) -> Lookup<OffsetsAt> {
         let log = lock(&self.topics.log);
         Lookup::Found(OffsetsAt::new(log.partitions(topic).iter().map(|log| log.offset_at(ms)).collect::<Vec<_>>()))
+    }
+
+    fn description(&self, topic: &Topic, _: i64, _: Asker) -> Lookup<TopicDescription> {
+        Lookup::Found(TopicDescription { epoch: 0, partitions: lock(&self.topics.log).partitions(topic).len() })
     }
 
     fn limits(&self) -> ReplayLimits {

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use super::{Call, Connector, History};
 use crate::config::snapshot::ReplayLog;
 use crate::event::{Epoch, Topic};
-use crate::hub::{Asker, Log, Lookup, OffsetsAt, Page, Place, ReplayLimits};
+use crate::hub::{Asker, Log, Lookup, OffsetsAt, Page, Place, ReplayLimits, TopicDescription};
 use crate::ingest::Chunks;
 use crate::metrics::Metrics;
 
@@ -78,6 +78,10 @@ impl Log for Logs {
 
     fn offsets_at(&self, topic: &Topic, ms: i64, asker: Asker) -> Lookup<OffsetsAt> {
         self.of(topic).map_or(Lookup::Busy, |log| log.offsets_at(topic, ms, asker))
+    }
+
+    fn description(&self, topic: &Topic, since_ms: i64, asker: Asker) -> Lookup<TopicDescription> {
+        self.of(topic).map_or(Lookup::Busy, |log| log.description(topic, since_ms, asker))
     }
 
     fn finds_times(&self, topic: &Topic) -> bool {

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::cluster::{Cluster, PartitionLog};
+use super::cluster::{Cluster, PartitionLog, TopicLog};
 use crate::config::snapshot::TopicConfig;
 use crate::decode::Decoder;
 use crate::event::{Entry, GapCause, GapRange, Topic, UNKNOWN_POSITION};
-use crate::hub::{Asker, Log, Lookup, NO_OFFSET, OffsetsAt, Page, Place, ReplayLimits};
+use crate::hub::{Asker, Log, Lookup, NO_OFFSET, OffsetsAt, Page, Place, ReplayLimits, TopicDescription};
 use crate::session::Now;
 
 /// How long a request takes, in milliseconds.
@@ -150,6 +150,16 @@ impl Log for Replay {
             .topic(topic)
             .map(|topic| OffsetsAt { epoch: topic.epoch, offsets: topic.partitions.iter().map(offset).collect() });
         Lookup::Found(found.unwrap_or_else(|| OffsetsAt::new([])))
+    }
+
+    fn description(&self, topic: &Topic, since_ms: i64, asker: Asker) -> Lookup<TopicDescription> {
+        if !self.is_available(format!("{topic} since {since_ms}"), asker) {
+            return Lookup::Asked;
+        }
+        let cluster = self.cluster.lock().unwrap();
+        let found = cluster.topic(topic);
+        let described = |topic: &TopicLog| TopicDescription { epoch: topic.epoch, partitions: topic.partitions.len() };
+        Lookup::Found(found.map_or(TopicDescription { epoch: 0, partitions: 0 }, described))
     }
 
     fn limits(&self) -> ReplayLimits {

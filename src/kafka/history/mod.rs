@@ -51,7 +51,7 @@ use self::wakeup::Wakeup;
 use crate::config::snapshot::{Kafka, ReplayLog};
 use crate::decode::schema::VALIDATION_STACK_BYTES;
 use crate::event::{Epoch, Topic};
-use crate::hub::{Asker, Log, Lookup, OffsetsAt, Page, Place, ReplayLimits};
+use crate::hub::{Asker, Log, Lookup, OffsetsAt, Page, Place, ReplayLimits, TopicDescription};
 use crate::ingest::Chunks;
 use crate::metrics::Metrics;
 use crate::source::{Call, History, STOP_WAIT};
@@ -196,6 +196,11 @@ impl Log for KafkaHistory {
     fn offsets_at(&self, topic: &Topic, ms: i64, asker: Asker) -> Lookup<OffsetsAt> {
         let Some((cluster, topic)) = self.topics.get(topic).copied() else { return Lookup::Busy };
         self.wake(cluster, self.store.offsets_at(cluster, (topic, ms), asker, Instant::now()))
+    }
+
+    fn description(&self, topic: &Topic, since_ms: i64, asker: Asker) -> Lookup<TopicDescription> {
+        let Some((cluster, topic)) = self.topics.get(topic).copied() else { return Lookup::Busy };
+        self.wake(cluster, self.store.description(cluster, (topic, since_ms), asker, Instant::now()))
     }
 
     fn finds_times(&self, topic: &Topic) -> bool {

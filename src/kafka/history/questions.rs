@@ -17,7 +17,7 @@ use super::draft::Draft;
 use super::requests::TopicPartition;
 use super::times::Time;
 use crate::event::{Epoch, Topic, UNKNOWN_POSITION};
-use crate::hub::OffsetsAt;
+use crate::hub::{OffsetsAt, TopicDescription};
 use crate::kafka::ask::{self, DescribedOrNot, Description, Offsets, Question};
 use crate::kafka::client::{Client, Isolation};
 use crate::kafka::metadata;
@@ -52,9 +52,18 @@ struct OfTime {
 struct OfTopic {
     source: Topic,
     asking: Asking,
-    times: Vec<Time>,
+    waiting: Waiting,
     /// These arrived after the request was sent, and need the next one.
-    later: Vec<Time>,
+    later: Waiting,
+}
+
+/// What waits for the description of a topic.
+#[derive(Default)]
+struct Waiting {
+    /// Whose offsets are requested next.
+    times: Vec<Time>,
+    /// Whose answer is the description.
+    descriptions: Vec<Time>,
 }
 
 /// Any broker describes a topic, but the client requires the id of one.
@@ -82,6 +91,9 @@ pub(super) struct LogAnswer {
 /// The response about a time: an offset per partition, [`UNKNOWN_POSITION`] if its leader did not respond, or the
 /// error.
 pub(super) type TimeAnswer = (Time, Result<OffsetsAt, KafkaError>);
+
+/// The response about a topic, or the error.
+pub(super) type DescriptionAnswer = (Time, Result<TopicDescription, KafkaError>);
 
 /// Whether brokers are unreachable, in contrast to an error of this topic.
 pub(super) fn is_outage(code: RDKafkaErrorCode) -> bool {
@@ -129,6 +141,11 @@ impl Questions {
         Ok(())
     }
 
+    /// Whichever broker responds first describes topics next.
+    pub(super) fn ask_any_broker(&mut self) {
+        self.broker = None;
+    }
+
     /// The responses about logs that have arrived.
     pub(super) fn log_answers(&mut self) -> Vec<LogAnswer> {
         let mut answers = Vec::new();
@@ -143,35 +160,53 @@ impl Questions {
     }
 
     pub(super) fn has_room_for_times(&self) -> bool {
-        let waiting = self.topics.values().map(|topic| topic.times.len() + topic.later.len());
+        let waiting = self.topics.values().map(|topic| topic.waiting.len() + topic.later.len());
         self.times.len() + waiting.sum::<usize>() < TIMES_MAX
     }
 
     pub(super) fn is_time_asked(&self, time: Time) -> bool {
-        let is_waiting = |topic: &OfTopic| topic.times.contains(&time) || topic.later.contains(&time);
+        let is_waiting = |topic: &OfTopic| topic.waiting.times.contains(&time) || topic.later.times.contains(&time);
         self.times.contains_key(&time) || self.topics.get(&time.0).is_some_and(is_waiting)
     }
 
     /// Requests an offset of each partition of a topic, as the topic is described from now on.
     pub(super) fn ask_time(&mut self, time: Time, source: &Topic) {
-        match self.topics.get_mut(&time.0) {
-            Some(topic) => topic.later.push(time),
-            None => self.ask_topic(source, vec![time]),
-        }
+        self.ask_about(time.0, source, |waiting| waiting.times.push(time));
     }
 
-    fn ask_topic(&mut self, source: &Topic, times: Vec<Time>) {
-        let Some((topic, _)) = times.first() else { return };
+    pub(super) fn is_description_asked(&self, since: Time) -> bool {
+        let has = |waiting: &Waiting| waiting.descriptions.contains(&since);
+        self.topics.get(&since.0).is_some_and(|topic| has(&topic.waiting) || has(&topic.later))
+    }
+
+    /// Requests the description of a topic, from now on.
+    pub(super) fn ask_description(&mut self, since: Time, source: &Topic) {
+        self.ask_about(since.0, source, |waiting| waiting.descriptions.push(since));
+    }
+
+    fn ask_about(&mut self, topic: usize, source: &Topic, add: impl FnOnce(&mut Waiting)) {
+        if let Some(asked) = self.topics.get_mut(&topic) {
+            return add(&mut asked.later);
+        }
+        let mut waiting = Waiting::default();
+        add(&mut waiting);
+        self.ask_topic(topic, source, waiting);
+    }
+
+    fn ask_topic(&mut self, topic: usize, source: &Topic, waiting: Waiting) {
+        if waiting.len() == 0 {
+            return;
+        }
         let asking = match self.broker {
             Some(broker) => Asking::Description(describe(&self.client, broker, source)),
             None => Asking::Broker(metadata::ask(&self.client, source, ANSWER_WAIT)),
         };
-        self.topics.insert(*topic, OfTopic { source: source.clone(), asking, times, later: Vec::new() });
+        self.topics.insert(topic, OfTopic { source: source.clone(), asking, waiting, later: Waiting::default() });
     }
 
-    /// The responses about times that have arrived.
-    pub(super) fn time_answers(&mut self) -> Vec<TimeAnswer> {
-        let mut answers = self.take_descriptions();
+    /// The responses about times and topics that have arrived.
+    pub(super) fn time_answers(&mut self) -> (Vec<TimeAnswer>, Vec<DescriptionAnswer>) {
+        let (mut answers, descriptions) = self.take_descriptions();
         self.times.retain(|time, asked| match asked.answer() {
             None => true,
             Some(answer) => {
@@ -179,27 +214,30 @@ impl Questions {
                 false
             }
         });
-        answers
+        (answers, descriptions)
     }
 
-    /// Requests the offsets of the times whose topics are described now. Returns the times that failed.
-    fn take_descriptions(&mut self) -> Vec<TimeAnswer> {
-        let mut answers = Vec::new();
+    /// Requests the offsets of the times whose topics are described now. Returns the times that failed, and the
+    /// descriptions.
+    fn take_descriptions(&mut self) -> (Vec<TimeAnswer>, Vec<DescriptionAnswer>) {
+        let (mut answers, mut descriptions) = (Vec::new(), Vec::new());
         let described: Vec<_> = self
             .topics
             .iter_mut()
             .filter_map(|(topic, asked)| Some((*topic, asked.answer(&self.client, &mut self.broker)?)))
             .collect();
         for (topic, description) in described {
-            let Some(OfTopic { source, times, later, .. }) = self.topics.remove(&topic) else { continue };
-            for time in times {
+            let Some(OfTopic { source, waiting, later, .. }) = self.topics.remove(&topic) else { continue };
+            let answer = description.as_ref().map(Description::summary).map_err(Clone::clone);
+            descriptions.extend(waiting.descriptions.into_iter().map(|since| (since, answer.clone())));
+            for time in waiting.times {
                 let asked =
                     description.as_ref().map_err(Clone::clone).and_then(|found| self.list(time, &source, found));
                 answers.extend(asked.err().map(|error| (time, Err(error))));
             }
-            self.ask_topic(&source, later);
+            self.ask_topic(topic, &source, later);
         }
-        answers
+        (answers, descriptions)
     }
 
     fn list(&mut self, time: Time, source: &Topic, found: &Description) -> Result<(), KafkaError> {
@@ -215,6 +253,12 @@ impl Questions {
         let (waiting, found) = (lists.values().map(ask).collect(), vec![UNKNOWN_POSITION; leaders.len()]);
         self.times.insert(time, OfTime { epoch: described.epoch, waiting, found });
         Ok(())
+    }
+}
+
+impl Waiting {
+    fn len(&self) -> usize {
+        self.times.len() + self.descriptions.len()
     }
 }
 

@@ -15,7 +15,7 @@ use super::requests::{BLOCK_OFFSETS, Requests, TopicPartition, Wanted};
 use super::sync::{Mutex, MutexGuard, PoisonError};
 use super::times::{Time, Times};
 use crate::event::Epoch;
-use crate::hub::{Asker, Lookup, OffsetsAt, Page};
+use crate::hub::{Asker, Lookup, OffsetsAt, Page, TopicDescription};
 
 /// How long a chunk that reports a truncated log is cached: the log may have grown again.
 const TRUNCATED_KEPT: Duration = Duration::from_secs(1);
@@ -39,7 +39,8 @@ struct State {
 #[derive(Debug, Default)]
 struct Cluster {
     requests: Requests,
-    times: Times,
+    times: Times<OffsetsAt>,
+    descriptions: Times<TopicDescription>,
     /// No broker responds.
     is_down: bool,
     /// Partitions whose leader does not respond.
@@ -101,6 +102,21 @@ impl ChunkStore {
             return Lookup::Found(offsets);
         }
         let is_noted = cluster.times.ask(time, asker, now);
+        cluster.noted(is_noted, false)
+    }
+
+    pub(super) fn description(
+        &self,
+        cluster: usize,
+        since: Time,
+        asker: Asker,
+        now: Instant,
+    ) -> Lookup<TopicDescription> {
+        let cluster = &mut self.state().clusters[cluster];
+        if let Some(description) = cluster.descriptions.get(since, asker, now) {
+            return Lookup::Found(description);
+        }
+        let is_noted = cluster.descriptions.ask(since, asker, now);
         cluster.noted(is_noted, false)
     }
 
@@ -211,6 +227,22 @@ impl ChunkStore {
         self.state().clusters[cluster].times.answer(time, offsets, now)
     }
 
+    /// The oldest request for a description, except for these.
+    pub(super) fn undescribed(&self, cluster: usize, but: impl Fn(Time) -> bool) -> Option<Time> {
+        self.state().clusters[cluster].descriptions.next(but)
+    }
+
+    /// Stores a description, and returns the sessions that wait for it.
+    pub(super) fn publish_description(
+        &self,
+        cluster: usize,
+        since: Time,
+        description: TopicDescription,
+        now: Instant,
+    ) -> Vec<Asker> {
+        self.state().clusters[cluster].descriptions.answer(since, description, now)
+    }
+
     /// No broker responds.
     pub(super) fn down(&self, cluster: usize) {
         self.state().clusters[cluster].is_down = true;
@@ -228,19 +260,19 @@ impl ChunkStore {
         if !std::mem::take(&mut cluster.is_down) {
             return Vec::new();
         }
-        [cluster.requests.everybody(now), cluster.times.everybody(now)].concat()
+        [cluster.requests.everybody(now), cluster.times.everybody(now), cluster.descriptions.everybody(now)].concat()
     }
 
     /// The sessions that have waited for too long and should request again.
     pub(super) fn overdue(&self, cluster: usize, now: Instant) -> Vec<Asker> {
         let cluster = &mut self.state().clusters[cluster];
-        [cluster.requests.overdue(now), cluster.times.overdue(now)].concat()
+        [cluster.requests.overdue(now), cluster.times.overdue(now), cluster.descriptions.overdue(now)].concat()
     }
 
     /// Whether nothing is requested.
     pub(super) fn is_empty(&self, cluster: usize) -> bool {
         let cluster = &self.state().clusters[cluster];
-        cluster.requests.is_empty() && cluster.times.is_empty()
+        cluster.requests.is_empty() && cluster.times.is_empty() && cluster.descriptions.is_empty()
     }
 }
 
@@ -268,133 +300,5 @@ fn aligned(offset: i64, record_bytes: usize) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const P0: TopicPartition = TopicPartition { topic: 0, partition: 0 };
-    const SMALL: usize = 100;
-
-    fn asker(session: u32) -> Asker {
-        Asker { writer: 0, session }
-    }
-
-    fn page(offsets: Range<i64>) -> Page {
-        Page { topic: "a".into(), partition: 0, epoch: 0, offsets, entries: [].into(), first_ms: None, bytes: 0 }
-    }
-
-    fn store() -> (ChunkStore, Instant) {
-        (ChunkStore::new(1, 1 << 20), Instant::now())
-    }
-
-    fn ask(store: &ChunkStore, offset: i64, until: i64, now: Instant) -> Lookup<Arc<Page>> {
-        store.page(0, P0, Wanted { offset, until }, asker(0), now)
-    }
-
-    #[test]
-    fn a_requested_page_is_found_once_it_is_published() {
-        let (store, now) = store();
-        assert!(matches!(ask(&store, 200, 1000, now), Lookup::Asked));
-        assert_eq!(store.job(0, P0, SMALL), Some(Job { wanted: 200, start: 128, stop: 1000, until: 1000 }));
-        assert_eq!(store.publish(0, P0, page(128..640), false, now), [asker(0)]);
-        assert!(matches!(ask(&store, 200, 1000, now), Lookup::Found(found) if found.offsets == (128..640)));
-        assert!(store.is_empty(0));
-    }
-
-    #[test]
-    fn a_page_fills_the_hole_between_others() {
-        let (store, now) = store();
-        store.publish(0, P0, page(100..150), false, now);
-        store.publish(0, P0, page(300..400), false, now);
-        assert!(matches!(ask(&store, 200, 1000, now), Lookup::Asked));
-        assert_eq!(store.job(0, P0, SMALL), Some(Job { wanted: 200, start: 150, stop: 300, until: 1000 }));
-        assert_eq!(store.job_at(0, P0, 150, false), Some(Job { wanted: 200, start: 150, stop: 300, until: 1000 }));
-        assert_eq!(store.job_at(0, P0, 140, false), None, "who stands before the other page would read that again");
-    }
-
-    #[test]
-    fn a_tired_reader_yields_to_older_requests() {
-        let (store, now) = store();
-        assert!(matches!(ask(&store, 9000, 9999, now), Lookup::Asked));
-        assert!(matches!(ask(&store, 512, 9999, now), Lookup::Asked));
-        let on = Some(Job { wanted: 512, start: 512, stop: 9999, until: 9999 });
-        assert_eq!([false, true].map(|tired| store.job_at(0, P0, 512, tired)), [on, None]);
-        store.publish(0, P0, page(9000..9999), false, now);
-        assert_eq!(store.job_at(0, P0, 512, true).map(|job| job.wanted), Some(512), "nothing else is wanted");
-    }
-
-    #[test]
-    fn pages_of_large_records_begin_at_the_requested_offset() {
-        let starts = [1, 512, 1000, 20_000, 10_000_000].map(|bytes| aligned(1_023, bytes));
-        assert_eq!(starts, [896, 896, 960, 1_022, 1_023]);
-    }
-
-    #[test]
-    fn a_truncated_log_is_read_again() {
-        let (store, now) = store();
-        store.publish(0, P0, page(10..20), true, now);
-        assert!(matches!(ask(&store, 15, 20, now), Lookup::Found(_)));
-        assert!(matches!(ask(&store, 15, 20, now + TRUNCATED_KEPT), Lookup::Asked));
-    }
-
-    #[test]
-    fn all_waiting_sessions_are_called_after_an_outage() {
-        let (store, now) = store();
-        store.down(0);
-        assert!(matches!(ask(&store, 15, 20, now), Lookup::Down));
-        assert!(matches!(store.offsets_at(0, (0, 5), asker(1), now), Lookup::Down));
-        assert_eq!(store.up(0, now), [asker(0), asker(1)]);
-        assert!(store.up(0, now).is_empty());
-        assert!(matches!(ask(&store, 15, 20, now), Lookup::Asked));
-    }
-
-    #[test]
-    fn a_partition_that_does_not_respond_does_not_affect_others() {
-        let (store, now) = store();
-        let other = TopicPartition { partition: 1, ..P0 };
-        store.partition_is_down(0, P0, true);
-        assert!(matches!(ask(&store, 15, 20, now), Lookup::Down));
-        assert!(matches!(store.page(0, other, Wanted { offset: 0, until: 1 }, asker(0), now), Lookup::Asked));
-        store.partition_is_down(0, P0, false);
-        assert!(matches!(ask(&store, 15, 20, now), Lookup::Asked));
-    }
-
-    #[test]
-    fn pages_of_a_deleted_topic_are_dropped() {
-        let (store, now) = store();
-        store.topic_is(0, 0, 0);
-        store.publish(0, P0, page(0..10), false, now);
-        store.topic_is(0, 0, 0);
-        assert!(matches!(ask(&store, 5, 20, now), Lookup::Found(_)));
-        store.topic_is(0, 0, 7);
-        assert!(matches!(ask(&store, 5, 20, now), Lookup::Asked));
-        assert!(store.publish(0, P0, page(0..10), false, now).is_empty(), "it was read before");
-        assert!(matches!(ask(&store, 5, 20, now), Lookup::Asked));
-        assert_eq!(store.publish(0, P0, Page { epoch: 7, ..page(0..10) }, false, now), [asker(0)]);
-        assert!(matches!(ask(&store, 5, 20, now), Lookup::Found(_)));
-    }
-
-    #[test]
-    fn a_changed_log_is_reported_to_the_reader_once() {
-        let (store, now) = store();
-        store.topic_is(0, 0, 7);
-        assert!(!store.is_outdated(0), "it was not known before");
-        store.topic_is(0, 0, 8);
-        store.publish(0, P0, Page { epoch: 8, ..page(0..10) }, false, now);
-        store.is_cut(0, 0);
-        assert!(matches!(ask(&store, 5, 20, now), Lookup::Asked));
-        // Read before the reader was notified.
-        store.publish(0, P0, Page { epoch: 8, ..page(0..10) }, false, now);
-        assert!(store.is_outdated(0));
-        assert_eq!(store.take_outdated(0), BTreeSet::from([0]));
-        assert!(matches!(ask(&store, 5, 20, now), Lookup::Asked));
-        assert!(!store.is_outdated(0));
-    }
-
-    #[test]
-    fn clusters_have_requests_of_their_own() {
-        let (store, now) = (ChunkStore::new(2, 1 << 20), Instant::now());
-        assert!(matches!(store.page(1, P0, Wanted { offset: 5, until: 9 }, asker(0), now), Lookup::Asked));
-        assert!(store.oldest(0, 9, |_| false).is_empty() && store.is_empty(0));
-        assert_eq!(store.oldest(1, 9, |_| false), [P0]);
-    }
-}
+#[path = "store_tests.rs"]
+mod tests;

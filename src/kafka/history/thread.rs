@@ -178,10 +178,21 @@ impl Work {
     /// Processes responses that have arrived.
     fn hear(&mut self, now: Instant) {
         let Some(open) = &mut self.open else { return };
-        let (logs, times) = (open.questions.log_answers(), open.questions.time_answers());
+        let (logs, (times, descriptions)) = (open.questions.log_answers(), open.questions.time_answers());
+        for (since, answer) in descriptions {
+            match answer {
+                Ok(found) => {
+                    self.compare(since.0, found.epoch);
+                    self.base.call(self.base.store.publish_description(self.base.cluster, since, found, now));
+                    self.up(now);
+                }
+                Err(error) => self.time_failed(since.0, &error, now),
+            }
+        }
         for (time, answer) in times {
             match answer {
                 Ok(offsets) => {
+                    self.compare(time.0, offsets.epoch);
                     self.base.call(self.base.store.publish_time(self.base.cluster, time, offsets, now));
                     self.up(now);
                 }
@@ -200,6 +211,14 @@ impl Work {
             }
         }
         self.start(starts, now);
+    }
+
+    /// A broker that describes another topic than the one that is read may lag behind: another one is asked next.
+    fn compare(&mut self, topic: usize, epoch: Epoch) {
+        let known = self.base.store.epoch(topic);
+        if epoch != known && epoch != 0 && known != 0 {
+            self.open.iter_mut().for_each(|open| open.questions.ask_any_broker());
+        }
     }
 
     /// The rest of a chunk of a log whose ends are known; `None` if the chunk is complete.
@@ -224,6 +243,11 @@ impl Work {
         }
         while let Some(open) = self.open.as_mut().filter(|open| open.questions.has_room_for_times()) {
             let base = &self.base;
+            let but = |since| open.questions.is_description_asked(since) || base.is_refused(since.0, now);
+            if let Some(since) = base.store.undescribed(base.cluster, but) {
+                open.questions.ask_description(since, &base.topics[&since.0].source);
+                continue;
+            }
             let but = |time| open.questions.is_time_asked(time) || base.is_refused(time.0, now);
             let Some(time) = base.store.time(base.cluster, but) else { return };
             open.questions.ask_time(time, &base.topics[&time.0].source);

@@ -1,4 +1,5 @@
-//! The offsets of times in one cluster: pending requests, and responses, which are cached for a few seconds. Pure.
+//! What is asked about the topics of one cluster as of a time, offsets or descriptions: pending requests, and responses,
+//! which are cached for a few seconds. Pure.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use rustc_hash::FxHashSet;
 
 use super::requests::CALL_AGAIN;
 use crate::event::UNKNOWN_POSITION;
-use crate::hub::{Asker, NO_OFFSET, OffsetsAt};
+use crate::hub::{Asker, NO_OFFSET, OffsetsAt, TopicDescription};
 
 /// The most pending requests, and the most cached responses.
 const TIMES_MAX: usize = 4096;
@@ -19,19 +20,45 @@ const PARTIAL_ANSWER_KEPT: Duration = Duration::from_secs(1);
 /// The index of a topic, and milliseconds since the Unix epoch.
 pub(super) type Time = (usize, i64);
 
-#[derive(Debug, Default)]
-pub(super) struct Times {
+/// A response.
+pub(super) trait Content: Clone {
+    /// How long it is cached.
+    fn kept(&self) -> Duration {
+        ANSWER_KEPT
+    }
+
+    /// Whether it is valid only for sessions that asked before it arrived.
+    fn is_for_earlier(&self) -> bool {
+        false
+    }
+}
+
+impl Content for TopicDescription {}
+
+impl Content for OffsetsAt {
+    fn kept(&self) -> Duration {
+        if self.offsets.contains(&UNKNOWN_POSITION) { PARTIAL_ANSWER_KEPT } else { ANSWER_KEPT }
+    }
+
+    /// If a partition had no offset yet, the next record may have one.
+    fn is_for_earlier(&self) -> bool {
+        self.offsets.contains(&NO_OFFSET)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Times<A> {
     /// A keyed hash, because clients choose the times.
-    answers: HashMap<Time, Answer>,
+    answers: HashMap<Time, Answer<A>>,
     /// In order of arrival.
     questions: VecDeque<Question>,
 }
 
 #[derive(Debug)]
-struct Answer {
-    offsets: OffsetsAt,
+struct Answer<A> {
+    content: A,
     until: Instant,
-    /// If a partition had no offset yet, the next record may have one: the response is valid only for earlier requests.
+    /// The sessions that it is valid for; `None` means all.
     only: Option<FxHashSet<Asker>>,
 }
 
@@ -43,11 +70,17 @@ struct Question {
     askers: FxHashSet<Asker>,
 }
 
-impl Times {
-    pub(super) fn get(&self, time: Time, asker: Asker, now: Instant) -> Option<OffsetsAt> {
+impl<A> Default for Times<A> {
+    fn default() -> Self {
+        Self { answers: HashMap::new(), questions: VecDeque::new() }
+    }
+}
+
+impl<A: Content> Times<A> {
+    pub(super) fn get(&self, time: Time, asker: Asker, now: Instant) -> Option<A> {
         let answer = self.answers.get(&time).filter(|answer| now < answer.until)?;
         let is_theirs = answer.only.as_ref().is_none_or(|only| only.contains(&asker));
-        is_theirs.then(|| answer.offsets.clone())
+        is_theirs.then(|| answer.content.clone())
     }
 
     /// Adds a request. False if there are too many.
@@ -70,7 +103,7 @@ impl Times {
     }
 
     /// Caches a response; returns the sessions that waited for it.
-    pub(super) fn answer(&mut self, time: Time, offsets: OffsetsAt, now: Instant) -> Vec<Asker> {
+    pub(super) fn answer(&mut self, time: Time, content: A, now: Instant) -> Vec<Asker> {
         let Some(index) = self.questions.iter().position(|question| question.time == time) else { return Vec::new() };
         let askers = self.questions.remove(index).map(|question| question.askers).unwrap_or_default();
         let called = askers.iter().copied().collect();
@@ -79,9 +112,8 @@ impl Times {
             // They are requested again.
             self.answers.clear();
         }
-        let only = offsets.offsets.contains(&NO_OFFSET).then_some(askers);
-        let kept = if offsets.offsets.contains(&UNKNOWN_POSITION) { PARTIAL_ANSWER_KEPT } else { ANSWER_KEPT };
-        self.answers.insert(time, Answer { offsets, until: now + kept, only });
+        let (until, only) = (now + content.kept(), content.is_for_earlier().then_some(askers));
+        self.answers.insert(time, Answer { content, until, only });
         called
     }
 
@@ -121,7 +153,7 @@ mod tests {
 
     #[test]
     fn responses_are_shared_for_a_while() {
-        let (mut times, now) = (Times::default(), Instant::now());
+        let (mut times, now) = (Times::<OffsetsAt>::default(), Instant::now());
         assert!(
             times.ask((0, 7), asker(1), now) && times.ask((0, 7), asker(2), now) && times.ask((1, 7), asker(3), now)
         );
@@ -135,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_response_without_an_offset_is_valid_only_for_earlier_requests() {
-        let (mut times, now) = (Times::default(), Instant::now());
+        let (mut times, now) = (Times::<OffsetsAt>::default(), Instant::now());
         assert!(times.ask((0, 7), asker(1), now));
         times.answer((0, 7), OffsetsAt::new([4, NO_OFFSET]), now);
         assert!(times.get((0, 7), asker(1), now).is_some());
@@ -144,7 +176,7 @@ mod tests {
 
     #[test]
     fn an_answer_without_some_partitions_is_kept_for_a_moment() {
-        let (mut times, now) = (Times::default(), Instant::now());
+        let (mut times, now) = (Times::<OffsetsAt>::default(), Instant::now());
         assert!(times.ask((0, 7), asker(1), now));
         times.answer((0, 7), OffsetsAt::new([4, UNKNOWN_POSITION]), now);
         assert_eq!(times.get((0, 7), asker(1), now), Some(OffsetsAt::new([4, UNKNOWN_POSITION])));
@@ -153,7 +185,7 @@ mod tests {
 
     #[test]
     fn waiting_sessions_are_called_again_and_dropped_without_a_new_request() {
-        let (mut times, now) = (Times::default(), Instant::now());
+        let (mut times, now) = (Times::<OffsetsAt>::default(), Instant::now());
         assert!(times.ask((0, 7), asker(1), now));
         assert!(times.overdue(now).is_empty());
         assert_eq!(times.overdue(now + CALL_AGAIN), [asker(1)]);
@@ -164,7 +196,7 @@ mod tests {
 
     #[test]
     fn questions_and_answers_are_bounded() {
-        let (mut times, now) = (Times::default(), Instant::now());
+        let (mut times, now) = (Times::<OffsetsAt>::default(), Instant::now());
         for ms in 0..TIMES_MAX as i64 {
             assert!(times.ask((0, ms), asker(1), now));
         }
