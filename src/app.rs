@@ -15,7 +15,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::auth::{start_auth, start_revoker};
-use self::sources::{SharedSources, connectors, lock, start_source_of_revocations, start_sources, windows};
+use self::sources::{
+    SharedSources, Sources, connectors, lock, reconfigure, start_source_of_revocations, start_sources, windows,
+};
 use crate::access::Authenticator;
 use crate::admin::{Admin, Readiness, Status as AdminStatus};
 use crate::codec::Encodings;
@@ -30,10 +32,10 @@ use crate::listener::{Bound, ListenerLimits};
 use crate::memory::{Memory, Pressure, Watch};
 use crate::metrics::Metrics;
 use crate::panics;
-use crate::reload::{OnReload, Origin, ReloadHandle, Reloader, record_success};
+use crate::reload::{Adopt, Origin, ReloadHandle, Reloader, record_success};
 use crate::session;
 use crate::shutdown::{Draining, Ending, Signals};
-use crate::source::{self, Call, Connector, Logs, Status};
+use crate::source::{Call, Connector, Logs};
 use crate::telemetry;
 use crate::traces::{Exporter, Tracer};
 use crate::writer::Writers;
@@ -65,14 +67,7 @@ pub fn run(origin: Origin, reading: Reading) -> anyhow::Result<()> {
     let Reading { snapshot, files, fingerprint, sha256, .. } = reading;
     let app = App::start(snapshot?)?;
     let (current, metrics) = (app.snapshot.clone(), app.metrics.clone());
-    let reloader = Reloader::new(
-        origin,
-        current,
-        metrics,
-        fingerprint,
-        &files,
-        take_over(app.writers.clone(), app.tracer.clone(), app.metrics.clone()),
-    );
+    let reloader = Reloader::new(origin, current, metrics, fingerprint, &files, app.adopt());
     record_success(&app.metrics, &sha256);
     serve(app, Some(reloader), |_| {})
 }
@@ -128,8 +123,8 @@ async fn watched<T: Send + 'static>(part: &str, serve: impl Future<Output = T> +
 }
 
 /// Lets the open streams adopt a new configuration or end, and applies its sampling ratio.
-fn take_over(writers: Writers, tracer: Option<Tracer>, metrics: Arc<Metrics>) -> OnReload {
-    Box::new(move |before, now| {
+fn take_over(writers: Writers, tracer: Option<Tracer>, metrics: Arc<Metrics>) -> impl Fn(&Snapshot, &Snapshot) + Send {
+    move |before, now| {
         if let (Some(tracer), Some(tracing)) = (&tracer, &now.tracing) {
             tracer.set_sample(tracing.sample);
         }
@@ -138,7 +133,7 @@ fn take_over(writers: Writers, tracer: Option<Tracer>, metrics: Arc<Metrics>) ->
         let reload = session::Reload::new(&before.routes, now.routes.clone(), trusted)
             .verified_by(now.verifier.clone().map(|verifier| verifier as Arc<dyn Authenticator>));
         writers.reload(reload, drain::pace(now.drain, Instant::now()));
-    })
+    }
 }
 
 /// The running sidecar.
@@ -206,9 +201,9 @@ impl App {
         };
         let memory = memory.watch().context("cannot watch memory")?;
         let revoker = start_revoker(&snapshot, &metrics);
-        let mut sources = start_sources(connectors, &writers, &history, &metrics, tracer.as_ref())?;
-        sources.extend(start_source_of_revocations(&snapshot, revoker.as_ref(), &metrics)?);
-        let sources = Arc::new(Mutex::new(sources));
+        let topics = start_sources(connectors, &writers, &history, &metrics, tracer.as_ref())?;
+        let revocations = start_source_of_revocations(&snapshot, revoker.as_ref(), &metrics)?;
+        let sources = Arc::new(Mutex::new(Sources { topics, revocations }));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("gateway")
             .worker_threads(cores_up_to(GATEWAY_THREADS_MAX))
@@ -268,7 +263,7 @@ impl App {
         }));
         drop(entered);
         let asked = sources.clone();
-        readiness.serve_source(Box::new(move || Status::of(&lock(&asked))));
+        readiness.serve_source(Box::new(move || lock(&asked).status()));
         record_success(&metrics, "");
         Ok(Self {
             addresses,
@@ -293,6 +288,15 @@ impl App {
         &self.addresses
     }
 
+    /// What a reload applies beside the snapshot.
+    fn adopt(&self) -> Adopt {
+        let (sources, logs) = (self.sources.clone(), self.history.clone());
+        Adopt {
+            before: Box::new(move |now| reconfigure(&sources, &logs, now)),
+            after: Box::new(take_over(self.writers.clone(), self.tracer.clone(), self.metrics.clone())),
+        }
+    }
+
     /// Starts reloading the configuration when its files change, and on request.
     fn follow(&self, reloader: Reloader) {
         let _ = self.reload.set(reloader.handle());
@@ -313,7 +317,7 @@ impl App {
             tracing::warn!("requests were still in flight when the drain budget ended");
         }
         let sources = std::mem::take(&mut *lock(&self.sources));
-        source::stop_all(sources);
+        sources.stop();
         self.history.stop();
         if let Some(exporter) = self.exporter {
             exporter.stop();

@@ -3,10 +3,11 @@
 //! It has an identity, keys and a canonical envelope, and carries its shared encodings. It does not depend on wire
 //! formats.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -349,10 +350,33 @@ impl Assigned {
     }
 }
 
+/// The size of a topic's replay window; the limit that is reached first applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowLimits {
+    pub events: usize,
+    /// Memory in bytes; see [`Event::weight`].
+    pub bytes: usize,
+}
+
+/// A change of the configuration of a topic, at this position among its entries.
+#[derive(Clone, Debug)]
+pub struct TopicChange {
+    pub topic: Topic,
+    /// The size of its replay window; `None` if the topic is no longer read.
+    pub window: Option<WindowLimits>,
+    /// Whether records become other events from here on: windows and chunks have none of the previous ones.
+    pub is_reshaped: bool,
+    pub applied: Applied,
+}
+
+/// Is dropped by everything that has applied a change: its receiver is disconnected then.
+pub type Applied = mpsc::Sender<Infallible>;
+
 /// A message from a source to every writer.
 #[derive(Clone, Debug)]
 pub enum Feed {
     Assigned(Assigned),
+    Topic(TopicChange),
     /// Entries in hub order; those of one partition are in offset order.
     Batch(Arc<[Entry]>),
     /// A source has finished its warm-up. Its assigned topics have been read up to the end that their logs had when
@@ -368,7 +392,7 @@ impl Feed {
     pub fn entries(&self) -> usize {
         match self {
             Self::Batch(entries) => entries.len(),
-            Self::Assigned(_) | Self::Live { .. } => 0,
+            Self::Assigned(_) | Self::Topic(_) | Self::Live { .. } => 0,
         }
     }
 }

@@ -12,6 +12,8 @@ pub trait Chunks {
     fn assigned(&self, topic: &Topic, epoch: Epoch);
     /// A log of the topic was truncated. Chunks of the topic are dropped.
     fn truncated(&self, topic: &Topic);
+    /// Records of the topic become other events. Chunks of the topic are dropped.
+    fn reshaped(&self, topic: &Topic);
 }
 
 /// The component that serves streams.
@@ -25,7 +27,8 @@ pub fn ingest(feed: &Feed, chunks: &impl Chunks, fanout: &impl Fanout) {
     match feed {
         Feed::Assigned(assigned) => chunks.assigned(&assigned.topic, assigned.epoch),
         Feed::Batch(entries) => truncated(entries).for_each(|topic| chunks.truncated(topic)),
-        Feed::Live { .. } => {}
+        Feed::Topic(change) if change.is_reshaped => chunks.reshaped(&change.topic),
+        Feed::Topic(_) | Feed::Live { .. } => {}
     }
     fanout.feed(feed);
 }
@@ -45,7 +48,7 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::event::{Assigned, GapRange};
+    use crate::event::{Assigned, GapRange, TopicChange};
 
     /// Records the calls in order.
     #[derive(Default)]
@@ -67,6 +70,10 @@ mod tests {
         fn truncated(&self, topic: &Topic) {
             self.0.borrow_mut().push(format!("truncated {topic}"));
         }
+
+        fn reshaped(&self, topic: &Topic) {
+            self.0.borrow_mut().push(format!("reshaped {topic}"));
+        }
     }
 
     impl Fanout for Calls {
@@ -84,6 +91,12 @@ mod tests {
         assert_eq!(Calls::of(&Feed::Assigned(Assigned::new("a", 7, [0]))), ["assigned a 7", "feed 0"]);
         let batch = [gap("a", GapCause::Truncated), gap("b", GapCause::Retention), gap("c", GapCause::Truncated)];
         assert_eq!(Calls::of(&Feed::Batch(batch.into())), ["truncated a", "truncated c", "feed 3"]);
+        let change = |is_reshaped| {
+            let (topic, window, applied) = ("a".into(), None, std::sync::mpsc::channel().0);
+            Feed::Topic(TopicChange { topic, window, is_reshaped, applied })
+        };
+        assert_eq!(Calls::of(&change(true)), ["reshaped a", "feed 0"]);
+        assert_eq!(Calls::of(&change(false)), ["feed 0"]);
         assert_eq!(Calls::of(&Feed::Live { topics: ["a".into()].into() }), ["feed 0"]);
     }
 }

@@ -55,6 +55,16 @@ impl Metrics {
         }
     }
 
+    /// Removes the gauges of the partitions of a topic that is no longer read.
+    pub fn forget_partitions(&self, topic: &str, partitions: usize) {
+        for partition in (0..partitions).map(|partition| partition.to_string()) {
+            for gauge in [&self.consumer_lag, &self.uncommitted_offsets, &self.stalled_seconds] {
+                // A partition that was never observed has none.
+                let _ = gauge.remove_label_values(&[topic, &partition]);
+            }
+        }
+    }
+
     /// Counts a request for an issuer's keys by its result; `None` means that none has been sent yet.
     pub fn key_fetch(&self, issuer: &str, succeeded: Option<bool>) {
         for (result, is_it) in [("success", succeeded == Some(true)), ("failure", succeeded == Some(false))] {

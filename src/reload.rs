@@ -122,8 +122,16 @@ impl ReloadHandle {
     }
 }
 
-/// Called after a snapshot was applied, with the previous and the new one.
+/// Called with the previous snapshot and the new one.
 pub type OnReload = Box<dyn Fn(&Snapshot, &Snapshot) + Send>;
+
+/// What a reload applies in addition to the snapshot.
+pub struct Adopt {
+    /// Called with a snapshot before requests see it. May block briefly.
+    pub before: Box<dyn Fn(&Snapshot) + Send>,
+    /// Called afterwards, with the previous one and the new one.
+    pub after: OnReload,
+}
 
 /// Keeps the running snapshot equal to the configuration's files, if they are valid.
 pub struct Reloader {
@@ -135,7 +143,7 @@ pub struct Reloader {
     /// The files of that content.
     files: Vec<PathBuf>,
     watch: Watch,
-    on_reload: OnReload,
+    adopt: Adopt,
     asked: mpsc::Receiver<oneshot::Sender<Arc<Reloaded>>>,
     handle: ReloadHandle,
 }
@@ -148,7 +156,7 @@ impl Reloader {
         metrics: Arc<Metrics>,
         fingerprint: Fingerprint,
         files: &[PathBuf],
-        on_reload: OnReload,
+        adopt: Adopt,
     ) -> Self {
         // All results are initialized: rates need a zero to start from.
         for outcome in Outcome::ALL {
@@ -158,7 +166,7 @@ impl Reloader {
         watch.follow(files);
         let (ask, asked) = mpsc::channel(ASKED_AHEAD);
         let handle = ReloadHandle { asked: ask, last: Arc::default() };
-        Self { origin, current, metrics, fingerprint, files: files.to_vec(), watch, on_reload, asked, handle }
+        Self { origin, current, metrics, fingerprint, files: files.to_vec(), watch, adopt, asked, handle }
     }
 
     /// A handle for requesting reloads once it runs.
@@ -242,13 +250,13 @@ impl Reloader {
         }
         snapshot.routes.routes().for_each(|route| provoke("reload", route.pattern.as_bytes()));
         snapshot.inherit_keys(&self.current.load());
-        snapshot.replace_schemas(&self.current.load());
         let snapshot = Arc::new(snapshot);
+        (self.adopt.before)(&snapshot);
         let before = self.current.swap(snapshot.clone());
         record_success(&self.metrics, &reading.sha256);
         self.metrics.certificates(&snapshot.certificates);
         tracing::info!("configuration reloaded; {diff}");
-        (self.on_reload)(&before, &snapshot);
+        (self.adopt.after)(&before, &snapshot);
         Reloaded::success(&diff)
     }
 }

@@ -1,22 +1,58 @@
 //! The kinds of sources, and what the app does with all of them.
 
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::config::snapshot::{Snapshot, TopicConfig};
+use crate::config::snapshot::{Kafka, Snapshot};
 use crate::event::Topic;
 use crate::hub::WindowLimits;
 use crate::ingest::ingest;
 use crate::kafka;
 use crate::metrics::Metrics;
 use crate::revoke::Revoker;
-use crate::source::{Connector, Logs, Sink, Source};
+use crate::source::{self, Connector, Logs, Sink, Source, Status};
 use crate::traces::Tracer;
 use crate::writer::Writers;
 
+/// How long a reload waits until all writers have applied changes of topics.
+const APPLY_WAIT: Duration = Duration::from_secs(5);
+
+/// The running sources.
+#[derive(Default)]
+pub(super) struct Sources {
+    /// Those of the topics of streams.
+    pub(super) topics: Vec<Box<dyn Source>>,
+    pub(super) revocations: Vec<Box<dyn Source>>,
+}
+
+impl Sources {
+    pub(super) fn status(&self) -> Status {
+        Status::of(self.topics.iter().chain(&self.revocations).map(|source| &**source))
+    }
+
+    pub(super) fn stop(self) {
+        source::stop_all(self.topics.into_iter().chain(self.revocations).collect());
+    }
+}
+
 /// The running sources. Readiness reads their status, and the drain takes them.
-pub(super) type SharedSources = Arc<Mutex<Vec<Box<dyn Source>>>>;
+pub(super) type SharedSources = Arc<Mutex<Sources>>;
+
+/// Lets the sources read the topics of a new configuration, and waits until all writers have applied what changes:
+/// routes of the new configuration then select events of the new shapes only.
+pub(super) fn reconfigure(sources: &SharedSources, logs: &Logs, snapshot: &Snapshot) {
+    let clusters: Vec<&Kafka> = snapshot.sources().collect();
+    let (applied, waits) = mpsc::channel();
+    logs.reconfigure(&clusters);
+    lock(sources).topics.iter().for_each(|source| source.reconfigure(&clusters, &applied));
+    drop(applied);
+    if let Err(RecvTimeoutError::Timeout) = waits.recv_timeout(APPLY_WAIT) {
+        tracing::warn!("changes of topics are still being applied; not waiting for them");
+    }
+}
 
 /// The kinds of sources, one line each.
 pub(super) fn connectors(snapshot: &Snapshot) -> Vec<Box<dyn Connector>> {
@@ -53,13 +89,12 @@ pub(super) fn start_sources(
 }
 
 /// The sources are absent once the drain has taken them.
-pub(super) fn lock(sources: &SharedSources) -> MutexGuard<'_, Vec<Box<dyn Source>>> {
+pub(super) fn lock(sources: &SharedSources) -> MutexGuard<'_, Sources> {
     sources.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The size of the replay window of each topic.
 pub(super) fn windows(connectors: &[Box<dyn Connector>]) -> Vec<(Topic, WindowLimits)> {
     let topics = connectors.iter().flat_map(|connector| connector.topics());
-    let limits = |topic: &TopicConfig| WindowLimits { events: topic.replay_events, bytes: topic.replay_bytes };
-    topics.map(|topic| (topic.name.clone(), limits(topic))).collect()
+    topics.map(|topic| (topic.name.clone(), topic.window())).collect()
 }

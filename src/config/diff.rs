@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::keys::{self, Change};
 use super::snapshot::{DEFAULT_CLUSTER, Kafka, Limits, Snapshot, TopicConfig, Tracing, Upstream};
-use crate::decode::schema::CurrentSchema;
+use crate::event::Topic;
 use crate::route::StreamRoute;
 
 /// The difference between two snapshots.
@@ -21,6 +21,10 @@ pub struct Diff {
     pub routes_added: Vec<Arc<str>>,
     pub routes_removed: Vec<Arc<str>>,
     pub routes_changed: Vec<Arc<str>>,
+    pub topics_added: Vec<Topic>,
+    pub topics_removed: Vec<Topic>,
+    /// Topics whose settings or keys differ.
+    pub topics_changed: Vec<Topic>,
 }
 
 impl Diff {
@@ -32,12 +36,25 @@ impl Diff {
             ..Self::default()
         };
         diff.compare_routes(old, new);
+        diff.compare_topics(&by_name(old), &by_name(new));
         diff
     }
 
     /// Whether the snapshots are equal.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    fn compare_topics(&mut self, old: &Topics<'_>, new: &Topics<'_>) {
+        let absent = |these: &Topics<'_>, others: &Topics<'_>| -> Vec<Topic> {
+            these.keys().filter(|topic| !others.contains_key(*topic)).map(|topic| (*topic).clone()).collect()
+        };
+        self.topics_added = absent(new, old);
+        self.topics_removed = absent(old, new);
+        let differs = |(name, (_, topic)): &(&&Topic, &(&Arc<str>, &TopicConfig))| {
+            new.get(**name).is_some_and(|(_, now)| now != topic)
+        };
+        self.topics_changed = old.iter().filter(differs).map(|(name, _)| (*name).clone()).collect();
     }
 
     fn compare_routes(&mut self, old: &Snapshot, new: &Snapshot) {
@@ -56,6 +73,9 @@ impl Diff {
     }
 }
 
+/// All topics by name, each with the name of its cluster.
+type Topics<'a> = BTreeMap<&'a Topic, (&'a Arc<str>, &'a TopicConfig)>;
+
 /// `routes added: /a, /b; changed: limits.streams`
 impl fmt::Display for Diff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,6 +84,9 @@ impl fmt::Display for Diff {
             part("routes added", &self.routes_added),
             part("routes removed", &self.routes_removed),
             part("routes changed", &self.routes_changed),
+            part("topics added", &self.topics_added),
+            part("topics removed", &self.topics_removed),
+            part("topics changed", &self.topics_changed),
             part("changed", &self.changed),
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
@@ -131,7 +154,6 @@ pub(super) fn process(old: &Snapshot, new: &Snapshot) -> impl Iterator<Item = &'
         ("upstream.pool", upstream.pool != new.upstream.pool),
         ("forwarded", *forwarded != new.forwarded),
         ("auth", *verifier != new.verifier),
-        ("topics.schema", schemas(old) != schemas(new)),
         ("auth.revocations", *revocations != new.revocations),
         ("probe", *probe != new.probe),
         ("limits.streams", *max_streams != new.limits.max_streams),
@@ -153,7 +175,12 @@ pub(super) fn process(old: &Snapshot, new: &Snapshot) -> impl Iterator<Item = &'
 }
 
 fn needs_restart(old: &Snapshot, new: &Snapshot) -> Vec<String> {
-    process(old, new).filter(|name| is_read_at_start(name)).map(String::from).chain(sources(old, new)).collect()
+    process(old, new)
+        .filter(|name| is_read_at_start(name))
+        .map(String::from)
+        .chain(sources(old, new))
+        .chain(moved(old, new))
+        .collect()
 }
 
 /// The sampling ratio, if tracing is enabled.
@@ -166,27 +193,14 @@ fn without_sample(snapshot: &Snapshot) -> Option<Tracing> {
     snapshot.tracing.clone().map(|tracing| Tracing { sample: 0.0, ..tracing })
 }
 
-/// The schemas of topics.
-fn schemas(snapshot: &Snapshot) -> BTreeMap<&str, &CurrentSchema> {
-    let topics = snapshot.sources().flat_map(|kafka| &kafka.topics);
-    topics.map(|topic| (&*topic.name, &topic.shape.schema)).collect()
-}
-
-/// The settings that a source reads at start.
-fn without_schemas(kafka: &Kafka) -> Kafka {
-    let mut kafka = kafka.clone();
-    kafka.topics.iter_mut().for_each(|topic| topic.shape.schema = CurrentSchema::default());
-    kafka
-}
-
-/// Sources read all of their settings at start, except for schemas.
+/// Sources read all of their settings at start, except for topics.
 fn sources(old: &Snapshot, new: &Snapshot) -> Vec<String> {
-    let of = |snapshot: &Snapshot, cluster: &str| {
-        snapshot.sources().find(|kafka| &*kafka.cluster == cluster).map(without_schemas)
-    };
+    fn of<'a>(snapshot: &'a Snapshot, cluster: &str) -> Option<&'a Kafka> {
+        snapshot.sources().find(|kafka| &*kafka.cluster == cluster)
+    }
     let clusters: BTreeSet<Arc<str>> = old.sources().chain(new.sources()).map(|kafka| kafka.cluster.clone()).collect();
     let differences = clusters.iter().map(|cluster| match (of(old, cluster), of(new, cluster)) {
-        (Some(old), Some(new)) => source(&old, &new),
+        (Some(old), Some(new)) => source(old, new),
         (None, _) => vec![format!("clusters.{cluster} (new)")],
         (_, None) => vec![format!("clusters.{cluster} (gone)")],
     });
@@ -219,35 +233,27 @@ fn source(old: &Kafka, new: &Kafka) -> Vec<String> {
     ])
     .map(|key| format!("{section}.{key}"))
     .collect();
-    let by_name = |kafka: &Kafka| -> BTreeMap<Arc<str>, TopicConfig> {
-        kafka.topics.iter().map(|topic| ((*topic.name).into(), topic.clone())).collect()
-    };
-    let (mut before, after) = (by_name(old), by_name(new));
-    for (name, topic) in after {
-        match before.remove(&name) {
-            Some(earlier) => names.extend(topic_difference(&name, &earlier, &topic)),
-            None => names.push(format!("topics.{name} (new)")),
-        }
-    }
-    names.extend(before.into_keys().map(|name| format!("topics.{name} (gone)")));
     // Other settings that the source reads.
-    if names.is_empty() {
+    let of_topics = Kafka { topics: new.topics.clone(), ..old.clone() };
+    if names.is_empty() && of_topics != *new {
         names.push(section);
     }
     names
 }
 
-fn topic_difference(name: &str, old: &TopicConfig, new: &TopicConfig) -> Option<String> {
-    if old == new {
-        return None;
-    }
-    Some(if (old.replay_events, old.replay_bytes) != (new.replay_events, new.replay_bytes) {
-        format!("topics.{name}.replay")
-    } else if old.shape.keys != new.shape.keys {
-        format!("topics.{name} (keys of its streams)")
-    } else {
-        format!("topics.{name}")
-    })
+/// The topics that are read from elsewhere: another cluster, or another topic in it.
+fn moved(old: &Snapshot, new: &Snapshot) -> Vec<String> {
+    let (old, new) = (by_name(old), by_name(new));
+    let both = old.iter().filter_map(|(name, old)| Some((name, old, new.get(name)?)));
+    let moved = both.filter(|(_, old, new)| (&old.0, &old.1.source) != (&new.0, &new.1.source));
+    moved
+        .map(|(name, old, new)| format!("topics.{name}.{}", if old.0 == new.0 { "topic" } else { "cluster" }))
+        .collect()
+}
+
+fn by_name(snapshot: &Snapshot) -> Topics<'_> {
+    let topics = snapshot.sources().flat_map(|kafka| kafka.topics.iter().map(move |topic| (&kafka.cluster, topic)));
+    topics.map(|(cluster, topic)| (&topic.name, (cluster, topic))).collect()
 }
 
 #[cfg(test)]

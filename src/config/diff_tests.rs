@@ -132,7 +132,6 @@ fn a_changed_key_is_applied_or_named() {
                 let needs_restart = !diff.needs_restart.is_empty();
                 match keys::find(&leaf.key).unwrap().change() {
                     _ if diff.is_empty() => silent.push(&leaf.path),
-                    Change::LiveIfRead => {}
                     change if (change == Change::Restart) == needs_restart => {}
                     change => wrong.push(format!("{} is described as {change:?}, but: {diff}", leaf.path)),
                 }
@@ -234,23 +233,31 @@ routes: [{ path: '/x/{id}/{jd}', stream: s, data: payload, bind: { k: path.id },
 }
 
 #[test]
-fn a_changed_schema_needs_no_restart() {
+fn topics_and_their_settings_need_no_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let compile = |schema: &str| {
-        fs::write(folder.path().join("t.json"), schema).unwrap();
-        let text = "upstream: { address: 'a:1' }\nkafka: { brokers: 'a:1' }\nstreams: { s: { topics: [t] } }\n\
-                    topics: { t: { schema: { file: t.json } } }\n";
-        parse(text, "x.yaml", folder.path()).unwrap_or_else(|error| panic!("{error}"))
+    fs::write(folder.path().join("t.json"), "{}").unwrap();
+    let compile = |topics: &str, settings: &str| {
+        let text = format!(
+            "upstream: {{ address: 'a:1' }}\nkafka: {{ brokers: 'a:1' }}\nclusters: {{ eu: {{ brokers: 'b:1' }} }}\n\
+             streams: {{ s: {{ topics: [{topics}], keys: [k] }}, eu: {{ topics: [far] }} }}\n\
+             topics: {{ far: {{ cluster: eu }}, t: {{ {settings} }} }}\n"
+        );
+        parse(&text, "x.yaml", folder.path()).unwrap_or_else(|error| panic!("{error}"))
     };
-    let (before, mut now) = (compile("{}"), compile(r#"{"type": "object"}"#));
-    let diff = Diff::between(&before, &now);
-    assert_eq!((&diff.needs_restart, diff.changed), (&Vec::new(), vec!["topics.schema"]));
-    let running = before.kafka.topics[0].shape.schema.clone();
-    let schema = now.kafka.topics[0].shape.schema.get();
-    assert!(running.get() != schema);
-    now.replace_schemas(&before);
-    assert!(running.get() == schema, "the running source validates with the new schema");
-    let mut later = compile("{}");
-    later.replace_schemas(&now);
-    assert!(running.get() == later.kafka.topics[0].shape.schema.get(), "and with the one after");
+    let before = compile("t, old", "");
+    for settings in [
+        "schema: { file: t.json }",
+        "map: { type: const:x }",
+        "shape: connect",
+        "replay: { events: 1 }",
+        "format: text",
+    ] {
+        let diff = Diff::between(&before, &compile("t, old", settings));
+        assert_eq!(diff.to_string(), "topics changed: t", "{settings}");
+    }
+    let diff = Diff::between(&before, &compile("t, new", ""));
+    assert_eq!(diff.to_string(), "topics added: new; topics removed: old");
+    for (settings, key) in [("cluster: eu", "topics.t.cluster"), ("topic: other", "topics.t.topic")] {
+        assert_eq!(Diff::between(&before, &compile("t, old", settings)).needs_restart, [key]);
+    }
 }

@@ -1,6 +1,5 @@
 //! The compiled configuration: what the running process reads. One snapshot serves a request for its whole life.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,9 +9,8 @@ use crate::auth::Verifier;
 use crate::client::Target;
 use crate::config::Certificates;
 use crate::decode::Shape;
-use crate::decode::schema::CurrentSchema;
 use crate::event::Topic;
-use crate::hub::ReplayLimits;
+use crate::hub::{ReplayLimits, WindowLimits};
 use crate::network::Network;
 use crate::quota::Quota;
 use crate::route::RouteTable;
@@ -57,18 +55,6 @@ impl Snapshot {
             (Some(now), Some(before)) if now == before => *now = before.clone(),
             (Some(now), Some(before)) => now.inherit_keys(before),
             _ => {}
-        }
-    }
-
-    /// Lets the running sources validate with the schemas of this snapshot, instead of the previous one's.
-    pub fn replace_schemas(&mut self, before: &Self) {
-        let known = before.sources().flat_map(|kafka| &kafka.topics);
-        let known: BTreeMap<&Topic, &CurrentSchema> = known.map(|topic| (&topic.name, &topic.shape.schema)).collect();
-        for topic in std::iter::once(&mut self.kafka).chain(&mut self.clusters).flat_map(|kafka| &mut kafka.topics) {
-            if let Some(current) = known.get(&topic.name) {
-                current.replace(topic.shape.schema.get());
-                topic.shape.schema = (*current).clone();
-            }
         }
     }
 
@@ -172,6 +158,11 @@ impl TopicConfig {
             replay_bytes: Self::REPLAY_BYTES,
             from_start: false,
         }
+    }
+
+    /// The size of the replay window.
+    pub fn window(&self) -> WindowLimits {
+        WindowLimits { events: self.replay_events, bytes: self.replay_bytes }
     }
 }
 

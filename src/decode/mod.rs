@@ -54,7 +54,7 @@ use self::json::{Fields, TooDeep};
 use self::label::{key_text, timestamp, ts_of_number, type_of_string};
 use self::mapping::Mapping;
 pub use self::preset::Preset;
-use self::schema::{CurrentSchema, Nonconforming, Violation};
+use self::schema::{Nonconforming, Schema, Violation};
 pub use self::shape::{Format, MissingKey, Shape, ShownHeaders};
 pub use self::signature::Signature;
 use crate::contain::contain;
@@ -153,7 +153,7 @@ pub struct Decoder {
     format: Format,
     mapping: Option<Arc<Mapping>>,
     headers: ShownHeaders,
-    schema: CurrentSchema,
+    schema: Option<Schema>,
     /// Why the last event does not conform to the schema, although it passes.
     passed: Option<Violation>,
     missing_key: MissingKey,
@@ -199,7 +199,7 @@ impl Decoder {
     /// A tombstone has no data to validate.
     fn validate(&mut self, record: &Record<'_>, event: &Event) -> Result<(), Violation> {
         self.passed = None;
-        let Some(schema) = self.schema.get().filter(|_| record.value.is_some()) else { return Ok(()) };
+        let Some(schema) = self.schema.as_ref().filter(|_| record.value.is_some()) else { return Ok(()) };
         match (schema.validate(event.data()), schema.nonconforming) {
             (Err(violation), Nonconforming::Gap) => return Err(violation),
             (Err(violation), Nonconforming::Pass) => self.passed = Some(violation),

@@ -1,10 +1,9 @@
 //! The schema of a topic's data: what does not conform to it becomes a gap, or is sent and counted.
 //!
-//! It decides what is validated, within limits. The validator itself is outside of the core. A reload replaces the
-//! schema while the topic is read.
+//! It decides what is validated, within limits. The validator itself is outside of the core.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -91,29 +90,4 @@ impl PartialEq for Schema {
     }
 }
 
-/// The current schema of a topic, which all of its decoders share.
-#[derive(Clone, Debug, Default)]
-pub struct CurrentSchema(Arc<RwLock<Option<Schema>>>);
-
-impl CurrentSchema {
-    pub fn new(schema: Option<Schema>) -> Self {
-        Self(Arc::new(RwLock::new(schema)))
-    }
-
-    pub fn get(&self) -> Option<Schema> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Replaces the schema, for records that are decoded afterwards.
-    pub fn replace(&self, schema: Option<Schema>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = schema;
-    }
-}
-
-impl PartialEq for CurrentSchema {
-    fn eq(&self, other: &Self) -> bool {
-        self.get() == other.get()
-    }
-}
-
-impl Eq for CurrentSchema {}
+impl Eq for Schema {}

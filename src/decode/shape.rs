@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::mapping::Mapping;
-use super::schema::CurrentSchema;
+use super::schema::Schema;
 
 /// How the records of one topic become events.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct Shape {
     pub mapping: Option<Arc<Mapping>>,
     pub headers: ShownHeaders,
     /// The schema of `data`, if there is one.
-    pub schema: CurrentSchema,
+    pub schema: Option<Schema>,
     pub missing_key: MissingKey,
 }
 
@@ -27,7 +27,7 @@ impl Shape {
             format: Format::Json,
             mapping: None,
             headers: ShownHeaders::Named([].into()),
-            schema: CurrentSchema::default(),
+            schema: None,
             missing_key: MissingKey::Count,
         }
     }

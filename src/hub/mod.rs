@@ -20,6 +20,7 @@ mod unread;
 mod unread_tests;
 pub mod window;
 
+pub use crate::event::WindowLimits;
 pub use ends::{Ahead, Ends, LogEnd, OtherEpoch};
 pub use entry::{after, last_id};
 pub use index::{Index, Subscriber};
@@ -27,4 +28,4 @@ pub use log::{Asker, Log, Lookup, NO_OFFSET, NoLog, OffsetsAt, Page, Place, Repl
 pub use queue::{COALESCED_EVENTS_MAX, Pushed, Queue};
 pub use replay::{Replay, cut};
 pub use resume::{Plan, TimeStart, is_whole};
-pub use window::{Hub, Seq, WindowLimits};
+pub use window::{Hub, Seq};

@@ -160,3 +160,32 @@ fn which_of_two_topics_replaced_the_other_is_known_only_of_those_that_were_read(
     assert!(others(&hub, 48).is_empty());
     assert_eq!(others(&hub, 1).len(), 1, "few are remembered");
 }
+
+#[test]
+fn clients_resume_from_the_log_after_a_change_of_the_topic() {
+    let (stream, mut hub) = (stream(1, &["a"]), hub(9));
+    let entries = log(&[(0, 0), (0, 0), (0, 0), (0, 0)]);
+    entries.iter().for_each(|entry| send(&mut hub, &stream, entry));
+    let change = |events, is_reshaped| {
+        let window = Some(WindowLimits { events, bytes: usize::MAX });
+        TopicChange { topic: "a".into(), window, is_reshaped, applied: std::sync::mpsc::channel().0 }
+    };
+    let start = Positions(vec![TopicPosition { epoch: 0, next: vec![0; PARTITIONS] }]);
+    let seen = start.cursor(&stream.topics, last_id(&entries[0]));
+    let held = |hub: &Hub| {
+        let limits = FakeLog::new(entries.clone(), 9).limits;
+        let plan = hub.plan(&stream, &seen, &limits);
+        let missing: Vec<i64> = plan.replay.places(hub, &stream).iter().map(|place| place.until).collect();
+        (hub.newest_first(&stream).count(), missing)
+    };
+    assert_eq!(held(&hub), (4, vec![]));
+    hub.change(&change(2, false));
+    assert_eq!(held(&hub), (2, vec![2]), "the newest entries stay");
+    hub.change(&change(9, true));
+    assert_eq!(held(&hub), (0, vec![4]), "none of another shape stays");
+    assert_eq!(hub.positions(&stream).0[0].next[0], 4, "live streams go on at their position");
+    send(&mut hub, &stream, &Entry::Event(event("a", 0, 4, &[])));
+    assert_eq!(held(&hub), (1, vec![4]));
+    hub.change(&TopicChange { window: None, ..change(0, true) });
+    assert!(hub.positions(&stream).0[0].next.is_empty() && !hub.is_ready(&stream));
+}

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::cursor::{Cursor, Positions, TopicPosition};
-use crate::event::{Assigned, Entry, Epoch, Event, EventId, GapCause, GapRange, Topic, UNKNOWN_POSITION};
+use crate::event::{
+    Assigned, Entry, Epoch, Event, EventId, GapCause, GapRange, Topic, TopicChange, UNKNOWN_POSITION, WindowLimits,
+};
 use crate::route::Stream;
 
 use self::cut::Cut;
@@ -24,14 +26,6 @@ pub type Seq = u64;
 /// The most remembered predecessors of a topic. The position of a client of an older one is examined like one of an
 /// unknown topic.
 const FORMER_MAX: usize = 16;
-
-/// The size of a topic's replay window; the limit that is reached first applies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WindowLimits {
-    pub events: usize,
-    /// Memory in bytes; see [`Event::weight`].
-    pub bytes: usize,
-}
 
 /// All windows of one writer.
 #[derive(Debug, Default)]
@@ -119,6 +113,23 @@ impl Hub {
         }
         window.epoch = if epoch == 0 { window.epoch } else { epoch };
         lost
+    }
+
+    /// Applies a change of a topic's configuration. A window keeps its positions, whatever it forgets: clients resume
+    /// from the log instead.
+    pub fn change(&mut self, change: &TopicChange) {
+        let Some(limits) = change.window else {
+            self.topics.remove(&change.topic);
+            self.limits.remove(&change.topic);
+            self.settled.remove(&change.topic);
+            return;
+        };
+        self.limits.insert(change.topic.clone(), limits);
+        let Some(window) = self.topics.get_mut(&change.topic) else { return };
+        window.limits = if change.is_reshaped { WindowLimits { events: 0, bytes: 0 } } else { limits };
+        window.make_room();
+        window.limits = limits;
+        window.entries.shrink_to_fit();
     }
 
     /// Limits the bytes of all windows together, in addition to the limit of each; `None` removes the limit.

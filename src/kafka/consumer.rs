@@ -6,6 +6,7 @@
 
 mod holes;
 mod observe;
+mod reconfigure;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +22,7 @@ use rustc_hash::FxHashMap;
 
 use super::client::{Client, Context, Link, connect, connect_for_questions};
 use super::closing::Closing;
+use super::desired::Desired;
 use super::headers::headers;
 use super::message::{record, unix_ms};
 use super::positions::Positions;
@@ -59,6 +61,7 @@ pub(super) struct Reader {
     pub(super) link: Arc<Link>,
     pub(super) warm: Arc<AtomicBool>,
     pub(super) stop: Arc<AtomicBool>,
+    pub(super) desired: Desired,
     /// The deadline of the first warm-up; `None` once it has been announced.
     pub(super) settle_at: Option<Instant>,
 }
@@ -173,6 +176,7 @@ impl Reading {
     }
 
     fn step(&mut self) {
+        self.reconfigure();
         self.survey();
         self.drain();
         self.finish_warm_up();

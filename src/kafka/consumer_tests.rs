@@ -17,6 +17,7 @@ fn reading(bench: &Bench) -> (Reading, Receiver<Feed>) {
         link: Arc::new(Link::new("kafka".into(), bench.metrics.clone())),
         warm: Arc::default(),
         stop: Arc::default(),
+        desired: Desired::default(),
         settle_at: None,
     };
     let client = reader.connect().unwrap();

@@ -7,6 +7,7 @@
 //! | `survey` | which topics exist, and where their logs begin and end |
 //! | `ask`, `metadata` | non-blocking requests to the brokers |
 //! | `leaders` | lookup of the leaders of partitions before they are assigned |
+//! | `desired` | the topics that a reload asks for |
 //! | `topic`, `warm` | the position in a topic; entries held back until its window is warm (both without a client) |
 //! | `message`, `headers` | a message as a record; its headers, read without rdkafka's panic |
 //! | `client`, `positions` | librdkafka's configuration, connection state, statistics; its positions |
@@ -24,6 +25,7 @@ mod client;
 mod closing;
 mod consumer;
 mod decompression;
+mod desired;
 pub mod embedded;
 mod headers;
 pub mod history;
@@ -59,10 +61,12 @@ use std::time::Instant;
 use self::client::Link;
 use self::consumer::Reader;
 pub use self::decompression::decompressed_bytes_max;
+use self::desired::Desired;
 use self::history::KafkaHistory;
 use crate::config::snapshot::{Kafka, ReplayLog, TopicConfig};
 use crate::contain::contain;
 use crate::decode::schema::VALIDATION_STACK_BYTES;
+use crate::event::Applied;
 use crate::metrics::Metrics;
 use crate::panics;
 use crate::source::{Call, Connector, History, Sink, Source, Status};
@@ -100,6 +104,8 @@ impl Connector for Clusters {
 /// The running source of a cluster.
 #[derive(Debug)]
 struct KafkaSource {
+    cluster: Arc<str>,
+    desired: Desired,
     link: Arc<Link>,
     warm: Arc<AtomicBool>,
     warm_at_latest: Instant,
@@ -118,6 +124,8 @@ impl KafkaSource {
         let (alive, ended) = mpsc::channel();
         let warm_at_latest = Instant::now() + config.warm_up;
         let source = Self {
+            cluster: config.cluster.clone(),
+            desired: Desired::default(),
             link: Arc::new(Link::new(config.cluster.clone(), metrics.clone())),
             // Without topics there is nothing to warm.
             warm: Arc::new(config.topics.is_empty().into()),
@@ -126,7 +134,9 @@ impl KafkaSource {
             ended,
         };
         let (link, warm, stop) = (source.link.clone(), source.warm.clone(), source.stop.clone());
-        let reader = Reader { config, sink, metrics, tracer, link, warm, stop, settle_at: Some(warm_at_latest) };
+        let desired = source.desired.clone();
+        let reader =
+            Reader { config, sink, metrics, tracer, link, warm, stop, desired, settle_at: Some(warm_at_latest) };
         let thread = thread::Builder::new().name("kafka".into()).stack_size(VALIDATION_STACK_BYTES);
         thread.spawn(move || {
             // A panic of the decoder is contained there. After any other panic, the loss is unknown.
@@ -145,6 +155,12 @@ impl Source for KafkaSource {
         Status {
             warm: self.warm.load(Ordering::Relaxed) || Instant::now() >= self.warm_at_latest,
             connected: self.link.is_up(),
+        }
+    }
+
+    fn reconfigure(&self, clusters: &[&Kafka], applied: &Applied) {
+        if let Some(cluster) = clusters.iter().find(|cluster| cluster.cluster == self.cluster) {
+            self.desired.set(cluster.topics.clone(), applied.clone());
         }
     }
 

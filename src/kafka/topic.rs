@@ -176,6 +176,23 @@ impl TopicReader {
         self.partitions.get(usize::try_from(id).ok()?)
     }
 
+    /// Reads the topic as it is configured here. Returns whether records become other events; `None` without a change.
+    pub(super) fn reconfigure(&mut self, config: &TopicConfig, metrics: &Metrics) -> Option<bool> {
+        if *config == self.config {
+            return None;
+        }
+        let is_reshaped = config.shape != self.config.shape;
+        if is_reshaped {
+            self.decoder = Decoder::new(config.name.clone(), &config.shape);
+            self.missing_keys = MissingKeys::new(&config.name, self.decoder.keys(), metrics);
+        }
+        if self.is_warming() {
+            (self.phase, self.partitions) = (Phase::Absent, Vec::new());
+        }
+        self.config = config.clone();
+        Some(is_reshaped)
+    }
+
     /// Notes that the topic does not exist.
     pub(super) fn note_missing(&mut self) {
         self.is_new |= self.is_absent();

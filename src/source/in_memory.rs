@@ -294,9 +294,15 @@ impl Chunks for InMemoryLog {
     fn assigned(&self, _: &Topic, _: Epoch) {}
 
     fn truncated(&self, _: &Topic) {}
+
+    fn reshaped(&self, _: &Topic) {}
 }
 
 impl History for InMemoryLog {
+    fn has(&self, topic: &Topic) -> bool {
+        lock(&self.topics.log).by_name.contains_key(topic)
+    }
+
     fn be_short(&self, _: bool) {}
 
     fn cached_bytes(&self) -> usize {

@@ -3,10 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
-
 use super::{Call, Connector, History};
-use crate::config::snapshot::ReplayLog;
+use crate::config::snapshot::{Kafka, ReplayLog};
 use crate::event::{Epoch, Topic};
 use crate::hub::{Asker, Log, Lookup, OffsetsAt, Page, Place, ReplayLimits, TopicDescription};
 use crate::ingest::Chunks;
@@ -16,8 +14,6 @@ use crate::metrics::Metrics;
 #[derive(Debug)]
 pub struct Logs {
     all: Vec<Arc<dyn History>>,
-    /// The index of each topic's log in `all`.
-    topics: FxHashMap<Topic, usize>,
     limits: ReplayLimits,
 }
 
@@ -33,16 +29,18 @@ impl Logs {
         metrics: &Arc<Metrics>,
         call: &Call,
     ) -> io::Result<Self> {
-        let (mut all, mut topics) = (Vec::new(), FxHashMap::default());
-        for connector in connectors {
-            topics.extend(connector.topics().iter().map(|topic| (topic.name.clone(), all.len())));
-            all.push(connector.history(replay, metrics, call)?);
-        }
-        Ok(Self { all, topics, limits: replay.limits })
+        let all =
+            connectors.iter().map(|connector| connector.history(replay, metrics, call)).collect::<io::Result<_>>()?;
+        Ok(Self { all, limits: replay.limits })
     }
 
     fn of(&self, topic: &Topic) -> Option<&dyn History> {
-        self.topics.get(topic).map(|log| &*self.all[*log])
+        self.all.iter().map(|log| &**log).find(|log| log.has(topic))
+    }
+
+    /// Reads the topics of these clusters from now on. Called before the sources are.
+    pub fn reconfigure(&self, clusters: &[&Kafka]) {
+        self.all.iter().for_each(|log| log.reconfigure(clusters));
     }
 
     /// Caches almost no chunks while memory pressure is high.
@@ -68,6 +66,10 @@ impl Chunks for Logs {
 
     fn truncated(&self, topic: &Topic) {
         self.of(topic).into_iter().for_each(|log| log.truncated(topic));
+    }
+
+    fn reshaped(&self, topic: &Topic) {
+        self.of(topic).into_iter().for_each(|log| log.reshaped(topic));
     }
 }
 

@@ -10,8 +10,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::snapshot::{ReplayLog, TopicConfig};
-use crate::event::Feed;
+use crate::config::snapshot::{Kafka, ReplayLog, TopicConfig};
+use crate::event::{Applied, Feed, Topic};
 use crate::hub::Log;
 use crate::ingest::Chunks;
 use crate::metrics::Metrics;
@@ -24,6 +24,8 @@ pub use logs::Logs;
 pub const STOP_WAIT: Duration = Duration::from_secs(5);
 
 /// Accepts what was read. May block while the writers are far behind, because the log is the buffer.
+///
+/// A change of a topic's configuration is a [`Feed::Topic`] at its position among the entries.
 ///
 /// Per topic, in this order: one [`Feed::Assigned`], the entries of the warmed window, then live entries. The records
 /// of a topic that is read from the start are passed on at once, also before `Assigned`. Another
@@ -59,6 +61,10 @@ pub trait Source: Send {
     /// Cheap: readiness requests it for every probe.
     fn status(&self) -> Status;
 
+    /// Reads the topics of these clusters from now on, as they are configured there. `applied` is dropped once what
+    /// changes has taken effect everywhere. Does not block. A source without a configuration has nothing to apply.
+    fn reconfigure(&self, _: &[&Kafka], _applied: &Applied) {}
+
     /// Requests that its threads end. Does not block.
     fn request_stop(&self);
 
@@ -68,6 +74,13 @@ pub trait Source: Send {
 
 /// The log of topics, with chunks that it caches.
 pub trait History: Log + Chunks {
+    /// Whether it has the log of this topic.
+    fn has(&self, topic: &Topic) -> bool;
+
+    /// Reads the topics of these clusters from now on, as they are configured there. Called before the sources are. A
+    /// log without a configuration has nothing to apply.
+    fn reconfigure(&self, _: &[&Kafka]) {}
+
     /// Caches almost no chunks while memory pressure is high.
     fn be_short(&self, is_short: bool);
 
@@ -89,9 +102,10 @@ pub struct Status {
 
 impl Status {
     /// Warm and connected if all sources are. Without a source, nothing is connected.
-    pub fn of(sources: &[Box<dyn Source>]) -> Self {
-        let all = |is: fn(Self) -> bool| sources.iter().map(|source| source.status()).all(is);
-        Self { warm: all(|status| status.warm), connected: !sources.is_empty() && all(|status| status.connected) }
+    pub fn of<'a>(sources: impl Iterator<Item = &'a dyn Source>) -> Self {
+        let all: Vec<Self> = sources.map(Source::status).collect();
+        let connected = !all.is_empty() && all.iter().all(|status| status.connected);
+        Self { warm: all.iter().all(|status| status.warm), connected }
     }
 }
 

@@ -228,7 +228,7 @@ impl Amount {
 fn bytes(feed: &Feed) -> usize {
     match feed {
         Feed::Batch(entries) => entries.iter().map(Entry::weight).sum(),
-        Feed::Assigned(_) | Feed::Live { .. } => 0,
+        Feed::Assigned(_) | Feed::Topic(_) | Feed::Live { .. } => 0,
     }
 }
 

@@ -49,6 +49,7 @@ fn taken(inboxes: &Inboxes<()>, writer: usize) -> Vec<String> {
             Next::Feed(Feed::Assigned(Assigned { topic, next, .. })) => {
                 lines.push(format!("assigned {topic} {next:?}"))
             }
+            Next::Feed(Feed::Topic(change)) => lines.push(format!("change of {}", change.topic)),
             Next::Feed(Feed::Live { topics }) => lines.push(format!("live {topics:?}")),
             Next::Order(()) => lines.push("order".into()),
             Next::Calls(mut sessions) => {

@@ -57,6 +57,7 @@ mod real_stall;
 mod recipes;
 mod reload;
 mod reload_load;
+mod reload_topics;
 mod resume;
 mod revocations;
 mod routes;

@@ -12,7 +12,7 @@ use crate::config::file::{Name, Node, Place, Value};
 use crate::config::keys;
 use crate::config::section::{Section, text};
 use crate::config::snapshot::{DEFAULT_CLUSTER, TopicConfig};
-use crate::decode::schema::{CurrentSchema, Schema};
+use crate::decode::schema::Schema;
 use crate::decode::{Format, ShownHeaders};
 use crate::event::{Topic, is_topic_name};
 use crate::json_schema::{self, SCHEMA_BYTES_MAX};
@@ -82,7 +82,7 @@ impl Compiler<'_> {
         topic.shape.missing_key = section.value(&keys::TOPIC_MISSING_KEY);
         topic.shape.headers = headers(&section).unwrap_or(topic.shape.headers);
         topic.shape.mapping = map::compile(&section, keys, topic.shape.format, self.diagnostics).map(Arc::new);
-        topic.shape.schema = CurrentSchema::new(self.schema(&section, topic.shape.format));
+        topic.shape.schema = self.schema(&section, topic.shape.format);
         let source = section.parse(&keys::TOPIC_SOURCE, |text| is_topic_name(text).then_some(text));
         topic.source = source.map_or(topic.source, Arc::from);
         let cluster = self.cluster(&section);

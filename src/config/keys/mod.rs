@@ -58,8 +58,6 @@ impl<K, D> Key<K, D> {
 pub(super) enum Change {
     /// A reload applies it: each request, connection or stream reads it from its snapshot.
     Live,
-    /// A reload applies it if the sources read the same topics and keys afterwards.
-    LiveIfRead,
     /// It is read once, at start.
     Restart,
 }

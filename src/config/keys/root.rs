@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::Change::{Live, LiveIfRead, Restart};
+use super::Change::{Live, Restart};
 use super::{
     ADMIN, AUTH, Absent, Address, CLUSTER, CORS, Count, DRAIN, Defaulted, Each, FORWARDED, Flag, Is, KAFKA, Key,
     LIMITS, METRICS, Named, Optional, REPLAY, ROUTE, Required, STREAM, Sub, TOPIC, TRACING, UPSTREAM, table,
@@ -40,11 +40,11 @@ table! { ROOT {
         "further clusters, by a name of your choice except `kafka`; at most 16 clusters in all",
     );
     TOPICS: Defaulted<Named> = (
-        "topics", Named { table: &TOPIC, names: "" }, Is(()), Restart,
+        "topics", Named { table: &TOPIC, names: "" }, Is(()), Live,
         "the format, origin and replay window of topics. Topics that are not listed have the defaults",
     );
     STREAMS_SECTION: Defaulted<Named> = (
-        "streams", Named { table: &STREAM, names: "^[A-Za-z0-9._-]{1,249}$" }, Is(()), LiveIfRead,
+        "streams", Named { table: &STREAM, names: "^[A-Za-z0-9._-]{1,249}$" }, Is(()), Live,
         "what routes serve: topics, merged into one order, and the keys that identify the subject of their events",
     );
     AUTH_SECTION: Optional<Sub> = (

@@ -1,6 +1,6 @@
 //! The keys of topics and streams.
 
-use super::Change::{Live, LiveIfRead, Restart};
+use super::Change::{Live, Restart};
 use super::{
     Absent, Choice, Count, Defaulted, Is, Items, Key, LIST, List, Map, Mixed, Optional, Required, Secrecy, SecretFile,
     Size, Sub, Text, table,
@@ -38,7 +38,7 @@ table! { STREAM {
     STREAM_TOPICS: Key<List, Required> = (
         "topics",
         List { items: Items::Pattern(TOPIC_PATTERN), expected: TOPIC_NAME, min: 1, ..LIST },
-        Required("the topics that the stream carries"), LiveIfRead,
+        Required("the topics that the stream carries"), Live,
         "the topics of the stream, merged into one order",
     );
     STREAM_KEYS: Defaulted<List> = (
@@ -48,7 +48,7 @@ table! { STREAM {
             expected: "a key: 1 to 64 characters of `[A-Za-z0-9_.-]`",
             ..LIST
         },
-        Is(&[]), LiveIfRead,
+        Is(&[]), Live,
         "fields of the envelope that identify the subject of an event: a route may bind them and a WebSocket may subscribe \
          to them. Not `id`, `ts`, `type`, `data`, `cursor`, `headers`, `encoding`, `ce`",
     );
@@ -65,7 +65,7 @@ table! { TOPIC {
     );
     TOPIC_FORMAT: Defaulted<Choice<Format>> = (
         "format", Choice(|| vec![("json", Format::Json), ("text", Format::Text), ("binary", Format::Binary)]),
-        Is(Format::Json), Restart,
+        Is(Format::Json), Live,
         "the format of values. Text becomes a JSON string; bytes become a JSON string in base64 beside \
          `\"encoding\":\"base64\"`",
     );
@@ -76,19 +76,19 @@ table! { TOPIC {
             schema: r#"{ "anyOf": [{ "type": "boolean" }, { "type": "array", "items": { "type": "string" } }] }"#,
             expected: "`true`, `false` or a list of names",
         },
-        Is("false"), Restart, "which record headers the envelope includes, as `headers`",
+        Is("false"), Live, "which record headers the envelope includes, as `headers`",
     );
     TOPIC_SHAPE: Optional<Choice<Preset>> = (
-        "shape", Choice(|| vec![("debezium", Preset::Debezium), ("connect", Preset::Connect)]), Absent("none"), Restart,
+        "shape", Choice(|| vec![("debezium", Preset::Debezium), ("connect", Preset::Connect)]), Absent("none"), Live,
         "a `map` for records of a common producer, which `map` may change. `config effective` prints it",
     );
     TOPIC_MAP: Optional<Sub> = (
-        "map", Sub(&MAP), Absent("none"), Restart,
+        "map", Sub(&MAP), Absent("none"), Live,
         "the origins of the parts of an event. See below",
     );
     TOPIC_MISSING_KEY: Defaulted<Choice<MissingKey>> = (
         "missing_key", Choice(|| vec![("count", MissingKey::Count), ("gap", MissingKey::Gap)]),
-        Is(MissingKey::Count), Restart,
+        Is(MissingKey::Count), Live,
         "an event that lacks a key of one of the topic's streams is always counted (`kafka_missing_keys_total`); with `gap`, \
          clients that are bound to the key receive a gap in its place",
     );
@@ -97,7 +97,7 @@ table! { TOPIC {
         "the JSON Schema of `data`. A change applies to records that are read afterwards. See below",
     );
     TOPIC_REPLAY: Defaulted<Sub> =
-        ("replay", Sub(&WINDOW), Is(()), Restart, "the replay window. The first limit that is reached applies");
+        ("replay", Sub(&WINDOW), Is(()), Live, "the replay window. The first limit that is reached applies");
 }}
 
 table! { SCHEMA {
@@ -114,38 +114,38 @@ table! { SCHEMA {
 }}
 
 table! { MAP {
-    MAP_TYPE: Defaulted<Mixed> = ("type", ORIGINS, Is(r#""/type""#), Restart, "the event's type");
+    MAP_TYPE: Defaulted<Mixed> = ("type", ORIGINS, Is(r#""/type""#), Live, "the event's type");
     MAP_TYPES: Optional<Map> = (
         "types",
         Map { values: TYPE_SCHEMA, expected: TYPE_EXPECTED, secrecy: Secrecy::Open },
-        Absent("none"), Restart,
+        Absent("none"), Live,
         "the type for what `type` finds, such as `{ c: created }`; other types stay. A record without a value is a `delete`",
     );
     MAP_DROP: Optional<List> = (
-        "drop", List { expected: TYPE_EXPECTED, ..LIST }, Absent("none"), Restart,
+        "drop", List { expected: TYPE_EXPECTED, ..LIST }, Absent("none"), Live,
         "types whose records are not events: they are counted and passed over. `message` is the type of a record without one",
     );
     MAP_TS: Defaulted<Mixed> = (
-        "ts", ORIGINS, Is(r#""/ts""#), Restart, "milliseconds since the Unix epoch, or RFC 3339; not a constant",
+        "ts", ORIGINS, Is(r#""/ts""#), Live, "milliseconds since the Unix epoch, or RFC 3339; not a constant",
     );
     MAP_KEYS: Optional<Map> = (
         "keys",
         Map { values: r##"{ "$ref": "#/$defs/origins" }"##, expected: ORIGINS_EXPECTED, secrecy: Secrecy::Open },
-        Absent("each key's name at the top level of the value"), Restart, "keys that the topic's streams declare",
+        Absent("each key's name at the top level of the value"), Live, "keys that the topic's streams declare",
     );
     MAP_DATA: Optional<Mixed> = (
         "data",
         Mixed { expected: "a JSON pointer such as `/after`, `value`, `key:/user`, or a list of 1 to 8 of them", ..ORIGINS },
-        Absent("the whole value"), Restart, "the event's `data`; `null` if nothing else is found",
+        Absent("the whole value"), Live, "the event's `data`; `null` if nothing else is found",
     );
 }}
 
 table! { WINDOW {
     WINDOW_EVENTS: Defaulted<Count> = (
-        "events", Count(1..=10_000_000), Is(TopicConfig::REPLAY_EVENTS as u32), Restart, "events in the replay window",
+        "events", Count(1..=10_000_000), Is(TopicConfig::REPLAY_EVENTS as u32), Live, "events in the replay window",
     );
     WINDOW_BYTES: Defaulted<Size> = (
-        "bytes", Size(1024..=64 << 30), Is(TopicConfig::REPLAY_BYTES), Restart,
+        "bytes", Size(1024..=64 << 30), Is(TopicConfig::REPLAY_BYTES), Live,
         "memory of the window: envelopes, keys, and about 400 bytes per event. The first limit that is reached applies",
     );
 }}

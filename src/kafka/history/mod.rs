@@ -39,6 +39,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::Builder;
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use prometheus::IntCounter;
 use rustc_hash::FxHashMap;
 
@@ -46,9 +47,8 @@ use self::requests::{TopicPartition, Wanted};
 use self::store::ChunkStore;
 use self::sync::{Mutex, PoisonError};
 use self::thread::Thread;
-use self::topic::TopicLog;
 use self::wakeup::Wakeup;
-use crate::config::snapshot::{Kafka, ReplayLog};
+use crate::config::snapshot::{Kafka, ReplayLog, TopicConfig};
 use crate::decode::schema::VALIDATION_STACK_BYTES;
 use crate::event::{Epoch, Topic};
 use crate::hub::{Asker, Log, Lookup, OffsetsAt, Page, Place, ReplayLimits, TopicDescription};
@@ -56,15 +56,25 @@ use crate::ingest::Chunks;
 use crate::metrics::Metrics;
 use crate::source::{Call, History, STOP_WAIT};
 
+/// A cluster with its thread.
+struct Cluster {
+    name: Arc<str>,
+    wakeup: Arc<Wakeup>,
+    /// Topics that the thread has not adopted yet.
+    changed: Changed,
+    /// Whether its brokers have a time index.
+    finds_times: bool,
+}
+
+/// Topics for a thread, by their indexes.
+type Changed = Arc<Mutex<BTreeMap<usize, TopicConfig>>>;
+
 /// The logs of all clusters. Dropping it stops the threads without waiting.
 pub struct KafkaHistory {
     store: Arc<ChunkStore>,
-    /// The index of each topic's cluster, and its own.
-    topics: FxHashMap<Topic, (usize, usize)>,
-    /// One per cluster.
-    wakeups: Vec<Arc<Wakeup>>,
-    /// By cluster: whether its brokers have a time index.
-    finds_times: Vec<bool>,
+    /// The index of each topic's cluster, and its own, which a topic that is removed keeps.
+    topics: ArcSwap<FxHashMap<Topic, (usize, usize)>>,
+    clusters: Vec<Cluster>,
     limits: ReplayLimits,
     found: IntCounter,
     stop: Arc<AtomicBool>,
@@ -87,9 +97,8 @@ impl KafkaHistory {
         let sources: Vec<&Kafka> = sources.into_iter().collect();
         let mut history = Self {
             store: Arc::new(ChunkStore::new(sources.len(), replay.cache_bytes)),
-            topics: FxHashMap::default(),
-            wakeups: Vec::new(),
-            finds_times: sources.iter().map(|source| source.finds_times).collect(),
+            topics: ArcSwap::default(),
+            clusters: Vec::new(),
             limits: replay.limits,
             found: metrics.replay_pages.with_label_values(&["cache"]),
             stop: Arc::default(),
@@ -109,18 +118,15 @@ impl KafkaHistory {
         metrics: &Arc<Metrics>,
         call: &Call,
     ) -> io::Result<Receiver<Infallible>> {
-        let cluster = self.wakeups.len();
-        let mut topics = BTreeMap::new();
-        for topic in &config.topics {
-            let number = self.topics.len();
-            self.topics.insert(topic.name.clone(), (cluster, number));
-            topics.insert(number, TopicLog::new(topic, metrics));
-        }
-        let wakeup: Arc<Wakeup> = Arc::default();
-        self.wakeups.push(wakeup.clone());
+        let cluster = self.clusters.len();
+        let (wakeup, changed) = (Arc::<Wakeup>::default(), Changed::default());
+        let (name, finds_times) = (config.cluster.clone(), config.finds_times);
+        self.clusters.push(Cluster { name, wakeup: wakeup.clone(), changed: changed.clone(), finds_times });
+        self.reconfigure(&[config]);
+        let topics = BTreeMap::new();
         let (store, stop) = (self.store.clone(), self.stop.clone());
         let (config, call, metrics) = (config.clone(), call.clone(), metrics.clone());
-        let thread = Thread { cluster, config, topics, store, wakeup, call, metrics, stop };
+        let thread = Thread { cluster, config, topics, changed, store, wakeup, call, metrics, stop };
         let (alive, ended) = mpsc::channel();
         Builder::new().name("kafka-replay".into()).stack_size(VALIDATION_STACK_BYTES).spawn(move || {
             thread.run();
@@ -129,21 +135,44 @@ impl KafkaHistory {
         Ok(ended)
     }
 
+    fn place(&self, topic: &Topic) -> Option<(usize, usize)> {
+        self.topics.load().get(topic).copied()
+    }
+
     fn signal_stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
-        self.wakeups.iter().for_each(|wakeup| wakeup.wake());
+        self.clusters.iter().for_each(|cluster| cluster.wakeup.wake());
     }
 
     /// Wakes the thread if it has work.
     fn wake<T>(&self, cluster: usize, looked: Lookup<T>) -> Lookup<T> {
         if matches!(looked, Lookup::Asked | Lookup::Down) {
-            self.wakeups[cluster].wake();
+            self.clusters[cluster].wakeup.wake();
         }
         looked
     }
 }
 
 impl History for KafkaHistory {
+    fn has(&self, topic: &Topic) -> bool {
+        self.place(topic).is_some()
+    }
+
+    fn reconfigure(&self, clusters: &[&Kafka]) {
+        let mut topics = (**self.topics.load()).clone();
+        for (number, cluster) in self.clusters.iter().enumerate() {
+            let configured = clusters.iter().filter(|config| config.cluster == cluster.name);
+            let mut changed = cluster.changed.lock().unwrap_or_else(PoisonError::into_inner);
+            for config in configured.flat_map(|config| &config.topics) {
+                let next = (number, topics.len());
+                let (_, topic) = *topics.entry(config.name.clone()).or_insert(next);
+                changed.insert(topic, config.clone());
+            }
+            cluster.wakeup.wake();
+        }
+        self.topics.store(Arc::new(topics));
+    }
+
     fn be_short(&self, is_short: bool) {
         self.store.be_short(is_short);
     }
@@ -167,23 +196,28 @@ impl History for KafkaHistory {
 impl Chunks for KafkaHistory {
     /// Until it is called, the epoch of a topic is 0, which means unknown.
     fn assigned(&self, topic: &Topic, epoch: Epoch) {
-        if let Some((cluster, topic)) = self.topics.get(topic) {
-            self.store.topic_is(*cluster, *topic, epoch);
-            self.wakeups[*cluster].wake();
+        if let Some((cluster, topic)) = self.place(topic) {
+            self.store.topic_is(cluster, topic, epoch);
+            self.clusters[cluster].wakeup.wake();
         }
     }
 
     fn truncated(&self, topic: &Topic) {
-        if let Some((cluster, topic)) = self.topics.get(topic) {
-            self.store.is_cut(*cluster, *topic);
-            self.wakeups[*cluster].wake();
+        if let Some((cluster, topic)) = self.place(topic) {
+            self.store.is_cut(cluster, topic);
+            self.clusters[cluster].wakeup.wake();
         }
+    }
+
+    /// The thread has the new topic already, or takes it before it reads on.
+    fn reshaped(&self, topic: &Topic) {
+        self.truncated(topic);
     }
 }
 
 impl Log for KafkaHistory {
     fn page(&self, place: &Place, asker: Asker) -> Lookup<Arc<Page>> {
-        let Some((cluster, topic)) = self.topics.get(&place.topic).copied() else { return Lookup::Busy };
+        let Some((cluster, topic)) = self.place(&place.topic) else { return Lookup::Busy };
         let partition = TopicPartition { topic, partition: place.partition };
         let wanted = Wanted { offset: place.offset, until: place.until };
         let looked = self.store.page(cluster, partition, wanted, asker, Instant::now());
@@ -194,17 +228,17 @@ impl Log for KafkaHistory {
     }
 
     fn offsets_at(&self, topic: &Topic, ms: i64, asker: Asker) -> Lookup<OffsetsAt> {
-        let Some((cluster, topic)) = self.topics.get(topic).copied() else { return Lookup::Busy };
+        let Some((cluster, topic)) = self.place(topic) else { return Lookup::Busy };
         self.wake(cluster, self.store.offsets_at(cluster, (topic, ms), asker, Instant::now()))
     }
 
     fn description(&self, topic: &Topic, since_ms: i64, asker: Asker) -> Lookup<TopicDescription> {
-        let Some((cluster, topic)) = self.topics.get(topic).copied() else { return Lookup::Busy };
+        let Some((cluster, topic)) = self.place(topic) else { return Lookup::Busy };
         self.wake(cluster, self.store.description(cluster, (topic, since_ms), asker, Instant::now()))
     }
 
     fn finds_times(&self, topic: &Topic) -> bool {
-        self.topics.get(topic).is_none_or(|(cluster, _)| self.finds_times[*cluster])
+        self.place(topic).is_none_or(|(cluster, _)| self.clusters[cluster].finds_times)
     }
 
     fn limits(&self) -> ReplayLimits {

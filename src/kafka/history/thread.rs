@@ -20,14 +20,15 @@ use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset;
 
 use self::unreadable::Probing;
-use super::Call;
 use super::draft::{Draft, Fit};
 use super::questions::{LogAnswer, Questions};
 use super::reading::{Progress, Reading, Start};
 use super::requests::{CALL_AGAIN, TopicPartition};
 use super::store::ChunkStore;
+use super::sync::PoisonError;
 use super::topic::TopicLog;
 use super::wakeup::Wakeup;
+use super::{Call, Changed};
 use crate::config::snapshot::Kafka;
 use crate::contain::contain;
 use crate::event::{Epoch, Topic};
@@ -58,6 +59,7 @@ pub(super) struct Thread {
     pub(super) cluster: usize,
     pub(super) config: Kafka,
     pub(super) topics: BTreeMap<usize, TopicLog>,
+    pub(super) changed: Changed,
     pub(super) store: Arc<ChunkStore>,
     pub(super) wakeup: Arc<Wakeup>,
     pub(super) call: Call,
@@ -87,6 +89,16 @@ impl Thread {
         while !stop.load(Ordering::Relaxed) {
             let wait = contain(|| work.turn(Instant::now())).unwrap_or_else(|| work.begin_again(Instant::now()));
             wakeup.wait(wait);
+        }
+    }
+
+    /// Reads topics as a reload has configured them. What chunks hold that were begun before is dropped by
+    /// [`Work::renew`], which the source causes later.
+    fn adopt(&mut self) {
+        for (number, config) in std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner)) {
+            if self.topics.get(&number).is_none_or(|known| known.shape != config.shape) {
+                self.topics.insert(number, TopicLog::new(&config, &self.metrics));
+            }
         }
     }
 
@@ -148,6 +160,7 @@ impl Work {
     fn turn(&mut self, now: Instant) -> Duration {
         self.remind(now);
         self.renew();
+        self.base.adopt();
         if self.base.store.is_empty(self.base.cluster) && self.open.is_none() {
             return IDLE_WAIT;
         }

@@ -10,7 +10,7 @@ use rdkafka::message::BorrowedMessage;
 
 use super::draft::{Draft, Read};
 use crate::config::snapshot::TopicConfig;
-use crate::decode::Decoder;
+use crate::decode::{Decoder, Shape};
 use crate::event::{Entry, Epoch, GapCause, GapRange, Topic};
 use crate::hub::Page;
 use crate::kafka::headers::headers;
@@ -26,6 +26,8 @@ pub(super) struct TopicLog {
     name: Topic,
     /// The name in the cluster.
     pub(super) source: Topic,
+    /// What its records are decoded with.
+    pub(super) shape: Shape,
     decoder: Decoder,
     /// The average envelope size of the last chunk; a large value before the first one.
     pub(super) record_bytes: usize,
@@ -43,6 +45,7 @@ impl TopicLog {
         Self {
             name: config.name.clone(),
             source: config.source.clone(),
+            shape: config.shape.clone(),
             decoder: Decoder::new(config.name.clone(), &config.shape),
             record_bytes: usize::MAX,
             refused_until: None,

@@ -19,6 +19,7 @@ impl<W: Wire> Shard<W> {
     pub(crate) fn apply(&mut self, feed: &Feed, now: Now) {
         match feed {
             Feed::Assigned(assigned) => self.assign(assigned),
+            Feed::Topic(change) => self.state.hub.change(change),
             Feed::Live { topics } => self.state.hub.go_live(topics),
             Feed::Batch(entries) => entries.iter().for_each(|entry| self.append(entry, now)),
         }
