@@ -16,7 +16,8 @@ use tokio::task::JoinHandle;
 
 use self::auth::{start_auth, start_revoker};
 use self::sources::{
-    SharedSources, Sources, connectors, lock, reconfigure, start_source_of_revocations, start_sources, windows,
+    SharedSources, Sources, connectors, lock, reconfigure, start_registries, start_source_of_revocations, start_sources,
+    windows,
 };
 use crate::access::Authenticator;
 use crate::admin::{Admin, Readiness, Status as AdminStatus};
@@ -229,6 +230,7 @@ impl App {
         let (stop_gateway, stopped) = watch::channel(false);
         let entered = runtime.enter();
         start_auth(&snapshot.load(), &writers, &metrics);
+        start_registries(&snapshot.load(), &metrics)?;
         if let Some(revoker) = &revoker {
             runtime.spawn(revoker.clone().run(writers.clone()));
         }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::access::{Principal, Selector};
 use crate::admission::{self, Rights};
 use crate::config::snapshot::Snapshot;
-use crate::decode::{Decoder, Record};
+use crate::decode::{Decoder, Format, Record, Shape};
 use crate::event::{Entry, Event, EventId, GapCause, Topic};
 use crate::hub::{Asker, Log, Lookup, Place};
 use crate::route::{Admission, Found, Params, Stream, StreamRoute};
@@ -233,7 +233,10 @@ fn decode(snapshot: &Snapshot, topic: &Topic, record: &str, steps: &mut Vec<Step
         received_ms: 0,
         trace: None,
     };
-    let mut decoder = Decoder::new(topic.clone(), &shape.shape);
+    // The record is given as it is after decoding with the schema of a registry.
+    let is_json = shape.shape.format.is_json();
+    let format = if is_json { Format::Json } else { shape.shape.format };
+    let mut decoder = Decoder::new(topic.clone(), &Shape { format, key_format: None, ..shape.shape.clone() });
     let event = decoder.decode(&record);
     let event = event.map_err(|error| fails("validation", format!("the record is not an event: {error}")))?;
     steps.push(passes(

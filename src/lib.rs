@@ -90,6 +90,8 @@ pub mod app;
 #[cfg(feature = "server")]
 pub mod auth;
 #[cfg(feature = "server")]
+mod bounded;
+#[cfg(feature = "server")]
 pub mod cgroup;
 #[cfg(feature = "server")]
 pub mod cli;
@@ -139,6 +141,8 @@ pub mod problem;
 pub mod reload;
 #[cfg(feature = "server")]
 pub mod revoke;
+#[cfg(feature = "server")]
+pub mod schema_registry;
 #[cfg(feature = "server")]
 pub mod shutdown;
 #[cfg(feature = "server")]

@@ -250,6 +250,7 @@ impl Reloader {
         }
         snapshot.routes.routes().for_each(|route| provoke("reload", route.pattern.as_bytes()));
         snapshot.inherit_keys(&self.current.load());
+        snapshot.inherit_registries(&self.current.load());
         let snapshot = Arc::new(snapshot);
         (self.adopt.before)(&snapshot);
         let before = self.current.swap(snapshot.clone());

@@ -13,6 +13,7 @@ use crate::ingest::ingest;
 use crate::kafka;
 use crate::metrics::Metrics;
 use crate::revoke::Revoker;
+use crate::schema_registry::RegistryHooks;
 use crate::source::{self, Connector, Logs, Sink, Source, Status};
 use crate::traces::Tracer;
 use crate::writer::Writers;
@@ -86,6 +87,19 @@ pub(super) fn start_sources(
         sources.extend(connector.read(&sink, metrics, tracer).context("cannot start a source")?);
     }
     Ok(sources)
+}
+
+/// Starts requesting schemas in the background.
+pub(super) fn start_registries(snapshot: &Snapshot, metrics: &Arc<Metrics>) -> anyhow::Result<()> {
+    for registry in &snapshot.registries {
+        let (requests, schemas) = (metrics.registry_requests.clone(), metrics.registry_schemas.clone());
+        let hooks = RegistryHooks {
+            on_request: Arc::new(move |name, result| requests.with_label_values(&[name, result]).inc()),
+            on_change: Arc::new(move |name, known| schemas.with_label_values(&[name]).set(known as i64)),
+        };
+        registry.start(hooks).context("cannot request schemas")?;
+    }
+    Ok(())
 }
 
 /// The sources are absent once the drain has taken them.

@@ -12,7 +12,7 @@ use std::fmt;
 use cel::common::ast::{IdedExpr, SourceInfo};
 use cel::parser::Parser;
 
-use super::bounded;
+use crate::bounded;
 use crate::rule::{Expression, Input};
 
 /// The longest expression, in bytes.

@@ -14,6 +14,7 @@ mod introspection;
 mod kafka;
 mod map;
 mod quotas;
+mod registries;
 mod revocations;
 mod routes;
 mod rule;
@@ -63,12 +64,13 @@ pub(super) fn compile(
     let (upstream, tracing) = (upstream(&sections.0, options), tracing(&sections.1));
     let (listen, admin) = listeners(&root, options, diagnostics);
     let auth = root.section(&keys::AUTH_SECTION);
-    let roots = roots(&auth, files, diagnostics);
+    let roots = roots(&auth, &keys::CA_FILE, files, diagnostics);
     let verifier = tokens::compile(&root, &auth, files, roots.as_ref(), diagnostics);
     let forward = forward::compile(&auth, &upstream, roots.as_ref(), (listen, admin), diagnostics);
     let introspection = introspection::compile(&auth, files, roots.as_ref(), (listen, admin), diagnostics);
     let streams = streams::compile(&root, diagnostics);
-    let mut clusters = kafka::compile(&root, &streams, files, diagnostics);
+    let registries = registries::compile(&root, files, diagnostics);
+    let mut clusters = kafka::compile(&root, &streams, &registries, files, diagnostics);
     let revocations = revocations::compile(&auth, &clusters, diagnostics);
     kafka::keep_read(&mut clusters);
     // A cluster may be read for revocations alone.
@@ -91,6 +93,7 @@ pub(super) fn compile(
         admin,
         upstream,
         forwarded: forwarded(&root),
+        registries,
         kafka: clusters.remove(0),
         clusters,
         certificates,
@@ -295,13 +298,13 @@ fn collector(written: &str) -> Option<Target> {
     format!("{}/v1/traces", written.trim_end_matches('/')).parse().ok().filter(|_| is_plain)
 }
 
-/// The authorities of `auth.ca_file`. `None` if it is absent or invalid.
-fn roots(auth: &Section<'_>, files: Files<'_>, diagnostics: &Diagnostics) -> Option<TlsRoots> {
-    let node = auth.get(&keys::CA_FILE)?;
-    let pem = named_file(auth, &keys::CA_FILE, node, files, CONFIG_BYTES_MAX, diagnostics)?;
+/// The authorities in the file that a key names. `None` if it is absent or invalid.
+fn roots(section: &Section<'_>, key: &dyn Entry, files: Files<'_>, diagnostics: &Diagnostics) -> Option<TlsRoots> {
+    let node = section.get(key)?;
+    let pem = named_file(section, key, node, files, CONFIG_BYTES_MAX, diagnostics)?;
     let roots = TlsRoots::from_pem(&pem);
     if roots.is_none() {
-        let message = format!("`{}`: the file has no certificate in PEM", auth.path_of(&keys::CA_FILE));
+        let message = format!("`{}`: the file has no certificate in PEM", section.path_of(key));
         diagnostics.wrong(node.place, message);
     }
     roots

@@ -119,6 +119,7 @@ pub(super) fn process(old: &Snapshot, new: &Snapshot) -> impl Iterator<Item = &'
         admin,
         upstream,
         forwarded,
+        registries,
         kafka: _,
         clusters: _,
         // Derived from files, which are reread when they change.
@@ -153,6 +154,7 @@ pub(super) fn process(old: &Snapshot, new: &Snapshot) -> impl Iterator<Item = &'
         ("upstream", without_pool(upstream) != without_pool(&new.upstream)),
         ("upstream.pool", upstream.pool != new.upstream.pool),
         ("forwarded", *forwarded != new.forwarded),
+        ("registry", *registries != new.registries),
         ("auth", *verifier != new.verifier),
         ("auth.revocations", *revocations != new.revocations),
         ("probe", *probe != new.probe),

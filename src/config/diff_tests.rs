@@ -33,6 +33,8 @@ const OTHERS: &[(&str, &str)] = &[
     ("routes.rule", r#""true""#),
     ("topics.shipments.map.type", r#""/other""#),
     ("topics.shipments.map.data", r#""/other""#),
+    ("topics.shipments.registry", r#""audit""#),
+    ("registry.username", r#""other""#),
 ];
 
 struct Leaf {
@@ -159,6 +161,10 @@ const UNTRIED: &[&str] = &[
     "auth.issuers.jwks_file",
     "auth.issuers.key_file",
     "auth.tickets.key_file",
+    "registries.audit.ca_file",
+    "registries.audit.secret_file",
+    "registry.ca_file",
+    "registry.secret_file",
     "routes.bind.orderId",
     "routes.stream",
     "routes.token_from",
@@ -168,7 +174,6 @@ const UNTRIED: &[&str] = &[
     "streams.shipments.keys",
     "streams.shipments.topics",
     "topics.shipments.cluster",
-    "topics.shipments.format",
     "topics.shipments.schema.file",
 ];
 

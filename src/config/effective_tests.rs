@@ -35,7 +35,7 @@ fn asked(text: &str) -> BTreeSet<String> {
     compile::compile(&root, example().parent().unwrap(), &ReadOptions::default(), &diagnostics).unwrap();
     let named = |key: &String| {
         let mut parts: Vec<&str> = key.split('.').collect();
-        if parts.len() > 1 && ["topics", "streams", "clusters"].contains(&parts[0]) {
+        if parts.len() > 1 && ["topics", "streams", "clusters", "registries"].contains(&parts[0]) {
             parts[1] = "*";
         }
         parts.join(".")

@@ -3,7 +3,6 @@
 //! It reads files (the configuration, keys of tokens, files with secret properties) and the environment variables that
 //! the configuration names, and nothing else: no network.
 
-mod bounded;
 mod brief;
 mod budget;
 mod cel;

@@ -9,7 +9,9 @@ fn refuses_topics_that_cannot_be_read_as_written() {
             "clusters: {{ eu: {{ brokers: 'a:1' }} }}\nstreams: {{ s: {{ topics: [t, u], keys: [userId] }} }}\ntopics: {{ t: {{ {text} }} }}\n"
         )
     };
-    refused(&topic("format: @@xml"), "found `xml`; expected `json`, `text` or `binary`");
+    refused(&topic("format: @@xml"), "found `xml`; expected `json`, `text`, `binary`, `avro`, `protobuf` or `json-schema`");
+    refused(&topic("format: @@avro"), "there is no registry `registry`");
+    refused(&topic("key_format: protobuf, registry: @@other"), "there is no registry `other`");
     refused(&topic("headers: @@yes"), "found `yes`; expected `true`, `false` or a list of names");
     refused(&topic("headers: @@[5]"), "found a list; expected `true`");
     refused(&topic("cluster: @@us"), "there is no cluster `us`; expected `kafka` or `eu`");
@@ -33,6 +35,10 @@ fn refuses_topics_that_cannot_be_read_as_written() {
     refused(&topic("format: text, map: { type: @@/a }"), "points at nothing in text or bytes");
     refused(&topic("format: binary, map: { keys: { userId: @@/a } }"), "points at nothing in text or bytes");
     refused("clusters: { eu: @@{} }\n", "`clusters.eu.brokers` is missing");
+    refused("registry: @@{}\n", "`registry.url` is missing");
+    refused("registry: { url: @@ftp://a }\n", "found `ftp://a`; expected a URL");
+    refused("registry: { url: 'https://a', username: @@b }\n", "a user without a password");
+    refused("registries: { @@registry: { url: 'https://a' } }\n", "`registry` is the registry of the section `registry`");
     refused("clusters: { @@kafka: { brokers: 'a:1' } }\n", "`kafka` is the cluster of the section `kafka`");
     let owned = "clusters: { eu: { brokers: 'a:1', properties: { @@enable.auto.commit: true } } }\n";
     refused(owned, "`enable.auto.commit` is set by sidestream itself");

@@ -9,11 +9,13 @@ use crate::auth::Verifier;
 use crate::client::Target;
 use crate::config::Certificates;
 use crate::decode::Shape;
+use crate::decode::registered::{Schemas as _, SharedSchemas};
 use crate::event::Topic;
 use crate::hub::{ReplayLimits, WindowLimits};
 use crate::network::Network;
 use crate::quota::Quota;
 use crate::route::RouteTable;
+use crate::schema_registry::Registry;
 
 /// The most retries of a request that a configuration may set.
 pub const RETRIES_MAX: u32 = 10;
@@ -25,6 +27,8 @@ pub struct Snapshot {
     pub admin: SocketAddr,
     pub upstream: Upstream,
     pub forwarded: ForwardedTrust,
+    /// The schema registries.
+    pub registries: Vec<Arc<Registry>>,
     pub kafka: Kafka,
     /// Further clusters with topics.
     pub clusters: Vec<Kafka>,
@@ -55,6 +59,18 @@ impl Snapshot {
             (Some(now), Some(before)) if now == before => *now = before.clone(),
             (Some(now), Some(before)) => now.inherit_keys(before),
             _ => {}
+        }
+    }
+
+    /// Continues with the registries of the previous snapshot, which have schemas and send requests: a change of their
+    /// settings needs a restart.
+    pub fn inherit_registries(&mut self, before: &Self) {
+        self.registries.clone_from(&before.registries);
+        for topic in std::iter::once(&mut self.kafka).chain(&mut self.clusters).flat_map(|kafka| &mut kafka.topics) {
+            let Some(SharedSchemas(schemas)) = &mut topic.shape.schemas else { continue };
+            if let Some(running) = self.registries.iter().find(|running| running.name() == schemas.name()) {
+                *schemas = running.clone();
+            }
         }
     }
 
@@ -99,6 +115,9 @@ pub enum ForwardedTrust {
     Everybody,
     Networks(Box<[Network]>),
 }
+
+/// The name of the registry in the section `registry`.
+pub const DEFAULT_REGISTRY: &str = "registry";
 
 /// The name of the cluster in the section `kafka`.
 pub const DEFAULT_CLUSTER: &str = "kafka";

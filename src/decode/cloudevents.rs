@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::draft::{Data, Draft, Found};
 use super::json::Fields;
 use super::label::{is_type, string, timestamp, ts_of_text, type_of_string};
-use super::{Decoder, Record, Undecodable};
+use super::{Decoder, Format, Record, Undecodable};
 use crate::event::Event;
 use crate::pointer::member;
 
@@ -74,7 +74,11 @@ pub(super) fn is_binary(record: &Record<'_>) -> bool {
 
 /// Decodes a binary CloudEvent: its data is the record's value, interpreted by its content type.
 pub(super) fn binary(decoder: &mut Decoder, record: &Record<'_>, value: &[u8]) -> Result<Event, Undecodable> {
-    let content_type = record.header("content-type");
+    let content_type = match decoder.format {
+        // It describes the bytes that became JSON.
+        Format::Registered(_) => None,
+        _ => record.header("content-type"),
+    };
     let text = || std::str::from_utf8(value).map_err(|_| Undecodable::NotUtf8);
     let mut json: Option<&RawValue> = None;
     let data = match content_type.map_or(Content::Json, content) {

@@ -12,7 +12,7 @@
 //! | anything else, and nothing (zero bytes) | undecodable |
 //!
 //! With a [`mapping`], the value or a part of it is `data`, whatever it contains. In topics of text or binary records, `data` is a
-//! string.
+//! string. Values and keys whose schema is in a registry become JSON first ([`registered`]).
 //!
 //! The canonical envelope is one line, `{"id":...,"ts":...,"type":...,<the other fields>,"data":...}`. Values are
 //! copied byte for byte except for white space between tokens, so that numbers keep all digits. A valid `ts` and `type`
@@ -32,7 +32,9 @@ mod json;
 mod label;
 mod mapped;
 pub mod mapping;
+mod owned;
 mod preset;
+pub mod registered;
 pub mod schema;
 #[cfg(test)]
 mod schema_tests;
@@ -53,7 +55,9 @@ pub use self::json::{DEPTH_MAX, FIELDS_MAX};
 use self::json::{Fields, TooDeep};
 use self::label::{key_text, timestamp, ts_of_number, type_of_string};
 use self::mapping::Mapping;
+pub use self::owned::OwnedRecord;
 pub use self::preset::Preset;
+use self::registered::{Part, SchemaFormat, SchemaId, SharedSchemas, Unregistered};
 use self::schema::{Nonconforming, Schema, Violation};
 pub use self::shape::{Format, MissingKey, Shape, ShownHeaders};
 pub use self::signature::Signature;
@@ -110,6 +114,11 @@ pub enum Undecodable {
     TooManyFields,
     #[error("the record has more than {HEADERS_MAX} headers")]
     TooManyHeaders,
+    #[error("{0}")]
+    Unregistered(#[from] Unregistered),
+    /// It can be decoded once the registry has answered.
+    #[error("its schema, id {0}, is not known yet")]
+    AwaitsSchema(SchemaId),
     #[error("its data does not conform to the schema: {0}")]
     Invalid(#[from] Violation),
     #[error("decoding it panicked, which is a bug of sidestream")]
@@ -151,6 +160,8 @@ pub struct Decoder {
     /// Sorted, and so are the keys of every event.
     keys: Arc<[Arc<str>]>,
     format: Format,
+    key_format: Option<SchemaFormat>,
+    schemas: Option<SharedSchemas>,
     mapping: Option<Arc<Mapping>>,
     headers: ShownHeaders,
     schema: Option<Schema>,
@@ -168,6 +179,8 @@ impl Decoder {
             topic,
             keys: keys.into(),
             format: shape.format,
+            key_format: shape.key_format,
+            schemas: shape.schemas.clone(),
             mapping: shape.mapping.clone(),
             headers: shape.headers.clone(),
             schema: shape.schema.clone(),
@@ -222,19 +235,32 @@ impl Decoder {
 
     fn event(&mut self, record: &Record<'_>) -> Result<Event, Undecodable> {
         provoke("decode", record.value.unwrap_or_default());
+        let key = self.registered_key(record)?;
+        let record = &Record { key: key.as_ref().map(String::as_bytes).or(record.key), ..*record };
         let Some(value) = record.value else { return self.tombstone(record) };
         if value.len() > RECORD_BYTES_MAX {
             return Err(Undecodable::TooLong);
         }
+        if let Format::Registered(format) = self.format {
+            let text = registered::json((Part::Value, format), self.schemas.as_ref(), record, value)?;
+            return self.event_of(record, text.as_bytes());
+        }
         self.event_of(record, value).map_err(|reason| reason.of_value(value))
+    }
+
+    /// The text of a key whose schema is in a registry.
+    fn registered_key(&self, record: &Record<'_>) -> Result<Option<String>, Undecodable> {
+        let Some((format, key)) = self.key_format.zip(record.key) else { return Ok(None) };
+        let json = registered::json((Part::Key, format), self.schemas.as_ref(), record, key)?;
+        Ok(Some(registered::key_text(json)))
     }
 
     fn event_of(&mut self, record: &Record<'_>, value: &[u8]) -> Result<Event, Undecodable> {
         match self.format {
-            Format::Json if self.mapping.is_none() && cloudevents::is_binary(record) => {
+            Format::Json | Format::Registered(_) if self.mapping.is_none() && cloudevents::is_binary(record) => {
                 cloudevents::binary(self, record, value)
             }
-            Format::Json => self.json(record, utf8(value)?),
+            Format::Json | Format::Registered(_) => self.json(record, utf8(value)?),
             Format::Text => self.opaque(record, None, &Data::Text(utf8(value)?)),
             Format::Binary => self.opaque(record, None, &Data::Bytes(value)),
         }

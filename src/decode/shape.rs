@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::mapping::Mapping;
+use super::registered::{SchemaFormat, SharedSchemas};
 use super::schema::Schema;
 
 /// How the records of one topic become events.
@@ -11,6 +12,10 @@ pub struct Shape {
     /// The declared keys: fields by which routes select events.
     pub keys: Box<[Arc<str>]>,
     pub format: Format,
+    /// The format of keys whose schema is in a registry. Absent: keys are text.
+    pub key_format: Option<SchemaFormat>,
+    /// The registry of these schemas.
+    pub schemas: Option<SharedSchemas>,
     /// Absent: envelopes and CloudEvents are recognized; other values are bare payloads.
     pub mapping: Option<Arc<Mapping>>,
     pub headers: ShownHeaders,
@@ -25,6 +30,8 @@ impl Shape {
         Self {
             keys: keys.into_iter().collect(),
             format: Format::Json,
+            key_format: None,
+            schemas: None,
             mapping: None,
             headers: ShownHeaders::Named([].into()),
             schema: None,
@@ -41,6 +48,15 @@ pub enum Format {
     Text,
     /// Bytes, sent as a JSON string in base64 (RFC 4648 section 4).
     Binary,
+    /// Values whose schema is in a registry, sent as JSON.
+    Registered(SchemaFormat),
+}
+
+impl Format {
+    /// Whether values are JSON, or become JSON.
+    pub fn is_json(self) -> bool {
+        matches!(self, Self::Json | Self::Registered(_))
+    }
 }
 
 /// The record headers that the envelope shows.

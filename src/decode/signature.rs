@@ -2,6 +2,7 @@
 //!
 //! It is asked only after decoding has failed, and decodes nothing.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// Confluent's wire format: a zero, a schema id, and the body.
@@ -42,20 +43,30 @@ impl Signature {
     }
 }
 
+impl Signature {
+    pub(super) fn what(self) -> Cow<'static, str> {
+        match self {
+            Self::Confluent { schema_id, is_json } => {
+                let body = if is_json { "JSON behind " } else { "" };
+                format!("{body}Confluent's wire format, schema id {schema_id}, {CONFLUENT_HEAD_BYTES} bytes").into()
+            }
+            Self::Glue => "the format of AWS Glue's schema registry".into(),
+            Self::AvroContainer => "an Avro container file".into(),
+            Self::Compressed(format) => format!("data that its producer compressed with {format}").into(),
+            Self::Protobuf => "Protobuf".into(),
+        }
+    }
+}
+
 /// What the value looks like, and which setting makes events of it.
 impl fmt::Display for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Confluent { schema_id, is_json } => {
-                let body = if *is_json { "JSON behind " } else { "" };
-                write!(f, "{body}Confluent's wire format, schema id {schema_id}, {CONFLUENT_HEAD_BYTES} bytes")?;
-            }
-            Self::Glue => f.write_str("the format of AWS Glue's schema registry")?,
-            Self::AvroContainer => f.write_str("an Avro container file")?,
-            Self::Compressed(format) => write!(f, "data that its producer compressed with {format}")?,
-            Self::Protobuf => f.write_str("Protobuf")?,
-        }
-        f.write_str("; produce JSON, or set `format: binary` for the topic to send the bytes in base64")
+        let advice = match self {
+            Self::Confluent { is_json: true, .. } => "set `format: json-schema` for the topic",
+            Self::Confluent { .. } => "set `registry`, and `format: avro` or `format: protobuf` for the topic",
+            _ => "produce JSON, or set `format: binary` for the topic to send the bytes in base64",
+        };
+        write!(f, "{}; {advice}", self.what())
     }
 }
 

@@ -4,6 +4,7 @@
 //! whatever fails without end; start-up and the rest of the process never wait for it. [`super::survey`] finds what is
 //! to be read; no request to a broker delays reading.
 
+mod held;
 mod holes;
 mod observe;
 mod reconfigure;
@@ -178,6 +179,7 @@ impl Reading {
     fn step(&mut self) {
         self.reconfigure();
         self.survey();
+        self.release();
         self.drain();
         self.finish_warm_up();
         if self.warm_until.is_none() {
@@ -304,8 +306,9 @@ impl Reading {
 
     /// Polls up to one batch, and passes it on.
     fn drain(&mut self) {
-        let mut wait = if self.survey.awaits_answer() { POLL_WAIT_ASKING } else { POLL_WAIT };
-        let (mut batch, mut bytes, mut sampled) = (Vec::new(), 0, Vec::new());
+        let is_asking = self.survey.awaits_answer() || self.holds();
+        let mut wait = if is_asking { POLL_WAIT_ASKING } else { POLL_WAIT };
+        let (mut batch, mut bytes, mut sampled, mut held) = (Vec::new(), 0, Vec::new(), Vec::new());
         for _ in 0..BATCH_RECORDS_MAX {
             match self.client.poll(wait) {
                 None => break,
@@ -317,7 +320,9 @@ impl Reading {
                         let tracer = self.base.tracer.as_ref();
                         let received = tracer.and_then(|tracer| Received::begin(tracer, &mut record, topic));
                         let first = batch.len();
-                        topic.take(&record, &mut batch);
+                        if topic.take(&record, &mut batch) {
+                            held.push((*index, record.partition));
+                        }
                         sampled.extend(received.and_then(|received| received.became(batch.get(first))));
                     }
                 }
@@ -333,6 +338,7 @@ impl Reading {
         }
         self.pass_holes(&mut batch);
         self.hand_on(batch);
+        self.stop_reading(&held);
         sampled.into_iter().for_each(Received::handed_on);
     }
 

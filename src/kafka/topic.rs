@@ -4,6 +4,7 @@
 //! There is no client here: records in, entries out. [`change`] evaluates the cluster's description of the topic.
 
 mod change;
+mod held;
 mod missing_keys;
 
 use std::collections::VecDeque;
@@ -11,14 +12,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use prometheus::IntCounter;
+use prometheus::{IntCounter, IntGauge};
 
 pub(super) use self::change::{Assign, Described, LogEnds, Seen};
 use self::missing_keys::MissingKeys;
 use super::warm::Warm;
 use crate::config::snapshot::TopicConfig;
-use crate::decode::{Decoder, Record, Undecodable};
-use crate::event::{Assigned, CLOCK_SKEW_MS, Entry, Epoch, Feed, GapCause, GapRange, Topic, UNKNOWN_POSITION};
+use crate::decode::{Decoder, OwnedRecord, Record, Undecodable};
+use crate::event::{Assigned, CLOCK_SKEW_MS, Entry, Epoch, Event, Feed, GapCause, GapRange, Topic, UNKNOWN_POSITION};
 use crate::metrics::Metrics;
 
 /// The least time between two log lines about bad records of a topic.
@@ -55,6 +56,7 @@ pub(super) struct TopicReader {
     unreadable: IntCounter,
     dropped: IntCounter,
     missing_keys: MissingKeys,
+    awaiting_schema: IntGauge,
     quiet_until: Option<Instant>,
     /// Bad records since the last log line.
     unlogged: u64,
@@ -76,7 +78,7 @@ impl Phase {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Partition {
     /// The offset after the last received record and the offsets without records that follow; or the first offset to
     /// read.
@@ -91,11 +93,13 @@ struct Partition {
     is_new: bool,
     /// How many surveys in a row reported that its log ends before `next`. At most [`SHORT_ANSWERS`].
     short_answers: u8,
+    /// The record at `next`, which waits for its schema. The client does not read the partition meanwhile.
+    held: Option<Box<OwnedRecord>>,
 }
 
 impl Partition {
     fn new(next: i64, end: i64) -> Self {
-        Self { next, end, reached_end: false, last: None, is_new: false, short_answers: 0 }
+        Self { next, end, reached_end: false, last: None, is_new: false, short_answers: 0, held: None }
     }
 
     /// Its leader has not responded: it is not read yet.
@@ -120,6 +124,7 @@ impl TopicReader {
             invalid: metrics.invalid_records.with_label_values(&label),
             unreadable: metrics.unreadable_batches.with_label_values(&label),
             dropped: metrics.dropped_records.with_label_values(&label),
+            awaiting_schema: metrics.awaiting_schema.with_label_values(&label),
             config,
             phase: Phase::Absent,
             epoch: 0,
@@ -169,7 +174,8 @@ impl TopicReader {
 
     /// The partitions that are read, each with the offset that is next.
     pub(super) fn reads(&self) -> impl Iterator<Item = (i32, i64)> {
-        (0..).zip(self.next()).filter(|(_, next)| *next != UNKNOWN_POSITION)
+        let read = |(_, partition): &(i32, &Partition)| partition.is_known() && partition.held.is_none();
+        (0..).zip(&self.partitions).filter(read).map(|(id, partition)| (id, partition.next))
     }
 
     fn partition(&self, id: i32) -> Option<&Partition> {
@@ -216,18 +222,26 @@ impl TopicReader {
     }
 
     /// Adds the entry of a record to `batch`, or retains it for the window during the warm-up. Ignores records that
-    /// were received before.
-    pub(super) fn take(&mut self, record: &Record<'_>, batch: &mut Vec<Entry>) {
-        let Ok(index) = usize::try_from(record.partition) else { return };
-        let Some(partition) = self.partitions.get_mut(index).filter(|partition| partition.next <= record.offset) else {
-            return;
-        };
+    /// were received before, and those after a record that waits for its schema. Returns whether this one does, for the
+    /// first time.
+    pub(super) fn take(&mut self, record: &Record<'_>, batch: &mut Vec<Entry>) -> bool {
+        let Ok(index) = usize::try_from(record.partition) else { return false };
+        let is_next = |partition: &&mut Partition| partition.next <= record.offset && partition.held.is_none();
+        if self.partitions.get_mut(index).filter(is_next).is_none() {
+            return false;
+        }
+        let decoded = self.decoder.decode(record);
+        let partition = &mut self.partitions[index];
+        if let Err(Undecodable::AwaitsSchema(_)) = decoded {
+            partition.held = Some(Box::new(OwnedRecord::from(record)));
+            return true;
+        }
         if let Some(last) = partition.last.filter(|_| partition.next < record.offset) {
             let _ = batch[last].go_on_at(record.offset);
         }
         partition.next = record.offset + 1;
         self.records.inc();
-        let entry = self.entry(record);
+        let entry = self.entry(record, decoded);
         match &mut self.phase {
             Phase::Absent => {}
             Phase::Warming(warm) if !self.config.from_start => {
@@ -241,6 +255,7 @@ impl TopicReader {
                 batch.push(entry);
             }
         }
+        false
     }
 
     /// Skips an unreadable batch, `range`, if the partition's position is before or in it. Returns whether it is: then
@@ -283,9 +298,8 @@ impl TopicReader {
 
     /// The client's position is `position`: all records before it were received.
     pub(super) fn pass(&mut self, id: i32, position: i64, batch: &mut Vec<Entry>) {
-        let Some(partition) = self.partitions.get_mut(id as usize).filter(|partition| partition.next < position) else {
-            return;
-        };
+        let is_behind = |partition: &&mut Partition| partition.next < position && partition.held.is_none();
+        let Some(partition) = self.partitions.get_mut(id as usize).filter(is_behind) else { return };
         partition.next = position;
         let last = partition.last.and_then(|last| batch.get_mut(last));
         if self.phase.is_live() && !last.is_some_and(|last| last.go_on_at(position)) {
@@ -310,6 +324,9 @@ impl TopicReader {
         (0..).zip(&self.partitions).all(|(id, partition)| {
             if !partition.is_known() {
                 return !self.config.from_start;
+            }
+            if partition.held.is_some() {
+                return false;
             }
             partition.reached_end
                 || partition.next >= partition.end
@@ -359,8 +376,8 @@ impl TopicReader {
         (0..).zip(floors).filter(|(_, floor)| **floor > 0).map(range).collect()
     }
 
-    fn entry(&mut self, record: &Record<'_>) -> Entry {
-        match self.decoder.decode(record) {
+    fn entry(&mut self, record: &Record<'_>, decoded: Result<Event, Undecodable>) -> Entry {
+        match decoded {
             Ok(event) => {
                 if let Some(violation) = self.decoder.take_passed() {
                     self.invalid.inc();

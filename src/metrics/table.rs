@@ -23,6 +23,11 @@ table! {
             "token_key_fetches_total", "Requests for the keys of token issuers, by issuer and result.", ["issuer", "result"];
         pub(super) keys_fetched: IntGaugeVec =
             "token_keys_fetched_timestamp_seconds", "Unix time at which the keys of a token issuer were received.", ["issuer"];
+        /// `ok`, `unknown` or `failed`.
+        pub registry_requests: IntCounterVec =
+            "schema_registry_requests_total", "Requests of schemas, by registry and result.", ["registry", "result"];
+        pub registry_schemas: IntGaugeVec =
+            "schema_registry_schemas", "Schemas that are known, by registry.", ["registry"];
         /// The reasons are those of `gateway`.
         pub streams_rejected: IntCounterVec = "streams_rejected_total", "Rejected stream requests.", ["reason"];
         pub unauthenticated_websockets: IntGauge =
@@ -51,6 +56,8 @@ table! {
             "ws_client_errors_total", "Invalid client frames and commands.", ["kind"];
         pub records: IntCounterVec = "kafka_records_total", "Records received from Kafka.", ["topic"];
         pub undecodable: IntCounterVec = "kafka_undecodable_total", "Records that are not events.", ["topic"];
+        pub awaiting_schema: IntGaugeVec =
+            "kafka_partitions_awaiting_schema", "Partitions whose next record waits for its schema.", ["topic"];
         pub invalid_records: IntCounterVec = "kafka_invalid_total", "Records whose data does not conform to the schema of their topic.", ["topic"];
         pub dropped_records: IntCounterVec =
             "kafka_dropped_records_total", "Records that the map of their topic drops.", ["topic"];

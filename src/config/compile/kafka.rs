@@ -1,6 +1,7 @@
 //! `kafka` and `clusters`: the brokers of each cluster, the properties for librdkafka, and the topics.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::streams::Streams;
@@ -11,6 +12,7 @@ use crate::config::keys;
 use crate::config::section::{Section, text};
 use crate::config::snapshot::{DEFAULT_CLUSTER, Kafka};
 use crate::config::source::check_file;
+use crate::schema_registry::Registry;
 use crate::kafka_properties::{FILE_PROPERTIES, PROBE, PropertyError, Remark, check_property, try_client};
 
 /// Each cluster has clients with their own threads and buffers.
@@ -20,6 +22,7 @@ const CLUSTERS_MAX: usize = 16;
 pub(super) fn compile(
     root: &Section<'_>,
     streams: &Streams,
+    registries: &[Arc<Registry>],
     files: Files<'_>,
     diagnostics: &Diagnostics,
 ) -> Vec<Kafka> {
@@ -39,7 +42,7 @@ pub(super) fn compile(
     }
     let names: Vec<_> = clusters.iter().map(|cluster| cluster.cluster.clone()).collect();
     let names: Vec<&str> = names.iter().map(|name| &**name).collect();
-    for placed in topics::compile(root, streams, &names, files, diagnostics) {
+    for placed in topics::compile(root, streams, (&names, registries), files, diagnostics) {
         let cluster = clusters.iter_mut().find(|cluster| cluster.cluster == placed.cluster);
         cluster.into_iter().for_each(|cluster| cluster.topics.push(placed.topic.clone()));
     }

@@ -20,7 +20,7 @@ pub(super) fn compile(
     let preset = topic.written(&keys::TOPIC_SHAPE);
     let section = topic.section(&keys::TOPIC_MAP);
     let compiler = Compiler { section: &section, format, preset, diagnostics };
-    if preset.is_some() && format != Format::Json {
+    if preset.is_some() && !format.is_json() {
         diagnostics.expected(topic.place_of(&keys::TOPIC_SHAPE), "records of this shape are JSON", "`format: json`");
     }
     let fields = |name: &Arc<str>| (name.clone(), Origin::field(name).into());
@@ -122,7 +122,7 @@ impl Compiler<'_> {
     }
 
     fn check_format(&self, place: Place, origins: &Origins) {
-        if self.format != Format::Json && origins.0.iter().any(Origin::is_in_value) {
+        if !self.format.is_json() && origins.0.iter().any(Origin::is_in_value) {
             let message = "a JSON pointer points at nothing in text or bytes";
             self.diagnostics.expected(place, message, "`format: json`, or another origin");
         }

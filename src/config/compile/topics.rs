@@ -6,16 +6,18 @@ use std::sync::Arc;
 use super::map;
 use super::streams::Streams;
 use super::{Files, named_file};
-use crate::config::bounded;
+use crate::bounded;
 use crate::config::diagnostic::{Diagnostics, alternatives, did_you_mean};
 use crate::config::file::{Name, Node, Place, Value};
-use crate::config::keys;
+use crate::config::keys::{self, Entry};
 use crate::config::section::{Section, text};
 use crate::config::snapshot::{DEFAULT_CLUSTER, TopicConfig};
+use crate::decode::registered::{SchemaFormat, Schemas as _, SharedSchemas};
 use crate::decode::schema::Schema;
-use crate::decode::{Format, ShownHeaders};
+use crate::decode::{Format, Shape, ShownHeaders};
 use crate::event::{Topic, is_topic_name};
 use crate::json_schema::{self, SCHEMA_BYTES_MAX};
+use crate::schema_registry::Registry;
 
 type Keys = BTreeSet<Arc<str>>;
 
@@ -29,7 +31,7 @@ pub(super) struct Placed {
 pub(super) fn compile(
     root: &Section<'_>,
     streams: &Streams,
-    clusters: &[&str],
+    (clusters, registries): (&[&str], &[Arc<Registry>]),
     files: Files<'_>,
     diagnostics: &Diagnostics,
 ) -> Vec<Placed> {
@@ -39,7 +41,7 @@ pub(super) fn compile(
             carried.entry(topic.clone()).or_default().extend(stream.keys.iter().cloned());
         }
     }
-    let mut compiler = Compiler { clusters, files, diagnostics, read: BTreeMap::new() };
+    let mut compiler = Compiler { clusters, registries, files, diagnostics, read: BTreeMap::new() };
     let listed = root.entries(&keys::TOPICS);
     let mut topics = Vec::new();
     // Unlisted topics first, so that a conflict is reported where the user wrote something.
@@ -57,6 +59,7 @@ pub(super) fn compile(
 
 struct Compiler<'a> {
     clusters: &'a [&'a str],
+    registries: &'a [Arc<Registry>],
     files: Files<'a>,
     diagnostics: &'a Diagnostics,
     /// The topics by cluster and by their name in it.
@@ -79,6 +82,8 @@ impl Compiler<'_> {
         topic.replay_events = limits.value(&keys::WINDOW_EVENTS) as usize;
         topic.replay_bytes = limits.value(&keys::WINDOW_BYTES);
         topic.shape.format = section.value(&keys::TOPIC_FORMAT);
+        topic.shape.key_format = section.written(&keys::TOPIC_KEY_FORMAT);
+        topic.shape.schemas = self.schemas(&section, &topic.shape);
         topic.shape.missing_key = section.value(&keys::TOPIC_MISSING_KEY);
         topic.shape.headers = headers(&section).unwrap_or(topic.shape.headers);
         topic.shape.mapping = map::compile(&section, keys, topic.shape.format, self.diagnostics).map(Arc::new);
@@ -91,6 +96,24 @@ impl Compiler<'_> {
         found.map(|_| Placed { cluster: cluster.into(), topic })
     }
 
+    /// The registry of a topic that needs one.
+    fn schemas(&self, section: &Section<'_>, shape: &Shape) -> Option<SharedSchemas> {
+        let name = section.text(&keys::TOPIC_REGISTRY).unwrap_or(keys::TOPIC_REGISTRY.default.0);
+        let value = if let Format::Registered(format) = shape.format { Some(format) } else { None };
+        let formats = value.into_iter().chain(shape.key_format);
+        let is_needed = formats.into_iter().any(|format| format != SchemaFormat::JsonSchema);
+        let found = self.registries.iter().find(|registry| registry.name() == name);
+        if found.is_none() && (is_needed || name != keys::TOPIC_REGISTRY.default.0) {
+            let names = self.registries.iter().map(|registry| registry.name());
+            let hint = did_you_mean(name, names);
+            let is_written = section.has(&keys::TOPIC_REGISTRY);
+            let key: &dyn Entry = if is_written { &keys::TOPIC_REGISTRY } else { &keys::TOPIC_FORMAT };
+            let message = format!("there is no registry `{name}`{hint}");
+            self.diagnostics.expected(section.place_of(key), message, "a section `registry` or an entry of `registries`");
+        }
+        found.filter(|_| is_needed).map(|registry| SharedSchemas(registry.clone()))
+    }
+
     fn schema(&self, topic: &Section<'_>, format: Format) -> Option<Schema> {
         let section = topic.section(&keys::TOPIC_SCHEMA);
         let nonconforming = section.value(&keys::SCHEMA_INVALID);
@@ -98,7 +121,7 @@ impl Compiler<'_> {
         if !topic.has(&keys::TOPIC_SCHEMA) {
             return None;
         }
-        if format != Format::Json {
+        if !format.is_json() {
             let message = "a schema describes JSON, not text or bytes";
             self.diagnostics.expected(topic.place_of(&keys::TOPIC_SCHEMA), message, "`format: json`");
         }

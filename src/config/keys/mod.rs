@@ -14,6 +14,7 @@ mod kafka;
 mod kind;
 mod limits;
 mod process;
+mod registry;
 mod root;
 mod routes;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub(super) use kafka::*;
 pub(super) use kind::*;
 pub(super) use limits::*;
 pub(super) use process::*;
+pub(super) use registry::*;
 pub(super) use root::*;
 pub(super) use routes::*;
 pub(super) use topics::*;

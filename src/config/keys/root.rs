@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::Change::{Live, Restart};
 use super::{
     ADMIN, AUTH, Absent, Address, CLUSTER, CORS, Count, DRAIN, Defaulted, Each, FORWARDED, Flag, Is, KAFKA, Key,
-    LIMITS, METRICS, Named, Optional, REPLAY, ROUTE, Required, STREAM, Sub, TOPIC, TRACING, UPSTREAM, table,
+    LIMITS, METRICS, Named, Optional, REGISTRY, REPLAY, ROUTE, Required, STREAM, Sub, TOPIC, TRACING, UPSTREAM, table,
 };
 
 table! { ROOT {
@@ -38,6 +38,14 @@ table! { ROOT {
     CLUSTERS: Defaulted<Named> = (
         "clusters", Named { table: &CLUSTER, names: "" }, Is(()), Restart,
         "further clusters, by a name of your choice except `kafka`; at most 16 clusters in all",
+    );
+    REGISTRY_SECTION: Optional<Sub> = (
+        "registry", Sub(&REGISTRY), Absent("none"), Restart,
+        "the schema registry of topics with the format `avro` or `protobuf`",
+    );
+    REGISTRIES: Defaulted<Named> = (
+        "registries", Named { table: &REGISTRY, names: "" }, Is(()), Restart,
+        "further schema registries, by a name of your choice except `registry`; at most 16 in all",
     );
     TOPICS: Defaulted<Named> = (
         "topics", Named { table: &TOPIC, names: "" }, Is(()), Live,

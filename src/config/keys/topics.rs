@@ -5,8 +5,9 @@ use super::{
     Absent, Choice, Count, Defaulted, Is, Items, Key, LIST, List, Map, Mixed, Optional, Required, Secrecy, SecretFile,
     Size, Sub, Text, table,
 };
-use crate::config::snapshot::{DEFAULT_CLUSTER, TopicConfig};
+use crate::config::snapshot::{DEFAULT_CLUSTER, DEFAULT_REGISTRY, TopicConfig};
 use crate::decode::mapping::ORIGINS_MAX;
+use crate::decode::registered::SchemaFormat;
 use crate::decode::schema::Nonconforming;
 use crate::decode::{Format, MissingKey, Preset, TYPE_BYTES_MAX};
 use crate::event::TOPIC_NAME_BYTES_MAX;
@@ -20,6 +21,15 @@ const _: () = assert!(
     TOPIC_NAME_BYTES_MAX == 249 && TOKENS_MAX == 16 && ORIGINS_MAX == 8 && TYPE_BYTES_MAX == 256,
     "the texts below name these limits"
 );
+
+/// The formats of schemas in a registry.
+const SCHEMA_FORMATS: [(&str, SchemaFormat); 3] =
+    [("avro", SchemaFormat::Avro), ("protobuf", SchemaFormat::Protobuf), ("json-schema", SchemaFormat::JsonSchema)];
+
+fn formats() -> Vec<(&'static str, Format)> {
+    let own = [("json", Format::Json), ("text", Format::Text), ("binary", Format::Binary)];
+    own.into_iter().chain(SCHEMA_FORMATS.map(|(name, format)| (name, Format::Registered(format)))).collect()
+}
 
 /// A type of events.
 const TYPE_SCHEMA: &str = r#"{ "type": "string", "minLength": 1, "maxLength": 256 }"#;
@@ -64,10 +74,17 @@ table! { TOPIC {
         Restart, "the topic's name in the cluster. A topic of a cluster has one name here",
     );
     TOPIC_FORMAT: Defaulted<Choice<Format>> = (
-        "format", Choice(|| vec![("json", Format::Json), ("text", Format::Text), ("binary", Format::Binary)]),
-        Is(Format::Json), Live,
+        "format", Choice(formats), Is(Format::Json), Live,
         "the format of values. Text becomes a JSON string; bytes become a JSON string in base64 beside \
-         `\"encoding\":\"base64\"`",
+         `\"encoding\":\"base64\"`. `avro`, `protobuf` and `json-schema` are the formats of a schema registry",
+    );
+    TOPIC_KEY_FORMAT: Optional<Choice<SchemaFormat>> = (
+        "key_format", Choice(|| SCHEMA_FORMATS.to_vec()), Absent("text or JSON"), Live,
+        "the format of the records' keys, if their schema is in a registry",
+    );
+    TOPIC_REGISTRY: Defaulted<Text> = (
+        "registry", Text { type_name: "name", pattern: "", expected: "the name of a registry" }, Is(DEFAULT_REGISTRY),
+        Live, "one of `registries`, or `registry`",
     );
     TOPIC_HEADERS: Defaulted<Mixed> = (
         "headers",

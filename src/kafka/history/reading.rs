@@ -10,6 +10,7 @@ use super::draft::{Draft, Read, Taken};
 use super::store::Job;
 use super::topic::TopicLog;
 use super::wakeup::Wakeup;
+use crate::decode::OwnedRecord;
 use crate::event::Epoch;
 use crate::kafka::client::{Client, Context};
 
@@ -33,6 +34,8 @@ pub(super) struct Reading {
     until: i64,
     /// A received record after `next`.
     behind: Option<Read>,
+    /// A received record that waits for its schema.
+    held: Option<Box<OwnedRecord>>,
     /// The current chunk.
     draft: Option<Draft>,
     /// The number of consecutive chunks.
@@ -92,6 +95,7 @@ impl Reading {
             next: draft.next(),
             until,
             behind: None,
+            held: None,
             draft: Some(draft),
             pages: 0,
             is_proven: log_end.is_some(),
@@ -140,6 +144,17 @@ impl Reading {
         {
             return self.done(draft, now);
         }
+        if let Some(held) = self.held.take() {
+            (self.quiet_since, self.probe_at) = (now, now + PROBE_AFTER);
+            match held.with(|record| topic.decode(record)) {
+                Some(read) => {
+                    if self.is_complete(draft.take(read)) {
+                        return self.done(draft, now);
+                    }
+                }
+                None => return self.hold(held, draft),
+            }
+        }
         for _ in 0..RECORDS_PER_TURN {
             let Some(polled) = self.queue.poll(Duration::ZERO) else {
                 self.draft = Some(draft);
@@ -150,7 +165,10 @@ impl Reading {
                 Ok(message) => {
                     let read = topic.read(&message);
                     drop(message);
-                    self.is_complete(draft.take(read))
+                    match read {
+                        Ok(read) => self.is_complete(draft.take(read)),
+                        Err(held) => return self.hold(Box::new(held), draft),
+                    }
                 }
                 // The end of the log is at or after its end at the assignment: after the chunk's limit.
                 // The end of the log is requested only after an end was reached: few chunks reach one.
@@ -168,6 +186,12 @@ impl Reading {
         }
         self.draft = Some(draft);
         Progress::More
+    }
+
+    /// Continues with this record in a later turn.
+    fn hold(&mut self, record: Box<OwnedRecord>, draft: Draft) -> Progress {
+        (self.held, self.draft) = (Some(record), Some(draft));
+        Progress::Waiting
     }
 
     fn is_complete(&mut self, taken: Taken) -> bool {

@@ -10,7 +10,7 @@ use rdkafka::message::BorrowedMessage;
 
 use super::draft::{Draft, Read};
 use crate::config::snapshot::TopicConfig;
-use crate::decode::{Decoder, Shape};
+use crate::decode::{Decoder, OwnedRecord, Record, Shape, Undecodable};
 use crate::event::{Entry, Epoch, GapCause, GapRange, Topic};
 use crate::hub::Page;
 use crate::kafka::headers::headers;
@@ -56,18 +56,28 @@ impl TopicLog {
     }
 
     /// Converts a record, with the same result as when it was read live.
-    pub(super) fn read(&mut self, message: &BorrowedMessage<'_>) -> Read {
+    ///
+    /// # Errors
+    ///
+    /// The record waits for its schema.
+    pub(super) fn read(&mut self, message: &BorrowedMessage<'_>) -> Result<Read, OwnedRecord> {
         self.records.inc();
         self.bytes.inc_by((message.key_len() + message.payload_len()) as u64);
         let headers = headers(message);
         let record = record(message, &headers);
+        self.decode(&record).ok_or_else(|| OwnedRecord::from(&record))
+    }
+
+    /// `None` if the record waits for its schema.
+    pub(super) fn decode(&mut self, record: &Record<'_>) -> Option<Read> {
         let (offset, ms) = (record.offset, record.timestamp);
-        let entry = match self.decoder.decode(&record) {
+        let entry = match self.decoder.decode(record) {
             Ok(event) => Entry::Event(Arc::new(event)),
+            Err(Undecodable::AwaitsSchema(_)) => return None,
             // It was counted and logged when it was read live.
             Err(reason) => reason.entry(self.name.clone(), record.partition, offset),
         };
-        Read { offset, ms, entry }
+        Some(Read { offset, ms, entry })
     }
 
     /// The known unreadable batch that contains this offset.

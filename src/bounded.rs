@@ -14,9 +14,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// # Errors
 ///
 /// Why there is no result.
-pub(super) fn run<T: Send + 'static>(task: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+pub(crate) fn run<T: Send + 'static>(task: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
     let (sender, receiver) = mpsc::channel();
-    let thread = thread::Builder::new().name("config".into()).stack_size(STACK_BYTES);
+    let thread = thread::Builder::new().name("bounded".into()).stack_size(STACK_BYTES);
     let started = thread.spawn(move || {
         // The receiver may have timed out.
         let _ = sender.send(work());
