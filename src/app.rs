@@ -16,8 +16,8 @@ use tokio::task::JoinHandle;
 
 use self::auth::{start_auth, start_revoker};
 use self::sources::{
-    SharedSources, Sources, connectors, lock, reconfigure, start_registries, start_source_of_revocations, start_sources,
-    windows,
+    SharedSources, Sources, connectors, lock, reconfigure, start_registries, start_source_of_revocations,
+    start_sources, windows,
 };
 use crate::access::Authenticator;
 use crate::admin::{Admin, Readiness, Status as AdminStatus};

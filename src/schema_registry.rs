@@ -12,8 +12,8 @@ mod protobuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::sleep;
 
 use self::avro::AvroSchema;
@@ -136,13 +136,7 @@ impl Registry {
         }
     }
 
-    fn obtained(
-        &self,
-        key: Key,
-        compiled: Result<Arc<dyn WriterSchema>, String>,
-        bytes: usize,
-        hooks: &RegistryHooks,
-    ) {
+    fn obtained(&self, key: Key, compiled: Result<Arc<dyn WriterSchema>, String>, bytes: usize, hooks: &RegistryHooks) {
         let registry = &*self.settings.name;
         (hooks.on_request)(registry, "ok");
         if let Err(reason) = &compiled {

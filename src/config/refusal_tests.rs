@@ -9,7 +9,10 @@ fn refuses_topics_that_cannot_be_read_as_written() {
             "clusters: {{ eu: {{ brokers: 'a:1' }} }}\nstreams: {{ s: {{ topics: [t, u], keys: [userId] }} }}\ntopics: {{ t: {{ {text} }} }}\n"
         )
     };
-    refused(&topic("format: @@xml"), "found `xml`; expected `json`, `text`, `binary`, `avro`, `protobuf` or `json-schema`");
+    refused(
+        &topic("format: @@xml"),
+        "found `xml`; expected `json`, `text`, `binary`, `avro`, `protobuf` or `json-schema`",
+    );
     refused(&topic("format: @@avro"), "there is no registry `registry`");
     refused(&topic("key_format: protobuf, registry: @@other"), "there is no registry `other`");
     refused(&topic("headers: @@yes"), "found `yes`; expected `true`, `false` or a list of names");
@@ -38,7 +41,10 @@ fn refuses_topics_that_cannot_be_read_as_written() {
     refused("registry: @@{}\n", "`registry.url` is missing");
     refused("registry: { url: @@ftp://a }\n", "found `ftp://a`; expected a URL");
     refused("registry: { url: 'https://a', username: @@b }\n", "a user without a password");
-    refused("registries: { @@registry: { url: 'https://a' } }\n", "`registry` is the registry of the section `registry`");
+    refused(
+        "registries: { @@registry: { url: 'https://a' } }\n",
+        "`registry` is the registry of the section `registry`",
+    );
     refused("clusters: { @@kafka: { brokers: 'a:1' } }\n", "`kafka` is the cluster of the section `kafka`");
     let owned = "clusters: { eu: { brokers: 'a:1', properties: { @@enable.auto.commit: true } } }\n";
     refused(owned, "`enable.auto.commit` is set by sidestream itself");

@@ -75,12 +75,9 @@ fn the_schema_is_named_before_the_value_or_in_a_header() {
 
 #[test]
 fn protobuf_names_its_message() {
-    for (indexes, expected) in [
-        (&b"\0"[..], "[0]"),
-        (b"\x02\0", "[0]"),
-        (b"\x02\x02", "[1]"),
-        (b"\x04\x02\x80\x01", "[1,64]"),
-    ] {
+    for (indexes, expected) in
+        [(&b"\0"[..], "[0]"), (b"\x02\0", "[0]"), (b"\x02\x02", "[1]"), (b"\x04\x02\x80\x01", "[1,64]")]
+    {
         let value = [b"\0\0\0\0\x07", indexes, b"ann"].concat();
         let event = decode(SchemaFormat::Protobuf, echo(), &[], &value).0.unwrap();
         assert_eq!(std::str::from_utf8(event.data()).unwrap(), format!(r#"{{"message":{expected},"user":"ann"}}"#));

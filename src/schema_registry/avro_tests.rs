@@ -58,9 +58,12 @@ fn every_type_has_its_json() {
 fn logical_types_are_texts_without_loss() {
     let json = |kind: &str, body: &[u8]| json(kind, body).unwrap();
     let decimal = r#"{"type":"bytes","logicalType":"decimal","precision":9,"scale":2}"#;
-    for (bytes, expected) in
-        [(&[0x30, 0x39][..], "123.45"), (&[0xff], "-0.01"), (&[], "0.00"), (&[1, 0, 0, 0, 0, 0, 0, 0, 0], "184467440737095516.16")]
-    {
+    for (bytes, expected) in [
+        (&[0x30, 0x39][..], "123.45"),
+        (&[0xff], "-0.01"),
+        (&[], "0.00"),
+        (&[1, 0, 0, 0, 0, 0, 0, 0, 0], "184467440737095516.16"),
+    ] {
         let body = [long(bytes.len() as i64), bytes.to_vec()].concat();
         assert_eq!(json(decimal, &body), format!("\"{expected}\""));
     }
@@ -92,7 +95,10 @@ fn logical_types_are_texts_without_loss() {
 #[test]
 fn types_refer_to_other_schemas_and_to_themselves() {
     let references = vec![
-        ("Item".into(), r#"{"type":"record","name":"shop.Item","fields":[{"name":"price","type":"shop.Price"}]}"#.into()),
+        (
+            "Item".into(),
+            r#"{"type":"record","name":"shop.Item","fields":[{"name":"price","type":"shop.Price"}]}"#.into(),
+        ),
         ("Price".into(), r#"{"type":"record","name":"shop.Price","fields":[{"name":"cents","type":"int"}]}"#.into()),
     ];
     let schema = r#"{"type":"record","name":"Order","namespace":"shop","fields":[{"name":"item","type":"Item"},

@@ -43,13 +43,24 @@ struct Entry {
 
 #[derive(Debug)]
 enum State {
-    Known { schema: Arc<dyn WriterSchema>, bytes: usize },
+    Known {
+        schema: Arc<dyn WriterSchema>,
+        bytes: usize,
+    },
     /// The registry has it, but it cannot be used.
     Unusable(Arc<str>),
     /// Records wait.
-    Awaited { since: Instant, until: Instant, failure: Option<Arc<str>> },
+    Awaited {
+        since: Instant,
+        until: Instant,
+        failure: Option<Arc<str>>,
+    },
     /// Records do not wait.
-    Missing { reason: Arc<str>, again_at: Instant, is_requested: bool },
+    Missing {
+        reason: Arc<str>,
+        again_at: Instant,
+        is_requested: bool,
+    },
 }
 
 impl State {

@@ -55,6 +55,7 @@ mod real_log;
 mod real_replay;
 mod real_stall;
 mod recipes;
+mod registry;
 mod reload;
 mod reload_load;
 mod reload_topics;

@@ -12,8 +12,8 @@ use crate::config::keys;
 use crate::config::section::{Section, text};
 use crate::config::snapshot::{DEFAULT_CLUSTER, Kafka};
 use crate::config::source::check_file;
-use crate::schema_registry::Registry;
 use crate::kafka_properties::{FILE_PROPERTIES, PROBE, PropertyError, Remark, check_property, try_client};
+use crate::schema_registry::Registry;
 
 /// Each cluster has clients with their own threads and buffers.
 const CLUSTERS_MAX: usize = 16;

@@ -109,7 +109,11 @@ impl Compiler<'_> {
             let is_written = section.has(&keys::TOPIC_REGISTRY);
             let key: &dyn Entry = if is_written { &keys::TOPIC_REGISTRY } else { &keys::TOPIC_FORMAT };
             let message = format!("there is no registry `{name}`{hint}");
-            self.diagnostics.expected(section.place_of(key), message, "a section `registry` or an entry of `registries`");
+            self.diagnostics.expected(
+                section.place_of(key),
+                message,
+                "a section `registry` or an entry of `registries`",
+            );
         }
         found.filter(|_| is_needed).map(|registry| SharedSchemas(registry.clone()))
     }

@@ -73,12 +73,7 @@ pub(super) struct Framed<'a> {
 }
 
 impl<'a> Framed<'a> {
-    pub(super) fn read(
-        part: Part,
-        format: SchemaFormat,
-        record: &Record<'a>,
-        bytes: &'a [u8],
-    ) -> Result<Self, Reason> {
+    pub(super) fn read(part: Part, format: SchemaFormat, record: &Record<'a>, bytes: &'a [u8]) -> Result<Self, Reason> {
         let indexes = |id, rest| match format {
             SchemaFormat::Protobuf => message_indexes(rest).ok_or(Reason::Indexes(id)),
             SchemaFormat::Avro | SchemaFormat::JsonSchema => Ok((MessageIndexes::new(), rest)),

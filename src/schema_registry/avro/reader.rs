@@ -246,5 +246,7 @@ fn below(depth: usize) -> Result<usize, InvalidBody> {
 
 fn short_decimal(bytes: &[u8]) -> Result<&[u8], InvalidBody> {
     let is_short = bytes.len() <= DECIMAL_BYTES_MAX;
-    is_short.then_some(bytes).ok_or_else(|| InvalidBody::new(format!("a decimal has more than {DECIMAL_BYTES_MAX} bytes")))
+    is_short
+        .then_some(bytes)
+        .ok_or_else(|| InvalidBody::new(format!("a decimal has more than {DECIMAL_BYTES_MAX} bytes")))
 }
