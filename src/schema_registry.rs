@@ -57,13 +57,16 @@ impl SchemaText {
     }
 }
 
+/// A request has ended: the registry's name, and `ok`, `unknown` or `failed`.
+pub type OnRequest = Arc<dyn Fn(&str, &'static str) + Send + Sync>;
+/// The registry's name, and the number of schemas in its cache.
+pub type OnChange = Arc<dyn Fn(&str, usize) + Send + Sync>;
+
 /// What a registry reports.
 #[derive(Clone)]
 pub struct RegistryHooks {
-    /// A request has ended: the registry's name, and `ok`, `unknown` or `failed`.
-    pub on_request: Arc<dyn Fn(&str, &'static str) + Send + Sync>,
-    /// The number of schemas that the registry's cache contains.
-    pub on_change: Arc<dyn Fn(&str, usize) + Send + Sync>,
+    pub on_request: OnRequest,
+    pub on_change: OnChange,
 }
 
 /// A registry with the schemas that are known.

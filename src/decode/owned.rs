@@ -5,6 +5,8 @@ use std::time::Instant;
 use super::{Header, Record};
 use crate::traceparent::TraceParent;
 
+type OwnedHeader = (Box<str>, Option<Box<[u8]>>);
+
 /// A record with copies of its parts.
 #[derive(Debug)]
 pub struct OwnedRecord {
@@ -12,7 +14,7 @@ pub struct OwnedRecord {
     offset: i64,
     timestamp: Option<i64>,
     key: Option<Box<[u8]>>,
-    headers: Box<[(Box<str>, Option<Box<[u8]>>)]>,
+    headers: Box<[OwnedHeader]>,
     value: Option<Box<[u8]>>,
     received: Instant,
     received_ms: i64,

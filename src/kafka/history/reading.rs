@@ -167,7 +167,7 @@ impl Reading {
                     drop(message);
                     match read {
                         Ok(read) => self.is_complete(draft.take(read)),
-                        Err(held) => return self.hold(Box::new(held), draft),
+                        Err(held) => return self.hold(held, draft),
                     }
                 }
                 // The end of the log is at or after its end at the assignment: after the chunk's limit.

@@ -60,12 +60,12 @@ impl TopicLog {
     /// # Errors
     ///
     /// The record waits for its schema.
-    pub(super) fn read(&mut self, message: &BorrowedMessage<'_>) -> Result<Read, OwnedRecord> {
+    pub(super) fn read(&mut self, message: &BorrowedMessage<'_>) -> Result<Read, Box<OwnedRecord>> {
         self.records.inc();
         self.bytes.inc_by((message.key_len() + message.payload_len()) as u64);
         let headers = headers(message);
         let record = record(message, &headers);
-        self.decode(&record).ok_or_else(|| OwnedRecord::from(&record))
+        self.decode(&record).ok_or_else(|| Box::new(OwnedRecord::from(&record)))
     }
 
     /// `None` if the record waits for its schema.
