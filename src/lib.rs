@@ -16,6 +16,7 @@
 //! | [`auth`] | tokens to principals |
 //! | [`config`] | the user's file, compiled into a snapshot |
 //! | [`json_schema`] | JSON Schemas of topics: compiled, and applied to data |
+//! | [`schema_registry`] | schemas of records: requested from registries, kept, compiled |
 //! | [`reload`] | watches the file, and replaces the snapshot |
 //! | [`ingress_nginx`] | ingress-nginx's settings in, a configuration and a report out |
 //! | [`metrics`], [`telemetry`] | every metric; the format of logs |

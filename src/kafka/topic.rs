@@ -4,13 +4,14 @@
 //! There is no client here: records in, entries out. [`change`] evaluates the cluster's description of the topic.
 
 mod change;
+mod entries;
 mod held;
 mod missing_keys;
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use prometheus::{IntCounter, IntGauge};
 
@@ -19,11 +20,8 @@ use self::missing_keys::MissingKeys;
 use super::warm::Warm;
 use crate::config::snapshot::TopicConfig;
 use crate::decode::{Decoder, OwnedRecord, Record, Undecodable};
-use crate::event::{Assigned, CLOCK_SKEW_MS, Entry, Epoch, Event, Feed, GapCause, GapRange, Topic, UNKNOWN_POSITION};
+use crate::event::{Assigned, CLOCK_SKEW_MS, Entry, Epoch, Feed, GapCause, GapRange, Topic, UNKNOWN_POSITION};
 use crate::metrics::Metrics;
-
-/// The least time between two log lines about bad records of a topic.
-const BAD_RECORD_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The most remembered predecessors of a topic.
 const FORMER_MAX: usize = 16;
@@ -374,41 +372,6 @@ impl TopicReader {
             to: *floor - 1,
         };
         (0..).zip(floors).filter(|(_, floor)| **floor > 0).map(range).collect()
-    }
-
-    fn entry(&mut self, record: &Record<'_>, decoded: Result<Event, Undecodable>) -> Entry {
-        match decoded {
-            Ok(event) => {
-                if let Some(violation) = self.decoder.take_passed() {
-                    self.invalid.inc();
-                    self.log_bad_record(record, &violation.to_string(), "the data of a record is invalid; sending it");
-                }
-                self.missing_keys.count(&event, self.decoder.missing_keys(&event));
-                Entry::Event(Arc::new(event))
-            }
-            Err(reason) => {
-                match reason {
-                    Undecodable::Dropped => self.dropped.inc(),
-                    Undecodable::Invalid(_) => self.invalid.inc(),
-                    _ => self.undecodable.inc(),
-                }
-                if !matches!(reason, Undecodable::Dropped) {
-                    self.log_bad_record(record, &reason.to_string(), "record is not an event");
-                }
-                reason.entry(self.config.name.clone(), record.partition, record.offset)
-            }
-        }
-    }
-
-    fn log_bad_record(&mut self, record: &Record<'_>, reason: &str, message: &str) {
-        if self.quiet_until.is_some_and(|until| record.received < until) {
-            self.unlogged += 1;
-            return;
-        }
-        let place = format!("{}:{}:{}", self.config.name, record.partition, record.offset);
-        tracing::warn!(place, reason, more_before = self.unlogged, "{message}");
-        self.quiet_until = Some(record.received + BAD_RECORD_LOG_INTERVAL);
-        self.unlogged = 0;
     }
 }
 
