@@ -29,8 +29,18 @@ pub struct Caller<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
     origin: Origin,
-    /// Whether the token came in a cookie, which browsers also send for pages of other sites.
-    by_cookie: bool,
+    sent_by: SentBy,
+}
+
+/// Who decided that a request has its credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SentBy {
+    /// The page or the program: it knows them.
+    Client,
+    /// The browser, in a cookie: it also does so for pages of other sites.
+    Cookie,
+    /// The TLS client, which also does so for pages of other sites if it is a browser. Devices have no pages.
+    Certificate,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,8 +189,8 @@ pub trait Taken: Send + fmt::Debug {}
 impl<T: Send + fmt::Debug> Taken for T {}
 
 impl Site {
-    /// From the values of `Origin` and `Host`. `by_cookie`: the token came in a cookie.
-    pub fn new<'a>(mut origins: impl Iterator<Item = &'a str>, host: Option<&str>, by_cookie: bool) -> Self {
+    /// From the values of `Origin` and `Host`.
+    pub fn new<'a>(mut origins: impl Iterator<Item = &'a str>, host: Option<&str>, sent_by: SentBy) -> Self {
         let origin = match (origins.next(), origins.next()) {
             (None, _) => Origin::Absent,
             (Some(origin), None) if origin.len() <= ORIGIN_BYTES_MAX => {
@@ -189,21 +199,24 @@ impl Site {
             }
             _ => Origin::Unknown,
         };
-        Self { origin, by_cookie }
+        Self { origin, sent_by }
     }
 
-    /// Whether the route forbids this page to open a WebSocket. A cookie requires a page of the request's own host, or
-    /// an origin that may send cookies. A CORS policy applies to every page.
+    /// Whether the route forbids this page to open a WebSocket. A cookie or a certificate requires a page of the
+    /// request's own host, or an origin that may send credentials. A cookie requires an origin: only browsers have
+    /// reason to send one, and a proxy may have removed the origin. A CORS policy applies to every page.
     fn is_foreign(&self, route: &StreamRoute) -> bool {
-        let is_decided = self.by_cookie || route.cors.is_some();
+        let is_ambient = self.sent_by != SentBy::Client;
+        let is_decided = is_ambient || route.cors.is_some();
         let is_allowed = match &self.origin {
-            Origin::Absent => !self.by_cookie,
+            Origin::Absent => self.sent_by != SentBy::Cookie,
             Origin::Unknown => false,
             Origin::OwnHost => true,
             Origin::Other(origin) => {
-                let by_policy = route.cors.as_ref().is_some_and(|cors| {
-                    if self.by_cookie { cors.allows_credentials(origin) } else { cors.allows(origin) }
-                });
+                let by_policy = route
+                    .cors
+                    .as_ref()
+                    .is_some_and(|cors| if is_ambient { cors.allows_credentials(origin) } else { cors.allows(origin) });
                 by_policy || route.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
             }
         };
@@ -242,7 +255,7 @@ mod tests {
     #[test]
     fn a_cookie_is_accepted_from_pages_of_the_host_and_of_allowed_origins() {
         let is_taken = |origins: &[&str], host| {
-            let site = Site::new(origins.iter().copied(), Some(host), true);
+            let site = Site::new(origins.iter().copied(), Some(host), SentBy::Cookie);
             asks(&private(), Transport::WebSocket, Some(&site)) != Err(Refused::Origin)
         };
         for (origin, host) in [
@@ -264,12 +277,12 @@ mod tests {
 
     #[test]
     fn without_a_policy_the_origin_matters_only_for_a_websocket_with_a_cookie() {
-        let foreign = |by_cookie| Site::new(["https://evil.example"].into_iter(), Some("api.example"), by_cookie);
-        assert_eq!(asks(&private(), Transport::WebSocket, Some(&foreign(true))), Err(Refused::Origin));
-        assert!(asks(&private(), Transport::WebSocket, Some(&foreign(false))).is_ok());
-        assert!(asks(&private(), Transport::Sse, Some(&foreign(true))).is_ok());
+        let foreign = |sent_by| Site::new(["https://evil.example"].into_iter(), Some("api.example"), sent_by);
+        assert_eq!(asks(&private(), Transport::WebSocket, Some(&foreign(SentBy::Cookie))), Err(Refused::Origin));
+        assert!(asks(&private(), Transport::WebSocket, Some(&foreign(SentBy::Client))).is_ok());
+        assert!(asks(&private(), Transport::Sse, Some(&foreign(SentBy::Cookie))).is_ok());
         let public = StreamRoute { admission: Admission::Public, ..private() };
-        assert!(asks(&public, Transport::WebSocket, Some(&foreign(false))).is_ok());
+        assert!(asks(&public, Transport::WebSocket, Some(&foreign(SentBy::Client))).is_ok());
     }
 
     #[test]
@@ -279,8 +292,8 @@ mod tests {
             let cors = Cors::listed(origins, credentials, Box::default(), Duration::ZERO);
             StreamRoute { cors: Some(Arc::new(cors)), ..private() }
         };
-        let opens = |route: &StreamRoute, origins: &[&str], by_cookie| {
-            let site = Site::new(origins.iter().copied(), Some("api.example"), by_cookie);
+        let opens = |route: &StreamRoute, origins: &[&str], sent_by| {
+            let site = Site::new(origins.iter().copied(), Some("api.example"), sent_by);
             asks(route, Transport::WebSocket, Some(&site)).is_ok()
         };
         for (origins, without_cookie, with_cookie) in [
@@ -293,14 +306,27 @@ mod tests {
             (&[], true, false),
         ] {
             let public = StreamRoute { admission: Admission::Public, ..policy(true) };
-            assert_eq!(opens(&policy(true), origins, false), without_cookie, "{origins:?}");
-            assert_eq!(opens(&public, origins, false), without_cookie, "{origins:?}");
-            assert_eq!(opens(&policy(true), origins, true), with_cookie, "{origins:?}");
+            assert_eq!(opens(&policy(true), origins, SentBy::Client), without_cookie, "{origins:?}");
+            assert_eq!(opens(&public, origins, SentBy::Client), without_cookie, "{origins:?}");
+            assert_eq!(opens(&policy(true), origins, SentBy::Cookie), with_cookie, "{origins:?}");
         }
-        assert!(!opens(&policy(false), &["https://a.shop.example"], true), "the policy allows no cookies");
+        assert!(!opens(&policy(false), &["https://a.shop.example"], SentBy::Cookie), "the policy allows no cookies");
         let any = StreamRoute { cors: Some(Arc::new(Cors::any(Box::default(), Duration::ZERO))), ..private() };
-        assert!(opens(&any, &["https://evil.example"], false));
-        assert!(!opens(&any, &["https://evil.example"], true), "a star never allows cookies");
+        assert!(opens(&any, &["https://evil.example"], SentBy::Client));
+        assert!(!opens(&any, &["https://evil.example"], SentBy::Cookie), "a star never allows cookies");
+    }
+
+    #[test]
+    fn a_certificate_needs_an_origin_only_from_pages() {
+        let opens = |origins: &[&str]| {
+            let site = Site::new(origins.iter().copied(), Some("api.example"), SentBy::Certificate);
+            asks(&private(), Transport::WebSocket, Some(&site)).is_ok()
+        };
+        assert!(opens(&[]), "a device");
+        assert!(opens(&["https://api.example"]));
+        assert!(opens(&["https://app.example"]));
+        assert!(!opens(&["https://evil.example"]));
+        assert!(!opens(&["https://app.example", "https://evil.example"]));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::identify::Identified;
 use super::query::{Parameter, Query};
 use super::refusal::{Reason, Refusal};
 use crate::access::{Denied, Principal};
-use crate::admission::{self, Caller, Refused, Rights, Site};
+use crate::admission::{self, Caller, Refused, Rights, SentBy, Site};
 use crate::auth::{self, TokenError, TokenOrigin, Verifier};
 use crate::problem::Problem;
 use crate::route::{Admission, Params, StreamRoute, Transport};
@@ -49,14 +49,14 @@ pub(super) fn authorize(
 ) -> Result<Authorized, Refusal> {
     let may_wait = route.token_from.message && route.admission == Admission::Token && transport.takes_commands();
     if may_wait && identified.is_none() && !has_token(route, transport, headers, query, verifier) {
-        let site = site(headers, false);
+        let site = site(headers, SentBy::Client);
         admission::admit_unauthenticated(route, transport, &site).map_err(refusal)?;
         let rights = Rights::default();
         return Ok(Authorized { rights, principal: None, site: Some(site), is_unauthenticated: true });
     }
-    let (principal, by_cookie) = match (route.admission, identified) {
-        (Admission::Public, _) => (None, false),
-        (Admission::Token, Some(identified)) => (Some(identified.principal.clone()), identified.is_ambient),
+    let (principal, sent_by) = match (route.admission, identified) {
+        (Admission::Public, _) => (None, SentBy::Client),
+        (Admission::Token, Some(identified)) => (Some(identified.principal.clone()), identified.sent_by),
         (Admission::Token, None) => {
             let set_by_client = set_by_client(route, transport, headers, query);
             let set_by_client = set_by_client.as_ref().map(|(origin, token)| (*origin, &**token));
@@ -65,10 +65,10 @@ pub(super) fn authorize(
                     TokenOrigin::Ticket => verifier.redeem_ticket(token, &route.pattern, path, now_unix_ms),
                     _ => verify(verifier, origin, token, now_unix_ms),
                 })?;
-            (Some(principal), origin == TokenOrigin::Cookie)
+            (Some(principal), sent_by(origin))
         }
     };
-    let site = transport.is_upgrade().then(|| site(headers, by_cookie));
+    let site = transport.is_upgrade().then(|| site(headers, sent_by));
     let caller = Caller { transport, principal: principal.as_ref(), site: site.as_ref() };
     let rights = admission::admit(route, params, &caller).map_err(refusal)?;
     Ok(Authorized { rights, principal, site, is_unauthenticated: false })
@@ -110,14 +110,14 @@ pub(super) fn ticket_holder(
     now_unix_ms: i64,
 ) -> Result<(Principal, Duration), Refusal> {
     let verify = |verifier: &Verifier, origin, token: &str| verify(verifier, origin, token, now_unix_ms);
-    let (principal, age, by_cookie) = match identified {
-        Some(identified) => (identified.principal.clone(), identified.age, identified.is_ambient),
+    let (principal, age, sent_by) = match identified {
+        Some(identified) => (identified.principal.clone(), identified.age, identified.sent_by),
         None => {
             let (principal, origin) = identify(headers, None, verifier, verify)?;
-            (principal, Duration::ZERO, origin == TokenOrigin::Cookie)
+            (principal, Duration::ZERO, sent_by(origin))
         }
     };
-    let site = site(headers, by_cookie);
+    let site = site(headers, sent_by);
     admission::admit_ticket(route, params, &principal, &site).map_err(refusal)?;
     Ok((principal, age))
 }
@@ -133,6 +133,14 @@ pub(super) fn verify(
         TokenOrigin::ApiKey => verifier.verify_api_key(token, now_unix_ms),
         TokenOrigin::Cookie => verifier.verify_token(token, now_unix_ms),
         TokenOrigin::Bearer | TokenOrigin::Subprotocol | TokenOrigin::Ticket => verifier.verify(token, now_unix_ms),
+    }
+}
+
+/// Only a browser sends a cookie without the client's doing.
+pub(super) fn sent_by(origin: TokenOrigin) -> SentBy {
+    match origin {
+        TokenOrigin::Cookie => SentBy::Cookie,
+        TokenOrigin::Bearer | TokenOrigin::Subprotocol | TokenOrigin::Ticket | TokenOrigin::ApiKey => SentBy::Client,
     }
 }
 
@@ -167,9 +175,9 @@ pub(super) fn refused_token(error: TokenError) -> Refusal {
 }
 
 /// A line that is not text counts as well: an unreadable origin must not hide another one.
-fn site(headers: &HeaderMap, by_cookie: bool) -> Site {
+fn site(headers: &HeaderMap, sent_by: SentBy) -> Site {
     let lines = |name: HeaderName| headers.get_all(name).into_iter().map(|value| value.to_str().unwrap_or_default());
-    Site::new(lines(ORIGIN), lines(HOST).next(), by_cookie)
+    Site::new(lines(ORIGIN), lines(HOST).next(), sent_by)
 }
 
 fn refusal(refused: Refused) -> Refusal {
@@ -238,9 +246,9 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::from_static("api.example"));
         headers.append(ORIGIN, HeaderValue::from_static("https://api.example"));
-        let one = site(&headers, true);
+        let one = site(&headers, SentBy::Cookie);
         headers.append(ORIGIN, HeaderValue::from_bytes(b"\xff").unwrap());
-        assert_ne!(site(&headers, true), one);
-        assert_eq!(site(&headers, true), Site::new(["a", "b"].into_iter(), None, true));
+        assert_ne!(site(&headers, SentBy::Cookie), one);
+        assert_eq!(site(&headers, SentBy::Cookie), Site::new(["a", "b"].into_iter(), None, SentBy::Cookie));
     }
 }

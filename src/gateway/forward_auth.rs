@@ -7,6 +7,7 @@ use super::decide::Wanted;
 use super::forwarded;
 use super::identify::Identified;
 use super::refusal::{Reason, Refusal};
+use crate::admission::SentBy;
 use crate::auth::{Challenges, Forward, Question, QuestionTooLong, ServiceError, Verifier};
 use crate::config::snapshot::Snapshot;
 use crate::problem::Problem;
@@ -19,11 +20,11 @@ pub(super) async fn identify(
 ) -> Result<Option<Identified>, Refusal> {
     let Some(forward) = verifier.forward() else { return Ok(None) };
     let Some(question) = question(snapshot, verifier, forward, wanted)? else { return Ok(None) };
-    let is_ambient = question.is_ambient();
+    let sent_by = if question.is_ambient() { SentBy::Cookie } else { SentBy::Client };
     let (principal, age) = forward.identify(question).await.map_err(refusal)?;
     let revoked = |_| refusal(ServiceError::Unauthorized(Challenges::default()));
     let principal = verifier.identified(principal, age).map_err(revoked)?;
-    Ok(Some(Identified { principal, age, is_ambient }))
+    Ok(Some(Identified { principal, age, sent_by }))
 }
 
 fn question(

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use super::authorize::{has_token, refused_token, set_by_client, verify};
+use super::authorize::{has_token, refused_token, sent_by, set_by_client, verify};
 use super::decide::Wanted;
 use super::forward_auth;
 use super::now_unix_ms;
 use super::refusal::Refusal;
 use crate::access::Principal;
+use crate::admission::SentBy;
 use crate::auth::{self, TokenError, TokenOrigin, Verifier};
 use crate::config::snapshot::Snapshot;
 use crate::route::{Admission, Transport};
@@ -26,8 +27,7 @@ pub(super) struct Identified {
     pub(super) principal: Principal,
     /// How long ago a service was asked.
     pub(super) age: Duration,
-    /// A browser may have sent the credentials for a page of any site.
-    pub(super) is_ambient: bool,
+    pub(super) sent_by: SentBy,
 }
 
 /// `None` if nothing else than keys decides: the route is public, keys verify the token, or there are no credentials.
@@ -47,8 +47,7 @@ pub(super) async fn identify(
         return introspect(verifier, &header.headers, set_by_client).await;
     }
     if let Some(found) = verifier.identify_certificate(&header.headers, client, now_unix_ms()) {
-        // A browser sends its certificate for pages of any site.
-        let identified = |principal| Some(Identified { principal, age: Duration::ZERO, is_ambient: true });
+        let identified = |principal| Some(Identified { principal, age: Duration::ZERO, sent_by: SentBy::Certificate });
         return found.map(identified).map_err(refused_token);
     }
     forward_auth::identify(snapshot, verifier, wanted).await
@@ -77,7 +76,7 @@ pub(super) async fn introspect(
             // A reload cannot change the verifier of a request.
             None => {}
             Some(Ok((principal, age))) => {
-                return Ok(Some(Identified { principal, age, is_ambient: origin == TokenOrigin::Cookie }));
+                return Ok(Some(Identified { principal, age, sent_by: sent_by(origin) }));
             }
             // A token about which there is no answer may be the valid one.
             Some(Err(_)) if refused == Some(TokenError::NoAnswer) => {}

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::tests::{Bench, masked, token};
 use super::*;
 use crate::access::{Principal, Rule, Source, Standing, VALUE_BYTES_MAX, Withdrawn};
-use crate::admission::Site;
+use crate::admission::{SentBy, Site};
 use crate::codec::websocket::Opcode;
 use crate::route::{Admission, DataForm, Offer, OnGap, RouteTable, Stream, StreamRoute, Transport};
 use crate::rule::{Compared, Expression, Input, Root};
@@ -226,7 +226,7 @@ fn a_subscription_has_its_own_routes_form_and_snapshot() {
 #[test]
 fn a_subscription_is_authorized_like_a_request() {
     let mut bench = Bench::new();
-    let site = || Some(Site::new(["https://a.example"].into_iter(), Some("api.example"), true));
+    let site = || Some(Site::new(["https://a.example"].into_iter(), Some("api.example"), SentBy::Cookie));
     let ask = |bench: &mut Bench, change: &dyn Fn(&mut StreamRoute)| {
         let mut session = beside(bench, |own, other| {
             own.subscribe = [other.pattern.clone()].into();

@@ -122,6 +122,7 @@ fn a_certificate_is_one_of_several_ways() {
     assert_eq!(by_token.ids(1), [own]);
     let from = |origin: &str| open(certified(fixture.get("/mine/ws"), "u1").header("Origin", origin).upgrade());
     assert_eq!([from("http://shop.example"), from("https://evil.example"), from("null")], [101, 403, 403]);
+    assert_eq!(open(certified(fixture.get("/mine/ws"), "u1").upgrade()), 101, "a device has no origin");
 
     let mut sockets = ["u1", "u3"]
         .map(|name| certified(fixture.get("/mine/ws"), name).header("Origin", "http://shop.example").websocket());
