@@ -67,6 +67,8 @@ fn expressions_have_the_meaning_of_cel() {
         ("'tier:' + event.data.tier == 'tier:gold'", Some(true)),
         ("event.data.tier in ['gold', 'silver']", Some(true)),
         ("'k' in event.data.o && !('x' in event.data.o)", Some(true)),
+        ("1 in event.data.o || event.data.t in event.data.o", Some(false)),
+        ("event.data.n in event.data.o", None),
         ("event.data.list.exists(x, x == 2) && !event.data.list.all(x, x == 2)", Some(true)),
         ("event.data.o.exists(key, key == 'k')", Some(true)),
         ("claims.tiers.exists(t, ['gold'].exists(u, t == u))", Some(true)),

@@ -85,6 +85,8 @@ impl Steps {
                 Ok(false)
             }
             (Value::String(name), Value::Object(members)) => Ok(members.contains_key(name)),
+            // Numbers and booleans are keys of maps in CEL; the names of an object are strings.
+            (Value::Number(_) | Value::Bool(_), Value::Object(_)) => Ok(false),
             _ => Err(Failure::Type.into()),
         }
     }
