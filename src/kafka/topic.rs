@@ -55,6 +55,8 @@ pub(super) struct TopicReader {
     dropped: IntCounter,
     missing_keys: MissingKeys,
     awaiting_schema: IntGauge,
+    /// The partitions that wait for a schema, or more: see [`Self::count_held`].
+    held: usize,
     quiet_until: Option<Instant>,
     /// Bad records since the last log line.
     unlogged: u64,
@@ -123,6 +125,7 @@ impl TopicReader {
             unreadable: metrics.unreadable_batches.with_label_values(&label),
             dropped: metrics.dropped_records.with_label_values(&label),
             awaiting_schema: metrics.awaiting_schema.with_label_values(&label),
+            held: 0,
             config,
             phase: Phase::Absent,
             epoch: 0,

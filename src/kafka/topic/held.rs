@@ -5,9 +5,9 @@ use super::TopicReader;
 use crate::event::Entry;
 
 impl TopicReader {
-    /// Whether a partition waits.
+    /// Whether a partition waits: asked for each batch, so that it does not look at the partitions.
     pub(in crate::kafka) fn holds(&self) -> bool {
-        self.partitions.iter().any(|partition| partition.held.is_some())
+        self.held > 0
     }
 
     /// Adds the entries of records whose schemas have been obtained, or are not waited for any longer. Returns the
@@ -25,9 +25,9 @@ impl TopicReader {
         released
     }
 
-    /// Updates the metric.
-    pub(in crate::kafka) fn count_held(&self) {
-        let held = self.partitions.iter().filter(|partition| partition.held.is_some()).count();
-        self.awaiting_schema.set(i64::try_from(held).unwrap_or(i64::MAX));
+    /// Counts the partitions that wait, once some began to wait or were released.
+    pub(in crate::kafka) fn count_held(&mut self) {
+        self.held = self.partitions.iter().filter(|partition| partition.held.is_some()).count();
+        self.awaiting_schema.set(i64::try_from(self.held).unwrap_or(i64::MAX));
     }
 }
