@@ -203,8 +203,8 @@ impl Site {
     }
 
     /// Whether the route forbids this page to open a WebSocket. A cookie or a certificate requires a page of the
-    /// request's own host, or an origin that may send credentials. A cookie requires an origin: only browsers have
-    /// reason to send one, and a proxy may have removed the origin. A CORS policy applies to every page.
+    /// request's own host, or an origin that may send credentials. A request with a certificate may have no origin:
+    /// devices send none. A CORS policy applies to every page.
     fn is_foreign(&self, route: &StreamRoute) -> bool {
         let is_ambient = self.sent_by != SentBy::Client;
         let is_decided = is_ambient || route.cors.is_some();
