@@ -31,7 +31,7 @@ fn topic() -> Topic {
 }
 
 fn stream() -> Arc<Stream> {
-    Arc::new(Stream { id: 1, name: topic(), topics: [topic()].into(), keys: ["user".into()].into() })
+    Arc::new(Stream { id: 1, name: topic(), topics: [topic()].into(), keys: ["user".into()].into(), state: None })
 }
 
 fn value(user: usize) -> String {

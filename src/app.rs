@@ -2,6 +2,7 @@
 
 mod auth;
 mod sources;
+mod state;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -28,7 +29,7 @@ use crate::cores::cores_up_to;
 use crate::descriptors;
 use crate::drain::{self, Drain};
 use crate::gateway::Gateway;
-use crate::hub::Log;
+use crate::hub::{Log, Table};
 use crate::listener::{Bound, ListenerLimits};
 use crate::memory::{Memory, Pressure, Watch};
 use crate::metrics::Metrics;
@@ -36,7 +37,7 @@ use crate::panics;
 use crate::reload::{Adopt, Origin, ReloadHandle, Reloader, record_success};
 use crate::session;
 use crate::shutdown::{Draining, Ending, Signals};
-use crate::source::{Call, Connector, Logs};
+use crate::source::{self, Call, Connector, Logs, Source};
 use crate::telemetry;
 use crate::traces::{Exporter, Tracer};
 use crate::writer::Writers;
@@ -150,6 +151,8 @@ pub struct App {
     stop_gateway: watch::Sender<bool>,
     gateway: JoinHandle<std::io::Result<()>>,
     sources: SharedSources,
+    /// Those that read topics for their states: readiness does not wait for them.
+    state_sources: Vec<Box<dyn Source>>,
     history: Arc<Logs>,
     /// Watches memory until the app is dropped.
     _memory: Watch,
@@ -189,7 +192,8 @@ impl App {
         let (tracer, exporter) = start_tracing(&snapshot, &metrics)?.unzip();
         tracing::info!("{}", Budget::of(&snapshot));
         let encodings = Arc::new(Encodings::new(snapshot.limits.encodings));
-        let (writers, history) = start_writers(&snapshot, connectors, &encodings, &metrics, tracer.as_ref())?;
+        let tables = state::tables(&snapshot);
+        let (writers, history) = start_writers(&snapshot, connectors, &tables, &encodings, &metrics, tracer.as_ref())?;
         let pressure = Pressure::default();
         let memory = Memory {
             limit: snapshot.limits.memory,
@@ -205,6 +209,7 @@ impl App {
         let topics = start_sources(connectors, &writers, &history, &metrics, tracer.as_ref())?;
         let revocations = start_source_of_revocations(&snapshot, revoker.as_ref(), &metrics)?;
         let sources = Arc::new(Mutex::new(Sources { topics, revocations }));
+        let state_sources = state::start_sources(&snapshot, tables, &metrics)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("gateway")
             .worker_threads(cores_up_to(GATEWAY_THREADS_MAX))
@@ -278,6 +283,7 @@ impl App {
             stop_gateway,
             gateway,
             sources,
+            state_sources,
             history,
             _memory: memory,
             tracer,
@@ -320,6 +326,7 @@ impl App {
         }
         let sources = std::mem::take(&mut *lock(&self.sources));
         sources.stop();
+        source::stop_all(self.state_sources);
         self.history.stop();
         if let Some(exporter) = self.exporter {
             exporter.stop();
@@ -339,6 +346,7 @@ fn start_tracing(snapshot: &Snapshot, metrics: &Metrics) -> anyhow::Result<Optio
 fn start_writers(
     snapshot: &Snapshot,
     connectors: &[Box<dyn Connector>],
+    tables: &[Arc<Table>],
     encodings: &Arc<Encodings>,
     metrics: &Arc<Metrics>,
     tracer: Option<&Tracer>,
@@ -350,7 +358,7 @@ fn start_writers(
             writers.call(writer, sessions);
         }
     });
-    let history = Logs::start(connectors, &snapshot.replay, metrics, &call);
+    let history = Logs::start(connectors, &snapshot.replay, tables, metrics, &call);
     let history = Arc::new(history.context("cannot start reading the log")?);
     let log: Arc<dyn Log> = history.clone();
     let writers = Writers::start(snapshot.writers, &windows(connectors), &log, encodings, metrics, tracer);

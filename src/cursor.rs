@@ -7,6 +7,8 @@
 //!
 //! A cursor is not signed: it only states a position, and authorization applies to everything that is sent after it.
 
+mod snapshot;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -17,6 +19,8 @@ use crate::encoding::OtherPositions;
 use crate::event::{
     BadEventId, Epoch, EventId, TOPIC_NAME_BYTES_MAX, Topic, UNREAD_SINCE_MS_MAX, is_offset, time_of, unread_since,
 };
+
+pub use snapshot::{EncodedCut, SnapshotCursor};
 
 /// The longest cursor that is accepted, in bytes. With a path it fits into a request target (16 KiB). It can contain
 /// some 3,700 partitions with a million records each.

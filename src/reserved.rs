@@ -4,13 +4,13 @@
 use std::borrow::Cow;
 
 /// The fields of an envelope that only sidestream writes, in addition to `id`, `ts`, `type` and `data`.
-pub const FIELDS: [&str; 3] = ["cursor", "encoding", "ce"];
+pub const FIELDS: [&str; 4] = ["cursor", "encoding", "ce", "snapshot"];
 /// Also reserved in topics that show the headers of their records.
 pub const HEADERS: &str = "headers";
 /// The SSE `event` values of sidestream's control records, and of `EventSource` itself (WHATWG HTML section 9.2.2).
-pub const SSE_EVENTS: [&str; 6] = ["gap", "heartbeat", "probe", "auth", "open", "error"];
+pub const SSE_EVENTS: [&str; 7] = ["gap", "heartbeat", "probe", "auth", "snapshot", "open", "error"];
 /// The types of sidestream's own objects.
-pub const TYPES: [&str; 4] = ["gap", "heartbeat", "probe", "auth"];
+pub const TYPES: [&str; 5] = ["gap", "heartbeat", "probe", "auth", "snapshot"];
 
 /// A producer's name, with one more underscore if it is reserved or is an escaped reserved name.
 pub fn set_apart<'a>(name: &'a str, ours: &[&str]) -> Cow<'a, str> {

@@ -32,6 +32,16 @@ pub struct Stream {
     pub topics: Box<[Topic]>,
     /// The keys by which its events are indexed, named as in the envelope.
     pub keys: Box<[Arc<str>]>,
+    /// If clients may ask for its state. Such a stream has one topic.
+    pub state: Option<State>,
+}
+
+/// The state of a stream: the newest event of each value of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    pub key: Arc<str>,
+    /// The most memory, in bytes.
+    pub bytes: usize,
 }
 
 /// What a route offers: one transport, or the one that `Accept` and `Upgrade` select.

@@ -56,7 +56,7 @@ impl Slots for FewSlots {
 
 pub(crate) fn stream(id: u16, topics: &[&str]) -> Arc<Stream> {
     let topics = topics.iter().map(|topic| (*topic).into()).collect();
-    Arc::new(Stream { id, name: format!("stream-{id}").into(), topics, keys: Box::new([]) })
+    Arc::new(Stream { id, name: format!("stream-{id}").into(), topics, keys: Box::new([]), state: None })
 }
 
 /// A request without options, over HTTP/1.0, for the whole stream of a route.
@@ -70,6 +70,7 @@ pub(crate) fn request(route: Arc<StreamRoute>, transport: Transport) -> Request 
         selector: Selector::default(),
         rule: None,
         subscribe: true,
+        from_state: false,
         resume: None,
         heartbeat_form: HeartbeatForm::Silent,
         batch: None,

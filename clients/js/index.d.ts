@@ -32,6 +32,18 @@ export interface Gap {
   refresh?: string;
 }
 
+/** A border of the state that `?from=state` asks for. At `begin`, forget the state that you have. */
+export interface Snapshot {
+  type: 'snapshot';
+  phase: 'begin' | 'end';
+  stream: string;
+  /** Of `begin`: why the state comes again. */
+  reason?: string;
+  /** Of `end`: the events of this connection, and the records whose keys are unknown. */
+  count?: number;
+  unreadable?: number;
+}
+
 /**
  * connecting: the first attempt. live: events arrive. waiting: the next attempt starts in `detail` milliseconds.
  * stale: nothing came for two and a half heartbeat intervals of `detail` milliseconds. expiring: the token ends soon. A
@@ -65,6 +77,8 @@ export interface Options<E = Event> {
   /** The next event waits for a promise. Where it rejects, the event comes again after a reconnect. */
   onEvent?: (event: E, cursor: Cursor | null) => unknown;
   onGap?: (gap: Gap, cursor: Cursor | null) => unknown;
+  /** The borders of the state, in order with its events, of which each has `snapshot: true`. */
+  onSnapshot?: (border: Snapshot, cursor: Cursor | null) => unknown;
   onState?: (state: State, detail?: number | Refused | string) => void;
   /** One connection for all tabs that open the same URL with `share` and the same `shareKey`. */
   share?: boolean;
@@ -77,7 +91,8 @@ export interface Options<E = Event> {
 
 export type Item<E = Event> =
   | { kind: 'event'; event: E; cursor: Cursor | null }
-  | { kind: 'gap'; gap: Gap; cursor: Cursor | null };
+  | { kind: 'gap'; gap: Gap; cursor: Cursor | null }
+  | { kind: 'snapshot'; snapshot: Snapshot; cursor: Cursor | null };
 
 export interface Subscription<E = Event> extends AsyncIterable<Item<E>> {
   readonly cursor: Cursor | null;

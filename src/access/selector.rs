@@ -85,6 +85,12 @@ impl Selector {
         other.0.iter().all(is_met)
     }
 
+    /// The values that a key may have, sorted; `None` if there are others as well.
+    pub fn values(&self, key: &str) -> Option<&[Box<str>]> {
+        let wanted = self.0.iter().find(|criterion| *criterion.key == *key).map(|criterion| &criterion.wanted)?;
+        (!wanted.is_prefix()).then(|| wanted.values())
+    }
+
     /// Whether one of its keys may have this value.
     pub fn has_value(&self, value: &str) -> bool {
         self.0.iter().any(|criterion| criterion.wanted.admits(value))

@@ -15,7 +15,7 @@ use crate::encoding::{Encoding, FrameKey, Meter, OtherPositions};
 use crate::event::Event;
 use crate::fault::provoke;
 
-use super::{Fields, Form};
+use super::{Fields, Form, json};
 
 /// The encodings of the process.
 #[derive(Debug)]
@@ -99,6 +99,26 @@ impl Encodings {
         };
         // Another thread may have been faster.
         if shared.cursor == cursor { Some(shared) } else { self.own(event, frame, cursor) }
+    }
+
+    /// The encoding of an event of a snapshot, for all clients that read the same cut, `others`. It replaces that of an
+    /// earlier cut. `None` if the event cannot be encoded.
+    pub fn of_snapshot(
+        &self,
+        event: &Arc<Event>,
+        frame: Frame<'_>,
+        others: &mut Arc<OtherPositions>,
+        cursor: impl FnOnce() -> Bytes,
+    ) -> Option<Arc<Encoding>> {
+        if let Some(kept) = event.frames.get(frame.key) {
+            if kept.is_at(others) {
+                return Some(kept);
+            }
+            drop(event.frames.forget(frame.key));
+        }
+        let marked = json::in_snapshot(event);
+        let encoding = self.encode(&marked, frame, cursor(), Some(others.clone()))?;
+        Some(self.share(event, frame.key, encoding))
     }
 
     /// An encoding for one client only. `None` if the event cannot be encoded.

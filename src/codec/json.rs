@@ -48,6 +48,38 @@ fn put_envelope_with_cursor(out: &mut Vec<u8>, event: &Event, cursor: &[u8]) {
     out.extend_from_slice(rest);
 }
 
+/// The event with `"snapshot":true` after its id.
+pub fn in_snapshot(event: &Event) -> Event {
+    const MARK: &[u8] = br#","snapshot":true"#;
+    let (id, rest) = event.envelope.split_at(id_member_len(event));
+    let payload = event.payload.start + MARK.len()..event.payload.end + MARK.len();
+    event.with_envelope([id, MARK, rest].concat().into(), payload)
+}
+
+/// The border of a snapshot: its `phase` is `begin` or `end`. `cursor` is the client's position after it.
+pub fn snapshot(phase: &Phase<'_>, stream: &str, cursor: &str) -> Vec<u8> {
+    let mut object = match phase {
+        Phase::Begin { reason: Some(reason) } => json!({ "phase": "begin", "reason": reason }),
+        Phase::Begin { reason: None } => json!({ "phase": "begin" }),
+        Phase::End { count, unreadable } => json!({ "phase": "end", "count": count, "unreadable": unreadable }),
+    };
+    (object["type"], object["stream"], object["cursor"]) = ("snapshot".into(), stream.into(), cursor.into());
+    text(&object)
+}
+
+/// A border of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase<'a> {
+    /// `reason` is why the client gets a snapshot that it did not ask for.
+    Begin { reason: Option<&'a str> },
+    End {
+        /// The events of the client.
+        count: u64,
+        /// Records of the topic whose keys are unknown.
+        unreadable: u64,
+    },
+}
+
 /// A WebSocket message with an event: its `id` is the event's, and its `timestamp` the event's time.
 pub fn websocket_event(event: &Event, cursor: &[u8], data: DataForm) -> Vec<u8> {
     let body = body(event, data);

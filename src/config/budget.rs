@@ -64,6 +64,7 @@ impl Budget {
             ("windows", windows(snapshot, writers)),
             ("encodings", limits.encodings as u64),
             ("pages", snapshot.replay.cache_bytes as u64),
+            ("states", states(snapshot)),
             ("kafka", snapshot.sources().map(kafka).sum()),
             ("inboxes", INBOX_BYTES),
             ("streams", streams * (STREAM_BYTES + message)),
@@ -75,7 +76,7 @@ impl Budget {
         // A proxied request also has a connection to the service.
         let descriptors = 2 * connections
             + snapshot.upstream.pool as u64
-            + clusters * KAFKA_CLIENTS * KAFKA_CONNECTIONS
+            + (clusters * KAFKA_CLIENTS + snapshot.state_sources().count() as u64) * KAFKA_CONNECTIONS
             + writers * 2
             + PROCESS_DESCRIPTORS;
         Self { holders, memory: limits.memory.map(|bytes| bytes as u64), descriptors }
@@ -107,6 +108,12 @@ fn windows(snapshot: &Snapshot, writers: u64) -> u64 {
     let topics = snapshot.sources().flat_map(|cluster| &cluster.topics);
     let window = |bytes: u64, events: u64| bytes + writers * events.min(bytes / EVENT_BYTES_MIN) * WINDOW_PLACE_BYTES;
     topics.map(|topic| window(topic.replay_bytes as u64, topic.replay_events as u64)).sum()
+}
+
+/// The states, and the client that reads them.
+fn states(snapshot: &Snapshot) -> u64 {
+    let tables: u64 = snapshot.states.iter().map(|table| table.bytes as u64).sum();
+    tables + snapshot.state_sources().map(|cluster| kafka(&cluster) / KAFKA_CLIENTS).sum::<u64>()
 }
 
 fn kafka(cluster: &Kafka) -> u64 {
@@ -147,6 +154,7 @@ mod tests {
             ("windows", 0),
             ("encodings", 1 << 20),
             ("pages", 4 << 20),
+            ("states", 0),
             ("kafka", 128 << 20),
             ("inboxes", 16 << 20),
             ("streams", 10 * (2 << 10)),

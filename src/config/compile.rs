@@ -19,6 +19,7 @@ mod revocations;
 mod routes;
 mod rule;
 mod service;
+mod state;
 mod streams;
 mod tokens;
 mod topics;
@@ -76,6 +77,7 @@ pub(super) fn compile(
     // A cluster may be read for revocations alone.
     let revoking = revocations.iter().filter_map(|settings| settings.source.as_ref());
     let revoking = revoking.filter(|source| clusters.iter().all(|other| other.cluster != source.cluster));
+    let states = state::compile(&root, &streams, &clusters, diagnostics);
     let certificates = certificates::find(clusters.iter().chain(revoking), &mut diagnostics.sources.borrow_mut());
     let limits = limits(&root, diagnostics);
     report_circle(&sections.0, &keys::UPSTREAM_ADDRESS, &upstream.address, (listen, admin), diagnostics);
@@ -102,6 +104,7 @@ pub(super) fn compile(
         probe: root.value(&keys::PROBE),
         limits,
         replay: replay(&root.section(&keys::REPLAY_SECTION)),
+        states,
         metrics_prefix: metrics_prefix(&root.section(&keys::METRICS_SECTION)),
         tracing,
         drain: drain(&root.section(&keys::DRAIN_SECTION)),

@@ -130,6 +130,7 @@ pub(super) fn process(old: &Snapshot, new: &Snapshot) -> impl Iterator<Item = &'
         probe,
         limits,
         replay,
+        states,
         metrics_prefix,
         tracing: _,
         drain,
@@ -162,6 +163,7 @@ pub(super) fn process(old: &Snapshot, new: &Snapshot) -> impl Iterator<Item = &'
         ("limits.quotas", *quotas != new.limits.quotas),
         ("limits.tcp_user_timeout", *tcp_user_timeout != new.limits.tcp_user_timeout),
         ("replay", *replay != new.replay),
+        ("streams.state", *states != new.states || state_topics(old) != state_topics(new)),
         ("writers", *writers != new.writers),
         ("tracing", without_sample(old) != without_sample(new)),
         ("metrics.prefix", *metrics_prefix != new.metrics_prefix),
@@ -174,6 +176,11 @@ pub(super) fn process(old: &Snapshot, new: &Snapshot) -> impl Iterator<Item = &'
         ("tracing.sample", sample(old) != sample(new)),
         ("drain", *drain != new.drain),
     ])
+}
+
+/// The topics that are read for their states, whose sources read all settings at start.
+fn state_topics(snapshot: &Snapshot) -> Vec<TopicConfig> {
+    snapshot.state_sources().flat_map(|kafka| kafka.topics).collect()
 }
 
 fn needs_restart(old: &Snapshot, new: &Snapshot) -> Vec<String> {

@@ -11,7 +11,7 @@ use crate::config::Certificates;
 use crate::decode::Shape;
 use crate::decode::registered::{Schemas as _, SharedSchemas};
 use crate::event::Topic;
-use crate::hub::{ReplayLimits, WindowLimits};
+use crate::hub::{ReplayLimits, TableConfig, WindowLimits};
 use crate::network::Network;
 use crate::quota::Quota;
 use crate::route::RouteTable;
@@ -19,6 +19,9 @@ use crate::schema_registry::Registry;
 
 /// The most retries of a request that a configuration may set.
 pub const RETRIES_MAX: u32 = 10;
+
+/// How long a topic is read for its state: until its end is reached, because the state would be wrong otherwise.
+const STATE_READING_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// A valid configuration, compiled.
 #[derive(Debug)]
@@ -43,6 +46,8 @@ pub struct Snapshot {
     pub probe: bool,
     pub limits: Limits,
     pub replay: ReplayLog,
+    /// The states that clients may ask for.
+    pub states: Vec<TableConfig>,
     pub metrics_prefix: String,
     /// `None` if tracing is disabled.
     pub tracing: Option<Tracing>,
@@ -72,6 +77,16 @@ impl Snapshot {
                 *schemas = running.clone();
             }
         }
+    }
+
+    /// The clusters with topics that have a state, and only these, which are read from their first records.
+    pub fn state_sources(&self) -> impl Iterator<Item = Kafka> {
+        self.sources().filter_map(|kafka| {
+            let has_state = |topic: &&TopicConfig| self.states.iter().any(|table| table.topic == topic.name);
+            let topics: Vec<_> = kafka.topics.iter().filter(has_state).cloned().collect();
+            let topics = topics.into_iter().map(|topic| TopicConfig { from_start: true, ..topic }).collect::<Vec<_>>();
+            (!topics.is_empty()).then(|| Kafka { topics, warm_up: STATE_READING_MAX, ..kafka.clone() })
+        })
     }
 
     /// All clusters.

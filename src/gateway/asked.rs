@@ -59,6 +59,16 @@ fn parameter(place: ResumeParameter) -> Parameter {
     }
 }
 
+/// Whether the state precedes the changes, by `?from=state`. The error is a message for the client.
+pub(super) fn from_state(stream: &Stream, query: &Query<'_>) -> Result<bool, &'static str> {
+    match query.single(Parameter::From).as_deref() {
+        None => Ok(false),
+        Some("state") if stream.state.is_some() => Ok(true),
+        Some("state") => Err("this stream has no state: its configuration needs `state`"),
+        Some(_) => Err("`from` is `state`; a position is `since`"),
+    }
+}
+
 /// The form of heartbeats. `?heartbeat=event` (or `message`) makes them visible, and `immediate` also sends one at
 /// once. The default is the route's.
 pub(super) fn heartbeat_form(route: &StreamRoute, query: &Query<'_>) -> HeartbeatForm {

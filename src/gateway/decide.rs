@@ -85,6 +85,8 @@ fn prepare(
         let detail = format!("`since` is not a valid position: {BadPosition}");
         Refusal::new(Reason::Position, Problem::new(StatusCode::BAD_REQUEST, detail))
     })?;
+    let from_state = asked::from_state(&route.stream, query)
+        .map_err(|detail| Refusal::new(Reason::Parameter, Problem::new(StatusCode::BAD_REQUEST, detail)))?;
     let batch = asked::batch(route, transport, query)
         .map_err(|detail| Refusal::new(Reason::Batch, Problem::new(StatusCode::BAD_REQUEST, detail)))?;
     let pace = pace(transport, query)?;
@@ -105,6 +107,7 @@ fn prepare(
         selector: authorized.rights.selector,
         rule: authorized.rights.rule,
         subscribe: probe.is_none() && asked::subscribes(transport, query),
+        from_state,
         resume: resume.filter(|_| probe.is_none()).map(Box::new),
         heartbeat_form: asked::heartbeat_form(route, query),
         batch,

@@ -9,6 +9,7 @@ use percent_encoding::percent_decode_str;
 pub(super) enum Parameter {
     LastEventId,
     Since,
+    From,
     Framing,
     Heartbeat,
     BatchSize,
@@ -22,11 +23,12 @@ pub(super) enum Parameter {
 
 /// The names of each parameter. `EventSource` cannot set headers for its first connection, so that a page states its
 /// position in the query; `offset` is an alias of `since`.
-const NAMES: [(&str, Parameter); 13] = [
+const NAMES: [(&str, Parameter); 14] = [
     ("last_event_id", Parameter::LastEventId),
     ("lastEventId", Parameter::LastEventId),
     ("since", Parameter::Since),
     ("offset", Parameter::Since),
+    ("from", Parameter::From),
     ("framing", Parameter::Framing),
     ("heartbeat", Parameter::Heartbeat),
     ("batchSize", Parameter::BatchSize),

@@ -137,7 +137,7 @@ pub(super) fn count_refusal(gateway: &Gateway, reason: Reason) {
 /// `lastEventId` (section 9.2.6).
 pub(super) fn reconnect_later(transport: Transport, resume: Option<&Resume>) -> http::Response<Vec<u8>> {
     let delay = retry_delay();
-    let cursor = resume.and_then(Resume::cursor).map(|cursor| cursor.to_string());
+    let cursor = resume.and_then(Resume::cursor_text);
     let retry_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
     let body = transport.row().priming(retry_ms, cursor.as_deref().map(str::as_bytes));
     let length = body.len();

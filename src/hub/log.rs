@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ends::OtherEpoch;
+use super::state::Table;
 use super::window::is_other;
 use crate::event::{Entry, Epoch, Topic};
+use crate::route::Stream;
 
 /// A contiguous chunk of one partition's log, read once and shared by all sessions that replay it.
 #[derive(Debug)]
@@ -141,6 +143,11 @@ pub trait Log: Debug + Send + Sync {
     }
 
     fn limits(&self) -> ReplayLimits;
+
+    /// The state of a stream, if it has one.
+    fn table(&self, _: &Stream) -> Option<&Table> {
+        None
+    }
 }
 
 /// An absent log: events that have left the windows are unavailable.

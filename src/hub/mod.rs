@@ -15,6 +15,7 @@ pub mod queue;
 pub mod replay;
 pub mod resume;
 mod standing;
+pub mod state;
 mod unread;
 #[cfg(test)]
 mod unread_tests;
@@ -28,4 +29,5 @@ pub use log::{Asker, Log, Lookup, NO_OFFSET, NoLog, OffsetsAt, Page, Place, Repl
 pub use queue::{COALESCED_EVENTS_MAX, Pushed, Queue};
 pub use replay::{Replay, cut};
 pub use resume::{Plan, TimeStart, is_whole};
+pub use state::{Cut, NoState, Table, TableConfig};
 pub use window::{Hub, Seq};

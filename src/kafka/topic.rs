@@ -341,7 +341,7 @@ impl TopicReader {
         match std::mem::replace(&mut self.phase, Phase::Live) {
             Phase::Warming(mut warm) => {
                 self.live_ms = Some(now_ms);
-                let floors = warm.floors();
+                let floors = if self.config.from_start { self.next().collect() } else { warm.floors() };
                 let unseen = if self.is_new { self.before(&floors) } else { Vec::new() };
                 let assigned = self.assigned(floors.into(), now_ms, unseen);
                 let ends = (0..).zip(self.next().collect::<Vec<_>>());

@@ -80,6 +80,10 @@ table! {
             ["topic", "partition"];
         pub unreadable_batches: IntCounterVec =
             "kafka_unreadable_batches_total", "Batches that could not be read and were skipped.", ["topic"];
+        pub state_keys: IntGaugeVec = "state_keys", "Keys of the state of a topic.", ["topic", "key"];
+        pub state_bytes: IntGaugeVec = "state_bytes", "Memory of the state of a topic.", ["topic", "key"];
+        pub state_ready: IntGaugeVec =
+            "state_ready", "1 if clients may ask for the state of a topic, 0 while it is read or too large.", ["topic", "key"];
         pub kafka_errors: IntCounterVec = "kafka_errors_total", "Errors of the Kafka client.", ["kind"];
         pub kafka_connected: IntGauge = "kafka_connected", "Clusters with a broker that answers.";
         /// `2xx`, ...

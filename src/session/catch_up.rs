@@ -52,7 +52,7 @@ impl Session {
         if self.is_held_up(context) {
             return true;
         }
-        let mut more = false;
+        let (mut more, mut left) = (false, ENTRIES_PER_TURN);
         self.look_at = None;
         self.report_losses(context.hub);
         for n in 0..self.subscriptions.len() {
@@ -62,6 +62,10 @@ impl Session {
             let Some(Subscription { progress, .. }) = open else { break };
             let mut replaying = match std::mem::replace(progress, Progress::Live) {
                 Progress::Replaying(replaying) => replaying,
+                Progress::Snapshot(sending) => {
+                    more |= self.advance_snapshot(n, sending, &mut left, context);
+                    continue;
+                }
                 other => {
                     *progress = other;
                     continue;
@@ -300,7 +304,13 @@ impl Session {
     }
 
     /// Whether a subscription sends a replayed event. Evaluating a rule takes more of the turn.
-    fn looks_for(&self, n: usize, event: &Arc<Event>, left: &mut usize, context: &WriterContext<'_>) -> bool {
+    pub(super) fn looks_for(
+        &self,
+        n: usize,
+        event: &Arc<Event>,
+        left: &mut usize,
+        context: &WriterContext<'_>,
+    ) -> bool {
         let subscription = &self.subscriptions[n];
         if subscription.rule.is_some() {
             *left = left.saturating_sub(event.envelope.len() / RULE_BYTES_PER_ENTRY);
@@ -323,7 +333,7 @@ impl Session {
             let is_within =
                 |from: &Positions| from.is_known(topic, *partition) && from.is_to_come(topic, *partition, *offset);
             let is_passed = match &other.progress {
-                Progress::Waiting(_) => false,
+                Progress::Waiting(_) | Progress::Snapshot(_) => false,
                 Progress::Replaying(it) => !it.replay.positions().is_to_come(topic, *partition, *offset),
                 Progress::Live => true,
             };
@@ -331,7 +341,7 @@ impl Session {
         })
     }
 
-    fn has_room(&self, left: &mut usize) -> bool {
+    pub(super) fn has_room(&self, left: &mut usize) -> bool {
         *left = left.saturating_sub(1);
         *left > 0 && self.queue.events() < REPLAY_EVENTS_AHEAD && self.queue.event_bytes() < REPLAY_BYTES_AHEAD
     }
@@ -348,6 +358,6 @@ impl Replaying {
 }
 
 /// In place of an event that cannot be encoded: without it, the client would resume before the event again and again.
-fn undecodable(event: &Event, cursor: Bytes) -> Gap {
+pub(super) fn undecodable(event: &Event, cursor: Bytes) -> Gap {
     Gap::at_source(GapCause::Undecodable, event.range(), cursor)
 }

@@ -22,6 +22,7 @@ fn every_command_has_one_response() {
             name: "orders".into(),
             topics: Box::new(["orders".into()]),
             keys: Box::new(["orderId".into()]),
+            state: None,
         });
     });
     bench.written(&mut session);

@@ -28,6 +28,7 @@ pub(super) struct Command {
     pub(super) command: Option<String>,
     pub(super) resource: Option<String>,
     pub(super) since: Option<String>,
+    pub(super) from: Option<String>,
     pub(super) token: Option<String>,
     pub(super) events: Option<Value>,
 }

@@ -32,6 +32,9 @@ mod resume_tests;
 #[cfg(test)]
 mod separator_tests;
 mod skim;
+mod snapshot;
+#[cfg(test)]
+mod snapshot_tests;
 #[cfg(test)]
 mod subscribe_tests;
 mod subscription;

@@ -6,8 +6,9 @@ use serde_json::json;
 
 use crate::admission::{Rights, Slot};
 use crate::codec::{TransferCoding, http, json, problem};
+use crate::cursor::SnapshotCursor;
 use crate::event::Gap;
-use crate::hub::Queue;
+use crate::hub::{NoState, Queue};
 use crate::route::{HeartbeatForm, StreamRoute};
 
 use super::command::WebSocketSide;
@@ -49,9 +50,11 @@ impl Session {
         let Request { route, selector, rule, .. } = &*self.request;
         self.add_subscription(route.clone(), Rights { selector: selector.clone(), rule: rule.clone() }, None);
         // Not kept with the request, because the client chose its size.
-        match self.request.resume.take() {
+        match self.request.resume.take().map(|resume| *resume) {
+            Some(Resume::Within(within)) => self.start_with_state(Some(*within), context),
+            Some(resume) => self.start_from(resume, context),
+            None if self.request.from_state => self.start_with_state(None, context),
             None => self.start_now(context),
-            Some(resume) => self.start_from(*resume, context),
         }
     }
 
@@ -116,6 +119,33 @@ impl Session {
             self.prime(cursor.as_deref());
             self.beat_first(context);
         }
+    }
+
+    /// Starts with the state. A client of SSE waits for it in an open stream, because it would fail permanently on an
+    /// error; others get one.
+    fn start_with_state(&mut self, within: Option<SnapshotCursor>, context: &mut WriterContext<'_>) {
+        let table = context.log.table(&self.request.route.stream);
+        let Some(state) = table.map(|table| table.cut(context.now.instant)) else {
+            // The position is that of another configuration.
+            return self.start_from(Resume::Unreadable, context);
+        };
+        match state {
+            Err(why) if !self.form.transport.fails_in_stream() => return self.refuse_state(why, context),
+            _ => {}
+        }
+        let cursor = within.as_ref().map(SnapshotCursor::to_string);
+        self.send_state(0, within, None);
+        self.write_head(context);
+        self.prime(cursor.as_deref());
+        self.beat_first(context);
+        self.catch_up(context);
+    }
+
+    /// Responds that the state is not available.
+    fn refuse_state(&mut self, why: NoState, context: &WriterContext<'_>) {
+        let headers = format!("Retry-After: {NOT_READY_RETRY_S}\r\n");
+        let (detail, now) = (why.to_string(), context.now);
+        self.refuse(CloseReason::NotReady, 503, "Service Unavailable", &headers, &detail, json!({}), now);
     }
 
     /// Ends a stream whose position is too long to be kept until the log is read: the client keeps it, and reconnects.

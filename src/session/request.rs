@@ -11,7 +11,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::access::{Authenticator, Principal, Selector};
 use crate::admission::{Caller, Site, Slot, Slots};
 use crate::codec::http::Handshake;
-use crate::cursor::{CURSOR_BYTES_MAX, Cursor};
+use crate::cursor::{CURSOR_BYTES_MAX, Cursor, SnapshotCursor};
 use crate::event::Topic;
 use crate::route::{Batch, HeartbeatForm, Params, RouteTable, StreamRoute, Transport};
 use crate::rule::BoundRule;
@@ -35,6 +35,8 @@ pub struct Request {
     pub rule: Option<Arc<BoundRule>>,
     /// False for `?subscribe=manual`: a WebSocket without an initial subscription.
     pub subscribe: bool,
+    /// Whether the state precedes the changes (`?from=state`), unless the client resumes.
+    pub from_state: bool,
     /// Taken when the session is opened. In a box, because it is large, and open streams have none.
     pub resume: Option<Box<Resume>>,
     pub heartbeat_form: HeartbeatForm,
@@ -124,6 +126,8 @@ impl Request {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resume {
     From(Cursor),
+    /// A position within a snapshot.
+    Within(Box<SnapshotCursor>),
     /// The events since this time, in milliseconds since the Unix epoch.
     At(i64),
     /// The events of this period before now.
@@ -148,6 +152,9 @@ impl FromStr for Resume {
         if text.len() > POSITION_BYTES_MAX {
             return Err(BadPosition);
         }
+        if SnapshotCursor::is_like(text) {
+            return text.parse().map(|cursor| Self::Within(Box::new(cursor))).map_err(|_| BadPosition);
+        }
         if let Some(ago) = text.strip_prefix('-') {
             return duration(ago).map(Self::Ago).ok_or(BadPosition);
         }
@@ -165,6 +172,15 @@ impl Resume {
     pub fn cursor(&self) -> Option<&Cursor> {
         match self {
             Self::From(cursor) => Some(cursor),
+            Self::Within(_) | Self::At(_) | Self::Ago(_) | Self::Unreadable => None,
+        }
+    }
+
+    /// The text of a cursor, as the client sent it.
+    pub fn cursor_text(&self) -> Option<String> {
+        match self {
+            Self::From(cursor) => Some(cursor.to_string()),
+            Self::Within(cursor) => Some(cursor.to_string()),
             Self::At(_) | Self::Ago(_) | Self::Unreadable => None,
         }
     }
@@ -178,7 +194,8 @@ impl Resume {
     fn is_older(&self, other: &Self, topics: &[Topic]) -> bool {
         match (self, other) {
             (Self::From(this), Self::From(other)) => this.is_behind(other, topics),
-            (_, Self::From(_)) => true,
+            (Self::From(_) | Self::Within(_), Self::From(_) | Self::Within(_)) => false,
+            (_, Self::From(_) | Self::Within(_)) => true,
             (Self::Unreadable, other) => *other != Self::Unreadable,
             _ => false,
         }

@@ -80,7 +80,7 @@ impl Session {
         let start = match resume.at(context.now.unix_ms) {
             Resume::From(cursor) => Start::Cursor(cursor),
             Resume::At(ms) => Start::Time(ms),
-            Resume::Ago(_) | Resume::Unreadable => Start::Unreadable,
+            Resume::Within(_) | Resume::Ago(_) | Resume::Unreadable => Start::Unreadable,
         };
         let (since, since_ms) = (context.now.instant, context.now.unix_ms);
         let (log_ends, has_unknown, ends, looked) = Default::default();

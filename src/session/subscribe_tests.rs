@@ -26,6 +26,7 @@ fn a_subscription_cannot_override_a_claim() {
             name: "orders".into(),
             topics: Box::new(["orders".into()]),
             keys: Box::new(["userId".into()]),
+            state: None,
         });
     });
     bench.written(&mut session);
@@ -66,6 +67,7 @@ fn beside(bench: &mut Bench, change: impl FnOnce(&mut StreamRoute, &mut StreamRo
             name: "orders".into(),
             topics: Box::new(["orders".into()]),
             keys: Box::new(["orderId".into()]),
+            state: None,
         }),
         bindings: Box::new([binding("orderId", Source::Path("orderId".into()))]),
         ..testing::route(pattern)

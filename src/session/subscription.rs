@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Request, Session, WriterContext, catch_up, resume};
+use super::{Request, Session, WriterContext, catch_up, resume, snapshot};
 use crate::access::Selector;
 use crate::admission::{Rights, Slot};
 use crate::codec::Frame;
@@ -35,6 +35,8 @@ pub(super) struct Subscription {
 pub(super) enum Progress {
     /// The start position is not known yet.
     Waiting(Box<resume::Waiting>),
+    /// It receives the state before the changes.
+    Snapshot(Box<snapshot::Sending>),
     /// In catch-up.
     Replaying(Box<catch_up::Replaying>),
     /// Live, and in the index.

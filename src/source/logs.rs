@@ -6,15 +6,17 @@ use std::sync::Arc;
 use super::{Call, Connector, History};
 use crate::config::snapshot::{Kafka, ReplayLog};
 use crate::event::{Epoch, Topic};
-use crate::hub::{Asker, Log, Lookup, OffsetsAt, Page, Place, ReplayLimits, TopicDescription};
+use crate::hub::{Asker, Log, Lookup, OffsetsAt, Page, Place, ReplayLimits, Table, TopicDescription};
 use crate::ingest::Chunks;
 use crate::metrics::Metrics;
+use crate::route::Stream;
 
 /// All logs.
 #[derive(Debug)]
 pub struct Logs {
     all: Vec<Arc<dyn History>>,
     limits: ReplayLimits,
+    tables: Vec<Arc<Table>>,
 }
 
 impl Logs {
@@ -26,12 +28,13 @@ impl Logs {
     pub fn start(
         connectors: &[Box<dyn Connector>],
         replay: &ReplayLog,
+        tables: &[Arc<Table>],
         metrics: &Arc<Metrics>,
         call: &Call,
     ) -> io::Result<Self> {
         let all =
             connectors.iter().map(|connector| connector.history(replay, metrics, call)).collect::<io::Result<_>>()?;
-        Ok(Self { all, limits: replay.limits })
+        Ok(Self { all, limits: replay.limits, tables: tables.to_vec() })
     }
 
     fn of(&self, topic: &Topic) -> Option<&dyn History> {
@@ -92,5 +95,12 @@ impl Log for Logs {
 
     fn limits(&self) -> ReplayLimits {
         self.limits
+    }
+
+    fn table(&self, stream: &Stream) -> Option<&Table> {
+        let key = &stream.state.as_ref()?.key;
+        let is_it =
+            |table: &&Arc<Table>| *key == table.config().key && *stream.topics == [table.config().topic.clone()];
+        self.tables.iter().find(is_it).map(|table| &**table)
     }
 }

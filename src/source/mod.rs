@@ -28,7 +28,8 @@ pub const STOP_WAIT: Duration = Duration::from_secs(5);
 /// A change of a topic's configuration is a [`Feed::Topic`] at its position among the entries.
 ///
 /// Per topic, in this order: one [`Feed::Assigned`], the entries of the warmed window, then live entries. The records
-/// of a topic that is read from the start are passed on at once, also before `Assigned`. Another
+/// of a topic that is read from the start are passed on at once, between an `Assigned` with the first positions and one with
+/// those at the end; it is read again from the start if it was recreated or truncated. Another
 /// `Assigned` follows when partitions are added, and one with another epoch when the topic was recreated. After a
 /// `truncated` gap, the partition continues at the gap's first offset.
 pub type Sink = Arc<dyn Fn(Feed) + Send + Sync>;

@@ -67,6 +67,7 @@ mod schema;
 mod shutdown;
 mod slow_reader;
 mod sse;
+mod state;
 mod support;
 mod tap;
 mod tokens;

@@ -1,12 +1,15 @@
 //! Every recipe of docs/topics.md: with its configuration, its records become the events that it shows.
 //!
 //! A recipe is a section. Its `yaml` block is the configuration. A `json record KEY` block is a record, empty for a
-//! tombstone. A `json events` block follows the path of its stream, and shows some fields of each event.
+//! tombstone. A `json events` block follows the path of its stream, and shows some fields of each event. A `json state`
+//! block shows what a stream receives that is opened after the records were read.
 
 use serde_json::Value;
 
 use crate::support::broker::Broker;
+use crate::support::eventually;
 use crate::support::fixture::Plan;
+use crate::support::ndjson::Ndjson;
 
 const PAGE: &str = include_str!("../../docs/topics.md");
 
@@ -43,6 +46,12 @@ fn topics(configuration: &str) -> Vec<String> {
     topics.map(|topic| topic.as_str().unwrap().to_owned()).collect()
 }
 
+/// The fields of an event that a line shows.
+fn fields_of(line: &str, event: &Value) -> Value {
+    let shown: Value = serde_json::from_str(line).unwrap();
+    shown.as_object().unwrap().keys().map(|name| (name.clone(), event[name].clone())).collect()
+}
+
 #[test]
 fn every_recipe_for_topics_works() {
     let recipes: Vec<&str> = PAGE.split("\n## ").skip(1).collect();
@@ -56,7 +65,8 @@ fn every_recipe_for_topics_works() {
         let fixture = Plan::new(configuration).broker(Broker::start(&partitions)).build();
         let shown: Vec<&Block<'_>> = blocks.iter().filter(|block| block.info == "json events").collect();
         let mut streams: Vec<_> = shown.iter().map(|block| fixture.get(path_before(block)).ndjson()).collect();
-        assert!(!streams.is_empty(), "{title}");
+        let states: Vec<&Block<'_>> = blocks.iter().filter(|block| block.info == "json state").collect();
+        assert!(!streams.is_empty() || !states.is_empty(), "{title}");
         for block in &blocks {
             let Some(key) = block.info.strip_prefix("json record") else { continue };
             let key = Some(key.trim()).filter(|key| !key.is_empty());
@@ -65,11 +75,20 @@ fn every_recipe_for_topics_works() {
         }
         for (block, stream) in shown.iter().zip(&mut streams) {
             for line in block.content.lines() {
-                let (expected, event): (Value, Value) = (serde_json::from_str(line).unwrap(), stream.event());
-                for (name, value) in expected.as_object().unwrap() {
-                    assert_eq!(&event[name], value, "{title}: `{name}` of {event}");
-                }
+                let event = stream.event();
+                let expected: Value = serde_json::from_str(line).unwrap();
+                assert_eq!(fields_of(line, &event), expected, "{title}: {event}");
             }
+        }
+        for block in states {
+            eventually(&format!("{title}: the state"), || {
+                let (head, body) = fixture.get(path_before(block)).open();
+                let status = head.status;
+                let mut stream = Ndjson::over(head, body);
+                let mut is_as_shown =
+                    |line| fields_of(line, &stream.event()) == serde_json::from_str::<Value>(line).unwrap();
+                (status == 200 && block.content.lines().all(&mut is_as_shown)).then_some(())
+            });
         }
     }
 }

@@ -216,7 +216,7 @@ fn clients(cluster: &Cluster, rng: &mut Rng) -> Vec<Client> {
     let keys: Box<[_]> = ["tenant".into(), "user".into()].into();
     let stream = |id: u16, topics: &[&str]| {
         let topics = topics.iter().map(|topic| (*topic).into()).collect();
-        Arc::new(Stream { id, name: format!("stream-{id}").into(), topics, keys: keys.clone() })
+        Arc::new(Stream { id, name: format!("stream-{id}").into(), topics, keys: keys.clone(), state: None })
     };
     let streams = [stream(1, &TOPICS), stream(2, &TOPICS[..1])];
     let policies = [Overflow::DropOldest, Overflow::DropNewest, Overflow::Disconnect];

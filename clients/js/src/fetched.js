@@ -5,7 +5,7 @@ import { Refused } from './refused.js';
 
 // The types of sidestream's own objects on an NDJSON stream. An event of such a type has an id, or, where the route sends
 // payloads alone, its line begins with a space.
-const OWN = new Set(['gap', 'heartbeat', 'probe', 'auth']);
+const OWN = new Set(['gap', 'heartbeat', 'probe', 'auth', 'snapshot']);
 
 export async function ndjson(peer) {
   const body = await open(peer, 'application/x-ndjson', 'since');
@@ -41,6 +41,7 @@ export async function sse(peer) {
 function own(peer, type, value, cursor) {
   if (type === 'gap') return peer.gap(value, cursor);
   if (type === 'heartbeat') return peer.heartbeat(value, cursor);
+  if (type === 'snapshot') return peer.snapshot(value, cursor);
   if (type === 'auth') return peer.expiring();
   return undefined;
 }

@@ -68,6 +68,7 @@ export class SharedStream {
         since: this.cursor,
         onEvent: (event, cursor) => this.hand({ kind: 'event', value: event, cursor }),
         onGap: (gap, cursor) => this.hand({ kind: 'gap', value: gap, cursor }),
+        onSnapshot: (border, cursor) => this.hand({ kind: 'snapshot', value: border, cursor }),
         onState: (state, detail) => {
           const told = { state, detail: detail instanceof Error ? String(detail) : detail };
           this.post(told);
@@ -109,7 +110,8 @@ export class SharedStream {
   }
 
   async take({ kind, value, cursor }) {
-    const handler = kind === 'event' ? this.options.onEvent : this.options.onGap;
+    const { onEvent, onGap, onSnapshot } = this.options;
+    const handler = { event: onEvent, gap: onGap, snapshot: onSnapshot }[kind];
     await handler?.(value, cursor ?? this.cursor);
     this.cursor = cursor ?? this.cursor;
     await this.items.push({ kind, [kind]: value, cursor: this.cursor });

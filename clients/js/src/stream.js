@@ -111,6 +111,7 @@ export class Stream {
       busy: () => clearTimeout(this.silence),
       event: (event, cursor) => this.take('event', event, cursor),
       gap: (gap, cursor) => this.take('gap', gap, cursor),
+      snapshot: (border, cursor) => this.take('snapshot', border, cursor),
       gone: (gap) => { this.cursor = null; return this.take('gap', gap, null); },
       heartbeat: ({ interval }, cursor) => {
         this.cursor = cursor ?? this.cursor;
@@ -131,7 +132,8 @@ export class Stream {
 
   // The cursor moves once the user has the item: a handler that fails gets it again after a reconnect.
   async take(kind, value, cursor) {
-    const handler = kind === 'event' ? this.options.onEvent : this.options.onGap;
+    const { onEvent, onGap, onSnapshot } = this.options;
+    const handler = { event: onEvent, gap: onGap, snapshot: onSnapshot }[kind];
     await handler?.(value, cursor ?? this.cursor);
     this.cursor = cursor ?? this.cursor;
     await this.items.push({ kind, [kind]: value, cursor: this.cursor });

@@ -63,6 +63,7 @@ async function take(peer, credit, message) {
   const own = message.data ?? {};
   if (own.type === 'gap') return peer.gap(own, own.cursor);
   if (own.type === 'heartbeat') return peer.heartbeat(own, own.cursor);
+  if (own.type === 'snapshot') return peer.snapshot(own, own.cursor);
   if (own.type === 'auth') return peer.expiring();
   return undefined;
 }

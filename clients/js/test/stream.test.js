@@ -60,6 +60,22 @@ test('an event that looks like one of the server\'s own is an event', async (t) 
   assert.equal(items[2].cursor, 't:0:9');
 });
 
+test('the borders of a snapshot are items, and it goes on within the snapshot', async (t) => {
+  const border = (phase, cursor) => ({ type: 'snapshot', phase, cursor });
+  const first = (response) => {
+    stream('application/x-ndjson', lines(border('begin', 't:0:-1~.AQ'), { ...event(1), cursor: 't:0:1~.AQ.YQ', snapshot: true }))(response);
+    setImmediate(() => response.destroy());
+  };
+  const server = await serve([first, stream('application/x-ndjson', lines(border('end', 't:0:1')))]);
+  t.after(server.stop);
+  const begun = [];
+  const items = await read(subscribe(`${server.url}?from=state`, { onSnapshot: ({ phase }) => begun.push(phase) }), 3);
+  assert.deepEqual(items.map((item) => item.kind), ['snapshot', 'event', 'snapshot']);
+  assert.deepEqual(begun, ['begin', 'end']);
+  assert.equal(server.requests[1].url.searchParams.get('since'), 't:0:1~.AQ.YQ');
+  assert.equal(items[2].cursor, 't:0:1');
+});
+
 test('characters and lines may be split between reads, and U+2028 ends no line', async (t) => {
   const bytes = Buffer.from(lines({ ...event(1), data: 'é\u2028x' }));
   const server = await serve([(response) => {

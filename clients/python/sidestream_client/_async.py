@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
 
-from ._items import Event, Gap
+from ._items import Event, Gap, Snapshot
 from ._protocol import Protocol
 
 
@@ -58,13 +58,13 @@ class AsyncStream:
     async def __aexit__(self, *_) -> None:
         await self.aclose()
 
-    def __aiter__(self) -> AsyncIterator[Event | Gap]:
+    def __aiter__(self) -> AsyncIterator[Event | Gap | Snapshot]:
         return self
 
-    async def __anext__(self) -> Event | Gap:
+    async def __anext__(self) -> Event | Gap | Snapshot:
         return await anext(self._items)
 
-    async def _run(self) -> AsyncIterator[Event | Gap]:
+    async def _run(self) -> AsyncIterator[Event | Gap | Snapshot]:
         connect = self._websocket if self._protocol.transport == "websocket" else self._fetch
         while True:
             try:
@@ -75,7 +75,7 @@ class AsyncStream:
                 pass
             await self._sleep(self._protocol.delay())
 
-    async def _fetch(self) -> AsyncIterator[Event | Gap]:
+    async def _fetch(self) -> AsyncIterator[Event | Gap | Snapshot]:
         protocol = self._protocol
         timeout = httpx.Timeout(protocol.patience, read=protocol.patience)
         headers = protocol.headers(await self._fresh_token())
@@ -92,7 +92,7 @@ class AsyncStream:
                 for item in reader.feed(data):
                     yield item
 
-    async def _websocket(self) -> AsyncIterator[Event | Gap]:
+    async def _websocket(self) -> AsyncIterator[Event | Gap | Snapshot]:
         from websockets.asyncio.client import connect
         from websockets.exceptions import ConnectionClosed, InvalidStatus
 

@@ -28,3 +28,20 @@ class Gap:
     @classmethod
     def of(cls, value: dict, cursor: str | None) -> "Gap":
         return cls(value.get("cause", ""), value.get("ranges", []), value.get("missed"), value.get("refresh"), cursor)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A border of the state that `?from=state` asks for. At `begin`, forget the state that you have."""
+
+    #: `begin` or `end`.
+    phase: str
+    #: Of `begin`: why the state comes again.
+    reason: str | None
+    #: Of `end`: the events of this connection.
+    count: int | None
+    cursor: str | None
+
+    @classmethod
+    def of(cls, value: dict, cursor: str | None) -> "Snapshot":
+        return cls(value.get("phase", ""), value.get("reason"), value.get("count"), cursor)

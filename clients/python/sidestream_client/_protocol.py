@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit, urlunsplit
 
-from ._items import Event, Gap
+from ._items import Event, Gap, Snapshot
 from ._refused import Refused
 
 #: The server's default; the first heartbeat, which comes at once, says the route's own interval. Seconds.
@@ -22,7 +22,7 @@ LAST_DELAY_S = 20.0
 
 #: The types of sidestream's own objects on an NDJSON stream. An event of such a type has an id, or its line begins with
 #: a space where the route sends payloads alone.
-_OWN = frozenset(("gap", "heartbeat", "probe", "auth"))
+_OWN = frozenset(("gap", "heartbeat", "probe", "auth", "snapshot"))
 _TYPES = {"ndjson": "application/x-ndjson", "sse": "text/event-stream"}
 _PARAMETERS = {"ndjson": "since", "sse": "last_event_id", "websocket": "since"}
 #: A WebSocket's subprotocols: HTTP tokens, so that the token is base64url without padding.
@@ -83,7 +83,7 @@ class Protocol:
         data = {"command": "authenticate", "token": token}
         return json.dumps({"id": f"auth-{self.sent}", "type": "command", "data": data})
 
-    def take(self, item: Event | Gap) -> int:
+    def take(self, item: Event | Gap | Snapshot) -> int:
         """The reader has taken an item. Gives the events to give credit for: half of the credit at once, or 0."""
         self.taken += isinstance(item, Event)
         if not self.credit or 2 * self.taken < self.credit:
@@ -132,9 +132,11 @@ class Protocol:
     def event(self, value, cursor: str | None) -> Event:
         return Event(value, cursor or self.cursor)
 
-    def own(self, kind: str, value: dict, cursor: str | None) -> Gap | None:
+    def own(self, kind: str, value: dict, cursor: str | None) -> Gap | Snapshot | None:
         if kind == "gap":
             return Gap.of(value, cursor or self.cursor)
+        if kind == "snapshot":
+            return Snapshot.of(value, cursor or self.cursor)
         if kind == "heartbeat":
             self.cursor = cursor or self.cursor
             if value.get("interval", 0) > 0:
@@ -143,7 +145,7 @@ class Protocol:
             self.on_expiring()
         return None
 
-    def message(self, text: str) -> Event | Gap | None:
+    def message(self, text: str) -> Event | Gap | Snapshot | None:
         """A WebSocket's message. The id of an event is its place in Kafka; others are the connection's own."""
         self.attempt = 0
         message = json.loads(text)
@@ -164,7 +166,7 @@ class Reader:
         self.rest = ""
         self.record: dict = {}
 
-    def feed(self, data: bytes) -> Iterator[Event | Gap]:
+    def feed(self, data: bytes) -> Iterator[Event | Gap | Snapshot]:
         self.protocol.attempt = 0
         # LF alone ends a line: `str.splitlines` would split at U+2028 as well.
         *lines, self.rest = (self.rest + self.decoder.decode(data)).split("\n")
@@ -174,7 +176,7 @@ class Reader:
             if item is not None:
                 yield item
 
-    def _line(self, line: str) -> Event | Gap | None:
+    def _line(self, line: str) -> Event | Gap | Snapshot | None:
         if not line.strip():
             return None
         value = json.loads(line)
@@ -183,7 +185,7 @@ class Reader:
             return self.protocol.own(fields["type"], fields, fields.get("cursor"))
         return self.protocol.event(value, fields.get("cursor") or fields.get("id"))
 
-    def _field(self, line: str) -> Event | Gap | None:
+    def _field(self, line: str) -> Event | Gap | Snapshot | None:
         """A line of an event stream (WHATWG HTML section 9.2.6)."""
         line = line.removesuffix("\r")
         if not line:
@@ -199,7 +201,7 @@ class Reader:
             self.protocol.wait = int(value) / 1000
         return None
 
-    def _dispatch(self, record: dict) -> Event | Gap | None:
+    def _dispatch(self, record: dict) -> Event | Gap | Snapshot | None:
         cursor, kind = record.get("id"), record.get("event", "")
         if "data" not in record:
             self.protocol.cursor = cursor or self.protocol.cursor

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import httpx
 
-from ._items import Event, Gap
+from ._items import Event, Gap, Snapshot
 from ._protocol import Protocol
 
 
@@ -67,13 +67,13 @@ class Stream:
     def __exit__(self, *_) -> None:
         self.close()
 
-    def __iter__(self) -> Iterator[Event | Gap]:
+    def __iter__(self) -> Iterator[Event | Gap | Snapshot]:
         return self
 
-    def __next__(self) -> Event | Gap:
+    def __next__(self) -> Event | Gap | Snapshot:
         return next(self._items)
 
-    def _run(self) -> Iterator[Event | Gap]:
+    def _run(self) -> Iterator[Event | Gap | Snapshot]:
         connect = self._websocket if self._protocol.transport == "websocket" else self._fetch
         while True:
             try:
@@ -85,7 +85,7 @@ class Stream:
                 pass  # A cut or refused connection: there is nothing to do but to come back.
             self._sleep(self._protocol.delay())
 
-    def _fetch(self) -> Iterator[Event | Gap]:
+    def _fetch(self) -> Iterator[Event | Gap | Snapshot]:
         protocol = self._protocol
         timeout = httpx.Timeout(protocol.patience, read=protocol.patience)
         request = {"params": protocol.parameters(), "headers": protocol.headers(self._fresh_token()), "timeout": timeout}
@@ -100,7 +100,7 @@ class Stream:
             for data in response.iter_bytes():
                 yield from reader.feed(data)
 
-    def _websocket(self) -> Iterator[Event | Gap]:
+    def _websocket(self) -> Iterator[Event | Gap | Snapshot]:
         from websockets.exceptions import ConnectionClosed, InvalidStatus
         from websockets.sync.client import connect
 

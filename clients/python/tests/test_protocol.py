@@ -10,7 +10,7 @@ import httpx
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import serve
 
-from sidestream_client import AsyncStream, Event, Gap, Refused, Stream
+from sidestream_client import AsyncStream, Event, Gap, Refused, Snapshot, Stream
 from sidestream_client._protocol import Protocol
 
 
@@ -97,6 +97,14 @@ class Clients(unittest.TestCase):
         items, requests = self.both(3, [ok(lines(event(1), event(2)) + '{"id":'), ok(lines(event(3)))])
         self.assertEqual([item.value["data"] for item in items], [1, 2, 3])
         self.assertEqual(requests[1].url.params["since"], "t:0:2")
+
+    def test_the_borders_of_a_snapshot_are_items(self):
+        begin = {"type": "snapshot", "phase": "begin", "cursor": "t:0:-1~.AQ"}
+        end = {"type": "snapshot", "phase": "end", "count": 1, "cursor": "t:0:1"}
+        first = ok(lines(begin, event(1, cursor="t:0:1~.AQ.YQ", snapshot=True)))
+        items, requests = self.both(3, [first, ok(lines(end))])
+        self.assertEqual((items[0].phase, items[2]), ("begin", Snapshot("end", None, 1, "t:0:1")))
+        self.assertEqual(requests[1].url.params["since"], "t:0:1~.AQ.YQ")
 
     def test_what_is_gone_is_a_gap(self):
         gone = lambda: httpx.Response(410, json={"cause": "retention", "ranges": [], "refresh": "/orders"})

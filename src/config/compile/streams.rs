@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::diagnostic::Diagnostics;
+use crate::config::diagnostic::{Diagnostics, alternatives, did_you_mean};
 use crate::config::file::{Name, Node, Value};
 use crate::config::keys;
 use crate::config::section::{Section, text};
 use crate::event::{Topic, is_topic_name};
 use crate::reserved::{FIELDS, HEADERS, is_taken};
-use crate::route::Stream;
+use crate::route::{State, Stream};
 
 /// Fields of the envelope that sidestream sets, which cannot be keys.
 const ENVELOPE: [&str; 4] = ["id", "ts", "type", "data"];
@@ -53,8 +53,31 @@ fn stream(name: &Name, node: &Node, diagnostics: &Diagnostics) -> Stream {
     }
     topics.sort();
     let keys = keys(&section, diagnostics);
+    let state = state(&section, &topics, &keys, diagnostics);
     let id = id_of(&name.text, &topics, &keys);
-    Stream { id, name: name.text.as_str().into(), topics: topics.into(), keys }
+    Stream { id, name: name.text.as_str().into(), topics: topics.into(), keys, state }
+}
+
+fn state(stream: &Section<'_>, topics: &[Topic], keys: &[Arc<str>], diagnostics: &Diagnostics) -> Option<State> {
+    let section = stream.section(&keys::STREAM_STATE);
+    let bytes = section.value(&keys::STATE_BYTES);
+    let key = section.text(&keys::STATE_KEY);
+    if !stream.has(&keys::STREAM_STATE) {
+        return None;
+    }
+    section.require(&keys::STATE_KEY);
+    let known = keys.iter().find(|known| Some(&***known) == key);
+    if known.is_none() && key.is_some() {
+        let names = || keys.iter().map(|key| &**key);
+        let hint = did_you_mean(key.unwrap_or_default(), names());
+        let message = format!("the stream has no key `{}`{hint}", key.unwrap_or_default());
+        diagnostics.expected(section.place_of(&keys::STATE_KEY), message, alternatives(names()));
+    }
+    if topics.len() > 1 {
+        let message = "a state is that of one topic: offsets of several topics have no order";
+        diagnostics.wrong(stream.place_of(&keys::STREAM_STATE), message);
+    }
+    Some(State { key: known?.clone(), bytes })
 }
 
 fn keys(section: &Section<'_>, diagnostics: &Diagnostics) -> Box<[Arc<str>]> {

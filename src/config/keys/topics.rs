@@ -60,7 +60,25 @@ table! { STREAM {
         },
         Is(&[]), Live,
         "fields of the envelope that identify the subject of an event: a route may bind them and a WebSocket may subscribe \
-         to them. Not `id`, `ts`, `type`, `data`, `cursor`, `headers`, `encoding`, `ce`",
+         to them. Not `id`, `ts`, `type`, `data`, `cursor`, `headers`, `encoding`, `ce`, `snapshot`",
+    );
+    STREAM_STATE: Optional<Sub> = (
+        "state", Sub(&STATE), Absent("none"), Restart,
+        "clients may ask for the newest event of each key before the changes, by [`?from=state`](protocol.md#state). The stream \
+         has one topic. See below",
+    );
+}}
+
+table! { STATE {
+    STATE_KEY: Key<Text, Required> = (
+        "key", Text { type_name: "key", pattern: "", expected: "one of the stream's `keys`" },
+        Required("the key by which events are folded"), Restart,
+        "one of the stream's `keys`: the newest event of each of its values is the state. Tombstones have to have it: it is \
+         the only key of the topic, or `map` takes it from the record's key",
+    );
+    STATE_BYTES: Defaulted<Size> = (
+        "bytes", Size(1024..=64 << 30), Is(256 << 20), Restart,
+        "the most memory of the state: envelopes, keys, and about 600 bytes per key. Beyond it snapshots are refused",
     );
 }}
 

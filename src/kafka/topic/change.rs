@@ -149,7 +149,9 @@ impl TopicReader {
         }
         self.phase = Phase::Warming(warm);
         self.epoch = seen.described.epoch;
-        Change { assign, ..Change::default() }
+        // Its records are passed on from now on.
+        let announcement = self.config.from_start.then(|| self.assigned(self.next().collect(), seen.at_ms, Vec::new()));
+        Change { assign, announcement, ..Change::default() }
     }
 
     /// Reads the new logs from their first records, whatever their length: all of them are new. Those whose leaders do
@@ -160,8 +162,8 @@ impl TopicReader {
             self.former.truncate(FORMER_MAX - 1);
             self.former.push_front(self.epoch);
         }
-        if self.is_warming() {
-            // No position has been announced yet.
+        if self.is_warming() || self.config.from_start {
+            // No position has been announced yet, or the new topic is read like the first one.
             return self.join(seen, Assign::OnNewClient);
         }
         // Without epochs, gaps report the loss.
@@ -268,8 +270,8 @@ impl TopicReader {
                 change.gaps.extend(self.skip(id, low, position(id)));
             } else if is_short && partition.short_answers < SHORT_ANSWERS {
                 // The client reads on from the same offset, and loses its position again if the log ends before it.
-            } else if next > high && self.is_warming() {
-                // No position has been announced yet.
+            } else if next > high && (self.is_warming() || self.config.from_start) {
+                // No position has been announced yet, or what was read is needed no more.
                 return self.join(seen, Assign::OnNewClient);
             } else if next > high {
                 // The remaining records were read already.

@@ -6,7 +6,8 @@ use serde_json::json;
 
 use crate::access::Binding;
 use crate::admission::{self, Rights, Slot};
-use crate::route::{Found, OnGap, StreamRoute};
+use crate::cursor::SnapshotCursor;
+use crate::route::{Found, OnGap, Stream, StreamRoute};
 
 use super::super::message::{Command, quoted};
 use super::super::{Progress, Resume, Session, WriterContext};
@@ -25,14 +26,20 @@ impl Session {
             return Err((Refused::Subscription, format!("a connection may hold {most} subscriptions")));
         }
         let resume = command.since.as_deref().map(|since| self.since(since, &route, context)).transpose()?;
+        let from_state = asks_for_state(command, &stream, context)?;
         let slot = self.take_slot(&route)?;
         let from = match resume.as_ref().map(Resume::cursor) {
             Some(cursor) => cursor.cloned(),
+            None if from_state => None,
             None => context.hub.cursor_now(&stream),
         };
         self.add_subscription(route, rights, slot);
-        if let Some(resume) = resume {
-            self.resume(self.subscriptions.len() - 1, resume, context);
+        let last = self.subscriptions.len() - 1;
+        match resume {
+            Some(Resume::Within(within)) => self.send_state(last, Some(*within), None),
+            Some(resume) => self.resume(last, resume, context),
+            None if from_state => self.send_state(last, None, None),
+            None => {}
         }
         result(&json!({ "resource": resource, "cursor": from.map(|cursor| cursor.to_string()) }))
     }
@@ -68,7 +75,7 @@ impl Session {
         let n = self.subscriptions.len() - 1;
         match self.subscriptions[n].progress {
             Progress::Live => self.enlist(n, context),
-            Progress::Waiting(_) | Progress::Replaying(_) => drop(self.catch_up(context)),
+            Progress::Waiting(_) | Progress::Snapshot(_) | Progress::Replaying(_) => drop(self.catch_up(context)),
         }
     }
 
@@ -129,4 +136,18 @@ impl Session {
         let full = || (Refused::Subscription, "the route's limit of streams is reached".to_owned());
         taken.map(Some).ok_or_else(full)
     }
+}
+
+/// Whether the state precedes the changes: the client asks for it, or was disconnected within a snapshot.
+fn asks_for_state(command: &Command, stream: &Stream, context: &WriterContext<'_>) -> Result<bool, (Refused, String)> {
+    let is_within = command.since.as_deref().is_some_and(SnapshotCursor::is_like);
+    let refused = |why: String| (Refused::Subscription, why);
+    match command.from.as_deref() {
+        None if !is_within => return Ok(false),
+        None | Some("state") => {}
+        Some(_) => return Err(refused("`from` is `state`; a position is `since`".into())),
+    }
+    let table = context.log.table(stream).ok_or_else(|| refused("this stream has no state".into()))?;
+    table.cut(context.now.instant).map_err(|why| refused(why.to_string()))?;
+    Ok(true)
 }

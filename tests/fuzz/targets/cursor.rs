@@ -34,5 +34,5 @@ fn place() -> (Hub, Stream) {
     hub.assign(&Assigned::new(topics[0].clone(), 7, [5, 1000, 0]));
     hub.assign(&Assigned::new(topics[1].clone(), 0, [3]));
     hub.go_live(&topics);
-    (hub, Stream { id: 1, name: Arc::from("all"), topics: topics.into(), keys: Box::new([]) })
+    (hub, Stream { id: 1, name: Arc::from("all"), topics: topics.into(), keys: Box::new([]), state: None })
 }
