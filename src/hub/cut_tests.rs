@@ -65,7 +65,7 @@ fn plan(hub: &Hub, stream: &Stream, cursor: &str) -> Plan {
 }
 
 fn rest(hub: &Hub, stream: &Stream, plan: &mut Plan) -> Vec<i64> {
-    std::iter::from_fn(|| plan.replay.step(hub, stream).map(|entry| last_id(entry).offset)).collect()
+    std::iter::from_fn(|| plan.replay.step(hub, stream).map(|entry| last_id(&entry).offset)).collect()
 }
 
 fn reported(gaps: &[Gap]) -> Vec<(GapCause, i64, i64)> {
@@ -149,7 +149,7 @@ fn a_tail_of_markers_is_no_loss() {
     read(&mut hub, &stream, 0, 6..8);
     assert_eq!(reported(&replaying.lost(&hub, &stream)), []);
     assert_eq!(
-        std::iter::from_fn(|| replaying.step(&hub, &stream)).map(|it| last_id(it).offset).collect::<Vec<_>>(),
+        std::iter::from_fn(|| replaying.step(&hub, &stream)).map(|it| last_id(&it).offset).collect::<Vec<_>>(),
         [6, 7]
     );
     let mut plan = plan(&hub, &stream, &seen);
@@ -224,7 +224,7 @@ fn cursors_from_before_a_truncation_are_not_shared() {
         let mut replay = hub.plan_unknown(&stream).replay;
         let mut shared = Vec::new();
         while let Some(entry) = replay.step(&hub, &stream) {
-            shared.extend(replay.is_in_order(&hub, &stream).then(|| last_id(entry).to_string()));
+            shared.extend(replay.is_in_order(&hub, &stream).then(|| last_id(&entry).to_string()));
         }
         // The cursor of partition 1 just before the truncation contains a position that no longer exists.
         assert_eq!(shared, [6, 7, 8, 9, 10].map(|offset| format!("a:0:{offset}")));

@@ -74,14 +74,15 @@ impl Replay {
         }
     }
 
-    /// The next entry of the window that the client has not received; `None` if it has caught up. Skips partitions
-    /// whose position is before the window. Once their log has been read up to the window, it passes the window again.
-    pub fn step<'hub>(&mut self, hub: &'hub Hub, stream: &Stream) -> Option<&'hub Entry> {
+    /// The next entry of the window that the client has not received, without the part of a gap that it has; `None` if
+    /// it has caught up. Skips partitions whose position is before the window. Once their log has been read up to the
+    /// window, it passes the window again.
+    pub fn step<'hub>(&mut self, hub: &'hub Hub, stream: &Stream) -> Option<Cow<'hub, Entry>> {
         self.return_to_skipped(hub, stream);
         loop {
             let (seq, entry) = hub.next_entry(stream, self.next)?;
             self.next = seq + 1;
-            let (topic, partition, last) = place(entry);
+            let (topic, partition, _) = place(entry);
             let topic_index = stream.topics.iter().position(|known| known == topic)?;
             self.order.pass(topic_index, partition, after(entry));
             let lane = (topic_index, partition as usize);
@@ -89,9 +90,9 @@ impl Replay {
                 self.skipped.insert(lane);
                 continue;
             }
-            if self.positions.next(lane).is_none_or(|next| last >= next) {
+            if let Some(unseen) = cut(entry, self.positions.next(lane).unwrap_or(0), i64::MAX) {
                 self.positions.pass(lane, after(entry));
-                return Some(entry);
+                return Some(unseen);
             }
         }
     }

@@ -1,11 +1,12 @@
 //! Clients of a topic of two partitions, of which the second one is silent at first.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Ends, Hub, LogEnd, Plan, Replay, ReplayLimits, WindowLimits, last_id};
 use crate::cursor::{Cursor, Positions, TopicPosition};
-use crate::event::{Assigned, CLOCK_SKEW_MS, Entry, Gap, GapRange, UNKNOWN_POSITION, unread_since};
+use crate::event::{Assigned, CLOCK_SKEW_MS, Entry, Gap, GapCause, GapRange, UNKNOWN_POSITION, unread_since};
 use crate::hub::{NO_OFFSET, TimeStart};
 use crate::route::Stream;
 use crate::testing::{event, stream};
@@ -36,7 +37,7 @@ fn append(hub: &mut Hub, partition: i32, offset: i64) {
 }
 
 fn steps(replay: &mut Replay, hub: &Hub, stream: &Stream) -> Vec<String> {
-    std::iter::from_fn(|| replay.step(hub, stream).map(|entry| last_id(entry).to_string())).collect()
+    std::iter::from_fn(|| replay.step(hub, stream).map(|entry| last_id(&entry).to_string())).collect()
 }
 
 fn ranges(gaps: &[Gap]) -> Vec<(&'static str, i64, i64)> {
@@ -209,6 +210,22 @@ fn a_topic_that_appears_during_a_replay_is_not_taken_for_the_newer_one() {
     assert!(waits.lost(&hub, &stream).is_empty());
     assert_eq!(steps(&mut waits, &hub, &stream), ["b:0:4", "b:0:5"]);
     assert!(!waits.is_waiting(&hub, &stream));
+}
+
+/// Retention deleted what another process, which was ahead, had read.
+#[test]
+fn a_gap_of_the_window_names_no_offset_that_the_client_has() {
+    let (mut hub, stream) = hub([5, UNKNOWN_POSITION], FIRST_MS);
+    let range = |from, to| GapRange { topic: "a".into(), partition: 0, from, to };
+    hub.append(&Entry::Gap { cause: GapCause::Retention, range: range(5, 9) });
+    for (next, named) in [(5, Some(range(5, 9))), (8, Some(range(8, 9))), (10, None)] {
+        let seen = Positions(vec![TopicPosition { epoch: 7, next: vec![next, UNKNOWN_POSITION] }]);
+        let mut replay = Replay::new(&hub, seen, hub.base(&stream));
+        let step = replay.step(&hub, &stream).map(Cow::into_owned);
+        let range = step.and_then(|entry| if let Entry::Gap { range, .. } = entry { Some(range) } else { None });
+        assert_eq!(range, named);
+        assert_eq!(replay.positions().0[0].next[0], 10);
+    }
 }
 
 #[test]

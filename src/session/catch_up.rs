@@ -276,8 +276,8 @@ impl Session {
             let Some(entry) = replay.step(hub, &stream) else {
                 return if replay.is_waiting(hub, &stream) { ReplayStep::Waits } else { ReplayStep::Done };
             };
-            let cursor = || Bytes::from(replay.cursor(&stream, &last_id(entry)).to_string());
-            if let Entry::Event(event) = entry {
+            let cursor = || Bytes::from(replay.cursor(&stream, &last_id(&entry)).to_string());
+            if let Entry::Event(event) = &*entry {
                 if !self.looks_for(n, event, left, context) {
                     if self.misses(n, event, context) {
                         self.queue.push_gap(Gap::at_source(GapCause::MissingKey, event.range(), cursor()));
@@ -296,7 +296,7 @@ impl Session {
                     Some(encoding) => self.queue.push_replayed(event.clone(), encoding),
                     None => self.queue.push_gap(undecodable(event, cursor())),
                 }
-            } else if let Entry::Gap { cause, range } = entry {
+            } else if let Entry::Gap { cause, range } = &*entry {
                 self.queue.push_gap(Gap::at_source(*cause, range.clone(), cursor()));
             }
         }
