@@ -1,8 +1,10 @@
 //! Replay from a time, in partitions whose brokers did not respond when replay began. Their start positions are looked
 //! up later, while the other partitions advance.
 
+use std::sync::Arc;
+
 use crate::cursor::Positions;
-use crate::event::{UNKNOWN_POSITION, is_offset};
+use crate::event::{Topic, UNKNOWN_POSITION, is_offset};
 use crate::route::Stream;
 
 use super::log::NO_OFFSET;
@@ -75,6 +77,35 @@ impl ByTime {
             false
         });
         known
+    }
+}
+
+impl Hub {
+    /// Adds what the logs have deleted to partitions that have no record from before a time: the deleted records may be
+    /// as late, unless the partition had them when it went live here before that time. The client then receives them as
+    /// a gap. `firsts` are the first offsets of the logs.
+    pub fn with_deleted(
+        &self,
+        stream: &Stream,
+        ms: i64,
+        offsets: &[Arc<[i64]>],
+        firsts: &[Arc<[i64]>],
+    ) -> Vec<Arc<[i64]>> {
+        let topics = stream.topics.iter().zip(offsets.iter().zip(firsts));
+        let added = topics.map(|(topic, (offsets, firsts))| {
+            let partitions = offsets.iter().zip(&**firsts).enumerate();
+            let starts = partitions.map(|(n, (offset, first))| match offset == first && *offset != UNKNOWN_POSITION {
+                true => self.live_before(topic, n, ms).map_or(0, |live| live.min(*offset)),
+                false => *offset,
+            });
+            starts.collect()
+        });
+        added.collect()
+    }
+
+    /// The position of a partition when it went live here, if that was before a time.
+    pub(super) fn live_before(&self, topic: &Topic, partition: usize, ms: i64) -> Option<i64> {
+        self.topic(topic)?.live_before(partition, ms)
     }
 }
 

@@ -340,10 +340,10 @@ impl Losses {
         bases.map(|(_, base)| base).collect()
     }
 
-    /// Records that the client may lack some of what precedes an offset.
-    pub(super) fn unavailable(&mut self, topic: &Topic, partition: usize, next: i64) {
-        if next > 0 {
-            self.unavailable.push(range(topic, partition, 0, next - 1));
+    /// Records that the client may lack some of `from..next`.
+    pub(super) fn unavailable(&mut self, topic: &Topic, partition: usize, from: i64, next: i64) {
+        if next > from {
+            self.unavailable.push(range(topic, partition, from, next - 1));
         }
     }
 

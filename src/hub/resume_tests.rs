@@ -183,9 +183,9 @@ fn a_time_is_found_later_in_a_partition_that_did_not_answer() {
     assert!(replay.is_waiting(&hub, &stream) && places(&hub, &stream, &replay).is_empty());
     assert!(replay.cursor_now(&stream).is_some());
     assert_eq!(replay.times(&hub, &stream), [(0, 99)]);
-    replay.resolve(&hub, &stream, 0, &[0, UNKNOWN_POSITION, NO_OFFSET]);
+    replay.resolve(&hub, &stream, 0, &[0, UNKNOWN_POSITION, NO_OFFSET], &[]);
     assert!(replay.is_waiting(&hub, &stream));
-    replay.resolve(&hub, &stream, 0, &[0, 2, NO_OFFSET]);
+    replay.resolve(&hub, &stream, 0, &[0, 2, NO_OFFSET], &[]);
     assert!(!replay.is_waiting(&hub, &stream) && replay.times(&hub, &stream).is_empty());
     assert_eq!(steps(&mut replay), ["a:1:2", "a:1:3", "a:1:4"]);
 }
@@ -201,7 +201,7 @@ fn where_nothing_is_as_late_as_a_time_replay_begins_where_the_stream_stood_befor
     assert!(replay.lost(&hub, &stream).is_empty());
     assert_eq!(replay.times(&hub, &stream), [(0, 98)]);
     append(&mut hub, 1, 8);
-    replay.resolve(&hub, &stream, 0, &[5, NO_OFFSET]);
+    replay.resolve(&hub, &stream, 0, &[5, NO_OFFSET], &[]);
     assert_eq!(replay.positions().0[0].next, [5, 8]);
 }
 

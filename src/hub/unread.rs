@@ -147,14 +147,17 @@ impl Replay {
         topics.map(|topic| (topic, ms)).collect()
     }
 
-    /// Takes the offsets of the time that [`Self::times`] named. Returns a gap for what the client may lack before
-    /// them.
-    pub fn resolve(&mut self, hub: &Hub, stream: &Stream, topic: usize, offsets: &[i64]) -> Vec<Gap> {
+    /// Takes the offsets of the time that [`Self::times`] named, and the first offsets of the logs. Returns a gap for
+    /// what the client may lack before the offsets of the time.
+    pub fn resolve(&mut self, hub: &Hub, stream: &Stream, topic: usize, offsets: &[i64], firsts: &[i64]) -> Vec<Gap> {
         let mut losses = Losses::default();
         let Some(by_time) = &mut self.by_time else { return Vec::new() };
         for (lane, position) in by_time.resolve(hub, stream, topic, offsets) {
             if by_time.is_unread {
-                losses.unavailable(&stream.topics[topic], lane.1, position);
+                // Without a record from before the time, the deleted ones may be as late.
+                let first = firsts.get(lane.1).copied().filter(|first| is_offset(*first) && *first < position);
+                let live = hub.live_before(&stream.topics[topic], lane.1, by_time.ms);
+                losses.unavailable(&stream.topics[topic], lane.1, live.max(first).unwrap_or(0), position);
             }
             self.positions.pass(lane, position);
         }

@@ -90,9 +90,31 @@ fn a_client_of_another_process_continues_at_the_time_since_when_it_was_not_read(
         assert!(replay.lost(&hub, &stream).is_empty());
         let times = replay.times(&hub, &stream);
         assert!((FIRST_MS - CLOCK_SKEW_MS - 2..FIRST_MS - CLOCK_SKEW_MS).contains(&times[0].1), "{times:?}");
-        let gaps = replay.resolve(&hub, &stream, 0, &[3, OLD - 20]);
-        assert_eq!(ranges(&gaps), [("unavailable", 0, OLD - 21)]);
+        let gaps = replay.resolve(&hub, &stream, 0, &[3, OLD - 20], &[0, 7]);
+        assert_eq!(ranges(&gaps), [("unavailable", 7, OLD - 21)], "the log begins there");
         assert_eq!(replay.positions().0[0].next, [6, OLD - 20]);
+    }
+}
+
+#[test]
+fn what_a_client_may_lack_of_a_partition_is_in_its_log_and_newer_than_its_stream() {
+    // The first offset of the log, that of the time, where the partition went live and whether before the time.
+    let cases = [
+        (NO_OFFSET, NO_OFFSET, 50, false, vec![("unavailable", 0, 50)]),
+        (40, 40, 50, false, vec![("unavailable", 0, 39)]),
+        (7, 40, 50, false, vec![("unavailable", 7, 39)]),
+        (7, 40, 30, true, vec![("unavailable", 30, 39)]),
+        (35, 40, 30, true, vec![("unavailable", 35, 39)]),
+        (7, 40, 50, true, vec![]),
+        (NO_OFFSET, NO_OFFSET, 51, true, vec![]),
+    ];
+    for (first, of_time, live, is_before, lost) in cases {
+        let at_ms = FIRST_MS - CLOCK_SKEW_MS - i64::from(is_before);
+        let (mut hub, stream) = hub([6, live], at_ms);
+        append(&mut hub, 1, 50);
+        let mut replay = hub.plan(&stream, &cursor_without_the_second(), &LIMITS).replay;
+        assert!(!replay.times(&hub, &stream).is_empty());
+        assert_eq!(ranges(&replay.resolve(&hub, &stream, 0, &[3, of_time], &[0, first])), lost);
     }
 }
 

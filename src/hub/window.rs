@@ -59,6 +59,8 @@ pub(super) struct TopicWindow {
     pub(super) from: Vec<i64>,
     /// When the topic's first positions were known, in milliseconds since the Unix epoch.
     since_ms: i64,
+    /// Per partition: the position when it went live, or [`UNKNOWN_POSITION`].
+    live: Vec<i64>,
     /// The partitions that are read later than the others: at most one entry each.
     late: Vec<Late>,
     /// Entries before this one were read from the log at start instead of live. `None` during the warm-up.
@@ -103,6 +105,7 @@ impl Hub {
                 base: next.to_vec(),
                 next: next.to_vec(),
                 from: next.to_vec(),
+                live: next.to_vec(),
                 since_ms: *at_ms,
                 live_from: window.live_from,
                 order_from: self.next_seq,
@@ -161,8 +164,9 @@ impl Hub {
     pub fn go_live(&mut self, topics: &[Topic]) {
         for topic in topics {
             self.settled.insert(topic.clone());
-            if let Some(window) = self.topics.get_mut(topic) {
-                window.live_from.get_or_insert(self.next_seq);
+            if let Some(window) = self.topics.get_mut(topic).filter(|window| window.live_from.is_none()) {
+                window.live_from = Some(self.next_seq);
+                window.live.clone_from(&window.next);
             }
         }
     }
@@ -296,7 +300,7 @@ impl Hub {
 
 impl TopicWindow {
     fn new(limits: WindowLimits) -> Self {
-        let (base, next, from, late) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (base, next, from, live, late) = Default::default();
         let (entries, former, cuts) = Default::default();
         Self {
             entries,
@@ -307,6 +311,7 @@ impl TopicWindow {
             base,
             next,
             from,
+            live,
             since_ms: 0,
             late,
             live_from: None,

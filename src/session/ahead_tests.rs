@@ -1,6 +1,7 @@
 //! Sessions of clients that know more than this replica: partitions and topics that it does not read yet.
 
 use super::*;
+use crate::event::CLOCK_SKEW_MS;
 
 #[test]
 fn a_client_that_is_ahead_is_reported_of_a_loss_only_once_the_log_says_so() {
@@ -277,6 +278,29 @@ fn what_the_log_of_another_partition_has_lost_since_an_event_is_a_gap() {
     let mut got = received(&answer);
     got.sort_unstable();
     assert_eq!(got, ["3", "4", "8", "9", "retention"]);
+}
+
+/// What a partition had when it went live here is older than an event from after that.
+#[test]
+fn what_an_idle_partition_has_lost_is_no_gap_for_a_newer_event() {
+    const MS: i64 = 10_000 + CLOCK_SKEW_MS;
+    let of_first = |n| Entry::Event(event("orders", 0, n, &[]));
+    for (at_ms, is_lost) in [(9_999, false), (10_000, true)] {
+        let mut bench = Bench::new();
+        bench.hub.assign(&Assigned { at_ms, ..Assigned::new("orders", 0, [MS, 5]) });
+        let mut log = FakeLog::new(vec![of_first(MS), of_first(MS + 1)], 20);
+        (log.low, log.partitions) = (5, 2);
+        for entry in &log.entries {
+            bench.hub.append(entry);
+        }
+        bench.log = Arc::new(log);
+        let mut sse = bench.open(Transport::Sse, since(&format!("orders:0:{MS}")));
+        (0..4).for_each(|_| drop(bench.written(&mut sse)));
+        let mut sse = bench.open(Transport::Sse, since(&format!("orders:0:{MS}")));
+        let answer = bench.written(&mut sse);
+        assert_eq!(received(&answer).contains(&"retention".into()), is_lost, "{answer}");
+        assert!(received(&answer).contains(&(MS + 1).to_string()), "{answer}");
+    }
 }
 
 #[test]

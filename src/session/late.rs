@@ -2,7 +2,7 @@
 //! position. The others do not wait for them.
 
 use super::catch_up::{LOOK_AGAIN, Replaying};
-use super::resume::{PARTITION_WAIT, described_since, end_in};
+use super::resume::{PARTITION_WAIT, described_since, end_in, offsets_of};
 use super::{Session, WriterContext};
 use crate::hub::{Lookup, Replay};
 
@@ -14,15 +14,12 @@ impl Session {
             let name = &stream.topics[topic];
             let gaps = if !context.log.finds_times(name) {
                 // Without a time index, all of the log may be new to the client.
-                let partitions = replay.positions().0[topic].next.len();
-                replay.resolve(context.hub, &stream, topic, &vec![0; partitions])
+                let all = vec![0; replay.positions().0[topic].next.len()];
+                replay.resolve(context.hub, &stream, topic, &all, &all)
             } else {
-                match context.log.offsets_at(name, ms, context.asker()) {
-                    Lookup::Found(found) if found.is_of(context.hub.epoch(name)) => {
-                        replay.resolve(context.hub, &stream, topic, &found.offsets)
-                    }
-                    Lookup::Found(_) | Lookup::Asked | Lookup::Down | Lookup::Busy => continue,
-                }
+                let (offsets, firsts) = (offsets_of(name, ms, context), offsets_of(name, 0, context));
+                let Some((offsets, firsts)) = offsets.zip(firsts) else { continue };
+                replay.resolve(context.hub, &stream, topic, &offsets, &firsts)
             };
             self.report_lost(n, gaps, replay);
         }

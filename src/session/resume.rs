@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cursor::{Cursor, Positions, TopicPosition};
-use crate::event::{CLOCK_SKEW_MS, Entry, EventId, GapCause, Topic, UNKNOWN_POSITION};
+use crate::event::{CLOCK_SKEW_MS, Entry, EventId, GapCause, Topic};
 use crate::hub::{
-    Ends, LogEnd, Lookup, OffsetsAt, OtherEpoch, Page, Place, Plan, ReplayLimits, TimeStart, TopicDescription, is_whole,
+    Ends, LogEnd, Lookup, OtherEpoch, Page, Place, Plan, ReplayLimits, TimeStart, TopicDescription, is_whole,
 };
 use crate::route::{OnGap, Stream};
 
@@ -328,17 +328,9 @@ fn plan_by_id(
     let mut offsets = offsets_at(stream, ms, ends, context)?;
     if is_gone || is_whole(stream, id) {
         let firsts = offsets_at(stream, 0, ends, context)?;
-        offsets = offsets.iter().zip(&firsts).map(|(offsets, firsts)| with_deleted(offsets, firsts)).collect();
+        offsets = context.hub.with_deleted(stream, ms, &offsets, &firsts);
     }
     Some(context.hub.plan_at(stream, &TimeStart { ms, offsets: &offsets, ends, id: Some(id) }, limits))
-}
-
-/// Adds what its log has deleted to a partition that has no record from before a time: the deleted records may be as
-/// late. The client then receives them as a gap.
-fn with_deleted(offsets: &[i64], firsts: &[i64]) -> Arc<[i64]> {
-    let start =
-        |(offset, first): (&i64, &i64)| if offset == first && *offset != UNKNOWN_POSITION { 0 } else { *offset };
-    offsets.iter().zip(firsts).map(start).collect()
 }
 
 /// The first offsets of all partitions at or after a time; `None` if they have to be requested first, or if they are of
@@ -347,13 +339,17 @@ fn offsets_at(stream: &Stream, ms: i64, ends: &Positions, context: &WriterContex
     // All topics are requested before waiting for any.
     let ask = |(topic, end): (&Topic, &TopicPosition)| match end.next.is_empty() {
         // A missing topic does not delay others.
-        true => Lookup::Found(OffsetsAt::new([])),
-        false => context.log.offsets_at(topic, ms, context.asker()),
+        true => Some([].into()),
+        false => offsets_of(topic, ms, context),
     };
     let asked: Vec<_> = stream.topics.iter().zip(&ends.0).map(ask).collect();
-    let found = stream.topics.iter().zip(asked).map(|(topic, lookup)| match lookup {
+    asked.into_iter().collect()
+}
+
+/// The same of one topic.
+pub(super) fn offsets_of(topic: &Topic, ms: i64, context: &WriterContext<'_>) -> Option<Arc<[i64]>> {
+    match context.log.offsets_at(topic, ms, context.asker()) {
         Lookup::Found(found) if found.is_of(context.hub.epoch(topic)) => Some(found.offsets),
         Lookup::Found(_) | Lookup::Asked | Lookup::Down | Lookup::Busy => None,
-    });
-    found.collect()
+    }
 }

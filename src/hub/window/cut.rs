@@ -41,7 +41,7 @@ impl TopicWindow {
             }
         }
         self.bytes = self.entries.iter().map(|(_, entry)| entry.weight()).sum();
-        for ends in [&mut self.base, &mut self.next, &mut self.from] {
+        for ends in [&mut self.base, &mut self.next, &mut self.from, &mut self.live] {
             ends[cut.partition] = ends[cut.partition].min(cut.end);
         }
         // Older cursors may contain positions beyond the end.

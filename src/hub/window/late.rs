@@ -27,7 +27,7 @@ impl TopicWindow {
             };
             self.late.extend(next.iter().enumerate().filter(is_late).map(late));
         }
-        for ends in [&mut self.base, &mut self.next, &mut self.from] {
+        for ends in [&mut self.base, &mut self.next, &mut self.from, &mut self.live] {
             ends.resize(next.len(), UNKNOWN_POSITION);
             let unknown = ends.iter_mut().zip(next).filter(|(end, _)| **end == UNKNOWN_POSITION);
             unknown.for_each(|(end, next)| *end = *next);
@@ -57,6 +57,13 @@ impl TopicWindow {
     /// Whether a client stood where live streams of this process stood before they began to receive the partition.
     pub(in crate::hub) fn continues(&self, partition: usize, position: i64) -> bool {
         position == self.unread() && self.late(partition).is_some()
+    }
+
+    /// The position of a partition when it went live, if its position was known before a time: what precedes it is
+    /// older than that time.
+    pub(in crate::hub) fn live_before(&self, partition: usize, ms: i64) -> Option<i64> {
+        let known_ms = self.late(partition).map_or(self.since_ms, |late| late.at_ms);
+        self.live.get(partition).copied().filter(|live| is_offset(*live) && known_ms < ms)
     }
 
     /// The partition, if it is read later than the others.
