@@ -29,7 +29,7 @@ use crate::cores::cores_up_to;
 use crate::descriptors;
 use crate::drain::{self, Drain};
 use crate::gateway::Gateway;
-use crate::hub::{Log, Table};
+use crate::hub::Log;
 use crate::listener::{Bound, ListenerLimits};
 use crate::memory::{Memory, Pressure, Watch};
 use crate::metrics::Metrics;
@@ -38,6 +38,7 @@ use crate::reload::{Adopt, Origin, ReloadHandle, Reloader, record_success};
 use crate::session;
 use crate::shutdown::{Draining, Ending, Signals};
 use crate::source::{self, Call, Connector, Logs, Source};
+use crate::states::States;
 use crate::telemetry;
 use crate::traces::{Exporter, Tracer};
 use crate::writer::Writers;
@@ -192,8 +193,8 @@ impl App {
         let (tracer, exporter) = start_tracing(&snapshot, &metrics)?.unzip();
         tracing::info!("{}", Budget::of(&snapshot));
         let encodings = Arc::new(Encodings::new(snapshot.limits.encodings));
-        let tables = state::tables(&snapshot);
-        let (writers, history) = start_writers(&snapshot, connectors, &tables, &encodings, &metrics, tracer.as_ref())?;
+        let states = States::new(&snapshot.states);
+        let (writers, history) = start_writers(&snapshot, connectors, &states, &encodings, &metrics, tracer.as_ref())?;
         let pressure = Pressure::default();
         let memory = Memory {
             limit: snapshot.limits.memory,
@@ -209,7 +210,7 @@ impl App {
         let topics = start_sources(connectors, &writers, &history, &metrics, tracer.as_ref())?;
         let revocations = start_source_of_revocations(&snapshot, revoker.as_ref(), &metrics)?;
         let sources = Arc::new(Mutex::new(Sources { topics, revocations }));
-        let state_sources = state::start_sources(&snapshot, tables, &metrics)?;
+        let state_sources = state::start_sources(&snapshot, states.clone(), &metrics)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("gateway")
             .worker_threads(cores_up_to(GATEWAY_THREADS_MAX))
@@ -226,6 +227,7 @@ impl App {
         let gateway = Gateway::new(
             snapshot.clone(),
             writers.clone(),
+            states,
             metrics.clone(),
             draining.clone(),
             pressure,
@@ -346,7 +348,7 @@ fn start_tracing(snapshot: &Snapshot, metrics: &Metrics) -> anyhow::Result<Optio
 fn start_writers(
     snapshot: &Snapshot,
     connectors: &[Box<dyn Connector>],
-    tables: &[Arc<Table>],
+    states: &States,
     encodings: &Arc<Encodings>,
     metrics: &Arc<Metrics>,
     tracer: Option<&Tracer>,
@@ -358,7 +360,7 @@ fn start_writers(
             writers.call(writer, sessions);
         }
     });
-    let history = Logs::start(connectors, &snapshot.replay, tables, metrics, &call);
+    let history = Logs::start(connectors, &snapshot.replay, states, metrics, &call);
     let history = Arc::new(history.context("cannot start reading the log")?);
     let log: Arc<dyn Log> = history.clone();
     let writers = Writers::start(snapshot.writers, &windows(connectors), &log, encodings, metrics, tracer);

@@ -11,10 +11,10 @@ pub const MAX_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 pub const ORIGINS_MAX: usize = 256;
 
 /// Request headers that a preflight may name without configuration: those of the documented clients.
-const REQUEST_HEADERS: &str = "authorization, last-event-id, cache-control, content-type, traceparent, tracestate";
+const REQUEST_HEADERS: &str =
+    "authorization, last-event-id, cache-control, content-type, if-none-match, prefer, traceparent, tracestate";
 /// Response headers that scripts may read, in addition to those that CORS always exposes.
-const EXPOSED_HEADERS: &str =
-    "retry-after, www-authenticate, x-batch-size, x-max-rate, x-replay-not-possible, x-request-id";
+const EXPOSED_HEADERS: &str = "etag, link, preference-applied, retry-after, www-authenticate, x-batch-size, x-max-rate, x-replay-not-possible, x-request-id";
 
 /// The policy of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]

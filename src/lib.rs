@@ -5,6 +5,7 @@
 //! | module | purpose |
 //! |---|---|
 //! | [`source`] | the interface of sources, and a source in memory |
+//! | [`states`] | the states of topics: fed by a source, read by streams and requests |
 //! | [`kafka`] | the source that reads Kafka; the embedded broker of the demo |
 //! | [`kafka_properties`] | librdkafka's properties: defaults, and which a configuration may set |
 //! | [`listener`] | connections in: counted, one checked request head at a time |
@@ -148,6 +149,8 @@ pub mod schema_registry;
 pub mod shutdown;
 #[cfg(feature = "server")]
 pub mod source;
+#[cfg(feature = "server")]
+pub mod states;
 #[cfg(feature = "server")]
 pub mod telemetry;
 #[cfg(feature = "server")]

@@ -1,4 +1,4 @@
-//! The states of topics: their tables, and the sources that feed them.
+//! The sources that feed the states of topics.
 //!
 //! These sources are separate, so that streams do not wait while topics are read from their first records.
 
@@ -9,32 +9,30 @@ use anyhow::Context as _;
 
 use crate::config::snapshot::Snapshot;
 use crate::event::Feed;
-use crate::hub::{NoState, Table};
+use crate::hub::NoState;
 use crate::kafka;
 use crate::metrics::Metrics;
 use crate::source::{Connector, Sink, Source};
-
-pub(super) fn tables(snapshot: &Snapshot) -> Vec<Arc<Table>> {
-    snapshot.states.iter().map(|config| Arc::new(Table::new(config.clone()))).collect()
-}
+use crate::states::{State, States};
 
 /// Starts one source for each cluster with states.
 pub(super) fn start_sources(
     snapshot: &Snapshot,
-    tables: Vec<Arc<Table>>,
+    states: States,
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<Vec<Box<dyn Source>>> {
     let clusters: Vec<_> = snapshot.state_sources().collect();
     // Not exposed: those of the streams count each record once.
     let apart = Arc::new(Metrics::new(&snapshot.metrics_prefix).context("the metrics of states")?);
     let metrics = metrics.clone();
-    let sink: Sink = Arc::new(move |feed| tables.iter().for_each(|table| apply(table, &feed, &metrics)));
+    let sink: Sink = Arc::new(move |feed| states.iter().for_each(|state| apply(state, &feed, &metrics)));
     kafka::Clusters::new(&clusters).read(&sink, &apart, None).context("cannot start the source of states")
 }
 
-fn apply(table: &Table, feed: &Feed, metrics: &Metrics) {
+fn apply(state: &State, feed: &Feed, metrics: &Metrics) {
+    let table = state.table();
     let before = table.size().answers;
-    table.feed(feed, Instant::now());
+    state.feed(feed, Instant::now());
     let size = table.size();
     let config = table.config();
     let labels = [&*config.topic, &*config.key];

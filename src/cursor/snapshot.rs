@@ -10,7 +10,7 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::{CURSOR_BYTES_MAX, Positions, TopicPosition};
+use super::{CURSOR_BYTES_MAX, Cursor, Positions, TopicPosition};
 use crate::event::{BadEventId, EventId, Topic};
 
 /// A client's position within a snapshot.
@@ -32,6 +32,11 @@ impl EncodedCut {
     pub fn new(position: &TopicPosition, topic: &Topic) -> Option<Self> {
         let (positions, topics) = (Positions(vec![position.clone()]), std::slice::from_ref(topic));
         positions.fit(topics).then(|| Self(positions.encode(topics)))
+    }
+
+    /// The position after the whole cut, with this id.
+    pub fn end(&self, id: EventId) -> Cursor {
+        Cursor { id, opaque: Some(self.0.clone()) }
     }
 
     /// The position after the event of this key.

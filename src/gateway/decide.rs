@@ -11,14 +11,15 @@ use http::{HeaderMap, HeaderName, StatusCode, Version};
 use pingora::http::RequestHeader;
 
 use super::admission::SocketSlots;
-use super::authorize::{Means, authorize};
-use super::identify::{Identified, identify};
-use super::negotiate::{Agreed, Disagreed, negotiate};
+use super::authorize::{Authorized, Means, authorize};
+use super::identify::identify;
+use super::negotiate::{self, Agreed, Disagreed, negotiate};
 use super::now_unix_ms;
 use super::query::{Parameter, Query};
 use super::refusal::{Reason, Refusal};
 use super::{Gateway, asked, handshake, target};
 use crate::access::Authenticator;
+use crate::codec::http::Handshake;
 use crate::config::snapshot::Snapshot;
 use crate::listener::is_last;
 use crate::problem::Problem;
@@ -43,21 +44,45 @@ pub(super) struct Wanted<'a> {
 /// Every decision before a slot is taken.
 pub(super) async fn decide(gateway: &Gateway, snapshot: &Snapshot, wanted: Wanted<'_>) -> Result<Request, Refusal> {
     let Wanted { route, header, query, .. } = wanted;
+    check(wanted)?;
+    let agreed = negotiated(&header.headers, query, route).map_err(not_negotiated)?;
+    let accept = || handshake::accept(&header.method, header.version, &header.headers, route);
+    let handshake = agreed.transport.is_upgrade().then(accept).transpose();
+    let handshake = handshake.map_err(|problem| Refusal::new(Reason::Handshake, problem))?;
+    let authorized = authorized(snapshot, wanted, agreed.transport).await?;
+    prepare(gateway, snapshot, wanted, agreed, handshake, authorized)
+}
+
+/// Refuses a request that cannot be meant like this.
+pub(super) fn check(wanted: Wanted<'_>) -> Result<(), Refusal> {
     if wanted.has_body {
         let problem = Problem::new(StatusCode::BAD_REQUEST, "a stream is requested without a body");
         return Err(Refusal::new(Reason::Body, problem));
     }
-    if let Some(slip) = query.slip() {
-        return Err(Refusal::new(Reason::Parameter, Problem::new(StatusCode::BAD_REQUEST, slip.to_string())));
+    match wanted.query.slip() {
+        Some(slip) => Err(Refusal::new(Reason::Parameter, Problem::new(StatusCode::BAD_REQUEST, slip.to_string()))),
+        None => Ok(()),
     }
-    let agreed = negotiated(&header.headers, query, route).map_err(not_negotiated)?;
-    let identified = identify(snapshot, wanted, agreed.transport).await?;
-    let prepared = prepare(gateway, snapshot, wanted, agreed, identified.as_ref());
-    if prepared.as_ref().is_err_and(|refusal| refusal.reason() == Reason::Keys) {
-        keys_settled(snapshot).await;
-        return prepare(gateway, snapshot, wanted, agreed, identified.as_ref());
+}
+
+/// The access rights of a request on this transport. Waits for an issuer's keys if they are missing.
+pub(super) async fn authorized(
+    snapshot: &Snapshot,
+    wanted: Wanted<'_>,
+    transport: Transport,
+) -> Result<Authorized, Refusal> {
+    let Wanted { route, params, header, query, .. } = wanted;
+    let identified = identify(snapshot, wanted, transport).await?;
+    let means = Means { verifier: snapshot.verifier.as_deref(), identified: identified.as_ref() };
+    let target = (target::split(header).0, query);
+    let attempt = || authorize(route, params, transport, target, &header.headers, means, now_unix_ms());
+    match attempt() {
+        Err(refusal) if refusal.reason() == Reason::Keys => {
+            keys_settled(snapshot).await;
+            attempt()
+        }
+        decided => decided,
     }
-    prepared
 }
 
 fn prepare(
@@ -65,22 +90,11 @@ fn prepare(
     snapshot: &Snapshot,
     wanted: Wanted<'_>,
     agreed: Agreed,
-    identified: Option<&Identified>,
+    handshake: Option<Handshake>,
+    authorized: Authorized,
 ) -> Result<Request, Refusal> {
     let Wanted { route, params, header, query, .. } = wanted;
     let (transport, headers) = (agreed.transport, &header.headers);
-    let accept = || handshake::accept(&header.method, header.version, headers, route);
-    let handshake = transport.is_upgrade().then(accept).transpose();
-    let handshake = handshake.map_err(|problem| Refusal::new(Reason::Handshake, problem))?;
-    let authorized = authorize(
-        route,
-        params,
-        transport,
-        (target::split(header).0, query),
-        headers,
-        Means { verifier: snapshot.verifier.as_deref(), identified },
-        now_unix_ms(),
-    )?;
     let resume = asked::resume(transport, &route.stream, headers, query).map_err(|_: BadPosition| {
         let detail = format!("`since` is not a valid position: {BadPosition}");
         Refusal::new(Reason::Position, Problem::new(StatusCode::BAD_REQUEST, detail))
@@ -157,6 +171,11 @@ pub(super) fn transport_without_errors(
 ) -> Option<Transport> {
     let agreed = negotiated(headers, query, route).ok()?;
     Some(agreed.transport).filter(|transport| transport.fails_in_stream())
+}
+
+/// Whether the request prefers the state as a document to a stream.
+pub(super) fn prefers_document(headers: &HeaderMap, route: &StreamRoute, is_paged: bool) -> bool {
+    negotiate::prefers_document(route.offer, joined(headers, ACCEPT).as_deref(), is_paged)
 }
 
 fn negotiated(headers: &HeaderMap, query: &Query<'_>, route: &StreamRoute) -> Result<Agreed, Disagreed> {

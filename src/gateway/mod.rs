@@ -8,6 +8,7 @@ mod asked;
 mod authorize;
 mod cross_origin;
 mod decide;
+mod document;
 mod failure;
 mod forward_auth;
 mod forwarded;
@@ -41,6 +42,7 @@ use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
+use tokio::sync::Semaphore;
 
 use crate::auth::Verifier;
 use crate::config::snapshot::{RETRIES_MAX, Snapshot};
@@ -48,6 +50,7 @@ use crate::listener::is_last;
 use crate::memory::Pressure;
 use crate::metrics::Metrics;
 use crate::shutdown::Draining;
+use crate::states::States;
 use crate::traces::{RequestSpan, Tracer};
 use crate::writer::Writers;
 use admission::Admission;
@@ -70,6 +73,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Gateway {
     snapshot: Arc<ArcSwap<Snapshot>>,
     writers: Writers,
+    states: States,
+    /// Requests that wait for a change of a document.
+    document_waits: Semaphore,
     metrics: Arc<Metrics>,
     draining: Draining,
     pressure: Pressure,
@@ -106,6 +112,7 @@ impl Gateway {
     pub fn new(
         snapshot: Arc<ArcSwap<Snapshot>>,
         writers: Writers,
+        states: States,
         metrics: Arc<Metrics>,
         draining: Draining,
         pressure: Pressure,
@@ -114,6 +121,8 @@ impl Gateway {
         Self {
             snapshot,
             writers,
+            states,
+            document_waits: Semaphore::new(document::WAITS_MAX),
             admission: Arc::new(Admission::new(&metrics)),
             metrics,
             draining,

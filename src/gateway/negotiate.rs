@@ -4,6 +4,8 @@ use crate::route::{Offer, Transport};
 
 /// The content type of a transport whose responses have no body.
 const NO_BODY: &str = "";
+/// The content type of documents, which some transports have as well.
+const DOCUMENT_TYPE: &str = "application/json";
 
 /// The selected transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +55,16 @@ pub(super) fn negotiate(
         None if types.is_empty() => Err(Disagreed::UpgradeRequired),
         None => Err(Disagreed::NotAcceptable(types.iter().map(|agreed| agreed.content_type).collect())),
     }
+}
+
+/// Whether a JSON document is preferred to the streams of this offer; if it is asked for by parameters, whether it is
+/// accepted. Media types that only streams have win over those that both have.
+pub(super) fn prefers_document(offer: Offer, accept: Option<&str>, is_paged: bool) -> bool {
+    let Some(accept) = accept.filter(|accept| !accept.trim().is_empty()) else { return is_paged };
+    let document = rank(DOCUMENT_TYPE, accept);
+    let offered = Transport::by_preference().filter(|transport| offer.has(*transport));
+    let streams = offered.flat_map(|transport| transport.row().media_types()).filter(|it| **it != DOCUMENT_TYPE);
+    document.0 > 0 && (is_paged || streams.map(|it| rank(it, accept)).all(|stream| stream < document))
 }
 
 /// The acceptable type with the highest quality, then with the most specific range, then the first in our order.
@@ -139,6 +151,26 @@ mod tests {
             (Offer::Auto, "text/html", None),
         ] {
             assert_eq!(agreed(offer, accept), expected, "{offer:?} {accept}");
+        }
+    }
+
+    #[test]
+    fn a_document_is_sent_where_it_is_preferred() {
+        for (offer, accept, is_paged, expected) in [
+            (Offer::Auto, "application/json", false, true),
+            (Offer::Auto, "application/json, */*;q=0.1", false, true),
+            (Offer::Auto, "application/json;q=0.5, text/event-stream", false, false),
+            (Offer::Auto, "application/x-ndjson, application/json", false, false),
+            (Offer::Auto, "application/*", false, false),
+            (Offer::Auto, "*/*", false, false),
+            (Offer::Auto, "", false, false),
+            (Offer::Auto, "*/*", true, true),
+            (Offer::Auto, "", true, true),
+            (Offer::Auto, "text/event-stream", true, false),
+            (Offer::Auto, "application/json;q=0, */*", true, false),
+            (Offer::Only(Transport::Sse), "application/json", false, true),
+        ] {
+            assert_eq!(prefers_document(offer, Some(accept), is_paged), expected, "{offer:?} {accept} {is_paged}");
         }
     }
 

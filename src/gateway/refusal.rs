@@ -56,6 +56,8 @@ pub(super) enum Reason {
     Memory,
     /// The connection could not be taken from the proxy, or no writer accepted it.
     Internal,
+    /// The state was not read yet, or is larger than its limit.
+    State,
 }
 
 impl Reason {
@@ -91,6 +93,7 @@ impl Reason {
             Self::Draining => "draining",
             Self::Memory => "memory",
             Self::Internal => "internal",
+            Self::State => "state",
         }
     }
 }

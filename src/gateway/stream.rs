@@ -8,7 +8,7 @@ use super::cross_origin::{CrossOrigin, Preflight};
 use super::decide::{Wanted, decide, keys_settled, transport_without_errors};
 use super::query::Query;
 use super::refusal::{Reason, Refusal, count_refusal, reconnect_later, refuse};
-use super::{Gateway, answer, asked, handshake, open, stream_headers, target, ticket};
+use super::{Gateway, answer, asked, document, handshake, open, stream_headers, target, ticket};
 use crate::config::snapshot::Snapshot;
 use crate::problem::Problem;
 use crate::route::{Found, OtherMethods, StreamRoute};
@@ -64,12 +64,21 @@ pub(super) async fn intercept(
         _ => return refuse(gateway, session, method_not_allowed(), &cross_origin).await,
     }
     let method = header.method.clone();
-    let query = query.unwrap_or_default().to_owned();
+    let raw = query.unwrap_or_default().to_owned();
     let has_body = !session.is_body_empty();
-    let query = Query::parse(&query);
+    let query = Query::parse(&raw);
     let client = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
     let wanted =
         Wanted { route: &route, params: &params, header: session.req_header(), query: &query, has_body, client };
+    if let Some(transport) = document::asked_for(wanted, &raw) {
+        return match document::respond(gateway, snapshot, wanted, &raw, transport).await {
+            Ok(response) if method == Method::HEAD => {
+                answer(session, cross_origin.on(response.map(|_| Vec::new()))).await
+            }
+            Ok(response) => answer(session, cross_origin.on(response)).await,
+            Err(refusal) => refuse(gateway, session, refusal, &cross_origin).await,
+        };
+    }
     match decide(gateway, snapshot, wanted).await {
         Err(refusal) => {
             let headers = &session.req_header().headers;

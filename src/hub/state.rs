@@ -73,6 +73,8 @@ struct Kept {
 pub struct Cut {
     pub position: TopicPosition,
     entries: Entries,
+    /// The next offset of each partition after its last change; at least that at the end of reading.
+    changed: Vec<i64>,
     /// Records before it that are not events, so that the keys that they changed are unknown.
     pub unreadable: u64,
 }
@@ -134,6 +136,16 @@ impl Table {
         Ok(cut)
     }
 
+    /// The current state, which is not kept for clients that continue later.
+    ///
+    /// # Errors
+    ///
+    /// The log was not read yet, or the state is too large.
+    pub fn current(&self) -> Result<Arc<Cut>, NoState> {
+        let inner = self.inner();
+        inner.fold.answers().map(|()| Arc::new(inner.fold.cut()))
+    }
+
     /// The cut at these positions, if it is kept.
     pub fn kept(&self, position: &TopicPosition) -> Option<Arc<Cut>> {
         self.inner().cuts.iter().rev().map(|kept| &kept.cut).find(|cut| cut.position == *position).cloned()
@@ -182,6 +194,17 @@ impl Cut {
 
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// The newest event of a key.
+    pub fn get(&self, key: &str) -> Option<&Arc<Event>> {
+        self.entries.get(key)
+    }
+
+    /// Whether a client that has the state at this position has this one.
+    pub fn is_unchanged_since(&self, known: &TopicPosition) -> bool {
+        let has = |(n, changed): (usize, &i64)| known.next.get(n).is_some_and(|next| next >= changed);
+        known.epoch == self.position.epoch && self.changed.iter().enumerate().all(has)
     }
 
     /// The newest event of each key after this one, in the order of the keys; of these keys alone, which are sorted, if

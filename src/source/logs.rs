@@ -10,13 +10,14 @@ use crate::hub::{Asker, Log, Lookup, OffsetsAt, Page, Place, ReplayLimits, Table
 use crate::ingest::Chunks;
 use crate::metrics::Metrics;
 use crate::route::Stream;
+use crate::states::{State, States};
 
 /// All logs.
 #[derive(Debug)]
 pub struct Logs {
     all: Vec<Arc<dyn History>>,
     limits: ReplayLimits,
-    tables: Vec<Arc<Table>>,
+    states: States,
 }
 
 impl Logs {
@@ -28,13 +29,13 @@ impl Logs {
     pub fn start(
         connectors: &[Box<dyn Connector>],
         replay: &ReplayLog,
-        tables: &[Arc<Table>],
+        states: &States,
         metrics: &Arc<Metrics>,
         call: &Call,
     ) -> io::Result<Self> {
         let all =
             connectors.iter().map(|connector| connector.history(replay, metrics, call)).collect::<io::Result<_>>()?;
-        Ok(Self { all, limits: replay.limits, tables: tables.to_vec() })
+        Ok(Self { all, limits: replay.limits, states: states.clone() })
     }
 
     fn of(&self, topic: &Topic) -> Option<&dyn History> {
@@ -98,9 +99,6 @@ impl Log for Logs {
     }
 
     fn table(&self, stream: &Stream) -> Option<&Table> {
-        let key = &stream.state.as_ref()?.key;
-        let is_it =
-            |table: &&Arc<Table>| *key == table.config().key && *stream.topics == [table.config().topic.clone()];
-        self.tables.iter().find(is_it).map(|table| &**table)
+        self.states.of(stream).map(State::table)
     }
 }

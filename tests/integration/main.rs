@@ -10,6 +10,7 @@ mod bad_input;
 mod bench;
 mod browser;
 mod client_certificates;
+mod collection;
 mod config;
 mod cors;
 mod demo;

@@ -2,7 +2,8 @@
 //!
 //! A recipe is a section. Its `yaml` block is the configuration. A `json record KEY` block is a record, empty for a
 //! tombstone. A `json events` block follows the path of its stream, and shows some fields of each event. A `json state`
-//! block shows what a stream receives that is opened after the records were read.
+//! block shows what a stream receives that is opened after the records were read, and a `json document` block the
+//! document at that time, without its cursor.
 
 use serde_json::Value;
 
@@ -89,6 +90,11 @@ fn every_recipe_for_topics_works() {
                     |line| fields_of(line, &stream.event()) == serde_json::from_str::<Value>(line).unwrap();
                 (status == 200 && block.content.lines().all(&mut is_as_shown)).then_some(())
             });
+        }
+        for block in blocks.iter().filter(|block| block.info == "json document") {
+            let mut answer = fixture.get(path_before(block)).header("Accept", "application/json").send().json();
+            answer.pointer_mut("/meta").and_then(Value::as_object_mut).map(|meta| meta.remove("cursor"));
+            assert_eq!(answer, serde_json::from_str::<Value>(block.content).unwrap(), "{title}");
         }
     }
 }

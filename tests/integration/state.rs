@@ -15,7 +15,7 @@ fn shop() -> Fixture {
     .build()
 }
 
-fn order(fixture: &Fixture, key: &str, n: u32) -> String {
+pub fn order(fixture: &Fixture, key: &str, n: u32) -> String {
     let value = json!({ "type": "order-updated", "orderId": key, "data": { "n": n, "secret": 1 } });
     fixture.broker.event("orders", 0, value)
 }

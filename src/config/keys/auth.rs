@@ -329,7 +329,7 @@ table! { CORS {
         },
         Is(&[]), Live,
         "request headers that scripts may send, in addition to `Authorization`, `Last-Event-ID`, `Cache-Control`, \
-         `Content-Type`, `traceparent` and `tracestate`",
+         `Content-Type`, `If-None-Match`, `Prefer`, `traceparent` and `tracestate`",
     );
     MAX_AGE: Defaulted<Period> = (
         "max_age", Period(ms(0)..=MAX_AGE_MAX), Is(mins(10)), Live,

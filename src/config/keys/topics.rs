@@ -64,7 +64,7 @@ table! { STREAM {
     );
     STREAM_STATE: Optional<Sub> = (
         "state", Sub(&STATE), Absent("none"), Restart,
-        "clients may ask for the newest event of each key before the changes, by [`?from=state`](protocol.md#state). The stream \
+        "clients may ask for the newest event of each key before the changes, by [`?from=state`](protocol.md#state), or [as a document](protocol.md#the-state-as-a-document). The stream \
          has one topic. See below",
     );
 }}

@@ -21,6 +21,8 @@ pub(super) struct Fold {
     epoch: Epoch,
     /// The next offset of each partition.
     next: Vec<i64>,
+    /// The next offset of each partition after the last change of the state; at least that at the end of reading.
+    changed: Vec<i64>,
     /// While the log is read, the events that delete their key as well: older ones may follow, from another partition.
     pub(super) entries: Entries,
     /// The memory of the entries: at most the limit.
@@ -60,7 +62,12 @@ impl Fold {
     }
 
     pub(super) fn cut(&self) -> Cut {
-        Cut { position: self.position(), entries: self.entries.clone(), unreadable: self.unreadable }
+        Cut {
+            position: self.position(),
+            entries: self.entries.clone(),
+            changed: self.changed.clone(),
+            unreadable: self.unreadable,
+        }
     }
 
     /// A log that is another one, or is read again, is folded from its start.
@@ -87,16 +94,24 @@ impl Fold {
     fn take(&mut self, entry: &Entry, config: &TableConfig) {
         let (topic, partition, _) = place(entry);
         let Some(n) = usize::try_from(partition).ok().filter(|_| *topic == config.topic) else { return };
-        match entry {
-            Entry::Event(event) => self.fold(event, config),
+        let is_change = match entry {
+            Entry::Event(event) => {
+                self.fold(event, config);
+                event.key(&config.key).is_some()
+            }
             Entry::Gap { cause: GapCause::Undecodable | GapCause::Invalid | GapCause::Unreadable, .. } => {
                 self.unreadable += 1;
+                true
             }
             // The source reads a truncated log again.
             Entry::Gap { cause: GapCause::Truncated, .. } => return,
-            Entry::Gap { .. } | Entry::Hole { .. } => {}
-        }
+            Entry::Gap { .. } | Entry::Hole { .. } => false,
+        };
         self.advance(n, after(entry));
+        if is_change {
+            self.changed.resize(self.next.len(), 0);
+            self.changed[n] = self.next[n];
+        }
     }
 
     fn fold(&mut self, event: &Arc<Event>, config: &TableConfig) {
@@ -135,6 +150,8 @@ impl Fold {
         let deleted = self.entries.iter().filter(|(_, event)| is_delete(event, config));
         let deleted: Vec<_> = deleted.map(|(key, _)| key.clone()).collect();
         deleted.iter().for_each(|key| self.remove(key));
+        // Compaction may have removed deletions: what was known before may have keys that the log does not name any more.
+        self.changed.clone_from(&self.next);
         self.is_read = true;
     }
 }
