@@ -4,6 +4,7 @@ CLIENTS := target/clients
 KAFKA := target/kafka
 K8S := target/k8s
 IDENTITY := target/identity
+REGISTRY := target/registry
 PEERS := target/peers
 DENY := target/deny
 MUTANTS := target/mutants
@@ -16,7 +17,7 @@ DENY_CHECKS :=
 export SIDESTREAM_CLIENTS := $(CURDIR)/$(CLIENTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check coverage mutants simulate protocol clients kafka k8s manifests rules deps bench bench-peers bench-operations bench-hostile fuzz soak reloads deny clean
+.PHONY: help demo build test check coverage mutants simulate protocol clients kafka registry k8s manifests rules deps bench bench-peers bench-operations bench-hostile fuzz soak reloads deny clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -77,6 +78,8 @@ clients: $(CLIENTS)/installed ## Install the independent clients that the tests 
 
 kafka: $(KAFKA)/installed ## Install Apache Kafka, which the tests start
 
+registry: $(REGISTRY)/installed ## Install Apicurio, a schema registry, which a test starts (a download of 140 MB)
+
 k8s: $(K8S)/installed ## Install the validators of Kubernetes manifests: schemas, kustomize, the API server's admission
 
 .PHONY: identity
@@ -118,6 +121,13 @@ $(KAFKA)/installed: tests/kafka/pom.xml
 	mkdir -p $(KAFKA)
 	mvn -q -B -f tests/kafka/pom.xml dependency:copy-dependencies -DincludeScope=runtime \
 		-DoutputDirectory=$(CURDIR)/$(KAFKA)/lib
+	touch $@
+
+$(REGISTRY)/installed: tests/registry/pom.xml
+	tests/packages kafka
+	rm -rf $(REGISTRY)
+	mvn -q -B -f tests/registry/pom.xml dependency:unpack-dependencies -DexcludeTransitive \
+		-DoutputDirectory=$(CURDIR)/$(REGISTRY)
 	touch $@
 
 $(IDENTITY)/keycloak/installed: tests/identity/keycloak/pom.xml tests/identity/keycloak/realm.json

@@ -5,6 +5,7 @@
 
 mod logical;
 mod reader;
+mod references;
 
 use std::collections::HashMap;
 
@@ -80,7 +81,7 @@ impl AvroSchema {
     ///
     /// The first error.
     pub(super) fn compile(text: &SchemaText) -> Result<Self, String> {
-        let references = text.references.iter().map(|(_, text)| text.as_str());
+        let references = references::named_types(text.references.iter().map(|(_, text)| text.as_str()))?;
         let (root, referenced) =
             Parsed::parse_str_with_list(&text.schema, references).map_err(|error| error.to_string())?;
         let mut compiler = Compiler { definitions: HashMap::new(), known: HashMap::new(), types: Vec::new() };

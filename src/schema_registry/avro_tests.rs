@@ -140,3 +140,20 @@ fn hostile_bodies_and_schemas_are_limited() {
     assert!(compile(scale).is_err());
     assert!(compile(r#"{"type":"record","name":"A","fields":[{"name":"b","type":"Missing"}]}"#).is_err());
 }
+
+#[test]
+fn references_use_types_that_are_defined_within_others() {
+    let customer = r#"{"type":"record","name":"Customer","namespace":"shop","fields":[
+        {"name":"level","type":{"type":"enum","name":"Level","symbols":["NEW","REGULAR"]}}, {"name":"friend","type":["null","Customer"]}]}"#;
+    let orders = (0..20).map(|n| {
+        format!(
+            r#"{{"type":"record","name":"Part{n}","namespace":"shop","fields":[{{"name":"level","type":"Level"}}]}}"#
+        )
+    });
+    let references = orders.chain([customer.to_owned()]).map(|text| (String::new(), text)).collect();
+    let order = r#"{"type":"record","name":"Order","fields":[{"name":"part","type":"shop.Part7"},{"name":"by","type":"shop.Customer"}]}"#;
+    let schema = AvroSchema::compile(&SchemaText { schema: order.into(), references }).unwrap();
+    let body = [long(1), long(0), long(0)].concat();
+    let expected = r#"{"part":{"level":"REGULAR"},"by":{"level":"NEW","friend":null}}"#;
+    assert_eq!(schema.json(&Vec::new(), &body).unwrap(), expected);
+}

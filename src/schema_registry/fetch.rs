@@ -89,7 +89,7 @@ struct Answer {
     references: Option<Vec<Reference>>,
 }
 
-#[derive(Clone, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Deserialize)]
 struct Reference {
     name: String,
     subject: String,
@@ -120,7 +120,8 @@ impl Fetcher {
         let mut wanted = VecDeque::from(root.references.unwrap_or_default());
         let mut known = BTreeSet::new();
         while let Some(reference) = wanted.pop_front() {
-            if !known.insert(reference.clone()) {
+            // As in Confluent's clients, the first schema of a name counts.
+            if !known.insert(reference.name.clone()) {
                 continue;
             }
             if known.len() > REFERENCES_MAX || wanted.len() > REFERENCES_MAX {

@@ -1,10 +1,16 @@
-//! Protobuf schemas: compiled once from their text, then applied to bodies. JSON follows the ProtoJSON mapping, with the
+//! Protobuf schemas: compiled once from their text or their serialized descriptor, then applied to bodies. JSON follows the ProtoJSON mapping, with the
 //! fields that have their default value.
+
+mod imports;
 
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use prost_reflect::prost::Message;
+use prost_reflect::prost_types::FileDescriptorProto;
 use prost_reflect::{DynamicMessage, FileDescriptor, MessageDescriptor, SerializeOptions};
 use protox::Compiler;
 use protox::file::{File, FileResolver, GoogleFileResolver};
@@ -104,7 +110,7 @@ fn nesting(text: &str) -> usize {
     deepest
 }
 
-/// The files of a schema by the names of their imports, and those that come with Protobuf.
+/// The files of a schema by the names of their imports, and those that come with Protobuf and with registries.
 struct Files(HashMap<String, String>);
 
 impl FileResolver for Files {
@@ -113,11 +119,23 @@ impl FileResolver for Files {
     }
 
     fn open_file(&self, name: &str) -> Result<File, protox::Error> {
-        match self.0.get(name) {
+        if let Some(text) = self.0.get(name) {
+            return descriptor(name, text).map_or_else(|| File::from_source(name, text), Ok);
+        }
+        match imports::text(name) {
             Some(text) => File::from_source(name, text),
             None => GoogleFileResolver::new().open_file(name),
         }
     }
+}
+
+/// The file of a serialized descriptor in Base64: Python's serializer registers it in place of a text, and Apicurio
+/// returns what was registered. prost limits its nesting.
+fn descriptor(name: &str, text: &str) -> Option<File> {
+    let bytes = STANDARD.decode(text.trim()).ok()?;
+    let mut file = FileDescriptorProto::decode(&bytes[..]).ok()?;
+    file.name = Some(name.to_owned());
+    Some(File::from_file_descriptor_proto(file))
 }
 
 /// Limits the length of the text.

@@ -90,3 +90,14 @@ fn hostile_bodies_and_schemas_are_limited() {
     assert!(compile("syntax = \"proto3\"; import \"missing.proto\";").is_err());
     assert!(compile(&format!("syntax = \"proto3\"; import \"{ROOT}\"; message A {{}}")).is_err());
 }
+
+#[test]
+fn a_serialized_descriptor_is_a_schema_too() {
+    // File { name: "a.proto", message_type: [{ name: "Order", field: [{ name: "id", number: 1, type: TYPE_INT64 }] }] }
+    let id = [field(1, b"id"), vec![24, 1, 32, 1, 40, 3]].concat();
+    let message = [field(1, b"Order"), field(2, &id)].concat();
+    let file = [field(1, b"a.proto"), field(4, &message), field(12, b"proto3")].concat();
+    let schema = SchemaText { schema: STANDARD.encode(file), references: Vec::new() };
+    let schema = ProtobufSchema::compile(&schema).unwrap();
+    assert_eq!(schema.json(&vec![0], &[8, 5]).unwrap(), r#"{"id":"5"}"#);
+}

@@ -53,6 +53,7 @@ mod real_history;
 mod real_kafka;
 mod real_life;
 mod real_log;
+mod real_registry;
 mod real_replay;
 mod real_stall;
 mod recipes;

@@ -1,56 +1,18 @@
 //! Records whose schema is in a registry: they wait for it in order, and hold up no other partition.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex};
-use std::thread;
-
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::fixture::{Fixture, Plan};
+use crate::support::schema_registry::Stub;
 
-/// A registry that answers what a test puts there, and 503 to everything else.
-struct Registry {
-    address: SocketAddr,
-    answers: Arc<Mutex<BTreeMap<String, Value>>>,
-}
-
-impl Registry {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (address, answers) = (listener.local_addr().unwrap(), Arc::<Mutex<BTreeMap<String, Value>>>::default());
-        let known = answers.clone();
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut lines = BufReader::new(stream.unwrap());
-                let mut head = String::new();
-                while !head.ends_with("\r\n\r\n") && lines.read_line(&mut head).unwrap_or(0) > 0 {}
-                let answer = head.split(' ').nth(1).and_then(|path| known.lock().unwrap().get(path).cloned());
-                let (status, body) =
-                    answer.map_or(("503 Unavailable", String::new()), |answer| ("200 OK", answer.to_string()));
-                let length = body.len();
-                let answer =
-                    format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
-                let _ = lines.get_mut().write_all(answer.as_bytes());
-            }
-        });
-        Self { address, answers }
-    }
-
-    fn put(&self, path: &str, answer: Value) {
-        self.answers.lock().unwrap().insert(path.to_owned(), answer);
-    }
-
-    fn fixture(&self, format: &str, wait: &str) -> Fixture {
-        let address = self.address;
-        Plan::new(format!(
-            "registry: {{ url: 'http://{address}', wait: {wait} }}\ntopics: {{ spread: {{ format: {format} }} }}\n\
-             streams: {{ spread: {{ topics: [spread], keys: [orderId] }} }}\n\
-             routes: [{{ path: /stream, stream: spread, public: true, transport: ndjson }}]\n"
-        ))
-        .build()
-    }
+fn fixture(registry: &Stub, format: &str, wait: &str) -> Fixture {
+    let address = registry.address;
+    Plan::new(format!(
+        "registry: {{ url: 'http://{address}', wait: {wait} }}\ntopics: {{ spread: {{ format: {format} }} }}\n\
+         streams: {{ spread: {{ topics: [spread], keys: [orderId] }} }}\n\
+         routes: [{{ path: /stream, stream: spread, public: true, transport: ndjson }}]\n"
+    ))
+    .build()
 }
 
 const ORDER: &str = r#"{"type":"record","name":"Order","fields":[{"name":"orderId","type":"long"}]}"#;
@@ -66,9 +28,9 @@ fn produce(fixture: &Fixture, partition: i32, value: &[u8]) -> String {
 
 #[test]
 fn a_partition_waits_for_a_schema_and_others_go_on() {
-    let registry = Registry::start();
+    let registry = Stub::start();
     registry.put("/schemas/ids/1", json!({ "schema": ORDER }));
-    let fixture = registry.fixture("avro", "1m");
+    let fixture = fixture(&registry, "avro", "1m");
     let mut live = fixture.get("/stream").ndjson();
     let first = produce(&fixture, 0, &avro(1, 1));
     assert_eq!(live.event()["id"], first);
@@ -91,9 +53,9 @@ fn a_partition_waits_for_a_schema_and_others_go_on() {
 
 #[test]
 fn without_their_schema_records_are_gaps() {
-    let registry = Registry::start();
+    let registry = Stub::start();
     registry.put("/schemas/ids/1", json!({ "schema": ORDER }));
-    let fixture = registry.fixture("avro", "300ms");
+    let fixture = fixture(&registry, "avro", "300ms");
     let mut live = fixture.get("/stream").ndjson();
     let first = produce(&fixture, 0, &avro(1, 1));
     assert_eq!(live.event()["id"], first);

@@ -18,6 +18,7 @@ pub mod real;
 pub mod real_broker;
 pub mod relay;
 pub mod returning;
+pub mod schema_registry;
 pub mod sidecar;
 pub mod slow;
 pub mod sse;

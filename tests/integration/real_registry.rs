@@ -1,0 +1,89 @@
+//! A real registry, and records of official serializers: Python writes them to Apache Kafka, and a client of SSE receives
+//! events.
+
+use serde_json::{Value, json};
+
+use crate::support::admin::Admin;
+use crate::support::broker::Broker;
+use crate::support::client::Client;
+use crate::support::fixture::Plan;
+use crate::support::real::shared;
+use crate::support::schema_registry::{Apicurio, Stub};
+
+const PREFIX: &str = "registered";
+/// More than a double holds.
+const LONG: i64 = 9_007_199_254_740_993;
+
+/// A topic, a stream and a route of each kind. `header` topics have their schemas in another registry.
+fn plan(registry: &str, guids: &Stub) -> String {
+    let mut settings = [
+        format!(
+            "registries: {{ apicurio: {{ url: '{registry}' }}, guids: {{ url: 'http://{}', wait: 1m }} }}\ntopics:\n",
+            guids.address
+        ),
+        "streams:\n".to_owned(),
+        "routes:\n".to_owned(),
+    ];
+    for (kind, format) in [("avro", "avro"), ("protobuf", "protobuf"), ("json", "json-schema")] {
+        for (suffix, registry) in [("", "apicurio"), ("-header", "guids")] {
+            let name = format!("{kind}{suffix}");
+            let topic = format!("{PREFIX}-{name}");
+            // Keys have a prefix in both forms, and only one registry has their schema.
+            let keys = if suffix.is_empty() { "keys: { recordKey: key }" } else { "keys: {}" };
+            let key_format = if suffix.is_empty() { "key_format: avro, " } else { "" };
+            settings[0] +=
+                &format!("  {topic}: {{ format: {format}, {key_format}registry: {registry}, map: {{ {keys} }} }}\n");
+            settings[1] += &format!(
+                "  {name}: {{ topics: [{topic}], keys: [{}] }}\n",
+                if suffix.is_empty() { "recordKey" } else { "" }
+            );
+            settings[2] += &format!("  - {{ path: /{name}, stream: {name}, public: true, transport: sse }}\n");
+        }
+    }
+    settings.concat()
+}
+
+/// What the values of `tests/clients/registry_writer.py` are as JSON.
+fn values(kind: &str) -> Vec<Value> {
+    match kind {
+        "avro" => vec![json!({
+            "orderId": LONG, "level": "REGULAR",
+            "customer": { "name": "Ada", "address": { "city": "London" }, "level": "NEW" },
+            "total": "42.50", "created": "2026-01-02T03:04:05.678Z", "day": "2026-01-02",
+            "uuid": "6ba7b810-9dad-11d1-80b4-00c04fd430c8", "note": null, "counts": { "a": 1 },
+        })],
+        "protobuf" => vec![
+            json!({
+                "orderId": LONG.to_string(), "customer": { "name": "Ada" }, "created": "2026-01-02T03:04:05Z",
+                "total": { "currencyCode": "EUR", "units": "42", "nanos": 500_000_000 },
+                "discount": { "value": "BQ==", "precision": 3, "scale": 1 }, "lines": [{ "sku": "a" }],
+            }),
+            json!({ "sku": "b" }),
+        ],
+        _ => vec![json!({ "orderId": LONG })],
+    }
+}
+
+#[test]
+fn events_have_what_official_serializers_wrote() {
+    let (node, registry, guids) = (shared(), Apicurio::start(), Stub::start());
+    let kinds = ["avro", "protobuf", "json"].map(|kind| [(kind, kind.to_owned()), (kind, format!("{kind}-header"))]);
+    let kinds = kinds.concat();
+    let admin = Admin::of(&node.address);
+    kinds.iter().for_each(|(_, name)| admin.create_topic(&format!("{PREFIX}-{name}"), 1, &[]));
+    let fixture = Plan::new(plan(&registry.url(), &guids)).broker(Broker::at(&node.address)).build();
+    let mut streams: Vec<_> = kinds.iter().map(|(_, name)| fixture.get(&format!("/{name}")).sse()).collect();
+    let writer = Client::start("registry_writer.py", &[&node.address, &registry.url(), PREFIX]);
+    for (path, answer) in writer.line().as_object().unwrap() {
+        guids.put(path, answer.clone());
+    }
+    for ((kind, name), stream) in kinds.iter().zip(&mut streams) {
+        for value in values(kind) {
+            let event = stream.event().json();
+            assert_eq!(event["data"], value, "{name}");
+            if name == kind {
+                assert_eq!(event["recordKey"], LONG.to_string(), "{name}");
+            }
+        }
+    }
+}
