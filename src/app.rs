@@ -241,7 +241,9 @@ impl App {
         if let Some(revoker) = &revoker {
             runtime.spawn(revoker.clone().run(writers.clone()));
         }
-        let served = listen.serve(gateway.into_app(), limits.clone(), stopped, metrics.clone());
+        let current = snapshot.clone();
+        let tls = Box::new(move || current.load().tls.clone());
+        let served = listen.serve(gateway.into_app(), limits.clone(), stopped, metrics.clone(), tls);
         let gateway = runtime.spawn(watched("listener", served));
         let admin_limits = ListenerLimits {
             connections: ADMIN_CONNECTIONS_MAX,
@@ -268,7 +270,7 @@ impl App {
         let admin_app = Admin::new(admin_status, Arc::new(move || asked.run()));
         runtime.spawn(watched("admin listener", async move {
             let _never = never;
-            admin.serve(admin_app, admin_limits, never_stopped, shared_metrics).await
+            admin.serve(admin_app, admin_limits, never_stopped, shared_metrics, Box::new(|| None)).await
         }));
         drop(entered);
         let asked = sources.clone();

@@ -9,6 +9,7 @@
 //! | [`kafka`] | the source that reads Kafka; the embedded broker of the demo |
 //! | [`kafka_properties`] | librdkafka's properties: defaults, and which a configuration may set |
 //! | [`listener`] | connections in: counted, one checked request head at a time |
+//! | [`socket`], [`tls`] | a client's socket, encrypted or not; TLS as a server |
 //! | [`gateway`] | requests in: proxied to the upstream, or negotiated and admitted as a stream |
 //! | [`writer`] | a few threads: each owns its sockets, their sessions, its share of the index, one timer wheel |
 //! | [`problem`] | refusals, as responses with a problem document of [`codec::problem`] |
@@ -148,11 +149,15 @@ pub mod schema_registry;
 #[cfg(feature = "server")]
 pub mod shutdown;
 #[cfg(feature = "server")]
+pub mod socket;
+#[cfg(feature = "server")]
 pub mod source;
 #[cfg(feature = "server")]
 pub mod states;
 #[cfg(feature = "server")]
 pub mod telemetry;
+#[cfg(feature = "server")]
+pub mod tls;
 #[cfg(feature = "server")]
 pub mod traces;
 #[cfg(feature = "server")]

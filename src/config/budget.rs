@@ -21,6 +21,9 @@ const INBOX_BYTES: u64 = 16 << 20;
 const STREAM_BYTES: u64 = 2 << 10;
 /// A connection that is not a stream, while its client reads. Those of clients that do not read have a common limit.
 const CONNECTION_BYTES: u64 = 64 << 10;
+/// What TLS adds to a connection whose client neither reads nor completes what it sends: the session, and a record of 16 KiB
+/// in each direction.
+const TLS_BYTES: u64 = 50 << 10;
 /// The connections of the admin listener: probes, a scraper, a user.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// The most memory that a response takes in this process while its client does not read it: see docs/operations.md.
@@ -70,6 +73,7 @@ impl Budget {
             ("streams", streams * (STREAM_BYTES + message)),
             ("queues", streams.saturating_mul(queue)),
             ("connections", connections.saturating_sub(streams) * CONNECTION_BYTES),
+            ("tls", if snapshot.tls.is_some() { connections * TLS_BYTES } else { 0 }),
             ("proxy", limits.proxy_buffers as u64),
             ("admin", (ADMIN_CONNECTIONS_MAX * STALLED_BYTES) as u64),
         ];
@@ -160,6 +164,7 @@ mod tests {
             ("streams", 10 * (2 << 10)),
             ("queues", 0),
             ("connections", 10 * (64 << 10)),
+            ("tls", 0),
             ("proxy", 1 << 20),
             ("admin", 48 << 20),
         ];

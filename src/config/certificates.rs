@@ -1,4 +1,5 @@
-//! The expiry of the certificates that the configuration names in Kafka's properties.
+//! The expiry of the certificates that the configuration names in Kafka's properties. Those of the listener are added by
+//! `compile/tls.rs`.
 //!
 //! Files are read only for a metric: the Kafka client reads them itself, and reports those that it cannot read.
 //! Keystores are skipped, because they require a password.
@@ -6,23 +7,23 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::x509::X509;
 
 use super::snapshot::Kafka;
 use super::source::{Sources, read_secret_text};
+use crate::tls::unix_seconds;
 
 /// The largest certificate file, in bytes: the bundle of all public authorities is a quarter of that.
 const CERTIFICATES_BYTES_MAX: u64 = 1024 * 1024;
-const DAY_SECONDS: i64 = 24 * 3600;
 /// librdkafka's value for "search the usual places".
 const PROBE: &str = "probe";
 
-/// The certificates of one property, in a file or in the property itself.
+/// The certificates of one property or key, in a file or in the property itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificates {
+    /// Empty for the listener's.
     pub cluster: Arc<str>,
-    /// librdkafka's property name.
+    /// librdkafka's property name, or the path of a key.
     pub property: &'static str,
     /// Empty if they are part of the configuration.
     pub file: PathBuf,
@@ -89,13 +90,9 @@ fn end(pem: &[u8], which: End) -> Option<i64> {
     }
 }
 
-fn unix_seconds(time: &Asn1TimeRef) -> Option<i64> {
-    let since = Asn1Time::from_unix(0).ok()?.diff(time).ok()?;
-    Some(i64::from(since.days) * DAY_SECONDS + i64::from(since.secs))
-}
-
 #[cfg(test)]
 mod tests {
+    use openssl::asn1::Asn1Time;
     use openssl::pkey::PKey;
 
     use super::*;

@@ -21,6 +21,7 @@ mod rule;
 mod service;
 mod state;
 mod streams;
+mod tls;
 mod tokens;
 mod topics;
 mod websocket;
@@ -78,7 +79,9 @@ pub(super) fn compile(
     let revoking = revocations.iter().filter_map(|settings| settings.source.as_ref());
     let revoking = revoking.filter(|source| clusters.iter().all(|other| other.cluster != source.cluster));
     let states = state::compile(&root, &streams, &clusters, diagnostics);
-    let certificates = certificates::find(clusters.iter().chain(revoking), &mut diagnostics.sources.borrow_mut());
+    let mut certificates = certificates::find(clusters.iter().chain(revoking), &mut diagnostics.sources.borrow_mut());
+    let tls = tls::compile(&root, files, diagnostics);
+    certificates.extend(tls.certificates);
     let limits = limits(&root, diagnostics);
     report_circle(&sections.0, &keys::UPSTREAM_ADDRESS, &upstream.address, (listen, admin), diagnostics);
     if let Some(Tracing { endpoint, .. }) = &tracing {
@@ -92,6 +95,7 @@ pub(super) fn compile(
     let verifier = verifier.map(|verifier| verifier.with_forward(forward).with_introspection(introspection));
     Some(Snapshot {
         listen,
+        tls: tls.server.map(Arc::new),
         admin,
         upstream,
         forwarded: forwarded(&root),

@@ -116,6 +116,7 @@ fn is_read_at_start(path: &str) -> bool {
 pub(super) fn process(old: &Snapshot, new: &Snapshot) -> impl Iterator<Item = &'static str> {
     let Snapshot {
         listen,
+        tls,
         admin,
         upstream,
         forwarded,
@@ -151,6 +152,7 @@ pub(super) fn process(old: &Snapshot, new: &Snapshot) -> impl Iterator<Item = &'
     let without_pool = |upstream: &Upstream| Upstream { pool: 0, ..upstream.clone() };
     named([
         ("listen", *listen != new.listen),
+        ("tls", *tls != new.tls),
         ("admin.listen", *admin != new.admin),
         ("upstream", without_pool(upstream) != without_pool(&new.upstream)),
         ("upstream.pool", upstream.pool != new.upstream.pool),

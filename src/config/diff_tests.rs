@@ -176,6 +176,8 @@ const UNTRIED: &[&str] = &[
     "streams.orders.state.key",
     "streams.shipments.keys",
     "streams.shipments.topics",
+    "tls.certificates.certificate",
+    "tls.certificates.key",
     "topics.shipments.cluster",
     "topics.shipments.schema.file",
 ];
@@ -184,6 +186,7 @@ const UNTRIED: &[&str] = &[
 fn changed_keys_that_others_depend_on_are_applied_or_named() {
     const BASE: &str = "\
 upstream: { address: 'a:1' }
+tls: { certificate: one.crt, key: tls.key }
 kafka: { brokers: 'a:1' }
 clusters: { eu: { brokers: 'b:1' } }
 streams: { s: { topics: [t], keys: [k, l] }, other: { topics: [t], keys: [k, l] }, validated: { topics: [v] },
@@ -204,6 +207,10 @@ routes: [{ path: '/x/{id}/{jd}', stream: s, data: payload, bind: { k: path.id },
     let authority = include_str!("../../conf/example-ca.pem");
     fs::write(folder.path().join("one.pem"), authority).unwrap();
     fs::write(folder.path().join("two.pem"), authority.repeat(2)).unwrap();
+    let certificate = include_str!("../../conf/example-tls.pem");
+    fs::write(folder.path().join("one.crt"), certificate).unwrap();
+    fs::write(folder.path().join("two.crt"), certificate.repeat(2)).unwrap();
+    fs::write(folder.path().join("tls.key"), include_str!("../../conf/example-tls.key")).unwrap();
     let two = format!("[{{ id: a, sha256: {} }}]", "a1".repeat(32));
     fs::write(folder.path().join("two.yaml"), two).unwrap();
     let keys = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/example-jwks.json")).unwrap();
@@ -213,6 +220,7 @@ routes: [{ path: '/x/{id}/{jd}', stream: s, data: payload, bind: { k: path.id },
         ("algorithms: [HS256]", "algorithms: [HS256, HS512]"),
         ("key_file: one.key", "key_file: two.key"),
         ("key_file: three.key", "key_file: two.key"),
+        ("certificate: one.crt", "certificate: two.crt"),
         ("file: one.yaml", "file: two.yaml"),
         ("ca_file: one.pem", "ca_file: two.pem"),
         ("file: one.json", "file: two.json"),

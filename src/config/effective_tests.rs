@@ -46,10 +46,11 @@ fn asked(text: &str) -> BTreeSet<String> {
 #[test]
 fn schema_compiler_and_example_know_the_same_keys() {
     let text = fs::read_to_string(example()).unwrap();
-    let one_issuer = "upstream: { address: a:1 }\nkafka: { brokers: a:1 }\n\
-                      auth: { key_file: example-jwt.key, algorithms: [HS256] }\n";
+    let single = "upstream: { address: a:1 }\nkafka: { brokers: a:1 }\n\
+                      auth: { key_file: example-jwt.key, algorithms: [HS256] }\n\
+                      tls: { certificate: example-tls.pem, key: example-tls.key }\n";
     let mut compiled = asked(&text);
-    compiled.extend(asked(one_issuer));
+    compiled.extend(asked(single));
     let mut declared = BTreeSet::new();
     keys_of(&PARSED, "", &mut declared);
     let unread: Vec<_> = declared.difference(&compiled).collect();
@@ -67,6 +68,8 @@ fn the_effective_configuration_is_equivalent() {
         "example-jwks.json",
         "example-api-keys.yaml",
         "example-ca.pem",
+        "example-tls.pem",
+        "example-tls.key",
         "example-shipments.schema.json",
     ] {
         fs::copy(example().with_file_name(name), folder.path().join(name)).unwrap();

@@ -241,3 +241,5 @@ mod fields_tests;
 mod refusal_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;

@@ -16,6 +16,7 @@ use crate::network::Network;
 use crate::quota::Quota;
 use crate::route::RouteTable;
 use crate::schema_registry::Registry;
+use crate::tls::ServerTls;
 
 /// The most retries of a request that a configuration may set.
 pub const RETRIES_MAX: u32 = 10;
@@ -27,6 +28,8 @@ const STATE_READING_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60)
 #[derive(Debug)]
 pub struct Snapshot {
     pub listen: SocketAddr,
+    /// `None` if clients connect without TLS.
+    pub tls: Option<Arc<ServerTls>>,
     pub admin: SocketAddr,
     pub upstream: Upstream,
     pub forwarded: ForwardedTrust,
@@ -35,7 +38,7 @@ pub struct Snapshot {
     pub kafka: Kafka,
     /// Further clusters with topics.
     pub clusters: Vec<Kafka>,
-    /// The certificates of clusters, as far as they are readable.
+    /// The certificates of the listener and of clusters, as far as they are readable.
     pub certificates: Vec<Certificates>,
     pub routes: Arc<RouteTable>,
     /// `None` if no route requires a token.

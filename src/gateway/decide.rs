@@ -39,6 +39,8 @@ pub(super) struct Wanted<'a> {
     pub(super) has_body: bool,
     /// The peer's address.
     pub(super) client: Option<IpAddr>,
+    /// Whether its connection is encrypted.
+    pub(super) is_encrypted: bool,
 }
 
 /// Every decision before a slot is taken.

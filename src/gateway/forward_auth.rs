@@ -33,7 +33,7 @@ fn question(
     forward: &Forward,
     wanted: Wanted<'_>,
 ) -> Result<Option<Question>, Refusal> {
-    let Wanted { header, client, .. } = wanted;
+    let Wanted { header, client, is_encrypted, .. } = wanted;
     let mut sent = header.clone();
     if let Some(certificates) = verifier.client_certificates() {
         forwarded::remove_certificates(&mut sent, client, certificates);
@@ -41,7 +41,7 @@ fn question(
     if !forward.has_credentials(&sent.headers) {
         return Ok(None);
     }
-    forwarded::forward(&mut sent, client, &snapshot.forwarded).map_err(|_| too_long())?;
+    forwarded::forward(&mut sent, client, is_encrypted, &snapshot.forwarded).map_err(|_| too_long())?;
     let target = header.uri.path_and_query().map_or("/", |target| target.as_str());
     let question = forward.question(&sent.headers, &header.method, target).map_err(|_: QuestionTooLong| too_long())?;
     Ok(Some(question))

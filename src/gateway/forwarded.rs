@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::header::HOST;
 use http::{HeaderMap, HeaderValue};
 use pingora::http::RequestHeader;
+use pingora::proxy::Session;
 
 use crate::auth::ClientCertificates;
 use crate::config::snapshot::ForwardedTrust;
@@ -59,10 +60,11 @@ const CLAIM_PREFIXES: [&str; 11] = [
     "x-ssl-client-",
 ];
 
-/// Sets the fields of a request from `client`.
+/// Sets the fields of a request from `client`, whose connection is encrypted or not.
 pub(super) fn forward(
     request: &mut RequestHeader,
     client: Option<IpAddr>,
+    is_encrypted: bool,
     trust: &ForwardedTrust,
 ) -> pingora::Result<()> {
     if !client.is_some_and(|client| is_trusted(trust, client)) {
@@ -73,12 +75,17 @@ pub(super) fn forward(
         request.insert_header(FOR, chain)?;
     }
     if !request.headers.contains_key(PROTO) {
-        request.insert_header(PROTO, "http")?;
+        request.insert_header(PROTO, if is_encrypted { "https" } else { "http" })?;
     }
     if let Some(host) = request.headers.get(HOST).cloned().filter(|_| !request.headers.contains_key(HOST_NAME)) {
         request.insert_header(HOST_NAME, host)?;
     }
     Ok(())
+}
+
+/// Whether the client's connection is encrypted.
+pub(super) fn is_encrypted(session: &Session) -> bool {
+    session.digest().is_some_and(|digest| digest.ssl_digest.is_some())
 }
 
 /// The address of the client: the last one of `X-Forwarded-For` that no trusted proxy has, or the peer's own.
@@ -170,7 +177,7 @@ mod tests {
         for (name, value) in headers {
             request.append_header(*name, *value).unwrap();
         }
-        forward(&mut request, Some(client.parse().unwrap()), trust).unwrap();
+        forward(&mut request, Some(client.parse().unwrap()), false, trust).unwrap();
         let all =
             |name| request.headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>().join("|");
         [FOR, PROTO, HOST_NAME, "x-forwarded-port", "forwarded"].map(all).to_vec()
@@ -203,6 +210,13 @@ mod tests {
             );
             assert_eq!(forwarded(&trust, "10.0.0.9", &[]), ["10.0.0.9", "http", "api.example", "", ""]);
         }
+    }
+
+    #[test]
+    fn an_encrypted_connection_is_https() {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        forward(&mut request, Some("10.0.0.9".parse().unwrap()), true, &ForwardedTrust::Nobody).unwrap();
+        assert_eq!(request.headers[PROTO], "https");
     }
 
     #[test]

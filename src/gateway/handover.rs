@@ -8,11 +8,12 @@ use pingora::proxy::Session;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::listener::Connection;
+use crate::socket::Socket;
 
 /// A socket that has left the proxy.
 pub(super) struct Detached {
-    /// Non-blocking. TCP_NODELAY has been set since it was accepted.
-    pub socket: std::net::TcpStream,
+    /// TCP_NODELAY has been set since it was accepted.
+    pub socket: Socket,
     /// Bytes that the client sent after the request head.
     pub early: Bytes,
     /// Held while the connection is open: it counts against the limit of connections.

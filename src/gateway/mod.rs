@@ -201,7 +201,7 @@ impl ProxyHttp for Gateway {
         if let Some(certificates) = verifier.and_then(Verifier::client_certificates) {
             forwarded::remove_certificates(request, client, certificates);
         }
-        forwarded::forward(request, client, &exchange.snapshot.forwarded)?;
+        forwarded::forward(request, client, forwarded::is_encrypted(session), &exchange.snapshot.forwarded)?;
         exchange.span.as_ref().map_or(Ok(()), |span| traced::continue_in(span, request))
     }
 

@@ -64,7 +64,7 @@ pub(super) async fn open(
     };
     if let Err(mut refused) = gateway.writers.open(opening) {
         gateway.count_refusal(Reason::Internal);
-        let status = reject(&refused, cross_origin);
+        let status = reject(&mut refused, cross_origin);
         if let Some(span) = refused.span.take() {
             span.end(Some(status));
         }
@@ -160,7 +160,7 @@ fn structured_string(text: &str) -> Option<String> {
 }
 
 /// Rejects a socket that no writer accepted and that no HTTP session owns any more. Returns the status of the response.
-fn reject(refused: &Opening, cross_origin: &CrossOrigin) -> u16 {
+fn reject(refused: &mut Opening, cross_origin: &CrossOrigin) -> u16 {
     let transport = refused.request.transport;
     let response = if transport.fails_in_stream() {
         reconnect_later(transport, refused.request.resume.as_deref())
@@ -171,7 +171,7 @@ fn reject(refused: &Opening, cross_origin: &CrossOrigin) -> u16 {
     let response = cross_origin.on(response);
     let status = response.status().as_u16();
     // A small write to an empty send buffer does not block. A client that has disconnected needs no response.
-    if let Err(error) = std::io::Write::write(&mut &refused.socket, &closing_bytes(response)) {
+    if let Err(error) = std::io::Write::write(&mut refused.socket, &closing_bytes(response)) {
         tracing::debug!(%error, "cannot answer a refused stream");
     }
     status

@@ -8,7 +8,7 @@ use super::cross_origin::{CrossOrigin, Preflight};
 use super::decide::{Wanted, decide, keys_settled, transport_without_errors};
 use super::query::Query;
 use super::refusal::{Reason, Refusal, count_refusal, reconnect_later, refuse};
-use super::{Gateway, answer, asked, document, handshake, open, stream_headers, target, ticket};
+use super::{Gateway, answer, asked, document, forwarded, handshake, open, stream_headers, target, ticket};
 use crate::config::snapshot::Snapshot;
 use crate::problem::Problem;
 use crate::route::{Found, OtherMethods, StreamRoute};
@@ -68,8 +68,15 @@ pub(super) async fn intercept(
     let has_body = !session.is_body_empty();
     let query = Query::parse(&raw);
     let client = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
-    let wanted =
-        Wanted { route: &route, params: &params, header: session.req_header(), query: &query, has_body, client };
+    let wanted = Wanted {
+        route: &route,
+        params: &params,
+        header: session.req_header(),
+        query: &query,
+        has_body,
+        client,
+        is_encrypted: forwarded::is_encrypted(session),
+    };
     if let Some(transport) = document::asked_for(wanted, &raw) {
         return match document::respond(gateway, snapshot, wanted, &raw, transport).await {
             Ok(response) if method == Method::HEAD => {

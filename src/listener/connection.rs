@@ -1,13 +1,12 @@
 //! A client's TCP connection, which yields exactly one request at a time.
 //!
 //! The proxy receives a complete, checked head, then the bytes of that request's body and none after them. Pipelined
-//! bytes stay buffered here for the next request, or for the stream that takes the socket over. TLS and HTTP/2 are not
-//! supported.
+//! bytes stay buffered here for the next request, or for the stream that takes the socket over. HTTP/2 is not supported.
 
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::AsRawFd as _;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -17,19 +16,20 @@ use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use pingora::prelude::fast_timeout::fast_timeout;
 use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::SslDigest;
 use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
     UniqueIDType,
 };
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
 
 use super::framing::Framing;
 use super::head::{self, BadHead, HEAD_BYTES_MAX};
+use super::socket::AsyncSocket;
 use super::waiting::Place;
+use crate::socket::Socket;
 
 /// The read size while a head is incomplete, in bytes.
 const HEAD_READ_BYTES: usize = 4096;
@@ -42,8 +42,10 @@ const OUT_BYTES_MAX: usize = 4096;
 /// An accepted connection.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: AsyncSocket,
     digest: Arc<SocketDigest>,
+    /// Set if the connection is encrypted.
+    tls: Option<Arc<SslDigest>>,
     /// Read from the socket, not yet consumed. May hold pipelined requests.
     ahead: BytesMut,
     /// Written by the proxy, not yet by the socket. At most [`OUT_BYTES_MAX`].
@@ -69,8 +71,7 @@ pub(super) struct Places {
 /// The parts of a connection that leaves the proxy.
 #[derive(Debug)]
 pub struct Parts {
-    /// Non-blocking.
-    pub socket: std::net::TcpStream,
+    pub socket: Socket,
     /// Bytes that the client sent after the last head.
     pub early: BytesMut,
     /// Held while the connection is open: it counts against the limit of connections.
@@ -86,13 +87,16 @@ pub(super) enum NoHead {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, peer: SocketAddr, places: Places, permit: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(stream: AsyncSocket, peer: SocketAddr, places: Places, permit: OwnedSemaphorePermit) -> Self {
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
         // A new cell is empty, so this succeeds.
         let _ = digest.peer_addr.set(Some(peer.into()));
+        let tls = stream.parameters();
+        let tls = tls.map(|(version, cipher)| Arc::new(SslDigest::new(cipher, version, None, None, Vec::new())));
         Self {
             stream,
             digest: Arc::new(digest),
+            tls,
             ahead: BytesMut::new(),
             out: BytesMut::new(),
             framing: Framing::Length(0),
@@ -106,9 +110,10 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// The socket cannot be deregistered from the runtime.
+    /// The socket cannot be deregistered from the runtime, or a record is invalid.
     pub fn into_parts(self) -> io::Result<Parts> {
-        Ok(Parts { socket: self.stream.into_std()?, early: self.ahead, permit: self.permit })
+        let mut early = self.ahead;
+        Ok(Parts { socket: self.stream.into_socket(&mut early)?, early, permit: self.permit })
     }
 
     /// Waits for the client's next bytes without holding buffers. False if it disconnects or `idle` passes.
@@ -120,18 +125,12 @@ impl Connection {
         }
         self.ahead = BytesMut::new();
         self.out = BytesMut::new();
-        if !self.has_bytes() {
+        if !self.stream.has_bytes() {
             self.places.waiting.wait();
         }
         let has_bytes = matches!(fast_timeout(idle, self.read_first()).await, Ok(Ok(1..)));
         self.places.waiting.progress();
         has_bytes
-    }
-
-    /// Whether bytes have arrived: the runtime has not observed the readiness of a new connection.
-    fn has_bytes(&self) -> bool {
-        let mut byte = [std::mem::MaybeUninit::uninit()];
-        SockRef::from(&self.stream).peek(&mut byte).is_ok_and(|bytes| bytes > 0)
     }
 
     async fn read_first(&mut self) -> io::Result<usize> {
@@ -249,10 +248,15 @@ impl Connection {
         if sent.is_ready() {
             self.half_closed = None;
         }
-        for place in [&mut self.places.waiting, &mut self.places.stalled] {
-            if sent.is_pending() { place.wait() } else { place.progress() }
-        }
+        self.note_reader(sent.is_pending());
         sent
+    }
+
+    /// Notes whether the connection waits for its client to read.
+    fn note_reader(&mut self, is_waiting: bool) {
+        for place in [&mut self.places.waiting, &mut self.places.stalled] {
+            if is_waiting { place.wait() } else { place.progress() }
+        }
     }
 
     fn poll_flush_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -266,7 +270,12 @@ impl Connection {
             }
             self.out.advance(written);
         }
-        Poll::Ready(Ok(()))
+        if self.stream.is_sent() {
+            return Poll::Ready(Ok(()));
+        }
+        let sent = Pin::new(&mut self.stream).poll_flush(cx);
+        self.note_reader(sent.is_pending());
+        sent
     }
 }
 
@@ -344,7 +353,11 @@ impl UniqueID for Connection {
     }
 }
 
-impl Ssl for Connection {}
+impl Ssl for Connection {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.tls.clone()
+    }
+}
 
 impl Peek for Connection {}
 

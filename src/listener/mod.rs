@@ -8,6 +8,8 @@ mod connection;
 mod framing;
 mod head;
 mod last;
+mod registered;
+mod socket;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -20,6 +22,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use pingora::apps::HttpServerApp;
+use pingora::prelude::fast_timeout::fast_timeout;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
@@ -36,7 +39,10 @@ pub use last::is_last;
 use crate::descriptors;
 use crate::metrics::Metrics;
 use crate::problem::{Problem, closing_bytes};
+use crate::tls::ServerTls;
 use connection::{NoHead, Places};
+use socket::AsyncSocket;
+use waiting::Place;
 pub use waiting::Waiting;
 
 /// The backlog of the listening socket.
@@ -59,6 +65,8 @@ const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 /// The most memory that a response takes in the two sockets of its request while its client does not read it. What it
 /// takes in this process is in the budget of the configuration.
 pub const STALLED_SOCKET_BYTES: u64 = 640 * 1024;
+/// TLS handshakes in progress. One more evicts the one that has waited longest for its client: each holds some 50 KB.
+const HANDSHAKES_MAX: usize = 1024;
 /// `Retry-After` for clients beyond the limit of connections.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -67,7 +75,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 pub struct ListenerLimits {
     /// Open connections, including those that left the proxy for a stream.
     pub connections: usize,
-    /// The total time for a head, from the start of the connection or the first byte of the head.
+    /// The total time for a head, from the start of the connection or the first byte of the head; and for a TLS handshake.
     pub header_timeout: Duration,
     /// How long a connection may be idle between requests.
     pub idle_timeout: Duration,
@@ -84,6 +92,9 @@ impl ListenerLimits {
         if self.is_for_probes { (PROBES_PENDING_MAX, PROBE_PLACE_TIMEOUT) } else { (PENDING_MAX, PLACE_TIMEOUT) }
     }
 }
+
+/// The certificates for new connections; `None`: they are not encrypted.
+pub type CurrentTls = Box<dyn Fn() -> Option<Arc<ServerTls>> + Send + Sync>;
 
 /// A bound listener that does not accept yet: the kernel queues connections.
 #[derive(Debug)]
@@ -127,11 +138,12 @@ impl Bound {
         limits: ListenerLimits,
         shutdown: ShutdownWatch,
         metrics: Arc<Metrics>,
+        tls: CurrentTls,
     ) -> io::Result<()>
     where
         A: HttpServerApp + Send + Sync + 'static,
     {
-        self.serve_in_order(app, limits, shutdown, metrics, Arc::new(Waiting::new(usize::MAX))).await
+        self.serve_in_order(app, limits, shutdown, metrics, Arc::new(Waiting::new(usize::MAX)), tls).await
     }
 
     /// The same with this queue of connections that wait for their clients.
@@ -142,6 +154,7 @@ impl Bound {
         shutdown: ShutdownWatch,
         metrics: Arc<Metrics>,
         waiting: Arc<Waiting>,
+        tls: CurrentTls,
     ) -> io::Result<()>
     where
         A: HttpServerApp + Send + Sync + 'static,
@@ -150,7 +163,9 @@ impl Bound {
         let permits = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
         let (open, mut all_closed) = mpsc::channel::<()>(1);
         let stalled = Arc::new(Waiting::shown(limits.stalled, metrics.unread_responses.clone()));
-        let server = Arc::new(Server { app: Arc::new(app), limits, shutdown, waiting, stalled, metrics });
+        let handshakes = Arc::new(Waiting::new(HANDSHAKES_MAX));
+        let server =
+            Arc::new(Server { app: Arc::new(app), limits, shutdown, waiting, stalled, handshakes, metrics, tls });
         let mut stop = server.shutdown.clone();
         loop {
             let accepted = tokio::select! {
@@ -179,7 +194,10 @@ struct Server<A> {
     shutdown: ShutdownWatch,
     waiting: Arc<Waiting>,
     stalled: Arc<Waiting>,
+    /// The connections whose handshakes are in progress.
+    handshakes: Arc<Waiting>,
     metrics: Arc<Metrics>,
+    tls: CurrentTls,
 }
 
 impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
@@ -231,20 +249,55 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
 
     async fn serve_until_evicted(&self, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
         let evicted = Arc::new(Notify::new());
-        let places =
-            Places { waiting: self.waiting.place(evicted.clone()), stalled: self.stalled.place(evicted.clone()) };
-        let connection = Box::new(Connection::new(stream, peer, places, permit));
+        let serve = async {
+            let place = |queue: &Arc<Waiting>| queue.place(evicted.clone());
+            let mut places = Places { waiting: place(&self.waiting), stalled: place(&self.stalled) };
+            let socket = match (self.tls)() {
+                None => AsyncSocket::Plain(stream),
+                Some(tls) => {
+                    places.waiting.wait();
+                    let Some(socket) = self.accept_tls(stream, &tls, place(&self.handshakes)).await else { return };
+                    places.waiting.progress();
+                    socket
+                }
+            };
+            self.serve(Box::new(Connection::new(socket, peer, places, permit))).await;
+        };
         tokio::select! {
             // An evicted connection does no more work, so that its memory is free at once.
             biased;
             () = evicted.notified() => self.metrics.connections_evicted.inc(),
-            () = self.serve(connection) => {}
+            () = serve => {}
         }
+    }
+
+    /// Completes a handshake within the time of a head. `place` is its place among the handshakes in progress.
+    async fn accept_tls(&self, stream: TcpStream, tls: &ServerTls, mut place: Place) -> Option<AsyncSocket> {
+        place.wait();
+        let mut shutdown = self.shutdown.clone();
+        let accepted = tokio::select! {
+            accepted = fast_timeout(self.limits.header_timeout, AsyncSocket::accept(stream, tls)) => accepted,
+            _ = shutdown.wait_for(|stop| *stop) => return None,
+        };
+        let (socket, result) = match accepted {
+            Ok(Ok(socket)) => (Some(socket), "success"),
+            Ok(Err(failure)) => (None, failure.as_str()),
+            Err(_) => (None, "timeout"),
+        };
+        self.metrics.tls_handshakes.with_label_values(&[result]).inc();
+        if socket.is_none() {
+            tracing::debug!(result, "a TLS handshake failed");
+        }
+        socket
     }
 
     /// Rejects a connection beyond the limit. The write does not block, because the socket's send buffer is empty.
     fn reject(&self, stream: &TcpStream, reason: &'static str) {
         self.metrics.bad_requests.with_label_values(&[reason]).inc();
+        if (self.tls)().is_some() {
+            // A client that expects TLS can read nothing else, and a handshake would cost more than a refusal may.
+            return;
+        }
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the limit of connections is reached");
         let answer = closing_bytes(problem.retry_after(RETRY_AFTER).into_response());
         if let Err(error) = stream.try_write(&answer) {

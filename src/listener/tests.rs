@@ -58,7 +58,7 @@ fn serve_with(limits: ListenerLimits) -> Fixture {
     let (begins, began) = mpsc::unbounded_channel();
     let (released, waiting) = (Arc::new(Notify::new()), Arc::new(Waiting::new(usize::MAX)));
     let app = Echo { began: begins, released: released.clone() };
-    let server = tokio::spawn(bound.serve_in_order(app, limits, stopped, metrics, waiting.clone()));
+    let server = tokio::spawn(bound.serve_in_order(app, limits, stopped, metrics, waiting.clone(), Box::new(|| None)));
     Fixture { address, stop, server, began, released, waiting }
 }
 

@@ -93,6 +93,8 @@ table! {
             "upstream_errors_total", "Proxied requests that failed upstream.", ["kind"];
         /// Before routing.
         pub bad_requests: IntCounterVec = "bad_requests_total", "Rejected malformed requests.", ["reason"];
+        /// `success`, or why there was none (see `listener`).
+        pub tls_handshakes: IntCounterVec = "tls_handshakes_total", "TLS handshakes, by result.", ["result"];
         pub connections_evicted: IntCounter =
             "connections_evicted_total", "Connections closed while they waited for their client, to make room for others.";
         pub unread_responses: IntGauge =
@@ -101,7 +103,7 @@ table! {
         /// The `queue` was full, or the `collector` rejected them.
         pub spans_dropped: IntCounterVec = "spans_dropped_total", "Dropped spans.", ["reason"];
         pub(super) certificate_expiry: IntGaugeVec =
-            "certificate_expiry_timestamp_seconds", "Expiry of the certificates of a Kafka property, as a Unix time.",
+            "certificate_expiry_timestamp_seconds", "Expiry of the certificates of the listener and of Kafka properties, as a Unix time.",
             ["cluster", "property", "file"];
         /// By thread (see `panics`).
         pub panics: IntCounterVec = "panics_total", "Panics, which are bugs.", ["place"];

@@ -190,6 +190,7 @@ impl<W: Wire> Connection<W> {
             let mut parts = Parts::new(buffer);
             self.session.write(&mut parts);
             if parts.is_empty() {
+                self.writable = self.flush_wire()?;
                 break;
             }
             match self.wire.write(&parts) {
@@ -215,6 +216,15 @@ impl<W: Wire> Connection<W> {
             }
         }
         Ok(bytes)
+    }
+
+    /// Whether the wire holds nothing that it has taken. An error if the peer is gone.
+    fn flush_wire(&mut self) -> io::Result<bool> {
+        match self.wire.flush() {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// The next time at which this connection needs attention.
@@ -268,7 +278,7 @@ impl<W: Wire> Connection<W> {
     /// While streams are being ended, a slow peer has until `until` to read its queued data: a stream is not cut inside
     /// of a record before the time limit.
     pub(super) fn say_goodbye(&mut self, now: Instant, until: Option<Instant>) {
-        if !self.session.is_flushed() {
+        if !self.session.is_flushed() || self.wire.flush().is_err() {
             let soon = now + LINGER;
             self.linger.get_or_insert_with(|| until.map_or(soon, |until| until.max(soon)));
         } else if !self.shut {
@@ -283,12 +293,13 @@ impl<W: Wire> Connection<W> {
 mod tests {
     use super::*;
     use crate::session::Request;
+    use crate::socket::Socket;
 
     /// These two are most of an idle stream's cost: increase the limits only for a reason.
     #[test]
     fn an_idle_stream_stays_small() {
         // The tally for the log takes 32 of these bytes, and the replaced timer, which bounds the wheel, takes 8.
-        let connection = size_of::<Connection<mio::net::TcpStream>>();
+        let connection = size_of::<Connection<Socket>>();
         assert!(connection <= 360, "{connection} bytes");
         // A size class of the allocator.
         assert!(size_of::<Request>() <= 192, "{} bytes", size_of::<Request>());

@@ -4,17 +4,19 @@
 //! Each kind of input has a bounded share of a turn.
 
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::event::Event as Readiness;
-use mio::net::TcpStream;
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use prometheus::Counter;
 
 use crate::metrics::Metrics;
 use crate::session::{ITEMS_PER_WRITE, Now};
+use crate::socket::Socket;
 
 use super::connection::READ_BYTES;
 use super::inbox::{Inboxes, Next};
@@ -49,14 +51,14 @@ pub(super) struct EventLoop {
     withdrawals: Arc<AtomicBool>,
     /// The seconds in which this writer was not asleep.
     busy: Counter,
-    shard: Shard<TcpStream>,
+    shard: Shard<Socket>,
 }
 
 impl EventLoop {
     /// # Errors
     ///
     /// The poll instance cannot be created.
-    pub(super) fn new(shard: Shard<TcpStream>, inboxes: Arc<Inboxes<Order>>, metrics: &Metrics) -> io::Result<Self> {
+    pub(super) fn new(shard: Shard<Socket>, inboxes: Arc<Inboxes<Order>>, metrics: &Metrics) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let busy = metrics.writer_busy.with_label_values(&[&*shard.number().to_string()]);
@@ -177,13 +179,13 @@ impl EventLoop {
 
     fn open(&mut self, opening: Opening, now: Now) -> io::Result<()> {
         // Without it, more bytes wait in the kernel, and policies apply later: more memory, same behavior.
-        if let Err(error) = socket2::SockRef::from(&opening.socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
+        if let Err(error) = socket2::SockRef::from(opening.socket.tcp()).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
             tracing::debug!(%error, "TCP_NOTSENT_LOWAT is not available");
         }
-        let mut opening = opening.map(TcpStream::from_std);
         let token = Token(self.shard.next_key());
         // Closing the socket removes it from epoll.
-        self.poll.registry().register(&mut opening.socket, token, Interest::READABLE | Interest::WRITABLE)?;
+        let mut source = SourceFd(&opening.socket.as_raw_fd());
+        self.poll.registry().register(&mut source, token, Interest::READABLE | Interest::WRITABLE)?;
         self.shard.open(opening, fastrand::f64(), now);
         Ok(())
     }

@@ -31,7 +31,6 @@ mod sync {
 }
 
 use std::io;
-use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,6 +48,7 @@ use crate::ingest::Fanout;
 use crate::metrics::Metrics;
 use crate::panics;
 use crate::session::{Reload, Request};
+use crate::socket::Socket;
 use crate::traces::{RequestSpan, Tracer};
 
 pub use ending::Pace;
@@ -65,8 +65,8 @@ const SURVEY_TIMEOUT: Duration = Duration::from_secs(1);
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
 /// A connection taken from the proxy, with its admitted request.
-pub struct Opening<W = TcpStream> {
-    /// Non-blocking. Nothing of the response has been written: the writer writes its head.
+pub struct Opening<W = Socket> {
+    /// Nothing of the response has been written: the writer writes its head.
     pub socket: W,
     /// How long the peer may acknowledge nothing while data is in flight.
     pub peer_timeout: Duration,
@@ -77,13 +77,6 @@ pub struct Opening<W = TcpStream> {
     pub span: Option<Box<RequestSpan>>,
     /// Held while the stream is open; dropping it frees the admission slot.
     pub slot: Box<dyn Send>,
-}
-
-impl<W> Opening<W> {
-    fn map<V>(self, wire: impl FnOnce(W) -> V) -> Opening<V> {
-        let Self { socket, peer_timeout, early, request, span, slot } = self;
-        Opening { socket: wire(socket), peer_timeout, early, request, span, slot }
-    }
 }
 
 /// What a writer shares with the rest of the process.

@@ -80,6 +80,7 @@ impl Bench {
             routes: routes.clone(),
             ..testing::request(route, transport)
         };
+        let socket = Socket::Plain(socket);
         let opening =
             Opening { socket, peer_timeout: self.peer_timeout, early: Bytes::new(), request, span: None, slot };
         self.writers.open(opening).is_ok().then_some(client)

@@ -1,13 +1,12 @@
 //! The wire of a stream: how a writer reads from a peer and writes to it. Everything above it runs without sockets.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::Shutdown;
 use std::time::Duration;
 
-use mio::net::TcpStream;
 use socket2::SockRef;
 
 use crate::codec::Parts;
+use crate::socket::Socket;
 
 use super::tcp_info::Peer;
 
@@ -28,6 +27,15 @@ pub(crate) trait Wire {
     /// The wire takes nothing at present, or the peer is gone.
     fn write(&mut self, parts: &Parts<'_, '_>) -> io::Result<usize>;
 
+    /// Sends what the wire has taken and still holds. A wire that holds nothing needs no more than this.
+    ///
+    /// # Errors
+    ///
+    /// It still holds bytes (`WouldBlock`), or the peer is gone.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Ends our direction, after everything that was written.
     fn end(&mut self);
 
@@ -47,22 +55,27 @@ pub(crate) trait Wire {
     fn set_peer_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()>;
 }
 
-/// Plain TCP.
-impl Wire for TcpStream {
+/// Plain TCP, and TLS over it.
+impl Wire for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         Read::read(self, buffer)
     }
 
     fn write(&mut self, parts: &Parts<'_, '_>) -> io::Result<usize> {
-        match parts.only() {
-            Some(only) => Write::write(self, only),
-            None => self.write_vectored(&parts.slices().map(IoSlice::new).collect::<Vec<_>>()),
+        match (self, parts.only()) {
+            (Self::Plain(socket), Some(only)) => socket.write(only),
+            (Self::Plain(socket), None) => socket.write_vectored(&parts.slices().map(IoSlice::new).collect::<Vec<_>>()),
+            (Self::Tls(socket), Some(only)) => socket.write(only),
+            (Self::Tls(socket), None) => socket.write_slices(parts.slices()),
         }
     }
 
+    fn flush(&mut self) -> io::Result<()> {
+        Write::flush(self)
+    }
+
     fn end(&mut self) {
-        // A peer that is gone needs no shutdown.
-        let _ = self.shutdown(Shutdown::Write);
+        Self::end(self);
     }
 
     fn peer(&self) -> io::Result<Peer> {
@@ -70,6 +83,6 @@ impl Wire for TcpStream {
     }
 
     fn set_peer_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        SockRef::from(&*self).set_tcp_user_timeout(timeout)
+        SockRef::from(self.tcp()).set_tcp_user_timeout(timeout)
     }
 }

@@ -72,6 +72,7 @@ mod sse;
 mod state;
 mod support;
 mod tap;
+mod tls;
 mod tokens;
 mod topics;
 mod traces;

@@ -19,6 +19,7 @@ mod root;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod topics;
 
 pub(super) use auth::*;
@@ -30,6 +31,7 @@ pub(super) use process::*;
 pub(super) use registry::*;
 pub(super) use root::*;
 pub(super) use routes::*;
+pub(super) use tls::*;
 pub(super) use topics::*;
 
 use serde_json::{Value as Json, json};

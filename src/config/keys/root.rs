@@ -5,13 +5,18 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::Change::{Live, Restart};
 use super::{
     ADMIN, AUTH, Absent, Address, CLUSTER, CORS, Count, DRAIN, Defaulted, Each, FORWARDED, Flag, Is, KAFKA, Key,
-    LIMITS, METRICS, Named, Optional, REGISTRY, REPLAY, ROUTE, Required, STREAM, Sub, TOPIC, TRACING, UPSTREAM, table,
+    LIMITS, METRICS, Named, Optional, REGISTRY, REPLAY, ROUTE, Required, STREAM, Sub, TLS, TOPIC, TRACING, UPSTREAM,
+    table,
 };
 
 table! { ROOT {
     LISTEN: Defaulted<Address> = (
         "listen", Address, Is(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080)), Restart,
         "where clients connect; `--listen` overrides it",
+    );
+    TLS_SECTION: Optional<Sub> = (
+        "tls", Sub(&TLS), Absent("clients connect without TLS"), Live,
+        "TLS for clients on the address of `listen`, in the versions 1.2 and 1.3",
     );
     ADMIN_SECTION: Defaulted<Sub> = ("admin", Sub(&ADMIN), Is(()), Restart, "the admin listener");
     METRICS_SECTION: Defaulted<Sub> = ("metrics", Sub(&METRICS), Is(()), Restart, "Prometheus metrics");

@@ -23,6 +23,15 @@ impl Client {
     /// virtual environment, `.sh` with `sh`. Other scripts have an absolute path. The name may be followed by a space
     /// and a first argument.
     pub fn start(script: &str, arguments: &[&str]) -> Self {
+        Self::start_with(script, arguments, &[])
+    }
+
+    /// The same with this certificate authority.
+    pub fn start_trusting(script: &str, arguments: &[&str], authority: &Path) -> Self {
+        Self::start_with(script, arguments, &["NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE"].map(|name| (name, authority)))
+    }
+
+    fn start_with(script: &str, arguments: &[&str], environment: &[(&str, &Path)]) -> Self {
         let installed = installed();
         let (script, first) = script.split_once(' ').map_or((script, None), |(script, first)| (script, Some(first)));
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(script);
@@ -39,6 +48,7 @@ impl Client {
             .arg(path)
             .args(first)
             .args(arguments)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
