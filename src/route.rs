@@ -108,6 +108,8 @@ pub enum OnGap {
     Gone,
     /// 200, then a gap, then the available events.
     Continue,
+    /// 200, then the state instead of what was lost. For SSE as well.
+    State,
 }
 
 /// The policy of a session whose queue is full.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::cursor::{Cursor, Positions, TopicPosition};
 use crate::event::{CLOCK_SKEW_MS, Entry, EventId, GapCause, Topic};
 use crate::hub::{
-    Ends, LogEnd, Lookup, OtherEpoch, Page, Place, Plan, ReplayLimits, TimeStart, TopicDescription, is_whole,
+    Ends, LogEnd, Lookup, NoState, OtherEpoch, Page, Place, Plan, ReplayLimits, TimeStart, TopicDescription, is_whole,
 };
 use crate::route::{OnGap, Stream};
 
@@ -157,15 +157,20 @@ impl Session {
                 plan = all;
             }
         }
-        if !self.answered && !self.can_continue() && plan.gaps.is_empty() {
+        let is_asked = !self.answered && !self.can_continue() || self.replaces_losses(n, context);
+        if is_asked && plan.gaps.is_empty() {
             plan.gaps = first_losses(stream, &plan.replay, &mut looked.checked, context)?;
         }
         Some(plan)
     }
 
     fn start(&mut self, n: usize, plan: Plan, start: &Start, context: &mut WriterContext<'_>) {
+        let lost = plan.gaps.first().map(|gap| gap.cause).filter(|_| self.replaces_losses(n, context));
         if self.answered {
-            return self.begin_replay(n, plan, context);
+            return match lost {
+                Some(cause) => self.send_state(n, None, Some(cause.as_str())),
+                None => self.begin_replay(n, plan, context),
+            };
         }
         match plan.gaps.first() {
             Some(gap) if !self.can_continue() => self.refuse_gone(gap, context),
@@ -182,15 +187,26 @@ impl Session {
                 };
                 self.prime(cursor.map(|cursor| cursor.to_string()).as_deref());
                 self.beat_first(context);
-                self.begin_replay(n, plan, context);
+                match lost {
+                    Some(cause) => self.send_state(n, None, Some(cause.as_str())),
+                    None => self.begin_replay(n, plan, context),
+                }
                 self.read_on(context);
             }
         }
     }
 
+    /// Whether the client receives the state instead of events that are no longer available. A state that exceeds its
+    /// limit cannot replace them.
+    fn replaces_losses(&self, n: usize, context: &WriterContext<'_>) -> bool {
+        let Subscription { route, stream, .. } = &self.subscriptions[n];
+        let table = context.log.table(stream).filter(|_| route.on_gap == OnGap::State);
+        table.is_some_and(|table| table.size().answers != Err(NoState::TooLarge))
+    }
+
     /// Whether a loss can be reported in the stream, instead of an error response.
     fn can_continue(&self) -> bool {
-        self.form.transport.fails_in_stream() || self.request.route.on_gap == OnGap::Continue
+        self.form.transport.fails_in_stream() || self.request.route.on_gap != OnGap::Gone
     }
 
     /// Queues the gaps, then starts the catch-up.

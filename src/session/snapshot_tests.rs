@@ -6,7 +6,7 @@ use super::tests::Bench;
 use super::*;
 use crate::event::{Assigned, Entry, Feed, Topic};
 use crate::hub::{Asker, Log, Lookup, OffsetsAt, Page, Place, ReplayLimits, Table, TableConfig, TopicDescription};
-use crate::route::{State, Stream, StreamRoute};
+use crate::route::{OnGap, State, Stream, StreamRoute};
 use crate::testing::{FakeLog, event, selector};
 
 /// A log with a state.
@@ -189,6 +189,31 @@ fn a_client_whose_cut_is_gone_begins_again_and_is_informed() {
         let mut resumed = shop.open(Transport::Ndjson, since(cursor));
         let shown = shapes(&shop.lines(&mut resumed));
         assert_eq!(shown, ["begin cut-gone", "state a 0", "state b 2", "end"]);
+    }
+}
+
+#[test]
+fn the_state_replaces_what_was_lost_where_the_route_says_so() {
+    let mut shop = Shop::new(true);
+    shop.orders(&["a", "b", "c", "a", "b", "c", "d"]);
+    // Retention has deleted what is not in the window.
+    let mut log = FakeLog::new(Vec::new(), 3);
+    log.low = 3;
+    shop.bench.log = Arc::new(WithState { log, table: shop.table.clone() });
+    let mut recent = shop.bench.open(Transport::Ndjson, |request, route| {
+        since("orders:0:4")(request, route);
+        route.on_gap = OnGap::State;
+    });
+    assert_eq!(shapes(&shop.lines(&mut recent)), ["c 5", "d 6"], "nothing was lost");
+    for transport in [Transport::Ndjson, Transport::Sse] {
+        let mut session = shop.bench.open(transport, |request, route| {
+            since("orders:0:0")(request, route);
+            route.on_gap = OnGap::State;
+        });
+        let answer = shop.bench.written(&mut session);
+        let begin = answer.find("\"phase\":\"begin\"").zip(answer.find("\"reason\":\"retention\""));
+        assert_eq!((begin.is_some(), answer.matches("\"snapshot\":true").count()), (true, 4), "{answer}");
+        assert!(!answer.contains("\"gap\""), "{answer}");
     }
 }
 

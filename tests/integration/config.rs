@@ -35,6 +35,10 @@ fn a_bad_file_is_a_1_and_says_where() {
             &["path"],
         ),
         ("metrics: { prefix: \"1 2\" }", &["prefix"]),
+        (
+            "streams:\n  a: { topics: [t] }\nroutes:\n  - { path: /a, stream: a, public: true, on_gap: state }",
+            &["on_gap", "has no state", "sidestream.yaml:6"],
+        ),
     ];
     for (mistake, words) in bad {
         let output = check(&format!("{GOOD}{mistake}\n"));

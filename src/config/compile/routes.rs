@@ -15,7 +15,9 @@ use crate::config::section::Section;
 use crate::config::units::write_duration;
 use crate::cors::Cors;
 use crate::hub::COALESCED_EVENTS_MAX;
-use crate::route::{Admission, Batch, Overflow, Pattern, QueueLimits, RouteTable, Stream, StreamRoute, TokenSources};
+use crate::route::{
+    Admission, Batch, OnGap, Overflow, Pattern, QueueLimits, RouteTable, Stream, StreamRoute, TokenSources,
+};
 
 /// The default idle timeout of load balancers and reverse proxies (nginx' `proxy_read_timeout`, AWS load balancers).
 const USUAL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -107,7 +109,7 @@ impl Compiler<'_> {
         let other_methods = section.value(&keys::OTHER_METHODS);
         let event_field = section.value(&keys::EVENT_FIELD);
         let heartbeat_form = section.value(&keys::HEARTBEAT);
-        let on_gap = section.value(&keys::ON_GAP);
+        let on_gap = self.on_gap(stream.as_deref());
         let queue = self.queue(stream.as_deref());
         let stall_timeout = section.value(&keys::STALL_TIMEOUT);
         let max_streams = section.written(&keys::MAX_STREAMS).map(|count| count as usize);
@@ -202,6 +204,19 @@ impl Compiler<'_> {
             self.diagnostics.expected(place, "no ticket can be verified without `auth.tickets`", "`auth.tickets`");
         }
         TokenSources { subprotocol: has("subprotocol"), ticket: has("ticket"), message: has("message") }
+    }
+
+    fn on_gap(&self, stream: Option<&Stream>) -> OnGap {
+        let on_gap = self.section.value(&keys::ON_GAP);
+        if on_gap == OnGap::State && stream.is_some_and(|stream| stream.state.is_none()) {
+            let message = "`routes.on_gap`: the stream has no state";
+            self.diagnostics.expected(
+                self.section.place_of(&keys::ON_GAP),
+                message,
+                "`streams.*.state`, or another value",
+            );
+        }
+        on_gap
     }
 
     fn queue(&self, stream: Option<&Stream>) -> QueueLimits {

@@ -119,9 +119,10 @@ table! { ROUTE {
         "the reconnect delay that SSE clients receive; up to half of it is added as jitter",
     );
     ON_GAP: Defaulted<Choice<OnGap>> = (
-        "on_gap", Choice(|| vec![("gone", OnGap::Gone), ("continue", OnGap::Continue)]), Is(OnGap::Gone), Live,
+        "on_gap", Choice(|| vec![("gone", OnGap::Gone), ("continue", OnGap::Continue), ("state", OnGap::State)]), Is(OnGap::Gone), Live,
         "clients of transports other than SSE that request events which are no longer available: 410, or 200 and a gap. A \
-         WebSocket in a browser cannot see a 410",
+         WebSocket in a browser cannot see a 410. `state`: clients of all transports receive the \
+         [state](protocol.md#state) of the stream again, which needs `streams.*.state`",
     );
     REFRESH: Optional<Text> = (
         "refresh",
