@@ -21,7 +21,7 @@ use anyhow::Context;
 use crate::app::{self, Addresses};
 use crate::config::{self, snapshot::Snapshot};
 use crate::kafka::embedded::{self, Embedded};
-use producer::{NOTIFICATIONS_TOPIC, ORDERS_TOPIC, USERS};
+use producer::{NOTIFICATIONS_TOPIC, ORDER_STATES_TOPIC, ORDERS_TOPIC, USERS};
 use rest::RestService;
 use server::RestServer;
 use shop::Shop;
@@ -42,7 +42,11 @@ const ASKS_MAX: usize = 256;
 ///
 /// A part of the demo cannot be started, or standard output cannot be written.
 pub fn run(listen: Option<SocketAddr>, admin: Option<SocketAddr>) -> anyhow::Result<()> {
-    let topics = [(ORDERS_TOPIC, ORDERS_PARTITIONS), (NOTIFICATIONS_TOPIC, NOTIFICATIONS_PARTITIONS)];
+    let topics = [
+        (ORDERS_TOPIC, ORDERS_PARTITIONS),
+        (ORDER_STATES_TOPIC, ORDERS_PARTITIONS),
+        (NOTIFICATIONS_TOPIC, NOTIFICATIONS_PARTITIONS),
+    ];
     let broker = Embedded::start(&topics).context("the demo's broker does not start")?;
     let brokers = broker.bootstrap_servers().context("the demo's broker does not start")?;
     let (tokens, secret) = tokens::issue(&USERS).context("the demo's tokens cannot be made")?;
@@ -90,7 +94,7 @@ fn print_tokens(tokens: &Tokens) -> io::Result<()> {
     out.flush()
 }
 
-/// Prints addresses and three examples for the user. Every line is indented, so that scripts do not confuse it with one
+/// Prints addresses and examples for the user. Every line is indented, so that scripts do not confuse it with one
 /// of theirs.
 fn introduce(addresses: &Addresses, tokens: &Tokens) -> io::Result<()> {
     let Addresses { listen, admin, kafka } = addresses;
@@ -98,9 +102,11 @@ fn introduce(addresses: &Addresses, tokens: &Tokens) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "  page     http://{listen}/")?;
     writeln!(out, "  metrics  http://{admin}/metrics")?;
-    writeln!(out, "  kafka    {kafka}, topics {ORDERS_TOPIC} and {NOTIFICATIONS_TOPIC}")?;
-    writeln!(out, "  try (SSE, NDJSON of {user}, WebSocket):")?;
+    writeln!(out, "  kafka    {kafka}, topics {ORDERS_TOPIC}, {ORDER_STATES_TOPIC} and {NOTIFICATIONS_TOPIC}")?;
+    writeln!(out, "  try (SSE, the state and its changes, the state as a document, NDJSON of {user}, WebSocket):")?;
     writeln!(out, "  curl -N http://{listen}/events")?;
+    writeln!(out, "  curl -N 'http://{listen}/v1/orders/stream?from=state'")?;
+    writeln!(out, "  curl -H 'Accept: application/json' 'http://{listen}/v1/orders?page=0&size=20'")?;
     writeln!(out, "  curl -N -H 'Authorization: Bearer {token}' http://{listen}/notifications/stream")?;
     writeln!(
         out,
@@ -123,7 +129,15 @@ mod tests {
             Found::Stream { route, .. } => Some(route.admission),
             _ => None,
         };
-        for path in ["/stream", "/events", "/ws", "/orders/stream", "/orders/order-123/ws", "/events/order-updates"] {
+        for path in [
+            "/stream",
+            "/events",
+            "/ws",
+            "/orders/stream",
+            "/orders/order-123/ws",
+            "/events/order-updates",
+            "/v1/orders",
+        ] {
             assert_eq!(admission(path), Some(Admission::Public), "{path}");
         }
         for path in ["/notifications/sse", "/notifications/stream"] {

@@ -16,6 +16,8 @@ use super::shop::{Accepted, ORDERS_MAX, Order, SEEDED, Shop, Status};
 use crate::kafka::embedded::Embedded;
 
 pub(super) const ORDERS_TOPIC: &str = "orders";
+/// The current orders: the value is the order, or null for a deleted one.
+pub(super) const ORDER_STATES_TOPIC: &str = "order-states";
 pub(super) const NOTIFICATIONS_TOPIC: &str = "notifications";
 /// The users that receive notifications and tokens.
 pub(super) const USERS: [&str; 2] = ["u123", "u456"];
@@ -40,9 +42,13 @@ const BURST_KEYS: usize = 64;
 pub(super) const OUTAGE: Duration = Duration::from_secs(3);
 
 /// A request of the REST service to the producer.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(super) enum Ask {
     Order(Accepted),
+    /// Reports a changed order.
+    Changed(Order),
+    /// Reports the deletion of the order with this id.
+    Deleted(String),
     /// Produces this many events as fast as clients can read them, at most [`BURST_EVENTS_MAX`].
     Burst(usize),
     /// Stops the broker for [`OUTAGE`].
@@ -93,6 +99,8 @@ impl Producer {
             let left = due.saturating_duration_since(Instant::now());
             match asks.recv_timeout(left) {
                 Ok(Ask::Order(order)) => self.make(&order),
+                Ok(Ask::Changed(order)) => self.produce_order(&order),
+                Ok(Ask::Deleted(id)) => self.produce_deletion(&id),
                 Ok(Ask::Burst(events)) => self.burst = (self.burst + events).min(BURST_EVENTS_MAX),
                 Ok(Ask::Outage) => self.begin_outage(),
                 Err(RecvTimeoutError::Timeout) => return true,
@@ -139,8 +147,9 @@ impl Producer {
     }
 
     fn make(&mut self, accepted: &Accepted) {
-        let order = self.shop.create(accepted);
+        let (order, evicted) = self.shop.create(accepted);
         self.produce_order(&order);
+        evicted.iter().for_each(|id| self.produce_deletion(id));
         self.shop.complete(&accepted.operation_id, &order.id);
         if self.underway.len() == ORDERS_MAX {
             self.underway.pop_front();
@@ -178,6 +187,15 @@ impl Producer {
             data: OrderData { order_id: &order.id, status: order.status, total: order.total },
         };
         self.produce(ORDERS_TOPIC, &order.id, &record);
+        self.produce(ORDER_STATES_TOPIC, &order.id, order);
+    }
+
+    fn produce_deletion(&mut self, id: &str) {
+        let data = DeletionData { order_id: id };
+        let record = OrderRecord { ts: unix_ms(), kind: "order-deleted", order_id: id, data };
+        self.produce(ORDERS_TOPIC, id, &record);
+        let outcome = self.broker.produce(ORDER_STATES_TOPIC, id, None).map_err(|error| error.to_string());
+        self.report(ORDER_STATES_TOPIC, outcome);
     }
 
     fn produce_notification(&mut self, user: &str, round: usize) {
@@ -196,7 +214,11 @@ impl Producer {
     fn produce(&mut self, topic: &str, key: &str, record: &impl Serialize) {
         let outcome = serde_json::to_vec(record)
             .map_err(|error| error.to_string())
-            .and_then(|payload| self.broker.produce(topic, key, &payload).map_err(|error| error.to_string()));
+            .and_then(|payload| self.broker.produce(topic, key, Some(&payload)).map_err(|error| error.to_string()));
+        self.report(topic, outcome);
+    }
+
+    fn report(&mut self, topic: &str, outcome: Result<(), String>) {
         if let Err(error) = &outcome
             && !self.failing
         {
@@ -230,6 +252,12 @@ struct OrderData<'a> {
     order_id: &'a str,
     status: Status,
     total: f64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DeletionData<'a> {
+    order_id: &'a str,
 }
 
 /// A record of the topic `notifications`; the key is the user.

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::codec::problem::{ABOUT_BLANK, MEDIA_TYPE, document};
 
 use super::producer::{Ask, BURST_EVENTS_MAX, OUTAGE};
-use super::shop::Shop;
+use super::shop::{SEEDED, Shop};
 use super::tokens::Tokens;
 
 /// The largest request body, in bytes.
@@ -73,7 +73,7 @@ impl RestService {
     pub(super) fn answer(&self, method: &Method, path: &str, query: &str, body: &[u8]) -> Answer {
         let read = method == Method::GET || method == Method::HEAD;
         let file = path.trim_start_matches('/');
-        let segments: Vec<&str> = file.split('/').collect();
+        let segments: Vec<&str> = file.strip_prefix("v1/").unwrap_or(file).split('/').collect();
         match segments[..] {
             _ if read && on_page(file).is_some() => page(file),
             ["demo", "tokens"] if read => answer_json(StatusCode::OK, &self.tokens),
@@ -82,10 +82,13 @@ impl RestService {
             ["orders"] if read => self.list(query),
             ["orders"] if method == Method::POST => self.place(body),
             ["orders", id] if read => found(self.shop.order(id), "order"),
+            ["orders", id] if method == Method::PUT => self.update(id, body),
+            ["orders", id] if method == Method::DELETE => self.delete(id),
             ["operations", id] if read => found(self.shop.operation(id), "operation"),
             ["orders"] => not_allowed("GET, HEAD, POST"),
             ["demo", "burst"] | ["demo", "kafka", "restart"] => not_allowed("POST"),
-            ["demo", "tokens"] | ["orders" | "operations", _] => not_allowed("GET, HEAD"),
+            ["orders", _] => not_allowed("GET, HEAD, PUT, DELETE"),
+            ["demo", "tokens"] | ["operations", _] => not_allowed("GET, HEAD"),
             _ if on_page(file).is_some() => not_allowed("GET, HEAD"),
             _ => problem(StatusCode::NOT_FOUND, "there is nothing under this path"),
         }
@@ -102,16 +105,9 @@ impl RestService {
     }
 
     fn place(&self, body: &[u8]) -> Answer {
-        let Ok(Value::Object(order)) = serde_json::from_slice(body) else {
-            return problem(StatusCode::BAD_REQUEST, "an order is a JSON object");
-        };
-        let total = match order.get("total") {
-            None => TOTAL_DEFAULT,
-            Some(total) => match total.as_f64().filter(|total| (0.0..=TOTAL_MAX).contains(total)) {
-                // The range was checked: at most 100,000,000 cents.
-                Some(total) => (total * 100.0).round() as u32,
-                None => return problem(StatusCode::BAD_REQUEST, "total is a number from 0 to 1000000"),
-            },
+        let total = match total(body) {
+            Ok(total) => total,
+            Err(detail) => return problem(StatusCode::BAD_REQUEST, detail),
         };
         let accepted = self.shop.accept(total);
         let operation_id = accepted.operation_id.clone();
@@ -122,6 +118,32 @@ impl RestService {
         let location = format!("/operations/{operation_id}");
         let body = json!({"operationId": operation_id, "status": "PROCESSING"});
         with(answer_json(StatusCode::ACCEPTED, &body), header::LOCATION, &location)
+    }
+
+    fn update(&self, id: &str, body: &[u8]) -> Answer {
+        let changed = match total(body) {
+            Ok(total) => self.shop.update(id, total),
+            Err(detail) => return problem(StatusCode::BAD_REQUEST, detail),
+        };
+        match changed {
+            Some(order) if self.ask.try_send(Ask::Changed(order.clone())).is_err() => busy(),
+            order => found(order, "order"),
+        }
+    }
+
+    fn delete(&self, id: &str) -> Answer {
+        if SEEDED.contains(&id) {
+            return problem(StatusCode::CONFLICT, "the demo keeps this order");
+        }
+        if !self.shop.delete(id) {
+            return problem(StatusCode::NOT_FOUND, "no such order");
+        }
+        if self.ask.try_send(Ask::Deleted(id.to_owned())).is_err() {
+            return busy();
+        }
+        let mut answer = Response::new(Vec::new());
+        *answer.status_mut() = StatusCode::NO_CONTENT;
+        answer
     }
 
     fn burst(&self, query: &str) -> Answer {
@@ -138,6 +160,15 @@ impl RestService {
     fn accept(&self, ask: Ask, body: &Value) -> Answer {
         self.ask.try_send(ask).map_or_else(|_| busy(), |()| answer_json(StatusCode::ACCEPTED, body))
     }
+}
+
+/// The price of an order in cents. The error is a message for the client.
+fn total(body: &[u8]) -> Result<u32, &'static str> {
+    let Ok(Value::Object(order)) = serde_json::from_slice(body) else { return Err("an order is a JSON object") };
+    let Some(total) = order.get("total") else { return Ok(TOTAL_DEFAULT) };
+    let total = total.as_f64().filter(|total| (0.0..=TOTAL_MAX).contains(total));
+    // The range was checked: at most 100,000,000 cents.
+    total.map(|total| (total * 100.0).round() as u32).ok_or("total is a number from 0 to 1000000")
 }
 
 /// An RFC 9457 problem of the type `about:blank`.

@@ -150,16 +150,29 @@ impl Shop {
         self.state().operations.retain(|operation| operation.operation_id != operation_id);
     }
 
-    /// Creates an accepted order.
-    pub(super) fn create(&self, accepted: &Accepted) -> Order {
+    /// Creates an accepted order. Returns the id of the order that it evicts, too.
+    pub(super) fn create(&self, accepted: &Accepted) -> (Order, Option<String>) {
         let mut state = self.state();
         let order = new_order(format!("order-{}", state.next_order), accepted.total);
         state.next_order += 1;
-        if state.orders.len() == ORDERS_MAX {
-            state.orders.remove(SEEDED.len());
-        }
+        let evicted = if state.orders.len() == ORDERS_MAX { state.orders.remove(SEEDED.len()) } else { None };
         state.orders.push_back(order.clone());
-        order
+        (order, evicted.map(|order| order.id))
+    }
+
+    /// Changes the price of an order, in cents; `None` if there is no such order.
+    pub(super) fn update(&self, id: &str, total: u32) -> Option<Order> {
+        let mut state = self.state();
+        let order = state.orders.iter_mut().find(|order| order.id == id)?;
+        order.total = f64::from(total) / 100.0;
+        Some(order.clone())
+    }
+
+    /// Deletes an order. False if there is no such order.
+    pub(super) fn delete(&self, id: &str) -> bool {
+        let mut state = self.state();
+        let at = state.orders.iter().position(|order| order.id == id);
+        at.and_then(|at| state.orders.remove(at)).is_some()
     }
 
     /// Completes an operation with its order.
@@ -205,7 +218,7 @@ mod tests {
         let shop = Shop::open();
         let accepted = shop.accept(1_250);
         assert_eq!(shop.operation("op-1").unwrap().status, OperationStatus::Processing);
-        let order = shop.create(&accepted);
+        let (order, _) = shop.create(&accepted);
         shop.complete(&accepted.operation_id, &order.id);
         assert_eq!(shop.operation("op-1").unwrap().result, Some(OperationResult { order_id: "order-1000".into() }));
         let steps: Vec<_> = std::iter::from_fn(|| shop.advance(&order.id)).map(|o| o.status).collect();
@@ -229,6 +242,16 @@ mod tests {
         assert_eq!(shop.page(0, usize::MAX).1, ORDERS_MAX);
         assert!(shop.order("order-1000").is_none() && shop.operation("op-1").is_none());
         assert!(SEEDED.iter().all(|id| shop.order(id).is_some()));
+    }
+
+    #[test]
+    fn an_order_is_changed_and_deleted() {
+        let shop = Shop::open();
+        let (order, evicted) = shop.create(&shop.accept(1));
+        assert_eq!(evicted, None);
+        assert_eq!(shop.update(&order.id, 250).map(|order| order.total), Some(2.5));
+        assert_eq!((shop.delete(&order.id), shop.delete(&order.id)), (true, false));
+        assert_eq!(shop.update(&order.id, 1), None);
     }
 
     #[test]

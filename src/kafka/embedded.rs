@@ -78,8 +78,8 @@ impl Embedded {
     /// # Errors
     ///
     /// The producer rejects the record.
-    pub fn produce(&self, topic: &str, key: &str, payload: &[u8]) -> Result<(), EmbeddedError> {
-        let record = BaseRecord::to(topic).key(key).payload(payload);
+    pub fn produce(&self, topic: &str, key: &str, payload: Option<&[u8]>) -> Result<(), EmbeddedError> {
+        let record = BaseRecord::<str, [u8]> { payload, ..BaseRecord::to(topic).key(key) };
         self.producer.send(record).map_err(|(error, _)| error.into())
     }
 

@@ -14,6 +14,7 @@ mod collection;
 mod config;
 mod cors;
 mod demo;
+mod demo_api;
 mod doctor;
 mod documents;
 mod drain;

@@ -82,6 +82,7 @@ class Panel {
       share: true, // a browser opens six connections to a host over HTTP/1.1, all tabs together
       onEvent: (event) => this.event(event),
       onGap: (gap) => this.gap(gap),
+      onSnapshot: (border) => this.border(border),
       onState: (state, detail) => this.state(state, detail),
     });
   }
@@ -127,6 +128,10 @@ class Panel {
     this.gaps = { missed: (this.gaps?.missed ?? 0) + missed, cause: gap.cause, refresh: gap.refresh };
     clearTimeout(this.settling);
     this.settling = setTimeout(() => this.settle(), SETTLE_MS);
+  }
+
+  border({ phase, count }) {
+    if (phase === 'end') this.note(`${number(count)} current orders; changes follow`, 'good');
   }
 
   async settle() {
@@ -232,6 +237,8 @@ function drawRow({ type, id, text, end }) {
 new Panel('sse', () => ['/events', { transport: 'sse' }]).start();
 new Panel('ndjson', () => ['/stream', { transport: 'ndjson' }]).start();
 new Panel('ws', () => ['/ws', { transport: 'websocket' }]).start();
+
+new Panel('states', () => ['/order-states?from=state', { transport: 'ndjson' }], { whole: false }).start();
 
 // Each user has their own notifications, by their token. A real page gets its token by logging in.
 async function signIn() {
