@@ -151,12 +151,13 @@ pub fn admit_ticket(route: &StreamRoute, params: &Params, holder: &Principal, si
 
 /// Counts the open streams of each route against its `max_streams`, and those of each identity against quotas.
 pub trait Slots: Send + Sync + fmt::Debug {
-    /// Takes a slot of the route. Dropping it frees it.
+    /// Takes a slot of the route for a further subscription of an open socket, and one of each quota of the route. The
+    /// connection counts in the quotas of all routes already, except for those by route.
     ///
     /// # Errors
     ///
-    /// None is free.
-    fn take(&self, route: &StreamRoute) -> Result<Slot, NoSlot>;
+    /// None is free, or a quota is exceeded.
+    fn subscribe(&self, route: &StreamRoute, holder: Option<&Principal>, now: Instant) -> Result<Admitted, NoSlot>;
 
     /// Takes a slot of the route, and one of each quota that applies to the holder of a token.
     ///
@@ -166,7 +167,7 @@ pub trait Slots: Send + Sync + fmt::Debug {
     fn take_for(&self, route: &StreamRoute, holder: &Principal, now: Instant) -> Result<Admitted, NoSlot>;
 }
 
-/// What the holder of a token has taken: a slot, and the quotas that the stream counts in.
+/// What a socket has taken after its handshake: a slot, and the quotas that the stream counts in.
 #[derive(Debug)]
 pub struct Admitted {
     pub slot: Slot,
@@ -174,13 +175,14 @@ pub struct Admitted {
 }
 
 /// The limit that leaves no slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoSlot {
     Route,
-    Quota,
+    /// The name of the quota.
+    Quota(Arc<str>),
 }
 
-/// One of a route's `max_streams`, until it is dropped.
+/// One of a route's `max_streams` and of its quotas, until it is dropped.
 pub type Slot = Box<dyn Taken>;
 
 /// A resource that is released by dropping it.

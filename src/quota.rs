@@ -107,6 +107,11 @@ impl Buckets {
 }
 
 impl Meter {
+    /// Whether both count the same identity under the same quota.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.buckets, &other.buckets)
+    }
+
     /// Whether an open stream has to count anything in it.
     pub fn is_needed(&self) -> bool {
         let Rates { opens: _, commands, replay, events, bytes } = self.rates;

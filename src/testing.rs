@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::access::{Authority, Binding, Criterion, Principal, Rule, Selector, Source, Wanted};
-use crate::admission::{Admitted, NoSlot, Slot, Slots};
+use crate::admission::{Admitted, NoSlot, Slots};
 use crate::codec::http::Handshake;
 use crate::event::{Entry, Epoch, Event, EventId, Frames, GapCause, GapRange, Topic};
 use crate::hub::entry::place;
@@ -45,12 +45,15 @@ pub(crate) fn holder(claims: &Value) -> Principal {
 pub(crate) struct FewSlots(pub(crate) Arc<()>, pub(crate) usize);
 
 impl Slots for FewSlots {
-    fn take(&self, _: &StreamRoute) -> Result<Slot, NoSlot> {
-        if Arc::strong_count(&self.0) <= self.1 { Ok(Box::new(self.0.clone())) } else { Err(NoSlot::Route) }
+    fn subscribe(&self, _: &StreamRoute, _: Option<&Principal>, _: Instant) -> Result<Admitted, NoSlot> {
+        if Arc::strong_count(&self.0) > self.1 {
+            return Err(NoSlot::Route);
+        }
+        Ok(Admitted { slot: Box::new(self.0.clone()), meters: Vec::new() })
     }
 
-    fn take_for(&self, route: &StreamRoute, _: &Principal, _: Instant) -> Result<Admitted, NoSlot> {
-        Ok(Admitted { slot: self.take(route)?, meters: Vec::new() })
+    fn take_for(&self, route: &StreamRoute, holder: &Principal, now: Instant) -> Result<Admitted, NoSlot> {
+        self.subscribe(route, Some(holder), now)
     }
 }
 

@@ -2,17 +2,18 @@
 //! It admits or rejects at once; nothing waits here.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus::{IntGauge, IntGaugeVec};
 
-use super::quota::{Claimant, Exceeded, Quotas, Unit};
+use super::quota::{Claimant, Exceeded, FromTo, Quotas, Unit};
 use crate::access::Principal;
 use crate::admission::{Admitted, NoSlot, Slots};
 use crate::metrics::Metrics;
-use crate::quota::{Meter, Quota};
+use crate::quota::{Meter, Quota, QuotaBy};
 use crate::route::StreamRoute;
 
 /// `Retry-After` of a rejected stream: at least this long, plus up to [`RETRY_SPREAD`] at random.
@@ -56,6 +57,8 @@ pub(super) struct Asked<'a> {
 pub(super) struct SocketSlots {
     pub(super) admission: Arc<Admission>,
     pub(super) quotas: Arc<[Quota]>,
+    /// The address of the client.
+    pub(super) address: Option<IpAddr>,
 }
 
 /// The open streams of one route, or those without a token: the counter that the limit applies to, and its gauge.
@@ -146,15 +149,32 @@ impl Admission {
 }
 
 impl Slots for SocketSlots {
-    fn take(&self, route: &StreamRoute) -> Result<crate::admission::Slot, NoSlot> {
-        Ok(Box::new(self.admission.on_route(route).ok_or(NoSlot::Route)?))
+    fn subscribe(&self, route: &StreamRoute, holder: Option<&Principal>, now: Instant) -> Result<Admitted, NoSlot> {
+        let connection = FromTo { address: self.address, route: &route.pattern };
+        let claimant = Claimant { principal: holder, connection: Some(connection) };
+        let by_route = self.quotas.iter().filter(|quota| quota.by == QuotaBy::Route);
+        self.take(route, by_route, claimant, now)
     }
 
     fn take_for(&self, route: &StreamRoute, holder: &Principal, now: Instant) -> Result<Admitted, NoSlot> {
-        let on_route = self.admission.on_route(route).ok_or(NoSlot::Route)?;
         let claimant = Claimant { principal: Some(holder), connection: None };
-        let quotas = self.quotas.iter().chain(&*route.quotas);
-        let units = self.admission.quotas.take(quotas, claimant, now).map_err(|_| NoSlot::Quota)?;
+        self.take(route, self.quotas.iter(), claimant, now)
+    }
+}
+
+impl SocketSlots {
+    /// Takes a slot of the route, one of each of these quotas and one of each quota of the route.
+    fn take<'a>(
+        &'a self,
+        route: &'a StreamRoute,
+        quotas: impl Iterator<Item = &'a Quota>,
+        claimant: Claimant<'_>,
+        now: Instant,
+    ) -> Result<Admitted, NoSlot> {
+        let on_route = self.admission.on_route(route).ok_or(NoSlot::Route)?;
+        let quotas = quotas.chain(&*route.quotas);
+        let units = self.admission.quotas.take(quotas, claimant, now);
+        let units = units.map_err(|exceeded| NoSlot::Quota(exceeded.quota))?;
         let meters = units.iter().filter_map(Unit::meter).collect();
         Ok(Admitted { slot: Box::new((on_route, units)), meters })
     }

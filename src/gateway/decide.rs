@@ -17,7 +17,7 @@ use super::negotiate::{self, Agreed, Disagreed, negotiate};
 use super::now_unix_ms;
 use super::query::{Parameter, Query};
 use super::refusal::{Reason, Refusal};
-use super::{Gateway, asked, handshake, target};
+use super::{Gateway, asked, forwarded, handshake, target};
 use crate::access::Authenticator;
 use crate::codec::http::Handshake;
 use crate::config::snapshot::Snapshot;
@@ -95,7 +95,7 @@ fn prepare(
     handshake: Option<Handshake>,
     authorized: Authorized,
 ) -> Result<Request, Refusal> {
-    let Wanted { route, params, header, query, .. } = wanted;
+    let Wanted { route, params, header, query, client, .. } = wanted;
     let (transport, headers) = (agreed.transport, &header.headers);
     let resume = asked::resume(transport, &route.stream, headers, query).map_err(|_: BadPosition| {
         let detail = format!("`since` is not a valid position: {BadPosition}");
@@ -109,7 +109,8 @@ fn prepare(
     let probe = probe(snapshot.probe, query)?;
     let socket = handshake.map(|handshake| {
         let quotas = snapshot.limits.quotas.clone();
-        let slots = Arc::new(SocketSlots { admission: gateway.admission.clone(), quotas });
+        let address = client.map(|peer| forwarded::client(headers, peer, &snapshot.forwarded));
+        let slots = Arc::new(SocketSlots { admission: gateway.admission.clone(), quotas, address });
         let authenticator = snapshot.verifier.clone().map(|verifier| verifier as Arc<dyn Authenticator>);
         let unauthenticated = authorized.is_unauthenticated.then(|| params.clone());
         let handshake = Some(handshake);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::admission::{Rights, Slot};
+use crate::admission::{Admitted, Rights};
 use crate::codec::{TransferCoding, http, json, problem};
 use crate::cursor::SnapshotCursor;
 use crate::event::Gap;
@@ -194,7 +194,7 @@ impl Session {
         self.refuse(CloseReason::ReplayNotPossible, 410, "Gone", headers, detail, extra, context.now);
     }
 
-    pub(super) fn add_subscription(&mut self, route: Arc<StreamRoute>, rights: Rights, slot: Option<Slot>) {
+    pub(super) fn add_subscription(&mut self, route: Arc<StreamRoute>, rights: Rights, admitted: Option<Admitted>) {
         let stream = route.stream.clone();
         let frame = route.frame(self.request.transport);
         // Most streams have one, and a growing vector would allocate four.
@@ -205,7 +205,7 @@ impl Session {
             selector: rights.selector,
             rule: rights.rule,
             frame,
-            _slot: slot.map(Box::new),
+            admitted: admitted.map(Box::new),
             progress: Progress::Live,
             from: None,
         });

@@ -25,6 +25,8 @@ pub struct Pace {
     credit: Option<u32>,
     /// The quotas that the stream counts in, and the rate that the client asked for.
     meters: Vec<Meter>,
+    /// The quotas of the routes that a WebSocket has subscribed to, each once and none of `meters`.
+    subscribed: Vec<Meter>,
     is_rate_asked: bool,
     /// The events at the front of the queue that may be written: credit and quotas have been charged for them.
     granted: usize,
@@ -55,14 +57,18 @@ impl Pace {
         rates.map(Rate::units).min().filter(|_| self.is_rate_asked)
     }
 
+    fn all_meters(&self) -> impl Iterator<Item = &Meter> {
+        self.meters.iter().chain(&self.subscribed)
+    }
+
     /// Whether all rates allow an event of this many bytes.
     fn is_allowed(&self, bytes: usize, now: Instant) -> bool {
-        self.meters.iter().all(|meter| meter.wait_to_send(bytes as u64, now).is_none())
+        self.all_meters().all(|meter| meter.wait_to_send(bytes as u64, now).is_none())
     }
 
     /// Whether it can hold events: a quota of commands or of replay alone does not.
     fn limits_events(&self) -> bool {
-        self.credit.is_some() || self.meters.iter().any(Meter::limits_events)
+        self.credit.is_some() || self.all_meters().any(Meter::limits_events)
     }
 
     /// Charges for as many of the events at the front of the queue as may be sent.
@@ -82,7 +88,7 @@ impl Pace {
                 self.wait(sizes, now);
                 return;
             }
-            self.meters.iter().for_each(|meter| meter.sends(bytes as u64, now));
+            self.all_meters().for_each(|meter| meter.sends(bytes as u64, now));
             self.send(1);
             sizes.next();
         }
@@ -90,7 +96,7 @@ impl Pace {
 
     /// Takes the next events in advance, at least one.
     fn wait(&mut self, sizes: impl Iterator<Item = usize>, now: Instant) {
-        let meters = self.meters.iter().filter(|meter| meter.limits_events()).cloned().collect();
+        let meters = self.all_meters().filter(|meter| meter.limits_events()).cloned().collect();
         let mut reserved = Reservation::new(meters, now);
         let credit = self.credit.map_or(usize::MAX, |credit| credit as usize);
         for bytes in sizes.take(credit) {
@@ -134,13 +140,28 @@ impl Request {
         }
     }
 
+    /// Lets a WebSocket count in the quotas of its subscriptions, in place of those of earlier ones.
+    pub(super) fn count_in_subscribed<'a>(&mut self, meters: impl Iterator<Item = &'a Meter>) {
+        let known = self.pace.as_deref().map_or(&[][..], |pace| &pace.meters);
+        let mut subscribed: Vec<Meter> = Vec::new();
+        for meter in meters {
+            if !known.iter().chain(&subscribed).any(|known| known.is_same(meter)) {
+                subscribed.push(meter.clone());
+            }
+        }
+        match &mut self.pace {
+            None if subscribed.is_empty() => {}
+            pace => pace.get_or_insert_default().subscribed = subscribed,
+        }
+    }
+
     /// Takes one command from all quotas, or from none.
     ///
     /// # Errors
     ///
     /// The name of the quota that is exceeded the most, and how long it takes until it allows the next command.
     pub(super) fn take_command(&self, now: Instant) -> Result<(), (&str, Duration)> {
-        let meters = || self.pace.iter().flat_map(|pace| &pace.meters);
+        let meters = || self.pace.iter().flat_map(|pace| pace.all_meters());
         let waits = meters().filter_map(|meter| Some((&*meter.quota, meter.wait_for_command(now)?)));
         if let Some(longest) = waits.max_by_key(|(_, wait)| *wait) {
             return Err(longest);
@@ -212,14 +233,14 @@ impl Session {
     /// When quotas allow replay to read more of the log; `None` if they do now.
     pub(super) fn replay_due(&mut self, now: Instant) -> Option<Instant> {
         let pace = self.request.pace.as_mut()?;
-        let wait = pace.meters.iter().filter_map(|meter| meter.wait_to_replay(now)).max();
+        let wait = pace.all_meters().filter_map(|meter| meter.wait_to_replay(now)).max();
         pace.replay_due = wait.and_then(|wait| now.checked_add(wait));
         pace.replay_due
     }
 
     /// Replay has read this many bytes of the log.
     pub(super) fn replays(&self, bytes: usize, now: Instant) {
-        let meters = self.request.pace.iter().flat_map(|pace| &pace.meters);
+        let meters = self.request.pace.iter().flat_map(|pace| pace.all_meters());
         meters.for_each(|meter| meter.replays(bytes as u64, now));
     }
 

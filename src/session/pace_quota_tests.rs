@@ -45,6 +45,20 @@ fn streams_of_one_user_share_a_rate_and_a_neighbour_keeps_its_own() {
 }
 
 #[test]
+fn a_socket_counts_once_in_the_quotas_of_its_subscriptions_and_only_while_it_has_them() {
+    let mut bench = Bench::new();
+    let rates = Rates { events: Some(Rate::per_second(1)), ..Rates::default() };
+    let meter = || Meter { quota: "address".into(), rates, buckets: Arc::new(Buckets::new(bench_now())) };
+    let (own, other) = (meter(), meter());
+    let mut session = bench.open(Transport::Ndjson, |request, _| request.count_in(vec![own.clone()]));
+    let counted = |session: &Session| session.request.pace.as_ref().map_or(0, |pace| pace.all_meters().count());
+    session.request.count_in_subscribed([&own, &other, &other].into_iter());
+    assert_eq!(counted(&session), 2);
+    session.request.count_in_subscribed([].into_iter());
+    assert_eq!(counted(&session), 1, "the connection still counts for itself");
+}
+
+#[test]
 fn a_quota_of_replay_slows_the_replay() {
     let mut bench = logged(200, None);
     let rates = Rates { replay: Some(Rate::per_minute(2000)), ..Rates::default() };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Request, Session, WriterContext, catch_up, resume, snapshot};
 use crate::access::Selector;
-use crate::admission::{Rights, Slot};
+use crate::admission::{Admitted, Rights};
 use crate::codec::Frame;
 use crate::cursor::Positions;
 use crate::event::{Event, FrameKey, Gap};
@@ -22,8 +22,8 @@ pub(super) struct Subscription {
     pub(super) rule: Option<Arc<BoundRule>>,
     /// The key of its encodings, according to its own route.
     pub(super) frame: FrameKey,
-    /// One of the route's streams; the first subscription uses the connection's.
-    pub(super) _slot: Option<Box<Slot>>,
+    /// One of the route's streams, with its quotas; the first subscription uses the connection's.
+    pub(super) admitted: Option<Box<Admitted>>,
     pub(super) progress: Progress,
     /// Its start position, from which it sends every matching event. Only for a WebSocket, which may have several
     /// subscriptions.
@@ -44,6 +44,12 @@ pub(super) enum Progress {
 }
 
 impl Session {
+    /// Lets the socket count in the quotas of its subscriptions.
+    pub(super) fn count_subscriptions(&mut self) {
+        let admitted = self.subscriptions.iter().filter_map(|subscription| subscription.admitted.as_deref());
+        self.request.count_in_subscribed(admitted.flat_map(|admitted| &admitted.meters));
+    }
+
     /// Adds a subscription that has reached live events to the index.
     pub(super) fn enlist(&mut self, n: usize, context: &mut WriterContext<'_>) {
         let Subscription { stream, selector, frame, from, .. } = &mut self.subscriptions[n];

@@ -217,7 +217,7 @@ impl Session {
         let taken = socket.slots.take_for(&self.request.route, &principal, now.instant);
         let Admitted { slot, meters } = taken.map_err(|none| match none {
             NoSlot::Route => CloseReason::RouteLimit,
-            NoSlot::Quota => CloseReason::Quota,
+            NoSlot::Quota(_) => CloseReason::Quota,
         })?;
         let expires = principal.expires_at;
         self.expires = Self::notice_at(&principal, now);

@@ -135,3 +135,26 @@ fn routes_have_quotas_of_their_own() {
     answer.problem(429);
     assert_eq!(answer.header("ratelimit-policy"), Some("\"route on /mine/stream\";q=2"));
 }
+
+#[test]
+fn a_subscription_counts_in_the_quotas_of_its_route() {
+    let pattern = "path: \"/orders/{orderId}/ws\",";
+    let quotas = "[{ by: address, streams: 2, opens_per_minute: 4, commands_per_second: 1 }]";
+    let settings = STANDARD.replace(pattern, &format!("{pattern} quotas: {quotas},"));
+    let fixture = Fixture::open_to_ws(&settings, &["/orders/{orderId}/ws"]);
+    let mut socket = fixture.get("/ws?subscribe=manual").websocket();
+    let mut ask = |command: Value| socket.ask(command)["data"].clone();
+    let subscribe = |id: &str| json!({ "command": "subscribe", "resource": format!("/orders/{id}/ws") });
+    let pings = |ask: &mut dyn FnMut(Value) -> Value| -> Vec<Value> {
+        (0..3).map(|_| ask(json!({ "command": "ping" }))["status"].clone()).collect()
+    };
+    assert_eq!(pings(&mut ask), ["ok"; 3], "the quota of another route");
+    assert_eq!(ask(subscribe("o1"))["status"], "ok");
+    assert!(pings(&mut ask).contains(&json!("error")), "the socket counts in the quota while it is subscribed");
+    let _held = fixture.get("/orders/o2/ws").websocket();
+    let mut other = fixture.get("/ws?subscribe=manual").websocket();
+    let refused = other.ask(subscribe("o4"))["data"].clone();
+    let why = refused["error"].as_str().unwrap_or_default();
+    assert!(why.contains("quota `address on /orders/{orderId}/ws`"), "{refused}");
+    assert_eq!(other.ask(json!({ "command": "ping" }))["data"]["status"], "ok", "the socket stays open");
+}

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::access::Binding;
-use crate::admission::{self, Rights, Slot};
+use crate::admission::{self, Admitted, NoSlot, Rights};
 use crate::cursor::SnapshotCursor;
 use crate::route::{Found, OnGap, Stream, StreamRoute};
 
 use super::super::message::{Command, quoted};
-use super::super::{Progress, Resume, Session, WriterContext};
+use super::super::{Now, Progress, Resume, Session, WriterContext};
 use super::{Answer, Refused, result};
 
 impl Session {
@@ -27,13 +27,14 @@ impl Session {
         }
         let resume = command.since.as_deref().map(|since| self.since(since, &route, context)).transpose()?;
         let from_state = asks_for_state(command, &stream, context)?;
-        let slot = self.take_slot(&route)?;
+        let slot = self.take_slot(&route, context.now)?;
         let from = match resume.as_ref().map(Resume::cursor) {
             Some(cursor) => cursor.cloned(),
             None if from_state => None,
             None => context.hub.cursor_now(&stream),
         };
         self.add_subscription(route, rights, slot);
+        self.count_subscriptions();
         let last = self.subscriptions.len() - 1;
         match resume {
             Some(Resume::Within(within)) => self.send_state(last, Some(*within), None),
@@ -93,6 +94,7 @@ impl Session {
             self.delist(n, context);
             self.subscriptions.remove(n);
         }
+        self.count_subscriptions();
         result(&json!({ "subscriptions": self.subscriptions.len() }))
     }
 
@@ -125,16 +127,24 @@ impl Session {
         Ok((route.clone(), rights))
     }
 
-    /// Takes one of the route's streams. The connection itself holds one for the first subscription to its own route,
-    /// which needs none.
-    fn take_slot(&self, route: &Arc<StreamRoute>) -> Result<Option<Slot>, (Refused, String)> {
+    /// Takes one of the route's streams, under its quotas. The connection itself holds one for the first subscription to
+    /// its own route, which needs none.
+    fn take_slot(&self, route: &Arc<StreamRoute>, now: Now) -> Result<Option<Admitted>, (Refused, String)> {
         let is_first = !self.subscriptions.iter().any(|known| known.route.pattern == route.pattern);
         if is_first && route.pattern == self.request.route.pattern {
             return Ok(None);
         }
-        let taken = self.request.socket.as_ref().and_then(|socket| socket.slots.take(route).ok());
-        let full = || (Refused::Subscription, "the route's limit of streams is reached".to_owned());
-        taken.map(Some).ok_or_else(full)
+        let holder = self.request.principal.as_ref();
+        let taken = self.request.socket.as_ref().map(|socket| socket.slots.subscribe(route, holder, now.instant));
+        match taken {
+            Some(Ok(admitted)) => Ok(Some(admitted)),
+            Some(Err(NoSlot::Quota(quota))) => {
+                Err((Refused::Quota, format!("too many streams (quota `{quota}`); unsubscribe, or ask later")))
+            }
+            Some(Err(NoSlot::Route)) | None => {
+                Err((Refused::Subscription, "the route's limit of streams is reached".to_owned()))
+            }
+        }
     }
 }
 
