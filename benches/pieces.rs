@@ -1,5 +1,5 @@
 //! The cost of single operations: decoding a record, encoding an event, writing it, appending it to the window,
-//! matching it with the index, and routing. `cargo bench --bench pieces`; `end_to_end` measures the whole and includes
+//! matching it with the index, routing, deciding by a rule, and verifying a token. `cargo bench --bench pieces`; `end_to_end` measures the whole and includes
 //! these figures.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark ends where its input is wrong")]
@@ -11,7 +11,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use sidestream::access::{Claims, Selector};
+use sidestream::auth::{Issuer, KeyFile, TokenKey, TrustedIssuer, Verifier};
 use sidestream::codec::{Form, Parts, TransferCoding};
 use sidestream::decode::{Decoder, Record, Shape};
 use sidestream::event::{Assigned, Entry, Event, Topic};
@@ -175,6 +178,26 @@ fn rules(criterion: &mut Criterion) {
     });
 }
 
+/// The verification of a token when a stream is opened: nothing is cached between streams.
+fn tokens(criterion: &mut Criterion) {
+    let rsa = EncodingKey::from_rsa_pem(include_bytes!("../src/auth/test_keys/rsa-private.pem")).unwrap();
+    let ec = EncodingKey::from_ec_pem(include_bytes!("../src/auth/test_keys/ec-private.pem")).unwrap();
+    let secret = EncodingKey::from_secret(&[7; 32]);
+    let claims = serde_json::json!({ "sub": "user-00001", "exp": 4_000_000_000_u64 });
+    for (algorithm, key) in [(Algorithm::HS256, secret), (Algorithm::RS256, rsa), (Algorithm::ES256, ec)] {
+        let jwk = Jwk::from_encoding_key(&key, algorithm).unwrap();
+        let keys = serde_json::json!({ "keys": [jwk] }).to_string();
+        let key_file = KeyFile::Set(TokenKey(keys.into()));
+        let issuer = Issuer { name: None, audience: None, key_file, algorithms: [algorithm].into() };
+        let issuer = TrustedIssuer::new(issuer).unwrap_or_else(|error| panic!("{error}"));
+        let verifier = Verifier::new(vec![issuer], None, Duration::from_secs(5));
+        let token = jsonwebtoken::encode(&Header::new(algorithm), &claims, &key).unwrap();
+        criterion.bench_function(&format!("verify_{algorithm:?}"), |bencher| {
+            bencher.iter(|| verifier.verify(black_box(&token), 1_800_000_000_000).unwrap())
+        });
+    }
+}
+
 fn route(pattern: &str) -> StreamRoute {
     StreamRoute {
         pattern: pattern.into(),
@@ -223,5 +246,5 @@ fn brief() -> Criterion {
         .configure_from_args()
 }
 
-criterion_group! { name = pieces; config = brief(); targets = decoding, encoding, writing, hub, index, routes, rules }
+criterion_group! { name = pieces; config = brief(); targets = decoding, encoding, writing, hub, index, routes, rules, tokens }
 criterion_main!(pieces);
