@@ -11,10 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use sidestream::access::{Claims, Selector};
-use sidestream::auth::{Issuer, KeyFile, TokenKey, TrustedIssuer, Verifier};
+use sidestream::auth::{Algorithm, Issuer, KeyFile, TokenKey, TrustedIssuer, Verifier};
 use sidestream::codec::{Form, Parts, TransferCoding};
 use sidestream::decode::{Decoder, Record, Shape};
 use sidestream::event::{Assigned, Entry, Event, Topic};
@@ -24,6 +22,9 @@ use sidestream::route::{
     Stream, StreamRoute, Transport, WebSocketFrames, WebSocketLimits,
 };
 use sidestream::rule::{Compared, Expression, Input, Root, Rule};
+
+#[path = "../tests/jose.rs"]
+mod jose;
 
 const CURSOR: &[u8] = b"v1.AAAAAQ.0123456789";
 const USERS: usize = 10_000;
@@ -180,18 +181,18 @@ fn rules(criterion: &mut Criterion) {
 
 /// The verification of a token when a stream is opened: nothing is cached between streams.
 fn tokens(criterion: &mut Criterion) {
-    let rsa = EncodingKey::from_rsa_pem(include_bytes!("../src/auth/test_keys/rsa-private.pem")).unwrap();
-    let ec = EncodingKey::from_ec_pem(include_bytes!("../src/auth/test_keys/ec-private.pem")).unwrap();
-    let secret = EncodingKey::from_secret(&[7; 32]);
+    let rsa = jose::private(include_bytes!("../src/auth/test_keys/rsa-private.pem"));
+    let ec = jose::private(include_bytes!("../src/auth/test_keys/ec-private.pem"));
     let claims = serde_json::json!({ "sub": "user-00001", "exp": 4_000_000_000_u64 });
-    for (algorithm, key) in [(Algorithm::HS256, secret), (Algorithm::RS256, rsa), (Algorithm::ES256, ec)] {
-        let jwk = Jwk::from_encoding_key(&key, algorithm).unwrap();
-        let keys = serde_json::json!({ "keys": [jwk] }).to_string();
+    for (algorithm, key) in
+        [(Algorithm::HS256, jose::secret(&[7; 32])), (Algorithm::RS256, rsa), (Algorithm::ES256, ec)]
+    {
+        let keys = serde_json::json!({ "keys": [jose::jwk(&key)] }).to_string();
         let key_file = KeyFile::Set(TokenKey(keys.into()));
         let issuer = Issuer { name: None, audience: None, key_file, algorithms: [algorithm].into() };
-        let issuer = TrustedIssuer::new(issuer).unwrap_or_else(|error| panic!("{error}"));
+        let issuer = TrustedIssuer::new(issuer).unwrap();
         let verifier = Verifier::new(vec![issuer], None, Duration::from_secs(5));
-        let token = jsonwebtoken::encode(&Header::new(algorithm), &claims, &key).unwrap();
+        let token = jose::token(&serde_json::json!({ "alg": algorithm }), &claims, &key);
         criterion.bench_function(&format!("verify_{algorithm:?}"), |bencher| {
             bencher.iter(|| verifier.verify(black_box(&token), 1_800_000_000_000).unwrap())
         });

@@ -7,7 +7,7 @@ use jsonwebtoken::jwk::{Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
 use serde::Deserialize;
 
-use super::{KeyFile, TokenKey};
+use super::{KeyFile, TokenKey, crypto};
 
 /// The most keys of a JWKS.
 pub const JWKS_KEYS_MAX: usize = 64;
@@ -51,6 +51,7 @@ struct Set {
 
 impl Keys {
     pub(super) fn new(file: &KeyFile, allowed: &[Algorithm]) -> Result<Self, BadKey> {
+        crypto::install();
         match file {
             KeyFile::Single(key) => Self::single(key, allowed),
             KeyFile::Set(set) => Self::set(set, allowed),

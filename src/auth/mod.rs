@@ -6,6 +6,7 @@
 mod api_keys;
 mod claims;
 mod client_certificates;
+mod crypto;
 mod forward;
 mod introspection;
 mod issuer;
@@ -83,6 +84,7 @@ pub struct SignError(#[from] jsonwebtoken::errors::Error);
 ///
 /// The claims cannot be encoded.
 pub fn sign_hs256(claims: &Map<String, Value>, secret: &[u8]) -> Result<String, SignError> {
+    crypto::install();
     let key = jsonwebtoken::EncodingKey::from_secret(secret);
     Ok(jsonwebtoken::encode(&jsonwebtoken::Header::new(Algorithm::HS256), claims, &key)?)
 }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::access::ClaimPath;
 
 use super::token_error::{TOKEN_BYTES_MAX, TokenError, refusal};
-use super::{SignError, TokenKey};
+use super::{SignError, TokenKey, crypto};
 
 /// The `typ` of a ticket's header (RFC 7519 section 5.1).
 const TYPE: &str = "sidestream-ticket";
@@ -53,6 +53,7 @@ pub(super) struct Ticket {
 impl Tickets {
     /// `path` is where they are requested.
     pub fn new(secret: Option<&[u8]>, lifetime: Duration, path: String) -> Self {
+        crypto::install();
         let key = secret.map(|secret| TokenKey([PURPOSE, secret].concat()));
         Self { key, lifetime, path }
     }

@@ -1,11 +1,15 @@
 use std::time::Duration;
 
-use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use jsonwebtoken::Algorithm;
 use serde_json::json;
 
 use super::*;
 use crate::auth::{BadKey, JWKS_KEYS_MAX, KeyFile, TokenKey, sign_hs256};
+
+#[path = "../../tests/jose.rs"]
+mod jose;
+
+use jose::Key;
 
 const SECRET: &[u8] = b"a secret of at least 32 bytes, for tests";
 const NOW_S: i64 = 1_800_000_000;
@@ -17,17 +21,18 @@ fn issuer(key: &[u8], algorithms: &[Algorithm]) -> Issuer {
 }
 
 /// An issuer with these keys and their `kid`s.
-fn set(keys: &[(&str, &EncodingKey, Algorithm)], algorithms: &[Algorithm]) -> Issuer {
-    let keys: Vec<Value> = keys.iter().map(|(id, key, algorithm)| jwk(id, key, *algorithm)).collect();
+fn set(keys: &[(&str, &Key)], algorithms: &[Algorithm]) -> Issuer {
+    let keys: Vec<Value> = keys.iter().map(|(id, key)| jwk(id, key)).collect();
     let text = json!({ "keys": keys }).to_string();
     Issuer { key_file: KeyFile::Set(TokenKey(text.into())), ..issuer(b"", algorithms) }
 }
 
-fn jwk(id: &str, key: &EncodingKey, algorithm: Algorithm) -> Value {
-    let mut jwk = Jwk::from_encoding_key(key, algorithm).unwrap();
-    jwk.common.key_id = Some(id.into()).filter(|id: &String| !id.is_empty());
-    jwk.common.key_algorithm = None;
-    serde_json::to_value(jwk).unwrap()
+fn jwk(id: &str, key: &Key) -> Value {
+    let mut jwk = jose::jwk(key);
+    if !id.is_empty() {
+        jwk["kid"] = json!(id);
+    }
+    jwk
 }
 
 fn verifier(issuers: Vec<Issuer>) -> Verifier {
@@ -39,22 +44,25 @@ fn hs256() -> Verifier {
     verifier(vec![issuer(SECRET, &[Algorithm::HS256])])
 }
 
-fn rsa() -> EncodingKey {
-    EncodingKey::from_rsa_pem(include_bytes!("test_keys/rsa-private.pem")).unwrap()
+fn rsa() -> Key {
+    jose::private(include_bytes!("test_keys/rsa-private.pem"))
 }
 
-fn ec() -> EncodingKey {
-    EncodingKey::from_ec_pem(include_bytes!("test_keys/ec-private.pem")).unwrap()
+fn ec() -> Key {
+    jose::private(include_bytes!("test_keys/ec-private.pem"))
 }
 
-fn ed() -> EncodingKey {
-    EncodingKey::from_ed_pem(include_bytes!("test_keys/ed-private.pem")).unwrap()
+fn ed() -> Key {
+    jose::private(include_bytes!("test_keys/ed-private.pem"))
 }
 
 /// A token with this `kid`, or none.
-fn token(key: &EncodingKey, algorithm: Algorithm, kid: Option<&str>, claims: &Value) -> String {
-    let header = Header { kid: kid.map(String::from), ..Header::new(algorithm) };
-    jsonwebtoken::encode(&header, claims, key).unwrap()
+fn token(key: &Key, algorithm: Algorithm, kid: Option<&str>, claims: &Value) -> String {
+    let mut header = json!({ "typ": "JWT", "alg": algorithm });
+    if let Some(kid) = kid {
+        header["kid"] = json!(kid);
+    }
+    jose::token(&header, claims, key)
 }
 
 fn claims(value: Value) -> Map<String, Value> {
@@ -140,8 +148,7 @@ fn a_public_key_is_no_hmac_secret() {
 
 #[test]
 fn an_algorithm_outside_the_allow_list_is_refused() {
-    let key = EncodingKey::from_secret(SECRET);
-    let token = jsonwebtoken::encode(&Header::new(Algorithm::HS512), &json!({"sub": "u"}), &key).unwrap();
+    let token = token(&jose::secret(SECRET), Algorithm::HS512, None, &json!({"sub": "u"}));
     assert_eq!(refused(&hs256(), &token), TokenError::Algorithm);
 }
 
@@ -168,8 +175,8 @@ fn invalid_tokens_are_malformed_and_long_tokens_are_not_parsed() {
 
 #[test]
 fn a_critical_extension_is_refused() {
-    let header = Header { crit: Some(vec!["b64".into()]), ..Header::new(Algorithm::HS256) };
-    let token = jsonwebtoken::encode(&header, &json!({"sub": "u"}), &EncodingKey::from_secret(SECRET)).unwrap();
+    let header = json!({ "alg": "HS256", "crit": ["b64"] });
+    let token = jose::token(&header, &json!({"sub": "u"}), &jose::secret(SECRET));
     assert_eq!(refused(&hs256(), &token), TokenError::Critical);
 }
 
@@ -184,7 +191,7 @@ fn public_keys_of_every_family_verify() {
         (Algorithm::EdDSA, &ed, &include_bytes!("test_keys/ed-public.pem")[..]),
     ];
     for (algorithm, private, public) in cases {
-        let token = jsonwebtoken::encode(&Header::new(algorithm), &json!({"sub": "u"}), private).unwrap();
+        let token = token(private, algorithm, None, &json!({"sub": "u"}));
         let verifier = verifier(vec![issuer(public, &[algorithm])]);
         assert!(verifier.verify(&token, NOW).is_ok(), "{algorithm:?}");
     }
@@ -220,7 +227,7 @@ fn debug_output_shows_no_key() {
 fn the_key_of_a_set_is_found_by_its_id() {
     use Algorithm::{ES256, EdDSA, PS256, RS256};
     let (rsa, ec, ed) = (rsa(), ec(), ed());
-    let keys = [("r", &rsa, RS256), ("e", &ec, ES256), ("d", &ed, EdDSA)];
+    let keys = [("r", &rsa), ("e", &ec), ("d", &ed)];
     let verifier = verifier(vec![set(&keys, &[RS256, ES256, EdDSA])]);
     let claims = json!({"sub": "u"});
     let good = [(&rsa, RS256, "r"), (&ec, ES256, "e"), (&ed, EdDSA, "d")];
@@ -244,9 +251,9 @@ fn the_key_of_a_set_is_found_by_its_id() {
 fn a_kid_is_required_if_several_keys_match() {
     use Algorithm::HS256;
     let [one, two] = [b"the first of two secrets, 32 bytes.", b"the other of two secrets, 32 bytes."];
-    let [one, two] = [one, two].map(|secret| EncodingKey::from_secret(secret));
+    let [one, two] = [one, two].map(|secret| jose::secret(secret));
     let claims = json!({"sub": "u"});
-    let verifier = verifier(vec![set(&[("1", &one, HS256), ("2", &two, HS256)], &[HS256])]);
+    let verifier = verifier(vec![set(&[("1", &one), ("2", &two)], &[HS256])]);
     assert!(verifier.verify(&token(&two, HS256, Some("2"), &claims), NOW).is_ok());
     assert_eq!(refused(&verifier, &token(&two, HS256, Some("1"), &claims)), TokenError::Signature);
     assert_eq!(refused(&verifier, &token(&two, HS256, None, &claims)), TokenError::Key);
@@ -257,7 +264,7 @@ fn only_keys_of_a_set_that_support_an_allowed_algorithm_are_used() {
     use Algorithm::{ES256, RS256, RS512};
     let (rsa, ec) = (rsa(), ec());
     let with = |name: &str, value: Value| {
-        let mut jwk = jwk("r", &rsa, RS256);
+        let mut jwk = jwk("r", &rsa);
         jwk[name] = value;
         let text = json!({ "keys": [{"kty": "XYZ"}, 5, jwk] }).to_string();
         let issuer = Issuer { key_file: KeyFile::Set(TokenKey(text.into())), ..issuer(b"", &[RS256]) };
@@ -269,9 +276,9 @@ fn only_keys_of_a_set_that_support_an_allowed_algorithm_are_used() {
     assert_eq!(with("key_ops", json!(["encrypt"])), Some(BadKey::NoUsableKey));
     assert_eq!(with("alg", json!("RS256")), None);
     assert_eq!(with("alg", json!("RS512")), Some(BadKey::NoUsableKey));
-    assert_eq!(TrustedIssuer::new(set(&[("e", &ec, ES256)], &[RS512])).err(), Some(BadKey::NoUsableKey));
+    assert_eq!(TrustedIssuer::new(set(&[("e", &ec)], &[RS512])).err(), Some(BadKey::NoUsableKey));
     assert_eq!(TrustedIssuer::new(set(&[], &[])).err(), Some(BadKey::NoAlgorithm));
-    let many: Vec<_> = (0..=JWKS_KEYS_MAX).map(|_| ("", &ec, ES256)).collect();
+    let many: Vec<_> = (0..=JWKS_KEYS_MAX).map(|_| ("", &ec)).collect();
     assert_eq!(TrustedIssuer::new(set(&many, &[ES256])).err(), Some(BadKey::TooManyKeys));
     let no_set = Issuer { key_file: KeyFile::Set(TokenKey(b"[]".into())), ..issuer(b"", &[RS256]) };
     assert_eq!(TrustedIssuer::new(no_set).err(), Some(BadKey::NoSet));
@@ -280,11 +287,11 @@ fn only_keys_of_a_set_that_support_an_allowed_algorithm_are_used() {
 #[test]
 fn each_issuer_has_its_own_keys() {
     use Algorithm::{ES256, HS256};
-    let (ec, secret) = (ec(), EncodingKey::from_secret(SECRET));
+    let (ec, secret) = (ec(), jose::secret(SECRET));
     let name = |name: &str| Some(name.to_owned());
     let verifier = verifier(vec![
         Issuer { name: name("one"), ..issuer(SECRET, &[HS256]) },
-        Issuer { name: name("two"), audience: name("app"), ..set(&[("e", &ec, ES256)], &[ES256]) },
+        Issuer { name: name("two"), audience: name("app"), ..set(&[("e", &ec)], &[ES256]) },
     ]);
     let cases = [
         (token(&secret, HS256, None, &json!({"iss": "one"})), None),
@@ -305,21 +312,17 @@ fn each_issuer_has_its_own_keys() {
 /// As in a reload: whether a previously accepted token would still be accepted, as far as its key is concerned.
 #[test]
 fn an_authority_depends_on_key_algorithm_issuer_and_audience() {
-    let (one, two) =
-        (EncodingKey::from_secret(SECRET), EncodingKey::from_secret(b"another secret of at least 32 bytes, for tests"));
+    let (one, two) = (jose::secret(SECRET), jose::secret(b"another secret of at least 32 bytes, for tests"));
     let (hs256, hs384) = (Algorithm::HS256, Algorithm::HS384);
-    let before = set(&[("a", &one, hs256)], &[hs256]);
+    let before = set(&[("a", &one)], &[hs256]);
     let token = token(&one, hs256, Some("a"), &json!({}));
     let authority = verifier(vec![before.clone()]).verify(&token, NOW).unwrap().authority;
     let trusts = |issuers: Vec<Issuer>| verifier(issuers).authorities().any(|known| known == authority);
     assert!(trusts(vec![before.clone()]));
-    assert!(
-        trusts(vec![set(&[("b", &two, hs256), ("a", &one, hs256)], &[hs384, hs256])]),
-        "a key and an algorithm more"
-    );
+    assert!(trusts(vec![set(&[("b", &two), ("a", &one)], &[hs384, hs256])]), "a key and an algorithm more");
     assert!(trusts(vec![issuer(SECRET, &[hs256])]), "the same secret, from another kind of file");
-    assert!(!trusts(vec![set(&[("a", &two, hs256)], &[hs256])]), "another key of the same name");
-    assert!(!trusts(vec![set(&[("a", &one, hs256)], &[hs384])]), "the algorithm is not allowed any more");
+    assert!(!trusts(vec![set(&[("a", &two)], &[hs256])]), "another key of the same name");
+    assert!(!trusts(vec![set(&[("a", &one)], &[hs384])]), "the algorithm is not allowed any more");
     assert!(!trusts(vec![Issuer { audience: Some("app".into()), ..before.clone() }]));
     assert!(!trusts(vec![Issuer { name: Some("x".into()), ..before }]));
 }

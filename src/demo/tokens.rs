@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{EncodingKey, Header};
-use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::auth::sign_hs256;
 
 /// The name of the key file, as in `demo.yaml`.
 pub(super) const KEY_FILE: &str = "jwt.key";
@@ -29,13 +30,6 @@ pub(super) struct Secret {
     folder: PathBuf,
 }
 
-#[derive(Serialize)]
-struct Claims<'a> {
-    sub: &'a str,
-    /// Seconds since the Unix epoch (RFC 7519 section 4.1.4).
-    exp: u64,
-}
-
 /// Creates a secret, and signs a token for each user.
 ///
 /// # Errors
@@ -44,11 +38,11 @@ struct Claims<'a> {
 pub(super) fn issue(users: &[&'static str]) -> io::Result<(Tokens, Secret)> {
     let text = random_text()?;
     let secret = Secret::write(&text)?;
-    let key = EncodingKey::from_secret(text.as_bytes());
+    // Seconds since the Unix epoch (RFC 7519 section 4.1.4).
     let exp = jsonwebtoken::get_current_timestamp() + LIFETIME_SECONDS;
     let token = |user: &&'static str| {
-        let token = jsonwebtoken::encode(&Header::default(), &Claims { sub: user, exp }, &key);
-        Ok((*user, token.map_err(io::Error::other)?))
+        let claims = Map::from_iter([("sub".into(), Value::from(*user)), ("exp".into(), Value::from(exp))]);
+        Ok((*user, sign_hs256(&claims, text.as_bytes()).map_err(io::Error::other)?))
     };
     Ok((users.iter().map(token).collect::<io::Result<_>>()?, secret))
 }

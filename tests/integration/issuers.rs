@@ -5,13 +5,12 @@ use std::io::Write as _;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use openssl::bn::{BigNum, BigNumContext};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::nid::Nid;
-use openssl::pkey::{PKey, Private};
+use openssl::pkey::PKey;
 use serde_json::{Value, json};
 
+use crate::jose;
 use crate::support::eventually_true;
 use crate::support::fixture::{Fixture, Plan};
 use crate::support::raw_upstream::RawUpstream;
@@ -25,30 +24,24 @@ struct Issuer {
 
 struct Key {
     id: &'static str,
-    pair: EcKey<Private>,
+    pair: jose::Key,
 }
 
 impl Key {
     fn new(id: &'static str) -> Self {
         let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
-        Self { id, pair: EcKey::generate(&group).unwrap() }
+        Self { id, pair: PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap() }
     }
 
     fn jwks(&self) -> Value {
-        use base64::Engine as _;
-        use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-        let (mut x, mut y) = (BigNum::new().unwrap(), BigNum::new().unwrap());
-        let mut context = BigNumContext::new().unwrap();
-        self.pair.public_key().affine_coordinates(self.pair.group(), &mut x, &mut y, &mut context).unwrap();
-        let text = |number: BigNum| URL_SAFE_NO_PAD.encode(number.to_vec_padded(32).unwrap());
-        json!({"keys": [{"kty": "EC", "crv": "P-256", "kid": self.id, "use": "sig", "x": text(x), "y": text(y)}]})
+        let mut jwk = jose::jwk(&self.pair);
+        (jwk["kid"], jwk["use"]) = (json!(self.id), json!("sig"));
+        json!({ "keys": [jwk] })
     }
 
     fn token(&self, issuer: &str) -> String {
-        let pem = PKey::from_ec_key(self.pair.clone()).unwrap().private_key_to_pem_pkcs8().unwrap();
-        let header = Header { kid: Some(self.id.into()), ..Header::new(Algorithm::ES256) };
         let claims = json!({"iss": issuer, "sub": "u1", "exp": token::now() + 3600});
-        encode(&header, &claims, &EncodingKey::from_ec_pem(&pem).unwrap()).unwrap()
+        jose::token(&json!({"alg": "ES256", "kid": self.id}), &claims, &self.pair)
     }
 }
 

@@ -4,6 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test panics to fail; so do its fixtures.
 #![allow(unreachable_pub)] // Nothing is reachable from outside of a test binary.
 
+#[path = "../jose.rs"]
+mod jose;
+
 mod access;
 mod api_keys;
 mod bad_input;

@@ -17,6 +17,8 @@ mod flood;
 #[path = "../checker/history.rs"]
 #[allow(dead_code)] // The simulation uses all of it.
 mod history;
+#[path = "../jose.rs"]
+mod jose;
 mod log;
 mod personas;
 mod plan;

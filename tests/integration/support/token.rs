@@ -2,8 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
+
+use crate::jose;
 
 /// The content of the configuration's `key_file`.
 pub const SECRET: &str = "a secret of the tests, thirty-two bytes and more";
@@ -25,9 +26,9 @@ pub fn of(user: &str) -> String {
 
 /// A token with these claims and a valid signature.
 pub fn with(claims: Value) -> String {
-    signed(Algorithm::HS256, SECRET, &claims)
+    signed("HS256", SECRET, &claims)
 }
 
-pub fn signed(algorithm: Algorithm, secret: &str, claims: &Value) -> String {
-    encode(&Header::new(algorithm), claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
+pub fn signed(algorithm: &str, secret: &str, claims: &Value) -> String {
+    jose::token(&json!({ "typ": "JWT", "alg": algorithm }), claims, &jose::secret(secret.as_bytes()))
 }
