@@ -17,8 +17,8 @@ use tokio::task::JoinHandle;
 
 use self::auth::{start_auth, start_revoker};
 use self::sources::{
-    SharedSources, Sources, connectors, lock, reconfigure, start_registries, start_source_of_revocations,
-    start_sources, windows,
+    SharedSources, Sources, connectors, forget_registries, lock, reconfigure, start_registries,
+    start_source_of_revocations, start_sources, windows,
 };
 use crate::access::Authenticator;
 use crate::admin::{Admin, Readiness, Status as AdminStatus};
@@ -132,6 +132,7 @@ fn take_over(writers: Writers, tracer: Option<Tracer>, metrics: Arc<Metrics>) ->
             tracer.set_sample(tracing.sample);
         }
         start_auth(now, &writers, &metrics);
+        forget_registries(before, now, &metrics);
         let trusted = now.verifier.iter().flat_map(|verifier| verifier.authorities());
         let reload = session::Reload::new(&before.routes, now.routes.clone(), trusted)
             .verified_by(now.verifier.clone().map(|verifier| verifier as Arc<dyn Authenticator>));
@@ -302,9 +303,14 @@ impl App {
 
     /// What a reload applies beside the snapshot.
     fn adopt(&self) -> Adopt {
-        let (sources, logs) = (self.sources.clone(), self.history.clone());
+        let (sources, logs, metrics) = (self.sources.clone(), self.history.clone(), self.metrics.clone());
         Adopt {
-            before: Box::new(move |now| reconfigure(&sources, &logs, now)),
+            before: Box::new(move |now| {
+                if let Err(error) = start_registries(now, &metrics) {
+                    tracing::error!("{error:#}");
+                }
+                reconfigure(&sources, &logs, now);
+            }),
             after: Box::new(take_over(self.writers.clone(), self.tracer.clone(), self.metrics.clone())),
         }
     }

@@ -55,8 +55,9 @@ impl Metrics {
         }
     }
 
-    /// Removes the gauges of the partitions of a topic that is no longer read.
-    pub fn forget_partitions(&self, topic: &str, partitions: usize) {
+    /// Removes the gauges of a topic that is no longer read.
+    pub fn forget_topic(&self, topic: &str, partitions: usize) {
+        let _ = self.awaiting_schema.remove_label_values(&[topic]);
         for partition in (0..partitions).map(|partition| partition.to_string()) {
             for gauge in [&self.consumer_lag, &self.uncommitted_offsets, &self.stalled_seconds] {
                 // A partition that was never observed has none.

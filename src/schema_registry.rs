@@ -9,7 +9,8 @@ mod cache;
 mod fetch;
 mod protobuf;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
@@ -69,83 +70,156 @@ pub struct RegistryHooks {
     pub on_change: OnChange,
 }
 
+/// A schema, or why it cannot be used.
+type Compiled = Result<Arc<dyn WriterSchema>, String>;
+/// A schema with the bytes of its text.
+type Fetched = Result<(Compiled, usize), Failure>;
+
 /// A registry with the schemas that are known.
-#[derive(Debug)]
 pub struct Registry {
-    settings: RegistrySettings,
+    name: Box<str>,
+    settings: Mutex<RegistrySettings>,
     cache: Mutex<Cache>,
     asked: Sender<Key>,
     /// Until requests are sent.
     requests: Mutex<Option<Receiver<Key>>>,
+    /// Present while requests are sent.
+    running: Mutex<Option<Running>>,
+}
+
+#[derive(Clone)]
+struct Running {
+    fetcher: Arc<Fetcher>,
+    hooks: RegistryHooks,
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl PartialEq for Registry {
     fn eq(&self, other: &Self) -> bool {
-        self.settings == other.settings
+        let settings = self.settings();
+        settings == other.settings()
     }
 }
 
 impl Registry {
     pub fn new(settings: RegistrySettings) -> Self {
         let (asked, requests) = mpsc::channel(QUEUE_MAX);
-        let cache = Mutex::new(Cache::new(settings.wait));
-        Self { settings, cache, asked, requests: Mutex::new(Some(requests)) }
+        let (name, cache) = (settings.name.clone(), Mutex::new(Cache::new(settings.wait)));
+        let (requests, running) = (Mutex::new(Some(requests)), Mutex::new(None));
+        Self { name, settings: Mutex::new(settings), cache, asked, requests, running }
     }
 
-    /// Sends requests in a task from now on. Does nothing if there is such a task.
+    /// Sends requests in a task from now on, until the registry is dropped. Does nothing if there is such a task.
     ///
     /// # Errors
     ///
     /// TLS cannot be prepared.
     pub fn start(self: &Arc<Self>, hooks: RegistryHooks) -> Result<(), TlsError> {
-        let Some(requests) = self.requests.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
-        let fetcher = Arc::new(Fetcher::new(&self.settings)?);
-        tokio::spawn(self.clone().serve(requests, fetcher, hooks));
+        let Some(requests) = lock(&self.requests).take() else { return Ok(()) };
+        let fetcher = Arc::new(Fetcher::new(&self.settings())?);
+        *lock(&self.running) = Some(Running { fetcher, hooks });
+        tokio::spawn(serve(Arc::downgrade(self), requests));
         Ok(())
     }
 
-    async fn serve(self: Arc<Self>, mut requests: Receiver<Key>, fetcher: Arc<Fetcher>, hooks: RegistryHooks) {
-        let turns = Arc::new(Semaphore::new(REQUESTS_MAX));
-        while let Some(key) = requests.recv().await {
-            tokio::spawn(self.clone().obtain(key, fetcher.clone(), turns.clone(), hooks.clone()));
+    /// Continues with the settings of another one. The schemas stay unless the URL differs: ids are those of one registry.
+    ///
+    /// # Errors
+    ///
+    /// TLS cannot be prepared; the previous settings stay.
+    pub fn reconfigure(&self, other: &Self) -> Result<(), TlsError> {
+        let (before, settings) = (self.settings(), other.settings());
+        if before == settings {
+            return Ok(());
         }
+        let fetcher = Arc::new(Fetcher::new(&settings)?);
+        let mut cache = lock(&self.cache);
+        cache.reconfigure(settings.wait, before.url == settings.url);
+        let known = cache.len();
+        *lock(&self.settings) = settings;
+        if let Some(running) = &mut *lock(&self.running) {
+            running.fetcher = fetcher;
+            (running.hooks.on_change)(&self.name, known);
+        }
+        Ok(())
+    }
+
+    fn settings(&self) -> RegistrySettings {
+        lock(&self.settings).clone()
+    }
+
+    fn running(&self) -> Option<Running> {
+        lock(&self.running).clone()
+    }
+
+    /// Whether requests are still sent by this fetcher.
+    fn is_current(&self, fetcher: &Arc<Fetcher>) -> bool {
+        self.running().is_some_and(|running| Arc::ptr_eq(&running.fetcher, fetcher))
     }
 
     /// Requests a schema until it is known, or records no longer wait for it.
-    async fn obtain(self: Arc<Self>, key: Key, fetcher: Arc<Fetcher>, turns: Arc<Semaphore>, hooks: RegistryHooks) {
+    async fn obtain(self: Arc<Self>, key: Key, turns: Arc<Semaphore>) {
         loop {
             let Ok(turn) = turns.acquire().await else { return };
-            let fetched = fetcher.fetch(key).await;
-            drop(turn);
-            let (id, registry) = (key.0, &*self.settings.name);
-            let failure = match fetched {
+            let Some(Running { fetcher, hooks }) = self.running() else { return };
+            let fetched = match fetcher.fetch(key).await {
                 Ok(text) => {
                     let bytes = text.len();
-                    return self.obtained(key, compile(key.1, text).await, bytes, &hooks);
+                    Ok((compile(key.1, text).await, bytes))
                 }
-                Err(failure) if failure.is_final() => return self.obtained(key, Err(failure.to_string()), 0, &hooks),
-                Err(failure) => failure,
+                Err(failure) if failure.is_final() => Ok((Err(failure.to_string()), 0)),
+                Err(failure) => Err(failure),
             };
-            let is_unknown = matches!(failure, Failure::Unknown);
-            (hooks.on_request)(registry, if is_unknown { "unknown" } else { "failed" });
-            let failed = self.lock().failed(key, &failure.to_string(), is_unknown, Instant::now());
-            if failed.is_first {
-                tracing::warn!(registry, %id, %failure, "cannot get a schema; trying again");
-            }
-            match failed.again_in {
+            drop(turn);
+            match self.settle(key, &fetcher, fetched, &hooks) {
                 Some(pause) => sleep(pause).await,
                 None => return,
             }
         }
     }
 
-    fn obtained(&self, key: Key, compiled: Result<Arc<dyn WriterSchema>, String>, bytes: usize, hooks: &RegistryHooks) {
-        let registry = &*self.settings.name;
+    /// Records the result of a request. Returns the pause until another one.
+    fn settle(&self, key: Key, fetcher: &Arc<Fetcher>, fetched: Fetched, hooks: &RegistryHooks) -> Option<Duration> {
+        let mut cache = lock(&self.cache);
+        if !self.is_current(fetcher) {
+            return Some(Duration::ZERO);
+        }
+        let failure = match fetched {
+            Ok((compiled, bytes)) => {
+                self.obtained(cache, key, compiled, bytes, hooks);
+                return None;
+            }
+            Err(failure) => failure,
+        };
+        let is_unknown = matches!(failure, Failure::Unknown);
+        let failed = cache.failed(key, &failure.to_string(), is_unknown, Instant::now());
+        drop(cache);
+        let (id, registry) = (key.0, &*self.name);
+        (hooks.on_request)(registry, if is_unknown { "unknown" } else { "failed" });
+        if failed.is_first {
+            tracing::warn!(registry, %id, %failure, "cannot get a schema; trying again");
+        }
+        failed.again_in
+    }
+
+    fn obtained(
+        &self,
+        mut cache: MutexGuard<'_, Cache>,
+        key: Key,
+        compiled: Compiled,
+        bytes: usize,
+        hooks: &RegistryHooks,
+    ) {
+        let registry = &*self.name;
         (hooks.on_request)(registry, "ok");
         if let Err(reason) = &compiled {
             tracing::warn!(registry, id = %key.0, reason, "a schema cannot be used");
         }
-        let mut cache = self.lock();
         let was_down = cache.obtained(key, compiled, bytes, Instant::now());
         let known = cache.len();
         drop(cache);
@@ -154,20 +228,29 @@ impl Registry {
         }
         (hooks.on_change)(registry, known);
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Cache> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+/// Requests schemas for records, concurrently, until the registry is dropped.
+async fn serve(registry: Weak<Registry>, mut requests: Receiver<Key>) {
+    let turns = Arc::new(Semaphore::new(REQUESTS_MAX));
+    while let Some(key) = requests.recv().await {
+        let Some(registry) = registry.upgrade() else { return };
+        tokio::spawn(registry.obtain(key, turns.clone()));
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Schemas for Registry {
     fn name(&self) -> &str {
-        &self.settings.name
+        &self.name
     }
 
     fn find(&self, id: SchemaId, format: SchemaFormat) -> Lookup {
         let (key, now) = ((id, format), Instant::now());
-        let mut cache = self.lock();
+        let mut cache = lock(&self.cache);
         let (lookup, is_to_request) = cache.find(key, now);
         if is_to_request && self.asked.try_send(key).is_err() {
             let _ = cache.failed(key, "too many other schemas are being requested", true, now);
@@ -177,8 +260,8 @@ impl Schemas for Registry {
 }
 
 /// Compiles a schema in a thread of its own: parsers recurse, and take long for large schemas.
-async fn compile(format: SchemaFormat, text: SchemaText) -> Result<Arc<dyn WriterSchema>, String> {
-    let compile = move || -> Result<Arc<dyn WriterSchema>, String> {
+async fn compile(format: SchemaFormat, text: SchemaText) -> Compiled {
+    let compile = move || -> Compiled {
         Ok(match format {
             SchemaFormat::Avro => Arc::new(AvroSchema::compile(&text)?),
             SchemaFormat::Protobuf => Arc::new(ProtobufSchema::compile(&text)?),

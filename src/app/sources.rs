@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::config::snapshot::{Kafka, Snapshot};
+use crate::decode::registered::Schemas as _;
 use crate::event::Topic;
 use crate::hub::WindowLimits;
 use crate::ingest::ingest;
@@ -100,6 +101,16 @@ pub(super) fn start_registries(snapshot: &Snapshot, metrics: &Arc<Metrics>) -> a
         registry.start(hooks).context("cannot request schemas")?;
     }
     Ok(())
+}
+
+/// Removes the gauges of registries that are no longer configured.
+pub(super) fn forget_registries(before: &Snapshot, now: &Snapshot, metrics: &Metrics) {
+    for name in before.registries.iter().map(|registry| registry.name()) {
+        if now.registries.iter().all(|registry| registry.name() != name) {
+            // A registry without a known schema has none.
+            let _ = metrics.registry_schemas.remove_label_values(&[name]);
+        }
+    }
 }
 
 /// The sources are absent once the drain has taken them.

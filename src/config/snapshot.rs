@@ -70,10 +70,18 @@ impl Snapshot {
         }
     }
 
-    /// Continues with the registries of the previous snapshot, which have schemas and send requests: a change of their
-    /// settings needs a restart.
+    /// Continues with the registries of the previous snapshot, which have schemas and send requests, under their new
+    /// settings.
     pub fn inherit_registries(&mut self, before: &Self) {
-        self.registries.clone_from(&before.registries);
+        for registry in &mut self.registries {
+            let Some(running) = before.registries.iter().find(|running| running.name() == registry.name()) else {
+                continue;
+            };
+            if let Err(error) = running.reconfigure(registry) {
+                tracing::error!(registry = registry.name(), %error, "the previous settings of the registry stay");
+            }
+            *registry = running.clone();
+        }
         for topic in std::iter::once(&mut self.kafka).chain(&mut self.clusters).flat_map(|kafka| &mut kafka.topics) {
             let Some(SharedSchemas(schemas)) = &mut topic.shape.schemas else { continue };
             if let Some(running) = self.registries.iter().find(|running| running.name() == schemas.name()) {

@@ -87,6 +87,16 @@ impl Cache {
         Self { wait, entries: FxHashMap::default(), bytes: 0, down_since: None }
     }
 
+    /// Changes how long records wait. What failed is requested again; if ids have other schemas, all are.
+    pub(super) fn reconfigure(&mut self, wait: Duration, are_ids_the_same: bool) {
+        self.wait = wait;
+        self.down_since = None;
+        self.entries.retain(|_, entry| {
+            entry.state.is_requested() || are_ids_the_same && matches!(entry.state, State::Known { .. })
+        });
+        self.bytes = self.entries.values().map(|entry| entry.state.bytes()).sum();
+    }
+
     /// The number of known schemas.
     pub(super) fn len(&self) -> usize {
         self.entries.values().filter(|entry| matches!(entry.state, State::Known { .. })).count()

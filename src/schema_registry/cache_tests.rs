@@ -99,3 +99,20 @@ fn the_cache_is_limited() {
     cache.obtained(key(9), schema(), SCHEMA_TEXTS_BYTES_MAX, now + 2 * PAUSE);
     assert_eq!((cache.len(), cache.bytes), (1, SCHEMA_TEXTS_BYTES_MAX));
 }
+
+#[test]
+fn other_settings_keep_schemas_as_long_as_ids_mean_the_same() {
+    let (mut cache, now) = (Cache::new(WAIT), Instant::now());
+    find(&mut cache, 1, now);
+    cache.obtained(key(1), schema(), 100, now);
+    find(&mut cache, 2, now);
+    cache.failed(key(2), "the response has status 401", false, now + WAIT);
+    find(&mut cache, 3, now);
+    cache.reconfigure(2 * WAIT, true);
+    assert_eq!(find(&mut cache, 1, now), ("known".into(), false));
+    assert_eq!(find(&mut cache, 2, now), ("awaited".into(), true));
+    assert_eq!(find(&mut cache, 3, now), ("awaited".into(), false));
+    cache.reconfigure(2 * WAIT, false);
+    assert_eq!((cache.len(), cache.bytes), (0, 0));
+    assert_eq!(find(&mut cache, 1, now), ("awaited".into(), true));
+}

@@ -1,8 +1,14 @@
 //! Records whose schema is in a registry: they wait for it in order, and hold up no other partition.
 
+use std::fs;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
+use crate::support::broker::Broker;
 use crate::support::fixture::{Fixture, Plan};
+use crate::support::hop::Hop;
 use crate::support::schema_registry::Stub;
 
 fn fixture(registry: &Stub, format: &str, wait: &str) -> Fixture {
@@ -68,4 +74,55 @@ fn without_their_schema_records_are_gaps() {
     }
     fixture.sidecar.await_metric("notifications_kafka_undecodable_total{topic=\"spread\"}", 3.0);
     fixture.sidecar.await_log("schema id 2, which is not available");
+}
+
+#[test]
+fn a_reload_replaces_the_settings_of_a_registry_and_keeps_its_schemas() {
+    const PASSWORD: &str = "battery-staple";
+    let registry = Stub::start();
+    registry.put("/schemas/ids/1", json!({ "schema": ORDER }));
+    registry.require(&format!("Basic {}", STANDARD.encode(format!("sidestream:{PASSWORD}"))));
+    let hop = Hop::nginx_tls(registry.address, "");
+    let fixture = Plan::new(format!(
+        "registry: {{ url: 'https://{}', username: sidestream, secret_file: password, ca_file: '{}', wait: 1m }}\n\
+         topics: {{ spread: {{ format: avro }} }}\nstreams: {{ spread: {{ topics: [spread], keys: [orderId] }} }}\n\
+         routes: [{{ path: /stream, stream: spread, public: true, transport: ndjson }}]\n",
+        hop.address,
+        hop.authority().display(),
+    ))
+    .file("password", "wrong")
+    .build();
+    let mut live = fixture.get("/stream").ndjson();
+    let first = produce(&fixture, 0, &avro(1, 1));
+    fixture.sidecar.await_log("cannot get a schema; trying again");
+    fixture.sidecar.await_log("status 401");
+    fixture.replace("password", PASSWORD);
+    assert_eq!(live.event()["id"], first);
+    registry.forget();
+    let settings = fs::read_to_string(&fixture.config).unwrap();
+    fixture.replace("sidestream.yaml", &settings.replace("wait: 1m", "wait: 50s"));
+    fixture.sidecar.await_metric("notifications_config_reloads_total{result=\"success\"}", 2.0);
+    let second = produce(&fixture, 0, &avro(1, 2));
+    assert_eq!(live.event()["id"], second);
+    assert!(!fixture.sidecar.log().contains(PASSWORD));
+}
+
+#[test]
+fn replay_waits_for_a_schema() {
+    let (registry, broker) = (Stub::start(), Broker::start(&[("spread", 1)]));
+    registry.put("/schemas/ids/1", json!({ "schema": ORDER }));
+    let mut ids: Vec<_> = (1..6).map(|n| broker.produce("spread", 0, None, Some(&avro(2 - n / 3, n)))).collect();
+    let address = registry.address;
+    let settings = format!(
+        "registry: {{ url: 'http://{address}', wait: 1m }}\n\
+         topics: {{ spread: {{ format: avro, replay: {{ events: 2 }} }} }}\n\
+         streams: {{ spread: {{ topics: [spread], keys: [orderId] }} }}\n\
+         routes: [{{ path: /stream, stream: spread, public: true, transport: ndjson }}]\n"
+    );
+    let fixture = Plan::new(settings).broker(broker).build();
+    let mut replayed = fixture.get("/stream?since=spread:0:-1").ndjson();
+    fixture.sidecar.await_log("cannot get a schema; trying again");
+    ids.push(produce(&fixture, 0, &avro(1, 6)));
+    registry.put("/schemas/ids/2", json!({ "schema": ORDER }));
+    assert_eq!(replayed.ids(ids.len()), ids);
 }

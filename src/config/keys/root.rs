@@ -45,11 +45,11 @@ table! { ROOT {
         "further clusters, by a name of your choice except `kafka`; at most 16 clusters in all",
     );
     REGISTRY_SECTION: Optional<Sub> = (
-        "registry", Sub(&REGISTRY), Absent("none"), Restart,
+        "registry", Sub(&REGISTRY), Absent("none"), Live,
         "the schema registry of topics with the format `avro` or `protobuf`",
     );
     REGISTRIES: Defaulted<Named> = (
-        "registries", Named { table: &REGISTRY, names: "" }, Is(()), Restart,
+        "registries", Named { table: &REGISTRY, names: "" }, Is(()), Live,
         "further schema registries, by a name of your choice except `registry`; at most 16 in all",
     );
     TOPICS: Defaulted<Named> = (

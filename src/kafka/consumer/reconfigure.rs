@@ -53,7 +53,7 @@ impl Reading {
         let removed: Vec<TopicReader> = self.topics.extract_if(.., is_gone).collect();
         for topic in &removed {
             tracing::info!(topic = &**topic.name(), "the topic is no longer read");
-            self.base.metrics.forget_partitions(topic.name(), topic.next().len());
+            self.base.metrics.forget_topic(topic.name(), topic.next().len());
             let (topic, applied) = (topic.name().clone(), applied.clone());
             (self.base.sink)(Feed::Topic(TopicChange { topic, window: None, is_reshaped: true, applied }));
         }

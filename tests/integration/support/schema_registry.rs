@@ -80,33 +80,62 @@ impl Drop for Apicurio {
 /// A registry that responds with what a test puts there, and 503 to everything else.
 pub struct Stub {
     pub address: SocketAddr,
-    answers: Arc<Mutex<BTreeMap<String, Value>>>,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    answers: BTreeMap<String, Value>,
+    /// The value of `Authorization` without which the response is 401.
+    credentials: Option<String>,
 }
 
 impl Stub {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (address, answers) = (listener.local_addr().unwrap(), Arc::<Mutex<BTreeMap<String, Value>>>::default());
-        let known = answers.clone();
+        let (address, known) = (listener.local_addr().unwrap(), Arc::<Mutex<Known>>::default());
+        let answers = known.clone();
         thread::spawn(move || {
             for stream in listener.incoming() {
-                answer(BufReader::new(stream.unwrap()), &known);
+                answer(BufReader::new(stream.unwrap()), &answers);
             }
         });
-        Self { address, answers }
+        Self { address, known }
     }
 
     pub fn put(&self, path: &str, answer: Value) {
-        self.answers.lock().unwrap().insert(path.to_owned(), answer);
+        self.known.lock().unwrap().answers.insert(path.to_owned(), answer);
+    }
+
+    /// Responds with 401 to requests without this value of `Authorization`.
+    pub fn require(&self, credentials: &str) {
+        self.known.lock().unwrap().credentials = Some(credentials.to_owned());
+    }
+
+    /// Responds with 503 to everything.
+    pub fn forget(&self) {
+        self.known.lock().unwrap().answers.clear();
     }
 }
 
-fn answer(mut stream: BufReader<TcpStream>, known: &Mutex<BTreeMap<String, Value>>) {
+fn answer(mut stream: BufReader<TcpStream>, known: &Mutex<Known>) {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).unwrap_or(0) > 0 {}
-    let answer = head.split(' ').nth(1).and_then(|path| known.lock().unwrap().get(path).cloned());
-    let (status, body) = answer.map_or(("503 Unavailable", String::new()), |answer| ("200 OK", answer.to_string()));
+    let known = known.lock().unwrap();
+    let is_allowed = known.credentials.as_ref().is_none_or(|value| head.lines().any(|line| is_field(line, value)));
+    let found = head.split(' ').nth(1).and_then(|path| known.answers.get(path)).map(Value::to_string);
+    let (status, body) = match found {
+        _ if !is_allowed => ("401 Unauthorized", String::new()),
+        Some(body) => ("200 OK", body),
+        None => ("503 Unavailable", String::new()),
+    };
+    drop(known);
     let length = body.len();
     let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
     let _ = stream.get_mut().write_all(answer.as_bytes());
+}
+
+/// Whether a line is the field `Authorization` with this value.
+fn is_field(line: &str, value: &str) -> bool {
+    line.split_once(": ").is_some_and(|(name, found)| name.eq_ignore_ascii_case("authorization") && found == value)
 }
