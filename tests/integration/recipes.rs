@@ -1,16 +1,21 @@
 //! Every recipe of docs/topics.md: with its configuration, its records become the events that it shows.
 //!
 //! A recipe is a section. Its `yaml` block is the configuration. A `json record KEY` block is a record, empty for a
-//! tombstone. A `json events` block follows the path of its stream, and shows some fields of each event. A `json state`
+//! tombstone; a `text record` has its bytes in hexadecimal, and a `json schema ID` block is a schema in the registry of the
+//! recipe. A `json events` block follows the path of its stream, and shows some fields of each event. A `json state`
 //! block shows what a stream receives that is opened after the records were read, and a `json document` block the
 //! document at that time, without its cursor.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::broker::Broker;
 use crate::support::eventually;
 use crate::support::fixture::Plan;
 use crate::support::ndjson::Ndjson;
+use crate::support::schema_registry::Stub;
+
+/// The registry of the recipes.
+const REGISTRY: &str = "https://registry.example";
 
 const PAGE: &str = include_str!("../../docs/topics.md");
 
@@ -39,6 +44,11 @@ fn path_before<'a>(block: &Block<'a>) -> &'a str {
     path
 }
 
+/// Bytes in hexadecimal, separated by spaces.
+fn bytes(text: &str) -> Vec<u8> {
+    text.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
+}
+
 /// The names of the topics in the cluster.
 fn topics(configuration: &str) -> Vec<String> {
     let configuration: Value = serde_saphyr::from_str(configuration).unwrap();
@@ -63,15 +73,24 @@ fn every_recipe_for_topics_works() {
         let configuration = blocks.iter().find(|block| block.info == "yaml").unwrap().content;
         let topics = topics(configuration);
         let partitions: Vec<(&str, i32)> = topics.iter().map(|topic| (&**topic, 1)).collect();
-        let fixture = Plan::new(configuration).broker(Broker::start(&partitions)).build();
+        let registry = Stub::start();
+        for block in &blocks {
+            if let Some(id) = block.info.strip_prefix("json schema ") {
+                registry.put(&format!("/schemas/ids/{id}"), json!({ "schema": block.content }));
+            }
+        }
+        let configuration = configuration.replace(REGISTRY, &format!("http://{}", registry.address));
+        let plan = Plan::new(configuration).file("registry-password", "password");
+        let fixture = plan.broker(Broker::start(&partitions)).build();
         let shown: Vec<&Block<'_>> = blocks.iter().filter(|block| block.info == "json events").collect();
         let mut streams: Vec<_> = shown.iter().map(|block| fixture.get(path_before(block)).ndjson()).collect();
         let states: Vec<&Block<'_>> = blocks.iter().filter(|block| block.info == "json state").collect();
         assert!(!streams.is_empty() || !states.is_empty(), "{title}");
         for block in &blocks {
-            let Some(key) = block.info.strip_prefix("json record") else { continue };
+            let Some((form, key)) = block.info.split_once(" record") else { continue };
             let key = Some(key.trim()).filter(|key| !key.is_empty());
-            let value = Some(block.content.as_bytes()).filter(|value| !value.is_empty());
+            let value = if form == "text" { bytes(block.content) } else { block.content.as_bytes().to_vec() };
+            let value = Some(&value[..]).filter(|value| !value.is_empty());
             fixture.broker.produce(&topics[0], 0, key, value);
         }
         for (block, stream) in shown.iter().zip(&mut streams) {

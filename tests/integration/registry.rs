@@ -6,7 +6,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use crate::support::broker::Broker;
 use crate::support::fixture::{Fixture, Plan};
 use crate::support::hop::Hop;
 use crate::support::schema_registry::Stub;
@@ -105,24 +104,4 @@ fn a_reload_replaces_the_settings_of_a_registry_and_keeps_its_schemas() {
     let second = produce(&fixture, 0, &avro(1, 2));
     assert_eq!(live.event()["id"], second);
     assert!(!fixture.sidecar.log().contains(PASSWORD));
-}
-
-#[test]
-fn replay_waits_for_a_schema() {
-    let (registry, broker) = (Stub::start(), Broker::start(&[("spread", 1)]));
-    registry.put("/schemas/ids/1", json!({ "schema": ORDER }));
-    let mut ids: Vec<_> = (1..6).map(|n| broker.produce("spread", 0, None, Some(&avro(2 - n / 3, n)))).collect();
-    let address = registry.address;
-    let settings = format!(
-        "registry: {{ url: 'http://{address}', wait: 1m }}\n\
-         topics: {{ spread: {{ format: avro, replay: {{ events: 2 }} }} }}\n\
-         streams: {{ spread: {{ topics: [spread], keys: [orderId] }} }}\n\
-         routes: [{{ path: /stream, stream: spread, public: true, transport: ndjson }}]\n"
-    );
-    let fixture = Plan::new(settings).broker(broker).build();
-    let mut replayed = fixture.get("/stream?since=spread:0:-1").ndjson();
-    fixture.sidecar.await_log("cannot get a schema; trying again");
-    ids.push(produce(&fixture, 0, &avro(1, 6)));
-    registry.put("/schemas/ids/2", json!({ "schema": ORDER }));
-    assert_eq!(replayed.ids(ids.len()), ids);
 }
