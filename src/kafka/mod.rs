@@ -38,6 +38,7 @@ mod positions;
 mod probe;
 mod receive;
 mod retry;
+mod short_answers;
 #[cfg(test)]
 #[path = "../../tests/simulation/reader.rs"]
 pub(crate) mod simulation;

@@ -17,6 +17,7 @@ use prometheus::{IntCounter, IntGauge};
 
 pub(super) use self::change::{Assign, Described, LogEnds, Seen};
 use self::missing_keys::MissingKeys;
+use super::short_answers::ShortAnswers;
 use super::warm::Warm;
 use crate::config::snapshot::TopicConfig;
 use crate::decode::{Decoder, OwnedRecord, Record, Undecodable};
@@ -25,9 +26,6 @@ use crate::metrics::Metrics;
 
 /// The most remembered predecessors of a topic.
 const FORMER_MAX: usize = 16;
-/// How many surveys in a row have to report that a log ends before what was read of it: an outdated leader may respond
-/// to one.
-const SHORT_ANSWERS: u8 = 2;
 
 #[derive(Debug)]
 pub(super) struct TopicReader {
@@ -91,15 +89,23 @@ struct Partition {
     last: Option<usize>,
     /// All of its records are new: it is read from the first one.
     is_new: bool,
-    /// How many surveys in a row reported that its log ends before `next`. At most [`SHORT_ANSWERS`].
-    short_answers: u8,
+    /// The surveys that reported that its log ends before `next`.
+    short_answers: ShortAnswers,
     /// The record at `next`, which waits for its schema. The client does not read the partition meanwhile.
     held: Option<Box<OwnedRecord>>,
 }
 
 impl Partition {
     fn new(next: i64, end: i64) -> Self {
-        Self { next, end, reached_end: false, last: None, is_new: false, short_answers: 0, held: None }
+        Self {
+            next,
+            end,
+            reached_end: false,
+            last: None,
+            is_new: false,
+            short_answers: ShortAnswers::default(),
+            held: None,
+        }
     }
 
     /// Its leader has not responded: it is not read yet.

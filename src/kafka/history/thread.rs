@@ -5,6 +5,7 @@
 //! meanwhile. No call blocks on a broker; every failure is retried after a pause while there are requests. A partition
 //! with an unresponsive leader does not affect others.
 
+mod ends;
 mod slots;
 mod unreadable;
 mod upkeep;
@@ -19,8 +20,9 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset;
 
+use self::ends::ShortEnds;
 use self::unreadable::Probing;
-use super::draft::{Draft, Fit};
+use super::draft::Draft;
 use super::questions::{LogAnswer, Questions};
 use super::reading::{Progress, Reading, Start};
 use super::requests::{CALL_AGAIN, TopicPartition};
@@ -72,7 +74,7 @@ impl Thread {
     pub(super) fn run(self) {
         let (stop, wakeup, now) = (self.stop.clone(), self.wakeup.clone(), Instant::now());
         let closing = Closing::default();
-        let (paused, down, probes, suspended) = Default::default();
+        let (paused, down, probes, suspended, short_ends) = Default::default();
         let (remind_at, needed_at) = (now, now);
         let mut work = Work {
             base: self,
@@ -83,6 +85,7 @@ impl Thread {
             paused,
             down,
             suspended,
+            short_ends,
             remind_at,
             needed_at,
         };
@@ -133,6 +136,7 @@ struct Work {
     /// Partitions that gave up their slots because their leaders were silent, and were not read since. If the leader
     /// has responded, the end of the log.
     suspended: BTreeMap<TopicPartition, Option<i64>>,
+    short_ends: ShortEnds,
     /// When waiting sessions are checked.
     remind_at: Instant,
     /// When the client was last needed.
@@ -232,22 +236,6 @@ impl Work {
         if epoch != known && epoch != 0 && known != 0 {
             self.open.iter_mut().for_each(|open| open.questions.ask_any_broker());
         }
-    }
-
-    /// The rest of a chunk of a log whose ends are known; `None` if the chunk is complete.
-    fn fit(
-        &mut self,
-        partition: TopicPartition,
-        (mut draft, epoch): (Draft, Epoch),
-        (low, high): (i64, i64),
-        now: Instant,
-    ) -> Option<(TopicPartition, Start)> {
-        if draft.fit(low, high) == Fit::Done {
-            self.publish(partition, draft, epoch, now);
-            return None;
-        }
-        let until = draft.stop();
-        Some((partition, Start { draft, epoch, log_end: Some(high), until }))
     }
 
     fn ask_times(&mut self, now: Instant) {

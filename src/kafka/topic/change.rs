@@ -5,7 +5,7 @@
 
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::{FORMER_MAX, Partition, Phase, SHORT_ANSWERS, TopicReader};
+use super::{FORMER_MAX, Partition, Phase, TopicReader};
 use crate::event::{Entry, Epoch, Feed, GapCause, GapRange};
 use crate::kafka::warm::Warm;
 
@@ -263,12 +263,12 @@ impl TopicReader {
             let partition = &mut self.partitions[id as usize];
             let next = partition.next;
             let is_short = next > high && seen.was.get(id as usize) == Some(&next);
-            partition.short_answers = if is_short { partition.short_answers + 1 } else { 0 };
+            let is_confirmed = partition.short_answers.confirm(is_short);
             if seen.was.get(id as usize) != Some(&next) {
                 // It advanced: its log is longer now than at the request.
             } else if next < low {
                 change.gaps.extend(self.skip(id, low, position(id)));
-            } else if is_short && partition.short_answers < SHORT_ANSWERS {
+            } else if is_short && !is_confirmed {
                 // The client reads on from the same offset, and loses its position again if the log ends before it.
             } else if next > high && (self.is_warming() || self.config.from_start) {
                 // No position has been announced yet, or what was read is needed no more.
@@ -276,8 +276,7 @@ impl TopicReader {
             } else if next > high {
                 // The remaining records were read already.
                 change.gaps.push(self.gap(GapCause::Truncated, id, high, next));
-                let partition = &mut self.partitions[id as usize];
-                (partition.next, partition.short_answers) = (high, 0);
+                self.partitions[id as usize].next = high;
                 change.assign = Assign::OnNewClient;
             }
         }
