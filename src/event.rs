@@ -98,6 +98,8 @@ pub struct Event {
     pub is_gap_without_key: bool,
     /// When the record was taken from Kafka.
     pub received: Instant,
+    /// The wall time of `received`, in milliseconds since the Unix epoch.
+    pub received_ms: i64,
     /// The span of its receipt, if the event is sampled (see `traces`). The core only carries it.
     pub trace: Option<Box<TraceParent>>,
     /// The shared encodings.
@@ -140,6 +142,7 @@ impl Event {
             is_base64: self.is_base64,
             is_gap_without_key: self.is_gap_without_key,
             received: self.received,
+            received_ms: self.received_ms,
             trace: None,
             frames: Frames::default(),
         }
@@ -313,6 +316,10 @@ pub fn unread_since(ms: i64) -> i64 {
 
 /// How far the clocks of replicas, brokers and producers may differ: a time stands for records from this long before.
 pub const CLOCK_SKEW_MS: i64 = 60_000;
+
+/// How long replicas take to learn of an added partition. At most [`CLOCK_SKEW_MS`], so that what is sent again before
+/// an event includes all of a partition that was unknown when it was sent.
+pub const PARTITION_KNOWN_MS: i64 = CLOCK_SKEW_MS;
 
 /// The latest time of a position that is a time.
 pub const UNREAD_SINCE_MS_MAX: i64 = i64::MAX / 4;

@@ -139,6 +139,9 @@ pub fn route(pattern: &str) -> StreamRoute {
     }
 }
 
+/// When events were received: long after their topic was read first.
+const RECEIVED_MS: i64 = 1 << 40;
+
 /// An event with data `{"n":<offset>}` whose time equals its offset.
 pub(crate) fn event(topic: &str, partition: i32, offset: i64, keys: &[(&str, &str)]) -> Arc<Event> {
     let id = EventId { topic: topic.into(), partition, offset };
@@ -157,6 +160,7 @@ pub(crate) fn event(topic: &str, partition: i32, offset: i64, keys: &[(&str, &st
         is_base64: false,
         is_gap_without_key: false,
         received: Instant::now(),
+        received_ms: RECEIVED_MS,
         trace: None,
         frames: Frames::default(),
     })

@@ -63,6 +63,7 @@ pub(super) struct Draft {
     ts: i64,
     kind: Arc<str>,
     received: Instant,
+    received_ms: i64,
     trace: Option<Box<TraceParent>>,
     envelope: Vec<u8>,
     /// The fewest keys of an event that is not a gap for clients that are bound to the others.
@@ -89,6 +90,7 @@ impl Draft {
             ts,
             kind: decoder.kind(kind),
             received: record.received,
+            received_ms: record.received_ms,
             trace: record.trace.map(Box::new),
             envelope,
             keys_min: if decoder.missing_key == MissingKey::Gap { decoder.keys.len() } else { 0 },
@@ -166,6 +168,7 @@ impl Draft {
             payload,
             is_base64,
             received: self.received,
+            received_ms: self.received_ms,
             trace: self.trace,
             frames: Frames::default(),
         })

@@ -2,12 +2,13 @@
 //!
 //! A cursor with all positions is exact on every replica. A bare event id is exact on a stream with one partition. It
 //! is also exact if this process read the event live and sent it on this stream, because hub order then equals the
-//! client's order. Otherwise events of the other partitions are sent again from before it: at least once.
+//! client's order, unless another replica may have sent it before it knew of a partition. Otherwise events of the other
+//! partitions are sent again from before it: at least once.
 
 use std::sync::Arc;
 
 use crate::cursor::{Cursor, Positions, TopicPosition};
-use crate::event::{Entry, EventId, Gap, GapCause, GapRange, Topic, UNKNOWN_POSITION, is_offset, unread_since};
+use crate::event::{EventId, Gap, GapCause, GapRange, Topic, UNKNOWN_POSITION, is_offset, unread_since};
 use crate::route::Stream;
 
 use super::by_time::{self, ByTime};
@@ -209,15 +210,17 @@ impl Hub {
 
     /// The sequence number of an event that was read live and sent on the stream, if the windows still determine what
     /// preceded it: its recipients received everything before it in hub order. For an event that was read at start, or
-    /// was not sent here, the client received it elsewhere.
+    /// was not sent here, the client received it elsewhere; it may have if another replica may have sent it alone.
     fn sent_here(&self, stream: &Stream, id: &EventId) -> Option<Seq> {
-        let is_it = |entry: &Entry| match entry {
-            Entry::Event(event) => event.id == *id && event.frames.is_sent_on(stream.id),
-            Entry::Gap { .. } | Entry::Hole { .. } => false,
-        };
         let window = self.topic(&id.topic)?;
-        let (seq, _) = window.entries.iter().rev().find(|(_, entry)| is_it(entry))?;
-        (window.is_live(*seq) && self.is_order_known(stream, *seq)).then_some(*seq)
+        let (seq, event) = window.find(id).filter(|(_, event)| event.frames.is_sent_on(stream.id))?;
+        let is_foreign = is_whole(stream, id) && window.may_be_whole_elsewhere(event);
+        (!is_foreign && window.is_live(seq) && self.is_order_known(stream, seq)).then_some(seq)
+    }
+
+    /// When an event was received, if the window has it, in milliseconds since the Unix epoch.
+    pub fn received_ms(&self, id: &EventId) -> Option<i64> {
+        Some(self.topic(&id.topic)?.find(id)?.1.received_ms)
     }
 
     fn replay_from_base(&self, stream: &Stream) -> Replay {

@@ -1,6 +1,7 @@
 //! What a client of a recreated, cut or deleted log has lost.
 
 use super::*;
+use crate::event::{Event, PARTITION_KNOWN_MS};
 
 #[test]
 fn a_recreated_topic_causes_a_gap_and_is_read_from_its_start() {
@@ -137,6 +138,36 @@ fn without_a_log_an_event_id_reports_what_has_left_the_windows_of_the_other_part
     assert_eq!(resume(&hub, &stream, "a:1:6"), (Vec::new(), ids_of(&[(0, 1), (1, 7)])));
     append(&mut hub, &[(0, 2), (0, 3)]);
     assert_eq!(lost(&plan(&hub, &stream, "a:1:5").gaps), ["a:0:0", "a:0:1", "a:1:6"], "it is not");
+}
+
+/// A replica that did not know of the second partition may have sent the event alone.
+#[test]
+fn an_event_id_from_soon_after_a_partition_was_added_includes_all_of_the_partition() {
+    const ADDED_MS: i64 = 5_000_000;
+    let stream = stream(1, &["a"]);
+    let limits = FakeLog::new(Vec::new(), 9).limits;
+    for (after_ms, is_exact) in [(0, false), (PARTITION_KNOWN_MS, false), (PARTITION_KNOWN_MS + 1, true)] {
+        for is_added_here in [true, false] {
+            let mut hub = Hub::new([("a".into(), WindowLimits { events: 9, bytes: usize::MAX })]);
+            let assigned = |at_ms, next: &[i64]| Assigned { at_ms, ..Assigned::new("a", 0, next) };
+            hub.assign(&assigned(ADDED_MS - i64::from(is_added_here), if is_added_here { &[0] } else { &[0, 0] }));
+            hub.go_live(&["a".into()]);
+            hub.assign(&assigned(ADDED_MS, &[0, 0]));
+            let received =
+                |event: Arc<Event>| Event { received_ms: ADDED_MS + after_ms, ..event.with_next(event.next) };
+            for (partition, offset) in [(1, 0), (1, 1), (0, 0), (0, 1), (1, 2)] {
+                let event = received(event("a", partition, offset, &[]));
+                send(&mut hub, &stream, &Entry::Event(Arc::new(event)));
+            }
+            let cursor = "a:0:0".parse().unwrap();
+            assert_eq!(hub.is_time_needed(&stream, &cursor, &limits).is_none(), is_exact);
+            assert_eq!(hub.received_ms(&cursor.id), Some(ADDED_MS + after_ms));
+            let missed = if is_exact { &[(0, 1), (1, 2)][..] } else { &[(1, 0), (1, 1), (0, 1), (1, 2)] };
+            assert_eq!(resume(&hub, &stream, "a:0:0"), (Vec::new(), ids_of(missed)));
+            // The id of another partition was not alone.
+            assert_eq!(resume(&hub, &stream, "a:1:1"), (Vec::new(), ids_of(&[(0, 0), (0, 1), (1, 2)])));
+        }
+    }
 }
 
 fn ids_of(ids: &[(i32, i64)]) -> Vec<String> {

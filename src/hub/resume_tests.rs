@@ -1,7 +1,7 @@
 //! Plans and replays, without a log and with a fake one.
 
 use super::*;
-use crate::event::{Assigned, TopicChange};
+use crate::event::{Assigned, Entry, TopicChange};
 use crate::hub::entry::place;
 use crate::hub::{Asker, Log, Lookup, NO_OFFSET, NoLog, WindowLimits, last_id};
 use crate::testing::{FakeLog, event, stream};

@@ -332,6 +332,12 @@ impl TopicWindow {
         next.len() >= self.next.len() && self.next.iter().zip(next).all(is_same)
     }
 
+    /// The event with this id, if it is in the window.
+    pub(super) fn find(&self, id: &EventId) -> Option<(Seq, &Event)> {
+        let mut events = self.entries.iter().rev().filter_map(|(seq, entry)| Some((*seq, &**event_of(entry)?)));
+        events.find(|(_, event)| event.id == *id)
+    }
+
     pub(super) fn is_live(&self, seq: Seq) -> bool {
         self.live_from.is_some_and(|live_from| seq >= live_from)
     }

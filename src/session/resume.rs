@@ -340,7 +340,10 @@ fn plan_by_id(
     let is_gone = page.entries.first().is_some_and(|entry| loss(entry).is_some());
     // Events of other partitions from this long before it are sent again.
     // The time of a deleted event is unknown: all existing events may be new to the client.
-    let ms = page.first_ms.filter(|_| !is_gone).map_or(0, |ms| ms.saturating_sub(CLOCK_SKEW_MS).max(0));
+    let sent_ms = page.first_ms.filter(|_| !is_gone).unwrap_or(0);
+    // Producers choose the times of records.
+    let sent_ms = context.hub.received_ms(id).map_or(sent_ms, |received_ms| received_ms.min(sent_ms));
+    let ms = sent_ms.saturating_sub(CLOCK_SKEW_MS).max(0);
     let mut offsets = offsets_at(stream, ms, ends, context)?;
     if is_gone || is_whole(stream, id) {
         let firsts = offsets_at(stream, 0, ends, context)?;

@@ -25,6 +25,7 @@ fn event(partition: i32, offset: i64) -> Arc<Event> {
         is_base64: false,
         is_gap_without_key: false,
         received: Instant::now(),
+        received_ms: 0,
         trace: None,
         frames: Frames::default(),
     })

@@ -144,10 +144,16 @@ fn a_bare_event_id_resumes_exactly_within_the_window() {
     let beginning = beginning(&fixture);
     let wanted = spread(&fixture, 40);
     fixture.settle("/spread/events", &wanted);
-    let mut seen = fixture.get(&format!("/spread/stream?since={beginning}")).ndjson().ids(17);
+    let mut stream = fixture.get(&format!("/spread/stream?since={beginning}")).ndjson();
+    let mut seen = stream.ids(17);
+    // Soon after the start, an id of partition 0 may be the cursor of a replica that knows no other partition.
+    while seen.last().is_some_and(|id| id.starts_with("spread:0:")) {
+        seen.extend(stream.ids(1));
+    }
     let bare = seen.last().unwrap().clone();
     assert!(!bare.contains('~'));
-    seen.extend(fixture.get(&format!("/spread/stream?since={bare}")).ndjson().ids(23));
+    let rest = wanted.len() - seen.len();
+    seen.extend(fixture.get(&format!("/spread/stream?since={bare}")).ndjson().ids(rest));
     assert_exactly(&seen, &wanted);
 }
 

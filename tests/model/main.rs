@@ -120,6 +120,7 @@ fn event(offset: i64) -> Event {
         is_base64: false,
         is_gap_without_key: false,
         received: Instant::now(),
+        received_ms: 0,
         trace: None,
         frames: Frames::default(),
     }

@@ -2,7 +2,7 @@
 
 use super::TopicWindow;
 use crate::cursor::TopicPosition;
-use crate::event::{CLOCK_SKEW_MS, GapRange, UNKNOWN_POSITION, is_offset, unread_since};
+use crate::event::{CLOCK_SKEW_MS, Event, GapRange, PARTITION_KNOWN_MS, UNKNOWN_POSITION, is_offset, unread_since};
 
 #[derive(Debug)]
 pub(in crate::hub) struct Late {
@@ -64,6 +64,12 @@ impl TopicWindow {
     pub(in crate::hub) fn live_before(&self, partition: usize, ms: i64) -> Option<i64> {
         let known_ms = self.late(partition).map_or(self.since_ms, |late| late.at_ms);
         self.live.get(partition).copied().filter(|live| is_offset(*live) && known_ms < ms)
+    }
+
+    /// Whether another replica may have sent an event before it knew of all partitions.
+    pub(in crate::hub) fn may_be_whole_elsewhere(&self, event: &Event) -> bool {
+        let known_ms = self.late.iter().map(|late| late.at_ms).fold(self.since_ms, i64::max);
+        event.received_ms.saturating_sub(PARTITION_KNOWN_MS) <= known_ms
     }
 
     /// The partition, if it is read later than the others.
