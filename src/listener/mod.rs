@@ -305,8 +305,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
         }
     }
 
-    /// Serves requests in sequence until one closes the connection or takes it over. While other connections wait for a
-    /// place, the connection ends after its response: a client that sends requests ahead gets one in its turn.
+    /// Serves requests in sequence until one closes the connection or takes it over. While another connection waits for a
+    /// place and none was evicted for it, the connection ends after its response: a client that sends requests ahead gets
+    /// one in its turn.
     async fn serve(&self, mut connection: Box<Connection>) {
         let mut shutdown = self.shutdown.clone();
         let mut idle = self.limits.header_timeout;
@@ -328,7 +329,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
             session.set_keepalive(Some(self.limits.idle_timeout.as_secs().max(1)));
             let reusable = self.app.process_new_http(session, &shutdown).await;
             let Some(next) = reusable.and_then(|reused| as_connection(reused.consume().0)) else { return };
-            if self.waiting.has_pending() {
+            if self.waiting.is_wanted() {
                 return linger(next).await;
             }
             connection = next;

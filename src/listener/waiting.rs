@@ -82,6 +82,11 @@ impl Waiting {
         self.pending() > 0
     }
 
+    /// Whether a connection waits for a permit that no eviction frees.
+    pub fn is_wanted(&self) -> bool {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).wanted > 0
+    }
+
     /// Waits until fewer than `pending_max` connections wait for a permit.
     pub async fn await_pending_below(&self, pending_max: usize) {
         while self.pending() >= pending_max {
@@ -180,8 +185,21 @@ mod tests {
         assert!(!is_evicted(&evicted));
         place.progress();
         let pending = waiting.make_room(1).unwrap();
+        assert!(waiting.is_wanted());
         place.wait();
-        assert!(is_evicted(&evicted));
+        assert!(is_evicted(&evicted) && waiting.has_pending() && !waiting.is_wanted());
+        drop(pending);
+    }
+
+    #[test]
+    fn an_eviction_ends_one_connection() {
+        let waiting = Arc::new(Waiting::new(8));
+        let evicted = Arc::new(Notify::new());
+        let mut place = waiting.place(evicted.clone());
+        place.wait();
+        let pending = waiting.make_room(1).unwrap();
+        assert!(is_evicted(&evicted) && waiting.has_pending());
+        assert!(!waiting.is_wanted(), "connections that end a request meanwhile stay");
         drop(pending);
     }
 
