@@ -10,6 +10,7 @@ use super::cluster::{Cluster, TENANTS, USERS};
 use super::frames::{Content, Frame, Parser};
 use super::history::{By, FENCE, GENERATION, Op, Place, Proto, Range, Record, Text};
 use super::replica::Replica;
+use crate::event::GapCause;
 use crate::route::{HeartbeatForm, OnGap, StreamRoute, Transport};
 use crate::session::{Now, Request};
 use crate::testing::{self, selector};
@@ -265,7 +266,9 @@ impl Client {
     }
 
     fn miss(&mut self, reason: Text, ranges: Vec<Range>, around: &mut Surroundings<'_>) {
-        if let Some(fences) = &mut self.fences {
+        // The fences are in the newest log.
+        let is_of_old_log = *reason == *GapCause::TopicRecreated.as_str();
+        if let Some(fences) = self.fences.as_mut().filter(|_| !is_of_old_log) {
             let is_named = |place: &Place| {
                 let place = Place { off: place.off % GENERATION, ..place.clone() };
                 ranges.iter().any(|range| range.holds(&place))

@@ -80,7 +80,8 @@ impl Reader {
     /// Whether it knows which of the logs that it reads were truncated.
     pub(crate) fn knows_truncations(&self, cluster: &Cluster) -> bool {
         let is_read = |(position, log): (&Option<Position>, &PartitionLog)| {
-            position.is_none_or(|position| position.generation == log.generation)
+            // One answer that the log ends before the position is not believed yet.
+            position.is_none_or(|position| position.generation == log.generation && position.next <= log.stable)
         };
         let knows = |(topic, positions): (&TopicReader, &Vec<Option<Position>>)| {
             let log = cluster.topic(topic.source()).filter(|log| log.epoch == topic.epoch());
