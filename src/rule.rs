@@ -14,6 +14,7 @@ mod pattern;
 mod steps;
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -87,6 +88,13 @@ impl PartialEq for Rule {
 impl PartialEq for BoundRule {
     fn eq(&self, other: &Self) -> bool {
         (&self.rule, &self.known) == (&other.rule, &other.known)
+    }
+}
+
+/// The same for the same rule and values, in every process.
+impl Hash for BoundRule {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.rule.route, &self.rule.source, json!(self.known).to_string()).hash(state);
     }
 }
 

@@ -1,11 +1,12 @@
 //! The state of a stream as a document: a page of a collection, or one element, on the path of the stream.
 //!
-//! It contains what a stream with `?from=state` sends as the state. Its entity tag is a cursor, and so is the one in the
+//! It contains what a stream with `?from=state` sends as the state. Its entity tag begins with a cursor, and so is the one in the
 //! document: a stream that resumes there sends every change after it.
 
 mod asked;
 mod page;
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ use super::decide::{Wanted, authorized, check, prefers_document};
 use super::query::Parameter;
 use super::refusal::{Reason, Refusal};
 use crate::admission::Rights;
+use crate::codec::DataForm;
 use crate::config::snapshot::Snapshot;
 use crate::cursor::{EncodedCut, TopicPosition};
 use crate::event::{Event, EventId};
@@ -102,11 +104,12 @@ pub(super) async fn respond(
         return Err(Refusal::new(Reason::Memory, problem.retry_after(retry_delay())));
     }
     let state = gateway.states.of(&route.stream).ok_or_else(|| unavailable(NoState::NotRead))?;
-    let known = asked::known(&header.headers, &route.stream.topics[0]);
+    let form = form(route, &rights);
+    let known = asked::known(&header.headers, &route.stream.topics[0], &form);
     let request = Request { route, rights, asked, known };
     let wait = asked::wait(&header.headers).filter(|_| request.may_wait());
     let found = await_change(gateway, state, &request, wait).await.map_err(unavailable)?;
-    let mut response = found.respond();
+    let mut response = found.respond(&form);
     if response.headers().contains_key(ETAG) {
         let api_key = snapshot.verifier.as_deref().and_then(|verifier| verifier.fields().api_key.cloned());
         caching(response.headers_mut(), route.admission, api_key);
@@ -115,6 +118,18 @@ pub(super) async fn respond(
         response.headers_mut().insert(PREFERENCE_APPLIED, applied);
     }
     Ok(response)
+}
+
+/// The end of the entity tag: it differs where a client receives other elements of the same state, or other fields of
+/// them. Empty if it receives all of each event. It is the same on all replicas.
+fn form(route: &StreamRoute, rights: &Rights) -> String {
+    let Rights { selector, rule } = rights;
+    if selector.0.is_empty() && rule.is_none() && route.fields.is_none() && route.data == DataForm::Envelope {
+        return String::new();
+    }
+    let mut hasher = DefaultHasher::new();
+    (selector, rule, route.data, format!("{:?}", route.fields)).hash(&mut hasher);
+    format!(";{:016x}", hasher.finish())
 }
 
 /// Looks at the state until the client does not have it yet, or the time is over.
@@ -236,14 +251,14 @@ fn has(known: &TopicPosition, cut: &Cut, event: &Event) -> bool {
 }
 
 impl Found {
-    fn respond(self) -> Response<Vec<u8>> {
+    fn respond(self, form: &str) -> Response<Vec<u8>> {
         let problem = |status, detail: String| Problem::new(status, detail).into_response();
         match self {
-            Self::Document(document) => document.into_response(),
+            Self::Document(document) => document.into_response(form),
             Self::Unchanged(cursor) => {
                 let mut response = Response::new(Vec::new());
                 *response.status_mut() = StatusCode::NOT_MODIFIED;
-                put_tag(response.headers_mut(), &cursor);
+                put_tag(response.headers_mut(), &cursor, form);
                 response
             }
             Self::Absent => problem(StatusCode::NOT_FOUND, "there is no such element".into()),
@@ -260,22 +275,22 @@ impl Found {
 }
 
 impl Document {
-    fn into_response(self) -> Response<Vec<u8>> {
+    fn into_response(self, form: &str) -> Response<Vec<u8>> {
         let length = self.body.len();
         let mut response = Response::new(self.body);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, MEDIA_TYPE);
         headers.insert(CONTENT_LENGTH, length.into());
-        put_tag(headers, &self.cursor);
+        put_tag(headers, &self.cursor, form);
         let next = self.next.and_then(|next| HeaderValue::try_from(format!("<{next}>; rel=\"next\"")).ok());
         next.map(|next| headers.insert(LINK, next));
         response
     }
 }
 
-fn put_tag(headers: &mut HeaderMap, cursor: &str) {
+fn put_tag(headers: &mut HeaderMap, cursor: &str, form: &str) {
     // The characters of cursors are valid in entity tags.
-    if let Ok(tag) = HeaderValue::try_from(format!("\"{cursor}\"")) {
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{cursor}{form}\"")) {
         headers.insert(ETAG, tag);
     }
 }
@@ -306,4 +321,36 @@ fn unavailable(why: NoState) -> Refusal {
     };
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, why.to_string());
     Refusal::new(Reason::State, problem.retry_after(delay))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{Choice, Fields};
+    use crate::pointer::Pointer;
+    use crate::testing::{route, selector};
+
+    #[test]
+    fn an_entity_tag_differs_with_rights_and_shown_fields() {
+        let rights = |value: &str| Rights { selector: selector(&[("userId", value)]), rule: None };
+        let showing = |choice, id, field: &str| {
+            let pointer: Pointer = std::iter::once(Box::from(field)).collect();
+            StreamRoute { fields: Some(Arc::new(Fields::new(id, choice, [pointer]))), ..route("/orders") }
+        };
+        let all = Rights::default();
+        let forms = [
+            form(&route("/orders"), &all),
+            form(&route("/orders"), &rights("u1")),
+            form(&route("/orders"), &rights("u2")),
+            form(&StreamRoute { data: DataForm::Payload, ..route("/orders") }, &all),
+            form(&showing(Choice::Keep, 1, "total"), &all),
+            form(&showing(Choice::Drop, 1, "total"), &all),
+            form(&showing(Choice::Drop, 1, "name"), &all),
+        ];
+        assert_eq!(forms[0], "");
+        for (n, form) in forms.iter().enumerate() {
+            assert!(!forms[..n].contains(form), "{n}: {forms:?}");
+        }
+        assert_eq!(form(&route("/orders"), &rights("u1")), forms[1]);
+    }
 }

@@ -82,13 +82,14 @@ pub(super) fn is_paged(raw: &str) -> bool {
     ["page", "size"].iter().any(|name| query::single(raw, name).is_some())
 }
 
-/// The positions that a client has, by `If-None-Match`: entity tags are cursors.
-pub(super) fn known(headers: &HeaderMap, topic: &Topic) -> Vec<TopicPosition> {
+/// The positions of which a client has the document in this form, by `If-None-Match`: entity tags are cursors with the
+/// form at the end.
+pub(super) fn known(headers: &HeaderMap, topic: &Topic, form: &str) -> Vec<TopicPosition> {
     let lines = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let tags = lines.flat_map(|line| line.split(',')).map(str::trim).take(TAGS_MAX);
     let position = |tag: &str| {
         let tag = tag.strip_prefix("W/").unwrap_or(tag);
-        let cursor: Cursor = tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok()?;
+        let cursor: Cursor = tag.strip_prefix('"')?.strip_suffix('"')?.strip_suffix(form)?.parse().ok()?;
         Positions::decode(cursor.opaque.as_deref()?, std::slice::from_ref(topic))?.0.pop()
     };
     tags.filter_map(position).collect()
@@ -181,14 +182,16 @@ mod tests {
         let known = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(IF_NONE_MATCH, value.parse().unwrap());
-            known(&headers, &topic)
+            known(&headers, &topic, "")
         };
         assert_eq!(known(&format!("\"{tag}\"")), std::slice::from_ref(&position));
         assert_eq!(known(&format!("\"x\", W/\"{tag}\"")), [position]);
-        for other in ["*", "\"", "\"orders:0:2\"", "\"orders:0:2~AQ\"", &tag, &format!("\"{tag}x\"")] {
+        for other in
+            ["*", "\"", "\"orders:0:2\"", &format!("\"{tag};1\""), "\"orders:0:2~AQ\"", &tag, &format!("\"{tag}x\"")]
+        {
             assert!(known(other).is_empty(), "{other}");
         }
-        assert!(super::known(&HeaderMap::new(), &topic).is_empty());
+        assert!(super::known(&HeaderMap::new(), &topic, "").is_empty());
         let many = vec!["\"x\""; TAGS_MAX].join(",");
         assert!(known(&format!("{many}, \"{tag}\"")).is_empty(), "there is a limit");
     }
