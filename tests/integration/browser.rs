@@ -48,12 +48,17 @@ fn a_page_resumes_exactly_on_every_transport() {
     assert!(unexpected.is_empty(), "{unexpected:?}");
 }
 
+/// The demo's state has been read.
+const STATE_READY: &str = "notifications_state_ready{key=\"orderId\",topic=\"order-states\"}";
+
 #[test]
 fn the_demos_page_is_alive() {
     let directory = tempfile::tempdir().unwrap();
     let screens = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-logs/screens");
     std::fs::create_dir_all(&screens).unwrap();
     let demo = Sidecar::start(&["demo"], &directory.path().join("demo.log"));
+    // Before, the panel of the state gets 503 and asks again.
+    demo.await_metric(STATE_READY, 1.0);
     let url = format!("http://{}/", demo.listen);
     let mut page = Page::open("browser_demo.cjs", &[&url, screens.to_str().unwrap()]);
     page.until("its end", |page| page.ended);
@@ -70,6 +75,7 @@ fn the_demos_page_is_alive() {
 fn the_demos_tabs_share_their_connections() {
     let directory = tempfile::tempdir().unwrap();
     let demo = Sidecar::start(&["demo"], &directory.path().join("demo.log"));
+    demo.await_metric(STATE_READY, 1.0);
     let mut page = Page::open("browser_tabs.cjs", &[&format!("http://{}/", demo.listen)]);
     page.until("its end", |page| page.ended);
     let said =
