@@ -22,8 +22,8 @@ export SIDESTREAM_CLIENTS := $(CURDIR)/$(CLIENTS)
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
 
-# Without optimization, which takes most of the time of a release build: the demo has little to do. `make test` continues with
-# the same files.
+# Without optimization, which takes most of the time of a release build: the demo has little to do. `make test` continues with most
+# of the same files.
 demo: deps ## Build and run the demo (ARGS="--listen 127.0.0.1:8080")
 	cargo run --locked -- demo $(ARGS)
 
