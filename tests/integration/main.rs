@@ -60,6 +60,7 @@ mod real_log;
 mod real_registry;
 mod real_replay;
 mod real_stall;
+mod real_state;
 mod recipes;
 mod registry;
 mod reload;

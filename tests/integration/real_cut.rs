@@ -4,13 +4,13 @@ use serde_json::json;
 
 use crate::support::admin::Admin;
 use crate::support::broker::Broker;
-use crate::support::real::{house_on, plan, start};
+use crate::support::real::{fixture_on, plan, start};
 
 #[test]
 fn a_log_that_lost_its_tail_is_reported_and_read_on_where_it_ends() {
     const TOPIC: &str = "cut";
     let mut node = start(TOPIC);
-    let house = house_on(&node, &[(TOPIC, 1)]);
+    let house = fixture_on(&node, &[(TOPIC, 1)]);
     let mut stream = house.get("/events").sse();
     let ids: Vec<_> = (0..10).map(|n| house.broker.event(TOPIC, 0, json!({"type": "t", "data": n}))).collect();
     assert_eq!(stream.ids(10), ids);
@@ -34,7 +34,7 @@ fn a_log_that_lost_its_tail_is_reported_and_read_on_where_it_ends() {
 fn a_log_that_lost_a_tail_without_events_is_no_gap() {
     const TOPIC: &str = "cut-marker";
     let mut node = start(TOPIC);
-    let mut house = house_on(&node, &[(TOPIC, 1)]);
+    let mut house = fixture_on(&node, &[(TOPIC, 1)]);
     let mut live = house.get("/events").sse();
     let first = house.broker.event(TOPIC, 0, json!({"type": "t", "data": 0}));
     assert_eq!(live.ids(1), std::slice::from_ref(&first));

@@ -13,10 +13,6 @@ use super::real_broker::RealBroker;
 const PROPERTIES: &str =
     "properties: { reconnect.backoff.ms: 50, reconnect.backoff.max.ms: 200, topic.metadata.refresh.interval.ms: 500 }";
 
-/// The previous name, while tests are renamed.
-#[allow(unused_imports)]
-pub use self::fixture_on as house_on;
-
 /// The node that all tests share; topics belong to one test each. It is killed when the process ends.
 pub fn shared() -> &'static RealBroker {
     static SHARED: OnceLock<RealBroker> = OnceLock::new();
