@@ -65,7 +65,7 @@ fn files_that_cannot_be_used_are_reported() {
         ("{ certificate: absent.crt, key: a.key }", "`tls.certificate`: the file named here cannot be read"),
         ("{ certificate: a.crt, key: b.key }", "the key does not belong to the certificate"),
         ("{ certificate: empty, key: a.key }", "no certificate in PEM"),
-        ("{ certificate: a.crt, key: empty }", "no private key in PEM"),
+        ("{ certificate: a.crt, key: empty }", "`tls.key`: no private key in PEM"),
         ("{ certificates: [] }", "`tls.certificates` is empty"),
         ("{ certificates: [{ certificate: a.crt, key: b.key }] }", "`tls.certificates.certificate`: the key does not"),
         ("{ certificate: a.crt, certificates: [{ certificate: a.crt, key: a.key }] }", "unknown key `tls.certificate`"),

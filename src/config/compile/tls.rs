@@ -10,7 +10,7 @@ use crate::config::diagnostic::Diagnostics;
 use crate::config::file::Place;
 use crate::config::keys;
 use crate::config::section::{Section, text};
-use crate::tls::{Identity, ServerTls};
+use crate::tls::{Identity, IdentityError, ServerTls};
 
 /// The certificates of the listener: TLS with them, and their expiry.
 #[derive(Default)]
@@ -67,7 +67,11 @@ fn identity(
     let identity = match Identity::from_pem(&pem, &secret) {
         Ok(identity) => identity,
         Err(error) => {
-            diagnostics.wrong(node.place, format!("`{}`: {error}", section.path_of(&keys::CERTIFICATE_FILE)));
+            let (place, path) = match error {
+                IdentityError::NoKey => (key?.place, section.path_of(&keys::PRIVATE_KEY_FILE)),
+                _ => (node.place, section.path_of(&keys::CERTIFICATE_FILE)),
+            };
+            diagnostics.wrong(place, format!("`{path}`: {error}"));
             return None;
         }
     };

@@ -85,7 +85,8 @@ impl View<'_> {
         let (mut page, mut last, mut passed, mut is_counted) = (Page::default(), after, 0, after.is_none());
         for (scanned, (key, event)) in cut.after(after, only).enumerate() {
             let is_full = page.is_full(range);
-            if if is_everything { is_full } else { scanned >= SCANNED_MAX } {
+            let is_over = if is_everything { is_full } else { scanned >= SCANNED_MAX };
+            if is_over {
                 (page.has_more, is_counted) = (true, false);
                 break;
             }
