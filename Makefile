@@ -80,7 +80,9 @@ clients: $(CLIENTS)/installed ## Install the independent clients that the tests 
 
 kafka: $(KAFKA)/installed ## Install Apache Kafka, which the tests start
 
-registry: $(REGISTRY)/installed ## Install Apicurio, a schema registry, which a test starts (a download of 140 MB)
+registry: kafka clients $(REGISTRY)/installed ## Test with Apicurio, a schema registry (a download of 140 MB)
+	cargo test --locked --test integration -- --ignored --exact \
+		real_registry::schemas_of_apicurio_describe_what_official_serializers_wrote
 
 k8s: $(K8S)/installed ## Install the validators of Kubernetes manifests: schemas, kustomize, the API server's admission
 

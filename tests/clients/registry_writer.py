@@ -1,8 +1,9 @@
 """Writes records with Confluent's serializers: registry_writer.py BROKERS REGISTRY PREFIX.
 
-Topics are PREFIX-avro, PREFIX-protobuf and PREFIX-json, with the schema id before the value, and the same with the suffix
--header, with a GUID in a header. The registry of the tests has no GUIDs. So the client of this script invents them, and the
-last line has the responses of a registry that has them, by path.
+REGISTRY is a URL, or `mock://` for the registry within Confluent's client. Topics are PREFIX-avro, PREFIX-protobuf and
+PREFIX-json, with the schema id before the value, and the same with the suffix -header, with a GUID in a header. The
+script invents the GUIDs, because not every registry has them. The last line has the responses of a registry that has these
+schemas, by path.
 """
 
 import json
@@ -10,9 +11,9 @@ import sys
 import uuid
 from datetime import date, datetime, timezone
 from decimal import Decimal
+from urllib.parse import quote
 
 import attrs
-import requests
 from confluent_kafka import Producer
 from confluent_kafka.schema_registry import (
     Schema,
@@ -21,6 +22,7 @@ from confluent_kafka.schema_registry import (
     header_schema_id_serializer,
     prefix_schema_id_serializer,
 )
+from confluent_kafka.schema_registry._sync.mock_schema_registry_client import MockSchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.schema_registry.confluent.type import decimal_pb2
 from confluent_kafka.schema_registry.json_schema import JSONSerializer
@@ -80,7 +82,7 @@ JSON_SCHEMA = {
 }
 
 
-class Client(SchemaRegistryClient):
+class Client(MockSchemaRegistryClient if REGISTRY.startswith("mock:") else SchemaRegistryClient):
     """Gives every schema a GUID."""
 
     def register_schema_full_response(self, subject_name, schema, normalize_schemas=False):
@@ -157,8 +159,8 @@ def serializers(registry, place):
 def main():
     registry = Client({"url": REGISTRY})
     producer = Producer({"bootstrap.servers": BROKERS})
-    guids = {}
     key = AvroSerializer(registry, json.dumps("long"))
+    schemas = {}
     for suffix, place in (("", prefix_schema_id_serializer), ("-header", header_schema_id_serializer)):
         for kind, values in serializers(registry, place):
             topic = f"{PREFIX}-{kind}{suffix}"
@@ -169,25 +171,31 @@ def main():
                 producer.produce(topic, body, key=key_bytes, headers=headers, partition=0)
                 for _, header in headers:
                     guid = uuid.UUID(bytes=header[1:17])
-                    guids[f"/schemas/guids/{guid}"] = f"/schemas/ids/{guid.int}"
+                    schemas[f"/schemas/guids/{guid}"] = guid.int
+                for written in (key_bytes, *([] if headers else [body])):
+                    schema_id = int.from_bytes(written[1:5], "big")
+                    schemas[f"/schemas/ids/{schema_id}"] = schema_id
     producer.flush()
-    print(json.dumps(responses(guids)), flush=True)
+    print(json.dumps(responses(registry, schemas)), flush=True)
 
 
-def responses(guids):
-    """The responses for these GUIDs, which are those for ids, and for all references."""
+def responses(registry, schemas):
+    """The responses for these schemas, whose ids are known, and for all references."""
     found = {}
-    wanted = dict(guids)
+    wanted = {path: registry.get_schema(schema_id) for path, schema_id in schemas.items()}
     while wanted:
-        path, source = wanted.popitem()
-        response = requests.get(REGISTRY + source, timeout=60)
-        response.raise_for_status()
-        found[path] = response.json()
-        for reference in found[path].get("references") or []:
-            place = f"/subjects/{requests.utils.quote(reference['subject'], safe='')}/versions/{reference['version']}"
+        path, schema = wanted.popitem()
+        references = [reference_of(reference) for reference in schema.references or []]
+        found[path] = {"schema": schema.schema_str, "schemaType": schema.schema_type, "references": references}
+        for reference in references:
+            place = f"/subjects/{quote(reference['subject'], safe='')}/versions/{reference['version']}"
             if place not in found:
-                wanted[place] = place
+                wanted[place] = registry.get_version(reference["subject"], reference["version"]).schema
     return found
+
+
+def reference_of(reference):
+    return {"name": reference.name, "subject": reference.subject, "version": reference.version}
 
 
 main()
