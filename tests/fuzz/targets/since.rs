@@ -1,4 +1,4 @@
-//! Any text as `since`: it is rejected, or is a cursor or a time.
+//! Any text as `since`: it is rejected, or is a cursor, a position within a snapshot or a time.
 
 #![no_main]
 
@@ -10,6 +10,8 @@ fuzz_target!(|input: (&str, i64)| {
     match text.parse::<Resume>() {
         Err(_) => {}
         Ok(Resume::From(cursor)) => assert_eq!(cursor.to_string().parse(), Ok(Resume::From(cursor))),
+        // A replica writes the text again when it answers that a position expired.
+        Ok(resume @ Resume::Within(_)) => assert_eq!(resume.cursor_text().map(|text| text.parse()), Some(Ok(resume))),
         Ok(resume) => {
             assert!(text.len() <= POSITION_BYTES_MAX);
             assert!(matches!(resume.at(now), Resume::At(_)));
