@@ -43,8 +43,8 @@ const SHORT_SEED: u64 = 4;
 fn a_short_run_is_clean_and_every_falsification_is_found() {
     let history = Run { duration: SHORT, seed: SHORT_SEED, history: None }.carry_out();
     let verdict = judge(&history);
-    print(&verdict);
-    assert!(verdict.is_clean());
+    assert!(verdict.is_clean(), "{}", report(&verdict));
+    println!("{verdict}");
     falsify::assert_every_falsification_is_found(&history);
 }
 
@@ -60,12 +60,13 @@ fn soak() {
     let (duration, seed) = (Duration::from_secs(number("DURATION", 300)), number("SEED", 1));
     println!("\n{} s of faults, seed {seed}", duration.as_secs());
     let verdict = judge(&Run { duration, seed, history }.carry_out());
-    print(&verdict);
+    println!("{}", report(&verdict));
     std::process::exit(i32::from(!verdict.is_clean()));
 }
 
-fn print(verdict: &Verdict) {
-    verdict.findings.iter().for_each(|finding| println!("{finding}"));
-    println!("gaps: {:?}; they named {} events that never came", verdict.reasons, verdict.reported);
-    println!("{verdict}");
+/// What is wrong, the causes of gaps, and the counts.
+fn report(verdict: &Verdict) -> String {
+    let findings: String = verdict.findings.iter().map(|finding| format!("{finding}\n")).collect();
+    let (reasons, reported) = (&verdict.reasons, verdict.reported);
+    format!("{findings}gaps: {reasons:?}; they named {reported} events that never came\n{verdict}")
 }

@@ -53,7 +53,7 @@ const PADDING: std::ops::Range<usize> = 0..1_000;
 /// The pause between two transactions, in milliseconds.
 const TRANSACTION_PAUSE_MS: std::ops::Range<u64> = 0..150;
 const TRANSACTION_RECORDS: std::ops::Range<usize> = 1..20;
-/// One in this many transactions is aborted.
+/// One in this many transactions is aborted, and the first one, so that a short run on a busy machine has one.
 const TRANSACTIONS_PER_ABORT: usize = 4;
 
 /// All access scopes.
@@ -99,10 +99,10 @@ pub struct Transaction {
 /// The infinite sequence of transactions of one producer.
 pub fn transactions(seed: u64, producer: usize) -> impl Iterator<Item = Transaction> {
     let mut rng = Rng::with_seed(seed.rotate_left(32).wrapping_add(producer as u64));
-    std::iter::repeat_with(move || Transaction {
+    (0..).map(move |n: u64| Transaction {
         pause: Duration::from_millis(rng.u64(TRANSACTION_PAUSE_MS)),
         records: rng.usize(TRANSACTION_RECORDS),
-        is_committed: rng.usize(..TRANSACTIONS_PER_ABORT) > 0,
+        is_committed: n > 0 && rng.usize(..TRANSACTIONS_PER_ABORT) > 0,
     })
 }
 
