@@ -1,11 +1,13 @@
 //! Records whose schema is in a registry: they wait for it in order, and hold up no other partition.
 
 use std::fs;
+use std::thread;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
+use crate::support::broker::Broker;
 use crate::support::fixture::{Fixture, Plan};
 use crate::support::hop::Hop;
 use crate::support::schema_registry::Stub;
@@ -104,4 +106,30 @@ fn a_reload_replaces_the_settings_of_a_registry_and_keeps_its_schemas() {
     let second = produce(&fixture, 0, &avro(1, 2));
     assert_eq!(live.event()["id"], second);
     assert!(!fixture.sidecar.log().contains(PASSWORD));
+}
+
+#[test]
+fn replay_waits_for_a_schema() {
+    let (registry, broker) = (Stub::start(), Broker::start(&[("spread", 1)]));
+    registry.put("/schemas/ids/1", json!({ "schema": ORDER }));
+    let mut ids: Vec<_> =
+        (0..20).map(|n| broker.produce("spread", 0, None, Some(&avro(if n < 2 { 2 } else { 1 }, n)))).collect();
+    let address = registry.address;
+    let settings = format!(
+        "registry: {{ url: 'http://{address}', wait: 1m }}\n\
+         topics: {{ spread: {{ format: avro, replay: {{ events: 2 }} }} }}\n\
+         streams: {{ spread: {{ topics: [spread], keys: [orderId] }} }}\n\
+         routes: [{{ path: /stream, stream: spread, public: true, transport: ndjson }}]\n"
+    );
+    let fixture = Plan::new(settings).broker(broker).build();
+    const FAILED: &str = "cannot get a schema; trying again";
+    assert!(!fixture.sidecar.log().contains(FAILED), "the window has the last records");
+    // The response begins when the log has been read.
+    let request = fixture.get("/stream?since=spread:0:-1");
+    let opening = thread::spawn(move || request.ndjson());
+    fixture.sidecar.await_log(FAILED);
+    ids.push(produce(&fixture, 0, &avro(1, 21)));
+    registry.put("/schemas/ids/2", json!({ "schema": ORDER }));
+    let mut replayed = opening.join().unwrap();
+    assert_eq!(replayed.ids(ids.len()), ids);
 }
