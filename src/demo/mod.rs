@@ -50,8 +50,8 @@ pub fn run(listen: Option<SocketAddr>, admin: Option<SocketAddr>) -> anyhow::Res
     let broker = Embedded::start(&topics).context("the demo's broker does not start")?;
     let brokers = broker.bootstrap_servers().context("the demo's broker does not start")?;
     let (tokens, secret) = tokens::issue(&USERS).context("the demo's tokens cannot be made")?;
-    let mut snapshot = configuration(secret.folder(), listen, admin)?;
-    drop(secret); // was read: nothing of it stays on disk, however the demo ends
+    let mut snapshot = configuration(&secret.path(), listen, admin)?;
+    drop(secret); // was read
     let shop = Arc::new(Shop::open());
     let (ask, asks) = sync_channel(ASKS_MAX);
     let service = RestService::new(shop.clone(), ask, &tokens);
@@ -75,8 +75,9 @@ pub fn run(listen: Option<SocketAddr>, admin: Option<SocketAddr>) -> anyhow::Res
     outcome
 }
 
-fn configuration(key_folder: &Path, listen: Option<SocketAddr>, admin: Option<SocketAddr>) -> anyhow::Result<Snapshot> {
-    let mut snapshot = config::parse(CONFIGURATION, "demo.yaml", key_folder)?;
+fn configuration(key_file: &str, listen: Option<SocketAddr>, admin: Option<SocketAddr>) -> anyhow::Result<Snapshot> {
+    let text = CONFIGURATION.replace("KEY_FILE", key_file);
+    let mut snapshot = config::parse(&text, "demo.yaml", Path::new("/"))?;
     snapshot.listen = listen.unwrap_or(snapshot.listen);
     snapshot.admin = admin.unwrap_or(snapshot.admin);
     let properties = embedded::PROPERTIES.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -124,7 +125,7 @@ mod tests {
     #[test]
     fn the_demos_configuration_compiles_and_keeps_notifications_for_the_bearer_of_a_token() {
         let (_tokens, secret) = tokens::issue(&USERS).unwrap();
-        let snapshot = configuration(secret.folder(), None, None).unwrap();
+        let snapshot = configuration(&secret.path(), None, None).unwrap();
         let admission = |path| match snapshot.routes.find(path) {
             Found::Stream { route, .. } => Some(route.admission),
             _ => None,

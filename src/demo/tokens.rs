@@ -1,21 +1,17 @@
-//! The demo's tokens: a random secret, stored in a private file until the configuration has read it, and a JWT per
-//! user.
+//! The demo's tokens: a random secret, in a file in memory until the configuration has read it, and a JWT per user.
 //!
 //! Only the demo signs tokens: the sidecar itself verifies them.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::fd::AsRawFd as _;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::{Map, Value};
 
 use crate::auth::sign_hs256;
-
-/// The name of the key file, as in `demo.yaml`.
-pub(super) const KEY_FILE: &str = "jwt.key";
 
 /// The lifetime of the demo's tokens, in seconds.
 const LIFETIME_SECONDS: u64 = 24 * 60 * 60;
@@ -25,16 +21,14 @@ const SECRET_BYTES: usize = 32;
 /// The users with their tokens.
 pub(super) type Tokens = Vec<(&'static str, String)>;
 
-/// The secret on disk, in a directory that only this user can enter. Dropping it deletes the directory.
-pub(super) struct Secret {
-    folder: PathBuf,
-}
+/// The secret in a file without a name, so that the demo needs no writable folder. Dropping it frees the memory.
+pub(super) struct Secret(File);
 
 /// Creates a secret, and signs a token for each user.
 ///
 /// # Errors
 ///
-/// No random bytes, or the file cannot be written.
+/// No random bytes, or no memory for the file.
 pub(super) fn issue(users: &[&'static str]) -> io::Result<(Tokens, Secret)> {
     let text = random_text()?;
     let secret = Secret::write(&text)?;
@@ -48,26 +42,15 @@ pub(super) fn issue(users: &[&'static str]) -> io::Result<(Tokens, Secret)> {
 }
 
 impl Secret {
-    /// The directory that contains [`KEY_FILE`].
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder
+    /// The path at which this process can open the file.
+    pub(super) fn path(&self) -> String {
+        format!("/proc/self/fd/{}", self.0.as_raw_fd())
     }
 
     fn write(text: &str) -> io::Result<Self> {
-        let folder = std::env::temp_dir().join(format!("sidestream-demo-{}", random_text()?));
-        DirBuilder::new().mode(0o700).create(&folder)?;
-        let secret = Self { folder };
-        let path = secret.folder.join(KEY_FILE);
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())?;
-        Ok(secret)
-    }
-}
-
-impl Drop for Secret {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.folder) {
-            tracing::warn!(folder = %self.folder.display(), %error, "the demo's secret could not be removed");
-        }
+        let mut file = File::from(memfd_create("sidestream-demo", MemfdFlags::CLOEXEC)?);
+        file.write_all(text.as_bytes())?;
+        Ok(Self(file))
     }
 }
 
@@ -79,22 +62,16 @@ fn random_text() -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use jsonwebtoken::{DecodingKey, Validation, decode};
 
     use super::*;
 
     #[test]
-    fn tokens_verify_with_the_secret_on_disk_which_is_private_and_goes_away() {
+    fn tokens_verify_with_the_secret_that_the_configuration_reads() {
         let (tokens, secret) = issue(&["u123"]).unwrap();
-        let file = secret.folder().join(KEY_FILE);
-        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-        let key = DecodingKey::from_secret(&fs::read(&file).unwrap());
+        let key = DecodingKey::from_secret(&std::fs::read(secret.path()).unwrap());
         let (user, token) = &tokens[0];
         let claims = decode::<serde_json::Value>(token, &key, &Validation::default()).unwrap().claims;
         assert_eq!((*user, claims["sub"].as_str()), ("u123", Some("u123")));
-        drop(secret);
-        assert!(!file.exists());
     }
 }

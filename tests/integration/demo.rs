@@ -1,12 +1,14 @@
 //! `sidestream demo`: one command starts everything.
 
 use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
+use std::process::Stdio;
 
 use serde_json::Value;
 
 use crate::support::http::Call;
-use crate::support::sidecar::Sidecar;
+use crate::support::sidecar::{Sidecar, binary};
 
 /// The longest time between eleven consecutive events, in milliseconds: two per second.
 const TEN_INTERVALS_MS_MAX: i64 = 5_000;
@@ -45,6 +47,18 @@ impl Demo {
         assert_eq!(tokens.len(), 1, "{:?}", self.sidecar.preamble);
         tokens[0].to_owned()
     }
+}
+
+/// As with the read-only root of a container.
+#[test]
+fn it_needs_no_writable_folder() {
+    let mut demo = binary(&["demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    let mut demo = demo.env("TMPDIR", "/proc").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let is_ready = lines.any(|line| line.starts_with("ready "));
+    demo.kill().unwrap();
+    demo.wait().unwrap();
+    assert!(is_ready);
 }
 
 #[test]
