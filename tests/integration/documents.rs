@@ -143,6 +143,29 @@ fn links_between_documents_are_valid() {
     }
 }
 
+/// The site that `make docs` builds has every page, and every page that a page links to.
+#[test]
+fn every_page_is_part_of_the_site() {
+    let targets = |document: &str| -> Vec<PathBuf> {
+        let text = read(document);
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        let pages = targets.filter(|target| target.ends_with(".md") && !target.contains("://"));
+        pages.map(|target| path(document).with_file_name(target).canonicalize().unwrap()).collect()
+    };
+    let mut site = targets("docs/SUMMARY.md");
+    // `make docs` adds what their index lists.
+    site.extend(
+        targets("docs/decisions/README.md").into_iter().filter(|page| page.starts_with(path("docs/decisions"))),
+    );
+    let pages: Vec<String> = documents().into_iter().filter(|name| name != "docs/SUMMARY.md").collect();
+    for page in &pages {
+        assert!(site.contains(&path(page).canonicalize().unwrap()), "{page} is not in docs/SUMMARY.md");
+        for target in targets(page) {
+            assert!(site.contains(&target), "{page} links to {}, which is not in docs/SUMMARY.md", target.display());
+        }
+    }
+}
+
 /// Plain technical English: these words have a standard term, which the glossary of ARCHITECTURE.md names.
 #[test]
 fn texts_for_users_use_the_terms_of_the_field() {
