@@ -9,6 +9,7 @@ use crate::support::broker::Broker;
 use crate::support::client::installed;
 use crate::support::eventually_true;
 use crate::support::http::Call;
+use crate::support::kubernetes::{failure, tool};
 use crate::support::real_broker::free_port;
 use crate::support::sidecar::{Sidecar, binary};
 
@@ -67,23 +68,43 @@ fn an_order_of_the_compose_example_arrives_as_an_event() {
     assert_eq!(Call::new(sidecar.listen, "GET", &target).sse().head.status, 200);
 }
 
-/// Asserts that every file that the compose file mounts or names exists.
+/// By the parser of Docker Compose itself.
 #[test]
-fn the_compose_file_names_files_that_exist() {
-    let text = std::fs::read_to_string(compose().join("compose.yaml")).unwrap();
-    let file: Value = serde_saphyr::from_str(&text).unwrap();
+fn the_compose_file_is_valid_and_mounts_files_that_exist() {
+    let file = project("compose.yaml");
     let services = file["services"].as_object().unwrap();
     let mounts = services.values().filter_map(|service| service["volumes"].as_array()).flatten();
-    let mut count = 0;
-    for mount in mounts {
-        let (source, _) = mount.as_str().unwrap().split_once(':').unwrap();
-        assert!(compose().join(source).exists(), "{source}");
-        count += 1;
-    }
-    assert!(count >= 2);
-    for service in services.values() {
-        for needed in service["depends_on"].as_object().into_iter().flatten() {
-            assert!(services.contains_key(needed.0), "{}", needed.0);
-        }
-    }
+    let sources: Vec<&str> = mounts.map(|mount| mount["source"].as_str().unwrap()).collect();
+    assert!(sources.len() >= 7, "{sources:?}");
+    sources.iter().for_each(|source| assert!(Path::new(source).exists(), "{source}"));
+
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = folder.path().join("compose.yaml");
+    std::fs::write(&wrong, "services: { a: { image: b, readonly: true } }").unwrap();
+    let output = Command::new(tool("bin/compose")).arg(&wrong).output().unwrap();
+    assert!(failure(&output).contains("services.a.readonly"), "{output:?}");
+}
+
+#[test]
+fn prometheus_of_the_compose_example_scrapes_sidestream_for_the_alerts() {
+    let read = |name: &str| -> Value {
+        serde_saphyr::from_str(&std::fs::read_to_string(compose().join(name)).unwrap()).unwrap()
+    };
+    let (prometheus, config, file) = (read("prometheus.yaml"), read("sidestream.yaml"), project("compose.yaml"));
+    let scrape = &prometheus["scrape_configs"][0];
+    assert_eq!(scrape["job_name"], "sidestream");
+    let (host, port) = scrape["static_configs"][0]["targets"][0].as_str().unwrap().split_once(':').unwrap();
+    assert_eq!(file["services"]["sidestream"]["network_mode"], format!("service:{host}"));
+    assert_eq!(config["admin"]["listen"], format!("0.0.0.0:{port}"));
+    let mounts = file["services"]["prometheus"]["volumes"].as_array().unwrap();
+    let rules = format!("/etc/prometheus/{}", prometheus["rule_files"][0].as_str().unwrap());
+    assert!(mounts.iter().any(|mount| mount["target"] == rules), "{rules}");
+}
+
+/// A compose file as Docker Compose understands it.
+fn project(file: &str) -> Value {
+    let mut parser = Command::new(tool("bin/compose"));
+    let output = parser.args(["--format", "json", file]).current_dir(compose()).output().unwrap();
+    assert_eq!(failure(&output), "");
+    serde_json::from_slice(&output.stdout).unwrap()
 }
