@@ -12,12 +12,14 @@ MUTANTS_VERSION := 27.1.0
 # The files to change: code that decides what clients receive.
 MUTANTS_FILES := src/cursor.rs src/rate.rs src/quota.rs src/hub/queue.rs src/hub/queue/*.rs src/codec/transport/*.rs
 DENY_VERSION := 0.20.2
+DOCS := target/docs
+MDBOOK_VERSION := 0.5.4
 # All; the advisories are fetched from GitHub.
 DENY_CHECKS :=
 export SIDESTREAM_CLIENTS := $(CURDIR)/$(CLIENTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check coverage mutants simulate protocol clients kafka registry k8s manifests rules deps bench bench-peers bench-operations bench-hostile fuzz soak reloads deny clean
+.PHONY: help demo build test check coverage mutants simulate protocol clients kafka registry k8s manifests docs rules deps bench bench-peers bench-operations bench-hostile fuzz soak reloads deny clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -84,7 +86,7 @@ registry: kafka clients $(REGISTRY)/installed ## Test with Apicurio, a schema re
 	cargo test --locked --test integration -- --ignored --exact \
 		real_registry::schemas_of_apicurio_describe_what_official_serializers_wrote
 
-k8s: $(K8S)/installed ## Install the validators of Kubernetes manifests: schemas, kustomize, the API server's admission
+k8s: $(K8S)/installed ## Install the validators of manifests: schemas, kustomize, Helm, the API server's admission, Docker Compose
 
 .PHONY: identity
 identity: $(IDENTITY)/installed ## Install Dex, an OpenID provider, and oauth2-proxy, which the tests start
@@ -97,8 +99,21 @@ manifests: ## Regenerate the manifests of k8s/ from the binary
 	cargo build --locked
 	mkdir -p k8s/component
 	target/debug/sidestream inject --print component > k8s/component/kustomization.yaml
+	target/debug/sidestream inject --print helm > k8s/chart/charts/sidestream-sidecar/templates/_sidecar.tpl
 	target/debug/sidestream inject --print policy > k8s/policy.yaml
 	target/debug/sidestream inject < k8s/example/app.yaml > k8s/sidecar.yaml
+
+# The pages link to each other and to other files by paths in the repository, so the site has all of it. The titles of the design
+# decisions are those of their index.
+docs: $(DOCS)/bin/mdbook ## Build the documentation as a site with a search: target/docs/site
+	rm -rf $(DOCS)/src $(DOCS)/site
+	mkdir -p $(DOCS)/src
+	git ls-files -z | xargs -0 cp --parents -t $(DOCS)/src
+	cp docs/book.toml $(DOCS)/
+	sed -n 's|^- \[[0-9]*\](\(.*\)): \(.*\)|  - [\2](decisions/\1)|p' docs/decisions/README.md \
+		| sed '/decisions.README.md/r /dev/stdin' docs/SUMMARY.md \
+		| sed -e 's|](\([^.]\)|](docs/\1|' -e 's|](\.\./|](|' > $(DOCS)/src/SUMMARY.md
+	$(DOCS)/bin/mdbook build $(DOCS)
 
 rules: ## Check the alerts, the dashboard and the names of the metrics with promtool
 	cargo build --locked
@@ -148,15 +163,24 @@ $(IDENTITY)/keycloak/installed: tests/identity/keycloak/pom.xml tests/identity/k
 $(MUTANTS)/bin/cargo-mutants:
 	cargo install --locked --version $(MUTANTS_VERSION) --root $(MUTANTS) --target-dir $(MUTANTS)/build cargo-mutants
 
+$(DOCS)/bin/mdbook:
+	cargo install --locked --version $(MDBOOK_VERSION) --root $(DOCS) --target-dir $(DOCS)/build \
+		--no-default-features --features search mdbook
+
 $(DENY)/bin/cargo-deny:
 	cargo install --locked --version $(DENY_VERSION) --root $(DENY) --target-dir $(DENY)/build cargo-deny
 
 # Built from modules of fixed versions, once; a Go older than the modules need fetches a newer one.
-$(K8S)/installed: tests/k8s/go.mod tests/k8s/go.sum tests/k8s/admission/main.go tests/k8s/requirements.txt
+$(K8S)/installed: tests/k8s/go.mod tests/k8s/go.sum tests/k8s/admission/main.go tests/k8s/chart/main.go \
+		tests/k8s/package.json tests/k8s/package-lock.json tests/k8s/.npmrc tests/k8s/requirements.txt
 	tests/packages k8s
 	mkdir -p $(K8S)/bin
 	cd tests/k8s && GOTOOLCHAIN=auto go build -buildvcs=false -o $(CURDIR)/$(K8S)/bin/ \
-		./admission sigs.k8s.io/kustomize/kustomize/v5
+		./admission ./chart sigs.k8s.io/kustomize/kustomize/v5
+	cd tests/k8s && GOTOOLCHAIN=auto go build -buildvcs=false -o $(CURDIR)/$(K8S)/bin/compose \
+		github.com/compose-spec/compose-go/v2/cmd
+	cp tests/k8s/package.json tests/k8s/package-lock.json tests/k8s/.npmrc $(K8S)/
+	cd $(K8S) && npm ci
 	python3 -m venv $(K8S)/venv
 	$(K8S)/venv/bin/pip install --quiet --requirement tests/k8s/requirements.txt
 	touch $@

@@ -27,7 +27,7 @@ pub struct InjectArguments {
     /// Remove an injection.
     #[arg(long)]
     uninject: bool,
-    /// Read nothing; print the manifests by which kustomize or Kubernetes injects.
+    /// Read nothing; print the manifests by which kustomize, Helm or Kubernetes injects.
     #[arg(long, value_enum, value_name = "WHAT", conflicts_with_all = ["uninject", "upstream_port"])]
     print: Option<Print>,
 }
@@ -37,6 +37,8 @@ pub struct InjectArguments {
 pub(super) enum Print {
     /// A kustomize Component, its kustomization.yaml
     Component,
+    /// The named templates of the Helm charts
+    Helm,
     /// Admission policies, their bindings and parameters
     Policy,
 }
@@ -66,6 +68,7 @@ fn changed(arguments: InjectArguments) -> anyhow::Result<Changed> {
     let names = Names { image, config_map, secret };
     match print {
         Some(Print::Component) => Ok(Changed::printed(inject::component(&names)?)),
+        Some(Print::Helm) => Ok(Changed::printed(inject::helm(&names)?)),
         Some(Print::Policy) => Ok(Changed::printed(inject::policy(&names)?)),
         None => {
             let text = read()?;

@@ -1,5 +1,5 @@
-//! Injects the sidecar into Kubernetes manifests, and prints manifests that make Kubernetes or kustomize inject it:
-//! text in, text out.
+//! Injects the sidecar into Kubernetes manifests, and prints manifests that make Kubernetes, kustomize or Helm inject
+//! it: text in, text out.
 //!
 //! Unchanged parts of a manifest stay the same byte for byte, comments included, because edits are spliced into the
 //! text at positions from the parser. This module reads no files and contacts no cluster.
@@ -11,6 +11,7 @@ mod annotation;
 mod component;
 mod configuration;
 mod edit;
+mod helm;
 mod injection;
 mod object;
 mod policy;
@@ -24,6 +25,7 @@ mod workload;
 use std::fmt;
 
 pub use component::component;
+pub use helm::helm;
 pub use policy::policy;
 
 use configuration::Configuration;
@@ -152,6 +154,7 @@ pub fn inject(text: &str, options: &Options) -> Result<Changed, Error> {
             said.push(format!("{}: injected", object.title()));
             said.extend(template.inject(options, &configuration, &mut edits)?);
         }
+        said.extend(template.warn_of_abrupt_end());
         said.extend(configuration.missing_key());
     }
     let port = Sidecar::new(&options.names)?.ports().next().unwrap_or_default();

@@ -50,6 +50,10 @@ impl Object {
         self.group.is_empty() && self.kind == "ConfigMap"
     }
 
+    pub(super) fn is_job(&self) -> bool {
+        self.group == "batch"
+    }
+
     /// The path to the pod template, for kinds that have pods.
     pub(super) fn template(&self) -> Option<&'static [&'static str]> {
         let kind = KINDS.iter().find(|(group, kind, _)| *group == self.group && *kind == self.kind);

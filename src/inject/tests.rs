@@ -95,10 +95,15 @@ fn every_change_is_reported() {
     let said = injected(ORDERS).said;
     let rewired = "Service orders: port 80 leads to the sidecar instead of http";
     let other = "ConfigMap other: unchanged: it is neither a workload nor a Service";
-    assert_eq!(said, ["Deployment orders: injected", other, rewired]);
+    let abrupt = "Deployment orders: warning: no `lifecycle.preStop` in app: a rollout loses requests; \
+        `sleep: { seconds: 10 }` avoids that";
+    assert_eq!(said, ["Deployment orders: injected", abrupt, other, rewired]);
     let again = injected(&injected(ORDERS).text).said;
     let kept = "Service orders: unchanged: it leads to the sidecar already";
-    assert_eq!(again, ["Deployment orders: has the sidecar already", other, kept]);
+    assert_eq!(again, ["Deployment orders: has the sidecar already", abrupt, other, kept]);
+    let asleep =
+        ORDERS.replace("        ports:\n", "        lifecycle: {preStop: {sleep: {seconds: 10}}}\n        ports:\n");
+    assert_eq!(injected(&asleep).said, ["Deployment orders: injected", other, rewired]);
 }
 
 #[test]

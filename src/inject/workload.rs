@@ -116,6 +116,18 @@ impl<'a> Template<'a> {
         (grace < least).then(|| format!("{title}: warning: `{GRACE}` is {grace}, and should be {least}: {why}"))
     }
 
+    /// Warns of containers that end before all nodes have stopped sending requests to the pod. Pods of jobs serve none.
+    pub(super) fn warn_of_abrupt_end(&self) -> Option<String> {
+        let containers = self.tree.find(self.root, &["spec", "containers"]).filter(|_| !self.object.is_job())?;
+        let is_abrupt = |container: &Id| self.tree.find(*container, &["lifecycle", "preStop"]).is_none();
+        let abrupt = self.tree.items(containers).filter(is_abrupt);
+        let names: Vec<&str> = abrupt.filter_map(|container| self.tree.text_at(container, &["name"])).collect();
+        let (title, names) = (self.object.title(), (!names.is_empty()).then(|| names.join(", "))?);
+        Some(format!(
+            "{title}: warning: no `lifecycle.preStop` in {names}: a rollout loses requests; `sleep: {{ seconds: 10 }}` avoids that"
+        ))
+    }
+
     pub(super) fn spec(&self) -> Result<Entry, Error> {
         let spec = self.tree.own(self.root, "spec")?;
         spec.ok_or_else(|| self.tree.error(self.root, format!("{} has no `spec` of a pod", self.object.title())))

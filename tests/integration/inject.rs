@@ -4,18 +4,17 @@
 //! The resulting pods are compared. `sidestream inject` also adds an annotation for `uninject`, which the other methods
 //! do not; it is removed before comparing.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::support::http::Call;
+use crate::support::kubernetes::{forget, objects, path, read, schema_errors, sidestream, tool, with_input};
 use crate::support::sidecar::binary;
 use crate::support::upstream::Upstream;
 
-const MEMORY: &str = "sidestream.io/injected";
 /// The namespaces of the pods; the first one has the label.
 const NAMESPACES: &str = "\
 apiVersion: v1
@@ -31,6 +30,7 @@ metadata: { name: elsewhere }
 fn the_manifests_in_the_repository_are_the_printed_ones() {
     let printed = [
         ("k8s/component/kustomization.yaml", sidestream(&["inject", "--print", "component"], "")),
+        ("k8s/chart/charts/sidestream-sidecar/templates/_sidecar.tpl", sidestream(&["inject", "--print", "helm"], "")),
         ("k8s/policy.yaml", sidestream(&["inject", "--print", "policy"], "")),
         ("k8s/sidecar.yaml", sidestream(&["inject"], &read("k8s/example/app.yaml"))),
     ];
@@ -46,10 +46,7 @@ fn an_injection_can_be_reverted() {
 
 #[test]
 fn an_injection_that_fails_writes_nothing_and_reports_the_position() {
-    let mut child =
-        binary(&["inject"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(b"kind: Pod\nspec: [unclosed\n").unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = with_input(&mut binary(&["inject"]), "kind: Pod\nspec: [unclosed\n");
     assert_eq!((output.status.code(), &*output.stdout), (Some(1), &b""[..]));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.starts_with("(standard input):2:7: no YAML"), "{said}");
@@ -57,23 +54,14 @@ fn an_injection_that_fails_writes_nothing_and_reports_the_position() {
 
 #[test]
 fn every_manifest_conforms_to_kubernetes_schema() {
-    let files = ["k8s/sidecar.yaml", "k8s/example/app.yaml", "k8s/policy.yaml"].map(path);
-    let mut validate = Command::new(tool("venv/bin/kubernetes-validate"));
-    let output = validate.args(["--strict", "--kubernetes-version", "1.36"]).args(&files).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    // The schema must reject an invalid manifest.
-    let folder = tempfile::tempdir().unwrap();
-    let wrong = folder.path().join("wrong.yaml");
-    std::fs::write(&wrong, read("k8s/sidecar.yaml").replace("startupProbe:", "startUpProbe:")).unwrap();
-    assert!(
-        !Command::new(tool("venv/bin/kubernetes-validate"))
-            .arg("--strict")
-            .arg(&wrong)
-            .output()
-            .unwrap()
-            .status
-            .success()
-    );
+    for file in ["k8s/sidecar.yaml", "k8s/policy.yaml", "k8s/example/http-route.yaml", "k8s/example/ingress.yaml"] {
+        assert_eq!(schema_errors(objects(&read(file)).values()), "", "{file}");
+    }
+    // The schemas must reject invalid manifests.
+    let wrong = read("k8s/sidecar.yaml").replace("startupProbe:", "startUpProbe:");
+    assert!(schema_errors(objects(&wrong).values()).contains("startUpProbe"));
+    let wrong = read("k8s/example/http-route.yaml").replace("request: 30s", "request: 30");
+    assert!(schema_errors(objects(&wrong).values()).contains("timeouts/request must be string"));
 }
 
 #[test]
@@ -211,11 +199,7 @@ fn pod(annotations: Value, spec: Value) -> Value {
 
 /// The pods after the API server's admission plugins.
 fn admitted(files: &[PathBuf], pods: &[Value]) -> Vec<Value> {
-    let mut admission = Command::new(tool("bin/admission"));
-    let mut child =
-        admission.args(files).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(json!(pods).to_string().as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = with_input(Command::new(tool("bin/admission")).args(files), &json!(pods).to_string());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout.lines().map(|line| json_of(&line.unwrap())).collect()
 }
@@ -224,61 +208,12 @@ fn denied(verdict: &Value) -> &str {
     verdict["denied"].as_str().unwrap_or_default()
 }
 
-/// The objects of a text by kind and name, without the annotation of `inject`.
-fn objects(text: &str) -> BTreeMap<String, Value> {
-    let parse = |document: &str| -> Value { serde_saphyr::from_str(document).unwrap() };
-    let objects = text.split("\n---\n").map(parse).map(|mut object| {
-        forget(&mut object);
-        if let Some(template) = object.pointer_mut("/spec/template") {
-            forget(template);
-        }
-        (format!("{} {}", object["kind"], object["metadata"]["name"]), object)
-    });
-    objects.collect()
-}
-
-/// Removes the annotation of `inject`.
-fn forget(object: &mut Value) {
-    let Some(metadata) = object["metadata"].as_object_mut() else { return };
-    let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) else { return };
-    annotations.remove(MEMORY);
-    if annotations.is_empty() {
-        metadata.remove("annotations");
-    }
-}
-
 fn namespaces(folder: &Path) -> PathBuf {
     let file = folder.join("namespaces.yaml");
     std::fs::write(&file, NAMESPACES).unwrap();
     file
 }
 
-/// The binary's output for this input.
-#[track_caller]
-fn sidestream(arguments: &[&str], input: &str) -> String {
-    let mut child =
-        binary(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
 fn json_of(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
-}
-
-/// A tool that `make k8s` installed.
-fn tool(name: &str) -> PathBuf {
-    let tool = path("target/k8s").join(name);
-    assert!(tool.exists(), "{} is not there: run `make k8s`", tool.display());
-    tool
-}
-
-fn path(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
-}
-
-fn read(file: &str) -> String {
-    std::fs::read_to_string(path(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }

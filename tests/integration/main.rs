@@ -12,6 +12,7 @@ mod api_keys;
 mod bad_input;
 mod bench;
 mod browser;
+mod chart;
 mod client_certificates;
 mod collection;
 mod config;

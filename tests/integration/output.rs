@@ -36,6 +36,7 @@ fn commands(folder: &Path) -> Vec<(Vec<String>, &'static str)> {
         (words(&["inject"]), "a: b"),
         (words(&["inject", "--print", "policy"]), ""),
         (words(&["inject", "--print", "component"]), ""),
+        (words(&["inject", "--print", "helm"]), ""),
     ]
 }
 

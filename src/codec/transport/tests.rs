@@ -20,7 +20,8 @@ fn names_suit_metrics_and_requests() {
 #[test]
 fn every_transport_is_documented() {
     let page = |path: &str| std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
-    let paths = ["docs/protocol.md", "conf/sidestream.yaml", "docs/operations.md", "k8s/grafana-dashboard.json"];
+    let paths =
+        ["docs/protocol.md", "conf/sidestream.yaml", "docs/operations.md", "k8s/chart/files/grafana-dashboard.json"];
     let [protocol, example, operations, dashboard] = paths.map(|path| (path, page(path)));
     let expect =
         |(path, text): &(&str, String), part: &str| assert!(text.contains(part), "{path} does not have {part}");
