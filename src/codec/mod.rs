@@ -5,6 +5,7 @@
 //! connections with the same [`Form`], whatever their [`TransferCoding`] is. Everything that is ready goes out in one
 //! write of [`Parts`].
 
+mod boundaries;
 mod encodings;
 mod fields;
 mod form;
@@ -16,6 +17,7 @@ mod transfer_coding;
 pub mod transport;
 pub mod websocket;
 
+pub use boundaries::{BYTE_ORDER_MARK, Boundaries, Position};
 pub use encodings::{Encodings, Frame};
 pub use fields::{ALWAYS_SHOWN, Choice, Fields};
 pub use form::{DataForm, EventField, Form, WebSocketFrames};

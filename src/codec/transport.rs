@@ -18,7 +18,7 @@ use std::num::NonZeroU8;
 
 use crate::event::Event;
 
-use super::Form;
+use super::{Boundaries, Form};
 use reading::Reader;
 
 /// The table: each transport with its row. Append to it: the order is that of preference if a client accepts several
@@ -171,6 +171,16 @@ pub trait Row: Sync {
     /// A heartbeat that is invisible to scripts; `None` if readers would not skip it, so that heartbeats are control
     /// records. `cursor` returns the client's position if it has advanced since the last record.
     fn keep_alive(&self, cursor: &mut dyn FnMut() -> Option<String>) -> Option<Vec<u8>>;
+
+    /// Whether its standard makes every reader skip heartbeats.
+    fn has_comments(&self) -> bool {
+        false
+    }
+
+    /// Follows a stream of another server, if heartbeats can be inserted into it.
+    fn boundaries(&self) -> Option<Boundaries> {
+        None
+    }
 
     /// The last bytes of a stream.
     fn goodbye(&self, _goodbye: &Goodbye) -> Vec<u8> {

@@ -2,7 +2,7 @@
 
 use super::reading::{Reader, Record, lines};
 use super::{Control, Row};
-use crate::codec::{Form, json};
+use crate::codec::{Boundaries, Form, boundaries, json};
 use crate::event::Event;
 
 pub(super) struct Ndjson;
@@ -35,6 +35,10 @@ impl Row for Ndjson {
     /// Readers skip an empty line.
     fn keep_alive(&self, _cursor: &mut dyn FnMut() -> Option<String>) -> Option<Vec<u8>> {
         Some(b"\n".to_vec())
+    }
+
+    fn boundaries(&self) -> Option<Boundaries> {
+        Some(Boundaries::Ndjson(boundaries::Ndjson::default()))
     }
 
     fn reader(&self) -> Option<Box<dyn Reader>> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::reading::{Reader, Record, lines};
 use super::{Control, Failures, Goodbye, ResumeParameter, Row};
-use crate::codec::{EventField, Form, WebSocketFrames, json};
+use crate::codec::{Boundaries, EventField, Form, WebSocketFrames, boundaries, json};
 use crate::event::Event;
 use crate::reserved::{SSE_EVENTS, set_apart};
 
@@ -64,6 +64,14 @@ impl Row for Sse {
         }
         bytes.push(b'\n');
         Some(bytes)
+    }
+
+    fn has_comments(&self) -> bool {
+        true
+    }
+
+    fn boundaries(&self) -> Option<Boundaries> {
+        Some(Boundaries::Sse(boundaries::Sse::default()))
     }
 
     fn goodbye(&self, goodbye: &Goodbye) -> Vec<u8> {
