@@ -24,6 +24,7 @@ mod streams;
 mod tls;
 mod tokens;
 mod topics;
+mod upstream_streams;
 mod websocket;
 
 use std::net::SocketAddr;
@@ -63,7 +64,7 @@ pub(super) fn compile(
     let root = Section::open("", root, diagnostics);
     let files = Files { base_dir, is_read: !options.without_secrets, is_run: options.is_run };
     let sections = (root.section(&keys::UPSTREAM_SECTION), root.section(&keys::TRACING_SECTION));
-    let (upstream, tracing) = (upstream(&sections.0, options), tracing(&sections.1));
+    let (upstream, tracing) = (upstream(&sections.0, options, diagnostics), tracing(&sections.1));
     let (listen, admin) = listeners(&root, options, diagnostics);
     let auth = root.section(&keys::AUTH_SECTION);
     let roots = roots(&auth, &keys::CA_FILE, files, diagnostics);
@@ -189,7 +190,7 @@ fn report_circle(
     diagnostics.expected(section.place_of(key), message, expected);
 }
 
-fn upstream(section: &Section<'_>, options: &ReadOptions) -> Upstream {
+fn upstream(section: &Section<'_>, options: &ReadOptions, diagnostics: &Diagnostics) -> Upstream {
     section.require(&keys::UPSTREAM_ADDRESS);
     let address = section.parse(&keys::UPSTREAM_ADDRESS, |text| is_host_port(text).then_some(text));
     let overridden = options.upstream_port.map(|port| format!("127.0.0.1:{port}"));
@@ -201,6 +202,7 @@ fn upstream(section: &Section<'_>, options: &ReadOptions) -> Upstream {
         keepalive: section.value(&keys::KEEPALIVE),
         pool: section.value(&keys::POOL) as usize,
         retries: section.value(&keys::RETRIES) as usize,
+        streams: upstream_streams::compile(section, diagnostics),
     }
 }
 

@@ -17,6 +17,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("listen", r#""127.0.0.1:1""#),
     ("admin.listen", r#""127.0.0.1:2""#),
     ("upstream.address", r#""other:1""#),
+    ("upstream.streams.paths.path", r#""/other""#),
     ("forwarded.trust", r#""all""#),
     ("kafka.brokers", r#""other:1""#),
     ("kafka.properties.client.id", r#""other""#),

@@ -14,7 +14,7 @@ use crate::event::Topic;
 use crate::hub::{ReplayLimits, TableConfig, WindowLimits};
 use crate::network::Network;
 use crate::quota::Quota;
-use crate::route::RouteTable;
+use crate::route::{Pattern, RouteTable, Transport};
 use crate::schema_registry::Registry;
 use crate::tls::ServerTls;
 
@@ -132,6 +132,62 @@ pub struct Upstream {
     /// Retries after a failed attempt. A request is not retried after the first byte of a response, nor after a byte of
     /// its body was sent.
     pub retries: usize,
+    /// Responses that are streams.
+    pub streams: UpstreamStreams,
+}
+
+/// The streams that the REST service itself sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamStreams {
+    pub heartbeat: HeartbeatScope,
+    /// The longest silence before a heartbeat.
+    pub heartbeat_interval: Duration,
+    /// In place of [`Upstream::read_timeout`], if it is longer.
+    pub read_timeout: Duration,
+    /// Settings of single paths; the first that matches applies.
+    pub paths: Box<[UpstreamPath]>,
+}
+
+impl UpstreamStreams {
+    /// The settings of a path that has some.
+    pub fn on_path(&self, path: &str) -> Option<&UpstreamPath> {
+        self.paths.iter().find(|of_path| of_path.pattern.matches(path))
+    }
+
+    /// The streams of a path that have heartbeats.
+    pub fn heartbeat_on(&self, path: &str) -> HeartbeatScope {
+        self.on_path(path).and_then(|of_path| of_path.heartbeat).unwrap_or(self.heartbeat)
+    }
+}
+
+/// Streams of the REST service on one path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamPath {
+    pub pattern: Pattern,
+    /// In place of [`UpstreamStreams::heartbeat`].
+    pub heartbeat: Option<HeartbeatScope>,
+    /// Whether responses begin before the service responds.
+    pub early: bool,
+}
+
+/// Which streams of the REST service have heartbeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeartbeatScope {
+    None,
+    /// Those whose readers ignore comments.
+    Comments,
+    /// All, although some readers do not accept the empty line between two lines.
+    All,
+}
+
+impl HeartbeatScope {
+    pub fn covers(self, transport: Transport) -> bool {
+        match self {
+            Self::None => false,
+            Self::Comments => transport.row().has_comments(),
+            Self::All => true,
+        }
+    }
 }
 
 /// Which clients' `X-Forwarded-*` headers are trusted and extended; those of others are replaced.

@@ -2,7 +2,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::snapshot::{ForwardedTrust, Limits, ReplayLog, TopicConfig};
+use super::snapshot::{ForwardedTrust, HeartbeatScope, Limits, ReplayLog, TopicConfig, Upstream, UpstreamStreams};
 use super::*;
 use crate::access::Source;
 use crate::decode::mapping::Origin;
@@ -107,7 +107,9 @@ fn the_examples_values_are_the_defaults() {
     let example = load(&example()).unwrap();
     let minimal = check(MINIMAL).unwrap();
     assert_eq!((example.listen, example.admin), (minimal.listen, minimal.admin));
-    assert_eq!(example.upstream, minimal.upstream);
+    let streams = UpstreamStreams { paths: Box::default(), ..example.upstream.streams.clone() };
+    assert_eq!(Upstream { streams, ..example.upstream.clone() }, minimal.upstream);
+    assert_eq!(example.upstream.streams.paths.len(), 1);
     assert_eq!(example.forwarded, minimal.forwarded);
     assert_eq!((example.kafka.warm_up, &example.kafka.brokers), (minimal.kafka.warm_up, &minimal.kafka.brokers));
     // The default memory limit depends on the machine, and the example shows a quota.
@@ -125,6 +127,25 @@ fn the_examples_values_are_the_defaults() {
     assert_eq!((full.retry, full.on_gap, full.data), (plain.retry, plain.on_gap, plain.data));
     assert_eq!((full.queue, full.websocket), (plain.queue, plain.websocket));
     assert_eq!((full.event_field, full.other_methods), (plain.event_field, plain.other_methods));
+}
+
+#[test]
+fn streams_of_the_upstream_have_settings_by_path() {
+    let streams = |keys: &str| {
+        let text = format!("upstream: {{ address: 'a:1', streams: {{ {keys} }} }}\nkafka: {{ brokers: 'b:1' }}");
+        check(&text).map(|snapshot| snapshot.upstream.streams)
+    };
+    let paths = "paths: [{ path: '/a/{b}', heartbeat: none, early: true }, { path: '/a/{c}' }, { path: /d }]";
+    let written = streams(&format!("heartbeat: all, heartbeat_interval: 5s, read_timeout: 2h, {paths}")).unwrap();
+    assert_eq!((written.heartbeat_interval, written.read_timeout), (Duration::from_secs(5), Duration::from_secs(7200)));
+    let on = |path: &str| (written.heartbeat_on(path), written.on_path(path).map(|found| found.early));
+    assert_eq!(on("/a/x"), (HeartbeatScope::None, Some(true)), "the first one");
+    assert_eq!(on("/d"), (HeartbeatScope::All, Some(false)));
+    assert_eq!(on("/e"), (HeartbeatScope::All, None));
+    for wrong in ["paths: [{ path: a }]", "paths: [{ heartbeat: sse }]", "heartbeat: ndjson", "heartbeat_interval: 1ms"]
+    {
+        assert!(streams(wrong).is_err(), "{wrong}");
+    }
 }
 
 #[test]
@@ -252,7 +273,7 @@ colour: red
         "x.yaml:1:9: `listen`: found `8080`; expected an IP address and a port such as `0.0.0.0:8080`",
         "x.yaml:2:11: `upstream.address` is missing: the `host:port` of the REST service",
         "x.yaml:2:13: unknown key `upstream.adress` (did you mean `address`?); expected `address`, `connect_timeout`, \
-         `keepalive`, `pool`, `read_timeout`, `retries` or `write_timeout`",
+         `keepalive`, `pool`, `read_timeout`, `retries`, `streams` or `write_timeout`",
         "x.yaml:2:49: `upstream.connect_timeout`: found `5`; expected a duration with its unit (ms, s, m, h) between 1ms and 24h",
         "x.yaml:5:17: `enable.auto.commit` is set by sidestream itself",
         "x.yaml:7:22: `streams.orders.topics`: found `or ders`; expected a topic's name: 1 to 249 characters of `[A-Za-z0-9._-]`",

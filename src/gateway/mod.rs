@@ -28,13 +28,15 @@ mod ticket;
 mod traced;
 mod upgrade;
 mod upstream;
+mod upstream_stream;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use pingora::Error;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -58,6 +60,7 @@ use failure::{Failure, Fault, cause};
 use refusal::Reason;
 use resolver::Resolver;
 use upstream::Attempts;
+use upstream_stream::UpstreamStream;
 
 /// Response fields that keep proxies and caches from holding back a stream.
 const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -90,6 +93,8 @@ pub struct Exchange {
     attempts: Attempts,
     /// Set once the request has passed the stream routes: it is forwarded to the upstream.
     is_proxied: bool,
+    /// The stream that the upstream sends, while it can have heartbeats.
+    stream: Option<UpstreamStream>,
     /// The span of a sampled request, until the request becomes a stream.
     span: Option<Box<RequestSpan>>,
 }
@@ -152,7 +157,13 @@ impl ProxyHttp for Gateway {
     type CTX = Exchange;
 
     fn new_ctx(&self) -> Exchange {
-        Exchange { snapshot: self.snapshot.load_full(), attempts: Attempts::default(), is_proxied: false, span: None }
+        Exchange {
+            snapshot: self.snapshot.load_full(),
+            attempts: Attempts::default(),
+            is_proxied: false,
+            stream: None,
+            span: None,
+        }
     }
 
     /// No modules: bodies are forwarded unchanged.
@@ -177,12 +188,17 @@ impl ProxyHttp for Gateway {
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> pingora::Result<bool> {
         let is_answered = stream::intercept(self, session, &exchange.snapshot, &mut exchange.span).await?;
         exchange.is_proxied = !is_answered;
+        if !is_answered {
+            let streams = &exchange.snapshot.upstream.streams;
+            exchange.stream = upstream_stream::open(session, streams, &self.metrics).await?;
+        }
         Ok(is_answered)
     }
 
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> pingora::Result<Box<HttpPeer>> {
         let upstream = &exchange.snapshot.upstream;
         let mut peer = exchange.attempts.next(&self.resolver, upstream).await?;
+        peer.options.read_timeout = Some(upstream_stream::read_timeout(session.req_header(), upstream));
         if session.is_upgrade_req() {
             upgrade::prepare(&mut peer, upstream.connect_timeout);
         }
@@ -196,6 +212,10 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
     ) -> pingora::Result<()> {
         target::make_local(request)?;
+        if exchange.stream.is_some() {
+            // The head that was sent names no coding.
+            request.remove_header(&ACCEPT_ENCODING);
+        }
         let client = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
         let verifier = exchange.snapshot.verifier.as_deref();
         if let Some(certificates) = verifier.and_then(Verifier::client_certificates) {
@@ -218,13 +238,37 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        _exchange: &mut Exchange,
+        exchange: &mut Exchange,
     ) -> pingora::Result<()> {
         let is_http10 = session.req_header().version == Version::HTTP_10;
         if response::correct(response, is_http10)? || self.draining.is_set() {
             session.set_keepalive(None);
         }
+        let streams = &exchange.snapshot.upstream.streams;
+        match exchange.stream.as_mut().filter(|stream| stream.is_early()) {
+            None => exchange.stream = upstream_stream::begin(session, response, streams, &self.metrics),
+            Some(stream) => {
+                if let Some(event) = stream.take_head(session, response) {
+                    session.write_response_body(Some(event), true).await?;
+                }
+            }
+        }
         Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        is_end: bool,
+        exchange: &mut Exchange,
+    ) -> pingora::Result<Option<Duration>> {
+        if let Some(stream) = &mut exchange.stream
+            && !stream.pass(session, body, is_end, &self.metrics)
+        {
+            exchange.stream = None;
+        }
+        Ok(None)
     }
 
     fn fail_to_connect(
@@ -249,6 +293,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+        upstream_stream::stop(session);
         let none = FailToProxy { error_code: 0, can_reuse_downstream: false };
         let Some(failure) = Failure::of(error) else { return none };
         self.report(failure, error);
@@ -257,7 +302,12 @@ impl ProxyHttp for Gateway {
         }
         session.set_keepalive(None);
         if session.response_written().is_some_and(|written| response::is_final(written.status)) {
-            // The response has begun: it can only be cut short.
+            // The response has begun: it can only be cut short, or end with an event.
+            if let Some(event) = exchange.stream.take().and_then(|stream| stream.fail(failure.problem()))
+                && let Err(error) = session.write_response_body(Some(event), true).await
+            {
+                tracing::debug!(cause = cause(&error), "the client disconnected before the end of the response");
+            }
             return none;
         }
         if let Err(error) = answer(session, failure.problem().into_response()).await {

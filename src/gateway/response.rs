@@ -4,7 +4,9 @@
 //! of the upstream are marked as not to be buffered, and HTTP/1.0 clients get no chunked coding. Pingora sets `Date`
 //! and `Connection` of final responses.
 
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType};
@@ -62,7 +64,7 @@ pub(super) fn correct(response: &mut ResponseHeader, is_http10: bool) -> pingora
         response.remove_header(&TRANSFER_ENCODING);
     }
     unify_length(response)?;
-    if is_stream(response) {
+    if stream(response).is_some() {
         unbuffer(response)?;
     }
     // HTTP/1.0 has no chunked coding (RFC 9112 section 6.1): closing the connection ends the body.
@@ -101,15 +103,25 @@ fn unify_length(response: &mut ResponseHeader) -> pingora::Result<()> {
 }
 
 /// The elements of a list-based field.
-fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+pub(super) fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     lines.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
 }
 
-fn is_stream(response: &ResponseHeader) -> bool {
-    let content_type = response.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = content_type.split(';').next().unwrap_or_default().trim();
-    !essence.eq_ignore_ascii_case(DOCUMENT_TYPE) && Transport::of_media_type(essence).is_some()
+/// The framing of a response that is a stream, by its media type.
+pub(super) fn stream(response: &ResponseHeader) -> Option<Transport> {
+    framing(response.headers.get(CONTENT_TYPE)?.to_str().ok()?)
+}
+
+/// Whether a request accepts a response that is a stream, by the name of its media type.
+pub(super) fn accepts_stream(request: &RequestHeader) -> bool {
+    tokens(&request.headers, ACCEPT).any(|accepted| framing(accepted).is_some())
+}
+
+/// The framing that a media type with parameters names.
+fn framing(media_type: &str) -> Option<Transport> {
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case(DOCUMENT_TYPE) { None } else { Transport::of_media_type(essence) }
 }
 
 fn unbuffer(response: &mut ResponseHeader) -> pingora::Result<()> {

@@ -84,6 +84,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::snapshot::{HeartbeatScope, UpstreamStreams};
 
     fn upstream(retries: usize) -> Upstream {
         Upstream {
@@ -94,6 +95,12 @@ mod tests {
             keepalive: Duration::from_secs(4),
             pool: 8,
             retries,
+            streams: UpstreamStreams {
+                heartbeat: HeartbeatScope::Comments,
+                heartbeat_interval: Duration::from_secs(15),
+                read_timeout: Duration::from_secs(5),
+                paths: Box::default(),
+            },
         }
     }
 

@@ -27,6 +27,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::framing::Framing;
 use super::head::{self, BadHead, HEAD_BYTES_MAX};
+use super::heartbeats::Heartbeats;
 use super::socket::AsyncSocket;
 use super::waiting::Place;
 use crate::socket::Socket;
@@ -55,6 +56,7 @@ pub struct Connection {
     /// Set once the client has half-closed the connection during a response: the time at which it counts as
     /// disconnected.
     half_closed: Option<Pin<Box<Sleep>>>,
+    heartbeats: Heartbeats,
     places: Places,
     permit: OwnedSemaphorePermit,
 }
@@ -101,9 +103,15 @@ impl Connection {
             out: BytesMut::new(),
             framing: Framing::Length(0),
             half_closed: None,
+            heartbeats: Heartbeats::default(),
             places,
             permit,
         }
+    }
+
+    /// The heartbeats of the response that the proxy writes.
+    pub fn heartbeats(&self) -> &Heartbeats {
+        &self.heartbeats
     }
 
     /// Takes the connection from the proxy. Unflushed output is discarded: the proxy must not have written any.
@@ -150,6 +158,7 @@ impl Connection {
 
     /// Reads and checks the next head within `limit`.
     pub(super) async fn next_head(&mut self, limit: Duration) -> Result<BytesMut, NoHead> {
+        self.heartbeats.stop();
         match fast_timeout(limit, self.read_head()).await {
             Ok(head) => head,
             Err(_) if self.ahead.is_empty() => Err(NoHead::Closed),
@@ -277,6 +286,15 @@ impl Connection {
         self.note_reader(sent.is_pending());
         sent
     }
+
+    /// The same, and a heartbeat if one is due: only after everything else, so that a client that does not read has at
+    /// most one ahead of it.
+    fn poll_flush_with_heartbeat(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_flush_out(cx))?;
+        let Some(heartbeat) = self.heartbeats.poll(cx) else { return Poll::Ready(Ok(())) };
+        self.out.extend_from_slice(&heartbeat);
+        self.poll_flush_out(cx)
+    }
 }
 
 fn malformed(error: super::framing::BadChunk) -> io::Error {
@@ -287,7 +305,7 @@ impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         // The proxy reads after it has written everything: flush, so that no output waits for a response to it.
-        if let Poll::Ready(Err(error)) = this.poll_flush_out(cx) {
+        if let Poll::Ready(Err(error)) = this.poll_flush_with_heartbeat(cx) {
             return Poll::Ready(Err(error));
         }
         if this.framing.is_over() {

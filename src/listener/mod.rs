@@ -7,6 +7,7 @@
 mod connection;
 mod framing;
 mod head;
+mod heartbeats;
 mod last;
 mod registered;
 mod socket;
@@ -34,6 +35,7 @@ use tokio::time::{sleep, timeout};
 
 pub use connection::{Connection, Parts};
 pub use head::{BadHead, HEAD_BYTES_MAX, HEADER_FIELDS_MAX, TARGET_BYTES_MAX};
+pub use heartbeats::Heartbeats;
 pub use last::is_last;
 
 use crate::descriptors;

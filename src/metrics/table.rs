@@ -91,6 +91,14 @@ table! {
         /// `connect`, `timeout`, `closed`, ...
         pub upstream_errors: IntCounterVec =
             "upstream_errors_total", "Proxied requests that failed upstream.", ["kind"];
+        /// `sse` or `ndjson`.
+        pub upstream_streams: IntCounterVec =
+            "upstream_streams_total", "Responses of the upstream that are streams.", ["format"];
+        pub upstream_stream_heartbeats: IntCounterVec =
+            "upstream_stream_heartbeats_total", "Heartbeats in streams of the upstream.", ["format"];
+        /// See `gateway::upstream_stream`.
+        pub upstream_streams_untouched: IntCounterVec =
+            "upstream_streams_untouched_total", "Streams of the upstream that had no heartbeats, or no more of them.", ["reason"];
         /// Before routing.
         pub bad_requests: IntCounterVec = "bad_requests_total", "Rejected malformed requests.", ["reason"];
         /// `success`, or why there was none (see `listener`).

@@ -70,6 +70,19 @@ impl Pattern {
         })
     }
 
+    /// Whether it matches this path, which is not normalized.
+    pub fn matches(&self, path: &str) -> bool {
+        let Some(path) = path.strip_prefix('/') else { return false };
+        let mut segments = path.split('/').filter(|_| !path.is_empty());
+        let matches = self.segments.iter().all(|own| {
+            segments.next().is_some_and(|segment| match own {
+                Segment::Literal(literal) => **literal == *segment,
+                Segment::Parameter(_) => !segment.is_empty(),
+            })
+        });
+        matches && segments.next().is_none()
+    }
+
     /// Whether both patterns match the same paths: only the names of parameters differ.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.segments.len() == other.segments.len()
@@ -135,6 +148,15 @@ fn is_literal_byte(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn matches_whole_paths() {
+        let matches = |pattern: &str, path: &str| Pattern::parse(pattern).unwrap().matches(path);
+        assert!(matches("/a/{x}", "/a/b") && matches("/", "/"));
+        for path in ["/a", "/a/", "/a/b/c", "/a/b/", "/A/b", "a/b", "*", "/"] {
+            assert!(!matches("/a/{x}", path), "{path}");
+        }
+    }
 
     #[test]
     fn parses_a_pattern() {

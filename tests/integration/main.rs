@@ -82,6 +82,7 @@ mod tls;
 mod tokens;
 mod topics;
 mod traces;
+mod upstream_streams;
 mod variables;
 mod vocabulary;
 mod websocket;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::Change::{Live, Restart};
 use super::{
-    Absent, Address, Count, Defaulted, Is, Key, Mixed, Optional, Period, Required, Share, Text, hours, mins, ms, secs,
-    table,
+    Absent, Address, Choice, Count, Defaulted, Each, Flag, Is, Key, Mixed, Optional, Period, Required, Share, Sub,
+    Text, hours, mins, ms, secs, table,
 };
-use crate::config::snapshot::RETRIES_MAX;
+use crate::config::snapshot::{HeartbeatScope, RETRIES_MAX};
 
 pub(in crate::config) const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9090);
 const TIMEOUT: RangeInclusive<Duration> = ms(1)..=hours(24);
@@ -99,6 +99,53 @@ table! { UPSTREAM {
         "retries", Count(0..=RETRIES_MAX), Is(1), Live,
         "further attempts: never after the first byte of a response, and with a request body only before any of it was \
          sent",
+    );
+    UPSTREAM_STREAMS: Defaulted<Sub> = (
+        "streams", Sub(&UPSTREAM_STREAM), Is(()), Live,
+        "responses of the service that are streams, by their media type: `text/event-stream` and `application/x-ndjson`",
+    );
+}}
+
+const HEARTBEAT_SCOPES: Choice<HeartbeatScope> =
+    Choice(|| vec![("sse", HeartbeatScope::Comments), ("all", HeartbeatScope::All), ("none", HeartbeatScope::None)]);
+
+table! { UPSTREAM_STREAM {
+    UPSTREAM_HEARTBEAT: Defaulted<Choice<HeartbeatScope>> = (
+        "heartbeat", HEARTBEAT_SCOPES, Is(HeartbeatScope::Comments), Live,
+        "which streams have [heartbeats](operations.md#streams-of-the-service): `sse`: a comment between two events; `all`: \
+         also NDJSON, an empty line between two lines, which some readers do not accept",
+    );
+    UPSTREAM_HEARTBEAT_INTERVAL: Defaulted<Period> = (
+        "heartbeat_interval", Period(secs(1)..=mins(10)), Is(secs(15)), Live,
+        "the longest silence before a heartbeat. Keep it below the idle timeouts on the path (often 60s)",
+    );
+    STREAM_READ_TIMEOUT: Defaulted<Period> = (
+        "read_timeout", Period(TIMEOUT), Is(hours(1)), Live,
+        "in place of `upstream.read_timeout`, if it is longer, for requests whose `Accept` names a stream, and on `paths`: \
+         the longest silence of the service, which heartbeats do not end",
+    );
+    UPSTREAM_PATHS: Defaulted<Each> = (
+        "paths", Each { table: &UPSTREAM_PATH, min: 0, max: UPSTREAM_PATHS_MAX }, Is(()), Live,
+        "settings of single paths; the first that matches applies",
+    );
+}}
+
+/// Paths with settings of their own: each request compares its path with all of them.
+pub(in crate::config) const UPSTREAM_PATHS_MAX: usize = 64;
+
+table! { UPSTREAM_PATH {
+    UPSTREAM_PATH_PATTERN: Key<Text, Required> = (
+        "path", Text { type_name: "path", pattern: "^/", expected: "a path with parameters such as `/chats/{chatId}`" },
+        Required("a path of the service"), Live,
+        "a path of the service, written as that of a [route](#routes-the-streaming-paths)",
+    );
+    UPSTREAM_PATH_HEARTBEAT: Optional<Choice<HeartbeatScope>> = (
+        "heartbeat", HEARTBEAT_SCOPES, Absent("that of `upstream.streams`"), Live, "in place of the one above",
+    );
+    UPSTREAM_PATH_EARLY: Defaulted<Flag> = (
+        "early", Flag, Is(false), Live,
+        "whether the response begins at once, with status 200 as SSE, [before the service responds]\
+         (operations.md#streams-of-the-service). For paths that always respond with SSE",
     );
 }}
 
