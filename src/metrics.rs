@@ -9,6 +9,7 @@ mod table;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{Encoder, IntCounter, Registry, TextEncoder};
 
 use crate::config::Certificates;
@@ -23,13 +24,18 @@ pub const EVENT_TYPES_MAX: usize = 64;
 pub const EVENT_TYPE_BYTES_MAX: usize = 64;
 
 impl Metrics {
-    /// Registers all metrics under `prefix` (by default `notifications`).
+    /// Registers all metrics under `prefix` (by default `notifications`), and those of the process under the names that
+    /// Prometheus' client libraries share: `process_cpu_seconds_total` and others.
     ///
     /// # Errors
     ///
     /// The prefix is not a valid metric name.
     pub fn new(prefix: &str) -> prometheus::Result<Self> {
-        Self::register(&Maker { registry: Registry::new(), prefix: prefix.into() })
+        let registry = Registry::new();
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+        let metrics = Self::register(&Maker { registry, prefix: prefix.into() })?;
+        metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(metrics)
     }
 
     pub fn transport(&self, transport: Transport) -> &TransportMetrics {

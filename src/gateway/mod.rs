@@ -31,7 +31,7 @@ mod upstream;
 mod upstream_stream;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -91,6 +91,8 @@ pub struct Gateway {
 pub struct Exchange {
     snapshot: Arc<Snapshot>,
     attempts: Attempts,
+    /// When the head had arrived.
+    began: Instant,
     /// Set once the request has passed the stream routes: it is forwarded to the upstream.
     is_proxied: bool,
     /// The stream that the upstream sends, while it can have heartbeats.
@@ -160,6 +162,7 @@ impl ProxyHttp for Gateway {
         Exchange {
             snapshot: self.snapshot.load_full(),
             attempts: Attempts::default(),
+            began: Instant::now(),
             is_proxied: false,
             stream: None,
             span: None,
@@ -342,7 +345,9 @@ impl ProxyHttp for Gateway {
             return;
         }
         let status = status(session);
-        self.metrics.proxy_requests.with_label_values(&[status_class(status)]).inc();
+        let class = [status_class(status)];
+        self.metrics.proxy_requests.with_label_values(&class).inc();
+        self.metrics.proxy_request_seconds.with_label_values(&class).observe(exchange.began.elapsed().as_secs_f64());
         tracing::debug!(method = %session.req_header().method, path = session.req_header().uri.path(), status, "proxied");
     }
 }
@@ -359,7 +364,6 @@ fn status_class(status: Option<u16>) -> &'static str {
 }
 
 /// Writes a complete response of sidestream. Always true: Pingora's phase returns whether the request was answered.
-/// answered.
 async fn answer(session: &mut Session, response: http::Response<Vec<u8>>) -> pingora::Result<bool> {
     keep_if_body_is_short(session);
     let (parts, body) = response.into_parts();

@@ -14,6 +14,7 @@ table! {
     /// The metrics of one process, shared by all modules.
     #[derive(Debug)]
     pub struct Metrics {
+        pub(super) build_info: IntGaugeVec = "build_info", "Always 1; the label has the running version.", ["version"];
         pub(super) events_sent_by_type: IntCounterVec =
             "events_sent_total", "Events sent on all transports, by type.", ["type"];
         pub gaps: IntCounterVec = "gaps_total", "Gaps sent to clients.", ["cause"];
@@ -88,6 +89,9 @@ table! {
         pub kafka_connected: IntGauge = "kafka_connected", "Clusters with a broker that answers.";
         /// `2xx`, ...
         pub proxy_requests: IntCounterVec = "proxy_requests_total", "Proxied requests.", ["status"];
+        pub proxy_request_seconds: HistogramVec =
+            "proxy_request_seconds", "Duration of proxied requests, from their head to the end of the response.",
+            ["status"];
         /// `connect`, `timeout`, `closed`, ...
         pub upstream_errors: IntCounterVec =
             "upstream_errors_total", "Proxied requests that failed upstream.", ["kind"];

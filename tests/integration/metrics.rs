@@ -221,6 +221,24 @@ fn proxied_requests_are_counted() {
     fixture.get("/hang").send();
     eventually_true("both are counted", || fixture.sidecar.metric_sum("notifications_proxy_requests_total") >= 2.0);
     assert!(fixture.sidecar.metric_sum("notifications_upstream_errors_total") >= 1.0);
+    let durations = |of: &str| fixture.sidecar.metric(&format!("notifications_proxy_request_seconds_{of}"));
+    eventually_true("both are measured", || durations("count{status=\"5xx\"}") == Some(1.0));
+    assert_eq!(durations("count{status=\"2xx\"}"), Some(1.0));
+    assert_eq!(durations("bucket{status=\"5xx\",le=\"0.25\"}"), Some(0.0), "it waited for the timeout");
+}
+
+#[test]
+fn the_process_and_its_version_have_the_usual_metrics() {
+    let fixture = Fixture::standard();
+    assert_eq!(
+        fixture.sidecar.metric(concat!("notifications_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}")),
+        Some(1.0)
+    );
+    let resident = fixture.sidecar.metric("process_resident_memory_bytes").unwrap();
+    assert!(resident > f64::from(1 << 20), "{resident}");
+    let before = fixture.sidecar.metric("process_open_fds").unwrap();
+    let _streams: Vec<_> = (0..3).map(|_| fixture.get("/events").sse()).collect();
+    assert!(fixture.sidecar.metric("process_open_fds").unwrap() >= before + 3.0);
 }
 
 #[test]
