@@ -13,6 +13,7 @@ mod inject;
 mod neighbour;
 mod online;
 mod output;
+mod reference;
 mod tap;
 
 use std::io::{self, Write as _};
@@ -31,6 +32,7 @@ pub use explain::{Explain, explain};
 pub use import::import_ingress;
 pub use inject::{InjectArguments, inject};
 pub use output::failed;
+pub use reference::{completions, man};
 pub use tap::{Tap, tap};
 
 use arguments::{CONFIG_VARIABLE, duration};

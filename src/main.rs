@@ -66,6 +66,8 @@ fn main() -> ExitCode {
         Command::Explain(explain) => written(cli::explain(&explain)),
         Command::Drain { config, admin, timeout } => written(cli::drain(config.as_deref(), admin, timeout)),
         Command::Inject(arguments) => written(cli::inject(arguments)),
+        Command::Completions { shell } => written(cli::completions(shell)),
+        Command::Man { folder } => written(cli::man(&folder)),
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use super::{Doctor, Explain, InjectArguments, Tap};
 use crate::config::{self, Brief, ReadOptions};
@@ -110,6 +111,18 @@ pub enum Command {
         /// How long to wait; the drain continues without this command.
         #[arg(long, value_name = "DURATION", default_value = "11m", value_parser = duration)]
         timeout: Duration,
+    },
+    /// Print the completion script of a shell.
+    ///
+    /// For bash: `sidestream completions bash > ~/.local/share/bash-completion/completions/sidestream`.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write a man page for each command into a folder.
+    Man {
+        /// An existing folder, such as ~/.local/share/man/man1.
+        folder: PathBuf,
     },
 }
 
@@ -245,6 +258,8 @@ mod tests {
         let diff = ConfigCommand::Diff { before: "a".into(), after: "b".into(), read: ReadArguments::default() };
         assert_eq!(parse(&["config", "diff", "a", "b"]).unwrap(), Command::Config(diff));
         assert_eq!(parse(&["import-ingress"]).unwrap(), Command::ImportIngress);
+        assert_eq!(parse(&["completions", "zsh"]).unwrap(), Command::Completions { shell: Shell::Zsh });
+        assert_eq!(parse(&["man", "x"]).unwrap(), Command::Man { folder: "x".into() });
         let drain = |config: Option<&str>, admin, seconds| Command::Drain {
             config: config.map(PathBuf::from),
             admin,

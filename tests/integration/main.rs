@@ -33,6 +33,7 @@ mod hostile_connections;
 mod in_memory;
 mod ingress;
 mod inject;
+mod install;
 mod introspection;
 mod issuers;
 mod kafka;

@@ -37,6 +37,7 @@ fn commands(folder: &Path) -> Vec<(Vec<String>, &'static str)> {
         (words(&["inject", "--print", "policy"]), ""),
         (words(&["inject", "--print", "component"]), ""),
         (words(&["inject", "--print", "helm"]), ""),
+        (words(&["completions", "bash"]), ""),
     ]
 }
 
