@@ -352,3 +352,7 @@ fn only(answer: Result<Offsets, KafkaError>) -> Result<i64, RDKafkaErrorCode> {
     let offsets = answer.map_err(|error| error.rdkafka_error_code().unwrap_or(unknown))?;
     offsets.into_values().next().unwrap_or(Err(unknown))
 }
+
+#[cfg(test)]
+#[path = "questions_tests.rs"]
+mod tests;
