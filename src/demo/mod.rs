@@ -4,6 +4,7 @@
 //! Everything runs in this process and on loopback. The sidecar is the real one, given the configuration of
 //! `demo.yaml`; nothing here is used by `sidestream run`.
 
+mod classic;
 mod producer;
 mod rest;
 mod server;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::codec::problem::{ABOUT_BLANK, MEDIA_TYPE, document};
 
+use super::classic;
 use super::producer::{Ask, BURST_EVENTS_MAX, OUTAGE};
 use super::shop::{SEEDED, Shop};
 use super::tokens::Tokens;
@@ -76,6 +77,7 @@ impl RestService {
         let segments: Vec<&str> = file.strip_prefix("v1/").unwrap_or(file).split('/').collect();
         match segments[..] {
             _ if read && on_page(file).is_some() => page(file),
+            ["clients.js"] if read => answer_bytes(StatusCode::OK, JAVASCRIPT, classic::SCRIPT.clone().into_bytes()),
             ["demo", "tokens"] if read => answer_json(StatusCode::OK, &self.tokens),
             ["demo", "burst"] if method == Method::POST => self.burst(query),
             ["demo", "kafka", "restart"] if method == Method::POST => self.restart(),
@@ -88,7 +90,7 @@ impl RestService {
             ["orders"] => not_allowed("GET, HEAD, POST"),
             ["demo", "burst"] | ["demo", "kafka", "restart"] => not_allowed("POST"),
             ["orders", _] => not_allowed("GET, HEAD, PUT, DELETE"),
-            ["demo", "tokens"] | ["operations", _] => not_allowed("GET, HEAD"),
+            ["clients.js"] | ["demo", "tokens"] | ["operations", _] => not_allowed("GET, HEAD"),
             _ if on_page(file).is_some() => not_allowed("GET, HEAD"),
             _ => problem(StatusCode::NOT_FOUND, "there is nothing under this path"),
         }

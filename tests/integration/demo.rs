@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
+use crate::support::client::Client;
 use crate::support::http::Call;
 use crate::support::sidecar::{Sidecar, binary};
 
@@ -78,6 +79,18 @@ fn it_prints_all_addresses() {
         let file = file.unwrap();
         let served = demo.get(&format!("/client/{}", file.file_name().display())).send();
         assert_eq!(served.text(), std::fs::read_to_string(file.path()).unwrap(), "the page uses the whole package");
+    }
+}
+
+#[test]
+fn the_classic_script_reads_every_transport() {
+    let demo = Demo::start();
+    let client = Client::start("classic.cjs", &[&format!("http://{}", demo.sidecar.listen)]);
+    let mut seen = [(); 3].map(|()| client.line());
+    seen.sort_by_key(|line| line["transport"].to_string());
+    assert_eq!(seen.each_ref().map(|line| line["transport"].as_str().unwrap()), ["ndjson", "sse", "websocket"]);
+    for line in seen {
+        assert!(line["type"].is_string() && line["cursor"].is_string(), "{line}");
     }
 }
 
