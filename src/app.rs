@@ -30,7 +30,7 @@ use crate::descriptors;
 use crate::drain::{self, Drain};
 use crate::gateway::Gateway;
 use crate::hub::Log;
-use crate::listener::{Bound, ListenerLimits};
+use crate::listener::{Bound, Ends, ListenerLimits};
 use crate::memory::{Memory, Pressure, Watch};
 use crate::metrics::Metrics;
 use crate::panics;
@@ -234,8 +234,9 @@ impl App {
             pressure,
             tracer.clone(),
         );
-        let drain = Arc::new(Drain::new(draining, snapshot.clone(), writers.clone()));
+        let drain = Arc::new(Drain::new(draining.clone(), snapshot.clone(), writers.clone()));
         let (stop_gateway, stopped) = watch::channel(false);
+        let ends = Ends { draining, shutdown: stopped };
         let entered = runtime.enter();
         start_auth(&snapshot.load(), &writers, &metrics);
         start_registries(&snapshot.load(), &metrics)?;
@@ -244,7 +245,7 @@ impl App {
         }
         let current = snapshot.clone();
         let tls = Box::new(move || current.load().tls.clone());
-        let served = listen.serve(gateway.into_app(), limits.clone(), stopped, metrics.clone(), tls);
+        let served = listen.serve(gateway.into_app(), limits.clone(), ends, metrics.clone(), tls);
         let gateway = runtime.spawn(watched("listener", served));
         let admin_limits = ListenerLimits {
             connections: ADMIN_CONNECTIONS_MAX,
@@ -255,6 +256,7 @@ impl App {
         };
         // Probes and scrapes are answered until the process exits.
         let (never, never_stopped) = watch::channel(false);
+        let never_ends = Ends { draining: Draining::default(), shutdown: never_stopped };
         let shared_metrics = metrics.clone();
         let asked = drain.clone();
         let reload = Arc::<OnceLock<ReloadHandle>>::default();
@@ -271,7 +273,7 @@ impl App {
         let admin_app = Admin::new(admin_status, Arc::new(move || asked.run()));
         runtime.spawn(watched("admin listener", async move {
             let _never = never;
-            admin.serve(admin_app, admin_limits, never_stopped, shared_metrics, Box::new(|| None)).await
+            admin.serve(admin_app, admin_limits, never_ends, shared_metrics, Box::new(|| None)).await
         }));
         drop(entered);
         let asked = sources.clone();
@@ -381,6 +383,7 @@ fn listener_limits(limits: &Limits) -> ListenerLimits {
         connections: limits.max_connections,
         header_timeout: limits.header_timeout,
         idle_timeout: limits.idle_timeout,
+        peer_timeout: limits.tcp_user_timeout,
         stalled: limits.proxy_buffers / STALLED_BYTES,
         is_for_probes: false,
     }

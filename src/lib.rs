@@ -9,7 +9,7 @@
 //! | [`kafka`] | the source that reads Kafka; the embedded broker of the demo |
 //! | [`kafka_properties`] | librdkafka's properties: defaults, and which a configuration may set |
 //! | [`listener`] | connections in: counted, one checked request head at a time |
-//! | [`socket`], [`tls`] | a client's socket, encrypted or not; TLS as a server |
+//! | [`socket`], [`tls`], [`response_stream`] | a client's socket, encrypted or not; TLS as a server; a response of HTTP/2 |
 //! | [`gateway`] | requests in: proxied to the upstream, or negotiated and admitted as a stream |
 //! | [`writer`] | a few threads: each owns its sockets, their sessions, its share of the index, one timer wheel |
 //! | [`problem`] | refusals, as responses with a problem document of [`codec::problem`] |
@@ -142,6 +142,8 @@ pub mod panics;
 pub mod problem;
 #[cfg(feature = "server")]
 pub mod reload;
+#[cfg(feature = "server")]
+pub mod response_stream;
 #[cfg(feature = "server")]
 pub mod revoke;
 #[cfg(feature = "server")]

@@ -3,21 +3,27 @@
 //! `app` defines the steps and their order.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 /// A flag that stays set.
 #[derive(Clone, Debug, Default)]
-pub struct Mark(Arc<AtomicBool>);
+pub struct Mark(Arc<watch::Sender<bool>>);
 
 impl Mark {
     pub fn set(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.send_replace(true);
     }
 
     pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        *self.0.borrow()
+    }
+
+    /// Waits until it is set.
+    pub async fn wait(&self) {
+        // The sender is open as long as `self` exists.
+        let _ = self.0.subscribe().wait_for(|is_set| *is_set).await;
     }
 }
 

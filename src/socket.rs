@@ -2,8 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsRawFd, RawFd};
 
+use crate::response_stream::ResponseStream;
 use crate::tls::TlsSocket;
 
 /// A client's non-blocking socket.
@@ -11,6 +11,8 @@ use crate::tls::TlsSocket;
 pub enum Socket {
     Plain(TcpStream),
     Tls(Box<TlsSocket>),
+    /// One stream of an HTTP/2 connection, which has no descriptor of its own.
+    Http2(Box<ResponseStream>),
 }
 
 impl Socket {
@@ -20,14 +22,16 @@ impl Socket {
             // A peer that is gone needs no shutdown.
             Self::Plain(socket) => drop(socket.shutdown(Shutdown::Write)),
             Self::Tls(socket) => socket.end(),
+            Self::Http2(stream) => stream.end(),
         }
     }
 
-    /// The TCP connection, for its options.
-    pub fn tcp(&self) -> &TcpStream {
+    /// The TCP connection, for its options and readiness. `None` for a stream of HTTP/2.
+    pub fn tcp(&self) -> Option<&TcpStream> {
         match self {
-            Self::Plain(socket) => socket,
-            Self::Tls(socket) => socket.socket(),
+            Self::Plain(socket) => Some(socket),
+            Self::Tls(socket) => Some(socket.socket()),
+            Self::Http2(_) => None,
         }
     }
 }
@@ -37,6 +41,7 @@ impl Read for Socket {
         match self {
             Self::Plain(socket) => socket.read(buffer),
             Self::Tls(socket) => socket.read(buffer),
+            Self::Http2(stream) => stream.read(),
         }
     }
 }
@@ -46,6 +51,7 @@ impl Write for Socket {
         match self {
             Self::Plain(socket) => socket.write(bytes),
             Self::Tls(socket) => socket.write(bytes),
+            Self::Http2(stream) => stream.write([bytes].into_iter()),
         }
     }
 
@@ -54,12 +60,7 @@ impl Write for Socket {
         match self {
             Self::Plain(socket) => socket.flush(),
             Self::Tls(socket) => socket.flush(),
+            Self::Http2(_) => Ok(()),
         }
-    }
-}
-
-impl AsRawFd for Socket {
-    fn as_raw_fd(&self) -> RawFd {
-        self.tcp().as_raw_fd()
     }
 }

@@ -50,7 +50,7 @@ impl<'b, 'p> Parts<'b, 'p> {
     }
 
     /// The slices of the write, in order.
-    pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn slices(&self) -> impl Iterator<Item = &[u8]> + Clone {
         let ends = self.borrowed.iter().map(|(end, part)| (*end, *part)).chain([(self.buffer.len(), &[][..])]);
         let slices = ends.scan(0, |start, (end, part)| Some([&self.buffer[std::mem::replace(start, end)..end], part]));
         slices.flatten().filter(|slice| !slice.is_empty())

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::snapshot::{Kafka, Snapshot};
 use super::units::write_size;
+use crate::response_stream::HTTP2_SEND_BUFFER_BYTES;
 use crate::route::StreamRoute;
 
 /// The executable, its runtime, the stacks of its threads, and the allocator's reserve.
@@ -21,6 +22,8 @@ const INBOX_BYTES: u64 = 16 << 20;
 const STREAM_BYTES: u64 = 2 << 10;
 /// A connection that is not a stream, while its client reads. Those of clients that do not read have a common limit.
 const CONNECTION_BYTES: u64 = 64 << 10;
+/// What HTTP/2 adds to a stream: the bytes that its client has made no room for, and a connection beside it.
+const HTTP2_STREAM_BYTES: u64 = HTTP2_SEND_BUFFER_BYTES as u64 + CONNECTION_BYTES;
 /// What TLS adds to a connection whose client neither reads nor completes what it sends: the session, and a record of 16 KiB
 /// in each direction.
 const TLS_BYTES: u64 = 50 << 10;
@@ -73,6 +76,7 @@ impl Budget {
             ("streams", streams * (STREAM_BYTES + message)),
             ("queues", streams.saturating_mul(queue)),
             ("connections", connections.saturating_sub(streams) * CONNECTION_BYTES),
+            ("http2", streams * HTTP2_STREAM_BYTES),
             ("tls", if snapshot.tls.is_some() { connections * TLS_BYTES } else { 0 }),
             ("proxy", limits.proxy_buffers as u64),
             ("admin", (ADMIN_CONNECTIONS_MAX * STALLED_BYTES) as u64),
@@ -164,6 +168,7 @@ mod tests {
             ("streams", 10 * (2 << 10)),
             ("queues", 0),
             ("connections", 10 * (64 << 10)),
+            ("http2", 10 * (128 << 10)),
             ("tls", 0),
             ("proxy", 1 << 20),
             ("admin", 48 << 20),
@@ -178,7 +183,7 @@ mod tests {
         assert_eq!(bytes(&more, "windows"), (1 << 20) + 100 * 112);
         assert_eq!((bytes(&more, "queues"), bytes(&more, "streams")), (10 << 10, 10 * ((2 << 10) + (64 << 10))));
         let said = bare.to_string();
-        assert!(said.starts_with("memory: at most 230.9MiB (process 32.2MiB + windows 0B + "), "{said}");
+        assert!(said.starts_with("memory: at most 232.1MiB (process 32.2MiB + windows 0B + "), "{said}");
         assert!(said.ends_with("limited to 100.0MiB; descriptors: at most 426"), "{said}");
     }
 }

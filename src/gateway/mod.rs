@@ -4,6 +4,7 @@
 //! snapshot serves the whole request. This module does not write streams and does not depend on Kafka.
 
 mod admission;
+mod answer;
 mod asked;
 mod authorize;
 mod cross_origin;
@@ -36,7 +37,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use pingora::Error;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -48,7 +49,7 @@ use tokio::sync::Semaphore;
 
 use crate::auth::Verifier;
 use crate::config::snapshot::{RETRIES_MAX, Snapshot};
-use crate::listener::is_last;
+use crate::listener::{Unread, is_last};
 use crate::memory::Pressure;
 use crate::metrics::Metrics;
 use crate::shutdown::Draining;
@@ -56,6 +57,7 @@ use crate::states::States;
 use crate::traces::{RequestSpan, Tracer};
 use crate::writer::Writers;
 use admission::Admission;
+use answer::answer;
 use failure::{Failure, Fault, cause};
 use refusal::Reason;
 use resolver::Resolver;
@@ -65,12 +67,6 @@ use upstream_stream::UpstreamStream;
 /// Response fields that keep proxies and caches from holding back a stream.
 const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 const NO_CACHING: HeaderValue = HeaderValue::from_static("no-cache, no-store, no-transform");
-
-/// The body of a rejected request is read up to this size in bytes, so that its connection can be reused. A longer body
-/// closes the connection.
-const DRAINED_BODY_BYTES_MAX: u64 = 64 * 1024;
-/// The time limit for reading such a body.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Shared by all requests.
 pub struct Gateway {
@@ -198,6 +194,21 @@ impl ProxyHttp for Gateway {
         Ok(is_answered)
     }
 
+    /// Pingora would write the end of a chunked body twice for a final frame of HTTP/2 without data, and the next request on
+    /// the connection to the upstream would fail (cloudflare/pingora issue 935).
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        is_last: bool,
+        _exchange: &mut Exchange,
+    ) -> pingora::Result<()> {
+        if is_last && body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
+        }
+        Ok(())
+    }
+
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> pingora::Result<Box<HttpPeer>> {
         let upstream = &exchange.snapshot.upstream;
         let mut peer = exchange.attempts.next(&self.resolver, upstream).await?;
@@ -259,6 +270,7 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
+    /// Data of a response over HTTP/2 counts as unread until the client has made room for it.
     fn response_body_filter(
         &self,
         session: &mut Session,
@@ -270,6 +282,9 @@ impl ProxyHttp for Gateway {
             && !stream.pass(session, body, is_end, &self.metrics)
         {
             exchange.stream = None;
+        }
+        if let Some(unread) = session.req_header().extensions.get::<Unread>() {
+            *body = body.take().map(|bytes| unread.track(bytes));
         }
         Ok(None)
     }
@@ -360,30 +375,6 @@ fn status_class(status: Option<u16>) -> &'static str {
         Some(400..=499) => "4xx",
         Some(500..=599) => "5xx",
         _ => "none",
-    }
-}
-
-/// Writes a complete response of sidestream. Always true: Pingora's phase returns whether the request was answered.
-async fn answer(session: &mut Session, response: http::Response<Vec<u8>>) -> pingora::Result<bool> {
-    keep_if_body_is_short(session);
-    let (parts, body) = response.into_parts();
-    let is_bodyless = body.is_empty();
-    session.write_response_header(Box::new(ResponseHeader::from(parts)), is_bodyless).await?;
-    if !is_bodyless {
-        session.write_response_body(Some(body.into()), true).await?;
-    }
-    Ok(true)
-}
-
-/// Keeps the connection if the unread body is short: reads the body. A connection with an unread body must be closed,
-/// and closing it could discard the response.
-fn keep_if_body_is_short(session: &mut Session) {
-    let headers = &session.req_header().headers;
-    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
-    let is_short = length.is_some_and(|length: u64| length <= DRAINED_BODY_BYTES_MAX);
-    if is_short && !headers.contains_key(EXPECT) {
-        session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
-        session.set_close_on_response_before_downstream_finish(false);
     }
 }
 

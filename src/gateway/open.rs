@@ -174,6 +174,7 @@ fn reject(refused: &mut Opening, cross_origin: &CrossOrigin) -> u16 {
     if let Err(error) = std::io::Write::write(&mut refused.socket, &closing_bytes(response)) {
         tracing::debug!(%error, "cannot answer a refused stream");
     }
+    refused.socket.end();
     status
 }
 

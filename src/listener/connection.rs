@@ -1,7 +1,10 @@
 //! A client's TCP connection, which yields exactly one request at a time.
 //!
 //! The proxy receives a complete, checked head, then the bytes of that request's body and none after them. Pipelined
-//! bytes stay buffered here for the next request, or for the stream that takes the socket over. HTTP/2 is not supported.
+//! bytes stay buffered here for the next request, or for the stream that takes the socket over.
+//! `http2` reads a connection of HTTP/2 through it.
+
+mod stream;
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -10,17 +13,12 @@ use std::os::fd::AsRawFd as _;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use pingora::prelude::fast_timeout::fast_timeout;
-use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::SslDigest;
-use pingora::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
-    UniqueIDType,
-};
+use pingora::protocols::{Digest, SocketDigest};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
@@ -28,6 +26,7 @@ use tokio::time::{Sleep, sleep};
 use super::framing::Framing;
 use super::head::{self, BadHead, HEAD_BYTES_MAX};
 use super::heartbeats::Heartbeats;
+use super::http2::{FLOOD, Frames};
 use super::socket::AsyncSocket;
 use super::waiting::Place;
 use crate::socket::Socket;
@@ -39,6 +38,10 @@ const HEAD_READ_BYTES: usize = 4096;
 const HALF_CLOSED_MAX: Duration = Duration::from_secs(10);
 /// Smaller writes are coalesced up to this size in bytes, so that a head and a short body leave in one packet.
 const OUT_BYTES_MAX: usize = 4096;
+
+/// The preface of HTTP/2 (RFC 9113 section 3.4). It begins like a head.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const HTTP2_PREFACE_HEAD: usize = 18;
 
 /// An accepted connection.
 #[derive(Debug)]
@@ -53,6 +56,8 @@ pub struct Connection {
     out: BytesMut,
     /// The rest of the current request's body.
     framing: Framing,
+    /// Set once the connection is one of HTTP/2.
+    frames: Option<Box<Frames>>,
     /// Set once the client has half-closed the connection during a response: the time at which it counts as
     /// disconnected.
     half_closed: Option<Pin<Box<Sleep>>>,
@@ -86,6 +91,8 @@ pub(super) enum NoHead {
     /// The client disconnected, or was idle for too long. No response is needed.
     Closed,
     Refused(BadHead),
+    /// The preface of HTTP/2 has begun. It is still to be read.
+    Http2,
 }
 
 impl Connection {
@@ -102,6 +109,7 @@ impl Connection {
             ahead: BytesMut::new(),
             out: BytesMut::new(),
             framing: Framing::Length(0),
+            frames: None,
             half_closed: None,
             heartbeats: Heartbeats::default(),
             places,
@@ -122,6 +130,16 @@ impl Connection {
     pub fn into_parts(self) -> io::Result<Parts> {
         let mut early = self.ahead;
         Ok(Parts { socket: self.stream.into_socket(&mut early)?, early, permit: self.permit })
+    }
+
+    /// Passes on all bytes from now on. Returns what describes the connection to its requests, and another place of it among
+    /// those that wait for their clients.
+    pub(super) fn begin_http2(&mut self, peer_timeout: Duration) -> (Digest, Place) {
+        self.framing = Framing::Tunnel;
+        self.frames = Some(Box::new(Frames::new(HTTP2_PREFACE.len(), Instant::now())));
+        self.stream.set_peer_timeout(peer_timeout);
+        let (ssl_digest, socket_digest) = (self.tls.clone(), Some(self.digest.clone()));
+        (Digest { ssl_digest, socket_digest, ..Digest::default() }, self.places.waiting.another())
     }
 
     /// Waits for the client's next bytes without holding buffers. False if it disconnects or `idle` passes.
@@ -173,6 +191,9 @@ impl Connection {
             let blank = self.ahead.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
             self.ahead.advance(blank);
             if let Some(end) = head::end(&self.ahead, seen) {
+                if self.ahead[..end] == HTTP2_PREFACE[..HTTP2_PREFACE_HEAD] {
+                    return Err(NoHead::Http2);
+                }
                 if end > HEAD_BYTES_MAX {
                     return Err(NoHead::Refused(BadHead::TooLarge));
                 }
@@ -257,6 +278,9 @@ impl Connection {
         if sent.is_ready() {
             self.half_closed = None;
         }
+        if let (Poll::Ready(Ok(sent)), Some(frames)) = (&sent, &mut self.frames) {
+            frames.send(*sent);
+        }
         self.note_reader(sent.is_pending());
         sent
     }
@@ -311,10 +335,17 @@ impl AsyncRead for Connection {
         if this.framing.is_over() {
             return this.poll_hangup(cx);
         }
-        if !this.ahead.is_empty() {
-            return Poll::Ready(this.read_ahead(buf));
+        let before = buf.filled().len();
+        if this.ahead.is_empty() {
+            ready!(this.poll_read_body(cx, buf))?;
+        } else {
+            this.read_ahead(buf)?;
         }
-        this.poll_read_body(cx, buf)
+        if let Some(frames) = &mut this.frames {
+            let flood = |flood| io::Error::new(FLOOD, flood);
+            frames.receive(&buf.filled()[before..], Instant::now()).map_err(flood)?;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -354,45 +385,5 @@ impl AsyncWrite for Connection {
         let this = self.get_mut();
         ready!(this.poll_flush_out(cx))?;
         Pin::new(&mut this.stream).poll_shutdown(cx)
-    }
-}
-
-#[async_trait]
-impl Shutdown for Connection {
-    async fn shutdown(&mut self) {
-        // The peer may have disconnected already.
-        let _ = tokio::io::AsyncWriteExt::shutdown(self).await;
-    }
-}
-
-impl UniqueID for Connection {
-    fn id(&self) -> UniqueIDType {
-        self.stream.as_raw_fd()
-    }
-}
-
-impl Ssl for Connection {
-    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.tls.clone()
-    }
-}
-
-impl Peek for Connection {}
-
-impl GetTimingDigest for Connection {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        Vec::new()
-    }
-}
-
-impl GetProxyDigest for Connection {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        None
-    }
-}
-
-impl GetSocketDigest for Connection {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        Some(self.digest.clone())
     }
 }

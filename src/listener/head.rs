@@ -34,7 +34,7 @@ pub enum BadHead {
     Target,
     #[error("the request target is longer than {TARGET_BYTES_MAX} bytes")]
     TargetTooLong,
-    #[error("this server speaks HTTP/1.1 and HTTP/1.0")]
+    #[error("this server does not speak this version of HTTP")]
     Version,
     #[error("CONNECT is not offered")]
     Connect,
@@ -180,7 +180,7 @@ fn bad_line(head: &[u8]) -> BadHead {
 }
 
 /// Checks the target (RFC 9112 section 3.2) and returns its authority, if it has one.
-fn check_target<'a>(method: &str, target: &'a str) -> Result<Option<&'a str>, BadHead> {
+pub(super) fn check_target<'a>(method: &str, target: &'a str) -> Result<Option<&'a str>, BadHead> {
     if target.len() > TARGET_BYTES_MAX {
         return Err(BadHead::TargetTooLong);
     }
@@ -210,7 +210,7 @@ fn check_host(authority: Option<&str>, fields: Fields<'_>, version: u8) -> Resul
 }
 
 /// `host [":" port]` (RFC 3986 section 3.2.2, without user information), or empty.
-fn is_host(text: &[u8]) -> bool {
+pub(super) fn is_host(text: &[u8]) -> bool {
     let is_name = |name: &[u8]| name.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(b));
     let is_port = |port: &[u8]| {
         port.is_empty() || (port.iter().all(u8::is_ascii_digit) && parse_length(port).is_some_and(|port| port < 65_536))
@@ -246,7 +246,7 @@ fn asks_for_websocket(fields: Fields<'_>) -> bool {
     protocols.any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(b"websocket"))
 }
 
-fn parse_length(value: &[u8]) -> Option<u64> {
+pub(super) fn parse_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;
     }

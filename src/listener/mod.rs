@@ -8,6 +8,7 @@ mod connection;
 mod framing;
 mod head;
 mod heartbeats;
+mod http2;
 mod last;
 mod registered;
 mod socket;
@@ -36,11 +37,13 @@ use tokio::time::{sleep, timeout};
 pub use connection::{Connection, Parts};
 pub use head::{BadHead, HEAD_BYTES_MAX, HEADER_FIELDS_MAX, TARGET_BYTES_MAX};
 pub use heartbeats::Heartbeats;
+pub use http2::Unread;
 pub use last::is_last;
 
 use crate::descriptors;
 use crate::metrics::Metrics;
 use crate::problem::{Problem, closing_bytes};
+use crate::shutdown::Draining;
 use crate::tls::ServerTls;
 use connection::{NoHead, Places};
 use socket::AsyncSocket;
@@ -75,12 +78,14 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The limits of a listener.
 #[derive(Clone, Debug)]
 pub struct ListenerLimits {
-    /// Open connections, including those that left the proxy for a stream.
+    /// Open connections, including those that left the proxy for a stream, and requests of HTTP/2 that are no stream.
     pub connections: usize,
     /// The total time for a head, from the start of the connection or the first byte of the head; and for a TLS handshake.
     pub header_timeout: Duration,
     /// How long a connection may be idle between requests.
     pub idle_timeout: Duration,
+    /// How long the client of an HTTP/2 connection may acknowledge nothing, or take nothing, while there is something to send.
+    pub peer_timeout: Duration,
     /// Open connections whose clients do not read a response.
     pub stalled: usize,
     /// Whether probes depend on it. Its connections may use the reserved descriptors and wait longer for a place, and
@@ -93,6 +98,15 @@ impl ListenerLimits {
     fn pending(&self) -> (usize, Duration) {
         if self.is_for_probes { (PROBES_PENDING_MAX, PROBE_PLACE_TIMEOUT) } else { (PENDING_MAX, PLACE_TIMEOUT) }
     }
+}
+
+/// When a listener ends.
+#[derive(Clone, Debug)]
+pub struct Ends {
+    /// Clients of HTTP/2 send further requests on other connections.
+    pub draining: Draining,
+    /// The listener and idle connections close.
+    pub shutdown: ShutdownWatch,
 }
 
 /// The certificates for new connections; `None`: they are not encrypted.
@@ -128,7 +142,7 @@ impl Bound {
         self.listener.local_addr()
     }
 
-    /// Serves until `shutdown` becomes true, then closes the listener and idle connections and waits for the requests
+    /// Serves until `ends.shutdown` becomes true, then closes the listener and idle connections and waits for the requests
     /// in flight. Does not wait for sockets that left for a stream.
     ///
     /// # Errors
@@ -138,14 +152,14 @@ impl Bound {
         self,
         app: A,
         limits: ListenerLimits,
-        shutdown: ShutdownWatch,
+        ends: Ends,
         metrics: Arc<Metrics>,
         tls: CurrentTls,
     ) -> io::Result<()>
     where
         A: HttpServerApp + Send + Sync + 'static,
     {
-        self.serve_in_order(app, limits, shutdown, metrics, Arc::new(Waiting::new(usize::MAX)), tls).await
+        self.serve_in_order(app, limits, ends, metrics, Arc::new(Waiting::new(usize::MAX)), tls).await
     }
 
     /// The same with this queue of connections that wait for their clients.
@@ -153,7 +167,7 @@ impl Bound {
         self,
         app: A,
         limits: ListenerLimits,
-        shutdown: ShutdownWatch,
+        ends: Ends,
         metrics: Arc<Metrics>,
         waiting: Arc<Waiting>,
         tls: CurrentTls,
@@ -166,8 +180,10 @@ impl Bound {
         let (open, mut all_closed) = mpsc::channel::<()>(1);
         let stalled = Arc::new(Waiting::shown(limits.stalled, metrics.unread_responses.clone()));
         let handshakes = Arc::new(Waiting::new(HANDSHAKES_MAX));
-        let server =
-            Arc::new(Server { app: Arc::new(app), limits, shutdown, waiting, stalled, handshakes, metrics, tls });
+        let Ends { draining, shutdown } = ends;
+        let app = Arc::new(app);
+        let server = Server { app, limits, draining, shutdown, permits, waiting, stalled, handshakes, metrics, tls };
+        let server = Arc::new(server);
         let mut stop = server.shutdown.clone();
         loop {
             let accepted = tokio::select! {
@@ -175,7 +191,7 @@ impl Bound {
                 _ = stop.wait_for(|stop| *stop) => break,
             };
             match accepted {
-                Ok((stream, peer)) => server.clone().spawn(stream, peer, &permits, open.clone()),
+                Ok((stream, peer)) => server.clone().spawn(stream, peer, open.clone()),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     server.waiting.evict();
@@ -193,7 +209,10 @@ impl Bound {
 struct Server<A> {
     app: Arc<A>,
     limits: ListenerLimits,
+    draining: Draining,
     shutdown: ShutdownWatch,
+    /// The places that are free below the limit of connections.
+    permits: Arc<Semaphore>,
     waiting: Arc<Waiting>,
     stalled: Arc<Waiting>,
     /// The connections whose handshakes are in progress.
@@ -211,7 +230,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
     }
 
     /// Serves a connection. At the limit of connections, evicts one that waits for its client.
-    fn spawn(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, permits: &Arc<Semaphore>, open: mpsc::Sender<()>) {
+    fn spawn(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, open: mpsc::Sender<()>) {
         if !self.limits.is_for_probes && descriptors::is_reserved(stream.as_raw_fd()) {
             self.waiting.evict();
             return self.reject(&stream, "descriptor-limit");
@@ -225,7 +244,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
             tracing::debug!(%error, "TCP_NOTSENT_LOWAT is not available");
         }
         // A free permit belongs first to the connections that wait for one.
-        let permit = if self.waiting.has_pending() { None } else { permits.clone().try_acquire_owned().ok() };
+        let permit = if self.waiting.has_pending() { None } else { self.permits.clone().try_acquire_owned().ok() };
         if let Some(permit) = permit {
             tokio::spawn(async move {
                 self.serve_until_evicted(stream, peer, permit).await;
@@ -237,7 +256,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
         let Some(pending) = self.waiting.make_room(pending_max) else {
             return self.reject(&stream, "connection-limit");
         };
-        let permits = permits.clone();
+        let permits = self.permits.clone();
         tokio::spawn(async move {
             let permit = timeout(place_timeout, permits.acquire_owned()).await;
             drop(pending);
@@ -324,6 +343,10 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
             let head = match connection.next_head(self.limits.header_timeout).await {
                 Ok(head) => head,
                 Err(NoHead::Closed) => return,
+                Err(NoHead::Http2) if self.limits.is_for_probes => {
+                    return self.refuse(connection, BadHead::Version).await;
+                }
+                Err(NoHead::Http2) => return self.serve_http2(connection).await,
                 Err(NoHead::Refused(bad)) => return self.refuse(connection, bad).await,
             };
             let mut session = ServerSession::new_http1(connection);

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use openssl::ssl::{Error as TlsError, ErrorCode};
@@ -119,6 +120,18 @@ impl AsyncSocket {
             Self::Tls(fd) => SockRef::from(fd.get_ref().socket()).peek(&mut byte),
         }
         .is_ok_and(|bytes| bytes > 0)
+    }
+
+    /// Lets the kernel close the connection once the client acknowledges nothing, or takes nothing, for this long.
+    pub(super) fn set_peer_timeout(&self, timeout: Duration) {
+        let socket = match self {
+            Self::Plain(stream) => SockRef::from(stream),
+            Self::Tls(fd) => SockRef::from(fd.get_ref().socket()),
+        };
+        if let Err(error) = socket.set_tcp_user_timeout(Some(timeout)) {
+            // Without it, a client that is gone is detected later.
+            tracing::debug!(%error, "TCP_USER_TIMEOUT is not available");
+        }
     }
 
     /// Whether the kernel has everything that was written.

@@ -47,7 +47,14 @@ struct Fixture {
 const LONG: Duration = Duration::from_secs(30);
 
 fn serve(connections: usize, header_timeout: Duration, idle_timeout: Duration) -> Fixture {
-    serve_with(ListenerLimits { connections, header_timeout, idle_timeout, stalled: connections, is_for_probes: false })
+    serve_with(ListenerLimits {
+        connections,
+        header_timeout,
+        idle_timeout,
+        peer_timeout: LONG,
+        stalled: connections,
+        is_for_probes: false,
+    })
 }
 
 fn serve_with(limits: ListenerLimits) -> Fixture {
@@ -57,8 +64,9 @@ fn serve_with(limits: ListenerLimits) -> Fixture {
     let metrics = Arc::new(Metrics::new("test").unwrap());
     let (begins, began) = mpsc::unbounded_channel();
     let (released, waiting) = (Arc::new(Notify::new()), Arc::new(Waiting::new(usize::MAX)));
+    let ends = Ends { draining: Draining::default(), shutdown: stopped };
     let app = Echo { began: begins, released: released.clone() };
-    let server = tokio::spawn(bound.serve_in_order(app, limits, stopped, metrics, waiting.clone(), Box::new(|| None)));
+    let server = tokio::spawn(bound.serve_in_order(app, limits, ends, metrics, waiting.clone(), Box::new(|| None)));
     Fixture { address, stop, server, began, released, waiting }
 }
 
@@ -220,8 +228,14 @@ async fn a_refused_client_gives_its_place_up() {
 
 #[tokio::test]
 async fn no_probe_is_rejected_while_others_wait() {
-    let limits =
-        ListenerLimits { connections: 1, header_timeout: LONG, idle_timeout: LONG, stalled: 1, is_for_probes: true };
+    let limits = ListenerLimits {
+        connections: 1,
+        header_timeout: LONG,
+        idle_timeout: LONG,
+        peer_timeout: LONG,
+        stalled: 1,
+        is_for_probes: true,
+    };
     let mut server = serve_with(limits);
     let busy = server.ask("/hold");
     assert_eq!(server.began.recv().await.unwrap(), "/hold");

@@ -128,6 +128,11 @@ impl Drop for Pending {
 }
 
 impl Place {
+    /// Another place of the same connection, which does not wait yet.
+    pub fn another(&self) -> Self {
+        self.waiting.place(self.evicted.clone())
+    }
+
     /// The connection waits for its client. A connection that waits already keeps its position.
     pub fn wait(&mut self) {
         if self.since.is_some() {

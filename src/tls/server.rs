@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::{Identity, IdentityError, TlsSocket};
 
 /// The protocols in ALPN, in the order of preference.
-const PROTOCOLS: &[u8] = b"\x08http/1.1";
+const PROTOCOLS: &[u8] = b"\x02h2\x08http/1.1";
 
 /// A TLS server with one or more identities. Two are equal if their certificates are.
 pub struct ServerTls {

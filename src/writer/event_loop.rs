@@ -22,6 +22,7 @@ use super::connection::READ_BYTES;
 use super::inbox::{Inboxes, Next};
 use super::openings::Openings;
 use super::shard::Shard;
+use super::signals::Signals;
 use super::{Opening, Order, Writer};
 
 /// Unsent bytes in the kernel per stream (TCP_NOTSENT_LOWAT): the rest waits in the session's queue, where it is
@@ -45,6 +46,8 @@ const WAKE: Token = Token(usize::MAX);
 pub(super) struct EventLoop {
     poll: Poll,
     waker: Arc<Waker>,
+    /// The wires without a descriptor that are ready.
+    signals: Arc<Signals>,
     inboxes: Arc<Inboxes<Order>>,
     openings: Arc<Openings>,
     /// Whether principals may have been withdrawn since that was looked at.
@@ -61,8 +64,9 @@ impl EventLoop {
     pub(super) fn new(shard: Shard<Socket>, inboxes: Arc<Inboxes<Order>>, metrics: &Metrics) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+        let signals = Arc::new(Signals::new(waker.clone()));
         let busy = metrics.writer_busy.with_label_values(&[&*shard.number().to_string()]);
-        Ok(Self { poll, waker, inboxes, openings: Arc::default(), withdrawals: Arc::default(), busy, shard })
+        Ok(Self { poll, waker, signals, inboxes, openings: Arc::default(), withdrawals: Arc::default(), busy, shard })
     }
 
     pub(super) fn handle(&self) -> Writer {
@@ -89,6 +93,7 @@ impl EventLoop {
             }
             let now = time();
             ready.iter().for_each(|readiness| self.is_ready(readiness));
+            self.signals.take().for_each(|key| self.shard.is_ready(key, true, true));
             self.read_some(&mut scratch, now);
             // Process feeds before new connections, so that a client that connects after readiness finds a warm window.
             more = match self.messages(now) {
@@ -177,17 +182,30 @@ impl EventLoop {
         true
     }
 
-    fn open(&mut self, opening: Opening, now: Now) -> io::Result<()> {
+    fn open(&mut self, mut opening: Opening, now: Now) -> io::Result<()> {
+        let key = self.shard.next_key();
+        match &mut opening.socket {
+            Socket::Http2(stream) => stream.set_waker(self.signals.waker(key)),
+            socket => self.watch(socket, key)?,
+        }
+        let is_http2 = matches!(opening.socket, Socket::Http2(_));
+        self.shard.open(opening, fastrand::f64(), now);
+        if is_http2 {
+            // It reports readiness once it was read.
+            self.shard.is_ready(key, true, false);
+        }
+        Ok(())
+    }
+
+    fn watch(&self, socket: &Socket, key: usize) -> io::Result<()> {
+        let Some(tcp) = socket.tcp() else { return Ok(()) };
         // Without it, more bytes wait in the kernel, and policies apply later: more memory, same behavior.
-        if let Err(error) = socket2::SockRef::from(opening.socket.tcp()).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
+        if let Err(error) = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
             tracing::debug!(%error, "TCP_NOTSENT_LOWAT is not available");
         }
-        let token = Token(self.shard.next_key());
         // Closing the socket removes it from epoll.
-        let mut source = SourceFd(&opening.socket.as_raw_fd());
-        self.poll.registry().register(&mut source, token, Interest::READABLE | Interest::WRITABLE)?;
-        self.shard.open(opening, fastrand::f64(), now);
-        Ok(())
+        let mut source = SourceFd(&tcp.as_raw_fd());
+        self.poll.registry().register(&mut source, Token(key), Interest::READABLE | Interest::WRITABLE)
     }
 }
 

@@ -14,6 +14,7 @@ mod event_spans;
 mod inbox;
 mod openings;
 mod shard;
+mod signals;
 #[cfg(test)]
 #[path = "../../tests/simulation/writer.rs"]
 pub(crate) mod simulation;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use crate::codec::Parts;
+use crate::response_stream::ResponseStream;
 use crate::socket::Socket;
 
 use super::tcp_info::Peer;
@@ -55,7 +56,7 @@ pub(crate) trait Wire {
     fn set_peer_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()>;
 }
 
-/// Plain TCP, and TLS over it.
+/// TCP, TLS over it, and a stream of HTTP/2.
 impl Wire for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         Read::read(self, buffer)
@@ -67,6 +68,7 @@ impl Wire for Socket {
             (Self::Plain(socket), None) => socket.write_vectored(&parts.slices().map(IoSlice::new).collect::<Vec<_>>()),
             (Self::Tls(socket), Some(only)) => socket.write(only),
             (Self::Tls(socket), None) => socket.write_slices(parts.slices()),
+            (Self::Http2(stream), _) => stream.write(parts.slices()),
         }
     }
 
@@ -79,10 +81,31 @@ impl Wire for Socket {
     }
 
     fn peer(&self) -> io::Result<Peer> {
-        Peer::of(self)
+        match self {
+            Self::Plain(socket) => Peer::of(socket),
+            Self::Tls(socket) => Peer::of(&**socket),
+            Self::Http2(stream) => Ok(of_window(stream)),
+        }
     }
 
     fn set_peer_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        SockRef::from(self.tcp()).set_tcp_user_timeout(timeout)
+        match self.tcp() {
+            Some(tcp) => SockRef::from(tcp).set_tcp_user_timeout(timeout),
+            // The connection has other streams.
+            None => Ok(()),
+        }
+    }
+}
+
+/// What the client of a stream of HTTP/2 has made room for. Its connection finds out whether it is gone.
+fn of_window(stream: &ResponseStream) -> Peer {
+    let (is_blocked, written) = stream.progress();
+    Peer {
+        is_unacked: false,
+        is_unsent: is_blocked,
+        is_probed: false,
+        acked: written,
+        sent: Duration::ZERO,
+        silent: Duration::ZERO,
     }
 }

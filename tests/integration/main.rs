@@ -30,6 +30,8 @@ mod forgeries;
 mod forward_auth;
 mod framings;
 mod hostile_connections;
+mod hostile_http2;
+mod http2;
 mod in_memory;
 mod ingress;
 mod inject;

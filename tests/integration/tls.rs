@@ -95,6 +95,26 @@ fn clients_of_every_transport_see_everything_once() {
 }
 
 #[test]
+fn streams_and_requests_use_http2_after_alpn() {
+    const EVENTS: usize = 100;
+    let authority = Authority::new();
+    let fixture = authority.plan(STANDARD).build();
+    let version = ["-o", "/dev/null", "-w", "%{http_version}"];
+    assert_eq!(text(authority.curl(fixture.sidecar.listen, "/echo", &version)), "2");
+    let http1 = [&version[..], &["--http1.1"]].concat();
+    assert_eq!(text(authority.curl(fixture.sidecar.listen, "/echo", &http1)), "1.1");
+    let cutter = Cutter::start(fixture.sidecar.listen, &[6_000, 8_000]);
+    let url = format!("https://{}/stream", cutter.address);
+    let client = Client::start_trusting("http2_reader.py", &[&url, &EVENTS.to_string()], Path::new(&authority.file()));
+    client.await_open();
+    let first = fixture.broker.orders("o1", 1);
+    assert_eq!(client.ids(1), first);
+    let rest = fixture.broker.orders("o1", EVENTS - 1);
+    assert_eq!(client.ids(EVENTS - 1), rest);
+    assert_eq!(cutter.cuts(), 2);
+}
+
+#[test]
 fn proxied_requests_pass_in_both_directions() {
     let authority = Authority::new();
     let fixture = authority.plan(STANDARD).build();

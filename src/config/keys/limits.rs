@@ -20,7 +20,7 @@ table! { LIMITS {
     );
     CONNECTIONS: Defaulted<Count> = (
         "connections", Count(1..=COUNT_MAX), Is(20_000), Restart,
-        "concurrent connections, including streams; beyond: 503",
+        "concurrent connections, including streams, and requests of HTTP/2 in progress; beyond: 503",
     );
     // Less would reject streams even with empty caches.
     MEMORY: Optional<Size> = (

@@ -12,6 +12,7 @@ pub mod fixture;
 pub mod framed;
 pub mod hop;
 pub mod http;
+pub mod http2;
 pub mod kubernetes;
 pub mod ndjson;
 pub mod raw_upstream;
