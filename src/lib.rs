@@ -27,6 +27,7 @@
 //! | [`shutdown`] | the signals that end a process, and the flag that its end has begun |
 //! | [`descriptors`] | the limit of open descriptors, and which of them are reserved |
 //! | [`revoke`] | revokes subjects, sessions and tokens, and ends their streams |
+//! | [`describe`] | OpenAPI and AsyncAPI documents of the stream routes |
 //! | [`explain`] | whether a user receives an event, and which step decides |
 //! | [`drain`] | ends every stream, once, at a bounded rate |
 //! | [`cores`], [`cgroup`] | default thread counts; the memory limit of the container |
@@ -106,6 +107,8 @@ pub mod config;
 pub mod cores;
 #[cfg(feature = "server")]
 pub mod demo;
+#[cfg(feature = "server")]
+pub mod describe;
 #[cfg(feature = "server")]
 pub mod descriptors;
 #[cfg(feature = "server")]

@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 pub use readiness::Readiness;
 pub use status::Status;
 
+use crate::describe;
 use crate::drain::Drained;
 use crate::explain::{QUESTION_BYTES_MAX, Question};
 use crate::listener::is_last;
@@ -34,7 +35,7 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// For all clients.
 const PUBLIC: [&str; 3] = ["/metrics", "/livez", "/readyz"];
 /// For the same host only.
-const READ: [&str; 5] = ["/", "/page.css", "/page.js", "/status", "/-/streams"];
+const READ: [&str; 7] = ["/", "/page.css", "/page.js", "/status", "/-/streams", describe::OPENAPI, describe::ASYNCAPI];
 /// Actions, for the same host only.
 const ACTIONS: [&str; 4] = ["/-/drain", "/-/reload", REVOKE, EXPLAIN];
 const REVOKE: &str = "/-/revoke";
@@ -105,6 +106,7 @@ impl Admin {
             "/page.js" => page("text/javascript; charset=utf-8", include_str!("page/page.js")),
             "/status" => self.status().await,
             "/-/streams" => self.streams(query).await,
+            describe::OPENAPI | describe::ASYNCAPI => self.describe(path),
             "/-/drain" => self.drain().await,
             "/-/reload" => self.reload().await,
             REVOKE => self.revoke(body),
@@ -159,6 +161,10 @@ impl Admin {
             Ok(found) => json(StatusCode::OK, &json!({ "streams": found })),
             Err(error) => failed("the streams cannot be found", &error),
         }
+    }
+
+    fn describe(&self, path: &str) -> Response<Vec<u8>> {
+        json(StatusCode::OK, &json!(describe::document(path, &self.status.snapshot.load())))
     }
 
     async fn drain(&self) -> Response<Vec<u8>> {
@@ -340,6 +346,7 @@ mod tests {
             (Method::GET, "/page.js", 403, 200),
             (Method::GET, "/status", 403, 200),
             (Method::POST, "/status", 403, 405),
+            (Method::GET, describe::OPENAPI, 403, 200),
             (Method::GET, "/-/streams", 403, 400),
             (Method::GET, "/nothing", 404, 404),
             (Method::POST, "/-/drain", 403, 405),

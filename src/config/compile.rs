@@ -107,6 +107,7 @@ pub(super) fn compile(
         verifier: verifier.map(Arc::new),
         revocations,
         probe: root.value(&keys::PROBE),
+        describe: root.value(&keys::DESCRIBE),
         limits,
         replay: replay(&root.section(&keys::REPLAY_SECTION)),
         states,

@@ -47,6 +47,8 @@ pub struct Snapshot {
     pub revocations: Option<RevocationSettings>,
     /// Whether clients may open probes: streams without events that test the network path.
     pub probe: bool,
+    /// Whether clients get the descriptions of the streams.
+    pub describe: bool,
     pub limits: Limits,
     pub replay: ReplayLog,
     /// The states that clients may ask for.

@@ -285,7 +285,7 @@ colour: red
         "x.yaml:12:17: the path has no parameter `orderId`; expected `id`",
         "x.yaml:13:11: `routes.path`: `/orders/{other}` matches the same paths as the route in line 9",
         "x.yaml:16:24: `routes.queue.overflow`: found `block`; expected `drop-oldest`, `drop-newest`, `disconnect` or `coalesce`",
-        "x.yaml:17:1: unknown key `colour`; expected `admin`, `auth`, `clusters`, `cors`, `drain`, `forwarded`, `kafka`, `limits`, \
+        "x.yaml:17:1: unknown key `colour`; expected `admin`, `auth`, `clusters`, `cors`, `describe`, `drain`, `forwarded`, `kafka`, `limits`, \
          `listen`, `metrics`, `probe`, `registries`, `registry`, `replay`, `routes`, `streams`, `tls`, `topics`, `tracing`, `upstream` or `writers`",
     ];
     assert_eq!(mistakes(text), expected);

@@ -9,6 +9,7 @@ mod asked;
 mod authorize;
 mod cross_origin;
 mod decide;
+mod description;
 mod document;
 mod failure;
 mod forward_auth;
@@ -227,8 +228,7 @@ impl ProxyHttp for Gateway {
     ) -> pingora::Result<()> {
         target::make_local(request)?;
         if exchange.stream.is_some() {
-            // The head that was sent names no coding.
-            request.remove_header(&ACCEPT_ENCODING);
+            request.remove_header(&ACCEPT_ENCODING); // the head that was sent names no coding
         }
         let client = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
         let verifier = exchange.snapshot.verifier.as_deref();

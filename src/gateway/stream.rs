@@ -8,7 +8,9 @@ use super::cross_origin::{CrossOrigin, Preflight};
 use super::decide::{Wanted, decide, keys_settled, transport_without_errors};
 use super::query::Query;
 use super::refusal::{Reason, Refusal, count_refusal, reconnect_later, refuse};
-use super::{Gateway, answer, asked, document, forwarded, handshake, open, stream_headers, target, ticket};
+use super::{
+    Gateway, answer, asked, description, document, forwarded, handshake, open, stream_headers, target, ticket,
+};
 use crate::config::snapshot::Snapshot;
 use crate::problem::Problem;
 use crate::route::{Found, OtherMethods, StreamRoute};
@@ -26,6 +28,9 @@ pub(super) async fn intercept(
     snapshot: &Snapshot,
     span: &mut Option<Box<RequestSpan>>,
 ) -> pingora::Result<bool> {
+    if let Some(description) = description::response(session.req_header(), snapshot) {
+        return answer(session, description).await;
+    }
     let mut ticket = ticket::answer(session, snapshot).await;
     if matches!(&ticket, Some((_, Err(refusal))) if refusal.reason() == Reason::Keys) {
         keys_settled(snapshot).await;

@@ -19,6 +19,7 @@ mod config;
 mod cors;
 mod demo;
 mod demo_api;
+mod describe;
 mod doctor;
 mod documents;
 mod drain;

@@ -83,4 +83,9 @@ table! { ROOT {
         "whether clients may request [probes](protocol.md#probes): streams without events that are silent for an interval \
          of their choice",
     );
+    DESCRIBE: Defaulted<Flag> = (
+        "describe", Flag, Is(false), Live,
+        "whether clients, too, get the [descriptions of the streams](operations.md#descriptions-of-the-streams), \
+         `/.well-known/sidestream/openapi.json` and `asyncapi.json`",
+    );
 }}
