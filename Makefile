@@ -4,6 +4,7 @@ CLIENTS := target/clients
 KAFKA := target/kafka
 K8S := target/k8s
 IDENTITY := target/identity
+H2SPEC := target/h2spec
 REGISTRY := target/registry
 PEERS := target/peers
 DENY := target/deny
@@ -90,6 +91,9 @@ k8s: $(K8S)/installed ## Install the validators of manifests: schemas, kustomize
 
 .PHONY: identity
 identity: $(IDENTITY)/installed ## Install Dex, an OpenID provider, and oauth2-proxy, which the tests start
+
+.PHONY: h2spec
+h2spec: $(H2SPEC)/installed ## Install the conformance tests of HTTP/2
 
 .PHONY: keycloak
 keycloak: $(IDENTITY)/keycloak/installed ## Test with Keycloak (a download of 160 MB, and a minute)
@@ -183,6 +187,14 @@ $(K8S)/installed: tests/k8s/go.mod tests/k8s/go.sum tests/k8s/admission/main.go 
 	cd $(K8S) && npm ci
 	python3 -m venv $(K8S)/venv
 	$(K8S)/venv/bin/pip install --quiet --requirement tests/k8s/requirements.txt
+	touch $@
+
+# Built from modules of fixed versions, once.
+$(H2SPEC)/installed: tests/h2spec/go.mod tests/h2spec/go.sum
+	tests/packages identity
+	mkdir -p $(H2SPEC)
+	cd tests/h2spec && GOTOOLCHAIN=auto go build -buildvcs=false \
+		-o $(CURDIR)/$(H2SPEC)/h2spec github.com/summerwind/h2spec/cmd/h2spec
 	touch $@
 
 # Built from modules of fixed versions, once.

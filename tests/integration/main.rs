@@ -30,6 +30,7 @@ mod first_steps;
 mod forgeries;
 mod forward_auth;
 mod framings;
+mod h2spec;
 mod hostile_connections;
 mod hostile_http2;
 mod http2;

@@ -94,6 +94,24 @@ fn clients_of_every_transport_see_everything_once() {
     }
 }
 
+/// Over HTTP/1.1, a browser opens six connections per host.
+#[test]
+fn twenty_streams_of_a_page_share_a_connection() {
+    const STREAMS: usize = 20;
+    const EVENTS: usize = 5;
+    let authority = Authority::new();
+    let fixture = authority.plan(STANDARD).build();
+    let url = format!("https://{}/page", fixture.sidecar.listen);
+    let page = Client::start("browser_http2.cjs", &[&url, &STREAMS.to_string(), &EVENTS.to_string()]);
+    page.await_open();
+    fixture.sidecar.await_metric("notifications_sse_active_connections", 20.0);
+    let ids = fixture.broker.orders("o1", EVENTS);
+    for _ in 0..STREAMS {
+        assert_eq!(page.line()["ids"], json!(ids));
+    }
+    assert_eq!(page.line()["protocol"], "h2");
+}
+
 #[test]
 fn streams_and_requests_use_http2_after_alpn() {
     const EVENTS: usize = 100;
