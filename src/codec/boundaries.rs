@@ -200,6 +200,10 @@ impl Ndjson {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
     use super::*;
     use crate::codec::Transport;
 
@@ -286,5 +290,41 @@ mod tests {
         assert_eq!(ndjson("{\n"), "|.x");
         assert_eq!(ndjson("<p>"), "|xxx");
         assert_eq!(ndjson("{}\n  }\n"), "|..|..xx");
+    }
+    /// The fields of each record that a browser dispatches, and of the one that has begun (WHATWG HTML section 9.2.6).
+    fn dispatched(stream: &str) -> Vec<Vec<String>> {
+        let lines = stream.replace("\r\n", "\n").replace('\r', "\n");
+        let (mut records, mut record) = (Vec::new(), Vec::new());
+        for line in lines.split('\n') {
+            match line {
+                "" if record.is_empty() => {}
+                "" => records.push(std::mem::take(&mut record)),
+                line if line.starts_with(':') => {}
+                line => record.push(line.to_owned()),
+            }
+        }
+        records.push(record);
+        records
+    }
+
+    proptest! {
+        #[test]
+        fn heartbeats_change_nothing_for_a_reader(
+            pieces in vec(select(vec!["data: a", "id", ":c", ":", "\n", "\r\n", "\r", "\n\n"]), 0..40),
+        ) {
+            let stream = pieces.concat();
+            let mut boundaries = Transport::Sse.row().boundaries().unwrap();
+            let mut with = String::new();
+            for character in std::iter::once(None).chain(stream.chars().map(Some)) {
+                if let Some(character) = character {
+                    boundaries.take(&[u8::try_from(character).unwrap()]);
+                    with.push(character);
+                }
+                if let Position::Between(heartbeat) = boundaries.position() {
+                    with += std::str::from_utf8(heartbeat).unwrap();
+                }
+            }
+            prop_assert_eq!(dispatched(&with), dispatched(&stream), "{:?}", with);
+        }
     }
 }

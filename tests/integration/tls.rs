@@ -302,6 +302,24 @@ fn protocols_other_than_http_are_rejected() {
     fixture.sidecar.await_metric("notifications_tls_handshakes_total{result=\"failed\"}", 1.0);
 }
 
+#[test]
+fn a_silent_stream_of_the_service_has_heartbeats() {
+    let authority = Authority::new();
+    let fixture = authority.plan(STANDARD).upstream("streams: { heartbeat_interval: 1s }").build();
+    let mut client = authority.connect(TcpStream::connect(fixture.sidecar.listen).unwrap());
+    client.write_all(&fixture.get("/sse").bytes()).unwrap();
+    let mut received = String::new();
+    while !received.ends_with("0\r\n\r\n") {
+        let mut bytes = [0; 1024];
+        let read = client.read(&mut bytes).unwrap();
+        received += std::str::from_utf8(&bytes[..read]).unwrap();
+        if received.matches("\r\n: keep-alive\n\n\r\n").count() >= 2 {
+            fixture.upstream.release();
+        }
+    }
+    assert!(received.contains("data: first\n\n") && received.contains("data: second\n\n"), "{received:?}");
+}
+
 /// Reads up to the end of a response head.
 fn read_head(client: &mut SslStream<TcpStream>) -> String {
     let mut head = Vec::new();

@@ -219,10 +219,13 @@ fn ndjson_has_heartbeats_where_a_path_says_so() {
 fn responses_that_cannot_have_heartbeats_pass_untouched() {
     let encoded = "Content-Type: text/event-stream\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n";
     let counted = "Content-Type: text/event-stream\r\nContent-Length: 8\r\n";
+    let digest = "Content-Type: text/event-stream\r\nContent-Digest: sha-256=:aQ==:\r\nTransfer-Encoding: chunked\r\n";
     let bodyless = "Content-Type: text/event-stream\r\n";
     let scripts = vec![
         Script::new(encoded, "\x1f\n\n", "end"),
         Script::new(counted, "id\n\n", "id\n\n"),
+        Script::new(digest, "id\n\n", "id\n\n"),
+        Script::new(SSE, "id\n\n", "id\n\n").status("206 Partial Content"),
         Script::new(SSE, "<p>\n\n", "</p>\n\n"),
         Script::new(bodyless, "", "").status("204 No Content"),
         Script::new(bodyless, "", "").status("304 Not Modified"),
@@ -230,22 +233,22 @@ fn responses_that_cannot_have_heartbeats_pass_untouched() {
         Script::new(SSE, "", ""),
     ];
     let service = Service::start(scripts.clone(), EACH_SECOND);
-    let mut bodies: Vec<_> = (0..3).map(|number| service.get(number).open().1).collect();
-    let _silent = service.get(6).open();
+    let mut bodies: Vec<_> = (0..5).map(|number| service.get(number).open().1).collect();
+    let _silent = service.get(8).open();
     service.await_heartbeats(2);
     service.gate.open();
     for (script, body) in scripts.iter().zip(&mut bodies) {
         assert_eq!(rest(body), [&*script.first, &*script.rest].concat());
     }
-    for number in [3, 4] {
+    for number in [5, 6] {
         assert_eq!(service.get(number).send().body, b"");
     }
-    assert_eq!(service.fixture.call("HEAD", "/5").send().body, b"");
-    for reason in ["encoded", "length", "malformed"] {
+    assert_eq!(service.fixture.call("HEAD", "/7").send().body, b"");
+    for reason in ["encoded", "length", "range", "digest", "malformed"] {
         let series = format!("notifications_upstream_streams_untouched_total{{reason=\"{reason}\"}}");
         assert_eq!(service.metric(&series), 1.0, "{reason}");
     }
-    assert_eq!(service.metric("notifications_upstream_streams_total{format=\"sse\"}"), 4.0);
+    assert_eq!(service.metric("notifications_upstream_streams_total{format=\"sse\"}"), 6.0);
 }
 
 #[test]
@@ -292,6 +295,21 @@ fn a_silent_stream_outlives_the_read_timeout() {
     for mut body in [accepting, on_path] {
         assert!(rest(&mut body).ends_with(b"id\n\n"));
     }
+}
+
+#[test]
+fn the_connection_of_a_stream_serves_the_next_request() {
+    let plain = "Content-Type: text/plain\r\nContent-Length: 2\r\nConnection: close\r\n";
+    let scripts = vec![Script::new(SSE, "", "id\n\n"), Script::new(plain, "ok", ""), Script::new(plain, "", "ok")];
+    let service = Service::start(scripts, EACH_SECOND);
+    let (_, mut body) = service.get(0).open();
+    body.connection.write(&service.get(1).bytes());
+    service.await_heartbeats(2);
+    service.gate.open();
+    assert!(rest(&mut body).ends_with(b"id\n\n"));
+    assert_eq!(body.connection.answer().text(), "ok", "it was sent ahead");
+    body.connection.write(&service.get(2).bytes());
+    assert_eq!(body.connection.answer().text(), "ok");
 }
 
 /// The data of the only event of a stream that has failed, without heartbeats.
@@ -344,7 +362,7 @@ fn failures_after_an_early_response_are_events() {
 
 #[test]
 fn responses_without_a_stream_do_not_begin_early() {
-    let plain = "Content-Type: text/plain\r\nContent-Length: 2\r\n";
+    let plain = "Content-Type: text/plain\r\nContent-Length: 2\r\nConnection: close\r\n";
     let service = Service::start(vec![Script::new(plain, "ok", "").status("201 Created")], EARLY);
     service.gate.open();
     let get = service.fixture.get("/early/0");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{Method, StatusCode};
+use http::{HeaderName, Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
@@ -20,6 +20,8 @@ use crate::problem::Problem;
 use early::Early;
 
 pub(super) use early::open;
+
+const DIGESTS: [HeaderName; 2] = [HeaderName::from_static("content-digest"), HeaderName::from_static("repr-digest")];
 
 /// The stream that a response is, while it can have heartbeats.
 #[derive(Debug)]
@@ -45,14 +47,34 @@ enum Untouched {
     Encoded,
     /// The response states its length.
     Length,
+    /// It is a part of a representation (RFC 9110 section 15.3.7).
+    Range,
+    /// The response states a digest of its bytes (RFC 9530).
+    Digest,
     Malformed,
 }
 
 impl Untouched {
+    /// By its head.
+    fn of(response: &ResponseHeader) -> Option<Self> {
+        let has = |name: &HeaderName| response.headers.contains_key(name);
+        if is_encoded(response) {
+            Some(Self::Encoded)
+        } else if has(&CONTENT_LENGTH) {
+            Some(Self::Length)
+        } else if response.status == StatusCode::PARTIAL_CONTENT {
+            Some(Self::Range)
+        } else {
+            DIGESTS.iter().any(has).then_some(Self::Digest)
+        }
+    }
+
     fn count(self, metrics: &Metrics) {
         let reason = match self {
             Self::Encoded => "encoded",
             Self::Length => "length",
+            Self::Range => "range",
+            Self::Digest => "digest",
             Self::Malformed => "malformed",
         };
         metrics.upstream_streams_untouched.with_label_values(&[reason]).inc();
@@ -80,12 +102,8 @@ pub(super) fn begin(
     if !streams.heartbeat_on(path).covers(transport) {
         return None;
     }
-    if is_encoded(response) {
-        Untouched::Encoded.count(metrics);
-        return None;
-    }
-    if response.headers.contains_key(CONTENT_LENGTH) {
-        Untouched::Length.count(metrics);
+    if let Some(untouched) = Untouched::of(response) {
+        untouched.count(metrics);
         return None;
     }
     let is_chunked = response.headers.contains_key(TRANSFER_ENCODING);
