@@ -40,6 +40,11 @@ const REQUESTS_MAX: u32 = 100;
 const PENDING_RESETS_MAX: usize = 20;
 /// Requests of a connection that were reset for errors of its client. One more ends the connection.
 const ERROR_RESETS_MAX: usize = 128;
+/// DATA frames of a connection with less than [`SMALL_FRAME_BYTES`] that the service has not accepted yet: their memory
+/// exceeds that of their bytes, which flow control limits. One more ends the connection.
+const SMALL_FRAMES_MAX: usize = 1024;
+/// What `h2` takes for the memory of a DATA frame.
+const SMALL_FRAME_BYTES: usize = 256;
 /// Requests of a connection that were rejected for their heads. One more ends the connection.
 const REJECTED_MAX: usize = 32;
 
@@ -55,7 +60,8 @@ fn options() -> H2Options {
         .max_header_list_size(HEAD_BYTES_MAX as u32)
         .max_send_buffer_size(HTTP2_SEND_BUFFER_BYTES)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-        .max_local_error_reset_streams(Some(ERROR_RESETS_MAX));
+        .max_local_error_reset_streams(Some(ERROR_RESETS_MAX))
+        .data_frame_budget(SMALL_FRAMES_MAX * SMALL_FRAME_BYTES);
     options
 }
 
@@ -65,6 +71,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
     pub(super) async fn serve_http2(&self, mut connection: Box<Connection>) {
         let (digest, place) = connection.begin_http2(self.limits.peer_timeout);
         let (digest, requests) = (Arc::new(digest), Requests::new(place));
+        // It may be that the client found no other replica.
+        let is_late = self.draining.is_set();
         let begun = fast_timeout(self.limits.header_timeout, handshake(connection, Some(options()))).await;
         let Ok(Ok(mut http2)) = begun else { return self.count_bad("http2-preface") };
         let (mut is_ending, mut rejected) = (false, 0);
@@ -72,7 +80,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
             let idle = if is_ending { LINGER } else { self.limits.idle_timeout };
             let accepted = tokio::select! {
                 accepted = HttpSession::from_h2_conn(&mut http2, digest.clone()) => accepted,
-                () = self.ends(), if !is_ending => {
+                () = self.ends(&requests, is_late), if !is_ending => {
                     is_ending = true;
                     http2.graceful_shutdown();
                     continue;
@@ -97,11 +105,18 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
         end(http2).await;
     }
 
-    /// Waits until clients are to use other connections.
-    async fn ends(&self) {
+    /// Waits until the client is to use another connection. One that was opened during a drain gets its first responses
+    /// before that: not every client sends a request again that a GOAWAY has overtaken.
+    async fn ends(&self, requests: &Requests, is_late: bool) {
         let mut shutdown = self.shutdown.clone();
+        let drained = async {
+            self.draining.wait().await;
+            if is_late {
+                requests.answered().await;
+            }
+        };
         tokio::select! {
-            () = self.draining.wait() => {}
+            () = drained => {}
             _ = shutdown.wait_for(|stop| *stop) => {}
         }
     }
@@ -119,21 +134,20 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
             tokio::spawn(refuse(session, bad.problem(), open));
             return false;
         }
-        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
-            self.count_bad("connection-limit");
-            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the limit of connections is reached");
-            tokio::spawn(refuse(session, problem.retry_after(RETRY_AFTER), open));
-            return true;
-        };
+        let permit = self.permit();
         let evicted = Arc::new(Notify::new());
         let unread = Unread::new(self.stalled.place(evicted.clone()));
-        extend(session.req_header_mut(), open, unread.clone());
-        let (app, shutdown, evictions) =
-            (self.app.clone(), self.shutdown.clone(), self.metrics.connections_evicted.clone());
+        let (app, shutdown, metrics) = (self.app.clone(), self.shutdown.clone(), self.metrics.clone());
         tokio::spawn(async move {
+            let Some(permit) = permit.await else {
+                metrics.bad_requests.with_label_values(&["connection-limit"]).inc();
+                let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the limit of connections is reached");
+                return refuse(session, problem.retry_after(RETRY_AFTER), open).await;
+            };
+            extend(session.req_header_mut(), open, unread.clone());
             tokio::select! {
                 biased;
-                () = evicted.notified() => evictions.inc(),
+                () = evicted.notified() => metrics.connections_evicted.inc(),
                 never = unread.watch() => match never {},
                 _ = app.process_new_http(ServerSession::new_http2(session), &shutdown) => {}
             }

@@ -243,29 +243,33 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
         if let Err(error) = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
             tracing::debug!(%error, "TCP_NOTSENT_LOWAT is not available");
         }
-        // A free permit belongs first to the connections that wait for one.
-        let permit = if self.waiting.has_pending() { None } else { self.permits.clone().try_acquire_owned().ok() };
-        if let Some(permit) = permit {
-            tokio::spawn(async move {
-                self.serve_until_evicted(stream, peer, permit).await;
-                drop(open);
-            });
-            return;
-        }
-        let (pending_max, place_timeout) = self.limits.pending();
-        let Some(pending) = self.waiting.make_room(pending_max) else {
-            return self.reject(&stream, "connection-limit");
-        };
-        let permits = self.permits.clone();
+        let permit = self.permit();
         tokio::spawn(async move {
-            let permit = timeout(place_timeout, permits.acquire_owned()).await;
-            drop(pending);
-            match permit {
-                Ok(Ok(permit)) => self.serve_until_evicted(stream, peer, permit).await,
-                _ => self.reject(&stream, "connection-limit"),
+            match permit.await {
+                Some(permit) => self.serve_until_evicted(stream, peer, permit).await,
+                None => self.reject(&stream, "connection-limit"),
             }
             drop(open);
         });
+    }
+
+    /// A place below the limit of connections, at once or that of a connection that is evicted for it. `None` if too many
+    /// wait for one, or if none becomes free in time.
+    fn permit(&self) -> impl Future<Output = Option<OwnedSemaphorePermit>> + Send + use<A> {
+        // A free permit belongs first to those that wait for one.
+        let free = if self.waiting.has_pending() { None } else { self.permits.clone().try_acquire_owned().ok() };
+        let (pending_max, place_timeout) = self.limits.pending();
+        let pending = if free.is_some() { None } else { self.waiting.make_room(pending_max) };
+        let permits = self.permits.clone();
+        async move {
+            if free.is_some() {
+                return free;
+            }
+            let pending = pending?;
+            let permit = timeout(place_timeout, permits.acquire_owned()).await;
+            drop(pending);
+            permit.ok()?.ok()
+        }
     }
 
     async fn serve_until_evicted(&self, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {

@@ -1,7 +1,7 @@
 //! HTTP/2 for clients: after ALPN and by prior knowledge, streams and proxied requests on one connection.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::channel;
 
@@ -11,9 +11,12 @@ use crate::support::client::Client;
 use crate::support::cutter::Cutter;
 use crate::support::fixture::{Fixture, Plan, STANDARD};
 use crate::support::http::Call;
-use crate::support::http2::{DATA, END_STREAM, GOAWAY, HEADERS, Http2, PING, WINDOW};
+use crate::support::http2::{DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Http2, PING, WINDOW, frame, head};
 use crate::support::raw_upstream::RawUpstream;
 use crate::support::{DEADLINE, eventually_true};
+
+/// `:status: 200` of the static table (RFC 7541 appendix A).
+const STATUS_200: u8 = 0x88;
 
 fn curl(address: SocketAddr, path: &str, arguments: &[&str]) -> Output {
     let url = format!("http://{address}{path}");
@@ -229,4 +232,44 @@ fn requests_count_towards_the_limit_of_connections() {
         let frame = client.until(DATA);
         answered += usize::from(frame.stream < 7 && frame.flags & END_STREAM > 0);
     }
+}
+
+#[test]
+fn a_request_evicts_a_connection_that_waits_for_its_client() {
+    let fixture = Plan::new(STANDARD).with("limits: { connections: 4, streams: 4 }").build();
+    let silent: Vec<_> = (0..3).map(|_| TcpStream::connect(fixture.sidecar.listen).unwrap()).collect();
+    let mut client = Http2::connect(fixture.sidecar.listen, WINDOW);
+    client.get(1, "/echo");
+    assert_eq!(client.until(HEADERS).payload[0], STATUS_200);
+    assert_eq!(fixture.sidecar.metric("notifications_connections_evicted_total"), Some(1.0));
+    drop(silent);
+}
+
+/// Not every client sends a request again that the end of the connection has overtaken.
+#[test]
+fn a_connection_that_is_opened_during_a_drain_gets_a_response() {
+    let fixture = Plan::new(STANDARD).with("drain: { budget: 20s }").build();
+    Call::of_admin(fixture.sidecar.admin, "POST", "/-/drain").send();
+    let mut client = Http2::connect(fixture.sidecar.listen, WINDOW);
+    client.send(PING, 0, 0, &[7; 8]);
+    let before = std::iter::from_fn(|| client.frame()).find(|frame| matches!(frame.kind, PING | GOAWAY)).unwrap();
+    assert_eq!(before.kind, PING);
+    client.get(1, "/echo");
+    assert_eq!(client.until(HEADERS).payload[0], STATUS_200);
+    client.until(DATA);
+    client.until(GOAWAY);
+}
+
+#[test]
+fn an_upload_may_consist_of_small_frames() {
+    const LINES: usize = 1000;
+    let fixture = Fixture::standard();
+    let mut client = Http2::connect(fixture.sidecar.listen, WINDOW);
+    let mut post = head("/echo", "shop.example");
+    post[0] = 0x83;
+    let lines = frame(DATA, 0, 1, b"{\"line\":12}\n").repeat(LINES);
+    client.send(HEADERS, END_HEADERS, 1, &post);
+    client.socket.write_all(&[lines, frame(DATA, END_STREAM, 1, &[])].concat()).unwrap();
+    assert_eq!(client.until(HEADERS).payload[0], STATUS_200);
+    assert_eq!(serde_json::from_slice::<Value>(&client.until(DATA).payload).unwrap()["bytes"], 12 * LINES);
 }

@@ -11,13 +11,15 @@ use super::super::waiting::Place;
 /// The requests in progress on one connection.
 pub(super) struct Requests {
     state: Mutex<State>,
-    /// Notified when the last one ends.
+    /// Notifies its waiters when the last one ends.
     ended: Notify,
 }
 
 /// Invariant: `place` waits if and only if `open` is 0.
 struct State {
     open: usize,
+    /// Whether one has ended.
+    has_answered: bool,
     place: Place,
 }
 
@@ -28,7 +30,7 @@ impl Requests {
     /// None so far. `place` is the connection's place among those that wait for their clients.
     pub(super) fn new(mut place: Place) -> Arc<Self> {
         place.wait();
-        Arc::new(Self { state: Mutex::new(State { open: 0, place }), ended: Notify::new() })
+        Arc::new(Self { state: Mutex::new(State { open: 0, has_answered: false, place }), ended: Notify::new() })
     }
 
     /// Begins a request, unless `max` are in progress.
@@ -44,10 +46,23 @@ impl Requests {
 
     /// Waits until no request has been in progress for this long. None begins meanwhile.
     pub(super) async fn idle(&self, time: Duration) {
-        while self.state().open > 0 {
-            self.ended.notified().await;
-        }
+        self.await_state(|state| state.open == 0).await;
         sleep(time).await;
+    }
+
+    /// Waits until requests have ended and none is in progress.
+    pub(super) async fn answered(&self) {
+        self.await_state(|state| state.open == 0 && state.has_answered).await;
+    }
+
+    async fn await_state(&self, is_reached: impl Fn(&State) -> bool) {
+        loop {
+            let ended = self.ended.notified();
+            if is_reached(&self.state()) {
+                return;
+            }
+            ended.await;
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -59,9 +74,10 @@ impl Drop for Open {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.open -= 1;
+        state.has_answered = true;
         if state.open == 0 {
             state.place.wait();
-            self.0.ended.notify_one();
+            self.0.ended.notify_waiters();
         }
     }
 }
@@ -84,6 +100,7 @@ mod tests {
         let idle = requests_of_another.idle(Duration::from_secs(1));
         drop(second);
         idle.await;
+        requests_of_another.answered().await;
         assert!(waiting.evict());
         requests.idle(Duration::from_secs(1)).await;
     }
