@@ -4,13 +4,12 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex};
 
-use crate::support::DEADLINE;
 use crate::support::client::Client;
-use crate::support::eventually_true;
 use crate::support::fixture::{Fixture, Plan, STANDARD};
 use crate::support::http::{Body, Call};
 use crate::support::raw_upstream::RawUpstream;
 use crate::support::slow::deaf;
+use crate::support::{DEADLINE, eventually_true};
 
 const SSE: &str = "Content-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n";
 const NDJSON: &str = "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n";
@@ -368,10 +367,8 @@ fn responses_without_a_stream_do_not_begin_early() {
     let get = service.fixture.get("/early/0");
     assert_eq!(service.fixture.call("HEAD", "/early/0").send().status(), 201);
     assert_eq!(get.clone().http10().send().status(), 201);
-    assert_eq!(
-        service.fixture.call("POST", "/early/0").header("Expect", "100-continue").body("{}").send().status(),
-        201
-    );
+    let post = service.fixture.call("POST", "/early/0").header("Expect", "100-continue").body("{}");
+    assert_eq!(post.send().status(), 201);
     assert_eq!(service.get(0).send().status(), 201);
 }
 
