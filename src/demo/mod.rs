@@ -52,7 +52,7 @@ pub fn run(listen: Option<SocketAddr>, admin: Option<SocketAddr>) -> anyhow::Res
     let brokers = broker.bootstrap_servers().context("the demo's broker does not start")?;
     let (tokens, secret) = tokens::issue(&USERS).context("the demo's tokens cannot be made")?;
     let mut snapshot = configuration(&secret.path(), listen, admin)?;
-    drop(secret); // was read
+    drop(secret); // The configuration has read it.
     let shop = Arc::new(Shop::open());
     let (ask, asks) = sync_channel(ASKS_MAX);
     let service = RestService::new(shop.clone(), ask, &tokens);

@@ -71,7 +71,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Server<A> {
     pub(super) async fn serve_http2(&self, mut connection: Box<Connection>) {
         let (digest, place) = connection.begin_http2(self.limits.peer_timeout);
         let (digest, requests) = (Arc::new(digest), Requests::new(place));
-        // It may be that the client found no other replica.
+        // The client connected during a drain.
         let is_late = self.draining.is_set();
         let begun = fast_timeout(self.limits.header_timeout, handshake(connection, Some(options()))).await;
         let Ok(Ok(mut http2)) = begun else { return self.count_bad("http2-preface") };

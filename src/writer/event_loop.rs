@@ -4,6 +4,7 @@
 //! Each kind of input has a bounded share of a turn.
 
 use std::io;
+use std::net::TcpStream;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -184,11 +185,12 @@ impl EventLoop {
 
     fn open(&mut self, mut opening: Opening, now: Now) -> io::Result<()> {
         let key = self.shard.next_key();
-        match &mut opening.socket {
-            Socket::Http2(stream) => stream.set_waker(self.signals.waker(key)),
-            socket => self.watch(socket, key)?,
+        if let Socket::Http2(stream) = &mut opening.socket {
+            stream.set_waker(self.signals.waker(key));
         }
-        let is_http2 = matches!(opening.socket, Socket::Http2(_));
+        let tcp = opening.socket.tcp();
+        tcp.map_or(Ok(()), |tcp| self.watch(tcp, key))?;
+        let is_http2 = tcp.is_none();
         self.shard.open(opening, fastrand::f64(), now);
         if is_http2 {
             // It reports readiness once it was read.
@@ -197,8 +199,7 @@ impl EventLoop {
         Ok(())
     }
 
-    fn watch(&self, socket: &Socket, key: usize) -> io::Result<()> {
-        let Some(tcp) = socket.tcp() else { return Ok(()) };
+    fn watch(&self, tcp: &TcpStream, key: usize) -> io::Result<()> {
         // Without it, more bytes wait in the kernel, and policies apply later: more memory, same behavior.
         if let Err(error) = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
             tracing::debug!(%error, "TCP_NOTSENT_LOWAT is not available");

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::super::waiting::Place;
@@ -16,7 +17,13 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// An extension of the head of a request.
 #[derive(Clone)]
-pub struct Unread(Arc<Mutex<State>>);
+pub struct Unread(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    /// Notified when the first part begins to wait.
+    begun: Notify,
+}
 
 struct State {
     place: Place,
@@ -34,7 +41,8 @@ struct Part {
 
 impl Unread {
     pub(super) fn new(place: Place) -> Self {
-        Self(Arc::new(Mutex::new(State { place, parts: 0, has_moved: false })))
+        let state = Mutex::new(State { place, parts: 0, has_moved: false });
+        Self(Arc::new(Shared { state, begun: Notify::new() }))
     }
 
     /// The same bytes, which count as unread as long as they exist.
@@ -42,13 +50,20 @@ impl Unread {
         let mut state = self.state();
         state.parts += 1;
         state.has_moved = true;
+        if state.parts == 1 {
+            self.0.begun.notify_one();
+        }
         drop(state);
         Bytes::from_owner(Part { bytes, unread: self.clone() })
     }
 
-    /// Notes when the client does not read.
+    /// Notes when the client does not read. Without data that waits, it sleeps.
     pub(super) async fn watch(&self) -> Infallible {
         loop {
+            if self.state().parts == 0 {
+                self.0.begun.notified().await;
+                continue;
+            }
             sleep(TICK).await;
             let mut state = self.state();
             if state.parts > 0 && !std::mem::take(&mut state.has_moved) {
@@ -58,7 +73,7 @@ impl Unread {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,5 +112,11 @@ mod tests {
         assert!(is_unread().await, "the other part waits");
         drop(second);
         assert!(!is_unread().await);
+        let later = async {
+            tokio::task::yield_now().await;
+            unread.track(Bytes::from_static(b"c"))
+        };
+        let (_, _third) = tokio::join!(tokio::time::timeout(TICK * 3, unread.watch()), later);
+        assert!(waiting.evict(), "data that came while none waited");
     }
 }
